@@ -40,7 +40,7 @@ core: $(INSTALLED) ## Compile the core where a C compiler is there; once for eac
 
 lock: $(INSTALLED) ## Resolve the dependencies again into the three lock files
 	$(LOCK) pyproject.toml --output-file requirements.lock
-	$(LOCK) pyproject.toml --constraint requirements.lock --extra embedded --extra pydantic --extra dev \
+	$(LOCK) pyproject.toml --constraint requirements.lock --extra embedded --extra msk --extra pydantic --extra dev \
 		--output-file requirements-dev.lock
 	$(LOCK) --group build --constraint requirements-dev.lock --output-file requirements-build.lock
 

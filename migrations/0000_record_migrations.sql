@@ -1,10 +1,8 @@
--- migrate:up
-
--- Schema migrations lists the applied files. Every file ends by recording itself in `applied`, so a
--- DBA may run the files by hand, in order, as the role that will own the tables:
+-- Schema migrations lists the applied files. Every file runs in one transaction and ends by
+-- recording itself in `applied`, so a DBA may run the files by hand, in order, as the role that
+-- will own the tables:
 --     psql -1 -v ON_ERROR_STOP=1 -f migrations/0000_record_migrations.sql DATABASE
--- Later, `normalizer migrate` continues from there. Migrations cannot be undone: the last line of
--- every file is there only because dbmate requires it.
+-- Later, `normalizer migrate` continues from there. Migrations cannot be undone.
 
 create schema if not exists migrations;
 
@@ -21,21 +19,8 @@ comment on table migrations.applied is
     'Private: the files of migrations/ that were applied. `normalizer migrate` writes name and '
     'checksum, and refuses a file that was edited afterwards.';
 
--- dbmate's own list, in the form that dbmate creates.
-create table if not exists migrations.schema_migrations (
-    version varchar not null,
-    constraint schema_migrations_pkey primary key (version)
-);
-
-comment on table migrations.schema_migrations is
-    'Private: the versions that were applied, in the form that dbmate reads.';
-comment on column migrations.schema_migrations.version is
-    'Digits at the front of the file''s name.';
-
 -- The service checks at start that the database is new enough.
 grant usage on schema migrations to public;
 grant select on migrations.applied to public;
 
 insert into migrations.applied (version) values ('0000') on conflict do nothing;
-
--- migrate:down

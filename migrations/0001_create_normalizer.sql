@@ -1,5 +1,3 @@
--- migrate:up
-
 -- Schema normalizer holds the log of canonical events, and everything that proves that it is
 -- complete. Three roles use it: the owner runs migrations, normalizer_writer runs the service and
 -- the jobs, projector_reader reads views only. PostgreSQL 15 or newer is required.
@@ -10,7 +8,11 @@ do $$
 declare
     wanted text;
 begin
-    foreach wanted in array array['normalizer_writer', 'projector_reader'] loop
+    foreach wanted in array array[
+        'normalizer_writer', 'projector_reader',
+        -- For those who may read and redrive refused bytes, which may contain secrets.
+        'normalizer_redriver'
+    ] loop
         if not exists (select from pg_roles where rolname = wanted) then
             begin
                 execute format('create role %I nologin', wanted);
@@ -18,6 +20,16 @@ begin
                 -- Roles belong to the cluster: a migration of another database may create it at the
                 -- same time.
                 when duplicate_object or unique_violation then null;
+                when insufficient_privilege then
+                    raise insufficient_privilege using
+                        message = format('role %s is missing, and %s may not create it',
+                                         wanted, current_user),
+                        hint = format(
+                            'an administrator types: create role normalizer_writer; '
+                            'create role projector_reader; create role normalizer_redriver; '
+                            'grant projector_reader to %I; or runs deploy/postgres/roles.sql',
+                            current_user
+                        );
             end;
         end if;
     end loop;
@@ -27,13 +39,13 @@ begin
 end
 $$;
 
-set search_path = "$user", public, normalizer;
+set local search_path = "$user", public, normalizer;
 
 
 -- What every writer must agree on.
 -- partition_shift: a partition of events holds 2^partition_shift ids. The default of 55 is 99 days
--- of ids. Only the first migration reads this setting: PGOPTIONS='-c
--- normalizer.partition_shift=56'.
+-- of ids. Only the first migration reads this setting: `?normalizer.partition_shift=56` at the end
+-- of the address, or for psql PGOPTIONS='-c normalizer.partition_shift=56'.
 -- protocol: how ids and identity are decided. A migration that changes this raises the number, and
 -- fences every process that writes by the old rules:
 --     update normalizer.layout set protocol = 2;
@@ -347,6 +359,24 @@ begin
                 when part.high = 9223372036854775807 then 'maxvalue'
                 else (part.high::numeric + 1)::text
             end
+        );
+        execute format(
+            'comment on table normalizer.%I is %L',
+            part.name,
+            format(
+                'Private: the partition of events for %s. Its columns and the indexes that it has '
+                'from events mean the same as there.',
+                case
+                    when part.name = 'events_negative' then 'negative event_ids'
+                    when part.name = 'events_small'
+                    then 'event_ids below 2^40, which are no snowflakes'
+                    when part.name = 'events_hashed'
+                    then 'hashed event_ids: those of events whose own id another event has'
+                    when part.name like '%future'
+                    then 'event_ids of times after those of the other partitions'
+                    else 'event_ids of some months'
+                end
+            )
         );
     end loop;
 end
@@ -723,5 +753,3 @@ grant execute on function normalizer.gen_snowflake() to normalizer_writer;
 grant usage on schema normalizer to projector_reader;
 
 insert into migrations.applied (version) values ('0001') on conflict do nothing;
-
--- migrate:down

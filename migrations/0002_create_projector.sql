@@ -1,5 +1,3 @@
--- migrate:up
-
 -- Schema projector holds read models, which change in the transaction of the events. Its views are
 -- the contract; its tables are private and may change.
 --
@@ -280,5 +278,3 @@ comment on table projector.maintenance_state is
     'Private: how far `projector maintain` has got. Rows before kept_from are neither counted, '
     'shown nor verified.';
 insert into migrations.applied (version) values ('0002') on conflict do nothing;
-
--- migrate:down

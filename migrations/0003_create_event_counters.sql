@@ -1,5 +1,3 @@
--- migrate:up
-
 -- Counters: events by minute and by hour, how they arrived, what was coerced, and what was refused.
 -- Minutes are for monitoring, hours for reports.
 
@@ -95,6 +93,9 @@ create function projector.lateness_of(created_at timestamptz, recorded_at timest
 --     2. events by minute
 --     3. arrivals by hour
 --     4. coercions by hour
+-- New rows are inserted by time, so that a time range occupies few pages. The maximum of the hours
+-- of a group is its hour; ordered by the hour itself, a session whose first batch was small would
+-- sort all rows of each later one, not only their sums.
 create function projector.project_counters() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
@@ -131,7 +132,7 @@ begin
              ) as moved
     group by 1, 2, 3, 4, 5
     having   sum(moved.sign) <> 0 or sum(moved.without_command) <> 0
-    order by 1, 2, 3, 4, 5
+    order by max(hour_of(moved.created_at)), 2
     on conflict (hour, step, event_type, status, attempts, shard)
     do update set
         events          = counted.events + excluded.events,
@@ -149,7 +150,7 @@ begin
     where    moved.created_at >= minutes_from
     group by 1, 2, 3, 4
     having   sum(moved.sign) <> 0
-    order by 1, 2, 3, 4
+    order by max(minute_of(moved.created_at)), 2
     on conflict (minute, event_type, status, attempts, shard)
     do update set events = counted.events + excluded.events;
 
@@ -165,7 +166,7 @@ begin
              ) as moved
     group by 1, 2, 3, 4
     having   sum(moved.sign) <> 0
-    order by 1, 2, 3, 4
+    order by max(hour_of(coalesce(moved.recorded_at, moved.created_at))), 2
     on conflict (hour, shape, evidence, lateness, shard)
     do update set events = counted.events + excluded.events;
 
@@ -174,9 +175,13 @@ begin
     select   hour_of(coalesce(moved.recorded_at, moved.created_at)), moved.shape collate "C",
              left(coercion.value ->> 'rule', 100) collate "C", own_shard, sum(moved.sign)
     from     (
-                 select -1 as sign, recorded_at, created_at, shape, coercions from before
+                 select -1 as sign, recorded_at, created_at, shape, coercions
+                 from   before
+                 where  coercions is not null
                  union all
-                 select 1, recorded_at, created_at, shape, coercions from after
+                 select 1, recorded_at, created_at, shape, coercions
+                 from   after
+                 where  coercions is not null
              ) as moved
     cross join lateral jsonb_array_elements(moved.coercions) as coercion
     where    coercion.value ->> 'rule' is not null
@@ -256,5 +261,3 @@ create trigger project_deleted
     for each statement execute function projector.project_quarantine();
 
 insert into migrations.applied (version) values ('0003') on conflict do nothing;
-
--- migrate:down

@@ -1,5 +1,3 @@
--- migrate:up
-
 -- One row for each execution: what began it, how it ended, and whether its events agree.
 
 create table projector.execution_facts (
@@ -512,9 +510,11 @@ begin
     from   unnest(count_executions.moved) as move
     where  known.execution_id = move.execution_id;
 
+    -- One without events has no outcome.
     delete from execution_facts as known
     using  unnest(count_executions.moved) as move
-    where  known.execution_id = move.execution_id
+    where  move.outcome is null
+    and    known.execution_id = move.execution_id
     and    known.events = 0;
 end
 $$;
@@ -571,16 +571,18 @@ begin
             failed_at           = least(known.failed_at, excluded.failed_at),
             cancelled           = known.cancelled + excluded.cancelled,
             cancelled_at        = least(known.cancelled_at, excluded.cancelled_at)
-        returning *
+        returning execution_id, counted_playbook_ranked, counted_begun, counted_outcome,
+                  counted_ended, playbook_ranked, hour_of(begin_at) as begun,
+                  outcome_of(completed_at, failed_at, cancelled_at) as outcome,
+                  hour_of(least(completed_at, failed_at, cancelled_at)) as ended
     )
     select execution_id, counted_playbook_ranked, counted_begun, counted_outcome, counted_ended,
-           playbook_ranked, hour_of(begin_at), outcome_of(completed_at, failed_at, cancelled_at),
-           hour_of(least(completed_at, failed_at, cancelled_at))
+           playbook_ranked, begun, outcome, ended
     from   written
     where  counted_playbook_ranked is distinct from playbook_ranked
-    or     counted_begun is distinct from hour_of(begin_at)
-    or     counted_outcome is distinct from outcome_of(completed_at, failed_at, cancelled_at)
-    or     counted_ended is distinct from hour_of(least(completed_at, failed_at, cancelled_at));
+    or     counted_begun is distinct from begun
+    or     counted_outcome is distinct from outcome
+    or     counted_ended is distinct from ended;
 end
 $$;
 
@@ -724,7 +726,7 @@ begin
                ) as moved
         offset 0
     ),
-    reported as (
+    reported as not materialized (  -- an insert reads it once
         select sign, execution_id, event_id, attempts, created_at, catalog_id,
                case
                    when event_id < normalizer.least_derived_id() then 0
@@ -871,5 +873,3 @@ comment on index projector.archived_by_end is
     'Query: executions of an hour that are counted as archived, by their end (verify).';
 
 insert into migrations.applied (version) values ('0004') on conflict do nothing;
-
--- migrate:down

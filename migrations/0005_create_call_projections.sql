@@ -1,5 +1,3 @@
--- migrate:up
-
 -- One row for each attempt of a command, and the roll-ups of attempts: by playbook and step, by
 -- worker, by error class, how long they took, and first attempts and retries by minute.
 
@@ -80,7 +78,9 @@ comment on index projector.calls_by_begin is
     'Query: unfinished calls by hour of their begin (view open_calls).';
 
 
-create index calls_by_command on projector.call_facts (command_id);
+-- With the execution, although the query does not name it: where command_id is the same in many
+-- executions, this index is no worse than the key for what names both, and may be chosen for it.
+create index calls_by_command on projector.call_facts (command_id, execution_id);
 comment on index projector.calls_by_command is
     'Query: the attempts of a command whose execution is not known (view calls).';
 
@@ -260,7 +260,8 @@ create type projector.call_id as (
     attempts     integer
 );
 
--- What new events say about the first attempt of a command.
+-- What the rows of a statement say about the first attempt of a command. is_changed: they say more
+-- than can be merged into it.
 create type projector.call_change as (
     execution_id        bigint,
     command_id          text collate "C",
@@ -274,7 +275,8 @@ create type projector.call_change as (
     step_ranked         text collate "C",
     worker_ranked       text collate "C",
     max_attempts_ranked text collate "C",
-    iteration           integer
+    iteration           integer,
+    is_changed          boolean
 );
 
 -- An attempt with what it is counted under: sign 1 adds it, sign -1 removes it.
@@ -325,7 +327,8 @@ $$;
 
 -- Sums the counts and moves the roll-ups by the result, in the given shard or else in the shard of
 -- this transaction. New rows are inserted in the order of their keys, so that a time range occupies
--- few pages:
+-- few pages. `max(hour)` is the hour of the group; ordered by the hour itself, all calls would be
+-- sorted, not only their sums:
 --     1. sum equal counts
 --     2. attempts by hour
 --     3. histograms
@@ -364,7 +367,7 @@ begin
         from     moved
         where    finished_at is not null
         group by 1, 2, 3, 4, 5
-        order by 1, 2, 3, 4, 5
+        order by max(hour), 2, 3
         on conflict (hour, playbook, step, attempts, status, shard)
         do update set
             calls       = counted.calls + excluded.calls,
@@ -389,7 +392,7 @@ begin
         and      taken.microseconds is not null
         group by 1, 2, 3, 4, 5, 6, 7
         having   sum(moved.calls) <> 0
-        order by 1, 2, 3, 4, 5, 6, 7
+        order by max(moved.hour), 2, 3, 4
         on conflict (hour, measure, playbook, step, attempts, status, bucket, shard)
         do update set calls = counted.calls + excluded.calls
     ),
@@ -404,7 +407,7 @@ begin
         from     moved
         where    finished_at is not null
         group by 1, 2, 3
-        order by 1, 2, 3
+        order by max(hour), 2
         on conflict (hour, worker_id, status, shard)
         do update set
             calls       = counted.calls + excluded.calls,
@@ -423,7 +426,7 @@ begin
         and      status <> 'COMPLETED'
         group by 1, 2, 3, 4, 5
         having   sum(calls) <> 0
-        order by 1, 2, 3, 4, 5
+        order by max(hour), 2
         on conflict (hour, step, attempts, status, error_class, shard)
         do update set calls = counted.calls + excluded.calls
     )
@@ -435,7 +438,7 @@ begin
     from     moved
     where    finished_at >= (select kept_from from maintenance_state where subject = 'minutes')
     group by 1, 2
-    order by 1, 2
+    order by max(minute_of(finished_at)), 2
     on conflict (minute, step, shard)
     do update set
         first_tries = counted.first_tries + excluded.first_tries,
@@ -477,5 +480,3 @@ end
 $$;
 
 insert into migrations.applied (version) values ('0005') on conflict do nothing;
-
--- migrate:down

@@ -1,5 +1,3 @@
--- migrate:up
-
 -- How attempts follow the events of their command. When an event arrives, changes or is deleted,
 -- the command is rebuilt from all its stored and archived events. One case is cheaper: a new event
 -- of a command that has only its first attempt is merged into that attempt.
@@ -649,51 +647,23 @@ end
 $$;
 
 
--- Step 1 of project_calls: which of these commands to rebuild. Those of `changed`, and those with a
--- retry. `offset 0` makes PostgreSQL find a command's attempts by their key, and not among all
+-- Step 2 of project_calls: reads the attempts of these commands. Returns the commands to rebuild,
+-- which are those of `is_changed` and those with a retry; the attempts that roll-ups and retries
+-- know (`counted`); and those that failed. Retries also store failures of calls that are not
+-- counted. `offset 0` makes PostgreSQL find a command's attempts by their key, and not among all
 -- retries of the execution.
-create function projector.commands_to_rebuild(
-    commands projector.call_command[], changed boolean[]
-)
-    returns projector.call_command[]
-    language plpgsql stable
-    set search_path = pg_catalog, projector, pg_temp
-as $$
-declare
-    to_rebuild call_command[];
-begin
-    select array_agg((reported.execution_id, reported.command_id)::call_command)
-    into   to_rebuild
-    from   unnest(commands_to_rebuild.commands, commands_to_rebuild.changed)
-               as reported (execution_id, command_id, is_changed)
-    where  reported.is_changed
-    or     exists (
-               select
-               from   (
-                          select *
-                          from   call_facts
-                          where  call_facts.execution_id = reported.execution_id
-                          and    call_facts.command_id = reported.command_id collate "C"
-                          offset 0
-                      ) as known
-               where  known.attempts > 0
-           );
-    return to_rebuild;
-end
-$$;
-
-
--- Step 2 of project_calls: the attempts of these commands that roll-ups and retries know
--- (`counted`), and those that failed. Retries also store failures of calls that are not counted.
 create function projector.known_calls(
-    commands projector.call_command[],
-    out counted projector.call_id[], out failures projector.call_failure[]
+    changes projector.call_change[],
+    out to_rebuild projector.call_command[], out counted projector.call_id[],
+    out failures projector.call_failure[]
 )
     language plpgsql stable
     set search_path = pg_catalog, projector, pg_temp
 as $$
 begin
-    select array_agg((known.execution_id, known.command_id, known.attempts)::call_id)
+    select array_agg(distinct (reported.execution_id, reported.command_id)::call_command)
+               filter (where reported.is_changed or known.attempts > 0),
+           array_agg((known.execution_id, known.command_id, known.attempts)::call_id)
                filter (where known.finished_at is not null or known.attempts > 0),
            array_agg(
                (
@@ -701,23 +671,25 @@ begin
                    ranked_value(known.step_ranked), coalesce(known.iteration, -1), known.finished_at
                )::call_failure
            ) filter (where end_value(known.outcome_ranked) <> 'COMPLETED')
-    into   counted, failures
-    from   unnest(known_calls.commands) as wanted
-    cross join lateral (
+    into   to_rebuild, counted, failures
+    from   unnest(known_calls.changes) as reported
+    left join lateral (
         select *
         from   call_facts
-        where  call_facts.execution_id = wanted.execution_id
-        and    call_facts.command_id = wanted.command_id collate "C"
+        where  call_facts.execution_id = reported.execution_id
+        and    call_facts.command_id = reported.command_id
         offset 0
-    ) as known;
+    ) as known on true;
 end
 $$;
 
 
 -- Step 3 of project_calls: merges what new events say into first attempts, in order, which locks
--- them. Returns the attempts that have ended, and those of them that failed.
+-- them; not for commands that are rebuilt. Returns the attempts that have ended, and those of them
+-- that failed.
 create function projector.merge_calls(
-    changes projector.call_change[], out ended projector.call_id[], out failed projector.call_id[]
+    changes projector.call_change[], rebuilt projector.call_command[],
+    out ended projector.call_id[], out failed projector.call_id[]
 )
     language plpgsql volatile
     set search_path = pg_catalog, projector, pg_temp
@@ -734,6 +706,9 @@ begin
                  end_time(outcome_ranked), outcome_ranked, duration_ranked, error_ranked,
                  step_ranked, worker_ranked, max_attempts_ranked, iteration
         from     unnest(merge_calls.changes)
+        where    (execution_id, command_id) not in (
+                     select execution_id, command_id from unnest(merge_calls.rebuilt)
+                 )
         order by execution_id, command_id
         on conflict (execution_id, command_id, attempts)
         do update set
@@ -819,11 +794,11 @@ $$;
 
 
 -- Moves call_facts and the roll-ups of calls by the rows before and after a statement:
---     1. find the commands of these events, and which of them to rebuild
---     2. read how roll-ups and retries know their attempts now
+--     1. derive from each row what it says about its command, and add that up
+--     2. read how its attempts are stored, and which commands to rebuild
 --     3. write the attempts as they are from now on
 --     4. correct which failure came before each retry, and move the roll-ups by the difference
--- Only this function sees the rows. It gives away what they say as arrays of one entry a command.
+-- Only this function sees the rows. It gives away what they say as an array of one entry a command.
 create function projector.project_calls() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
@@ -835,10 +810,9 @@ create function projector.project_calls() returns trigger
 as $$
 declare
     roles        jsonb;
-    commands     call_command[];
-    changed      boolean[];
-    to_rebuild   call_command[];
+    outcomes     jsonb;
     changes      call_change[];
+    to_rebuild   call_command[];
     counts       call_count[];
     old_failures call_failure[];
     touched      call_id[];
@@ -848,39 +822,75 @@ begin
         return null;
     end if;
 
-    -- 1. The commands, and which of them to rebuild.
-    select jsonb_object_agg(event_type, role)
-    into   roles
+    -- 1. What each row says, and each command.
+    select jsonb_object_agg(event_type, role), jsonb_object_agg(event_type, outcome)
+    into   roles, outcomes
     from   event_kinds
     where  subject = 'call';
-    select array_agg((execution_id, command_id)::call_command), array_agg(is_changed)
-    into   commands, changed
-    from   (
-               select   execution_id, command_id, bool_or(is_changed) as is_changed
-               from     (
-                            select execution_id, command_id collate "C" as command_id,
-                                   true as is_changed
-                            from   before
-                            where  roles ? event_type
-                            and    command_id <> ''
-                            union all
-                            select execution_id, command_id collate "C",
-                                   evidence >= 100 and attempts > 0
-                            from   after
-                            where  roles ? event_type
-                            and    command_id <> ''
-                        ) as reported
-               group by execution_id, command_id
-           ) as reported;
-    if commands is null then
+    with event as (
+        select true as is_changed, execution_id, command_id, event_type, step, status, created_at,
+               worker_id, max_attempts, iteration, duration, error, context
+        from   before
+        where  roles ? event_type
+        and    command_id <> ''
+        union all
+        select evidence >= 100 and attempts > 0, execution_id, command_id, event_type, step, status,
+               created_at, worker_id, max_attempts, iteration, duration, error, context
+        from   after
+        where  roles ? event_type
+        and    command_id <> ''
+    ),
+    reported as (
+        select is_changed, execution_id, command_id collate "C" as command_id, created_at, step,
+               worker_id, max_attempts, iteration, duration, error, role,
+               encode_time(created_at) as moment, call_status(status, outcome) as ended_as,
+               case
+                   when role = 'done' then '0'
+                   when role = 'ended' and not (
+                       outcome = 'COMPLETED'
+                       and coalesce(context @> '{"pending_callback": true}', false)
+                   ) then '1'
+               end as end_rank
+        from   (
+                   select *, roles ->> event_type as role, outcomes ->> event_type as outcome
+                   from   event
+                   offset 0
+               ) as named
+        offset 0
+    ),
+    change as (
+        select   execution_id, command_id, min(created_at) as begun_at,
+                 min(created_at) filter (where role = 'issued') as issued_at,
+                 min(created_at) filter (where role = 'claimed') as claimed_at,
+                 min(created_at) filter (where role = 'started') as started_at,
+                 overlay(
+                     min((end_rank || moment || rank_of(ended_as) || ended_as) collate "C")
+                         filter (where end_rank is not null)
+                     placing '' from 19 for 1
+                 ) as outcome_ranked,
+                 min((end_rank || moment || encode_bigint(microseconds(duration))) collate "C")
+                     as duration_ranked,
+                 min((end_rank || moment || left(error, 1000)) collate "C")
+                     filter (where error <> '') as error_ranked,
+                 min((moment || step) collate "C") filter (where step <> '') as step_ranked,
+                 min((moment || worker_id) collate "C") filter (where worker_id <> '')
+                     as worker_ranked,
+                 min((moment || encode_bigint(max_attempts)) collate "C") as max_attempts_ranked,
+                 min(iteration) as iteration, bool_or(is_changed) as is_changed
+        from     reported
+        group by execution_id, command_id
+    )
+    select array_agg(change::call_change)
+    into   changes
+    from   change;
+    if changes is null then
         return null;
     end if;
-    to_rebuild := commands_to_rebuild(commands, changed);
 
     -- 2. Their attempts as roll-ups and retries know them.
-    select known.counted, known.failures
-    into   touched, old_failures
-    from   known_calls(commands) as known;
+    select known.to_rebuild, known.counted, known.failures
+    into   to_rebuild, touched, old_failures
+    from   known_calls(changes) as known;
     if touched is not null then
         counts := array(select counted from call_counts(-1, touched) as counted);
     end if;
@@ -892,61 +902,10 @@ begin
         into   touched, retriable
         from   rebuild_calls(to_rebuild) as aggregated;
     end if;
-    if cardinality(commands) > coalesce(cardinality(to_rebuild), 0) then
-        with event as (
-            select event.*, kind.role, encode_time(event.created_at) as moment,
-                   call_status(event.status, kind.outcome) as ended_as,
-                   case
-                       when kind.role = 'done' then '0'
-                       when kind.role = 'ended' and not (
-                           kind.outcome = 'COMPLETED'
-                           and coalesce(event.context @> '{"pending_callback": true}', false)
-                       ) then '1'
-                   end as end_rank
-            from   (
-                       select execution_id, command_id collate "C" as command_id, event_type, step,
-                              status, created_at, worker_id, max_attempts, iteration, duration,
-                              error, context
-                       from   after
-                       where  roles ? event_type
-                       and    command_id <> ''
-                       and    (execution_id, command_id) not in (
-                                  select execution_id, command_id from unnest(to_rebuild)
-                              )
-                   ) as event
-            join   event_kinds as kind on kind.event_type = event.event_type
-        ),
-        change as (
-            select   execution_id, command_id, min(created_at) as begun_at,
-                     min(created_at) filter (where role = 'issued') as issued_at,
-                     min(created_at) filter (where role = 'claimed') as claimed_at,
-                     min(created_at) filter (where role = 'started') as started_at,
-                     overlay(
-                         min((
-                             end_rank || moment || rank_of(ended_as) || ended_as
-                         ) collate "C") placing '' from 19 for 1
-                     ) as outcome_ranked,
-                     min((
-                         end_rank || moment || encode_bigint(microseconds(duration))
-                     ) collate "C") as duration_ranked,
-                     min((end_rank || moment || left(error, 1000)) collate "C")
-                         filter (where error <> '') as error_ranked,
-                     min((moment || step) collate "C") filter (where step <> '')
-                         as step_ranked,
-                     min((moment || worker_id) collate "C")
-                         filter (where worker_id <> '') as worker_ranked,
-                     min((moment || encode_bigint(max_attempts)) collate "C")
-                         as max_attempts_ranked,
-                     min(iteration) as iteration
-            from     event
-            group by execution_id, command_id
-        )
-        select array_agg(change::call_change)
-        into   changes
-        from   change;
+    if cardinality(changes) > coalesce(cardinality(to_rebuild), 0) then
         select touched || merged.ended, retriable || merged.failed
         into   touched, retriable
-        from   merge_calls(changes) as merged;
+        from   merge_calls(changes, to_rebuild) as merged;
     end if;
 
     -- 4. The failure before each retry, and the roll-ups.
@@ -985,5 +944,3 @@ comment on index projector.calls_failed is
     'retry_candidates).';
 
 insert into migrations.applied (version) values ('0006') on conflict do nothing;
-
--- migrate:down

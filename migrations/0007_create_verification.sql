@@ -1,5 +1,3 @@
--- migrate:up
-
 -- What else keeps projections equal to the log: truncation, and verification.
 
 create function projector.project_truncate() returns trigger
@@ -122,5 +120,3 @@ create index divergences_by_end on projector.divergences (ended_at) where ended_
 comment on index projector.divergences_by_end is 'Query: delete old divergences.';
 
 insert into migrations.applied (version) values ('0007') on conflict do nothing;
-
--- migrate:down

@@ -1,5 +1,3 @@
--- migrate:up
-
 -- The views are the contract; tables may change. Each view answers one question, which is its
 -- comment. A view of counts or rates has an hour or a minute among its columns (bucket_start if it
 -- mixes both): put your time range there, because it reaches an index. Rates come with numerator
@@ -956,5 +954,3 @@ end
 $$;
 
 insert into migrations.applied (version) values ('0008') on conflict do nothing;
-
--- migrate:down

@@ -1,5 +1,3 @@
--- migrate:up
-
 -- Retention: old events are deleted, nothing is counted twice, and no count is lost.
 --
 -- Archiving means deleting. Stored events are the rows in the table: no trigger, comparison or
@@ -414,5 +412,3 @@ revoke execute on function
     projector.compact_shards(text, text, text[], timestamptz, timestamptz) from public;
 
 insert into migrations.applied (version) values ('0009') on conflict do nothing;
-
--- migrate:down

@@ -1,5 +1,3 @@
--- migrate:up
-
 -- Repair of projections while everybody else goes on working (projector repair). Executions and
 -- their calls are rebuilt here, under their locks. Counters get the difference to what they were
 -- compared with, in a shard of the job's own (projector/repair/repair.py).
@@ -200,5 +198,3 @@ create trigger project_0_off_deleted
     execute function projector.project_off();
 
 insert into migrations.applied (version) values ('0010') on conflict do nothing;
-
--- migrate:down

@@ -1,10 +1,8 @@
--- migrate:up
-
 -- Jobs over history: backfill, renormalize, redrive, redact. A job writes the same rows as the
 -- service, so it has positions and totals that must balance too. They move in the transaction of
 -- its rows.
 
-set search_path = "$user", public, normalizer;
+set local search_path = "$user", public, normalizer;
 
 
 create table normalizer.jobs (
@@ -266,21 +264,7 @@ grant select, insert on normalizer.job_batches, normalizer.job_refusals, normali
 grant update (redriven_at) on normalizer.quarantine to normalizer_writer;
 grant select on projector.jobs, projector.quarantine_records to normalizer_writer, projector_reader;
 
--- A role for those who may read and redrive refused bytes, which may contain secrets.
-do $$
-begin
-    if not exists (select from pg_roles where rolname = 'normalizer_redriver') then
-        create role normalizer_redriver nologin;
-    end if;
-exception
-    -- Roles belong to the cluster: a migration of another database may create it at the same time.
-    when duplicate_object or unique_violation then null;
-end
-$$;
-
 grant usage on schema normalizer to normalizer_redriver;
 grant select on normalizer.quarantine_raw to normalizer_redriver;
 
 insert into migrations.applied (version) values ('0011') on conflict do nothing;
-
--- migrate:down

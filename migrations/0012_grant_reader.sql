@@ -1,5 +1,3 @@
--- migrate:up
-
 -- The role that migrates may act as the reader: `projector serve` switches to that role, whatever
 -- the user of its DATABASE_URL may do. If another role created it, that role must grant it.
 do $$
@@ -7,7 +5,10 @@ begin
     execute format('grant projector_reader to %I', current_user);
 exception
     when insufficient_privilege then
-        raise notice 'grant projector_reader to % by hand, to let it serve the API', current_user;
+        if not pg_has_role('projector_reader', 'member') then
+            raise notice 'grant projector_reader to % by hand, to let it serve the API',
+                         current_user;
+        end if;
 end
 $$;
 
@@ -37,5 +38,3 @@ end
 $$;
 
 insert into migrations.applied (version) values ('0012') on conflict do nothing;
-
--- migrate:down

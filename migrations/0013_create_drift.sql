@@ -1,10 +1,8 @@
--- migrate:up
-
 -- Drift: top-level fields of producers that are not as documented. The service limits the number of
 -- findings of a shape and the length of examples. This is a sample; the values themselves are in
 -- events.
 
-set search_path = "$user", public, normalizer;
+set local search_path = "$user", public, normalizer;
 
 
 create table normalizer.drift_findings (
@@ -55,5 +53,3 @@ grant select, insert on normalizer.drift_findings to normalizer_writer;
 grant select on projector.drift to normalizer_writer, projector_reader;
 
 insert into migrations.applied (version) values ('0013') on conflict do nothing;
-
--- migrate:down

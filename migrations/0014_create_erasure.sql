@@ -1,5 +1,3 @@
--- migrate:up
-
 -- What is deleted on request: an execution (normalizer forget), and secrets that were stored under
 -- older rules (normalizer redact).
 --
@@ -7,7 +5,7 @@
 -- (0009_create_retention.sql). Only the id of the execution stays, in a list, so that no writer
 -- stores it again.
 
-set search_path = "$user", public, normalizer;
+set local search_path = "$user", public, normalizer;
 
 
 create table normalizer.forgotten_executions (
@@ -238,5 +236,3 @@ revoke execute on function
     projector.rewrite_archived_calls(bigint[], text[], jsonb[], jsonb[]) from public;
 
 insert into migrations.applied (version) values ('0014') on conflict do nothing;
-
--- migrate:down

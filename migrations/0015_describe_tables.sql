@@ -1,5 +1,3 @@
--- migrate:up
-
 -- Comments for the columns of all tables.
 --
 -- Columns that need an explanation are described where their table is created, and all others here.
@@ -340,5 +338,3 @@ end
 $$;
 
 insert into migrations.applied (version) values ('0015') on conflict do nothing;
-
--- migrate:down

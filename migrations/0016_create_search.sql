@@ -1,5 +1,3 @@
--- migrate:up
-
 -- What a search and the pages of an error and of a quarantined record read: where an event is, by
 -- its id, its trace or the coordinates of its record; the calls of one error; the tries to redrive
 -- a record.
@@ -191,5 +189,3 @@ grant select on projector.failed_calls, projector.redrive_attempts
     to normalizer_writer, projector_reader;
 
 insert into migrations.applied (version) values ('0016') on conflict do nothing;
-
--- migrate:down

@@ -7,12 +7,13 @@
 -- Tables, each at `CREATE TABLE name`:
 --     normalizer.events
 --     migrations.applied
---     migrations.schema_migrations
 --     normalizer.archived_rows
 --     normalizer.assigned_ids
 --     normalizer.dedup_horizon
 --     normalizer.drift_findings
+--     normalizer.event_changes
 --     normalizer.event_partitions
+--     normalizer.event_relay
 --     normalizer.events_hashed
 --     normalizer.forgotten_executions
 --     normalizer.gaps
@@ -73,7 +74,8 @@ CREATE TYPE projector.call_change AS (
 	step_ranked text COLLATE pg_catalog."C",
 	worker_ranked text COLLATE pg_catalog."C",
 	max_attempts_ranked text COLLATE pg_catalog."C",
-	iteration integer
+	iteration integer,
+	is_changed boolean
 );
 
 CREATE TYPE projector.call_command AS (
@@ -242,6 +244,12 @@ CREATE FUNCTION normalizer.least_hashed_id() RETURNS bigint
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN '6917529027641081856'::bigint;
 
+CREATE FUNCTION normalizer.note_event_changes() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'normalizer', 'pg_temp'
+    ; -- body: 0017_create_relay.sql
+COMMENT ON FUNCTION normalizer.note_event_changes() IS 'Notes the events that a statement inserted or updated, while a relay is registered.';
+
 CREATE FUNCTION normalizer.shared_id(coercions jsonb) RETURNS jsonb
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN jsonb_path_query_first(coercions, '$[*]?(@."rule" == "event_id_conflict")."from"'::jsonpath);
@@ -308,11 +316,6 @@ CREATE FUNCTION projector.call_events_by_attempt(commands projector.call_command
 CREATE FUNCTION projector.call_status(status text, outcome text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE WHEN (status = ANY (ARRAY['COMPLETED'::text, 'FAILED'::text, 'ERROR'::text, 'CANCELLED'::text])) THEN status ELSE outcome END;
-
-CREATE FUNCTION projector.commands_to_rebuild(commands projector.call_command[], changed boolean[]) RETURNS projector.call_command[]
-    LANGUAGE plpgsql STABLE
-    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
-    ; -- body: 0006_create_call_triggers.sql
 
 CREATE FUNCTION projector.compact_shards(counter_table text, time_column text, measures text[], since timestamp with time zone, until timestamp with time zone) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -523,7 +526,7 @@ CREATE FUNCTION projector.hour_of(moment timestamp with time zone) RETURNS times
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN date_bin('01:00:00'::interval, moment, '2000-01-01 00:00:00+00'::timestamp with time zone);
 
-CREATE FUNCTION projector.known_calls(commands projector.call_command[], OUT counted projector.call_id[], OUT failures projector.call_failure[]) RETURNS record
+CREATE FUNCTION projector.known_calls(changes projector.call_change[], OUT to_rebuild projector.call_command[], OUT counted projector.call_id[], OUT failures projector.call_failure[]) RETURNS record
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     ; -- body: 0006_create_call_triggers.sql
@@ -552,7 +555,7 @@ CREATE FUNCTION projector.lock_executions(execution_ids bigint[]) RETURNS void
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     ; -- body: 0002_create_projector.sql
 
-CREATE FUNCTION projector.merge_calls(changes projector.call_change[], OUT ended projector.call_id[], OUT failed projector.call_id[]) RETURNS record
+CREATE FUNCTION projector.merge_calls(changes projector.call_change[], rebuilt projector.call_command[], OUT ended projector.call_id[], OUT failed projector.call_id[]) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     ; -- body: 0006_create_call_triggers.sql
@@ -741,12 +744,6 @@ COMMENT ON COLUMN migrations.applied.checksum IS 'SHA-256 of the file, in hex.';
 COMMENT ON COLUMN migrations.applied.applied_at IS 'When the file was applied.';
 COMMENT ON COLUMN migrations.applied.applied_by IS 'Role that applied it.';
 
-CREATE TABLE migrations.schema_migrations (
-    version character varying NOT NULL
-);
-COMMENT ON TABLE migrations.schema_migrations IS 'Private: the versions that were applied, in the form that dbmate reads.';
-COMMENT ON COLUMN migrations.schema_migrations.version IS 'Digits at the front of the file''s name.';
-
 CREATE TABLE normalizer.archived_rows (
     source_topic text NOT NULL,
     source_incarnation integer NOT NULL,
@@ -828,6 +825,28 @@ COMMENT ON COLUMN normalizer.drift_findings.source_offset IS 'Coordinates of the
 COMMENT ON COLUMN normalizer.drift_findings.example IS 'A value of the field, redacted and shortened.';
 COMMENT ON COLUMN normalizer.drift_findings.found_at IS 'When it was found.';
 
+CREATE TABLE normalizer.event_changes (
+    transaction_id xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    change_id bigint NOT NULL,
+    event_ids bigint[] NOT NULL,
+    noted_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+ALTER TABLE ONLY normalizer.event_changes ALTER COLUMN event_ids SET STORAGE EXTERNAL;
+COMMENT ON TABLE normalizer.event_changes IS 'Private: which events were inserted or updated since a relay was registered, and not sent yet. The relay deletes a row after it has sent its events.';
+COMMENT ON COLUMN normalizer.event_changes.transaction_id IS 'The transaction that changed them, counted from the first one of the cluster.';
+COMMENT ON COLUMN normalizer.event_changes.change_id IS 'Distinguishes the changes of one transaction.';
+COMMENT ON COLUMN normalizer.event_changes.event_ids IS 'At most 1,000 of the events.';
+COMMENT ON COLUMN normalizer.event_changes.noted_at IS 'When they were changed.';
+
+ALTER TABLE normalizer.event_changes ALTER COLUMN change_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME normalizer.event_changes_change_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE normalizer.event_partitions (
     name text NOT NULL,
     low bigint NOT NULL,
@@ -842,6 +861,19 @@ COMMENT ON COLUMN normalizer.event_partitions.low IS 'Least event_id in the part
 COMMENT ON COLUMN normalizer.event_partitions.high IS 'Greatest event_id in the partition.';
 COMMENT ON COLUMN normalizer.event_partitions.application_from IS 'First time of an id of the application''s (or the derived) layout in this partition; null for partitions without a time. Layouts: docs/spec/wire-shapes.md#g1.';
 COMMENT ON COLUMN normalizer.event_partitions.doubled_from IS 'First time of an id of the doubled layout in this partition; null for partitions without one.';
+
+CREATE TABLE normalizer.event_relay (
+    one_row boolean DEFAULT true NOT NULL,
+    registration text NOT NULL,
+    group_id text NOT NULL,
+    registered_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT event_relay_one_row CHECK (one_row)
+);
+COMMENT ON TABLE normalizer.event_relay IS 'Private: one row while a relay is registered; without it no change is noted. Every statement that writes events reads it.';
+COMMENT ON COLUMN normalizer.event_relay.one_row IS 'There is one relay at most.';
+COMMENT ON COLUMN normalizer.event_relay.registration IS 'A name made when the relay was registered; its position in Kafka names it too.';
+COMMENT ON COLUMN normalizer.event_relay.group_id IS 'The consumer group whose offset is the position of the relay.';
+COMMENT ON COLUMN normalizer.event_relay.registered_at IS 'When the relay was registered.';
 
 CREATE TABLE normalizer.events_hashed (
     event_id bigint DEFAULT normalizer.gen_snowflake() NOT NULL,
@@ -888,6 +920,7 @@ CREATE TABLE normalizer.events_hashed (
     CONSTRAINT events_words_bounded CHECK (((octet_length(event_type) <= 200) AND (octet_length(status) <= 100) AND (octet_length(step) <= 1500) AND (octet_length(worker_id) <= 1500) AND (octet_length(command_id) <= 1500) AND (octet_length(shape) <= 100) AND (octet_length(source_topic) <= 1500)))
 )
 WITH (autovacuum_vacuum_insert_threshold='5000', autovacuum_vacuum_insert_scale_factor='0.01');
+COMMENT ON TABLE normalizer.events_hashed IS 'Private: the partition of events for hashed event_ids: those of events whose own id another event has. Its columns and the indexes that it has from events mean the same as there.';
 
 CREATE TABLE normalizer.forgotten_executions (
     execution_id bigint NOT NULL,
@@ -3189,9 +3222,6 @@ COMMENT ON COLUMN projector.worker_failures.mean_duration_s IS 'mean of the know
 ALTER TABLE ONLY migrations.applied
     ADD CONSTRAINT applied_pkey PRIMARY KEY (version);
 
-ALTER TABLE ONLY migrations.schema_migrations
-    ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
-
 ALTER TABLE ONLY normalizer.archived_rows
     ADD CONSTRAINT archived_rows_pkey PRIMARY KEY (source_topic, source_incarnation, source_partition, job_id, run);
 
@@ -3204,11 +3234,17 @@ ALTER TABLE ONLY normalizer.dedup_horizon
 ALTER TABLE ONLY normalizer.drift_findings
     ADD CONSTRAINT drift_findings_pkey PRIMARY KEY (shape, field, type);
 
+ALTER TABLE ONLY normalizer.event_changes
+    ADD CONSTRAINT event_changes_pkey PRIMARY KEY (transaction_id, change_id);
+
 ALTER TABLE ONLY normalizer.event_partitions
     ADD CONSTRAINT event_partitions_low UNIQUE (low);
 
 ALTER TABLE ONLY normalizer.event_partitions
     ADD CONSTRAINT event_partitions_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY normalizer.event_relay
+    ADD CONSTRAINT event_relay_pkey PRIMARY KEY (one_row);
 
 ALTER TABLE ONLY normalizer.events
     ADD CONSTRAINT events_pkey PRIMARY KEY (event_id);
@@ -3380,7 +3416,7 @@ COMMENT ON INDEX projector.archived_calls_by_command IS 'Query: all archived eve
 CREATE INDEX calls_by_begin ON projector.call_facts USING btree (projector.hour_of(begun_at)) WHERE (finished_at IS NULL);
 COMMENT ON INDEX projector.calls_by_begin IS 'Query: unfinished calls by hour of their begin (view open_calls).';
 
-CREATE INDEX calls_by_command ON projector.call_facts USING btree (command_id);
+CREATE INDEX calls_by_command ON projector.call_facts USING btree (command_id, execution_id);
 COMMENT ON INDEX projector.calls_by_command IS 'Query: the attempts of a command whose execution is not known (view calls).';
 
 CREATE INDEX calls_by_error ON projector.call_facts USING btree (projector.error_class_of(COALESCE(projector.end_value(error_ranked), ''::text)), finished_at) WHERE ((finished_at IS NOT NULL) AND (projector.end_value(outcome_ranked) <> 'COMPLETED'::text));
@@ -3476,6 +3512,10 @@ CREATE TRIGGER keep_dedup_horizon_of_deleted BEFORE DELETE ON normalizer.source_
 
 CREATE TRIGGER keep_dedup_horizon_of_truncated BEFORE TRUNCATE ON normalizer.source_positions FOR EACH STATEMENT EXECUTE FUNCTION normalizer.keep_dedup_horizon();
 
+CREATE TRIGGER note_changes_inserted AFTER INSERT ON normalizer.events REFERENCING NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION normalizer.note_event_changes();
+
+CREATE TRIGGER note_changes_updated AFTER UPDATE ON normalizer.events REFERENCING NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION normalizer.note_event_changes();
+
 CREATE TRIGGER project_0_off_deleted AFTER DELETE ON normalizer.events REFERENCING OLD TABLE AS before FOR EACH STATEMENT WHEN ((current_setting('projector.off'::text, true) = 'on'::text)) EXECUTE FUNCTION projector.project_off();
 
 CREATE TRIGGER project_0_off_inserted AFTER INSERT ON normalizer.events REFERENCING NEW TABLE AS after FOR EACH STATEMENT WHEN ((current_setting('projector.off'::text, true) = 'on'::text)) EXECUTE FUNCTION projector.project_off();
@@ -3526,6 +3566,7 @@ REVOKE ALL ON FUNCTION normalizer.drop_source_heartbeats() FROM PUBLIC;
 REVOKE ALL ON FUNCTION normalizer.gen_snowflake() FROM PUBLIC;
 GRANT ALL ON FUNCTION normalizer.gen_snowflake() TO normalizer_writer;
 REVOKE ALL ON FUNCTION normalizer.keep_dedup_horizon() FROM PUBLIC;
+REVOKE ALL ON FUNCTION normalizer.note_event_changes() FROM PUBLIC;
 REVOKE ALL ON FUNCTION normalizer.snowflake_at(unix_ms bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.archive_calls(event_ids bigint[], low bigint, high bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.archive_events(event_ids bigint[]) FROM PUBLIC;
@@ -3548,7 +3589,7 @@ GRANT ALL ON FUNCTION projector.locate_record(topic text, partition integer, sou
 REVOKE ALL ON FUNCTION projector.locate_trace(trace_id text) FROM PUBLIC;
 GRANT ALL ON FUNCTION projector.locate_trace(trace_id text) TO projector_reader;
 REVOKE ALL ON FUNCTION projector.lock_executions(execution_ids bigint[]) FROM PUBLIC;
-REVOKE ALL ON FUNCTION projector.merge_calls(changes projector.call_change[], OUT ended projector.call_id[], OUT failed projector.call_id[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION projector.merge_calls(changes projector.call_change[], rebuilt projector.call_command[], OUT ended projector.call_id[], OUT failed projector.call_id[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.merge_executions(changes projector.execution_change[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.move_calls(moved projector.execution_move[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.project_calls() FROM PUBLIC;
@@ -3569,7 +3610,9 @@ GRANT SELECT ON TABLE normalizer.archived_rows TO normalizer_writer;
 GRANT SELECT,INSERT ON TABLE normalizer.assigned_ids TO normalizer_writer;
 GRANT SELECT,INSERT,UPDATE ON TABLE normalizer.dedup_horizon TO normalizer_writer;
 GRANT SELECT,INSERT ON TABLE normalizer.drift_findings TO normalizer_writer;
+GRANT SELECT,DELETE ON TABLE normalizer.event_changes TO normalizer_writer;
 GRANT SELECT ON TABLE normalizer.event_partitions TO normalizer_writer;
+GRANT SELECT,INSERT,DELETE ON TABLE normalizer.event_relay TO normalizer_writer;
 GRANT SELECT ON TABLE normalizer.forgotten_executions TO normalizer_writer;
 GRANT SELECT,INSERT,UPDATE ON TABLE normalizer.gaps TO normalizer_writer;
 GRANT SELECT,INSERT ON TABLE normalizer.job_batches TO normalizer_writer;

@@ -13,6 +13,7 @@ snowflake     mints, reads and derives ids
 jsontext      JSON that keeps its numbers as they were written
 store/        writes a batch in one transaction; the only code that writes events
 
+relay/        the same loop with Kafka as its store: canonical events to a topic
 jobs/         backfill, redrive, renormalize, redact, forget, export: same core and store
 files/        reads records from files
 cli/          the commands
@@ -26,14 +27,16 @@ environment   reads the settings from environment variables
 passwords     finds and masks the passwords in URLs
 telemetry     log lines and counters
 errors        every error, by what the caller must do
+exit_codes    what the exit code of a command says
 compiled/     the rules as machine code, where they were compiled
 
 As a library: `from normalizer import Normalizer` and the other six names of `__all__`. They open no
 connection and read no clock; of the settings NORMALIZER_CORE counts. docs/library.md shows each.
 
-Imports point one way, which import-linter checks: cli > up, jobs > service > kafka, files, store,
-embedded > process, database > telemetry, environment > configured_rules > settings >
-producer_models > core, json_schema > envelope > snowflake, jsontext, passwords > errors, compiled.
+Imports point one way, which import-linter checks: cli > up, jobs > service, relay > kafka, files,
+store, embedded > process, database > telemetry, environment > configured_rules > settings >
+producer_models > core, json_schema > envelope > snowflake, jsontext, passwords, exit_codes >
+errors, compiled.
 """
 
 from normalizer.compiled import core_finder as _core_finder

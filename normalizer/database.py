@@ -3,16 +3,129 @@
 What holds for all of them is decided here. A rule test finds calls of asyncpg elsewhere.
 """
 
-from collections.abc import Mapping
+import contextlib
+import os
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 
+from normalizer.errors import ConfigurationError
+
 CONNECT_S: Final = 10.0
 """How long opening a connection may take, with its authentication."""
+_HOST_S: Final = 2.0
+"""The same where the address has several hosts: the next one is tried then."""
 
 NO_SETTINGS: Final[Mapping[str, str]] = MappingProxyType({})
+
+_ALWAYS: Final = {
+    "TimeZone": "UTC",
+    # JIT compilation takes longer than any of these queries.
+    "jit": "off",
+}
+_OTHER_PROCESS: Final = "select from (values (1)) as one where pg_backend_pid() <> {}"
+_CANCEL_S: Final = 0.5
+_OUTSIDE: Final = ("vacuum", "create database")
+"""PostgreSQL refuses these in a transaction."""
+
+
+class Connection(asyncpg.Connection):  # type: ignore[misc]
+    """A connection whose settings hold for each transaction, and not for the session.
+
+    Behind a pooler in transaction mode the session belongs to others too, and the next transaction
+    may be in another one. So every statement runs in a transaction, if need be in one of its own;
+    only VACUUM, which must not, runs with the settings of its role.
+    """
+
+    is_pooled = False
+    """Whether a pooler is between: then the server's session is not ours alone."""
+    settings: Mapping[str, str] = NO_SETTINGS
+    _server_pid: int | None = None
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # asyncpg turns JIT off for the session while it looks up a type; ours is off already.
+        self._server_caps = self._server_caps._replace(jit=False)  # type: ignore[has-type]
+
+    def get_server_pid(self) -> int:
+        """The process of the server that runs the transaction; without one, the last one's."""
+        return self._server_pid or int(super().get_server_pid())
+
+    async def execute(self, query: str, *args: Any, **options: Any) -> Any:
+        """Execute statements in a transaction; VACUUM outside."""
+        if query.startswith("BEGIN"):
+            # asyncpg begins a transaction by this statement: the settings travel with it.
+            return await self._begin(query, **options)
+        if query.startswith(_OUTSIDE):
+            return await super().execute(query, **options)
+        return await self._in_transaction(super().execute, query, *args, **options)
+
+    async def fetch(self, *args: Any, **options: Any) -> Any:
+        """Fetch rows, in a transaction."""
+        return await self._in_transaction(super().fetch, *args, **options)
+
+    async def fetchrow(self, *args: Any, **options: Any) -> Any:
+        """Fetch the first row, in a transaction."""
+        return await self._in_transaction(super().fetchrow, *args, **options)
+
+    async def fetchval(self, *args: Any, **options: Any) -> Any:
+        """Fetch a value of the first row, in a transaction."""
+        return await self._in_transaction(super().fetchval, *args, **options)
+
+    def get_reset_query(self) -> str:
+        """Nothing: no state is left in the session."""
+        return ""
+
+    async def is_of_a_pooler(self) -> bool:
+        """Whether a statement runs in another server process than the one this connection named.
+
+        A pooler cannot name one that stays: it gives each client a number of its own.
+        """
+        other = _OTHER_PROCESS.format(self.get_server_pid())
+        return str(await super().execute(other, timeout=CONNECT_S)) == "SELECT 1"
+
+    async def _in_transaction(
+        self, call: Callable[..., Awaitable[Any]], *args: Any, **options: Any
+    ) -> Any:
+        """The call's result, in the open transaction or in one of its own."""
+        if self.is_in_transaction():
+            return await call(*args, **options)
+        transaction = self.transaction()
+        await transaction.start()
+        try:
+            result = await call(*args, **options)
+        except asyncpg.PostgresError:
+            try:
+                await transaction.rollback()
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                self.terminate()
+            raise
+        except BaseException:
+            # Closing has the server cancel the statement; a silent one must hold up nobody.
+            with contextlib.suppress(Exception):
+                await self.close(timeout=_CANCEL_S)
+            raise
+        await transaction.commit()
+        return result
+
+    async def _begin(self, query: str, **options: Any) -> str:
+        calls = ", ".join(
+            f"set_config({_quoted(name)}, {_quoted(value)}, true)"
+            for name, value in self.settings.items()
+        )
+        try:
+            begun = await super().execute(f"{query} select {calls}" if calls else query, **options)
+        except asyncpg.PostgresError:
+            # The server has begun a transaction that asyncpg does not know of.
+            self.terminate()
+            raise
+        if self.is_pooled:
+            self._server_pid = await super().fetchval("select pg_backend_pid()")
+        return str(begun)
 
 
 async def connect(
@@ -22,16 +135,88 @@ async def connect(
     session: Mapping[str, str] = NO_SETTINGS,
     command_timeout_s: float | None = None,
     **of_pool: Any,
-) -> asyncpg.Connection:
+) -> Connection:
     """Open a connection. The caller closes it, and handles asyncpg's errors.
 
-    `session` are the server settings of its session; times are in UTC. Without `command_timeout_s`
-    a statement waits for its answer without end. `of_pool` is what asyncpg's pool adds.
+    Raises ConfigurationError for a setting in the address that a pooler refuses.
+
+    `session` are the server settings of each transaction, besides UTC and no JIT. Without
+    `command_timeout_s` a statement waits for its answer without end. `of_pool` is what asyncpg's
+    pool adds.
     """
-    return await asyncpg.connect(
-        database_url,
-        timeout=CONNECT_S,
-        command_timeout=command_timeout_s,
-        server_settings={"TimeZone": "UTC", "application_name": application_name, **session},
+    options = {
         **of_pool,
-    )
+        "command_timeout": command_timeout_s,
+        # Every pooler knows this one, and sets it for each client.
+        "server_settings": {"application_name": application_name},
+        "ssl": _system_tls(database_url),
+        "connection_class": Connection,
+    }
+    try:
+        connection = await _connect(database_url, options)
+    except asyncpg.ProtocolViolationError as error:
+        if "startup parameter" not in str(error):
+            raise
+        message = f"a connection pooler refuses a setting in DATABASE_URL: {error}"
+        raise ConfigurationError(message) from error
+    try:
+        if await connection.is_of_a_pooler():
+            await connection.close()
+            # The next transaction may be in a session that knows no statement of ours.
+            connection = await _connect(database_url, {**options, "statement_cache_size": 0})
+            connection.is_pooled = True
+    except BaseException:
+        connection.terminate()
+        raise
+    connection.settings = {**_ALWAYS, **session}
+    return connection
+
+
+async def _connect(database_url: str, options: Mapping[str, Any]) -> Connection:
+    """Connect; of several hosts, pass over those that are silent or just starting.
+
+    asyncpg passes over those that refuse, or that are not as target_session_attrs asks.
+    """
+    *others, last = _rotations(database_url)
+    timeout = _HOST_S if others else CONNECT_S
+    connection: Connection
+    for url in others:
+        try:
+            connection = await asyncpg.connect(url, timeout=timeout, **options)
+        except (TimeoutError, asyncpg.CannotConnectNowError):
+            continue
+        return connection
+    connection = await asyncpg.connect(last, timeout=timeout, **options)
+    return connection
+
+
+def _rotations(database_url: str) -> list[str]:
+    """The address with each of its hosts as the first one."""
+    parts = urlsplit(database_url)
+    login, at, hosts = parts.netloc.rpartition("@")
+    names = hosts.split(",")
+    if len(names) == 1:
+        return [database_url]
+    return [
+        parts._replace(netloc=login + at + ",".join(names[first:] + names[:first])).geturl()
+        for first in range(len(names))
+    ]
+
+
+def _system_tls(database_url: str) -> ssl.SSLContext | None:
+    """TLS with the system's authorities for sslrootcert=system, as libpq has it; None otherwise."""
+    query = {name: values[-1] for name, values in parse_qs(urlsplit(database_url).query).items()}
+
+    def option(name: str) -> str | None:
+        return query.get(name) or os.environ.get(f"PG{name.upper()}")
+
+    if option("sslrootcert") != "system":
+        return None
+    context = ssl.create_default_context()
+    if certificate := option("sslcert"):
+        context.load_cert_chain(certificate, option("sslkey"), option("sslpassword"))
+    return context
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin
 
@@ -15,6 +16,17 @@ from normalizer.settings import FIELDS, Settings, is_secret, meta_of, variable
 
 _URL_START: Final = re.compile(r"postgres(ql)?://[^\s?]", re.IGNORECASE)
 _HOST_PORT: Final = re.compile(r"\S+:[0-9]{1,5}$")
+_HTTP_URL: Final = re.compile(r"https?://[^\s/@?#]+(/[^\s@#]*)?")
+_EXTENSION: Final = re.compile(r"(?!auth=)[A-Za-z]+=[\x21-\x7e]+")
+"""Source: RFC 7628, section 3.1; `auth` is the token itself."""
+_NEEDED_BY: Final = {
+    "OAUTHBEARER": (
+        "kafka_sasl_oauthbearer_token_endpoint_url",
+        "kafka_sasl_oauthbearer_client_id",
+        "kafka_sasl_oauthbearer_client_secret",
+    ),
+    "AWS_MSK_IAM": ("kafka_sasl_aws_region",),
+}
 _SERVICE_LINK: Final = re.compile(
     r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
@@ -125,6 +137,9 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     for server in settings.kafka_bootstrap_servers:
         if not _HOST_PORT.match(server):
             yield f"KAFKA_BOOTSTRAP_SERVERS: expected host:port; got {server!r}"
+    for name in ("kafka_canonical_topic", "kafka_refused_topic"):
+        if getattr(settings, name) in settings.kafka_topics:
+            yield f"{variable(name)}: must not be one of KAFKA_TOPICS, which are read"
     if settings.kafka_max_partition_fetch_bytes > settings.kafka_fetch_max_bytes:
         yield "KAFKA_MAX_PARTITION_FETCH_BYTES: expected at most KAFKA_FETCH_MAX_BYTES"
     if settings.owner.startswith("operator:"):
@@ -134,15 +149,30 @@ def _contradictions(settings: Settings) -> Iterator[str]:
 
 def _security_contradictions(settings: Settings) -> Iterator[str]:
     if settings.kafka_security_protocol.startswith("SASL"):
-        for name in ("kafka_sasl_username", "kafka_sasl_password"):
-            if not getattr(settings, name):
-                yield f"{variable(name)}: needed with {settings.kafka_security_protocol}"
+        yield from _missing_of_sasl(settings)
+    token_url = settings.kafka_sasl_oauthbearer_token_endpoint_url
+    if token_url and not _HTTP_URL.fullmatch(token_url):
+        name = "kafka_sasl_oauthbearer_token_endpoint_url"
+        yield f"{variable(name)}: expected https://host/path, without user and password"
+    for extension in settings.kafka_sasl_oauthbearer_extensions:
+        if not _EXTENSION.fullmatch(extension):
+            name = "kafka_sasl_oauthbearer_extensions"
+            yield f"{variable(name)}: expected name=value, the name of letters; got {extension!r}"
     for name in ("kafka_ssl_ca_file", "kafka_ssl_cert_file", "kafka_ssl_key_file"):
         path = getattr(settings, name)
         if path and not Path(path).is_file():
             yield f"{variable(name)}: no such file: {path}"
     if settings.kafka_ssl_key_file and not settings.kafka_ssl_cert_file:
         yield "KAFKA_SSL_CERT_FILE: needed with KAFKA_SSL_KEY_FILE"
+
+
+def _missing_of_sasl(settings: Settings) -> Iterator[str]:
+    mechanism = settings.kafka_sasl_mechanism
+    for name in _NEEDED_BY.get(mechanism, ("kafka_sasl_username", "kafka_sasl_password")):
+        if not getattr(settings, name):
+            yield f"{variable(name)}: needed with {settings.kafka_security_protocol}, {mechanism}"
+    if mechanism == "AWS_MSK_IAM" and find_spec("aws_msk_iam_sasl_signer") is None:
+        yield "KAFKA_SASL_MECHANISM: AWS_MSK_IAM needs pip install event-normalizer[msk]"
 
 
 def _as_text(value: object) -> str:

@@ -46,26 +46,39 @@ class ConfigurationError(NormalizerError):
 
 
 class RetryableError(NormalizerError):
-    """Nothing was written. Back off and retry."""
+    """Nothing was written. Back off and retry.
+
+    `sign_in_refused`: the other end answers, and does not let this process in. Retry as often as
+    `SignInTries` allows.
+    """
+
+    def __init__(self, message: str, *, sign_in_refused: bool = False) -> None:
+        super().__init__(message)
+        self.sign_in_refused = sign_in_refused
 
 
 class StoreUnavailable(RetryableError):  # noqa: N818 - a state, not a mistake
-    """The database is away, overloaded, out of space or read-only.
+    """The database is away, overloaded, out of space or read-only, or refuses the sign-in.
 
     `sqlstate` is None if the database did not answer. `in_projection`: the database is available,
     but one of its projections failed.
     """
 
     def __init__(
-        self, message: str, *, sqlstate: str | None = None, in_projection: bool = False
+        self,
+        message: str,
+        *,
+        sqlstate: str | None = None,
+        in_projection: bool = False,
+        sign_in_refused: bool = False,
     ) -> None:
-        super().__init__(message)
+        super().__init__(message, sign_in_refused=sign_in_refused)
         self.sqlstate = sqlstate
         self.in_projection = in_projection
 
 
 class BrokerUnavailable(RetryableError):  # noqa: N818 - a state, not a mistake
-    """The broker is away."""
+    """The broker is away, or refuses the sign-in."""
 
 
 class PositionError(NormalizerError):
@@ -95,3 +108,26 @@ class ShapesChanged(PositionError):  # noqa: N818 - a state, not a mistake
 
 class FatalError(NormalizerError):
     """Going on would be wrong: log once and exit non-zero."""
+
+
+class SignInTries:
+    """Counts refused sign-ins in a row.
+
+    A refusal may pass: a password is changed at one end first, a broker has just started. One that
+    stays is a wrong setting, which no retry cures.
+    """
+
+    MOST: Final = 5
+
+    def __init__(self) -> None:
+        self._refused = 0
+
+    def failed(self, error: RetryableError) -> None:
+        """Note a failed try. Raises FatalError for the last refusal that is allowed."""
+        self._refused = self._refused + 1 if error.sign_in_refused else 0
+        if self._refused == self.MOST:
+            raise FatalError(f"{error} (refused {self.MOST} times)") from error
+
+    def succeeded(self) -> None:
+        """Note a try that did not fail."""
+        self._refused = 0

@@ -31,7 +31,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     database_url: Annotated[
         str | None,
-        _about("PostgreSQL to write to, as postgresql://user:password@host:port/name."),
+        _about(
+            "PostgreSQL to write to, as postgresql://user:password@host:port/name; several "
+            "host:port by commas."
+        ),
     ] = None
 
     kafka_bootstrap_servers: Annotated[
@@ -43,6 +46,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     kafka_group_id: Annotated[
         str, _about("Consumer group; processes of one group share the partitions.")
     ] = "normalizer"
+    kafka_canonical_topic: Annotated[
+        str, _about("Topic that `normalizer relay` writes canonical events to.")
+    ] = "noetl.events.canonical"
+    kafka_refused_topic: Annotated[
+        str, _about("Topic that `normalizer relay` writes refusals to: reasons, never the bytes.")
+    ] = "noetl.events.refused"
     kafka_client_id: Annotated[str, _about("Name that brokers log for this process.")] = (
         "normalizer"
     )
@@ -51,15 +60,41 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _about("How to speak to the brokers: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."),
     ] = "PLAINTEXT"
     kafka_sasl_mechanism: Annotated[
-        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"],
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "AWS_MSK_IAM"],
         _about(
-            "With SASL: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512. GSSAPI (Kerberos) and OAUTHBEARER "
-            "are not supported."
+            "With SASL: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER (client credentials), or "
+            "AWS_MSK_IAM (OAUTHBEARER with a token that the AWS credentials of the environment "
+            "sign; extra msk). GSSAPI (Kerberos) is not supported."
         ),
     ] = "PLAIN"
-    kafka_sasl_username: Annotated[str | None, _about("With SASL: the user.")] = None
+    kafka_sasl_username: Annotated[str | None, _about("With SASL PLAIN and SCRAM: the user.")] = (
+        None
+    )
     kafka_sasl_password: Annotated[
-        str | None, _about("With SASL: the user's password.", secret=True)
+        str | None, _about("With SASL PLAIN and SCRAM: the user's password.", secret=True)
+    ] = None
+    kafka_sasl_oauthbearer_token_endpoint_url: Annotated[
+        str | None,
+        _about(
+            "With OAUTHBEARER: where the authorization server issues tokens, as "
+            "https://login.example/oauth2/token."
+        ),
+    ] = None
+    kafka_sasl_oauthbearer_client_id: Annotated[
+        str | None, _about("With OAUTHBEARER: the client, as the authorization server knows it.")
+    ] = None
+    kafka_sasl_oauthbearer_client_secret: Annotated[
+        str | None, _about("With OAUTHBEARER: the client's secret.", secret=True)
+    ] = None
+    kafka_sasl_oauthbearer_scope: Annotated[
+        str | None, _about("With OAUTHBEARER: scopes to request, separated by blanks; unset: none.")
+    ] = None
+    kafka_sasl_oauthbearer_extensions: Annotated[
+        tuple[str, ...],
+        _about("With OAUTHBEARER: extensions that the brokers want, name=value, by commas."),
+    ] = ()
+    kafka_sasl_aws_region: Annotated[
+        str | None, _about("With AWS_MSK_IAM: the region of the cluster, as eu-central-1.")
     ] = None
     kafka_ssl_ca_file: Annotated[
         str | None, _about("With SSL: PEM file of the authority; unset: the system's.")
@@ -76,6 +111,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     kafka_ssl_check_hostname: Annotated[
         bool, _about("With SSL: refuse a broker whose certificate names another host.")
     ] = True
+    kafka_client_rack: Annotated[
+        str | None,
+        _about(
+            "Rack or availability zone of this process: brokers that select replicas by rack let "
+            "it read from a replica there."
+        ),
+    ] = None
     kafka_session_timeout_ms: Annotated[
         int,
         _about(

@@ -11,7 +11,7 @@ import msgspec
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
-from normalizer.errors import NormalizerError
+from normalizer.errors import NormalizerError, RetryableError, SignInTries
 from normalizer.passwords import MASK, masked_url
 
 REPEAT_AFTER_S: Final = 30.0
@@ -151,12 +151,14 @@ class Outage:
         self._clock = clock
         self._since_s: float | None = None
         self._tries = 0
+        self._sign_in_tries = SignInTries()
 
     def __bool__(self) -> bool:
         return self._since_s is not None
 
-    def failed(self, error: NormalizerError) -> None:
-        """Another try failed."""
+    def failed(self, error: RetryableError) -> None:
+        """Another try failed. Raises FatalError if the sign-in was refused too often."""
+        self._sign_in_tries.failed(error)
         self._tries += 1
         if self._since_s is None:
             self._since_s = self._clock()
@@ -174,6 +176,7 @@ class Outage:
         self._log.info("recovered", away_s=away_s, tries=self._tries)
         self._since_s = None
         self._tries = 0
+        self._sign_in_tries.succeeded()
         return True
 
 

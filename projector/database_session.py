@@ -24,8 +24,6 @@ _SESSION: Final = {
     "idle_in_transaction_session_timeout": f"{SNAPSHOT_S}s",
     "lock_timeout": "5s",
     "search_path": "projector, normalizer, public",
-    # JIT compilation takes longer than any of these queries.
-    "jit": "off",
     # A generic plan would lock every partition of events, with all its indexes.
     "plan_cache_mode": "force_custom_plan",
 }

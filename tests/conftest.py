@@ -1,9 +1,9 @@
 """Fixtures: a fresh database from a migrated template, a fresh topic, and servers to kill.
 
 A test gets a real PostgreSQL and a real Kafka by asking for `database` or `topic`. A test marked
-`every_postgres` runs on the newest and on the oldest supported PostgreSQL; with `oldest_in_soak`,
-on the oldest only in the soak. Other stacks are named on purpose: TEST_DATABASE_URL (a
-superuser's), TEST_KAFKA_BOOTSTRAP_SERVERS.
+`every_postgres` runs on the newest and on the oldest supported PostgreSQL, in the soak on those
+between them too; with `oldest_in_soak`, on the oldest only in the soak. Other stacks are named on
+purpose: TEST_DATABASE_URL (a superuser's), TEST_KAFKA_BOOTSTRAP_SERVERS.
 """
 
 import os
@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from normalizer.embedded import KafkaBroker, PostgresServer
+from tests.support.maven_postgres import VERSIONS
 from tests.support.results import PrintLine
 from tests.support.stack import BOOTSTRAP_SERVERS, Cluster, Database, Stack, Topic
 
@@ -38,7 +39,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if mark is not None and "cluster" in metafunc.fixturenames:
         soak = [pytest.mark.soak] if mark.kwargs.get("oldest_in_soak") else []
         oldest = pytest.param("15", marks=soak)
-        metafunc.parametrize("cluster", ["current", oldest], indirect=True)
+        between = [pytest.param(version, marks=pytest.mark.soak) for version in VERSIONS]
+        metafunc.parametrize("cluster", ["current", oldest, *between], indirect=True)
 
 
 @pytest.fixture

@@ -1,10 +1,17 @@
--- Run once, when the database is created: the roles and who may log in.
--- The owner (POSTGRES_USER) migrates, redrives and maintains; the service writes; dashboards read views.
+-- Run once by who may create roles: the roles and who may log in. compose.yaml runs it when the database
+-- is created. Elsewhere an administrator runs it before the first `normalizer migrate`; that user, the
+-- owner of the database, then needs no right to create roles:
+--     POSTGRES_USER=owner WRITER_PASSWORD=... READER_PASSWORD=... psql -f deploy/postgres/roles.sql
+-- The owner migrates, redrives and maintains; the service writes; dashboards read views.
+\getenv owner POSTGRES_USER
 \getenv writer_password WRITER_PASSWORD
 \getenv reader_password READER_PASSWORD
 
 create role normalizer_writer nologin;
 create role projector_reader nologin;
+create role normalizer_redriver nologin;
+-- `projector serve` as the owner acts as this role.
+grant projector_reader to :"owner";
 create role writer login password :'writer_password' in role normalizer_writer;
 create role reader login password :'reader_password' in role projector_reader;
 

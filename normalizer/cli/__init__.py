@@ -3,6 +3,7 @@
 program              every command under its name
 exits                exit codes, settings, and how a command ends
 service_commands     run, up, migrate, normalize
+relay_command        relay
 query_commands       check, config, schema, conform, metrics, explain, quarantine, ledger
 position_commands    show and move the position of a partition
 backfill_commands    backfill from a topic, from files, from a table

@@ -104,16 +104,19 @@ class DatabaseCheck:
             version = int(await connection.fetchval("show server_version_num"))
             user = await connection.fetchval("select current_user")
             standby = await connection.fetchval("select pg_is_in_recovery()")
+            pooler = ", through a connection pooler" if connection.is_pooled else ""
         self.answers = True
         about = self.trouble[0]
         if version < OLDEST_POSTGRES:
             yield CheckResult(about, f"version {version}", "PostgreSQL 15 or newer is needed")
         elif standby:
             yield CheckResult(
-                about, "a standby: it is read-only", "name the primary in DATABASE_URL"
+                about,
+                "a standby: it is read-only",
+                "name the primary in DATABASE_URL; of several hosts, ?target_session_attrs=primary",
             )
         else:
-            yield CheckResult(about, f"PostgreSQL {version // 10_000}, as {user}")
+            yield CheckResult(about, f"PostgreSQL {version // 10_000}, as {user}{pooler}")
 
     async def migrations(self) -> AsyncIterator[CheckResult]:
         """Check that migrations are applied, and none was edited."""

@@ -7,7 +7,7 @@ import asyncpg
 from normalizer.cli.check_result import CheckResult
 from normalizer.core.batch import LastRecord
 from normalizer.errors import FatalError
-from normalizer.kafka import Bounds, KafkaPartition, TopicReader, why_reset
+from normalizer.kafka import Bounds, KafkaPartition, TopicReader, grant, why_reset
 from normalizer.settings import Settings
 
 
@@ -27,20 +27,32 @@ class KafkaCheck:
 
     async def connects(self) -> AsyncIterator[CheckResult]:
         """Connect; report address, user and encryption."""
+        await self._log.check_sign_in()
         self.cluster_id = await self._log.cluster_id()
         settings = self._settings
         how: str = settings.kafka_security_protocol
         if how.startswith("SASL"):
-            how += f", {settings.kafka_sasl_mechanism} as {settings.kafka_sasl_username}"
+            users = {
+                "OAUTHBEARER": settings.kafka_sasl_oauthbearer_client_id,
+                "AWS_MSK_IAM": "the AWS credentials",
+            }
+            mechanism = settings.kafka_sasl_mechanism
+            how += f", {mechanism} as {users.get(mechanism, settings.kafka_sasl_username)}"
         yield CheckResult(self.trouble[0], f"cluster {self.cluster_id}, {how}")
 
     async def topic(self, topic: str) -> AsyncIterator[CheckResult]:
         """Check that the topic exists and is readable; report its retention."""
         if self.cluster_id is None:
             return
-        partitions = await self._log.partitions(topic)
+        try:
+            partitions = await self._log.partitions(topic)
+        except FatalError:
+            message = "no right to describe it, so it may exist or not"
+            yield CheckResult(f"topic {topic}", message, grant("topic", topic))
+            return
         if not partitions:
-            yield await self._unseen(topic)
+            create = f"kafka-topics.sh --create --topic {topic} --partitions 6"
+            yield CheckResult(f"topic {topic}", "there is none", create)
             return
         bounds = await self._log.bounds(partitions)
         self.bounds |= bounds
@@ -59,11 +71,7 @@ class KafkaCheck:
         try:
             state, members = await self._log.group_members(group)
         except FatalError as error:
-            yield CheckResult(
-                f"group {group}",
-                str(error),
-                f"kafka-acls.sh --add --allow-principal User:NAME --operation Read --group {group}",
-            )
+            yield CheckResult(f"group {group}", str(error), grant("group", group))
         else:
             yield CheckResult(f"group {group}", f"{state.lower() or 'unknown'}, {members} members")
 
@@ -80,19 +88,6 @@ class KafkaCheck:
             next_offset=row["next_offset"],
             last=None if row["last_offset"] is None else last,
         )
-
-    async def _unseen(self, topic: str) -> CheckResult:
-        """Check the rights of a missing topic: Kafka lists no topic that may not be described."""
-        try:
-            await self._log.topic_configs(topic)
-        except FatalError:
-            return CheckResult(
-                f"topic {topic}",
-                "no right to describe it, so it may exist or not",
-                f"kafka-acls.sh --add --allow-principal User:NAME --operation Read --topic {topic}",
-            )
-        create = f"kafka-topics.sh --create --topic {topic} --partitions 6"
-        return CheckResult(f"topic {topic}", "there is none", create)
 
     async def _readable(
         self, topic: str, bounds: dict[KafkaPartition, Bounds]
@@ -111,11 +106,7 @@ class KafkaCheck:
                 partition, bounds[partition].start, bounds[partition].end, max_records=1
             )
         except FatalError as error:
-            yield CheckResult(
-                f"topic {topic}",
-                str(error),
-                f"kafka-acls.sh --add --allow-principal User:NAME --operation Read --topic {topic}",
-            )
+            yield CheckResult(f"topic {topic}", str(error), grant("topic", topic))
         else:
             yield CheckResult(f"topic {topic}", "may be read")
 

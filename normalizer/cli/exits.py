@@ -1,15 +1,10 @@
-"""How a command ends: exit codes, one line for an error, the result of a job.
-
-Exit codes: 0 done, or stopped by a signal; 1 something was found (a check failed, a record was
-refused under --strict, a record is lost, a source was truncated, `up` could not start); 2 wrong
-usage or settings; 3 trying again cannot cure it; 130 a second signal ended it at once.
-"""
+"""How a command ends: one line for an error, the result of a job; `exit_codes` has the codes."""
 
 import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 import uvloop
@@ -17,16 +12,13 @@ import uvloop
 from normalizer import environment, telemetry
 from normalizer.configured_rules import normalizer_of
 from normalizer.core.normalize import Normalizer
-from normalizer.errors import ConfigurationError, NormalizerError
+from normalizer.errors import NormalizerError
+from normalizer.exit_codes import FAILED, FOUND, exit_code_of
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.kafka import TopicReader
 from normalizer.passwords import masked_url
 from normalizer.process.screen import Screen
 from normalizer.settings import Settings
-
-FOUND: Final = 1
-MISUSED: Final = 2
-FAILED: Final = 3
 
 _T = TypeVar("_T")
 
@@ -66,7 +58,7 @@ def exit_with_error(error: NormalizerError) -> NoReturn:
     """Print what is wrong on its own lines, and end the process with its exit code."""
     for line in str(error).splitlines():
         click.echo(f"error: {masked_url(line)}", err=True)
-    raise SystemExit(MISUSED if isinstance(error, ConfigurationError) else FAILED) from error
+    raise SystemExit(exit_code_of(error)) from error
 
 
 def print_result(screen: Screen, result: RunResult) -> None:

@@ -11,13 +11,13 @@ import click
 
 from normalizer.cli import query_commands, service_commands
 from normalizer.cli.backfill_commands import backfill
-from normalizer.cli.exits import FAILED
 from normalizer.cli.export_command import export
 from normalizer.cli.forget_command import forget
 from normalizer.cli.position_commands import position
+from normalizer.cli.relay_command import relay
 from normalizer.cli.row_commands import jobs, redact, redrive, renormalize
 from normalizer.compiled.core_finder import running_core
-from normalizer.process.signals import STOPPED_AT_ONCE
+from normalizer.exit_codes import FAILED, STOPPED_AT_ONCE
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
@@ -60,14 +60,16 @@ def main() -> None:
     Settings come from the environment: `normalizer config` documents each of them.
 
     \b
-    Exit codes: 0 done; 1 something was found; 2 wrong usage or settings; 3 trying again cannot
-    cure it; 130 ended at once by a second signal, or by the first where there is nothing to finish.
+    Exit codes: 0 done, or stopped by a signal; 1 something was found; 2 wrong usage or settings;
+    3 no answer, a refused sign-in, or trying again cannot help; 130 ended at once by a signal: the
+    second, or the first where there is nothing to finish.
     """
 
 
 for _command in (
     *(
         service_commands.run,
+        relay,
         service_commands.up,
         service_commands.migrate,
         service_commands.normalize,

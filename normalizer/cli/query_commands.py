@@ -11,7 +11,6 @@ from normalizer import environment
 from normalizer.cli import conformance
 from normalizer.cli.check import check as run_check
 from normalizer.cli.exits import (
-    FOUND,
     exit_with_error,
     load_settings,
     normalizer_or_exit,
@@ -22,6 +21,7 @@ from normalizer.cli.explain import explain as explain_record
 from normalizer.cli.explain import parse_coordinates
 from normalizer.cli.ledger_check import verify_ledger
 from normalizer.errors import REASONS, ConfigurationError
+from normalizer.exit_codes import FOUND
 from normalizer.json_schema import json_schema
 from normalizer.kafka import TopicReader
 from normalizer.service.metric_catalog import documented as documented_metrics

@@ -11,7 +11,6 @@ from typing import Any, Final
 import click
 
 from normalizer.cli.exits import (
-    MISUSED,
     exit_with,
     load_settings,
     normalizer_or_exit,
@@ -39,6 +38,7 @@ from normalizer.cli.job_options import (
 from normalizer.core.sanitize import Sanitizer
 from normalizer.envelope import RULES, RULES_VERSION
 from normalizer.errors import REASONS
+from normalizer.exit_codes import MISUSED
 from normalizer.jobs.backfill import Backfill
 from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.run_progress import RunResult, list_runs

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,9 +15,6 @@ import uvloop
 
 from normalizer import environment, telemetry
 from normalizer.cli.exits import (
-    FAILED,
-    FOUND,
-    MISUSED,
     exit_with_error,
     load_settings,
     normalizer_or_exit,
@@ -24,7 +22,8 @@ from normalizer.cli.exits import (
 )
 from normalizer.cli.filter import filter_lines
 from normalizer.compiled.core_finder import running_core
-from normalizer.errors import ConfigurationError, NormalizerError
+from normalizer.errors import NormalizerError
+from normalizer.exit_codes import FAILED, FOUND, exit_code_of
 from normalizer.files.record_lines import open_lines
 from normalizer.process.garbage import collect_rarely
 from normalizer.process.signals import stop_on_signals
@@ -78,11 +77,7 @@ def run(*, accept_reset: bool, accept_shapes: bool, file: Path | None, processes
     curl localhost:9464/readyz    is it working? if not, why?
     """
     needs = ("database_url",) if file else ("database_url", "kafka_bootstrap_servers")
-    settings = load_settings(*needs)
-    telemetry.configure(
-        level=settings.log_level, log_format=settings.log_format, secrets=settings.secrets()
-    )
-    _log_mistakes()
+    settings = load_logged_settings(*needs)
     if processes > 1:
         if file:
             raise click.UsageError("--processes is for Kafka; a file is read by one process")
@@ -99,14 +94,28 @@ def run(*, accept_reset: bool, accept_shapes: bool, file: Path | None, processes
         with Monitor(settings, service), stop_on_signals(service.stop):
             await service.run()
 
+    run_until_stopped(serve())
+
+
+def load_logged_settings(*needs: str) -> Settings:
+    """Read the settings, and log as they say; end the process if they are wrong."""
+    settings = load_settings(*needs)
+    telemetry.configure(
+        level=settings.log_level, log_format=settings.log_format, secrets=settings.secrets()
+    )
+    _log_mistakes()
+    return settings
+
+
+def run_until_stopped(serving: Coroutine[Any, Any, None]) -> None:
+    """Run a service in this process; end the process with a log line and a code if it fails."""
     collect_rarely()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve())
+            runner.run(serving)
     except NormalizerError as error:
         telemetry.get_logger().error("ended", why=telemetry.describe_error(error))
-        misused = isinstance(error, ConfigurationError)
-        raise SystemExit(MISUSED if misused else FAILED) from error
+        raise SystemExit(exit_code_of(error)) from error
     except Exception as error:
         telemetry.get_logger().error(
             "ended", why=f"a mistake of ours: {telemetry.describe_error(error)}"

@@ -66,8 +66,8 @@ class KafkaBroker:
 
     `folder` holds log, ports and cluster id; `jars` is what `kafka_jars` returned. `properties`
     override the defaults. `listeners` adds to the plain one, name -> protocol, as in {"SECURE":
-    "SASL_SSL"}; their settings are in `properties`, and `format_arguments` are for the storage tool
-    (`--add-scram`).
+    "SASL_SSL"}; their settings are in `properties`. `format_arguments` are for the storage tool
+    (`--add-scram`), `java_options` for Java.
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class KafkaBroker:
         properties: Mapping[str, str] | None = None,
         listeners: Mapping[str, str] | None = None,
         format_arguments: Sequence[str] = (),
+        java_options: Sequence[str] = (),
         heap_mb: int = 512,
         deadline_s: float = 60.0,
     ) -> None:
@@ -88,6 +89,7 @@ class KafkaBroker:
         self._properties = {**_PROPERTIES, **(properties or {})}
         self._listeners = {_PLAIN: "PLAINTEXT", **(listeners or {})}
         self._format_arguments = format_arguments
+        self._java_options = java_options
         self._heap_mb = heap_mb
         self._deadline_s = deadline_s
         self._ports: dict[str, int] = {}
@@ -203,6 +205,7 @@ class KafkaBroker:
                 await java(),
                 f"-Xmx{self._heap_mb}m",
                 *_QUICK_START,
+                *self._java_options,
                 "-Djava.awt.headless=true",
                 f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}",
                 *("-cp", f"{self.jars}/*"),

@@ -12,6 +12,10 @@ redact             takes secrets that older rules missed out of every table
 redact_statements  the SQL statements of redact, except for events
 redrive            runs quarantined records through the rules again
 export             writes stored events as canonical lines
+event_relay        sends stored events to Kafka
+event_relay_monitor  its /metrics, /livez and /readyz
+event_pages        reads them for it, in an order that no late commit can slip under
+relay_statements   its SQL statements
 forget             erases one execution and keeps its counts
 forget_statements  the SQL statements of forget
 """

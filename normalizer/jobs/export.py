@@ -27,7 +27,7 @@ ROWS_A_CHUNK: Final = 5_000
 LEVEL: Final = 3
 PIECE_BYTES: Final = 1 << 20
 """The packer's input is cut to this size, because its output depends on the cuts."""
-READ_ONLY: Final = {"default_transaction_read_only": "on"}
+READ_ONLY: Final = {"transaction_read_only": "on"}
 
 
 class ExportSelection(msgspec.Struct, frozen=True, kw_only=True):

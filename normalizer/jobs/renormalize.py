@@ -39,7 +39,7 @@ from normalizer.telemetry import Outage, get_logger
 ROWS_A_CHUNK: Final = 1_000
 """Rows locked while they are renormalized: some tens of milliseconds."""
 PART: Final[PartKey] = ("events", 0, 0)
-READ_ONLY: Final = {"default_transaction_read_only": "on"}
+READ_ONLY: Final = {"transaction_read_only": "on"}
 _ROUNDS: Final = 5
 
 _log: Final = get_logger()

@@ -1,6 +1,11 @@
 """Reads records of Kafka; the only package that imports aiokafka.
 
 connection       what every client shares: options, partitions, records, errors
+access_tokens    keeps the token of SASL OAUTHBEARER
+token_sources    requests it from an authorization server, or signs it for AWS
+token_sessions   replaces connections before their token expires
+sign_in          finds the step at which brokers do not let a client in
+port_protocol    asks a port whether it speaks TLS, and which SASL mechanisms it offers
 reader_connection  the clients of a reader, opened when needed
 group_reader     GroupReader reads the partitions that a consumer group assigns to this process
 group_consumer   the aiokafka consumer of a group, with its options
@@ -9,29 +14,38 @@ range_reader     OffsetRangeReader reads ranges of offsets, outside any group
 lenient_reader   reads record batches that aiokafka cannot decode
 topic_reader     TopicReader reads bounds, settings and single records, outside any group
 topic_identity   compares a topic with what was read of it
+committed_offsets  reads what a group has committed
+transactional_producer  writes records and a committed offset in one transaction
 """
 
+from normalizer.kafka.committed_offsets import CommittedOffset
 from normalizer.kafka.connection import (
     Bounds,
     FetchedChunk,
     KafkaPartition,
     UnreadableBatch,
     connection_options,
+    grant,
 )
 from normalizer.kafka.fetch_positions import UnverifiedLog, wall_ms
 from normalizer.kafka.group_reader import GroupReader
 from normalizer.kafka.topic_identity import why_reset
 from normalizer.kafka.topic_reader import TopicReader
+from normalizer.kafka.transactional_producer import OutputRecord, TransactionalProducer
 
 __all__ = [
     "Bounds",
+    "CommittedOffset",
     "FetchedChunk",
     "GroupReader",
     "KafkaPartition",
+    "OutputRecord",
     "TopicReader",
+    "TransactionalProducer",
     "UnreadableBatch",
     "UnverifiedLog",
     "connection_options",
+    "grant",
     "wall_ms",
     "why_reset",
 ]

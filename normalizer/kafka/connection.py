@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
@@ -13,13 +14,19 @@ from aiokafka.errors import (
     KafkaError,
     RecordTooLargeError,
     TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
 )
 
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import BrokerUnavailable, FatalError, PositionError
+from normalizer.kafka.access_tokens import token_provider
+from normalizer.kafka.sign_in import why_unavailable
+from normalizer.kafka.token_sessions import renew_connections
 from normalizer.settings import Settings
 
 REQUEST_TIMEOUT_MS: Final = 15_000
+RETRY_BACKOFF_S: Final = 0.1
+"""What Kafka's own client calls retry.backoff.ms, with its default."""
 
 
 class KafkaPartition(NamedTuple):
@@ -63,7 +70,10 @@ def connection_options(settings: Settings) -> dict[str, Any]:
         "security_protocol": settings.kafka_security_protocol,
         "request_timeout_ms": max(REQUEST_TIMEOUT_MS, settings.kafka_rebalance_timeout_ms + 5_000),
     }
-    if settings.kafka_security_protocol.startswith("SASL"):
+    if _signs_in_by_token(settings):
+        options["sasl_mechanism"] = "OAUTHBEARER"
+        options["sasl_oauth_token_provider"] = token_provider(settings)
+    elif settings.kafka_security_protocol.startswith("SASL"):
         options["sasl_mechanism"] = settings.kafka_sasl_mechanism
         options["sasl_plain_username"] = settings.kafka_sasl_username
         options["sasl_plain_password"] = settings.kafka_sasl_password
@@ -72,22 +82,80 @@ def connection_options(settings: Settings) -> dict[str, Any]:
     return options
 
 
-_MISSING_RIGHTS: Final = (
-    ClusterAuthorizationFailedError,
-    GroupAuthorizationFailedError,
-    TopicAuthorizationFailedError,
-)
+def pace_metadata(client: Any) -> None:
+    """Let a consumer's client request metadata once in RETRY_BACKOFF_S at most.
+
+    While a partition that is read has no leader, it would request them again with every answer.
+    """
+    update = client._metadata_update  # noqa: SLF001 - the public API has no setting for it
+    next_at_s = 0.0
+
+    async def update_in_time(*arguments: Any) -> Any:
+        nonlocal next_at_s
+        await asyncio.sleep(next_at_s - time.monotonic())
+        next_at_s = time.monotonic() + RETRY_BACKOFF_S
+        return await update(*arguments)
+
+    client._metadata_update = update_in_time  # noqa: SLF001 - as above
+
+
+async def start_client(client: Any, settings: Settings, doing: str) -> None:
+    """Start any of the library's clients; where it has a token, renew that in time.
+
+    Raises BrokerUnavailable, which names the step at which brokers do not let it in, and FatalError
+    where rights are missing.
+    """
+    if _signs_in_by_token(settings):
+        # The client takes a refused token for a success, and goes on to requests without an answer.
+        if refusal := await why_unavailable(connection_options(settings)):
+            raise refusal
+        inner = getattr(client, "_client", None) or getattr(client, "client", client)
+        renew_connections(inner, token_provider(settings))
+    with translated(doing):
+        try:
+            await (client.start() if hasattr(client, "start") else client.bootstrap())
+        except (KafkaError, OSError, TimeoutError) as error:
+            if isinstance(error, tuple(_MISSING_RIGHTS)):
+                raise
+            refusal = await why_unavailable(connection_options(settings))
+            if refusal is None:
+                raise
+            raise refusal from error
+
+
+def _signs_in_by_token(settings: Settings) -> bool:
+    return settings.kafka_security_protocol.startswith(
+        "SASL"
+    ) and settings.kafka_sasl_mechanism in {"OAUTHBEARER", "AWS_MSK_IAM"}
+
+
+_MISSING_RIGHTS: Final = {
+    ClusterAuthorizationFailedError: "cluster",
+    GroupAuthorizationFailedError: "group",
+    TopicAuthorizationFailedError: "topic",
+    TransactionalIdAuthorizationFailed: "transactional-id",
+}
+"""What each error is about, by the name of its option of kafka-acls.sh."""
+
+
+def grant(resource: str, name: str, operation: str = "Read") -> str:
+    """What an administrator types to let a user do the operation with what the name stands for."""
+    return (
+        "kafka-acls.sh --add --allow-principal User:NAME "
+        f"--operation {operation} --{resource} {name}"
+    )
 
 
 @contextmanager
-def translated(doing: str) -> Iterator[None]:
-    """Translate the client's errors into this project's, by what the caller must do."""
+def translated(doing: str, *, writes: bool = False) -> Iterator[None]:
+    """Translate the client's errors into this project's, by what the caller must do.
+
+    `writes`: the right to a topic that may be missing is to write to it.
+    """
     try:
         yield
-    except _MISSING_RIGHTS as error:
-        raise FatalError(
-            f"{doing}: {type(error).__name__}: grant the right; see `normalizer check`"
-        ) from error
+    except tuple(_MISSING_RIGHTS) as error:
+        raise FatalError(f"{doing}: {_missing_right(error, writes=writes)}") from error
     except RecordTooLargeError as error:
         raise FatalError(
             f"{doing}: a record is larger than KAFKA_MAX_PARTITION_FETCH_BYTES: raise it"
@@ -134,6 +202,20 @@ def raw_record(record: Any, incarnation: int) -> RawRecord:
         record.headers,
         record.timestamp if record.timestamp >= 0 else None,
     )
+
+
+def _missing_right(error: KafkaError, *, writes: bool) -> str:
+    """Name the right; the error may hold the name of a group or topic, or a set of topics."""
+    resource = _MISSING_RIGHTS[type(error)]
+    names = error.args[0] if error.args else ()
+    named = ",".join(sorted([names] if isinstance(names, str) else map(str, names)))
+    is_write = resource == "transactional-id" or (writes and resource == "topic")
+    remedy = (
+        grant(resource, named, "Write" if is_write else "Read")
+        if named
+        else "see `normalizer check`"
+    )
+    return f"authorization: no right to this {resource}: {remedy}"
 
 
 def _ssl_context(settings: Settings) -> ssl.SSLContext:

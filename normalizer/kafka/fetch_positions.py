@@ -6,6 +6,7 @@ after it, and no fetch failed in between. Otherwise the partition is unverified 
 compared its log with what was read. Each partition is tracked separately.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
@@ -16,7 +17,7 @@ from aiokafka.errors import NotLeaderForPartitionError, UnknownTopicOrPartitionE
 from aiokafka.protocol.fetch import FetchRequest
 
 from normalizer.core.batch import LastRecord, last_record
-from normalizer.kafka.connection import FetchedChunk, KafkaPartition
+from normalizer.kafka.connection import RETRY_BACKOFF_S, FetchedChunk, KafkaPartition
 
 MAX_SILENCE_MS: Final = 2_000
 """The client fetches every half second. After a longer silence the topic may have been recreated:
@@ -85,6 +86,9 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
                 raise
             connection = client._conns.get((node_id, ConnectionGroup.DEFAULT))  # noqa: SLF001 - the public API reports neither
             self._take(answer, connection, wall_ms())
+            if any(code for _, partitions in answer.topics for _, code, *_ in partitions):
+                # The fetcher would fetch again at once, and be refused at once.
+                await asyncio.sleep(RETRY_BACKOFF_S)
             return answer
 
         client.send = send_and_hear

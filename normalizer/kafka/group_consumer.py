@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
-from normalizer.kafka.connection import KafkaPartition, connection_options
+from normalizer.kafka.connection import KafkaPartition, connection_options, pace_metadata
 from normalizer.settings import Settings
 
 NEVER_MS: Final = 2**31 - 1
@@ -34,6 +34,7 @@ def new_group_consumer(
         auto_offset_reset="none",
         fetch_max_bytes=settings.kafka_fetch_max_bytes,
         max_partition_fetch_bytes=settings.kafka_max_partition_fetch_bytes,
+        client_rack=settings.kafka_client_rack,
         session_timeout_ms=settings.kafka_session_timeout_ms,
         # At most Kafka's default: a member learns of a rebalance with its next heartbeat.
         heartbeat_interval_ms=min(3_000, settings.kafka_session_timeout_ms // 4),
@@ -41,6 +42,7 @@ def new_group_consumer(
         max_poll_interval_ms=NEVER_MS,
         metadata_max_age_ms=METADATA_AGE_MS,
     )
+    pace_metadata(consumer._client)  # noqa: SLF001 - the public API has no access to it
     consumer.subscribe(list(settings.kafka_topics), listener=_Listener(on_assigned, on_revoked))
     return consumer
 

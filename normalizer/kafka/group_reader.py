@@ -22,6 +22,7 @@ from normalizer.kafka.connection import (
     KafkaPartition,
     ended,
     raw_record,
+    start_client,
     translated,
 )
 from normalizer.kafka.fetch_positions import FetchPosition, FetchPositions, UnverifiedLog, wall_ms
@@ -76,9 +77,9 @@ class GroupReader:
         self._consumer = new_group_consumer(settings, self._assigned, self._revoked)
         self._fetch_positions.listen(self._consumer._client)  # noqa: SLF001 - the public API has no access to it
         try:
-            with translated(f"joining group {settings.kafka_group_id}"):
+            with translated(doing := f"joining group {settings.kafka_group_id}"):
                 async with asyncio.timeout(settings.progress_timeout_s):
-                    await self._consumer.start()
+                    await start_client(self._consumer, settings, doing)
         except BaseException as error:
             if not await self.stop(timeout_s=STOP_S) and isinstance(error, BrokerUnavailable):
                 raise FatalError(f"{error}; and the Kafka client does not stop") from error

@@ -21,6 +21,7 @@ from normalizer.kafka.connection import (
     UnreadableBatch,
     connection_options,
     raw_record,
+    start_client,
     translated,
 )
 from normalizer.settings import Settings
@@ -38,8 +39,7 @@ async def read_leniently(
     """
     client = AIOKafkaClient(**connection_options(settings))
     try:
-        with translated(f"reading {partition} with the lenient reader"):
-            await client.bootstrap()
+        await start_client(client, settings, f"reading {partition} with the lenient reader")
         return await read_with_client(client, partition, incarnation=incarnation, offset=offset)
     finally:
         await client.close()

@@ -15,6 +15,7 @@ from normalizer.kafka.connection import (
     connection_options,
     ended,
     raw_record,
+    start_client,
     translated,
 )
 from normalizer.kafka.lenient_reader import read_leniently
@@ -214,9 +215,10 @@ class OffsetRangeReader:
                 enable_auto_commit=False,
                 fetch_max_bytes=self._settings.kafka_fetch_max_bytes,
                 max_partition_fetch_bytes=self._settings.kafka_max_partition_fetch_bytes,
+                client_rack=self._settings.kafka_client_rack,
             )
             try:
-                await consumer.start()
+                await start_client(consumer, self._settings, "connecting")
             except BaseException:
                 await consumer.stop()
                 raise

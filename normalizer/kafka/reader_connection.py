@@ -10,7 +10,13 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 
 from normalizer.errors import BrokerUnavailable
-from normalizer.kafka.connection import connection_options, ended, translated
+from normalizer.kafka.connection import (
+    connection_options,
+    ended,
+    pace_metadata,
+    start_client,
+    translated,
+)
 from normalizer.settings import Settings
 
 ENDING_S: Final = 5.0
@@ -48,22 +54,23 @@ class ReaderConnection:
         async with self._turn:
             try:
                 with translated(doing):
-                    await self._connect()
+                    await self._connect(doing)
                     yield
             except BrokerUnavailable:
                 await self.close()
                 raise
 
-    async def _connect(self) -> None:
+    async def _connect(self, doing: str) -> None:
         if self._consumer is None:
             options = connection_options(self._settings)
             consumer = AIOKafkaConsumer(
                 **options, isolation_level="read_committed", auto_offset_reset="none"
             )
+            pace_metadata(consumer._client)  # noqa: SLF001 - the public API has no access to it
             admin = AIOKafkaAdminClient(**options)
             try:
-                await consumer.start()
-                await admin.start()
+                await start_client(consumer, self._settings, doing)
+                await start_client(admin, self._settings, doing)
             except BaseException:
                 await _end((consumer, admin))
                 raise

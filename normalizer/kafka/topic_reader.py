@@ -10,33 +10,34 @@ from aiokafka import TopicPartition
 from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
-    GroupCoordinatorNotAvailableError,
-    GroupLoadInProgressError,
-    NotCoordinatorForGroupError,
     OffsetOutOfRangeError,
+    TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
     for_code,
 )
+from aiokafka.protocol.metadata import MetadataRequest
 
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import BrokerUnavailable, FatalError
+from normalizer.kafka.committed_offsets import (
+    COORDINATOR_NOT_READY,
+    COORDINATOR_TRIES,
+    COORDINATOR_WAIT_S,
+    CommittedOffset,
+    read_committed,
+)
 from normalizer.kafka.connection import (
     Bounds,
     KafkaPartition,
     UnreadableBatch,
+    connection_options,
     raw_record,
     translated,
 )
 from normalizer.kafka.lenient_reader import read_with_client
 from normalizer.kafka.reader_connection import ReaderConnection
+from normalizer.kafka.sign_in import why_unavailable
 
-_COORDINATOR_TRIES: Final = 40
-_COORDINATOR_WAIT_S: Final = 0.25
-_COORDINATOR_NOT_READY: Final = (
-    GroupCoordinatorNotAvailableError,
-    GroupLoadInProgressError,
-    NotCoordinatorForGroupError,
-)
 LEADER_S: Final = 5.0
 NO_LEADER: Final = -1
 _NEAR: Final = 10_000
@@ -49,15 +50,28 @@ class TopicReader(ReaderConnection):
     Every method raises BrokerUnavailable where no broker answers.
     """
 
+    async def check_sign_in(self) -> None:
+        """Raise BrokerUnavailable if no broker lets us in, sooner than a client would."""
+        if error := await why_unavailable(connection_options(self._settings)):
+            raise error
+
     async def cluster_id(self) -> str:
         """The id of the cluster; '' where brokers do not report one."""
         async with self._connected("reading the cluster id"):
             return (await self._admin.describe_cluster()).get("cluster_id") or ""
 
     async def partitions(self, topic: str) -> frozenset[KafkaPartition]:
-        """The partitions of a topic; empty where there is none. Never creates the topic."""
+        """The partitions of a topic; empty where there is none. Never creates the topic.
+
+        Raises FatalError without the right to describe it, whether the topic exists or not.
+        """
+        request = MetadataRequest([topic], allow_auto_topic_creation=False)
         async with self._connected(f"looking up topic {topic}"):
-            return frozenset(one for one in await self._leaders() if one.topic == topic)
+            answer = await self._admin._send_request(request)  # noqa: SLF001 - describe_topics() would create it
+            ((code, _topic, _internal, partitions),) = answer.topics
+            if code == TopicAuthorizationFailedError.errno:
+                raise TopicAuthorizationFailedError(topic)
+        return frozenset(KafkaPartition(topic, number) for _code, number, *_ in partitions)
 
     async def create_topic(self, topic: str, *, partitions: int) -> None:
         """Create the topic with one replica, unless it exists; for this project's own stacks."""
@@ -83,7 +97,7 @@ class TopicReader(ReaderConnection):
             if code == UnknownTopicOrPartitionError.errno:
                 return {}
             if code:
-                raise for_code(code)
+                raise for_code(code)(topic)
         return {entry[0]: entry[1] for entry in entries}
 
     async def group_members(self, group_id: str) -> tuple[str, int]:
@@ -93,12 +107,19 @@ class TopicReader(ReaderConnection):
         started loads it, so that is repeated. Raises FatalError without the right to describe it.
         """
         async with self._connected(f"looking up group {group_id}"):
-            for _ in range(_COORDINATOR_TRIES):
+            for _ in range(COORDINATOR_TRIES):
                 try:
                     return await self._group_members(group_id)
-                except _COORDINATOR_NOT_READY:
-                    await asyncio.sleep(_COORDINATOR_WAIT_S)
+                except COORDINATOR_NOT_READY:
+                    await asyncio.sleep(COORDINATOR_WAIT_S)
             return await self._group_members(group_id)
+
+    async def committed(
+        self, group_id: str, partitions: Iterable[KafkaPartition]
+    ) -> dict[KafkaPartition, CommittedOffset]:
+        """What the group has committed of these partitions; one without anything is left out."""
+        async with self._connected(f"reading the offsets of group {group_id}"):
+            return await read_committed(self._admin._client, group_id, partitions)  # noqa: SLF001 - its own request cannot wait for a transaction
 
     async def bounds(self, partitions: Iterable[KafkaPartition]) -> dict[KafkaPartition, Bounds]:
         """First offset and committed end of each of these partitions, which must exist."""
@@ -233,7 +254,7 @@ class TopicReader(ReaderConnection):
         (response,) = await self._admin.describe_consumer_groups([group_id])
         (code, _group, state, _kind, _protocol, members, *_), *_ = response.groups
         if code:
-            raise for_code(code)
+            raise for_code(code)(group_id)
         return state, len(members)
 
     async def _leaders(self) -> dict[KafkaPartition, int]:

@@ -1,4 +1,7 @@
-"""Handles SIGTERM and SIGINT: the first stops in order, the second exits at once."""
+"""Handles SIGTERM and SIGINT: the first stops in order, the second exits at once.
+
+Nothing is lost by the second: uncommitted work is rolled back.
+"""
 
 import asyncio
 import os
@@ -7,8 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-STOPPED_AT_ONCE: Final = 130
-"""The exit code after a second signal. Nothing is lost: uncommitted work is rolled back."""
+from normalizer.exit_codes import STOPPED_AT_ONCE
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 

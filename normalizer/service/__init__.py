@@ -1,10 +1,11 @@
-"""The service: reads records of a consumer group, writes canonical rows to PostgreSQL.
+"""The service: reads records of a consumer group, writes canonical events to a store.
 
 service          the loop: fetch, normalize, store, advance
 critical_tasks   tasks that must run as long as the service does
 membership       joins the group, and keeps its partitions claimed
 watchdog         finds partitions that have records and make no progress
 ownership        which partitions this process owns, by claims in PostgreSQL
+record_store     what the service needs of a store
 suspects         partitions that made no progress under several claims
 unreachable      partitions whose leader does not answer
 intake           normalizes records into a batch

@@ -54,18 +54,18 @@ class GaugeCollector(Collector):
         build = (VERSION, str(RULES_VERSION), running_core().kind)
         yield family("normalizer_build_info", {build: 1})
         yield from _lag_families(self._lag_monitor)
+        if self._lag_monitor.has_database:
+            yield from _database_families(self._lag_monitor)
 
 
 def _lag_families(lag_monitor: LagMonitor) -> Iterator[Family]:
-    """What the broker and the database reported."""
+    """What the broker reported, beside the positions."""
     now_s = time.time()
     partitions = {
         (partition.topic, str(partition.partition)): one
         for partition, one in lag_monitor.partitions.items()
     }
     yield family("normalizer_broker_up", {(): lag_monitor.broker_up})
-    yield family("normalizer_database_up", {(): lag_monitor.database_up})
-    yield family("normalizer_database_writable", {(): lag_monitor.writable})
     yield family(
         "normalizer_next_offset", {key: one.next_offset for key, one in partitions.items()}
     )
@@ -83,6 +83,12 @@ def _lag_families(lag_monitor: LagMonitor) -> Iterator[Family]:
         "normalizer_work_remaining_records",
         {(): sum(one.lag_records for one in partitions.values())},
     )
+
+
+def _database_families(lag_monitor: LagMonitor) -> Iterator[Family]:
+    """What the database reported."""
+    yield family("normalizer_database_up", {(): lag_monitor.database_up})
+    yield family("normalizer_database_writable", {(): lag_monitor.writable})
     yield family(
         "normalizer_unverified_seconds",
         {(scope,): age_s for scope, age_s in lag_monitor.unverified_s.items()},

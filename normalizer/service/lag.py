@@ -71,6 +71,7 @@ class LagMonitor:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self.has_database = settings.database_url is not None
         self._log = TopicReader(settings)
         self._connection = ReconnectingConnection(
             settings.database_url or "",
@@ -133,11 +134,17 @@ class LagMonitor:
         who holds the locks they wait for.
         """
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._poll_database(waiting), name="poll the database")
+            if self.has_database:
+                tasks.create_task(self._poll_database(waiting), name="poll the database")
             tasks.create_task(self._poll_broker(), name="poll the broker")
 
     async def store_drift(self, findings: list[DriftFinding]) -> list[bool]:
-        """Store drift findings; return for each whether it is new. Raises what asyncpg raises."""
+        """Store drift findings; return for each whether it is new. Raises what asyncpg raises.
+
+        Without a database all of them are new.
+        """
+        if not self.has_database:
+            return [True] * len(findings)
         if not self.database_up:
             raise ConnectionError("no connection to the database")
         async with self._connection.use() as connection:
@@ -209,10 +216,17 @@ class LagMonitor:
                 self._bounds_at_s |= dict.fromkeys(reachable, polled_at_s)
                 self._counts = Counter(one.topic for one in existing)
                 self.broker_up = bool(reachable) or not existing
+                if not self.has_database:
+                    await self._poll_group()
                 await self._poll_retention()
         except (NormalizerError, TimeoutError):
             self.broker_up = False
             await self._log.close()
+
+    async def _poll_group(self) -> None:
+        """Read the positions of a service whose group keeps them."""
+        committed = await self._log.committed(self._settings.kafka_group_id, self._bounds)
+        self._positions = {one: found.next_offset for one, found in committed.items()}
 
     async def _poll_retention(self) -> None:
         """Read the retention of topics; without the right to describe one, nothing expires."""

@@ -7,7 +7,7 @@ and a fourth rejoins the group when a partition with records makes no progress.
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Final, Self
@@ -24,9 +24,10 @@ from normalizer.kafka import GroupReader, KafkaPartition, TopicReader
 from normalizer.process.pause import back_off_s, wait_at_most
 from normalizer.service.critical_tasks import start_critical_tasks
 from normalizer.service.ownership import Ownership
+from normalizer.service.record_store import RecordStore
 from normalizer.service.watchdog import Watchdog
 from normalizer.settings import Settings
-from normalizer.store.store import ShapesOfProcess, Store
+from normalizer.store.store import ShapesOfProcess
 from normalizer.telemetry import Outage, ServiceCounters, get_logger
 
 CLAIMS_EVERY_S: Final = 0.5
@@ -44,7 +45,7 @@ class Membership:
     def __init__(
         self,
         settings: Settings,
-        store: Store,
+        store: RecordStore,
         *,
         accept_reset: bool,
         shapes: ShapesOfProcess,
@@ -133,14 +134,19 @@ class Membership:
         """Note that the batch was committed to the database."""
         for part in batch.parts:
             partition = KafkaPartition(part.topic, part.partition)
-            self._to_commit[partition] = part.next_offset
+            if not self._store.keeps_group_offsets:
+                self._to_commit[partition] = part.next_offset
             self.ownership.note_progress(partition, part.next_offset)
 
-    def on_rollback(self, batch: Batch, error: NormalizerError) -> None:
-        """Release the claims of a batch that was rolled back, so that they are claimed again."""
+    def on_rollback(self, batch: Batch, lost: Sequence[PositionError] = ()) -> None:
+        """Release the claims of a batch that was rolled back, so that they are claimed again.
+
+        `lost` says which of them no longer hold.
+        """
+        errors = {(error.topic, error.partition): error for error in lost}
         for part in batch.parts:
             partition = KafkaPartition(part.topic, part.partition)
-            if isinstance(error, PositionError) and partition == (error.topic, error.partition):
+            if error := errors.get(partition):
                 self.ownership.drop_claim(partition, part.epoch, error)
             else:
                 self.ownership.release(partition, part.epoch)

@@ -121,13 +121,7 @@ class Monitor:
             yield f"loop: no heartbeat for {service.heartbeat_age_s():.0f} s"
         if not lag_monitor.broker_up:
             yield "broker: no answer"
-        if not lag_monitor.database_up:
-            yield "database: no answer"
-        elif not lag_monitor.writable:
-            yield "database: read-only"
-        elif lag_monitor.missing_migrations:
-            missing = ", ".join(lag_monitor.missing_migrations)
-            yield f"migrations missing: {missing}: type `normalizer migrate`"
+        yield from self._database_reasons()
         yield from self._waiting_batches()
         if service.reader.rebalancing:
             yield "group: partitions are not assigned yet"
@@ -138,6 +132,18 @@ class Monitor:
         yield from service.intake.waiting()
         for partition, why in sorted(dict(service.ownership.stopped).items()):
             yield f"partition {partition} is stopped: {why.removeprefix(f'{partition}: ')}"
+
+    def _database_reasons(self) -> Iterator[str]:
+        lag_monitor = self._lag_monitor
+        if not lag_monitor.has_database:
+            return
+        if not lag_monitor.database_up:
+            yield "database: no answer"
+        elif not lag_monitor.writable:
+            yield "database: read-only"
+        elif lag_monitor.missing_migrations:
+            missing = ", ".join(lag_monitor.missing_migrations)
+            yield f"migrations missing: {missing}: type `normalizer migrate`"
 
     def _waiting_batches(self) -> Iterator[str]:
         for in_flight, pid in self._service.in_flight():
@@ -175,8 +181,8 @@ class Monitor:
             await self._store_drift()
 
     async def _send_heartbeat(self) -> None:
-        """Send a heartbeat, unless the event loop hangs: other threads living is not enough."""
-        if self._service.heartbeat_age_s() < HANGING_S:
+        """Send a heartbeat to the database, unless the event loop hangs: threads are not enough."""
+        if self._lag_monitor.has_database and self._service.heartbeat_age_s() < HANGING_S:
             ownership = self._service.ownership
             await self._heartbeat.send(
                 {**ownership.claimed}, self._lag_monitor.observed, {*ownership.stopped}

@@ -18,10 +18,11 @@ from normalizer.errors import (
     TopicReset,
 )
 from normalizer.kafka import Bounds, GroupReader, KafkaPartition, TopicReader, wall_ms, why_reset
+from normalizer.service.record_store import RecordStore
 from normalizer.service.suspects import Suspects
 from normalizer.service.unreachable import UnreachablePartitions
 from normalizer.store.sqlstate import LOCK_NOT_AVAILABLE
-from normalizer.store.store import Claim, ShapesOfProcess, Store
+from normalizer.store.store import Claim, ShapesOfProcess
 from normalizer.telemetry import ServiceCounters, get_logger
 
 _log: Final = get_logger()
@@ -34,7 +35,7 @@ class Ownership:
         self,
         reader: GroupReader,
         log: TopicReader,
-        store: Store,
+        store: RecordStore,
         *,
         writers: int,
         accept_reset: bool,
@@ -108,8 +109,7 @@ class Ownership:
         A partition whose offset the log no longer has is no longer read: it is claimed again. A
         partition whose leader is away does not stop the others: it is in `unreachable` and is
         retried. A locked position does not either: the others are claimed before its error is
-        raised. Raises RetryableError where database or cluster is away; claims made before that
-        stay.
+        raised. Raises RetryableError where database or cluster is away; earlier claims stay.
         """
         for partition in [one for one in self._held if not self._reader.is_reading(one)]:
             self._drop(partition)

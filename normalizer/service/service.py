@@ -31,11 +31,12 @@ from normalizer.service.commit_metrics import CommitMetrics
 from normalizer.service.critical_tasks import start_critical_tasks
 from normalizer.service.intake import Intake, held_parts
 from normalizer.service.membership import Membership
+from normalizer.service.record_store import RecordStore, StoresOf, postgres_stores
 from normalizer.service.service_metrics import ServiceMetrics
 from normalizer.settings import Settings
 from normalizer.store.quarantine_reader import RejectionLog
 from normalizer.store.retry import InFlightBatch, write_with_retry
-from normalizer.store.store import Claim, ShapesOfProcess, Store
+from normalizer.store.store import Claim, ShapesOfProcess
 from normalizer.telemetry import ServiceCounters, get_logger
 
 RECORDS_A_FETCH: Final = 500
@@ -62,6 +63,7 @@ class Service:
         accept_reset: bool = False,
         accept_shapes: bool = False,
         clock: Callable[[], float] = time.monotonic,
+        open_stores: StoresOf = postgres_stores,
     ) -> None:
         self._settings = settings
         self._clock = clock
@@ -69,7 +71,9 @@ class Service:
         normalizer = normalizer_of(settings)
         documented = normalizer.shapes.documented if normalizer.shapes else ()
         self.drift_detector = DriftDetector(settings.redact_keys, documented)
-        self._claims_store, *self._writer_stores = _stores(settings, CommitMetrics(self.metrics))
+        self._claims_store, *self._writer_stores = open_stores(
+            settings, CommitMetrics(self.metrics).count
+        )
         self.counters = ServiceCounters()
         self.membership = Membership(
             settings,
@@ -150,7 +154,7 @@ class Service:
         now_s = asyncio.get_running_loop().time()
         self._deadline.reschedule(now_s + self._settings.stop_timeout_s)
 
-    async def _run_writer(self, writer: int, store: Store) -> None:
+    async def _run_writer(self, writer: int, store: RecordStore) -> None:
         """Fetch, normalize and write; the next batch fills while the last one is written."""
         writing: asyncio.Task[None] | None = None
         while not self._stopping.is_set():
@@ -223,7 +227,7 @@ class Service:
             self.ownership.stop(KafkaPartition(error.topic, error.partition), error)
         return []
 
-    async def _write(self, writer: int, store: Store, batch: Batch) -> None:
+    async def _write(self, writer: int, store: RecordStore, batch: Batch) -> None:
         """Write the batch; if that fails for good, claim its partitions again."""
         begun_s = self._clock()
         try:
@@ -235,11 +239,12 @@ class Service:
                     in_flight=self._in_flight[writer],
                     on_failure=self._note_failure,
                 )
-        except PositionError as error:
-            self.membership.on_rollback(batch, error)
-        except RetryableError as error:
-            _log.info("batch_rolled_back", why=str(error))
-            self.membership.on_rollback(batch, error)
+        except* PositionError as errors:
+            lost = [error for error in errors.exceptions if isinstance(error, PositionError)]
+            self.membership.on_rollback(batch, lost)
+        except* RetryableError as errors:
+            _log.info("batch_rolled_back", why=str(errors.exceptions[0]))
+            self.membership.on_rollback(batch)
         else:
             self._last_write_s[writer] = self._clock() - begun_s
             self.membership.on_commit(batch)
@@ -267,21 +272,6 @@ class Service:
             yield
         finally:
             self.metrics.observe_stage(stage, self._clock() - begun_s)
-
-
-def _stores(settings: Settings, commit_metrics: CommitMetrics) -> list[Store]:
-    """One connection for claims, and one for each writer."""
-    assert settings.database_url
-    names = ["claims", *(f"writer {number}" for number in range(settings.writers))]
-    return [
-        Store(
-            settings.database_url,
-            owner=settings.owner,
-            application_name=f"normalizer {name}",
-            on_commit=commit_metrics.count,
-        )
-        for name in names
-    ]
 
 
 def _worst(errors: BaseExceptionGroup[BaseException]) -> BaseException:

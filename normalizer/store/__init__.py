@@ -20,5 +20,4 @@ position_changes    moves a position for an operator
 quarantine_reader   shows refused records to an operator
 read_only           a short connection that only reads
 migrate             applies the migrations, and reads their state
-dbmate              runs dbmate
 """

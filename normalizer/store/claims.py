@@ -111,14 +111,19 @@ async def claim_partition(
         ) or await connection.fetchrow(*claim)
     await check_protocol(connection)
     position = dict(row)
-    if (stored := position.pop("shapes")) != shapes.fingerprint:
+    check_shapes(topic, partition, position.pop("shapes"), shapes.fingerprint)
+    return Claim(topic=topic, partition=partition, **position)
+
+
+def check_shapes(topic: str, partition: int, stored: str, fingerprint: str) -> None:
+    """Raise ShapesChanged unless the partition's records are read by this table of shapes."""
+    if stored != fingerprint:
         raise ShapesChanged(
             f"{topic}[{partition}]: its records are read by {_table(stored)}, this process has "
-            f"{_table(shapes.fingerprint)}; to go on by that, start once with --accept-shapes",
+            f"{_table(fingerprint)}; to go on by that, start once with --accept-shapes",
             topic=topic,
             partition=partition,
         )
-    return Claim(topic=topic, partition=partition, **position)
 
 
 async def find_lost_claims(

@@ -1,11 +1,10 @@
 """Applies the migrations: brings a database to the newest version.
 
-dbmate applies the files in order, each in a transaction, under an advisory lock. Every file records
+Applies the files in order, each in a transaction of its own that holds a lock. Every file records
 itself in `migrations.applied`, so a file that a DBA ran by hand (`psql -1 -f`) counts as applied.
 Their checksums are stored too: a file that was edited after it was applied is an error.
 """
 
-import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -18,8 +17,7 @@ import asyncpg
 import msgspec
 
 from normalizer.database import connect
-from normalizer.errors import ConfigurationError, StoreUnavailable
-from normalizer.store.dbmate import MigrationFailed, dbmate_url, run_dbmate
+from normalizer.errors import ConfigurationError, FatalError, StoreUnavailable
 from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
 
 FOLDER: Final = Path(__file__).parents[1] / "migrations"
@@ -31,7 +29,21 @@ REMEDY: Final = (
 )
 
 _LOCK_KEY: Final = 5_203_947_410_801
-_LOCK_POLL_S: Final = 0.2
+_OWNER: Final = "DATABASE_URL must name the owner of the database"
+# A file that was applied by hand has no checksum yet.
+_NOTE_CHECKSUM: Final = """
+    update migrations.applied
+    set    name     = $2::text,
+           checksum = $3::text
+    where  version  = $1::text
+    and    checksum is null
+"""
+# A role's own limit is for queries: a migration takes as long as it takes.
+_SESSION: Final = {"statement_timeout": "0"}
+
+
+class MigrationFailed(FatalError):  # noqa: N818 - a state, not a mistake
+    """A file could not be applied, or differs from the applied one; nothing was changed."""
 
 
 class SchemaMismatch(MigrationFailed):
@@ -44,6 +56,7 @@ class Migration(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     name: str
     checksum: str
+    text: str
 
 
 class MigrationStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,22 +85,18 @@ async def migrate(
     Waits for another migration to end. Raises MigrationFailed, StoreUnavailable.
     """
     files = read_migrations(folder)
-    async with _connected(database_url) as connection, _locked(connection, report):
-        await _reconcile(connection)
-        applied = await _read_applied(connection)
-        _refuse_edited(files, applied)
-        pending = tuple(file.name for file in files if file.version not in applied)
-        if pending:
-            url = await dbmate_url(connection, database_url)
-            try:
-                output = await run_dbmate(url, folder)
-            except OSError as error:
-                raise MigrationFailed(f"dbmate could not be run: {error}") from error
-            for line in output:
-                report(line)
-            await _reconcile(connection)
-        await _note_checksums(connection, files)
-    return pending
+    applied = []
+    report_once = cache(report)
+    async with _connected(database_url) as connection:
+        connection.add_log_listener(lambda _, notice: report(f"  {notice.message}"))
+        for file in files:
+            async with connection.transaction():
+                await _lock(connection, report_once)
+                if await _apply(connection, files, file):
+                    applied.append(file.name)
+            if file.name in applied:
+                report(f"applied {file.name}")
+    return tuple(applied)
 
 
 async def read_status(database_url: str, *, folder: Path = FOLDER) -> tuple[MigrationStatus, ...]:
@@ -111,6 +120,7 @@ def read_migrations(folder: Path = FOLDER) -> tuple[Migration, ...]:
             version=path.name.partition("_")[0],
             name=path.stem,
             checksum=hashlib.sha256(path.read_bytes()).hexdigest(),
+            text=path.read_text(),
         )
         for path in paths
     )
@@ -157,7 +167,9 @@ def _refuse_edited(files: tuple[Migration, ...], applied: Mapping[str, _Applied]
 @asynccontextmanager
 async def _connected(database_url: str) -> AsyncIterator["asyncpg.Connection"]:
     try:
-        connection = await connect(database_url, application_name="normalizer migrate")
+        connection = await connect(
+            database_url, application_name="normalizer migrate", session=_SESSION
+        )
     except (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError) as error:
         raise StoreUnavailable(f"no connection to the database: {error}") from error
     except asyncpg.PostgresError as error:
@@ -167,9 +179,7 @@ async def _connected(database_url: str) -> AsyncIterator["asyncpg.Connection"]:
     try:
         yield connection
     except asyncpg.InsufficientPrivilegeError as error:
-        raise MigrationFailed(
-            "this user may not migrate: DATABASE_URL must name the owner of the database"
-        ) from error
+        raise MigrationFailed(f"this user may not migrate: {_OWNER}") from error
     except BrokenPipeError:
         raise  # the reader of our output is gone
     except FOREIGN_ERRORS as error:
@@ -178,44 +188,28 @@ async def _connected(database_url: str) -> AsyncIterator["asyncpg.Connection"]:
         await connection.close()
 
 
-@asynccontextmanager
-async def _locked(
-    connection: "asyncpg.Connection", report: Callable[[str], None]
-) -> AsyncIterator[None]:
-    """Acquire the lock by polling.
-
-    Waiting inside one statement would hold a snapshot open, and `create index concurrently` in the
-    other migration would wait for that snapshot.
-    """
-    is_reported = False
-    while not await connection.fetchval("select pg_try_advisory_lock($1)", _LOCK_KEY):
-        if not is_reported:
-            report("another migration is running on this database: waiting for it")
-            is_reported = True
-        await asyncio.sleep(_LOCK_POLL_S)
-    yield
+async def _lock(connection: "asyncpg.Connection", report: Callable[[str], None]) -> None:
+    """Lock migrations for the transaction, so that each file is looked up and applied by one."""
+    if not await connection.fetchval("select pg_try_advisory_xact_lock($1)", _LOCK_KEY):
+        report("another migration is running on this database: waiting for it")
+        await connection.execute(f"select pg_advisory_xact_lock({_LOCK_KEY})")
 
 
-async def _reconcile(connection: "asyncpg.Connection") -> None:
-    """Copy what is missing between the list of dbmate and ours.
-
-    dbmate does not know the files that were run by hand, and a file that cannot run in a
-    transaction (`create index concurrently`) does not record itself.
-    """
-    if await connection.fetchval("select to_regclass('migrations.applied')") is not None:
-        await connection.execute(
-            """
-            insert into migrations.schema_migrations (version)
-            select      version
-            from        migrations.applied
-            on conflict do nothing;
-
-            insert into migrations.applied (version)
-            select      version
-            from        migrations.schema_migrations
-            on conflict do nothing;
-            """
-        )
+async def _apply(
+    connection: "asyncpg.Connection", files: tuple[Migration, ...], file: Migration
+) -> bool:
+    """Apply the file unless it is applied, and store its checksum; whether it was applied now."""
+    applied = await _read_applied(connection)
+    _refuse_edited(files, applied)
+    if file.version not in applied:
+        try:
+            await connection.execute(file.text)
+        except asyncpg.PostgresError as error:
+            raise MigrationFailed(
+                f"a migration failed and was rolled back: {file.name}, {_place(file, error)}"
+            ) from error
+    await connection.execute(_NOTE_CHECKSUM, file.version, file.name, file.checksum)
+    return file.version not in applied
 
 
 async def _read_applied(connection: "asyncpg.Connection") -> dict[str, _Applied]:
@@ -232,18 +226,12 @@ async def _read_applied(connection: "asyncpg.Connection") -> dict[str, _Applied]
     return {row["version"]: msgspec.convert(dict(row), _Applied) for row in rows}
 
 
-async def _note_checksums(connection: "asyncpg.Connection", files: tuple[Migration, ...]) -> None:
-    """Store the checksums of files that were applied without one, by dbmate or by hand."""
-    await connection.execute(
-        """
-        update migrations.applied
-        set    name     = file.name,
-               checksum = file.checksum
-        from   unnest($1::text[], $2::text[], $3::text[]) as file (version, name, checksum)
-        where  applied.version = file.version
-        and    applied.checksum is null
-        """,
-        [file.version for file in files],
-        [file.name for file in files],
-        [file.checksum for file in files],
-    )
+def _place(file: Migration, error: asyncpg.PostgresError) -> str:
+    """The line of the statement that failed if the server names it, and what the server says."""
+    said = f"SQLSTATE {error.sqlstate}: {error.args[0] if error.args else ''}"
+    if isinstance(error, asyncpg.InsufficientPrivilegeError):
+        said = f"{said}; {error.hint or _OWNER}"
+    if error.position is None:
+        return said
+    line = file.text.count("\n", 0, int(error.position) - 1) + 1
+    return f"line {line}, {said}"

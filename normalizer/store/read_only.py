@@ -7,10 +7,10 @@ from typing import Final
 import asyncpg
 
 from normalizer.database import connect
-from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
+from normalizer.store.sqlstate import FOREIGN_ERRORS, connect_error, translated
 
 READ_ONLY_SESSION: Final = {
-    "default_transaction_read_only": "on",
+    "transaction_read_only": "on",
     "statement_timeout": "60s",
     "idle_in_transaction_session_timeout": "10s",
     "search_path": "normalizer, public",
@@ -29,6 +29,9 @@ async def read_only_connection(
         connection = await connect(
             database_url, application_name=application_name, session=READ_ONLY_SESSION | settings
         )
+    except FOREIGN_ERRORS as error:
+        raise connect_error(error) from error
+    try:
         try:
             yield connection
         finally:

@@ -58,14 +58,17 @@ class ReconnectingConnection:
     async def use(self) -> AsyncIterator[asyncpg.Connection]:
         """The connection for one block. Raises what asyncpg and `prepare` raise.
 
-        After an error that leaves its state unknown it is ended, and the next block has a new one.
+        After an error that leaves its state unknown, and where the server has become a standby, it
+        is ended, and the next block has a new one.
         """
         async with self._turn:
             connection = await self._opened()
             try:
                 yield connection
             except BaseException as error:
-                if is_in_doubt_after(error):
+                # Of several hosts another may be the primary now.
+                is_standby = isinstance(error, asyncpg.ReadOnlySQLTransactionError)
+                if is_in_doubt_after(error) or is_standby:
                     self.terminate()
                 raise
 

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 import structlog
 
 from normalizer.core.batch import Batch, OutcomeTotals
-from normalizer.errors import RetryableError, StoreUnavailable
+from normalizer.errors import RetryableError, SignInTries, StoreUnavailable
 from normalizer.process.pause import back_off_s, wait_at_most
 
 TRIES_BEFORE_HALVING: Final = 3
@@ -64,7 +64,7 @@ class InFlightBatch:
     def last_error_text(self) -> str:
         """The last error as a sentence."""
         error = self.error
-        return str(error) if error else "the database has not answered yet"
+        return str(error) if error else "the store has not answered yet"
 
     def offsets(self) -> str:
         """What is being written, by partition: noetl.events[3]@1042 (1 record)."""
@@ -87,8 +87,9 @@ async def write_with_retry(
 ) -> OutcomeTotals:
     """Write the batch, and retry for as long as it takes; `stop` ends the retries.
 
-    Raises PositionError and FatalError from `write`, and RetryableError once `stop` is set. The
-    first pieces of a halved batch may be written then.
+    Raises PositionError and FatalError from `write`, FatalError where the database goes on to
+    refuse the sign-in, and RetryableError once `stop` is set. The first pieces of a halved batch
+    may be written then.
     """
     in_flight = in_flight or InFlightBatch()
     in_flight.begin(batch)
@@ -112,6 +113,7 @@ async def _write_pieces(
     totals = OutcomeTotals()
     pieces = [batch]
     tries = 0
+    sign_in_tries = SignInTries()
     projections = True
     while pieces:
         in_flight.piece = pieces[-1]
@@ -120,6 +122,7 @@ async def _write_pieces(
         except RetryableError as error:
             in_flight.error = error
             on_failure(error)
+            sign_in_tries.failed(error)
             tries += 1
             _log.debug("batch_write_failed", why=str(error), tries=tries, piece=in_flight.offsets())
             if stop.is_set():
@@ -135,6 +138,7 @@ async def _write_pieces(
         else:
             in_flight.error = None
             pieces.pop()
+            sign_in_tries.succeeded()
             tries = 0
             projections = True
     return totals

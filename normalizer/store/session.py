@@ -20,6 +20,7 @@ from normalizer.store.sqlstate import (
     FOREIGN_ERRORS,
     LOCK_NOT_AVAILABLE,
     Fault,
+    connect_error,
     fault_of,
     translated,
 )
@@ -105,7 +106,11 @@ class Session:
         self._connection.terminate()
 
     async def _in_transaction(self, work: _Work[_T], *, rolled_back: bool) -> _T:
-        async with self._connection.use() as connection:
+        async with contextlib.AsyncExitStack() as used:
+            try:
+                connection = await used.enter_async_context(self._connection.use())
+            except FOREIGN_ERRORS as error:
+                raise connect_error(error) from error
             try:
                 return await self._committed(connection, work, rolled_back=rolled_back)
             except BaseException as error:

@@ -48,6 +48,8 @@ class Store:
     ignored. `on_commit` is called after each commit, unless only the answer of COMMIT was lost.
     """
 
+    keeps_group_offsets = False
+
     def __init__(
         self,
         database_url: str,

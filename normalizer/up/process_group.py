@@ -23,6 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from normalizer.embedded.ports import free_port
+from normalizer.exit_codes import FAILED, MISUSED
 from normalizer.process.child import Child
 from normalizer.process.pause import wait_at_most
 from normalizer.service.probes import HttpResponse, ProbeServer
@@ -36,7 +37,7 @@ RESTART_S: Final = 1.0
 ANSWER_S: Final = 6.0
 """Longer than a process takes to answer a probe while its servers are away."""
 GRACE_S: Final = 5.0
-FINAL_CODES: Final = frozenset((2, 3))
+FINAL_CODES: Final = frozenset((MISUSED, FAILED))
 """Exit codes that a restart does not cure: wrong settings, and what trying again cannot cure."""
 
 _log: Final = get_logger()

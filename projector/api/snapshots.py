@@ -176,15 +176,13 @@ class Reader:
     def _session(self) -> dict[str, str]:
         return {
             "role": READER,
-            "default_transaction_read_only": "on",
+            "transaction_read_only": "on",
             "statement_timeout": f"{self._timeout_s * 1000:.0f}",
             "idle_in_transaction_session_timeout": "10s",
             "lock_timeout": "2s",
             "search_path": "projector",
             # A generic plan would keep filters that are null.
             "plan_cache_mode": "force_custom_plan",
-            # JIT compilation takes longer than any of these queries.
-            "jit": "off",
             # Parallel workers would slow down the normalizer on the same server.
             "max_parallel_workers_per_gather": "0",
         }

@@ -4,16 +4,12 @@ import asyncio
 import os
 import sys
 from collections.abc import Coroutine
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import click
 
-from normalizer.errors import ConfigurationError, FatalError, NormalizerError, StoreUnavailable
-from projector.maintenance.maintain import MaintainerBusy, StepsFailed
-
-FOUND: Final = 1
-FAILED: Final = 3
-STOPPED_AT_ONCE: Final = 130
+from normalizer.errors import ConfigurationError, NormalizerError, StoreUnavailable
+from normalizer.exit_codes import FAILED, STOPPED_AT_ONCE
 
 _T = TypeVar("_T")
 
@@ -34,10 +30,8 @@ def run_flow(flow: Coroutine[Any, Any, _T]) -> _T:
         raise click.UsageError(str(error)) from error
     except StoreUnavailable as error:
         raise _Failure(f"the database did not answer: {error}") from error
-    except (MaintainerBusy, StepsFailed, FatalError) as error:
-        raise _Failure(str(error)) from error
     except NormalizerError as error:
-        raise click.ClickException(str(error)) from error
+        raise _Failure(str(error)) from error
     except KeyboardInterrupt:
         raise SystemExit(STOPPED_AT_ONCE) from None
 

@@ -33,8 +33,8 @@ def main() -> None:
     DATABASE_URL=postgresql://reader:secret@db/noetl projector views
 
     \b
-    Exit codes: 0 done; 1 something was found; 2 wrong usage or settings; 3 the database did not
-    answer, or trying again cannot help; 130 ended by a signal.
+    Exit codes: 0 done, or stopped by a signal; 1 something was found; 2 wrong usage or settings;
+    3 no answer, a refused sign-in, or trying again cannot help; 130 ended at once by a signal.
     """
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import click
 
 from normalizer.errors import StoreUnavailable
-from projector.cli.command_ends import FOUND, print_result, run_flow
+from normalizer.exit_codes import FOUND
+from projector.cli.command_ends import print_result, run_flow
 from projector.cli.scope_options import parse_span, scope_of
 from projector.database_session import connected, database_url
 from projector.maintenance.archive import ArchiveFolder
-from projector.maintenance.maintain import Keep, MaintainerBusy, StepsFailed
+from projector.maintenance.maintain import Keep, MaintainerBusy, StepsFailed, maintenance_lock
 from projector.maintenance.maintain import maintain as run_maintain
 from projector.verify.verdict import Verdict
 
@@ -122,7 +123,8 @@ def maintain(
     async def once() -> bool:
         agrees = True
         scope = scope_of(None, None, None, sample, None) if sample else None
-        async with connected(database_url()) as connection:
+        url = database_url()
+        async with maintenance_lock(url), connected(url) as connection:
             async for done in run_maintain(
                 connection, keep, dry_run=dry_run, sample=scope, folder=folder
             ):

@@ -2,11 +2,15 @@
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
+from contextlib import nullcontext
+
 import click
 
-from projector.cli.command_ends import FOUND, print_result, run_flow
+from normalizer.exit_codes import FOUND
+from projector.cli.command_ends import print_result, run_flow
 from projector.cli.scope_options import scope_of
 from projector.database_session import connected, database_url
+from projector.maintenance.maintain import maintenance_lock
 from projector.repair.repair import RepairRequest, preview
 from projector.repair.repair import repair as run_repair
 from projector.repair.repair_progress import RepairProgress
@@ -60,8 +64,12 @@ def repair(
 
     async def run() -> bool:
         agrees, has_verdict = True, False
+        url = database_url()
         with progress.reporting():
-            async with connected(database_url()) as connection:
+            async with (
+                nullcontext() if dry_run else maintenance_lock(url),
+                connected(url) as connection,
+            ):
                 verdicts = (
                     preview(connection, request)
                     if dry_run

@@ -4,7 +4,8 @@
 
 import click
 
-from projector.cli.command_ends import FOUND, print_result, run_flow
+from normalizer.exit_codes import FOUND
+from projector.cli.command_ends import print_result, run_flow
 from projector.cli.scope_options import scope_of
 from projector.database_session import connected, database_url
 from projector.verify.divergences import record

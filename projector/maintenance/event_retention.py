@@ -156,7 +156,8 @@ async def _read_some(
     """The first rows that fit in memory, and whether there are no more."""
     rows: list[asyncpg.Record] = []
     text = 0
-    cursor = await connection.cursor(statement, *values)
+    # Not `connection.cursor`: that statement has a name, which others behind a pooler may have too.
+    cursor = await (await connection.prepare(statement)).cursor(*values)
     while some := await cursor.fetch(_ROWS_A_READ):
         rows += some
         text += sum(len(value) for row in some for value in row if isinstance(value, str))
@@ -169,19 +170,18 @@ async def _empty(connection: asyncpg.Connection, partition: str) -> bool:
     """Truncate a partition without rows; returns False if it has rows or somebody reads it."""
     if await connection.fetchval(_HAS_ROWS.format(partition)):
         return False
-    await connection.execute("set statement_timeout = 0")
     try:
         await connection.execute(f"vacuum normalizer.{partition}")
         async with connection.transaction():
-            await connection.execute("set local lock_timeout = '500ms'")
+            await connection.execute(
+                "set local statement_timeout = 0; set local lock_timeout = '500ms'"
+            )
             await connection.execute(f"lock table normalizer.{partition} in access exclusive mode")
             if await connection.fetchval(_HAS_ROWS.format(partition)):
                 return False
             await connection.execute(f"truncate table only normalizer.{partition}")
     except asyncpg.LockNotAvailableError:
         return False
-    finally:
-        await connection.execute("reset statement_timeout")
     return True
 
 

@@ -132,20 +132,16 @@ async def refresh_statistics(
     connection: asyncpg.Connection, *, dry_run: bool
 ) -> AsyncIterator[str]:
     """Analyse the partitioned table, which autovacuum does not; freeze complete partitions."""
-    if not dry_run:
-        await connection.execute("set statement_timeout = 0")
-    try:
-        if await connection.fetchval(_STALE_STATISTICS, _ANALYSE_EVERY):
-            if not dry_run:
-                await connection.execute("analyze normalizer.events")
-            yield f"{'would analyse' if dry_run else 'analysed'} normalizer.events"
-        for row in await connection.fetch(_UNFROZEN):
-            if not dry_run:
-                await connection.execute(f"vacuum (freeze, analyze) normalizer.{row['name']}")
-            yield f"{'would freeze' if dry_run else 'froze'} {row['name']}"
-    finally:
+    if await connection.fetchval(_STALE_STATISTICS, _ANALYSE_EVERY):
         if not dry_run:
-            await connection.execute("reset statement_timeout")
+            async with connection.transaction():
+                await connection.execute("set local statement_timeout = 0")
+                await connection.execute("analyze normalizer.events")
+        yield f"{'would analyse' if dry_run else 'analysed'} normalizer.events"
+    for row in await connection.fetch(_UNFROZEN):
+        if not dry_run:
+            await connection.execute(f"vacuum (freeze, analyze) normalizer.{row['name']}")
+        yield f"{'would freeze' if dry_run else 'froze'} {row['name']}"
 
 
 _RAISE_KEPT_FROM: Final = """

@@ -1,10 +1,10 @@
 """Runs every maintenance step in a safe order, and reports each change in one line.
 
-Only one maintainer runs at a time: it holds an advisory lock, which PostgreSQL releases when the
-connection ends. Any step can be interrupted; the next run continues. If a step fails, the others
-still run.
+Only one maintainer runs at a time: its command holds a lock. Any step can be interrupted; the next
+run continues. If a step fails, the others still run.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -13,8 +13,8 @@ from typing import Final
 import asyncpg
 import msgspec
 
-from normalizer.errors import NormalizerError
-from projector.database_session import sentence
+from normalizer.errors import NormalizerError, StoreUnavailable
+from projector.database_session import connected, sentence
 from projector.maintenance.archive import ArchiveFolder
 from projector.maintenance.bookkeeping import drop_gaps, drop_jobs
 from projector.maintenance.event_retention import drop_events
@@ -74,38 +74,61 @@ async def maintain(
     """Yields one line for each change (with `dry_run`, each that would be made), then verdicts.
 
     Events are written to `folder`, if there is one, before they are deleted. `sample` is verified
-    at the end; its verdicts are stored for the view `agreement`. Raises MaintainerBusy; raises
+    at the end; its verdicts are stored for the view `agreement`. The caller holds the lock. Raises
     StepsFailed after the last step if the database rejected one or more of them.
     """
-    async with maintenance_lock(connection):
-        now: datetime = await connection.fetchval("select now()")
-        steps = _steps(connection, keep, now, folder, dry_run=dry_run)
-        if sample is not None and not dry_run:
-            steps["verification of a sample"] = _verified(connection, sample)
-        failed: list[str] = []
-        for name, step in steps.items():
-            try:
-                async for done in step:
-                    yield done
-            except (asyncpg.PostgresError, NormalizerError) as error:
-                if connection.is_closed():
-                    raise
-                failed.append(name)
-                yield f"{name} failed: {sentence(error)}"
-        if failed:
-            raise StepsFailed(f"{len(failed)} of {len(steps)} steps failed: {', '.join(failed)}")
+    now: datetime = await connection.fetchval("select now()")
+    steps = _steps(connection, keep, now, folder, dry_run=dry_run)
+    if sample is not None and not dry_run:
+        steps["verification of a sample"] = _verified(connection, sample)
+    failed: list[str] = []
+    for name, step in steps.items():
+        try:
+            async for done in step:
+                yield done
+        except (asyncpg.PostgresError, NormalizerError) as error:
+            if connection.is_closed():
+                raise
+            failed.append(name)
+            yield f"{name} failed: {sentence(error)}"
+    if failed:
+        raise StepsFailed(f"{len(failed)} of {len(steps)} steps failed: {', '.join(failed)}")
 
 
 @asynccontextmanager
-async def maintenance_lock(connection: asyncpg.Connection) -> AsyncIterator[None]:
-    """Holds the lock of maintenance and repair. Raises MaintainerBusy if another process does."""
-    if not await connection.fetchval("select pg_try_advisory_lock($1::bigint)", _LOCK):
-        raise MaintainerBusy("another process maintains or repairs this database now")
+async def maintenance_lock(url: str) -> AsyncIterator[None]:
+    """Holds the lock of maintenance and repair by a transaction that stays open.
+
+    A lock of the session would stay with a pooler when this process has ended. Raises
+    MaintainerBusy if another process holds it; ends the block by StoreUnavailable when it is lost.
+    """
+    async with connected(url, idle_in_transaction_session_timeout="0") as connection:
+        await connection.transaction().start()
+        if not await connection.fetchval("select pg_try_advisory_xact_lock($1::bigint)", _LOCK):
+            raise MaintainerBusy("another process maintains or repairs this database now")
+        async with _while_open(connection):
+            yield
+
+
+@asynccontextmanager
+async def _while_open(connection: asyncpg.Connection) -> AsyncIterator[None]:
+    """Cancel the block when the connection ends, as if its time was over."""
+
+    def end(_: asyncpg.Connection) -> None:
+        block.reschedule(asyncio.get_running_loop().time())
+
+    block = asyncio.timeout(None)
     try:
-        yield
-    finally:
-        if not connection.is_closed():
-            await connection.execute("select pg_advisory_unlock($1::bigint)", _LOCK)
+        async with block:
+            connection.add_termination_listener(end)
+            try:
+                yield
+            finally:
+                connection.remove_termination_listener(end)
+    except TimeoutError as error:
+        if block.expired():
+            raise StoreUnavailable("the connection that holds the lock has ended") from error
+        raise
 
 
 def _steps(

@@ -20,11 +20,10 @@ import asyncpg
 import msgspec
 
 from projector.database_session import with_lock_retry
-from projector.maintenance.maintain import maintenance_lock
 from projector.verify.divergences import record
 from projector.verify.queries import COMPARISONS, Bounds, Comparison
 from projector.verify.ranges import Scope, VerifyRange
-from projector.verify.row_comparison import RowDifferences
+from projector.verify.row_comparison import RowDifferences, planned
 from projector.verify.verdict import Verdict
 from projector.verify.verify import verify
 
@@ -63,16 +62,16 @@ async def repair(
     *,
     activity: Callable[[str], None] = lambda _: None,
 ) -> AsyncGenerator[Verdict, None]:
-    """Verdicts on the request's scope, then on all open divergences. Raises MaintainerBusy.
+    """Verdicts on the request's scope, then on all open divergences.
 
-    `activity` is called with a phrase about what the repair does now.
+    The caller holds the lock of maintenance. `activity` is called with a phrase about what the
+    repair does now.
     """
-    async with maintenance_lock(connection):
-        if request.scope is not None:
-            async for verdict in _repaired(connection, request.scope, request, activity):
-                yield verdict
-        async for verdict in _repaired(connection, _NOTED, RepairRequest(), activity):
+    if request.scope is not None:
+        async for verdict in _repaired(connection, request.scope, request, activity):
             yield verdict
+    async for verdict in _repaired(connection, _NOTED, RepairRequest(), activity):
+        yield verdict
 
 
 async def preview(connection: asyncpg.Connection, request: RepairRequest) -> AsyncIterator[Verdict]:
@@ -160,7 +159,8 @@ async def _repair_range(
     statement = _add_differences(comparison)
     for one in differences:
         bounds: list[Any] = [verify_range.low, verify_range.high, one.shares, one.share]
-        await connection.execute(statement, *bounds, verify_range.execution_ids)
+        async with planned(connection):
+            await connection.execute(statement, *bounds, verify_range.execution_ids)
 
 
 async def _read_log(

@@ -4,7 +4,8 @@ One statement reads one snapshot, and projections are exact at every snapshot, s
 cannot cause a false difference.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Final
 
@@ -69,6 +70,21 @@ class RowDifferences(msgspec.Struct, frozen=True):
         return max(self.actual_only, self.expected_only)
 
 
+@asynccontextmanager
+async def planned(connection: asyncpg.Connection) -> AsyncIterator[None]:
+    """A transaction for a statement that joins intermediate results.
+
+    The planner has no statistics for these: nested loops would take hours.
+    """
+    async with connection.transaction():
+        await connection.execute(
+            "set local plan_cache_mode = force_custom_plan; "
+            "set local enable_nestloop = off; "
+            "set local jit = off"
+        )
+        yield
+
+
 async def compare(
     connection: asyncpg.Connection, comparison: Comparison, verify_range: VerifyRange, shares: int
 ) -> list[RowDifferences]:
@@ -125,15 +141,16 @@ async def _difference(
         key=key,
         location_type=location_type,
     )
-    row = await connection.fetchrow(
-        statement,
-        verify_range.low,
-        verify_range.high,
-        shares,
-        share,
-        verify_range.execution_ids,
-        column,
-    )
+    async with planned(connection):
+        row = await connection.fetchrow(
+            statement,
+            verify_range.low,
+            verify_range.high,
+            shares,
+            share,
+            verify_range.execution_ids,
+            column,
+        )
     return RowDifferences(
         shares=shares,
         share=share,

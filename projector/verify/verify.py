@@ -48,17 +48,8 @@ async def verify(
         noted = await open_divergences(connection, comparison)
         if scope.noted and not noted:
             continue
-        # The queries join intermediate results, for which the planner has no statistics.
-        await connection.execute(
-            "set plan_cache_mode = force_custom_plan; set enable_nestloop = off; set jit = off"
-        )
-        try:
-            run = _ComparisonRun(connection, comparison, scope, noted, repair_range)
-            verdict = await run.verdict(log_hours)
-        finally:
-            await connection.execute("reset plan_cache_mode; reset enable_nestloop; reset jit")
-        # The settings are reset: a caller that stops iterating can use the connection at once.
-        yield verdict
+        run = _ComparisonRun(connection, comparison, scope, noted, repair_range)
+        yield await run.verdict(log_hours)
 
 
 class _ComparisonRun:

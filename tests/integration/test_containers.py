@@ -3,6 +3,7 @@
 import asyncio
 import os
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import asyncpg
@@ -15,7 +16,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from normalizer.embedded import PostgresServer
 from normalizer.service.file_replay import FileReplay
 from normalizer.settings import Settings
-from normalizer.store.migrate import migrate
+from normalizer.store.migrate import MigrationFailed, migrate
 from projector.api.app import build
 from projector.api.snapshots import Reader
 from tests.support.job_runs import record_lines, simulated_records, write_file
@@ -32,18 +33,29 @@ async def test_the_roles_may_do_what_they_are_for_and_nothing_else(
 ) -> None:
     server = postgres_server
     passwords = {"WRITER_PASSWORD": "it's a writer", "READER_PASSWORD": "a reader"}
-    child = await asyncio.create_subprocess_exec(
-        *(server.bin_dir / "psql", "--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1"),
-        *("--dbname", server.url, "--file", ROLES),
-        env=os.environ | passwords,
+    owner, writer, reader = (
+        f"postgresql://{role}:{quote(password)}@127.0.0.1:{urlsplit(server.url).port}/events"
+        for role, password in zip(
+            ("own-er", "writer", "reader"), ("owns", *passwords.values()), strict=True
+        )
     )
-    assert await child.wait() == 0
-    await migrate(server.url, report=lambda _: None)
+    psql = (str(server.bin_dir / "psql"), "--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1")
+    said: list[str] = []
 
-    writer, reader = (
-        f"postgresql://{role}:{quote(password)}@127.0.0.1:{urlsplit(server.url).port}/postgres"
-        for role, password in zip(("writer", "reader"), passwords.values(), strict=True)
+    for made in (
+        "create role \"own-er\" login password 'owns'",
+        'create database events owner "own-er"',
+    ):
+        await _done(*psql, "--dbname", server.url, "--command", made)
+    with pytest.raises(MigrationFailed, match='grant projector_reader to "own-er"'):
+        await migrate(owner, report=said.append)
+    await _done(
+        *(*psql, "--dbname", server.url, "--file", str(ROLES)),
+        env=os.environ | passwords | {"POSTGRES_USER": "own-er"},
     )
+    await migrate(owner, report=said.append)
+
+    assert [line for line in said if not line.startswith("applied ")] == []
     await FileReplay(
         Settings(database_url=writer),
         write_file(tmp_path / "records", record_lines(simulated_records(200))),
@@ -69,6 +81,13 @@ async def test_the_roles_may_do_what_they_are_for_and_nothing_else(
             await connection.execute("create table t ()")
     finally:
         await connection.close()
+
+
+async def _done(*command: str, **options: Any) -> None:
+    child = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.DEVNULL, **options
+    )
+    assert await child.wait() == 0, command
 
 
 async def test_kafka_knows_every_property_that_it_is_given(admin: AIOKafkaAdminClient) -> None:

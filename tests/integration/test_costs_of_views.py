@@ -10,8 +10,9 @@ import pytest
 
 from bench.drain import connected, copy
 from bench.history import make_history
-from bench.projections import lives
+from bench.projections import Row, lives
 from bench.views import SMALL_BUFFERS, buffers_of, day
+from normalizer.store.store_statements import EVENT_COLUMNS
 from projector.views.catalog import VIEWS
 from tests.support.stack import Cluster, Database
 from tests.support.table_rows import pages_touched
@@ -115,12 +116,27 @@ async def writer(database: Database) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def test_an_execution_costs_no_more_as_it_grows(writer: asyncpg.Connection) -> None:
-    """Pages that the server touches for a batch: they are counted, whatever the machine does."""
-    rows = list(lives(1, 20_000))
+    touched = await _pages_of_batches(writer, list(lives(1, 20_000)))
+
+    assert sum(touched[-4:]) < 1.25 * sum(touched[1:5])
+
+
+async def test_a_command_costs_no_more_where_other_executions_have_its_id(
+    writer: asyncpg.Connection,
+) -> None:
+    """A producer may number its commands within each execution."""
+    name = EVENT_COLUMNS.index("command_id")
+    rows = [(*row[:name], "fetch:1", *row[name + 1 :]) for row in lives(3_000, 15_000)]
+    touched = await _pages_of_batches(writer, rows)
+
+    assert sum(touched[-4:]) < 1.25 * sum(touched[1:5])
+
+
+async def _pages_of_batches(writer: asyncpg.Connection, rows: list[Row]) -> list[int]:
+    """Pages that the server touches for each thousand: counted, so other load does not matter."""
     touched = []
     for first in range(0, len(rows), 1_000):
         before = await pages_touched(writer)
         await copy(writer, rows[first : first + 1_000])
         touched.append(await pages_touched(writer) - before)
-
-    assert sum(touched[-4:]) < 1.25 * sum(touched[1:5])
+    return touched

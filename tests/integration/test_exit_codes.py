@@ -83,7 +83,7 @@ def test_a_full_disk_ends_the_filter_by_a_line() -> None:
 
 
 async def test_a_maintainer_that_finds_another_one_is_not_a_finding(database: Database) -> None:
-    async with connected(database) as connection, maintenance_lock(connection):
+    async with maintenance_lock(database.url):
         code, said = await ended("projector", "maintain", DATABASE_URL=database.url)
 
     assert code == 3

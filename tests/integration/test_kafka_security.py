@@ -1,22 +1,47 @@
-"""A broker with TLS and passwords: the service gets in with the right ones, and only then."""
+"""A broker with TLS, passwords, tokens and rights: the right settings get in.
 
-from collections.abc import AsyncIterator
+With wrong ones it is said which step failed, why, and what to set. One broker has a port for each
+case. The plain port may do everything, alice too; carol may read the topic and join no group; bob
+may do nothing.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.protocol.admin import CreateAclsRequest
 
 from normalizer.cli.check import check
 from normalizer.embedded import KafkaBroker, kafka_jars
-from normalizer.errors import BrokerUnavailable
-from normalizer.kafka import GroupReader, KafkaPartition, TopicReader
+from normalizer.errors import BrokerUnavailable, FatalError
+from normalizer.kafka import GroupReader, KafkaPartition, TopicReader, access_tokens, wall_ms
 from normalizer.settings import Settings
 from tests.support.certificates import KEY_PASSWORD, make_certificates
-from tests.support.stack import Stack
+from tests.support.service_runs import process
+from tests.support.stack import Database, Stack
+from tests.support.token_endpoint import AUDIENCE, CLIENT, SECRET, TokenEndpoint, token_endpoint
 
 USER, PASSWORD = "alice", "wonderland-7"
+TOPIC = "secured"
 LOGIN = "org.apache.kafka.common.security"
+PROTOCOLS = {
+    "PLAINTEXT": "PLAINTEXT",
+    "TLS": "SSL",
+    "MUTUAL": "SSL",
+    "PASSWORD": "SASL_PLAINTEXT",
+    "BOTH": "SASL_SSL",
+    "TOKEN": "SASL_PLAINTEXT",
+}
+READ_TOPIC = (2, TOPIC, 3, "User:carol", "*", 3, 3)
+"""An ACL by Kafka's numbers: a topic of this very name may be read from every host."""
 
 
 @pytest.fixture(scope="module")
@@ -25,62 +50,115 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-async def broker(stack: Stack, files: Path) -> AsyncIterator[KafkaBroker]:
-    """A plain listener, and one each with TLS, with passwords, and with both."""
-    scram = f"{LOGIN}.scram.ScramLoginModule required;"
-    plain = f'{LOGIN}.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
-    properties = {
+def other_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_certificates(tmp_path_factory.mktemp("other-tls"))
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[TokenEndpoint]:
+    with token_endpoint() as started:
+        yield started
+
+
+@pytest.fixture(autouse=True)
+def _tokens_as_they_were(endpoint: TokenEndpoint) -> None:
+    endpoint.lifetime_s, endpoint.expires_in = 300.0, None
+
+
+@pytest.fixture(scope="module")
+async def broker(stack: Stack, files: Path, endpoint: TokenEndpoint) -> AsyncIterator[KafkaBroker]:
+    async with KafkaBroker(
+        stack.folder / "kafka-secure",
+        await kafka_jars(print),
+        properties={**rights(), **certificates(files), **passwords(), **tokens(endpoint)},
+        listeners={name: protocol for name, protocol in PROTOCOLS.items() if name != "PLAINTEXT"},
+        format_arguments=[
+            part
+            for bits in (256, 512)
+            for part in ("--add-scram", f"SCRAM-SHA-{bits}=[name={USER},password={PASSWORD}]")
+        ],
+        java_options=[f"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={endpoint.jwks_url}"],
+    ) as started:
+        async with TopicReader(through(started, files, endpoint, "PLAINTEXT")) as log:
+            await log.create_topic(TOPIC, partitions=1)
+        admin = AIOKafkaAdminClient(bootstrap_servers=started.bootstrap_servers)
+        await admin.start()
+        answer = await admin._send_request(CreateAclsRequest(*READ_TOPIC))
+        await admin.close()
+        assert [code for code, _ in answer.creation_responses] == [0]
+        yield started
+
+
+def rights() -> dict[str, str]:
+    return {
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": f"User:ANONYMOUS;User:{USER};User:CN=server",
+    }
+
+
+def certificates(files: Path) -> dict[str, str]:
+    return {
         "ssl.keystore.type": "PEM",
         "ssl.keystore.location": str(files / "both.pem"),
         "ssl.truststore.type": "PEM",
         "ssl.truststore.location": str(files / "ca.pem"),
         "listener.name.mutual.ssl.client.auth": "required",
     }
-    for listener in ("password", "both"):
-        prefix = f"listener.name.{listener}"
-        properties |= {
-            f"{prefix}.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
-            f"{prefix}.plain.sasl.jaas.config": plain,
-            f"{prefix}.scram-sha-256.sasl.jaas.config": scram,
-            f"{prefix}.scram-sha-512.sasl.jaas.config": scram,
-        }
-    users = [f"SCRAM-SHA-{bits}=[name={USER},password={PASSWORD}]" for bits in (256, 512)]
-    async with KafkaBroker(
-        stack.folder / "kafka-secure",
-        await kafka_jars(print),
-        properties=properties,
-        listeners={
-            "TLS": "SSL",
-            "MUTUAL": "SSL",
-            "PASSWORD": "SASL_PLAINTEXT",
-            "BOTH": "SASL_SSL",
-        },
-        format_arguments=[part for user in users for part in ("--add-scram", user)],
-    ) as started:
-        async with TopicReader(
-            Settings(kafka_bootstrap_servers=(started.bootstrap_servers,))
-        ) as log:
-            await log.create_topic("secured", partitions=1)
-        yield started
 
 
-def through(broker: KafkaBroker, files: Path, listener: str, **fields: Any) -> Settings:
-    protocols = {
-        "TLS": "SSL",
-        "MUTUAL": "SSL",
-        "PASSWORD": "SASL_PLAINTEXT",
-        "BOTH": "SASL_SSL",
+def passwords() -> dict[str, str]:
+    scram = f"{LOGIN}.scram.ScramLoginModule required;"
+    users = " ".join(f'user_{name}="{PASSWORD}"' for name in (USER, "bob", "carol"))
+    settings = {
+        "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
+        "plain.sasl.jaas.config": f"{LOGIN}.plain.PlainLoginModule required {users};",
+        "scram-sha-256.sasl.jaas.config": scram,
+        "scram-sha-512.sasl.jaas.config": scram,
     }
+    return {
+        f"listener.name.{listener}.{name}": value
+        for listener in ("password", "both")
+        for name, value in settings.items()
+    }
+
+
+def tokens(endpoint: TokenEndpoint) -> dict[str, str]:
+    """The broker ends a session with its token, and allows clocks no difference."""
+    oauth = "listener.name.token.oauthbearer"
+    return {
+        "listener.name.token.sasl.enabled.mechanisms": "OAUTHBEARER",
+        f"{oauth}.sasl.jaas.config": f"{LOGIN}.oauthbearer.OAuthBearerLoginModule required;",
+        f"{oauth}.sasl.server.callback.handler.class": (
+            f"{LOGIN}.oauthbearer.OAuthBearerValidatorCallbackHandler"
+        ),
+        f"{oauth}.sasl.oauthbearer.jwks.endpoint.url": endpoint.jwks_url,
+        f"{oauth}.sasl.oauthbearer.expected.issuer": endpoint.issuer,
+        f"{oauth}.sasl.oauthbearer.expected.audience": AUDIENCE,
+        f"{oauth}.sasl.oauthbearer.clock.skew.seconds": "0",
+        f"{oauth}.connections.max.reauth.ms": "3600000",
+    }
+
+
+def through(
+    broker: KafkaBroker, files: Path, endpoint: TokenEndpoint, listener: str, **fields: Any
+) -> Settings:
+    """Settings that get in at this port; another `at` is the port that is called."""
     values: dict[str, Any] = {
-        "kafka_bootstrap_servers": (broker.address_of(listener),),
-        "kafka_topics": ("secured",),
+        "kafka_bootstrap_servers": (broker.address_of(fields.pop("at", listener)),),
+        "kafka_topics": (TOPIC,),
         "kafka_group_id": f"group.{listener}.{fields.get('kafka_sasl_mechanism', '')}",
-        "kafka_security_protocol": protocols[listener],
+        "kafka_security_protocol": PROTOCOLS[listener],
         "kafka_sasl_username": USER,
         "kafka_sasl_password": PASSWORD,
         "kafka_ssl_ca_file": str(files / "ca.pem"),
+        "kafka_sasl_oauthbearer_token_endpoint_url": endpoint.url,
+        "kafka_sasl_oauthbearer_client_id": CLIENT,
+        "kafka_sasl_oauthbearer_client_secret": SECRET,
         "progress_timeout_s": 20,
+        "http_port": 0,
     }
+    if listener == "TOKEN":
+        values["kafka_sasl_mechanism"] = "OAUTHBEARER"
     return Settings(**(values | fields))
 
 
@@ -91,29 +169,36 @@ WAYS_IN = [
     ("PASSWORD", {"kafka_sasl_mechanism": "SCRAM-SHA-512"}),
     ("BOTH", {"kafka_sasl_mechanism": "PLAIN"}),
     ("BOTH", {"kafka_sasl_mechanism": "SCRAM-SHA-512"}),
+    ("TOKEN", {"kafka_sasl_oauthbearer_extensions": ("cluster=one",)}),
+    ("PLAINTEXT", {"kafka_client_rack": "zone-a"}),
 ]
 
 
 @pytest.mark.parametrize(("listener", "fields"), WAYS_IN)
 async def test_the_right_settings_get_in(
-    broker: KafkaBroker, files: Path, listener: str, fields: dict[str, Any]
+    broker: KafkaBroker,
+    files: Path,
+    endpoint: TokenEndpoint,
+    listener: str,
+    fields: dict[str, Any],
 ) -> None:
-    settings = through(broker, files, listener, **fields)
+    settings = through(broker, files, endpoint, listener, **fields)
 
     async with TopicReader(settings) as log:
-        assert await log.partitions("secured") == {KafkaPartition("secured", 0)}
+        assert await log.partitions(TOPIC) == {KafkaPartition(TOPIC, 0)}
     reader = GroupReader(settings)
     await reader.start()
-    assert reader.assigned == {KafkaPartition("secured", 0)}
+    assert reader.assigned == {KafkaPartition(TOPIC, 0)}
     assert await reader.stop(timeout_s=10)
 
 
 async def test_a_broker_that_asks_for_our_certificate_gets_it(
-    broker: KafkaBroker, files: Path
+    broker: KafkaBroker, files: Path, endpoint: TokenEndpoint
 ) -> None:
     settings = through(
         broker,
         files,
+        endpoint,
         "MUTUAL",
         kafka_ssl_cert_file=str(files / "cert.pem"),
         kafka_ssl_key_file=str(files / "key.pem"),
@@ -121,75 +206,284 @@ async def test_a_broker_that_asks_for_our_certificate_gets_it(
     )
 
     async with TopicReader(settings) as log:
-        assert await log.partitions("secured")
+        assert await log.partitions(TOPIC)
 
 
-@pytest.mark.parametrize(
-    ("listener", "fields"),
-    [
-        ("TLS", {"kafka_ssl_ca_file": None}),
-        ("MUTUAL", {}),
-        ("PASSWORD", {"kafka_sasl_password": "wrong"}),
-        ("PASSWORD", {"kafka_sasl_mechanism": "SCRAM-SHA-256", "kafka_sasl_password": "wrong"}),
-        ("BOTH", {"kafka_security_protocol": "PLAINTEXT"}),
-    ],
-    ids=["unknown authority", "no certificate", "plain", "scram", "no security"],
-)
-async def test_the_wrong_settings_do_not(
-    broker: KafkaBroker, files: Path, listener: str, fields: dict[str, Any]
-) -> None:
-    async with TopicReader(through(broker, files, listener, **fields)) as log:
+INVALID = "Authentication failed"
+OFFERED = "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512"
+SEE_PASSWORD = "see KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
+REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "plain password": (
+        "PASSWORD",
+        {"kafka_sasl_password": "hunter2"},
+        rf"SASL: PLAIN: {INVALID}.*: {SEE_PASSWORD}",
+    ),
+    "scram password": (
+        "BOTH",
+        {"kafka_sasl_mechanism": "SCRAM-SHA-256", "kafka_sasl_password": "hunter2"},
+        rf"SASL: SCRAM-SHA-256: {INVALID}.*: {SEE_PASSWORD}",
+    ),
+    "mechanism": (
+        "PASSWORD",
+        {"kafka_sasl_mechanism": "OAUTHBEARER"},
+        rf"SASL: the broker does not know OAUTHBEARER: set .* to one that it offers: {OFFERED}",
+    ),
+    "system's authority": (
+        "TLS",
+        {"kafka_ssl_ca_file": None},
+        "TLS: .*certificate.*: set KAFKA_SSL_CA_FILE to the PEM file of the authority",
+    ),
+    "no certificate of ours": (
+        "MUTUAL",
+        {},
+        "TLS: .*alert.*certificate.*: see KAFKA_SSL_CERT_FILE and KAFKA_SSL_KEY_FILE",
+    ),
+    "plain text to TLS": (
+        "PLAINTEXT",
+        {"at": "TLS"},
+        "TLS: this port speaks TLS: set KAFKA_SECURITY_PROTOCOL=SSL",
+    ),
+    "SASL in plain text to TLS": (
+        "PASSWORD",
+        {"at": "BOTH"},
+        "TLS: this port speaks TLS: set KAFKA_SECURITY_PROTOCOL=SASL_SSL",
+    ),
+    "TLS to plain text": (
+        "TLS",
+        {"at": "PLAINTEXT"},
+        "TLS: this port speaks no TLS: set KAFKA_SECURITY_PROTOCOL=PLAINTEXT",
+    ),
+    "SASL over TLS to plain text": (
+        "BOTH",
+        {"at": "PASSWORD"},
+        "TLS: this port speaks no TLS: set KAFKA_SECURITY_PROTOCOL=SASL_PLAINTEXT",
+    ),
+    "no sign-in where one is wanted": (
+        "PLAINTEXT",
+        {"at": "PASSWORD"},
+        rf"SASL: this port wants a sign-in: set .*PROTOCOL=SASL_PLAINTEXT, .* one of {OFFERED}",
+    ),
+    "a sign-in where there is none": (
+        "BOTH",
+        {"at": "TLS"},
+        "SASL: this port has none: set KAFKA_SECURITY_PROTOCOL=SSL",
+    ),
+    "client secret": (
+        "TOKEN",
+        {"kafka_sasl_oauthbearer_client_secret": "hunter2"},
+        r"token: http://.*/token: HTTP 401 \(invalid_client\): see KAFKA_SASL_OAUTHBEARER_",
+    ),
+}
+
+
+async def failure(settings: Settings) -> BrokerUnavailable:
+    async with TopicReader(settings) as log:
         with pytest.raises(BrokerUnavailable) as raised:
             await log.cluster_id()
+    for secret in ("hunter2", PASSWORD, SECRET):
+        assert secret not in str(raised.value)
+    return raised.value
 
-    assert "wrong" not in str(raised.value)
+
+@pytest.mark.parametrize(("listener", "fields", "sentence"), REFUSED.values(), ids=REFUSED)
+async def test_a_wrong_setting_is_named_by_its_step_and_what_to_set(
+    broker: KafkaBroker,
+    files: Path,
+    endpoint: TokenEndpoint,
+    listener: str,
+    fields: dict[str, Any],
+    sentence: str,
+) -> None:
+    error = await failure(through(broker, files, endpoint, listener, **dict(fields)))
+
+    assert re.search(sentence, str(error)), error
+    assert error.sign_in_refused
+
+
+async def test_a_certificate_of_another_authority_or_host_is_named(
+    broker: KafkaBroker, files: Path, other_files: Path, endpoint: TokenEndpoint
+) -> None:
+    settings = through(broker, files, endpoint, "TLS")
+    _, port = settings.kafka_bootstrap_servers[0].split(":")
+
+    authority = await failure(
+        msgspec.structs.replace(settings, kafka_ssl_ca_file=str(other_files / "ca.pem"))
+    )
+    host = await failure(
+        msgspec.structs.replace(settings, kafka_bootstrap_servers=(f"localhost:{port}",))
+    )
+
+    assert "TLS: " in str(authority)
+    assert "set KAFKA_SSL_CA_FILE to the PEM file of the authority" in str(authority)
+    assert "name the broker as its certificate does" in str(host)
+    assert authority.sign_in_refused
+    assert host.sign_in_refused
+
+
+async def test_an_expired_token_is_named_with_its_time(
+    broker: KafkaBroker, files: Path, endpoint: TokenEndpoint
+) -> None:
+    endpoint.lifetime_s, endpoint.expires_in = -60, 300
+
+    settings = through(broker, files, endpoint, "TOKEN", kafka_client_id="expired")
+    error = await failure(settings)
+
+    assert "SASL: OAUTHBEARER: " in str(error)
+    assert "invalid_token" in str(error)
+    assert f"issuer {endpoint.issuer}, audience {AUDIENCE}, subject {USER}, expired at " in str(
+        error
+    )
+    assert "eyJ" not in str(error)
+    assert error.sign_in_refused
+
+
+async def test_what_may_pass_is_no_refusal(
+    broker: KafkaBroker, files: Path, endpoint: TokenEndpoint
+) -> None:
+    async def close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    closing = await asyncio.start_server(close, "127.0.0.1", 0)
+    port = closing.sockets[0].getsockname()[1]
+    plain = through(broker, files, endpoint, "PLAINTEXT")
+
+    errors = [
+        await failure(msgspec.structs.replace(plain, kafka_bootstrap_servers=servers))
+        for servers in (("127.0.0.1:1",), (f"127.0.0.1:{port}", "127.0.0.1:1"))
+    ]
+    closing.close()
+
+    assert [error.sign_in_refused for error in errors] == [False, False]
+    assert "127.0.0.1:1: TCP: Connection refused: does the broker run" in str(errors[0])
+    assert f"127.0.0.1:{port}: API versions: the connection was closed" in str(errors[1])
+
+
+@pytest.mark.parametrize("user", ["bob", "carol"])
+async def test_a_missing_right_is_named_with_what_gives_it(
+    broker: KafkaBroker, files: Path, endpoint: TokenEndpoint, user: str
+) -> None:
+    settings = through(
+        broker, files, endpoint, "PASSWORD", kafka_sasl_username=user, kafka_group_id="closed"
+    )
+    grant = "kafka-acls.sh --add --allow-principal User:NAME --operation Read"
+
+    found = await findings(settings)
+    reader = GroupReader(settings)
+    async with TopicReader(settings) as log:
+        if user == "bob":
+            with pytest.raises(FatalError) as raised:
+                await log.partitions(TOPIC)
+        else:
+            with pytest.raises(FatalError) as raised:
+                await reader.start()
+
+    missing = f"--topic {TOPIC}" if user == "bob" else "--group closed"
+    assert f"authorization: no right to this {missing[2:7]}: {grant} {missing}" in str(raised.value)
+    assert f"{grant} {missing}" in [remedy for _, _, remedy in found]
 
 
 async def test_check_tells_a_topic_that_may_not_be_seen_from_one_that_is_not_there(
-    stack: Stack,
+    broker: KafkaBroker, files: Path, endpoint: TokenEndpoint
 ) -> None:
-    """The plain listener may do anything; a login with a password may do nothing."""
-    login = f'{LOGIN}.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
-    async with KafkaBroker(
-        stack.folder / "kafka-rights",
-        await kafka_jars(print),
-        properties={
-            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-            "super.users": "User:ANONYMOUS",
-            "listener.name.password.sasl.enabled.mechanisms": "PLAIN",
-            "listener.name.password.plain.sasl.jaas.config": login,
-        },
-        listeners={"PASSWORD": "SASL_PLAINTEXT"},
-    ) as broker:
-        anybody = Settings(
-            kafka_bootstrap_servers=(broker.bootstrap_servers,),
-            kafka_topics=("hidden", "none"),
-            database_url="postgresql://u:p@127.0.0.1:1/none",
-        )
-        nobody = msgspec.structs.replace(
-            anybody,
-            kafka_bootstrap_servers=(broker.address_of("PASSWORD"),),
-            kafka_security_protocol="SASL_PLAINTEXT",
-            kafka_sasl_mechanism="PLAIN",
-            kafka_sasl_username=USER,
-            kafka_sasl_password=PASSWORD,
-        )
-        async with TopicReader(anybody) as log:
-            await log.create_topic("hidden", partitions=1)
+    topics = {"kafka_topics": (TOPIC, "none")}
 
-        said = [await said_of_topics(settings) for settings in (anybody, nobody)]
+    anybody = await findings(through(broker, files, endpoint, "PLAINTEXT", **topics))
+    nobody = await findings(
+        through(broker, files, endpoint, "PASSWORD", kafka_sasl_username="bob", **topics)
+    )
 
-    assert said[0]["none"] == "there is none"
-    assert "1 partitions" in said[0]["hidden"]
-    assert all("no right to describe it" in one for one in said[1].values())
+    assert ("topic none", "there is none") in [one[:2] for one in anybody]
+    seen = next(message for about, message, _ in anybody if about == f"topic {TOPIC}")
+    assert seen.startswith("1 partitions")
+    hidden = "no right to describe it, so it may exist or not"
+    for topic in (TOPIC, "none"):
+        assert (f"topic {topic}", hidden) in [one[:2] for one in nobody]
 
 
-async def said_of_topics(settings: Settings) -> dict[str, str]:
-    """The first finding about each topic."""
-    found: dict[str, str] = {}
-    async with TopicReader(settings) as log:
-        async for finding in check(settings, log):
-            subject, _, name = finding.about.partition(" ")
-            if subject == "topic":
-                found.setdefault(name, finding.message)
-    return found
+async def test_check_names_the_step_that_failed(
+    broker: KafkaBroker, files: Path, endpoint: TokenEndpoint
+) -> None:
+    wrong = through(broker, files, endpoint, "PASSWORD", kafka_sasl_password="hunter2")
+
+    ((_, message, remedy),) = [one for one in await findings(wrong) if one[0].startswith("kafka")]
+
+    assert f"SASL: PLAIN: {INVALID}" in message
+    assert remedy
+
+
+async def findings(settings: Settings) -> list[tuple[str, str, str]]:
+    """What `check` finds at the brokers; no database answers."""
+    nowhere = msgspec.structs.replace(settings, database_url="postgresql://u:p@127.0.0.1:1/none")
+    async with TopicReader(nowhere) as log:
+        return [
+            (finding.about, finding.message, finding.remedy)
+            async for finding in check(nowhere, log)
+        ]
+
+
+async def test_a_token_is_renewed_before_it_expires_and_nothing_notices(
+    broker: KafkaBroker,
+    files: Path,
+    endpoint: TokenEndpoint,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The broker closes a connection at the first request after its token has expired."""
+    monkeypatch.setattr(access_tokens, "RENEWED_AFTER", 0.4)  # room for a busy machine
+    endpoint.lifetime_s = 6
+    endpoint.requests.clear()
+    settings = through(broker, files, endpoint, "TOKEN", kafka_client_id="renewed")
+    partition = KafkaPartition(TOPIC, 0)
+    read: list[bytes | None] = []
+    reader = GroupReader(settings)
+    await reader.start()
+    reader.start_reading(partition, incarnation=0, offset=0)
+    assignments = reader.assignments
+    caplog.clear()
+
+    async with AIOKafkaProducer(bootstrap_servers=broker.bootstrap_servers) as producer:
+        while len(endpoint.requests) < 4:  # the first token has expired by then
+            await producer.send_and_wait(TOPIC, str(len(endpoint.requests)).encode())
+            for chunk in await reader.fetch([partition], max_records=100, timeout_s=0.3):
+                read += [record.value for record in chunk.records]
+            for log in reader.unverified_logs():
+                reader.mark_verified(log, compared_ms=wall_ms())
+    assert await reader.stop(timeout_s=10)
+
+    assert {b"1", b"2", b"3"} <= {*read}
+    assert reader.assignments == assignments + 1  # its own stop
+    assert [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING] == []
+
+
+async def test_a_refused_sign_in_ends_the_service_by_3_after_a_few_tries(
+    broker: KafkaBroker, files: Path, endpoint: TokenEndpoint, database: Database
+) -> None:
+    fine = through(broker, files, endpoint, "PASSWORD", database_url=database.url)
+    replaced = msgspec.structs.replace
+    wrong = {
+        "SASL: PLAIN": replaced(fine, kafka_sasl_password="hunter2"),
+        "token: ": through(
+            broker,
+            files,
+            endpoint,
+            "TOKEN",
+            database_url=database.url,
+            kafka_sasl_oauthbearer_client_secret="hunter2",
+        ),
+        "authorization: no right to this topic": replaced(fine, kafka_sasl_username="bob"),
+        "database: sign-in: password authentication failed": replaced(
+            fine, database_url=database.url.replace("@", "hunter2@", 1), kafka_group_id="wrong"
+        ),
+    }
+
+    async with AsyncExitStack() as running:
+        children = [await running.enter_async_context(process(one)) for one in wrong.values()]
+        said = [(await child.communicate())[0].decode() for child in children]
+
+    for sentence, child, lines in zip(wrong, children, said, strict=True):
+        last = msgspec.json.decode(lines.splitlines()[-1])
+        assert child.returncode == 3
+        assert last["event"] == "ended"
+        assert sentence in last["why"]
+        assert ("refused 5 times" in last["why"]) is not ("authorization" in sentence)
+        assert not any(secret in lines for secret in ("hunter2", PASSWORD, SECRET, "eyJ"))

@@ -11,8 +11,13 @@ import pytest
 
 from normalizer.embedded.postgres_server import wheel_binaries
 from normalizer.errors import ConfigurationError, StoreUnavailable
-from normalizer.store.dbmate import MigrationFailed
-from normalizer.store.migrate import FOLDER, migrate, read_migrations, read_status
+from normalizer.store.migrate import (
+    FOLDER,
+    MigrationFailed,
+    migrate,
+    read_migrations,
+    read_status,
+)
 from tests.support.stack import Database
 
 _FIRST = (FOLDER / "0000_record_migrations.sql").read_text()
@@ -25,9 +30,8 @@ def _quiet(_: str) -> None:
 def _write(folder: Path, name: str, body: str) -> None:
     version = name.partition("_")[0]
     (folder / f"{name}.sql").write_text(
-        f"-- migrate:up\n\n{body}\n\n"
-        f"insert into migrations.applied (version) values ('{version}') on conflict do nothing;\n\n"
-        "-- migrate:down\n"
+        f"{body}\n\n"
+        f"insert into migrations.applied (version) values ('{version}') on conflict do nothing;\n"
     )
 
 
@@ -114,22 +118,12 @@ async def test_a_failing_file_is_rolled_back_and_says_where(
 ) -> None:
     _write(folder, "0003_fail", "create table three (a integer);\nselect no_such_column;")
 
-    with pytest.raises(MigrationFailed, match="no_such_column") as failed:
+    with pytest.raises(MigrationFailed, match=r'0003_fail, line 2, .*"no_such_column"'):
         await migrate(empty_database.url, folder=folder, report=_quiet)
     status = await read_status(empty_database.url, folder=folder)
 
     assert [one.state for one in status] == ["applied", "applied", "applied", "pending"]
     assert await _tables(empty_database.url) == {"one", "two"}
-    assert empty_database.url.split(":")[2].split("@")[0] not in str(failed.value)
-
-
-async def test_a_machine_without_room_for_files_is_not_the_database_s_fault(
-    empty_database: Database, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(folder / "none"))
-
-    with pytest.raises(MigrationFailed, match=r"dbmate could not be run: .*No such file"):
-        await migrate(empty_database.url, folder=folder, report=_quiet)
 
 
 async def test_a_reader_that_goes_away_is_not_the_database_s_fault(
@@ -150,27 +144,13 @@ async def test_two_at_once_apply_each_file_once(empty_database: Database, folder
         *(migrate(empty_database.url, folder=folder, report=said.append) for _ in range(2))
     )
 
-    assert sorted(map(len, results)) == [0, 4]
-    assert any("waiting" in line for line in said)
-
-
-async def test_one_that_waits_does_not_block_a_concurrent_index(
-    empty_database: Database, folder: Path
-) -> None:
-    _write(folder, "0003_wait", "select pg_sleep(0.3);")
-    (folder / "0004_index_one.sql").write_text(
-        "-- migrate:up transaction:false\n\n"
-        "create index concurrently one_by_a on one (a);\n\n"
-        "-- migrate:down\n"
-    )
-
-    async with asyncio.timeout(20):
-        await asyncio.gather(
-            *(migrate(empty_database.url, folder=folder, report=_quiet) for _ in range(2))
-        )
-    status = await read_status(empty_database.url, folder=folder)
-
-    assert {one.state for one in status} == {"applied"}
+    assert sorted(name for names in results for name in names) == [
+        "0000_record_migrations",
+        "0001_create_one",
+        "0002_create_two",
+        "0003_wait",
+    ]
+    assert 1 <= sum("waiting" in line for line in said) <= 2
 
 
 async def test_one_killed_in_the_middle_is_done_again(

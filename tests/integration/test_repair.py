@@ -302,18 +302,37 @@ async def test_a_verdict_reached_before_a_repair_ends_no_note_of_that_repair(
     assert await verified(connection) == set()
 
 
-async def test_a_second_repair_finds_it_busy(
-    connection: asyncpg.Connection, database: Database
-) -> None:
-    other = await asyncpg.connect(database.admin_url)
-    async with maintenance_lock(other):
+async def test_a_second_repair_finds_it_busy(database: Database) -> None:
+    async with maintenance_lock(database.url):
         with pytest.raises(MaintainerBusy):
-            await repaired(connection, ALL)
+            async with maintenance_lock(database.url):
+                pass
         code, said = await run(database)
-    await other.close()
 
     assert code == 3
     assert "maintains or repairs" in said
+
+
+async def test_a_repair_whose_lock_is_lost_ends(
+    connection: asyncpg.Connection, database: Database
+) -> None:
+    end_holder = """
+        select pg_terminate_backend(pid)
+        from   pg_locks
+        where  locktype = 'advisory'
+        and    database = (select oid from pg_database where datname = current_database())
+    """
+
+    async def lose() -> None:
+        async with maintenance_lock(database.url), asyncio.timeout(20):
+            await connection.fetch(end_holder)
+            await asyncio.Event().wait()
+
+    with pytest.raises(StoreUnavailable, match="holds the lock has ended"):
+        await lose()
+
+    async with maintenance_lock(database.url):
+        pass
 
 
 async def test_an_execution_that_cannot_be_folded_holds_up_no_other(

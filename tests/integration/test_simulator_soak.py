@@ -6,6 +6,7 @@ events, to try it out (SOAK_EVENTS=40000), nothing is written.
 
 import asyncio
 import os
+import secrets
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -17,15 +18,18 @@ import pytest
 
 from normalizer.embedded import KAFKA_VERSION
 from normalizer.settings import Settings
+from projector.api.endpoints import ENDPOINTS, ROOT
 from simulator.ledger_file import read_ledger
 from simulator.simulator_run import SimulatorRun
+from tests.support.api_client import api_client
 from tests.support.canonical_lines import canonical_lines
 from tests.support.expected_rows import comparable_views, expected_rows
+from tests.support.pgbouncer import PgBouncer
 from tests.support.projection_oracle import expected_views
 from tests.support.results import PrintLine, write_results
 from tests.support.service_runs import Watcher, process, settings_for, watching
 from tests.support.simulator_runs import compare_database, drain_topic, load_topic, traffic_mix
-from tests.support.stack import Database, Topic
+from tests.support.stack import Cluster, Database, Stack, Topic
 from tests.support.view_rows import view_rows
 
 MILLION = 1_000_000
@@ -39,22 +43,36 @@ async def watcher(database: Database) -> AsyncIterator[Watcher]:
         yield started
 
 
+@pytest.fixture
+async def reached(
+    database: Database, cluster: Cluster, stack: Stack, request: pytest.FixtureRequest
+) -> AsyncIterator[Database]:
+    """The database as the service reaches it: through PgBouncer if the parameter says so."""
+    if not request.param:
+        yield database
+        return
+    folder = stack.folder / f"pgbouncer-{secrets.token_hex(4)}"
+    async with PgBouncer(cluster.server, folder) as pooler:
+        yield msgspec.structs.replace(database, url=pooler.through(database.url))
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(7_200)
 @pytest.mark.parametrize(
-    ("name", "topic", "traffic"),
+    ("name", "topic", "traffic", "reached"),
     [
-        ("keyed", 6, {}),
-        ("spread-over-all-partitions", 6, {"keyed": False}),
-        ("one-partition", 1, {}),
+        ("keyed", 6, {}, False),
+        ("spread-over-all-partitions", 6, {"keyed": False}, False),
+        ("one-partition", 1, {}, False),
+        ("pgbouncer", 6, {}, True),
     ],
-    indirect=["topic"],
-    ids=["keyed", "spread", "one-partition"],
+    indirect=["topic", "reached"],
+    ids=["keyed", "spread", "one-partition", "pgbouncer"],
 )
 async def test_a_million_events_are_what_the_ledger_says(
     name: str,
     traffic: dict[str, Any],
-    database: Database,
+    reached: Database,
     topic: Topic,
     bootstrap_servers: str,
     watcher: Watcher,
@@ -66,7 +84,7 @@ async def test_a_million_events_are_what_the_ledger_says(
     played = msgspec.structs.replace(
         traffic_mix(in_flight=2_000, **traffic), partitions=topic.partitions
     )
-    settings = settings_for(database, topic, bootstrap_servers)
+    settings = settings_for(reached, topic, bootstrap_servers)
 
     with timed("loading, with its ledger"):
         ends = await load_topic(played, EVENTS, topic, bootstrap_servers, ledger)
@@ -78,12 +96,16 @@ async def test_a_million_events_are_what_the_ledger_says(
     with timed("verifying the ledger"):
         explained = await _every_offset_is_explained(settings)
     with timed("verifying the projections"):
-        projections = await _every_projection_matches(database)
+        projections = await _every_projection_matches(reached, "verify")
+    with timed("repairing them"):
+        repaired = await _every_projection_matches(reached, "repair", "--all")
+    with timed("asking every path of the API"):
+        answers = await _every_path_answers(reached)
     with timed("folding what the ledger tells, beside every view"):
         views = await _every_view_agrees(watcher, ledger)
     with timed("filter, export twice, schema"):
         lines = await canonical_lines(
-            SimulatorRun(mix=played, seed=1, events=EVENTS), database, tmp_path
+            SimulatorRun(mix=played, seed=1, events=EVENTS), reached, tmp_path
         )
     assert lines.accepted == report.events
 
@@ -103,6 +125,8 @@ async def test_a_million_events_are_what_the_ledger_says(
             "differences from the ledger": 0,
             "`normalizer ledger verify`": explained,
             "`projector verify`": projections,
+            "`projector repair --all`": repaired,
+            "HTTP API": answers,
             "views that show what a fold of the ledger does": views,
             "lines accepted by the JSON Schema": f"{lines.accepted:,} of {report.events:,}",
             "lines the same from filter and export": f"{lines.the_same:,} of {lines.the_same:,} "
@@ -150,18 +174,28 @@ async def _every_offset_is_explained(settings: Settings) -> str:
     return f"{explained} of {len(lines)} partitions explained, exit 0"
 
 
-async def _every_projection_matches(database: Database) -> str:
+async def _every_projection_matches(database: Database, *command: str) -> str:
     """How many projections match, which must be all."""
     child = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-c", "from projector.cli import main; main()", "verify"),
-        env={"PATH": os.environ["PATH"], "DATABASE_URL": database.admin_url},
+        *("-m", "projector", *command),
+        env={"PATH": os.environ["PATH"], "DATABASE_URL": database.url},
         stdout=asyncio.subprocess.PIPE,
     )
     output, _ = await child.communicate()
     assert child.returncode == 0, output.decode()
     lines = output.decode().strip().splitlines()
     return f"{sum(' match: ' in line for line in lines)} of {len(lines)} projections match, exit 0"
+
+
+async def _every_path_answers(database: Database) -> str:
+    """How many paths of the API answer their example, which must be all."""
+    async with api_client(database.url, timeout_s=60.0) as api:
+        for endpoint in ENDPOINTS:
+            answer = await api.get(ROOT + endpoint.path, params=endpoint.example)
+            # Some examples name an execution of another database.
+            assert answer.status_code in {200, 404}, answer.text
+    return f"{len(ENDPOINTS)} of {len(ENDPOINTS)} paths answer"
 
 
 async def _every_view_agrees(watcher: Watcher, ledger: Path) -> str:

@@ -547,10 +547,20 @@ async def test_a_store_of_a_database_without_our_schema_ends_the_process(
             await claimed(store)
 
 
-async def test_a_store_with_the_wrong_password_ends_the_process(database: Database) -> None:
+async def test_a_store_with_the_wrong_password_is_refused(database: Database) -> None:
     wrong = msgspec.structs.replace(database, url=database.url.replace("@", "x@", 1))
     async with open_store(wrong) as store:
-        with pytest.raises(FatalError, match="28P01"):
+        with pytest.raises(StoreUnavailable, match="28P01") as raised:
+            await claimed(store)
+
+    assert raised.value.sign_in_refused
+    assert "database: sign-in: password authentication failed" in str(raised.value)
+
+
+async def test_a_store_that_wants_tls_of_a_server_without_says_so(database: Database) -> None:
+    strict = msgspec.structs.replace(database, url=f"{database.url}?sslmode=require")
+    async with open_store(strict) as store:
+        with pytest.raises(StoreUnavailable, match="TLS: the server offers none: see sslmode"):
             await claimed(store)
 
 

@@ -30,7 +30,6 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (libraries,) = environment.glob("lib/python3*/site-packages")
     # A folder named in a .pth file: the .pth files in it, as of an editable install, are not read.
     (libraries / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    (environment / "bin" / "dbmate").symlink_to(Path(sysconfig.get_path("scripts")) / "dbmate")
     return environment / "bin"
 
 

@@ -269,6 +269,61 @@ async def test_a_held_row_lock_is_named_within_seconds_and_stored_soon_after_its
     assert any(one["event"] == "batch_unblocked" for one in lines)
 
 
+@pytest.mark.parametrize("topic", [3], indirect=True)
+async def test_a_record_that_can_be_neither_stored_nor_refused_stops_its_writer_and_no_other(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
+) -> None:
+    """As docs/states.md says; `normalizer position skip` is the way past it."""
+    settings = settings_for(database, topic, bootstrap_servers, writers=2)
+    async with (
+        running(settings) as service,
+        watching(database.url) as watcher,
+        connected(database) as connection,
+    ):
+        await until_running(lambda: len(service.ownership.held) == topic.partitions)
+        (elsewhere,), (stuck, beside) = sorted(
+            (
+                sorted(one.partition for one in service.ownership.partitions_of(writer))
+                for writer in (0, 1)
+            ),
+            key=len,
+        )
+        await connection.execute(
+            f"""
+            create function refuse() returns trigger language plpgsql as $$
+            begin
+                raise exception 'no' using errcode = '58030';
+            end $$;
+            create trigger refuse before insert on normalizer.events
+                for each row when (new.source_partition = {stuck}) execute function refuse();
+            """
+        )
+        await send(producer, topic, range(1), partition=stuck)
+        stuck_at = f"{topic.name}[{stuck}]@0 (1 record)"
+
+        def stuck_s() -> float:
+            return max(
+                (one.age_s() for one, _ in service.in_flight() if one.offsets() == stuck_at),
+                default=0.0,
+            )
+
+        await until_running(lambda: stuck_s() > 0)
+        await send(producer, topic, range(1, 5), partition=beside)
+        await send(producer, topic, range(5, 9), partition=elsewhere)
+        await watcher.until_read(topic, {elsewhere: 4})
+        await until_running(lambda: stuck_s() > 2)
+        positions = await watcher.positions(topic)
+        refused = await count(connection, "normalizer.quarantine")
+
+        await connection.execute("drop function refuse cascade")
+        await watcher.until_read(topic, {stuck: 1, beside: 4})
+        assert await watcher.events() == 9
+        await assert_ledger_holds(connection)
+
+    assert [positions[one]["next_offset"] for one in (stuck, beside, elsewhere)] == [0, 0, 4]
+    assert refused == 0
+
+
 @pytest.mark.every_postgres
 async def test_a_process_frozen_inside_copy_holds_its_positions_no_longer_than_a_statement_may_take(
     database: Database,

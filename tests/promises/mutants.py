@@ -387,4 +387,30 @@ MUTANTS: Final = (
         tests=("test_no_secret_of_the_corpus_is_kept",),
         fails="assert not kept",
     ),
+    Mutant(
+        name="a producer of the relay has an id of its own",
+        promise="The relay sends each event once",
+        changes=(
+            SourceChange(
+                "normalizer/kafka/transactional_producer.py",
+                'transactional_id=f"{self._group_id}.',
+                'transactional_id=f"{self._group_id}.{id(self)}.',
+            ),
+        ),
+        tests=("test_a_zombie_is_fenced_and_its_open_transaction_is_not_seen",),
+        fails="DID NOT RAISE",
+    ),
+    Mutant(
+        name="the relay reads changes beside transactions that still run",
+        promise="The relay from PostgreSQL passes over nothing",
+        changes=(
+            SourceChange(
+                "normalizer/jobs/relay_statements.py",
+                "and      transaction_id < pg_snapshot_xmin(pg_current_snapshot())",
+                "",
+            ),
+        ),
+        tests=("test_no_commit_slips_under_what_was_sent",),
+        fails="assert [event_id for event_id, *_ in await sent(settings)] == [1]",
+    ),
 )

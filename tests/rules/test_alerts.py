@@ -286,12 +286,15 @@ def test_every_metric_of_an_alert_is_in_the_catalogue() -> None:
 
 def test_the_page_says_what_to_do_about_each_alert() -> None:
     rows = [
-        f"| `{alert['alert']}` | {alert['labels']['severity']} "
+        f'| <a id="{alert["alert"].lower()}"></a>'
+        f"`{alert['alert']}` | {alert['labels']['severity']} "
         f"| {alert['annotations']['summary']} | {alert['annotations']['do']} |"
         for alert in ALERTS
     ]
 
     assert "\n".join(rows) in PAGE
+    for alert in ALERTS:
+        assert alert["annotations"]["runbook_url"] == f"docs/metrics.md#{alert['alert'].lower()}"
 
 
 def test_the_page_lists_every_metric_of_the_projector() -> None:

@@ -17,6 +17,7 @@ from tests.support.dashboards import Query, queries
 from tests.support.stack import skip_or_fail
 
 QUERIES = [query for query in queries() if query.source == "prometheus"]
+SLO = Path(__file__).parents[2] / "deploy" / "prometheus" / "slo.yml"
 SCRAPED = {"instance", "job"}
 
 
@@ -38,6 +39,8 @@ def _known() -> Iterator[tuple[str, set[str]]]:
     ProcessCollector(registry=registry)
     for family in registry.collect():
         yield family.name, set()
+    for rule in yaml.safe_load(SLO.read_text())["groups"][0]["rules"]:
+        yield rule["record"], {"slo"}
 
 
 KNOWN = dict(_known())
@@ -46,7 +49,7 @@ KNOWN = dict(_known())
 @pytest.mark.parametrize("query", QUERIES, ids=str)
 def test_it_asks_for_what_there_is(query: Query) -> None:
     text = re.sub(r'"[^"]*"|\$__rate_interval|\[[^\]]*\]', "", query.text)
-    names = set(re.findall(r"\b(?:normalizer|projector|process)_\w+", text))
+    names = set(re.findall(r"\b(?:(?:normalizer|projector|process)_|slo:)[\w:]+", text))
     grouped = {word for group in re.findall(r"by \(([^)]*)\)", text) for word in group.split(", ")}
     selected = set(re.findall(r"(\w+)=~?", text))
 

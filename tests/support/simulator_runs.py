@@ -75,7 +75,7 @@ async def drain_topic(
             with contextlib.suppress(AssertionError):
                 await until(reached)
 
-    async with _Pair(settings) as pair:
+    async with Pair(settings) as pair:
         for kill in range(1, kills + 1):
             await read_to(total * kill // (kills + 2))
             assert await read_so_far() < total, "killed too late to prove anything"
@@ -90,11 +90,12 @@ async def compare_database(watcher: Watcher, topic: Topic, ledger: Path) -> Comp
     return report
 
 
-class _Pair:
-    """Two concurrent normalizers; a killed one is replaced."""
+class Pair:
+    """Two concurrent normalizers, or relays; a killed one is replaced."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, command: str = "run") -> None:
         self._settings = settings
+        self._command = command
         self._stack = contextlib.AsyncExitStack()
         self._running: list[asyncio.subprocess.Process] = []
 
@@ -114,4 +115,6 @@ class _Pair:
         await self._start()
 
     async def _start(self) -> None:
-        self._running.append(await self._stack.enter_async_context(process(self._settings)))
+        self._running.append(
+            await self._stack.enter_async_context(process(self._settings, command=self._command))
+        )

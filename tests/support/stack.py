@@ -1,9 +1,11 @@
 """The servers that tests share, started once a session when the first test needs them."""
 
+import asyncio
 import contextlib
 import os
 import secrets
 import shutil
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -24,6 +26,7 @@ from normalizer.embedded import (
 )
 from normalizer.embedded.postgres_server import replace_database
 from normalizer.store.migrate import migrate
+from tests.support.maven_postgres import VERSIONS, unpack_postgres
 
 DATABASE_URL: Final = os.environ.get("TEST_DATABASE_URL") or None
 BOOTSTRAP_SERVERS: Final = os.environ.get("TEST_KAFKA_BOOTSTRAP_SERVERS") or None
@@ -151,7 +154,7 @@ class Stack:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     async def cluster(self, version: str) -> Cluster:
-        """`current` is the newest (or TEST_DATABASE_URL), `15` the oldest supported."""
+        """`current` is the newest (or TEST_DATABASE_URL), `15` the oldest supported; 16 and 17."""
         if version not in self._clusters:
             self._clusters[version] = await self._start_cluster(version)
         return self._clusters[version]
@@ -180,18 +183,28 @@ class Stack:
         if version == "current" and DATABASE_URL is not None:
             cluster = Cluster(DATABASE_URL, None, None)
         else:
-            server = self.new_postgres("postgres") if version == "current" else self._postgres_15()
+            server = (
+                self.new_postgres("postgres")
+                if version == "current"
+                else await self._older_postgres(version)
+            )
             await self._exits.enter_async_context(server)
             cluster = Cluster(server.url, server.url_of("postgres", role=OWNER), server)
         self._exits.push_async_callback(cluster.drop_template)
         return cluster
 
-    def _postgres_15(self) -> PostgresServer:
-        if not (POSTGRES_15 / "postgres").exists():
-            skip_or_fail(f"no PostgreSQL 15 in {POSTGRES_15}: type `apt-get install postgresql-15`")
-        return PostgresServer(
-            self.folder / "postgres-15", bin_dir=POSTGRES_15, durable=False, settings=_SETTINGS
-        )
+    async def _older_postgres(self, version: str) -> PostgresServer:
+        folder = self.folder / f"postgres-{version}"
+        bin_dir = POSTGRES_15
+        if version in VERSIONS:
+            try:
+                programs = self.folder / f"programs-{version}"
+                bin_dir = await asyncio.to_thread(unpack_postgres, version, programs)
+            except (OSError, subprocess.SubprocessError) as error:
+                skip_or_fail(f"no PostgreSQL {version}: {error}")
+        elif not (bin_dir / "postgres").exists():
+            skip_or_fail(f"no PostgreSQL 15 in {bin_dir}: type `apt-get install postgresql-15`")
+        return PostgresServer(folder, bin_dir=bin_dir, durable=False, settings=_SETTINGS)
 
 
 def skip_or_fail(why: str) -> NoReturn:

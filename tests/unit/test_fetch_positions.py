@@ -1,5 +1,6 @@
 """Which answers of brokers hang together, and what puts a log in doubt: each partition apart."""
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
 from normalizer.kafka import KafkaPartition
+from normalizer.kafka.connection import RETRY_BACKOFF_S
 from normalizer.kafka.fetch_positions import MAX_SILENCE_MS, FetchPosition, FetchPositions, wall_ms
 
 ZERO, ONE, OTHER = KafkaPartition("t", 0), KafkaPartition("t", 1), KafkaPartition("other", 0)
@@ -91,6 +93,19 @@ async def test_an_error_of_a_partition_doubts_it_and_one_of_the_topic_all_of_tha
     await client.send(1, FETCH)
 
     assert doubted(fetch_positions) == expected
+
+
+@pytest.mark.parametrize("error", [NotLeaderForPartitionError, UnknownError])
+async def test_a_fetch_that_was_refused_is_not_repeated_at_once(error: Any) -> None:
+    refused: Any = Client(0, error.errno)
+    readings_of(refused)
+    loop = asyncio.get_running_loop()
+
+    began_s = loop.time()
+    for _ in range(2):
+        await refused.send(1, FETCH)
+
+    assert loop.time() - began_s > 1.9 * RETRY_BACKOFF_S
 
 
 async def test_an_answer_over_another_connection_is_a_doubt() -> None:

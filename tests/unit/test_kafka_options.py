@@ -3,11 +3,13 @@
 import ssl
 from pathlib import Path
 
+import msgspec
 import pytest
 from aiokafka import AIOKafkaConsumer
 
 from normalizer.errors import FatalError
 from normalizer.kafka import connection_options
+from normalizer.kafka.group_consumer import new_group_consumer
 from normalizer.settings import Settings
 from tests.support.certificates import KEY_PASSWORD, make_certificates
 
@@ -57,6 +59,35 @@ async def test_sasl_carries_mechanism_user_and_password(mechanism: str) -> None:
     assert options["sasl_plain_username"] == "user"
     assert options["sasl_plain_password"] == "hunter2"
     await AIOKafkaConsumer(**options).stop()
+
+
+@pytest.mark.parametrize("mechanism", ["OAUTHBEARER", "AWS_MSK_IAM"])
+async def test_a_sign_in_by_token_shares_its_tokens_among_all_clients(mechanism: str) -> None:
+    settings = Settings(
+        kafka_bootstrap_servers=("a:9092",),
+        kafka_security_protocol="SASL_PLAINTEXT",
+        kafka_sasl_mechanism=mechanism,  # type: ignore[arg-type]
+        kafka_sasl_oauthbearer_extensions=("logicalCluster=lkc-1", "identityPoolId=pool=1"),
+    )
+
+    first, second = connection_options(settings), connection_options(settings)
+
+    assert first["sasl_mechanism"] == "OAUTHBEARER"
+    assert first["sasl_oauth_token_provider"] is second["sasl_oauth_token_provider"]
+    assert first["sasl_oauth_token_provider"].extensions() == {
+        "logicalCluster": "lkc-1",
+        "identityPoolId": "pool=1",
+    }
+    await AIOKafkaConsumer(**first).stop()
+
+
+async def test_the_rack_is_sent_with_every_fetch() -> None:
+    settings = msgspec.structs.replace(PLAIN, kafka_client_rack="zone-a")
+
+    consumer = new_group_consumer(settings, lambda _: None, lambda: None)
+
+    assert consumer._client_rack == "zone-a"
+    await consumer.stop()
 
 
 def test_tls_trusts_the_given_authority_and_shows_our_certificate(files: Path) -> None:

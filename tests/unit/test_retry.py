@@ -294,7 +294,7 @@ async def test_a_batch_that_waits_is_said_at_once_now_and_then_and_at_its_end(
     assert set(said[:-1]) == {"batch_blocked"}
     assert said[-1] == "batch_unblocked"
     assert lines[0]["piece"] == f"{TOPIC}[3]@42 (1 record)"
-    assert lines[0]["why"] == "the database has not answered yet"
+    assert lines[0]["why"] == "the store has not answered yet"
 
 
 async def test_a_batch_that_does_not_wait_is_said_nowhere() -> None:

@@ -55,7 +55,10 @@ def test_every_mistake_is_reported_at_once() -> None:
         load(environ, needs=("kafka_bootstrap_servers",))
 
     assert str(raised.value).splitlines() == [
-        "KAFKA_SASL_MECHANISM: expected one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512; got 'GSSAPI'",
+        (
+            "KAFKA_SASL_MECHANISM: expected one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, "
+            "OAUTHBEARER, AWS_MSK_IAM; got 'GSSAPI'"
+        ),
         "KAFKA_SSL_CHECK_HOSTNAME: expected bool; got 'maybe'",
         "NORMALIZER_BATCH_ROWS: expected int >= 1; got '0'",
         "NORMALIZER_WRITERS: expected int; got 'two'",
@@ -69,6 +72,22 @@ def test_every_mistake_is_reported_at_once() -> None:
         ({"DATABASE_URL": "mysql://u:hunter2@h/n"}, "DATABASE_URL: expected postgresql://"),
         ({"KAFKA_BOOTSTRAP_SERVERS": "broker"}, "expected host:port; got 'broker'"),
         ({"KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}, "KAFKA_SASL_USERNAME: needed with SASL_SSL"),
+        (
+            {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_MECHANISM": "OAUTHBEARER"},
+            "KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET: needed with SASL_SSL, OAUTHBEARER",
+        ),
+        (
+            {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_MECHANISM": "AWS_MSK_IAM"},
+            "KAFKA_SASL_AWS_REGION: needed with SASL_SSL, AWS_MSK_IAM",
+        ),
+        (
+            {"KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL": "https://me:hunter2@login/token"},
+            "KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL: expected https://host/path, without",
+        ),
+        (
+            {"KAFKA_SASL_OAUTHBEARER_EXTENSIONS": "cluster=one,auth=x"},
+            "KAFKA_SASL_OAUTHBEARER_EXTENSIONS: expected name=value, the name of letters; got 'a",
+        ),
         ({"KAFKA_SSL_CA_FILE": "/no/such.pem"}, "KAFKA_SSL_CA_FILE: no such file: /no/such.pem"),
         ({"KAFKA_FETCH_MAX_BYTES": "100000"}, "KAFKA_MAX_PARTITION_FETCH_BYTES: expected at most"),
     ],

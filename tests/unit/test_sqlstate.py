@@ -33,8 +33,14 @@ def test_values_that_no_column_takes_are_the_records_fault(code: str, copying: b
 
 
 def test_a_broken_copy_row_is_the_records_fault_but_a_broken_protocol_is_not() -> None:
-    assert fault_of(refusal("08P01"), copying=True) is Fault.RECORD
+    of_a_row = refusal("08P01", context="COPY events, line 7, column context")
+
+    assert fault_of(of_a_row, copying=True) is Fault.RECORD
     assert fault_of(refusal("08P01"), copying=False) is Fault.TRANSIENT
+
+
+def test_what_a_pooler_says_when_its_server_is_gone_is_no_records_fault() -> None:
+    assert fault_of(refusal("08P01"), copying=True) is Fault.TRANSIENT
 
 
 @pytest.mark.parametrize(

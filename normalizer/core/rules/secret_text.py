@@ -116,7 +116,6 @@ class SecretText:
         self._rules: tuple[tuple[Callable[[str], str], tuple[str, ...]], ...] = (
             (cut_private_keys, ("private key", "private-lines")),
             (cut_tokens, ()),
-            (cut_urls, ("://",)),
             (cut_cookies, ("cookie",)),
             (self._cut_named, ("=", ":", "->", " is ", " was ", "%3d")),
             (self._cut_options, ("-",)),
@@ -157,6 +156,10 @@ class SecretText:
         return "".join((*kept, self._cut("".join(run))))
 
     def _cut(self, text: str) -> str:
+        if "://" in text:
+            text = cut_urls(text)
+            if not self._suspects(text.replace("://", " ").encode(errors="replace")):
+                return text  # a URL's user is the only sign
         folded = text.lower()
         for rule, signs in self._rules:
             if not signs or any(sign in folded for sign in signs):

@@ -35,7 +35,7 @@ from normalizer.store.rows import StoredRows
 from normalizer.store.session import Session
 from normalizer.store.sorted_outcomes import is_expired
 
-READ_ONLY: Final = {"default_transaction_read_only": "on"}
+READ_ONLY: Final = {"transaction_read_only": "on"}
 
 
 class BackfillDryRun:

@@ -61,11 +61,15 @@ class JobRun:
     """
 
     def __init__(self, database_url: str, spec: JobSpec, owner: str) -> None:
+        name = f"normalizer job {spec.job_id}"
         self._connection = ReconnectingConnection(
+            database_url, application_name=name, session=_SESSION
+        )
+        self._lock = ReconnectingConnection(
             database_url,
-            application_name=f"normalizer job {spec.job_id}",
-            session=_SESSION,
-            prepare=self._lock,
+            application_name=name,
+            session=_SESSION | {"idle_in_transaction_session_timeout": "0"},
+            prepare=self._take_lock,
         )
         self.owner = owner
         self.spec = spec
@@ -82,10 +86,10 @@ class JobRun:
         """
         run = cls(database_url, spec, owner)
         try:
-            async with run._connection.use() as connection:
+            async with run._lock.use(), run._connection.use() as connection:
                 await run._begin(connection)
         except (*FOREIGN_ERRORS, FatalError) as error:
-            run._connection.terminate()
+            run._terminate()
             raise error if isinstance(error, FatalError) else translated(error) from error
         return run
 
@@ -98,7 +102,7 @@ class JobRun:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._connection.terminate()
+        self._terminate()
 
     async def positions(self, parts: Iterable[SourcePart]) -> dict[PartKey, ReadPosition]:
         """The position of each part of the run; new parts begin at their start."""
@@ -135,7 +139,7 @@ class JobRun:
 
     async def _fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
         try:
-            async with self._connection.use() as connection:
+            async with self._lock.use(), self._connection.use() as connection:
                 rows: list[asyncpg.Record] = await connection.fetch(
                     statement, self.spec.job_id, self.number, *values
                 )
@@ -143,8 +147,16 @@ class JobRun:
             raise translated(error) from error
         return rows
 
-    async def _lock(self, connection: asyncpg.Connection) -> None:
-        """Take the job's lock; again on each connection after an outage."""
+    def _terminate(self) -> None:
+        self._connection.terminate()
+        self._lock.terminate()
+
+    async def _take_lock(self, connection: asyncpg.Connection) -> None:
+        """Take the job's lock for a transaction that stays open; again after an outage.
+
+        A lock of the session would stay with a pooler when this process has ended.
+        """
+        await connection.transaction().start()
         if await connection.fetchval(job_statements.TRY_LOCK, self.spec.lock_key):
             return
         last = await connection.fetchrow(job_statements.LAST_RUN, self.spec.job_id)

@@ -26,7 +26,7 @@ SHORT_FILES: Final = """
     where  named_by_bytes < $1::integer
 """
 
-TRY_LOCK: Final = "select pg_try_advisory_lock($1::bigint)"
+TRY_LOCK: Final = "select pg_try_advisory_xact_lock($1::bigint)"
 
 LAST_RUN: Final = """
     select   run, state, owner, started_at

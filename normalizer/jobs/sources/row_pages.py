@@ -20,7 +20,8 @@ async def fetch_page(
     rows: list[asyncpg.Record] = []
     page_bytes = 0
     fetch_size = FIRST_ROWS
-    cursor = await connection.cursor(statement, *values)
+    # Not `connection.cursor`: that statement has a name, which others behind a pooler may have too.
+    cursor = await (await connection.prepare(statement)).cursor(*values)
     while True:
         fetched = await cursor.fetch(fetch_size)
         rows += fetched

@@ -26,7 +26,7 @@ from normalizer.store.sqlstate import FOREIGN_ERRORS, Fault, fault_of, translate
 ROWS_A_PAGE: Final = 2_000
 
 _SESSION: Final = {
-    "default_transaction_read_only": "on",
+    "transaction_read_only": "on",
     # A snapshot here lasts for one page, in whatever database: for a few short statements.
     "statement_timeout": "10s",
 }

@@ -1,0 +1,95 @@
+"""The command that publishes canonical events to Kafka."""
+
+# ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
+
+from typing import Final
+
+import click
+from msgspec.structs import replace
+
+from normalizer.cli.exits import run_or_exit
+from normalizer.cli.service_commands import load_logged_settings, run_until_stopped
+from normalizer.jobs.event_pages import StoredEventReader
+from normalizer.jobs.event_relay import EventRelay
+from normalizer.jobs.event_relay_monitor import monitoring
+from normalizer.process.signals import stop_on_signals
+from normalizer.relay.relay_store import relay_stores
+from normalizer.service.monitor import Monitor
+from normalizer.service.service import Service
+from normalizer.settings import Settings
+
+GROUP: Final = "relay"
+TABLE_GROUP: Final = "relay-from-postgres"
+"""These follow the name of the service's group: in one group they would share the partitions."""
+
+
+@click.command()
+@click.option("--accept-reset", is_flag=True, help="Read a recreated topic as a new incarnation.")
+@click.option("--accept-shapes", is_flag=True, help="Go on with another table of shapes.")
+@click.option(
+    "--from-postgres", is_flag=True, help="Publish the stored events of DATABASE_URL instead."
+)
+@click.option(
+    "--unregister", is_flag=True, help="End --from-postgres for good: changes are not noted."
+)
+def relay(
+    *, accept_reset: bool, accept_shapes: bool, from_postgres: bool, unregister: bool
+) -> None:
+    """Publish canonical events to a topic, until SIGTERM or Ctrl-C.
+
+    \b
+    KAFKA_BOOTSTRAP_SERVERS=kafka:9092 normalizer relay
+    DATABASE_URL=postgresql://writer:secret@db/events \\
+    KAFKA_BOOTSTRAP_SERVERS=kafka:9092 normalizer relay --from-postgres
+
+    Canonical events go to KAFKA_CANONICAL_TOPIC, what is refused to KAFKA_REFUSED_TOPIC: its
+    reason and where it is, never its bytes. Both topics have to be there. Readers with
+    isolation.level=read_committed see what is written once, whatever is killed meanwhile.
+
+    The first form normalizes KAFKA_TOPICS and needs no database. It does not merge reports of one
+    event. Any number may run at once: they share the partitions, in the group KAFKA_GROUP_ID.relay.
+
+    With --from-postgres one process sends the stored events, merged: first all, then each that is
+    new or changed, with a revision in a header. A database has one such relay. The first start
+    registers it: from then on the database notes what changes, until --unregister.
+    """
+    needs = ("database_url",) if unregister or from_postgres else ()
+    settings = load_logged_settings(*needs, *(() if unregister else ("kafka_bootstrap_servers",)))
+    if unregister:
+        run_or_exit(_unregister(settings))
+        return
+    if from_postgres:
+        run_until_stopped(_serve_stored(_of_group(settings, TABLE_GROUP)))
+        return
+    settings = replace(_of_group(settings, GROUP), database_url=None)
+    run_until_stopped(_serve(settings, accept_reset=accept_reset, accept_shapes=accept_shapes))
+
+
+def _of_group(settings: Settings, suffix: str) -> Settings:
+    return replace(settings, kafka_group_id=f"{settings.kafka_group_id}.{suffix}")
+
+
+async def _serve(settings: Settings, *, accept_reset: bool, accept_shapes: bool) -> None:
+    service = Service(
+        settings,
+        accept_reset=accept_reset,
+        accept_shapes=accept_shapes,
+        open_stores=relay_stores,
+    )
+    with Monitor(settings, service), stop_on_signals(service.stop):
+        await service.run()
+
+
+async def _serve_stored(settings: Settings) -> None:
+    relaying = EventRelay(settings)
+    with monitoring(settings, relaying), stop_on_signals(relaying.stop):
+        await relaying.run()
+
+
+async def _unregister(settings: Settings) -> None:
+    assert settings.database_url
+    reader = StoredEventReader(settings.database_url)
+    try:
+        await reader.unregister()
+    finally:
+        reader.terminate()

@@ -1,0 +1,211 @@
+"""Sends stored events to Kafka, each page in one transaction with the position after it."""
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable
+from typing import Final
+
+from normalizer.core.raw_record import RawRecord
+from normalizer.errors import FatalError, Fenced, RetryableError
+from normalizer.jobs.event_pages import (
+    EventPage,
+    Registration,
+    StoredEventReader,
+    TablePosition,
+    first_position,
+    table_position,
+)
+from normalizer.kafka import KafkaPartition, OutputRecord, TopicReader, TransactionalProducer
+from normalizer.process.pause import wait_at_most
+from normalizer.process.slices import SLICE_S
+from normalizer.relay.output_records import (
+    canonical_record,
+    read_limits,
+    refusal_record,
+    too_large,
+)
+from normalizer.service.service import HEARTBEAT_S
+from normalizer.settings import Settings
+from normalizer.telemetry import Outage, get_logger
+
+IDLE_S: Final = 0.2
+RETRY_S: Final = 1.0
+CLEAN_EVERY_S: Final = 1.0
+COMMIT_EVERY_S: Final = 3_600.0
+"""Kafka forgets an offset that was not committed for days, also of a relay with nothing to send."""
+START_AGAIN: Final = (
+    "`normalizer relay --unregister`, then start it again: it sends every event again"
+)
+
+_log: Final = get_logger()
+
+Outcomes = Counter[tuple[str, str]]
+"""Counts by shape and outcome: `stored` in the canonical topic, or `quarantined`: refused."""
+
+
+class EventRelay:
+    """The one relay of a database. `run` ends after `stop`, or with an error no retry cures."""
+
+    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
+        assert settings.database_url
+        self._settings = settings
+        self._clock = clock
+        self._topics = TopicReader(settings)
+        self._reader = StoredEventReader(settings.database_url)
+        self._limits: dict[str, int] = {}
+        self._stopping = asyncio.Event()
+        self._outage = Outage(_log, clock)
+        self._cleaned_at_s = self._committed_at_s = self._heartbeat_s = clock()
+        self.waits_for: str | None = "the first page is not read yet"
+        """Why nothing is sent; like all below, safe to read from any thread."""
+        self.lag_s = 0.0
+        """Age of the oldest change that is not sent yet."""
+        self.outcomes = Outcomes()
+
+    def stop(self) -> None:
+        """Finish the page that is being sent, then end `run`; does not wait."""
+        self._stopping.set()
+
+    def heartbeat_age_s(self) -> float:
+        """Time since the event loop last ran."""
+        return self._clock() - self._heartbeat_s
+
+    async def run(self) -> None:
+        """Send until `stop`, and try again after an outage. Raises FatalError."""
+        _log.info("started", topic=self._settings.kafka_canonical_topic)
+        self._keep_heartbeat()
+        try:
+            while not self._stopping.is_set():
+                try:
+                    await self._relay()
+                except Fenced as error:
+                    raise FatalError(f"{error}: a database has one relay") from error
+                except RetryableError as error:
+                    self.waits_for = str(error)
+                    self._outage.failed(error)
+                    await wait_at_most(self._stopping, RETRY_S)
+        finally:
+            self._reader.terminate()
+            await self._topics.close()
+        _log.info("stopped", events=self.outcomes.total())
+
+    async def _relay(self) -> None:
+        """Go on from the position in Kafka, until `stop` or an error."""
+        settings = self._settings
+        self._limits = await read_limits(self._topics, settings)
+        producer = TransactionalProducer(
+            settings,
+            settings.kafka_group_id,
+            # Kafka keeps offsets of partitions that exist; which one this is does not matter.
+            KafkaPartition(settings.kafka_canonical_topic, 0),
+            max_batch_bytes=min(self._limits.values()),
+        )
+        await producer.start()
+        try:
+            position = await self._begin(producer)
+            async with contextlib.aclosing(self._pages(position)) as pages:
+                async for page in pages:
+                    records, outcomes = await self._make_records(page)
+                    await producer.commit(records, page.position.committed())
+                    self._committed_at_s = self._clock()
+                    self.outcomes += outcomes
+        finally:
+            await producer.stop()
+
+    async def _begin(self, producer: TransactionalProducer) -> TablePosition:
+        """The position to go on from; a relay that is not registered is registered first.
+
+        Raises FatalError where position and database do not belong together.
+        """
+        group_id = self._settings.kafka_group_id
+        position = table_position(await producer.committed())
+        registered = await self._reader.registration()
+        if registered is None:
+            # First in Kafka: the other way round, a kill between would look like a lost position.
+            position = first_position(secrets.token_hex(8))
+            await producer.commit((), position.committed())
+            await self._reader.register(Registration(position.registration, group_id))
+            registered = await self._reader.registration()
+        if registered is None or registered.group_id != group_id:
+            raise FatalError(f"another relay is registered: {registered}; {START_AGAIN}")
+        if position is None or position.registration != registered.name:
+            raise FatalError(
+                f"the position in group {group_id} is gone; Kafka keeps offsets of a group without "
+                f"members for offsets.retention.minutes; {START_AGAIN}"
+            )
+        now = await self._reader.horizon()
+        if position.transaction_id >= now.next_transaction:
+            raise FatalError(
+                f"the relay has sent transaction {position.transaction_id}, but the next one of "
+                f"this database is {now.next_transaction}: it was restored; {START_AGAIN}"
+            )
+        if position.event_id is not None:
+            await self._wait_for_end_of(now.next_transaction)
+        return position
+
+    async def _wait_for_end_of(self, next_transaction: int) -> None:
+        """Wait for all transactions before this one.
+
+        One that began before the registration may have written events that were not noted. The
+        first pass must see them.
+        """
+        while not self._stopping.is_set():
+            now = await self._reader.horizon()
+            if now.oldest_running >= next_transaction:
+                return
+            self.waits_for = f"transaction {now.oldest_running} still runs"
+            await wait_at_most(self._stopping, IDLE_S)
+
+    async def _pages(self, position: TablePosition) -> AsyncGenerator[EventPage, None]:
+        """Everything after the position, and then what changes, until `stop`."""
+        if position.event_id is not None:
+            async with contextlib.aclosing(self._reader.first_pass(position)) as first_pass:
+                async for page in first_pass:
+                    self._note_page()
+                    if self._stopping.is_set():
+                        return
+                    yield page
+                    position = page.position
+        while not self._stopping.is_set():
+            changed = await self._reader.changed(position)
+            self._note_page()
+            if changed:
+                yield changed
+                position = changed.position
+            elif self._clock() - self._committed_at_s >= COMMIT_EVERY_S:
+                yield EventPage(position=position)
+            else:
+                await wait_at_most(self._stopping, IDLE_S)
+            if self._clock() - self._cleaned_at_s >= CLEAN_EVERY_S:
+                self._cleaned_at_s = self._clock()
+                self.lag_s = await self._reader.delete_sent(position)
+
+    async def _make_records(self, page: EventPage) -> tuple[list[OutputRecord], Outcomes]:
+        """The page's records, and what to count; a few milliseconds of work at a time."""
+        settings, records, outcomes = self._settings, [], Outcomes()
+        topic = settings.kafka_canonical_topic
+        due_s = time.perf_counter() + SLICE_S
+        for event in page.events:
+            record = canonical_record(event, topic, revision=page.revision)
+            rejected = too_large(event, record, self._limits[topic])
+            if rejected:
+                where = (event.source_topic, event.source_incarnation, event.source_partition)
+                source = RawRecord(None, *where, event.source_offset)
+                record = refusal_record(source, rejected, settings.kafka_refused_topic)
+            outcomes[event.shape, "quarantined" if rejected else "stored"] += 1
+            records.append(record)
+            if time.perf_counter() >= due_s:
+                await asyncio.sleep(0)
+                due_s = time.perf_counter() + SLICE_S
+        return records, outcomes
+
+    def _note_page(self) -> None:
+        self._outage.over()
+        self.waits_for = None
+
+    def _keep_heartbeat(self) -> None:
+        self._heartbeat_s = self._clock()
+        asyncio.get_running_loop().call_later(HEARTBEAT_S, self._keep_heartbeat)

@@ -1,0 +1,76 @@
+"""Answers /metrics, /livez and /readyz for the relay of stored events, from its own threads."""
+
+import contextlib
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.registry import Collector
+
+from normalizer.compiled.core_finder import running_core
+from normalizer.envelope import RULES_VERSION
+from normalizer.jobs.event_relay import EventRelay
+from normalizer.service.gauges import VERSION
+from normalizer.service.monitor import HEARTBEAT_LIMIT_S
+from normalizer.service.probes import HttpResponse, ProbeServer
+from normalizer.service.service_metrics import family
+from normalizer.settings import Settings
+from normalizer.telemetry import get_logger
+
+SOURCE: Final = ("normalizer.events", "0")
+"""The topic and partition that the lag is reported for: the table."""
+
+_log: Final = get_logger()
+
+
+@contextlib.contextmanager
+def monitoring(settings: Settings, relay: EventRelay) -> Iterator[ProbeServer]:
+    """Serve the probes inside the block.
+
+    Raises ConfigurationError where the address cannot be bound.
+    """
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    registry.register(_Gauges(relay))
+    routes = {
+        "/metrics": lambda: HttpResponse(
+            HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(registry)
+        ),
+        "/livez": lambda: _json(_is_alive(relay), {"heartbeat_age_s": relay.heartbeat_age_s()}),
+        "/readyz": lambda: _json(
+            relay.waits_for is None and _is_alive(relay),
+            {"waits_for": relay.waits_for, "lag_s": relay.lag_s, "version": VERSION},
+        ),
+    }
+    with ProbeServer(settings.http_host, settings.http_port, routes) as probes:
+        _log.info("listening", url=probes.url)
+        yield probes
+
+
+class _Gauges(Collector):
+    """What the relay counts, under the names of the service's metrics."""
+
+    def __init__(self, relay: EventRelay) -> None:
+        self._relay = relay
+
+    def collect(self) -> Iterator[Family]:
+        relay = self._relay
+        yield family("normalizer_outcomes_total", dict(relay.outcomes.items()))
+        yield family("normalizer_lag_seconds", {SOURCE: relay.lag_s})
+        yield family("normalizer_heartbeat_age_seconds", {(): relay.heartbeat_age_s()})
+        yield family("normalizer_ready", {(): relay.waits_for is None and _is_alive(relay)})
+        build = (VERSION, str(RULES_VERSION), running_core().kind)
+        yield family("normalizer_build_info", {build: 1})
+
+
+def _is_alive(relay: EventRelay) -> bool:
+    return relay.heartbeat_age_s() < HEARTBEAT_LIMIT_S
+
+
+def _json(ok: bool, body: dict[str, Any]) -> HttpResponse:  # noqa: FBT001 - the status is the point
+    status = HTTPStatus.OK if ok else HTTPStatus.SERVICE_UNAVAILABLE
+    return HttpResponse(status, "application/json", msgspec.json.encode(body) + b"\n")

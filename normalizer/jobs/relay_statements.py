@@ -1,0 +1,78 @@
+"""The SQL statements by which stored events are read for the relay.
+
+Transaction ids cross the border as bigint: 64 bits, counted from the cluster's first transaction.
+"""
+
+from typing import Final
+
+from normalizer.envelope import Envelope
+
+READ_REGISTRATION: Final = "select registration, group_id from normalizer.event_relay"
+
+REGISTER: Final = """
+    insert into normalizer.event_relay (registration, group_id)
+    values ($1::text, $2::text)
+    on conflict on constraint event_relay_pkey do nothing
+"""
+
+UNREGISTER: Final = "delete from normalizer.event_relay"
+FORGET_CHANGES: Final = "delete from normalizer.event_changes"
+
+# Of a cluster's snapshot: the first transaction that may still run, and the first that has not
+# begun.
+READ_HORIZON: Final = """
+    select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as oldest_running,
+           pg_snapshot_xmax(pg_current_snapshot())::text::bigint as next_transaction
+"""
+
+# Whole changes, until they have $3 ids or more.
+FIND_CHANGES: Final = """
+    with later as (
+        select   transaction_id, change_id, event_ids, noted_at,
+                 sum(cardinality(event_ids)) over (order by transaction_id, change_id)
+                     - cardinality(event_ids) as ids_before
+        from     (
+                     select   *
+                     from     normalizer.event_changes
+                     where    (transaction_id, change_id) > ($1::bigint::text::xid8, $2::bigint)
+                     and      transaction_id < pg_snapshot_xmin(pg_current_snapshot())
+                     order by transaction_id, change_id
+                     limit    1000
+                 ) as next
+    )
+    select   transaction_id::text::bigint as transaction_id, change_id, event_ids,
+             pg_snapshot_xmin(pg_current_snapshot())::text::bigint as oldest_running
+    from     later
+    where    ids_before < $3::integer
+    order by later.transaction_id, change_id
+"""
+
+READ_LAG: Final = """
+    select   extract(epoch from clock_timestamp() - noted_at)::double precision as lag_s
+    from     normalizer.event_changes
+    where    (transaction_id, change_id) > ($1::bigint::text::xid8, $2::bigint)
+    order by transaction_id, change_id
+    limit    1
+"""
+
+DELETE_SENT: Final = """
+    delete from normalizer.event_changes
+    where  (transaction_id, change_id) <= ($1::bigint::text::xid8, $2::bigint)
+"""
+
+_COLUMNS: Final = ", ".join(Envelope.__struct_fields__)
+
+EVENTS_BETWEEN: Final = f"""
+    select   {_COLUMNS}
+    from     normalizer.events
+    where    event_id between $1::bigint and $2::bigint
+    order by event_id
+"""  # noqa: S608 - column names of this project
+
+READ_EVENTS: Final = f"""
+    select   {_COLUMNS}
+    from     normalizer.events
+    where    event_id between $1::bigint and $2::bigint
+    and      event_id = any((select $3::bigint[])::bigint[])
+    order by event_id
+"""  # noqa: S608 - column names of this project

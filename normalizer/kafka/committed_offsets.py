@@ -1,0 +1,153 @@
+"""Reads the offsets that a consumer group has committed, once they are stable.
+
+The client's own request cannot ask for stable offsets: while a broker still applies the end of a
+transaction, it would answer with the offset from before it.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from aiokafka.client import ConnectionGroup, CoordinationType
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    NotCoordinatorForGroupError,
+    for_code,
+)
+from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.types import (
+    Boolean,
+    CompactArray,
+    CompactString,
+    Int16,
+    Int32,
+    Int64,
+    Schema,
+    TaggedFields,
+)
+
+from normalizer.kafka.connection import KafkaPartition
+
+UNSTABLE: Final = 88
+"""The error code while a transaction that commits the offset is not complete."""
+AGAIN_S: Final = 0.05
+COORDINATOR_NOT_READY: Final = (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    NotCoordinatorForGroupError,
+)
+"""A cluster creates a group's coordinator on the first request, and loads it after a start."""
+COORDINATOR_TRIES: Final = 40
+COORDINATOR_WAIT_S: Final = 0.25
+
+
+class CommittedOffset(NamedTuple):
+    """The next offset to read, and the text that was committed with it."""
+
+    next_offset: int
+    metadata: str = ""
+
+
+async def read_committed(
+    client: Any, group_id: str, partitions: Iterable[KafkaPartition]
+) -> dict[KafkaPartition, CommittedOffset]:
+    """Return what the group has committed; a partition of which it has nothing is left out.
+
+    Waits while a transaction is not complete. Raises the client's errors.
+    """
+    by_topic: defaultdict[str, list[int]] = defaultdict(list)
+    for topic, partition in partitions:
+        by_topic[topic].append(partition)
+    request = _OffsetFetch(group_id, by_topic)
+    for _ in range(COORDINATOR_TRIES):
+        try:
+            return await _stable_offsets(client, group_id, request)
+        except COORDINATOR_NOT_READY:
+            await asyncio.sleep(COORDINATOR_WAIT_S)
+    return await _stable_offsets(client, group_id, request)
+
+
+async def _stable_offsets(
+    client: Any, group_id: str, request: "_OffsetFetch"
+) -> dict[KafkaPartition, CommittedOffset]:
+    coordinator = await client.coordinator_lookup(CoordinationType.GROUP, group_id)
+    while True:
+        answer = await client.send(coordinator, request, group=ConnectionGroup.COORDINATION)
+        found = {
+            KafkaPartition(topic, one[0]): (CommittedOffset(one[1], one[3] or ""), one[4])
+            for topic, of_topic, _ in answer.topics
+            for one in of_topic
+        }
+        codes = {answer.error_code, *(code for _, code in found.values())} - {0}
+        if codes != {UNSTABLE}:
+            break
+        await asyncio.sleep(AGAIN_S)
+    for code in codes:
+        raise for_code(code)
+    return {one: committed for one, (committed, _) in found.items() if committed.next_offset >= 0}
+
+
+class _Offsets(Response):  # type: ignore[misc]
+    """Source: Kafka's protocol, OffsetFetch, version 7."""
+
+    API_KEY = 9
+    API_VERSION = 7
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("name", CompactString("utf-8")),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("partition_index", Int32),
+                        ("committed_offset", Int64),
+                        ("committed_leader_epoch", Int32),
+                        ("metadata", CompactString("utf-8")),
+                        ("error_code", Int16),
+                        ("tags", TaggedFields),
+                    ),
+                ),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("error_code", Int16),
+        ("tags", TaggedFields),
+    )
+
+
+class _Query(RequestStruct):  # type: ignore[misc]
+    API_KEY = 9
+    API_VERSION = 7
+    FLEXIBLE_VERSION = True
+    RESPONSE_TYPE = _Offsets
+    SCHEMA = Schema(
+        ("group_id", CompactString("utf-8")),
+        (
+            "topics",
+            CompactArray(
+                ("name", CompactString("utf-8")),
+                ("partition_indexes", CompactArray(Int32)),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("require_stable", Boolean),
+        ("tags", TaggedFields),
+    )
+
+
+class _OffsetFetch(Request[_Query]):  # type: ignore[misc]
+    API_KEY = 9
+
+    def __init__(self, group_id: str, partitions: Mapping[str, Sequence[int]]) -> None:
+        self._group_id = group_id
+        self._topics: list[tuple[str, list[int], dict[int, bytes]]] = [
+            (topic, [*of_topic], {}) for topic, of_topic in partitions.items()
+        ]
+
+    def build(self, request_struct_class: Any) -> Any:
+        """Build the request that the client sends."""
+        return request_struct_class(self._group_id, self._topics, True, {})

@@ -1,0 +1,54 @@
+"""Asks a port whether it speaks TLS, and which SASL mechanisms it offers; sends no secret."""
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from typing import Any, Final
+
+from aiokafka.conn import AIOKafkaConnection
+from aiokafka.errors import IllegalSaslStateError, KafkaError
+from aiokafka.protocol.admin import SaslHandShakeRequest
+
+STEP_S: Final = 5.0
+FAILURES: Final = (KafkaError, OSError, TimeoutError, EOFError)
+"""What a connection or a request of the client raises."""
+
+
+async def speaks_tls(host: str, port: int) -> bool | None:
+    """Whether the port answers a TLS handshake, or a plain request; None if neither."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # nothing is sent but the handshake
+    try:
+        async with asyncio.timeout(STEP_S):
+            _, writer = await asyncio.open_connection(host, port, ssl=context)
+    except FAILURES:
+        plain = AIOKafkaConnection(host, port, request_timeout_ms=round(STEP_S * 1000))
+        try:
+            await plain.connect()
+        except FAILURES:
+            return None
+        finally:
+            plain.close()
+        return False
+    writer.close()
+    return True
+
+
+async def offered_mechanisms(
+    host: str, port: int, options: Mapping[str, Any]
+) -> frozenset[str] | None:
+    """The SASL mechanisms that the port offers; empty if it has no SASL, None without an answer."""
+    without_sasl = {name: value for name, value in options.items() if not name.startswith("sasl_")}
+    without_sasl["security_protocol"] = options["security_protocol"].removeprefix("SASL_")
+    connection = AIOKafkaConnection(host, port, **without_sasl)
+    try:
+        await connection.connect()
+        answer = await connection.send(SaslHandShakeRequest(options.get("sasl_mechanism", "")))
+    except FAILURES:
+        return None
+    finally:
+        connection.close()
+    if answer.error_code == IllegalSaslStateError.errno:
+        return frozenset()
+    return frozenset(answer.enabled_mechanisms)

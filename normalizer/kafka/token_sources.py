@@ -1,0 +1,157 @@
+"""Requests access tokens from an authorization server, or signs them with AWS credentials."""
+
+import base64
+import re
+import time
+import urllib.parse
+import urllib.request
+from datetime import UTC, datetime
+from http import HTTPStatus
+from http.client import HTTPException
+from ssl import SSLCertVerificationError
+from typing import Any, Final, NamedTuple
+from urllib.error import HTTPError
+
+import msgspec
+from aiokafka.errors import KafkaError
+
+from normalizer.settings import Settings
+
+ANSWER_S: Final = 10.0
+_MOST_BYTES: Final = 1 << 20
+_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+_ERROR_CODE: Final = re.compile(r"[a-z_]{1,40}")
+_ITS_URL: Final = "see KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL"
+_MAY_PASS: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
+
+
+class AccessToken(NamedTuple):
+    """A token, and how long it is valid from the moment it was issued."""
+
+    text: str
+    lifetime_s: float
+
+
+class TokenUnavailable(KafkaError):  # type: ignore[misc]  # noqa: N818 - a state, not a mistake
+    """No token was issued; the message holds neither token nor secret.
+
+    An error of the client's own tree: its background tasks survive no other.
+    """
+
+    def __init__(self, reason: str, remedy: str, *, is_refusal: bool = False) -> None:
+        super().__init__(f"{reason}: {remedy}")
+        self.is_refusal = is_refusal
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    access_token: str
+    expires_in: float
+
+
+class _Refusal(msgspec.Struct, frozen=True):
+    error: str = ""
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """The client's secret goes to the address that was set, and to no other."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+_opener: Final = urllib.request.build_opener(_NoRedirect)
+
+
+def request_token(settings: Settings) -> AccessToken:
+    """Request a token with the client's credentials. Source: RFC 6749, sections 4.4 and 2.3.1."""
+    url = settings.kafka_sasl_oauthbearer_token_endpoint_url or ""
+    credentials = ":".join(
+        urllib.parse.quote_plus(text or "")
+        for text in (
+            settings.kafka_sasl_oauthbearer_client_id,
+            settings.kafka_sasl_oauthbearer_client_secret,
+        )
+    )
+    form = {"grant_type": "client_credentials"}
+    if settings.kafka_sasl_oauthbearer_scope:
+        form["scope"] = settings.kafka_sasl_oauthbearer_scope
+    request = urllib.request.Request(  # noqa: S310 - http and https only: environment.py
+        url,
+        data=urllib.parse.urlencode(form).encode(),
+        headers={
+            "Authorization": f"Basic {base64.b64encode(credentials.encode()).decode()}",
+            "Accept": "application/json",
+        },
+    )
+    try:
+        with _opener.open(request, timeout=ANSWER_S) as response:
+            answer = msgspec.json.decode(response.read(_MOST_BYTES), type=_Answer, strict=False)
+    except HTTPError as error:
+        raise _refusal(url, error) from None
+    except (OSError, HTTPException, ValueError) as error:
+        raise _failure(url, error) from None
+    if not _TOKEN.fullmatch(answer.access_token):
+        raise _failure(url, ValueError())
+    return AccessToken(answer.access_token, answer.expires_in)
+
+
+def sign_token(region: str) -> AccessToken:
+    """Sign a token for Amazon MSK with the AWS credentials of the environment (extra `msk`)."""
+    from aws_msk_iam_sasl_signer import MSKAuthTokenProvider  # noqa: PLC0415 - an extra
+
+    try:
+        text, expires_at_ms = MSKAuthTokenProvider.generate_auth_token(region)
+    except Exception as error:  # noqa: BLE001 - the AWS library has a tree of its own
+        remedy = "see the AWS_* variables, and KAFKA_SASL_AWS_REGION"
+        raise TokenUnavailable(f"AWS credentials: {type(error).__name__}", remedy) from None
+    return AccessToken(text, expires_at_ms / 1000 - time.time())
+
+
+def described(token: str) -> str:
+    """Who issued a JWT, for whom, and until when, without its signature; '' for any other token."""
+    try:
+        _, payload, _ = token.split(".")
+        claims = msgspec.json.decode(base64.urlsafe_b64decode(f"{payload}=="), type=dict[str, Any])
+        until = datetime.fromtimestamp(float(claims["exp"]), UTC)
+    except (ValueError, KeyError, TypeError, OverflowError, OSError):
+        return ""
+    verb = "expires" if until > datetime.now(UTC) else "expired"
+    return (
+        f"issuer {claims.get('iss')}, audience {claims.get('aud')}, subject {claims.get('sub')}, "
+        f"{verb} at {until:%Y-%m-%dT%H:%M:%SZ}"
+    )
+
+
+def _refusal(url: str, error: HTTPError) -> TokenUnavailable:
+    """Only the code of the error is repeated: a description may echo what was sent."""
+    with error:
+        try:
+            code = msgspec.json.decode(error.read(_MOST_BYTES), type=_Refusal).error
+        except (OSError, HTTPException, ValueError):
+            code = ""
+    named = f" ({code})" if _ERROR_CODE.fullmatch(code) else ""
+    is_refusal = error.code < HTTPStatus.INTERNAL_SERVER_ERROR and error.code not in _MAY_PASS
+    reason, remedy = f"{_place(url)}: HTTP {error.code}{named}", "see KAFKA_SASL_OAUTHBEARER_*"
+    return TokenUnavailable(reason, remedy, is_refusal=is_refusal)
+
+
+def _failure(url: str, error: Exception) -> TokenUnavailable:
+    cause = getattr(error, "reason", error)
+    match cause:
+        case SSLCertVerificationError():
+            remedy = (
+                "set SSL_CERT_FILE to the PEM file of the authority that signed its certificate"
+            )
+            return TokenUnavailable(
+                f"{_place(url)}: {cause.verify_message}", remedy, is_refusal=True
+            )
+        case OSError():
+            return TokenUnavailable(f"{_place(url)}: {cause.strerror or 'no answer'}", _ITS_URL)
+        case _:
+            reason = f"{_place(url)}: its answer has no access_token with expires_in"
+            return TokenUnavailable(reason, _ITS_URL, is_refusal=True)
+
+
+def _place(url: str) -> str:
+    """The address without its query, which may hold a secret."""
+    return url.partition("?")[0]

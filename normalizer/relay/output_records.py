@@ -1,0 +1,76 @@
+"""Makes the records that the relay writes: canonical events, and refusals without content.
+
+Source: contract/asyncapi.yaml, channels canonical and refused.
+"""
+
+from typing import Final
+
+import msgspec
+
+from normalizer.core.raw_record import RawRecord
+from normalizer.envelope import Envelope, Rejected, to_canonical
+from normalizer.errors import BrokerUnavailable
+from normalizer.kafka import OutputRecord, TopicReader
+from normalizer.settings import Settings
+
+DETAIL_LETTERS: Final = 500
+MESSAGE_LIMIT: Final = "max.message.bytes"
+
+
+async def read_limits(topics: TopicReader, settings: Settings) -> dict[str, int]:
+    """The greatest record of each output topic, in bytes.
+
+    Raises BrokerUnavailable for a topic that is missing: the client might create it.
+    """
+    limits = {}
+    for topic in (settings.kafka_canonical_topic, settings.kafka_refused_topic):
+        configs = await topics.topic_configs(topic)
+        if not configs:
+            raise BrokerUnavailable(f"topic {topic} is not there: create it")
+        limits[topic] = int(configs[MESSAGE_LIMIT])
+    return limits
+
+
+def canonical_record(event: Envelope, topic: str, *, revision: int | None = None) -> OutputRecord:
+    """The canonical line of an event, keyed by its execution."""
+    headers = {
+        "event_id": event.event_id,
+        "shape": event.shape,
+        "rules_version": event.normalizer_version,
+        "trace_id": event.trace_id,
+        "revision": revision,
+    }
+    return OutputRecord(
+        topic,
+        str(event.execution_id).encode(),
+        to_canonical(event),
+        [(name, str(value).encode()) for name, value in headers.items() if value is not None],
+    )
+
+
+def too_large(event: Envelope, record: OutputRecord, limit: int) -> Rejected | None:
+    """The refusal of an event whose record its topic does not take; None if it fits."""
+    if record.batch_bytes <= limit:
+        return None
+    return Rejected(
+        reason="too_large",
+        detail=f"{event.source_topic}[{event.source_partition}]@{event.source_offset}: its "
+        f"canonical record takes {record.batch_bytes} bytes, and max.message.bytes of "
+        f"{record.topic} is {limit}",
+        shape=event.shape,
+        index=event.source_index,
+    )
+
+
+def refusal_record(source: RawRecord, rejected: Rejected, topic: str) -> OutputRecord:
+    """Why an event or a record was refused, and where it is; none of its bytes."""
+    refusal = {
+        "topic": source.topic,
+        "partition": source.partition,
+        "offset": source.offset,
+        "index": rejected.index,
+        "reason": rejected.reason,
+        "detail": rejected.detail[:DETAIL_LETTERS],
+    }
+    key = f"{source.topic}:{source.partition}:{source.offset}"
+    return OutputRecord(topic, key.encode(), msgspec.json.encode({"quarantine": refusal}), [])

@@ -1,0 +1,73 @@
+"""Makes what the relay writes of one part of a batch, and counts what comes of its events."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+
+from normalizer.core.batch import PartitionBatch
+from normalizer.core.raw_record import RawRecord
+from normalizer.envelope import Envelope, Ignored, Rejected
+from normalizer.kafka import OutputRecord
+from normalizer.process.slices import SLICE_S
+from normalizer.relay.output_records import canonical_record, refusal_record, too_large
+from normalizer.settings import Settings
+from normalizer.store.quarantine_writer import RejectedRecord
+from normalizer.store.source_positions import OutcomeCounts
+from normalizer.store.store import CommittedBatch
+
+
+class PartOutput:
+    """What is written of one part of a batch, and what came of its events."""
+
+    def __init__(self, settings: Settings, limits: Mapping[str, int], part: PartitionBatch) -> None:
+        self._settings = settings
+        self._limits = limits
+        self._part = part
+        self._counts = OutcomeCounts()
+        self._events: list[Envelope] = []
+        self._refusals: list[RejectedRecord] = []
+
+    async def make_records(self) -> list[OutputRecord]:
+        """Make the records in the order of their events, a few milliseconds of work at a time."""
+        records = []
+        due_s = time.perf_counter() + SLICE_S
+        for source, outcomes in self._part.items:
+            for outcome in outcomes:
+                match outcome:
+                    case Envelope():
+                        records.append(self._canonical(source, outcome))
+                    case Rejected():
+                        records.append(self._refused(source, outcome))
+                    case Ignored():
+                        self._counts.add("ignored")
+            if time.perf_counter() >= due_s:
+                await asyncio.sleep(0)
+                due_s = time.perf_counter() + SLICE_S
+        return records
+
+    def committed(self, *, commit_s: float) -> CommittedBatch:
+        """What to count of the part, once its transaction is committed."""
+        return CommittedBatch(
+            events=self._events,
+            new=self._events,
+            outcomes=[("stored", event.event_id or 0) for event in self._events],
+            refusals=self._refusals,
+            kept=[True] * len(self._refusals),
+            totals=self._counts.totals(self._part),
+            expired_unread=0,
+            commit_s=commit_s,
+        )
+
+    def _canonical(self, source: RawRecord, event: Envelope) -> OutputRecord:
+        topic = self._settings.kafka_canonical_topic
+        record = canonical_record(event, topic)
+        if rejected := too_large(event, record, self._limits[topic]):
+            return self._refused(source, rejected)
+        self._events.append(event)
+        self._counts.add("stored")
+        return record
+
+    def _refused(self, source: RawRecord, rejected: Rejected) -> OutputRecord:
+        self._refusals.append(RejectedRecord(source, rejected))
+        self._counts.add("quarantined")
+        return refusal_record(source, rejected, self._settings.kafka_refused_topic)

@@ -1,0 +1,223 @@
+"""The service's store in Kafka: claims partitions, and writes batches to the output topics.
+
+A claim starts the one live producer of a partition and reads its committed offset. A part of a
+batch is written with the offset after it in one transaction. A part that could not be written is
+never tried again under its claim: only another claim knows whether its transaction took effect.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType, TracebackType
+from typing import NamedTuple, Self
+
+import msgspec
+
+from normalizer.core.batch import (
+    Batch,
+    LastRecord,
+    OutcomeTotals,
+    PartitionBatch,
+    last_record,
+)
+from normalizer.errors import BrokerUnavailable, PositionError, PositionMoved
+from normalizer.kafka import (
+    CommittedOffset,
+    KafkaPartition,
+    OutputRecord,
+    TopicReader,
+    TransactionalProducer,
+)
+from normalizer.relay.output_records import read_limits
+from normalizer.relay.part_output import PartOutput
+from normalizer.relay.relay_positions import (
+    RelayPosition,
+    claim_of,
+    committed_position,
+    position_of,
+)
+from normalizer.settings import Settings
+from normalizer.store.claims import NO_TABLE, check_shapes
+from normalizer.store.store import Claim, CommittedBatch, ShapesOfProcess
+
+
+class RelayStore:
+    """Reads its group's offsets and writes to the two output topics of the settings.
+
+    `on_commit` is called after each committed part. `group_id` must be of the relay alone.
+    """
+
+    server_pid = None
+    keeps_group_offsets = True
+
+    def __init__(
+        self, settings: Settings, *, on_commit: Callable[[CommittedBatch], None] = lambda _: None
+    ) -> None:
+        self._settings = settings
+        self._on_commit = on_commit
+        self._topics = TopicReader(settings)
+        self._owned: dict[KafkaPartition, _OwnedPartition] = {}
+        self._limits: Mapping[str, int] = MappingProxyType({})
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for partition in [*self._owned]:
+            await self._disown(partition)
+        await self._topics.close()
+
+    async def claim(
+        self,
+        topic: str,
+        partition: int,
+        *,
+        cluster_id: str,
+        log_start: int,
+        log_end: int | None = None,  # noqa: ARG002 - the database counts claims, Kafka does
+        shapes: ShapesOfProcess = NO_TABLE,
+    ) -> Claim:
+        """Claim the partition: every earlier owner is fenced, and its open transaction aborted.
+
+        A partition of which nothing was committed begins at `log_start`. Raises BrokerUnavailable,
+        FatalError, and ShapesChanged where its records are read by another table of shapes.
+        """
+        where = KafkaPartition(topic, partition)
+        self._limits = await read_limits(self._topics, self._settings)
+        await self._disown(where)
+        producer = TransactionalProducer(
+            self._settings,
+            self._settings.kafka_group_id,
+            where,
+            max_batch_bytes=min(self._limits.values()),
+        )
+        epoch = await producer.start()
+        try:
+            committed = await producer.committed()
+            position = RelayPosition(cluster_id=cluster_id, shapes=shapes.fingerprint)
+            if committed is None:
+                committed = CommittedOffset(log_start)
+            else:
+                position = position_of(committed, position)
+            if not shapes.accepted:
+                check_shapes(topic, partition, position.shapes, shapes.fingerprint)
+        except BaseException:
+            await producer.stop()
+            raise
+        claim = claim_of(where, epoch, committed.next_offset, position)
+        self._owned[where] = _OwnedPartition(producer, claim, shapes.fingerprint)
+        return claim
+
+    async def lost_claims(self, claims: Sequence[Claim]) -> list[tuple[Claim, PositionError]]:  # noqa: ARG002 - a store's signature
+        """None that is known: who lost a claim learns it from the next transaction."""
+        return []
+
+    async def begin_incarnation(self, claim: Claim, *, cluster_id: str, log_start: int) -> Claim:
+        """Begin the next incarnation at `log_start`. Raises Fenced and PositionMoved."""
+        began = msgspec.structs.replace(
+            claim,
+            incarnation=claim.incarnation + 1,
+            next_offset=log_start,
+            cluster_id=cluster_id,
+            last_offset=None,
+            last_recorded_ms=None,
+            last_crc=None,
+        )
+        return await self._move(claim, began)
+
+    async def record_gap(self, claim: Claim, next_offset: int, reason: str) -> Claim:  # noqa: ARG002 - a store's signature
+        """Move over offsets that can no longer be read. Raises Fenced and PositionMoved."""
+        return await self._move(claim, msgspec.structs.replace(claim, next_offset=next_offset))
+
+    async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:  # noqa: ARG002 - there are none
+        """Write each part in a transaction of its own, all at once.
+
+        Raises a group of PositionError, one for each part that was not written: Fenced where
+        another process claimed its partition, else PositionMoved: claim it again.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            parts = [
+                tasks.create_task(self._write_part(part), name=f"relay {part.key}")
+                for part in batch.parts
+            ]
+        results = [part.result() for part in parts]
+        if failures := [result for result in results if isinstance(result, PositionError)]:
+            raise ExceptionGroup("parts of a batch", failures)
+        written = (result for result in results if isinstance(result, OutcomeTotals))
+        return sum(written, OutcomeTotals())
+
+    async def _write_part(self, part: PartitionBatch) -> OutcomeTotals | PositionError:
+        """Returns its error: a task that raises would cancel those of the other parts."""
+        output = PartOutput(self._settings, self._limits, part)
+        records = await output.make_records()
+        where = KafkaPartition(part.topic, part.partition)
+        last = last_record(part.items[-1][0]) if part.items else None
+        begun_s = time.monotonic()
+        try:
+            await self._commit(where, part.epoch, records, part.next_offset, last)
+        except PositionError as error:
+            return error
+        committed = output.committed(commit_s=time.monotonic() - begun_s)
+        self._on_commit(committed)
+        return committed.totals
+
+    async def _move(self, claim: Claim, moved: Claim) -> Claim:
+        """Commit the position of `moved`, without any record."""
+        where = KafkaPartition(claim.topic, claim.partition)
+        owned = self._owned_under(where, claim.epoch)
+        self._owned[where] = owned._replace(claim=moved)
+        await self._commit(where, claim.epoch, (), moved.next_offset, moved.last)
+        return moved
+
+    async def _commit(
+        self,
+        where: KafkaPartition,
+        epoch: int,
+        records: Sequence[OutputRecord],
+        next_offset: int,
+        last: LastRecord | None,
+    ) -> None:
+        owned = self._owned_under(where, epoch)
+        try:
+            await owned.producer.commit(
+                records, committed_position(owned.claim, owned.shapes, next_offset, last)
+            )
+        except BrokerUnavailable as error:
+            raise PositionMoved(
+                f"{error}: whether it took effect shows when the partition is claimed again",
+                topic=where.topic,
+                partition=where.partition,
+            ) from error
+
+    def _owned_under(self, where: KafkaPartition, epoch: int) -> "_OwnedPartition":
+        """The partition as this claim owns it. Raises PositionMoved if the claim is gone."""
+        owned = self._owned.get(where)
+        if owned is None or owned.claim.epoch != epoch:
+            raise PositionMoved(
+                f"{where}: was claimed again", topic=where.topic, partition=where.partition
+            )
+        return owned
+
+    async def _disown(self, partition: KafkaPartition) -> None:
+        if owned := self._owned.pop(partition, None):
+            await owned.producer.stop()
+
+
+def relay_stores(
+    settings: Settings, on_commit: Callable[[CommittedBatch], None]
+) -> list[RelayStore]:
+    """One store, for the claims and for every writer: a partition has one producer."""
+    return [RelayStore(settings, on_commit=on_commit)] * (1 + settings.writers)
+
+
+class _OwnedPartition(NamedTuple):
+    """A claimed partition: its producer, its claim, and the shapes its records are read by."""
+
+    producer: TransactionalProducer
+    claim: Claim
+    shapes: str

@@ -1,0 +1,76 @@
+"""What the service needs of a store: PostgreSQL, or Kafka itself for the relay."""
+
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Protocol, Self
+
+from normalizer.core.batch import Batch, OutcomeTotals
+from normalizer.errors import PositionError
+from normalizer.settings import Settings
+from normalizer.store.claims import NO_TABLE
+from normalizer.store.store import Claim, CommittedBatch, ShapesOfProcess, Store
+
+
+class RecordStore(Protocol):
+    """Keeps the positions of partitions, and writes batches: a Store. It says what each raises."""
+
+    @property
+    def server_pid(self) -> int | None:
+        """The process of the database that writes; None without one."""
+
+    @property
+    def keeps_group_offsets(self) -> bool:
+        """Whether the group's offsets are the positions, so that nobody else may commit them."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    async def claim(
+        self,
+        topic: str,
+        partition: int,
+        *,
+        cluster_id: str,
+        log_start: int,
+        log_end: int | None = None,
+        shapes: ShapesOfProcess = NO_TABLE,
+    ) -> Claim:
+        """Claim a partition."""
+
+    async def lost_claims(self, claims: Sequence[Claim]) -> list[tuple[Claim, PositionError]]:
+        """The claims that no longer hold, each with its reason."""
+
+    async def begin_incarnation(self, claim: Claim, *, cluster_id: str, log_start: int) -> Claim:
+        """Begin the next incarnation of a topic that was created again."""
+
+    async def record_gap(self, claim: Claim, next_offset: int, reason: str) -> Claim:
+        """Move the position over offsets that can no longer be read."""
+
+    async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:
+        """Write the batch."""
+
+
+OnCommit = Callable[[CommittedBatch], None]
+StoresOf = Callable[[Settings, OnCommit], Sequence[RecordStore]]
+"""Gives the store for claims, and one for each writer; a store may be there more than once."""
+
+
+def postgres_stores(settings: Settings, on_commit: OnCommit) -> list[Store]:
+    """One connection for claims, and one for each writer."""
+    assert settings.database_url
+    names = ["claims", *(f"writer {number}" for number in range(settings.writers))]
+    return [
+        Store(
+            settings.database_url,
+            owner=settings.owner,
+            application_name=f"normalizer {name}",
+            on_commit=on_commit,
+        )
+        for name in names
+    ]

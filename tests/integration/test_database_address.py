@@ -1,0 +1,92 @@
+"""What DATABASE_URL may say: several hosts, and the system's authorities."""
+
+import asyncio
+import os
+import secrets
+import ssl
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+
+from normalizer.database import connect
+from normalizer.embedded import PostgresServer
+from normalizer.embedded.postgres_user import system_user
+from normalizer.store.reconnecting_connection import ReconnectingConnection
+from tests.support.certificates import make_certificates
+from tests.support.stack import POSTGRES_15, Database, Stack, skip_or_fail
+
+REFUSING = "127.0.0.1:1"
+
+
+def with_hosts(url: str, *hosts: str) -> str:
+    """The address with these hosts before its own."""
+    parts = urlsplit(url)
+    login, _, own = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{login}@{','.join((*hosts, own))}"))
+
+
+async def test_hosts_that_refuse_or_say_nothing_are_passed_over(database: Database) -> None:
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as silent:
+        port = silent.sockets[0].getsockname()[1]
+        url = with_hosts(database.url, REFUSING, f"127.0.0.1:{port}")
+
+        connection = await connect(url, application_name="test")
+        name = await connection.fetchval("select current_database()")
+        await connection.close()
+
+    assert name == database.name
+
+
+async def test_a_server_that_only_reads_is_left_for_the_next_one(database: Database) -> None:
+    one = ReconnectingConnection(database.url, application_name="test", session={})
+    async with one.use() as connection:
+        before = connection.get_server_pid()
+
+    with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+        async with one.use() as connection:
+            await connection.execute("set transaction read only; create table t ()")
+
+    async with one.use() as connection:
+        assert connection.get_server_pid() != before
+    one.terminate()
+
+
+async def test_the_system_s_authorities_can_vouch_for_the_server(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = stack.folder / f"postgres-{secrets.token_hex(4)}"
+    files = folder / "certificates"
+    files.mkdir(parents=True)
+    folder.chmod(0o711)
+    make_certificates(files)
+    (files / "both.pem").chmod(0o600)
+    if owner := system_user():
+        os.chown(files / "both.pem", *owner)
+    settings = {
+        "ssl": "on",
+        "ssl_cert_file": str(files / "cert.pem"),
+        "ssl_key_file": str(files / "both.pem"),
+    }
+    # The wheel's PostgreSQL is built without TLS.
+    if not (POSTGRES_15 / "postgres").exists():
+        skip_or_fail(f"no PostgreSQL 15 in {POSTGRES_15}: type `apt-get install postgresql-15`")
+    async with PostgresServer(
+        folder, bin_dir=POSTGRES_15, durable=False, settings=settings
+    ) as server:
+        url = f"{server.url}?sslrootcert=system"
+
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await connect(url, application_name="test")
+        monkeypatch.setenv("SSL_CERT_FILE", str(files / "ca.pem"))
+        connection = await connect(url, application_name="test")
+        is_encrypted = await connection.fetchval(
+            "select ssl from pg_stat_ssl where pid = pg_backend_pid()"
+        )
+        await connection.close()
+
+    assert is_encrypted

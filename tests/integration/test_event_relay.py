@@ -1,0 +1,243 @@
+"""The relay of stored events: each one, each change, in an order no late commit can slip under."""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from msgspec.structs import replace
+
+from normalizer.cli.relay_command import TABLE_GROUP
+from normalizer.envelope import to_canonical
+from normalizer.errors import FatalError
+from normalizer.jobs.event_pages import StoredEventReader, table_position
+from normalizer.jobs.event_relay import EventRelay
+from normalizer.jobs.event_relay_monitor import monitoring
+from normalizer.kafka import KafkaPartition, TopicReader
+from normalizer.settings import Settings
+from tests.support.factories import after, batch_of, envelope
+from tests.support.probe_client import http_get, metric_value, scrape_metrics
+from tests.support.relay_runs import output_topics, read_topic, relay_settings
+from tests.support.service_runs import process, until
+from tests.support.stack import Database, Topic
+from tests.support.table_rows import claimed, connected, open_store, stored_events
+
+INSERT = """
+    insert into normalizer.events (event_id, execution_id, event_type, status, step)
+    select number, 1000 + number % 7, 'step.enter', 'STARTED', 'first'
+    from   generate_series($1::bigint, $2::bigint) as number
+"""
+
+
+@pytest.fixture
+async def settings(
+    topic: Topic, bootstrap_servers: str, admin: AIOKafkaAdminClient, database: Database
+) -> AsyncIterator[Settings]:
+    """Of a relay of this test's database; the topic only lends its name."""
+    made = relay_settings(topic, bootstrap_servers, database_url=database.url)
+    made = replace(made, kafka_group_id=f"group.{topic.name}.{TABLE_GROUP}")
+    async with output_topics(admin, made):
+        yield made
+
+
+@contextlib.asynccontextmanager
+async def relaying(settings: Settings) -> AsyncIterator[EventRelay]:
+    """Run the relay in this process."""
+    relay = EventRelay(settings)
+    task = asyncio.create_task(relay.run(), name="relay")
+    try:
+        yield relay
+    finally:
+        relay.stop()
+        await task
+
+
+async def sent(settings: Settings) -> list[tuple[int, int, bytes]]:
+    """Id, revision and line of each record, by revision."""
+    (servers,) = settings.kafka_bootstrap_servers
+    found = []
+    for record in await read_topic(servers, settings.kafka_canonical_topic):
+        headers = dict(record.headers)
+        found.append((int(headers["event_id"]), int(headers["revision"]), record.value))
+    return sorted(found, key=lambda one: one[1])
+
+
+async def until_sent(settings: Settings, count: int) -> list[tuple[int, int, bytes]]:
+    """Wait until this many records are there; the offsets, which count markers too, come first."""
+    topic = settings.kafka_canonical_topic
+    async with TopicReader(settings) as reader:
+
+        async def enough() -> bool:
+            bounds = await reader.bounds(await reader.partitions(topic))
+            has_offsets = sum(bound.end for bound in bounds.values()) >= count
+            return has_offsets and len(await sent(settings)) >= count
+
+        await until(enough, lambda: sent(settings))
+    return await sent(settings)
+
+
+async def until_first_pass_is_over(settings: Settings) -> None:
+    where = KafkaPartition(settings.kafka_canonical_topic, 0)
+    async with TopicReader(settings) as reader:
+
+        async def is_over() -> bool:
+            committed = await reader.committed(settings.kafka_group_id, [where])
+            position = table_position(committed.get(where))
+            return position is not None and position.event_id is None
+
+        await until(is_over)
+
+
+async def test_every_row_is_sent_and_a_merged_one_again_with_a_higher_revision(
+    database: Database, settings: Settings
+) -> None:
+    async with open_store(database) as store:
+        claim = await claimed(store)
+        first = batch_of(envelope(1), envelope(2, worker_id=None), claim=claim)
+        await store.write(first)
+        async with relaying(settings):
+            await until_sent(settings, 2)
+            again = batch_of(envelope(2, worker_id="w"), envelope(3), claim=after(claim, first))
+            await store.write(again)
+            records = await until_sent(settings, 4)
+
+    async with connected(database) as connection:
+        stored = await stored_events(connection)
+    times_sent = Counter(event_id for event_id, *_ in records)
+    newest = {event_id: line for event_id, _, line in records}
+    assert [times_sent[event.event_id or 0] for event in stored] == [1, 2, 1]
+    assert [newest[event.event_id or 0] for event in stored] == list(map(to_canonical, stored))
+    assert stored[1].worker_id == "w"
+
+
+async def test_no_commit_slips_under_what_was_sent(database: Database, settings: Settings) -> None:
+    async with (
+        connected(database) as late,
+        connected(database) as early,
+        relaying(settings) as relay,
+    ):
+        await early.execute(INSERT, 1, 1)
+        await until_sent(settings, 1)
+        transaction = late.transaction()
+        await transaction.start()
+        await late.execute(INSERT, 2, 2)
+        await early.execute(INSERT, 3, 3)
+        await until(lambda: relay.lag_s > 0 or relay.outcomes.total() > 1)
+        assert [event_id for event_id, *_ in await sent(settings)] == [1]
+
+        await transaction.commit()
+
+        assert {event_id for event_id, *_ in await until_sent(settings, 3)} == {1, 2, 3}
+
+
+async def test_a_writer_that_did_not_see_the_registration_is_waited_for(
+    database: Database, settings: Settings
+) -> None:
+    async with connected(database) as writer:
+        transaction = writer.transaction()
+        await transaction.start()
+        await writer.execute(INSERT, 1, 1)
+        async with relaying(settings) as relay:
+            await until(lambda: "still runs" in (relay.waits_for or ""))
+            await transaction.commit()
+
+            assert [event_id for event_id, *_ in await until_sent(settings, 1)] == [1]
+
+
+@pytest.mark.timeout(120)
+async def test_kills_in_both_passes_lose_and_double_nothing(
+    database: Database, settings: Settings
+) -> None:
+    command = replace(
+        settings, kafka_group_id=settings.kafka_group_id.removesuffix(f".{TABLE_GROUP}")
+    )
+    async with connected(database) as connection:
+        await connection.execute(INSERT, 1, 12_000)
+        async with process(command, "--from-postgres", command="relay") as killed:
+            await until_sent(settings, 5_000)
+            killed.kill()
+        async with process(command, "--from-postgres", command="relay") as killed:
+            await until_first_pass_is_over(settings)
+            for first in range(12_001, 18_001, 1_000):
+                await connection.execute(INSERT, first, first + 999)
+            await until_sent(settings, 13_000)
+            killed.kill()
+        async with process(command, "--from-postgres", command="relay"):
+            records = await until_sent(settings, 18_000)
+
+    assert Counter(event_id for event_id, *_ in records) == Counter(range(1, 18_001))
+
+
+async def test_a_second_relay_takes_over_and_the_first_ends(
+    database: Database, settings: Settings
+) -> None:
+    first = EventRelay(settings)
+    task = asyncio.create_task(first.run())
+    await until(lambda: first.waits_for is None)
+
+    async with relaying(settings) as second, connected(database) as connection:
+        await until(lambda: second.waits_for is None)
+        await connection.execute(INSERT, 1, 1)
+        with pytest.raises(FatalError, match="a database has one relay"):
+            async with asyncio.timeout(30):
+                await task
+        assert [event_id for event_id, *_ in await until_sent(settings, 1)] == [1]
+
+
+async def test_without_a_relay_nothing_is_noted_and_unregistering_forgets(
+    database: Database, settings: Settings
+) -> None:
+    reader = StoredEventReader(database.url)
+    noted = "select count(*) from normalizer.event_changes"
+    async with connected(database) as connection:
+        await connection.execute(INSERT, 1, 10)
+        assert await connection.fetchval(noted) == 0
+        async with relaying(settings):
+            await until_sent(settings, 10)
+        await connection.execute(INSERT, 11, 2_500)
+        assert await connection.fetchval(noted) == 3
+        async with relaying(settings) as relay:
+            await until_sent(settings, 2_500)
+            await until(lambda: relay.lag_s == 0.0)
+            await until(lambda: _is_zero(connection, noted))
+
+        await reader.unregister()
+        reader.terminate()
+
+        await connection.execute(INSERT, 3_000, 3_000)
+        assert await connection.fetchval(noted) == 0
+
+
+async def test_a_lost_position_and_a_restored_database_are_refused_in_words(
+    database: Database, settings: Settings
+) -> None:
+    async with relaying(settings) as relay:
+        await until(lambda: relay.waits_for is None)
+
+    other = replace(settings, kafka_group_id=f"{settings.kafka_group_id}.other")
+    with pytest.raises(FatalError, match="another relay is registered"):
+        await EventRelay(other).run()
+    async with connected(database) as connection:
+        await connection.execute("update normalizer.event_relay set registration = 'another'")
+    with pytest.raises(FatalError, match=r"the position in group .* is gone"):
+        await EventRelay(settings).run()
+
+
+async def test_its_probes_say_what_it_has_sent(database: Database, settings: Settings) -> None:
+    async with connected(database) as connection, relaying(settings) as relay:
+        await connection.execute(INSERT, 1, 10)
+        await until_sent(settings, 10)
+        with monitoring(settings, relay) as probes:
+            assert (await http_get(f"{probes.url}/livez"))[0] == 200
+            assert (await http_get(f"{probes.url}/readyz"))[0] == 200
+            metrics = await scrape_metrics(probes.url)
+
+    assert metric_value(metrics, "normalizer_outcomes_total", outcome="stored") == 10
+    assert metric_value(metrics, "normalizer_ready") == 1
+
+
+async def _is_zero(connection: asyncpg.Connection, statement: str) -> bool:
+    return bool(await connection.fetchval(statement) == 0)

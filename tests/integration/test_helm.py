@@ -1,0 +1,171 @@
+"""The chart by Helm itself, its objects by their schemas; both are installed for this alone."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from tests import chart
+
+ROOT: Final = Path(__file__).parents[2]
+VALUES: Final = sorted(chart.CHART.glob("ci/*-values.yaml"))
+KUBERNETES_VALIDATE: Final = "kubernetes-validate==1.37.0"
+MODELS: Final = {
+    "ScaledObject": "@kubernetes-models/keda/keda.sh/v1alpha1/ScaledObject",
+    "ServiceMonitor": (
+        "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/ServiceMonitor"
+    ),
+    "PrometheusRule": (
+        "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/PrometheusRule"
+    ),
+}
+"""The kinds that Kubernetes does not know, and their models."""
+NPM: Final = (
+    *("@kubernetes-models/keda@2.0.0", "@kubernetes-models/prometheus-operator@6.0.0"),
+    "typescript@5.9.3",
+)
+TSC: Final = ("--module", "nodenext", "--target", "es2022", "--skipLibCheck", "check.mts")
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def helm(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The one that is installed, else the one that made everything.yaml."""
+    if installed := shutil.which("helm"):
+        return installed
+    go = shutil.which("go")
+    if go is None:
+        pytest.skip("no helm, and no go to build it")
+    folder = tmp_path_factory.mktemp("helm")
+    subprocess.run(
+        [go, "install", f"helm.sh/helm/v3/cmd/helm@{chart.HELM}"],
+        env=os.environ | {"GOBIN": str(folder), "CGO_ENABLED": "0"},
+        check=True,
+    )
+    return str(folder / "helm")
+
+
+@pytest.fixture(scope="module")
+def manifests(helm: str) -> dict[str, list[dict[str, Any]]]:
+    """What Helm makes of each file of values."""
+    return {
+        path.stem: [one for one in yaml.safe_load_all(chart.render(helm, path)) if one]
+        for path in VALUES
+    }
+
+
+def test_helm_finds_nothing_to_say_about_any_values(helm: str) -> None:
+    for path in VALUES:
+        done = subprocess.run(
+            [helm, "lint", "--strict", "--quiet", chart.CHART, "--values", path],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+        assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
+def test_the_objects_in_the_tree_are_what_helm_makes(
+    manifests: dict[str, list[dict[str, Any]]],
+) -> None:
+    assert manifests["everything-values"] == chart.objects()
+
+
+def test_kubernetes_takes_every_object(
+    manifests: dict[str, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    uv = str(Path(sys.executable).with_name("uv"))
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([uv, "venv", "--quiet", str(tmp_path / "venv")], check=True)
+    install = ["pip", "install", "--quiet", "--python", str(python), KUBERNETES_VALIDATE]
+    subprocess.run([uv, *install], check=True)
+    for name, made in manifests.items():
+        known = [one for one in made if one["kind"] not in MODELS]
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump_all(known))
+
+    done = subprocess.run(
+        [
+            *(python.with_name("kubernetes-validate"), "--strict", "--quiet"),
+            *sorted(tmp_path.glob("*.yaml")),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert len(manifests) == 5
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="no npm: apt-get install npm")
+def test_keda_and_the_prometheus_operator_take_every_object(
+    manifests: dict[str, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    """The compiler refuses fields that nobody knows, the models values that are out of bounds."""
+    install = ["npm", "install", "--silent", "--no-audit", "--no-fund", *NPM]
+    subprocess.run(install, cwd=tmp_path, check=True)
+    objects = [one for made in manifests.values() for one in made if one["kind"] in MODELS]
+    (tmp_path / "check.mts").write_text("".join(_program(objects)))
+
+    for command in (["npx", "tsc", *TSC], ["node", "check.mjs"]):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    assert {one["kind"] for one in objects} == set(MODELS)
+
+
+def _program(objects: list[dict[str, Any]]) -> Iterator[str]:
+    for kind, module in MODELS.items():
+        yield f'import {{ {kind} }} from "{module}";\n'
+    for one in objects:
+        parts = {name: part for name, part in one.items() if name not in ("apiVersion", "kind")}
+        yield f"new {one['kind']}({json.dumps(parts)}).validate();\n"
+
+
+def test_rules_come_with_the_base_of_their_runbooks(
+    manifests: dict[str, list[dict[str, Any]]],
+) -> None:
+    made = manifests["monitored-values"]
+    rules = {one["metadata"]["name"]: one for one in made if one["kind"] == "PrometheusRule"}
+    values = yaml.safe_load((chart.CHART / "ci" / "monitored-values.yaml").read_text())
+    base = values["prometheusRule"]["runbookBase"]
+
+    for name, rule in rules.items():
+        path = ROOT / "deploy" / "prometheus" / f"{name.removeprefix('noetl-')}.yml"
+        expected = path.read_text().replace("runbook_url: ", f"runbook_url: {base}")
+        assert rule["spec"] == yaml.safe_load(expected)
+    assert len(rules) == 2
+
+
+def test_dashboards_come_as_they_are_but_for_the_address_of_the_page(
+    manifests: dict[str, list[dict[str, Any]]],
+) -> None:
+    made = [one for one in manifests["monitored-values"] if one["kind"] == "ConfigMap"]
+
+    shown = {name: text for one in made for name, text in one["data"].items()}
+    expected = {
+        f"event-normalizer-{path.name}": json.loads(
+            path.read_text().replace("http://localhost:8384", "http://events.example.com")
+        )
+        for path in (ROOT / "deploy" / "grafana" / "dashboards").glob("*.json")
+    }
+    assert {name: json.loads(text) for name, text in shown.items()} == expected
+
+
+def test_a_package_holds_rules_and_dashboards(helm: str, tmp_path: Path) -> None:
+    subprocess.run([helm, "package", chart.CHART, "--destination", tmp_path], check=True)
+    (package,) = tmp_path.glob("*.tgz")
+    listed = subprocess.run(["tar", "tzf", package], capture_output=True, text=True, check=True)
+
+    names = set(listed.stdout.splitlines())
+    assert "event-normalizer/files/rules/alerts.yml" in names
+    assert "event-normalizer/files/dashboards/workflows.json" in names

@@ -1,0 +1,223 @@
+"""Everything through PgBouncer in transaction mode, where no session of the server is ours."""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final, Literal
+
+import asyncpg
+import msgspec
+import pytest
+
+from normalizer.database import Connection, connect
+from normalizer.errors import ConfigurationError, FatalError
+from normalizer.jobs.engine.job_run import JobRun
+from normalizer.jobs.engine.spec import JobSpec
+from normalizer.store.migrate import migrate, read_status
+from projector.api.endpoints import ENDPOINTS, ROOT
+from projector.maintenance.maintain import maintenance_lock
+from tests.integration.test_exit_codes import ended
+from tests.support.api_client import api_client
+from tests.support.job_runs import backfill_files, record_lines, simulated_records, write_file
+from tests.support.pgbouncer import PgBouncer
+from tests.support.service_runs import environment, settings_for, watching
+from tests.support.simulator_runs import compare_database, drain_topic, load_topic, traffic_mix
+from tests.support.stack import Cluster, Database, Stack, Topic
+
+SESSIONS: Final = 8
+OF_A_POOLER: Final = {"application_name", "client_encoding"}
+"""What PgBouncer itself sets for a client, and for the next one."""
+
+
+@pytest.fixture
+async def pooler(stack: Stack, cluster: Cluster) -> AsyncIterator[PgBouncer]:
+    folder = stack.folder / f"pgbouncer-{secrets.token_hex(4)}"
+    async with PgBouncer(cluster.server, folder, sessions=SESSIONS) as started:
+        yield started
+
+
+@pytest.fixture
+def pooled(pooler: PgBouncer, database: Database) -> Database:
+    """The database through the pooler; its superuser's address is the server's."""
+    return msgspec.structs.replace(database, url=pooler.through(database.url))
+
+
+async def open_sessions(url: str) -> None:
+    """Have the pooler open all of its sessions: it needs as many at one time."""
+    async with contextlib.AsyncExitStack() as opened:
+        clients = [
+            await opened.enter_async_context(client(url, f"client {number}"))
+            for number in range(SESSIONS)
+        ]
+        await asyncio.gather(*(one.fetchval("select pg_sleep(0.1)") for one in clients))
+
+
+@contextlib.asynccontextmanager
+async def client(url: str, name: str = "test", **settings: str) -> AsyncIterator[Connection]:
+    connection = await connect(url, application_name=name, session=settings)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def left_in_sessions(url: str) -> set[str]:
+    """Settings, prepared statements and locks in the server's sessions behind the pooler."""
+    left: set[str] = set()
+    connection = await asyncpg.connect(url, statement_cache_size=0)
+    for _ in range(2 * SESSIONS):
+        found = await connection.fetch(
+            """
+            select name from pg_settings where source = 'session'
+            union all
+            select statement from pg_prepared_statements where statement not like '%prepared%'
+            union all
+            select locktype from pg_locks where locktype = 'advisory'
+            """
+        )
+        left |= {name for (name,) in found} - OF_A_POOLER
+    await connection.close()
+    return left
+
+
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+async def test_a_pooler_is_seen_and_a_server_is_none(
+    mode: Literal["transaction", "session"], stack: Stack, cluster: Cluster, database: Database
+) -> None:
+    folder = stack.folder / f"pgbouncer-{secrets.token_hex(4)}"
+    async with (
+        PgBouncer(cluster.server, folder, mode=mode) as pooler,
+        client(pooler.through(database.url)) as pooled,
+        client(database.url) as direct,
+    ):
+        seen = [one.is_pooled for one in (pooled, direct)]
+
+    assert seen == [True, False]
+
+
+async def test_a_setting_in_the_address_is_refused_by_its_name(pooled: Database) -> None:
+    with pytest.raises(ConfigurationError, match="unsupported startup parameter: lock_timeout"):
+        await connect(f"{pooled.url}?lock_timeout=1s", application_name="test")
+
+
+async def test_settings_hold_in_every_transaction_and_stay_in_no_session(pooled: Database) -> None:
+    settings = {"search_path": "projector, public", "statement_timeout": "7s"}
+    await open_sessions(pooled.url)
+
+    async with client(pooled.url, **settings) as connection:
+        seen = [
+            await connection.fetchrow(
+                "select pg_backend_pid(), current_setting('search_path'), "
+                "current_setting('statement_timeout')"
+            )
+            for _ in range(2 * SESSIONS)
+        ]
+
+    assert len({pid for pid, *_ in seen}) > SESSIONS // 2
+    assert {tuple(rest) for _, *rest in seen} == {("projector, public", "7s")}
+    assert await left_in_sessions(pooled.url) == set()
+
+
+async def test_a_database_is_migrated_through_it(
+    pooler: PgBouncer, empty_database: Database
+) -> None:
+    url = pooler.through(empty_database.url)
+    await open_sessions(url)
+
+    applied = await asyncio.gather(*(migrate(url, report=lambda _: None) for _ in range(2)))
+
+    status = await read_status(url)
+    assert {one.state for one in status} == {"applied"}
+    assert sum(map(len, applied)) == len(status)
+    assert await left_in_sessions(url) == set()
+
+
+async def test_a_job_has_one_runner_and_its_lock_ends_with_it(pooled: Database) -> None:
+    spec = JobSpec(kind="backfill", source="a file")
+    await open_sessions(pooled.url)
+
+    async with await JobRun.begin(pooled.url, spec, owner="one"):
+        with pytest.raises(FatalError, match="is being run by one"):
+            await JobRun.begin(pooled.url, spec, owner="another")
+    async with await JobRun.begin(pooled.url, spec, owner="another") as run:
+        assert run.resumed
+    async with maintenance_lock(pooled.url):
+        pass
+
+    assert await left_in_sessions(pooled.url) == set()
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("topic", [6], indirect=True)
+async def test_everything_works_through_it(
+    pooled: Database, topic: Topic, bootstrap_servers: str, tmp_path: Path
+) -> None:
+    settings = settings_for(pooled, topic, bootstrap_servers, batch_rows=500)
+    environ = environment(settings)
+    ends = await load_topic(traffic_mix(), 2_000, topic, bootstrap_servers, tmp_path / "ledger")
+    history = write_file(tmp_path / "history", record_lines(simulated_records(500, seed=7)))
+    await open_sessions(pooled.url)
+
+    async with watching(pooled.admin_url) as watcher:
+        await drain_topic(watcher, topic, settings, ends, kills=0)
+        report = await compare_database(watcher, topic, tmp_path / "ledger")
+    assert report.agrees, "\n".join(report.lines())
+    await backfill_files(pooled, history)
+    said = {
+        command: await ended(*command.split(), **environ)
+        for command in (
+            "normalizer check",
+            "normalizer ledger verify",
+            "normalizer renormalize --no-yield",
+            f"normalizer export {tmp_path / 'export.zst'}",
+            "projector maintain",
+            "projector repair --all",
+            "projector verify",
+        )
+    }
+    async with api_client(pooled.url) as api:
+        answers = {
+            endpoint.path: (
+                await api.get(ROOT + endpoint.path, params=endpoint.example)
+            ).status_code
+            for endpoint in ENDPOINTS
+        }
+
+    assert {code for code, _ in said.values()} == {0}, said
+    assert "through a connection pooler" in said["normalizer check"][1]
+    # Some examples name an execution of another database.
+    assert set(answers.values()) <= {200, 404}, answers
+    assert await left_in_sessions(pooled.url) == set()
+
+
+@pytest.mark.parametrize("topic", [6], indirect=True)
+async def test_a_pooler_that_loses_its_server_is_an_outage(
+    pooler: PgBouncer, pooled: Database, topic: Topic, bootstrap_servers: str, tmp_path: Path
+) -> None:
+    settings = settings_for(pooled, topic, bootstrap_servers, batch_rows=100)
+    ends = await load_topic(traffic_mix(), 3_000, topic, bootstrap_servers, tmp_path / "ledger")
+
+    async with (
+        watching(pooled.admin_url) as watcher,
+        watching(pooled.admin_url) as hand,
+        asyncio.TaskGroup() as tasks,
+    ):
+        draining = tasks.create_task(drain_topic(watcher, topic, settings, ends, kills=0))
+        for number in range(8):
+            await hand.connection.fetch(
+                """
+                select pg_terminate_backend(pid)
+                from   pg_stat_activity
+                where  datname = current_database() and usename = 'noetl'
+                """
+            )
+            if number == 4:
+                await pooler.kill()
+                await pooler.start()
+            await asyncio.wait([draining], timeout=0.3)
+        await draining
+        report = await compare_database(watcher, topic, tmp_path / "ledger")
+
+    assert report.agrees, "\n".join(report.lines())

@@ -1,0 +1,209 @@
+"""The relay on a real broker: canonical events to a topic, exactly once, without a database."""
+
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import ProducerFenced
+
+from normalizer.core.normalize import Normalizer
+from normalizer.envelope import Envelope, to_canonical
+from normalizer.errors import Fenced
+from normalizer.kafka import CommittedOffset, KafkaPartition, OutputRecord, TransactionalProducer
+from normalizer.relay.relay_store import relay_stores
+from normalizer.service.monitor import Monitor
+from normalizer.settings import Settings
+from tests.support.factories import raw_event, raw_record
+from tests.support.probe_client import http_get, metric_value, scrape_metrics
+from tests.support.relay_runs import (
+    expected_lines,
+    output_topics,
+    read_topic,
+    relay_settings,
+    relayed_lines,
+    until_members,
+    until_relayed,
+)
+from tests.support.service_runs import process, running, send, until
+from tests.support.simulator_runs import load_topic, traffic_mix
+from tests.support.stack import Topic
+
+ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
+
+
+@pytest.fixture
+async def settings(
+    topic: Topic, bootstrap_servers: str, admin: AIOKafkaAdminClient
+) -> AsyncIterator[Settings]:
+    """Of a relay whose output topics are there."""
+    made = relay_settings(topic, bootstrap_servers)
+    async with output_topics(admin, made):
+        yield made
+
+
+@ONE_PARTITION
+async def test_each_event_becomes_one_record_and_each_refusal_one(
+    topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer, settings: Settings
+) -> None:
+    trace = ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    event = msgspec.json.encode(raw_event(1))
+    await producer.send_and_wait(topic.name, event, key=b"1000", headers=[trace])
+    await producer.send_and_wait(topic.name, None, key=b"1000")
+    await producer.send_and_wait(topic.name, b'{"password":"hunter2"', key=b"1000")
+    await producer.send_and_wait(
+        topic.name,
+        b'{"execution_id":7,"events":[{"event_type":"a","event_id":5,"created_at":"2026-07-10T09:00:00Z"},{}]}',
+    )
+
+    async with running(settings, open_stores=relay_stores):
+        await until_relayed(settings, {0: 4})
+
+    first, second = sorted(
+        await read_topic(bootstrap_servers, settings.kafka_canonical_topic), key=lambda one: one.key
+    )
+    (line,) = Normalizer().normalize(raw_record(value=event))
+    assert isinstance(line, Envelope)
+    assert (first.key, first.value) == (b"1000", to_canonical(line))
+    assert dict(first.headers) == {
+        "event_id": str(line.event_id).encode(),
+        "shape": b"executor",
+        "rules_version": str(line.normalizer_version).encode(),
+        "trace_id": b"0af7651916cd43dd8448eb211c80319c",
+    }
+    assert (second.key, msgspec.json.decode(second.value)["event_id"]) == (b"7", 5)
+    refused = await read_topic(bootstrap_servers, settings.kafka_refused_topic)
+    assert b"hunter2" not in b"".join(one.value for one in refused)
+    bodies = [msgspec.json.decode(one.value)["quarantine"] for one in refused]
+    assert sorted((one["offset"], one["index"], one["reason"]) for one in bodies) == [
+        (2, 0, "invalid_json"),
+        (3, 1, "not_an_event"),
+    ]
+    assert {(one["topic"], one["partition"]) for one in bodies} == {(topic.name, 0)}
+
+
+@ONE_PARTITION
+async def test_a_record_lies_where_the_java_client_would_put_it(
+    topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer, settings: Settings
+) -> None:
+    for number in range(20):
+        await producer.send(topic.name, msgspec.json.encode(raw_event(number, execution_id=number)))
+    await producer.flush()
+
+    async with running(settings, open_stores=relay_stores):
+        await until_relayed(settings, {0: 20})
+
+    for record in await read_topic(bootstrap_servers, settings.kafka_canonical_topic):
+        sent = await producer.send_and_wait(settings.kafka_canonical_topic, b"", key=record.key)
+        assert sent.partition == record.partition
+
+
+@ONE_PARTITION
+async def test_an_event_too_large_for_its_topic_is_refused_in_words(
+    topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer, admin: AIOKafkaAdminClient
+) -> None:
+    settings = relay_settings(topic, bootstrap_servers)
+    for number, letters in enumerate((10, 4_000, 20)):
+        event = raw_event(number, context={"text": "x" * letters})
+        await producer.send_and_wait(topic.name, msgspec.json.encode(event))
+
+    async with output_topics(admin, settings, **{"max.message.bytes": "2000"}):
+        async with running(settings, open_stores=relay_stores) as service:
+            await until_relayed(settings, {0: 3})
+        lines = await read_topic(bootstrap_servers, settings.kafka_canonical_topic)
+        (refused,) = await read_topic(bootstrap_servers, settings.kafka_refused_topic)
+
+    assert len(lines) == 2
+    assert (service.counters.stored, service.counters.quarantined) == (2, 1)
+    refusal = msgspec.json.decode(refused.value)["quarantine"]
+    assert (refusal["offset"], refusal["reason"]) == (1, "too_large")
+    assert f"max.message.bytes of {settings.kafka_canonical_topic} is 2000" in refusal["detail"]
+
+
+@ONE_PARTITION
+async def test_a_zombie_is_fenced_and_its_open_transaction_is_not_seen(
+    topic: Topic, bootstrap_servers: str, settings: Settings
+) -> None:
+    """The offsets are committed without metadata of the group: the transactional id is enough."""
+    where = KafkaPartition(topic.name, 0)
+    output = settings.kafka_canonical_topic
+
+    def record(value: bytes) -> list[OutputRecord]:
+        return [OutputRecord(output, b"7", value, [])]
+
+    idle, busy, owner = (
+        TransactionalProducer(settings, settings.kafka_group_id, where) for _ in range(3)
+    )
+    try:
+        epoch = await idle.start()
+        await idle.commit(record(b"first"), CommittedOffset(1, "of the idle one"))
+        await busy.start()
+        await busy._producer.begin_transaction()
+        await busy._producer.send_and_wait(output, b"left open", key=b"7")
+
+        assert await owner.start() > epoch
+        assert await owner.committed() == (1, "of the idle one")
+        await owner.commit(record(b"second"), CommittedOffset(2))
+        with pytest.raises(Fenced):
+            await idle.commit(record(b"third"), CommittedOffset(3))
+        with pytest.raises(ProducerFenced):
+            await busy._producer.commit_transaction()
+
+        assert await owner.committed() == (2, "")
+    finally:
+        for one in (idle, busy, owner):
+            await one.stop()
+    lines = [one.value for one in await read_topic(bootstrap_servers, output)]
+    assert lines == [b"first", b"second"]
+
+
+@pytest.mark.timeout(120)
+async def test_two_relays_a_kill_and_a_frozen_one_lose_and_double_nothing(
+    topic: Topic, bootstrap_servers: str, settings: Settings, tmp_path: Path
+) -> None:
+    ends = await load_topic(traffic_mix(), 3_000, topic, bootstrap_servers, tmp_path / "ledger")
+    group = settings.kafka_group_id.removesuffix(".relay")
+    of_command = msgspec.structs.replace(settings, kafka_group_id=group, batch_rows=200)
+    half = {0: ends[0] // 2}
+
+    async with process(of_command, command="relay") as killed:
+        await until_relayed(settings, {0: 1})
+        async with process(of_command, command="relay") as frozen:
+            killed.send_signal(signal.SIGKILL)
+            await killed.wait()
+            await until_relayed(settings, half)
+            frozen.send_signal(signal.SIGSTOP)
+            async with process(of_command, command="relay"):
+                await until_relayed(settings, ends)
+                frozen.send_signal(signal.SIGCONT)
+                await until_members(settings, 2)
+
+    expected = await expected_lines(bootstrap_servers, topic)
+    assert expected.as_filtered > 1_000
+    expected.as_filtered = 0
+    assert await relayed_lines(bootstrap_servers, settings) == expected
+
+
+async def test_probes_answer_without_a_database(
+    topic: Topic, producer: AIOKafkaProducer, settings: Settings
+) -> None:
+    await send(producer, topic, range(30))
+
+    async with running(settings, open_stores=relay_stores) as service:
+        with Monitor(settings, service) as monitor:
+            await until_relayed(settings, {0: 10, 1: 10, 2: 10})
+
+            async def is_level() -> bool:
+                metrics = await scrape_metrics(monitor.url)
+                return metric_value(metrics, "normalizer_work_remaining_records") == 0
+
+            await until(is_level)
+            status, body = await http_get(f"{monitor.url}/readyz")
+            metrics = await scrape_metrics(monitor.url)
+
+    assert (status, body["reasons"]) == (200, [])
+    assert metric_value(metrics, "normalizer_outcomes_total", outcome="stored") == 30
+    assert "normalizer_database_up" not in {name for name, _ in metrics}

@@ -1,0 +1,72 @@
+"""Both programs end by one table of exit codes."""
+
+import asyncio
+from pathlib import Path
+from typing import Never
+
+import pytest
+from click.testing import CliRunner
+
+from normalizer.cli.exits import run_or_exit
+from normalizer.cli.program import main as normalizer
+from normalizer.errors import (
+    BrokerUnavailable,
+    ConfigurationError,
+    FatalError,
+    Fenced,
+    NormalizerError,
+    StoreUnavailable,
+)
+from normalizer.exit_codes import EXIT_CODES, FAILED, MISUSED, STOPPED_AT_ONCE
+from projector.cli.command_ends import run_flow
+from projector.cli.commands import main as projector
+from projector.maintenance.maintain import MaintainerBusy
+
+CODES = [
+    (ConfigurationError("x"), MISUSED),
+    (FatalError("x"), FAILED),
+    (StoreUnavailable("x"), FAILED),
+    (BrokerUnavailable("x"), FAILED),
+    (Fenced("x", topic="t", partition=0), FAILED),
+    (MaintainerBusy("x"), FAILED),
+]
+
+
+@pytest.mark.parametrize(("error", "code"), CODES, ids=[type(error).__name__ for error, _ in CODES])
+def test_an_error_ends_either_program_by_the_same_code(error: NormalizerError, code: int) -> None:
+    async def fail() -> Never:
+        raise error
+
+    with pytest.raises(SystemExit) as ours:
+        run_or_exit(fail())
+    with pytest.raises(Exception, match="x") as theirs:
+        run_flow(fail())
+
+    assert ours.value.code == code
+    assert getattr(theirs.value, "exit_code", None) == code
+
+
+def test_a_signal_ends_either_program_by_the_same_code() -> None:
+    async def interrupted() -> Never:
+        await asyncio.sleep(0)
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as ended:
+        run_flow(interrupted())
+
+    assert ended.value.code == STOPPED_AT_ONCE
+
+
+@pytest.mark.parametrize("where", ["normalizer", "projector", "docs/operations.md"])
+def test_help_and_the_operators_page_say_what_each_code_means(where: str) -> None:
+    programs = {"normalizer": normalizer, "projector": projector}
+    text = (
+        CliRunner().invoke(programs[where], ["--help"]).output
+        if where in programs
+        else (Path(__file__).parents[2] / where).read_text()
+    )
+    said = " ".join(text.split())
+
+    assert [f"{code} {meaning}" for code, meaning in EXIT_CODES.items()] == [
+        f"{code} {meaning}" for code, meaning in EXIT_CODES.items() if f"{code} {meaning}" in said
+    ]

@@ -1,0 +1,122 @@
+"""The relay's parts without a broker: its records, and the position beside an offset."""
+
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+from aiokafka.partitioner import DefaultPartitioner
+from hypothesis import given
+from hypothesis import strategies as some
+
+from normalizer.core.batch import LastRecord
+from normalizer.envelope import to_canonical
+from normalizer.environment import load
+from normalizer.errors import ConfigurationError
+from normalizer.kafka import CommittedOffset, KafkaPartition
+from normalizer.kafka.transactional_producer import partition_of
+from normalizer.relay.output_records import canonical_record, refusal_record, too_large
+from normalizer.relay.relay_positions import (
+    RelayPosition,
+    claim_of,
+    committed_position,
+    position_of,
+)
+from tests.contract import FOLDER
+from tests.support.factories import claim_of as a_claim
+from tests.support.factories import envelope, raw_record, rejected
+
+WHERE = KafkaPartition("noetl.events", 3)
+ASYNCAPI: Any = yaml.safe_load((FOLDER / "asyncapi.yaml").read_text())
+
+
+def test_a_record_is_the_canonical_line_with_headers_that_the_contract_names() -> None:
+    event = envelope(1, execution_id=7, trace_id="0af7651916cd43dd8448eb211c80319c")
+
+    record = canonical_record(event, "out", revision=12)
+
+    assert (record.topic, record.key, record.value) == ("out", b"7", to_canonical(event))
+    headers = ASYNCAPI["components"]["schemas"]["canonical_headers"]
+    assert [name for name, _ in record.headers] == [*headers["properties"]]
+    assert dict(record.headers)["revision"] == b"12"
+    assert {name for name, _ in canonical_record(envelope(1), "out").headers} == {
+        *headers["required"]
+    }
+
+
+def test_a_refusal_has_the_place_and_the_reason_and_no_byte_of_the_record() -> None:
+    source = raw_record(5, b'{"password":"hunter2"', key=b"secret key")
+
+    record = refusal_record(source, rejected(index=2, sample="hunter2", detail="d" * 900), "out")
+
+    body = msgspec.json.decode(record.value)["quarantine"]
+    refusal = ASYNCAPI["components"]["schemas"]["refusal"]["properties"]["quarantine"]
+    assert body.keys() == refusal["properties"].keys() - {"line"}
+    assert (body["offset"], body["index"], len(body["detail"])) == (5, 2, 500)
+    assert record.key == b"noetl.events:0:5"
+    assert b"hunter2" not in record.value
+
+
+def test_an_event_is_too_large_from_the_first_byte_beyond_the_limit() -> None:
+    event = envelope(4, context=b'"xyz"')
+    record = canonical_record(event, "out")
+
+    assert too_large(event, record, record.batch_bytes) is None
+    refused = too_large(event, record, record.batch_bytes - 1)
+    assert refused is not None
+    assert (refused.reason, refused.shape) == ("too_large", "executor")
+    assert f"takes {record.batch_bytes} bytes, and max.message.bytes of out is" in refused.detail
+
+
+def test_topics_of_the_contract_are_the_defaults_and_none_may_be_read_too() -> None:
+    channels, settings = ASYNCAPI["channels"], load({})
+
+    assert channels["canonical"]["address"] == settings.kafka_canonical_topic
+    assert channels["refused"]["address"] == settings.kafka_refused_topic
+    with pytest.raises(ConfigurationError, match="KAFKA_REFUSED_TOPIC: must not be one of KAFKA"):
+        load({"KAFKA_TOPICS": "a,b", "KAFKA_REFUSED_TOPIC": "b"})
+
+
+@given(key=some.binary(max_size=24), partitions=some.integers(1, 64))
+def test_a_key_has_the_partition_that_other_clients_give_it(key: bytes, partitions: int) -> None:
+    everywhere = list(range(partitions))
+
+    assert partition_of(key, partitions) == DefaultPartitioner()(key, everywhere, everywhere)
+
+
+def test_a_position_comes_back_from_the_text_beside_its_offset() -> None:
+    claim = a_claim(3, epoch=7 << 16 | 4, incarnation=2, cluster_id="c")
+    last = LastRecord(41, 1_764_000_000_000, 0xFFFFFFFF)
+
+    committed = committed_position(claim, "shapes", 42, last)
+    position = position_of(committed, RelayPosition(cluster_id="other"))
+    again = claim_of(WHERE, 7 << 16 | 5, committed.next_offset, position)
+
+    assert committed.next_offset == 42
+    assert len(committed.metadata) < 400  # of Kafka's 4,096 by default
+    assert position.shapes == "shapes"
+    assert (again.incarnation, again.cluster_id, again.last) == (2, "c", last)
+    assert again.epoch - again.moved_epoch == 1
+
+
+def test_an_offset_that_was_set_by_hand_begins_without_a_past() -> None:
+    unknown = RelayPosition(cluster_id="c")
+
+    assert position_of(CommittedOffset(5, ""), unknown) is unknown
+    assert claim_of(WHERE, 7 << 16, 5, unknown).last is None
+
+
+@pytest.mark.parametrize(
+    ("moved_epoch", "epoch", "claims"),
+    [
+        (7 << 16 | 4, 7 << 16 | 5, 1),
+        (7 << 16 | 4, 7 << 16 | 6, 1),  # this claim also aborted a transaction
+        (7 << 16 | 4, 7 << 16 | 10, 3),
+        (7 << 16 | 4, 9 << 16 | 1, 1),  # Kafka gave the id of a producer away
+        (0, 7 << 16, 0),
+    ],
+)
+def test_claims_without_progress_are_counted(moved_epoch: int, epoch: int, claims: int) -> None:
+    claim = claim_of(WHERE, epoch, 5, RelayPosition(cluster_id="c", epoch=moved_epoch))
+
+    assert claim.epoch - claim.moved_epoch == claims

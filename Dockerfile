@@ -1,7 +1,7 @@
 # One image for both commands, `normalizer` and `projector`; `--target demo` adds the simulator.
 # Whatever is installed comes from the lock files, each file checked by its hash. One state of the
 # sources on one base gives the same files each time: docs/releasing.md.
-ARG PYTHON=docker.io/library/python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b
+ARG PYTHON=python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b
 
 FROM ${PYTHON} AS build
 WORKDIR /build

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import asyncpg
@@ -80,6 +81,13 @@ async def test_the_roles_may_do_what_they_are_for_and_nothing_else(
             await connection.execute("create table t ()")
     finally:
         await connection.close()
+
+
+async def _done(*command: str, **options: Any) -> None:
+    child = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.DEVNULL, **options
+    )
+    assert await child.wait() == 0, command
 
 
 async def test_kafka_knows_every_property_that_it_is_given(admin: AIOKafkaAdminClient) -> None:

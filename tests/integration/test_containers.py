@@ -101,8 +101,3 @@ async def test_kafka_knows_every_property_that_it_is_given(admin: AIOKafkaAdminC
     }
     assert len(given) > 10
     assert given - known == set()
-
-
-async def _done(*command: str, env: dict[str, str] | None = None) -> None:
-    child = await asyncio.create_subprocess_exec(*command, env=env)
-    assert await child.wait() == 0

@@ -17,7 +17,8 @@ EXIT_CODES: Final = {
     STOPPED_AT_ONCE: "ended at once by a signal",
 }
 """What was found: a check failed, a record was refused under --strict, a record is lost, rows
-differ, a source was truncated, `up` could not start. A restart cures neither 2 nor 3."""
+differ, a source was truncated, a record is not in the views yet, `up` could not start. A restart
+cures neither 2 nor 3."""
 
 
 def exit_code_of(error: NormalizerError) -> int:

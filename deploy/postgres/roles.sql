@@ -1,8 +1,9 @@
 -- Run once by who may create roles: the roles and who may log in. compose.yaml runs it when the database
--- is created. Elsewhere an administrator runs it before the first `normalizer migrate`; that user, the
--- owner of the database, then needs no right to create roles:
+-- is created. Elsewhere an administrator runs it before the first `normalizer migrate`; POSTGRES_USER, the
+-- owner of the database, then needs no right to create roles. Without it the user that runs this is the owner:
 --     POSTGRES_USER=owner WRITER_PASSWORD=... READER_PASSWORD=... psql -f deploy/postgres/roles.sql
 -- The owner migrates, redrives and maintains; the service writes; dashboards read views.
+\set owner :USER
 \getenv owner POSTGRES_USER
 \getenv writer_password WRITER_PASSWORD
 \getenv reader_password READER_PASSWORD

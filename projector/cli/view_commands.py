@@ -9,7 +9,7 @@ import click
 from projector.cli.command_ends import print_result, run_flow
 from projector.database_session import connected, database_url
 from projector.views.markdown import as_markdown, as_text, describe
-from projector.views.wait import wait_for
+from projector.views.wait import NotVisibleYet, wait_for
 
 
 @click.command()
@@ -50,6 +50,9 @@ def wait(*, coordinates: str, timeout: float) -> None:
 
     async def run() -> int:
         async with connected(database_url()) as connection:
-            return await wait_for(connection, topic, partition, offset, timeout_s=timeout)
+            try:
+                return await wait_for(connection, topic, partition, offset, timeout_s=timeout)
+            except NotVisibleYet as error:
+                raise click.ClickException(str(error)) from error
 
     print_result(f"{topic}[{partition}]: read to {run_flow(run())}")

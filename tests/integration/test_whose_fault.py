@@ -125,16 +125,16 @@ async def test_statements_that_are_cancelled_again_and_again_fill_no_quarantine(
     async with open_store(database) as store, connected(database) as connection:
         batch = batch_of(*map(envelope, range(4)), claim=await claimed(store))
         cancelling = True
+        await connection.execute(
+            """
+            create function linger() returns trigger language plpgsql as
+                $$ begin perform pg_sleep(0.05); return null; end $$;
+            create trigger linger before insert on normalizer.events
+                for each statement execute function linger();
+            """
+        )
 
         async def cancel() -> None:
-            await connection.execute(
-                """
-                create function linger() returns trigger language plpgsql as
-                    $$ begin perform pg_sleep(0.05); return null; end $$;
-                create trigger linger before insert on normalizer.events
-                    for each statement execute function linger();
-                """
-            )
             while cancelling:
                 for pid in await pids_of(connection, "one"):
                     await connection.execute("select pg_cancel_backend($1)", pid)

@@ -39,9 +39,9 @@ core: $(INSTALLED) ## Compile the core where a C compiler is there; once for eac
 	@$(BIN)/python -m normalizer.compiled
 
 lock: $(INSTALLED) ## Resolve the dependencies again into the three lock files
-	$(LOCK) pyproject.toml --output-file requirements.lock
-	$(LOCK) pyproject.toml --constraint requirements.lock --extra embedded --extra msk --extra pydantic --extra dev \
-		--output-file requirements-dev.lock
+	$(LOCK) pyproject.toml --extra otel --output-file requirements.lock
+	$(LOCK) pyproject.toml --constraint requirements.lock --extra embedded --extra msk --extra otel --extra pydantic \
+		--extra dev --output-file requirements-dev.lock
 	$(LOCK) --group build --constraint requirements-dev.lock --output-file requirements-build.lock
 
 env: ## Make .env for compose.yaml: passwords that nobody else has

@@ -231,8 +231,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _about("Least level that is logged: debug, info, warning or error."),
     ] = "info"
     log_format: Annotated[
-        Literal["auto", "json", "pretty"],
-        _about("Log lines: json, pretty, or auto: pretty on a terminal."),
+        Literal["auto", "json", "ecs", "pretty"],
+        _about(
+            "Log lines: json, ecs (JSON with the names of the Elastic Common Schema), pretty, or "
+            "auto: pretty on a terminal, else json."
+        ),
     ] = "auto"
 
     @property

@@ -14,6 +14,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 from normalizer.errors import NormalizerError, RetryableError, SignInTries
 from normalizer.passwords import MASK, masked_url
 
+ECS_VERSION: Final = "8.17.0"
 REPEAT_AFTER_S: Final = 30.0
 """A library's line of one kind is logged again only after this time, with the number left out."""
 
@@ -25,17 +26,18 @@ def configure(
     secrets: Iterable[str] = (),
     stream: TextIO | None = None,
 ) -> None:
-    """Log to `stream` (standard error): JSON lines, or pretty on a terminal.
+    """Log to `stream` (standard error): JSON lines, ours or ECS's, or pretty on a terminal.
 
     Libraries that log by themselves (aiokafka, asyncio) go the same way from WARNING on.
     """
     out = sys.stderr if stream is None else stream
     pretty = log_format == "pretty" or (log_format == "auto" and out.isatty())
-    renderer: Any = (
-        structlog.dev.ConsoleRenderer(colors=out.isatty())
-        if pretty
-        else structlog.processors.JSONRenderer(serializer=_as_json)
-    )
+    as_json = structlog.processors.JSONRenderer(serializer=_as_json)
+    rendering: list[Any] = [as_json]
+    if pretty:
+        rendering = [structlog.dev.ConsoleRenderer(colors=out.isatty())]
+    elif log_format == "ecs":
+        rendering = [_as_ecs, as_json]
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -43,7 +45,7 @@ def configure(
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             Masker(secrets),
-            renderer,
+            *rendering,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(out),
@@ -202,6 +204,27 @@ class ServiceCounters(msgspec.Struct):
         """Add amounts by name."""
         for name, amount in amounts.items():
             setattr(self, name, getattr(self, name) + amount)
+
+
+_ECS: Final = {
+    "timestamp": "@timestamp",
+    "level": "log.level",
+    "trace_id": "trace.id",
+    "span_id": "span.id",
+    "library": "log.logger",
+    "error": "error.message",
+    "exception": "error.stack_trace",
+}
+
+
+def _as_ecs(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
+    """The line in the Elastic Common Schema; what that has no name for is below `normalizer`."""
+    event, why = line.pop("event"), line.get("why")
+    ecs = {name: line.pop(key) for key, name in _ECS.items() if key in line}
+    ecs |= {"message": f"{event}: {why}" if why else event, "ecs.version": ECS_VERSION}
+    if "log.logger" not in ecs:
+        ecs["event.action"] = event
+    return ecs | ({"normalizer": line} if line else {})
 
 
 def _as_json(line: object, **_options: object) -> str:

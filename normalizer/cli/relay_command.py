@@ -2,6 +2,7 @@
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
+import os
 from typing import Final
 
 import click
@@ -16,6 +17,7 @@ from normalizer.process.signals import stop_on_signals
 from normalizer.relay.relay_store import relay_stores
 from normalizer.service.monitor import Monitor
 from normalizer.service.service import Service
+from normalizer.service.tracing import tracing
 from normalizer.settings import Settings
 
 GROUP: Final = "relay"
@@ -70,14 +72,16 @@ def _of_group(settings: Settings, suffix: str) -> Settings:
 
 
 async def _serve(settings: Settings, *, accept_reset: bool, accept_shapes: bool) -> None:
-    service = Service(
-        settings,
-        accept_reset=accept_reset,
-        accept_shapes=accept_shapes,
-        open_stores=relay_stores,
-    )
-    with Monitor(settings, service), stop_on_signals(service.stop):
-        await service.run()
+    with tracing(settings, os.environ) as spans:
+        service = Service(
+            settings,
+            accept_reset=accept_reset,
+            accept_shapes=accept_shapes,
+            open_stores=relay_stores,
+            spans=spans,
+        )
+        with Monitor(settings, service), stop_on_signals(service.stop):
+            await service.run()
 
 
 async def _serve_stored(settings: Settings) -> None:

@@ -30,6 +30,7 @@ from normalizer.process.signals import stop_on_signals
 from normalizer.service.file_replay import FileReplay
 from normalizer.service.monitor import Monitor
 from normalizer.service.service import Service
+from normalizer.service.tracing import secrets_of, tracing
 from normalizer.settings import Settings
 from normalizer.store.migrate import migrate as apply_migrations
 from normalizer.store.migrate import read_status
@@ -90,9 +91,12 @@ def run(*, accept_reset: bool, accept_shapes: bool, file: Path | None, processes
             with stop_on_signals(replay.stop):
                 await replay.run()
             return
-        service = Service(settings, accept_reset=accept_reset, accept_shapes=accept_shapes)
-        with Monitor(settings, service), stop_on_signals(service.stop):
-            await service.run()
+        with tracing(settings, os.environ) as spans:
+            service = Service(
+                settings, accept_reset=accept_reset, accept_shapes=accept_shapes, spans=spans
+            )
+            with Monitor(settings, service), stop_on_signals(service.stop):
+                await service.run()
 
     run_until_stopped(serve())
 
@@ -101,7 +105,9 @@ def load_logged_settings(*needs: str) -> Settings:
     """Read the settings, and log as they say; end the process if they are wrong."""
     settings = load_settings(*needs)
     telemetry.configure(
-        level=settings.log_level, log_format=settings.log_format, secrets=settings.secrets()
+        level=settings.log_level,
+        log_format=settings.log_format,
+        secrets=(*settings.secrets(), *secrets_of(os.environ)),
     )
     _log_mistakes()
     return settings

@@ -14,9 +14,10 @@ from normalizer.core.unstorable import Path
 from normalizer.core.unwrap import ATTRIBUTES, TYPE_PREFIX
 from normalizer.jsontext import Json, write
 
-_TRACE: Final = re.compile(
-    "(?!ff)[0-9a-f]{2}-((?!0{32})[0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?"
+TRACEPARENT: Final = re.compile(
+    "(?!ff)[0-9a-f]{2}-((?!0{32})[0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
 )
+"""A well-formed traceparent: trace id, span id, flags."""
 _SPECVERSION: Final = "ce_specversion"
 NOT_TEXT: Final = "base64:"
 """The prefix of a value that is not UTF-8 and is kept in base64."""
@@ -51,7 +52,7 @@ def read_headers(sent: tuple[tuple[str, bytes | None], ...], sanitizer: Sanitize
         else:
             headers[name] = [earlier, text]
         if trace_id is None and text is not None and name.lower() == "traceparent":
-            match = _TRACE.fullmatch(text)
+            match = TRACEPARENT.fullmatch(text)
             trace_id = match[1] if match else None
     cloudevent = _cloudevent(headers) if _SPECVERSION in headers else {}
     if "".join(headers).isascii():

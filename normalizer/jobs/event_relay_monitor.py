@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import msgspec
 from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
@@ -16,7 +15,7 @@ from normalizer.envelope import RULES_VERSION
 from normalizer.jobs.event_relay import EventRelay
 from normalizer.service.gauges import VERSION
 from normalizer.service.monitor import HEARTBEAT_LIMIT_S
-from normalizer.service.probes import HttpResponse, ProbeServer
+from normalizer.service.probes import HttpResponse, ProbeServer, Routes
 from normalizer.service.service_metrics import family
 from normalizer.settings import Settings
 from normalizer.telemetry import get_logger
@@ -36,10 +35,8 @@ def monitoring(settings: Settings, relay: EventRelay) -> Iterator[ProbeServer]:
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     registry.register(_Gauges(relay))
-    routes = {
-        "/metrics": lambda: HttpResponse(
-            HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(registry)
-        ),
+    routes: Routes = {
+        "/metrics": lambda: registry,
         "/livez": lambda: _json(_is_alive(relay), {"heartbeat_age_s": relay.heartbeat_age_s()}),
         "/readyz": lambda: _json(
             relay.waits_for is None and _is_alive(relay),

@@ -1,6 +1,7 @@
 """Counts what committed transactions wrote, in one or two passes over a batch."""
 
 from collections import Counter
+from collections.abc import Mapping
 from operator import attrgetter, itemgetter
 from typing import Final
 
@@ -27,11 +28,12 @@ class CommitMetrics:
         self._reasons = {reason: metrics.quarantined.labels(reason=reason) for reason in REASONS}
         self._rules = {str(rule): metrics.coercions.labels(rule=rule) for rule in RULES}
 
-    def count(self, written: CommittedBatch) -> None:
-        """Count a committed batch; for `Store(on_commit=...)`."""
+    def count(self, written: CommittedBatch, exemplar: Mapping[str, str] | None = None) -> None:
+        """Count a committed batch; `exemplar` has the ids of its span."""
         metrics, totals = self._metrics, written.totals
-        metrics.batch_rows.observe(totals.outcomes)
-        metrics.commit_seconds.observe(written.commit_s)
+        labels = None if exemplar is None else {**exemplar}
+        metrics.batch_rows.observe(totals.outcomes, labels)
+        metrics.commit_seconds.observe(written.commit_s, labels)
         metrics.expired_unread.inc(written.expired_unread)
         counts: Counter[tuple[str, str]] = Counter(
             zip(map(_shape_of, written.events), map(_outcome_of, written.outcomes), strict=True)

@@ -29,14 +29,17 @@ _log: Final = get_logger()
 
 
 class Intake:
-    """Normalizes for all writers; heavy records in a child process. `timed` measures a stage."""
+    """Normalizes for all writers; heavy records in a child process.
+
+    `timed` measures a stage of a writer.
+    """
 
     def __init__(
         self,
         settings: Settings,
         normalizer: Normalizer,
         membership: Membership,
-        timed: Callable[[str], AbstractContextManager[None]],
+        timed: Callable[[str, int], AbstractContextManager[None]],
     ) -> None:
         self._settings = settings
         self._membership = membership
@@ -72,7 +75,7 @@ class Intake:
         read = slices(chunk.records, self._normalizer.normalize, heavy=in_process, room=room)
         async with contextlib.aclosing(read):
             while remaining := len(chunk.records):
-                with self._timed("normalize"):
+                with self._timed("normalize", writer):
                     items = await anext(read, None)
                 if items is None:
                     return None

@@ -17,7 +17,8 @@ from typing import Any, Final, Self
 
 import msgspec
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.registry import Collector
 
 from normalizer.errors import StoreUnavailable
 from normalizer.process.pause import wait_at_most
@@ -108,11 +109,10 @@ class Monitor:
             },
         )
 
-    def metrics(self) -> HttpResponse:
+    def metrics(self) -> Collector:
         """Every metric of the catalog."""
         self._poll_now()
-        body = generate_latest(self._service.metrics.registry) + generate_latest(self._registry)
-        return HttpResponse(HTTPStatus.OK, CONTENT_TYPE_LATEST, body)
+        return _Joined(self._service.metrics.registry, self._registry)
 
     def reasons(self) -> Iterator[str]:
         """Why the service is not ready; nothing if it is."""
@@ -218,6 +218,17 @@ class Monitor:
             await wait_at_most(self._stopping, POLL_EVERY_S)
         await self._lag_monitor.close()
         self._heartbeat.close()
+
+
+class _Joined(Collector):
+    """The metrics of two registries."""
+
+    def __init__(self, *registries: CollectorRegistry) -> None:
+        self._registries = registries
+
+    def collect(self) -> Iterator[Family]:
+        for registry in self._registries:
+            yield from registry.collect()
 
 
 def _json(ok: bool, body: dict[str, Any]) -> HttpResponse:  # noqa: FBT001 - the status is the point

@@ -17,6 +17,8 @@ from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 import msgspec
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 
 from normalizer.errors import ConfigurationError
 
@@ -34,7 +36,8 @@ class HttpResponse(msgspec.Struct, frozen=True):
     body: bytes
 
 
-Routes = Mapping[str, Callable[[], HttpResponse]]
+Routes = Mapping[str, Callable[[], HttpResponse | Collector]]
+"""Metrics are a Collector: the client says in which format it reads them."""
 
 
 class ProbeServer:
@@ -129,4 +132,8 @@ class _Request(BaseHTTPRequestHandler):
         if route is None:
             known = " ".join(self.server.routes)
             return HttpResponse(HTTPStatus.NOT_FOUND, "text/plain", f"paths: {known}\n".encode())
-        return route()
+        answer = route()
+        if isinstance(answer, HttpResponse):
+            return answer
+        encode, content_type = choose_encoder(self.headers.get("Accept", ""))
+        return HttpResponse(HTTPStatus.OK, content_type, encode(answer))

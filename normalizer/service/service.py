@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Final
 
@@ -33,10 +34,11 @@ from normalizer.service.intake import Intake, held_parts
 from normalizer.service.membership import Membership
 from normalizer.service.record_store import RecordStore, StoresOf, postgres_stores
 from normalizer.service.service_metrics import ServiceMetrics
+from normalizer.service.tracing import Untraced
 from normalizer.settings import Settings
 from normalizer.store.quarantine_reader import RejectionLog
 from normalizer.store.retry import InFlightBatch, write_with_retry
-from normalizer.store.store import Claim, ShapesOfProcess
+from normalizer.store.store import Claim, CommittedBatch, ShapesOfProcess
 from normalizer.telemetry import ServiceCounters, get_logger
 
 RECORDS_A_FETCH: Final = 500
@@ -64,16 +66,17 @@ class Service:
         accept_shapes: bool = False,
         clock: Callable[[], float] = time.monotonic,
         open_stores: StoresOf = postgres_stores,
+        spans: Untraced | None = None,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self.metrics = ServiceMetrics()
+        self._commit_metrics = CommitMetrics(self.metrics)
+        self._spans = spans or Untraced()
         normalizer = normalizer_of(settings)
         documented = normalizer.shapes.documented if normalizer.shapes else ()
         self.drift_detector = DriftDetector(settings.redact_keys, documented)
-        self._claims_store, *self._writer_stores = open_stores(
-            settings, CommitMetrics(self.metrics).count
-        )
+        self._claims_store, *self._writer_stores = open_stores(settings, self._note_commit)
         self.counters = ServiceCounters()
         self.membership = Membership(
             settings,
@@ -160,12 +163,12 @@ class Service:
         while not self._stopping.is_set():
             builder = await self._build_batch(writer, writing)
             if writing:
-                with self._timed("wait"):
+                with self._timed("wait", writer):
                     await asyncio.wait([writing])
             batch = held_parts(builder.build(), self.ownership.held)
             if batch.parts:
                 self._count_batch(builder)
-                work = self._write(writer, store, batch)
+                work = self._write(writer, store, batch, self._spans.batch(writer, batch))
                 writing = self._tasks.create_task(work, name=f"write {writer}")
         if writing:
             await asyncio.wait([writing])
@@ -174,6 +177,7 @@ class Service:
         """Return a batch that is full, or due while the writer is free to write it."""
         settings = self._settings
         builder = BatchBuilder()
+        self._spans.begin(writer)
         due_s: float | None = None
         fetched = 0
         room = RECORDS_A_FETCH
@@ -214,7 +218,7 @@ class Service:
     ) -> list[tuple[Claim, FetchedChunk]]:
         """Return chunks with the claims held at that moment: a later claim must not cover them."""
         try:
-            with self._timed("fetch"):
+            with self._timed("fetch", writer):
                 chunks = await self.reader.fetch(
                     self.ownership.partitions_of(writer), max_records=room, timeout_s=wait_s
                 )
@@ -227,11 +231,13 @@ class Service:
             self.ownership.stop(KafkaPartition(error.topic, error.partition), error)
         return []
 
-    async def _write(self, writer: int, store: RecordStore, batch: Batch) -> None:
+    async def _write(
+        self, writer: int, store: RecordStore, batch: Batch, spans: AbstractContextManager[None]
+    ) -> None:
         """Write the batch; if that fails for good, claim its partitions again."""
         begun_s = self._clock()
         try:
-            with self.membership.watchdog.writing(writer), self._timed("write"):
+            with spans, self.membership.watchdog.writing(writer), self._timed("write", writer):
                 totals = await write_with_retry(
                     store,
                     batch,
@@ -255,7 +261,11 @@ class Service:
                 self.metrics.drift.labels(shape=shape, kind=kind).inc(count)
 
     def _note_failure(self, error: RetryableError) -> None:
+        self._spans.failed(error)
         self.metrics.count_retry(error.sqlstate if isinstance(error, StoreUnavailable) else None)
+
+    def _note_commit(self, written: CommittedBatch) -> None:
+        self._commit_metrics.count(written, self._spans.committed(written))
 
     def _count_batch(self, builder: BatchBuilder) -> None:
         why = "stop" if self._stopping.is_set() else "age"
@@ -266,12 +276,14 @@ class Service:
         self.metrics.batches.labels(closed_by=why).inc()
 
     @contextlib.contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
+    def _timed(self, stage: str, writer: int) -> Iterator[None]:
         begun_s = self._clock()
         try:
             yield
         finally:
-            self.metrics.observe_stage(stage, self._clock() - begun_s)
+            seconds = self._clock() - begun_s
+            self.metrics.observe_stage(stage, seconds)
+            self._spans.note(writer, stage, seconds)
 
 
 def _worst(errors: BaseExceptionGroup[BaseException]) -> BaseException:

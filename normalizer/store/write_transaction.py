@@ -30,6 +30,7 @@ class CommittedBatch(msgspec.Struct, frozen=True, kw_only=True):
     `refusals`: whether the refusal is new. `expired_unread` counts the events that were ignored as
     expired and that no earlier batch has read. `ambiguous` counts the rows that since this batch
     hold a report that may be another event's. `commit_s` is how long COMMIT took.
+    `batch_id` is that of its rows; the relay has none.
     """
 
     events: Sequence[Envelope]
@@ -41,6 +42,7 @@ class CommittedBatch(msgspec.Struct, frozen=True, kw_only=True):
     expired_unread: int
     ambiguous: int = 0
     commit_s: float = 0.0
+    batch_id: int | None = None
 
 
 class WriteTransaction:
@@ -86,6 +88,7 @@ class WriteTransaction:
             totals=sum((totals for _, totals in moves), OutcomeTotals()),
             expired_unread=plan.sorted_outcomes.expired_unread,
             ambiguous=plan.write_plan.ambiguous + progress.ambiguous,
+            batch_id=batch_id,
         )
 
     async def _merge_first(

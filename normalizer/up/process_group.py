@@ -12,24 +12,25 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric as Family
-from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from normalizer.embedded.ports import free_port
 from normalizer.exit_codes import FAILED, MISUSED
 from normalizer.process.child import Child
 from normalizer.process.pause import wait_at_most
-from normalizer.service.probes import HttpResponse, ProbeServer
+from normalizer.service.probes import HttpResponse, ProbeServer, Routes
 from normalizer.settings import Settings
 from normalizer.telemetry import get_logger
 
+OPEN_METRICS: Final = "application/openmetrics-text"
+"""The format that has exemplars."""
 LABEL: Final = "process"
 """The label of the metrics of one process: 0, 1 and so on."""
 HOST: Final = "127.0.0.1"
@@ -59,7 +60,7 @@ class ProcessGroup:
         self._children: dict[int, Child] = {}
         self._stopping = asyncio.Event()
         self._code = 0
-        routes = {
+        routes: Routes = {
             "/metrics": self._metrics,
             "/livez": lambda: self._all_of("/livez"),
             "/readyz": lambda: self._all_of("/readyz"),
@@ -131,7 +132,7 @@ class ProcessGroup:
             connection = HTTPConnection(HOST, port, timeout=ANSWER_S)
             try:
                 with contextlib.closing(connection):
-                    connection.request("GET", path)
+                    connection.request("GET", path, headers={"Accept": OPEN_METRICS})
                     response = connection.getresponse()
                     yield number, response.status, response.read()
             except (OSError, HTTPException):
@@ -148,10 +149,11 @@ class ProcessGroup:
         body = msgspec.json.encode({"processes": bodies}) + b"\n"
         return HttpResponse(status, "application/json", body)
 
-    def _metrics(self) -> HttpResponse:
-        registry = CollectorRegistry()
-        registry.register(_Merged(list(self._answers("/metrics"))))
-        return HttpResponse(HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(registry))
+    def _metrics(self) -> Collector:
+        return _Merged(list(self._answers("/metrics")))
+
+
+_BODY: Final = itemgetter(2)
 
 
 class _Merged(Collector):
@@ -160,16 +162,14 @@ class _Merged(Collector):
     def __init__(self, answers: Sequence[tuple[int, int, bytes]]) -> None:
         self._answers = answers
 
-    def describe(self) -> list[Family]:
-        return []
-
     def collect(self) -> Iterator[Family]:
         merged: dict[str, Family] = {}
-        for number, _, body in self._answers:
-            for family in text_string_to_metric_families(body.decode()):
+        for number, _, body in filter(_BODY, self._answers):
+            text = body.decode()
+            for family in text_string_to_metric_families(text):  # type: ignore[no-untyped-call]
                 made = Family(family.name, family.documentation, family.type)
                 into = merged.setdefault(family.name, made)
                 for sample in family.samples:
                     labels = {**sample.labels, LABEL: str(number)}
-                    into.add_sample(sample.name, labels, sample.value)
+                    into.add_sample(sample.name, labels, sample.value, exemplar=sample.exemplar)
         yield from merged.values()

@@ -1,0 +1,67 @@
+"""Finds the spans that produced the records of a batch, for its links."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+from opentelemetry.trace import Link, SpanContext, TraceFlags
+
+from normalizer.core.batch import Batch
+from normalizer.core.headers import TRACEPARENT, header_text
+from normalizer.core.raw_record import RawRecord
+
+
+def producer_spans(batch: Batch, limit: int | None) -> tuple[list[Link], int]:
+    """The links of a batch, at most `limit`, and how many producers' spans have none.
+
+    Where there are more than the limit, sampled spans come first, and of these one of each trace
+    before a second one of any.
+    """
+    found: dict[tuple[str, str], tuple[bool, RawRecord]] = {}
+    for part in batch.parts:
+        for record, _ in part.items:
+            for trace, span, flags in _sent_spans(record):
+                sampled = bool(int(flags, 16) & TraceFlags.SAMPLED)
+                found.setdefault((trace, span), (sampled, record))
+    chosen = list(found)
+    if limit is not None and len(found) > limit:
+        of_trace: Counter[str] = Counter()
+        rank = {}
+        for trace, span in found:
+            rank[trace, span] = (not found[trace, span][0], of_trace[trace])
+            of_trace[trace] += 1
+        chosen = sorted(found, key=rank.__getitem__)[:limit]
+    return [_link(trace, span, *found[trace, span]) for trace, span in chosen], len(found) - len(
+        chosen
+    )
+
+
+def _sent_spans(record: RawRecord) -> Iterator[tuple[str, str, str]]:
+    """Trace, span and flags of the header that the row's `trace_id` is of; nothing without one."""
+    for name, value in record.headers:
+        if value is not None and name.lower() == "traceparent":
+            match = TRACEPARENT.fullmatch(header_text(value))
+            if match and match[2] != _NO_SPAN:
+                yield match[1], match[2], match[3]
+            if match:
+                return
+
+
+_NO_SPAN: Final = "0" * 16
+
+
+def _link(trace: str, span: str, sampled: bool, record: RawRecord) -> Link:  # noqa: FBT001 - a pair's part
+    context = SpanContext(
+        int(trace, 16),
+        int(span, 16),
+        is_remote=True,
+        trace_flags=TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT),
+    )
+    return Link(
+        context,
+        {
+            "messaging.destination.name": record.topic or "",
+            "messaging.destination.partition.id": str(record.partition),
+            "messaging.kafka.offset": record.offset,
+        },
+    )

@@ -1,0 +1,211 @@
+"""A record's trace leads from its producer's span to the commit of its batch, over real OTLP."""
+
+import asyncio
+import http.client
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from normalizer.embedded.ports import free_port
+from normalizer.relay.relay_store import relay_stores
+from normalizer.service.monitor import Monitor
+from normalizer.service.tracing import tracing
+from normalizer.settings import Settings
+from tests.support.factories import raw_event
+from tests.support.otlp_endpoint import OtlpEndpoint, SentSpan, otlp_endpoint
+from tests.support.relay_runs import output_topics, relay_settings, until_relayed
+from tests.support.service_runs import (
+    environment,
+    running,
+    send,
+    settings_for,
+    until,
+    watching,
+)
+from tests.support.stack import Database, Topic
+
+ROOT = Path(__file__).parents[2]
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+PRODUCER_SPAN = "b7ad6b7169203331"
+TRACEPARENT = ("traceparent", f"00-{TRACE}-{PRODUCER_SPAN}-01".encode())
+KINDS = {"INTERNAL": 1, "CLIENT": 3, "PRODUCER": 4, "CONSUMER": 5}
+
+pytestmark = pytest.mark.parametrize("topic", [1], indirect=True)
+
+
+async def service_process(settings: Settings, **variables: str) -> asyncio.subprocess.Process:
+    """`normalizer run` with variables of OpenTelemetry; its log is its standard output."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "normalizer", "run"),
+        cwd=ROOT,
+        env=environment(settings) | variables,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+
+
+async def stopped(process: asyncio.subprocess.Process) -> list[dict[str, Any]]:
+    """Its log lines, after a stop in order within its grace."""
+    process.send_signal(signal.SIGTERM)
+    said, _ = await asyncio.wait_for(process.communicate(), 30)
+    lines = said.decode().splitlines()
+    assert process.returncode == 0, lines
+    return [msgspec.json.decode(line) for line in lines]
+
+
+def batch_of(endpoint: OtlpEndpoint, link: tuple[str, str]) -> SentSpan:
+    """The one batch's span that links this producer's span."""
+    (batch,) = [span for span in endpoint.named("process ") if link in span.links]
+    return batch
+
+
+async def test_a_trace_is_followed_from_the_producer_to_the_commit(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers, log_level="debug")
+    with otlp_endpoint() as endpoint:
+        process = await service_process(
+            settings,
+            OTEL_EXPORTER_OTLP_ENDPOINT=endpoint.url,
+            OTEL_EXPORTER_OTLP_HEADERS="x-key=hunter2",
+            OTEL_SERVICE_NAME="events",
+            OTEL_RESOURCE_ATTRIBUTES="deployment.environment.name=test",
+        )
+        event = msgspec.json.encode(raw_event(1))
+        await producer.send_and_wait(topic.name, event, headers=[TRACEPARENT])
+        async with watching(database.url) as watcher:
+            await watcher.until_read(topic, {0: 1})
+            row = await watcher.connection.fetchrow(
+                "select batch_id, headers ->> 'traceparent' as sent from normalizer.events"
+            )
+        lines = await stopped(process)
+
+    batch = batch_of(endpoint, (TRACE, PRODUCER_SPAN))
+    assert (batch.name, batch.kind, batch.parent_id) == (
+        f"process {topic.name}",
+        KINDS["CONSUMER"],
+        "",
+    )
+    assert batch.attributes == {
+        "messaging.system": "kafka",
+        "messaging.operation.type": "process",
+        "messaging.operation.name": "process",
+        "messaging.destination.name": topic.name,
+        "messaging.destination.partition.id": "0",
+        "messaging.consumer.group.name": settings.kafka_group_id,
+        "messaging.client.id": "normalizer",
+        "messaging.batch.message_count": 1,
+        "normalizer.offsets": [f"{topic.name}[0]@0-0"],
+    }
+    assert batch.resource["service.name"] == "events"
+    assert batch.resource["deployment.environment.name"] == "test"
+    polled, normalized, written = endpoint.children(batch)
+    assert [span.name for span in (polled, normalized, written)] == [
+        f"poll {topic.name}",
+        "normalize",
+        "write normalizer.events",
+    ]
+    assert written.attributes["db.system.name"] == "postgresql"
+    assert written.attributes["db.namespace"] == database.url.rpartition("/")[2].partition("?")[0]
+    (commit,) = endpoint.children(written)
+    assert commit.attributes["db.operation.name"] == "COMMIT"
+    assert commit.attributes["normalizer.stored"] == 1
+    assert commit.attributes["normalizer.batch_id"] == row["batch_id"]
+    assert commit.end_ns <= written.end_ns <= batch.end_ns
+    assert batch.begin_ns <= polled.end_ns <= normalized.end_ns <= written.begin_ns
+    assert row["sent"].split("-")[2] == PRODUCER_SPAN
+    assert {one["x-key"] for one in endpoint.headers} == {"hunter2"}
+    assert "hunter2" not in str(lines)
+    assert [line["endpoint"] for line in lines if line["event"] == "tracing_on"] == [endpoint.url]
+
+
+async def test_the_relay_is_traced_by_the_same_loop(
+    topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer, admin: AIOKafkaAdminClient
+) -> None:
+    settings = relay_settings(topic, bootstrap_servers)
+    event = msgspec.json.encode(raw_event(1))
+    await producer.send_and_wait(topic.name, event, headers=[TRACEPARENT])
+    async with output_topics(admin, settings):
+        with otlp_endpoint() as endpoint, pytest.MonkeyPatch.context() as patch:
+            patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.url)
+            with tracing(settings, {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint.url}) as spans:
+                async with running(settings, open_stores=relay_stores, spans=spans):
+                    await until_relayed(settings, {0: 1})
+
+    batch = batch_of(endpoint, (TRACE, PRODUCER_SPAN))
+    *_, sent = endpoint.children(batch)
+    assert (sent.name, sent.kind) == (
+        f"send {settings.kafka_canonical_topic}",
+        KINDS["PRODUCER"],
+    )
+    (commit,) = endpoint.children(sent)
+    assert commit.name == f"commit {settings.kafka_canonical_topic}"
+
+
+async def test_a_collector_that_refuses_or_hangs_delays_no_record_and_no_stop(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    silent = await asyncio.start_server(lambda *_: asyncio.sleep(60), "127.0.0.1", 0)
+    hanging = silent.sockets[0].getsockname()[1]
+    for number, port in enumerate((free_port(set()), hanging)):
+        endpoint = f"http://127.0.0.1:{port}"
+        process = await service_process(settings, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
+        await send(producer, topic, range(number * 5, number * 5 + 5))
+        async with watching(database.url) as watcher:
+            await watcher.until_read(topic, {0: number * 5 + 5})
+            assert await watcher.events() == number * 5 + 5
+        began_s = asyncio.get_running_loop().time()
+
+        lines = await stopped(process)
+
+        assert asyncio.get_running_loop().time() - began_s < 15
+        assert {line["event"] for line in lines} & {"ended", "deadline_passed"} == set()
+    silent.close()
+
+
+async def test_an_exemplar_leads_from_the_histogram_to_the_trace(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    with otlp_endpoint() as endpoint, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.url)
+        with tracing(settings, {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint.url}) as spans:
+            async with running(settings, spans=spans) as service:
+                await send(producer, topic, range(3))
+                await until(lambda: service.counters.stored == 3)
+                with Monitor(settings, service) as monitor:
+                    accepting = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"
+                    kind, text = await asyncio.to_thread(scraped, monitor.url, accepting)
+                    plain_kind, plain = await asyncio.to_thread(scraped, monitor.url, "*/*")
+
+    assert kind.startswith("application/openmetrics-text; version=1.0.0")
+    exemplars = {
+        family.name: sample.exemplar.labels
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.exemplar
+    }
+    assert exemplars.keys() == {"normalizer_batch_rows", "normalizer_commit_seconds"}
+    sent = {(span.trace_id, span.span_id) for span in endpoint.named("COMMIT")}
+    assert {(one["trace_id"], one["span_id"]) for one in exemplars.values()} <= sent
+    assert plain_kind.startswith("text/plain; version=0.0.4")
+    assert "trace_id" not in plain
+
+
+def scraped(url: str, accepting: str) -> tuple[str, str]:
+    """Content type and text of /metrics for a client that accepts this."""
+    client = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+    client.request("GET", "/metrics", headers={"Accept": accepting})
+    answer = client.getresponse()
+    text = answer.read().decode()
+    client.close()
+    return answer.headers["Content-Type"], text

@@ -190,7 +190,7 @@ async def test_an_exemplar_leads_from_the_histogram_to_the_trace(
     assert kind.startswith("application/openmetrics-text; version=1.0.0")
     exemplars = {
         family.name: sample.exemplar.labels
-        for family in text_string_to_metric_families(text)
+        for family in text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
         for sample in family.samples
         if sample.exemplar
     }

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from prometheus_client.exposition import generate_latest
+from prometheus_client.openmetrics import exposition, parser
 
 from normalizer.service.metric_catalog import (
     CATALOGUE,
@@ -58,3 +59,19 @@ def test_a_retry_is_counted_by_the_class_of_its_code() -> None:
     }
     assert (counts["40"], counts["57"], counts["none"], counts["08"]) == (2, 1, 1, 0)
     assert (counts["other"], counts["XX"], counts["XX001"]) == (1, 1, 1)
+
+
+def test_openmetrics_has_the_same_samples() -> None:
+    metrics = ServiceMetrics()
+    metrics.commit_seconds.observe(0.01, {"trace_id": "a" * 32})
+
+    text = exposition.generate_latest(metrics.registry).decode()  # type: ignore[no-untyped-call]
+
+    samples = {
+        (sample.name, tuple(sample.labels.items())): sample.value
+        for family in parser.text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
+        for sample in family.samples
+    }
+    plain = generate_latest(metrics.registry).decode().splitlines()
+    assert len(samples) == len([line for line in plain if not line.startswith("#")])
+    assert '# {trace_id="' in text

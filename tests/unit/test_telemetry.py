@@ -6,6 +6,7 @@ import logging
 
 import asyncpg
 import pytest
+import structlog
 
 from normalizer import telemetry
 from normalizer.errors import Fenced, StoreUnavailable
@@ -119,3 +120,34 @@ def test_a_pretty_line_is_for_people() -> None:
 )
 def test_an_error_is_described_without_content(error: Exception, text: str) -> None:
     assert telemetry.describe_error(error) == text
+
+
+def test_a_line_of_ecs_has_its_names_and_everything_else_below_one_of_ours() -> None:
+    stream = io.StringIO()
+    telemetry.configure(log_format="ecs", secrets=["hunter2"], stream=stream)
+
+    with structlog.contextvars.bound_contextvars(trace_id="a" * 32, span_id="b" * 16):
+        telemetry.get_logger().warning(
+            "batch_rolled_back", why="fenced by hunter2", url="u", partitions=[1]
+        )
+    logging.getLogger("asyncio").error("task failed", exc_info=ValueError("content"))
+
+    ours, librarys = logged(stream)
+    assert ours.pop("@timestamp")
+    assert ours == {
+        "log.level": "warning",
+        "message": "batch_rolled_back: fenced by ***",
+        "event.action": "batch_rolled_back",
+        "ecs.version": telemetry.ECS_VERSION,
+        "trace.id": "a" * 32,
+        "span.id": "b" * 16,
+        "normalizer": {"why": "fenced by ***", "url": "u", "partitions": [1]},
+    }
+    assert librarys.pop("@timestamp")
+    assert librarys == {
+        "log.level": "error",
+        "message": "task failed",
+        "log.logger": "asyncio",
+        "error.message": "ValueError",
+        "ecs.version": telemetry.ECS_VERSION,
+    }

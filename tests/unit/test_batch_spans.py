@@ -1,0 +1,364 @@
+"""The spans of a batch, in memory: their links, their names, what a failure says."""
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider, sampling
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.semconv._incubating.attributes import (
+    db_attributes,
+    error_attributes,
+    messaging_attributes,
+    server_attributes,
+)
+from opentelemetry.semconv.schemas import Schemas
+from opentelemetry.trace import StatusCode
+from structlog.contextvars import get_contextvars
+from structlog.testing import capture_logs
+
+from normalizer.core.batch import Batch, Item, OutcomeTotals, PartitionBatch
+from normalizer.errors import Fenced, StoreUnavailable
+from normalizer.service.batch_spans import SCHEMA, BatchSpans
+from normalizer.service.producer_spans import producer_spans
+from normalizer.service.tracing import Untraced, secrets_of, tracing
+from normalizer.settings import Settings
+from normalizer.store.store import CommittedBatch
+from tests.support.factories import envelope, raw_record
+
+SETTINGS = Settings(database_url="postgresql://writer:hunter2@db:6432/noetl")
+ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
+
+
+class Traced:
+    """Spans of one process, and those that have ended."""
+
+    def __init__(self, settings: Settings = SETTINGS, sampler: Any = sampling.ALWAYS_ON) -> None:
+        self._exporter = InMemorySpanExporter()
+        limits = SpanLimits(max_links=4)
+        provider = TracerProvider(sampler=sampler, span_limits=limits, shutdown_on_exit=False)
+        provider.add_span_processor(SimpleSpanProcessor(self._exporter))
+        self.spans = BatchSpans(settings, provider, limits)
+
+    def ended(self) -> dict[str, ReadableSpan]:
+        return {span.name: span for span in self._exporter.get_finished_spans()}
+
+
+@pytest.fixture
+def traced() -> Iterator[Traced]:
+    made = Traced()
+    made.spans.begin(0)
+    yield made
+    made.spans.close()
+
+
+def parent(trace: int, span: int = 1, flags: str = "01") -> str:
+    return f"00-{trace:032x}-{span:016x}-{flags}"
+
+
+def part_of(partition: int, sent: Sequence[str | None], topic: str = "noetl.events") -> Any:
+    items: list[Item] = [
+        (
+            raw_record(
+                offset,
+                headers=() if text is None else (("Traceparent", text.encode()),),
+                partition=partition,
+            ),
+            (envelope(offset),),
+        )
+        for offset, text in enumerate(sent)
+    ]
+    return PartitionBatch(
+        topic=topic,
+        incarnation=0,
+        partition=partition,
+        epoch=1,
+        from_offset=0,
+        next_offset=len(items),
+        items=items,
+    )
+
+
+def linked(
+    sent: Sequence[str | None], limit: int | None = 128
+) -> tuple[list[tuple[int, int]], int]:
+    links, left_out = producer_spans(Batch(parts=(part_of(0, sent),)), limit)
+    return [(link.context.trace_id, link.context.span_id) for link in links], left_out
+
+
+def committed(**fields: Any) -> CommittedBatch:
+    values: dict[str, Any] = {"events": [], "new": [], "outcomes": [], "refusals": [], "kept": []}
+    return CommittedBatch(
+        **(values | {"totals": OutcomeTotals(stored=2), "expired_unread": 0} | fields)
+    )
+
+
+def test_every_span_of_a_producer_is_linked_once() -> None:
+    assert linked([parent(1), None, parent(1, 2), parent(1), "00-aa", parent(3, 0)]) == (
+        [(1, 1), (1, 2)],
+        0,
+    )
+
+
+def test_over_the_limit_each_sampled_trace_has_a_link_before_any_has_two() -> None:
+    sent = [parent(1, 1, "00"), parent(2, 1), parent(2, 2), parent(3, 1), parent(4, 1)]
+
+    assert linked(sent, 3) == ([(2, 1), (3, 1), (4, 1)], 2)
+    assert linked(sent, 4) == ([(2, 1), (3, 1), (4, 1), (2, 2)], 1)
+    assert linked(sent, None) == ([(1, 1), (2, 1), (2, 2), (3, 1), (4, 1)], 0)
+
+
+def test_a_link_says_which_record_it_is_of() -> None:
+    (link,), _ = producer_spans(Batch(parts=(part_of(3, [None, parent(1)]),)), 128)
+
+    assert link.attributes == {
+        "messaging.destination.name": "noetl.events",
+        "messaging.destination.partition.id": "3",
+        "messaging.kafka.offset": 1,
+    }
+    assert link.context.is_remote
+    assert link.context.trace_flags.sampled
+
+
+def test_what_is_left_out_is_counted_on_the_span(traced: Traced) -> None:
+    with traced.spans.batch(0, Batch(parts=(part_of(0, [parent(n) for n in range(1, 8)]),))):
+        pass
+
+    batch = traced.ended()["process noetl.events"]
+    assert len(batch.links) == 4
+    assert batch.attributes
+    assert batch.attributes["normalizer.links_left_out"] == 3
+
+
+def test_a_span_tells_of_topic_and_partition_only_what_holds_for_the_whole_batch(
+    traced: Traced,
+) -> None:
+    with traced.spans.batch(0, Batch(parts=(part_of(0, [None]), part_of(1, [None])))):
+        pass
+    traced.spans.begin(0)
+    with traced.spans.batch(0, Batch(parts=(part_of(0, [None]), part_of(0, [None], "other")))):
+        pass
+
+    one_topic, two_topics = traced.ended()["process noetl.events"], traced.ended()["process"]
+    assert one_topic.attributes
+    assert two_topics.attributes
+    assert one_topic.attributes["messaging.destination.name"] == "noetl.events"
+    assert "messaging.destination.partition.id" not in one_topic.attributes
+    assert "messaging.destination.name" not in two_topics.attributes
+    assert two_topics.attributes["normalizer.offsets"] == ("noetl.events[0]@0-0", "other[0]@0-0")
+
+
+def test_the_polls_that_found_nothing_are_not_of_the_batch(traced: Traced) -> None:
+    spans = traced.spans
+    for stage, seconds in (
+        ("fetch", 500.0),
+        ("write", 900.0),
+        ("fetch", 2.0),
+        ("normalize", 1.0),
+        ("fetch", 0.5),
+        ("normalize", 0.25),
+    ):
+        spans.note(0, stage, seconds)
+
+    with spans.batch(0, Batch(parts=(part_of(0, [None]),))):
+        pass
+
+    ended = traced.ended()
+    busy = {
+        name: span.attributes["normalizer.busy_seconds"]
+        for name, span in ended.items()
+        if span.attributes and "normalizer.busy_seconds" in span.attributes
+    }
+    assert busy == {"poll noetl.events": 2.5, "normalize": 1.25}
+    poll, batch = ended["poll noetl.events"], ended["process noetl.events"]
+    assert batch.start_time == poll.start_time
+    assert poll.start_time
+    assert poll.end_time
+    assert 2e9 <= poll.end_time - poll.start_time < 3e9
+
+
+def test_a_commit_is_below_the_write_and_its_ids_are_an_exemplar(traced: Traced) -> None:
+    with traced.spans.batch(0, Batch(parts=(part_of(0, [None]),))):
+        ids = traced.spans.committed(committed(commit_s=0.5, batch_id=17))
+
+    ended = traced.ended()
+    write, commit = ended["write normalizer.events"], ended["COMMIT noetl"]
+    assert commit.parent
+    assert commit.parent.span_id == write.context.span_id
+    assert ids == {
+        "trace_id": f"{commit.context.trace_id:032x}",
+        "span_id": f"{commit.context.span_id:016x}",
+    }
+    assert commit.attributes
+    assert commit.attributes["normalizer.batch_id"] == 17
+    assert commit.attributes["server.address"] == "db"
+    assert commit.attributes["server.port"] == 6432
+    assert commit.start_time
+    assert commit.end_time == commit.start_time + 500_000_000
+    assert "hunter2" not in str([span.to_json() for span in ended.values()])
+
+
+def test_a_failed_try_is_an_event_and_a_lost_batch_is_an_error(traced: Traced) -> None:
+    lost = Fenced("fenced: noetl.events[0]", topic="noetl.events", partition=0)
+    with contextlib.suppress(Fenced), traced.spans.batch(0, Batch(parts=(part_of(0, [None]),))):
+        traced.spans.failed(StoreUnavailable("database: away", sqlstate="57P01"))
+        raise lost
+
+    ended = traced.ended()
+    write, batch = ended["write normalizer.events"], ended["process noetl.events"]
+    (event,) = write.events
+    assert (event.name, event.attributes) == (
+        "retry",
+        {"error.type": "StoreUnavailable", "db.response.status_code": "57P01"},
+    )
+    for span in (write, batch):
+        assert span.status.status_code == StatusCode.ERROR
+        assert span.status.description == "fenced: noetl.events[0]"
+        assert span.attributes
+        assert span.attributes["error.type"] == "Fenced"
+
+
+def test_an_error_of_a_library_is_named_and_its_text_is_not_sent(traced: Traced) -> None:
+    with (
+        pytest.raises(ValueError, match="content"),
+        traced.spans.batch(0, Batch(parts=(part_of(0, [None]),))),
+    ):
+        raise ValueError("content of a record")
+
+    assert "content of a record" not in str([span.to_json() for span in traced.ended().values()])
+
+
+def test_log_lines_inside_the_block_have_the_ids_of_the_write(traced: Traced) -> None:
+    with traced.spans.batch(0, Batch(parts=(part_of(0, [None]),))):
+        bound = get_contextvars()
+
+    write = traced.ended()["write normalizer.events"]
+    assert bound == {
+        "trace_id": f"{write.context.trace_id:032x}",
+        "span_id": f"{write.context.span_id:016x}",
+    }
+    assert get_contextvars() == {}
+
+
+def test_a_batch_that_is_not_sampled_has_no_spans_ids_or_exemplars() -> None:
+    traced = Traced(sampler=sampling.ALWAYS_OFF)
+    traced.spans.begin(0)
+
+    with traced.spans.batch(0, Batch(parts=(part_of(0, [parent(1)]),))):
+        traced.spans.failed(StoreUnavailable("away"))
+        ids = traced.spans.committed(committed())
+        bound = get_contextvars()
+
+    assert (ids, bound, traced.ended()) == (None, {}, {})
+
+
+@pytest.mark.parametrize("url", ["postgresql://a:1,b:2/noetl", "postgresql:///noetl?host=/run"])
+def test_a_server_is_named_only_where_there_is_one(url: str) -> None:
+    traced = Traced(Settings(database_url=url))
+    traced.spans.begin(0)
+
+    with traced.spans.batch(0, Batch(parts=(part_of(0, [None]),))):
+        pass
+
+    attributes = traced.ended()["write normalizer.events"].attributes
+    assert attributes
+    assert attributes["db.namespace"] == "noetl"
+    assert "server.address" not in attributes
+
+
+@pytest.mark.parametrize(
+    "settings", [SETTINGS, Settings(kafka_bootstrap_servers=("kafka:9092",))], ids=["db", "relay"]
+)
+def test_the_names_of_attributes_are_those_of_the_conventions(settings: Settings) -> None:
+    modules = (db_attributes, error_attributes, messaging_attributes, server_attributes)
+    known = {value for module in modules for value in vars(module).values() if str(value) == value}
+    traced = Traced(settings)
+    traced.spans.begin(0)
+    traced.spans.note(0, "fetch", 1.0)
+    traced.spans.note(0, "normalize", 1.0)
+    batch = Batch(parts=(part_of(0, [parent(1)]),))
+    with contextlib.suppress(StoreUnavailable), traced.spans.batch(0, batch):
+        traced.spans.committed(committed())
+        raise StoreUnavailable("away", sqlstate="57P01")
+
+    ended = traced.ended().values()
+    used = {name for span in ended for name in span.attributes or ()}
+    used |= {name for span in ended for link in span.links for name in link.attributes or ()}
+    assert len(ended) == 5
+    assert {name for name in used if not name.startswith("normalizer.")} <= known
+    assert Schemas.V1_44_0.value == SCHEMA
+
+
+def test_without_an_endpoint_nothing_of_opentelemetry_is_imported() -> None:
+    code = (
+        "import sys; import normalizer.cli; from normalizer.settings import Settings;"
+        "from normalizer.service.service import Service;"
+        "from normalizer.service.tracing import Untraced, tracing\n"
+        "with tracing(Settings(), {}) as spans: assert type(spans) is Untraced\n"
+        "print(sorted(name for name in sys.modules if name.startswith('opentelemetry')))"
+    )
+
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert said.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("variables", "why"),
+    [
+        ({}, None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": " "}, None),
+        (ENDPOINT | {"OTEL_SDK_DISABLED": "TRUE"}, None),
+        (ENDPOINT | {"OTEL_TRACES_EXPORTER": "none"}, None),
+        (
+            ENDPOINT | {"OTEL_TRACES_EXPORTER": "zipkin"},
+            "OTEL_TRACES_EXPORTER: expected otlp or none; got 'zipkin'",
+        ),
+        (
+            ENDPOINT | {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc"},
+            "OTEL_EXPORTER_OTLP_PROTOCOL: expected http/protobuf; got 'grpc'",
+        ),
+    ],
+)
+def test_what_turns_tracing_off_is_said_once_or_was_wanted(
+    variables: dict[str, str], why: str | None
+) -> None:
+    with capture_logs() as lines, tracing(SETTINGS, variables) as spans:
+        assert type(spans) is Untraced
+
+    assert [(line["event"], line["why"]) for line in lines] == (
+        [("tracing_off", why)] if why else []
+    )
+
+
+def test_an_endpoint_without_the_extra_is_said_and_the_service_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "normalizer.service.batch_spans", None)
+
+    with capture_logs() as lines, tracing(SETTINGS, ENDPOINT) as spans:
+        assert type(spans) is Untraced
+
+    (line,) = lines
+    assert line["why"] == "it needs pip install event-normalizer[otel]"
+
+
+def test_a_value_that_the_sdk_cannot_read_is_said_and_the_service_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OTEL_SPAN_LINK_COUNT_LIMIT", "many")
+
+    with capture_logs() as lines, tracing(SETTINGS, ENDPOINT) as spans:
+        assert type(spans) is Untraced
+
+    assert [(line["event"], line["why"]) for line in lines] == [("tracing_off", "ValueError")]
+
+
+def test_keys_in_the_headers_of_the_exporter_are_secrets() -> None:
+    environ = {"OTEL_EXPORTER_OTLP_HEADERS": "authorization=Basic%20abc=,x=hunter2, broken"}
+
+    assert secrets_of(environ) == ("Basic%20abc=", "hunter2")

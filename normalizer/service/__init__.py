@@ -11,6 +11,13 @@ unreachable      partitions whose leader does not answer
 intake           normalizes records into a batch
 file_replay      the same loop over a file, without a broker
 
+Tracing, where OpenTelemetry's variables turn it on:
+
+tracing          turns it on or off
+batch_spans      the spans of a batch, from its fetch to its commit
+producer_spans   the spans that produced its records, for links
+span_attributes  names and attributes, by the semantic conventions
+
 Monitoring:
 
 metric_catalog   every metric, with its meaning and what to do about it

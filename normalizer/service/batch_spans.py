@@ -1,4 +1,4 @@
-"""Makes the spans of batches, and sends them by OTLP over HTTP; the only importer of OpenTelemetry.
+"""Makes the spans of batches, and sends them by OTLP over HTTP.
 
     process TOPIC                  CONSUMER, with links to the spans that produced its records
       poll TOPIC                   from the first record's fetch to the last fetch
@@ -6,7 +6,7 @@
       write normalizer.events      with each failed try as an event; `send` where the relay writes
         COMMIT                     one for each transaction
 
-Source: OpenTelemetry semantic conventions 1.44: messaging, Kafka, database, PostgreSQL.
+This module, `producer_spans` and `span_attributes` alone import OpenTelemetry.
 """
 
 import contextlib
@@ -14,8 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Final, NamedTuple
-from urllib.parse import unquote, urlsplit
+from typing import Any, Final
 
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -37,20 +36,28 @@ from opentelemetry.trace import (
 from structlog.contextvars import bound_contextvars
 
 from normalizer.core.batch import Batch
-from normalizer.errors import RetryableError, StoreUnavailable
+from normalizer.errors import RetryableError
+from normalizer.passwords import masked_url
 from normalizer.service.gauges import VERSION
 from normalizer.service.producer_spans import producer_spans
+from normalizer.service.span_attributes import (
+    KAFKA,
+    SCHEMA,
+    destination_of,
+    error_attributes,
+    operation,
+    postgres_sink,
+    relay_sink,
+)
 from normalizer.service.tracing import Untraced
 from normalizer.settings import Settings
 from normalizer.store.store import CommittedBatch
 from normalizer.telemetry import describe_error, get_logger
 
-SCHEMA: Final = "https://opentelemetry.io/schemas/1.44.0"
 FLUSH_S: Final = 3.0
 """How long the end of the process waits for the last spans: a part of the pod's grace period."""
 _FILLING: Final = ("fetch", "normalize")
 """The stages that fill a batch; the others are of the batch before it."""
-_KAFKA: Final = {"messaging.system": "kafka"}
 
 _log: Final = get_logger()
 
@@ -81,11 +88,13 @@ class BatchSpans(Untraced):
         self._max_links = limits.max_links
         self._building: dict[int, _Stages] = {}
         self._consumer = {
-            **_KAFKA,
+            **KAFKA,
             "messaging.consumer.group.name": settings.kafka_group_id,
             "messaging.client.id": settings.kafka_client_id,
         }
-        self._sink = _postgres(settings.database_url) if settings.database_url else _relay(settings)
+        self._sink = (
+            postgres_sink(settings.database_url) if settings.database_url else relay_sink(settings)
+        )
 
     def begin(self, writer: int) -> None:
         """The writer begins to fill a batch."""
@@ -102,7 +111,7 @@ class BatchSpans(Untraced):
 
     def failed(self, error: RetryableError) -> None:
         """Add an event to the current span."""
-        get_current_span().add_event("retry", _error_attributes(error))
+        get_current_span().add_event("retry", error_attributes(error))
 
     def committed(self, written: CommittedBatch) -> Mapping[str, str] | None:
         """Make the span of a commit that has just ended; give the ids of it."""
@@ -140,13 +149,13 @@ class BatchSpans(Untraced):
 
     @contextlib.contextmanager
     def _in_spans(self, batch: Batch, stages: "_Stages") -> Iterator[None]:
-        where = _destination(batch)
+        where = destination_of(batch)
         topic = where.get("messaging.destination.name")
         root = self._tracer.start_span(
             f"process {topic}" if topic else "process",
             context=Context(),
             kind=SpanKind.CONSUMER,
-            attributes={**self._consumer, **where, **_operation("process")},
+            attributes={**self._consumer, **where, **operation("process")},
             start_time=stages.begun_ns(),
         )
         if not root.is_recording():
@@ -155,7 +164,7 @@ class BatchSpans(Untraced):
         self._describe(root, batch)
         parent = set_span_in_context(root, Context())
         if polled := stages.of("fetch"):
-            attributes = {**self._consumer, **where, **_operation("receive", "poll")}
+            attributes = {**self._consumer, **where, **operation("receive", "poll")}
             polled.span(self._tracer, f"poll {topic}" if topic else "poll", parent, attributes)
         if normalized := stages.of("normalize"):
             normalized.span(self._tracer, "normalize", parent, {})
@@ -166,9 +175,10 @@ class BatchSpans(Untraced):
             try:
                 yield
             except BaseException as error:
+                why = masked_url(describe_error(error))
                 for span in (write, root):
-                    span.set_status(Status(StatusCode.ERROR, describe_error(error)))
-                    span.set_attributes(_error_attributes(error))
+                    span.set_status(Status(StatusCode.ERROR, why))
+                    span.set_attributes(error_attributes(error))
                 raise
             finally:
                 write.end()
@@ -239,73 +249,6 @@ class _Stages:
     def begun_ns(self) -> int:
         """When the batch began."""
         return min((one.begin_ns for one in self._intervals.values()), default=time.time_ns())
-
-
-class _Sink(NamedTuple):
-    """Names and attributes of the spans that write, and that commit."""
-
-    name: str
-    kind: SpanKind
-    write: dict[str, Any]
-    commit_name: str
-    commit: dict[str, Any]
-
-
-def _postgres(database_url: str) -> _Sink:
-    parts = urlsplit(database_url)
-    database = unquote(parts.path.lstrip("/"))
-    common: dict[str, Any] = {"db.system.name": "postgresql"}
-    if database:
-        common["db.namespace"] = database
-    if parts.hostname and "," not in parts.netloc:
-        common |= {"server.address": parts.hostname, "server.port": parts.port or 5432}
-    table = "normalizer.events"
-    return _Sink(
-        f"write {table}",
-        SpanKind.CLIENT,
-        {**common, "db.operation.name": "write", "db.collection.name": table},
-        f"COMMIT {database}".rstrip(),
-        {**common, "db.operation.name": "COMMIT"},
-    )
-
-
-def _relay(settings: Settings) -> _Sink:
-    topic = settings.kafka_canonical_topic
-    common = {
-        **_KAFKA,
-        "messaging.destination.name": topic,
-        "messaging.client.id": settings.kafka_client_id,
-    }
-    return _Sink(
-        f"send {topic}",
-        SpanKind.PRODUCER,
-        {**common, **_operation("send")},
-        f"commit {topic}",
-        {**common, **_operation("send", "commit")},
-    )
-
-
-def _operation(kind: str, name: str = "") -> dict[str, str]:
-    return {"messaging.operation.type": kind, "messaging.operation.name": name or kind}
-
-
-def _destination(batch: Batch) -> dict[str, str]:
-    """Topic and partition, each if it is the same for the whole batch."""
-    topics = {part.topic for part in batch.parts}
-    partitions = {(part.topic, part.partition) for part in batch.parts}
-    where = {}
-    if len(topics) == 1:
-        where["messaging.destination.name"] = batch.parts[0].topic
-    if len(partitions) == 1:
-        where["messaging.destination.partition.id"] = str(batch.parts[0].partition)
-    return where
-
-
-def _error_attributes(error: BaseException) -> dict[str, str]:
-    attributes = {"error.type": type(error).__name__}
-    if isinstance(error, StoreUnavailable) and error.sqlstate:
-        attributes["db.response.status_code"] = error.sqlstate
-    return attributes
 
 
 def _current(span: Span) -> AbstractContextManager[Span]:

@@ -31,9 +31,8 @@ def producer_spans(batch: Batch, limit: int | None) -> tuple[list[Link], int]:
             rank[trace, span] = (not found[trace, span][0], of_trace[trace])
             of_trace[trace] += 1
         chosen = sorted(found, key=rank.__getitem__)[:limit]
-    return [_link(trace, span, *found[trace, span]) for trace, span in chosen], len(found) - len(
-        chosen
-    )
+    links = [_link(trace, span, *found[trace, span]) for trace, span in chosen]
+    return links, len(found) - len(links)
 
 
 def _sent_spans(record: RawRecord) -> Iterator[tuple[str, str, str]]:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from typing import Final
 
 from normalizer.core.batch import Batch
-from normalizer.errors import NormalizerError, RetryableError
+from normalizer.errors import ConfigurationError, RetryableError
 from normalizer.settings import Settings
 from normalizer.store.store import CommittedBatch
 from normalizer.telemetry import describe_error, get_logger
@@ -68,7 +68,7 @@ def _open_spans(settings: Settings, environ: Mapping[str, str]) -> Untraced:
         spans = open_spans(settings)
     except ImportError:
         _log.warning("tracing_off", why="it needs pip install event-normalizer[otel]")
-    except (ValueError, OSError, NormalizerError) as error:
+    except (ValueError, OSError, ConfigurationError) as error:
         _log.warning("tracing_off", why=describe_error(error))
     else:
         _log.info("tracing_on", endpoint=_first(environ, _ENDPOINTS))
@@ -85,12 +85,12 @@ def _is_wanted(environ: Mapping[str, str]) -> bool:
 
 
 def _check(environ: Mapping[str, str]) -> None:
-    """Raise NormalizerError for a wish that this build cannot fulfil."""
+    """Raise ConfigurationError for a wish that this build cannot fulfil."""
     exporter = environ.get("OTEL_TRACES_EXPORTER", "").strip()
     if exporter not in {"", "otlp"}:
-        raise NormalizerError(f"OTEL_TRACES_EXPORTER: expected otlp or none; got {exporter!r}")
+        raise ConfigurationError(f"OTEL_TRACES_EXPORTER: expected otlp or none; got {exporter!r}")
     if (protocol := _first(environ, _PROTOCOLS)) not in {"", _PROTOCOL}:
-        raise NormalizerError(
+        raise ConfigurationError(
             f"OTEL_EXPORTER_OTLP_PROTOCOL: expected {_PROTOCOL}; got {protocol!r}"
         )
 

@@ -154,7 +154,8 @@ async def test_a_collector_that_refuses_or_hangs_delays_no_record_and_no_stop(
     database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
 ) -> None:
     settings = settings_for(database, topic, bootstrap_servers)
-    silent = await asyncio.start_server(lambda *_: asyncio.sleep(60), "127.0.0.1", 0)
+    never = asyncio.Event()
+    silent = await asyncio.start_server(lambda *_: never.wait(), "127.0.0.1", 0)
     hanging = silent.sockets[0].getsockname()[1]
     for number, port in enumerate((free_port(set()), hanging)):
         endpoint = f"http://127.0.0.1:{port}"

@@ -23,8 +23,9 @@ from structlog.testing import capture_logs
 
 from normalizer.core.batch import Batch, Item, OutcomeTotals, PartitionBatch
 from normalizer.errors import Fenced, StoreUnavailable
-from normalizer.service.batch_spans import SCHEMA, BatchSpans
+from normalizer.service.batch_spans import BatchSpans
 from normalizer.service.producer_spans import producer_spans
+from normalizer.service.span_attributes import SCHEMA
 from normalizer.service.tracing import Untraced, secrets_of, tracing
 from normalizer.settings import Settings
 from normalizer.store.store import CommittedBatch

@@ -154,8 +154,10 @@ async def test_a_collector_that_refuses_or_hangs_delays_no_record_and_no_stop(
     database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
 ) -> None:
     settings = settings_for(database, topic, bootstrap_servers)
-    never = asyncio.Event()
-    silent = await asyncio.start_server(lambda *_: never.wait(), "127.0.0.1", 0)
+    open_streams: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+    silent = await asyncio.start_server(
+        lambda reader, writer: open_streams.append((reader, writer)), "127.0.0.1", 0
+    )
     hanging = silent.sockets[0].getsockname()[1]
     for number, port in enumerate((free_port(set()), hanging)):
         endpoint = f"http://127.0.0.1:{port}"
@@ -170,6 +172,9 @@ async def test_a_collector_that_refuses_or_hangs_delays_no_record_and_no_stop(
 
         assert asyncio.get_running_loop().time() - began_s < 15
         assert {line["event"] for line in lines} & {"ended", "deadline_passed"} == set()
+    assert open_streams
+    for _, writer in open_streams:
+        writer.close()
     silent.close()
 
 

@@ -63,7 +63,7 @@ def otlp_endpoint() -> Iterator[OtlpEndpoint]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
-            assert self.path == "/v1/traces", self.path
+            assert self.path == "/v1/traces"
             endpoint.headers.append({**self.headers})
             endpoint.take(body)
             self.send_response(200)

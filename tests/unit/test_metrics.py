@@ -12,6 +12,7 @@ from normalizer.service.metric_catalog import (
     documented,
 )
 from normalizer.service.service_metrics import ServiceMetrics
+from normalizer.up.process_group import _Merged
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -59,6 +60,22 @@ def test_a_retry_is_counted_by_the_class_of_its_code() -> None:
     }
     assert (counts["40"], counts["57"], counts["none"], counts["08"]) == (2, 1, 1, 0)
     assert (counts["other"], counts["XX"], counts["XX001"]) == (1, 1, 1)
+
+
+def test_the_metrics_of_several_processes_keep_their_exemplars() -> None:
+    metrics = ServiceMetrics()
+    metrics.commit_seconds.observe(0.01, {"trace_id": "a" * 32})
+    text = exposition.generate_latest(metrics.registry)  # type: ignore[no-untyped-call]
+
+    merged = _Merged([(0, 200, text), (1, 503, b"")])
+
+    found = [
+        (sample.labels["process"], sample.exemplar.labels)
+        for family in merged.collect()
+        for sample in family.samples
+        if sample.exemplar
+    ]
+    assert found == [("0", {"trace_id": "a" * 32})]
 
 
 def test_openmetrics_has_the_same_samples() -> None:

@@ -136,7 +136,9 @@ class _Run:
             stack.topic = FILE_TOPIC
         programs = Programs(self._folder, stack, self._supervisor, self._environ)
         stack.api_url = await programs.start_projector()
-        self.screen.print_line(f"dashboard: {stack.api_url}")
+        live = log is not None and self._options.traffic and has_simulator()
+        # A day's window would show an hour that has just begun, and 23 empty ones.
+        self.screen.print_line(f"dashboard: {stack.api_url}{'/?last=15m' if live else ''}")
         if log is None:
             if has_simulator():
                 await programs.replay_file(seed=self._options.seed, report=self.screen.print_line)
@@ -147,7 +149,7 @@ class _Run:
         await programs.start_normalizer(
             len(await log.partitions(stack.topic)), external=self._options.external
         )
-        if self._options.traffic and has_simulator():
+        if live:
             await programs.start_traffic(rate=self._options.rate, seed=self._options.seed)
         elif self._options.traffic:
             self.screen.print_line(_no_traffic(stack))

@@ -635,19 +635,22 @@ comment on view projector.defaults_by_shape is
     'column counts events, by the hour in which Kafka received them.';
 
 create view projector.late_arrivals as
-select   hour, shape,
+select   hour, shape, worker_id,
          (
              array['unknown', 'clock ahead', 'under 1 s', 'under 10 s', 'under 1 min',
                    'under 10 min', 'under 1 h', 'under 1 day', 'over 1 day']
          )[lateness + 1] as lateness,
-         lateness in (0, 2) as on_time, sum(events)::bigint as events
+         lateness in (0, 2) as on_time, sum(events)::bigint as events,
+         sum(skew_us)::double precision / 1000000 as skew_s
 from     projector.arrival_hours
-group by hour, shape, lateness
+group by hour, shape, worker_id, lateness
 having   sum(events) <> 0;
 
 comment on view projector.late_arrivals is
-    'How long after they happened do events reach Kafka? By the hour of their arrival. clock '
-    'ahead: the producer''s time is more than a second after Kafka''s.';
+    'How long after they happened do events reach Kafka, and whose clock is wrong? By the hour of '
+    'their arrival. clock ahead: the producer''s time is more than a second after Kafka''s. '
+    'sum(skew_s) / sum(events) is the mean: below 0 where the clock is ahead, and well above 0 '
+    'without events on time where it is behind. worker_id is empty for events that name none.';
 
 create view projector.gaps as
 select topic, partition, incarnation, first_offset, next_offset,
@@ -864,6 +867,9 @@ begin
                     'silent_s in groups: under 1 h, under 1 day, under 7 days, 7 days and more'),
                    ('', 'silent_s', 'seconds since then'),
                    ('', 'since', 'when the wait began'),
+                   ('', 'skew_s',
+                    'seconds from created_at to recorded_at, of all of them added up; below 0 if '
+                    'the clock is ahead'),
                    ('', 'source_incarnation', 'coordinates of the record'),
                    ('', 'source_index', 'coordinates of the record'),
                    ('', 'source_offset', 'coordinates of the record'),
@@ -899,6 +905,7 @@ begin
                    ('playbook_versions', 'failed', 'those that failed'),
                    ('loops', 'failed',
                     'iterations whose attempts have all ended, none of them COMPLETED'),
+                   ('late_arrivals', 'worker_id', 'the worker; empty if the event names none'),
                    ('agreement', 'age_s', 'seconds since then'),
                    ('stuck_executions', 'age_s', 'seconds since its first event'),
                    ('agreement', 'archived',

@@ -168,8 +168,8 @@ begin
         delete from normalizer.events
         where  event_id between low and high
         and    event_id = any(delete_archived_events.event_ids)
-        returning step, event_type, status, attempts, command_id, created_at, recorded_at, shape,
-                  evidence, coercions, source_topic, source_incarnation, source_partition, batch_id
+        returning step, event_type, status, attempts, command_id, worker_id, created_at,
+                  recorded_at, shape, evidence, coercions, source_topic, source_incarnation, source_partition, batch_id
     ),
     -- 2. The counters.
     in_hours as (
@@ -195,13 +195,18 @@ begin
         do update set events = counted.events + excluded.events
     ),
     in_arrivals as (
-        insert into arrival_hours as counted (hour, shape, evidence, lateness, shard, events)
-        select   hour_of(coalesce(recorded_at, created_at)), shape, evidence,
-                 lateness_of(created_at, recorded_at), -1, count(*)
+        insert into arrival_hours as counted (
+            hour, shape, worker_id, evidence, lateness, shard, events, skew_us
+        )
+        select   hour_of(coalesce(recorded_at, created_at)), shape, coalesce(worker_id, ''),
+                 evidence, lateness_of(created_at, recorded_at), -1, count(*),
+                 sum(skew_us(created_at, recorded_at))
         from     gone
-        group by 1, 2, 3, 4
-        on conflict (hour, shape, evidence, lateness, shard)
-        do update set events = counted.events + excluded.events
+        group by 1, 2, 3, 4, 5
+        on conflict (hour, shape, worker_id, evidence, lateness, shard)
+        do update set
+            events  = counted.events + excluded.events,
+            skew_us = counted.skew_us + excluded.skew_us
     ),
     in_coercions as (
         insert into coercion_hours as counted (hour, shape, rule, shard, coercions)

@@ -208,6 +208,7 @@ begin
                  'Start of the hour of recorded_at, or of created_at without it, UTC.'),
                 ('arrival_hours', 'hour',
                  'Start of the hour of recorded_at, or of created_at without it, UTC.'),
+                ('arrival_hours', 'worker_id', 'Id of the worker; empty if the event names none.'),
                 ('', 'events', 'Number of events.'),
                 ('forgotten_executions', 'events', 'How many of its events were deleted.'),
                 ('coercion_hours', 'coercions', 'Number of coercions.'),

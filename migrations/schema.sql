@@ -701,6 +701,10 @@ CREATE FUNCTION projector.rewrite_archived_calls(execution_ids bigint[], row_ids
     SET jit TO 'off'
     ; -- body: 0014_create_erasure.sql
 
+CREATE FUNCTION projector.skew_us(created_at timestamp with time zone, recorded_at timestamp with time zone) RETURNS bigint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN (recorded_at IS NULL) THEN (0)::bigint ELSE ((date_part('epoch'::text, (recorded_at - created_at)) * (1000000)::double precision))::bigint END;
+
 CREATE FUNCTION projector.stale_retry_links(changed projector.call_id[], old_failures projector.call_failure[]) RETURNS TABLE(execution_id bigint, command_id text, attempts integer, failed_before timestamp with time zone)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
@@ -1625,19 +1629,23 @@ COMMENT ON COLUMN projector.archived_executions.counted_ended IS 'Hour of its en
 CREATE TABLE projector.arrival_hours (
     hour timestamp with time zone NOT NULL,
     shape text NOT NULL COLLATE pg_catalog."C",
+    worker_id text NOT NULL COLLATE pg_catalog."C",
     evidence smallint NOT NULL,
     lateness smallint NOT NULL,
     shard smallint NOT NULL,
-    events bigint NOT NULL
+    events bigint NOT NULL,
+    skew_us numeric NOT NULL
 )
 WITH (fillfactor='70');
-COMMENT ON TABLE projector.arrival_hours IS 'Private: events by hour of recorded_at (of created_at without a Kafka time), shape, evidence and lateness. Views: late_arrivals, defaults_by_shape.';
+COMMENT ON TABLE projector.arrival_hours IS 'Private: events by hour of recorded_at (of created_at without a Kafka time), shape, worker, evidence and lateness. Views: late_arrivals, defaults_by_shape.';
 COMMENT ON COLUMN projector.arrival_hours.hour IS 'Start of the hour of recorded_at, or of created_at without it, UTC.';
 COMMENT ON COLUMN projector.arrival_hours.shape IS 'Wire shape of the record that brought it.';
+COMMENT ON COLUMN projector.arrival_hours.worker_id IS 'Id of the worker; empty if the event names none.';
 COMMENT ON COLUMN projector.arrival_hours.evidence IS 'Three digits: where attempts, status and created_at came from (see normalizer.events).';
 COMMENT ON COLUMN projector.arrival_hours.lateness IS 'Time from created_at to recorded_at. 0: not known. 1: created_at is more than 1 s later. 2: under 1 s. 3: under 10 s. 4: under 1 min. 5: under 10 min. 6: under 1 h. 7: under 1 day. 8: longer.';
 COMMENT ON COLUMN projector.arrival_hours.shard IS 'Counter shard; -1 is the archived part. Only sums over all shards mean anything.';
 COMMENT ON COLUMN projector.arrival_hours.events IS 'Number of events.';
+COMMENT ON COLUMN projector.arrival_hours.skew_us IS 'Sum of the times from created_at to recorded_at, in microseconds; of an event without a Kafka time 0. Numeric: a bigint would overflow at 29 events of ten thousand years.';
 
 CREATE TABLE projector.event_hours (
     hour timestamp with time zone NOT NULL,
@@ -2841,18 +2849,22 @@ COMMENT ON COLUMN projector.jobs.ended_at IS 'when it ended; null while it runs'
 CREATE VIEW projector.late_arrivals AS
  SELECT hour,
     shape,
+    worker_id,
     (ARRAY['unknown'::text, 'clock ahead'::text, 'under 1 s'::text, 'under 10 s'::text, 'under 1 min'::text, 'under 10 min'::text, 'under 1 h'::text, 'under 1 day'::text, 'over 1 day'::text])[(lateness + 1)] AS lateness,
     (lateness = ANY (ARRAY[0, 2])) AS on_time,
-    (sum(events))::bigint AS events
+    (sum(events))::bigint AS events,
+    ((sum(skew_us))::double precision / (1000000)::double precision) AS skew_s
    FROM projector.arrival_hours
-  GROUP BY hour, shape, lateness
+  GROUP BY hour, shape, worker_id, lateness
  HAVING (sum(events) <> (0)::numeric);
-COMMENT ON VIEW projector.late_arrivals IS 'How long after they happened do events reach Kafka? By the hour of their arrival. clock ahead: the producer''s time is more than a second after Kafka''s.';
+COMMENT ON VIEW projector.late_arrivals IS 'How long after they happened do events reach Kafka, and whose clock is wrong? By the hour of their arrival. clock ahead: the producer''s time is more than a second after Kafka''s. sum(skew_s) / sum(events) is the mean: below 0 where the clock is ahead, and well above 0 without events on time where it is behind. worker_id is empty for events that name none.';
 COMMENT ON COLUMN projector.late_arrivals.hour IS 'the hour, UTC';
 COMMENT ON COLUMN projector.late_arrivals.shape IS 'wire shape of the record';
+COMMENT ON COLUMN projector.late_arrivals.worker_id IS 'the worker; empty if the event names none';
 COMMENT ON COLUMN projector.late_arrivals.lateness IS 'how long after it happened Kafka received it';
 COMMENT ON COLUMN projector.late_arrivals.on_time IS 'under a second, or not known';
 COMMENT ON COLUMN projector.late_arrivals.events IS 'events';
+COMMENT ON COLUMN projector.late_arrivals.skew_s IS 'seconds from created_at to recorded_at, of all of them added up; below 0 if the clock is ahead';
 
 CREATE VIEW projector.loops AS
  SELECT facts.execution_id,
@@ -3304,7 +3316,7 @@ ALTER TABLE ONLY projector.archived_executions
     ADD CONSTRAINT archived_executions_pkey PRIMARY KEY (execution_id);
 
 ALTER TABLE ONLY projector.arrival_hours
-    ADD CONSTRAINT arrival_hours_pkey PRIMARY KEY (hour, shape, evidence, lateness, shard);
+    ADD CONSTRAINT arrival_hours_pkey PRIMARY KEY (hour, shape, worker_id, evidence, lateness, shard);
 
 ALTER TABLE ONLY projector.call_facts
     ADD CONSTRAINT call_facts_pkey PRIMARY KEY (execution_id, command_id, attempts);

@@ -33,7 +33,7 @@ MINUTES: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
 )
 HOURS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("event_hours", "hour", ("events", "without_command")),
-    ("arrival_hours", "hour", ("events",)),
+    ("arrival_hours", "hour", ("events", "skew_us")),
     ("coercion_hours", "hour", ("coercions",)),
     ("quarantine_hours", "hour", ("refused",)),
     ("execution_hours", "hour", ("executions",)),

@@ -272,6 +272,19 @@ OPERATOR_QUESTIONS: Final[tuple[OperatorQuestion, ...]] = (
         """,
     ),
     OperatorQuestion(
+        "Whose clock is wrong, and by how much?",
+        """
+        select   worker_id, sum(events)::bigint as events,
+                 coalesce(sum(events) filter (where on_time), 0)::bigint as on_time,
+                 coalesce(sum(events) filter (where lateness = 'clock ahead'), 0)::bigint as ahead,
+                 sum(skew_s) / sum(events) as mean_skew_s
+        from     projector.late_arrivals
+        where    hour >= now() - interval '1 day' and worker_id <> '' and lateness <> 'unknown'
+        group by worker_id
+        order by abs(sum(skew_s) / sum(events)) desc, worker_id
+        """,
+    ),
+    OperatorQuestion(
         "Which records were refused, why, and what are their first bytes?",
         """
         select   quarantined_at, reason, topic, partition, source_offset, detail, sample

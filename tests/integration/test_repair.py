@@ -44,7 +44,7 @@ TAMPERING: Final[dict[str, tuple[str, ...]]] = {
         "hour = hour + interval '3 days'",
         "step = 'other'",
     ),
-    "arrival_hours": ("events = 7", "lateness = 8 - lateness"),
+    "arrival_hours": ("events = 7", "lateness = 8 - lateness", "skew_us = 7, worker_id = 'nobody'"),
     "coercion_hours": ("coercions = 7", "rule = 'none'"),
     "quarantine_hours": ("refused = 7", "reason = 'none'"),
     "execution_facts": (

@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from projector.views.catalog import VIEWS
+from projector.views.operator_questions import OPERATOR_QUESTIONS
 from projector.views.markdown import as_markdown, describe
 from tests.support import view_rows
 from tests.support.projection_oracle import Row, expected_views
@@ -159,6 +160,35 @@ async def test_parts_of_several_shards_add_up(
     )
     for view in view_rows.PARTS:
         assert views[view] == folded[view] != [], view
+
+
+async def test_a_worker_whose_clock_is_wrong_is_named_with_its_skew(
+    connection: asyncpg.Connection,
+) -> None:
+    """First the one that is furthest off; one event that waited an hour does not look like that."""
+    now = datetime.now(UTC)
+    late_s = {"ahead": [-90, -89.5], "behind": [300, 300.5], "right": [0.1, 0.3], "waited": []}
+    late_s["waited"] = [0.2] * 99 + [3_600]
+    rows = [
+        event(
+            event_id=number, worker_id=worker, recorded_at=now,
+            created_at=now - timedelta(seconds=seconds),
+        )
+        for number, (worker, seconds) in enumerate(
+            ((worker, one) for worker, them in late_s.items() for one in them), start=1
+        )
+    ]  # fmt: skip
+    rows.append(event(event_id=999, recorded_at=now, created_at=now - timedelta(days=3)))
+    rows.append(event(event_id=998, worker_id="right", recorded_at=None, created_at=now))
+    await view_rows.insert(connection, rows)
+    (question,) = [one for one in OPERATOR_QUESTIONS if one.question.startswith("Whose clock")]
+
+    answer = [tuple(row) for row in await connection.fetch(question.query)]
+
+    assert [row[:4] for row in answer] == [
+        ("behind", 2, 0, 0), ("ahead", 2, 0, 2), ("waited", 100, 99, 0), ("right", 2, 2, 0),
+    ]  # fmt: skip
+    assert [row[4] for row in answer] == pytest.approx([300.25, -89.75, 36.198, 0.2])
 
 
 async def test_silence_and_waiting_are_measured_on_the_log_of_the_last_event(

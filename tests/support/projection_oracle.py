@@ -298,7 +298,7 @@ def _of_events(rows: Sequence[Row]) -> dict[str, ViewRows]:
     minutes: Counter[Any] = Counter()
     hours: Counter[Any] = Counter()
     without_command: Counter[Any] = Counter()
-    arrivals: Counter[Any] = Counter()
+    arrivals: dict[Any, list[int]] = defaultdict(lambda: [0, 0])
     unsaid: dict[Any, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     coercions: Counter[Any] = Counter()
     for row in rows:
@@ -309,7 +309,10 @@ def _of_events(rows: Sequence[Row]) -> dict[str, ViewRows]:
             without_command[hour(created_at), row["step"], row["event_type"], row["status"]] += 1
         arrived = hour(row["recorded_at"] or created_at)
         lateness = _lateness(created_at, row["recorded_at"])
-        arrivals[arrived, row["shape"], lateness, lateness in ("unknown", "under 1 s")] += 1
+        on_time = lateness in ("unknown", "under 1 s")
+        counts = arrivals[arrived, row["shape"], row["worker_id"] or "", lateness, on_time]
+        counts[0] += 1
+        counts[1] += ((row["recorded_at"] or created_at) - created_at) // timedelta(microseconds=1)
         evidence = row["evidence"]
         defaulted = (evidence // 100 == 0, evidence // 10 % 10 == 0, evidence % 10 == 0)
         sums = unsaid[arrived, row["shape"]]
@@ -320,7 +323,7 @@ def _of_events(rows: Sequence[Row]) -> dict[str, ViewRows]:
         "attempts_by_status": _counted(minutes),
         "event_counts": _counted(hours),
         "calls_without_command": _counted(without_command),
-        "late_arrivals": _counted(arrivals),
+        "late_arrivals": [(*key, number, us / 1_000_000) for key, (number, us) in arrivals.items()],
         "defaults_by_shape": [(*key, *sums) for key, sums in unsaid.items()],
         "coercions_by_rule": _counted(coercions),
     }

@@ -66,21 +66,22 @@ HOURS: Final = Comparison(
 ARRIVALS: Final = Comparison(
     name="arrival_hours",
     bounds="arrived",
-    keys="hour shape evidence lateness",
+    keys="hour shape worker_id evidence lateness",
     measure="events",
-    sums="events",
+    sums="events skew_us",
     actual="""
-        select   hour, shape, evidence, lateness, sum(events)::bigint as events
+        select   hour, shape, worker_id, evidence, lateness, sum(events)::bigint as events,
+                 sum(skew_us) as skew_us
         from     arrival_hours
         where    hour >= $1::timestamptz and hour < $2::timestamptz
         and      shard >= 0
         and      mod(abs(hashtext(shape)::bigint), $3::integer) = $4::integer
-        group by hour, shape, evidence, lateness
-        having   sum(events) <> 0
+        group by hour, shape, worker_id, evidence, lateness
+        having   sum(events) <> 0 or sum(skew_us) <> 0
     """,
     expected="""
         select   date_trunc('hour', coalesce(recorded_at, created_at), 'UTC') as hour, shape,
-                 evidence,
+                 coalesce(worker_id, '') as worker_id, evidence,
                  case
                      when recorded_at is null then 0
                      else 1 + width_bucket(
@@ -88,12 +89,15 @@ ARRIVALS: Final = Comparison(
                          array[-1, 1, 10, 60, 600, 3600, 86400]::numeric[]
                      )
                  end as lateness,
-                 count(*) as events
+                 count(*) as events,
+                 coalesce(
+                     sum((date_part('epoch', recorded_at - created_at) * 1000000)::bigint), 0
+                 ) as skew_us
         from     normalizer.events
         where    coalesce(recorded_at, created_at) >= $1::timestamptz
         and      coalesce(recorded_at, created_at) < $2::timestamptz
         and      mod(abs(hashtext(shape)::bigint), $3::integer) = $4::integer
-        group by 1, 2, 3, 4
+        group by 1, 2, 3, 4, 5
     """,
     archived="""
         select coalesce(sum(events), 0)::bigint

@@ -24,15 +24,17 @@ create table projector.event_hours (
 ) with (fillfactor = 70);
 
 create table projector.arrival_hours (
-    hour      timestamptz                not null,
-    shape     text           collate "C" not null,
-    worker_id text           collate "C" not null,
-    evidence  smallint                   not null,
-    lateness  smallint                   not null,
-    shard     smallint                   not null,
-    events    bigint                     not null,
-    skew_us   numeric                    not null,
-    constraint arrival_hours_pkey primary key (hour, shape, worker_id, evidence, lateness, shard)
+    hour               timestamptz                not null,
+    shape              text           collate "C" not null,
+    worker_id          text           collate "C" not null,
+    lateness           smallint                   not null,
+    shard              smallint                   not null,
+    events             bigint                     not null,
+    skew_us            numeric                    not null,
+    attempts_defaulted bigint                     not null,
+    status_from_name   bigint                     not null,
+    time_from_log      bigint                     not null,
+    constraint arrival_hours_pkey primary key (hour, shape, worker_id, lateness, shard)
 ) with (fillfactor = 70);
 
 comment on column projector.arrival_hours.lateness is
@@ -40,8 +42,8 @@ comment on column projector.arrival_hours.lateness is
     '2: under 1 s. 3: under 10 s. 4: under 1 min. 5: under 10 min. 6: under 1 h. 7: under 1 '
     'day. 8: longer.';
 comment on column projector.arrival_hours.skew_us is
-    'Sum of the times from created_at to recorded_at, in microseconds; of an event without a Kafka '
-    'time 0. Numeric: a bigint would overflow at 29 events of ten thousand years.';
+    'Sum of the times from created_at to recorded_at, in microseconds; a time under a second, or '
+    'not known, counts as 0. Numeric: a bigint would overflow at 29 events of ten thousand years.';
 
 create table projector.coercion_hours (
     hour      timestamptz                not null,
@@ -70,7 +72,7 @@ comment on column projector.event_hours.without_command is
     'Number of them that name no command. Events of calls without a command belong to no call.';
 comment on table projector.arrival_hours is
     'Private: events by hour of recorded_at (of created_at without a Kafka time), shape, '
-    'worker, evidence and lateness. Views: late_arrivals, defaults_by_shape.';
+    'worker and lateness. Views: late_arrivals, defaults_by_shape.';
 comment on table projector.coercion_hours is
     'Private: coercions by hour of recorded_at, shape and rule. View: coercions_by_rule.';
 comment on table projector.quarantine_hours is
@@ -81,6 +83,7 @@ create function projector.lateness_of(created_at timestamptz, recorded_at timest
     returns smallint
     language sql stable parallel safe
     return case
+        when recorded_at >= created_at and recorded_at < created_at + interval '1 second' then 2
         when recorded_at is null then 0
         when recorded_at < created_at - interval '1 second' then 1
         when recorded_at < created_at + interval '1 second' then 2
@@ -92,13 +95,17 @@ create function projector.lateness_of(created_at timestamptz, recorded_at timest
         else 8
     end::smallint;
 
--- How far the producer's clock is behind Kafka's, with the time to get there; below 0: ahead.
+-- Microseconds from created_at to recorded_at; below 0 if the producer's clock is ahead. 0 under a
+-- second, as of most events, for which the difference is not computed.
 create function projector.skew_us(created_at timestamptz, recorded_at timestamptz)
     returns bigint
-    language sql immutable parallel safe
+    language sql stable parallel safe
     return case
-        when recorded_at is null then 0
-        else (date_part('epoch', recorded_at - created_at) * 1000000)::bigint
+        when recorded_at >= created_at and recorded_at < created_at + interval '1 second' then 0
+        when recorded_at < created_at - interval '1 second'
+             or recorded_at >= created_at + interval '1 second'
+        then (date_part('epoch', recorded_at - created_at) * 1000000)::bigint
+        else 0
     end;
 
 
@@ -107,8 +114,8 @@ create function projector.skew_us(created_at timestamptz, recorded_at timestampt
 --     2. events by minute
 --     3. arrivals by hour
 --     4. coercions by hour
--- New rows are inserted by time, so that a time range occupies few pages. The maximum of the hours
--- of a group is its hour; ordered by the hour itself, a session whose first batch was small would
+-- New rows are inserted by time, so that a time range occupies few pages. They are ordered by the
+-- latest event of each group; ordered by the hour itself, a session whose first batch was small would
 -- sort all rows of each later one, not only their sums.
 create function projector.project_counters() returns trigger
     language plpgsql volatile security definer
@@ -146,7 +153,7 @@ begin
              ) as moved
     group by 1, 2, 3, 4, 5
     having   sum(moved.sign) <> 0 or sum(moved.without_command) <> 0
-    order by max(hour_of(moved.created_at)), 2
+    order by max(moved.created_at)
     on conflict (hour, step, event_type, status, attempts, shard)
     do update set
         events          = counted.events + excluded.events,
@@ -164,18 +171,22 @@ begin
     where    moved.created_at >= minutes_from
     group by 1, 2, 3, 4
     having   sum(moved.sign) <> 0
-    order by max(minute_of(moved.created_at)), 2
+    order by max(moved.created_at)
     on conflict (minute, event_type, status, attempts, shard)
     do update set events = counted.events + excluded.events;
 
     -- 3. Arrivals by hour.
     insert into arrival_hours as counted (
-        hour, shape, worker_id, evidence, lateness, shard, events, skew_us
+        hour, shape, worker_id, lateness, shard, events, skew_us, attempts_defaulted,
+        status_from_name, time_from_log
     )
     select   hour_of(coalesce(moved.recorded_at, moved.created_at)), moved.shape collate "C",
-             coalesce(moved.worker_id, '') collate "C", moved.evidence,
+             coalesce(moved.worker_id, '') collate "C",
              lateness_of(moved.created_at, moved.recorded_at), own_shard, sum(moved.sign),
-             sum(moved.sign * skew_us(moved.created_at, moved.recorded_at))
+             sum(moved.sign * skew_us(moved.created_at, moved.recorded_at)),
+             coalesce(sum(moved.sign) filter (where moved.evidence / 100 = 0), 0),
+             coalesce(sum(moved.sign) filter (where moved.evidence / 10 % 10 = 0), 0),
+             coalesce(sum(moved.sign) filter (where moved.evidence % 10 = 0), 0)
     from     (
                  select -1 as sign, recorded_at, created_at, shape, worker_id, evidence
                  from   before
@@ -183,14 +194,20 @@ begin
                  select 1, recorded_at, created_at, shape, worker_id, evidence
                  from   after
              ) as moved
-    group by 1, 2, 3, 4, 5
+    group by 1, 2, 3, 4
     having   sum(moved.sign) <> 0
     or       sum(moved.sign * skew_us(moved.created_at, moved.recorded_at)) <> 0
-    order by max(hour_of(coalesce(moved.recorded_at, moved.created_at))), 2, 3
-    on conflict (hour, shape, worker_id, evidence, lateness, shard)
+    or       sum(moved.sign) filter (where moved.evidence / 100 = 0) <> 0
+    or       sum(moved.sign) filter (where moved.evidence / 10 % 10 = 0) <> 0
+    or       sum(moved.sign) filter (where moved.evidence % 10 = 0) <> 0
+    order by max(coalesce(moved.recorded_at, moved.created_at))
+    on conflict (hour, shape, worker_id, lateness, shard)
     do update set
-        events  = counted.events + excluded.events,
-        skew_us = counted.skew_us + excluded.skew_us;
+        events             = counted.events + excluded.events,
+        skew_us            = counted.skew_us + excluded.skew_us,
+        attempts_defaulted = counted.attempts_defaulted + excluded.attempts_defaulted,
+        status_from_name   = counted.status_from_name + excluded.status_from_name,
+        time_from_log      = counted.time_from_log + excluded.time_from_log;
 
     -- 4. Coercions by hour.
     insert into coercion_hours as counted (hour, shape, rule, shard, coercions)

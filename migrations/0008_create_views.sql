@@ -623,9 +623,9 @@ comment on view projector.coercions_by_rule is
 
 create view projector.defaults_by_shape as
 select   hour, shape, sum(events)::bigint as events,
-         coalesce(sum(events) filter (where evidence / 100 = 0), 0)::bigint as attempts_defaulted,
-         coalesce(sum(events) filter (where evidence / 10 % 10 = 0), 0)::bigint as status_from_name,
-         coalesce(sum(events) filter (where evidence % 10 = 0), 0)::bigint as time_from_log
+         sum(attempts_defaulted)::bigint as attempts_defaulted,
+         sum(status_from_name)::bigint as status_from_name,
+         sum(time_from_log)::bigint as time_from_log
 from     projector.arrival_hours
 group by hour, shape
 having   sum(events) <> 0;

@@ -196,17 +196,24 @@ begin
     ),
     in_arrivals as (
         insert into arrival_hours as counted (
-            hour, shape, worker_id, evidence, lateness, shard, events, skew_us
+            hour, shape, worker_id, lateness, shard, events, skew_us, attempts_defaulted,
+            status_from_name, time_from_log
         )
         select   hour_of(coalesce(recorded_at, created_at)), shape, coalesce(worker_id, ''),
-                 evidence, lateness_of(created_at, recorded_at), -1, count(*),
-                 sum(skew_us(created_at, recorded_at))
+                 lateness_of(created_at, recorded_at), -1, count(*),
+                 sum(skew_us(created_at, recorded_at)),
+                 count(*) filter (where evidence / 100 = 0),
+                 count(*) filter (where evidence / 10 % 10 = 0),
+                 count(*) filter (where evidence % 10 = 0)
         from     gone
-        group by 1, 2, 3, 4, 5
-        on conflict (hour, shape, worker_id, evidence, lateness, shard)
+        group by 1, 2, 3, 4
+        on conflict (hour, shape, worker_id, lateness, shard)
         do update set
-            events  = counted.events + excluded.events,
-            skew_us = counted.skew_us + excluded.skew_us
+            events             = counted.events + excluded.events,
+            skew_us            = counted.skew_us + excluded.skew_us,
+            attempts_defaulted = counted.attempts_defaulted + excluded.attempts_defaulted,
+            status_from_name   = counted.status_from_name + excluded.status_from_name,
+            time_from_log      = counted.time_from_log + excluded.time_from_log
     ),
     in_coercions as (
         insert into coercion_hours as counted (hour, shape, rule, shard, coercions)

@@ -533,7 +533,7 @@ CREATE FUNCTION projector.known_calls(changes projector.call_change[], OUT to_re
 
 CREATE FUNCTION projector.lateness_of(created_at timestamp with time zone, recorded_at timestamp with time zone) RETURNS smallint
     LANGUAGE sql STABLE PARALLEL SAFE
-    RETURN (CASE WHEN (recorded_at IS NULL) THEN 0 WHEN (recorded_at < (created_at - '00:00:01'::interval)) THEN 1 WHEN (recorded_at < (created_at + '00:00:01'::interval)) THEN 2 WHEN (recorded_at < (created_at + '00:00:10'::interval)) THEN 3 WHEN (recorded_at < (created_at + '00:01:00'::interval)) THEN 4 WHEN (recorded_at < (created_at + '00:10:00'::interval)) THEN 5 WHEN (recorded_at < (created_at + '01:00:00'::interval)) THEN 6 WHEN (recorded_at < (created_at + '24:00:00'::interval)) THEN 7 ELSE 8 END)::smallint;
+    RETURN (CASE WHEN ((recorded_at >= created_at) AND (recorded_at < (created_at + '00:00:01'::interval))) THEN 2 WHEN (recorded_at IS NULL) THEN 0 WHEN (recorded_at < (created_at - '00:00:01'::interval)) THEN 1 WHEN (recorded_at < (created_at + '00:00:01'::interval)) THEN 2 WHEN (recorded_at < (created_at + '00:00:10'::interval)) THEN 3 WHEN (recorded_at < (created_at + '00:01:00'::interval)) THEN 4 WHEN (recorded_at < (created_at + '00:10:00'::interval)) THEN 5 WHEN (recorded_at < (created_at + '01:00:00'::interval)) THEN 6 WHEN (recorded_at < (created_at + '24:00:00'::interval)) THEN 7 ELSE 8 END)::smallint;
 
 CREATE FUNCTION projector.locate_event(event_id bigint) RETURNS SETOF projector.located_event
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -702,8 +702,8 @@ CREATE FUNCTION projector.rewrite_archived_calls(execution_ids bigint[], row_ids
     ; -- body: 0014_create_erasure.sql
 
 CREATE FUNCTION projector.skew_us(created_at timestamp with time zone, recorded_at timestamp with time zone) RETURNS bigint
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN CASE WHEN (recorded_at IS NULL) THEN (0)::bigint ELSE ((date_part('epoch'::text, (recorded_at - created_at)) * (1000000)::double precision))::bigint END;
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN CASE WHEN ((recorded_at >= created_at) AND (recorded_at < (created_at + '00:00:01'::interval))) THEN (0)::bigint WHEN ((recorded_at < (created_at - '00:00:01'::interval)) OR (recorded_at >= (created_at + '00:00:01'::interval))) THEN ((date_part('epoch'::text, (recorded_at - created_at)) * (1000000)::double precision))::bigint ELSE (0)::bigint END;
 
 CREATE FUNCTION projector.stale_retry_links(changed projector.call_id[], old_failures projector.call_failure[]) RETURNS TABLE(execution_id bigint, command_id text, attempts integer, failed_before timestamp with time zone)
     LANGUAGE plpgsql STABLE
@@ -1630,22 +1630,26 @@ CREATE TABLE projector.arrival_hours (
     hour timestamp with time zone NOT NULL,
     shape text NOT NULL COLLATE pg_catalog."C",
     worker_id text NOT NULL COLLATE pg_catalog."C",
-    evidence smallint NOT NULL,
     lateness smallint NOT NULL,
     shard smallint NOT NULL,
     events bigint NOT NULL,
-    skew_us numeric NOT NULL
+    skew_us numeric NOT NULL,
+    attempts_defaulted bigint NOT NULL,
+    status_from_name bigint NOT NULL,
+    time_from_log bigint NOT NULL
 )
 WITH (fillfactor='70');
-COMMENT ON TABLE projector.arrival_hours IS 'Private: events by hour of recorded_at (of created_at without a Kafka time), shape, worker, evidence and lateness. Views: late_arrivals, defaults_by_shape.';
+COMMENT ON TABLE projector.arrival_hours IS 'Private: events by hour of recorded_at (of created_at without a Kafka time), shape, worker and lateness. Views: late_arrivals, defaults_by_shape.';
 COMMENT ON COLUMN projector.arrival_hours.hour IS 'Start of the hour of recorded_at, or of created_at without it, UTC.';
 COMMENT ON COLUMN projector.arrival_hours.shape IS 'Wire shape of the record that brought it.';
 COMMENT ON COLUMN projector.arrival_hours.worker_id IS 'Id of the worker; empty if the event names none.';
-COMMENT ON COLUMN projector.arrival_hours.evidence IS 'Three digits: where attempts, status and created_at came from (see normalizer.events).';
 COMMENT ON COLUMN projector.arrival_hours.lateness IS 'Time from created_at to recorded_at. 0: not known. 1: created_at is more than 1 s later. 2: under 1 s. 3: under 10 s. 4: under 1 min. 5: under 10 min. 6: under 1 h. 7: under 1 day. 8: longer.';
 COMMENT ON COLUMN projector.arrival_hours.shard IS 'Counter shard; -1 is the archived part. Only sums over all shards mean anything.';
 COMMENT ON COLUMN projector.arrival_hours.events IS 'Number of events.';
-COMMENT ON COLUMN projector.arrival_hours.skew_us IS 'Sum of the times from created_at to recorded_at, in microseconds; of an event without a Kafka time 0. Numeric: a bigint would overflow at 29 events of ten thousand years.';
+COMMENT ON COLUMN projector.arrival_hours.skew_us IS 'Sum of the times from created_at to recorded_at, in microseconds; a time under a second, or not known, counts as 0. Numeric: a bigint would overflow at 29 events of ten thousand years.';
+COMMENT ON COLUMN projector.arrival_hours.attempts_defaulted IS 'Number of them that do not say which attempt they are of.';
+COMMENT ON COLUMN projector.arrival_hours.status_from_name IS 'Number of them whose status was derived from their type.';
+COMMENT ON COLUMN projector.arrival_hours.time_from_log IS 'Number of them whose time is Kafka''s, because the producer gave none.';
 
 CREATE TABLE projector.event_hours (
     hour timestamp with time zone NOT NULL,
@@ -2279,9 +2283,9 @@ CREATE VIEW projector.defaults_by_shape AS
  SELECT hour,
     shape,
     (sum(events))::bigint AS events,
-    (COALESCE(sum(events) FILTER (WHERE ((evidence / 100) = 0)), (0)::numeric))::bigint AS attempts_defaulted,
-    (COALESCE(sum(events) FILTER (WHERE (((evidence / 10) % 10) = 0)), (0)::numeric))::bigint AS status_from_name,
-    (COALESCE(sum(events) FILTER (WHERE (((evidence)::integer % 10) = 0)), (0)::numeric))::bigint AS time_from_log
+    (sum(attempts_defaulted))::bigint AS attempts_defaulted,
+    (sum(status_from_name))::bigint AS status_from_name,
+    (sum(time_from_log))::bigint AS time_from_log
    FROM projector.arrival_hours
   GROUP BY hour, shape
  HAVING (sum(events) <> (0)::numeric);
@@ -3316,7 +3320,7 @@ ALTER TABLE ONLY projector.archived_executions
     ADD CONSTRAINT archived_executions_pkey PRIMARY KEY (execution_id);
 
 ALTER TABLE ONLY projector.arrival_hours
-    ADD CONSTRAINT arrival_hours_pkey PRIMARY KEY (hour, shape, worker_id, evidence, lateness, shard);
+    ADD CONSTRAINT arrival_hours_pkey PRIMARY KEY (hour, shape, worker_id, lateness, shard);
 
 ALTER TABLE ONLY projector.call_facts
     ADD CONSTRAINT call_facts_pkey PRIMARY KEY (execution_id, command_id, attempts);

@@ -33,7 +33,11 @@ MINUTES: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
 )
 HOURS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("event_hours", "hour", ("events", "without_command")),
-    ("arrival_hours", "hour", ("events", "skew_us")),
+    (
+        "arrival_hours",
+        "hour",
+        ("events", "skew_us", "attempts_defaulted", "status_from_name", "time_from_log"),
+    ),
     ("coercion_hours", "hour", ("coercions",)),
     ("quarantine_hours", "hour", ("refused",)),
     ("execution_hours", "hour", ("executions",)),

@@ -312,7 +312,8 @@ def _of_events(rows: Sequence[Row]) -> dict[str, ViewRows]:
         on_time = lateness in ("unknown", "under 1 s")
         counts = arrivals[arrived, row["shape"], row["worker_id"] or "", lateness, on_time]
         counts[0] += 1
-        counts[1] += ((row["recorded_at"] or created_at) - created_at) // timedelta(microseconds=1)
+        if not on_time:
+            counts[1] += (row["recorded_at"] - created_at) // timedelta(microseconds=1)
         evidence = row["evidence"]
         defaulted = (evidence // 100 == 0, evidence // 10 % 10 == 0, evidence % 10 == 0)
         sums = unsaid[arrived, row["shape"]]

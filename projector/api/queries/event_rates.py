@@ -240,26 +240,48 @@ Latenesses = Annotated[
 class LateArrivalsParams(GroupedParams, frozen=True, kw_only=True):
     """Parameters."""
 
-    by: Annotated[tuple[Literal["at", "shape", "lateness"], ...], By] = ("shape", "lateness")
+    by: Annotated[tuple[Literal["at", "shape", "worker", "lateness"], ...], By] = (
+        "shape",
+        "lateness",
+    )
     every: HourOrDay = "hour"
     shape: Shapes | None = None
+    worker: Texts | None = None
     lateness: Latenesses | None = None
 
 
 class LateArrivals(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """lateness: time between the event and its arrival in the log."""
+    """lateness: time between the event and its arrival in the log; mean_skew_s: its mean.
+
+    Of `events`, those on_time arrived within a second, or have no time of arrival; ahead: a second
+    or more before they happened, by the clock of their producer.
+    """
 
     at: datetime | None = None
     shape: str | None = None
+    worker_id: str | None = None
     lateness: str | None = None
     events: int
+    on_time: int
+    ahead: int
+    mean_skew_s: float | None
 
 
-_LATE = grouped("projector.late_arrivals", keys=("shape", "lateness"), measures=(total("events"),))
+_LATE = grouped(
+    "projector.late_arrivals",
+    keys=("shape", "worker", "lateness"),
+    measures=(
+        total("events"),
+        "coalesce(sum(events) filter (where on_time), 0)::bigint as on_time",
+        "coalesce(sum(events) filter (where lateness = 'clock ahead'), 0)::bigint as ahead",
+        "sum(skew_s) / nullif(sum(events) filter (where lateness <> 'unknown'), 0)::double precision"
+        " as mean_skew_s",
+    ),
+)
 
 
 async def late_arrivals(
     snapshot: Snapshot, params: LateArrivalsParams
 ) -> GroupedAnswer[LateArrivals]:
-    """How late do events reach the log?"""
+    """How late do events reach the log, and whose clock is wrong?"""
     return await run_grouped(snapshot, _LATE, params, LateArrivals)

@@ -66,22 +66,25 @@ HOURS: Final = Comparison(
 ARRIVALS: Final = Comparison(
     name="arrival_hours",
     bounds="arrived",
-    keys="hour shape worker_id evidence lateness",
+    keys="hour shape worker_id lateness",
     measure="events",
-    sums="events skew_us",
+    sums="events skew_us attempts_defaulted status_from_name time_from_log",
     actual="""
-        select   hour, shape, worker_id, evidence, lateness, sum(events)::bigint as events,
-                 sum(skew_us) as skew_us
+        select   hour, shape, worker_id, lateness, sum(events)::bigint as events,
+                 sum(skew_us) as skew_us, sum(attempts_defaulted)::bigint as attempts_defaulted,
+                 sum(status_from_name)::bigint as status_from_name,
+                 sum(time_from_log)::bigint as time_from_log
         from     arrival_hours
         where    hour >= $1::timestamptz and hour < $2::timestamptz
         and      shard >= 0
         and      mod(abs(hashtext(shape)::bigint), $3::integer) = $4::integer
-        group by hour, shape, worker_id, evidence, lateness
-        having   sum(events) <> 0 or sum(skew_us) <> 0
+        group by hour, shape, worker_id, lateness
+        having   sum(events) <> 0 or sum(skew_us) <> 0 or sum(attempts_defaulted) <> 0
+        or       sum(status_from_name) <> 0 or sum(time_from_log) <> 0
     """,
     expected="""
         select   date_trunc('hour', coalesce(recorded_at, created_at), 'UTC') as hour, shape,
-                 coalesce(worker_id, '') as worker_id, evidence,
+                 coalesce(worker_id, '') as worker_id,
                  case
                      when recorded_at is null then 0
                      else 1 + width_bucket(
@@ -91,13 +94,21 @@ ARRIVALS: Final = Comparison(
                  end as lateness,
                  count(*) as events,
                  coalesce(
-                     sum((date_part('epoch', recorded_at - created_at) * 1000000)::bigint), 0
-                 ) as skew_us
+                     sum((date_part('epoch', recorded_at - created_at) * 1000000)::bigint)
+                         filter (
+                             where extract(epoch from recorded_at - created_at) < -1
+                             or    extract(epoch from recorded_at - created_at) >= 1
+                         ),
+                     0
+                 ) as skew_us,
+                 count(*) filter (where evidence < 100) as attempts_defaulted,
+                 count(*) filter (where mod(evidence, 100) < 10) as status_from_name,
+                 count(*) filter (where mod(evidence, 10) = 0) as time_from_log
         from     normalizer.events
         where    coalesce(recorded_at, created_at) >= $1::timestamptz
         and      coalesce(recorded_at, created_at) < $2::timestamptz
         and      mod(abs(hashtext(shape)::bigint), $3::integer) = $4::integer
-        group by 1, 2, 3, 4, 5
+        group by 1, 2, 3, 4
     """,
     archived="""
         select coalesce(sum(events), 0)::bigint

@@ -648,9 +648,9 @@ having   sum(events) <> 0;
 
 comment on view projector.late_arrivals is
     'How long after they happened do events reach Kafka, and whose clock is wrong? By the hour of '
-    'their arrival. clock ahead: the producer''s time is more than a second after Kafka''s. '
-    'sum(skew_s) / sum(events) is the mean: below 0 where the clock is ahead, and well above 0 '
-    'without events on time where it is behind. worker_id is empty for events that name none.';
+    'their arrival. clock ahead: the producer''s time is more than a second after Kafka''s. A '
+    'clock that is behind shows as a worker whose events are all late. sum(skew_s) / sum(events) '
+    'is the mean time, below 0 where the clock is ahead.';
 
 create view projector.gaps as
 select topic, partition, incarnation, first_offset, next_offset,
@@ -868,8 +868,8 @@ begin
                    ('', 'silent_s', 'seconds since then'),
                    ('', 'since', 'when the wait began'),
                    ('', 'skew_s',
-                    'seconds from created_at to recorded_at, of all of them added up; below 0 if '
-                    'the clock is ahead'),
+                    'seconds from created_at to recorded_at, added up; below 0 if the clock is '
+                    'ahead; an event on time counts as 0'),
                    ('', 'source_incarnation', 'coordinates of the record'),
                    ('', 'source_index', 'coordinates of the record'),
                    ('', 'source_offset', 'coordinates of the record'),

@@ -201,8 +201,8 @@ begin
         )
         select   hour_of(coalesce(recorded_at, created_at)), shape, coalesce(worker_id, ''),
                  lateness_of(created_at, recorded_at), -1, count(*),
-                 sum(skew_us(created_at, recorded_at)),
-                 count(*) filter (where evidence / 100 = 0),
+                 coalesce(sum(skew_us(created_at, recorded_at)), 0),
+                 count(*) filter (where evidence < 100),
                  count(*) filter (where evidence / 10 % 10 = 0),
                  count(*) filter (where evidence % 10 = 0)
         from     gone

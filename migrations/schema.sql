@@ -703,7 +703,7 @@ CREATE FUNCTION projector.rewrite_archived_calls(execution_ids bigint[], row_ids
 
 CREATE FUNCTION projector.skew_us(created_at timestamp with time zone, recorded_at timestamp with time zone) RETURNS bigint
     LANGUAGE sql STABLE PARALLEL SAFE
-    RETURN CASE WHEN ((recorded_at >= created_at) AND (recorded_at < (created_at + '00:00:01'::interval))) THEN (0)::bigint WHEN ((recorded_at < (created_at - '00:00:01'::interval)) OR (recorded_at >= (created_at + '00:00:01'::interval))) THEN ((date_part('epoch'::text, (recorded_at - created_at)) * (1000000)::double precision))::bigint ELSE (0)::bigint END;
+    RETURN CASE WHEN ((recorded_at >= created_at) AND (recorded_at < (created_at + '00:00:01'::interval))) THEN NULL::bigint WHEN ((recorded_at < (created_at - '00:00:01'::interval)) OR (recorded_at >= (created_at + '00:00:01'::interval))) THEN ((date_part('epoch'::text, (recorded_at - created_at)) * (1000000)::double precision))::bigint ELSE NULL::bigint END;
 
 CREATE FUNCTION projector.stale_retry_links(changed projector.call_id[], old_failures projector.call_failure[]) RETURNS TABLE(execution_id bigint, command_id text, attempts integer, failed_before timestamp with time zone)
     LANGUAGE plpgsql STABLE
@@ -1638,7 +1638,7 @@ CREATE TABLE projector.arrival_hours (
     status_from_name bigint NOT NULL,
     time_from_log bigint NOT NULL
 )
-WITH (fillfactor='70');
+WITH (fillfactor='45');
 COMMENT ON TABLE projector.arrival_hours IS 'Private: events by hour of recorded_at (of created_at without a Kafka time), shape, worker and lateness. Views: late_arrivals, defaults_by_shape.';
 COMMENT ON COLUMN projector.arrival_hours.hour IS 'Start of the hour of recorded_at, or of created_at without it, UTC.';
 COMMENT ON COLUMN projector.arrival_hours.shape IS 'Wire shape of the record that brought it.';
@@ -2861,14 +2861,14 @@ CREATE VIEW projector.late_arrivals AS
    FROM projector.arrival_hours
   GROUP BY hour, shape, worker_id, lateness
  HAVING (sum(events) <> (0)::numeric);
-COMMENT ON VIEW projector.late_arrivals IS 'How long after they happened do events reach Kafka, and whose clock is wrong? By the hour of their arrival. clock ahead: the producer''s time is more than a second after Kafka''s. sum(skew_s) / sum(events) is the mean: below 0 where the clock is ahead, and well above 0 without events on time where it is behind. worker_id is empty for events that name none.';
+COMMENT ON VIEW projector.late_arrivals IS 'How long after they happened do events reach Kafka, and whose clock is wrong? By the hour of their arrival. clock ahead: the producer''s time is more than a second after Kafka''s. A clock that is behind shows as a worker whose events are all late. sum(skew_s) / sum(events) is the mean time, below 0 where the clock is ahead.';
 COMMENT ON COLUMN projector.late_arrivals.hour IS 'the hour, UTC';
 COMMENT ON COLUMN projector.late_arrivals.shape IS 'wire shape of the record';
 COMMENT ON COLUMN projector.late_arrivals.worker_id IS 'the worker; empty if the event names none';
 COMMENT ON COLUMN projector.late_arrivals.lateness IS 'how long after it happened Kafka received it';
 COMMENT ON COLUMN projector.late_arrivals.on_time IS 'under a second, or not known';
 COMMENT ON COLUMN projector.late_arrivals.events IS 'events';
-COMMENT ON COLUMN projector.late_arrivals.skew_s IS 'seconds from created_at to recorded_at, of all of them added up; below 0 if the clock is ahead';
+COMMENT ON COLUMN projector.late_arrivals.skew_s IS 'seconds from created_at to recorded_at, added up; below 0 if the clock is ahead; an event on time counts as 0';
 
 CREATE VIEW projector.loops AS
  SELECT facts.execution_id,

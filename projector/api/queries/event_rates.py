@@ -251,10 +251,10 @@ class LateArrivalsParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class LateArrivals(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """lateness: time between the event and its arrival in the log; mean_skew_s: its mean.
+    """lateness: time between the event and its arrival in the log; mean_skew_s: its mean in seconds.
 
-    Of `events`, those on_time arrived within a second, or have no time of arrival; ahead: a second
-    or more before they happened, by the clock of their producer.
+    ahead: events that arrived over a second before they happened, by the clock of their producer.
+    on_time: within a second, or not known. An event on time counts as 0 in the mean.
     """
 
     at: datetime | None = None

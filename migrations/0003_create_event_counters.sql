@@ -97,8 +97,8 @@ create function projector.lateness_of(created_at timestamptz, recorded_at timest
         else 8
     end::smallint;
 
--- Microseconds from created_at to recorded_at; below 0 if the producer's clock is ahead. Null under a
--- second, as of most events, so that nothing is computed for them.
+-- Microseconds from created_at to recorded_at; below 0 if the producer's clock is ahead. Null under
+-- a second, as of most events, so that nothing is computed for them.
 create function projector.skew_us(created_at timestamptz, recorded_at timestamptz)
     returns bigint
     language sql stable parallel safe
@@ -116,8 +116,8 @@ create function projector.skew_us(created_at timestamptz, recorded_at timestampt
 --     3. arrivals by hour
 --     4. coercions by hour
 -- New rows are inserted by time, so that a time range occupies few pages. They are ordered by the
--- latest event of each group; ordered by the hour itself, a session whose first batch was small would
--- sort all rows of each later one, not only their sums.
+-- latest event of each group; ordered by the hour itself, a session whose first batch was small
+-- would sort all rows of each later one, not only their sums.
 create function projector.project_counters() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp

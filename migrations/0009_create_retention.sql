@@ -169,7 +169,8 @@ begin
         where  event_id between low and high
         and    event_id = any(delete_archived_events.event_ids)
         returning step, event_type, status, attempts, command_id, worker_id, created_at,
-                  recorded_at, shape, evidence, coercions, source_topic, source_incarnation, source_partition, batch_id
+                  recorded_at, shape, evidence, coercions, source_topic, source_incarnation,
+                  source_partition, batch_id
     ),
     -- 2. The counters.
     in_hours as (

@@ -9,8 +9,8 @@ import asyncpg
 import pytest
 
 from projector.views.catalog import VIEWS
-from projector.views.operator_questions import OPERATOR_QUESTIONS
 from projector.views.markdown import as_markdown, describe
+from projector.views.operator_questions import OPERATOR_QUESTIONS
 from tests.support import view_rows
 from tests.support.projection_oracle import Row, expected_views
 from tests.support.stack import Database

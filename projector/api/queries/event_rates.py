@@ -251,7 +251,7 @@ class LateArrivalsParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class LateArrivals(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """lateness: time between the event and its arrival in the log; mean_skew_s: its mean in seconds.
+    """lateness: time between the event and its arrival in the log; mean_skew_s: its mean.
 
     ahead: events that arrived over a second before they happened, by the clock of their producer.
     on_time: within a second, or not known. An event on time counts as 0 in the mean.
@@ -267,6 +267,10 @@ class LateArrivals(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     mean_skew_s: float | None
 
 
+_MEAN_SKEW = """
+    sum(skew_s) / nullif(sum(events) filter (where lateness <> 'unknown'), 0)::double precision
+        as mean_skew_s
+"""
 _LATE = grouped(
     "projector.late_arrivals",
     keys=("shape", "worker", "lateness"),
@@ -274,8 +278,7 @@ _LATE = grouped(
         total("events"),
         "coalesce(sum(events) filter (where on_time), 0)::bigint as on_time",
         "coalesce(sum(events) filter (where lateness = 'clock ahead'), 0)::bigint as ahead",
-        "sum(skew_s) / nullif(sum(events) filter (where lateness <> 'unknown'), 0)::double precision"
-        " as mean_skew_s",
+        _MEAN_SKEW,
     ),
 )
 

@@ -102,8 +102,8 @@ ARRIVALS: Final = Comparison(
                      0
                  ) as skew_us,
                  count(*) filter (where evidence < 100) as attempts_defaulted,
-                 count(*) filter (where mod(evidence, 100) < 10) as status_from_name,
-                 count(*) filter (where mod(evidence, 10) = 0) as time_from_log
+                 count(*) filter (where evidence / 10 % 10 = 0) as status_from_name,
+                 count(*) filter (where evidence % 10 = 0) as time_from_log
         from     normalizer.events
         where    coalesce(recorded_at, created_at) >= $1::timestamptz
         and      coalesce(recorded_at, created_at) < $2::timestamptz

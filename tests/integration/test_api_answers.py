@@ -11,6 +11,7 @@ import asyncpg
 import httpx
 import pytest
 
+from normalizer.envelope import RULES_VERSION
 from projector.api.thresholds import Threshold, Thresholds
 from projector.api.visible_settings import VisibleSettings
 from tests.support.api_client import api_client, get_rows, insert_events
@@ -244,11 +245,16 @@ async def test_tiles_are_what_the_views_say(
     assert tiles["retry_ratio"]["value"] == retries / first
     assert tiles["error_rate"]["denominator"] == calls == answer["calls"]
     assert tiles["error_rate"]["level"] == "ok"
-    assert (tiles["stuck"]["value"], tiles["stuck"]["trend"]) == (stuck, [])
+    silent_since = await connection.fetchval(
+        "select count(*) from projector.stuck_executions where begun and last_at >= $1",
+        datetime.fromisoformat(answer["since"]),
+    )
+    assert (tiles["stuck"]["value"], tiles["stuck"]["before"]) == (stuck, None)
+    assert sum(tiles["stuck"]["trend"]) == silent_since > 0
     assert (tiles["refused"]["value"], tiles["refused"]["level"]) == (1, "warn")
-    for name in ("executions_completed", "first_attempt_success", "error_rate", "refused"):
-        assert len(tiles[name]["trend"]) == answer["trend_intervals"]
-        assert tiles[name]["change"] == (None if name != "refused" else 1.0)
+    for name, tile in tiles.items():
+        assert len(tile["trend"]) == answer["trend_intervals"], name
+        assert tile["change"] == (None if name != "refused" else 1.0), name
     assert short["every"] == "minute"
     assert short["calls"] < calls
 
@@ -269,8 +275,40 @@ async def test_a_refused_record_says_why_and_what_to_type(client: httpx.AsyncCli
     assert f"normalizer quarantine show {entry}" in commands
     assert f"normalizer quarantine redrive --id {entry} --dry-run" in commands
     assert "normalizer explain noetl.events:0:4" in commands
+    assert record["current_rules"] == RULES_VERSION
     for path in ("999999", "x"):
         assert (await client.get(f"/api/v1/quarantine-records/{path}")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("change", "redrives"),
+    [
+        (
+            f"update normalizer.redrive_attempts set normalizer_version = {RULES_VERSION}",
+            ["--id {} --again --dry-run", "--id {} --again"],
+        ),
+        ("update normalizer.quarantine set redriven_at = now()", []),
+    ],
+    ids=["tried under the rules of today", "redriven"],
+)
+async def test_only_commands_that_would_do_something_are_given(
+    database: Database, change: str, redrives: list[str]
+) -> None:
+    await insert_events(database, 100)
+    connection = await asyncpg.connect(database.admin_url)
+    await connection.execute(f"{_FAMILY} {change}")
+    await connection.close()
+    async with api_client(database.url) as client:
+        listed = (await get_rows(client, "quarantine-records"))[0]
+
+        (record,) = await get_rows(client, f"quarantine-records/{listed['quarantine_id']}")
+
+    typed = [one["command"] for one in record["commands"]]
+    start = "normalizer quarantine redrive "
+    entry = listed["quarantine_id"]
+    assert [one.removeprefix(start) for one in typed if one.startswith(f"{start}--id")] == [
+        one.format(entry) for one in redrives
+    ]
 
 
 async def test_an_execution_has_its_parents_above_and_its_children_below(

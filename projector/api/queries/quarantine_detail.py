@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from normalizer.envelope import RULES_VERSION
 from normalizer.errors import Reason
 from projector.api.answers import ApiAnswer
 from projector.api.api_errors import NotFoundError
@@ -57,11 +58,13 @@ class QuarantinedRecordDetail(QuarantinedRecord, frozen=True, kw_only=True):
     """A refused record with what an operator needs to act on it.
 
     rule: what the record does to be refused for its reason. tries: to redrive it, newest first; a
-    dry run writes nothing and is not among them.
+    dry run writes nothing and is not among them. current_rules: the version of the rules of this
+    server; the rules of one version always give a record the same answer.
     """
 
     coordinates: str
     rule: str
+    current_rules: int
     tries: list[RedriveTry]
     commands: list[Command]
 
@@ -76,27 +79,36 @@ async def quarantine_record(
         raise NotFoundError("there is no such quarantined record")
     (record,) = records
     coordinates = f"{record['topic']}:{record['partition']}:{record['source_offset']}"
+    tries = await snapshot.rows(_TRIES, key, RedriveTry)
     row = QuarantinedRecordDetail(
         **record,
         coordinates=coordinates,
         rule=f"the record {RULES[record['reason']]}",
-        tries=await snapshot.rows(_TRIES, key, RedriveTry),
-        commands=_commands(record, coordinates),
+        current_rules=RULES_VERSION,
+        tries=tries,
+        commands=_commands(record, coordinates, tries),
     )
     return answer_of(snapshot, [row])
 
 
-def _commands(record: Any, coordinates: str) -> list[Command]:
+def _commands(record: Any, coordinates: str, tries: list[RedriveTry]) -> list[Command]:
+    """Those that still do something: nothing is left to redrive of a record that was redriven."""
     entry = record["quarantine_id"]
-    redrive = f"normalizer quarantine redrive --id {entry}"
+    # A redrive passes over what the rules of today were tried on.
+    again = " --again" if any(one.normalizer_version >= RULES_VERSION for one in tries) else ""
+    redrive = f"normalizer quarantine redrive --id {entry}{again}"
+    of_reason = f"--reason {record['reason']}"
     commands = {
         "show the whole record, redacted": f"normalizer quarantine show {entry}",
         "explain what became of it": f"normalizer explain {shlex.quote(coordinates)}",
-        "try the rules of today, write nothing": f"{redrive} --dry-run",
-        "redrive it": redrive,
-        "list all of this reason": f"normalizer quarantine list --reason {record['reason']}",
+    }
+    if record["redriven_at"] is None:
+        commands |= {"try the rules of today, write nothing": f"{redrive} --dry-run"}
+        commands |= {"redrive it": redrive}
+    commands |= {
+        "list all of this reason": f"normalizer quarantine list {of_reason}",
         "try all of this reason, write nothing": (
-            f"normalizer quarantine redrive --reason {record['reason']} --dry-run"
+            f"normalizer quarantine redrive {of_reason} --dry-run"
         ),
     }
     return [Command(purpose=purpose, command=text) for purpose, text in commands.items()]

@@ -1,19 +1,19 @@
 """Refused records: their number by reason and shape, and a list of them."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from projector.api.answers import ApiRow, GroupedAnswer, PagedAnswer
 from projector.api.parameters import (
     By,
     GroupedParams,
-    HourOrDay,
+    MinuteToDay,
     PagedWindowParams,
     Reasons,
     Shapes,
     Texts,
 )
-from projector.api.queries.grouping import grouped, total
+from projector.api.queries.grouping import Grains, grouped, total
 from projector.api.queries.run_query import run_grouped, run_paged
 from projector.api.snapshots import Snapshot, Statement
 
@@ -22,7 +22,7 @@ class QuarantineParams(GroupedParams, frozen=True, kw_only=True):
     """Parameters."""
 
     by: Annotated[tuple[Literal["at", "reason", "shape"], ...], By] = ("reason", "shape")
-    every: HourOrDay = "hour"
+    every: MinuteToDay = "hour"
     reason: Reasons | None = None
     shape: Shapes | None = None
 
@@ -36,8 +36,24 @@ class Quarantine(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     refused: int
 
 
-_QUARANTINE = grouped(
-    "projector.quarantine_by_reason", keys=("reason", "shape"), measures=(total("refused"),)
+REFUSALS: Final = """
+    (
+        select quarantined_at, reason, shape, 1 as refused
+        from   projector.quarantine_records
+        where  quarantined_at >= :since::timestamptz and quarantined_at < :until::timestamptz
+    ) as refusals
+"""
+"""Refused records, to count them to the minute."""
+
+
+def _counted(source: str, time: str) -> Statement:
+    return grouped(source, keys=("reason", "shape"), measures=(total("refused"),), time=time)
+
+
+_QUARANTINE = Grains(
+    hours=_counted("projector.quarantine_by_reason", "hour"),
+    minutes=_counted(REFUSALS, "quarantined_at"),
+    slow_minutes=True,
 )
 
 

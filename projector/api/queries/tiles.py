@@ -9,6 +9,7 @@ from projector.api.answers import ApiRow
 from projector.api.parameters import GroupedParams, Texts
 from projector.api.queries.grouping import FINISHED, Grains
 from projector.api.queries.outcome_counts import ONE_BY_ONE
+from projector.api.queries.quarantine_lists import REFUSALS
 from projector.api.queries.trends import TrendAnswer, TrendWindow, trended, window_of
 from projector.api.snapshots import Snapshot, Statement
 from projector.api.thresholds import DEFAULT, Level, Thresholds, Tile, level_of
@@ -26,7 +27,8 @@ class TileRow(ApiRow, frozen=True, kw_only=True):
 
     value: numerator / denominator, null if that is 0; for stuck (now) and refused a number.
     before: the value of the window before; change: value - before. trend: a value for each
-    interval, null without a call in it. level: ok, warn or critical, by the thresholds.
+    interval, null without a call in it; of stuck: how many of those stuck now had their last event
+    in it (how many were stuck then is not known). level: ok, warn or critical, by the thresholds.
     """
 
     tile: Tile
@@ -49,14 +51,14 @@ async def tiles(
     calls = await _sums(snapshot, _CALLS, params, window)
     ended = await _sums(snapshot, _ENDED, params, window)
     refused = await _sums(snapshot, _REFUSED, params, window)
-    (stuck,) = await snapshot.records(_STUCK, {"playbook": params.playbook})
+    (stuck,) = await snapshot.records(_STUCK, {"playbook": params.playbook} | window.values())
     figures = (
         _ratio("executions_completed", ended, window, "completed", "ended"),
         _ratio("first_attempt_success", calls, window, "first_succeeded", "first"),
         _ratio("error_rate", calls, window, "failed", "calls"),
         _ratio("retry_ratio", calls, window, "retries", "first"),
-        _number("stuck", stuck["executions"]),
-        _number("refused", refused["refused"], refused, window),
+        _number("stuck", stuck, window),
+        _number("refused", refused, window, before=float(refused["refused_before"])),
     )
     return TrendAnswer[TileRow](
         rows=[_row(figure, thresholds) for figure in figures],
@@ -93,19 +95,15 @@ def _ratio(
 
 
 def _number(
-    tile: Tile,
-    number: int,
-    sums: Mapping[str, Any] | None = None,
-    window: TrendWindow | None = None,
+    tile: Tile, sums: Mapping[str, Any], window: TrendWindow, *, before: float | None = None
 ) -> _Figure:
-    """A count: of the window, or of now if there are no sums."""
     return _Figure(
         tile=tile,
-        value=float(number),
-        numerator=number,
+        value=float(sums[tile]),
+        numerator=sums[tile],
         denominator=None,
-        before=None if sums is None else float(sums[f"{tile}_before"]),
-        trend=[] if sums is None or window is None else [*map(float, window.trend(sums, tile))],
+        before=before,
+        trend=[*map(float, window.trend(sums, tile))],
     )
 
 
@@ -162,19 +160,26 @@ _ENDED: Final = _both(
 )
 _REFUSED: Final = _both(
     "projector.quarantine_by_reason",
-    """
-    (
-        select quarantined_at, 1 as refused
-        from   projector.quarantine_records
-        where  quarantined_at >= :since::timestamptz and quarantined_at < :until::timestamptz
-    ) as refusals
-    """,
+    REFUSALS,
     "quarantined_at",
     refused="refused",
 )
 _STUCK: Final = Statement("""
-    select count(*)::integer as executions
-    from   projector.stuck_executions
-    where  begun
-    and    (:playbook::text[] is null or playbook = any(:playbook))
+    with silent as (
+        select   case
+                     when last_at >= :trend_from::timestamptz and last_at < :until::timestamptz
+                     then floor(
+                              extract(epoch from last_at - :trend_from) / :interval_s::integer
+                          )
+                 end::integer as bin,
+                 count(*)::integer as executions
+        from     projector.stuck_executions
+        where    begun
+        and      (:playbook::text[] is null or playbook = any(:playbook))
+        group by bin
+    )
+    select coalesce(sum(executions), 0)::integer as stuck,
+           array_agg(bin) filter (where bin is not null) as bins,
+           array_agg(executions) filter (where bin is not null) as stuck_trend
+    from   silent
 """)

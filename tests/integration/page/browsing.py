@@ -80,13 +80,15 @@ async def looking(
 
 
 async def fully_drawn(page: Page) -> None:
-    """Every panel has its figures, every chart is drawn, and the filters have their choices."""
+    """Every panel and every tile has its figures, and every chart is drawn."""
     await page.wait_for_function(
         """() => {
             const panels = [...document.querySelectorAll(".panel")];
             const drawn = [...document.querySelectorAll(".chart")];
+            const tiles = [...document.querySelectorAll(".headline b")];
             return panels.length > 0
                 && panels.every((panel) => panel.getAttribute("aria-busy") === "false")
+                && tiles.every((tile) => tile.textContent !== "…")
                 && drawn.every((chart) => chart.querySelector("canvas"));
         }"""
     )

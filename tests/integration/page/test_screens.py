@@ -31,6 +31,9 @@ async def test_from_the_wall_to_a_failing_event_as_it_was_sent_in_three_clicks(
         assert min(figures) >= 64
         assert await page.evaluate("document.documentElement.scrollHeight") <= WALL[1]
         assert await page.evaluate("document.documentElement.scrollWidth") <= WALL[0]
+        assert await page.locator(".chart canvas").count() == 6
+        for unit in await page.locator(".wall .legend").all_inner_texts():
+            assert re.search(r" per (minute|hour)$|^success$", unit), unit
 
         await page.click("#first-attempt a.big")
         call = page.locator(".calls li", has=page.locator(".error:not(.none)")).first
@@ -120,6 +123,8 @@ async def test_which_records_were_refused_and_what_to_type(
         await page.click("#commands button >> nth=0")
         copied = await page.evaluate("navigator.clipboard.readText()")
         assert copied == await page.inner_text("#commands pre >> nth=0")
+        # Refused by the rules of today: what they say of it is known without a dry run.
+        assert "that is the version of today" in await page.inner_text("#tries")
 
 
 async def test_every_other_question_is_on_the_second_screen(
@@ -184,6 +189,9 @@ async def test_the_lists_behind_the_dashboard_agree_with_sql(
         )
         shown = await page.locator("#reasons b").all_inner_texts()
         assert sum(int(one.replace(",", "")) for one in shown) == refused
+        assert await page.inner_text("#over-time .unit") == "Records per day"
+        by_time = await cells(page, "#over-time .figures")
+        assert sum(int(row[2].replace(",", "")) for row in by_time) == refused
 
 
 def _endpoint(response: Response) -> str:

@@ -66,6 +66,15 @@ async def test_a_database_that_stops_is_said_and_its_figures_stay(
             assert await page.inner_text("#errors table") == figures
             assert "figures of" in await page.inner_text("#errors header")
 
+            await page.set_viewport_size({"width": 1920, "height": 1080})
+            await page.goto(f"{url}/?view=wall")
+            await page.wait_for_selector("#banner >> text=there are no figures yet")
+            # What is to be read from afar is whole when something is wrong, too.
+            assert await page.evaluate("document.documentElement.scrollHeight") <= 1080
+            await page.goto(url)
+            await page.wait_for_selector("#banner >> text=there are no figures yet")
+            assert "no record" not in await page.inner_text(".headline")
+
 
 async def test_a_server_that_is_gone_is_said(browser: Browser, platform: Platform) -> None:
     async with looking(browser, platform.url, answers_fail=True) as page:

@@ -3,6 +3,7 @@
 import re
 from typing import Final
 
+import pytest
 from playwright.async_api import Browser, Page
 
 from tests.integration.page.browsing import PHONE, fully_drawn, looking, texts
@@ -149,6 +150,47 @@ async def test_all_of_it_can_be_walked_by_keyboard(browser: Browser, platform: P
         assert "show=execution" in page.url
 
 
+@pytest.mark.parametrize(
+    "screen",
+    [
+        "last=24h",
+        "view=wall",
+        "show=errors",
+        "show=quarantine",
+        "show=record&record=1",
+        "show=retries",
+        "show=executions",
+        "show=calls",
+        "show=error&error_class=connection%20refused",
+    ],
+)
+async def test_tab_reaches_everything_and_is_caught_nowhere(
+    browser: Browser, platform: Platform, screen: str
+) -> None:
+    async with looking(browser, f"{platform.url}/?{screen}") as page:
+        await fully_drawn(page)
+        await page.evaluate("window.reached = new Set()")
+        while await page.evaluate(_NEW_FOCUS):
+            await page.keyboard.press("Tab")
+
+        assert await page.evaluate(_MISSED) == []
+
+
+_NEW_FOCUS: Final = """
+    () => {
+        const one = document.activeElement;
+        const known = window.reached.has(one);
+        if (one !== document.body) window.reached.add(one);
+        return !known;
+    }
+"""
+_MISSED: Final = """
+    () => [...document.querySelectorAll("a[href], button, input, select, summary, [tabindex='0']")]
+        .filter((one) => one.checkVisibility() && !window.reached.has(one))
+        .map((one) => one.outerHTML.slice(0, 200))
+"""
+
+
 async def test_figures_can_be_held_and_let_go(browser: Browser, platform: Platform) -> None:
     async with looking(browser, platform.url, visit=False) as page:
         await page.clock.install()
@@ -174,6 +216,9 @@ async def test_nothing_is_wider_than_a_phone(browser: Browser, platform: Platfor
         assert await page.evaluate("document.documentElement.scrollWidth") == PHONE[0]
         await page.click("#filters")
         assert await page.is_visible("select[name=playbook]")
+        # Every screen can be seen, without a list that scrolls out of sight.
+        assert await page.is_visible("nav.screens >> text=Retries and workers")
+        assert await page.evaluate(_CUT_OFF, "nav.screens, #first") == []
         # A row of a table is a card, and nothing of it is left out.
         assert await page.is_visible("#durations td[data-label=p99]")
 
@@ -187,3 +232,17 @@ async def test_nothing_is_wider_than_a_phone(browser: Browser, platform: Platfor
             await page.goto(f"{platform.url}/?{screen}")
             await fully_drawn(page)
             assert await page.evaluate("document.documentElement.scrollWidth") == PHONE[0], screen
+
+        await page.goto(f"{platform.url}/?show=record&record=1")
+        await fully_drawn(page)
+        assert await page.evaluate(_CUT_OFF, "#commands, #refusal") == []
+        # It has no filters, so it has no button for them.
+        assert await page.locator("#filters").count() == 0
+
+
+_CUT_OFF: Final = """
+    (within) => [...document.querySelectorAll(within)]
+        .flatMap((one) => [one, ...one.querySelectorAll("*")])
+        .filter((one) => one.scrollWidth > one.clientWidth + 1 && one.clientWidth > 0)
+        .map((one) => one.textContent)
+"""

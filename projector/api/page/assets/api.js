@@ -9,7 +9,7 @@ const REFUSED = [400, 401, 403, 404, 421, 501];
 
 const MESSAGES = {
   database_unavailable: "The database has not answered",
-  database_refused: "The database has refused the query",
+  database_refused: "The database has refused the query: a right, a role or a migration is missing",
   not_kept: "Not kept here",
   busy: "The server has been too busy",
   too_slow: "The database has taken too long to answer",

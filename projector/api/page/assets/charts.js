@@ -103,7 +103,7 @@ function plan(uPlot, element, spec) {
     series: [{}, ...series.map(({ trace }) => drawAs(uPlot, trace, spec))],
     scales: { x: { time: true, range: (_, least, most) => edges(spec, least, most) },
       y: { range: (_, least, most) => [0, Math.max(most ?? 0, 1e-9) * 1.06] } },
-    axes: axes(rem, element),
+    axes: axes(rem, element, spec),
     legend: { show: false },
     cursor: { y: false, points: { show: false }, drag: { x: true, y: false, setScale: false } },
     hooks: { setCursor: [(plot) => tip(plot, element)], setSelect: [(plot) => zoom(plot, element)], draw: [(plot) => unfinished(plot, element)], ready: [(plot) => clicks(plot, element)] },
@@ -128,7 +128,11 @@ function drawAs(uPlot, trace, spec) {
   return { stroke: ink, fill: ink, width: 0.5, points: { show: spec.x.length < 2 } };
 }
 
-function axes(rem, element) {
+/** Steps of an axis that counts: there is no half of a call. */
+const WHOLE = Array.from({ length: 30 }, (_, n) => [1, 2, 5][n % 3] * 10 ** Math.floor(n / 3));
+
+function axes(rem, element, spec) {
+  const counts = spec.unit !== "%" && spec.traces.every((trace) => trace.y.every((one) => one === null || Number.isInteger(one)));
   const common = { stroke: colour("ink-2"), font: `${rem * 0.786}px ${FONT}` };
   const line = { stroke: colour("line"), width: 1 };
   return [
@@ -136,7 +140,7 @@ function axes(rem, element) {
       space: Math.min(rem * 6, element.clientWidth / 4), gap: 3,
       values: (_, splits, __, ___, step) => splits.map((at, n) => time(at, step, splits[n - 1])) },
     { ...common, grid: line, ticks: { show: false }, size: rem * 3.1, space: rem * 2.4, gap: 6,
-      values: (_, splits) => splits.map(tick) },
+      ...(counts ? { incrs: WHOLE } : {}), values: (_, splits) => splits.map((one) => tick(one) + (spec.unit === "%" ? "%" : "")) },
   ];
 }
 

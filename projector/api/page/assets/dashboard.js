@@ -36,7 +36,7 @@ export const PANELS = [
   },
   {
     id: "why", title: "Top errors", width: "wide", filters: OF_ERRORS, truncated: "the most frequent only",
-    subtitle: "Failed calls by error text, without ids",
+    subtitle: "Failed calls by error text, without ids, and their share of all failed calls",
     queries: (address) => ({ why: ["error-groups", parameters(address, OF_ERRORS, { limit: 100 }), pace(address)] }),
     render: drawWhy,
   },

@@ -2,7 +2,7 @@
 
 import { link, parameters } from "./router.js";
 import { facts, flag, h, status } from "./dom.js";
-import { attempt, between, clock, count, percent, plural, windowText } from "./format.js";
+import { attempt, between, clock, count, per, percent, plural, windowText } from "./format.js";
 import { callList } from "./lists.js";
 import { empty, execution, expandButton, figures, limit, some, trendTimes } from "./panel_parts.js";
 import { spark } from "./spark.js";
@@ -89,12 +89,12 @@ function drawGroup(group, address) {
           ? [execution(address, row.execution_id), ` ${row.step || "(no step)"}, ${attempt(row.attempt)}`] : null,
       }),
       row.error ? h("p", { class: "error sample" }, row.error) : null,
-      ...figures("group", words, [["calls", "failed"]], [
+      ...figures("group", `Failed calls ${per(step)}`, words, [["calls", "failed"]], [
         { name: "From", value: (one) => new Date(one.at).toISOString(), cell: (one) => between(one.at, one.at + step) },
         { name: "Calls", number: true, value: (one) => one.calls, cell: (one) => count(one.calls) },
       ], [...steps].reverse()),
     ],
-    charts: { group: { x, step, height: 9, hover: (at) => between(at, at + step),
+    charts: { group: { x, step, height: 9, now: new Date(group.read_at).getTime(), hover: (at) => between(at, at + step),
       traces: [{ name: "calls", colour: "failed", as: "bar", y: steps.map((one) => one.calls) }] } },
   };
 }

@@ -14,7 +14,7 @@ export function drawRates({ rates }) {
   const drawn = stacked({ ...rates, rows }, "event_type", "events_per_s", "area", { full: true });
   const last = rows.filter((row) => row.at === rows[0].at);
   return {
-    nodes: figures("rates",
+    nodes: figures("rates", "Events per second",
       `events per second, ${rate(sum(last, "events_per_s"))} in the minute of ${clock(rows[0].at)}`, drawn.entries, [
         { name: "Minute", cell: (row) => clock(row.at), value: (row) => row.at },
         { name: "Type", cell: (row) => row.event_type, value: (row) => row.event_type },

@@ -78,7 +78,8 @@ function drawTree(tree, address) {
 }
 
 function drawEvents({ calls, events: { rows, next } }, address) {
-  const from = rows.length ? millis(rows[0].created_at) : 0;
+  if (!rows.length) return [h("p", { class: "empty" }, "No event is stored.")];
+  const from = millis(rows[0].created_at);
   const at = (event) => link(address, { event, cursor: address.cursor ?? null });
   return [
     h("ol", { class: "events" }, rows.map((row) =>

@@ -62,6 +62,12 @@ export const day = (at) => `${pad(at.getDate())} ${at.toLocaleString("en", { mon
 
 export const attempt = (n) => (Number(n) === 0 ? "first attempt" : `retry ${n}`);
 
+/** per minute, per 5 min, per hour, per 6 h, per day: the interval of a chart. */
+export function per(ms) {
+  const [n, unit, word] = ms < 3600000 ? [ms / 60000, "min", "minute"] : ms < 86400000 ? [ms / 3600000, "h", "hour"] : [ms / 86400000, "days", "day"];
+  return n === 1 ? `per ${word}` : `per ${n} ${unit}`;
+}
+
 export function plural(n, one, many = `${one}s`) {
   return `${count(n)} ${n === 1 ? one : many}`;
 }

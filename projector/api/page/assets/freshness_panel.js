@@ -51,5 +51,5 @@ export function logState(rows) {
     return { word: `Behind ${span(Math.max(...rows.map((row) => row.behind_s ?? 0)))}`, state: "warn" };
   }
   if (!rows.length) return { word: "–", state: null };
-  return has("reading") ? { word: "Reading", state: null } : has("caught_up") ? { word: "Caught up", state: null } : { word: "From a file", state: null };
+  return has("reading") ? { word: "Reading", state: null } : has("caught_up") ? { word: "Caught up", state: null, caughtUp: true } : { word: "From a file", state: null };
 }

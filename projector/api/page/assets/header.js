@@ -27,7 +27,7 @@ export function header() {
       screens(address),
       searchBox(),
       h("div", { class: "self" },
-        h("button", { type: "button", class: "button", id: "filters", "aria-expanded": String(open) },
+        screen.timeless ? null : h("button", { type: "button", class: "button", id: "filters", "aria-expanded": String(open) },
           set.length ? `Filters (${set.length})` : "Filters"),
         h("button", { type: "button", class: "button live", id: "pause", "aria-pressed": String(page.paused) }, page.paused ? "Paused" : "Live"),
         h("a", { class: "button", id: "wall", href: link(address, { show: null, view: "wall" }), title: "Six figures for a screen on the wall" }, "Wall"),

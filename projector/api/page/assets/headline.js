@@ -45,10 +45,12 @@ export function headline(answers, address, live) {
 }
 
 export function theLog(freshness, live, rates) {
-  const log = logState(freshness?.rows ?? []);
+  if (!freshness) return { to: "freshness", name: "The log", value: "…", detail: "", trend: null, state: null };
+  const log = logState(freshness.rows);
   return { to: "freshness", name: "The log", value: log.word,
     detail: live.age === null ? "no record has been read yet" : log.state ? `data are ${span(live.age)} old`
-      : live.perSecond === null ? "every record is included" : `${rate(live.perSecond)} records/s`,
+      : live.perSecond !== null ? `${rate(live.perSecond)} records/s`
+        : log.caughtUp ? "every record is included" : `data are ${span(live.age)} old`,
     trend: rates?.rows.length ? spark(byMinute(rates, "events")) : null, state: log.state };
 }
 
@@ -73,8 +75,10 @@ export function retriesNow(now, retries) {
 export function stuckNow(answers, tiles) {
   const ages = answers.stuck && answers.ages;
   const n = ages && stuckInAll(ages);
+  const tile = tileOf(tiles, "stuck");
   return { to: "stuck", name: "Stuck executions, now", value: ages ? count(n) : "…",
     detail: n ? `latest one silent for ${span(Math.min(...ages.rows.filter((row) => row.begun).map((row) => row.shortest_s)))}`
       : "not ended, silent for 5 minutes",
-    state: STATES[tileOf(tiles, "stuck")?.level] ?? (n ? "warn" : null) };
+    title: "The line: those stuck now, by the time of their last event. How many were stuck at an earlier time is not known.",
+    trend: n ? trend(tile, tiles) : null, state: STATES[tile?.level] ?? (n ? "warn" : null) };
 }

@@ -2,7 +2,7 @@
 
 import { link } from "./router.js";
 import { h } from "./dom.js";
-import { between, count, windowText } from "./format.js";
+import { between, count, per, windowText } from "./format.js";
 import { STEP_MS, bins, empty, figures, stamp, sum } from "./panel_parts.js";
 
 export function drawOutcomes({ outcomes }, { address, go }) {
@@ -28,7 +28,7 @@ export function drawOutcomes({ outcomes }, { address, go }) {
     `${count(sum(rows, "failed"))} failed, ${count(sum(rows, "cancelled"))} cancelled, ` +
     `${count(sum(rows, "begun"))} begun`;
   return {
-    nodes: figures("outcomes", words, [...entries, ["begun", "begun"]], [
+    nodes: figures("outcomes", `Executions ${per(step)}`, words, [...entries, ["begun", "begun"]], [
       { name: { day: "Day", hour: "Hour from", minute: "Minute" }[outcomes.every], value: (row) => row.at, cell: (row) =>
         h("a", { href: link(address, { show: "executions", since: row.at,
           until: new Date(new Date(row.at).getTime() + step).toISOString() }) }, stamp(row.at, outcomes.every)) },

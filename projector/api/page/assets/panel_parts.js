@@ -37,9 +37,9 @@ const hiddenSeries = () => (current.hide ?? "").split("~").filter(Boolean);
 /** Whether the reader has switched a series of a chart off. */
 export const isHidden = (id, name) => hiddenSeries().includes(`${id}.${name}`);
 
-/** Switches: a click hides a series or shows it again. */
-function legend(id, entries) {
-  return h("ul", { class: "legend", "aria-label": "Series" }, entries.map(([word, colour]) => {
+/** What the chart counts, and switches: a click hides a series or shows it again. */
+function legend(id, unit, entries) {
+  return h("ul", { class: "legend", "aria-label": "Series" }, h("li", { class: "unit", "data-key": "unit" }, unit), entries.map(([word, colour]) => {
     const hidden = hiddenSeries();
     const one = `${id}.${word}`;
     const off = hidden.includes(one);
@@ -49,11 +49,11 @@ function legend(id, entries) {
   }));
 }
 
-/** A chart, its legend, and a table with its numbers for those who cannot see it. */
-export function figures(id, words, legendEntries, columns, rows, after) {
+/** A chart, its legend with the unit of its axis, and a table with its numbers for those who cannot see it. */
+export function figures(id, unit, words, legendEntries, columns, rows, after) {
   const list = table(`Figures of ${words}`, columns, rows, null, { id: `figures-${id}` });
   return [
-    legend(id, legendEntries),
+    legend(id, unit, legendEntries),
     h("div", { class: "chart", id: `chart-${id}`, "data-key": `chart-${id}`, "data-own": "",
       role: "img", "aria-label": words }),
     h("details", { class: "figures", "data-key": `figures-${id}` }, h("summary", {}, "Figures"), list,
@@ -130,7 +130,7 @@ export function grouped(rows, name, detail, value) {
   for (const row of rows) {
     const group = groups.get(row[name]) ?? { key: `${name}-${row[name]}`, what: row[name], n: 0, parts: [] };
     group.n += row[value];
-    group.parts.push({ n: row[value], word: row[detail] || "shape unknown" });
+    group.parts.push({ n: row[value], word: row[detail] || "(no shape)" });
     groups.set(row[name], group);
   }
   return [...groups.values()].sort((a, b) => b.n - a.n)

@@ -2,9 +2,10 @@
 
 import { link, parameters } from "./router.js";
 import { command, facts, h } from "./dom.js";
-import { clock, count, plural, windowText } from "./format.js";
-import { empty, grouped, showing, tally, turn } from "./panel_parts.js";
+import { between, clock, count, per, plural, windowText } from "./format.js";
+import { empty, figures, grouped, showing, stacked, sum, tally, turn } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
+import { grain } from "./windows.js";
 
 export function quarantine(address) {
   const set = ["reason", "shape"].filter((name) => address[name] !== undefined);
@@ -17,12 +18,18 @@ export function quarantine(address) {
         render: ({ refused }) => sums(refused, "reason", "shape", address),
       },
       {
-        id: "shapes", title: "By shape", width: "half", filters: [], subtitle: "which producer's form it had",
+        id: "shapes", title: "By shape", width: "half", filters: [], subtitle: "which producer's form it had; (no shape): refused before that was known",
         queries: () => ({ refused: ["quarantine-by-reason", parameters(address, [])] }),
         render: ({ refused }) => sums(refused, "shape", "reason", address),
       },
       {
-        id: "records", title: set.length ? `Records with ${set.map((name) => `${name} ${address[name] || "(unknown)"}`).join(" and ")}` : "Records",
+        id: "over-time", title: "By time", width: "full", filters: [], subtitle: "when they were refused; drag to zoom",
+        queries: () => ({ refused: ["quarantine-by-reason", parameters(address, ["reason", "shape"],
+          { by: ["at", "reason"], every: grain(address), limit: 5000 })] }),
+        render: ({ refused }) => drawOverTime(refused, address),
+      },
+      {
+        id: "records", title: set.length ? `Records with ${set.map((name) => `${name} ${address[name] || "(no shape)"}`).join(" and ")}` : "Records",
         width: "full", filters: [], subtitle: `newest first, ${windowText(address)}; our dead-letter queue`,
         queries: () => ({ records: ["quarantine-records", parameters(address, ["reason", "shape", "cursor"], { limit: 50 })] }),
         render: ({ records }) => drawRecords(records, address, set),
@@ -33,10 +40,24 @@ export function quarantine(address) {
 
 function sums(refused, name, detail, address) {
   const entries = grouped(refused.rows, name, detail, "refused").map((one) => ({
-    ...one, key: `${name}-${one.what}`, what: one.what || "shape unknown",
+    ...one, key: `${name}-${one.what}`, what: one.what || "(no shape)",
     href: link(address, { [name]: address[name] === one.what ? null : one.what }),
   }));
   return entries.length ? [tally(entries, true)] : empty(`No record was refused ${windowText(address)}.`);
+}
+
+function drawOverTime(refused, address) {
+  if (!refused.rows.length) return empty(`No record was refused ${windowText(address)}.`);
+  const { entries, spec } = stacked(refused, "reason", "refused", "bar");
+  const until = (row) => new Date(row.at).getTime() + spec.step;
+  return {
+    nodes: figures("over-time", `Records ${per(spec.step)}`, `refused records ${windowText(address)}: ${count(sum(refused.rows, "refused"))}`, entries, [
+      { name: "From", value: (row) => row.at, cell: (row) => between(row.at, until(row)) },
+      { name: "Reason", value: (row) => row.reason, cell: (row) => row.reason },
+      { name: "Refused", number: true, value: (row) => row.refused, cell: (row) => count(row.refused) },
+    ], refused.rows),
+    charts: { "over-time": { ...spec, height: 9, hover: (at) => between(at, at + spec.step) } },
+  };
 }
 
 function drawRecords(records, address, set) {
@@ -49,7 +70,7 @@ function drawRecords(records, address, set) {
         place(row), row.source_index > 0 ? ` [${row.source_index}]` : "") },
       { name: "Reason", value: (row) => row.reason, cell: (row) => row.reason },
       { name: "Detail", value: (row) => row.detail, cell: (row) => h("span", { class: "text-cell" }, row.detail) },
-      { name: "Shape", value: (row) => row.shape, cell: (row) => row.shape || "unknown" },
+      { name: "Shape", value: (row) => row.shape, cell: (row) => row.shape || "(no shape)" },
       { name: "Refused", number: true, value: (row) => row.quarantined_at, cell: (row) => clock(row.quarantined_at) },
       { name: "Redriven", number: true, value: (row) => row.redriven_at, cell: (row) => row.redriven_at ? clock(row.redriven_at) : "no" },
       { name: "Bytes", number: true, value: (row) => row.value_bytes, cell: (row) => count(row.value_bytes) },
@@ -68,7 +89,7 @@ export function record(address) {
     panels: [
       panel("refusal", "Why it was refused", "full", null, drawRefusal),
       panel("commands", "What to type", "half", "this page changes nothing: the commands do", drawCommands),
-      panel("tries", "Tries to redrive", "half", "newest first", drawTries),
+      panel("tries", "Redrives", "half", "what the rules of today say, and each try, newest first", drawTries),
       panel("sent", "As received", "full", "the first bytes, with secrets redacted", (row) => [
         row.sample === null
           ? h("p", { class: "empty" }, "The bytes are not text, or a secret may be among them: ", h("code", {}, `normalizer quarantine show ${row.quarantine_id}`), " has them.")
@@ -86,7 +107,7 @@ function drawRefusal(row, address) {
       "Item of the batch": row.source_index > 0 ? row.source_index : null,
       Reason: h("a", { href: link(address, { show: "quarantine", reason: row.reason }) }, row.reason),
       SQLSTATE: row.sqlstate,
-      Shape: row.shape || "unknown",
+      Shape: row.shape || "(no shape): refused before it was known",
       Logged: clock(row.recorded_at, { millis: true }),
       Refused: clock(row.quarantined_at, { millis: true }),
       Redriven: row.redriven_at ? clock(row.redriven_at) : "not yet",
@@ -100,15 +121,28 @@ function drawCommands(row) {
   return row.commands.flatMap((one) => [h("h3", {}, one.purpose), command(one.command, one.purpose)]);
 }
 
+/** Reasons that no rule gives. */
+const NO_RULE = ["rejected_by_database", "skipped"];
+
+/** What the rules of today say of the record, as far as that is known without its bytes. */
+function rulesNow(row) {
+  if (row.redriven_at) return `It was redriven ${clock(row.redriven_at)}; nothing is left to try.`;
+  const dryRun = " A dry run says what they make of it; it writes nothing, so its answer is not kept here.";
+  if (NO_RULE.includes(row.reason)) return `No rule refused it.${dryRun.replace("they", "the rules")}`;
+  const tried = Math.max(row.normalizer_version, ...row.tries.map((one) => one.normalizer_version));
+  if (tried < row.current_rules) return `Version ${tried} of the rules refused it, and the rules are at version ${row.current_rules} now.${dryRun}`;
+  return `Version ${tried} of the rules refused it, and that is the version of today: a dry run and a redrive would give the same answer, ` +
+    "unless --set adds a field or NORMALIZER_SHAPES changed.";
+}
+
 function drawTries(row) {
-  if (!row.tries?.length) {
-    return empty("Nothing has been tried. A dry run writes nothing, not even here: type it to see what a redrive would do now.");
-  }
-  return [table("Each try", [
+  const now = h("p", {}, rulesNow(row));
+  if (!row.tries.length) return [now, ...empty("Nothing has been tried yet.")];
+  return [now, table("Each try", [
     { name: "Tried", value: (one) => one.tried_at, cell: (one) => clock(one.tried_at) },
     { name: "Outcome", value: (one) => one.outcome, cell: (one) => one.outcome },
     { name: "Detail", value: (one) => one.detail, cell: (one) => h("span", { class: "text-cell" }, one.detail ?? "") },
     { name: "By", value: (one) => one.tried_by, cell: (one) => one.tried_by ?? "–" },
-    { name: "Rules", number: true, value: (one) => one.normalizer_version, cell: (one) => one.normalizer_version ?? "–" },
+    { name: "Rules version", number: true, value: (one) => one.normalizer_version, cell: (one) => one.normalizer_version ?? "–" },
   ], row.tries, (one) => `try-${one.tried_at}`, { id: "tries" })];
 }

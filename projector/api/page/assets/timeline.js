@@ -27,7 +27,7 @@ const cameFrom = (call, { command, step, attempts }) => call !== null &&
 
 export function drawTimeline({ calls, events }, { address, go }) {
   const callRows = calls.rows;
-  if (!events.rows.length) return [h("p", { class: "empty" }, "The events of this execution are deleted.")];
+  if (!events.rows.length) return [h("p", { class: "empty" }, "No event of this execution is stored: none was read, or they are deleted.")];
   if (!address.event) openFirstError(events.rows, callRows, address, go);
   const whole = wholeRange(events.rows, callRows);
   const [from, to] = shownRange(address, whole);

@@ -1,9 +1,9 @@
 // The wall: six figures and six small charts on one screen, to be read from afar.
 
-import { failedCalls, isHidden, STEP_MS, bins, sum } from "./panel_parts.js";
+import { failedCalls, isHidden, STEP_MS, bins } from "./panel_parts.js";
 import { link, only, parameters } from "./router.js";
 import { h } from "./dom.js";
-import { between, clock, count, percent, windowText } from "./format.js";
+import { between, clock, count, per, percent, windowText } from "./format.js";
 import { change, retriesNow, stuckNow, theLog, tileOf } from "./headline.js";
 import { liveFigures } from "./state.js";
 import { trendTimes } from "./panel_parts.js";
@@ -17,12 +17,12 @@ export function wall(address) {
   const cell = (id, title, to, queries, render) => ({ id, title, width: "cell", filters: null, queries,
     render: (answers) => figure(id, to, render(answers)) });
   return {
-    title: `Wall, ${windowText(address)}`, layout: "wall", timeless: true,
+    title: `Wall: ${windowText(address).replace("in the last", "last")}`, layout: "wall", timeless: true,
     panels: [
       cell("log", "The log", link(address, { show: null }), () => ({
         freshness: ["freshness", new URLSearchParams()],
         rates: ["events-per-second", only({}, [], TWO_HOURS), { every: 15000 }],
-      }), ({ freshness, rates }) => ({ ...theLog(freshness, liveFigures()), chart: minutes(rates, "events", "events/min", "s1", "area") })),
+      }), ({ freshness, rates }) => ({ ...theLog(freshness, liveFigures()), chart: minutes(rates, "events", "events", "s1", "area") })),
       cell("completed", "Executions completed", link(address, { show: "executions", status: "FAILED" }), () => ({
         tiles: tiles(),
         outcomes: ["execution-outcomes", parameters(address, ["playbook"], { every: grain(address) }), pace(address)],
@@ -34,12 +34,12 @@ export function wall(address) {
       cell("storm", "Retries/min, last 5 min", failedCalls(address), () => ({
         storms: ["retry-storms", only(address, ["step"])],
         retries: ["retries-by-minute", only(address, ["step"], TWO_HOURS)],
-      }), ({ storms, retries }) => ({ ...retriesNow(storms), chart: minutes(retries, "retries", "retries/min", "s2", "bar") })),
+      }), ({ storms, retries }) => ({ ...retriesNow(storms), chart: minutes(retries, "retries", "retries", "s2", "bar") })),
       cell("silent", "Stuck executions, now", link(address, { show: null }), () => ({
         stuck: ["stuck-executions", only(address, ["playbook"], { limit: 100, begun: "true" })],
         ages: ["stuck-by-age", only(address, ["playbook"])],
         tiles: tiles(),
-      }), (answers) => ({ ...stuckNow(answers, answers.tiles), nodes: byAge(answers.ages) })),
+      }), (answers) => ({ ...stuckNow(answers, answers.tiles), chart: trend(answers.tiles, "stuck", "last events of those stuck now", "s1", "bar") })),
       cell("refused", "Records refused", link(address, { show: "quarantine" }), () => ({ tiles: tiles() }),
         ({ tiles: answer }) => {
           const tile = tileOf(answer, "refused");
@@ -60,15 +60,18 @@ function ratio(answer, name, detail) {
 /** The height that is left for a chart, in rem: two rows of cells on one screen. */
 function height() {
   const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
-  return Math.max(6, Math.floor((innerHeight / rem - 5) / 2 - 10.8));
+  const banner = document.getElementById("banner").offsetHeight;
+  return Math.max(6, Math.floor(((innerHeight - banner) / rem - 5) / 2 - 12.6));
 }
 
-function figure(id, href, { value, detail, state, chart, nodes }) {
+function figure(id, href, { value, detail, state, chart, title }) {
   const chartId = `wall-${id}`;
   return {
     nodes: [
-      h("a", { class: "big", href, "data-state": state }, h("b", {}, value), h("small", {}, detail)),
-      chart ? h("div", { class: "chart", id: `chart-${chartId}`, "data-key": `chart-${chartId}`, "data-own": "", role: "img", "aria-label": `${id}: ${value}, ${detail}` }) : nodes,
+      h("a", { class: "big", href, title, "data-state": state }, h("b", {}, value), h("small", {}, detail)),
+      chart ? h("ul", { class: "legend", "data-key": "legend" }, chart.traces.map((one, n, { length }) => h("li", { "data-colour": one.colour },
+        `${one.name}${n < length - 1 ? "" : chart.unit === "%" ? "" : ` ${per(chart.step)}`}`))) : null,
+      chart ? h("div", { class: "chart", id: `chart-${chartId}`, "data-key": `chart-${chartId}`, "data-own": "", role: "img", "aria-label": `${id}: ${value}, ${detail}` }) : null,
     ],
     charts: chart ? { [chartId]: { ...chart, height: height(), traces: chart.traces.filter((one) => !isHidden(chartId, one.name)) } } : {},
   };
@@ -95,15 +98,6 @@ function trend(answer, name, word, colour, as = "line") {
   if (!tile?.trend?.length) return null;
   const { x, step } = trendTimes(answer);
   const factor = as === "line" ? 100 : 1;
-  return { x, step, unit: as === "line" ? "%" : "", hover: (one) => (step < 86400000 ? between(one, one + step) : clock(one)),
+  return { x, step, now: new Date(answer.read_at).getTime(), unit: as === "line" ? "%" : "", hover: (one) => (step < 86400000 ? between(one, one + step) : clock(one)),
     traces: [{ name: word, colour, as, y: tile.trend.map((one) => (one === null ? null : one * factor)) }] };
-}
-
-function byAge(ages) {
-  const rows = ages.rows.filter((row) => row.begun);
-  if (!rows.length) return [h("p", { class: "empty" }, "No execution is stuck.")];
-  const most = Math.max(...rows.map((row) => row.executions));
-  return [h("p", { class: "hidden" }, `${count(sum(rows, "executions"))} in all`), h("ol", { class: "bars plain ages" }, rows.map((row) => h("li", { "data-key": row.silent_for }, h("div", {},
-    h("span", { class: "what" }, `silent for ${row.silent_for}`), h("b", {}, count(row.executions)),
-    h("span", { class: "bar", "aria-hidden": "true", vars: { "--share": row.executions / most } })))))];
 }

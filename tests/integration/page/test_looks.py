@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -18,10 +19,14 @@ from bench.history import make_history
 from tests.integration.page.browsing import DESK, PHONE, Scheme, axe, fully_drawn, looking, serving
 from tests.integration.page.platform import Platform
 from tests.support.stack import Database
+from tests.support.waiting import until
 
 _SIZES: Final[Mapping[str, tuple[int, int]]] = {"desk": DESK, "phone": PHONE}
 _SCREENS: Final = (
+    "show=executions",
+    "show=calls",
     "show=errors",
+    "show=error&error_class=connection%20refused",
     "show=quarantine",
     "show=record&record=1",
     "show=retries",
@@ -80,6 +85,26 @@ async def test_the_theme_can_be_chosen_and_is_remembered(
         assert await page.evaluate("getComputedStyle(document.body).backgroundColor") == dark
 
 
+async def test_charts_follow_the_theme_of_the_system(browser: Browser, platform: Platform) -> None:
+    async with looking(browser, platform.url, scheme="light") as page:
+        await fully_drawn(page)
+        await page.emulate_media(color_scheme="dark")
+
+        await until(partial(page.evaluate, _IN_THE_THEMES_COLOURS), is_so=bool)
+
+
+async def test_charts_are_written_as_large_on_a_fine_screen(
+    browser: Browser, platform: Platform
+) -> None:
+    async with looking(browser, platform.url) as page:
+        await fully_drawn(page)
+
+        # uPlot multiplies it by the pixels of the screen for each of the page.
+        size = await page.evaluate(_CHART_FONT_PX)
+
+        assert 10 <= size <= 13
+
+
 @pytest.fixture
 async def busy(database: Database) -> AsyncIterator[str]:
     """A month of millions of calls: a short history in which each stands for 2,000."""
@@ -105,6 +130,24 @@ async def test_figures_of_many_digits_stay_in_their_panels(
 
 
 _MANY_TIMES: Final = "update projector.call_hours set calls = calls * 2000"
+
+_IN_THE_THEMES_COLOURS: Final = """
+    async () => {
+        const module = document.querySelector("link[href$='charts.js']").href;
+        const { drawn } = await import(module);
+        const { plot } = drawn.get(document.getElementById("chart-outcomes"));
+        const ink = getComputedStyle(document.documentElement).getPropertyValue("--ink-2").trim();
+        return plot.axes[1].stroke(plot, 1) === ink;
+    }
+"""
+
+_CHART_FONT_PX: Final = """
+    async () => {
+        const module = document.querySelector("link[href$='charts.js']").href;
+        const { drawn } = await import(module);
+        return drawn.get(document.getElementById("chart-outcomes")).plot.axes[1].font[2];
+    }
+"""
 
 _OUTSIDE: Final = """
     () => [...document.querySelectorAll(".panel")].flatMap((panel) => {

@@ -131,9 +131,10 @@ function drawAs(uPlot, trace, spec) {
 /** Steps of an axis that counts: there is no half of a call. */
 const WHOLE = Array.from({ length: 30 }, (_, n) => [1, 2, 5][n % 3] * 10 ** Math.floor(n / 3));
 
+/** The font is of whole pixels: uPlot finds no others in it, and does not enlarge them for a fine screen. */
 function axes(rem, element, spec) {
   const counts = spec.unit !== "%" && spec.traces.every((trace) => trace.y.every((one) => one === null || Number.isInteger(one)));
-  const common = { stroke: colour("ink-2"), font: `${rem * 0.786}px ${FONT}` };
+  const common = { stroke: colour("ink-2"), font: `${Math.round(rem * 0.786)}px ${FONT}` };
   const line = { stroke: colour("line"), width: 1 };
   return [
     { ...common, grid: { show: false }, ticks: { ...line, stroke: colour("line-2"), size: 4 }, size: rem * 1.7,
@@ -214,8 +215,10 @@ function clicks(plot, element) {
 
 /** Draws every chart again, after a change of theme or font size. */
 export function redraw() {
-  for (const [element, { spec }] of drawn) {
+  for (const [element, entry] of drawn) {
     delete element.dataset.seen;
-    chart(element, spec);
+    // Colours are set when a chart is made.
+    entry.shape = null;
+    chart(element, entry.spec);
   }
 }

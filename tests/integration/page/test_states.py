@@ -45,6 +45,20 @@ async def test_an_empty_database_is_said_to_be_empty(browser: Browser, empty: st
         assert "Nothing received yet" in await page.inner_text(".first-run")
         assert await page.inner_text(".first-run pre") == "normalizer run"
 
+        await page.goto(f"{empty}/?view=wall")
+        await fully_drawn(page)
+        # Not a scale of billionths.
+        assert min(await page.evaluate(_ENDS_OF_SCALES)) >= 1
+
+
+_ENDS_OF_SCALES: Final = """
+    async () => {
+        const module = document.querySelector("link[href$='charts.js']").href;
+        const { drawn } = await import(module);
+        return [...drawn.values()].map(({ plot }) => plot.scales.y.max);
+    }
+"""
+
 
 async def test_a_database_that_stops_is_said_and_its_figures_stay(
     browser: Browser, platform: Platform

@@ -102,7 +102,7 @@ function plan(uPlot, element, spec) {
     padding: [rem * 0.5, rem * 1.2, 0, 0],
     series: [{}, ...series.map(({ trace }) => drawAs(uPlot, trace, spec))],
     scales: { x: { time: true, range: (_, least, most) => edges(spec, least, most) },
-      y: { range: (_, least, most) => [0, Math.max(most ?? 0, 1e-9) * 1.06] } },
+      y: { range: (_, least, most) => [0, (most || (spec.unit === "%" ? 100 : 1)) * 1.06] } },
     axes: axes(rem, element, spec),
     legend: { show: false },
     cursor: { y: false, points: { show: false }, drag: { x: true, y: false, setScale: false } },
@@ -140,7 +140,7 @@ function axes(rem, element, spec) {
     { ...common, grid: { show: false }, ticks: { ...line, stroke: colour("line-2"), size: 4 }, size: rem * 1.7,
       space: Math.min(rem * 6, element.clientWidth / 4), gap: 3,
       values: (_, splits, __, ___, step) => splits.map((at, n) => time(at, step, splits[n - 1])) },
-    { ...common, grid: line, ticks: { show: false }, size: rem * 3.1, space: rem * 2.4, gap: 6,
+    { ...common, grid: line, ticks: { show: false }, size: rem * 3.1, space: rem * 1.8, gap: 6,
       ...(counts ? { incrs: WHOLE } : {}), values: (_, splits) => splits.map((one) => tick(one) + (spec.unit === "%" ? "%" : "")) },
   ];
 }

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Final
@@ -79,6 +80,9 @@ async def test_a_database_that_stops_is_said_and_its_figures_stay(
             assert await page.locator(".panel[data-state=bad]").count() == 12
             assert await page.inner_text("#errors table") == figures
             assert "figures of" in await page.inner_text("#errors header")
+            # Nobody knows now whether the log is caught up.
+            log = await page.inner_text(".headline a[href='#freshness']")
+            assert re.search(r"Unknown\s+last known: .+ at \d\d:\d\d:\d\d", log)
 
             await page.set_viewport_size({"width": 1920, "height": 1080})
             await page.goto(f"{url}/?view=wall")

@@ -1,6 +1,6 @@
 // The row of figures above the panels: value, trend, and change against the window before.
 
-import { count, percent, plural, rate, span, windowText } from "./format.js";
+import { clock, count, percent, plural, rate, span, windowText } from "./format.js";
 import { sum } from "./panel_parts.js";
 import { logState } from "./freshness_panel.js";
 import { spark, trendOf } from "./spark.js";
@@ -46,13 +46,16 @@ export function headline(answers, address, live) {
 
 export function theLog(freshness, live, rates) {
   if (!freshness) return { to: "freshness", name: "The log", value: "…", detail: "", trend: null, state: null };
-  const log = logState(freshness.rows);
+  const log = live.unanswered ? unknown(freshness) : logState(freshness.rows);
   return { to: "freshness", name: "The log", value: log.word,
-    detail: live.age === null ? "no record has been read yet" : log.state ? `data are ${span(live.age)} old`
+    detail: log.detail ?? (live.age === null ? "no record has been read yet" : log.state ? `data are ${span(live.age)} old`
       : live.perSecond !== null ? `${rate(live.perSecond)} records/s`
-        : log.caughtUp ? "every record is included" : `data are ${span(live.age)} old`,
+        : log.caughtUp ? "every record is included" : `data are ${span(live.age)} old`),
     trend: rates?.rows.length ? spark(byMinute(rates, "events")) : null, state: log.state };
 }
+
+const unknown = ({ rows, read_at: at }) =>
+  ({ word: "Unknown", state: "bad", detail: `last known: ${logState(rows).word} at ${clock(at)}` });
 
 /** One value for each full minute of a window. */
 export function byMinute(answer, name) {

@@ -15,7 +15,7 @@ export const page = {
   samples: [],
 };
 
-/** Age of the data in seconds, records a second; null if unknown. */
+/** Age of the data in seconds, records a second (null if unknown), and whether freshness is not answered now. */
 export function liveFigures() {
   const { freshness, samples } = page;
   const answer = freshness.answer;
@@ -24,7 +24,7 @@ export function liveFigures() {
   const age = answer?.as_of
     ? Math.max(0, (new Date(answer.read_at) - new Date(answer.as_of) + unheard) / 1000) : null;
   const [a, b] = [samples[0], samples.at(-1)];
-  return { age, perSecond: a && b && b.at - a.at > 3000 ? (b.total - a.total) / ((b.at - a.at) / 1000) : null };
+  return { age, unanswered: Boolean(freshness.error), perSecond: a && b && b.at - a.at > 3000 ? (b.total - a.total) / ((b.at - a.at) / 1000) : null };
 }
 
 export function sampled(answer) {

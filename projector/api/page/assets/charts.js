@@ -120,7 +120,7 @@ function edges(spec, least, most) {
 function drawAs(uPlot, trace, spec) {
   const ink = colour(trace.colour);
   if (trace.as === "line") {
-    return { stroke: ink, width: 1.5, points: { show: false }, paths: uPlot.paths.stepped({ align: 0 }) };
+    return { stroke: ink, width: 1.5, points: { show: false, size: 6, fill: ink, filter: (plot, n) => alone(plot.data[n]) }, paths: uPlot.paths.stepped({ align: 0 }) };
   }
   if (trace.as === "bar") {
     return { stroke: ink, fill: ink, width: 0, points: { show: false }, paths: uPlot.paths.bars({ size: [0.84, 60] }) };
@@ -132,6 +132,11 @@ function drawAs(uPlot, trace, spec) {
 const WHOLE = Array.from({ length: 30 }, (_, n) => [1, 2, 5][n % 3] * 10 ** Math.floor(n / 3));
 
 /** The font is of whole pixels: uPlot finds no others in it, and does not enlarge them for a fine screen. */
+/** Values without a neighbour: a line cannot show them. */
+function alone(values) {
+  return values.flatMap((value, n) => (value != null && values[n - 1] == null && values[n + 1] == null ? [n] : []));
+}
+
 function axes(rem, element, spec) {
   const counts = spec.unit !== "%" && spec.traces.every((trace) => trace.y.every((one) => one === null || Number.isInteger(one)));
   const common = { stroke: colour("ink-2"), font: `${Math.round(rem * 0.786)}px ${FONT}` };

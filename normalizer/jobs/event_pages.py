@@ -5,6 +5,7 @@ oldest transaction that still runs: none that is passed can commit later.
 """
 
 from collections.abc import AsyncGenerator, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -19,33 +20,50 @@ from normalizer.jobs.engine.id_ranges import (
     IdRangeWalk,
     fetch_rows,
 )
+from normalizer.jobs.sources.row_pages import PageSize
 from normalizer.kafka import CommittedOffset
 from normalizer.store.grid import Grid
 from normalizer.store.session import Session
 
 EVENTS_A_PAGE: Final = 5_000
+CHANGED_ROWS: Final = 250
+"""Changed events read at once: each read is a query for each partition of theirs."""
 
 
 class TablePosition(msgspec.Struct, frozen=True, kw_only=True):
     """How far the relay of one registration has come.
 
     `event_id` is there during the first pass, in which all stored events up to it are sent. After
-    that all changes up to (transaction_id, change_id) are sent.
+    that all changes up to (transaction_id, change_id) are sent, and `ids_sent` ids of the next one.
+    `noted_at` is that of the latest change among them. `revision_base` and the number of a
+    transaction make a revision.
     """
 
     registration: str
+    revision_base: int
     event_id: int | None = None
     transaction_id: int = 0
     change_id: int = 0
+    ids_sent: int = 0
+    noted_at: datetime = datetime.min.replace(tzinfo=UTC)
 
     def committed(self) -> CommittedOffset:
         """What to commit to Kafka."""
         return CommittedOffset(self.transaction_id, msgspec.json.encode(self).decode())
 
 
-def first_position(registration: str) -> TablePosition:
-    """Before every event."""
-    return TablePosition(registration=registration, event_id=BELOW_ALL_IDS)
+def first_position(registration: str, now: "Horizon") -> TablePosition:
+    """Before every event.
+
+    Revisions begin at the clock and grow with transactions, of which there are fewer than
+    microseconds. So they are greater than those of all earlier registrations, also where the
+    database was restored into a cluster that has counted less transactions.
+    """
+    return TablePosition(
+        registration=registration,
+        revision_base=now.clock_us - now.oldest_running,
+        event_id=BELOW_ALL_IDS,
+    )
 
 
 def table_position(committed: CommittedOffset | None) -> TablePosition | None:
@@ -69,10 +87,11 @@ class EventPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Horizon(NamedTuple):
-    """The oldest transaction of the database that still runs, and the next one to begin."""
+    """The oldest transaction of the cluster that still runs, the next one, and its clock."""
 
     oldest_running: int
     next_transaction: int
+    clock_us: int
 
 
 class Registration(NamedTuple):
@@ -80,6 +99,14 @@ class Registration(NamedTuple):
 
     name: str
     group_id: str
+
+
+class RelayState(NamedTuple):
+    """Whether the position and the database belong together; the age of the oldest change left."""
+
+    is_registered: bool
+    was_restored: bool
+    lag_s: float
 
 
 class StoredEventReader:
@@ -128,7 +155,7 @@ class StoredEventReader:
                 if rows:
                     yield EventPage(
                         position=msgspec.structs.replace(position, event_id=last_id),
-                        revision=revision,
+                        revision=position.revision_base + revision,
                         events=[Envelope(**row) for row in rows],
                     )
         yield EventPage(position=msgspec.structs.replace(position, event_id=None))
@@ -140,39 +167,50 @@ class StoredEventReader:
         """
         return await self._session.run_once(partial(self._read_changed, position))
 
-    async def delete_sent(self, position: TablePosition) -> float:
-        """Delete the changes up to the position; return the age of the oldest that is left."""
-        place = (position.transaction_id, position.change_id)
-        await self._execute(sql.DELETE_SENT, *place)
-        oldest = await self._fetch_row(sql.READ_LAG, *place)
-        return oldest["lag_s"] if oldest else 0.0
+    async def state(self, position: TablePosition) -> RelayState:
+        """Whether this position may be gone on from, and how much is left."""
+        return RelayState(*await self._fetch_row(sql.READ_STATE, *_marks(position)))
+
+    async def delete_sent(self, position: TablePosition) -> None:
+        """Delete the changes up to the position, unless another relay is registered."""
+        await self._execute(sql.DELETE_SENT, *_marks(position))
 
     async def _read_changed(
         self, position: TablePosition, connection: asyncpg.Connection
     ) -> EventPage | None:
-        place = (position.transaction_id, position.change_id)
-        changes = await connection.fetch(sql.FIND_CHANGES, *place, EVENTS_A_PAGE)
+        changes = await connection.fetch(sql.FIND_CHANGES, *_marks(position)[:2], EVENTS_A_PAGE)
         if not changes:
             return None
-        order = {
-            event_id: number
-            for number, change in enumerate(changes)
-            for event_id in change["event_ids"]
-        }
-        rows = [
-            row
-            for low, high, ids in self._grid.grouped(sorted(order))
-            for row in await connection.fetch(sql.READ_EVENTS, low, high, ids)
-        ]
-        rows.sort(key=lambda row: order[row["event_id"]])
-        last = changes[-1]
+        ids = [event_id for change in changes for event_id in change["event_ids"]]
+        rows, ids_read = await self._read_rows(ids, position.ids_sent, connection)
         return EventPage(
-            position=msgspec.structs.replace(
-                position, transaction_id=last["transaction_id"], change_id=last["change_id"]
-            ),
-            revision=last["oldest_running"],
+            position=_position_after(position, changes, ids_read),
+            revision=position.revision_base + changes[0]["oldest_running"],
             events=[Envelope(**row) for row in rows],
         )
+
+    async def _read_rows(
+        self, ids: Sequence[int], start: int, connection: asyncpg.Connection
+    ) -> tuple[list[asyncpg.Record], int]:
+        """Rows of ids[start:], each at its last place, that fit in memory; and where they end."""
+        last_places = {event_id: place for place, event_id in enumerate(ids)}
+        rows: list[asyncpg.Record] = []
+        page = PageSize(CHANGED_ROWS)
+        while start < len(ids) and not page.is_full:
+            end = min(start + page.next_rows(), len(ids))
+            wanted = sorted(
+                ids[place] for place in range(start, end) if last_places[ids[place]] == place
+            )
+            read = [
+                row
+                for low, high, of_partition in self._grid.grouped(wanted)
+                for row in await connection.fetch(sql.READ_EVENTS, low, high, of_partition)
+            ]
+            read.sort(key=lambda row: last_places[row["event_id"]])
+            page.add(read)
+            rows += read
+            start = end
+        return rows, start
 
     async def _execute(self, statement: str, *values: object) -> None:
         async def execute(connection: asyncpg.Connection) -> None:
@@ -194,6 +232,33 @@ async def _read_range(
     revision = await connection.fetchval(sql.READ_HORIZON)
     rows, last_id = await fetch_rows(connection, sql.EVENTS_BETWEEN, ids)
     return revision, rows, last_id
+
+
+def _marks(position: TablePosition) -> tuple[int, int, datetime, str]:
+    """The position, as the statements take it."""
+    return (
+        position.transaction_id,
+        position.change_id,
+        position.noted_at,
+        position.registration,
+    )
+
+
+def _position_after(
+    position: TablePosition, changes: Sequence[asyncpg.Record], ids_read: int
+) -> TablePosition:
+    """The position after this many ids of the changes."""
+    for change in changes:
+        if ids_read < len(change["event_ids"]):
+            break
+        ids_read -= len(change["event_ids"])
+        position = msgspec.structs.replace(
+            position,
+            transaction_id=change["transaction_id"],
+            change_id=change["change_id"],
+            noted_at=max(position.noted_at, change["noted_at"]),
+        )
+    return msgspec.structs.replace(position, ids_sent=ids_read)
 
 
 _decoder: Final[msgspec.json.Decoder[TablePosition]] = msgspec.json.Decoder(TablePosition)

@@ -33,7 +33,9 @@ from normalizer.telemetry import Outage, get_logger
 
 IDLE_S: Final = 0.2
 RETRY_S: Final = 1.0
-CLEAN_EVERY_S: Final = 1.0
+CHECK_EVERY_S: Final = 1.0
+UNKNOWN_S: Final = 10.0
+"""After this long without a check, the lag is taken to grow."""
 COMMIT_EVERY_S: Final = 3_600.0
 """Kafka forgets an offset that was not committed for days, also of a relay with nothing to send."""
 START_AGAIN: Final = (
@@ -58,16 +60,21 @@ class EventRelay:
         self._limits: dict[str, int] = {}
         self._stopping = asyncio.Event()
         self._outage = Outage(_log, clock)
-        self._cleaned_at_s = self._committed_at_s = self._heartbeat_s = clock()
+        self._checked_at_s = self._committed_at_s = self._heartbeat_s = clock()
+        self._lag_s = 0.0
         self.waits_for: str | None = "the first page is not read yet"
         """Why nothing is sent; like all below, safe to read from any thread."""
-        self.lag_s = 0.0
-        """Age of the oldest change that is not sent yet."""
         self.outcomes = Outcomes()
 
     def stop(self) -> None:
         """Finish the page that is being sent, then end `run`; does not wait."""
         self._stopping.set()
+
+    @property
+    def lag_s(self) -> float:
+        """Age of the oldest change that is not sent yet; grows while nothing is known of it."""
+        unknown_s = self._clock() - self._checked_at_s
+        return self._lag_s + (unknown_s if self.waits_for or unknown_s > UNKNOWN_S else 0.0)
 
     def heartbeat_age_s(self) -> float:
         """Time since the event loop last ran."""
@@ -125,7 +132,7 @@ class EventRelay:
         registered = await self._reader.registration()
         if registered is None:
             # First in Kafka: the other way round, a kill between would look like a lost position.
-            position = first_position(secrets.token_hex(8))
+            position = first_position(secrets.token_hex(8), await self._reader.horizon())
             await producer.commit((), position.committed())
             await self._reader.register(Registration(position.registration, group_id))
             registered = await self._reader.registration()
@@ -142,6 +149,7 @@ class EventRelay:
                 f"the relay has sent transaction {position.transaction_id}, but the next one of "
                 f"this database is {now.next_transaction}: it was restored; {START_AGAIN}"
             )
+        await self._check(position)
         if position.event_id is not None:
             await self._wait_for_end_of(now.next_transaction)
         return position
@@ -156,7 +164,9 @@ class EventRelay:
             now = await self._reader.horizon()
             if now.oldest_running >= next_transaction:
                 return
-            self.waits_for = f"transaction {now.oldest_running} still runs"
+            if self.waits_for != (waits_for := f"transaction {now.oldest_running} still runs"):
+                self.waits_for = waits_for
+                _log.info("waiting", why=waits_for)
             await wait_at_most(self._stopping, IDLE_S)
 
     async def _pages(self, position: TablePosition) -> AsyncGenerator[EventPage, None]:
@@ -169,6 +179,7 @@ class EventRelay:
                         return
                     yield page
                     position = page.position
+                    await self._check_in_time(position)
         while not self._stopping.is_set():
             changed = await self._reader.changed(position)
             self._note_page()
@@ -179,9 +190,25 @@ class EventRelay:
                 yield EventPage(position=position)
             else:
                 await wait_at_most(self._stopping, IDLE_S)
-            if self._clock() - self._cleaned_at_s >= CLEAN_EVERY_S:
-                self._cleaned_at_s = self._clock()
-                self.lag_s = await self._reader.delete_sent(position)
+            await self._check_in_time(position)
+
+    async def _check_in_time(self, position: TablePosition) -> None:
+        if self._clock() - self._checked_at_s >= CHECK_EVERY_S:
+            await self._reader.delete_sent(position)
+            await self._check(position)
+
+    async def _check(self, position: TablePosition) -> None:
+        """Note the lag. Raises FatalError where position and database do not belong together."""
+        state = await self._reader.state(position)
+        if not state.is_registered:
+            raise FatalError("this relay is no longer registered: changes are not noted for it")
+        if state.was_restored:
+            raise FatalError(
+                "this database has given numbers of transactions again that the relay had passed: "
+                f"it was restored; {START_AGAIN}"
+            )
+        self._lag_s = state.lag_s
+        self._checked_at_s = self._clock()
 
     async def _make_records(self, page: EventPage) -> tuple[list[OutputRecord], Outcomes]:
         """The page's records, and what to count; a few milliseconds of work at a time."""

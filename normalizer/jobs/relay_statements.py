@@ -19,10 +19,11 @@ UNREGISTER: Final = "delete from normalizer.event_relay"
 FORGET_CHANGES: Final = "delete from normalizer.event_changes"
 
 # Of a cluster's snapshot: the first transaction that may still run, and the first that has not
-# begun.
+# begun; and the server's clock.
 READ_HORIZON: Final = """
     select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as oldest_running,
-           pg_snapshot_xmax(pg_current_snapshot())::text::bigint as next_transaction
+           pg_snapshot_xmax(pg_current_snapshot())::text::bigint as next_transaction,
+           (extract(epoch from clock_timestamp()) * 1000000)::bigint as clock_us
 """
 
 # Whole changes, until they have $3 ids or more.
@@ -40,24 +41,46 @@ FIND_CHANGES: Final = """
                      limit    1000
                  ) as next
     )
-    select   transaction_id::text::bigint as transaction_id, change_id, event_ids,
+    select   transaction_id::text::bigint as transaction_id, change_id, event_ids, noted_at,
              pg_snapshot_xmin(pg_current_snapshot())::text::bigint as oldest_running
     from     later
     where    ids_before < $3::integer
     order by later.transaction_id, change_id
 """
 
-READ_LAG: Final = """
-    select   extract(epoch from clock_timestamp() - noted_at)::double precision as lag_s
-    from     normalizer.event_changes
-    where    (transaction_id, change_id) > ($1::bigint::text::xid8, $2::bigint)
-    order by transaction_id, change_id
-    limit    1
-"""
-
+# What another relay was registered for stays. So does what was noted after the latest change that
+# was sent ($3): the relay has passed its number, but not sent it.
 DELETE_SENT: Final = """
     delete from normalizer.event_changes
     where  (transaction_id, change_id) <= ($1::bigint::text::xid8, $2::bigint)
+    and    noted_at <= $3::timestamptz
+    and    exists (select from normalizer.event_relay where registration = $4::text)
+"""
+
+# A transaction has a number that was passed, or one that is not given yet, only if the database
+# was restored: its numbers are given again.
+READ_STATE: Final = """
+    select exists (
+               select from normalizer.event_relay where registration = $4::text
+           ) as is_registered,
+           exists (
+               select from normalizer.event_changes
+               where  (transaction_id, change_id) <= ($1::bigint::text::xid8, $2::bigint)
+               and    noted_at > $3::timestamptz
+           ) or exists (
+               select from normalizer.event_changes
+               where  transaction_id >= pg_snapshot_xmax(pg_current_snapshot())
+           ) as was_restored,
+           coalesce(
+               (
+                   select   extract(epoch from clock_timestamp() - noted_at)
+                   from     normalizer.event_changes
+                   where    (transaction_id, change_id) > ($1::bigint::text::xid8, $2::bigint)
+                   order by transaction_id, change_id
+                   limit    1
+               ),
+               0
+           )::double precision as lag_s
 """
 
 _COLUMNS: Final = ", ".join(Envelope.__struct_fields__)

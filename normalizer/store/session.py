@@ -123,7 +123,8 @@ class Session:
         self, connection: asyncpg.Connection, work: _Work[_T], *, rolled_back: bool
     ) -> _T:
         """Run the work, then commit or roll back."""
-        transaction = connection.transaction()
+        # Whatever the database's default is: a statement must see what was committed before it.
+        transaction = connection.transaction(isolation="read_committed")
         try:
             await transaction.start()
         except FOREIGN_ERRORS:

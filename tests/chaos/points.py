@@ -154,5 +154,5 @@ async def commit_answer_lost(
     """
     assert settings.database_url
     async with Proxy(settings.database_url) as proxy:
-        proxy.lose(b"COMMIT", then, after=b"COPY")
+        proxy.lose(b"COMMIT;", then, after=b"COPY")
         yield msgspec.structs.replace(settings, database_url=proxy.url), proxy

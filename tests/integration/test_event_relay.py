@@ -13,11 +13,20 @@ from msgspec.structs import replace
 from normalizer.cli.relay_command import TABLE_GROUP
 from normalizer.envelope import to_canonical
 from normalizer.errors import FatalError
-from normalizer.jobs.event_pages import StoredEventReader, table_position
+from normalizer.jobs.event_pages import (
+    Horizon,
+    Registration,
+    StoredEventReader,
+    first_position,
+    table_position,
+)
 from normalizer.jobs.event_relay import EventRelay
 from normalizer.jobs.event_relay_monitor import monitoring
-from normalizer.kafka import KafkaPartition, TopicReader
+from normalizer.jobs.sources.row_pages import BYTES_A_PAGE
+from normalizer.kafka import KafkaPartition, TopicReader, TransactionalProducer
 from normalizer.settings import Settings
+from normalizer.store.grid import Grid
+from normalizer.store.session import Session
 from tests.support.factories import after, batch_of, envelope
 from tests.support.probe_client import http_get, metric_value, scrape_metrics
 from tests.support.relay_runs import output_topics, read_topic, relay_settings
@@ -147,6 +156,29 @@ async def test_a_writer_that_did_not_see_the_registration_is_waited_for(
             assert [event_id for event_id, *_ in await until_sent(settings, 1)] == [1]
 
 
+async def test_a_database_whose_default_is_repeatable_read_hides_no_registration(
+    database: Database, settings: Settings
+) -> None:
+    """A transaction with an old snapshot would not see that its events are to be noted."""
+    async with connected(database) as connection:
+        await connection.execute(
+            f"alter database {database.name} set default_transaction_isolation = 'repeatable read'"
+        )
+    session = Session(database.url, application_name="writer", grid=Grid(), settings={})
+
+    async def write(connection: asyncpg.Connection) -> None:
+        await connection.fetchval("select count(*) from normalizer.events")
+        async with relaying(settings):
+            await until_first_pass_is_over(settings)
+        await connection.execute(INSERT, 1, 1)
+
+    await session.run_once(write)
+    session.terminate()
+
+    async with relaying(settings):
+        assert [event_id for event_id, *_ in await until_sent(settings, 1)] == [1]
+
+
 @pytest.mark.timeout(120)
 async def test_kills_in_both_passes_lose_and_double_nothing(
     database: Database, settings: Settings
@@ -241,3 +273,95 @@ async def test_its_probes_say_what_it_has_sent(database: Database, settings: Set
 
 async def _is_zero(connection: asyncpg.Connection, statement: str) -> bool:
     return bool(await connection.fetchval(statement) == 0)
+
+
+def test_after_a_restore_into_a_younger_cluster_revisions_are_greater_all_the_same() -> None:
+    old = first_position("old", Horizon(1 << 40, 1 << 40, 1_000_000_000))
+    new = first_position("new", Horizon(700, 701, 1_002_000_000))
+
+    assert new.revision_base + 700 > old.revision_base + (1 << 40) + 1_000_000
+
+
+async def test_numbers_that_a_restored_database_gave_again_are_refused_in_words(
+    database: Database, settings: Settings
+) -> None:
+    async with connected(database) as connection:
+        async with relaying(settings):
+            await connection.execute(INSERT, 1, 1)
+            await until_sent(settings, 1)
+        reached = await connection.fetchval("select pg_current_xact_id()::text::bigint")
+        await _set_position(settings, transaction_id=reached + 2)
+        for number in range(2, 9):
+            await connection.execute(INSERT, number, number)
+
+        with pytest.raises(FatalError, match="was restored"):
+            async with asyncio.timeout(30):
+                await EventRelay(settings).run()
+
+
+async def test_a_relay_that_is_unregistered_while_it_runs_ends_and_deletes_no_change_of_the_next(
+    database: Database, settings: Settings
+) -> None:
+    first = EventRelay(settings)
+    task = asyncio.create_task(first.run())
+    await until(lambda: first.waits_for is None)
+
+    await _unregister(database)
+    async with connected(database) as connection:
+        await connection.execute("insert into normalizer.event_relay values (true, 'next', 'its')")
+        await connection.execute(INSERT, 1, 1)
+        with pytest.raises(FatalError, match="no longer registered"):
+            async with asyncio.timeout(30):
+                await task
+
+        assert await connection.fetchval("select count(*) from normalizer.event_changes") == 1
+
+
+@pytest.mark.timeout(120)
+async def test_changes_of_large_events_are_sent_in_pages_that_fit_in_memory(
+    database: Database,
+) -> None:
+    reader = StoredEventReader(database.url)
+    await reader.register(Registration("one", "group"))
+    position = replace(first_position("one", Horizon(0, 0, 0)), event_id=None)
+    pages = []
+    async with connected(database) as connection:
+        await connection.execute(INSERT, 1, 2_300)
+        await connection.execute(
+            "update normalizer.events set context = jsonb_build_object('text', repeat('x', 100000))"
+        )
+        await connection.execute("delete from normalizer.events where event_id % 100 = 0")
+    while page := await reader.changed(position):
+        pages.append(page)
+        position = page.position
+        await reader.delete_sent(position)
+    reader.terminate()
+
+    ids = [event.event_id or 0 for page in pages for event in page.events]
+    assert sorted(set(ids)) == [number for number in range(1, 2_301) if number % 100]
+    assert len(ids) == len(set(ids))
+    assert max(len(page.events) for page in pages) < 1.1 * BYTES_A_PAGE / 100_000
+    assert position.ids_sent == 0
+
+
+async def test_lag_grows_while_the_database_is_away(settings: Settings) -> None:
+    away = replace(settings, database_url="postgresql://nobody@127.0.0.1:1/none")
+    async with relaying(away) as relay:
+        await until(lambda: relay.waits_for is not None and relay.lag_s > 0.5)
+
+
+async def _set_position(settings: Settings, **fields: int) -> None:
+    """Change the position in Kafka, as if more had been sent."""
+    where = KafkaPartition(settings.kafka_canonical_topic, 0)
+    producer = TransactionalProducer(settings, settings.kafka_group_id, where)
+    await producer.start()
+    position = table_position(await producer.committed())
+    assert position
+    await producer.commit((), replace(position, **fields).committed())
+    await producer.stop()
+
+
+async def _unregister(database: Database) -> None:
+    reader = StoredEventReader(database.url)
+    await reader.unregister()
+    reader.terminate()

@@ -3,6 +3,8 @@
 With fewer events, to try it out (SOAK_EVENTS=40000), nothing is written.
 """
 
+import asyncio
+import signal
 from pathlib import Path
 
 import msgspec
@@ -10,6 +12,8 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from normalizer.embedded import KAFKA_VERSION, KafkaBroker
+from normalizer.kafka.transactional_producer import TRANSACTION_TIMEOUT_MS
+from normalizer.process.pause import wait_at_most
 from normalizer.relay.relay_store import relay_stores
 from tests.integration.test_simulator_soak import EVENTS, KILLS, MILLION, Timed
 from tests.support.relay_runs import (
@@ -23,7 +27,7 @@ from tests.support.relay_runs import (
     until_relayed,
 )
 from tests.support.results import PrintLine, write_results
-from tests.support.service_runs import running, until
+from tests.support.service_runs import process, running, until
 from tests.support.simulator_runs import Pair, load_topic, traffic_mix
 from tests.support.stack import Topic
 
@@ -121,3 +125,31 @@ async def test_a_broker_killed_in_the_middle_of_transactions_loses_and_doubles_n
     expected = await expected_lines(servers, topic)
     expected.as_filtered = 0
     assert await relayed_lines(servers, settings) == expected
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("topic", [1], indirect=True)
+async def test_a_relay_frozen_for_longer_than_its_transaction_may_last_goes_on_by_itself(
+    topic: Topic, bootstrap_servers: str, admin: AIOKafkaAdminClient, tmp_path: Path
+) -> None:
+    """The broker aborts the transaction; the group still counts the relay as its member."""
+    settings = relay_settings(
+        topic, bootstrap_servers, batch_rows=50, kafka_session_timeout_ms=300_000
+    )
+    command = msgspec.structs.replace(
+        settings, kafka_group_id=settings.kafka_group_id.removesuffix(f".{GROUP}")
+    )
+    ends = await load_topic(traffic_mix(), 3_000, topic, bootstrap_servers, tmp_path / "ledger")
+
+    async with output_topics(admin, settings):
+        async with process(command, command="relay") as relay:
+            await until_relayed(settings, {0: ends[0] // 4})
+            relay.send_signal(signal.SIGSTOP)
+            await wait_at_most(asyncio.Event(), TRANSACTION_TIMEOUT_MS / 1000 + 20)
+            relay.send_signal(signal.SIGCONT)
+            await until_relayed(settings, ends)
+
+        expected = await expected_lines(bootstrap_servers, topic)
+        expected.as_filtered = 0
+        assert await relayed_lines(bootstrap_servers, settings) == expected

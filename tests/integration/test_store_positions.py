@@ -250,7 +250,7 @@ async def test_a_commit_that_took_effect_while_its_answer_was_lost_is_not_done_a
     ):
         claim = await _begun(store)
         batch = batch_of(envelope(1), rejected(), claim=claim)
-        proxy.lose(b"COMMIT", then)
+        proxy.lose(b"COMMIT;", then)
 
         with pytest.raises(StoreUnavailable):
             await store.write(batch)
@@ -272,7 +272,7 @@ async def test_a_commit_that_never_arrived_is_done_again(database: Database) -> 
         connected(database) as connection,
     ):
         batch = batch_of(envelope(1), claim=await _begun(store))
-        proxy.lose(b"COMMIT", "cut", passed_on=False)
+        proxy.lose(b"COMMIT;", "cut", passed_on=False)
 
         with pytest.raises(StoreUnavailable):
             await store.write(batch)
@@ -289,7 +289,7 @@ async def _begun(store: Store) -> Claim:
     return after(claim, first)
 
 
-@pytest.mark.parametrize("statement", [b"BEGIN", b"COPY", b"COMMIT"])
+@pytest.mark.parametrize("statement", [b"BEGIN", b"COPY", b"COMMIT;"])
 @pytest.mark.parametrize("then", ["cut", "silence"])
 async def test_a_connection_lost_in_the_middle_writes_nothing_and_is_recreated(
     database: Database, statement: bytes, then: Then

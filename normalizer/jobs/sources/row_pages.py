@@ -1,5 +1,6 @@
 """Fetches rows of a statement in pages that fit in memory: one row may hold megabytes."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import asyncpg
@@ -13,24 +14,45 @@ MAX_ROWS: Final = 100
 _SIZED: Final = (str, bytes)
 
 
+class PageSize:
+    """Counts the rows of a page and their bytes, and says how many rows to fetch next."""
+
+    def __init__(self, max_rows: int = MAX_ROWS) -> None:
+        self._max_rows = max_rows
+        self._rows = 0
+        self._bytes = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the page ends here."""
+        return self._bytes >= BYTES_A_PAGE
+
+    def next_rows(self) -> int:
+        """How many rows to fetch at once."""
+        if not self._rows:
+            return FIRST_ROWS
+        fitting = (BYTES_A_PAGE - self._bytes) * self._rows // max(self._bytes, 1)
+        return min(max(fitting, 1), self._rows, self._max_rows)
+
+    def add(self, rows: Sequence[asyncpg.Record]) -> None:
+        """Count these rows."""
+        self._rows += len(rows)
+        self._bytes += sum(len(value) for row in rows for value in row if isinstance(value, _SIZED))
+
+
 async def fetch_page(
     connection: asyncpg.Connection, statement: str, *values: object
 ) -> tuple[list[asyncpg.Record], bool]:
     """Return rows in the statement's order, and whether they are all; call within a transaction."""
     rows: list[asyncpg.Record] = []
-    page_bytes = 0
-    fetch_size = FIRST_ROWS
+    page = PageSize()
     # Not `connection.cursor`: that statement has a name, which others behind a pooler may have too.
     cursor = await (await connection.prepare(statement)).cursor(*values)
     while True:
-        fetched = await cursor.fetch(fetch_size)
+        fetched = await cursor.fetch(fetch_size := page.next_rows())
         rows += fetched
         if len(fetched) < fetch_size:
             return rows, True
-        page_bytes += sum(
-            len(value) for row in fetched for value in row if isinstance(value, _SIZED)
-        )
-        if page_bytes >= BYTES_A_PAGE:
+        page.add(fetched)
+        if page.is_full:
             return rows, False
-        fitting = (BYTES_A_PAGE - page_bytes) * len(rows) // max(page_bytes, 1)
-        fetch_size = min(max(fitting, 1), len(rows), MAX_ROWS)

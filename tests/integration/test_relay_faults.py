@@ -1,0 +1,94 @@
+"""What befalls the topics of a relay, on a real broker."""
+
+import random
+
+import msgspec
+import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from normalizer.relay.relay_store import relay_stores
+from tests.support.factories import raw_event
+from tests.support.relay_runs import (
+    output_topics,
+    read_topic,
+    relay_settings,
+    relayed_so_far,
+    until_relayed,
+)
+from tests.support.service_runs import recreate_topic, running, send, until
+from tests.support.stack import Topic
+
+ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
+
+
+@ONE_PARTITION
+async def test_a_topic_that_is_deleted_and_created_again_is_read_from_its_start(
+    topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer, admin: AIOKafkaAdminClient
+) -> None:
+    """Kafka deletes committed offsets with their topic: nothing is left to compare."""
+    settings = relay_settings(topic, bootstrap_servers)
+    async with output_topics(admin, settings):
+        await send(producer, topic, range(10))
+        async with running(settings, open_stores=relay_stores):
+            await until_relayed(settings, {0: 10})
+        await recreate_topic(admin, topic)
+
+        async def is_forgotten() -> bool:
+            return not await relayed_so_far(settings, [0])
+
+        await until(is_forgotten)
+        async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as again:
+            await send(again, topic, range(100, 112))
+
+        async with running(settings, open_stores=relay_stores):
+            await until_relayed(settings, {0: 12})
+
+        lines = await read_topic(bootstrap_servers, settings.kafka_canonical_topic)
+        assert len(lines) == 22
+
+
+@ONE_PARTITION
+async def test_a_limit_that_is_lowered_while_a_relay_runs_is_obeyed(
+    topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer, admin: AIOKafkaAdminClient
+) -> None:
+    settings = relay_settings(topic, bootstrap_servers)
+    letters = random.Random(1).randbytes(2_000).hex()  # lz4 cannot make them small
+    large = msgspec.json.encode(raw_event(11, context={"text": letters}))
+    async with output_topics(admin, settings):
+        async with running(settings, open_stores=relay_stores) as service:
+            await send(producer, topic, range(10))
+            await until_relayed(settings, {0: 10})
+            output = ConfigResource(
+                ConfigResourceType.TOPIC,
+                settings.kafka_canonical_topic,
+                {"max.message.bytes": "500"},
+            )
+            await admin.alter_configs([output])
+            await producer.send_and_wait(topic.name, large)
+            await until_relayed(settings, {0: 11})
+
+        (refused,) = await read_topic(bootstrap_servers, settings.kafka_refused_topic)
+    assert msgspec.json.decode(refused.value)["quarantine"]["reason"] == "too_large"
+    assert service.counters.stored == 10
+
+
+@ONE_PARTITION
+async def test_offsets_that_retention_took_unread_are_passed_and_said(
+    topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer, admin: AIOKafkaAdminClient
+) -> None:
+    settings = relay_settings(topic, bootstrap_servers)
+    async with output_topics(admin, settings):
+        await send(producer, topic, range(10))
+        async with running(settings, open_stores=relay_stores):
+            await until_relayed(settings, {0: 10})
+        await send(producer, topic, range(10, 30))
+        await admin.delete_records({TopicPartition(topic.name, 0): RecordsToDelete(20)})
+
+        async with running(settings, open_stores=relay_stores) as service:
+            await until_relayed(settings, {0: 30})
+
+        assert service.counters.gaps == 1
+        lines = await read_topic(bootstrap_servers, settings.kafka_canonical_topic)
+        assert len(lines) == 20

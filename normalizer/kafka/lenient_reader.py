@@ -28,6 +28,8 @@ from normalizer.settings import Settings
 
 _WAIT_MS: Final = 500
 _MOST_BYTES: Final = 1 << 20
+ONE_BATCH: Final = 1
+"""Bytes to request for one record: a broker answers with at least one whole batch."""
 
 
 async def read_leniently(
@@ -46,11 +48,16 @@ async def read_leniently(
 
 
 async def read_with_client(
-    client: Any, partition: KafkaPartition, *, incarnation: int, offset: int
+    client: Any,
+    partition: KafkaPartition,
+    *,
+    incarnation: int,
+    offset: int,
+    most_bytes: int = _MOST_BYTES,
 ) -> FetchedChunk:
     """Do the same over an open client; raises what `read_leniently` raises."""
     with translated(f"reading {partition} with the lenient reader"):
-        answer = await _fetch(client, partition, offset)
+        answer = await _fetch(client, partition, offset, most_bytes)
     try:
         records = PartitionRecords(
             TopicPartition(*partition),
@@ -78,15 +85,17 @@ async def read_with_client(
     )
 
 
-async def _fetch(client: Any, partition: KafkaPartition, offset: int) -> tuple[Any, ...]:
+async def _fetch(
+    client: Any, partition: KafkaPartition, offset: int, most_bytes: int
+) -> tuple[Any, ...]:
     """Fetch from the leader; return its offset bounds and the record batches of its answer."""
     await client.add_topic(partition.topic)
     request = FetchRequest(
         _WAIT_MS,
         1,
-        _MOST_BYTES,
+        most_bytes,
         READ_COMMITTED,
-        [(partition.topic, [(partition.partition, offset, _MOST_BYTES)])],
+        [(partition.topic, [(partition.partition, offset, most_bytes)])],
     )
     leader = client.cluster.leader_for_partition(TopicPartition(*partition))
     answer = await client.send(leader, request)

@@ -34,7 +34,7 @@ from normalizer.kafka.connection import (
     raw_record,
     translated,
 )
-from normalizer.kafka.lenient_reader import read_with_client
+from normalizer.kafka.lenient_reader import ONE_BATCH, read_with_client
 from normalizer.kafka.reader_connection import ReaderConnection
 from normalizer.kafka.sign_in import why_unavailable
 
@@ -163,7 +163,9 @@ class TopicReader(ReaderConnection):
         try:
             async with self._connected(f"reading {partition}"):
                 client = self._consumer._client  # noqa: SLF001 - the consumer would start fetches of its own
-                chunk = await read_with_client(client, partition, incarnation=0, offset=offset)
+                chunk = await read_with_client(
+                    client, partition, incarnation=0, offset=offset, most_bytes=ONE_BATCH
+                )
         except UnreadableBatch:
             return None
         except BrokerUnavailable as error:

@@ -20,6 +20,7 @@ from normalizer.kafka import (
     lenient_reader,
 )
 from normalizer.kafka.connection import ended
+from normalizer.kafka.lenient_reader import ONE_BATCH, read_with_client
 from normalizer.settings import Settings
 from tests.support.factories import raw_record
 from tests.support.service_runs import until
@@ -248,6 +249,23 @@ async def test_a_record_is_known_again_whatever_bytes_name_its_headers(
         found = [await log.record_at(partition, offset) for offset in range(3)]
 
     assert [record and record.value for record in found] == [b"0", b"1", None]
+
+
+@ONE_PARTITION
+async def test_one_record_is_read_with_its_batch_and_no_other(
+    topic: Topic, producer: Any, settings: Settings
+) -> None:
+    partition = KafkaPartition(topic.name, 0)
+    for number in range(3):
+        await producer.send_and_wait(topic.name, b"%d" % number)
+
+    async with TopicReader(settings) as log, log._connected("reading"):
+        found = await read_with_client(
+            log._consumer._client, partition, incarnation=0, offset=1, most_bytes=ONE_BATCH
+        )
+
+    assert [record.value for record in found.records] == [b"1"]
+    assert found.next_offset == 2
 
 
 async def test_a_consumer_whose_stop_ends_as_if_cancelled_is_stopped_all_the_same() -> None:

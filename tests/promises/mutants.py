@@ -81,7 +81,8 @@ MUTANTS: Final = (
                 _STORE,
                 "                if not isinstance(result, WriteProgress):\n",
                 "                if isinstance(result, CommittedBatch):\n"
-                "                    await self._session.transaction(self._positions.move_later)\n"
+                "                    moved = self._transaction._positions.move_later\n"
+                "                    await self._session.transaction(moved)\n"
                 "                if not isinstance(result, WriteProgress):\n",
             ),
         ),

@@ -82,6 +82,7 @@ class _Reconciler:
         self._new: set[int] = set()
         self._changed: set[int] = set()
         self._merged_records: list[tuple[Coordinates, int]] = []
+        self._unchanging: set[Coordinates] = set()
         self._digests = Digests()
         self._ambiguous = 0
 
@@ -102,11 +103,17 @@ class _Reconciler:
         await self._load_rows(doubtful_events)
         for number, event in zip(doubtful, doubtful_events, strict=True):
             outcomes[number] = await self._reconcile(event)
+        # A batch that died before its commit may have merged these in an earlier transaction.
+        merged = await self._stored.find_merged(self._unchanging) if self._unchanging else {}
+        merged_records = [record for record in self._merged_records if record[0] not in merged]
+        for number, event in zip(doubtful, doubtful_events, strict=True):
+            if (row := merged.pop(coordinates_of(event), None)) is not None:
+                outcomes[number] = "merged", row
         return WritePlan(
             inserts=self._sorted(self._new),
             updates=self._sorted(self._changed),
             outcomes=outcomes,
-            merged_records=self._merged_records,
+            merged_records=merged_records,
             ambiguous=self._ambiguous,
         )
 
@@ -262,6 +269,8 @@ class _Reconciler:
         while await self._load_digests():
             merged = merge(row, report, self._digests)
         self._merged_records.append((coordinates_of(report), id_of(row)))
+        if merged is row:
+            self._unchanging.add(coordinates_of(report))
         self._change(row, merged)
         return "duplicate" if merged is row else "merged", id_of(row)
 

@@ -30,6 +30,11 @@ class StoredEvents(Protocol):
         Records that are not stored are left out. The rules may give them another id today.
         """
 
+    async def find_merged(
+        self, coordinates_set: AbstractSet[Coordinates]
+    ) -> dict[Coordinates, int]:
+        """The id of the row that each of these records was merged into."""
+
     async def digests(self, values: Sequence[bytes]) -> list[Digest]:
         """The length and sha256 of each JSON value's jsonb as text."""
 

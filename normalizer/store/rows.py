@@ -68,7 +68,7 @@ class StoredRows:
         """The rows that these records were stored in or merged into, if they still exist."""
         if not coordinates_set:
             return {}
-        found = await self._find_merged(coordinates_set)
+        found = await self.find_merged(coordinates_set)
         filled = adjacent_ranges(await self._connection.fetch(store_statements.FILLED_PARTITIONS))
         for run, bounds in product(_runs(coordinates_set - found.keys()), filled):
             rows = await self._connection.fetch(store_statements.FIND_BY_COORDINATES, *run, *bounds)
@@ -76,7 +76,7 @@ class StoredRows:
                 found[tuple(coordinates)] = event_id
         return found
 
-    async def _find_merged(
+    async def find_merged(
         self, coordinates_set: AbstractSet[Coordinates]
     ) -> dict[Coordinates, int]:
         """The rows that these records were merged into, unless they were deleted since."""

@@ -161,7 +161,8 @@ class Store:
         """Write the batch in one transaction; rows that the database refuses go to quarantine.
 
         A batch that merges rows of other partitions takes two: `BatchPlan.needs_merge_first`. If
-        the process dies between them, the batch is written again and the merge changes nothing.
+        the process dies between them, the batch is written again: the merge changes nothing, and
+        is counted then.
 
         If an earlier commit of this batch took effect although its answer was lost, nothing is
         written, and the totals are empty.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.factories import batch_of, envelope, rejected
+from tests.support.factories import batch_of, envelope, rejected, snowflake
 from tests.support.machine_database import Crash, Writer
 from tests.support.stack import Database
 from tests.support.table_rows import assert_ledger_holds, connected, count, position_of
@@ -35,4 +35,31 @@ async def test_a_crash_after_the_commit_leaves_both(database: Database) -> None:
     async with connected(database) as connection:
         assert await count(connection, "normalizer.events") == 1
         assert (await position_of(connection))["next_offset"] == 2
+        await assert_ledger_holds(connection)
+
+
+async def test_what_was_merged_before_a_crash_is_counted_as_merged_after_it(
+    database: Database,
+) -> None:
+    """Rows of another writer are changed in a transaction of their own, before the batch's."""
+    one, two = Writer(database.url, "one"), Writer(database.url, "two")
+    await one.write(batch_of(envelope(0), claim=await one.claim(0)))
+    report = envelope(1, event_id=snowflake(0), worker_id="worker-7")
+    unchanged = envelope(2, event_id=snowflake(0))
+    batch = batch_of(report, envelope(5), unchanged, claim=await two.claim(1))
+
+    with pytest.raises(Crash):
+        await two.write(batch, crash="before the commit")
+    two.die()
+    async with connected(database) as connection:
+        workers = await connection.fetch("select worker_id from normalizer.events")
+    again = Writer(database.url, "three")
+    batch = batch_of(report, envelope(5), unchanged, claim=await again.claim(1))
+    await again.write(batch)
+
+    assert [row["worker_id"] for row in workers] == ["worker-7"]
+    assert again.written is not None
+    totals = again.written.totals
+    assert (totals.stored, totals.merged, totals.duplicate) == (1, 1, 1)
+    async with connected(database) as connection:
         await assert_ledger_holds(connection)

@@ -1,13 +1,14 @@
 """Identity: which events are one, which are two, and which were here before."""
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import msgspec
 import pytest
 
 from normalizer.core.collisions import MAX_SIBLINGS, sibling_ids
-from normalizer.core.coordinates import coordinates_of
+from normalizer.core.coordinates import Coordinates, coordinates_of
 from normalizer.core.merge_flags import SHARES_ID
 from normalizer.core.reconcile import reconcile
 from normalizer.core.stored_events import WritePlan
@@ -367,15 +368,30 @@ async def test_a_row_that_vanishes_between_two_questions_is_stored_again() -> No
     assert [row.source_offset for row in write_plan.inserts] == [2]
 
 
+async def test_what_a_batch_merged_before_it_died_is_merged_and_not_noted_twice() -> None:
+    class Interrupted(MemoryLog):
+        async def find_merged(
+            self, coordinates_set: AbstractSet[Coordinates]
+        ) -> dict[Coordinates, int]:
+            return dict.fromkeys(coordinates_set, snowflake(1))
+
+    report = envelope(2, event_id=snowflake(1))
+
+    write_plan = await reconcile([report], Interrupted(envelope(1)))
+
+    assert write_plan.outcomes == [("merged", snowflake(1))]
+    assert (write_plan.updates, write_plan.merged_records) == ([], [])
+
+
 async def test_a_copy_asks_for_no_digest_and_two_that_differ_ask_once() -> None:
     log = MemoryLog(*(envelope(at, context=b'{"a":[%d]}' % at, event_id=at + 1) for at in range(9)))
 
     await log.take(
         *(envelope(20 + at, context=b'{"a":[%d]}' % at, event_id=at + 1) for at in range(9))
     )
-    assert log.questions == 2
+    assert log.questions == 3  # ids, rows, and whether one was merged before
     await log.take(*(envelope(40 + at, context=b'{"b":[]}', event_id=at + 1) for at in range(9)))
-    assert log.questions == 5
+    assert log.questions == 6
 
 
 async def test_members_that_differ_in_a_batch_are_requested_together() -> None:
@@ -388,7 +404,7 @@ async def test_members_that_differ_in_a_batch_are_requested_together() -> None:
     )
 
     assert outcomes.count("duplicate") == 1
-    assert log.questions == 3
+    assert log.questions == 4
 
 
 @pytest.mark.parametrize("taken", [0, 1, 2, 3])

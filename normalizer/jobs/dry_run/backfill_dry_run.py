@@ -239,6 +239,11 @@ class _StoredAndPending:
         await self.find_coordinates(sorted(set(found.values())))
         return found
 
+    async def find_merged(
+        self, coordinates_set: AbstractSet[Coordinates]
+    ) -> dict[Coordinates, int]:
+        return await self._stored.find_merged(coordinates_set)
+
     async def digests(self, values: Sequence[bytes]) -> list[Digest]:
         return await self._stored.digests(values)
 

@@ -111,7 +111,7 @@ class Pair:
         """Send SIGKILL to the older one."""
         victim = self._running.pop(0)
         victim.kill()
-        await victim.wait()
+        await victim.communicate()  # its pipe may be full, and then it never ends
         await self._start()
 
     async def _start(self) -> None:

@@ -23,6 +23,7 @@ from projector.api.queries import (
     execution_tree,
     filter_choices,
     log_gaps,
+    loops,
     outcome_counts,
     producer_faults,
     quarantine_detail,
@@ -97,6 +98,7 @@ _EXECUTIONS: Final = (
     Endpoint("/executions/{execution_id}", execution_detail.execution),
     Endpoint("/executions/{execution_id}/tree", execution_tree.execution_tree),
     Endpoint("/executions/{execution_id}/calls", execution_detail.execution_calls),
+    Endpoint("/executions/{execution_id}/loops", loops.execution_loops),
     Endpoint("/executions/{execution_id}/events", execution_detail.execution_events),
     Endpoint("/executions/{execution_id}/events/{event_id}", event_detail.execution_event),
 )
@@ -104,6 +106,7 @@ _CALLS: Final = (
     Endpoint("/calls", call_lists.calls, example={"failed": "true", "attempts": "0"}),
     Endpoint("/open-calls", call_lists.open_calls, example={"waits_for": "claim"}),
     Endpoint("/open-calls-by-step", call_lists.open_calls_by_step),
+    Endpoint("/open-loops", loops.open_loops, example={"last": "7d"}),
     Endpoint("/calls-without-command", producer_faults.calls_without_command),
     Endpoint("/call-outcomes-by-attempt", call_rates.call_outcomes_by_attempt),
     Endpoint("/call-durations-by-attempt", call_times.call_durations_by_attempt),

@@ -34,6 +34,7 @@ _LINKS: Final = {
     "executions": {
         "execution": {"operationId": "execution", "parameters": _EXECUTION},
         "its calls": {"operationId": "execution_calls", "parameters": _EXECUTION},
+        "its loops": {"operationId": "execution_loops", "parameters": _EXECUTION},
         "its events": {"operationId": "execution_events", "parameters": _EXECUTION},
     },
     "execution_events": {

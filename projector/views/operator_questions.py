@@ -315,4 +315,13 @@ OPERATOR_QUESTIONS: Final[tuple[OperatorQuestion, ...]] = (
         order by created_at, event_id
         """,
     ),
+    OperatorQuestion(
+        "How far is each loop that is not finished: iterations done, failed and issued?",
+        """
+        select   execution_id, step, done, failed, issued
+        from     projector.loops
+        where    hour >= now() - interval '1 day' and done + failed < issued
+        order by hour, execution_id, step
+        """,
+    ),
 )

@@ -191,6 +191,17 @@ async def test_one_error_says_what_its_calls_have_in_common(client: httpx.AsyncC
     assert unknown.status_code == 404
 
 
+async def test_a_loop_says_how_many_of_its_iterations_are_done(client: httpx.AsyncClient) -> None:
+    far = {"step": "each", "issued": 3, "done": 1, "failed": 1}
+
+    assert await get_rows(client, "executions/3/loops") == [far]
+    (open_loop,) = await get_rows(client, "open-loops", **DAY)
+    assert open_loop["execution_id"] == "3"
+    assert open_loop | far == open_loop
+    assert await get_rows(client, "open-loops", step="fetch", **DAY) == []
+    assert await get_rows(client, "open-loops", until="2001-01-01T00:00:00Z") == []
+
+
 async def test_the_matrix_is_the_calls_by_attempt_and_status(
     client: httpx.AsyncClient, connection: asyncpg.Connection
 ) -> None:

@@ -223,6 +223,11 @@ def clocks(views: Views) -> View:
     ]
 
 
+def open_loops(views: Views) -> View:
+    rows = columns("loops", "execution_id step done failed issued")(views)
+    return [row for row in rows if row["done"] + row["failed"] < row["issued"]]
+
+
 EXPECTED: Final[dict[int, Callable[[Views], View]]] = {
     1: first_tries,
     2: error_rates,
@@ -246,6 +251,7 @@ EXPECTED: Final[dict[int, Callable[[Views], View]]] = {
     21: unsaid,
     23: lambda views: added(views["late_arrivals"], "lateness", "events"),
     24: clocks,
+    28: open_loops,
 }
 """By the number of the question. The others have tests below: no event tells of them."""
 
@@ -310,9 +316,9 @@ async def test_what_happened_in_an_execution_is_every_event_of_it(
     )
 
 
-def test_there_are_twenty_seven_questions() -> None:
-    assert len(OPERATOR_QUESTIONS) == 27
-    assert {*EXPECTED, 20, 22, 25, 26, 27} == set(range(1, 28))
+def test_there_are_twenty_eight_questions() -> None:
+    assert len(OPERATOR_QUESTIONS) == 28
+    assert {*EXPECTED, 20, 22, 25, 26, 27} == set(range(1, 29))
 
 
 async def test_a_percentile_is_that_of_the_plain_list(connection: asyncpg.Connection) -> None:

@@ -54,6 +54,19 @@ _REST: Final = """
            (6, 2, 'call.done', 'fetch', 'COMPLETED', 0, now() - interval '25 minutes', null, null,
             now(), 'executor', null, 'noetl.events', 0);
 
+    insert into normalizer.events (event_id, execution_id, event_type, step, status, attempts,
+                                   created_at, command_id, iteration, recorded_at, shape,
+                                   source_topic, source_partition)
+    select event_id, 3, event_type, 'each', status, 0, now() - interval '8 minutes', command_id,
+           iteration, now(), 'executor', 'noetl.events', 0
+    from   (
+               values (10, 'command.issued', 'PENDING', '3:each:0', 0),
+                      (11, 'command.issued', 'PENDING', '3:each:1', 1),
+                      (12, 'command.issued', 'PENDING', '3:each:2', 2),
+                      (13, 'call.done', 'COMPLETED', '3:each:0', 0),
+                      (14, 'call.done', 'FAILED', '3:each:1', 1)
+           ) as loop (event_id, event_type, status, command_id, iteration);
+
     insert into normalizer.drift_findings
            (shape, field, type, kind, source_topic, source_incarnation, source_partition,
             source_offset, example)

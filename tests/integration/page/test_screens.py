@@ -296,3 +296,39 @@ async def test_an_execution_is_zoomed_compared_and_downloaded(
         lines = (await (await started.value).path()).read_text().splitlines()
         assert len(lines) == marks
         assert all(str(execution) in line for line in lines)
+
+
+async def test_one_object_leads_back_to_its_list_with_window_and_filters(
+    browser: Browser, platform: Platform
+) -> None:
+    reason = await platform.connection.fetchval(
+        "select reason from projector.quarantine_records order by quarantined_at desc limit 1"
+    )
+    walks = {
+        f"last=7d&show=quarantine&reason={reason}": ("#records tbody a", "Quarantine"),
+        "last=7d&status=FAILED&show=errors": ("#groups tbody a", "Errors"),
+        "last=7d&status=COMPLETED&show=executions": ("#executions tbody a", "Executions"),
+    }
+    for address, (one, word) in walks.items():
+        async with looking(browser, f"{platform.url}/?{address}") as page:
+            await page.click(f"{one} >> nth=0")
+            await page.click(f".back >> text=← {word}")
+            await page.wait_for_selector(one)
+
+            assert page.url == f"{platform.url}/?{address}"
+
+
+async def test_how_far_a_loop_is(browser: Browser, platform: Platform) -> None:
+    loop = await platform.connection.fetchrow(
+        "select execution_id, step, issued, done, failed from projector.loops "
+        "order by failed desc, issued desc, execution_id limit 1"
+    )
+    address = f"{platform.url}/?show=execution&execution={loop['execution_id']}"
+    async with looking(browser, address) as page:
+        await page.wait_for_selector("#loops tbody tr")
+
+        rows = await cells(page, "#loops")
+
+        assert [loop["step"], *(str(loop[one]) for one in ("done", "issued", "failed"))] in [
+            [step, *counts] for step, _, *counts in rows
+        ]

@@ -223,6 +223,11 @@ async def test_without_the_library_there_are_figures_and_a_word_about_charts(
         await page.click("#outcomes summary")
         assert await page.locator("#outcomes tbody tr").count() > 0
 
+        await page.goto(f"{platform.url}/?view=wall")
+        await page.wait_for_selector("#log >> text=installed without Maven")
+        # The wall has no tables, so nothing there may name one.
+        assert "table" not in await page.inner_text("#main")
+
 
 @pytest.mark.parametrize(
     ("state", "word"),

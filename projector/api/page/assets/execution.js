@@ -4,8 +4,9 @@ import { link } from "./router.js";
 import { drawEvent } from "./event_view.js";
 import { facts, h, status } from "./dom.js";
 import { attempt, clock, count, plural, span } from "./format.js";
-import { ended } from "./lists.js";
-import { execution as linkTo } from "./panel_parts.js";
+import { ended, iterations } from "./lists.js";
+import { execution as linkTo, expandButton, limit, showing } from "./panel_parts.js";
+import { table, tools } from "./tables.js";
 import { callOf, drawTimeline, millis, ofCall } from "./timeline.js";
 
 export function execution(address) {
@@ -26,6 +27,12 @@ export function execution(address) {
       truncated: "the first 500 only",
       queries: () => ({ tree: [`${path}/tree`, query({}), { every: 30000 }] }),
       render: ({ tree }, context) => drawTree(tree, context.address),
+    },
+    {
+      id: "loops", title: "Loops", width: "full", filters: null, shownIf: ({ loops }) => loops?.rows.length > 0,
+      subtitle: "Iterations of each step; failed: all attempts have ended, and none completed",
+      queries: () => ({ loops: [`${path}/loops`, query({ limit: 500 })] }),
+      render: ({ loops }, { expanded }) => drawLoops(loops, expanded),
     },
     {
       id: "timeline", title: "Timeline", width: "full", filters: null,
@@ -75,6 +82,14 @@ function drawTree(tree, address) {
     status(row.status), row.execution_id === address.execution ? h("b", { class: "id" }, row.execution_id) : linkTo(address, row.execution_id),
     h("span", {}, row.playbook || "(unknown)"), h("small", {}, span(row.duration_s)),
     row.failed_calls ? h("small", { class: "bad" }, plural(row.failed_calls, "failed call")) : null)))];
+}
+
+function drawLoops(loops, expanded) {
+  return [
+    table("Loops by step", [{ name: "Step", value: (row) => row.step, cell: (row) => row.step || "(no step)" }, ...iterations],
+      loops.rows, (row) => `loop-${row.step}`, { id: "loops", ...limit(loops.rows, expanded) }),
+    h("div", { class: "under" }, showing(loops), tools("loops"), expandButton("loops", loops.rows, expanded, "loop")),
+  ];
 }
 
 function drawEvents({ calls, events: { rows, next } }, address) {

@@ -2,7 +2,7 @@
 
 import { link, parameters } from "./router.js";
 import { flag, h, status } from "./dom.js";
-import { attempt, clock, count, span, windowText } from "./format.js";
+import { attempt, clock, count, percent, span, windowText } from "./format.js";
 import { execution, showing, turn } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
 
@@ -79,3 +79,12 @@ export function ended(row) {
   return [status(row.status), row.contradicting ? flag("bad", "contradicted") : null,
     row.active_after_end ? flag("warn", "active after end") : null];
 }
+
+const iterationsThat = (name, field) => ({ name, number: true, value: (row) => row[field], cell: (row) => count(row[field]) });
+
+/** Columns of a loop: its iterations. */
+export const iterations = [
+  { name: "Progress", wide: true, value: (row) => row.done / row.issued, cell: (row) =>
+    [h("span", { class: "bar", "aria-hidden": "true", vars: { "--share": row.done / row.issued } }), percent(row.done / row.issued)] },
+  iterationsThat("Done", "done"), iterationsThat("Issued", "issued"), iterationsThat("Failed", "failed"),
+];

@@ -4,7 +4,7 @@ import { link, only, parameters } from "./router.js";
 import { h } from "./dom.js";
 import { attempt, clock, count, percent, span, windowText } from "./format.js";
 import { percentiles } from "./duration_panel.js";
-import { ended } from "./lists.js";
+import { ended, iterations } from "./lists.js";
 import { empty, execution, expandButton, limit, showing } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
 import { pace } from "./windows.js";
@@ -88,6 +88,10 @@ function ofExecutions() {
       key: (row) => `${row.execution_id}-${row.command_id}-${row.step}-${row.iteration}-${row.attempts}`,
       columns: [{ ...id, cell: (row) => execution(page(), row.execution_id, row.command_id) }, text("Step", "step"), tries,
         text("Waits for", "waits_for"), number("Waiting", "waiting_s", span), text("Worker", "worker_id")] }),
+    panel({ id: "loops", title: "Open loops", subtitle: "Running executions whose loops have iterations left; oldest first",
+      path: "open-loops", filters: ["playbook", "step"], query: { limit: 100 }, none: "No execution with an open loop began",
+      key: (row) => `${row.execution_id}-${row.step}`,
+      columns: [id, step, ...iterations, time("Last event", "last_at")] }),
     panel({ id: "with-failures", title: "Completed with failures", subtitle: "Executions that completed although a call failed",
       path: "completed-with-failures", filters: ["playbook"], query: { limit: 100 }, none: "No execution completed with a failed call",
       key: (row) => row.execution_id,

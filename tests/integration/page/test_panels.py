@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 from playwright.async_api import Browser, Page
 
-from tests.integration.page.browsing import cells, fully_drawn, looking, texts
+from tests.integration.page.browsing import PHONE, cells, fully_drawn, looking, texts
 from tests.integration.page.platform import Platform
 from tests.support.service_runs import until
 
@@ -390,3 +390,22 @@ async def test_a_job_has_a_panel_once_there_is_one(browser: Browser, platform: P
             await platform.connection.execute(
                 "delete from normalizer.jobs where job_id = 'of-the-page'"
             )
+
+
+async def test_a_matrix_that_is_wider_than_a_phone_fades_until_its_end(
+    browser: Browser, platform: Platform
+) -> None:
+    fade = """([id, to]) => {
+        const box = document.querySelector(`#${id} .scroll`);
+        box.scrollLeft = to;
+        return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() =>
+            done(parseFloat(getComputedStyle(box).getPropertyValue("--fade"))))));
+    }"""
+    async with looking(browser, platform.url, size=PHONE) as page:
+        await fully_drawn(page)
+        for panel in ("matrix", "errors"):
+            assert await page.evaluate(fade, [panel, 0]) > 20
+            assert await page.evaluate(fade, [panel, 9_999]) == 0
+    async with looking(browser, platform.url) as page:
+        await fully_drawn(page)
+        assert await page.evaluate(fade, ["matrix", 0]) == 0

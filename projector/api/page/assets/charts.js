@@ -82,7 +82,7 @@ const widths = new ResizeObserver((entries) => {
 function missing() {
   const words = document.createElement("p");
   words.className = "empty";
-  words.textContent = "No charts: this server was installed without Maven. All figures are in the table below.";
+  words.textContent = "This server was installed without Maven, so it draws no charts.";
   return words;
 }
 

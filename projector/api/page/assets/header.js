@@ -13,7 +13,7 @@ const CHOICES = { playbook: "playbooks", step: "steps", attempts: "attempts", st
   worker: "workers", event_type: "event_types" };
 const SCREENS = [["dashboard", "Dashboard"], ["executions", "Executions"], ["calls", "Calls"], ["errors", "Errors"],
   ["quarantine", "Quarantine"], ["retries", "Retries and workers"]];
-/** Which entry of the list is marked on a screen that has none. */
+/** The list that a screen of one object belongs to: marked above, and where the way back leads. */
 const PART_OF = { execution: "executions", error: "errors", record: "quarantine" };
 
 export function header() {
@@ -44,6 +44,14 @@ function screens(address) {
   const shown = PART_OF[address.show] ?? address.show;
   return h("nav", { class: "screens", "aria-label": "Screens" }, SCREENS.map(([show, word]) =>
     h("a", { href: link(address, { show: show === "dashboard" ? null : show }), "aria-current": show === shown ? "page" : null }, word)));
+}
+
+/** The way back: to the list of this object with its filters, else to the dashboard. */
+export function back(address) {
+  const list = PART_OF[address.show] ?? "dashboard";
+  const [, word] = SCREENS.find(([show]) => show === list);
+  const href = list === "dashboard" ? home(address) : link(address, { show: list, reason: address.reason, shape: address.shape });
+  return h("a", { href, class: "back" }, `← ${word}`);
 }
 
 function windows(address) {

@@ -4,13 +4,13 @@ import { Query } from "./api.js";
 import { banner, since, SLOW_MS } from "./banner.js";
 import { listen } from "./actions.js";
 import { chart, redraw } from "./charts.js";
-import { home, link, parameters, read } from "./router.js";
+import { link, parameters, read } from "./router.js";
 import { PANELS, ignoredFilters } from "./dashboard.js";
 import { flag, h, kept, patch } from "./dom.js";
 import { errorGroup, errors } from "./errors.js";
 import { execution } from "./execution.js";
 import { firstRun } from "./first_run.js";
-import { LABELS, footer, header } from "./header.js";
+import { LABELS, back, footer, header } from "./header.js";
 import { headline } from "./headline.js";
 import { calls, executions } from "./lists.js";
 import { isHidden } from "./panel_parts.js";
@@ -147,7 +147,7 @@ function drawChart(id, spec) {
 
 function titleRow() {
   return h("div", { class: "title", "data-key": "title" },
-    h("a", { href: home(page.address), class: "back" }, "← Dashboard"), h("h1", {}, page.screen.title));
+    back(page.address), h("h1", {}, page.screen.title));
 }
 
 function headlineRow() {

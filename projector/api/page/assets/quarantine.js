@@ -66,7 +66,7 @@ function drawRecords(records, address, set) {
   const place = (row) => `${row.topic}:${row.partition}:${row.source_offset}`;
   return [
     table("Refused records", [
-      { name: "Record", value: place, cell: (row) => h("a", { class: "id", href: link(address, { show: "record", record: row.quarantine_id }) },
+      { name: "Record", value: place, cell: (row) => h("a", { class: "id", href: link(address, { show: "record", record: row.quarantine_id, reason: address.reason, shape: address.shape }) },
         place(row), row.source_index > 0 ? ` [${row.source_index}]` : "") },
       { name: "Reason", value: (row) => row.reason, cell: (row) => row.reason },
       { name: "Detail", value: (row) => row.detail, cell: (row) => h("span", { class: "text-cell" }, row.detail) },

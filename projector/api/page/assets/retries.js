@@ -88,7 +88,7 @@ function ofExecutions() {
       key: (row) => `${row.execution_id}-${row.command_id}-${row.step}-${row.iteration}-${row.attempts}`,
       columns: [{ ...id, cell: (row) => execution(page(), row.execution_id, row.command_id) }, text("Step", "step"), tries,
         text("Waits for", "waits_for"), number("Waiting", "waiting_s", span), text("Worker", "worker_id")] }),
-    panel({ id: "loops", title: "Open loops", subtitle: "Running executions whose loops have iterations left; oldest first",
+    panel({ id: "open-loops", title: "Open loops", subtitle: "Running executions whose loops have iterations left; oldest first",
       path: "open-loops", filters: ["playbook", "step"], query: { limit: 100 }, none: "No execution with an open loop began",
       key: (row) => `${row.execution_id}-${row.step}`,
       columns: [id, step, ...iterations, time("Last event", "last_at")] }),

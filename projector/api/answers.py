@@ -1,11 +1,15 @@
 """The fields that every answer has in addition to its rows."""
 
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from projector.api.parameters import Grain
+
+Timestamp = Annotated[datetime, Meta(tz=True)]
+"""A time with its zone: only such a one has the format date-time in the OpenAPI document."""
 
 
 class ApiRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -23,9 +27,9 @@ class ApiAnswer(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
     between them.
     """
 
-    as_of: datetime | None
+    as_of: Timestamp | None
     behind_s: float | None
-    read_at: datetime
+    read_at: Timestamp
     rows: list[R]
 
 
@@ -36,8 +40,8 @@ class GroupedAnswer(ApiAnswer[R], Generic[R], frozen=True, kw_only=True):
     to it; since and until are the rounded bounds, and exact for the rows.
     """
 
-    since: datetime
-    until: datetime
+    since: Timestamp
+    until: Timestamp
     every: Grain
     truncated: bool
 
@@ -52,5 +56,5 @@ class PagedAnswer(ApiAnswer[R], Generic[R], frozen=True, kw_only=True, omit_defa
     next: str | None
     total: int | None = None
     at_least: bool = False
-    since: datetime | None = None
-    until: datetime | None = None
+    since: Timestamp | None = None
+    until: Timestamp | None = None

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -284,3 +285,16 @@ def test_serve_refuses_settings_that_are_none(arguments: tuple[str, ...], why: s
     assert done.exit_code == 2
     assert why in done.output
     assert "secret" not in done.output
+
+
+def test_every_time_in_an_answer_is_described_as_one() -> None:
+    schemas = document(ENDPOINTS, token=False)["components"]["schemas"]
+    times = {
+        f"{kind}.{name}": json.dumps(described)
+        for kind, schema in schemas.items()
+        for name, described in schema.get("properties", {}).items()
+        if name.endswith(("_at", "_hour")) or name in {"as_of", "at", "hour", "minute", "since"}
+    }
+
+    assert len(times) > 50
+    assert [name for name, described in times.items() if '"date-time"' not in described] == []

@@ -1,9 +1,8 @@
 """Failed calls: by error, and by worker."""
 
-from datetime import datetime
 from typing import Annotated, Literal
 
-from projector.api.answers import ApiRow, GroupedAnswer
+from projector.api.answers import ApiRow, GroupedAnswer, Timestamp
 from projector.api.parameters import (
     By,
     CallStatuses,
@@ -35,7 +34,7 @@ class FailuresParams(GroupedParams, frozen=True, kw_only=True):
 class Failures(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     """error_class: the error text without ids and quoted parts; error codes stay."""
 
-    at: datetime | None = None
+    at: Timestamp | None = None
     step: str | None = None
     attempts: int | None = None
     status: str | None = None
@@ -67,7 +66,7 @@ class WorkersParams(GroupedParams, frozen=True, kw_only=True):
 class Workers(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     """error_rate = failed / calls."""
 
-    at: datetime | None = None
+    at: Timestamp | None = None
     worker_id: str | None = None
     calls: int
     failed: int

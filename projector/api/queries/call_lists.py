@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from projector.api.answers import ApiAnswer, ApiRow, PagedAnswer
+from projector.api.answers import ApiAnswer, ApiRow, PagedAnswer, Timestamp
 from projector.api.parameters import (
     CallStatuses,
     Ids,
@@ -52,11 +52,11 @@ class CallRow(ApiRow, frozen=True, kw_only=True):
     iteration: int | None
     attempts: int
     status: str
-    begun_at: datetime
-    issued_at: datetime | None
-    claimed_at: datetime | None
-    started_at: datetime | None
-    finished_at: datetime | None
+    begun_at: Timestamp
+    issued_at: Timestamp | None
+    claimed_at: Timestamp | None
+    started_at: Timestamp | None
+    finished_at: Timestamp | None
     duration_s: float | None
     queue_s: float | None
     backoff_s: float | None
@@ -163,7 +163,7 @@ class OpenCallRow(ApiRow, frozen=True, kw_only=True):
     attempts: int
     worker_id: str | None
     waits_for: str
-    since: datetime
+    since: Timestamp
     waiting_s: float | None
 
 
@@ -230,7 +230,7 @@ class OpenByStep(ApiRow, frozen=True, kw_only=True):
     calls: int
     retries: int
     longest_s: float | None
-    since: datetime
+    since: Timestamp
 
 
 _OPEN = Statement("""

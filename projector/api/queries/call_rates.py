@@ -1,10 +1,9 @@
 """How calls ended: rates by attempt, step and playbook, over time."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated, Literal
 
-from projector.api.answers import ApiRow, GroupedAnswer
+from projector.api.answers import ApiRow, GroupedAnswer, Timestamp
 from projector.api.parameters import By, CallStatuses, GroupedParams, MinuteToDay, Numbers, Texts
 from projector.api.queries.grouping import FINISHED, Grains, grouped, ratio, total
 from projector.api.queries.run_query import run_grouped
@@ -56,7 +55,7 @@ class AttemptParams(GroupedParams, frozen=True, kw_only=True):
 class StepRow(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     """The keys of an answer by step."""
 
-    at: datetime | None = None
+    at: Timestamp | None = None
     playbook: str | None = None
     step: str | None = None
 

@@ -1,9 +1,8 @@
 """Percentiles of durations, queue waits and backoffs, from histograms."""
 
-from datetime import datetime
 from typing import Annotated, Literal
 
-from projector.api.answers import ApiRow, GroupedAnswer
+from projector.api.answers import ApiRow, GroupedAnswer, Timestamp
 from projector.api.parameters import By, CallStatuses, GroupedParams, MinuteToDay, Numbers, Texts
 from projector.api.queries.grouping import FINISHED, Grains, columns, conditions, ordinals
 from projector.api.queries.run_query import run_grouped
@@ -53,7 +52,7 @@ class BackoffsParams(PercentileParams, frozen=True, kw_only=True):
 class Percentiles(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     """Percentiles in seconds, with an error of at most 4.5%; calls: how many were measured."""
 
-    at: datetime | None = None
+    at: Timestamp | None = None
     playbook: str | None = None
     step: str | None = None
     attempts: int | None = None

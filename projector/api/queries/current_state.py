@@ -1,8 +1,6 @@
 """The current state: freshness, retry storms, agreement with the log, jobs."""
 
-from datetime import datetime
-
-from projector.api.answers import ApiAnswer, ApiRow
+from projector.api.answers import ApiAnswer, ApiRow, Timestamp
 from projector.api.parameters import Parameters, Texts
 from projector.api.queries.run_query import run_query
 from projector.api.snapshots import Snapshot, Statement
@@ -27,18 +25,18 @@ class PartitionFreshness(ApiRow, frozen=True, kw_only=True):
     next_offset: str | None
     log_end: str | None
     unread: int | None
-    as_of: datetime | None
+    as_of: Timestamp | None
     behind_s: float | None
-    heartbeat_at: datetime | None
-    end_seen_at: datetime | None
+    heartbeat_at: Timestamp | None
+    end_seen_at: Timestamp | None
     records: int | None
     stored: int | None
     merged: int | None
     duplicate: int | None
     quarantined: int | None
     ignored: int | None
-    last_recorded_at: datetime | None
-    last_committed_at: datetime | None
+    last_recorded_at: Timestamp | None
+    last_committed_at: Timestamp | None
     delay_s: float | None
     silent_s: float | None
 
@@ -80,7 +78,7 @@ class Storm(ApiRow, frozen=True, kw_only=True):
 
     step: str
     storm: bool
-    minute: datetime
+    minute: Timestamp
     first_tries_now: int
     retries_now: int
     first_tries_baseline: int
@@ -116,15 +114,15 @@ class Agreement(ApiRow, frozen=True, kw_only=True):
     scope: str
     compared: int
     divergent: int
-    divergent_since: datetime | None
+    divergent_since: Timestamp | None
     archived: int
     detail: str
-    verified_at: datetime | None
+    verified_at: Timestamp | None
     took_s: float | None
     age_s: float | None
-    all_verified_at: datetime | None
-    range_verified_at: datetime | None
-    sample_verified_at: datetime | None
+    all_verified_at: Timestamp | None
+    range_verified_at: Timestamp | None
+    sample_verified_at: Timestamp | None
 
 
 _AGREEMENT = Statement("""
@@ -166,9 +164,9 @@ class JobRow(ApiRow, frozen=True, kw_only=True):
     changed: int
     unchanged: int
     refused: int
-    started_at: datetime
-    updated_at: datetime
-    ended_at: datetime | None
+    started_at: Timestamp
+    updated_at: Timestamp
+    ended_at: Timestamp | None
 
 
 _JOBS = Statement("""

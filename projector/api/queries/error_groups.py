@@ -2,13 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta
 
-from projector.api.answers import ApiRow
+from projector.api.answers import ApiRow, Timestamp
 from projector.api.api_errors import NotFoundError
 from projector.api.parameters import (
     CallStatuses,
@@ -56,8 +55,8 @@ class ErrorGroup(ApiRow, frozen=True, kw_only=True):
     share: float
     new: bool
     trend: list[int]
-    first_seen_at: datetime | None
-    last_seen_at: datetime | None
+    first_seen_at: Timestamp | None
+    last_seen_at: Timestamp | None
     steps: list[str]
     attempts: list[int]
     statuses: list[str]

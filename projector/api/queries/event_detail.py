@@ -1,7 +1,6 @@
 """One event: its columns, as it was sent, and as canonical."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -9,7 +8,7 @@ from msgspec import Raw
 
 from normalizer.core.denormalize import denormalize
 from normalizer.envelope import Envelope, to_canonical
-from projector.api.answers import ApiAnswer, ApiRow
+from projector.api.answers import ApiAnswer, ApiRow, Timestamp
 from projector.api.api_errors import NotFoundError
 from projector.api.parameters import Parameters, parse_id
 from projector.api.queries.run_query import answer_of
@@ -41,7 +40,7 @@ class EventDetail(ApiRow, frozen=True, kw_only=True):
     status: str
     attempts: int
     max_attempts: int | None
-    created_at: datetime
+    created_at: Timestamp
     worker_id: str | None
     command_id: str | None
     iteration: int | None
@@ -60,8 +59,8 @@ class EventDetail(ApiRow, frozen=True, kw_only=True):
     source_offset: str
     source_index: int
     trace_id: str | None
-    recorded_at: datetime | None
-    ingested_at: datetime
+    recorded_at: Timestamp | None
+    ingested_at: Timestamp
     coercions: list[CoercionDetail]
     headers: list[tuple[str, str | None]]
     canonical: str

@@ -1,11 +1,10 @@
 """Events over time: rates, retries, coercions, defaults and lateness."""
 
-from datetime import datetime
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from projector.api.answers import ApiRow, GroupedAnswer
+from projector.api.answers import ApiRow, GroupedAnswer, Timestamp
 from projector.api.parameters import (
     By,
     GroupedParams,
@@ -32,7 +31,7 @@ class EventRateParams(GroupedParams, frozen=True, kw_only=True):
 class EventRate(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     """events_per_s: events divided by the elapsed part of `at`, or of the window."""
 
-    at: datetime | None = None
+    at: Timestamp | None = None
     event_type: str | None = None
     events: int
     events_per_s: float
@@ -88,7 +87,7 @@ class AttemptsByStatusParams(GroupedParams, frozen=True, kw_only=True):
 class AttemptsByStatus(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     """attempts 0 is the first attempt."""
 
-    at: datetime | None = None
+    at: Timestamp | None = None
     step: str | None = None
     event_type: str | None = None
     status: str | None = None
@@ -131,7 +130,7 @@ class RetriesParams(GroupedParams, frozen=True, kw_only=True):
 class Retries(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     """retries: calls with attempts above 0; first_tries: with 0; both by the time they ended."""
 
-    at: datetime | None = None
+    at: Timestamp | None = None
     step: str | None = None
     retries: int
     first_tries: int
@@ -162,7 +161,7 @@ class CoercionsParams(GroupedParams, frozen=True, kw_only=True):
 class Coercions(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     """coercions: values whose meaning was changed or guessed."""
 
-    at: datetime | None = None
+    at: Timestamp | None = None
     rule: str | None = None
     shape: str | None = None
     coercions: int
@@ -191,7 +190,7 @@ class ShapesParams(GroupedParams, frozen=True, kw_only=True):
 class ShapeDefaults(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     """Of `events`: those without attempt, without status, and without time of their own."""
 
-    at: datetime | None = None
+    at: Timestamp | None = None
     shape: str | None = None
     events: int
     attempts_defaulted: int
@@ -257,7 +256,7 @@ class LateArrivals(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     on_time: within a second, or not known. An event on time counts as 0 in the mean.
     """
 
-    at: datetime | None = None
+    at: Timestamp | None = None
     shape: str | None = None
     worker_id: str | None = None
     lateness: str | None = None

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from projector.api.answers import ApiAnswer, ApiRow, PagedAnswer
+from projector.api.answers import ApiAnswer, ApiRow, PagedAnswer, Timestamp
 from projector.api.api_errors import NotFoundError
 from projector.api.parameters import Numbers, PagedParams, Parameters, Texts, parse_id
 from projector.api.queries.call_lists import CALL_COLUMNS, CallRow
@@ -103,7 +103,7 @@ class TimelineEvent(ApiRow, frozen=True, kw_only=True):
     """coerced: whether a rule changed or guessed the meaning of a value."""
 
     event_id: str
-    created_at: datetime
+    created_at: Timestamp
     event_type: str
     step: str
     status: str

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from projector.api.answers import ApiAnswer, ApiRow, PagedAnswer
+from projector.api.answers import ApiAnswer, ApiRow, PagedAnswer, Timestamp
 from projector.api.parameters import (
     ExecutionStatuses,
     Ids,
@@ -36,9 +36,9 @@ class ExecutionRow(ApiRow, frozen=True, kw_only=True):
     playbook: str
     version: str | None
     status: str
-    first_at: datetime
-    last_at: datetime
-    ended_at: datetime | None
+    first_at: Timestamp
+    last_at: Timestamp
+    ended_at: Timestamp | None
     duration_s: float | None
     events: int
     highest_attempts: int | None
@@ -115,11 +115,11 @@ class Contradiction(ApiRow, frozen=True, kw_only=True):
     execution_id: str
     playbook: str
     status: str
-    ended_at: datetime
-    completed_at: datetime | None
-    failed_at: datetime | None
-    cancelled_at: datetime | None
-    last_activity_at: datetime | None
+    ended_at: Timestamp
+    completed_at: Timestamp | None
+    failed_at: Timestamp | None
+    cancelled_at: Timestamp | None
+    last_activity_at: Timestamp | None
     contradicting: bool
     active_after_end: bool
 
@@ -160,9 +160,9 @@ class CompletedWithFailures(ApiRow, frozen=True, kw_only=True):
 
     execution_id: str
     playbook: str
-    ended_at: datetime
+    ended_at: Timestamp
     failed_calls: int
-    last_failed_at: datetime
+    last_failed_at: Timestamp
 
 
 _FLAWED = Statement("""
@@ -211,8 +211,8 @@ class PlaybookVersion(ApiRow, frozen=True, kw_only=True):
     failed: int
     cancelled: int
     mean_duration_s: float | None
-    first_hour: datetime
-    last_hour: datetime
+    first_hour: Timestamp
+    last_hour: Timestamp
 
 
 _VERSIONS = Statement("""

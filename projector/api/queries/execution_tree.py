@@ -1,9 +1,8 @@
 """The executions that started an execution, and those that it started."""
 
-from datetime import datetime
 from typing import Final
 
-from projector.api.answers import ApiAnswer, ApiRow
+from projector.api.answers import ApiAnswer, ApiRow, Timestamp
 from projector.api.api_errors import NotFoundError
 from projector.api.parameters import Parameters, parse_id
 from projector.api.queries.run_query import answer_of
@@ -30,9 +29,9 @@ class TreeNode(ApiRow, frozen=True, kw_only=True):
     depth: int
     playbook: str
     status: str
-    first_at: datetime
-    last_at: datetime
-    ended_at: datetime | None
+    first_at: Timestamp
+    last_at: Timestamp
+    ended_at: Timestamp | None
     duration_s: float | None
     events: int
     failed_calls: int

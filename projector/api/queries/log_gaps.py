@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from projector.api.answers import ApiRow, PagedAnswer
+from projector.api.answers import ApiRow, PagedAnswer, Timestamp
 from projector.api.parameters import (
     PagedWindowParams,
 )
@@ -20,7 +20,7 @@ class Gap(ApiRow, frozen=True, kw_only=True):
     next_offset: str
     offsets: int
     reason: str
-    found_at: datetime
+    found_at: Timestamp
 
 
 _GAPS = Statement("""

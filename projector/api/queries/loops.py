@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from projector.api.answers import ApiRow, PagedAnswer
+from projector.api.answers import ApiRow, PagedAnswer, Timestamp
 from projector.api.parameters import PagedParams, PagedWindowParams, Texts, parse_id
 from projector.api.queries.run_query import run_paged
 from projector.api.snapshots import Snapshot, Statement
@@ -24,8 +24,8 @@ class OpenLoop(ApiRow, frozen=True, kw_only=True):
     issued: int
     done: int
     failed: int
-    first_at: datetime
-    last_at: datetime
+    first_at: Timestamp
+    last_at: Timestamp
 
 
 _OPEN_LOOPS = Statement("""

@@ -1,9 +1,8 @@
 """How executions ended, over time."""
 
-from datetime import datetime
 from typing import Annotated, Final, Literal
 
-from projector.api.answers import ApiRow, GroupedAnswer
+from projector.api.answers import ApiRow, GroupedAnswer, Timestamp
 from projector.api.parameters import By, GroupedParams, MinuteToDay, Texts
 from projector.api.queries.grouping import Grains, columns, conditions
 from projector.api.queries.run_query import run_grouped
@@ -21,7 +20,7 @@ class OutcomesParams(GroupedParams, frozen=True, kw_only=True):
 class Outcomes(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     """Executions: `begun` by the time they began, the others by the time they ended."""
 
-    at: datetime | None = None
+    at: Timestamp | None = None
     playbook: str | None = None
     begun: int
     completed: int

@@ -1,11 +1,10 @@
 """What producers leave out, or send beyond what is documented."""
 
-from datetime import datetime
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from projector.api.answers import ApiAnswer, ApiRow, GroupedAnswer
+from projector.api.answers import ApiAnswer, ApiRow, GroupedAnswer, Timestamp
 from projector.api.parameters import (
     By,
     GroupedParams,
@@ -35,7 +34,7 @@ class WithoutCommandParams(GroupedParams, frozen=True, kw_only=True):
 class WithoutCommand(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     """events: of calls, but without a command_id."""
 
-    at: datetime | None = None
+    at: Timestamp | None = None
     step: str | None = None
     event_type: str | None = None
     status: str | None = None
@@ -78,7 +77,7 @@ class DriftRow(ApiRow, frozen=True, kw_only=True):
     kind: str
     coordinates: str
     example: str
-    found_at: datetime
+    found_at: Timestamp
 
 
 _DRIFT = Statement("""

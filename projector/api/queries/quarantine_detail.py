@@ -1,14 +1,13 @@
 """One refused record: coordinates, sample, rule, tries to redrive it, and commands to type."""
 
 import shlex
-from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 
 from normalizer.envelope import RULES_VERSION
 from normalizer.errors import Reason
-from projector.api.answers import ApiAnswer
+from projector.api.answers import ApiAnswer, Timestamp
 from projector.api.api_errors import NotFoundError
 from projector.api.parameters import Parameters, parse_id
 from projector.api.queries.quarantine_lists import RECORD_COLUMNS, QuarantinedRecord
@@ -38,7 +37,7 @@ class QuarantineRecordParams(Parameters, frozen=True, kw_only=True):
 class RedriveTry(msgspec.Struct, frozen=True, kw_only=True):
     """outcome: redriven, refused again, or gone (its bytes were deleted by retention)."""
 
-    tried_at: datetime
+    tried_at: Timestamp
     tried_by: str
     outcome: str
     detail: str

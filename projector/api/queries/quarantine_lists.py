@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Final, Literal
 
-from projector.api.answers import ApiRow, GroupedAnswer, PagedAnswer
+from projector.api.answers import ApiRow, GroupedAnswer, PagedAnswer, Timestamp
 from projector.api.parameters import (
     By,
     GroupedParams,
@@ -30,7 +30,7 @@ class QuarantineParams(GroupedParams, frozen=True, kw_only=True):
 class Quarantine(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     """refused: the number of records and events in quarantine."""
 
-    at: datetime | None = None
+    at: Timestamp | None = None
     reason: str | None = None
     shape: str | None = None
     refused: int
@@ -80,7 +80,7 @@ class QuarantinedRecord(ApiRow, frozen=True, kw_only=True):
     """
 
     quarantine_id: str
-    quarantined_at: datetime
+    quarantined_at: Timestamp
     reason: str
     detail: str
     sqlstate: str | None
@@ -91,9 +91,9 @@ class QuarantinedRecord(ApiRow, frozen=True, kw_only=True):
     partition: int
     source_offset: str
     source_index: int
-    recorded_at: datetime | None
+    recorded_at: Timestamp | None
     value_bytes: int
-    redriven_at: datetime | None
+    redriven_at: Timestamp | None
     sample: str | None
 
 

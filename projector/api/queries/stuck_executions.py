@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from projector.api.answers import ApiAnswer, ApiRow, PagedAnswer
+from projector.api.answers import ApiAnswer, ApiRow, PagedAnswer, Timestamp
 from projector.api.parameters import Ids, PagedParams, Parameters, Texts
 from projector.api.queries.run_query import run_paged, run_query
 from projector.api.snapshots import Snapshot, Statement
@@ -70,8 +70,8 @@ class StuckExecution(ApiRow, frozen=True, kw_only=True):
     playbook: str
     begun: bool
     silent_for: str
-    first_at: datetime
-    last_at: datetime
+    first_at: Timestamp
+    last_at: Timestamp
     age_s: float
     silent_s: float
     last_event_type: str
@@ -119,8 +119,8 @@ class ExecutionWithoutEnd(ApiRow, frozen=True, kw_only=True):
     execution_id: str
     playbook: str
     calls: int
-    last_finished_at: datetime
-    last_at: datetime
+    last_finished_at: Timestamp
+    last_at: Timestamp
     silent_s: float | None
 
 

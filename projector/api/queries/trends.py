@@ -6,7 +6,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from projector.api.answers import ApiRow, GroupedAnswer
+from projector.api.answers import ApiRow, GroupedAnswer, Timestamp
 from projector.api.parameters import SECONDS, Grain, GroupedParams
 from projector.api.queries.grouping import column_of, conditions
 from projector.api.snapshots import Statement
@@ -25,7 +25,7 @@ class TrendAnswer(GroupedAnswer[R], Generic[R], frozen=True, kw_only=True):
     are of the window of the same length that ends at `since`.
     """
 
-    trend_from: datetime
+    trend_from: Timestamp
     trend_every_s: int
     trend_intervals: int
     unfinished: bool

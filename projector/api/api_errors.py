@@ -38,6 +38,7 @@ class ApiError(Exception):
 
     status: ClassVar[int] = 500
     reason: ClassVar[str] = "internal_error"
+    retry_after_s: ClassVar[int | None] = None
 
     def problem(self) -> Problem:
         """The body of the response."""
@@ -106,6 +107,7 @@ class DatabaseUnavailableError(ApiError):
 
     status = 503
     reason = "database_unavailable"
+    retry_after_s = 5
 
 
 class DatabaseRefusedError(ApiError):
@@ -120,6 +122,7 @@ class BusyError(ApiError):
 
     status = 503
     reason = "busy"
+    retry_after_s = 5
 
 
 class TooSlowError(ApiError):

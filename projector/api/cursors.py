@@ -2,27 +2,38 @@
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
+from zlib import crc32
 
 import msgspec
 
 from projector.api.api_errors import NotFoundError
 
-
-def encode(keyset: Sequence[Any]) -> str:
-    """The cursor of the page after the row with this keyset."""
-    return urlsafe_b64encode(msgspec.json.encode(keyset)).decode().rstrip("=")
+NO_SUCH_PAGE: Final = "there is no such page: the cursor is not from this endpoint"
 
 
-def decode(cursor: str | None, kinds: Mapping[str, Any]) -> dict[str, Any]:
-    """The keyset by name; only None without a cursor. Raises NotFoundError."""
+def encode(list_: str, keyset: Sequence[Any]) -> str:
+    """The cursor of the page after the row with this keyset. `list_`: the SQL of the list."""
+    return urlsafe_b64encode(msgspec.json.encode([_mark(list_), *keyset])).decode().rstrip("=")
+
+
+def decode(list_: str, cursor: str | None, kinds: Mapping[str, Any]) -> dict[str, Any]:
+    """The keyset by name; only None without a cursor. Raises NotFoundError.
+
+    Its values have the right types, but may be beyond the range of their columns.
+    """
     if cursor is None:
         return dict.fromkeys(kinds)
     try:
         text = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        keyset = msgspec.json.decode(text, type=tuple[tuple(kinds.values())])  # type: ignore[misc]
+        mark, *keyset = msgspec.json.decode(text, type=tuple[(int, *kinds.values())])  # type: ignore[misc]
     except (ValueError, msgspec.MsgspecError) as error:
-        raise NotFoundError(
-            "there is no such page: the cursor is not from this endpoint"
-        ) from error
+        raise NotFoundError(NO_SUCH_PAGE) from error
+    if mark != _mark(list_):
+        raise NotFoundError(NO_SUCH_PAGE)
     return dict(zip(kinds, keyset, strict=True))
+
+
+def _mark(list_: str) -> int:
+    """A number that differs between lists, whose keysets may have the same types."""
+    return crc32(list_.encode())

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, get_args, get_origin
 import msgspec
 
 from projector.api.answers import ApiAnswer
+from projector.api.responses import weights
 
 Format = Literal["json", "csv"]
 
@@ -14,13 +15,17 @@ MEDIA_TYPES: Final[dict[Format, str]] = {
     "json": "application/json",
     "csv": "text/csv; charset=utf-8; header=present",
 }
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""Signs before a formula, the last four in full width, which some spreadsheets take too."""
 
 
 def preferred(accept: str) -> Format:
-    """The first of our formats in an Accept header; JSON if there is none."""
-    for one in accept.split(","):
-        match one.partition(";")[0].strip().lower():
+    """The format that an Accept header wants most, the first of equals; JSON if there is none."""
+    wanted = weights(accept)
+    for one in sorted(wanted, key=wanted.__getitem__, reverse=True):
+        match one:
+            case _ if not wanted[one]:
+                break
             case "text/csv":
                 return "csv"
             case "application/json" | "application/*" | "*/*":

@@ -28,6 +28,12 @@ _ETAG: Final = {
         "schema": {"type": "string"},
     }
 }
+_RETRY_AFTER: Final = {
+    "Retry-After": {
+        "description": "Seconds, if trying again may help.",
+        "schema": {"type": "integer"},
+    }
+}
 
 _EXECUTION: Final = {"execution_id": "$response.body#/rows/0/execution_id"}
 _LINKS: Final = {
@@ -157,6 +163,11 @@ def _problems() -> dict[str, Any]:
             "content": {
                 "application/problem+json": {"schema": {"$ref": _REF.format(name="Problem")}}
             },
+            **(
+                {"headers": _RETRY_AFTER}
+                if any(error.retry_after_s for error in ERRORS if error.status == status)
+                else {}
+            ),
         }
         for status in sorted({error.status for error in ERRORS})
     }

@@ -21,20 +21,28 @@ _LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
 _GREATEST_ID: Final = 2**63 - 1
 _SPAN_UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}
 
+# Python's $ alone also matches before a line break.
+_END: Final = r"(?!\n)$"
 # PostgreSQL cannot store U+0000.
 Text = Annotated[str, Meta(max_length=1_024, pattern=r"^[^\x00]*$")]
-Id = Annotated[str, Meta(pattern="^[0-9]{1,19}$", description="A 64-bit number, as a string.")]
+Id = Annotated[
+    str, Meta(pattern=f"^[0-9]{{1,19}}{_END}", description="A 64-bit number, as a string.")
+]
 PageLimit = Annotated[int, Meta(ge=1, le=500, description="Maximum number of rows in a page.")]
 Cursor = Annotated[
     str,
-    Meta(max_length=8_192, pattern="^[A-Za-z0-9_-]+$", description="`next` of the previous page."),
+    Meta(
+        max_length=8_192,
+        pattern=f"^[A-Za-z0-9_-]+{_END}",
+        description="`next` of the previous page.",
+    ),
 ]
 Attempts = Annotated[int, Meta(ge=0, le=2_147_483_647)]
 _FEW: Final = Meta(min_length=1, max_length=50, description="Any of these.")
 TraceId = Annotated[
     str,
     Meta(
-        pattern=r"^[0-9A-Za-z-]{1,64}$",
+        pattern=f"^[0-9A-Za-z-]{{1,64}}{_END}",
         description="Executions with an event of this trace, found by at most a thousand events "
         "of each partition.",
     ),
@@ -97,7 +105,7 @@ class WindowParams(Parameters, frozen=True, kw_only=True):
         Annotated[
             str,
             Meta(
-                pattern="^[1-9][0-9]{0,3}[mhd]$",
+                pattern=f"^[1-9][0-9]{{0,3}}[mhd]{_END}",
                 description="A span up to `until`: 15m, 24h, 7d. Default: 24h. Ignored if "
                 "`since` is given.",
             ),

@@ -5,7 +5,6 @@ import gzip
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
-from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -32,21 +31,37 @@ class ResponseCache:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._answers: dict[str, CachedResponse] = {}
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._running: dict[str, asyncio.Future[CachedResponse]] = {}
         self._bytes = 0
 
     async def get(
         self, key: str, run: Callable[[], Awaitable[tuple[bytes, str]]]
     ) -> tuple[CachedResponse, bool]:
-        """The response, and whether it comes from the cache. Errors of `run` are not cached."""
-        async with self._locks.setdefault(key, asyncio.Lock()):
-            known = self._answers.get(key)
-            if known is not None and self._clock() - known.made_s < FRESH_S:
-                return known, True
+        """The response, and whether it comes from the cache or from a request in flight.
+
+        An error of `run` is raised to all requests that waited for it, and not cached: if each ran
+        after the other, the last would wait for the timeouts of all.
+        """
+        known = self._answers.get(key)
+        if known is not None and self._clock() - known.made_s < FRESH_S:
+            return known, True
+        if key in self._running:
+            return await asyncio.shield(self._running[key]), True
+        running = self._running[key] = asyncio.get_running_loop().create_future()
+        try:
             body, etag = await run()
             made = CachedResponse(body, await _packed(body), etag, self._clock())
+        except Exception as error:
+            running.set_exception(error)
+            running.exception()  # it is read, even if no request waits
+            raise
+        else:
             self._keep(key, made)
+            running.set_result(made)
             return made, False
+        finally:
+            running.cancel()  # if this request was cancelled; without effect otherwise
+            del self._running[key]
 
     def _keep(self, key: str, made: CachedResponse) -> None:
         """Drop responses older than FRESH_S, and the oldest ones above MOST_BYTES."""

@@ -1,6 +1,7 @@
 """Builds responses: answers with an ETag, and problems."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 
 import msgspec
@@ -18,13 +19,27 @@ def etag_of(content: bytes) -> str:
     return f'W/"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
 
 
+def weights(header: str) -> dict[str, float]:
+    """The values of an Accept or Accept-Encoding header with their q; 0 is not accepted.
+
+    A q that is no number is 0.
+    """
+    found: dict[str, float] = {}
+    for one in header.lower().split(","):
+        name, *rest = (part.strip() for part in one.split(";"))
+        q = next((part[2:] for part in rest if part.startswith("q=")), "1")
+        found.setdefault(name, float(q) if re.fullmatch(r"[01](\.[0-9]{0,3})?", q) else 0.0)
+    return found
+
+
 def problem(error: ApiError, headers: Mapping[str, str] | None = None) -> Response:
-    """The response for an error."""
+    """The response for an error, which says when to try again if that helps."""
+    again = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
     return Response(
         msgspec.json.encode(error.problem()),
         status_code=error.status,
         media_type=_PROBLEM,
-        headers={"Cache-Control": "no-store", **(headers or {})},
+        headers={"Cache-Control": "no-store", **again, **(headers or {})},
     )
 
 
@@ -47,10 +62,12 @@ def answer(
         "Vary": "Accept, Accept-Encoding",
         **(headers or {}),
     }
-    known = [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]
-    if etag in known or "*" in known:
+    # Proxies that compress make an ETag weak, so that is not compared.
+    tags = request.headers.get("if-none-match", "").split(",")
+    known = [tag.strip().removeprefix("W/") for tag in tags]
+    if etag.removeprefix("W/") in known or "*" in known:
         return Response(status_code=304, headers=always)
-    if packed is not None and "gzip" in request.headers.get("accept-encoding", ""):
+    if packed is not None and weights(request.headers.get("accept-encoding", "")).get("gzip"):
         always["Content-Encoding"] = "gzip"
         body = packed
     return Response(body, media_type=media_type, headers=always)

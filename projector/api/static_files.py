@@ -1,7 +1,6 @@
 """Serves the dashboard page and its files from memory; they are read once at start."""
 
 import gzip
-import hashlib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -12,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from projector.api.api_errors import NotFoundError
-from projector.api.responses import answer
+from projector.api.responses import answer, etag_of
 
 _TYPES: Final = {
     ".css": "text/css; charset=utf-8",
@@ -77,7 +76,7 @@ def _packed(body: bytes, suffix: str) -> AssetFile:
         media_type=_TYPES[suffix],
         body=body,
         packed=gzip.compress(body, mtime=0) if suffix in _PACKED else None,
-        etag=f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"',
+        etag=etag_of(body),
     )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -171,11 +172,45 @@ def _lasting(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if not name.endswith(("age_s", "_s"))}
 
 
+async def test_compression_and_etags_are_compared_as_http_has_it(
+    client: httpx.AsyncClient,
+) -> None:
+    for path in ("/", "/api/v1/executions?limit=500&last=1d"):
+        plain = await client.get(path, headers={"Accept-Encoding": "gzip;q=0, identity"})
+        assert "Content-Encoding" not in plain.headers
+        packed = await client.get(path, headers={"Accept-Encoding": "br, GZIP;q=0.5"})
+        assert packed.headers["Content-Encoding"] == "gzip"
+        etag = plain.headers["ETag"]
+        assert etag.startswith("W/"), "the same for both encodings"
+        for known in (etag, etag.removeprefix("W/"), f'"x", {etag}', "*"):
+            again = await client.get(path, headers={"If-None-Match": known})
+            assert again.status_code == 304, known
+
+
+async def test_a_forged_cursor_is_no_page(client: httpx.AsyncClient) -> None:
+    first = (await client.get("/api/v1/calls?limit=1")).json()["next"]
+    keyset = msgspec.json.decode(urlsafe_b64decode(first + "=" * (-len(first) % 4)))
+    for place, value in (
+        (-1, 2**31), (-2, -(2**70)), (-3, "a\x00"), (-5, 2**63), (-6, "0001-01-01T00:00:00+14:00"),
+        (-6, "9999-12-31T23:59:59-14:00"),
+    ):  # fmt: skip
+        forged = keyset.copy()
+        forged[place] = value
+        cursor = urlsafe_b64encode(msgspec.json.encode(forged)).decode().rstrip("=")
+        answer = await client.get("/api/v1/calls", params={"limit": 1, "cursor": cursor})
+
+        assert (answer.status_code, answer.json()["reason"]) == (404, "not_found"), value
+
+
 async def test_a_cursor_of_another_question_is_no_page(client: httpx.AsyncClient) -> None:
     cursor = (await client.get("/api/v1/calls?limit=1")).json()["next"]
 
     assert (await client.get(f"/api/v1/calls?limit=1&cursor={cursor}")).status_code == 200
-    for path, text in (("executions", cursor), ("calls", cursor[:-4]), ("calls", "AAAA")):
+    alike = (await client.get("/api/v1/executions?limit=1")).json()["next"]
+    for path, text in (
+        ("executions", cursor), ("calls", cursor[:-4]), ("calls", "AAAA"),
+        ("stuck-executions", alike), ("contradicting-executions", alike),
+    ):  # fmt: skip
         answer = await client.get(f"/api/v1/{path}", params={"cursor": text})
         assert (answer.status_code, answer.json()["reason"]) == (404, "not_found")
 

@@ -1,5 +1,6 @@
 """Parts of the HTTP API that need no database: windows of trends, CSV, thresholds, closed lists."""
 
+import asyncio
 import csv
 import io
 import json
@@ -16,7 +17,7 @@ from normalizer.core.shapes import SHAPES
 from normalizer.errors import REASONS, ConfigurationError
 from projector.api import serve_command
 from projector.api.answers import ApiAnswer, ApiRow
-from projector.api.api_errors import ERRORS, ApiError, InvalidParameterError
+from projector.api.api_errors import ERRORS, ApiError, BusyError, InvalidParameterError
 from projector.api.api_metrics import ApiMetrics
 from projector.api.api_page import as_html
 from projector.api.endpoints import ENDPOINTS, TAGS
@@ -24,9 +25,11 @@ from projector.api.formats import as_csv, preferred, row_type
 from projector.api.openapi import document
 from projector.api.parameters import GroupedParams, Shapes, parse
 from projector.api.queries.call_lists import CallsParams
+from projector.api.queries.execution_lists import ExecutionsParams
 from projector.api.queries.quarantine_detail import RULES
 from projector.api.queries.recent_outcomes import CallSums, RecentOutcomes
 from projector.api.queries.trends import MOST_INTERVALS, window_of
+from projector.api.response_cache import ResponseCache
 from projector.api.responses import problem
 from projector.api.serve import ApiSettings
 from projector.api.thresholds import (
@@ -105,7 +108,9 @@ def test_rows_as_csv_are_read_back() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+cmd", "-2", "@SUM(A1)", "\tx", "\rx"])
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+cmd", "-2", "@SUM(A1)", "\tx", "\rx", "\n=1", "\uff1d1"]
+)
 def test_no_cell_of_text_is_a_formula(text: str) -> None:
     (row,) = csv.DictReader(io.StringIO(as_csv(answer(Cell(step=text)), Cell).decode(), newline=""))
 
@@ -115,7 +120,7 @@ def test_no_cell_of_text_is_a_formula(text: str) -> None:
 @pytest.mark.parametrize(
     ("accept", "form"),
     [
-        ("", "json"), ("*/*", "json"), ("text/csv", "csv"), ("text/csv;q=0.9, */*", "csv"),
+        ("", "json"), ("*/*", "json"), ("text/csv", "csv"), ("text/csv, */*;q=0.9", "csv"),
         ("application/json, text/csv", "json"), ("text/html, text/csv", "csv"),
         ("image/png", "json"),
     ],
@@ -298,3 +303,69 @@ def test_every_time_in_an_answer_is_described_as_one() -> None:
 
     assert len(times) > 50
     assert [name for name, described in times.items() if '"date-time"' not in described] == []
+
+
+@pytest.mark.parametrize(
+    ("accept", "form"),
+    [
+        ("text/csv;q=0.9, */*", "json"), ("text/csv;q=0, */*", "json"), ("text/csv;q=0", "json"),
+        ("text/csv;q=0.1, application/json", "json"),
+        ("application/json;q=0.1,Text/CSV;header=present;q=0.2", "csv"),
+        ("text/csv;q=nan", "json"), ("text/csv;q=2", "json"), (",;,;q=", "json"),
+    ],
+)  # fmt: skip
+def test_the_format_that_is_wanted_most_is_sent(accept: str, form: str) -> None:
+    assert preferred(accept) == form
+
+
+@pytest.mark.parametrize(
+    ("parameter", "text"),
+    [("last", "24h%0A"), ("cursor", "AAAA%0A"), ("trace", "ab%0A"), ("execution", "1%0A")],
+)
+def test_a_line_break_at_the_end_is_no_part_of_a_value(parameter: str, text: str) -> None:
+    with pytest.raises(InvalidParameterError, match=f"^{parameter}: "):
+        parse(f"{parameter}={text}".encode(), ExecutionsParams)
+
+
+def test_an_error_that_passes_says_when_to_try_again() -> None:
+    waits = {kind.reason: problem(kind("x")).headers.get("Retry-After") for kind in ERRORS}
+
+    assert {reason for reason, wait in waits.items() if wait} == {"busy", "database_unavailable"}
+
+
+async def test_requests_that_waited_for_an_error_do_not_run_into_it_one_by_one() -> None:
+    cache, runs = ResponseCache(), 0
+
+    async def run() -> tuple[bytes, str]:
+        nonlocal runs
+        runs += 1
+        await asyncio.sleep(0)
+        raise BusyError("too many requests at once")
+
+    ended = await asyncio.gather(
+        *(cache.get("key", run) for _ in range(50)), return_exceptions=True
+    )
+    assert {type(end) for end in ended} == {BusyError}
+    assert runs == 1
+    with pytest.raises(BusyError):
+        await cache.get("key", run)
+    assert runs == 2, "an error is not kept"
+
+
+async def test_a_request_that_is_cancelled_cancels_nothing_that_is_to_come() -> None:
+    cache = ResponseCache()
+
+    async def run() -> tuple[bytes, str]:
+        return b"x", "etag"
+
+    async def run_forever() -> tuple[bytes, str]:
+        await asyncio.Event().wait()
+        return await run()
+
+    first = asyncio.create_task(cache.get("key", run_forever))
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.wait([first])
+
+    response, from_cache = await cache.get("key", run)
+    assert (response.body, from_cache) == (b"x", False)

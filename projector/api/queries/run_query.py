@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
+import asyncpg
 import msgspec
 
 from projector.api.answers import ApiAnswer, ApiRow, GroupedAnswer, PagedAnswer
-from projector.api.cursors import decode, encode
+from projector.api.api_errors import NotFoundError
+from projector.api.cursors import NO_SUCH_PAGE, decode, encode
 from projector.api.parameters import (
     SECONDS,
     Grain,
@@ -90,9 +92,14 @@ async def run_paged(
     since, until = None, None
     if isinstance(params, PagedWindowParams):
         since, until = params.bounds(snapshot.read_at)
-    keyset = decode(params.cursor, after)
+    keyset = decode(statement.text, params.cursor, after)
     values = {**_values(params), **values, **keyset, "since": since, "until": until}
-    records = await snapshot.records(statement, values | {"limit": params.limit + 1})
+    try:
+        records = await snapshot.records(statement, values | {"limit": params.limit + 1})
+    except asyncpg.DataError as error:
+        if params.cursor is None:
+            raise
+        raise NotFoundError(NO_SUCH_PAGE) from error
     visible = records[: params.limit]
     more = len(records) > params.limit
     total: int | None = None
@@ -107,7 +114,7 @@ async def run_paged(
             kind(**{name: value for name, value in record.items() if name not in after})
             for record in visible
         ],
-        next=encode([visible[-1][name] for name in after]) if more else None,
+        next=encode(statement.text, [visible[-1][name] for name in after]) if more else None,
         total=None if total is None else min(total, MOST_COUNTED),
         at_least=total is not None and total > MOST_COUNTED,
         since=since,

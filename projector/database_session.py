@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
+from urllib.parse import urlsplit
 
 import asyncpg
 
@@ -31,11 +32,27 @@ _MOMENT_CLASSES: Final = frozenset({"08", "40", "53", "55", "57", "58", "XX"})
 
 
 def database_url() -> str:
-    """The variable DATABASE_URL. Raises ConfigurationError if it is not set."""
+    """The variable DATABASE_URL. Raises ConfigurationError if it is not set, or no address."""
     url = os.environ.get("DATABASE_URL")
     if not url:
         raise ConfigurationError("DATABASE_URL is not set: type export DATABASE_URL=postgresql://…")
+    if not _is_address(url):
+        raise ConfigurationError(
+            "DATABASE_URL: expected postgresql://user:password@host:port/name, with : / ? # @ of a "
+            "password percent-encoded"
+        )
     return url
+
+
+def _is_address(url: str) -> bool:
+    """Whether its hosts and ports can be read: asyncpg's error would show a part of a password."""
+    try:
+        hosts = urlsplit(url).netloc.rpartition("@")[2].split(",")
+        for host in hosts:
+            _ = urlsplit(f"//{host}").port
+    except ValueError:
+        return False
+    return url.startswith(("postgres://", "postgresql://"))
 
 
 @asynccontextmanager

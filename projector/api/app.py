@@ -68,7 +68,11 @@ def build(
                 for endpoint in ENDPOINTS
             ),
         ],
-        exception_handlers={ApiError: _api_error, HTTPException: _http_error},
+        exception_handlers={
+            ApiError: _api_error,
+            HTTPException: _http_error,
+            Exception: _error,
+        },
     )
     app.router.redirect_slashes = False
     guarded = AccessMiddleware(app, token=token, host=host)
@@ -117,15 +121,7 @@ def _endpoint(
         except ApiError as error:
             response = problem(error)
         except Exception as error:  # noqa: BLE001 - the edge: an error in one request must not stop the server
-            # The message may contain event content or a secret: log only its type and position.
-            frame = traceback.extract_tb(error.__traceback__)[-1]
-            _log.error(
-                "endpoint_failed",
-                endpoint=endpoint.name,
-                error=type(error).__name__,
-                at=f"{Path(frame.filename).name}:{frame.lineno}",
-            )
-            response = problem(InternalError("a bug in the server: its log has the details"))
+            response = _bug(endpoint.name, error)
         metrics.requests.labels(endpoint.name, str(response.status_code)).inc()
         return response
 
@@ -142,6 +138,22 @@ def _stable_part(result: ApiAnswer[Any]) -> bytes:
             result.rows,
         ]
     )
+
+
+def _bug(name: str, error: Exception) -> Response:
+    # The message may contain event content or a secret: log only its type and position.
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    _log.error(
+        "endpoint_failed",
+        endpoint=name,
+        error=type(error).__name__,
+        at=f"{Path(frame.filename).name}:{frame.lineno}",
+    )
+    return problem(InternalError("a bug in the server: its log has the details"))
+
+
+async def _error(request: Request, error: Exception) -> Response:
+    return _bug(getattr(request.scope.get("endpoint"), "__name__", ""), error)
 
 
 async def _api_error(_request: Request, error: Exception) -> Response:

@@ -48,7 +48,7 @@ async def download_events(request: Request, reader: Reader) -> Response:
         return problem(error)
     name = f"execution-{execution_id}.ndjson"
     return StreamingResponse(
-        _lines(reader, execution_id, first),
+        _lines(reader, execution_id, [] if request.method == "HEAD" else first),
         media_type=MEDIA_TYPE,
         headers={
             "Cache-Control": "no-store",

@@ -1,4 +1,4 @@
-"""Closes connections that are slow to send a request, or when too many are open."""
+"""Closes connections that are slow to send a request or do not read, or when too many are open."""
 
 import asyncio
 from typing import Any, Final, cast
@@ -7,6 +7,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 HEAD_S: Final = 10.0
 """A connection is closed if the head of its request is not complete after this time."""
+STALLED_S: Final = 30.0
+"""A connection is closed if its client reads nothing of what is sent for this time."""
 MOST_AT_ONCE: Final = 1_000
 """Connections; a browser opens up to six for a page."""
 
@@ -33,12 +35,13 @@ class IdleConnections:
 
 
 class LimitedConnection(H11Protocol):
-    """uvicorn's protocol with a time limit for the head, and room for new connections."""
+    """uvicorn's protocol with time limits for the head and for clients that do not read."""
 
     def __init__(self, *arguments: Any, idle: IdleConnections, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._idle = idle
         self._head_timer: asyncio.TimerHandle | None = None
+        self._stalled_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Add it to the idle connections; close the longest idle one if there are too many."""
@@ -52,6 +55,7 @@ class LimitedConnection(H11Protocol):
         """Remove it from the idle connections."""
         super().connection_lost(exc)
         self._forget_head()
+        self._forget_stalled()
         self._idle.remove(self)
 
     def data_received(self, data: bytes) -> None:
@@ -72,6 +76,16 @@ class LimitedConnection(H11Protocol):
         if self.cycle.response_complete and not self.transport.is_closing():
             self._idle.add(self)
 
+    def pause_writing(self) -> None:
+        """Watch whether the client reads: what is sent to it fills the buffer."""
+        super().pause_writing()
+        self._watch(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        """Stop watching: the client has read."""
+        super().resume_writing()
+        self._forget_stalled()
+
     def cut(self) -> None:
         """Close the connection without a response."""
         self._idle.remove(self)
@@ -86,3 +100,18 @@ class LimitedConnection(H11Protocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _watch(self, unsent_bytes: int) -> None:
+        self._stalled_timer = self.loop.call_later(STALLED_S, self._cut_if_stalled, unsent_bytes)
+
+    def _cut_if_stalled(self, before_bytes: int) -> None:
+        unsent_bytes = self.transport.get_write_buffer_size()
+        if unsent_bytes < before_bytes:
+            self._watch(unsent_bytes)
+        else:
+            self.cut()
+
+    def _forget_stalled(self) -> None:
+        if self._stalled_timer is not None:
+            self._stalled_timer.cancel()
+            self._stalled_timer = None

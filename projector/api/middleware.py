@@ -36,7 +36,7 @@ class AccessMiddleware:
 
     def __init__(self, app: ASGIApp, *, token: str | None, host: str) -> None:
         self._app = app
-        self._wanted = None if token is None else f"Bearer {token}".encode()
+        self._wanted = None if token is None else token.encode()
         self._hosts = _LOCAL | {host}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,9 +66,11 @@ class AccessMiddleware:
         await app(scope, receive, send_with_headers)
 
     def _has_token(self, scope: Scope) -> bool:
-        sent = Headers(scope=scope).get("authorization", "").encode("latin-1")
+        scheme, _, sent = Headers(scope=scope).get("authorization", "").partition(" ")
         assert self._wanted
-        return hmac.compare_digest(sent, self._wanted)
+        return scheme.lower() == "bearer" and hmac.compare_digest(
+            sent.strip().encode("latin-1"), self._wanted
+        )
 
 
 def shared_with(origins: Sequence[str], app: ASGIApp) -> ASGIApp:

@@ -127,11 +127,10 @@ def _log_to_stderr() -> None:
 
 
 def _refuse_exposure(settings: ApiSettings) -> None:
-    if re.match("postgres(ql)?://", settings.database_url) is None:
-        raise ConfigurationError("DATABASE_URL: expected postgresql://user:password@host:port/name")
-    if settings.token is not None and len(settings.token) < LEAST_TOKEN:
+    # Another character could not be sent in a header as it is; a file's line break is easily left.
+    if settings.token is not None and not re.fullmatch(f"[!-~]{{{LEAST_TOKEN},}}", settings.token):
         raise ConfigurationError(
-            f"PROJECTOR_TOKEN: expected at least {LEAST_TOKEN} characters: "
+            f"PROJECTOR_TOKEN: expected at least {LEAST_TOKEN} characters of ASCII without spaces: "
             "type export PROJECTOR_TOKEN=$(openssl rand -hex 32)"
         )
     if settings.token is None and not _is_loopback(settings.host):

@@ -16,6 +16,7 @@ from normalizer.embedded import PostgresServer
 from normalizer.store.migrate import migrate
 from projector.api import response_cache
 from projector.api import snapshots as api_database
+from projector.api.app import build
 from projector.api.endpoints import ENDPOINTS, ROOT
 from projector.api.middleware import SECURITY_HEADERS
 from projector.api.snapshots import Reader
@@ -185,6 +186,28 @@ async def test_compression_and_etags_are_compared_as_http_has_it(
         for known in (etag, etag.removeprefix("W/"), f'"x", {etag}', "*"):
             again = await client.get(path, headers={"If-None-Match": known})
             assert again.status_code == 304, known
+
+
+async def test_a_bug_is_a_problem_on_every_path_and_its_message_is_not_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(_self: Reader) -> None:
+        raise ValueError(TOKEN)
+
+    monkeypatch.setattr(Reader, "snapshot", broken)
+    reader = Reader("postgresql://127.0.0.1:1/none", connections=1, timeout_s=1.0)
+    transport = httpx.ASGITransport(app=build(reader), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        for path in (
+            "/readyz",
+            "/metrics",
+            "/api/v1/freshness",
+            "/api/v1/executions/1/events.ndjson",
+        ):
+            answer = await client.get(path)
+
+            assert (answer.status_code, answer.json()["reason"]) == (500, "internal_error"), path
+            assert TOKEN not in answer.text
 
 
 async def test_a_forged_cursor_is_no_page(client: httpx.AsyncClient) -> None:
@@ -478,6 +501,9 @@ async def test_with_a_token_nothing_of_the_database_is_reported_without_it(
             for path in ("/api/v1/freshness", "/openapi.json", "/api/v1/none"):
                 answer = await client.get(path, headers=headers)
                 assert (answer.status_code, answer.json()["reason"]) == (401, "unauthorised")
+        for scheme in ("bearer", "BEARER "):
+            headers = {"Authorization": f"{scheme} {TOKEN}"}
+            assert (await client.get("/openapi.json", headers=headers)).status_code == 200
         known = {"Authorization": f"Bearer {TOKEN}", "Host": "projector.example"}
         assert (await client.get("/api/v1/freshness", headers=known)).status_code == 200
         assert TOKEN not in (await client.get("/openapi.json", headers=known)).text

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from normalizer.envelope import RULES_VERSION
+from projector.api import downloads
 from projector.api.thresholds import Threshold, Thresholds
 from projector.api.visible_settings import VisibleSettings
 from tests.support.api_client import api_client, get_rows, insert_events
@@ -345,6 +346,17 @@ async def test_the_events_of_an_execution_are_a_file_of_canonical_lines(
 
     answer = await client.get(f"/api/v1/executions/{execution}/events.ndjson")
     (one,) = await get_rows(client, f"executions/{execution}/events/{events[4]['event_id']}")
+    pages = 0
+
+    async def counted(*arguments: Any) -> Any:
+        nonlocal pages
+        pages += 1
+        return await read_page(*arguments)
+
+    read_page = downloads._page
+    monkeypatch.setattr(downloads, "_page", counted)
+    head = await client.head(f"/api/v1/executions/{execution}/events.ndjson")
+    assert (head.status_code, head.content, pages) == (200, b"", 1)
     none = await client.get("/api/v1/executions/1234567/events.ndjson")
     wrong = await client.get(f"/api/v1/executions/{execution}/events.ndjson?limit=1")
 

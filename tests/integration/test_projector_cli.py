@@ -6,6 +6,7 @@ import signal
 import sys
 
 import asyncpg
+import pytest
 
 from tests.support import view_rows
 from tests.support.stack import Database
@@ -54,6 +55,28 @@ async def test_a_database_that_does_not_answer_is_no_traceback() -> None:
     assert code == 3
     assert "the database did not answer" in printed
     assert "secret" not in printed
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:secret#x@127.0.0.1:1/none",
+        "postgresql://u:secret/x@127.0.0.1:1/none",
+        "postgresql://u:secret?x@127.0.0.1:1/none",
+        "postgresql://u:secret@127.0.0.1:1,h:secret/none",
+        "postgresql://u:secret@[::1/none",
+        "postgresql://u:secret@127.0.0.1:99999/none",
+        "host=127.0.0.1 password=secret",
+    ],
+)
+@pytest.mark.parametrize("command", ["views", "maintain", "serve"])
+async def test_an_address_that_is_none_is_refused_and_not_printed(command: str, url: str) -> None:
+    """A password with an unescaped # or / looks like a port to a parser of addresses."""
+    code, printed = await projector(command, database_url=url)
+
+    assert code == 2
+    assert "DATABASE_URL: expected postgresql://" in printed
+    assert "secret" not in printed.replace("user:password", "")
 
 
 async def test_verify_exits_with_1_only_on_a_divergence_and_names_the_row(

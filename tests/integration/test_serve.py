@@ -11,6 +11,7 @@ from datetime import timedelta
 
 import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from projector.api import idle_connections
 from projector.api.app import build
@@ -100,6 +101,40 @@ async def test_a_head_that_does_not_end_is_cut_off(
     assert b"200" in answer
 
 
+async def test_a_client_that_reads_nothing_is_cut_off_and_a_slow_one_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(idle_connections, "STALLED_S", 0.3)
+    size = 32 << 20
+
+    async def large(_scope: Scope, _receive: Receive, send: Send) -> None:
+        length = str(size).encode()
+        headers = [(b"content-length", length)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": bytes(size)})
+
+    server = Server(large)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        stalled = await asyncio.open_connection(*listener.getsockname())
+        slow = await asyncio.open_connection(*listener.getsockname())
+        for _, writer in (stalled, slow):
+            writer.write(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        read = 0
+        while read < size:
+            read += len(await slow[0].read(1 << 18))
+            await moment()
+        with contextlib.suppress(ConnectionError):
+            while got := await stalled[0].read(1 << 20):
+                size -= len(got)
+        for _, writer in (stalled, slow):
+            writer.close()
+        server.stop()
+        await serving
+
+    assert size > 0, "the stalled client got everything"
+
+
 @pytest.mark.parametrize(
     ("arguments", "token", "why"),
     [
@@ -107,6 +142,8 @@ async def test_a_head_that_does_not_end_is_cut_off(
         (("--host", "::"), "", "lets other machines read"),
         (("--host", "projector.example"), "", "lets other machines read"),
         (("--host", "127.0.0.1"), "too-short", "at least 16"),
+        (("--host", "127.0.0.1"), "a-line-break-at-the-end\n", "without spaces"),
+        (("--host", "127.0.0.1"), "\udcff" * 16, "without spaces"),
         (("--host", "192.0.2.1"), "long-enough-to-be-one", "cannot listen"),
         (("--port", "70000"), "", "70000 is not in the range"),
         (("--timeout", "nan"), "", "not a valid integer"),
@@ -127,4 +164,4 @@ async def test_serve_refuses_to_let_others_read_along(
     assert process.returncode == 2
     assert why in said.decode()
     assert b"secret" not in said
-    assert not token or token.encode() not in said
+    assert not token or os.fsencode(token) not in said

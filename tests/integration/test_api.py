@@ -188,7 +188,7 @@ async def test_compression_and_etags_are_compared_as_http_has_it(
             assert again.status_code == 304, known
 
 
-async def test_a_bug_is_a_problem_on_every_path_and_its_message_is_not_told(
+async def test_a_bug_is_a_problem_on_every_path_and_its_message_is_not_sent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def broken(_self: Reader) -> None:

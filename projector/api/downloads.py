@@ -1,8 +1,7 @@
 """Streams all events of an execution as canonical JSON lines."""
 
 from collections.abc import AsyncIterator
-from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -19,6 +18,10 @@ MEDIA_TYPE: Final = "application/x-ndjson"
 SUMMARY: Final = "All events of one execution as a file: canonical events, one in each line."
 
 _EVENTS_A_PAGE: Final = 500
+_BYTES_A_PAGE: Final = 1 << 20
+"""A page ends after it: an event may have a megabyte."""
+_EVENTS_AT_ONCE: Final = 16
+"""Records that are received from the database before they are written as lines."""
 _PAGE: Final = Statement(f"""
     select   {ENVELOPE_COLUMNS}
     from     projector.execution_timeline
@@ -36,19 +39,29 @@ class DownloadParams(Parameters, frozen=True, kw_only=True):
     """No parameters except those in the path."""
 
 
+class _Page(NamedTuple):
+    """Some events as lines, and the record of the last one; None after the end."""
+
+    lines: bytes
+    last: Any | None
+
+
+_NOTHING: Final = _Page(b"", None)
+
+
 async def download_events(request: Request, reader: Reader) -> Response:
     """The events by time. The response is cut off if the database fails after the first page."""
     try:
         parse(request.scope["query_string"], DownloadParams)
         execution_id = parse_id(request.path_params["execution_id"])
         first = await _page(reader, execution_id, None)
-        if not first:
+        if first.last is None:
             raise NotFoundError("there is no such execution")
     except ApiError as error:
         return problem(error)
     name = f"execution-{execution_id}.ndjson"
     return StreamingResponse(
-        _lines(reader, execution_id, [] if request.method == "HEAD" else first),
+        _lines(reader, execution_id, _NOTHING if request.method == "HEAD" else first),
         media_type=MEDIA_TYPE,
         headers={
             "Cache-Control": "no-store",
@@ -57,24 +70,26 @@ async def download_events(request: Request, reader: Reader) -> Response:
     )
 
 
-async def _lines(reader: Reader, execution_id: int, page: list[Any]) -> AsyncIterator[bytes]:
-    while page:
-        yield b"".join(to_canonical(envelope_of(record)) + b"\n" for record in page)
-        if len(page) < _EVENTS_A_PAGE:
-            return
-        page = await _page(reader, execution_id, page[-1])
+async def _lines(reader: Reader, execution_id: int, page: _Page) -> AsyncIterator[bytes]:
+    while page.last is not None:
+        yield page.lines
+        page = await _page(reader, execution_id, page.last)
 
 
-async def _page(reader: Reader, execution_id: int, after: Any | None) -> list[Any]:
+async def _page(reader: Reader, execution_id: int, after: Any | None) -> _Page:
     """The next events. Each page has a snapshot of its own: a slow client holds none."""
-    after_at: datetime | None = None if after is None else after["created_at"]
+    lines: list[bytes] = []
+    last, size = None, 0
+    values = {
+        "id": execution_id,
+        "after_at": None if after is None else after["created_at"],
+        "after_id": None if after is None else after["event_id"],
+        "limit": _EVENTS_A_PAGE,
+    }
     async with reader.snapshot() as snapshot:
-        return await snapshot.records(
-            _PAGE,
-            {
-                "id": execution_id,
-                "after_at": after_at,
-                "after_id": None if after is None else after["event_id"],
-                "limit": _EVENTS_A_PAGE,
-            },
-        )
+        async for last in snapshot.each(_PAGE, values, at_once=_EVENTS_AT_ONCE):
+            lines.append(to_canonical(envelope_of(last)) + b"\n")
+            size += len(lines[-1])
+            if size >= _BYTES_A_PAGE:
+                break
+    return _Page(b"".join(lines), last)

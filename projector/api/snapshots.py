@@ -85,6 +85,15 @@ class Snapshot:
         )
         return found
 
+    def each(
+        self, statement: Statement, values: Mapping[str, Any], *, at_once: int
+    ) -> AsyncIterator[asyncpg.Record]:
+        """The records one after the other; `at_once` of them are in memory."""
+        records: AsyncIterator[asyncpg.Record] = aiter(
+            self._connection.cursor(statement.text, *statement.arguments(values), prefetch=at_once)
+        )
+        return records
+
     async def count(
         self, statement: Statement, values: Mapping[str, Any], *, within_s: float
     ) -> int | None:

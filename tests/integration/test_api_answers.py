@@ -369,6 +369,38 @@ async def test_the_events_of_an_execution_are_a_file_of_canonical_lines(
     assert (none.status_code, wrong.status_code) == (404, 400)
 
 
+async def test_a_download_of_large_events_is_read_in_small_pages(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = await asyncpg.connect(database.admin_url)
+    await owner.execute(
+        """
+        insert into normalizer.events (event_id, execution_id, event_type, step, status, created_at,
+                                       source_topic, source_partition, context)
+        select 950 + number, 95, 'call.done', 'fetch', 'COMPLETED',
+               now() - make_interval(mins => 100 - number), 'noetl.events', 3,
+               json_build_object('text', repeat('x', 250000))
+        from   generate_series(1, 40) as number
+        """
+    )
+    await owner.close()
+    sizes: list[int] = []
+
+    async def measured(*arguments: Any) -> Any:
+        page = await read_page(*arguments)
+        sizes.append(len(page.lines))
+        return page
+
+    read_page = downloads._page
+    monkeypatch.setattr(downloads, "_page", measured)
+    async with api_client(database.url) as client:
+        answer = await client.get("/api/v1/executions/95/events.ndjson")
+
+    assert answer.content.count(b"\n") == 40
+    assert sum(sizes) == len(answer.content) > 10_000_000
+    assert max(sizes) < 1_500_000
+
+
 async def test_rows_come_as_csv_and_answers_compressed(client: httpx.AsyncClient) -> None:
     params: dict[str, str] = {"limit": "50", **DAY}
     rows = await get_rows(client, "calls", **params)

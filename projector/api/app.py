@@ -153,7 +153,9 @@ def _bug(name: str, error: Exception) -> Response:
 
 
 async def _error(request: Request, error: Exception) -> Response:
-    return _bug(getattr(request.scope.get("endpoint"), "__name__", ""), error)
+    # A download that the database cuts off is a RuntimeError of Starlette with this cause.
+    cause = error.__cause__ if isinstance(error.__cause__, ApiError) else error
+    return _bug(getattr(request.scope.get("endpoint"), "__name__", "").lstrip("_"), cause)
 
 
 async def _api_error(_request: Request, error: Exception) -> Response:

@@ -11,11 +11,13 @@ import asyncpg
 import httpx
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from normalizer.embedded import PostgresServer
 from normalizer.store.migrate import migrate
-from projector.api import response_cache
+from projector.api import downloads, response_cache
 from projector.api import snapshots as api_database
+from projector.api.api_errors import DatabaseUnavailableError
 from projector.api.app import build
 from projector.api.endpoints import ENDPOINTS, ROOT
 from projector.api.middleware import SECURITY_HEADERS
@@ -208,6 +210,24 @@ async def test_a_bug_is_a_problem_on_every_path_and_its_message_is_not_sent(
 
             assert (answer.status_code, answer.json()["reason"]) == (500, "internal_error"), path
             assert TOKEN not in answer.text
+
+
+async def test_a_download_that_the_database_cuts_off_is_logged_as_that(
+    filled: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def page(_reader: Reader, _execution_id: int, after: Any | None) -> downloads._Page:
+        if after is not None:
+            raise DatabaseUnavailableError("the database does not answer")
+        return downloads._Page(b"{}\n", {})
+
+    monkeypatch.setattr(downloads, "_page", page)
+    async with api_client(filled.url) as client:
+        with capture_logs() as lines, pytest.raises(RuntimeError):
+            await client.get("/api/v1/executions/1/events.ndjson")
+
+    assert [(line["endpoint"], line["error"]) for line in lines] == [
+        ("download", "DatabaseUnavailableError")
+    ]
 
 
 async def test_a_forged_cursor_is_no_page(client: httpx.AsyncClient) -> None:

@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 
 from normalizer.errors import ConfigurationError
+from normalizer.passwords import DATABASE_URL_FORM, is_database_url
 
 CONNECT_S: Final = 10.0
 """How long opening a connection may take, with its authentication."""
@@ -138,12 +139,14 @@ async def connect(
 ) -> Connection:
     """Open a connection. The caller closes it, and handles asyncpg's errors.
 
-    Raises ConfigurationError for a setting in the address that a pooler refuses.
+    Raises ConfigurationError for what is no address, and for a setting in it that a pooler refuses.
 
     `session` are the server settings of each transaction, besides UTC and no JIT. Without
     `command_timeout_s` a statement waits for its answer without end. `of_pool` is what asyncpg's
     pool adds.
     """
+    if not is_database_url(database_url):
+        raise ConfigurationError(f"the database's address: {DATABASE_URL_FORM}")
     options = {
         **of_pool,
         "command_timeout": command_timeout_s,

@@ -11,10 +11,9 @@ import msgspec
 from msgspec.structs import FieldInfo
 
 from normalizer.errors import ConfigurationError
-from normalizer.passwords import MASK, masked_url
+from normalizer.passwords import DATABASE_URL_FORM, MASK, is_database_url, masked_url
 from normalizer.settings import FIELDS, Settings, is_secret, meta_of, variable
 
-_URL_START: Final = re.compile(r"postgres(ql)?://[^\s?]", re.IGNORECASE)
 _HOST_PORT: Final = re.compile(r"\S+:[0-9]{1,5}$")
 _HTTP_URL: Final = re.compile(r"https?://[^\s/@?#]+(/[^\s@#]*)?")
 _EXTENSION: Final = re.compile(r"(?!auth=)[A-Za-z]+=[\x21-\x7e]+")
@@ -132,8 +131,8 @@ def _converted(field: FieldInfo, text: str) -> Any:
 
 def _contradictions(settings: Settings) -> Iterator[str]:
     """Mistakes in the combination of variables, or in the files that they name."""
-    if settings.database_url and not _URL_START.match(settings.database_url):
-        yield "DATABASE_URL: expected postgresql://user:password@host:port/name"
+    if settings.database_url and not is_database_url(settings.database_url):
+        yield f"DATABASE_URL: {DATABASE_URL_FORM}"
     for server in settings.kafka_bootstrap_servers:
         if not _HOST_PORT.match(server):
             yield f"KAFKA_BOOTSTRAP_SERVERS: expected host:port; got {server!r}"

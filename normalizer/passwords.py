@@ -2,9 +2,26 @@
 
 import re
 from typing import Final
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 MASK: Final = "***"
+DATABASE_URL_FORM: Final = (
+    "expected postgresql://user:password@host:port/name, with : / ? # @ of a password "
+    "percent-encoded"
+)
+
+
+def is_database_url(text: str) -> bool:
+    """Whether hosts and ports can be read. If not, asyncpg's error would show part of a password.
+
+    A password with an unescaped # or / looks like a port to whatever reads addresses.
+    """
+    try:
+        for host in urlsplit(text).netloc.rpartition("@")[2].split(","):
+            _ = urlsplit(f"//{host}").port
+    except ValueError:
+        return False
+    return _DATABASE_URL_START.match(text) is not None
 
 
 def masked_url(text: str) -> str:
@@ -19,6 +36,7 @@ def passwords_in(url: str) -> list[str]:
     return [*written, *map(unquote, written)]
 
 
+_DATABASE_URL_START: Final = re.compile(r"postgres(ql)?://[^\s?]", re.IGNORECASE)
 _URL_PASSWORD: Final = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)\S*@", re.IGNORECASE)
 _PASSWORD_OF_URL: Final = re.compile(r"(?<=:)(?<!:/)[^\s:/]\S*(?=@)|(?<=password=)[^&\s]+")
 _QUERY_PASSWORD: Final = re.compile(r"([?&](?:ssl)?password=)[^&\s]*", re.IGNORECASE)

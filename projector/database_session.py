@@ -7,12 +7,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
-from urllib.parse import urlsplit
 
 import asyncpg
 
 from normalizer.database import connect
 from normalizer.errors import ConfigurationError, FatalError, StoreUnavailable
+from normalizer.passwords import DATABASE_URL_FORM, is_database_url
 
 SNAPSHOT_S: Final = 10
 """Longest time that a statement may hold its snapshot: dead rows cannot be removed meanwhile,
@@ -36,23 +36,9 @@ def database_url() -> str:
     url = os.environ.get("DATABASE_URL")
     if not url:
         raise ConfigurationError("DATABASE_URL is not set: type export DATABASE_URL=postgresql://…")
-    if not _is_address(url):
-        raise ConfigurationError(
-            "DATABASE_URL: expected postgresql://user:password@host:port/name, with : / ? # @ of a "
-            "password percent-encoded"
-        )
+    if not is_database_url(url):
+        raise ConfigurationError(f"DATABASE_URL: {DATABASE_URL_FORM}")
     return url
-
-
-def _is_address(url: str) -> bool:
-    """Whether its hosts and ports can be read: asyncpg's error would show a part of a password."""
-    try:
-        hosts = urlsplit(url).netloc.rpartition("@")[2].split(",")
-        for host in hosts:
-            _ = urlsplit(f"//{host}").port
-    except ValueError:
-        return False
-    return url.startswith(("postgres://", "postgresql://"))
 
 
 @asynccontextmanager

@@ -495,11 +495,11 @@ async def test_a_database_of_some_figures_says_what_it_does_not_keep(database: D
 async def test_a_slow_question_ends_by_its_time_out_and_others_do_not_wait_for_ever(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api_database, "_WAIT_S", 0.2)
+    monkeypatch.setattr(api_database, "_WAIT_S", 0.5)
     holder = await asyncpg.connect(database.admin_url)
     async with (
         holder.transaction(),
-        api_client(database.url, connections=1, timeout_s=1.0) as client,
+        api_client(database.url, connections=1, timeout_s=2.0) as client,
     ):
         await holder.execute("lock table projector.call_hours in access exclusive mode")
         slow, other = await asyncio.gather(

@@ -70,6 +70,8 @@ def test_every_mistake_is_reported_at_once() -> None:
     ("environ", "sentence"),
     [
         ({"DATABASE_URL": "mysql://u:hunter2@h/n"}, "DATABASE_URL: expected postgresql://"),
+        ({"DATABASE_URL": "postgresql://u:hunter2#x@h/n"}, "DATABASE_URL: expected postgresql://"),
+        ({"DATABASE_URL": "postgresql://u:hunter2/x@h/n"}, "DATABASE_URL: expected postgresql://"),
         ({"KAFKA_BOOTSTRAP_SERVERS": "broker"}, "expected host:port; got 'broker'"),
         ({"KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}, "KAFKA_SASL_USERNAME: needed with SASL_SSL"),
         (

@@ -129,6 +129,12 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
         return str(begun)
 
 
+def check_url(database_url: str) -> None:
+    """Raise ConfigurationError for what is no address."""
+    if not is_database_url(database_url):
+        raise ConfigurationError(f"DATABASE_URL: {DATABASE_URL_FORM}")
+
+
 async def connect(
     database_url: str,
     *,
@@ -145,8 +151,7 @@ async def connect(
     `command_timeout_s` a statement waits for its answer without end. `of_pool` is what asyncpg's
     pool adds.
     """
-    if not is_database_url(database_url):
-        raise ConfigurationError(f"the database's address: {DATABASE_URL_FORM}")
+    check_url(database_url)
     options = {
         **of_pool,
         "command_timeout": command_timeout_s,

@@ -10,9 +10,8 @@ from typing import Final
 
 import asyncpg
 
-from normalizer.database import connect
+from normalizer.database import check_url, connect
 from normalizer.errors import ConfigurationError, FatalError, StoreUnavailable
-from normalizer.passwords import DATABASE_URL_FORM, is_database_url
 
 SNAPSHOT_S: Final = 10
 """Longest time that a statement may hold its snapshot: dead rows cannot be removed meanwhile,
@@ -36,8 +35,7 @@ def database_url() -> str:
     url = os.environ.get("DATABASE_URL")
     if not url:
         raise ConfigurationError("DATABASE_URL is not set: type export DATABASE_URL=postgresql://…")
-    if not is_database_url(url):
-        raise ConfigurationError(f"DATABASE_URL: {DATABASE_URL_FORM}")
+    check_url(url)
     return url
 
 

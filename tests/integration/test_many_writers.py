@@ -152,7 +152,7 @@ async def test_a_report_that_is_refused_before_its_batch_costs_itself(
 async def test_a_batch_that_ends_after_its_reports_were_merged_is_reported_again(
     database: Database,
 ) -> None:
-    """A kill between the two transactions: the position did not move, nothing is lost or twice."""
+    """A batch that ends between its two transactions: its reports are counted once, as merged."""
     async with (
         refusing(database, "57014", only="new.step = 'stop'") as connection,
         open_store(database) as store,
@@ -168,5 +168,5 @@ async def test_a_batch_that_ends_after_its_reports_were_merged_is_reported_again
         totals = await store.write(batch_of(*reports, claim=claims[1]))
 
         assert joined == "e"
-        assert (totals.stored, totals.duplicate) == (1, 1)
+        assert (totals.stored, totals.merged) == (1, 1)
         await assert_ledger_holds(connection)

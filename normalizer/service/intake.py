@@ -67,7 +67,6 @@ class Intake:
         self._membership.watchdog.note_progress(chunk.partition)
         if suspect:
             suspect.offset = chunk.from_offset
-            _log.warning("reading_one_by_one", partition=str(chunk.partition), at=suspect.offset)
         if not chunk.records:
             builder.add(claim.part(chunk.from_offset, chunk.next_offset, []))
         in_process = partial(self._normalize_in_process, writer, claim)

@@ -73,6 +73,7 @@ async def process(
         env=environment(settings),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        limit=1 << 26,  # of its log: a full pipe would hold up the process
     )
     try:
         yield child

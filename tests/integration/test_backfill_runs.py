@@ -22,6 +22,7 @@ from normalizer.jobs.sources.file_source import FileSource
 from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePage
 from normalizer.kafka import TopicReader
 from normalizer.store.migrate import migrate
+from normalizer.store.reconnecting_connection import ReconnectingConnection
 from tests.support.factories import raw_event
 from tests.support.job_runs import (
     NORMALIZE,
@@ -61,6 +62,25 @@ async def test_a_second_runner_is_reported_who_the_first_one_is(
 
     async with await JobRun.begin(database.url, spec, owner="the second") as run:
         assert (run.number, run.resumed, run.epoch) == (1, True, 2)
+
+
+async def test_a_job_that_ended_can_be_run_before_the_server_notices_that_its_connection_is_gone(
+    database: Database, history: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = JobSpec(kind="backfill", source=str(history))
+    kept: list[object] = []
+
+    def ends_later(connection: ReconnectingConnection) -> None:
+        kept.append(connection._connection)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ReconnectingConnection, "terminate", ends_later)
+        async with await JobRun.begin(database.url, spec, owner="the first"):
+            pass
+
+    async with await JobRun.begin(database.url, spec, owner="the second") as run:
+        assert run.epoch == 2
+    assert len(kept) == 2
 
 
 async def test_a_runner_that_lost_the_job_writes_nothing_more(

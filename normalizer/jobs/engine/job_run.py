@@ -4,6 +4,8 @@ The epoch makes it correct: every batch checks it in its own transaction. The ad
 own connection, keeps a second runner from starting, and is free at once when this process dies.
 """
 
+import asyncio
+import contextlib
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Final, Literal, Self
@@ -22,6 +24,8 @@ from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
 
 RunState = Literal["running", "stopped", "complete", "truncated", "failed"]
 
+_RELEASE_S: Final = 2.0
+"""How long the end of a run waits for the release of its lock."""
 _SESSION: Final = {
     "statement_timeout": "60s",
     "search_path": "normalizer, public",
@@ -102,6 +106,8 @@ class JobRun:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if kind is None:
+            await self._release_lock()
         self._terminate()
 
     async def positions(self, parts: Iterable[SourcePart]) -> dict[PartKey, ReadPosition]:
@@ -147,6 +153,12 @@ class JobRun:
             raise translated(error) from error
         return rows
 
+    async def _release_lock(self) -> None:
+        """Release the lock now: the server may notice much later that a connection has ended."""
+        with contextlib.suppress(*FOREIGN_ERRORS):
+            async with asyncio.timeout(_RELEASE_S):
+                await self._lock_transaction.rollback()
+
     def _terminate(self) -> None:
         self._connection.terminate()
         self._lock.terminate()
@@ -156,7 +168,8 @@ class JobRun:
 
         A lock of the session would stay with a pooler when this process has ended.
         """
-        await connection.transaction().start()
+        self._lock_transaction = connection.transaction()
+        await self._lock_transaction.start()
         if await connection.fetchval(job_statements.TRY_LOCK, self.spec.lock_key):
             return
         last = await connection.fetchrow(job_statements.LAST_RUN, self.spec.job_id)

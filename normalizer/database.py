@@ -129,10 +129,10 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
         return str(begun)
 
 
-def check_url(database_url: str) -> None:
-    """Raise ConfigurationError for what is no address."""
+def check_url(database_url: str, name: str = "the database's address") -> None:
+    """Raise ConfigurationError, which begins with `name`, for what is no address."""
     if not is_database_url(database_url):
-        raise ConfigurationError(f"DATABASE_URL: {DATABASE_URL_FORM}")
+        raise ConfigurationError(f"{name}: {DATABASE_URL_FORM}")
 
 
 async def connect(

@@ -35,7 +35,7 @@ def database_url() -> str:
     url = os.environ.get("DATABASE_URL")
     if not url:
         raise ConfigurationError("DATABASE_URL is not set: type export DATABASE_URL=postgresql://…")
-    check_url(url)
+    check_url(url, "DATABASE_URL")
     return url
 
 

@@ -12,6 +12,7 @@ import pytest
 from normalizer.database import connect
 from normalizer.embedded import PostgresServer
 from normalizer.embedded.postgres_user import system_user
+from normalizer.errors import ConfigurationError
 from normalizer.store.reconnecting_connection import ReconnectingConnection
 from tests.support.certificates import make_certificates
 from tests.support.stack import POSTGRES_15, Database, Stack, skip_or_fail
@@ -24,6 +25,15 @@ def with_hosts(url: str, *hosts: str) -> str:
     parts = urlsplit(url)
     login, _, own = parts.netloc.rpartition("@")
     return urlunsplit(parts._replace(netloc=f"{login}@{','.join((*hosts, own))}"))
+
+
+@pytest.mark.parametrize("sign", ["#", "/", "?"])
+async def test_an_address_that_cannot_be_read_is_refused_without_its_password(sign: str) -> None:
+    """For every caller: that of a backfill's source is no setting."""
+    with pytest.raises(ConfigurationError, match="percent-encoded") as raised:
+        await connect(f"postgresql://u:secret{sign}x@127.0.0.1:1/none", application_name="test")
+
+    assert "secret" not in str(raised.value)
 
 
 async def test_hosts_that_refuse_or_say_nothing_are_passed_over(database: Database) -> None:

@@ -10,7 +10,6 @@ import pytest
 
 from normalizer.core.batch import OutcomeTotals
 from normalizer.envelope import Envelope
-from normalizer.errors import StoreUnavailable
 from normalizer.store.store import Store
 from tests.integration.test_store_quarantine import refusing
 from tests.support.factories import after, batch_of, envelope, snowflake
@@ -146,27 +145,4 @@ async def test_a_report_that_is_refused_before_its_batch_costs_itself(
         assert (totals.stored, totals.merged, totals.quarantined) == (1, 1, 1)
         errors = await connection.fetch("select error from normalizer.events order by event_id")
         assert [row["error"] for row in errors] == [None, "good", None]
-        await assert_ledger_holds(connection)
-
-
-async def test_a_batch_that_ends_after_its_reports_were_merged_is_reported_again(
-    database: Database,
-) -> None:
-    """A batch that ends between its two transactions: its reports are counted once, as merged."""
-    async with (
-        refusing(database, "57014", only="new.step = 'stop'") as connection,
-        open_store(database) as store,
-    ):
-        claims = [await claimed(store, partition) for partition in (0, 1)]
-        await store.write(batch_of(envelope(0), claim=claims[0]))
-        reports = [envelope(event_id=snowflake(0), error="e"), envelope(1, step="stop")]
-        with pytest.raises(StoreUnavailable):
-            await store.write(batch_of(*reports, claim=claims[1]))
-        joined = await connection.fetchval("select error from normalizer.events")
-        await connection.execute("drop trigger refuse on normalizer.events")
-
-        totals = await store.write(batch_of(*reports, claim=claims[1]))
-
-        assert joined == "e"
-        assert (totals.stored, totals.merged) == (1, 1)
         await assert_ledger_holds(connection)

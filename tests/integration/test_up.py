@@ -143,7 +143,7 @@ async def test_traffic_runs_until_sigterm_and_nothing_is_left(
     assert mode & 0o077 == 0
     assert (ready, health["reasons"]) == (200, [])
     assert view > 0
-    assert f"dashboard: {stack.api_url}" in running.said
+    assert f"dashboard: {stack.api_url}/?last=15m" in running.said
     assert page.headers["content-type"].startswith("text/html")
     assert sum(row["stored"] for row in freshness.json()["rows"]) > 0
     assert not (folder / "stack.json").exists()

@@ -33,6 +33,8 @@ WRITERS: Final = (0, 1)
 _MS_A_RECORD: Final = 60_000
 _DRAWN_FOR_COMMANDS: Final = 7
 """One example in forty ends with the commands that verify: they take longer than all its steps."""
+_DRAWN_FOR_DIVERGENCE: Final = range(10)
+"""One example in four may write without projections: to repair takes longer than all its steps."""
 
 _normalize: Final = Normalizer().normalize
 
@@ -72,6 +74,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.archived: list[Row] = []
         self.archived_ids: set[int | None] = set()
         self.records = 0
+        self.may_diverge = False
         self.is_divergent = False
         self.is_verified = False
         self.tampered = ""
@@ -95,6 +98,7 @@ class StoreMachine(RuleBasedStateMachine):
     def begin(self, sent: list[bytes | None], draw: int, tampered: str) -> None:
         """Each partition has an owner, and so a position, and some records."""
         self.is_verified = draw == _DRAWN_FOR_COMMANDS
+        self.may_diverge = draw in _DRAWN_FOR_DIVERGENCE
         self.tampered = tampered
         for number, value in enumerate(sent):
             self._append(PARTITIONS[number % len(PARTITIONS)], value)
@@ -178,6 +182,7 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             self._moved(one, batch)
 
+    @precondition(lambda self: self.may_diverge)
     @rule(writer=writers, sizes=lengths)
     def write_without_projections(self, writer: int, sizes: list[int]) -> None:
         """As a batch is written whose events a projection cannot take."""

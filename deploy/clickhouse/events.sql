@@ -45,14 +45,11 @@ create table normalizer.canonical_records (
     shape         String,
     rules_version String,
     evidence      String,
+    max_attempts  String,
     trace_id      String,
     revision      String
 )
 engine = Null;
-
--- A count from 0 to 32,767, null for any other text.
-create function count_of as (text) ->
-    if(match(text, '^[0-9]{1,5}$') and toUInt32OrZero(text) <= 32767, toUInt16OrNull(text), null);
 
 create materialized view normalizer.read_canonical_records to normalizer.events as
 select JSONExtractInt(line, 'event_id')             as event_id,
@@ -63,13 +60,7 @@ select JSONExtractInt(line, 'event_id')             as event_id,
        JSONExtractUInt(line, 'meta', 'attempts')    as attempts,
        -- Below 100 the attempts were defaulted; without the header they count as declared.
        coalesce(toUInt16OrNull(evidence) >= 100, true) as attempts_declared,
-       coalesce(
-           count_of(JSON_VALUE(line, '$.meta.max_attempts')),
-           count_of(JSON_VALUE(line, '$.meta.queue_meta.max_attempts')),
-           count_of(JSON_VALUE(line, '$.context.retry.max_attempts')),
-           count_of(JSON_VALUE(line, '$.meta.retry.max_attempts')),
-           count_of(JSON_VALUE(line, '$.result.context.retry.max_attempts'))
-       )                                            as max_attempts,
+       toUInt16OrNull(max_attempts)                 as max_attempts,
        parseDateTime64BestEffort(JSONExtractString(line, 'created_at'), 6, 'UTC') as created_at,
        JSONExtractString(line, 'worker_id')         as worker_id,
        JSONExtractString(line, 'command_id')        as command_id,
@@ -98,6 +89,7 @@ select line,
        headers['shape']         as shape,
        headers['rules_version'] as rules_version,
        headers['evidence']      as evidence,
+       headers['max_attempts']  as max_attempts,
        headers['trace_id']      as trace_id,
        headers['revision']      as revision
 from   normalizer.canonical_topic;

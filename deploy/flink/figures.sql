@@ -2,12 +2,15 @@
 
 CREATE FUNCTION calls_of AS 'functions.calls_of' LANGUAGE PYTHON;
 
--- One row an event: of messages with one event_id the one of the greatest revision, or the first.
+-- One row an event: of messages with one execution_id and event_id the one of the greatest revision,
+-- or the first. Both are needed: events of two executions can have one id.
 CREATE VIEW `events` AS
 SELECT `event_id`, `execution_id`, `event_type`, `step`, `status`, `created_at`, `command_id`,
        `duration`, `error`, `attempts`, `number`, `max_attempts`, `path`, `pending_callback`
 FROM   (
-           SELECT *, ROW_NUMBER() OVER (PARTITION BY `event_id` ORDER BY `revision` DESC) AS `nth`
+           SELECT *, ROW_NUMBER() OVER (
+                      PARTITION BY `execution_id`, `event_id` ORDER BY `revision` DESC
+                  ) AS `nth`
            FROM   (
                       SELECT `event_id`, `execution_id`, `event_type`, `step`, `status`,
                              `created_at`, `command_id`, `duration`, `error`, `attempts`,
@@ -15,8 +18,7 @@ FROM   (
                              -- count as declared.
                              CASE WHEN COALESCE(`evidence`, 100) >= 100 THEN `attempts` END
                                  AS `number`,
-                             CASE WHEN CHAR_LENGTH(`limit`) <= 5 AND REGEXP(`limit`, '^[0-9]+$')
-                                  THEN CAST(`limit` AS INT) END AS `max_attempts`,
+                             `max_attempts`,
                              -- A path that is text: quoted in its array.
                              CASE WHEN `paths` LIKE '["_%"]' THEN JSON_VALUE(`paths`, '$[0]') END
                                  AS `path`,
@@ -26,13 +28,6 @@ FROM   (
                                  SELECT *,
                                         CAST(JSON_VALUE(`meta`, '$.attempts') AS INT)
                                             AS `attempts`,
-                                        COALESCE(
-                                            JSON_VALUE(`meta`, '$.max_attempts'),
-                                            JSON_VALUE(`meta`, '$.queue_meta.max_attempts'),
-                                            JSON_VALUE(`context`, '$.retry.max_attempts'),
-                                            JSON_VALUE(`meta`, '$.retry.max_attempts'),
-                                            JSON_VALUE(`result`, '$.context.retry.max_attempts')
-                                        ) AS `limit`,
                                         JSON_QUERY(
                                             `context`, '$.path'
                                             WITH UNCONDITIONAL ARRAY WRAPPER
@@ -43,6 +38,9 @@ FROM   (
                                         ) AS `callback`,
                                         TRY_CAST(DECODE(`headers`['evidence'], 'UTF-8') AS INT)
                                             AS `evidence`,
+                                        TRY_CAST(
+                                            DECODE(`headers`['max_attempts'], 'UTF-8') AS INT
+                                        ) AS `max_attempts`,
                                         TRY_CAST(DECODE(`headers`['revision'], 'UTF-8') AS BIGINT)
                                             AS `revision`
                                  FROM   canonical_topic

@@ -32,6 +32,7 @@ _EVENT: Final = {
     "shape": "STRING",
     "rules_version": "INT",
     "evidence": "INT",
+    "max_attempts": "INT",
     "reason": "STRING",
     "detail": "STRING",
 }
@@ -44,7 +45,7 @@ _TYPES: Final = {
 }
 Event = tuple[
     bytes | None, int | None, int | None, str | None, datetime | None, str | None, int | None,
-    int | None, str | None, str | None,
+    int | None, int | None, str | None, str | None,
 ]  # fmt: skip
 
 
@@ -67,10 +68,10 @@ class EventsOf(TableFunction):
                     yield (
                         to_canonical(outcome), outcome.event_id, outcome.execution_id,
                         outcome.event_type, created_at, outcome.shape, outcome.normalizer_version,
-                        outcome.evidence, None, None,
+                        outcome.evidence, outcome.max_attempts, None, None,
                     )  # fmt: skip
                 case Rejected(reason=reason, detail=detail):
-                    yield (None, None, None, None, None, None, None, None, reason, detail)
+                    yield (*(None,) * 9, reason, detail)
                 case Ignored():
                     pass
 

@@ -21,7 +21,6 @@ CREATE TABLE canonical_topic (
     `context`      STRING,
     `meta`         STRING,
     `command_id`   STRING,
-    `result`       STRING,
     `error`        STRING,
     `duration`     DOUBLE,
     `headers`      MAP<STRING, BYTES> METADATA VIRTUAL,

@@ -3,10 +3,11 @@
 Source: contract/asyncapi.yaml, channels canonical and refused.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
+from normalizer.core.headers import TRACEPARENT
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Rejected, to_canonical
 from normalizer.errors import BrokerUnavailable
@@ -38,7 +39,9 @@ def canonical_record(event: Envelope, topic: str, *, revision: int | None = None
         "shape": event.shape,
         "rules_version": event.normalizer_version,
         "evidence": event.evidence,
+        "max_attempts": event.max_attempts,
         "trace_id": event.trace_id,
+        "traceparent": traceparent_of(event),
         "revision": revision,
     }
     return OutputRecord(
@@ -47,6 +50,26 @@ def canonical_record(event: Envelope, topic: str, *, revision: int | None = None
         to_canonical(event),
         [(name, str(value).encode()) for name, value in headers.items() if value is not None],
     )
+
+
+def traceparent_of(event: Envelope) -> str | None:
+    """The header of the raw record that the event's `trace_id` was read from.
+
+    None without one, and where reports of two traces were merged and each lent one of the two.
+    Source: docs/spec/wire-shapes.md#v6.
+    """
+    if event.trace_id is None or event.headers is None:
+        return None
+    for name, value in _headers_decoder.decode(event.headers).items():
+        if name.lower() == "traceparent":
+            for text in value if isinstance(value, list) else [value]:
+                match = TRACEPARENT.fullmatch(text) if isinstance(text, str) else None
+                if match and match[1] == event.trace_id:
+                    return str(text)
+    return None
+
+
+_headers_decoder: Final[msgspec.json.Decoder[dict[str, Any]]] = msgspec.json.Decoder(dict[str, Any])
 
 
 def too_large(event: Envelope, record: OutputRecord, limit: int) -> Rejected | None:

@@ -21,37 +21,39 @@ from aiokafka import AIOKafkaProducer
 from normalizer.embedded import KAFKA_VERSION
 from normalizer.envelope import Envelope
 from simulator.mix import Mix
-from tests.support.canonical_topic import merged_events, record_of, row_of
+from tests.support.canonical_topic import FIGURES, RELAYS, published, record_of
 from tests.support.engines import ROOT
 from tests.support.flink_cluster import FLINK, FlinkCluster, flink_cluster, kill
-from tests.support.projection_oracle import expected_views
 from tests.support.results import PrintLine, write_results
 from tests.support.simulator_pipeline import simulated_log
 from tests.support.stack import Database, Topic
 
 MILLION: Final = 1_000_000
 EVENTS: Final = int(os.environ.get("SOAK_EVENTS", MILLION))
-VIEWS: Final = (
-    "attempts_by_status", "event_counts", "call_outcomes_by_attempt", "failures_by_error",
-    "call_time_histogram",
-)  # fmt: skip
 _SAME_WITHIN_S: Final = 1_800
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(7_200)
 @pytest.mark.parametrize("topic", [4], indirect=True)
+@pytest.mark.parametrize("relay", RELAYS)
 async def test_flink_keeps_the_figures_of_the_projections(
-    database: Database, topic: Topic, bootstrap_servers: str, tmp_path: Path, say: PrintLine
+    relay: str,
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    tmp_path: Path,
+    say: PrintLine,
 ) -> None:
-    log, _ = simulated_log(Mix(in_flight=min(2_000, EVENTS // 100)), 1, EVENTS)
-    events = await merged_events(log)
-    expected = expected_views(map(row_of, events))
+    log, ledger = simulated_log(Mix(in_flight=min(2_000, EVENTS // 100)), 1, EVENTS)
+    relayed = await published(relay, log, ledger, reader_keeps="first")
+    events = relayed.sent
+    expected, not_stored = relayed.figures()
     connection = await asyncpg.connect(database.admin_url)
     owner = await asyncpg.connect(database.url)
     await owner.execute((FLINK / "postgres.sql").read_text())
     await owner.close()
-    say(f"{len(log):,} records became {len(events):,} events")
+    say(f"{len(log):,} records became {len(events):,} messages")
 
     with flink_cluster(
         tmp_path / "flink",
@@ -79,15 +81,19 @@ async def test_flink_keeps_the_figures_of_the_projections(
     assert after["restored"] >= 1
     state_bytes = after["state_size"]
     rate = 2 * len(events) / took_s
+    say(f"{not_stored:,} rows of the views are not PostgreSQL's")
     say(f"{took_s:.0f} s, {rate:,.0f} messages/s, {state_bytes / len(events):.0f} bytes of state")
+    rows = sum(map(len, expected.values()))
     if EVENTS >= MILLION:
         write_results(
-            "flink",
-            f"The figures of deploy/flink, {EVENTS:,} records, each event sent twice",
+            "flink" if relay == "from-postgres" else "flink-raw",
+            f"The figures of deploy/flink, {EVENTS:,} records, each message twice, relay: {relay}",
             'make soak ARGS="-k test_flink_keeps"',
             {
-                "events": f"{len(events):,}",
-                "views that show what a fold of the events does": f"{len(VIEWS)} of {len(VIEWS)}",
+                "messages, each sent twice": f"{len(events):,}",
+                "events": f"{len(relayed.counted):,}",
+                "views that show a fold of the events": f"{len(FIGURES)} of {len(FIGURES)}",
+                "of their rows, not PostgreSQL's": f"{not_stored:,} of {rows:,}",
                 "messages, a TaskManager killed on the way": f"{rate:,.0f} messages/s",
                 "state in the last checkpoint": f"{state_bytes / len(events):.0f} bytes an event",
             },
@@ -121,7 +127,7 @@ def _submit(
 
 
 async def _send(events: Sequence[Envelope], topic: Topic, bootstrap_servers: str) -> None:
-    """Send every event twice."""
+    """Send every message twice."""
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, linger_ms=20)
     await producer.start()
     try:
@@ -147,7 +153,7 @@ async def _differences(
     differing: dict[str, list[Any]] = {}
     while time.monotonic() < end:
         differing = {}
-        for view in VIEWS:
+        for view in FIGURES:
             rows = await connection.fetch(f"select * from projector.{view}")
             actual, should_be = Counter(map(tuple, rows)), Counter(expected[view])
             if actual != should_be:

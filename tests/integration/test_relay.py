@@ -50,7 +50,7 @@ async def test_each_event_becomes_one_record_and_each_refusal_one(
     topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer, settings: Settings
 ) -> None:
     trace = ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
-    event = msgspec.json.encode(raw_event(1))
+    event = msgspec.json.encode(raw_event(1, max_attempts=3))
     await producer.send_and_wait(topic.name, event, key=b"1000", headers=[trace])
     await producer.send_and_wait(topic.name, None, key=b"1000")
     await producer.send_and_wait(topic.name, b'{"password":"hunter2"', key=b"1000")
@@ -73,7 +73,9 @@ async def test_each_event_becomes_one_record_and_each_refusal_one(
         "shape": b"executor",
         "rules_version": str(line.normalizer_version).encode(),
         "evidence": str(line.evidence).encode(),
+        "max_attempts": b"3",
         "trace_id": b"0af7651916cd43dd8448eb211c80319c",
+        "traceparent": trace[1],
     }
     assert (second.key, msgspec.json.decode(second.value)["event_id"]) == (b"7", 5)
     refused = await read_topic(bootstrap_servers, settings.kafka_refused_topic)

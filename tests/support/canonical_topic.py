@@ -1,17 +1,29 @@
 """Events as records of the topic of canonical events, and the rows that the oracle folds."""
 
 import json
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
-from normalizer.envelope import Envelope
+from normalizer.envelope import Envelope, to_canonical
 from normalizer.relay.output_records import canonical_record
-from tests.support.projection_oracle import Row
+from simulator.ledger_file import Line, RecordLine
+from tests.support.projection_oracle import Row, expected_views
 from tests.support.simulator_pipeline import MemoryDatabase
+
+RELAYS: Final = ("from-postgres", "raw")
+"""The two forms of `normalizer relay`; each has a page of results of its own."""
+FIGURES: Final = (
+    "attempts_by_status", "event_counts", "call_outcomes_by_attempt", "failures_by_error",
+    "call_time_histogram",
+)  # fmt: skip
+"""The views that other engines keep."""
+Kept = Literal["first", "last"]
+"""Which of several reports of one event a reader keeps."""
 
 
 class CanonicalRecord(NamedTuple):
@@ -20,6 +32,79 @@ class CanonicalRecord(NamedTuple):
     key: bytes
     value: bytes
     headers: Sequence[tuple[str, bytes]]
+
+
+class PublishedLog(NamedTuple):
+    """What a relay publishes of a log, what a reader counts of that, and what PostgreSQL stores."""
+
+    sent: Sequence[Envelope]
+    counted: Sequence[Envelope]
+    stored: Sequence[Envelope]
+
+    def figures(self) -> tuple[dict[str, list[tuple[Any, ...]]], int]:
+        """View -> the rows that a reader must show, and how many of them PostgreSQL does not."""
+        counted, stored = (
+            expected_views(map(row_of, events)) for events in (self.counted, self.stored)
+        )
+        others = (Counter(counted[view]) - Counter(stored[view]) for view in FIGURES)
+        return {view: counted[view] for view in FIGURES}, sum(other.total() for other in others)
+
+
+async def published(
+    relay: str, log: Sequence[RawRecord], ledger: Iterable[Line], *, reader_keeps: Kept
+) -> PublishedLog:
+    """What one of RELAYS publishes; what is counted differs from what is stored by merges alone.
+
+    Raises AssertionError for an event that is counted in another form than it is stored in, and
+    that the log has only once by its ledger.
+    """
+    stored = await merged_events(log)
+    if relay == "from-postgres":
+        return PublishedLog(stored, stored, stored)
+    normalize = Normalizer().normalize
+    outcomes = (outcome for record in log for outcome in normalize(record))
+    sent = [outcome for outcome in outcomes if isinstance(outcome, Envelope)]
+    counted = counted_once(sent, reader_keeps)
+    merged = _merged_reports(ledger)
+    for events, others in ((stored, counted), (counted, stored)):
+        known = set(map(_all_but_id, others))
+        differing = [event for event in events if _all_but_id(event) not in known]
+        assert {_place(event) for event in differing} <= merged
+    assert len(counted) == len(stored)
+    return PublishedLog(sent, counted, stored)
+
+
+def counted_once(events: Iterable[Envelope], kept: Kept) -> list[Envelope]:
+    """One of the events with one execution_id and event_id."""
+    found: dict[tuple[int, int | None], Envelope] = {}
+    for event in events:
+        key = event.execution_id, event.event_id
+        if kept == "last":
+            found[key] = event
+        else:
+            found.setdefault(key, event)
+    return list(found.values())
+
+
+def _merged_reports(ledger: Iterable[Line]) -> set[tuple[int, int, int]]:
+    """Where the reports of each event lie that the log has more than once."""
+    places: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
+    for line in ledger:
+        if isinstance(line, RecordLine):
+            for index, outcome in enumerate(line.outcomes):
+                if outcome.event is not None:
+                    places[outcome.event].append((line.partition, line.offset, index))
+    return {place for reports in places.values() if len(reports) > 1 for place in reports}
+
+
+def _place(event: Envelope) -> tuple[int, int, int]:
+    return event.source_partition, event.source_offset, event.source_index
+
+
+def _all_but_id(event: Envelope) -> tuple[bytes, int, int | None]:
+    """What figures are made of. Of two events with one id PostgreSQL stores one under another."""
+    line = to_canonical(msgspec.structs.replace(event, event_id=None))
+    return line, event.evidence, event.max_attempts
 
 
 async def merged_events(log: Iterable[RawRecord]) -> list[Envelope]:

@@ -63,7 +63,7 @@ def main(work: Path, records: Path, found: Path, *views: str) -> None:
         lines = ask(f"select * from projector.{view}", "JSONCompactEachRow").splitlines()
         took[view] = time.monotonic() - began
         rows[view] = [json.loads(line) for line in lines]
-    counts = ask("select count(), uniqExact(event_id) from normalizer.events").split()
+    counts = ask("select count(), uniqExact(execution_id, event_id) from normalizer.events").split()
     size = ask(
         "select sum(data_compressed_bytes) from system.columns where database = 'normalizer'"
     )

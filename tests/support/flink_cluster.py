@@ -97,7 +97,7 @@ def flink_cluster(
 ) -> Iterator[FlinkCluster]:
     """A cluster with the jars of deploy/flink, and this project in its Python."""
     requirements = (FLINK / "requirements.txt").read_text().split()
-    python = python_with("flink", *requirements, str(ROOT))
+    python = python_with("flink", *requirements, "--editable", str(ROOT))
     home = next(python.parents[1].glob("lib/python*/site-packages/pyflink"))
     rest = free_port(set())
     rpc = free_port({rest})

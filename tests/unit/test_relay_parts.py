@@ -27,11 +27,19 @@ from tests.support.factories import claim_of as a_claim
 from tests.support.factories import envelope, raw_record, rejected
 
 WHERE = KafkaPartition("noetl.events", 3)
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+OTHER_TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 ASYNCAPI: Any = yaml.safe_load((FOLDER / "asyncapi.yaml").read_text())
 
 
 def test_a_record_is_the_canonical_line_with_headers_that_the_contract_names() -> None:
-    event = envelope(1, execution_id=7, trace_id="0af7651916cd43dd8448eb211c80319c")
+    event = envelope(
+        1,
+        execution_id=7,
+        max_attempts=3,
+        headers=msgspec.json.encode({"traceparent": TRACEPARENT}),
+        trace_id="0af7651916cd43dd8448eb211c80319c",
+    )
 
     record = canonical_record(event, "out", revision=12)
 
@@ -39,9 +47,32 @@ def test_a_record_is_the_canonical_line_with_headers_that_the_contract_names() -
     headers = ASYNCAPI["components"]["schemas"]["canonical_headers"]
     assert [name for name, _ in record.headers] == [*headers["properties"]]
     assert dict(record.headers)["revision"] == b"12"
+    assert dict(record.headers)["max_attempts"] == b"3"
     assert {name for name, _ in canonical_record(envelope(1), "out").headers} == {
         *headers["required"]
     }
+
+
+@pytest.mark.parametrize(
+    ("headers", "sent"),
+    [
+        ({"Traceparent": TRACEPARENT}, TRACEPARENT),
+        ({"traceparent": [None, "none", OTHER_TRACE, TRACEPARENT]}, TRACEPARENT),
+        ({"traceparent": OTHER_TRACE}, None),  # of two merged reports each lent one
+        ({"traceparent": "[REDACTED]"}, None),
+        ({}, None),
+        (None, None),
+    ],
+)
+def test_a_record_keeps_the_traceparent_that_its_trace_id_is_of(
+    headers: dict[str, Any] | None, sent: str | None
+) -> None:
+    kept = None if headers is None else msgspec.json.encode(headers)
+    event = envelope(1, headers=kept, trace_id="0af7651916cd43dd8448eb211c80319c")
+
+    record = canonical_record(event, "out")
+
+    assert dict(record.headers).get("traceparent") == (sent and sent.encode())
 
 
 def test_a_refusal_has_the_place_and_the_reason_and_no_byte_of_the_record() -> None:

@@ -39,7 +39,7 @@ engine = ReplacingMergeTree(revision)
 order by (execution_id, event_id);
 
 -- Canonical lines on their way, with what the headers of their message say ('' if there is none).
--- Keeps nothing. Files of lines are inserted here too (docs/scaling.md).
+-- Keeps nothing. Parquet of history is inserted here too (deploy/flink/README.md).
 create table normalizer.canonical_records (
     line          String,
     shape         String,

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 
 import asyncpg
+import msgspec
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from msgspec.structs import replace
@@ -120,6 +121,33 @@ async def test_every_row_is_sent_and_a_merged_one_again_with_a_higher_revision(
     assert [times_sent[event.event_id or 0] for event in stored] == [1, 2, 1]
     assert [newest[event.event_id or 0] for event in stored] == list(map(to_canonical, stored))
     assert stored[1].worker_id == "w"
+
+
+async def test_a_stored_event_has_the_headers_of_its_row(
+    database: Database, settings: Settings
+) -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    kept = msgspec.json.encode({"traceparent": trace})
+    event = envelope(1, max_attempts=3, headers=kept, trace_id="0af7651916cd43dd8448eb211c80319c")
+    async with open_store(database) as store:
+        await store.write(batch_of(event, claim=await claimed(store)))
+    async with relaying(settings):
+        await until_sent(settings, 1)
+
+    (record,) = await read_topic(
+        settings.kafka_bootstrap_servers[0], settings.kafka_canonical_topic
+    )
+    headers = dict(record.headers)
+    assert headers.pop("revision").isdigit()
+    assert headers == {
+        "event_id": str(event.event_id).encode(),
+        "shape": event.shape.encode(),
+        "rules_version": str(event.normalizer_version).encode(),
+        "evidence": str(event.evidence).encode(),
+        "max_attempts": b"3",
+        "trace_id": b"0af7651916cd43dd8448eb211c80319c",
+        "traceparent": trace.encode(),
+    }
 
 
 async def test_no_commit_slips_under_what_was_sent(database: Database, settings: Settings) -> None:

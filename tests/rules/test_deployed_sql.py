@@ -51,6 +51,19 @@ def test_fields_that_are_read_are_those_of_the_envelope() -> None:
     assert columns_of_tables(FLINK / "tables.sql")["canonical_topic"] - OF_THE_RECORD <= fields
 
 
+def test_history_is_inserted_into_columns_that_clickhouse_has() -> None:
+    [[table, inserted]] = re.findall(
+        r"insert into normalizer\.(\w+) \(([^)]*)\)", (FLINK / "README.md").read_text()
+    )
+    created = re.findall(
+        rf"create table normalizer\.{table} \((.*?)\n\)",
+        (CLICKHOUSE / "events.sql").read_text(),
+        re.DOTALL,
+    )
+
+    assert set(inserted.split(", ")) <= set(re.findall(r"^    (\w+) ", created[0], re.MULTILINE))
+
+
 def test_both_engines_know_every_type_that_begins_or_ends_an_execution_or_is_of_a_call() -> None:
     migration = (ROOT / "migrations" / "0002_create_projector.sql").read_text()
     kinds = re.findall(r"\('[a-z.]+', '(\w+)', '(\w+)', '\w*', '([\w.]+)'\)", migration)

@@ -18,7 +18,7 @@ _LONGEST_S: Final = 900
 
 
 def python_with(name: str, *requirements: str) -> Path:
-    """A Python that has these packages; a requirement may be a folder."""
+    """A Python that has what `uv pip install` installs by these arguments."""
     place = _KEPT / name
     python, done = place / "bin" / "python", place / "installed"
     if not done.exists() or done.read_text() != "\n".join(requirements):

@@ -6,8 +6,11 @@ from html import escape
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
+import msgspec
+
 from projector.api.api_errors import ERRORS, title_of
 
+_ANY_INTEGER: Final = 2**31 - 1
 _HEAD: Final = """<!doctype html>
 <html lang="en">
 <head>
@@ -64,25 +67,61 @@ def _contents(openapi: dict[str, Any]) -> Iterator[str]:
 
 
 def _endpoints(openapi: dict[str, Any]) -> Iterator[str]:
+    schemas = openapi["components"]["schemas"]
     for path, operations in openapi["paths"].items():
         operation = operations["get"]
         yield f'<section id="{operation["operationId"]}">\n<h2><code>{escape(path)}</code></h2>\n'
         yield f"<p>{escape(operation['summary'])}</p>\n"
-        in_query = [one for one in operation["parameters"] if one["in"] == "query"]
-        if in_query:
-            yield "<dl>\n"
-            for parameter in in_query:
-                meaning = re.sub("`([^`]+)`", r"<code>\1</code>", escape(_meaning(parameter)))
-                yield f"<dt><code>{escape(parameter['name'])}</code></dt><dd>{meaning}</dd>\n"
-            yield "</dl>\n"
-        yield f"<pre><code>{escape(example_of(path, operation))}</code></pre>\n</section>\n"
+        yield from _terms({one["name"]: _meaning(one) for one in operation["parameters"]})
+        yield f"<pre><code>{escape(example_of(path, operation))}</code></pre>\n"
+        for media_type, content in operation["responses"]["200"]["content"].items():
+            yield from _answer(media_type, content, schemas)
+        yield "</section>\n"
+
+
+def _answer(media_type: str, content: dict[str, Any], schemas: dict[str, Any]) -> Iterator[str]:
+    """An answer's fields, and an example."""
+    shown = content["examples"]["answer"]
+    example = shown["value"]
+    text = (
+        example
+        if isinstance(example, str)
+        else msgspec.json.format(msgspec.json.encode(example), indent=2).decode()
+    )
+    yield f"<details><summary>Answer as {escape(media_type)}</summary>\n"
+    schema = resolved(content["schema"], schemas)
+    yield f"<p>{escape(schema.get('description', ''))}</p>\n"
+    fields = {name: type_of(one) for name, one in schema.get("properties", {}).items()}
+    yield from _terms(fields)
+    if "rows" in fields:
+        row = resolved(schema["properties"]["rows"]["items"], schemas)
+        yield f"<p>A row: {escape(row['description'])}</p>\n"
+        yield from _terms({name: type_of(one) for name, one in row["properties"].items()})
+    yield f"<p>An example. {escape(shown['summary'])}</p>\n"
+    yield f'<pre tabindex="0"><code>{escape(text)}</code></pre>\n</details>\n'
+
+
+def _terms(meanings: dict[str, str]) -> Iterator[str]:
+    """Names with what they mean."""
+    if not meanings:
+        return
+    yield "<dl>\n"
+    for name, meaning in meanings.items():
+        marked = re.sub("`([^`]+)`", r"<code>\1</code>", escape(meaning))
+        yield f"<dt><code>{escape(name)}</code></dt><dd>{marked}</dd>\n"
+    yield "</dl>\n"
 
 
 def example_of(path: str, operation: dict[str, Any]) -> str:
     """A command that sends an example request."""
-    given = {one["name"]: one["example"] for one in operation["parameters"] if one.get("example")}
-    query = f"?{urlencode(given, quote_via=quote)}" if given else ""
-    return f"curl -s '127.0.0.1:8384{path}{query}'"
+    given = {one["name"]: one for one in operation["parameters"] if "example" in one}
+    values = {name: one["example"] for name, one in given.items()}
+    query = urlencode(
+        {name: values[name] for name, one in given.items() if one["in"] == "query"},
+        doseq=True,
+        quote_via=quote,
+    )
+    return f"curl -s '127.0.0.1:8384{path.format(**values)}{query and '?'}{query}'"
 
 
 def _problems() -> Iterator[str]:
@@ -107,3 +146,30 @@ def _meaning(parameter: dict[str, Any]) -> str:
         text = ", ".join(default) if isinstance(default, tuple | list) else default
         sentences.append(f"Default: {text}.")
     return " ".join(one for one in sentences if one) or "A filter."
+
+
+def type_of(schema: dict[str, Any]) -> str:
+    """A type in words: `text or null`, `list of integer`, `day, hour or minute`."""
+    if "anyOf" in schema:
+        return " or ".join(type_of(one) for one in schema["anyOf"])
+    if "enum" in schema:
+        *most, last = (str(one) for one in schema["enum"])
+        return f"{', '.join(most)} or {last}" if most else last
+    if "$ref" in schema:
+        return str(schema["$ref"].rsplit("/", 1)[1])
+    if "prefixItems" in schema:
+        return f"[{', '.join(type_of(one) for one in schema['prefixItems'])}]"
+    if schema.get("type") == "array":
+        return f"list of {type_of(schema.get('items', {}))}"
+    if schema.get("format") == "date-time":
+        return "time"
+    if {"minimum", "maximum"} <= schema.keys() and schema["maximum"] < _ANY_INTEGER:
+        return f"{schema['type']}, {schema['minimum']} to {schema['maximum']}"
+    return {"string": "text", None: "any JSON"}.get(schema.get("type"), str(schema.get("type")))
+
+
+def resolved(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
+    """The schema itself, if this one only names it."""
+    while "$ref" in schema:
+        schema = schemas[schema["$ref"].rsplit("/", 1)[1]]
+    return schema

@@ -4,14 +4,18 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import msgspec
 
 from projector.api import downloads
 from projector.api.api_errors import ERRORS, Problem
 from projector.api.endpoints import ROOT, TAGS, Endpoint
+from projector.api.examples import Example, examples
+from projector.api.formats import as_csv, row_type
 from projector.api.own_paths import SETTINGS_PATH
-from projector.api.parameters import Id, is_list
+from projector.api.parameters import Id, Parameters, is_list, parse
+from projector.api.visible_settings import VisibleSettings
 
 _REF: Final = "#/components/schemas/{name}"
 _TOKEN: Final = {
@@ -35,6 +39,8 @@ _RETRY_AFTER: Final = {
     }
 }
 
+_SHORTENED: Final = "Rows that show no other field than those before them are left out."
+
 _EXECUTION: Final = {"execution_id": "$response.body#/rows/0/execution_id"}
 _LINKS: Final = {
     "executions": {
@@ -57,9 +63,11 @@ _LINKS: Final = {
 
 def document(endpoints: Sequence[Endpoint], *, token: bool) -> dict[str, Any]:
     """The OpenAPI 3.1 document. `token`: whether requests need one."""
-    answers, components = msgspec.json.schema_components(
-        [*(endpoint.answer for endpoint in endpoints), Problem], ref_template=_REF
+    (*answers, settings, _), components = msgspec.json.schema_components(
+        [*(endpoint.answer for endpoint in endpoints), VisibleSettings, Problem], ref_template=_REF
     )
+    known = examples()
+    components["Problem"]["examples"] = [known["problem"].answer]
     return {
         "openapi": "3.1.0",
         "info": {
@@ -71,37 +79,42 @@ def document(endpoints: Sequence[Endpoint], *, token: bool) -> dict[str, Any]:
         "tags": [{"name": tag} for tag in TAGS],
         "paths": {
             **{
-                ROOT + endpoint.path: {"get": _operation(endpoint, answer)}
-                for endpoint, answer in zip(endpoints, answers[:-1], strict=True)
+                ROOT + endpoint.path: {"get": _operation(endpoint, answer, known[endpoint.name])}
+                for endpoint, answer in zip(endpoints, answers, strict=True)
             },
-            ROOT + downloads.PATH: {"get": _download()},
-            ROOT + SETTINGS_PATH: {"get": _settings()},
+            ROOT + downloads.PATH: {"get": _download(known["download_events"])},
+            ROOT + SETTINGS_PATH: {"get": _settings(settings, known["settings"])},
         },
         "components": {"schemas": components, "securitySchemes": _TOKEN},
         "security": [{"token": []}] if token else [{}, {"token": []}],
     }
 
 
-def _operation(endpoint: Endpoint, answer: dict[str, Any]) -> dict[str, Any]:
+def _operation(endpoint: Endpoint, answer: dict[str, Any], example: Example) -> dict[str, Any]:
+    given = _values(endpoint)
     return {
         "operationId": endpoint.name,
         "summary": endpoint.summary,
         "tags": [endpoint.tag],
         "parameters": [
-            *_placeholders(endpoint.path),
-            *(
-                _parameter(field, endpoint.example)
-                for field in msgspec.structs.fields(endpoint.parameters)
-            ),
+            *_placeholders(endpoint.path, example.path),
+            *(_parameter(field, given) for field in msgspec.structs.fields(endpoint.parameters)),
         ],
         "responses": {
             "200": {
                 "description": "The answer.",
                 "headers": _ETAG,
                 "content": {
-                    "application/json": {"schema": answer},
+                    "application/json": {
+                        "schema": answer,
+                        "examples": _examples(example.answer, _SHORTENED),
+                    },
                     "text/csv": {
-                        "schema": {"type": "string", "description": "The rows, with a header line."}
+                        "schema": {
+                            "type": "string",
+                            "description": "The rows, with a header line.",
+                        },
+                        "examples": _examples(_csv(endpoint, example), _SHORTENED),
                     },
                 },
                 "links": _LINKS.get(endpoint.name, {}),
@@ -112,24 +125,29 @@ def _operation(endpoint: Endpoint, answer: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _download() -> dict[str, Any]:
+def _download(example: Example) -> dict[str, Any]:
     """The operation that is no endpoint: it streams a file."""
     return {
         "operationId": "download_events",
         "summary": downloads.SUMMARY,
         "tags": ["executions"],
-        "parameters": _placeholders(downloads.PATH),
+        "parameters": _placeholders(downloads.PATH, example.path),
         "responses": {
             "200": {
                 "description": "The file.",
-                "content": {downloads.MEDIA_TYPE: {"schema": {"type": "string"}}},
+                "content": {
+                    downloads.MEDIA_TYPE: {
+                        "schema": {"type": "string"},
+                        "examples": _examples(example.answer, "An execution of two events."),
+                    }
+                },
             },
             **_problems(),
         },
     }
 
 
-def _settings() -> dict[str, Any]:
+def _settings(answer: dict[str, Any], example: Example) -> dict[str, Any]:
     """The operation that needs no database."""
     return {
         "operationId": "settings",
@@ -138,20 +156,50 @@ def _settings() -> dict[str, Any]:
         "parameters": [],
         "responses": {
             "200": {
-                "description": "thresholds: warn and critical by figure. grafana: an address, or "
-                "null. topics, brokers: of the normalizer.",
-                "content": {"application/json": {"schema": {"type": "object"}}},
+                "description": "The settings.",
+                "content": {
+                    "application/json": {
+                        "schema": answer,
+                        "examples": _examples(example.answer, "The defaults."),
+                    }
+                },
             },
             **_problems(),
         },
     }
 
 
-def _placeholders(path: str) -> list[dict[str, Any]]:
+def _placeholders(path: str, given: Mapping[str, str]) -> list[dict[str, Any]]:
+    described = msgspec.json.schema(Id)
+    description = described.pop("description")
     return [
-        {"name": name, "in": "path", "required": True, "schema": msgspec.json.schema(Id)}
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "description": description,
+            "schema": described,
+            "example": given.get(name),
+        }
         for name in re.findall(r"{(\w+)}", path)
     ]
+
+
+def _values(endpoint: Endpoint) -> dict[str, Any]:
+    """The parameters of the example request as JSON has them."""
+    params: Parameters = parse(urlencode(endpoint.example).encode(), endpoint.parameters)
+    return {name: msgspec.to_builtins(getattr(params, name)) for name in endpoint.example}
+
+
+def _examples(value: Any, summary: str) -> dict[str, Any]:
+    return {"answer": {"summary": summary, "value": value}}
+
+
+def _csv(endpoint: Endpoint, example: Example) -> str:
+    if example.answer is None:
+        return ""
+    answer = msgspec.convert(example.answer, endpoint.answer)
+    return as_csv(answer, row_type(endpoint.answer)).decode()
 
 
 def _problems() -> dict[str, Any]:
@@ -173,7 +221,7 @@ def _problems() -> dict[str, Any]:
     }
 
 
-def _parameter(field: msgspec.structs.FieldInfo, example: Mapping[str, str]) -> dict[str, Any]:
+def _parameter(field: msgspec.structs.FieldInfo, example: Mapping[str, Any]) -> dict[str, Any]:
     described = dict(_without_null(msgspec.json.schema(field.type)))
     if field.default not in (None, msgspec.NODEFAULT):
         described["default"] = field.default

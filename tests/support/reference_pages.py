@@ -14,7 +14,7 @@ from typing import Any, Final
 import click
 
 from normalizer.cli import main as normalizer
-from projector.api.api_page import example_of
+from projector.api.api_page import example_of, resolved, type_of
 from projector.api.endpoints import ENDPOINTS
 from projector.api.openapi import document
 from projector.cli import main as projector
@@ -22,7 +22,6 @@ from tests.support.doc_pages import DOCS
 
 _GENERATED: Final = "<!-- Generated: python -m tests.support.reference_pages --write -->"
 _WIDTH: Final = 100
-_ANY_INTEGER: Final = 2**31 - 1
 
 
 def generated() -> dict[str, str]:
@@ -99,52 +98,28 @@ def _endpoint(path: str, one: dict[str, Any], schemas: dict[str, Any]) -> Iterat
     if one["parameters"]:
         yield "\n| parameter | type | meaning |\n|---|---|---|\n"
     for parameter in one["parameters"]:
-        meaning = parameter.get("description") or parameter["schema"].get("description", "")
+        meaning = parameter["description"]
         default = parameter["schema"].get("default")
         if default not in (None, ""):
             given = ", ".join(default) if isinstance(default, tuple) else default
             meaning = f"{meaning} Default: {given}."
-        cells = (f"`{parameter['name']}`", _type(parameter["schema"]), meaning)
+        cells = (f"`{parameter['name']}`", type_of(parameter["schema"]), meaning)
         yield f"| {' | '.join(_cell(one) for one in cells)} |\n"
     yield f"\n```\n{example_of(path, one)}\n```\n"
-    content = one["responses"]["200"]["content"]
-    if "text/csv" not in content:
-        yield f"\nAnswer, as {', '.join(content)}: {one['responses']['200']['description']}\n"
+    media_type, content = next(iter(one["responses"]["200"]["content"].items()))
+    answer = resolved(content["schema"], schemas)
+    fields = answer.get("properties", {})
+    described = _line(answer.get("description", one["responses"]["200"]["description"]))
+    if "rows" not in fields:
+        listed = f" {', '.join(f'`{name}`' for name in fields)}." if fields else ""
+        yield f"\nAnswer, as {media_type}:{listed} {described}\n"
         return
-    answer = _resolved(content["application/json"]["schema"], schemas)
-    row = _resolved(answer["properties"]["rows"]["items"], schemas)
-    outer = ", ".join(f"`{name}`" for name in answer["properties"])
-    yield f"\nAnswer: {outer}. {_line(answer['description'])}\n"
+    row = resolved(fields["rows"]["items"], schemas)
+    yield f"\nAnswer: {', '.join(f'`{name}`' for name in fields)}. {described}\n"
     yield f"\nA row: {_line(row['description'])}\n\n"
     for name, schema in row["properties"].items():
         said = f": {schema['description']}" if "description" in schema else ""
-        yield f"- `{name}`, {_type(schema)}{said}\n"
-
-
-def _type(schema: dict[str, Any]) -> str:
-    """A type in words: `text or null`, `list of integer`, `day, hour or minute`."""
-    if "anyOf" in schema:
-        return " or ".join(_type(one) for one in schema["anyOf"])
-    if "enum" in schema:
-        *most, last = (str(one) for one in schema["enum"])
-        return f"{', '.join(most)} or {last}" if most else last
-    if "$ref" in schema:
-        return str(schema["$ref"].rsplit("/", 1)[1])
-    if "prefixItems" in schema:
-        return f"[{', '.join(_type(one) for one in schema['prefixItems'])}]"
-    if schema.get("type") == "array":
-        return f"list of {_type(schema.get('items', {}))}"
-    if schema.get("format") == "date-time":
-        return "time"
-    if {"minimum", "maximum"} <= schema.keys() and schema["maximum"] < _ANY_INTEGER:
-        return f"{schema['type']}, {schema['minimum']} to {schema['maximum']}"
-    return {"string": "text", None: "any JSON"}.get(schema.get("type"), str(schema.get("type")))
-
-
-def _resolved(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
-    while "$ref" in schema:
-        schema = schemas[schema["$ref"].rsplit("/", 1)[1]]
-    return schema
+        yield f"- `{name}`, {type_of(schema)}{said}\n"
 
 
 def _anchor(heading: str) -> str:

@@ -1,0 +1,70 @@
+"""The OpenAPI document says of each operation what it takes and answers, with true examples."""
+
+from typing import Any, Final
+
+import jsonschema
+import msgspec
+import pytest
+
+from projector.api.api_page import as_html, example_of
+from projector.api.endpoints import ENDPOINTS
+from projector.api.openapi import document
+
+DOCUMENT: Final = msgspec.json.decode(msgspec.json.encode(document(ENDPOINTS, token=False)))
+OPERATIONS: Final = {
+    one["get"]["operationId"]: (path, one["get"]) for path, one in DOCUMENT["paths"].items()
+}
+
+
+def check(value: Any, schema: dict[str, Any]) -> None:
+    """Raises if the schema, which may name others of the document, does not allow the value."""
+    whole = {**schema, "components": DOCUMENT["components"]}
+    jsonschema.validate(
+        value,
+        whole,
+        cls=jsonschema.Draft202012Validator,
+        format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER,
+    )
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_operation_is_described_and_its_examples_are_valid(name: str) -> None:
+    _, operation = OPERATIONS[name]
+
+    assert operation["summary"].endswith((".", "?"))
+    assert set(operation["tags"]) <= {tag["name"] for tag in DOCUMENT["tags"]}
+    for parameter in operation["parameters"]:
+        assert parameter["description"], parameter["name"]
+        if "example" in parameter:
+            check(parameter["example"], parameter["schema"])
+        else:
+            assert parameter["in"] == "query", parameter["name"]
+    for content in operation["responses"]["200"]["content"].values():
+        example = content["examples"]["answer"]["value"]
+        assert example
+        check(example, content["schema"])
+
+
+def test_an_example_that_does_not_fit_its_schema_is_noticed() -> None:
+    content = OPERATIONS["jobs"][1]["responses"]["200"]["content"]["application/json"]
+    example = content["examples"]["answer"]["value"]
+
+    with pytest.raises(jsonschema.ValidationError, match="'x' is not of type 'integer'"):
+        check({**example, "rows": [{**example["rows"][0], "run": "x"}]}, content["schema"])
+
+
+def test_an_example_of_a_problem_is_one() -> None:
+    (example,) = DOCUMENT["components"]["schemas"]["Problem"]["examples"]
+
+    check(example, {"$ref": "#/components/schemas/Problem"})
+
+
+def test_the_page_shows_each_operation_with_its_request_and_its_answer() -> None:
+    page = as_html(DOCUMENT).decode()
+
+    for path, operation in OPERATIONS.values():
+        command = example_of(path, operation)
+        assert "{" not in command
+        assert command.replace("&", "&amp;").replace("'", "&#x27;") in page
+    answers = sum(len(one["responses"]["200"]["content"]) for _, one in OPERATIONS.values())
+    assert page.count("<summary>Answer as ") == page.count("<p>An example. ") == answers

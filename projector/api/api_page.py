@@ -90,12 +90,12 @@ def _answer(media_type: str, content: dict[str, Any], schemas: dict[str, Any]) -
     )
     yield f"<details><summary>Answer as {escape(media_type)}</summary>\n"
     schema = resolved(content["schema"], schemas)
-    yield f"<p>{escape(schema.get('description', ''))}</p>\n"
+    yield f"<p>{_marked(schema.get('description', ''))}</p>\n"
     fields = {name: type_of(one) for name, one in schema.get("properties", {}).items()}
     yield from _terms(fields)
     if "rows" in fields:
         row = resolved(schema["properties"]["rows"]["items"], schemas)
-        yield f"<p>A row: {escape(row['description'])}</p>\n"
+        yield f"<p>A row: {_marked(row['description'])}</p>\n"
         yield from _terms({name: type_of(one) for name, one in row["properties"].items()})
     yield f"<p>An example. {escape(shown['summary'])}</p>\n"
     yield f'<pre tabindex="0"><code>{escape(text)}</code></pre>\n</details>\n'
@@ -107,9 +107,13 @@ def _terms(meanings: dict[str, str]) -> Iterator[str]:
         return
     yield "<dl>\n"
     for name, meaning in meanings.items():
-        marked = re.sub("`([^`]+)`", r"<code>\1</code>", escape(meaning))
-        yield f"<dt><code>{escape(name)}</code></dt><dd>{marked}</dd>\n"
+        yield f"<dt><code>{escape(name)}</code></dt><dd>{_marked(meaning)}</dd>\n"
     yield "</dl>\n"
+
+
+def _marked(text: str) -> str:
+    """The text as HTML, with what stands in backticks as code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def example_of(path: str, operation: dict[str, Any]) -> str:

@@ -38,7 +38,9 @@ Cursor = Annotated[
     ),
 ]
 Attempts = Annotated[int, Meta(ge=0, le=2_147_483_647)]
-_FEW: Final = Meta(min_length=1, max_length=50, description="Any of these.")
+_FEW: Final = Meta(
+    min_length=1, max_length=50, description="Only these; may be given more than once."
+)
 TraceId = Annotated[
     str,
     Meta(
@@ -77,7 +79,8 @@ Shapes = Annotated[
     Meta(
         min_length=1,
         max_length=50,
-        description="Any of these: wire shapes; '' was not recognized, sql was inserted by hand.",
+        description="Only these wire shapes; '' was not recognized, sql was inserted by hand. "
+        "May be given more than once.",
     ),
 ]
 Rules = Annotated[tuple[Rule, ...], _FEW]

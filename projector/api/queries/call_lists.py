@@ -146,7 +146,11 @@ class OpenCallsParams(PagedWindowParams, frozen=True, kw_only=True):
     waits_for: (
         Annotated[
             tuple[Literal["claim", "start", "finish"], ...],
-            Meta(min_length=1, max_length=3, description="What the call waits for; any of these."),
+            Meta(
+                min_length=1,
+                max_length=3,
+                description="What the call waits for; may be given more than once.",
+            ),
         ]
         | None
     ) = None

@@ -232,7 +232,7 @@ Latenesses = Annotated[
         ],
         ...,
     ],
-    Meta(min_length=1, max_length=50, description="Any of these."),
+    Meta(min_length=1, max_length=50, description="Only these; may be given more than once."),
 ]
 
 

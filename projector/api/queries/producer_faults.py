@@ -62,7 +62,9 @@ class DriftParams(WindowParams, frozen=True, kw_only=True):
     kind: (
         Annotated[
             tuple[Literal["unknown_key", "changed_type"], ...],
-            Meta(min_length=1, max_length=2, description="Any of these."),
+            Meta(
+                min_length=1, max_length=2, description="Only these; may be given more than once."
+            ),
         ]
         | None
     ) = None

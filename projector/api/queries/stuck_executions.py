@@ -25,7 +25,9 @@ class StuckExecutionsParams(PagedParams, frozen=True, kw_only=True):
     silent_for: (
         Annotated[
             tuple[Literal["under 1 h", "under 1 day", "under 7 days", "7 days and more"], ...],
-            Meta(min_length=1, max_length=4, description="Any of these."),
+            Meta(
+                min_length=1, max_length=4, description="Only these; may be given more than once."
+            ),
         ]
         | None
     ) = None

@@ -68,6 +68,12 @@ async def test_axe_finds_nothing_and_a_picture_is_taken(
             await fully_drawn(page)
             assert await axe(page) == [], screen
 
+        await page.goto(f"{platform.url}/api")
+        await page.locator("#execution_calls summary").first.click()
+        assert await page.is_visible("#execution_calls pre >> text=333895119667515392:fetch:1")
+        assert await page.evaluate("document.documentElement.scrollWidth") == _SIZES[size][0]
+        assert await axe(page) == []
+
 
 async def test_the_theme_can_be_chosen_and_is_remembered(
     browser: Browser, platform: Platform
@@ -124,9 +130,11 @@ async def test_figures_of_many_digits_stay_in_their_panels(
         await fully_drawn(page)
 
         outside = await page.evaluate(_OUTSIDE)
+        broken = await page.evaluate(_BROKEN)
 
         assert re.search(r"\d{3},\d{3} of \d{3},\d{3}", await page.inner_text("#first"))
         assert outside == []
+        assert broken == []
 
 
 _MANY_TIMES: Final = "update projector.call_hours set calls = calls * 2000"
@@ -147,6 +155,14 @@ _CHART_FONT_PX: Final = """
         const { drawn } = await import(module);
         return drawn.get(document.getElementById("chart-outcomes")).plot.axes[1].font[2];
     }
+"""
+
+_BROKEN: Final = """
+    () => [...document.querySelectorAll(".heat b, .heat small")].map((figure) => {
+        const written = document.createRange();
+        written.selectNodeContents(figure);
+        return [figure.textContent, written.getClientRects().length];
+    }).filter(([, lines]) => lines > 1)
 """
 
 _OUTSIDE: Final = """

@@ -392,20 +392,18 @@ async def test_a_job_has_a_panel_once_there_is_one(browser: Browser, platform: P
             )
 
 
-async def test_a_matrix_that_is_wider_than_a_phone_fades_until_its_end(
+async def test_a_table_that_is_wider_than_its_panel_fades_until_its_end(
     browser: Browser, platform: Platform
 ) -> None:
-    fade = """([id, to]) => {
-        const box = document.querySelector(`#${id} .scroll`);
+    fade = """([to, width]) => {
+        const box = document.querySelector("#errors .scroll");
+        box.firstChild.style.width = width;
         box.scrollLeft = to;
         return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() =>
             done(parseFloat(getComputedStyle(box).getPropertyValue("--fade"))))));
     }"""
-    async with looking(browser, platform.url, size=PHONE) as page:
-        await fully_drawn(page)
-        for panel in ("matrix", "errors"):
-            assert await page.evaluate(fade, [panel, 0]) > 20
-            assert await page.evaluate(fade, [panel, 9_999]) == 0
     async with looking(browser, platform.url) as page:
         await fully_drawn(page)
-        assert await page.evaluate(fade, ["matrix", 0]) == 0
+        assert await page.evaluate(fade, [0, ""]) == 0
+        assert await page.evaluate(fade, [0, "3000px"]) > 20
+        assert await page.evaluate(fade, [9_999, "3000px"]) == 0

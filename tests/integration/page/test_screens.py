@@ -13,7 +13,7 @@ WALL: Final = (1920, 1080)
 ELSEWHERE: Final = {
     *("calls", "executions", "search", "error-group", "quarantine-records"),
     # The matrix and the error groups answer them in more detail.
-    *("call-outcomes-by-attempt", "failures-by-error", "attempts-by-status"),
+    *("call-outcomes-by-attempt", "failures-by-error"),
 }
 """Endpoints of a list, a search or one object, and those that another one contains."""
 
@@ -180,6 +180,19 @@ async def test_the_lists_behind_the_dashboard_agree_with_sql(
         assert {row[0]: row[1:3] for row in workers} == {
             row["worker_id"] or "(unknown)": [f"{row['calls']:,}", f"{row['failed']:,}"]
             for row in rows
+        }
+
+        events = await cells(page, "#events")
+        rows = await fetch(
+            """
+            select   event_type, status, sum(events)::bigint as events
+            from     projector.attempts_by_status
+            where    bucket_start < date_trunc('hour', now()) + interval '1 hour' and attempts = 0
+            group by event_type, status
+            """
+        )
+        assert {(row[0], row[2]): row[3] for row in events if row[1] == "first attempt"} == {
+            (row["event_type"], row["status"]): f"{row['events']:,}" for row in rows
         }
 
         await page.goto(f"{platform.url}/?last=30d&show=quarantine")

@@ -240,6 +240,41 @@ async def test_nothing_is_wider_than_a_phone(browser: Browser, platform: Platfor
         assert await page.locator("#filters").count() == 0
 
 
+async def test_every_table_can_be_read_on_a_phone(browser: Browser, platform: Platform) -> None:
+    """A row is a card, with each of its values under the name of its column, within the screen."""
+    changed = await platform.connection.fetchval(
+        "select execution_id from projector.execution_timeline where coercions is not null limit 1"
+    )
+    screens = ("", "show=errors", "show=quarantine", "show=retries", "show=executions",
+               f"show=execution&execution={changed}")  # fmt: skip
+    async with looking(browser, platform.url, size=PHONE) as page:
+        seen = 0
+        for screen in screens:
+            await page.goto(f"{platform.url}/?{screen}")
+            await fully_drawn(page)
+            if "execution=" in screen:
+                await page.wait_for_selector("#as-sent")
+            await page.evaluate(_OPEN_ALL)
+
+            assert await page.evaluate(_WIDER_THAN_ITS_SCREEN) == [], screen
+            seen += await page.locator("table").count()
+        assert seen > 25
+
+
+_OPEN_ALL: Final = "for (const one of document.querySelectorAll('details')) one.open = true"
+_WIDER_THAN_ITS_SCREEN: Final = """
+    () => [...document.querySelectorAll("table")].filter((table) => table.checkVisibility())
+        .flatMap((table) => {
+            const right = table.closest(".panel").getBoundingClientRect().right;
+            const cells = [...table.querySelectorAll("tbody th, tbody td")];
+            return cells.filter((cell) => cell.getBoundingClientRect().right > right
+                || cell.scrollWidth > cell.clientWidth + 1
+                || (cell.tagName === "TD" && cell.childNodes.length && !cell.dataset.label
+                    && !cell.querySelector(".range")));
+        })
+        .map((cell) => `${cell.closest(".panel").id}: ${cell.textContent}`)
+"""
+
 _CUT_OFF: Final = """
     (within) => [...document.querySelectorAll(within)]
         .flatMap((one) => [one, ...one.querySelectorAll("*")])

@@ -5,6 +5,7 @@ import { flag, h } from "./dom.js";
 import { attempt, count, percent, plural, windowText } from "./format.js";
 import { FEW_CALLS, empty, expandButton, failedCalls, some, sum } from "./panel_parts.js";
 import { spark } from "./spark.js";
+import { table } from "./tables.js";
 
 function heat(row) {
   if (!row || !row.calls) return null;
@@ -29,24 +30,18 @@ export function drawErrors({ errors }, { address, expanded }) {
   }
   const failed = (cells) => sum([...cells.values()], "failed");
   const order = [...steps].sort((a, b) => failed(b[1]) - failed(a[1]) || (a[0] < b[0] ? -1 : 1));
-  const cell = (row, step, n) => h("td", { class: "heat", "data-heat": heat(row),
-    "data-few": row && row.calls < FEW_CALLS ? "" : null },
-  row && h(row.failed ? "a" : "span", row.failed
+  const cell = (row, step, n) => row && h(row.failed ? "a" : "span", row.failed
     ? { href: failedCalls(address, { step, attempts: n }),
         "aria-label": `${step ?? "all steps"}, ${attempt(n)}: ${percent(row.error_rate)}, ` +
           `${count(row.failed)} of ${plural(row.calls, "call")} failed` }
-    : {}, h("b", {}, percent(row.error_rate)), h("small", {}, `${count(row.failed)} of ${count(row.calls)}`)));
+    : {}, h("b", {}, percent(row.error_rate)), h("small", {}, `${count(row.failed)} of ${count(row.calls)}`));
+  const lines = [[null, total], ...some(order, expanded)];
   return [
-    h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Error rate by step and attempt" },
-      h("table", { class: "matrix" },
-        h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Step"),
-          attempts.map((n) => h("th", { scope: "col" }, attempt(n))))),
-        h("tbody", {},
-          h("tr", { class: "total", "data-key": "all" }, h("th", { scope: "row" }, "all steps"),
-            attempts.map((n) => cell(total.get(n), address.step, n))),
-          some(order, expanded).map(([step, cells]) => h("tr", { "data-key": `step-${step}` },
-            h("th", { scope: "row" }, step || "(no step)"),
-            attempts.map((n) => cell(cells.get(n), step, n))))))),
+    table("Error rate by step and attempt", [
+      { name: "Step", cell: ([step]) => step === null ? "all steps" : step || "(no step)" },
+      ...attempts.map((n) => ({ name: attempt(n), heat: true, cell: ([step, cells]) => cell(cells.get(n), step ?? address.step, n),
+        marks: ([, cells]) => ({ "data-heat": heat(cells.get(n)), "data-few": cells.get(n)?.calls < FEW_CALLS ? "" : null }) })),
+    ], lines, ([step]) => step === null ? "all" : `step-${step}`, { kind: "matrix" }),
     h("div", { class: "under" },
       h("ul", { class: "key", "aria-hidden": "true" },
         [["1", "under 2%"], ["2", "2–10%"], ["3", "10–25%"], ["4", "25% and more"]].map(([level, word]) =>

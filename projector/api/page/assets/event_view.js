@@ -4,6 +4,7 @@ import { coercion } from "./coercions.js";
 import { facts, h, status } from "./dom.js";
 import { clock, plural, span } from "./format.js";
 import { difference, tree } from "./json_tree.js";
+import { table } from "./tables.js";
 
 const DECLARED = ["not declared: the default", "counted from one by the producer", "declared by the producer"];
 
@@ -44,11 +45,10 @@ function text(id, title, value) {
 function changes(row) {
   const found = difference(row.as_sent, row.canonical);
   if (!found) return null;
-  const cell = (value, word) => value === null ? h("td", { class: "absent" }, word) : h("td", {}, h("code", {}, value));
+  const column = (name, field, missing) => ({ name, cell: (row) => row[field] === null ? h("small", {}, missing) : h("code", {}, row[field]),
+    marks: (row) => ({ "data-change": row.before === null ? "added" : row.after === null ? "removed" : "changed" }) });
   return h("details", { class: "text", id: "difference", "data-key": "difference" },
     h("summary", {}, `${plural(found.rows.length, "difference")} between sent and canonical; ${plural(found.equal, "value")} equal`),
-    found.rows.length ? h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Differences" }, h("table", { class: "diff" },
-      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Field"), h("th", { scope: "col" }, "As sent"), h("th", { scope: "col" }, "Canonical"))),
-      h("tbody", {}, found.rows.map((one) => h("tr", { "data-key": `diff-${one.path}`, "data-change": one.before === null ? "added" : one.after === null ? "removed" : "changed" },
-        h("th", { scope: "row" }, one.path), cell(one.before, "not sent"), cell(one.after, "not kept here")))))) : null);
+    found.rows.length ? table("Differences", [{ name: "Field", cell: (row) => row.path }, column("As sent", "before", "not sent"),
+      column("Canonical", "after", "not kept here")], found.rows, (row) => `diff-${row.path}`, { kind: "diff" }) : null);
 }

@@ -100,20 +100,24 @@ function ofExecutions() {
       path: "executions-without-end", filters: ["playbook"], query: { limit: 100 }, timeless: true, none: "No execution lacks its end",
       key: (row) => row.execution_id,
       columns: [id, playbook, number("Calls", "calls"), time("Last call", "last_finished_at"), number("Silent", "silent_s", span)] }),
-    panel({ id: "contradicting", title: "Contradicting executions", subtitle: "Two different ends, or active after the end",
-      path: "contradicting-executions", filters: ["playbook"], query: { limit: 100 }, none: "No execution contradicts itself", width: "wide",
-      key: (row) => row.execution_id,
-      columns: [id, { name: "Status", value: (row) => row.status, cell: ended }, playbook, time("Ended", "ended_at"), time("Last activity", "last_activity_at")] }),
     panel({ id: "versions", title: "Versions of playbooks", subtitle: "How executions of each version ended",
-      path: "playbook-versions", filters: ["playbook"], none: "No execution began", width: "narrow",
+      path: "playbook-versions", filters: ["playbook"], none: "No execution began",
       key: (row) => `${row.playbook}-${row.version}`,
       columns: [playbook, text("Version", "version"), number("Executions", "executions"), number("Failed", "failed"),
         number("Mean", "mean_duration_s", span)] }),
+    panel({ id: "contradicting", title: "Contradicting executions", subtitle: "Two different ends, or active after the end",
+      path: "contradicting-executions", filters: ["playbook"], query: { limit: 100 }, none: "No execution contradicts itself", width: "full",
+      key: (row) => row.execution_id,
+      columns: [id, { name: "Status", value: (row) => row.status, cell: ended }, playbook, time("Ended", "ended_at"), time("Last activity", "last_activity_at")] }),
   ];
 }
 
 function ofTheLog() {
   return [
+    panel({ id: "events", title: "Events by attempt and status", subtitle: "Events of every type, not only calls",
+      path: "attempts-by-status", filters: ["event_type", "status", "attempts"], none: "No event was stored",
+      key: (row) => `${row.event_type}-${row.attempts}-${row.status}`, order: (a, b) => b.events - a.events,
+      columns: [text("Event type", "event_type"), tries, text("Status", "status"), number("Events", "events")] }),
     panel({ id: "late", title: "Late arrivals", subtitle: "Time between an event and its arrival in the log",
       path: "late-arrivals", none: "No event arrived", key: (row) => `${row.shape}-${row.lateness}`,
       columns: [text("Shape", "shape"), text("Lateness", "lateness"), number("Events", "events")] }),
@@ -135,7 +139,7 @@ function ofTheLog() {
       order: (a, b) => b.events - a.events,
       columns: [{ ...text("Step", "step"), cell: (row) => row.step || "(no step)" }, text("Event type", "event_type"), number("Events", "events")] }),
     panel({ id: "drift", title: "Drift", subtitle: "Fields that are not documented, or have another type than documented",
-      path: "drift", none: "No producer sent anything undocumented", key: (row) => `${row.shape}-${row.field}-${row.type}`,
+      path: "drift", none: "No producer sent anything undocumented", width: "full", key: (row) => `${row.shape}-${row.field}-${row.type}`,
       columns: [text("Field", "field"), text("Shape", "shape"), text("Type", "type"), text("Kind", "kind"), text("First record", "coordinates"),
         time("Found", "found_at")] }),
   ];

@@ -7,24 +7,27 @@ import { h } from "./dom.js";
 const tables = new Map();
 
 /**
- * Columns are { name, cell(row), value(row)?, number?, wide? }; one with a value sorts, and stands
- * in the CSV. id names the table in the address; limit: how many rows are shown.
+ * Columns are { name, label?, cell(row), value(row)?, marks(row)?, number?, wide?, heat? }; one with
+ * a value sorts, and stands in the CSV. label: the name as text; marks: attributes of the cell.
+ * id names the table in the address; limit: how many rows are shown.
  */
-export function table(label, columns, rows, key, { id = null, limit = rows.length } = {}) {
+export function table(label, columns, rows, key, { id = null, limit = rows.length, kind = null } = {}) {
   const order = sorted(id, columns, rows);
   if (id) tables.set(id, { label, columns, rows: order });
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label },
-    h("table", { class: "cards" },
+    h("table", { class: kind ? `cards ${kind}` : "cards" },
       h("thead", {}, h("tr", {}, columns.map((column) => head(id, column)))),
       h("tbody", {}, order.slice(0, limit).map((row) =>
         h("tr", { "data-key": key ? key(row) : null }, columns.map((column, n) =>
           h(n === 0 ? "th" : "td",
             { scope: n === 0 ? "row" : null, "data-label": n === 0 ? null : nameOf(column),
-              class: [column.number && "number", column.wide && "wide"].filter(Boolean).join(" ") || null },
+              class: n === 0 ? null : classOf(column), ...column.marks?.(row) },
             column.cell(row))))))));
 }
 
 const nameOf = (column) => column.label ?? (typeof column.name === "string" ? column.name : "");
+
+const classOf = (column) => [column.number && "number", column.wide && "wide", column.heat && "heat"].filter(Boolean).join(" ") || null;
 
 function head(id, column) {
   const cls = column.number ? "number" : null;

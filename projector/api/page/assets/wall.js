@@ -39,7 +39,7 @@ export function wall(address) {
         stuck: ["stuck-executions", only(address, ["playbook"], { limit: 100, begun: "true" })],
         ages: ["stuck-by-age", only(address, ["playbook"])],
         tiles: tiles(),
-      }), (answers) => ({ ...stuckNow(answers, answers.tiles), chart: trend(answers.tiles, "stuck", "last events of those stuck now", "s1", "bar") })),
+      }), (answers) => ({ ...stuckNow(answers, answers.tiles), chart: trend(answers.tiles, "stuck", "fell silent", "s1", "bar") })),
       cell("refused", "Records refused", link(address, { show: "quarantine" }), () => ({ tiles: tiles() }),
         ({ tiles: answer }) => {
           const tile = tileOf(answer, "refused");

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 from playwright.async_api import Browser, Page
 
-from tests.integration.page.browsing import PHONE, cells, fully_drawn, looking, texts
+from tests.integration.page.browsing import cells, fully_drawn, looking, texts
 from tests.integration.page.platform import Platform
 from tests.support.service_runs import until
 

@@ -8,7 +8,7 @@ from projector.api.endpoints import ENDPOINTS
 from projector.api.examples import examples
 from tests.support.api_client import api_client
 from tests.support.api_examples import (
-    ask_examples,
+    request_examples,
     differences,
     insert_example_history,
     shape_of,
@@ -19,7 +19,7 @@ from tests.support.stack import Database
 async def test_each_example_has_the_shape_of_the_answer(database: Database) -> None:
     await insert_example_history(database)
     async with api_client(database.url) as client:
-        answers = await ask_examples(client)
+        answers = await request_examples(client)
 
     known = examples()
 

@@ -1,6 +1,6 @@
 """The generated file projector/api/examples.json: `python -m tests.support.api_examples` writes it.
 
-Each operation of the API is asked its example request, over a real PostgreSQL.
+Each operation answers its example request from a real PostgreSQL.
 """
 
 import asyncio
@@ -66,7 +66,7 @@ async def insert_example_history(database: Database) -> None:
         await connection.close()
 
 
-async def ask_examples(client: httpx.AsyncClient) -> dict[str, Example]:
+async def request_examples(client: httpx.AsyncClient) -> dict[str, Example]:
     """What the API answers to each operation's example request, with all rows; and a problem."""
     refused = (await get_rows(client, "quarantine-records"))[0]["quarantine_id"]
     known = {**_CALL, "quarantine_id": refused}
@@ -158,7 +158,7 @@ async def _write() -> None:
             await migrate(url, report=lambda _: None)
             await insert_example_history(Database(name="examples", url=url, admin_url=url))
             async with api_client(url) as client:
-                found = await ask_examples(client)
+                found = await request_examples(client)
     lines = [
         f"{msgspec.json.encode(name).decode()}: {msgspec.json.encode(shortened(one)).decode()}"
         for name, one in found.items()

@@ -8,9 +8,9 @@ from projector.api.endpoints import ENDPOINTS
 from projector.api.examples import examples
 from tests.support.api_client import api_client
 from tests.support.api_examples import (
-    request_examples,
     differences,
     insert_example_history,
+    request_examples,
     shape_of,
 )
 from tests.support.stack import Database

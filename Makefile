@@ -3,9 +3,10 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --quiet --upgrade --custom-compile-command "make lock"
-# Four processes, each with a stack of its own, for many tests wait; who is done first takes
-# tests of another.
-WORKERS := --numprocesses 4 --dist worksteal
+# Who is done first takes tests of another. What computes has a process for each core; where many
+# tests wait there are four, each with a stack of its own.
+COMPUTING := --numprocesses auto --dist worksteal
+WAITING := --numprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: run test soak promises lint bench core lock env image base release clean help
@@ -15,10 +16,10 @@ run: core ## Start PostgreSQL, Kafka, normalizer, dashboard and traffic; ARGS="-
 
 test: core ## Every test but the long ones; the core's branches must all be covered
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(WORKERS) tests/unit tests/property
+	$(BIN)/coverage run -m pytest $(COMPUTING) tests/unit tests/property
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
-	$(BIN)/pytest $(WORKERS) tests/rules tests/integration tests/chaos
+	$(BIN)/pytest $(WAITING) tests/rules tests/integration tests/chaos
 
 soak: core ## The long tests, into docs/results; ARGS="-k keyed" runs one of them
 	$(BIN)/pytest -m soak -v $(ARGS)

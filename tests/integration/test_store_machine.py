@@ -7,6 +7,7 @@ looks for the fewest steps that fail, which takes minutes.
 import asyncio
 import os
 import random
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -17,12 +18,13 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.support.machine_database import MachineDatabase
-from tests.support.results import PrintLine
+from tests.support.results import PrintLine, write_row
 from tests.support.stack import Database
 from tests.support.store_machine import StoreMachine
 
 EXAMPLES: Final = 200
 SOAK_EXAMPLES: Final = 20_000
+TITLE: Final = "Random steps of the store's state machine"
 
 _SEED: Final = os.environ.get("STORE_MACHINE_SEED")
 _PHASES: Final = [Phase.generate] if _SEED is None else [Phase.generate, Phase.shrink]
@@ -83,7 +85,11 @@ def test_twenty_thousand_examples_leave_every_outcome_counted_once(
     database: Database, say: PrintLine
 ) -> None:
     first = first_seed()
+    began_s = time.monotonic()
     with opened(database) as made:
         for number in range(first, first + SOAK_EXAMPLES // EXAMPLES):
             say(f"STORE_MACHINE_SEED={number}")
             run_examples(made, number)
+    columns = ("first seed", "examples, each as expected", "took")
+    took = f"{(time.monotonic() - began_s) / 60:.0f} min"
+    write_row("store-machine", TITLE, columns, str(first), (f"{SOAK_EXAMPLES:,}", took))

@@ -282,6 +282,32 @@ async def test_tables_sort_and_are_saved_and_legends_hide(
         assert "hide=outcomes.completed" in page.url
 
 
+async def test_every_table_can_be_copied_and_saved(browser: Browser, platform: Platform) -> None:
+    async with looking(browser, platform.url) as page:
+        for screen in ("", "show=errors", "show=quarantine", "show=retries", "show=executions"):
+            await page.goto(f"{platform.url}/?{screen}")
+            await fully_drawn(page)
+            assert await page.evaluate(_WITHOUT_TOOLS) == [], screen
+
+        await page.goto(platform.url)
+        await fully_drawn(page)
+        shown = await page.locator("#matrix tbody b").all_inner_texts()
+        async with page.expect_download() as started:
+            await page.click("#matrix button[data-as=csv]")
+        head, *lines = (await (await started.value).path()).read_text().splitlines()
+        assert head == "Attempt,COMPLETED,FAILED,ERROR,CANCELLED,All"
+        saved = [number for line in lines for number in line.split(",")[1:]]
+        assert saved == [number.replace(",", "") for number in shown] != []
+
+
+_WITHOUT_TOOLS: Final = """
+    () => [...document.querySelectorAll(".panel table")]
+        .map((table) => table.closest("details, .panel"))
+        .filter((whole) => !whole.querySelector(".tools [data-as=copy]"))
+        .map((whole) => whole.id || whole.dataset.key)
+"""
+
+
 async def test_an_execution_is_zoomed_compared_and_downloaded(
     browser: Browser, platform: Platform
 ) -> None:

@@ -3,9 +3,9 @@
 import { link } from "./router.js";
 import { flag, h } from "./dom.js";
 import { attempt, count, percent, plural, windowText } from "./format.js";
-import { FEW_CALLS, empty, expandButton, failedCalls, some, sum } from "./panel_parts.js";
+import { FEW_CALLS, empty, expandButton, failedCalls, limit, some, sum } from "./panel_parts.js";
 import { spark } from "./spark.js";
-import { table } from "./tables.js";
+import { table, tools } from "./tables.js";
 
 function heat(row) {
   if (!row || !row.calls) return null;
@@ -35,19 +35,19 @@ export function drawErrors({ errors }, { address, expanded }) {
         "aria-label": `${step ?? "all steps"}, ${attempt(n)}: ${percent(row.error_rate)}, ` +
           `${count(row.failed)} of ${plural(row.calls, "call")} failed` }
     : {}, h("b", {}, percent(row.error_rate)), h("small", {}, `${count(row.failed)} of ${count(row.calls)}`));
-  const lines = [[null, total], ...some(order, expanded)];
+  const lines = [[null, total], ...order];
   return [
     table("Error rate by step and attempt", [
-      { name: "Step", cell: ([step]) => step === null ? "all steps" : step || "(no step)" },
-      ...attempts.map((n) => ({ name: attempt(n), heat: true, cell: ([step, cells]) => cell(cells.get(n), step ?? address.step, n),
+      { name: "Step", value: ([step]) => step ?? "all steps", cell: ([step]) => step === null ? "all steps" : step || "(no step)" },
+      ...attempts.map((n) => ({ name: attempt(n), heat: true, value: ([, cells]) => cells.get(n)?.error_rate ?? null, cell: ([step, cells]) => cell(cells.get(n), step ?? address.step, n),
         marks: ([, cells]) => ({ "data-heat": heat(cells.get(n)), "data-few": cells.get(n)?.calls < FEW_CALLS ? "" : null }) })),
-    ], lines, ([step]) => step === null ? "all" : `step-${step}`, { kind: "matrix" }),
+    ], lines, ([step]) => step === null ? "all" : `step-${step}`, { id: "errors", kind: "matrix", ...limit(lines, expanded) }),
     h("div", { class: "under" },
       h("ul", { class: "key", "aria-hidden": "true" },
         [["1", "under 2%"], ["2", "2–10%"], ["3", "10–25%"], ["4", "25% and more"]].map(([level, word]) =>
           h("li", { "data-heat": level }, word)),
         h("li", { "data-heat": "4", "data-few": "" }, `under ${FEW_CALLS} calls`)),
-      expandButton("errors", order, expanded, "step")),
+      tools("errors"), expandButton("errors", lines, expanded, "row")),
   ];
 }
 

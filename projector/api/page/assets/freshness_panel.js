@@ -3,7 +3,7 @@
 import { flag, h } from "./dom.js";
 import { ago, count, plural, span } from "./format.js";
 import { empty, stamp } from "./panel_parts.js";
-import { table } from "./tables.js";
+import { table, tools } from "./tables.js";
 
 /** How long ago all projections were last compared completely, by range and by sample. */
 function scopesText(verdicts) {
@@ -28,6 +28,7 @@ export function drawFreshness({ freshness, agreement }) {
       { name: "Delay", number: true, value: (row) => row.delay_s, cell: (row) => span(row.delay_s) },
       { name: "Last commit", number: true, value: (row) => row.silent_s, cell: (row) => ago(row.silent_s) },
     ], freshness.rows, (row) => `${row.topic}-${row.partition}`, { id: "freshness" }),
+    h("div", { class: "under" }, tools("freshness")),
     h("p", { class: "verdict", "data-state": apart.length ? "bad" : verdicts.length ? "good" : "none" },
       verdicts.length === 0
         ? ["Not compared with the log yet: ", h("code", {}, "projector verify"), "."]

@@ -3,22 +3,22 @@
 import { flag, h } from "./dom.js";
 import { clock, count, percent, rate, span } from "./format.js";
 import { expandButton, limit } from "./panel_parts.js";
-import { table } from "./tables.js";
+import { table, tools } from "./tables.js";
 
 export function drawJobs({ jobs }, { expanded }) {
   return [
     table("Jobs, newest first", [
-      { name: "Job", cell: (row) => [row.job_id, h("small", {}, ` run ${row.run}`)] },
-      { name: "Kind", cell: (row) => row.kind },
-      { name: "State", cell: (row) => [row.state === "interrupted" || row.state === "failed"
+      { name: "Job", value: (row) => `${row.job_id} run ${row.run}`, cell: (row) => [row.job_id, h("small", {}, ` run ${row.run}`)] },
+      { name: "Kind", value: (row) => row.kind, cell: (row) => row.kind },
+      { name: "State", value: (row) => row.state, cell: (row) => [row.state === "interrupted" || row.state === "failed"
         ? flag("bad", row.state, true) : row.state, row.reason ? h("small", {}, ` ${row.reason}`) : null] },
-      { name: "Done", wide: true, cell: (row) => row.progress_ratio === null ? "–" :
+      { name: "Done", wide: true, value: (row) => row.progress_ratio, cell: (row) => row.progress_ratio === null ? "–" :
         [h("span", { class: "bar", "aria-hidden": "true", vars: { "--share": row.progress_ratio } }), percent(row.progress_ratio)] },
-      { name: "Records", number: true, cell: (row) => count(row.records) },
-      { name: "Per second", number: true, cell: (row) => rate(row.records_per_s) },
-      { name: "Left", number: true, cell: (row) => span(row.remaining_s) },
-      { name: "Begun", number: true, cell: (row) => clock(row.started_at) },
+      { name: "Records", number: true, value: (row) => row.records, cell: (row) => count(row.records) },
+      { name: "Per second", number: true, value: (row) => row.records_per_s, cell: (row) => rate(row.records_per_s) },
+      { name: "Left", number: true, value: (row) => row.remaining_s, cell: (row) => span(row.remaining_s) },
+      { name: "Begun", number: true, value: (row) => row.started_at, cell: (row) => clock(row.started_at) },
     ], jobs.rows, (row) => `job-${row.job_id}-${row.run}`, { id: "jobs", ...limit(jobs.rows, expanded) }),
-    h("div", { class: "under" }, expandButton("jobs", jobs.rows, expanded, "job")),
+    h("div", { class: "under" }, tools("jobs"), expandButton("jobs", jobs.rows, expanded, "job")),
   ];
 }

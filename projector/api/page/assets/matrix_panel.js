@@ -5,7 +5,7 @@ import { h, status } from "./dom.js";
 import { STATUSES, attempt, count, percent, windowText } from "./format.js";
 import { empty, sum } from "./panel_parts.js";
 import { spark } from "./spark.js";
-import { table } from "./tables.js";
+import { table, tools } from "./tables.js";
 
 export function drawMatrix({ matrix }, { address }) {
   const { rows } = matrix;
@@ -17,17 +17,18 @@ export function drawMatrix({ matrix }, { address }) {
     trend: some.length ? some[0].trend.map((_, n) => some.reduce((added, row) => added + (row.trend[n] ?? 0), 0)) : [] });
   const lines = [...attempts.map((n) => ({ n, own: rows.filter((row) => row.attempts === n) })), { n: null, own: rows }];
   const column = (name, label, word, of) => ({ name, label, heat: true, marks: () => ({ "data-status": word }),
-    cell: ({ n, own }) => cell(of(own, n), matrix, address, n, word) });
+    value: ({ n, own }) => of(own, n)?.calls ?? 0, cell: ({ n, own }) => cell(of(own, n), matrix, address, n, word) });
   return [
     table("Finished calls by attempt and status", [
-      { name: "Attempt", cell: ({ n }) => n === null ? "all attempts" : attempt(n) },
+      { name: "Attempt", value: ({ n }) => n ?? "all", cell: ({ n }) => n === null ? "all attempts" : attempt(n) },
       ...statuses.map((word) => column(status(word), word, word, (own, n) => {
         const some = own.filter((row) => row.status === word);
         return n === null ? total(some) : some[0];
       })),
       column("All", "All", null, total),
-    ], lines, ({ n }) => n === null ? "all" : `attempt-${n}`, { kind: "matrix outcome-matrix" }),
-    matrix.unfinished ? h("div", { class: "under" }, h("span", {}, "The dashed end of a trend is not complete yet.")) : null,
+    ], lines, ({ n }) => n === null ? "all" : `attempt-${n}`, { id: "matrix", kind: "matrix outcome-matrix" }),
+    h("div", { class: "under" }, tools("matrix"),
+      matrix.unfinished ? h("span", {}, "The dashed end of a trend is not complete yet.") : null),
   ];
 }
 

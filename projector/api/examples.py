@@ -11,14 +11,16 @@ FILE: Final = "examples.json"
 
 
 class Example(msgspec.Struct, frozen=True, kw_only=True):
-    """path: the values of the names in the path. answer: the body; a download's is text.
+    """An example request and what it is answered.
 
-    Of an answer's rows only those are kept that show a field, or a type of a field, that no row
-    before them shows.
+    path: the values of the names in the path. answer: the body; a download's is text. csv: the rows
+    of the answer as CSV. Of its rows only those are kept that show a field, or a type of a field,
+    that no row before them shows.
     """
 
     path: dict[str, str] = {}
     answer: Any = None
+    csv: str = ""
 
 
 def examples() -> Mapping[str, Example]:

@@ -12,7 +12,6 @@ from projector.api import downloads
 from projector.api.api_errors import ERRORS, Problem
 from projector.api.endpoints import ROOT, TAGS, Endpoint
 from projector.api.examples import Example, examples
-from projector.api.formats import as_csv, row_type
 from projector.api.own_paths import SETTINGS_PATH
 from projector.api.parameters import Id, Parameters, is_list, parse
 from projector.api.visible_settings import VisibleSettings
@@ -114,7 +113,7 @@ def _operation(endpoint: Endpoint, answer: dict[str, Any], example: Example) -> 
                             "type": "string",
                             "description": "The rows, with a header line.",
                         },
-                        "examples": _examples(_csv(endpoint, example), _SHORTENED),
+                        "examples": _examples(example.csv, _SHORTENED),
                     },
                 },
                 "links": _LINKS.get(endpoint.name, {}),
@@ -193,13 +192,6 @@ def _values(endpoint: Endpoint) -> dict[str, Any]:
 
 def _examples(value: Any, summary: str) -> dict[str, Any]:
     return {"answer": {"summary": summary, "value": value}}
-
-
-def _csv(endpoint: Endpoint, example: Example) -> str:
-    if example.answer is None:
-        return ""
-    answer = msgspec.convert(example.answer, endpoint.answer)
-    return as_csv(answer, row_type(endpoint.answer)).decode()
 
 
 def _problems() -> dict[str, Any]:

@@ -12,6 +12,7 @@ from tests.support.api_examples import (
     insert_example_history,
     request_examples,
     shape_of,
+    shortened,
 )
 from tests.support.stack import Database
 
@@ -36,6 +37,7 @@ async def test_each_example_has_the_shape_of_the_answer(database: Database) -> N
         for one in differences(shape_of([example.answer]), shape_of([answers[name].answer]))
     ]
     assert found == []
+    assert {name: shortened(name, one) for name, one in known.items()} == known
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from normalizer.store.migrate import migrate
 from projector.api import downloads, examples
 from projector.api.endpoints import ENDPOINTS, ROOT
 from projector.api.examples import Example
+from projector.api.formats import as_csv, row_type
 from projector.api.own_paths import SETTINGS_PATH
 from tests.support.api_client import api_client, get_rows, insert_events
 from tests.support.stack import Database
@@ -123,15 +124,21 @@ def differences(a: Shape, b: Shape, at: str = "$") -> Iterator[str]:
         yield from differences(a.items, b.items, f"{at}[]")
 
 
-def shortened(example: Example) -> Example:
-    """The example with only the rows that add to its shape."""
-    if not isinstance(example.answer, dict) or "rows" not in example.answer:
+def shortened(name: str, example: Example) -> Example:
+    """The example with only the rows that add to its shape, and those as CSV."""
+    if name not in _ANSWERS:
         return example
     rows: list[Any] = []
     for row in example.answer["rows"]:
         if not rows or shape_of([*rows, row]) != shape_of(rows):
             rows.append(row)
-    return Example(path=example.path, answer={**example.answer, "rows": rows})
+    answer = {**example.answer, "rows": rows}
+    typed = msgspec.convert(answer, _ANSWERS[name])
+    csv = as_csv(typed, row_type(_ANSWERS[name])).decode()
+    return Example(path=example.path, answer=answer, csv=csv)
+
+
+_ANSWERS: Final = {endpoint.name: endpoint.answer for endpoint in ENDPOINTS}
 
 
 def _type(value: Any) -> str:
@@ -160,7 +167,7 @@ async def _write() -> None:
             async with api_client(url) as client:
                 found = await request_examples(client)
     lines = [
-        f"{msgspec.json.encode(name).decode()}: {msgspec.json.encode(shortened(one)).decode()}"
+        f'"{name}": {msgspec.json.encode(shortened(name, one)).decode()}'
         for name, one in found.items()
     ]
     EXAMPLES_FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n")

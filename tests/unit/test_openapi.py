@@ -1,13 +1,16 @@
 """The OpenAPI document says of each operation what it takes and answers, with true examples."""
 
+from collections import defaultdict
 from typing import Any, Final
 
 import jsonschema
 import msgspec
 import pytest
 
+from projector.api import openapi
 from projector.api.api_page import as_html, example_of
 from projector.api.endpoints import ENDPOINTS
+from projector.api.examples import Example
 from projector.api.openapi import document
 
 DOCUMENT: Final = msgspec.json.decode(msgspec.json.encode(document(ENDPOINTS, token=False)))
@@ -51,6 +54,15 @@ def test_an_example_that_does_not_fit_its_schema_is_noticed() -> None:
 
     with pytest.raises(jsonschema.ValidationError, match="'x' is not of type 'integer'"):
         check({**example, "rows": [{**example["rows"][0], "run": "x"}]}, content["schema"])
+
+
+def test_a_stale_example_keeps_nobody_from_starting(monkeypatch: pytest.MonkeyPatch) -> None:
+    stale: defaultdict[str, Example] = defaultdict(
+        lambda: Example(answer={"rows": [{"former": 1}]})
+    )
+    monkeypatch.setattr(openapi, "examples", lambda: stale)
+
+    assert openapi.document(ENDPOINTS, token=False)["paths"].keys() == DOCUMENT["paths"].keys()
 
 
 def test_an_example_of_a_problem_is_one() -> None:

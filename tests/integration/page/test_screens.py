@@ -282,6 +282,20 @@ async def test_tables_sort_and_are_saved_and_legends_hide(
         assert "hide=outcomes.completed" in page.url
 
 
+async def test_sorting_leaves_the_line_of_all_where_it_is(
+    browser: Browser, platform: Platform
+) -> None:
+    async with looking(browser, platform.url) as page:
+        for panel, column, at in (("matrix", "COMPLETED", -1), ("errors", "Step", 0)):
+            for direction in ("up", "down"):
+                await page.goto(f"{platform.url}/?sort={panel}:{column}:{direction}")
+                await fully_drawn(page)
+                assert await page.locator(f"#{panel} th[aria-sort]").count() == 1
+                lines = await page.locator(f"#{panel} tbody th").all_inner_texts()
+                assert len(lines) > 2
+                assert lines[at].startswith("all"), (panel, direction, lines)
+
+
 async def test_every_table_can_be_copied_and_saved(browser: Browser, platform: Platform) -> None:
     async with looking(browser, platform.url) as page:
         for screen in ("", "show=errors", "show=quarantine", "show=retries", "show=executions"):

@@ -41,7 +41,7 @@ export function drawErrors({ errors }, { address, expanded }) {
       { name: "Step", value: ([step]) => step ?? "all steps", cell: ([step]) => step === null ? "all steps" : step || "(no step)" },
       ...attempts.map((n) => ({ name: attempt(n), heat: true, value: ([, cells]) => cells.get(n)?.error_rate ?? null, cell: ([step, cells]) => cell(cells.get(n), step ?? address.step, n),
         marks: ([, cells]) => ({ "data-heat": heat(cells.get(n)), "data-few": cells.get(n)?.calls < FEW_CALLS ? "" : null }) })),
-    ], lines, ([step]) => step === null ? "all" : `step-${step}`, { id: "errors", kind: "matrix", ...limit(lines, expanded) }),
+    ], lines, ([step]) => step === null ? "all" : `step-${step}`, { id: "errors", kind: "matrix", fixed: ([step]) => step === null, ...limit(lines, expanded) }),
     h("div", { class: "under" },
       h("ul", { class: "key", "aria-hidden": "true" },
         [["1", "under 2%"], ["2", "2–10%"], ["3", "10–25%"], ["4", "25% and more"]].map(([level, word]) =>

@@ -26,7 +26,7 @@ export function drawMatrix({ matrix }, { address }) {
         return n === null ? total(some) : some[0];
       })),
       column("All", "All", null, total),
-    ], lines, ({ n }) => n === null ? "all" : `attempt-${n}`, { id: "matrix", kind: "matrix outcome-matrix" }),
+    ], lines, ({ n }) => n === null ? "all" : `attempt-${n}`, { id: "matrix", kind: "matrix outcome-matrix", fixed: ({ n }) => n === null }),
     h("div", { class: "under" }, tools("matrix"),
       matrix.unfinished ? h("span", {}, "The dashed end of a trend is not complete yet.") : null),
   ];

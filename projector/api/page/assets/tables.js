@@ -9,10 +9,12 @@ const tables = new Map();
 /**
  * Columns are { name, label?, cell(row), value(row)?, marks(row)?, number?, wide?, heat? }; one with
  * a value sorts, and stands in the CSV. label: the name as text; marks: attributes of the cell.
- * id names the table in the address; limit: how many rows are shown.
+ * id names the table in the address; limit: how many rows are shown; fixed(row): whether a row,
+ * such as one of totals, keeps its place when the others are sorted.
  */
-export function table(label, columns, rows, key, { id = null, limit = rows.length, kind = null } = {}) {
-  const order = sorted(id, columns, rows);
+export function table(label, columns, rows, key, { id = null, limit = rows.length, kind = null, fixed = () => false } = {}) {
+  const moved = sorted(id, columns, rows.filter((row) => !fixed(row)));
+  const order = rows.map((row) => fixed(row) ? row : moved.shift());
   if (id) tables.set(id, { label, columns, rows: order });
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label },
     h("table", { class: kind ? `cards ${kind}` : "cards" },

@@ -598,7 +598,7 @@ cross join lateral projector.events_of(array[facts.execution_id]) as event;
 
 comment on view projector.execution_timeline is
     'What happened in one execution, event by event? Always filter by execution_id: only this '
-    'view reads the log itself.';
+    'view reads the table of events.';
 
 
 create view projector.quarantine_by_reason as
@@ -710,7 +710,7 @@ left join differed using (projection)
 left join scoped using (projection);
 
 comment on view projector.agreement is
-    'Do the views agree with the log? divergent: the number of open divergences of a '
+    'Do the views agree with the stored events? divergent: the number of open divergences of a '
     'projection, until a comparison that covers them finds agreement. Otherwise the last '
     'result of `projector verify`. Also when each scope was last compared: all, a range of '
     'hours, a sample.';

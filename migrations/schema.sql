@@ -1546,7 +1546,7 @@ CREATE VIEW projector.agreement AS
      FULL JOIN standing USING (projection))
      LEFT JOIN differed USING (projection))
      LEFT JOIN scoped USING (projection));
-COMMENT ON VIEW projector.agreement IS 'Do the views agree with the log? divergent: the number of open divergences of a projection, until a comparison that covers them finds agreement. Otherwise the last result of `projector verify`. Also when each scope was last compared: all, a range of hours, a sample.';
+COMMENT ON VIEW projector.agreement IS 'Do the views agree with the stored events? divergent: the number of open divergences of a projection, until a comparison that covers them finds agreement. Otherwise the last result of `projector verify`. Also when each scope was last compared: all, a range of hours, a sample.';
 COMMENT ON COLUMN projector.agreement.projection IS 'name of the compared projection';
 COMMENT ON COLUMN projector.agreement.verdict IS 'match, divergent or inconclusive';
 COMMENT ON COLUMN projector.agreement.scope IS 'everything, range or sample';
@@ -2481,7 +2481,7 @@ CREATE VIEW projector.execution_timeline AS
     event.ingested_at
    FROM (projector.execution_facts facts
      CROSS JOIN LATERAL projector.events_of(ARRAY[facts.execution_id]) event(event_id, execution_id, event_type, step, status, attempts, max_attempts, created_at, worker_id, command_id, iteration, node_type, catalog_id, parent_event_id, parent_execution_id, duration, error, context, result, meta, extra, coercions, evidence, shape, normalizer_version, source_topic, source_incarnation, source_partition, source_offset, source_index, headers, trace_id, recorded_at, merge_flags, batch_id, ingested_at));
-COMMENT ON VIEW projector.execution_timeline IS 'What happened in one execution, event by event? Always filter by execution_id: only this view reads the log itself.';
+COMMENT ON VIEW projector.execution_timeline IS 'What happened in one execution, event by event? Always filter by execution_id: only this view reads the table of events.';
 COMMENT ON COLUMN projector.execution_timeline.execution_id IS 'id of the execution';
 COMMENT ON COLUMN projector.execution_timeline.created_at IS 'when it happened, by the clock of its producer';
 COMMENT ON COLUMN projector.execution_timeline.event_id IS 'id of the event';

@@ -19,9 +19,9 @@ class KafkaCheck:
         self._log = log
         self.cluster_id: str | None = None
         self.bounds: dict[KafkaPartition, Bounds] = {}
-        servers = ",".join(settings.kafka_bootstrap_servers)
+        self._servers = ",".join(settings.kafka_bootstrap_servers)
         self.trouble = (
-            f"kafka {servers}",
+            f"kafka {self._servers}",
             "see KAFKA_BOOTSTRAP_SERVERS and the security settings (`normalizer config`)",
         )
 
@@ -40,6 +40,10 @@ class KafkaCheck:
             how += f", {mechanism} as {users.get(mechanism, settings.kafka_sasl_username)}"
         yield CheckResult(self.trouble[0], f"cluster {self.cluster_id}, {how}")
 
+    def _command(self, tool: str, topic: str, options: str) -> str:
+        """What to type: one of Kafka's own commands."""
+        return f"{tool} --bootstrap-server {self._servers} --topic {topic} {options}"
+
     async def topic(self, topic: str) -> AsyncIterator[CheckResult]:
         """Check that the topic exists and is readable; report its retention."""
         if self.cluster_id is None:
@@ -51,7 +55,7 @@ class KafkaCheck:
             yield CheckResult(f"topic {topic}", message, grant("topic", topic))
             return
         if not partitions:
-            create = f"kafka-topics.sh --create --topic {topic} --partitions 6"
+            create = self._command("kafka-topics.sh", topic, "--create --partitions 6")
             yield CheckResult(f"topic {topic}", "there is none", create)
             return
         bounds = await self._log.bounds(partitions)
@@ -122,7 +126,9 @@ class KafkaCheck:
             yield CheckResult(
                 f"topic {topic}",
                 "compacted: Kafka deletes an event once a newer one has its key",
-                f"kafka-configs.sh --alter --topic {topic} --add-config cleanup.policy=delete",
+                self._command(
+                    "kafka-configs.sh", topic, "--alter --add-config cleanup.policy=delete"
+                ),
             )
         kept_ms = int(configs.get("retention.ms", "-1"))
         kept = "for ever" if kept_ms < 0 else f"{kept_ms / 3_600_000:g} hours"

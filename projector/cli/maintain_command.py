@@ -26,12 +26,14 @@ from projector.verify.verdict import Verdict
 @click.option(
     "--keep-events",
     envvar="PROJECTOR_KEEP_EVENTS",
+    show_envvar=True,
     metavar="SPAN",
     help="Ignore events that reached the log longer ago, for example 90d. Default: for ever.",
 )
 @click.option(
     "--keep-margin",
     envvar="PROJECTOR_KEEP_MARGIN",
+    show_envvar=True,
     metavar="SPAN",
     default="7d",
     help="Keep stored events this much longer; default 7d. Reports of one event that are at most "
@@ -40,6 +42,7 @@ from projector.verify.verdict import Verdict
 @click.option(
     "--archive",
     envvar="PROJECTOR_ARCHIVE",
+    show_envvar=True,
     type=click.Path(file_okay=False, path_type=Path),
     metavar="FOLDER",
     help="Write events to this folder before deleting them, as lines that a backfill can read.",
@@ -47,18 +50,21 @@ from projector.verify.verdict import Verdict
 @click.option(
     "--keep-executions",
     envvar="PROJECTOR_KEEP_EXECUTIONS",
+    show_envvar=True,
     metavar="SPAN",
     help="Delete executions silent for longer, once their events are deleted. Default: for ever.",
 )
 @click.option(
     "--keep-quarantine",
     envvar="PROJECTOR_KEEP_QUARANTINE",
+    show_envvar=True,
     metavar="SPAN",
     help="Delete quarantine entries after this time. Default: for ever.",
 )
 @click.option(
     "--keep-raw",
     envvar="PROJECTOR_KEEP_RAW",
+    show_envvar=True,
     metavar="SPAN",
     default="30d",
     help="Delete the raw bytes of refused records after this time; default 30d.",
@@ -66,18 +72,21 @@ from projector.verify.verdict import Verdict
 @click.option(
     "--keep-hours",
     envvar="PROJECTOR_KEEP_HOURS",
+    show_envvar=True,
     metavar="SPAN",
     help="Delete hourly counts of deleted events after this time. Default: for ever.",
 )
 @click.option(
     "--keep-gaps",
     envvar="PROJECTOR_KEEP_GAPS",
+    show_envvar=True,
     metavar="SPAN",
     help="Delete gaps of the log found longer ago. Default: for ever.",
 )
 @click.option(
     "--keep-jobs",
     envvar="PROJECTOR_KEEP_JOBS",
+    show_envvar=True,
     metavar="SPAN",
     help="Delete job runs that ended longer ago, once their rows are deleted. Default: for ever.",
 )

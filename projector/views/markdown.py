@@ -16,11 +16,12 @@ _HEAD: Final = """\
 The views of schema `projector`, in the order in which an operator needs them. They are a contract:
 columns may be added, but are never removed or changed in meaning. The tables behind them are not.
 
-- **They are never behind the stored events.** A projection is updated in the transaction of its
-  events. `freshness` says how far each partition of the log was read.
+- **They are not behind the stored events**: a projection is updated in the transaction of its
+  events. The one exception, an event whose projection failed, is shown by `agreement` until
+  `projector repair` has run. `freshness` says how far each partition of the log was read.
 - **`attempts` counts retries**: 0 is the first attempt.
 - **Filter by time on `hour`, `minute` or `bucket_start`**, in UTC: these columns use an index.
-  Minutes are kept for two days; hours for ever.
+  Minutes are kept for two days, hours for ever, or as `projector maintain --keep-hours` says.
 - **Rates come with numerator and denominator.** For several hours, add up both, then divide.
 - **Percentiles** come from histograms whose buckets are 9 % wide, by
   `projector.percentile(fraction, bucket, calls)`, in seconds: at most 4.5 % off.

@@ -254,7 +254,7 @@ OPERATOR_QUESTIONS: Final[tuple[OperatorQuestion, ...]] = (
         """,
     ),
     OperatorQuestion(
-        "Do the views agree with the log?",
+        "Do the views agree with the stored events?",
         """
         select   projection, verdict, divergent, all_verified_at
         from     projector.agreement

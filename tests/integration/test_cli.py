@@ -96,7 +96,9 @@ async def test_check_says_what_to_type_for_each_failure(
 
     assert code == 1
     assert "FAIL  topic no.such.topic: there is none" in said
-    assert "kafka-topics.sh --create --topic no.such.topic" in said
+    servers = ",".join(settings.kafka_bootstrap_servers)
+    command = f"kafka-topics.sh --bootstrap-server {servers} --topic no.such.topic"
+    assert f"{command} --create --partitions 6" in said
     assert "FAIL  migrations: " in said
     assert "normalizer migrate" in said
 

@@ -5,7 +5,8 @@
     python -m bench.against ba60e10 --results NAME        also into docs/results/NAME.md
 
 Each round runs `bench.drain` of both, in alternating order. A machine that is slow for
-a while is slow for both, so the median of the rounds' ratios counts.
+a while is slow for both, so the median of the rounds' ratios counts. There is one compiled core,
+that of this state (`make core`). The earlier state runs as Python, and the figures say so.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from tests.support.results import write_results
 
 HERE: Final = Path(__file__).parent.parent
 _RATE: Final = re.compile(r"^drain:.* ([\d,]+) events/s.* ([\d.]+) us of their CPU", re.MULTILINE)
+_CORE: Final = re.compile(r"^core: +(.+)", re.MULTILINE)
 _RATIO: Final = re.compile(r"^ratio: ([\d.]+)", re.MULTILINE)
 
 
@@ -34,6 +36,12 @@ class Run(NamedTuple):
     rate: float
     cpu_us: float
     ratio: float
+    core: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.rate:,.0f} events/s, {self.cpu_us} us, {self.ratio} of COPY, core: {self.core}"
+        )
 
 
 def main(commit: str, events: int, rounds: int, results: str | None) -> int:
@@ -49,10 +57,7 @@ def main(commit: str, events: int, rounds: int, results: str | None) -> int:
             )
     by_ratio = median(now.ratio / then.ratio for then, now in pairs)
     figures: dict[str, object] = {
-        f"round {number}": (
-            f"{commit}: {then.rate:,.0f} events/s, {then.cpu_us} us, {then.ratio} of COPY; "
-            f"this state: {now.rate:,.0f} events/s, {now.cpu_us} us, {now.ratio} of COPY"
-        )
+        f"round {number}": (f"{commit}: {then}; this state: {now}")
         for number, (then, now) in enumerate(pairs, start=1)
     }
     figures["drain beside COPY, now to then, median"] = f"{by_ratio:.2f}"
@@ -96,7 +101,13 @@ def _drain(folder: Path, events: int) -> Run:
     if rate is None or ratio is None:
         message = f"bench.drain in {folder.name} exited with {done.returncode}: {done.stderr}"
         raise SystemExit(message)
-    return Run(float(rate[1].replace(",", "")), float(rate[2]), float(ratio[1]))
+    core = _CORE.search(done.stdout)
+    return Run(
+        float(rate[1].replace(",", "")),
+        float(rate[2]),
+        float(ratio[1]),
+        core[1] if core else "Python",
+    )
 
 
 if __name__ == "__main__":

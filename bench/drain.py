@@ -27,6 +27,7 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from normalizer.compiled.core_finder import running_core
 from normalizer.embedded import (
     KAFKA_VERSION,
     KafkaBroker,
@@ -78,6 +79,7 @@ class Drained(NamedTuple):
 async def main(events: int, seed: int, processes: int, *, results: bool) -> int:
     """Print both rates and their ratio; return 1 if the ratio misses the aim."""
     figures: dict[str, object] = {}
+    print(f"core:  {running_core()}")
     async with stack() as servers:
         await load(servers.bootstrap_servers, events, seed)
         database_url = await servers.database("drain")

@@ -52,6 +52,11 @@ _WEAK_SIGNS: Final = {
     b"pw": re.compile(rb"(?<![A-Z])[Pp][Ww](?![A-Za-z])"),
     **{name.encode(): re.compile(f"(?i){name}{OPTION_BEHIND}".encode()) for name in PROGRAMS},
     b"xha": re.compile(rb"\bxh[\"',\s]+-a"),
+    b"0zx": re.compile(rb"7z[\s+_-]+x"),
+    b"0za": re.compile(rb"7z[\s+_-]*a"),
+    b"token": re.compile(
+        rb"(?i)token(?!(?:s|_(?:ids?|type|count|limit|usage|length|url|uri|endpoint))\")"
+    ),
     b"tcp": re.compile(rb"@tcp\("),
     b"unix": re.compile(rb"@unix\("),
     **{
@@ -63,13 +68,19 @@ _WEAK_SIGNS: Final = {
 """Signs that are common in harmless text: they count only if the expression matches the text."""
 
 
+def _spelled(words: Iterable[str]) -> set[bytes]:
+    """The signs of words, whatever separates their parts."""
+    words = tuple(words)
+    dotted = (word.replace("_", ".") for word in words)
+    return {_looked_at(word.encode()) for word in (*words, *dotted)} - {b""}
+
+
 class Prefilter:
     """Searches for signs of secrets, of text that cannot be stored and of extreme numbers."""
 
     def __init__(self, added_words: Iterable[str] = ()) -> None:
-        words = (*SECRET_WORDS, *SECRET_WHOLE_WORDS, *added_words, *SIGNS)
-        dotted = (word.replace("_", ".") for word in words)
-        found = {_looked_at(word.encode()) for word in (*words, *dotted)} - {b""}
+        own = _spelled((*SECRET_WORDS, *SECRET_WHOLE_WORDS, *SIGNS)) - _WEAK_SIGNS.keys()
+        found = own | _spelled(added_words)
         strong = {sign for sign in found if not any(part in sign for part in found - {sign})}
         self._signs: Final = [*_WEAK_SIGNS, *_ESCAPES, _LONG_NUMBER, *sorted(strong)]
         self._looker: Final = BytesAhoCorasick(self._signs, implementation=Implementation.DFA)

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from normalizer.compiled.core_finder import running_core
+
 PrintLine = Callable[[str], None]
 """Prints a line of progress, which pytest does not capture."""
 
@@ -26,6 +28,7 @@ def write_results(
 ) -> None:
     """Write one page of figures; a new run replaces it. Figures of more columns hold `|`."""
     packages = ", ".join(f"{package} {version(package)}" for package in _PACKAGES)
+    python = f"Python {platform.python_version()}, core: {running_core()}"
     machine = f"{os.cpu_count()} cores, {_memory_gb()} GB, {platform.system()}"
     lines = [
         f"# {title}",
@@ -33,7 +36,7 @@ def write_results(
         f"- date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         f"- commit: {_git('rev-parse', '--short', 'HEAD')}",
         f"- machine: {machine}; load average {os.getloadavg()[2]:.1f}",
-        f"- versions: Python {platform.python_version()}, {packages}; {servers}",
+        f"- versions: {python}, {packages}; {servers}",
         f"- command: `{command}`",
         "",
         f"| {' | '.join(columns)} |",

@@ -1,6 +1,7 @@
 """Looking first, and taking out: what is changed, and what is left alone."""
 
 import json
+from itertools import product
 from typing import Any
 
 import pytest
@@ -153,6 +154,8 @@ def test_the_name_of_a_place_ends_after_eight_keys() -> None:
         *('{"pass_word":1}', '{"API-KEY":1}', '{"\\u0061":1}', r'{"a":"x:\/\/u:p@h"}', '"eyJ"'),
         *('{"a":1e999}', '{"a":-1.5E-0400}', "[1e100]", "1" * 200, '"x://u:p@h"', '"Basic abc"'),
         *('{"userPin":1}', '{"PIN":1}', '{"pin":1}', '{"x_pin_y":1}'),
+        *('{"access_tokens":["a"]}', '{"tokenId":1}', r'"{\"tokens\":\"t\"}"', '"7z x -pq a.7z"'),
+        *('"7za x -pq a.7z"', '"7z  a -pq a.7z"', '["7z","x","-pq"]'),
     ],
 )
 def test_what_may_hold_something_is_looked_into(text: str) -> None:
@@ -164,11 +167,41 @@ def test_what_may_hold_something_is_looked_into(text: str) -> None:
     [
         *('{"a":"ab3e4512"}', '{"a":1e99}', '{"id":"3f2504e0-4f89-11d3-9a0c-0305e82c3301"}'),
         *('{"a":"http://host:80/x","b":"c@d"}', '{"mapping":"pinned shipping"}', '"eyj"'),
-        *('{"pipeline":1}', '"a://b"', "{}", ""),
+        *('{"pipeline":1}', '"a://b"', "{}", "", '{"token_id":"t-1"}', '{"max_tokens":4096}'),
+        *('"01J0000000024ZXCVBNMASDFGH"', '"00-4b7zxe-01"', '"5ZA"'),
     ],
 )
 def test_what_is_plainly_harmless_is_not(text: str) -> None:
     assert not sanitizer.suspects(text.encode())
+
+
+def test_a_key_with_a_token_is_looked_into_unless_it_is_none() -> None:
+    parts = product(
+        ("", "x_", "auth-", "access_", "Bearer", "MY_"),
+        ("token", "Token", "TOKEN", "tokens", "to_ken"),
+        (
+            "",
+            "s",
+            "_id",
+            "Id",
+            "_ids",
+            "_type",
+            "_count",
+            "_limit",
+            "_url",
+            "_x",
+            "_secret_id",
+            "1",
+        ),
+    )
+
+    missed = {
+        text
+        for text in (f'{{"{"".join(key)}":"value-1234"}}' for key in parts)
+        if clean(text).text != text and not sanitizer.suspects(text.encode())
+    }
+
+    assert not missed
 
 
 @pytest.mark.parametrize("before", [0, 65_535 - 3, 65_536, 200_000])
@@ -191,6 +224,8 @@ def test_an_added_word_is_looked_for() -> None:
     added = Sanitizer(["Session-Key9", " - "])
 
     assert added.suspects(b'{"SESSION_key3":1}')
+    assert Sanitizer(["token"]).suspects(b'{"token_id":1}')
+    assert cleaned({"token_id": 5}, ("token",)) == {"token_id": "[REDACTED]"}
     assert cleaned({"mySessionKey9": 5}, ("Session-Key9",)) == {"mySessionKey9": "[REDACTED]"}
 
 

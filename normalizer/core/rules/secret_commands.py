@@ -79,22 +79,8 @@ OPTION_BEHIND: Final = (
 COMMAND_SIGNS: Final = (
     *("sshpass", "rediscli", "rabbitmqctl", "vaultlogin", 'vault","login', "unseal", "obscure"),
     *("httpa", 'http","a', "httpsa", 'https","a', "httpget", "httppost", "httpput", "httpdelete"),
-    *(
-        "httppatch",
-        "0zx",
-        "0za",
-        '"0z","',
-        "sudos",
-        "fromliteral",
-        "withtoken",
-        "mcalias",
-        'mc","alias',
-        "netuse",
-        "sqlplus",
-        "sqlldr",
-        "expdp",
-        "impdp",
-    ),
+    *("httppatch", '"0z","', "sudos", "fromliteral", "withtoken", "mcalias", 'mc","alias'),
+    *("netuse", "sqlplus", "sqlldr", "expdp", "impdp"),
 )
 """Further signs, of programs that take a password without such an option."""
 

@@ -182,6 +182,17 @@ def _decode_kept(value: bytes, digests: Digests) -> dict[str, list[bytes]] | Non
     return None if len(kept) == len(own) == 1 and _decode_kept(own[0], digests) is None else kept
 
 
+def kept_values(row: Envelope) -> list[tuple[str, bytes]]:
+    """Column and value of each that lost in an earlier merge; a producer's own may look so."""
+    if row.extra is None or CONFLICTING_VALUES.encode() not in row.extra:
+        return []
+    try:
+        kept = _kept_decoder.decode(row.extra).conflicting_values
+    except msgspec.ValidationError:  # a producer's own value of that name
+        return []
+    return [(column, bytes(value)) for column, values in kept.items() for value in values]
+
+
 def reported_steps(row: Envelope) -> tuple[str, ...]:
     """The steps that reports of the row named and that lost, as far as they are kept."""
     if row.extra is None or CONFLICTING_VALUES.encode() not in row.extra:
@@ -192,6 +203,10 @@ def reported_steps(row: Envelope) -> tuple[str, ...]:
         return ()
 
 
+class _Kept(msgspec.Struct, frozen=True):
+    conflicting_values: dict[str, list[msgspec.Raw]] = {}
+
+
 class _ReportedSteps(msgspec.Struct, frozen=True):
     step: list[str] = []
 
@@ -200,6 +215,7 @@ class _Steps(msgspec.Struct, frozen=True):
     conflicting_values: _ReportedSteps = _ReportedSteps()
 
 
+_kept_decoder: msgspec.json.Decoder[_Kept] = msgspec.json.Decoder(_Kept)
 _steps_decoder: msgspec.json.Decoder[_Steps] = msgspec.json.Decoder(_Steps)
 
 

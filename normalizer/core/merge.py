@@ -7,7 +7,10 @@ JSON values are compared by their digests, so no large value is decoded here.
 Source: docs/spec/wire-shapes.md#m4, #v3.
 """
 
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Any, Final
 
 import msgspec
@@ -23,6 +26,7 @@ from normalizer.core.conflicts import (
     canonical_value,
     decode_object,
     encode_object,
+    kept_values,
 )
 from normalizer.core.digests import Digests, digest_of_text, hash_of
 from normalizer.core.merge_flags import (
@@ -36,6 +40,7 @@ from normalizer.core.merge_flags import (
 from normalizer.envelope import Envelope
 
 _OBJECTS: Final[tuple[str, ...]] = ("meta", "extra", "headers")
+_JSON: Final = (*PAYLOADS, *_OBJECTS, "coercions")
 
 _list_decoder: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -74,21 +79,32 @@ def merge(stored: Envelope, report: Envelope, digests: Digests) -> Envelope:
     return stored if merged is stored else with_flags(merged, MERGED)
 
 
-def request_digests(stored: Envelope, report: Envelope, digests: Digests) -> None:
-    """Request nearly every digest that merging these two needs, so that a batch needs one query."""
+def request_digests(reports: Sequence[Envelope], digests: Digests) -> None:
+    """Request nearly every digest that merging a row's reports needs: a batch needs one query."""
+    sent = {column: [getattr(report, column) for report in reports] for column in _JSON}
+    compared: defaultdict[str, list[bytes | None]] = defaultdict(list)
     for column in PAYLOADS:
-        mine, theirs = getattr(stored, column), getattr(report, column)
-        if mine is not None and theirs is not None and mine != theirs:
-            digests.of(mine)
-            digests.of(theirs)
+        compared[column] += sent[column]
     for column in _OBJECTS:
-        mine, theirs = getattr(stored, column), getattr(report, column)
-        if mine is not None and theirs is not None and mine != theirs:
-            members = decode_object(mine)
-            for key, value in decode_object(theirs).items():
-                if key in members and members[key] != value:
-                    digests.of(bytes(members[key]))
-                    digests.of(bytes(value))
+        for sent_object in _differing(sent[column]):
+            for key, member in decode_object(sent_object).items():
+                compared[f"{column}.{key}"].append(bytes(member))
+    # Merging compares kept values with the one that won, also where all reports agree.
+    for name, value in chain.from_iterable(map(kept_values, reports)):
+        compared[name].append(value)
+        digests.of(value)
+    for value in chain.from_iterable(map(_differing, compared.values())):
+        digests.of(value)
+    for entries in _differing(sent["coercions"]):
+        _entries(entries, digests)
+
+
+def _differing(values: list[bytes | None]) -> Iterable[bytes]:
+    """The different values if there are several; absent and null ones lose without a digest."""
+    if values.count(values[0]) == len(values):
+        return ()
+    different = dict.fromkeys(value for value in values if value not in (None, b"null"))
+    return different if len(different) > 1 else ()
 
 
 def _flags(stored: Envelope, report: Envelope, row: Envelope) -> int:

@@ -121,9 +121,7 @@ class _Reconciler:
         """Find where these records are stored; lock every row they report on, in one order."""
         unknown = [event for event in events if not self._is_stored(event)]
         if self._dedup_horizon:
-            below = {
-                coordinates_of(event) for event in unknown if is_below(event, self._dedup_horizon)
-            }
+            below = {coordinates_of(one) for one in unknown if is_below(one, self._dedup_horizon)}
             self._resolved = await self._stored.find_rows_at(below) if below else {}
         again = [event for event in unknown if coordinates_of(event) not in self._resolved]
         id_counts = {event_id for event in again if (event_id := id_of(event)) in self._known}
@@ -139,9 +137,12 @@ class _Reconciler:
             {event_id for event_id in id_counts if event_id >= HASHED_REGION}
             | (siblings - self._rows.keys())
         )
+        reports: dict[int, list[Envelope]] = {}
         for event, row in zip(again, self._current_rows(again), strict=True):
             if row is not event and match_strength(row, event):
-                request_digests(row, event, self._digests)
+                reports.setdefault(id_of(row), [row]).append(event)
+        for row_reports in reports.values():
+            request_digests(row_reports, self._digests)
         await self._load_digests()
 
     async def _lock(self, event_ids: Collection[int]) -> None:
@@ -285,8 +286,7 @@ class _Reconciler:
             self._ambiguous += is_ambiguous(changed) and not is_ambiguous(row)
 
     def _sorted(self, event_ids: Collection[int]) -> list[Envelope]:
-        rows = self._rows
-        return [row for event_id in sorted(event_ids) if (row := rows[event_id]) is not None]
+        return [row for one in sorted(event_ids) if (row := self._rows[one]) is not None]
 
 
 def _may_have_siblings(holder: Envelope, event: Envelope) -> bool:

@@ -407,6 +407,51 @@ async def test_members_that_differ_in_a_batch_are_requested_together() -> None:
     assert log.questions == 4
 
 
+async def test_what_differs_only_between_later_reports_is_requested_together() -> None:
+    """The first report of each event has no result, no other key and no coercion."""
+    log = MemoryLog()
+
+    await log.take(
+        *(envelope(at, event_id=at + 1) for at in range(9)),
+        *(
+            envelope(
+                9 * report + at,
+                event_id=at + 1,
+                result=b'{"a":[%d,%d]}' % (at, report),
+                extra=b'{"b":[%d,%d]}' % (at, report),
+                coercions=b'[{"rule":"opaque_id","field":"%d"}]' % report,
+            )
+            for report in range(1, 4)
+            for at in range(9)
+        ),
+    )
+
+    assert log.rows_stored == 9
+    assert log.questions == 2  # ids, and digests
+
+
+async def test_values_that_earlier_batches_kept_are_requested_together_and_once() -> None:
+    """Each row keeps two of three results and of three errors."""
+    log = MemoryLog()
+    for report in range(3):
+        await log.take(
+            *(
+                envelope(
+                    9 * report + at,
+                    event_id=at + 1,
+                    result=b'{"a":[%d,%d]}' % (at, report),
+                    error=f'an "error" of {report}',
+                )
+                for at in range(9)
+            )
+        )
+    before = log.questions
+
+    await log.take(*(envelope(50 + at, event_id=at + 1, duration=2.0) for at in range(9)))
+
+    assert log.questions - before == 3  # ids, rows, and digests
+
+
 @pytest.mark.parametrize("taken", [0, 1, 2, 3])
 async def test_a_derived_id_that_is_taken_is_derived_again_with_a_salt(taken: int) -> None:
     event = derived(1)

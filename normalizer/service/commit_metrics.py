@@ -46,6 +46,7 @@ class CommitMetrics:
         for (shape, outcome), count in counts.items():
             metrics.outcomes.labels(shape=shape, outcome=outcome).inc(count)
         for row in written.new:
-            for coercion in coercions_of(row.coercions):
-                self._rules[coercion.rule].inc()
+            if row.coercions is not None:
+                for coercion in coercions_of(row.coercions):
+                    self._rules[coercion.rule].inc()
         self._rules["ambiguous_report"].inc(written.ambiguous)

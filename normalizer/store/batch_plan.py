@@ -29,49 +29,28 @@ _MERGE_FIRST_BATCHES: Final = 1_000
 class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What one batch writes. It was made from `dedup_horizon` and `exclusions`.
 
-    `rows_are_shared`: another writer may write the same executions at this moment. `merged` are the
-    records that an earlier transaction of this batch merged into stored rows.
+    `merged` are the records that an earlier transaction of this batch merged into stored rows.
+    `merge_first` are the records that must change stored rows in such a transaction before the new
+    rows are inserted; empty where one transaction writes the whole plan.
+
+    COPY and UPDATE each fire the projections' triggers. In one transaction they would lock the
+    projections' rows twice over, and two writers of the same executions could deadlock.
     """
 
     dedup_horizon: DedupHorizon
     exclusions: Exclusions
     sorted_outcomes: SortedOutcomes
     write_plan: WritePlan
-    rows_are_shared: bool
     merged: frozenset[Coordinates]
-
-    @property
-    def needs_merge_first(self) -> bool:
-        """Whether the stored rows must be changed in a transaction of their own.
-
-        COPY and UPDATE each fire the projections' triggers. In one transaction they would lock the
-        projections' rows twice over, and two writers of the same executions could deadlock.
-        """
-        return bool(
-            self.rows_are_shared
-            and self.write_plan.inserts
-            and self.write_plan.updates
-            and not self.updating_records() <= self.merged
-        )
-
-    def updating_records(self) -> frozenset[Coordinates]:
-        """The records that change stored rows: merged into them, or another event of their id."""
-        changed = {row.event_id for row in self.write_plan.updates}
-        return frozenset(
-            coordinates_of(event)
-            for event, (outcome, row) in zip(
-                self.sorted_outcomes.events, self.write_plan.outcomes, strict=True
-            )
-            if (outcome == "merged" and row in changed)
-            or (outcome == "stored" and event.event_id != row and event.event_id in changed)
-        )
+    merge_first: frozenset[Coordinates]
 
     def after_merge(self) -> "BatchPlan":
         """What is left to write once the stored rows are changed."""
         return msgspec.structs.replace(
             self,
             write_plan=msgspec.structs.replace(self.write_plan, updates=[], ambiguous=0),
-            merged=self.merged | self.updating_records(),
+            merged=self.merged | self.merge_first,
+            merge_first=frozenset(),
         )
 
     def still_holds(self, dedup_horizon: DedupHorizon, exclusions: Exclusions) -> bool:
@@ -127,13 +106,18 @@ class BatchPlanner:
             )
         events = sorted_outcomes.events
         write_plan = await reconcile(events, StoredRows(connection, self._grid), dedup_horizon)
+        rows_are_shared = self._are_rows_shared(events, write_plan, dedup_horizon)
         return BatchPlan(
             dedup_horizon=dedup_horizon,
             exclusions=exclusions,
             sorted_outcomes=sorted_outcomes,
             write_plan=write_plan,
-            rows_are_shared=self._are_rows_shared(events, write_plan, dedup_horizon),
             merged=progress.merged,
+            merge_first=(
+                _updating_records(events, write_plan, progress.merged)
+                if rows_are_shared and write_plan.inserts and write_plan.updates
+                else frozenset()
+            ),
         )
 
     def _are_rows_shared(
@@ -147,3 +131,20 @@ class BatchPlanner:
                 self.merge_first_batches = _MERGE_FIRST_BATCHES
         self.merge_first_batches = max(self.merge_first_batches - 1, 0)
         return self.merge_first_batches > 0
+
+
+def _updating_records(
+    events: Sequence[Envelope], write_plan: WritePlan, merged: frozenset[Coordinates]
+) -> frozenset[Coordinates]:
+    """The records that change stored rows: merged into them, or another event of their id.
+
+    Empty if all of them are in `merged`.
+    """
+    changed = {row.event_id for row in write_plan.updates}
+    updating = frozenset(
+        coordinates_of(event)
+        for event, (outcome, row) in zip(events, write_plan.outcomes, strict=True)
+        if (outcome == "merged" and row in changed)
+        or (outcome == "stored" and event.event_id != row and event.event_id in changed)
+    )
+    return frozenset() if updating <= merged else updating

@@ -54,12 +54,11 @@ async def begin_batch(connection: asyncpg.Connection, batch: Batch) -> tuple[int
         outcome.execution_id
         for _, outcomes in batch.items()
         for outcome in outcomes
-        # No row can hold an id outside bigint. Such a row is refused later, not the whole batch.
-        if isinstance(outcome, Envelope) and -(1 << 63) <= outcome.execution_id < 1 << 63
+        if isinstance(outcome, Envelope)
     }
-    batch_id, horizon, forgotten = await connection.fetchrow(
-        store_statements.BEGIN_BATCH, list(execution_ids)
-    )
+    # No row can hold an id outside bigint. Such a row is refused later, not the whole batch.
+    storable = [one for one in execution_ids if -(1 << 63) <= one < 1 << 63]
+    batch_id, horizon, forgotten = await connection.fetchrow(store_statements.BEGIN_BATCH, storable)
     return batch_id, Exclusions(horizon=horizon, forgotten=frozenset(forgotten))
 
 
@@ -103,7 +102,8 @@ def is_expired(record: RawRecord, outcome: Normalized, horizon: datetime) -> boo
     Compares the time that Kafka recorded, else the event's own time, as retention does for stored
     rows. An outcome without any time never expires.
     """
-    time = recorded_at(record.recorded_ms)
-    if time is None and isinstance(outcome, Envelope):
-        time = outcome.created_at
+    if isinstance(outcome, Envelope):
+        time = outcome.recorded_at or outcome.created_at
+    else:
+        time = recorded_at(record.recorded_ms)
     return time is not None and time < horizon and not isinstance(outcome, Ignored)

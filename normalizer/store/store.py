@@ -160,7 +160,7 @@ class Store:
     async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:
         """Write the batch in one transaction; rows that the database refuses go to quarantine.
 
-        A batch that merges rows of other partitions takes two: `BatchPlan.needs_merge_first`. If
+        A batch that merges rows of other partitions takes two: `BatchPlan.merge_first`. If
         the process dies between them, the batch is written again: the merge changes nothing, and
         is counted then.
 

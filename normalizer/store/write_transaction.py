@@ -68,7 +68,7 @@ class WriteTransaction:
         plan = progress.plan
         if plan is None or not plan.still_holds(dedup_horizon, exclusions):
             plan = await self._planner.plan(connection, batch, progress, exclusions, dedup_horizon)
-        if plan.needs_merge_first:
+        if plan.merge_first:
             return await self._merge_first(connection, plan, progress)
         outcomes = await self._write_rows(connection, plan, batch_id)
         refusals = plan.sorted_outcomes.refusals
@@ -95,10 +95,11 @@ class WriteTransaction:
         self, connection: asyncpg.Connection, plan: BatchPlan, progress: WriteProgress
     ) -> WriteProgress:
         """Change the stored rows, and write nothing else of the batch."""
-        write_plan, updating = plan.write_plan, plan.updating_records()
+        write_plan = plan.write_plan
         await update_rows(connection, write_plan.updates, self._grid)
         await add_merged_records(
-            connection, [record for record in write_plan.merged_records if record[0] in updating]
+            connection,
+            [record for record in write_plan.merged_records if record[0] in plan.merge_first],
         )
         left = plan.after_merge()
         return WriteProgress(

@@ -77,6 +77,7 @@ class Backfill:
             application_name=f"normalizer {run.spec.kind}",
             positions=positions,
             session=SESSION,
+            on_commit=self._refusals.add,
             accept_expired=self._accept_expired,
         ) as store:
             await self._transfer(run, store, positions, tasks)
@@ -164,11 +165,9 @@ class Backfill:
         if self._stopping.is_set():
             return
         try:
-            totals = await write_with_retry(store, batch, stop=self._stopping)
+            await write_with_retry(store, batch, stop=self._stopping)
         except RetryableError as error:
             _log.info("batch_rolled_back", why=str(error))
-            return
-        self._refusals.add(batch, totals)
 
 
 async def normalized(

@@ -61,7 +61,9 @@ class FileReplay:
         """Store every record of the file that was not read before. Raises NormalizerError."""
         topic = topic_of(self._file)
         _log.info("started", file=str(self._file), topic=topic)
-        async with Store(self._database_url, owner=self._settings.owner) as store:
+        async with Store(
+            self._database_url, owner=self._settings.owner, on_commit=self._refusals.add
+        ) as store:
             builder = BatchBuilder()
             with open_lines(self._file) as stream:
                 for page in pages(stream):
@@ -124,4 +126,3 @@ class FileReplay:
             raise
         self.counters.batches += 1
         self.counters.add(msgspec.structs.asdict(totals))
-        self._refusals.add(batch, totals)

@@ -256,7 +256,6 @@ class Service:
             self.membership.on_commit(batch)
             self.counters.batches += 1
             self.counters.add(msgspec.structs.asdict(totals))
-            self._refusals.add(batch, totals)
             for (shape, kind), count in self.drift_detector.inspect(batch, self._clock()).items():
                 self.metrics.drift.labels(shape=shape, kind=kind).inc(count)
 
@@ -266,6 +265,7 @@ class Service:
 
     def _note_commit(self, written: CommittedBatch) -> None:
         self._commit_metrics.count(written, self._spans.committed(written))
+        self._refusals.add(written)
 
     def _count_batch(self, builder: BatchBuilder) -> None:
         why = "stop" if self._stopping.is_set() else "age"

@@ -14,14 +14,13 @@ from typing import Final
 import msgspec
 from structlog.typing import FilteringBoundLogger
 
-from normalizer.core.batch import Batch, OutcomeTotals
 from normalizer.core.samples import ENCODED
 from normalizer.core.sanitize import Sanitizer
 from normalizer.core.unstorable import replace_unstorable
-from normalizer.envelope import Rejected
 from normalizer.errors import ConfigurationError
 from normalizer.jsontext import parse
 from normalizer.store.read_only import read_only_connection
+from normalizer.store.write_transaction import CommittedBatch
 
 LINE_EVERY_S: Final = 10.0
 SHOWN_LETTERS: Final = 4_000
@@ -203,18 +202,16 @@ class RejectionLog:
         self._reasons: Counter[str] = Counter()
         self._example: dict[str, object] = {}
 
-    def add(self, batch: Batch, totals: OutcomeTotals) -> None:
-        """Count the refusals of a written batch; log them if the last line is old enough."""
-        if totals.quarantined:
-            for record, outcomes in batch.items():
-                for outcome in outcomes:
-                    if isinstance(outcome, Rejected):
-                        self._reasons[outcome.reason] += 1
-                        self._example = self._example or {
-                            "record": record.coordinates,
-                            "execution_id": _execution_of(record.key),
-                            "detail": outcome.detail,
-                        }
+    def add(self, committed: CommittedBatch) -> None:
+        """Count the new refusals of a batch; log them if the last line is old enough."""
+        for (record, rejected), is_new in zip(committed.refusals, committed.kept, strict=True):
+            if is_new:
+                self._reasons[rejected.reason] += 1
+                self._example = self._example or {
+                    "record": record.coordinates,
+                    "execution_id": _execution_of(record.key),
+                    "detail": rejected.detail,
+                }
         if self._clock() - self._logged_at_s >= LINE_EVERY_S:
             self.flush()
 

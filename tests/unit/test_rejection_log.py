@@ -1,0 +1,41 @@
+"""What the log says about refused records."""
+
+import structlog
+
+from normalizer.core.batch import OutcomeTotals
+from normalizer.store.quarantine_reader import RejectionLog
+from normalizer.store.quarantine_writer import RejectedRecord
+from normalizer.store.write_transaction import CommittedBatch
+from tests.support.factories import EXECUTION_ID, TOPIC, raw_record, rejected
+
+
+def test_every_new_refusal_is_logged_also_one_by_the_database() -> None:
+    refusals = [
+        RejectedRecord(raw_record(1), rejected()),
+        RejectedRecord(
+            raw_record(2), rejected(reason="rejected_by_database", detail="the database refused")
+        ),
+        RejectedRecord(raw_record(3), rejected()),
+    ]
+    committed = CommittedBatch(
+        events=[],
+        new=[],
+        outcomes=[],
+        refusals=refusals,
+        kept=[False, True, True],
+        totals=OutcomeTotals(quarantined=2, duplicate=1),
+        expired_unread=0,
+    )
+
+    with structlog.testing.capture_logs() as lines:
+        log = RejectionLog(structlog.get_logger(), clock=lambda: 0.0)
+        log.add(committed)
+        log.flush()
+
+    (line,) = lines
+    assert line["reasons"] == {"rejected_by_database": 1, "not_an_event": 1}
+    assert line["first"] == {
+        "record": f"{TOPIC}[0]@2",
+        "execution_id": str(EXECUTION_ID),
+        "detail": "the database refused",
+    }

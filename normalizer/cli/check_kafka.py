@@ -106,9 +106,7 @@ class KafkaCheck:
             return
         partition = filled[0]
         try:
-            await self._log.records(
-                partition, bounds[partition].start, bounds[partition].end, max_records=1
-            )
+            await self._log.first_record(partition, *bounds[partition])
         except FatalError as error:
             yield CheckResult(f"topic {topic}", str(error), grant("topic", topic))
         else:

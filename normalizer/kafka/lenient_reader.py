@@ -4,6 +4,7 @@ Header names are bytes on the wire, and Kafka itself accepts any. The client rej
 for one name that is not UTF-8, and would never get past it.
 """
 
+import contextlib
 from typing import Any, Final
 
 from aiokafka import TopicPartition
@@ -12,7 +13,7 @@ from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
 from aiokafka.errors import CorruptRecordException, for_code
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.default_records import _DefaultRecordBatchPy, _DefaultRecordPy
-from aiokafka.record.memory_records import _MemoryRecordsPy
+from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy
 from aiokafka.record.util import decode_varint
 
 from normalizer.kafka.connection import (
@@ -27,7 +28,7 @@ from normalizer.kafka.connection import (
 from normalizer.settings import Settings
 
 _WAIT_MS: Final = 500
-_MOST_BYTES: Final = 1 << 20
+MOST_BYTES: Final = 1 << 20
 ONE_BATCH: Final = 1
 """Bytes to request for one record: a broker answers with at least one whole batch."""
 
@@ -41,7 +42,7 @@ async def read_leniently(
     """
     client = AIOKafkaClient(**connection_options(settings))
     try:
-        await start_client(client, settings, f"reading {partition} with the lenient reader")
+        await start_client(client, settings, f"reading {partition}")
         return await read_with_client(client, partition, incarnation=incarnation, offset=offset)
     finally:
         await client.close()
@@ -53,23 +54,15 @@ async def read_with_client(
     *,
     incarnation: int,
     offset: int,
-    most_bytes: int = _MOST_BYTES,
+    most_bytes: int = MOST_BYTES,
 ) -> FetchedChunk:
     """Do the same over an open client; raises what `read_leniently` raises."""
-    with translated(f"reading {partition} with the lenient reader"):
+    with translated(f"reading {partition}"):
         answer = await _fetch(client, partition, offset, most_bytes)
+    with contextlib.suppress(Exception):  # the client's own decoder is compiled
+        return _decode(MemoryRecords, answer, partition, incarnation, offset)
     try:
-        records = PartitionRecords(
-            TopicPartition(*partition),
-            _LenientRecords(bytes(answer[-1])),
-            answer[-2] if len(answer) < 5 else answer[2],
-            offset,
-            None,
-            None,
-            True,
-            READ_COMMITTED,
-        )
-        found = [raw_record(record, incarnation) for record in records]
+        return _decode(_LenientRecords, answer, partition, incarnation, offset)
     except Exception as error:
         raise UnreadableBatch(
             f"{partition}@{offset}: the batch there cannot be read ({type(error).__name__}): "
@@ -77,12 +70,6 @@ async def read_with_client(
             topic=partition.topic,
             partition=partition.partition,
         ) from error
-    return FetchedChunk(
-        partition=partition,
-        from_offset=offset,
-        next_offset=records.next_fetch_offset,
-        records=found,
-    )
 
 
 async def _fetch(
@@ -101,8 +88,30 @@ async def _fetch(
     answer = await client.send(leader, request)
     ((_, ((_, code, _, *fields),)),) = answer.topics
     if code:
-        raise for_code(code)
+        raise for_code(code)(partition.topic)
     return tuple(fields)
+
+
+def _decode(
+    decoder: Any, answer: tuple[Any, ...], partition: KafkaPartition, incarnation: int, offset: int
+) -> FetchedChunk:
+    records = PartitionRecords(
+        TopicPartition(*partition),
+        decoder(bytes(answer[-1])),
+        answer[-2] if len(answer) < 5 else answer[2],
+        offset,
+        None,
+        None,
+        True,
+        READ_COMMITTED,
+    )
+    found = [raw_record(record, incarnation) for record in records]
+    return FetchedChunk(
+        partition=partition,
+        from_offset=offset,
+        next_offset=records.next_fetch_offset,
+        records=found,
+    )
 
 
 class _LenientRecords(_MemoryRecordsPy):  # type: ignore[misc]

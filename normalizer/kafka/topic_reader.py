@@ -28,13 +28,13 @@ from normalizer.kafka.committed_offsets import (
 )
 from normalizer.kafka.connection import (
     Bounds,
+    FetchedChunk,
     KafkaPartition,
     UnreadableBatch,
     connection_options,
-    raw_record,
     translated,
 )
-from normalizer.kafka.lenient_reader import ONE_BATCH, read_with_client
+from normalizer.kafka.lenient_reader import MOST_BYTES, ONE_BATCH, read_with_client
 from normalizer.kafka.reader_connection import ReaderConnection
 from normalizer.kafka.sign_in import why_unavailable
 
@@ -156,52 +156,28 @@ class TopicReader(ReaderConnection):
         return found
 
     async def record_at(self, partition: KafkaPartition, offset: int) -> RawRecord | None:
-        """The record at this offset; None where the log has none there, or no longer.
+        """The record at this offset; None where the log has none there, or no longer."""
+        return await self.first_record(partition, offset, offset + 1)
 
-        The lenient reader decodes a batch that the client cannot; None if it cannot either.
+    async def first_record(
+        self, partition: KafkaPartition, offset: int, next_offset: int
+    ) -> RawRecord | None:
+        """The first committed record from `offset` on and below `next_offset`; None if none is.
+
+        It is also None where the log no longer reaches back to `offset`, and where even the lenient
+        reader cannot decode the batch. No batch but that of the record is read, unless the offset
+        is in a hole.
         """
-        try:
-            async with self._connected(f"reading {partition}"):
-                client = self._consumer._client  # noqa: SLF001 - the consumer would start fetches of its own
-                chunk = await read_with_client(
-                    client, partition, incarnation=0, offset=offset, most_bytes=ONE_BATCH
-                )
-        except UnreadableBatch:
-            return None
-        except BrokerUnavailable as error:
-            if isinstance(error.__cause__, OffsetOutOfRangeError):
+        most_bytes = ONE_BATCH
+        while offset < next_offset:
+            chunk = await self._chunk(partition, offset, most_bytes)
+            if chunk is None or chunk.next_offset == offset:
                 return None
-            raise
-        return next((one for one in chunk.records if one.offset == offset), None)
-
-    async def records(
-        self, partition: KafkaPartition, offset: int, next_offset: int, *, max_records: int = 500
-    ) -> tuple[list[RawRecord], int]:
-        """Committed records from `offset` on, up to `next_offset`, and the next offset to read.
-
-        The range must lie below the committed end. The page is empty and ends at `next_offset` if
-        the log no longer reaches back to `offset`, or holds only holes.
-        """
-        where = TopicPartition(*partition)
-        async with self._connected(f"reading {partition}"):
-            consumer = self._consumer
-            consumer.assign([where])
-            consumer.seek(where, offset)
-            while (position := await consumer.position(where)) < next_offset:
-                try:
-                    drained = await consumer.getmany(where, timeout_ms=100, max_records=max_records)
-                except OffsetOutOfRangeError:
-                    return [], next_offset
-                records = [
-                    raw_record(record, 0)
-                    for record in drained.get(where, ())
-                    if record.offset < next_offset
-                ]
-                if records:
-                    return records, min(await consumer.position(where), next_offset)
-                if position == await consumer.position(where):
-                    await asyncio.sleep(0.1)
-        return [], next_offset
+            if chunk.records:
+                first = chunk.records[0]
+                return first if first.offset < next_offset else None
+            offset, most_bytes = chunk.next_offset, MOST_BYTES
+        return None
 
     async def log_start(self, topic: str, partition: int) -> int | None:
         """The lowest offset that can still be read; None where there is no such partition."""
@@ -251,6 +227,23 @@ class TopicReader(ReaderConnection):
                         break
                     del left[0]
         return found
+
+    async def _chunk(
+        self, partition: KafkaPartition, offset: int, most_bytes: int
+    ) -> FetchedChunk | None:
+        """One answer of the broker; None where the offset is not in the log, or not readable."""
+        try:
+            async with self._connected(f"reading {partition}"):
+                client = self._consumer._client  # noqa: SLF001 - the consumer would start fetches of its own
+                return await read_with_client(
+                    client, partition, incarnation=0, offset=offset, most_bytes=most_bytes
+                )
+        except UnreadableBatch:
+            return None
+        except BrokerUnavailable as error:
+            if isinstance(error.__cause__, OffsetOutOfRangeError):
+                return None
+            raise
 
     async def _group_members(self, group_id: str) -> tuple[str, int]:
         (response,) = await self._admin.describe_consumer_groups([group_id])

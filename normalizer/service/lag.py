@@ -1,4 +1,4 @@
-"""Polls Kafka and PostgreSQL for lag, retention and reachability, at each scrape.
+"""Polls Kafka and PostgreSQL for lag, retention and reachability.
 
 It runs in an event loop of its own, and covers all partitions of the topics: so the lag is reported
 while the service hangs, and for partitions whose process is dead. A value that cannot be read keeps
@@ -136,7 +136,55 @@ class LagMonitor:
         async with asyncio.TaskGroup() as tasks:
             if self.has_database:
                 tasks.create_task(self._poll_database(waiting), name="poll the database")
-            tasks.create_task(self._poll_broker(), name="poll the broker")
+            tasks.create_task(self.poll_broker(), name="poll the broker")
+
+    async def poll_broker(self) -> None:
+        """Read the bounds; a partition whose leader is away keeps its last known ones."""
+        try:
+            async with asyncio.timeout(POLL_TIMEOUT_S):
+                found = [await self._log.partitions(one) for one in self._settings.kafka_topics]
+                existing = frozenset[KafkaPartition]().union(*found)
+                polled_at_s = time.monotonic()
+                reachable = await self._log.reachable_bounds(existing, within_s=LEADER_TIMEOUT_S)
+                kept = {one: at for one, at in self._bounds.items() if one in existing}
+                self._bounds = kept | reachable
+                self._bounds_at_s |= dict.fromkeys(reachable, polled_at_s)
+                self._counts = Counter(one.topic for one in existing)
+                self.broker_up = bool(reachable) or not existing
+                if not self.has_database:
+                    await self._poll_group()
+                await self._poll_retention()
+        except (NormalizerError, TimeoutError):
+            self.broker_up = False
+            await self._log.close()
+
+    async def find_oldest_unread(self) -> None:
+        """Read the time of the record at each position that lags, longest unchecked first.
+
+        Only the lag in seconds and the time to expiry need it, and it costs a fetch by partition.
+        """
+        if not self.broker_up:
+            return
+        unknown = []
+        polled_at_s = max(self._bounds_at_s.values(), default=0.0)
+        for partition, bounds in self._bounds.items():
+            if self._bounds_at_s[partition] < polled_at_s:
+                continue  # its leader is away: reading it would delay the others
+            at = self._next_offset(partition)
+            known_at, recorded_ms = self._oldest.get(partition, (at, None))
+            if at >= bounds.end:
+                self._oldest[partition] = (at, None)
+            elif known_at != at or recorded_ms is None:
+                unknown.append(partition)
+        try:
+            async with asyncio.timeout(UNREAD_TIMEOUT_S):
+                for partition in sorted(unknown, key=lambda one: self._polled_at_s.get(one, 0.0)):
+                    self._polled_at_s[partition] = time.monotonic()
+                    at, end = self._next_offset(partition), self._bounds[partition].end
+                    record = await self._log.first_record(partition, at, end)
+                    self._oldest[partition] = (at, record.recorded_ms if record else None)
+        except (NormalizerError, TimeoutError) as error:
+            _log.debug("oldest_unread_unknown", why=describe_error(error))
 
     async def store_drift(self, findings: list[DriftFinding]) -> list[bool]:
         """Store drift findings; return for each whether it is new. Raises what asyncpg raises.
@@ -145,9 +193,7 @@ class LagMonitor:
         """
         if not self.has_database:
             return [True] * len(findings)
-        if not self.database_up:
-            raise ConnectionError("no connection to the database")
-        async with self._connection.use() as connection:
+        async with asyncio.timeout(POLL_TIMEOUT_S), self._connection.use() as connection:
             return [
                 bool(
                     await connection.fetchval(
@@ -167,7 +213,8 @@ class LagMonitor:
     async def _poll_database(self, waiting: Sequence[int]) -> None:
         try:
             async with asyncio.timeout(POLL_TIMEOUT_S), self._connection.use() as connection:
-                self.writable = await connection.fetchval(sql.READ_WRITABLE)
+                row = await connection.fetchrow(sql.READ_SERVER)
+                self.writable, self.snapshot_s = row["writable"], row["snapshot_s"]
                 self.database_up = True
                 rows = await connection.fetch(sql.READ_LOCK_HOLDERS, waiting) if waiting else []
                 self.lock_holders = {row["pid"]: row["holders"] for row in rows}
@@ -192,7 +239,6 @@ class LagMonitor:
             self.unverified_s = dict(zip(SCOPES, ages, strict=True))
         with contextlib.suppress(asyncpg.SyntaxOrAccessError):
             self._take_jobs(await connection.fetch(sql.READ_JOBS))
-        self.snapshot_s = await connection.fetchval(sql.READ_OLDEST_SNAPSHOT)
 
     def _take_jobs(self, rows: list[Any]) -> None:
         counts = {(kind, state): 0 for kind in JOB_KINDS for state in JOB_STATES}
@@ -202,26 +248,6 @@ class LagMonitor:
             if row["state"] == "running":
                 progress[row["kind"]] = row["progress_ratio"] or 0.0
         self.jobs, self.progress = counts, progress
-
-    async def _poll_broker(self) -> None:
-        """Read the bounds; a partition whose leader is away keeps its last known ones."""
-        try:
-            async with asyncio.timeout(POLL_TIMEOUT_S):
-                found = [await self._log.partitions(one) for one in self._settings.kafka_topics]
-                existing = frozenset[KafkaPartition]().union(*found)
-                polled_at_s = time.monotonic()
-                reachable = await self._log.reachable_bounds(existing, within_s=LEADER_TIMEOUT_S)
-                kept = {one: at for one, at in self._bounds.items() if one in existing}
-                self._bounds = kept | reachable
-                self._bounds_at_s |= dict.fromkeys(reachable, polled_at_s)
-                self._counts = Counter(one.topic for one in existing)
-                self.broker_up = bool(reachable) or not existing
-                if not self.has_database:
-                    await self._poll_group()
-                await self._poll_retention()
-        except (NormalizerError, TimeoutError):
-            self.broker_up = False
-            await self._log.close()
 
     async def _poll_group(self) -> None:
         """Read the positions of a service whose group keeps them."""
@@ -241,31 +267,6 @@ class LagMonitor:
             kept_ms = int(configs.get("retention.ms", "-1"))
             deletes = "delete" in configs.get("cleanup.policy", "delete")
             self._retention_ms[topic] = kept_ms if deletes and kept_ms >= 0 else math.inf
-
-    async def find_oldest_unread(self) -> None:
-        """Read the time of the record at each position that lags, longest unchecked first."""
-        if not self.broker_up:
-            return
-        unknown = []
-        polled_at_s = max(self._bounds_at_s.values(), default=0.0)
-        for partition, bounds in self._bounds.items():
-            if self._bounds_at_s[partition] < polled_at_s:
-                continue  # its leader is away: reading it would delay the others
-            at = self._next_offset(partition)
-            known_at, recorded_ms = self._oldest.get(partition, (at, None))
-            if at >= bounds.end:
-                self._oldest[partition] = (at, None)
-            elif known_at != at or recorded_ms is None:
-                unknown.append(partition)
-        try:
-            async with asyncio.timeout(UNREAD_TIMEOUT_S):
-                for partition in sorted(unknown, key=lambda one: self._polled_at_s.get(one, 0.0)):
-                    self._polled_at_s[partition] = time.monotonic()
-                    at, end = self._next_offset(partition), self._bounds[partition].end
-                    records, _ = await self._log.records(partition, at, end, max_records=1)
-                    self._oldest[partition] = (at, records[0].recorded_ms if records else None)
-        except Exception as error:  # noqa: BLE001 - the client may raise anything on a damaged batch
-            _log.debug("oldest_unread_unknown", why=describe_error(error))
 
     def _next_offset(self, partition: KafkaPartition) -> int:
         start = self._bounds[partition].start

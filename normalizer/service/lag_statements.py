@@ -2,7 +2,15 @@
 
 from typing import Final
 
-READ_WRITABLE: Final = "select current_setting('transaction_read_only') = 'off'"
+READ_SERVER: Final = """
+    select   current_setting('transaction_read_only') = 'off' as writable,
+             coalesce(max(extract(epoch from clock_timestamp() - xact_start)), 0)::double precision
+                 as snapshot_s
+    from     pg_stat_activity
+    where    backend_xmin is not null
+    and      backend_type = 'client backend'
+    and      pid <> pg_backend_pid()
+"""
 READ_MIGRATIONS: Final = "select version from migrations.applied"
 READ_POSITIONS: Final = """
     select   distinct on (topic, partition) topic, partition, next_offset
@@ -29,13 +37,6 @@ READ_JOBS: Final = """
     from     projector.jobs
     where    state in ('running', 'interrupted')
     group by kind, state
-"""
-READ_OLDEST_SNAPSHOT: Final = """
-    select   coalesce(max(extract(epoch from clock_timestamp() - xact_start)), 0)::double precision
-    from     pg_stat_activity
-    where    backend_xmin is not null
-    and      backend_type = 'client backend'
-    and      pid <> pg_backend_pid()
 """
 # The lock may be held by another role's session: its name and state are visible, its query is not.
 READ_LOCK_HOLDERS: Final = """

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import CancelledError as PollCancelled
 from http import HTTPStatus
 from types import TracebackType
@@ -33,8 +33,8 @@ from normalizer.store.sqlstate import DATA_CORRUPTED, FOREIGN_ERRORS
 from normalizer.telemetry import get_logger
 
 HEARTBEAT_LIMIT_S: Final = 30.0
-POLL_EVERY_S: Final = 3.0
-"""Each poll sends a heartbeat; after 10 s without one the views call the partitions dead."""
+REPORT_EVERY_S: Final = 3.0
+"""How often a heartbeat is sent; after 10 s without one the views call the partitions dead."""
 HANGING_S: Final = 5.0
 FRESH_S: Final = 1.0
 """Probes and scrapes within a second share one poll."""
@@ -54,7 +54,7 @@ class Monitor:
         self._heartbeat = Heartbeat(settings.database_url or "")
         self._registry = CollectorRegistry()
         self._registry.register(GaugeCollector(service, self._lag_monitor, self.reasons))
-        self._polled_at_s = -POLL_EVERY_S
+        self._polled_at_s = -FRESH_S
         self._polling = asyncio.Lock()
         self._stopping = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
@@ -94,7 +94,7 @@ class Monitor:
 
     def readyz(self) -> HttpResponse:
         """Fail while there are reasons; the body lists all of them."""
-        self._poll_now()
+        self._wait_for(self._poll())
         reasons = list(self.reasons())
         service, partitions = self._service, self._lag_monitor.partitions.values()
         return _json(
@@ -111,7 +111,7 @@ class Monitor:
 
     def metrics(self) -> Collector:
         """Every metric of the catalog."""
-        self._poll_now()
+        self._wait_for(self._poll_for_metrics())
         return _Joined(self._service.metrics.registry, self._registry)
 
     def reasons(self) -> Iterator[str]:
@@ -159,13 +159,14 @@ class Monitor:
             why = f"it waits for a lock held by {holders}; last: {why}"
         return f"batch open for {in_flight.age_s():.0f} s: {in_flight.offsets()}: {why}"
 
-    def _poll_now(self) -> None:
-        """Poll unless that was done a moment ago; if it takes too long, go on without."""
-        future = asyncio.run_coroutine_threadsafe(self._poll(), self._loop)
+    def _wait_for(self, polling: Coroutine[Any, Any, None]) -> None:
+        """Wait until it was polled; if that takes too long, go on without."""
+        future = asyncio.run_coroutine_threadsafe(polling, self._loop)
         with contextlib.suppress(TimeoutError, PollCancelled):
             future.result(POLL_TIMEOUT_S)
 
     async def _poll(self) -> None:
+        """Poll both ends, unless that was done a moment ago."""
         async with self._polling:
             if time.monotonic() - self._polled_at_s < FRESH_S:
                 return
@@ -175,10 +176,19 @@ class Monitor:
                 if pid and in_flight.age_s() > WAITING_AFTER_S / 2
             ]
             await self._lag_monitor.poll(waiting)
-            await self._send_heartbeat()
-            await self._lag_monitor.find_oldest_unread()
             self._polled_at_s = time.monotonic()
-            await self._store_drift()
+
+    async def _poll_for_metrics(self) -> None:
+        await self._poll()
+        async with self._polling:
+            await self._lag_monitor.find_oldest_unread()
+
+    async def _report(self) -> None:
+        """Send a heartbeat with the ends of the logs, and store drift; both need no more."""
+        async with self._polling:
+            await self._lag_monitor.poll_broker()
+        await self._send_heartbeat()
+        await self._store_drift()
 
     async def _send_heartbeat(self) -> None:
         """Send a heartbeat to the database, unless the event loop hangs: threads are not enough."""
@@ -193,7 +203,8 @@ class Monitor:
         if not findings:
             return
         try:
-            are_new = await self._lag_monitor.store_drift(findings)
+            async with self._polling:
+                are_new = await self._lag_monitor.store_drift(findings)
         except FOREIGN_ERRORS:
             self._service.drift_detector.put_back(findings)
             return
@@ -210,12 +221,12 @@ class Monitor:
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._keep_polling())
+            runner.run(self._keep_reporting())
 
-    async def _keep_polling(self) -> None:
+    async def _keep_reporting(self) -> None:
         while not self._stopping.is_set():
-            await self._poll()
-            await wait_at_most(self._stopping, POLL_EVERY_S)
+            await self._report()
+            await wait_at_most(self._stopping, REPORT_EVERY_S)
         await self._lag_monitor.close()
         self._heartbeat.close()
 

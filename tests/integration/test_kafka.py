@@ -252,6 +252,47 @@ async def test_a_record_is_known_again_whatever_bytes_name_its_headers(
 
 
 @ONE_PARTITION
+async def test_the_client_decodes_what_it_can(
+    topic: Topic, producer: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await producer.send_and_wait(topic.name, b"0", headers=[("name", b"v")])
+    monkeypatch.setattr(lenient_reader, "_LenientRecords", None)
+
+    async with TopicReader(settings) as log:
+        record = await log.record_at(KafkaPartition(topic.name, 0), 0)
+
+    assert record
+    assert (record.value, record.headers) == (b"0", (("name", b"v"),))
+
+
+@ONE_PARTITION
+async def test_the_first_record_is_found_beyond_rolled_back_ones(
+    topic: Topic, bootstrap_servers: str, settings: Settings
+) -> None:
+    partition = KafkaPartition(topic.name, 0)
+    async with AIOKafkaProducer(
+        bootstrap_servers=bootstrap_servers, transactional_id=topic.name
+    ) as producer:
+        for _ in range(2):
+            await producer.begin_transaction()
+            await producer.send_and_wait(topic.name, b"rolled back")
+            await producer.abort_transaction()
+        async with producer.transaction():
+            await producer.send_and_wait(topic.name, b"4")
+
+    async with TopicReader(settings) as log:
+        end = (await log.bounds([partition]))[partition].end
+        found = [await log.first_record(partition, offset, end) for offset in range(end)]
+        before_it = await log.first_record(partition, 0, 4)
+
+    assert [record and (record.offset, record.value) for record in found] == [
+        *[(4, b"4")] * 5,
+        None,
+    ]
+    assert before_it is None
+
+
+@ONE_PARTITION
 async def test_one_record_is_read_with_its_batch_and_no_other(
     topic: Topic, producer: Any, settings: Settings
 ) -> None:
@@ -299,11 +340,12 @@ async def test_a_consumer_that_does_not_stop_is_left() -> None:
 
 
 @ONE_PARTITION
+@pytest.mark.usefixtures("any_header_names")
 async def test_a_batch_that_nobody_can_read_names_its_offset(
     topic: Topic, reader: GroupReader, producer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     partition = KafkaPartition(topic.name, 0)
-    await producer.send_and_wait(topic.name, b"0")
+    await producer.send_and_wait(topic.name, b"0", headers=[(AnyBytes("\xff"), b"v")])
     reader.start_reading(partition, incarnation=0, offset=0)
 
     async def break_down(*_: Any, **__: Any) -> Any:

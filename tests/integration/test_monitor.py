@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import math
 import secrets
+import threading
 from collections.abc import AsyncIterator, Iterable
 from functools import partial
 from typing import Any
@@ -12,6 +13,8 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.client import AIOKafkaClient
+from aiokafka.protocol.fetch import FetchRequest
 
 from normalizer.errors import REASONS, ConfigurationError
 from normalizer.kafka import KafkaPartition
@@ -23,6 +26,12 @@ from tests.support.factories import raw_event
 from tests.support.probe_client import http_get, metric_value, scrape_metrics
 from tests.support.service_runs import running, send, settings_for, until, watching
 from tests.support.stack import Database, Topic
+
+_LAST_POLLED_AT = """
+    select state_change
+    from   pg_stat_activity
+    where  datname = current_database() and application_name = 'normalizer monitor'
+"""
 
 
 @contextlib.asynccontextmanager
@@ -200,6 +209,66 @@ async def test_the_lag_grows_while_the_fetch_loop_hangs(
         hang.set()
 
     assert 0 < ages[0] < ages[1] < ages[2]
+
+
+@pytest.fixture
+def fetched(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The bytes of records in each answer to a fetch of the monitor."""
+    fetched: list[int] = []
+    send_request = AIOKafkaClient.send
+
+    async def send_and_note(client: Any, node_id: Any, request: Any, **options: Any) -> Any:
+        answer = await send_request(client, node_id, request, **options)
+        if isinstance(request, FetchRequest) and threading.current_thread().name == "monitor":
+            ((_, ((*_, batches),)),) = answer.topics
+            fetched.append(len(batches))
+        return answer
+
+    monkeypatch.setattr(AIOKafkaClient, "send", send_and_note)
+    return fetched
+
+
+async def test_only_a_scrape_reads_unread_records_and_of_each_partition_one_batch(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: AIOKafkaProducer,
+    monkeypatch: pytest.MonkeyPatch,
+    fetched: list[int],
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    async with monitored(settings) as (service, url), watching(database.url) as watcher:
+        await until(lambda: ready(url))
+        left_unread: set[object] = set()
+
+        async def fetch(partitions: Iterable[object], **_: object) -> list[object]:
+            left_unread.update(partitions)
+            await asyncio.sleep(0.1)
+            return []
+
+        async def reported(end: int) -> bool:
+            lowest = await watcher.connection.fetchval(
+                "select min(log_end) from normalizer.source_heartbeats"
+            )
+            return bool(lowest == end)
+
+        monkeypatch.setattr(service.reader, "fetch", fetch)
+        await until(lambda: len(left_unread) == topic.partitions)
+        last_polled_at = await watcher.connection.fetchval(_LAST_POLLED_AT)
+        for number in range(60):
+            await send(producer, topic, range(number, number + 1))
+        await until(partial(reported, 20))
+        before_scrape = list(fetched)
+        polled_meanwhile = await watcher.connection.fetchval(_LAST_POLLED_AT) != last_polled_at
+        values = await scrape_metrics(url)
+        await scrape_metrics(url)
+
+    assert last_polled_at
+    assert (before_scrape, polled_meanwhile) == ([], False)
+    assert len(fetched) == topic.partitions
+    assert all(0 < size < 2_000 for size in fetched)
+    for partition in range(topic.partitions):
+        assert metric_value(values, "normalizer_lag_seconds", partition=str(partition)) > 0
 
 
 async def test_the_rights_of_the_writer_are_enough(

@@ -237,13 +237,14 @@ async def test_only_a_scrape_reads_unread_records_and_of_each_partition_one_batc
     fetched: list[int],
 ) -> None:
     settings = settings_for(database, topic, bootstrap_servers)
-    async with monitored(settings) as (service, url), watching(database.url) as watcher:
+    async with watching(database.url) as watcher, monitored(settings) as (service, url):
         await until(lambda: ready(url))
-        left_unread: set[object] = set()
+        hang = asyncio.Event()
+        hanging: set[object] = set()
 
         async def fetch(partitions: Iterable[object], **_: object) -> list[object]:
-            left_unread.update(partitions)
-            await asyncio.sleep(0.1)
+            hanging.update(partitions)
+            await hang.wait()
             return []
 
         async def reported(end: int) -> bool:
@@ -253,7 +254,7 @@ async def test_only_a_scrape_reads_unread_records_and_of_each_partition_one_batc
             return bool(lowest == end)
 
         monkeypatch.setattr(service.reader, "fetch", fetch)
-        await until(lambda: len(left_unread) == topic.partitions)
+        await until(lambda: len(hanging) == topic.partitions)
         last_polled_at = await watcher.connection.fetchval(_LAST_POLLED_AT)
         for number in range(60):
             await send(producer, topic, range(number, number + 1))
@@ -262,6 +263,7 @@ async def test_only_a_scrape_reads_unread_records_and_of_each_partition_one_batc
         polled_meanwhile = await watcher.connection.fetchval(_LAST_POLLED_AT) != last_polled_at
         values = await scrape_metrics(url)
         await scrape_metrics(url)
+        hang.set()
 
     assert last_polled_at
     assert (before_scrape, polled_meanwhile) == ([], False)

@@ -6,5 +6,5 @@ the compiled one, where it was built from these sources.
 
 import os
 
-if os.environ.get("TEST_CORE") != "compiled":
+if "PYTEST_VERSION" in os.environ and os.environ.get("TEST_CORE") != "compiled":
     os.environ["NORMALIZER_CORE"] = "python"  # before anything of the normalizer is imported

@@ -43,8 +43,8 @@ def test_both_cores_give_the_same_outcomes(count: int) -> None:
     if why := unfit_because(compiled_folder()):
         skip_or_fail(f"no compiled core: {why}")
 
-    python, *expected = _lines(1, count, {})
-    compiled, *outcomes = _lines(1, count, {"TEST_CORE": "compiled"})
+    python, *expected = _lines(1, count, {"NORMALIZER_CORE": "python"})
+    compiled, *outcomes = _lines(1, count, {})
 
     assert (python, compiled) == ("python", "compiled")
     assert len(expected) == count
@@ -52,6 +52,20 @@ def test_both_cores_give_the_same_outcomes(count: int) -> None:
         n for n, pair in enumerate(zip(expected, outcomes, strict=True)) if len({*pair}) > 1
     ]
     assert [record for n in differing[:1] for record in islice(corpus(1, count), n, n + 1)] == []
+
+
+@pytest.mark.parametrize("module", ["bench.drain", "bench.against", "bench.peers.comparison"])
+def test_a_bench_leaves_the_choice_of_the_core_to_its_caller(module: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {module}, os; print(os.environ.get('NORMALIZER_CORE'))"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"]},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout == "None\n"  # its services would run what tests run
 
 
 def test_the_same_sources_give_the_same_bytes(

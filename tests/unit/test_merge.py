@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from normalizer.core.conflicts import MAX_KEPT_BYTES, MAX_VALUES
+from normalizer.core.conflicts import MAX_KEPT_BYTES, MAX_VALUES, kept_values
 from normalizer.core.merge_flags import HAS_RIVAL, MERGED, WITHOUT_COMMAND, WITHOUT_STEP
 from normalizer.envelope import Envelope
 from tests.support.factories import envelope, recorded_at
@@ -185,6 +185,19 @@ def test_a_value_that_lost_and_wins_in_the_end_is_not_kept() -> None:
     assert row.attempts == 1
     assert kept(row) == {"attempts": [0]}
     assert kept(merge(weak, declared)) is None
+
+
+@pytest.mark.parametrize("own", [b'"x"', b"[1]", b'{"context":1}', b'{"context":"x"}'])
+def test_what_a_producer_calls_conflicting_values_was_not_kept_by_a_merge(own: bytes) -> None:
+    assert kept_values(envelope(extra=b'{"conflicting_values":%b}' % own)) == []
+
+
+def test_what_a_merge_kept_is_told_by_its_columns() -> None:
+    a, b = envelope(1, result=b'{"a":1}', step="s"), envelope(2, result=b'{"a":2}', step="s")
+
+    kept = kept_values(merge(a, b))
+
+    assert kept in ([("result", b'{"a":1}')], [("result", b'{"a":2}')])
 
 
 @pytest.mark.parametrize(

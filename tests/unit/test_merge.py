@@ -192,7 +192,7 @@ def test_what_a_producer_calls_conflicting_values_was_not_kept_by_a_merge(own: b
     assert kept_values(envelope(extra=b'{"conflicting_values":%b}' % own)) == []
 
 
-def test_what_a_merge_kept_is_told_by_its_columns() -> None:
+def test_what_a_merge_kept_stands_under_its_column() -> None:
     a, b = envelope(1, result=b'{"a":1}', step="s"), envelope(2, result=b'{"a":2}', step="s")
 
     kept = kept_values(merge(a, b))

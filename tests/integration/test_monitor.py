@@ -5,7 +5,7 @@ import contextlib
 import math
 import secrets
 import threading
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -170,6 +170,19 @@ async def test_an_address_that_is_taken_names_the_variable(
             Monitor(taken, service)
 
 
+def hanging_fetch(
+    hang: asyncio.Event, hanging: set[object]
+) -> Callable[..., Awaitable[list[object]]]:
+    """A fetch that waits for `hang`, and notes the partitions that it waits for."""
+
+    async def fetch(partitions: Iterable[object], **_: object) -> list[object]:
+        hanging.update(partitions)
+        await hang.wait()
+        return []
+
+    return fetch
+
+
 async def test_the_lag_grows_while_the_fetch_loop_hangs(
     database: Database,
     topic: Topic,
@@ -179,15 +192,8 @@ async def test_the_lag_grows_while_the_fetch_loop_hangs(
 ) -> None:
     async with monitored(settings_for(database, topic, bootstrap_servers)) as (service, url):
         await until(lambda: ready(url))
-        hang = asyncio.Event()
-        hanging: set[object] = set()
-
-        async def fetch(partitions: Iterable[object], **_: object) -> list[object]:
-            hanging.update(partitions)
-            await hang.wait()
-            return []
-
-        monkeypatch.setattr(service.reader, "fetch", fetch)
+        hang, hanging = asyncio.Event(), set[object]()
+        monkeypatch.setattr(service.reader, "fetch", hanging_fetch(hang, hanging))
 
         async def all_hang() -> bool:
             return len(hanging) == topic.partitions
@@ -239,13 +245,7 @@ async def test_only_a_scrape_reads_unread_records_and_of_each_partition_one_batc
     settings = settings_for(database, topic, bootstrap_servers)
     async with watching(database.url) as watcher, monitored(settings) as (service, url):
         await until(lambda: ready(url))
-        hang = asyncio.Event()
-        hanging: set[object] = set()
-
-        async def fetch(partitions: Iterable[object], **_: object) -> list[object]:
-            hanging.update(partitions)
-            await hang.wait()
-            return []
+        hang, hanging = asyncio.Event(), set[object]()
 
         async def reported(end: int) -> bool:
             lowest = await watcher.connection.fetchval(
@@ -253,7 +253,7 @@ async def test_only_a_scrape_reads_unread_records_and_of_each_partition_one_batc
             )
             return bool(lowest == end)
 
-        monkeypatch.setattr(service.reader, "fetch", fetch)
+        monkeypatch.setattr(service.reader, "fetch", hanging_fetch(hang, hanging))
         await until(lambda: len(hanging) == topic.partitions)
         last_polled_at = await watcher.connection.fetchval(_LAST_POLLED_AT)
         for number in range(60):

@@ -27,6 +27,7 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from bench.peers.costs import cpu_s, peak_mb
 from normalizer.compiled.core_finder import running_core
 from normalizer.embedded import (
     KAFKA_VERSION,
@@ -63,11 +64,15 @@ class Stack(NamedTuple):
 
 
 class Drained(NamedTuple):
-    """What was drained, in what time and CPU; and the projections' tables it filled."""
+    """What was drained, in what time, CPU and memory; and the projections' tables it filled.
+
+    `peak_mb` is the sum of all processes, their children included.
+    """
 
     events: int
     seconds: float
     cpu_us: float
+    peak_mb: float
     filled: tuple[str, ...]
 
     @property
@@ -86,7 +91,8 @@ async def main(events: int, seed: int, processes: int, *, results: bool) -> int:
         drained = await drain(database_url, servers.bootstrap_servers, processes)
         figures["drain"] = (
             f"{drained.events:,} events in {drained.seconds:.1f} s: {drained.rate:,.0f} events/s "
-            f"by {processes} processes, {drained.cpu_us:.1f} us of their CPU an event"
+            f"by {processes} processes, {drained.cpu_us:.1f} us of their CPU an event, "
+            f"{drained.peak_mb / processes:.0f} MB each at most"
         )
         copied, copy_seconds = await _copy_again(database_url, drained.filled)
         figures["copy"] = (
@@ -117,19 +123,20 @@ async def stack() -> AsyncIterator[Stack]:
                 folder / "kafka", await kafka_jars(print), properties=_KAFKA_PROPERTIES
             ) as kafka,
         ):
-            await _create_topic(kafka.bootstrap_servers)
+            await create_topic(kafka.bootstrap_servers, TOPIC, PARTITIONS)
             yield Stack(postgres, kafka.bootstrap_servers)
     finally:
         remove_folder(folder / "postgres")
         remove_folder(folder)
 
 
-async def _create_topic(bootstrap_servers: str) -> None:
+async def create_topic(bootstrap_servers: str, name: str, partitions: int) -> None:
+    """Create a topic that keeps everything."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
     await admin.start()
     try:
         # The simulator's clock runs in the past: retention would delete the topic.
-        topic = NewTopic(TOPIC, PARTITIONS, 1, topic_configs={"retention.ms": "-1"})
+        topic = NewTopic(name, partitions, 1, topic_configs={"retention.ms": "-1"})
         await admin.create_topics([topic])
     finally:
         await admin.close()
@@ -158,17 +165,23 @@ async def _run(module: str, *arguments: str) -> None:
         raise SystemExit(message)
 
 
-async def drain(database_url: str, bootstrap_servers: str, processes: int) -> Drained:
+async def drain(
+    database_url: str,
+    bootstrap_servers: str,
+    processes: int,
+    topic: str = TOPIC,
+    partitions: int = PARTITIONS,
+) -> Drained:
     """Measure from when each process holds partitions, without start-up, to the last commit."""
     environment = {
         "PATH": os.environ["PATH"],
         "NORMALIZER_HTTP_PORT": "0",
         "DATABASE_URL": database_url,
         "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
-        "KAFKA_TOPICS": TOPIC,
+        "KAFKA_TOPICS": topic,
         "NORMALIZER_LOG_LEVEL": "error",
     }
-    ends = await _log_ends(bootstrap_servers)
+    ends = await _log_ends(bootstrap_servers, topic, partitions)
     connection = await asyncpg.connect(database_url)
     empty = await _empty_tables(connection)
     services = [
@@ -179,18 +192,21 @@ async def drain(database_url: str, bootstrap_servers: str, processes: int) -> Dr
     ]
     try:
         async with asyncio.timeout(1800):
-            while await connection.fetchrow(_HELD) != (PARTITIONS, min(processes, PARTITIONS)):
+            holders = min(processes, partitions)
+            while await connection.fetchrow(_HELD, topic) != (partitions, holders):
                 await asyncio.sleep(0.01)
             began = time.monotonic()
-            before = await connection.fetchval(_OUTCOMES)
-            cpu_s = -sum(_cpu_s(service.pid) for service in services)
-            while await connection.fetchval(_READ) < ends:
+            before = await connection.fetchval(_OUTCOMES, topic)
+            pids = [service.pid for service in services]
+            spent_s = -cpu_s(pids)
+            while await connection.fetchval(_READ, topic) < ends:
                 await asyncio.sleep(0.02)
             seconds = time.monotonic() - began
-        cpu_s += sum(_cpu_s(service.pid) for service in services)
-        events = await connection.fetchval(_OUTCOMES) - before
+        spent_s += cpu_s(pids)
+        events = await connection.fetchval(_OUTCOMES, topic) - before
         filled = set(empty) - set(await _empty_tables(connection))
-        return Drained(events, seconds, cpu_s / events * 1e6, tuple(sorted(filled)))
+        cpu_us = spent_s / events * 1e6
+        return Drained(events, seconds, cpu_us, peak_mb(pids), tuple(sorted(filled)))
     finally:
         for service in services:
             service.terminate()
@@ -208,20 +224,14 @@ async def _empty_tables(connection: asyncpg.Connection) -> list[str]:
     ]
 
 
-def _cpu_s(pid: int) -> float:
-    """User and system time of a process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-async def _log_ends(bootstrap_servers: str) -> int:
+async def _log_ends(bootstrap_servers: str, topic: str, partitions: int) -> int:
     from aiokafka import AIOKafkaConsumer, TopicPartition  # noqa: PLC0415 - after the set-up
 
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers)
     await consumer.start()
     try:
-        partitions = [TopicPartition(TOPIC, number) for number in range(PARTITIONS)]
-        return sum((await consumer.end_offsets(partitions)).values())
+        every = [TopicPartition(topic, number) for number in range(partitions)]
+        return sum((await consumer.end_offsets(every)).values())
     finally:
         await consumer.stop()
 
@@ -274,15 +284,21 @@ async def copy(connection: asyncpg.Connection, rows: list[tuple[Any, ...]]) -> N
     )
 
 
-_HELD: Final = "select count(*), count(distinct owner) from normalizer.source_positions"
+_HELD: Final = """
+    select count(*), count(distinct owner) from normalizer.source_positions where topic = $1
+"""
 _TABLES: Final = """
     select   format('%I.%I', schemaname, tablename)
     from     pg_tables
     where    schemaname = 'projector'
     order by 1
 """
-_READ: Final = "select coalesce(sum(next_offset), 0)::bigint from normalizer.source_positions"
-_OUTCOMES: Final = "select coalesce(sum(outcomes), 0)::bigint from normalizer.source_positions"
+_READ: Final = """
+    select coalesce(sum(next_offset), 0)::bigint from normalizer.source_positions where topic = $1
+"""
+_OUTCOMES: Final = """
+    select coalesce(sum(outcomes), 0)::bigint from normalizer.source_positions where topic = $1
+"""
 
 
 if __name__ == "__main__":

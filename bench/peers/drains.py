@@ -17,8 +17,8 @@ from bench.peers.costs import cpu_s, peak_mb
 from bench.peers.servers import MONITOR, Servers, stop
 
 _START_S: Final = 180.0
-_QUIET_S: Final = 30.0
-"""So long without a change, and a contestant is taken to stand still."""
+_QUIET_S: Final = 60.0
+"""A contestant that commits nothing for so long stands still, though it may try one batch again and again."""
 _READ: Final = "select coalesce(sum(next_offset), 0)::bigint from normalizer.source_positions"
 _PROGRESS: Final = """
     select extract(epoch from max(state_change))::double precision
@@ -105,8 +105,8 @@ async def _until_read(
     monitor: asyncpg.Connection,
 ) -> float | None:
     """Give the time when everything was stored; None for a contestant that stands still."""
-    state: object = None
-    changed_s = time.time()
+    before = -1
+    moved_s = time.time()
     last_s = 0.0
     while True:
         if who.kind == "service":
@@ -117,10 +117,9 @@ async def _until_read(
             last_s = max(last_s, await monitor.fetchval(_PROGRESS, MONITOR) or 0.0)
         if read >= records:
             return last_s
-        present = (read, None if who.kind == "service" else last_s)
-        if present != state:
-            state, changed_s = present, time.time()
-        elif time.time() - changed_s > _QUIET_S:
+        if read != before:
+            before, moved_s = read, time.time()
+        elif time.time() - moved_s > _QUIET_S:
             return None
         await asyncio.sleep(0.05)
 

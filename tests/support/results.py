@@ -25,8 +25,12 @@ def write_results(
     servers: str,
     *,
     columns: Sequence[str] = ("", ""),
+    after: Sequence[str] = (),
 ) -> None:
-    """Write one page of figures; a new run replaces it. Figures of more columns hold `|`."""
+    """Write one page of figures; a new run replaces it. Figures of more columns hold `|`.
+
+    `after`: lines that follow the table, such as charts.
+    """
     packages = ", ".join(f"{package} {version(package)}" for package in _PACKAGES)
     python = f"Python {platform.python_version()}, core: {running_core()}"
     machine = f"{os.cpu_count()} cores, {_memory_gb()} GB, {platform.system()}"
@@ -43,6 +47,7 @@ def write_results(
         f"|{'---|' * len(columns)}",
         *(f"| {what} | {value} |" for what, value in figures.items()),
         "",
+        *after,
     ]
     _FOLDER.mkdir(parents=True, exist_ok=True)
     (_FOLDER / f"{name}.md").write_text("\n".join(lines))

@@ -97,7 +97,7 @@ async def main() -> None:
                     rows.append(
                         row_of(record.value, record.partition, record.offset, record.timestamp)
                     )
-                except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+                except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
                     if UNGUARDED:
                         sys.exit(f"stops at {record.partition}/{record.offset}: {error!r}")
         if fetched:

@@ -80,7 +80,7 @@ export class Query {
         if (signal.aborted) return;
         if (changed) onAnswer(this);
       }
-      await (this.error?.refused ? untilLive(signal) : pause(this.error ? EVERY_MS : this.every, signal));
+      await (this.error?.refused ? untilLive(signal) : pause(untilPoll(this.error ? EVERY_MS : this.every), signal));
     }
   }
 
@@ -107,6 +107,15 @@ export class Query {
     this.waitingSince = null;
     return changed || late;
   }
+}
+
+/**
+ * Queries of a page are sent together, so that their answers can be drawn together; other pages began
+ * at other times. Half of the interval is left at least: a server that needs the other half is slow.
+ */
+function untilPoll(every) {
+  const left = every - (performance.now() % every);
+  return left < every / 2 ? left + every : left;
 }
 
 /** Waits, but ends early when the tab becomes visible or the page is live again. */

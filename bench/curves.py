@@ -4,10 +4,10 @@
     python -m bench.curves --results                      the full form: docs/results/curves.md
     python -m bench.curves --only repeats,ids
 
-Each point is the median of rounds in which all points of a curve follow one another, so a machine that
-is slow for a while is slow for all of them. A drain begins in an empty database, but for the curve of
-what is stored. Memory is the highest of one process with its child. The full form takes hours: thirty
-million rows must be stored first, and ten million records drained.
+Each point is the median of rounds in which all points of a curve follow one another, so a machine
+that is slow for a while is slow for all of them. A drain begins in an empty database, but for the
+curve of what is stored. Memory is the highest of one process with its child. The full form takes
+hours: thirty million rows must be stored first, and ten million records drained.
 """
 
 import argparse
@@ -227,7 +227,7 @@ class Bench:
             await connection.close()
 
     async def _load(self, point: Point, same_as: str | None = None) -> str:
-        """Load a new topic, with records that are in no other, or with those of one that is there."""
+        """Load a new topic, with records of its own, or with those of another."""
         number = next(self._numbers)
         topic = f"curve.{number}"
         clock = int(same_as.rpartition(".")[2]) if same_as else number

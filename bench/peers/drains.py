@@ -18,7 +18,7 @@ from bench.peers.servers import MONITOR, Servers, stop
 
 _START_S: Final = 180.0
 _QUIET_S: Final = 60.0
-"""A contestant that commits nothing for so long stands still, though it may try one batch again and again."""
+"""A contestant that commits nothing for so long stands still, though it may try again and again."""
 _READ: Final = "select coalesce(sum(next_offset), 0)::bigint from normalizer.source_positions"
 _PROGRESS: Final = """
     select extract(epoch from max(state_change))::double precision

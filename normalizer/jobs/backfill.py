@@ -29,8 +29,6 @@ from normalizer.telemetry import Outage, get_logger
 BATCHES_WAITING: Final = 1
 """Full batches that wait, besides the one being written and the one being filled: so neither side
 waits when one batch takes longer than the next. All of them are in memory."""
-SESSION: Final = {"projector.shard_base": "8"}
-"""Jobs count in their own shards, so they never wait for the service on a counter."""
 
 _log: Final = get_logger()
 
@@ -76,7 +74,6 @@ class Backfill:
             owner=self.runner.settings.owner,
             application_name=f"normalizer {run.spec.kind}",
             positions=positions,
-            session=SESSION,
             on_commit=self._refusals.add,
             accept_expired=self._accept_expired,
         ) as store:

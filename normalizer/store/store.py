@@ -43,7 +43,7 @@ class Store:
 
     `async with Store(url, owner=...) as store`; not for two tasks at once.
     Every method raises StoreUnavailable (nothing was written: call it again) or FatalError.
-    A job passes its own `positions`, and `session`: server settings for its connection. Without
+    A job passes its own `positions`; `session` are server settings for the connection. Without
     `accept_expired`, records before the horizon of retention raise FatalError instead of being
     ignored. `on_commit` is called after each commit, unless only the answer of COMMIT was lost.
     """

@@ -36,6 +36,12 @@ class HttpResponse(msgspec.Struct, frozen=True):
     body: bytes
 
 
+def probe_response(body: dict[str, Any], *, ok: bool) -> HttpResponse:
+    """The response of a probe: the body as JSON, with 200 or 503."""
+    status = HTTPStatus.OK if ok else HTTPStatus.SERVICE_UNAVAILABLE
+    return HttpResponse(status, "application/json", msgspec.json.encode(body) + b"\n")
+
+
 Routes = Mapping[str, Callable[[], HttpResponse | Collector]]
 """Metrics are a Collector: the client says in which format it reads them."""
 

@@ -12,6 +12,7 @@ from normalizer.kafka.connection import (
     Bounds,
     FetchedChunk,
     KafkaPartition,
+    bounds_of,
     connection_options,
     ended,
     raw_record,
@@ -71,12 +72,9 @@ class OffsetRangeReader:
 
     async def bounds(self, partitions: Collection[KafkaPartition]) -> dict[KafkaPartition, Bounds]:
         """First offset and committed end of each of these partitions, which must exist."""
-        wanted = [TopicPartition(*one) for one in partitions]
         with translated("reading the bounds of the log"):
             consumer = await self._connected()
-            starts = await consumer.beginning_offsets(wanted)
-            ends = await consumer.end_offsets(wanted)
-        return {KafkaPartition(*one): Bounds(starts[one], ends[one]) for one in wanted}
+            return await bounds_of(consumer, partitions)
 
     async def offsets_at(
         self, partitions: Collection[KafkaPartition], time_ms: int

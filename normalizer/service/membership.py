@@ -136,7 +136,7 @@ class Membership:
             partition = KafkaPartition(part.topic, part.partition)
             if not self._store.keeps_group_offsets:
                 self._to_commit[partition] = part.next_offset
-            self.ownership.note_progress(partition, part.next_offset)
+            self.ownership.suspects.note_progress(partition, part.next_offset)
 
     def on_rollback(self, batch: Batch, lost: Sequence[PositionError] = ()) -> None:
         """Release the claims of a batch that was rolled back, so that they are claimed again.

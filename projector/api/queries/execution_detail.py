@@ -11,9 +11,6 @@ from projector.api.queries.run_query import run_paged, run_query
 from projector.api.snapshots import Snapshot, Statement
 
 
-class ExecutionParams(Parameters, frozen=True, kw_only=True):
-    """No parameters except those in the path."""
-
 
 _EXECUTION = Statement(f"""
     select {EXECUTION_COLUMNS}
@@ -23,7 +20,7 @@ _EXECUTION = Statement(f"""
 
 
 async def execution(
-    snapshot: Snapshot, _params: ExecutionParams, execution_id: str
+    snapshot: Snapshot, _params: Parameters, execution_id: str
 ) -> ApiAnswer[ExecutionRow]:
     """What is the status of one execution?"""
     answer = await run_query(snapshot, _EXECUTION, {"id": parse_id(execution_id)}, ExecutionRow)

@@ -113,7 +113,7 @@ class Backfill:
                         page, self._normalize, room=self._batch_rows
                     ):
                         builder.add(batch_part(piece, items, epoch=run.epoch))
-                        if self._is_full(builder):
+                        if builder.is_full(self._batch_rows, self._batch_bytes):
                             yield builder
                             builder = BatchBuilder()
                     if self._stopping.is_set():
@@ -122,9 +122,6 @@ class Backfill:
             yield builder
             raise
         yield builder
-
-    def _is_full(self, builder: BatchBuilder) -> bool:
-        return builder.rows >= self._batch_rows or builder.value_bytes >= self._batch_bytes
 
     async def _write_batches(self, store: Store, queue: asyncio.Queue[BatchBuilder | None]) -> None:
         """Write batch after batch up to None; after the stop they are only taken from the queue."""

@@ -156,7 +156,7 @@ class TableSource:
     async def _page(self, cursor: str | None) -> list[asyncpg.Record]:
         """Return the next rows; one more is read, to compare its key."""
         statement = self._first_page if cursor is None else self._next_page
-        values = [] if cursor is None else _values_of(cursor)
+        values = [] if cursor is None else msgspec.json.decode(cursor, type=list[str])
         try:
             async with self._connection.use() as connection:
                 # Not `async with`: a job that is cancelled would wait for a silent server's
@@ -222,9 +222,6 @@ def _pages_along(rows_of: str, key: Mapping[str, str], *, has_execution: bool) -
         limit    {ROWS_A_PAGE + 1}"""
     return select + order, f"{select}\n        where    ({columns}) > ({values}){order}"
 
-
-def _values_of(cursor: str) -> list[str]:
-    return msgspec.json.decode(cursor, type=list[str])
 
 
 def _quoted(name: str) -> str:

@@ -7,7 +7,6 @@ rows. A record that fails again stays; a run tries each entry once. Successful e
 import base64
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
-from types import TracebackType
 from typing import Final, Self
 
 import asyncpg
@@ -94,12 +93,7 @@ class QuarantineSource:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Nothing to close: every statement has its own connection."""
 
     def positions(self, run: JobRun) -> JobPositions:

@@ -1,7 +1,6 @@
 """Reads ranges of offsets, each to its own end, outside any group and without commits."""
 
 from collections.abc import AsyncIterator, Collection, Mapping
-from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -56,12 +55,7 @@ class OffsetRangeReader:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def close(self) -> None:

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import CancelledError as PollCancelled
-from types import TracebackType
 from typing import Any, Final, Self
 
 from prometheus_client import CollectorRegistry
@@ -70,13 +69,8 @@ class Monitor:
         _log.info("listening", url=self.url)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._probes.__exit__(kind, error, trace)
+    def __exit__(self, *why: object) -> None:
+        self._probes.__exit__(*why)
         self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join(timeout=2.0)
 

@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
-from types import TracebackType
 from typing import Self
 
 import asyncpg
@@ -70,12 +69,7 @@ class BackfillDryRun:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._session.terminate()
 
     def stop(self) -> None:

@@ -11,7 +11,6 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mappin
 from contextlib import aclosing
 from operator import attrgetter
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Literal, Self
 
 import msgspec
@@ -95,14 +94,9 @@ class FileSource:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *why: object) -> None:
         if self._open:
-            self._open.__exit__(kind, error, trace)
+            self._open.__exit__(*why)
 
     async def parts(self) -> list[SourcePart]:
         """One part per file. Raises FatalError and ConfigurationError."""

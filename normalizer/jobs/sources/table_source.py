@@ -9,7 +9,6 @@ import hashlib
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from itertools import pairwise
-from types import TracebackType
 from typing import Any, Final, Self
 
 import asyncpg
@@ -91,12 +90,7 @@ class TableSource:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._connection.terminate()
 
     async def parts(self) -> list[SourcePart]:

@@ -5,7 +5,6 @@ a job stores are the same records. Source: docs/spec/wire-shapes.md#m1, #g6.
 """
 
 from collections.abc import AsyncGenerator, Collection, Mapping
-from types import TracebackType
 from typing import Self
 
 import msgspec
@@ -61,12 +60,7 @@ class TopicSource:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._reader.close()
 
     @property

@@ -29,9 +29,6 @@ async def execution(
     return answer
 
 
-class ExecutionCallsParams(PagedParams, frozen=True, kw_only=True):
-    """Parameters."""
-
 
 class OrderedCall(CallRow, frozen=True, kw_only=True):
     """ordinal: the position of the call in its step and iteration, by time, from 0.
@@ -68,7 +65,7 @@ _EXECUTION_CALLS = Statement(f"""
 
 
 async def execution_calls(
-    snapshot: Snapshot, params: ExecutionCallsParams, execution_id: str
+    snapshot: Snapshot, params: PagedParams, execution_id: str
 ) -> PagedAnswer[OrderedCall]:
     """Which calls were made in one execution, in order?"""
     return await run_paged(

@@ -214,7 +214,6 @@ class StoredEventReader:
         return rows, start
 
 
-
 async def _read_range(
     ids: IdRange, connection: asyncpg.Connection
 ) -> tuple[int, list[asyncpg.Record], int]:

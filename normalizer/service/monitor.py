@@ -82,9 +82,7 @@ class Monitor:
     def livez(self) -> HttpResponse:
         """Fail if the event loop hangs, but not for an outage: a restart would not end that."""
         age_s = self._service.heartbeat_age_s()
-        return probe_response(
-            {"heartbeat_age_s": round(age_s, 3)}, ok=age_s < HEARTBEAT_LIMIT_S
-        )
+        return probe_response({"heartbeat_age_s": round(age_s, 3)}, ok=age_s < HEARTBEAT_LIMIT_S)
 
     def readyz(self) -> HttpResponse:
         """Fail while there are reasons; the body lists all of them."""

@@ -35,7 +35,6 @@ _PAGE: Final = Statement(f"""
 """)  # noqa: S608 - constants of this package
 
 
-
 class _Page(NamedTuple):
     """Some events as lines, and the record of the last one; None after the end."""
 

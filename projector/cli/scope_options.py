@@ -30,8 +30,6 @@ def scope_of(
     return Scope(kind="range" if bounds else "all", **bounds)
 
 
-
-
 def _parse_moment(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)

@@ -187,7 +187,6 @@ async def _verified(connection: asyncpg.Connection, sample: Scope) -> AsyncItera
         yield verdict
 
 
-
 _DROP_VERDICTS: Final = """
     with ended as (
         delete from divergences where ended_at < $1::timestamptz

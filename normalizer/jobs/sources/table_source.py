@@ -217,7 +217,6 @@ def _pages_along(rows_of: str, key: Mapping[str, str], *, has_execution: bool) -
     return select + order, f"{select}\n        where    ({columns}) > ({values}){order}"
 
 
-
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 

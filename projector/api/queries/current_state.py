@@ -6,7 +6,6 @@ from projector.api.queries.run_query import run_query
 from projector.api.snapshots import Snapshot, Statement
 
 
-
 class PartitionFreshness(ApiRow, frozen=True, kw_only=True):
     """state: caught_up, reading, behind, dead, broker_away, stopped, unclaimed or file.
 

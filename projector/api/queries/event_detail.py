@@ -15,7 +15,6 @@ from projector.api.queries.run_query import answer_of
 from projector.api.snapshots import Snapshot, Statement
 
 
-
 class CoercionDetail(msgspec.Struct, frozen=True, kw_only=True):
     """original: the value that was sent, as JSON text; null if it is in `extra`."""
 

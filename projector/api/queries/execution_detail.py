@@ -10,8 +10,6 @@ from projector.api.queries.execution_lists import EXECUTION_COLUMNS, ExecutionRo
 from projector.api.queries.run_query import run_paged, run_query
 from projector.api.snapshots import Snapshot, Statement
 
-
-
 _EXECUTION = Statement(f"""
     select {EXECUTION_COLUMNS}
     from   projector.executions
@@ -27,7 +25,6 @@ async def execution(
     if not answer.rows:
         raise NotFoundError("there is no such execution")
     return answer
-
 
 
 class OrderedCall(CallRow, frozen=True, kw_only=True):

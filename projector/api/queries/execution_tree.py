@@ -14,7 +14,6 @@ MOST_BELOW: Final = 8
 MOST_NODES: Final = 500
 
 
-
 class TreeNode(ApiRow, frozen=True, kw_only=True):
     """depth: 0 is the execution itself, -1 its parent, 1 its children. children: how many it has.
 

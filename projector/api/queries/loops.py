@@ -63,7 +63,6 @@ async def open_loops(snapshot: Snapshot, params: OpenLoopsParams) -> PagedAnswer
     )
 
 
-
 class Loop(ApiRow, frozen=True, kw_only=True):
     """Iterations: issued, done, and failed for good."""
 

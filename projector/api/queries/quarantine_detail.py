@@ -30,7 +30,6 @@ RULES: Final[dict[Reason, str]] = {
 """What a record does to be refused for a reason. Source: docs/spec/wire-shapes.md#l2."""
 
 
-
 class RedriveTry(msgspec.Struct, frozen=True, kw_only=True):
     """outcome: redriven, refused again, or gone (its bytes were deleted by retention)."""
 

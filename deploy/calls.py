@@ -38,8 +38,8 @@ ROLES: Final = {
     "call_done": ("done", "COMPLETED", "call.done"),
     "call.error": ("done", "FAILED", "call.error"),
 }
-"""Type of an event of a call -> role, outcome that the name implies, class. A test compares it
-with normalizer/core/event_types.py."""
+"""Type of an event of a call -> role, outcome that the name implies, class. Tests compare it
+with projector.event_kinds."""
 
 _WORST_FIRST: Final = ("FAILED", "ERROR", "CANCELLED", "COMPLETED")
 _LONGEST_US: Final = 2_592_000_000_000

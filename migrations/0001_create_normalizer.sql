@@ -85,16 +85,10 @@ create table normalizer.snowflake_lock ();
 comment on table normalizer.snowflake_lock is
     'Private: always empty. Its lock makes processes that generate ids wait for each other.';
 
-create function normalizer.snowflake_node() returns bigint
-    language sql immutable parallel safe
-    return 1023::bigint;
-
-comment on function normalizer.snowflake_node() is
-    'Node number in the ids that this database generates. It is not 64, because the '
-    'doubled layout looks the same there (docs/spec/wire-shapes.md#g2).';
-
 -- Returns an id of the given millisecond, or the one after the last id if that is later. Only the
 -- owner may call it: a caller that chose the time could set the clock ahead for everybody.
+-- Its node is 1023, not 64, because the doubled layout looks the same there
+-- (docs/spec/wire-shapes.md#g2).
 create function normalizer.snowflake_at(unix_ms bigint) returns bigint
     language plpgsql volatile
 as $$
@@ -113,7 +107,7 @@ begin
     exception
         when sqlstate 'NZ001' then null;
     end;
-    return ((tick >> 12) << 22) | (normalizer.snowflake_node() << 12) | (tick & 4095);
+    return ((tick >> 12) << 22) | (1023::bigint << 12) | (tick & 4095);
 end
 $$;
 

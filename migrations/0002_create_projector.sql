@@ -24,7 +24,7 @@ create schema projector;
 grant usage on schema projector to normalizer_writer, projector_reader;
 
 
--- Filled from KINDS of normalizer/core/event_types.py; a test compares them.
+-- What events mean, in every spelling of normalizer/core/event_types.py; a test compares them.
 create table projector.event_kinds (
     event_type  text not null,
     event_class text not null,

@@ -163,7 +163,8 @@ create type projector.execution_report as (
     outcome             text
 );
 
--- What the rows after a statement add to an execution; events and ended ones less those before it.
+-- What rows say about an execution: all of them, or those that a statement changes. Then events and
+-- ended ones are those after the statement less those before it.
 create type projector.execution_change as (
     execution_id        bigint,
     events              bigint,
@@ -187,29 +188,6 @@ create type projector.execution_change as (
     failed              bigint,
     failed_at           timestamptz,
     cancelled           bigint,
-    cancelled_at        timestamptz
-);
-
--- For each first, minimum or maximum: the value that an execution's rows had before a statement and
--- that none of them has after it. Null if one of them still has it.
-create type projector.execution_loss as (
-    execution_id        bigint,
-    first_at            timestamptz,
-    begin_at            timestamptz,
-    last_event_ranked   text[],
-    active_at           timestamptz,
-    least_event_id      bigint,
-    greatest_event_id   bigint,
-    least_derived_id    bigint,
-    greatest_derived_id bigint,
-    least_hashed_id     bigint,
-    greatest_hashed_id  bigint,
-    highest_attempts    integer,
-    playbook_ranked     text[],
-    catalog_id          bigint,
-    parent_execution_id bigint,
-    completed_at        timestamptz,
-    failed_at           timestamptz,
     cancelled_at        timestamptz
 );
 
@@ -282,15 +260,7 @@ $$;
 create function projector.aggregate_executions(
     execution_ids bigint[], event_ids bigint[] default null
 )
-    returns table (
-        execution_id bigint, events bigint, first_at timestamptz, begin_at timestamptz,
-        last_at timestamptz, last_event_ranked text[], active_at timestamptz,
-        least_event_id bigint, greatest_event_id bigint, least_derived_id bigint,
-        greatest_derived_id bigint, least_hashed_id bigint, greatest_hashed_id bigint,
-        highest_attempts integer, playbook_ranked text[], catalog_id bigint,
-        parent_execution_id bigint, completed bigint, completed_at timestamptz, failed bigint,
-        failed_at timestamptz, cancelled bigint, cancelled_at timestamptz
-    )
+    returns setof projector.execution_change
     language sql stable
     set search_path = pg_catalog, projector, pg_temp
 as $$
@@ -366,15 +336,7 @@ $$;
 
 -- Computes the row of each execution from its stored events and its archived part.
 create function projector.merged_executions(execution_ids bigint[])
-    returns table (
-        execution_id bigint, events bigint, first_at timestamptz, begin_at timestamptz,
-        last_at timestamptz, last_event_ranked text[], active_at timestamptz,
-        least_event_id bigint, greatest_event_id bigint, least_derived_id bigint,
-        greatest_derived_id bigint, least_hashed_id bigint, greatest_hashed_id bigint,
-        highest_attempts integer, playbook_ranked text[], catalog_id bigint,
-        parent_execution_id bigint, completed bigint, completed_at timestamptz, failed bigint,
-        failed_at timestamptz, cancelled bigint, cancelled_at timestamptz
-    )
+    returns setof projector.execution_change
     language sql stable
     set search_path = pg_catalog, projector, pg_temp
 as $$
@@ -587,15 +549,20 @@ end
 $$;
 
 
--- What the rows of each execution said before a statement, and none of them says after it.
-create function projector.execution_losses(reports projector.execution_report[])
-    returns setof projector.execution_loss
+-- Executions of which a statement removed a stored value, which may be that of another event, or of
+-- none. Only all events of the execution tell. last_at is part of last_event_ranked.
+--     1. find what the rows of an execution said before the statement, and none of them says after
+--     2. find the executions whose stored values are among that
+create function projector.doubtful_executions(reports projector.execution_report[])
+    returns bigint[]
     language plpgsql stable
     set search_path = pg_catalog, projector, pg_temp
 as $$
-#variable_conflict use_column
+declare
+    doubtful bigint[];
 begin
-    return query
+    -- 1. What no row says any more.
+    with lost as (
         select   execution_id,
                  nullif(min(created_at) filter (where sign < 0),
                         min(created_at) filter (where sign > 0)) as first_at,
@@ -637,42 +604,32 @@ begin
                  nullif(min(created_at) filter (where outcome = 'CANCELLED' and sign < 0),
                         min(created_at) filter (where outcome = 'CANCELLED' and sign > 0))
                      as cancelled_at
-        from     unnest(execution_losses.reports)
-        group by execution_id;
-end
-$$;
-
-
--- Executions of which a statement removed a stored value, which may be that of another event, or of
--- none. Only all events of the execution tell. last_at is part of last_event_ranked.
-create function projector.doubtful_executions(reports projector.execution_report[])
-    returns bigint[]
-    language plpgsql stable
-    set search_path = pg_catalog, projector, pg_temp
-as $$
-begin
-    return (
-        select array_agg(known.execution_id)
-        from   execution_losses(doubtful_executions.reports) as lost
-        join   execution_facts as known using (execution_id)
-        where  lost.first_at = known.first_at
-        or     lost.begin_at = known.begin_at
-        or     lost.last_event_ranked = known.last_event_ranked
-        or     lost.active_at = known.active_at
-        or     lost.least_event_id = known.least_event_id
-        or     lost.greatest_event_id = known.greatest_event_id
-        or     lost.least_derived_id = known.least_derived_id
-        or     lost.greatest_derived_id = known.greatest_derived_id
-        or     lost.least_hashed_id = known.least_hashed_id
-        or     lost.greatest_hashed_id = known.greatest_hashed_id
-        or     lost.highest_attempts = known.highest_attempts
-        or     lost.playbook_ranked = known.playbook_ranked
-        or     lost.catalog_id = known.catalog_id
-        or     lost.parent_execution_id = known.parent_execution_id
-        or     lost.completed_at = known.completed_at
-        or     lost.failed_at = known.failed_at
-        or     lost.cancelled_at = known.cancelled_at
-    );
+        from     unnest(doubtful_executions.reports)
+        group by execution_id
+    )
+    -- 2. The executions.
+    select array_agg(known.execution_id)
+    into   doubtful
+    from   lost
+    join   execution_facts as known using (execution_id)
+    where  lost.first_at = known.first_at
+    or     lost.begin_at = known.begin_at
+    or     lost.last_event_ranked = known.last_event_ranked
+    or     lost.active_at = known.active_at
+    or     lost.least_event_id = known.least_event_id
+    or     lost.greatest_event_id = known.greatest_event_id
+    or     lost.least_derived_id = known.least_derived_id
+    or     lost.greatest_derived_id = known.greatest_derived_id
+    or     lost.least_hashed_id = known.least_hashed_id
+    or     lost.greatest_hashed_id = known.greatest_hashed_id
+    or     lost.highest_attempts = known.highest_attempts
+    or     lost.playbook_ranked = known.playbook_ranked
+    or     lost.catalog_id = known.catalog_id
+    or     lost.parent_execution_id = known.parent_execution_id
+    or     lost.completed_at = known.completed_at
+    or     lost.failed_at = known.failed_at
+    or     lost.cancelled_at = known.cancelled_at;
+    return doubtful;
 end
 $$;
 

@@ -1,5 +1,6 @@
 -- What else keeps projections equal to the log: truncation, and verification.
 
+-- Truncates the tables that are its arguments: what is projected of the table of its trigger.
 create function projector.project_truncate() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
@@ -13,12 +14,7 @@ begin
         from   pg_class
         where  relkind = 'r'
         and    relnamespace = 'projector'::regnamespace
-        and    relname in (
-                   'event_minutes', 'event_hours', 'arrival_hours', 'coercion_hours',
-                   'execution_facts', 'execution_hours', 'call_facts', 'call_hours', 'call_times',
-                   'worker_hours', 'error_hours', 'retry_minutes', 'archived_executions',
-                   'archived_calls'
-               )
+        and    relname = any(tg_argv)
     loop
         -- A table that the same statement truncated cannot be truncated again.
         execute format('select exists (select from %s)', name) into filled;
@@ -32,21 +28,15 @@ $$;
 
 create trigger project_truncated
     after truncate on normalizer.events
-    for each statement execute function projector.project_truncate();
-
-create function projector.project_quarantine_truncate() returns trigger
-    language plpgsql volatile security definer
-    set search_path = pg_catalog, projector, pg_temp
-as $$
-begin
-    truncate table quarantine_hours;
-    return null;
-end
-$$;
+    for each statement execute function projector.project_truncate(
+        'event_minutes', 'event_hours', 'arrival_hours', 'coercion_hours', 'execution_facts',
+        'execution_hours', 'call_facts', 'call_hours', 'call_times', 'worker_hours', 'error_hours',
+        'retry_minutes', 'archived_executions', 'archived_calls'
+    );
 
 create trigger project_truncated
     after truncate on normalizer.quarantine
-    for each statement execute function projector.project_quarantine_truncate();
+    for each statement execute function projector.project_truncate('quarantine_hours');
 
 
 create index events_by_created on normalizer.events using brin (created_at)
@@ -91,14 +81,10 @@ create table projector.divergences (
     hour          timestamptz,
     noted_by      text        not null,
     noted_at      timestamptz not null default clock_timestamp(),
-    ended_by      text,
     ended_at      timestamptz,
     constraint divergences_pkey primary key (divergence_id),
     constraint divergences_location check (execution_id is null or hour is null),
-    constraint divergences_noted_by check (noted_by in ('verify', 'repair', 'off')),
-    constraint divergences_end check (
-        (ended_by is null) = (ended_at is null) and ended_by = 'verified'
-    )
+    constraint divergences_noted_by check (noted_by in ('verify', 'repair', 'off'))
 );
 
 comment on table projector.divergences is
@@ -108,9 +94,9 @@ comment on table projector.divergences is
 comment on column projector.divergences.noted_by is
     'verify: a comparison found it. repair: an execution was rebuilt, so its roll-ups may '
     'differ. off: events were stored without their projections.';
-comment on column projector.divergences.ended_by is
-    'verified: a later comparison found that the projection agrees. Null while the divergence '
-    'is open; retention then deletes nothing of that execution.';
+comment on column projector.divergences.ended_at is
+    'When a later comparison found that the projection agrees. Null while the divergence is '
+    'open; retention then deletes nothing of that execution.';
 
 create index divergences_open on projector.divergences (projection, execution_id, hour)
     where ended_at is null;

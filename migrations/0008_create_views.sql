@@ -355,19 +355,15 @@ comment on view projector.freshness is
     'the log), stopped (the process leaves the partition alone), unclaimed (never read), file '
     '(read from a file). as_of: every record that the log held at this time is in every view.';
 
-create function projector.age_group(age interval) returns text
-    language sql immutable parallel safe
-    return case
-        when age < interval '1 hour' then 'under 1 h'
-        when age < interval '24 hours' then 'under 1 day'
-        when age < interval '168 hours' then 'under 7 days'
-        else '7 days and more'
-    end;
-
 -- Silence and waiting are measured by the clock of the partition that the last event came from.
 create view projector.stuck_executions as
 select facts.execution_id, facts.begin_at is not null as begun,
-       projector.age_group(log.as_of - facts.last_at) as silent_for,
+       case
+           when log.as_of - facts.last_at < interval '1 hour' then 'under 1 h'
+           when log.as_of - facts.last_at < interval '24 hours' then 'under 1 day'
+           when log.as_of - facts.last_at < interval '168 hours' then 'under 7 days'
+           else '7 days and more'
+       end as silent_for,
        projector.hour_of(facts.first_at) as hour,
        projector.playbook_of(facts.playbook_ranked) as playbook, facts.first_at, facts.last_at,
        extract(epoch from log.as_of - facts.first_at)::double precision as age_s,

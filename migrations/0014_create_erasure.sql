@@ -60,28 +60,6 @@ end
 $$;
 
 
--- The counters that have texts in their keys: table and column.
-create function projector.counter_text_columns()
-    returns table (counter_table text, text_column text)
-    language sql stable
-    set search_path = pg_catalog, projector, pg_temp
-as $$
-    select   key.conrelid::regclass::text, name.attname::text
-    from     pg_constraint as key
-    join     pg_attribute as shard
-             on  shard.attrelid = key.conrelid
-             and shard.attname = 'shard'
-             and shard.attnum = any(key.conkey)
-    join     pg_attribute as name
-             on  name.attrelid = key.conrelid
-             and name.attnum = any(key.conkey)
-             and name.atttypid = 'text'::regtype
-    where    key.contype = 'p'
-    and      key.connamespace = 'projector'::regnamespace
-    order by 1, 2
-$$;
-
-
 -- Counts the archived part of some texts under other texts, and deletes rows of the old texts whose
 -- live part is 0, because no call and no event has them any more. Waits for transactions that count
 -- in the same shards, as compact_shards does. Returns the number of deleted rows.

@@ -309,8 +309,6 @@ begin
                 ('divergences', 'hour',
                  'Hour whose counts differ; null if another kind of row does.'),
                 ('divergences', 'noted_at', 'When the divergence was noted.'),
-                ('divergences', 'ended_at',
-                 'When a comparison found that the projection agrees again.'),
 
                 -- Migrations.
                 ('', 'version', 'Digits at the front of the file''s name.'),

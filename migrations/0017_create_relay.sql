@@ -8,10 +8,9 @@
 
 
 create table normalizer.event_relay (
-    one_row       boolean     not null default true,
-    registration  text        not null,
-    group_id      text        not null,
-    registered_at timestamptz not null default now(),
+    one_row      boolean not null default true,
+    registration text    not null,
+    group_id     text    not null,
     constraint event_relay_pkey primary key (one_row),
     constraint event_relay_one_row check (one_row)
 );
@@ -24,7 +23,6 @@ comment on column normalizer.event_relay.registration is
     'A name made when the relay was registered; its position in Kafka names it too.';
 comment on column normalizer.event_relay.group_id is
     'The consumer group whose offset is the position of the relay.';
-comment on column normalizer.event_relay.registered_at is 'When the relay was registered.';
 
 
 create table normalizer.event_changes (

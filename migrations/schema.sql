@@ -160,27 +160,6 @@ CREATE TYPE projector.execution_change AS (
 	cancelled_at timestamp with time zone
 );
 
-CREATE TYPE projector.execution_loss AS (
-	execution_id bigint,
-	first_at timestamp with time zone,
-	begin_at timestamp with time zone,
-	last_event_ranked text[],
-	active_at timestamp with time zone,
-	least_event_id bigint,
-	greatest_event_id bigint,
-	least_derived_id bigint,
-	greatest_derived_id bigint,
-	least_hashed_id bigint,
-	greatest_hashed_id bigint,
-	highest_attempts integer,
-	playbook_ranked text[],
-	catalog_id bigint,
-	parent_execution_id bigint,
-	completed_at timestamp with time zone,
-	failed_at timestamp with time zone,
-	cancelled_at timestamp with time zone
-);
-
 CREATE TYPE projector.execution_move AS (
 	execution_id bigint,
 	was_playbook_ranked text[],
@@ -258,21 +237,12 @@ CREATE FUNCTION normalizer.snowflake_at(unix_ms bigint) RETURNS bigint
     LANGUAGE plpgsql
     ; -- body: 0001_create_normalizer.sql
 
-CREATE FUNCTION normalizer.snowflake_node() RETURNS bigint
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN (1023)::bigint;
-COMMENT ON FUNCTION normalizer.snowflake_node() IS 'Node number in the ids that this database generates. It is not 64, because the doubled layout looks the same there (docs/spec/wire-shapes.md#g2).';
-
-CREATE FUNCTION projector.age_group(age interval) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN CASE WHEN (age < '01:00:00'::interval) THEN 'under 1 h'::text WHEN (age < '24:00:00'::interval) THEN 'under 1 day'::text WHEN (age < '168:00:00'::interval) THEN 'under 7 days'::text ELSE '7 days and more'::text END;
-
 CREATE FUNCTION projector.aggregate_calls(commands projector.call_command[]) RETURNS TABLE(execution_id bigint, command_id text, attempts integer, begun_at timestamp with time zone, issued_at timestamp with time zone, claimed_at timestamp with time zone, started_at timestamp with time zone, outcome_ranked text, duration_ranked text, error_ranked text, step_ranked text, worker_ranked text, max_attempts_ranked text, iteration integer)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     ; -- body: 0006_create_call_triggers.sql
 
-CREATE FUNCTION projector.aggregate_executions(execution_ids bigint[], event_ids bigint[] DEFAULT NULL::bigint[]) RETURNS TABLE(execution_id bigint, events bigint, first_at timestamp with time zone, begin_at timestamp with time zone, last_at timestamp with time zone, last_event_ranked text[], active_at timestamp with time zone, least_event_id bigint, greatest_event_id bigint, least_derived_id bigint, greatest_derived_id bigint, least_hashed_id bigint, greatest_hashed_id bigint, highest_attempts integer, playbook_ranked text[], catalog_id bigint, parent_execution_id bigint, completed bigint, completed_at timestamp with time zone, failed bigint, failed_at timestamp with time zone, cancelled bigint, cancelled_at timestamp with time zone)
+CREATE FUNCTION projector.aggregate_executions(execution_ids bigint[], event_ids bigint[] DEFAULT NULL::bigint[]) RETURNS SETOF projector.execution_change
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     ; -- body: 0004_create_execution_projections.sql
@@ -337,11 +307,6 @@ CREATE FUNCTION projector.count_executions(moved projector.execution_move[]) RET
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     ; -- body: 0004_create_execution_projections.sql
-
-CREATE FUNCTION projector.counter_text_columns() RETURNS TABLE(counter_table text, text_column text)
-    LANGUAGE sql STABLE
-    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
-    ; -- body: 0014_create_erasure.sql
 
 CREATE FUNCTION projector.decode_bigint(encoded text) RETURNS bigint
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -492,11 +457,6 @@ CREATE FUNCTION projector.events_of(execution_ids bigint[]) RETURNS SETOF normal
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     ; -- body: 0004_create_execution_projections.sql
 
-CREATE FUNCTION projector.execution_losses(reports projector.execution_report[]) RETURNS SETOF projector.execution_loss
-    LANGUAGE plpgsql STABLE
-    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
-    ; -- body: 0004_create_execution_projections.sql
-
 CREATE FUNCTION projector.execution_moves(execution_ids bigint[]) RETURNS SETOF projector.execution_move
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
@@ -565,7 +525,7 @@ CREATE FUNCTION projector.merge_executions(changes projector.execution_change[])
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     ; -- body: 0004_create_execution_projections.sql
 
-CREATE FUNCTION projector.merged_executions(execution_ids bigint[]) RETURNS TABLE(execution_id bigint, events bigint, first_at timestamp with time zone, begin_at timestamp with time zone, last_at timestamp with time zone, last_event_ranked text[], active_at timestamp with time zone, least_event_id bigint, greatest_event_id bigint, least_derived_id bigint, greatest_derived_id bigint, least_hashed_id bigint, greatest_hashed_id bigint, highest_attempts integer, playbook_ranked text[], catalog_id bigint, parent_execution_id bigint, completed bigint, completed_at timestamp with time zone, failed bigint, failed_at timestamp with time zone, cancelled bigint, cancelled_at timestamp with time zone)
+CREATE FUNCTION projector.merged_executions(execution_ids bigint[]) RETURNS SETOF projector.execution_change
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     ; -- body: 0004_create_execution_projections.sql
@@ -644,11 +604,6 @@ CREATE FUNCTION projector.project_quarantine() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     ; -- body: 0003_create_event_counters.sql
-
-CREATE FUNCTION projector.project_quarantine_truncate() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
-    ; -- body: 0007_create_verification.sql
 
 CREATE FUNCTION projector.project_truncate() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -870,14 +825,12 @@ CREATE TABLE normalizer.event_relay (
     one_row boolean DEFAULT true NOT NULL,
     registration text NOT NULL,
     group_id text NOT NULL,
-    registered_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT event_relay_one_row CHECK (one_row)
 );
 COMMENT ON TABLE normalizer.event_relay IS 'Private: one row while a relay is registered; without it no change is noted. Every statement that writes events reads it.';
 COMMENT ON COLUMN normalizer.event_relay.one_row IS 'There is one relay at most.';
 COMMENT ON COLUMN normalizer.event_relay.registration IS 'A name made when the relay was registered; its position in Kafka names it too.';
 COMMENT ON COLUMN normalizer.event_relay.group_id IS 'The consumer group whose offset is the position of the relay.';
-COMMENT ON COLUMN normalizer.event_relay.registered_at IS 'When the relay was registered.';
 
 CREATE TABLE normalizer.events_hashed (
     event_id bigint DEFAULT normalizer.gen_snowflake() NOT NULL,
@@ -1443,9 +1396,7 @@ CREATE TABLE projector.divergences (
     hour timestamp with time zone,
     noted_by text NOT NULL,
     noted_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
-    ended_by text,
     ended_at timestamp with time zone,
-    CONSTRAINT divergences_end CHECK ((((ended_by IS NULL) = (ended_at IS NULL)) AND (ended_by = 'verified'::text))),
     CONSTRAINT divergences_location CHECK (((execution_id IS NULL) OR (hour IS NULL))),
     CONSTRAINT divergences_noted_by CHECK ((noted_by = ANY (ARRAY['verify'::text, 'repair'::text, 'off'::text])))
 );
@@ -1456,8 +1407,7 @@ COMMENT ON COLUMN projector.divergences.execution_id IS 'Execution whose row dif
 COMMENT ON COLUMN projector.divergences.hour IS 'Hour whose counts differ; null if another kind of row does.';
 COMMENT ON COLUMN projector.divergences.noted_by IS 'verify: a comparison found it. repair: an execution was rebuilt, so its roll-ups may differ. off: events were stored without their projections.';
 COMMENT ON COLUMN projector.divergences.noted_at IS 'When the divergence was noted.';
-COMMENT ON COLUMN projector.divergences.ended_by IS 'verified: a later comparison found that the projection agrees. Null while the divergence is open; retention then deletes nothing of that execution.';
-COMMENT ON COLUMN projector.divergences.ended_at IS 'When a comparison found that the projection agrees again.';
+COMMENT ON COLUMN projector.divergences.ended_at IS 'When a later comparison found that the projection agrees. Null while the divergence is open; retention then deletes nothing of that execution.';
 
 CREATE TABLE projector.verifications (
     verification_id bigint NOT NULL,
@@ -3160,7 +3110,12 @@ COMMENT ON COLUMN projector.shards.shard IS 'Number of the shard.';
 CREATE VIEW projector.stuck_executions AS
  SELECT facts.execution_id,
     (facts.begin_at IS NOT NULL) AS begun,
-    projector.age_group((log.as_of - facts.last_at)) AS silent_for,
+        CASE
+            WHEN ((log.as_of - facts.last_at) < '01:00:00'::interval) THEN 'under 1 h'::text
+            WHEN ((log.as_of - facts.last_at) < '24:00:00'::interval) THEN 'under 1 day'::text
+            WHEN ((log.as_of - facts.last_at) < '168:00:00'::interval) THEN 'under 7 days'::text
+            ELSE '7 days and more'::text
+        END AS silent_for,
     projector.hour_of(facts.first_at) AS hour,
     projector.playbook_of(facts.playbook_ranked) AS playbook,
     facts.first_at,
@@ -3560,9 +3515,9 @@ CREATE TRIGGER project_deleted AFTER DELETE ON normalizer.quarantine REFERENCING
 
 CREATE TRIGGER project_inserted AFTER INSERT ON normalizer.quarantine REFERENCING NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION projector.project_quarantine();
 
-CREATE TRIGGER project_truncated AFTER TRUNCATE ON normalizer.events FOR EACH STATEMENT EXECUTE FUNCTION projector.project_truncate();
+CREATE TRIGGER project_truncated AFTER TRUNCATE ON normalizer.events FOR EACH STATEMENT EXECUTE FUNCTION projector.project_truncate('event_minutes', 'event_hours', 'arrival_hours', 'coercion_hours', 'execution_facts', 'execution_hours', 'call_facts', 'call_hours', 'call_times', 'worker_hours', 'error_hours', 'retry_minutes', 'archived_executions', 'archived_calls');
 
-CREATE TRIGGER project_truncated AFTER TRUNCATE ON normalizer.quarantine FOR EACH STATEMENT EXECUTE FUNCTION projector.project_quarantine_truncate();
+CREATE TRIGGER project_truncated AFTER TRUNCATE ON normalizer.quarantine FOR EACH STATEMENT EXECUTE FUNCTION projector.project_truncate('quarantine_hours');
 
 CREATE TRIGGER project_updated AFTER UPDATE ON normalizer.quarantine REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION projector.project_quarantine();
 
@@ -3613,7 +3568,6 @@ REVOKE ALL ON FUNCTION projector.project_counters() FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.project_executions() FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.project_off() FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.project_quarantine() FROM PUBLIC;
-REVOKE ALL ON FUNCTION projector.project_quarantine_truncate() FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.project_truncate() FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.rebuild_calls(commands projector.call_command[], OUT touched projector.call_id[], OUT retriable projector.call_id[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.rebuild_executions(execution_ids bigint[]) FROM PUBLIC;

@@ -131,3 +131,14 @@ class SignInTries:
     def succeeded(self) -> None:
         """Note a try that did not fail."""
         self._refused = 0
+
+
+def worst_of(
+    errors: BaseExceptionGroup[BaseException], *kinds: type[BaseException]
+) -> BaseException:
+    """The one error to raise for a group: of the first kind that it holds, else the first."""
+    leaves = [
+        worst_of(error, *kinds) if isinstance(error, BaseExceptionGroup) else error
+        for error in errors.exceptions
+    ]
+    return next((leaf for kind in kinds for leaf in leaves if isinstance(leaf, kind)), leaves[0])

@@ -27,7 +27,8 @@ _SESSION: Final = {
     # A generic plan would lock every partition of events, with all its indexes.
     "plan_cache_mode": "force_custom_plan",
 }
-_MOMENT_CLASSES: Final = frozenset({"08", "40", "53", "55", "57", "58", "XX"})
+OUTAGE_CLASSES: Final = frozenset({"08", "40", "53", "55", "57", "58", "XX"})
+"""Of SQLSTATE: errors that pass."""
 
 
 def database_url() -> str:
@@ -52,7 +53,7 @@ async def connected(url: str, **settings: str) -> AsyncIterator[asyncpg.Connecti
         finally:
             await connection.close(timeout=5)
     except asyncpg.PostgresError as error:
-        if (error.sqlstate or "")[:2] in _MOMENT_CLASSES:
+        if (error.sqlstate or "")[:2] in OUTAGE_CLASSES:
             raise StoreUnavailable(sentence(error)) from error
         raise FatalError(f"{sentence(error)}: {error.args[0] if error.args else ''}") from error
     except (asyncpg.InterfaceError, OSError, TimeoutError) as error:

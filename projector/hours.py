@@ -1,6 +1,7 @@
-"""Finds the hours in which a table has rows, by a loose index scan from one hour to the next.
+"""The begin of an hour, and the hours in which a table has rows.
 
-An hour costs one index lookup, however many rows it has.
+They are found by a loose index scan from one hour to the next: an hour costs one index lookup,
+however many rows it has.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -10,6 +11,11 @@ from typing import Final
 import asyncpg
 
 HOUR: Final = timedelta(hours=1)
+
+
+def hour_of(time: datetime) -> datetime:
+    """The begin of the hour of this time."""
+    return time.replace(minute=0, second=0, microsecond=0)
 
 
 async def hours_of(

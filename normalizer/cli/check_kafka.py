@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 
 from normalizer.cli.check_result import CheckResult
-from normalizer.core.batch import LastRecord
+from normalizer.core.batch import stored_last_record
 from normalizer.errors import FatalError
 from normalizer.kafka import Bounds, KafkaPartition, TopicReader, grant, why_reset
 from normalizer.settings import Settings
@@ -84,13 +84,12 @@ class KafkaCheck:
         cluster_ids = (row["cluster_id"], self.cluster_id or "")
         if partition not in self.bounds and cluster_ids[0] == cluster_ids[1]:
             return None
-        last = LastRecord(row["last_offset"], row["last_recorded_ms"], row["last_crc"])
         return await why_reset(
             self._log,
             partition,
             cluster_ids,
             next_offset=row["next_offset"],
-            last=None if row["last_offset"] is None else last,
+            last=stored_last_record(row["last_offset"], row["last_recorded_ms"], row["last_crc"]),
         )
 
     async def _readable(

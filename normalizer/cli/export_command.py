@@ -10,7 +10,6 @@ from typing import Final
 
 import click
 
-from normalizer import telemetry
 from normalizer.cli.exits import load_settings, run_or_exit
 from normalizer.cli.job_options import parse_time
 from normalizer.core.cloudevents import to_cloudevent
@@ -61,7 +60,6 @@ def export(
         to_time=parse_time(to_time),
         executions=tuple(sorted(executions)),
     )
-    telemetry.configure(level="critical")
     work = Export(settings.database_url, selection)
     if str(file) == "-":
         try:

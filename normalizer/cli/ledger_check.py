@@ -9,8 +9,8 @@ coordinates. Rows that retention deleted are counted where it noted them.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, Final
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
 
 import asyncpg
 import msgspec
@@ -199,10 +199,7 @@ async def _stored_rows(
     by_partition: Counter[PartitionKey] = Counter()
     by_run: Counter[JobRunKey] = Counter()
 
-    async def ask(work: Callable[[asyncpg.Connection], Awaitable[Any]]) -> Any:
-        return await work(connection)
-
-    async for chunk in IdRangeWalk(ask, _ROWS_A_CHUNK).after(BELOW_ALL_IDS):
+    async for chunk in IdRangeWalk(connection.fetch, _ROWS_A_CHUNK).after(BELOW_ALL_IDS):
         by_partition.update(await _counts(connection, STORED, positions, *chunk))
         by_run.update(await _counts_by_run(connection, STORED_BY_RUN, runs, *chunk))
     return by_partition, by_run

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from normalizer.core.batch import LastRecord
+from normalizer.core.batch import LastRecord, stored_last_record
 
 PartitionKey = tuple[str, int, int]
 """(topic, incarnation, partition)."""
@@ -39,9 +39,7 @@ class LedgerPosition(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def last(self) -> LastRecord | None:
         """The last record that was read; None before the first."""
-        if self.last_offset is None or self.last_crc is None:
-            return None
-        return LastRecord(self.last_offset, self.last_recorded_ms, self.last_crc)
+        return stored_last_record(self.last_offset, self.last_recorded_ms, self.last_crc)
 
     @property
     def key(self) -> PartitionKey:

@@ -4,12 +4,11 @@ Skipped offsets are read first: a record is quarantined, an unreadable offset be
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Final
 
 import msgspec
 
-from normalizer.core.batch import PartitionBatch
+from normalizer.core.batch import PartitionBatch, holes_between
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Rejected
 from normalizer.errors import ConfigurationError, RetryableError
@@ -246,7 +245,6 @@ def _part(
     details: Sequence[str] = (),
 ) -> PartitionBatch:
     """The skipped range; offsets without a record are holes. A rewind has neither."""
-    edges = [(from_offset - 1), *(record.offset for record in records), next_offset]
     return PartitionBatch(
         topic=position.topic,
         incarnation=position.incarnation,
@@ -258,7 +256,7 @@ def _part(
             (record, (Rejected(reason="skipped", detail=detail),))
             for record, detail in zip(records, details, strict=True)
         ],
-        holes=tuple((before + 1, after) for before, after in pairwise(edges) if before + 1 < after),
+        holes=holes_between([record.offset for record in records], from_offset, next_offset),
     )
 
 

@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import msgspec
@@ -98,25 +99,28 @@ def last_record(record: RawRecord) -> LastRecord:
     return LastRecord(record.offset, record.recorded_ms, record_crc(record))
 
 
+def stored_last_record(
+    offset: int | None, recorded_ms: int | None, crc: int | None
+) -> LastRecord | None:
+    """The last record from the columns of a position; None before the first."""
+    if offset is None or crc is None:
+        return None
+    return LastRecord(offset, recorded_ms, crc)
+
+
 def record_crc(record: RawRecord) -> int:
     """CRC-32 of key and value, to check that an offset still holds the same record."""
     return zlib.crc32((record.key or b"") + b"\0" + (record.value or b""))
 
 
 def holes_between(
-    items: Sequence[Item], from_offset: int, next_offset: int
+    offsets: Sequence[int], from_offset: int, next_offset: int
 ) -> tuple[tuple[int, int], ...]:
-    """The holes of a Kafka partition between two offsets that hold these records, and no other."""
-    if len(items) == next_offset - from_offset:
+    """The holes (first, next) between two offsets that hold records at these, and no other."""
+    if len(offsets) == next_offset - from_offset:
         return ()
-    holes = []
-    for record, _ in items:
-        if record.offset > from_offset:
-            holes.append((from_offset, record.offset))
-        from_offset = record.offset + 1
-    if next_offset > from_offset:
-        holes.append((from_offset, next_offset))
-    return tuple(holes)
+    edges = (from_offset - 1, *offsets, next_offset)
+    return tuple((before + 1, after) for before, after in pairwise(edges) if before + 1 < after)
 
 
 def offset_after(records: int, from_offset: int, holes: Sequence[tuple[int, int]]) -> int:

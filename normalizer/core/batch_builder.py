@@ -40,6 +40,10 @@ class BatchBuilder:
         self.rows += sum([len(outcomes) for _, outcomes in part.items])
         self.value_bytes += sum([len(record.value or b"") for record, _ in part.items])
 
+    def is_full(self, rows: int, value_bytes: int) -> bool:
+        """Whether it has reached one of these."""
+        return self.rows >= rows or self.value_bytes >= value_bytes
+
     def build(self) -> Batch:
         """Return the batch, ready to be written: its parts in the locking order."""
         return Batch(

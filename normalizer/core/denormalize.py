@@ -6,19 +6,19 @@ Source: docs/spec/wire-shapes.md#v4.
 """
 
 from collections.abc import Callable, Iterable
-from datetime import timedelta
 from typing import Final
 
 import msgspec
 from msgspec import Raw
 
 from normalizer.core.coercions import coercions_of
+from normalizer.core.decode_json import BOM
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.restore_text import restore_headers, restore_unstorable
 from normalizer.core.rules.attempt_numbers import resolve_attempts
 from normalizer.core.rules.durations import resolve_duration
 from normalizer.core.rules.status import resolve_status
-from normalizer.core.rules.timestamps import EPOCH, SOURCES
+from normalizer.core.rules.timestamps import SOURCES, recorded_ms_of
 from normalizer.core.unstorable import Path, dotted_path
 from normalizer.core.wire_event import WireEvent
 from normalizer.core.wire_fields import canonical_path
@@ -27,7 +27,6 @@ from normalizer.envelope import Envelope, Rule
 from normalizer.jsontext import parse, write
 from normalizer.snowflake import decode, derive_id, hash_text_id
 
-_BOM: Final = b"\xef\xbb\xbf"
 _Fields = dict[str, Raw]
 
 
@@ -38,12 +37,12 @@ def denormalize(event: Envelope) -> RawRecord:
     the id was derived or assigned, the record has none; the store finds the same row again.
     """
     coercions = _Coercions(event.coercions)
-    recorded_ms = _recorded_ms(event)
+    recorded_ms = recorded_ms_of(event.recorded_at)
     fields = _fields(event, coercions, recorded_ms)
     tree = restore_unstorable(parse(_written(fields).decode()), (), coercions.marks)
     value = write(tree).encode()
     return RawRecord(
-        value=_BOM + value if coercions.has("bom_stripped") else value,
+        value=BOM + value if coercions.has("bom_stripped") else value,
         topic=event.source_topic,
         incarnation=event.source_incarnation,
         partition=event.source_partition,
@@ -227,12 +226,6 @@ def _put_first_free(fields: _Fields, names: Iterable[str], value: Raw) -> None:
     free = next((name for name in names if name not in fields), None)
     if free is not None:
         _put(fields, free, value)
-
-
-def _recorded_ms(event: Envelope) -> int | None:
-    if event.recorded_at is None:
-        return None
-    return (event.recorded_at - EPOCH) // timedelta(milliseconds=1)
 
 
 def _raw(value: object) -> Raw:

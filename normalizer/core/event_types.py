@@ -1,9 +1,10 @@
-"""Maps each spelling of an event type to its class, and each class to its meaning.
+"""Maps each spelling of an event type to its class.
 
-Producers spell one event type in several ways. The meanings are what the projections count.
+Producers spell one event type in several ways. What a class means for the projections is in the
+table projector.event_kinds.
 """
 
-from typing import Final, Literal, NamedTuple
+from typing import Final
 
 SPELLINGS: Final[tuple[tuple[str, ...], ...]] = (
     (
@@ -48,37 +49,6 @@ SPELLINGS: Final[tuple[tuple[str, ...], ...]] = (
 BEGIN_CLASS: Final = SPELLINGS[0][0]
 """The class of the event that begins an execution."""
 
-
-class EventKind(NamedTuple):
-    """What an event of a class means for its execution or call.
-
-    An execution begins and ends. A call is issued, claimed and started; `done` is the outcome of
-    the call itself and overrides `ended`, the outcome of its command. `outcome` is the outcome that
-    the name of the event alone implies.
-    """
-
-    event_class: str
-    subject: Literal["execution", "call"]
-    role: Literal["begins", "ends", "issued", "claimed", "started", "ended", "done"]
-    outcome: Literal["", "COMPLETED", "FAILED", "CANCELLED"] = ""
-
-
-EVENT_KINDS: Final[tuple[EventKind, ...]] = (
-    EventKind("playbook.initialized", "execution", "begins"),
-    EventKind("playbook.completed", "execution", "ends", "COMPLETED"),
-    EventKind("playbook.failed", "execution", "ends", "FAILED"),
-    EventKind("playbook.cancelled", "execution", "ends", "CANCELLED"),
-    EventKind("command.issued", "call", "issued"),
-    EventKind("command.claimed", "call", "claimed"),
-    EventKind("command.started", "call", "started"),
-    EventKind("command.completed", "call", "ended", "COMPLETED"),
-    EventKind("command.failed", "call", "ended", "FAILED"),
-    EventKind("command.cancelled", "call", "ended", "CANCELLED"),
-    EventKind("call.done", "call", "done", "COMPLETED"),
-    EventKind("call.error", "call", "done", "FAILED"),
-)
-"""The classes that projections read; the table projector.event_kinds holds all their spellings."""
-
 _CLASS_OF: Final[dict[str, str]] = {
     spelling: spellings[0] for spellings in SPELLINGS for spelling in spellings
 }
@@ -92,9 +62,3 @@ def event_class(event_type: str) -> str:
     if event_type.startswith("workflow_"):
         return "workflow." + event_type.removeprefix("workflow_")
     return event_type
-
-
-def spellings_of(kind: EventKind) -> tuple[str, ...]:
-    """Every spelling of the kind's class."""
-    found = [known for known in SPELLINGS if known[0] == kind.event_class]
-    return found[0] if found else (kind.event_class,)

@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Self
-from urllib.parse import urlsplit, urlunsplit
 
 from normalizer.database import connect
 from normalizer.embedded.embedded_errors import EmbeddedError, last_words
@@ -277,11 +276,6 @@ class PostgresServer:
                 )
         finally:
             await connection.close()
-
-
-def replace_database(url: str, database: str) -> str:
-    """The address of another database of the same server."""
-    return urlunsplit(urlsplit(url)._replace(path=f"/{database}"))
 
 
 def remove_folder(folder: Path) -> None:

@@ -29,8 +29,6 @@ from normalizer.telemetry import Outage, get_logger
 BATCHES_WAITING: Final = 1
 """Full batches that wait, besides the one being written and the one being filled: so neither side
 waits when one batch takes longer than the next. All of them are in memory."""
-SESSION: Final = {"projector.shard_base": "8"}
-"""Jobs count in their own shards, so they never wait for the service on a counter."""
 
 _log: Final = get_logger()
 
@@ -76,7 +74,6 @@ class Backfill:
             owner=self.runner.settings.owner,
             application_name=f"normalizer {run.spec.kind}",
             positions=positions,
-            session=SESSION,
             on_commit=self._refusals.add,
             accept_expired=self._accept_expired,
         ) as store:
@@ -116,7 +113,7 @@ class Backfill:
                         page, self._normalize, room=self._batch_rows
                     ):
                         builder.add(batch_part(piece, items, epoch=run.epoch))
-                        if self._is_full(builder):
+                        if builder.is_full(self._batch_rows, self._batch_bytes):
                             yield builder
                             builder = BatchBuilder()
                     if self._stopping.is_set():
@@ -125,9 +122,6 @@ class Backfill:
             yield builder
             raise
         yield builder
-
-    def _is_full(self, builder: BatchBuilder) -> bool:
-        return builder.rows >= self._batch_rows or builder.value_bytes >= self._batch_bytes
 
     async def _write_batches(self, store: Store, queue: asyncio.Queue[BatchBuilder | None]) -> None:
         """Write batch after batch up to None; after the stop they are only taken from the queue."""

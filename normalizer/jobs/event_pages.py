@@ -7,7 +7,7 @@ oldest transaction that still runs: none that is passed can commit later.
 from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import asyncpg
 import msgspec
@@ -20,10 +20,12 @@ from normalizer.jobs.engine.id_ranges import (
     IdRangeWalk,
     fetch_rows,
 )
+from normalizer.jobs.engine.job_statements import ALL_EVENTS
 from normalizer.jobs.sources.row_pages import PageSize
 from normalizer.kafka import CommittedOffset
 from normalizer.store.grid import Grid
 from normalizer.store.session import Session
+from normalizer.store.store_statements import READ_EVENTS
 
 EVENTS_A_PAGE: Final = 5_000
 CHANGED_ROWS: Final = 250
@@ -118,7 +120,6 @@ class StoredEventReader:
             database_url,
             application_name="normalizer relay",
             grid=self._grid,
-            settings={},
         )
 
     def terminate(self) -> None:
@@ -127,26 +128,26 @@ class StoredEventReader:
 
     async def registration(self) -> Registration | None:
         """The registered relay; None while changes are not noted."""
-        row = await self._fetch_row(sql.READ_REGISTRATION)
-        return None if row is None else Registration(*row)
+        rows = await self._session.fetch(sql.READ_REGISTRATION)
+        return Registration(*rows[0]) if rows else None
 
     async def register(self, registration: Registration) -> None:
         """Have changes noted from now on; nothing if a relay is registered."""
-        await self._execute(sql.REGISTER, *registration)
+        await self._session.fetch(sql.REGISTER, *registration)
 
     async def unregister(self) -> None:
         """Have changes no longer noted, and forget those that are."""
-        await self._execute(sql.UNREGISTER)
-        await self._execute(sql.FORGET_CHANGES)
+        await self._session.fetch(sql.UNREGISTER)
+        await self._session.fetch(sql.FORGET_CHANGES)
 
     async def horizon(self) -> Horizon:
         """Which transactions of the database run."""
-        return Horizon(*await self._fetch_row(sql.READ_HORIZON))
+        return Horizon(*(await self._session.fetch(sql.READ_HORIZON))[0])
 
     async def first_pass(self, position: TablePosition) -> AsyncGenerator[EventPage, None]:
         """Yield all stored events after the position, in the order of their ids."""
         assert position.event_id is not None
-        walk = IdRangeWalk(self._session.run_once, EVENTS_A_PAGE)
+        walk = IdRangeWalk(self._session.fetch, EVENTS_A_PAGE)
         async for ids in walk.after(position.event_id):
             last_id = ids.low - 1
             while last_id < ids.high:
@@ -169,11 +170,11 @@ class StoredEventReader:
 
     async def state(self, position: TablePosition) -> RelayState:
         """Whether this position may be gone on from, and how much is left."""
-        return RelayState(*await self._fetch_row(sql.READ_STATE, *_marks(position)))
+        return RelayState(*(await self._session.fetch(sql.READ_STATE, *_marks(position)))[0])
 
     async def delete_sent(self, position: TablePosition) -> None:
         """Delete the changes up to the position, unless another relay is registered."""
-        await self._execute(sql.DELETE_SENT, *_marks(position))
+        await self._session.fetch(sql.DELETE_SENT, *_marks(position))
 
     async def _read_changed(
         self, position: TablePosition, connection: asyncpg.Connection
@@ -204,7 +205,7 @@ class StoredEventReader:
             read = [
                 row
                 for low, high, of_partition in self._grid.grouped(wanted)
-                for row in await connection.fetch(sql.READ_EVENTS, low, high, of_partition)
+                for row in await connection.fetch(READ_EVENTS, low, high, of_partition)
             ]
             read.sort(key=lambda row: last_places[row["event_id"]])
             page.add(read)
@@ -212,25 +213,13 @@ class StoredEventReader:
             start = end
         return rows, start
 
-    async def _execute(self, statement: str, *values: object) -> None:
-        async def execute(connection: asyncpg.Connection) -> None:
-            await connection.execute(statement, *values)
-
-        await self._session.run_once(execute)
-
-    async def _fetch_row(self, statement: str, *values: object) -> Any:
-        async def fetch(connection: asyncpg.Connection) -> Any:
-            return await connection.fetchrow(statement, *values)
-
-        return await self._session.run_once(fetch)
-
 
 async def _read_range(
     ids: IdRange, connection: asyncpg.Connection
 ) -> tuple[int, list[asyncpg.Record], int]:
     """A revision, rows that are not older than it, and the id up to which they are complete."""
     revision = await connection.fetchval(sql.READ_HORIZON)
-    rows, last_id = await fetch_rows(connection, sql.EVENTS_BETWEEN, ids)
+    rows, last_id = await fetch_rows(connection, ALL_EVENTS, ids)
     return revision, rows, last_id
 
 

@@ -2,10 +2,8 @@
 
 import contextlib
 from collections.abc import Iterator
-from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
-import msgspec
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
@@ -15,7 +13,7 @@ from normalizer.envelope import RULES_VERSION
 from normalizer.jobs.event_relay import EventRelay
 from normalizer.service.gauges import VERSION
 from normalizer.service.monitor import HEARTBEAT_LIMIT_S
-from normalizer.service.probes import HttpResponse, ProbeServer, Routes
+from normalizer.service.probes import ProbeServer, Routes, probe_response
 from normalizer.service.service_metrics import family
 from normalizer.settings import Settings
 from normalizer.telemetry import get_logger
@@ -37,10 +35,12 @@ def monitoring(settings: Settings, relay: EventRelay) -> Iterator[ProbeServer]:
     registry.register(_Gauges(relay))
     routes: Routes = {
         "/metrics": lambda: registry,
-        "/livez": lambda: _json(_is_alive(relay), {"heartbeat_age_s": relay.heartbeat_age_s()}),
-        "/readyz": lambda: _json(
-            relay.waits_for is None and _is_alive(relay),
+        "/livez": lambda: probe_response(
+            {"heartbeat_age_s": relay.heartbeat_age_s()}, ok=_is_alive(relay)
+        ),
+        "/readyz": lambda: probe_response(
             {"waits_for": relay.waits_for, "lag_s": relay.lag_s, "version": VERSION},
+            ok=relay.waits_for is None and _is_alive(relay),
         ),
     }
     with ProbeServer(settings.http_host, settings.http_port, routes) as probes:
@@ -66,8 +66,3 @@ class _Gauges(Collector):
 
 def _is_alive(relay: EventRelay) -> bool:
     return relay.heartbeat_age_s() < HEARTBEAT_LIMIT_S
-
-
-def _json(ok: bool, body: dict[str, Any]) -> HttpResponse:  # noqa: FBT001 - the status is the point
-    status = HTTPStatus.OK if ok else HTTPStatus.SERVICE_UNAVAILABLE
-    return HttpResponse(status, "application/json", msgspec.json.encode(body) + b"\n")

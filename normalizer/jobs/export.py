@@ -21,13 +21,12 @@ from normalizer.errors import FatalError
 from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRange, IdRangeWalk, fetch_rows
 from normalizer.store.grid import Grid
-from normalizer.store.session import Session
+from normalizer.store.session import READ_ONLY, Session
 
 ROWS_A_CHUNK: Final = 5_000
 LEVEL: Final = 3
 PIECE_BYTES: Final = 1 << 20
 """The packer's input is cut to this size, because its output depends on the cuts."""
-READ_ONLY: Final = {"transaction_read_only": "on"}
 
 
 class ExportSelection(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,10 +79,10 @@ class Export:
     async def _id_ranges(self) -> AsyncIterator[IdRange]:
         """All ranges of ids; for named executions whole partitions: an index finds the rows."""
         if not self._selection.executions:
-            async for ids in IdRangeWalk(self._session.run_once, ROWS_A_CHUNK).after(BELOW_ALL_IDS):
+            async for ids in IdRangeWalk(self._session.fetch, ROWS_A_CHUNK).after(BELOW_ALL_IDS):
                 yield ids
             return
-        for low, high, _ in await self._session.run_once(_partitions):
+        for low, high, _ in await self._session.fetch(job_statements.PARTITIONS):
             yield IdRange(low, high)
 
     async def _fetch_between(
@@ -93,11 +92,6 @@ class Export:
             return await fetch_rows(connection, job_statements.EVENTS_BETWEEN, ids, *self._times)
         wanted = (sorted(self._selection.executions), *self._times)
         return await fetch_rows(connection, job_statements.EVENTS_OF_EXECUTIONS, ids, *wanted)
-
-
-async def _partitions(connection: asyncpg.Connection) -> list[asyncpg.Record]:
-    rows: list[asyncpg.Record] = await connection.fetch(job_statements.PARTITIONS)
-    return rows
 
 
 class PackedFile:

@@ -118,7 +118,7 @@ class Forget:
         """Erase it; return what this run deleted."""
         try:
             await self._session.run_once(self._check_not_divergent)
-            await self._execute(statements.ADD_FORGOTTEN, self._id, reason.who, reason.why)
+            await self._session.fetch(statements.ADD_FORGOTTEN, self._id, reason.who, reason.why)
             await self._wait_for_writers()
             # Rows that are found through the events go first: a run that died later would not find
             # them.
@@ -145,9 +145,9 @@ class Forget:
 
     async def _wait_for_writers(self) -> None:
         """Wait until no open transaction may have read the list before the execution was on it."""
-        readers = (await self._fetch(statements.READERS))[0][0]
+        readers = (await self._session.fetch(statements.READERS))[0][0]
         until_s = time.monotonic() + _ABORT_AFTER_S
-        while (await self._fetch(statements.ARE_THERE, readers))[0][0]:
+        while (await self._session.fetch(statements.ARE_THERE, readers))[0][0]:
             if time.monotonic() > until_s:
                 raise StoreUnavailable("database: an earlier batch has not ended yet")
             await asyncio.sleep(_POLL_EVERY_S)
@@ -155,17 +155,17 @@ class Forget:
     async def _find(self) -> _Found:
         found = _Found(names=self._execution.names)
         for low, high in await self._filled():
-            for row in await self._fetch(statements.FIND_EVENTS, low, high, self._id):
+            for row in await self._session.fetch(statements.FIND_EVENTS, low, high, self._id):
                 event_id, *place, coercions = row
                 found.event_ids.append(event_id)
                 found.record_keys.append(tuple(place))
                 found.names |= _opaque_names(coercions)
-        found.calls = (await self._fetch(statements.COUNT_CALLS, self._id))[0][0]
+        found.calls = (await self._session.fetch(statements.COUNT_CALLS, self._id))[0][0]
         return found
 
     async def _filled(self) -> list[tuple[int, int]]:
         """The id ranges of partitions that hold any row."""
-        return [(row["low"], row["high"]) for row in await self._fetch(FILLED_PARTITIONS)]
+        return [(row["low"], row["high"]) for row in await self._session.fetch(FILLED_PARTITIONS)]
 
     async def _rejected_records(self, names: set[str]) -> list[RecordKey]:
         """The refused records whose key, value or headers contain one of the names."""
@@ -173,7 +173,7 @@ class Forget:
         sought = [name.encode() for name in names]
         found: list[RecordKey] = []
         last: RecordKey = ("", 0, 0, 0)
-        while rows := await self._fetch(statements.READ_RAW, *last, sought):
+        while rows := await self._session.fetch(statements.READ_RAW, *last, sought):
             last = tuple(rows[-1])[:4]
             found += [
                 tuple(row)[:4]
@@ -208,7 +208,7 @@ class Forget:
         """Run the statement on every page of merged records; return how many named these events."""
         reports = 0
         last: tuple[object, ...] = ("", 0, 0, 0, 0)
-        while rows := await self._fetch(statement, *last, ROWS_A_STEP, found.event_ids):
+        while rows := await self._session.fetch(statement, *last, ROWS_A_STEP, found.event_ids):
             reports, last = reports + rows[0][0], tuple(rows[0])[1:]
         return reports
 
@@ -235,16 +235,6 @@ class Forget:
         if not await connection.fetchval(statements.ERASE_EXECUTION, self._id):
             raise self._divergent()
         await connection.execute(statements.END, self._id)
-
-    async def _execute(self, statement: str, *values: object) -> None:
-        await self._fetch(statement, *values)
-
-    async def _fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
-        async def fetch(connection: asyncpg.Connection) -> list[asyncpg.Record]:
-            rows: list[asyncpg.Record] = await connection.fetch(statement, *values)
-            return rows
-
-        return await self._session.run_once(fetch)
 
 
 def _opaque_names(coercions: bytes | None) -> set[str]:

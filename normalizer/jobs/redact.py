@@ -13,13 +13,11 @@ from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Final
 
-import asyncpg
-
 from normalizer.core.redact_stored import may_hide, redact_row, redact_stored_text
 from normalizer.core.sanitize import Sanitizer
 from normalizer.jobs import redact_statements as statements
 from normalizer.jobs.dry_run.diff import Diff, RowChange
-from normalizer.jobs.engine.id_ranges import RunOnConnection
+from normalizer.jobs.engine.id_ranges import Fetch
 from normalizer.jobs.engine.job_statements import ALL_EVENTS
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.renormalize import Rewrite, RewriteDryRun
@@ -61,7 +59,7 @@ class Redact(Rewrite):
 
     def __init__(self, runner: JobRunner, sanitizer: Sanitizer) -> None:
         super().__init__(runner, _rewrite_plan(sanitizer))
-        self._others = _OtherTables(self._session.run_once, sanitizer, self._turn, writes=True)
+        self._others = _OtherTables(self._session.fetch, sanitizer, self._turn, writes=True)
 
     @property
     def counts(self) -> RedactedCounts:
@@ -82,7 +80,7 @@ class RedactDryRun(RewriteDryRun):
 
     def __init__(self, database_url: str, sanitizer: Sanitizer) -> None:
         super().__init__(database_url, _rewrite_plan(sanitizer), Diff(self._note))
-        self._others = _OtherTables(self._session.run_once, sanitizer, self._turn, writes=False)
+        self._others = _OtherTables(self._session.fetch, sanitizer, self._turn, writes=False)
         self.counts: RedactedCounts = self._others.counts
 
     async def _compare_all(self) -> None:
@@ -116,25 +114,25 @@ def _rewrite_plan(sanitizer: Sanitizer) -> RewritePlan:
 class _OtherTables:
     """Every table but events; without `writes` it only reads.
 
-    `acquire` waits for live traffic, and returns whether to go on.
+    `turn` waits for live traffic, and returns whether to go on.
     """
 
     def __init__(
         self,
-        run_on_connection: RunOnConnection,
+        fetch: Fetch,
         sanitizer: Sanitizer,
         turn: Callable[[], Awaitable[bool]],
         *,
         writes: bool,
     ) -> None:
-        self._run_on_connection = run_on_connection
+        self._fetch = fetch
         self._redacted = partial(redact_stored_text, sanitizer=sanitizer)
         self._turn = turn
         self._writes = writes
         self.counts: RedactedCounts = Counter()
 
     async def redact(self) -> None:
-        """Redact until `acquire` returns false. Raises StoreUnavailable and FatalError."""
+        """Redact until `turn` returns false. Raises StoreUnavailable and FatalError."""
         for table, column in TEXTS:
             await self._redact_table(table, partial(self._redact_texts, table, column))
         await self._redact_table(_CALLS, self._redact_calls)
@@ -210,11 +208,3 @@ class _OtherTables:
     def _note(self, table: str, rows: int) -> None:
         if rows:
             self.counts[table] += rows
-
-    async def _fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
-        async def fetch(connection: asyncpg.Connection) -> list[asyncpg.Record]:
-            rows: list[asyncpg.Record] = await connection.fetch(statement, *values)
-            return rows
-
-        found: list[asyncpg.Record] = await self._run_on_connection(fetch)
-        return found

@@ -47,7 +47,23 @@ CHANGE_CALLS: Final = """
     select projector.rewrite_archived_calls($1::bigint[], $2::text[], $3::jsonb[], $4::jsonb[])
 """
 
-COUNTED_TEXTS: Final = "select counter_table, text_column from projector.counter_text_columns()"
+# The counters that have texts in their keys: table and column.
+COUNTED_TEXTS: Final = """
+    select   counter.relname::text as counter_table, name.attname::text as text_column
+    from     pg_constraint as key
+    join     pg_class      as counter on counter.oid = key.conrelid
+    join     pg_attribute  as shard
+             on  shard.attrelid = key.conrelid
+             and shard.attname = 'shard'
+             and shard.attnum = any(key.conkey)
+    join     pg_attribute  as name
+             on  name.attrelid = key.conrelid
+             and name.attnum = any(key.conkey)
+             and name.atttypid = 'text'::regtype
+    where    key.contype = 'p'
+    and      key.connamespace = 'projector'::regnamespace
+    order by 1, 2
+"""
 
 
 def read_names(counted_in: str, named: str) -> str:

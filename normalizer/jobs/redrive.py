@@ -7,7 +7,6 @@ rows. A record that fails again stays; a run tries each entry once. Successful e
 import base64
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
-from types import TracebackType
 from typing import Final, Self
 
 import asyncpg
@@ -15,7 +14,7 @@ import msgspec
 
 from normalizer.core.batch import OutcomeTotals, PartitionBatch
 from normalizer.core.raw_record import RawRecord
-from normalizer.core.rules.timestamps import EPOCH
+from normalizer.core.rules.timestamps import recorded_ms_of
 from normalizer.envelope import RULES_VERSION
 from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.job_positions import JobPositions
@@ -94,12 +93,7 @@ class QuarantineSource:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Nothing to close: every statement has its own connection."""
 
     def positions(self, run: JobRun) -> JobPositions:
@@ -214,7 +208,6 @@ class QuarantineSource:
         )
 
     def _record(self, entry: asyncpg.Record) -> RawRecord:
-        recorded = entry["recorded_at"]
         headers = _headers.decode(entry["headers"]) if entry["headers"] else []
         record = RawRecord(
             value=self._defaults.complete(entry["value"]),
@@ -226,9 +219,7 @@ class QuarantineSource:
             headers=tuple(
                 (name, None if text is None else base64.b64decode(text)) for name, text in headers
             ),
-            recorded_ms=None
-            if recorded is None
-            else round((recorded - EPOCH).total_seconds() * 1000),
+            recorded_ms=recorded_ms_of(entry["recorded_at"]),
         )
         if not entry["whole"]:
             self._unreadable[_entry_coordinates(record)] = (

@@ -5,8 +5,6 @@ Transaction ids cross the border as bigint: 64 bits, counted from the cluster's 
 
 from typing import Final
 
-from normalizer.envelope import Envelope
-
 READ_REGISTRATION: Final = "select registration, group_id from normalizer.event_relay"
 
 REGISTER: Final = """
@@ -82,20 +80,3 @@ READ_STATE: Final = """
                0
            )::double precision as lag_s
 """
-
-_COLUMNS: Final = ", ".join(Envelope.__struct_fields__)
-
-EVENTS_BETWEEN: Final = f"""
-    select   {_COLUMNS}
-    from     normalizer.events
-    where    event_id between $1::bigint and $2::bigint
-    order by event_id
-"""  # noqa: S608 - column names of this project
-
-READ_EVENTS: Final = f"""
-    select   {_COLUMNS}
-    from     normalizer.events
-    where    event_id between $1::bigint and $2::bigint
-    and      event_id = any((select $3::bigint[])::bigint[])
-    order by event_id
-"""  # noqa: S608 - column names of this project

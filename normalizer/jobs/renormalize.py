@@ -18,7 +18,6 @@ import msgspec
 
 from normalizer.envelope import RULES_VERSION, Envelope
 from normalizer.errors import FatalError, Fenced, RetryableError
-from normalizer.jobs.backfill import SESSION
 from normalizer.jobs.dry_run.diff import Diff, changes_between
 from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRange, IdRangeWalk, fetch_rows
@@ -27,19 +26,18 @@ from normalizer.jobs.engine.job_run import JobRun
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.renormalize_row import renormalize_row
-from normalizer.jobs.rewrite_rows import RewritePlan, RewrittenPage, rewrite_rows, rewrite_session
+from normalizer.jobs.rewrite_rows import RewritePlan, RewrittenPage, rewrite_rows
 from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePart
 from normalizer.process.pause import back_off_s, wait_at_most
 from normalizer.process.slices import Normalize
 from normalizer.store.grid import Grid
 from normalizer.store.rows import RowRefused, StoredRows, find_refused_rows, update_rows
-from normalizer.store.session import RetryTransaction
+from normalizer.store.session import READ_ONLY, RetryTransaction, Session
 from normalizer.telemetry import Outage, get_logger
 
 ROWS_A_CHUNK: Final = 1_000
 """Rows locked while they are renormalized: some tens of milliseconds."""
 PART: Final[PartKey] = ("events", 0, 0)
-READ_ONLY: Final = {"transaction_read_only": "on"}
 _ROUNDS: Final = 5
 
 _log: Final = get_logger()
@@ -67,9 +65,13 @@ class Rewrite:
         self._stopping = runner.stopping
         self._plan = plan
         self._grid = Grid()
-        self._session = rewrite_session(runner.database_url, self._grid, SESSION, runner.spec.kind)
+        self._session = Session(
+            runner.database_url,
+            application_name=f"normalizer {runner.spec.kind}",
+            grid=self._grid,
+        )
         self._id_ranges = IdRangeWalk(
-            self._session.run_once, runner.throttle.max_batch_rows(ROWS_A_CHUNK)
+            self._session.fetch, runner.throttle.max_batch_rows(ROWS_A_CHUNK)
         )
         self._outage = Outage(_log, runner.clock)
 
@@ -221,8 +223,13 @@ class RewriteDryRun:
     def __init__(self, database_url: str, plan: RewritePlan, diff: Diff) -> None:
         self._plan = plan
         self._diff = diff
-        self._session = rewrite_session(database_url, Grid(), READ_ONLY, "dry run")
-        self._id_ranges = IdRangeWalk(self._session.run_once, ROWS_A_CHUNK)
+        self._session = Session(
+            database_url,
+            application_name="normalizer dry run",
+            grid=Grid(),
+            settings=READ_ONLY,
+        )
+        self._id_ranges = IdRangeWalk(self._session.fetch, ROWS_A_CHUNK)
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from normalizer.core.coercions import coercion_of
+from normalizer.core.decode_json import BOM
 from normalizer.core.denormalize import denormalize
 from normalizer.core.merge_flags import MERGED
 from normalizer.core.raw_record import RawRecord
@@ -23,7 +24,6 @@ SET_BY_STORE: Final = frozenset(("event_id_conflict", "ambiguous_report"))
 _MERGED: Final = (
     "merged from several records: today's rules are not applied to the row made of them"
 )
-_BOM: Final = b"\xef\xbb\xbf"
 
 _object: Final[msgspec.json.Decoder[dict[str, msgspec.Raw]]] = msgspec.json.Decoder(
     dict[str, msgspec.Raw]
@@ -109,7 +109,7 @@ def _canonical(raw: msgspec.Raw) -> bytes:
 
 def _has_value(record: RawRecord, path: list[str], original: msgspec.Raw) -> bool:
     """Whether the rebuilt record has this value at this path."""
-    value: Any = msgspec.Raw((record.value or b"null").removeprefix(_BOM))
+    value: Any = msgspec.Raw((record.value or b"null").removeprefix(BOM))
     for name in path:
         try:
             value = _object.decode(value).get(name, msgspec.Raw(b"null"))

@@ -9,8 +9,6 @@ import msgspec
 from normalizer.envelope import Envelope
 from normalizer.jobs.dry_run.diff import changes_between
 from normalizer.jobs.renormalize_row import Unreadable
-from normalizer.store.grid import Grid
-from normalizer.store.session import Session
 
 _ROWS_A_SLICE: Final = 50
 """Rows renormalized without a pause: a few milliseconds."""
@@ -64,13 +62,3 @@ async def rewrite_rows(
         elif changes_between(row, today):
             found.changed.append(today)
     return found
-
-
-def rewrite_session(database_url: str, grid: Grid, settings: dict[str, str], name: str) -> Session:
-    """Return a session with the settings of a rewrite."""
-    return Session(
-        database_url,
-        application_name=f"normalizer {name}",
-        grid=grid,
-        settings=settings,
-    )

@@ -6,8 +6,9 @@ transaction, it would answer with the offset from before it.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeVar
 
 from aiokafka.client import ConnectionGroup, CoordinationType
 from aiokafka.errors import (
@@ -29,6 +30,8 @@ from aiokafka.protocol.types import (
 )
 
 from normalizer.kafka.connection import KafkaPartition
+
+_T = TypeVar("_T")
 
 UNSTABLE: Final = 88
 """The error code while a transaction that commits the offset is not complete."""
@@ -61,12 +64,17 @@ async def read_committed(
     for topic, partition in partitions:
         by_topic[topic].append(partition)
     request = _OffsetFetch(group_id, by_topic)
+    return await from_coordinator(partial(_stable_offsets, client, group_id, request))
+
+
+async def from_coordinator(ask: Callable[[], Awaitable[_T]]) -> _T:
+    """Ask a group's coordinator; again while the cluster creates or loads it."""
     for _ in range(COORDINATOR_TRIES):
         try:
-            return await _stable_offsets(client, group_id, request)
+            return await ask()
         except COORDINATOR_NOT_READY:
             await asyncio.sleep(COORDINATOR_WAIT_S)
-    return await _stable_offsets(client, group_id, request)
+    return await ask()
 
 
 async def _stable_offsets(

@@ -3,11 +3,12 @@
 import asyncio
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 import msgspec
+from aiokafka import TopicPartition
 from aiokafka.errors import (
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
@@ -188,6 +189,16 @@ async def ended(client: Any, *, timeout_s: float) -> bool:
     except (KafkaError, OSError, TimeoutError):
         return False
     return True
+
+
+async def bounds_of(
+    consumer: Any, partitions: Iterable[KafkaPartition]
+) -> dict[KafkaPartition, Bounds]:
+    """Ask for first offset and end of each partition. Raises the client's errors."""
+    wanted = [TopicPartition(*one) for one in partitions]
+    starts = await consumer.beginning_offsets(wanted)
+    ends = await consumer.end_offsets(wanted)
+    return {KafkaPartition(*one): Bounds(starts[one], ends[one]) for one in wanted}
 
 
 def raw_record(record: Any, incarnation: int) -> RawRecord:

@@ -1,7 +1,6 @@
 """Reads ranges of offsets, each to its own end, outside any group and without commits."""
 
 from collections.abc import AsyncIterator, Collection, Mapping
-from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -12,6 +11,7 @@ from normalizer.kafka.connection import (
     Bounds,
     FetchedChunk,
     KafkaPartition,
+    bounds_of,
     connection_options,
     ended,
     raw_record,
@@ -55,12 +55,7 @@ class OffsetRangeReader:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def close(self) -> None:
@@ -71,12 +66,9 @@ class OffsetRangeReader:
 
     async def bounds(self, partitions: Collection[KafkaPartition]) -> dict[KafkaPartition, Bounds]:
         """First offset and committed end of each of these partitions, which must exist."""
-        wanted = [TopicPartition(*one) for one in partitions]
         with translated("reading the bounds of the log"):
             consumer = await self._connected()
-            starts = await consumer.beginning_offsets(wanted)
-            ends = await consumer.end_offsets(wanted)
-        return {KafkaPartition(*one): Bounds(starts[one], ends[one]) for one in wanted}
+            return await bounds_of(consumer, partitions)
 
     async def offsets_at(
         self, partitions: Collection[KafkaPartition], time_ms: int

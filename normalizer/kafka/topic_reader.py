@@ -4,7 +4,8 @@ import asyncio
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
 from aiokafka import TopicPartition
 from aiokafka.admin import NewTopic
@@ -20,10 +21,8 @@ from aiokafka.protocol.metadata import MetadataRequest
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import BrokerUnavailable, FatalError
 from normalizer.kafka.committed_offsets import (
-    COORDINATOR_NOT_READY,
-    COORDINATOR_TRIES,
-    COORDINATOR_WAIT_S,
     CommittedOffset,
+    from_coordinator,
     read_committed,
 )
 from normalizer.kafka.connection import (
@@ -31,6 +30,7 @@ from normalizer.kafka.connection import (
     FetchedChunk,
     KafkaPartition,
     UnreadableBatch,
+    bounds_of,
     connection_options,
     translated,
 )
@@ -107,12 +107,7 @@ class TopicReader(ReaderConnection):
         started loads it, so that is repeated. Raises FatalError without the right to describe it.
         """
         async with self._connected(f"looking up group {group_id}"):
-            for _ in range(COORDINATOR_TRIES):
-                try:
-                    return await self._group_members(group_id)
-                except COORDINATOR_NOT_READY:
-                    await asyncio.sleep(COORDINATOR_WAIT_S)
-            return await self._group_members(group_id)
+            return await from_coordinator(partial(self._group_members, group_id))
 
     async def committed(
         self, group_id: str, partitions: Iterable[KafkaPartition]
@@ -123,11 +118,11 @@ class TopicReader(ReaderConnection):
 
     async def bounds(self, partitions: Iterable[KafkaPartition]) -> dict[KafkaPartition, Bounds]:
         """First offset and committed end of each of these partitions, which must exist."""
-        wanted = [TopicPartition(*one) for one in partitions]
+        wanted = list(partitions)
         if not wanted:
             return {}
         async with self._connected("reading the bounds of the log"):
-            return await self._bounds(wanted)
+            return await bounds_of(self._consumer, wanted)
 
     async def reachable_bounds(
         self, partitions: Iterable[KafkaPartition], *, within_s: float = LEADER_S
@@ -267,13 +262,8 @@ class TopicReader(ReaderConnection):
         try:
             with translated("reading the bounds of the log"):
                 async with asyncio.timeout(within_s):
-                    return await self._bounds([TopicPartition(*one) for one in partitions])
+                    return await bounds_of(self._consumer, partitions)
         except BrokerUnavailable:
             return {}
         except FatalError as error:
             return error
-
-    async def _bounds(self, wanted: Sequence[Any]) -> dict[KafkaPartition, Bounds]:
-        starts = await self._consumer.beginning_offsets(wanted)
-        ends = await self._consumer.end_offsets(wanted)
-        return {KafkaPartition(*one): Bounds(starts[one], ends[one]) for one in wanted}

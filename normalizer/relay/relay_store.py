@@ -8,7 +8,7 @@ never tried again under its claim: only another claim knows whether its transact
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import NamedTuple, Self
 
 import msgspec
@@ -62,12 +62,7 @@ class RelayStore:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         for partition in [*self._owned]:
             await self._disown(partition)
         await self._topics.close()

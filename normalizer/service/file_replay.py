@@ -59,17 +59,17 @@ class FileReplay:
 
     async def run(self) -> None:
         """Store every record of the file that was not read before. Raises NormalizerError."""
-        topic = topic_of(self._file)
+        settings, topic = self._settings, topic_of(self._file)
         _log.info("started", file=str(self._file), topic=topic)
         async with Store(
-            self._database_url, owner=self._settings.owner, on_commit=self._refusals.add
+            self._database_url, owner=settings.owner, on_commit=self._refusals.add
         ) as store:
             builder = BatchBuilder()
             with open_lines(self._file) as stream:
                 for page in pages(stream):
                     for number, line in page:
                         await self._add_record(store, builder, record_of(line, number, topic))
-                        if self._is_full(builder):
+                        if builder.is_full(settings.batch_rows, settings.batch_bytes):
                             await self._write(store, builder)
                             builder = BatchBuilder()
                     if self._stopping.is_set():
@@ -107,12 +107,6 @@ class FileReplay:
         self._claims[partition] = claim
         self._next_offsets[partition] = claim.next_offset
         return claim
-
-    def _is_full(self, builder: BatchBuilder) -> bool:
-        return (
-            builder.rows >= self._settings.batch_rows
-            or builder.value_bytes >= self._settings.batch_bytes
-        )
 
     async def _write(self, store: Store, builder: BatchBuilder) -> None:
         if not builder:

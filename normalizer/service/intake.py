@@ -52,7 +52,7 @@ class Intake:
     def is_full(self, builder: BatchBuilder) -> bool:
         """Whether the batch has reached its maximum of rows or bytes."""
         settings = self._settings
-        return builder.rows >= settings.batch_rows or builder.value_bytes >= settings.batch_bytes
+        return builder.is_full(settings.batch_rows, settings.batch_bytes)
 
     async def add_chunk(
         self, writer: int, builder: BatchBuilder, claim: Claim, chunk: FetchedChunk

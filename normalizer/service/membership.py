@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
-from types import TracebackType
 from typing import Final, Self
 
 from normalizer.core.batch import Batch
@@ -94,12 +93,7 @@ class Membership:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._commit_now()
         if not await self.reader.stop(timeout_s=LEAVING_S):
             _log.warning(
@@ -136,7 +130,7 @@ class Membership:
             partition = KafkaPartition(part.topic, part.partition)
             if not self._store.keeps_group_offsets:
                 self._to_commit[partition] = part.next_offset
-            self.ownership.note_progress(partition, part.next_offset)
+            self.ownership.suspects.note_progress(partition, part.next_offset)
 
     def on_rollback(self, batch: Batch, lost: Sequence[PositionError] = ()) -> None:
         """Release the claims of a batch that was rolled back, so that they are claimed again.

@@ -11,11 +11,8 @@ import threading
 import time
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import CancelledError as PollCancelled
-from http import HTTPStatus
-from types import TracebackType
 from typing import Any, Final, Self
 
-import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
@@ -25,7 +22,7 @@ from normalizer.process.pause import wait_at_most
 from normalizer.service.gauges import VERSION, GaugeCollector
 from normalizer.service.heartbeat import Heartbeat
 from normalizer.service.lag import LagMonitor
-from normalizer.service.probes import HttpResponse, ProbeServer
+from normalizer.service.probes import HttpResponse, ProbeServer, probe_response
 from normalizer.service.service import Service
 from normalizer.settings import Settings
 from normalizer.store.retry import WAITING_AFTER_S, InFlightBatch
@@ -72,13 +69,8 @@ class Monitor:
         _log.info("listening", url=self.url)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._probes.__exit__(kind, error, trace)
+    def __exit__(self, *why: object) -> None:
+        self._probes.__exit__(*why)
         self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join(timeout=2.0)
 
@@ -90,15 +82,14 @@ class Monitor:
     def livez(self) -> HttpResponse:
         """Fail if the event loop hangs, but not for an outage: a restart would not end that."""
         age_s = self._service.heartbeat_age_s()
-        return _json(age_s < HEARTBEAT_LIMIT_S, {"heartbeat_age_s": round(age_s, 3)})
+        return probe_response({"heartbeat_age_s": round(age_s, 3)}, ok=age_s < HEARTBEAT_LIMIT_S)
 
     def readyz(self) -> HttpResponse:
         """Fail while there are reasons; the body lists all of them."""
         self._wait_for(self._poll())
         reasons = list(self.reasons())
         service, partitions = self._service, self._lag_monitor.partitions.values()
-        return _json(
-            not reasons,
+        return probe_response(
             {
                 "ready": not reasons,
                 "reasons": reasons,
@@ -107,6 +98,7 @@ class Monitor:
                 "lag_records": sum(one.lag_records for one in partitions),
                 "version": VERSION,
             },
+            ok=not reasons,
         )
 
     def metrics(self) -> Collector:
@@ -240,8 +232,3 @@ class _Joined(Collector):
     def collect(self) -> Iterator[Family]:
         for registry in self._registries:
             yield from registry.collect()
-
-
-def _json(ok: bool, body: dict[str, Any]) -> HttpResponse:  # noqa: FBT001 - the status is the point
-    status = HTTPStatus.OK if ok else HTTPStatus.SERVICE_UNAVAILABLE
-    return HttpResponse(status, "application/json", msgspec.json.encode(body) + b"\n")

@@ -183,10 +183,6 @@ class Ownership:
             elif self._held.get(partition) is claim:
                 self.stop(partition, _topic_reset(partition, reset))
 
-    def note_progress(self, partition: KafkaPartition, next_offset: int) -> None:
-        """Note that a batch of the partition was written up to this offset."""
-        self.suspects.note_progress(partition, next_offset)
-
     def release(self, partition: KafkaPartition, epoch: int) -> bool:
         """Release the claim of this epoch, to be claimed again. False if it is not held."""
         claim = self._held.get(partition)

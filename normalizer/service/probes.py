@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from socketserver import TCPServer, ThreadingMixIn
-from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
@@ -34,6 +33,12 @@ class HttpResponse(msgspec.Struct, frozen=True):
     status: HTTPStatus
     content_type: str
     body: bytes
+
+
+def probe_response(body: dict[str, Any], *, ok: bool) -> HttpResponse:
+    """The response of a probe: the body as JSON, with 200 or 503."""
+    status = HTTPStatus.OK if ok else HTTPStatus.SERVICE_UNAVAILABLE
+    return HttpResponse(status, "application/json", msgspec.json.encode(body) + b"\n")
 
 
 Routes = Mapping[str, Callable[[], HttpResponse | Collector]]
@@ -64,12 +69,7 @@ class ProbeServer:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
 

@@ -25,6 +25,7 @@ from normalizer.errors import (
     PositionError,
     RetryableError,
     StoreUnavailable,
+    worst_of,
 )
 from normalizer.kafka import FetchedChunk, KafkaPartition, UnreadableBatch
 from normalizer.process.pause import wait_at_most
@@ -118,7 +119,7 @@ class Service:
             except TimeoutError:
                 _log.warning("deadline_passed", why="batches in flight are rolled back")
             except BaseExceptionGroup as errors:
-                raise _worst(errors) from errors
+                raise worst_of(errors, FatalError) from errors
         self._refusals.flush()
         _log.info("stopped", **msgspec.structs.asdict(self.counters))
 
@@ -284,12 +285,3 @@ class Service:
             seconds = self._clock() - begun_s
             self.metrics.observe_stage(stage, seconds)
             self._spans.note(writer, stage, seconds)
-
-
-def _worst(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one error to raise for a group: a FatalError of this project, else the first."""
-    leaves = [
-        _worst(error) if isinstance(error, BaseExceptionGroup) else error
-        for error in errors.exceptions
-    ]
-    return next((leaf for leaf in leaves if isinstance(leaf, FatalError)), leaves[0])

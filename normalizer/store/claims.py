@@ -9,7 +9,13 @@ from typing import Final, NamedTuple
 import asyncpg
 import msgspec
 
-from normalizer.core.batch import Item, LastRecord, PartitionBatch, holes_between
+from normalizer.core.batch import (
+    Item,
+    LastRecord,
+    PartitionBatch,
+    holes_between,
+    stored_last_record,
+)
 from normalizer.errors import PositionError, ShapesChanged
 from normalizer.store import store_statements
 from normalizer.store.migrate import refuse_edited
@@ -64,15 +70,13 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
             from_offset=from_offset,
             next_offset=next_offset,
             items=items,
-            holes=holes_between(items, from_offset, next_offset),
+            holes=holes_between([record.offset for record, _ in items], from_offset, next_offset),
         )
 
     @property
     def last(self) -> LastRecord | None:
         """The last record that was read; None before the first."""
-        if self.last_offset is None or self.last_crc is None:
-            return None
-        return LastRecord(self.last_offset, self.last_recorded_ms, self.last_crc)
+        return stored_last_record(self.last_offset, self.last_recorded_ms, self.last_crc)
 
 
 async def claim_partition(
@@ -149,7 +153,7 @@ async def begin_next_incarnation(
 
     Raises Fenced and PositionMoved.
     """
-    await lock_positions(connection, (_gap_part(claim, claim.next_offset),))
+    await lock_positions(connection, (claim.part(claim.next_offset, claim.next_offset, []),))
     row = await connection.fetchrow(
         store_statements.BEGIN_NEXT_INCARNATION,
         claim.topic,
@@ -169,7 +173,7 @@ async def move_over_gap(
 
     Does nothing if an earlier call did so already. Raises Fenced and PositionMoved.
     """
-    part = _gap_part(claim, next_offset)
+    part = claim.part(claim.next_offset, next_offset, [])
     if await lock_positions(connection, (part,)) is not None:
         await add_gaps(connection, (part,), reason)
         await move_positions(connection, [(part, OutcomeCounts().totals(part))])
@@ -178,17 +182,3 @@ async def move_over_gap(
 
 def _table(fingerprint: str) -> str:
     return f"the table of shapes {fingerprint}" if fingerprint else "no table of shapes"
-
-
-def _gap_part(claim: Claim, next_offset: int) -> PartitionBatch:
-    """A part without records, from the claimed position up to `next_offset`."""
-    return PartitionBatch(
-        topic=claim.topic,
-        incarnation=claim.incarnation,
-        partition=claim.partition,
-        epoch=claim.epoch,
-        from_offset=claim.next_offset,
-        next_offset=next_offset,
-        items=[],
-        holes=((claim.next_offset, next_offset),),
-    )

@@ -144,7 +144,7 @@ def _status(version: str, file: Migration | None, row: _Applied | None) -> Migra
     )
 
 
-async def refuse_edited(connection: "asyncpg.Connection") -> None:
+async def refuse_edited(connection: asyncpg.Connection) -> None:
     """Raise SchemaMismatch if a file was edited after it was applied here."""
     _refuse_edited(_files(), await _read_applied(connection))
 
@@ -165,7 +165,7 @@ def _refuse_edited(files: tuple[Migration, ...], applied: Mapping[str, _Applied]
 
 
 @asynccontextmanager
-async def _connected(database_url: str) -> AsyncIterator["asyncpg.Connection"]:
+async def _connected(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     try:
         connection = await connect(
             database_url, application_name="normalizer migrate", session=_SESSION
@@ -188,7 +188,7 @@ async def _connected(database_url: str) -> AsyncIterator["asyncpg.Connection"]:
         await connection.close()
 
 
-async def _lock(connection: "asyncpg.Connection", report: Callable[[str], None]) -> None:
+async def _lock(connection: asyncpg.Connection, report: Callable[[str], None]) -> None:
     """Lock migrations for the transaction, so that each file is looked up and applied by one."""
     if not await connection.fetchval("select pg_try_advisory_xact_lock($1)", _LOCK_KEY):
         report("another migration is running on this database: waiting for it")
@@ -196,7 +196,7 @@ async def _lock(connection: "asyncpg.Connection", report: Callable[[str], None])
 
 
 async def _apply(
-    connection: "asyncpg.Connection", files: tuple[Migration, ...], file: Migration
+    connection: asyncpg.Connection, files: tuple[Migration, ...], file: Migration
 ) -> bool:
     """Apply the file unless it is applied, and store its checksum; whether it was applied now."""
     applied = await _read_applied(connection)
@@ -212,7 +212,7 @@ async def _apply(
     return file.version not in applied
 
 
-async def _read_applied(connection: "asyncpg.Connection") -> dict[str, _Applied]:
+async def _read_applied(connection: asyncpg.Connection) -> dict[str, _Applied]:
     """The applied files by version; empty if none was ever applied."""
     if await connection.fetchval("select to_regclass('migrations.applied')") is None:
         return {}

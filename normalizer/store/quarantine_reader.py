@@ -4,7 +4,6 @@ The table `quarantine` holds a sample without secrets. The bytes are in a table 
 are redacted unless the operator passes --raw.
 """
 
-import base64
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -14,6 +13,7 @@ from typing import Final
 import msgspec
 from structlog.typing import FilteringBoundLogger
 
+from normalizer.core.headers import header_text
 from normalizer.core.samples import ENCODED
 from normalizer.core.sanitize import Sanitizer
 from normalizer.core.unstorable import replace_unstorable
@@ -161,9 +161,9 @@ def page(
 
 def _content(kept: StoredBytes, *, raw: bool, redact_keys: Iterable[str]) -> list[tuple[str, str]]:
     if raw:
-        parts = [("key", _as_text(kept.key)), ("headers", kept.headers or "")]
+        parts = [("key", _shown(kept.key)), ("headers", kept.headers or "")]
         more = "" if kept.whole else " (only the beginning was kept)"
-        return [*parts, (f"content{more}", _as_text(kept.value))]
+        return [*parts, (f"content{more}", _shown(kept.value))]
     if kept.value is None:
         return []
     try:
@@ -181,13 +181,8 @@ def _content(kept: StoredBytes, *, raw: bool, redact_keys: Iterable[str]) -> lis
     return [("content", text_shown)]
 
 
-def _as_text(content: bytes | None) -> str:
-    if content is None:
-        return "null"
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        return f"base64:{base64.b64encode(content).decode()}"
+def _shown(content: bytes | None) -> str:
+    return "null" if content is None else header_text(content)
 
 
 class RejectionLog:

@@ -11,18 +11,17 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-import structlog
-
 from normalizer.core.batch import Batch, OutcomeTotals
 from normalizer.errors import RetryableError, SignInTries, StoreUnavailable
 from normalizer.process.pause import back_off_s, wait_at_most
+from normalizer.telemetry import get_logger
 
 TRIES_BEFORE_HALVING: Final = 3
 WAITING_AFTER_S: Final = 5.0
 """A batch that is in flight for this long is reported as blocked."""
 REPORT_EVERY_S: Final = 60.0
 
-_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+_log: Final = get_logger()
 
 
 class BatchWriter(Protocol):

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Final, TypeVar
 
 import asyncpg
@@ -41,6 +42,9 @@ _SETTINGS: Final = {
     "search_path": "normalizer, public",
 }
 
+READ_ONLY: Final = {"transaction_read_only": "on"}
+"""Settings of a session that writes nothing."""
+
 _JSONB_VERSION: Final = b"\x01"
 """The byte before the JSON text in the binary format of jsonb."""
 
@@ -61,7 +65,7 @@ class Session:
         application_name: str,
         grid: Grid,
         command_timeout_s: float = COMMAND_TIMEOUT_S,
-        settings: Mapping[str, str],
+        settings: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._grid = grid
         self._connection = ReconnectingConnection(
@@ -100,6 +104,15 @@ class Session:
         except (RowRefused, RetryTransaction) as error:
             message = "database: another writer was first"
             raise StoreUnavailable(message) from error
+
+    async def fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
+        """Run one statement as `run_once` does, and return its rows."""
+
+        async def fetch(connection: asyncpg.Connection) -> list[asyncpg.Record]:
+            rows: list[asyncpg.Record] = await connection.fetch(statement, *values)
+            return rows
+
+        return await self.run_once(fetch)
 
     def terminate(self) -> None:
         """End the connection at once."""

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 import asyncpg
 import msgspec
 
-from normalizer.core.batch import OutcomeTotals, PartitionBatch, record_crc
+from normalizer.core.batch import OutcomeTotals, PartitionBatch, last_record
 from normalizer.core.coordinates import NO_DEDUP_HORIZON, DedupHorizon
 from normalizer.core.stored_events import Outcome
 from normalizer.errors import Fenced, PositionError, PositionMoved
@@ -179,16 +179,8 @@ async def move_positions(
             *part.key,
             part.next_offset,
             *msgspec.structs.astuple(totals),
-            *_last_record(part),
+            *(last_record(part.items[-1][0]) if part.items else (None, None, None)),
         )
         for part, totals in moves
     ]
     await connection.execute(store_statements.MOVE_POSITIONS, *map(list, zip(*rows, strict=True)))
-
-
-def _last_record(part: PartitionBatch) -> tuple[int | None, int | None, int | None]:
-    """Offset, time in milliseconds and CRC of the last record, to recognize it later."""
-    if not part.items:
-        return None, None, None
-    record, _ = part.items[-1]
-    return record.offset, record.recorded_ms, record_crc(record)

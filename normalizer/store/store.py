@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Final, Self, TypeVar
 
 import asyncpg
@@ -43,7 +43,7 @@ class Store:
 
     `async with Store(url, owner=...) as store`; not for two tasks at once.
     Every method raises StoreUnavailable (nothing was written: call it again) or FatalError.
-    A job passes its own `positions`, and `session`: server settings for its connection. Without
+    A job passes its own `positions`; `session` are server settings for the connection. Without
     `accept_expired`, records before the horizon of retention raise FatalError instead of being
     ignored. `on_commit` is called after each commit, unless only the answer of COMMIT was lost.
     """
@@ -80,12 +80,7 @@ class Store:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._session.terminate()
 
     @property

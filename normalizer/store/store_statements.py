@@ -9,7 +9,8 @@ from normalizer.envelope import Envelope
 EVENT_COLUMNS: Final = (*Envelope.__struct_fields__, "batch_id")
 """The columns that COPY writes, in order; the others have defaults."""
 
-_SELECTED: Final = ", ".join(Envelope.__struct_fields__)
+SELECTED: Final = ", ".join(Envelope.__struct_fields__)
+"""The columns of an envelope."""
 
 CLAIM: Final = """
     with latest as (
@@ -191,14 +192,15 @@ FIND_BATCHES: Final = """
     and    event_id = any((select $3::bigint[])::bigint[])
 """
 
-LOCK_EVENTS: Final = f"""
-    select   {_SELECTED}
+READ_EVENTS: Final = f"""
+    select   {SELECTED}
     from     normalizer.events
     where    event_id between $1::bigint and $2::bigint
     and      event_id = any((select $3::bigint[])::bigint[])
     order by event_id
-    for update
 """  # noqa: S608 - column names of our own
+
+LOCK_EVENTS: Final = f"{READ_EVENTS} for update"
 
 FIND_ASSIGNED: Final = """
     select event_id

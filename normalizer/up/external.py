@@ -56,7 +56,7 @@ async def claim_for_demo(database_url: str, log: TopicReader, topic: str) -> Non
         await connection.close()
 
 
-async def _is_marked(connection: "asyncpg.Connection", topic: str, cluster_id: str) -> bool:
+async def _is_marked(connection: asyncpg.Connection, topic: str, cluster_id: str) -> bool:
     if await connection.fetchval("select to_regclass('up.played')") is None:
         return False
     return bool(
@@ -68,7 +68,7 @@ async def _is_marked(connection: "asyncpg.Connection", topic: str, cluster_id: s
     )
 
 
-async def _mark(connection: "asyncpg.Connection", topic: str, cluster_id: str) -> None:
+async def _mark(connection: asyncpg.Connection, topic: str, cluster_id: str) -> None:
     async with connection.transaction():
         await connection.execute("create schema up")
         await connection.execute(

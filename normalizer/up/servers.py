@@ -59,7 +59,5 @@ def find_external(folder: Path, environ: Mapping[str, str]) -> tuple[Stack, Sett
 
 
 def _without_password(url: str) -> str:
-    supervisor = urlsplit(url)
-    return supervisor._replace(
-        netloc=f"{supervisor.username}@{supervisor.hostname}:{supervisor.port}"
-    ).geturl()
+    parts = urlsplit(url)
+    return parts._replace(netloc=f"{parts.username}@{parts.hostname}:{parts.port}").geturl()

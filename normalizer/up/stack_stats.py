@@ -73,7 +73,7 @@ class StackStats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def read_stats(
-    connection: "asyncpg.Connection", log: TopicReader | None, topic: str
+    connection: asyncpg.Connection, log: TopicReader | None, topic: str
 ) -> StackStats:
     """Read the totals over every topic, and the lag of `topic`.
 
@@ -94,7 +94,7 @@ async def read_stats(
     )
 
 
-async def calls_by_attempts(connection: "asyncpg.Connection") -> str:
+async def calls_by_attempts(connection: asyncpg.Connection) -> str:
     """Format `projector.attempts_by_status` of finished calls as a table, a line per attempt."""
     rows = await connection.fetch(_CALLS, timeout=_READ_S)
     counts: dict[int, dict[str, int]] = {}
@@ -136,7 +136,7 @@ async def show_calls(database_url: str, screen: Screen) -> None:
 
 
 async def _show_while_connected(
-    connection: "asyncpg.Connection", log: TopicReader | None, topic: str, screen: Screen
+    connection: asyncpg.Connection, log: TopicReader | None, topic: str, screen: Screen
 ) -> None:
     before, before_s = await read_stats(connection, log, topic), time.monotonic()
     next_table_s = before_s + _FIRST_TABLE_S
@@ -151,7 +151,7 @@ async def _show_while_connected(
 
 
 @asynccontextmanager
-async def _connected(database_url: str) -> AsyncIterator["asyncpg.Connection"]:
+async def _connected(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     connection = await connect(database_url, application_name="normalizer up")
     try:
         yield connection

@@ -67,11 +67,9 @@ def forget_stack(folder: Path) -> None:
 
 def write_pgpass(folder: Path, database_url: str) -> Path:
     """Write a password file for psql, so that no password is shown or typed."""
-    supervisor = urlsplit(database_url)
+    parts = urlsplit(database_url)
     file = folder / _PGPASS
-    line = (
-        f"{supervisor.hostname}:{supervisor.port}:*:{supervisor.username}:{supervisor.password}\n"
-    )
+    line = f"{parts.hostname}:{parts.port}:*:{parts.username}:{parts.password}\n"
     _write_private(file, line.encode())
     return file
 

@@ -101,7 +101,7 @@ class Supervisor:
 
     def __init__(self, *, pause_s: float = 1.0) -> None:
         self._pause_s = pause_s
-        self._supervisor: dict[str, StackProcess] = {}
+        self._processes: dict[str, StackProcess] = {}
         self._may_end: set[str] = set()
         self._stops = contextlib.AsyncExitStack()
 
@@ -114,11 +114,11 @@ class Supervisor:
     @property
     def pids(self) -> dict[str, int]:
         """The process ids of what runs, by name."""
-        return {name: part.pid for name, part in self._supervisor.items()}
+        return {name: part.pid for name, part in self._processes.items()}
 
     async def start(self, name: str, part: StackProcess, *, may_end: bool = False) -> None:
         """Start it, and return when it runs; it is stopped later even if it does not get ready."""
-        self._supervisor[name] = part
+        self._processes[name] = part
         self._stops.push_async_callback(part.stop)
         if may_end:
             self._may_end.add(name)
@@ -129,13 +129,13 @@ class Supervisor:
     ) -> None:
         """Restart what ends unexpectedly. Raises EmbeddedError after too many restarts."""
         async with asyncio.TaskGroup() as tasks:
-            for name, part in self._supervisor.items():
+            for name, part in self._processes.items():
                 keeping = self._keep(part, report, started_again, may_end=name in self._may_end)
                 tasks.create_task(keeping, name=f"keep {name}")
 
     def abort(self) -> None:
         """End everything at once, without order and without waiting."""
-        for part in reversed(self._supervisor.values()):
+        for part in reversed(self._processes.values()):
             part.abort()
 
     async def _keep(

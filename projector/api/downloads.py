@@ -35,10 +35,6 @@ _PAGE: Final = Statement(f"""
 """)  # noqa: S608 - constants of this package
 
 
-class DownloadParams(Parameters, frozen=True, kw_only=True):
-    """No parameters except those in the path."""
-
-
 class _Page(NamedTuple):
     """Some events as lines, and the record of the last one; None after the end."""
 
@@ -52,7 +48,7 @@ _NOTHING: Final = _Page(b"", None)
 async def download_events(request: Request, reader: Reader) -> Response:
     """The events by time. The response is cut off if the database fails after the first page."""
     try:
-        parse(request.scope["query_string"], DownloadParams)
+        parse(request.scope["query_string"], Parameters)
         execution_id = parse_id(request.path_params["execution_id"])
         first = await _page(reader, execution_id, None)
         if first.last is None:

@@ -95,7 +95,7 @@ _SHORT: Final = timedelta(hours=2)
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Parameters of an endpoint; each field is one parameter, and a list may be repeated."""
+    """Parameters of an endpoint, by itself none; each field is one, and a list may be repeated."""
 
 
 class WindowParams(Parameters, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from projector.api.api_errors import (
     NotKeptError,
     TooSlowError,
 )
+from projector.database_session import OUTAGE_CLASSES
 
 READER: Final = "projector_reader"
 """The role of every connection; it can read views only."""
@@ -39,7 +40,6 @@ _TABLES: Final = """
     )
 """
 _NOT_KEPT: Final = "this database keeps other figures and not these, or it has to be migrated"
-_MOMENT_CLASSES: Final = frozenset({"08", "40", "53", "55", "57", "58", "XX"})
 
 _Row = TypeVar("_Row")
 
@@ -214,7 +214,7 @@ def _translated(error: asyncpg.PostgresError, timeout_s: float) -> ApiError:
         return TooSlowError(f"the database needed more than {timeout_s:g} s: request less data")
     if code in ("42501", "22023") and "role" in str(error):
         return DatabaseRefusedError(f"the user of DATABASE_URL may not act as {READER}: grant it")
-    if code[:2] in _MOMENT_CLASSES:
+    if code[:2] in OUTAGE_CLASSES:
         return DatabaseUnavailableError(f"the database does not answer now (SQLSTATE {code})")
     if code[:2] == "42":
         return DatabaseRefusedError(f"a view is missing or closed (SQLSTATE {code}): migrate")

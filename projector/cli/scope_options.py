@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from projector.hours import hour_of
 from projector.verify.ranges import Scope
 
 
@@ -18,19 +19,15 @@ def scope_of(
         raise click.UsageError("give --since or --last, not both")
     bounds: dict[str, Any] = {}
     if since:
-        bounds["since"] = _hour_of(_parse_moment(since))
+        bounds["since"] = hour_of(_parse_moment(since))
     if last:
-        bounds["since"] = _hour_of(datetime.now(UTC) - parse_span(last))
+        bounds["since"] = hour_of(datetime.now(UTC) - parse_span(last))
     if until:
-        bounds["until"] = _hour_of(_parse_moment(until) + timedelta(hours=1, microseconds=-1))
+        bounds["until"] = hour_of(_parse_moment(until) + timedelta(hours=1, microseconds=-1))
     if sample:
         drawn = secrets.randbelow(1_000_000) if seed is None else seed
         return Scope(kind="sample", hours=sample, seed=drawn, **bounds)
     return Scope(kind="range" if bounds else "all", **bounds)
-
-
-def _hour_of(moment: datetime) -> datetime:
-    return moment.replace(minute=0, second=0, microsecond=0)
 
 
 def _parse_moment(text: str) -> datetime:

@@ -4,6 +4,7 @@ maintain.py         every step in a safe order, one maintainer at a time
 retention_horizon.py  raises the age from which records are ignored
 event_retention.py  deletes old events; their counts stay
 retention.py        deletes old executions and refused records; their counts stay
+old_rows.py         deletes old rows of one table in steps
 archive.py          writes events into files before they are deleted
 merged_records.py   deletes merged records whose events are deleted
 bookkeeping.py      deletes old gaps and job runs

@@ -9,21 +9,14 @@ from typing import Final
 
 import asyncpg
 
-ROWS_A_STEP: Final = 5_000
+from projector.maintenance.old_rows import ROWS_A_STEP, delete_old
 
 
 async def drop_gaps(
     connection: asyncpg.Connection, before: datetime, *, dry_run: bool
 ) -> AsyncIterator[str]:
     """Delete gaps that were found before `before`; the number of their offsets stays counted."""
-    gone = 0
-    if dry_run:
-        gone = await connection.fetchval(_COUNT_GAPS, before)
-    while not dry_run:
-        deleted = await connection.fetchval(_DELETE_GAPS, before, ROWS_A_STEP)
-        gone += deleted
-        if not deleted:
-            break
+    gone = await delete_old(connection, _COUNT_GAPS, _DELETE_GAPS, before, dry_run=dry_run)
     if gone:
         yield f"{'would delete' if dry_run else 'deleted'} {gone:,} rows of gaps"
 

@@ -10,9 +10,8 @@ from typing import Final
 
 import asyncpg
 
-from projector.hours import HOUR, hours_of
-
-ROWS_A_STEP: Final = 5_000
+from projector.hours import HOUR, hour_of, hours_of
+from projector.maintenance.old_rows import delete_old
 
 _QUIET: Final = timedelta(hours=2)
 """Only late events write to minutes and hours that are older than this."""
@@ -57,19 +56,14 @@ async def drop_minutes(
         # Views hide these minutes before they are deleted.
         await connection.execute(_RAISE_KEPT_FROM, before)
     for table, time, _ in MINUTES:
-        gone = 0
-        if dry_run:
-            gone = await connection.fetchval(
-                f"select count(*) from {table} where {time} < $1::timestamptz",  # noqa: S608 - constants of this package
-                before,
-            )
-        while not dry_run:
-            deleted = await connection.fetchval(
-                _DELETE_OLD.format(table=table, time=time), before, ROWS_A_STEP
-            )
-            gone += deleted
-            if not deleted:
-                break
+        names = {"table": table, "time": time}
+        gone = await delete_old(
+            connection,
+            _COUNT_OLD.format(**names),
+            _DELETE_OLD.format(**names),
+            before,
+            dry_run=dry_run,
+        )
         if gone:
             yield f"{'would drop' if dry_run else 'dropped'} {gone:,} rows of {table}"
 
@@ -81,7 +75,7 @@ async def drop_hours(
 
     Counts of stored events stay, however old they are, so verification gives the same result.
     """
-    until = before.replace(minute=0, second=0, microsecond=0)
+    until = hour_of(before)
     for table, time, measures in HOURS:
         statement = (_COUNT_ARCHIVED if dry_run else _DELETE_ARCHIVED).format(
             table=table, time=time, none=" and ".join(f"{one} = 0" for one in measures)
@@ -98,7 +92,7 @@ async def compact_shards(
     connection: asyncpg.Connection, now: datetime, *, dry_run: bool
 ) -> AsyncIterator[str]:
     """Add the rows of several shards to one row, in hours to which no writer adds any more."""
-    until = (now - _QUIET).replace(minute=0, second=0, microsecond=0)
+    until = hour_of(now - _QUIET)
     for subject, tables in (("minutes", MINUTES), ("hours", HOURS)):
         since, is_full_scan = await connection.fetchrow(
             _COMPACT_SINCE, subject, now - _FULL_SCAN_EVERY, _LATE
@@ -153,6 +147,8 @@ _RAISE_KEPT_FROM: Final = """
     set    kept_from = greatest(kept_from, $1::timestamptz)
     where  subject = 'minutes'
 """
+
+_COUNT_OLD: Final = "select count(*) from {table} where {time} < $1::timestamptz"
 
 _DELETE_OLD: Final = """
     with old as materialized (

@@ -15,6 +15,7 @@ import msgspec
 
 from normalizer.errors import NormalizerError, StoreUnavailable
 from projector.database_session import connected, sentence
+from projector.hours import hour_of
 from projector.maintenance.archive import ArchiveFolder
 from projector.maintenance.bookkeeping import drop_gaps, drop_jobs
 from projector.maintenance.event_retention import drop_events
@@ -163,7 +164,7 @@ def _steps(
         steps["retention of jobs"] = drop_jobs(connection, now - keep.jobs, dry_run=dry_run)
     steps["compaction of shards"] = compact_shards(connection, now, dry_run=dry_run)
     steps["retention of minutes"] = drop_minutes(
-        connection, _hour_of(now - keep.minutes), dry_run=dry_run
+        connection, hour_of(now - keep.minutes), dry_run=dry_run
     )
     if keep.hours is not None:
         steps["retention of hours"] = drop_hours(connection, now - keep.hours, dry_run=dry_run)
@@ -184,10 +185,6 @@ async def _verified(connection: asyncpg.Connection, sample: Scope) -> AsyncItera
     async for verdict in verify(connection, sample):
         await record(connection, verdict)
         yield verdict
-
-
-def _hour_of(moment: datetime) -> datetime:
-    return moment.replace(minute=0, second=0, microsecond=0)
 
 
 _DROP_VERDICTS: Final = """

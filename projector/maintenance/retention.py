@@ -10,8 +10,7 @@ from typing import Final
 import asyncpg
 
 from projector.maintenance.event_retention import AGREES
-
-ROWS_A_STEP: Final = 5_000
+from projector.maintenance.old_rows import ROWS_A_STEP, delete_old
 
 
 async def drop_executions(
@@ -39,14 +38,9 @@ async def drop_quarantine(
     connection: asyncpg.Connection, before: datetime, *, dry_run: bool
 ) -> AsyncIterator[str]:
     """Delete quarantine entries from before `before`; their counts stay."""
-    gone = 0
-    if dry_run:
-        gone = await connection.fetchval(_COUNT_OLD_QUARANTINE, before)
-    while not dry_run:
-        deleted = await connection.fetchval(_DELETE_QUARANTINE, before, ROWS_A_STEP)
-        gone += deleted
-        if not deleted:
-            break
+    gone = await delete_old(
+        connection, _COUNT_OLD_QUARANTINE, _DELETE_QUARANTINE, before, dry_run=dry_run
+    )
     if gone:
         yield f"{'would delete' if dry_run else 'deleted'} {gone:,} quarantine entries"
 
@@ -55,14 +49,7 @@ async def drop_raw(
     connection: asyncpg.Connection, before: datetime, *, dry_run: bool
 ) -> AsyncIterator[str]:
     """Delete the raw bytes of records that were refused before `before`, and their samples."""
-    gone = 0
-    if dry_run:
-        gone = await connection.fetchval(_COUNT_OLD_RAW, before)
-    while not dry_run:
-        deleted = await connection.fetchval(_DELETE_RAW, before, ROWS_A_STEP)
-        gone += deleted
-        if not deleted:
-            break
+    gone = await delete_old(connection, _COUNT_OLD_RAW, _DELETE_RAW, before, dry_run=dry_run)
     if gone:
         yield f"{'would delete' if dry_run else 'deleted'} the bytes of {gone:,} refused records"
 

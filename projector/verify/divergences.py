@@ -78,7 +78,7 @@ _OPEN_DIVERGENCES: Final = """
 
 _END_NOTES: Final = """
     update divergences
-    set    ended_at = now(), ended_by = 'verified'
+    set    ended_at = now()
     where  divergence_id = any($1::bigint[])
     and    ended_at is null
 """

@@ -21,7 +21,6 @@ from aiokafka.structs import TopicPartition
 
 from normalizer.embedded import KafkaBroker, PostgresServer
 from normalizer.embedded.ports import free_port
-from normalizer.embedded.postgres_server import replace_database
 from normalizer.kafka import GroupReader
 from normalizer.service import monitor as monitor_module
 from normalizer.settings import Settings
@@ -38,7 +37,7 @@ from tests.support.live_alerts import (
     until_reason,
 )
 from tests.support.service_runs import environment, process, send, settings_for, until, watching
-from tests.support.stack import Database, Topic
+from tests.support.stack import Database, Topic, replace_database
 
 TOPIC: Final = Topic(name="own", partitions=2)
 KEPT_MS: Final = 3_600_000

@@ -9,10 +9,10 @@ from typing import Any, Final
 import asyncpg
 import pytest
 
-from normalizer.core.event_types import EVENT_KINDS, spellings_of
 from normalizer.core.normalize import Normalizer
 from normalizer.envelope import Envelope
 from tests.support import view_rows
+from tests.support.event_kinds import EVENT_KINDS, spellings_of
 from tests.support.factories import raw_record
 from tests.support.projection_oracle import Row
 from tests.support.stack import Database

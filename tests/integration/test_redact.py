@@ -14,6 +14,7 @@ from normalizer.jobs import redact, renormalize
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.redact import Redact, RedactDryRun, RedactedCounts
+from normalizer.store.session import Session
 from projector.maintenance.maintain import Keep, maintain
 from tests.integration.test_forget import counts, everything, where
 from tests.integration.test_position import typed
@@ -125,7 +126,7 @@ async def test_killed_at_any_step_it_ends_the_same(
     monkeypatch.setattr(renormalize, "ROWS_A_CHUNK", 2)
     monkeypatch.setattr(redact, "CALLS_A_STEP", 1)
     before = await counts(connection)
-    page, fetch = Redact._rewrite, redact._OtherTables._fetch
+    page, fetch = Redact._rewrite, Session.fetch
     dies_in: list[str] = []
 
     async def after_a_page(self: Redact, *arguments: Any) -> Any:
@@ -141,7 +142,7 @@ async def test_killed_at_any_step_it_ends_the_same(
         return done
 
     monkeypatch.setattr(Redact, "_rewrite", after_a_page)
-    monkeypatch.setattr(redact._OtherTables, "_fetch", after_a_statement)
+    monkeypatch.setattr(Session, "fetch", after_a_statement)
     for moment in ("page", "update normalizer.quarantine", "rewrite_archived", "rename_counts"):
         dies_in = [moment]
         with pytest.raises(KeyboardInterrupt):

@@ -20,9 +20,9 @@ from deploy.calls import (
     failures_before,
     iteration_of,
 )
-from normalizer.core.event_types import EVENT_KINDS, spellings_of
 from normalizer.core.rules import names
 from tests.support.event_histories import event_logs, repeated, retried_commands
+from tests.support.event_kinds import EVENT_KINDS, spellings_of
 from tests.support.projection_oracle import CALL_ENDS, CALL_MARKS, Row, expected_views, hour
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

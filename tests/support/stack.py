@@ -24,7 +24,6 @@ from normalizer.embedded import (
     kafka_jars,
     remove_folder,
 )
-from normalizer.embedded.postgres_server import replace_database
 from normalizer.store.migrate import migrate
 from tests.support.maven_postgres import VERSIONS, unpack_postgres
 
@@ -50,6 +49,11 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     partitions: int
+
+
+def replace_database(url: str, database: str) -> str:
+    """The address of another database of the same server."""
+    return urlsplit(url)._replace(path=f"/{database}").geturl()
 
 
 class Cluster:

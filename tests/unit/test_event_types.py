@@ -4,7 +4,8 @@ from itertools import combinations
 
 import pytest
 
-from normalizer.core.event_types import EVENT_KINDS, SPELLINGS, event_class, spellings_of
+from normalizer.core.event_types import SPELLINGS, event_class
+from tests.support.event_kinds import EVENT_KINDS, spellings_of
 
 # The table of rule E2 in docs/spec/wire-shapes.md.
 STATED = (

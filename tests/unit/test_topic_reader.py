@@ -16,7 +16,7 @@ from aiokafka.errors import (
 )
 
 from normalizer.errors import BrokerUnavailable, FatalError
-from normalizer.kafka import TopicReader, topic_reader
+from normalizer.kafka import TopicReader, committed_offsets
 from normalizer.settings import Settings
 
 GROUP = "normalizer"
@@ -48,7 +48,7 @@ def reader_of(*codes: int) -> TopicReader:
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(topic_reader, "COORDINATOR_WAIT_S", 0.0)
+    monkeypatch.setattr(committed_offsets, "COORDINATOR_WAIT_S", 0.0)
 
 
 async def test_a_group_without_the_right_to_see_it_is_a_missing_right() -> None:

@@ -60,6 +60,11 @@ def recorded_at(recorded_ms: int | None) -> datetime | None:
     return EPOCH + recorded_ms * _MILLISECOND
 
 
+def recorded_ms_of(recorded: datetime | None) -> int | None:
+    """Give the milliseconds of a time that the log recorded."""
+    return None if recorded is None else (recorded - EPOCH) // _MILLISECOND
+
+
 def resolve_created_at(
     event: WireEvent, event_id: int | None, recorded: datetime | None, *, in_log: bool
 ) -> CreatedAt:
@@ -115,8 +120,7 @@ def _declared(event: WireEvent, latest: datetime) -> datetime | None:
 
 
 def _time_in(event_id: int, recorded: datetime | None, latest: datetime) -> datetime | None:
-    near_ms = None if recorded is None else (recorded - EPOCH) // _MILLISECOND
-    decoded = decode(event_id, near_ms)
+    decoded = decode(event_id, recorded_ms_of(recorded))
     if decoded is None or decoded.layout == "derived":
         return None
     time = EPOCH + timedelta(milliseconds=decoded.time_ms)

@@ -8,8 +8,7 @@ import asyncio
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
-from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 import asyncpg
 
@@ -32,10 +31,9 @@ from normalizer.process.slices import Normalize
 from normalizer.store.grid import Grid
 from normalizer.store.quarantine_writer import RejectedRecord
 from normalizer.store.rows import StoredRows
-from normalizer.store.session import Session
+from normalizer.store.session import READ_ONLY, Session
 from normalizer.store.sorted_outcomes import is_expired
-
-READ_ONLY: Final = {"transaction_read_only": "on"}
+from normalizer.store.store_statements import READ_EVENTS
 
 
 class BackfillDryRun:
@@ -71,12 +69,7 @@ class BackfillDryRun:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._session.terminate()
 
     def stop(self) -> None:
@@ -97,7 +90,9 @@ class BackfillDryRun:
                 self._fill_diff(overlay)
 
     async def _read(self, overlay: Overlay) -> None:
-        self._horizon, self._forgotten = await self._session.run_once(_read_expiry)
+        expiry = (await self._session.fetch(job_statements.READ_EXPIRY))[0]
+        self._horizon = expiry["expired_before"]
+        self._forgotten = frozenset(expiry["forgotten"])
         parts = await self._source.parts()
         positions = {part.key: ReadPosition(next_offset=part.start, end=part.end) for part in parts}
         builder = BatchBuilder()
@@ -195,18 +190,14 @@ class BackfillDryRun:
     async def _rejected_before(self, records: Sequence[RawRecord]) -> set[Coordinates]:
         if not records:
             return set()
-
-        async def find(connection: asyncpg.Connection) -> set[Coordinates]:
-            rows = await connection.fetch(
-                job_statements.FIND_QUARANTINED,
-                [record.topic for record in records],
-                [record.incarnation for record in records],
-                [record.partition for record in records],
-                [record.offset for record in records],
-            )
-            return {tuple(row) for row in rows}
-
-        return await self._session.run_once(find)
+        rows = await self._session.fetch(
+            job_statements.FIND_QUARANTINED,
+            [record.topic for record in records],
+            [record.incarnation for record in records],
+            [record.partition for record in records],
+            [record.offset for record in records],
+        )
+        return {tuple(row) for row in rows}
 
 
 class _StoredAndPending:
@@ -268,14 +259,8 @@ class _StoredAndPending:
         return {
             row["event_id"]: Envelope(**row)
             for low, high, ids in self._grid.grouped(event_ids)
-            for row in await self._connection.fetch(job_statements.READ_EVENTS, low, high, ids)
+            for row in await self._connection.fetch(READ_EVENTS, low, high, ids)
         }
-
-
-async def _read_expiry(connection: asyncpg.Connection) -> tuple[datetime | None, frozenset[int]]:
-    """Read from which log time on events are kept (None: retention is off), and who set it."""
-    horizon, forgotten = await connection.fetchrow(job_statements.READ_EXPIRY)
-    return horizon, frozenset(forgotten)
 
 
 def _id_of(row: Envelope) -> int:

@@ -5,7 +5,6 @@ It is in a file without a name, so memory use stays flat and no file is left beh
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from types import TracebackType
 from typing import Final, Self
 
 import msgspec
@@ -42,12 +41,7 @@ class Overlay:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._files.close()
 
     def find_coordinates(self, event_ids: Sequence[int]) -> dict[int, Coordinates]:

@@ -1,15 +1,15 @@
 """Walks all stored events in ranges of ids, each of few rows, read page by page."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import asyncpg
 
 from normalizer.jobs.engine import job_statements
 from normalizer.jobs.sources.row_pages import fetch_page
 
-RunOnConnection = Callable[[Callable[[asyncpg.Connection], Awaitable[Any]]], Awaitable[Any]]
-"""Runs work on a connection, as `Session.run_once` does."""
+Fetch = Callable[..., Awaitable[list[asyncpg.Record]]]
+"""Returns the rows of a statement, as `Session.fetch` does."""
 
 
 BELOW_ALL_IDS: Final = -(1 << 63) - 1
@@ -34,8 +34,8 @@ async def fetch_rows(
 class IdRangeWalk:
     """Walks the partitions in the order of ids, this many stored ids at a time."""
 
-    def __init__(self, run_on_connection: RunOnConnection, rows: int) -> None:
-        self._run_on_connection = run_on_connection
+    def __init__(self, fetch: Fetch, rows: int) -> None:
+        self._fetch = fetch
         self._rows = rows
         self._rows_walked = 0
         self._rows_in_all = 0
@@ -61,11 +61,3 @@ class IdRangeWalk:
                 self._rows_walked += min(self._rows, left)
                 left -= min(self._rows, left)
             self._rows_walked += left
-
-    async def _fetch(self, statement: str, *values: int) -> list[asyncpg.Record]:
-        async def fetch(connection: asyncpg.Connection) -> list[asyncpg.Record]:
-            rows: list[asyncpg.Record] = await connection.fetch(statement, *values)
-            return rows
-
-        rows: list[asyncpg.Record] = await self._run_on_connection(fetch)
-        return rows

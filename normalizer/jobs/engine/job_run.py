@@ -7,7 +7,6 @@ own connection, keeps a second runner from starting, and is free at once when th
 import asyncio
 import contextlib
 from collections.abc import Iterable
-from types import TracebackType
 from typing import Final, Literal, Self
 
 import asyncpg
@@ -100,12 +99,7 @@ class JobRun:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             await self._release_lock()
         self._terminate()

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from normalizer.envelope import Envelope
+from normalizer.store.store_statements import SELECTED
 
 # Positions of live partitions: the newest incarnation of each, and how many there were.
 LIVE_POSITIONS: Final = """
@@ -193,16 +193,6 @@ ADD_BATCH: Final = """
     values ($1::bigint, $2::text, $3::integer)
 """
 
-_SELECTED: Final = ", ".join(Envelope.__struct_fields__)
-
-READ_EVENTS: Final = f"""
-    select   {_SELECTED}
-    from     normalizer.events
-    where    event_id between $1::bigint and $2::bigint
-    and      event_id = any((select $3::bigint[])::bigint[])
-    order by event_id
-"""  # noqa: S608 - column names of this project
-
 FIND_QUARANTINED: Final = """
     select source_topic, source_incarnation, source_partition, source_offset, source_index
     from   normalizer.quarantine
@@ -237,8 +227,8 @@ CHUNK_END: Final = """
 """
 
 # Rows made by an older version of the rules. Version 0 marks a row inserted by hand in SQL.
-_OUTDATED: Final = f"""
-    select   {_SELECTED}
+READ_OUTDATED: Final = f"""
+    select   {SELECTED}
     from     normalizer.events
     where    event_id between $1::bigint and $2::bigint
     and      normalizer_version between 1 and $3::integer - 1
@@ -249,11 +239,10 @@ _OUTDATED: Final = f"""
     order by event_id
 """  # noqa: S608 - column names of this project
 
-READ_OUTDATED: Final = _OUTDATED
-LOCK_OUTDATED: Final = f"{_OUTDATED} for update"
+LOCK_OUTDATED: Final = f"{READ_OUTDATED} for update"
 
 ALL_EVENTS: Final = f"""
-    select   {_SELECTED}
+    select   {SELECTED}
     from     normalizer.events
     where    event_id between $1::bigint and $2::bigint
     order by event_id
@@ -318,7 +307,7 @@ MARK_REDRIVEN: Final = """
 """
 
 EVENTS_BETWEEN: Final = f"""
-    select   {_SELECTED}
+    select   {SELECTED}
     from     normalizer.events
     where    event_id between $1::bigint and $2::bigint
     and      ($3::timestamptz is null or created_at >= $3::timestamptz)
@@ -327,7 +316,7 @@ EVENTS_BETWEEN: Final = f"""
 """  # noqa: S608 - column names of this project
 
 EVENTS_OF_EXECUTIONS: Final = f"""
-    select   {_SELECTED}
+    select   {SELECTED}
     from     normalizer.events
     where    event_id between $1::bigint and $2::bigint
     and      execution_id = any((select $3::bigint[])::bigint[])

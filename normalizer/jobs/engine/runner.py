@@ -10,7 +10,14 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from normalizer.errors import FatalError, Fenced, NormalizerError, PositionError, RetryableError
+from normalizer.errors import (
+    FatalError,
+    Fenced,
+    NormalizerError,
+    PositionError,
+    RetryableError,
+    worst_of,
+)
 from normalizer.jobs.engine.job_run import JobRun, RunHeartbeat, RunState
 from normalizer.jobs.engine.run_progress import RunProgress, RunResult
 from normalizer.jobs.engine.spec import JobSpec
@@ -106,7 +113,7 @@ class JobRunner:
         except TimeoutError:
             _log.warning("deadline_passed", why="batches in flight are rolled back")
         except BaseExceptionGroup as errors:
-            worst = _worst(errors)
+            worst = worst_of(errors, Fenced, PositionError, FatalError)
             if isinstance(worst, Fenced):
                 raise FatalError(f"job {self.spec.job_id}: another runner took it over") from errors
             if not isinstance(worst, NormalizerError):
@@ -133,16 +140,3 @@ class JobRunner:
             throttled_by_lag_s=self.throttle.throttled_s["live_lag"],
             throttled_by_rate_s=self.throttle.throttled_s["max_rate"],
         )
-
-
-def _worst(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one error to raise for a group: a lost job first, then a fatal one, else the first."""
-    leaves = [
-        _worst(error) if isinstance(error, BaseExceptionGroup) else error
-        for error in errors.exceptions
-    ]
-    for kind in (Fenced, PositionError, FatalError):
-        for leaf in leaves:
-            if isinstance(leaf, kind):
-                return leaf
-    return leaves[0]

@@ -6,12 +6,12 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
+from normalizer.core.decode_json import BOM
 from normalizer.core.wire_fields import CANONICAL_NAME
 from normalizer.core.wire_values import NULL
 from normalizer.errors import ConfigurationError
 
 _fields: Final[msgspec.json.Decoder[dict[str, Raw]]] = msgspec.json.Decoder(dict[str, Raw])
-_BOM: Final = b"\xef\xbb\xbf"
 
 
 def parse_defaults(settings: Iterable[str]) -> dict[str, str]:
@@ -46,7 +46,7 @@ class FieldDefaults:
         if value is None or not self._members:
             return value
         try:
-            fields = _fields.decode(value.removeprefix(_BOM))
+            fields = _fields.decode(value.removeprefix(BOM))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return value
         present = {CANONICAL_NAME.get(name, name) for name, raw in fields.items() if raw != NULL}

@@ -1,7 +1,6 @@
-"""Finds files, and the lines and holes in them, for the file source."""
+"""Finds files, and tells whole lines in them, for the file source."""
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -46,14 +45,6 @@ def list_files(paths: Sequence[Path]) -> Iterator[Path]:
             )
         else:
             raise FatalError(f"{path}: no such file or folder")
-
-
-def find_holes(from_offset: int, numbers: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """The ranges (first, next) from there on that hold none of the numbers."""
-    befores = (from_offset - 1, *numbers)
-    return tuple(
-        (before + 1, number) for before, number in pairwise(befores) if number > before + 1
-    )
 
 
 def is_whole(line: bytes) -> bool:

@@ -11,19 +11,19 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mappin
 from contextlib import aclosing
 from operator import attrgetter
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Literal, Self
 
 import msgspec
 from msgspec.structs import replace
 
+from normalizer.core.batch import holes_between
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import ConfigurationError
 from normalizer.files.dumps import is_dump, rows
 from normalizer.files.record_lines import NAMED_BY_BYTES, records_in, texts, topic_named_by
 from normalizer.files.unpack import Unpacked, beginning
 from normalizer.jobs.sources.field_defaults import FieldDefaults
-from normalizer.jobs.sources.file_lines import EndDetector, find_holes, is_whole, list_files
+from normalizer.jobs.sources.file_lines import EndDetector, is_whole, list_files
 from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePage, SourcePart
 from normalizer.telemetry import get_logger
 
@@ -94,14 +94,9 @@ class FileSource:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *why: object) -> None:
         if self._open:
-            self._open.__exit__(kind, error, trace)
+            self._open.__exit__(*why)
 
     async def parts(self) -> list[SourcePart]:
         """One part per file. Raises FatalError and ConfigurationError."""
@@ -236,9 +231,7 @@ class FileSource:
             from_offset=from_offset,
             next_offset=next_offset,
             records=self._completed(records, file),
-            holes=find_holes(from_offset, numbers)
-            if next_offset - from_offset > len(numbers)
-            else (),
+            holes=holes_between(numbers, from_offset, next_offset),
         )
 
     def _completed(self, records: list[RawRecord], file: _File) -> list[RawRecord]:

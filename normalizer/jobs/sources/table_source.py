@@ -9,7 +9,6 @@ import hashlib
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from itertools import pairwise
-from types import TracebackType
 from typing import Any, Final, Self
 
 import asyncpg
@@ -91,12 +90,7 @@ class TableSource:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._connection.terminate()
 
     async def parts(self) -> list[SourcePart]:
@@ -156,7 +150,7 @@ class TableSource:
     async def _page(self, cursor: str | None) -> list[asyncpg.Record]:
         """Return the next rows; one more is read, to compare its key."""
         statement = self._first_page if cursor is None else self._next_page
-        values = [] if cursor is None else _values_of(cursor)
+        values = [] if cursor is None else msgspec.json.decode(cursor, type=list[str])
         try:
             async with self._connection.use() as connection:
                 # Not `async with`: a job that is cancelled would wait for a silent server's
@@ -223,16 +217,12 @@ def _pages_along(rows_of: str, key: Mapping[str, str], *, has_execution: bool) -
     return select + order, f"{select}\n        where    ({columns}) > ({values}){order}"
 
 
-def _values_of(cursor: str) -> list[str]:
-    return msgspec.json.decode(cursor, type=list[str])
-
-
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
 def _partition_of(execution: str | None) -> int:
-    """28 bits of a hash, times 8: all rows of a job are counted in one of 8 shards."""
+    """28 bits of a hash, times 8; it never changes, because stored events are found by it."""
     return int.from_bytes(_hash(execution or "")[:4], "big") >> 4 << 3
 
 

@@ -5,11 +5,11 @@ a job stores are the same records. Source: docs/spec/wire-shapes.md#m1, #g6.
 """
 
 from collections.abc import AsyncGenerator, Collection, Mapping
-from types import TracebackType
 from typing import Self
 
 import msgspec
 
+from normalizer.core.batch import holes_between
 from normalizer.errors import BrokerUnavailable, ConfigurationError, FatalError
 from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePage, SourcePart
 from normalizer.kafka import Bounds, FetchedChunk, KafkaPartition, TopicReader, why_reset
@@ -60,12 +60,7 @@ class TopicSource:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._reader.close()
 
     @property
@@ -185,20 +180,14 @@ class TopicSource:
         return (one.topic, claim.incarnation if claim else 0, one.partition)
 
     def _page(self, chunk: FetchedChunk) -> SourcePage:
-        holes = []
-        expected = chunk.from_offset
-        for record in chunk.records:
-            if record.offset > expected:
-                holes.append((expected, record.offset))
-            expected = record.offset + 1
-        if chunk.next_offset > expected:
-            holes.append((expected, chunk.next_offset))
         return SourcePage(
             part=self._key(chunk.partition),
             from_offset=chunk.from_offset,
             next_offset=chunk.next_offset,
             records=chunk.records,
-            holes=tuple(holes),
+            holes=holes_between(
+                [record.offset for record in chunk.records], chunk.from_offset, chunk.next_offset
+            ),
         )
 
     def _expired_page(self, expired_range: ExpiredRange) -> SourcePage:

@@ -6,10 +6,6 @@ from projector.api.queries.run_query import run_query
 from projector.api.snapshots import Snapshot, Statement
 
 
-class NoParams(Parameters, frozen=True, kw_only=True):
-    """No parameters."""
-
-
 class PartitionFreshness(ApiRow, frozen=True, kw_only=True):
     """state: caught_up, reading, behind, dead, broker_away, stopped, unclaimed or file.
 
@@ -53,7 +49,7 @@ _FRESHNESS = Statement("""
 _STATES = Statement("select state from projector.freshness")
 
 
-async def freshness(snapshot: Snapshot, _params: NoParams) -> ApiAnswer[PartitionFreshness]:
+async def freshness(snapshot: Snapshot, _params: Parameters) -> ApiAnswer[PartitionFreshness]:
     """How fresh are the views, by partition? They include all records below next_offset."""
     return await run_query(snapshot, _FRESHNESS, {}, PartitionFreshness)
 
@@ -133,7 +129,7 @@ _AGREEMENT = Statement("""
 """)
 
 
-async def agreement(snapshot: Snapshot, _params: NoParams) -> ApiAnswer[Agreement]:
+async def agreement(snapshot: Snapshot, _params: Parameters) -> ApiAnswer[Agreement]:
     """Do the projections agree with the events? Open divergences, and the last comparisons."""
     return await run_query(snapshot, _AGREEMENT, {}, Agreement)
 
@@ -180,6 +176,6 @@ _JOBS = Statement("""
 """)
 
 
-async def jobs(snapshot: Snapshot, _params: NoParams) -> ApiAnswer[JobRow]:
+async def jobs(snapshot: Snapshot, _params: Parameters) -> ApiAnswer[JobRow]:
     """Which jobs ran or run, how far are they, and what are the outcomes of their records?"""
     return await run_query(snapshot, _JOBS, {}, JobRow)

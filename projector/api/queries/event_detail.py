@@ -15,10 +15,6 @@ from projector.api.queries.run_query import answer_of
 from projector.api.snapshots import Snapshot, Statement
 
 
-class EventParams(Parameters, frozen=True, kw_only=True):
-    """No parameters except those in the path."""
-
-
 class CoercionDetail(msgspec.Struct, frozen=True, kw_only=True):
     """original: the value that was sent, as JSON text; null if it is in `extra`."""
 
@@ -92,7 +88,7 @@ _IDS = (
 
 
 async def execution_event(
-    snapshot: Snapshot, _params: EventParams, execution_id: str, event_id: str
+    snapshot: Snapshot, _params: Parameters, execution_id: str, event_id: str
 ) -> ApiAnswer[EventDetail]:
     """What are the columns, the sent record and the canonical form of one event?"""
     keyset = {"execution": parse_id(execution_id), "event": parse_id(event_id)}

@@ -10,11 +10,6 @@ from projector.api.queries.execution_lists import EXECUTION_COLUMNS, ExecutionRo
 from projector.api.queries.run_query import run_paged, run_query
 from projector.api.snapshots import Snapshot, Statement
 
-
-class ExecutionParams(Parameters, frozen=True, kw_only=True):
-    """No parameters except those in the path."""
-
-
 _EXECUTION = Statement(f"""
     select {EXECUTION_COLUMNS}
     from   projector.executions
@@ -23,17 +18,13 @@ _EXECUTION = Statement(f"""
 
 
 async def execution(
-    snapshot: Snapshot, _params: ExecutionParams, execution_id: str
+    snapshot: Snapshot, _params: Parameters, execution_id: str
 ) -> ApiAnswer[ExecutionRow]:
     """What is the status of one execution?"""
     answer = await run_query(snapshot, _EXECUTION, {"id": parse_id(execution_id)}, ExecutionRow)
     if not answer.rows:
         raise NotFoundError("there is no such execution")
     return answer
-
-
-class ExecutionCallsParams(PagedParams, frozen=True, kw_only=True):
-    """Parameters."""
 
 
 class OrderedCall(CallRow, frozen=True, kw_only=True):
@@ -71,7 +62,7 @@ _EXECUTION_CALLS = Statement(f"""
 
 
 async def execution_calls(
-    snapshot: Snapshot, params: ExecutionCallsParams, execution_id: str
+    snapshot: Snapshot, params: PagedParams, execution_id: str
 ) -> PagedAnswer[OrderedCall]:
     """Which calls were made in one execution, in order?"""
     return await run_paged(

@@ -14,10 +14,6 @@ MOST_BELOW: Final = 8
 MOST_NODES: Final = 500
 
 
-class TreeParams(Parameters, frozen=True, kw_only=True):
-    """No parameters except those in the path."""
-
-
 class TreeNode(ApiRow, frozen=True, kw_only=True):
     """depth: 0 is the execution itself, -1 its parent, 1 its children. children: how many it has.
 
@@ -44,7 +40,7 @@ class TreeAnswer(ApiAnswer[TreeNode], frozen=True, kw_only=True):
     truncated: bool
 
 
-async def execution_tree(snapshot: Snapshot, _params: TreeParams, execution_id: str) -> TreeAnswer:
+async def execution_tree(snapshot: Snapshot, _params: Parameters, execution_id: str) -> TreeAnswer:
     """Which executions started this one, and which did it start?"""
     nodes = await snapshot.rows(
         _TREE,

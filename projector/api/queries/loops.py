@@ -63,10 +63,6 @@ async def open_loops(snapshot: Snapshot, params: OpenLoopsParams) -> PagedAnswer
     )
 
 
-class ExecutionLoopsParams(PagedParams, frozen=True, kw_only=True):
-    """Parameters."""
-
-
 class Loop(ApiRow, frozen=True, kw_only=True):
     """Iterations: issued, done, and failed for good."""
 
@@ -87,7 +83,7 @@ _EXECUTION_LOOPS = Statement("""
 
 
 async def execution_loops(
-    snapshot: Snapshot, params: ExecutionLoopsParams, execution_id: str
+    snapshot: Snapshot, params: PagedParams, execution_id: str
 ) -> PagedAnswer[Loop]:
     """How far is each loop of one execution? By step."""
     return await run_paged(

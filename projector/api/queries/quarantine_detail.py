@@ -30,10 +30,6 @@ RULES: Final[dict[Reason, str]] = {
 """What a record does to be refused for a reason. Source: docs/spec/wire-shapes.md#l2."""
 
 
-class QuarantineRecordParams(Parameters, frozen=True, kw_only=True):
-    """No parameters except those in the path."""
-
-
 class RedriveTry(msgspec.Struct, frozen=True, kw_only=True):
     """outcome: redriven, refused again, or gone (its bytes were deleted by retention)."""
 
@@ -69,7 +65,7 @@ class QuarantinedRecordDetail(QuarantinedRecord, frozen=True, kw_only=True):
 
 
 async def quarantine_record(
-    snapshot: Snapshot, _params: QuarantineRecordParams, quarantine_id: str
+    snapshot: Snapshot, _params: Parameters, quarantine_id: str
 ) -> ApiAnswer[QuarantinedRecordDetail]:
     """Why was this record refused, which tries to redrive it failed, and what can be typed?"""
     key = {"id": parse_id(quarantine_id)}

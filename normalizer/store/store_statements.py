@@ -16,6 +16,12 @@ CLAIM: Final = """
         select   topic, incarnation, partition
         from     normalizer.source_positions
         where    topic = $1::text and partition = $2::integer
+        and      incarnation >= all (
+                     select incarnation
+                     from   normalizer.dedup_horizon
+                     where  topic = $1::text and partition = $2::integer
+                     and    cluster_id is not null
+                 )
         order by incarnation desc
         limit    1
     )
@@ -30,6 +36,13 @@ CLAIM: Final = """
     returning position.incarnation, position.epoch, position.next_offset, position.cluster_id,
               position.last_offset, position.last_recorded_ms, position.last_crc,
               position.moved_epoch, position.shapes
+"""
+
+# The incarnation whose position was deleted; 0 where none was.
+DELETED_INCARNATION: Final = """
+    select coalesce(max(incarnation), 0)
+    from   normalizer.dedup_horizon
+    where  topic = $1::text and partition = $2::integer and cluster_id is not null
 """
 
 # A row to lock, so that the first claim of a partition and a job that writes its records see each
@@ -54,14 +67,14 @@ LOCK_DEDUP_HORIZON: Final = """
 """
 
 # Returns no row if another process was first: then the position exists and can be claimed.
-BEGIN_FIRST_INCARNATION: Final = """
+BEGIN_POSITION: Final = """
     insert into normalizer.source_positions
            (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset,
             dedup_offset, last_offset, last_recorded_ms, last_crc, shapes)
-    select $1::text, 0, $2::integer, coalesce(cluster_id, $3::text), $4::text, $5::bigint,
+    select topic, incarnation, partition, coalesce(cluster_id, $3::text), $4::text, $5::bigint,
            $5::bigint, next_offset, last_offset, last_recorded_ms, last_crc, $6::text
     from   normalizer.dedup_horizon
-    where  topic = $1::text and incarnation = 0 and partition = $2::integer
+    where  topic = $1::text and incarnation = $7::integer and partition = $2::integer
     on conflict on constraint source_positions_pkey do nothing
     returning incarnation, epoch, next_offset, cluster_id, last_offset, last_recorded_ms, last_crc,
               shapes

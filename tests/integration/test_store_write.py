@@ -376,6 +376,23 @@ async def test_a_new_incarnation_starts_at_the_log_and_shares_nothing_with_the_o
         await assert_ledger_holds(connection)
 
 
+async def test_a_deleted_position_is_begun_again_in_the_incarnation_that_it_was_of(
+    database: Database,
+) -> None:
+    """Under an earlier one its records would be new to a version that gives them other ids."""
+    async with open_store(database) as store, connected(database) as connection:
+        claim = await store.begin_incarnation(await claimed(store), cluster_id="c", log_start=0)
+        first = batch_of(envelope(0), claim=claim)
+        await store.write(first)
+        await connection.execute("delete from normalizer.source_positions")
+
+        again = await claimed(store)
+        totals = await store.write(batch_of(envelope(0, event_id=77), claim=again))
+
+        assert (again.incarnation, again.next_offset, again.last_offset) == (1, 0, 0)
+        assert (totals.duplicate, await count(connection, "normalizer.events")) == (1, 1)
+
+
 async def test_the_same_place_in_another_incarnation_is_another_event(database: Database) -> None:
     async with open_store(database) as store, connected(database) as connection:
         await store.write(batch_of(envelope(0, step="a"), claim=await claimed(store)))

@@ -220,6 +220,9 @@ FIND_ASSIGNED: Final = """
          = ($1::text, $2::integer, $3::integer, $4::bigint, $5::integer)
 """
 
+# For the server, a transaction that says nothing for a minute is one of a frozen process.
+STILL_HERE: Final = "select"
+
 # `offset 0` keeps the text from being computed twice, for its length and its hash.
 DIGESTS: Final = f"""
     select   octet_length(written),
@@ -245,14 +248,16 @@ FILLED_PARTITIONS: Final = """
     order by low
 """
 
-# A run of offsets of one source, within some ids; the index is BRIN, so it finds blocks, not rows.
+# Some offsets of one source, within a run of them and some ids. The index is BRIN and finds blocks:
+# `source_offset + 0` keeps it from being searched for each offset.
 FIND_BY_COORDINATES: Final = """
     select event_id, source_topic, source_incarnation, source_partition, source_offset, source_index
     from   normalizer.events
     where  source_topic = $1::text and source_incarnation = $2::integer
            and source_partition = $3::integer
            and source_offset between $4::bigint and $5::bigint
-           and event_id between $6::bigint and $7::bigint
+           and source_offset + 0 = any($6::bigint[])
+           and event_id between $7::bigint and $8::bigint
 """
 
 ADD_MERGED_RECORDS: Final = """

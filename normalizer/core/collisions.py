@@ -7,6 +7,7 @@ Source: docs/spec/wire-shapes.md#m2, #m3.
 
 import hashlib
 import struct
+from collections.abc import Callable, Collection
 from typing import Final
 
 import msgspec
@@ -25,20 +26,32 @@ MAX_SIBLINGS: Final = 8
 _HASH_BITS: Final = (1 << 61) - 1
 
 
-def match_strength(row: Envelope, report: Envelope) -> int:
-    """How surely a report is of the row's event: 3 by command, 2 by step, 1 by default, 0 not."""
+def match_strength(
+    row: Envelope,
+    report: Envelope,
+    steps_of: Callable[[Envelope], Collection[str]] = reported_steps,
+) -> int:
+    """How surely a report is of the row's event: 3 by command, 2 by step, 1 by default, 0 not.
+
+    `steps_of` may remember what `reported_steps` gives: that decodes the row.
+    """
     if row.execution_id != report.execution_id or not is_same_class(row, report):
         return 0
     if row.command_id is not None and report.command_id is not None:
         return 3 if row.command_id == report.command_id else 0
     if row.step and report.step:
-        return 2 if row.step == report.step or report.step in reported_steps(row) else 0
+        return 2 if row.step == report.step or report.step in steps_of(row) else 0
     return 1
 
 
 def is_same_class(a: Envelope, b: Envelope) -> bool:
     """Whether both types are spellings of one class."""
     return a.event_type == b.event_type or event_class(a.event_type) == event_class(b.event_type)
+
+
+def are_rivals(row: Envelope, event: Envelope) -> bool:
+    """Whether a report without step and command could be of either."""
+    return row.execution_id == event.execution_id and is_same_class(row, event)
 
 
 def sibling_ids(event_id: int, execution_id: int) -> list[int]:

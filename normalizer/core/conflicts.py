@@ -203,6 +203,21 @@ def reported_steps(row: Envelope) -> tuple[str, ...]:
         return ()
 
 
+class ReportedSteps:
+    """`reported_steps`, decoded once for each state of a row: thousands may ask for it."""
+
+    def __init__(self) -> None:
+        self._known: dict[int | None, tuple[bytes | None, tuple[str, ...]]] = {}
+
+    def of(self, row: Envelope) -> tuple[str, ...]:
+        """The steps that reports of the row named and that lost."""
+        extra, steps = self._known.get(row.event_id, (None, ()))
+        if extra is not row.extra:
+            steps = reported_steps(row)
+            self._known[row.event_id] = (row.extra, steps)
+        return steps
+
+
 class _Kept(msgspec.Struct, frozen=True):
     conflicting_values: dict[str, list[msgspec.Raw]] = {}
 

@@ -12,11 +12,12 @@ import msgspec
 
 from normalizer.core.collisions import (
     HASHED_REGION,
-    is_same_class,
+    are_rivals,
     match_strength,
     sibling_ids,
     with_event_id,
 )
+from normalizer.core.conflicts import ReportedSteps
 from normalizer.core.coordinates import (
     NO_DEDUP_HORIZON,
     SALTS,
@@ -85,6 +86,7 @@ class _Reconciler:
         self._unchanging: set[Coordinates] = set()
         self._digests = Digests()
         self._ambiguous = 0
+        self._steps = ReportedSteps()
 
     async def reconcile(
         self, events: Sequence[Envelope], ids: Sequence[int], doubtful: Sequence[int]
@@ -103,6 +105,7 @@ class _Reconciler:
         await self._load_rows(doubtful_events)
         for number, event in zip(doubtful, doubtful_events, strict=True):
             outcomes[number] = await self._reconcile(event)
+            await self._stored.pause()
         # A batch that died before its commit may have merged these in an earlier transaction.
         merged = await self._stored.find_merged(self._unchanging) if self._unchanging else {}
         merged_records = [record for record in self._merged_records if record[0] not in merged]
@@ -130,7 +133,7 @@ class _Reconciler:
         siblings = {
             one
             for event, row in zip(again, rows, strict=True)
-            if _may_have_siblings(row, event) and not is_derived(event)
+            if self._may_have_siblings(row, event) and not is_derived(event)
             for one in sibling_ids(id_of(event), event.execution_id)
         }
         await self._lock(
@@ -139,7 +142,7 @@ class _Reconciler:
         )
         reports: dict[int, list[Envelope]] = {}
         for event, row in zip(again, self._current_rows(again), strict=True):
-            if row is not event and match_strength(row, event):
+            if row is not event and match_strength(row, event, self._steps.of):
                 reports.setdefault(id_of(row), [row]).append(event)
         for row_reports in reports.values():
             request_digests(row_reports, self._digests)
@@ -189,20 +192,21 @@ class _Reconciler:
         holder = self._rows[id_of(event)]
         assert holder is not None
         ids = [id_of(event)]
-        if _may_have_siblings(holder, event):
+        if self._may_have_siblings(holder, event):
             ids += sibling_ids(id_of(event), event.execution_id)
             await self._lock({*ids} - self._rows.keys())
         rows = [row for one in ids if (row := self._rows[one]) is not None]
         for row in rows:
             if coordinates_of(row) == coordinates_of(event):
                 return "duplicate", id_of(row)
-        best = max(rows, key=lambda row: match_strength(row, event))
-        if best is holder and match_strength(best, event):
+        strengths = [match_strength(row, event, self._steps.of) for row in rows]
+        best = rows[strengths.index(strength := max(strengths))]
+        if best is holder and strength:
             return await self._merge(holder, event)
         self._flag(holder, SHARES_ID)
-        if match_strength(best, event):
+        if strength:
             return await self._merge(best, with_event_id(event, id_of(best)))
-        rivals = [row for row in rows if _are_rivals(row, event)]
+        rivals = [row for row in rows if are_rivals(row, event)]
         for row in rivals:
             self._flag(row, HAS_RIVAL)
         event = with_flags(event, HAS_RIVAL if rivals else 0)
@@ -224,7 +228,7 @@ class _Reconciler:
                 return self._add(self._with_id(event, event_id, derived=derived))
             if coordinates_of(row) == coordinates_of(event):
                 return "duplicate", event_id
-            if derived and match_strength(row, event) and not is_derived(row):
+            if derived and match_strength(row, event, self._steps.of) and not is_derived(row):
                 return await self._merge(row, event)
         return await self._assign(event, derived=derived)
 
@@ -243,6 +247,11 @@ class _Reconciler:
         if derived:
             return msgspec.structs.replace(event, event_id=event_id)
         return with_event_id(event, event_id)
+
+    def _may_have_siblings(self, holder: Envelope, event: Envelope) -> bool:
+        """Whether the event may belong to another row than that of its id's holder."""
+        alike = match_strength(holder, event, self._steps.of)
+        return alike == 0 or (alike < _BY_COMMAND and holder.merge_flags & SHARES_ID != 0)
 
     def _flag(self, row: Envelope, flags: int) -> None:
         """Set flags on the current state of a row."""
@@ -287,14 +296,3 @@ class _Reconciler:
 
     def _sorted(self, event_ids: Collection[int]) -> list[Envelope]:
         return [row for one in sorted(event_ids) if (row := self._rows[one]) is not None]
-
-
-def _may_have_siblings(holder: Envelope, event: Envelope) -> bool:
-    """Whether the event may belong to another row than that of its id's holder."""
-    alike = match_strength(holder, event)
-    return alike == 0 or (alike < _BY_COMMAND and holder.merge_flags & SHARES_ID != 0)
-
-
-def _are_rivals(row: Envelope, event: Envelope) -> bool:
-    """Whether a report without step and command could be of either."""
-    return row.execution_id == event.execution_id and is_same_class(row, event)

@@ -44,6 +44,9 @@ class StoredEvents(Protocol):
     async def assign(self, coordinates: Coordinates) -> int:
         """A new id for the event of these coordinates; `find_assigned` finds it from then on."""
 
+    async def pause(self) -> None:
+        """Let other tasks run, from time to time; called after each event that is compared."""
+
 
 class WritePlan(msgspec.Struct, frozen=True, kw_only=True):
     """The rows that a batch inserts and updates, both ascending by event_id.

@@ -9,6 +9,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 from aiokafka import TopicPartition
+from aiokafka.client import ConnectionGroup
+from aiokafka.conn import CloseReason
 from aiokafka.errors import (
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
@@ -98,6 +100,27 @@ def pace_metadata(client: Any) -> None:
         return await update(*arguments)
 
     client._metadata_update = update_in_time  # noqa: SLF001 - as above
+
+
+def close_abandoned(client: Any) -> None:
+    """Let a client close the connection of a request that its caller gives up.
+
+    The client itself closes a silent one only after a request timeout of its own, which is longer
+    than most of our waits, and without that keeps it for as long as TCP does: a quarter of an hour.
+    """
+    send = client.send
+
+    async def send_or_close(
+        node_id: Any, request: Any, *, group: Any = ConnectionGroup.DEFAULT
+    ) -> Any:
+        try:
+            return await send(node_id, request, group=group)
+        except asyncio.CancelledError:
+            if connection := client._conns.get((node_id, group)):  # noqa: SLF001 - the public API has no access to it
+                connection.close(reason=CloseReason.CONNECTION_TIMEOUT)
+            raise
+
+    client.send = send_or_close
 
 
 async def start_client(client: Any, settings: Settings, doing: str) -> None:

@@ -10,6 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from normalizer.errors import BrokerUnavailable
 from normalizer.kafka.connection import (
+    close_abandoned,
     connection_options,
     ended,
     pace_metadata,
@@ -62,6 +63,8 @@ class ReaderConnection:
             )
             pace_metadata(consumer._client)  # noqa: SLF001 - the public API has no access to it
             admin = AIOKafkaAdminClient(**options)
+            for client in (consumer, admin):
+                close_abandoned(client._client)  # noqa: SLF001 - as above
             try:
                 await start_client(consumer, self._settings, doing)
                 await start_client(admin, self._settings, doing)

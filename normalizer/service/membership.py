@@ -211,7 +211,7 @@ class Membership:
         self._counters.rebalances += 1
         _log.info("partitions_assigned", partitions=sorted(map(str, self.reader.assigned)))
         self.ownership.forget_stopped()
-        self.watchdog.restart_clock()
+        self.watchdog.note_assignment()
         self._wake_claims.set()
 
     def _on_revoked(self) -> None:
@@ -259,7 +259,7 @@ class Membership:
             _log.debug("kafka_commit_failed", why=str(error))
 
     async def _watch(self) -> None:
-        """Rejoin the group when a partition is stuck; raise FatalError if that did not help."""
+        """Rejoin the group when anything is stuck; raise FatalError if that did not help."""
         limit_s = self._settings.progress_timeout_s
         while not await wait_at_most(self.stopping, limit_s / 8):
             if self._outage or self.watchdog.is_write_slow():
@@ -268,8 +268,7 @@ class Membership:
             stuck = await self.watchdog.find_stuck()
             if stuck is None:
                 continue
-            named = ", ".join(sorted(map(str, stuck))) or "the group"
-            why = f"no progress in {limit_s} s, though records wait: {named}"
+            why = f"no progress in {limit_s} s, though records wait: {', '.join(sorted(stuck))}"
             if stuck <= self.watchdog.stuck_earlier and not self._must_rejoin:
                 raise FatalError(f"{why}; rejoining the group did not help")
             self.rejoin(why)

@@ -51,7 +51,7 @@ class Monitor:
         self._heartbeat = Heartbeat(settings.database_url or "")
         self._registry = CollectorRegistry()
         self._registry.register(GaugeCollector(service, self._lag_monitor, self.reasons))
-        self._polled_at_s = -FRESH_S
+        self._polled_at_s = self._read_unread_at_s = -FRESH_S
         self._polling = asyncio.Lock()
         self._stopping = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
@@ -171,9 +171,13 @@ class Monitor:
             self._polled_at_s = time.monotonic()
 
     async def _poll_for_metrics(self) -> None:
+        """Read unread records too, unless another scrape began to since: it may take seconds."""
+        asked_at_s = time.monotonic()
         await self._poll()
         async with self._polling:
-            await self._lag_monitor.find_oldest_unread()
+            if self._read_unread_at_s < asked_at_s:
+                self._read_unread_at_s = time.monotonic()
+                await self._lag_monitor.find_oldest_unread()
 
     async def _report(self) -> None:
         """Send a heartbeat with the ends of the logs, and store drift; both need no more."""

@@ -53,6 +53,7 @@ class Ownership:
         self._clock = clock
         self._held: dict[KafkaPartition, Claim] = {}
         self._claimed: dict[KafkaPartition, Claim] = {}
+        self._ever_held: set[KafkaPartition] = set()
         self.fenced: dict[KafkaPartition, float] = {}
         self.unreachable = UnreachablePartitions(reader, log)
         self.stopped: dict[KafkaPartition, str] = {}
@@ -77,8 +78,7 @@ class Ownership:
 
     def unclaimed(self) -> list[KafkaPartition]:
         """Assigned partitions that are still to be claimed, in order."""
-        known = self._held.keys() | self.fenced.keys() | self.stopped.keys()
-        return sorted(self._reader.assigned - known)
+        return sorted(self._reader.assigned.difference(self._held, self.fenced, self.stopped))
 
     async def drop_lost_claims(self) -> None:
         """Drop claims that other processes took over, and those whose position an operator moved.
@@ -136,6 +136,7 @@ class Ownership:
             if self._reader.assignments != assignment:
                 return
             self._held[partition] = claim
+            self._ever_held.add(partition)
             self.suspects.add_if_stalled(partition, claim, bounds[partition].end)
             min(self._writers, key=len).add(partition)
             self._reader.start_reading(
@@ -241,7 +242,6 @@ class Ownership:
         claim = await self._claim_position(
             *partition, cluster_id=cluster_id, log_start=bounds.start, log_end=bounds.end
         )
-        first_claim = partition not in self._claimed
         self._claimed[partition] = claim
         # After the claim: before it, the last owner could still move the position.
         reset = await why_reset(
@@ -251,7 +251,7 @@ class Ownership:
             next_offset=claim.next_offset,
             last=claim.last,
         )
-        if reset and not (self._accept_reset and first_claim):
+        if reset and not (self._accept_reset and partition not in self._ever_held):
             raise _topic_reset(partition, reset)
         if reset:
             claim = await self._store.begin_incarnation(

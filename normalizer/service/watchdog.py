@@ -6,10 +6,14 @@ process took by mistake has no reader. During an outage nothing is stuck.
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from normalizer.errors import RetryableError
 from normalizer.kafka import GroupReader, KafkaPartition, TopicReader
 from normalizer.service.ownership import Ownership
+
+GROUP: Final = "the group"
+"""Stuck where the group itself does not finish its rebalance."""
 
 
 class Watchdog:
@@ -32,16 +36,21 @@ class Watchdog:
         self._writes: dict[int | str, float] = {}
         self._moved_at_s: dict[KafkaPartition, float] = {}
         self._rebalancing_since_s = clock()
-        self.stuck_earlier: set[KafkaPartition] = set()
+        self.stuck_earlier: set[str] = set()
 
     def note_progress(self, partition: KafkaPartition) -> None:
         """Note that records of the partition have arrived."""
         self._moved_at_s[partition] = self._clock()
-        self.stuck_earlier.discard(partition)
+        self.stuck_earlier.discard(str(partition))
 
     def note_rebalance(self) -> None:
         """Note that a rebalance has begun."""
         self._rebalancing_since_s = self._clock()
+
+    def note_assignment(self) -> None:
+        """Note that a rebalance has ended."""
+        self.stuck_earlier.discard(GROUP)
+        self.restart_clock()
 
     @contextlib.contextmanager
     def writing(self, writer: int | str) -> Iterator[None]:
@@ -62,15 +71,15 @@ class Watchdog:
         self._moved_at_s = dict.fromkeys(self._reader.assigned, self._clock())
         self._rebalancing_since_s = self._clock()
 
-    async def find_stuck(self) -> set[KafkaPartition] | None:
-        """Return partitions with records and without progress for the limit; None if all is well.
+    async def find_stuck(self) -> set[str] | None:
+        """Return what has records and made no progress for the limit; None if all is well.
 
-        The set is empty if the group itself does not finish its rebalance. A partition whose leader
-        is away is not stuck: its time starts when the leader is back.
+        It is some partitions, or GROUP. A partition whose leader is away is not stuck: its time
+        starts when the leader is back.
         """
         since_s = self._clock() - self._limit_s
         if self._reader.rebalancing:
-            return set() if self._rebalancing_since_s <= since_s else None
+            return {GROUP} if self._rebalancing_since_s <= since_s else None
         still = {
             partition
             for partition in self._reader.assigned - self._ownership.stopped.keys()
@@ -82,4 +91,5 @@ class Watchdog:
             bounds = {}
         self._moved_at_s |= dict.fromkeys(still - bounds.keys(), self._clock())
         ends = {one: at.end for one, at in bounds.items()}
-        return {one for one, end in ends.items() if end > self._reader.next_offset(one)} or None
+        stuck = {str(one) for one, end in ends.items() if end > self._reader.next_offset(one)}
+        return stuck or None

@@ -49,7 +49,9 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(
             self,
             write_plan=msgspec.structs.replace(self.write_plan, updates=[], ambiguous=0),
-            merged=self.merged | self.merge_first,
+            merged=self.merged.union(
+                record for record, _ in self.write_plan.merged_records if record in self.merge_first
+            ),
             merge_first=frozenset(),
         )
 

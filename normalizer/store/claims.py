@@ -100,18 +100,22 @@ async def claim_partition(
     claim = (store_statements.CLAIM, topic, partition, owner, log_end, *shapes)
     row = await connection.fetchrow(*claim)
     if row is None:
-        first = ([topic], [0], [partition])
+        incarnation = await connection.fetchval(
+            store_statements.DELETED_INCARNATION, topic, partition
+        )
+        first = ([topic], [incarnation], [partition])
         await connection.execute(store_statements.ADD_DEDUP_HORIZON, *first)
         await connection.fetch(store_statements.LOCK_DEDUP_HORIZON, *first)
         # Another process may begin the position at the same moment: then its row is claimed.
         row = await connection.fetchrow(
-            store_statements.BEGIN_FIRST_INCARNATION,
+            store_statements.BEGIN_POSITION,
             topic,
             partition,
             cluster_id,
             owner,
             log_start,
             shapes.fingerprint,
+            incarnation,
         ) or await connection.fetchrow(*claim)
     await check_protocol(connection)
     position = dict(row)

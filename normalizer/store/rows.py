@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import groupby, pairwise, product
@@ -18,12 +19,14 @@ from normalizer.store import store_statements
 from normalizer.store.grid import Grid, adjacent_ranges
 from normalizer.store.sqlstate import FOREIGN_ERRORS, Fault, fault_of, line_of
 
-RUNS_A_SOURCE: Final = 8
-"""Runs of offsets that are searched for one source at most; they are made wider if need be."""
 ROWS_AT_ONCE: Final = 5_000
 """Rows encoded for COPY without yielding to the event loop: 40 ms. A record may make 10,000."""
 MAX_GAP_OFFSETS: Final = 5_000
 """Offsets less far apart than this are searched as one run."""
+PAUSE_EVERY_S: Final = 0.005
+"""Work without a pause, as in the slices of normalizing."""
+SAY_EVERY_S: Final = 10.0
+"""After 60 s without a statement the server would end the transaction."""
 DIGESTED_BYTES: Final = 4 * 1024 * 1024
 """Bytes of values that are sent to be hashed together; a larger value is sent alone."""
 
@@ -43,6 +46,7 @@ class StoredRows:
     def __init__(self, connection: asyncpg.Connection, grid: Grid) -> None:
         self._connection = connection
         self._grid = grid
+        self._paused_s = self._said_s = time.monotonic()
 
     async def find_coordinates(self, event_ids: Sequence[int]) -> dict[int, Coordinates]:
         """The coordinates of the stored ones of these ids, with one query for each partition."""
@@ -134,6 +138,16 @@ class StoredRows:
         event_id: int = await self._connection.fetchval(store_statements.ASSIGN_ID, *coordinates)
         return event_id
 
+    async def pause(self) -> None:
+        """Let other tasks run, every few milliseconds; keep the transaction from seeming idle."""
+        now_s = time.monotonic()
+        if now_s >= self._paused_s + PAUSE_EVERY_S:
+            await asyncio.sleep(0)
+            self._paused_s = time.monotonic()
+        if now_s >= self._said_s + SAY_EVERY_S:
+            await self._connection.execute(store_statements.STILL_HERE)
+            self._said_s = now_s
+
 
 def _chunked_by_bytes(values: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
     """Split the values into chunks of DIGESTED_BYTES."""
@@ -148,20 +162,18 @@ def _chunked_by_bytes(values: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
 
 def _runs(
     coordinates_set: AbstractSet[Coordinates],
-) -> Iterator[tuple[str | None, int, int, int, int]]:
-    """For each source, a few runs of offsets that contain these coordinates.
+) -> Iterator[tuple[str | None, int, int, int, int, Sequence[int]]]:
+    """For each source, runs of offsets (source, first, last) with the wanted ones in each.
 
-    Each run costs a search in the index, and each offset in it that is not wanted costs a row.
+    Each run costs a search in the index, and each offset in it that is not wanted costs the server
+    a row to look at.
     """
     ordered = sorted({(coordinates[:3], coordinates[3]) for coordinates in coordinates_set})
     for source, offsets in groupby(ordered, key=itemgetter(0)):
         run = [offset for _, offset in offsets]
-        gaps = sorted(range(1, len(run)), key=lambda at: run[at - 1] - run[at])
-        cuts = sorted(
-            at for at in gaps[: RUNS_A_SOURCE - 1] if run[at] - run[at - 1] > MAX_GAP_OFFSETS
-        )
+        cuts = [at for at in range(1, len(run)) if run[at] - run[at - 1] > MAX_GAP_OFFSETS]
         for first, after in pairwise((0, *cuts, len(run))):
-            yield (*source, run[first], run[after - 1])
+            yield (*source, run[first], run[after - 1], run[first:after])
 
 
 async def add_merged_records(

@@ -101,8 +101,9 @@ class Store:
         """Claim the partition: its epoch rises, and every earlier owner is fenced.
 
         Waits for the earlier owner's transaction in flight, so the position is final. A partition
-        that was never read begins incarnation 0 at `log_start`. One that was read up to `log_end`
-        has nothing to read, so this claim is not counted as one that made no progress. Raises
+        that was never read begins incarnation 0 at `log_start`, one whose position was deleted the
+        incarnation that it had. One that was read up to `log_end` has nothing to read, so this
+        claim is not counted as one that made no progress. Raises
         FatalError where this code must not write to the database, ShapesChanged where the
         position's records are read by another table of shapes.
         """

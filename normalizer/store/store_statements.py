@@ -17,6 +17,12 @@ CLAIM: Final = """
         select   topic, incarnation, partition
         from     normalizer.source_positions
         where    topic = $1::text and partition = $2::integer
+        and      incarnation >= all (
+                     select incarnation
+                     from   normalizer.dedup_horizon
+                     where  topic = $1::text and partition = $2::integer
+                     and    cluster_id is not null
+                 )
         order by incarnation desc
         limit    1
     )
@@ -31,6 +37,13 @@ CLAIM: Final = """
     returning position.incarnation, position.epoch, position.next_offset, position.cluster_id,
               position.last_offset, position.last_recorded_ms, position.last_crc,
               position.moved_epoch, position.shapes
+"""
+
+# The incarnation whose position was deleted; 0 where none was.
+DELETED_INCARNATION: Final = """
+    select coalesce(max(incarnation), 0)
+    from   normalizer.dedup_horizon
+    where  topic = $1::text and partition = $2::integer and cluster_id is not null
 """
 
 # A row to lock, so that the first claim of a partition and a job that writes its records see each
@@ -55,14 +68,14 @@ LOCK_DEDUP_HORIZON: Final = """
 """
 
 # Returns no row if another process was first: then the position exists and can be claimed.
-BEGIN_FIRST_INCARNATION: Final = """
+BEGIN_POSITION: Final = """
     insert into normalizer.source_positions
            (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset,
             dedup_offset, last_offset, last_recorded_ms, last_crc, shapes)
-    select $1::text, 0, $2::integer, coalesce(cluster_id, $3::text), $4::text, $5::bigint,
+    select topic, incarnation, partition, coalesce(cluster_id, $3::text), $4::text, $5::bigint,
            $5::bigint, next_offset, last_offset, last_recorded_ms, last_crc, $6::text
     from   normalizer.dedup_horizon
-    where  topic = $1::text and incarnation = 0 and partition = $2::integer
+    where  topic = $1::text and incarnation = $7::integer and partition = $2::integer
     on conflict on constraint source_positions_pkey do nothing
     returning incarnation, epoch, next_offset, cluster_id, last_offset, last_recorded_ms, last_crc,
               shapes
@@ -209,6 +222,9 @@ FIND_ASSIGNED: Final = """
          = ($1::text, $2::integer, $3::integer, $4::bigint, $5::integer)
 """
 
+# For the server, a transaction that says nothing for a minute is one of a frozen process.
+STILL_HERE: Final = "select"
+
 # `offset 0` keeps the text from being computed twice, for its length and its hash.
 DIGESTS: Final = f"""
     select   octet_length(written),
@@ -234,14 +250,16 @@ FILLED_PARTITIONS: Final = """
     order by low
 """
 
-# A run of offsets of one source, within some ids; the index is BRIN, so it finds blocks, not rows.
+# Some offsets of one source, within a run of them and some ids. The index is BRIN and finds blocks:
+# `source_offset + 0` keeps it from being searched for each offset.
 FIND_BY_COORDINATES: Final = """
     select event_id, source_topic, source_incarnation, source_partition, source_offset, source_index
     from   normalizer.events
     where  source_topic = $1::text and source_incarnation = $2::integer
            and source_partition = $3::integer
            and source_offset between $4::bigint and $5::bigint
-           and event_id between $6::bigint and $7::bigint
+           and source_offset + 0 = any($6::bigint[])
+           and event_id between $7::bigint and $8::bigint
 """
 
 ADD_MERGED_RECORDS: Final = """

@@ -390,6 +390,23 @@ async def test_a_record_is_found_at_its_offset_and_only_there(
         assert await log.log_start(topic.name, 77) is None
 
 
+async def test_a_connection_that_has_fallen_silent_is_replaced(
+    topic: Topic, settings: Settings
+) -> None:
+    """As if a firewall had forgotten it: nothing tells, and a new connection is answered."""
+    async with TopicReader(settings) as log:
+        partitions = await log.partitions(topic.name)
+        bounds = await log.reachable_bounds(partitions)
+        for connection in log._consumer._client._conns.values():
+            connection._writer.transport.pause_reading()
+
+        in_silence = await log.reachable_bounds(partitions, within_s=0.2)
+        afterwards = await log.reachable_bounds(partitions)
+
+    assert bounds.keys() == partitions
+    assert (in_silence, afterwards) == ({}, bounds)
+
+
 async def test_no_broker_is_an_outage_not_a_crash() -> None:
     settings = Settings(kafka_bootstrap_servers=("127.0.0.1:1",))
 

@@ -273,6 +273,27 @@ async def test_only_a_scrape_reads_unread_records_and_of_each_partition_one_batc
         assert metric_value(values, "normalizer_lag_seconds", partition=str(partition)) > 0
 
 
+async def test_scrapes_that_come_together_share_one_reading_of_unread_records(
+    database: Database, topic: Topic, bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One reading may wait for two seconds, and the heartbeat waits for all that came before."""
+    settings = settings_for(database, topic, bootstrap_servers)
+    readings = 0
+
+    async def slow_reading() -> None:
+        nonlocal readings
+        readings += 1
+        await asyncio.sleep(1)
+
+    async with running(settings) as service:
+        with Monitor(settings, service) as monitor:
+            await until(lambda: ready(monitor.url))
+            monkeypatch.setattr(monitor.lag_monitor, "find_oldest_unread", slow_reading)
+            await asyncio.gather(*(scrape_metrics(monitor.url) for _ in range(4)))
+
+    assert readings <= 2  # one that was under way, and one for all that came meanwhile
+
+
 async def test_the_rights_of_the_writer_are_enough(
     database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
 ) -> None:

@@ -650,6 +650,21 @@ async def test_a_reader_that_locks_up_merges_again(
 
 
 @ONE_PARTITION
+async def test_a_rebalance_that_does_not_end_is_begun_again(
+    database: Database, topic: Topic, bootstrap_servers: str
+) -> None:
+    """As after a client has locked up in it; the first try is a rejoin, not the process's end."""
+    settings = settings_for(database, topic, bootstrap_servers, progress_timeout_s=2)
+    async with running(settings) as service:
+        for _ in range(2):
+            await until(lambda: bool(service.ownership.held))
+            service.reader.rebalancing = True
+            await until(lambda: not service.reader.rebalancing)
+
+    assert service.counters.rejoins == 2
+
+
+@ONE_PARTITION
 async def test_a_reader_that_stays_locked_up_ends_the_process(
     database: Database,
     topic: Topic,

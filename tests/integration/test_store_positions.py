@@ -526,6 +526,36 @@ async def test_two_writers_with_two_new_events_of_one_id_keep_both(database: Dat
         await assert_ledger_holds(connection)
 
 
+async def test_an_event_that_another_writer_stores_first_is_a_report_of_it(
+    database: Database,
+) -> None:
+    """Its first transaction had marked the holder of its id, which merges nothing."""
+    async with (
+        gate(database, "new.source_partition = 0") as connection,
+        open_store(database, "first") as first,
+        open_store(database, "second") as second,
+    ):
+        claim = await claimed(second, 1)
+        holder = batch_of(envelope(event_id=5, step="a"), claim=claim)
+        await second.write(holder)
+        event = envelope(event_id=5, step="b")
+        claim_of_first = await claimed(first, 0)
+        slow = asyncio.ensure_future(
+            first.write(batch_of(event, claim=claim_of_first, holes=[(0, 5)]))
+        )
+        await wait_for_lock(connection, "first")
+        await second.write(batch_of(event, claim=after(claim, holder)))
+        await open_gate(connection)
+
+        totals = await slow
+        noted = await connection.fetch("select source_partition from normalizer.merged_records")
+
+        assert (totals.duplicate, totals.merged) == (1, 0)
+        assert [row["source_partition"] for row in noted] == [0]
+        assert await count(connection, "normalizer.events") == 2
+        await assert_ledger_holds(connection)
+
+
 async def test_two_writers_that_tell_each_others_events_in_turn_lose_none(
     database: Database,
 ) -> None:

@@ -1,7 +1,9 @@
 """Batches in a real database: rows equal what was given, and the ledger balances."""
 
+import asyncio
 import datetime as dt
 import hashlib
+import time
 from typing import Any, Final
 
 import asyncpg
@@ -13,6 +15,9 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import RULES_VERSION
 from normalizer.errors import FatalError, StoreUnavailable
 from normalizer.snowflake import derive_id
+from normalizer.store import rows
+from normalizer.store.grid import Grid
+from normalizer.store.rows import MAX_GAP_OFFSETS, StoredRows, _runs
 from projector.database_session import connected as projecting
 from projector.repair.repair import RepairRequest, repair
 from tests.support.factories import (
@@ -323,6 +328,51 @@ async def _everything(connection: asyncpg.Connection) -> list[Any]:
     ]
 
 
+async def test_records_far_apart_are_found_without_those_between_them(database: Database) -> None:
+    """As in a redrive of a few entries of a long log, whose records would not fit in memory."""
+    async with open_store(database) as store, connected(database) as connection:
+        claim = await claimed(store)
+        await store.write(batch_of(*(envelope(at) for at in range(100)), claim=claim))
+        wanted = {(TOPIC, 0, 0, at, 0) for at in (3, 70, *range(10_000, 900_000, 30_000))}
+
+        found = await StoredRows(connection, Grid()).find_rows_at(wanted)
+
+    assert found == {(TOPIC, 0, 0, at, 0): snowflake(at) for at in (3, 70)}
+    assert sum(last + 1 - first for *_, first, last, _ in _runs(wanted)) < 2 * MAX_GAP_OFFSETS
+
+
+async def test_many_reports_of_a_large_row_hold_up_no_other_task_and_are_written(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Merging them takes longer than a transaction may be idle."""
+    monkeypatch.setattr(rows, "SAY_EVERY_S", 0.2)
+    idle = {"idle_in_transaction_session_timeout": "1s"}
+    extra = msgspec.json.encode({f"key{n}": n for n in range(100_000)})
+    reports = tuple(envelope(event_id=5, worker_id=f"w{n}") for n in range(150))
+    longest_s = 0.0
+
+    async def tick() -> None:
+        nonlocal longest_s
+        while True:
+            begun_s = time.monotonic()
+            await asyncio.sleep(0.01)
+            longest_s = max(longest_s, time.monotonic() - begun_s)
+
+    async with open_store(database, session=idle) as store:
+        claim = await claimed(store)
+        first = batch_of(envelope(event_id=5, worker_id="v", extra=extra), claim=claim)
+        await store.write(first)
+        ticking = asyncio.ensure_future(tick())
+        begun_s = time.monotonic()
+        totals = await store.write(batch_of(reports, claim=after(claim, first)))
+        took_s = time.monotonic() - begun_s
+        ticking.cancel()
+
+    assert totals.merged + totals.duplicate == len(reports)
+    assert took_s > 2
+    assert longest_s < 1
+
+
 async def test_an_id_that_no_salt_frees_is_assigned_and_found_again(database: Database) -> None:
     taken = [derive_id(TOPIC, 0, 0, 4, 0, RECORDED_MS + 4, salt) for salt in range(4)]
     event = envelope(4, event_id=taken[0], step="z")
@@ -374,6 +424,23 @@ async def test_a_new_incarnation_starts_at_the_log_and_shares_nothing_with_the_o
         assert (await claimed(store)).incarnation == 1
         assert await count(connection, "normalizer.source_positions") == 2
         await assert_ledger_holds(connection)
+
+
+async def test_a_deleted_position_is_begun_again_in_the_incarnation_that_it_was_of(
+    database: Database,
+) -> None:
+    """Under an earlier one its records would be new to a version that gives them other ids."""
+    async with open_store(database) as store, connected(database) as connection:
+        claim = await store.begin_incarnation(await claimed(store), cluster_id="c", log_start=0)
+        first = batch_of(envelope(0), claim=claim)
+        await store.write(first)
+        await connection.execute("delete from normalizer.source_positions")
+
+        again = await claimed(store)
+        totals = await store.write(batch_of(envelope(0, event_id=77), claim=again))
+
+        assert (again.incarnation, again.next_offset, again.last_offset) == (1, 0, 0)
+        assert (totals.duplicate, await count(connection, "normalizer.events")) == (1, 1)
 
 
 async def test_the_same_place_in_another_incarnation_is_another_event(database: Database) -> None:

@@ -12,8 +12,10 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
-from normalizer.kafka import KafkaPartition
+from normalizer.errors import BrokerUnavailable
+from normalizer.kafka import KafkaPartition, why_reset
 from normalizer.kafka.fetch_positions import MAX_SILENCE_MS
+from normalizer.service import ownership
 from normalizer.settings import Settings
 from tests.support.service_runs import (
     Watcher,
@@ -163,3 +165,36 @@ async def test_while_the_database_holds_the_writer_up_it_stops_the_partition(
 async def rows(watcher: Watcher) -> list[Any]:
     found: list[Any] = await watcher.connection.fetch("select source_offset from normalizer.events")
     return found
+
+
+@ONE_PARTITION
+async def test_it_is_accepted_also_if_the_first_comparison_fails(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    watcher: Watcher,
+    admin: AIOKafkaAdminClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A topic that has just been recreated is slow to get its leader."""
+    settings = settings_for(database, topic, bootstrap_servers)
+    await fill(bootstrap_servers, topic, OLD)
+    async with running(settings):
+        await watcher.until_read(topic, {0: len(OLD)})
+    await recreate_topic(admin, topic)
+    await fill(bootstrap_servers, topic, NEW)
+    failures = [BrokerUnavailable("its leader does not answer")]
+
+    async def fail_once(*where: Any, **what: Any) -> str | None:
+        if failures:
+            raise failures.pop()
+        return await why_reset(*where, **what)
+
+    monkeypatch.setattr(ownership, "why_reset", fail_once)
+
+    async with running(settings, accept_reset=True) as service:
+        await until(lambda: bool(service.ownership.held or service.ownership.stopped))
+        assert service.ownership.stopped == {}
+        await watcher.until_read(topic, {0: len(NEW)})
+
+    assert (await watcher.positions(topic))[0]["incarnation"] == 1

@@ -149,7 +149,7 @@ MUTANTS: Final = (
         changes=(
             SourceChange(
                 "normalizer/core/collisions.py",
-                "return 2 if row.step == report.step or report.step in reported_steps(row) else 0",
+                "return 2 if row.step == report.step or report.step in steps_of(row) else 0",
                 "return 2",
             ),
         ),

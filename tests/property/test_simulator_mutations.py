@@ -250,7 +250,7 @@ def let_the_last_report_win(patch: pytest.MonkeyPatch) -> None:
 
 
 def take_one_id_for_one_event(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(reconcile, "match_strength", lambda a, b: 3)
+    patch.setattr(reconcile, "match_strength", lambda *_: 3)
 
 
 def give_items_of_a_batch_nothing(patch: pytest.MonkeyPatch) -> None:

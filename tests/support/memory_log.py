@@ -70,6 +70,9 @@ class MemoryLog:
         self.assigned_ids[coordinates] = FIRST_ASSIGNED + len(self.assigned_ids)
         return self.assigned_ids[coordinates]
 
+    async def pause(self) -> None:
+        """Nobody else runs here."""
+
     async def take(self, *events: Envelope, dedup_horizon: int = 0) -> list[str]:
         """Reconcile a batch and write it; return each event's outcome."""
         write_plan = await reconcile(

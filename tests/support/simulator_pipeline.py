@@ -81,6 +81,9 @@ class MemoryDatabase:
     async def assign(self, place: Coordinates) -> int:
         return self._assigned.setdefault(place, 1 + len(self._assigned))
 
+    async def pause(self) -> None:
+        pass
+
     def stored(self) -> list[Envelope]:
         """The rows, by id."""
         return [self._rows[event_id] for event_id in sorted(self._rows)]

@@ -1,5 +1,6 @@
 """Identity: which events are one, which are two, and which were here before."""
 
+import time
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
@@ -538,3 +539,16 @@ async def test_an_event_without_any_id_has_no_row() -> None:
 
 async def test_no_events_are_no_rows() -> None:
     assert await reconcile([], MemoryLog()) == WritePlan(inserts=[], updates=[], outcomes=[])
+
+
+async def test_a_large_row_is_decoded_once_for_all_events_that_are_compared_with_it() -> None:
+    """A record may have 10,000 events: the heartbeat of the process waits for all of them."""
+    own = msgspec.json.encode({f"key{n}": n for n in range(100_000)} | {"conflicting_values": 1})
+    log = MemoryLog(envelope(1, event_id=5, step="a", extra=own))
+    events = [envelope(9, event_id=5, step=f"s{n}", source_index=n) for n in range(500)]
+    begun_s = time.process_time()
+
+    write_plan = await reconcile(events, log)
+
+    assert {outcome for outcome, _ in write_plan.outcomes} == {"stored"}
+    assert time.process_time() - begun_s < 1

@@ -246,6 +246,9 @@ class _StoredAndPending:
     async def assign(self, coordinates: Coordinates) -> int:
         return self._overlay.assign(coordinates)
 
+    async def pause(self) -> None:
+        await self._stored.pause()
+
     async def read_same(self, events: Sequence[Envelope], write_plan: WritePlan) -> None:
         """Fetch the rows that were stored from the very records of this batch."""
         same = sorted(

@@ -38,7 +38,7 @@ EVENTS: Final = 150_000
 LONGEST_BYTES: Final = 400_000_000
 """Of a topic with large events: it has fewer."""
 REPEATED_AFTER: Final = 5_000
-"""A record is repeated so many records later."""
+"""Records between one and its repeat."""
 HISTORY: Final = timedelta(days=30)
 """What is stored at once is of so long a time, before that of what is stored already."""
 TOPIC_S: Final = 30 * 86_400
@@ -250,7 +250,7 @@ def _records(point: Point, clock: int) -> Iterator[SentRecord]:
     events = 0
     for number, record in enumerate(records(mix, 1)):
         if random.random() < point.without_ids:
-            record = msgspec.structs.replace(record, value=_without_id(record.value))  # noqa: PLW2901
+            record = _without_id(record)  # noqa: PLW2901 - from here on it is the one that is sent
         while later and later[0][0] <= number and events < point.events:
             repeat = later.pop(0)[1]
             events += len(repeat.outcomes)
@@ -263,16 +263,16 @@ def _records(point: Point, clock: int) -> Iterator[SentRecord]:
             later.append((number + REPEATED_AFTER, record))
 
 
-def _without_id(value: bytes | None) -> bytes | None:
-    if value is None:
-        return None
+def _without_id(record: SentRecord) -> SentRecord:
+    if record.value is None:
+        return record
     try:
-        event = msgspec.json.decode(value)
+        event = msgspec.json.decode(record.value)
     except msgspec.DecodeError:
-        return value
+        return record
     if not isinstance(event, dict) or event.pop("event_id", None) is None:
-        return value
-    return msgspec.json.encode(event)
+        return record
+    return msgspec.structs.replace(record, value=msgspec.json.encode(event))
 
 
 async def main(options: argparse.Namespace) -> None:
@@ -294,8 +294,8 @@ async def main(options: argparse.Namespace) -> None:
     for what, figure in rows.items():
         print(f"{what}: {figure}")
     if options.results:
-        asked = f" --only {','.join(options.only)}" if options.only else ""
-        command = f"python -m bench.curves{asked} --rounds {options.rounds} --results"
+        only = f" --only {','.join(options.only)}" if options.only else ""
+        command = f"python -m bench.curves{only} --rounds {options.rounds} --results"
         write_results(
             "curves",
             f"What the speed of a drain depends on, {options.rounds} rounds",

@@ -42,7 +42,7 @@ REPEATED_AFTER: Final = 5_000
 HISTORY: Final = timedelta(days=30)
 """What is stored at once is of so long a time, before that of what is stored already."""
 TOPIC_S: Final = 30 * 86_400
-"""The simulated platform's clock stands so much later in each topic of a curve: ids differ."""
+"""How much later the platform's clock stands in each topic than in the one before: ids differ."""
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):

@@ -172,10 +172,10 @@ class Monitor:
 
     async def _poll_for_metrics(self) -> None:
         """Read unread records too, unless another scrape began to since: it may take seconds."""
-        asked_at_s = time.monotonic()
+        scraped_at_s = time.monotonic()
         await self._poll()
         async with self._polling:
-            if self._read_unread_at_s < asked_at_s:
+            if self._read_unread_at_s < scraped_at_s:
                 self._read_unread_at_s = time.monotonic()
                 await self._lag_monitor.find_oldest_unread()
 

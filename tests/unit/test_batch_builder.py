@@ -101,3 +101,14 @@ def test_offsets_that_do_not_meet_are_refused() -> None:
 
     with pytest.raises(FatalError, match="ends at 1"):
         add(builder, 2, first=2, after=3)
+
+
+def test_it_is_full_of_rows_or_of_bytes() -> None:
+    builder = BatchBuilder()
+    add(builder, 0, 1, first=0, after=2)
+
+    size = builder.value_bytes
+    assert size > 0
+    assert builder.is_full(2, size + 1)
+    assert builder.is_full(3, size)
+    assert not builder.is_full(3, size + 1)

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from normalizer.errors import FatalError
+from normalizer.errors import FatalError, worst_of
 from normalizer.service.critical_tasks import start_critical_tasks
 
 
@@ -50,3 +50,11 @@ async def test_what_work_raises_is_what_the_group_raises() -> None:
             start_critical_tasks(tasks, asyncio.Event(), {"heartbeat": fail, "others": go_on})
 
     assert [type(error) for error in raised.value.exceptions] == [KeyError]
+
+
+def test_of_a_group_of_errors_the_worst_kind_is_raised_else_the_first() -> None:
+    bug, fatal = ValueError("a bug"), FatalError("a setting")
+    nested = BaseExceptionGroup("", [bug, BaseExceptionGroup("", [KeyError("later"), fatal])])
+
+    assert worst_of(nested, FatalError) is fatal
+    assert worst_of(nested) is bug

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import msgspec
 import pytest
 
@@ -68,9 +69,10 @@ async def test_a_job_that_ended_can_be_run_before_the_server_notices_that_its_co
     database: Database, history: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = JobSpec(kind="backfill", source=str(history))
-    kept: list[object] = []
+    kept: list[asyncpg.Connection] = []
 
     def ends_later(connection: ReconnectingConnection) -> None:
+        assert connection._connection is not None
         kept.append(connection._connection)
 
     with monkeypatch.context() as patch:
@@ -81,6 +83,8 @@ async def test_a_job_that_ended_can_be_run_before_the_server_notices_that_its_co
     async with await JobRun.begin(database.url, spec, owner="the second") as run:
         assert run.epoch == 2
     assert len(kept) == 2
+    for connection in kept:
+        connection.terminate()
 
 
 async def test_a_runner_that_lost_the_job_writes_nothing_more(

@@ -40,7 +40,7 @@ LONGEST_BYTES: Final = 400_000_000
 REPEATED_AFTER: Final = 5_000
 """Records between one and its repeat."""
 HISTORY: Final = timedelta(days=30)
-"""What is stored at once is of so long a time, before that of what is stored already."""
+"""The time that rows stored together span. It ends where that of the rows before them begins."""
 TOPIC_S: Final = 30 * 86_400
 """How much later the platform's clock stands in each topic than in the one before: ids differ."""
 

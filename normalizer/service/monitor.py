@@ -171,7 +171,7 @@ class Monitor:
             self._polled_at_s = time.monotonic()
 
     async def _poll_for_metrics(self) -> None:
-        """Read unread records too, unless another scrape began to since: it may take seconds."""
+        """Read unread records too, which may take seconds, unless a scrape after this one has."""
         scraped_at_s = time.monotonic()
         await self._poll()
         async with self._polling:

@@ -77,6 +77,13 @@ def describe_error(error: BaseException) -> str:
             return type(error).__name__
 
 
+def log_mistake(event: str, error: BaseException) -> None:
+    """Log an error that nobody foresaw; its traceback, which may show content, at level debug."""
+    logger = get_logger()
+    logger.error(event, why=f"a mistake of ours: {describe_error(error)}")
+    logger.debug("traceback", exc_info=error)
+
+
 class Masker:
     """A structlog processor that masks secrets in every text of a line, also nested ones."""
 

@@ -123,10 +123,7 @@ def run_until_stopped(serving: Coroutine[Any, Any, None]) -> None:
         telemetry.get_logger().error("ended", why=telemetry.describe_error(error))
         raise SystemExit(exit_code_of(error)) from error
     except Exception as error:
-        telemetry.get_logger().error(
-            "ended", why=f"a mistake of ours: {telemetry.describe_error(error)}"
-        )
-        telemetry.get_logger().debug("traceback", exc_info=error)
+        telemetry.log_mistake("ended", error)
         raise SystemExit(FAILED) from error
 
 

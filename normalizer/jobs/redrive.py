@@ -5,6 +5,7 @@ rows. A record that fails again stays; a run tries each entry once. Successful e
 """
 
 import base64
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
 from typing import Final, Self
@@ -15,7 +16,7 @@ import msgspec
 from normalizer.core.batch import OutcomeTotals, PartitionBatch
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rules.timestamps import recorded_ms_of
-from normalizer.envelope import RULES_VERSION
+from normalizer.envelope import RULES_VERSION, Envelope
 from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.job_positions import JobPositions
 from normalizer.jobs.engine.job_run import JobRun
@@ -160,23 +161,31 @@ class QuarantineSource:
     def entry_outcomes(
         self, part: PartitionBatch, refusals: Sequence[RejectedRecord]
     ) -> list[tuple[int, str, str]]:
-        """For each entry of the part's records: id, outcome, detail."""
-        refused = {
-            (*_entry_coordinates(refusal.record), refusal.rejected.index): refusal.rejected.detail
-            for refusal in refusals
-        }
+        """For each entry of the part's records: id, outcome, detail.
+
+        An entry is one event of its record. Where today's rules find no such event, the record was
+        refused as a whole, if anything of it was.
+        """
+        details: defaultdict[EntryCoordinates, dict[int, str]] = defaultdict(dict)
+        for refusal in refusals:
+            details[_entry_coordinates(refusal.record)][refusal.rejected.index] = (
+                refusal.rejected.detail
+            )
         entry_outcomes = []
-        for offset, (record, _) in enumerate(part.items, part.from_offset):
+        for offset, (record, outcomes) in enumerate(part.items, part.from_offset):
             coordinates = _entry_coordinates(record)
+            refused = details[coordinates]
+            events = {one.source_index for one in outcomes if isinstance(one, Envelope)}
             for entry in self._entries[offset]:
                 if coordinates in self._unreadable:
-                    entry_outcomes.append(
-                        (entry.quarantine_id, "gone", self._unreadable[coordinates])
-                    )
-                elif (detail := refused.get((*coordinates, entry.index))) is not None:
-                    entry_outcomes.append((entry.quarantine_id, "refused", detail))
+                    outcome = ("gone", self._unreadable[coordinates])
+                elif entry.index in refused:
+                    outcome = ("refused", refused[entry.index])
+                elif refused and entry.index not in events:
+                    outcome = ("refused", next(iter(refused.values())))
                 else:
-                    entry_outcomes.append((entry.quarantine_id, "redriven", ""))
+                    outcome = ("redriven", "")
+                entry_outcomes.append((entry.quarantine_id, *outcome))
         return entry_outcomes
 
     async def _next_entries(self) -> list[asyncpg.Record]:

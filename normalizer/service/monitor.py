@@ -27,7 +27,7 @@ from normalizer.service.service import Service
 from normalizer.settings import Settings
 from normalizer.store.retry import WAITING_AFTER_S, InFlightBatch
 from normalizer.store.sqlstate import DATA_CORRUPTED, FOREIGN_ERRORS
-from normalizer.telemetry import get_logger
+from normalizer.telemetry import get_logger, log_mistake
 
 HEARTBEAT_LIMIT_S: Final = 30.0
 REPORT_EVERY_S: Final = 3.0
@@ -221,7 +221,10 @@ class Monitor:
 
     async def _keep_reporting(self) -> None:
         while not self._stopping.is_set():
-            await self._report()
+            try:
+                await self._report()
+            except Exception as error:  # noqa: BLE001 - without it the views would call us dead
+                log_mistake("report_failed", error)
             await wait_at_most(self._stopping, REPORT_EVERY_S)
         await self._lag_monitor.close()
         self._heartbeat.close()

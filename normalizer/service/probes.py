@@ -7,19 +7,20 @@ When too many clients have connected without sending a request, a new one replac
 
 import contextlib
 import socket
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any, Final, Self
-from urllib.parse import urlsplit
 
 import msgspec
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from normalizer.errors import ConfigurationError
+from normalizer.telemetry import log_mistake
 
 REQUEST_S: Final = 10.0
 """A client that sends nothing for this long is disconnected."""
@@ -102,8 +103,11 @@ class _Server(ThreadingMixIn, TCPServer):
             self._open.pop(request, None)
         super().shutdown_request(request)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that disconnects early is not worth a log line."""
+    def handle_error(self, *_: object) -> None:
+        """Log a mistake of ours; a client that disconnects early is not worth a line."""
+        error = sys.exception()
+        if error is not None and not isinstance(error, OSError):
+            log_mistake("probe_failed", error)
 
 
 class _Request(BaseHTTPRequestHandler):
@@ -128,7 +132,7 @@ class _Request(BaseHTTPRequestHandler):
         """Neither is a probe every few seconds."""
 
     def _answer(self) -> HttpResponse:
-        route = self.server.routes.get(urlsplit(self.path).path)
+        route = self.server.routes.get(self.path.partition("?")[0])
         if route is None:
             known = " ".join(self.server.routes)
             return HttpResponse(HTTPStatus.NOT_FOUND, "text/plain", f"paths: {known}\n".encode())

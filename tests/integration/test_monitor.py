@@ -294,6 +294,42 @@ async def test_scrapes_that_come_together_share_one_reading_of_unread_records(
     assert readings <= 2  # one that was under way, and one for all that came meanwhile
 
 
+async def test_a_mistake_of_ours_is_logged_and_heartbeats_and_probes_go_on(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    async with watching(database.url) as watcher, running(settings) as service:
+        monitor = Monitor(settings, service)
+        poll_broker = monitor.lag_monitor.poll_broker
+
+        async def fail_once(*_: object) -> None:
+            monkeypatch.setattr(monitor.lag_monitor, "poll_broker", poll_broker)
+            raise KeyError("a secret of a record")
+
+        async def sends_heartbeats() -> bool:
+            found: bool = await watcher.connection.fetchval(
+                "select exists (select from normalizer.source_heartbeats)"
+            )
+            return found
+
+        monkeypatch.setattr(monitor.lag_monitor, "poll_broker", fail_once)
+        with monitor:
+            await until(sends_heartbeats)
+            monkeypatch.setattr(monitor.lag_monitor, "poll", fail_once)
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError, ValueError):
+                await http_get(f"{monitor.url}/readyz")
+            monkeypatch.undo()
+            await until(lambda: ready(monitor.url))
+
+    lines = [line for line in capsys.readouterr().out.splitlines() if "a mistake of ours" in line]
+    assert [line.split()[4] for line in lines] == ["report_failed", "probe_failed"]
+    assert all(line.endswith("why='a mistake of ours: KeyError'") for line in lines)
+
+
 async def test_the_rights_of_the_writer_are_enough(
     database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
 ) -> None:

@@ -245,6 +245,21 @@ async def test_entries_of_one_record_in_two_pages_are_tried_once_each(
     assert len(await tries(database)) == 3
 
 
+async def test_an_event_whose_record_is_refused_as_a_whole_stays(
+    database: Database, tmp_path: Path
+) -> None:
+    batch = msgspec.json.encode({"events": [raw_event(1), {"no": "event"}]}) + b"\n"
+    path = write_file(tmp_path / "file.ndjson", batch)
+    await backfill_of(job_settings(database), FileSource([path]), "f").run()
+
+    def refuse(_: RawRecord) -> tuple[Normalized, ...]:
+        return (Rejected(reason="invalid_json", detail="no JSON"),)
+
+    await redriven(database, refuse)
+
+    assert [entry[1:] for entry in await tries(database)] == [("refused", True, False)]
+
+
 @pytest.mark.parametrize(
     ("selection", "records"),
     [

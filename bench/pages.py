@@ -30,7 +30,8 @@ from normalizer.core.batch_builder import BatchBuilder
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.embedded import PostgresServer, remove_folder
-from normalizer.files.record_lines import open_lines, pages, record_of
+from normalizer.files.record_lines import pages, record_of
+from normalizer.files.unpack import Unpacked
 from normalizer.store.migrate import migrate
 from normalizer.store.store import Claim, Store
 from tests.support.results import write_results
@@ -127,7 +128,7 @@ async def _traffic(folder: Path, events: int) -> Iterator[RawRecord]:
 
 
 def _records(file: Path) -> Iterator[RawRecord]:
-    with open_lines(file) as stream:
+    with Unpacked.open(file) as stream:
         for page in pages(stream):
             for number, line in page:
                 yield record_of(line, number, TOPIC)

@@ -1,17 +1,19 @@
 """The command line: each command reads its settings, calls one flow, and prints the result.
 
 program              every command under its name
-exits                exit codes, settings, and how a command ends
-service_commands     run, up, migrate, normalize
+exits                settings, and how a command ends
+rule_commands        normalize, schema, conform, config: they need no server
+service_commands     run, up, migrate
 relay_command        relay
-query_commands       check, config, schema, conform, metrics, explain, quarantine, ledger
+query_commands       check, metrics, explain, ledger
+quarantine_commands  list, show and redrive refused records
 position_commands    show and move the position of a partition
 backfill_commands    backfill from a topic, from files, from a table
-row_commands         renormalize, redact, redrive, jobs
+row_commands         renormalize, redact, jobs
 export_command       writes stored events to a file
 forget_command       erases an execution
 job_options          options that the commands of jobs share
-job_execution        runs a job, or its dry run, with a screen
+job_execution        runs a job, or its dry run, with a screen; prints its result
 filter               runs the rules alone over lines
 check                checks what the service needs
 check_result         one line of its report

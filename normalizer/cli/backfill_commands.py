@@ -8,15 +8,8 @@ from typing import Any, Final, NoReturn
 
 import click
 
-from normalizer.cli.exits import (
-    exit_with,
-    load_settings,
-    normalizer_or_exit,
-    print_result,
-    run_or_exit,
-    settings_or_exit,
-)
-from normalizer.cli.job_execution import configure_screen, run_dry, run_job
+from normalizer.cli.exits import load_settings, normalizer_or_exit, run_or_exit, settings_or_exit
+from normalizer.cli.job_execution import configure_screen, exit_with, print_result, run_dry, run_job
 from normalizer.cli.job_options import (
     changes_option,
     history_options,

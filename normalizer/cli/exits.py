@@ -1,9 +1,8 @@
-"""How a command ends: one line for an error, the result of a job; `exit_codes` has the codes."""
+"""How a command begins and ends: its settings, one line for an error, its exit code."""
 
 import asyncio
-import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -13,11 +12,8 @@ from normalizer import environment, telemetry
 from normalizer.configured_rules import normalizer_of
 from normalizer.core.normalize import Normalizer
 from normalizer.errors import NormalizerError
-from normalizer.exit_codes import FAILED, FOUND, exit_code_of
-from normalizer.jobs.engine.run_progress import RunResult
-from normalizer.kafka import TopicReader
+from normalizer.exit_codes import exit_code_of
 from normalizer.passwords import masked_url
-from normalizer.process.screen import Screen
 from normalizer.settings import Settings
 
 _T = TypeVar("_T")
@@ -59,24 +55,3 @@ def exit_with_error(error: NormalizerError) -> NoReturn:
     for line in str(error).splitlines():
         click.echo(f"error: {masked_url(line)}", err=True)
     raise SystemExit(exit_code_of(error)) from error
-
-
-def print_result(screen: Screen, result: RunResult) -> None:
-    """Print the result."""
-    for line in result.lines():
-        screen.print_line(line)
-
-
-def exit_with(result: RunResult) -> NoReturn:
-    """End with the exit code of the result."""
-    raise SystemExit({"truncated": FOUND, "failed": FAILED}.get(result.state, 0))
-
-
-@contextlib.asynccontextmanager
-async def optional_topic_reader(settings: Settings) -> AsyncIterator[TopicReader | None]:
-    """A reader of topics; None if no brokers are configured."""
-    if not settings.kafka_bootstrap_servers:
-        yield None
-        return
-    async with TopicReader(settings) as log:
-        yield log

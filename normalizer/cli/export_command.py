@@ -2,7 +2,6 @@
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
-import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from normalizer.cli.job_options import parse_time
 from normalizer.core.cloudevents import to_cloudevent
 from normalizer.envelope import Envelope, to_canonical
 from normalizer.jobs.export import Export, ExportSelection, PackedFile
+from normalizer.process.screen import discard_output
 
 FORMATS: Final[Mapping[str, Callable[[Envelope], bytes]]] = {
     "canonical": to_canonical,
@@ -66,9 +66,7 @@ def export(
             run_or_exit(work.run(sys.stdout.buffer.write, FORMATS[form]))
             sys.stdout.buffer.flush()
         except BrokenPipeError:
-            # The reader of stdout has closed it. Python must not fail again when it flushes at
-            # exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            discard_output()
         return
 
     async def packed() -> int:

@@ -12,6 +12,7 @@ import msgspec
 from normalizer import telemetry
 from normalizer.cli.exits import run_or_exit
 from normalizer.cli.job_options import ThrottleOptions
+from normalizer.exit_codes import FAILED, FOUND
 from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
 from normalizer.jobs.dry_run.diff import Diff
 from normalizer.jobs.engine.run_progress import RunProgress, RunResult
@@ -146,3 +147,14 @@ class _ScreenStream:
 
     def isatty(self) -> bool:
         return self._screen.rewrites
+
+
+def print_result(screen: Screen, result: RunResult) -> None:
+    """Print the result."""
+    for line in result.lines():
+        screen.print_line(line)
+
+
+def exit_with(result: RunResult) -> NoReturn:
+    """End with the exit code of the result."""
+    raise SystemExit({"truncated": FOUND, "failed": FAILED}.get(result.state, 0))

@@ -12,13 +12,13 @@ from typing import Any, Final
 import click
 import msgspec
 
-from normalizer.cli.exits import load_settings, optional_topic_reader, run_or_exit
+from normalizer.cli.exits import load_settings, run_or_exit
 from normalizer.cli.partition_positions import MovedPosition, positions_table, read_positions
 from normalizer.cli.partition_positions import rewind as rewind_position
 from normalizer.cli.partition_positions import skip as skip_position
 from normalizer.errors import PositionMoved
 from normalizer.exit_codes import FOUND
-from normalizer.kafka import KafkaPartition, TopicReader
+from normalizer.kafka import KafkaPartition, TopicReader, optional_topic_reader
 from normalizer.settings import Settings
 from normalizer.store.position_changes import Action, PositionChange
 

@@ -1,29 +1,58 @@
-"""Registers every command under its name."""
+"""Every command under its name."""
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
 import errno
-import os
-import sys
+from importlib import import_module
 from typing import Any, Final
 
 import click
 
-from normalizer.cli import query_commands, service_commands
-from normalizer.cli.backfill_commands import backfill
-from normalizer.cli.export_command import export
-from normalizer.cli.forget_command import forget
-from normalizer.cli.position_commands import position
-from normalizer.cli.relay_command import relay
-from normalizer.cli.row_commands import jobs, redact, redrive, renormalize
 from normalizer.compiled.core_finder import running_core
 from normalizer.exit_codes import FAILED, STOPPED_AT_ONCE
+from normalizer.process.screen import discard_output
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
+_MODULES: Final = {
+    "run": "service_commands",
+    "relay": "relay_command",
+    "up": "service_commands",
+    "migrate": "service_commands",
+    "normalize": "rule_commands",
+    "schema": "rule_commands",
+    "conform": "rule_commands",
+    "config": "rule_commands",
+    "check": "query_commands",
+    "metrics": "query_commands",
+    "explain": "query_commands",
+    "ledger": "query_commands",
+    "position": "position_commands",
+    "quarantine": "quarantine_commands",
+    "backfill": "backfill_commands",
+    "renormalize": "row_commands",
+    "redact": "row_commands",
+    "jobs": "row_commands",
+    "forget": "forget_command",
+    "export": "export_command",
+}
+"""The module of each command: only that of the command that runs is imported."""
+
 
 class CommandGroup(click.Group):
-    """Ends all commands alike: Ctrl-C gives 130; a full disk gives a message and 3."""
+    """Finds a command, and ends all alike: Ctrl-C gives 130; a full disk gives a message and 3."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - as click passes it
+        """Every command, by name."""
+        return sorted(_MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import the command's module."""
+        if cmd_name not in _MODULES:
+            return None
+        module = import_module(f"normalizer.cli.{_MODULES[cmd_name]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:
         """Invoke the command."""
@@ -34,8 +63,7 @@ class CommandGroup(click.Group):
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
-            # Python must not fail again when it flushes at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            discard_output()
             click.echo(f"error: cannot write the output: {error.strerror}", err=True)
             raise SystemExit(FAILED) from error
 
@@ -64,26 +92,3 @@ def main() -> None:
     3 no answer, a refused sign-in, or trying again cannot help; 130 ended at once by a signal: the
     second, or the first where there is nothing to finish.
     """
-
-
-for _command in (
-    *(
-        service_commands.run,
-        relay,
-        service_commands.up,
-        service_commands.migrate,
-        service_commands.normalize,
-    ),
-    *(
-        query_commands.check,
-        query_commands.config,
-        query_commands.schema,
-        query_commands.conform,
-        query_commands.metrics,
-        query_commands.explain,
-    ),
-    *(query_commands.quarantine, query_commands.ledger, position),
-    *(backfill, renormalize, redact, forget, export, jobs),
-):
-    main.add_command(_command)
-query_commands.quarantine.add_command(redrive)

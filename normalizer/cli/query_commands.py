@@ -1,87 +1,24 @@
-"""The commands that read: check, config, schema, conform, metrics, explain, quarantine, ledger."""
+"""The commands that read what is stored: check, metrics, explain, ledger."""
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
 import os
 
 import click
-import msgspec
 
 from normalizer import environment
-from normalizer.cli import conformance
 from normalizer.cli.check import check as run_check
 from normalizer.cli.exits import (
-    exit_with_error,
     load_settings,
     normalizer_or_exit,
-    optional_topic_reader,
     run_or_exit,
 )
 from normalizer.cli.explain import explain as explain_record
 from normalizer.cli.explain import parse_coordinates
 from normalizer.cli.ledger_check import verify_ledger
-from normalizer.errors import REASONS, ConfigurationError
 from normalizer.exit_codes import FOUND
-from normalizer.json_schema import json_schema
-from normalizer.kafka import TopicReader
+from normalizer.kafka import TopicReader, optional_topic_reader
 from normalizer.service.metric_catalog import documented as documented_metrics
-from normalizer.store import quarantine_reader
-
-
-@click.command()
-def schema() -> None:
-    """The JSON Schema of a canonical event.
-
-    \b
-    normalizer schema > event.schema.json
-    """
-    click.echo(msgspec.json.format(msgspec.json.encode(json_schema()), indent=2))
-
-
-@click.command(context_settings={"ignore_unknown_options": True})
-@click.option(
-    "--level",
-    type=click.Choice(conformance.LEVELS),
-    default="lines",
-    show_default=True,
-    help="lines: canonical lines are returned; shapes: also events whose status no rule has to "
-    "judge; rules: also every other record, and every refusal.",
-)
-@click.option("--show", default=10, show_default=True, help="Print this many differences.")
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def conform(*, level: conformance.Level, show: int, command: tuple[str, ...]) -> None:
-    """Test a program against the contract: it reads lines, and must write what contract/ expects.
-
-    \b
-    normalizer conform -- cat
-    normalizer conform --level shapes -- ./my-filter --ndjson
-    normalizer conform --level rules -- normalizer normalize
-
-    The program reads raw or canonical events on standard input, one a line, and writes canonical
-    ones. A refusal is {"quarantine":{"reason":CODE,...}} in the event's place. Exit 1: it differs.
-    """
-    cases = conformance.read_cases(level)
-    try:
-        mismatches = conformance.run_program(command, cases)
-    except ConfigurationError as error:
-        exit_with_error(error)
-    for mismatch in mismatches[:show]:
-        click.echo("\n".join(conformance.mismatch_lines(mismatch)))
-    click.echo(f"{len(cases) - len(mismatches)} of {len(cases)} the same, up to level {level}")
-    raise SystemExit(FOUND if mismatches else 0)
-
-
-@click.command()
-def config() -> None:
-    """Every setting with what it means, its default and its present value; secrets are masked.
-
-    \b
-    normalizer config
-    normalizer config > normalizer.env
-    """
-    click.echo(environment.documented(load_settings()), nl=False)
-    for mistake in environment.unknown_variables(os.environ):
-        click.echo(mistake, err=True)
 
 
 @click.command()
@@ -116,54 +53,6 @@ def check() -> None:
         return failed
 
     raise SystemExit(FOUND if run_or_exit(report()) else 0)
-
-
-@click.group()
-def quarantine() -> None:
-    """Records that were refused, and why.
-
-    \b
-    normalizer quarantine list --reason invalid_json
-    normalizer quarantine show 17
-    """
-
-
-@quarantine.command("list")
-@click.option("--reason", type=click.Choice(REASONS), help="Only of this reason.")
-@click.option("--topic", help="Only of this topic.")
-@click.option("--redriven", is_flag=True, help="Also entries that were stored since.")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
-def list_quarantined(*, reason: str | None, topic: str | None, redriven: bool, limit: int) -> None:
-    """List the latest records that are still refused, one a line, the newest first.
-
-    \b
-    normalizer quarantine list
-    normalizer quarantine list --reason missing_execution_id --limit 10
-    """
-    settings = load_settings("database_url")
-    assert settings.database_url
-    entries = run_or_exit(
-        quarantine_reader.list_entries(
-            settings.database_url, reason=reason, topic=topic, redriven=redriven, limit=limit
-        )
-    )
-    click.echo(quarantine_reader.table(entries) if entries else "no records are quarantined")
-
-
-@quarantine.command("show")
-@click.argument("number", type=int)
-@click.option("--raw", is_flag=True, help="Show the content as received, secrets included.")
-def show_quarantined(*, number: int, raw: bool) -> None:
-    """Show everything about one entry; its content with secrets redacted.
-
-    \b
-    normalizer quarantine show 17
-    normalizer quarantine show 17 --raw
-    """
-    settings = load_settings("database_url")
-    assert settings.database_url
-    entry, kept = run_or_exit(quarantine_reader.show_entry(settings.database_url, number))
-    click.echo(quarantine_reader.page(entry, kept, raw=raw, redact_keys=settings.redact_keys))
 
 
 @click.group()

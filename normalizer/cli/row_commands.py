@@ -1,8 +1,7 @@
-"""The commands over stored rows: renormalize, redact, redrive, and the list of jobs."""
+"""The commands over stored rows: renormalize, redact, and the list of jobs."""
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
-import sys
 from collections import Counter
 from collections.abc import Coroutine
 from pathlib import Path
@@ -10,44 +9,31 @@ from typing import Any, Final
 
 import click
 
-from normalizer.cli.exits import (
-    exit_with,
-    load_settings,
-    normalizer_or_exit,
-    print_result,
-    run_or_exit,
-    settings_or_exit,
-)
+from normalizer.cli.exits import load_settings, normalizer_or_exit, run_or_exit
 from normalizer.cli.job_execution import (
     collecting_diff,
     configure_screen,
+    exit_with,
     print_diff_and_exit,
-    run_dry,
+    print_result,
     run_job,
     run_until_stopped,
 )
 from normalizer.cli.job_options import (
-    ThrottleOptions,
     changes_option,
     history_options,
     parse_time,
     selection_texts,
-    set_option,
     throttle_options_of,
 )
 from normalizer.core.sanitize import Sanitizer
 from normalizer.envelope import RULES, RULES_VERSION
-from normalizer.errors import REASONS
-from normalizer.exit_codes import MISUSED
-from normalizer.jobs.backfill import Backfill
 from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.run_progress import RunResult, list_runs
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.redact import Redact, RedactDryRun, RedactedCounts, redacted_lines
-from normalizer.jobs.redrive import QuarantineSource, RedriveSelection
 from normalizer.jobs.renormalize import Renormalize, RenormalizeDryRun, RenormalizeSelection
-from normalizer.jobs.sources.field_defaults import FieldDefaults, parse_defaults
 from normalizer.store.read_only import read_only_connection
 
 SHOWN_REFUSALS: Final = 20
@@ -152,73 +138,6 @@ def redact(*, dry_run: bool, **throttling: Any) -> None:
 
 
 @click.command()
-@click.option("--reason", type=click.Choice(REASONS), help="Only of this reason.")
-@click.option("--shape", help="Only of this shape.")
-@click.option("--topic", help="Only of this topic.")
-@click.option("--version", type=click.IntRange(0), help="Refused by this version of the rules.")
-@click.option("--from-time", metavar="TIME", help="Refused at or after: 2026-01-31, UTC.")
-@click.option("--to-time", metavar="TIME", help="Up to, not including.")
-@click.option("--id", "ids", type=int, multiple=True, help="Only this entry. Repeatable.")
-@click.option("--again", is_flag=True, help="Also entries that were tried under today's rules.")
-@click.option("--limit", type=click.IntRange(1), help="Entries at most.")
-@click.option("--yes", is_flag=True, help="Try all refused records without a question.")
-@set_option
-@changes_option
-@history_options
-def redrive(
-    *,
-    from_time: str | None,
-    to_time: str | None,
-    defaults: tuple[str, ...],
-    dry_run: bool,
-    changes: Path | None,
-    yes: bool,
-    **options: Any,
-) -> None:
-    """Try refused records again, after the rules or the database were corrected.
-
-    \b
-    normalizer quarantine redrive --reason invalid_id --dry-run
-    normalizer quarantine redrive --reason invalid_id --limit 100
-    normalizer quarantine redrive --reason missing_time --set created_at=2026-01-31
-
-    Records keep their coordinates. Every attempt is recorded; a record that fails again stays.
-    Without a selection it prints how many there are and asks for a confirmation; --yes answers it.
-    Its user needs the roles normalizer_redriver and normalizer_writer, or to be the owner: refused
-    bytes may hold secrets.
-    """
-    settings = load_settings("database_url")
-    assert settings.database_url
-    given = settings_or_exit(lambda: parse_defaults(defaults))
-    throttling = ThrottleOptions(
-        yield_at_s=None if options.pop("no_yield") else options.pop("yield_at"),
-        max_rate=options.pop("max_rate"),
-    )
-    options.pop("yield_at", None)
-    selection = RedriveSelection(
-        from_time=parse_time(from_time), to_time=parse_time(to_time), **options
-    )
-    source = QuarantineSource(settings.database_url, selection, defaults=FieldDefaults(given))
-    normalizer = normalizer_or_exit(settings)
-    normalize = source.normalized_by(normalizer.normalize)
-    screen = configure_screen(settings)
-    if dry_run:
-        run_dry(settings, source, normalize, changes)
-    if selection.takes_all and not yes:
-        _ask_for_all(run_or_exit(source.count()))
-    job_options = {"rules": normalizer.version} | selection_texts(selection)
-    job_options |= {f"set {name}": value for name, value in given.items()}
-    spec = JobSpec(kind="redrive", source="quarantine", options=job_options)
-
-    def flow(runner: JobRunner) -> Coroutine[Any, Any, RunResult]:
-        return Backfill(runner, source, normalize, positions_of=source.positions).run()
-
-    result = run_job(settings, spec, flow, screen, throttling)
-    print_result(screen, result)
-    exit_with(result)
-
-
-@click.command()
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
 def jobs(*, limit: int) -> None:
     """List runs of backfill, renormalize, redact and redrive, the newest first.
@@ -230,18 +149,6 @@ def jobs(*, limit: int) -> None:
     assert settings.database_url
     for line in run_or_exit(list_runs(settings.database_url, limit)) or ["no job has run"]:
         click.echo(line)
-
-
-def _ask_for_all(refused: int) -> None:
-    """Ask whether all are meant; end the process if they are not."""
-    if not refused:
-        return
-    warning = f"no option narrows the selection: all {refused:,} refused records are tried"
-    if not sys.stdin.isatty():
-        click.echo(f"error: {warning}: give --yes or select (--reason ...)", err=True)
-        raise SystemExit(MISUSED)
-    if not click.confirm(f"{warning}. Go on?", err=True):
-        raise SystemExit(0)
 
 
 async def _refusals(database_url: str, result: RunResult) -> list[str]:

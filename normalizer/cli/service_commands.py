@@ -1,11 +1,9 @@
-"""The commands run, up, migrate and normalize."""
+"""The commands run, up and migrate."""
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
 import asyncio
-import contextlib
 import os
-import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,14 +15,11 @@ from normalizer import environment, telemetry
 from normalizer.cli.exits import (
     exit_with_error,
     load_settings,
-    normalizer_or_exit,
     run_or_exit,
 )
-from normalizer.cli.filter import filter_lines
 from normalizer.compiled.core_finder import running_core
 from normalizer.errors import NormalizerError
 from normalizer.exit_codes import FAILED, FOUND, exit_code_of
-from normalizer.files.record_lines import open_lines
 from normalizer.process.garbage import collect_rarely
 from normalizer.process.signals import stop_on_signals
 from normalizer.service.file_replay import FileReplay
@@ -217,31 +212,3 @@ def migrate(*, status: bool) -> None:
         when = f" at {one.applied_at:%Y-%m-%d %H:%M:%S}" if one.applied_at else ""
         click.echo(f"{one.state:<8} {one.name}{when}")
     raise SystemExit(FOUND if any(one.state != "applied" for one in states) else 0)
-
-
-@click.command()
-@click.argument("file", default="-", type=click.Path(exists=True, allow_dash=True, dir_okay=False))
-@click.option("--strict", is_flag=True, help="Exit 1 if anything was refused.")
-def normalize(*, file: str, strict: bool) -> None:
-    """Turn raw records, one a line, into canonical events, one a line.
-
-    \b
-    echo '{"execution_id":"7","name":"call.done","step":"s","payload":{}}' | normalizer normalize
-    normalizer normalize --strict records.ndjson.gz > events.ndjson
-
-    A refused record gives {"quarantine":{"line":N,"reason":CODE,"detail":TEXT}} in its place.
-    A blank line holds no record. NORMALIZER_REDACT_KEYS and NORMALIZER_SHAPES are followed.
-    """
-    normalizer = normalizer_or_exit(load_settings())
-    with contextlib.ExitStack() as opened:
-        source: Any = (
-            sys.stdin.buffer if file == "-" else opened.enter_context(open_lines(Path(file)))
-        )
-        try:
-            refused = filter_lines(source, sys.stdout.buffer, normalizer)
-        except BrokenPipeError:
-            # The reader of stdout has closed it. Python must not fail again when it flushes at
-            # exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return
-    raise SystemExit(FOUND if strict and refused else 0)

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from normalizer.core.raw_record import RawRecord
-from normalizer.files.unpack import Unpacked, beginning
+from normalizer.files.unpack import beginning
 
 LONGEST_BYTES: Final = (8 << 20) + 1
 """A longer line is cut to this: one byte more than a record may have, so that the rules refuse it.
@@ -90,11 +90,6 @@ def _lines_of(number: int, text: bytes, longest_bytes: int) -> list[tuple[int, b
         for at, whole in enumerate(text.split(b"\n"), number)
         if (line := whole[:longest_bytes]) and not line.isspace()
     ]
-
-
-def open_lines(file: Path) -> Unpacked:
-    """Open the file, unpacked if it is gzip or zstd. Raises FatalError."""
-    return Unpacked.open(file)
 
 
 def topic_of(file: Path) -> str:

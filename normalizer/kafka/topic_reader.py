@@ -1,9 +1,10 @@
 """Reads the bounds, settings and single records of a topic, outside any group."""
 
 import asyncio
+import contextlib
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import partial
 from typing import Final
 
@@ -37,6 +38,7 @@ from normalizer.kafka.connection import (
 from normalizer.kafka.lenient_reader import MOST_BYTES, ONE_BATCH, read_with_client
 from normalizer.kafka.reader_connection import ReaderConnection
 from normalizer.kafka.sign_in import why_unavailable
+from normalizer.settings import Settings
 
 LEADER_S: Final = 5.0
 NO_LEADER: Final = -1
@@ -267,3 +269,13 @@ class TopicReader(ReaderConnection):
             return {}
         except FatalError as error:
             return error
+
+
+@contextlib.asynccontextmanager
+async def optional_topic_reader(settings: Settings) -> AsyncIterator[TopicReader | None]:
+    """A reader of topics; None if no brokers are configured."""
+    if not settings.kafka_bootstrap_servers:
+        yield None
+        return
+    async with TopicReader(settings) as log:
+        yield log

@@ -13,7 +13,8 @@ from normalizer.configured_rules import normalizer_of
 from normalizer.core.batch_builder import BatchBuilder
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import FatalError, RetryableError
-from normalizer.files.record_lines import open_lines, pages, record_of, topic_of
+from normalizer.files.record_lines import pages, record_of, topic_of
+from normalizer.files.unpack import Unpacked
 from normalizer.kafka import KafkaPartition
 from normalizer.settings import Settings
 from normalizer.store.quarantine_reader import RejectionLog
@@ -65,7 +66,7 @@ class FileReplay:
             self._database_url, owner=settings.owner, on_commit=self._refusals.add
         ) as store:
             builder = BatchBuilder()
-            with open_lines(self._file) as stream:
+            with Unpacked.open(self._file) as stream:
                 for page in pages(stream):
                     for number, line in page:
                         await self._add_record(store, builder, record_of(line, number, topic))

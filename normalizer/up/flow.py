@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -13,7 +12,7 @@ import msgspec
 
 from normalizer.errors import NormalizerError
 from normalizer.kafka import TopicReader
-from normalizer.process.screen import Screen
+from normalizer.process.screen import Screen, discard_output
 from normalizer.settings import Settings
 from normalizer.store.migrate import SchemaMismatch, migrate
 from normalizer.up.external import claim_for_demo
@@ -71,8 +70,7 @@ async def up(
     except* BrokenPipeError:
         code = 1
     if not run.screen.is_read:
-        # The reader of stdout has closed it. Python must not fail again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
     return code
 
 

@@ -1,0 +1,163 @@
+"""The commands over refused records: quarantine list, show and redrive."""
+
+# ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
+
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import click
+
+from normalizer.cli.exits import load_settings, normalizer_or_exit, run_or_exit, settings_or_exit
+from normalizer.cli.job_execution import (
+    configure_screen,
+    exit_with,
+    print_result,
+    run_dry,
+    run_job,
+)
+from normalizer.cli.job_options import (
+    ThrottleOptions,
+    changes_option,
+    history_options,
+    parse_time,
+    selection_texts,
+    set_option,
+)
+from normalizer.errors import REASONS
+from normalizer.exit_codes import MISUSED
+from normalizer.jobs.backfill import Backfill
+from normalizer.jobs.engine.run_progress import RunResult
+from normalizer.jobs.engine.runner import JobRunner
+from normalizer.jobs.engine.spec import JobSpec
+from normalizer.jobs.redrive import QuarantineSource, RedriveSelection
+from normalizer.jobs.sources.field_defaults import FieldDefaults, parse_defaults
+from normalizer.store import quarantine_reader
+
+
+@click.group()
+def quarantine() -> None:
+    """Records that were refused, and why.
+
+    \b
+    normalizer quarantine list --reason invalid_json
+    normalizer quarantine show 17
+    """
+
+
+@quarantine.command("list")
+@click.option("--reason", type=click.Choice(REASONS), help="Only of this reason.")
+@click.option("--topic", help="Only of this topic.")
+@click.option("--redriven", is_flag=True, help="Also entries that were stored since.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+def list_quarantined(*, reason: str | None, topic: str | None, redriven: bool, limit: int) -> None:
+    """List the latest records that are still refused, one a line, the newest first.
+
+    \b
+    normalizer quarantine list
+    normalizer quarantine list --reason missing_execution_id --limit 10
+    """
+    settings = load_settings("database_url")
+    assert settings.database_url
+    entries = run_or_exit(
+        quarantine_reader.list_entries(
+            settings.database_url, reason=reason, topic=topic, redriven=redriven, limit=limit
+        )
+    )
+    click.echo(quarantine_reader.table(entries) if entries else "no records are quarantined")
+
+
+@quarantine.command("show")
+@click.argument("number", type=int)
+@click.option("--raw", is_flag=True, help="Show the content as received, secrets included.")
+def show_quarantined(*, number: int, raw: bool) -> None:
+    """Show everything about one entry; its content with secrets redacted.
+
+    \b
+    normalizer quarantine show 17
+    normalizer quarantine show 17 --raw
+    """
+    settings = load_settings("database_url")
+    assert settings.database_url
+    entry, kept = run_or_exit(quarantine_reader.show_entry(settings.database_url, number))
+    click.echo(quarantine_reader.page(entry, kept, raw=raw, redact_keys=settings.redact_keys))
+
+
+@quarantine.command()
+@click.option("--reason", type=click.Choice(REASONS), help="Only of this reason.")
+@click.option("--shape", help="Only of this shape.")
+@click.option("--topic", help="Only of this topic.")
+@click.option("--version", type=click.IntRange(0), help="Refused by this version of the rules.")
+@click.option("--from-time", metavar="TIME", help="Refused at or after: 2026-01-31, UTC.")
+@click.option("--to-time", metavar="TIME", help="Up to, not including.")
+@click.option("--id", "ids", type=int, multiple=True, help="Only this entry. Repeatable.")
+@click.option("--again", is_flag=True, help="Also entries that were tried under today's rules.")
+@click.option("--limit", type=click.IntRange(1), help="Entries at most.")
+@click.option("--yes", is_flag=True, help="Try all refused records without a question.")
+@set_option
+@changes_option
+@history_options
+def redrive(
+    *,
+    from_time: str | None,
+    to_time: str | None,
+    defaults: tuple[str, ...],
+    dry_run: bool,
+    changes: Path | None,
+    yes: bool,
+    **options: Any,
+) -> None:
+    """Try refused records again, after the rules or the database were corrected.
+
+    \b
+    normalizer quarantine redrive --reason invalid_id --dry-run
+    normalizer quarantine redrive --reason invalid_id --limit 100
+    normalizer quarantine redrive --reason missing_time --set created_at=2026-01-31
+
+    Records keep their coordinates. Every attempt is recorded; a record that fails again stays.
+    Without a selection it prints how many there are and asks for a confirmation; --yes answers it.
+    Its user needs the roles normalizer_redriver and normalizer_writer, or to be the owner: refused
+    bytes may hold secrets.
+    """
+    settings = load_settings("database_url")
+    assert settings.database_url
+    given = settings_or_exit(lambda: parse_defaults(defaults))
+    throttling = ThrottleOptions(
+        yield_at_s=None if options.pop("no_yield") else options.pop("yield_at"),
+        max_rate=options.pop("max_rate"),
+    )
+    options.pop("yield_at", None)
+    selection = RedriveSelection(
+        from_time=parse_time(from_time), to_time=parse_time(to_time), **options
+    )
+    source = QuarantineSource(settings.database_url, selection, defaults=FieldDefaults(given))
+    normalizer = normalizer_or_exit(settings)
+    normalize = source.normalized_by(normalizer.normalize)
+    screen = configure_screen(settings)
+    if dry_run:
+        run_dry(settings, source, normalize, changes)
+    if selection.takes_all and not yes:
+        _ask_for_all(run_or_exit(source.count()))
+    job_options = {"rules": normalizer.version} | selection_texts(selection)
+    job_options |= {f"set {name}": value for name, value in given.items()}
+    spec = JobSpec(kind="redrive", source="quarantine", options=job_options)
+
+    def flow(runner: JobRunner) -> Coroutine[Any, Any, RunResult]:
+        return Backfill(runner, source, normalize, positions_of=source.positions).run()
+
+    result = run_job(settings, spec, flow, screen, throttling)
+    print_result(screen, result)
+    exit_with(result)
+
+
+def _ask_for_all(refused: int) -> None:
+    """Ask whether all are meant; end the process if they are not."""
+    if not refused:
+        return
+    warning = f"no option narrows the selection: all {refused:,} refused records are tried"
+    if not sys.stdin.isatty():
+        click.echo(f"error: {warning}: give --yes or select (--reason ...)", err=True)
+        raise SystemExit(MISUSED)
+    if not click.confirm(f"{warning}. Go on?", err=True):
+        raise SystemExit(0)

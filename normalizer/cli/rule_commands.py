@@ -1,0 +1,104 @@
+"""The commands that need no server: normalize, schema, conform, config."""
+
+# ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from normalizer import environment
+from normalizer.cli import conformance
+from normalizer.cli.exits import exit_with_error, load_settings, normalizer_or_exit
+from normalizer.cli.filter import filter_lines
+from normalizer.errors import ConfigurationError
+from normalizer.exit_codes import FOUND
+from normalizer.files.unpack import Unpacked
+from normalizer.json_schema import json_schema
+from normalizer.process.screen import discard_output
+
+
+@click.command()
+@click.argument("file", default="-", type=click.Path(exists=True, allow_dash=True, dir_okay=False))
+@click.option("--strict", is_flag=True, help="Exit 1 if anything was refused.")
+def normalize(*, file: str, strict: bool) -> None:
+    """Turn raw records, one a line, into canonical events, one a line.
+
+    \b
+    echo '{"execution_id":"7","name":"call.done","step":"s","payload":{}}' | normalizer normalize
+    normalizer normalize --strict records.ndjson.gz > events.ndjson
+
+    A refused record gives {"quarantine":{"line":N,"reason":CODE,"detail":TEXT}} in its place.
+    A blank line holds no record. NORMALIZER_REDACT_KEYS and NORMALIZER_SHAPES are followed.
+    """
+    normalizer = normalizer_or_exit(load_settings())
+    with contextlib.ExitStack() as opened:
+        source: Any = (
+            sys.stdin.buffer if file == "-" else opened.enter_context(Unpacked.open(Path(file)))
+        )
+        try:
+            refused = filter_lines(source, sys.stdout.buffer, normalizer)
+        except BrokenPipeError:
+            discard_output()
+            return
+    raise SystemExit(FOUND if strict and refused else 0)
+
+
+@click.command()
+def schema() -> None:
+    """The JSON Schema of a canonical event.
+
+    \b
+    normalizer schema > event.schema.json
+    """
+    click.echo(msgspec.json.format(msgspec.json.encode(json_schema()), indent=2))
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.option(
+    "--level",
+    type=click.Choice(conformance.LEVELS),
+    default="lines",
+    show_default=True,
+    help="lines: canonical lines are returned; shapes: also events whose status no rule has to "
+    "judge; rules: also every other record, and every refusal.",
+)
+@click.option("--show", default=10, show_default=True, help="Print this many differences.")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def conform(*, level: conformance.Level, show: int, command: tuple[str, ...]) -> None:
+    """Test a program against the contract: it reads lines, and must write what contract/ expects.
+
+    \b
+    normalizer conform -- cat
+    normalizer conform --level shapes -- ./my-filter --ndjson
+    normalizer conform --level rules -- normalizer normalize
+
+    The program reads raw or canonical events on standard input, one a line, and writes canonical
+    ones. A refusal is {"quarantine":{"reason":CODE,...}} in the event's place. Exit 1: it differs.
+    """
+    cases = conformance.read_cases(level)
+    try:
+        mismatches = conformance.run_program(command, cases)
+    except ConfigurationError as error:
+        exit_with_error(error)
+    for mismatch in mismatches[:show]:
+        click.echo("\n".join(conformance.mismatch_lines(mismatch)))
+    click.echo(f"{len(cases) - len(mismatches)} of {len(cases)} the same, up to level {level}")
+    raise SystemExit(FOUND if mismatches else 0)
+
+
+@click.command()
+def config() -> None:
+    """Every setting with what it means, its default and its present value; secrets are masked.
+
+    \b
+    normalizer config
+    normalizer config > normalizer.env
+    """
+    click.echo(environment.documented(load_settings()), nl=False)
+    for mistake in environment.unknown_variables(os.environ):
+        click.echo(mistake, err=True)

@@ -81,7 +81,10 @@ def _check_tools() -> None:
 
 
 def _compile(tree: Path) -> None:
-    """Compile copies of the sources in a tree of their own: nothing is written beside them."""
+    """Compile copies of the sources in a tree of their own: nothing is written beside them.
+
+    CFLAGS of the environment are added to ours.
+    """
     paths = []
     for module in MODULES:
         source = source_of(module)
@@ -100,7 +103,8 @@ def _compile(tree: Path) -> None:
         ],
         cwd=tree,
         # Without the name of this folder in it, the same sources give the same bytes.
-        env=os.environ | {"CFLAGS": f"{_FLAGS} -ffile-prefix-map={tree}=."},
+        env=os.environ
+        | {"CFLAGS": f"{_FLAGS} -ffile-prefix-map={tree}=. {os.environ.get('CFLAGS', '')}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -73,7 +73,7 @@ class Pair:
 
 
 class Faults:
-    """Faults of one stack by name."""
+    """Faults of one stack by name; `strikes` is how many COPYs are hit, and tenfold statements."""
 
     def __init__(
         self,
@@ -82,7 +82,10 @@ class Faults:
         broker: KafkaBroker,
         database: Database,
         disk: SmallDisk | None = None,
+        *,
+        strikes: int = 5,
     ) -> None:
+        self._strikes = strikes
         self._pair = pair
         self._postgres = postgres
         self._broker = broker
@@ -180,10 +183,10 @@ class Faults:
                 await hand.execute("select pg_reload_conf()")
 
     async def _terminate_copies(self) -> None:
-        await self._strike("pg_terminate_backend", "query ilike 'copy %'", times=5)
+        await self._strike("pg_terminate_backend", "query ilike 'copy %'", times=self._strikes)
 
     async def _cancel_statements(self) -> None:
-        await self._strike("pg_cancel_backend", "state = 'active'", times=50)
+        await self._strike("pg_cancel_backend", "state = 'active'", times=10 * self._strikes)
 
     async def _strike(self, function: str, which: str, *, times: int) -> None:
         struck = 0

@@ -504,7 +504,7 @@ async def run(database: Database, *arguments: str) -> tuple[int | None, str]:
 
 
 @settings(
-    max_examples=8,
+    max_examples=4,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

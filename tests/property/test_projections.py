@@ -159,7 +159,7 @@ async def test_writers_of_the_same_executions_show_what_the_log_holds(
     assert await view_differences(connection) == {}
 
 
-@settings(at_once, max_examples=8)
+@settings(at_once, max_examples=4)
 @given(seed=st.integers(0, 10_000), writers=st.integers(1, 3))
 async def test_reports_in_all_shapes_through_the_store_show_the_same_in_any_order_and_number(
     seed: int, writers: int, database: Database, connection: asyncpg.Connection

@@ -249,7 +249,7 @@ def test_settings_of_serve_come_from_the_environment(monkeypatch: pytest.MonkeyP
     async def start(settings: ApiSettings, **_: object) -> None:
         started.append(settings)
 
-    monkeypatch.setattr("projector.api.serve_command.run", start)
+    monkeypatch.setattr("projector.api.serve.serve", start)
     environment = {
         "DATABASE_URL": "postgresql://u@host/none",
         "PROJECTOR_THRESHOLDS": "error_rate=0.01,0.5 stuck=3,9",

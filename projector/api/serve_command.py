@@ -134,8 +134,7 @@ def serve(
     Put TLS in front of it. /livez, /readyz and /metrics are for the orchestrator. On SIGTERM it
     finishes requests in flight and exits with 0.
     """
-    # The other commands need no web server, and start twice as fast without one.
-    from projector.api import serve as server  # noqa: PLC0415
+    from projector.api import serve as server  # noqa: PLC0415 - other commands start sooner without
 
     try:
         asyncio.run(

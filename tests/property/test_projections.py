@@ -74,7 +74,7 @@ async def test_any_order_and_batching_and_any_hand_shows_what_the_log_holds(
             assert await view_differences(connection) == {}, what
 
 
-@settings(by_hand, max_examples=12)
+@settings(by_hand, max_examples=6)
 @given(data=st.data())
 async def test_what_retention_took_is_displayed_as_if_it_were_there_whatever_comes_then(
     data: st.DataObject, connection: asyncpg.Connection

@@ -24,6 +24,7 @@ from normalizer.settings import Settings
 from projector.api.serve import ApiSettings
 from projector.cli import main as projector
 from tests import chart
+from tests.support.command_tree import commands_of
 from tests.support.stack import skip_or_fail
 
 ROOT: Final = Path(__file__).parents[2]
@@ -123,7 +124,7 @@ def test_every_command_is_one_that_there_is(name: str) -> None:
     command: click.Command = PROGRAMS[program]
 
     while isinstance(command, click.Group):
-        command = command.commands[words.pop(0)]
+        command = commands_of(command)[words.pop(0)]
     command.make_context(command.name, list(words))
 
 

@@ -17,6 +17,7 @@ from normalizer.cli.explain import RecordCoordinates, parse_coordinates
 from normalizer.cli.filter import filter_lines
 from normalizer.errors import ConfigurationError
 from normalizer.files.record_lines import LONGEST_BYTES, pages, record_of
+from tests.support.command_tree import commands_of
 
 SHAPES_MISSING = "Expected object of length >= 1 - at $.shapes"
 GOOD = '{"execution_id":"7","name":"call.done","step":"s","payload":{}}'
@@ -193,7 +194,7 @@ def test_a_topic_may_hold_colons() -> None:
 
 def every_command(group: click.Group, *path: str) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = [path]
-    for name, command in group.commands.items():
+    for name, command in commands_of(group).items():
         here = (*path, name)
         found += every_command(command, *here) if isinstance(command, click.Group) else [here]
     return found

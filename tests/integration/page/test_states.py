@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final
 
 import pytest
-from playwright.async_api import Browser, Route
+from playwright.async_api import APIResponse, Browser, Route
 
 from tests.integration.page.browsing import fully_drawn, looking, serving
 from tests.integration.page.platform import Platform
@@ -148,6 +148,53 @@ async def test_what_adds_up_many_days_is_polled_less_often(
 
         assert requested.count("error-rate-by-attempt") == 1
         await page.unroute_all(behavior="ignoreErrors")
+
+
+async def test_the_answers_of_a_poll_are_drawn_together(
+    browser: Browser, platform: Platform
+) -> None:
+    """Within half a second, here one after the other, each after the one before was taken in."""
+    requested: set[str] = set()
+    held: list[tuple[Route, APIResponse]] = []
+
+    async def note(route: Route) -> None:
+        requested.add(route.request.url)
+        await route.continue_()
+
+    async def hold(route: Route) -> None:
+        """The answer as if it were new: the page draws nothing for one that it knows."""
+        headers = await route.request.all_headers()
+        held.append((route, await route.fetch(headers=headers | {"if-none-match": ""})))
+
+    async def count_held() -> int:
+        return len(held)
+
+    async with looking(browser, platform.url, visit=False) as page:
+        await page.add_init_script(_COUNT_DRAWINGS)
+        await page.route("**/api/v1/*", note)
+        await page.goto(platform.url)
+        await fully_drawn(page)
+        await page.route("**/api/v1/*", hold)
+        await until(count_held, is_so=lambda count: count >= len(requested) - 3)
+        before = await page.evaluate("drawings")
+        for route, answer in held:
+            await route.fulfill(response=answer)
+            await page.evaluate("new Promise(requestAnimationFrame)")
+            await page.evaluate("new Promise(requestAnimationFrame)")
+        await page.wait_for_function("before => drawings > before", arg=before)
+        drawings = await page.evaluate("drawings") - before
+        await page.unroute_all(behavior="ignoreErrors")
+
+    assert len(held) > 10
+    assert drawings <= 3
+
+
+_COUNT_DRAWINGS: Final = """
+    window.drawings = 0;
+    const byId = document.getElementById.bind(document);
+    // Each drawing ends with the footer.
+    document.getElementById = (id) => (window.drawings += id === "foot", byId(id));
+"""
 
 
 async def _times(requested: list[str], name: str) -> int:

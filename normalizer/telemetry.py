@@ -73,6 +73,8 @@ def describe_error(error: BaseException) -> str:
             return str(error)
         case OSError() if error.strerror:
             return f"{type(error).__name__}: {error.strerror}"
+        case BaseExceptionGroup():
+            return ", ".join(dict.fromkeys(map(describe_error, error.exceptions)))
         case _:
             return type(error).__name__
 

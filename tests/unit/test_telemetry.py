@@ -116,6 +116,10 @@ def test_a_pretty_line_is_for_people() -> None:
             "ConnectionRefusedError: Connection refused",
         ),
         (asyncpg.DataError("invalid input: 'content'"), "DataError"),
+        (
+            ExceptionGroup("", [KeyError("content"), ExceptionGroup("", [KeyError("other")])]),
+            "KeyError",
+        ),
     ],
 )
 def test_an_error_is_described_without_content(error: Exception, text: str) -> None:

@@ -41,10 +41,12 @@ LAST_READ: Final = """
     order by topic, partition, incarnation desc
 """
 
+# Files whose records have coordinates by that name: one of which no record was read has none.
 SHORT_FILES: Final = """
     select distinct topic, named_by_bytes
     from   normalizer.job_parts
     where  named_by_bytes < $1::integer
+    and    records > 0
 """
 
 TRY_LOCK: Final = "select pg_try_advisory_xact_lock($1::bigint)"

@@ -123,16 +123,16 @@ async def explain(
     """Lines that explain what became of the record. Raises StoreUnavailable and FatalError."""
     async with read_only_connection(database_url) as connection:
         position = await connection.fetchrow(_POSITION, at.topic, at.partition, incarnation)
-        if position is None:
-            raise FatalError(f"{at.topic}[{at.partition}] was never read into this database")
+        number = position["incarnation"] if position else incarnation or 0
         record, seen = await _read_from_topic(log, at, position)
         outcomes: tuple[Normalized, ...] = ()
         if record is not None:
-            record = msgspec.structs.replace(record, incarnation=position["incarnation"])
+            record = msgspec.structs.replace(record, incarnation=number)
             outcomes = normalizer.normalize(record)
-        outcome_lines = await _outcome_lines(connection, at, position, outcomes)
+        key = (at.topic, number, at.partition, at.offset)
+        outcome_lines = await _outcome_lines(connection, key, position, outcomes)
     return [
-        f"{at.topic}[{at.partition}]@{at.offset}, incarnation {position['incarnation']}",
+        f"{at.topic}[{at.partition}]@{at.offset}, incarnation {number}",
         *outcome_lines,
         f"in the log: {seen}",
         *_by_todays_rules(outcomes),
@@ -140,9 +140,11 @@ async def explain(
 
 
 async def _read_from_topic(
-    log: TopicReader | None, at: RecordCoordinates, position: asyncpg.Record
+    log: TopicReader | None, at: RecordCoordinates, position: asyncpg.Record | None
 ) -> tuple[RawRecord | None, str]:
     """Return the record as the log has it now, and a sentence about that."""
+    if position is None:
+        return None, "not read: the service has no position there to compare it with"
     if log is None:
         return None, "not read: KAFKA_BOOTSTRAP_SERVERS is not set"
     partition = KafkaPartition(at.topic, at.partition)
@@ -167,20 +169,24 @@ async def _read_from_topic(
 
 async def _outcome_lines(
     connection: asyncpg.Connection,
-    at: RecordCoordinates,
-    position: asyncpg.Record,
+    key: tuple[str, int, int, int],
+    position: asyncpg.Record | None,
     outcomes: tuple[Normalized, ...],
 ) -> list[str]:
-    """What the tables know of this record."""
-    if at.offset >= position["next_offset"]:
-        return [f"not read yet: the position is {position['next_offset']}"]
-    if at.offset < position["start_offset"]:
-        return [f"before the beginning: reading began at {position['start_offset']}"]
-    key = (at.topic, position["incarnation"], at.partition, at.offset)
+    """What the tables know of this record. A job may have stored what the service did not read."""
+    topic, _, partition, offset = key
     events = await _stored_events(connection, *key)
     refusals = await connection.fetch(_REFUSALS_OF, *key)
     lines = [line for event in events for line in _stored(event)]
     lines += [_refused(refusal) for refusal in refusals]
+    if position is None:
+        if lines:
+            return lines
+        raise FatalError(f"{topic}[{partition}] was never read into this database")
+    if offset >= position["next_offset"]:
+        return lines or [f"not read yet: the position is {position['next_offset']}"]
+    if offset < position["start_offset"]:
+        return lines or [f"before the beginning: reading began at {position['start_offset']}"]
     known = {row["source_index"] for row in (*events, *refusals)}
     for outcome in outcomes:
         if isinstance(outcome, Envelope) and outcome.source_index not in known:

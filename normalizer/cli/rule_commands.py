@@ -15,7 +15,7 @@ from normalizer import environment
 from normalizer.cli import conformance
 from normalizer.cli.exits import exit_with_error, load_settings, normalizer_or_exit
 from normalizer.cli.filter import filter_lines
-from normalizer.errors import ConfigurationError
+from normalizer.errors import ConfigurationError, NormalizerError
 from normalizer.exit_codes import FOUND
 from normalizer.files.unpack import Unpacked
 from normalizer.json_schema import json_schema
@@ -34,17 +34,23 @@ def normalize(*, file: str, strict: bool) -> None:
 
     A refused record gives {"quarantine":{"line":N,"reason":CODE,"detail":TEXT}} in its place.
     A blank line holds no record. NORMALIZER_REDACT_KEYS and NORMALIZER_SHAPES are followed.
+    Exit 1 also if a packed file is cut off.
     """
     normalizer = normalizer_or_exit(load_settings())
     with contextlib.ExitStack() as opened:
-        source: Any = (
-            sys.stdin.buffer if file == "-" else opened.enter_context(Unpacked.open(Path(file)))
-        )
         try:
+            source: Any = (
+                sys.stdin.buffer if file == "-" else opened.enter_context(Unpacked.open(Path(file)))
+            )
             refused = filter_lines(source, sys.stdout.buffer, normalizer)
         except BrokenPipeError:
             discard_output()
             return
+        except NormalizerError as error:
+            exit_with_error(error)
+        if file != "-" and source.cut:
+            click.echo(f"error: {file} is cut off", err=True)
+            raise SystemExit(FOUND)
     raise SystemExit(FOUND if strict and refused else 0)
 
 

@@ -32,6 +32,29 @@ class Readable(Protocol):
         """Return some bytes; none at the end."""
 
 
+class EndDetector:
+    """A stream that remembers whether its end was reached."""
+
+    def __init__(self, stream: Readable) -> None:
+        self._stream = stream
+        self.ended = False
+
+    def read1(self, size: int, /) -> bytes:
+        """Read from the stream."""
+        chunk = self._stream.read1(size)
+        self.ended = not chunk
+        return chunk
+
+
+def is_whole(line: bytes) -> bool:
+    """Whether a line without its newline is one complete JSON value, as far as a line shows."""
+    try:
+        msgspec.json.decode(line, type=msgspec.Raw)
+    except (msgspec.MsgspecError, RecursionError):
+        return False
+    return True
+
+
 def pages(
     stream: Readable, *, longest_bytes: int = LONGEST_BYTES
 ) -> Iterator[list[tuple[int, bytes]]]:

@@ -122,16 +122,15 @@ class PackedFile:
     ) -> None:
         assert self._file
         try:
-            if error is None:
-                self._put(self._packer.compress(bytes(self._waiting)) + self._packer.flush())
-                self._file.flush()
-                os.fsync(self._file.fileno())
-        finally:
-            self._file.close()
+            with self._file:
+                if error is None:
+                    self._put(self._packer.compress(bytes(self._waiting)) + self._packer.flush())
+                    self._file.flush()
+                    os.fsync(self._file.fileno())
             if error is None:
                 self._unfinished.replace(self._path)
-            else:
-                self._unfinished.unlink(missing_ok=True)
+        finally:
+            self._unfinished.unlink(missing_ok=True)
 
     def write(self, content: bytes) -> None:
         """Write. Raises FatalError where that fails."""

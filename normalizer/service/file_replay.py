@@ -13,7 +13,7 @@ from normalizer.configured_rules import normalizer_of
 from normalizer.core.batch_builder import BatchBuilder
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import FatalError, RetryableError
-from normalizer.files.record_lines import pages, record_of, topic_of
+from normalizer.files.record_lines import EndDetector, is_whole, pages, record_of, topic_of
 from normalizer.files.unpack import Unpacked
 from normalizer.kafka import KafkaPartition
 from normalizer.settings import Settings
@@ -59,15 +59,23 @@ class FileReplay:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Store every record of the file that was not read before. Raises NormalizerError."""
+        """Store every record of the file that was not read before.
+
+        Raises NormalizerError, also where the file is cut off. An unfinished last line is left
+        out: once the file is complete, the next run reads it.
+        """
         settings, topic = self._settings, topic_of(self._file)
         _log.info("started", file=str(self._file), topic=topic)
         async with Store(
             self._database_url, owner=settings.owner, on_commit=self._refusals.add
         ) as store:
-            builder = BatchBuilder()
+            builder, is_cut = BatchBuilder(), False
             with Unpacked.open(self._file) as stream:
-                for page in pages(stream):
+                watched = EndDetector(stream)
+                for page in pages(watched):
+                    # After the end, what is left is a line without its newline.
+                    if is_cut := watched.ended and not all(is_whole(line) for _, line in page):
+                        break
                     for number, line in page:
                         await self._add_record(store, builder, record_of(line, number, topic))
                         if builder.is_full(settings.batch_rows, settings.batch_bytes):
@@ -75,11 +83,14 @@ class FileReplay:
                             builder = BatchBuilder()
                     if self._stopping.is_set():
                         break
+                is_cut = is_cut or stream.cut
             await self._write(store, builder)
         self._refusals.flush()
         if self._read_before:
             _log.info("lines_skipped", lines=self._read_before, why="read before")
         _log.info("stopped", **msgspec.structs.asdict(self.counters))
+        if is_cut:
+            raise FatalError(f"{self._file} is cut off")
 
     async def _add_record(self, store: Store, builder: BatchBuilder, record: RawRecord) -> None:
         partition = KafkaPartition(record.topic or "", record.partition)

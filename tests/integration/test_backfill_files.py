@@ -134,6 +134,26 @@ async def test_a_grown_file_gives_what_is_new_in_it(
     assert (verdict.totals.stored, verdict.totals.duplicate) == (2, lines)
 
 
+async def test_a_dump_cut_off_before_its_first_row_names_no_other(
+    database: Database, tmp_path: Path
+) -> None:
+    """All dumps begin as it does, and rows of one are not those of another."""
+    await backfill_files(database, write_file(tmp_path / "cut.json", b'{"result":['))
+
+    verdicts = [
+        await backfill_files(
+            database,
+            write_file(
+                tmp_path / f"{number}.json",
+                msgspec.json.encode({"result": [raw_event(number, event_id=None)]}),
+            ),
+        )
+        for number in range(2)
+    ]
+
+    assert [verdict.totals.stored for verdict in verdicts] == [1, 1]
+
+
 async def test_two_files_that_begin_alike_are_refused(database: Database, tmp_path: Path) -> None:
     write_file(tmp_path / "a.ndjson", ndjson(raw_event(0)))
     write_file(tmp_path / "b.ndjson.zst", ndjson(raw_event(0)))

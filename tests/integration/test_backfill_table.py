@@ -150,3 +150,25 @@ async def test_what_cannot_be_paged_fails_and_says_why(
 
     assert verdict.state == "failed"
     assert why in verdict.reason
+
+
+@pytest.mark.parametrize("key", [["event_id"], ["execution_id", "event_id"]])
+async def test_a_row_whose_key_holds_null_is_noticed_after_any_number_of_pages(
+    database: Database, key: list[str]
+) -> None:
+    """It is after no row, so a page that begins after one would leave it out."""
+    async with connected(database) as connection:
+        await connection.execute(
+            """
+            create table public.history as
+            select nullif(number, 4567) as event_id, 7 as execution_id, 'step.enter' as name,
+                   '2026-01-31'::timestamptz as created_at
+            from   generate_series(1, 4567) as number;
+            grant select on public.history to public;
+            """
+        )
+
+    verdict = await backfilled(database, table="public.history", key=key)
+
+    assert verdict.state == "failed"
+    assert "a row's key holds null" in verdict.reason

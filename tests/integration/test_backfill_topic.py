@@ -5,17 +5,27 @@ from typing import Any
 
 import msgspec
 import pytest
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
 from normalizer.cli.ledger_check import verify_ledger
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.stored_state import read_stored_state
+from normalizer.jobs.sources.source import ReadPosition
 from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
 from normalizer.kafka import TopicReader
 from normalizer.settings import Settings
 from tests.support.job_runs import backfill_of
-from tests.support.service_runs import Watcher, running, send, settings_for, until, watching
+from tests.support.service_runs import (
+    Watcher,
+    recreate_topic,
+    running,
+    send,
+    settings_for,
+    until,
+    watching,
+)
 from tests.support.stack import Database, Topic
 
 ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
@@ -151,6 +161,62 @@ async def test_a_topic_recreated_is_not_taken_for_the_one_that_the_service_read(
 
     assert verdict.state == "failed"
     assert "the topic was recreated" in verdict.reason
+
+
+@ONE_PARTITION
+async def test_a_job_goes_on_in_the_incarnation_of_a_deleted_position(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: Any,
+    admin: AIOKafkaAdminClient,
+    watcher: Watcher,
+) -> None:
+    """Under that of the topic before it, its records would pass for others, and be lost."""
+    settings = settings_for(database, topic, bootstrap_servers)
+    await send(producer, topic, range(10))
+    async with running(settings):
+        await watcher.until_read(topic, {0: 10})
+    await recreate_topic(admin, topic)
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as another:
+        await send(another, topic, range(10, 12))
+        async with running(settings, accept_reset=True):
+            await watcher.until_claimed(topic, incarnation=1)
+            await watcher.until_read(topic, {0: 2})
+        await send(another, topic, range(12, 20))
+    await watcher.connection.execute("delete from normalizer.source_positions")
+
+    verdict = await backfilled(settings, topic)
+
+    incarnations = (await read_stored_state(database.url)).incarnations
+    assert (verdict.totals.stored, verdict.totals.duplicate) == (8, 2)
+    assert incarnations[topic.name, 0] == (1, 2)
+
+
+@ONE_PARTITION
+async def test_what_a_run_had_left_of_a_recreated_topic_is_named_in_its_result(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    await send(producer, topic, range(3))
+    async with running(settings):
+        await watcher.until_read(topic, {0: 3})
+    await watcher.connection.execute("update normalizer.source_positions set incarnation = 1")
+    live = (await read_stored_state(database.url)).live
+
+    async with TopicSource(settings, topic.name, TopicRange(), live=live) as source:
+        (part,) = await source.parts()
+        left = {
+            (topic.name, 0, 0): ReadPosition(next_offset=5, end=10),
+            (topic.name, 0, 1): ReadPosition(next_offset=10, end=10),
+            part.key: ReadPosition(next_offset=part.start, end=part.end),
+        }
+        pages = [page async for page in source.read(left)]
+
+    assert [record.offset for page in pages for record in page.records] == [0, 1, 2]
+    assert source.truncated == (
+        f"the topic was recreated before these offsets were read: {topic.name}[0] 5 to 10"
+    )
 
 
 @ONE_PARTITION

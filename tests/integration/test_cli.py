@@ -260,6 +260,38 @@ async def test_every_offset_is_explained(
     assert "not there: the log ends at 8" in await explained(99)
 
 
+@ONE_PARTITION
+async def test_what_a_job_stored_is_explained_wherever_the_service_is(
+    settings: Settings, topic: Topic, producer: AIOKafkaProducer, watcher: Watcher
+) -> None:
+    """It has no position here, and then one that is before the record, or begins after it."""
+    await send(producer, topic, range(2))
+    assert (await typed(settings, "backfill", "topic", topic.name))[0] == 0
+
+    async def explained() -> tuple[int | None, bool]:
+        code, said = await typed(settings, "explain", f"{topic.name}:0:1")
+        return code, f"event 0 of {topic.name}[0]@1 is stored as " in said
+
+    alone = await explained()
+    begun = []
+    for start, position in ((0, 0), (2, 2)):
+        await watcher.connection.execute(
+            """
+            insert into normalizer.source_positions
+                   (topic, incarnation, partition, cluster_id, start_offset, next_offset, owner)
+            values ($1, 0, 0, 'any', $2, $3, 'test')
+            on conflict on constraint source_positions_pkey do update
+            set    start_offset = excluded.start_offset, next_offset = excluded.next_offset
+            """,
+            topic.name,
+            start,
+            position,
+        )
+        begun.append(await explained())
+
+    assert [alone, *begun] == [(0, True)] * 3
+
+
 async def test_what_was_never_read_is_said_so(settings: Settings) -> None:
     code, said = await typed(settings, "explain", "unheard.of:0:1")
 
@@ -429,6 +461,27 @@ async def test_bare_lines_have_the_file_as_their_topic(
     )
     assert [row["source_offset"] for row in rows] == [1, 2, 3]
     assert {row["source_topic"][:5] for row in rows} == {"file:"}
+
+
+async def test_a_line_that_is_still_being_written_is_read_once_it_is_whole(
+    database: Database, watcher: Watcher, tmp_path: Path
+) -> None:
+    """The file is larger than what names it, so it goes on after the lines that were read."""
+    file = tmp_path / "records.ndjson"
+    events = [raw_event(number, event_id=None, padding="x" * 1_000) for number in range(100)]
+    lines = b"".join(msgspec.json.encode(event) + b"\n" for event in events)
+    settings = Settings(database_url=database.url)
+
+    file.write_bytes(lines[:-500])
+    begun = await typed(settings, "run", "--no-kafka", str(file))
+    file.write_bytes(lines)
+    code, said = await typed(settings, "run", "--no-kafka", str(file))
+
+    assert (begun[0], "records.ndjson is cut off" in begun[1]) == (3, True), begun
+    assert code == 0, said
+    stored = await watcher.connection.fetchval("select count(*) from normalizer.events")
+    refused = await watcher.connection.fetchval("select count(*) from normalizer.quarantine")
+    assert (stored, refused) == (100, 0)
 
 
 @ONE_PARTITION

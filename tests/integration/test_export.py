@@ -1,5 +1,7 @@
 """Stored events as files: the same bytes every time, the filter's lines, and back again."""
 
+import errno
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -164,3 +166,21 @@ async def test_a_file_that_cannot_be_written_leaves_nothing(
         packed.write(b"begun" * (1 // 0))
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_did_not_reach_the_disk_gets_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an earlier export has there stays."""
+    path = tmp_path / "file.zst"
+    path.write_bytes(b"of yesterday")
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output"), PackedFile(path) as packed:
+        packed.write(b"of today")
+
+    assert path.read_bytes() == b"of yesterday"
+    assert list(tmp_path.iterdir()) == [path]

@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -51,6 +52,25 @@ def test_a_rejected_record_gives_a_line_with_its_number() -> None:
 @pytest.mark.parametrize(("given", "code"), [(GOOD, 0), (f"{GOOD}\n{{\n", 1), ("", 0), ("\n", 0)])
 def test_strict_ends_with_1_only_if_something_was_refused(given: str, code: int) -> None:
     assert run("normalize", "--strict", given=given).exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("damage", "code", "why"),
+    [
+        (lambda packed: packed[:-9], 1, "is cut off"),
+        (lambda packed: packed[:20] + b"????" + packed[24:], 3, "the gzip is damaged"),
+    ],
+)
+def test_a_packed_file_that_is_not_whole_does_not_pass_for_one(
+    tmp_path: Path, damage: Callable[[bytes], bytes], code: int, why: str
+) -> None:
+    path = tmp_path / "raw.ndjson.gz"
+    path.write_bytes(damage(gzip.compress(f"{GOOD}\n".encode() * 100, mtime=0)))
+
+    result = run("normalize", str(path))
+
+    assert result.exit_code == code
+    assert why in result.stderr
 
 
 def test_a_batch_gives_a_line_for_each_event_and_an_empty_one_none() -> None:

@@ -4,7 +4,7 @@ from typing import Final
 
 from normalizer.store.store_statements import SELECTED
 
-# Positions of live partitions: the newest incarnation of each, and how many there were.
+# Positions of live partitions: the newest incarnation of each.
 LIVE_POSITIONS: Final = """
     select   distinct on (topic, partition)
              topic, incarnation, partition, epoch, next_offset, cluster_id,
@@ -14,16 +14,39 @@ LIVE_POSITIONS: Final = """
     order by topic, partition, incarnation desc
 """
 
-INCARNATIONS: Final = """
-    select   topic, partition, max(incarnation) as newest, count(*) as incarnations
-    from     normalizer.source_positions
-    group by topic, partition
+# What was read of each partition in its newest incarnation, and how many incarnations there were.
+# A deleted position counts: the next one goes on in its incarnation.
+LAST_READ: Final = """
+    with known as (
+        select topic, incarnation, partition, epoch, next_offset, cluster_id, last_offset,
+               last_recorded_ms, last_crc
+        from   normalizer.source_positions
+        union all
+        select topic, incarnation, partition, 0, coalesce(last_offset + 1, 0), cluster_id,
+               last_offset, last_recorded_ms, last_crc
+        from   normalizer.dedup_horizon as deleted
+        where  cluster_id is not null
+        and    not exists (
+                   select
+                   from   normalizer.source_positions as present
+                   where  (present.topic, present.incarnation, present.partition)
+                        = (deleted.topic, deleted.incarnation, deleted.partition)
+               )
+    )
+    select   distinct on (topic, partition)
+             topic, incarnation, partition, epoch, next_offset, cluster_id, last_offset,
+             last_recorded_ms, last_crc, cluster_id not in ('', 'file') as is_in_kafka,
+             count(*) over (partition by topic, partition) as incarnations
+    from     known
+    order by topic, partition, incarnation desc
 """
 
+# Files whose records have coordinates by that name: one of which no record was read has none.
 SHORT_FILES: Final = """
     select distinct topic, named_by_bytes
     from   normalizer.job_parts
     where  named_by_bytes < $1::integer
+    and    records > 0
 """
 
 TRY_LOCK: Final = "select pg_try_advisory_xact_lock($1::bigint)"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import asyncpg
 import msgspec
 
 from normalizer.errors import ConfigurationError
@@ -13,7 +14,10 @@ from normalizer.store.store import Claim
 
 
 class StoredState(msgspec.Struct, frozen=True, kw_only=True):
-    """The state when a job began. `incarnations` gives the newest and how many there are."""
+    """The state when a job began. `incarnations` gives the newest and how many there are.
+
+    `live` are the positions of Kafka's partitions, also of those that were deleted since.
+    """
 
     live: tuple[Claim, ...]
     incarnations: dict[tuple[str, int], tuple[int, int]]
@@ -43,14 +47,17 @@ class StoredState(msgspec.Struct, frozen=True, kw_only=True):
 async def read_stored_state(database_url: str) -> StoredState:
     """Read the state. Raises StoreUnavailable and FatalError."""
     async with read_only_connection(database_url) as connection:
-        live = await connection.fetch(job_statements.LIVE_POSITIONS)
-        incarnations = await connection.fetch(job_statements.INCARNATIONS)
+        last_read = await connection.fetch(job_statements.LAST_READ)
         short_files = await connection.fetch(job_statements.SHORT_FILES, NAMED_BY_BYTES)
     return StoredState(
-        live=tuple(Claim(**row) for row in live),
+        live=tuple(_claim(row) for row in last_read if row["is_in_kafka"]),
         incarnations={
-            (row["topic"], row["partition"]): (row["newest"], row["incarnations"])
-            for row in incarnations
+            (row["topic"], row["partition"]): (row["incarnation"], row["incarnations"])
+            for row in last_read
         },
         short_files=tuple(ShortFile(**row) for row in short_files),
     )
+
+
+def _claim(row: asyncpg.Record) -> Claim:
+    return Claim(**{name: row[name] for name in Claim.__struct_fields__ if name in row})

@@ -1,29 +1,12 @@
-"""Finds files, and tells whole lines in them, for the file source."""
+"""Finds the files of the file source."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from normalizer.errors import FatalError
-from normalizer.files.unpack import Unpacked
 
 STANDARD_INPUT: Final = Path("-")
-
-
-class EndDetector:
-    """A stream that remembers whether its end was reached."""
-
-    def __init__(self, stream: Unpacked) -> None:
-        self._stream = stream
-        self.ended = False
-
-    def read1(self, size: int, /) -> bytes:
-        """Read from the stream."""
-        chunk = self._stream.read1(size)
-        self.ended = not chunk
-        return chunk
 
 
 def list_files(paths: Sequence[Path]) -> Iterator[Path]:
@@ -45,12 +28,3 @@ def list_files(paths: Sequence[Path]) -> Iterator[Path]:
             )
         else:
             raise FatalError(f"{path}: no such file or folder")
-
-
-def is_whole(line: bytes) -> bool:
-    """Whether a line without its newline is one complete JSON value, as far as a line shows."""
-    try:
-        msgspec.json.decode(line, type=msgspec.Raw)
-    except (msgspec.MsgspecError, RecursionError):
-        return False
-    return True

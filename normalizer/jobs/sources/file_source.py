@@ -20,10 +20,17 @@ from normalizer.core.batch import holes_between
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import ConfigurationError
 from normalizer.files.dumps import is_dump, rows
-from normalizer.files.record_lines import NAMED_BY_BYTES, records_in, texts, topic_named_by
+from normalizer.files.record_lines import (
+    NAMED_BY_BYTES,
+    EndDetector,
+    is_whole,
+    records_in,
+    texts,
+    topic_named_by,
+)
 from normalizer.files.unpack import Unpacked, beginning
 from normalizer.jobs.sources.field_defaults import FieldDefaults
-from normalizer.jobs.sources.file_lines import EndDetector, is_whole, list_files
+from normalizer.jobs.sources.file_lines import list_files
 from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePage, SourcePart
 from normalizer.telemetry import get_logger
 

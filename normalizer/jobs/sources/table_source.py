@@ -142,10 +142,10 @@ class TableSource:
     def _check_key(self, keys: Sequence[str]) -> None:
         """Rows with equal keys, or none, would be lost at the end of a page."""
         for key, following in pairwise((*keys, "")):
-            if key == following:
-                raise FatalError(f"{self._name}: two rows have the key {key}: name one with --key")
             if "null" in key and None in msgspec.json.decode(key):
                 raise FatalError(f"{self._name}: a row's key holds null: {key}")
+            if key == following:
+                raise FatalError(f"{self._name}: two rows have the key {key}: name one with --key")
 
     async def _page(self, cursor: str | None) -> list[asyncpg.Record]:
         """Return the next rows; one more is read, to compare its key."""
@@ -200,10 +200,15 @@ class TableSource:
 
 
 def _pages_along(rows_of: str, key: Mapping[str, str], *, has_execution: bool) -> tuple[str, str]:
-    """The statements of the first page, and of those after a key whose values are given as text."""
-    columns = ", ".join(f"source.{_quoted(name)}" for name in key)
-    texts = ", ".join(f"source.{_quoted(name)}::text" for name in key)
-    values = ", ".join(f"${place}::text::{kind}" for place, kind in enumerate(key.values(), 1))
+    """The statements of the first page, and of those after a key whose values are given as text.
+
+    Each begins with a row that no later page would give, if there is one: null is neither after a
+    value nor before it.
+    """
+    names = [f"source.{_quoted(name)}" for name in key]
+    columns = ", ".join(names)
+    texts = ", ".join(f"{name}::text" for name in names)
+    values = [f"${place}::text::{kind}" for place, kind in enumerate(key.values(), 1)]
     execution = "source.execution_id::text" if has_execution else "null::text"
     select = f"""
         select   row_to_json(source)::text           as value,
@@ -214,7 +219,16 @@ def _pages_along(rows_of: str, key: Mapping[str, str], *, has_execution: bool) -
     order = f"""
         order by {columns}
         limit    {ROWS_A_PAGE + 1}"""
-    return select + order, f"{select}\n        where    ({columns}) > ({values}){order}"
+    nulls = [f"{select}\n        where    {names[0]} is null limit 1"]
+    for place in range(1, len(names)):
+        same = " and ".join(map("{} = {}".format, names[:place], values))
+        nulls.append(f"{select}\n        where    {same} and {names[place]} is null limit 1")
+    after = f"{select}\n        where    ({columns}) > ({', '.join(values)}){order}"
+    return _union(nulls[:1], select + order), _union(nulls[1:], after)
+
+
+def _union(nulls: Sequence[str], page: str) -> str:
+    return "\n        union all\n".join(f"({one})" for one in (*nulls, page))
 
 
 def _quoted(name: str) -> str:

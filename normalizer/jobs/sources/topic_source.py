@@ -53,6 +53,8 @@ class TopicSource:
         self._range = wanted
         self._live = {claim.partition: claim for claim in live if claim.topic == topic}
         self._reader = OffsetRangeReader(settings)
+        self._present: set[PartKey] = set()
+        self._recreated: dict[PartKey, ReadPosition] = {}
         self._offset_ranges: dict[PartKey, OffsetRange] = {}
         self._read: dict[PartKey, int] = {}
         self._expired: list[ExpiredRange] = []
@@ -65,14 +67,19 @@ class TopicSource:
 
     @property
     def truncated(self) -> str | None:
-        """Which offsets retention deleted before they were read; None if none."""
-        if not self._expired:
-            return None
-        offset_ranges = ", ".join(
-            f"{expired_range.partition} {expired_range.first} to {expired_range.after}"
-            for expired_range in self._expired
+        """Which offsets were gone before they were read; None if none."""
+        expired = [f"{one.partition} {one.first} to {one.after}" for one in self._expired]
+        lost = [
+            f"{KafkaPartition(topic, partition)} {at.next_offset} to {at.end}"
+            for (topic, _, partition), at in self._recreated.items()
+        ]
+        reasons = {
+            "retention deleted offsets before they were read": expired,
+            "the topic was recreated before these offsets were read": lost,
+        }
+        return (
+            "; ".join(f"{why}: {', '.join(gone)}" for why, gone in reasons.items() if gone) or None
         )
-        return f"retention deleted offsets before they were read: {offset_ranges}"
 
     async def parts(self) -> list[SourcePart]:
         """One part per partition. Raises FatalError, ConfigurationError and BrokerUnavailable."""
@@ -82,6 +89,7 @@ class TopicSource:
             await self._check_incarnation(log, bounds)
         starts = await self._starts(bounds)
         ends = await self._ends(bounds)
+        self._present = {self._key(one) for one in partitions}
         return [
             SourcePart(key=self._key(one), start=starts[one], end=max(starts[one], ends[one]))
             for one in partitions
@@ -90,11 +98,17 @@ class TopicSource:
     async def read(
         self, positions: Mapping[PartKey, ReadPosition]
     ) -> AsyncGenerator[SourcePage, None]:
-        """Yield every partition from its position to its end."""
+        """Yield every partition from its position to its end.
+
+        An earlier process of the run may have left part of a log that is not there any more.
+        """
         for key, at in positions.items():
             _, incarnation, _ = key
             assert at.end is not None
-            self._offset_ranges[key] = OffsetRange(incarnation, at.next_offset, at.end)
+            if key in self._present:
+                self._offset_ranges[key] = OffsetRange(incarnation, at.next_offset, at.end)
+            elif at.next_offset < at.end:
+                self._recreated[key] = at
         wanted = {
             KafkaPartition(key[0], key[2]): offset_range
             for key, offset_range in self._offset_ranges.items()

@@ -101,7 +101,8 @@ def run_dry(
         stale = run_or_exit(dry_run(diff))
     if source.truncated:
         click.echo(f"truncated: {source.truncated}", err=True)
-    print_diff_and_exit(diff, stale)
+    print_diff(diff, stale)
+    raise SystemExit(FOUND if source.truncated else 0)
 
 
 @contextlib.contextmanager
@@ -120,8 +121,8 @@ async def run_until_stopped(work: Coroutine[Any, Any, None], stop: Callable[[], 
         await work
 
 
-def print_diff_and_exit(diff: Diff, stale: Diff | None = None) -> NoReturn:
-    """Print what would change, and end."""
+def print_diff(diff: Diff, stale: Diff | None = None) -> None:
+    """Print what would change."""
     click.echo("dry run: nothing was written. It would be:")
     for line in diff.lines():
         click.echo(line)
@@ -129,7 +130,6 @@ def print_diff_and_exit(diff: Diff, stale: Diff | None = None) -> NoReturn:
         click.echo("already stored by older rules, and left as it is; renormalize would make it:")
         for line in stale.lines():
             click.echo(line)
-    raise SystemExit(0)
 
 
 class _ScreenStream:

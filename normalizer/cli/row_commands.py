@@ -14,7 +14,7 @@ from normalizer.cli.job_execution import (
     collecting_diff,
     configure_screen,
     exit_with,
-    print_diff_and_exit,
+    print_diff,
     print_result,
     run_job,
     run_until_stopped,
@@ -80,7 +80,8 @@ def renormalize(
         with collecting_diff(changes) as diff:
             trial = RenormalizeDryRun(database_url, selection, normalize, diff)
             run_or_exit(run_until_stopped(trial.run(), trial.stop))
-        print_diff_and_exit(diff)
+        print_diff(diff)
+        return
     options = {"rules": normalizer.version} | selection_texts(selection)
     spec = JobSpec(kind="renormalize", source="events", options=options)
 

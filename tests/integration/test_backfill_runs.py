@@ -453,6 +453,20 @@ async def test_the_commands_say_what_they_did(
     assert wrong[0] == 2
 
 
+@pytest.mark.parametrize("dry", [["--dry-run"], []], ids=["dry run", "run"])
+async def test_a_source_that_is_cut_off_ends_a_command_by_1(
+    database: Database, history: Path, tmp_path: Path, dry: list[str]
+) -> None:
+    cut_off = tmp_path / f"cut-{history.name}"
+    cut_off.write_bytes(history.read_bytes()[:-100])
+
+    code, said = await command(database, "backfill", "file", str(cut_off), *dry)
+
+    assert code == 1
+    assert "truncated: " in said
+    assert "is cut off" in said
+
+
 async def test_a_signal_stops_it_in_order(database: Database, history: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable,

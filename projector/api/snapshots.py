@@ -85,12 +85,14 @@ class Snapshot:
         )
         return found
 
-    def each(
+    async def each(
         self, statement: Statement, values: Mapping[str, Any], *, at_once: int
     ) -> AsyncIterator[asyncpg.Record]:
         """The records one after the other; `at_once` of them are in memory."""
+        # Not `connection.cursor`: its statement has a name, which others behind a pooler may have.
+        prepared = await self._connection.prepare(statement.text)
         records: AsyncIterator[asyncpg.Record] = aiter(
-            self._connection.cursor(statement.text, *statement.arguments(values), prefetch=at_once)
+            prepared.cursor(*statement.arguments(values), prefetch=at_once)
         )
         return records
 

@@ -420,6 +420,31 @@ async def test_an_etag_changes_with_what_is_found_and_not_with_the_clock(
     assert len(changed.json()["rows"]) == len(first.json()["rows"]) + 1
 
 
+async def test_an_etag_changes_with_the_length_of_a_list_whose_page_stays(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(response_cache, "FRESH_S", 0.0)
+    path, page = "/api/v1/executions/7/events", {"limit": "1"}
+    store = """
+        insert into normalizer.events (event_id, execution_id, event_type, step, status, created_at)
+        select number, 7, 'call.done', 'fetch', 'COMPLETED', now() + make_interval(secs => number)
+        from   generate_series($1::integer, $2::integer) as number
+    """
+    owner = await asyncpg.connect(database.admin_url)
+    await owner.execute(store, 1, 2)
+    async with api_client(database.url) as client:
+        first = await client.get(path, params=page)
+        await owner.execute(store, 3, 5)
+        known = {"If-None-Match": first.headers["etag"]}
+        longer = await client.get(path, params=page, headers=known)
+    await owner.close()
+
+    assert first.json()["total"] == 2
+    assert longer.status_code == 200
+    assert longer.json()["total"] == 5
+    assert longer.json()["rows"] == first.json()["rows"]
+
+
 async def test_pages_that_ask_the_same_share_one_query(client: httpx.AsyncClient) -> None:
     answers = await asyncio.gather(*(client.get("/api/v1/freshness") for _ in range(50)))
 

@@ -25,6 +25,7 @@ from projector.api.snapshots import Reader
 from tests.support import engines
 from tests.support.api_client import api_client, get_rows, insert_events
 from tests.support.stack import Database, Stack
+from tests.support.view_rows import read_up_to
 
 TOKEN: Final = "a-token-of-some-length"
 LISTS: Final = (
@@ -397,6 +398,24 @@ async def test_each_partition_says_how_far_behind_it_is(client: httpx.AsyncClien
     newest, older = answer["rows"]
     assert newest["as_of"] > older["as_of"] == answer["as_of"]
     assert [row["state"] for row in answer["rows"]] == ["dead", "dead"]
+
+
+async def test_while_a_partition_was_not_read_no_time_is_given(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(response_cache, "FRESH_S", 0.0)
+    owner = await asyncpg.connect(database.admin_url)
+    await read_up_to(owner, "noetl.events", 0, datetime.now(UTC))
+    async with api_client(database.url) as client:
+        one_of_two = (await client.get("/api/v1/freshness")).json()
+        await owner.execute("update normalizer.source_heartbeats set partition_count = 1")
+        one_of_one = (await client.get("/api/v1/freshness")).json()
+    await owner.close()
+
+    assert [row["state"] for row in one_of_two["rows"]] == ["caught_up", "unclaimed"]
+    assert (one_of_two["as_of"], one_of_two["behind_s"]) == (None, None)
+    assert [row["state"] for row in one_of_one["rows"]] == ["caught_up"]
+    assert one_of_one["as_of"] == one_of_one["rows"][0]["as_of"]
 
 
 async def test_an_etag_changes_with_what_is_found_and_not_with_the_clock(

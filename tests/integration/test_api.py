@@ -231,6 +231,26 @@ async def test_a_download_that_the_database_cuts_off_is_logged_as_that(
     ]
 
 
+async def test_the_longest_names_lead_to_the_next_page(database: Database) -> None:
+    owner = await asyncpg.connect(database.admin_url)
+    await owner.execute(
+        """
+        insert into normalizer.events (event_id, execution_id, event_type, step, status, created_at,
+                                       command_id)
+        select number, 7, 'call.done', repeat(chr(1), 1000), 'COMPLETED', now(),
+               repeat(chr(1), 999) || number
+        from   generate_series(1, 4) as number
+        """
+    )
+    await owner.close()
+    async with api_client(database.url) as client:
+        first = (await client.get("/api/v1/calls", params={"limit": "3"})).json()
+        second = await client.get("/api/v1/calls", params={"limit": "3", "cursor": first["next"]})
+
+    assert second.status_code == 200, second.text
+    assert len(first["rows"]) + len(second.json()["rows"]) == 4
+
+
 async def test_a_forged_cursor_is_no_page(client: httpx.AsyncClient) -> None:
     first = (await client.get("/api/v1/calls?limit=1")).json()["next"]
     keyset = msgspec.json.decode(urlsafe_b64decode(first + "=" * (-len(first) % 4)))

@@ -260,8 +260,8 @@ def failures_before(calls: Sequence[tuple[str, int | None, Call]]) -> list[int |
         if call.finished_us is not None and call.status != "COMPLETED":
             for key in _keys(command_id, iteration, call, call.attempts):
                 ended[key].append(call.finished_us)
-    for moments in ended.values():
-        moments.sort()
+    for ascending in ended.values():
+        ascending.sort()
     found = []
     for command_id, iteration, call in calls:
         keys = _keys(command_id, iteration, call, call.attempts - 1)

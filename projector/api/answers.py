@@ -22,9 +22,9 @@ R = TypeVar("R", bound=ApiRow)
 class ApiAnswer(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
     """Rows of one snapshot, and how fresh they are.
 
-    as_of: the rows include every record that the log had at this time, in every partition; null if
-    nothing was read yet. read_at: the time of the query by the database's clock. behind_s: seconds
-    between them.
+    as_of: the rows include every record that the log had at this time, in every partition; null
+    while a partition was not read, or none is known. read_at: the time of the query by the
+    database's clock. behind_s: seconds between them.
     """
 
     as_of: Timestamp | None

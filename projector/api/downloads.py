@@ -83,7 +83,7 @@ async def _page(reader: Reader, execution_id: int, after: Any | None) -> _Page:
         "limit": _EVENTS_A_PAGE,
     }
     async with reader.snapshot() as snapshot:
-        async for last in snapshot.each(_PAGE, values, at_once=_EVENTS_AT_ONCE):
+        async for last in await snapshot.each(_PAGE, values, at_once=_EVENTS_AT_ONCE):
             lines.append(to_canonical(envelope_of(last)) + b"\n")
             size += len(lines[-1])
             if size >= _BYTES_A_PAGE:

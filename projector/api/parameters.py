@@ -32,7 +32,6 @@ PageLimit = Annotated[int, Meta(ge=1, le=500, description="Maximum number of row
 Cursor = Annotated[
     str,
     Meta(
-        max_length=8_192,
         pattern=f"^[A-Za-z0-9_-]+{_END}",
         description="`next` of the previous page.",
     ),

@@ -27,7 +27,7 @@ _WAIT_S: Final = 5.0
 _IDLE_S: Final = 60.0
 _STAMP: Final = """
     select statement_timestamp() as read_at,
-           min(as_of) as as_of
+           case when bool_and(as_of is not null) then min(as_of) end as as_of
     from   projector.freshness
 """
 _TABLES: Final = """
@@ -73,7 +73,7 @@ class Snapshot:
 
     @property
     def behind_s(self) -> float | None:
-        """Seconds between as_of and read_at; None if nothing was read yet."""
+        """Seconds between as_of and read_at; None if as_of is not known."""
         return None if self.as_of is None else max(0.0, (self.read_at - self.as_of).total_seconds())
 
     async def records(
@@ -85,12 +85,14 @@ class Snapshot:
         )
         return found
 
-    def each(
+    async def each(
         self, statement: Statement, values: Mapping[str, Any], *, at_once: int
     ) -> AsyncIterator[asyncpg.Record]:
         """The records one after the other; `at_once` of them are in memory."""
+        # Not `connection.cursor`: its statement has a name, which others behind a pooler may have.
+        prepared = await self._connection.prepare(statement.text)
         records: AsyncIterator[asyncpg.Record] = aiter(
-            self._connection.cursor(statement.text, *statement.arguments(values), prefetch=at_once)
+            prepared.cursor(*statement.arguments(values), prefetch=at_once)
         )
         return records
 

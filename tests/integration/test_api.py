@@ -25,6 +25,7 @@ from projector.api.snapshots import Reader
 from tests.support import engines
 from tests.support.api_client import api_client, get_rows, insert_events
 from tests.support.stack import Database, Stack
+from tests.support.view_rows import read_up_to
 
 TOKEN: Final = "a-token-of-some-length"
 LISTS: Final = (
@@ -230,6 +231,26 @@ async def test_a_download_that_the_database_cuts_off_is_logged_as_that(
     ]
 
 
+async def test_the_longest_names_lead_to_the_next_page(database: Database) -> None:
+    owner = await asyncpg.connect(database.admin_url)
+    await owner.execute(
+        """
+        insert into normalizer.events (event_id, execution_id, event_type, step, status, created_at,
+                                       command_id)
+        select number, 7, 'call.done', repeat(chr(1), 1000), 'COMPLETED', now(),
+               repeat(chr(1), 999) || number
+        from   generate_series(1, 4) as number
+        """
+    )
+    await owner.close()
+    async with api_client(database.url) as client:
+        first = (await client.get("/api/v1/calls", params={"limit": "3"})).json()
+        second = await client.get("/api/v1/calls", params={"limit": "3", "cursor": first["next"]})
+
+    assert second.status_code == 200, second.text
+    assert len(first["rows"]) + len(second.json()["rows"]) == 4
+
+
 async def test_a_forged_cursor_is_no_page(client: httpx.AsyncClient) -> None:
     first = (await client.get("/api/v1/calls?limit=1")).json()["next"]
     keyset = msgspec.json.decode(urlsafe_b64decode(first + "=" * (-len(first) % 4)))
@@ -399,6 +420,24 @@ async def test_each_partition_says_how_far_behind_it_is(client: httpx.AsyncClien
     assert [row["state"] for row in answer["rows"]] == ["dead", "dead"]
 
 
+async def test_while_a_partition_was_not_read_no_time_is_given(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(response_cache, "FRESH_S", 0.0)
+    owner = await asyncpg.connect(database.admin_url)
+    await read_up_to(owner, "noetl.events", 0, datetime.now(UTC))
+    async with api_client(database.url) as client:
+        one_of_two = (await client.get("/api/v1/freshness")).json()
+        await owner.execute("update normalizer.source_heartbeats set partition_count = 1")
+        one_of_one = (await client.get("/api/v1/freshness")).json()
+    await owner.close()
+
+    assert [row["state"] for row in one_of_two["rows"]] == ["caught_up", "unclaimed"]
+    assert (one_of_two["as_of"], one_of_two["behind_s"]) == (None, None)
+    assert [row["state"] for row in one_of_one["rows"]] == ["caught_up"]
+    assert one_of_one["as_of"] == one_of_one["rows"][0]["as_of"]
+
+
 async def test_an_etag_changes_with_what_is_found_and_not_with_the_clock(
     filled: Database, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -418,6 +457,31 @@ async def test_an_etag_changes_with_what_is_found_and_not_with_the_clock(
     assert again.headers["etag"] == first.headers["etag"]
     assert changed.status_code == 200
     assert len(changed.json()["rows"]) == len(first.json()["rows"]) + 1
+
+
+async def test_an_etag_changes_with_the_length_of_a_list_whose_page_stays(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(response_cache, "FRESH_S", 0.0)
+    path, page = "/api/v1/executions/7/events", {"limit": "1"}
+    store = """
+        insert into normalizer.events (event_id, execution_id, event_type, step, status, created_at)
+        select number, 7, 'call.done', 'fetch', 'COMPLETED', now() + make_interval(secs => number)
+        from   generate_series($1::integer, $2::integer) as number
+    """
+    owner = await asyncpg.connect(database.admin_url)
+    await owner.execute(store, 1, 2)
+    async with api_client(database.url) as client:
+        first = await client.get(path, params=page)
+        await owner.execute(store, 3, 5)
+        known = {"If-None-Match": first.headers["etag"]}
+        longer = await client.get(path, params=page, headers=known)
+    await owner.close()
+
+    assert first.json()["total"] == 2
+    assert longer.status_code == 200
+    assert longer.json()["total"] == 5
+    assert longer.json()["rows"] == first.json()["rows"]
 
 
 async def test_pages_that_ask_the_same_share_one_query(client: httpx.AsyncClient) -> None:

@@ -1,8 +1,10 @@
 """Search, errors as groups, the matrix, tiles, one refused record, trees and files of the API."""
 
+import asyncio
 import csv
 import gzip
 import io
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -144,6 +146,40 @@ async def test_error_groups_are_the_failed_calls_once(
         assert len(row["trend"]) == answer["trend_intervals"]
         assert sum(row["trend"]) == row["calls"]
         assert row["new"] is (row["calls_before"] == 0) is True
+
+
+async def test_many_error_groups_with_many_steps_hold_up_nobody(database: Database) -> None:
+    owner = await asyncpg.connect(database.admin_url)
+    await owner.execute(
+        """
+        insert into projector.error_hours
+               (hour, step, attempts, status, error_class, shard, calls)
+        select projector.hour_of(now()), 'step ' || step, attempts, 'FAILED', 'error ' || error, 0,
+               step
+        from   generate_series(1, 500) as error
+        cross join generate_series(1, 40) as step
+        cross join generate_series(0, 2) as attempts
+        """
+    )
+    await owner.close()
+    longest_s = 0.0
+
+    async def watch() -> None:
+        nonlocal longest_s
+        while True:
+            began = time.monotonic()
+            await asyncio.sleep(0.01)
+            longest_s = max(longest_s, time.monotonic() - began)
+
+    async with api_client(database.url) as client:
+        watching = asyncio.create_task(watch())
+        rows = await get_rows(client, "error-groups", limit=500, **DAY)
+        watching.cancel()
+
+    assert len(rows) == 500
+    assert rows[0]["steps"] == [f"step {step}" for step in range(40, 0, -1)]
+    assert rows[0]["attempts"] == [0, 1, 2]
+    assert longest_s < 2.0
 
 
 async def test_an_error_is_new_if_the_window_before_had_none(

@@ -192,6 +192,25 @@ async def test_everything_works_through_it(
     assert await left_in_sessions(pooled.url) == set()
 
 
+async def test_a_download_leaves_no_statement_in_a_session(pooled: Database) -> None:
+    async with client(pooled.admin_url) as owner:
+        await owner.execute(
+            """
+            insert into normalizer.events (event_id, execution_id, event_type, step, status,
+                                           created_at)
+            select number, 7, 'call.done', 'fetch', 'COMPLETED', now()
+            from   generate_series(1, 40) as number
+            """
+        )
+    await open_sessions(pooled.url)
+
+    async with api_client(pooled.url) as api:
+        answers = [await api.get(f"{ROOT}/executions/7/events.ndjson") for _ in range(3)]
+
+    assert {answer.content.count(b"\n") for answer in answers} == {40}
+    assert await left_in_sessions(pooled.url) == set()
+
+
 @pytest.mark.parametrize("topic", [6], indirect=True)
 async def test_a_pooler_that_loses_its_server_is_an_outage(
     pooler: PgBouncer, pooled: Database, topic: Topic, bootstrap_servers: str, tmp_path: Path

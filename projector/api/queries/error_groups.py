@@ -1,6 +1,6 @@
 """Failed calls in groups of one error text: lists of groups, and one group as a whole."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final
 
@@ -165,9 +165,9 @@ async def error_group(
 
 
 class _Found(msgspec.Struct, frozen=True):
-    """Where the calls of some groups failed, and the first and last call of each group."""
+    """Where the calls of each group failed, and its first and last call."""
 
-    where: list[Any]
+    where: Mapping[str, Sequence[Mapping[str, Any]]]
     samples: dict[str, Mapping[str, Any]]
 
 
@@ -186,9 +186,11 @@ async def _found(
     snapshot: Snapshot, window: TrendWindow, records: Sequence[Mapping[str, Any]]
 ) -> _Found:
     classes = {"error_class": [record["error_class"] for record in records]}
-    where = await snapshot.records(
+    where: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in await snapshot.records(
         _WHERE, classes | {"since": floor(window.since, "hour"), "until": window.until}
-    )
+    ):
+        where[row["error_class"]].append(row)
     samples = await snapshot.records(_SAMPLES, classes)
     return _Found(where, {row["error_class"]: row for row in samples})
 
@@ -196,7 +198,7 @@ async def _found(
 def _group(record: Mapping[str, Any], window: TrendWindow, found: _Found) -> dict[str, Any]:
     """The fields of a group."""
     error_class = record["error_class"]
-    sample = found.samples.get(error_class, {})
+    where, sample = found.where.get(error_class, ()), found.samples.get(error_class, {})
     return {
         "error_class": error_class,
         "calls": record["calls"],
@@ -204,19 +206,18 @@ def _group(record: Mapping[str, Any], window: TrendWindow, found: _Found) -> dic
         "share": record["calls"] / record["in_all"] if record["in_all"] else 0.0,
         "new": record["calls"] > 0 and record["calls_before"] == 0,
         "trend": window.trend(record, "calls"),
-        "steps": _most(found.where, error_class, "step"),
-        "attempts": _most(found.where, error_class, "attempts"),
-        "statuses": _most(found.where, error_class, "status"),
+        "steps": _most(where, "step"),
+        "attempts": _most(where, "attempts"),
+        "statuses": _most(where, "status"),
         **{name: sample.get(name) for name in _SAMPLED},
     }
 
 
-def _most(where: Iterable[Mapping[str, Any]], error_class: str, key: str) -> list[Any]:
-    """The values of a key in this group, most calls first."""
+def _most(where: Iterable[Mapping[str, Any]], key: str) -> list[Any]:
+    """The values of a key in a group, most calls first."""
     calls: Counter[Any] = Counter()
     for row in where:
-        if row["error_class"] == error_class:
-            calls[row[key]] += row["calls"]
+        calls[row[key]] += row["calls"]
     return [value for value, times in calls.most_common(LISTED) if times > 0]
 
 

@@ -48,7 +48,7 @@ export function theLog(freshness, live, rates) {
   if (!freshness) return { to: "freshness", name: "The log", value: "…", detail: "", trend: null, state: null };
   const log = live.unanswered ? unknown(freshness) : logState(freshness.rows);
   return { to: "freshness", name: "The log", value: log.word,
-    detail: log.detail ?? (live.age === null ? "no record has been read yet" : log.state ? `data are ${span(live.age)} old`
+    detail: log.detail ?? (live.age === null ? (freshness.rows.length ? "a partition has not been read yet" : "no record has been read yet") : log.state ? `data are ${span(live.age)} old`
       : live.perSecond !== null ? `${rate(live.perSecond)} records/s`
         : log.caughtUp ? "every record is included" : `data are ${span(live.age)} old`),
     trend: rates?.rows.length ? spark(byMinute(rates, "events")) : null, state: log.state };

@@ -430,12 +430,20 @@ async def test_while_a_partition_was_not_read_no_time_is_given(
         one_of_two = (await client.get("/api/v1/freshness")).json()
         await owner.execute("update normalizer.source_heartbeats set partition_count = 1")
         one_of_one = (await client.get("/api/v1/freshness")).json()
+        # The lines of a file may say no time: it has none in which it could grow.
+        await owner.execute(
+            "insert into normalizer.source_positions "
+            "(topic, incarnation, partition, cluster_id, owner, start_offset, next_offset, holes) "
+            "values ('file:1', 0, 0, 'file', 'a job', 1, 5, 4)"
+        )
+        and_a_file = (await client.get("/api/v1/freshness")).json()
     await owner.close()
 
     assert [row["state"] for row in one_of_two["rows"]] == ["caught_up", "unclaimed"]
     assert (one_of_two["as_of"], one_of_two["behind_s"]) == (None, None)
     assert [row["state"] for row in one_of_one["rows"]] == ["caught_up"]
-    assert one_of_one["as_of"] == one_of_one["rows"][0]["as_of"]
+    assert one_of_one["as_of"] == one_of_one["rows"][0]["as_of"] == and_a_file["as_of"]
+    assert [row["state"] for row in and_a_file["rows"]] == ["file", "caught_up"]
 
 
 async def test_an_etag_changes_with_what_is_found_and_not_with_the_clock(

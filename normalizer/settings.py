@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import FieldInfo
 
+from normalizer.errors import ConfigurationError
 from normalizer.passwords import passwords_in
 
 
@@ -242,6 +243,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def owner(self) -> str:
         """The name of this process in `source_positions.owner`."""
         return self.instance or f"{socket.gethostname()}:{os.getpid()}"
+
+    @property
+    def required_database_url(self) -> str:
+        """`database_url` for what needs it. Raises ConfigurationError where it is not set."""
+        if self.database_url is None:
+            raise ConfigurationError("DATABASE_URL: not set")
+        return self.database_url
 
     def secrets(self) -> tuple[str, ...]:
         """Every secret among the values, in each spelling a library may print."""

@@ -214,9 +214,8 @@ def backfill_table(
     if (table is None) == (query is None):
         raise click.UsageError("name a table or give --query, one of them")
     settings = load_settings("database_url")
-    assert settings.database_url
     given = settings_or_exit(lambda: parse_defaults(defaults))
-    url = source_url or settings.database_url
+    url = source_url or settings.required_database_url
     options = {f"set {field}": value for field, value in given.items()}
     table_options = {"query": query, "name": name, "key": key}
     options |= {option: value for option, value in table_options.items() if value is not None}
@@ -249,9 +248,8 @@ def _run_backfill(
     throttling: dict[str, Any],
 ) -> NoReturn:
     """Run a backfill or its dry run, and end with its exit code."""
-    assert settings.database_url
     screen = configure_screen(settings)
-    source = source_of(run_or_exit(read_stored_state(settings.database_url)))
+    source = source_of(run_or_exit(read_stored_state(settings.required_database_url)))
     normalize = normalizer_or_exit(settings).normalize
     if dry_run:
         run_dry(settings, source, normalize, changes)

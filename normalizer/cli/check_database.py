@@ -87,8 +87,7 @@ class DatabaseCheck:
     """Checks PostgreSQL, as far as the service needs it."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
-        assert settings.database_url
-        self._url = settings.database_url
+        self._url = settings.required_database_url
         self._clock = clock
         self.answers = False
         self.migrated = False

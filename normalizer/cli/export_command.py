@@ -54,13 +54,12 @@ def export(
     declare every value: the lines do not show which values were defaults.
     """
     settings = load_settings("database_url")
-    assert settings.database_url
     selection = ExportSelection(
         from_time=parse_time(from_time),
         to_time=parse_time(to_time),
         executions=tuple(sorted(executions)),
     )
-    work = Export(settings.database_url, selection)
+    work = Export(settings.required_database_url, selection)
     if str(file) == "-":
         try:
             run_or_exit(work.run(sys.stdout.buffer.write, FORMATS[form]))

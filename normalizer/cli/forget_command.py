@@ -39,10 +39,9 @@ def forget(*, execution: ForgottenExecution, who: str | None, why: str, dry_run:
     Exit codes: 0 done; 2 wrong usage or settings; 3 no answer, or it differs from what is shown.
     """
     settings = load_settings("database_url")
-    assert settings.database_url
     if not why.strip():
         raise click.BadParameter("expected a reason", param_hint="--reason")
-    flow = Forget(settings.database_url, execution)
+    flow = Forget(settings.required_database_url, execution)
     if dry_run:
         click.echo(f"nothing was changed; it would delete: {run_or_exit(flow.count())}")
         return

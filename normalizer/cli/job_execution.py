@@ -69,11 +69,10 @@ async def _throttle(
     logger = telemetry.get_logger()
     live = None
     if settings.kafka_bootstrap_servers and throttling.yield_at_s is not None:
-        assert settings.database_url
         log = await opened.enter_async_context(TopicReader(settings))
         remembered_s = max(REMEMBERED_S, throttling.yield_at_s)
         live = await opened.enter_async_context(
-            LiveTraffic(settings.database_url, log, remembered_s=remembered_s)
+            LiveTraffic(settings.required_database_url, log, remembered_s=remembered_s)
         )
     elif throttling.yield_at_s is not None:
         logger.info("live_traffic_not_watched", why="KAFKA_BOOTSTRAP_SERVERS is not set")
@@ -86,8 +85,7 @@ def run_dry(
     settings: Settings, source: HistorySource, normalize: Normalize, changes: Path | None
 ) -> NoReturn:
     """Print what would change, and end."""
-    assert settings.database_url
-    database_url = settings.database_url
+    database_url = settings.required_database_url
 
     async def dry_run(diff: Diff) -> Diff:
         async with BackfillDryRun(

@@ -92,8 +92,7 @@ async def read_positions(
 
     Raises StoreUnavailable and FatalError; while a broker is away only the ends are missing.
     """
-    assert settings.database_url
-    async with read_only_connection(settings.database_url) as connection:
+    async with read_only_connection(settings.required_database_url) as connection:
         rows = await connection.fetch(_POSITIONS, topic, partition)
     positions = [PartitionPosition(**row) for row in rows]
     newest = {one.at: one for one in reversed(positions) if one.cluster_id != CLUSTER_ID}
@@ -177,8 +176,7 @@ async def _position(
 async def _done(
     settings: Settings, change: PositionChange, part: PartitionBatch, *, dry_run: bool
 ) -> MovedPosition:
-    assert settings.database_url
-    epoch = None if dry_run else await change_position(settings.database_url, change, part)
+    epoch = None if dry_run else await change_position(settings.required_database_url, change, part)
     return MovedPosition(change=change, part=part, epoch=epoch)
 
 

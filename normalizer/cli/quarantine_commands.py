@@ -59,10 +59,13 @@ def list_quarantined(*, reason: str | None, topic: str | None, redriven: bool, l
     normalizer quarantine list --reason missing_execution_id --limit 10
     """
     settings = load_settings("database_url")
-    assert settings.database_url
     entries = run_or_exit(
         quarantine_reader.list_entries(
-            settings.database_url, reason=reason, topic=topic, redriven=redriven, limit=limit
+            settings.required_database_url,
+            reason=reason,
+            topic=topic,
+            redriven=redriven,
+            limit=limit,
         )
     )
     click.echo(quarantine_reader.table(entries) if entries else "no records are quarantined")
@@ -79,8 +82,7 @@ def show_quarantined(*, number: int, raw: bool) -> None:
     normalizer quarantine show 17 --raw
     """
     settings = load_settings("database_url")
-    assert settings.database_url
-    entry, kept = run_or_exit(quarantine_reader.show_entry(settings.database_url, number))
+    entry, kept = run_or_exit(quarantine_reader.show_entry(settings.required_database_url, number))
     click.echo(quarantine_reader.page(entry, kept, raw=raw, redact_keys=settings.redact_keys))
 
 
@@ -121,7 +123,6 @@ def redrive(
     bytes may hold secrets.
     """
     settings = load_settings("database_url")
-    assert settings.database_url
     given = settings_or_exit(lambda: parse_defaults(defaults))
     throttling = ThrottleOptions(
         yield_at_s=None if options.pop("no_yield") else options.pop("yield_at"),
@@ -131,7 +132,9 @@ def redrive(
     selection = RedriveSelection(
         from_time=parse_time(from_time), to_time=parse_time(to_time), **options
     )
-    source = QuarantineSource(settings.database_url, selection, defaults=FieldDefaults(given))
+    source = QuarantineSource(
+        settings.required_database_url, selection, defaults=FieldDefaults(given)
+    )
     normalizer = normalizer_or_exit(settings)
     normalize = source.normalized_by(normalizer.normalize)
     screen = configure_screen(settings)

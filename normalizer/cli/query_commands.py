@@ -75,8 +75,7 @@ def verify_command() -> None:
     is not the one that was read. Without KAFKA_BOOTSTRAP_SERVERS the tables alone are compared.
     """
     settings = load_settings("database_url")
-    database_url = settings.database_url
-    assert database_url
+    database_url = settings.required_database_url
 
     async def report() -> bool:
         differs = False
@@ -103,8 +102,7 @@ def explain(*, coordinates: str, incarnation: int | None) -> None:
     Where the log still has the record, what today's rules make of it is shown too, redacted.
     """
     settings = load_settings("database_url")
-    database_url = settings.database_url
-    assert database_url
+    database_url = settings.required_database_url
     normalizer = normalizer_or_exit(settings)
 
     async def report() -> list[str]:

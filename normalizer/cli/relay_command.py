@@ -91,8 +91,7 @@ async def _serve_stored(settings: Settings) -> None:
 
 
 async def _unregister(settings: Settings) -> None:
-    assert settings.database_url
-    reader = StoredEventReader(settings.database_url)
+    reader = StoredEventReader(settings.required_database_url)
     try:
         await reader.unregister()
     finally:

@@ -68,8 +68,7 @@ def renormalize(
     as it is, and is listed.
     """
     settings = load_settings("database_url")
-    assert settings.database_url
-    database_url = settings.database_url
+    database_url = settings.required_database_url
     selection = RenormalizeSelection(
         shape=shape, rule=rule, from_time=parse_time(from_time), to_time=parse_time(to_time)
     )
@@ -111,11 +110,10 @@ def redact(*, dry_run: bool, **throttling: Any) -> None:
     NORMALIZER_REDACT_KEYS apply too. Its user must be the owner.
     """
     settings = load_settings("database_url")
-    assert settings.database_url
     sanitizer = Sanitizer(settings.redact_keys)
     screen = configure_screen(settings)
     if dry_run:
-        trial = RedactDryRun(settings.database_url, sanitizer)
+        trial = RedactDryRun(settings.required_database_url, sanitizer)
         run_or_exit(run_until_stopped(trial.run(), trial.stop))
         click.echo("dry run: nothing was changed. It would be, in rows:")
         for line in redacted_lines(trial.counts):
@@ -147,8 +145,7 @@ def jobs(*, limit: int) -> None:
     normalizer jobs
     """
     settings = load_settings("database_url")
-    assert settings.database_url
-    for line in run_or_exit(list_runs(settings.database_url, limit)) or ["no job has run"]:
+    for line in run_or_exit(list_runs(settings.required_database_url, limit)) or ["no job has run"]:
         click.echo(line)
 
 

@@ -202,12 +202,11 @@ def migrate(*, status: bool) -> None:
     normalizer migrate
     """
     settings = load_settings("database_url")
-    assert settings.database_url
     if not status:
-        applied = run_or_exit(apply_migrations(settings.database_url, report=click.echo))
+        applied = run_or_exit(apply_migrations(settings.required_database_url, report=click.echo))
         click.echo(f"{len(applied)} applied now")
         return
-    states = run_or_exit(read_status(settings.database_url))
+    states = run_or_exit(read_status(settings.required_database_url))
     for one in states:
         when = f" at {one.applied_at:%Y-%m-%d %H:%M:%S}" if one.applied_at else ""
         click.echo(f"{one.state:<8} {one.name}{when}")

@@ -52,11 +52,10 @@ class EventRelay:
     """The one relay of a database. `run` ends after `stop`, or with an error no retry cures."""
 
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
-        assert settings.database_url
         self._settings = settings
         self._clock = clock
         self._topics = TopicReader(settings)
-        self._reader = StoredEventReader(settings.database_url)
+        self._reader = StoredEventReader(settings.required_database_url)
         self._limits: dict[str, int] = {}
         self._stopping = asyncio.Event()
         self._outage = Outage(_log, clock)

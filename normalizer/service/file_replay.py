@@ -41,9 +41,8 @@ class FileReplay:
     """One reading of one file. `run` returns at the end of the file, or soon after `stop`."""
 
     def __init__(self, settings: Settings, file: Path, *, accept_shapes: bool = False) -> None:
-        assert settings.database_url
         self._settings = settings
-        self._database_url = settings.database_url
+        self._database_url = settings.required_database_url
         self._file = file
         self._normalizer = normalizer_of(settings)
         self._shapes = ShapesOfProcess(self._normalizer.fingerprint, accept_shapes)

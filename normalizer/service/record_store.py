@@ -63,11 +63,10 @@ StoresOf = Callable[[Settings, OnCommit], Sequence[RecordStore]]
 
 def postgres_stores(settings: Settings, on_commit: OnCommit) -> list[Store]:
     """One connection for claims, and one for each writer."""
-    assert settings.database_url
     names = ["claims", *(f"writer {number}" for number in range(settings.writers))]
     return [
         Store(
-            settings.database_url,
+            settings.required_database_url,
             owner=settings.owner,
             application_name=f"normalizer {name}",
             on_commit=on_commit,

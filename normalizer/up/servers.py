@@ -47,9 +47,8 @@ async def start_kafka(
 def find_external(folder: Path, environ: Mapping[str, str]) -> tuple[Stack, Settings]:
     """Return DATABASE_URL and KAFKA_* of the environment. Raises ConfigurationError."""
     settings = environment.load(environ, needs=("database_url", "kafka_bootstrap_servers"))
-    assert settings.database_url is not None
     stack = Stack(
-        database_url=settings.database_url,
+        database_url=settings.required_database_url,
         bootstrap_servers=",".join(settings.kafka_bootstrap_servers),
         topic=settings.kafka_topics[0],
         group=settings.kafka_group_id,

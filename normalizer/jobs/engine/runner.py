@@ -46,9 +46,8 @@ class JobRunner:
         progress: RunProgress,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        assert settings.database_url
         self.settings = settings
-        self.database_url = settings.database_url
+        self.database_url = settings.required_database_url
         self.spec = spec
         self.throttle = throttle
         self.clock = clock

@@ -41,8 +41,11 @@ REPEATED_AFTER: Final = 5_000
 """Records between one and its repeat."""
 HISTORY: Final = timedelta(days=30)
 """The time that rows stored together span. It ends where that of the rows before them begins."""
-TOPIC_S: Final = 30 * 86_400
-"""How much later the platform's clock stands in each topic than in the one before: ids differ."""
+TOPIC_S: Final = 3 * 86_400
+"""How much later the platform's clock stands in each topic than in the one before: ids differ.
+
+A broker refuses records of the future, and a run has dozens of topics.
+"""
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from random import Random
 from statistics import median
-from typing import Final
+from typing import Final, Literal
 
 import asyncpg
 import msgspec
@@ -48,10 +48,14 @@ A broker refuses records of the future, and a run has dozens of topics.
 """
 
 
+Again = Literal["sent", "read"]
+
+
 class Point(msgspec.Struct, frozen=True, kw_only=True):
     """One point: what is in the topic, and who reads it into which database.
 
-    Shares are between 0 and 1. `again`: the records are stored already. `stored`: the rows of other
+    Shares are between 0 and 1. `again`: the records are stored already, and were sent once more, to
+    another topic, or are read once more, from the same offsets. `stored`: the rows of other
     executions that are there before; None for an empty database.
     """
 
@@ -62,7 +66,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     processes: int = 1
     repeats: float = 0.0
     without_ids: float = 0.0
-    again: bool = False
+    again: Again | None = None
     stored: int | None = None
 
 
@@ -91,7 +95,8 @@ def curves(events: int, stored: Sequence[int], memory: Sequence[int]) -> Iterato
                 Point(label=f"{share:.0%}", events=events, repeats=share)
                 for share in (0, 0.01, 0.5)
             ),
-            Point(label="100%", events=events, again=True),
+            Point(label="all, sent again", events=events, again="sent"),
+            Point(label="all, read again", events=events, again="read"),
         ),
     )
     yield Curve(
@@ -194,18 +199,21 @@ class Bench:
 
     async def _once(self, curve: Curve, point: Point) -> Drained:
         # Points that differ in who reads share a topic.
-        sent = msgspec.structs.replace(point, label="", processes=1, again=False)
+        sent = msgspec.structs.replace(point, label="", processes=1, again=None)
         key = msgspec.json.encode(sent)
         if key not in self._topics:
             self._topics[key] = await self._load(point)
         topic = self._topics[key]
-        if not point.again:
+        if point.again is None:
             return await self._drained(curve, point, topic, None)
         name = f"again_{next(self._numbers)}"
         url = await self._servers.database(name)
         await drain(url, self._servers.bootstrap_servers, 1, topic, point.partitions)
-        same = await self._load(point, topic)
-        repeated = await self._drained(curve, point, same, url)
+        if point.again == "sent":
+            topic = await self._load(point, topic)
+        else:
+            await _rewind(url)
+        repeated = await self._drained(curve, point, topic, url)
         await self._drop(name)
         return repeated
 
@@ -240,6 +248,22 @@ class Bench:
             stop = asyncio.Event()
             await send_all(_records(point, clock), sender, now_us=None, stop=stop)
         return topic
+
+
+async def _rewind(url: str) -> None:
+    """Move every position back to its beginning, as `normalizer position rewind` does."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(
+            """
+            update normalizer.source_positions
+            set    rewound = rewound + next_offset - start_offset, next_offset = start_offset
+            """
+        )
+        # What is replayed was stored long ago: autovacuum has been there.
+        await connection.execute("vacuum (analyze)")
+    finally:
+        await connection.close()
 
 
 def _records(point: Point, clock: int) -> Iterator[SentRecord]:

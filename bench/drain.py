@@ -184,6 +184,7 @@ async def drain(
     ends = await _log_ends(bootstrap_servers, topic, partitions)
     connection = await asyncpg.connect(database_url)
     empty = await _empty_tables(connection)
+    owners = await connection.fetchval(_OWNERS)
     services = [
         await asyncio.create_subprocess_exec(
             sys.executable, "-m", "normalizer", "run", env=environment
@@ -193,7 +194,7 @@ async def drain(
     try:
         async with asyncio.timeout(1800):
             holders = min(processes, partitions)
-            while await connection.fetchrow(_HELD, topic) != (partitions, holders):
+            while await connection.fetchrow(_HELD, topic, owners) != (partitions, holders):
                 await asyncio.sleep(0.01)
             began = time.monotonic()
             before = await connection.fetchval(_OUTCOMES, topic)
@@ -284,8 +285,11 @@ async def copy(connection: asyncpg.Connection, rows: list[tuple[Any, ...]]) -> N
     )
 
 
+_OWNERS: Final = "select array(select distinct owner from normalizer.source_positions)"
 _HELD: Final = """
-    select count(*), count(distinct owner) from normalizer.source_positions where topic = $1
+    select count(*), count(distinct owner)
+    from   normalizer.source_positions
+    where  topic = $1 and owner <> all($2::text[])
 """
 _TABLES: Final = """
     select   format('%I.%I', schemaname, tablename)

@@ -43,16 +43,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("cluster", ["current", oldest, *between], indirect=True)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What may take long begins first: at the end it would run alone."""
-    items.sort(key=_timeout_s, reverse=True)
-
-
-def _timeout_s(item: pytest.Item) -> float:
-    mark = item.get_closest_marker("timeout")
-    return float(mark.args[0]) if mark else 0.0
-
-
 @pytest.fixture
 def say(capsys: pytest.CaptureFixture[str]) -> PrintLine:
     """Progress of a long test, on the terminal while it runs."""

@@ -73,7 +73,7 @@ class Pair:
 
 
 class Faults:
-    """Faults of one stack by name; `strikes` is how many COPYs are hit, and tenfold statements."""
+    """Faults of one stack by name."""
 
     def __init__(
         self,
@@ -82,10 +82,7 @@ class Faults:
         broker: KafkaBroker,
         database: Database,
         disk: SmallDisk | None = None,
-        *,
-        strikes: int = 5,
     ) -> None:
-        self._strikes = strikes
         self._pair = pair
         self._postgres = postgres
         self._broker = broker
@@ -125,6 +122,7 @@ class Faults:
         begun = await self.read()
 
         async def moved() -> int:
+            assert self._pair.all_live(), "a process ended by itself"
             return await self.read() - begun
 
         await until(moved, is_so=lambda by: by >= more, deadline_s=PATIENCE_S)
@@ -142,6 +140,7 @@ class Faults:
         before = await self._positions()
 
         async def all_moved() -> bool:
+            assert self._pair.all_live(), "a process ended by itself"
             now = await self._positions()
             return all(now[one] > before[one] for one in before)
 
@@ -183,10 +182,10 @@ class Faults:
                 await hand.execute("select pg_reload_conf()")
 
     async def _terminate_copies(self) -> None:
-        await self._strike("pg_terminate_backend", "query ilike 'copy %'", times=self._strikes)
+        await self._strike("pg_terminate_backend", "query ilike 'copy %'", times=5)
 
     async def _cancel_statements(self) -> None:
-        await self._strike("pg_cancel_backend", "state = 'active'", times=10 * self._strikes)
+        await self._strike("pg_cancel_backend", "state = 'active'", times=50)
 
     async def _strike(self, function: str, which: str, *, times: int) -> None:
         struck = 0

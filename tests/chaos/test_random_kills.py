@@ -111,8 +111,6 @@ async def assert_all_is_well_after(
     topic: Topic,
     say: PrintLine,
     disk: SmallDisk | None = None,
-    *,
-    strikes: int = 1,
 ) -> dict[str, object]:
     """Let each of these happen during traffic, in an order and at moments from the seed."""
     seed = int(os.environ.get("CHAOS_SEED") or random.randrange(1 << 32))
@@ -123,7 +121,7 @@ async def assert_all_is_well_after(
     settings = settings_for(database, topic, servers, batch_rows=200, progress_timeout_s=20)
     traffic = Traffic(topic, servers, seed)
     async with Pair(settings) as pair:
-        faults = Faults(pair, postgres, broker, database, disk, strikes=strikes)
+        faults = Faults(pair, postgres, broker, database, disk)
         happen = faults.named()
         async with flowing(traffic):
             for kind in kinds:
@@ -209,7 +207,7 @@ async def test_every_fault_five_times_loses_doubles_and_refuses_nothing(
             name="noetl", url=url, admin_url=postgres_server.url_of("noetl", role="postgres")
         )
         figures = await assert_all_is_well_after(
-            kinds, postgres_server, kafka_broker, database, own_topic, say, disk, strikes=5
+            kinds, postgres_server, kafka_broker, database, own_topic, say, disk
         )
         async with connected(database) as connection:
             postgres = await connection.fetchval("show server_version")

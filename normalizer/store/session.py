@@ -88,7 +88,7 @@ class Session:
             return await self._in_transaction(work, rolled_back=rolled_back)
         except FOREIGN_ERRORS as error:
             if getattr(error, "sqlstate", None) == LOCK_NOT_AVAILABLE:
-                await self._end_stalled_copies()
+                await self._end_stalled_sessions()
             match fault_of(error, copying=False):
                 case Fault.RECORD:
                     raise RowRefused(getattr(error, "sqlstate", None)) from error
@@ -172,17 +172,20 @@ class Session:
         rows = await connection.fetch(store_statements.PARTITIONS)
         self._grid.load([(low, high) for low, high in rows])
 
-    async def _end_stalled_copies(self) -> None:
-        """End the COPY of a frozen process, which may hold the locks that we wait for.
+    async def _end_stalled_sessions(self) -> None:
+        """End the sessions of frozen processes, which may hold the locks that we wait for.
 
-        PostgreSQL applies no timeout while it waits for the next bytes of a COPY, so a process that
-        is frozen inside one would hold its positions for as long as it is frozen.
+        PostgreSQL applies no timeout while a statement waits for its client: for the next bytes of
+        a COPY, between parsing and execution, or for room to write an answer to. So a process that
+        is frozen there would hold its locks for as long as it is frozen.
         """
         with contextlib.suppress(*FOREIGN_ERRORS):
             async with self._connection.use() as connection:
-                ended = await connection.fetch(store_statements.END_STALLED_COPIES)
+                ended = await connection.fetch(store_statements.END_STALLED_SESSIONS)
             for row in ended:
-                _log.warning("stalled_copy_ended", pid=row["pid"], application=row["application"])
+                _log.warning(
+                    "stalled_session_ended", pid=row["pid"], application=row["application"]
+                )
 
     async def _roll_back(self, transaction: asyncpg.transaction.Transaction) -> None:
         """Roll back; if that fails, close the connection, and the server rolls back."""

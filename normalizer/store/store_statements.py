@@ -407,18 +407,18 @@ RAW_COLUMNS: Final = (
 # For this transaction: projections do not follow, and the database marks them as divergent.
 PROJECTIONS_OFF: Final = "select set_config('projector.off', 'on', true)"
 
-# Ends each COPY of a normalizer process that has waited for its client for longer than a statement
-# may take. A session of another program stays, also one of the same role; no right is needed.
-END_STALLED_COPIES: Final = """
+# Ends each session of ours that has written and has waited for its client longer than a statement
+# may take. Those of another program stay, also of the same role; no right is needed.
+END_STALLED_SESSIONS: Final = """
     with stalled as materialized (
         select pid, application_name as application
         from   pg_stat_activity
         where  datname = current_database()
         and    usename = current_user
-        and    application_name like 'normalizer %'
+        and    split_part(application_name, ' ', 1) in ('normalizer', 'projector')
         and    state = 'active'
-        and    wait_event = 'ClientRead'
-        and    query ilike 'copy%'
+        and    wait_event_type = 'Client'
+        and    backend_xid is not null
         and    query_start < clock_timestamp() - current_setting('statement_timeout')::interval
     )
     select pid, application

@@ -324,49 +324,64 @@ async def test_a_record_that_can_be_neither_stored_nor_refused_stops_its_writer_
     assert refused == 0
 
 
-@pytest.mark.every_postgres
-async def test_a_process_frozen_inside_copy_holds_its_positions_no_longer_than_a_statement_may_take(
-    database: Database,
-) -> None:
-    """PostgreSQL looks at no time limit while it waits for the next bytes of a COPY."""
-    impatient = {"lock_timeout": "100ms", "statement_timeout": "1s"}
-    frozen_for_ever = asyncio.Event()
-
+async def _inside_copy(frozen: asyncpg.Connection) -> None:
     async def rows_that_never_come() -> AsyncIterator[bytes]:
-        await frozen_for_ever.wait()
+        await asyncio.Event().wait()
         yield b""
 
+    await frozen.copy_to_table(
+        "events", schema_name="normalizer", columns=["event_id"], source=rows_that_never_come()
+    )
+
+
+async def _between_parsing_and_executing(frozen: asyncpg.Connection) -> None:
+    await frozen.prepare("select 1")
+    await asyncio.Event().wait()
+
+
+async def _while_it_reads_an_answer(frozen: asyncpg.Connection) -> None:
+    large = await frozen.prepare("select repeat('x', 100000000)")
+    frozen._transport.pause_reading()
+    await large.fetchval()
+
+
+@pytest.mark.every_postgres
+@pytest.mark.parametrize(
+    ("application", "freeze"),
+    [
+        ("normalizer writer 0", _inside_copy),
+        ("normalizer backfill", _between_parsing_and_executing),
+        ("projector", _while_it_reads_an_answer),
+    ],
+)
+async def test_a_frozen_process_holds_its_locks_no_longer_than_a_statement_may_take(
+    database: Database, application: str, freeze: Callable[[asyncpg.Connection], Awaitable[None]]
+) -> None:
+    """PostgreSQL looks at no time limit while a statement waits for its client."""
+    impatient = {"lock_timeout": "100ms", "statement_timeout": "1s"}
     async with open_store(database, session=impatient) as store:
         first = await claimed(store)
-        settings = {"statement_timeout": "1s", "application_name": "normalizer writer 0"}
-        frozen = await asyncpg.connect(database.url, server_settings=settings)
-        holding = frozen.transaction()
-        await holding.start()
-        await the_position(frozen)
-        copying = asyncio.ensure_future(
-            frozen.copy_to_table(
-                "events",
-                schema_name="normalizer",
-                columns=["event_id"],
-                source=rows_that_never_come(),
-            )
+        limits = {"statement_timeout": "1s", "idle_in_transaction_session_timeout": "1s"}
+        frozen = await asyncpg.connect(
+            database.url, server_settings=limits | {"application_name": application}
         )
+        await frozen.transaction().start()
+        await the_position(frozen)
+        freezing = asyncio.ensure_future(freeze(frozen))
 
         async def next_claim() -> int:
             with contextlib.suppress(RetryableError):
                 return (await claimed(store)).epoch
-            assert not copying.done()
             return 0
 
         with structlog.testing.capture_logs() as lines:
             epoch = await until(next_claim)
-        frozen_for_ever.set()
-        with pytest.raises(asyncpg.PostgresConnectionError):
-            await copying
-        await frozen.close()
+        freezing.cancel()
+        await asyncio.wait([freezing])
+        frozen.terminate()
 
     assert epoch == first.epoch + 1
-    assert [line["event"] for line in lines] == ["stalled_copy_ended"]
+    assert [line["event"] for line in lines] == ["stalled_session_ended"]
 
 
 async def test_a_locked_position_keeps_no_other_partition_of_the_process_from_its_claim(

@@ -93,10 +93,10 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
 
         client.send = send_and_hear
 
-    def is_trusted(self, partition: KafkaPartition) -> bool:
-        """Whether the partition is read and its log is verified."""
+    def trusted(self, partition: KafkaPartition) -> FetchPosition | None:
+        """The position of a partition that is read and whose log is verified, else None."""
         position = self.get(partition)
-        return position is not None and not position.unverified_count
+        return position if position and not position.unverified_count else None
 
     def unverified(self) -> list[UnverifiedLog]:
         """Partitions whose log must be compared before any more of their records are returned."""

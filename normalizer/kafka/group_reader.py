@@ -152,13 +152,13 @@ class GroupReader:
             await asyncio.sleep(timeout_s)
             return []
         consumer = self._consumer
-        wanted = [
-            TopicPartition(*one) for one in partitions if self._fetch_positions.is_trusted(one)
-        ]
+        wanted = {
+            one: position for one in partitions if (position := self._fetch_positions.trusted(one))
+        }
         try:
             async with asyncio.timeout(timeout_s + GETMANY_GRACE_S):
                 drained = await consumer.getmany(
-                    *wanted or [NOWHERE],
+                    *[TopicPartition(*one) for one in wanted] or [NOWHERE],
                     timeout_ms=round(timeout_s * 1000),
                     max_records=max_records,
                 )
@@ -174,12 +174,12 @@ class GroupReader:
             if not isinstance(error, _BROKEN):
                 with translated("fetching"):
                     raise
-            return await self._read_leniently(partitions, error)
+            return await self._read_leniently(wanted, error)
         except Exception as error:  # noqa: BLE001 - the client may raise anything on a damaged batch
             self._rewind()
-            return await self._read_leniently(partitions, error)
+            return await self._read_leniently(wanted, error)
         # No await from here on: the client's positions and ours move in one step.
-        return await self._chunks({KafkaPartition(*one) for one in wanted}, drained)
+        return await self._chunks(wanted, drained)
 
     async def commit(self, offsets: dict[KafkaPartition, int], *, timeout_s: float) -> None:
         """Commit offsets to the group, for lag tools only. Raises BrokerUnavailable."""
@@ -191,19 +191,23 @@ class GroupReader:
                 await self._consumer.commit(owned)
 
     async def _chunks(
-        self, wanted: set[KafkaPartition], drained: dict[Any, list[Any]]
+        self, wanted: dict[KafkaPartition, FetchPosition], drained: dict[Any, list[Any]]
     ) -> list[FetchedChunk]:
-        """Build chunks of the drained records and the holes around them; advance the positions."""
-        for one in drained:
-            partition = KafkaPartition(*one)
-            if partition not in wanted and partition in self._fetch_positions:
-                # Another caller started it again while this call hung in a rebalance.
-                self._seek(partition, self._fetch_positions[partition].next_offset)
+        """Build chunks of the drained records and the holes around them; advance the positions.
+
+        A partition that was started again while this call hung, in a rebalance for instance, is
+        sought back: its records belong to the call that fetches it by its new position.
+        """
+        positions = self._fetch_positions
+        for one in map(KafkaPartition._make, drained):
+            if one in positions and positions[one] is not wanted.get(one):
+                self._seek(one, positions[one].next_offset)
         chunks = []
-        for partition in wanted & self._fetch_positions.keys():
-            position = self._fetch_positions[partition]
+        for partition, position in wanted.items():
+            if positions.get(partition) is not position:
+                continue
             next_offset = await self._consumer.position(TopicPartition(*partition))
-            if not self._fetch_positions.is_trusted(partition):
+            if position.unverified_count:
                 self._seek(partition, position.next_offset)
                 continue
             if next_offset == position.next_offset:
@@ -231,19 +235,18 @@ class GroupReader:
         return chunks
 
     async def _read_leniently(
-        self, partitions: Collection[KafkaPartition], failure: Exception
+        self, wanted: dict[KafkaPartition, FetchPosition], failure: Exception
     ) -> list[FetchedChunk]:
         """Read one answer of the broker for each partition with the lenient reader.
 
         Raises BrokerUnavailable if that returns nothing new: then no record was to blame. A
         partition whose leader is away does not stop the others.
         """
-        read: list[tuple[FetchPosition, FetchedChunk]] = []
-        for partition in partitions:
-            position = self._fetch_positions.get(partition)
-            if position is None or not self._fetch_positions.is_trusted(partition):
-                continue
+        read: list[FetchedChunk] = []
+        for partition, position in wanted.items():
             offset = position.next_offset
+            if self._fetch_positions.trusted(partition) is not position:
+                continue
             try:
                 chunk = await read_leniently(
                     self._settings, partition, incarnation=position.incarnation, offset=offset
@@ -253,22 +256,15 @@ class GroupReader:
                 failure = error
                 continue
             self._fetch_positions.note_answer(partition, wall_ms())
-            if (
-                self._fetch_positions.get(partition) is position
-                and not position.unverified_count
-                and chunk.next_offset > offset
-            ):
+            if self._fetch_positions.trusted(partition) is position and chunk.next_offset > offset:
                 position.advance(chunk)
                 self._seek(partition, chunk.next_offset)
-                read.append((position, chunk))
+                read.append(chunk)
         if not read:
             raise BrokerUnavailable(f"fetching: {type(failure).__name__}") from failure
-        # If another caller restarted it meanwhile, it will be read again.
-        return [
-            chunk
-            for position, chunk in read
-            if self._fetch_positions.get(chunk.partition) is position
-        ]
+        # What another caller started again meanwhile will be read again.
+        positions = self._fetch_positions
+        return [one for one in read if positions.get(one.partition) is wanted[one.partition]]
 
     def _seek(self, partition: KafkaPartition, offset: int) -> None:
         self._consumer.seek(TopicPartition(*partition), offset)

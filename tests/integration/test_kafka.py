@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import CorruptRecordException, KafkaError
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
 from normalizer.core.batch import record_crc
@@ -127,13 +127,21 @@ async def test_what_getmany_had_drained_before_it_failed_is_read_again(
     assert await fetch(reader, partition, count=2) == [b"0", b"1"]
 
 
-async def test_what_was_drained_for_nobody_goes_to_the_present_reader(
-    topic: Topic, reader: GroupReader, producer: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("had_it", [False, True])
+async def test_what_an_earlier_call_drained_goes_to_the_present_reader(
+    topic: Topic,
+    reader: GroupReader,
+    producer: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    had_it: bool,
 ) -> None:
     """A call that hung in a rebalance comes back with what another writer has begun meanwhile."""
     partition = KafkaPartition(topic.name, 0)
     await producer.send_and_wait(topic.name, b"0", partition=0)
     getmany = reader._consumer.getmany
+    if had_it:
+        reader.start_reading(partition, incarnation=0, offset=0)
 
     async def come_back_late(*_: Any, **options: Any) -> Any:
         reader.start_reading(partition, incarnation=0, offset=0)
@@ -141,7 +149,26 @@ async def test_what_was_drained_for_nobody_goes_to_the_present_reader(
 
     with monkeypatch.context() as patch:
         patch.setattr(reader._consumer, "getmany", come_back_late)
-        assert await reader.fetch([], max_records=9, timeout_s=5) == []
+        assert await reader.fetch([partition] * had_it, max_records=9, timeout_s=5) == []
+
+    assert await fetch(reader, partition, count=1) == [b"0"]
+
+
+async def test_an_earlier_call_that_fails_reads_nothing_of_the_present_reader(
+    topic: Topic, reader: GroupReader, producer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partition = KafkaPartition(topic.name, 0)
+    await producer.send_and_wait(topic.name, b"0", partition=0)
+    reader.start_reading(partition, incarnation=0, offset=0)
+
+    async def fail_late(*_: Any, **__: Any) -> Any:
+        reader.start_reading(partition, incarnation=0, offset=0)
+        raise CorruptRecordException
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reader._consumer, "getmany", fail_late)
+        with pytest.raises(BrokerUnavailable, match="CorruptRecord"):
+            await reader.fetch([partition], max_records=9, timeout_s=5)
 
     assert await fetch(reader, partition, count=1) == [b"0"]
 

@@ -61,7 +61,7 @@ async def test_answers_over_one_connection_hang_together() -> None:
         await client.send(1, FETCH)
 
     assert (doubted(fetch_positions), calls) == (set(), [])
-    assert fetch_positions.is_trusted(ZERO)
+    assert fetch_positions.trusted(ZERO)
 
 
 async def test_a_fetch_that_failed_doubts_what_it_requested() -> None:
@@ -72,7 +72,7 @@ async def test_a_fetch_that_failed_doubts_what_it_requested() -> None:
         await client.send(1, FETCH)
 
     assert (doubted(fetch_positions), calls) == ({ZERO, ONE}, ["doubt"])
-    assert not fetch_positions.is_trusted(ONE)
+    assert not fetch_positions.trusted(ONE)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ async def test_a_lost_connection_is_one_doubt() -> None:
     await client.send(1, FETCH)
     fetch_positions.mark_verified(doubt, compared_ms=wall_ms())
 
-    assert fetch_positions.is_trusted(ZERO)
+    assert fetch_positions.trusted(ZERO)
 
 
 async def test_other_requests_may_fail() -> None:
@@ -167,10 +167,10 @@ def test_a_doubt_that_came_while_the_log_was_compared_stays() -> None:
     fetch_positions.mark_unverified([ZERO])
 
     fetch_positions.mark_verified(first, compared_ms=10_000)
-    assert not fetch_positions.is_trusted(ZERO)
+    assert not fetch_positions.trusted(ZERO)
 
     fetch_positions.mark_verified(fetch_positions.unverified()[0], compared_ms=10_000)
-    assert fetch_positions.is_trusted(ZERO)
+    assert fetch_positions.trusted(ZERO)
 
 
 def test_a_comparison_that_takes_long_is_no_silence() -> None:
@@ -185,7 +185,7 @@ def test_a_comparison_that_takes_long_is_no_silence() -> None:
     fetch_positions.mark_verified(doubt, compared_ms=10_000)
     fetch_positions.note_answer(ZERO, 14_000)
 
-    assert fetch_positions.is_trusted(ZERO)
+    assert fetch_positions.trusted(ZERO)
 
 
 def test_a_comparison_ends_a_silence() -> None:
@@ -196,4 +196,4 @@ def test_a_comparison_ends_a_silence() -> None:
     fetch_positions.mark_verified(fetch_positions.unverified()[0], compared_ms=21_000)
     fetch_positions.note_answer(ZERO, 21_000 + MAX_SILENCE_MS)
 
-    assert fetch_positions.is_trusted(ZERO)
+    assert fetch_positions.trusted(ZERO)

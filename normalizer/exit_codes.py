@@ -6,7 +6,8 @@ from normalizer.errors import ConfigurationError, NormalizerError
 
 FOUND: Final = 1
 """Something was found: a check failed, a record was refused under --strict, a record is lost, rows
-differ, a source was truncated, a record is not in the views yet, `up` could not start."""
+differ, a source was truncated, a dry run was stopped, a record is not in the views yet, `up` could
+not start."""
 MISUSED: Final = 2
 """Wrong usage or settings; a restart does not help."""
 FAILED: Final = 3

@@ -1,8 +1,9 @@
 """Runs a job, or its dry run, with a screen, a throttle and a stop by signal."""
 
+import asyncio
 import contextlib
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TextIO, cast
 
@@ -87,20 +88,24 @@ def run_dry(
     """Print what would change, and end."""
     database_url = settings.required_database_url
 
-    async def dry_run(diff: Diff) -> Diff:
+    async def dry_run(diff: Diff) -> tuple[Diff, bool]:
         async with BackfillDryRun(
             database_url, source, normalize, diff, batch_rows=settings.batch_rows
         ) as trial:
-            await run_until_stopped(trial.run(), trial.stop)
-        return trial.stale
+            stopped = await run_until_stopped(trial.run(), trial.stop)
+        return trial.stale, stopped
 
     collect_rarely()
     with collecting_diff(changes) as diff:
-        stale = run_or_exit(dry_run(diff))
+        stale, stopped = run_or_exit(dry_run(diff))
     if source.truncated:
         click.echo(f"truncated: {source.truncated}", err=True)
-    print_diff(diff, stale)
-    raise SystemExit(FOUND if source.truncated else 0)
+    print_dry_run(diff.lines(), stopped=stopped)
+    if stale.count("changed") or stale.count("refused"):
+        click.echo("already stored by older rules, and left as it is; renormalize would make it:")
+        for line in stale.lines():
+            click.echo(line)
+    raise SystemExit(FOUND if source.truncated or stopped else 0)
 
 
 @contextlib.contextmanager
@@ -113,21 +118,26 @@ def collecting_diff(path: Path | None) -> Iterator[Diff]:
         yield Diff(lambda change: file.write(msgspec.json.encode(change) + b"\n"))
 
 
-async def run_until_stopped(work: Coroutine[Any, Any, None], stop: Callable[[], None]) -> None:
-    """Run the work; a signal calls `stop`."""
-    with stop_on_signals(stop):
+async def run_until_stopped(work: Coroutine[Any, Any, None], stop: Callable[[], None]) -> bool:
+    """Run the work; a signal calls `stop`. Return whether one came."""
+    stopped = asyncio.Event()
+
+    def on_signal() -> None:
+        stopped.set()
+        stop()
+
+    with stop_on_signals(on_signal):
         await work
+    return stopped.is_set()
 
 
-def print_diff(diff: Diff, stale: Diff | None = None) -> None:
-    """Print what would change."""
+def print_dry_run(lines: Iterable[str], *, stopped: bool) -> None:
+    """Print what would change; if it was stopped, of the part that was read."""
+    if stopped:
+        click.echo("stopped before the end: this is of the part that was read", err=True)
     click.echo("dry run: nothing was written. It would be:")
-    for line in diff.lines():
+    for line in lines:
         click.echo(line)
-    if stale is not None and (stale.count("changed") or stale.count("refused")):
-        click.echo("already stored by older rules, and left as it is; renormalize would make it:")
-        for line in stale.lines():
-            click.echo(line)
 
 
 class _ScreenStream:

@@ -14,7 +14,7 @@ from normalizer.cli.job_execution import (
     collecting_diff,
     configure_screen,
     exit_with,
-    print_diff,
+    print_dry_run,
     print_result,
     run_job,
     run_until_stopped,
@@ -28,6 +28,7 @@ from normalizer.cli.job_options import (
 )
 from normalizer.core.sanitize import Sanitizer
 from normalizer.envelope import RULES, RULES_VERSION
+from normalizer.exit_codes import FOUND
 from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.run_progress import RunResult, list_runs
 from normalizer.jobs.engine.runner import JobRunner
@@ -78,9 +79,9 @@ def renormalize(
     if dry_run:
         with collecting_diff(changes) as diff:
             trial = RenormalizeDryRun(database_url, selection, normalize, diff)
-            run_or_exit(run_until_stopped(trial.run(), trial.stop))
-        print_diff(diff)
-        return
+            stopped = run_or_exit(run_until_stopped(trial.run(), trial.stop))
+        print_dry_run(diff.lines(), stopped=stopped)
+        raise SystemExit(FOUND if stopped else 0)
     options = {"rules": normalizer.version} | selection_texts(selection)
     spec = JobSpec(kind="renormalize", source="events", options=options)
 
@@ -114,11 +115,9 @@ def redact(*, dry_run: bool, **throttling: Any) -> None:
     screen = configure_screen(settings)
     if dry_run:
         trial = RedactDryRun(settings.required_database_url, sanitizer)
-        run_or_exit(run_until_stopped(trial.run(), trial.stop))
-        click.echo("dry run: nothing was changed. It would be, in rows:")
-        for line in redacted_lines(trial.counts):
-            click.echo(line)
-        return
+        stopped = run_or_exit(run_until_stopped(trial.run(), trial.stop))
+        print_dry_run(redacted_lines(trial.counts), stopped=stopped)
+        raise SystemExit(FOUND if stopped else 0)
     options = {"rules": str(RULES_VERSION), "keys": ",".join(sorted(settings.redact_keys))}
     spec = JobSpec(kind="redact", source="everything", options=options)
     counts: RedactedCounts = Counter()

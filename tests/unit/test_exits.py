@@ -1,6 +1,7 @@
 """Both programs end by one table of exit codes."""
 
 import asyncio
+import signal
 from pathlib import Path
 from typing import Never
 
@@ -8,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from normalizer.cli.exits import run_or_exit
+from normalizer.cli.job_execution import print_dry_run, run_until_stopped
 from normalizer.cli.program import main as normalizer
 from normalizer.errors import (
     BrokerUnavailable,
@@ -75,3 +77,22 @@ def test_help_and_the_operators_page_say_what_each_code_means(where: str) -> Non
         STOPPED_AT_ONCE: "ended at once by a signal",
     }.items():
         assert f"{code} {meaning}" in said
+
+
+@pytest.mark.parametrize("signalled", [False, True])
+async def test_a_dry_run_that_was_stopped_says_so(
+    capsys: pytest.CaptureFixture[str], *, signalled: bool
+) -> None:
+    ending = asyncio.Event()
+
+    async def read() -> None:
+        if signalled:
+            signal.raise_signal(signal.SIGINT)
+            await ending.wait()
+
+    stopped = await run_until_stopped(read(), ending.set)
+    print_dry_run(["3 new"], stopped=stopped)
+
+    said = capsys.readouterr()
+    assert said.out == "dry run: nothing was written. It would be:\n3 new\n"
+    assert ("stopped before the end" in said.err) is signalled

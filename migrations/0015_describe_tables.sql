@@ -168,8 +168,6 @@ begin
                 ('jobs', 'started_at', 'When the run started.'),
                 ('jobs', 'updated_at', 'When the runner last wrote this row.'),
                 ('jobs', 'ended_at', 'When the run ended; null while it runs.'),
-                ('job_parts', 'named_by_bytes',
-                 'Number of leading bytes of a file that its name is a hash of.'),
                 ('job_parts', 'changed', 'Number of stored rows that the job changed.'),
                 ('job_parts', 'unchanged', 'Number of stored rows that the job left as they were.'),
                 ('job_parts', 'refused', 'Number of stored rows that today''s rules would refuse.'),

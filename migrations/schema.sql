@@ -943,7 +943,6 @@ CREATE TABLE normalizer.job_parts (
     start_offset bigint NOT NULL,
     next_offset bigint NOT NULL,
     end_offset bigint,
-    named_by_bytes integer,
     cursor text,
     records bigint DEFAULT 0 NOT NULL,
     holes bigint DEFAULT 0 NOT NULL,
@@ -971,7 +970,6 @@ COMMENT ON COLUMN normalizer.job_parts.partition IS 'Partition of the topic.';
 COMMENT ON COLUMN normalizer.job_parts.start_offset IS 'Offset of the first record to read.';
 COMMENT ON COLUMN normalizer.job_parts.next_offset IS 'Offset of the next record to read.';
 COMMENT ON COLUMN normalizer.job_parts.end_offset IS 'Offset to stop before; null if the end is not known.';
-COMMENT ON COLUMN normalizer.job_parts.named_by_bytes IS 'Number of leading bytes of a file that its name is a hash of.';
 COMMENT ON COLUMN normalizer.job_parts.cursor IS 'Key of the last row that was read, if offsets only count rows.';
 COMMENT ON COLUMN normalizer.job_parts.records IS 'Number of records that were read.';
 COMMENT ON COLUMN normalizer.job_parts.holes IS 'Number of offsets without a record.';

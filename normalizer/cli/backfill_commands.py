@@ -165,7 +165,7 @@ def backfill_file(
             form=form,
             defaults=FieldDefaults(given),
             incarnation_of=known.incarnation_of(incarnation),
-            known=known.short_files,
+            known=known.file_topics,
         ),
         dry_run=dry_run,
         changes=changes,

@@ -5,7 +5,7 @@ A blank line holds no record: it is left out, but it counts in the line numbers.
 
 import base64
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Final, Protocol
 
@@ -115,17 +115,29 @@ def _lines_of(number: int, text: bytes, longest_bytes: int) -> list[tuple[int, b
     ]
 
 
-def topic_of(file: Path) -> str:
-    """The topic that stands for a file: a renamed, recompressed or grown file keeps it.
+def topic_of(file: Path, known: Collection[str]) -> str:
+    """The topic that stands for a file; see `topic_named_by`. Raises FatalError."""
+    return topic_named_by(beginning(file, NAMED_BY_BYTES), known)
 
+
+def topic_named_by(first_bytes: bytes, known: Collection[str]) -> str:
+    """Return the topic of a file from its first 64 KiB unpacked, or all of a shorter file.
+
+    The topic of a shorter file says how many bytes it is made of. `known` are the topics of files
+    that were read before: one that has grown since keeps the topic that it had.
     Source: docs/spec/wire-shapes.md#g6.
     """
-    return topic_named_by(beginning(file, NAMED_BY_BYTES))
-
-
-def topic_named_by(first_bytes: bytes) -> str:
-    """Return the topic of a file from its first 64 KiB unpacked, or all of a shorter file."""
-    return f"file:{hashlib.blake2b(first_bytes, digest_size=8).hexdigest()}"
+    known_sizes = {int(size) for one in known if (size := one.partition(".")[2]).isdecimal()}
+    hashed, begin = hashlib.blake2b(digest_size=8), 0
+    topic, known_topic = "", ""
+    for end in sorted(known_sizes | {len(first_bytes)}):
+        if end > len(first_bytes):
+            break
+        hashed.update(first_bytes[begin:end])
+        begin = end
+        topic = f"file:{hashed.hexdigest()}" + f".{end}" * (end < NAMED_BY_BYTES)
+        known_topic = topic if topic in known else known_topic
+    return known_topic or topic
 
 
 class _KcatLine(msgspec.Struct, frozen=True, gc=False):

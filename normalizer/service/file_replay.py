@@ -20,6 +20,7 @@ from normalizer.settings import Settings
 from normalizer.store.quarantine_reader import RejectionLog
 from normalizer.store.read_only import read_only_connection
 from normalizer.store.retry import write_with_retry
+from normalizer.store.source_positions import read_file_topics
 from normalizer.store.store import Claim, ShapesOfProcess, Store
 from normalizer.telemetry import ServiceCounters, get_logger
 
@@ -63,7 +64,9 @@ class FileReplay:
         Raises NormalizerError, also where the file is cut off. An unfinished last line is left
         out: once the file is complete, the next run reads it.
         """
-        settings, topic = self._settings, topic_of(self._file)
+        settings = self._settings
+        async with read_only_connection(self._database_url) as connection:
+            topic = topic_of(self._file, await read_file_topics(connection))
         _log.info("started", file=str(self._file), topic=topic)
         async with Store(
             self._database_url, owner=settings.owner, on_commit=self._refusals.add

@@ -184,3 +184,9 @@ async def move_positions(
         for part, totals in moves
     ]
     await connection.execute(store_statements.MOVE_POSITIONS, *map(list, zip(*rows, strict=True)))
+
+
+async def read_file_topics(connection: asyncpg.Connection) -> frozenset[str]:
+    """The topics that stand for files of which a record was read: docs/spec/wire-shapes.md#g6."""
+    rows = await connection.fetch(store_statements.FILE_TOPICS)
+    return frozenset(row["topic"] for row in rows)

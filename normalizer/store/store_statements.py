@@ -407,6 +407,13 @@ RAW_COLUMNS: Final = (
 # For this transaction: projections do not follow, and the database marks them as divergent.
 PROJECTIONS_OFF: Final = "select set_config('projector.off', 'on', true)"
 
+# Topics of files of which a record was read, by a job or without one.
+FILE_TOPICS: Final = """
+    select topic from normalizer.job_parts where topic like 'file:%' and records > 0
+    union
+    select topic from normalizer.dedup_horizon where topic like 'file:%'
+"""
+
 # Ends each session of ours that has written and has waited for its client longer than a statement
 # may take. Those of another program stay, also of the same role; no right is needed.
 END_STALLED_SESSIONS: Final = """

@@ -148,15 +148,23 @@ class Faults:
             await until(all_moved, deadline_s=PATIENCE_S)
 
     async def _lock_rows(self) -> None:
-        """An operator's open transaction holds executions and events, until somebody waits."""
-        async with self._administrator() as hand, hand.transaction():
-            # In the order of a writer, whose deadlock it would be otherwise.
-            await hand.execute(
-                "select from normalizer.events order by event_id desc limit 500 for update"
-            )
-            await hand.execute("select from projector.execution_facts for update")
-            await until(lambda: self._somebody_waits(hand))
-            await self._stand_still()
+        """An operator's open transaction holds executions and events, until somebody waits.
+
+        Tried again where it is the one that the database ends a deadlock by.
+        """
+        is_held = False
+        async with self._administrator() as hand:
+            while not is_held:
+                with contextlib.suppress(asyncpg.DeadlockDetectedError):
+                    async with hand.transaction():
+                        await hand.execute(
+                            "select from normalizer.events order by event_id desc limit 500 "
+                            "for update"
+                        )
+                        await hand.execute("select from projector.execution_facts for update")
+                        is_held = True
+                        await until(lambda: self._somebody_waits(hand))
+                        await self._stand_still()
 
     async def _exhaust_connections(self) -> None:
         """No role but a superuser gets a connection any more, and those of the service end."""

@@ -463,12 +463,16 @@ async def test_bare_lines_have_the_file_as_their_topic(
     assert {row["source_topic"][:5] for row in rows} == {"file:"}
 
 
+@pytest.mark.parametrize("count", [3, 100])
 async def test_a_line_that_is_still_being_written_is_read_once_it_is_whole(
-    database: Database, watcher: Watcher, tmp_path: Path
+    database: Database, watcher: Watcher, tmp_path: Path, count: int
 ) -> None:
-    """The file is larger than what names it, so it goes on after the lines that were read."""
+    """The file goes on after the lines that were read, be it shorter or longer than what names it.
+
+    Without ids of their own only coordinates tell its events from those that are stored.
+    """
     file = tmp_path / "records.ndjson"
-    events = [raw_event(number, event_id=None, padding="x" * 1_000) for number in range(100)]
+    events = [raw_event(number, event_id=None, padding="x" * 1_000) for number in range(count)]
     lines = b"".join(msgspec.json.encode(event) + b"\n" for event in events)
     settings = Settings(database_url=database.url)
 
@@ -476,12 +480,14 @@ async def test_a_line_that_is_still_being_written_is_read_once_it_is_whole(
     begun = await typed(settings, "run", "--no-kafka", str(file))
     file.write_bytes(lines)
     code, said = await typed(settings, "run", "--no-kafka", str(file))
+    job = await typed(settings, "backfill", "file", str(file), "--no-yield")
 
     assert (begun[0], "records.ndjson is cut off" in begun[1]) == (3, True), begun
     assert code == 0, said
+    assert (job[0], f"= {count} duplicate" in job[1]) == (0, True), job
     stored = await watcher.connection.fetchval("select count(*) from normalizer.events")
     refused = await watcher.connection.fetchval("select count(*) from normalizer.quarantine")
-    assert (stored, refused) == (100, 0)
+    assert (stored, refused) == (count, 0)
 
 
 @ONE_PARTITION

@@ -138,7 +138,7 @@ async def backfill_files(
     files = FileSource(
         paths,
         incarnation_of=known.incarnation_of(None),
-        known=known.short_files,
+        known=known.file_topics,
         **source,
     )
     name = " ".join(map(str, paths))

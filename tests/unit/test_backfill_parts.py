@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import random
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from normalizer.core.batch_builder import BatchBuilder
 from normalizer.core.coordinates import coordinates_of
 from normalizer.errors import BrokerUnavailable, ConfigurationError, FatalError
+from normalizer.files.record_lines import NAMED_BY_BYTES, topic_named_by
 from normalizer.jobs.dry_run.diff import PAIRS_A_FIELD, Diff, changes_between
 from normalizer.jobs.dry_run.overlay import Overlay
 from normalizer.jobs.engine.job_run import RunTotals
@@ -328,3 +330,25 @@ def test_a_result_says_balance_time_and_what_throttled_it() -> None:
 )
 def test_durations_are_said_as_a_person_says_them(seconds: float, said: str) -> None:
     assert duration(seconds) == said
+
+
+@pytest.mark.parametrize(
+    "sizes", [(1, 2), (10, 70_000), (65_535, 65_536, 65_537), (65_536, 90_000), (7, 300, 9, 7)]
+)
+def test_a_file_keeps_the_topic_that_it_was_first_read_by(sizes: tuple[int, ...]) -> None:
+    content = random.Random(7).randbytes(90_000)
+    known = {topic_named_by(content[500:900], ()), topic_named_by(b"x" * NAMED_BY_BYTES, ())}
+    first = topic_named_by(content[: min(sizes[0], NAMED_BY_BYTES)], ())
+    known.add(first)
+
+    topics = {topic_named_by(content[: min(size, NAMED_BY_BYTES)], known) for size in sizes}
+
+    assert topics == {first}
+
+
+def test_a_file_has_the_topic_of_the_longest_that_it_begins_with() -> None:
+    short, longer = (topic_named_by(b"x" * size, ()) for size in (10, 20))
+
+    assert topic_named_by(b"x" * 30, {short, longer}) == longer
+    assert topic_named_by(b"x" * 15, {short, longer}) == short
+    assert topic_named_by(b"y" * 30, {short, longer}) not in {short, longer}

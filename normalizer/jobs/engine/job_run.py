@@ -106,7 +106,7 @@ class JobRun:
 
     async def positions(self, parts: Iterable[SourcePart]) -> dict[PartKey, ReadPosition]:
         """The position of each part of the run; new parts begin at their start."""
-        rows = [(*part.key, part.start, part.end, part.named_by_bytes) for part in parts]
+        rows = [(*part.key, part.start, part.end) for part in parts]
         if rows:
             await self._fetch(job_statements.ADD_PARTS, *map(list, zip(*rows, strict=True)))
         return {

@@ -41,14 +41,6 @@ LAST_READ: Final = """
     order by topic, partition, incarnation desc
 """
 
-# Files whose records have coordinates by that name: one of which no record was read has none.
-SHORT_FILES: Final = """
-    select distinct topic, named_by_bytes
-    from   normalizer.job_parts
-    where  named_by_bytes < $1::integer
-    and    records > 0
-"""
-
 TRY_LOCK: Final = "select pg_try_advisory_xact_lock($1::bigint)"
 
 LAST_RUN: Final = """
@@ -75,14 +67,12 @@ RESUME_RUN: Final = """
 
 ADD_PARTS: Final = """
     insert into normalizer.job_parts (
-        job_id, run, topic, incarnation, partition, start_offset, next_offset, end_offset,
-        named_by_bytes
+        job_id, run, topic, incarnation, partition, start_offset, next_offset, end_offset
     )
     select $1::text, $2::integer, part.topic, part.incarnation, part.partition, part.start_offset,
-           part.start_offset, part.end_offset, part.named_by_bytes
-    from   unnest(
-               $3::text[], $4::integer[], $5::integer[], $6::bigint[], $7::bigint[], $8::integer[]
-           ) as part (topic, incarnation, partition, start_offset, end_offset, named_by_bytes)
+           part.start_offset, part.end_offset
+    from   unnest($3::text[], $4::integer[], $5::integer[], $6::bigint[], $7::bigint[])
+           as part (topic, incarnation, partition, start_offset, end_offset)
     on conflict on constraint job_parts_pkey do nothing
 """
 

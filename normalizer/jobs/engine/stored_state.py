@@ -1,4 +1,4 @@
-"""What the database knows of sources: live positions, incarnations, files that were short."""
+"""What the database knows of sources: live positions, incarnations, topics of files."""
 
 from collections.abc import Callable
 
@@ -6,10 +6,9 @@ import asyncpg
 import msgspec
 
 from normalizer.errors import ConfigurationError
-from normalizer.files.record_lines import NAMED_BY_BYTES
 from normalizer.jobs.engine import job_statements
-from normalizer.jobs.sources.file_source import ShortFile
 from normalizer.store.read_only import read_only_connection
+from normalizer.store.source_positions import read_file_topics
 from normalizer.store.store import Claim
 
 
@@ -21,7 +20,7 @@ class StoredState(msgspec.Struct, frozen=True, kw_only=True):
 
     live: tuple[Claim, ...]
     incarnations: dict[tuple[str, int], tuple[int, int]]
-    short_files: tuple[ShortFile, ...]
+    file_topics: frozenset[str]
 
     def incarnation_of(self, named: int | None) -> Callable[[str, int], int]:
         """Return the incarnation of a record that names its topic and partition.
@@ -48,14 +47,14 @@ async def read_stored_state(database_url: str) -> StoredState:
     """Read the state. Raises StoreUnavailable and FatalError."""
     async with read_only_connection(database_url) as connection:
         last_read = await connection.fetch(job_statements.LAST_READ)
-        short_files = await connection.fetch(job_statements.SHORT_FILES, NAMED_BY_BYTES)
+        file_topics = await read_file_topics(connection)
     return StoredState(
         live=tuple(_claim(row) for row in last_read if row["is_in_kafka"]),
         incarnations={
             (row["topic"], row["partition"]): (row["incarnation"], row["incarnations"])
             for row in last_read
         },
-        short_files=tuple(ShortFile(**row) for row in short_files),
+        file_topics=file_topics,
     )
 
 

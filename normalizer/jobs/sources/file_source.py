@@ -7,7 +7,7 @@ coordinates and time, in the live incarnation of its topic. Source: docs/spec/wi
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from operator import attrgetter
 from pathlib import Path
@@ -51,17 +51,9 @@ _PLACE: Final = attrgetter("topic", "partition")
 _log: Final = get_logger()
 
 
-class ShortFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A file that was named by all of its less than 64 KiB; it may have grown since."""
-
-    topic: str
-    named_by_bytes: int
-
-
 class _File(msgspec.Struct, frozen=True, kw_only=True):
     path: Path
     topic: str
-    named_by_bytes: int
     packed_bytes: int
     dump: bool
 
@@ -73,7 +65,7 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
 class FileSource:
     """Every file that the paths name, folders with all that is in them, in the order of names.
 
-    `known` are short files of earlier runs: one that has grown since is recognized.
+    `known` are topics of files that were read before: one that has grown since is recognized.
     """
 
     keyed = False
@@ -85,13 +77,13 @@ class FileSource:
         form: Form = "auto",
         defaults: FieldDefaults | None = None,
         incarnation_of: IncarnationOf = lambda _topic, _partition: 0,
-        known: Iterable[ShortFile] = (),
+        known: Collection[str] = (),
     ) -> None:
         self._paths = paths
         self._form = form
         self._defaults = defaults or FieldDefaults({})
         self._incarnation_of = incarnation_of
-        self._known = sorted(known, key=lambda file: -file.named_by_bytes)
+        self._known = known
         self._files: list[_File] = []
         self._read_bytes = 0
         self._open: Unpacked | None = None
@@ -108,10 +100,7 @@ class FileSource:
     async def parts(self) -> list[SourcePart]:
         """One part per file. Raises FatalError and ConfigurationError."""
         self._files = await asyncio.to_thread(self._find)
-        return [
-            SourcePart(key=file.key, start=1, named_by_bytes=file.named_by_bytes)
-            for file in self._files
-        ]
+        return [SourcePart(key=file.key, start=1) for file in self._files]
 
     async def read(
         self, positions: Mapping[PartKey, ReadPosition]
@@ -148,29 +137,22 @@ class FileSource:
             if not first:
                 _log.info("file_skipped", file=str(path), why="it is empty")
                 continue
-            topic, named_by_bytes = self._name_of(first)
+            topic = topic_named_by(first, self._known)
             file = _File(
                 path=path,
                 topic=topic,
-                named_by_bytes=named_by_bytes,
                 packed_bytes=path.stat().st_size,
                 dump=self._form == "dump" or (self._form == "auto" and is_dump(first)),
             )
             same = files.setdefault(topic, file)
             if same is not file:
                 raise ConfigurationError(
-                    f"{same.path} and {path} begin with the same {named_by_bytes} bytes, so they "
-                    "count as one file: name one of them"
+                    f"{same.path} and {path} begin with the same bytes, so they count as one file: "
+                    "name one of them"
                 )
         if not files:
             _log.warning("nothing_to_read", paths=[str(path) for path in self._paths])
         return list(files.values())
-
-    def _name_of(self, first: bytes) -> tuple[str, int]:
-        for known in self._known:
-            if topic_named_by(first[: known.named_by_bytes]) == known.topic:
-                return known.topic, known.named_by_bytes
-        return topic_named_by(first), len(first)
 
     async def _read(self, file: _File, from_line: int) -> AsyncGenerator[_Numbered, None]:
         """Read about a mebibyte at a time; may include lines before `from_line`.

@@ -13,15 +13,11 @@ PartKey = tuple[str, int, int]
 
 
 class SourcePart(msgspec.Struct, frozen=True, kw_only=True):
-    """One part of a source: offsets from `start` up to `end`, None if the end is not known.
-
-    `named_by_bytes`, of a file: its name was made from this many of its first bytes.
-    """
+    """One part of a source: offsets from `start` up to `end`, None if the end is not known."""
 
     key: PartKey
     start: int
     end: int | None = None
-    named_by_bytes: int | None = None
 
 
 class ReadPosition(msgspec.Struct, frozen=True, kw_only=True):

@@ -256,15 +256,21 @@ class GroupReader:
                 failure = error
                 continue
             self._fetch_positions.note_answer(partition, wall_ms())
-            if self._fetch_positions.trusted(partition) is position and chunk.next_offset > offset:
-                position.advance(chunk)
-                self._seek(partition, chunk.next_offset)
+            if chunk.next_offset > offset:
                 read.append(chunk)
         if not read:
             raise BrokerUnavailable(f"fetching: {type(failure).__name__}") from failure
-        # What another caller started again meanwhile will be read again.
-        positions = self._fetch_positions
-        return [one for one in read if positions.get(one.partition) is wanted[one.partition]]
+        # Positions move only here, with what is returned: reading another partition may raise. One
+        # that became unverified meanwhile, or that another caller started again, is read again.
+        taken = [
+            chunk
+            for chunk in read
+            if self._fetch_positions.trusted(chunk.partition) is wanted[chunk.partition]
+        ]
+        for chunk in taken:
+            wanted[chunk.partition].advance(chunk)
+            self._seek(chunk.partition, chunk.next_offset)
+        return taken
 
     def _seek(self, partition: KafkaPartition, offset: int) -> None:
         self._consumer.seek(TopicPartition(*partition), offset)

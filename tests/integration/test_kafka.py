@@ -385,6 +385,28 @@ async def test_a_batch_that_nobody_can_read_names_its_offset(
         await reader.fetch([partition], max_records=9, timeout_s=0.5)
 
 
+@pytest.mark.usefixtures("any_header_names")
+async def test_what_was_read_beside_a_batch_that_nobody_can_read_is_read_again(
+    topic: Topic, reader: GroupReader, producer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, broken = KafkaPartition(topic.name, 0), KafkaPartition(topic.name, 1)
+    await producer.send_and_wait(topic.name, b"0", partition=0)
+    await producer.send_and_wait(topic.name, b"1", partition=1, headers=[(AnyBytes("\xff"), b"v")])
+    for partition in (good, broken):
+        reader.start_reading(partition, incarnation=0, offset=0)
+
+    async def break_down(*_: Any, **__: Any) -> Any:
+        raise ValueError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reader._consumer, "getmany", break_down)
+        patch.setattr(lenient_reader._LenientBatch, "validate_crc", lambda _: False)
+        with pytest.raises(UnreadableBatch):
+            await reader.fetch([good, broken], max_records=9, timeout_s=0.5)
+
+    assert await fetch(reader, good, count=1) == [b"0"]
+
+
 async def test_a_log_tells_its_cluster_partitions_and_bounds(
     topic: Topic, settings: Settings, producer: Any
 ) -> None:

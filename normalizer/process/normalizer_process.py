@@ -17,21 +17,31 @@ from normalizer.envelope import Normalized
 FRAME: Final = 8
 """Bytes of the length before each message; length 0 ends an answer."""
 ENDING_S: Final = 2.0
+ANSWER_S: Final = 120.0
+"""The most costly record takes some seconds."""
 _PIPE_BYTES: Final = 1 << 20
 
 
 class NormalizerProcessDied(Exception):  # noqa: N818 - it is started again
-    """The child ended during a record, most likely for lack of memory."""
+    """The child ended during a record, most likely for lack of memory, or gave no answer."""
 
 
 class NormalizerProcess:
     """The child process: started when first needed, again after it died, ended by `stop`.
 
-    It exits when this process does, because the other end of its pipe is closed then.
+    It exits when this process does, because the other end of its pipe is closed then. One that
+    takes longer than `answer_s` for a record is killed: it is frozen, or hangs.
     """
 
-    def __init__(self, redact_keys: Sequence[str] = (), shapes: ShapeTable | None = None) -> None:
+    def __init__(
+        self,
+        redact_keys: Sequence[str] = (),
+        shapes: ShapeTable | None = None,
+        *,
+        answer_s: float = ANSWER_S,
+    ) -> None:
         self._rules = (tuple(redact_keys), shapes)
+        self._answer_s = answer_s
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
 
@@ -48,9 +58,12 @@ class NormalizerProcess:
         async with self._turn:
             process = self._process = self._process or await self._start()
             try:
-                return tuple([outcome async for outcome in _exchange(process, record)])
+                async with asyncio.timeout(self._answer_s):
+                    return tuple([outcome async for outcome in _exchange(process, record)])
             except BaseException as error:
                 await self._end()
+                if isinstance(error, TimeoutError):
+                    raise NormalizerProcessDied(f"no answer in {self._answer_s:g} s") from error
                 if isinstance(error, (EOFError, ConnectionError)):
                     raise NormalizerProcessDied(f"exit code {process.returncode}") from error
                 raise

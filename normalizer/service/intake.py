@@ -46,7 +46,9 @@ class Intake:
         self._ownership = membership.ownership
         self._timed = timed
         self._normalizer = normalizer
-        self.normalizer_process = NormalizerProcess(settings.redact_keys, normalizer.shapes)
+        self.normalizer_process = NormalizerProcess(
+            settings.redact_keys, normalizer.shapes, answer_s=settings.progress_timeout_s
+        )
         self._dying_records: dict[str, str] = {}
 
     def is_full(self, builder: BatchBuilder) -> bool:

@@ -312,6 +312,29 @@ async def test_a_record_that_the_helper_dies_on_waits_and_is_named(
 
 
 @ONE_PARTITION
+async def test_a_helper_that_falls_silent_is_named_and_replaced(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    heavy = event(integers(0.2))
+    await producer.send_and_wait(topic.name, heavy)
+    settings = settings_for(database, topic, bootstrap_servers, progress_timeout_s=5)
+    async with running(settings) as service:
+        await watcher.until_read(topic, {0: 1})
+        pid = service.intake.normalizer_process.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+
+        await producer.send_and_wait(topic.name, heavy)
+        await until(lambda: any(service.intake.waiting()))
+        named = [*service.intake.waiting()]
+        await watcher.until_read(topic, {0: 2})
+
+    assert named == [
+        f"record {topic.name}[0]@1: the normalizer process died 1 times: no answer in 5 s"
+    ]
+
+
+@ONE_PARTITION
 async def test_a_partition_that_does_not_move_is_read_record_by_record(
     database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
 ) -> None:

@@ -1,11 +1,14 @@
 """Configures logging and masks secrets; logs one line for an incident, never one for an event."""
 
+import atexit
+import contextlib
 import logging
+import os
 import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, TextIO
+from typing import Any, Final, TextIO, cast
 
 import msgspec
 import structlog
@@ -31,6 +34,8 @@ def configure(
     Libraries that log by themselves (aiokafka, asyncio) go the same way from WARNING on.
     """
     out = sys.stderr if stream is None else stream
+    if stream is None:
+        atexit.register(_discard_unwritten)
     pretty = log_format == "pretty" or (log_format == "auto" and out.isatty())
     as_json = structlog.processors.JSONRenderer(serializer=_as_json)
     rendering: list[Any] = [as_json]
@@ -48,13 +53,41 @@ def configure(
             *rendering,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(out),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Lines(out))),
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
     root.handlers = [kept for kept in root.handlers if not isinstance(kept, LibraryLogHandler)]
     root.addHandler(LibraryLogHandler())
     root.setLevel(logging.WARNING)
+
+
+class _Lines:
+    """Writes lines to a stream; leaves out those that it does not take.
+
+    A full disk, or a pipe that nobody reads any more, must not stop what the lines are about.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """Write the text, if that can be done."""
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        """Write what is in the buffer, if that can be done."""
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+
+def _discard_unwritten() -> None:
+    """Python itself would fail when it flushes standard error at exit, and change the exit code."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def get_logger(**context: object) -> FilteringBoundLogger:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 from typing import Any
 
@@ -585,6 +586,22 @@ async def test_sigterm_ends_the_process_in_order(
     assert lines[-1]["stored"] == 20
     async with TopicReader(settings) as log:
         assert await log.group_members(settings.kafka_group_id) == ("Empty", 0)
+
+
+@ONE_PARTITION
+async def test_a_log_that_cannot_be_written_stops_nothing(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    await send(producer, topic, range(20))
+    full = os.open("/dev/full", os.O_WRONLY)
+    async with process(settings, log=full) as service:
+        os.close(full)
+        await watcher.until_read(topic, {0: 20})
+        service.terminate()
+        await service.wait()
+
+    assert service.returncode == 0
 
 
 @ONE_PARTITION

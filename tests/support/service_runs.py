@@ -60,7 +60,11 @@ async def running(settings: Settings, **options: Any) -> AsyncIterator[Service]:
 
 @contextlib.asynccontextmanager
 async def process(
-    settings: Settings, *arguments: str, command: str = "run", sources: Path | None = None
+    settings: Settings,
+    *arguments: str,
+    command: str = "run",
+    sources: Path | None = None,
+    log: int = asyncio.subprocess.PIPE,
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run `normalizer run` as a process, killed at the end if it still runs.
 
@@ -71,7 +75,7 @@ async def process(
         *("-m", "normalizer", command, *arguments),
         cwd=sources,
         env=environment(settings),
-        stdout=asyncio.subprocess.PIPE,
+        stdout=log,
         stderr=asyncio.subprocess.STDOUT,
         limit=1 << 26,  # of its log: a full pipe would hold up the process
     )

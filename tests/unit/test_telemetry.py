@@ -1,5 +1,6 @@
 """Log lines: one form for ours and the libraries', no secret in any."""
 
+import errno
 import io
 import json
 import logging
@@ -50,6 +51,17 @@ def test_a_secret_is_masked_in_every_place_of_a_line(lines: io.StringIO) -> None
     for secret in ("hunter2", "secret@", "abcdefghij", token):
         assert secret not in text
     assert logged(lines)[0]["url"] == "postgresql://u:***@h/n"
+
+
+def test_a_line_that_cannot_be_written_is_left_out() -> None:
+    class Full(io.StringIO):
+        def flush(self) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    telemetry.configure(stream=Full())
+
+    telemetry.get_logger().info("started")
+    logging.getLogger("asyncio").error("task failed")
 
 
 def test_a_library_speaks_through_our_lines_from_warning_on(lines: io.StringIO) -> None:

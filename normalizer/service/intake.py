@@ -112,7 +112,7 @@ class Intake:
             self._membership.stopping,
             KafkaPartition(claim.topic, claim.partition),
         )
-        with self._membership.watchdog.writing(f"normalizer process of writer {writer}"):
+        with self._membership.watchdog.busy(f"normalizer process of writer {writer}"):
             while self._ownership.held.get(partition) is claim and not stopping.is_set():
                 try:
                     outcomes = await self.normalizer_process.normalize(record)

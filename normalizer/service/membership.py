@@ -181,8 +181,9 @@ class Membership:
             # Fetches no partition: this raises the errors of the group when no writer fetches.
             await self.reader.fetch((), max_records=1, timeout_s=0.0)
             self._is_claiming = True
-            await self._drop_lost_claims()
-            await self.ownership.claim_unclaimed()
+            with self.watchdog.busy("claims"):
+                await self._drop_lost_claims()
+                await self.ownership.claim_unclaimed()
         except RetryableError as error:
             if isinstance(error, BrokerUnavailable) and not self._is_claiming:
                 self._must_rejoin = True
@@ -262,7 +263,7 @@ class Membership:
         """Rejoin the group when anything is stuck; raise FatalError if that did not help."""
         limit_s = self._settings.progress_timeout_s
         while not await wait_at_most(self.stopping, limit_s / 8):
-            if self._outage or self.watchdog.is_write_slow():
+            if self._outage or self.watchdog.is_busy_for_long():
                 self.watchdog.restart_clock()
                 continue
             stuck = await self.watchdog.find_stuck()

@@ -238,7 +238,7 @@ class Service:
         """Write the batch; if that fails for good, claim its partitions again."""
         begun_s = self._clock()
         try:
-            with spans, self.membership.watchdog.writing(writer), self._timed("write", writer):
+            with spans, self.membership.watchdog.busy(writer), self._timed("write", writer):
                 totals = await write_with_retry(
                     store,
                     batch,

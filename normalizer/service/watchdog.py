@@ -33,7 +33,7 @@ class Watchdog:
         self._ownership = ownership
         self._limit_s = limit_s
         self._clock = clock
-        self._writes: dict[int | str, float] = {}
+        self._busy_since_s: dict[int | str, float] = {}
         self._moved_at_s: dict[KafkaPartition, float] = {}
         self._rebalancing_since_s = clock()
         self.stuck_earlier: set[str] = set()
@@ -53,18 +53,18 @@ class Watchdog:
         self.restart_clock()
 
     @contextlib.contextmanager
-    def writing(self, writer: int | str) -> Iterator[None]:
-        """Note that this writer, or its child process, is busy: what waits for it is not stuck."""
-        self._writes[writer] = self._clock()
+    def busy(self, worker: int | str) -> Iterator[None]:
+        """Note that a writer, its child process or the claims are busy: what waits is not stuck."""
+        self._busy_since_s[worker] = self._clock()
         try:
             yield
         finally:
-            del self._writes[writer]
+            del self._busy_since_s[worker]
 
-    def is_write_slow(self) -> bool:
-        """Whether a write has lasted for half of the limit."""
+    def is_busy_for_long(self) -> bool:
+        """Whether a write, or a round of claims, has lasted for half of the limit."""
         now_s = self._clock()
-        return any(now_s - at_s > self._limit_s / 2 for at_s in self._writes.values())
+        return any(now_s - at_s > self._limit_s / 2 for at_s in self._busy_since_s.values())
 
     def restart_clock(self) -> None:
         """Count the time without progress from now on."""

@@ -666,6 +666,28 @@ async def test_a_reader_that_locks_up_merges_again(
     assert "rejoining_group" in [line["event"] for line in lines]
 
 
+async def test_claims_that_take_long_are_no_lack_of_progress(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers, progress_timeout_s=5)
+    await send(producer, topic, range(9))
+    async with running(settings):
+        await watcher.until_read(topic, {0: 3, 1: 3, 2: 3})
+
+    async with watching(database.url) as other:
+        lock = other.connection.transaction()
+        await lock.start()
+        await other.connection.execute("select * from normalizer.source_positions for update")
+        with structlog.testing.capture_logs() as lines:
+            async with running(settings) as service:
+                await until(lambda: any(line["event"] == "unavailable" for line in lines))
+                await lock.rollback()
+                await send(producer, topic, range(9, 18))
+                await watcher.until_read(topic, {0: 6, 1: 6, 2: 6})
+
+    assert service.counters.rejoins == 0
+
+
 @ONE_PARTITION
 async def test_a_rebalance_that_does_not_end_is_begun_again(
     database: Database, topic: Topic, bootstrap_servers: str

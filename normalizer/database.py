@@ -7,6 +7,7 @@ import contextlib
 import os
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
@@ -145,7 +146,8 @@ async def connect(
 ) -> Connection:
     """Open a connection. The caller closes it, and handles asyncpg's errors.
 
-    Raises ConfigurationError for what is no address, and for a setting in it that a pooler refuses.
+    Raises ConfigurationError for what is no address, and for a setting in it that the client or a
+    pooler refuses.
 
     `session` are the server settings of each transaction, besides UTC and no JIT. Without
     `command_timeout_s` a statement waits for its answer without end. `of_pool` is what asyncpg's
@@ -157,16 +159,23 @@ async def connect(
         "command_timeout": command_timeout_s,
         # Every pooler knows this one, and sets it for each client.
         "server_settings": {"application_name": application_name},
-        "ssl": _system_tls(database_url),
         "connection_class": Connection,
     }
     try:
+        options["ssl"] = _system_tls(database_url)
         connection = await _connect(database_url, options)
     except asyncpg.ProtocolViolationError as error:
         if "startup parameter" not in str(error):
             raise
         message = f"a connection pooler refuses a setting in DATABASE_URL: {error}"
         raise ConfigurationError(message) from error
+    except asyncpg.ClientConfigurationError as error:
+        raise ConfigurationError(f"the database's address: {error}") from error
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        # Else it is the socket of a server that is away.
+        if mistake := _unreadable_file(database_url):
+            raise ConfigurationError(f"the database's address: {mistake}") from error
+        raise
     try:
         if await connection.is_of_a_pooler():
             await connection.close()
@@ -213,17 +222,31 @@ def _rotations(database_url: str) -> list[str]:
 
 def _system_tls(database_url: str) -> ssl.SSLContext | None:
     """TLS with the system's authorities for sslrootcert=system, as libpq has it; None otherwise."""
-    query = {name: values[-1] for name, values in parse_qs(urlsplit(database_url).query).items()}
-
-    def option(name: str) -> str | None:
-        return query.get(name) or os.environ.get(f"PG{name.upper()}")
-
-    if option("sslrootcert") != "system":
+    if _option(database_url, "sslrootcert") != "system":
         return None
     context = ssl.create_default_context()
-    if certificate := option("sslcert"):
-        context.load_cert_chain(certificate, option("sslkey"), option("sslpassword"))
+    if certificate := _option(database_url, "sslcert"):
+        key, password = (_option(database_url, name) for name in ("sslkey", "sslpassword"))
+        context.load_cert_chain(certificate, key, password)
     return context
+
+
+def _unreadable_file(database_url: str) -> str | None:
+    """The first file for TLS that cannot be read, and why; None if all can."""
+    for name in ("sslrootcert", "sslcert", "sslkey", "sslcrl"):
+        file = _option(database_url, name)
+        if file and file != "system":
+            try:
+                Path(file).read_bytes()
+            except OSError as error:
+                return f"{name}: {error.strerror}"
+    return None
+
+
+def _option(database_url: str, name: str) -> str | None:
+    """An option of the address, or else its variable, as libpq has them."""
+    given = parse_qs(urlsplit(database_url).query).get(name, [""])[-1]
+    return given or os.environ.get(f"PG{name.upper()}")
 
 
 def _quoted(text: str) -> str:

@@ -36,6 +36,31 @@ async def test_an_address_that_cannot_be_read_is_refused_without_its_password(si
     assert "secret" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("setting", "refusal"),
+    [
+        ("sslmode=full", "`sslmode` parameter must be one of"),
+        ("target_session_attrs=primary_only", "target_session_attrs is expected to be one of"),
+        ("sslmode=verify-full&sslrootcert=/none", "sslrootcert: No such file or directory"),
+        ("sslmode=require&sslcert=/none&sslkey=/none", "sslcert: No such file or directory"),
+        ("sslrootcert=system&sslcert=/none", "sslcert: No such file or directory"),
+        ("sslmode=require&sslcert=/", "sslcert: Is a directory"),
+    ],
+)
+async def test_a_setting_that_no_server_is_needed_to_refuse_is_no_outage(
+    setting: str, refusal: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=refusal) as raised:
+        await connect(f"postgresql://u:secret@{REFUSING}/none?{setting}", application_name="test")
+
+    assert "secret" not in str(raised.value)
+
+
+async def test_a_socket_that_is_not_there_yet_is_an_outage() -> None:
+    with pytest.raises(FileNotFoundError):
+        await connect("postgresql://u@/none?host=/none", application_name="test")
+
+
 async def test_hosts_that_refuse_or_say_nothing_are_passed_over(database: Database) -> None:
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()

@@ -1,12 +1,17 @@
 """Several service processes as one: they share the partitions, one that dies is started again."""
 
 import asyncio
+import contextlib
 import os
 import signal
+import socket
+import time
 from typing import Any
 
 import pytest
 
+from normalizer.settings import Settings
+from normalizer.up import process_group
 from normalizer.up.process_group import ProcessGroup
 from tests.support.probe_client import http_get, metric_value, scrape_metrics
 from tests.support.service_runs import environment, send, settings_for, until, watching
@@ -55,6 +60,23 @@ async def test_wrong_settings_end_all_processes_with_their_code(
     environ = environment(settings) | {"NORMALIZER_WRITERS": "none"}
 
     assert await ProcessGroup(settings, environ, [], 2).run() == 2
+
+
+async def test_processes_are_asked_at_once_however_long_each_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A scraper waits ten seconds, and each process may take six."""
+    monkeypatch.setattr(process_group, "ANSWER_S", 1.0)
+    group = ProcessGroup(Settings(http_port=0), {}, [], 8)
+    with contextlib.ExitStack() as silent:
+        for port in group._ports:
+            silent.enter_context(socket.create_server((process_group.HOST, port)))
+        begun_s = time.monotonic()
+        answers = await asyncio.to_thread(group._answers, "/metrics")
+    group._probes._server.server_close()
+
+    assert [number for number, _, _ in answers] == [*range(8)]
+    assert time.monotonic() - begun_s < 4
 
 
 def _is_there(pid: int) -> bool:

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from aiokafka import TopicPartition
 from aiokafka.admin import NewTopic
@@ -60,16 +60,15 @@ class TopicReader(ReaderConnection):
     async def cluster_id(self) -> str:
         """The id of the cluster; '' where brokers do not report one."""
         async with self._connected("reading the cluster id"):
-            return (await self._admin.describe_cluster()).get("cluster_id") or ""
+            return (await self._metadata(())).cluster_id or ""
 
     async def partitions(self, topic: str) -> frozenset[KafkaPartition]:
         """The partitions of a topic; empty where there is none. Never creates the topic.
 
         Raises FatalError without the right to describe it, whether the topic exists or not.
         """
-        request = MetadataRequest([topic], allow_auto_topic_creation=False)
         async with self._connected(f"looking up topic {topic}"):
-            answer = await self._admin._send_request(request)  # noqa: SLF001 - describe_topics() would create it
+            answer = await self._metadata([topic])
             ((code, _topic, _internal, partitions),) = answer.topics
             if code == TopicAuthorizationFailedError.errno:
                 raise TopicAuthorizationFailedError(topic)
@@ -133,10 +132,11 @@ class TopicReader(ReaderConnection):
 
         Raises FatalError where rights are missing.
         """
+        wanted = list(partitions)
         by_leader: defaultdict[int, list[KafkaPartition]] = defaultdict(list)
         async with self._connected("reading the bounds of the log"):
-            leaders = await self._leaders()
-            for one in partitions:
+            leaders = await self._leaders({one.topic for one in wanted})
+            for one in wanted:
                 if (leader := leaders.get(one, NO_LEADER)) != NO_LEADER:
                     by_leader[leader].append(one)
             async with asyncio.TaskGroup() as tasks:
@@ -249,13 +249,18 @@ class TopicReader(ReaderConnection):
             raise for_code(code)(group_id)
         return state, len(members)
 
-    async def _leaders(self) -> dict[KafkaPartition, int]:
-        """The broker that leads each existing partition."""
+    async def _leaders(self, topics: Iterable[str]) -> dict[KafkaPartition, int]:
+        """The broker that leads each existing partition of the topics."""
         return {
-            KafkaPartition(found["topic"], one["partition"]): one["leader"]
-            for found in await self._admin.describe_topics()
-            for one in found["partitions"]
+            KafkaPartition(topic, number): leader
+            for _code, topic, _internal, partitions in (await self._metadata(topics)).topics
+            for _code, number, leader, *_ in partitions
         }
+
+    async def _metadata(self, topics: Iterable[str]) -> Any:
+        """The metadata of the cluster and these topics; those of all may be megabytes."""
+        request = MetadataRequest([*topics], allow_auto_topic_creation=False)
+        return await self._admin._send_request(request)  # noqa: SLF001 - describe_topics() would create them
 
     async def _ask_leader(
         self, partitions: Sequence[KafkaPartition], within_s: float

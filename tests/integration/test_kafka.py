@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import NewTopic
 from aiokafka.errors import CorruptRecordException, KafkaError
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
@@ -405,6 +406,29 @@ async def test_what_was_read_beside_a_batch_that_nobody_can_read_is_read_again(
             await reader.fetch([good, broken], max_records=9, timeout_s=0.5)
 
     assert await fetch(reader, good, count=1) == [b"0"]
+
+
+async def test_of_a_large_cluster_only_the_topics_concerned_are_looked_up(
+    topic: Topic, admin: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = f"{topic.name}.other"
+    await admin.create_topics([NewTopic(other, 1, 1)])
+    listed: set[str] = set()
+    async with TopicReader(settings) as log:
+        assert await log.partitions(other)
+        send = log._admin._send_request
+
+        async def send_and_hear(*arguments: Any) -> Any:
+            answer = await send(*arguments)
+            listed.update(name for _, name, *_ in answer.topics)
+            return answer
+
+        monkeypatch.setattr(log._admin, "_send_request", send_and_hear)
+        await log.cluster_id()
+        await log.reachable_bounds([KafkaPartition(topic.name, 0)])
+    await admin.delete_topics([other])
+
+    assert listed == {topic.name}
 
 
 async def test_a_log_tells_its_cluster_partitions_and_bounds(

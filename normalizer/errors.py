@@ -11,6 +11,7 @@
     │   ├── TopicReset         the topic was created again: stop until --accept-reset
     │   └── ShapesChanged      another table of shapes: stop until --accept-shapes
     └── FatalError             log once, exit non-zero
+        └── ProcessStuck       a new process can go on: be started again
 
 A refused record is not an error: it is a `Rejected`, goes to quarantine, and the batch goes on.
 """
@@ -108,6 +109,10 @@ class ShapesChanged(PositionError):  # noqa: N818 - a state, not a mistake
 
 class FatalError(NormalizerError):
     """Going on would be wrong: log once and exit non-zero."""
+
+
+class ProcessStuck(FatalError):  # noqa: N818 - a state, not a mistake
+    """This process cannot go on, but a new one can: exit, and be started again."""
 
 
 class SignInTries:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from normalizer.errors import ConfigurationError, NormalizerError
+from normalizer.errors import ConfigurationError, NormalizerError, ProcessStuck
 
 FOUND: Final = 1
 """Something was found: a check failed, a record was refused under --strict, a record is lost, rows
@@ -12,10 +12,18 @@ MISUSED: Final = 2
 """Wrong usage or settings; a restart does not help."""
 FAILED: Final = 3
 """No answer, a refused sign-in, or trying again cannot help; a restart does not help."""
+STUCK: Final = 4
+"""This process cannot go on, for a locked-up client or a mistake of ours; a restart helps."""
 STOPPED_AT_ONCE: Final = 130
 """Ended at once by a signal."""
 
 
 def exit_code_of(error: NormalizerError) -> int:
     """The exit code of a command that this error ends."""
-    return MISUSED if isinstance(error, ConfigurationError) else FAILED
+    match error:
+        case ConfigurationError():
+            return MISUSED
+        case ProcessStuck():
+            return STUCK
+        case _:
+            return FAILED

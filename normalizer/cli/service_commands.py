@@ -19,7 +19,7 @@ from normalizer.cli.exits import (
 )
 from normalizer.compiled.core_finder import running_core
 from normalizer.errors import NormalizerError
-from normalizer.exit_codes import FAILED, FOUND, exit_code_of
+from normalizer.exit_codes import FOUND, STUCK, exit_code_of
 from normalizer.process.garbage import collect_rarely
 from normalizer.process.signals import stop_on_signals
 from normalizer.service.file_replay import FileReplay
@@ -119,7 +119,7 @@ def run_until_stopped(serving: Coroutine[Any, Any, None]) -> None:
         raise SystemExit(exit_code_of(error)) from error
     except Exception as error:
         telemetry.log_mistake("ended", error)
-        raise SystemExit(FAILED) from error
+        raise SystemExit(STUCK) from error
 
 
 def _log_mistakes() -> None:

@@ -3,7 +3,7 @@
 import msgspec
 
 from normalizer.core.batch import Batch, Item, PartitionBatch
-from normalizer.errors import FatalError
+from normalizer.errors import ProcessStuck
 
 
 class BatchBuilder:
@@ -19,7 +19,7 @@ class BatchBuilder:
         return bool(self._parts)
 
     def add(self, part: PartitionBatch) -> None:
-        """Add the next offsets of a partition. Raises FatalError if they do not follow the last.
+        """Add the next offsets of a partition. Raises ProcessStuck if they do not follow the last.
 
         A partition that was claimed again begins again: its old epoch can write nothing.
         """
@@ -28,7 +28,7 @@ class BatchBuilder:
             into = _OpenPart(part.epoch, part.from_offset, part.from_offset)
             self._parts[part.key] = into
         if into.next_offset != part.from_offset:
-            raise FatalError(
+            raise ProcessStuck(
                 f"{part.topic}[{part.partition}]: the batch ends at {into.next_offset}, "
                 f"the next records begin at {part.from_offset}"
             )

@@ -16,7 +16,7 @@ from aiokafka.errors import (
 )
 
 from normalizer.core.batch import LastRecord
-from normalizer.errors import BrokerUnavailable, FatalError
+from normalizer.errors import BrokerUnavailable, ProcessStuck
 from normalizer.kafka.connection import (
     FetchedChunk,
     KafkaPartition,
@@ -82,7 +82,7 @@ class GroupReader:
                     await start_client(self._consumer, settings, doing)
         except BaseException as error:
             if not await self.stop(timeout_s=STOP_S) and isinstance(error, BrokerUnavailable):
-                raise FatalError(f"{error}; and the Kafka client does not stop") from error
+                raise ProcessStuck(f"{error}; and the Kafka client does not stop") from error
             raise
         self._joined = True
 
@@ -219,7 +219,7 @@ class GroupReader:
             if next_offset < position.next_offset or (
                 records and not position.next_offset <= records[0].offset <= next_offset
             ):
-                raise FatalError(
+                raise ProcessStuck(
                     f"{partition}: expected offset {position.next_offset}, "
                     f"came to {next_offset}: the client lost its position"
                 )

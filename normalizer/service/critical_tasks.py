@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
-from normalizer.errors import FatalError
+from normalizer.errors import ProcessStuck
 
 
 def start_critical_tasks(
@@ -13,8 +13,8 @@ def start_critical_tasks(
 ) -> None:
     """Start each task, by name; it may end only once `stopping` is set.
 
-    A task that ends earlier raises FatalError in its group. Without this, a task that ended because
-    a future inside aiokafka was cancelled would end silently.
+    A task that ends earlier raises ProcessStuck in its group. Without this, a task that ended
+    because a future inside aiokafka was cancelled would end silently.
     """
     for name, work in works.items():
         tasks.create_task(_run_critical(name, work, stopping), name=name)
@@ -30,6 +30,6 @@ async def _run_critical(
         if task is None or task.cancelling():
             raise
     if not stopping.is_set():
-        raise FatalError(
+        raise ProcessStuck(
             f"the task {name!r} ended unexpectedly: the process cannot go on without it"
         )

@@ -14,9 +14,9 @@ from typing import Final, Self
 from normalizer.core.batch import Batch
 from normalizer.errors import (
     BrokerUnavailable,
-    FatalError,
     NormalizerError,
     PositionError,
+    ProcessStuck,
     RetryableError,
 )
 from normalizer.kafka import GroupReader, KafkaPartition, TopicReader
@@ -174,7 +174,9 @@ class Membership:
         try:
             if self._must_rejoin:
                 if not await self.reader.stop(timeout_s=REJOIN_S):
-                    raise FatalError("the Kafka client does not stop: only a new process can join")
+                    raise ProcessStuck(
+                        "the Kafka client does not stop: only a new process can join"
+                    )
                 await self._find_topics()
                 await self.reader.start()
                 self._must_rejoin = False
@@ -260,7 +262,7 @@ class Membership:
             _log.debug("kafka_commit_failed", why=str(error))
 
     async def _watch(self) -> None:
-        """Rejoin the group when anything is stuck; raise FatalError if that did not help."""
+        """Rejoin the group when anything is stuck; raise ProcessStuck if that did not help."""
         limit_s = self._settings.progress_timeout_s
         while not await wait_at_most(self.stopping, limit_s / 8):
             if self._outage or self.watchdog.is_busy_for_long():
@@ -271,7 +273,7 @@ class Membership:
                 continue
             why = f"no progress in {limit_s} s, though records wait: {', '.join(sorted(stuck))}"
             if stuck <= self.watchdog.stuck_earlier and not self._must_rejoin:
-                raise FatalError(f"{why}; rejoining the group did not help")
+                raise ProcessStuck(f"{why}; rejoining the group did not help")
             self.rejoin(why)
             self.watchdog.restart_clock()
             self.watchdog.stuck_earlier = stuck

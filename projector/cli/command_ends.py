@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from normalizer.errors import ConfigurationError, NormalizerError, StoreUnavailable
-from normalizer.exit_codes import FAILED, STOPPED_AT_ONCE
+from normalizer.exit_codes import STOPPED_AT_ONCE, exit_code_of
 
 _T = TypeVar("_T")
 
@@ -29,9 +29,9 @@ def run_flow(flow: Coroutine[Any, Any, _T]) -> _T:
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from error
     except StoreUnavailable as error:
-        raise _Failure(f"the database did not answer: {error}") from error
+        raise _Failure(f"the database did not answer: {error}", error) from error
     except NormalizerError as error:
-        raise _Failure(str(error)) from error
+        raise _Failure(str(error), error) from error
     except KeyboardInterrupt:
         raise SystemExit(STOPPED_AT_ONCE) from None
 
@@ -39,4 +39,6 @@ def run_flow(flow: Coroutine[Any, Any, _T]) -> _T:
 class _Failure(click.ClickException):
     """An error with its own exit code, because 1 means that something was found."""
 
-    exit_code = FAILED
+    def __init__(self, message: str, error: NormalizerError) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code_of(error)  # type: ignore[misc] # click reads the instance

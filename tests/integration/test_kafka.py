@@ -11,7 +11,7 @@ from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
 from normalizer.core.batch import record_crc
 from normalizer.core.raw_record import RawRecord
-from normalizer.errors import BrokerUnavailable, FatalError
+from normalizer.errors import BrokerUnavailable, ProcessStuck
 from normalizer.kafka import (
     Bounds,
     GroupReader,
@@ -498,5 +498,5 @@ async def test_a_reader_that_lost_its_place_says_so(
     reader.start_reading(partition, incarnation=0, offset=0)
     reader._fetch_positions[partition].next_offset = 5
 
-    with pytest.raises(FatalError, match="lost its position"):
+    with pytest.raises(ProcessStuck, match="lost its position"):
         await fetch(reader, partition, count=1)

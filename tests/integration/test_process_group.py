@@ -5,10 +5,13 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+import structlog
 
 from normalizer.settings import Settings
 from normalizer.up import process_group
@@ -60,6 +63,25 @@ async def test_wrong_settings_end_all_processes_with_their_code(
     environ = environment(settings) | {"NORMALIZER_WRITERS": "none"}
 
     assert await ProcessGroup(settings, environ, [], 2).run() == 2
+
+
+@pytest.mark.parametrize(("code", "is_final"), [(2, True), (3, True), (4, False), (1, False)])
+async def test_an_exit_code_says_whether_a_process_is_started_again(
+    code: int, *, is_final: bool
+) -> None:
+    group = ProcessGroup(Settings(http_port=0), {}, [], 1)
+    group._command = [sys.executable, "-c", f"raise SystemExit({code})"]
+    with structlog.testing.capture_logs() as lines:
+        running = asyncio.create_task(group.run())
+        await until(lambda: running.done() or len(deaths(lines)) == 2)
+        group.stop()
+        ended = await running
+
+    assert (ended, len(deaths(lines))) == ((code, 1) if is_final else (0, 2))
+
+
+def deaths(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [line for line in lines if line["event"] == "process_died"]
 
 
 async def test_processes_are_asked_at_once_however_long_each_takes(

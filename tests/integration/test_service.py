@@ -14,7 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
 from normalizer.core.batch import Batch, PartitionBatch
-from normalizer.errors import FatalError, Fenced, PositionMoved
+from normalizer.errors import Fenced, PositionMoved, ProcessStuck
 from normalizer.kafka import KafkaPartition, TopicReader
 from normalizer.service.service import Service
 from normalizer.store.store import Store
@@ -726,7 +726,7 @@ async def test_a_reader_that_stays_locked_up_ends_the_process(
     lock_up(service.reader)
     await send(producer, topic, range(5))
 
-    with pytest.raises(FatalError, match="did not help"):
+    with pytest.raises(ProcessStuck, match="did not help"):
         await asyncio.wait_for(ended, timeout=60)
 
 
@@ -748,7 +748,7 @@ async def test_a_task_that_ends_by_itself_ends_the_process(
     monkeypatch.setattr(service.ownership, "verify_logs", verify_logs)
     service.membership._on_unverified()
 
-    with pytest.raises(FatalError, match="the task 'verification' ended unexpectedly"):
+    with pytest.raises(ProcessStuck, match="the task 'verification' ended unexpectedly"):
         await asyncio.wait_for(ended, timeout=20)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from normalizer.core.batch import Item
 from normalizer.core.batch_builder import BatchBuilder
-from normalizer.errors import FatalError
+from normalizer.errors import ProcessStuck
 from normalizer.kafka import KafkaPartition
 from normalizer.service.intake import held_parts
 from normalizer.store.store import Claim
@@ -99,7 +99,7 @@ def test_offsets_that_do_not_meet_are_refused() -> None:
     builder = BatchBuilder()
     add(builder, 0, first=0, after=1)
 
-    with pytest.raises(FatalError, match="ends at 1"):
+    with pytest.raises(ProcessStuck, match="ends at 1"):
         add(builder, 2, first=2, after=3)
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from normalizer.errors import FatalError, worst_of
+from normalizer.errors import FatalError, ProcessStuck, worst_of
 from normalizer.service.critical_tasks import start_critical_tasks
 
 
@@ -31,7 +31,7 @@ async def test_work_that_ends_before_the_stop_is_fatal_and_ends_the_others(work:
             start_critical_tasks(tasks, asyncio.Event(), {"heartbeat": work, "others": go_on})  # type: ignore[dict-item]
 
     (error,) = raised.value.exceptions
-    assert isinstance(error, FatalError)
+    assert isinstance(error, ProcessStuck)
     assert "'heartbeat' ended unexpectedly" in str(error)
 
 

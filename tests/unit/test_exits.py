@@ -17,9 +17,10 @@ from normalizer.errors import (
     FatalError,
     Fenced,
     NormalizerError,
+    ProcessStuck,
     StoreUnavailable,
 )
-from normalizer.exit_codes import FAILED, FOUND, MISUSED, STOPPED_AT_ONCE
+from normalizer.exit_codes import FAILED, FOUND, MISUSED, STOPPED_AT_ONCE, STUCK
 from projector.cli.command_ends import run_flow
 from projector.cli.commands import main as projector
 from projector.maintenance.maintain import MaintainerBusy
@@ -31,6 +32,7 @@ CODES = [
     (BrokerUnavailable("x"), FAILED),
     (Fenced("x", topic="t", partition=0), FAILED),
     (MaintainerBusy("x"), FAILED),
+    (ProcessStuck("x"), STUCK),
 ]
 
 
@@ -74,6 +76,7 @@ def test_help_and_the_operators_page_say_what_each_code_means(where: str) -> Non
         FOUND: "something was found",
         MISUSED: "wrong usage or settings",
         FAILED: "no answer, a refused sign-in, or trying again cannot help",
+        STUCK: "a service that cannot go on, but can if it is started again",
         STOPPED_AT_ONCE: "ended at once by a signal",
     }.items():
         assert f"{code} {meaning}" in said

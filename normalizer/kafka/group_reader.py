@@ -262,11 +262,8 @@ class GroupReader:
             raise BrokerUnavailable(f"fetching: {type(failure).__name__}") from failure
         # Positions move only here, with what is returned: reading another partition may raise. One
         # that became unverified meanwhile, or that another caller started again, is read again.
-        taken = [
-            chunk
-            for chunk in read
-            if self._fetch_positions.trusted(chunk.partition) is wanted[chunk.partition]
-        ]
+        positions = self._fetch_positions
+        taken = [one for one in read if positions.trusted(one.partition) is wanted[one.partition]]
         for chunk in taken:
             wanted[chunk.partition].advance(chunk)
             self._seek(chunk.partition, chunk.next_offset)

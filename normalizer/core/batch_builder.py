@@ -3,17 +3,18 @@
 import msgspec
 
 from normalizer.core.batch import Batch, Item, PartitionBatch
+from normalizer.core.raw_record import RawRecord
 from normalizer.errors import ProcessStuck
 
 
 class BatchBuilder:
-    """Collects one batch; counts its records, rows (outcomes) and bytes (of values)."""
+    """Collects one batch; counts its records, rows (outcomes) and bytes."""
 
     def __init__(self) -> None:
         self._parts: dict[tuple[str, int, int], _OpenPart] = {}
         self.records = 0
         self.rows = 0
-        self.value_bytes = 0
+        self.record_bytes = 0
 
     def __bool__(self) -> bool:
         return bool(self._parts)
@@ -38,11 +39,11 @@ class BatchBuilder:
         into.next_offset = part.next_offset
         self.records += len(part.items)
         self.rows += sum([len(outcomes) for _, outcomes in part.items])
-        self.value_bytes += sum([len(record.value or b"") for record, _ in part.items])
+        self.record_bytes += sum([_bytes_of(record) for record, _ in part.items])
 
-    def is_full(self, rows: int, value_bytes: int) -> bool:
+    def is_full(self, rows: int, record_bytes: int) -> bool:
         """Whether it has reached one of these."""
-        return self.rows >= rows or self.value_bytes >= value_bytes
+        return self.rows >= rows or self.record_bytes >= record_bytes
 
     def build(self) -> Batch:
         """Return the batch, ready to be written: its parts in the locking order."""
@@ -77,3 +78,11 @@ class _OpenPart(msgspec.Struct):
         if self.holes and self.holes[-1][1] == first:
             first, _ = self.holes.pop()
         self.holes.append((first, after))
+
+
+def _bytes_of(record: RawRecord) -> int:
+    """All that the record holds in memory until its batch is written."""
+    size = len(record.value or b"") + len(record.key or b"")
+    if record.headers:
+        size += sum([len(name) + len(text or b"") for name, text in record.headers])
+    return size

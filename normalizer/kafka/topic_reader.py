@@ -60,7 +60,7 @@ class TopicReader(ReaderConnection):
     async def cluster_id(self) -> str:
         """The id of the cluster; '' where brokers do not report one."""
         async with self._connected("reading the cluster id"):
-            return (await self._metadata(())).cluster_id or ""
+            return getattr(await self._metadata(()), "cluster_id", None) or ""
 
     async def partitions(self, topic: str) -> frozenset[KafkaPartition]:
         """The partitions of a topic; empty where there is none. Never creates the topic.

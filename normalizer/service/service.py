@@ -272,7 +272,7 @@ class Service:
         why = "stop" if self._stopping.is_set() else "age"
         if builder.rows >= self._settings.batch_rows:
             why = "rows"
-        elif builder.value_bytes >= self._settings.batch_bytes:
+        elif builder.record_bytes >= self._settings.batch_bytes:
             why = "bytes"
         self.metrics.batches.labels(closed_by=why).inc()
 

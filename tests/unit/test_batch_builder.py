@@ -68,11 +68,19 @@ def test_an_offset_range_without_a_record_is_a_part_too() -> None:
 
 def test_records_and_rows_and_bytes_are_counted() -> None:
     builder = BatchBuilder()
-    record = raw_record(0, b"x" * 10)
+    record = raw_record(0, b"x" * 10, key=b"k" * 20, headers=(("h" * 30, b"v" * 40), ("n", None)))
 
     builder.add(claim_of().part(0, 1, [(record, (envelope(), envelope(), envelope()))]))
 
-    assert (builder.records, builder.rows, builder.value_bytes) == (1, 3, 10)
+    assert (builder.records, builder.rows, builder.record_bytes) == (1, 3, 101)
+
+
+def test_a_batch_of_records_without_values_is_full_too() -> None:
+    builder = BatchBuilder()
+
+    builder.add(claim_of().part(0, 1, [(raw_record(0, b"", key=b"k" * 20), (envelope(),))]))
+
+    assert builder.is_full(2, 20)
 
 
 @pytest.mark.parametrize("held", [{}, {ZERO: claim_of(epoch=2)}])
@@ -107,7 +115,7 @@ def test_it_is_full_of_rows_or_of_bytes() -> None:
     builder = BatchBuilder()
     add(builder, 0, 1, first=0, after=2)
 
-    size = builder.value_bytes
+    size = builder.record_bytes
     assert size > 0
     assert builder.is_full(2, size + 1)
     assert builder.is_full(3, size)

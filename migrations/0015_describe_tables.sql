@@ -178,7 +178,7 @@ begin
                 ('redrive_attempts', 'tried_at', 'When it was tried.'),
                 ('redrive_attempts', 'tried_by', 'Who started the redrive.'),
                 ('redrive_attempts', 'outcome',
-                 'redriven, refused or gone (the bytes were deleted).'),
+                 'redriven, refused or gone: retention or an erasure took it.'),
                 ('redrive_attempts', 'detail', 'The outcome in a sentence.'),
 
                 -- Projections.

@@ -54,7 +54,8 @@ begin
             using part.low, part.high, locate_record.topic, locate_record.partition,
                   locate_record.source_offset;
     end loop;
-    -- 2. Merged reports, by blocks of 4,096 offsets.
+    -- 2. Merged reports, by blocks of 4,096 offsets. A partition that only jobs have read, or whose
+    -- position was deleted, has no position.
     for report in
         select entry.event_id, entry.source_index
         from   normalizer.merged_records as merged
@@ -67,6 +68,11 @@ begin
                    from   normalizer.source_positions as position
                    where  position.topic = locate_record.topic
                    and    position.partition = locate_record.partition
+                   union
+                   select horizon.incarnation
+                   from   normalizer.dedup_horizon as horizon
+                   where  horizon.topic = locate_record.topic
+                   and    horizon.partition = locate_record.partition
                )
         and    merged.source_partition = locate_record.partition
         and    merged.offset_block = locate_record.source_offset >> 12
@@ -178,7 +184,7 @@ comment on column projector.redrive_attempts.tried_at is 'when it was tried';
 comment on column projector.redrive_attempts.hour is 'the hour of tried_at';
 comment on column projector.redrive_attempts.tried_by is 'the database user who tried it';
 comment on column projector.redrive_attempts.outcome is
-    'redriven, refused again, or gone: its bytes were deleted by retention';
+    'redriven, refused again, or gone: retention or an erasure took it';
 comment on column projector.redrive_attempts.detail is 'why it was refused again';
 comment on column projector.redrive_attempts.normalizer_version is
     'version of the rules that tried it';

@@ -1193,7 +1193,7 @@ COMMENT ON COLUMN normalizer.redrive_attempts.quarantine_id IS 'Number of the en
 COMMENT ON COLUMN normalizer.redrive_attempts.tried_at IS 'When it was tried.';
 COMMENT ON COLUMN normalizer.redrive_attempts.tried_by IS 'Who started the redrive.';
 COMMENT ON COLUMN normalizer.redrive_attempts.normalizer_version IS 'Version of the rules of the try.';
-COMMENT ON COLUMN normalizer.redrive_attempts.outcome IS 'redriven, refused or gone (the bytes were deleted).';
+COMMENT ON COLUMN normalizer.redrive_attempts.outcome IS 'redriven, refused or gone: retention or an erasure took it.';
 COMMENT ON COLUMN normalizer.redrive_attempts.detail IS 'The outcome in a sentence.';
 COMMENT ON COLUMN normalizer.redrive_attempts.job_id IS 'Id of the job, made from its kind and its options.';
 COMMENT ON COLUMN normalizer.redrive_attempts.run IS 'Number of the run, from 1.';
@@ -3010,7 +3010,7 @@ COMMENT ON COLUMN projector.redrive_attempts.quarantine_id IS 'id of the entry, 
 COMMENT ON COLUMN projector.redrive_attempts.tried_at IS 'when it was tried';
 COMMENT ON COLUMN projector.redrive_attempts.hour IS 'the hour of tried_at';
 COMMENT ON COLUMN projector.redrive_attempts.tried_by IS 'the database user who tried it';
-COMMENT ON COLUMN projector.redrive_attempts.outcome IS 'redriven, refused again, or gone: its bytes were deleted by retention';
+COMMENT ON COLUMN projector.redrive_attempts.outcome IS 'redriven, refused again, or gone: retention or an erasure took it';
 COMMENT ON COLUMN projector.redrive_attempts.detail IS 'why it was refused again';
 COMMENT ON COLUMN projector.redrive_attempts.normalizer_version IS 'version of the rules that tried it';
 COMMENT ON COLUMN projector.redrive_attempts.job_id IS 'id of the redrive';

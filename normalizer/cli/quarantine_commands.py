@@ -27,11 +27,10 @@ from normalizer.cli.job_options import (
 )
 from normalizer.errors import REASONS
 from normalizer.exit_codes import MISUSED
-from normalizer.jobs.backfill import Backfill
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.engine.spec import JobSpec
-from normalizer.jobs.redrive import QuarantineSource, RedriveSelection
+from normalizer.jobs.redrive import QuarantineSource, RedriveSelection, redrive_job
 from normalizer.jobs.sources.field_defaults import FieldDefaults, parse_defaults
 from normalizer.store import quarantine_reader
 
@@ -117,7 +116,8 @@ def redrive(
     normalizer quarantine redrive --reason invalid_id --limit 100
     normalizer quarantine redrive --reason missing_time --set created_at=2026-01-31
 
-    Records keep their coordinates. Every attempt is recorded; a record that fails again stays.
+    Records keep their coordinates. Every attempt is recorded; a record that fails again stays, and
+    so does one that is older than the retention of events, or of a forgotten execution.
     Without a selection it prints how many there are and asks for a confirmation; --yes answers it.
     Its user needs the roles normalizer_redriver and normalizer_writer, or to be the owner: refused
     bytes may hold secrets.
@@ -136,10 +136,9 @@ def redrive(
         settings.required_database_url, selection, defaults=FieldDefaults(given)
     )
     normalizer = normalizer_or_exit(settings)
-    normalize = source.normalized_by(normalizer.normalize)
     screen = configure_screen(settings)
     if dry_run:
-        run_dry(settings, source, normalize, changes)
+        run_dry(settings, source, source.normalized_by(normalizer.normalize), changes)
     if selection.takes_all and not yes:
         _ask_for_all(run_or_exit(source.count()))
     job_options = {"rules": normalizer.version} | selection_texts(selection)
@@ -147,7 +146,7 @@ def redrive(
     spec = JobSpec(kind="redrive", source="quarantine", options=job_options)
 
     def flow(runner: JobRunner) -> Coroutine[Any, Any, RunResult]:
-        return Backfill(runner, source, normalize, positions_of=source.positions).run()
+        return redrive_job(runner, source, normalizer.normalize).run()
 
     result = run_job(settings, spec, flow, screen, throttling)
     print_result(screen, result)

@@ -17,14 +17,16 @@ from normalizer.core.batch import OutcomeTotals, PartitionBatch
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rules.timestamps import recorded_ms_of
 from normalizer.envelope import RULES_VERSION, Envelope
+from normalizer.jobs.backfill import Backfill
 from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.job_positions import JobPositions
 from normalizer.jobs.engine.job_run import JobRun
+from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.sources.field_defaults import FieldDefaults
 from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePage, SourcePart
 from normalizer.process.slices import Normalize
-from normalizer.store.quarantine_writer import RejectedRecord
 from normalizer.store.read_only import read_only_connection
+from normalizer.store.sorted_outcomes import SortedOutcomes
 
 ENTRIES_A_PAGE: Final = 50
 """Up to 1 MiB each, all in memory, in up to three batches."""
@@ -159,30 +161,30 @@ class QuarantineSource:
             next_offset += len(records)
 
     def entry_outcomes(
-        self, part: PartitionBatch, refusals: Sequence[RejectedRecord]
+        self, part: PartitionBatch, sorted_outcomes: SortedOutcomes
     ) -> list[tuple[int, str, str]]:
         """For each entry of the part's records: id, outcome, detail.
 
         An entry is one event of its record. Where today's rules find no such event, the record was
         refused as a whole, if anything of it was.
         """
-        details: defaultdict[EntryCoordinates, dict[int, str]] = defaultdict(dict)
-        for refusal in refusals:
-            details[_entry_coordinates(refusal.record)][refusal.rejected.index] = (
-                refusal.rejected.detail
-            )
+        failures: defaultdict[EntryCoordinates, dict[int, tuple[str, str]]] = defaultdict(dict)
+        for (topic, incarnation, partition, offset, index), why in sorted_outcomes.excluded.items():
+            failures[topic, incarnation, partition, offset][index] = ("gone", why)
+        for record, rejected in sorted_outcomes.refusals:
+            failures[_entry_coordinates(record)][rejected.index] = ("refused", rejected.detail)
         entry_outcomes = []
         for offset, (record, outcomes) in enumerate(part.items, part.from_offset):
             coordinates = _entry_coordinates(record)
-            refused = details[coordinates]
+            failed = failures[coordinates]
             events = {one.source_index for one in outcomes if isinstance(one, Envelope)}
             for entry in self._entries[offset]:
                 if coordinates in self._unreadable:
                     outcome = ("gone", self._unreadable[coordinates])
-                elif entry.index in refused:
-                    outcome = ("refused", refused[entry.index])
-                elif refused and entry.index not in events:
-                    outcome = ("refused", next(iter(refused.values())))
+                elif entry.index in failed:
+                    outcome = failed[entry.index]
+                elif failed and entry.index not in events:
+                    outcome = next(iter(failed.values()))
                 else:
                     outcome = ("redriven", "")
                 entry_outcomes.append((entry.quarantine_id, *outcome))
@@ -241,6 +243,12 @@ class QuarantineSource:
         return record
 
 
+def redrive_job(runner: JobRunner, source: QuarantineSource, normalize: Normalize) -> Backfill:
+    """The job that tries the entries; what retention or an erasure ignores stays refused."""
+    tries = source.normalized_by(normalize)
+    return Backfill(runner, source, tries, positions_of=source.positions, accept_expired=True)
+
+
 class _RedrivePositions(JobPositions):
     """The run's positions; the outcomes of the entries move with them."""
 
@@ -254,14 +262,14 @@ class _RedrivePositions(JobPositions):
         connection: asyncpg.Connection,
         moves: Sequence[tuple[PartitionBatch, OutcomeTotals]],
         batch_id: int,
-        refusals: Sequence[RejectedRecord],
+        sorted_outcomes: SortedOutcomes,
     ) -> None:
         """Move the positions, record each entry's attempt, and mark the successful ones."""
-        await super().move(connection, moves, batch_id, refusals)
+        await super().move(connection, moves, batch_id, sorted_outcomes)
         entry_outcomes = [
             entry_outcome
             for part, _ in moves
-            for entry_outcome in self._source.entry_outcomes(part, refusals)
+            for entry_outcome in self._source.entry_outcomes(part, sorted_outcomes)
         ]
         if not entry_outcomes:
             return
@@ -277,10 +285,10 @@ class _RedrivePositions(JobPositions):
         await connection.execute(job_statements.MARK_REDRIVEN, redriven)
 
     def _outcome_counts(
-        self, part: PartitionBatch, totals: OutcomeTotals, refusals: Sequence[RejectedRecord]
+        self, part: PartitionBatch, totals: OutcomeTotals, sorted_outcomes: SortedOutcomes
     ) -> tuple[int, ...]:
         """A record that is refused again is no duplicate."""
-        again = len(refusals) - totals.quarantined if part.items else 0
+        again = len(sorted_outcomes.refusals) - totals.quarantined if part.items else 0
         kept = msgspec.structs.replace(totals, duplicate=totals.duplicate - again)
         return (*msgspec.structs.astuple(kept), 0, 0, again)
 

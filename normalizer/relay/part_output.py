@@ -12,7 +12,7 @@ from normalizer.process.slices import SLICE_S
 from normalizer.relay.output_records import canonical_record, refusal_record, too_large
 from normalizer.settings import Settings
 from normalizer.store.quarantine_writer import RejectedRecord
-from normalizer.store.source_positions import OutcomeCounts
+from normalizer.store.sorted_outcomes import OutcomeCounts
 from normalizer.store.store import CommittedBatch
 
 

@@ -20,8 +20,8 @@ from normalizer.errors import PositionError, ShapesChanged
 from normalizer.store import store_statements
 from normalizer.store.migrate import refuse_edited
 from normalizer.store.protocol import check_protocol
+from normalizer.store.sorted_outcomes import OutcomeCounts
 from normalizer.store.source_positions import (
-    OutcomeCounts,
     add_gaps,
     lock_positions,
     move_positions,

@@ -14,7 +14,7 @@ from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
 from normalizer.core.coordinates import DedupHorizon
 from normalizer.errors import PositionMoved
 from normalizer.store import store_statements
-from normalizer.store.quarantine_writer import RejectedRecord
+from normalizer.store.sorted_outcomes import SortedOutcomes
 from normalizer.store.source_positions import OPERATOR, add_gaps, lock_dedup_horizon, move_positions
 from normalizer.store.store import Store
 
@@ -63,7 +63,7 @@ class ChangedPositions:
         connection: asyncpg.Connection,
         moves: Sequence[tuple[PartitionBatch, OutcomeTotals]],
         batch_id: int,  # noqa: ARG002 - only jobs need it
-        refusals: Sequence[RejectedRecord],  # noqa: ARG002 - they are in the totals
+        sorted_outcomes: SortedOutcomes,  # noqa: ARG002 - only jobs need them
     ) -> None:
         """Move it on with its totals, or back; the partition has no owner then."""
         ((part, _),) = moves

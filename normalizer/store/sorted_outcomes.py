@@ -1,18 +1,27 @@
 """Sorts a batch's outcomes by kind: events to store, records to quarantine, records to ignore."""
 
+from collections import Counter
+from collections.abc import Iterable
 from datetime import datetime
+from operator import itemgetter
+from typing import Final
 
 import asyncpg
 import msgspec
 
-from normalizer.core.batch import Batch
+from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
 from normalizer.core.coordinates import Coordinates, DedupHorizon, coordinates_of
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rules.timestamps import recorded_at
+from normalizer.core.stored_events import Outcome
 from normalizer.envelope import Envelope, Ignored, Normalized, Rejected
 from normalizer.store import store_statements
 from normalizer.store.quarantine_writer import RejectedRecord
-from normalizer.store.source_positions import OutcomeCounts
+
+EXPIRED: Final = "it is older than the retention of events"
+FORGOTTEN: Final = "its execution is forgotten"
+
+_outcome_of: Final = itemgetter(0)
 
 
 class Exclusions(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,13 +34,39 @@ class Exclusions(msgspec.Struct, frozen=True, kw_only=True):
     forgotten: frozenset[int]
 
 
+class OutcomeCounts:
+    """Counts the outcomes of one part."""
+
+    def __init__(self) -> None:
+        self._counts = dict.fromkeys(("stored", "duplicate", "merged", "quarantined", "ignored"), 0)
+
+    def add(self, outcome: str) -> None:
+        """Count one outcome: stored, duplicate, merged, quarantined or ignored."""
+        self._counts[outcome] += 1
+
+    def add_outcomes(self, outcomes: Iterable[tuple[Outcome, int]]) -> None:
+        """Count the outcomes of reconciled events."""
+        for outcome, count in Counter(map(_outcome_of, outcomes)).items():
+            self._counts[outcome] += count
+
+    def totals(self, part: PartitionBatch) -> OutcomeTotals:
+        """The counts, with the records and holes of the part."""
+        return OutcomeTotals(
+            records=len(part.items),
+            holes=sum(after - first for first, after in part.holes),
+            outcomes=sum(self._counts.values()),
+            **self._counts,
+        )
+
+
 class SortedOutcomes(msgspec.Struct, kw_only=True):
     """A batch's outcomes by kind; ignored ones are only counted.
 
     `counts` is parallel to the batch's parts, and so is `ends`: the index in `events` after the
     last event of each part. `counts_of_refusals` is parallel to `refusals`: the counts of the part
-    that each refusal belongs to. `expired` counts the events before the horizon, `expired_unread`
-    those of them that no earlier batch has read.
+    that each refusal belongs to. `excluded` says of each outcome that is ignored although it is
+    valid why. `expired` counts those before the horizon, `expired_unread` those of them that no
+    earlier batch has read.
     """
 
     counts: list[OutcomeCounts]
@@ -39,6 +74,7 @@ class SortedOutcomes(msgspec.Struct, kw_only=True):
     ends: list[int] = []
     refusals: list[RejectedRecord] = []
     counts_of_refusals: list[OutcomeCounts] = []
+    excluded: dict[Coordinates, str] = {}
     expired: int = 0
     expired_unread: int = 0
 
@@ -76,13 +112,15 @@ def sort_outcomes(
             for outcome in outcomes:
                 if horizon is not None and is_expired(record, outcome, horizon):
                     counts.add("ignored")
-                    sorted_outcomes.expired += 1
                     source = (record.topic, record.incarnation, record.partition)
+                    sorted_outcomes.excluded[*source, record.offset, _index_of(outcome)] = EXPIRED
+                    sorted_outcomes.expired += 1
                     sorted_outcomes.expired_unread += record.offset >= dedup_horizon.get(source, 0)
                     continue
                 match outcome:
                     case Envelope() if forgotten and outcome.execution_id in forgotten:
                         counts.add("ignored")
+                        sorted_outcomes.excluded[coordinates_of(outcome)] = FORGOTTEN
                     case Envelope():
                         if refused and (rejected := refused.get(coordinates_of(outcome))):
                             sorted_outcomes.add_refusal(RejectedRecord(record, rejected), counts)
@@ -94,6 +132,16 @@ def sort_outcomes(
                         counts.add("ignored")
         sorted_outcomes.ends.append(len(events))
     return sorted_outcomes
+
+
+def _index_of(outcome: Normalized) -> int:
+    match outcome:
+        case Envelope():
+            return outcome.source_index
+        case Rejected():
+            return outcome.index
+        case Ignored():
+            return 0
 
 
 def is_expired(record: RawRecord, outcome: Normalized, horizon: datetime) -> bool:

@@ -1,8 +1,6 @@
 """Locks, checks and moves the positions of a batch, with their running totals."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from operator import itemgetter
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import asyncpg
@@ -10,12 +8,9 @@ import msgspec
 
 from normalizer.core.batch import OutcomeTotals, PartitionBatch, last_record
 from normalizer.core.coordinates import NO_DEDUP_HORIZON, DedupHorizon
-from normalizer.core.stored_events import Outcome
 from normalizer.errors import Fenced, PositionError, PositionMoved
 from normalizer.store import store_statements
-from normalizer.store.quarantine_writer import RejectedRecord
-
-_outcome_of: Final = itemgetter(0)
+from normalizer.store.sorted_outcomes import SortedOutcomes
 
 OPERATOR: Final = "operator:"
 """The prefix of the owner of a position that an operator moved: nobody owns it until a claim."""
@@ -37,7 +32,7 @@ class Positions(Protocol):
         connection: asyncpg.Connection,
         moves: Sequence[tuple[PartitionBatch, OutcomeTotals]],
         batch_id: int,
-        refusals: Sequence[RejectedRecord],
+        sorted_outcomes: SortedOutcomes,
     ) -> None:
         """Move each position to the end of its part, and add to its running totals."""
 
@@ -56,36 +51,11 @@ class SourcePositions:
         connection: asyncpg.Connection,
         moves: Sequence[tuple[PartitionBatch, OutcomeTotals]],
         batch_id: int,  # noqa: ARG002 - only jobs need it
-        refusals: Sequence[RejectedRecord],  # noqa: ARG002 - they are in the totals
+        sorted_outcomes: SortedOutcomes,  # noqa: ARG002 - only jobs need them
     ) -> None:
         """As `Positions.move`; holes become rows of `gaps`."""
         await add_gaps(connection, [part for part, _ in moves], "hole")
         await move_positions(connection, moves)
-
-
-class OutcomeCounts:
-    """Counts the outcomes of one part."""
-
-    def __init__(self) -> None:
-        self._counts = dict.fromkeys(("stored", "duplicate", "merged", "quarantined", "ignored"), 0)
-
-    def add(self, outcome: str) -> None:
-        """Count one outcome: stored, duplicate, merged, quarantined or ignored."""
-        self._counts[outcome] += 1
-
-    def add_outcomes(self, outcomes: Iterable[tuple[Outcome, int]]) -> None:
-        """Count the outcomes of reconciled events."""
-        for outcome, count in Counter(map(_outcome_of, outcomes)).items():
-            self._counts[outcome] += count
-
-    def totals(self, part: PartitionBatch) -> OutcomeTotals:
-        """The counts, with the records and holes of the part."""
-        return OutcomeTotals(
-            records=len(part.items),
-            holes=sum(after - first for first, after in part.holes),
-            outcomes=sum(self._counts.values()),
-            **self._counts,
-        )
 
 
 async def lock_positions(

@@ -78,7 +78,7 @@ class WriteTransaction:
             (part, counts.totals(part))
             for part, counts in zip(batch.parts, plan.sorted_outcomes.counts, strict=True)
         ]
-        await self._positions.move(connection, moves, batch_id, refusals)
+        await self._positions.move(connection, moves, batch_id, plan.sorted_outcomes)
         return CommittedBatch(
             events=plan.sorted_outcomes.events,
             new=plan.write_plan.inserts,

@@ -14,12 +14,11 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized, Rejected
 from normalizer.errors import StoreUnavailable
 from normalizer.jobs import redrive
-from normalizer.jobs.backfill import Backfill
 from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
 from normalizer.jobs.dry_run.diff import Diff
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.spec import JobSpec
-from normalizer.jobs.redrive import QuarantineSource, RedriveSelection
+from normalizer.jobs.redrive import QuarantineSource, RedriveSelection, redrive_job
 from normalizer.jobs.sources.field_defaults import FieldDefaults
 from normalizer.jobs.sources.file_source import FileSource
 from tests.support.factories import raw_event
@@ -91,12 +90,7 @@ async def redriven_from(
     source: QuarantineSource, database: Database, normalize: Any = NORMALIZE, **selection: Any
 ) -> RunResult:
     spec = JobSpec(kind="redrive", source="quarantine", options={"s": str(selection)})
-    flow = Backfill(
-        runner(job_settings(database), spec),
-        source,
-        source.normalized_by(normalize),
-        positions_of=source.positions,
-    )
+    flow = redrive_job(runner(job_settings(database), spec), source, normalize)
     return await flow.run()
 
 
@@ -312,6 +306,48 @@ async def test_bytes_that_are_gone_are_said_to_be(database: Database, tmp_path: 
     assert verdict.state == "complete"
     assert {outcome for offset, outcome in outcomes.items() if not 10 <= offset < 20} == {"gone"}
     assert outcomes[11] == "redriven"
+
+
+async def test_what_retention_or_an_erasure_ignores_holds_up_nobody_and_stays_refused(
+    database: Database, tmp_path: Path
+) -> None:
+    """Records below offset 10 lie before the horizon; that of 11 is of a forgotten execution."""
+    await refused(database, tmp_path)
+    async with connected(database) as connection:
+        await connection.execute(
+            """
+            update normalizer.retention_horizon set expired_before = to_timestamp(1764000000.010);
+            insert into normalizer.forgotten_executions (execution_id, who, why)
+            values (4711, 'alice', 'a request');
+            update normalizer.quarantine_raw
+            set    value = convert_to(
+                       regexp_replace(
+                           convert_from(value, 'UTF8'), '"execution_id":[0-9]+',
+                           '"execution_id":4711'
+                       ),
+                       'UTF8'
+                   )
+            where  source_offset = 11
+            """
+        )
+
+    verdict = await redriven(database)
+
+    async with connected(database) as connection:
+        details = await connection.fetch(
+            "select distinct detail from normalizer.redrive_attempts where outcome = 'gone'"
+        )
+        assert await ledger_mistakes(database) == []
+    outcomes = {offset: (outcome, through) for offset, outcome, _, through in await tries(database)}
+    assert verdict.state == "complete", verdict.reason
+    assert {outcomes[offset] for offset in outcomes if offset < 10} == {("gone", False)}
+    assert outcomes[11] == ("gone", False)
+    assert outcomes[13] == ("redriven", True)
+    assert {row["detail"] for row in details} == {
+        "it is older than the retention of events",
+        "its execution is forgotten",
+    }
+    assert (verdict.totals.stored, verdict.totals.refused) == (7, 4)
 
 
 async def test_records_get_what_they_lack(database: Database, tmp_path: Path) -> None:

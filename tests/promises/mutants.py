@@ -72,9 +72,10 @@ MUTANTS: Final = (
         changes=(
             SourceChange(
                 "normalizer/store/write_transaction.py",
-                "        await self._positions.move(connection, moves, batch_id, refusals)\n",
+                "        await self._positions.move("
+                "connection, moves, batch_id, plan.sorted_outcomes)\n",
                 "        self._positions.move_later = lambda later: self._positions.move(\n"
-                "            later, moves, batch_id, refusals\n"
+                "            later, moves, batch_id, plan.sorted_outcomes\n"
                 "        )\n",
             ),
             SourceChange(

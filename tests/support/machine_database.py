@@ -12,7 +12,7 @@ import pytest
 from normalizer.cli.ledger_check import verify_ledger
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
 from normalizer.errors import StoreUnavailable
-from normalizer.store.quarantine_writer import RejectedRecord
+from normalizer.store.sorted_outcomes import SortedOutcomes
 from normalizer.store.source_positions import SourcePositions
 from normalizer.store.store import Claim, CommittedBatch, Store
 from projector.database_session import connected
@@ -53,9 +53,9 @@ class CrashingPositions(SourcePositions):
         connection: asyncpg.Connection,
         moves: Sequence[tuple[PartitionBatch, OutcomeTotals]],
         batch_id: int,
-        refusals: Sequence[RejectedRecord],
+        sorted_outcomes: SortedOutcomes,
     ) -> None:
-        await super().move(connection, moves, batch_id, refusals)
+        await super().move(connection, moves, batch_id, sorted_outcomes)
         if self.is_crashing:
             raise Crash
 

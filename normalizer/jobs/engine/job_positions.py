@@ -13,8 +13,8 @@ from normalizer.core.coordinates import DEDUP_ALWAYS, NO_DEDUP_HORIZON, DedupHor
 from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.job_run import JobRun
 from normalizer.jobs.sources.source import PartKey
-from normalizer.store.quarantine_writer import RejectedRecord
 from normalizer.store.session import RetryTransaction
+from normalizer.store.sorted_outcomes import SortedOutcomes
 from normalizer.store.source_positions import is_already_committed
 from normalizer.store.store_statements import ADD_DEDUP_HORIZON, LOCK_DEDUP_HORIZON
 
@@ -83,7 +83,7 @@ class JobPositions:
         connection: asyncpg.Connection,
         moves: Sequence[tuple[PartitionBatch, OutcomeTotals]],
         batch_id: int,
-        refusals: Sequence[RejectedRecord],
+        sorted_outcomes: SortedOutcomes,
     ) -> None:
         """Move each position to the end of its range, and add to the run's totals.
 
@@ -95,7 +95,7 @@ class JobPositions:
                 part.next_offset,
                 self._cursor(part),
                 self._expired_in(part),
-                *self._outcome_counts(part, totals, refusals),
+                *self._outcome_counts(part, totals, sorted_outcomes),
             )
             for part, totals in moves
         ]
@@ -112,7 +112,7 @@ class JobPositions:
         self,
         part: PartitionBatch,  # noqa: ARG002 - in some jobs records differ
         totals: OutcomeTotals,
-        refusals: Sequence[RejectedRecord],  # noqa: ARG002 - the same
+        sorted_outcomes: SortedOutcomes,  # noqa: ARG002 - the same
     ) -> tuple[int, ...]:
         """Records to refused, in the column order of MOVE_PARTS."""
         return (*msgspec.structs.astuple(totals), *NOTHING_REWRITTEN)

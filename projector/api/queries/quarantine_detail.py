@@ -31,7 +31,7 @@ RULES: Final[dict[Reason, str]] = {
 
 
 class RedriveTry(msgspec.Struct, frozen=True, kw_only=True):
-    """outcome: redriven, refused again, or gone (its bytes were deleted by retention)."""
+    """outcome: redriven, refused again, or gone (retention or an erasure took it)."""
 
     tried_at: Timestamp
     tried_by: str

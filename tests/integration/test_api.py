@@ -22,6 +22,8 @@ from projector.api.app import build
 from projector.api.endpoints import ENDPOINTS, ROOT
 from projector.api.middleware import SECURITY_HEADERS
 from projector.api.snapshots import Reader
+from projector.database_session import connected
+from projector.maintenance.maintain import Keep, maintain
 from tests.support import engines
 from tests.support.api_client import api_client, get_rows, insert_events
 from tests.support.stack import Database, Stack
@@ -124,6 +126,33 @@ async def test_groups_add_up_however_they_are_requested(client: httpx.AsyncClien
         totals.add(sum(row["calls"] for row in rows))
 
     assert len(totals) == 1
+
+
+async def test_retries_of_a_week_are_those_of_the_week(database: Database) -> None:
+    """Minutes are kept for two days: for a longer window hours are added up."""
+    async with connected(database.admin_url) as connection:
+        await connection.execute(
+            """
+            insert into normalizer.events (event_id, execution_id, event_type, step, status,
+                                           attempts, created_at, command_id)
+            select number, number, 'call.done', 'fetch', 'COMPLETED', attempts, now() - age, 'c'
+            from   (
+                       values (1, 0, interval '1 hour'), (2, 1, '1 hour'), (3, 0, '100 hours'),
+                              (4, 1, '100 hours'), (5, 2, '100 hours')
+                   ) as call (number, attempts, age)
+            """
+        )
+        assert [done async for done in maintain(connection, Keep(), dry_run=False)]
+    async with api_client(database.url) as client:
+        two_hours = await get_rows(client, "retries-by-minute", last="2h", by="step")
+        week = await get_rows(client, "retries-by-minute", last="7d", by="step")
+        hours = await get_rows(client, "retries-by-minute", last="7d", by="at", every="hour")
+        recovery = await get_rows(client, "retry-recovery", last="7d", by="step")
+
+    assert two_hours == [{"step": "fetch", "retries": 1, "first_tries": 1}]
+    assert week == [{"step": "fetch", "retries": 3, "first_tries": 2}]
+    assert [(row["retries"], row["first_tries"]) for row in hours] == [(1, 1), (2, 1)]
+    assert recovery[0]["retries"] == week[0]["retries"]
 
 
 async def test_days_are_hours_added_up(client: httpx.AsyncClient) -> None:

@@ -7,10 +7,12 @@ import io
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
 import httpx
+import msgspec
 import pytest
 
 from normalizer.envelope import RULES_VERSION
@@ -18,6 +20,8 @@ from projector.api import downloads
 from projector.api.thresholds import Threshold, Thresholds
 from projector.api.visible_settings import VisibleSettings
 from tests.support.api_client import api_client, get_rows, insert_events
+from tests.support.factories import raw_event
+from tests.support.job_runs import backfill_files, write_file
 from tests.support.stack import Database, Stack
 
 DAY: Final = {"last": "24h"}
@@ -92,6 +96,27 @@ async def test_a_pasted_id_is_found_whatever_it_is_of(client: httpx.AsyncClient)
     assert [kind for kind, _ in await found(client, "noetl.events:1:2")] == ["gap"]
     for nothing in ("", "  ", "no such thing", "9" * 19, "9" * 30, "noetl.events:7:1", "a:b:c"):
         assert await found(client, nothing) == [], nothing
+
+
+async def test_a_record_that_only_a_job_has_read_is_found_where_it_was_merged(
+    database: Database, tmp_path: Path
+) -> None:
+    """Nothing reads its partition, so the partition has no position."""
+    for number, event in enumerate((raw_event(1, worker_id=None), raw_event(1))):
+        line = {
+            "topic": "noetl.history", "partition": 0, "offset": 5_000 * number,
+            "ts": 1_764_000_000_000, "payload": msgspec.json.encode(event).decode(),
+        }  # fmt: skip
+        path = write_file(tmp_path / f"{number}.ndjson", msgspec.json.encode(line) + b"\n")
+        await backfill_files(database, path)
+
+    async with api_client(database.url) as client:
+        first = await get_rows(client, "search", q="noetl.history:0:0")
+        second = await get_rows(client, "search", q="noetl.history:0:5000")
+
+    assert [hit["kind"] for hit in first] == ["event"]
+    assert [hit["params"] for hit in second] == [hit["params"] for hit in first]
+    assert "merged into the row of another record" in second[0]["detail"]
 
 
 async def test_a_trace_is_found_by_its_id_or_a_whole_header(client: httpx.AsyncClient) -> None:
@@ -182,6 +207,49 @@ async def test_many_error_groups_with_many_steps_hold_up_nobody(database: Databa
     assert longest_s < 2.0
 
 
+async def test_error_groups_are_of_the_calls_that_the_filters_leave(database: Database) -> None:
+    connection = await asyncpg.connect(database.admin_url)
+    await connection.execute(
+        """
+        insert into normalizer.events
+               (event_id, execution_id, event_type, step, status, created_at, command_id, error,
+                meta, attempts)
+        select number, number, 'call.done', step, status,
+               projector.hour_of(now()) - interval '2 hours' + make_interval(mins => minute), 'c',
+               error, jsonb_build_object('attempts', attempts), attempts
+        from   (
+                   values (1, 'fetch', 'ERROR', 40, 0, 'HTTP 500'),
+                          (2, 'store', 'FAILED', 40, 1, 'HTTP 500'),
+                          (3, 'store', 'FAILED', 40, 1, 'HTTP 500'),
+                          (4, 'early', 'CANCELLED', 5, 2, 'HTTP 500'),
+                          (5, 'late', 'FAILED', 40, 3, 'no answer')
+               ) as call (number, step, status, minute, attempts, error)
+        """
+    )
+    since: datetime = await connection.fetchval(
+        "select projector.hour_of(now()) - interval '2 hours'"
+    )
+    await connection.close()
+    late = {"since": f"{since:%Y-%m-%dT%H}:30:00Z", "until": f"{since:%Y-%m-%dT%H}:59:00Z"}
+    async with api_client(database.url) as client:
+        (by_hour,) = await get_rows(client, "error-groups", last="24h", step="fetch")
+        by_minute, _ = await get_rows(client, "error-groups", **late)
+        of_failed, _ = await get_rows(client, "error-groups", status="FAILED", **late)
+        sought = await client.get("/api/v1/error-groups", params={"last": "24h", "q": "http"})
+
+    found = [
+        (row["calls"], row["steps"], row["attempts"], row["statuses"])
+        for row in (by_hour, by_minute, of_failed)
+    ]
+    assert found == [
+        (1, ["fetch"], [0], ["ERROR"]),
+        (3, ["store", "fetch"], [1, 0], ["FAILED", "ERROR"]),
+        (2, ["store"], [1], ["FAILED"]),
+    ]
+    assert (sought.json()["groups"], sought.json()["calls"]) == (1, 4)
+    assert sought.json()["rows"][0]["share"] == 0.8
+
+
 async def test_an_error_is_new_if_the_window_before_had_none(
     client: httpx.AsyncClient, connection: asyncpg.Connection
 ) -> None:
@@ -260,6 +328,33 @@ async def test_the_matrix_is_the_calls_by_attempt_and_status(
     assert answer["unfinished"] is True
     assert failed
     assert {cell["status"] for cell in failed} <= set(FAILED)
+
+
+async def test_the_shares_of_the_matrix_are_of_all_calls_however_few_cells_are_returned(
+    database: Database,
+) -> None:
+    connection = await asyncpg.connect(database.admin_url)
+    await connection.execute(
+        """
+        insert into normalizer.events
+               (event_id, execution_id, event_type, step, status, created_at, command_id)
+        select number, number, 'call.done', 'fetch', status, now() - age, 'c'
+        from   (
+                   values (1, 'COMPLETED', interval '1 hour'), (2, 'COMPLETED', '1 hour'),
+                          (3, 'COMPLETED', '1 hour'), (4, 'FAILED', '1 hour'),
+                          (5, 'COMPLETED', '30 hours'), (6, 'ERROR', '30 hours')
+               ) as call (number, status, age)
+        """
+    )
+    await connection.close()
+    async with api_client(database.url) as client:
+        everything = await get_rows(client, "attempts-matrix", last="24h")
+        answer = await client.get("/api/v1/attempts-matrix", params={"last": "24h", "limit": 1})
+
+    (cell,) = answer.json()["rows"]
+    assert answer.json()["truncated"]
+    assert cell in everything
+    assert (cell["share"], cell["share_of_attempt"], cell["share_before"]) == (0.75, 0.75, 0.5)
 
 
 async def test_tiles_are_what_the_views_say(

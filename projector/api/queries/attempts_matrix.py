@@ -42,7 +42,9 @@ async def attempts_matrix(snapshot: Snapshot, params: MatrixParams) -> TrendAnsw
     """How many calls ended in which status, by attempt: the share of each, and its trend?"""
     window = window_of(params, snapshot.read_at, finest="minute")
     statement = _MATRIX.minutes if window.every == "minute" else _MATRIX.hours
-    records = await snapshot.records(statement, msgspec.structs.asdict(params) | window.values())
+    # Shares are of all cells, so all are read.
+    values = msgspec.structs.asdict(params) | window.values() | {"limit": None}
+    records = await snapshot.records(statement, values)
     calls, before, of_attempt = 0, 0, Counter[int]()
     for record in records:
         calls = record["in_all"]
@@ -60,10 +62,12 @@ async def attempts_matrix(snapshot: Snapshot, params: MatrixParams) -> TrendAnsw
                 share_before=record["calls_before"] / before if before else None,
                 trend=window.trend(record, "calls"),
             )
-            for record in sorted(records, key=lambda record: (record["attempts"], record["status"]))
+            for record in sorted(
+                records[: params.limit], key=lambda record: (record["attempts"], record["status"])
+            )
         ],
         calls=calls,
-        truncated=bool(records) and len(records) < records[0]["groups"],
+        truncated=len(records) > params.limit,
         as_of=snapshot.as_of,
         behind_s=snapshot.behind_s,
         read_at=snapshot.read_at,

@@ -16,10 +16,10 @@ from projector.api.parameters import (
     Text,
     Texts,
     WindowParams,
-    floor,
 )
-from projector.api.queries.grouping import FINISHED
-from projector.api.queries.trends import TrendAnswer, TrendWindow, trended, window_of
+from projector.api.queries import error_statements as statements
+from projector.api.queries.grouping import Grains
+from projector.api.queries.trends import TrendAnswer, TrendWindow, window_of
 from projector.api.snapshots import Snapshot, Statement
 
 LISTED: Final = 50
@@ -29,7 +29,11 @@ COUNTED: Final = 1_000
 
 
 class ErrorGroupsParams(GroupedParams, frozen=True, kw_only=True):
-    """Parameters. A filter of playbook or worker reads single calls, which is slower."""
+    """Parameters.
+
+    A filter of playbook or worker reads single calls, which is slower, and leaves out calls that
+    retention deleted.
+    """
 
     limit: Annotated[int, Meta(ge=1, le=500, description="Maximum number of groups.")] = 100
     q: Annotated[Text, Meta(description="A part of the error text.")] | None = None
@@ -44,9 +48,10 @@ class ErrorGroupsParams(GroupedParams, frozen=True, kw_only=True):
 class ErrorGroup(ApiRow, frozen=True, kw_only=True):
     """Failed calls with one error text: without ids and quoted parts, but with codes.
 
-    share: of all failed calls of the window. new: there was none in the window before. steps,
-    attempts and statuses: most calls first. Of all stored calls are first_seen_at, last_seen_at and
-    the sample, which is the last one; null if retention deleted its calls.
+    share: of all failed calls of the window that the filters leave. new: there was none in the
+    window before. steps, attempts and statuses: of these calls, most calls first. Of all stored
+    calls are first_seen_at, last_seen_at and the sample, which is the last one; null if retention
+    deleted its calls.
     """
 
     error_class: str
@@ -67,7 +72,7 @@ class ErrorGroup(ApiRow, frozen=True, kw_only=True):
 
 
 class ErrorGroupsAnswer(TrendAnswer[ErrorGroup], frozen=True, kw_only=True):
-    """Error groups. groups: their number; calls: of all of them."""
+    """Error groups. groups: their number; calls: of all of these groups."""
 
     groups: int
 
@@ -76,12 +81,12 @@ async def error_groups(snapshot: Snapshot, params: ErrorGroupsParams) -> ErrorGr
     """Which errors do calls fail with, how often, since when, where, and which are new?"""
     window = window_of(params, snapshot.read_at, finest="minute")
     records = await _records(snapshot, params, window, least=1)
-    found = await _found(snapshot, window, records)
+    found = await _found(snapshot, params, window, records)
     groups = records[0]["groups"] if records else 0
     return ErrorGroupsAnswer(
         rows=[ErrorGroup(**_group(record, window, found)) for record in records],
         groups=groups,
-        calls=records[0]["in_all"] if records else 0,
+        calls=records[0]["in_groups"] if records else 0,
         truncated=len(records) < groups,
         as_of=snapshot.as_of,
         behind_s=snapshot.behind_s,
@@ -131,12 +136,12 @@ async def error_group(
     )
     window = window_of(groups, snapshot.read_at, finest="minute")
     records = await _records(snapshot, groups, window, least=0)
-    found = await _found(snapshot, window, records or [{"error_class": params.error_class}])
+    found = await _found(snapshot, groups, window, records or [{"error_class": params.error_class}])
     if not found.samples:
         raise NotFoundError("there is no such error")
     record = records[0] if records else _NO_CALLS | {"error_class": params.error_class}
     calls = await snapshot.records(
-        _LATEST,
+        statements.LATEST,
         {
             "error_class": params.error_class,
             "since": window.since,
@@ -175,24 +180,36 @@ async def _records(
     snapshot: Snapshot, params: ErrorGroupsParams, window: TrendWindow, *, least: int
 ) -> list[Any]:
     """The sums of each group that had at least this many calls in the window."""
-    by_call = window.every == "minute" or params.playbook is not None or params.worker is not None
     return await snapshot.records(
-        _BY_CALL if by_call else _BY_HOUR,
+        _statement(statements.GROUPS, params, window),
         msgspec.structs.asdict(params) | window.values() | {"least": least},
     )
 
 
 async def _found(
-    snapshot: Snapshot, window: TrendWindow, records: Sequence[Mapping[str, Any]]
+    snapshot: Snapshot,
+    params: ErrorGroupsParams,
+    window: TrendWindow,
+    records: Sequence[Mapping[str, Any]],
 ) -> _Found:
     classes = {"error_class": [record["error_class"] for record in records]}
     where: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in await snapshot.records(
-        _WHERE, classes | {"since": floor(window.since, "hour"), "until": window.until}
+        _statement(statements.WHERE, params, window),
+        msgspec.structs.asdict(params)
+        | {"since": window.since, "until": window.until}
+        | {"by": statements.KEYS, "every_s": window.interval_s, "limit": None}
+        | classes,
     ):
         where[row["error_class"]].append(row)
-    samples = await snapshot.records(_SAMPLES, classes)
+    samples = await snapshot.records(statements.SAMPLES, classes)
     return _Found(where, {row["error_class"]: row for row in samples})
+
+
+def _statement(grains: Grains, params: ErrorGroupsParams, window: TrendWindow) -> Statement:
+    """The statement over single calls if the roll-up, by hour and step, has not what is needed."""
+    by_call = window.every == "minute" or params.playbook is not None or params.worker is not None
+    return grains.minutes if by_call else grains.hours
 
 
 def _group(record: Mapping[str, Any], window: TrendWindow, found: _Found) -> dict[str, Any]:
@@ -226,66 +243,7 @@ def _calls_of(calls: Iterable[Mapping[str, Any]], key: str) -> list[CallsOf]:
     return [CallsOf(value=value, calls=times) for value, times in counted.most_common(LISTED)]
 
 
-_MEASURES: Final = {"calls": "calls"}
-_CHOSEN: Final = """
-            calls >= :least::integer
-            and (:error_class::text[] is null or error_class = any(:error_class))
-            and (:q::text is null or strpos(lower(error_class), lower(:q)) > 0)
-"""
-_BY_HOUR: Final = trended(
-    "projector.failures_by_error",
-    keys=("error_class",),
-    filters=("step", "attempts", "status"),
-    measures=_MEASURES,
-    chosen=_CHOSEN,
-)
-_BY_CALL: Final = trended(
-    FINISHED,
-    keys=("error_class",),
-    filters=("playbook", "step", "attempts", "status", "worker"),
-    measures=_MEASURES,
-    time="finished_at",
-    where="status <> 'COMPLETED'",
-    chosen=_CHOSEN,
-)
-_WHERE: Final = Statement("""
-    select   error_class, step, attempts, status, sum(calls)::bigint as calls
-    from     projector.failures_by_error
-    where    hour >= :since::timestamptz and hour < :until::timestamptz
-    and      error_class = any(:error_class::text[])
-    group by error_class, step, attempts, status
-    order by error_class, calls desc, step, attempts, status
-""")
 _SAMPLED: Final = (*("first_seen_at", "last_seen_at", "execution_id", "step", "attempt", "error"),)
-_SAMPLES: Final = Statement("""
-    select   wanted.error_class, first.finished_at as first_seen_at,
-             last.finished_at as last_seen_at, last.execution_id::text, last.step,
-             last.attempts as attempt, last.error
-    from     unnest(:error_class::text[]) as wanted (error_class)
-    cross join lateral (
-        select   finished_at
-        from     projector.failed_calls
-        where    failed_calls.error_class = wanted.error_class
-        order by finished_at
-        limit    1
-    ) as first
-    cross join lateral (
-        select   finished_at, execution_id, step, attempts, error
-        from     projector.failed_calls
-        where    failed_calls.error_class = wanted.error_class
-        order by finished_at desc
-        limit    1
-    ) as last
-    order by wanted.error_class
-""")
-_LATEST: Final = Statement("""
-    select   step, playbook, attempts, status, worker_id as worker
-    from     projector.failed_calls
-    where    error_class = :error_class::text
-    and      finished_at >= :since::timestamptz and finished_at < :until::timestamptz
-    order by finished_at desc
-    limit    :limit::integer
-""")
 _NO_CALLS: Final[dict[str, Any]] = {
     "calls": 0,
     "calls_before": 0,

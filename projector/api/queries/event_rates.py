@@ -123,7 +123,7 @@ class RetriesParams(GroupedParams, frozen=True, kw_only=True):
     """Parameters."""
 
     by: Annotated[tuple[Literal["at", "step"], ...], By] = ("at",)
-    every: Annotated[Literal["minute", "hour"], Meta(description="How wide `at` is.")] = "minute"
+    every: MinuteToDay = "minute"
     step: Texts | None = None
 
 
@@ -136,17 +136,28 @@ class Retries(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     first_tries: int
 
 
-_RETRIES = grouped(
-    "projector.retries_by_minute",
-    keys=("step",),
-    measures=(total("retries"), total("first_tries")),
-    time="minute",
+_RETRIES = Grains(
+    hours=grouped(
+        "projector.call_outcomes_by_attempt",
+        keys=("step",),
+        measures=(
+            "coalesce(sum(calls) filter (where attempts > 0), 0)::bigint as retries",
+            "coalesce(sum(calls) filter (where attempts = 0), 0)::bigint as first_tries",
+        ),
+        having="sum(calls) <> 0",
+    ),
+    minutes=grouped(
+        "projector.retries_by_minute",
+        keys=("step",),
+        measures=(total("retries"), total("first_tries")),
+        time="minute",
+    ),
 )
 
 
 async def retries_by_minute(snapshot: Snapshot, params: RetriesParams) -> GroupedAnswer[Retries]:
-    """How many retries and first attempts ended, by step and minute? Kept for two days."""
-    return await run_grouped(snapshot, Grains(hours=_RETRIES, minutes=_RETRIES), params, Retries)
+    """How many retries and first attempts ended, by step and minute?"""
+    return await run_grouped(snapshot, _RETRIES, params, Retries)
 
 
 class CoercionsParams(GroupedParams, frozen=True, kw_only=True):

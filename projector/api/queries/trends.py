@@ -110,9 +110,9 @@ def trended(
     """A statement that sums measures over the window, the window before it, and each interval.
 
     A measure `calls` gives the columns calls, calls_before and calls_trend; `bins` are the numbers
-    of the intervals of the trend. in_all is the sum of the first measure over all groups, groups is
-    the number of those that `chosen` keeps; they are in every row. The greatest come first. Without
-    keys there is exactly one row.
+    of the intervals of the trend. in_all is the sum of the first measure over all groups, in_groups
+    that over the groups that `chosen` keeps, groups their number; they are in every row. The
+    greatest come first. Without keys there is exactly one row.
     """
     first = next(iter(measures))
     named = [column_of(key) for key in keys]
@@ -143,7 +143,7 @@ def trended(
             from     counted
             {f"group by {', '.join(named)}" if named else ""}
         )
-        select   *, count(*) over () as groups
+        select   *, count(*) over () as groups, (sum({first}) over ())::bigint as in_groups
         from     summed
         where    {chosen}
         order by {", ".join([f"{first} desc", *named])}

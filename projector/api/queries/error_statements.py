@@ -1,0 +1,72 @@
+"""The SQL statements about failed calls in groups of one error text."""
+
+from typing import Final
+
+from projector.api.queries.grouping import FINISHED, Grains, grouped, total
+from projector.api.queries.trends import trended
+from projector.api.snapshots import Statement
+
+_MEASURES: Final = {"calls": "calls"}
+_CHOSEN: Final = """
+            calls >= :least::integer
+            and (:error_class::text[] is null or error_class = any(:error_class))
+            and (:q::text is null or strpos(lower(error_class), lower(:q)) > 0)
+"""
+KEYS: Final = ("error_class", "step", "attempts", "status")
+GROUPS: Final = Grains(
+    hours=trended(
+        "projector.failures_by_error",
+        keys=("error_class",),
+        filters=("step", "attempts", "status"),
+        measures=_MEASURES,
+        chosen=_CHOSEN,
+    ),
+    minutes=trended(
+        FINISHED,
+        keys=("error_class",),
+        filters=("playbook", "step", "attempts", "status", "worker"),
+        measures=_MEASURES,
+        time="finished_at",
+        where="status <> 'COMPLETED'",
+        chosen=_CHOSEN,
+    ),
+)
+WHERE: Final = Grains(
+    hours=grouped("projector.failures_by_error", keys=KEYS, measures=(total("calls"),)),
+    minutes=grouped(
+        FINISHED,
+        keys=(*KEYS, "playbook", "worker"),
+        measures=(total("calls"),),
+        time="finished_at",
+        where="status <> 'COMPLETED'",
+    ),
+)
+SAMPLES: Final = Statement("""
+    select   wanted.error_class, first.finished_at as first_seen_at,
+             last.finished_at as last_seen_at, last.execution_id::text, last.step,
+             last.attempts as attempt, last.error
+    from     unnest(:error_class::text[]) as wanted (error_class)
+    cross join lateral (
+        select   finished_at
+        from     projector.failed_calls
+        where    failed_calls.error_class = wanted.error_class
+        order by finished_at
+        limit    1
+    ) as first
+    cross join lateral (
+        select   finished_at, execution_id, step, attempts, error
+        from     projector.failed_calls
+        where    failed_calls.error_class = wanted.error_class
+        order by finished_at desc
+        limit    1
+    ) as last
+    order by wanted.error_class
+""")
+LATEST: Final = Statement("""
+    select   step, playbook, attempts, status, worker_id as worker
+    from     projector.failed_calls
+    where    error_class = :error_class::text
+    and      finished_at >= :since::timestamptz and finished_at < :until::timestamptz
+    order by finished_at desc
+    limit    :limit::integer
+""")

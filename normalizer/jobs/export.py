@@ -57,12 +57,13 @@ class Export:
     ) -> int:
         """Write the line of every event.
 
-        Raises StoreUnavailable and FatalError, and what `write` raises.
+        Raises StoreUnavailable and FatalError, also for a row that somebody inserted and that holds
+        what no line can; and what `write` raises.
         """
         events = 0
         try:
             async for rows in self._pages():
-                write(b"".join(line_of(Envelope(**row)) + b"\n" for row in rows))
+                write(b"".join(_line(Envelope(**row), line_of) for row in rows))
                 events += len(rows)
         finally:
             self._session.terminate()
@@ -92,6 +93,13 @@ class Export:
             return await fetch_rows(connection, job_statements.EVENTS_BETWEEN, ids, *self._times)
         wanted = (sorted(self._selection.executions), *self._times)
         return await fetch_rows(connection, job_statements.EVENTS_OF_EXECUTIONS, ids, *wanted)
+
+
+def _line(event: Envelope, line_of: Callable[[Envelope], bytes]) -> bytes:
+    try:
+        return line_of(event) + b"\n"
+    except ValueError as error:
+        raise FatalError(f"event {event.event_id}: {error}") from error
 
 
 class PackedFile:

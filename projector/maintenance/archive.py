@@ -38,9 +38,10 @@ class ArchiveFolder:
     def write(self, rows: Sequence[asyncpg.Record]) -> Path:
         """Write rows (ascending by event_id) to a new file, which is synced to disk on return.
 
-        No existing file is overwritten. Raises FatalError if the file cannot be written.
+        No existing file is overwritten. Raises FatalError if the file cannot be written, or if a
+        row that somebody inserted holds what no line can.
         """
-        lines = b"".join(to_canonical(_envelope(row)) + b"\n" for row in rows)
+        lines = b"".join(map(_line, rows))
         packed = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compress(lines)
         least, greatest = rows[0]["event_id"], rows[-1]["event_id"]
         name = f"events_{least:019}_{greatest:019}"
@@ -66,6 +67,13 @@ class ArchiveFolder:
         finally:
             os.close(folder)
         return path
+
+
+def _line(row: asyncpg.Record) -> bytes:
+    try:
+        return to_canonical(_envelope(row)) + b"\n"
+    except ValueError as error:
+        raise FatalError(f"event {row['event_id']}: {error}") from error
 
 
 def _envelope(row: asyncpg.Record) -> Envelope:

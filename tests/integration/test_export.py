@@ -184,3 +184,19 @@ def test_a_file_that_did_not_reach_the_disk_gets_no_name(
 
     assert path.read_bytes() == b"of yesterday"
     assert list(tmp_path.iterdir()) == [path]
+
+
+async def test_an_event_that_has_no_line_is_named(database: Database, tmp_path: Path) -> None:
+    """Somebody inserted it: no rule lets such a number in."""
+    async with connected(database) as connection:
+        await connection.execute(
+            """
+            insert into normalizer.events (event_id, execution_id, event_type, status, context)
+            values (7001, 1, 'call.done', 'COMPLETED', '{"n": 1e400}')
+            """
+        )
+
+    with pytest.raises(FatalError, match=r"event 7001: a number of more than 400 digits"):
+        await exported(database, tmp_path / "file.zst")
+
+    assert not list(tmp_path.iterdir())

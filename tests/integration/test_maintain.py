@@ -791,6 +791,30 @@ async def test_a_step_that_fails_keeps_no_other_from_its_turn(
     assert "analysed normalizer.events" in said
 
 
+async def test_an_event_that_has_no_line_stays_and_is_named(
+    connection: asyncpg.Connection, tmp_path: Path
+) -> None:
+    """Somebody inserted it: no rule lets such a number in."""
+    rows = life(1, OLD)
+    await store(connection, rows, OLD)
+    await connection.execute(
+        """update normalizer.events set context = '{"n": 1e400}' where event_type = 'call.done'"""
+    )
+    said = []
+
+    async def hear() -> None:
+        async for done in maintain(connection, WEEK, dry_run=False, folder=ArchiveFolder(tmp_path)):
+            said.append(str(done))  # noqa: PERF401 - what was said before it raised counts
+
+    with pytest.raises(StepsFailed, match="retention of events"):
+        await hear()
+
+    assert f"retention of events failed: event {rows[2]['event_id']}: " in said[0]
+    assert "analysed normalizer.events" in said
+    assert await connection.fetchval("select count(*) from normalizer.events") == 4
+    assert not list(tmp_path.iterdir())
+
+
 async def test_what_cannot_be_forgotten_yet_costs_no_look(connection: asyncpg.Connection) -> None:
     """Executions of which all events are stored: nearly all."""
     await store(connection, life(1, OLD), OLD)

@@ -19,28 +19,30 @@ def scope_of(
         raise click.UsageError("give --since or --last, not both")
     bounds: dict[str, Any] = {}
     if since:
-        bounds["since"] = hour_of(_parse_moment(since))
+        bounds["since"] = _parse_hour(since)
     if last:
         bounds["since"] = hour_of(datetime.now(UTC) - parse_span(last))
     if until:
-        bounds["until"] = hour_of(_parse_moment(until) + timedelta(hours=1, microseconds=-1))
+        bounds["until"] = _parse_hour(until, up=True)
     if sample:
         drawn = secrets.randbelow(1_000_000) if seed is None else seed
         return Scope(kind="sample", hours=sample, seed=drawn, **bounds)
     return Scope(kind="range" if bounds else "all", **bounds)
 
 
-def _parse_moment(text: str) -> datetime:
+def _parse_hour(text: str, *, up: bool = False) -> datetime:
+    """The hour of a time; with `up` the next one, unless the time is the begin of an hour."""
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError as error:
+        utc = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return hour_of(utc + timedelta(hours=1, microseconds=-1) if up else utc)
+    except (ValueError, OverflowError) as error:
         raise click.BadParameter(f"{text!r} is not a time: write it as 2026-07-01T09:00") from error
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def parse_span(text: str) -> timedelta:
-    """A number with m, h or d, for example 90m. Raises click.BadParameter."""
-    found = re.fullmatch(r"(\d+)([mhd])", text)
+    """A number of up to five digits with m, h or d, as 90m. Raises click.BadParameter."""
+    found = re.fullmatch(r"([0-9]{1,5})([mhd])", text)
     if found is None:
         raise click.BadParameter(f"{text!r} is not a span: write it as 90m, 24h or 7d")
     unit = {"m": "minutes", "h": "hours", "d": "days"}[found[2]]

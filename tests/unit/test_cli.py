@@ -18,6 +18,7 @@ from normalizer.cli.explain import RecordCoordinates, parse_coordinates
 from normalizer.cli.filter import filter_lines
 from normalizer.errors import ConfigurationError
 from normalizer.files.record_lines import LONGEST_BYTES, pages, record_of
+from projector.cli.scope_options import parse_span, scope_of
 from tests.support.command_tree import commands_of
 
 SHAPES_MISSING = "Expected object of length >= 1 - at $.shapes"
@@ -277,3 +278,32 @@ def test_any_other_line_is_a_value_at_its_number(line: bytes) -> None:
     record = record_of(line, 7, "file:x")
 
     assert (record.topic, record.offset, record.value) == ("file:x", 7, line)
+
+
+@pytest.mark.parametrize("span", ["999999d", "99999999999999999999m", "0", "1w", "-1h", "१d"])
+def test_a_span_that_reaches_beyond_the_calendar_is_none(span: str) -> None:
+    with pytest.raises(click.BadParameter, match="is not a span"):
+        parse_span(span)
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        ("0001-01-01T00:00+05:00", None, None),
+        (None, "9999-12-31T23:30", None),
+        (None, "9999-12-31T23:30-05:00", None),
+        ("2026-02-30", None, None),
+    ],
+)
+def test_a_time_that_is_beyond_the_calendar_is_none(bounds: tuple[str | None, ...]) -> None:
+    with pytest.raises(click.BadParameter, match="is not a time"):
+        scope_of(*bounds, None, None)
+
+
+def test_bounds_are_rounded_outwards_to_hours() -> None:
+    scope = scope_of("2026-07-01T09:59", "2026-07-01T10:00:00.000001", None, None, None)
+
+    assert (scope.since.hour, scope.until.hour, scope.since.minute, scope.until.minute) == (
+        9, 11, 0, 0,
+    )  # fmt: skip
+    assert scope_of(None, None, "99999d", None, None).since.year > 1_700

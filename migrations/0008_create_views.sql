@@ -390,7 +390,8 @@ create view projector.executions_without_end as
 select facts.execution_id, projector.hour_of(facts.first_at) as hour,
        projector.playbook_of(facts.playbook_ranked) as playbook, tries.calls,
        tries.last_finished_at, facts.last_at,
-       extract(epoch from log.as_of - facts.last_at)::double precision as silent_s
+       extract(epoch from log.as_of - least(facts.last_at, log.as_of))::double precision
+           as silent_s
 from   projector.execution_facts as facts
 cross join lateral (
     select count(*) as calls, max(finished_at) as last_finished_at,
@@ -532,7 +533,7 @@ create view projector.open_calls as
 select facts.hour, facts.execution_id, projector.playbook_of(execution.playbook_ranked) as playbook,
        facts.step, facts.command_id, facts.iteration, facts.attempts, facts.begun_at,
        facts.worker_id, facts.waits_for, facts.since,
-       extract(epoch from log.as_of - facts.since)::double precision as waiting_s
+       extract(epoch from log.as_of - least(facts.since, log.as_of))::double precision as waiting_s
 from   (
            select execution_id, attempts, iteration, begun_at,
                   projector.hour_of(begun_at) as hour, command_id,
@@ -892,8 +893,8 @@ begin
                    ('', 'version',
                     'version of the playbook, if the event that begins it names one'),
                    ('', 'waiting_s',
-                    'seconds that it has waited, by the clock of its partition; null while '
-                    'nobody reads that'),
+                    'seconds that it has waited, by the clock of its partition: 0 if that is '
+                    'behind the begin, null while nobody reads it'),
                    ('', 'waits_for', 'what it waits for: claim, start or finish'),
                    ('', 'worker_id', 'the worker'),
                    ('playbook_versions', 'cancelled', 'those that were cancelled'),
@@ -920,8 +921,8 @@ begin
                    ('execution_timeline', 'coercions',
                     'values whose meaning was changed or guessed, with the original'),
                    ('executions_without_end', 'silent_s',
-                    'seconds since its last event, by the clock of its partition; null while '
-                    'nobody reads that'),
+                    'seconds since its last event, by the clock of its partition: 0 if that is '
+                    'behind the event, null while nobody reads it'),
                    ('stuck_executions', 'silent_s', 'seconds since its last event'),
                    ('retry_storms', 'minute', 'the last minute with a retry'),
                    ('gaps', 'next_offset', 'the offset after the last one without a record')

@@ -2655,7 +2655,7 @@ CREATE VIEW projector.executions_without_end AS
     tries.calls,
     tries.last_finished_at,
     facts.last_at,
-    (EXTRACT(epoch FROM (log.as_of - facts.last_at)))::double precision AS silent_s
+    (EXTRACT(epoch FROM (log.as_of - LEAST(facts.last_at, log.as_of))))::double precision AS silent_s
    FROM ((projector.execution_facts facts
      CROSS JOIN LATERAL ( SELECT count(*) AS calls,
             max(call_facts.finished_at) AS last_finished_at,
@@ -2671,7 +2671,7 @@ COMMENT ON COLUMN projector.executions_without_end.playbook IS 'path of the play
 COMMENT ON COLUMN projector.executions_without_end.calls IS 'how many calls it made';
 COMMENT ON COLUMN projector.executions_without_end.last_finished_at IS 'when the last of its calls ended';
 COMMENT ON COLUMN projector.executions_without_end.last_at IS 'time of its last event';
-COMMENT ON COLUMN projector.executions_without_end.silent_s IS 'seconds since its last event, by the clock of its partition; null while nobody reads that';
+COMMENT ON COLUMN projector.executions_without_end.silent_s IS 'seconds since its last event, by the clock of its partition: 0 if that is behind the event, null while nobody reads it';
 
 CREATE VIEW projector.failed_calls AS
  SELECT projector.hour_of(finished_at) AS hour,
@@ -2872,7 +2872,7 @@ CREATE VIEW projector.open_calls AS
     facts.worker_id,
     facts.waits_for,
     facts.since,
-    (EXTRACT(epoch FROM (log.as_of - facts.since)))::double precision AS waiting_s
+    (EXTRACT(epoch FROM (log.as_of - LEAST(facts.since, log.as_of))))::double precision AS waiting_s
    FROM ((( SELECT call_facts.execution_id,
             call_facts.attempts,
             call_facts.iteration,
@@ -2904,7 +2904,7 @@ COMMENT ON COLUMN projector.open_calls.begun_at IS 'when the first event of the 
 COMMENT ON COLUMN projector.open_calls.worker_id IS 'the worker';
 COMMENT ON COLUMN projector.open_calls.waits_for IS 'what it waits for: claim, start or finish';
 COMMENT ON COLUMN projector.open_calls.since IS 'when the wait began';
-COMMENT ON COLUMN projector.open_calls.waiting_s IS 'seconds that it has waited, by the clock of its partition; null while nobody reads that';
+COMMENT ON COLUMN projector.open_calls.waiting_s IS 'seconds that it has waited, by the clock of its partition: 0 if that is behind the begin, null while nobody reads it';
 
 CREATE VIEW projector.playbook_versions AS
  SELECT hour,

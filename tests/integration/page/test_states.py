@@ -10,10 +10,11 @@ from typing import Final
 import pytest
 from playwright.async_api import APIResponse, Browser, Route
 
-from tests.integration.page.browsing import fully_drawn, looking, serving
+from tests.integration.page.browsing import cells, fully_drawn, looking, serving
 from tests.integration.page.platform import Platform
 from tests.support.lossy_proxy import Proxy
 from tests.support.stack import Database
+from tests.support.table_rows import connected
 from tests.support.waiting import until
 
 _ALL_POLLED_MS: Final = 40_000
@@ -50,6 +51,28 @@ async def test_an_empty_database_is_said_to_be_empty(browser: Browser, empty: st
         await fully_drawn(page)
         # Not a scale of billionths.
         assert min(await page.evaluate(_ENDS_OF_SCALES)) >= 1
+
+
+async def test_a_delay_below_zero_is_shown_below_zero(
+    browser: Browser, database: Database, empty: str
+) -> None:
+    """The clock of the producer that gave the last record its time is an hour ahead."""
+    async with connected(database) as connection:
+        await connection.execute(
+            """
+            insert into normalizer.source_positions
+                   (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset,
+                    records, holes, last_recorded_ms, committed_at)
+            values ('noetl.events', 0, 0, 'c', 'o', 0, 1, 1, 0,
+                    extract(epoch from now()) * 1000 + 3600000, now())
+            """
+        )
+    async with looking(browser, empty) as page:
+        await fully_drawn(page)
+
+        ((*_, delay, _),) = await cells(page, "#freshness")
+
+    assert delay == "\N{MINUS SIGN}60 min"
 
 
 _ENDS_OF_SCALES: Final = """

@@ -2,12 +2,10 @@
 
 import { ignored } from "./router.js";
 import { h } from "./dom.js";
-import { clock, span } from "./format.js";
+import { clock, since } from "./format.js";
 import { page } from "./state.js";
 
 export const SLOW_MS = 3000;
-
-export const since = (ms) => span(Math.max(0, (Date.now() - ms) / 1000));
 
 const newest = (some) => some.map((one) => one.answer?.read_at).filter(Boolean).sort().at(-1);
 const ofFigures = (some) => {

@@ -29,9 +29,9 @@ export function percent(share) {
   return `${value.toFixed(1)}%`;
 }
 
-export function span(seconds) {
-  if (seconds === null || seconds === undefined) return "–";
-  const s = Math.abs(seconds);
+export function span(s) {
+  if (s === null || s === undefined) return "–";
+  if (s < 0) return `−${span(-s)}`;
   if (s < 0.995) return `${few.format(s * 1000)} ms`;
   if (s < 9.95) return `${s.toFixed(1)} s`;
   if (s < 90) return `${Math.round(s)} s`;
@@ -40,6 +40,9 @@ export function span(seconds) {
   if (s < 129600) return `${Math.floor(s / 3600)} h ${pad(Math.floor((s % 3600) / 60))} min`;
   return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;
 }
+
+/** Time since a moment of this or another computer, whose clock may be ahead. */
+export const since = (ms) => span(Math.max(0, (Date.now() - ms) / 1000));
 
 const pad = (value) => String(value).padStart(2, "0");
 

@@ -1,7 +1,7 @@
 // How far each partition was read, and whether the projections agree with the events.
 
 import { flag, h } from "./dom.js";
-import { ago, count, plural, span } from "./format.js";
+import { ago, count, plural, since, span } from "./format.js";
 import { empty, stamp } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
 
@@ -10,7 +10,7 @@ function scopesText(verdicts) {
   const said = [["all", "completely"], ["range", "by range"], ["sample", "by sample"]]
     .map(([scope, words]) => [verdicts.map((row) => row[`${scope}_verified_at`]), words])
     .filter(([times]) => times.every(Boolean))
-    .map(([times, words]) => `${words} ${span((Date.now() - Math.min(...times.map((at) => new Date(at)))) / 1000)} ago`);
+    .map(([times, words]) => `${words} ${since(Math.min(...times.map((at) => new Date(at))))} ago`);
   return said.length ? `compared ${said.join(", ")}` : "not all compared yet";
 }
 

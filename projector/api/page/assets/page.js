@@ -1,7 +1,7 @@
 // Opens the screen of the address, polls its queries and draws the answers.
 
 import { Query } from "./api.js";
-import { banner, since, SLOW_MS } from "./banner.js";
+import { banner, SLOW_MS } from "./banner.js";
 import { listen } from "./actions.js";
 import { chart, redraw } from "./charts.js";
 import { link, parameters, read } from "./router.js";
@@ -19,7 +19,7 @@ import { retries } from "./retries.js";
 import { onSearch, searchState } from "./search.js";
 import { liveFigures, page, sampled } from "./state.js";
 import { wall } from "./wall.js";
-import { clock } from "./format.js";
+import { clock, since } from "./format.js";
 import { zoomed } from "./windows.js";
 
 const SCREENS = { calls, executions, execution, errors, error: errorGroup, quarantine, record, retries };

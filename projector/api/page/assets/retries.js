@@ -125,7 +125,7 @@ function ofTheLog() {
       path: "late-arrivals", filters: ["worker"], query: { by: ["worker"] }, none: "No event arrived", key: (row) => row.worker_id,
       order: (a, b) => Math.abs(b.mean_skew_s) - Math.abs(a.mean_skew_s),
       columns: [{ ...text("Worker", "worker_id"), cell: (row) => row.worker_id || "(no worker)" },
-        number("Mean", "mean_skew_s", (value) => (value < 0 ? `−${span(value)}` : span(value))), number("Ahead", "ahead"), number("Events", "events")] }),
+        number("Mean", "mean_skew_s", span), number("Ahead", "ahead"), number("Events", "events")] }),
     panel({ id: "defaults", title: "Defaults", subtitle: "Events whose producer sent no attempt, status or time",
       path: "defaults-by-shape", none: "No event was stored", key: (row) => row.shape,
       columns: [text("Shape", "shape"), number("Events", "events"), number("No attempt", "attempts_defaulted"),

@@ -89,9 +89,9 @@ def parse_time(text: str | None) -> datetime | None:
         return None
     try:
         time = datetime.fromisoformat(text)
-    except ValueError as error:
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise click.UsageError(f"{text}: expected a time as 2026-01-31T12:00:00Z") from error
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
 def to_milliseconds(time: datetime | None) -> int | None:

@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 from normalizer.cli import main
 from normalizer.cli.explain import RecordCoordinates, parse_coordinates
 from normalizer.cli.filter import filter_lines
+from normalizer.cli.job_options import parse_time
 from normalizer.errors import ConfigurationError
 from normalizer.files.record_lines import LONGEST_BYTES, pages, record_of
 from projector.cli.scope_options import parse_span, scope_of
@@ -298,6 +299,11 @@ def test_a_span_that_reaches_beyond_the_calendar_is_none(span: str) -> None:
 def test_a_time_that_is_beyond_the_calendar_is_none(bounds: tuple[str | None, ...]) -> None:
     with pytest.raises(click.BadParameter, match="is not a time"):
         scope_of(*bounds, None, None)
+
+
+def test_a_time_of_a_job_that_is_beyond_the_calendar_is_none() -> None:
+    with pytest.raises(click.UsageError, match="expected a time"):
+        parse_time("9999-12-31T23:59-05:00")
 
 
 def test_bounds_are_rounded_outwards_to_hours() -> None:

@@ -52,7 +52,9 @@ _CODE: Final = re.compile(
     r"|precondition|request|service|too|unauthorized|unprocessable)\b)",
     re.IGNORECASE | re.ASCII,
 )
-_QUOTED: Final = re.compile(r"\"[^\"]*\"|'[^']*'")
+_QUOTED: Final = re.compile(
+    r"\"[^\"]*(?:\"|\Z)|(?<![0-9A-Za-z])[bru]?'(?:[^']|'(?=[0-9A-Za-z]))*(?:'|\Z)"
+)
 _ID: Final = re.compile(r"[0-9A-Za-z]*[0-9][0-9A-Za-z]*")
 _JOINED_IDS: Final = re.compile(r"#(?:[-._:/]?#)*(?:-[b-df-hj-np-tv-xz]{5}\b)?")
 

@@ -100,7 +100,8 @@ create function projector.microseconds_between(earlier timestamptz, later timest
 
 -- The error class of a text: the text without quoted parts and without ids, which are words with a
 -- digit. Codes stay: up to three digits after a word such as "code" or "exit", and the number of an
--- HTTP error before its name.
+-- HTTP error before its name. An apostrophe within a word is no quote, and a quote without an end
+-- reaches to the end of the text.
 create function projector.error_class_of(error text) returns text
     language sql immutable parallel safe
     return btrim(
@@ -112,7 +113,8 @@ create function projector.error_class_of(error text) returns text
                             regexp_replace(
                                 regexp_replace(
                                     translate(left(error, 400), chr(1), ' '),
-                                    '"[^"]*"|''[^'']*''', '?', 'g'
+                                    '"[^"]*(?:"|$)|(?<![0-9A-Za-z])[bru]?'
+                                    '''(?:[^'']|''(?=[0-9A-Za-z]))*(?:''|$)', '?', 'g'
                                 ),
                                 '(\m(?:http(?:/[0-9](?:[.][0-9])?)?|status[ _]?(?:code)?|code|error'
                                 '|exit|exited with|errno|signal)[ :=#(]{0,3}[0-9]{1,3}(?![0-9a-z_])'

@@ -229,6 +229,10 @@ async def test_what_is_stuck_is_reported_by_its_silence_and_strays_apart(
         ("123e4567-e89b-12d3-a456-426614174000 at 10.0.0.1:5432", "# at #"),
         ("no column \"a7\" in 't9'", "no column ? in ?"),
         ("took  30.5\ns", "took # s"),
+        ("can't find 'bob', won't retry", "can't find ?, won't retry"),
+        ("no row of 'bob's cars' or b'x' in users' data", "no row of ? or ? in users' data"),
+        ("bad value '" + "some data " * 50 + "'", "bad value ?"),
+        ('bad answer "' + "<html> it's " * 50, "bad answer ?"),
     ],
 )
 async def test_codes_stay_in_an_error_class_and_ids_go(

@@ -564,8 +564,17 @@ CODE: Final = re.compile(
 )
 
 
+QUOTED: Final = re.compile(
+    r"""
+    " [^"]* ( " | \Z )
+    | (?<! [0-9A-Za-z] ) [bru]? ' ( [^'] | ' (?= [0-9A-Za-z] ) )* ( ' | \Z )
+    """,
+    re.VERBOSE,
+)
+
+
 def _error_class(error: str) -> str:
-    kind = re.sub(r"\"[^\"]*\"|'[^']*'", "?", error[:400].replace("\x01", " "))
+    kind = QUOTED.sub("?", error[:400].replace("\x01", " "))
     parts, at = [], 0
     for code in CODE.finditer(kind):
         if code.start() >= at:

@@ -296,7 +296,9 @@ def test_a_span_that_reaches_beyond_the_calendar_is_none(span: str) -> None:
         ("2026-02-30", None, None),
     ],
 )
-def test_a_time_that_is_beyond_the_calendar_is_none(bounds: tuple[str | None, ...]) -> None:
+def test_a_time_that_is_beyond_the_calendar_is_none(
+    bounds: tuple[str | None, str | None, str | None],
+) -> None:
     with pytest.raises(click.BadParameter, match="is not a time"):
         scope_of(*bounds, None, None)
 

@@ -84,7 +84,7 @@ def deaths(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [line for line in lines if line["event"] == "process_died"]
 
 
-async def test_processes_are_asked_at_once_however_long_each_takes(
+async def test_processes_are_queried_at_once_however_long_each_takes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A scraper waits ten seconds, and each process may take six."""

@@ -92,8 +92,8 @@ def main() -> None:
     Settings come from the environment: `normalizer config` documents each of them.
 
     \b
-    Exit codes: 0 done, or stopped by a signal; 1 something was found; 2 wrong usage or settings;
-    3 no answer, a refused sign-in, or trying again cannot help; 4 a service that cannot go on, but
-    can if it is started again; 130 ended at once by a signal: the second, or the first where there
-    is nothing to finish.
+    Exit codes: 0 done, or stopped by a signal; 1 something was found, or a dry run was stopped;
+    2 wrong usage or settings; 3 no answer, a refused sign-in, or trying again cannot help; 4 a
+    service that cannot go on, but can if it is started again; 130 ended at once by a signal: the
+    second, or the first where there is nothing to finish.
     """

@@ -368,6 +368,45 @@ async def test_every_chart_draws_what_its_table_says(browser: Browser, platform:
         assert f"{completed} completed, {failed} failed, {cancelled} cancelled" in said
         assert f"{count(begun)} begun" in said
         assert begun > 50
+        compared, elsewhere = await page.evaluate(_NOT_WHERE_IT_STANDS)
+        assert compared >= 10
+        assert elsewhere == []
+
+
+_NOT_WHERE_IT_STANDS: Final = """
+    async () => {
+        const module = document.querySelector("link[href$='charts.js']").href;
+        const { drawn } = await import(module);
+        const { plot, spec } = drawn.get(document.getElementById("chart-outcomes"));
+        const { canvas } = plot.ctx;
+        const copy = new OffscreenCanvas(canvas.width, canvas.height)
+            .getContext("2d", { willReadFrequently: true });
+        const theme = getComputedStyle(document.documentElement);
+        const [ink, completed] = ["ink-2", "completed"].map((name) => {
+            copy.fillStyle = theme.getPropertyValue(`--${name}`);
+            copy.fillRect(0, 0, 1, 1);
+            return [...copy.getImageData(0, 0, 1, 1).data];
+        });
+        copy.clearRect(0, 0, 1, 1);
+        copy.drawImage(canvas, 0, 0);
+        const has = (at, value, below, colour) => {
+            const x = plot.valToPos(at, "x", true), y = plot.valToPos(value, "y", true);
+            const { data } = copy.getImageData(Math.round(x), Math.round(y + below) - 2, 1, 5);
+            const near = (n) => [0, 1, 2].every((c) => Math.abs(data[n + c] - colour[c]) < 60);
+            return [0, 4, 8, 12, 16].some(near);
+        };
+        // A value stands over its interval, from its begin on. The last one is paler.
+        const inside = spec.x.slice(0, -1).map((at, n) => [at + spec.step * 0.6, n]);
+        const y = (name) => spec.traces.find((one) => one.name === name).y;
+        const high = spec.x.map((_, n) => y("failed")[n] + y("cancelled")[n] + y("completed")[n]);
+        const ends = inside.filter(([, n]) => y("completed")[n] > 4);
+        const wrong = [
+            ...inside.filter(([at, n]) => !has(at, y("begun")[n], 0, ink)),
+            ...ends.filter(([at, n]) => !has(at, high[n], 6, completed)),
+        ];
+        return [inside.length, wrong.map(([at]) => new Date(at).toISOString())];
+    }
+"""
 
 
 async def test_a_job_has_a_panel_once_there_is_one(browser: Browser, platform: Platform) -> None:

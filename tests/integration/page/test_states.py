@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -217,6 +218,49 @@ _COUNT_DRAWINGS: Final = """
     const byId = document.getElementById.bind(document);
     // Each drawing ends with the footer.
     document.getElementById = (id) => (window.drawings += id === "foot", byId(id));
+"""
+
+
+async def test_what_was_not_read_yet_is_no_zero(browser: Browser, platform: Platform) -> None:
+    """The log was read up to five hours ago: charts and trends end there."""
+
+    async def as_if_nobody_read(route: Route) -> None:
+        answer = await route.fetch()
+        content = await answer.json()
+        if "as_of" in content:
+            read_at = datetime.fromisoformat(content["read_at"])
+            content["as_of"] = (read_at - timedelta(hours=5)).isoformat()
+        await route.fulfill(response=answer, json=content)
+
+    async with looking(browser, platform.url, visit=False) as page:
+        await page.route("**/api/v1/*", as_if_nobody_read)
+        await page.goto(platform.url)
+        await fully_drawn(page)
+        charts, trends = await page.evaluate(_ENDS)
+        assert charts == [5, 5, 5, 5]
+        # 19 of 24 hours.
+        assert len(trends) > 10
+        assert max(trends) < 85
+
+        await page.goto(f"{platform.url}/?view=wall")
+        await fully_drawn(page)
+        assert min((await page.evaluate(_ENDS))[0]) >= 5
+        await page.unroute_all(behavior="ignoreErrors")
+
+
+_ENDS: Final = """
+    async () => {
+        const module = document.querySelector("link[href$='charts.js']").href;
+        const { drawn } = await import(module);
+        const plots = [...drawn.values()].map(({ plot }) => plot);
+        const after = (values) => values.length - 1 - values.findLastIndex((one) => one !== null);
+        const line = (one) => Math.max(...[...one.points].map((point) => point.x));
+        return [
+            plots.filter((plot) => plot.root.closest("#chart-outcomes, .wall"))
+                .flatMap((plot) => plot.data.slice(1).map(after)),
+            [...document.querySelectorAll(".spark polyline:last-child")].map(line),
+        ];
+    }
 """
 
 

@@ -30,12 +30,13 @@ const colour = (name) =>
 export const drawn = new Map();
 
 /**
- * traces: { name, colour, y, as: "bar" | "area" | "line" } over x, times in ms; step: ms between
- * them; unit: for the tip; clicked(n): a bin; zoomed(from, to): a range, in ms; height: in rem;
- * now: a bin that ends after it is not complete, and drawn paler.
+ * traces: { name, colour, y, as: "bar" | "area" | "line" } over x, times in ms; each value stands for
+ * the time from its x until `step` ms later; unit: for the tip; clicked(n): a bin; zoomed(from, to):
+ * a range, in ms; height: in rem; now: a bin that ends after it is not complete, and drawn paler; what
+ * begins after it is not known, and not drawn.
  */
 export async function chart(element, spec) {
-  const seen = JSON.stringify([spec.x, spec.traces, spec.height, document.documentElement.dataset.theme]);
+  const seen = JSON.stringify([spec.x, spec.traces, spec.now, spec.height, document.documentElement.dataset.theme]);
   if (element.dataset.seen === seen) return;
   element.dataset.seen = seen;
   const uPlot = await library();
@@ -92,16 +93,17 @@ function plan(uPlot, element, spec) {
   const stacked = spec.traces.filter((trace) => trace.as !== "line");
   const lines = spec.traces.filter((trace) => trace.as === "line");
   const sums = spec.x.map(() => 0);
-  const totals = stacked.map((trace) => trace.y.map((value, n) => (sums[n] += value ?? 0)));
+  const known = (values) => values.map((value, n) => (spec.now && spec.x[n] >= spec.now ? null : value));
+  const totals = stacked.map((trace) => known(trace.y.map((value, n) => (sums[n] += value ?? 0))));
   const series = [
     ...stacked.map((trace, n) => ({ trace, y: totals[n] })).reverse(),
-    ...lines.map((trace) => ({ trace, y: trace.y })),
+    ...lines.map((trace) => ({ trace, y: known(trace.y) })),
   ];
   const options = {
     width: element.clientWidth, height: Math.round(rem * (spec.height ?? 13)), ms: 1,
     padding: [rem * 0.5, rem * 1.2, 0, 0],
     series: [{}, ...series.map(({ trace }) => drawAs(uPlot, trace, spec))],
-    scales: { x: { time: true, range: (_, least, most) => edges(spec, least, most) },
+    scales: { x: { time: true, range: (_, least, most) => [least, most + spec.step] },
       y: { range: (_, least, most) => [0, (most || (spec.unit === "%" ? 100 : 1)) * 1.06] } },
     axes: axes(rem, element, spec),
     legend: { show: false },
@@ -111,32 +113,40 @@ function plan(uPlot, element, spec) {
   return { options, data: [spec.x, ...series.map(({ y }) => y)] };
 }
 
-/** Bars stand in the middle of their interval, so the scale begins and ends at its edges. */
-function edges(spec, least, most) {
-  const half = spec.traces.some((trace) => trace.as === "bar") ? (spec.step ?? 0) / 2 : 0;
-  return [least - half, Math.max(most + half, least - half + 1)];
+function drawAs(uPlot, trace, { step }) {
+  const ink = colour(trace.colour);
+  const common = { stroke: ink, points: { show: false } };
+  if (trace.as === "line") return { ...common, width: 1.5, paths: plateaus(step) };
+  if (trace.as === "area") return { ...common, fill: ink, width: 0, paths: plateaus(step) };
+  return { ...common, fill: ink, width: 0, paths: uPlot.paths.bars({ size: [0.84], align: 1 }) };
 }
 
-function drawAs(uPlot, trace, spec) {
-  const ink = colour(trace.colour);
-  if (trace.as === "line") {
-    return { stroke: ink, width: 1.5, points: { show: false, size: 6, fill: ink, filter: (plot, n) => alone(plot.data[n]) }, paths: uPlot.paths.stepped({ align: 0 }) };
-  }
-  if (trace.as === "bar") {
-    return { stroke: ink, fill: ink, width: 0, points: { show: false }, paths: uPlot.paths.bars({ size: [0.84, 60] }) };
-  }
-  return { stroke: ink, fill: ink, width: 0.5, points: { show: spec.x.length < 2 } };
+/** Paths with a plateau over each interval. uPlot's own steps have none for the last value before a gap. */
+function plateaus(step) {
+  return (plot, n, first, last) => {
+    const [stroke, fill] = [new Path2D(), new Path2D()];
+    const place = (value, scale) => Math.round(plot.valToPos(value, scale, true));
+    const zero = place(0, "y");
+    let drawing = false;
+    for (let at = first; at <= last; at += 1) {
+      const value = plot.data[n][at];
+      const [left, right] = [place(plot.data[0][at], "x"), place(plot.data[0][at] + step, "x")];
+      if (value != null) {
+        const y = place(value, "y");
+        stroke[drawing ? "lineTo" : "moveTo"](left, y);
+        stroke.lineTo(right, y);
+        fill.rect(left, y, right - left, zero - y);
+      }
+      drawing = value != null;
+    }
+    return { stroke, fill, flags: 1 };
+  };
 }
 
 /** Steps of an axis that counts: there is no half of a call. */
 const WHOLE = Array.from({ length: 30 }, (_, n) => [1, 2, 5][n % 3] * 10 ** Math.floor(n / 3));
 
 /** The font is of whole pixels: uPlot finds no others in it, and does not enlarge them for a fine screen. */
-/** Values without a neighbour: a line cannot show them. */
-function alone(values) {
-  return values.flatMap((value, n) => (value != null && values[n - 1] == null && values[n + 1] == null ? [n] : []));
-}
-
 function axes(rem, element, spec) {
   const counts = spec.unit !== "%" && spec.traces.every((trace) => trace.y.every((one) => one === null || Number.isInteger(one)));
   const common = { stroke: colour("ink-2"), font: `${Math.round(rem * 0.786)}px ${FONT}` };
@@ -145,7 +155,9 @@ function axes(rem, element, spec) {
     { ...common, grid: { show: false }, ticks: { ...line, stroke: colour("line-2"), size: 4 }, size: rem * 1.7,
       space: Math.min(rem * 6, element.clientWidth / 4), gap: 3,
       values: (_, splits, __, ___, step) => splits.map((at, n) => time(at, step, splits[n - 1])) },
-    { ...common, grid: line, ticks: { show: false }, size: rem * 3.1, space: rem * 1.8, gap: 6,
+    { ...common, grid: line, ticks: { show: false }, size: rem * 3.1, gap: 6,
+      // Some five lines, whatever its height.
+      space: rem * Math.max(1.3, (spec.height ?? 13) / 7),
       ...(counts ? { incrs: WHOLE } : {}), values: (_, splits) => splits.map((one) => tick(one) + (spec.unit === "%" ? "%" : "")) },
   ];
 }
@@ -159,13 +171,12 @@ function time(at, step, before) {
   return newDay ? day(moment) : step < 60000 ? text : text.slice(0, 5);
 }
 
-/** The last bin is still being counted: what is drawn of it becomes paler. */
+/** Bins that are still being counted: what is drawn of them becomes paler. */
 function unfinished(plot, element) {
   const { spec } = drawn.get(element) ?? {};
-  const last = spec?.x.at(-1);
-  if (!last || !spec.now || last + spec.step <= spec.now) return;
-  const half = spec.traces.some((trace) => trace.as === "bar") ? spec.step / 2 : spec.step;
-  const left = Math.max(plot.bbox.left, plot.valToPos(last - half, "x", true));
+  const first = spec?.now ? spec.x.find((at) => at + spec.step > spec.now) : undefined;
+  if (first === undefined) return;
+  const left = plot.valToPos(first, "x", true);
   plot.ctx.save();
   plot.ctx.globalAlpha = 0.55;
   plot.ctx.fillStyle = colour("panel");
@@ -175,11 +186,13 @@ function unfinished(plot, element) {
 
 // ---- What the pointer does --------------------------------------------------------------------
 
+/** The bin under the pointer; uPlot's is the one whose begin is nearest. */
+const pointed = (plot, { x }) => x.findLastIndex((at) => at <= plot.posToVal(plot.cursor.left, "x"));
+
 function tip(plot, element) {
   const entry = drawn.get(element);
   let box = element.querySelector(".tip");
-  const n = plot.cursor.idx;
-  if (!entry || n === null || n === undefined || plot.cursor.left < 0) return box?.remove();
+  if (!entry || !(plot.cursor.left >= 0)) return box?.remove();
   if (!box) {
     box = document.createElement("div");
     box.className = "tip";
@@ -187,12 +200,14 @@ function tip(plot, element) {
     plot.over.append(box);
   }
   const { spec } = entry;
+  const n = pointed(plot, spec);
+  const unknown = spec.now && spec.x[n] >= spec.now;
   const head = document.createElement("b");
   head.textContent = spec.hover ? spec.hover(spec.x[n]) : clock(spec.x[n]);
   box.replaceChildren(head, ...spec.traces.map((trace) => {
     const line = document.createElement("span");
     line.dataset.colour = trace.colour;
-    line.textContent = `${trace.name} ${tick(trace.y[n])}${spec.unit ?? ""}`;
+    line.textContent = `${trace.name} ${unknown ? "not known yet" : `${tick(trace.y[n])}${spec.unit ?? ""}`}`;
     return line;
   }));
   const right = plot.cursor.left > plot.over.clientWidth / 2;
@@ -214,7 +229,7 @@ function clicks(plot, element) {
   plot.over.addEventListener("click", (event) => {
     const { spec } = drawn.get(element) ?? {};
     const still = from !== null && Math.abs(event.clientX - from) < DRAG_PX;
-    if (still && spec?.clicked && plot.cursor.idx !== null) spec.clicked(plot.cursor.idx);
+    if (still && spec?.clicked && plot.cursor.left >= 0) spec.clicked(pointed(plot, spec));
   });
 }
 

@@ -41,7 +41,7 @@ function drawGroups({ groups }, { address, expanded }) {
       { name: "Calls", number: true, value: (row) => row.calls, cell: (row) => count(row.calls) },
       { name: "Share", number: true, value: (row) => row.share, cell: (row) => percent(row.share) },
       { name: "Before", number: true, value: (row) => row.calls_before, cell: (row) => count(row.calls_before) },
-      { name: "Trend", cell: (row) => spark(row.trend, { unfinished: groups.unfinished }) },
+      { name: "Trend", cell: (row) => spark(row.trend, trendTimes(groups)) },
       { name: "First seen", number: true, value: (row) => row.first_seen_at, cell: (row) => clock(row.first_seen_at) },
       { name: "Last seen", number: true, value: (row) => row.last_seen_at, cell: (row) => clock(row.last_seen_at) },
       { name: "Steps", value: (row) => row.steps.join(" "), cell: (row) => few(row.steps, (one) => one || "(no step)") },
@@ -74,7 +74,7 @@ export function errorGroup(address) {
 
 function drawGroup(group, address) {
   const [row] = group.rows;
-  const { x, step } = trendTimes(group);
+  const { x, step, now } = trendTimes(group);
   const steps = x.map((at, n) => ({ at, calls: row.trend[n] ?? 0 }));
   const words = `calls that failed of it ${windowText(address)}: ${count(row.calls)}`;
   return {
@@ -94,7 +94,7 @@ function drawGroup(group, address) {
         { name: "Calls", number: true, value: (one) => one.calls, cell: (one) => count(one.calls) },
       ], [...steps].reverse()),
     ],
-    charts: { group: { x, step, height: 9, now: new Date(group.read_at).getTime(), hover: (at) => between(at, at + step),
+    charts: { group: { x, step, height: 9, now, hover: (at) => between(at, at + step),
       traces: [{ name: "calls", colour: "failed", as: "bar", y: steps.map((one) => one.calls) }] } },
   };
 }

@@ -1,9 +1,9 @@
 // The row of figures above the panels: value, trend, and change against the window before.
 
 import { clock, count, percent, plural, rate, span, windowText } from "./format.js";
-import { sum } from "./panel_parts.js";
+import { knownUntil, sum, trendTimes } from "./panel_parts.js";
 import { logState } from "./freshness_panel.js";
-import { spark, trendOf } from "./spark.js";
+import { spark } from "./spark.js";
 import { stuckInAll } from "./stuck_panel.js";
 
 const STATES = { warn: "warn", critical: "bad" };
@@ -20,7 +20,7 @@ export function change(tile, { ratio = false } = {}) {
 }
 
 const versus = (tile, options) => (change(tile, options) ? `, ${change(tile, options)}` : "");
-const trend = (tile, answer) => tile && spark(tile.trend ?? [], { unfinished: answer.unfinished, level: tile.level });
+const trend = (tile, answer) => tile && spark(tile.trend ?? [], { ...trendTimes(answer), level: tile.level });
 
 /** The most important figures; `live`: age of the data in seconds, records per second. */
 export function headline(answers, address, live) {
@@ -51,20 +51,23 @@ export function theLog(freshness, live, rates) {
     detail: log.detail ?? (live.age === null ? (freshness.rows.length ? "a partition has not been read yet" : "no record has been read yet") : log.state ? `data are ${span(live.age)} old`
       : live.perSecond !== null ? `${rate(live.perSecond)} records/s`
         : log.caughtUp ? "every record is included" : `data are ${span(live.age)} old`),
-    trend: rates?.rows.length ? spark(byMinute(rates, "events")) : null, state: log.state };
+    trend: rates?.rows.length ? byMinute(rates, "events") : null, state: log.state };
 }
 
 const unknown = ({ rows, read_at: at }) =>
   ({ word: "Unknown", state: "bad", detail: `last known: ${logState(rows).word} at ${clock(at)}` });
 
-/** One value for each full minute of a window. */
+/** A trend of the full minutes of a window. */
 export function byMinute(answer, name) {
   const until = Math.floor(new Date(answer.read_at) / 60000) * 60000;
   const totals = new Map();
-  for (const row of answer.rows) totals.set(row.at, (totals.get(row.at) ?? 0) + Number(row[name]));
+  for (const row of answer.rows) {
+    const at = new Date(row.at).getTime();
+    totals.set(at, (totals.get(at) ?? 0) + Number(row[name]));
+  }
   const bins = [];
   for (let at = Math.ceil(new Date(answer.since) / 60000) * 60000; at < until; at += 60000) bins.push(at);
-  return trendOf([...totals].map(([at, n]) => ({ at, n })), bins, (row) => row.n);
+  return spark(bins.map((at) => totals.get(at) ?? 0), { x: bins, step: 60000, now: knownUntil(answer) });
 }
 
 export function retriesNow(now, retries) {
@@ -72,7 +75,7 @@ export function retriesNow(now, retries) {
   return { to: "storms", name: "Retries/min, last 5 min", value: now ? rate(sum(now.rows, "per_minute_now")) : "…",
     detail: !now ? "" : inStorm.length ? `${plural(inStorm.length, "step")} in a storm` :
       `${rate(sum(now.rows, "per_minute_baseline"))} in the hour before`,
-    trend: retries?.rows.length ? spark(byMinute(retries, "retries")) : null, state: inStorm?.length ? "bad" : null };
+    trend: retries?.rows.length ? byMinute(retries, "retries") : null, state: inStorm?.length ? "bad" : null };
 }
 
 export function stuckNow(answers, tiles) {

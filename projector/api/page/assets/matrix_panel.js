@@ -3,7 +3,7 @@
 import { link } from "./router.js";
 import { h, status } from "./dom.js";
 import { STATUSES, attempt, count, percent, windowText } from "./format.js";
-import { empty, sum } from "./panel_parts.js";
+import { empty, sum, trendTimes } from "./panel_parts.js";
 import { spark } from "./spark.js";
 import { table, tools } from "./tables.js";
 
@@ -39,5 +39,5 @@ function cell(row, matrix, address, n, word) {
   return h("a", { href: link(address, changes),
     "aria-label": `${n === null ? "all attempts" : attempt(n)}, ${word ?? "all"}: ${count(row.calls)} calls, ${percent(row.share_of_attempt)}` },
   h("b", {}, count(row.calls)), h("small", {}, percent(row.share_of_attempt)),
-  spark(row.trend, { unfinished: matrix.unfinished }));
+  spark(row.trend, trendTimes(matrix)));
 }

@@ -3,7 +3,7 @@
 import { link } from "./router.js";
 import { h } from "./dom.js";
 import { between, count, per, windowText } from "./format.js";
-import { STEP_MS, bins, empty, figures, stamp, sum } from "./panel_parts.js";
+import { STEP_MS, bins, empty, figures, knownUntil, stamp, sum } from "./panel_parts.js";
 
 export function drawOutcomes({ outcomes }, { address, go }) {
   const { rows } = outcomes;
@@ -14,7 +14,7 @@ export function drawOutcomes({ outcomes }, { address, go }) {
   const series = (name) => x.map((one) => at.get(one)?.[name] ?? 0);
   const entries = [["failed", "failed"], ["cancelled", "cancelled"], ["completed", "completed"]];
   const spec = {
-    x, step, height: 17, now: new Date(outcomes.read_at).getTime(),
+    x, step, height: 17, now: knownUntil(outcomes),
     hover: (one) => (outcomes.every === "minute" ? stamp(one, "minute") : between(one, one + step)),
     // Failures are at the bottom, because only bars with a common base can be compared.
     traces: [
@@ -34,7 +34,7 @@ export function drawOutcomes({ outcomes }, { address, go }) {
           until: new Date(new Date(row.at).getTime() + step).toISOString() }) }, stamp(row.at, outcomes.every)) },
       ...["completed", "failed", "cancelled", "begun"].map((name) =>
         ({ name, number: true, value: (row) => row[name], cell: (row) => count(row[name]) })),
-    ], rows, x.at(-1) + step > new Date(outcomes.read_at).getTime()
+    ], rows, x.at(-1) + step > spec.now
       ? h("p", { class: "under" }, "The paler bar is not complete yet.") : null),
     charts: { outcomes: spec },
   };

@@ -82,11 +82,14 @@ export function bins(answer, least) {
 export const stamp = (iso, every) =>
   every === "day" ? day(new Date(iso)) : `${day(new Date(iso))} ${clock(iso, { always: true }).slice(0, 5)}`;
 
+/** How far the log was read when an answer was made, in ms: what is later is not known yet, and no 0. */
+export const knownUntil = (answer) => new Date(answer.as_of ?? answer.read_at).getTime();
+
 /** Rows of (at, name, value) as stacked series: the greatest ones, and all others as one. */
 export function stacked(answer, name, value, as, { full = false } = {}) {
   const step = STEP_MS[answer.every];
-  const now = new Date(answer.read_at).getTime();
-  const x = bins(answer, 30).filter((at) => !full || at + step <= now);
+  const now = knownUntil(answer);
+  const x = bins(answer, 30).filter((at) => !full || at + step <= new Date(answer.read_at));
   const totals = new Map();
   for (const row of answer.rows) totals.set(row[name], (totals.get(row[name]) ?? 0) + Number(row[value]));
   const order = [...totals].sort((a, b) => b[1] - a[1]).map(([one]) => one);
@@ -106,11 +109,11 @@ export function stacked(answer, name, value, as, { full = false } = {}) {
   };
 }
 
-/** The times of an answer's trend, and the label of one of them. */
+/** The times of an answer's trend, the interval between them, and until when it is known. */
 export function trendTimes(answer) {
   const from = new Date(answer.trend_from).getTime();
   const step = answer.trend_every_s * 1000;
-  return { x: Array.from({ length: answer.trend_intervals }, (_, n) => from + n * step), step };
+  return { x: Array.from({ length: answer.trend_intervals }, (_, n) => from + n * step), step, now: knownUntil(answer) };
 }
 
 // ---- Lists ------------------------------------------------------------------------------------

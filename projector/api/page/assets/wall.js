@@ -1,12 +1,11 @@
 // The wall: six figures and six small charts on one screen, to be read from afar.
 
-import { failedCalls, isHidden, STEP_MS, bins } from "./panel_parts.js";
+import { failedCalls, isHidden, knownUntil, STEP_MS, bins, trendTimes } from "./panel_parts.js";
 import { link, only, parameters } from "./router.js";
 import { h } from "./dom.js";
 import { between, clock, count, per, percent, windowText } from "./format.js";
 import { change, retriesNow, stuckNow, theLog, tileOf } from "./headline.js";
 import { liveFigures } from "./state.js";
-import { trendTimes } from "./panel_parts.js";
 import { grain, pace } from "./windows.js";
 
 const STATES = { warn: "warn", critical: "bad" };
@@ -81,7 +80,7 @@ function minutes(answer, name, word, colour, as) {
   const at = new Map(answer.rows.map((row) => [new Date(row.at).getTime(), Number(row[name])]));
   const until = Math.floor(new Date(answer.read_at) / 60000) * 60000;
   const x = Array.from({ length: 120 }, (_, n) => until - (120 - n) * 60000);
-  return { x, step: 60000, traces: [{ name: word, colour, as, y: x.map((one) => at.get(one) ?? 0) }] };
+  return { x, step: 60000, now: knownUntil(answer), traces: [{ name: word, colour, as, y: x.map((one) => at.get(one) ?? 0) }] };
 }
 
 function ends(outcomes) {
@@ -89,15 +88,15 @@ function ends(outcomes) {
   const x = bins(outcomes, 12);
   const step = STEP_MS[outcomes.every];
   const at = new Map(outcomes.rows.map((row) => [new Date(row.at).getTime(), row]));
-  return { x, step, now: new Date(outcomes.read_at).getTime(), hover: (one) => between(one, one + step),
+  return { x, step, now: knownUntil(outcomes), hover: (one) => between(one, one + step),
     traces: ["failed", "cancelled", "completed"].map((name) => ({ name, colour: name, as: "bar", y: x.map((one) => at.get(one)?.[name] ?? 0) })) };
 }
 
 function trend(answer, name, word, colour, as = "line") {
   const tile = tileOf(answer, name);
   if (!tile?.trend?.length) return null;
-  const { x, step } = trendTimes(answer);
+  const { x, step, now } = trendTimes(answer);
   const factor = as === "line" ? 100 : 1;
-  return { x, step, now: new Date(answer.read_at).getTime(), unit: as === "line" ? "%" : "", hover: (one) => (step < 86400000 ? between(one, one + step) : clock(one)),
+  return { x, step, now, unit: as === "line" ? "%" : "", hover: (one) => (step < 86400000 ? between(one, one + step) : clock(one)),
     traces: [{ name: word, colour, as, y: tile.trend.map((one) => (one === null ? null : one * factor)) }] };
 }

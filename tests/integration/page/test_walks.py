@@ -6,8 +6,11 @@ from typing import Final
 import pytest
 from playwright.async_api import Browser, Page
 
-from tests.integration.page.browsing import PHONE, fully_drawn, looking, texts
+from tests.integration.page.browsing import DESK, PHONE, fully_drawn, looking, texts
 from tests.integration.page.platform import Platform
+
+ZOOMED: Final = (960, 540)
+"""A screen of 1920 x 1080 at 200 %."""
 
 _RED: Final = '#errors td[data-heat="4"]:not([data-few]) a, #errors td[data-heat="3"] a'
 
@@ -241,6 +244,49 @@ async def test_nothing_is_wider_than_a_phone(browser: Browser, platform: Platfor
         assert await page.evaluate(_CUT_OFF, "#commands, #refusal") == []
         # It has no filters, so it has no button for them.
         assert await page.locator("#filters").count() == 0
+
+
+@pytest.mark.parametrize("size", [DESK, ZOOMED])
+async def test_a_tile_leads_to_the_title_of_its_panel(
+    browser: Browser, platform: Platform, size: tuple[int, int]
+) -> None:
+    async with looking(browser, platform.url, size=size) as page:
+        await fully_drawn(page)
+
+        await page.click(".headline a[href='#freshness']")
+
+        await page.wait_for_function("scrollY > 0")
+        on_top = await page.evaluate(
+            """() => {
+                const { x, y } = document.getElementById("freshness-title").getBoundingClientRect();
+                return document.elementFromPoint(x + 3, y + 3).id;
+            }"""
+        )
+        assert on_top == "freshness-title"
+
+
+async def test_nothing_is_cut_off_on_a_zoomed_desk(browser: Browser, platform: Platform) -> None:
+    async with looking(browser, platform.url, size=ZOOMED) as page:
+        await fully_drawn(page)
+        await page.fill("#search", "demo")
+        await page.wait_for_selector("#found li b")
+        assert await page.evaluate("document.documentElement.scrollWidth") == ZOOMED[0]
+        # The bar leaves most of the screen to the figures.
+        assert await page.evaluate("document.getElementById('head').offsetHeight") <= 90
+
+        await page.goto(f"{platform.url}/?show=calls&failed=true")
+        await fully_drawn(page)
+        assert await page.evaluate(_CUT_OFF, ".calls") == []
+        assert await page.evaluate(_BROKEN_NAMES) == []
+
+
+_BROKEN_NAMES: Final = """
+    () => [...document.querySelectorAll(".calls .by, .calls .of > *")].filter((one) => {
+        const written = document.createRange();
+        written.selectNodeContents(one);
+        return written.getClientRects().length > 1;
+    }).map((one) => one.textContent)
+"""
 
 
 async def test_every_table_can_be_read_on_a_phone(browser: Browser, platform: Platform) -> None:

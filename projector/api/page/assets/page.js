@@ -222,6 +222,8 @@ onSearch(draw);
 // Going back from a panel link changes only the hash, so nothing is queried again.
 addEventListener("popstate", () => location.search === opened || open());
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+// A title that is scrolled to stands below the bar, however many rows that has.
+new ResizeObserver(([{ target }]) => document.documentElement.style.setProperty("--head", `${target.offsetHeight}px`)).observe($("head"));
 setInterval(() => {
   // Only the seconds in the banner change without a new answer.
   if (!document.hidden && (banner() || $("banner").hasChildNodes())) draw();

@@ -1,5 +1,6 @@
 """Every panel shows what SQL says of the same moment, and follows it without a reload."""
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -250,8 +251,24 @@ async def why(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Shown]
         group by error_class
         """,
     )
-    expected = [[row["error_class"].strip() or "(no text)", count(row["calls"])] for row in rows]
+    expected = [
+        [await error_text(connection, row["error_class"]), count(row["calls"])] for row in rows
+    ]
     return sorted(await texts(page, "#why li", ".what", "b")), sorted(expected)
+
+
+async def error_text(connection: asyncpg.Connection, error_class: str) -> str:
+    """What the page calls a group: its class, or its latest text if that has no two letters."""
+    if re.search(r"[^\W\d_]{2}", error_class):
+        return error_class.strip()
+    latest: str | None = await connection.fetchval(
+        """
+        select error from projector.failed_calls where error_class = $1
+        order by finished_at desc limit 1
+        """,
+        error_class,
+    )
+    return latest or error_class.strip() or "(no text)"
 
 
 async def quarantine(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Shown]:

@@ -8,6 +8,7 @@ from playwright.async_api import Browser, Page, Response
 from projector.api.endpoints import ENDPOINTS
 from tests.integration.page.browsing import cells, fully_drawn, looking
 from tests.integration.page.platform import Platform
+from tests.integration.page.test_panels import error_text
 
 WALL: Final = (1920, 1080)
 ELSEWHERE: Final = {
@@ -33,7 +34,9 @@ async def test_from_the_wall_to_a_failing_event_as_it_was_sent_in_three_clicks(
         assert await page.evaluate("document.documentElement.scrollWidth") <= WALL[0]
         assert await page.locator(".chart canvas").count() == 6
         for unit in await page.locator(".wall .legend").all_inner_texts():
-            assert re.search(r" per (minute|hour)$|^success$", unit), unit
+            assert re.search(r" per (minute|hour)(, last 2 h)?$|^success$", unit), unit
+
+        assert re.fullmatch(r"figures of \d\d:\d\d:\d\d", await page.inner_text(".title time"))
 
         await page.click("#first-attempt a.big")
         call = page.locator(".calls li", has=page.locator(".error:not(.none)")).first
@@ -110,6 +113,8 @@ async def test_which_records_were_refused_and_what_to_type(
         await fully_drawn(page)
         await page.click("#quarantine li a")
         await page.wait_for_selector("#records tbody tr")
+        # No panel here has a filter.
+        assert await page.locator("select").count() == 0
         (first, *_) = await cells(page, "#records")
 
         await page.click("#records tbody tr:first-child a")
@@ -161,7 +166,8 @@ async def test_the_lists_behind_the_dashboard_agree_with_sql(
             """
         )
         assert {row[0]: row[2] for row in groups} == {
-            row["error_class"].strip() or "(no text)": f"{row['n']:,}" for row in rows
+            await error_text(platform.connection, row["error_class"]): f"{row['n']:,}"
+            for row in rows
         }
 
         await page.goto(f"{platform.url}/?last=30d&show=retries")
@@ -342,13 +348,24 @@ async def test_an_execution_is_zoomed_compared_and_downloaded(
         assert await page.locator(".mark").count() == marks
 
         await page.click("#difference summary")
-        assert await page.locator("#difference tbody tr").count() > 0
+        assert await page.evaluate(_DIFFERENCE) == [["error", "object"], ["error.code", None]]
 
         async with page.expect_download() as started:
             await page.click("text=Download its events")
         lines = (await (await started.value).path()).read_text().splitlines()
         assert len(lines) == marks
         assert all(str(execution) in line for line in lines)
+
+
+_DIFFERENCE: Final = """
+    async () => {
+        const module = document.querySelector("link[href$='json_tree.js']").href;
+        const { difference } = await import(module);
+        const sent = '{"error": {"code": 7}, "step": null}';
+        const kept = '{"error": "7", "context": null}';
+        return difference(sent, kept).rows.map((row) => [row.path, row.kindBefore ?? null]).sort();
+    }
+"""
 
 
 async def test_one_object_leads_back_to_its_list_with_window_and_filters(

@@ -304,18 +304,35 @@ async def test_what_is_refused_is_not_sent_again_until_the_reader_says_so(
     browser: Browser, platform: Platform
 ) -> None:
     requested: list[str] = []
-    address = f"{platform.url}/?show=execution&execution=1&colour=red"
-    async with looking(browser, address, answers_fail=True, visit=False) as page:
+
+    async def refuse(route: Route) -> None:
+        requested.append("jobs")
+        await route.fulfill(status=403, json={"status": 403, "reason": "database_refused"})
+
+    async with looking(browser, platform.url, answers_fail=True, visit=False) as page:
         await page.clock.install()
-        page.on("request", lambda one: requested.append(one.url.rpartition("/")[2]))
-        await page.goto(address)
-        await page.wait_for_selector("#execution >> text=There is no such execution")
+        await page.route("**/api/v1/jobs", refuse)
+        await page.goto(platform.url)
+        await page.wait_for_selector("#banner >> text=The database has refused the query")
 
         await page.clock.fast_forward(60_000)
-        assert requested.count("1") == 1
+        assert requested == ["jobs"]
 
         await page.click("#again")
-        await until(partial(_times, requested, "1"), is_so=lambda times: times == 2)
+        await until(partial(_times, requested, "jobs"), is_so=lambda times: times == 2)
+
+
+@pytest.mark.parametrize(
+    ("screen", "panel"), [("execution&execution=1", "execution"), ("record&record=0", "refusal")]
+)
+async def test_what_is_not_stored_is_said_once(
+    browser: Browser, platform: Platform, screen: str, panel: str
+) -> None:
+    async with looking(browser, f"{platform.url}/?show={screen}", answers_fail=True) as page:
+        await page.wait_for_selector(f"#{panel} >> text=Nothing is stored under this id")
+
+        assert await page.locator(".panel").count() == 1
+        assert await page.inner_text("#banner") == ""
 
 
 async def test_a_wrong_address_falls_back_and_says_so(browser: Browser, platform: Platform) -> None:
@@ -362,4 +379,7 @@ async def test_the_state_of_the_log_is_said_in_a_word(
         await page.goto(platform.url)
 
         await page.wait_for_selector(f".headline a[href='#freshness'] b >> text={word}")
+        # What waits is unknown while nobody reads.
+        waiting = {row[3] for row in await cells(page, "#freshness")}
+        assert all(one[0].isdigit() for one in waiting) == (state != "dead")
         await page.unroute_all(behavior="ignoreErrors")

@@ -102,6 +102,8 @@ async def test_filters_are_in_the_address_and_its_next_reader_sees_the_same(
         shown = await page.locator(cell).inner_text()
         assert await page.locator("#errors tbody tr").count() == 2
         assert "not by step, attempt" in await page.inner_text("#outcomes header")
+        # A tile has the filters of its panel.
+        assert "not by attempt" in await page.inner_text(".headline a[href='#first']")
 
         async with looking(browser, page.url) as colleague:
             await fully_drawn(colleague)
@@ -225,6 +227,7 @@ async def test_nothing_is_wider_than_a_phone(browser: Browser, platform: Platfor
         # Every screen can be seen, without a list that scrolls out of sight.
         assert await page.is_visible("nav.screens >> text=Retries and workers")
         assert await page.evaluate(_CUT_OFF, "nav.screens, #first") == []
+        assert min(await page.evaluate(_HEIGHTS, ".legend a, .figures summary, .screens a")) >= 30
         # A row of a table is a card, and nothing of it is left out.
         assert await page.is_visible("#durations td[data-label=p99]")
 
@@ -322,6 +325,11 @@ _WIDER_THAN_ITS_SCREEN: Final = """
                     && !cell.querySelector(".range")));
         })
         .map((cell) => `${cell.closest(".panel").id}: ${cell.textContent}`)
+"""
+
+_HEIGHTS: Final = """
+    (within) => [...document.querySelectorAll(within)]
+        .map((one) => one.getBoundingClientRect().height)
 """
 
 _CUT_OFF: Final = """

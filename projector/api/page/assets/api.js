@@ -16,7 +16,7 @@ const MESSAGES = {
   unauthorised: "The server needs a token",
   server_unavailable: "The server has not answered",
   internal_error: "The server has failed; its log says why",
-  not_found: "There is no such execution, event or record",
+  not_found: "Nothing is stored under this id: it was not read yet, or it is deleted",
 };
 
 export class ApiError extends Error {

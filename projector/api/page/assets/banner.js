@@ -15,7 +15,8 @@ const ofFigures = (some) => {
 
 export function banner() {
   const all = [...page.queries.values()].filter((one) => one !== page.choices && one !== page.settings);
-  const failing = all.filter((one) => one.error);
+  // What is not stored is said where it would stand.
+  const failing = all.filter((one) => one.error && one.error.status !== 404);
   const waiting = all.filter((one) => one.waitingSince && Date.now() - one.waitingSince > SLOW_MS);
   if (failing.length) return outage(failing, all);
   if (waiting.length) {

@@ -4,7 +4,7 @@ import { home } from "./router.js";
 import { h } from "./dom.js";
 
 /** One reason for each rule; the names of the rules are those of normalizer/envelope.py. */
-const REASONS = {
+export const REASONS = {
   bom_stripped: "a byte order mark preceded the JSON",
   unstorable_text: "the text had U+0000 or a lone surrogate, which PostgreSQL cannot store",
   alias_conflict: "two names of this field were sent with different values",

@@ -22,7 +22,7 @@ const OF_ERRORS = ["playbook", "step", "attempts", "status", "worker"];
 export const PANELS = [
   {
     id: "matrix", title: "Attempts by status", width: "wide", filters: OF_CALLS,
-    subtitle: "Finished calls and their share of the attempt, with the trend; click a cell for the calls",
+    subtitle: "Finished calls and their share of the attempt, in the last row and column of all calls; click a cell for the calls",
     queries: (address) => ({ matrix: ["attempts-matrix", parameters(address, OF_CALLS), pace(address)] }),
     render: drawMatrix,
   },
@@ -36,7 +36,7 @@ export const PANELS = [
   },
   {
     id: "why", title: "Top errors", width: "wide", filters: OF_ERRORS, truncated: "the most frequent only",
-    subtitle: "Failed calls by error text, without ids, and their share of all failed calls",
+    subtitle: "Calls that failed, had an error or were cancelled, by error text without ids, and their share",
     queries: (address) => ({ why: ["error-groups", parameters(address, OF_ERRORS, { limit: 100 }), pace(address)] }),
     render: drawWhy,
   },
@@ -52,7 +52,7 @@ export const PANELS = [
   {
     id: "errors", title: "Error rate by attempt", width: "wide",
     filters: ["playbook", "step", "attempts"],
-    subtitle: "Share of calls that failed at each attempt; click a cell for the list",
+    subtitle: "Share of calls that failed, had an error or were cancelled; click a cell for the list",
     queries: (address) => ({
       errors: ["error-rate-by-attempt", parameters(address, ["playbook", "step", "attempts"], { limit: 5000 }), pace(address)],
     }),
@@ -60,7 +60,7 @@ export const PANELS = [
   },
   {
     id: "first", title: "First-attempt success", width: "narrow", filters: ["playbook", "step"],
-    subtitle: "Calls that succeeded without a retry; worst step first, steps with few calls last",
+    subtitle: "Calls that completed without a retry; worst step first, steps with few calls last",
     queries: (address) => ({
       first: ["first-attempt-success", parameters(address, ["playbook", "step"]), pace(address)],
     }),

@@ -4,7 +4,7 @@ import { link, parameters } from "./router.js";
 import { facts, flag, h, status } from "./dom.js";
 import { attempt, between, clock, count, per, percent, plural, windowText } from "./format.js";
 import { callList } from "./lists.js";
-import { empty, execution, expandButton, figures, limit, some, trendTimes } from "./panel_parts.js";
+import { empty, errorText, execution, expandButton, figures, limit, some, trendTimes } from "./panel_parts.js";
 import { spark } from "./spark.js";
 import { table, tools } from "./tables.js";
 import { pace } from "./windows.js";
@@ -35,8 +35,8 @@ function drawGroups({ groups }, { address, expanded }) {
     h("p", {}, `${plural(groups.calls, "failed call")} in ${plural(groups.groups, "group")}; `,
       h("b", {}, `${count(fresh)} new`), " since the window before"),
     table("Error groups", [
-      { name: "Error", value: (row) => row.error_class, cell: (row) => h("a", { class: "text-cell", href: link(address, { show: "error", error_class: row.error_class }) },
-        row.error_class || "(no text)") },
+      { name: "Error", value: errorText, cell: (row) => h("a", { class: "text-cell", href: link(address, { show: "error", error_class: row.error_class }) },
+        errorText(row)) },
       { name: "New", value: (row) => (row.new ? 1 : 0), cell: (row) => row.new ? flag("bad", "new", true) : "" },
       { name: "Calls", number: true, value: (row) => row.calls, cell: (row) => count(row.calls) },
       { name: "Share", number: true, value: (row) => row.share, cell: (row) => percent(row.share) },

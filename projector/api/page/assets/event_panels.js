@@ -1,5 +1,6 @@
 // Events per second, refused records and coercions.
 
+import { REASONS } from "./coercions.js";
 import { link } from "./router.js";
 import { h } from "./dom.js";
 import { clock, count, rate, windowText } from "./format.js";
@@ -37,5 +38,6 @@ export function drawQuarantine({ refused }, { address, expanded }) {
 export function drawCoercions({ coercions }, { address, expanded }) {
   const entries = grouped(coercions.rows, "rule", "shape", "coercions");
   if (!entries.length) return empty(`No value was changed or guessed ${windowText(address)}.`);
-  return [tally(entries, expanded), h("div", { class: "under" }, expandButton("coercions", entries, expanded, "rule"))];
+  const explained = entries.map((one) => ({ ...one, title: REASONS[one.what] }));
+  return [tally(explained, expanded), h("div", { class: "under" }, expandButton("coercions", entries, expanded, "rule"))];
 }

@@ -2,10 +2,11 @@
 
 import { coercion } from "./coercions.js";
 import { facts, h, status } from "./dom.js";
-import { clock, plural, span } from "./format.js";
+import { attempt, clock, plural, span } from "./format.js";
 import { difference, tree } from "./json_tree.js";
 import { table } from "./tables.js";
 
+const KINDS = { object: "an object", list: "a list" };
 const DECLARED = ["not declared: the default", "counted from one by the producer", "declared by the producer"];
 
 export function drawEvent(row, address) {
@@ -18,7 +19,7 @@ export function drawEvent(row, address) {
       Logged: clock(row.recorded_at, { millis: true }),
       "Source shape": row.shape,
       Record: row.source_topic ? h("span", { class: "id" }, `${row.source_topic}:${row.source_partition}:${row.source_offset}`) : null,
-      Attempt: `${row.attempts} (${DECLARED[Math.floor((row.evidence ?? 0) / 100)] ?? DECLARED[2]})`,
+      Attempt: `${attempt(row.attempts)} (${DECLARED[Math.floor((row.evidence ?? 0) / 100)] ?? DECLARED[2]})`,
       Worker: row.worker_id,
       Command: row.command_id ? h("span", { class: "id" }, row.command_id) : null,
       Took: row.duration === null ? null : span(row.duration),
@@ -45,10 +46,10 @@ function text(id, title, value) {
 function changes(row) {
   const found = difference(row.as_sent, row.canonical);
   if (!found) return null;
-  const column = (name, field, missing) => ({ name, cell: (row) => row[field] === null ? h("small", {}, missing) : h("code", {}, row[field]),
+  const column = (name, field, missing) => ({ name, cell: (row) => row[field] === null ? h("small", {}, missing(row)) : h("code", {}, row[field]),
     marks: (row) => ({ "data-change": row.before === null ? "added" : row.after === null ? "removed" : "changed" }) });
   return h("details", { class: "text", id: "difference", "data-key": "difference" },
     h("summary", {}, `${plural(found.rows.length, "difference")} between sent and canonical; ${plural(found.equal, "value")} equal`),
-    found.rows.length ? table("Differences", [{ name: "Field", cell: (row) => row.path }, column("As sent", "before", "not sent"),
-      column("Canonical", "after", "not kept here")], found.rows, (row) => `diff-${row.path}`, { kind: "diff" }) : null);
+    found.rows.length ? table("Differences", [{ name: "Field", cell: (row) => row.path }, column("As sent", "before", (row) => row.kindBefore ? `sent as ${KINDS[row.kindBefore]}` : "not sent"),
+      column("Canonical", "after", (row) => row.kindAfter ? `kept as ${KINDS[row.kindAfter]}` : "not kept here")], found.rows, (row) => `diff-${row.path}`, { kind: "diff" }) : null);
 }

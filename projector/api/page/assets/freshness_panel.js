@@ -14,6 +14,9 @@ function scopesText(verdicts) {
   return said.length ? `compared ${said.join(", ")}` : "not all compared yet";
 }
 
+/** What waits, and how long a record takes, is known only of a partition that somebody reads. */
+const whileRead = (row) => (["dead", "stopped", "unclaimed"].includes(row.state) ? { ...row, unread: null, delay_s: null } : row);
+
 export function drawFreshness({ freshness, agreement }) {
   if (!freshness.rows.length) return empty("No record has been read yet. ", h("code", {}, "normalizer run"), " reads the log.");
   const verdicts = agreement.rows;
@@ -27,7 +30,7 @@ export function drawFreshness({ freshness, agreement }) {
       { name: "Waiting", number: true, value: (row) => row.unread, cell: (row) => row.unread === null ? "–" : count(row.unread) },
       { name: "Delay", number: true, value: (row) => row.delay_s, cell: (row) => span(row.delay_s) },
       { name: "Last commit", number: true, value: (row) => row.silent_s, cell: (row) => ago(row.silent_s) },
-    ], freshness.rows, (row) => `${row.topic}-${row.partition}`, { id: "freshness" }),
+    ], freshness.rows.map(whileRead), (row) => `${row.topic}-${row.partition}`, { id: "freshness" }),
     h("div", { class: "under" }, tools("freshness")),
     h("p", { class: "verdict", "data-state": apart.length ? "bad" : verdicts.length ? "good" : "none" },
       verdicts.length === 0

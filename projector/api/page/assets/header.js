@@ -18,6 +18,7 @@ const PART_OF = { execution: "executions", error: "errors", record: "quarantine"
 
 export function header() {
   const { address, screen } = page;
+  const shown = FILTERS.filter((name) => address[name] !== undefined || screen.panels.some((one) => one.filters?.includes(name)));
   const set = FILTERS.filter((name) => address[name] !== undefined);
   const open = document.body.dataset.filters === "open";
   const theme = document.documentElement.dataset.theme ?? "auto";
@@ -27,7 +28,7 @@ export function header() {
       screens(address),
       searchBox(),
       h("div", { class: "self" },
-        screen.timeless ? null : h("button", { type: "button", class: "button", id: "filters", "aria-expanded": String(open) },
+        screen.timeless || !shown.length ? null : h("button", { type: "button", class: "button", id: "filters", "aria-expanded": String(open) },
           set.length ? `Filters (${set.length})` : "Filters"),
         h("button", { type: "button", class: "button live", id: "pause", "aria-pressed": String(page.paused) }, page.paused ? "Paused" : "Live"),
         h("a", { class: "button", id: "wall", href: link(address, { show: null, view: "wall" }), title: "Six figures for a screen on the wall" }, "Wall"),
@@ -35,8 +36,8 @@ export function header() {
           title: `Theme: ${theme}` }))),
     screen.timeless ? null : h("div", { class: "row second", "data-key": "window" },
       windows(address),
-      h("div", { class: "filters", role: "group", "aria-label": "Filters" }, FILTERS.map((name) => select(name, options(name))),
-        set.length ? h("a", { class: "clear", href: link(address, Object.fromEntries(FILTERS.map((name) => [name, null]))) }, "Clear") : null)),
+      shown.length ? h("div", { class: "filters", role: "group", "aria-label": "Filters" }, shown.map((name) => select(name, options(name))),
+        set.length ? h("a", { class: "clear", href: link(address, Object.fromEntries(FILTERS.map((name) => [name, null]))) }, "Clear") : null) : null),
   ];
 }
 
@@ -81,7 +82,7 @@ function options(name) {
 
 function select(name, known) {
   const set = page.address[name];
-  const node = h("select", { name, "aria-label": LABELS[name], "data-set": set === undefined ? null : "" },
+  const node = h("select", { name, "aria-label": LABELS[name], "data-set": set === undefined ? null : "", title: set ?? null },
     h("option", { value: "" }, `All ${CHOICES[name].replace("_", " ")}`),
     known.map((one) => h("option", { value: one, selected: one === set }, name === "attempts" ? attempt(one) : one || "(none)")));
   node.value = set ?? "";

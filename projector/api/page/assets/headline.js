@@ -19,7 +19,6 @@ export function change(tile, { ratio = false } = {}) {
   return `${sign}${ratio ? `${(size * 100).toFixed(1)} points` : count(size)} vs before`;
 }
 
-const versus = (tile, options) => (change(tile, options) ? `, ${change(tile, options)}` : "");
 const trend = (tile, answer) => tile && spark(tile.trend ?? [], { ...trendTimes(answer), level: tile.level });
 
 /** The most important figures; `live`: age of the data in seconds, records per second. */
@@ -31,15 +30,15 @@ export function headline(answers, address, live) {
   return [
     theLog(answers.freshness, live, rates),
     { to: "outcomes", name: "Executions completed", value: tiles ? percent(done?.value ?? null) : "…",
-      detail: done ? `${count(done.numerator)} of ${count(done.denominator)} ended${versus(done, { ratio: true })}` : "",
+      detail: done ? `${count(done.numerator)} of ${count(done.denominator)} ended` : "", versus: change(done, { ratio: true }),
       trend: trend(done, tiles), state: STATES[done?.level] ?? null },
     { to: "first", name: "First-attempt success", value: tiles ? percent(first?.value ?? null) : "…",
-      detail: first ? `${count(first.denominator - first.numerator)} of ${count(first.denominator)} needed a retry or failed${versus(first, { ratio: true })}` : "",
+      detail: first ? `${count(first.numerator)} of ${count(first.denominator)} calls` : "", versus: change(first, { ratio: true }),
       trend: trend(first, tiles), state: STATES[first?.level] ?? null },
     retriesNow(now, retries),
     stuckNow(answers, tiles),
     { to: "quarantine", name: "Records refused", value: tiles ? count(refused?.value ?? null) : "…",
-      detail: refused ? `${windowText(address)}${versus(refused)}` : "", trend: trend(refused, tiles),
+      detail: refused ? windowText(address) : "", versus: change(refused), trend: trend(refused, tiles),
       state: STATES[refused?.level] ?? (refused?.value ? "warn" : null) },
   ];
 }

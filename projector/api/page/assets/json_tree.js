@@ -59,21 +59,29 @@ function node(name, one, depth, last) {
     h("div", {}, close, comma));
 }
 
-/** Every value by its path. */
-function flat(one, path = "", into = new Map()) {
-  if (one.kind === "value") into.set(path, one.text);
-  else if (!one.entries.length) into.set(path, one.kind === "object" ? "{}" : "[]");
-  else for (const [name, item] of one.entries) flat(item, one.kind === "object" ? (path ? `${path}.${name}` : name) : `${path}[${name}]`, into);
-  return into;
+/** Every value by its path, and the kind of what is no value by its path. */
+function flat(one, path = "", values = new Map(), kinds = new Map()) {
+  if (one.kind === "value") values.set(path, one.text);
+  else if (!one.entries.length) values.set(path, one.kind === "object" ? "{}" : "[]");
+  else {
+    kinds.set(path, one.kind);
+    for (const [name, item] of one.entries) flat(item, one.kind === "object" ? (path ? `${path}.${name}` : name) : `${path}[${name}]`, values, kinds);
+  }
+  return { values, kinds };
 }
 
-/** Rows { path, before, after } where the two differ, and how many paths are equal; null if one is no JSON. */
+/**
+ * Rows { path, before, after, kindBefore, kindAfter } where the two differ, and how many values are equal;
+ * null if one is no JSON. A kind is object or list where a path has no value of its own. What is null in
+ * one may be left out of the other.
+ */
 export function difference(before, after) {
   const [a, b] = [parse(before), parse(after)];
   if (!a || !b) return null;
-  const [x, y] = [flat(a), flat(b)];
+  const [{ values: x, kinds: kindsBefore }, { values: y, kinds: kindsAfter }] = [flat(a), flat(b)];
   const paths = [...new Set([...x.keys(), ...y.keys()])];
-  const rows = paths.filter((path) => x.get(path) !== y.get(path))
-    .map((path) => ({ path, before: x.get(path) ?? null, after: y.get(path) ?? null }));
-  return { rows, equal: paths.length - rows.length };
+  const rows = paths.filter((path) => (x.get(path) ?? "null") !== (y.get(path) ?? "null"))
+    .map((path) => ({ path, before: x.get(path) ?? null, after: y.get(path) ?? null,
+      kindBefore: kindsBefore.get(path), kindAfter: kindsAfter.get(path) }));
+  return { rows, equal: paths.filter((path) => x.get(path) === y.get(path)).length };
 }

@@ -12,7 +12,7 @@ const OF_EXECUTIONS = ["RUNNING", "COMPLETED", "FAILED", "CANCELLED"];
 
 export function calls(address) {
   const failed = address.failed === "true";
-  const title = [failed ? "Failed calls" : "Calls", address.step && `of ${address.step}`,
+  const title = [failed ? "Failed calls" : address.status ? `${address.status} calls` : "Calls", address.step && `of ${address.step}`,
     address.attempts !== undefined && (Number(address.attempts) === 0 ? "on the first attempt" : `on ${attempt(address.attempts)}`),
     address.error_class !== undefined && `with the error ${address.error_class || "(no text)"}`];
   return { title: title.filter(Boolean).join(" "), panels: [callList(address)] };
@@ -23,9 +23,11 @@ export function callList(address, more = {}) {
   const failed = address.failed === "true";
   return {
     id: "calls", title: "Newest first", width: "full", filters: FILTERS,
-    subtitle: `by the end of the call, ${windowText(address)}`,
+    subtitle: `by their end, or by their begin if they have none yet; ${windowText(address)}`,
     queries: () => ({ calls: ["calls", parameters({ ...address, ...more }, [...FILTERS, "failed", "error_class", "cursor"], { limit: 50 })] }),
     render: ({ calls: answer }) => answer.rows.length ? [
+      h("div", { class: "calls-head", "aria-hidden": "true" },
+        ["Status", "Step and attempt", "Ended", "Took", "Worker", "Playbook and execution"].map((name) => h("span", {}, name))),
       h("ol", { class: "calls" }, answer.rows.map((row) => call(row, address))),
       h("div", { class: "under" }, showing(answer)),
       turn(address, answer.next),
@@ -39,9 +41,9 @@ function call(row, address) {
     h("span", { class: "where" }, h("b", {}, row.step || "(no step)"), ` ${attempt(row.attempts)}`,
       row.iteration !== null ? h("small", {}, ` iteration ${row.iteration}`) : null,
       row.exhausted ? flag("bad", "last attempt") : null),
-    h("span", { class: "when" }, clock(row.finished_at ?? row.begun_at)),
+    h("span", { class: "when" }, row.finished_at ? clock(row.finished_at) : `begun ${clock(row.begun_at)}`),
     h("span", { class: "took" }, span(row.duration_s)),
-    h("span", { class: "by" }, row.worker_id ?? "unknown worker"),
+    h("span", { class: "by" }, row.worker_id ?? (row.status === "PENDING" ? "not claimed yet" : "unknown worker")),
     h("span", { class: "of" }, h("small", {}, `${row.playbook || "unknown playbook"} `), execution(address, row.execution_id, row.command_id)),
     row.status === "COMPLETED" || !row.finished_at ? null :
       h("p", { class: row.error ? "error" : "error none" }, row.error ?? "No error text was sent."));
@@ -63,8 +65,7 @@ export function executions(address) {
           { name: "Begun", number: true, value: (row) => row.first_at, cell: (row) => clock(row.first_at) },
           { name: "Took", number: true, value: (row) => row.duration_s, cell: (row) => span(row.duration_s) },
           { name: "Events", number: true, value: (row) => row.events, cell: (row) => count(row.events) },
-          { name: "Most attempts", number: true, value: (row) => row.highest_attempts === null ? null : row.highest_attempts + 1,
-            cell: (row) => row.highest_attempts === null ? "–" : count(row.highest_attempts + 1) },
+          { name: "Most retries", number: true, value: (row) => row.highest_attempts, cell: (row) => count(row.highest_attempts) },
           { name: "Failed calls", number: true, value: (row) => row.failed_calls, cell: (row) => count(row.failed_calls) },
         ], answer.rows, (row) => `execution-${row.execution_id}`, { id: "executions" }),
         h("div", { class: "under" }, showing(answer), tools("executions")),

@@ -10,6 +10,7 @@ import { flag, h, kept, patch } from "./dom.js";
 import { errorGroup, errors } from "./errors.js";
 import { execution } from "./execution.js";
 import { firstRun } from "./first_run.js";
+import { logState } from "./freshness_panel.js";
 import { LABELS, back, footer, header } from "./header.js";
 import { headline } from "./headline.js";
 import { calls, executions } from "./lists.js";
@@ -28,6 +29,8 @@ const OF_DRAWING = ["sort", "hide", "zoom"];
 /** What has not changed is drawn again after this, for its "12 s ago". */
 const REDRAWN_MS = 30000;
 const FRAME_MS = 16;
+/** More panels than this have an index. */
+const MANY = 8;
 /** The answers of a poll come within this time. */
 const POLL_MS = 500;
 
@@ -119,6 +122,8 @@ function draw() {
   complete = [...page.queries.values()].every((one) => one.answer || one.error);
   const { screen, address } = page;
   drawHeader();
+  // A page without fresh data is not live, even if it polls.
+  document.body.dataset.log = (page.freshness.answer && logState(page.freshness.answer.rows).state) ?? "";
   const words = banner();
   patch($("banner"), words ? [words] : []);
   const charts = {};
@@ -127,11 +132,14 @@ function draw() {
     screen.figures ? headlineRow() : titleRow(),
     empty,
     h("div", { class: screen.layout ?? "grid", "data-key": screen.figures ? "figures" : "inside" },
-      screen.panels.map((panel) => frame(panel, charts)).filter(Boolean)),
+      (missing(screen) ? screen.panels.slice(0, 1) : screen.panels).map((panel) => frame(panel, charts)).filter(Boolean)),
   ]);
   patch($("foot"), footer());
   for (const [id, spec] of Object.entries(charts)) drawChart(id, spec);
 }
+
+/** Whether the screen is of an object that is not stored: its first panel says so, and the others are left out. */
+const missing = ({ panels: [first] }) => Object.values(first.queryStates).some((one) => one.error?.status === 404);
 
 let headerSeen = [];
 
@@ -152,8 +160,13 @@ function drawChart(id, spec) {
 }
 
 function titleRow() {
+  const { screen, address } = page;
+  const at = Math.max(0, ...[...page.queries.values()].map((one) => one.answeredAt ?? 0));
   return h("div", { class: "title", "data-key": "title" },
-    back(page.address), h("h1", {}, page.screen.title));
+    back(address), h("h1", {}, screen.title),
+    address.view === "wall" && at ? h("time", {}, `figures of ${clock(at, { always: true })}`) : null,
+    screen.panels.length > MANY ? h("nav", { class: "index", "aria-label": "Panels" }, screen.panels.map((one) =>
+      h("a", { href: `#${one.id}` }, one.title))) : null);
 }
 
 function headlineRow() {
@@ -164,7 +177,19 @@ function headlineRow() {
   return h("div", { "data-key": "headline" }, h("h1", { class: "hidden" }, "Projector"),
     h("ul", { class: "headline", "aria-label": "At a glance" }, headline(answers, page.address, liveFigures()).map((one) =>
       h("li", { "data-state": one.state }, h("a", { href: `#${one.to}`, title: one.title }, h("span", {}, one.name), h("b", {}, one.value),
-        one.trend, h("small", {}, one.detail))))));
+        one.trend, h("small", {}, one.detail), h("small", {}, one.versus, tileNote(one)))))));
+}
+
+/** The filters that are set and that the queries of a panel do not have, in words. */
+function notBy(panel) {
+  const over = ignoredFilters(panel, page.address);
+  return over.length ? `not by ${over.map((name) => LABELS[name].toLowerCase()).join(", ")}` : null;
+}
+
+/** A tile has the filters of its panel. */
+function tileNote({ to, versus }) {
+  const words = notBy(PANELS.find((panel) => panel.id === to));
+  return words ? h("em", {}, versus ? ` · ${words}` : words) : null;
 }
 
 /** The frame of a panel: title, subtitle, state and content. */
@@ -181,7 +206,7 @@ function frame(panel, charts) {
   if ($(panel.id) && panel.seen?.every((one, n) => one === seen[n])) return kept("section", `panel-${panel.id}`);
   panel.seen = seen;
   const body = ready ? content(panel, answers, charts) : notYet(failing, waiting);
-  const over = ignoredFilters(panel, page.address);
+  const over = notBy(panel);
   const truncated = ready && states.some((one) => one.answer.truncated);
   const state = ready && (failing || waiting) ? `figures of ${clock(states[0].answer.read_at)}` : null;
   return h("section", { id: panel.id, class: `panel ${panel.width}`, "data-key": `panel-${panel.id}`,
@@ -189,7 +214,7 @@ function frame(panel, charts) {
     "data-state": failing ? "bad" : waiting ? "warn" : null },
   h("header", {}, h("h2", { id: `${panel.id}-title` }, panel.title),
     h("p", {}, panel.subtitle,
-      over.length ? h("em", {}, ` · not by ${over.map((name) => LABELS[name].toLowerCase()).join(", ")}`) : null,
+      over ? h("em", {}, ` · ${over}`) : null,
       truncated ? h("em", {}, ` · ${panel.truncated ?? "first 5,000 groups only"}`) : null),
     state ? flag(failing ? "bad" : "warn", state) : null),
   h("div", { class: "body" }, body.flat().filter(Boolean)));
@@ -225,8 +250,8 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 // A title that is scrolled to stands below the bar, however many rows that has.
 new ResizeObserver(([{ target }]) => document.documentElement.style.setProperty("--head", `${target.offsetHeight}px`)).observe($("head"));
 setInterval(() => {
-  // Only the seconds in the banner change without a new answer.
-  if (!document.hidden && (banner() || $("banner").hasChildNodes())) draw();
+  // Only the seconds in the banner and the clock of the wall change without a new answer.
+  if (!document.hidden && (page.address.view === "wall" || banner() || $("banner").hasChildNodes())) draw();
 }, 1000);
 
 open();

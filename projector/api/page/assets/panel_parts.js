@@ -14,6 +14,9 @@ export const sum = (rows, name) => rows.reduce((total, row) => total + Number(ro
 export const failedCalls = (address, changes = {}) =>
   link(address, { show: "calls", failed: "true", status: null, ...changes });
 
+/** An error group in words: its class, or its latest text if the class is but signs, such as {?:#,?:?}. */
+export const errorText = (row) => (/\p{L}{2}/u.test(row.error_class) ? row.error_class : row.error || row.error_class) || "(no text)";
+
 export const empty = (...words) => [h("p", { class: "empty" }, words)];
 
 /** The first rows, or all if the panel is expanded. */
@@ -123,7 +126,7 @@ export function tally(entries, expanded) {
   const most = Math.max(...entries.map((one) => one.n));
   return h("ol", { class: "bars plain" }, some(entries, expanded).map((one) =>
     h("li", { "data-key": one.key },
-      h(one.href ? "a" : "div", { href: one.href }, h("span", { class: "what" }, one.what), h("b", {}, count(one.n)),
+      h(one.href ? "a" : "div", { href: one.href, title: one.title }, h("span", { class: "what" }, one.what), h("b", {}, count(one.n)),
         h("span", { class: "bar", "aria-hidden": "true", vars: { "--share": one.n / most } }),
         h("small", {}, one.detail)))));
 }

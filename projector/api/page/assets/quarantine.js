@@ -88,7 +88,7 @@ export function record(address) {
     title: `Refused record ${address.record}`, timeless: true,
     panels: [
       panel("refusal", "Why it was refused", "full", null, drawRefusal),
-      panel("commands", "What to type", "half", "this page changes nothing: the commands do", drawCommands),
+      panel("commands", "Commands", "half", "this page changes nothing: the commands do", drawCommands),
       panel("tries", "Redrives", "half", "what the rules of today say, and each try, newest first", drawTries),
       panel("sent", "As received", "full", "the first bytes, with secrets redacted", (row) => [
         row.sample === null

@@ -5,7 +5,7 @@ import { h } from "./dom.js";
 import { attempt, clock, count, percent, span, windowText } from "./format.js";
 import { percentiles } from "./duration_panel.js";
 import { ended, iterations } from "./lists.js";
-import { empty, execution, expandButton, limit, showing } from "./panel_parts.js";
+import { FEW_CALLS, empty, execution, expandButton, limit, showing } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
 import { pace } from "./windows.js";
 
@@ -68,9 +68,9 @@ function ofRetries() {
     panel({ id: "queue", title: "Queue waits", subtitle: "From issued to claimed; median, 95th and 99th percentile, log scale",
       path: "call-queue-waits", filters: OF_CALLS, query: { by: ["step", "attempts"] }, none: "No command was claimed", key: byStepAndTry,
       columns: waits }),
-    panel({ id: "workers", title: "Worker failures", subtitle: "Share of the calls of each worker that failed; click one for its calls",
+    panel({ id: "workers", title: "Worker failures", subtitle: "Share of the calls of each worker that failed; few calls last; click one for its calls",
       path: "worker-failures", filters: ["worker"], none: "No call finished", key: (row) => row.worker_id,
-      order: (a, b) => b.error_rate - a.error_rate,
+      order: (a, b) => (a.calls < FEW_CALLS) - (b.calls < FEW_CALLS) || b.error_rate - a.error_rate,
       columns: [{ name: "Worker", value: (row) => row.worker_id, cell: (row) => row.worker_id
         ? h("a", { href: link(page(), { show: "calls", worker: row.worker_id, failed: "true" }) }, row.worker_id) : "(unknown)" },
       number("Calls", "calls"), number("Failed", "failed"), number("Error rate", "error_rate", percent)] }),
@@ -91,13 +91,14 @@ function ofExecutions() {
     panel({ id: "open-loops", title: "Open loops", subtitle: "Running executions whose loops have iterations left; oldest first",
       path: "open-loops", filters: ["playbook", "step"], query: { limit: 100 }, none: "No execution with an open loop began",
       key: (row) => `${row.execution_id}-${row.step}`,
-      columns: [id, step, ...iterations, time("Last event", "last_at")] }),
+      columns: [id, step, ...iterations, time("Begun", "first_at"), time("Last event", "last_at")] }),
     panel({ id: "with-failures", title: "Completed with failures", subtitle: "Executions that completed although a call failed",
       path: "completed-with-failures", filters: ["playbook"], query: { limit: 100 }, none: "No execution completed with a failed call",
       key: (row) => row.execution_id,
       columns: [id, playbook, number("Failed calls", "failed_calls"), time("Last failure", "last_failed_at"), time("Ended", "ended_at")] }),
-    panel({ id: "without-end", title: "Executions without an end", subtitle: "All calls finished, no end event; oldest first",
+    panel({ id: "without-end", title: "Executions without an end", subtitle: "All calls finished, no end event; longest silent first",
       path: "executions-without-end", filters: ["playbook"], query: { limit: 100 }, timeless: true, none: "No execution lacks its end",
+      order: (a, b) => b.silent_s - a.silent_s,
       key: (row) => row.execution_id,
       columns: [id, playbook, number("Calls", "calls"), time("Last call", "last_finished_at"), number("Silent", "silent_s", span)] }),
     panel({ id: "versions", title: "Versions of playbooks", subtitle: "How executions of each version ended",

@@ -42,7 +42,7 @@ export function drawTimeline({ calls, events }, { address, go }) {
   const row = (key, label, bars, own) => h("li", { "data-key": key },
     h("div", { class: "label" }, label), h("div", { class: "track" }, bars, own));
   return [
-    zooms(address, whole, [from, to]),
+    h("div", { class: "scale", "data-key": "scale" }, zooms(address, whole, [from, to]), ticks(from, to, whole[0])),
     h("ol", { class: "timeline", "data-from": from, "data-to": to },
       row("row-workflow", [h("b", {}, "workflow"), h("small", {}, "steps and lifecycle")], [], marks.get(null) ?? []),
       callRows.map((call) => row(
@@ -51,10 +51,15 @@ export function drawTimeline({ calls, events }, { address, go }) {
           h("small", {}, [attempt(call.attempts), call.iteration !== null ? `, iteration ${call.iteration}` : ""]),
           h("small", { class: "out" }, status(call.status), ` ${span(call.duration_s)}`)],
         bars(call, scale), marks.get(call) ?? []))),
-    h("p", { class: "scale", "aria-hidden": "true" }, h("span", {}, clock(from, { millis: true })),
-      h("span", {}, span((to - from) / 1000)), h("span", {}, clock(to, { millis: true }))),
     calls.next ? h("p", { class: "under" }, `showing the first ${callRows.length} calls`) : null,
   ];
+}
+
+/** The times of both ends, and between them how long after the begin of the execution. */
+function ticks(from, to, begin) {
+  const word = (at, share) => share === 0 || share === 1 ? clock(at, { millis: true }) : `+${span((at - begin) / 1000)}`;
+  return h("span", { class: "ticks", "aria-hidden": "true" }, [0, 0.25, 0.5, 0.75, 1].map((share) =>
+    h("i", { vars: { "--at": share } }, word(from + share * (to - from), share))));
 }
 
 /** Open the first error, preferably of the call that the reader came from. */

@@ -36,7 +36,7 @@ async def test_from_the_wall_to_a_failing_event_as_it_was_sent_in_three_clicks(
         for unit in await page.locator(".wall .legend").all_inner_texts():
             assert re.search(r" per (minute|hour)(, last 2 h)?$|^success$", unit), unit
 
-        assert re.fullmatch(r"figures of \d\d:\d\d:\d\d", await page.inner_text(".title time"))
+        assert re.fullmatch(r"refreshed \d\d:\d\d:\d\d", await page.inner_text(".title time"))
 
         await page.click("#first-attempt a.big")
         call = page.locator(".calls li", has=page.locator(".error:not(.none)")).first

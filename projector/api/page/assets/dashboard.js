@@ -109,7 +109,7 @@ export const PANELS = [
   },
   {
     id: "coercions", title: "Coercions", width: "half", filters: [],
-    subtitle: "Values that a rule changed or guessed, by rule and shape",
+    subtitle: "Values that a rule changed or guessed, by rule and the shape that its producer sends",
     queries: (address) => ({ coercions: ["coercions-by-rule", parameters(address, [])] }),
     render: drawCoercions,
   },

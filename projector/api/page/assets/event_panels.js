@@ -38,6 +38,6 @@ export function drawQuarantine({ refused }, { address, expanded }) {
 export function drawCoercions({ coercions }, { address, expanded }) {
   const entries = grouped(coercions.rows, "rule", "shape", "coercions");
   if (!entries.length) return empty(`No value was changed or guessed ${windowText(address)}.`);
-  const explained = entries.map((one) => ({ ...one, title: REASONS[one.what] }));
+  const explained = entries.map((one) => ({ ...one, detail: [REASONS[one.what], one.detail].filter(Boolean).join(": ") }));
   return [tally(explained, expanded), h("div", { class: "under" }, expandButton("coercions", entries, expanded, "rule"))];
 }

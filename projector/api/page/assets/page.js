@@ -161,10 +161,10 @@ function drawChart(id, spec) {
 
 function titleRow() {
   const { screen, address } = page;
-  const at = Math.max(0, ...[...page.queries.values()].map((one) => one.answeredAt ?? 0));
+  const at = Math.max(...[...page.queries.values()].map((one) => one.answeredAt ?? 0));
   return h("div", { class: "title", "data-key": "title" },
     back(address), h("h1", {}, screen.title),
-    address.view === "wall" && at ? h("time", {}, `figures of ${clock(at, { always: true })}`) : null,
+    address.view === "wall" && at ? h("time", {}, `refreshed ${clock(at, { always: true })}`) : null,
     screen.panels.length > MANY ? h("nav", { class: "index", "aria-label": "Panels" }, screen.panels.map((one) =>
       h("a", { href: `#${one.id}` }, one.title))) : null);
 }

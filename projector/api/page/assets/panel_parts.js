@@ -126,7 +126,7 @@ export function tally(entries, expanded) {
   const most = Math.max(...entries.map((one) => one.n));
   return h("ol", { class: "bars plain" }, some(entries, expanded).map((one) =>
     h("li", { "data-key": one.key },
-      h(one.href ? "a" : "div", { href: one.href, title: one.title }, h("span", { class: "what" }, one.what), h("b", {}, count(one.n)),
+      h(one.href ? "a" : "div", { href: one.href }, h("span", { class: "what" }, one.what), h("b", {}, count(one.n)),
         h("span", { class: "bar", "aria-hidden": "true", vars: { "--share": one.n / most } }),
         h("small", {}, one.detail)))));
 }

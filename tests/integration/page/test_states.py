@@ -68,6 +68,16 @@ async def test_a_delay_below_zero_is_shown_below_zero(
                     extract(epoch from now()) * 1000 + 3600000, now())
             """
         )
+        await connection.execute(
+            """
+            insert into normalizer.source_heartbeats
+                   (topic, partition, incarnation, cluster_id, epoch, partition_count, log_start,
+                    log_end, next_offset, end_seen_at, heartbeat_at)
+            select topic, partition, incarnation, cluster_id, epoch, 1, 0, 1, 1, now(),
+                   now() + interval '1 minute'
+            from   normalizer.source_positions
+            """
+        )
     async with looking(browser, empty) as page:
         await fully_drawn(page)
 

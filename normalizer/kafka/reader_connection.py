@@ -7,9 +7,12 @@ from typing import Any, Final, Self
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from aiokafka.protocol.metadata import MetadataRequest
 
 from normalizer.errors import BrokerUnavailable
 from normalizer.kafka.connection import (
+    REQUEST_TIMEOUT_MS,
     close_abandoned,
     connection_options,
     ended,
@@ -20,6 +23,8 @@ from normalizer.kafka.connection import (
 from normalizer.settings import Settings
 
 ENDING_S: Final = 5.0
+SILENT_S: Final = 1.0
+"""After this, another broker is asked what any of them can answer."""
 
 
 class ReaderConnection:
@@ -30,6 +35,8 @@ class ReaderConnection:
         self._consumer: Any = None
         self._admin: Any = None
         self._turn = asyncio.Lock()
+        self._answering: int | None = None
+        """The broker that answered last what any of them can."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -57,7 +64,10 @@ class ReaderConnection:
 
     async def _connect(self, doing: str) -> None:
         if self._consumer is None:
-            options = connection_options(self._settings)
+            # It joins no group, so that none of its requests lasts as long as a rebalance.
+            options = connection_options(self._settings) | {
+                "request_timeout_ms": REQUEST_TIMEOUT_MS
+            }
             consumer = AIOKafkaConsumer(
                 **options, isolation_level="read_committed", auto_offset_reset="none"
             )
@@ -72,6 +82,25 @@ class ReaderConnection:
                 await _end((consumer, admin))
                 raise
             self._consumer, self._admin = consumer, admin
+
+    async def _metadata(self, topics: Iterable[str]) -> Any:
+        """The metadata of the cluster and these topics; those of all may be megabytes.
+
+        Any broker can give them. One that is silent is passed over, unless it is the only one.
+        """
+        request = MetadataRequest([*topics], allow_auto_topic_creation=False)
+        client = self._admin._client  # noqa: SLF001 - describe_topics() would create the topics
+        *others, last = sorted(
+            [broker.nodeId for broker in client.cluster.brokers()] or [None],
+            key=lambda node: node != self._answering,
+        )
+        for node in others:
+            with contextlib.suppress(KafkaError, TimeoutError):
+                async with asyncio.timeout(SILENT_S):
+                    answer = await client.send(node, request)
+                self._answering = node
+                return answer
+        return await client.send(last, request)
 
 
 async def _end(clients: Iterable[Any]) -> None:

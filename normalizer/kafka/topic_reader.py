@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from aiokafka import TopicPartition
 from aiokafka.admin import NewTopic
@@ -17,7 +17,6 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
     for_code,
 )
-from aiokafka.protocol.metadata import MetadataRequest
 
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import BrokerUnavailable, FatalError
@@ -256,11 +255,6 @@ class TopicReader(ReaderConnection):
             for _code, topic, _internal, partitions in (await self._metadata(topics)).topics
             for _code, number, leader, *_ in partitions
         }
-
-    async def _metadata(self, topics: Iterable[str]) -> Any:
-        """The metadata of the cluster and these topics; those of all may be megabytes."""
-        request = MetadataRequest([*topics], allow_auto_topic_creation=False)
-        return await self._admin._send_request(request)  # noqa: SLF001 - describe_topics() would create them
 
     async def _ask_leader(
         self, partitions: Sequence[KafkaPartition], within_s: float

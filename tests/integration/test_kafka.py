@@ -416,14 +416,14 @@ async def test_of_a_large_cluster_only_the_topics_concerned_are_looked_up(
     listed: set[str] = set()
     async with TopicReader(settings) as log:
         assert await log.partitions(other)
-        send = log._admin._send_request
+        send = log._admin._client.send
 
         async def send_and_hear(*arguments: Any) -> Any:
             answer = await send(*arguments)
             listed.update(name for _, name, *_ in answer.topics)
             return answer
 
-        monkeypatch.setattr(log._admin, "_send_request", send_and_hear)
+        monkeypatch.setattr(log._admin._client, "send", send_and_hear)
         await log.cluster_id()
         await log.reachable_bounds([KafkaPartition(topic.name, 0)])
     await admin.delete_topics([other])

@@ -1,6 +1,8 @@
 """Two brokers, and one is killed: its partitions wait, those of the other go on."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -103,6 +105,27 @@ async def test_a_partition_without_a_leader_stops_no_other(
 
     for position in positions.values():
         assert position["records"] == position["stored"] == position["next_offset"]
+
+
+async def test_a_frozen_broker_holds_up_no_look_up_that_another_answers(
+    kafka_broker: KafkaBroker,
+    second: KafkaBroker,
+    spread: Topic,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = Settings(kafka_bootstrap_servers=(kafka_broker.bootstrap_servers,))
+    async with TopicReader(settings) as log:
+        assert len(await log.partitions(spread.name)) == 2
+        monkeypatch.setattr(log._admin._client, "get_random_node", lambda: 2)
+        os.kill(second.pid, signal.SIGSTOP)
+        try:
+            async with asyncio.timeout(SECONDS):
+                assert await log.cluster_id()
+            async with asyncio.timeout(2 * SECONDS):
+                while not await log.reachable_bounds([KafkaPartition(spread.name, 0)]):
+                    pass
+        finally:
+            os.kill(second.pid, signal.SIGCONT)
 
 
 async def until_away(service: Service, topic: Topic) -> None:

@@ -10,14 +10,16 @@ def start_critical_tasks(
     tasks: asyncio.TaskGroup,
     stopping: asyncio.Event,
     works: Mapping[str, Callable[[], Awaitable[None]]],
-) -> None:
+) -> list[asyncio.Task[None]]:
     """Start each task, by name; it may end only once `stopping` is set.
 
     A task that ends earlier raises ProcessStuck in its group. Without this, a task that ended
     because a future inside aiokafka was cancelled would end silently.
     """
-    for name, work in works.items():
+    return [
         tasks.create_task(_run_critical(name, work, stopping), name=name)
+        for name, work in works.items()
+    ]
 
 
 async def _run_critical(

@@ -85,6 +85,7 @@ class Membership:
         self._verification_due = asyncio.Event()
         self._must_rejoin = True
         self._join_task: asyncio.Task[RetryableError | None] | None = None
+        self._waiting_tasks: list[asyncio.Task[None]] = []
         self._is_claiming = False
         self._checked_lost_at_s = clock()
         self._to_commit: dict[KafkaPartition, int] = {}
@@ -104,25 +105,27 @@ class Membership:
 
     def start(self, tasks: asyncio.TaskGroup) -> None:
         """Start the tasks; they run until `stop`."""
-        start_critical_tasks(
+        self._waiting_tasks = start_critical_tasks(
             tasks,
             self.stopping,
             {
                 "claims": partial(self._keep_claims, tasks),
                 "verification": self._keep_verifying,
-                "commits": self._keep_committing,
                 "watch": self._watch,
             },
         )
+        start_critical_tasks(tasks, self.stopping, {"commits": self._keep_committing})
 
     def stop(self) -> None:
-        """End the tasks, and writes that wait for an outage; a batch in flight may finish."""
+        """End the tasks, and writes that wait for an outage; a batch in flight may finish.
+
+        What waits for an answer, be it of a silent broker, is cancelled: it has nothing to finish.
+        """
         self.stopping.set()
         self.abort_writes.set()
-        self._wake_claims.set()
-        self._verification_due.set()
-        if self._join_task:
-            self._join_task.cancel()
+        for task in (self._join_task, *self._waiting_tasks):
+            if task:
+                task.cancel()
 
     def on_commit(self, batch: Batch) -> None:
         """Note that the batch was committed to the database."""

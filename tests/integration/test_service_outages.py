@@ -1,6 +1,8 @@
 """Database and broker go away and come back: nothing is lost, doubled, or put into quarantine."""
 
+import os
 import signal
+import time
 
 import pytest
 import structlog
@@ -137,6 +139,22 @@ async def test_a_stop_while_the_broker_is_away_ends_as_any_other(
         await service.wait()
 
     assert service.returncode == 0
+
+
+async def test_a_stop_waits_for_no_answer_of_a_frozen_broker(
+    database: Database, kafka_broker: KafkaBroker, own_topic: Topic
+) -> None:
+    settings = settings_for(
+        database, own_topic, kafka_broker.bootstrap_servers, progress_timeout_s=5
+    )
+    async with running(settings) as service:
+        await until(lambda: len(service.ownership.held) == own_topic.partitions)
+        os.kill(kafka_broker.pid, signal.SIGSTOP)
+        # The watchdog looks at partitions that stand still.
+        await until(service.membership._kafka._turn.locked)
+        begun_s = time.monotonic()
+
+    assert time.monotonic() - begun_s < settings.stop_timeout_s / 2
 
 
 async def test_a_broker_that_is_not_there_yet_is_waited_for(

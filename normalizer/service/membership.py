@@ -7,7 +7,7 @@ and a fourth rejoins the group when a partition with records makes no progress.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, Self
 
@@ -26,7 +26,7 @@ from normalizer.service.ownership import Ownership
 from normalizer.service.record_store import RecordStore
 from normalizer.service.watchdog import Watchdog
 from normalizer.settings import Settings
-from normalizer.store.store import ShapesOfProcess
+from normalizer.store.store import Claim, ShapesOfProcess
 from normalizer.telemetry import Outage, ServiceCounters, get_logger
 
 CLAIMS_EVERY_S: Final = 0.5
@@ -85,10 +85,11 @@ class Membership:
         self._verification_due = asyncio.Event()
         self._must_rejoin = True
         self._join_task: asyncio.Task[RetryableError | None] | None = None
-        self._waiting_tasks: list[asyncio.Task[None]] = []
+        self._tasks: list[asyncio.Task[None]] = []
         self._is_claiming = False
         self._checked_lost_at_s = clock()
         self._to_commit: dict[KafkaPartition, int] = {}
+        self._claims_noted: Mapping[KafkaPartition, Claim] = {}
         self._outage = Outage(_log, clock)
 
     async def __aenter__(self) -> Self:
@@ -105,16 +106,16 @@ class Membership:
 
     def start(self, tasks: asyncio.TaskGroup) -> None:
         """Start the tasks; they run until `stop`."""
-        self._waiting_tasks = start_critical_tasks(
+        self._tasks = start_critical_tasks(
             tasks,
             self.stopping,
             {
                 "claims": partial(self._keep_claims, tasks),
                 "verification": self._keep_verifying,
+                "commits": self._keep_committing,
                 "watch": self._watch,
             },
         )
-        start_critical_tasks(tasks, self.stopping, {"commits": self._keep_committing})
 
     def stop(self) -> None:
         """End the tasks, and writes that wait for an outage; a batch in flight may finish.
@@ -123,7 +124,7 @@ class Membership:
         """
         self.stopping.set()
         self.abort_writes.set()
-        for task in (self._join_task, *self._waiting_tasks):
+        for task in (self._join_task, *self._tasks):
             if task:
                 task.cancel()
 
@@ -131,8 +132,7 @@ class Membership:
         """Note that the batch was committed to the database."""
         for part in batch.parts:
             partition = KafkaPartition(part.topic, part.partition)
-            if not self._store.keeps_group_offsets:
-                self._to_commit[partition] = part.next_offset
+            self._to_commit[partition] = part.next_offset
             self.ownership.suspects.note_progress(partition, part.next_offset)
 
     def on_rollback(self, batch: Batch, lost: Sequence[PositionError] = ()) -> None:
@@ -253,16 +253,26 @@ class Membership:
                 await wait_at_most(self.stopping, CLAIMS_EVERY_S)
 
     async def _keep_committing(self) -> None:
-        """Commit stored positions to the group, for lag tools; a failure does no harm."""
+        """Commit stored positions to the group, for lag tools."""
         while not await wait_at_most(self.stopping, COMMITS_EVERY_S):
             await self._commit_now()
 
     async def _commit_now(self) -> None:
-        offsets, self._to_commit = self._to_commit, {}
+        """Commit what was written since, and where new claims begin; what fails is tried again."""
+        if self._store.keeps_group_offsets:
+            return
+        noted, held = self._claims_noted, {**self.ownership.held}
+        begun = {one: claim.next_offset for one, claim in held.items() if noted.get(one) != claim}
+        self._claims_noted = held
+        self._to_commit = begun | self._to_commit
+        done = {**self._to_commit}
         try:
-            await self.reader.commit(offsets, timeout_s=LEAVING_S)
+            await self.reader.commit(done, timeout_s=LEAVING_S)
         except NormalizerError as error:
             _log.debug("kafka_commit_failed", why=str(error))
+        else:
+            written = self._to_commit.items()
+            self._to_commit = {one: at for one, at in written if done.get(one) != at}
 
     async def _watch(self) -> None:
         """Rejoin the group when anything is stuck; raise ProcessStuck if that did not help."""

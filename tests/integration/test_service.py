@@ -14,7 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
 from normalizer.core.batch import Batch, PartitionBatch
-from normalizer.errors import Fenced, PositionMoved, ProcessStuck
+from normalizer.errors import BrokerUnavailable, Fenced, PositionMoved, ProcessStuck
 from normalizer.kafka import KafkaPartition, TopicReader
 from normalizer.service.service import Service
 from normalizer.store.store import Store
@@ -265,6 +265,39 @@ async def test_the_group_is_reported_how_far_the_database_is(
 
     committed = await admin.list_consumer_group_offsets(settings.kafka_group_id)
     assert {one.partition: at.offset for one, at in committed.items()} == {0: 3, 1: 3, 2: 3}
+
+
+@ONE_PARTITION
+async def test_the_group_learns_a_position_after_a_failed_commit_and_without_a_batch(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: Any,
+    watcher: Watcher,
+    admin: AIOKafkaAdminClient,
+) -> None:
+    async def is_reported(group_id: str) -> bool:
+        committed = await admin.list_consumer_group_offsets(group_id)
+        return [at.offset for at in committed.values()] == [5]
+
+    settings = settings_for(database, topic, bootstrap_servers)
+    async with running(settings) as service:
+        commit = service.reader.commit
+
+        async def fail_once(offsets: dict[KafkaPartition, int], *, timeout_s: float) -> None:
+            if 5 in offsets.values():
+                service.reader.commit = commit  # type: ignore[method-assign]
+                raise BrokerUnavailable("committing: RequestTimedOutError")
+            await commit(offsets, timeout_s=timeout_s)
+
+        service.reader.commit = fail_once  # type: ignore[method-assign]
+        await send(producer, topic, range(5))
+        await watcher.until_read(topic, {0: 5})
+        await until(lambda: is_reported(settings.kafka_group_id))
+
+    other = f"{settings.kafka_group_id}.other"
+    async with running(msgspec.structs.replace(settings, kafka_group_id=other)):
+        await until(lambda: is_reported(other))
 
 
 async def test_two_processes_share_the_partitions_and_lose_nothing(

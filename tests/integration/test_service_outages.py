@@ -154,7 +154,7 @@ async def test_a_stop_waits_for_no_answer_of_a_frozen_broker(
         await until(service.membership._kafka._turn.locked)
         begun_s = time.monotonic()
 
-    assert time.monotonic() - begun_s < settings.stop_timeout_s / 2
+    assert time.monotonic() - begun_s < settings.stop_timeout_s - 5
 
 
 async def test_a_broker_that_is_not_there_yet_is_waited_for(

@@ -24,7 +24,7 @@ from normalizer.settings import Settings
 
 ENDING_S: Final = 5.0
 SILENT_S: Final = 1.0
-"""After this, another broker is asked what any of them can answer."""
+"""After this, what any broker can answer is requested of another."""
 
 
 class ReaderConnection:

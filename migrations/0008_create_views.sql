@@ -650,8 +650,8 @@ comment on view projector.late_arrivals is
     'is the mean time, below 0 where the clock is ahead.';
 
 create view projector.gaps as
-select topic, partition, incarnation, first_offset, next_offset,
-       offsets, reason, found_at, projector.hour_of(found_at) as hour
+select topic, partition, incarnation, first_offset, next_offset, missing, offsets, reason, found_at,
+       projector.hour_of(found_at) as hour
 from   normalizer.gaps;
 
 comment on view projector.gaps is
@@ -826,6 +826,7 @@ begin
                    ('', 'log_end', 'the offset after the last committed record of the log'),
                    ('', 'max_attempts', 'number of attempts that are allowed in all'),
                    ('', 'mean_duration_s', 'mean of the known durations, in seconds'),
+                   ('', 'missing', 'the offsets themselves: missing @> 1042::bigint'),
                    ('', 'meta', 'the producer''s JSON, with attempts'),
                    ('', 'measure', 'what was measured: duration, queue or backoff'),
                    ('', 'minute', 'the minute, UTC'),

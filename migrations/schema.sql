@@ -2726,6 +2726,7 @@ CREATE VIEW projector.gaps AS
     incarnation,
     first_offset,
     next_offset,
+    missing,
     offsets,
     reason,
     found_at,
@@ -2737,6 +2738,7 @@ COMMENT ON COLUMN projector.gaps.partition IS 'partition of the topic';
 COMMENT ON COLUMN projector.gaps.incarnation IS 'how often the topic was deleted and created again';
 COMMENT ON COLUMN projector.gaps.first_offset IS 'the first offset without a record';
 COMMENT ON COLUMN projector.gaps.next_offset IS 'the offset after the last one without a record';
+COMMENT ON COLUMN projector.gaps.missing IS 'the offsets themselves: missing @> 1042::bigint';
 COMMENT ON COLUMN projector.gaps.offsets IS 'how many offsets';
 COMMENT ON COLUMN projector.gaps.reason IS 'why';
 COMMENT ON COLUMN projector.gaps.found_at IS 'when the gap was found';

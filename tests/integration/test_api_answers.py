@@ -98,6 +98,23 @@ async def test_a_pasted_id_is_found_whatever_it_is_of(client: httpx.AsyncClient)
         assert await found(client, nothing) == [], nothing
 
 
+async def test_a_record_between_the_markers_of_transactions_lies_in_no_gap(
+    database: Database,
+) -> None:
+    connection = await asyncpg.connect(database.admin_url)
+    await connection.execute(
+        """
+        insert into normalizer.gaps (topic, incarnation, partition, missing, offsets, reason)
+        values ('noetl.events', 0, 0, '{[2, 3), [5, 6)}', 2, 'hole')
+        """
+    )
+    await connection.close()
+    async with api_client(database.url) as client:
+        kinds = [await found(client, f"noetl.events:0:{offset}") for offset in range(1, 7)]
+
+    assert [[kind for kind, _ in hits] for hits in kinds] == [[], ["gap"], [], [], ["gap"], []]
+
+
 async def test_a_record_that_only_a_job_has_read_is_found_where_it_was_merged(
     database: Database, tmp_path: Path
 ) -> None:

@@ -158,7 +158,7 @@ _BY_COORDINATES: Final = Statement("""
                  array['topic'], array[topic]
         from     projector.gaps
         where    topic = :topic and partition = :partition
-        and      first_offset <= :offset and next_offset > :offset
+        and      missing @> :offset::bigint
         order by incarnation desc, found_at desc
         limit    5
     )

@@ -1,7 +1,7 @@
 """Streams all events of an execution as canonical JSON lines."""
 
-from collections.abc import AsyncIterator
-from typing import Any, Final, NamedTuple
+from collections.abc import AsyncIterator, Sequence
+from typing import Final, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -22,42 +22,44 @@ _BYTES_A_PAGE: Final = 1 << 20
 """A page ends after it: an event may have a megabyte."""
 _EVENTS_AT_ONCE: Final = 16
 """Records that are received from the database before they are written as lines."""
+_IDS: Final = Statement("""
+    select array_agg(event_id order by created_at, event_id) as event_ids
+    from   projector.execution_timeline
+    where  execution_id = :id::bigint
+""")
 _PAGE: Final = Statement(f"""
     select   {ENVELOPE_COLUMNS}
     from     projector.execution_timeline
     where    execution_id = :id::bigint
-    and      (
-                 :after_at::timestamptz is null
-                 or (created_at, execution_timeline.event_id) > (:after_at, :after_id::bigint)
-             )
-    order by created_at, execution_timeline.event_id
-    limit    :limit::integer
+    and      event_id = any(:event_ids::bigint[])
+    order by array_position(:event_ids, execution_timeline.event_id)
 """)  # noqa: S608 - constants of this package
 
 
 class _Page(NamedTuple):
-    """Some events as lines, and the record of the last one; None after the end."""
+    """Some events as lines, and how many of the ids that were asked for it covers."""
 
     lines: bytes
-    last: Any | None
-
-
-_NOTHING: Final = _Page(b"", None)
+    ids: int
 
 
 async def download_events(request: Request, reader: Reader) -> Response:
-    """The events by time. The response is cut off if the database fails after the first page."""
+    """The events that there are at this moment, by time; each in its present form, once.
+
+    The response is cut off if the database fails after the first page.
+    """
     try:
         parse(request.scope["query_string"], Parameters)
         execution_id = parse_id(request.path_params["execution_id"])
-        first = await _page(reader, execution_id, None)
-        if first.last is None:
+        event_ids = await _event_ids(reader, execution_id)
+        if not event_ids:
             raise NotFoundError("there is no such execution")
+        first = await _page(reader, execution_id, event_ids[:_EVENTS_A_PAGE])
     except ApiError as error:
         return problem(error)
     name = f"execution-{execution_id}.ndjson"
     return StreamingResponse(
-        _lines(reader, execution_id, _NOTHING if request.method == "HEAD" else first),
+        _lines(reader, execution_id, () if request.method == "HEAD" else event_ids, first),
         media_type=MEDIA_TYPE,
         headers={
             "Cache-Control": "no-store",
@@ -66,26 +68,33 @@ async def download_events(request: Request, reader: Reader) -> Response:
     )
 
 
-async def _lines(reader: Reader, execution_id: int, page: _Page) -> AsyncIterator[bytes]:
-    while page.last is not None:
+async def _lines(
+    reader: Reader, execution_id: int, event_ids: Sequence[int], page: _Page
+) -> AsyncIterator[bytes]:
+    at = 0
+    while at < len(event_ids):
         yield page.lines
-        page = await _page(reader, execution_id, page.last)
+        at += page.ids
+        if at < len(event_ids):
+            page = await _page(reader, execution_id, event_ids[at : at + _EVENTS_A_PAGE])
 
 
-async def _page(reader: Reader, execution_id: int, after: Any | None) -> _Page:
-    """The next events. Each page has a snapshot of its own: a slow client holds none."""
-    lines: list[bytes] = []
-    last, size = None, 0
-    values = {
-        "id": execution_id,
-        "after_at": None if after is None else after["created_at"],
-        "after_id": None if after is None else after["event_id"],
-        "limit": _EVENTS_A_PAGE,
-    }
+async def _event_ids(reader: Reader, execution_id: int) -> Sequence[int]:
+    """The events of the execution: a report may move one to another time between two pages."""
     async with reader.snapshot() as snapshot:
-        async for last in await snapshot.each(_PAGE, values, at_once=_EVENTS_AT_ONCE):
-            lines.append(to_canonical(envelope_of(last)) + b"\n")
+        (row,) = await snapshot.records(_IDS, {"id": execution_id})
+    return row["event_ids"] or ()
+
+
+async def _page(reader: Reader, execution_id: int, event_ids: Sequence[int]) -> _Page:
+    """The first of these events. Each page has a snapshot of its own: a slow client holds none."""
+    lines: list[bytes] = []
+    values = {"id": execution_id, "event_ids": event_ids}
+    size = 0
+    async with reader.snapshot() as snapshot:
+        async for record in await snapshot.each(_PAGE, values, at_once=_EVENTS_AT_ONCE):
+            lines.append(to_canonical(envelope_of(record)) + b"\n")
             size += len(lines[-1])
             if size >= _BYTES_A_PAGE:
-                break
-    return _Page(b"".join(lines), last)
+                return _Page(b"".join(lines), event_ids.index(record["event_id"]) + 1)
+    return _Page(b"".join(lines), len(event_ids))

@@ -245,11 +245,16 @@ async def test_a_bug_is_a_problem_on_every_path_and_its_message_is_not_sent(
 async def test_a_download_that_the_database_cuts_off_is_logged_as_that(
     filled: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def page(_reader: Reader, _execution_id: int, after: Any | None) -> downloads._Page:
-        if after is not None:
+    async def page(_reader: Reader, _execution_id: int, event_ids: list[int]) -> downloads._Page:
+        if event_ids != [1]:
             raise DatabaseUnavailableError("the database does not answer")
-        return downloads._Page(b"{}\n", {})
+        return downloads._Page(b"{}\n", 1)
 
+    async def ids(_reader: Reader, _execution_id: int) -> list[int]:
+        return [1, 2]
+
+    monkeypatch.setattr(downloads, "_EVENTS_A_PAGE", 1)
+    monkeypatch.setattr(downloads, "_event_ids", ids)
     monkeypatch.setattr(downloads, "_page", page)
     async with api_client(filled.url) as client:
         with capture_logs() as lines, pytest.raises(RuntimeError):

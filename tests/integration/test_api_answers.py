@@ -517,6 +517,44 @@ async def test_the_events_of_an_execution_are_a_file_of_canonical_lines(
     assert (none.status_code, wrong.status_code) == (404, 400)
 
 
+async def test_a_download_has_every_event_once_that_was_there_when_it_began(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two pages reports move events to other times, and one event comes."""
+    monkeypatch.setattr("projector.api.downloads._EVENTS_A_PAGE", 2)
+    owner = await asyncpg.connect(database.admin_url)
+    await owner.execute(
+        """
+        insert into normalizer.events (event_id, execution_id, event_type, status, created_at)
+        select number, 95, 'call.done', 'COMPLETED', now() - make_interval(mins => 100 - number)
+        from   generate_series(1, 6) as number
+        """
+    )
+
+    async def moved(*arguments: Any) -> Any:
+        page = await read_page(*arguments)
+        await owner.execute(
+            """
+            update normalizer.events
+            set    created_at = now() - make_interval(hours => event_id::integer / 2)
+            where  event_id in (1, 6);
+            insert into normalizer.events (event_id, execution_id, event_type, status)
+            values (7, 95, 'call.done', 'COMPLETED')
+            on conflict do nothing
+            """
+        )
+        return page
+
+    read_page = downloads._page
+    monkeypatch.setattr(downloads, "_page", moved)
+    async with api_client(database.url) as client:
+        answer = await client.get("/api/v1/executions/95/events.ndjson")
+    await owner.close()
+
+    ids = [msgspec.json.decode(line)["event_id"] for line in answer.content.splitlines()]
+    assert ids == [1, 2, 3, 4, 5, 6]
+
+
 async def test_a_download_of_large_events_is_read_in_small_pages(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

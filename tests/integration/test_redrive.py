@@ -350,6 +350,27 @@ async def test_what_retention_or_an_erasure_ignores_holds_up_nobody_and_stays_re
     assert (verdict.totals.stored, verdict.totals.refused) == (7, 4)
 
 
+async def test_an_entry_that_retention_deletes_meanwhile_holds_up_nobody(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await refused(database, tmp_path)
+    read_entries = QuarantineSource._next_entries
+
+    async def read_then_deleted(source: QuarantineSource) -> list[Any]:
+        entries = await read_entries(source)
+        async with connected(database) as connection:
+            await connection.execute("delete from normalizer.quarantine where source_offset < 10")
+        return entries
+
+    monkeypatch.setattr(QuarantineSource, "_next_entries", read_then_deleted)
+    verdict = await redriven(database)
+
+    outcomes = {offset: outcome for offset, outcome, _, _ in await tries(database)}
+    assert verdict.state == "complete", verdict.reason
+    assert min(outcomes) == 10
+    assert outcomes[11] == "redriven"
+
+
 async def test_records_get_what_they_lack(database: Database, tmp_path: Path) -> None:
     timeless = msgspec.json.encode(raw_event(0, event_id=None, created_at=None)) + b"\n"
     path = write_file(tmp_path / "file.ndjson", timeless)

@@ -305,12 +305,14 @@ READ_ENTRIES: Final = """
     limit    $2::bigint
 """
 
+# Retention may have deleted an entry since it was read.
 ADD_REDRIVE_ATTEMPTS: Final = """
     insert into normalizer.redrive_attempts
            (quarantine_id, tried_by, normalizer_version, outcome, detail, job_id, run)
     select tried.quarantine_id, $3::text, $4::integer, tried.outcome, tried.detail, $1::text,
            $2::integer
     from   unnest($5::bigint[], $6::text[], $7::text[]) as tried (quarantine_id, outcome, detail)
+    join   normalizer.quarantine using (quarantine_id)
 """
 
 MARK_REDRIVEN: Final = """

@@ -37,7 +37,7 @@ _PAGE: Final = Statement(f"""
 
 
 class _Page(NamedTuple):
-    """Some events as lines, and how many of the ids that were asked for it covers."""
+    """Some events as lines, and how many of the requested ids it covers."""
 
     lines: bytes
     ids: int

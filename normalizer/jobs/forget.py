@@ -139,8 +139,8 @@ class Forget:
 
     def _divergent(self) -> FatalError:
         return FatalError(
-            f"the projections of execution {self._id} differ from its events, so its counts cannot "
-            f"be kept: `projector repair --executions {self._id}`, then the same command"
+            f"the projections of execution {self._id} may differ from its events, so its counts "
+            f"cannot be kept: `projector repair --executions {self._id}`, then the same command"
         )
 
     async def _wait_for_writers(self) -> None:

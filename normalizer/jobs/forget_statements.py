@@ -7,7 +7,11 @@ IS_DIVERGENT: Final = """
     select exists (
         select
         from   projector.divergences
-        where  execution_id = $1::bigint and ended_at is null
+        where  ended_at is null
+        and    (
+                   execution_id = $1::bigint
+                   or execution_id is null and projection in ('execution_facts', 'call_facts')
+               )
     )
 """
 

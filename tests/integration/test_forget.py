@@ -265,13 +265,15 @@ async def test_a_batch_that_began_before_is_waited_for(
     assert await ledger_mistakes(database) == []
 
 
+@pytest.mark.parametrize("of", [GONE, None])
 async def test_what_is_displayed_otherwise_than_reported_is_repaired_first(
-    connection: asyncpg.Connection, database: Database
+    connection: asyncpg.Connection, database: Database, of: int | None
 ) -> None:
+    """Whether this execution is known to differ, or any may."""
     await connection.execute(
         "insert into projector.divergences (projection, execution_id, noted_by) "
         "values ('execution_facts', $1, 'verify')",
-        GONE,
+        of,
     )
 
     with pytest.raises(FatalError, match=f"projector repair --executions {GONE}"):

@@ -191,6 +191,7 @@ async def test_error_groups_are_the_failed_calls_once(
 
 
 async def test_many_error_groups_with_many_steps_hold_up_nobody(database: Database) -> None:
+    """Counted in processor time: other load must not matter."""
     owner = await asyncpg.connect(database.admin_url)
     await owner.execute(
         """
@@ -209,9 +210,9 @@ async def test_many_error_groups_with_many_steps_hold_up_nobody(database: Databa
     async def watch() -> None:
         nonlocal longest_s
         while True:
-            began = time.monotonic()
+            began_s = time.process_time()
             await asyncio.sleep(0.01)
-            longest_s = max(longest_s, time.monotonic() - began)
+            longest_s = max(longest_s, time.process_time() - began_s)
 
     async with api_client(database.url) as client:
         watching = asyncio.create_task(watch())

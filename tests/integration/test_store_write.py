@@ -346,9 +346,9 @@ async def test_many_reports_of_a_large_row_hold_up_no_other_task_and_are_written
 ) -> None:
     """Merging them takes longer than a transaction may be idle."""
     monkeypatch.setattr(rows, "SAY_EVERY_S", 0.2)
-    idle = {"idle_in_transaction_session_timeout": "1s"}
+    idle = {"idle_in_transaction_session_timeout": "3s"}
     extra = msgspec.json.encode({f"key{n}": n for n in range(100_000)})
-    reports = tuple(envelope(event_id=5, worker_id=f"w{n}") for n in range(150))
+    reports = tuple(envelope(event_id=5, worker_id=f"w{n}") for n in range(200))
     longest_s = 0.0
 
     async def tick() -> None:
@@ -369,8 +369,8 @@ async def test_many_reports_of_a_large_row_hold_up_no_other_task_and_are_written
         ticking.cancel()
 
     assert totals.merged + totals.duplicate == len(reports)
-    assert took_s > 2
-    assert longest_s < 1
+    assert took_s > 3
+    assert longest_s < 3
 
 
 async def test_an_id_that_no_salt_frees_is_assigned_and_found_again(database: Database) -> None:

@@ -177,7 +177,10 @@ async def stuck(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Show
     expected = [
         [
             str(row["execution_id"]),
-            f"{row['last_event_type']} {row['last_step']}".strip(),
+            # The step of playbook.started is the playbook, which has a column.
+            row["last_event_type"]
+            if row["last_step"] in ("", row["playbook"])
+            else f"{row['last_event_type']} {row['last_step']}",
             row["playbook"] or "(unknown)",
         ]
         for row in rows

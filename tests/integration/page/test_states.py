@@ -274,6 +274,39 @@ _ENDS: Final = """
 """
 
 
+async def test_a_minute_that_is_not_read_in_full_is_no_full_minute(
+    browser: Browser, platform: Platform
+) -> None:
+    """The log was read up to a second before the running minute."""
+
+    async def as_if_a_minute_began(route: Route) -> None:
+        answer = await route.fetch()
+        content = await answer.json()
+        if "as_of" in content:
+            read_at = datetime.fromisoformat(content["read_at"])
+            minute = read_at.replace(second=0, microsecond=0)
+            content["as_of"] = (minute - timedelta(seconds=1)).isoformat()
+        await route.fulfill(response=answer, json=content)
+
+    async with looking(browser, platform.url, visit=False) as page:
+        await page.route("**/api/v1/*", as_if_a_minute_began)
+        for screen, chart in (("", "rates"), ("?view=wall", "wall-log")):
+            await page.goto(f"{platform.url}/{screen}")
+            await fully_drawn(page)
+            assert await page.evaluate(_FADED, f"chart-{chart}") == [], screen
+        await page.unroute_all(behavior="ignoreErrors")
+
+
+_FADED: Final = """
+    async (chart) => {
+        const module = document.querySelector("link[href$='charts.js']").href;
+        const { drawn } = await import(module);
+        const { x, step, now } = drawn.get(document.getElementById(chart)).spec;
+        return x.filter((at) => at < now && at + step > now);
+    }
+"""
+
+
 async def _times(requested: list[str], name: str) -> int:
     return requested.count(name)
 

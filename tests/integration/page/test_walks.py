@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 import pytest
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Page, Route
 
 from tests.integration.page.browsing import DESK, PHONE, fully_drawn, looking, texts
 from tests.integration.page.platform import Platform
@@ -83,6 +83,39 @@ async def test_each_try_of_an_execution_has_a_row_and_each_event_a_mark(
         assert rows[0] == ["workflow"]
         assert len(rows) == row["calls"] + 1
         assert marks == listed == events
+
+
+async def test_a_call_without_an_end_does_not_run_after_its_execution_has_ended(
+    browser: Browser, platform: Platform
+) -> None:
+    execution = await platform.connection.fetchval(
+        """
+        select execution_id from projector.calls join projector.executions using (execution_id)
+        where  ended_at is not null and started_at is not null
+        group by execution_id having count(*) > 1 order by execution_id limit 1
+        """
+    )
+
+    async def without_ends(route: Route) -> None:
+        """As if of the first call the start, and of all calls the end was not read."""
+        answer = await route.fetch()
+        content = await answer.json()
+        for row in content["rows"]:
+            row |= {"claimed_at": row["begun_at"], "finished_at": None, "duration_s": None}
+        content["rows"][0]["started_at"] = None
+        await route.fulfill(response=answer, json=content)
+
+    address = f"{platform.url}/?show=execution&execution={execution}"
+    async with looking(browser, address, visit=False) as page:
+        await page.route("**/calls?*", without_ends)
+        await page.goto(address)
+        await page.wait_for_selector("#as-sent .json")
+
+        assert "no end read" in await page.inner_text(".timeline li >> nth=1")
+        assert await page.locator(".timeline li >> nth=1 >> .run").count() == 0
+        assert await page.locator(".run").count() > 0
+        assert await page.locator(".run:not([data-open])").count() == 0
+        await page.unroute_all(behavior="ignoreErrors")
 
 
 async def test_filters_are_in_the_address_and_its_next_reader_sees_the_same(
@@ -217,6 +250,10 @@ async def test_figures_can_be_held_and_let_go(browser: Browser, platform: Platfo
         assert requested
 
 
+_TOUCHED: Final = ".back, .under a, .turn a, #foot a, .cards tbody a, .calls .id"
+"""Links that a finger has to hit."""
+
+
 async def test_nothing_is_wider_than_a_phone(browser: Browser, platform: Platform) -> None:
     async with looking(browser, platform.url, size=PHONE) as page:
         await fully_drawn(page)
@@ -236,11 +273,13 @@ async def test_nothing_is_wider_than_a_phone(browser: Browser, platform: Platfor
             "show=quarantine",
             "show=retries",
             "show=executions",
+            "show=calls",
             "view=wall",
         ):
             await page.goto(f"{platform.url}/?{screen}")
             await fully_drawn(page)
             assert await page.evaluate("document.documentElement.scrollWidth") == PHONE[0], screen
+            assert min(await page.evaluate(_HEIGHTS, _TOUCHED), default=30) >= 30, screen
 
         await page.goto(f"{platform.url}/?show=record&record=1")
         await fully_drawn(page)
@@ -281,7 +320,20 @@ async def test_nothing_is_cut_off_on_a_zoomed_desk(browser: Browser, platform: P
         await fully_drawn(page)
         assert await page.evaluate(_CUT_OFF, ".calls") == []
         assert await page.evaluate(_BROKEN_NAMES) == []
+        assert await page.locator(".calls li").count() > 1
+        assert await page.evaluate(_LEFT_EDGES, ".calls .when") == 1
 
+        # Where a panel has the whole width, names have the room.
+        await page.goto(f"{platform.url}/?show=retries")
+        await fully_drawn(page)
+        assert await page.locator("#with-failures .cut").count() > 0
+        assert await page.evaluate(_CUT_OFF, "td .cut, td small") == []
+
+
+_LEFT_EDGES: Final = """
+    (each) => new Set([...document.querySelectorAll(each)]
+        .map((one) => Math.round(one.getBoundingClientRect().left))).size
+"""
 
 _BROKEN_NAMES: Final = """
     () => [...document.querySelectorAll(".calls .by, .calls .of > *")].filter((one) => {
@@ -309,6 +361,7 @@ async def test_every_table_can_be_read_on_a_phone(browser: Browser, platform: Pl
             await page.evaluate(_OPEN_ALL)
 
             assert await page.evaluate(_WIDER_THAN_ITS_SCREEN) == [], screen
+            assert await page.evaluate(_OVERPRINTED) == []
             seen += await page.locator("table").count()
         assert seen > 25
 
@@ -327,8 +380,15 @@ _WIDER_THAN_ITS_SCREEN: Final = """
         .map((cell) => `${cell.closest(".panel").id}: ${cell.textContent}`)
 """
 
+_OVERPRINTED: Final = """
+    () => [...document.querySelectorAll(".scale .ticks i")].filter((tick) => tick.checkVisibility())
+        .filter((tick, n, all) => n > 0
+            && tick.getBoundingClientRect().left < all[n - 1].getBoundingClientRect().right + 4)
+        .map((tick) => tick.textContent)
+"""
+
 _HEIGHTS: Final = """
-    (within) => [...document.querySelectorAll(within)]
+    (within) => [...document.querySelectorAll(within)].filter((one) => one.checkVisibility())
         .map((one) => one.getBoundingClientRect().height)
 """
 

@@ -6,6 +6,9 @@ const FONT = "Inter, ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Roboto
 const DAY_MS = 86400000;
 const DRAG_PX = 8;
 
+/** On the wall, which is read from afar. */
+const isFar = () => document.body.dataset.view === "wall";
+
 let loading;
 
 /** The library, or null if this server was installed without it. */
@@ -104,7 +107,7 @@ function plan(uPlot, element, spec) {
     padding: [rem * 0.5, rem * 1.2, 0, 0],
     series: [{}, ...series.map(({ trace }) => drawAs(uPlot, trace, spec))],
     scales: { x: { time: true, range: (_, least, most) => [least, most + spec.step] },
-      y: { range: (_, least, most) => [0, (most || (spec.unit === "%" ? 100 : 1)) * 1.06] } },
+      y: { range: (_, least, most) => [0, (spec.unit === "%" ? 100 : most || 1) * 1.06] } },
     axes: axes(rem, element, spec),
     legend: { show: false },
     cursor: { y: false, points: { show: false }, drag: { x: true, y: false, setScale: false } },
@@ -116,7 +119,7 @@ function plan(uPlot, element, spec) {
 function drawAs(uPlot, trace, { step }) {
   const ink = colour(trace.colour);
   const common = { stroke: ink, points: { show: false } };
-  if (trace.as === "line") return { ...common, width: 1.5, paths: plateaus(step) };
+  if (trace.as === "line") return { ...common, width: isFar() ? 3 : 1.5, paths: plateaus(step) };
   if (trace.as === "area") return { ...common, fill: ink, width: 0, paths: plateaus(step) };
   return { ...common, fill: ink, width: 0, paths: uPlot.paths.bars({ size: [0.84], align: 1 }) };
 }
@@ -149,7 +152,7 @@ const WHOLE = Array.from({ length: 30 }, (_, n) => [1, 2, 5][n % 3] * 10 ** Math
 /** The font is of whole pixels: uPlot finds no others in it, and does not enlarge them for a fine screen. */
 function axes(rem, element, spec) {
   const counts = spec.unit !== "%" && spec.traces.every((trace) => trace.y.every((one) => one === null || Number.isInteger(one)));
-  const common = { stroke: colour("ink-2"), font: `${Math.round(rem * 0.786)}px ${FONT}` };
+  const common = { stroke: colour("ink-2"), font: `${Math.round(rem * (isFar() ? 1 : 0.786))}px ${FONT}` };
   const line = { stroke: colour("line"), width: 1 };
   return [
     { ...common, grid: { show: false }, ticks: { ...line, stroke: colour("line-2"), size: 4 }, size: rem * 1.7,

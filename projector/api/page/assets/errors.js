@@ -20,7 +20,7 @@ export function errors(address) {
     title: "Errors",
     panels: [{
       id: "groups", title: "Groups", width: "full", filters: FILTERS, truncated: "the most frequent only",
-      subtitle: `failed calls by error text, without ids; ${windowText(address)}`,
+      subtitle: `calls that failed, had an error or were cancelled, by error text without ids; ${windowText(address)}`,
       queries: () => ({ groups: ["error-groups", parameters(address, FILTERS, { limit: 500 }), pace(address)] }),
       render: drawGroups,
     }],
@@ -32,7 +32,7 @@ function drawGroups({ groups }, { address, expanded }) {
   if (!rows.length) return empty(`No call failed ${windowText(address)}.`);
   const fresh = rows.filter((row) => row.new).length;
   return [
-    h("p", {}, `${plural(groups.calls, "failed call")} in ${plural(groups.groups, "group")}; `,
+    h("p", {}, `${plural(groups.calls, "call")} without success in ${plural(groups.groups, "group")}; `,
       h("b", {}, `${count(fresh)} new`), " since the window before"),
     table("Error groups", [
       { name: "Error", value: errorText, cell: (row) => h("a", { class: "text-cell", href: link(address, { show: "error", error_class: row.error_class }) },
@@ -76,12 +76,14 @@ function drawGroup(group, address) {
   const [row] = group.rows;
   const { x, step, now } = trendTimes(group);
   const steps = x.map((at, n) => ({ at, calls: row.trend[n] ?? 0 }));
-  const words = `calls that failed of it ${windowText(address)}: ${count(row.calls)}`;
+  const spec = { x, step, height: 9, now, hover: (at) => between(at, at + step),
+    traces: [{ name: "calls", colour: "failed", as: "bar", y: steps.map((one) => one.calls) }] };
+  const words = `calls without success because of it ${windowText(address)}: ${count(row.calls)}`;
   return {
     nodes: [
       facts({
         Calls: [h("b", {}, count(row.calls)), row.new ? flag("bad", "new") : null],
-        Share: `${percent(row.share)} of all failed calls`,
+        Share: `${percent(row.share)} of all calls without success`,
         "Window before": count(row.calls_before),
         "First seen": clock(row.first_seen_at),
         "Last seen": clock(row.last_seen_at),
@@ -89,13 +91,12 @@ function drawGroup(group, address) {
           ? [execution(address, row.execution_id), ` ${row.step || "(no step)"}, ${attempt(row.attempt)}`] : null,
       }),
       row.error ? h("p", { class: "error sample" }, row.error) : null,
-      ...figures("group", `Failed calls ${per(step)}`, words, [["calls", "failed"]], [
+      ...figures("group", spec, `Calls ${per(step)}`, words, [["calls", "failed"]], [
         { name: "From", value: (one) => new Date(one.at).toISOString(), cell: (one) => between(one.at, one.at + step) },
         { name: "Calls", number: true, value: (one) => one.calls, cell: (one) => count(one.calls) },
       ], [...steps].reverse()),
     ],
-    charts: { group: { x, step, height: 9, now, hover: (at) => between(at, at + step),
-      traces: [{ name: "calls", colour: "failed", as: "bar", y: steps.map((one) => one.calls) }] } },
+    charts: { group: spec },
   };
 }
 

@@ -4,18 +4,18 @@ import { REASONS } from "./coercions.js";
 import { link } from "./router.js";
 import { h } from "./dom.js";
 import { clock, count, rate, windowText } from "./format.js";
-import { empty, expandButton, figures, grouped, stacked, sum, tally } from "./panel_parts.js";
+import { empty, expandButton, figures, fullUntil, grouped, stacked, sum, tally } from "./panel_parts.js";
 
 export function drawRates({ rates }) {
-  const minute = Math.floor(new Date(rates.read_at) / 60000) * 60000;
-  const rows = rates.rows.filter((row) => new Date(row.at).getTime() < minute);
+  const now = fullUntil(rates);
+  const rows = rates.rows.filter((row) => new Date(row.at).getTime() < now);
   if (!rows.length) {
-    return empty(rates.rows.length ? "The first minute is not complete yet." : "No event in the last two hours.");
+    return empty(rates.rows.length ? "No minute has been read in full yet." : "No event in the last two hours.");
   }
-  const drawn = stacked({ ...rates, rows }, "event_type", "events_per_s", "area", { full: true });
+  const drawn = stacked({ ...rates, rows }, "event_type", "events_per_s", "area", now);
   const last = rows.filter((row) => row.at === rows[0].at);
   return {
-    nodes: figures("rates", "Events per second",
+    nodes: figures("rates", drawn.spec, "Events per second",
       `events per second, ${rate(sum(last, "events_per_s"))} in the minute of ${clock(rows[0].at)}`, drawn.entries, [
         { name: "Minute", cell: (row) => clock(row.at), value: (row) => row.at },
         { name: "Type", cell: (row) => row.event_type, value: (row) => row.event_type },

@@ -3,7 +3,7 @@
 import { link } from "./router.js";
 import { drawEvent } from "./event_view.js";
 import { facts, h, status } from "./dom.js";
-import { attempt, clock, count, plural, span } from "./format.js";
+import { attempt, clock, count, offset, plural, span } from "./format.js";
 import { ended, iterations } from "./lists.js";
 import { execution as linkTo, expandButton, limit, showing } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
@@ -37,7 +37,7 @@ export function execution(address) {
     {
       id: "timeline", title: "Timeline", width: "full", filters: null,
       subtitle: "One row for each call: thin until it is claimed, full while it runs; each mark is an event; drag to zoom",
-      queries: both, render: (answers, context) => drawTimeline(answers, context),
+      queries: () => ({ execution: [path, query({})], ...both() }), render: (answers, context) => drawTimeline(answers, context),
     },
     {
       id: "events", title: "Events", width: "wide", filters: null, subtitle: "In the order of their time",
@@ -100,7 +100,7 @@ function drawEvents({ calls, events: { rows, next } }, address) {
     h("ol", { class: "events" }, rows.map((row) =>
       h("li", { "data-key": `event-${row.event_id}` },
         h("a", { href: at(row.event_id), "aria-current": row.event_id === address.event ? "true" : null },
-          h("span", { class: "when" }, `+${span((millis(row.created_at) - from) / 1000)}`),
+          h("span", { class: "when" }, offset(millis(row.created_at) - from)),
           h("span", { class: "what" }, h("b", {}, row.event_type), h("small", {}, ` ${row.step}`)),
           h("span", { class: "try" }, ofCall(row) ? attempt((callOf(row, calls.rows) ?? row).attempts) : ""),
           status(row.status),

@@ -41,6 +41,13 @@ export function span(s) {
   return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;
 }
 
+/** Time after a begin, always to the millisecond, so that many can be compared: +0:47.062, +1:02:03.004. */
+export function offset(ms) {
+  const whole = Math.round(Math.abs(ms));
+  const [hours, minutes, s] = [Math.floor(whole / 3600000), Math.floor(whole / 60000) % 60, Math.floor(whole / 1000) % 60];
+  return `${ms < 0 ? "−" : "+"}${hours ? `${hours}:${pad(minutes)}` : minutes}:${pad(s)}.${String(whole % 1000).padStart(3, "0")}`;
+}
+
 /** Time since a moment of this or another computer, whose clock may be ahead. */
 export const since = (ms) => span(Math.max(0, (Date.now() - ms) / 1000));
 
@@ -63,7 +70,8 @@ export function clock(iso, { millis = false, always = false } = {}) {
 
 export const day = (at) => `${pad(at.getDate())} ${at.toLocaleString("en", { month: "short" })}`;
 
-export const attempt = (n) => (Number(n) === 0 ? "first attempt" : `retry ${n}`);
+/** With no-break spaces: a number on a line of its own says nothing. */
+export const attempt = (n) => (Number(n) === 0 ? "first\u00a0attempt" : `retry\u00a0${n}`);
 
 /** per minute, per 5 min, per hour, per 6 h, per day: the interval of a chart. */
 export function per(ms) {

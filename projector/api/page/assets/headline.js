@@ -1,7 +1,7 @@
 // The row of figures above the panels: value, trend, and change against the window before.
 
 import { clock, count, percent, plural, rate, span, windowText } from "./format.js";
-import { knownUntil, sum, trendTimes } from "./panel_parts.js";
+import { fullUntil, sum, trendTimes } from "./panel_parts.js";
 import { logState } from "./freshness_panel.js";
 import { spark } from "./spark.js";
 import { stuckInAll } from "./stuck_panel.js";
@@ -58,22 +58,22 @@ const unknown = ({ rows, read_at: at }) =>
 
 /** A trend of the full minutes of a window. */
 export function byMinute(answer, name) {
-  const until = Math.floor(new Date(answer.read_at) / 60000) * 60000;
+  const now = fullUntil(answer);
   const totals = new Map();
   for (const row of answer.rows) {
     const at = new Date(row.at).getTime();
     totals.set(at, (totals.get(at) ?? 0) + Number(row[name]));
   }
   const bins = [];
-  for (let at = Math.ceil(new Date(answer.since) / 60000) * 60000; at < until; at += 60000) bins.push(at);
-  return spark(bins.map((at) => totals.get(at) ?? 0), { x: bins, step: 60000, now: knownUntil(answer) });
+  for (let at = Math.ceil(new Date(answer.since) / 60000) * 60000; at < now; at += 60000) bins.push(at);
+  return spark(bins.map((at) => totals.get(at) ?? 0), { x: bins, step: 60000, now });
 }
 
 export function retriesNow(now, retries) {
   const inStorm = now && now.rows.filter((row) => row.storm);
   return { to: "storms", name: "Retries/min, last 5 min", value: now ? rate(sum(now.rows, "per_minute_now")) : "…",
     detail: !now ? "" : inStorm.length ? `${plural(inStorm.length, "step")} in a storm` :
-      `${rate(sum(now.rows, "per_minute_baseline"))} in the hour before`,
+      `${rate(sum(now.rows, "per_minute_baseline"))}/min in the hour before`,
     trend: retries?.rows.length ? byMinute(retries, "retries") : null, state: inStorm?.length ? "bad" : null };
 }
 
@@ -82,7 +82,7 @@ export function stuckNow(answers, tiles) {
   const n = ages && stuckInAll(ages);
   const tile = tileOf(tiles, "stuck");
   return { to: "stuck", name: "Stuck executions, now", value: ages ? count(n) : "…",
-    detail: n ? `latest one silent for ${span(Math.min(...ages.rows.filter((row) => row.begun).map((row) => row.shortest_s)))}`
+    detail: n ? `latest silent ${span(Math.min(...ages.rows.filter((row) => row.begun).map((row) => row.shortest_s)))}`
       : "not ended, silent for 5 minutes",
     title: "The line: those stuck now, by the time of their last event. How many were stuck at an earlier time is not known.",
     trend: n ? trend(tile, tiles) : null, state: STATES[tile?.level] ?? (n ? "warn" : null) };

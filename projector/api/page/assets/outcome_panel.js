@@ -28,14 +28,13 @@ export function drawOutcomes({ outcomes }, { address, go }) {
     `${count(sum(rows, "failed"))} failed, ${count(sum(rows, "cancelled"))} cancelled, ` +
     `${count(sum(rows, "begun"))} begun`;
   return {
-    nodes: figures("outcomes", `Executions ${per(step)}`, words, [...entries, ["begun", "begun"]], [
+    nodes: figures("outcomes", spec, `Executions ${per(step)}`, words, [...entries, ["begun", "begun"]], [
       { name: { day: "Day", hour: "Hour from", minute: "Minute" }[outcomes.every], value: (row) => row.at, cell: (row) =>
         h("a", { href: link(address, { show: "executions", since: row.at,
           until: new Date(new Date(row.at).getTime() + step).toISOString() }) }, stamp(row.at, outcomes.every)) },
       ...["completed", "failed", "cancelled", "begun"].map((name) =>
         ({ name, number: true, value: (row) => row[name], cell: (row) => count(row[name]) })),
-    ], rows, x.at(-1) + step > spec.now
-      ? h("p", { class: "under" }, "The paler bar is not complete yet.") : null),
+    ], rows),
     charts: { outcomes: spec },
   };
 }

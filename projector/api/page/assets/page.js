@@ -207,12 +207,13 @@ function frame(panel, charts) {
   panel.seen = seen;
   const body = ready ? content(panel, answers, charts) : notYet(failing, waiting);
   const over = notBy(panel);
+  const gone = failing?.error.status === 404;
   const truncated = ready && states.some((one) => one.answer.truncated);
   const state = ready && (failing || waiting) ? `figures of ${clock(states[0].answer.read_at)}` : null;
   return h("section", { id: panel.id, class: `panel ${panel.width}`, "data-key": `panel-${panel.id}`,
     "aria-labelledby": `${panel.id}-title`, "aria-busy": String(!ready),
-    "data-state": failing ? "bad" : waiting ? "warn" : null },
-  h("header", {}, h("h2", { id: `${panel.id}-title` }, panel.title),
+    "data-state": failing && !gone ? "bad" : waiting ? "warn" : null },
+  h("header", {}, h("h2", { id: `${panel.id}-title` }, gone ? "Not found" : panel.title),
     h("p", {}, panel.subtitle,
       over ? h("em", {}, ` · ${over}`) : null,
       truncated ? h("em", {}, ` · ${panel.truncated ?? "first 5,000 groups only"}`) : null),
@@ -238,7 +239,7 @@ function notYet(failing, waiting) {
   if (!failing) {
     return [h("p", { class: "empty loading" }, waiting ? `Still waiting for the server (${since(waiting.waitingSince)})…` : "Loading…")];
   }
-  return [h("p", { class: "empty", "data-state": "bad" }, `${failing.error.message}.`,
+  return [h("p", { class: "empty", "data-state": failing.error.status === 404 ? null : "bad" }, `${failing.error.message}.`,
     failing.error.status === 400 ? h("small", {}, ` ${failing.error.detail}`) : null)];
 }
 

@@ -53,7 +53,7 @@ function legend(id, unit, entries) {
 }
 
 /** A chart, its legend with the unit of its axis, and a table with its numbers for those who cannot see it. */
-export function figures(id, unit, words, legendEntries, columns, rows, after) {
+export function figures(id, spec, unit, words, legendEntries, columns, rows) {
   const list = table(`Figures of ${words}`, columns, rows, null, { id: `figures-${id}` });
   return [
     legend(id, unit, legendEntries),
@@ -61,7 +61,8 @@ export function figures(id, unit, words, legendEntries, columns, rows, after) {
       role: "img", "aria-label": words }),
     h("details", { class: "figures", "data-key": `figures-${id}` }, h("summary", {}, "Figures"), list,
       h("div", { class: "under" }, tools(`figures-${id}`))),
-    after,
+    spec.x.some((at) => at < spec.now && at + spec.step > spec.now)
+      ? h("p", { class: "under" }, "The last, faded bar is not complete yet.") : null,
   ];
 }
 
@@ -88,11 +89,13 @@ export const stamp = (iso, every) =>
 /** How far the log was read when an answer was made, in ms: what is later is not known yet, and no 0. */
 export const knownUntil = (answer) => new Date(answer.as_of ?? answer.read_at).getTime();
 
-/** Rows of (at, name, value) as stacked series: the greatest ones, and all others as one. */
-export function stacked(answer, name, value, as, { full = false } = {}) {
+/** The begin of the minute up to which the log was read in full. */
+export const fullUntil = (answer) => Math.floor(knownUntil(answer) / STEP_MS.minute) * STEP_MS.minute;
+
+/** Rows of (at, name, value) as stacked series until `now`: the greatest ones, and all others as one. */
+export function stacked(answer, name, value, as, now = knownUntil(answer)) {
   const step = STEP_MS[answer.every];
-  const now = knownUntil(answer);
-  const x = bins(answer, 30).filter((at) => !full || at + step <= new Date(answer.read_at));
+  const x = bins(answer, 30);
   const totals = new Map();
   for (const row of answer.rows) totals.set(row[name], (totals.get(row[name]) ?? 0) + Number(row[value]));
   const order = [...totals].sort((a, b) => b[1] - a[1]).map(([one]) => one);
@@ -136,7 +139,7 @@ export function grouped(rows, name, detail, value) {
   for (const row of rows) {
     const group = groups.get(row[name]) ?? { key: `${name}-${row[name]}`, what: row[name], n: 0, parts: [] };
     group.n += row[value];
-    group.parts.push({ n: row[value], word: row[detail] || "(no shape)" });
+    group.parts.push({ n: row[value], word: row[detail] || "(no\u00a0shape)" });
     groups.set(row[name], group);
   }
   return [...groups.values()].sort((a, b) => b.n - a.n)

@@ -40,7 +40,7 @@ export function quarantine(address) {
 
 function sums(refused, name, detail, address) {
   const entries = grouped(refused.rows, name, detail, "refused").map((one) => ({
-    ...one, key: `${name}-${one.what}`, what: one.what || "(no shape)",
+    ...one, key: `${name}-${one.what}`, what: one.what || "(no\u00a0shape)",
     href: link(address, { [name]: address[name] === one.what ? null : one.what }),
   }));
   return entries.length ? [tally(entries, true)] : empty(`No record was refused ${windowText(address)}.`);
@@ -51,7 +51,7 @@ function drawOverTime(refused, address) {
   const { entries, spec } = stacked(refused, "reason", "refused", "bar");
   const until = (row) => new Date(row.at).getTime() + spec.step;
   return {
-    nodes: figures("over-time", `Records ${per(spec.step)}`, `refused records ${windowText(address)}: ${count(sum(refused.rows, "refused"))}`, entries, [
+    nodes: figures("over-time", spec, `Records ${per(spec.step)}`, `refused records ${windowText(address)}: ${count(sum(refused.rows, "refused"))}`, entries, [
       { name: "From", value: (row) => row.at, cell: (row) => between(row.at, until(row)) },
       { name: "Reason", value: (row) => row.reason, cell: (row) => row.reason },
       { name: "Refused", number: true, value: (row) => row.refused, cell: (row) => count(row.refused) },
@@ -70,7 +70,7 @@ function drawRecords(records, address, set) {
         place(row), row.source_index > 0 ? ` [${row.source_index}]` : "") },
       { name: "Reason", value: (row) => row.reason, cell: (row) => row.reason },
       { name: "Detail", value: (row) => row.detail, cell: (row) => h("span", { class: "text-cell" }, row.detail) },
-      { name: "Shape", value: (row) => row.shape, cell: (row) => row.shape || "(no shape)" },
+      { name: "Shape", value: (row) => row.shape, cell: (row) => row.shape || "(no\u00a0shape)" },
       { name: "Refused", number: true, value: (row) => row.quarantined_at, cell: (row) => clock(row.quarantined_at) },
       { name: "Redriven", number: true, value: (row) => row.redriven_at, cell: (row) => row.redriven_at ? clock(row.redriven_at) : "no" },
       { name: "Bytes", number: true, value: (row) => row.value_bytes, cell: (row) => count(row.value_bytes) },

@@ -83,7 +83,7 @@ function ofExecutions() {
       path: "open-calls-by-step", filters: ["playbook", "step"], none: "No call is open", key: (row) => `${row.waits_for}-${row.step}`,
       columns: [{ ...text("Step", "step"), cell: (row) => row.step || "(no step)" }, text("Waits for", "waits_for"), number("Calls", "calls"),
         number("Retries", "retries"), number("Longest", "longest_s", span)] }),
-    panel({ id: "open", title: "Open calls", subtitle: "Not claimed, started or finished yet",
+    panel({ id: "open", title: "Open calls", subtitle: "Waiting to be claimed, to start or to finish",
       path: "open-calls", filters: ["playbook", "step", "attempts", "worker"], query: { limit: 100 }, none: "No call is open",
       key: (row) => `${row.execution_id}-${row.command_id}-${row.step}-${row.iteration}-${row.attempts}`,
       columns: [{ ...id, cell: (row) => execution(page(), row.execution_id, row.command_id) }, text("Step", "step"), tries,

@@ -34,7 +34,8 @@ export function searchBox() {
 
 function list() {
   if (failure) return h("li", { role: "option", "aria-disabled": "true", class: "none" }, failure);
-  if (!rows.length) return h("li", { role: "option", "aria-disabled": "true", class: "none" }, "Nothing has this id, name or error text.");
+  if (!rows.length) return h("li", { role: "option", "aria-disabled": "true", class: "none" },
+    /^\d+$/.test(text.trim()) ? "No id is exactly this; ids are found whole only." : "Nothing has this id, name or error text.");
   return rows.map((row, n) => h("li", { role: "option", id: `found-${n}`, "aria-selected": String(n === chosen), "data-found": n, "data-key": `found-${row.kind}-${row.label}-${n}` },
     h("small", {}, KINDS[row.kind] ?? row.kind), h("b", {}, row.label), h("small", {}, row.detail)));
 }

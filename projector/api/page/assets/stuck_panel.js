@@ -19,7 +19,8 @@ export function drawStuck({ stuck, ages }, { address, expanded }) {
     table("Stuck executions, latest silent first", [
       { name: "Execution", value: (row) => row.execution_id, cell: (row) => execution(address, row.execution_id) },
       { name: "Silent", number: true, value: (row) => row.silent_s, cell: (row) => span(row.silent_s) },
-      { name: "Last event", value: (row) => row.last_event_type, cell: (row) => [row.last_event_type, " ", h("small", {}, row.last_step)] },
+      { name: "Last event", value: (row) => row.last_event_type, cell: (row) =>
+        [row.last_event_type, row.last_step === row.playbook ? null : [" ", h("small", {}, row.last_step)]] },
       { name: "Playbook", value: (row) => row.playbook, cell: (row) => h("span", { class: "cut", title: row.playbook }, row.playbook || "(unknown)") },
       { name: "Age", number: true, value: (row) => row.age_s, cell: (row) => span(row.age_s) },
     ], rows, (row) => `stuck-${row.execution_id}`, { id: "stuck", ...limit(rows, expanded) }),

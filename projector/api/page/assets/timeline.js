@@ -2,7 +2,7 @@
 
 import { link } from "./router.js";
 import { h, status } from "./dom.js";
-import { attempt, clock, span } from "./format.js";
+import { attempt, clock, offset, span } from "./format.js";
 
 const CALL_EVENTS = ["command.", "call.", "action_"];
 const DRAG_PX = 8;
@@ -25,7 +25,8 @@ export function callOf(event, callRows) {
 const cameFrom = (call, { command, step, attempts }) => call !== null &&
   (!command || call.command_id === command) && (!step || call.step === step) && (attempts === undefined || call.attempts === Number(attempts));
 
-export function drawTimeline({ calls, events }, { address, go }) {
+export function drawTimeline({ execution, calls, events }, { address, go }) {
+  const ended = Boolean(execution.rows[0].ended_at);
   const callRows = calls.rows;
   if (!events.rows.length) return [h("p", { class: "empty" }, "No event of this execution is stored: none was read, or they are deleted.")];
   if (!address.event) openFirstError(events.rows, callRows, address, go);
@@ -49,15 +50,15 @@ export function drawTimeline({ calls, events }, { address, go }) {
         `row-${call.command_id ?? call.step}-${call.iteration}-${call.attempts}-${call.begun_at}`,
         [h("b", {}, call.step || "(no step)"),
           h("small", {}, [attempt(call.attempts), call.iteration !== null ? `, iteration ${call.iteration}` : ""]),
-          h("small", { class: "out" }, status(call.status), ` ${span(call.duration_s)}`)],
-        bars(call, scale), marks.get(call) ?? []))),
+          h("small", { class: "out" }, status(call.status), ` ${ended && !call.finished_at ? "no end read" : span(call.duration_s)}`)],
+        bars(call, scale, ended), marks.get(call) ?? []))),
     calls.next ? h("p", { class: "under" }, `showing the first ${callRows.length} calls`) : null,
   ];
 }
 
 /** The times of both ends, and between them how long after the begin of the execution. */
 function ticks(from, to, begin) {
-  const word = (at, share) => share === 0 || share === 1 ? clock(at, { millis: true }) : `+${span((at - begin) / 1000)}`;
+  const word = (at, share) => share === 0 || share === 1 ? clock(at, { millis: true }) : offset(at - begin);
   return h("span", { class: "ticks", "aria-hidden": "true" }, [0, 0.25, 0.5, 0.75, 1].map((share) =>
     h("i", { vars: { "--at": share } }, word(from + share * (to - from), share))));
 }
@@ -96,13 +97,17 @@ function mark(event, address, { from, to, position, begin }) {
   });
 }
 
-function bars(call, { to, position }) {
-  const bar = (kind, a, b, word) => a && b && millis(b) >= millis(a)
-    ? h("i", { class: kind, "data-status": word, vars: { "--at": position(a), "--for": position(b) - position(a) } }) : null;
+function bars({ status: word, ...call }, { to, position }, ended) {
+  const bar = (kind, a, b) => {
+    const until = b ?? new Date(to).toISOString();
+    return a && millis(until) >= millis(a) ? h("i", { class: kind, "data-status": word, "data-open": ended && !b ? "" : null,
+      vars: { "--at": position(a), "--for": position(until) - position(a) } }) : null;
+  };
+  const { issued_at: issued, claimed_at: claimed, started_at: started, finished_at: finished } = call;
   return [
-    bar("wait", call.issued_at ?? call.begun_at, earliest(call.claimed_at, call.started_at, call.finished_at)),
-    bar("claim", call.claimed_at, call.started_at ?? call.finished_at),
-    bar("run", call.started_at ?? call.claimed_at, call.finished_at ?? new Date(to).toISOString(), call.status),
+    bar("wait", issued ?? call.begun_at, earliest(claimed, started, finished)),
+    bar("claim", claimed, started ?? finished),
+    bar("run", started ?? (finished && claimed), finished),
   ];
 }
 

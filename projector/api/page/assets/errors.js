@@ -12,7 +12,7 @@ import { pace } from "./windows.js";
 const FILTERS = ["playbook", "step", "attempts", "status", "worker"];
 const few = (values, word) => {
   const shown = values.slice(0, 3).map((one) => word(one));
-  return h("span", { class: "text-cell" }, shown.join(", ") + (values.length > 3 ? ` and ${values.length - 3} more` : ""));
+  return h("span", { class: "text-cell" }, shown.join(", ") + (values.length > 3 ? ` and\u00a0${values.length - 3}\u00a0more` : ""));
 };
 
 export function errors(address) {

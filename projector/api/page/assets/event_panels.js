@@ -4,15 +4,16 @@ import { REASONS } from "./coercions.js";
 import { link } from "./router.js";
 import { h } from "./dom.js";
 import { clock, count, rate, windowText } from "./format.js";
-import { empty, expandButton, figures, fullUntil, grouped, stacked, sum, tally } from "./panel_parts.js";
+import { empty, expandButton, figures, fullMinute, grouped, knownUntil, stacked, sum, tally } from "./panel_parts.js";
 
 export function drawRates({ rates }) {
-  const now = fullUntil(rates);
+  const now = fullMinute(knownUntil(rates));
   const rows = rates.rows.filter((row) => new Date(row.at).getTime() < now);
   if (!rows.length) {
     return empty(rates.rows.length ? "No minute has been read in full yet." : "No event in the last two hours.");
   }
-  const drawn = stacked({ ...rates, rows }, "event_type", "events_per_s", "area", now);
+  const until = fullMinute(new Date(rates.read_at));
+  const drawn = stacked({ ...rates, rows, until }, "event_type", "events_per_s", "area", now);
   const last = rows.filter((row) => row.at === rows[0].at);
   return {
     nodes: figures("rates", drawn.spec, "Events per second",

@@ -1,7 +1,7 @@
 // The row of figures above the panels: value, trend, and change against the window before.
 
 import { clock, count, percent, plural, rate, span, windowText } from "./format.js";
-import { fullUntil, sum, trendTimes } from "./panel_parts.js";
+import { fullMinute, knownUntil, sum, trendTimes } from "./panel_parts.js";
 import { logState } from "./freshness_panel.js";
 import { spark } from "./spark.js";
 import { stuckInAll } from "./stuck_panel.js";
@@ -58,7 +58,7 @@ const unknown = ({ rows, read_at: at }) =>
 
 /** A trend of the full minutes of a window. */
 export function byMinute(answer, name) {
-  const now = fullUntil(answer);
+  const now = fullMinute(knownUntil(answer));
   const totals = new Map();
   for (const row of answer.rows) {
     const at = new Date(row.at).getTime();

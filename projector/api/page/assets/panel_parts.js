@@ -89,8 +89,8 @@ export const stamp = (iso, every) =>
 /** How far the log was read when an answer was made, in ms: what is later is not known yet, and no 0. */
 export const knownUntil = (answer) => new Date(answer.as_of ?? answer.read_at).getTime();
 
-/** The begin of the minute up to which the log was read in full. */
-export const fullUntil = (answer) => Math.floor(knownUntil(answer) / STEP_MS.minute) * STEP_MS.minute;
+/** Until when minutes are full: the begin of the running one. */
+export const fullMinute = (at) => Math.floor(at / STEP_MS.minute) * STEP_MS.minute;
 
 /** Rows of (at, name, value) as stacked series until `now`: the greatest ones, and all others as one. */
 export function stacked(answer, name, value, as, now = knownUntil(answer)) {

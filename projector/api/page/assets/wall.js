@@ -1,6 +1,6 @@
 // The wall: six figures and six small charts on one screen, to be read from afar.
 
-import { failedCalls, fullUntil, isHidden, knownUntil, STEP_MS, bins, trendTimes } from "./panel_parts.js";
+import { failedCalls, fullMinute, isHidden, knownUntil, STEP_MS, bins, trendTimes } from "./panel_parts.js";
 import { link, only, parameters } from "./router.js";
 import { h } from "./dom.js";
 import { between, clock, count, per, percent, windowText } from "./format.js";
@@ -78,9 +78,9 @@ function figure(id, href, { value, detail, state, chart, title }) {
 
 function minutes(answer, name, word, colour, as) {
   const at = new Map(answer.rows.map((row) => [new Date(row.at).getTime(), Number(row[name])]));
-  const until = Math.floor(new Date(answer.read_at) / 60000) * 60000;
+  const until = fullMinute(new Date(answer.read_at));
   const x = Array.from({ length: 120 }, (_, n) => until - (120 - n) * 60000);
-  return { x, step: 60000, span: ", last 2 h", now: fullUntil(answer), traces: [{ name: word, colour, as, y: x.map((one) => at.get(one) ?? 0) }] };
+  return { x, step: 60000, span: ", last 2 h", now: fullMinute(knownUntil(answer)), traces: [{ name: word, colour, as, y: x.map((one) => at.get(one) ?? 0) }] };
 }
 
 function ends(outcomes) {

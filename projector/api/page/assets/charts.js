@@ -104,7 +104,7 @@ function plan(uPlot, element, spec) {
   ];
   const options = {
     width: element.clientWidth, height: Math.round(rem * (spec.height ?? 13)), ms: 1,
-    padding: [rem * 0.5, rem * 1.2, 0, 0],
+    padding: [rem * 0.5, rem * (isFar() ? 2 : 1.5), 0, 0],
     series: [{}, ...series.map(({ trace }) => drawAs(uPlot, trace, spec))],
     scales: { x: { time: true, range: (_, least, most) => [least, most + spec.step] },
       y: { range: (_, least, most) => [0, (spec.unit === "%" ? 100 : most || 1) * 1.06] } },
@@ -158,7 +158,7 @@ function axes(rem, element, spec) {
     { ...common, grid: { show: false }, ticks: { ...line, stroke: colour("line-2"), size: 4 }, size: rem * 1.7,
       space: Math.min(rem * 6, element.clientWidth / 4), gap: 3,
       values: (_, splits, __, ___, step) => splits.map((at, n) => time(at, step, splits[n - 1])) },
-    { ...common, grid: line, ticks: { show: false }, size: rem * 3.1, gap: 6,
+    { ...common, grid: line, ticks: { show: false }, size: rem * (isFar() ? 3.8 : 3.1), gap: 6,
       // Some five lines, whatever its height.
       space: rem * Math.max(1.3, (spec.height ?? 13) / 7),
       ...(counts ? { incrs: WHOLE } : {}), values: (_, splits) => splits.map((one) => tick(one) + (spec.unit === "%" ? "%" : "")) },

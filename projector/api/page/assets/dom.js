@@ -89,6 +89,9 @@ export function facts(entries) {
     .map(([name, value]) => h("div", { "data-key": `fact-${name}` }, h("dt", {}, name), h("dd", {}, value))));
 }
 
+/** The words of a command: on a phone a line ends between two of them, never within "--id". */
+const words = (text) => text.split(/(\s+)/).map((one) => (one.trim() ? h("span", {}, one) : one));
+
 /** A text that a button copies. */
-export const command = (text, label) => h("div", { class: "command" }, h("pre", { tabindex: "0", role: "region", "aria-label": label }, text),
+export const command = (text, label) => h("div", { class: "command" }, h("pre", { tabindex: "0", role: "region", "aria-label": label }, words(text)),
   h("button", { type: "button", class: "button", "data-copy": text, "aria-label": `Copy: ${label}` }, "Copy"));

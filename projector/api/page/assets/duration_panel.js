@@ -9,10 +9,12 @@ import { table, tools } from "./tables.js";
 const TICKS = [[0.001, "1 ms"], [0.01, "10 ms"], [0.1, "100 ms"], [1, "1 s"], [10, "10 s"], [60, "1 min"],
   [600, "10 min"], [3600, "1 h"], [36000, "10 h"], [86400, "1 d"]];
 
-/** Ticks at round durations; every second one if there are many. */
+/** Ticks at round durations, as many as have room for their words. */
 function ticks(low, high, position) {
-  const inside = TICKS.filter(([s]) => Math.log10(s) >= low && Math.log10(s) <= high);
-  const few = inside.length > 4 ? inside.filter((_, n) => n % 2 === 0) : inside;
+  const few = [];
+  for (const one of TICKS.filter(([s]) => Math.log10(s) >= low && Math.log10(s) <= high)) {
+    if (!few.length || position(one[0]) - position(few.at(-1)[0]) > 0.3) few.push(one);
+  }
   return h("span", { class: "ticks" }, few.map(([s, word]) => h("i", { vars: { "--at": position(s) } }, word)));
 }
 

@@ -61,7 +61,7 @@ export function figures(id, spec, unit, words, legendEntries, columns, rows) {
       role: "img", "aria-label": words }),
     h("details", { class: "figures", "data-key": `figures-${id}` }, h("summary", {}, "Figures"), list,
       h("div", { class: "under" }, tools(`figures-${id}`))),
-    spec.x.some((at) => at < spec.now && at + spec.step > spec.now)
+    spec.x.some((at, n) => at < spec.now && at + spec.step > spec.now && spec.traces.some((trace) => trace.y[n]))
       ? h("p", { class: "under" }, "The last, faded bar is not complete yet.") : null,
   ];
 }

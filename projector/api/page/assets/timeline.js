@@ -6,6 +6,9 @@ import { attempt, clock, offset, span } from "./format.js";
 
 const CALL_EVENTS = ["command.", "call.", "action_"];
 const DRAG_PX = 8;
+/** Round times between two ticks. */
+const STEPS_MS = [1, 10, 100, 1000, 60000, 3600000, 86400000].flatMap((unit, n, all) => [1, 2, 5, 10, 15, 30].map((some) => some * unit)
+  .filter((one) => one < (all[n + 1] ?? Infinity)));
 
 // If the claim is reported late, the wait still ends with the call.
 const earliest = (...times) => times.filter(Boolean).sort()[0];
@@ -58,9 +61,15 @@ export function drawTimeline({ execution, calls, events }, { address, go }) {
 
 /** The times of both ends, and between them how long after the begin of the execution. */
 function ticks(from, to, begin) {
-  const word = (at, share) => share === 0 || share === 1 ? clock(at, { millis: true }) : offset(at - begin);
-  return h("span", { class: "ticks", "aria-hidden": "true" }, [0, 0.25, 0.5, 0.75, 1].map((share) =>
-    h("i", { vars: { "--at": share } }, word(from + share * (to - from), share))));
+  const step = STEPS_MS.find((one) => one * 4 >= to - from) ?? to - from;
+  const inside = [];
+  for (let at = begin + Math.ceil((from - begin) / step) * step; at < to; at += step) {
+    const share = (at - from) / (to - from);
+    if (share > 0.15 && share < 0.85) inside.push([share, step < 1000 ? offset(at - begin) : offset(at - begin).slice(0, -4)]);
+  }
+  return h("span", { class: "ticks", "aria-hidden": "true" },
+    [[0, clock(from, { millis: true })], ...inside, [1, clock(to, { millis: true })]].map(([share, word]) =>
+      h("i", { vars: { "--at": share } }, word)));
 }
 
 /** Open the first error, preferably of the call that the reader came from. */

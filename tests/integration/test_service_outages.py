@@ -149,12 +149,17 @@ async def test_a_stop_waits_for_no_answer_of_a_frozen_broker(
     )
     async with running(settings) as service:
         await until(lambda: len(service.ownership.held) == own_topic.partitions)
+        consumer = service.reader._consumer
         os.kill(kafka_broker.pid, signal.SIGSTOP)
         # The watchdog looks at partitions that stand still.
         await until(service.membership._kafka._turn.locked)
         begun_s = time.monotonic()
 
     assert time.monotonic() - begun_s < settings.stop_timeout_s - 5
+    # A process would end now. This one goes on, and nobody shall go on connecting in it.
+    os.kill(kafka_broker.pid, signal.SIGCONT)
+    await consumer._fetcher.close()
+    await consumer._client.close()
 
 
 async def test_a_broker_that_is_not_there_yet_is_waited_for(

@@ -177,7 +177,7 @@ async def wait_for_lock(connection: asyncpg.Connection, owner: str) -> None:
         )
         return found
 
-    await until(waits)
+    await until(waits, deadline_s=60.0)
 
 
 async def pids_of(connection: asyncpg.Connection, owner: str) -> list[int]:

@@ -100,12 +100,11 @@ def run_dry(
         stale, stopped = run_or_exit(dry_run(diff))
     if source.truncated:
         click.echo(f"truncated: {source.truncated}", err=True)
-    print_dry_run(diff.lines(), stopped=stopped)
+    lines = [*diff.lines()]
     if stale.count("changed") or stale.count("refused"):
-        click.echo("already stored by older rules, and left as it is; renormalize would make it:")
-        for line in stale.lines():
-            click.echo(line)
-    raise SystemExit(FOUND if source.truncated or stopped else 0)
+        lines.append("already stored by older rules, and left as it is; renormalize would make it:")
+        lines += stale.lines()
+    end_dry_run(lines, partial=stopped or bool(source.truncated))
 
 
 @contextlib.contextmanager
@@ -131,13 +130,14 @@ async def run_until_stopped(work: Coroutine[Any, Any, None], stop: Callable[[], 
     return stopped.is_set()
 
 
-def print_dry_run(lines: Iterable[str], *, stopped: bool) -> None:
-    """Print what would change; if it was stopped, of the part that was read."""
-    if stopped:
-        click.echo("stopped before the end: this is of the part that was read", err=True)
+def end_dry_run(lines: Iterable[str], *, partial: bool) -> NoReturn:
+    """Print what would change, and end. `partial`: only a part was read, so the exit code is 1."""
+    if partial:
+        click.echo("it ended early: this is of the part that was read", err=True)
     click.echo("dry run: nothing was written. It would be:")
     for line in lines:
         click.echo(line)
+    raise SystemExit(FOUND if partial else 0)
 
 
 class _ScreenStream:

@@ -13,8 +13,8 @@ from normalizer.cli.exits import load_settings, normalizer_or_exit, run_or_exit
 from normalizer.cli.job_execution import (
     collecting_diff,
     configure_screen,
+    end_dry_run,
     exit_with,
-    print_dry_run,
     print_result,
     run_job,
     run_until_stopped,
@@ -28,7 +28,6 @@ from normalizer.cli.job_options import (
 )
 from normalizer.core.sanitize import Sanitizer
 from normalizer.envelope import RULES, RULES_VERSION
-from normalizer.exit_codes import FOUND
 from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.run_progress import RunResult, list_runs
 from normalizer.jobs.engine.runner import JobRunner
@@ -80,8 +79,7 @@ def renormalize(
         with collecting_diff(changes) as diff:
             trial = RenormalizeDryRun(database_url, selection, normalize, diff)
             stopped = run_or_exit(run_until_stopped(trial.run(), trial.stop))
-        print_dry_run(diff.lines(), stopped=stopped)
-        raise SystemExit(FOUND if stopped else 0)
+        end_dry_run(diff.lines(), partial=stopped)
     options = {"rules": normalizer.version} | selection_texts(selection)
     spec = JobSpec(kind="renormalize", source="events", options=options)
 
@@ -116,8 +114,7 @@ def redact(*, dry_run: bool, **throttling: Any) -> None:
     if dry_run:
         trial = RedactDryRun(settings.required_database_url, sanitizer)
         stopped = run_or_exit(run_until_stopped(trial.run(), trial.stop))
-        print_dry_run(redacted_lines(trial.counts), stopped=stopped)
-        raise SystemExit(FOUND if stopped else 0)
+        end_dry_run(redacted_lines(trial.counts), partial=stopped)
     options = {"rules": str(RULES_VERSION), "keys": ",".join(sorted(settings.redact_keys))}
     spec = JobSpec(kind="redact", source="everything", options=options)
     counts: RedactedCounts = Counter()

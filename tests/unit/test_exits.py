@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from normalizer.cli.exits import run_or_exit
-from normalizer.cli.job_execution import print_dry_run, run_until_stopped
+from normalizer.cli.job_execution import end_dry_run, run_until_stopped
 from normalizer.cli.program import main as normalizer
 from normalizer.errors import (
     BrokerUnavailable,
@@ -94,8 +94,10 @@ async def test_a_dry_run_that_was_stopped_says_so(
             await ending.wait()
 
     stopped = await run_until_stopped(read(), ending.set)
-    print_dry_run(["3 new"], stopped=stopped)
+    with pytest.raises(SystemExit) as ended:
+        end_dry_run(["3 new"], partial=stopped)
 
     said = capsys.readouterr()
     assert said.out == "dry run: nothing was written. It would be:\n3 new\n"
-    assert ("stopped before the end" in said.err) is signalled
+    assert ("of the part that was read" in said.err) is signalled
+    assert ended.value.code == (FOUND if signalled else 0)

@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from normalizer.embedded import KafkaBroker, PostgresServer
+from tests.support.hangs import EndsHangs
 from tests.support.maven_postgres import VERSIONS
 from tests.support.results import PrintLine
 from tests.support.stack import BOOTSTRAP_SERVERS, Cluster, Database, Stack, Topic
@@ -32,6 +33,10 @@ for _name in set(os.environ) - {"NORMALIZER_CORE"}:
 _MEMORY = Path("/dev/shm")  # noqa: S108 - each user deletes its own files
 if "TMPDIR" not in os.environ and _MEMORY.is_dir() and disk_usage(_MEMORY).free > 4 << 30:
     os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(EndsHangs())
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -7,8 +7,9 @@ import { h } from "./dom.js";
 const tables = new Map();
 
 /**
- * Columns are { name, label?, cell(row), value(row)?, marks(row)?, number?, wide?, heat? }; one with
- * a value sorts, and stands in the CSV. label: the name as text; marks: attributes of the cell.
+ * Columns are { name, label?, cell(row), value(row)?, marks(row)?, number?, wide?, heat?, spare? };
+ * one with a value sorts, and stands in the CSV; a spare one is hidden where a table is too narrow for
+ * it. label: the name as text; marks: attributes of the cell.
  * id names the table in the address; limit: how many rows are shown; fixed(row): whether a row,
  * such as one of totals, keeps its place when the others are sorted.
  */
@@ -29,10 +30,10 @@ export function table(label, columns, rows, key, { id = null, limit = rows.lengt
 
 const nameOf = (column) => column.label ?? (typeof column.name === "string" ? column.name : "");
 
-const classOf = (column) => [column.number && "number", column.wide && "wide", column.heat && "heat"].filter(Boolean).join(" ") || null;
+const classOf = (column) => [column.number && "number", column.wide && "wide", column.heat && "heat", column.spare && "spare"].filter(Boolean).join(" ") || null;
 
 function head(id, column) {
-  const cls = column.number ? "number" : null;
+  const cls = [column.number && "number", column.spare && "spare"].filter(Boolean).join(" ") || null;
   if (!id || !column.value) return h("th", { scope: "col", class: cls }, column.name);
   const [table_, name, direction] = (current.sort ?? "").split(":");
   const on = table_ === id && name === nameOf(column) ? direction : null;

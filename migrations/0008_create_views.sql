@@ -647,7 +647,7 @@ comment on view projector.late_arrivals is
     'How long after they happened do events reach Kafka, and whose clock is wrong? By the hour of '
     'their arrival. clock ahead: the producer''s time is more than a second after Kafka''s. A '
     'clock that is behind shows as a worker whose events are all late. sum(skew_s) / sum(events) '
-    'is the mean time, below 0 where the clock is ahead.';
+    'of the rows whose lateness is not unknown is the mean time, below 0 where the clock is ahead.';
 
 create view projector.gaps as
 select topic, partition, incarnation, first_offset, next_offset, missing, offsets, reason, found_at,

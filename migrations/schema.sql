@@ -2811,7 +2811,7 @@ CREATE VIEW projector.late_arrivals AS
    FROM projector.arrival_hours
   GROUP BY hour, shape, worker_id, lateness
  HAVING (sum(events) <> (0)::numeric);
-COMMENT ON VIEW projector.late_arrivals IS 'How long after they happened do events reach Kafka, and whose clock is wrong? By the hour of their arrival. clock ahead: the producer''s time is more than a second after Kafka''s. A clock that is behind shows as a worker whose events are all late. sum(skew_s) / sum(events) is the mean time, below 0 where the clock is ahead.';
+COMMENT ON VIEW projector.late_arrivals IS 'How long after they happened do events reach Kafka, and whose clock is wrong? By the hour of their arrival. clock ahead: the producer''s time is more than a second after Kafka''s. A clock that is behind shows as a worker whose events are all late. sum(skew_s) / sum(events) of the rows whose lateness is not unknown is the mean time, below 0 where the clock is ahead.';
 COMMENT ON COLUMN projector.late_arrivals.hour IS 'the hour, UTC';
 COMMENT ON COLUMN projector.late_arrivals.shape IS 'wire shape of the record';
 COMMENT ON COLUMN projector.late_arrivals.worker_id IS 'the worker; empty if the event names none';

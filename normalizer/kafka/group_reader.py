@@ -178,7 +178,7 @@ class GroupReader:
         except Exception as error:  # noqa: BLE001 - the client may raise anything on a damaged batch
             self._rewind()
             return await self._read_leniently(wanted, error)
-        # No await from here on: the client's positions and ours move in one step.
+        # Nothing is waited for from here on: the client's positions and ours move in one step.
         return await self._chunks(wanted, drained)
 
     async def commit(self, offsets: dict[KafkaPartition, int], *, timeout_s: float) -> None:

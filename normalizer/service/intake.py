@@ -61,7 +61,8 @@ class Intake:
     ) -> FetchedChunk | None:
         """Normalize a chunk into the batch, slice by slice; return what the batch has no room for.
 
-        A partition that makes no progress is read record by record, each in its own batch.
+        A partition that makes no progress is read record by record: no two of its
+        records are in one batch.
         """
         suspect = self._ownership.suspects.get(chunk.partition)
         if suspect and builder:

@@ -29,8 +29,9 @@ from normalizer.settings import Settings
 from normalizer.store.store import Claim, ShapesOfProcess
 from normalizer.telemetry import Outage, ServiceCounters, get_logger
 
-CLAIMS_EVERY_S: Final = 0.5
+CLAIMS_EVERY_S: Final = 0.25
 COMMITS_EVERY_S: Final = 1.0
+VERIFIES_EVERY_S: Final = 0.5
 LOST_EVERY_S: Final = 2.0
 REJOIN_S: Final = 10.0
 LEAVING_S: Final = 5.0
@@ -169,7 +170,7 @@ class Membership:
                 self._outage.failed(error)
             elif self._outage.over():
                 self.watchdog.restart_clock()
-            wait_s = back_off_s(tries) if tries else CLAIMS_EVERY_S / 2
+            wait_s = back_off_s(tries) if tries else CLAIMS_EVERY_S
             await wait_at_most(self._wake_claims, wait_s)
 
     async def _join_and_claim(self) -> RetryableError | None:
@@ -250,7 +251,7 @@ class Membership:
             if not self.reader.unverified_logs():
                 await self._verification_due.wait()
             else:
-                await wait_at_most(self.stopping, CLAIMS_EVERY_S)
+                await wait_at_most(self.stopping, VERIFIES_EVERY_S)
 
     async def _keep_committing(self) -> None:
         """Commit stored positions to the group, for lag tools."""

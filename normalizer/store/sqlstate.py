@@ -21,9 +21,9 @@ class Fault(Enum):
     """Another writer was first: roll back and write the batch again at once."""
     PROJECTION = "projection"
     """A projection failed: write the record without projections, and repair them later."""
-    TRANSIENT = "moment"
+    TRANSIENT = "transient"
     """The database is away, overloaded or locked, or the code is unknown: back off and retry."""
-    FATAL = "ours"
+    FATAL = "fatal"
     """Our code, its rights or the schema is wrong: log once and exit."""
 
 

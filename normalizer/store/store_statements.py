@@ -142,7 +142,7 @@ RECORD_CHANGE: Final = """
 MOVE_POSITIONS: Final = """
     update normalizer.source_positions as position
     set    next_offset      = moved.next_offset,
-           dedup_offset   = greatest(position.dedup_offset, moved.next_offset),
+           dedup_offset     = greatest(position.dedup_offset, moved.next_offset),
            records          = position.records + moved.records,
            holes            = position.holes + moved.holes,
            outcomes         = position.outcomes + moved.outcomes,

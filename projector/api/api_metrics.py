@@ -42,7 +42,7 @@ class ApiMetrics:
         )
         self.cached: Final = Counter(
             "projector_api_cache_hits",
-            "Requests that received a response cached within the last second.",
+            "Requests that shared a response of the last second, or one that was being made.",
             registry=self._registry,
         )
         self.connections: Final = Gauge(

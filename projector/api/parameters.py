@@ -129,10 +129,8 @@ class WindowParams(Parameters, frozen=True, kw_only=True):
         return max(since, _EARLIEST), until
 
 
-class GroupedParams(WindowParams, frozen=True, kw_only=True):
-    """Parameters of an endpoint that returns counts in groups."""
-
-    limit: Annotated[int, Meta(ge=1, le=5_000, description="Maximum number of groups.")] = 1_000
+class CountsParams(WindowParams, frozen=True, kw_only=True):
+    """Parameters of an endpoint that returns counts of a window."""
 
     def needs_minutes(self, now: datetime) -> bool:
         """Whether to read minutes, which is slower: for a short window, or if `at` is a minute."""
@@ -153,6 +151,12 @@ class GroupedParams(WindowParams, frozen=True, kw_only=True):
         params: Grain = getattr(self, "every", counted) if by_time else counted
         grain = max(counted, params, key=SECONDS.__getitem__)
         return grain, floor(since, grain), floor(until, grain, up=True)
+
+
+class GroupedParams(CountsParams, frozen=True, kw_only=True):
+    """Parameters of an endpoint that returns counts in groups."""
+
+    limit: Annotated[int, Meta(ge=1, le=5_000, description="Maximum number of groups.")] = 1_000
 
 
 class PagedParams(Parameters, frozen=True, kw_only=True):

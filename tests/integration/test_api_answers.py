@@ -314,6 +314,44 @@ async def test_one_error_says_what_its_calls_have_in_common(client: httpx.AsyncC
     assert unknown.status_code == 404
 
 
+async def test_the_executions_behind_a_bar_are_those_that_ended_in_it(
+    database: Database,
+) -> None:
+    """One began in the hour before it ended, and is alone in its hour: that is also paged."""
+    connection = await asyncpg.connect(database.admin_url)
+    await connection.execute(_ENDS_LATER)
+    await connection.close()
+    hour = {"since": "2026-07-10T10:00:00Z", "until": "2026-07-10T11:00:00Z"}
+
+    async with api_client(database.url) as client:
+        (bar,) = await get_rows(client, "execution-outcomes", every="hour", **hour)
+        began = await get_rows(client, "executions", **hour)
+        first = await client.get(
+            "/api/v1/executions", params=hour | {"time": "ended_at", "limit": "1"}
+        )
+        cursor = {"cursor": first.json()["next"], "limit": "1"}
+        rest = await get_rows(client, "executions", time="ended_at", **hour, **cursor)
+        failed = await get_rows(client, "executions", time="ended_at", status="FAILED", **hour)
+
+    assert (bar["begun"], bar["completed"], bar["failed"]) == (1, 1, 1)
+    assert [row["execution_id"] for row in began] == ["2"]
+    assert [row["execution_id"] for row in (*first.json()["rows"], *rest)] == ["1", "2"]
+    assert [row["execution_id"] for row in failed] == ["1"]
+
+
+_ENDS_LATER: Final = """
+    insert into normalizer.events (event_id, execution_id, event_type, step, status, created_at,
+                                   source_topic, source_partition, source_offset, context)
+    select row_number() over (), execution_id, event_type, 'flow', status,
+           '2026-07-10T09:00Z'::timestamptz + make_interval(mins => minute),
+           'noetl.events', 0, row_number() over (), '{}'
+    from   (values (1, 'playbook.started', 'STARTED', 50), (1, 'playbook.failed', 'FAILED', 70),
+                   (2, 'playbook.started', 'STARTED', 61),
+                   (2, 'playbook.completed', 'COMPLETED', 62))
+           as sent (execution_id, event_type, status, minute)
+"""
+
+
 async def test_a_loop_says_how_many_of_its_iterations_are_done(client: httpx.AsyncClient) -> None:
     far = {"step": "each", "issued": 3, "done": 1, "failed": 1}
 

@@ -1,6 +1,9 @@
 """Lists of executions: all, contradicting, completed with failures."""
 
 from datetime import datetime
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta
 
 from projector.api.answers import ApiAnswer, ApiRow, PagedAnswer, Timestamp
 from projector.api.parameters import (
@@ -27,6 +30,10 @@ class ExecutionsParams(PagedWindowParams, frozen=True, kw_only=True):
     command: Texts | None = None
     error_class: Texts | None = None
     trace: TraceId | None = None
+    time: Annotated[
+        Literal["first_at", "ended_at"],
+        Meta(description="Which time the window and the order are of."),
+    ] = "first_at"
 
 
 class ExecutionRow(ApiRow, frozen=True, kw_only=True):
@@ -57,11 +64,14 @@ EXECUTION_COLUMNS = """
     highest_attempts, failed_calls, contradicting, active_after_end, last_event_type, last_step,
     catalog_id::text, parent_execution_id::text, archived
 """
-_EXECUTIONS = Statement(f"""
-    select   {EXECUTION_COLUMNS}, first_at as after_at, execution_id as after_id
+
+
+def _executions(time: str, hour: str) -> Statement:
+    return Statement(f"""
+    select   {EXECUTION_COLUMNS}, {time} as after_at, execution_id as after_id
     from     projector.executions
-    where    hour >= projector.hour_of(:since::timestamptz) and hour < :until::timestamptz
-    and      first_at >= :since and first_at < :until
+    where    {hour} >= projector.hour_of(:since::timestamptz) and {hour} < :until::timestamptz
+    and      {time} >= :since and {time} < :until
     and      (:playbook::text[] is null or playbook = any(:playbook))
     and      (:version::text[] is null or version = any(:version))
     and      (:status::text[] is null or status = any(:status))
@@ -88,18 +98,28 @@ _EXECUTIONS = Statement(f"""
              )
     and      (
                  :after_at::timestamptz is null
-                 or (hour, first_at, executions.execution_id)
+                 or ({hour}, {time}, executions.execution_id)
                     < (projector.hour_of(:after_at), :after_at, :after_id::bigint)
              )
-    order by hour desc, first_at desc, executions.execution_id desc
+    order by {hour} desc, {time} desc, executions.execution_id desc
     limit    :limit::integer
-""")  # noqa: S608 - constants of this package
+    """)  # noqa: S608 - constants of this package
+
+
+_EXECUTIONS: Final = {
+    "first_at": _executions("first_at", "hour"),
+    "ended_at": _executions("ended_at", "projector.hour_of(ended_at)"),
+}
 
 
 async def executions(snapshot: Snapshot, params: ExecutionsParams) -> PagedAnswer[ExecutionRow]:
-    """Which executions are there, and what is their status? Newest first event first."""
+    """Which executions are there, and what is their status? Latest first."""
     return await run_paged(
-        snapshot, _EXECUTIONS, params, ExecutionRow, after={"after_at": datetime, "after_id": int}
+        snapshot,
+        _EXECUTIONS[params.time],
+        params,
+        ExecutionRow,
+        after={"after_at": datetime, "after_id": int},
     )
 
 

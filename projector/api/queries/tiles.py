@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from projector.api.answers import ApiRow
-from projector.api.parameters import GroupedParams, Texts
+from projector.api.parameters import CountsParams, Texts
 from projector.api.queries.grouping import FINISHED, Grains
 from projector.api.queries.outcome_counts import ONE_BY_ONE
 from projector.api.queries.quarantine_lists import REFUSALS
@@ -15,7 +15,7 @@ from projector.api.snapshots import Snapshot, Statement
 from projector.api.thresholds import DEFAULT, Level, Thresholds, Tile, level_of
 
 
-class TilesParams(GroupedParams, frozen=True, kw_only=True):
+class TilesParams(CountsParams, frozen=True, kw_only=True):
     """Parameters. A step is of no figure about executions, and neither is of refused."""
 
     playbook: Texts | None = None

@@ -7,7 +7,7 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 
 from projector.api.answers import ApiRow, GroupedAnswer, Timestamp
-from projector.api.parameters import SECONDS, Grain, GroupedParams
+from projector.api.parameters import SECONDS, CountsParams, Grain
 from projector.api.queries.grouping import column_of, conditions
 from projector.api.snapshots import Statement
 
@@ -78,7 +78,7 @@ class TrendWindow(msgspec.Struct, frozen=True, kw_only=True):
         return trend
 
 
-def window_of(params: GroupedParams, now: datetime, *, finest: Grain = "hour") -> TrendWindow:
+def window_of(params: CountsParams, now: datetime, *, finest: Grain = "hour") -> TrendWindow:
     """The window of a request; by minutes if it is short and `finest` allows it."""
     finest = "minute" if finest == "minute" and params.needs_minutes(now) else "hour"
     every, since, until = params.buckets(now, finest)
@@ -146,8 +146,7 @@ def trended(
         select   *, count(*) over () as groups, (sum({first}) over ())::bigint as in_groups
         from     summed
         where    {chosen}
-        order by {", ".join([f"{first} desc", *named])}
-        limit    :limit::integer
+        {f"order by {first} desc, {', '.join(named)} limit :limit::integer" if named else ""}
         """  # noqa: S608 - constants of this package
     )
 

@@ -288,6 +288,58 @@ async def test_tables_sort_and_are_saved_and_legends_hide(
         assert "hide=outcomes.completed" in page.url
 
 
+async def test_a_bar_leads_to_the_executions_that_ended_in_it(
+    browser: Browser, platform: Platform
+) -> None:
+    async with looking(browser, f"{platform.url}/?last=7d") as page:
+        await fully_drawn(page)
+        await page.click("#outcomes .figures summary")
+        at, completed, failed, cancelled, _ = (await cells(page, "#outcomes .figures"))[-1]
+        await page.click(f"#outcomes .figures >> text={at}")
+        await page.wait_for_selector("#executions >> text=by their end")
+        await fully_drawn(page)
+        statuses = [row[1] for row in await cells(page, "#executions")]
+
+    assert 0 < len(statuses) <= 50
+    of = {"COMPLETED": completed, "FAILED": failed, "CANCELLED": cancelled}
+    for status, shown in of.items():
+        assert sum(status in one for one in statuses) == int(shown.replace(",", "")), statuses
+
+
+async def test_ratios_may_be_above_one_and_no_text_is_a_formula(
+    browser: Browser, platform: Platform
+) -> None:
+    async with looking(browser, platform.url) as page:
+        await fully_drawn(page)
+        assert await page.evaluate(_AS_WORDS) == [
+            *("0%", "<0.1%", ">99.9%", "100%", ">100%", "120.0%", "800.0%")
+        ]
+        async with page.expect_download() as started:
+            await page.evaluate(_SAVE_FORMULAS)
+        saved = (await (await started.value).path()).read_text().splitlines()
+    assert saved == ["Text,Number", "'=1,1", "'-2+3,-2", "'+4,", "'@a,0", "a=1,1.5"]
+
+
+_AS_WORDS: Final = """
+    async () => {
+        const { percent } = await import(document.querySelector("link[href$='format.js']").href);
+        return [0, 0.0001, 0.9999, 1, 1.0001, 1.2, 8].map(percent);
+    }
+"""
+
+_SAVE_FORMULAS: Final = """
+    async () => {
+        const { exportTable, table } = await import(
+            document.querySelector("link[href$='tables.js']").href);
+        const columns = ["Text", "Number"].map((name, n) =>
+            ({ name, value: (row) => row[n], cell: (row) => String(row[n]) }));
+        const rows = [["=1", 1], ["-2+3", -2], ["+4", null], ["@a", 0], ["a=1", 1.5]];
+        table("Tried", columns, rows, null, { id: "tried" });
+        await exportTable("tried", "csv");
+    }
+"""
+
+
 async def test_sorting_leaves_the_line_of_all_where_it_is(
     browser: Browser, platform: Platform
 ) -> None:

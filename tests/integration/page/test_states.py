@@ -385,6 +385,11 @@ async def test_a_wrong_address_falls_back_and_says_so(browser: Browser, platform
         assert "last=forever, show=nothing" in await page.inner_text("#banner")
         assert await page.input_value("select[name=step]") == "a"
 
+        # The API refuses these: 10,080 minutes are 7d.
+        await page.goto(f"{platform.url}/?last=10080m&attempts=007")
+        await fully_drawn(page)
+        assert "last=10080m, attempts=007" in await page.inner_text("#banner")
+
 
 async def test_without_the_library_there_are_figures_and_a_word_about_charts(
     browser: Browser, platform: Platform

@@ -28,7 +28,7 @@ export const PANELS = [
   },
   {
     id: "outcomes", title: "Outcome over time", width: "narrow", filters: ["playbook"],
-    subtitle: "How executions ended; click a bar for the list, drag to zoom",
+    subtitle: "How executions ended; click a bar for those that ended, drag to zoom",
     queries: (address) => ({
       outcomes: ["execution-outcomes", parameters(address, ["playbook"], { every: grain(address) }), pace(address)],
     }),

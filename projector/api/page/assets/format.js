@@ -18,14 +18,15 @@ export function rate(value) {
   return value >= 10 ? whole.format(value) : few.format(value);
 }
 
-/** Never rounds to 0% or 100%: these mean exactly none and exactly all. */
+/** Never rounds to 0% or 100%: these mean exactly none and exactly all. A ratio may be above 1. */
 export function percent(share) {
   if (share === null || share === undefined) return "–";
   if (share === 0) return "0%";
   if (share === 1) return "100%";
   const value = share * 100;
   if (value < 0.1) return "<0.1%";
-  if (value > 99.9) return ">99.9%";
+  if (value > 99.9 && value < 100) return ">99.9%";
+  if (value > 100) return value < 100.1 ? ">100%" : `${value < 1000 ? value.toFixed(1) : count(value)}%`;
   return `${value.toFixed(1)}%`;
 }
 

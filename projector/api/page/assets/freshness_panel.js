@@ -34,12 +34,12 @@ export function drawFreshness({ freshness, agreement }) {
     h("div", { class: "under" }, tools("freshness")),
     h("p", { class: "verdict", "data-state": apart.length ? "bad" : verdicts.length ? "good" : "none" },
       verdicts.length === 0
-        ? ["Not compared with the log yet: ", h("code", {}, "projector verify"), "."]
+        ? ["Not compared with the stored events yet: ", h("code", {}, "projector verify"), "."]
         : apart.length
-          ? `${plural(apart.length, "projection disagrees", "projections disagree")} with the log, ` +
+          ? `${plural(apart.length, "projection disagrees", "projections disagree")} with the stored events, ` +
             `the oldest since ${stamp(apart.map((row) => row.divergent_since).sort()[0])}: ` +
             `${apart.map((row) => row.projection).join(", ")}.`
-          : `${plural(verdicts.length, "projection agrees", "projections agree")} with the log, ` +
+          : `${plural(verdicts.length, "projection agrees", "projections agree")} with the stored events, ` +
             `${scopesText(verdicts)}.`),
   ];
 }

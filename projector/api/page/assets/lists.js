@@ -50,19 +50,21 @@ function call(row, address) {
 }
 
 export function executions(address) {
+  const byEnd = address.time === "ended_at";
   const filters = OF_EXECUTIONS.includes(address.status ?? "RUNNING") ? ["playbook", "status"] : ["playbook"];
   return {
     title: "Executions",
     panels: [{
       id: "executions", title: "Newest first", width: "full", filters,
-      subtitle: `by their first event, ${windowText(address)}`,
-      queries: () => ({ executions: ["executions", parameters(address, [...filters, "cursor"], { limit: 50 })] }),
+      subtitle: `by their ${byEnd ? "end" : "first event"}, ${windowText(address)}`,
+      queries: () => ({ executions: ["executions", parameters(address, [...filters, "time", "cursor"], { limit: 50 })] }),
       render: ({ executions: answer }) => answer.rows.length ? [
         table("Executions", [
           { name: "Execution", value: (row) => row.execution_id, cell: (row) => execution(address, row.execution_id) },
           { name: "Status", value: (row) => row.status, cell: (row) => ended(row) },
           { name: "Playbook", value: (row) => row.playbook, cell: (row) => h("a", { href: link(address, { playbook: row.playbook }) }, row.playbook || "(unknown)") },
-          { name: "Begun", number: true, value: (row) => row.first_at, cell: (row) => clock(row.first_at) },
+          byEnd ? { name: "Ended", number: true, value: (row) => row.ended_at, cell: (row) => clock(row.ended_at) }
+            : { name: "Begun", number: true, value: (row) => row.first_at, cell: (row) => clock(row.first_at) },
           { name: "Took", number: true, value: (row) => row.duration_s, cell: (row) => span(row.duration_s) },
           { name: "Events", number: true, value: (row) => row.events, cell: (row) => count(row.events) },
           { name: "Most retries", number: true, value: (row) => row.highest_attempts, cell: (row) => count(row.highest_attempts) },
@@ -70,7 +72,7 @@ export function executions(address) {
         ], answer.rows, (row) => `execution-${row.execution_id}`, { id: "executions" }),
         h("div", { class: "under" }, showing(answer), tools("executions")),
         turn(address, answer.next),
-      ] : [h("p", { class: "empty" }, `No execution began ${windowText(address)} with these filters.`)],
+      ] : [h("p", { class: "empty" }, `No execution ${byEnd ? "ended" : "began"} ${windowText(address)} with these filters.`)],
     }],
   };
 }

@@ -12,6 +12,7 @@ export function drawOutcomes({ outcomes }, { address, go }) {
   const x = bins(outcomes, 12);
   const step = STEP_MS[outcomes.every];
   const series = (name) => x.map((one) => at.get(one)?.[name] ?? 0);
+  const those = (at) => link(address, { show: "executions", time: "ended_at", since: new Date(at).toISOString(), until: new Date(at + step).toISOString() });
   const entries = [["failed", "failed"], ["cancelled", "cancelled"], ["completed", "completed"]];
   const spec = {
     x, step, height: 17, now: knownUntil(outcomes),
@@ -21,8 +22,7 @@ export function drawOutcomes({ outcomes }, { address, go }) {
       ...entries.map(([name, colour]) => ({ name, colour, as: "bar", y: series(name) })),
       { name: "begun", colour: "ink-2", as: "line", y: series("begun") },
     ],
-    clicked: (n) => go(link(address, { show: "executions", since: new Date(x[n]).toISOString(),
-      until: new Date(x[n] + step).toISOString() })),
+    clicked: (n) => go(those(x[n])),
   };
   const words = `executions ${windowText(address)}: ${count(sum(rows, "completed"))} completed, ` +
     `${count(sum(rows, "failed"))} failed, ${count(sum(rows, "cancelled"))} cancelled, ` +
@@ -30,8 +30,7 @@ export function drawOutcomes({ outcomes }, { address, go }) {
   return {
     nodes: figures("outcomes", spec, `Executions ${per(step)}`, words, [...entries, ["begun", "begun"]], [
       { name: { day: "Day", hour: "Hour from", minute: "Minute" }[outcomes.every], value: (row) => row.at, cell: (row) =>
-        h("a", { href: link(address, { show: "executions", since: row.at,
-          until: new Date(new Date(row.at).getTime() + step).toISOString() }) }, stamp(row.at, outcomes.every)) },
+        h("a", { href: those(new Date(row.at).getTime()) }, stamp(row.at, outcomes.every)) },
       ...["completed", "failed", "cancelled", "begun"].map((name) =>
         ({ name, number: true, value: (row) => row[name], cell: (row) => count(row[name]) })),
     ], rows),

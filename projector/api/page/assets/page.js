@@ -20,7 +20,7 @@ import { retries } from "./retries.js";
 import { onSearch, searchState } from "./search.js";
 import { liveFigures, page, sampled } from "./state.js";
 import { wall } from "./wall.js";
-import { clock, since } from "./format.js";
+import { clock, plural, since } from "./format.js";
 import { zoomed } from "./windows.js";
 
 const SCREENS = { calls, executions, execution, errors, error: errorGroup, quarantine, record, retries };
@@ -208,7 +208,7 @@ function frame(panel, charts) {
   const body = ready ? content(panel, answers, charts) : notYet(failing, waiting);
   const over = notBy(panel);
   const gone = failing?.error.status === 404;
-  const truncated = ready && states.some((one) => one.answer.truncated);
+  const cut = ready && states.find((one) => one.answer.truncated);
   const state = ready && (failing || waiting) ? `figures of ${clock(states[0].answer.read_at)}` : null;
   return h("section", { id: panel.id, class: `panel ${panel.width}`, "data-key": `panel-${panel.id}`,
     "aria-labelledby": `${panel.id}-title`, "aria-busy": String(!ready),
@@ -216,7 +216,7 @@ function frame(panel, charts) {
   h("header", {}, h("h2", { id: `${panel.id}-title` }, gone ? "Not found" : panel.title),
     h("p", {}, panel.subtitle,
       over ? h("em", {}, ` · ${over}`) : null,
-      truncated ? h("em", {}, ` · ${panel.truncated ?? "first 5,000 groups only"}`) : null),
+      cut ? h("em", {}, ` · ${panel.truncated ?? `first ${plural(cut.answer.rows.length, "group")} only`}`) : null),
     state ? flag(failing ? "bad" : "warn", state) : null),
   h("div", { class: "body" }, body.flat().filter(Boolean)));
 }

@@ -80,11 +80,11 @@ function ofRetries() {
 function ofExecutions() {
   return [
     panel({ id: "open-by-step", title: "Open calls by step", subtitle: "What calls wait for, and the longest wait",
-      path: "open-calls-by-step", filters: ["playbook", "step"], none: "No call is open", key: (row) => `${row.waits_for}-${row.step}`,
+      path: "open-calls-by-step", filters: ["playbook", "step"], none: "No call that is still open began", key: (row) => `${row.waits_for}-${row.step}`,
       columns: [{ ...text("Step", "step"), cell: (row) => row.step || "(no step)" }, text("Waits for", "waits_for"), number("Calls", "calls"),
         number("Retries", "retries"), number("Longest", "longest_s", span)] }),
     panel({ id: "open", title: "Open calls", subtitle: "Waiting to be claimed, to start or to finish",
-      path: "open-calls", filters: ["playbook", "step", "attempts", "worker"], query: { limit: 100 }, none: "No call is open",
+      path: "open-calls", filters: ["playbook", "step", "attempts", "worker"], query: { limit: 100 }, none: "No call that is still open began",
       key: (row) => `${row.execution_id}-${row.command_id}-${row.step}-${row.iteration}-${row.attempts}`,
       columns: [{ ...id, cell: (row) => execution(page(), row.execution_id, row.command_id) }, text("Step", "step"), tries,
         text("Waits for", "waits_for"), number("Waiting", "waiting_s", span), text("Worker", "worker_id")] }),

@@ -9,20 +9,21 @@ export const CALL_STATUSES = ["PENDING", "CLAIMED", "RUNNING", "COMPLETED", "FAI
 const SCREENS = ["dashboard", "calls", "executions", "execution", "errors", "error", "quarantine", "record", "retries"];
 /** Parts that belong to one screen: a link to another one drops them. */
 const OF_SCREEN = ["failed", "error_class", "reason", "shape", "execution", "command", "event", "record",
-  "zoom", "hide", "sort", "cursor"];
+  "time", "zoom", "hide", "sort", "cursor"];
 const KNOWN = ["view", "last", "since", "until", ...FILTERS, "show", ...OF_SCREEN];
 
 const isTime = (text) => !Number.isNaN(new Date(text).getTime());
 const VALID = {
   view: (text) => text === "wall",
-  last: (text) => /^[1-9]\d{0,4}[mhd]$/.test(text),
+  last: (text) => /^[1-9]\d{0,3}[mhd]$/.test(text),
   since: isTime,
   until: isTime,
-  attempts: (text) => /^\d{1,9}$/.test(text),
+  attempts: (text) => /^(0|[1-9]\d{0,8})$/.test(text),
   status: (text) => CALL_STATUSES.includes(text),
   show: (text) => SCREENS.includes(text),
-  execution: (text) => /^-?\d{1,19}$/.test(text),
-  event: (text) => /^-?\d{1,19}$/.test(text),
+  execution: (text) => /^\d{1,19}$/.test(text),
+  event: (text) => /^\d{1,19}$/.test(text),
+  time: (text) => text === "ended_at",
   record: (text) => /^\d{1,19}$/.test(text),
 };
 const NEEDS = { execution: "execution", error: "error_class", record: "record" };

@@ -66,23 +66,22 @@ export function tools(id) {
 
 const labelOf = (id) => tables.get(id)?.label ?? id;
 
-/** A text that a spreadsheet would run as a formula gets an apostrophe before it. */
-const quoted = (value) => {
-  const text = value === null || value === undefined ? "" : String(value).replace(/^[=+@]/, "'$&");
-  return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-};
+/** A text that a spreadsheet would run as a formula gets an apostrophe before it, as in the API's CSV. */
+const harmless = (value) => typeof value === "string" && /^[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]/.test(value) ? `'${value}` : String(value ?? "");
+
+const quoted = (text) => /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 
 /** Lines of a table; what has no value has no column. */
 function lines(id, join, clean) {
   const { columns, rows } = tables.get(id);
   const kept = columns.filter((column) => column.value);
   return [kept.map(nameOf), ...rows.map((row) => kept.map((column) => column.value(row)))]
-    .map((cells) => cells.map(clean).join(join)).join("\n");
+    .map((cells) => cells.map((one) => clean(harmless(one))).join(join)).join("\n");
 }
 
 /** Copies as text that a spreadsheet takes, or saves as CSV. */
 export async function exportTable(id, as) {
-  if (as === "copy") return copyText(lines(id, "\t", (one) => String(one ?? "").replace(/[\t\n\r]+/g, " ")));
+  if (as === "copy") return copyText(lines(id, "\t", (one) => one.replace(/[\t\n\r]+/g, " ")));
   save(`${id}.csv`, `${lines(id, ",", quoted)}\n`, "text/csv");
 }
 

@@ -22,7 +22,7 @@ export function wall(address) {
         freshness: ["freshness", new URLSearchParams()],
         rates: ["events-per-second", only({}, [], TWO_HOURS), { every: 15000 }],
       }), ({ freshness, rates }) => ({ ...theLog(freshness, liveFigures()), chart: minutes(rates, "events", "events", "s1", "area") })),
-      cell("completed", "Executions completed", link(address, { show: "executions", status: "FAILED" }), () => ({
+      cell("completed", "Executions completed", link(address, { show: "executions", time: "ended_at", status: "FAILED" }), () => ({
         tiles: tiles(),
         outcomes: ["execution-outcomes", parameters(address, ["playbook"], { every: grain(address) }), pace(address)],
       }), ({ tiles: answer, outcomes }) => ({ ...ratio(answer, "executions_completed", (tile) => `${count(tile.numerator)} of ${count(tile.denominator)} ended`),

@@ -45,7 +45,7 @@ function drawGroups({ groups }, { address, expanded }) {
       { name: "Last seen", number: true, value: (row) => row.last_seen_at, cell: (row) => clock(row.last_seen_at) },
       { name: "Trend", cell: (row) => spark(row.trend, trendTimes(groups)) },
       { name: "Steps", value: (row) => row.steps.join(" "), cell: (row) => few(row.steps, (one) => one || "(no step)") },
-      { name: "Attempts", value: (row) => row.attempts.join(" "), cell: (row) => few(row.attempts, attempt) },
+      { name: "Attempts", value: (row) => row.attempts.join(" "), cell: (row) => few([...row.attempts].sort((a, b) => a - b), attempt) },
     ], rows, (row) => `group-${row.error_class}`, { id: "groups", ...limit(rows, expanded, 50) }),
     h("div", { class: "under" }, tools("groups"), expandButton("groups", rows, expanded, "group", 50)),
   ];

@@ -371,14 +371,14 @@ async def test_every_chart_draws_what_its_table_says(browser: Browser, platform:
     async with looking(browser, platform.url) as page:
         await fully_drawn(page)
 
-        begun, bars = await page.evaluate(
+        hours, bars = await page.evaluate(
             """async () => {
                 const module = document.querySelector("link[href$='charts.js']").href;
                 const { drawn } = await import(module);
                 const { traces } = drawn.get(document.getElementById("chart-outcomes")).spec;
                 const total = (name) => traces.find((one) => one.name === name).y
                     .reduce((sum, one) => sum + one, 0);
-                return [total("begun"), ["completed", "failed", "cancelled"].map(total)];
+                return [traces[0].y.length, ["completed", "failed", "cancelled"].map(total)];
             }"""
         )
         said = await page.get_attribute("#chart-outcomes", "aria-label")
@@ -386,10 +386,10 @@ async def test_every_chart_draws_what_its_table_says(browser: Browser, platform:
         assert said is not None
         completed, failed, cancelled = (count(value) for value in bars)
         assert f"{completed} completed, {failed} failed, {cancelled} cancelled" in said
-        assert f"{count(begun)} begun" in said
-        assert begun > 50
+        # The whole window, as on every other chart of it.
+        assert hours in (24, 25)
         compared, elsewhere = await page.evaluate(_NOT_WHERE_IT_STANDS)
-        assert compared >= 10
+        assert compared >= 5
         assert elsewhere == []
 
 
@@ -402,11 +402,9 @@ _NOT_WHERE_IT_STANDS: Final = """
         const copy = new OffscreenCanvas(canvas.width, canvas.height)
             .getContext("2d", { willReadFrequently: true });
         const theme = getComputedStyle(document.documentElement);
-        const [ink, completed] = ["ink-2", "completed"].map((name) => {
-            copy.fillStyle = theme.getPropertyValue(`--${name}`);
-            copy.fillRect(0, 0, 1, 1);
-            return [...copy.getImageData(0, 0, 1, 1).data];
-        });
+        copy.fillStyle = theme.getPropertyValue("--completed");
+        copy.fillRect(0, 0, 1, 1);
+        const completed = [...copy.getImageData(0, 0, 1, 1).data];
         copy.clearRect(0, 0, 1, 1);
         copy.drawImage(canvas, 0, 0);
         const has = (at, value, below, colour) => {
@@ -420,11 +418,8 @@ _NOT_WHERE_IT_STANDS: Final = """
         const y = (name) => spec.traces.find((one) => one.name === name).y;
         const high = spec.x.map((_, n) => y("failed")[n] + y("cancelled")[n] + y("completed")[n]);
         const ends = inside.filter(([, n]) => y("completed")[n] > 4);
-        const wrong = [
-            ...inside.filter(([at, n]) => !has(at, y("begun")[n], 0, ink)),
-            ...ends.filter(([at, n]) => !has(at, high[n], 6, completed)),
-        ];
-        return [inside.length, wrong.map(([at]) => new Date(at).toISOString())];
+        const wrong = ends.filter(([at, n]) => !has(at, high[n], 6, completed));
+        return [ends.length, wrong.map(([at]) => new Date(at).toISOString())];
     }
 """
 

@@ -247,7 +247,7 @@ async def test_what_was_not_read_yet_is_no_zero(browser: Browser, platform: Plat
         await page.goto(platform.url)
         await fully_drawn(page)
         charts, trends = await page.evaluate(_ENDS)
-        assert charts == [5, 5, 5, 5]
+        assert charts == [5, 5, 5]
         # 19 of 24 hours.
         assert len(trends) > 10
         assert max(trends) < 85

@@ -161,7 +161,7 @@ function axes(rem, element, spec) {
     { ...common, grid: line, ticks: { show: false }, size: rem * (isFar() ? 3.8 : 3.1), gap: 6,
       // Some five lines, whatever its height.
       space: rem * Math.max(1.3, (spec.height ?? 13) / 7),
-      ...(counts ? { incrs: WHOLE } : {}), values: (_, splits) => splits.map((one) => tick(one) + (spec.unit === "%" ? "%" : "")) },
+      ...(counts ? { incrs: WHOLE } : {}), values: (_, splits) => splits.map((one) => tick(one, splits.at(-1)) + (spec.unit === "%" ? "%" : "")) },
   ];
 }
 
@@ -170,7 +170,7 @@ function time(at, step, before) {
   const moment = new Date(at);
   if (step >= DAY_MS) return day(moment);
   const text = clock(at, { always: true });
-  const newDay = before !== undefined && new Date(before).getDate() !== moment.getDate();
+  const newDay = before === undefined ? text === "00:00:00" : new Date(before).getDate() !== moment.getDate();
   return newDay ? day(moment) : step < 60000 ? text : text.slice(0, 5);
 }
 

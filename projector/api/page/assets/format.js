@@ -54,10 +54,10 @@ export const since = (ms) => span(Math.max(0, (Date.now() - ms) / 1000));
 
 const pad = (value) => String(value).padStart(2, "0");
 
-/** A number at an axis: 125, 12.5K, 0.05. */
-export function tick(value) {
+/** A number at an axis whose greatest is `most`: 125, 12.5K, 0.05. */
+export function tick(value, most = value) {
   if (value === null || value === undefined) return "–";
-  return Math.abs(value) >= 10000 ? compact.format(value) : exact.format(value);
+  return value && Math.abs(most) >= 10000 ? compact.format(value) : exact.format(value);
 }
 
 /** Local time of a text or of milliseconds; with the day if it is not today, unless `always` without. */

@@ -50,7 +50,7 @@ export function theLog(freshness, live, rates) {
     detail: log.detail ?? (live.age === null ? (freshness.rows.length ? "a partition has not been read yet" : "no record has been read yet") : log.state ? `data are ${span(live.age)} old`
       : live.perSecond !== null ? `${rate(live.perSecond)} records/s`
         : log.caughtUp ? "every record is included" : `data are ${span(live.age)} old`),
-    trend: rates?.rows.length ? byMinute(rates, "events") : null, state: log.state };
+    versus: "line: last 2 h", trend: rates?.rows.length ? byMinute(rates, "events") : null, state: log.state };
 }
 
 const unknown = ({ rows, read_at: at }) =>
@@ -74,15 +74,16 @@ export function retriesNow(now, retries) {
   return { to: "storms", name: "Retries/min, last 5 min", value: now ? rate(sum(now.rows, "per_minute_now")) : "…",
     detail: !now ? "" : inStorm.length ? `${plural(inStorm.length, "step")} in a storm` :
       `${rate(sum(now.rows, "per_minute_baseline"))}/min in the hour before`,
-    trend: retries?.rows.length ? byMinute(retries, "retries") : null, state: inStorm?.length ? "bad" : null };
+    versus: "line: last 2 h", trend: retries?.rows.length ? byMinute(retries, "retries") : null, state: inStorm?.length ? "bad" : null };
 }
 
 export function stuckNow(answers, tiles) {
   const ages = answers.stuck && answers.ages;
   const n = ages && stuckInAll(ages);
+  const silent = ages?.rows.filter((row) => row.begun);
   const tile = tileOf(tiles, "stuck");
   return { to: "stuck", name: "Stuck executions, now", value: ages ? count(n) : "…",
-    detail: n ? `latest silent ${span(Math.min(...ages.rows.filter((row) => row.begun).map((row) => row.shortest_s)))}`
+    detail: n ? `silent for ${span(Math.min(...silent.map((row) => row.shortest_s)))} to ${span(Math.max(...silent.map((row) => row.longest_s)))}`
       : "not ended, silent for 5 minutes",
     title: "The line: those stuck now, by the time of their last event. How many were stuck at an earlier time is not known.",
     trend: n ? trend(tile, tiles) : null, state: STATES[tile?.level] ?? (n ? "warn" : null) };

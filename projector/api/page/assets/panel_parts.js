@@ -27,10 +27,11 @@ export function some(rows, expanded, shown = ROWS_SHOWN) {
 /** How many rows of a table are shown. */
 export const limit = (rows, expanded, shown = ROWS_SHOWN) => ({ limit: expanded ? rows.length : shown });
 
-export function expandButton(panel, rows, expanded, name, shown = ROWS_SHOWN) {
+/** more: there are others than these rows, which the answer does not hold. */
+export function expandButton(panel, rows, expanded, name, shown = ROWS_SHOWN, more = false) {
   if (rows.length <= shown) return null;
   return h("button", { class: "more", type: "button", "data-expand": panel, "aria-expanded": String(expanded) },
-    expanded ? `First ${shown} only` : `All ${plural(rows.length, name)}`);
+    expanded ? `First ${shown} only` : `${more ? "First" : "All"} ${plural(rows.length, name)}`);
 }
 
 // ---- Charts -----------------------------------------------------------------------------------
@@ -68,16 +69,11 @@ export function figures(id, spec, unit, words, legendEntries, columns, rows) {
 
 export const STEP_MS = { minute: 60000, hour: 3600000, day: 86400000 };
 
-/**
- * Every bin of the window, so that a time without data is drawn as 0. Bins before the first row are
- * left out, but at least `least` bins are returned.
- */
-export function bins(answer, least) {
+/** Every bin of the window: charts of one window have one axis, and a time without data is drawn as 0. */
+export function bins(answer) {
   const step = STEP_MS[answer.every];
   const until = new Date(answer.until).getTime();
-  const first = Math.min(...answer.rows.map((row) => new Date(row.at).getTime()));
-  const from = Math.max(Math.floor(new Date(answer.since) / step) * step,
-    Math.min(first, Math.floor(until / step) * step - (least - 1) * step));
+  const from = Math.floor(new Date(answer.since) / step) * step;
   const all = [];
   for (let at = from; at < until && all.length < 6000; at += step) all.push(at);
   return all;
@@ -95,7 +91,7 @@ export const fullMinute = (at) => Math.floor(at / STEP_MS.minute) * STEP_MS.minu
 /** Rows of (at, name, value) as stacked series until `now`: the greatest ones, and all others as one. */
 export function stacked(answer, name, value, as, now = knownUntil(answer)) {
   const step = STEP_MS[answer.every];
-  const x = bins(answer, 30);
+  const x = bins(answer);
   const totals = new Map();
   for (const row of answer.rows) totals.set(row[name], (totals.get(row[name]) ?? 0) + Number(row[value]));
   const order = [...totals].sort((a, b) => b[1] - a[1]).map(([one]) => one);
@@ -161,8 +157,9 @@ export function turn(address, next) {
     next ? h("a", { href: link(address, { cursor: next }) }, "Older") : null);
 }
 
-/** showing 50 of 1,204 */
-export function showing(answer) {
-  if (answer.total === undefined || answer.total === null || answer.total <= answer.rows.length) return null;
-  return h("span", {}, `showing ${count(answer.rows.length)} of ${answer.at_least ? "more than " : ""}${count(answer.total)}`);
+/** showing 50 of 1,204; most: how many rows are drawn at most */
+export function showing(answer, most = answer.rows.length) {
+  const shown = Math.min(most, answer.rows.length);
+  if (answer.total === undefined || answer.total === null || answer.total <= shown) return null;
+  return h("span", {}, `showing ${count(shown)} of ${answer.at_least ? "more than " : ""}${count(answer.total)}`);
 }

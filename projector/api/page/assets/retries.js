@@ -33,10 +33,11 @@ function panel({ id: name, title, subtitle, path, filters = [], query = {}, colu
     render: (answers, { address, expanded }) => {
       const answer = answers[name];
       const rows = order ? [...answer.rows].sort(order) : answer.rows;
+      const drawn = limit(rows, expanded);
       if (!rows.length) return empty(timeless ? `${none}.` : `${none} ${windowText(address)}.`);
       return [
-        table(`${title} as a table`, typeof columns === "function" ? columns(rows) : columns, rows, (row) => `${name}-${key(row)}`, { id: name, ...limit(rows, expanded) }),
-        h("div", { class: "under" }, showing(answer), tools(name), expandButton(name, rows, expanded, "row")),
+        table(`${title} as a table`, typeof columns === "function" ? columns(rows) : columns, rows, (row) => `${name}-${key(row)}`, { id: name, ...drawn }),
+        h("div", { class: "under" }, showing(answer, drawn.limit), tools(name), expandButton(name, rows, expanded, "row", undefined, answer.total > rows.length)),
       ];
     },
   };

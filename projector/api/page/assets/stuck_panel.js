@@ -10,6 +10,7 @@ export const stuckInAll = (ages) => sum(ages.rows.filter((row) => row.begun), "e
 
 export function drawStuck({ stuck, ages }, { address, expanded }) {
   const { rows } = stuck;
+  const drawn = limit(rows, expanded);
   const apart = strays(ages);
   const straysNote = apart ? h("p", {}, `${plural(apart, "execution")} not counted here: no start event was read.`) : null;
   if (!rows.length) return [...empty("No execution is stuck."), straysNote];
@@ -23,9 +24,9 @@ export function drawStuck({ stuck, ages }, { address, expanded }) {
         [row.last_event_type, row.last_step === row.playbook ? null : [" ", h("small", {}, row.last_step)]] },
       { name: "Playbook", value: (row) => row.playbook, cell: (row) => h("span", { class: "cut", title: row.playbook }, row.playbook || "(unknown)") },
       { name: "Age", number: true, value: (row) => row.age_s, cell: (row) => span(row.age_s) },
-    ], rows, (row) => `stuck-${row.execution_id}`, { id: "stuck", ...limit(rows, expanded) }),
-    h("div", { class: "under" }, tools("stuck"), expandButton("stuck", rows, expanded, "execution"),
-      stuck.next ? h("span", {}, `showing ${rows.length} of ${count(stuckInAll(ages))}`) : null),
+    ], rows, (row) => `stuck-${row.execution_id}`, { id: "stuck", ...drawn }),
+    h("div", { class: "under" }, tools("stuck"), expandButton("stuck", rows, expanded, "execution", undefined, Boolean(stuck.next)),
+      stuck.next ? h("span", {}, `showing ${drawn.limit} of ${count(stuckInAll(ages))}`) : null),
     straysNote,
   ];
 }

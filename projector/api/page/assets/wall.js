@@ -68,8 +68,8 @@ function figure(id, href, { value, detail, state, chart, title }) {
   return {
     nodes: [
       h("a", { class: "big", href, title, "data-state": state }, h("b", {}, value), h("small", {}, detail)),
-      chart ? h("ul", { class: "legend", "data-key": "legend" }, chart.traces.map((one, n, { length }) => h("li", { "data-colour": one.colour },
-        `${one.name}${n < length - 1 ? "" : `${chart.unit === "%" ? "" : ` ${per(chart.step)}`}${chart.span ?? ""}`}`))) : null,
+      chart ? h("ul", { class: "legend", "data-key": "legend" }, chart.traces.map((one) => h("li", { "data-colour": one.colour }, one.name)),
+        h("li", { class: "unit", "data-key": "unit" }, [chart.unit === "%" ? null : per(chart.step), chart.span].filter(Boolean).join(", "))) : null,
       chart ? h("div", { class: "chart", id: `chart-${chartId}`, "data-key": `chart-${chartId}`, "data-own": "", role: "img", "aria-label": `${id}: ${value}, ${detail}` }) : null,
     ],
     charts: chart ? { [chartId]: { ...chart, height: height(), traces: chart.traces.filter((one) => !isHidden(chartId, one.name)) } } : {},
@@ -80,12 +80,12 @@ function minutes(answer, name, word, colour, as) {
   const at = new Map(answer.rows.map((row) => [new Date(row.at).getTime(), Number(row[name])]));
   const until = fullMinute(new Date(answer.read_at));
   const x = Array.from({ length: 120 }, (_, n) => until - (120 - n) * 60000);
-  return { x, step: 60000, span: ", last 2 h", now: fullMinute(knownUntil(answer)), traces: [{ name: word, colour, as, y: x.map((one) => at.get(one) ?? 0) }] };
+  return { x, step: 60000, span: "last 2 h", now: fullMinute(knownUntil(answer)), traces: [{ name: word, colour, as, y: x.map((one) => at.get(one) ?? 0) }] };
 }
 
 function ends(outcomes) {
   if (!outcomes.rows.length) return null;
-  const x = bins(outcomes, 12);
+  const x = bins(outcomes);
   const step = STEP_MS[outcomes.every];
   const at = new Map(outcomes.rows.map((row) => [new Date(row.at).getTime(), row]));
   return { x, step, now: knownUntil(outcomes), hover: (one) => between(one, one + step),

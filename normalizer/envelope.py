@@ -14,6 +14,7 @@ await producer.send("noetl.events", to_canonical(event), key=b"33389511966751539
 """
 
 import contextlib
+import math
 import re
 from datetime import UTC, datetime
 from typing import Final, Literal, get_args
@@ -31,6 +32,11 @@ CALL_DONE: Final = ("call.done", "action_done", "call_done")
 """The types of an event that ends a call."""
 CALL_OUTCOMES: Final = ("COMPLETED", "FAILED", "ERROR", "CANCELLED")
 """How a call ends: the status of such an event is one of these."""
+
+MAX_ID: Final = 2**63 - 1
+MAX_ATTEMPTS: Final = 32_767
+MAX_DEPTH: Final = 126
+"""Levels below a field of an event. With the event's own object 127; Rust readers accept 128."""
 
 Rule = Literal[
     "bom_stripped",
@@ -167,33 +173,56 @@ def with_attempts(meta: bytes, attempts: int) -> bytes:
 
 
 def to_canonical(event: Envelope) -> bytes:
-    """Give the canonical line of an event, without a line feed.
+    """Give the canonical line of an event, without a line feed. Nothing is redacted.
 
     The nine fields of noetl-events 0.1 come first and always, only event_id and created_at may be
-    missing; the extensions follow where they are known.
-    Source: docs/spec/envelope.md#c1, #c2, #c3, #c4.
+    missing; the extensions follow where they are known. An id below 1 that an event may lack, an
+    empty word, the step `unknown` and the result null count as absent, as where they are read.
+    Raises ValueError with the field's name for a value that no line may hold.
+    Source: docs/spec/envelope.md#c1, #c2, #c3, #c4, #c11.
     """
+    _check(event)
+    result = _canonical("result", event.result)
     members = {
-        "event_id": _number(event.event_id),
+        "event_id": _id(event.event_id),
         "execution_id": str(event.execution_id),
         "event_type": quote(event.event_type),
-        "step": quote(event.step),
+        "step": quote("" if event.step == "unknown" else event.step),
         "status": quote(event.status),
         "created_at": _time(event.created_at),
-        "context": _canonical(event.context) or "null",
+        "context": _canonical("context", event.context) or "null",
         "worker_id": _quoted(event.worker_id) or "null",
-        "meta": _canonical(with_attempts(event.meta, event.attempts)),
+        "meta": _canonical("meta", with_attempts(event.meta, event.attempts)),
         "command_id": _quoted(event.command_id),
-        "catalog_id": _number(event.catalog_id),
+        "catalog_id": _id(event.catalog_id),
         "node_type": _quoted(event.node_type),
-        "parent_event_id": _number(event.parent_event_id),
-        "parent_execution_id": _number(event.parent_execution_id),
-        "result": _canonical(event.result),
+        "parent_event_id": _id(event.parent_event_id),
+        "parent_execution_id": _id(event.parent_execution_id),
+        "result": None if result == "null" else result,
         "error": _quoted(event.error),
         "duration": _seconds(event.duration),
     }
     present = (f'"{name}":{text}' for name, text in members.items() if text is not None)
     return f"{{{','.join(present)}}}".encode()
+
+
+def _check(event: Envelope) -> None:
+    """Raise ValueError for the first field with a value that no canonical line may hold (#c11)."""
+    ids = (event.event_id, event.catalog_id, event.parent_event_id, event.parent_execution_id)
+    meta = event.meta.strip()
+    is_finished_call = event.event_type in CALL_DONE
+    checks = (
+        ("execution_id", 0 < event.execution_id <= MAX_ID),
+        ("an id", max(filter(None, ids), default=0) <= MAX_ID),
+        ("event_type", event.event_type != ""),
+        ("status", event.status in CALL_OUTCOMES if is_finished_call else event.status != ""),
+        ("attempts", 0 <= event.attempts <= MAX_ATTEMPTS),
+        ("meta", not meta or (meta[:1] == b"{" and meta[-1:] == b"}")),
+        ("duration", event.duration is None or 0 <= event.duration < math.inf),
+    )
+    for field, is_allowed in checks:
+        if not is_allowed:
+            raise ValueError(f"{field}: expected a value that a canonical line may hold")
 
 
 def _as_written(text: str) -> msgspec.Raw:
@@ -209,29 +238,51 @@ _exact_decoder: Final[msgspec.json.Decoder[object]] = msgspec.json.Decoder(float
 _sorting_encoder: Final = msgspec.json.Encoder(order="sorted")
 
 
-def _canonical(value: bytes | None) -> str | None:
-    return None if value is None else canonical_json(value).decode()
+def _canonical(field: str, value: bytes | None) -> str | None:
+    """Give JSON as canonical text. Raises ValueError for what no field may hold (#c11)."""
+    if value is None:
+        return None
+    try:
+        text = canonical_json(value)
+    except RecursionError:
+        raise _too_deep(field) from None
+    if text.count(b"{") + text.count(b"[") > MAX_DEPTH:
+        outline = _STRINGS.sub(b"", text).translate(_AS_LISTS, _NO_BRACKETS)
+        for _ in range(MAX_DEPTH):
+            outline = outline.replace(b"[]", b"")
+        if outline:
+            raise _too_deep(field)
+    return text.decode()
+
+
+def _too_deep(field: str) -> ValueError:
+    return ValueError(f"{field}: expected at most {MAX_DEPTH} levels, got more")
+
+
+_STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"')
+_AS_LISTS: Final = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS: Final = bytes({*range(256)} - {*b"[{]}"})
 
 
 def _quoted(text: str | None) -> str | None:
-    return None if text is None else quote(text)
+    return quote(text) if text else None
 
 
-def _number(number: int | None) -> str | None:
-    return None if number is None else str(number)
+def _id(number: int | None) -> str | None:
+    return str(number) if number is not None and number > 0 else None
 
 
 def _time(time: datetime | None) -> str | None:
-    """RFC 3339 in UTC, always with microseconds."""
+    """RFC 3339 in UTC, always with microseconds; a time without a zone is in UTC (#t2)."""
     if time is None:
         return None
-    utc = time.astimezone(UTC).replace(tzinfo=None)
+    utc = time if time.tzinfo is None else time.astimezone(UTC).replace(tzinfo=None)
     return quote(f"{utc.isoformat(timespec='microseconds')}Z")
 
 
 def _seconds(seconds: float | None) -> str | None:
-    """Seconds with a point and no exponent: 0.018, 2.0 (#c4)."""
+    """Seconds with a point and no exponent, zero without a sign: 0.018, 2.0 (#c4)."""
     if seconds is None:
         return None
-    text = canonical_number(repr(seconds))
+    text = canonical_number(repr(float(seconds)))
     return text if "." in text else f"{text}.0"

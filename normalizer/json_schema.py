@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from normalizer.envelope import CALL_DONE, CALL_OUTCOMES
+from normalizer.envelope import CALL_DONE, CALL_OUTCOMES, MAX_ATTEMPTS, MAX_ID
 
 
 def json_schema() -> dict[str, object]:
@@ -24,7 +24,8 @@ def json_schema() -> dict[str, object]:
     }
 
 
-_ID: Final = {"type": "integer", "minimum": 1, "maximum": 2**63 - 1}
+_ID: Final = {"type": "integer", "minimum": 1, "maximum": MAX_ID}
+_WORD: Final = {"type": "string", "minLength": 1}
 _PROPERTIES: Final[dict[str, object]] = {
     "event_id": _ID
     | {
@@ -32,9 +33,13 @@ _PROPERTIES: Final[dict[str, object]] = {
         "coordinates in a log."
     },
     "execution_id": _ID,
-    "event_type": {"type": "string", "minLength": 1},
-    "step": {"type": "string", "description": "'' where the producer gave none."},
-    "status": {"type": "string", "minLength": 1},
+    "event_type": _WORD | {"description": "The normalizer refuses more than 200 bytes of UTF-8."},
+    "step": {
+        "type": "string",
+        "not": {"const": "unknown"},
+        "description": "'' where the producer gave none; at most 1,000 bytes.",
+    },
+    "status": _WORD | {"description": "At most 100 bytes."},
     "created_at": {
         "type": "string",
         "format": "date-time",
@@ -45,26 +50,33 @@ _PROPERTIES: Final[dict[str, object]] = {
         "description": "What the producer sent as context or payload: any JSON of at most 126 "
         "levels, its numbers below 1e308. So is every value here."
     },
-    "worker_id": {"type": ["string", "null"]},
+    "worker_id": {
+        "type": ["string", "null"],
+        "minLength": 1,
+        "description": "At most 1,000 bytes.",
+    },
     "meta": {
         "type": "object",
         "properties": {
             "attempts": {
                 "type": "integer",
                 "minimum": 0,
-                "maximum": 32_767,
+                "maximum": MAX_ATTEMPTS,
                 "description": "How many retries came before this try; 0 is the first try.",
             }
         },
         "required": ["attempts"],
     },
-    "command_id": {"type": "string", "minLength": 1},
+    "command_id": _WORD | {"description": "At most 1,000 bytes."},
     "catalog_id": _ID,
-    "node_type": {"type": "string", "minLength": 1},
+    "node_type": _WORD,
     "parent_event_id": _ID,
     "parent_execution_id": _ID,
-    "result": {"description": "A separate result, where the shape carries one: any JSON."},
-    "error": {"type": "string", "minLength": 1},
+    "result": {
+        "not": {"type": "null"},
+        "description": "A separate result, where the shape carries one: any JSON.",
+    },
+    "error": _WORD,
     "duration": {"type": "number", "minimum": 0, "description": "Seconds."},
 }
 _REQUIRED: Final = (

@@ -13,11 +13,10 @@ from typing import Final
 
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.wire_values import RecordRefused
+from normalizer.envelope import MAX_DEPTH
 from normalizer.jsontext import NumberError, canonical_number
 
 MAX_VALUE_BYTES: Final = 8 << 20
-MAX_DEPTH: Final = 126
-"""Levels below a field of an event. With the event's own object 127; Rust readers accept 128."""
 MAX_NESTING: Final = 256
 """Levels of a record, including a batch or a wrapper around its events."""
 MAX_ITEMS: Final = 10_000

@@ -12,7 +12,6 @@ import msgspec
 from msgspec import Raw
 
 from normalizer.core.bounds import (
-    MAX_DEPTH,
     MAX_NESTING,
     MAX_VALUE_BYTES,
     PLAIN_BYTES,
@@ -47,6 +46,7 @@ from normalizer.core.wire_values import (
     RecordRefused,
     first_byte,
 )
+from normalizer.envelope import MAX_DEPTH
 from normalizer.errors import Reason
 
 NO_ATTRIBUTES: Final[Mapping[str, str]] = {}

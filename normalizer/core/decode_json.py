@@ -7,7 +7,6 @@ import msgspec
 from msgspec import Raw
 
 from normalizer.core.bounds import (
-    MAX_DEPTH,
     MAX_NESTING,
     check_depth,
     check_numbers,
@@ -17,6 +16,7 @@ from normalizer.core.bounds import (
 )
 from normalizer.core.shapes import batch_key, is_enveloped
 from normalizer.core.wire_values import RecordRefused
+from normalizer.envelope import MAX_DEPTH
 from normalizer.jsontext import Json, NumberError, parse
 
 

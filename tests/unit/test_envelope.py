@@ -1,6 +1,8 @@
 """The canonical bytes, and the schema of them: the library a producer imports."""
 
 import json
+import math
+import time
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -95,9 +97,72 @@ def test_seconds_have_a_point_and_no_exponent(seconds: float, printed: str) -> N
 
 
 def test_a_time_of_another_zone_is_written_in_utc() -> None:
-    time = datetime(2026, 7, 10, 11, 0, 0, 1, tzinfo=timezone(timedelta(hours=2)))
+    at = datetime(2026, 7, 10, 11, 0, 0, 1, tzinfo=timezone(timedelta(hours=2)))
 
-    assert b'"2026-07-10T09:00:00.000001Z"' in to_canonical(envelope(created_at=time))
+    assert b'"2026-07-10T09:00:00.000001Z"' in to_canonical(envelope(created_at=at))
+
+
+def test_a_time_without_a_zone_is_in_utc_wherever_the_process_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        line = to_canonical(envelope(created_at=datetime(2026, 7, 10, 9)))  # noqa: DTZ001 - no zone is what the test is about
+    time.tzset()
+
+    assert b'"2026-07-10T09:00:00.000000Z"' in line
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("execution_id", 0),
+        ("execution_id", -5),
+        ("execution_id", 2**63),
+        ("event_id", 2**63),
+        ("catalog_id", 2**63),
+        ("event_type", ""),
+        ("status", ""),
+        ("attempts", 40_000),
+        ("attempts", -1),
+        ("meta", b"[1]"),
+        ("meta", b'["a":1]'),
+        ("duration", math.nan),
+        ("duration", math.inf),
+        ("duration", -0.5),
+        ("context", b"[" * 127 + b"]" * 127),
+        ("context", b"[" * 100_000 + b"]" * 100_000),
+        ("result", b"[1e400]"),
+    ],
+)
+def test_what_no_line_may_hold_is_not_written(field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=r".") as raised:
+        to_canonical(envelope(**{field: value}))
+
+    assert not isinstance(raised.value, msgspec.MsgspecError)
+
+
+def test_a_finished_call_is_not_written_with_another_status() -> None:
+    with pytest.raises(ValueError, match="status"):
+        to_canonical(envelope(event_type="call.done", status="success"))
+
+
+def test_the_deepest_field_that_is_read_is_written() -> None:
+    deepest = b"[" * 126 + b'"]["' + b"]" * 126
+    wide = b"[" + b",".join([b"{}"] * 1000) + b"]"
+
+    for context in (deepest, wide):
+        assert b'"context":' + context in to_canonical(envelope(context=context))
+
+
+def test_what_counts_as_absent_where_it_is_read_is_not_written() -> None:
+    none = {"event_id": 0, "catalog_id": -1, "parent_event_id": 0, "parent_execution_id": -5}
+    words = {"step": "unknown", "worker_id": "", "command_id": "", "node_type": "", "error": ""}
+    said = envelope(**none, **words, result=b" null ", duration=-0.0)
+
+    assert to_canonical(said) == to_canonical(envelope(event_id=None, step="", duration=0.0))
+    assert to_canonical(said).endswith(b',"duration":0.0}')
 
 
 @pytest.mark.parametrize(
@@ -160,6 +225,9 @@ def test_the_schema_is_one_and_accepts_a_line() -> None:
         {"step": None},
         {"created_at": "2026-07-10T09:00:00Z"},
         {"worker_id": 5},
+        {"worker_id": ""},
+        {"step": "unknown"},
+        {"result": None},
         {"meta": {}},
         {"meta": {"attempts": -1}},
         {"error": ""},

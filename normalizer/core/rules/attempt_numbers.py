@@ -8,8 +8,7 @@ from typing import Final, Literal, TypeAlias
 
 from normalizer.core.wire_event import WireEvent, nested_object
 from normalizer.core.wire_values import Value, integer_of
-
-MAX_ATTEMPTS: Final = 32_767
+from normalizer.envelope import MAX_ATTEMPTS
 
 _COUNTED_FROM_ONE: Final = (
     "meta.attempt",

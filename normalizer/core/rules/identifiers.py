@@ -9,10 +9,9 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 from normalizer.core.event_types import BEGIN_CLASS, event_class
 from normalizer.core.wire_event import WireEvent
 from normalizer.core.wire_values import NULL, RecordRefused, Value
+from normalizer.envelope import MAX_ID
 from normalizer.jsontext import Number
 from normalizer.snowflake import hash_event_id, hash_text_id
-
-MAX_ID: Final = 2**63 - 1
 
 SecondaryId: TypeAlias = Literal["catalog_id", "parent_event_id", "parent_execution_id"]
 
@@ -77,11 +76,14 @@ def resolve_parent_execution_id(event: WireEvent, event_type: str, own_id: int) 
     """Give the execution that began this one; a begin may name it in its context (#k3)."""
     nested = event.nested
     parent = resolve_secondary_id(event, "parent_execution_id")
-    value = nested.payload.parent_execution_id or nested.result_context.parent_execution_id
-    if parent is not None or value is None or event_class(event_type) != BEGIN_CLASS:
+    values = (nested.payload.parent_execution_id, nested.result_context.parent_execution_id)
+    if parent is not None or values == _NOWHERE or event_class(event_type) != BEGIN_CLASS:
         return parent
-    named = parse_id_value(value)
-    return named if isinstance(named, int) and named != own_id else None
+    for value in values:
+        named = parse_id_value(value)
+        if isinstance(named, int) and named != own_id:
+            return named
+    return None
 
 
 def keep_child_execution_id(event: WireEvent) -> None:
@@ -110,3 +112,4 @@ def _of_number(number: int, sent: int | str) -> NoId:
 
 
 _MISSING: Final = NoId("missing")
+_NOWHERE: Final = (None, None)

@@ -106,7 +106,7 @@ def resolve_status(event: WireEvent, event_type: str) -> Status:
 def meaning_of_type(event_type: str) -> TypeMeaning:
     """Give the meaning of an event type (#s1, #s7, #s10, #s11)."""
     listed = _NAME_WORDS.split(event_type.lower())
-    words = {*listed, *map("".join, pairwise(listed))} if "timed" in listed else set(listed)
+    words = {*listed, "timedout"} if ("timed", "out") in pairwise(listed) else set(listed)
     status = next((status for status, named in _OF_NAME if words & named), "RUNNING")
     return TypeMeaning(
         status,

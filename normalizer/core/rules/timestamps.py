@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeAlias
 
 from normalizer.core.wire_event import WireEvent
 from normalizer.core.wire_values import RecordRefused, Value
-from normalizer.jsontext import MAX_DIGITS, MAX_EXPONENT
+from normalizer.jsontext import MAX_DIGITS, MAX_EXPONENT, NumberError, checked_number
 from normalizer.snowflake import decode
 
 SOURCES: Final = ("created_at", "timestamp", "event_time", "ingest_time")
@@ -138,9 +138,10 @@ def _of_text(text: str) -> datetime | None:
 
 
 def _of_number(text: str) -> datetime | None:
-    if len(text) > _EXACT.prec:
+    try:
+        number = Decimal(checked_number(text))
+    except NumberError:
         return None
-    number = Decimal(text)
     shift = next((shift for above, shift in _UNITS if number > above), _SECONDS)
     microseconds = _EXACT.scaleb(number, shift)
     try:

@@ -7,7 +7,9 @@
 
 Both accept canonical lines whole, and events of every other shape: each name of a field
 (`event_type` or `name`, `payload` or `context`, ...), ids as numbers or text, any JSON as context,
-fields that nobody has named. Attributes have the names and types that the server's handlers use.
+fields that nobody has named. Attributes have the names that the server's handlers use, and their
+types where what was sent has them; a value of another type stays as it was sent, for the rules to
+judge. Only an execution_id and an event type that cannot be one are errors of the model.
 `to_canonical` applies the rules of `Normalizer`, redaction included.
 
 Needs the extra `pydantic`. Source: docs/spec/wire-shapes.md#a1, #a2, #i1.
@@ -16,13 +18,16 @@ Needs the extra `pydantic`. Source: docs/spec/wire-shapes.md#a1, #a2, #i1.
 import json
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Final, Self
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     SkipValidation,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_validator,
 )
 from pydantic_core import to_jsonable_python
@@ -31,7 +36,7 @@ from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.wire_fields import PAIRS
 from normalizer.envelope import Envelope, Ignored, Rejected, to_canonical
-from normalizer.jsontext import Json, Number, write
+from normalizer.jsontext import Json, Number, checked_number, write
 
 
 class WrittenFloat(float):
@@ -45,13 +50,28 @@ class WrittenFloat(float):
 
 
 def _id_text(value: object) -> object:
-    """Give an id as text: `int` and its digits are one id (#i1)."""
+    """Give an id as text: `int` and its digits are one id (#i1). Raises ValueError (#l3)."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return str(value)
+        return str(checked_number(str(value)))
     return value
 
 
+def _or_as_sent(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+    try:
+        return handler(value)
+    except ValidationError:
+        return value
+
+
+def _names_a_step(value: object) -> bool:
+    """Tell whether a value is a step: text or a number, but neither `""` nor `unknown` (#p1)."""
+    is_word = isinstance(value, str | int | float | Decimal) and not isinstance(value, bool)
+    return is_word and value not in ("", "unknown")
+
+
 Id = Annotated[str, BeforeValidator(_id_text)]
+Sent: Final = WrapValidator(_or_as_sent)
+"""A value of another type stays as it was sent."""
 
 
 class ProducerModel(BaseModel):
@@ -64,9 +84,10 @@ class ProducerModel(BaseModel):
 
     @classmethod
     def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
-        """Read JSON; a float in it keeps its digits. Raises ValueError."""
+        """Read JSON in UTF-8; a float in it keeps its digits. Raises ValueError."""
+        text = json_data if isinstance(json_data, str) else bytes(json_data).decode()
         try:
-            sent = json.loads(json_data, parse_float=WrittenFloat)
+            sent = json.loads(text.removeprefix("\ufeff"), parse_float=WrittenFloat)
         except RecursionError:
             raise ValueError("too_deep: expected JSON of fewer levels") from None
         return cls.model_validate(sent, **options)
@@ -93,8 +114,8 @@ class ProducerModel(BaseModel):
     def _with_names_of_fields(cls, sent: Any) -> Any:
         """Give what was sent under the model's names: the strongest name of each pair counts.
 
-        Null is absent (#a1). Aliases of the fields would be lost where a subclass declares a field
-        again.
+        Null is absent (#a1), and so is a step that names none (#p1). Aliases of the fields would be
+        lost where a subclass declares a field again.
         """
         if not isinstance(sent, dict):
             return sent
@@ -104,7 +125,8 @@ class ProducerModel(BaseModel):
             given = [name for name in names if name in sent]
             if own and given and own != "created_at":
                 values = [sent.pop(name) for name in given]
-                sent[own] = values[0]
+                counted = [one for one in values if names[0] != "step" or _names_a_step(one)]
+                sent[own] = (counted or values)[0]
         return sent
 
 
@@ -112,15 +134,15 @@ class EventRequest(ProducerModel):
     """What the Python server's `/api/events` takes."""
 
     execution_id: Id
-    step: str = ""
+    step: Annotated[str, Sent] = ""
     name: str
     payload: Any = None
-    meta: dict[str, Any] | None = None
-    worker_id: str | None = None
-    actionable: bool = True
-    informative: bool = True
-    event_id: Id | None = None
-    status: str | None = None
+    meta: Annotated[dict[str, Any] | None, Sent] = None
+    worker_id: Annotated[str | None, Sent] = None
+    actionable: Annotated[bool, Sent] = True
+    informative: Annotated[bool, Sent] = True
+    event_id: Annotated[Id | None, Sent] = None
+    status: Annotated[str | None, Sent] = None
     created_at: SkipValidation[datetime | float | str | None] = None
 
 
@@ -129,21 +151,21 @@ class EventEmitRequest(ProducerModel):
 
     execution_id: Id
     event_type: str
-    event_id: Id | None = None
-    catalog_id: Id | None = None
-    parent_event_id: Id | None = None
-    parent_execution_id: Id | None = None
-    node_id: Id | None = None
-    node_name: str | None = None
-    node_type: str | None = None
-    status: str | None = None
+    event_id: Annotated[Id | None, Sent] = None
+    catalog_id: Annotated[Id | None, Sent] = None
+    parent_event_id: Annotated[Id | None, Sent] = None
+    parent_execution_id: Annotated[Id | None, Sent] = None
+    node_id: Any = None
+    node_name: Annotated[str | None, Sent] = None
+    node_type: Annotated[str | None, Sent] = None
+    status: Annotated[str | None, Sent] = None
     duration: SkipValidation[float | None] = None
     context: Any = None
     result: Any = None
     error: Any = None
-    stack_trace: str | None = None
-    meta: dict[str, Any] | None = None
-    worker_id: str | None = None
+    stack_trace: Annotated[str | None, Sent] = None
+    meta: Annotated[dict[str, Any] | None, Sent] = None
+    worker_id: Annotated[str | None, Sent] = None
     created_at: SkipValidation[datetime | float | str | None] = None
 
 

@@ -38,7 +38,7 @@ def canonical_record(event: Envelope, topic: str, *, revision: int | None = None
         "event_id": event.event_id,
         "shape": event.shape,
         "rules_version": event.normalizer_version,
-        "evidence": event.evidence,
+        "evidence": f"{event.evidence:03}",
         "max_attempts": event.max_attempts,
         "trace_id": event.trace_id,
         "traceparent": traceparent_of(event),

@@ -72,7 +72,7 @@ async def test_each_event_becomes_one_record_and_each_refusal_one(
         "event_id": str(line.event_id).encode(),
         "shape": b"executor",
         "rules_version": str(line.normalizer_version).encode(),
-        "evidence": str(line.evidence).encode(),
+        "evidence": f"{line.evidence:03}".encode(),
         "max_attempts": b"3",
         "trace_id": b"0af7651916cd43dd8448eb211c80319c",
         "traceparent": trace[1],

@@ -48,6 +48,7 @@ def test_a_record_is_the_canonical_line_with_headers_that_the_contract_names() -
     assert [name for name, _ in record.headers] == [*headers["properties"]]
     assert dict(record.headers)["revision"] == b"12"
     assert dict(record.headers)["max_attempts"] == b"3"
+    assert dict(canonical_record(envelope(1, evidence=2), "out").headers)["evidence"] == b"002"
     assert {name for name, _ in canonical_record(envelope(1), "out").headers} == {
         *headers["required"]
     }

@@ -1,9 +1,13 @@
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::json::{self, canonical_json};
+use crate::status::{CALL_DONE, CALL_OUTCOMES};
 use crate::{read, time, Error};
+
+/// The most retries that an event may have behind it.
+pub(crate) const MAX_ATTEMPTS: u16 = 32_767;
 
 /// One canonical event: the nine fields that every line has, and the extensions where they are
 /// known. Its JSON fields are held as they were sent, so that no digit of a number is lost.
@@ -105,32 +109,41 @@ impl Envelope {
 
     /// Gives the canonical line of the event, without a line feed.
     ///
+    /// An id below 1 that an event may lack, an empty word, the step `unknown` and the result null
+    /// count as absent, as where they are read.
+    ///
     /// # Errors
     ///
-    /// JSON that no event may hold, in `context`, `meta`, `result` or `later`.
+    /// What no canonical line may hold: an `execution_id` below 1, an empty `event_type` or
+    /// `status`, another `status` of a finished call than COMPLETED, FAILED, ERROR or CANCELLED, a
+    /// `created_at` beyond the year 9999, a `meta` that is no object, more than 32,767 `attempts`, a
+    /// `duration` that is negative or not finite, and JSON that no event may hold.
     pub fn to_canonical(&self) -> Result<String, Error> {
+        self.check()?;
+        let step = if self.step == "unknown" { "" } else { &self.step };
         let mut line = Line(String::from("{"));
-        line.number("event_id", self.event_id);
-        line.number("execution_id", Some(self.execution_id));
-        line.text("event_type", Some(&self.event_type));
-        line.text("step", Some(&self.step));
-        line.text("status", Some(&self.status));
+        line.id("event_id", self.event_id);
+        line.id("execution_id", Some(self.execution_id));
+        line.raw("event_type", &json::quoted(&self.event_type));
+        line.raw("step", &json::quoted(step));
+        line.raw("status", &json::quoted(&self.status));
         line.text(
             "created_at",
             self.created_at.as_ref().map(time::canonical).as_deref(),
         );
-        line.raw("context", &json_or_null(self.context.as_deref())?);
-        match &self.worker_id {
-            None => line.raw("worker_id", "null"),
-            worker_id => line.text("worker_id", worker_id.as_deref()),
+        let context = self.context.as_ref().map_or("null", |context| context.get());
+        line.raw("context", &canonical_json(context)?);
+        match self.worker_id.as_deref() {
+            None | Some("") => line.raw("worker_id", "null"),
+            worker_id => line.text("worker_id", worker_id),
         }
         line.raw("meta", &canonical_json(&self.meta_with_attempts())?);
         line.text("command_id", self.command_id.as_deref());
-        line.number("catalog_id", self.catalog_id);
+        line.id("catalog_id", self.catalog_id);
         line.text("node_type", self.node_type.as_deref());
-        line.number("parent_event_id", self.parent_event_id);
-        line.number("parent_execution_id", self.parent_execution_id);
-        if let Some(result) = &self.result {
+        line.id("parent_event_id", self.parent_event_id);
+        line.id("parent_execution_id", self.parent_execution_id);
+        if let Some(result) = self.result.as_ref().filter(|result| result.get() != "null") {
             line.raw("result", &canonical_json(result.get())?);
         }
         line.text("error", self.error.as_deref());
@@ -141,6 +154,42 @@ impl Envelope {
             line.raw(name, &canonical_json(value.get())?);
         }
         Ok(line.end())
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        if self.execution_id < 1 {
+            return Err(Error::InvalidId("execution_id"));
+        }
+        let is_finished_call = CALL_DONE.contains(&self.event_type.as_str());
+        let checks = [
+            ("event_type", !self.event_type.is_empty()),
+            (
+                "status",
+                !self.status.is_empty()
+                    && (!is_finished_call || CALL_OUTCOMES.contains(&self.status.as_str())),
+            ),
+            (
+                "created_at",
+                self.created_at
+                    .map_or(true, |at| (0..=9999).contains(&at.year())),
+            ),
+            (
+                "meta",
+                self.meta
+                    .as_ref()
+                    .map_or(true, |meta| meta.get().starts_with('{')),
+            ),
+            ("attempts", self.attempts <= MAX_ATTEMPTS),
+            (
+                "duration",
+                self.duration
+                    .map_or(true, |seconds| seconds.is_finite() && seconds >= 0.0),
+            ),
+        ];
+        match checks.iter().find(|(_, holds)| !holds) {
+            Some((field, _)) => Err(Error::InvalidField(field)),
+            None => Ok(()),
+        }
     }
 
     /// Gives the meta with the number of attempts as its last key: of duplicates the last counts.
@@ -171,16 +220,9 @@ impl<'de> Deserialize<'de> for Envelope {
     }
 }
 
-fn json_or_null(value: Option<&RawValue>) -> Result<String, Error> {
-    value.map_or_else(
-        || Ok(String::from("null")),
-        |value| canonical_json(value.get()),
-    )
-}
-
-/// Gives seconds with a point and without an exponent: 0.018, 2.0.
+/// Gives seconds with a point and without an exponent: 0.018, 2.0. A zero has no sign.
 fn seconds_text(seconds: f64) -> String {
-    let text = format!("{seconds}");
+    let text = format!("{}", seconds.abs());
     if text.contains('.') {
         text
     } else {
@@ -202,16 +244,14 @@ impl Line {
     }
 
     fn text(&mut self, name: &str, text: Option<&str>) {
-        if let Some(text) = text {
-            let mut quoted = String::with_capacity(text.len() + 2);
-            json::quote(text, &mut quoted);
-            self.raw(name, &quoted);
+        if let Some(text) = text.filter(|text| !text.is_empty()) {
+            self.raw(name, &json::quoted(text));
         }
     }
 
-    fn number(&mut self, name: &str, number: Option<i64>) {
-        if let Some(number) = number {
-            self.raw(name, &number.to_string());
+    fn id(&mut self, name: &str, id: Option<i64>) {
+        if let Some(id) = id.filter(|id| *id > 0) {
+            self.raw(name, &id.to_string());
         }
     }
 

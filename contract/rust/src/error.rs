@@ -17,6 +17,10 @@ pub enum Error {
     MissingExecutionId,
     /// The field is neither an integer nor digits within 63 bits.
     InvalidId(&'static str),
+    /// The field is longer than the normalizer stores it.
+    TooLarge(&'static str),
+    /// The field of an [`Envelope`](crate::Envelope) has a value that no event may have.
+    InvalidField(&'static str),
     /// It does not say when it happened, and the requested type needs a time.
     MissingTime,
 }
@@ -29,7 +33,8 @@ impl Error {
             Self::Json(_) | Self::Number => "invalid_json",
             Self::Utf8(_) => "invalid_utf8",
             Self::TooDeep => "too_deep",
-            Self::NotAnEvent => "not_an_event",
+            Self::TooLarge(_) => "too_large",
+            Self::NotAnEvent | Self::InvalidField(_) => "not_an_event",
             Self::MissingExecutionId => "missing_execution_id",
             Self::InvalidId(_) => "invalid_id",
             Self::MissingTime => "missing_time",
@@ -50,6 +55,8 @@ impl fmt::Display for Error {
             }
             Self::InvalidId(field) => write!(formatter, "{field}: expected int or digits"),
             Self::MissingTime => formatter.write_str("created_at: expected a time, got none"),
+            Self::TooLarge(field) => write!(formatter, "{field}: too long"),
+            Self::InvalidField(field) => write!(formatter, "{field}: no event may have this value"),
         }
     }
 }

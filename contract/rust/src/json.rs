@@ -10,7 +10,7 @@ use crate::Error;
 
 /// The most digits that a number may have, as it was written and when its exponent is written out.
 const MAX_DIGITS: usize = 400;
-const MAX_EXPONENT: i32 = 400;
+const MAX_EXPONENT: u32 = 400;
 /// A number is below ten to this power: readers that make a double of it can.
 const MAX_MAGNITUDE: i32 = 308;
 /// The most levels that may lie below a field of an event.
@@ -94,8 +94,15 @@ pub(crate) fn quote(text: &str, out: &mut String) {
     out.push('"');
 }
 
+/// Gives the literal of a string.
+pub(crate) fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    quote(text, &mut out);
+    out
+}
+
 /// Gives a number as PostgreSQL's jsonb prints it: `1e2` is 100, `-0` is 0, trailing zeros stay.
-fn number(text: &str) -> Result<String, Error> {
+pub(crate) fn number(text: &str) -> Result<String, Error> {
     let (sign, unsigned) = match text.strip_prefix('-') {
         Some(unsigned) => ("-", unsigned),
         None => ("", text),
@@ -107,7 +114,7 @@ fn number(text: &str) -> Result<String, Error> {
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let exponent: i32 = exponent.parse().map_err(|_| Error::Number)?;
     let digits = format!("{whole}{fraction}");
-    if exponent.abs() > MAX_EXPONENT || digits.len() > MAX_DIGITS {
+    if exponent.unsigned_abs() > MAX_EXPONENT || digits.len() > MAX_DIGITS {
         return Err(Error::Number);
     }
     let is_zero = digits.bytes().all(|digit| digit == b'0');
@@ -198,6 +205,47 @@ impl<'a, 'de: 'a> Deserialize<'de> for Object<'a> {
     }
 }
 
+/// Refuses an event that holds a number, a lone surrogate or a depth that none may hold, wherever
+/// it stands. The text is valid JSON.
+pub(crate) fn check_event(text: &str) -> Result<(), Error> {
+    let bytes = text.as_bytes();
+    let (mut at, mut level, mut deepest) = (0, 0_usize, 0_usize);
+    while at < bytes.len() {
+        let start = at;
+        at += 1;
+        match bytes[start] {
+            b'"' => {
+                let mut is_escaped = false;
+                while bytes[at] != b'"' {
+                    is_escaped |= bytes[at] == b'\\';
+                    at += if bytes[at] == b'\\' { 2 } else { 1 };
+                }
+                at += 1;
+                if is_escaped {
+                    serde_json::from_str::<String>(&text[start..at])?;
+                }
+            }
+            b'{' | b'[' => {
+                level += 1;
+                deepest = deepest.max(level);
+            }
+            b'}' | b']' => level -= 1,
+            b'-' | b'0'..=b'9' => {
+                let rest = &bytes[at..];
+                let is_part = |byte: &&u8| byte.is_ascii_digit() || b".eE+-".contains(byte);
+                at += rest.iter().take_while(is_part).count();
+                number(&text[start..at])?;
+            }
+            _ => {}
+        }
+    }
+    // The event's own object is a level too.
+    if deepest > MAX_LEVELS + 1 {
+        return Err(Error::TooDeep);
+    }
+    Ok(())
+}
+
 /// Gives a string; of all else nothing.
 pub(crate) fn text(value: Option<&RawValue>) -> Option<String> {
     serde_json::from_str(value?.get()).ok()
@@ -208,30 +256,44 @@ pub(crate) fn filled(value: Option<&RawValue>) -> Option<String> {
     text(value).filter(|text| !text.is_empty())
 }
 
-/// Gives a filled string, or a number as text.
-pub(crate) fn word(value: Option<&RawValue>) -> Option<String> {
-    filled(value).or_else(|| {
-        let sent = value?.get();
-        let starts = sent.as_bytes().first()?;
-        (*starts == b'-' || starts.is_ascii_digit()).then(|| number(sent).ok())?
-    })
+/// Gives a number as text; of all else nothing.
+pub(crate) fn numeral(value: Option<&RawValue>) -> Option<String> {
+    let sent = value?.get();
+    let starts = sent.as_bytes().first()?;
+    (*starts == b'-' || starts.is_ascii_digit()).then(|| number(sent).ok())?
 }
 
-/// Gives an integer, also one that is written with an exponent.
-pub(crate) fn integer(value: Option<&RawValue>) -> Option<i64> {
-    let sent = value?.get();
-    if sent.starts_with('"') {
-        return None;
-    }
-    number(sent).ok()?.parse().ok()
+/// Gives a filled string, or a number as text.
+pub(crate) fn word(value: Option<&RawValue>) -> Option<String> {
+    filled(value).or_else(|| numeral(value))
+}
+
+/// Gives the digits of an integer of any size, also of one that is written with an exponent.
+pub(crate) fn integer(value: Option<&RawValue>) -> Option<String> {
+    numeral(value).filter(|digits| !digits.contains('.'))
 }
 
 /// Gives an integer, or the integer that a string of ASCII digits says.
 pub(crate) fn digits(value: Option<&RawValue>) -> Option<i64> {
-    integer(value).or_else(|| {
-        let text = filled(value)?;
-        text.bytes()
-            .all(|byte| byte.is_ascii_digit())
-            .then(|| text.parse().ok())?
-    })
+    let said = || filled(value).filter(|text| is_digits(text));
+    integer(value).or_else(said)?.parse().ok()
+}
+
+/// Gives the integer that an id is: a number without a point and an exponent, or a string of 1 to
+/// 19 ASCII digits.
+pub(crate) fn id(value: Option<&RawValue>) -> Option<i64> {
+    match filled(value) {
+        Some(text) => text.parse().ok().filter(|_| text.len() <= 19 && is_digits(&text)),
+        None => value?.get().parse().ok(),
+    }
+}
+
+/// Tells whether a value is a number below zero without a point and an exponent.
+pub(crate) fn is_negative_integer(value: Option<&RawValue>) -> bool {
+    let digits = value.and_then(|value| value.get().strip_prefix('-'));
+    digits.is_some_and(|digits| is_digits(digits) && digits != "0")
+}
+
+fn is_digits(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
 }

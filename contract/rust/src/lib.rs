@@ -27,8 +27,9 @@
 //! made of one. With the feature `sink`, which is on unless it is left out, [`EventSink`] and its
 //! companions are there as in 0.1.0.
 //!
-//! What is left to the normalizer: whether a declared status may be believed, secrets, text that
-//! PostgreSQL cannot hold, ids that are no numbers, batches and wrappers.
+//! What is left to the normalizer: whether the declared status of an event that finishes no call may
+//! be believed, secrets, text that PostgreSQL cannot hold, ids that are no numbers, batches and
+//! wrappers.
 
 mod envelope;
 mod error;

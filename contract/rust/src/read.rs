@@ -2,9 +2,12 @@
 //!
 //! The places are those of every producer at once; which shape an event has makes no difference.
 
+use std::collections::BTreeSet;
+
 use serde_json::value::RawValue;
 
-use crate::json::{self, canonical_json, digits, filled, integer, word, Object};
+use crate::envelope::MAX_ATTEMPTS;
+use crate::json::{self, canonical_json, digits, filled, integer, numeral, word, Object};
 use crate::{status, time, Envelope, Error};
 
 /// Every name that means a field of an event at its top level.
@@ -45,10 +48,9 @@ const BEGINS: [&str; 8] = [
     "execution.start",
     "execution_started",
 ];
-const MAX_ATTEMPTS: i64 = 32_767;
 /// A call, a command or a step takes no longer, all else at most ten years.
-const LONGEST_WORK_S: f64 = 30.0 * 24.0 * 3600.0;
-const LONGEST_S: f64 = 10.0 * 365.0 * 24.0 * 3600.0;
+const LONGEST_WORK_S: u64 = 30 * 24 * 3600;
+const LONGEST_S: u64 = 10 * 365 * 24 * 3600;
 
 /// Gives the event of a text in any producer's shape.
 pub(crate) fn event(text: &str) -> Result<Envelope, Error> {
@@ -57,38 +59,57 @@ pub(crate) fn event(text: &str) -> Result<Envelope, Error> {
         .iter()
         .find_map(|name| members.get(name));
     let event_type = filled(event_type).ok_or(Error::NotAnEvent)?;
-    let sent = members.get("execution_id");
-    let execution_id = id(sent, "execution_id")?.ok_or(Error::MissingExecutionId)?;
+    let execution_id = id(members.get("execution_id"), "execution_id");
     let event_id = match members.get("event_id") {
-        sent if integer(sent).is_some_and(|number| number < 0) => None,
-        sent => id(sent, "event_id")?,
+        sent if json::is_negative_integer(sent) => Ok(None),
+        sent => id(sent, "event_id"),
     };
-    let mut event = gather(&members, execution_id, event_type);
-    event.created_at = event.created_at.or_else(|| time::of_id(event_id?));
-    event.event_id = event_id;
-    event.to_canonical()?;
+    let own_id = execution_id.as_ref().map_or(0, |id| id.unwrap_or(0));
+    let mut event = gather(&members, own_id, event_type);
+    check_words(&event)?;
+    event.execution_id = execution_id?.ok_or(Error::MissingExecutionId)?;
+    event.event_id = event_id?;
+    event.created_at = event.created_at.or_else(|| time::of_id(event.event_id?));
     Ok(event)
 }
 
 /// Gives the event of a canonical line, with the fields that only a later version knows.
 pub(crate) fn line(text: &str) -> Result<Envelope, Error> {
     let mut event = event(text)?;
-    event.later = members_of(text)?
-        .0
-        .into_iter()
-        .filter(|(name, _)| !FIELDS.contains(&name.as_str()))
-        .map(|(name, value)| (name, value.to_owned()))
-        .collect();
-    event.to_canonical()?;
+    let mut seen = BTreeSet::new();
+    // From the last on: of a name that is there twice the last value counts.
+    for (name, value) in members_of(text)?.0.into_iter().rev() {
+        if !FIELDS.contains(&name.as_str()) && seen.insert(name.clone()) {
+            event.later.push((name, value.to_owned()));
+        }
+    }
+    event.later.reverse();
     Ok(event)
 }
 
 fn members_of(text: &str) -> Result<Object<'_>, Error> {
     let value: &RawValue = serde_json::from_str(text.strip_prefix('\u{feff}').unwrap_or(text))?;
+    json::check_event(value.get())?;
     if !value.get().starts_with('{') {
         return Err(Error::NotAnEvent);
     }
     Ok(serde_json::from_str(value.get())?)
+}
+
+/// Refuses words that are longer than the normalizer stores them.
+fn check_words(event: &Envelope) -> Result<(), Error> {
+    for (field, word, most_bytes) in [
+        ("event_type", Some(&event.event_type), 200),
+        ("command_id", event.command_id.as_ref(), 1000),
+        ("step", Some(&event.step), 1000),
+        ("worker_id", event.worker_id.as_ref(), 1000),
+        ("status", Some(&event.status), 100),
+    ] {
+        if word.is_some_and(|word| word.len() > most_bytes) {
+            return Err(Error::TooLarge(field));
+        }
+    }
+    Ok(())
 }
 
 /// Gives all that an event says beside its ids and its type.
@@ -181,7 +202,7 @@ impl<'a, 'b> Places<'a, 'b> {
             .chain(self.deeper())
             .find_map(|place| {
                 let sent = place.get("command_id");
-                filled(sent).or_else(|| integer(sent).map(|number| number.to_string()))
+                filled(sent).or_else(|| integer(sent))
             })
     }
 
@@ -205,16 +226,16 @@ impl<'a, 'b> Places<'a, 'b> {
     }
 
     fn parent(&self, execution_id: i64) -> Option<i64> {
-        let named = |object: &Object<'a>| secondary_id(object.get("parent_execution_id"));
-        named(&self.payload)
-            .or_else(|| named(&self.result_context))
-            .filter(|parent| *parent != execution_id)
+        let named = |object: &Object<'a>| {
+            secondary_id(object.get("parent_execution_id")).filter(|id| *id != execution_id)
+        };
+        named(&self.payload).or_else(|| named(&self.result_context))
     }
 
     fn attempts(&self) -> u16 {
         let count = |value| {
-            let count = digits(value).filter(|count| (0..=MAX_ATTEMPTS).contains(count))?;
-            u16::try_from(count).ok()
+            let count = u16::try_from(digits(value)?).ok()?;
+            (count <= MAX_ATTEMPTS).then_some(count)
         };
         let retries = |value| count(value).map(|tries| tries.saturating_sub(1));
         let (top, meta) = (self.top, &self.meta);
@@ -258,13 +279,10 @@ impl<'a, 'b> Places<'a, 'b> {
         });
         let longest = if is_work { LONGEST_WORK_S } else { LONGEST_S };
         let seconds = |value: Option<&RawValue>, is_ms: bool| {
-            let sent = value?.get();
-            let plain = canonical_json(sent)
-                .ok()
-                .filter(|_| !sent.starts_with('"'))?;
-            let power = if is_ms { "e-3" } else { "" };
-            let seconds: f64 = format!("{plain}{power}").parse().ok()?;
-            (0.0..=longest).contains(&seconds).then_some(seconds)
+            let plain = numeral(value)?;
+            let (per_second, power) = if is_ms { (1000, "e-3") } else { (1, "") };
+            let fits = is_within(&plain, longest * per_second);
+            fits.then(|| format!("{plain}{power}").parse::<f64>().ok())?
         };
         let declared = self.top.get("duration");
         let stored = self
@@ -288,10 +306,18 @@ impl<'a, 'b> Places<'a, 'b> {
     }
 }
 
+/// Tells whether a number as text is from 0 to a limit.
+fn is_within(plain: &str, most: u64) -> bool {
+    let (whole, fraction) = plain.split_once('.').unwrap_or((plain, ""));
+    whole.parse::<u64>().is_ok_and(|whole| {
+        whole < most || (whole == most && fraction.bytes().all(|digit| digit == b'0'))
+    })
+}
+
 /// Gives a primary id: a positive integer or its digits; nothing where none was sent.
 fn id(sent: Option<&RawValue>, field: &'static str) -> Result<Option<i64>, Error> {
     let Some(value) = sent else { return Ok(None) };
-    match digits(sent) {
+    match json::id(sent) {
         Some(0) => Ok(None),
         Some(number) if number > 0 => Ok(Some(number)),
         _ if value.get() == "\"\"" => Ok(None),
@@ -300,7 +326,7 @@ fn id(sent: Option<&RawValue>, field: &'static str) -> Result<Option<i64>, Error
 }
 
 fn secondary_id(sent: Option<&RawValue>) -> Option<i64> {
-    digits(sent).filter(|number| *number > 0)
+    json::id(sent).filter(|number| *number > 0)
 }
 
 /// Gives the step of `{execution}:{step}:{id}` or `...:i{n}`; the step itself may hold colons.

@@ -1,8 +1,12 @@
 //! The shapes in which the platform's producers send events, each as a type.
 //!
 //! What a shape has no field for it cannot carry: the contract's README lists it.
+//!
+//! Each is read as any event is: by every name and place of a field, and what was left out is what the
+//! event itself shows.
 
 use chrono::{DateTime, Utc};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::Value;
@@ -37,151 +41,123 @@ pub struct ExecutorEvent {
 }
 
 /// What the Rust worker sends before it sends [`ExecutorEvent`]s.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct WorkerEvent {
     /// An open word: `call.done`, `command.started`, ...
     pub event_type: String,
     /// The execution that the event belongs to.
-    #[serde(deserialize_with = "ids::one")]
     pub execution_id: i64,
     /// An object.
     pub payload: Box<RawValue>,
 }
 
 /// What the Rust server takes.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct EventRequest {
     /// The execution that the event belongs to; text on the wire.
-    #[serde(deserialize_with = "ids::one", serialize_with = "ids::text")]
+    #[serde(serialize_with = "ids::text")]
     pub execution_id: i64,
     /// The step; empty where nobody named one.
-    #[serde(default, alias = "node_name")]
     pub step: String,
     /// An open word: `call.done`, `step.enter`, ...
-    #[serde(alias = "name")]
     pub event_type: String,
     /// What belongs to the event.
-    #[serde(default, alias = "context")]
     pub payload: Option<Box<RawValue>>,
     /// The producer's own keys: an object, with `attempts` in it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub meta: Option<Box<RawValue>>,
     /// Who sent it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub worker_id: Option<String>,
     /// `data`, `ref` or `refs`.
-    #[serde(default = "data")]
     pub result_kind: String,
     /// Where the result lies.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub result_uri: Option<String>,
     /// The events that the result consists of.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub event_ids: Option<Vec<i64>>,
     /// Whether the server is to act on it.
-    #[serde(default = "yes")]
     pub actionable: bool,
     /// Whether it is to be shown.
-    #[serde(default = "yes")]
     pub informative: bool,
     /// The event; text on the wire.
     #[serde(
-        default,
         skip_serializing_if = "Option::is_none",
-        deserialize_with = "ids::optional",
         serialize_with = "ids::optional_text"
     )]
     pub event_id: Option<i64>,
     /// How it went.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
     /// When it happened.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "moment")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "moment")]
     pub created_at: Option<DateTime<Utc>>,
 }
 
 /// What the Python server takes.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct EventEmitRequest {
     /// The execution that the event belongs to; text on the wire.
-    #[serde(deserialize_with = "ids::one", serialize_with = "ids::text")]
+    #[serde(serialize_with = "ids::text")]
     pub execution_id: i64,
     /// An open word: `call.done`, `step.enter`, ...
-    #[serde(alias = "name")]
     pub event_type: String,
     /// The event; text on the wire.
     #[serde(
-        default,
         skip_serializing_if = "Option::is_none",
-        deserialize_with = "ids::optional",
         serialize_with = "ids::optional_text"
     )]
     pub event_id: Option<i64>,
     /// The playbook's entry in the catalog.
     #[serde(
-        default,
         skip_serializing_if = "Option::is_none",
-        deserialize_with = "ids::optional",
         serialize_with = "ids::optional_text"
     )]
     pub catalog_id: Option<i64>,
     /// The event that caused this one.
     #[serde(
-        default,
         skip_serializing_if = "Option::is_none",
-        deserialize_with = "ids::optional",
         serialize_with = "ids::optional_text"
     )]
     pub parent_event_id: Option<i64>,
     /// The execution that began this one.
     #[serde(
-        default,
         skip_serializing_if = "Option::is_none",
-        deserialize_with = "ids::optional",
         serialize_with = "ids::optional_text"
     )]
     pub parent_execution_id: Option<i64>,
     /// The step; empty where nobody named one.
-    #[serde(default, alias = "step")]
     pub node_name: String,
     /// The kind of node.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub node_type: Option<String>,
     /// How it went.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
     /// How long it took, in seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub duration: Option<f64>,
     /// What belongs to the event.
-    #[serde(default, alias = "payload")]
     pub context: Option<Box<RawValue>>,
     /// A result apart from the context.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<Box<RawValue>>,
     /// What went wrong, in words.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// The producer's own keys: an object, with `attempts` in it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub meta: Option<Box<RawValue>>,
     /// Who sent it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub worker_id: Option<String>,
     /// The command that the event is of. The server has no such field yet, and lets it pass.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub command_id: Option<String>,
     /// When it happened.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "moment")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "moment")]
     pub created_at: Option<DateTime<Utc>>,
-}
-
-fn data() -> String {
-    String::from("data")
-}
-
-fn yes() -> bool {
-    true
 }
 
 impl From<ExecutorEvent> for Envelope {
@@ -282,26 +258,26 @@ impl From<Envelope> for WorkerEvent {
         };
         if let Some(command_id) = &envelope.command_id {
             if plain.command_id != envelope.command_id {
-                add("command_id", quoted(command_id));
+                add("command_id", json::quoted(command_id));
             }
         }
         if let Some(worker_id) = &envelope.worker_id {
             if plain.worker_id != envelope.worker_id {
-                add("worker_id", quoted(worker_id));
+                add("worker_id", json::quoted(worker_id));
             }
         }
         if plain.step != envelope.step {
-            add("step", quoted(&envelope.step));
+            add("step", json::quoted(&envelope.step));
         }
         if plain.status != envelope.status {
-            add("status", quoted(&envelope.status));
+            add("status", json::quoted(&envelope.status));
         }
         if plain.attempts != envelope.attempts {
             add("attempt", (u32::from(envelope.attempts) + 1).to_string());
         }
         if let Some(error) = &envelope.error {
             if plain.error != envelope.error {
-                add("error", quoted(error));
+                add("error", json::quoted(error));
             }
         }
         payload(&sent)
@@ -317,7 +293,7 @@ impl From<Envelope> for EventRequest {
             event_type: envelope.event_type,
             payload: envelope.context,
             worker_id: envelope.worker_id,
-            result_kind: data(),
+            result_kind: String::from("data"),
             result_uri: None,
             event_ids: None,
             actionable: true,
@@ -365,10 +341,39 @@ impl<'de> Deserialize<'de> for ExecutorEvent {
     }
 }
 
-fn quoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    json::quote(text, &mut out);
-    out
+/// Every shape is read as any event is: by all names and places of its fields.
+impl<'de> Deserialize<'de> for WorkerEvent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Envelope::deserialize(deserializer).map(Self::from)
+    }
+}
+
+impl<'de> Deserialize<'de> for EventEmitRequest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Envelope::deserialize(deserializer).map(Self::from)
+    }
+}
+
+/// And what only the Rust server knows; a value of another type counts as absent.
+impl<'de> Deserialize<'de> for EventRequest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let sent = Box::<RawValue>::deserialize(deserializer)?;
+        let event = read::event(sent.get()).map_err(serde::de::Error::custom)?;
+        let members = Object::of(Some(&sent));
+        let plain = Self::from(event);
+        Ok(Self {
+            result_kind: own(&members, "result_kind").unwrap_or(plain.result_kind),
+            result_uri: own(&members, "result_uri"),
+            event_ids: own(&members, "event_ids"),
+            actionable: own(&members, "actionable").unwrap_or(plain.actionable),
+            informative: own(&members, "informative").unwrap_or(plain.informative),
+            ..plain
+        })
+    }
+}
+
+fn own<T: DeserializeOwned>(members: &Object<'_>, name: &str) -> Option<T> {
+    serde_json::from_str(members.get(name)?.get()).ok()
 }
 
 fn raw(json: String) -> Option<Box<RawValue>> {
@@ -378,34 +383,14 @@ fn raw(json: String) -> Option<Box<RawValue>> {
 fn object_of(members: &[(String, String)]) -> Box<RawValue> {
     let members: Vec<String> = members
         .iter()
-        .map(|(name, value)| format!("{}:{value}", quoted(name)))
+        .map(|(name, value)| format!("{}:{value}", json::quoted(name)))
         .collect();
     raw(format!("{{{}}}", members.join(","))).unwrap_or_default()
 }
 
-/// Ids: an integer or its digits in, an integer or its digits out.
+/// Ids as text, as the servers write them.
 mod ids {
-    use serde::{Deserialize, Deserializer, Serializer};
-    use serde_json::value::RawValue;
-
-    use crate::json;
-
-    pub(super) fn one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
-        let sent = Box::<RawValue>::deserialize(deserializer)?;
-        json::digits(Some(&sent)).ok_or_else(|| expected(&sent))
-    }
-
-    pub(super) fn optional<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<i64>, D::Error> {
-        let sent = Box::<RawValue>::deserialize(deserializer)?;
-        if matches!(sent.get(), "null" | "\"\"") {
-            return Ok(None);
-        }
-        json::digits(Some(&sent))
-            .map(Some)
-            .ok_or_else(|| expected(&sent))
-    }
+    use serde::Serializer;
 
     // serde names a field by reference.
     #[allow(clippy::trivially_copy_pass_by_ref)]
@@ -424,36 +409,10 @@ mod ids {
             None => serializer.serialize_none(),
         }
     }
-
-    fn expected<E: serde::de::Error>(sent: &RawValue) -> E {
-        E::custom(format_args!(
-            "expected int or digits, got {} bytes of else",
-            sent.get().len()
-        ))
-    }
 }
 
-/// A time of any spelling in; RFC 3339 with microseconds out.
-mod moment {
-    use chrono::{DateTime, Utc};
-    use serde::{Deserialize, Deserializer, Serializer};
-    use serde_json::value::RawValue;
-
-    use crate::time;
-
-    pub(super) fn serialize<S: Serializer>(
-        at: &Option<DateTime<Utc>>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        match at {
-            Some(at) => serializer.serialize_str(&time::canonical(at)),
-            None => serializer.serialize_none(),
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<DateTime<Utc>>, D::Error> {
-        Ok(time::read(&Box::<RawValue>::deserialize(deserializer)?))
-    }
+// serde names a field by reference.
+#[allow(clippy::ref_option)]
+fn moment<S: Serializer>(at: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
+    at.as_ref().map(time::canonical).serialize(serializer)
 }

@@ -1,14 +1,17 @@
 //! The status of an event: the declared one, else what the event itself shows, else its name.
 //!
-//! A status that is declared is taken as it is. Whether it may be believed is a rule of the
-//! normalizer, not of this crate.
+//! The declared status of a finished call is read by the normalizer's rules, so that it is one of
+//! four words. That of any other event is taken as it is: whether it may be believed is a rule of
+//! the normalizer, not of this crate.
 
 use serde_json::value::RawValue;
 
 use crate::json::filled;
 use crate::read::Places;
 
-const CALL_DONE: [&str; 3] = ["call.done", "action_done", "call_done"];
+pub(crate) const CALL_DONE: [&str; 3] = ["call.done", "action_done", "call_done"];
+/// How a call ends.
+pub(crate) const CALL_OUTCOMES: [&str; 4] = ["COMPLETED", "FAILED", "ERROR", "CANCELLED"];
 /// A user's own word may nest in these.
 const STEP_EXIT: [&str; 3] = ["step.exit", "step_completed", "step_complete"];
 const FAILURES: [&str; 3] = ["FAILED", "ERROR", "CANCELLED"];
@@ -74,20 +77,19 @@ const OF_NAME: [(&str, &[&str]); 5] = [
 ];
 
 pub(crate) fn read(places: &Places<'_, '_>, event_type: &str) -> String {
-    let declared = filled(places.top.get("status")).map(|status| status.to_uppercase());
-    if let Some(declared) = declared.filter(|status| status != "UNKNOWN") {
-        return declared;
-    }
     if CALL_DONE.contains(&event_type) {
-        of_call(places).to_owned()
-    } else {
-        of_other(places, event_type)
+        return of_call(places).to_owned();
     }
+    let declared = filled(places.top.get("status")).map(|status| status.to_uppercase());
+    declared
+        .filter(|status| status != "UNKNOWN")
+        .unwrap_or_else(|| of_other(places, event_type))
 }
 
-/// Gives a failure that nests in a call, else COMPLETED.
+/// Gives the failure that a call declares, else one that nests in it, else COMPLETED.
 fn of_call(places: &Places<'_, '_>) -> &'static str {
-    let nested = [
+    let words = [
+        places.top.get("status"),
         places.payload.get("status"),
         places.payload_result.get("status"),
         places.payload_result_context.get("status"),
@@ -101,7 +103,7 @@ fn of_call(places: &Places<'_, '_>) -> &'static str {
         places.result_response.get("status"),
         places.result.get("status"),
     ];
-    let mut outcomes = nested.into_iter().filter_map(outcome);
+    let mut outcomes = words.into_iter().filter_map(outcome);
     outcomes
         .find(|outcome| *outcome != "COMPLETED")
         .unwrap_or("COMPLETED")
@@ -171,6 +173,7 @@ fn of_name(event_type: &str) -> &'static str {
     let name = event_type.to_lowercase();
     let words: Vec<&str> = name
         .split(|letter: char| !letter.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty())
         .collect();
     let timed_out = words.windows(2).any(|pair| pair == ["timed", "out"]);
     let says = |of: &[&str]| of.iter().any(|word| words.contains(word));

@@ -91,13 +91,16 @@ fn of_zone(zone: &str) -> Option<i64> {
     if matches!(zone, "" | "Z" | "z") {
         return Some(0);
     }
-    let sign = if zone.starts_with('-') { -1 } else { 1 };
-    let digits = zone[1..].replacen(':', "", 1);
-    let (hours, minutes) = match (digits.len(), zone.len()) {
-        (2, 3) => (fixed(&digits, 2)?, 0),
-        (4, 5 | 6) => (fixed(&digits[..2], 2)?, fixed(&digits[2..], 2)?),
-        _ => return None,
+    let (sign, digits) = match zone.strip_prefix('-') {
+        Some(digits) => (-1, digits),
+        None => (1, zone.strip_prefix('+')?),
     };
+    let (hours, minutes) = match digits.len() {
+        2 => (digits, "00"),
+        4 => digits.split_at(2),
+        _ => digits.split_once(':')?,
+    };
+    let (hours, minutes) = (fixed(hours, 2)?, fixed(minutes, 2)?);
     (hours < 24 && minutes < 60).then_some(sign * i64::from(hours * 3600 + minutes * 60))
 }
 
@@ -107,9 +110,20 @@ fn fixed(text: &str, length: usize) -> Option<u32> {
     is_number.then(|| text.parse().ok())?
 }
 
+/// Tells whether a text is digits, perhaps with a minus, a fraction, and an exponent of 1 to 4
+/// digits.
+fn is_number(text: &str) -> bool {
+    let unsigned = text.strip_prefix('-').unwrap_or(text);
+    let (mantissa, exponent) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
+    let power = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, "0"));
+    let is_digits = |part: &&str| !part.is_empty() && part.bytes().all(|a| a.is_ascii_digit());
+    power.len() <= 4 && [whole, fraction, power].iter().all(is_digits)
+}
+
 /// Gives the time of seconds, or milli-, micro- or nanoseconds, distinguished by their size.
 fn of_number(text: &str) -> Option<DateTime<Utc>> {
-    let plain = json::canonical_json(text).ok()?;
+    let plain = is_number(text).then(|| json::number(text).ok())??;
     let (whole, fraction) = plain.split_once('.').unwrap_or((&plain, ""));
     let number: i128 = whole.parse().ok()?;
     let above = |limit: i128| {

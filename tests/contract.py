@@ -6,6 +6,7 @@ envelope.schema.json   `normalizer schema`
 vectors/records.ndjson a raw record and what the filter makes of it, from tests/vectors
 vectors/producers.ndjson   one event as several producers send it
 vectors/lines.ndjson   every canonical line of both, each once
+vectors/snowflakes.ndjson, vectors/derived.ndjson   those of tests/vectors, as they are
 """
 
 import json
@@ -17,15 +18,21 @@ from typing import Any, Final
 
 import msgspec
 
+from normalizer.core.decode_json import BOM
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
-from normalizer.envelope import Envelope, Ignored, Rejected, to_canonical
+from normalizer.core.shapes import batch_key, is_enveloped, is_named, is_wrapper
+from normalizer.envelope import CALL_DONE, Envelope, Ignored, Rejected, Rule, to_canonical
 from normalizer.json_schema import json_schema
+from tests.vectors.corpus import FOLDER as VECTORS
 from tests.vectors.corpus import SINGLE, parse_json, raw_record, read_vectors
 
 FOLDER: Final = Path(__file__).parents[1] / "contract"
 
 _normalize: Final = Normalizer().normalize
+
+JUDGED: Final[frozenset[Rule]] = frozenset(("opaque_id", "unstorable_text"))
+"""The repairs that only the rules make; a coercion else says how a field was read."""
 
 LONGEST_BYTES: Final = 4096
 """A longer record is about a limit: those are tested here, at full size, and not passed on."""
@@ -41,6 +48,7 @@ def generated() -> dict[str, str]:
         "vectors/records.ndjson": _ndjson(records),
         "vectors/producers.ndjson": _ndjson(producers),
         "vectors/lines.ndjson": "".join(f"{line}\n" for line in dict.fromkeys(given)),
+        **{f"vectors/{name}.ndjson": _copied(name) for name in ("snowflakes", "derived")},
     }
 
 
@@ -73,6 +81,10 @@ def _producers() -> Iterator[dict[str, Any]]:
         }
 
 
+def _copied(name: str) -> str:
+    return (VECTORS / f"{name}.ndjson").read_text(encoding="utf-8")
+
+
 def _is_a_line(raw: bytes) -> bool:
     return bool(raw.strip()) and b"\n" not in raw and len(raw) <= LONGEST_BYTES
 
@@ -101,24 +113,34 @@ def _filtered(raw: bytes) -> list[str | dict[str, str]]:
 
 
 def level_of(raw: bytes, gives: list[str | dict[str, str]]) -> str:
-    """`shapes` where a record says one event and no rule has to judge it, else `rules`.
+    """`shapes` where a record says one event and no rule has to judge or repair it, else `rules`.
 
-    Nothing is judged where the declared status stands, nothing was coerced and nothing redacted.
+    A declared status is judged where it does not stand, but not that of a finished call: every
+    program gives it one of four words. A refusal is of level `shapes` too, where the record is one
+    event or broken JSON.
     """
-    if len(gives) != 1 or not isinstance(gives[0], str) or raw.startswith(b"\0"):
+    if len(gives) != 1 or raw.startswith(b"\0") or not _says_one_event(raw):
         return "rules"
-    sent = parse_json(raw.removeprefix(b"\xef\xbb\xbf"))
-    (event,) = _normalize(RawRecord(value=raw))
-    assert isinstance(event, Envelope)
-    judged = (
-        not isinstance(sent, dict)
-        or not sent.keys() & {"event_type", "name"}
-        or not isinstance(sent.get("status"), str)
-        or sent["status"].upper() != event.status
-        or event.coercions is not None
-        or "[REDACTED" in gives[0]
-    )
-    return "rules" if judged else "shapes"
+    (outcome,) = _normalize(RawRecord(value=raw))
+    if isinstance(outcome, Rejected):
+        return "shapes"
+    assert isinstance(outcome, Envelope)
+    coerced = {entry["rule"] for entry in parse_json(outcome.coercions or b"[]")}
+    status = parse_json(raw.removeprefix(BOM)).get("status")
+    declared = status.upper() if isinstance(status, str) else ""
+    stands = outcome.event_type in CALL_DONE or declared in ("", "UNKNOWN", outcome.status)
+    return "shapes" if stands and not coerced & JUDGED and "[REDACTED" not in gives[0] else "rules"
+
+
+def _says_one_event(raw: bytes) -> bool:
+    """Tell whether a record is no batch, no JSON in a string and in no envelope; or no JSON."""
+    try:
+        sent = json.loads(raw.removeprefix(BOM))
+    except (ValueError, RecursionError):
+        return True
+    if not isinstance(sent, dict):
+        return not isinstance(sent, str | list)
+    return is_named(sent) or not (batch_key(sent) or is_wrapper(sent) or is_enveloped(sent))
 
 
 def _ndjson(rows: list[dict[str, Any]]) -> str:

@@ -30,6 +30,9 @@ where
 {
     let report = serde_json::to_string(&event)?;
     let line = event.into().to_canonical()?;
-    println!("{}", serde_json::json!({"shape": shape, "report": report, "line": line}));
+    println!(
+        "{}",
+        serde_json::json!({"shape": shape, "report": report, "line": line})
+    );
     Ok(())
 }

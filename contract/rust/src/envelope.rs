@@ -120,7 +120,11 @@ impl Envelope {
     /// `duration` that is negative or not finite, and JSON that no event may hold.
     pub fn to_canonical(&self) -> Result<String, Error> {
         self.check()?;
-        let step = if self.step == "unknown" { "" } else { &self.step };
+        let step = if self.step == "unknown" {
+            ""
+        } else {
+            &self.step
+        };
         let mut line = Line(String::from("{"));
         line.id("event_id", self.event_id);
         line.id("execution_id", Some(self.execution_id));
@@ -131,7 +135,10 @@ impl Envelope {
             "created_at",
             self.created_at.as_ref().map(time::canonical).as_deref(),
         );
-        let context = self.context.as_ref().map_or("null", |context| context.get());
+        let context = self
+            .context
+            .as_ref()
+            .map_or("null", |context| context.get());
         line.raw("context", &canonical_json(context)?);
         match self.worker_id.as_deref() {
             None | Some("") => line.raw("worker_id", "null"),

@@ -283,7 +283,10 @@ pub(crate) fn digits(value: Option<&RawValue>) -> Option<i64> {
 /// 19 ASCII digits.
 pub(crate) fn id(value: Option<&RawValue>) -> Option<i64> {
     match filled(value) {
-        Some(text) => text.parse().ok().filter(|_| text.len() <= 19 && is_digits(&text)),
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|_| text.len() <= 19 && is_digits(&text)),
         None => value?.get().parse().ok(),
     }
 }

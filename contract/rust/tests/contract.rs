@@ -255,7 +255,11 @@ fn a_shape_is_read_as_the_platform_writes_it() {
 #[test]
 fn a_shape_is_read_by_every_name_and_place_of_a_field() {
     for (change, field, value) in [
-        (r#""correlation":{"attempt":2}"#, "meta", json!({"attempts": 1})),
+        (
+            r#""correlation":{"attempt":2}"#,
+            "meta",
+            json!({"attempts": 1}),
+        ),
         (r#""retry_count":3"#, "meta", json!({"attempts": 3})),
         (
             r#""timestamp":1783674000"#,
@@ -267,7 +271,11 @@ fn a_shape_is_read_by_every_name_and_place_of_a_field() {
         (r#""context":1,"payload":2"#, "context", json!(1)),
         (r#""event_type":"a","name":"b""#, "event_type", json!("a")),
         (r#""worker_id":7"#, "worker_id", json!("7")),
-        (r#""trace_component":{"worker":{"id":"w"}}"#, "worker_id", json!("w")),
+        (
+            r#""trace_component":{"worker":{"id":"w"}}"#,
+            "worker_id",
+            json!("w"),
+        ),
         (r#""catalog_id":"abc""#, "catalog_id", Value::Null),
         (r#""parent_event_id":9e0"#, "parent_event_id", Value::Null),
         (r#""event_id":-5"#, "event_id", Value::Null),
@@ -283,13 +291,21 @@ fn a_shape_is_read_by_every_name_and_place_of_a_field() {
         assert_eq!(written(&Envelope::from(request)), line, "{sent}");
         assert_eq!(serde_json::from_str::<Value>(&line).unwrap()[field], value);
     }
-    let sent = r#"{"execution_id":7,"name":"x","result_kind":"ref","event_ids":[1],"actionable":false}"#;
+    let sent =
+        r#"{"execution_id":7,"name":"x","result_kind":"ref","event_ids":[1],"actionable":false}"#;
     let request: EventRequest = serde_json::from_str(sent).unwrap();
     assert_eq!(
-        (request.result_kind.as_str(), request.event_ids, request.actionable),
+        (
+            request.result_kind.as_str(),
+            request.event_ids,
+            request.actionable
+        ),
         ("ref", Some(vec![1]), false)
     );
-    for refused in [r#"{"execution_id":-5,"name":"x"}"#, r#"{"execution_id":5e1,"name":"x"}"#] {
+    for refused in [
+        r#"{"execution_id":-5,"name":"x"}"#,
+        r#"{"execution_id":5e1,"name":"x"}"#,
+    ] {
         assert!(serde_json::from_str::<EventRequest>(refused).is_err());
         assert!(serde_json::from_str::<EventEmitRequest>(refused).is_err());
         assert!(serde_json::from_str::<WorkerEvent>(refused).is_err());
@@ -307,14 +323,38 @@ fn what_no_line_may_hold_is_not_written() {
         Envelope::new(7, "", "OPEN"),
         Envelope::new(7, "x", ""),
         Envelope::new(7, "call.done", "success"),
-        Envelope { attempts: 40_000, ..event.clone() },
-        Envelope { meta: raw("[1]"), ..event.clone() },
-        Envelope { duration: Some(f64::NAN), ..event.clone() },
-        Envelope { duration: Some(f64::INFINITY), ..event.clone() },
-        Envelope { duration: Some(-0.5), ..event.clone() },
-        Envelope { context: raw(&deep), ..event.clone() },
-        Envelope { result: raw("1e400"), ..event.clone() },
-        Envelope { created_at: chrono::DateTime::from_timestamp(253_402_300_800, 0), ..event.clone() },
+        Envelope {
+            attempts: 40_000,
+            ..event.clone()
+        },
+        Envelope {
+            meta: raw("[1]"),
+            ..event.clone()
+        },
+        Envelope {
+            duration: Some(f64::NAN),
+            ..event.clone()
+        },
+        Envelope {
+            duration: Some(f64::INFINITY),
+            ..event.clone()
+        },
+        Envelope {
+            duration: Some(-0.5),
+            ..event.clone()
+        },
+        Envelope {
+            context: raw(&deep),
+            ..event.clone()
+        },
+        Envelope {
+            result: raw("1e400"),
+            ..event.clone()
+        },
+        Envelope {
+            created_at: chrono::DateTime::from_timestamp(253_402_300_800, 0),
+            ..event.clone()
+        },
     ] {
         assert!(wrong.to_canonical().is_err(), "{wrong:?}");
     }
@@ -330,7 +370,10 @@ fn what_no_line_may_hold_is_not_written() {
     };
     assert_eq!(
         written(&absent),
-        written(&Envelope { duration: Some(0.0), ..event })
+        written(&Envelope {
+            duration: Some(0.0),
+            ..event
+        })
     );
     assert!(written(&absent).ends_with(r#","duration":0.0}"#));
 }

@@ -71,7 +71,7 @@ def _records() -> Iterator[dict[str, Any]]:
 
 def _producers() -> Iterator[dict[str, Any]]:
     for vector in read_vectors("groups"):
-        gives = [_filtered(raw.encode())[0] for raw in vector["raws"]]
+        gives = [filtered(raw.encode())[0] for raw in vector["raws"]]
         yield {
             "id": vector["id"],
             "about": vector["about"],
@@ -94,11 +94,11 @@ def _record(name: str, about: str, raw: bytes) -> dict[str, Any]:
         sent: dict[str, Any] = {"raw": raw.decode()}
     except UnicodeDecodeError:
         sent = {"raw_hex": raw.hex()}
-    gives = _filtered(raw)
+    gives = filtered(raw)
     return {"id": name, "about": about, "level": level_of(raw, gives), **sent, "gives": gives}
 
 
-def _filtered(raw: bytes) -> list[str | dict[str, str]]:
+def filtered(raw: bytes) -> list[str | dict[str, str]]:
     """What the filter makes of a line: canonical lines and refusals; [] of a record it ignores."""
     gives: list[str | dict[str, str]] = []
     for outcome in _normalize(RawRecord(value=raw)):
@@ -133,11 +133,18 @@ def level_of(raw: bytes, gives: list[str | dict[str, str]]) -> str:
 
 
 def _says_one_event(raw: bytes) -> bool:
-    """Tell whether a record is no batch, no JSON in a string and in no envelope; or no JSON."""
+    """Tell whether a record is no batch, no JSON in a string and in no envelope; or no JSON.
+
+    One with a lone surrogate is neither: it is repaired, and what cannot repair it refuses it.
+    """
     try:
         sent = json.loads(raw.removeprefix(BOM))
     except (ValueError, RecursionError):
         return True
+    try:
+        json.dumps(sent, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
     if not isinstance(sent, dict):
         return not isinstance(sent, str | list)
     return is_named(sent) or not (batch_key(sent) or is_wrapper(sent) or is_enveloped(sent))

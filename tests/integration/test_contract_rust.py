@@ -15,13 +15,14 @@ from typing import Final
 
 import pytest
 
-from normalizer.cli.conformance import mismatch_lines, read_cases, run_program
+from normalizer.cli.conformance import Case, mismatch_lines, read_cases, run_program
+from normalizer.core.bounds import MAX_NESTING
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, to_canonical
 from normalizer.producer_models import EventEmitRequest, EventRequest, ProducerModel
 from simulator.mix import Mix
-from tests.contract import FOLDER
+from tests.contract import FOLDER, filtered, level_of
 from tests.support.hostile_records import hostile_values
 from tests.support.results import write_results
 from tests.support.simulator_pipeline import simulated_log
@@ -141,6 +142,27 @@ def test_the_crate_conforms(examples: Path) -> None:
     differences = run_program([str(examples / "canonical")], read_cases("shapes"))
 
     assert ["\n".join(mismatch_lines(difference)) for difference in differences] == []
+
+
+def test_what_no_rule_has_to_judge_the_crate_reads_as_the_rules_do(examples: Path) -> None:
+    """Without what is far too deep, where the rules look no further, and escapes of surrogates."""
+    cases = []
+    for number, raw in enumerate(hostile_values(19, 10_000)):
+        brackets = raw.count(b"[") + raw.count(b"{")
+        if not raw.strip() or b"\n" in raw or b"\\u" in raw or brackets > MAX_NESTING:
+            continue
+        gives = filtered(raw)
+        if level_of(raw, gives) == "shapes":
+            cases.append(Case(str(number), "", raw, (_as_printed(gives[0]),)))
+
+    differences = run_program([str(examples / "canonical")], cases)
+
+    assert len(cases) > 2_000
+    assert ["\n".join(mismatch_lines(difference)) for difference in differences] == []
+
+
+def _as_printed(outcome: str | dict[str, str]) -> str:
+    return outcome if isinstance(outcome, str) else f"refused: {outcome['refused']}"
 
 
 @pytest.mark.parametrize(

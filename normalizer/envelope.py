@@ -22,7 +22,15 @@ from typing import Final, Literal, get_args
 import msgspec
 
 from normalizer.errors import Reason
-from normalizer.jsontext import MAX_MAGNITUDE, canonical_number, parse_canonical, quote, write
+from normalizer.jsontext import (
+    MAX_DEPTH,
+    MAX_MAGNITUDE,
+    canonical_number,
+    is_deeper,
+    parse_canonical,
+    quote,
+    write,
+)
 
 RULES_VERSION: Final = 3
 """Stored with every row (`normalizer_version`). Raise it whenever a rule changes its result."""
@@ -35,8 +43,6 @@ CALL_OUTCOMES: Final = ("COMPLETED", "FAILED", "ERROR", "CANCELLED")
 
 MAX_ID: Final = 2**63 - 1
 MAX_ATTEMPTS: Final = 32_767
-MAX_DEPTH: Final = 126
-"""Levels below a field of an event. With the event's own object 127; Rust readers accept 128."""
 
 Rule = Literal[
     "bom_stripped",
@@ -192,7 +198,7 @@ def to_canonical(event: Envelope) -> bytes:
         "created_at": _time(event.created_at),
         "context": _canonical("context", event.context) or "null",
         "worker_id": _quoted(event.worker_id) or "null",
-        "meta": _canonical("meta", with_attempts(event.meta, event.attempts)),
+        "meta": _meta(event),
         "command_id": _quoted(event.command_id),
         "catalog_id": _id(event.catalog_id),
         "node_type": _quoted(event.node_type),
@@ -208,21 +214,20 @@ def to_canonical(event: Envelope) -> bytes:
 
 def _check(event: Envelope) -> None:
     """Raise ValueError for the first field with a value that no canonical line may hold (#c11)."""
-    ids = (event.event_id, event.catalog_id, event.parent_event_id, event.parent_execution_id)
-    meta = event.meta.strip()
-    is_finished_call = event.event_type in CALL_DONE
-    checks = (
+    seconds, status = event.duration, event.status
+    for field, is_allowed in (
         ("execution_id", 0 < event.execution_id <= MAX_ID),
-        ("an id", max(filter(None, ids), default=0) <= MAX_ID),
         ("event_type", event.event_type != ""),
-        ("status", event.status in CALL_OUTCOMES if is_finished_call else event.status != ""),
+        ("status", status in CALL_OUTCOMES if event.event_type in CALL_DONE else status != ""),
         ("attempts", 0 <= event.attempts <= MAX_ATTEMPTS),
-        ("meta", not meta or (meta[:1] == b"{" and meta[-1:] == b"}")),
-        ("duration", event.duration is None or 0 <= event.duration < math.inf),
-    )
-    for field, is_allowed in checks:
+        ("duration", seconds is None or 0 <= seconds < math.inf),
+    ):
         if not is_allowed:
-            raise ValueError(f"{field}: expected a value that a canonical line may hold")
+            raise _not_canonical(field)
+
+
+def _not_canonical(field: str) -> ValueError:
+    return ValueError(f"{field}: expected a value that a canonical line may hold")
 
 
 def _as_written(text: str) -> msgspec.Raw:
@@ -245,31 +250,29 @@ def _canonical(field: str, value: bytes | None) -> str | None:
     try:
         text = canonical_json(value)
     except RecursionError:
-        raise _too_deep(field) from None
-    if text.count(b"{") + text.count(b"[") > MAX_DEPTH:
-        outline = _STRINGS.sub(b"", text).translate(_AS_LISTS, _NO_BRACKETS)
-        for _ in range(MAX_DEPTH):
-            outline = outline.replace(b"[]", b"")
-        if outline:
-            raise _too_deep(field)
+        text = value
+    if is_deeper(text, MAX_DEPTH):
+        raise ValueError(f"{field}: expected at most {MAX_DEPTH} levels, got more")
     return text.decode()
-
-
-def _too_deep(field: str) -> ValueError:
-    return ValueError(f"{field}: expected at most {MAX_DEPTH} levels, got more")
-
-
-_STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"')
-_AS_LISTS: Final = bytes.maketrans(b"{}", b"[]")
-_NO_BRACKETS: Final = bytes({*range(256)} - {*b"[{]}"})
 
 
 def _quoted(text: str | None) -> str | None:
     return quote(text) if text else None
 
 
+def _meta(event: Envelope) -> str | None:
+    sent = event.meta.strip()
+    if sent and not (sent.startswith(b"{") and sent.endswith(b"}")):
+        raise _not_canonical("meta")
+    return _canonical("meta", with_attempts(sent, event.attempts))
+
+
 def _id(number: int | None) -> str | None:
-    return str(number) if number is not None and number > 0 else None
+    if number is None or number <= 0:
+        return None
+    if number > MAX_ID:
+        raise _not_canonical("an id")
+    return str(number)
 
 
 def _time(time: datetime | None) -> str | None:

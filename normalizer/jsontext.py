@@ -1,12 +1,15 @@
-"""Parses JSON into a tree that keeps numbers as they were written, and writes it as text.
+"""Parses JSON into a tree that keeps numbers as they were written, writes it, measures its depth.
 
-This is slow. Only text that must be cleaned or printed canonically is parsed here.
+Parsing is slow. Only text that must be cleaned or printed canonically is parsed here.
 """
 
 import json
+import re
+from array import array
 from collections.abc import Callable
 from decimal import Decimal
 from io import StringIO
+from itertools import accumulate
 from json.encoder import encode_basestring
 from types import NoneType
 from typing import Final, TypeAlias, cast
@@ -19,6 +22,14 @@ Source: docs/spec/wire-shapes.md#l3.
 MAX_EXPONENT: Final = 400
 MAX_MAGNITUDE: Final = 308
 """A number must be below ten to this power, so that readers can convert it to a double. (#l3)"""
+
+MAX_DEPTH: Final = 126
+"""Levels below a field of an event. With the event's own object 127; Rust readers accept 128."""
+
+STRINGS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_NESTING: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+_NO_NESTING: Final = bytes(set(range(256)) - set(b"[{]}"))
+_NO_OUTLINE: Final = bytes(set(range(256)) - set(b'[{]}"'))
 
 
 class Number(str):
@@ -83,6 +94,28 @@ def canonical_number(text: str) -> Number:
     if text.startswith("-") and not text.strip("-0."):
         text = text[1:]
     return Number(text)
+
+
+def is_deeper(text: bytes, most: int) -> bool:
+    """Tell whether JSON has more levels than `most`."""
+    # A text with no more opening brackets than allowed levels cannot be too deep. A list takes two
+    # bytes, a nested object five: `{"":}`.
+    return (
+        len(text) > 2 * most
+        and (len(text) > 5 * most or b"[" in text)
+        and text.count(b"{") + text.count(b"[") > most
+        and max(accumulate(nesting(text)), default=0) > most
+    )
+
+
+def nesting(text: bytes) -> "array[int]":
+    """Give +1 for each bracket outside of strings that opens, -1 for each that closes."""
+    if b"\\" not in text:
+        # Each quote begins or ends a string; two adjacent quotes hold no bracket between them.
+        outline = text.translate(None, _NO_OUTLINE).replace(b'""', b"")
+        if b'"' not in outline:
+            return array("b", outline.translate(_NESTING))
+    return array("b", STRINGS.sub(b"", text).translate(_NESTING, _NO_NESTING))
 
 
 def _check_limits(text: str) -> None:

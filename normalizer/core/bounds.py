@@ -5,16 +5,13 @@ Source: docs/spec/wire-shapes.md#l2, #l3.
 """
 
 import re
-from array import array
 from collections import Counter
 from collections.abc import Mapping
-from itertools import accumulate
 from typing import Final
 
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.wire_values import RecordRefused
-from normalizer.envelope import MAX_DEPTH
-from normalizer.jsontext import NumberError, canonical_number
+from normalizer.jsontext import MAX_DEPTH, STRINGS, NumberError, canonical_number, is_deeper
 
 MAX_VALUE_BYTES: Final = 8 << 20
 MAX_NESTING: Final = 256
@@ -39,10 +36,6 @@ LIGHT_BYTES: Final = 1 << 16
 LIGHT_VALUES: Final = 2_000
 """A record below both limits is normalized within some tens of milliseconds."""
 
-_STRINGS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
-_NESTING: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
-_NO_NESTING: Final = bytes(set(range(256)) - set(b"[{]}"))
-_NO_OUTLINE: Final = bytes(set(range(256)) - set(b'[{]}"'))
 _NO_LIST: Final = bytes(set(range(256)) - set(b"[{]},"))
 _INNERMOST: Final = re.compile(rb"[\[{],*[\]}]")
 _DIGITS: Final = bytes.maketrans(b"123456789E", b"000000000e")
@@ -53,30 +46,13 @@ _WITH_EXPONENT: Final = re.compile(rb"-?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]+")
 
 def check_depth(text: bytes, most: int) -> None:
     """Raise RecordRefused for JSON of more levels than `most`."""
-    # A text with no more opening brackets than allowed levels cannot be too deep. A list takes two
-    # bytes, a nested object five: `{"":}`.
-    if (
-        len(text) > 2 * most
-        and (len(text) > 5 * most or b"[" in text)
-        and text.count(b"{") + text.count(b"[") > most
-        and max(accumulate(nesting(text)), default=0) > most
-    ):
+    if is_deeper(text, most):
         raise too_deep()
 
 
 def too_deep() -> RecordRefused:
     """Give the refusal for JSON that is too deep."""
     return RecordRefused("too_deep", f"expected at most {MAX_DEPTH} levels below a field, got more")
-
-
-def nesting(text: bytes) -> "array[int]":
-    """Give +1 for each bracket outside of strings that opens, -1 for each that closes."""
-    if b"\\" not in text:
-        # Each quote begins or ends a string; two adjacent quotes hold no bracket between them.
-        outline = text.translate(None, _NO_OUTLINE).replace(b'""', b"")
-        if b'"' not in outline:
-            return array("b", outline.translate(_NESTING))
-    return array("b", _STRINGS.sub(b"", text).translate(_NESTING, _NO_NESTING))
 
 
 def may_be_expansive(text: bytes) -> bool:
@@ -119,7 +95,7 @@ def check_items(events: bytes) -> None:
     """Raise RecordRefused for a JSON list of more items than a batch may have."""
     if events.count(b",") < MAX_ITEMS:
         return
-    inside = _STRINGS.sub(b"", events).translate(None, _NO_LIST)[1:-1]
+    inside = STRINGS.sub(b"", events).translate(None, _NO_LIST)[1:-1]
     while b"[" in inside or b"{" in inside:
         inside = _INNERMOST.sub(b"", inside)
     if (items := inside.count(b",") + 1) > MAX_ITEMS:
@@ -161,7 +137,7 @@ def _exponents_at_most(text: bytes) -> int:
 
 
 def _numbers_with_exponent(text: bytes) -> Counter[bytes]:
-    return Counter(_WITH_EXPONENT.findall(_STRINGS.sub(b"", text)))
+    return Counter(_WITH_EXPONENT.findall(STRINGS.sub(b"", text)))
 
 
 def _written_bytes(value: bytes) -> int:

@@ -46,8 +46,8 @@ from normalizer.core.wire_values import (
     RecordRefused,
     first_byte,
 )
-from normalizer.envelope import MAX_DEPTH
 from normalizer.errors import Reason
+from normalizer.jsontext import MAX_DEPTH
 
 NO_ATTRIBUTES: Final[Mapping[str, str]] = {}
 

@@ -11,13 +11,11 @@ from normalizer.core.bounds import (
     check_depth,
     check_numbers,
     may_be_expansive,
-    nesting,
     too_deep,
 )
 from normalizer.core.shapes import batch_key, is_enveloped
 from normalizer.core.wire_values import RecordRefused
-from normalizer.envelope import MAX_DEPTH
-from normalizer.jsontext import Json, NumberError, parse
+from normalizer.jsontext import MAX_DEPTH, Json, NumberError, nesting, parse
 
 
 def decode_object_or_text(text: bytes) -> dict[str, Raw] | str:

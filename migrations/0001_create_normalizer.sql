@@ -167,6 +167,7 @@ create table normalizer.events (
     batch_id            bigint           not null default nextval('normalizer.batch_id'),
     ingested_at         timestamptz      not null default now(),
     constraint events_pkey primary key (event_id),
+    constraint events_execution_id_above_zero check (execution_id > 0),
     constraint events_attempts_from_zero check (attempts between 0 and 32767),
     constraint events_call_done_outcome check (
         event_type not in ('call.done', 'action_done', 'call_done')
@@ -177,7 +178,7 @@ create table normalizer.events (
     -- They are wider than what the rules allow: 1,500 bytes still fit into an index key together
     -- with a playbook.
     constraint events_words_bounded check (
-        octet_length(event_type) <= 200 and octet_length(status) <= 100
+        octet_length(event_type) between 1 and 200 and octet_length(status) between 1 and 100
         and octet_length(step) <= 1500 and octet_length(worker_id) <= 1500
         and octet_length(command_id) <= 1500 and octet_length(shape) <= 100
         and octet_length(source_topic) <= 1500

@@ -404,9 +404,10 @@ CREATE TABLE normalizer.events (
     CONSTRAINT events_attempts_from_zero CHECK (((attempts >= 0) AND (attempts <= 32767))),
     CONSTRAINT events_call_done_outcome CHECK (((event_type <> ALL (ARRAY['call.done'::text, 'action_done'::text, 'call_done'::text])) OR (status = ANY (ARRAY['COMPLETED'::text, 'FAILED'::text, 'ERROR'::text, 'CANCELLED'::text])))),
     CONSTRAINT events_duration_possible CHECK (((duration >= (0)::double precision) AND (duration <= (315360000)::double precision))),
+    CONSTRAINT events_execution_id_above_zero CHECK ((execution_id > 0)),
     CONSTRAINT events_json_forms CHECK (((jsonb_typeof(meta) = 'object'::text) AND (jsonb_typeof(extra) = 'object'::text) AND (jsonb_typeof(headers) = 'object'::text) AND (jsonb_typeof(coercions) = 'array'::text))),
     CONSTRAINT events_times_in_calendar CHECK (((created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (created_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (recorded_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (recorded_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (ingested_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (ingested_at < '10000-01-01 00:00:00+00'::timestamp with time zone))),
-    CONSTRAINT events_words_bounded CHECK (((octet_length(event_type) <= 200) AND (octet_length(status) <= 100) AND (octet_length(step) <= 1500) AND (octet_length(worker_id) <= 1500) AND (octet_length(command_id) <= 1500) AND (octet_length(shape) <= 100) AND (octet_length(source_topic) <= 1500)))
+    CONSTRAINT events_words_bounded CHECK ((((octet_length(event_type) >= 1) AND (octet_length(event_type) <= 200)) AND ((octet_length(status) >= 1) AND (octet_length(status) <= 100)) AND (octet_length(step) <= 1500) AND (octet_length(worker_id) <= 1500) AND (octet_length(command_id) <= 1500) AND (octet_length(shape) <= 100) AND (octet_length(source_topic) <= 1500)))
 )
 PARTITION BY RANGE (event_id);
 COMMENT ON TABLE normalizer.events IS 'The log of canonical events: one row for each event, whatever wire shape brought it. The columns are the fields of the canonical envelope (docs/spec/envelope.md).';
@@ -872,9 +873,10 @@ CREATE TABLE normalizer.events_hashed (
     CONSTRAINT events_attempts_from_zero CHECK (((attempts >= 0) AND (attempts <= 32767))),
     CONSTRAINT events_call_done_outcome CHECK (((event_type <> ALL (ARRAY['call.done'::text, 'action_done'::text, 'call_done'::text])) OR (status = ANY (ARRAY['COMPLETED'::text, 'FAILED'::text, 'ERROR'::text, 'CANCELLED'::text])))),
     CONSTRAINT events_duration_possible CHECK (((duration >= (0)::double precision) AND (duration <= (315360000)::double precision))),
+    CONSTRAINT events_execution_id_above_zero CHECK ((execution_id > 0)),
     CONSTRAINT events_json_forms CHECK (((jsonb_typeof(meta) = 'object'::text) AND (jsonb_typeof(extra) = 'object'::text) AND (jsonb_typeof(headers) = 'object'::text) AND (jsonb_typeof(coercions) = 'array'::text))),
     CONSTRAINT events_times_in_calendar CHECK (((created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (created_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (recorded_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (recorded_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (ingested_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (ingested_at < '10000-01-01 00:00:00+00'::timestamp with time zone))),
-    CONSTRAINT events_words_bounded CHECK (((octet_length(event_type) <= 200) AND (octet_length(status) <= 100) AND (octet_length(step) <= 1500) AND (octet_length(worker_id) <= 1500) AND (octet_length(command_id) <= 1500) AND (octet_length(shape) <= 100) AND (octet_length(source_topic) <= 1500)))
+    CONSTRAINT events_words_bounded CHECK ((((octet_length(event_type) >= 1) AND (octet_length(event_type) <= 200)) AND ((octet_length(status) >= 1) AND (octet_length(status) <= 100)) AND (octet_length(step) <= 1500) AND (octet_length(worker_id) <= 1500) AND (octet_length(command_id) <= 1500) AND (octet_length(shape) <= 100) AND (octet_length(source_topic) <= 1500)))
 )
 WITH (autovacuum_vacuum_insert_threshold='5000', autovacuum_vacuum_insert_scale_factor='0.01');
 COMMENT ON TABLE normalizer.events_hashed IS 'Private: the partition of events for hashed event_ids: those of events whose own id another event has. Its columns and the indexes that it has from events mean the same as there.';

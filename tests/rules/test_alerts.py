@@ -3,6 +3,7 @@
 At full length, on series written by hand; tests/integration/test_alerts_live.py has the real ones.
 """
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from normalizer.service.metric_catalog import CATALOGUE
 from projector.api.api_metrics import ApiMetrics
+from tests.support.dashboards import queries
 from tests.support.stack import skip_or_fail
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +27,7 @@ ALERTS: Final[list[dict[str, Any]]] = [
 
 _UP: Final = 'up{job="normalizer",instance="a"}'
 _AT: Final = '{topic="noetl.events",partition="3"}'
-_HERE: Final = {"instance": "a"}
+_HERE: Final = {"job": "normalizer", "instance": "a"}
 _THERE: Final = {"topic": "noetl.events", "partition": "3"}
 _ENDS_UP: Final = {"normalizer_database_up": "1x60", "normalizer_broker_up": "1x60"}
 _EVENTS: Final = 'normalizer_outcomes_total{shape="worker",outcome="stored"}'
@@ -65,7 +67,7 @@ def _success(last_week: float, recent: float) -> Series:
 
 # Alert: what makes it red, what leaves it green, and the labels that it then carries.
 CASES: Final[dict[str, tuple[Series, Series, dict[str, str]]]] = {
-    "NormalizerDown": ({_UP: "0x60"}, {_UP: "1x60"}, {"job": "normalizer", **_HERE}),
+    "NormalizerDown": ({_UP: "0x60"}, {_UP: "1x60"}, _HERE),
     "NormalizerLoopDead": (
         {'normalizer_heartbeat_age_seconds{instance="a"}': "0+60x60"},
         {'normalizer_heartbeat_age_seconds{instance="a"}': "0.5x60"},
@@ -175,6 +177,16 @@ CASES: Final[dict[str, tuple[Series, Series, dict[str, str]]]] = {
         {'normalizer_jobs{kind="backfill",state="interrupted"}': "0x60"},
         {"kind": "backfill"},
     ),
+    "RelayDown": (
+        {'normalizer_ready{job="relay",instance="a"}': "0x60"},
+        {'normalizer_ready{job="relay",instance="a"}': "1x60", 'up{job="relay"}': "1x60"},
+        {"job": "relay", "instance": "a"},
+    ),
+    "RelayLagging": (
+        {'normalizer_lag_seconds{job="relay",topic="noetl.events",partition="3"}': "0+60x60"},
+        {f"normalizer_lag_seconds{_AT}": "0+60x60"},
+        {"topic": "noetl.events"},
+    ),
     "ProjectorErrorRate": (
         {**_calls((60, 20), (10, 10)), **_limit("error_rate", 0.3)},
         {**_calls((60, 19), (10, 10)), **_limit("error_rate", 0.3)},
@@ -233,6 +245,32 @@ def test_a_gap_found_before_the_first_scrape_is_reported(promtool: str, tmp_path
     since_ten_minutes = {'normalizer_gaps_total{instance="a"}': "_x50 1x10"}
 
     _try(promtool, tmp_path, [_checked(alert, since_ten_minutes)])
+
+
+def test_a_relay_beside_the_normalizer_hides_no_stuck_partition(
+    promtool: str, tmp_path: Path
+) -> None:
+    (alert,) = (one for one in ALERTS if one["alert"] == "NormalizerPartitionStuck")
+    of_the_relay = _AT.replace("{", '{job="relay",')
+    moving = {
+        f"normalizer_lag_records{of_the_relay}": "0x60",
+        f"normalizer_next_offset{of_the_relay}": "7+10x60",
+    }
+
+    _try(promtool, tmp_path, [_checked(alert, CASES[alert["alert"]][0] | moving)])
+
+
+def test_every_question_about_a_metric_of_the_normalizer_names_the_job() -> None:
+    """A relay exports the same metrics, about positions of its own."""
+    texts = [
+        *(alert["expr"] for alert in ALERTS),
+        *(query.text for query in queries() if query.source == "prometheus"),
+        (RULES.parent / "slo.yml").read_text(),
+    ]
+
+    selectors = [one for text in texts for one in re.findall(r"\bnormalizer_\w+(?:\{[^}]*)?", text)]
+    assert len(selectors) > 60
+    assert [one for one in selectors if '{job="' not in one] == []
 
 
 def test_with_less_than_a_week_of_history_first_attempts_are_not_compared(
@@ -323,7 +361,9 @@ def _checked(alert: dict[str, Any], red: Series | None, *, silent: bool = False)
     }
     return {
         "interval": "1m",
-        "input_series": [{"series": key, "values": values} for key, values in series.items()],
+        "input_series": [
+            {"series": _of_its_job(key), "values": values} for key, values in series.items()
+        ],
         "alert_rule_test": [
             {
                 "eval_time": "1h",
@@ -332,6 +372,14 @@ def _checked(alert: dict[str, Any], red: Series | None, *, silent: bool = False)
             }
         ],
     }
+
+
+def _of_its_job(series: str) -> str:
+    """The series as Prometheus has it: what is of no other job was scraped from a normalizer."""
+    name, _, labels = series.partition("{")
+    if not name.startswith("normalizer_") or "job=" in labels:
+        return series
+    return f'{name}{{job="normalizer",{labels or "}"}'
 
 
 def _words(expression: str) -> set[str]:

@@ -17,13 +17,13 @@ PAGE: Final = (ROOT / "docs" / "metrics.md").read_text().partition("## Objective
 
 # A quarter of an hour of four is bad: lag, a projector that is away, a row that differs.
 _BAD: Final = {
-    'normalizer_lag_seconds{topic="noetl.events",partition="0",instance="a"}': "2x44 90x15",
+    'normalizer_lag_seconds{job="normalizer",topic="noetl.events",partition="0"}': "2x44 90x15",
     'up{job="projector",instance="a"}': "1x44 0x15",
     'projector_api_requests_total{endpoint="errors",status="200"}': "0+60x44 _x15",
-    'normalizer_divergent_rows{instance="a"}': "0x44 1x15",
+    'normalizer_divergent_rows{job="normalizer",instance="a"}': "0x44 1x15",
 }
 _FAILING: Final = {
-    'normalizer_lag_seconds{topic="noetl.events",partition="0",instance="a"}': "2x59",
+    'normalizer_lag_seconds{job="normalizer",topic="noetl.events",partition="0"}': "2x59",
     'up{job="projector",instance="a"}': "1x59",
     'projector_api_requests_total{endpoint="errors",status="200"}': "0+97x59",
     'projector_api_requests_total{endpoint="errors",status="503"}': "0+3x59",

@@ -157,7 +157,7 @@ def _shortened(rules: str) -> str:
 
     rules = re.sub(r"(for: \d+)m", r"\1s", rules)
     rules = re.sub(r"(\[|offset )(\d+)[mh]", window, rules)
-    return re.sub(r"(seconds\)?) > (\d+)", limit, rules)
+    return re.sub(r"(seconds(?:\{[^}]*\})?\)?) > (\d+)", limit, rules)
 
 
 async def probes(url: str) -> tuple[int, int, str]:

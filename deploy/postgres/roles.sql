@@ -1,22 +1,33 @@
--- Run once by who may create roles: the roles and who may log in. compose.yaml runs it when the database
--- is created. Elsewhere an administrator runs it before the first `normalizer migrate`; POSTGRES_USER, the
--- owner of the database, then needs no right to create roles. Without it the user that runs this is the owner:
+-- Run by who may create roles: the roles and who may log in. Run again, it sets new passwords. compose.yaml
+-- runs it when the database is created. Elsewhere an administrator runs it before the first `normalizer migrate`;
+-- POSTGRES_USER, the owner of the database, then needs no right to create roles. Without it the user that runs
+-- this is the owner:
 --     POSTGRES_USER=owner WRITER_PASSWORD=... READER_PASSWORD=... psql -f deploy/postgres/roles.sql
 -- The owner migrates, redrives and maintains; the service writes; dashboards read views.
+\set ON_ERROR_STOP on
 \set owner :USER
 \getenv owner POSTGRES_USER
 \getenv writer_password WRITER_PASSWORD
 \getenv reader_password READER_PASSWORD
 
-create role normalizer_writer nologin;
-create role projector_reader nologin;
-create role normalizer_redriver nologin;
+select format('create role %I', wanted.name)
+from   (values ('normalizer_writer'), ('projector_reader'), ('normalizer_redriver'),
+               ('writer'), ('reader')) as wanted (name)
+where  not exists (select from pg_roles where rolname = wanted.name)
+\gexec
 -- `projector serve` as the owner acts as this role.
 grant projector_reader to :"owner";
-create role writer login password :'writer_password' in role normalizer_writer;
-create role reader login password :'reader_password' in role projector_reader;
+grant normalizer_writer to writer;
+grant projector_reader to reader;
+alter role writer login password :'writer_password';
+alter role reader login password :'reader_password';
 
 -- A slow panel must not hold a snapshot open, because that makes every write slower.
 alter role reader set statement_timeout = '10s';
 alter role reader set idle_in_transaction_session_timeout = '10s';
 alter role reader set default_transaction_read_only = on;
+
+-- The service measures how long others hold a snapshot. Only who has this right with the option to grant it, such
+-- as a superuser, may grant it: without it all else works, and `normalizer check` says what to type.
+\set ON_ERROR_STOP off
+grant pg_read_all_stats to normalizer_writer;

@@ -34,6 +34,7 @@ async def check(
         (database, database.connects),
         (database, database.migrations),
         (database, database.rights),
+        (database, database.statistics),
         (database, database.partitions),
         (database, database.clock),
         (kafka, partial(_positions, kafka, database)),

@@ -156,6 +156,21 @@ class DatabaseCheck:
         else:
             yield CheckResult("rights", "may write events, positions, quarantine and projections")
 
+    async def statistics(self) -> AsyncIterator[CheckResult]:
+        """Check the right to see how old the snapshots of other roles are."""
+        if not self.readable:
+            return
+        async with read_only_connection(self._url) as connection:
+            user = await connection.fetchval("select quote_ident(current_user)")
+            sees = await connection.fetchval("select pg_has_role('pg_read_all_stats', 'usage')")
+        yield CheckResult(
+            "statistics",
+            "may see how long other roles hold a snapshot"
+            if sees
+            else "other roles' snapshots are hidden, NormalizerSnapshotHeld cannot fire",
+            "" if sees else f"grant pg_read_all_stats to {user};",
+        )
+
     async def partitions(self) -> AsyncIterator[CheckResult]:
         """Check that the lock table is large enough, and that partitions exist far enough ahead."""
         if not self.readable:

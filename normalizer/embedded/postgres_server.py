@@ -274,6 +274,8 @@ class PostgresServer:
                 await connection.execute(
                     f"create role {OWNER} login createrole password '{password}'"
                 )
+                # To measure how long the sessions of others hold a snapshot.
+                await connection.execute(f"grant pg_read_all_stats to {OWNER}")
         finally:
             await connection.close()
 

@@ -107,5 +107,6 @@ def _database_families(lag_monitor: LagMonitor) -> Iterator[Family]:
         "normalizer_job_progress_ratio",
         {(kind,): ratio for kind, ratio in lag_monitor.progress.items()},
     )
-    yield family("normalizer_oldest_snapshot_seconds", {(): lag_monitor.snapshot_s})
+    age_s = lag_monitor.snapshot_s
+    yield family("normalizer_oldest_snapshot_seconds", {} if age_s is None else {(): age_s})
     yield family("normalizer_missing_migrations", {(): len(lag_monitor.missing_migrations)})

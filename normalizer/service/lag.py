@@ -95,7 +95,8 @@ class LagMonitor:
         self.divergent = 0
         self.divergent_s = 0.0
         self.unverified_s = dict.fromkeys(SCOPES, math.inf)
-        self.snapshot_s = 0.0
+        self.snapshot_s: float | None = None
+        """Age of the oldest snapshot; None while it is unknown, or without the right to see it."""
         self.lock_holders: dict[int, str] = {}
         """For a waiting server process, who holds the lock that it waits for."""
         self.jobs: dict[tuple[str, str], int] = {}

@@ -4,8 +4,10 @@ from typing import Final
 
 READ_SERVER: Final = """
     select   current_setting('transaction_read_only') = 'off' as writable,
-             coalesce(max(extract(epoch from clock_timestamp() - xact_start)), 0)::double precision
-                 as snapshot_s
+             -- Without this right the transactions of other roles are hidden: nothing is known.
+             case when pg_has_role('pg_read_all_stats', 'usage')
+                  then coalesce(max(extract(epoch from clock_timestamp() - xact_start)), 0) end
+                 ::double precision as snapshot_s
     from     pg_stat_activity
     where    backend_xmin is not null
     and      backend_type = 'client backend'
@@ -38,7 +40,7 @@ READ_JOBS: Final = """
     where    state in ('running', 'interrupted')
     group by kind, state
 """
-# The lock may be held by another role's session: its name and state are visible, its query is not.
+# Without pg_read_all_stats the state of another role's session is hidden, and left out.
 READ_LOCK_HOLDERS: Final = """
     select   waiting.pid,
              string_agg(

@@ -312,10 +312,11 @@ CATALOGUE: Final = (
         name="normalizer_oldest_snapshot_seconds",
         kind="gauge",
         means="Age of the oldest snapshot in the database that prevents vacuum from removing "
-        "dead rows. Without pg_read_all_stats only the service's own sessions are "
-        "visible.",
+        "dead rows. Left out without the right pg_read_all_stats, which `normalizer check` "
+        "asks for.",
         hint="Over 300: updates get slower by the minute; find it in pg_stat_activity (order "
-        "by backend_xmin) and end it. The service's own last 10 seconds at most.",
+        "by xact_start) and end it, unless it is a dump. The service's own last 10 seconds at "
+        "most.",
     ),
     Metric(
         name="normalizer_missing_migrations",

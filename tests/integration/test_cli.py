@@ -79,6 +79,7 @@ async def test_check_says_what_may_be_done(
         f"group {settings.kafka_group_id}: ",
         "migrations: ",
         "rights: may write",
+        "statistics: may see",
         "clock: the database's is 0.0 s",
         "positions: ",
     ):
@@ -139,6 +140,8 @@ async def test_who_has_no_rights_is_reported_which_and_how_to_get_them(
             await admin.connection.execute(f"grant projector_reader to {role}")
             _, views_only = await typed(poor, "check")
             await admin.connection.execute(f"grant normalizer_writer to {role}")
+            _, blind = await typed(poor, "check")
+            await admin.connection.execute(f"grant pg_read_all_stats to {role}")
             enough = await typed(poor, "check")
         finally:
             await admin.connection.execute(f"drop role {role}")
@@ -149,6 +152,8 @@ async def test_who_has_no_rights_is_reported_which_and_how_to_get_them(
         assert f"grant normalizer_writer to {role};" in said
     assert code == 3
     assert "must name the owner of the database" in migrated
+    assert blind.count("FAIL") == 1
+    assert f"NormalizerSnapshotHeld cannot fire\n      grant pg_read_all_stats to {role};" in blind
     assert enough[0] == 0, enough[1]
 
 

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+import asyncpg
 import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -330,36 +331,69 @@ async def test_a_mistake_of_ours_is_logged_and_heartbeats_and_probes_go_on(
     assert all(line.endswith("why='a mistake of ours: KeyError'") for line in lines)
 
 
-async def test_the_rights_of_the_writer_are_enough(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
-) -> None:
+@contextlib.asynccontextmanager
+async def writer_of(database: Database) -> AsyncIterator[tuple[str, str, asyncpg.Connection]]:
+    """A login with the rights of the writer alone: its name, its address, and an administrator."""
     role = f"test_{secrets.token_hex(6)}"
+    parts = urlsplit(database.url)
+    url = parts._replace(netloc=f"{role}:x@{parts.hostname}:{parts.port}").geturl()
     async with watching(database.admin_url) as admin:
         await admin.connection.execute(
             f"create role {role} login password 'x' in role normalizer_writer"
         )
-        parts = urlsplit(database.url)
-        url = parts._replace(netloc=f"{role}:x@{parts.hostname}:{parts.port}").geturl()
         try:
-            settings = settings_for(database, topic, bootstrap_servers, database_url=url)
-            await producer.send_and_wait(
-                topic.name, msgspec.json.encode(raw_event(1, brand_new=1)), partition=0
-            )
-            async with monitored(settings) as (_, monitor_url):
-                await until(lambda: ready(monitor_url))
-
-                async def found() -> bool:
-                    values = await scrape_metrics(monitor_url)
-                    return metric_value(values, "normalizer_drift_found_total") == 1
-
-                await until(found)
-                values = await scrape_metrics(monitor_url)
+            yield role, url, admin.connection
         finally:
             await admin.connection.execute(f"drop role {role}")
+
+
+async def test_the_rights_of_the_writer_are_enough(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
+) -> None:
+    async with writer_of(database) as (_, url, _):
+        settings = settings_for(database, topic, bootstrap_servers, database_url=url)
+        await producer.send_and_wait(
+            topic.name, msgspec.json.encode(raw_event(1, brand_new=1)), partition=0
+        )
+        async with monitored(settings) as (_, monitor_url):
+            await until(lambda: ready(monitor_url))
+
+            async def found() -> bool:
+                values = await scrape_metrics(monitor_url)
+                return metric_value(values, "normalizer_drift_found_total") == 1
+
+            await until(found)
+            values = await scrape_metrics(monitor_url)
 
     assert metric_value(values, "normalizer_missing_migrations") == 0
     assert metric_value(values, "normalizer_database_writable") == 1
     assert metric_value(values, "normalizer_unverified_seconds") == math.inf
+
+
+async def test_how_long_another_role_holds_a_snapshot_is_measured_or_left_out(
+    database: Database, topic: Topic, bootstrap_servers: str
+) -> None:
+    """Without the right to see it 0 would say that nobody holds one."""
+    async with (
+        writer_of(database) as (role, url, admin),
+        monitored(settings_for(database, topic, bootstrap_servers, database_url=url)) as (_, own),
+    ):
+
+        async def ages() -> list[float]:
+            values = await scrape_metrics(own)
+            return [age for (name, _), age in values.items() if "oldest_snapshot" in name]
+
+        async def is_measured() -> bool:
+            return max(await ages(), default=0.0) > 1.0
+
+        await until(lambda: ready(own))
+        hidden = await ages()
+        await admin.execute(f"grant pg_read_all_stats to {role}")
+        async with admin.transaction(isolation="repeatable_read"):
+            await admin.execute("select")
+            await until(is_measured, ages)
+
+    assert hidden == []
 
 
 async def test_a_missing_migration_and_a_read_only_database_are_reasons(

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import asyncpg
 import msgspec
 
 from normalizer.embedded import PostgresServer
@@ -98,6 +99,10 @@ async def prepared(server: PostgresServer, topic: Topic, bootstrap_servers: str)
         env=os.environ | passwords,
     )
     assert await child.wait() == 0
+    # The owner may not grant this: an administrator types what the page says of it.
+    administrator = await asyncpg.connect(server.url)
+    await administrator.execute("grant pg_read_all_stats to normalizer_writer")
+    await administrator.close()
     place = f"127.0.0.1:{server.port}/noetl"
     made = {
         "OWNER_URL": owner,

@@ -10,8 +10,9 @@ import contextlib
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Final
 
 import asyncpg
 import msgspec
@@ -37,6 +38,8 @@ _log: Final = get_logger()
 
 _SESSION: Final = {
     "statement_timeout": "3s",
+    # Of the time of a poll, so that what somebody locks does not take the time of the rest.
+    "lock_timeout": "500ms",
     "idle_in_transaction_session_timeout": "10s",
     "search_path": "normalizer, public",
 }
@@ -212,39 +215,55 @@ class LagMonitor:
         await self._log.close()
 
     async def _poll_database(self, waiting: Sequence[int]) -> None:
-        try:
+        """Whether the server answers is one thing, what its tables and views hold is another."""
+        reads: tuple[Callable[[asyncpg.Connection], Awaitable[None]], ...] = (
+            partial(self._poll_lock_holders, waiting),
+            self._poll_migrations,
+            self._poll_positions,
+            self._poll_agreement,
+            self._poll_jobs,
+        )
+        answers = False
+        with contextlib.suppress(*FOREIGN_ERRORS):
             async with asyncio.timeout(POLL_TIMEOUT_S), self._connection.use() as connection:
                 row = await connection.fetchrow(sql.READ_SERVER)
-                self.writable, self.snapshot_s = row["writable"], row["snapshot_s"]
-                self.database_up = True
-                rows = await connection.fetch(sql.READ_LOCK_HOLDERS, waiting) if waiting else []
-                self.lock_holders = {row["pid"]: row["holders"] for row in rows}
-                await self._poll_tables(connection)
-        except FOREIGN_ERRORS:
-            self.database_up = self.writable = False
+                answers, self.writable, self.snapshot_s = True, row["writable"], row["snapshot_s"]
+                for read in reads:
+                    # What is locked, slow, missing or not readable keeps its values.
+                    with contextlib.suppress(asyncpg.PostgresError):
+                        await read(connection)
+        self.database_up = answers
+        self.writable = answers and self.writable
 
-    async def _poll_tables(self, connection: asyncpg.Connection) -> None:
-        """Read each table; if one is missing or not readable, its values stay as they are."""
-        self.missing_migrations = tuple(sorted(self._needed))
-        with contextlib.suppress(asyncpg.SyntaxOrAccessError):
-            applied = {row["version"] for row in await connection.fetch(sql.READ_MIGRATIONS)}
-            self.missing_migrations = tuple(sorted(self._needed - applied))
-            rows = await connection.fetch(sql.READ_POSITIONS, list(self._settings.kafka_topics))
-            self._positions = {
-                KafkaPartition(row["topic"], row["partition"]): row["next_offset"] for row in rows
-            }
-        with contextlib.suppress(asyncpg.SyntaxOrAccessError):
-            row = await connection.fetchrow(sql.READ_AGREEMENT)
-            self.divergent, self.divergent_s = row["divergent"], row["divergent_s"]
-            ages = (math.inf if age is None else age for age in row["unverified_s"])
-            self.unverified_s = dict(zip(SCOPES, ages, strict=True))
-        with contextlib.suppress(asyncpg.SyntaxOrAccessError):
-            self._take_jobs(await connection.fetch(sql.READ_JOBS))
+    async def _poll_lock_holders(
+        self, waiting: Sequence[int], connection: asyncpg.Connection
+    ) -> None:
+        rows = await connection.fetch(sql.READ_LOCK_HOLDERS, waiting) if waiting else []
+        self.lock_holders = {row["pid"]: row["holders"] for row in rows}
 
-    def _take_jobs(self, rows: list[Any]) -> None:
+    async def _poll_migrations(self, connection: asyncpg.Connection) -> None:
+        try:
+            rows = await connection.fetch(sql.READ_MIGRATIONS)
+        except asyncpg.SyntaxOrAccessError:
+            rows = []
+        self.missing_migrations = tuple(sorted(self._needed - {row["version"] for row in rows}))
+
+    async def _poll_positions(self, connection: asyncpg.Connection) -> None:
+        rows = await connection.fetch(sql.READ_POSITIONS, list(self._settings.kafka_topics))
+        self._positions = {
+            KafkaPartition(row["topic"], row["partition"]): row["next_offset"] for row in rows
+        }
+
+    async def _poll_agreement(self, connection: asyncpg.Connection) -> None:
+        row = await connection.fetchrow(sql.READ_AGREEMENT)
+        self.divergent, self.divergent_s = row["divergent"], row["divergent_s"]
+        ages = (math.inf if age is None else age for age in row["unverified_s"])
+        self.unverified_s = dict(zip(SCOPES, ages, strict=True))
+
+    async def _poll_jobs(self, connection: asyncpg.Connection) -> None:
         counts = {(kind, state): 0 for kind in JOB_KINDS for state in JOB_STATES}
         progress = dict.fromkeys(JOB_KINDS, 1.0)
-        for row in rows:
+        for row in await connection.fetch(sql.READ_JOBS):
             counts[row["kind"], row["state"]] = row["jobs"]
             if row["state"] == "running":
                 progress[row["kind"]] = row["progress_ratio"] or 0.0

@@ -20,7 +20,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from normalizer.errors import REASONS, ConfigurationError
 from normalizer.kafka import KafkaPartition
 from normalizer.service.metric_catalog import CATALOGUE
-from normalizer.service.monitor import Monitor
+from normalizer.service.monitor import FRESH_S, Monitor
 from normalizer.service.service import Service
 from normalizer.settings import Settings
 from tests.support.factories import raw_event
@@ -394,6 +394,26 @@ async def test_how_long_another_role_holds_a_snapshot_is_measured_or_left_out(
             await until(is_measured, ages)
 
     assert hidden == []
+
+
+async def test_a_table_that_somebody_locks_does_not_mean_that_the_database_is_away(
+    database: Database, topic: Topic, bootstrap_servers: str
+) -> None:
+    async with (
+        monitored(settings_for(database, topic, bootstrap_servers)) as (_, url),
+        watching(database.admin_url) as admin,
+    ):
+        await until(lambda: ready(url))
+        async with admin.connection.transaction():
+            await admin.connection.execute(
+                "lock table migrations.applied, normalizer.jobs in access exclusive mode"
+            )
+            await asyncio.sleep(FRESH_S)  # the next probe polls
+            status, body = await http_get(f"{url}/readyz")
+            values = await scrape_metrics(url)
+
+    assert (status, body["reasons"]) == (200, [])
+    assert metric_value(values, "normalizer_database_up") == 1
 
 
 async def test_a_missing_migration_and_a_read_only_database_are_reasons(

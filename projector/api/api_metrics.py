@@ -1,12 +1,16 @@
 """Metrics of the API, of outcomes, and of the partitions: when the normalizer is dead, too."""
 
+import math
+import time
 from collections import Counter as Tally
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from projector.api.outcome_metrics import OutcomeMetrics
+from projector.api.queries import current_state
+from projector.api.snapshots import Snapshot
 from projector.api.thresholds import DEFAULT, Thresholds
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -23,7 +27,10 @@ STATES: Final = (
 class ApiMetrics:
     """The metrics of one app, in a registry of its own."""
 
-    def __init__(self, thresholds: Thresholds = DEFAULT) -> None:
+    def __init__(
+        self, thresholds: Thresholds = DEFAULT, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock: Final = clock
         self._registry: Final = CollectorRegistry()
         self._named: Final = CollectorRegistry()
         self.outcomes: Final = OutcomeMetrics(self._registry, self._named, thresholds)
@@ -50,21 +57,32 @@ class ApiMetrics:
             "Database connections in use now. At the size of the pool, requests wait.",
             registry=self._registry,
         )
-
         self.partitions: Final = Gauge(
             "projector_partitions",
             "Partitions of the log by state, from the view freshness; the last known ones if the "
-            "database does not answer. dead: no normalizer reads them.",
+            "database does not answer, none before it first did. dead: no normalizer reads them.",
             ["state"],
             registry=self._registry,
         )
-        self.set_partition_states(())
+        self._figures_read_at_s = -math.inf
+        figures_age = Gauge(
+            "projector_figures_age_seconds",
+            "Seconds since a scrape last read all figures about partitions and outcomes; +Inf: "
+            "none has yet. Meanwhile the alerts about them see nothing new.",
+            registry=self._registry,
+        )
+        figures_age.set_function(lambda: self._clock() - self._figures_read_at_s)
 
-    def set_partition_states(self, states: Sequence[str]) -> None:
-        """Set the number of partitions in each state."""
-        counts = Tally(states)
+    async def refresh(self, snapshot: Snapshot) -> None:
+        """Read the figures about partitions and outcomes; what fails leaves them as they are.
+
+        Raises ApiError.
+        """
+        counts = Tally(await current_state.states(snapshot))
         for state in STATES:
             self.partitions.labels(state).set(counts[state])
+        await self.outcomes.refresh(snapshot)
+        self._figures_read_at_s = self._clock()
 
     def text(self, *, named: bool = True) -> bytes:
         """The response to a scrape; `named`: with metrics that have names of steps."""

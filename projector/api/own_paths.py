@@ -14,7 +14,6 @@ from projector.api.api_metrics import CONTENT_TYPE, ApiMetrics
 from projector.api.api_page import as_html
 from projector.api.downloads import PATH, download_events
 from projector.api.endpoints import ROOT
-from projector.api.queries import current_state
 from projector.api.responses import answer, etag_of
 from projector.api.snapshots import Reader
 from projector.api.visible_settings import VisibleSettings
@@ -69,8 +68,7 @@ class OwnPaths:
     async def _own_metrics(self, request: Request) -> Response:
         with contextlib.suppress(ApiError, TimeoutError):
             async with asyncio.timeout(_SCRAPE_S), self._reader.snapshot() as snapshot:
-                self._metrics.set_partition_states(await current_state.states(snapshot))
-                await self._metrics.outcomes.refresh(snapshot)
+                await self._metrics.refresh(snapshot)
         text = self._metrics.text(named=request.state.trusted)
         return Response(text, media_type=CONTENT_TYPE)
 

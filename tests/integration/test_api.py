@@ -540,9 +540,11 @@ async def test_a_database_that_is_away_is_an_error_and_no_empty_answer() -> None
         answer = await client.get("/api/v1/freshness")
         ready = await client.get("/readyz")
         alive = await client.get("/livez")
+        metrics = (await client.get("/metrics")).text
 
     assert (answer.status_code, answer.json()["reason"]) == (503, "database_unavailable")
     assert (ready.status_code, ready.json()["ready"]) == (503, False)
+    assert "projector_figures_age_seconds +Inf" in metrics
     assert ready.json()["reasons"] == ["the database does not answer"]
     assert alive.status_code == 200
     assert "secret" not in answer.text + ready.text

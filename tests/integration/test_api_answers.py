@@ -742,6 +742,26 @@ async def test_metrics_of_outcomes_are_what_the_views_say(
     assert 'projector_first_attempt_success_ratio{window="last_week"}' not in text
 
 
+async def test_figures_that_can_no_longer_be_read_grow_old(database: Database) -> None:
+    admin = await asyncpg.connect(database.admin_url)
+
+    async def age_s(client: httpx.AsyncClient) -> float:
+        text = (await client.get("/metrics")).text
+        (line,) = (one for one in text.splitlines() if one.startswith("projector_figures_age"))
+        return float(line.rpartition(" ")[2])
+
+    async with api_client(database.url) as client:
+        read = await age_s(client)
+        async with admin.transaction():
+            await admin.execute("lock table normalizer.source_positions in access exclusive mode")
+            locked_out = await age_s(client)
+        read_again = await age_s(client)
+    await admin.close()
+
+    assert read < 1 < locked_out
+    assert read_again < 1
+
+
 async def test_the_last_week_counts_only_if_it_is_whole(database: Database) -> None:
     connection = await asyncpg.connect(database.admin_url)
     insert = (

@@ -187,6 +187,16 @@ CASES: Final[dict[str, tuple[Series, Series, dict[str, str]]]] = {
         {f"normalizer_lag_seconds{_AT}": "0+60x60"},
         {"topic": "noetl.events"},
     ),
+    "ProjectorDown": (
+        {'up{job="projector",instance="a"}': "0x60"},
+        {'up{job="projector",instance="a"}': "1x60"},
+        {"job": "projector", "instance": "a"},
+    ),
+    "ProjectorFiguresOld": (
+        {"projector_figures_age_seconds": "0+60x60"},
+        {"projector_figures_age_seconds": "2x60"},
+        {},
+    ),
     "ProjectorErrorRate": (
         {**_calls((60, 20), (10, 10)), **_limit("error_rate", 0.3)},
         {**_calls((60, 19), (10, 10)), **_limit("error_rate", 0.3)},

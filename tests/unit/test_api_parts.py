@@ -201,6 +201,13 @@ def test_metrics_of_outcomes_are_at_most_two_hundred_series() -> None:
     assert 'projector_stuck_executions{silent_for="under 1 h"} 3.0' in text
 
 
+def test_before_the_first_reading_no_partition_has_a_state() -> None:
+    text = ApiMetrics().text().decode()
+
+    assert "projector_partitions{" not in text
+    assert "projector_figures_age_seconds +Inf" in text
+
+
 def test_what_is_not_known_is_no_series() -> None:
     metrics = ApiMetrics()
     name = "projector_first_attempt_success_ratio{window="

@@ -116,7 +116,9 @@ class KafkaCheck:
             configs = await self._log.topic_configs(topic)
         except FatalError:
             yield CheckResult(
-                f"topic {topic}", "its settings may not be described; that does no harm"
+                f"topic {topic}",
+                "its settings are hidden, NormalizerRecordsExpire cannot fire",
+                grant("topic", topic, "DescribeConfigs"),
             )
             return
         if "compact" in configs.get("cleanup.policy", ""):

@@ -26,6 +26,7 @@ commit_metrics   counts what a committed transaction wrote
 heartbeat        writes what this process owns, and its logs' ends, to source_heartbeats
 lag              polls Kafka and PostgreSQL at each scrape
 lag_statements   its SQL statements
+partition_lag    how far one position is behind its log
 gauges           present values, read at each scrape
 monitor          /metrics, /livez, /readyz
 probes           the HTTP server for them, on its own threads

@@ -15,14 +15,14 @@ from functools import partial
 from typing import Final
 
 import asyncpg
-import msgspec
 
 from normalizer.core.drift import DriftFinding
 from normalizer.errors import FatalError, NormalizerError
-from normalizer.kafka import Bounds, KafkaPartition, TopicReader
+from normalizer.kafka import Bounds, KafkaPartition, TopicReader, grant, wall_ms
 from normalizer.service import lag_statements as sql
 from normalizer.service.heartbeat import ObservedLog
 from normalizer.service.metric_catalog import JOB_KINDS, JOB_STATES, SCOPES
+from normalizer.service.partition_lag import PartitionLag
 from normalizer.settings import Settings
 from normalizer.store.migrate import read_migrations
 from normalizer.store.reconnecting_connection import ReconnectingConnection
@@ -45,30 +45,6 @@ _SESSION: Final = {
 }
 
 
-class PartitionLag(msgspec.Struct, frozen=True, kw_only=True):
-    """One partition. `oldest_unread_ms` is None if every record is read, or the time is unknown."""
-
-    next_offset: int
-    bounds: Bounds
-    oldest_unread_ms: int | None
-    retention_ms: float
-
-    @property
-    def lag_records(self) -> int:
-        """Offsets still to read."""
-        return max(0, self.bounds.end - self.next_offset)
-
-    def lag_s(self, now_s: float) -> float:
-        """Age of the oldest unread record."""
-        if not self.lag_records or self.oldest_unread_ms is None:
-            return 0.0
-        return max(0.0, now_s - self.oldest_unread_ms / 1000)
-
-    def expires_s(self, now_s: float) -> float:
-        """Time until the oldest unread record may be deleted."""
-        return self.retention_ms / 1000 - self.lag_s(now_s)
-
-
 class LagMonitor:
     """Polls when called. Lives in one event loop; its attributes may be read from any thread."""
 
@@ -87,7 +63,7 @@ class LagMonitor:
         self._bounds: dict[KafkaPartition, Bounds] = {}
         self._bounds_at_s: dict[KafkaPartition, float] = {}
         self._counts: Counter[str] = Counter()
-        self._oldest: dict[KafkaPartition, tuple[int, int | None]] = {}
+        self._oldest: dict[KafkaPartition, tuple[int, int]] = {}
         self._polled_at_s: dict[KafkaPartition, float] = {}
         self._retention_ms: dict[str, float] = {}
         self._retention_at_s: dict[str, float] = {}
@@ -110,9 +86,9 @@ class LagMonitor:
         """All partitions that the log has, as last known."""
         return {
             partition: PartitionLag(
-                next_offset=self._next_offset(partition),
+                next_offset=self._positions.get(partition, 0),
                 bounds=bounds,
-                oldest_unread_ms=self._oldest.get(partition, (0, None))[1],
+                oldest_unread_ms=self._oldest.get(partition, (None, None))[1],
                 retention_ms=self._retention_ms.get(partition.topic, math.inf),
             )
             for partition, bounds in sorted(self._bounds.items())
@@ -169,24 +145,27 @@ class LagMonitor:
         """
         if not self.broker_up:
             return
-        unknown = []
+        unknown: dict[KafkaPartition, int] = {}
         polled_at_s = max(self._bounds_at_s.values(), default=0.0)
-        for partition, bounds in self._bounds.items():
+        for partition, lag in self.partitions.items():
             if self._bounds_at_s[partition] < polled_at_s:
                 continue  # its leader is away: reading it would delay the others
-            at = self._next_offset(partition)
-            known_at, recorded_ms = self._oldest.get(partition, (at, None))
-            if at >= bounds.end:
-                self._oldest[partition] = (at, None)
-            elif known_at != at or recorded_ms is None:
-                unknown.append(partition)
+            known_at, _ = self._oldest.get(partition, (None, None))
+            if not lag.lag_records:
+                self._oldest.pop(partition, None)
+            elif known_at != lag.unread_from:
+                unknown[partition] = lag.unread_from
         try:
             async with asyncio.timeout(UNREAD_TIMEOUT_S):
                 for partition in sorted(unknown, key=lambda one: self._polled_at_s.get(one, 0.0)):
                     self._polled_at_s[partition] = time.monotonic()
-                    at, end = self._next_offset(partition), self._bounds[partition].end
+                    at, end = unknown[partition], self._bounds[partition].end
                     record = await self._log.first_record(partition, at, end)
-                    self._oldest[partition] = (at, record.recorded_ms if record else None)
+                    recorded_ms = record.recorded_ms if record else None
+                    if recorded_ms is None:
+                        # A batch that nobody can read hides its time: its age counts from now.
+                        recorded_ms = wall_ms()
+                    self._oldest[partition] = (at, recorded_ms)
         except (NormalizerError, TimeoutError) as error:
             _log.debug("oldest_unread_unknown", why=describe_error(error))
 
@@ -275,19 +254,23 @@ class LagMonitor:
         self._positions = {one: found.next_offset for one, found in committed.items()}
 
     async def _poll_retention(self) -> None:
-        """Read the retention of topics; without the right to describe one, nothing expires."""
+        """Read the retention of topics; of one that may not be described it is unknown."""
         now_s = time.monotonic()
         for topic in {partition.topic for partition in self._bounds}:
             if now_s - self._retention_at_s.get(topic, -math.inf) < RETENTION_EVERY_S:
                 continue
-            configs: dict[str, str] = {}
-            with contextlib.suppress(FatalError):
+            try:
                 configs = await self._log.topic_configs(topic)
+            except FatalError:
+                if topic not in self._retention_at_s:
+                    _log.warning(
+                        "retention_unknown",
+                        topic=topic,
+                        why="its settings are hidden, NormalizerRecordsExpire cannot fire: "
+                        + grant("topic", topic, "DescribeConfigs"),
+                    )
+            else:
+                kept_ms = int(configs.get("retention.ms", "-1"))
+                deletes = "delete" in configs.get("cleanup.policy", "delete")
+                self._retention_ms[topic] = kept_ms if deletes and kept_ms >= 0 else math.inf
             self._retention_at_s[topic] = now_s
-            kept_ms = int(configs.get("retention.ms", "-1"))
-            deletes = "delete" in configs.get("cleanup.policy", "delete")
-            self._retention_ms[topic] = kept_ms if deletes and kept_ms >= 0 else math.inf
-
-    def _next_offset(self, partition: KafkaPartition) -> int:
-        start = self._bounds[partition].start
-        return max(self._positions.get(partition, start), start)

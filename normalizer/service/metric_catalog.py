@@ -238,7 +238,8 @@ CATALOGUE: Final = (
     Metric(
         name="normalizer_next_offset",
         kind="gauge",
-        means="The stored position of each partition of the topics, whichever process reads it.",
+        means="The stored position of each partition of the topics, whichever process reads it; "
+        "0 before the first.",
         hint="It moves unless there is nothing to read.",
         labels=_PARTITION,
     ),
@@ -254,7 +255,8 @@ CATALOGUE: Final = (
     Metric(
         name="normalizer_lag_seconds",
         kind="gauge",
-        means="How long the oldest unread record has been in the log; 0 where none is unread.",
+        means="How long the oldest unread record has been in the log; 0 where none is unread. If "
+        "its batch cannot be decoded: since this process first saw it.",
         hint="The dashboards are this far behind.",
         labels=_PARTITION,
     ),
@@ -262,7 +264,8 @@ CATALOGUE: Final = (
         name="normalizer_time_to_expiry_seconds",
         kind="gauge",
         means="Time until retention.ms deletes the oldest unread record; the whole retention "
-        "if none is unread, +Inf if nothing expires. retention.bytes may delete earlier.",
+        "if none is unread, +Inf if nothing expires or the settings of the topic are hidden. "
+        "retention.bytes may delete earlier.",
         hint="Low: raise retention.ms now (kafka-configs.sh --alter), then remove the cause of "
         "the lag.",
         labels=_PARTITION,

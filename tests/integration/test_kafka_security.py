@@ -23,6 +23,7 @@ from normalizer.cli.check import check
 from normalizer.embedded import KafkaBroker, kafka_jars
 from normalizer.errors import BrokerUnavailable, FatalError
 from normalizer.kafka import GroupReader, KafkaPartition, TopicReader, access_tokens, wall_ms
+from normalizer.service import lag
 from normalizer.settings import Settings
 from tests.support.certificates import KEY_PASSWORD, make_certificates
 from tests.support.service_runs import process
@@ -380,6 +381,37 @@ async def test_a_missing_right_is_named_with_what_gives_it(
     missing = f"--topic {TOPIC}" if user == "bob" else "--group closed"
     assert f"authorization: no right to this {missing[2:7]}: {grant} {missing}" in str(raised.value)
     assert f"{grant} {missing}" in [remedy for _, _, remedy in found]
+
+
+async def test_hidden_settings_of_a_topic_are_reported_with_what_shows_them(
+    broker: KafkaBroker,
+    files: Path,
+    endpoint: TokenEndpoint,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Without them nobody knows when Kafka deletes unread records."""
+    settings = through(
+        broker, files, endpoint, "PASSWORD", kafka_sasl_username="carol", database_url="postgresql:"
+    )
+    shown = (
+        "kafka-acls.sh --add --allow-principal User:NAME "
+        f"--operation DescribeConfigs --topic {TOPIC}"
+    )
+    monkeypatch.setattr(lag, "RETENTION_EVERY_S", 0.0)
+
+    found = await findings(settings)
+    lag_monitor = lag.LagMonitor(settings)
+    for _ in range(2):
+        await lag_monitor.poll_broker()
+    await lag_monitor.close()
+
+    said = [line for line in capsys.readouterr().out.splitlines() if "retention_unknown" in line]
+    hidden = "its settings are hidden, NormalizerRecordsExpire cannot fire"
+    assert (f"topic {TOPIC}", hidden, shown) in found
+    assert lag_monitor.broker_up
+    assert len(said) == 1
+    assert shown in said[0]
 
 
 async def test_check_tells_a_topic_that_may_not_be_seen_from_one_that_is_not_there(

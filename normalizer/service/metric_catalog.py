@@ -104,8 +104,9 @@ CATALOGUE: Final = (
         kind="counter",
         means="Events ignored because they are older than the retention of events, though "
         "nobody had read them before: lost events, or a producer's clock.",
-        hint="Lag was longer than --keep-events of `projector maintain`: raise it, then rewind or "
-        "backfill. No lag: a producer's clock is wrong.",
+        hint="This database cannot store them any more. Lag was longer than --keep-events of "
+        "`projector maintain`: raise it, and backfill into another database. No lag: a producer's "
+        "clock is wrong.",
     ),
     Metric(
         name="normalizer_batches_total",

@@ -195,7 +195,8 @@ async def _poison_and_news(scene: Scene) -> None:
     await scene.alerts.until_red("NormalizerDrift")
 
     async def is_flooded() -> bool:
-        await scene.producer.send_and_wait(TOPIC.name, b"{broken", partition=0)
+        for _ in range(10):
+            await scene.producer.send_and_wait(TOPIC.name, b"{broken", partition=0)
         return set(alerts[:2]) <= await scene.alerts.firing()
 
     await until(is_flooded, scene.alerts.firing)

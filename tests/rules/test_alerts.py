@@ -283,6 +283,13 @@ def test_every_question_about_a_metric_of_the_normalizer_names_the_job() -> None
     assert [one for one in selectors if '{job="' not in one] == []
 
 
+def test_one_bad_record_in_a_quiet_night_is_no_flood(promtool: str, tmp_path: Path) -> None:
+    (alert,) = (one for one in ALERTS if one["alert"] == "NormalizerPoisonFlood")
+    one_record = {_EVENTS: "0x60", _REFUSED: "0x56 1x4"}
+
+    _try(promtool, tmp_path, [_checked(alert, one_record, silent=True)])
+
+
 def test_with_less_than_a_week_of_history_first_attempts_are_not_compared(
     promtool: str, tmp_path: Path
 ) -> None:

@@ -102,6 +102,7 @@ class Service:
     async def run(self) -> None:
         """Read, normalize and store until `stop`. Raises FatalError."""
         _log.info("started", topics=self._settings.kafka_topics, owner=self._settings.owner)
+        self._keep_heartbeat()
         async with contextlib.AsyncExitStack() as opened:
             for store in (self._claims_store, *self._writer_stores):
                 await opened.enter_async_context(store)
@@ -114,7 +115,7 @@ class Service:
                         f"writer {number}": partial(self._run_writer, number, store)
                         for number, store in enumerate(self._writer_stores)
                     }
-                    works = {"deadline": self._set_deadline, "heartbeat": self._keep_heartbeat}
+                    works = {"deadline": self._set_deadline}
                     start_critical_tasks(tasks, self._stopping, {**writers, **works})
             except TimeoutError:
                 _log.warning("deadline_passed", why="batches in flight are rolled back")
@@ -148,10 +149,10 @@ class Service:
             "stopped": len(ownership.stopped),
         }
 
-    async def _keep_heartbeat(self) -> None:
-        while not self._stopping.is_set():
-            self._heartbeat_s = self._clock()
-            await asyncio.sleep(HEARTBEAT_S)
+    def _keep_heartbeat(self) -> None:
+        """Note that the event loop runs, for as long as it does: a stop may take minutes."""
+        self._heartbeat_s = self._clock()
+        asyncio.get_running_loop().call_later(HEARTBEAT_S, self._keep_heartbeat)
 
     async def _set_deadline(self) -> None:
         await self._stopping.wait()

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import time
 from typing import Any
 
 import msgspec
@@ -680,6 +681,26 @@ async def test_what_does_not_finish_within_the_deadline_is_rolled_back(
     assert await watcher.events() == 0
     async with running(settings):
         await watcher.until_read(topic, {0: 5})
+    assert await watcher.events() == 5
+
+
+@ONE_PARTITION
+async def test_a_stop_that_takes_long_is_no_loop_that_hangs(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers, stop_timeout_s=20)
+    async with watching(database.url) as other, running(settings) as service:
+        await watcher.until_claimed(topic)
+        async with other.connection.transaction():
+            await other.connection.execute("lock table normalizer.events")
+            await send(producer, topic, range(5))
+            await watcher.until_blocked()
+            service.stop()
+            begun_s = time.monotonic()
+            await until(lambda: time.monotonic() > begun_s + 2)
+            age_s = service.heartbeat_age_s()
+
+    assert age_s < 1
     assert await watcher.events() == 5
 
 

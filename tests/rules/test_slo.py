@@ -1,5 +1,6 @@
 """The recording rules of the objectives, computed by promtool."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -92,6 +93,14 @@ def test_its_metrics_are_in_the_catalogue_and_the_page_has_every_series() -> Non
         assert f"`{rule['record']}`" in PAGE
     for rule in _rules("slo:objective:ratio"):
         assert f"| `{rule['labels']['slo']}` |" in PAGE
+
+
+def test_the_containers_keep_more_than_the_longest_window() -> None:
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    (kept,) = re.findall(r"retention\.time=(\d+)d", " ".join(services["prometheus"]["command"]))
+
+    windows = re.findall(r"\[(\d+)d\]", RULES.read_text())
+    assert int(kept) > max(map(int, windows))
 
 
 def _rules(name: str | None = None) -> list[dict[str, Any]]:

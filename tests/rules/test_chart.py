@@ -172,6 +172,18 @@ def test_selectors_choose_the_pods_of_their_component_alone() -> None:
         assert chosen == ({component} if component else set(PODS)), one["metadata"]["name"]
 
 
+def test_the_restart_that_the_pages_name_is_of_this_release_alone() -> None:
+    pages = (ROOT / "docs" / "kubernetes.md", chart.CHART / "README.md")
+    named = [re.findall(r"kubectl[^`\n]* rollout restart[^`\n]*", one.read_text()) for one in pages]
+
+    (labels,) = (
+        one["metadata"]["labels"] for one in OBJECTS if chart.is_called(one, "Deployment", "normalizer")
+    )
+    selector = f"--selector app.kubernetes.io/instance={labels['app.kubernetes.io/instance']}"
+    command = f"kubectl --namespace events rollout restart deployment {selector}"
+    assert named == [[command], [command]]
+
+
 def test_prometheus_calls_the_jobs_as_the_alerts_do() -> None:
     monitors = [one for one in OBJECTS if one["kind"] == "ServiceMonitor"]
     named = re.findall(r'job="(\w+)"', "".join(map(Path.read_text, _rule_files())))

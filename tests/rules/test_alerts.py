@@ -177,6 +177,16 @@ CASES: Final[dict[str, tuple[Series, Series, dict[str, str]]]] = {
         {'normalizer_jobs{kind="backfill",state="interrupted"}': "0x60"},
         {"kind": "backfill"},
     ),
+    "NormalizerRestarts": (
+        {'process_start_time_seconds{job="normalizer",instance="a"}': "0+60x60"},
+        {'process_start_time_seconds{job="normalizer",instance="a"}': "7x57 8x3"},
+        _HERE,
+    ),
+    "ProjectorNotMaintained": (
+        {'normalizer_unverified_seconds{scope="sample"}': "9999x60"},
+        {'normalizer_unverified_seconds{scope="sample"}': "900x60"},
+        {},
+    ),
     "RelayDown": (
         {'normalizer_ready{job="relay",instance="a"}': "0x60"},
         {'normalizer_ready{job="relay",instance="a"}': "1x60", 'up{job="relay"}': "1x60"},
@@ -329,7 +339,8 @@ def _try(promtool: str, tmp_path: Path, tests: list[dict[str, Any]]) -> None:
 
 
 def test_every_metric_of_an_alert_is_in_the_catalogue() -> None:
-    names = {metric.name for metric in CATALOGUE} | {"up"} | set(_projector_metrics())
+    scraped = {"up", "process_start_time_seconds"}
+    names = {metric.name for metric in CATALOGUE} | scraped | set(_projector_metrics())
 
     for alert in ALERTS:
         used = {
@@ -350,6 +361,12 @@ def test_the_page_says_what_to_do_about_each_alert() -> None:
     assert "\n".join(rows) in PAGE
     for alert in ALERTS:
         assert alert["annotations"]["runbook_url"] == f"docs/metrics.md#{alert['alert'].lower()}"
+
+
+def test_every_alert_that_the_page_names_is_there() -> None:
+    named = set(re.findall(r"\b(?:Normalizer|Projector|Relay)[A-Z]\w+", PAGE))
+
+    assert named <= {alert["alert"] for alert in ALERTS}
 
 
 def test_the_page_lists_every_metric_of_the_projector() -> None:

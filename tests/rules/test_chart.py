@@ -177,11 +177,22 @@ def test_the_restart_that_the_pages_name_is_of_this_release_alone() -> None:
     named = [re.findall(r"kubectl[^`\n]* rollout restart[^`\n]*", one.read_text()) for one in pages]
 
     (labels,) = (
-        one["metadata"]["labels"] for one in OBJECTS if chart.is_called(one, "Deployment", "normalizer")
+        one["metadata"]["labels"]
+        for one in OBJECTS
+        if chart.is_called(one, "Deployment", "normalizer")
     )
     selector = f"--selector app.kubernetes.io/instance={labels['app.kubernetes.io/instance']}"
     command = f"kubectl --namespace events rollout restart deployment {selector}"
     assert named == [[command], [command]]
+
+
+def test_jobs_have_as_much_memory_in_compose_as_here() -> None:
+    """One record of the greatest size takes 700 MB, in a container too."""
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    (jobs,) = (value for path, value, _ in chart.value_rows() if path == "jobs.resources")
+
+    here = json.loads(jobs)["limits"]["memory"]
+    assert f"{services['maintain']['deploy']['resources']['limits']['memory']}i" == here
 
 
 def test_prometheus_calls_the_jobs_as_the_alerts_do() -> None:

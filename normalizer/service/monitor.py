@@ -32,6 +32,8 @@ from normalizer.telemetry import get_logger, log_mistake
 HEARTBEAT_LIMIT_S: Final = 30.0
 REPORT_EVERY_S: Final = 3.0
 """How often a heartbeat is sent; after 10 s without one the views call the partitions dead."""
+FENCED_LIMIT_S: Final = 30.0
+"""A rebalance that takes a partition away has ended by then."""
 HANGING_S: Final = 5.0
 FRESH_S: Final = 1.0
 """Probes and scrapes within a second share one poll."""
@@ -119,6 +121,9 @@ class Monitor:
             yield "group: partitions are not assigned yet"
         if waiting := service.ownership.unclaimed():
             yield f"partitions assigned and not claimed: {', '.join(map(str, waiting))}"
+        for partition, age_s in service.ownership.fenced_for_s().items():
+            if age_s >= FENCED_LIMIT_S:
+                yield f"partition {partition} was claimed by another process {age_s:.0f} s ago"
         for partition, why in sorted(dict(service.ownership.unreachable).items()):
             yield f"partition {partition} is away: {why.removeprefix(f'{partition}: ')}"
         yield from service.intake.waiting()

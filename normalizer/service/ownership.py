@@ -80,6 +80,10 @@ class Ownership:
         """Assigned partitions that are still to be claimed, in order."""
         return sorted(self._reader.assigned.difference(self._held, self.fenced, self.stopped))
 
+    def fenced_for_s(self) -> dict[KafkaPartition, float]:
+        """How long each partition that the group assigns here has been another process's."""
+        return {one: self._clock() - at_s for one, at_s in sorted({**self.fenced}.items())}
+
     async def drop_lost_claims(self) -> None:
         """Drop claims that other processes took over, and those whose position an operator moved.
 

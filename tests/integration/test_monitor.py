@@ -19,10 +19,12 @@ from aiokafka.protocol.fetch import FetchRequest
 
 from normalizer.errors import REASONS, ConfigurationError
 from normalizer.kafka import KafkaPartition
+from normalizer.service import monitor as monitor_module
 from normalizer.service.metric_catalog import CATALOGUE
 from normalizer.service.monitor import FRESH_S, Monitor
 from normalizer.service.service import Service
 from normalizer.settings import Settings
+from normalizer.store.store import Store
 from tests.support.factories import raw_event
 from tests.support.probe_client import http_get, metric_value, scrape_metrics
 from tests.support.service_runs import running, send, settings_for, until, watching
@@ -158,6 +160,27 @@ async def test_a_stopped_partition_is_a_reason_and_others_go_on(
     assert body["partitions"]["stopped"] == 1
     assert metric_value(values, "normalizer_partitions", state="stopped") == 1
     assert metric_value(values, "normalizer_ready") == 0
+
+
+async def test_a_partition_that_another_process_keeps_is_a_reason(
+    database: Database, topic: Topic, bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody may read it: who claimed it may have ended."""
+    monkeypatch.setattr(monitor_module, "FENCED_LIMIT_S", 1.0)
+    partition = KafkaPartition(topic.name, 1)
+    async with monitored(settings_for(database, topic, bootstrap_servers)) as (service, url):
+        await until(lambda: ready(url))
+        async with Store(database.url, owner="younger") as store:
+            cluster_id = service.ownership.claimed[partition].cluster_id
+            await store.claim(*partition, cluster_id=cluster_id, log_start=0)
+
+        async def is_a_reason() -> bool:
+            _, body = await http_get(f"{url}/readyz")
+            return [one.partition(" process ")[0] for one in body["reasons"]] == [
+                f"partition {partition} was claimed by another"
+            ]
+
+        await until(is_a_reason)
 
 
 async def test_an_address_that_is_taken_names_the_variable(

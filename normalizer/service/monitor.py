@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError as PollCancelled
 from typing import Any, Final, Self
 
@@ -31,7 +31,10 @@ from normalizer.telemetry import get_logger, log_mistake
 
 HEARTBEAT_LIMIT_S: Final = 30.0
 REPORT_EVERY_S: Final = 3.0
-"""How often a heartbeat is sent; after 10 s without one the views call the partitions dead."""
+"""How often the ends of the logs are read; each time a heartbeat is sent."""
+SILENT_S: Final = 5.0
+"""While the broker is silent, a heartbeat is sent this often: after 10 s without one the views call
+the partitions dead, and not the broker away."""
 FENCED_LIMIT_S: Final = 30.0
 """A rebalance that takes a partition away has ended by then."""
 HANGING_S: Final = 5.0
@@ -56,6 +59,7 @@ class Monitor:
         self._polled_at_s = self._read_unread_at_s = -FRESH_S
         self._polling = asyncio.Lock()
         self._stopping = asyncio.Event()
+        self._ends_polled = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
         self._probes = ProbeServer(
             settings.http_host,
@@ -184,15 +188,15 @@ class Monitor:
                 self._read_unread_at_s = time.monotonic()
                 await self._lag_monitor.find_oldest_unread()
 
-    async def _report(self) -> None:
-        """Send a heartbeat with the ends of the logs, and store drift; both need no more."""
+    async def _poll_ends(self) -> None:
+        """Read the ends of the logs, for the next heartbeat."""
         async with self._polling:
             await self._lag_monitor.poll_broker()
-        await self._send_heartbeat()
-        await self._store_drift()
+        self._ends_polled.set()
 
     async def _send_heartbeat(self) -> None:
         """Send a heartbeat to the database, unless the event loop hangs: threads are not enough."""
+        self._ends_polled.clear()
         if self._lag_monitor.has_database and self._service.heartbeat_age_s() < HANGING_S:
             ownership = self._service.ownership
             await self._heartbeat.send(
@@ -204,8 +208,7 @@ class Monitor:
         if not findings:
             return
         try:
-            async with self._polling:
-                are_new = await self._lag_monitor.store_drift(findings)
+            are_new = await self._lag_monitor.store_drift(findings)
         except FOREIGN_ERRORS:
             self._service.drift_detector.put_back(findings)
             return
@@ -225,14 +228,32 @@ class Monitor:
             runner.run(self._keep_reporting())
 
     async def _keep_reporting(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                await self._report()
-            except Exception as error:  # noqa: BLE001 - without it the views would call us dead
-                log_mistake("report_failed", error)
-            await wait_at_most(self._stopping, REPORT_EVERY_S)
+        """Report until the monitor stops. No report waits for another: a broker may be silent."""
+        async with asyncio.TaskGroup() as tasks:
+            reports = [
+                tasks.create_task(self._repeat(work, wake, wait_s), name=name)
+                for name, work, wake, wait_s in (
+                    ("poll the ends", self._poll_ends, self._stopping, REPORT_EVERY_S),
+                    ("send a heartbeat", self._send_heartbeat, self._ends_polled, SILENT_S),
+                    ("store drift", self._store_drift, self._stopping, REPORT_EVERY_S),
+                )
+            ]
+            await self._stopping.wait()
+            for report in reports:
+                report.cancel()
         await self._lag_monitor.close()
         self._heartbeat.close()
+
+    async def _repeat(
+        self, work: Callable[[], Awaitable[None]], wake: asyncio.Event, wait_s: float
+    ) -> None:
+        """Do the work until the monitor stops: each time `wake` is set, or after `wait_s`."""
+        while not self._stopping.is_set():
+            try:
+                await work()
+            except Exception as error:  # noqa: BLE001 - without it the views would call us dead
+                log_mistake("report_failed", error)
+            await wait_at_most(wake, wait_s)
 
 
 class _Joined(Collector):

@@ -21,7 +21,7 @@ from normalizer.errors import REASONS, ConfigurationError
 from normalizer.kafka import KafkaPartition
 from normalizer.service import monitor as monitor_module
 from normalizer.service.metric_catalog import CATALOGUE
-from normalizer.service.monitor import FRESH_S, Monitor
+from normalizer.service.monitor import Monitor
 from normalizer.service.service import Service
 from normalizer.settings import Settings
 from normalizer.store.store import Store
@@ -318,6 +318,36 @@ async def test_scrapes_that_come_together_share_one_reading_of_unread_records(
     assert readings <= 2  # one that was under way, and one for all that came meanwhile
 
 
+async def test_a_silent_broker_holds_up_no_heartbeat(
+    database: Database, topic: Topic, bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After ten seconds without one the views would say that the normalizer is dead."""
+    silent = threading.Event()
+
+    async def silence() -> None:
+        silent.set()
+        await asyncio.sleep(300)
+
+    settings = settings_for(database, topic, bootstrap_servers)
+    async with watching(database.url) as watcher, running(settings) as service:
+
+        async def sent_at() -> object:
+            return await watcher.connection.fetchval(
+                "select max(heartbeat_at) from normalizer.source_heartbeats"
+            )
+
+        async def is_another_sent() -> bool:
+            return await sent_at() != last_sent_at
+
+        with Monitor(settings, service) as monitor:
+            last_sent_at = None
+            await until(is_another_sent)
+            monkeypatch.setattr(monitor.lag_monitor, "poll_broker", silence)
+            await until(silent.is_set)
+            last_sent_at = await sent_at()
+            await until(is_another_sent)
+
+
 async def test_a_mistake_of_ours_is_logged_and_heartbeats_and_probes_go_on(
     database: Database,
     topic: Topic,
@@ -420,8 +450,9 @@ async def test_how_long_another_role_holds_a_snapshot_is_measured_or_left_out(
 
 
 async def test_a_table_that_somebody_locks_does_not_mean_that_the_database_is_away(
-    database: Database, topic: Topic, bootstrap_servers: str
+    database: Database, topic: Topic, bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(monitor_module, "FRESH_S", 0.0)
     async with (
         monitored(settings_for(database, topic, bootstrap_servers)) as (_, url),
         watching(database.admin_url) as admin,
@@ -431,7 +462,6 @@ async def test_a_table_that_somebody_locks_does_not_mean_that_the_database_is_aw
             await admin.connection.execute(
                 "lock table migrations.applied, normalizer.jobs in access exclusive mode"
             )
-            await asyncio.sleep(FRESH_S)  # the next probe polls
             status, body = await http_get(f"{url}/readyz")
             values = await scrape_metrics(url)
 

@@ -104,6 +104,7 @@ class Service:
         _log.info("started", topics=self._settings.kafka_topics, owner=self._settings.owner)
         self._keep_heartbeat()
         async with contextlib.AsyncExitStack() as opened:
+            opened.callback(self._cancel_heartbeat)
             for store in (self._claims_store, *self._writer_stores):
                 await opened.enter_async_context(store)
             await opened.enter_async_context(self.membership)
@@ -152,7 +153,11 @@ class Service:
     def _keep_heartbeat(self) -> None:
         """Note that the event loop runs, for as long as it does: a stop may take minutes."""
         self._heartbeat_s = self._clock()
-        asyncio.get_running_loop().call_later(HEARTBEAT_S, self._keep_heartbeat)
+        loop = asyncio.get_running_loop()
+        self._next_heartbeat = loop.call_later(HEARTBEAT_S, self._keep_heartbeat)
+
+    def _cancel_heartbeat(self) -> None:
+        self._next_heartbeat.cancel()
 
     async def _set_deadline(self) -> None:
         await self._stopping.wait()

@@ -8,7 +8,7 @@
     ├── PositionError          this process may not write this partition
     │   ├── Fenced             another process claimed it: drop it, wait for the next assignment
     │   ├── PositionMoved      an operator moved it: read the position again, seek, go on
-    │   ├── TopicReset         the topic was created again: stop until --accept-reset
+    │   ├── TopicReset         another log than was read: stop until an operator decides
     │   └── ShapesChanged      another table of shapes: stop until --accept-shapes
     └── FatalError             log once, exit non-zero
         └── ProcessStuck       a new process can go on: be started again
@@ -100,7 +100,7 @@ class PositionMoved(PositionError):  # noqa: N818 - a state, not a mistake
 
 
 class TopicReset(PositionError):  # noqa: N818 - a state, not a mistake
-    """The topic is not the one that the position belongs to: start again with --accept-reset."""
+    """The log is not the one that the position is of: its message says what to do."""
 
 
 class ShapesChanged(PositionError):  # noqa: N818 - a state, not a mistake

@@ -60,9 +60,9 @@ async def _positions(kafka: KafkaCheck, database: DatabaseCheck) -> AsyncIterato
     for row in rows:
         partition = KafkaPartition(row["topic"], row["partition"])
         about, bounds = f"position of {partition}", kafka.bounds.get(partition)
-        if why := await kafka.why_reset(partition, row):
+        if other_log := await kafka.why_reset(partition, row):
             wrong += 1
-            yield CheckResult(about, f"{why}: it was recreated", "normalizer run --accept-reset")
+            yield CheckResult(about, other_log.why, other_log.remedy)
         elif bounds and row["next_offset"] < bounds.start:
             message = (
                 f"is {row['next_offset']}, the log begins at {bounds.start}: a gap will be noted"

@@ -7,7 +7,7 @@ import asyncpg
 from normalizer.cli.check_result import CheckResult
 from normalizer.core.batch import stored_last_record
 from normalizer.errors import FatalError
-from normalizer.kafka import Bounds, KafkaPartition, TopicReader, grant, why_reset
+from normalizer.kafka import Bounds, KafkaPartition, OtherLog, TopicReader, grant, why_reset
 from normalizer.settings import Settings
 
 
@@ -79,8 +79,8 @@ class KafkaCheck:
         else:
             yield CheckResult(f"group {group}", f"{state.lower() or 'unknown'}, {members} members")
 
-    async def why_reset(self, partition: KafkaPartition, row: asyncpg.Record) -> str | None:
-        """Return how a partition differs from the one of its position; None if it is the same."""
+    async def why_reset(self, partition: KafkaPartition, row: asyncpg.Record) -> OtherLog | None:
+        """Return why a partition is not the one of its position; None if it is."""
         cluster_ids = (row["cluster_id"], self.cluster_id or "")
         if partition not in self.bounds and cluster_ids[0] == cluster_ids[1]:
             return None

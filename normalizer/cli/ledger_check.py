@@ -2,7 +2,8 @@
 
 `explained`: every offset up to the position gave a record or is in a known gap, and the tables
 hold as many rows as the totals say. `LOST`: a record can still be read inside a gap, or rows are
-missing. `MORE`: there are rows that nobody counted. `RECREATED`: the topic was recreated.
+missing. `MORE`: there are rows that nobody counted. `RECREATED`: the topic was recreated. `ANOTHER
+CLUSTER`: the brokers are not those that were read.
 Offsets older than the log's retention, or of an earlier incarnation, cannot be checked and are
 counted. Rows that a job stored (backfill, redrive) are in the totals of its run, whatever their
 coordinates. Rows that retention deleted are counted where it noted them.
@@ -34,7 +35,7 @@ from normalizer.cli.ledger_statements import (
     STORED_BY_RUN,
 )
 from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRangeWalk
-from normalizer.kafka import KafkaPartition, TopicReader, why_reset
+from normalizer.kafka import KafkaPartition, OtherLog, TopicReader, why_reset
 from normalizer.service.file_replay import CLUSTER_ID as FILE
 from normalizer.store.read_only import read_only_connection
 
@@ -122,8 +123,8 @@ async def _check_partition(
     if log and position.is_newest and position.cluster_id != FILE:
         start = await log.log_start(position.topic, position.partition)
     if log and start is not None:
-        if why := await _why_reset(log, position):
-            wrong.append(f"RECREATED: {why}: the topic was recreated")
+        if other_log := await _why_reset(log, position):
+            wrong.append(f"{other_log.kind}: {other_log.why}")
         else:
             readable = [
                 (max(first, start), after) for first, after in gaps.missing if after > start
@@ -138,7 +139,7 @@ async def _check_partition(
     )
 
 
-async def _why_reset(log: TopicReader, position: LedgerPosition) -> str | None:
+async def _why_reset(log: TopicReader, position: LedgerPosition) -> OtherLog | None:
     return await why_reset(
         log,
         KafkaPartition(position.topic, position.partition),

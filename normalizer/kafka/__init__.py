@@ -29,7 +29,7 @@ from normalizer.kafka.connection import (
 )
 from normalizer.kafka.fetch_positions import UnverifiedLog, wall_ms
 from normalizer.kafka.group_reader import GroupReader
-from normalizer.kafka.topic_identity import why_reset
+from normalizer.kafka.topic_identity import OtherLog, why_reset
 from normalizer.kafka.topic_reader import TopicReader, optional_topic_reader
 from normalizer.kafka.transactional_producer import OutputRecord, TransactionalProducer
 
@@ -39,6 +39,7 @@ __all__ = [
     "FetchedChunk",
     "GroupReader",
     "KafkaPartition",
+    "OtherLog",
     "OutputRecord",
     "TopicReader",
     "TransactionalProducer",

@@ -1,7 +1,9 @@
-"""Compares a topic with what was read of it, to find out whether it was recreated."""
+"""Compares a topic with what was read of it: was it recreated, does another cluster answer?"""
 
 import asyncio
-from typing import Final
+from typing import Final, Literal
+
+import msgspec
 
 from normalizer.core.batch import LastRecord, last_record
 from normalizer.errors import BrokerUnavailable
@@ -11,6 +13,17 @@ from normalizer.kafka.topic_reader import TopicReader
 COMPARING_S: Final = 10.0
 
 
+class OtherLog(msgspec.Struct, frozen=True):
+    """Why a log is not the one that was read, and what to do; its text says both."""
+
+    kind: Literal["RECREATED", "ANOTHER CLUSTER"]
+    why: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.why}; {self.remedy}"
+
+
 async def why_reset(
     log: TopicReader,
     partition: KafkaPartition,
@@ -18,8 +31,8 @@ async def why_reset(
     *,
     next_offset: int,
     last: LastRecord | None,
-) -> str | None:
-    """Return how the log differs from the one read up to next_offset; None if it is the same.
+) -> OtherLog | None:
+    """Return why the log is not the one read up to next_offset; None if it is the same.
 
     `cluster_ids`: the cluster that was read, and the one that answers. Raises BrokerUnavailable.
     Two cases go unnoticed: the last record is gone by now (retention, compaction), or the new topic
@@ -27,19 +40,38 @@ async def why_reset(
     """
     known, cluster_id = cluster_ids
     if known != cluster_id:
-        return f"cluster is {cluster_id}, the position is of cluster {known}"
+        return _another_cluster(known, cluster_id)
     try:
         async with asyncio.timeout(COMPARING_S):
             bounds = (await log.bounds([partition]))[partition]
             if next_offset > bounds.end:
-                return f"log ends at {bounds.end}, the position is {next_offset}"
+                return _recreated(f"log ends at {bounds.end}, the position is {next_offset}")
             if last is None or last.offset < bounds.start:
                 return None
             if last.offset >= bounds.end:
-                return f"log ends at {bounds.end}, offset {last.offset} was read"
+                return _recreated(f"log ends at {bounds.end}, offset {last.offset} was read")
             record = await log.record_at(partition, last.offset)
     except TimeoutError as error:
         raise BrokerUnavailable(f"{partition}: no answer when it was compared") from error
     if record is None or last_record(record) == last:
         return None
-    return f"offset {last.offset} holds another record than was read there"
+    return _recreated(f"offset {last.offset} holds another record than was read there")
+
+
+def _recreated(how: str) -> OtherLog:
+    return OtherLog(
+        "RECREATED",
+        f"{how}: the topic was recreated",
+        "to read it as a new incarnation, start once with --accept-reset",
+    )
+
+
+def _another_cluster(known: str, cluster_id: str) -> OtherLog:
+    # The likely cause is a wrong address: to accept that would mix two clusters' events for ever.
+    return OtherLog(
+        "ANOTHER CLUSTER",
+        f"KAFKA_BOOTSTRAP_SERVERS leads to cluster {cluster_id}, the position is of cluster "
+        f"{known}",
+        "correct the address and restart; only if you moved to this cluster on purpose, start "
+        "once with --accept-reset",
+    )

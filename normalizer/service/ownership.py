@@ -17,7 +17,15 @@ from normalizer.errors import (
     StoreUnavailable,
     TopicReset,
 )
-from normalizer.kafka import Bounds, GroupReader, KafkaPartition, TopicReader, wall_ms, why_reset
+from normalizer.kafka import (
+    Bounds,
+    GroupReader,
+    KafkaPartition,
+    OtherLog,
+    TopicReader,
+    wall_ms,
+    why_reset,
+)
 from normalizer.service.record_store import RecordStore
 from normalizer.service.suspects import Suspects
 from normalizer.service.unreachable import UnreachablePartitions
@@ -157,7 +165,7 @@ class Ownership:
             raise locked
 
     async def verify_logs(self) -> None:
-        """Compare unverified logs with what was read of them; stop a partition that was recreated.
+        """Compare unverified logs with what was read of them; stop a partition of another log.
 
         A partition whose leader is away, or that does not exist now, stays unverified and is in
         `unreachable`. Raises BrokerUnavailable where the cluster is away.
@@ -266,7 +274,7 @@ class Ownership:
                 partition=str(partition),
                 incarnation=claim.incarnation,
                 next_offset=claim.next_offset,
-                why=reset,
+                why=reset.why,
             )
             self._claimed[partition] = claim
         elif claim.next_offset < bounds.start:
@@ -291,10 +299,5 @@ class Ownership:
         self._reader.stop_reading(partition)
 
 
-def _topic_reset(partition: KafkaPartition, why: str) -> TopicReset:
-    return TopicReset(
-        f"{partition}: {why}: the topic was recreated; to read it as a new incarnation, "
-        "start again with --accept-reset",
-        topic=partition.topic,
-        partition=partition.partition,
-    )
+def _topic_reset(partition: KafkaPartition, why: OtherLog) -> TopicReset:
+    return TopicReset(f"{partition}: {why}", topic=partition.topic, partition=partition.partition)

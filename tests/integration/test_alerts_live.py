@@ -323,7 +323,7 @@ async def _stopped_for_longer_than_records_are_kept(scene: Scene) -> None:
             service = started.enter_context(ThreadedService(scene.settings))
             await until_reason(service.url, "partitions assigned and not claimed: own[0]")
         await scene.alerts.until_red(*expected)
-        await until_reason(service.url, "partition own[1] is stopped: cluster is ")
+        await until_reason(service.url, "partition own[1] is stopped: KAFKA_BOOTSTRAP_SERVERS ")
         await scene.alerts.until_green("NormalizerDown", expected[0])
 
     with ThreadedService(scene.settings, accept_reset=True) as service:

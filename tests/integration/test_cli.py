@@ -187,8 +187,31 @@ async def test_check_sees_a_topic_recreated(
     code, said = await typed(settings, "check")
 
     assert code == 1
-    assert "log ends at 3, the position is 9: it was recreated" in said
-    assert "normalizer run --accept-reset" in said
+    assert "log ends at 3, the position is 9: the topic was recreated\n" in said
+    assert "start once with --accept-reset" in said
+
+
+@ONE_PARTITION
+async def test_of_another_cluster_they_say_that_the_address_is_wrong(
+    settings: Settings, topic: Topic, producer: AIOKafkaProducer, watcher: Watcher
+) -> None:
+    """To accept a reset there would store the events of another cluster."""
+    await send(producer, topic, range(3))
+    async with running(settings):
+        await watcher.until_read(topic, {0: 3})
+    await watcher.connection.execute(
+        "update normalizer.source_positions set cluster_id = 'theirs'"
+    )
+
+    checked, ledger = await typed(settings, "check"), await typed(settings, "ledger", "verify")
+
+    for code, said in (checked, ledger):
+        assert code == 1
+        assert "KAFKA_BOOTSTRAP_SERVERS leads to cluster " in said
+        assert "the position is of cluster theirs" in said
+        assert "recreated" not in said.lower()
+    assert "correct the address and restart; only if you moved" in checked[1]
+    assert "ANOTHER CLUSTER: " in ledger[1]
 
 
 @ONE_PARTITION

@@ -591,9 +591,10 @@ async def test_another_cluster_stops_the_partition(
     async with running(settings) as service:
         await until(lambda: bool(service.ownership.stopped))
 
-    assert (
-        "position is of cluster other" in service.ownership.stopped[KafkaPartition(topic.name, 0)]
-    )
+    why = service.ownership.stopped[KafkaPartition(topic.name, 0)]
+    assert "KAFKA_BOOTSTRAP_SERVERS leads to cluster " in why
+    assert "the position is of cluster other; correct the address and restart" in why
+    assert "recreated" not in why
 
 
 @ONE_PARTITION

@@ -157,18 +157,15 @@ class TopicSource:
             claim = self._live.get(one.partition)
             if claim is None:
                 continue
-            why = await why_reset(
+            other_log = await why_reset(
                 log,
                 one,
                 (claim.cluster_id, cluster_id),
                 next_offset=claim.next_offset,
                 last=claim.last,
             )
-            if why:
-                raise FatalError(
-                    f"{one}: {why}: the topic was recreated; let the service begin a new "
-                    "incarnation first (--accept-reset)"
-                )
+            if other_log:
+                raise FatalError(f"{one}: {other_log}")
 
     async def _starts(self, bounds: Mapping[KafkaPartition, Bounds]) -> dict[KafkaPartition, int]:
         if self._range.from_ms is not None:

@@ -24,8 +24,8 @@ FOLDER: Final = Path(__file__).parents[1] / "migrations"
 """A link to the top level's migrations/ in a checkout, a folder of files in an installed wheel."""
 
 REMEDY: Final = (
-    "This database has the schema of a version that was never released: drop and recreate it "
-    "(`make clean` does that for the one of `make run`), then `normalizer migrate`"
+    "Another build migrated this database: run that build, the version of your last deployment. "
+    "Only a throw-away database may be dropped (`make clean` drops the one of `make run`)"
 )
 
 _LOCK_KEY: Final = 5_203_947_410_801
@@ -47,7 +47,7 @@ class MigrationFailed(FatalError):  # noqa: N818 - a state, not a mistake
 
 
 class SchemaMismatch(MigrationFailed):
-    """Other files than these made the database: a version that was never released."""
+    """Other files than these made the database: another build migrated it."""
 
 
 class Migration(msgspec.Struct, frozen=True, kw_only=True):

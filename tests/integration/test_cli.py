@@ -170,7 +170,7 @@ async def test_check_distinguishes_an_edited_migration_from_a_newer_one(
     assert newer[0] == 0, newer[1]
     assert "applied, 1 of a newer version" in newer[1]
     assert edited[0] == 1
-    assert "edited after they were applied: 0001_create_normalizer\n      This" in edited[1]
+    assert "edited after they were applied: 0001_create_normalizer\n      Another build" in edited[1]
 
 
 @ONE_PARTITION

@@ -503,10 +503,10 @@ async def test_a_raised_protocol_stops_a_job_at_its_start(database: Database) ->
 
 
 EARLIER = "update migrations.applied set checksum = 'another' where version in ('0001', '0004')"
-"""Files as they stood once, before the first release."""
+"""Files as they stood in another build."""
 
 
-async def test_an_earlier_unreleased_schema_is_refused_in_a_sentence_by_every_writer(
+async def test_the_schema_of_another_build_is_refused_in_a_sentence_by_every_writer(
     database: Database, topic: Topic, bootstrap_servers: str, tmp_path: Path
 ) -> None:
     settings = settings_for(database, topic, bootstrap_servers)
@@ -533,7 +533,7 @@ async def test_an_earlier_unreleased_schema_is_refused_in_a_sentence_by_every_wr
         for code, said in answers:
             assert code == 3, said
             assert "0001_create_normalizer, 0004_create_execution_projections" in said
-            assert "drop and recreate it" in said
+            assert "run that build, the version of your last deployment" in said
         assert await count(connection, "pg_class") == relations
         assert await count(connection, "normalizer.source_positions") == 0
 

@@ -79,6 +79,9 @@ def show_quarantined(*, number: int, raw: bool) -> None:
     \b
     normalizer quarantine show 17
     normalizer quarantine show 17 --raw
+
+    Its user needs the roles normalizer_redriver and normalizer_writer, or to be the owner: refused
+    bytes may hold secrets.
     """
     settings = load_settings("database_url")
     entry, kept = run_or_exit(quarantine_reader.show_entry(settings.required_database_url, number))

@@ -119,8 +119,9 @@ def maintain(
     The views keep every count; `projector verify` prints how many it can no longer check.
 
     Any step can be interrupted at any moment; the next run continues. Only one maintain or repair
-    runs at a time. The verdicts on the sample are stored for the view projector.agreement; exit 1
-    if a row differs. If a step fails, the others still run, and the exit code is 3.
+    runs at a time. Its user must be the owner. The verdicts on the sample are stored for the view
+    projector.agreement; exit 1 if a row differs. If a step fails, the others still run, and the
+    exit code is 3.
     """
     keep = Keep(
         **{name.removeprefix("keep_"): parse_span(span) for name, span in spans.items() if span}

@@ -49,7 +49,7 @@ def repair(
     events had to be stored without updating projections; the view projector.agreement counts them.
     Executions and calls are rebuilt from their events; counters are corrected by their difference.
     Each step is a short transaction. A repair can be stopped or killed at any moment: run the same
-    command again to continue.
+    command again to continue. Its user must be the owner.
 
     \b
     call_facts        match: 61,218 rows compared, 3 repaired (0.9 s)

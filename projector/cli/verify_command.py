@@ -53,18 +53,21 @@ def verify(
 
     The result is stored for the view projector.agreement. An hour or execution that differs stays
     divergent there until a comparison of that hour or execution agrees. `projector repair` repairs
-    it.
+    it. Its user must be the owner. One that may read every table and write none compares too; a
+    line on stderr says that nothing is stored.
     """
     scope = scope_of(since, until, last, sample, seed)
     chosen = [one for one in COMPARISONS if not only or one.name in only]
 
     async def run() -> bool:
-        agrees = True
+        agrees = is_stored = True
         async with connected(database_url()) as connection:
             async for verdict in compare(connection, scope, comparisons=chosen):
                 print_result(str(verdict))
-                await record(connection, verdict)
+                is_stored = await record(connection, verdict) and is_stored
                 agrees = agrees and verdict.verdict == "match"
+        if not is_stored:
+            click.echo("not stored: this user may not write here", err=True)
         return agrees
 
     if scope.kind == "sample":

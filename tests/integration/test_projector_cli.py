@@ -8,6 +8,7 @@ import sys
 import asyncpg
 import pytest
 
+from tests.integration.test_redrive import as_user
 from tests.support import view_rows
 from tests.support.stack import Database
 from tests.support.table_rows import claimed, connected, open_store
@@ -97,6 +98,32 @@ async def test_verify_exits_with_1_only_on_a_divergence_and_names_the_row(
     assert "event_type step.enter" in differs[1]
     assert "events shows 2, should be 1" in differs[1]
     assert kept == "divergent"
+
+
+async def test_a_verdict_that_may_not_be_stored_says_so(database: Database) -> None:
+    """Of a user who may read every table and write none."""
+    async with connected(database) as connection, as_user(database, "pg_read_all_data") as reader:
+        await fill(connection)
+        await connection.execute("update projector.event_hours set events = events + 1")
+        code, printed = await projector(
+            "verify", "--only", "event_hours", database_url=reader.url
+        )
+        stored = await connection.fetchval("select count(*) from projector.verifications")
+
+    assert code == 1
+    assert "event_hours       divergent" in printed
+    assert printed.count("not stored: this user may not write here") == 1
+    assert stored == 0
+
+
+async def test_what_a_writer_may_not_run_says_in_its_help_who_may(database: Database) -> None:
+    async with as_user(database, "normalizer_writer") as writer:
+        for command in ("verify", "repair", "maintain"):
+            refused = await projector(command, database_url=writer.url)
+            explained = await projector(command, "--help")
+
+            assert refused[0] == 3, refused[1]
+            assert "Its user must be the owner." in explained[1]
 
 
 async def test_a_sample_says_how_to_draw_it_again(database: Database) -> None:

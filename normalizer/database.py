@@ -5,6 +5,7 @@ What holds for all of them is decided here. A rule test finds calls of asyncpg e
 
 import contextlib
 import os
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -33,6 +34,9 @@ _OTHER_PROCESS: Final = "select from (values (1)) as one where pg_backend_pid() 
 _CANCEL_S: Final = 0.5
 _OUTSIDE: Final = ("vacuum", "create database")
 """PostgreSQL refuses these in a transaction."""
+_KEEPALIVE: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+"""A server that vanished is noticed after a minute: seconds of silence, seconds between probes,
+probes. A statement that takes long is not ended: the server's system answers the probes."""
 
 
 class Connection(asyncpg.Connection):  # type: ignore[misc]
@@ -52,6 +56,7 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
         super().__init__(*args, **options)
         # asyncpg turns JIT off for the session while it looks up a type; ours is off already.
         self._server_caps = self._server_caps._replace(jit=False)  # type: ignore[has-type]
+        _probe(self._transport.get_extra_info("socket"))
 
     def get_server_pid(self) -> int:
         """The process of the server that runs the transaction; without one, the last one's."""
@@ -150,8 +155,8 @@ async def connect(
     pooler refuses.
 
     `session` are the server settings of each transaction, besides UTC and no JIT. Without
-    `command_timeout_s` a statement waits for its answer without end. `of_pool` is what asyncpg's
-    pool adds.
+    `command_timeout_s` a statement waits for its answer for as long as the server can be reached.
+    `of_pool` is what asyncpg's pool adds.
     """
     check_url(database_url)
     options = {
@@ -247,6 +252,17 @@ def _option(database_url: str, name: str) -> str | None:
     """An option of the address, or else its variable, as libpq has them."""
     given = parse_qs(urlsplit(database_url).query).get(name, [""])[-1]
     return given or os.environ.get(f"PG{name.upper()}")
+
+
+def _probe(connected: socket.socket) -> None:
+    """Have the system probe the other end, so that nobody waits for ever for one that vanished."""
+    if connected.family == socket.AF_UNIX:
+        return
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        # Not every system has all three.
+        if option := getattr(socket, name, None):
+            connected.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _quoted(text: str) -> str:

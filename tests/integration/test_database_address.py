@@ -3,6 +3,7 @@
 import asyncio
 import os
 import secrets
+import socket
 import ssl
 from urllib.parse import urlsplit, urlunsplit
 
@@ -54,6 +55,26 @@ async def test_a_setting_that_no_server_is_needed_to_refuse_is_no_outage(
         await connect(f"postgresql://u:secret@{REFUSING}/none?{setting}", application_name="test")
 
     assert "secret" not in str(raised.value)
+
+
+async def test_a_server_that_vanishes_is_noticed_however_long_a_statement_may_take(
+    database: Database,
+) -> None:
+    """Without an answer and without a timeout, only the system's probes end the wait."""
+    connection = await connect(database.url, application_name="test")
+    try:
+        probed = connection._transport.get_extra_info("socket")
+        seconds = [
+            probed.getsockopt(socket.IPPROTO_TCP, option)
+            for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        ]
+        is_on = probed.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    finally:
+        await connection.close()
+
+    idle_s, between_s, probes = seconds
+    assert is_on
+    assert idle_s + between_s * probes <= 60
 
 
 async def test_a_socket_that_is_not_there_yet_is_an_outage() -> None:

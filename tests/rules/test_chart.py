@@ -128,6 +128,16 @@ def test_every_command_is_one_that_there_is(name: str) -> None:
     command.make_context(command.name, list(words))
 
 
+def test_a_scheduled_run_that_hangs_does_not_keep_the_next_ones_from_starting() -> None:
+    """No other run starts beside it. What a person starts may take as long as it takes."""
+    jobs = [one["spec"] for one in OBJECTS if one["kind"] == "CronJob"]
+
+    assert {one["concurrencyPolicy"] for one in jobs} == {"Forbid"}
+    for one in jobs:
+        ends = "activeDeadlineSeconds" in one["jobTemplate"]["spec"]
+        assert ends is not one.get("suspend", False)
+
+
 def test_each_port_is_the_one_that_its_program_listens_on() -> None:
     ports = {"normalizer": Settings().http_port, "projector": ApiSettings(database_url="").port}
 

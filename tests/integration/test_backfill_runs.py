@@ -344,6 +344,39 @@ async def test_progress_and_result_are_in_the_view(database: Database, history: 
     assert dead == "interrupted"
 
 
+@pytest.mark.every_postgres
+async def test_an_interrupted_job_that_no_command_continues_is_ended_by_its_id(
+    database: Database, history: Path
+) -> None:
+    """As one of older rules, or of a file that is gone: else its alert would stay for ever."""
+    settings = job_settings(database, batch_rows=100)
+    flow = backfill_of(settings, FileSource([history]), str(history), max_rate=300.0)
+    async with connected(database) as connection, asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(flow.run(), name="backfill")
+        job_id = await until(
+            lambda: connection.fetchval(
+                "select job_id from projector.jobs where state = 'running' and records > 0"
+            )
+        )
+        of_a_running_one = await command(database, "jobs", "--end", job_id)
+        flow.runner.stop()
+        await task
+        await connection.execute("update normalizer.jobs set state = 'running', ended_at = null")
+        ended = await command(database, "jobs", "--end", job_id)
+        row = await connection.fetchrow("select state, reason, ended_at from projector.jobs")
+        again = await command(database, "jobs", "--end", job_id)
+
+    assert of_a_running_one == (1, f"job {job_id}: not interrupted\n")
+    assert ended == (0, f"job {job_id}: ended\n")
+    assert row["state"] == "stopped"
+    assert row["reason"].startswith("ended by ")
+    assert row["ended_at"] is not None
+    assert again[0] == 1
+    assert (await backfill_of(settings, FileSource([history]), str(history)).run()).state == (
+        "complete"
+    )
+
+
 async def test_a_run_through_an_outage_of_the_database_ends_whole(
     postgres_server: Any, history: Path
 ) -> None:

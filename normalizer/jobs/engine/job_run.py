@@ -57,6 +57,23 @@ class RunHeartbeat(msgspec.Struct, frozen=True, kw_only=True):
     throttled_by_rate_s: float
 
 
+async def end_interrupted(database_url: str, job_id: str, reason: str) -> bool:
+    """End a job that was interrupted and that nobody continues; False if there is none of this id.
+
+    Raises StoreUnavailable and FatalError.
+    """
+    connection = ReconnectingConnection(
+        database_url, application_name="normalizer jobs", session=_SESSION
+    )
+    try:
+        async with connection.use() as used:
+            return bool(await used.fetch(job_statements.END_INTERRUPTED, job_id, reason))
+    except FOREIGN_ERRORS as error:
+        raise translated(error) from error
+    finally:
+        connection.terminate()
+
+
 class JobRun:
     """One run of a job while this process is its runner. Made by `JobRun.begin`; `async with`.
 

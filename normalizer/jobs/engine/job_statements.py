@@ -340,6 +340,15 @@ EVENTS_OF_EXECUTIONS: Final = f"""
     order by event_id
 """  # noqa: S608 - column names of this project
 
+# Under the lock of its runner, so that none runs; one that lost it is fenced by the epoch.
+END_INTERRUPTED: Final = """
+    update normalizer.jobs
+    set    epoch = epoch + 1, state = 'stopped', reason = $2::text, updated_at = now(),
+           ended_at = now()
+    where  job_id = $1::text and state = 'running' and pg_try_advisory_xact_lock(lock_key)
+    returning run
+"""
+
 LIST_RUNS: Final = """
     select   job_id, run, spec, state, reason, progress_ratio, started_at, records, holes, expired,
              outcomes, stored, duplicate, merged, quarantined, ignored, changed, unchanged, refused

@@ -574,11 +574,12 @@ create table normalizer.position_changes (
     constraint position_changes_action check (
         (action = 'skip' and to_offset > from_offset)
         or (action = 'rewind' and to_offset < from_offset)
+        or (action = 'retire' and to_offset = from_offset)
     )
 );
 
 comment on table normalizer.position_changes is
-    'Private: every time an operator moved a position with `normalizer position`.';
+    'Private: every time an operator moved or retired a position with `normalizer position`.';
 comment on column normalizer.position_changes.incarnation is
     'How often the topic was deleted and created again, from 0.';
 comment on column normalizer.position_changes.epoch is

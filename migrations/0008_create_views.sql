@@ -297,7 +297,14 @@ comment on view projector.loops is
     'whose attempts have all ended, none of them COMPLETED. hour is the hour of the '
     'execution''s first event.';
 
+-- A claim raises the epoch, so it takes a position back that an operator retired.
 create view projector.freshness as
+with retired as (
+    select topic, incarnation, partition
+    from   normalizer.source_positions
+    join   normalizer.position_changes using (topic, incarnation, partition, epoch)
+    where  action = 'retire'
+)
 select known.topic, known.partition, position.incarnation,
        case
            when position.topic is null then 'unclaimed'
@@ -336,6 +343,9 @@ from   (
            union
            select topic, generate_series(0, partition_count - 1)
            from   normalizer.source_heartbeats
+           where  (topic, incarnation, partition) not in (
+                      select topic, incarnation, partition from retired
+                  )
        ) as known (topic, partition)
 left join lateral (
     select   *
@@ -346,14 +356,21 @@ left join lateral (
 ) as position on true
 left join normalizer.source_heartbeats as reported
        on  reported.topic = known.topic and reported.partition = known.partition
-       and reported.incarnation = position.incarnation;
+       and reported.incarnation = position.incarnation
+where  not exists (
+           select
+           from   retired
+           where  (retired.topic, retired.incarnation, retired.partition)
+                = (position.topic, position.incarnation, position.partition)
+       );
 
 comment on view projector.freshness is
     'How fresh is what all views show, and is a process keeping it fresh? state: caught_up '
     '(all of the log is stored), reading, behind (by more than 10 s), dead (no heartbeat for '
     '10 s: no process), broker_away (a heartbeat, but the broker does not report the end of '
     'the log), stopped (the process leaves the partition alone), unclaimed (never read), file '
-    '(read from a file). as_of: every record that the log held at this time is in every view.';
+    '(read from a file). as_of: every record that the log held at this time is in every view. '
+    'A partition that an operator retired is left out until a process claims it.';
 
 -- Silence and waiting are measured by the clock of the partition that the last event came from.
 create view projector.stuck_executions as

@@ -112,7 +112,7 @@ begin
                 ('', 'at', 'When it was done.'),
                 ('', 'who', 'Who did it.'),
                 ('', 'why', 'The reason that was given.'),
-                ('', 'action', 'skip or rewind.'),
+                ('', 'action', 'skip, rewind or retire.'),
                 ('', 'from_offset', 'next_offset before the change.'),
                 ('', 'to_offset', 'next_offset after the change.'),
                 ('gaps', 'reason', 'hole, expired or skipped.'),

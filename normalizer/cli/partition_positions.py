@@ -1,4 +1,4 @@
-"""Shows positions of partitions, and moves one by hand: past a record, or back.
+"""Shows positions of partitions, and moves one by hand: past a record, or back; or retires it.
 
 Skipped offsets are read first: a record is quarantined, an unreadable offset becomes a gap.
 """
@@ -73,11 +73,11 @@ class MovedPosition(msgspec.Struct, frozen=True, kw_only=True):
         part = self.part
         gaps = sum(after - first for first, after in part.holes)
         done = "nothing was changed; it would be: " if self.epoch is None else ""
-        passed = (
-            f"{len(part.items)} records to quarantine as skipped, {gaps} offsets to gaps"
-            if self.change.action == "skip"
-            else f"{part.from_offset - part.next_offset} offsets will be read again"
-        )
+        passed = {
+            "skip": f"{len(part.items)} records to quarantine as skipped, {gaps} offsets to gaps",
+            "rewind": f"{part.from_offset - part.next_offset} offsets will be read again",
+            "retire": "retired until a process claims it",
+        }[self.change.action]
         after = "" if self.epoch is None else f"; epoch {self.epoch}"
         return (
             f"{done}{part.topic}[{part.partition}]: from {part.from_offset} "
@@ -164,6 +164,20 @@ async def rewind(
     return await _done(settings, change, part, dry_run=dry_run)
 
 
+async def retire(
+    settings: Settings,
+    log: TopicReader | None,
+    at: KafkaPartition,
+    *,
+    change: PositionChange,
+    dry_run: bool,
+) -> MovedPosition:
+    """Leave the partition out of the log's freshness. Raises what `change_position` does."""
+    position = await _position(settings, log, at)
+    part = _part(position, position.next_offset, position.next_offset)
+    return await _done(settings, change, part, dry_run=dry_run)
+
+
 async def _position(
     settings: Settings, log: TopicReader | None, at: KafkaPartition
 ) -> PartitionPosition:
@@ -242,7 +256,7 @@ def _part(
     records: Sequence[RawRecord] = (),
     details: Sequence[str] = (),
 ) -> PartitionBatch:
-    """The skipped range; offsets without a record are holes. A rewind has neither."""
+    """The skipped range; offsets without a record are holes. No other change has either."""
     return PartitionBatch(
         topic=position.topic,
         incarnation=position.incarnation,

@@ -1,4 +1,4 @@
-"""The commands that show and move the position of a partition."""
+"""The commands that show, move and retire the position of a partition."""
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
@@ -14,6 +14,7 @@ import msgspec
 
 from normalizer.cli.exits import load_settings, run_or_exit
 from normalizer.cli.partition_positions import MovedPosition, positions_table, read_positions
+from normalizer.cli.partition_positions import retire as retire_position
 from normalizer.cli.partition_positions import rewind as rewind_position
 from normalizer.cli.partition_positions import skip as skip_position
 from normalizer.errors import PositionMoved
@@ -47,12 +48,13 @@ def _changes(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.group()
 def position() -> None:
-    """Show positions of partitions, and move one past a record that cannot be written.
+    """Show positions of partitions, move one past a record, or retire one.
 
     \b
     normalizer position show
     normalizer position skip noetl.events:3 --offset 1042 --why "poison, see ticket 17"
     normalizer position rewind noetl.events:3 --offset 900 --why "rows were deleted by hand"
+    normalizer position retire old.events:3 --why "the topic is noetl.events now"
 
     A process that reads the partition continues from the new position. Every change is
     kept in normalizer.position_changes.
@@ -100,7 +102,7 @@ def skip(
     why: str,
     dry_run: bool,
 ) -> None:
-    """Move the position past the record there; nothing is lost.
+    """Move the position past the record there; what can be read goes to quarantine.
 
     \b
     normalizer position skip noetl.events:3 --offset 1042 --dry-run --why "what is it?"
@@ -146,6 +148,30 @@ def rewind(*, at: KafkaPartition, offset: int, who: str | None, why: str, dry_ru
         return await rewind_position(settings, log, at, offset, change=change, dry_run=dry_run)
 
     _run("rewind", who, why, move)
+
+
+@position.command()
+@_changes
+def retire(*, at: KafkaPartition, who: str | None, why: str, dry_run: bool) -> None:
+    """Say that nobody is to read the partition any more, as that of a topic that was renamed.
+
+    \b
+    normalizer position retire old.events:3 --why "the topic is noetl.events now"
+
+    The view freshness leaves it out, and with it the API's as_of and the alert for a log that
+    nobody reads. Position, totals and rows stay, and the ledger accounts for them. A claim takes it
+    back: take the topic out of KAFKA_TOPICS first.
+
+    Exit codes: 0 done; 1 the position was moved meanwhile: nothing was changed; 2 wrong usage or
+    settings; 3 no answer.
+    """
+
+    async def move(
+        settings: Settings, log: TopicReader | None, change: PositionChange
+    ) -> MovedPosition:
+        return await retire_position(settings, log, at, change=change, dry_run=dry_run)
+
+    _run("retire", who, why, move)
 
 
 def _run(

@@ -16,7 +16,7 @@ row_isolation       finds the rows that the database refuses
 quarantine_writer   stores refused records in the transaction of their batch
 grid                maps ids to the partitions of `events`
 store_statements    every SQL text of the store
-position_changes    moves a position for an operator
+position_changes    moves or retires a position for an operator
 quarantine_reader   shows refused records to an operator
 read_only           a short connection that only reads
 migrate             applies the migrations, and reads their state

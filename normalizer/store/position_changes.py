@@ -1,4 +1,4 @@
-"""Moves a position for an operator, and records who did so and why, in one transaction.
+"""Moves or retires a position for an operator, and records who and why, in one transaction.
 
 The epoch rises, so the owner of the partition loses its claim, claims again and continues from the
 new position. Skipped offsets are written as a batch, so the totals and the ledger agree.
@@ -18,7 +18,7 @@ from normalizer.store.sorted_outcomes import SortedOutcomes
 from normalizer.store.source_positions import OPERATOR, add_gaps, lock_dedup_horizon, move_positions
 from normalizer.store.store import Store
 
-Action = Literal["skip", "rewind"]
+Action = Literal["skip", "rewind", "retire"]
 
 
 class PositionChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,9 +48,9 @@ class ChangedPositions:
         )
         stored = rows[0]["next_offset"] if rows else None
         is_there = stored is not None and (
-            stored == part.from_offset
-            if self._change.action == "skip"
-            else stored > part.next_offset
+            stored > part.next_offset
+            if self._change.action == "rewind"
+            else stored == part.from_offset
         )
         if not is_there:
             message = f"{topic}[{partition}]: the position is {stored}: nothing was changed"
@@ -65,12 +65,12 @@ class ChangedPositions:
         batch_id: int,  # noqa: ARG002 - only jobs need it
         sorted_outcomes: SortedOutcomes,  # noqa: ARG002 - only jobs need them
     ) -> None:
-        """Move it on with its totals, or back; the partition has no owner then."""
+        """Move it on with its totals, or back, or leave it; the partition has no owner then."""
         ((part, _),) = moves
         if self._change.action == "skip":
             await add_gaps(connection, [part], "skipped")
             await move_positions(connection, moves)
-        else:
+        elif self._change.action == "rewind":
             await connection.execute(store_statements.REWIND_POSITION, *part.key, part.next_offset)
         self.epoch = await connection.fetchval(
             store_statements.RECORD_CHANGE,

@@ -8,9 +8,12 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 
+from normalizer.cli.ledger_check import verify_ledger
+from normalizer.cli.partition_positions import read_positions, retire
 from normalizer.embedded import KafkaBroker
 from normalizer.service.monitor import Monitor
 from normalizer.settings import Settings
+from normalizer.store.position_changes import PositionChange
 from tests.support.api_client import api_client
 from tests.support.service_runs import (
     Watcher,
@@ -94,6 +97,38 @@ async def test_a_position_that_was_deleted_leaves_no_word_of_an_earlier_process(
     async with monitored(settings):
         await watcher.until_read(topic, {0: 3})
         assert (await until_state(watcher, "caught_up"))["next_offset"] == 3
+
+
+async def test_a_topic_that_was_retired_is_not_waited_for_until_it_is_read_again(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    """Its partitions that nobody ever claimed are not waited for either."""
+    settings = settings_for(database, topic, bootstrap_servers)
+    await send(producer, topic, range(3), partition=0)
+    async with monitored(settings):
+        await watcher.until_read(topic, {0: 3})
+        await until_state(watcher, "caught_up")
+    for partition in range(1, topic.partitions):
+        await watcher.connection.execute(
+            "delete from normalizer.source_positions where partition = $1", partition
+        )
+    await watcher.connection.execute(
+        "update normalizer.source_heartbeats set heartbeat_at = now() - interval '1 hour'"
+    )
+    before = await freshness(watcher)
+    change = PositionChange(action="retire", who="me", why="renamed")
+    positions = await read_positions(settings, None, topic.name, 0)
+
+    retired = await retire(settings, None, positions[0].at, change=change, dry_run=False)
+
+    assert {row["state"] for row in before.values()} == {"dead", "unclaimed"}
+    assert str(retired).startswith(f"{topic.name}[0]: from 3 to 3: retired until")
+    assert await freshness(watcher) == {}
+    assert [one.wrong async for one in verify_ledger(database.url, None)] == [()]
+    async with api_client(database.url) as api:
+        assert (await api.get("/api/v1/freshness")).json()["rows"] == []
+    async with monitored(settings):
+        await until_state(watcher, "caught_up")
 
 
 @ONE_PARTITION

@@ -55,6 +55,8 @@ def relay(
     new or changed, with a revision in a header. A database has one such relay. The first start
     registers it: from then on the database notes what changes, until --unregister.
     """
+    if (from_postgres or unregister) and (accept_reset or accept_shapes):
+        raise click.UsageError("--accept-reset and --accept-shapes are for KAFKA_TOPICS")
     needs = ("database_url",) if unregister or from_postgres else ()
     settings = load_logged_settings(*needs, *(() if unregister else ("kafka_bootstrap_servers",)))
     if unregister:

@@ -73,10 +73,12 @@ def run(*, accept_reset: bool, accept_shapes: bool, file: Path | None, processes
     curl localhost:9464/readyz    is it working? if not, why?
     """
     needs = ("database_url",) if file else ("database_url", "kafka_bootstrap_servers")
+    if file and processes > 1:
+        raise click.UsageError("--processes is for Kafka; a file is read by one process")
+    if file and accept_reset:
+        raise click.UsageError("--accept-reset is for Kafka; a file is no topic")
     settings = load_logged_settings(*needs)
     if processes > 1:
-        if file:
-            raise click.UsageError("--processes is for Kafka; a file is read by one process")
         flags = {"--accept-reset": accept_reset, "--accept-shapes": accept_shapes}
         _run_several(settings, [flag for flag, is_set in flags.items() if is_set], processes)
 

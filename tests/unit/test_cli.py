@@ -30,6 +30,23 @@ def run(*arguments: str, given: str | bytes = "", **environ: str) -> Result:
     return CliRunner().invoke(main, arguments, input=given, env=environ)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "refusal"),
+    [
+        (["run", "--no-kafka", __file__, "--accept-reset"], "--accept-reset is for Kafka"),
+        (["run", "--no-kafka", __file__, "--processes", "2"], "--processes is for Kafka"),
+        (["relay", "--from-postgres", "--accept-reset"], "are for KAFKA_TOPICS"),
+        (["relay", "--from-postgres", "--accept-shapes"], "are for KAFKA_TOPICS"),
+        (["relay", "--unregister", "--accept-reset"], "are for KAFKA_TOPICS"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(arguments: list[str], refusal: str) -> None:
+    result = run(*arguments)
+
+    assert result.exit_code == 2
+    assert refusal in result.output
+
+
 def test_an_event_comes_out_canonical_without_what_it_did_not_bring() -> None:
     result = run("normalize", given=GOOD)
 

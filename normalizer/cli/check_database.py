@@ -1,8 +1,10 @@
 """Checks PostgreSQL, as far as the service needs it."""
 
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Final
 
 import asyncpg
@@ -10,7 +12,7 @@ import asyncpg
 from normalizer.cli.check_result import CheckResult
 from normalizer.passwords import masked_url
 from normalizer.settings import Settings
-from normalizer.store.migrate import REMEDY, read_status
+from normalizer.store.migrate import FOLDER, REMEDY, read_status
 from normalizer.store.read_only import read_only_connection
 
 SKEW_S: Final = 5.0
@@ -28,21 +30,25 @@ A dump, a comparison, an export, and one more."""
 GRID_WARNING: Final = timedelta(days=730)
 
 
+_GRANT: Final = re.compile(r"^GRANT (.+) ON (\w+) (\S+) TO normalizer_writer;$", re.MULTILINE)
 _RIGHTS: Final = """
-    select   wanted.what, wanted.type
-    from     (
-                 values ('normalizer.events', 'select'), ('normalizer.events', 'insert'),
-                        ('normalizer.events', 'update'), ('normalizer.source_positions', 'select'),
-                        ('normalizer.source_positions', 'insert'),
-                        ('normalizer.source_positions', 'update'), ('normalizer.gaps', 'insert'),
-                        ('normalizer.gaps', 'update'),
-                        ('normalizer.quarantine', 'insert'),
-                        ('normalizer.quarantine_raw', 'insert'),
-                        ('normalizer.assigned_ids', 'insert')
-             ) as wanted (what, type)
-    where    not has_table_privilege(wanted.what, wanted.type)
-    order by wanted.what, wanted.type
+    select   lower(wanted.type) || coalesce(' (' || wanted.field || ')', '') || ' on '
+             || case when wanted.kind = 'TABLE' then '' else lower(wanted.kind) || ' ' end
+             || wanted.what
+    from     unnest($1::text[], $2::text[], $3::text[], $4::text[])
+                 as wanted (kind, what, type, field)
+    where    not case
+                 when wanted.field is not null
+                 then has_column_privilege(wanted.what, wanted.field, wanted.type)
+                 when wanted.kind = 'SCHEMA' then has_schema_privilege(wanted.what, wanted.type)
+                 when wanted.kind = 'SEQUENCE' then has_sequence_privilege(wanted.what, wanted.type)
+                 when wanted.kind = 'FUNCTION' then has_function_privilege(wanted.what, wanted.type)
+                 else has_table_privilege(wanted.what, wanted.type)
+             end
+    order by wanted.what, wanted.type, wanted.field
 """
+NAMED: Final = 5
+"""Missing rights that are named; who lacks the role lacks dozens."""
 
 
 # A statement over all of events locks every partition with every index.
@@ -140,19 +146,25 @@ class DatabaseCheck:
             yield CheckResult("migrations", f"{len(names['applied'])} applied{newer}")
 
     async def rights(self) -> AsyncIterator[CheckResult]:
-        """Check the rights for everything that a batch does."""
+        """Check every right that the migrations grant to a writer."""
         if not self.migrated:
             return
         async with read_only_connection(self._url) as connection:
-            user = await connection.fetchval("select quote_ident(current_user)")
-            missing = ["usage on schema normalizer"]
-            if await connection.fetchval("select has_schema_privilege('normalizer', 'usage')"):
-                rows = await connection.fetch(_RIGHTS)
-                missing = [f"{row['type']} on {row['what']}" for row in rows]
-                self.readable = "select on normalizer.source_positions" not in missing
+            user, is_writer = await connection.fetchrow(
+                "select quote_ident(current_user), pg_has_role('normalizer_writer', 'usage')"
+            )
+            # Without the schemas the server says nothing of what is in them.
+            missing = await _missing(connection, schemas=True) or await _missing(
+                connection, schemas=False
+            )
+        needed = {"usage on schema normalizer", "select on normalizer.source_positions"}
+        self.readable = needed.isdisjoint(missing)
         if missing:
-            named = ", ".join(missing)
-            yield CheckResult("rights", f"missing: {named}", f"grant normalizer_writer to {user};")
+            more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+            remedy = f"grant normalizer_writer to {user};"
+            if is_writer:
+                remedy = " ".join(f"grant {right} to normalizer_writer;" for right in missing)
+            yield CheckResult("rights", f"missing: {', '.join(missing[:NAMED])}{more}", remedy)
         else:
             yield CheckResult("rights", "may write events, positions, quarantine and projections")
 
@@ -213,3 +225,23 @@ class DatabaseCheck:
         async with read_only_connection(self._url) as connection:
             rows: list[asyncpg.Record] = await connection.fetch(_POSITIONS, list(topics))
         return rows
+
+
+@cache
+def _granted() -> tuple[tuple[str, str, str, str | None], ...]:
+    """What the migrations grant to a writer: kind and name of an object, the right, its column.
+
+    Not from the catalogue of the database: a restore may have lost a grant there.
+    """
+    return tuple(
+        (kind, what, "EXECUTE" if right == "ALL" else right, field or None)
+        for rights, kind, what in _GRANT.findall((FOLDER / "schema.sql").read_text())
+        for right, field in re.findall(r"(\w+)(?:\((\w+)\))?", rights)
+    )
+
+
+async def _missing(connection: asyncpg.Connection, *, schemas: bool) -> list[str]:
+    """The rights of a writer that this user lacks, to schemas or to what is in them."""
+    wanted = [one for one in _granted() if (one[0] == "SCHEMA") is schemas]
+    rows = await connection.fetch(_RIGHTS, *map(list, zip(*wanted, strict=True)))
+    return [right for (right,) in rows]

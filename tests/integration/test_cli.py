@@ -16,6 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from normalizer.settings import Settings
+from tests.integration.test_redrive import as_user
 from tests.support.factories import raw_event
 from tests.support.service_runs import (
     Watcher,
@@ -146,7 +147,7 @@ async def test_who_has_no_rights_is_reported_which_and_how_to_get_them(
         finally:
             await admin.connection.execute(f"drop role {role}")
 
-    for said, missing in ((nothing, "usage on schema normalizer"), (views_only, "insert on ")):
+    for said, missing in ((nothing, "usage on schema normalizer"), (views_only, "select on ")):
         assert said.count("FAIL") == 1
         assert f"FAIL  rights: missing: {missing}" in said
         assert f"grant normalizer_writer to {role};" in said
@@ -155,6 +156,31 @@ async def test_who_has_no_rights_is_reported_which_and_how_to_get_them(
     assert blind.count("FAIL") == 1
     assert f"NormalizerSnapshotHeld cannot fire\n      grant pg_read_all_stats to {role};" in blind
     assert enough[0] == 0, enough[1]
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        "select on normalizer.retention_horizon",
+        "insert on normalizer.merged_records",
+        "usage on sequence normalizer.batch_id",
+        "execute on function normalizer.gen_snowflake()",
+        "select (source_offset) on normalizer.quarantine_raw",
+        "select on projector.agreement",
+    ],
+)
+async def test_each_right_that_a_restore_lost_is_named(
+    settings: Settings, database: Database, watcher: Watcher, right: str
+) -> None:
+    async with as_user(database, "normalizer_writer") as writer:
+        of_a_writer = msgspec.structs.replace(settings, database_url=writer.url)
+        await watcher.connection.execute(f"revoke {right} from normalizer_writer")
+
+        code, said = await typed(of_a_writer, "check")
+
+    assert code == 1
+    assert f"FAIL  rights: missing: {right}\n" in said
+    assert f"      grant {right} to normalizer_writer;\n" in said
 
 
 async def test_check_distinguishes_an_edited_migration_from_a_newer_one(
@@ -357,6 +383,31 @@ async def test_the_quarantine_is_displayed_redacted_unless_raw(
     assert "was in quarantine as 2" in (await typed(settings, "explain", f"{topic.name}:0:1"))[1]
     code, said = await typed(settings, "quarantine", "show", "99")
     assert (code, "there is no such entry" in said) == (2, True)
+
+
+@ONE_PARTITION
+async def test_refused_bytes_are_for_the_roles_that_the_help_names(
+    settings: Settings,
+    database: Database,
+    topic: Topic,
+    producer: AIOKafkaProducer,
+    watcher: Watcher,
+) -> None:
+    await producer.send_and_wait(topic.name, b"{broken")
+    async with running(settings):
+        await watcher.until_read(topic, {0: 1})
+
+    async def shown(*roles: str) -> int | None:
+        async with as_user(database, *roles) as user:
+            seen = msgspec.structs.replace(settings, database_url=user.url)
+            return (await typed(seen, "quarantine", "show", "1"))[0]
+
+    code, explained = await typed(settings, "quarantine", "show", "--help")
+
+    assert await shown("normalizer_writer") == 3
+    assert await shown("normalizer_writer", "normalizer_redriver") == 0
+    assert "the roles normalizer_redriver and normalizer_writer" in " ".join(explained.split())
+    assert code == 0
 
 
 @ONE_PARTITION

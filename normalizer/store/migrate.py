@@ -1,15 +1,18 @@
 """Applies the migrations: brings a database to the newest version.
 
-Applies the files in order, each in a transaction of its own that holds a lock. Every file records
+Applies the files in order, each in a transaction of its own that holds a lock. A file that waits
+for a lock holds up every writer behind it, so it gives way after LOCK_WAIT_S. Every file records
 itself in `migrations.applied`, so a file that a DBA ran by hand (`psql -1 -f`) counts as applied.
 Their checksums are stored too: a file that was edited after it was applied is an error.
 """
 
+import asyncio
+import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Final, Literal
 
@@ -17,7 +20,7 @@ import asyncpg
 import msgspec
 
 from normalizer.database import connect
-from normalizer.errors import ConfigurationError, FatalError, StoreUnavailable
+from normalizer.errors import ConfigurationError, FatalError, StoreUnavailable, worst_of
 from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
 
 FOLDER: Final = Path(__file__).parents[1] / "migrations"
@@ -28,6 +31,11 @@ REMEDY: Final = (
     "Only a throw-away database may be dropped (`make clean` drops the one of `make run`)"
 )
 
+LOCK_WAIT_S: Final = 5
+PAUSE_S: Final = 5.0
+"""Between two tries of a file: the writers that waited behind it write meanwhile."""
+_LOOK_EVERY_S: Final = 1.0
+
 _LOCK_KEY: Final = 5_203_947_410_801
 _OWNER: Final = "DATABASE_URL must name the owner of the database"
 # A file that was applied by hand has no checksum yet.
@@ -37,6 +45,15 @@ _NOTE_CHECKSUM: Final = """
            checksum = $3::text
     where  version  = $1::text
     and    checksum is null
+"""
+_HOLDERS: Final = """
+    select string_agg(
+               'pid ' || holder.pid || ' (' || concat_ws(
+                   ', ', holder.usename, nullif(holder.application_name, ''), holder.state
+               ) || ')', ', ' order by holder.pid
+           )
+    from   unnest(pg_blocking_pids($1::integer)) as blocking (pid)
+    join   pg_stat_activity                      as holder on holder.pid = blocking.pid
 """
 # A role's own limit is for queries: a migration takes as long as it takes.
 _SESSION: Final = {"statement_timeout": "0"}
@@ -82,7 +99,8 @@ async def migrate(
 ) -> tuple[str, ...]:
     """Apply the pending files; their names in order, none if the database was up to date.
 
-    Waits for another migration to end. Raises MigrationFailed, StoreUnavailable.
+    Waits for another migration to end, and for each lock that a file needs. Raises
+    MigrationFailed, StoreUnavailable.
     """
     files = read_migrations(folder)
     applied = []
@@ -90,11 +108,9 @@ async def migrate(
     async with _connected(database_url) as connection:
         connection.add_log_listener(lambda _, notice: report(f"  {notice.message}"))
         for file in files:
-            async with connection.transaction():
-                await _lock(connection, report_once)
-                if await _apply(connection, files, file):
-                    applied.append(file.name)
-            if file.name in applied:
+            watch = partial(_report_holders, database_url, report=report_once)
+            if await _apply_unlocked(connection, files, file, watch, report_once):
+                applied.append(file.name)
                 report(f"applied {file.name}")
     return tuple(applied)
 
@@ -195,6 +211,48 @@ async def _lock(connection: asyncpg.Connection, report: Callable[[str], None]) -
         await connection.execute(f"select pg_advisory_xact_lock({_LOCK_KEY})")
 
 
+async def _apply_unlocked(
+    connection: asyncpg.Connection,
+    files: tuple[Migration, ...],
+    file: Migration,
+    watch: Callable[[int], Coroutine[None, None, None]],
+    report: Callable[[str], None],
+) -> bool:
+    """Apply the file, again and again while somebody holds a lock that it needs."""
+    while True:
+        try:
+            async with asyncio.TaskGroup() as tasks, connection.transaction():
+                await _lock(connection, report)
+                await connection.execute(f"set local lock_timeout = '{LOCK_WAIT_S}s'")
+                watching = tasks.create_task(
+                    watch(connection.get_server_pid()), name="lock holders"
+                )
+                is_new = await _apply(connection, files, file)
+                watching.cancel()
+        except BaseExceptionGroup as errors:
+            error = worst_of(errors)
+            if not isinstance(error, asyncpg.LockNotAvailableError):
+                raise error from errors
+            report(f"{file.name} gave way to the writers behind it: tried again in some seconds")
+            await asyncio.sleep(PAUSE_S)
+        else:
+            return is_new
+
+
+async def _report_holders(
+    database_url: str, pid: int, *, report: Callable[[str], None]
+) -> None:
+    """Report who holds the lock that the process of the server waits for; until cancelled."""
+    while True:
+        await asyncio.sleep(_LOOK_EVERY_S)
+        holders = None
+        with contextlib.suppress(StoreUnavailable):
+            async with _connected(database_url) as connection:
+                holders = await connection.fetchval(_HOLDERS, pid)
+        if holders:
+            report(f"waiting for a lock held by {holders}")
+
+
 async def _apply(
     connection: asyncpg.Connection, files: tuple[Migration, ...], file: Migration
 ) -> bool:
@@ -204,6 +262,8 @@ async def _apply(
     if file.version not in applied:
         try:
             await connection.execute(file.text)
+        except asyncpg.LockNotAvailableError:
+            raise
         except asyncpg.PostgresError as error:
             raise MigrationFailed(
                 f"a migration failed and was rolled back: {file.name}, {_place(file, error)}"

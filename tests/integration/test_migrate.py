@@ -11,6 +11,7 @@ import pytest
 
 from normalizer.embedded.postgres_server import wheel_binaries
 from normalizer.errors import ConfigurationError, StoreUnavailable
+from normalizer.store import migrate as migrate_module
 from normalizer.store.migrate import (
     FOLDER,
     MigrationFailed,
@@ -185,6 +186,36 @@ async def test_one_killed_in_the_middle_is_done_again(
     await migrate(empty_database.url, folder=folder, report=_quiet)
 
     assert await _tables(empty_database.url) == {"one", "two", "three"}
+
+
+async def test_a_file_that_waits_for_a_lock_names_the_holder_and_lets_writers_pass(
+    empty_database: Database, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DDL in the queue of a lock holds up all who come after it."""
+    monkeypatch.setattr(migrate_module, "LOCK_WAIT_S", 2)
+    monkeypatch.setattr(migrate_module, "PAUSE_S", 0.5)
+    await migrate(empty_database.url, folder=folder, report=_quiet)
+    _write(folder, "0003_alter", "alter table one add column b integer;")
+    said: asyncio.Queue[str] = asyncio.Queue()
+    reader, writer = [await asyncpg.connect(empty_database.admin_url) for _ in range(2)]
+    holder, reading = reader.get_server_pid(), reader.transaction()
+    await reading.start()
+    await reader.execute("lock table one in access share mode")
+
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(
+            migrate(empty_database.url, folder=folder, report=said.put_nowait), name="migrate"
+        )
+        lines = [await said.get(), await said.get()]
+        await writer.execute("insert into one values (1)")
+        await reading.rollback()
+        applied = await task
+
+    await reader.close()
+    await writer.close()
+    assert lines[0].startswith(f"waiting for a lock held by pid {holder} (")
+    assert lines[1].startswith("0003_alter gave way to the writers behind it")
+    assert applied == ("0003_alter",)
 
 
 async def test_an_older_program_leaves_a_newer_database_alone(

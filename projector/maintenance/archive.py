@@ -35,6 +35,9 @@ class ArchiveFolder:
             raise FatalError(f"{path}: {error.strerror}") from error
         self._path = path
 
+    def __str__(self) -> str:
+        return str(self._path)
+
     def write(self, rows: Sequence[asyncpg.Record]) -> Path:
         """Write rows (ascending by event_id) to a new file, which is synced to disk on return.
 

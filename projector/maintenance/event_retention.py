@@ -56,8 +56,9 @@ async def drop_events(
             connection, partition["name"], before - margin, folder, dry_run=dry_run
         )
         if gone:
-            done = "would archive and delete" if dry_run else "archived and deleted"
-            yield f"{done} {gone:,} events of {partition['name']}"
+            done = "would delete" if dry_run else "deleted"
+            written = f", written to {folder} before" if folder else ""
+            yield f"{done} {gone:,} events of {partition['name']}{written} (their counts stay)"
         if gone and not dry_run and await _empty(connection, partition["name"]):
             yield f"emptied {partition['name']}"
 

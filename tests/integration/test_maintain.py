@@ -137,7 +137,7 @@ async def test_it_says_first_what_it_would_do_and_does_nothing(
 
     said = await run(connection, dry_run=True)
 
-    assert any(line.startswith("would archive and delete 4 events of events_") for line in said)
+    assert any(line.startswith("would delete 4 events of events_") for line in said)
     assert await everything(connection) == before
 
 
@@ -150,7 +150,7 @@ async def test_what_would_go_is_counted_some_pages_at_a_time(
 
     said = await run(connection, dry_run=True)
 
-    assert any(line.startswith("would archive and delete 160 events of events_") for line in said)
+    assert any(line.startswith("would delete 160 events of events_") for line in said)
 
 
 async def everything(connection: asyncpg.Connection) -> list[Any]:
@@ -171,7 +171,9 @@ async def test_old_events_go_and_every_count_stays(connection: asyncpg.Connectio
 
     said = await run(connection)
 
-    assert any(line.startswith("archived and deleted 4 events of events_") for line in said)
+    (deleted,) = [line for line in said if line.startswith("deleted 4 events of events_")]
+    assert deleted.endswith(" (their counts stay)")
+    assert "written" not in deleted
     assert differences(as_kept(await view_rows.view_rows(connection)), as_kept(before)) == {}
     assert await connection.fetchval("select count(*) from normalizer.events") == 4
     assert await divergent(connection) == {}
@@ -453,8 +455,9 @@ async def test_what_goes_is_written_into_the_folder_and_a_backfill_reads_it_back
     await backfill_files(database, history)
     said = "select event_id, step, status, attempts, created_at, context from normalizer.events"
     before = await connection.fetch(f"{said} order by event_id")
-    await run(connection, folder=ArchiveFolder(tmp_path / "gone"))
+    done = await run(connection, folder=ArchiveFolder(tmp_path / "gone"))
 
+    assert any(f", written to {tmp_path / 'gone'} before (their counts" in line for line in done)
     async with cluster.database() as other:
         verdict = await backfill_files(other, tmp_path / "gone")
         reader = await asyncpg.connect(other.admin_url)
@@ -612,7 +615,7 @@ async def test_nothing_goes_of_an_execution_that_differs_until_it_is_repaired(
 
     said = await run(connection, FORGETFUL)
 
-    assert not any("forgot" in line or "archived" in line for line in said)
+    assert not any("forgot" in line or " events of " in line for line in said)
     await repaired(connection)
     state = "select status, events, archived from projector.executions"
     assert tuple(await connection.fetchrow(state)) == ("FAILED", 4, 3)
@@ -938,7 +941,7 @@ async def test_a_batch_that_waits_for_it_and_is_waited_for_does_not_end_it(
 
     await batch.close()
     await watcher.close()
-    assert any(line.startswith("archived and deleted 8 events") for line in retaining.result())
+    assert any(line.startswith("deleted 8 events") for line in retaining.result())
     assert await connection.fetchval("select count(*) from normalizer.events") == 1
     assert await divergent(connection) == {}
 

@@ -7,7 +7,7 @@
     │   └── BrokerUnavailable  the broker is away
     ├── PositionError          this process may not write this partition
     │   ├── Fenced             another process claimed it: drop it, wait for the next assignment
-    │   ├── PositionMoved      an operator moved it: read the position again, seek, go on
+    │   ├── PositionMoved      it is elsewhere: read the position again, seek, go on
     │   ├── TopicReset         another log than was read: stop until an operator decides
     │   └── ShapesChanged      another table of shapes: stop until --accept-shapes
     └── FatalError             log once, exit non-zero
@@ -96,7 +96,11 @@ class Fenced(PositionError):  # noqa: N818 - a state, not a mistake
 
 
 class PositionMoved(PositionError):  # noqa: N818 - a state, not a mistake
-    """The epoch is ours but the offset is not: an operator moved the position."""
+    """The position is elsewhere and nobody else owns it: claim it again.
+
+    An operator moved it, or a commit took effect whose answer was lost and whose batch was halved
+    since. Nothing is lost then; the metrics lack the outcomes of that commit.
+    """
 
 
 class TopicReset(PositionError):  # noqa: N818 - a state, not a mistake

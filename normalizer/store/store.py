@@ -166,7 +166,7 @@ class Store:
         Without `projections` the projections do not follow: the database marks the executions and
         hours of the batch as divergent, and `projector repair` rebuilds them. This is for a record
         that makes a projection fail.
-        Raises Fenced (a younger epoch owns a partition) and PositionMoved (an operator moved it).
+        Raises Fenced (a younger epoch owns a partition) and PositionMoved (it is elsewhere).
         """
         progress = WriteProgress()
         failure: BaseException | None = None

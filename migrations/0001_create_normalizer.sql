@@ -477,8 +477,8 @@ comment on column normalizer.source_heartbeats.mark_offset is
 comment on column normalizer.source_heartbeats.partition_count is
     'Number of partitions of the topic. A partition that was never claimed has no row.';
 comment on column normalizer.source_heartbeats.stopped is
-    'True if the process leaves the partition alone: the topic was created again, or its log '
-    'is damaged.';
+    'True if the process leaves the partition alone: the topic was created again, another '
+    'cluster answers, the table of shapes is another, or the log is damaged.';
 
 
 create table normalizer.dedup_horizon (

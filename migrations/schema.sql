@@ -1083,14 +1083,14 @@ CREATE TABLE normalizer.position_changes (
     from_offset bigint NOT NULL,
     to_offset bigint NOT NULL,
     epoch bigint NOT NULL,
-    CONSTRAINT position_changes_action CHECK ((((action = 'skip'::text) AND (to_offset > from_offset)) OR ((action = 'rewind'::text) AND (to_offset < from_offset))))
+    CONSTRAINT position_changes_action CHECK ((((action = 'skip'::text) AND (to_offset > from_offset)) OR ((action = 'rewind'::text) AND (to_offset < from_offset)) OR ((action = 'retire'::text) AND (to_offset = from_offset))))
 );
-COMMENT ON TABLE normalizer.position_changes IS 'Private: every time an operator moved a position with `normalizer position`.';
+COMMENT ON TABLE normalizer.position_changes IS 'Private: every time an operator moved or retired a position with `normalizer position`.';
 COMMENT ON COLUMN normalizer.position_changes.change_id IS 'Number of the change.';
 COMMENT ON COLUMN normalizer.position_changes.at IS 'When it was done.';
 COMMENT ON COLUMN normalizer.position_changes.who IS 'Who did it.';
 COMMENT ON COLUMN normalizer.position_changes.why IS 'The reason that was given.';
-COMMENT ON COLUMN normalizer.position_changes.action IS 'skip or rewind.';
+COMMENT ON COLUMN normalizer.position_changes.action IS 'skip, rewind or retire.';
 COMMENT ON COLUMN normalizer.position_changes.topic IS 'Kafka topic, or the name of a file or table that a job reads.';
 COMMENT ON COLUMN normalizer.position_changes.incarnation IS 'How often the topic was deleted and created again, from 0.';
 COMMENT ON COLUMN normalizer.position_changes.partition IS 'Partition of the topic.';
@@ -1253,7 +1253,7 @@ COMMENT ON COLUMN normalizer.source_heartbeats.end_seen_at IS 'When the broker l
 COMMENT ON COLUMN normalizer.source_heartbeats.behind_since IS 'Every record that the log held at this time is stored, but later ones are not. Null if all are.';
 COMMENT ON COLUMN normalizer.source_heartbeats.mark_offset IS 'The end of the log at mark_at. When the position reaches it, behind_since becomes mark_at.';
 COMMENT ON COLUMN normalizer.source_heartbeats.mark_at IS 'When mark_offset was the end of the log.';
-COMMENT ON COLUMN normalizer.source_heartbeats.stopped IS 'True if the process leaves the partition alone: the topic was created again, or its log is damaged.';
+COMMENT ON COLUMN normalizer.source_heartbeats.stopped IS 'True if the process leaves the partition alone: the topic was created again, another cluster answers, the table of shapes is another, or the log is damaged.';
 COMMENT ON COLUMN normalizer.source_heartbeats.heartbeat_at IS 'When the owner last wrote this row.';
 
 CREATE TABLE normalizer.source_positions (
@@ -2558,6 +2558,14 @@ COMMENT ON COLUMN projector.executions.greatest_hashed_id IS 'bounds of its hash
 COMMENT ON COLUMN projector.executions.archived IS 'number of its events that retention deleted';
 
 CREATE VIEW projector.freshness AS
+ WITH retired AS (
+         SELECT source_positions.topic,
+            source_positions.incarnation,
+            source_positions.partition
+           FROM (normalizer.source_positions
+             JOIN normalizer.position_changes USING (topic, incarnation, partition, epoch))
+          WHERE (position_changes.action = 'retire'::text)
+        )
  SELECT known.topic,
     known.partition,
     "position".incarnation,
@@ -2597,7 +2605,11 @@ CREATE VIEW projector.freshness AS
         UNION
          SELECT source_heartbeats.topic,
             generate_series(0, (source_heartbeats.partition_count - 1)) AS generate_series
-           FROM normalizer.source_heartbeats) known(topic, partition)
+           FROM normalizer.source_heartbeats
+          WHERE (NOT ((source_heartbeats.topic, source_heartbeats.incarnation, source_heartbeats.partition) IN ( SELECT retired.topic,
+                    retired.incarnation,
+                    retired.partition
+                   FROM retired)))) known(topic, partition)
      LEFT JOIN LATERAL ( SELECT latest.topic,
             latest.incarnation,
             latest.partition,
@@ -2626,8 +2638,11 @@ CREATE VIEW projector.freshness AS
           WHERE ((latest.topic = known.topic) AND (latest.partition = known.partition))
           ORDER BY latest.incarnation DESC
          LIMIT 1) "position" ON (true))
-     LEFT JOIN normalizer.source_heartbeats reported ON (((reported.topic = known.topic) AND (reported.partition = known.partition) AND (reported.incarnation = "position".incarnation))));
-COMMENT ON VIEW projector.freshness IS 'How fresh is what all views show, and is a process keeping it fresh? state: caught_up (all of the log is stored), reading, behind (by more than 10 s), dead (no heartbeat for 10 s: no process), broker_away (a heartbeat, but the broker does not report the end of the log), stopped (the process leaves the partition alone), unclaimed (never read), file (read from a file). as_of: every record that the log held at this time is in every view.';
+     LEFT JOIN normalizer.source_heartbeats reported ON (((reported.topic = known.topic) AND (reported.partition = known.partition) AND (reported.incarnation = "position".incarnation))))
+  WHERE (NOT (EXISTS ( SELECT
+           FROM retired
+          WHERE ((retired.topic = "position".topic) AND (retired.incarnation = "position".incarnation) AND (retired.partition = "position".partition)))));
+COMMENT ON VIEW projector.freshness IS 'How fresh is what all views show, and is a process keeping it fresh? state: caught_up (all of the log is stored), reading, behind (by more than 10 s), dead (no heartbeat for 10 s: no process), broker_away (a heartbeat, but the broker does not report the end of the log), stopped (the process leaves the partition alone), unclaimed (never read), file (read from a file). as_of: every record that the log held at this time is in every view. A partition that an operator retired is left out until a process claims it.';
 COMMENT ON COLUMN projector.freshness.topic IS 'topic';
 COMMENT ON COLUMN projector.freshness.partition IS 'partition of the topic';
 COMMENT ON COLUMN projector.freshness.incarnation IS 'how often the topic was deleted and created again';

@@ -26,7 +26,11 @@ TABLE_GROUP: Final = "relay-from-postgres"
 
 
 @click.command()
-@click.option("--accept-reset", is_flag=True, help="Read a recreated topic as a new incarnation.")
+@click.option(
+    "--accept-reset",
+    is_flag=True,
+    help="Read a recreated topic, or another cluster, as a new incarnation.",
+)
 @click.option("--accept-shapes", is_flag=True, help="Go on with another table of shapes.")
 @click.option(
     "--from-postgres", is_flag=True, help="Publish the stored events of DATABASE_URL instead."

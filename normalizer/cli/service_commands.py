@@ -35,7 +35,11 @@ from normalizer.up.process_group import ProcessGroup
 
 
 @click.command()
-@click.option("--accept-reset", is_flag=True, help="Read a recreated topic as a new incarnation.")
+@click.option(
+    "--accept-reset",
+    is_flag=True,
+    help="Read a recreated topic, or another cluster, as a new incarnation.",
+)
 @click.option("--accept-shapes", is_flag=True, help="Go on with another table of shapes.")
 @click.option(
     "--no-kafka",

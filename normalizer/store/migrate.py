@@ -239,9 +239,7 @@ async def _apply_unlocked(
             return is_new
 
 
-async def _report_holders(
-    database_url: str, pid: int, *, report: Callable[[str], None]
-) -> None:
+async def _report_holders(database_url: str, pid: int, *, report: Callable[[str], None]) -> None:
     """Report who holds the lock that the process of the server waits for; until cancelled."""
     while True:
         await asyncio.sleep(_LOOK_EVERY_S)

@@ -196,7 +196,9 @@ async def test_check_distinguishes_an_edited_migration_from_a_newer_one(
     assert newer[0] == 0, newer[1]
     assert "applied, 1 of a newer version" in newer[1]
     assert edited[0] == 1
-    assert "edited after they were applied: 0001_create_normalizer\n      Another build" in edited[1]
+    assert (
+        "edited after they were applied: 0001_create_normalizer\n      Another build" in edited[1]
+    )
 
 
 @ONE_PARTITION
@@ -225,9 +227,7 @@ async def test_of_another_cluster_they_say_that_the_address_is_wrong(
     await send(producer, topic, range(3))
     async with running(settings):
         await watcher.until_read(topic, {0: 3})
-    await watcher.connection.execute(
-        "update normalizer.source_positions set cluster_id = 'theirs'"
-    )
+    await watcher.connection.execute("update normalizer.source_positions set cluster_id = 'theirs'")
 
     checked, ledger = await typed(settings, "check"), await typed(settings, "ledger", "verify")
 

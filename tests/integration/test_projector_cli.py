@@ -105,9 +105,7 @@ async def test_a_verdict_that_may_not_be_stored_says_so(database: Database) -> N
     async with connected(database) as connection, as_user(database, "pg_read_all_data") as reader:
         await fill(connection)
         await connection.execute("update projector.event_hours set events = events + 1")
-        code, printed = await projector(
-            "verify", "--only", "event_hours", database_url=reader.url
-        )
+        code, printed = await projector("verify", "--only", "event_hours", database_url=reader.url)
         stored = await connection.fetchval("select count(*) from projector.verifications")
 
     assert code == 1

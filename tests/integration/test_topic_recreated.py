@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
 from normalizer.errors import BrokerUnavailable
-from normalizer.kafka import KafkaPartition, why_reset
+from normalizer.kafka import KafkaPartition, OtherLog, why_reset
 from normalizer.kafka.fetch_positions import MAX_SILENCE_MS
 from normalizer.service import ownership
 from normalizer.settings import Settings
@@ -185,7 +185,7 @@ async def test_it_is_accepted_also_if_the_first_comparison_fails(
     await fill(bootstrap_servers, topic, NEW)
     failures = [BrokerUnavailable("its leader does not answer")]
 
-    async def fail_once(*where: Any, **what: Any) -> str | None:
+    async def fail_once(*where: Any, **what: Any) -> OtherLog | None:
         if failures:
             raise failures.pop()
         return await why_reset(*where, **what)

@@ -17,15 +17,7 @@ from normalizer.errors import (
     StoreUnavailable,
     TopicReset,
 )
-from normalizer.kafka import (
-    Bounds,
-    GroupReader,
-    KafkaPartition,
-    OtherLog,
-    TopicReader,
-    wall_ms,
-    why_reset,
-)
+from normalizer.kafka import Bounds, GroupReader, KafkaPartition, TopicReader, wall_ms, why_reset
 from normalizer.service.record_store import RecordStore
 from normalizer.service.suspects import Suspects
 from normalizer.service.unreachable import UnreachablePartitions
@@ -299,5 +291,5 @@ class Ownership:
         self._reader.stop_reading(partition)
 
 
-def _topic_reset(partition: KafkaPartition, why: OtherLog) -> TopicReset:
+def _topic_reset(partition: KafkaPartition, why: object) -> TopicReset:
     return TopicReset(f"{partition}: {why}", topic=partition.topic, partition=partition.partition)

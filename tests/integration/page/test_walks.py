@@ -85,6 +85,37 @@ async def test_each_try_of_an_execution_has_a_row_and_each_event_a_mark(
         assert marks == listed == events
 
 
+@pytest.mark.parametrize("size", [(960, 540), PHONE])
+async def test_an_event_is_shown_beside_or_below_the_list_it_is_chosen_in(
+    browser: Browser, platform: Platform, size: tuple[int, int]
+) -> None:
+    execution = await platform.connection.fetchval(
+        "select execution_id from projector.executions where status = 'FAILED' limit 1"
+    )
+    address = f"{platform.url}/?show=execution&execution={execution}"
+
+    async with looking(browser, address, size=size) as page:
+        await page.wait_for_selector("#as-sent .json")
+        listed = await page.evaluate(_PLACE, "events")
+        shown = await page.evaluate(_PLACE, "event")
+        assert shown["top"] == listed["top"] or shown["top"] >= listed["bottom"]
+
+        await page.locator(".events a").first.click()
+        await page.wait_for_function(
+            "document.querySelector('.events li a').getAttribute('aria-current') === 'true'"
+        )
+        await page.wait_for_selector("#as-sent .json")
+        assert 0 <= (await page.evaluate(_PLACE, "event"))["seen_at"] <= size[1] - 100
+
+
+_PLACE: Final = """
+    (id) => {
+        const box = document.getElementById(id).getBoundingClientRect();
+        return { top: box.top + scrollY, bottom: box.bottom + scrollY, seen_at: box.top };
+    }
+"""
+
+
 async def test_a_call_without_an_end_does_not_run_after_its_execution_has_ended(
     browser: Browser, platform: Platform
 ) -> None:

@@ -281,7 +281,7 @@ async def test_figures_can_be_held_and_let_go(browser: Browser, platform: Platfo
         assert requested
 
 
-_TOUCHED: Final = ".back, .under a, .turn a, #foot a, .cards tbody a, .calls .id"
+_TOUCHED: Final = ".back, .under a, .turn a, #foot a, tbody a, .calls .id"
 """Links that a finger has to hit."""
 
 
@@ -376,7 +376,7 @@ _BROKEN_NAMES: Final = """
 
 
 async def test_every_table_can_be_read_on_a_phone(browser: Browser, platform: Platform) -> None:
-    """A row is a card, with each of its values under the name of its column, within the screen."""
+    """It fits, or a row is a card, with each value beside the name of its column."""
     changed = await platform.connection.fetchval(
         "select execution_id from projector.execution_timeline where coercions is not null limit 1"
     )
@@ -396,6 +396,41 @@ async def test_every_table_can_be_read_on_a_phone(browser: Browser, platform: Pl
             seen += await page.locator("table").count()
         assert seen > 25
 
+
+async def test_tables_that_fit_stay_tables_and_values_of_cards_stand_at_one_edge(
+    browser: Browser, platform: Platform
+) -> None:
+    async with looking(
+        browser, f"{platform.url}/?show=executions", size=(720, 900), visit=False
+    ) as page:
+        for screen, fitting in (("executions", "#executions"), ("retries", "#recovery, #open")):
+            await page.goto(f"{platform.url}/?show={screen}")
+            await fully_drawn(page)
+            assert await page.evaluate(_SHOWN_AS, f":is({fitting}) table") == ["table"]
+            assert await page.evaluate(_CUT_OFF, fitting) == []
+
+        await page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
+        await page.wait_for_selector("#recovery .cards")
+        await page.wait_for_function("document.querySelectorAll('.cards').length > 5")
+        for panel in ("recovery", "queue", "open", "with-failures"):
+            # One for the first figure of a line and for words, one for the second figure.
+            assert len(await page.evaluate(_VALUE_EDGES, f"#{panel}")) <= 2, panel
+        assert await page.evaluate(_SHOWN_AS, "#exhaustion table") == ["table"]
+
+
+_SHOWN_AS: Final = """
+    (each) => [...new Set([...document.querySelectorAll(each)]
+        .map((one) => getComputedStyle(one).display))]
+"""
+_VALUE_EDGES: Final = """
+    (within) => [...new Set([...document.querySelectorAll(`${within} .cards td`)]
+        .filter((cell) => cell.checkVisibility() && cell.textContent)
+        .map((cell) => {
+            const written = document.createRange();
+            written.selectNodeContents(cell);
+            return Math.round(written.getBoundingClientRect().left);
+        }))]
+"""
 
 _OPEN_ALL: Final = "for (const one of document.querySelectorAll('details')) one.open = true"
 _WIDER_THAN_ITS_SCREEN: Final = """

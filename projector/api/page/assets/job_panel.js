@@ -17,7 +17,7 @@ export function drawJobs({ jobs }, { expanded }) {
       { name: "Records", number: true, value: (row) => row.records, cell: (row) => count(row.records) },
       { name: "Per second", number: true, value: (row) => row.records_per_s, cell: (row) => rate(row.records_per_s) },
       { name: "Left", number: true, value: (row) => row.remaining_s, cell: (row) => span(row.remaining_s) },
-      { name: "Begun", number: true, value: (row) => row.started_at, cell: (row) => clock(row.started_at) },
+      { name: "Begun", number: true, time: true, value: (row) => row.started_at, cell: (row) => clock(row.started_at) },
     ], jobs.rows, (row) => `job-${row.job_id}-${row.run}`, { id: "jobs", ...limit(jobs.rows, expanded) }),
     h("div", { class: "under" }, tools("jobs"), expandButton("jobs", jobs.rows, expanded, "job")),
   ];

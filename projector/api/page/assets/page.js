@@ -201,7 +201,7 @@ function frame(panel, charts) {
   const failing = states.find((one) => one.error);
   const waiting = states.find((one) => one.waitingSince && Date.now() - one.waitingSince > SLOW_MS);
   const ready = states.every((one) => one.answer);
-  const seen = [...Object.values(answers), failing?.error, waiting && since(waiting.waitingSince), location.search,
+  const seen = [...Object.values(answers), failing?.error, waiting && since(waiting.waitingSince), location.search, innerWidth,
     page.expanded.has(panel.id), Math.floor(Date.now() / REDRAWN_MS)];
   if ($(panel.id) && panel.seen?.every((one, n) => one === seen[n])) return kept("section", `panel-${panel.id}`);
   panel.seen = seen;
@@ -247,6 +247,7 @@ listen({ go, draw, open });
 onSearch(draw);
 // Going back from a panel link changes only the hash, so nothing is queried again.
 addEventListener("popstate", () => location.search === opened || open());
+addEventListener("resize", schedule);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 // A title that is scrolled to stands below the bar, however many rows that has.
 new ResizeObserver(([{ target }]) => document.documentElement.style.setProperty("--head", `${target.offsetHeight}px`)).observe($("head"));

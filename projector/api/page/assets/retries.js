@@ -19,7 +19,7 @@ const playbook = { name: "Playbook", value: (row) => row.playbook,
   cell: (row) => h("span", { class: "cut", title: row.playbook }, row.playbook || "(unknown)") };
 const number = (name, field, words = count) =>
   ({ name, number: true, value: (row) => row[field], cell: (row) => words(row[field]) });
-const time = (name, field) => number(name, field, clock);
+const time = (name, field) => ({ ...number(name, field, clock), time: true });
 const text = (name, field, missing = "–") => ({ name, value: (row) => row[field], cell: (row) => row[field] ?? missing });
 
 let address_ = {};

@@ -6,8 +6,15 @@ import { h } from "./dom.js";
 /** The tables on the page by id, with all their rows. */
 const tables = new Map();
 
+/** About how wide a column is, in px, and what lies beside a table on a narrow screen. */
+const widthOf = (column, n) => (n === 0 ? 140 : column.time ? 84 : column.number ? 54 : column.heat ? 90 : 112);
+const EDGES = 50;
+
+/** Whether a table is too wide for a narrow screen, so that each row is a card, and each cell a line with its column's name. */
+const asCards = (columns) => innerWidth <= Math.min(900, columns.reduce((all, one, n) => all + widthOf(one, n), EDGES));
+
 /**
- * Columns are { name, label?, cell(row), value(row)?, marks(row)?, number?, wide?, heat?, spare? };
+ * Columns are { name, label?, cell(row), value(row)?, marks(row)?, number?, time?, wide?, heat?, spare? };
  * one with a value sorts, and stands in the CSV; a spare one is hidden where a table is too narrow for
  * it. label: the name as text; marks: attributes of the cell.
  * id names the table in the address; limit: how many rows are shown; fixed(row): whether a row,
@@ -18,7 +25,7 @@ export function table(label, columns, rows, key, { id = null, limit = rows.lengt
   const order = rows.map((row) => fixed(row) ? row : moved.shift());
   if (id) tables.set(id, { label, columns, rows: order });
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label },
-    h("table", { class: kind ? `cards ${kind}` : "cards" },
+    h("table", { class: [asCards(columns) && "cards", kind].filter(Boolean).join(" ") || null },
       h("thead", {}, h("tr", {}, columns.map((column) => head(id, column)))),
       h("tbody", {}, order.slice(0, limit).map((row) =>
         h("tr", { "data-key": key ? key(row) : null }, columns.map((column, n) =>
@@ -30,7 +37,7 @@ export function table(label, columns, rows, key, { id = null, limit = rows.lengt
 
 const nameOf = (column) => column.label ?? (typeof column.name === "string" ? column.name : "");
 
-const classOf = (column) => [column.number && "number", column.wide && "wide", column.heat && "heat", column.spare && "spare"].filter(Boolean).join(" ") || null;
+const classOf = (column) => [column.number && "number", column.time && "time", column.wide && "wide", column.heat && "heat", column.spare && "spare"].filter(Boolean).join(" ") || null;
 
 function head(id, column) {
   const cls = [column.number && "number", column.spare && "spare"].filter(Boolean).join(" ") || null;

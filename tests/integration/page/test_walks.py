@@ -311,6 +311,9 @@ async def test_nothing_is_wider_than_a_phone(browser: Browser, platform: Platfor
             await fully_drawn(page)
             assert await page.evaluate("document.documentElement.scrollWidth") == PHONE[0], screen
             assert min(await page.evaluate(_HEIGHTS, _TOUCHED), default=30) >= 30, screen
+            if screen == "show=calls":
+                times = await page.locator(".calls .times").all_inner_texts()
+                assert any(re.fullmatch("ended .*, took .*", one) for one in times), times
 
         await page.goto(f"{platform.url}/?show=record&record=1")
         await fully_drawn(page)
@@ -351,8 +354,14 @@ async def test_nothing_is_cut_off_on_a_zoomed_desk(browser: Browser, platform: P
         await fully_drawn(page)
         assert await page.evaluate(_CUT_OFF, ".calls") == []
         assert await page.evaluate(_BROKEN_NAMES) == []
+        assert "took" in await page.inner_text(".calls .took >> nth=0")
         assert await page.locator(".calls li").count() > 1
         assert await page.evaluate(_LEFT_EDGES, ".calls .when") == 1
+
+        await page.goto(f"{platform.url}/?show=error&error_class=connection%20refused")
+        await fully_drawn(page)
+        assert await page.locator("#where .what").count() > 10
+        assert await page.evaluate(_CUT_OFF, "#where") == []
 
         # Where a panel has the whole width, names have the room.
         await page.goto(f"{platform.url}/?show=retries")

@@ -79,6 +79,9 @@ export function status(word) {
     h("span", { class: "glyph", "aria-hidden": "true" }, GLYPHS[word] ?? "▸"), word);
 }
 
+/** A text that may continue on the next line after each of these signs. */
+export const breaking = (text, signs) => text.split(new RegExp(`(?<=[${signs}])`)).flatMap((part) => [part, h("wbr")]);
+
 export const flag = (state, word, first = false) =>
   h("span", { class: first ? "flag first" : "flag", "data-state": state }, word);
 

@@ -1,7 +1,7 @@
 // The lists of calls and of executions behind a figure.
 
 import { link, parameters } from "./router.js";
-import { flag, h, status } from "./dom.js";
+import { breaking, flag, h, status } from "./dom.js";
 import { attempt, clock, count, percent, span, windowText } from "./format.js";
 import { execution, showing, turn } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
@@ -35,14 +35,18 @@ export function callList(address, more = {}) {
   };
 }
 
+/** Said where no head of a column says it. */
+const word = (text) => h("span", { class: "word" }, text);
+
 function call(row, address) {
   return h("li", { "data-key": `${row.execution_id}-${row.command_id ?? row.step}-${row.iteration}-${row.attempts}-${row.begun_at}` },
     status(row.status),
     h("span", { class: "where" }, h("b", {}, row.step || "(no step)"), ` ${attempt(row.attempts)}`,
       row.iteration !== null ? h("small", {}, `, iteration ${row.iteration}`) : null,
-      row.exhausted ? flag("bad", "no attempts left") : null),
-    h("span", { class: "when" }, row.finished_at ? clock(row.finished_at) : `begun ${clock(row.begun_at)}`),
-    h("span", { class: "took" }, span(row.duration_s)),
+      row.exhausted ? [" ", flag("bad", "no attempts left", true)] : null),
+    h("span", { class: "times" },
+      h("span", { class: "when" }, row.finished_at ? [word("ended "), clock(row.finished_at)] : `begun ${clock(row.begun_at)}`),
+      h("span", { class: "took" }, row.duration_s === null ? null : [word("took "), span(row.duration_s)])),
     h("span", { class: "by" }, row.worker_id ?? (row.status === "PENDING" ? "not claimed yet" : "unknown worker")),
     h("span", { class: "of" }, h("small", {}, `${row.playbook || "unknown playbook"} `), execution(address, row.execution_id, row.command_id)),
     row.status === "COMPLETED" || !row.finished_at ? null :
@@ -62,7 +66,7 @@ export function executions(address) {
         table("Executions", [
           { name: "Execution", value: (row) => row.execution_id, cell: (row) => execution(address, row.execution_id) },
           { name: "Status", value: (row) => row.status, cell: (row) => ended(row) },
-          { name: "Playbook", value: (row) => row.playbook, cell: (row) => h("a", { href: link(address, { playbook: row.playbook }) }, row.playbook || "(unknown)") },
+          { name: "Playbook", value: (row) => row.playbook, cell: (row) => h("a", { href: link(address, { playbook: row.playbook }) }, breaking(row.playbook || "(unknown)", "/")) },
           byEnd ? { name: "Ended", number: true, time: true, value: (row) => row.ended_at, cell: (row) => clock(row.ended_at) }
             : { name: "Begun", number: true, time: true, value: (row) => row.first_at, cell: (row) => clock(row.first_at) },
           { name: "Took", number: true, value: (row) => row.duration_s, cell: (row) => span(row.duration_s) },

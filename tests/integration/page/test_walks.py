@@ -99,6 +99,8 @@ async def test_an_event_is_shown_beside_or_below_the_list_it_is_chosen_in(
         listed = await page.evaluate(_PLACE, "events")
         shown = await page.evaluate(_PLACE, "event")
         assert shown["top"] == listed["top"] or shown["top"] >= listed["bottom"]
+        assert await page.locator(".json .string").count() > 5
+        assert await page.evaluate(_SPLIT_VALUES) == []
 
         await page.locator(".events a").first.click()
         await page.wait_for_function(
@@ -107,6 +109,15 @@ async def test_an_event_is_shown_beside_or_below_the_list_it_is_chosen_in(
         await page.wait_for_selector("#as-sent .json")
         assert 0 <= (await page.evaluate(_PLACE, "event"))["seen_at"] <= size[1] - 100
 
+
+# A value that begins behind its name and ends on another line.
+_SPLIT_VALUES: Final = """
+    () => [...document.querySelectorAll(".json .name-of + *")].filter((value) => {
+        const [name] = value.previousElementSibling.getClientRects();
+        const written = [...value.getClientRects()];
+        return written[0].top < name.bottom - 2 && written.at(-1).bottom > name.bottom + 2;
+    }).map((value) => value.textContent)
+"""
 
 _PLACE: Final = """
     (id) => {

@@ -1,7 +1,7 @@
 // One event: its facts, what was changed, and the record as sent beside its canonical form.
 
 import { coercion } from "./coercions.js";
-import { facts, h, status } from "./dom.js";
+import { breaking, facts, h, status } from "./dom.js";
 import { attempt, clock, plural, span } from "./format.js";
 import { difference, tree } from "./json_tree.js";
 import { table } from "./tables.js";
@@ -21,7 +21,7 @@ export function drawEvent(row, address) {
       Record: row.source_topic ? h("span", { class: "id" }, `${row.source_topic}:${row.source_partition}:${row.source_offset}`) : null,
       Attempt: `${attempt(row.attempts)} (${DECLARED[Math.floor((row.evidence ?? 0) / 100)] ?? DECLARED[2]})`,
       Worker: row.worker_id,
-      Command: row.command_id ? h("span", { class: "id" }, row.command_id) : null,
+      Command: row.command_id ? h("span", { class: "id" }, breaking(row.command_id, ":")) : null,
       Took: row.duration === null ? null : span(row.duration),
       Trace: row.trace_id ? h("span", { class: "id" }, row.trace_id) : null,
     }),

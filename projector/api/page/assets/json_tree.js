@@ -1,7 +1,7 @@
 // JSON text as a tree that folds, and the difference of two texts. Numbers stay as written: ids are
 // greater than a JavaScript number can be.
 
-import { h } from "./dom.js";
+import { breaking, h } from "./dom.js";
 import { plural } from "./format.js";
 
 const TOKEN = /\s*([{}[\],:]|"(?:[^"\\]|\\.)*"|[^\s{}[\],:"]+)/gy;
@@ -50,7 +50,7 @@ function node(name, one, depth, last) {
   const comma = last ? "" : ",";
   if (one.kind === "value" || !one.entries.length) {
     const text = one.kind === "value" ? one.text : one.kind === "object" ? "{}" : "[]";
-    return h("div", {}, label, h("span", { class: text[0] === "\"" ? "string" : "literal" }, text), comma);
+    return h("div", {}, label, h("span", { class: text[0] === "\"" ? "string" : "literal" }, breaking(text, ":"), comma));
   }
   const [open, close] = one.kind === "object" ? "{}" : "[]";
   return h("details", { open: depth < OPEN_BELOW && one.entries.length <= OPEN_ITEMS },

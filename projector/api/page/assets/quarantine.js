@@ -1,7 +1,7 @@
 // Refused records: the list by reason, shape and time, and the page of one.
 
 import { link, parameters } from "./router.js";
-import { command, facts, h } from "./dom.js";
+import { breaking, command, facts, h } from "./dom.js";
 import { between, clock, count, per, plural, windowText } from "./format.js";
 import { empty, figures, grouped, showing, stacked, sum, tally, turn } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
@@ -93,7 +93,7 @@ export function record(address) {
       panel("sent", "As received", "full", "the first bytes, with secrets redacted", (row) => [
         row.sample === null
           ? h("p", { class: "empty" }, "The bytes are not text, or a secret may be among them: ", h("code", {}, `normalizer quarantine show ${row.quarantine_id}`), " has them.")
-          : h("pre", { class: "sample", tabindex: "0", role: "region", "aria-label": "First bytes" }, row.sample)]),
+          : h("pre", { class: "sample", tabindex: "0", role: "region", "aria-label": "First bytes" }, breaking(row.sample, ",:"))]),
     ],
   };
 }

@@ -22,7 +22,7 @@ const OF_ERRORS = ["playbook", "step", "attempts", "status", "worker"];
 export const PANELS = [
   {
     id: "matrix", title: "Attempts by status", width: "wide", filters: OF_CALLS,
-    subtitle: "Finished calls and their share of the attempt, in the last row and column of all calls; click a cell for the calls",
+    subtitle: "Finished calls and their share of the attempt; each count leads to its calls",
     queries: (address) => ({ matrix: ["attempts-matrix", parameters(address, OF_CALLS), pace(address)] }),
     render: drawMatrix,
   },
@@ -87,7 +87,7 @@ export const PANELS = [
   },
   {
     id: "durations", title: "Duration by attempt", width: "half", filters: OF_CALLS,
-    subtitle: "Median, 95th and 99th percentile, log scale",
+    subtitle: "Median, 95th and 99th percentile",
     queries: (address) => ({ durations: ["call-durations-by-attempt", parameters(address, OF_CALLS), pace(address)] }),
     render: drawDurations,
   },

@@ -25,19 +25,20 @@ export function drawMatrix({ matrix }, { address }) {
         const some = own.filter((row) => row.status === word);
         return n === null ? total(some) : some[0];
       })),
-      column("All", "All", null, total),
+      column("All", "All", null, (own) => ({ ...total(own), share_of_attempt: null })),
     ], lines, ({ n }) => n === null ? "all" : `attempt-${n}`, { id: "matrix", kind: "matrix outcome-matrix", fixed: ({ n }) => n === null }),
     h("div", { class: "under" }, tools("matrix"),
       matrix.unfinished ? h("span", {}, "The dashed end of a trend is not complete yet.") : null),
   ];
 }
 
-/** One cell: the count leads, the share of its row and the trend follow. */
+/** One cell: the count leads, the share of its row, unless it is all of that, and the trend follow. */
 function cell(row, matrix, address, n, word) {
   if (!row?.calls) return h("span", {}, h("b", {}, "0"));
+  const share = row.share_of_attempt === null ? null : percent(row.share_of_attempt);
   const changes = { show: "calls", status: word ?? address.status ?? null, attempts: n ?? address.attempts ?? null };
   return h("a", { href: link(address, changes),
-    "aria-label": `${n === null ? "all attempts" : attempt(n)}, ${word ?? "all"}: ${count(row.calls)} calls, ${percent(row.share_of_attempt)}` },
-  h("b", {}, count(row.calls)), h("small", {}, percent(row.share_of_attempt)),
+    "aria-label": `${n === null ? "all attempts" : attempt(n)}, ${word ?? "all"}: ${count(row.calls)} calls${share === null ? "" : `, ${share}`}` },
+  h("b", {}, count(row.calls)), share === null ? null : h("small", {}, share),
   spark(row.trend, trendTimes(matrix)));
 }

@@ -35,7 +35,7 @@ def percent(share: float) -> str:
 
 
 def attempt(number: int) -> str:
-    return f"retry\N{NO-BREAK SPACE}{number}" if number else "first attempt"
+    return (f"retry {number}" if number else "first attempt").replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def named(step: str) -> str:

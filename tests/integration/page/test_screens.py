@@ -197,9 +197,9 @@ async def test_the_lists_behind_the_dashboard_agree_with_sql(
             group by event_type, status
             """
         )
-        assert {(row[0], row[2]): row[3] for row in events if row[1] == "first attempt"} == {
-            (row["event_type"], row["status"]): f"{row['events']:,}" for row in rows
-        }
+        assert {
+            (row[0], row[2]): row[3] for row in events if row[1] == "first\N{NO-BREAK SPACE}attempt"
+        } == {(row["event_type"], row["status"]): f"{row['events']:,}" for row in rows}
 
         await page.goto(f"{platform.url}/?last=30d&show=quarantine")
         await fully_drawn(page)

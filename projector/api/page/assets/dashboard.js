@@ -67,7 +67,7 @@ export const PANELS = [
     render: drawFirst,
   },
   {
-    id: "storms", title: "Retry storms", width: "half", filters: ["step"],
+    id: "storms", title: "Retry storms", width: "narrow", filters: ["step"],
     subtitle: "Retries per first attempt in the last 5 minutes, compared with the hour before",
     queries: (address) => ({
       storms: ["retry-storms", only(address, ["step"])],
@@ -77,7 +77,7 @@ export const PANELS = [
     render: drawStorms,
   },
   {
-    id: "stuck", title: "Stuck executions", width: "half", filters: ["playbook"],
+    id: "stuck", title: "Stuck executions", width: "wide", filters: ["playbook"],
     subtitle: "Not ended, and without an event for at least 5 minutes; latest first",
     queries: (address) => ({
       stuck: ["stuck-executions", only(address, ["playbook"], { limit: 100, begun: "true" })],

@@ -72,7 +72,7 @@ export function clock(iso, { millis = false, always = false } = {}) {
 export const day = (at) => `${pad(at.getDate())} ${at.toLocaleString("en", { month: "short" })}`;
 
 /** With a no-break space: a number on a line of its own says nothing. */
-export const attempt = (n) => (Number(n) === 0 ? "first attempt" : `retry\u00a0${n}`);
+export const attempt = (n) => (Number(n) === 0 ? "first\u00a0attempt" : `retry\u00a0${n}`);
 
 /** per minute, per 5 min, per hour, per 6 h, per day: the interval of a chart. */
 export function per(ms) {

@@ -80,11 +80,11 @@ function ofRetries() {
 
 function ofExecutions() {
   return [
-    panel({ id: "open-by-step", title: "Open calls by step", subtitle: "What calls wait for, and the longest wait",
+    panel({ id: "open-by-step", title: "Open calls by step", width: "narrow", subtitle: "What calls wait for, and the longest wait",
       path: "open-calls-by-step", filters: ["playbook", "step"], none: "No call that is still open began", key: (row) => `${row.waits_for}-${row.step}`,
       columns: [{ ...text("Step", "step"), cell: (row) => row.step || "(no step)" }, text("Waits for", "waits_for"), number("Calls", "calls"),
         number("Retries", "retries"), number("Longest", "longest_s", span)] }),
-    panel({ id: "open", title: "Open calls", subtitle: "Waiting to be claimed, to start or to finish",
+    panel({ id: "open", title: "Open calls", width: "wide", subtitle: "Waiting to be claimed, to start or to finish",
       path: "open-calls", filters: ["playbook", "step", "attempts", "worker"], query: { limit: 100 }, none: "No call that is still open began",
       key: (row) => `${row.execution_id}-${row.command_id}-${row.step}-${row.iteration}-${row.attempts}`,
       columns: [{ ...id, cell: (row) => execution(page(), row.execution_id, row.command_id) }, text("Step", "step"), tries,
@@ -132,16 +132,16 @@ function ofTheLog() {
       path: "defaults-by-shape", none: "No event was stored", key: (row) => row.shape,
       columns: [text("Shape", "shape"), number("Events", "events"), number("No attempt", "attempts_defaulted"),
         number("No status", "status_from_name"), number("No time", "time_from_log")] }),
-    panel({ id: "gaps", title: "Gaps", subtitle: "Offsets without a record, and why",
+    panel({ id: "gaps", title: "Gaps", width: "full", subtitle: "Offsets without a record, and why",
       path: "gaps", query: { limit: 100 }, none: "No offset was skipped", key: (row) => `${row.topic}-${row.partition}-${row.incarnation}-${row.first_offset}`,
       columns: [{ name: "From", value: (row) => `${row.topic}:${row.partition}:${row.first_offset}`, cell: (row) => `${row.topic}:${row.partition}:${row.first_offset}` },
         number("Offsets", "offsets"), text("Reason", "reason"), time("Found", "found_at")] }),
-    panel({ id: "without-command", title: "Calls without a command", subtitle: "Events that name no command, and so belong to no call",
+    panel({ id: "without-command", title: "Calls without a command", width: "narrow", subtitle: "Events that name no command, and so belong to no call",
       path: "calls-without-command", filters: ["step", "event_type"], none: "Every event names its command", key: (row) => `${row.step}-${row.event_type}`,
       order: (a, b) => b.events - a.events,
       columns: [{ ...text("Step", "step"), cell: (row) => row.step || "(no step)" }, text("Event type", "event_type"), number("Events", "events")] }),
     panel({ id: "drift", title: "Drift", subtitle: "Fields that are not documented, or have another type than documented",
-      path: "drift", none: "No producer sent anything undocumented", width: "full", key: (row) => `${row.shape}-${row.field}-${row.type}`,
+      path: "drift", none: "No producer sent anything undocumented", width: "wide", key: (row) => `${row.shape}-${row.field}-${row.type}`,
       columns: [text("Field", "field"), text("Shape", "shape"), text("Type", "type"), text("Kind", "kind"), text("First record", "coordinates"),
         time("Found", "found_at")] }),
   ];

@@ -208,6 +208,8 @@ async def test_the_lists_behind_the_dashboard_agree_with_sql(
         )
         shown = await page.locator("#reasons b").all_inner_texts()
         assert sum(int(one.replace(",", "")) for one in shown) == refused
+        # A record is named once, in its own column.
+        assert "]@" not in await page.inner_text("#records tbody")
         assert await page.inner_text("#over-time .unit") == "Records per day"
         by_time = await cells(page, "#over-time .figures")
         assert sum(int(row[2].replace(",", "")) for row in by_time) == refused

@@ -60,16 +60,23 @@ function drawOverTime(refused, address) {
   };
 }
 
+const place = (row) => `${row.topic}:${row.partition}:${row.source_offset}`;
+
+/** Why a record was refused, without its coordinates: they stand beside it. */
+function cause(row) {
+  const start = `${row.topic}[${row.partition}]@${row.source_offset}: `;
+  return row.detail.startsWith(start) ? row.detail.slice(start.length) : row.detail;
+}
+
 function drawRecords(records, address, set) {
   const clear = set.length ? h("a", { href: link(address, { reason: null, shape: null }) }, "All records") : null;
   if (!records.rows.length) return [...empty(`No record was refused ${windowText(address)}${set.length ? " with these filters" : ""}.`), clear];
-  const place = (row) => `${row.topic}:${row.partition}:${row.source_offset}`;
   return [
     table("Refused records", [
       { name: "Record", value: place, cell: (row) => h("a", { class: "id", href: link(address, { show: "record", record: row.quarantine_id, reason: address.reason, shape: address.shape }) },
         place(row), row.source_index > 0 ? ` [${row.source_index}]` : "") },
       { name: "Reason", value: (row) => row.reason, cell: (row) => row.reason },
-      { name: "Detail", value: (row) => row.detail, cell: (row) => h("span", { class: "text-cell" }, row.detail) },
+      { name: "Detail", value: cause, cell: (row) => h("span", { class: "text-cell" }, cause(row)) },
       { name: "Shape", value: (row) => row.shape, cell: (row) => row.shape || "(no\u00a0shape)" },
       { name: "Refused", number: true, time: true, value: (row) => row.quarantined_at, cell: (row) => clock(row.quarantined_at) },
       { name: "Redriven", number: true, time: true, value: (row) => row.redriven_at, cell: (row) => row.redriven_at ? clock(row.redriven_at) : "no" },
@@ -100,7 +107,7 @@ export function record(address) {
 
 function drawRefusal(row, address) {
   return [
-    h("p", { class: "error" }, row.detail),
+    h("p", { class: "error" }, cause(row)),
     row.rule ? h("p", {}, `Refused because ${row.rule}.`) : null,
     facts({
       Record: h("span", { class: "id" }, row.coordinates),

@@ -23,7 +23,7 @@ export function callList(address, more = {}) {
   const failed = address.failed === "true";
   return {
     id: "calls", title: "Newest first", width: "full", filters: FILTERS,
-    subtitle: `by their end, or by their begin if they have none yet; ${windowText(address)}`,
+    subtitle: `by their end, ${failed ? "" : "open ones by their begin, "}${windowText(address)}`,
     queries: () => ({ calls: ["calls", parameters({ ...address, ...more }, [...FILTERS, "failed", "error_class", "cursor"], { limit: 50 })] }),
     render: ({ calls: answer }) => answer.rows.length ? [
       h("div", { class: "calls-head", "aria-hidden": "true" },

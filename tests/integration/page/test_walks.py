@@ -367,6 +367,9 @@ async def test_nothing_is_cut_off_on_a_zoomed_desk(browser: Browser, platform: P
         assert await page.evaluate(_CUT_OFF, ".calls") == []
         assert await page.evaluate(_BROKEN_NAMES) == []
         assert "took" in await page.inner_text(".calls .took >> nth=0")
+        assert await page.locator("select[name=status] option").first.text_content() == (
+            "Without success"
+        )
         assert await page.locator(".calls li").count() > 1
         assert await page.evaluate(_LEFT_EDGES, ".calls .when") == 1
 

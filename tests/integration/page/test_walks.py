@@ -112,10 +112,11 @@ async def test_an_event_is_shown_beside_or_below_the_list_it_is_chosen_in(
 
 # A value that begins behind its name and ends on another line.
 _SPLIT_VALUES: Final = """
-    () => [...document.querySelectorAll(".json .name-of + *")].filter((value) => {
+    () => [...document.querySelectorAll(".json .name-of + *")]
+        .filter((value) => value.checkVisibility()).filter((value) => {
         const [name] = value.previousElementSibling.getClientRects();
         const written = [...value.getClientRects()];
-        return written[0].top < name.bottom - 2 && written.at(-1).bottom > name.bottom + 2;
+        return written[0].top < name.bottom - 2 && written.at(-1).bottom > name.bottom + 8;
     }).map((value) => value.textContent)
 """
 

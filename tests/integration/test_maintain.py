@@ -891,7 +891,7 @@ async def test_a_step_takes_no_more_than_so_many_bytes(
     chance = random.Random(1)
     texts = ["x" * 100_000 if shrinks else chance.randbytes(50_000).hex() for _ in range(7)]
     rows = [
-        event(event_id=id_of(OLD, n), execution_id=n, created_at=OLD, context={"text": text})
+        event(event_id=id_of(OLD, n), execution_id=n + 1, created_at=OLD, context={"text": text})
         for n, text in enumerate(texts)
     ]
     await store(connection, rows, OLD)

@@ -115,7 +115,7 @@ async def test_of_two_ends_in_one_microsecond_the_worse_counts(
     for number, pair in enumerate(pairs):
         for place, status in enumerate(pair):
             end = event(
-                event_id=2 * number + place, execution_id=number, event_type="call.done",
+                event_id=2 * number + place, execution_id=number + 1, event_type="call.done",
                 status=status, **at_once,
             )  # fmt: skip
             await view_rows.insert(connection, [end])
@@ -124,7 +124,7 @@ async def test_of_two_ends_in_one_microsecond_the_worse_counts(
 
     worst = ("FAILED", "ERROR", "CANCELLED", "COMPLETED")
     assert [tuple(row) for row in calls] == [
-        (number, min(pair, key=worst.index)) for number, pair in enumerate(pairs)
+        (number, min(pair, key=worst.index)) for number, pair in enumerate(pairs, 1)
     ]
 
 
@@ -502,7 +502,7 @@ async def test_a_retry_is_found_by_its_key_however_many_others_there_are(
 
     def columns(number: int) -> dict[str, Any]:
         return {
-            "execution_id": number % executions,
+            "execution_id": 1 + number % executions,
             "command_id": f"{number}:fetch:9",
             "iteration": number % iterations if iterations else None,
         }

@@ -122,7 +122,7 @@ def any_call(chance: random.Random, number: int) -> Row:
     """An event of one of seven executions, of an age that its id does not tell."""
     return event(
         event_id=number,
-        execution_id=chance.randrange(7),
+        execution_id=chance.randrange(1, 8),
         event_type=chance.choice("command.issued command.failed call.done playbook.failed".split()),
         status="FAILED",
         attempts=chance.randrange(3),

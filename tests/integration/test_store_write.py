@@ -81,7 +81,7 @@ EMPTY: dict[str, Any] = {"step": "", "evidence": 0, "shape": "unknown"}
 
 
 async def test_every_column_of_a_row_equals_what_was_given(database: Database) -> None:
-    full, empty = envelope(0, **FULL), envelope(1, **EMPTY, execution_id=-5)
+    full, empty = envelope(0, **FULL), envelope(1, **EMPTY, execution_id=1)
 
     async with open_store(database) as store, connected(database) as connection:
         await store.write(batch_of(full, empty, claim=await claimed(store)))

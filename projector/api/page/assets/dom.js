@@ -71,7 +71,7 @@ function update(node, next) {
   if (node.nodeName === "SELECT" && node.value !== value) node.value = value;
 }
 
-const GLYPHS = { COMPLETED: "✓", FAILED: "✕", ERROR: "!", CANCELLED: "⊘" };
+const GLYPHS = { COMPLETED: "✓", FAILED: "✕", ERROR: "!", CANCELLED: "⊘", SKIPPED: "–", PENDING: "…" };
 
 /** A status as a glyph and a word; the colour only repeats them. */
 export function status(word) {

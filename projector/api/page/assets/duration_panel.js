@@ -9,13 +9,17 @@ import { table, tools } from "./tables.js";
 const TICKS = [[0.001, "1 ms"], [0.01, "10 ms"], [0.1, "100 ms"], [1, "1 s"], [10, "10 s"], [60, "1 min"],
   [600, "10 min"], [3600, "1 h"], [36000, "10 h"], [86400, "1 d"]];
 
+/** Where the word of a tick stands: over its place, but within both ends. */
+export const at = (share) => ({ "--at": share, "--own": share < 0.15 ? 0 : share > 0.85 ? 1 : 0.5 });
+
 /** Ticks at round durations, as many as have room for their words. */
 function ticks(low, high, position) {
   const few = [];
-  for (const one of TICKS.filter(([s]) => Math.log10(s) >= low && Math.log10(s) <= high)) {
-    if (!few.length || position(one[0]) - position(few.at(-1)[0]) > 0.3) few.push(one);
+  // The longest first: most calls are nearer to it than to the shortest.
+  for (const one of TICKS.filter(([s]) => Math.log10(s) >= low && Math.log10(s) <= high).reverse()) {
+    if (!few.length || position(few.at(-1)[0]) - position(one[0]) > 0.35) few.push(one);
   }
-  return h("span", { class: "ticks" }, few.map(([s, word]) => h("i", { vars: { "--at": position(s) } }, word)));
+  return h("span", { class: "ticks" }, few.reverse().map(([s, word]) => h("i", { vars: at(position(s)) }, word)));
 }
 
 export function drawDurations({ durations }, { address, expanded }) {

@@ -1,4 +1,4 @@
-// Failed calls: rates by step and attempt, first-attempt success, and the most frequent errors.
+// Calls without success: rates by step and attempt, first-attempt success, and the most frequent errors.
 
 import { link } from "./router.js";
 import { flag, h } from "./dom.js";
@@ -79,6 +79,6 @@ export function drawWhy({ why }, { address, expanded }) {
           h("b", {}, count(row.calls)), h("small", {}, percent(row.share)))))),
     h("div", { class: "under" },
       h("a", { href: link(address, { show: "errors" }) }, "All errors"),
-      h("a", { href: failedCalls(address) }, "The failed calls"), expandButton("why", rows, expanded, "kind")),
+      h("a", { href: failedCalls(address) }, "All calls without success"), expandButton("why", rows, expanded, "group")),
   ];
 }

@@ -42,7 +42,8 @@ function drawGroups({ groups }, { address, expanded }) {
       { name: "Share", number: true, value: (row) => row.share, cell: (row) => percent(row.share) },
       { name: "Before", number: true, spare: true, value: (row) => row.calls_before, cell: (row) => count(row.calls_before) },
       { name: "First seen", number: true, time: true, spare: true, value: (row) => row.first_seen_at, cell: (row) => clock(row.first_seen_at) },
-      { name: "Last seen", number: true, time: true, value: (row) => row.last_seen_at, cell: (row) => clock(row.last_seen_at) },
+      { name: "Last seen", number: true, time: true, value: (row) => row.last_seen_at, cell: (row) =>
+        [clock(row.last_seen_at), row.last_seen_at > groups.read_at ? [" ", flag("warn", "clock ahead", true)] : null] },
       { name: "Trend", cell: (row) => spark(row.trend, trendTimes(groups)) },
       { name: "Steps", value: (row) => row.steps.join(" "), cell: (row) => few(row.steps, (one) => one || "(no step)") },
       { name: "Attempts", value: (row) => row.attempts.join(" "), cell: (row) => few([...row.attempts].sort((a, b) => a - b), attempt) },
@@ -82,7 +83,7 @@ function drawGroup(group, address) {
   return {
     nodes: [
       facts({
-        Calls: [h("b", {}, count(row.calls)), row.new ? flag("bad", "new") : null],
+        Calls: [h("b", {}, count(row.calls)), row.new ? [" ", flag("bad", "new")] : null],
         Share: `${percent(row.share)} of all calls without success`,
         "Window before": count(row.calls_before),
         "First seen": clock(row.first_seen_at),

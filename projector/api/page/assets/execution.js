@@ -59,7 +59,7 @@ function drawSummary(row, path, address) {
     facts({
       Status: ended(row),
       Playbook: [row.playbook || "(unknown)", row.version ? ` v${row.version}` : ""],
-      Began: clock(row.first_at, { millis: true }),
+      Begun: clock(row.first_at, { millis: true }),
       Ended: row.ended_at ? clock(row.ended_at, { millis: true }) : `not yet; last event ${clock(row.last_at)}`,
       Took: span(row.duration_s),
       Events: count(row.events),

@@ -28,7 +28,7 @@ export function drawFreshness({ freshness, agreement }) {
         cell: (row) => row.next_offset === null ? "–" : count(Number(row.next_offset)) },
       { name: "State", value: (row) => row.state, cell: (row) => flag(logState([row]).state, logState([row]).word, true) },
       { name: "Waiting", number: true, value: (row) => row.unread, cell: (row) => row.unread === null ? "–" : count(row.unread) },
-      { name: "Delay", number: true, value: (row) => row.delay_s, cell: (row) => span(row.delay_s) },
+      { name: "Last delay", number: true, value: (row) => row.delay_s, cell: (row) => span(row.delay_s) },
       { name: "Last commit", number: true, value: (row) => row.silent_s, cell: (row) => ago(row.silent_s) },
     ], freshness.rows.map(whileRead), (row) => `${row.topic}-${row.partition}`, { id: "freshness" }),
     h("div", { class: "under" }, tools("freshness")),

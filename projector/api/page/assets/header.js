@@ -82,8 +82,9 @@ function options(name) {
 
 function select(name, known) {
   const set = page.address[name];
-  const node = h("select", { name, "aria-label": LABELS[name], "data-set": set === undefined ? null : "", title: set ?? null },
-    h("option", { value: "" }, name === "status" && page.address.failed ? "Without success" : `All ${CHOICES[name].replace("_", " ")}`),
+  const without = name === "status" && page.address.failed;
+  const node = h("select", { name, "aria-label": LABELS[name], "data-set": set === undefined && !without ? null : "", title: set ?? null },
+    h("option", { value: "" }, without ? "Without success" : `All ${CHOICES[name].replace("_", " ")}`),
     known.map((one) => h("option", { value: one, selected: one === set }, name === "attempts" ? attempt(one) : one || "(none)")));
   node.value = set ?? "";
   return node;

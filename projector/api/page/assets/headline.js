@@ -6,6 +6,9 @@ import { logState } from "./freshness_panel.js";
 import { spark } from "./spark.js";
 import { stuckInAll } from "./stuck_panel.js";
 
+/** A span that does not break. */
+const whole = (s) => span(s).replaceAll(" ", "\u00a0");
+
 const STATES = { warn: "warn", critical: "bad" };
 
 export const tileOf = (answer, name) => answer?.rows.find((row) => row.tile === name) ?? null;
@@ -83,7 +86,7 @@ export function stuckNow(answers, tiles) {
   const silent = ages?.rows.filter((row) => row.begun);
   const tile = tileOf(tiles, "stuck");
   return { to: "stuck", name: "Stuck executions, now", value: ages ? count(n) : "…",
-    detail: n ? `silent for ${span(Math.min(...silent.map((row) => row.shortest_s)))} to ${span(Math.max(...silent.map((row) => row.longest_s)))}`
+    detail: n ? `silent for ${whole(Math.min(...silent.map((row) => row.shortest_s)))} to ${whole(Math.max(...silent.map((row) => row.longest_s)))}`
       : "not ended, silent for 5 minutes",
     title: "The line: those stuck now, by the time of their last event. How many were stuck at an earlier time is not known.",
     trend: n ? trend(tile, tiles) : null, state: STATES[tile?.level] ?? (n ? "warn" : null) };

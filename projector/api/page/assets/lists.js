@@ -12,7 +12,7 @@ const OF_EXECUTIONS = ["RUNNING", "COMPLETED", "FAILED", "CANCELLED"];
 
 export function calls(address) {
   const failed = address.failed === "true";
-  const title = [failed ? "Failed calls" : address.status ? `${address.status} calls` : "Calls", address.step && `of ${address.step}`,
+  const title = [failed ? "Calls without success" : address.status ? `${address.status} calls` : "Calls", address.step && `of ${address.step}`,
     address.attempts !== undefined && (Number(address.attempts) === 0 ? "on the first attempt" : `on ${attempt(address.attempts)}`),
     address.error_class !== undefined && `with the error ${address.error_class || "(no text)"}`];
   return { title: title.filter(Boolean).join(" "), panels: [callList(address)] };
@@ -83,8 +83,8 @@ export function executions(address) {
 
 /** The status of an execution, and what contradicts it. */
 export function ended(row) {
-  return [status(row.status), row.contradicting ? flag("bad", "contradicted") : null,
-    row.active_after_end ? flag("warn", "active after end") : null];
+  return [status(row.status), row.contradicting ? [" ", flag("bad", "contradicted")] : null,
+    row.active_after_end ? [" ", flag("warn", "active after end")] : null];
 }
 
 const iterationsThat = (name, field) => ({ name, number: true, value: (row) => row[field], cell: (row) => count(row[field]) });

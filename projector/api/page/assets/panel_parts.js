@@ -62,10 +62,14 @@ export function figures(id, spec, unit, words, legendEntries, columns, rows) {
       role: "img", "aria-label": words }),
     h("details", { class: "figures", "data-key": `figures-${id}` }, h("summary", {}, "Figures"), list,
       h("div", { class: "under" }, tools(`figures-${id}`))),
-    spec.x.some((at, n) => at < spec.now && at + spec.step > spec.now && spec.traces.some((trace) => trace.y[n]))
+    hasUnfinished(spec)
       ? h("p", { class: "under" }, "The last, faded bar is not complete yet.") : null,
   ];
 }
+
+/** Whether something is drawn in an interval that is not complete. */
+export const hasUnfinished = (spec) =>
+  spec.x.some((at, n) => at < spec.now && at + spec.step > spec.now && spec.traces.some((trace) => trace.y[n]));
 
 export const STEP_MS = { minute: 60000, hour: 3600000, day: 86400000 };
 

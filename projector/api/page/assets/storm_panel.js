@@ -1,7 +1,7 @@
 // Retries by minute, and steps that retry more than in the hour before.
 
 import { flag, h } from "./dom.js";
-import { clock, count, percent } from "./format.js";
+import { clock, count, percent, rate } from "./format.js";
 import { empty, expandButton, figures, limit, stacked, sum } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
 
@@ -18,8 +18,8 @@ export function drawStorms({ storms: now, retries }, { address, expanded }) {
         { name: "Retries", number: true, cell: (row) => count(row.retries), value: (row) => row.retries },
       ], retries.rows.slice(0, 120)),
       rows.length ? table("Retries by step, now and before", [
-        { name: "Step", value: (row) => row.step, cell: (row) => [row.step || "(no step)", row.storm ? flag("bad", "storm") : null] },
-        { name: "Retries, last 5 min", number: true, value: (row) => row.retries_now, cell: (row) => count(row.retries_now) },
+        { name: "Step", value: (row) => row.step, cell: (row) => [row.step || "(no step)", row.storm ? [" ", flag("bad", "storm")] : null] },
+        { name: "Retries/min", number: true, value: (row) => row.per_minute_now, cell: (row) => rate(row.per_minute_now) },
         { name: "Per first attempt", number: true, value: (row) => row.ratio_now, cell: (row) => percent(row.ratio_now) },
         { name: "Baseline", number: true, value: (row) => row.ratio_baseline,
           cell: (row) => row.ratio_baseline === null ? "none" : percent(row.ratio_baseline) },

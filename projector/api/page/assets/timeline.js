@@ -2,6 +2,7 @@
 
 import { link } from "./router.js";
 import { h, status } from "./dom.js";
+import { at } from "./duration_panel.js";
 import { attempt, clock, offset, span } from "./format.js";
 
 const CALL_EVENTS = ["command.", "call.", "action_"];
@@ -69,7 +70,7 @@ function ticks(from, to, begin) {
   }
   return h("span", { class: "ticks", "aria-hidden": "true" },
     [[0, clock(from, { millis: true })], ...inside, [1, clock(to, { millis: true })]].map(([share, word]) =>
-      h("i", { vars: { "--at": share } }, word)));
+      h("i", { vars: at(share) }, word)));
 }
 
 /** Open the first error, preferably of the call that the reader came from. */

@@ -1,6 +1,6 @@
 // The wall: six figures and six small charts on one screen, to be read from afar.
 
-import { failedCalls, fullMinute, isHidden, knownUntil, STEP_MS, bins, trendTimes } from "./panel_parts.js";
+import { failedCalls, fullMinute, hasUnfinished, isHidden, knownUntil, STEP_MS, bins, trendTimes } from "./panel_parts.js";
 import { link, only, parameters } from "./router.js";
 import { h } from "./dom.js";
 import { between, clock, count, per, percent, windowText } from "./format.js";
@@ -69,7 +69,7 @@ function figure(id, href, { value, detail, state, chart, title }) {
     nodes: [
       h("a", { class: "big", href, title, "data-state": state }, h("b", {}, value), h("small", {}, detail)),
       chart ? h("ul", { class: "legend", "data-key": "legend" }, chart.traces.map((one) => h("li", { "data-colour": one.colour }, one.name)),
-        h("li", { class: "unit", "data-key": "unit" }, [chart.unit === "%" ? null : per(chart.step), chart.span].filter(Boolean).join(", "))) : null,
+        h("li", { class: "unit", "data-key": "unit" }, [per(chart.step), chart.span, hasUnfinished(chart) ? "pale: not complete yet" : null].filter(Boolean).join(", "))) : null,
       chart ? h("div", { class: "chart", id: `chart-${chartId}`, "data-key": `chart-${chartId}`, "data-own": "", role: "img", "aria-label": `${id}: ${value}, ${detail}` }) : null,
     ],
     charts: chart ? { [chartId]: { ...chart, height: height(), traces: chart.traces.filter((one) => !isHidden(chartId, one.name)) } } : {},

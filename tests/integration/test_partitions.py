@@ -357,7 +357,7 @@ async def scattered(database: Database, events: int, folder: Path) -> None:
         for first in range(0, events, 500):
             ids = [chance.getrandbits(63) for _ in range(min(500, events - first))]
             batch = batch_of(
-                *(envelope(event_id=one, execution_id=one % 997) for one in ids), claim=claim
+                *(envelope(event_id=one, execution_id=1 + one % 997) for one in ids), claim=claim
             )
             totals = await store.write(batch)
             claim = after(claim, batch)

@@ -276,7 +276,7 @@ async def test_it_says_match_at_every_moment_beside_a_writer(
                 rows = [
                     event(
                         event_id=number + n,
-                        execution_id=n % 5,
+                        execution_id=1 + n % 5,
                         event_type="call.done" if n % 2 else "command.issued",
                         status="COMPLETED",
                         step="fetch",

@@ -340,7 +340,7 @@ async def _between_parsing_and_executing(frozen: asyncpg.Connection) -> None:
 
 
 async def _while_it_reads_an_answer(frozen: asyncpg.Connection) -> None:
-    large = await frozen.prepare("select repeat('x', 100000000)")
+    large = await frozen.prepare("select repeat('x', 20000000)")
     frozen._transport.pause_reading()
     await large.fetchval()
 

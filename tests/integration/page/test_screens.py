@@ -34,7 +34,9 @@ async def test_from_the_wall_to_a_failing_event_as_it_was_sent_in_three_clicks(
         assert await page.evaluate("document.documentElement.scrollWidth") <= WALL[0]
         assert await page.locator(".chart canvas").count() == 6
         for unit in await page.locator(".wall .legend").all_inner_texts():
-            assert re.search(r"\sper (minute|hour)(, last 2 h)?(, pale: not complete yet)?$", unit), unit
+            assert re.search(
+                r"\sper (minute|hour)(, last 2 h)?(, pale: not complete yet)?$", unit
+            ), unit
 
         assert re.fullmatch(r"refreshed \d\d:\d\d:\d\d", await page.inner_text(".title time"))
 

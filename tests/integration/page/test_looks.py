@@ -40,6 +40,8 @@ async def test_axe_finds_nothing_and_a_picture_is_taken(
 ) -> None:
     folder = Path(os.environ.get("PICTURES", tmp_path))
     async with looking(browser, platform.url, size=_SIZES[size], scheme=scheme) as page:
+        # A process that has just begun has sent no heartbeat yet.
+        await page.wait_for_selector(".headline a[href='#freshness'] >> text=Caught up")
         await fully_drawn(page)
         assert await axe(page) == []
         # The other scheme differs in colours only, so its picture will do.

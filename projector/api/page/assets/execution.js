@@ -36,7 +36,7 @@ export function execution(address) {
     },
     {
       id: "timeline", title: "Timeline", width: "full", filters: null,
-      subtitle: "One row for each call: thin until it is claimed, full while it runs; each mark is an event; drag to zoom",
+      subtitle: "One row for each call: thin until it is claimed, medium until it starts, full while it runs; each mark is an event; drag to zoom",
       queries: () => ({ execution: [path, query({})], ...both() }), render: (answers, context) => drawTimeline(answers, context),
     },
     {

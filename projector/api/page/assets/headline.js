@@ -89,5 +89,6 @@ export function stuckNow(answers, tiles) {
     detail: n ? `silent for ${whole(Math.min(...silent.map((row) => row.shortest_s)))} to ${whole(Math.max(...silent.map((row) => row.longest_s)))}`
       : "not ended, silent for 5 minutes",
     title: "The line: those stuck now, by the time of their last event. How many were stuck at an earlier time is not known.",
-    trend: n ? trend(tile, tiles) : null, state: STATES[tile?.level] ?? (n ? "warn" : null) };
+    versus: n ? "line: when they fell silent" : "", trend: n ? trend(tile, tiles) : null,
+    state: STATES[tile?.level] ?? (n ? "warn" : null) };
 }

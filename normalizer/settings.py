@@ -167,21 +167,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         _about(
             "How long a record waits at most for its batch to fill. A batch is due sooner where "
-            "writes are fast: after three times its writer's last write. A backlog fills it whole.",
+            "writes are fast: after twice the time of the last one. A backlog fills it whole.",
             unit="ms",
             ge=0,
             le=60_000,
         ),
     ] = 200
-    writers: Annotated[
-        int,
-        _about(
-            "Connections that write at once, each for partitions of its own.",
-            unit="connections",
-            ge=1,
-            le=16,
-        ),
-    ] = 2
     redact_keys: Annotated[
         tuple[str, ...],
         _about("Further words whose presence in a key makes its value a secret, by commas."),

@@ -112,7 +112,10 @@ async def _latencies(
             lines = ready if who.kind == "connect" else plain
             one = await measure_latency(stack, who, lines, options.rate)
             found.latencies[who.name] = one
-            print(f"latency: {who.name}: p50 {one.p50_ms:.1f} ms, p99 {one.p99_ms:.1f} ms")
+            print(
+                f"latency: {who.name}: p50 {one.p50_ms:.1f} ms, p99 {one.p99_ms:.1f} ms, "
+                f"{one.own_us:.0f} us of its own, {one.postgres_us:.0f} of PostgreSQL"
+            )
 
 
 async def _poison(

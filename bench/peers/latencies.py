@@ -31,11 +31,14 @@ _EVERY_S: Final = 0.002
 _AFTER_S: Final = 5.0
 _WARM_UP: Final = 0.2
 """This share of the records is sent first and not counted."""
+_UNCHANGED: Final = """
+    where event_id <> all (select unnest(event_ids) from normalizer.merged_records)
+"""
 _QUIET: Final = "poison colliding redelivered late reported_twice odd_text double_encoded".split()
 
 
 class Latency(msgspec.Struct, kw_only=True):
-    """One run. A record is missing whose row another record made, or that was dropped.
+    """One run. A record is missing whose row another record made or changed, or that was dropped.
 
     Without any row the times are not a number.
     """
@@ -151,7 +154,8 @@ async def _visible(
     seen: dict[int, float] = {}
     columns, table = "kafka_partition, kafka_offset", "events"
     if who.kind == "service":
-        columns, table = "source_partition, source_offset", "normalizer.events"
+        # A row that was changed since names the transaction that changed it.
+        columns, table = "source_partition, source_offset", f"normalizer.events {_UNCHANGED}"
     elif who.kind == "connect":
         columns = "event_id, event_id"
     query = f"select {columns}, xmin::text::bigint from {table}"  # noqa: S608 - our own names

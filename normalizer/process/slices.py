@@ -10,9 +10,9 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
 from normalizer.telemetry import get_logger
 
-SLICE_S: Final = 0.005
-"""Long enough that a round of the loop costs little. Short, because each statement of the batch
-being written waits for one or two slices, and a batch has some twenty statements."""
+SLICE_S: Final = 0.002
+"""Long enough that a round of the loop costs little. Short, because each of a dozen statements of
+the batch being written waits for a slice, and so long its connection does nothing."""
 SLOW_S: Final = 0.5
 LARGE_BYTES: Final = 1 << 20
 

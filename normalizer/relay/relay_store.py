@@ -205,9 +205,10 @@ class RelayStore:
 
 def relay_stores(
     settings: Settings, on_commit: Callable[[CommittedBatch], None]
-) -> list[RelayStore]:
-    """One store, for the claims and for every writer: a partition has one producer."""
-    return [RelayStore(settings, on_commit=on_commit)] * (1 + settings.writers)
+) -> tuple[RelayStore, RelayStore]:
+    """The same store for claims and for batches: a partition has one producer."""
+    store = RelayStore(settings, on_commit=on_commit)
+    return store, store
 
 
 class _OwnedPartition(NamedTuple):

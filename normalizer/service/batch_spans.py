@@ -86,7 +86,7 @@ class BatchSpans(Untraced):
         self._provider = provider
         self._tracer = provider.get_tracer("normalizer", VERSION, schema_url=SCHEMA)
         self._max_links = limits.max_links
-        self._building: dict[int, _Stages] = {}
+        self._building = _Stages()
         self._consumer = {
             **KAFKA,
             "messaging.consumer.group.name": settings.kafka_group_id,
@@ -96,18 +96,18 @@ class BatchSpans(Untraced):
             postgres_sink(settings.database_url) if settings.database_url else relay_sink(settings)
         )
 
-    def begin(self, writer: int) -> None:
-        """The writer begins to fill a batch."""
-        self._building[writer] = _Stages()
+    def begin(self) -> None:
+        """A batch begins to be filled."""
+        self._building = _Stages()
 
-    def note(self, writer: int, stage: str, seconds: float) -> None:
-        """The writer has just worked on that batch for so long."""
+    def note(self, stage: str, seconds: float) -> None:
+        """That batch was just worked on for so long."""
         if stage in _FILLING:
-            self._building[writer].note(stage, seconds)
+            self._building.note(stage, seconds)
 
-    def batch(self, writer: int, batch: Batch) -> AbstractContextManager[None]:
+    def batch(self, batch: Batch) -> AbstractContextManager[None]:
         """The block in which the batch is written; its spans end with it."""
-        return self._in_spans(batch, self._building[writer])
+        return self._in_spans(batch, self._building)
 
     def failed(self, error: RetryableError) -> None:
         """Add an event to the current span."""

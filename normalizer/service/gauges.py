@@ -44,7 +44,7 @@ class GaugeCollector(Collector):
         yield family("normalizer_heartbeat_age_seconds", {(): service.heartbeat_age_s()})
         yield family(
             "normalizer_open_batch_seconds",
-            {(): max(in_flight.age_s() for in_flight, _ in service.in_flight())},
+            {(): service.in_flight.age_s()},
         )
         yield family(
             "normalizer_partitions",

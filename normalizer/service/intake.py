@@ -29,17 +29,14 @@ _log: Final = get_logger()
 
 
 class Intake:
-    """Normalizes for all writers; heavy records in a child process.
-
-    `timed` measures a stage of a writer.
-    """
+    """Normalizes records; heavy ones in a child process. `timed` measures a stage of a batch."""
 
     def __init__(
         self,
         settings: Settings,
         normalizer: Normalizer,
         membership: Membership,
-        timed: Callable[[str, int], AbstractContextManager[None]],
+        timed: Callable[[str], AbstractContextManager[None]],
     ) -> None:
         self._settings = settings
         self._membership = membership
@@ -57,7 +54,7 @@ class Intake:
         return builder.is_full(settings.batch_rows, settings.batch_bytes)
 
     async def add_chunk(
-        self, writer: int, builder: BatchBuilder, claim: Claim, chunk: FetchedChunk
+        self, builder: BatchBuilder, claim: Claim, chunk: FetchedChunk
     ) -> FetchedChunk | None:
         """Normalize a chunk into the batch, slice by slice; return what the batch has no room for.
 
@@ -72,12 +69,12 @@ class Intake:
             suspect.offset = chunk.from_offset
         if not chunk.records:
             builder.add(claim.part(chunk.from_offset, chunk.next_offset, []))
-        in_process = partial(self._normalize_in_process, writer, claim)
+        in_process = partial(self._normalize_in_process, claim)
         room = 1 if suspect else self._settings.batch_rows - builder.rows
         read = slices(chunk.records, self._normalizer.normalize, heavy=in_process, room=room)
         async with contextlib.aclosing(read):
             while remaining := len(chunk.records):
-                with self._timed("normalize", writer):
+                with self._timed("normalize"):
                     items = await anext(read, None)
                 if items is None:
                     return None
@@ -101,7 +98,7 @@ class Intake:
             )
 
     async def _normalize_in_process(
-        self, writer: int, claim: Claim, record: RawRecord
+        self, claim: Claim, record: RawRecord
     ) -> tuple[Normalized, ...] | None:
         """Return the outcomes of a record; None if its partition was lost, or the service stops.
 
@@ -113,7 +110,7 @@ class Intake:
             self._membership.stopping,
             KafkaPartition(claim.topic, claim.partition),
         )
-        with self._membership.watchdog.busy(f"normalizer process of writer {writer}"):
+        with self._membership.watchdog.busy("normalizer process"):
             while self._ownership.held.get(partition) is claim and not stopping.is_set():
                 try:
                     outcomes = await self.normalizer_process.normalize(record)

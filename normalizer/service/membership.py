@@ -67,7 +67,6 @@ class Membership:
             self.reader,
             self._kafka,
             store,
-            writers=settings.writers,
             accept_reset=accept_reset,
             shapes=shapes,
             counters=counters,
@@ -184,7 +183,7 @@ class Membership:
                 await self._find_topics()
                 await self.reader.start()
                 self._must_rejoin = False
-            # Fetches no partition: this raises the errors of the group when no writer fetches.
+            # Fetches no partition: this raises the errors of the group when nobody fetches.
             await self.reader.fetch((), max_records=1, timeout_s=0.0)
             self._is_claiming = True
             with self.watchdog.busy("claims"):

@@ -126,9 +126,8 @@ CATALOGUE: Final = (
     Metric(
         name="normalizer_stage_seconds_total",
         kind="counter",
-        means="Time of all writers by stage. fetch includes waiting for records; wait: the "
-        "next batch is full and the last one not written; write: the whole transaction "
-        "with its retries.",
+        means="Time by stage. fetch includes waiting for records; wait: the next batch is full "
+        "and the last one not written; write: the whole transaction with its retries.",
         hint="wait grows: PostgreSQL is the limit. normalize near 1 per second: the processor "
         "is; add processes.",
         labels={"stage": STAGES},
@@ -187,7 +186,7 @@ CATALOGUE: Final = (
     Metric(
         name="normalizer_open_batch_seconds",
         kind="gauge",
-        means="Age of the oldest batch that a writer writes: from its start to its commit, "
+        means="Age of the batch that is being written: from its start to its commit, "
         "including waits for locks and failed attempts; 0 if there is none.",
         hint="From 5 on, /readyz and the log event batch_blocked show the offsets, the "
         "database's last error, and who holds the lock that the batch waits for.",

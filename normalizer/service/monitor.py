@@ -147,16 +147,15 @@ class Monitor:
             yield f"migrations missing: {missing}: type `normalizer migrate`"
 
     def _waiting_batches(self) -> Iterator[str]:
-        for in_flight, pid in self._service.in_flight():
-            if in_flight.is_waiting():
-                yield self._why_waiting(in_flight, pid)
+        if self._service.in_flight.is_waiting():
+            yield self._why_waiting(self._service.in_flight)
 
-    def _why_waiting(self, in_flight: InFlightBatch, pid: int | None) -> str:
+    def _why_waiting(self, in_flight: InFlightBatch) -> str:
         error = in_flight.error
         why = in_flight.last_error_text()
         if isinstance(error, StoreUnavailable) and error.sqlstate in DATA_CORRUPTED:
             why = f"{why}: its data is corrupted: restore it, or reindex"
-        if holders := self._lag_monitor.lock_holders.get(pid or 0):
+        if holders := self._lag_monitor.lock_holders.get(self._service.server_pid or 0):
             why = f"it waits for a lock held by {holders}; last: {why}"
         return f"batch open for {in_flight.age_s():.0f} s: {in_flight.offsets()}: {why}"
 
@@ -171,12 +170,9 @@ class Monitor:
         async with self._polling:
             if time.monotonic() - self._polled_at_s < FRESH_S:
                 return
-            waiting = [
-                pid
-                for in_flight, pid in self._service.in_flight()
-                if pid and in_flight.age_s() > WAITING_AFTER_S / 2
-            ]
-            await self._lag_monitor.poll(waiting)
+            pid = self._service.server_pid
+            is_late = self._service.in_flight.age_s() > WAITING_AFTER_S / 2
+            await self._lag_monitor.poll([pid] if pid and is_late else [])
             self._polled_at_s = time.monotonic()
 
     async def _poll_for_metrics(self) -> None:

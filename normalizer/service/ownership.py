@@ -29,7 +29,7 @@ _log: Final = get_logger()
 
 
 class Ownership:
-    """Which of the assigned partitions this process owns, and which writer writes each."""
+    """Which of the assigned partitions this process owns."""
 
     def __init__(
         self,
@@ -37,7 +37,6 @@ class Ownership:
         log: TopicReader,
         store: RecordStore,
         *,
-        writers: int,
         accept_reset: bool,
         shapes: ShapesOfProcess,
         counters: ServiceCounters,
@@ -47,7 +46,6 @@ class Ownership:
         self._kafka = log
         self._store = store
         self._claim_position = partial(store.claim, shapes=shapes)
-        self._writers: list[set[KafkaPartition]] = [set() for _ in range(writers)]
         self._accept_reset = accept_reset
         self._counters = counters
         self._clock = clock
@@ -71,10 +69,6 @@ class Ownership:
     def claimed(self) -> Mapping[KafkaPartition, Claim]:
         """The last claim of each partition, also of those no longer held."""
         return self._claimed
-
-    def partitions_of(self, writer: int) -> frozenset[KafkaPartition]:
-        """The held partitions that one writer reads and writes; writers share none."""
-        return frozenset(self._writers[writer])
 
     def unclaimed(self) -> list[KafkaPartition]:
         """Assigned partitions that are still to be claimed, in order."""
@@ -142,7 +136,6 @@ class Ownership:
             self._held[partition] = claim
             self._ever_held.add(partition)
             self.suspects.add_if_stalled(partition, claim, bounds[partition].end)
-            min(self._writers, key=len).add(partition)
             self._reader.start_reading(
                 partition,
                 incarnation=claim.incarnation,
@@ -225,8 +218,6 @@ class Ownership:
         self.suspects.clear()
         self.fenced.clear()
         self.unreachable.clear()
-        for writer in self._writers:
-            writer.clear()
 
     async def _claim_unless_away(
         self, partition: KafkaPartition, cluster_id: str, bounds: Bounds
@@ -286,8 +277,6 @@ class Ownership:
         del self._held[partition]
         self.suspects.pop(partition, None)
         self.unreachable.pop(partition, None)
-        for writer in self._writers:
-            writer.discard(partition)
         self._reader.stop_reading(partition)
 
 

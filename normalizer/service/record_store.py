@@ -1,6 +1,7 @@
 """What the service needs of a store: PostgreSQL, or Kafka itself for the relay."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -57,19 +58,16 @@ class RecordStore(Protocol):
 
 
 OnCommit = Callable[[CommittedBatch], None]
-StoresOf = Callable[[Settings, OnCommit], Sequence[RecordStore]]
-"""Gives the store for claims, and one for each writer; a store may be there more than once."""
+StoresOf = Callable[[Settings, OnCommit], tuple[RecordStore, RecordStore]]
+"""Gives the store for claims, and the one for batches; they may be the same."""
 
 
-def postgres_stores(settings: Settings, on_commit: OnCommit) -> list[Store]:
-    """One connection for claims, and one for each writer."""
-    names = ["claims", *(f"writer {number}" for number in range(settings.writers))]
-    return [
-        Store(
-            settings.required_database_url,
-            owner=settings.owner,
-            application_name=f"normalizer {name}",
-            on_commit=on_commit,
-        )
-        for name in names
-    ]
+def postgres_stores(settings: Settings, on_commit: OnCommit) -> tuple[Store, Store]:
+    """One connection for claims, and one that writes batches."""
+    open_store = partial(
+        Store, settings.required_database_url, owner=settings.owner, on_commit=on_commit
+    )
+    return (
+        open_store(application_name="normalizer claims"),
+        open_store(application_name="normalizer writer"),
+    )

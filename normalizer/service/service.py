@@ -1,8 +1,8 @@
 """The loop: reads records of a consumer group and writes canonical rows, until `stop`.
 
-Each writer has its own partitions and one connection. It fetches and normalizes the next batch
-while its last one is written, and fetches no more once that next batch is full: so memory is
-bounded. `membership` and `ownership` decide which partitions a writer has.
+The next batch is fetched and normalized while the last one is written, and once it is full nothing
+more is fetched: so memory is bounded. `membership` and `ownership` decide which partitions are
+read. One batch is written at a time: one process more writes one more at once.
 """
 
 import asyncio
@@ -10,7 +10,6 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import Final
 
 import msgspec
@@ -27,31 +26,22 @@ from normalizer.errors import (
     StoreUnavailable,
     worst_of,
 )
-from normalizer.kafka import FetchedChunk, KafkaPartition, UnreadableBatch
-from normalizer.process.pause import wait_at_most
+from normalizer.kafka import KafkaPartition, UnreadableBatch
+from normalizer.service.batch_filler import IDLE_S, BatchFiller, ClaimedChunk
 from normalizer.service.commit_metrics import CommitMetrics
 from normalizer.service.critical_tasks import start_critical_tasks
 from normalizer.service.intake import Intake, held_parts
 from normalizer.service.membership import Membership
-from normalizer.service.record_store import RecordStore, StoresOf, postgres_stores
+from normalizer.service.record_store import StoresOf, postgres_stores
 from normalizer.service.service_metrics import ServiceMetrics
 from normalizer.service.tracing import Untraced
 from normalizer.settings import Settings
 from normalizer.store.quarantine_reader import RejectionLog
 from normalizer.store.retry import InFlightBatch, write_with_retry
-from normalizer.store.store import Claim, CommittedBatch, ShapesOfProcess
+from normalizer.store.store import CommittedBatch, ShapesOfProcess
 from normalizer.telemetry import ServiceCounters, get_logger
 
-RECORDS_A_FETCH: Final = 500
 HEARTBEAT_S: Final = 0.5
-IDLE_S: Final = 0.5
-WRITES_OF_AGE: Final = 3.0
-"""A batch is due once it is as old as this many of its writer's last writes, at most at its
-greatest age: a writer with little to do then writes a third of its time."""
-PAUSE_S: Final = 0.01
-FEW_RECORDS: Final = 100
-"""After a fetch of fewer, the next one waits for more to arrive: a fetch costs as much as
-normalizing some ten records."""
 
 _log: Final = get_logger()
 
@@ -77,7 +67,7 @@ class Service:
         normalizer = normalizer_of(settings)
         documented = normalizer.shapes.documented if normalizer.shapes else ()
         self.drift_detector = DriftDetector(settings.redact_keys, documented)
-        self._claims_store, *self._writer_stores = open_stores(settings, self._note_commit)
+        self._claims_store, self._store = open_stores(settings, self._note_commit)
         self.counters = ServiceCounters()
         self.membership = Membership(
             settings,
@@ -91,13 +81,12 @@ class Service:
         self.ownership = self.membership.ownership
         self._stopping = self.membership.stopping
         self.intake = Intake(settings, normalizer, self.membership, self._timed)
-        self._left: dict[int, list[tuple[Claim, FetchedChunk]]] = {}
+        self._filler = BatchFiller(settings, self._fetch, self.intake, self._stopping, clock)
         self._tasks = asyncio.TaskGroup()
         self._deadline = asyncio.timeout(None)
         self._refusals = RejectionLog(_log, clock)
         self._heartbeat_s = clock()
-        self._in_flight = [InFlightBatch(clock) for _ in self._writer_stores]
-        self._last_write_s = [0.0] * settings.writers
+        self.in_flight = InFlightBatch(clock)
 
     async def run(self) -> None:
         """Read, normalize and store until `stop`. Raises FatalError."""
@@ -105,19 +94,15 @@ class Service:
         self._keep_heartbeat()
         async with contextlib.AsyncExitStack() as opened:
             opened.callback(self._cancel_heartbeat)
-            for store in (self._claims_store, *self._writer_stores):
+            for store in (self._claims_store, self._store):
                 await opened.enter_async_context(store)
             await opened.enter_async_context(self.membership)
             opened.push_async_callback(self.intake.normalizer_process.stop)
             try:
                 async with self._deadline, self._tasks as tasks:
                     self.membership.start(tasks)
-                    writers = {
-                        f"writer {number}": partial(self._run_writer, number, store)
-                        for number, store in enumerate(self._writer_stores)
-                    }
-                    works = {"deadline": self._set_deadline}
-                    start_critical_tasks(tasks, self._stopping, {**writers, **works})
+                    works = {"writer": self._run_writer, "deadline": self._set_deadline}
+                    start_critical_tasks(tasks, self._stopping, works)
             except TimeoutError:
                 _log.warning("deadline_passed", why="batches in flight are rolled back")
             except BaseExceptionGroup as errors:
@@ -135,10 +120,10 @@ class Service:
         """Time since the event loop last ran; like all below, safe to call from any thread."""
         return self._clock() - self._heartbeat_s
 
-    def in_flight(self) -> list[tuple[InFlightBatch, int | None]]:
-        """What each writer writes, and the server process that does it."""
-        pids = [store.server_pid for store in self._writer_stores]
-        return list(zip(self._in_flight, pids, strict=True))
+    @property
+    def server_pid(self) -> int | None:
+        """The process of the database that writes the batch in flight; None without one."""
+        return self._store.server_pid
 
     def partitions(self) -> dict[str, int]:
         """How many partitions this process has, by state."""
@@ -164,70 +149,29 @@ class Service:
         now_s = asyncio.get_running_loop().time()
         self._deadline.reschedule(now_s + self._settings.stop_timeout_s)
 
-    async def _run_writer(self, writer: int, store: RecordStore) -> None:
+    async def _run_writer(self) -> None:
         """Fetch, normalize and write; the next batch fills while the last one is written."""
         writing: asyncio.Task[None] | None = None
         while not self._stopping.is_set():
-            builder = await self._build_batch(writer, writing)
+            self._spans.begin()
+            builder = await self._filler.fill(writing)
             if writing:
-                with self._timed("wait", writer):
+                with self._timed("wait"):
                     await asyncio.wait([writing])
             batch = held_parts(builder.build(), self.ownership.held)
             if batch.parts:
                 self._count_batch(builder)
-                work = self._write(writer, store, batch, self._spans.batch(writer, batch))
-                writing = self._tasks.create_task(work, name=f"write {writer}")
+                work = self._write(batch, self._spans.batch(batch))
+                writing = self._tasks.create_task(work, name="write")
         if writing:
             await asyncio.wait([writing])
 
-    async def _build_batch(self, writer: int, writing: asyncio.Task[None] | None) -> BatchBuilder:
-        """Return a batch that is full, or due while the writer is free to write it."""
-        settings = self._settings
-        builder = BatchBuilder()
-        self._spans.begin(writer)
-        due_s: float | None = None
-        fetched = 0
-        room = RECORDS_A_FETCH
-        while not self.intake.is_full(builder):
-            is_writer_free = writing is None or writing.done()
-            left_s = IDLE_S if due_s is None else due_s - self._clock()
-            if self._stopping.is_set() or (is_writer_free and left_s <= 0 and fetched < room):
-                break
-            wait_s = IDLE_S if due_s is None else PAUSE_S
-            if due_s is not None and fetched < min(room, FEW_RECORDS):
-                await self._pause(writing, left_s)
-                wait_s = 0.0
-            room = min(settings.batch_rows - builder.rows, RECORDS_A_FETCH)
-            chunks = self._left.pop(writer, None) or await self._fetch(writer, room, wait_s)
-            fetched = sum([len(chunk.records) for _, chunk in chunks])
-            for at, (claim, chunk) in enumerate(chunks, 1):
-                rest = await self.intake.add_chunk(writer, builder, claim, chunk)
-                if rest or self.intake.is_full(builder):
-                    self._left[writer] = ([(claim, rest)] if rest else []) + chunks[at:]
-                    return builder
-            if builder and due_s is None:
-                due_s = self._clock() + self._age_s(writer)
-        return builder
-
-    async def _pause(self, writing: asyncio.Task[None] | None, left_s: float) -> None:
-        """Wait until the batch is due, then for its writer, but no longer than PAUSE_S."""
-        if left_s > 0:
-            await wait_at_most(self._stopping, min(left_s, PAUSE_S))
-        elif writing:
-            await asyncio.wait([writing], timeout=PAUSE_S)
-
-    def _age_s(self, writer: int) -> float:
-        """How old a batch of this writer may become before it is written."""
-        return min(self._settings.batch_age_ms / 1000, WRITES_OF_AGE * self._last_write_s[writer])
-
-    async def _fetch(
-        self, writer: int, room: int, wait_s: float
-    ) -> list[tuple[Claim, FetchedChunk]]:
+    async def _fetch(self, room: int, wait_s: float) -> list[ClaimedChunk]:
         """Return chunks with the claims held at that moment: a later claim must not cover them."""
         try:
-            with self._timed("fetch", writer):
+            with self._timed("fetch"):
                 chunks = await self.reader.fetch(
-                    self.ownership.partitions_of(writer), max_records=room, timeout_s=wait_s
+                    frozenset(self.ownership.held), max_records=room, timeout_s=wait_s
                 )
             held = self.ownership.held
             return [(held[one.partition], one) for one in chunks if one.partition in held]
@@ -238,18 +182,16 @@ class Service:
             self.ownership.stop(KafkaPartition(error.topic, error.partition), error)
         return []
 
-    async def _write(
-        self, writer: int, store: RecordStore, batch: Batch, spans: AbstractContextManager[None]
-    ) -> None:
+    async def _write(self, batch: Batch, spans: AbstractContextManager[None]) -> None:
         """Write the batch; if that fails for good, claim its partitions again."""
         begun_s = self._clock()
         try:
-            with spans, self.membership.watchdog.busy(writer), self._timed("write", writer):
+            with spans, self.membership.watchdog.busy("writer"), self._timed("write"):
                 totals = await write_with_retry(
-                    store,
+                    self._store,
                     batch,
                     stop=self.membership.abort_writes,
-                    in_flight=self._in_flight[writer],
+                    in_flight=self.in_flight,
                     on_failure=self._note_failure,
                 )
         except* PositionError as errors:
@@ -259,7 +201,7 @@ class Service:
             _log.info("batch_rolled_back", why=str(errors.exceptions[0]))
             self.membership.on_rollback(batch)
         else:
-            self._last_write_s[writer] = self._clock() - begun_s
+            self._filler.last_write_s = self._clock() - begun_s
             self.membership.on_commit(batch)
             self.counters.batches += 1
             self.counters.add(msgspec.structs.asdict(totals))
@@ -283,11 +225,11 @@ class Service:
         self.metrics.batches.labels(closed_by=why).inc()
 
     @contextlib.contextmanager
-    def _timed(self, stage: str, writer: int) -> Iterator[None]:
+    def _timed(self, stage: str) -> Iterator[None]:
         begun_s = self._clock()
         try:
             yield
         finally:
             seconds = self._clock() - begun_s
             self.metrics.observe_stage(stage, seconds)
-            self._spans.note(writer, stage, seconds)
+            self._spans.note(stage, seconds)

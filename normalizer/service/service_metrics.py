@@ -46,7 +46,7 @@ class ServiceMetrics:
         self._stages = {stage: self.stage_seconds.labels(stage=stage) for stage in STAGES}
 
     def observe_stage(self, stage: str, seconds: float) -> None:
-        """Add time of a writer to a stage."""
+        """Add time to a stage."""
         self._stages[stage].inc(seconds)
 
     def count_retry(self, sqlstate: str | None) -> None:

@@ -24,13 +24,13 @@ _log: Final = get_logger()
 class Untraced:
     """What the service tells of its batches; here it goes nowhere, because tracing is off."""
 
-    def begin(self, writer: int) -> None:
-        """The writer begins to fill a batch."""
+    def begin(self) -> None:
+        """A batch begins to be filled."""
 
-    def note(self, writer: int, stage: str, seconds: float) -> None:
-        """The writer has just worked on that batch for so long; `stage` is one of STAGES."""
+    def note(self, stage: str, seconds: float) -> None:
+        """That batch was just worked on for so long; `stage` is one of STAGES."""
 
-    def batch(self, writer: int, batch: Batch) -> AbstractContextManager[None]:  # noqa: ARG002 - nobody asks
+    def batch(self, batch: Batch) -> AbstractContextManager[None]:  # noqa: ARG002 - nobody asks
         """The batch is built; inside the returned block it is written."""
         return contextlib.nullcontext()
 

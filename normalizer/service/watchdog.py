@@ -33,7 +33,7 @@ class Watchdog:
         self._ownership = ownership
         self._limit_s = limit_s
         self._clock = clock
-        self._busy_since_s: dict[int | str, float] = {}
+        self._busy_since_s: dict[str, float] = {}
         self._moved_at_s: dict[KafkaPartition, float] = {}
         self._rebalancing_since_s = clock()
         self.stuck_earlier: set[str] = set()
@@ -53,8 +53,8 @@ class Watchdog:
         self.restart_clock()
 
     @contextlib.contextmanager
-    def busy(self, worker: int | str) -> Iterator[None]:
-        """Note that a writer, its child process or the claims are busy: what waits is not stuck."""
+    def busy(self, worker: str) -> Iterator[None]:
+        """Note that a write, a child process or the claims are busy: what waits is not stuck."""
         self._busy_since_s[worker] = self._clock()
         try:
             yield

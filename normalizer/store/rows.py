@@ -5,7 +5,7 @@ import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from itertools import groupby, pairwise, product
+from itertools import chain, groupby, pairwise, product
 from operator import itemgetter
 from typing import Final
 
@@ -49,14 +49,14 @@ class StoredRows:
         self._paused_s = self._said_s = time.monotonic()
 
     async def find_coordinates(self, event_ids: Sequence[int]) -> dict[int, Coordinates]:
-        """The coordinates of the stored ones of these ids, with one query for each partition."""
-        return {
-            row[0]: tuple(row)[1:]
-            for low, high, ids in self._grid.grouped(event_ids)
-            for row in await self._connection.fetch(
-                store_statements.FIND_COORDINATES, low, high, ids
-            )
-        }
+        """The coordinates of the stored ones of these ids."""
+        groups = self._grid.grouped(event_ids)
+        if not groups:
+            return {}
+        rows = await self._connection.fetch(
+            store_statements.find_coordinates(len(groups)), *chain.from_iterable(groups)
+        )
+        return {row[0]: tuple(row)[1:] for row in rows}
 
     async def rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
         """The rows of the stored ones of these ids, locked in ascending order."""

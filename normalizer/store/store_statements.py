@@ -189,14 +189,24 @@ PARTITIONS: Final = "select low, high from normalizer.event_partitions order by 
 
 PROTOCOL: Final = "select protocol from normalizer.layout"
 
-# One query for each partition: "= any" alone visits every partition. The array is in a subselect,
-# because planning with each of a batch's ids takes longer than finding them.
-FIND_COORDINATES: Final = """
-    select event_id, source_topic, source_incarnation, source_partition, source_offset, source_index
-    from   normalizer.events
-    where  event_id between $1::bigint and $2::bigint
-    and    event_id = any((select $3::bigint[])::bigint[])
-"""
+
+@cache
+def find_coordinates(partitions: int) -> str:
+    """A statement that finds ids in this many partitions: least and greatest id, and ids, of each.
+
+    "= any" alone would visit every partition. The array is in a subselect, because planning with
+    each of a batch's ids takes longer than finding them.
+    """
+    return " union all ".join(
+        f"""
+        select event_id, source_topic, source_incarnation, source_partition, source_offset,
+               source_index
+        from   normalizer.events
+        where  event_id between ${first}::bigint and ${first + 1}::bigint
+        and    event_id = any((select ${first + 2}::bigint[])::bigint[])"""  # noqa: S608 - numbers
+        for first in range(1, 1 + 3 * partitions, 3)
+    )
+
 
 FIND_BATCHES: Final = """
     select event_id, batch_id

@@ -72,7 +72,7 @@ async def led(admin: AIOKafkaAdminClient, topic: NewTopic) -> bool:
 async def test_a_partition_without_a_leader_stops_no_other(
     database: Database, kafka_broker: KafkaBroker, second: KafkaBroker, spread: Topic
 ) -> None:
-    settings = settings_for(database, spread, kafka_broker.bootstrap_servers, writers=1)
+    settings = settings_for(database, spread, kafka_broker.bootstrap_servers)
     async with watching(database.url) as watcher:
 
         async def stored(numbers: range, at: dict[int, int], *, partition: int) -> None:

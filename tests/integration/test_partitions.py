@@ -30,7 +30,7 @@ from normalizer.kafka import TopicReader
 from normalizer.settings import Settings
 from normalizer.snowflake import EPOCH_MS
 from normalizer.store.migrate import SchemaMismatch, migrate
-from normalizer.store.store_statements import FIND_COORDINATES, LOCK_EVENTS
+from normalizer.store.store_statements import LOCK_EVENTS, find_coordinates
 from projector.database_session import connected as projector_connected
 from projector.maintenance.maintain import Keep, maintain
 from projector.verify.ranges import Scope
@@ -150,7 +150,7 @@ async def test_an_id_of_each_region_lies_in_a_partition_that_is_named_for_it(
 
 
 @every_postgres
-@pytest.mark.parametrize("statement", [FIND_COORDINATES, LOCK_EVENTS])
+@pytest.mark.parametrize("statement", [find_coordinates(1), LOCK_EVENTS])
 async def test_a_look_up_visits_one_partition_and_weighs_no_id(
     statement: str, database: Database
 ) -> None:

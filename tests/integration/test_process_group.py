@@ -60,7 +60,7 @@ async def test_wrong_settings_end_all_processes_with_their_code(
     database: Database, topic: Topic, bootstrap_servers: str
 ) -> None:
     settings = settings_for(database, topic, bootstrap_servers)
-    environ = environment(settings) | {"NORMALIZER_WRITERS": "none"}
+    environ = environment(settings) | {"NORMALIZER_BATCH_ROWS": "none"}
 
     assert await ProcessGroup(settings, environ, [], 2).run() == 2
 

@@ -140,7 +140,7 @@ async def test_while_the_database_holds_the_writer_up_it_stops_the_partition(
     admin: AIOKafkaAdminClient,
 ) -> None:
     """Both hands are full, so nothing is fetched: no fetch can fail."""
-    settings = settings_for(database, topic, bootstrap_servers, writers=1, batch_rows=10)
+    settings = settings_for(database, topic, bootstrap_servers, batch_rows=10)
     await fill(bootstrap_servers, topic, range(10))
     async with running(settings), watching(database.url) as other:
         await watcher.until_read(topic, {0: 10})

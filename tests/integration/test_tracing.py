@@ -142,7 +142,9 @@ async def test_a_trace_is_followed_from_the_producer_to_the_commit(
     assert commit.attributes["normalizer.stored"] == 1
     assert commit.attributes["normalizer.batch_id"] == row["batch_id"]
     assert commit.end_ns <= written.end_ns <= batch.end_ns
-    assert batch.begin_ns <= polled.end_ns <= normalized.end_ns <= written.begin_ns
+    assert batch.begin_ns <= polled.begin_ns <= normalized.begin_ns
+    # The last fetch of a batch that is due may find nothing more.
+    assert max(polled.end_ns, normalized.end_ns) <= written.begin_ns
     assert row["sent"].split("-")[1:3] == [sent.trace_id, sent.span_id]
     assert "hunter2" in {one.get("x-key") for one in endpoint.headers}
     assert "hunter2" not in str(lines)

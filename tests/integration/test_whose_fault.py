@@ -270,24 +270,23 @@ async def test_a_held_row_lock_is_named_within_seconds_and_stored_soon_after_its
 
 
 @pytest.mark.parametrize("topic", [3], indirect=True)
-async def test_a_record_that_can_be_neither_stored_nor_refused_stops_its_writer_and_no_other(
+async def test_a_record_that_can_be_neither_stored_nor_refused_stops_its_process_and_no_other(
     database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
 ) -> None:
     """As docs/states.md says; `normalizer position skip` is the way past it."""
-    settings = settings_for(database, topic, bootstrap_servers, writers=2)
+    settings = settings_for(database, topic, bootstrap_servers)
     async with (
-        running(settings) as service,
+        running(settings) as one,
+        running(settings_for(database, topic, bootstrap_servers)) as other,
         watching(database.url) as watcher,
         connected(database) as connection,
     ):
-        await until_running(lambda: len(service.ownership.held) == topic.partitions)
-        (elsewhere,), (stuck, beside) = sorted(
-            (
-                sorted(one.partition for one in service.ownership.partitions_of(writer))
-                for writer in (0, 1)
-            ),
-            key=len,
+        await until_running(
+            lambda: sorted(len(each.ownership.held) for each in (one, other)) == [1, 2]
         )
+        single, service = sorted((one, other), key=lambda each: len(each.ownership.held))
+        (elsewhere,) = (each.partition for each in single.ownership.held)
+        stuck, beside = sorted(each.partition for each in service.ownership.held)
         await connection.execute(
             f"""
             create function refuse() returns trigger language plpgsql as $$
@@ -302,10 +301,8 @@ async def test_a_record_that_can_be_neither_stored_nor_refused_stops_its_writer_
         stuck_at = f"{topic.name}[{stuck}]@0 (1 record)"
 
         def stuck_s() -> float:
-            return max(
-                (one.age_s() for one, _ in service.in_flight() if one.offsets() == stuck_at),
-                default=0.0,
-            )
+            is_stuck = service.in_flight.offsets() == stuck_at
+            return service.in_flight.age_s() if is_stuck else 0.0
 
         await until_running(lambda: stuck_s() > 0)
         await send(producer, topic, range(1, 5), partition=beside)
@@ -349,7 +346,7 @@ async def _while_it_reads_an_answer(frozen: asyncpg.Connection) -> None:
 @pytest.mark.parametrize(
     ("application", "freeze"),
     [
-        ("normalizer writer 0", _inside_copy),
+        ("normalizer writer", _inside_copy),
         ("normalizer backfill", _between_parsing_and_executing),
         ("projector", _while_it_reads_an_answer),
     ],

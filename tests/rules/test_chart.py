@@ -308,8 +308,8 @@ def test_the_schema_takes_every_file_of_values(path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "place"),
     [
-        ({"settings": {"NORMALIZER_WRITTERS": "2"}}, "settings"),
-        ({"settings": {"NORMALIZER_WRITERS": 2}}, "settings.NORMALIZER_WRITERS"),
+        ({"settings": {"NORMALIZER_BATCH_ROW": "2"}}, "settings"),
+        ({"settings": {"NORMALIZER_BATCH_ROWS": 2}}, "settings.NORMALIZER_BATCH_ROWS"),
         ({"settings": {"KAFKA_SASL_PASSWORD": "hidden"}}, "settings"),
         ({"settings": {"DATABASE_URL": "postgresql://w@db/n"}}, "settings"),
         ({"maintain": {"settings": {"PROJECTOR_KEEP_EVENT": "90d"}}}, "maintain.settings"),

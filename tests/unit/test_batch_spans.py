@@ -52,7 +52,7 @@ class Traced:
 @pytest.fixture
 def traced() -> Iterator[Traced]:
     made = Traced()
-    made.spans.begin(0)
+    made.spans.begin()
     yield made
     made.spans.close()
 
@@ -126,7 +126,7 @@ def test_a_link_says_which_record_it_is_of() -> None:
 
 
 def test_what_is_left_out_is_counted_on_the_span(traced: Traced) -> None:
-    with traced.spans.batch(0, Batch(parts=(part_of(0, [parent(n) for n in range(1, 8)]),))):
+    with traced.spans.batch(Batch(parts=(part_of(0, [parent(n) for n in range(1, 8)]),))):
         pass
 
     batch = traced.ended()["process noetl.events"]
@@ -138,10 +138,10 @@ def test_what_is_left_out_is_counted_on_the_span(traced: Traced) -> None:
 def test_a_span_tells_of_topic_and_partition_only_what_holds_for_the_whole_batch(
     traced: Traced,
 ) -> None:
-    with traced.spans.batch(0, Batch(parts=(part_of(0, [None]), part_of(1, [None])))):
+    with traced.spans.batch(Batch(parts=(part_of(0, [None]), part_of(1, [None])))):
         pass
-    traced.spans.begin(0)
-    with traced.spans.batch(0, Batch(parts=(part_of(0, [None]), part_of(0, [None], "other")))):
+    traced.spans.begin()
+    with traced.spans.batch(Batch(parts=(part_of(0, [None]), part_of(0, [None], "other")))):
         pass
 
     one_topic, two_topics = traced.ended()["process noetl.events"], traced.ended()["process"]
@@ -163,9 +163,9 @@ def test_the_polls_that_found_nothing_are_not_of_the_batch(traced: Traced) -> No
         ("fetch", 0.5),
         ("normalize", 0.25),
     ):
-        spans.note(0, stage, seconds)
+        spans.note(stage, seconds)
 
-    with spans.batch(0, Batch(parts=(part_of(0, [None]),))):
+    with spans.batch(Batch(parts=(part_of(0, [None]),))):
         pass
 
     ended = traced.ended()
@@ -183,7 +183,7 @@ def test_the_polls_that_found_nothing_are_not_of_the_batch(traced: Traced) -> No
 
 
 def test_a_commit_is_below_the_write_and_its_ids_are_an_exemplar(traced: Traced) -> None:
-    with traced.spans.batch(0, Batch(parts=(part_of(0, [None]),))):
+    with traced.spans.batch(Batch(parts=(part_of(0, [None]),))):
         ids = traced.spans.committed(committed(commit_s=0.5, batch_id=17))
 
     ended = traced.ended()
@@ -205,7 +205,7 @@ def test_a_commit_is_below_the_write_and_its_ids_are_an_exemplar(traced: Traced)
 
 def test_a_failed_try_is_an_event_and_a_lost_batch_is_an_error(traced: Traced) -> None:
     lost = Fenced("fenced: noetl.events[0]", topic="noetl.events", partition=0)
-    with contextlib.suppress(Fenced), traced.spans.batch(0, Batch(parts=(part_of(0, [None]),))):
+    with contextlib.suppress(Fenced), traced.spans.batch(Batch(parts=(part_of(0, [None]),))):
         traced.spans.failed(StoreUnavailable("database: away", sqlstate="57P01"))
         raise lost
 
@@ -226,7 +226,7 @@ def test_a_failed_try_is_an_event_and_a_lost_batch_is_an_error(traced: Traced) -
 def test_an_error_of_a_library_is_named_and_its_text_is_not_sent(traced: Traced) -> None:
     with (
         pytest.raises(ValueError, match="content"),
-        traced.spans.batch(0, Batch(parts=(part_of(0, [None]),))),
+        traced.spans.batch(Batch(parts=(part_of(0, [None]),))),
     ):
         raise ValueError("content of a record")
 
@@ -234,7 +234,7 @@ def test_an_error_of_a_library_is_named_and_its_text_is_not_sent(traced: Traced)
 
 
 def test_log_lines_inside_the_block_have_the_ids_of_the_write(traced: Traced) -> None:
-    with traced.spans.batch(0, Batch(parts=(part_of(0, [None]),))):
+    with traced.spans.batch(Batch(parts=(part_of(0, [None]),))):
         bound = get_contextvars()
 
     write = traced.ended()["write normalizer.events"]
@@ -247,9 +247,9 @@ def test_log_lines_inside_the_block_have_the_ids_of_the_write(traced: Traced) ->
 
 def test_a_batch_that_is_not_sampled_has_no_spans_ids_or_exemplars() -> None:
     traced = Traced(sampler=sampling.ALWAYS_OFF)
-    traced.spans.begin(0)
+    traced.spans.begin()
 
-    with traced.spans.batch(0, Batch(parts=(part_of(0, [parent(1)]),))):
+    with traced.spans.batch(Batch(parts=(part_of(0, [parent(1)]),))):
         traced.spans.failed(StoreUnavailable("away"))
         ids = traced.spans.committed(committed())
         bound = get_contextvars()
@@ -260,9 +260,9 @@ def test_a_batch_that_is_not_sampled_has_no_spans_ids_or_exemplars() -> None:
 @pytest.mark.parametrize("url", ["postgresql://a:1,b:2/noetl", "postgresql:///noetl?host=/run"])
 def test_a_server_is_named_only_where_there_is_one(url: str) -> None:
     traced = Traced(Settings(database_url=url))
-    traced.spans.begin(0)
+    traced.spans.begin()
 
-    with traced.spans.batch(0, Batch(parts=(part_of(0, [None]),))):
+    with traced.spans.batch(Batch(parts=(part_of(0, [None]),))):
         pass
 
     attributes = traced.ended()["write normalizer.events"].attributes
@@ -278,11 +278,11 @@ def test_the_names_of_attributes_are_those_of_the_conventions(settings: Settings
     modules = (db_attributes, error_attributes, messaging_attributes, server_attributes)
     known = {value for module in modules for value in vars(module).values() if str(value) == value}
     traced = Traced(settings)
-    traced.spans.begin(0)
-    traced.spans.note(0, "fetch", 1.0)
-    traced.spans.note(0, "normalize", 1.0)
+    traced.spans.begin()
+    traced.spans.note("fetch", 1.0)
+    traced.spans.note("normalize", 1.0)
     batch = Batch(parts=(part_of(0, [parent(1)]),))
-    with contextlib.suppress(StoreUnavailable), traced.spans.batch(0, batch):
+    with contextlib.suppress(StoreUnavailable), traced.spans.batch(batch):
         traced.spans.committed(committed())
         raise StoreUnavailable("away", sqlstate="57P01")
 

@@ -210,12 +210,12 @@ def test_the_configuration_is_displayed_without_secrets_and_misspellings_are_nam
 
 
 def test_wrong_settings_end_with_2_and_one_line_each() -> None:
-    result = run("run", NORMALIZER_WRITERS="none", KAFKA_SASL_MECHANISM="x")
+    result = run("run", NORMALIZER_BATCH_ROWS="none", KAFKA_SASL_MECHANISM="x")
 
     assert result.exit_code == 2
     assert [line.split(":")[1].strip() for line in result.stderr.splitlines()] == [
         "KAFKA_SASL_MECHANISM",
-        "NORMALIZER_WRITERS",
+        "NORMALIZER_BATCH_ROWS",
         "DATABASE_URL",
         "KAFKA_BOOTSTRAP_SERVERS",
     ]

@@ -40,13 +40,13 @@ def test_each_field_is_read_from_its_own_variable() -> None:
 
 
 def test_a_variable_set_to_nothing_is_not_set() -> None:
-    assert load({"NORMALIZER_WRITERS": " ", "DATABASE_URL": ""}) == Settings()
+    assert load({"NORMALIZER_BATCH_AGE_MS": " ", "DATABASE_URL": ""}) == Settings()
 
 
 def test_every_mistake_is_reported_at_once() -> None:
     environ = {
         "NORMALIZER_BATCH_ROWS": "0",
-        "NORMALIZER_WRITERS": "two",
+        "NORMALIZER_BATCH_AGE_MS": "two",
         "KAFKA_SASL_MECHANISM": "GSSAPI",
         "KAFKA_SSL_CHECK_HOSTNAME": "maybe",
     }
@@ -61,7 +61,7 @@ def test_every_mistake_is_reported_at_once() -> None:
         ),
         "KAFKA_SSL_CHECK_HOSTNAME: expected bool; got 'maybe'",
         "NORMALIZER_BATCH_ROWS: expected int >= 1; got '0'",
-        "NORMALIZER_WRITERS: expected int; got 'two'",
+        "NORMALIZER_BATCH_AGE_MS: expected int; got 'two'",
         "KAFKA_BOOTSTRAP_SERVERS: not set; Brokers to ask first, host:port, separated by commas.",
     ]
 
@@ -118,7 +118,7 @@ def test_the_configuration_is_documented_without_its_secrets() -> None:
     assert "DATABASE_URL=postgresql://writer:***@db:5432/events" in shown.splitlines()
     assert "KAFKA_SASL_PASSWORD=***" in shown.splitlines()
     assert "NORMALIZER_BATCH_ROWS=17" in shown.splitlines()
-    assert "# NORMALIZER_WRITERS=2" in shown.splitlines()
+    assert "# NORMALIZER_BATCH_AGE_MS=200" in shown.splitlines()
     assert "s3cr" not in shown
     assert "hunter2" not in shown
 

@@ -1,0 +1,99 @@
+"""Fills a batch until it is full, or due while nothing is being written."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from normalizer.core.batch_builder import BatchBuilder
+from normalizer.kafka import FetchedChunk
+from normalizer.process.pause import wait_at_most
+from normalizer.service.intake import Intake
+from normalizer.settings import Settings
+from normalizer.store.store import Claim
+
+RECORDS_A_FETCH: Final = 500
+IDLE_S: Final = 0.5
+WRITES_OF_AGE: Final = 2.0
+"""A batch is due once it is as old as this many times what the last write took, at most at its
+greatest age: a process with little to do then writes half of its time."""
+FEW_RECORDS: Final = 100
+"""After two fetches of fewer, the next one waits until the batch is due: a fetch costs as much as
+normalizing some ten records. One alone may be the rest of a full answer."""
+PAUSE_S: Final = 0.01
+FRESH_S: Final = 0.003
+"""How long a batch that is due waits for what has arrived at the broker meanwhile: the client asks
+for it only once its last answer was taken."""
+
+ClaimedChunk = tuple[Claim, FetchedChunk]
+Fetch = Callable[[int, float], Awaitable[list[ClaimedChunk]]]
+"""Gives at most so many records; waits so many seconds for the first."""
+
+
+class BatchFiller:
+    """Fills one batch after the other; keeps what the last one had no room for."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        fetch: Fetch,
+        intake: Intake,
+        stopping: asyncio.Event,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._fetch = fetch
+        self._intake = intake
+        self._stopping = stopping
+        self._clock = clock
+        self._left: list[ClaimedChunk] = []
+        self.last_write_s = 0.0
+        """How long the last batch took to be written."""
+
+    async def fill(self, writing: asyncio.Task[None] | None) -> BatchBuilder:
+        """Return a batch; it is empty only where the service stops.
+
+        `writing` is the last batch's write: while it lasts, only a full batch is returned.
+        """
+        builder = BatchBuilder()
+        due_s: float | None = None
+        fetched = few = 0
+        room = RECORDS_A_FETCH
+        is_fresh = False
+        while not self._intake.is_full(builder):
+            left_s = IDLE_S if due_s is None else due_s - self._clock()
+            is_due = left_s <= 0 and (writing is None or writing.done())
+            if self._stopping.is_set() or (is_due and is_fresh and fetched < room):
+                break
+            is_fresh, wait_s = is_due, FRESH_S if is_due else PAUSE_S
+            if due_s is None:
+                wait_s = IDLE_S
+            elif few and not is_due:
+                await self._pause(writing, left_s if few > 1 else min(left_s, PAUSE_S))
+                wait_s = 0.0
+            room = min(self._settings.batch_rows - builder.rows, RECORDS_A_FETCH)
+            if chunks := self._left:
+                self._left, fetched = [], room
+            else:
+                chunks = await self._fetch(room, wait_s)
+                fetched = sum([len(chunk.records) for _, chunk in chunks])
+            few = few + 1 if fetched < min(room, FEW_RECORDS) else 0
+            for at, (claim, chunk) in enumerate(chunks, 1):
+                rest = await self._intake.add_chunk(builder, claim, chunk)
+                if rest or self._intake.is_full(builder):
+                    self._left = ([(claim, rest)] if rest else []) + chunks[at:]
+                    return builder
+            if builder and due_s is None:
+                due_s = self._clock() + self._age_s()
+        return builder
+
+    def _age_s(self) -> float:
+        """How old a batch may become before it is written."""
+        return min(self._settings.batch_age_ms / 1000, WRITES_OF_AGE * self.last_write_s)
+
+    async def _pause(self, writing: asyncio.Task[None] | None, left_s: float) -> None:
+        """Wait until the batch is due, then for the last one, but for that at most PAUSE_S."""
+        if left_s > 0:
+            await wait_at_most(self._stopping, left_s)
+        elif writing:
+            await asyncio.wait([writing], timeout=PAUSE_S)

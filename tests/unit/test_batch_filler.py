@@ -1,0 +1,154 @@
+"""How a batch fills: what is fetched when, and for how long the next fetch waits."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+
+import msgspec
+
+from normalizer.core.batch import PartitionBatch
+from normalizer.core.batch_builder import BatchBuilder
+from normalizer.core.raw_record import RawRecord
+from normalizer.envelope import Ignored
+from normalizer.kafka import FetchedChunk, KafkaPartition
+from normalizer.service.batch_filler import (
+    FRESH_S,
+    IDLE_S,
+    PAUSE_S,
+    RECORDS_A_FETCH,
+    BatchFiller,
+    ClaimedChunk,
+)
+from normalizer.settings import Settings
+from tests.support.waiting import until
+
+ROWS = 2 * RECORDS_A_FETCH + 10
+SETTINGS = Settings(batch_rows=ROWS)
+PARTITION = KafkaPartition("topic", 0)
+
+
+class Source:
+    """Gives so many records a fetch, and then none; notes how long each fetch may wait."""
+
+    def __init__(self, *counts: int) -> None:
+        self._counts = list(counts)
+        self._offset = 0
+        self.waits_s: list[float] = []
+        self.stopping = asyncio.Event()
+
+    async def fetch(self, room: int, wait_s: float) -> list[ClaimedChunk]:
+        self.waits_s.append(wait_s)
+        await asyncio.sleep(0)
+        if not self._counts:
+            return []
+        count = min(self._counts.pop(0), room)
+        first, self._offset = self._offset, self._offset + count
+        records = [
+            RawRecord(value=None, topic="topic", offset=offset)
+            for offset in range(first, self._offset)
+        ]
+        chunk = FetchedChunk(
+            partition=PARTITION, from_offset=first, next_offset=self._offset, records=records
+        )
+        return [(cast("Any", SimpleNamespace()), chunk)]
+
+    async def asked(self, times: int) -> None:
+        async def how_often() -> int:
+            return len(self.waits_s)
+
+        await until(how_often, is_so=lambda found: found >= times)
+
+
+class Taker:
+    """Takes records as they are, up to the batch's room."""
+
+    def is_full(self, builder: BatchBuilder) -> bool:
+        return builder.is_full(SETTINGS.batch_rows, SETTINGS.batch_bytes)
+
+    async def add_chunk(
+        self, builder: BatchBuilder, _claim: object, chunk: FetchedChunk
+    ) -> FetchedChunk | None:
+        room = SETTINGS.batch_rows - builder.rows
+        taken: Sequence[RawRecord] = chunk.records[:room]
+        after = chunk.from_offset + len(taken)
+        builder.add(
+            PartitionBatch(
+                topic="topic",
+                incarnation=0,
+                partition=0,
+                epoch=1,
+                from_offset=chunk.from_offset,
+                next_offset=after,
+                items=[(record, (Ignored(why="tombstone"),)) for record in taken],
+            )
+        )
+        if after == chunk.next_offset:
+            return None
+        return msgspec.structs.replace(chunk, from_offset=after, records=chunk.records[room:])
+
+
+def filler_of(source: Source, *, last_write_s: float = 0.0) -> BatchFiller:
+    made = BatchFiller(SETTINGS, source.fetch, cast("Any", Taker()), source.stopping)
+    made.last_write_s = last_write_s
+    return made
+
+
+async def test_few_records_are_fetched_before_the_batch_is_due_and_when_it_is() -> None:
+    """One fetch finds that there are few, one after the wait what the client has, one the rest."""
+    source = Source(1, 2, 3, 4)
+    begun_s = time.monotonic()
+
+    builder = await filler_of(source, last_write_s=0.02).fill(None)
+
+    assert builder.records == 10
+    assert source.waits_s == [IDLE_S, 0.0, 0.0, FRESH_S]
+    assert time.monotonic() - begun_s >= 0.04
+
+
+async def test_the_rest_of_an_answer_alone_does_not_stop_a_backlog() -> None:
+    source = Source(7, RECORDS_A_FETCH, RECORDS_A_FETCH, RECORDS_A_FETCH)
+
+    builder = await filler_of(source, last_write_s=5.0).fill(None)
+
+    assert builder.rows == ROWS
+    assert source.waits_s == [IDLE_S, 0.0, PAUSE_S, PAUSE_S]
+
+
+async def test_what_a_full_batch_has_no_room_for_comes_first_and_says_nothing_of_the_rest() -> None:
+    source = Source(*[RECORDS_A_FETCH] * 8)
+    filler = filler_of(source, last_write_s=5.0)
+    filler._left = await source.fetch(20, 0.0)
+
+    first = (await filler.fill(None)).build()
+    second = (await filler.fill(None)).build()
+
+    assert [(one.from_offset, one.next_offset) for one in (*first.parts, *second.parts)] == [
+        (0, ROWS),
+        (ROWS, 2 * ROWS),
+    ]
+    assert 0.0 not in source.waits_s[1:], "a fetch came after a pause"
+
+
+async def test_while_the_last_batch_is_written_the_next_one_goes_on_filling() -> None:
+    source = Source(1, 1, 1, 1, 1)
+    written = asyncio.Event()
+    writing: asyncio.Task[None] = asyncio.create_task(cast("Any", written.wait()))
+    filling = asyncio.create_task(filler_of(source).fill(writing))
+    await source.asked(7)
+
+    assert not filling.done()
+    written.set()
+    assert (await filling).records == 5
+    assert source.waits_s[-1] == FRESH_S
+
+
+async def test_a_stop_ends_the_wait_for_the_batch_to_be_due() -> None:
+    source = Source(1, 1)
+    filling = asyncio.create_task(filler_of(source, last_write_s=60.0).fill(None))
+    await source.asked(2)
+    source.stopping.set()
+
+    async with asyncio.timeout(SETTINGS.batch_age_ms / 2000):
+        assert (await filling).records == 2

@@ -61,8 +61,8 @@ class Seen:
     def rate(self) -> float:
         """Records per second in the middle three fifths; 0 if too few commits were seen.
 
-        At the first commit more batches are already read and normalized, the more writers there
-        are; at the end they are only written.
+        At the first commit the next batch is already read and normalized; at the end one is only
+        written.
         """
         if not self._seen:
             return 0.0

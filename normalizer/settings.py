@@ -167,7 +167,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         _about(
             "How long a record waits at most for its batch to fill. A batch is due sooner where "
-            "writes are fast: after twice the time of the last one. A backlog fills it whole.",
+            "writes are fast: after twice the time of the last write. A backlog fills it whole.",
             unit="ms",
             ge=0,
             le=60_000,

@@ -12,7 +12,7 @@ from normalizer.telemetry import get_logger
 
 SLICE_S: Final = 0.002
 """Long enough that a round of the loop costs little. Short, because each of a dozen statements of
-the batch being written waits for a slice, and so long its connection does nothing."""
+the batch being written waits for a slice, and its connection idles meanwhile."""
 SLOW_S: Final = 0.5
 LARGE_BYTES: Final = 1 << 20
 

@@ -8,6 +8,7 @@ ownership        which partitions this process owns, by claims in PostgreSQL
 record_store     what the service needs of a store
 suspects         partitions that made no progress under several claims
 unreachable      partitions whose leader does not answer
+batch_filler     fetches until a batch is full or due
 intake           normalizes records into a batch
 file_replay      the same loop over a file, without a broker
 

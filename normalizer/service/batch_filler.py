@@ -18,8 +18,8 @@ WRITES_OF_AGE: Final = 2.0
 """A batch is due once it is as old as this many times what the last write took, at most at its
 greatest age: a process with little to do then writes half of its time."""
 FEW_RECORDS: Final = 100
-"""After two fetches of fewer, the next one waits until the batch is due: a fetch costs as much as
-normalizing some ten records. One alone may be the rest of a full answer."""
+"""After two fetches of fewer, the next one comes when the batch is due, or after IDLE_S: a fetch
+costs as much as normalizing some ten records. One alone may be the rest of a full answer."""
 PAUSE_S: Final = 0.01
 FRESH_S: Final = 0.003
 """How long a batch that is due waits for what has arrived at the broker meanwhile: the client asks
@@ -27,7 +27,7 @@ for it only once its last answer was taken."""
 
 ClaimedChunk = tuple[Claim, FetchedChunk]
 Fetch = Callable[[int, float], Awaitable[list[ClaimedChunk]]]
-"""Gives at most so many records; waits so many seconds for the first."""
+"""Gives at most this number of records; waits for the first, at most these seconds."""
 
 
 class BatchFiller:
@@ -53,7 +53,7 @@ class BatchFiller:
     async def fill(self, writing: asyncio.Task[None] | None) -> BatchBuilder:
         """Return a batch; it is empty only where the service stops.
 
-        `writing` is the last batch's write: while it lasts, only a full batch is returned.
+        While the last batch is being written (`writing`), it goes on filling until it is full.
         """
         builder = BatchBuilder()
         due_s: float | None = None
@@ -68,31 +68,40 @@ class BatchFiller:
             is_fresh, wait_s = is_due, FRESH_S if is_due else PAUSE_S
             if due_s is None:
                 wait_s = IDLE_S
+            elif left_s > 0 and not fetched:
+                wait_s = min(left_s, IDLE_S)
             elif few and not is_due:
-                await self._pause(writing, left_s if few > 1 else min(left_s, PAUSE_S))
+                await self._pause(writing, min(left_s, IDLE_S if few > 1 else PAUSE_S))
                 wait_s = 0.0
             room = min(self._settings.batch_rows - builder.rows, RECORDS_A_FETCH)
             if chunks := self._left:
-                self._left, fetched = [], room
+                fetched = room
             else:
                 chunks = await self._fetch(room, wait_s)
                 fetched = sum([len(chunk.records) for _, chunk in chunks])
-            few = few + 1 if fetched < min(room, FEW_RECORDS) else 0
-            for at, (claim, chunk) in enumerate(chunks, 1):
-                rest = await self._intake.add_chunk(builder, claim, chunk)
-                if rest or self._intake.is_full(builder):
-                    self._left = ([(claim, rest)] if rest else []) + chunks[at:]
-                    return builder
+            if fetched:
+                few = few + 1 if fetched < min(room, FEW_RECORDS) else 0
+            self._left = await self._add(builder, chunks)
+            if self._left:
+                break
             if builder and due_s is None:
                 due_s = self._clock() + self._age_s()
         return builder
+
+    async def _add(self, builder: BatchBuilder, chunks: list[ClaimedChunk]) -> list[ClaimedChunk]:
+        """Add the chunks; what the batch has no room for is returned."""
+        for at, (claim, chunk) in enumerate(chunks, 1):
+            rest = await self._intake.add_chunk(builder, claim, chunk)
+            if rest or self._intake.is_full(builder):
+                return ([(claim, rest)] if rest else []) + chunks[at:]
+        return []
 
     def _age_s(self) -> float:
         """How old a batch may become before it is written."""
         return min(self._settings.batch_age_ms / 1000, WRITES_OF_AGE * self.last_write_s)
 
     async def _pause(self, writing: asyncio.Task[None] | None, left_s: float) -> None:
-        """Wait until the batch is due, then for the last one, but for that at most PAUSE_S."""
+        """Wait so long for the batch to be due; if it is, for the last write, at most PAUSE_S."""
         if left_s > 0:
             await wait_at_most(self._stopping, left_s)
         elif writing:

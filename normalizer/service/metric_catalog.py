@@ -126,8 +126,9 @@ CATALOGUE: Final = (
     Metric(
         name="normalizer_stage_seconds_total",
         kind="counter",
-        means="Time by stage. fetch includes waiting for records; wait: the next batch is full "
-        "and the last one not written; write: the whole transaction with its retries.",
+        means="Time by stage. fetch includes waiting for records, but not for a batch to be due; "
+        "wait: the next batch is full and the last one not written; write: the whole transaction "
+        "with its retries.",
         hint="wait grows: PostgreSQL is the limit. normalize near 1 per second: the processor "
         "is; add processes.",
         labels={"stage": STAGES},

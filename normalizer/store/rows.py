@@ -24,7 +24,7 @@ ROWS_AT_ONCE: Final = 5_000
 MAX_GAP_OFFSETS: Final = 5_000
 """Offsets less far apart than this are searched as one run."""
 PAUSE_EVERY_S: Final = 0.005
-"""Work without a pause, as in the slices of normalizing."""
+"""Work without a pause."""
 SAY_EVERY_S: Final = 10.0
 """After 60 s without a statement the server would end the transaction."""
 DIGESTED_BYTES: Final = 4 * 1024 * 1024

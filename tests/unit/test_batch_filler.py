@@ -1,12 +1,12 @@
 """How a batch fills: what is fetched when, and for how long the next fetch waits."""
 
 import asyncio
-import time
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
 import msgspec
+import pytest
 
 from normalizer.core.batch import PartitionBatch
 from normalizer.core.batch_builder import BatchBuilder
@@ -16,7 +16,6 @@ from normalizer.kafka import FetchedChunk, KafkaPartition
 from normalizer.service.batch_filler import (
     FRESH_S,
     IDLE_S,
-    PAUSE_S,
     RECORDS_A_FETCH,
     BatchFiller,
     ClaimedChunk,
@@ -30,17 +29,22 @@ PARTITION = KafkaPartition("topic", 0)
 
 
 class Source:
-    """Gives so many records a fetch, and then none; notes how long each fetch may wait."""
+    """Gives these counts of records, one a fetch, then none; notes how long each fetch may wait."""
 
-    def __init__(self, *counts: int) -> None:
+    def __init__(self, *counts: int, due_at: int | None = None) -> None:
+        """The batch is due with the fetch of number `due_at`, and never by the time of the test."""
         self._counts = list(counts)
+        self._due_at = due_at
         self._offset = 0
         self.waits_s: list[float] = []
+        self.now_s = 0.0
         self.stopping = asyncio.Event()
 
     async def fetch(self, room: int, wait_s: float) -> list[ClaimedChunk]:
         self.waits_s.append(wait_s)
         await asyncio.sleep(0)
+        if len(self.waits_s) == self._due_at:
+            self.now_s += 3600
         if not self._counts:
             return []
         count = min(self._counts.pop(0), room)
@@ -54,7 +58,7 @@ class Source:
         )
         return [(cast("Any", SimpleNamespace()), chunk)]
 
-    async def asked(self, times: int) -> None:
+    async def until_fetches(self, times: int) -> None:
         async def how_often() -> int:
             return len(self.waits_s)
 
@@ -89,31 +93,56 @@ class Taker:
         return msgspec.structs.replace(chunk, from_offset=after, records=chunk.records[room:])
 
 
-def filler_of(source: Source, *, last_write_s: float = 0.0) -> BatchFiller:
-    made = BatchFiller(SETTINGS, source.fetch, cast("Any", Taker()), source.stopping)
+def filler_of(
+    source: Source, settings: Settings = SETTINGS, *, last_write_s: float = 0.0
+) -> BatchFiller:
+    made = BatchFiller(
+        settings, source.fetch, cast("Any", Taker()), source.stopping, lambda: source.now_s
+    )
     made.last_write_s = last_write_s
     return made
 
 
 async def test_few_records_are_fetched_before_the_batch_is_due_and_when_it_is() -> None:
     """One fetch finds that there are few, one after the wait what the client has, one the rest."""
-    source = Source(1, 2, 3, 4)
-    begun_s = time.monotonic()
+    source = Source(1, 2, 3, 4, due_at=3)
 
-    builder = await filler_of(source, last_write_s=0.02).fill(None)
+    builder = await filler_of(source, last_write_s=0.01).fill(None)
 
     assert builder.records == 10
     assert source.waits_s == [IDLE_S, 0.0, 0.0, FRESH_S]
-    assert time.monotonic() - begun_s >= 0.04
 
 
-async def test_the_rest_of_an_answer_alone_does_not_stop_a_backlog() -> None:
-    source = Source(7, RECORDS_A_FETCH, RECORDS_A_FETCH, RECORDS_A_FETCH)
+async def test_where_nothing_comes_the_fetch_itself_waits_for_the_batch_to_be_due() -> None:
+    source = Source(1, 0, due_at=3)
 
-    builder = await filler_of(source, last_write_s=5.0).fill(None)
+    builder = await filler_of(source, last_write_s=0.01).fill(None)
+
+    assert builder.records == 1
+    assert source.waits_s == [IDLE_S, 0.0, 0.02, FRESH_S]
+
+
+@pytest.mark.parametrize("gap", [(7,), (0, 0), (7, 0), (0, 7)])
+async def test_few_records_and_empty_answers_do_not_stop_a_backlog(gap: tuple[int, ...]) -> None:
+    """The rest of an answer, and an answer that takes long to come."""
+    source = Source(RECORDS_A_FETCH, *gap, RECORDS_A_FETCH, RECORDS_A_FETCH)
+
+    async with asyncio.timeout(SETTINGS.batch_age_ms / 2000):
+        builder = await filler_of(source, last_write_s=60.0).fill(None)
 
     assert builder.rows == ROWS
-    assert source.waits_s == [IDLE_S, 0.0, PAUSE_S, PAUSE_S]
+
+
+async def test_a_batch_that_may_become_old_is_fetched_for_meanwhile() -> None:
+    """A partition that is not read for seconds looks stuck, and its log has to be compared."""
+    source = Source(1, 1, 1, 1, 1)
+    settings = msgspec.structs.replace(SETTINGS, batch_age_ms=60_000)
+    filling = asyncio.create_task(filler_of(source, settings, last_write_s=60.0).fill(None))
+
+    await source.until_fetches(4)
+    source.stopping.set()
+
+    assert (await filling).records >= 4
 
 
 async def test_what_a_full_batch_has_no_room_for_comes_first_and_says_nothing_of_the_rest() -> None:
@@ -136,19 +165,19 @@ async def test_while_the_last_batch_is_written_the_next_one_goes_on_filling() ->
     written = asyncio.Event()
     writing: asyncio.Task[None] = asyncio.create_task(cast("Any", written.wait()))
     filling = asyncio.create_task(filler_of(source).fill(writing))
-    await source.asked(7)
+    await source.until_fetches(7)
 
     assert not filling.done()
     written.set()
-    assert (await filling).records == 5
+    assert (await filling).records >= 4
     assert source.waits_s[-1] == FRESH_S
 
 
 async def test_a_stop_ends_the_wait_for_the_batch_to_be_due() -> None:
     source = Source(1, 1)
     filling = asyncio.create_task(filler_of(source, last_write_s=60.0).fill(None))
-    await source.asked(2)
+    await source.until_fetches(2)
     source.stopping.set()
 
-    async with asyncio.timeout(SETTINGS.batch_age_ms / 2000):
-        assert (await filling).records == 2
+    assert (await filling).records == 2
+    assert source.now_s == 0

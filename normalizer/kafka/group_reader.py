@@ -240,12 +240,13 @@ class GroupReader:
         """Read one answer of the broker for each partition with the lenient reader.
 
         Raises BrokerUnavailable if that returns nothing new: then no record was to blame. A
-        partition whose leader is away does not stop the others.
+        partition that is quiet, or whose leader is away, does not hold the others up.
         """
         read: list[FetchedChunk] = []
         for partition, position in wanted.items():
             offset = position.next_offset
-            if self._fetch_positions.trusted(partition) is not position:
+            is_quiet = self._consumer.highwater(TopicPartition(*partition)) == offset
+            if is_quiet or self._fetch_positions.trusted(partition) is not position:
                 continue
             try:
                 chunk = await read_leniently(

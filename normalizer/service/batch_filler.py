@@ -101,7 +101,7 @@ class BatchFiller:
         return min(self._settings.batch_age_ms / 1000, WRITES_OF_AGE * self.last_write_s)
 
     async def _pause(self, writing: asyncio.Task[None] | None, left_s: float) -> None:
-        """Wait so long for the batch to be due; if it is, for the last write, at most PAUSE_S."""
+        """Wait until the batch is due; if it is, for the last write, at most PAUSE_S."""
         if left_s > 0:
             await wait_at_most(self._stopping, left_s)
         elif writing:

@@ -14,14 +14,16 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.errors import BrokerUnavailable, ProcessStuck
 from normalizer.kafka import (
     Bounds,
+    FetchedChunk,
     GroupReader,
     KafkaPartition,
     TopicReader,
     UnreadableBatch,
+    group_reader,
     lenient_reader,
 )
 from normalizer.kafka.connection import ended
-from normalizer.kafka.lenient_reader import ONE_BATCH, read_with_client
+from normalizer.kafka.lenient_reader import ONE_BATCH, read_leniently, read_with_client
 from normalizer.settings import Settings
 from tests.support.factories import raw_record
 from tests.support.service_runs import until
@@ -261,6 +263,43 @@ async def test_a_header_named_by_any_bytes_costs_no_record(
     assert [record.value for record in records] == [b"1", b"2", b"3"]
     assert records[0].headers == (("\N{REPLACEMENT CHARACTER}" * 2, b"v"),)
     assert records[1].headers == (("fine too", b"v"),)
+
+
+@pytest.mark.usefixtures("any_header_names")
+async def test_a_batch_that_the_client_cannot_decode_does_not_wait_for_quiet_partitions(
+    topic: Topic, reader: GroupReader, producer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them would take half a second, for every such batch."""
+    partitions = [KafkaPartition(topic.name, number) for number in range(topic.partitions)]
+    read: list[KafkaPartition] = []
+
+    async def noted(settings: Settings, partition: KafkaPartition, **options: Any) -> FetchedChunk:
+        read.append(partition)
+        return await read_leniently(settings, partition, **options)
+
+    monkeypatch.setattr(group_reader, "read_leniently", noted)
+    for one in partitions:
+        await producer.send_and_wait(topic.name, b"known", partition=one.partition)
+        reader.start_reading(one, incarnation=0, offset=0)
+    await _values(reader, partitions, topic.partitions)
+    bad = [(AnyBytes("\xff\xfe"), b"v")]
+    await producer.send_and_wait(topic.name, b"bad", partition=1, headers=bad)
+
+    values = await _values(reader, partitions, 1)
+
+    assert values == [b"bad"]
+    assert read == [partitions[1]]
+
+
+async def _values(
+    reader: GroupReader, partitions: list[KafkaPartition], count: int
+) -> list[bytes | None]:
+    values: list[bytes | None] = []
+    async with asyncio.timeout(30):
+        while len(values) < count:
+            for chunk in await reader.fetch(partitions, max_records=9, timeout_s=0.5):
+                values += [record.value for record in chunk.records]
+    return values
 
 
 @ONE_PARTITION

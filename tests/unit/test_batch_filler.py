@@ -13,6 +13,7 @@ from normalizer.core.batch_builder import BatchBuilder
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Ignored
 from normalizer.kafka import FetchedChunk, KafkaPartition
+from normalizer.service import batch_filler
 from normalizer.service.batch_filler import (
     FRESH_S,
     IDLE_S,
@@ -21,7 +22,7 @@ from normalizer.service.batch_filler import (
     ClaimedChunk,
 )
 from normalizer.settings import Settings
-from tests.support.waiting import until
+from tests.support.waiting import DEADLINE_S, until
 
 ROWS = 2 * RECORDS_A_FETCH + 10
 SETTINGS = Settings(batch_rows=ROWS)
@@ -173,11 +174,15 @@ async def test_while_the_last_batch_is_written_the_next_one_goes_on_filling() ->
     assert source.waits_s[-1] == FRESH_S
 
 
-async def test_a_stop_ends_the_wait_for_the_batch_to_be_due() -> None:
+async def test_a_stop_ends_the_wait_for_the_batch_to_be_due(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batch_filler, "IDLE_S", 3600.0)
     source = Source(1, 1)
-    filling = asyncio.create_task(filler_of(source, last_write_s=60.0).fill(None))
+    settings = msgspec.structs.replace(SETTINGS, batch_age_ms=3_600_000)
+    filling = asyncio.create_task(filler_of(source, settings, last_write_s=3600.0).fill(None))
     await source.until_fetches(2)
     source.stopping.set()
 
-    assert (await filling).records == 2
-    assert source.now_s == 0
+    async with asyncio.timeout(DEADLINE_S):
+        assert (await filling).records == 2

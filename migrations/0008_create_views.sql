@@ -69,7 +69,10 @@ select step, minute, first_tries_now, retries_now, first_tries_baseline, retries
        retries_now / minutes_now as per_minute_now,
        retries_baseline::double precision / 60 as per_minute_baseline,
        ratio_now, ratio_baseline, ratio_now / nullif(ratio_baseline, 0) as ratio_vs_baseline,
-       retries_now >= 20 and ratio_now >= 3 * greatest(ratio_baseline, 0.1) as storm
+       retries_now >= 20
+           and 10 * retries_now >= 3 * greatest(first_tries_now, 1)
+           and retries_now * greatest(first_tries_baseline, 1)
+               >= 3 * retries_baseline * greatest(first_tries_now, 1) as storm
 from   (
            select step, minute, first_tries_now, retries_now, first_tries_baseline,
                   retries_baseline, minutes_now,
@@ -865,8 +868,9 @@ begin
                    ('', 'quarantined', 'outcomes that were refused'),
                    ('', 'queue_s', 'seconds from issued to claimed'),
                    ('', 'ratio_baseline',
-                    'retries_baseline / first_tries_baseline; null without attempts'),
-                   ('', 'ratio_now', 'retries_now / first_tries_now'),
+                    'retries_baseline / first_tries_baseline, or / 1 without any; null without '
+                    'attempts'),
+                   ('', 'ratio_now', 'retries_now / first_tries_now, or / 1 without any'),
                    ('', 'reason', 'why'),
                    ('', 'recorded_at', 'time of the record in Kafka'),
                    ('', 'records', 'number of records that were read'),

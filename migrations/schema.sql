@@ -3079,7 +3079,7 @@ CREATE VIEW projector.retry_storms AS
     ratio_now,
     ratio_baseline,
     (ratio_now / NULLIF(ratio_baseline, (0)::double precision)) AS ratio_vs_baseline,
-    ((retries_now >= 20) AND (ratio_now >= ((3)::double precision * GREATEST(ratio_baseline, (0.1)::double precision)))) AS storm
+    ((retries_now >= 20) AND ((10 * retries_now) >= (3 * GREATEST(first_tries_now, (1)::bigint))) AND ((retries_now * GREATEST(first_tries_baseline, (1)::bigint)) >= ((3 * retries_baseline) * GREATEST(first_tries_now, (1)::bigint)))) AS storm
    FROM ( SELECT counted.step,
             counted.minute,
             counted.first_tries_now,
@@ -3113,8 +3113,8 @@ COMMENT ON COLUMN projector.retry_storms.first_tries_baseline IS 'first attempts
 COMMENT ON COLUMN projector.retry_storms.retries_baseline IS 'retries in the 60 minutes before those';
 COMMENT ON COLUMN projector.retry_storms.per_minute_now IS 'retries per minute that ended in the last 5 minutes';
 COMMENT ON COLUMN projector.retry_storms.per_minute_baseline IS 'retries per minute in the 60 minutes before those';
-COMMENT ON COLUMN projector.retry_storms.ratio_now IS 'retries_now / first_tries_now';
-COMMENT ON COLUMN projector.retry_storms.ratio_baseline IS 'retries_baseline / first_tries_baseline; null without attempts';
+COMMENT ON COLUMN projector.retry_storms.ratio_now IS 'retries_now / first_tries_now, or / 1 without any';
+COMMENT ON COLUMN projector.retry_storms.ratio_baseline IS 'retries_baseline / first_tries_baseline, or / 1 without any; null without attempts';
 COMMENT ON COLUMN projector.retry_storms.ratio_vs_baseline IS 'ratio_now / ratio_baseline';
 COMMENT ON COLUMN projector.retry_storms.storm IS 'whether it retries much more than usual';
 

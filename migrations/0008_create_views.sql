@@ -322,7 +322,7 @@ select known.topic, known.partition, position.incarnation,
            else 'reading'
        end as state,
        position.next_offset, reported.log_end,
-       greatest(reported.log_end - coalesce(position.next_offset, reported.log_start), 0) as unread,
+       reported.log_end - least(position.next_offset, reported.log_end) as unread,
        case
            when reported.heartbeat_at is not null
            then coalesce(reported.behind_since, reported.end_seen_at)
@@ -909,7 +909,8 @@ begin
                    ('', 'topic', 'topic'),
                    ('', 'total_duration_s', 'seconds from first event to end, of all that ended'),
                    ('', 'trace_id', 'trace that the record belongs to'),
-                   ('', 'unread', 'offsets from next_offset to log_end'),
+                   ('', 'unread',
+                    'offsets from next_offset to log_end; null while that is not known'),
                    ('', 'verdict', 'match, divergent or inconclusive'),
                    ('', 'verified_at', 'when it was last compared'),
                    ('', 'version',

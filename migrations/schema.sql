@@ -2581,7 +2581,7 @@ CREATE VIEW projector.freshness AS
         END AS state,
     "position".next_offset,
     reported.log_end,
-    GREATEST((reported.log_end - COALESCE("position".next_offset, reported.log_start)), (0)::bigint) AS unread,
+    (reported.log_end - LEAST("position".next_offset, reported.log_end)) AS unread,
         CASE
             WHEN (reported.heartbeat_at IS NOT NULL) THEN COALESCE(reported.behind_since, reported.end_seen_at)
             ELSE to_timestamp(((("position".last_recorded_ms)::numeric / 1000.0))::double precision)
@@ -2649,7 +2649,7 @@ COMMENT ON COLUMN projector.freshness.incarnation IS 'how often the topic was de
 COMMENT ON COLUMN projector.freshness.state IS 'state of the partition';
 COMMENT ON COLUMN projector.freshness.next_offset IS 'offset of the next record to read';
 COMMENT ON COLUMN projector.freshness.log_end IS 'the offset after the last committed record of the log';
-COMMENT ON COLUMN projector.freshness.unread IS 'offsets from next_offset to log_end';
+COMMENT ON COLUMN projector.freshness.unread IS 'offsets from next_offset to log_end; null while that is not known';
 COMMENT ON COLUMN projector.freshness.as_of IS 'every record that the log held at this time is in every view';
 COMMENT ON COLUMN projector.freshness.behind_s IS 'seconds from as_of to the heartbeat; 0 if everything is stored';
 COMMENT ON COLUMN projector.freshness.heartbeat_at IS 'when the process that owns the partition last wrote its heartbeat';

@@ -232,6 +232,29 @@ async def test_what_is_stuck_is_reported_by_its_silence_and_strays_apart(
     ]
 
 
+async def test_what_is_unread_is_not_known_without_the_end_of_the_log(
+    connection: asyncpg.Connection,
+) -> None:
+    """Of a partition that was never claimed, or whose process has not reported yet."""
+    await view_rows.read_up_to(connection, "noetl.events", 0, datetime.now(UTC))
+    await connection.execute(
+        """
+        insert into normalizer.source_positions
+               (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset)
+        values ('claimed', 0, 0, 'c', 'o', 0, 0), ('file:1', 0, 0, 'file', 'o', 0, 0)
+        """
+    )
+
+    rows = await connection.fetch("select topic, partition, state, unread from projector.freshness")
+
+    assert sorted(tuple(row) for row in rows) == [
+        ("claimed", 0, "dead", None),
+        ("file:1", 0, "file", None),
+        ("noetl.events", 0, "caught_up", 0),
+        ("noetl.events", 1, "unclaimed", None),
+    ]
+
+
 @pytest.mark.parametrize(
     ("error", "kind"),
     [

@@ -27,11 +27,12 @@ _SESSION: Final = {
 # Only partitions that are still claimed: a lost one has a new owner to report it. The position is
 # read without a lock, so the heartbeat does not wait for a batch. The first row of a partition that
 # is behind can only say "since now". Later rows say: since the log was last fully read, or since
-# the mark that the position has passed.
+# the mark that the position has passed. A stopped partition is behind and keeps its mark, because
+# the end that the broker reports may be that of another log.
 _HEARTBEAT: Final = """
     with mine as (
         select   owned.*, position.cluster_id, position.next_offset,
-                 owned.log_end > position.next_offset as is_behind,
+                 owned.stopped or owned.log_end > position.next_offset as is_behind,
                  clock_timestamp() - make_interval(secs => owned.end_age_s) as end_seen_at
         from     unnest(
                      $1::text[], $2::integer[], $3::integer[], $4::bigint[], $5::integer[],
@@ -49,8 +50,10 @@ _HEARTBEAT: Final = """
         next_offset, end_seen_at, behind_since, mark_offset, mark_at, stopped, heartbeat_at
     )
     select topic, partition, incarnation, cluster_id, epoch, partition_count, log_start, log_end,
-           next_offset, end_seen_at, case when is_behind then end_seen_at end,
-           case when is_behind then log_end end, case when is_behind then end_seen_at end,
+           next_offset, end_seen_at,
+           case when is_behind then end_seen_at end,
+           case when is_behind and not stopped then log_end end,
+           case when is_behind then end_seen_at end,
            stopped, clock_timestamp()
     from   mine
     on conflict on constraint source_heartbeats_pkey do update
@@ -68,9 +71,9 @@ _HEARTBEAT: Final = """
            end,
            (mark_offset, mark_at) = (
                select reported.mark_offset, reported.mark_at
-               where  excluded.mark_offset is not null
-               and    reported.incarnation = excluded.incarnation
-               and    reported.mark_offset > excluded.next_offset
+               where  reported.incarnation = excluded.incarnation
+               and    excluded.behind_since is not null
+               and    (excluded.stopped or reported.mark_offset > excluded.next_offset)
                union all
                select excluded.mark_offset, excluded.mark_at
                limit  1

@@ -11,6 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from normalizer.cli.ledger_check import verify_ledger
 from normalizer.cli.partition_positions import read_positions, retire
 from normalizer.embedded import KafkaBroker
+from normalizer.kafka import KafkaPartition
 from normalizer.service.monitor import Monitor
 from normalizer.settings import Settings
 from normalizer.store.position_changes import PositionChange
@@ -153,6 +154,32 @@ async def test_a_log_whose_batch_waits_is_behind_and_others_are_not_stuck_for_it
     assert behind["unread"] == 5
     assert behind["behind_s"] > 10
     assert level["as_of"] <= behind["as_of"]
+
+
+@ONE_PARTITION
+async def test_a_stopped_partition_is_no_fresher_than_when_it_was_read(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    """The end that the broker reports of it may be another log's, or not behind what was read."""
+    await send(producer, topic, range(3))
+    async with monitored(settings_for(database, topic, bootstrap_servers)) as service:
+        await watcher.until_read(topic, {0: 3})
+        level = await until_state(watcher, "caught_up")
+        await watcher.connection.execute(
+            "update normalizer.source_positions set cluster_id = 'another'"
+        )
+        partition = KafkaPartition(topic.name, 0)
+        service.ownership.release(partition, service.ownership.held[partition].epoch)
+        first = await until_state(watcher, "stopped")
+
+        async def reported_again() -> bool:
+            return bool((await freshness(watcher))[0]["end_seen_at"] > first["end_seen_at"])
+
+        await until(reported_again, lambda: freshness(watcher))
+        stopped = (await freshness(watcher))[0]
+
+    assert level["as_of"] <= stopped["as_of"] == first["as_of"] < first["end_seen_at"]
+    assert stopped["behind_s"] > first["behind_s"] > 0
 
 
 @ONE_PARTITION

@@ -93,7 +93,7 @@ from   (
                                    as retries_baseline,
                                extract(epoch from now() - min(since))::double precision / 60
                                    as minutes_now
-                      from     projector.retry_minutes
+                      from     projector.retries_by_minute
                       cross join (
                           select projector.minute_of(now()) - interval '5 minutes' as since
                       ) as latest

@@ -3092,18 +3092,18 @@ CREATE VIEW projector.retry_storms AS
                     WHEN ((counted.first_tries_baseline + counted.retries_baseline) > 0) THEN ((counted.retries_baseline)::double precision / (GREATEST(counted.first_tries_baseline, (1)::bigint))::double precision)
                     ELSE NULL::double precision
                 END AS ratio_baseline
-           FROM ( SELECT retry_minutes.step,
-                    max(retry_minutes.minute) FILTER (WHERE (retry_minutes.retries <> 0)) AS minute,
-                    (COALESCE(sum(retry_minutes.first_tries) FILTER (WHERE (retry_minutes.minute >= latest.since)), (0)::numeric))::bigint AS first_tries_now,
-                    (COALESCE(sum(retry_minutes.retries) FILTER (WHERE (retry_minutes.minute >= latest.since)), (0)::numeric))::bigint AS retries_now,
-                    (COALESCE(sum(retry_minutes.first_tries) FILTER (WHERE (retry_minutes.minute < latest.since)), (0)::numeric))::bigint AS first_tries_baseline,
-                    (COALESCE(sum(retry_minutes.retries) FILTER (WHERE (retry_minutes.minute < latest.since)), (0)::numeric))::bigint AS retries_baseline,
+           FROM ( SELECT retries_by_minute.step,
+                    max(retries_by_minute.minute) FILTER (WHERE (retries_by_minute.retries <> 0)) AS minute,
+                    (COALESCE(sum(retries_by_minute.first_tries) FILTER (WHERE (retries_by_minute.minute >= latest.since)), (0)::numeric))::bigint AS first_tries_now,
+                    (COALESCE(sum(retries_by_minute.retries) FILTER (WHERE (retries_by_minute.minute >= latest.since)), (0)::numeric))::bigint AS retries_now,
+                    (COALESCE(sum(retries_by_minute.first_tries) FILTER (WHERE (retries_by_minute.minute < latest.since)), (0)::numeric))::bigint AS first_tries_baseline,
+                    (COALESCE(sum(retries_by_minute.retries) FILTER (WHERE (retries_by_minute.minute < latest.since)), (0)::numeric))::bigint AS retries_baseline,
                     ((EXTRACT(epoch FROM (now() - min(latest.since))))::double precision / (60)::double precision) AS minutes_now
-                   FROM (projector.retry_minutes
+                   FROM (projector.retries_by_minute
                      CROSS JOIN ( SELECT (projector.minute_of(now()) - '00:05:00'::interval) AS since) latest)
-                  WHERE ((retry_minutes.minute >= (projector.minute_of(now()) - '01:05:00'::interval)) AND (retry_minutes.minute <= now()))
-                  GROUP BY retry_minutes.step
-                 HAVING (sum(retry_minutes.retries) <> (0)::numeric)) counted) rated;
+                  WHERE ((retries_by_minute.minute >= (projector.minute_of(now()) - '01:05:00'::interval)) AND (retries_by_minute.minute <= now()))
+                  GROUP BY retries_by_minute.step
+                 HAVING (sum(retries_by_minute.retries) <> (0)::numeric)) counted) rated;
 COMMENT ON VIEW projector.retry_storms IS 'Which steps retry more now than usual? Compares retries per first attempt of the last 5 minutes and the running one with the 60 minutes before. storm: at least 20 retries now, and at least 3 times the usual ratio (0.1 if it is lower or not known). More traffic alone is not a storm.';
 COMMENT ON COLUMN projector.retry_storms.step IS 'name of the step; empty if no event names one';
 COMMENT ON COLUMN projector.retry_storms.minute IS 'the last minute with a retry';

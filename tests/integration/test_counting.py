@@ -202,6 +202,26 @@ async def test_a_storm_is_more_retries_for_each_first_try(
     assert (row["first_tries_now"], row["retries_now"]) == now
 
 
+async def test_a_retry_that_a_later_event_took_back_is_no_last_retry(
+    connection: asyncpg.Connection,
+) -> None:
+    """Two writers counted it, each in its own shard: the sum is none."""
+    this = datetime.now(UTC).replace(second=0, microsecond=0)
+    await connection.executemany(
+        "insert into projector.retry_minutes (minute, step, shard, first_tries, retries) "
+        "values ($1, 'fetch', $2, 0, $3)",
+        [
+            (this - timedelta(minutes=9), 0, 1),
+            (this - timedelta(minutes=2), 0, 1),
+            (this - timedelta(minutes=2), 1, -1),
+        ],
+    )
+
+    row = await connection.fetchrow("select minute, retries_now from projector.retry_storms")
+
+    assert tuple(row) == (this - timedelta(minutes=9), 0)
+
+
 async def test_what_is_stuck_is_reported_by_its_silence_and_strays_apart(
     connection: asyncpg.Connection, database: Database
 ) -> None:

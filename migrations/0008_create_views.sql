@@ -914,7 +914,7 @@ begin
                    ('', 'verdict', 'match, divergent or inconclusive'),
                    ('', 'verified_at', 'when it was last compared'),
                    ('', 'version',
-                    'version of the playbook, if the event that begins it names one'),
+                    'version of the playbook, if the event that begins it names it with the path'),
                    ('', 'waiting_s',
                     'seconds that it has waited, by the clock of its partition: 0 if that is '
                     'behind the begin, null while nobody reads it'),

@@ -2040,7 +2040,7 @@ COMMENT ON VIEW projector.calls IS 'How did each attempt of each command go? hou
 COMMENT ON COLUMN projector.calls.hour IS 'the hour, UTC';
 COMMENT ON COLUMN projector.calls.execution_id IS 'id of the execution';
 COMMENT ON COLUMN projector.calls.playbook IS 'path of the playbook; empty while it is not known';
-COMMENT ON COLUMN projector.calls.version IS 'version of the playbook, if the event that begins it names one';
+COMMENT ON COLUMN projector.calls.version IS 'version of the playbook, if the event that begins it names it with the path';
 COMMENT ON COLUMN projector.calls.parent_execution_id IS 'the execution that started it';
 COMMENT ON COLUMN projector.calls.step IS 'name of the step; empty if no event names one';
 COMMENT ON COLUMN projector.calls.command_id IS 'id of the command; null if the producer gave none';
@@ -2530,7 +2530,7 @@ COMMENT ON VIEW projector.executions IS 'What is the state of each execution? st
 COMMENT ON COLUMN projector.executions.execution_id IS 'id of the execution';
 COMMENT ON COLUMN projector.executions.hour IS 'the hour, UTC';
 COMMENT ON COLUMN projector.executions.playbook IS 'path of the playbook; empty while it is not known';
-COMMENT ON COLUMN projector.executions.version IS 'version of the playbook, if the event that begins it names one';
+COMMENT ON COLUMN projector.executions.version IS 'version of the playbook, if the event that begins it names it with the path';
 COMMENT ON COLUMN projector.executions.status IS 'RUNNING, COMPLETED, FAILED or CANCELLED';
 COMMENT ON COLUMN projector.executions.catalog_id IS 'id of the playbook in the catalog';
 COMMENT ON COLUMN projector.executions.parent_execution_id IS 'the execution that started it';
@@ -2939,7 +2939,7 @@ CREATE VIEW projector.playbook_versions AS
 COMMENT ON VIEW projector.playbook_versions IS 'How do versions of a playbook compare? By the hour of the first event; total_duration_s is of those that ended.';
 COMMENT ON COLUMN projector.playbook_versions.hour IS 'the hour, UTC';
 COMMENT ON COLUMN projector.playbook_versions.playbook IS 'path of the playbook; empty while it is not known';
-COMMENT ON COLUMN projector.playbook_versions.version IS 'version of the playbook, if the event that begins it names one';
+COMMENT ON COLUMN projector.playbook_versions.version IS 'version of the playbook, if the event that begins it names it with the path';
 COMMENT ON COLUMN projector.playbook_versions.executions IS 'executions';
 COMMENT ON COLUMN projector.playbook_versions.completed IS 'those that completed';
 COMMENT ON COLUMN projector.playbook_versions.failed IS 'those that failed';

@@ -427,7 +427,8 @@ comment on column normalizer.source_positions.holes is
 comment on column normalizer.source_positions.rewound is
     'Number of offsets that an operator set the position back by. They are counted again.';
 comment on column normalizer.source_positions.committed_at is
-    'When the last batch was committed; a claim does not change it. Null before the first.';
+    'When the last record was committed; neither a claim nor an offset without a record changes '
+    'it. Null before the first.';
 comment on column normalizer.source_positions.moved_epoch is
     'Epoch of the last claim under which the position moved, or had nothing to read. Three '
     'claims later the records are read one at a time, because one of them may have killed its '

@@ -833,7 +833,7 @@ begin
                    ('', 'last_activity_at',
                     'the last event that is neither an end nor the report of one'),
                    ('', 'last_at', 'time of its last event'),
-                   ('', 'last_committed_at', 'when the last batch was committed'),
+                   ('', 'last_committed_at', 'when the last record was committed'),
                    ('', 'last_event_type', 'type of its last event'),
                    ('', 'last_failed_at', 'when the last of them failed'),
                    ('', 'last_finished_at', 'when the last of its calls ended'),

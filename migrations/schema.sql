@@ -1309,7 +1309,7 @@ COMMENT ON COLUMN normalizer.source_positions.last_offset IS 'Offset of the last
 COMMENT ON COLUMN normalizer.source_positions.last_recorded_ms IS 'Kafka time of that record, milliseconds since 1970.';
 COMMENT ON COLUMN normalizer.source_positions.last_crc IS 'CRC-32 of that record, to recognize a topic that was created again.';
 COMMENT ON COLUMN normalizer.source_positions.moved_epoch IS 'Epoch of the last claim under which the position moved, or had nothing to read. Three claims later the records are read one at a time, because one of them may have killed its readers.';
-COMMENT ON COLUMN normalizer.source_positions.committed_at IS 'When the last batch was committed; a claim does not change it. Null before the first.';
+COMMENT ON COLUMN normalizer.source_positions.committed_at IS 'When the last record was committed; neither a claim nor an offset without a record changes it. Null before the first.';
 COMMENT ON COLUMN normalizer.source_positions.shapes IS 'Fingerprint of the table of shapes (NORMALIZER_SHAPES) that the records are read by; empty without a table. A process with another one does not read them until --accept-shapes.';
 
 CREATE TABLE projector.after (
@@ -2661,7 +2661,7 @@ COMMENT ON COLUMN projector.freshness.duplicate IS 'outcomes that were stored al
 COMMENT ON COLUMN projector.freshness.quarantined IS 'outcomes that were refused';
 COMMENT ON COLUMN projector.freshness.ignored IS 'outcomes that are no event: tombstones, empty batches, expired events';
 COMMENT ON COLUMN projector.freshness.last_recorded_at IS 'Kafka time of the last record that was read';
-COMMENT ON COLUMN projector.freshness.last_committed_at IS 'when the last batch was committed';
+COMMENT ON COLUMN projector.freshness.last_committed_at IS 'when the last record was committed';
 COMMENT ON COLUMN projector.freshness.delay_s IS 'seconds from the Kafka time of the last record to its commit here';
 COMMENT ON COLUMN projector.freshness.silent_s IS 'seconds since then';
 

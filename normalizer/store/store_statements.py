@@ -156,7 +156,8 @@ MOVE_POSITIONS: Final = """
                                    else moved.last_recorded_ms end,
            last_crc         = coalesce(moved.last_crc, position.last_crc),
            moved_epoch      = position.epoch,
-           committed_at     = clock_timestamp()
+           committed_at     = case when moved.last_offset is null then position.committed_at
+                                   else clock_timestamp() end
     from   unnest(
                $1::text[], $2::integer[], $3::integer[], $4::bigint[], $5::bigint[], $6::bigint[],
                $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[],

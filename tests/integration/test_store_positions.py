@@ -100,6 +100,23 @@ async def test_a_later_claim_goes_on_where_the_last_batch_ended(database: Databa
         assert (await position_of(connection))["owner"] == "two"
 
 
+async def test_offsets_without_a_record_do_not_delay_the_last_record(database: Database) -> None:
+    """As of a transaction that a producer aborts while the log is quiet."""
+    async with open_store(database) as store, connected(database) as connection:
+        claim = await claimed(store)
+        records = batch_of(envelope(0), claim=claim)
+        await store.write(records)
+        before = await connection.fetchrow(_LAST_RECORD)
+
+        await store.write(batch_of(claim=after(claim, records), holes=[(1, 5)]))
+
+        assert (await position_of(connection))["next_offset"] == 5
+        assert await connection.fetchrow(_LAST_RECORD) == before
+
+
+_LAST_RECORD = "select last_recorded_at, last_committed_at, delay_s from projector.freshness"
+
+
 async def test_partitions_and_topics_are_claimed_apart(database: Database) -> None:
     async with open_store(database) as store:
         claims = [await claimed(store, 0), await claimed(store, 1), await claimed(store, 0, "b")]

@@ -318,19 +318,18 @@ select known.topic, known.partition, position.incarnation,
            when reported.stopped then 'stopped'
            when reported.end_seen_at < now() - interval '10 seconds' then 'broker_away'
            when position.next_offset >= reported.log_end then 'caught_up'
-           when reported.behind_since < reported.heartbeat_at - interval '10 seconds' then 'behind'
+           when least(reported.behind_since, read.as_of)
+                < reported.heartbeat_at - interval '10 seconds'
+           then 'behind'
            else 'reading'
        end as state,
        position.next_offset, reported.log_end,
        reported.log_end - least(position.next_offset, reported.log_end) as unread,
-       case
-           when reported.heartbeat_at is not null
-           then coalesce(reported.behind_since, reported.end_seen_at)
-           else to_timestamp(position.last_recorded_ms / 1000.0)
-       end as as_of,
+       read.as_of,
        extract(
            epoch from
-           reported.heartbeat_at - coalesce(reported.behind_since, reported.heartbeat_at)
+           reported.heartbeat_at
+           - case when reported.behind_since is null then reported.heartbeat_at else read.as_of end
        )::double precision as behind_s,
        reported.heartbeat_at, reported.end_seen_at,
        position.records, position.stored, position.merged, position.duplicate,
@@ -360,6 +359,16 @@ left join lateral (
 left join normalizer.source_heartbeats as reported
        on  reported.topic = known.topic and reported.partition = known.partition
        and reported.incarnation = position.incarnation
+-- Of a log that was never read to an end that was seen, only the last record's time is known.
+cross join lateral (
+    select coalesce(
+               case
+                   when reported.behind_since is null then reported.end_seen_at
+                   else nullif(reported.behind_since, reported.mark_at)
+               end,
+               to_timestamp(position.last_recorded_ms / 1000.0)
+           ) as as_of
+) as read
 where  not exists (
            select
            from   retired
@@ -373,6 +382,8 @@ comment on view projector.freshness is
     '10 s: no process), broker_away (a heartbeat, but the broker does not report the end of '
     'the log), stopped (the process leaves the partition alone), unclaimed (never read), file '
     '(read from a file). as_of: every record that the log held at this time is in every view. '
+    'Until a log was read to an end that was seen, that is the time of the last record that was '
+    'read. '
     'A partition that an operator retired is left out until a process claims it.';
 
 -- Silence and waiting are measured by the clock of the partition that the last event came from.
@@ -754,7 +765,8 @@ begin
                    ('executions', 'begun_at',
                     'when the event that begins it happened; null without one'),
                    ('', 'behind_s',
-                    'seconds from as_of to the heartbeat; 0 if everything is stored'),
+                    'seconds from as_of to the heartbeat; 0 if everything is stored, null while '
+                    'nothing was read'),
                    ('', 'bucket_s', 'length of the bucket: 60 or 3,600 seconds'),
                    ('', 'bucket_start', 'start of the minute or hour, UTC'),
                    ('', 'bucket',

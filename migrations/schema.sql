@@ -2576,17 +2576,18 @@ CREATE VIEW projector.freshness AS
             WHEN reported.stopped THEN 'stopped'::text
             WHEN (reported.end_seen_at < (now() - '00:00:10'::interval)) THEN 'broker_away'::text
             WHEN ("position".next_offset >= reported.log_end) THEN 'caught_up'::text
-            WHEN (reported.behind_since < (reported.heartbeat_at - '00:00:10'::interval)) THEN 'behind'::text
+            WHEN (LEAST(reported.behind_since, read.as_of) < (reported.heartbeat_at - '00:00:10'::interval)) THEN 'behind'::text
             ELSE 'reading'::text
         END AS state,
     "position".next_offset,
     reported.log_end,
     (reported.log_end - LEAST("position".next_offset, reported.log_end)) AS unread,
+    read.as_of,
+    (EXTRACT(epoch FROM (reported.heartbeat_at -
         CASE
-            WHEN (reported.heartbeat_at IS NOT NULL) THEN COALESCE(reported.behind_since, reported.end_seen_at)
-            ELSE to_timestamp(((("position".last_recorded_ms)::numeric / 1000.0))::double precision)
-        END AS as_of,
-    (EXTRACT(epoch FROM (reported.heartbeat_at - COALESCE(reported.behind_since, reported.heartbeat_at))))::double precision AS behind_s,
+            WHEN (reported.behind_since IS NULL) THEN reported.heartbeat_at
+            ELSE read.as_of
+        END)))::double precision AS behind_s,
     reported.heartbeat_at,
     reported.end_seen_at,
     "position".records,
@@ -2599,7 +2600,7 @@ CREATE VIEW projector.freshness AS
     "position".committed_at AS last_committed_at,
     ((EXTRACT(epoch FROM "position".committed_at))::double precision - (("position".last_recorded_ms)::double precision / (1000.0)::double precision)) AS delay_s,
     (EXTRACT(epoch FROM (now() - "position".committed_at)))::double precision AS silent_s
-   FROM ((( SELECT source_positions.topic,
+   FROM (((( SELECT source_positions.topic,
             source_positions.partition
            FROM normalizer.source_positions
         UNION
@@ -2639,10 +2640,15 @@ CREATE VIEW projector.freshness AS
           ORDER BY latest.incarnation DESC
          LIMIT 1) "position" ON (true))
      LEFT JOIN normalizer.source_heartbeats reported ON (((reported.topic = known.topic) AND (reported.partition = known.partition) AND (reported.incarnation = "position".incarnation))))
+     CROSS JOIN LATERAL ( SELECT COALESCE(
+                CASE
+                    WHEN (reported.behind_since IS NULL) THEN reported.end_seen_at
+                    ELSE NULLIF(reported.behind_since, reported.mark_at)
+                END, to_timestamp(((("position".last_recorded_ms)::numeric / 1000.0))::double precision)) AS as_of) read)
   WHERE (NOT (EXISTS ( SELECT
            FROM retired
           WHERE ((retired.topic = "position".topic) AND (retired.incarnation = "position".incarnation) AND (retired.partition = "position".partition)))));
-COMMENT ON VIEW projector.freshness IS 'How fresh is what all views show, and is a process keeping it fresh? state: caught_up (all of the log is stored), reading, behind (by more than 10 s), dead (no heartbeat for 10 s: no process), broker_away (a heartbeat, but the broker does not report the end of the log), stopped (the process leaves the partition alone), unclaimed (never read), file (read from a file). as_of: every record that the log held at this time is in every view. A partition that an operator retired is left out until a process claims it.';
+COMMENT ON VIEW projector.freshness IS 'How fresh is what all views show, and is a process keeping it fresh? state: caught_up (all of the log is stored), reading, behind (by more than 10 s), dead (no heartbeat for 10 s: no process), broker_away (a heartbeat, but the broker does not report the end of the log), stopped (the process leaves the partition alone), unclaimed (never read), file (read from a file). as_of: every record that the log held at this time is in every view. Until a log was read to an end that was seen, that is the time of the last record that was read. A partition that an operator retired is left out until a process claims it.';
 COMMENT ON COLUMN projector.freshness.topic IS 'topic';
 COMMENT ON COLUMN projector.freshness.partition IS 'partition of the topic';
 COMMENT ON COLUMN projector.freshness.incarnation IS 'how often the topic was deleted and created again';
@@ -2651,7 +2657,7 @@ COMMENT ON COLUMN projector.freshness.next_offset IS 'offset of the next record 
 COMMENT ON COLUMN projector.freshness.log_end IS 'the offset after the last committed record of the log';
 COMMENT ON COLUMN projector.freshness.unread IS 'offsets from next_offset to log_end; null while that is not known';
 COMMENT ON COLUMN projector.freshness.as_of IS 'every record that the log held at this time is in every view';
-COMMENT ON COLUMN projector.freshness.behind_s IS 'seconds from as_of to the heartbeat; 0 if everything is stored';
+COMMENT ON COLUMN projector.freshness.behind_s IS 'seconds from as_of to the heartbeat; 0 if everything is stored, null while nothing was read';
 COMMENT ON COLUMN projector.freshness.heartbeat_at IS 'when the process that owns the partition last wrote its heartbeat';
 COMMENT ON COLUMN projector.freshness.end_seen_at IS 'when the broker last reported the end of the log';
 COMMENT ON COLUMN projector.freshness.records IS 'number of records that were read';

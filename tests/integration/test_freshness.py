@@ -11,11 +11,13 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from normalizer.cli.ledger_check import verify_ledger
 from normalizer.cli.partition_positions import read_positions, retire
 from normalizer.embedded import KafkaBroker
-from normalizer.kafka import KafkaPartition
+from normalizer.kafka import Bounds, KafkaPartition
+from normalizer.service.heartbeat import Heartbeat, ObservedLog
 from normalizer.service.monitor import Monitor
 from normalizer.settings import Settings
 from normalizer.store.position_changes import PositionChange
 from tests.support.api_client import api_client
+from tests.support.factories import TOPIC, after, batch_of, envelope, recorded_at
 from tests.support.service_runs import (
     Watcher,
     process,
@@ -26,6 +28,7 @@ from tests.support.service_runs import (
     watching,
 )
 from tests.support.stack import Database, Topic
+from tests.support.table_rows import claimed, open_store
 
 ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
 
@@ -154,6 +157,40 @@ async def test_a_log_whose_batch_waits_is_behind_and_others_are_not_stuck_for_it
     assert behind["unread"] == 5
     assert behind["behind_s"] > 10
     assert level["as_of"] <= behind["as_of"]
+
+
+async def test_a_log_that_was_never_read_to_an_end_is_as_old_as_the_last_record_read(
+    database: Database, watcher: Watcher
+) -> None:
+    """Or of no known time: what follows may be of any age, also older than the first heartbeat."""
+    heartbeat, seen = Heartbeat(database.url), []
+
+    async with open_store(database) as store:
+        claim = await claimed(store)
+
+        async def report(log_end: int, *, stopped: bool = False) -> None:
+            partition = KafkaPartition(TOPIC, 0)
+            log = ObservedLog(bounds=Bounds(0, log_end), partition_count=1, age_s=0)
+            await heartbeat.send({partition: claim}, {partition: log}, [partition] * stopped)
+            seen.append((await freshness(watcher))[0])
+
+        await report(3)
+        await store.write(first := batch_of(envelope(0), claim=claim))
+        await report(4)
+        await report(0, stopped=True)
+        await store.write(batch_of(envelope(1), envelope(2), claim=after(claim, first)))
+        await report(4)
+    heartbeat.close()
+
+    states, times, behind_s = (
+        [row[column] for row in seen] for column in ("state", "as_of", "behind_s")
+    )
+    assert states == ["reading", "behind", "stopped", "reading"]
+    assert times == [None, recorded_at(0), recorded_at(0), seen[0]["end_seen_at"]]
+    assert behind_s[0] is None
+    assert behind_s[1:] == [
+        (row["heartbeat_at"] - row["as_of"]).total_seconds() for row in seen[1:]
+    ]
 
 
 @ONE_PARTITION

@@ -594,16 +594,12 @@ select facts.execution_id, projector.hour_of(facts.first_at) as hour, tries.step
        tries.ordinal, tries.attempts, tries.command_id, tries.begun_at, tries.status
 from   projector.execution_facts as facts
 cross join lateral (
-    select coalesce(projector.ranked_value(step_ranked), '') as step, iteration, attempts,
-           command_id, begun_at,
-           coalesce(projector.end_value(outcome_ranked), 'RUNNING') as status,
+    select step, iteration, attempts, command_id, begun_at, status,
            row_number() over (
-               partition by projector.ranked_value(step_ranked), iteration
-               order by begun_at, attempts, command_id
+               partition by step, iteration order by begun_at, attempts, command_id
            ) - 1 as ordinal
-    from   projector.call_facts
-    where  call_facts.execution_id = facts.execution_id
-    and    coalesce(projector.ranked_value(step_ranked), '') <> '__orchestrate__'
+    from   projector.calls
+    where  calls.execution_id = facts.execution_id
 ) as tries;
 
 comment on view projector.attempts_in_order is
@@ -950,6 +946,7 @@ begin
                    ('calls', 'status',
                     'COMPLETED, FAILED, ERROR or CANCELLED; before that PENDING, CLAIMED or '
                     'RUNNING'),
+                   ('attempts_in_order', 'status', 'as in calls'),
                    ('executions', 'duration_s', 'seconds from its first event to its end'),
                    ('executions_without_end', 'calls', 'how many calls it made'),
                    ('execution_timeline', 'error', 'error text'),

@@ -1769,6 +1769,91 @@ COMMENT ON COLUMN projector.execution_facts.counted_begun IS 'Hour of its begin 
 COMMENT ON COLUMN projector.execution_facts.counted_outcome IS 'Outcome that roll-ups count it under; empty while it runs.';
 COMMENT ON COLUMN projector.execution_facts.counted_ended IS 'Hour of its end that roll-ups count it under.';
 
+CREATE VIEW projector.calls AS
+ SELECT hour,
+    execution_id,
+    ( SELECT projector.playbook_of(execution.playbook_ranked) AS playbook_of
+           FROM projector.execution_facts execution
+          WHERE (execution.execution_id = facts.execution_id)) AS playbook,
+    ( SELECT projector.version_of(execution.playbook_ranked) AS version_of
+           FROM projector.execution_facts execution
+          WHERE (execution.execution_id = facts.execution_id)) AS version,
+    ( SELECT execution.parent_execution_id
+           FROM projector.execution_facts execution
+          WHERE (execution.execution_id = facts.execution_id)) AS parent_execution_id,
+    step,
+    command_id,
+    iteration,
+    attempts,
+    status,
+    begun_at,
+    issued_at,
+    claimed_at,
+    started_at,
+    finished_at,
+    ((COALESCE(reported_duration_us, projector.microseconds_between(started_at, finished_at)))::double precision / (1000000)::double precision) AS duration_s,
+    ((projector.microseconds_between(issued_at, claimed_at))::double precision / (1000000)::double precision) AS queue_s,
+    ((projector.microseconds_between(failed_before, begun_at))::double precision / (1000000)::double precision) AS backoff_s,
+    max_attempts,
+    ((status = ANY (ARRAY['FAILED'::text, 'ERROR'::text, 'CANCELLED'::text])) AND COALESCE(((attempts + 1) >= max_attempts), false)) AS exhausted,
+    worker_id,
+    error,
+        CASE
+            WHEN (status = ANY (ARRAY['FAILED'::text, 'ERROR'::text, 'CANCELLED'::text])) THEN COALESCE(projector.error_class_of(error), ''::text)
+            ELSE NULL::text
+        END AS error_class
+   FROM ( SELECT call_facts.execution_id,
+            call_facts.attempts,
+            call_facts.iteration,
+            call_facts.begun_at,
+            call_facts.issued_at,
+            call_facts.claimed_at,
+            call_facts.started_at,
+            call_facts.finished_at,
+            call_facts.failed_before,
+            projector.hour_of(COALESCE(call_facts.finished_at, call_facts.begun_at)) AS hour,
+            call_facts.command_id,
+            COALESCE(projector.ranked_value(call_facts.step_ranked), ''::text) AS step,
+                CASE
+                    WHEN (call_facts.finished_at IS NOT NULL) THEN projector.end_value(call_facts.outcome_ranked)
+                    WHEN (call_facts.started_at IS NOT NULL) THEN 'RUNNING'::text
+                    WHEN (call_facts.claimed_at IS NOT NULL) THEN 'CLAIMED'::text
+                    ELSE 'PENDING'::text
+                END AS status,
+            projector.decode_bigint(projector.end_value(call_facts.duration_ranked)) AS reported_duration_us,
+                CASE
+                    WHEN (projector.end_value(call_facts.outcome_ranked) IS DISTINCT FROM 'COMPLETED'::text) THEN projector.end_value(call_facts.error_ranked)
+                    ELSE NULL::text
+                END AS error,
+            projector.ranked_value(call_facts.worker_ranked) AS worker_id,
+            projector.decode_bigint(projector.ranked_value(call_facts.max_attempts_ranked)) AS max_attempts
+           FROM projector.call_facts) facts
+  WHERE (step <> '__orchestrate__'::text);
+COMMENT ON VIEW projector.calls IS 'How did each attempt of each command go? hour is the hour of its end, or of its begin while it runs; attempts 0 is the first attempt.';
+COMMENT ON COLUMN projector.calls.hour IS 'the hour, UTC';
+COMMENT ON COLUMN projector.calls.execution_id IS 'id of the execution';
+COMMENT ON COLUMN projector.calls.playbook IS 'path of the playbook; empty while it is not known';
+COMMENT ON COLUMN projector.calls.version IS 'version of the playbook, if the event that begins it names it with the path';
+COMMENT ON COLUMN projector.calls.parent_execution_id IS 'the execution that started it';
+COMMENT ON COLUMN projector.calls.step IS 'name of the step; empty if no event names one';
+COMMENT ON COLUMN projector.calls.command_id IS 'id of the command; null if the producer gave none';
+COMMENT ON COLUMN projector.calls.iteration IS 'index in a loop; null outside of loops';
+COMMENT ON COLUMN projector.calls.attempts IS 'number of attempts before this one: 0 is the first';
+COMMENT ON COLUMN projector.calls.status IS 'COMPLETED, FAILED, ERROR or CANCELLED; before that PENDING, CLAIMED or RUNNING';
+COMMENT ON COLUMN projector.calls.begun_at IS 'when the first event of the attempt happened';
+COMMENT ON COLUMN projector.calls.issued_at IS 'when the command was issued';
+COMMENT ON COLUMN projector.calls.claimed_at IS 'when a worker took it';
+COMMENT ON COLUMN projector.calls.started_at IS 'when the worker began';
+COMMENT ON COLUMN projector.calls.finished_at IS 'when it ended; null while it runs';
+COMMENT ON COLUMN projector.calls.duration_s IS 'seconds it took: as reported, or else from its start to its end';
+COMMENT ON COLUMN projector.calls.queue_s IS 'seconds from issued to claimed';
+COMMENT ON COLUMN projector.calls.backoff_s IS 'seconds from the failure before this retry to its begin; null for a first attempt';
+COMMENT ON COLUMN projector.calls.max_attempts IS 'number of attempts that are allowed in all';
+COMMENT ON COLUMN projector.calls.exhausted IS 'whether it failed and was the last allowed attempt';
+COMMENT ON COLUMN projector.calls.worker_id IS 'the worker';
+COMMENT ON COLUMN projector.calls.error IS 'error text, at most 1,000 characters; null if it completed';
+COMMENT ON COLUMN projector.calls.error_class IS 'error text without quoted parts and ids; codes stay; null if it did not fail';
+
 CREATE VIEW projector.attempts_in_order AS
  SELECT facts.execution_id,
     projector.hour_of(facts.first_at) AS hour,
@@ -1780,15 +1865,15 @@ CREATE VIEW projector.attempts_in_order AS
     tries.begun_at,
     tries.status
    FROM (projector.execution_facts facts
-     CROSS JOIN LATERAL ( SELECT COALESCE(projector.ranked_value(call_facts.step_ranked), ''::text) AS step,
-            call_facts.iteration,
-            call_facts.attempts,
-            call_facts.command_id,
-            call_facts.begun_at,
-            COALESCE(projector.end_value(call_facts.outcome_ranked), 'RUNNING'::text) AS status,
-            (row_number() OVER (PARTITION BY (projector.ranked_value(call_facts.step_ranked)), call_facts.iteration ORDER BY call_facts.begun_at, call_facts.attempts, call_facts.command_id) - 1) AS ordinal
-           FROM projector.call_facts
-          WHERE ((call_facts.execution_id = facts.execution_id) AND (COALESCE(projector.ranked_value(call_facts.step_ranked), ''::text) <> '__orchestrate__'::text))) tries);
+     CROSS JOIN LATERAL ( SELECT calls.step,
+            calls.iteration,
+            calls.attempts,
+            calls.command_id,
+            calls.begun_at,
+            calls.status,
+            (row_number() OVER (PARTITION BY calls.step, calls.iteration ORDER BY calls.begun_at, calls.attempts, calls.command_id) - 1) AS ordinal
+           FROM projector.calls
+          WHERE (calls.execution_id = facts.execution_id)) tries);
 COMMENT ON VIEW projector.attempts_in_order IS 'Which attempts were made of each step and iteration of an execution, in order? ordinal counts them from 0, attempts is what their events declare. If ordinal is greater, a command was issued again, or a loop does not number its iterations. hour is the hour of the first event.';
 COMMENT ON COLUMN projector.attempts_in_order.execution_id IS 'id of the execution';
 COMMENT ON COLUMN projector.attempts_in_order.hour IS 'the hour, UTC';
@@ -1798,7 +1883,7 @@ COMMENT ON COLUMN projector.attempts_in_order.ordinal IS 'number of the attempt 
 COMMENT ON COLUMN projector.attempts_in_order.attempts IS 'number of attempts before this one: 0 is the first';
 COMMENT ON COLUMN projector.attempts_in_order.command_id IS 'id of the command; null if the producer gave none';
 COMMENT ON COLUMN projector.attempts_in_order.begun_at IS 'when the first event of the attempt happened';
-COMMENT ON COLUMN projector.attempts_in_order.status IS 'canonical status';
+COMMENT ON COLUMN projector.attempts_in_order.status IS 'as in calls';
 
 CREATE TABLE projector.before (
     event_id bigint NOT NULL,
@@ -1975,91 +2060,6 @@ COMMENT ON COLUMN projector.call_time_histogram.attempts IS 'number of attempts 
 COMMENT ON COLUMN projector.call_time_histogram.status IS 'canonical status';
 COMMENT ON COLUMN projector.call_time_histogram.bucket IS 'number of the bucket in the histogram: from 2^(bucket/8) microseconds';
 COMMENT ON COLUMN projector.call_time_histogram.calls IS 'number of finished attempts (rows of projector.calls)';
-
-CREATE VIEW projector.calls AS
- SELECT hour,
-    execution_id,
-    ( SELECT projector.playbook_of(execution.playbook_ranked) AS playbook_of
-           FROM projector.execution_facts execution
-          WHERE (execution.execution_id = facts.execution_id)) AS playbook,
-    ( SELECT projector.version_of(execution.playbook_ranked) AS version_of
-           FROM projector.execution_facts execution
-          WHERE (execution.execution_id = facts.execution_id)) AS version,
-    ( SELECT execution.parent_execution_id
-           FROM projector.execution_facts execution
-          WHERE (execution.execution_id = facts.execution_id)) AS parent_execution_id,
-    step,
-    command_id,
-    iteration,
-    attempts,
-    status,
-    begun_at,
-    issued_at,
-    claimed_at,
-    started_at,
-    finished_at,
-    ((COALESCE(reported_duration_us, projector.microseconds_between(started_at, finished_at)))::double precision / (1000000)::double precision) AS duration_s,
-    ((projector.microseconds_between(issued_at, claimed_at))::double precision / (1000000)::double precision) AS queue_s,
-    ((projector.microseconds_between(failed_before, begun_at))::double precision / (1000000)::double precision) AS backoff_s,
-    max_attempts,
-    ((status = ANY (ARRAY['FAILED'::text, 'ERROR'::text, 'CANCELLED'::text])) AND COALESCE(((attempts + 1) >= max_attempts), false)) AS exhausted,
-    worker_id,
-    error,
-        CASE
-            WHEN (status = ANY (ARRAY['FAILED'::text, 'ERROR'::text, 'CANCELLED'::text])) THEN COALESCE(projector.error_class_of(error), ''::text)
-            ELSE NULL::text
-        END AS error_class
-   FROM ( SELECT call_facts.execution_id,
-            call_facts.attempts,
-            call_facts.iteration,
-            call_facts.begun_at,
-            call_facts.issued_at,
-            call_facts.claimed_at,
-            call_facts.started_at,
-            call_facts.finished_at,
-            call_facts.failed_before,
-            projector.hour_of(COALESCE(call_facts.finished_at, call_facts.begun_at)) AS hour,
-            call_facts.command_id,
-            COALESCE(projector.ranked_value(call_facts.step_ranked), ''::text) AS step,
-                CASE
-                    WHEN (call_facts.finished_at IS NOT NULL) THEN projector.end_value(call_facts.outcome_ranked)
-                    WHEN (call_facts.started_at IS NOT NULL) THEN 'RUNNING'::text
-                    WHEN (call_facts.claimed_at IS NOT NULL) THEN 'CLAIMED'::text
-                    ELSE 'PENDING'::text
-                END AS status,
-            projector.decode_bigint(projector.end_value(call_facts.duration_ranked)) AS reported_duration_us,
-                CASE
-                    WHEN (projector.end_value(call_facts.outcome_ranked) IS DISTINCT FROM 'COMPLETED'::text) THEN projector.end_value(call_facts.error_ranked)
-                    ELSE NULL::text
-                END AS error,
-            projector.ranked_value(call_facts.worker_ranked) AS worker_id,
-            projector.decode_bigint(projector.ranked_value(call_facts.max_attempts_ranked)) AS max_attempts
-           FROM projector.call_facts) facts
-  WHERE (step <> '__orchestrate__'::text);
-COMMENT ON VIEW projector.calls IS 'How did each attempt of each command go? hour is the hour of its end, or of its begin while it runs; attempts 0 is the first attempt.';
-COMMENT ON COLUMN projector.calls.hour IS 'the hour, UTC';
-COMMENT ON COLUMN projector.calls.execution_id IS 'id of the execution';
-COMMENT ON COLUMN projector.calls.playbook IS 'path of the playbook; empty while it is not known';
-COMMENT ON COLUMN projector.calls.version IS 'version of the playbook, if the event that begins it names it with the path';
-COMMENT ON COLUMN projector.calls.parent_execution_id IS 'the execution that started it';
-COMMENT ON COLUMN projector.calls.step IS 'name of the step; empty if no event names one';
-COMMENT ON COLUMN projector.calls.command_id IS 'id of the command; null if the producer gave none';
-COMMENT ON COLUMN projector.calls.iteration IS 'index in a loop; null outside of loops';
-COMMENT ON COLUMN projector.calls.attempts IS 'number of attempts before this one: 0 is the first';
-COMMENT ON COLUMN projector.calls.status IS 'COMPLETED, FAILED, ERROR or CANCELLED; before that PENDING, CLAIMED or RUNNING';
-COMMENT ON COLUMN projector.calls.begun_at IS 'when the first event of the attempt happened';
-COMMENT ON COLUMN projector.calls.issued_at IS 'when the command was issued';
-COMMENT ON COLUMN projector.calls.claimed_at IS 'when a worker took it';
-COMMENT ON COLUMN projector.calls.started_at IS 'when the worker began';
-COMMENT ON COLUMN projector.calls.finished_at IS 'when it ended; null while it runs';
-COMMENT ON COLUMN projector.calls.duration_s IS 'seconds it took: as reported, or else from its start to its end';
-COMMENT ON COLUMN projector.calls.queue_s IS 'seconds from issued to claimed';
-COMMENT ON COLUMN projector.calls.backoff_s IS 'seconds from the failure before this retry to its begin; null for a first attempt';
-COMMENT ON COLUMN projector.calls.max_attempts IS 'number of attempts that are allowed in all';
-COMMENT ON COLUMN projector.calls.exhausted IS 'whether it failed and was the last allowed attempt';
-COMMENT ON COLUMN projector.calls.worker_id IS 'the worker';
-COMMENT ON COLUMN projector.calls.error IS 'error text, at most 1,000 characters; null if it completed';
-COMMENT ON COLUMN projector.calls.error_class IS 'error text without quoted parts and ids; codes stay; null if it did not fail';
 
 CREATE TABLE projector.event_kinds (
     event_type text NOT NULL,
@@ -3631,14 +3631,14 @@ GRANT SELECT ON TABLE projector.agreement TO normalizer_writer;
 GRANT SELECT ON TABLE projector.agreement TO projector_reader;
 GRANT SELECT ON TABLE projector.attempts_by_status TO normalizer_writer;
 GRANT SELECT ON TABLE projector.attempts_by_status TO projector_reader;
+GRANT SELECT ON TABLE projector.calls TO normalizer_writer;
+GRANT SELECT ON TABLE projector.calls TO projector_reader;
 GRANT SELECT ON TABLE projector.attempts_in_order TO normalizer_writer;
 GRANT SELECT ON TABLE projector.attempts_in_order TO projector_reader;
 GRANT SELECT ON TABLE projector.call_outcomes_by_attempt TO normalizer_writer;
 GRANT SELECT ON TABLE projector.call_outcomes_by_attempt TO projector_reader;
 GRANT SELECT ON TABLE projector.call_time_histogram TO normalizer_writer;
 GRANT SELECT ON TABLE projector.call_time_histogram TO projector_reader;
-GRANT SELECT ON TABLE projector.calls TO normalizer_writer;
-GRANT SELECT ON TABLE projector.calls TO projector_reader;
 GRANT SELECT ON TABLE projector.calls_without_command TO normalizer_writer;
 GRANT SELECT ON TABLE projector.calls_without_command TO projector_reader;
 GRANT SELECT ON TABLE projector.coercions_by_rule TO normalizer_writer;

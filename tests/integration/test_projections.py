@@ -260,9 +260,11 @@ async def test_a_command_issued_again_is_recognised_by_its_ordinal(
         [call(n, "command.issued", command_id=f"1:fetch:{n}") for n in (1, 2)],
     )
 
-    tries = await connection.fetch("select ordinal, attempts from projector.attempts_in_order")
+    tries = await connection.fetch(
+        "select ordinal, attempts, status from projector.attempts_in_order"
+    )
 
-    assert sorted(tuple(row) for row in tries) == [(0, 0), (1, 0)]
+    assert sorted(tuple(row) for row in tries) == [(0, 0, "PENDING"), (1, 0, "PENDING")]
 
 
 async def test_work_handed_over_to_a_callback_is_not_finished(

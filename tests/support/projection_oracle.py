@@ -530,7 +530,7 @@ def _in_order(calls: Sequence[Row]) -> Iterator[tuple[Any, ...]]:
         for ordinal, call in enumerate(tries):
             yield (
                 *key, ordinal, call["attempts"], call["command_id"], call["begun_at"],
-                call["status"] or "RUNNING",
+                _state(call),
             )  # fmt: skip
 
 

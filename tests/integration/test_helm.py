@@ -146,6 +146,29 @@ def test_rules_come_with_the_base_of_their_runbooks(
     assert len(rules) == 2
 
 
+def test_rules_of_a_release_without_a_projector_miss_none(
+    manifests: dict[str, list[dict[str, Any]]],
+) -> None:
+    """One that somebody else runs is watched like any other."""
+    made = manifests["normalizer-only-values"]
+    rules = [
+        rule
+        for one in made
+        if one["kind"] == "PrometheusRule"
+        for group in one["spec"]["groups"]
+        for rule in group["rules"]
+    ]
+
+    (down,) = (rule for rule in rules if rule.get("alert") == "ProjectorDown")
+    (answers,) = (
+        rule
+        for rule in rules
+        if rule.get("record") == "slo:missed:bool" and rule["labels"] == {"slo": "answers"}
+    )
+    assert down["expr"] == 'up{job="projector"} == 0'
+    assert answers["expr"].endswith('+ (max(up{job="projector"}) == bool 0), 1)')
+
+
 def test_dashboards_come_as_they_are_but_for_the_address_of_the_page(
     manifests: dict[str, list[dict[str, Any]]],
 ) -> None:

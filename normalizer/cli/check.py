@@ -16,6 +16,11 @@ from normalizer.settings import Settings
 
 ANSWER_S: Final = 20.0
 
+_LOST: Final = (
+    "raise retention.ms of the topic, find out what held reading up, and restore them from an "
+    "archive with `normalizer backfill`"
+)
+
 
 async def check(
     settings: Settings, log: TopicReader, *, clock: Callable[[], float] = time.time
@@ -56,19 +61,22 @@ async def _positions(kafka: KafkaCheck, database: DatabaseCheck) -> AsyncIterato
         return
     topics = {partition.topic for partition in kafka.bounds}
     rows = await database.positions(sorted(topics))
-    wrong = 0
+    fit = True
     for row in rows:
         partition = KafkaPartition(row["topic"], row["partition"])
         about, bounds = f"position of {partition}", kafka.bounds.get(partition)
         if other_log := await kafka.why_reset(partition, row):
-            wrong += 1
+            fit = False
             yield CheckResult(about, other_log.why, other_log.remedy)
         elif bounds and row["next_offset"] < bounds.start:
+            fit = False
+            deleted = f"{row['next_offset']} to {bounds.start - 1}"
             message = (
-                f"is {row['next_offset']}, the log begins at {bounds.start}: a gap will be noted"
+                f"Kafka deleted offsets {deleted} before they were read; they become a gap of "
+                "reason expired"
             )
-            yield CheckResult(about, message)
-    if not wrong:
+            yield CheckResult(about, message, _LOST, warns=True)
+    if fit:
         yield CheckResult(
             "positions", f"{len(rows)} partitions were read before, all fit their logs"
         )

@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.structs import TopicPartition
 
 from normalizer.settings import Settings
 from tests.integration.test_redrive import as_user
@@ -263,6 +264,31 @@ async def test_check_says_of_a_longer_log_that_it_was_recreated(
 
     assert code == 1
     assert f"position of {topic.name}[0]: offset 2 holds another record" in said
+
+
+@ONE_PARTITION
+async def test_check_warns_of_records_that_kafka_deleted_before_they_were_read(
+    settings: Settings,
+    topic: Topic,
+    producer: AIOKafkaProducer,
+    admin: AIOKafkaAdminClient,
+    watcher: Watcher,
+) -> None:
+    """The service passes them by itself, so nothing fails: but somebody has to raise retention."""
+    await send(producer, topic, range(3))
+    async with running(settings):
+        await watcher.until_read(topic, {0: 3})
+    await send(producer, topic, range(3, 9))
+    await admin.delete_records({TopicPartition(topic.name, 0): RecordsToDelete(7)})
+
+    code, said = await typed(settings, "check")
+
+    assert code == 0, said
+    assert (
+        f"warn  position of {topic.name}[0]: Kafka deleted offsets 3 to 6 before they were read; "
+        "they become a gap of reason expired\n      raise retention.ms of the topic"
+    ) in said
+    assert "fit their logs" not in said
 
 
 @ONE_PARTITION

@@ -332,10 +332,13 @@ async def test_progress_and_result_are_in_the_view(database: Database, history: 
         stopped = await connection.fetchrow(
             "select progress_ratio, state, records_per_s, throttled_by_rate_s from projector.jobs"
         )
+        ended_at = await connection.fetchval("select ended_at from projector.jobs")
         await connection.execute("update normalizer.jobs set state = 'running'")
         dead = await connection.fetchval("select state from projector.jobs")
 
     assert running_row["kind"] == "backfill"
+    assert running_row["ended_at"] is None
+    assert ended_at is not None
     assert 0 < running_row["records"] < COUNT
     assert running_row["throttled_by_rate_s"] > 0
     assert 0 < running_row["progress_ratio"] <= stopped["progress_ratio"] <= 1

@@ -116,7 +116,7 @@ END_RUN: Final = """
                         else coalesce($4::double precision, progress_ratio) end,
            records_per_s = $5::double precision, throttled_by_lag_s = $6::double precision,
            throttled_by_rate_s = $7::double precision, state = $8::text, reason = $9::text,
-           updated_at = now(), ended_at = case when $8::text = 'stopped' then null else now() end
+           updated_at = now(), ended_at = now()
     where  job_id = $1::text and run = $2::integer and epoch = $3::bigint
     returning true
 """

@@ -78,9 +78,10 @@ comment on index projector.calls_by_begin is
     'Query: unfinished calls by hour of their begin (view open_calls).';
 
 
--- With the execution, although the query does not name it: where command_id is the same in many
--- executions, this index is no worse than the key for what names both, and may be chosen for it.
-create index calls_by_command on projector.call_facts (command_id, execution_id);
+-- With the execution and the attempts, although the query names neither: where command_id is the
+-- same in many executions, or a command has many attempts, this index is no worse than the key for
+-- what names all three, and without statistics it may be chosen for that.
+create index calls_by_command on projector.call_facts (command_id, execution_id, attempts);
 comment on index projector.calls_by_command is
     'Query: the attempts of a command whose execution is not known (view calls).';
 

@@ -3410,7 +3410,7 @@ COMMENT ON INDEX projector.archived_calls_by_command IS 'Query: all archived eve
 CREATE INDEX calls_by_begin ON projector.call_facts USING btree (projector.hour_of(begun_at)) WHERE (finished_at IS NULL);
 COMMENT ON INDEX projector.calls_by_begin IS 'Query: unfinished calls by hour of their begin (view open_calls).';
 
-CREATE INDEX calls_by_command ON projector.call_facts USING btree (command_id, execution_id);
+CREATE INDEX calls_by_command ON projector.call_facts USING btree (command_id, execution_id, attempts);
 COMMENT ON INDEX projector.calls_by_command IS 'Query: the attempts of a command whose execution is not known (view calls).';
 
 CREATE INDEX calls_by_error ON projector.call_facts USING btree (projector.error_class_of(COALESCE(projector.end_value(error_ranked), ''::text)), finished_at) WHERE ((finished_at IS NOT NULL) AND (projector.end_value(outcome_ranked) <> 'COMPLETED'::text));

@@ -536,6 +536,24 @@ async def test_a_retry_is_found_by_its_key_however_many_others_there_are(
     assert await view_differences(connection) == {}
 
 
+async def test_many_tries_of_one_command_at_once_are_each_found_by_their_key(
+    connection: asyncpg.Connection,
+) -> None:
+    """One record may hold ten thousand. The tables have no statistics yet, nor get any from it."""
+    tries = 1_000
+
+    async with connection.transaction():
+        before = await connection.fetchval(ROWS_READ)
+        await view_rows.insert(
+            connection,
+            [call(n, "command.completed", command_id="7:fetch:9", attempts=n) for n in range(tries)],
+        )
+        read = await connection.fetchval(ROWS_READ) - before
+
+    assert read < 20 * tries
+    assert await view_differences(connection) == {}
+
+
 async def test_a_report_that_adds_to_an_event_reads_no_other_of_its_execution(
     connection: asyncpg.Connection,
 ) -> None:

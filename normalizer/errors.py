@@ -62,7 +62,7 @@ class StoreUnavailable(RetryableError):  # noqa: N818 - a state, not a mistake
     """The database is away, overloaded, out of space or read-only, or refuses the sign-in.
 
     `sqlstate` is None if the database did not answer. `in_projection`: the database is available,
-    but one of its projections failed.
+    but one of its projections failed, or took longer than a statement may.
     """
 
     def __init__(

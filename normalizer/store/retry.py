@@ -2,7 +2,8 @@
 
 Nothing is refused here. A batch that keeps failing is halved down to one record, so that the
 position stops at the record to blame. That record is retried until it can be written, and is
-reported from the fifth second on. One that makes a projection fail is written without projections.
+reported from the fifth second on. One that makes a projection fail, or take longer than a statement
+may, is written without projections.
 """
 
 import asyncio
@@ -111,7 +112,7 @@ async def _write_pieces(
     """Write the pieces in the order of their offsets; a piece that keeps failing is halved."""
     totals = OutcomeTotals()
     pieces = [batch]
-    tries = 0
+    tries = tries_of_projections = 0
     sign_in_tries = SignInTries()
     projections = True
     while pieces:
@@ -123,15 +124,21 @@ async def _write_pieces(
             on_failure(error)
             sign_in_tries.failed(error)
             tries += 1
+            tries_of_projections = tries_of_projections + 1 if _is_of_projections(error) else 0
             _log.debug("batch_write_failed", why=str(error), tries=tries, piece=in_flight.offsets())
             if stop.is_set():
                 raise
             if tries >= TRIES_BEFORE_HALVING and (split := pieces[-1].split()):
                 pieces[-1:] = reversed(split)
                 tries = 0
-            elif tries >= TRIES_BEFORE_HALVING and projections and _is_of_projections(error):
+            elif projections and min(tries, tries_of_projections) >= TRIES_BEFORE_HALVING:
                 _log.error("projection_failed", why=str(error), piece=in_flight.offsets())
                 projections = False
+            elif not projections:
+                # The database is away or slow, and so it may have been before: nothing is proven.
+                projections = True
+                tries = tries_of_projections = 0
+                await wait_at_most(stop, back_off_s(TRIES_BEFORE_HALVING, draw))
             else:
                 await wait_at_most(stop, back_off_s(tries, draw))
         else:

@@ -68,10 +68,12 @@ class Session:
         settings: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._grid = grid
+        session = {**_SETTINGS, **settings}
+        self._statement_timeout_s = _seconds(session["statement_timeout"])
         self._connection = ReconnectingConnection(
             database_url,
             application_name=application_name,
-            session={**_SETTINGS, **settings},
+            session=session,
             command_timeout_s=command_timeout_s,
             prepare=self._prepare,
         )
@@ -84,9 +86,11 @@ class Session:
         Raises RowRefused, RetryTransaction, StoreUnavailable or FatalError; nothing is written
         then.
         """
+        begun_s = time.monotonic()
         try:
             return await self._in_transaction(work, rolled_back=rolled_back)
         except FOREIGN_ERRORS as error:
+            timed_out = time.monotonic() - begun_s >= self._statement_timeout_s
             if getattr(error, "sqlstate", None) == LOCK_NOT_AVAILABLE:
                 await self._end_stalled_sessions()
             match fault_of(error, copying=False):
@@ -95,7 +99,7 @@ class Session:
                 case Fault.RACE:
                     raise RetryTransaction from error
                 case Fault.PROJECTION | Fault.TRANSIENT | Fault.FATAL:
-                    raise translated(error) from error
+                    raise translated(error, timed_out=timed_out) from error
 
     async def run_once(self, work: _Work[_T], *, rolled_back: bool = False) -> _T:
         """Run work without rows of a batch: a retry is left to the caller, as StoreUnavailable."""
@@ -193,6 +197,11 @@ class Session:
             await transaction.rollback()
         except FOREIGN_ERRORS:
             self.terminate()
+
+
+def _seconds(span: str) -> float:
+    """A time limit as these settings write it: 60s or 300ms."""
+    return int(span[:-2]) / 1000 if span.endswith("ms") else float(span[:-1])
 
 
 def _decode_jsonb(value: bytes) -> bytes:

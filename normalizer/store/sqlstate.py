@@ -38,6 +38,9 @@ _OUTAGE_CLASSES: Final = frozenset({"08", "25", "40", "53", "55", "57", "58", "X
 LOCK_NOT_AVAILABLE: Final = "55P03"
 """Another session held a lock for longer than lock_timeout."""
 
+STATEMENT_ENDED: Final = "57014"
+"""A statement took longer than statement_timeout, or somebody cancelled it."""
+
 DATA_CORRUPTED: Final = frozenset({"XX001", "XX002"})
 """The server read a broken page or index: retried like any outage, and it raises an alert."""
 
@@ -120,21 +123,24 @@ def projection_of(error: BaseException) -> str | None:
     return None
 
 
-def translated(error: BaseException) -> NormalizerError:
+def translated(error: BaseException, *, timed_out: bool = False) -> NormalizerError:
     """Translate the error: its code and condition, never the server's texts.
 
-    Detail and context hold content, and the primary message may quote a value.
+    Detail and context hold content, and the primary message may quote a value. `timed_out`: the
+    statement was given all its time, so that a projection which was cancelled took too long.
     """
     if not isinstance(error, asyncpg.PostgresError):
         return StoreUnavailable(f"database: {describe_error(error)}")
     sentence = f"database: SQLSTATE {error.sqlstate} ({type(error).__name__})"
-    if projection := projection_of(error):
+    projection = projection_of(error)
+    if projection:
         sentence = f"{sentence} inside {projection}"
     fault = fault_of(error, copying=False)
     if fault is Fault.FATAL:
         return FatalError(f"{sentence}: {_name_of(error)}")
+    too_slow = timed_out and error.sqlstate == STATEMENT_ENDED and projection is not None
     return StoreUnavailable(
-        sentence, sqlstate=error.sqlstate, in_projection=fault is Fault.PROJECTION
+        sentence, sqlstate=error.sqlstate, in_projection=fault is Fault.PROJECTION or too_slow
     )
 
 

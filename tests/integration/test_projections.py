@@ -546,7 +546,10 @@ async def test_many_tries_of_one_command_at_once_are_each_found_by_their_key(
         before = await connection.fetchval(ROWS_READ)
         await view_rows.insert(
             connection,
-            [call(n, "command.completed", command_id="7:fetch:9", attempts=n) for n in range(tries)],
+            [
+                call(n, "command.completed", command_id="7:fetch:9", attempts=n)
+                for n in range(tries)
+            ],
         )
         read = await connection.fetchval(ROWS_READ) - before
 

@@ -36,6 +36,16 @@ from tests.support.waiting import until
 ENOUGH: Final = 40
 """Failures: more than it takes to halve a batch down to one record and to try that again."""
 IMPATIENT: Final = {"lock_timeout": "20ms"}
+_LINGERS: Final = """
+    create function projector.linger() returns trigger language plpgsql as $$
+    begin
+        perform pg_sleep(60);
+        return new;
+    end $$;
+    create trigger linger before insert on projector.execution_facts
+        for each row when (new.execution_id = 13) execute function projector.linger();
+"""
+"""A projection that takes too long for the events of execution 13."""
 NAMED_WITHIN_S: Final = 6.0
 STORED_WITHIN_S: Final = 5.0
 
@@ -188,6 +198,68 @@ async def test_an_error_inside_a_projection_refuses_no_event_and_is_noted_where_
         await connection.execute("set search_path = projector, normalizer, public")
         assert {one.verdict async for one in repair(connection, RepairRequest())} <= {"match"}
         await assert_ledger_holds(connection)
+
+
+@pytest.mark.every_postgres
+async def test_a_projection_that_takes_longer_than_a_statement_may_is_left_out_for_its_record(
+    database: Database,
+) -> None:
+    """Else it would be tried for ever, for each try ends at the same moment and leaves nothing."""
+    async with (
+        open_store(database, session={"statement_timeout": "300ms"}) as store,
+        connected(database) as connection,
+    ):
+        await connection.execute(_LINGERS)
+        outcomes = [envelope(0), envelope(1, execution_id=13), envelope(2)]
+
+        with structlog.testing.capture_logs() as lines:
+            await delivered(store, batch_of(*outcomes, claim=await claimed(store)))
+
+        assert [line["piece"] for line in lines if line["event"] == "projection_failed"] == [
+            "noetl.events[0]@1 (1 record)"
+        ]
+        assert await count(connection, "normalizer.events") == 3
+        assert await count(connection, "normalizer.quarantine") == 0
+        assert await count(connection, "projector.divergences where execution_id = 13") > 0
+        assert (
+            await count(connection, f"projector.divergences where execution_id = {EXECUTION_ID}")
+            == 0
+        )
+        await connection.execute("drop function projector.linger cascade")
+        await connection.execute("set search_path = projector, normalizer, public")
+        assert {one.verdict async for one in repair(connection, RepairRequest())} <= {"match"}
+        await assert_ledger_holds(connection)
+
+
+async def test_a_projection_that_somebody_cancels_again_and_again_is_left_out_of_nothing(
+    database: Database,
+) -> None:
+    """The SQLSTATE is that of a statement that took too long; only the time tells them apart."""
+    async with (
+        open_store(database) as store,
+        connected(database) as connection,
+        connected(database) as owner,
+    ):
+        await connection.execute(_LINGERS)
+        batch = batch_of(envelope(1, execution_id=13), claim=await claimed(store))
+        cancelling = True
+
+        async def cancel() -> None:
+            while cancelling:
+                for pid in await pids_of(connection, "one"):
+                    await connection.execute("select pg_cancel_backend($1)", pid)
+
+        canceller = asyncio.ensure_future(cancel())
+        with structlog.testing.capture_logs() as lines:
+            async with delivering(store, batch) as in_flight:
+                said = in_flight.last_error_text()
+                await owner.execute("drop function projector.linger cascade")
+                cancelling = False
+                await canceller
+
+        assert "57014" in said
+        assert [line for line in lines if line["event"] == "projection_failed"] == []
+        assert await count(connection, "projector.execution_facts where execution_id = 13") == 1
 
 
 async def test_a_constraint_of_a_projection_refuses_no_event(database: Database) -> None:

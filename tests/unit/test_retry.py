@@ -258,6 +258,25 @@ async def test_a_record_that_breaks_a_projection_goes_in_without_and_its_neighbo
     ]
 
 
+async def test_a_try_without_projections_that_fails_too_says_nothing_about_them() -> None:
+    """The database is slow or away then: once it is well, the record goes in with all it has."""
+
+    class Slow(Log):
+        slow = True
+
+        async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:
+            if self.slow:
+                self.slow = projections
+                raise StoreUnavailable("database: 57014 inside projector.x", in_projection=True)
+            return await super().write(batch, projections=projections)
+
+    log = Slow()
+
+    await delivered(log, records(1))
+
+    assert (log.without, log.tried) == ([], [1])
+
+
 async def test_an_outage_never_leaves_projections_out() -> None:
     log = Log(outages=[True] * 50)
 

@@ -26,6 +26,7 @@ settings      declares every setting: its default, bounds, unit and description
 environment   reads the settings from environment variables
 passwords     finds and masks the passwords in URLs
 telemetry     log lines and counters
+log_stream    where log lines go, without holding up who writes them
 errors        every error, by what the caller must do
 exit_codes    what the exit code of a command says
 compiled/     the rules as machine code, where they were compiled
@@ -35,8 +36,8 @@ connection and read no clock; of the settings NORMALIZER_CORE counts. docs/libra
 
 Imports point one way, which import-linter checks: cli > up, jobs > service, relay > kafka, files,
 store, embedded > process, database > telemetry, environment > configured_rules > settings >
-producer_models > core, json_schema > envelope > snowflake, jsontext, passwords, exit_codes >
-errors, compiled.
+producer_models > core, json_schema > envelope > snowflake, jsontext, passwords, exit_codes,
+log_stream > errors, compiled.
 """
 
 from normalizer.compiled import core_finder as _core_finder

@@ -1,7 +1,6 @@
 """Configures logging and masks secrets; logs one line for an incident, never one for an event."""
 
 import atexit
-import contextlib
 import logging
 import os
 import re
@@ -15,6 +14,7 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 from normalizer.errors import NormalizerError, RetryableError, SignInTries
+from normalizer.log_stream import LogStream
 from normalizer.passwords import MASK, masked_url
 
 ECS_VERSION: Final = "8.17.0"
@@ -53,33 +53,13 @@ def configure(
             *rendering,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Lines(out))),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", LogStream(out))),
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
     root.handlers = [kept for kept in root.handlers if not isinstance(kept, LibraryLogHandler)]
     root.addHandler(LibraryLogHandler())
     root.setLevel(logging.WARNING)
-
-
-class _Lines:
-    """Writes lines to a stream; leaves out those that it does not take.
-
-    A full disk, or a pipe that nobody reads any more, must not stop what the lines are about.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> None:
-        """Write the text, if that can be done."""
-        with contextlib.suppress(OSError):
-            self._stream.write(text)
-
-    def flush(self) -> None:
-        """Write what is in the buffer, if that can be done."""
-        with contextlib.suppress(OSError):
-            self._stream.flush()
 
 
 def _discard_unwritten() -> None:

@@ -4,6 +4,9 @@ import errno
 import io
 import json
 import logging
+import os
+import threading
+from typing import TextIO, cast
 
 import asyncpg
 import pytest
@@ -62,6 +65,53 @@ def test_a_line_that_cannot_be_written_is_left_out() -> None:
 
     telemetry.get_logger().info("started")
     logging.getLogger("asyncio").error("task failed")
+
+
+def test_a_pipe_that_nobody_reads_holds_up_nothing() -> None:
+    """Else the loop of a process hangs in its next line. What is read later is whole lines."""
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as stream, os.fdopen(reading, "rb") as pipe:
+        telemetry.configure(stream=stream)
+        logger = telemetry.get_logger()
+
+        def log_much() -> None:
+            for number in range(100):
+                logger.info("x" * 10_000, number=number)
+
+        thread = threading.Thread(target=log_much, daemon=True)
+        thread.start()
+        thread.join(timeout=10.0)
+        assert not thread.is_alive()
+        os.set_blocking(reading, False)
+        first = pipe.read()
+        logger.info("it is read again")
+        later = pipe.read()
+
+    *whole, _ = first.splitlines()
+    assert [json.loads(line)["number"] for line in whole] == list(range(len(whole)))
+    assert len(whole) > 2
+    assert [json.loads(line)["event"] for line in later.splitlines() if line] == [
+        "it is read again"
+    ]
+
+
+def test_a_stream_that_is_no_file_gets_each_line_whole() -> None:
+    """The screen of a job makes a line of each text."""
+    texts: list[str] = []
+
+    class Screen:
+        write = texts.append
+
+        def isatty(self) -> bool:
+            return False
+
+        def flush(self) -> None:
+            pass
+
+    telemetry.configure(stream=cast("TextIO", Screen()))
+    telemetry.get_logger().info("x" * 10_000)
+
+    assert [len(text) > 10_000 for text in texts] == [True]
 
 
 def test_a_library_speaks_through_our_lines_from_warning_on(lines: io.StringIO) -> None:

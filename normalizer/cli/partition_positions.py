@@ -208,14 +208,18 @@ async def _passed(
                 "a position of a file: give --to, because there is no log to read"
             )
         return [], to
-    if log is None or position.log_end is None:
+    if log is None:
         raise ConfigurationError(
-            f"{position.at}: skipped offsets are read first, but no broker answers; see "
-            "KAFKA_BOOTSTRAP_SERVERS"
+            f"{position.at}: skipped offsets are read first: set KAFKA_BOOTSTRAP_SERVERS"
         )
     if (cluster := await log.cluster_id()) != position.cluster_id:
         raise ConfigurationError(
             f"{position.at}: the position is of cluster {position.cluster_id}, this is {cluster}"
+        )
+    if position.at not in await log.partitions(position.topic):
+        raise ConfigurationError(
+            f"{position.at}: the brokers have no such partition, so there is nothing to skip; if "
+            "nobody is to read it any more: `normalizer position retire`"
         )
     bounds = (await log.bounds([position.at]))[position.at]
     if (to or offset + 1) > bounds.end:

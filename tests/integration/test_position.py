@@ -219,6 +219,22 @@ async def test_what_makes_no_sense_is_refused_with_a_sentence(
         assert await count(connection, "normalizer.position_changes") == 0
 
 
+async def test_of_a_topic_that_is_gone_it_is_not_said_that_no_broker_answers(
+    database: Database, topic: Topic, bootstrap_servers: str
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    async with open_store(database) as store, TopicReader(settings) as log:
+        claim = await store.claim("gone", 0, cluster_id=await log.cluster_id(), log_start=0)
+        await store.write(batch_of(envelope(0), claim=claim))
+
+    code, said = await typed(settings, "position", "skip", "gone:0", "--offset", "1", *WHY)
+    code_of_retire, _ = await typed(settings, "position", "retire", "gone:0", *WHY)
+
+    assert (code, code_of_retire) == (2, 0)
+    assert "gone[0]: the brokers have no such partition" in said
+    assert "normalizer position retire" in said
+
+
 @pytest.mark.every_postgres
 async def test_the_owner_of_a_moved_partition_has_to_claim_it_again(database: Database) -> None:
     async with open_store(database) as store, connected(database) as connection:

@@ -4,14 +4,12 @@ A full disk, or a pipe that nobody reads, must not stop what the lines are about
 """
 
 import contextlib
+import os
 import select
 from typing import Final, TextIO
 
 PATIENCE_S: Final = 1.0
 """How long a full pipe is waited for: once, then not at all until it takes something again."""
-
-_PART: Final = 1024
-"""Characters, at most 4,096 bytes: who may write to a pipe at all may write as many."""
 
 
 class LogStream:
@@ -29,25 +27,31 @@ class LogStream:
 
     def write(self, text: str) -> None:
         """Write the text, if that can be done; else what follows begins a new line."""
-        if self._is_torn:
-            text = f"\n{text}"
-        # What is no file of the system may make a line of each text.
-        part = _PART if self._is_polled else max(len(text), 1)
         with contextlib.suppress(OSError):
-            for first in range(0, len(text), part):
-                if not self._takes_more():
-                    self._is_torn = self._is_torn or first > 0
-                    return
-                self._stream.write(text[first : first + part])
-                self._stream.flush()
-                self._is_torn = False
+            if self._is_polled:
+                self._write_bytes(text.encode(self._stream.encoding, "backslashreplace"))
+            else:
+                self._stream.write(text)
 
     def flush(self) -> None:
         """Write what is in the buffer, if that can be done."""
         with contextlib.suppress(OSError):
             self._stream.flush()
 
+    def _write_bytes(self, data: bytes) -> None:
+        """Write as many bytes at once as a pipe that takes any takes whole.
+
+        So a line of this length is never mixed with those of others that write to the pipe.
+        """
+        if self._is_torn:
+            data = b"\n" + data
+        for first in range(0, len(data), select.PIPE_BUF):
+            if not self._takes_more():
+                self._is_torn = self._is_torn or first > 0
+                return
+            os.write(self._stream.fileno(), data[first : first + select.PIPE_BUF])
+            self._is_torn = False
+
     def _takes_more(self) -> bool:
-        patience_s = 0.0 if self._is_full else PATIENCE_S
-        self._is_full = self._is_polled and not self._poll.poll(patience_s * 1000)
+        self._is_full = not self._poll.poll(0 if self._is_full else PATIENCE_S * 1000)
         return not self._is_full

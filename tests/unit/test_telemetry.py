@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import os
+import select
 import threading
 from typing import TextIO, cast
 
@@ -14,6 +15,7 @@ import structlog
 
 from normalizer import telemetry
 from normalizer.errors import Fenced, StoreUnavailable
+from normalizer.log_stream import LogStream
 
 
 @pytest.fixture
@@ -93,6 +95,32 @@ def test_a_pipe_that_nobody_reads_holds_up_nothing() -> None:
     assert [json.loads(line)["event"] for line in later.splitlines() if line] == [
         "it is read again"
     ]
+
+
+@pytest.mark.parametrize("letter", ["x", "\u00fc", "\U0001f600"])
+def test_a_line_that_a_pipe_takes_as_one_is_written_as_one(
+    letter: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else lines of two processes that share the pipe would be mixed."""
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w", encoding="utf-8") as stream, os.fdopen(reading, "rb") as pipe:
+        written, write = list[bytes](), os.write
+
+        def note(fd: int, data: bytes) -> int:
+            written.append(data)
+            return write(fd, data)
+
+        monkeypatch.setattr(os, "write", note)
+        out = LogStream(stream)
+        line = letter * ((select.PIPE_BUF - 1) // len(letter.encode())) + "\n"
+
+        out.write(line)
+        out.write(line * 3)
+
+        assert written[0] == line.encode()
+        assert max(map(len, written)) <= select.PIPE_BUF
+        os.set_blocking(reading, False)
+        assert pipe.read() == (line * 4).encode()
 
 
 def test_a_stream_that_is_no_file_gets_each_line_whole() -> None:

@@ -26,8 +26,11 @@ FRESH_S: Final = 0.003
 for it only once its last answer was taken."""
 
 ClaimedChunk = tuple[Claim, FetchedChunk]
-Fetch = Callable[[int, float], Awaitable[list[ClaimedChunk]]]
-"""Gives at most this number of records; waits for the first, at most these seconds."""
+Fetch = Callable[[int, float], Awaitable[list[ClaimedChunk] | None]]
+"""Gives at most this number of records; waits for the first, at most these seconds.
+
+None at once: the broker is away, and the process joins the group again.
+"""
 
 
 class BatchFiller:
@@ -62,7 +65,8 @@ class BatchFiller:
         is_fresh = False
         while not self._intake.is_full(builder):
             left_s = IDLE_S if due_s is None else due_s - self._clock()
-            is_due = left_s <= 0 and (writing is None or writing.done())
+            is_idle = writing is None or writing.done()
+            is_due = left_s <= 0 and is_idle
             if self._stopping.is_set() or (is_due and is_fresh and fetched < room):
                 break
             is_fresh, wait_s = is_due, FRESH_S if is_due else PAUSE_S
@@ -74,11 +78,10 @@ class BatchFiller:
                 await self._pause(writing, min(left_s, IDLE_S if few > 1 else PAUSE_S))
                 wait_s = 0.0
             room = min(self._settings.batch_rows - builder.rows, RECORDS_A_FETCH)
-            if chunks := self._left:
-                fetched = room
-            else:
-                chunks = await self._fetch(room, wait_s)
-                fetched = sum([len(chunk.records) for _, chunk in chunks])
+            next_chunks = await self._next_chunks(room, wait_s, or_end=bool(builder) and is_idle)
+            if next_chunks is None:
+                break
+            chunks, fetched = next_chunks
             if fetched:
                 few = few + 1 if fetched < min(room, FEW_RECORDS) else 0
             self._left = await self._add(builder, chunks)
@@ -87,6 +90,23 @@ class BatchFiller:
             if builder and due_s is None:
                 due_s = self._clock() + self._age_s()
         return builder
+
+    async def _next_chunks(
+        self, room: int, wait_s: float, *, or_end: bool
+    ) -> tuple[list[ClaimedChunk], int] | None:
+        """Chunks and the number of their records; as many as there is room for if they were left.
+
+        While the broker is away there are none, some time later: None at once with `or_end`. The
+        batch must be written then: joining again ends the claims of all that is not.
+        """
+        if self._left:
+            return self._left, room
+        chunks = await self._fetch(room, wait_s)
+        if chunks is None:
+            if or_end:
+                return None
+            await wait_at_most(self._stopping, IDLE_S)
+        return chunks or [], sum([len(chunk.records) for _, chunk in chunks or ()])
 
     async def _add(self, builder: BatchBuilder, chunks: list[ClaimedChunk]) -> list[ClaimedChunk]:
         """Add the chunks; what the batch has no room for is returned."""

@@ -27,7 +27,7 @@ from normalizer.errors import (
     worst_of,
 )
 from normalizer.kafka import KafkaPartition, UnreadableBatch
-from normalizer.service.batch_filler import IDLE_S, BatchFiller, ClaimedChunk
+from normalizer.service.batch_filler import BatchFiller, ClaimedChunk
 from normalizer.service.commit_metrics import CommitMetrics
 from normalizer.service.critical_tasks import start_critical_tasks
 from normalizer.service.intake import Intake, held_parts
@@ -157,7 +157,9 @@ class Service:
             builder = await self._filler.fill(writing)
             if writing:
                 with self._timed("wait"):
-                    await asyncio.wait([writing])
+                    # Nothing is waited for without need: the claims may end meanwhile.
+                    if not writing.done():
+                        await asyncio.wait([writing])
             batch = held_parts(builder.build(), self.ownership.held)
             if batch.parts:
                 self._count_batch(builder)
@@ -166,8 +168,11 @@ class Service:
         if writing:
             await asyncio.wait([writing])
 
-    async def _fetch(self, room: int, wait_s: float) -> list[ClaimedChunk]:
-        """Return chunks with the claims held at that moment: a later claim must not cover them."""
+    async def _fetch(self, room: int, wait_s: float) -> list[ClaimedChunk] | None:
+        """Return chunks with the claims held at that moment: a later claim must not cover them.
+
+        None where the broker is away.
+        """
         try:
             with self._timed("fetch"):
                 chunks = await self.reader.fetch(
@@ -177,7 +182,7 @@ class Service:
             return [(held[one.partition], one) for one in chunks if one.partition in held]
         except BrokerUnavailable as error:
             self.membership.rejoin(str(error))
-            await asyncio.sleep(IDLE_S)
+            return None
         except UnreadableBatch as error:
             self.ownership.stop(KafkaPartition(error.topic, error.partition), error)
         return []

@@ -744,6 +744,34 @@ async def test_claims_that_take_long_are_no_lack_of_progress(
 
 
 @ONE_PARTITION
+async def test_what_was_fetched_is_written_before_the_group_is_joined_again(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    """It would be read a second time otherwise."""
+    async with running(settings_for(database, topic, bootstrap_servers)) as service:
+        fetch, offsets = service.reader.fetch, list[int]()
+
+        async def fail_once(partitions: Any, **options: Any) -> Any:
+            if partitions and offsets == [0, 1]:
+                offsets.append(-1)
+                message = "the group is in trouble"
+                raise BrokerUnavailable(message)
+            chunks = await fetch(partitions, **options)
+            offsets.extend([record.offset for chunk in chunks for record in chunk.records])
+            return chunks
+
+        service.reader.fetch = fail_once  # type: ignore[method-assign]
+        await send(producer, topic, range(1))
+        await watcher.until_read(topic, {0: 1})
+        await send(producer, topic, range(1, 2))
+        await watcher.until_claimed(topic, epoch=2)
+        await watcher.until_read(topic, {0: 2})
+
+    assert service.counters.rejoins == 1
+    assert offsets == [0, 1, -1]
+
+
+@ONE_PARTITION
 async def test_a_rebalance_that_does_not_end_is_begun_again(
     database: Database, topic: Topic, bootstrap_servers: str
 ) -> None:

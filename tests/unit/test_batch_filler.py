@@ -39,11 +39,15 @@ class Source:
         self._offset = 0
         self.waits_s: list[float] = []
         self.now_s = 0.0
+        self.fails_at: set[int] = set()
+        """The broker is away at the fetches of these numbers."""
         self.stopping = asyncio.Event()
 
-    async def fetch(self, room: int, wait_s: float) -> list[ClaimedChunk]:
+    async def fetch(self, room: int, wait_s: float) -> list[ClaimedChunk] | None:
         self.waits_s.append(wait_s)
         await asyncio.sleep(0)
+        if len(self.waits_s) in self.fails_at:
+            return None
         if len(self.waits_s) == self._due_at:
             self.now_s += 3600
         if not self._counts:
@@ -149,7 +153,7 @@ async def test_a_batch_that_may_become_old_is_fetched_for_meanwhile() -> None:
 async def test_what_a_full_batch_has_no_room_for_comes_first_and_says_nothing_of_the_rest() -> None:
     source = Source(*[RECORDS_A_FETCH] * 8)
     filler = filler_of(source, last_write_s=5.0)
-    filler._left = await source.fetch(20, 0.0)
+    filler._left = await source.fetch(20, 0.0) or []
 
     first = (await filler.fill(None)).build()
     second = (await filler.fill(None)).build()
@@ -186,3 +190,35 @@ async def test_a_stop_ends_the_wait_for_the_batch_to_be_due(
 
     async with asyncio.timeout(DEADLINE_S):
         assert (await filling).records == 2
+
+
+async def test_a_broker_that_is_away_does_not_hold_up_what_was_fetched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The process joins the group again and loses its claims: then the batch is nothing."""
+    monkeypatch.setattr(batch_filler, "IDLE_S", 3600.0)
+    source = Source(3)
+    source.fails_at = {2}
+
+    async with asyncio.timeout(DEADLINE_S):
+        builder = await filler_of(source).fill(None)
+
+    assert builder.records == 3
+    assert source.waits_s[1:] == [FRESH_S]
+
+
+async def test_a_broker_that_is_away_is_tried_again_from_time_to_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits_s: list[float] = []
+
+    async def wait(_: asyncio.Event, wait_s: float) -> bool:
+        waits_s.append(wait_s)
+        return False
+
+    monkeypatch.setattr(batch_filler, "wait_at_most", wait)
+    source = Source(3)
+    source.fails_at = {1, 2, 3}
+
+    assert (await filler_of(source).fill(None)).records == 3
+    assert waits_s == [IDLE_S] * 3

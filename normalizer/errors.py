@@ -10,12 +10,14 @@
     │   ├── PositionMoved      it is elsewhere: read the position again, seek, go on
     │   ├── TopicReset         another log than was read: stop until an operator decides
     │   └── ShapesChanged      another table of shapes: stop until --accept-shapes
+    ├── PartsLost              parts of a batch had a PositionError, the others are written
     └── FatalError             log once, exit non-zero
         └── ProcessStuck       a new process can go on: be started again
 
 A refused record is not an error: it is a `Rejected`, goes to quarantine, and the batch goes on.
 """
 
+from collections.abc import Sequence
 from typing import Final, Literal, get_args
 
 Reason = Literal[
@@ -109,6 +111,14 @@ class TopicReset(PositionError):  # noqa: N818 - a state, not a mistake
 
 class ShapesChanged(PositionError):  # noqa: N818 - a state, not a mistake
     """The records are read by another table of shapes: start again with --accept-shapes."""
+
+
+class PartsLost(NormalizerError):  # noqa: N818 - a state, not a mistake
+    """Parts of a batch were not written, one for each of these reasons; the others were."""
+
+    def __init__(self, reasons: Sequence[PositionError]) -> None:
+        super().__init__("; ".join(map(str, reasons)))
+        self.reasons = reasons
 
 
 class FatalError(NormalizerError):

@@ -20,7 +20,7 @@ from normalizer.core.batch import (
     PartitionBatch,
     last_record,
 )
-from normalizer.errors import BrokerUnavailable, PositionError, PositionMoved
+from normalizer.errors import BrokerUnavailable, PartsLost, PositionError, PositionMoved
 from normalizer.kafka import (
     CommittedOffset,
     KafkaPartition,
@@ -132,8 +132,8 @@ class RelayStore:
     async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:  # noqa: ARG002 - there are none
         """Write each part in a transaction of its own, all at once.
 
-        Raises a group of PositionError, one for each part that was not written: Fenced where
-        another process claimed its partition, else PositionMoved: claim it again.
+        Raises PartsLost with the reason of each part that was not written: Fenced where another
+        process claimed its partition, else PositionMoved: claim it again.
         """
         async with asyncio.TaskGroup() as tasks:
             parts = [
@@ -142,7 +142,7 @@ class RelayStore:
             ]
         results = [part.result() for part in parts]
         if failures := [result for result in results if isinstance(result, PositionError)]:
-            raise ExceptionGroup("parts of a batch", failures)
+            raise PartsLost(failures)
         written = (result for result in results if isinstance(result, OutcomeTotals))
         return sum(written, OutcomeTotals())
 

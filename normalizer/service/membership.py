@@ -7,11 +7,11 @@ and a fourth rejoins the group when a partition with records makes no progress.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final, Self
 
-from normalizer.core.batch import Batch
+from normalizer.core.batch import Batch, PartitionBatch
 from normalizer.errors import (
     BrokerUnavailable,
     NormalizerError,
@@ -128,20 +128,26 @@ class Membership:
             if task:
                 task.cancel()
 
-    def on_commit(self, batch: Batch) -> None:
-        """Note that the batch was committed to the database."""
-        for part in batch.parts:
+    def on_commit(self, parts: Iterable[PartitionBatch]) -> None:
+        """Note that these parts of a batch were committed."""
+        for part in parts:
             partition = KafkaPartition(part.topic, part.partition)
             self._to_commit[partition] = part.next_offset
             self.ownership.suspects.note_progress(partition, part.next_offset)
 
-    def on_rollback(self, batch: Batch, lost: Sequence[PositionError] = ()) -> None:
-        """Release the claims of a batch that was rolled back, so that they are claimed again.
+    def on_parts_lost(self, batch: Batch, lost: Sequence[PositionError]) -> None:
+        """Note that the batch was committed, but for the parts that `lost` names."""
+        names = {(error.topic, error.partition) for error in lost}
+        rolled_back = [part for part in batch.parts if (part.topic, part.partition) in names]
+        self.on_commit(part for part in batch.parts if part not in rolled_back)
+        self.on_rollback(rolled_back, lost)
 
-        `lost` says which of them no longer hold.
-        """
+    def on_rollback(
+        self, parts: Iterable[PartitionBatch], lost: Sequence[PositionError] = ()
+    ) -> None:
+        """Release the claims of parts that were rolled back; `lost` says which no longer hold."""
         errors = {(error.topic, error.partition): error for error in lost}
-        for part in batch.parts:
+        for part in parts:
             partition = KafkaPartition(part.topic, part.partition)
             if error := errors.get(partition):
                 self.ownership.drop_claim(partition, part.epoch, error)

@@ -54,7 +54,7 @@ class RecordStore(Protocol):
         """Move the position over offsets that can no longer be read."""
 
     async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:
-        """Write the batch."""
+        """Write the batch. Raises PartsLost where the parts are written one by one."""
 
 
 OnCommit = Callable[[CommittedBatch], None]

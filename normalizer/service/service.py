@@ -21,6 +21,7 @@ from normalizer.core.drift import DriftDetector
 from normalizer.errors import (
     BrokerUnavailable,
     FatalError,
+    PartsLost,
     PositionError,
     RetryableError,
     StoreUnavailable,
@@ -192,24 +193,24 @@ class Service:
         begun_s = self._clock()
         try:
             with spans, self.membership.watchdog.busy("writer"), self._timed("write"):
-                totals = await write_with_retry(
+                await write_with_retry(
                     self._store,
                     batch,
                     stop=self.membership.abort_writes,
                     in_flight=self.in_flight,
                     on_failure=self._note_failure,
                 )
-        except* PositionError as errors:
-            lost = [error for error in errors.exceptions if isinstance(error, PositionError)]
-            self.membership.on_rollback(batch, lost)
-        except* RetryableError as errors:
-            _log.info("batch_rolled_back", why=str(errors.exceptions[0]))
-            self.membership.on_rollback(batch)
+        except PartsLost as parts:
+            self.membership.on_parts_lost(batch, parts.reasons)
+        except PositionError as lost:
+            self.membership.on_rollback(batch.parts, [lost])
+        except RetryableError as error:
+            _log.info("batch_rolled_back", why=str(error))
+            self.membership.on_rollback(batch.parts)
         else:
             self._filler.last_write_s = self._clock() - begun_s
-            self.membership.on_commit(batch)
+            self.membership.on_commit(batch.parts)
             self.counters.batches += 1
-            self.counters.add(msgspec.structs.asdict(totals))
             for (shape, kind), count in self.drift_detector.inspect(batch, self._clock()).items():
                 self.metrics.drift.labels(shape=shape, kind=kind).inc(count)
 
@@ -220,6 +221,7 @@ class Service:
     def _note_commit(self, written: CommittedBatch) -> None:
         self._commit_metrics.count(written, self._spans.committed(written))
         self._refusals.add(written)
+        self.counters.add(msgspec.structs.asdict(written.totals))
 
     def _count_batch(self, builder: BatchBuilder) -> None:
         why = "stop" if self._stopping.is_set() else "age"

@@ -1,6 +1,7 @@
 """What befalls the topics of a relay, on a real broker."""
 
 import random
+from typing import cast
 
 import msgspec
 import pytest
@@ -8,7 +9,9 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from normalizer.relay.relay_store import relay_stores
+from normalizer.errors import BrokerUnavailable
+from normalizer.kafka import KafkaPartition
+from normalizer.relay.relay_store import RelayStore, relay_stores
 from tests.support.factories import raw_event
 from tests.support.relay_runs import (
     output_topics,
@@ -92,3 +95,33 @@ async def test_offsets_that_retention_took_unread_are_passed_and_said(
         assert service.counters.gaps == 1
         lines = await read_topic(bootstrap_servers, settings.kafka_canonical_topic)
         assert len(lines) == 20
+
+
+async def test_a_part_that_is_not_written_ends_its_own_claim_alone(
+    topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer, admin: AIOKafkaAdminClient
+) -> None:
+    settings = relay_settings(topic, bootstrap_servers, batch_age_ms=1_000)
+
+    async def fail(*_: object) -> None:
+        message = "the broker is away"
+        raise BrokerUnavailable(message)
+
+    async with (
+        output_topics(admin, settings),
+        running(settings, open_stores=relay_stores) as service,
+    ):
+        await until(lambda: len(service.ownership.held) == topic.partitions)
+        claims = {**service.ownership.held}
+        store = cast("RelayStore", service._store)
+        store._owned[KafkaPartition(topic.name, 0)].producer.commit = fail  # type: ignore[assignment, method-assign]
+        service._filler.last_write_s = 60.0  # so that the batch waits for all partitions
+
+        await send(producer, topic, range(topic.partitions))
+        await until_relayed(settings, dict.fromkeys(range(topic.partitions), 1))
+
+        held = service.ownership.held
+        again = [one.partition for one in sorted(claims) if held.get(one) is not claims[one]]
+        assert again == [0]
+        assert service.counters.stored == topic.partitions
+        lines = await read_topic(bootstrap_servers, settings.kafka_canonical_topic)
+        assert len(lines) == topic.partitions

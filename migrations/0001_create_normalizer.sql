@@ -401,6 +401,7 @@ create table normalizer.source_positions (
     last_recorded_ms bigint,
     last_crc         bigint,
     moved_epoch      bigint      not null default 0,
+    claimed_at       timestamptz,
     committed_at     timestamptz,
     shapes           text        not null default '',
     constraint source_positions_pkey primary key (topic, incarnation, partition),
@@ -426,6 +427,8 @@ comment on column normalizer.source_positions.holes is
     'normalizer.gaps).';
 comment on column normalizer.source_positions.rewound is
     'Number of offsets that an operator set the position back by. They are counted again.';
+comment on column normalizer.source_positions.claimed_at is
+    'When the last process claimed the partition. Null of a position that is not Kafka''s.';
 comment on column normalizer.source_positions.committed_at is
     'When the last record was committed; neither a claim nor an offset without a record changes '
     'it. Null before the first.';

@@ -312,9 +312,13 @@ select known.topic, known.partition, position.incarnation,
        case
            when position.topic is null then 'unclaimed'
            when position.cluster_id = 'file' then 'file'
-           when reported.heartbeat_at is null
-                or reported.heartbeat_at < now() - interval '10 seconds'
+           when coalesce(
+                    greatest(reported.heartbeat_at, claim.alive_at)
+                    < now() - interval '10 seconds', true
+                )
            then 'dead'
+           when coalesce(reported.heartbeat_at < now() - interval '10 seconds', true)
+           then 'reading'
            when reported.stopped then 'stopped'
            when reported.end_seen_at < now() - interval '10 seconds' then 'broker_away'
            when position.next_offset >= reported.log_end then 'caught_up'
@@ -369,6 +373,12 @@ cross join lateral (
                to_timestamp(position.last_recorded_ms / 1000.0)
            ) as as_of
 ) as read
+-- The first heartbeat comes some seconds after the claim. A process that ends at each start claims
+-- again and again: that is no sign of life.
+left join lateral (
+    select position.claimed_at as alive_at
+    where  position.epoch - position.moved_epoch < 3
+) as claim on true
 where  not exists (
            select
            from   retired
@@ -378,12 +388,12 @@ where  not exists (
 
 comment on view projector.freshness is
     'How fresh is what all views show, and is a process keeping it fresh? state: caught_up '
-    '(all of the log is stored), reading, behind (by more than 10 s), dead (no heartbeat for '
-    '10 s: no process), broker_away (a heartbeat, but the broker does not report the end of '
-    'the log), stopped (the process leaves the partition alone), unclaimed (never read), file '
-    '(read from a file). as_of: every record that the log held at this time is in every view. '
-    'Until a log was read to an end that was seen, that is the time of the last record that was '
-    'read. '
+    '(all of the log is stored), reading, behind (by more than 10 s), dead (no claim and no '
+    'heartbeat for 10 s: no process), broker_away (a heartbeat, but the broker does not report '
+    'the end of the log), stopped (the process leaves the partition alone), unclaimed (never '
+    'read), file (read from a file). as_of: every record that the log held at this time is in '
+    'every view. Until a log was read to an end that was seen, that is the time of the last '
+    'record that was read. '
     'A partition that an operator retired is left out until a process claims it.';
 
 -- Silence and waiting are measured by the clock of the partition that the last event came from.

@@ -1279,6 +1279,7 @@ CREATE TABLE normalizer.source_positions (
     last_recorded_ms bigint,
     last_crc bigint,
     moved_epoch bigint DEFAULT 0 NOT NULL,
+    claimed_at timestamp with time zone,
     committed_at timestamp with time zone,
     shapes text DEFAULT ''::text NOT NULL,
     CONSTRAINT source_positions_never_negative CHECK ((LEAST(records, holes, rewound, outcomes, stored, duplicate, merged, quarantined, ignored) >= 0)),
@@ -1309,6 +1310,7 @@ COMMENT ON COLUMN normalizer.source_positions.last_offset IS 'Offset of the last
 COMMENT ON COLUMN normalizer.source_positions.last_recorded_ms IS 'Kafka time of that record, milliseconds since 1970.';
 COMMENT ON COLUMN normalizer.source_positions.last_crc IS 'CRC-32 of that record, to recognize a topic that was created again.';
 COMMENT ON COLUMN normalizer.source_positions.moved_epoch IS 'Epoch of the last claim under which the position moved, or had nothing to read. Three claims later the records are read one at a time, because one of them may have killed its readers.';
+COMMENT ON COLUMN normalizer.source_positions.claimed_at IS 'When the last process claimed the partition. Null of a position that is not Kafka''s.';
 COMMENT ON COLUMN normalizer.source_positions.committed_at IS 'When the last record was committed; neither a claim nor an offset without a record changes it. Null before the first.';
 COMMENT ON COLUMN normalizer.source_positions.shapes IS 'Fingerprint of the table of shapes (NORMALIZER_SHAPES) that the records are read by; empty without a table. A process with another one does not read them until --accept-shapes.';
 
@@ -2572,7 +2574,8 @@ CREATE VIEW projector.freshness AS
         CASE
             WHEN ("position".topic IS NULL) THEN 'unclaimed'::text
             WHEN ("position".cluster_id = 'file'::text) THEN 'file'::text
-            WHEN ((reported.heartbeat_at IS NULL) OR (reported.heartbeat_at < (now() - '00:00:10'::interval))) THEN 'dead'::text
+            WHEN COALESCE((GREATEST(reported.heartbeat_at, claim.alive_at) < (now() - '00:00:10'::interval)), true) THEN 'dead'::text
+            WHEN COALESCE((reported.heartbeat_at < (now() - '00:00:10'::interval)), true) THEN 'reading'::text
             WHEN reported.stopped THEN 'stopped'::text
             WHEN (reported.end_seen_at < (now() - '00:00:10'::interval)) THEN 'broker_away'::text
             WHEN ("position".next_offset >= reported.log_end) THEN 'caught_up'::text
@@ -2600,7 +2603,7 @@ CREATE VIEW projector.freshness AS
     "position".committed_at AS last_committed_at,
     ((EXTRACT(epoch FROM "position".committed_at))::double precision - (("position".last_recorded_ms)::double precision / (1000.0)::double precision)) AS delay_s,
     (EXTRACT(epoch FROM (now() - "position".committed_at)))::double precision AS silent_s
-   FROM (((( SELECT source_positions.topic,
+   FROM ((((( SELECT source_positions.topic,
             source_positions.partition
            FROM normalizer.source_positions
         UNION
@@ -2633,6 +2636,7 @@ CREATE VIEW projector.freshness AS
             latest.last_recorded_ms,
             latest.last_crc,
             latest.moved_epoch,
+            latest.claimed_at,
             latest.committed_at,
             latest.shapes
            FROM normalizer.source_positions latest
@@ -2645,10 +2649,12 @@ CREATE VIEW projector.freshness AS
                     WHEN (reported.behind_since IS NULL) THEN reported.end_seen_at
                     ELSE NULLIF(reported.behind_since, reported.mark_at)
                 END, to_timestamp(((("position".last_recorded_ms)::numeric / 1000.0))::double precision)) AS as_of) read)
+     LEFT JOIN LATERAL ( SELECT "position".claimed_at AS alive_at
+          WHERE (("position".epoch - "position".moved_epoch) < 3)) claim ON (true))
   WHERE (NOT (EXISTS ( SELECT
            FROM retired
           WHERE ((retired.topic = "position".topic) AND (retired.incarnation = "position".incarnation) AND (retired.partition = "position".partition)))));
-COMMENT ON VIEW projector.freshness IS 'How fresh is what all views show, and is a process keeping it fresh? state: caught_up (all of the log is stored), reading, behind (by more than 10 s), dead (no heartbeat for 10 s: no process), broker_away (a heartbeat, but the broker does not report the end of the log), stopped (the process leaves the partition alone), unclaimed (never read), file (read from a file). as_of: every record that the log held at this time is in every view. Until a log was read to an end that was seen, that is the time of the last record that was read. A partition that an operator retired is left out until a process claims it.';
+COMMENT ON VIEW projector.freshness IS 'How fresh is what all views show, and is a process keeping it fresh? state: caught_up (all of the log is stored), reading, behind (by more than 10 s), dead (no claim and no heartbeat for 10 s: no process), broker_away (a heartbeat, but the broker does not report the end of the log), stopped (the process leaves the partition alone), unclaimed (never read), file (read from a file). as_of: every record that the log held at this time is in every view. Until a log was read to an end that was seen, that is the time of the last record that was read. A partition that an operator retired is left out until a process claims it.';
 COMMENT ON COLUMN projector.freshness.topic IS 'topic';
 COMMENT ON COLUMN projector.freshness.partition IS 'partition of the topic';
 COMMENT ON COLUMN projector.freshness.incarnation IS 'how often the topic was deleted and created again';

@@ -27,7 +27,7 @@ CLAIM: Final = """
         limit    1
     )
     update normalizer.source_positions as position
-    set    owner = $3::text, epoch = position.epoch + 1,
+    set    owner = $3::text, epoch = position.epoch + 1, claimed_at = clock_timestamp(),
            shapes = case when $6::boolean then $5::text else position.shapes end,
            moved_epoch = case when position.next_offset >= $4::bigint then position.epoch + 1
                               else position.moved_epoch end
@@ -71,9 +71,10 @@ LOCK_DEDUP_HORIZON: Final = """
 BEGIN_POSITION: Final = """
     insert into normalizer.source_positions
            (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset,
-            dedup_offset, last_offset, last_recorded_ms, last_crc, shapes)
+            dedup_offset, last_offset, last_recorded_ms, last_crc, shapes, claimed_at)
     select topic, incarnation, partition, coalesce(cluster_id, $3::text), $4::text, $5::bigint,
-           $5::bigint, next_offset, last_offset, last_recorded_ms, last_crc, $6::text
+           $5::bigint, next_offset, last_offset, last_recorded_ms, last_crc, $6::text,
+           clock_timestamp()
     from   normalizer.dedup_horizon
     where  topic = $1::text and incarnation = $7::integer and partition = $2::integer
     on conflict on constraint source_positions_pkey do nothing
@@ -90,8 +91,10 @@ BEGIN_NEXT_INCARNATION: Final = """
         returning topic, incarnation, partition, shapes
     )
     insert into normalizer.source_positions
-           (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset, shapes)
-    select topic, incarnation + 1, partition, $4::text, $5::text, $6::bigint, $6::bigint, shapes
+           (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset, shapes,
+            claimed_at)
+    select topic, incarnation + 1, partition, $4::text, $5::text, $6::bigint, $6::bigint, shapes,
+           clock_timestamp()
     from   earlier
     returning incarnation, epoch, next_offset, cluster_id, last_offset, last_recorded_ms, last_crc
 """

@@ -86,6 +86,44 @@ async def test_a_quiet_log_is_quiet_and_up_to_date_though_nothing_comes(
 
 
 @ONE_PARTITION
+async def test_a_claim_is_a_sign_of_life_until_the_first_heartbeat(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    """Nothing here sends a heartbeat. A process that ends at each start does not seem alive."""
+    settings = settings_for(database, topic, bootstrap_servers)
+
+    async def state() -> str:
+        return str((await freshness(watcher))[0]["state"])
+
+    async with running(settings):
+        await watcher.until_claimed(topic)
+        first = await state()
+        await send(producer, topic, range(3))
+        await watcher.until_read(topic, {0: 3})
+    await watcher.connection.execute(
+        """
+        insert into normalizer.source_heartbeats
+        select topic, partition, incarnation, cluster_id, epoch, 1, 0, 3, 3, hour_ago, null, null,
+               null, true, hour_ago
+        from   normalizer.source_positions, (values (now() - interval '1 hour')) as at (hour_ago)
+        """
+    )
+    async with running(settings):
+        await watcher.until_claimed(topic, epoch=2)
+        after_an_hour = await state()
+    await watcher.connection.execute(
+        "update normalizer.source_positions set claimed_at = claimed_at - interval '10 seconds'"
+    )
+    later = await state()
+    await watcher.connection.execute(
+        "update normalizer.source_positions set claimed_at = now(), epoch = moved_epoch + 3"
+    )
+
+    assert (first, after_an_hour) == ("reading", "reading")
+    assert later == await state() == "dead"
+
+
+@ONE_PARTITION
 async def test_a_position_that_was_deleted_leaves_no_word_of_an_earlier_process(
     database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
 ) -> None:
@@ -117,7 +155,10 @@ async def test_a_topic_that_was_retired_is_not_waited_for_until_it_is_read_again
             "delete from normalizer.source_positions where partition = $1", partition
         )
     await watcher.connection.execute(
-        "update normalizer.source_heartbeats set heartbeat_at = now() - interval '1 hour'"
+        """
+        update normalizer.source_heartbeats set heartbeat_at = now() - interval '1 hour';
+        update normalizer.source_positions set claimed_at = now() - interval '1 hour'
+        """
     )
     before = await freshness(watcher)
     change = PositionChange(action="retire", who="me", why="renamed")

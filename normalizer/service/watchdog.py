@@ -74,22 +74,19 @@ class Watchdog:
     async def find_stuck(self) -> set[str] | None:
         """Return what has records and made no progress for the limit; None if all is well.
 
-        It is some partitions, or GROUP. A partition whose leader is away is not stuck: its time
-        starts when the leader is back.
+        It is some partitions, or GROUP. The time of a partition counts from the last call that
+        found nothing to read of it, or its leader away.
         """
-        since_s = self._clock() - self._limit_s
         if self._reader.rebalancing:
-            return {GROUP} if self._rebalancing_since_s <= since_s else None
-        still = {
-            partition
-            for partition in self._reader.assigned - self._ownership.stopped.keys()
-            if self._moved_at_s.get(partition, since_s) <= since_s
-        }
+            is_late = self._clock() - self._rebalancing_since_s >= self._limit_s
+            return {GROUP} if is_late else None
+        to_read = self._reader.assigned - self._ownership.stopped.keys()
         try:
-            bounds = await self._kafka.reachable_bounds(still)
+            bounds = await self._kafka.reachable_bounds(to_read)
         except RetryableError:
             bounds = {}
-        self._moved_at_s |= dict.fromkeys(still - bounds.keys(), self._clock())
-        ends = {one: at.end for one, at in bounds.items()}
-        stuck = {str(one) for one, end in ends.items() if end > self._reader.next_offset(one)}
-        return stuck or None
+        now_s = self._clock()
+        waiting = {one for one, at in bounds.items() if at.end > self._reader.next_offset(one)}
+        self._moved_at_s |= dict.fromkeys(self._reader.assigned - waiting, now_s)
+        late = [one for one in waiting if now_s - self._moved_at_s.get(one, now_s) >= self._limit_s]
+        return set(map(str, late)) or None

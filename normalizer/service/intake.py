@@ -66,6 +66,8 @@ class Intake:
             return chunk
         self._membership.watchdog.note_progress(chunk.partition)
         if suspect:
+            # The other partitions wait meanwhile, however long each record takes.
+            self._membership.watchdog.restart_clock()
             suspect.offset = chunk.from_offset
         if not chunk.records:
             builder.add(claim.part(chunk.from_offset, chunk.next_offset, []))

@@ -69,6 +69,7 @@ class TransactionalProducer:
         self._partition = partition
         self._max_batch_bytes = min(max_batch_bytes, BATCH_BYTES)
         self._producer: Any = None
+        self._committing: asyncio.Timeout | None = None
 
     async def start(self) -> int:
         """Fence all earlier producers; return the number of this start.
@@ -113,7 +114,7 @@ class TransactionalProducer:
         try:
             doing = f"committing {self._partition}@{committed.next_offset}"
             with translated(doing, writes=True):
-                async with asyncio.timeout(TRANSACTION_TIMEOUT_MS / 1000):
+                async with asyncio.timeout(TRANSACTION_TIMEOUT_MS / 1000) as self._committing:
                     await self._commit(records, committed)
         except AssertionError as error:  # how the client says that it has failed before
             raise BrokerUnavailable(f"{self._partition}: its producer has failed") from error
@@ -125,9 +126,16 @@ class TransactionalProducer:
                 topic=self._partition.topic,
                 partition=self._partition.partition,
             ) from error
+        finally:
+            self._committing = None
 
     async def stop(self) -> None:
-        """Close the connections; an open transaction is left to the next producer, or aborted."""
+        """Close the connections; an open transaction is left to the next producer, or aborted.
+
+        A commit in flight fails at once: a closed client may leave it without any answer.
+        """
+        if self._committing and not self._committing.expired():
+            self._committing.reschedule(asyncio.get_running_loop().time())
         producer, self._producer = self._producer, None
         if producer is not None:
             await ended(producer, timeout_s=STOP_S)

@@ -1,5 +1,6 @@
 """The relay on a real broker: canonical events to a topic, exactly once, without a database."""
 
+import asyncio
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from aiokafka.errors import ProducerFenced
 
 from normalizer.core.normalize import Normalizer
 from normalizer.envelope import Envelope, to_canonical
-from normalizer.errors import Fenced
+from normalizer.errors import BrokerUnavailable, Fenced
 from normalizer.kafka import CommittedOffset, KafkaPartition, OutputRecord, TransactionalProducer
 from normalizer.relay.relay_store import relay_stores
 from normalizer.service.monitor import Monitor
@@ -31,6 +32,7 @@ from tests.support.relay_runs import (
 from tests.support.service_runs import process, running, send, until
 from tests.support.simulator_runs import load_topic, traffic_mix
 from tests.support.stack import Topic
+from tests.support.waiting import DEADLINE_S
 
 ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
 
@@ -161,6 +163,32 @@ async def test_a_zombie_is_fenced_and_its_open_transaction_is_not_seen(
             await one.stop()
     lines = [one.value for one in await read_topic(bootstrap_servers, output)]
     assert lines == [b"first", b"second"]
+
+
+@ONE_PARTITION
+async def test_a_commit_that_hangs_ends_with_its_producer(topic: Topic, settings: Settings) -> None:
+    """The next claim of the partition stops it; nothing else is written until the commit ends."""
+    where = KafkaPartition(topic.name, 0)
+    one = TransactionalProducer(settings, settings.kafka_group_id, where)
+    await one.start()
+    send, is_requested = one._producer.client.send, asyncio.Event()
+
+    async def be_silent(node_id: int, request: object, **options: object) -> object:
+        if type(request).__name__.startswith("ProduceRequest"):
+            is_requested.set()
+            await asyncio.Event().wait()
+        return await send(node_id, request, **options)
+
+    one._producer.client.send = be_silent
+    record = OutputRecord(settings.kafka_canonical_topic, b"7", b"{}", [])
+    committing = asyncio.create_task(one.commit([record], CommittedOffset(1)))
+    await is_requested.wait()
+
+    await one.stop()
+
+    async with asyncio.timeout(DEADLINE_S):
+        with pytest.raises(BrokerUnavailable):
+            await committing
 
 
 @pytest.mark.timeout(120)

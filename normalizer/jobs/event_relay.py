@@ -58,6 +58,7 @@ class EventRelay:
         self._reader = StoredEventReader(settings.required_database_url)
         self._limits: dict[str, int] = {}
         self._stopping = asyncio.Event()
+        self._deadline: asyncio.Timeout | None = None
         self._outage = Outage(_log, clock)
         self._checked_at_s = self._committed_at_s = self._heartbeat_s = clock()
         self._lag_s = 0.0
@@ -66,7 +67,10 @@ class EventRelay:
         self.outcomes = Outcomes()
 
     def stop(self) -> None:
-        """Finish the page that is being sent, then end `run`; does not wait."""
+        """Finish the page that is being sent within the deadline, then end `run`; does not wait."""
+        if self._deadline and not self._stopping.is_set():
+            now_s = asyncio.get_running_loop().time()
+            self._deadline.reschedule(now_s + self._settings.stop_timeout_s)
         self._stopping.set()
 
     @property
@@ -84,19 +88,28 @@ class EventRelay:
         _log.info("started", topic=self._settings.kafka_canonical_topic)
         self._keep_heartbeat()
         try:
-            while not self._stopping.is_set():
-                try:
-                    await self._relay()
-                except Fenced as error:
-                    raise FatalError(f"{error}: a database has one relay") from error
-                except RetryableError as error:
-                    self.waits_for = str(error)
-                    self._outage.failed(error)
-                    await wait_at_most(self._stopping, RETRY_S)
+            async with asyncio.timeout(None) as self._deadline:
+                await self._relay_until_stop()
+        except TimeoutError:
+            if not self._stopping.is_set():
+                raise
+            _log.warning("deadline_passed", why="the page in hand is rolled back")
         finally:
+            self._deadline = None
             self._reader.terminate()
             await self._topics.close()
         _log.info("stopped", events=self.outcomes.total())
+
+    async def _relay_until_stop(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                await self._relay()
+            except Fenced as error:
+                raise FatalError(f"{error}: a database has one relay") from error
+            except RetryableError as error:
+                self.waits_for = str(error)
+                self._outage.failed(error)
+                await wait_at_most(self._stopping, RETRY_S)
 
     async def _relay(self) -> None:
         """Go on from the position in Kafka, until `stop` or an error."""

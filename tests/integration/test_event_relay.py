@@ -30,10 +30,11 @@ from normalizer.store.grid import Grid
 from normalizer.store.session import Session
 from tests.support.factories import after, batch_of, envelope
 from tests.support.probe_client import http_get, metric_value, scrape_metrics
-from tests.support.relay_runs import output_topics, read_topic, relay_settings
+from tests.support.relay_runs import output_topics, read_topic, relay_settings, silent_output
 from tests.support.service_runs import process, until
 from tests.support.stack import Database, Topic
 from tests.support.table_rows import claimed, connected, open_store, stored_events
+from tests.support.waiting import DEADLINE_S
 
 INSERT = """
     insert into normalizer.events (event_id, execution_id, event_type, status, step)
@@ -393,3 +394,16 @@ async def _unregister(database: Database) -> None:
     reader = StoredEventReader(database.url)
     await reader.unregister()
     reader.terminate()
+
+
+async def test_a_stop_waits_for_silent_output_no_longer_than_for_a_batch(
+    database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with connected(database) as connection:
+        await connection.execute(INSERT, 1, 10)
+
+    with silent_output(monkeypatch) as silent:
+        async with asyncio.timeout(DEADLINE_S), relaying(replace(settings, stop_timeout_s=1)):
+            await until(lambda: bool(silent.asking))
+
+    assert await sent(settings) == []

@@ -1,6 +1,5 @@
 """What befalls the topics of a relay, on a real broker."""
 
-import asyncio
 import random
 from typing import cast
 
@@ -11,7 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from normalizer.errors import BrokerUnavailable
-from normalizer.kafka import KafkaPartition, transactional_producer
+from normalizer.kafka import KafkaPartition
 from normalizer.relay.relay_store import RelayStore, relay_stores
 from tests.support.factories import raw_event
 from tests.support.relay_runs import (
@@ -19,6 +18,7 @@ from tests.support.relay_runs import (
     read_topic,
     relay_settings,
     relayed_so_far,
+    silent_output,
     until_relayed,
 )
 from tests.support.service_runs import recreate_topic, running, send, until
@@ -135,33 +135,12 @@ async def test_a_stop_waits_for_silent_output_once_and_not_for_each_partition(
     admin: AIOKafkaAdminClient,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(transactional_producer, "STOP_S", 1.0)
     settings = relay_settings(topic, bootstrap_servers, stop_timeout_s=1)
-    asked: set[object] = set()
-    ended_at_s: list[float] = []
-
-    class Silent(AIOKafkaProducer):  # type: ignore[misc]
-        def __init__(self, **options: object) -> None:
-            super().__init__(**options)
-            self._answering, self.client.send = self.client.send, self._send
-
-        async def _send(self, node_id: int, request: object, **options: object) -> object:
-            if type(request).__name__.startswith("ProduceRequest"):
-                asked.add(self)
-                await asyncio.Event().wait()
-            return await self._answering(node_id, request, **options)
-
-        async def stop(self) -> None:
-            try:
-                await super().stop()
-            finally:
-                ended_at_s.append(asyncio.get_running_loop().time())
-
-    monkeypatch.setattr(transactional_producer, "AIOKafkaProducer", Silent)
     async with output_topics(admin, settings):
         await send(producer, topic, range(topic.partitions))
-        async with running(settings, open_stores=relay_stores):
-            await until(lambda: len(asked) == topic.partitions)
+        with silent_output(monkeypatch) as silent:
+            async with running(settings, open_stores=relay_stores):
+                await until(lambda: len(silent.asking) == topic.partitions)
 
-    assert len(ended_at_s) == topic.partitions
-    assert max(ended_at_s) - min(ended_at_s) < transactional_producer.STOP_S
+    assert len(silent.ended_at_s) == topic.partitions
+    assert max(silent.ended_at_s) - min(silent.ended_at_s) < 1.0

@@ -1,19 +1,21 @@
 """Runs the relay, and reads what it wrote as a read_committed reader sees it."""
 
+import asyncio
 import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Any, Final
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Final
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Rejected, to_canonical
-from normalizer.kafka import KafkaPartition, TopicReader
+from normalizer.kafka import KafkaPartition, TopicReader, transactional_producer
 from normalizer.kafka.connection import raw_record as of_client
 from normalizer.settings import Settings
 from tests.support.service_runs import until
@@ -108,6 +110,41 @@ async def until_members(settings: Settings, count: int) -> None:
             return await reader.group_members(settings.kafka_group_id) == ("Stable", count)
 
         await until(joined, lambda: reader.group_members(settings.kafka_group_id))
+
+
+class SilentProducer(AIOKafkaProducer):  # type: ignore[misc]
+    """Its output does not answer: records are sent, and the answer is waited for."""
+
+    asking: ClassVar[set["SilentProducer"]] = set()
+    ended_at_s: ClassVar[list[float]] = []
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**options)
+        self._answering, self.client.send = self.client.send, self._send
+
+    async def _send(self, node_id: int, request: object, **options: object) -> object:
+        if type(request).__name__.startswith("ProduceRequest"):
+            self.asking.add(self)
+            await asyncio.Event().wait()
+        return await self._answering(node_id, request, **options)
+
+    async def stop(self) -> None:
+        """Note when it has ended."""
+        try:
+            await super().stop()
+        finally:
+            self.ended_at_s.append(asyncio.get_running_loop().time())
+
+
+@contextlib.contextmanager
+def silent_output(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[SilentProducer]]:
+    """No output topic answers a relay inside the block, which gives its clients a second to end."""
+    SilentProducer.asking.clear()
+    SilentProducer.ended_at_s.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(transactional_producer, "AIOKafkaProducer", SilentProducer)
+        patch.setattr(transactional_producer, "STOP_S", 1.0)
+        yield SilentProducer
 
 
 class RelayedLines(msgspec.Struct, kw_only=True):

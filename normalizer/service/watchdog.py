@@ -88,5 +88,7 @@ class Watchdog:
         now_s = self._clock()
         waiting = {one for one, at in bounds.items() if at.end > self._reader.next_offset(one)}
         self._moved_at_s |= dict.fromkeys(self._reader.assigned - waiting, now_s)
+        # What was read meanwhile, be it by another process, is not stuck for the second time.
+        self.stuck_earlier &= set(map(str, waiting))
         late = [one for one in waiting if now_s - self._moved_at_s.get(one, now_s) >= self._limit_s]
         return set(map(str, late)) or None

@@ -147,3 +147,20 @@ async def test_what_waits_while_another_is_read_record_by_record_is_not_stuck() 
         assert builder.records == 1
         assert await log.stuck_after(LIMIT_S / 4) is None
     assert await log.stuck_after(LIMIT_S) == {str(TWO)}
+
+
+async def test_what_another_process_has_read_meanwhile_was_not_stuck_before() -> None:
+    """The first time it rejoins the group, and only the second time in a row it ends."""
+    log = Log()
+    log.ends[ONE] = 9
+    log.watchdog.stuck_earlier = await log.stuck_after(LIMIT_S) or set()
+    log.watchdog.note_assignment()
+    log.ends[TWO] = 9
+    await log.stuck_after(LIMIT_S / 8)
+    still = {*log.watchdog.stuck_earlier}
+
+    log.assigned = frozenset({TWO})
+    await log.stuck_after(LIMIT_S / 8)
+
+    assert still == {str(ONE)}
+    assert log.watchdog.stuck_earlier == set()

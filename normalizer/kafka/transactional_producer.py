@@ -138,7 +138,12 @@ class TransactionalProducer:
             self._committing.reschedule(asyncio.get_running_loop().time())
         producer, self._producer = self._producer, None
         if producer is not None:
-            await ended(producer, timeout_s=STOP_S)
+            if not await ended(producer, timeout_s=STOP_S):
+                # Its own stop closes nothing before all was sent, and would go on sending.
+                sending = producer._sender.sender_task  # noqa: SLF001 - nobody else ends it
+                if sending is not None:
+                    sending.cancel()
+                await ended(producer.client, timeout_s=STOP_S)
             _read_errors(producer)
 
     async def _commit(self, records: Sequence[OutputRecord], committed: CommittedOffset) -> None:

@@ -1,6 +1,7 @@
 """The relay on a real broker: canonical events to a topic, exactly once, without a database."""
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,13 +9,20 @@ from pathlib import Path
 import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import ProducerFenced
 
 from normalizer.core.normalize import Normalizer
+from normalizer.embedded import KafkaBroker
 from normalizer.envelope import Envelope, to_canonical
 from normalizer.errors import BrokerUnavailable, Fenced
-from normalizer.kafka import CommittedOffset, KafkaPartition, OutputRecord, TransactionalProducer
+from normalizer.kafka import (
+    CommittedOffset,
+    KafkaPartition,
+    OutputRecord,
+    TransactionalProducer,
+    transactional_producer,
+)
 from normalizer.relay.relay_store import relay_stores
 from normalizer.service.monitor import Monitor
 from normalizer.settings import Settings
@@ -189,6 +197,37 @@ async def test_a_commit_that_hangs_ends_with_its_producer(topic: Topic, settings
     async with asyncio.timeout(DEADLINE_S):
         with pytest.raises(BrokerUnavailable):
             await committing
+
+
+async def test_a_producer_that_is_stopped_without_an_answer_leaves_no_connection(
+    kafka_broker: KafkaBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each claim during an outage would leave one, and a task that goes on sending."""
+    monkeypatch.setattr(transactional_producer, "STOP_S", 1.0)
+    settings = relay_settings(Topic(name="raw", partitions=1), kafka_broker.bootstrap_servers)
+    output = settings.kafka_canonical_topic
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_broker.bootstrap_servers)
+    await admin.start()
+    await admin.create_topics([NewTopic(name, 1, 1) for name in ("raw", output)])
+    await admin.close()
+    one = TransactionalProducer(settings, settings.kafka_group_id, KafkaPartition("raw", 0))
+    await one.start()
+    await one.commit([OutputRecord(output, b"7", b"{}", [])], CommittedOffset(1))
+    client, sending = one._producer.client, one._producer._sender.sender_task
+
+    os.kill(kafka_broker.pid, signal.SIGSTOP)
+    try:
+        commit = one.commit([OutputRecord(output, b"7", b"{}", [])], CommittedOffset(2))
+        committing = asyncio.create_task(commit)
+        await until(lambda: bool(one._producer._message_accumulator._batches))
+        await one.stop()
+        with pytest.raises(BrokerUnavailable):
+            await committing
+
+        assert not any(connection.connected() for connection in client._conns.values())
+        await until(sending.done)
+    finally:
+        os.kill(kafka_broker.pid, signal.SIGCONT)
 
 
 @pytest.mark.timeout(120)

@@ -61,15 +61,10 @@ class BatchFiller:
         builder = BatchBuilder()
         due_s: float | None = None
         fetched = few = 0
-        room = RECORDS_A_FETCH
-        is_fresh = False
-        while not self._intake.is_full(builder):
+        while not (self._stopping.is_set() or self._intake.is_full(builder)):
             left_s = IDLE_S if due_s is None else due_s - self._clock()
-            is_idle = writing is None or writing.done()
-            is_due = left_s <= 0 and is_idle
-            if self._stopping.is_set() or (is_due and is_fresh and fetched < room):
-                break
-            is_fresh, wait_s = is_due, FRESH_S if is_due else PAUSE_S
+            is_due = left_s <= 0 and (writing is None or writing.done())
+            wait_s = FRESH_S if is_due else PAUSE_S
             if due_s is None:
                 wait_s = IDLE_S
             elif left_s > 0 and not fetched:
@@ -78,35 +73,22 @@ class BatchFiller:
                 await self._pause(writing, min(left_s, IDLE_S if few > 1 else PAUSE_S))
                 wait_s = 0.0
             room = min(self._settings.batch_rows - builder.rows, RECORDS_A_FETCH)
-            next_chunks = await self._next_chunks(room, wait_s, or_end=bool(builder) and is_idle)
-            if next_chunks is None:
-                break
-            chunks, fetched = next_chunks
+            chunks = self._left or await self._fetch(room, wait_s)
+            if chunks is None:
+                if builder:
+                    break  # joining the group again ends the claims of all that is not written
+                await wait_at_most(self._stopping, IDLE_S)
+                continue
+            # What was left says nothing of how much there is to fetch.
+            fetched = room if self._left else sum([len(one.records) for _, one in chunks])
             if fetched:
                 few = few + 1 if fetched < min(room, FEW_RECORDS) else 0
             self._left = await self._add(builder, chunks)
-            if self._left:
+            if self._left or (is_due and fetched < room):
                 break
             if builder and due_s is None:
                 due_s = self._clock() + self._age_s()
         return builder
-
-    async def _next_chunks(
-        self, room: int, wait_s: float, *, or_end: bool
-    ) -> tuple[list[ClaimedChunk], int] | None:
-        """Chunks and the number of their records; as many as there is room for if they were left.
-
-        While the broker is away there are none, some time later: None at once with `or_end`. The
-        batch must be written then: joining again ends the claims of all that is not.
-        """
-        if self._left:
-            return self._left, room
-        chunks = await self._fetch(room, wait_s)
-        if chunks is None:
-            if or_end:
-                return None
-            await wait_at_most(self._stopping, IDLE_S)
-        return chunks or [], sum([len(chunk.records) for _, chunk in chunks or ()])
 
     async def _add(self, builder: BatchBuilder, chunks: list[ClaimedChunk]) -> list[ClaimedChunk]:
         """Add the chunks; what the batch has no room for is returned."""

@@ -7,7 +7,8 @@ and a fourth rejoins the group when a partition with records makes no progress.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, Self
 
@@ -57,11 +58,12 @@ class Membership:
         self._counters = counters
         self._clock = clock
         self._kafka = TopicReader(settings)
+        self._verification_due = asyncio.Event()
         self.reader = GroupReader(
             settings,
             on_assigned=self._on_assigned,
             on_revoked=self._on_revoked,
-            on_unverified=self._on_unverified,
+            on_unverified=self._verification_due.set,
         )
         self.ownership = Ownership(
             self.reader,
@@ -82,13 +84,13 @@ class Membership:
         self.stopping = asyncio.Event()
         self.abort_writes = asyncio.Event()
         self._wake_claims = asyncio.Event()
-        self._verification_due = asyncio.Event()
         self._must_rejoin = True
         self._join_task: asyncio.Task[RetryableError | None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._is_claiming = False
         self._checked_lost_at_s = clock()
         self._to_commit: dict[KafkaPartition, int] = {}
+        self._rollbacks: Counter[KafkaPartition] = Counter()
         self._claims_noted: Mapping[KafkaPartition, Claim] = {}
         self._outage = Outage(_log, clock)
 
@@ -128,24 +130,24 @@ class Membership:
             if task:
                 task.cancel()
 
-    def on_commit(self, parts: Iterable[PartitionBatch]) -> None:
-        """Note that these parts of a batch were committed."""
-        for part in parts:
-            partition = KafkaPartition(part.topic, part.partition)
-            self._to_commit[partition] = part.next_offset
-            self.ownership.suspects.note_progress(partition, part.next_offset)
-
-    def on_parts_lost(self, batch: Batch, lost: Sequence[PositionError]) -> None:
+    def on_commit(self, batch: Batch, lost: Sequence[PositionError] = ()) -> None:
         """Note that the batch was committed, but for the parts that `lost` names."""
         names = {(error.topic, error.partition) for error in lost}
-        rolled_back = [part for part in batch.parts if (part.topic, part.partition) in names]
-        self.on_commit(part for part in batch.parts if part not in rolled_back)
-        self.on_rollback(rolled_back, lost)
+        for part in batch.parts:
+            partition = KafkaPartition(part.topic, part.partition)
+            if partition not in names:
+                self._to_commit[partition] = part.next_offset
+                self._rollbacks.pop(partition, None)
+                self.ownership.suspects.note_progress(partition, part.next_offset)
+        self.on_rollback([one for one in batch.parts if (one.topic, one.partition) in names], lost)
 
     def on_rollback(
-        self, parts: Iterable[PartitionBatch], lost: Sequence[PositionError] = ()
+        self, parts: Sequence[PartitionBatch], lost: Sequence[PositionError] = ()
     ) -> None:
-        """Release the claims of parts that were rolled back; `lost` says which no longer hold."""
+        """Release the claims of parts that were rolled back; `lost` says which no longer hold.
+
+        They are claimed again, later for each time that this befell a partition without a commit.
+        """
         errors = {(error.topic, error.partition): error for error in lost}
         for part in parts:
             partition = KafkaPartition(part.topic, part.partition)
@@ -153,7 +155,7 @@ class Membership:
                 self.ownership.drop_claim(partition, part.epoch, error)
             else:
                 self.ownership.release(partition, part.epoch)
-        self._wake_claims.set()
+            self._rollbacks[partition] += 1
 
     def rejoin(self, why: str) -> None:
         """Leave the group and join it again, with a new client."""
@@ -175,7 +177,8 @@ class Membership:
                 self._outage.failed(error)
             elif self._outage.over():
                 self.watchdog.restart_clock()
-            wait_s = back_off_s(tries) if tries else CLAIMS_EVERY_S
+            failures = max([tries, *self._rollbacks.values()])
+            wait_s = back_off_s(failures) if failures else CLAIMS_EVERY_S
             await wait_at_most(self._wake_claims, wait_s)
 
     async def _join_and_claim(self) -> RetryableError | None:
@@ -233,14 +236,12 @@ class Membership:
         """
         self.watchdog.note_rebalance()
         self.ownership.revoke_all()
+        self._rollbacks.clear()
         if self._is_claiming and self._join_task:
             self._join_task.cancel()
         if not self.stopping.is_set():
             self.abort_writes.set()
             self.abort_writes = asyncio.Event()
-
-    def _on_unverified(self) -> None:
-        self._verification_due.set()
 
     async def _keep_verifying(self) -> None:
         """Compare unverified logs at once, and again until the broker answers."""

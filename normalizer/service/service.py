@@ -201,7 +201,7 @@ class Service:
                     on_failure=self._note_failure,
                 )
         except PartsLost as parts:
-            self.membership.on_parts_lost(batch, parts.reasons)
+            self.membership.on_commit(batch, parts.reasons)
         except PositionError as lost:
             self.membership.on_rollback(batch.parts, [lost])
         except RetryableError as error:
@@ -209,7 +209,7 @@ class Service:
             self.membership.on_rollback(batch.parts)
         else:
             self._filler.last_write_s = self._clock() - begun_s
-            self.membership.on_commit(batch.parts)
+            self.membership.on_commit(batch)
             self.counters.batches += 1
             for (shape, kind), count in self.drift_detector.inspect(batch, self._clock()).items():
                 self.metrics.drift.labels(shape=shape, kind=kind).inc(count)

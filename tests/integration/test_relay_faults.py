@@ -1,7 +1,8 @@
 """What befalls the topics of a relay, on a real broker."""
 
 import random
-from typing import cast
+import time
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -10,7 +11,8 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from normalizer.errors import BrokerUnavailable
-from normalizer.kafka import KafkaPartition
+from normalizer.kafka import KafkaPartition, TransactionalProducer
+from normalizer.process.pause import LONGEST_WAIT_S
 from normalizer.relay.relay_store import RelayStore, relay_stores
 from tests.support.factories import raw_event
 from tests.support.relay_runs import (
@@ -144,3 +146,29 @@ async def test_a_stop_waits_for_silent_output_once_and_not_for_each_partition(
 
     assert len(silent.ended_at_s) == topic.partitions
     assert max(silent.ended_at_s) - min(silent.ended_at_s) < 1.0
+
+
+@ONE_PARTITION
+async def test_a_partition_whose_output_refuses_at_once_is_claimed_less_and_less_often(
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: AIOKafkaProducer,
+    admin: AIOKafkaAdminClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = relay_settings(topic, bootstrap_servers)
+    committed, refused_at_s = TransactionalProducer.commit, list[float]()
+
+    async def refuse(self: TransactionalProducer, records: Any, *others: Any) -> None:
+        if records and len(refused_at_s) < 6:
+            refused_at_s.append(time.monotonic())
+            message = "not enough replicas"
+            raise BrokerUnavailable(message)
+        await committed(self, records, *others)
+
+    monkeypatch.setattr(TransactionalProducer, "commit", refuse)
+    async with output_topics(admin, settings), running(settings, open_stores=relay_stores):
+        await send(producer, topic, range(1))
+        await until_relayed(settings, {0: 1})
+
+    assert refused_at_s[5] - refused_at_s[4] > LONGEST_WAIT_S / 2

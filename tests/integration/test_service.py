@@ -829,7 +829,7 @@ async def test_a_task_that_ends_by_itself_ends_the_process(
         raise asyncio.CancelledError
 
     monkeypatch.setattr(service.ownership, "verify_logs", verify_logs)
-    service.membership._on_unverified()
+    service.membership._verification_due.set()
 
     with pytest.raises(ProcessStuck, match="the task 'verification' ended unexpectedly"):
         await asyncio.wait_for(ended, timeout=20)

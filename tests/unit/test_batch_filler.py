@@ -17,6 +17,7 @@ from normalizer.service import batch_filler
 from normalizer.service.batch_filler import (
     FRESH_S,
     IDLE_S,
+    PAUSE_S,
     RECORDS_A_FETCH,
     BatchFiller,
     ClaimedChunk,
@@ -138,16 +139,40 @@ async def test_few_records_and_empty_answers_do_not_stop_a_backlog(gap: tuple[in
     assert builder.rows == ROWS
 
 
-async def test_a_batch_that_may_become_old_is_fetched_for_meanwhile() -> None:
+async def test_a_batch_that_is_due_goes_on_while_there_is_a_backlog() -> None:
+    source = Source(*[RECORDS_A_FETCH] * 8)
+
+    assert (await filler_of(source).fill(None)).rows == ROWS
+
+
+async def test_after_a_second_fetch_of_few_the_next_one_waits_until_the_batch_is_due(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses_s: list[float] = []
+
+    async def wait(_: asyncio.Event, wait_s: float) -> bool:
+        pauses_s.append(wait_s)
+        return False
+
+    monkeypatch.setattr(batch_filler, "wait_at_most", wait)
+
+    await filler_of(Source(1, 1, 1, due_at=3), last_write_s=0.02).fill(None)
+
+    assert pauses_s == [PAUSE_S, 0.04]
+
+
+@pytest.mark.parametrize("second", [0, 1])
+async def test_a_batch_that_may_become_old_is_fetched_for_meanwhile(second: int) -> None:
     """A partition that is not read for seconds looks stuck, and its log has to be compared."""
-    source = Source(1, 1, 1, 1, 1)
+    source = Source(1, second, 1, 1, 1)
     settings = msgspec.structs.replace(SETTINGS, batch_age_ms=60_000)
     filling = asyncio.create_task(filler_of(source, settings, last_write_s=60.0).fill(None))
 
     await source.until_fetches(4)
     source.stopping.set()
 
-    assert (await filling).records >= 4
+    assert (await filling).records >= 3
+    assert max(source.waits_s) <= IDLE_S
 
 
 async def test_what_a_full_batch_has_no_room_for_comes_first_and_says_nothing_of_the_rest() -> None:

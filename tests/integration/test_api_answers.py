@@ -779,3 +779,24 @@ async def test_the_last_week_counts_only_if_it_is_whole(database: Database) -> N
     await connection.close()
 
     assert ratios == [[], [], ["0.5"]]
+
+
+async def test_an_hour_whose_parts_add_up_to_nothing_is_no_begin_of_the_week(
+    database: Database,
+) -> None:
+    connection = await asyncpg.connect(database.admin_url)
+    await connection.executemany(
+        "insert into projector.call_hours values (projector.hour_of(now() - $1::interval), '', "
+        "'load', 0, 'COMPLETED', $2, $3, 0, 0, 0)",
+        [
+            (timedelta(days=8), 0, 1),
+            (timedelta(days=8), 1, -1),
+            (timedelta(days=3), 0, 1),
+        ],
+    )
+    await connection.close()
+
+    async with api_client(database.url) as client:
+        text = (await client.get("/metrics")).text
+
+    assert 'ratio{window="last_week"}' not in text

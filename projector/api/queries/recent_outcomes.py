@@ -87,7 +87,14 @@ _WEEK: Final = Statement("""
                ) as recent (until)
     )
     select span.since,
-           (select min(hour) from projector.call_outcomes_by_attempt) as oldest,
+           (
+               select   hour
+               from     projector.call_outcomes_by_attempt
+               group by hour
+               having   sum(calls) > 0
+               order by hour
+               limit    1
+           ) as oldest,
            sum(counted.calls)::bigint as calls, sum(counted.succeeded)::bigint as succeeded
     from   span
     left join projector.call_outcomes_by_attempt as counted

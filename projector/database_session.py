@@ -30,6 +30,10 @@ _SESSION: Final = {
 OUTAGE_CLASSES: Final = frozenset({"08", "40", "53", "55", "57", "58", "XX"})
 """Of SQLSTATE: errors that pass."""
 
+CONNECTION_ERRORS: Final = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+"""Errors that pass and have no SQLSTATE. InternalClientError: a connection was used while its end
+was on its way."""
+
 
 def database_url() -> str:
     """The variable DATABASE_URL. Raises ConfigurationError if it is not set, or no address."""
@@ -56,7 +60,7 @@ async def connected(url: str, **settings: str) -> AsyncIterator[asyncpg.Connecti
         if (error.sqlstate or "")[:2] in OUTAGE_CLASSES:
             raise StoreUnavailable(sentence(error)) from error
         raise FatalError(f"{sentence(error)}: {error.args[0] if error.args else ''}") from error
-    except (asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    except CONNECTION_ERRORS as error:
         raise StoreUnavailable(f"database: {type(error).__name__}") from error
 
 

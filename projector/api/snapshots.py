@@ -18,7 +18,7 @@ from projector.api.api_errors import (
     NotKeptError,
     TooSlowError,
 )
-from projector.database_session import OUTAGE_CLASSES
+from projector.database_session import CONNECTION_ERRORS, OUTAGE_CLASSES
 
 READER: Final = "projector_reader"
 """The role of every connection; it can read views only."""
@@ -175,7 +175,7 @@ class Reader:
                     raise NotKeptError(_NOT_KEPT) from error
         except asyncpg.PostgresError as error:
             raise _translated(error, self._timeout_s) from error
-        except (asyncpg.InterfaceError, OSError) as error:
+        except CONNECTION_ERRORS as error:
             raise DatabaseUnavailableError("the database does not answer") from error
 
     @asynccontextmanager

@@ -26,6 +26,7 @@ from projector.database_session import connected
 from projector.maintenance.maintain import Keep, maintain
 from tests.support import engines
 from tests.support.api_client import api_client, get_rows, insert_events
+from tests.support.lossy_proxy import Proxy
 from tests.support.stack import Database, Stack
 from tests.support.view_rows import read_up_to
 
@@ -565,6 +566,32 @@ async def test_a_database_that_comes_back_is_read_again(postgres_server: Postgre
     assert {(one.status_code, one.json()["reason"]) for one in away} == {
         (503, "database_unavailable")
     }
+
+
+class _HeldOpen(Proxy):
+    """When the server has ended a connection, its last words arrive, and the end does not."""
+
+    async def _pass_on(self, server: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        while said := await server.read(1 << 16):
+            client.write(said)
+        self.lost.set()
+
+
+async def test_a_connection_whose_end_is_on_its_way_is_no_bug(
+    filled: Database, connection: asyncpg.Connection
+) -> None:
+    async with _HeldOpen(filled.url) as proxy, api_client(proxy.url, connections=1) as client:
+        before = await client.get("/api/v1/gaps?limit=1")
+        await connection.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity "
+            "where application_name = 'projector serve' and datname = current_database()"
+        )
+        await proxy.lost.wait()
+        ended = await client.get("/api/v1/gaps?limit=2")
+        after = await client.get("/api/v1/gaps?limit=3")
+
+    assert before.status_code == after.status_code == 200
+    assert (ended.status_code, ended.json()["reason"]) == (503, "database_unavailable")
 
 
 async def test_a_database_without_views_says_to_migrate(empty_database: Database) -> None:

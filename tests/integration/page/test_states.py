@@ -343,6 +343,22 @@ async def test_a_token_is_requested_and_used(browser: Browser, platform: Platfor
         assert await page.inner_text("#banner") == ""
 
 
+async def test_a_token_that_no_header_can_carry_is_wrong_as_any_other(
+    browser: Browser, platform: Platform
+) -> None:
+    async with (
+        serving(platform.database.url, PROJECTOR_TOKEN=_TOKEN) as url,
+        looking(browser, url, answers_fail=True) as page,
+    ):
+        for typed in ("ключ", f" {_TOKEN} "):
+            await page.wait_for_selector("dialog[open]")
+            await page.fill("#token-value", typed)
+            await page.keyboard.press("Enter")
+
+        await fully_drawn(page)
+        assert await page.inner_text("#banner") == ""
+
+
 async def test_what_is_refused_is_not_sent_again_until_the_reader_says_so(
     browser: Browser, platform: Platform
 ) -> None:

@@ -34,7 +34,8 @@ export class ApiError extends Error {
 
 /** A GET of the API with the token; null if the rows are those of the known ETag. Throws ApiError. */
 export async function get(path, query, signal, { accept = "application/json", known = null } = {}) {
-  const token = sessionStorage.getItem("token");
+  // No header can carry another character, and no token has one: the server refuses it as any wrong one.
+  const token = sessionStorage.getItem("token")?.trim().replace(/[^!-~]/g, "?");
   let response;
   try {
     response = await fetch(`/api/v1/${path}${query.size ? `?${query}` : ""}`, {

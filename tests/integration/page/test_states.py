@@ -406,6 +406,13 @@ async def test_a_wrong_address_falls_back_and_says_so(browser: Browser, platform
         await fully_drawn(page)
         assert "last=10080m, attempts=007" in await page.inner_text("#banner")
 
+        # Nor does it know a time without a zone, or one that is only a day.
+        await page.goto(f"{platform.url}/?since=2026-07-10T09:00:00&until=2026-07-11&step=a")
+        await fully_drawn(page)
+        said = await page.inner_text("#banner")
+        assert "since=2026-07-10T09:00:00, until=2026-07-11" in said
+        assert await page.input_value("select[name=step]") == "a"
+
 
 async def test_without_the_library_there_are_figures_and_a_word_about_charts(
     browser: Browser, platform: Platform

@@ -12,7 +12,13 @@ const OF_SCREEN = ["failed", "error_class", "reason", "shape", "execution", "com
   "time", "zoom", "hide", "sort", "cursor"];
 const KNOWN = ["view", "last", "since", "until", ...FILTERS, "show", ...OF_SCREEN];
 
-const isTime = (text) => !Number.isNaN(new Date(text).getTime());
+/** Of a day that there is, and with a zone: the browser reads more than the API does. */
+function isTime(text) {
+  const local = text.slice(0, 19);
+  return /^\d{4}(-\d\d){2}T\d\d(:\d\d){2}(\.\d+)?(Z|[+-]\d\d:\d\d)$/.test(text)
+    && !Number.isNaN(new Date(text).getTime()) && new Date(`${local}Z`).toISOString().startsWith(local);
+}
+
 const VALID = {
   view: (text) => text === "wall",
   last: (text) => /^[1-9]\d{0,3}[mhd]$/.test(text),

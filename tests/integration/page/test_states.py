@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -357,6 +357,29 @@ async def test_a_token_that_no_header_can_carry_is_wrong_as_any_other(
 
         await fully_drawn(page)
         assert await page.inner_text("#banner") == ""
+
+
+@pytest.mark.parametrize("wrong_by", [timedelta(days=-2), timedelta(days=2)])
+async def test_how_long_ago_is_by_the_clock_of_the_database(
+    browser: Browser, platform: Platform, wrong_by: timedelta
+) -> None:
+    async with looking(browser, platform.url, visit=False) as page:
+        await page.clock.install(time=datetime.now(UTC) + wrong_by)
+
+        async def compared_now(route: Route) -> None:
+            answer = await (await route.fetch()).json()
+            row = {"projection": "calls", "verdict": "match", "divergent_since": None}
+            times = ("all_verified_at", "range_verified_at", "sample_verified_at")
+            answer["rows"] = [row | dict.fromkeys(times, answer["read_at"])]
+            await route.fulfill(json=answer)
+
+        await page.route("**/api/v1/agreement", compared_now)
+        await page.goto(platform.url)
+        await page.wait_for_selector("#freshness .verdict")
+
+        said = await page.inner_text("#freshness .verdict")
+
+    assert "compared completely 0 ms ago, " in said
 
 
 async def test_what_is_refused_is_not_sent_again_until_the_reader_says_so(

@@ -1,16 +1,16 @@
 // How far each partition was read, and whether the projections agree with the events.
 
 import { flag, h } from "./dom.js";
-import { ago, count, plural, since, span } from "./format.js";
+import { ago, count, plural, span } from "./format.js";
 import { empty, stamp } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
 
-/** How long ago all projections were last compared completely, by range and by sample. */
-function scopesText(verdicts) {
+/** How long ago all projections were last compared completely, by range and by sample; both times are the database's. */
+function scopesText({ rows: verdicts, read_at: at }) {
   const said = [["all", "completely"], ["range", "by range"], ["sample", "by sample"]]
     .map(([scope, words]) => [verdicts.map((row) => row[`${scope}_verified_at`]), words])
     .filter(([times]) => times.every(Boolean))
-    .map(([times, words]) => `${words} ${since(Math.min(...times.map((at) => new Date(at))))} ago`);
+    .map(([times, words]) => `${words} ${span((new Date(at) - Math.min(...times.map((one) => new Date(one)))) / 1000)} ago`);
   return said.length ? `compared ${said.join(", ")}` : "not all compared yet";
 }
 
@@ -40,7 +40,7 @@ export function drawFreshness({ freshness, agreement }) {
             `the oldest since ${stamp(apart.map((row) => row.divergent_since).sort()[0])}: ` +
             `${apart.map((row) => row.projection).join(", ")}.`
           : `${plural(verdicts.length, "projection agrees", "projections agree")} with the stored events, ` +
-            `${scopesText(verdicts)}.`),
+            `${scopesText(agreement)}.`),
   ];
 }
 

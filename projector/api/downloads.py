@@ -46,7 +46,7 @@ class _Page(NamedTuple):
 async def download_events(request: Request, reader: Reader) -> Response:
     """The events that there are at this moment, by time; each in its present form, once.
 
-    The response is cut off if the database fails after the first page.
+    The connection is reset if the database fails after the first page.
     """
     try:
         parse(request.scope["query_string"], Parameters)

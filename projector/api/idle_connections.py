@@ -1,8 +1,14 @@
-"""Closes connections that are slow to send a request or do not read, or when too many are open."""
+"""Closes connections that are slow to send a request, do not read, or whose answer has failed.
+
+Also the longest idle one when too many are open.
+"""
 
 import asyncio
+import socket
+import struct
 from typing import Any, Final, cast
 
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 HEAD_S: Final = 10.0
@@ -11,6 +17,8 @@ STALLED_S: Final = 30.0
 """A connection is closed if its client reads nothing of what is sent for this time."""
 MOST_AT_ONCE: Final = 1_000
 """Connections; a browser opens up to six for a page."""
+_RESET: Final = struct.pack("ii", 1, 0)
+"""SO_LINGER: what is not sent yet is dropped, and the client hears of a reset."""
 
 
 class IdleConnections:
@@ -39,6 +47,7 @@ class LimitedConnection(H11Protocol):
 
     def __init__(self, *arguments: Any, idle: IdleConnections, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self._whole_app, self.app = self.app, self._answer
         self._idle = idle
         self._head_timer: asyncio.TimerHandle | None = None
         self._stalled_timer: asyncio.TimerHandle | None = None
@@ -85,6 +94,20 @@ class LimitedConnection(H11Protocol):
         """Stop watching: the client has read."""
         super().resume_writing()
         self._forget_stalled()
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the app; reset the connection if it fails after its response has begun.
+
+        In HTTP/1.0, which many proxies speak, the end of the connection is that of a whole body.
+        """
+        try:
+            await self._whole_app(scope, receive, send)
+        except BaseException:
+            if self.cycle.response_started and not self.cycle.response_complete:
+                client = self.transport.get_extra_info("socket")
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                self.cut()
+            raise
 
     def cut(self) -> None:
         """Close the connection without a response."""

@@ -135,6 +135,29 @@ async def test_a_client_that_reads_nothing_is_cut_off_and_a_slow_one_is_not(
     assert size > 0, "the stalled client got everything"
 
 
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+async def test_an_answer_that_fails_halfway_does_not_end_like_a_whole_one(version: bytes) -> None:
+    """To a client of HTTP/1.0, as many proxies are, the end of the connection ends the body."""
+
+    async def half(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"one\n", "more_body": True})
+        await moment()
+        raise RuntimeError
+
+    server = Server(half)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        writer.write(b"GET / HTTP/" + version + b"\r\nHost: 127.0.0.1\r\n\r\n")
+        (end,) = await asyncio.gather(reader.read(), return_exceptions=True)
+        writer.close()
+        server.stop()
+        await serving
+
+    assert isinstance(end, ConnectionResetError)
+
+
 @pytest.mark.parametrize(
     ("arguments", "token", "why"),
     [

@@ -417,6 +417,21 @@ async def test_what_is_not_stored_is_said_once(
         assert await page.inner_text("#banner") == ""
 
 
+@pytest.mark.parametrize("show", ["calls", "executions"])
+async def test_a_page_of_another_list_is_said_and_leads_to_the_first(
+    browser: Browser, platform: Platform, show: str
+) -> None:
+    """An address that was copied before an upgrade has such a cursor."""
+    address = f"{platform.url}/?show={show}&cursor=abc"
+    async with looking(browser, address, answers_fail=True) as page:
+        await page.wait_for_selector(f"#{show} >> text=This page is of another list")
+
+        await page.click(f"#{show} >> text=From the start")
+
+        await page.wait_for_selector(f"#{show} >> text=showing 50 of")
+        assert page.url == f"{platform.url}/?show={show}"
+
+
 async def test_a_wrong_address_falls_back_and_says_so(browser: Browser, platform: Platform) -> None:
     async with looking(browser, f"{platform.url}/?last=forever&show=nothing&step=a") as page:
         await page.wait_for_selector("#matrix")

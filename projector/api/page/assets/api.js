@@ -16,6 +16,7 @@ const MESSAGES = {
   unauthorised: "The server needs a token",
   server_unavailable: "The server has not answered",
   internal_error: "The server has failed; its log says why",
+  no_such_page: "This page is of another list, or of an older version of the server",
   not_found: "Nothing is stored under this id: it was not read yet, or it is deleted",
 };
 
@@ -54,7 +55,8 @@ export async function get(path, query, signal, { accept = "application/json", kn
     throw new ApiError(0, "server_unavailable", String(error));
   }
   const body = await response.json().catch(() => ({}));
-  throw new ApiError(response.status, body.reason ?? `status ${response.status}`, body.detail);
+  const reason = response.status === 404 && query.has("cursor") ? "no_such_page" : body.reason;
+  throw new ApiError(response.status, reason ?? `status ${response.status}`, body.detail);
 }
 
 /** Answers stay when the reader leaves a screen, so that going back shows them at once. */

@@ -240,7 +240,8 @@ function notYet(failing, waiting) {
     return [h("p", { class: "empty loading" }, waiting ? `Still waiting for the server (${since(waiting.waitingSince)})…` : "Loading…")];
   }
   return [h("p", { class: "empty", "data-state": failing.error.status === 404 ? null : "bad" }, `${failing.error.message}.`,
-    failing.error.status === 400 ? h("small", {}, ` ${failing.error.detail}`) : null)];
+    failing.error.status === 400 ? h("small", {}, ` ${failing.error.detail}`) : null,
+    failing.error.reason === "no_such_page" ? [" ", h("a", { href: link(page.address, {}) }, "From the start")] : null)];
 }
 
 listen({ go, draw, open });

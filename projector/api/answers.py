@@ -1,7 +1,7 @@
 """The fields that every answer has in addition to its rows."""
 
 from datetime import datetime
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, ClassVar, Generic, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -26,6 +26,8 @@ class ApiAnswer(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
     while a partition was not read, or none is known. read_at: the time of the query by the
     database's clock. behind_s: seconds between them.
     """
+
+    of_the_clock: ClassVar = frozenset({"as_of", "behind_s", "read_at", "until"})
 
     as_of: Timestamp | None
     behind_s: float | None
@@ -52,6 +54,9 @@ class PagedAnswer(ApiAnswer[R], Generic[R], frozen=True, kw_only=True, omit_defa
     total: how many rows the list has, on its first page only; at_least: it has more than that.
     total is left out if counting takes too long.
     """
+
+    # Of a window up to now, the begin is no whole hour.
+    of_the_clock: ClassVar = ApiAnswer.of_the_clock | {"since"}
 
     next: str | None
     total: int | None = None

@@ -3,7 +3,7 @@
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import structlog
@@ -34,8 +34,6 @@ from projector.api.visible_settings import VisibleSettings
 _log = structlog.get_logger()
 
 _Endpoint = Callable[[Request], Awaitable[Response]]
-
-_TIMES_OF_THE_QUERY: Final = frozenset({"as_of", "behind_s", "read_at", "until"})
 
 
 def build(
@@ -131,12 +129,12 @@ def _endpoint(
 
 
 def _stable_part(result: ApiAnswer[Any]) -> bytes:
-    """The part of an answer that its ETag covers: everything but the times of the query."""
+    """The part of an answer that its ETag covers: everything but what the clock changes."""
     return msgspec.json.encode(
         {
             name: getattr(result, name)
             for name in result.__struct_fields__
-            if name not in _TIMES_OF_THE_QUERY
+            if name not in result.of_the_clock
         }
     )
 

@@ -502,6 +502,20 @@ async def test_an_etag_changes_with_what_is_found_and_not_with_the_clock(
     assert len(changed.json()["rows"]) == len(first.json()["rows"]) + 1
 
 
+@pytest.mark.parametrize(
+    "path", ["executions", "calls?last=7d", "quarantine-records", "completed-with-failures"]
+)
+async def test_an_etag_of_a_list_stays_while_its_window_moves(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(response_cache, "FRESH_S", 0.0)
+    first = await client.get(f"/api/v1/{path}")
+    again = await client.get(f"/api/v1/{path}", headers={"If-None-Match": first.headers["etag"]})
+
+    assert first.json()["rows"]
+    assert again.status_code == 304
+
+
 async def test_an_etag_changes_with_the_length_of_a_list_whose_page_stays(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

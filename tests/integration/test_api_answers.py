@@ -524,6 +524,29 @@ async def test_an_execution_has_its_parents_above_and_its_children_below(
     assert (await client.get("/api/v1/executions/1234567/tree")).status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("execution", "rows", "truncated"),
+    [(1, 9, True), (17, 25, True), (18, 26, False), (21, 26, False), (22, 25, True)],
+)
+async def test_a_tree_says_that_there_is_more_of_it(
+    database: Database, execution: int, rows: int, truncated: bool
+) -> None:
+    owner = await asyncpg.connect(database.admin_url)
+    await owner.execute(
+        """
+        insert into normalizer.events (event_id, execution_id, event_type, step, status, created_at,
+                                       parent_execution_id)
+        select number, number, 'playbook.started', 'flow', 'STARTED', now(), nullif(number - 1, 0)
+        from   generate_series(1, 26) as number
+        """
+    )
+    await owner.close()
+    async with api_client(database.url) as client:
+        answer = (await client.get(f"/api/v1/executions/{execution}/tree")).json()
+
+    assert (len(answer["rows"]), answer["truncated"]) == (rows, truncated)
+
+
 async def test_the_events_of_an_execution_are_a_file_of_canonical_lines(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

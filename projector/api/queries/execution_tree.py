@@ -46,22 +46,23 @@ async def execution_tree(snapshot: Snapshot, _params: Parameters, execution_id: 
         _TREE,
         {
             "id": parse_id(execution_id),
-            "above": MOST_ABOVE,
-            "below": MOST_BELOW,
+            # A level further, to see whether there is one.
+            "above": MOST_ABOVE + 1,
+            "below": MOST_BELOW + 1,
             "limit": MOST_NODES + 1,
         },
         TreeNode,
     )
     if not nodes:
         raise NotFoundError("there is no such execution")
-    below = [node for node in nodes if node.depth == MOST_BELOW]
-    plain = answer_of(snapshot, nodes[:MOST_NODES])
+    within = [node for node in nodes if -MOST_ABOVE <= node.depth <= MOST_BELOW]
+    plain = answer_of(snapshot, within[:MOST_NODES])
     return TreeAnswer(
         rows=plain.rows,
         as_of=plain.as_of,
         behind_s=plain.behind_s,
         read_at=plain.read_at,
-        truncated=len(nodes) > MOST_NODES or any(node.children for node in below),
+        truncated=len(plain.rows) < len(nodes),
     )
 
 

@@ -24,7 +24,7 @@ export function execution(address) {
     },
     {
       id: "tree", title: "Parent and children", width: "full", filters: null, shownIf: ({ tree }) => tree?.rows.length > 1,
-      truncated: "the first 500 only",
+      truncated: "not the whole tree",
       queries: () => ({ tree: [`${path}/tree`, query({}), { every: 30000 }] }),
       render: ({ tree }, context) => drawTree(tree, context.address),
     },

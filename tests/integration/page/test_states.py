@@ -444,7 +444,15 @@ async def test_a_wrong_address_falls_back_and_says_so(browser: Browser, platform
         await fully_drawn(page)
         assert "last=10080m, attempts=007" in await page.inner_text("#banner")
 
-        # Nor does it know a time without a zone, or one that is only a day.
+        found = "select execution_id, event_id from projector.execution_timeline limit 1"
+        execution, event = await platform.connection.fetchrow(found)
+        shown = f"{platform.url}/?show=execution&execution={execution}&event={event}"
+        for zoom in ("1~Infinity", "9~1", "1783674000041~9e15", "x"):
+            await page.goto(f"{shown}&zoom={zoom}")
+            await page.wait_for_selector(".timeline .mark >> nth=0")
+            assert f"zoom={zoom}" in await page.inner_text("#banner")
+
+        # Nor does the API know a time without a zone, or one that is only a day.
         await page.goto(f"{platform.url}/?since=2026-07-10T09:00:00&until=2026-07-11&step=a")
         await fully_drawn(page)
         said = await page.inner_text("#banner")

@@ -19,6 +19,12 @@ function isTime(text) {
     && !Number.isNaN(new Date(text).getTime()) && new Date(`${local}Z`).toISOString().startsWith(local);
 }
 
+/** A range in ms since the epoch, which ends before the browser's last date. */
+function isZoom(text) {
+  const [from, to] = text.split("~").map(Number);
+  return /^\d{1,15}~\d{1,15}$/.test(text) && from < to;
+}
+
 const VALID = {
   view: (text) => text === "wall",
   last: (text) => /^[1-9]\d{0,3}[mhd]$/.test(text),
@@ -30,6 +36,7 @@ const VALID = {
   execution: (text) => /^\d{1,19}$/.test(text),
   event: (text) => /^\d{1,19}$/.test(text),
   time: (text) => text === "ended_at",
+  zoom: isZoom,
   record: (text) => /^\d{1,19}$/.test(text),
 };
 const NEEDS = { execution: "execution", error: "error_class", record: "record" };

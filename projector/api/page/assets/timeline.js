@@ -91,8 +91,7 @@ function wholeRange(events, callRows) {
 
 /** The range of the address, in ms since the epoch: 1783674000041~1783674000123. */
 function shownRange(address, whole) {
-  const [a, b] = (address.zoom ?? "").split("~").map(Number);
-  return a && b && a < b ? [a, b] : whole;
+  return address.zoom?.split("~").map(Number) ?? whole;
 }
 
 function mark(event, address, { from, to, position, begin }) {

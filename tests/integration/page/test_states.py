@@ -460,6 +460,16 @@ async def test_a_wrong_address_falls_back_and_says_so(browser: Browser, platform
         assert await page.input_value("select[name=step]") == "a"
 
 
+async def test_a_day_of_another_year_has_its_year(browser: Browser, platform: Platform) -> None:
+    window = "since=2019-01-01T00:00:00Z&until=2020-01-01T00:00:00Z"
+    async with looking(browser, f"{platform.url}/?{window}") as page:
+        await fully_drawn(page)
+
+        said = await page.inner_text(".picker summary")
+
+    assert said.startswith("01 Jan 2019 00:00 – 01 Jan 2020 00:00")
+
+
 async def test_without_the_library_there_are_figures_and_a_word_about_charts(
     browser: Browser, platform: Platform
 ) -> None:

@@ -69,7 +69,9 @@ export function clock(iso, { millis = false, always = false } = {}) {
   return always || at.toDateString() === new Date().toDateString() ? text : `${day(at)} ${text}`;
 }
 
-export const day = (at) => `${pad(at.getDate())} ${at.toLocaleString("en", { month: "short" })}`;
+/** 25 Nov; with the year if it is not this one. */
+export const day = (at) => `${pad(at.getDate())} ${at.toLocaleString("en", { month: "short" })}` +
+  (at.getFullYear() === new Date().getFullYear() ? "" : ` ${at.getFullYear()}`);
 
 /** With a no-break space: a number on a line of its own says nothing. */
 export const attempt = (n) => (Number(n) === 0 ? "first\u00a0attempt" : `retry\u00a0${n}`);

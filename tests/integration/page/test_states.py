@@ -452,6 +452,12 @@ async def test_a_wrong_address_falls_back_and_says_so(browser: Browser, platform
             await page.wait_for_selector(".timeline .mark >> nth=0")
             assert f"zoom={zoom}" in await page.inner_text("#banner")
 
+        # The page has one value of each; the API may have more.
+        await page.goto(f"{platform.url}/?step=a&step=b&step=a")
+        await fully_drawn(page)
+        assert (await page.inner_text("#banner")).endswith("ignored: step=b.")
+        assert await page.input_value("select[name=step]") == "a"
+
         # Nor does the API know a time without a zone, or one that is only a day.
         await page.goto(f"{platform.url}/?since=2026-07-10T09:00:00&until=2026-07-11&step=a")
         await fully_drawn(page)

@@ -50,7 +50,7 @@ export function read() {
   const address = { last: "24h", show: "dashboard" };
   ignored = [];
   for (const [name, value] of query) {
-    if (!KNOWN.includes(name) || (VALID[name] && !VALID[name](value))) ignored.push(`${name}=${value}`);
+    if (!KNOWN.includes(name) || value !== query.get(name) || (VALID[name] && !VALID[name](value))) ignored.push(`${name}=${value}`);
     else if (value || name === "error_class") address[name] = value;
   }
   const needed = NEEDS[address.show];

@@ -85,6 +85,33 @@ async def test_each_try_of_an_execution_has_a_row_and_each_event_a_mark(
         assert marks == listed == events
 
 
+async def test_events_of_calls_that_have_no_row_are_none_of_the_workflow(
+    browser: Browser, platform: Platform
+) -> None:
+    execution = await platform.connection.fetchval(
+        "select execution_id from projector.calls group by execution_id having count(*) > 1 limit 1"
+    )
+
+    async def without_calls(route: Route) -> None:
+        """As if the calls were not among the first 500."""
+        answer = await route.fetch()
+        await route.fulfill(response=answer, json=await answer.json() | {"rows": []})
+
+    address = f"{platform.url}/?show=execution&execution={execution}"
+    async with looking(browser, address, visit=False) as page:
+        await page.route("**/calls?*", without_calls)
+        await page.goto(address)
+        await page.wait_for_selector("#as-sent .json")
+
+        rows = await texts(page, ".timeline li", "b")
+        marks = await page.locator(".timeline li >> nth=0 >> .mark").all()
+        of_workflow = [await mark.get_attribute("aria-label") or "" for mark in marks]
+        await page.unroute_all(behavior="ignoreErrors")
+
+    assert rows == [["workflow"], ["other calls"]]
+    assert not [words for words in of_workflow if words.startswith(("call.", "command."))]
+
+
 @pytest.mark.parametrize("size", [(960, 540), PHONE])
 async def test_an_event_is_shown_beside_or_below_the_list_it_is_chosen_in(
     browser: Browser, platform: Platform, size: tuple[int, int]

@@ -6,6 +6,8 @@ import { at } from "./duration_panel.js";
 import { attempt, clock, offset, span } from "./format.js";
 
 const CALL_EVENTS = ["command.", "call.", "action_"];
+/** Calls beyond those that are listed, and events that name no call. */
+const OTHER = Symbol("other calls");
 const DRAG_PX = 8;
 /** Round times between two ticks. */
 const STEPS_MS = [1, 10, 100, 1000, 60000, 3600000, 86400000].flatMap((unit, n, all) => [1, 2, 5, 10, 15, 30].map((some) => some * unit)
@@ -40,7 +42,7 @@ export function drawTimeline({ execution, calls, events }, { address, go }) {
   const scale = { from, to, position, begin: whole[0] };
   const marks = new Map();
   for (const event of events.rows) {
-    const call = callOf(event, callRows);
+    const call = callOf(event, callRows) ?? (ofCall(event) ? OTHER : null);
     if (!marks.has(call)) marks.set(call, []);
     marks.get(call).push(mark(event, address, scale));
   }
@@ -55,7 +57,8 @@ export function drawTimeline({ execution, calls, events }, { address, go }) {
         [h("b", {}, call.step || "(no step)"),
           h("small", {}, [attempt(call.attempts), call.iteration !== null ? `, iteration ${call.iteration}` : ""]),
           h("small", { class: "out" }, status(call.status), ` ${ended && !call.finished_at ? "no end read" : span(call.duration_s)}`)],
-        bars(call, scale, ended), marks.get(call) ?? []))),
+        bars(call, scale, ended), marks.get(call) ?? [])),
+      marks.has(OTHER) ? row("row-other", [h("b", {}, "other calls"), h("small", {}, "without a row here")], [], marks.get(OTHER)) : null),
     calls.next ? h("p", { class: "under" }, `showing the first ${callRows.length} calls`) : null,
   ];
 }

@@ -473,7 +473,7 @@ async def test_a_day_of_another_year_has_its_year(browser: Browser, platform: Pl
 
         said = await page.inner_text(".picker summary")
 
-    assert said.startswith("01 Jan 2019 00:00 – 01 Jan 2020 00:00")
+    assert said.startswith("01 Jan 2019 00:00 \N{EN DASH} 01 Jan 2020 00:00")
 
 
 async def test_without_the_library_there_are_figures_and_a_word_about_charts(

@@ -117,7 +117,7 @@ def _lines_of(number: int, text: bytes, longest_bytes: int) -> list[tuple[int, b
 
 def topic_of(file: Path, known: Collection[str]) -> str:
     """The topic that stands for a file; see `topic_named_by`. Raises FatalError."""
-    return topic_named_by(beginning(file, NAMED_BY_BYTES), known)
+    return topic_named_by(beginning(file, NAMED_BY_BYTES).content, known)
 
 
 def topic_named_by(first_bytes: bytes, known: Collection[str]) -> str:

@@ -2,7 +2,7 @@
 
 import zlib
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Self
+from typing import Any, BinaryIO, Final, NamedTuple, Self
 
 import zstandard
 
@@ -138,10 +138,17 @@ class Unpacked:
         return chunk
 
 
-def beginning(path: Path, size: int) -> bytes:
-    """Return the first bytes of a file, unpacked; fewer if it is shorter. Raises FatalError."""
+class Beginning(NamedTuple):
+    """The first bytes of a file, unpacked; fewer if it is shorter, or cut off before more."""
+
+    content: bytes
+    cut: bool
+
+
+def beginning(path: Path, size: int) -> Beginning:
+    """Read the first bytes of a file. Raises FatalError."""
     first = b""
     with Unpacked.open(path) as stream:
         while len(first) < size and (more := stream.read1()):
             first += more
-    return first[:size]
+    return Beginning(first[:size], stream.cut)

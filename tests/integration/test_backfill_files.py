@@ -223,6 +223,24 @@ async def test_a_file_that_is_cut_off_is_truncated_and_goes_on_when_it_is_whole(
     assert (resumed.state, resumed.run, resumed.totals.stored) == ("complete", cut.run, 2_000)
 
 
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+async def test_a_file_that_is_cut_off_before_anything_can_be_unpacked_is_not_taken_for_an_empty_one(
+    database: Database, tmp_path: Path, suffix: str
+) -> None:
+    """Up to 128 KiB are one block of zstd, of which nothing can be unpacked without its end."""
+    path = tmp_path / f"file{suffix}"
+    empty = write_file(tmp_path / f"empty{suffix}", b"")
+    whole = write_file(path, ndjson(*(raw_event(number) for number in range(20)))).read_bytes()
+    path.write_bytes(whole[:60])
+
+    cut = await backfill_files(database, empty, path)
+    path.write_bytes(whole)
+    resumed = await backfill_files(database, empty, path)
+
+    assert (cut.state, cut.reason) == ("truncated", f"{path} is cut off before its first byte")
+    assert (resumed.state, resumed.run, resumed.totals.stored) == ("complete", cut.run, 20)
+
+
 async def test_a_last_line_that_cannot_be_reported_to_be_whole_is_cut_off(
     database: Database, tmp_path: Path
 ) -> None:

@@ -133,7 +133,10 @@ class FileSource:
     def _find(self) -> list[_File]:
         files: dict[str, _File] = {}
         for path in list_files(self._paths):
-            first = beginning(path, NAMED_BY_BYTES)
+            first, cut = beginning(path, NAMED_BY_BYTES)
+            if not first and cut:
+                self._is_truncated(f"{path} is cut off before its first byte")
+                continue
             if not first:
                 _log.info("file_skipped", file=str(path), why="it is empty")
                 continue

@@ -12,6 +12,7 @@ from typing import Annotated, Final, Protocol
 import msgspec
 from msgspec import Meta
 
+from normalizer.core.decode_json import BOM
 from normalizer.core.raw_record import RawRecord
 from normalizer.files.unpack import beginning
 
@@ -49,7 +50,7 @@ class EndDetector:
 def is_whole(line: bytes) -> bool:
     """Whether a line without its newline is one complete JSON value, as far as a line shows."""
     try:
-        msgspec.json.decode(line, type=msgspec.Raw)
+        msgspec.json.decode(line.removeprefix(BOM), type=msgspec.Raw)
     except (msgspec.MsgspecError, RecursionError):
         return False
     return True
@@ -185,7 +186,7 @@ def record_of(line: bytes, number: int, topic: str) -> RawRecord:
     `topic` and `number` (the line's number from 1) become the coordinates of such a value.
     """
     try:
-        record = _recorded(_kcat.decode(line))
+        record = _recorded(_kcat.decode(line.removeprefix(BOM)))
     except _UNREADABLE:
         record = None
     return record or RawRecord(value=line, topic=topic, offset=number)

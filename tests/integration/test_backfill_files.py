@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from normalizer.core.decode_json import BOM
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Normalized
 from normalizer.jobs.sources.field_defaults import FieldDefaults
@@ -255,6 +256,23 @@ async def test_a_last_line_that_cannot_be_reported_to_be_whole_is_cut_off(
     assert (cut.state, cut.totals.stored) == ("truncated", 1)
     assert "is cut off in line 2" in cut.reason
     assert (resumed.state, resumed.totals.quarantined) == ("complete", 1)
+
+
+async def test_a_mark_of_byte_order_is_no_part_of_a_line(
+    database: Database, tmp_path: Path
+) -> None:
+    recorded = record_lines(simulated_records(3))
+    plain = write_file(tmp_path / "plain.ndjson", recorded)
+    marked = write_file(tmp_path / "marked.ndjson", BOM + recorded)
+    one_line = write_file(tmp_path / "one_line.ndjson", BOM + ndjson(raw_event(1)).rstrip())
+
+    first = await backfill_files(database, plain)
+    again = await backfill_files(database, marked)
+    alone = await backfill_files(database, one_line)
+
+    assert again.totals.stored == again.totals.quarantined == 0
+    assert again.totals.records == first.totals.records
+    assert (alone.state, alone.reason, alone.totals.stored) == ("complete", "", 1)
 
 
 async def test_a_damaged_file_fails_and_says_where_and_keeps_what_came_before(

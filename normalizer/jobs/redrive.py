@@ -115,14 +115,15 @@ class QuarantineSource:
         return min(self._entries_read / self._entries_in_all, 1.0) if self._entries_in_all else None
 
     async def count(self) -> int:
-        """Count the entries to try."""
+        """Count the entries to try, which the limit leaves after those that the run has tried."""
         async with read_only_connection(self._database_url) as connection:
             found: int = await connection.fetchval(
                 f"select count(*) from ({job_statements.READ_ENTRIES}) as entry",  # noqa: S608 - a constant
                 *self._parameters(0, None),
             )
+            tried = await connection.fetchval(job_statements.COUNT_TRIED, *self._run)
         limit = self._selection.limit
-        return found if limit is None else min(found, limit)
+        return found if limit is None else min(found, max(0, limit - tried))
 
     async def parts(self) -> list[SourcePart]:
         """The only part: its records are just numbered."""
@@ -191,8 +192,9 @@ class QuarantineSource:
         return entry_outcomes
 
     async def _next_entries(self) -> list[asyncpg.Record]:
-        limit = self._selection.limit
-        left = ENTRIES_A_PAGE if limit is None else min(ENTRIES_A_PAGE, limit - self._entries_read)
+        left = ENTRIES_A_PAGE
+        if self._selection.limit is not None:
+            left = min(left, self._entries_in_all - self._entries_read)
         if left <= 0:
             return []
         async with read_only_connection(self._database_url) as connection:

@@ -2,7 +2,7 @@
 
 import contextlib
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -237,6 +237,35 @@ async def test_entries_of_one_record_in_two_pages_are_tried_once_each(
 
     assert verdict.state == "complete"
     assert len(await tries(database)) == 3
+
+
+class StoppedInItsFirstBatch(QuarantineSource):
+    """A signal comes while the first batch is written."""
+
+    stop: Callable[[], None]
+
+    def entry_outcomes(self, *batch: Any) -> list[tuple[int, str, str]]:
+        self.stop()
+        return super().entry_outcomes(*batch)
+
+
+async def test_a_limit_is_that_of_the_run_however_often_it_is_resumed(
+    database: Database, tmp_path: Path
+) -> None:
+    await refused(database, tmp_path)
+    spec = JobSpec(kind="redrive", source="quarantine", options={"limit": "8"})
+    job = runner(job_settings(database, batch_rows=3), spec)
+    stopped = StoppedInItsFirstBatch(database.url, RedriveSelection(limit=8))
+    stopped.stop = job.stop
+
+    first = await redrive_job(job, stopped, NORMALIZE).run()
+    job = runner(job_settings(database), spec)
+    rest = QuarantineSource(database.url, RedriveSelection(limit=8))
+    second = await redrive_job(job, rest, NORMALIZE).run()
+
+    assert (first.state, first.totals.records) == ("stopped", 3)
+    assert (second.state, second.run, second.totals.records) == ("complete", first.run, 8)
+    assert len(await tries(database)) == 8
 
 
 async def test_an_event_whose_record_is_refused_as_a_whole_stays(

@@ -305,6 +305,10 @@ READ_ENTRIES: Final = """
     limit    $2::bigint
 """
 
+COUNT_TRIED: Final = """
+    select count(*) from normalizer.redrive_attempts where job_id = $1::text and run = $2::integer
+"""
+
 # Retention may have deleted an entry since it was read.
 ADD_REDRIVE_ATTEMPTS: Final = """
     insert into normalizer.redrive_attempts

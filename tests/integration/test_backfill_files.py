@@ -1,5 +1,6 @@
 """Files of history: every form and packing, once and again, cut off, damaged and grown."""
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from tests.support.job_runs import (
     write_file,
 )
 from tests.support.stack import Database
-from tests.support.table_rows import connected, stored_events
+from tests.support.table_rows import claimed, connected, open_store, stored_events
 
 _CHANGED_APART = """
     select count(*)
@@ -453,3 +454,17 @@ async def test_records_of_a_topic_recreated_need_their_generation(
 
     assert verdict.state == "failed"
     assert "say with --incarnation" in verdict.reason
+
+
+async def test_the_last_offset_of_all_holds_up_nobody(database: Database, tmp_path: Path) -> None:
+    """It is ahead of a live position, whose bound is raised in steps."""
+    record = {"topic": "noetl.events", "partition": 0, "offset": (1 << 63) - 2}
+    payload = msgspec.json.encode(raw_event(1)).decode()
+    path = write_file(tmp_path / "file.ndjson", ndjson(record | {"payload": payload}))
+    async with open_store(database) as store:
+        await claimed(store, topic="noetl.events")
+
+    async with asyncio.timeout(20):
+        verdict = await backfill_files(database, path)
+
+    assert (verdict.state, verdict.totals.stored) == ("complete", 1)

@@ -177,7 +177,10 @@ ANNOUNCE_AHEAD: Final = """
         for update of position
     )
     update normalizer.source_positions as position
-    set    dedup_offset = (ahead.next_offset / $5::bigint + 1) * $5::bigint
+    set    dedup_offset = ahead.next_offset + least(
+               $5::bigint - ahead.next_offset % $5::bigint,
+               9223372036854775807 - ahead.next_offset
+           )
     from   ahead
     where  (position.topic, position.incarnation, position.partition)
          = (ahead.topic, ahead.incarnation, ahead.partition)

@@ -227,6 +227,7 @@ def backfill_table(
         name=name,
         key=[column.strip() for column in (key or "").split(",") if column.strip()],
         defaults=FieldDefaults(given),
+        redact_keys=settings.redact_keys,
     )
     _run_backfill(
         settings,

@@ -138,6 +138,14 @@ async def test_a_query_is_named_and_keyed_and_its_rows_get_what_they_lack(
             "a row's key holds null",
         ),
         ({"query": "select 'x' as event_id", "key": ["event_id"]}, "a row without an event_id"),
+        (
+            {"query": "select 9223372036854775807 as event_id", "key": ["event_id"]},
+            "an event_id of over 63 bits",
+        ),
+        (
+            {"query": "select -9223372036854775809 as event_id", "key": ["event_id"]},
+            "an event_id of over 63 bits",
+        ),
     ],
 )
 async def test_what_cannot_be_paged_fails_and_says_why(
@@ -150,6 +158,26 @@ async def test_what_cannot_be_paged_fails_and_says_why(
 
     assert verdict.state == "failed"
     assert why in verdict.reason
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        "1 as event_id, ('password=geheim17' || n)::int as k",
+        "null as event_id, 'password=geheim17' as k",
+        "1 as event_id, 'password=geheim17' as k",
+    ],
+)
+async def test_no_secret_of_a_row_is_in_the_reason_of_a_job(
+    database: Database, columns: str
+) -> None:
+    query = f"select {columns} from generate_series(1, 2) as n"
+
+    verdict = await backfilled(database, query=query, key=["k"])
+
+    assert verdict.state == "failed"
+    assert "password=" in verdict.reason
+    assert "geheim17" not in verdict.reason
 
 
 @pytest.mark.parametrize("key", [["event_id"], ["execution_id", "event_id"]])

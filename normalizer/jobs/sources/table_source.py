@@ -7,7 +7,7 @@ Source: docs/spec/wire-shapes.md#g6.
 
 import hashlib
 import re
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final, Self
 
@@ -15,6 +15,8 @@ import asyncpg
 import msgspec
 
 from normalizer.core.raw_record import RawRecord
+from normalizer.core.redact_stored import redact_stored_text
+from normalizer.core.sanitize import Sanitizer
 from normalizer.errors import ConfigurationError, FatalError, NormalizerError, StoreUnavailable
 from normalizer.jobs.sources.field_defaults import FieldDefaults
 from normalizer.jobs.sources.row_pages import fetch_page
@@ -74,6 +76,7 @@ class TableSource:
         name: str | None = None,
         key: Sequence[str] = (),
         defaults: FieldDefaults | None = None,
+        redact_keys: Iterable[str] = (),
     ) -> None:
         self._connection = ReconnectingConnection(
             database_url, application_name="normalizer backfill source", session=_SESSION
@@ -83,6 +86,7 @@ class TableSource:
         self._name = name or table or "query:" + _hash(query or "").hex()
         self._key_columns = list(key)
         self._defaults = defaults or FieldDefaults({})
+        self._sanitizer = Sanitizer(redact_keys)
         self._rows: int | None = None
         self._read_rows = 0
         self._first_page = self._next_page = ""
@@ -130,12 +134,15 @@ class TableSource:
 
     def _record(self, row: Mapping[str, Any]) -> RawRecord:
         if not _EVENT_ID.fullmatch(row["event_id"] or ""):
-            raise FatalError(f"{self._name}: a row without an event_id, at key {row['key']}")
+            raise self._failed(f"a row without an event_id, at key {row['key']}")
+        offset = int(row["event_id"])
+        if not -(1 << 63) <= offset < (1 << 63) - 1:
+            raise self._failed(f"an event_id of over 63 bits, at key {row['key']}")
         return RawRecord(
             value=self._defaults.complete(row["value"].encode()),
             topic=f"pg:{self._name}",
             partition=_partition_of(row["execution"]),
-            offset=int(row["event_id"]),
+            offset=offset,
             key=row["key"].encode(),
         )
 
@@ -143,9 +150,9 @@ class TableSource:
         """Rows with equal keys, or none, would be lost at the end of a page."""
         for key, following in pairwise((*keys, "")):
             if "null" in key and None in msgspec.json.decode(key):
-                raise FatalError(f"{self._name}: a row's key holds null: {key}")
+                raise self._failed(f"a row's key holds null: {key}")
             if key == following:
-                raise FatalError(f"{self._name}: two rows have the key {key}: name one with --key")
+                raise self._failed(f"two rows have the key {key}: name one with --key")
 
     async def _page(self, cursor: str | None) -> list[asyncpg.Record]:
         """Return the next rows; one more is read, to compare its key."""
@@ -195,8 +202,12 @@ class TableSource:
         if fault_of(error, copying=False) is Fault.TRANSIENT:
             return StoreUnavailable(f"source {translated(error)}")
         if isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "")[:2] in _ITS_OWN:
-            return FatalError(f"{self._name}: SQLSTATE {error.sqlstate}: {error.args[0]}")
+            return self._failed(f"SQLSTATE {error.sqlstate}: {error.args[0]}")
         return FatalError(f"{self._name}: source {translated(error)}")
+
+    def _failed(self, why: str) -> FatalError:
+        """What quotes a row or a statement is kept as the job's reason: without secrets."""
+        return FatalError(f"{self._name}: {redact_stored_text(why, self._sanitizer)}")
 
 
 def _pages_along(rows_of: str, key: Mapping[str, str], *, has_execution: bool) -> tuple[str, str]:

@@ -116,6 +116,8 @@ class PackedFile:
         self._waiting = bytearray()
 
     def __enter__(self) -> Self:
+        if self._path.exists() and not self._path.is_file():
+            raise FatalError(f"{self._path}: it is no file, and would be replaced by one")
         try:
             self._file = self._unfinished.open("wb")
         except OSError as error:
@@ -137,6 +139,8 @@ class PackedFile:
                     os.fsync(self._file.fileno())
             if error is None:
                 self._unfinished.replace(self._path)
+        except OSError as failure:
+            raise FatalError(f"{self._path}: {failure.strerror}") from failure
         finally:
             self._unfinished.unlink(missing_ok=True)
 

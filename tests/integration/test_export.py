@@ -168,6 +168,21 @@ async def test_a_file_that_cannot_be_written_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path) -> None:
+    """It would be at the end only, after hours: a folder by an error, a pipe by success."""
+    folder, pipe = tmp_path / "folder", tmp_path / "pipe"
+    folder.mkdir()
+    os.mkfifo(pipe)
+
+    for path in (folder, pipe):
+        with pytest.raises(FatalError, match="it is no file"), PackedFile(path):
+            pass
+
+    assert folder.is_dir()
+    assert pipe.is_fifo()
+    assert sorted(tmp_path.iterdir()) == [folder, pipe]
+
+
 def test_a_file_that_did_not_reach_the_disk_gets_no_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,7 +194,7 @@ def test_a_file_that_did_not_reach_the_disk_gets_no_name(
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="Input/output"), PackedFile(path) as packed:
+    with pytest.raises(FatalError, match="Input/output"), PackedFile(path) as packed:
         packed.write(b"of today")
 
     assert path.read_bytes() == b"of yesterday"

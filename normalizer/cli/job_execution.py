@@ -11,8 +11,9 @@ import click
 import msgspec
 
 from normalizer import telemetry
-from normalizer.cli.exits import run_or_exit
+from normalizer.cli.exits import exit_with_error, run_or_exit
 from normalizer.cli.job_options import ThrottleOptions
+from normalizer.errors import ConfigurationError
 from normalizer.exit_codes import FAILED, FOUND
 from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
 from normalizer.jobs.dry_run.diff import Diff
@@ -109,11 +110,18 @@ def run_dry(
 
 @contextlib.contextmanager
 def collecting_diff(path: Path | None) -> Iterator[Diff]:
-    """A diff that also writes each row to the file, if one is named."""
+    """A diff that also writes each row to the file, if one is named.
+
+    It must be a new one: a dry run changes nothing, also if the file is the source itself.
+    """
     if path is None:
         yield Diff()
         return
-    with path.open("wb") as file:
+    try:
+        opened = path.open("xb")
+    except OSError as error:
+        exit_with_error(ConfigurationError(f"--changes: {path}: {error.strerror}"))
+    with opened as file:
         yield Diff(lambda change: file.write(msgspec.json.encode(change) + b"\n"))
 
 

@@ -1,9 +1,10 @@
 """Options that the commands of jobs share: throttle, missing fields, time range."""
 
+import functools
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import click
 import msgspec
@@ -58,12 +59,21 @@ set_option: Final = click.option(
 )
 
 
-changes_option: Final = click.option(
-    "--changes",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="With --dry-run: every row that would change, one JSON object a line.",
-)
+def changes_option(command: _Command) -> _Command:
+    """The option of a dry run that lists its rows; refused where the rows would be written."""
+
+    @functools.wraps(command)
+    def checked(*, dry_run: bool, changes: Path | None, **options: Any) -> Any:
+        if changes and not dry_run:
+            raise click.UsageError("--changes: give --dry-run too, or rows are written")
+        return command(dry_run=dry_run, changes=changes, **options)
+
+    return click.option(
+        "--changes",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="With --dry-run: every row that would change, one JSON object a line. A new file.",
+    )(cast("_Command", checked))
 
 
 def throttle_options_of(options: dict[str, Any]) -> ThrottleOptions:

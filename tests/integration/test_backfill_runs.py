@@ -489,6 +489,28 @@ async def test_the_commands_say_what_they_did(
     assert wrong[0] == 2
 
 
+async def test_the_list_of_a_dry_run_is_a_new_file_and_never_that_of_a_run(
+    database: Database, history: Path, tmp_path: Path
+) -> None:
+    before = history.read_bytes()
+    backfill = ("backfill", "file", str(history))
+    listed = tmp_path / "changes.ndjson"
+
+    done = await command(database, *backfill, "--dry-run", "--changes", str(listed))
+    forgotten = await command(database, *backfill, "--changes", str(tmp_path / "other"))
+    source = await command(database, *backfill, "--dry-run", "--changes", str(history))
+    nowhere = await command(database, *backfill, "--dry-run", "--changes", str(listed / "file"))
+    runs = await command(database, "jobs")
+
+    assert (done[0], listed.read_bytes().count(b"\n")) == (0, 3_000)
+    assert [one[0] for one in (forgotten, source, nowhere)] == [2, 2, 2]
+    assert "--changes: give --dry-run too" in forgotten[1]
+    assert f"error: --changes: {history}: File exists" in source[1]
+    assert f"error: --changes: {listed / 'file'}: Not a directory" in nowhere[1]
+    assert history.read_bytes() == before
+    assert "no job has run" in runs[1]
+
+
 @pytest.mark.parametrize("dry", [["--dry-run"], []], ids=["dry run", "run"])
 async def test_a_source_that_is_cut_off_ends_a_command_by_1(
     database: Database, history: Path, tmp_path: Path, dry: list[str]

@@ -102,8 +102,9 @@ class Forget:
         )
 
     async def count(self) -> ErasedCounts:
-        """Count what would be deleted."""
+        """Count what would be deleted. Refuses what `run` refuses."""
         try:
+            await self._session.run_once(self._check_not_divergent)
             found = await self._find()
             return ErasedCounts(
                 events=len(found.event_ids),

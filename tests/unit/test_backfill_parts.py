@@ -47,6 +47,15 @@ def test_the_same_question_has_the_same_job_and_another_one_another() -> None:
     assert 0 <= spec.lock_key < 1 << 63
 
 
+def test_the_text_of_a_job_has_no_secret_of_its_options() -> None:
+    query = "select * from dblink('host=x password=geheim17')"
+    spec = JobSpec(kind="backfill", source="table", options={"query": query, "set token": "geh18"})
+
+    assert str(spec).startswith("backfill table query=select * from dblink('host=x password=")
+    assert "geheim17" not in str(spec)
+    assert "geh18" not in str(spec)
+
+
 @pytest.mark.parametrize(
     ("value", "completed"),
     [

@@ -5,6 +5,9 @@ from typing import Final, Literal
 
 import msgspec
 
+from normalizer.core.redact_stored import redact_stored_text
+from normalizer.core.sanitize import Sanitizer
+
 JobKind = Literal["backfill", "renormalize", "redrive", "redact"]
 
 _NAMESPACE: Final = b"event-normalizer job\0"
@@ -32,8 +35,9 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
         return int.from_bytes(self._digest(), "big") >> 1
 
     def __str__(self) -> str:
+        """What readers see: a query or a default may hold a secret, which is cut out."""
         options = "".join(f" {name}={value}" for name, value in sorted(self.options.items()))
-        return f"{self.kind} {self.source}{options}"
+        return redact_stored_text(f"{self.kind} {self.source}{options}", Sanitizer())
 
     def _digest(self) -> bytes:
         text = msgspec.json.encode([self.kind, self.source, sorted(self.options.items())])

@@ -16,7 +16,7 @@ from normalizer.kafka import KafkaPartition, TopicReader, UnreadableBatch
 from normalizer.kafka.lenient_reader import read_leniently
 from normalizer.service.file_replay import CLUSTER_ID
 from normalizer.settings import Settings
-from normalizer.store.position_changes import PositionChange, change_position
+from normalizer.store.position_changes import PositionChange, change_position, moved_elsewhere
 from normalizer.store.read_only import read_only_connection
 
 MOST_OFFSETS: Final = 10_000
@@ -126,6 +126,8 @@ async def skip(
             f"--to: expected {offset + 1} to {offset + MOST_OFFSETS}, got {to}: it is the offset "
             "to read next"
         )
+    if position.next_offset != offset:
+        raise moved_elsewhere(*at, position.next_offset)
     records, next_offset = await _passed(settings, log, position, offset, to)
     sentence = f"{at}@{{}}: skipped by {change.who}: {change.why}"
     part = _part(

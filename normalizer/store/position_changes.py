@@ -53,8 +53,7 @@ class ChangedPositions:
             else stored == part.from_offset
         )
         if not is_there:
-            message = f"{topic}[{partition}]: the position is {stored}: nothing was changed"
-            raise PositionMoved(message, topic=topic, partition=partition)
+            raise moved_elsewhere(topic, partition, stored)
         self._from_offset = rows[0]["next_offset"]
         return await lock_dedup_horizon(connection, rows)
 
@@ -82,6 +81,12 @@ class ChangedPositions:
             self._change.why,
             f"{OPERATOR}{self._change.who}",
         )
+
+
+def moved_elsewhere(topic: str, partition: int, stored: int | None) -> PositionMoved:
+    """The error of a change whose partition has this position and not the expected one."""
+    message = f"{topic}[{partition}]: the position is {stored}: nothing was changed"
+    return PositionMoved(message, topic=topic, partition=partition)
 
 
 async def change_position(database_url: str, change: PositionChange, part: PartitionBatch) -> int:

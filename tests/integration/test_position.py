@@ -17,6 +17,7 @@ from normalizer.kafka import KafkaPartition, TopicReader
 from normalizer.settings import Settings
 from normalizer.store.position_changes import ChangedPositions, PositionChange, change_position
 from tests.support.factories import after, batch_of, claim_of, envelope, raw_event, rejected
+from tests.support.job_runs import job_settings
 from tests.support.service_runs import environment, running, send, settings_for, until, watching
 from tests.support.stack import Database, Topic
 from tests.support.table_rows import (
@@ -217,6 +218,21 @@ async def test_what_makes_no_sense_is_refused_with_a_sentence(
     assert "Traceback" not in said
     async with connected(database) as connection:
         assert await count(connection, "normalizer.position_changes") == 0
+
+
+@pytest.mark.parametrize("dry", [["--dry-run"], []], ids=["dry run", "run"])
+@pytest.mark.parametrize("offset", [1, 5])
+async def test_a_skip_from_elsewhere_changes_nothing_and_its_dry_run_says_the_same(
+    database: Database, offset: int, dry: list[str]
+) -> None:
+    async with open_store(database) as store:
+        claim = await store.claim("file:x", 0, cluster_id="file", log_start=0)
+        await store.write(batch_of(*map(envelope, range(3)), claim=claim))
+    place = ("file:x:0", "--offset", str(offset), "--to", "7")
+
+    answer = await typed(job_settings(database), "position", "skip", *place, *WHY, *dry)
+
+    assert answer == (1, "file:x[0]: the position is 3: nothing was changed\n")
 
 
 async def test_of_a_topic_that_is_gone_it_is_not_said_that_no_broker_answers(

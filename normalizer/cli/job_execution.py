@@ -13,7 +13,7 @@ import msgspec
 from normalizer import telemetry
 from normalizer.cli.exits import exit_with_error, run_or_exit
 from normalizer.cli.job_options import ThrottleOptions
-from normalizer.errors import ConfigurationError
+from normalizer.errors import ConfigurationError, FatalError
 from normalizer.exit_codes import FAILED, FOUND
 from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
 from normalizer.jobs.dry_run.diff import Diff
@@ -89,23 +89,33 @@ def run_dry(
     """Print what would change, and end."""
     database_url = settings.required_database_url
 
-    async def dry_run(diff: Diff) -> tuple[Diff, bool]:
+    async def dry_run(diff: Diff) -> tuple[Diff, bool, FatalError | None]:
+        broken: FatalError | None = None
+        stopped = False
         async with BackfillDryRun(
-            database_url, source, normalize, diff, batch_rows=settings.batch_rows
+            database_url,
+            source,
+            normalize,
+            diff,
+            batch_rows=settings.batch_rows,
+            batch_bytes=settings.batch_bytes,
         ) as trial:
-            stopped = await run_until_stopped(trial.run(), trial.stop)
-        return trial.stale, stopped
+            try:
+                stopped = await run_until_stopped(trial.run(), trial.stop)
+            except FatalError as error:
+                broken = error
+        return trial.stale, stopped, broken
 
     collect_rarely()
     with collecting_diff(changes) as diff:
-        stale, stopped = run_or_exit(dry_run(diff))
+        stale, stopped, broken = run_or_exit(dry_run(diff))
     if source.truncated:
         click.echo(f"truncated: {source.truncated}", err=True)
     lines = [*diff.lines()]
     if stale.count("changed") or stale.count("refused"):
         lines.append("already stored by older rules, and left as it is; renormalize would make it:")
         lines += stale.lines()
-    end_dry_run(lines, partial=stopped or bool(source.truncated))
+    end_dry_run(lines, partial=stopped or bool(source.truncated), broken=broken)
 
 
 @contextlib.contextmanager
@@ -138,13 +148,20 @@ async def run_until_stopped(work: Coroutine[Any, Any, None], stop: Callable[[], 
     return stopped.is_set()
 
 
-def end_dry_run(lines: Iterable[str], *, partial: bool) -> NoReturn:
-    """Print what would change, and end. `partial`: only a part was read, so the exit code is 1."""
-    if partial:
+def end_dry_run(
+    lines: Iterable[str], *, partial: bool, broken: FatalError | None = None
+) -> NoReturn:
+    """Print what would change, and end. `partial`: only a part was read, so the exit code is 1.
+
+    A run that `broken` would end stores what came before, so that is printed too.
+    """
+    if partial or broken:
         click.echo("it ended early: this is of the part that was read", err=True)
     click.echo("dry run: nothing was written. It would be:")
     for line in lines:
         click.echo(line)
+    if broken:
+        exit_with_error(broken)
     raise SystemExit(FOUND if partial else 0)
 
 

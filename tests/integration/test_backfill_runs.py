@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import signal
 import sys
 from collections.abc import AsyncGenerator, Mapping
@@ -487,6 +488,27 @@ async def test_the_commands_say_what_they_did(
     assert "nothing was read" in nothing[1]
     assert "0 records: 0 outcomes = 0" in empty[1]
     assert wrong[0] == 2
+
+
+async def test_the_dry_run_of_a_damaged_file_says_what_the_run_stores_before_it_fails(
+    database: Database, tmp_path: Path
+) -> None:
+    events = (raw_event(number, context={"n": number**5}) for number in range(20_000))
+    path = tmp_path / "file.zst"
+    write_file(path, b"".join(msgspec.json.encode(event) + b"\n" for event in events))
+    packed = bytearray(path.read_bytes())
+    packed[-40_000:-39_900] = bytes(100)
+    path.write_bytes(packed)
+
+    tried = await command(database, "backfill", "file", str(path), "--dry-run")
+    done = await command(database, "backfill", "file", str(path))
+
+    stored = re.search(r"([\d,]+) stored", done[1])
+    assert stored
+    assert [tried[0], done[0]] == [3, 3]
+    assert "is damaged before byte" in tried[1]
+    assert "it ended early" in tried[1]
+    assert f"{stored[1]} new" in tried[1]
 
 
 async def test_the_list_of_a_dry_run_is_a_new_file_and_never_that_of_a_run(

@@ -6,6 +6,8 @@ from typing import Any, Final
 import msgspec
 import pytest
 
+from normalizer.core.batch import Batch
+from normalizer.core.batch_builder import BatchBuilder
 from normalizer.envelope import Envelope
 from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
 from normalizer.jobs.dry_run.diff import Diff, RowChange
@@ -82,7 +84,12 @@ async def _dry(database: Database, path: Path, batch_rows: int) -> tuple[Diff, l
     changes: list[RowChange] = []
     diff = Diff(changes.append)
     async with BackfillDryRun(
-        database.url, FileSource([path]), NORMALIZE, diff, batch_rows=batch_rows
+        database.url,
+        FileSource([path]),
+        NORMALIZE,
+        diff,
+        batch_rows=batch_rows,
+        batch_bytes=1 << 20,
     ) as trial:
         await trial.run()
     return diff, changes
@@ -123,6 +130,37 @@ async def test_the_dry_run_of_a_backfill_is_what_the_run_then_does(
         after.keys() - before.keys()
     )
     assert (diff.count("new"), diff.count("refused")) == (verdict.totals.stored, refused)
+
+
+async def test_a_dry_run_says_what_would_be_ignored(database: Database, tmp_path: Path) -> None:
+    tombstone = {"topic": "noetl.events", "partition": 0, "payload": None}
+    lines = [msgspec.json.encode(tombstone | {"offset": number}) + b"\n" for number in range(3)]
+    path = write_file(tmp_path / "file.ndjson", b"".join(lines))
+
+    diff, _ = await _dry(database, path, 100)
+    verdict = await backfill_files(database, path)
+
+    assert diff.count("ignored") == verdict.totals.ignored == 3
+
+
+async def test_large_records_of_a_dry_run_are_in_memory_a_few_at_a_time(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch of so many rows alone could hold a hundred times as much."""
+    large = (msgspec.json.encode(raw_event(n, result="x" * 100_000)) + b"\n" for n in range(60))
+    path = write_file(tmp_path / "file.ndjson", b"".join(large))
+    batches: list[int] = []
+    build = BatchBuilder.build
+
+    def noted(builder: BatchBuilder) -> Batch:
+        batches.append(builder.record_bytes)
+        return build(builder)
+
+    monkeypatch.setattr(BatchBuilder, "build", noted)
+    diff, _ = await _dry(database, path, 5_000)
+
+    assert diff.count("new") == 60
+    assert max(batches) < 3 << 20
 
 
 async def test_a_second_report_meets_what_the_dry_run_would_have_stored(

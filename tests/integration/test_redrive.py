@@ -312,7 +312,12 @@ async def test_a_dry_run_records_nothing(database: Database, tmp_path: Path) -> 
         diff = Diff()
 
         async with BackfillDryRun(
-            database.url, source, source.normalized_by(NORMALIZE), diff, batch_rows=5
+            database.url,
+            source,
+            source.normalized_by(NORMALIZE),
+            diff,
+            batch_rows=5,
+            batch_bytes=1 << 20,
         ) as trial:
             await trial.run()
 
@@ -328,10 +333,19 @@ async def test_bytes_that_are_gone_are_said_to_be(database: Database, tmp_path: 
         await connection.execute(
             "update normalizer.quarantine_raw set whole = false where source_offset >= 20"
         )
+    source = QuarantineSource(database.url, RedriveSelection())
+    diff = Diff()
+    tried = source.normalized_by(NORMALIZE)
+    async with BackfillDryRun(
+        database.url, source, tried, diff, batch_rows=5, batch_bytes=1 << 20
+    ) as trial:
+        await trial.run()
 
     verdict = await redriven(database)
 
     outcomes = {offset: outcome for offset, outcome, _, _ in await tries(database)}
+    assert diff.count("gone") == list(outcomes.values()).count("gone") > 0
+    assert diff.count("new") == verdict.totals.stored
     assert verdict.state == "complete"
     assert {outcome for offset, outcome in outcomes.items() if not 10 <= offset < 20} == {"gone"}
     assert outcomes[11] == "redriven"

@@ -300,7 +300,13 @@ async def test_a_backfill_leaves_rows_of_older_rules_and_its_dry_run_says_so(
     diff = Diff()
 
     async with BackfillDryRun(
-        database.url, FileSource([path]), changed_rules, diff, batch_rows=7, rules_version=NEXT
+        database.url,
+        FileSource([path]),
+        changed_rules,
+        diff,
+        batch_rows=7,
+        batch_bytes=1 << 20,
+        rules_version=NEXT,
     ) as trial:
         await trial.run()
 

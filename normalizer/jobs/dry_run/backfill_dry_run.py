@@ -5,7 +5,8 @@ would have stored. So the run then makes exactly these changes, unless others wr
 """
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Self
@@ -20,13 +21,14 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.core.reconcile import reconcile
 from normalizer.core.stored_events import WritePlan
 from normalizer.envelope import RULES_VERSION, Envelope, Ignored, Rejected
+from normalizer.errors import FatalError
 from normalizer.jobs.backfill import normalized
 from normalizer.jobs.dry_run.diff import Diff, changes_between, rejected_coordinates
 from normalizer.jobs.dry_run.overlay import Overlay
 from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.source_pages import batch_part
 from normalizer.jobs.renormalize_row import Unreadable, renormalize_row
-from normalizer.jobs.sources.source import HistorySource, ReadPosition
+from normalizer.jobs.sources.source import HistorySource, PartKey, ReadPosition
 from normalizer.process.slices import Normalize
 from normalizer.store.grid import Grid
 from normalizer.store.quarantine_writer import RejectedRecord
@@ -47,12 +49,14 @@ class BackfillDryRun:
         diff: Diff,
         *,
         batch_rows: int,
+        batch_bytes: int,
         rules_version: int = RULES_VERSION,
     ) -> None:
         self._source = source
         self._normalize = normalize
         self._diff = diff
         self._batch_rows = batch_rows
+        self._batch_bytes = batch_bytes
         self._rules_version = rules_version
         self._grid = Grid()
         self._session = Session(
@@ -95,16 +99,28 @@ class BackfillDryRun:
         self._forgotten = frozenset(expiry["forgotten"])
         parts = await self._source.parts()
         positions = {part.key: ReadPosition(next_offset=part.start, end=part.end) for part in parts}
+        async with contextlib.aclosing(self._batches(positions)) as batches:
+            async for batch in batches:
+                await self._compare(batch, overlay)
+
+    async def _batches(self, positions: dict[PartKey, ReadPosition]) -> AsyncGenerator[Batch, None]:
+        """Yield full batches, and last what is left, also if the source failed: as the run does."""
         builder = BatchBuilder()
-        async for page in self._source.read(positions):
-            async for piece, items in normalized(page, self._normalize):
-                builder.add(batch_part(piece, items))
-            if builder.rows >= self._batch_rows:
-                await self._compare(builder.build(), overlay)
-                builder = BatchBuilder()
-            if self._stopping.is_set():
-                break
-        await self._compare(builder.build(), overlay)
+        broken: FatalError | None = None
+        try:
+            async for page in self._source.read(positions):
+                async for piece, items in normalized(page, self._normalize):
+                    builder.add(batch_part(piece, items))
+                    if builder.is_full(self._batch_rows, self._batch_bytes):
+                        yield builder.build()
+                        builder = BatchBuilder()
+                if self._stopping.is_set():
+                    break
+        except FatalError as error:
+            broken = error
+        yield builder.build()
+        if broken:
+            raise broken
 
     async def _compare(self, batch: Batch, overlay: Overlay) -> None:
         events, refusals = self._events_and_rejected(batch)
@@ -125,6 +141,8 @@ class BackfillDryRun:
         events: list[Envelope] = []
         refusals: list[RejectedRecord] = []
         for record, outcomes in batch.items():
+            if not outcomes:
+                self._diff.add("gone")
             for outcome in outcomes:
                 if self._horizon is not None and is_expired(record, outcome, self._horizon):
                     self._diff.add("expired")
@@ -137,7 +155,7 @@ class BackfillDryRun:
                     case Rejected():
                         refusals.append(RejectedRecord(record, outcome))
                     case Ignored():
-                        pass
+                        self._diff.add("ignored")
         return events, refusals
 
     async def _note_refusals(self, refusals: Sequence[RejectedRecord], overlay: Overlay) -> None:

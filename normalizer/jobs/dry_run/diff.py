@@ -25,6 +25,10 @@ FIELDS: Final = tuple(
 )
 """Every column that rules decide. Keys never change; version and flags alone are no change."""
 
+KINDS: Final = (
+    *("new", "merged", "changed", "refused", "unchanged", "ignored", "expired", "forgotten"),
+    "gone",
+)
 PAIRS_A_FIELD: Final = 200
 EXAMPLES: Final = 3
 MAX_LETTERS: Final = 60
@@ -62,7 +66,7 @@ class Diff:
         self._rejected_examples: dict[str, list[str]] = {}
 
     def count(self, what: str) -> int:
-        """Rows of a kind: new, merged, changed, refused, unchanged, expired, forgotten."""
+        """Rows or records of a kind: one of `KINDS`."""
         return self._rows.get(what, 0)
 
     def counts(self, what: str, field: str) -> dict[tuple[str, str], int]:
@@ -70,7 +74,7 @@ class Diff:
         return self._fields.get(what, {}).get(field, _Pairs()).counts
 
     def add(self, what: str, event: Envelope | None = None) -> None:
-        """Add a row that is `new`, `unchanged`, or would be ignored: `expired` or `forgotten`."""
+        """Add a row that is `new` or `unchanged`, or a record of which there would be none."""
         self._rows[what] = self.count(what) + 1
         if self._sink and event is not None:
             self._sink(RowChange(what=what, event_id=str(event.event_id)))
@@ -110,7 +114,7 @@ class Diff:
 
     def lines(self) -> Iterator[str]:
         """The whole diff, for an operator."""
-        for what in ("new", "merged", "changed", "refused", "unchanged", "expired", "forgotten"):
+        for what in KINDS:
             if what in self._rows:
                 yield f"{self._rows[what]:>12,} {what}{_WHY.get(what, '')}"
             if what == "refused":
@@ -125,6 +129,7 @@ class Diff:
 _WHY: Final = {
     "expired": ", before the horizon of retention: --accept-expired goes on without them",
     "forgotten": ", their executions were erased: ignored",
+    "gone": ", their bytes are not kept whole: tried, and refused still",
 }
 
 

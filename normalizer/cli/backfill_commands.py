@@ -50,7 +50,7 @@ def backfill() -> None:
     normalizer backfill file dump.ndjson.zst --dry-run
 
     It can be stopped or killed at any moment: the same command resumes. It pauses while live
-    traffic is behind.
+    traffic is behind that a process reads.
     """
 
 

@@ -34,7 +34,14 @@ from tests.support.job_runs import (
     ledger_mistakes,
     write_file,
 )
-from tests.support.service_runs import environment, running, send, settings_for, watching
+from tests.support.service_runs import (
+    Watcher,
+    environment,
+    running,
+    send,
+    settings_for,
+    watching,
+)
 from tests.support.stack import Database, Topic
 from tests.support.table_rows import connected
 from tests.support.waiting import until
@@ -401,6 +408,21 @@ async def test_a_run_through_an_outage_of_the_database_ends_whole(
     assert await ledger_mistakes(database) == []
 
 
+async def _until_read_and_reported(watcher: Watcher, topic: Topic, records: int) -> None:
+    """The service has read so many, and its monitor, which does not run here, has said so."""
+    await watcher.until_read(topic, {0: records})
+    await watcher.connection.execute(
+        """
+        insert into normalizer.source_heartbeats
+               (topic, partition, incarnation, cluster_id, epoch, partition_count, log_start,
+                log_end, next_offset, end_seen_at)
+        select topic, partition, incarnation, cluster_id, epoch, 1, 0, next_offset, next_offset,
+               now()
+        from   normalizer.source_positions
+        """
+    )
+
+
 @pytest.mark.parametrize("topic", [1], indirect=True)
 async def test_live_traffic_is_seen_to_wait(
     database: Database, topic: Topic, bootstrap_servers: str, producer: Any
@@ -414,7 +436,7 @@ async def test_live_traffic_is_seen_to_wait(
     ):
         await send(producer, topic, range(5))
         async with running(settings):
-            await watcher.until_read(topic, {0: 5})
+            await _until_read_and_reported(watcher, topic, 5)
         read = await live.read()
         await send(producer, topic, range(5, 6))
         seen = await live.read()
@@ -424,6 +446,31 @@ async def test_live_traffic_is_seen_to_wait(
 
     assert (read.seconds, seen.seconds) == (None, 0.0)
     assert (waiting.seconds, waiting.partition) == (7.0, f"{topic.name}[0]")
+
+
+@pytest.mark.parametrize("topic", [1], indirect=True)
+@pytest.mark.parametrize("left", ["heartbeat_at = now() - interval '2 minutes'", "stopped = true"])
+async def test_a_log_that_nobody_reads_holds_up_no_job(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, left: str
+) -> None:
+    """As that of a topic that was renamed, or while no process runs: no pause would help it."""
+    settings = settings_for(database, topic, bootstrap_servers)
+    async with (
+        watching(database.url) as watcher,
+        TopicReader(settings) as log,
+        LiveTraffic(database.url, log) as live,
+        connected(database) as connection,
+    ):
+        await send(producer, topic, range(5))
+        async with running(settings):
+            await _until_read_and_reported(watcher, topic, 5)
+        await send(producer, topic, range(5, 6))
+        before = await live.read()
+        await connection.execute(f"update normalizer.source_heartbeats set {left}")
+        after = await live.read()
+
+    assert before.partition == f"{topic.name}[0]"
+    assert after.seconds is None
 
 
 @pytest.mark.parametrize("topic", [1], indirect=True)
@@ -440,7 +487,7 @@ async def test_live_traffic_is_seen_also_after_its_connection_was_lost(
     ):
         await send(producer, topic, range(5))
         async with running(settings):
-            await watcher.until_read(topic, {0: 5})
+            await _until_read_and_reported(watcher, topic, 5)
         await send(producer, topic, range(5, 6))
         await live.read()
         ended = await connection.fetch(END_LOOKING)

@@ -4,14 +4,13 @@ from typing import Final
 
 from normalizer.store.store_statements import SELECTED
 
-# Positions of live partitions: the newest incarnation of each.
+# Positions that a process moves: no pause helps one that nobody reads. A heartbeat is written every
+# three seconds, later where the database is busy, which is when a job must wait.
 LIVE_POSITIONS: Final = """
-    select   distinct on (topic, partition)
-             topic, incarnation, partition, epoch, next_offset, cluster_id,
-             last_offset, last_recorded_ms, last_crc
-    from     normalizer.source_positions
-    where    cluster_id not in ('', 'file')
-    order by topic, partition, incarnation desc
+    select topic, partition, position.next_offset, position.cluster_id
+    from   normalizer.source_heartbeats as reported
+    join   normalizer.source_positions  as position using (topic, incarnation, partition)
+    where  not reported.stopped and reported.heartbeat_at > now() - interval '1 minute'
 """
 
 # What was read of each partition in its newest incarnation, and how many incarnations there were.

@@ -1,8 +1,9 @@
 """Lets a job write its next batch only while live traffic is not behind, and at a limited rate.
 
 The lag of live traffic is seen from outside: the broker's end of the log against the service's
-position. What no process reads is not waited for: a pause gives nobody room. A record waits since the end of the log was first seen beyond the position, whatever the
-producer's clock shows.
+position. A log that no process reads is not waited for: a pause would give nobody room. A record
+waits since the end of the log was first seen beyond the position, whatever the producer's clock
+shows.
 """
 
 import asyncio

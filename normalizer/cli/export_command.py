@@ -2,10 +2,11 @@
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
+import asyncio
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -13,8 +14,10 @@ from normalizer.cli.exits import load_settings, run_or_exit
 from normalizer.cli.job_options import parse_time
 from normalizer.core.cloudevents import to_cloudevent
 from normalizer.envelope import Envelope, to_canonical
+from normalizer.exit_codes import STOPPED_AT_ONCE
 from normalizer.jobs.export import Export, ExportSelection, PackedFile
 from normalizer.process.screen import discard_output
+from normalizer.process.signals import stop_on_signals
 
 FORMATS: Final[Mapping[str, Callable[[Envelope], bytes]]] = {
     "canonical": to_canonical,
@@ -70,6 +73,20 @@ def export(
 
     async def packed() -> int:
         with PackedFile(file) as packer:
-            return await work.run(packer.write, FORMATS[form])
+            return await _cancelled_by_signals(work.run(packer.write, FORMATS[form]))
 
     click.echo(f"{run_or_exit(packed()):,} events in {file}", err=True)
+
+
+async def _cancelled_by_signals(work: Coroutine[Any, Any, int]) -> int:
+    """End the process in order on a signal: what is unfinished is removed."""
+    task = asyncio.create_task(work)
+
+    def cancel() -> None:
+        task.cancel()
+
+    with stop_on_signals(cancel):
+        try:
+            return await task
+        except asyncio.CancelledError:
+            raise SystemExit(STOPPED_AT_ONCE) from None

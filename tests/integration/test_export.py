@@ -1,7 +1,10 @@
 """Stored events as files: the same bytes every time, the filter's lines, and back again."""
 
+import asyncio
 import errno
 import os
+import signal
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,11 +22,13 @@ from normalizer.jobs.sources.row_pages import BYTES_A_PAGE
 from tests.support.factories import raw_event
 from tests.support.job_runs import (
     backfill_files,
+    job_settings,
     ledger_mistakes,
     record_lines,
     simulated_records,
     write_file,
 )
+from tests.support.service_runs import environment, watching
 from tests.support.stack import Database
 from tests.support.table_rows import connected, stored_events
 
@@ -165,6 +170,30 @@ async def test_a_file_that_cannot_be_written_leaves_nothing(
     with pytest.raises(ZeroDivisionError), PackedFile(tmp_path / "file.zst") as packed:
         packed.write(b"begun" * (1 // 0))
 
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_leaves_nothing_unfinished(
+    database: Database, tmp_path: Path, number: signal.Signals
+) -> None:
+    async with (
+        watching(database.url) as watcher,
+        connected(database) as connection,
+        connection.transaction(),
+    ):
+        await connection.execute("lock table normalizer.events in access exclusive mode")
+        export = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "normalizer", "export", str(tmp_path / "file.zst")),
+            env=environment(job_settings(database)),
+        )
+        await watcher.until_blocked()
+        assert [path.suffix for path in tmp_path.iterdir()] == [".unfinished"]
+
+        export.send_signal(number)
+        code = await export.wait()
+
+    assert code == 130
     assert list(tmp_path.iterdir()) == []
 
 

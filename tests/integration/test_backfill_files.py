@@ -1,6 +1,7 @@
 """Files of history: every form and packing, once and again, cut off, damaged and grown."""
 
 import asyncio
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,25 @@ async def test_a_dump_cut_off_before_its_first_row_names_no_other(
     ]
 
     assert [verdict.totals.stored for verdict in verdicts] == [1, 1]
+
+
+async def test_a_folder_that_cannot_be_read_is_no_empty_one(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kept" / "shut").mkdir(parents=True)
+    write_file(tmp_path / "kept" / "file.ndjson", ndjson(raw_event(0)))
+    scandir = os.scandir
+
+    def refuse(path: Any = ".") -> Any:
+        if Path(path).name == "shut":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    verdict = await backfill_files(database, tmp_path / "kept")
+
+    assert verdict.state == "failed"
+    assert verdict.reason == f"{tmp_path / 'kept' / 'shut'}: Permission denied"
 
 
 async def test_two_files_that_begin_alike_are_refused(database: Database, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Rows of a table replayed, first of all of noetl.event: paged, resumed, and kept apart."""
 
 import asyncio
+import re
 from itertools import pairwise
 from typing import Any
 
@@ -158,6 +159,20 @@ async def test_what_cannot_be_paged_fails_and_says_why(
 
     assert verdict.state == "failed"
     assert why in verdict.reason
+
+
+async def test_a_sign_in_that_the_source_refuses_is_not_blamed_on_the_address_of_the_store(
+    database: Database,
+) -> None:
+    url = re.sub(r":[^:@/]+@", ":geheim17@", database.url)
+    source = TableSource(url, query="select 1 as event_id", name="elsewhere", key=["event_id"])
+
+    verdict = await backfill_of(job_settings(database), source, "elsewhere").run()
+
+    assert verdict.state == "failed"
+    assert verdict.reason.startswith("elsewhere: SQLSTATE 28P01: password authentication failed")
+    assert "DATABASE_URL" not in verdict.reason
+    assert "geheim17" not in verdict.reason
 
 
 @pytest.mark.parametrize(

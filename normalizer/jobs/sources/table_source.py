@@ -32,8 +32,8 @@ _SESSION: Final = {
     "statement_timeout": "10s",
 }
 _EVENT_ID: Final = re.compile(r"-?[0-9]{1,19}")
-_ITS_OWN: Final = frozenset(("22", "42", "3F"))
-"""Error classes caused by the operator's input: a table, a column, a query, a cast."""
+_ITS_OWN: Final = frozenset(("22", "28", "3D", "3F", "42"))
+"""Error classes caused by the operator's input: an address, a table, a column, a query, a cast."""
 
 _TABLE: Final = """
     select   wanted.oid::text as name,

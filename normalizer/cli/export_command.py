@@ -80,13 +80,14 @@ def export(
 
 async def _cancelled_by_signals(work: Coroutine[Any, Any, int]) -> int:
     """End the process in order on a signal: what is unfinished is removed."""
-    task = asyncio.create_task(work)
+    task = asyncio.current_task()
+    assert task
 
     def cancel() -> None:
         task.cancel()
 
     with stop_on_signals(cancel):
         try:
-            return await task
+            return await work
         except asyncio.CancelledError:
             raise SystemExit(STOPPED_AT_ONCE) from None

@@ -409,7 +409,7 @@ async def test_a_run_through_an_outage_of_the_database_ends_whole(
 
 
 async def _until_read_and_reported(watcher: Watcher, topic: Topic, records: int) -> None:
-    """The service has read so many, and its monitor, which does not run here, has said so."""
+    """The service has read these, and its monitor, which does not run here, has reported it."""
     await watcher.until_read(topic, {0: records})
     await watcher.connection.execute(
         """

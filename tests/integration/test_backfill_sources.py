@@ -146,7 +146,7 @@ async def test_a_dry_run_says_what_would_be_ignored(database: Database, tmp_path
 async def test_large_records_of_a_dry_run_are_in_memory_a_few_at_a_time(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A batch of so many rows alone could hold a hundred times as much."""
+    """A batch of 5,000 rows could hold a hundred times as much."""
     large = (msgspec.json.encode(raw_event(n, result="x" * 100_000)) + b"\n" for n in range(60))
     path = write_file(tmp_path / "file.ndjson", b"".join(large))
     batches: list[int] = []

@@ -11,6 +11,9 @@ from normalizer.errors import FatalError
 _PLAIN_BYTES: Final = 1 << 20
 _PACKED_BYTES: Final = 1 << 17
 """One step of unpacking reads as much as of a plain file; the result may be many times larger."""
+_PIECE_BYTES: Final = 1 << 12
+"""Packed bytes that are unpacked at once: a thousand equal lines may be packed into a few of them,
+so that one step could not be held in memory. Of zstd, four bytes may be 128 KiB."""
 _AHEAD_BYTES: Final = 1 << 22
 """Bytes read from the file at once; the first read takes only one step of unpacking."""
 _GZIP: Final = b"\x1f\x8b"
@@ -87,23 +90,25 @@ class Unpacked:
             ) from error
 
     def _unpack(self) -> bytes:
-        while True:
-            packed = self._taken() or self._read()
+        """Unpack about as much as is read of a plain file, of what was read from the file."""
+        unpacked = bytearray()
+        while len(unpacked) < _PLAIN_BYTES:
+            packed = self._taken() or (b"" if unpacked else self._read())
             if not packed:
-                self.cut = self._begun
-                return b""
+                self.cut = self._begun and not unpacked
+                break
             if self._frame is None:
                 if not packed.strip(b"\0"):  # padding after the last member
                     continue
                 self._frame = self._new_frame()
                 self._begun = True
-            unpacked: bytes = self._frame.decompress(packed)
+            unpacked += self._frame.decompress(packed[:_PIECE_BYTES])
+            self._packed = packed[_PIECE_BYTES:]
             if self._frame.eof:
-                self._packed = self._frame.unused_data
+                self._packed = self._frame.unused_data + self._packed
                 self._frame = None
                 self._begun = False
-            if unpacked:
-                return unpacked
+        return bytes(unpacked)
 
     def _new_frame(self) -> Any:
         if self._kind == "gzip":

@@ -40,6 +40,17 @@ def test_frames_follow_each_other_in_a_grown_file(packed: bytes) -> None:
     assert unpacked(packed) == (CONTENT + CONTENT, False)
 
 
+@pytest.mark.parametrize("pack", [zstandard.compress, gzip.compress], ids=["zstd", "gzip"])
+def test_what_is_packed_to_almost_nothing_is_unpacked_piece_by_piece(
+    pack: Callable[[bytes], bytes],
+) -> None:
+    stream = Unpacked(io.BytesIO(pack(b"the same line\n" * 20_000_000)), "file")
+    sizes = [len(piece) for piece in iter(stream.read1, b"")]
+
+    assert sum(sizes) == 280_000_000
+    assert max(sizes) < 64 << 20
+
+
 def test_padding_after_the_last_member_is_no_member() -> None:
     assert unpacked(GZIP + b"\0" * 1024) == (CONTENT, False)
 

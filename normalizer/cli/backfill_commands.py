@@ -11,6 +11,8 @@ import click
 from normalizer.cli.exits import load_settings, normalizer_or_exit, run_or_exit, settings_or_exit
 from normalizer.cli.job_execution import configure_screen, exit_with, print_result, run_dry, run_job
 from normalizer.cli.job_options import (
+    OFFSET,
+    SMALL_NUMBER,
     changes_option,
     history_options,
     parse_time,
@@ -56,9 +58,9 @@ def backfill() -> None:
 
 @backfill.command("topic")
 @click.argument("topic")
-@click.option("--partition", "partitions", type=click.IntRange(0), multiple=True, help="Only this.")
-@click.option("--from-offset", type=click.IntRange(0), help="In each partition.")
-@click.option("--to-offset", type=click.IntRange(0), help="Up to, not including.")
+@click.option("--partition", "partitions", type=SMALL_NUMBER, multiple=True, help="Only this.")
+@click.option("--from-offset", type=OFFSET, help="In each partition.")
+@click.option("--to-offset", type=OFFSET, help="Up to, not including.")
 @click.option("--from-time", metavar="TIME", help="2026-01-31, or 2026-01-31T12:00:00Z; UTC.")
 @click.option("--to-time", metavar="TIME", help="Up to, not including.")
 @changes_option
@@ -123,7 +125,7 @@ def backfill_topic(
 )
 @click.option(
     "--incarnation",
-    type=click.IntRange(0),
+    type=SMALL_NUMBER,
     help="Of records that name their topic; default the live one.",
 )
 @set_option

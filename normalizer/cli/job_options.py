@@ -11,6 +11,13 @@ import msgspec
 
 YIELD_AT_S: Final = 2.0
 
+# As large as the columns that they are compared with: the database would refuse a larger one, or a
+# job would wait for it to be stored.
+SMALL_NUMBER: Final = click.IntRange(0, (1 << 31) - 1)
+OFFSET: Final = click.IntRange(0, (1 << 63) - 1)
+ID: Final = click.IntRange(-(1 << 63), (1 << 63) - 1)
+LIMIT: Final = click.IntRange(1, (1 << 31) - 1)
+
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -105,5 +112,5 @@ def parse_time(text: str | None) -> datetime | None:
 
 
 def to_milliseconds(time: datetime | None) -> int | None:
-    """Milliseconds since 1970."""
-    return None if time is None else round(time.timestamp() * 1000)
+    """Milliseconds since 1970; Kafka knows no earlier time."""
+    return None if time is None else max(0, round(time.timestamp() * 1000))

@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from normalizer.cli.exits import load_settings, run_or_exit
+from normalizer.cli.job_options import OFFSET
 from normalizer.cli.partition_positions import MovedPosition, positions_table, read_positions
 from normalizer.cli.partition_positions import retire as retire_position
 from normalizer.cli.partition_positions import rewind as rewind_position
@@ -89,9 +90,7 @@ def show(*, at: str, as_json: bool) -> None:
 
 @position.command()
 @_changes
-@click.option(
-    "--offset", type=click.IntRange(0), required=True, help="The position it must have now."
-)
+@click.option("--offset", type=OFFSET, required=True, help="The position it must have now.")
 @click.option("--to", type=click.IntRange(1), help="The offset to read next.")
 def skip(
     *,
@@ -127,7 +126,7 @@ def skip(
 
 @position.command()
 @_changes
-@click.option("--offset", type=click.IntRange(0), required=True, help="The offset to read next.")
+@click.option("--offset", type=OFFSET, required=True, help="The offset to read next.")
 def rewind(*, at: KafkaPartition, offset: int, who: str | None, why: str, dry_run: bool) -> None:
     """Set the position back: records from --offset on are read again.
 

@@ -18,6 +18,9 @@ from normalizer.cli.job_execution import (
     run_job,
 )
 from normalizer.cli.job_options import (
+    ID,
+    LIMIT,
+    SMALL_NUMBER,
     ThrottleOptions,
     changes_option,
     history_options,
@@ -49,7 +52,7 @@ def quarantine() -> None:
 @click.option("--reason", type=click.Choice(REASONS), help="Only of this reason.")
 @click.option("--topic", help="Only of this topic.")
 @click.option("--redriven", is_flag=True, help="Also entries that were stored since.")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+@click.option("--limit", type=LIMIT, default=50, show_default=True)
 def list_quarantined(*, reason: str | None, topic: str | None, redriven: bool, limit: int) -> None:
     """List the latest records that are still refused, one a line, the newest first.
 
@@ -71,7 +74,7 @@ def list_quarantined(*, reason: str | None, topic: str | None, redriven: bool, l
 
 
 @quarantine.command("show")
-@click.argument("number", type=int)
+@click.argument("number", type=ID)
 @click.option("--raw", is_flag=True, help="Show the content as received, secrets included.")
 def show_quarantined(*, number: int, raw: bool) -> None:
     """Show everything about one entry; its content with secrets redacted.
@@ -92,12 +95,12 @@ def show_quarantined(*, number: int, raw: bool) -> None:
 @click.option("--reason", type=click.Choice(REASONS), help="Only of this reason.")
 @click.option("--shape", help="Only of this shape.")
 @click.option("--topic", help="Only of this topic.")
-@click.option("--version", type=click.IntRange(0), help="Refused by this version of the rules.")
+@click.option("--version", type=SMALL_NUMBER, help="Refused by this version of the rules.")
 @click.option("--from-time", metavar="TIME", help="Refused at or after: 2026-01-31, UTC.")
 @click.option("--to-time", metavar="TIME", help="Up to, not including.")
-@click.option("--id", "ids", type=int, multiple=True, help="Only this entry. Repeatable.")
+@click.option("--id", "ids", type=ID, multiple=True, help="Only this entry. Repeatable.")
 @click.option("--again", is_flag=True, help="Also entries that were tried under today's rules.")
-@click.option("--limit", type=click.IntRange(1), help="Entries at most.")
+@click.option("--limit", type=LIMIT, help="Entries at most.")
 @click.option("--yes", is_flag=True, help="Try all refused records without a question.")
 @set_option
 @changes_option

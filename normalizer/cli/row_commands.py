@@ -20,6 +20,7 @@ from normalizer.cli.job_execution import (
     run_until_stopped,
 )
 from normalizer.cli.job_options import (
+    LIMIT,
     changes_option,
     history_options,
     parse_time,
@@ -136,7 +137,7 @@ def redact(*, dry_run: bool, **throttling: Any) -> None:
 
 
 @click.command()
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
+@click.option("--limit", type=LIMIT, default=20, show_default=True)
 @click.option("--end", metavar="JOB", help="End this one, which was interrupted, for good.")
 def jobs(*, limit: int, end: str | None) -> None:
     """List runs of backfill, renormalize, redact and redrive, the newest first.

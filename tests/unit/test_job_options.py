@@ -1,0 +1,41 @@
+"""The options of jobs: what is out of range is refused before anything begins."""
+
+import pytest
+from click.testing import CliRunner
+
+from normalizer.cli import main
+from normalizer.cli.job_options import parse_time, to_milliseconds
+
+ID = str(1 << 63)
+SMALL = str(1 << 31)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("backfill", "file", "/", "--incarnation", SMALL),
+        ("backfill", "topic", "a", "--partition", SMALL),
+        ("backfill", "topic", "a", "--from-offset", ID),
+        ("backfill", "topic", "a", "--to-offset", ID),
+        ("export", "-", "--execution", ID),
+        ("jobs", "--limit", SMALL),
+        ("position", "rewind", "a:0", "--why", "w", "--offset", ID),
+        ("quarantine", "list", "--limit", SMALL),
+        ("quarantine", "redrive", "--id", ID),
+        ("quarantine", "redrive", "--limit", SMALL),
+        ("quarantine", "redrive", "--version", SMALL),
+        ("quarantine", "show", ID),
+    ],
+    ids=" ".join,
+)
+def test_a_number_that_no_column_holds_is_refused(arguments: tuple[str, ...]) -> None:
+    """A job would wait for ever for its rows to be stored."""
+    result = CliRunner().invoke(main, arguments)
+
+    assert result.exit_code == 2
+    assert "is not in the range" in result.output
+
+
+@pytest.mark.parametrize("text", ["0001-01-01", "1969-12-31T23:59:59.999Z", "1970-01-01"])
+def test_every_time_before_the_first_of_kafka_is_the_first(text: str) -> None:
+    assert to_milliseconds(parse_time(text)) == 0

@@ -32,7 +32,7 @@ from normalizer.jsontext import (
     write,
 )
 
-RULES_VERSION: Final = 3
+RULES_VERSION: Final = 4
 """Stored with every row (`normalizer_version`). Raise it whenever a rule changes its result."""
 
 

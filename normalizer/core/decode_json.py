@@ -66,9 +66,9 @@ def refuse_numbers(text: bytes) -> None:
 
 
 def refuse_invalid(text: bytes) -> None:
-    """Raise RecordRefused for text that is not one JSON value."""
+    """Raise RecordRefused for text that is not one JSON value; a lone surrogate is text (#v5)."""
     try:
-        _raw_decoder.decode(text)
+        _raw_decoder.decode(_SURROGATES.sub(rb"\\ufffd", text))
     except (msgspec.DecodeError, RecursionError) as error:
         raise _unreadable(text, error) from None
 

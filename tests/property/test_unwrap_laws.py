@@ -12,7 +12,7 @@ from normalizer.core.denormalize import denormalize
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Ignored, Normalized, Rejected
-from tests.property.raw_events import as_json, records, trees
+from tests.property.raw_events import as_json, events, records, trees
 from tests.property.test_core_laws import as_stored, envelopes
 
 normalizer: Final = Normalizer()
@@ -63,6 +63,16 @@ def test_what_is_within_becomes_what_it_is_alone(record: RawRecord, kind: str) -
     assert [*map(_outcome, normalizer.normalize(wrapped))] == [
         *map(_outcome, normalizer.normalize(alone))
     ]
+
+
+@given(st.lists(st.one_of(events(), trees), max_size=3))
+def test_a_bare_list_is_the_batch_of_its_items(items: list[Any]) -> None:
+    bare = as_json(items)
+    batch = b'{"events":%b}' % bare
+
+    outcomes = [normalizer.normalize(RawRecord(value=value)) for value in (bare, batch)]
+
+    assert [*map(_outcome, outcomes[0])] == [*map(_outcome, outcomes[1])]
 
 
 attributes: Final = st.dictionaries(

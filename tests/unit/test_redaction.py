@@ -4,6 +4,7 @@ import pytest
 
 from normalizer.core.json_in_text import json_spans
 from normalizer.core.rules.redaction import REDACTED, SECRET_WORDS, Redaction, Secrecy
+from normalizer.core.rules.secret_text import _PIECE_CHARS
 from normalizer.core.sanitize import Sanitizer
 
 redact_text = Sanitizer().texts.cut
@@ -168,6 +169,27 @@ def test_a_secret_is_found_anywhere_in_a_long_text(secret: str) -> None:
     for text in (f"{lines}{secret}\n{lines}", f"{lines}{secret}", f"{secret} {lines}"):
         assert redact_text(text) == text.replace(secret, redact_text(secret))
         assert "s3cretpart" not in redact_text(text)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *("create user u identified by 's3cretPart1'", "api key: s3cretPart1"),
+        *(
+            "mysql -u root -ps3cretPart1",
+            "curl https://h/x -u user:s3cretPart1",
+            "vault login s3cretPart1",
+        ),
+        *("echo s3cretPart1 | docker login -u u --password-stdin", "echo u:s3cretPart1 | chpasswd"),
+    ],
+)
+def test_a_secret_is_found_wherever_a_long_text_is_cut_into_pieces(said: str) -> None:
+    """The word before it, or behind it, may lie in another piece."""
+    line = "nothing of interest\n"
+
+    for border in (at for at, char in enumerate(said) if char == " "):
+        text = f"{line * 500}"[: _PIECE_CHARS - border - 1] + f"\n{said}\n{line * 500}"
+        assert "s3cretPart1" not in redact_text(text)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ Source: docs/spec/wire-shapes.md#r3, #r7.
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Final
 
 from normalizer.core.rules.redaction import Secrecy
@@ -138,15 +139,16 @@ class SecretText:
     def cut(self, text: str) -> str:
         """Give the text without its secrets. Idempotent.
 
-        Of a long text only the pieces with a sign are read, and the piece after each.
+        Of a long text only the pieces with a sign are read, and the piece before and after each:
+        what is secret may lie on either side of its sign, and a sign on both sides of a border.
         """
         if len(text) <= _PIECE_CHARS:
             return self._cut(text) if self.may_hold_secret(text) else text
         text = cut_private_keys(text)
         kept: list[str] = []
         run: list[str] = []
-        for piece in _pieces(text):
-            if self.may_hold_secret(piece):
+        for piece, following in pairwise((*_pieces(text), "")):
+            if self.may_hold_secret(piece + following):
                 run.append(piece)
             elif run:
                 kept.append(self._cut("".join((*run, piece))))

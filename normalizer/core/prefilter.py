@@ -11,7 +11,7 @@ from typing import Final
 from ahocorasick_rs import BytesAhoCorasick, Implementation
 
 from normalizer.core.rules.redaction import SECRET_WHOLE_WORDS, SECRET_WORDS
-from normalizer.core.rules.secret_commands import OPTION_BEHIND, PROGRAMS
+from normalizer.core.rules.secret_commands import PROGRAMS, WITH_OPTION
 from normalizer.core.rules.secret_text import SIGNS
 from normalizer.core.rules.secret_tokens import TOKENS
 from normalizer.jsontext import MAX_DIGITS
@@ -50,7 +50,7 @@ _WEAK_SIGNS: Final = {
     b"psk": re.compile(rb"(?<![A-Za-z])[Pp][Ss][Kk](?![a-z])"),
     b"pass": re.compile(rb"[Pp][Aa][Ss][Ss](?![A-Za-z])"),
     b"pw": re.compile(rb"(?<![A-Z])[Pp][Ww](?![A-Za-z])"),
-    **{name.encode(): re.compile(f"(?i){name}{OPTION_BEHIND}".encode()) for name in PROGRAMS},
+    **{name.encode(): re.compile(WITH_OPTION.format(name).encode()) for name in PROGRAMS},
     b"xha": re.compile(rb"\bxh[\"',\s]+-a"),
     b"0zx": re.compile(rb"7z[\s+_-]+x"),
     b"0za": re.compile(rb"7z[\s+_-]*a"),

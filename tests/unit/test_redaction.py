@@ -94,7 +94,9 @@ def test_a_text_keeps_what_is_no_secret(text: str, kept: str) -> None:
 
 
 @pytest.mark.timeout(20)
-@pytest.mark.parametrize("part", ["eyJ", "eyJ.", "://", "://a:", "://a:b", "bearer ", "basic  "])
+@pytest.mark.parametrize(
+    "part", ["eyJ", "eyJ.", "://", "://a:", "://a:b", "bearer ", "basic  ", "rar zip ", "mysql -u "]
+)
 def test_no_text_takes_longer_than_it_is_long(part: str) -> None:
     redact_text(part * 400_000)
 
@@ -169,6 +171,20 @@ def test_a_secret_is_found_anywhere_in_a_long_text(secret: str) -> None:
     for text in (f"{lines}{secret}\n{lines}", f"{lines}{secret}", f"{secret} {lines}"):
         assert redact_text(text) == text.replace(secret, redact_text(secret))
         assert "s3cretpart" not in redact_text(text)
+
+
+@pytest.mark.parametrize(
+    ("command", "others"),
+    [
+        ("mysqldump {} -u root -ps3cretPart1 orders", "--ignore-table=orders.archived_lines " * 12),
+        ("curl -X POST -d '{}' -u jane:s3cretPart1 https://h", "x " * 1500),
+        ("ldapsearch {} -w s3cretPart1", "-b ou=people,dc=example,dc=org " * 20),
+    ],
+)
+def test_a_password_is_found_behind_many_other_options(command: str, others: str) -> None:
+    text = command.format(others)
+
+    assert redact_text(text) == text.replace("s3cretPart1", REDACTED)
 
 
 @pytest.mark.parametrize(

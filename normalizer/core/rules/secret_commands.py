@@ -71,11 +71,12 @@ PROGRAMS: Final = (
     *("openssl", "doctl", "freerdp", "curl", "httpie", "smbclient", "lftp"),
 )
 """How programs with options begin, or end: a sign only if an option follows."""
-OPTION_BEHIND: Final = (
-    r"[\w\-]{0,20}(?=[\s\"',\\])[^\n]{0,300}?(?:[\s\"'=]|\\[nrt])"
-    r"(?:-[A-Za-z]{0,6}[aAbkptPuUwX]|--(?:user|proxy-user|cookie|auth|body)|/p:)"
+WITH_OPTION: Final = (
+    r"(?is)\A(?>.*?{}[\w\-]{{0,20}}(?=[\s\"',\\]))(?>.*?(?:[\s\"'=]|\\[nrt])"
+    r"(?:-[A-Za-z]{{0,6}}[abkptuwx]|--(?:user|proxy-user|cookie|auth|body)|/p:))"
 )
-"""The rest of a program's name, and an option of the table."""
+"""A text with a program and an option of the table anywhere behind it. It is atomic, so that a text
+full of programs is read once."""
 COMMAND_SIGNS: Final = (
     *("sshpass", "rediscli", "rabbitmqctl", "vaultlogin", 'vault","login', "unseal", "obscure"),
     *("httpa", 'http","a', "httpsa", 'https","a', "httpget", "httppost", "httpput", "httpdelete"),
@@ -94,7 +95,8 @@ _WORD: Final = re.compile(
 )
 """A word of a shell. A quote before a blank closes what the whole command stands in."""
 _BLANKS: Final = re.compile(r"(?:[ \t]|\\\n)*+")
-_REACH_CHARS: Final = 1000
+_REACH_WORDS: Final = 200
+"""Of one command line. Not of characters, because one word may be all that curl sends."""
 _AROUND: Final = "\"'\\`[](),"
 _USER_FLAG: Final = re.compile(r"-[A-Za-z]{0,6}?[uU]")
 _FED: Final = re.compile(
@@ -143,9 +145,8 @@ def cut_commands(text: str, hides: Hides) -> str:
 
 def _words_from(text: str, at: int) -> list[tuple[int, int]]:
     """Give where the words of a command line are, without the quotes and brackets around them."""
-    spans = []
-    farthest = at + _REACH_CHARS
-    while at < farthest and (word := _WORD.match(text, at)):
+    spans: list[tuple[int, int]] = []
+    while len(spans) < _REACH_WORDS and (word := _WORD.match(text, at)):
         start = word.start() + len(word[0]) - len(word[0].lstrip(_AROUND))
         spans.append((start, max(start, word.start() + len(word[0].rstrip(_AROUND)))))
         at = end_of(_BLANKS, text, word.end())

@@ -55,15 +55,18 @@ class ArchiveFolder:
 
     def _put(self, name: str, packed: bytes) -> Path:
         unfinished = self._path / f".{name}.{os.getpid()}.unfinished"
-        with unfinished.open("wb") as file:
-            file.write(packed)
-            file.flush()
-            os.fsync(file.fileno())
-        number, path = 1, self._path / f"{name}.ndjson.zst"
-        while path.exists():
-            number += 1
-            path = self._path / f"{name}_{number}.ndjson.zst"
-        unfinished.replace(path)
+        try:
+            with unfinished.open("wb") as file:
+                file.write(packed)
+                file.flush()
+                os.fsync(file.fileno())
+            number, path = 1, self._path / f"{name}.ndjson.zst"
+            while path.exists():
+                number += 1
+                path = self._path / f"{name}_{number}.ndjson.zst"
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
         folder = os.open(self._path, os.O_RDONLY)
         try:
             os.fsync(folder)

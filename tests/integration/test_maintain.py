@@ -1,6 +1,8 @@
 """`projector maintain` lets old rows go: no count is lost, nothing comes in twice."""
 
 import asyncio
+import errno
+import os
 import random
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
@@ -814,6 +816,23 @@ async def test_an_event_that_has_no_line_stays_and_is_named(
 
     assert f"retention of events failed: event {rows[2]['event_id']}: " in said[0]
     assert "analysed normalizer.events" in said
+    assert await connection.fetchval("select count(*) from normalizer.events") == 4
+    assert not list(tmp_path.iterdir())
+
+
+async def test_a_folder_that_is_full_keeps_every_event_and_no_rest_of_a_file(
+    connection: asyncpg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rest for each try, every quarter of an hour, would itself keep the folder full."""
+    await store(connection, life(1, OLD), OLD)
+
+    def is_full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", is_full)
+    with pytest.raises(StepsFailed, match="retention of events"):
+        await run(connection, folder=ArchiveFolder(tmp_path))
+
     assert await connection.fetchval("select count(*) from normalizer.events") == 4
     assert not list(tmp_path.iterdir())
 

@@ -1,12 +1,14 @@
 """Writes events to archive files before they are deleted: canonical lines, compressed with zstd.
 
-A file is complete and on disk before its events are deleted. If the process dies in between, the
+A file is complete and on disk before its events are deleted, and gets its name when they are, right
+before that is committed: deleting takes seconds, and may fail. If the process dies in between, the
 next run writes the events again, possibly to another file. `normalizer backfill` reads any number
 of these files back and stores an event once, also if it is in two files.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,41 +40,62 @@ class ArchiveFolder:
     def __str__(self) -> str:
         return str(self._path)
 
-    def write(self, rows: Sequence[asyncpg.Record]) -> Path:
-        """Write rows (ascending by event_id) to a new file, which is synced to disk on return.
+    @contextmanager
+    def write(self, rows: Sequence[asyncpg.Record]) -> Iterator[None]:
+        """Write rows (ascending by event_id) to a new file, which gets its name after the block.
 
-        No existing file is overwritten. Raises FatalError if the file cannot be written, or if a
-        row that somebody inserted holds what no line can.
+        The file is synced before the block, and nothing of it stays if the block fails. No existing
+        file is overwritten. Raises FatalError if the file cannot be written, or if a row that
+        somebody inserted holds what no line can.
         """
         lines = b"".join(map(_line, rows))
         packed = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compress(lines)
         least, greatest = rows[0]["event_id"], rows[-1]["event_id"]
         name = f"events_{least:019}_{greatest:019}"
+        unfinished = self._path / f".{name}.{os.getpid()}.unfinished"
         try:
-            return self._put(name, packed)
+            with self._says(name):
+                _write_synced(unfinished, packed)
+            yield
+            with self._says(name):
+                unfinished.replace(self._free(name, packed))
+                _sync_folder(self._path)
+        finally:
+            with self._says(name):
+                unfinished.unlink(missing_ok=True)
+
+    def _free(self, name: str, packed: bytes) -> Path:
+        """Give a path that no file has, or one of the same bytes, by a run that died since.
+
+        A backfill takes two files that begin with the same bytes for one, and reads neither.
+        """
+        number, path = 1, self._path / f"{name}.ndjson.zst"
+        while path.exists() and path.read_bytes() != packed:
+            number += 1
+            path = self._path / f"{name}_{number}.ndjson.zst"
+        return path
+
+    @contextmanager
+    def _says(self, name: str) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise FatalError(f"{self._path / name}: {error.strerror}") from error
 
-    def _put(self, name: str, packed: bytes) -> Path:
-        unfinished = self._path / f".{name}.{os.getpid()}.unfinished"
-        try:
-            with unfinished.open("wb") as file:
-                file.write(packed)
-                file.flush()
-                os.fsync(file.fileno())
-            number, path = 1, self._path / f"{name}.ndjson.zst"
-            while path.exists():
-                number += 1
-                path = self._path / f"{name}_{number}.ndjson.zst"
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-        folder = os.open(self._path, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-        return path
+
+def _write_synced(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _line(row: asyncpg.Record) -> bytes:

@@ -7,6 +7,7 @@ Source: 0009_create_retention.sql.
 
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -140,10 +141,11 @@ async def _archive(
         else:
             rows = await connection.fetch(_LOCKED_EVENTS.format("event_id"), *mine)
             are_all = True
-        if folder and rows:
-            folder.write(rows)
         gone = [row["event_id"] for row in rows]
-        deleted = await connection.fetchval("select projector.archive_events($1::bigint[])", gone)
+        with folder.write(rows) if folder and rows else nullcontext():
+            deleted = await connection.fetchval(
+                "select projector.archive_events($1::bigint[])", gone
+            )
         if not are_all:
             left = events[bisect_right(event_ids, gone[-1]) :]
 

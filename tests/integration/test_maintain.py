@@ -4,7 +4,8 @@ import asyncio
 import errno
 import os
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -408,18 +409,22 @@ async def test_what_was_broken_off_is_finished_by_the_next_run(
     dies: str,
     when: str,
     connection: asyncpg.Connection,
+    cluster: Cluster,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
+    """And what it wrote twice is read back all the same."""
     monkeypatch.setattr(event_retention, "ROWS_A_STEP", 3)
     await store(connection, [*life(1, OLD), *life(2, OLD)], OLD)
     before = await view_rows.view_rows(connection)
     target = ArchiveFolder if dies == "write" else event_retention
     step = getattr(target, dies)
 
-    def dies_in_it(*arguments: Any) -> Any:
+    @contextmanager
+    def dies_in_it(*arguments: Any) -> Iterator[None]:
         if when == "after":
-            step(*arguments)
+            with step(*arguments):
+                yield
         raise KeyboardInterrupt
 
     async def dies_around_it(*arguments: Any) -> None:
@@ -434,11 +439,30 @@ async def test_what_was_broken_off_is_finished_by_the_next_run(
     assert await divergent(connection) == {}
     assert differences(as_kept(await view_rows.view_rows(connection)), as_kept(before)) == {}
     monkeypatch.undo()
+    monkeypatch.setattr(event_retention, "ROWS_A_STEP", 3)
     await run(connection, folder=folder)
 
     assert await connection.fetchval("select count(*) from normalizer.events") == 0
     assert differences(as_kept(await view_rows.view_rows(connection)), as_kept(before)) == {}
     assert await divergent(connection) == {}
+    async with cluster.database() as other:
+        verdict = await backfill_files(other, tmp_path)
+    assert (verdict.state, verdict.reason, verdict.totals.stored) == ("complete", "", 8)
+
+
+async def test_events_that_cannot_be_deleted_leave_no_file_for_each_try(
+    connection: asyncpg.Connection, tmp_path: Path
+) -> None:
+    """Nor is one written before each of the tries that a deadlock costs."""
+    await store(connection, life(1, OLD), OLD)
+    await connection.execute(_REFUSE_DELETES)
+
+    for _ in range(2):
+        with pytest.raises(StepsFailed, match="retention of events"):
+            await run(connection, folder=ArchiveFolder(tmp_path))
+
+    assert await connection.fetchval("select count(*) from normalizer.events") == 4
+    assert not list(tmp_path.iterdir())
 
 
 async def test_what_goes_is_written_into_the_folder_and_a_backfill_reads_it_back(
@@ -1027,6 +1051,13 @@ async def test_a_run_of_a_job_is_forgotten_once_its_rows_are_gone(
         assert await connection.fetchval(f"select count(*) from normalizer.{table}") == 0
     assert await ledger_mistakes(database) == []
 
+
+_REFUSE_DELETES: Final = """
+    create function public.refuse() returns trigger language plpgsql as
+        $$ begin raise exception 'stays'; end $$;
+    create trigger refuse before delete on normalizer.events
+        for each row execute function public.refuse()
+"""
 
 _SOMEBODY_WAITS: Final = """
     select exists (

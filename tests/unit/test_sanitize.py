@@ -269,6 +269,23 @@ def test_json_in_a_string_is_read_once() -> None:
     assert "x2" not in twice["body"]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        '["password", "s3cretpart"]',
+        '{"kind": "Secret", "data": {"key": "s3cretpart"}}',
+        '{"password": {"of": {"jane": "s3cretpart"}}}',
+    ],
+)
+def test_each_line_of_json_in_a_text_is_read(line: str) -> None:
+    harmless = '{"level": "info"}\n'
+
+    kept = cleaned({"stdout": f"ran:\n{harmless * 40}{line}\n{harmless}"})["stdout"]
+
+    assert "s3cretpart" not in kept
+    assert kept.count(harmless) == 41
+
+
 def test_many_keys_are_looked_at_as_few_are() -> None:
     keys = [f"key number {number}" for number in range(200)]
 

@@ -79,7 +79,8 @@ _OPTION: Final = re.compile(
     r"-(?<!\w-)(?<!\w--)(?<!---)(?P<name>[A-Za-z][\w\-]*+)[\"']?,?\s+(?=[^\s\-])"
 )
 _ELEMENT: Final = re.compile(
-    r"""<(?P<name>[\w.:\-]++)(?P<attributes>\s[^<>]*+)?>(?P<value>[^<>]++)</"""
+    r"""<(?P<name>[\w.:\-]++)(?P<attributes>\s[^<>]*+)?>"""
+    r"""(?:\s{0,80}<!\[CDATA\[(?P<literal>(?:(?!\]\]>)[\s\S]){1,1000})|(?P<value>[^<>]++)</)"""
     r"""|<(?P<tag>[\w.:\-]++)\s(?:[^<>]*?\s)?value=["'](?P<attribute>[^<>"']++)"""
 )
 _NAMES_ELEMENT: Final = re.compile(r"""\s(?:name|key|id)=["'](?P<name>[^<>"']++)""")
@@ -223,12 +224,12 @@ class SecretText:
     def _cut_elements(self, text: str) -> str:
         cuts = Cuts(text)
         for match in _ELEMENT.finditer(text):
-            group = "value" if match["name"] else "attribute"
             named = _NAMES_ELEMENT.search(match["attributes"] or "")
             names = (match["name"] or match["tag"], *((named["name"],) if named else ()))
             is_secret = any(self.secrecy(name) is not Secrecy.NOTHING for name in names)
-            if is_secret and is_worth(match[group].strip(), quoted=True):
-                cuts.add(*match.span(group))
+            held = match.lastgroup or 0
+            if is_secret and is_worth(match[held].strip(), quoted=True):
+                cuts.add(*match.span(held))
         return cuts.text()
 
     def _cut_pairs(self, text: str) -> str:

@@ -8,6 +8,7 @@ writes a line too few or too many is wrong in that vector only.
 import re
 import subprocess
 from collections.abc import Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Final, Literal
 
@@ -51,14 +52,14 @@ class Case(msgspec.Struct, frozen=True):
     id: str
     about: str
     given: bytes
-    expected: tuple[str, ...]
+    expected: tuple[str | ExpectedRejection, ...]
 
 
 class VectorMismatch(msgspec.Struct, frozen=True):
     """A case in which the program wrote other lines."""
 
     case: Case
-    given: tuple[str, ...]
+    given: tuple[str | ExpectedRejection, ...]
 
 
 def read_cases(level: Level, folder: Path = FOLDER) -> list[Case]:
@@ -79,7 +80,7 @@ def read_cases(level: Level, folder: Path = FOLDER) -> list[Case]:
             vector.id,
             vector.about,
             bytes.fromhex(vector.raw_hex) or vector.raw.encode(),
-            tuple(_as_printed(line) for line in vector.gives),
+            vector.gives,
         )
         for vector in vectors
         if vector.level in compared
@@ -109,10 +110,12 @@ def mismatch_lines(mismatch: VectorMismatch) -> Iterator[str]:
     """A difference in words: the record, and the expected and actual lines."""
     case, given = mismatch.case, mismatch.given
     yield f"{case.id}: {case.about}" if case.about else case.id
-    yield f"  read      {_shortened(case.given.decode(errors='replace'))}"
+    yield f"  read      {_shortened(_text(case.given))}"
     for number in range(max(len(case.expected), len(given))):
-        wanted = case.expected[number] if number < len(case.expected) else "nothing"
-        got = given[number] if number < len(given) else "nothing"
+        wanted, got = (
+            _as_printed(lines[number]) if number < len(lines) else "nothing"
+            for lines in (case.expected, given)
+        )
         if wanted == got:
             continue
         at = next(
@@ -124,35 +127,42 @@ def mismatch_lines(mismatch: VectorMismatch) -> Iterator[str]:
 
 
 def _mismatches(cases: Sequence[Case], output: bytes) -> Iterator[VectorMismatch]:
-    printed: list[list[str]] = [[] for _ in cases]
-    markers = [""] * len(cases)
-    begun: list[str] = []
-    for line in output.decode(errors="replace").split("\n"):
+    printed: list[list[str | ExpectedRejection]] = [[] for _ in cases]
+    markers: list[list[str | ExpectedRejection]] = [[] for _ in cases]
+    begun = markers[0]  # What stands before the first marker is in its place.
+    for line in (ended.removesuffix(b"\n") for ended in BytesIO(output)):
         if (found := _MARKER.search(line)) and int(found[1]) < len(cases):
             number = int(found[1])
-            markers[number], begun = line, printed[number]
-        elif line:
-            begun.append(line)
+            markers[number].append(_text(line))
+            begun = printed[number]
+        else:
+            begun.append(_rejection_or_line(line))
     for number, case in enumerate(cases):
-        given = tuple(_as_printed(_rejection_or_line(line)) for line in printed[number])
-        if markers[number] != (marker := _marker(number)):
+        if markers[number] != [marker := _marker(number)]:
             before = Case(f"the event before {case.id}", "", marker.encode(), (marker,))
-            yield VectorMismatch(before, (markers[number],) if markers[number] else ())
-        elif given != case.expected:
+            yield VectorMismatch(before, tuple(markers[number]))
+        elif (given := tuple(printed[number])) != case.expected:
             yield VectorMismatch(case, given)
 
 
-def _rejection_or_line(line: str) -> str | ExpectedRejection:
-    if not line.startswith('{"quarantine"'):
-        return line
+def _rejection_or_line(line: bytes) -> str | ExpectedRejection:
+    if not line.startswith(b'{"quarantine"'):
+        return _text(line)
     try:
         return ExpectedRejection(_quarantine_decoder.decode(line).quarantine.reason)
     except msgspec.MsgspecError:
-        return line
+        return _text(line)
+
+
+def _text(line: bytes) -> str:
+    """Give the text of a line; a byte that is no UTF-8 stays one that no expected line has."""
+    return line.decode(errors="surrogateescape")
 
 
 def _as_printed(line: str | ExpectedRejection) -> str:
-    return f"refused: {line.refused}" if isinstance(line, ExpectedRejection) else line
+    if isinstance(line, ExpectedRejection):
+        return f'{{"quarantine":{{"reason":"{line.refused}"}}}}'
+    return line
 
 
 def _marker(number: int) -> str:
@@ -164,12 +174,13 @@ def _marker(number: int) -> str:
 
 
 def _shortened(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    shown = text.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."
 
 
 _MARKED: Final = "1777777777777"
 """The beginning of the id of a marker event between two vectors; their number follows."""
-_MARKER: Final = re.compile(rf"(?<![0-9]){_MARKED}([0-9]{{6}})(?![0-9])")
+_MARKER: Final = re.compile(rf"(?<![0-9]){_MARKED}([0-9]{{6}})(?![0-9])".encode())
 _LONGEST: Final = 400
 _BEFORE: Final = 60
 

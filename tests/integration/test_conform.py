@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from normalizer.cli import main
-from normalizer.cli.conformance import Case, mismatch_lines, run_program
+from normalizer.cli.conformance import Case, ExpectedRejection, mismatch_lines, run_program
 from normalizer.errors import ConfigurationError
 
 
@@ -34,7 +34,7 @@ def test_a_program_that_gives_every_line_back_conforms() -> None:
         ("    print(line)\n    if 'b' in line[:4]: print(line)", ('{"b":2}', '{"b":2}')),
         (
             '    print(\'{"quarantine":{"reason":"skipped"}}\' if \'b\' in line[:4] else line)',
-            ("refused: skipped",),
+            (ExpectedRejection("skipped"),),
         ),
     ],
     ids=["another line", "no line", "two lines", "a refusal"],
@@ -54,6 +54,41 @@ def test_a_program_that_gives_nothing_conforms_nowhere() -> None:
     assert len(differences) == len(CASES)
     assert "the event before one" in "\n".join(mismatch_lines(differences[0]))
     assert "got       nothing" in "\n".join(mismatch_lines(differences[0]))
+
+
+def _bytes_program(code: str) -> tuple[str, ...]:
+    head = "import sys\ngiven = sys.stdin.buffer.read()\nout = sys.stdout.buffer\n"
+    return (sys.executable, "-c", head + code)
+
+
+@pytest.mark.parametrize(
+    ("code", "named"),
+    [
+        ("out.write(b'started\\n' + given)", "the event before one"),
+        ("out.write(given.replace(b'\\n', b'\\n\\n'))", "one"),
+        ("out.write(given.replace('\ufffd'.encode(), b'\\xff'))", "two"),
+    ],
+    ids=["a line before all others", "blank lines", "bytes that are no text"],
+)
+def test_other_bytes_are_a_difference_wherever_they_stand(code: str, named: str) -> None:
+    cases = [CASES[0], Case("two", "", '{"b":"\ufffd"}'.encode(), ('{"b":"\ufffd"}',))]
+
+    differences = run_program(_bytes_program(code), cases)
+
+    assert named in [one.case.id for one in differences]
+    said = "\n".join(line for one in differences for line in mismatch_lines(one))
+    assert said.encode()
+
+
+def test_a_refusal_in_words_is_no_refusal() -> None:
+    case = Case("one", "", b"{", (ExpectedRejection("invalid_json"),))
+
+    (difference,) = run_program(
+        _program("    print(line if line != '{' else 'refused: invalid_json')"), [case]
+    )
+
+    assert difference.given == ("refused: invalid_json",)
+    assert "got       refused: invalid_json" in "\n".join(mismatch_lines(difference))
 
 
 def test_a_program_that_cannot_be_started_is_a_mistake_of_the_caller() -> None:

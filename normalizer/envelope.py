@@ -1,21 +1,9 @@
-"""The canonical event: its fields and its bytes. Producers may use it as a library.
-
-ids = SnowflakeGenerator(node=7, clock_ms=lambda: time.time_ns() // 1_000_000)
-event = Envelope(
-    event_id=ids.next_id(),
-    execution_id=333895119667515392,
-    event_type="step.enter",
-    step="fetch",
-    status="STARTED",
-    created_at=datetime.now(UTC),
-    context=msgspec.json.encode({"city": "London"}),
-)
-await producer.send("noetl.events", to_canonical(event), key=b"333895119667515392")
-"""
+"""The canonical event: its fields and its bytes. Producers use it as a library: docs/library.md."""
 
 import contextlib
 import math
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final, Literal, get_args
 
@@ -188,28 +176,14 @@ def to_canonical(event: Envelope) -> bytes:
     Source: docs/spec/envelope.md#c1, #c2, #c3, #c4, #c11.
     """
     _check(event)
-    result = _canonical("result", event.result)
-    members = {
-        "event_id": _id(event.event_id),
-        "execution_id": str(event.execution_id),
-        "event_type": quote(event.event_type),
-        "step": quote("" if event.step == "unknown" else event.step),
-        "status": quote(event.status),
-        "created_at": _time(event.created_at),
-        "context": _canonical("context", event.context) or "null",
-        "worker_id": _quoted(event.worker_id) or "null",
-        "meta": _meta(event),
-        "command_id": _quoted(event.command_id),
-        "catalog_id": _id(event.catalog_id),
-        "node_type": _quoted(event.node_type),
-        "parent_event_id": _id(event.parent_event_id),
-        "parent_execution_id": _id(event.parent_execution_id),
-        "result": None if result == "null" else result,
-        "error": _quoted(event.error),
-        "duration": _seconds(event.duration),
-    }
-    present = (f'"{name}":{text}' for name, text in members.items() if text is not None)
-    return f"{{{','.join(present)}}}".encode()
+    present, field = [], ""
+    try:
+        for field, write_value in _MEMBERS:
+            if (text := write_value(event)) is not None:
+                present.append(b'"%b":%b' % (field.encode(), text.encode()))
+    except (ValueError, OverflowError) as error:
+        raise _not_canonical(field) from error
+    return b"{%b}" % b",".join(present)
 
 
 def _check(event: Envelope) -> None:
@@ -243,7 +217,7 @@ _exact_decoder: Final[msgspec.json.Decoder[object]] = msgspec.json.Decoder(float
 _sorting_encoder: Final = msgspec.json.Encoder(order="sorted")
 
 
-def _canonical(field: str, value: bytes | None) -> str | None:
+def _canonical(value: bytes | None) -> str | None:
     """Give JSON as canonical text. Raises ValueError for what no field may hold (#c11)."""
     if value is None:
         return None
@@ -252,7 +226,7 @@ def _canonical(field: str, value: bytes | None) -> str | None:
     except RecursionError:
         text = value
     if is_deeper(text, MAX_DEPTH):
-        raise ValueError(f"{field}: expected at most {MAX_DEPTH} levels, got more")
+        raise ValueError(f"expected at most {MAX_DEPTH} levels, got more")
     return text.decode()
 
 
@@ -264,14 +238,14 @@ def _meta(event: Envelope) -> str | None:
     sent = event.meta.strip()
     if sent and not (sent.startswith(b"{") and sent.endswith(b"}")):
         raise _not_canonical("meta")
-    return _canonical("meta", with_attempts(sent, event.attempts))
+    return _canonical(with_attempts(sent, event.attempts))
 
 
 def _id(number: int | None) -> str | None:
     if number is None or number <= 0:
         return None
     if number > MAX_ID:
-        raise _not_canonical("an id")
+        raise ValueError(f"expected an id of at most {MAX_ID}, got more")
     return str(number)
 
 
@@ -289,3 +263,30 @@ def _seconds(seconds: float | None) -> str | None:
         return None
     text = canonical_number(repr(float(seconds)))
     return text if "." in text else f"{text}.0"
+
+
+def _result(event: Envelope) -> str | None:
+    result = _canonical(event.result)
+    return None if result == "null" else result
+
+
+_MEMBERS: Final[tuple[tuple[str, Callable[[Envelope], str | None]], ...]] = (
+    ("event_id", lambda event: _id(event.event_id)),
+    ("execution_id", lambda event: _id(event.execution_id)),
+    ("event_type", lambda event: quote(event.event_type)),
+    ("step", lambda event: quote("" if event.step == "unknown" else event.step)),
+    ("status", lambda event: quote(event.status)),
+    ("created_at", lambda event: _time(event.created_at)),
+    ("context", lambda event: _canonical(event.context) or "null"),
+    ("worker_id", lambda event: _quoted(event.worker_id) or "null"),
+    ("meta", _meta),
+    ("command_id", lambda event: _quoted(event.command_id)),
+    ("catalog_id", lambda event: _id(event.catalog_id)),
+    ("node_type", lambda event: _quoted(event.node_type)),
+    ("parent_event_id", lambda event: _id(event.parent_event_id)),
+    ("parent_execution_id", lambda event: _id(event.parent_execution_id)),
+    ("result", _result),
+    ("error", lambda event: _quoted(event.error)),
+    ("duration", lambda event: _seconds(event.duration)),
+)
+"""The fields of a line in their order, each with what writes its value (#c1)."""

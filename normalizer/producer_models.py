@@ -38,6 +38,8 @@ from normalizer.core.wire_fields import PAIRS
 from normalizer.envelope import Envelope, Ignored, Rejected, to_canonical
 from normalizer.jsontext import Json, Number, checked_number, write
 
+_TOO_DEEP: Final = "too_deep: expected JSON of fewer levels"
+
 
 class WrittenFloat(float):
     """A float that remembers its digits as they were written: 1.50, or more than a double holds."""
@@ -89,7 +91,7 @@ class ProducerModel(BaseModel):
         try:
             sent = json.loads(text.removeprefix("\ufeff"), parse_float=WrittenFloat)
         except RecursionError:
-            raise ValueError("too_deep: expected JSON of fewer levels") from None
+            raise ValueError(_TOO_DEEP) from None
         return cls.model_validate(sent, **options)
 
     def to_canonical(self) -> bytes:
@@ -97,9 +99,12 @@ class ProducerModel(BaseModel):
 
         Raises ValueError with the reason if the rules refuse the event.
         """
-        sent = {name: _tree(value) for name, value in self if value is not None}
+        try:
+            text = write({name: _tree(value) for name, value in self if value is not None})
+        except RecursionError:
+            raise ValueError(_TOO_DEEP) from None
         # A lone surrogate is written as its escape, for the rules to replace.
-        value = write(sent).encode(errors="backslashreplace")
+        value = text.encode(errors="backslashreplace")
         (outcome,) = self.normalizer.normalize(RawRecord(value=value))
         match outcome:
             case Envelope():

@@ -117,7 +117,8 @@ impl Envelope {
     /// What no canonical line may hold: an `execution_id` below 1, an empty `event_type` or
     /// `status`, another `status` of a finished call than COMPLETED, FAILED, ERROR or CANCELLED, a
     /// `created_at` beyond the year 9999, a `meta` that is no object, more than 32,767 `attempts`, a
-    /// `duration` that is negative or not finite, and JSON that no event may hold.
+    /// `duration` that is negative, not finite or 1e308 and more, and JSON that no event may hold.
+    /// A leap second is written as the second after it.
     pub fn to_canonical(&self) -> Result<String, Error> {
         self.check()?;
         let step = if self.step == "unknown" {
@@ -155,7 +156,7 @@ impl Envelope {
         }
         line.text("error", self.error.as_deref());
         if let Some(seconds) = self.duration {
-            line.raw("duration", &seconds_text(seconds));
+            line.raw("duration", &seconds_text(seconds)?);
         }
         for (name, value) in &self.later {
             line.raw(name, &canonical_json(value.get())?);
@@ -178,7 +179,7 @@ impl Envelope {
             (
                 "created_at",
                 self.created_at
-                    .map_or(true, |at| (0..=9999).contains(&at.year())),
+                    .map_or(true, |at| (0..=9999).contains(&time::unix(&at).year())),
             ),
             (
                 "meta",
@@ -228,13 +229,13 @@ impl<'de> Deserialize<'de> for Envelope {
 }
 
 /// Gives seconds with a point and without an exponent: 0.018, 2.0. A zero has no sign.
-fn seconds_text(seconds: f64) -> String {
-    let text = format!("{}", seconds.abs());
-    if text.contains('.') {
+fn seconds_text(seconds: f64) -> Result<String, Error> {
+    let text = json::number(&seconds.to_string())?;
+    Ok(if text.contains('.') {
         text
     } else {
         format!("{text}.0")
-    }
+    })
 }
 
 /// An object that is written member by member.

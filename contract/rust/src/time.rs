@@ -9,7 +9,12 @@ const SNOWFLAKE_EPOCH_MS: i64 = 1_704_067_200_000;
 
 /// Gives a time as a canonical line has it: RFC 3339, UTC, always with microseconds.
 pub(crate) fn canonical(time: &DateTime<Utc>) -> String {
-    time.to_rfc3339_opts(SecondsFormat::Micros, true)
+    unix(time).to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
+/// Gives the time as Unix counts it: a leap second, which no reader takes, is the one after it.
+pub(crate) fn unix(time: &DateTime<Utc>) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(time.timestamp_micros()).unwrap_or(*time)
 }
 
 /// Gives the time that a value says, cut to microseconds; nothing outside of 2000 to 2100.

@@ -344,6 +344,10 @@ fn what_no_line_may_hold_is_not_written() {
             ..event.clone()
         },
         Envelope {
+            duration: Some(f64::MAX),
+            ..event.clone()
+        },
+        Envelope {
             context: raw(&deep),
             ..event.clone()
         },
@@ -376,6 +380,24 @@ fn what_no_line_may_hold_is_not_written() {
         })
     );
     assert!(written(&absent).ends_with(r#","duration":0.0}"#));
+}
+
+/// A time has no leap second anywhere else: it is the second after, as Unix counts.
+#[test]
+fn a_leap_second_is_written_as_a_time_that_is_read() {
+    let at: chrono::DateTime<chrono::Utc> = "2016-12-31T23:59:60.5Z".parse().unwrap();
+    let event = Envelope {
+        created_at: Some(at),
+        ..Envelope::new(7, "x", "OPEN")
+    };
+
+    let line = written(&event);
+
+    assert!(
+        line.contains(r#""created_at":"2017-01-01T00:00:00.500000Z""#),
+        "{line}"
+    );
+    assert_eq!(written(&read(&line)), line);
 }
 
 /// The struct and the trait of 0.1.0, used as its own documentation and tests use them.

@@ -90,3 +90,19 @@ def test_a_begin_that_names_its_parent_twice_normalises_to_itself(top: Any, nest
     assert envelopes(denormalize(event)) == [event]
     (line,) = envelopes(RawRecord(value=to_canonical(event)))
     assert to_canonical(line) == to_canonical(event)
+
+
+@pytest.mark.parametrize("number", [b"9e2", b"900e0", b"-9e2", b"9.5e0", b"9.0", b"0e0", b"1e19"])
+@pytest.mark.parametrize("where", [b'"context":{%b}', b'"result":{"context":{%b}}'])
+def test_a_begin_with_a_parent_of_another_spelling_normalises_to_itself(
+    where: bytes, number: bytes
+) -> None:
+    sent = where % (b'"parent_execution_id":' + number)
+    value = b'{"execution_id":1000,"event_id":5,"event_type":"playbook.started",%b}' % sent
+
+    (event,) = envelopes(RawRecord(value=value))
+
+    assert [to_canonical(one) for one in envelopes(RawRecord(value=to_canonical(event)))] == [
+        to_canonical(event)
+    ]
+    assert envelopes(denormalize(as_stored(event))) == [as_stored(event)]

@@ -227,7 +227,10 @@ impl<'a, 'b> Places<'a, 'b> {
 
     fn parent(&self, execution_id: i64) -> Option<i64> {
         let named = |object: &Object<'a>| {
-            secondary_id(object.get("parent_execution_id")).filter(|id| *id != execution_id)
+            let sent = object.get("parent_execution_id");
+            let written_out = integer(sent).and_then(|digits| digits.parse().ok());
+            let id = written_out.or_else(|| json::id(sent))?;
+            (id > 0 && id != execution_id).then_some(id)
         };
         named(&self.payload).or_else(|| named(&self.result_context))
     }

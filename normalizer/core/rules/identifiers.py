@@ -8,7 +8,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from normalizer.core.event_types import BEGIN_CLASS, event_class
 from normalizer.core.wire_event import WireEvent
-from normalizer.core.wire_values import NULL, RecordRefused, Value
+from normalizer.core.wire_values import NULL, RecordRefused, Value, integer_of
 from normalizer.envelope import MAX_ID
 from normalizer.jsontext import Number
 from normalizer.snowflake import hash_event_id, hash_text_id
@@ -80,7 +80,8 @@ def resolve_parent_execution_id(event: WireEvent, event_type: str, own_id: int) 
     if parent is not None or values == _NOWHERE or event_class(event_type) != BEGIN_CLASS:
         return parent
     for value in values:
-        named = parse_id_value(value)
+        number = integer_of(value)
+        named = parse_id_value(value if number is None else number)
         if isinstance(named, int) and named != own_id:
             return named
     return None

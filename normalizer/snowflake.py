@@ -60,17 +60,18 @@ class SnowflakeGenerator:
             raise ValueError(msg)
         self._node = node
         self._clock_ms = clock_ms
-        self._last = -1  # milliseconds << 12 | sequence
+        self._last = 0  # milliseconds << 12 | sequence
         self._lock = Lock()
 
     def next_id(self) -> int:
         """Give the next id. Raises OverflowError where the layout has no room left (in 2093)."""
         with self._lock:
-            self._last = max(self._last + 1, (self._clock_ms() - EPOCH_MS) << _NODE_SHIFT)
-            ms, sequence = self._last >> _NODE_SHIFT, self._last & _MAX_SEQUENCE
-        if ms >> _TIME_BITS:
-            msg = "the id layout ends in 2093"
-            raise OverflowError(msg)
+            tick = max(self._last + 1, (self._clock_ms() - EPOCH_MS) << _NODE_SHIFT)
+            ms, sequence = tick >> _NODE_SHIFT, tick & _MAX_SEQUENCE
+            if ms >> _TIME_BITS:
+                msg = "the id layout ends in 2093"
+                raise OverflowError(msg)
+            self._last = tick
         return ms << _TIME_SHIFT | self._node << _NODE_SHIFT | sequence
 
 

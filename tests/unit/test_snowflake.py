@@ -54,10 +54,12 @@ def test_a_clock_that_steps_back_repeats_no_id() -> None:
     assert [each >> 22 for each in ids] == [NOW_MS - EPOCH_MS] * 3 + [NOW_MS - EPOCH_MS + 1]
 
 
-def test_a_clock_before_the_epoch_mints_the_first_ids_of_all() -> None:
-    generator = SnowflakeGenerator(0, lambda: 0)
+@pytest.mark.parametrize("now_ms", [0, EPOCH_MS])
+def test_a_clock_before_the_epoch_mints_the_first_ids_of_all(now_ms: int) -> None:
+    """0 is no id: a canonical line would leave it out."""
+    generator = SnowflakeGenerator(0, lambda: now_ms)
 
-    assert [generator.next_id(), generator.next_id()] == [0, 1]
+    assert [generator.next_id(), generator.next_id()] == [1, 2]
 
 
 @pytest.mark.parametrize("node", [-1, 1024])
@@ -71,6 +73,17 @@ def test_the_layout_ends_with_an_error_not_with_a_wrong_id() -> None:
 
     with pytest.raises(OverflowError, match="2093"):
         generator.next_id()
+
+
+def test_a_clock_that_was_wrong_for_a_moment_ends_no_generator() -> None:
+    clock = iter([NOW_MS, EPOCH_MS + (1 << 41), NOW_MS])
+    generator = SnowflakeGenerator(5, lambda: next(clock))
+    first = generator.next_id()
+
+    with pytest.raises(OverflowError, match="2093"):
+        generator.next_id()
+
+    assert generator.next_id() == first + 1
 
 
 @pytest.mark.parametrize("event_id", [-1, 0, 5, (1 << 40) - 1, 3 << 61, (1 << 63) - 1])

@@ -15,9 +15,9 @@ from normalizer.core.unwrap import ATTRIBUTES, TYPE_PREFIX
 from normalizer.jsontext import Json, write
 
 TRACEPARENT: Final = re.compile(
-    "(?!ff)[0-9a-f]{2}-((?!0{32})[0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
+    "(?!ff|00.{54})[0-9a-f]{2}-((?!0{32})[0-9a-f]{32})-((?!0{16})[0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
 )
-"""A well-formed traceparent: trace id, span id, flags."""
+"""A valid traceparent: trace id, span id, flags; behind them version 00 has nothing."""
 _SPECVERSION: Final = "ce_specversion"
 NOT_TEXT: Final = "base64:"
 """The prefix of a value that is not UTF-8 and is kept in base64."""

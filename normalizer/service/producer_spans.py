@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Final
 
 from opentelemetry.trace import Link, SpanContext, TraceFlags
 
@@ -40,13 +39,9 @@ def _sent_spans(record: RawRecord) -> Iterator[tuple[str, str, str]]:
     for name, value in record.headers:
         if value is not None and name.lower() == "traceparent":
             match = TRACEPARENT.fullmatch(header_text(value))
-            if match and match[2] != _NO_SPAN:
-                yield match[1], match[2], match[3]
             if match:
+                yield match[1], match[2], match[3]
                 return
-
-
-_NO_SPAN: Final = "0" * 16
 
 
 def _link(trace: str, span: str, sampled: bool, record: RawRecord) -> Link:  # noqa: FBT001 - a pair's part

@@ -8,11 +8,9 @@ from typing import Any, Final
 from aiokafka import TopicPartition
 from aiokafka.errors import (
     ConsumerStoppedError,
-    CorruptRecordException,
     IllegalStateError,
     KafkaError,
     OffsetOutOfRangeError,
-    UnsupportedCodecError,
 )
 
 from normalizer.core.batch import LastRecord
@@ -27,15 +25,13 @@ from normalizer.kafka.connection import (
 )
 from normalizer.kafka.fetch_positions import FetchPosition, FetchPositions, UnverifiedLog, wall_ms
 from normalizer.kafka.group_consumer import new_group_consumer
-from normalizer.kafka.lenient_reader import read_leniently
+from normalizer.kafka.lenient_reader import BROKEN_BATCH, read_leniently
 from normalizer.settings import Settings
 
 STOP_S: Final = 5.0
 
 GETMANY_GRACE_S: Final = 5.0
 """getmany blocks without limit during a rebalance: it is cancelled after this much longer."""
-
-_BROKEN: Final = (CorruptRecordException, UnsupportedCodecError)
 
 NOWHERE: Final = TopicPartition("", 0)
 """Wait of a getmany call for no partition, which only raises the errors of the group."""
@@ -171,7 +167,7 @@ class GroupReader:
             return []
         except (KafkaError, OSError) as error:
             self._rewind()
-            if not isinstance(error, _BROKEN):
+            if not isinstance(error, BROKEN_BATCH):
                 with translated("fetching"):
                     raise
             return await self._read_leniently(wanted, error)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
-from aiokafka.errors import CorruptRecordException, for_code
+from aiokafka.errors import CorruptRecordException, UnsupportedCodecError, for_code
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.default_records import _DefaultRecordBatchPy, _DefaultRecordPy
 from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy
@@ -27,6 +27,8 @@ from normalizer.kafka.connection import (
 )
 from normalizer.settings import Settings
 
+BROKEN_BATCH: Final = (CorruptRecordException, UnsupportedCodecError)
+"""The errors of a client whose cause is a batch, and not the broker."""
 _WAIT_MS: Final = 500
 MOST_BYTES: Final = 1 << 20
 ONE_BATCH: Final = 1

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Any, Final, NamedTuple, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import CorruptRecordException, KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from normalizer.errors import FatalError
 from normalizer.kafka.connection import (
@@ -18,7 +18,7 @@ from normalizer.kafka.connection import (
     start_client,
     translated,
 )
-from normalizer.kafka.lenient_reader import read_leniently
+from normalizer.kafka.lenient_reader import BROKEN_BATCH, read_leniently
 from normalizer.kafka.reader_connection import ENDING_S
 from normalizer.settings import Settings
 
@@ -117,7 +117,7 @@ class OffsetRangeReader:
             return [await self._skip_expired(KafkaPartition(*one)) for one in error.args[0]]
         except (KafkaError, OSError) as error:
             self._seek()
-            if not isinstance(error, CorruptRecordException):
+            if not isinstance(error, BROKEN_BATCH):
                 with translated("reading"):
                     raise
             return await self._read_leniently()

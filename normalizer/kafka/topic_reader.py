@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import partial
 from typing import Final
 
-from aiokafka import TopicPartition
 from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
@@ -41,8 +40,6 @@ from normalizer.settings import Settings
 
 LEADER_S: Final = 5.0
 NO_LEADER: Final = -1
-_NEAR: Final = 10_000
-"""A gap of up to this many offsets is read through; over a larger one the reader seeks."""
 
 
 class TopicReader(ReaderConnection):
@@ -166,7 +163,10 @@ class TopicReader(ReaderConnection):
         """
         most_bytes = ONE_BATCH
         while offset < next_offset:
-            chunk = await self._chunk(partition, offset, most_bytes)
+            try:
+                chunk = await self._chunk(partition, offset, most_bytes)
+            except UnreadableBatch:
+                return None
             if chunk is None or chunk.next_offset == offset:
                 return None
             if chunk.records:
@@ -187,7 +187,7 @@ class TopicReader(ReaderConnection):
     ) -> list[int]:
         """The offsets in these ranges (first, after), ascending, that hold a committed record.
 
-        Reads from front to back once, and seeks where the next range is far ahead.
+        Raises UnreadableBatch where even the lenient reader cannot decode a batch.
         """
         where = KafkaPartition(topic, partition)
         bounds = (await self.bounds([where]))[where]
@@ -197,45 +197,32 @@ class TopicReader(ReaderConnection):
             if first < bounds.end and after > bounds.start
         ]
         found: list[int] = []
-        if not left:
-            return found
-        async with self._connected(f"reading {where}"):
-            consumer, one = self._consumer, TopicPartition(*where)
-            consumer.assign([one])
-            offset = -1
+        while left:
+            chunk = await self._chunk(where, left[0][0], MOST_BYTES)
+            if chunk is None or chunk.next_offset == left[0][0]:
+                # Retention deleted it meanwhile: it can no longer be checked.
+                del left[0]
+                continue
+            at = [record.offset for record in chunk.records]
             while left:
-                if offset < 0 or not 0 <= left[0][0] - offset < _NEAR:
-                    consumer.seek(one, left[0][0])
-                try:
-                    drained = await consumer.getmany(one, timeout_ms=500)
-                except OffsetOutOfRangeError:
-                    # Retention deleted it meanwhile: it can no longer be checked.
-                    del left[0]
-                    offset = -1
-                    continue
-                offset = await consumer.position(one)
-                at = [record.offset for record in drained.get(one, ())]
-                while left:
-                    first, after = left[0]
-                    found += at[bisect_left(at, first) : bisect_left(at, after)]
-                    if after > offset:
-                        left[0] = (max(first, offset), after)
-                        break
-                    del left[0]
+                first, after = left[0]
+                found += at[bisect_left(at, first) : bisect_left(at, after)]
+                if after > chunk.next_offset:
+                    left[0] = (max(first, chunk.next_offset), after)
+                    break
+                del left[0]
         return found
 
     async def _chunk(
         self, partition: KafkaPartition, offset: int, most_bytes: int
     ) -> FetchedChunk | None:
-        """One answer of the broker; None where the offset is not in the log, or not readable."""
+        """One answer of the broker; None where the offset is not in the log."""
         try:
             async with self._connected(f"reading {partition}"):
                 client = self._consumer._client  # noqa: SLF001 - the consumer would start fetches of its own
                 return await read_with_client(
                     client, partition, incarnation=0, offset=offset, most_bytes=most_bytes
                 )
-        except UnreadableBatch:
-            return None
         except BrokerUnavailable as error:
             if isinstance(error.__cause__, OffsetOutOfRangeError):
                 return None

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import NewTopic
-from aiokafka.errors import CorruptRecordException, KafkaError
+from aiokafka.errors import CorruptRecordException, KafkaError, UnsupportedCodecError
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
 from normalizer.core.batch import record_crc
@@ -24,6 +24,7 @@ from normalizer.kafka import (
 )
 from normalizer.kafka.connection import ended
 from normalizer.kafka.lenient_reader import ONE_BATCH, read_leniently, read_with_client
+from normalizer.kafka.range_reader import OffsetRange, OffsetRangeReader
 from normalizer.settings import Settings
 from tests.support.factories import raw_record
 from tests.support.service_runs import until
@@ -539,3 +540,41 @@ async def test_a_reader_that_lost_its_place_says_so(
 
     with pytest.raises(ProcessStuck, match="lost its position"):
         await fetch(reader, partition, count=1)
+
+
+@ONE_PARTITION
+@pytest.mark.usefixtures("any_header_names")
+async def test_what_the_client_cannot_decode_is_found_in_a_gap_too(
+    topic: Topic, producer: Any, settings: Settings
+) -> None:
+    """As where a position was moved over it by mistake: `normalizer check` has to find it."""
+    for name in ("fine", AnyBytes("\xff\xfe"), "fine"):
+        await producer.send_and_wait(topic.name, b"value", headers=[(name, b"v")])
+
+    async with TopicReader(settings) as log:
+        found = await log.data_offsets(topic.name, 0, [(0, 1), (1, 3), (3, 9)])
+
+    assert found == [0, 1, 2]
+
+
+@ONE_PARTITION
+async def test_a_range_with_a_batch_of_an_unknown_codec_names_its_offset(
+    topic: Topic, producer: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partition = KafkaPartition(topic.name, 0)
+    await producer.send_and_wait(topic.name, b"0")
+
+    def refuse(*_: Any) -> Any:
+        raise UnsupportedCodecError("codec 5")
+
+    async with OffsetRangeReader(settings) as ranges:
+        consumer = await ranges._connected()
+
+        async def break_down(*_: Any, **__: Any) -> Any:
+            raise UnsupportedCodecError("codec 5")
+
+        monkeypatch.setattr(consumer, "getmany", break_down)
+        monkeypatch.setattr(lenient_reader, "_decode", refuse)
+        with pytest.raises(UnreadableBatch, match=r"@0: .*UnsupportedCodecError"):
+            async for _ in ranges.read({partition: OffsetRange(0, 0, 1)}):
+                pass

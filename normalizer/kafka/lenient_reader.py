@@ -16,6 +16,7 @@ from aiokafka.record.default_records import _DefaultRecordBatchPy, _DefaultRecor
 from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy
 from aiokafka.record.util import decode_varint
 
+from normalizer.core.raw_record import RawRecord
 from normalizer.kafka.connection import (
     FetchedChunk,
     KafkaPartition,
@@ -40,7 +41,8 @@ async def read_leniently(
 ) -> FetchedChunk:
     """Return committed records from `offset` on, of one answer of the broker, with names repaired.
 
-    Raises BrokerUnavailable, and UnreadableBatch where even this reader cannot decode the batch.
+    Raises BrokerUnavailable, and UnreadableBatch where even this reader cannot decode the first
+    batch; another one ends the answer.
     """
     client = AIOKafkaClient(**connection_options(settings))
     try:
@@ -62,16 +64,22 @@ async def read_with_client(
     with translated(f"reading {partition}"):
         answer = await _fetch(client, partition, offset, most_bytes)
     with contextlib.suppress(Exception):  # the client's own decoder is compiled
-        return _decode(MemoryRecords, answer, partition, incarnation, offset)
+        records = _records(MemoryRecords, answer, partition, offset)
+        return _chunk(partition, offset, records, [raw_record(one, incarnation) for one in records])
+    records = _records(_LenientRecords, answer, partition, offset)
+    found: list[RawRecord] = []
     try:
-        return _decode(_LenientRecords, answer, partition, incarnation, offset)
+        found.extend(raw_record(one, incarnation) for one in records)
     except Exception as error:
-        raise UnreadableBatch(
-            f"{partition}@{offset}: the batch there cannot be read ({type(error).__name__}): "
-            "see whether the broker's log is sound; `normalizer position skip` goes past it",
-            topic=partition.topic,
-            partition=partition.partition,
-        ) from error
+        # What lies before the damage is good, and is read first.
+        if records.next_fetch_offset == offset:
+            raise UnreadableBatch(
+                f"{partition}@{offset}: the batch there cannot be read ({type(error).__name__}): "
+                "see whether the broker's log is sound; `normalizer position skip` goes past it",
+                topic=partition.topic,
+                partition=partition.partition,
+            ) from error
+    return _chunk(partition, offset, records, found)
 
 
 async def _fetch(
@@ -94,10 +102,10 @@ async def _fetch(
     return tuple(fields)
 
 
-def _decode(
-    decoder: Any, answer: tuple[Any, ...], partition: KafkaPartition, incarnation: int, offset: int
-) -> FetchedChunk:
-    records = PartitionRecords(
+def _records(
+    decoder: Any, answer: tuple[Any, ...], partition: KafkaPartition, offset: int
+) -> PartitionRecords:
+    return PartitionRecords(
         TopicPartition(*partition),
         decoder(bytes(answer[-1])),
         answer[-2] if len(answer) < 5 else answer[2],
@@ -107,7 +115,11 @@ def _decode(
         True,
         READ_COMMITTED,
     )
-    found = [raw_record(record, incarnation) for record in records]
+
+
+def _chunk(
+    partition: KafkaPartition, offset: int, records: PartitionRecords, found: list[RawRecord]
+) -> FetchedChunk:
     return FetchedChunk(
         partition=partition,
         from_offset=offset,

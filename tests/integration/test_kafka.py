@@ -574,7 +574,31 @@ async def test_a_range_with_a_batch_of_an_unknown_codec_names_its_offset(
             raise UnsupportedCodecError("codec 5")
 
         monkeypatch.setattr(consumer, "getmany", break_down)
-        monkeypatch.setattr(lenient_reader, "_decode", refuse)
+        monkeypatch.setattr(lenient_reader._LenientBatch, "validate_crc", refuse)
+        monkeypatch.setattr(lenient_reader, "MemoryRecords", None)
         with pytest.raises(UnreadableBatch, match=r"@0: .*UnsupportedCodecError"):
             async for _ in ranges.read({partition: OffsetRange(0, 0, 1)}):
                 pass
+
+
+@ONE_PARTITION
+async def test_what_lies_before_a_damaged_batch_is_read_and_the_damage_has_its_own_offset(
+    topic: Topic, producer: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partition = KafkaPartition(topic.name, 0)
+    for value in (b"0", b"1", b"2"):
+        await producer.send_and_wait(topic.name, value)
+    fetch_answer = lenient_reader._fetch
+
+    async def damaged(*arguments: Any) -> tuple[Any, ...]:
+        *fields, batches = await fetch_answer(*arguments)
+        return (*fields, batches[:-1] + bytes([batches[-1] ^ 0xFF]))
+
+    monkeypatch.setattr(lenient_reader, "_fetch", damaged)
+
+    chunk = await read_leniently(settings, partition, incarnation=0, offset=0)
+    with pytest.raises(UnreadableBatch, match="@2: the batch there cannot be read"):
+        await read_leniently(settings, partition, incarnation=0, offset=chunk.next_offset)
+
+    assert [record.value for record in chunk.records] == [b"0", b"1"]
+    assert chunk.next_offset == 2

@@ -11,9 +11,8 @@ import msgspec
 from normalizer.core.batch import PartitionBatch, holes_between
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Rejected
-from normalizer.errors import ConfigurationError, RetryableError
+from normalizer.errors import BrokerUnavailable, ConfigurationError, RetryableError
 from normalizer.kafka import KafkaPartition, TopicReader, UnreadableBatch
-from normalizer.kafka.lenient_reader import read_leniently
 from normalizer.service.file_replay import CLUSTER_ID
 from normalizer.settings import Settings
 from normalizer.store.position_changes import PositionChange, change_position, moved_elsewhere
@@ -128,7 +127,7 @@ async def skip(
         )
     if position.next_offset != offset:
         raise moved_elsewhere(*at, position.next_offset)
-    records, next_offset = await _passed(settings, log, position, offset, to)
+    records, next_offset = await _passed(log, position, offset, to)
     sentence = f"{at}@{{}}: skipped by {change.who}: {change.why}"
     part = _part(
         position,
@@ -197,7 +196,6 @@ async def _done(
 
 
 async def _passed(
-    settings: Settings,
     log: TopicReader | None,
     position: PartitionPosition,
     offset: int,
@@ -228,23 +226,23 @@ async def _passed(
         raise ConfigurationError(f"{position.at}: the log ends at {bounds.end}")
     if offset < bounds.start and to is None:
         return [], bounds.start
-    return await _read(settings, position, max(offset, bounds.start), to, bounds.end)
+    return await _read(log, position, max(offset, bounds.start), to, bounds.end)
 
 
 async def _read(
-    settings: Settings, position: PartitionPosition, offset: int, to: int | None, end: int
+    log: TopicReader, position: PartitionPosition, offset: int, to: int | None, end: int
 ) -> tuple[list[RawRecord], int]:
     """Return records up to `to`; without it, the one at `offset` or the offset of the next one."""
     records: list[RawRecord] = []
     first = offset
     while offset < (to or min(end, first + MOST_OFFSETS)):
         try:
-            chunk = await read_leniently(
-                settings, position.at, incarnation=position.incarnation, offset=offset
-            )
+            chunk = await log.chunk_at(position.at, offset, incarnation=position.incarnation)
         except UnreadableBatch:
             offset += 1
             continue
+        if chunk is None:
+            raise BrokerUnavailable(f"{position.at}: retention has just taken offset {offset}")
         found = [one for one in chunk.records if to is None or one.offset < to]
         if to is None and found:
             at_once = found[0].offset == first

@@ -25,7 +25,7 @@ from normalizer.kafka.connection import (
 )
 from normalizer.kafka.fetch_positions import FetchPosition, FetchPositions, UnverifiedLog, wall_ms
 from normalizer.kafka.group_consumer import new_group_consumer
-from normalizer.kafka.lenient_reader import BROKEN_BATCH, read_leniently
+from normalizer.kafka.lenient_reader import BROKEN_BATCH, read_each_leniently
 from normalizer.settings import Settings
 
 STOP_S: Final = 5.0
@@ -238,28 +238,27 @@ class GroupReader:
         Raises BrokerUnavailable if that returns nothing new: then no record was to blame. A
         partition that is quiet, or whose leader is away, does not hold the others up.
         """
+        positions = self._fetch_positions
+        starts = {
+            one: (position.incarnation, position.next_offset)
+            for one, position in wanted.items()
+            if positions.trusted(one) is position
+            and self._consumer.highwater(TopicPartition(*one)) != position.next_offset
+        }
+        client = self._consumer._client  # noqa: SLF001 - the public API has no access to it
         read: list[FetchedChunk] = []
-        for partition, position in wanted.items():
-            offset = position.next_offset
-            is_quiet = self._consumer.highwater(TopicPartition(*partition)) == offset
-            if is_quiet or self._fetch_positions.trusted(partition) is not position:
-                continue
-            try:
-                chunk = await read_leniently(
-                    self._settings, partition, incarnation=position.incarnation, offset=offset
-                )
-            except BrokerUnavailable as error:
-                self._fetch_positions.mark_unverified([partition])
-                failure = error
-                continue
-            self._fetch_positions.note_answer(partition, wall_ms())
-            if chunk.next_offset > offset:
-                read.append(chunk)
+        for partition, answer in (await read_each_leniently(client, starts)).items():
+            if isinstance(answer, BrokerUnavailable):
+                positions.mark_unverified([partition])
+                failure = answer
+            elif isinstance(answer, BaseException):
+                raise answer
+            elif answer.next_offset > answer.from_offset:
+                read.append(answer)
         if not read:
             raise BrokerUnavailable(f"fetching: {type(failure).__name__}") from failure
         # Positions move only here, with what is returned: reading another partition may raise. One
         # that became unverified meanwhile, or that another caller started again, is read again.
-        positions = self._fetch_positions
         taken = [one for one in read if positions.trusted(one.partition) is wanted[one.partition]]
         for chunk in taken:
             wanted[chunk.partition].advance(chunk)

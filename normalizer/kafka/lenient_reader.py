@@ -4,11 +4,12 @@ Header names are bytes on the wire, and Kafka itself accepts any. The client rej
 for one name that is not UTF-8, and would never get past it.
 """
 
+import asyncio
 import contextlib
+from collections.abc import Mapping
 from typing import Any, Final
 
 from aiokafka import TopicPartition
-from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
 from aiokafka.errors import CorruptRecordException, UnsupportedCodecError, for_code
 from aiokafka.protocol.fetch import FetchRequest
@@ -21,38 +22,35 @@ from normalizer.kafka.connection import (
     FetchedChunk,
     KafkaPartition,
     UnreadableBatch,
-    connection_options,
     raw_record,
-    start_client,
     translated,
 )
-from normalizer.settings import Settings
 
 BROKEN_BATCH: Final = (CorruptRecordException, UnsupportedCodecError)
 """The errors of a client whose cause is a batch, and not the broker."""
+ANSWER_S: Final = 10.0
+"""A broker that is silent for this long is away; the client itself would wait for minutes."""
 _WAIT_MS: Final = 500
 MOST_BYTES: Final = 1 << 20
 ONE_BATCH: Final = 1
 """Bytes to request for one record: a broker answers with at least one whole batch."""
 
 
+async def read_each_leniently(
+    client: Any, starts: Mapping[KafkaPartition, tuple[int, int]]
+) -> dict[KafkaPartition, FetchedChunk | BaseException]:
+    """What `read_leniently` returns or raises for each (incarnation, offset), read at once."""
+    answers = await asyncio.gather(
+        *(
+            read_leniently(client, one, incarnation=incarnation, offset=offset)
+            for one, (incarnation, offset) in starts.items()
+        ),
+        return_exceptions=True,
+    )
+    return dict(zip(starts, answers, strict=True))
+
+
 async def read_leniently(
-    settings: Settings, partition: KafkaPartition, *, incarnation: int, offset: int
-) -> FetchedChunk:
-    """Return committed records from `offset` on, of one answer of the broker, with names repaired.
-
-    Raises BrokerUnavailable, and UnreadableBatch where even this reader cannot decode the first
-    batch; another one ends the answer.
-    """
-    client = AIOKafkaClient(**connection_options(settings))
-    try:
-        await start_client(client, settings, f"reading {partition}")
-        return await read_with_client(client, partition, incarnation=incarnation, offset=offset)
-    finally:
-        await client.close()
-
-
-async def read_with_client(
     client: Any,
     partition: KafkaPartition,
     *,
@@ -60,9 +58,14 @@ async def read_with_client(
     offset: int,
     most_bytes: int = MOST_BYTES,
 ) -> FetchedChunk:
-    """Do the same over an open client; raises what `read_leniently` raises."""
+    """Return committed records from `offset` on, of one answer of the broker, with names repaired.
+
+    Raises BrokerUnavailable, and UnreadableBatch where even this reader cannot decode the first
+    batch; another one ends the answer. `client` is an open one.
+    """
     with translated(f"reading {partition}"):
-        answer = await _fetch(client, partition, offset, most_bytes)
+        async with asyncio.timeout(ANSWER_S):
+            answer = await _fetch(client, partition, offset, most_bytes)
     with contextlib.suppress(Exception):  # the client's own decoder is compiled
         records = _records(MemoryRecords, answer, partition, offset)
         return _chunk(partition, offset, records, [raw_record(one, incarnation) for one in records])

@@ -140,7 +140,10 @@ class OffsetRangeReader:
         found: list[FetchedChunk | ExpiredRange] = []
         for one, offset_range in list(self._left.items()):
             chunk = await read_leniently(
-                self._settings, one, incarnation=offset_range.incarnation, offset=offset_range.first
+                self._consumer._client,  # noqa: SLF001 - the consumer cannot decode the answer
+                one,
+                incarnation=offset_range.incarnation,
+                offset=offset_range.first,
             )
             if chunk.next_offset > offset_range.first:
                 found.append(self._chunk(one, chunk.next_offset, chunk.records))

@@ -33,7 +33,7 @@ from normalizer.kafka.connection import (
     connection_options,
     translated,
 )
-from normalizer.kafka.lenient_reader import MOST_BYTES, ONE_BATCH, read_with_client
+from normalizer.kafka.lenient_reader import MOST_BYTES, ONE_BATCH, read_leniently
 from normalizer.kafka.reader_connection import ReaderConnection
 from normalizer.kafka.sign_in import why_unavailable
 from normalizer.settings import Settings
@@ -164,7 +164,7 @@ class TopicReader(ReaderConnection):
         most_bytes = ONE_BATCH
         while offset < next_offset:
             try:
-                chunk = await self._chunk(partition, offset, most_bytes)
+                chunk = await self.chunk_at(partition, offset, most_bytes=most_bytes)
             except UnreadableBatch:
                 return None
             if chunk is None or chunk.next_offset == offset:
@@ -174,6 +174,29 @@ class TopicReader(ReaderConnection):
                 return first if first.offset < next_offset else None
             offset, most_bytes = chunk.next_offset, MOST_BYTES
         return None
+
+    async def chunk_at(
+        self,
+        partition: KafkaPartition,
+        offset: int,
+        *,
+        incarnation: int = 0,
+        most_bytes: int = MOST_BYTES,
+    ) -> FetchedChunk | None:
+        """One answer of the broker; None where the offset is not in the log.
+
+        Raises UnreadableBatch where even the lenient reader cannot decode the batch there.
+        """
+        try:
+            async with self._connected(f"reading {partition}"):
+                client = self._consumer._client  # noqa: SLF001 - the consumer would start fetches of its own
+                return await read_leniently(
+                    client, partition, incarnation=incarnation, offset=offset, most_bytes=most_bytes
+                )
+        except BrokerUnavailable as error:
+            if isinstance(error.__cause__, OffsetOutOfRangeError):
+                return None
+            raise
 
     async def log_start(self, topic: str, partition: int) -> int | None:
         """The lowest offset that can still be read; None where there is no such partition."""
@@ -198,7 +221,7 @@ class TopicReader(ReaderConnection):
         ]
         found: list[int] = []
         while left:
-            chunk = await self._chunk(where, left[0][0], MOST_BYTES)
+            chunk = await self.chunk_at(where, left[0][0])
             if chunk is None or chunk.next_offset == left[0][0]:
                 # Retention deleted it meanwhile: it can no longer be checked.
                 del left[0]
@@ -212,21 +235,6 @@ class TopicReader(ReaderConnection):
                     break
                 del left[0]
         return found
-
-    async def _chunk(
-        self, partition: KafkaPartition, offset: int, most_bytes: int
-    ) -> FetchedChunk | None:
-        """One answer of the broker; None where the offset is not in the log."""
-        try:
-            async with self._connected(f"reading {partition}"):
-                client = self._consumer._client  # noqa: SLF001 - the consumer would start fetches of its own
-                return await read_with_client(
-                    client, partition, incarnation=0, offset=offset, most_bytes=most_bytes
-                )
-        except BrokerUnavailable as error:
-            if isinstance(error.__cause__, OffsetOutOfRangeError):
-                return None
-            raise
 
     async def _group_members(self, group_id: str) -> tuple[str, int]:
         (response,) = await self._admin.describe_consumer_groups([group_id])

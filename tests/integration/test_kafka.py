@@ -19,11 +19,10 @@ from normalizer.kafka import (
     KafkaPartition,
     TopicReader,
     UnreadableBatch,
-    group_reader,
     lenient_reader,
 )
 from normalizer.kafka.connection import ended
-from normalizer.kafka.lenient_reader import ONE_BATCH, read_leniently, read_with_client
+from normalizer.kafka.lenient_reader import ONE_BATCH, read_leniently
 from normalizer.kafka.range_reader import OffsetRange, OffsetRangeReader
 from normalizer.settings import Settings
 from tests.support.factories import raw_record
@@ -274,11 +273,11 @@ async def test_a_batch_that_the_client_cannot_decode_does_not_wait_for_quiet_par
     partitions = [KafkaPartition(topic.name, number) for number in range(topic.partitions)]
     read: list[KafkaPartition] = []
 
-    async def noted(settings: Settings, partition: KafkaPartition, **options: Any) -> FetchedChunk:
+    async def noted(client: Any, partition: KafkaPartition, **options: Any) -> FetchedChunk:
         read.append(partition)
-        return await read_leniently(settings, partition, **options)
+        return await read_leniently(client, partition, **options)
 
-    monkeypatch.setattr(group_reader, "read_leniently", noted)
+    monkeypatch.setattr(lenient_reader, "read_leniently", noted)
     for one in partitions:
         await producer.send_and_wait(topic.name, b"known", partition=one.partition)
         reader.start_reading(one, incarnation=0, offset=0)
@@ -368,11 +367,10 @@ async def test_one_record_is_read_with_its_batch_and_no_other(
     for number in range(3):
         await producer.send_and_wait(topic.name, b"%d" % number)
 
-    async with TopicReader(settings) as log, log._connected("reading"):
-        found = await read_with_client(
-            log._consumer._client, partition, incarnation=0, offset=1, most_bytes=ONE_BATCH
-        )
+    async with TopicReader(settings) as log:
+        found = await log.chunk_at(partition, 1, most_bytes=ONE_BATCH)
 
+    assert found
     assert [record.value for record in found.records] == [b"1"]
     assert found.next_offset == 2
 
@@ -568,12 +566,12 @@ async def test_a_range_with_a_batch_of_an_unknown_codec_names_its_offset(
         raise UnsupportedCodecError("codec 5")
 
     async with OffsetRangeReader(settings) as ranges:
-        consumer = await ranges._connected()
+        await ranges.bounds([partition])  # now the client knows the leader, as after any fetch
 
         async def break_down(*_: Any, **__: Any) -> Any:
             raise UnsupportedCodecError("codec 5")
 
-        monkeypatch.setattr(consumer, "getmany", break_down)
+        monkeypatch.setattr(ranges._consumer, "getmany", break_down)
         monkeypatch.setattr(lenient_reader._LenientBatch, "validate_crc", refuse)
         monkeypatch.setattr(lenient_reader, "MemoryRecords", None)
         with pytest.raises(UnreadableBatch, match=r"@0: .*UnsupportedCodecError"):
@@ -596,9 +594,38 @@ async def test_what_lies_before_a_damaged_batch_is_read_and_the_damage_has_its_o
 
     monkeypatch.setattr(lenient_reader, "_fetch", damaged)
 
-    chunk = await read_leniently(settings, partition, incarnation=0, offset=0)
-    with pytest.raises(UnreadableBatch, match="@2: the batch there cannot be read"):
-        await read_leniently(settings, partition, incarnation=0, offset=chunk.next_offset)
+    async with TopicReader(settings) as log:
+        chunk = await log.chunk_at(partition, 0)
+        with pytest.raises(UnreadableBatch, match="@2: the batch there cannot be read"):
+            await log.chunk_at(partition, 2)
 
+    assert chunk
     assert [record.value for record in chunk.records] == [b"0", b"1"]
     assert chunk.next_offset == 2
+
+
+async def test_a_batch_that_the_client_cannot_decode_does_not_wait_for_a_silent_leader(
+    topic: Topic, reader: GroupReader, producer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent, good = KafkaPartition(topic.name, 0), KafkaPartition(topic.name, 1)
+    for partition in (silent, good):
+        await producer.send_and_wait(topic.name, b"0", partition=partition.partition)
+        reader.start_reading(partition, incarnation=0, offset=0)
+    fetch_answer = lenient_reader._fetch
+
+    async def answered(client: Any, partition: KafkaPartition, *rest: Any) -> tuple[Any, ...]:
+        await asyncio.sleep(60 if partition == silent else 0)
+        return await fetch_answer(client, partition, *rest)
+
+    async def break_down(*_: Any, **__: Any) -> Any:
+        raise ValueError
+
+    monkeypatch.setattr(reader._consumer, "getmany", break_down)
+    monkeypatch.setattr(lenient_reader, "_fetch", answered)
+    monkeypatch.setattr(lenient_reader, "ANSWER_S", 0.5, raising=False)
+
+    async with asyncio.timeout(5):
+        chunks = await reader.fetch([silent, good], max_records=9, timeout_s=0.5)
+
+    assert [chunk.partition for chunk in chunks] == [good]
+    assert [log.partition for log in reader.unverified_logs()] == [silent]

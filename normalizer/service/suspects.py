@@ -25,6 +25,11 @@ class Suspect(msgspec.Struct):
 class Suspects(dict[KafkaPartition, Suspect]):
     """The suspect partitions of this process; their records are written one by one."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._own_claims: dict[KafkaPartition, tuple[int, int]] = {}
+        """The offset at which this process claimed each partition last, and how often."""
+
     def note_progress(self, partition: KafkaPartition, next_offset: int) -> None:
         """Note that a batch was written up to this offset."""
         suspect = self.get(partition)
@@ -32,8 +37,14 @@ class Suspects(dict[KafkaPartition, Suspect]):
             del self[partition]
 
     def add_if_stalled(self, partition: KafkaPartition, claim: Claim, log_end: int) -> None:
-        """Mark a partition that has records, but made no progress under several claims."""
-        claims = claim.epoch - claim.moved_epoch
+        """Mark a partition that has records, but made no progress under several claims.
+
+        Of this process's claims one counts: it lives, so its records have not ended it.
+        """
+        offset, times = self._own_claims.get(partition, (claim.next_offset, 0))
+        earlier = times if offset == claim.next_offset else 0
+        self._own_claims[partition] = claim.next_offset, earlier + 1
+        claims = claim.epoch - claim.moved_epoch - earlier
         if claims < CLAIMS_WITHOUT_A_MOVE or claim.next_offset >= log_end:
             return
         until = min(log_end, claim.next_offset + RECORDS_ONE_BY_ONE)

@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaProducer
 from normalizer.core.bounds import MAX_VALUE_BYTES
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
-from normalizer.errors import Reason
+from normalizer.errors import BrokerUnavailable, Reason
 from normalizer.process.normalizer_process import NormalizerProcess, NormalizerProcessDied
 from normalizer.service.suspects import CLAIMS_WITHOUT_A_MOVE
 from normalizer.store.store import Store
@@ -366,6 +366,31 @@ async def test_a_partition_that_does_not_move_is_read_record_by_record(
     )
     assert [row["rows"] for row in rows] == [1] * 5
     assert await watcher.events() == 12
+
+
+@ONE_PARTITION
+async def test_a_process_that_joins_again_and_again_does_not_suspect_its_records(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    """It lives, so that no record has ended it: the brokers were in trouble."""
+    await send(producer, topic, range(5))
+    tries: list[int] = []
+    with structlog.testing.capture_logs() as lines:
+        async with running(settings_for(database, topic, bootstrap_servers)) as service:
+            fetch = service.reader.fetch
+
+            async def in_trouble(partitions: Any, **options: Any) -> Any:
+                if partitions and len(tries) <= CLAIMS_WITHOUT_A_MOVE:
+                    tries.append(service.ownership.held[next(iter(partitions))].epoch)
+                    message = "the group is in trouble"
+                    raise BrokerUnavailable(message)
+                return await fetch(partitions, **options)
+
+            service.reader.fetch = in_trouble  # type: ignore[method-assign]
+            await watcher.until_read(topic, {0: 5})
+
+    assert tries[-1] >= CLAIMS_WITHOUT_A_MOVE
+    assert "partition_stalled" not in {line["event"] for line in lines}
 
 
 @ONE_PARTITION

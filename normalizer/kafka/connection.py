@@ -5,7 +5,7 @@ import ssl
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 import msgspec
 from aiokafka import TopicPartition
@@ -60,6 +60,16 @@ class FetchedChunk(msgspec.Struct, frozen=True, kw_only=True):
 
 class UnreadableBatch(PositionError):  # noqa: N818 - a state, not a mistake
     """A record batch of the broker cannot be decoded; most likely the broker's log is damaged."""
+
+    @classmethod
+    def at(cls, partition: KafkaPartition, offset: int, why: str) -> Self:
+        """The error for the batch at this offset; says what to do."""
+        return cls(
+            f"{partition}@{offset}: the batch there cannot be read ({why}): "
+            "see whether the broker's log is sound; `normalizer position skip` goes past it",
+            topic=partition.topic,
+            partition=partition.partition,
+        )
 
 
 def connection_options(settings: Settings) -> dict[str, Any]:

@@ -64,8 +64,11 @@ async def read_leniently(
     batch; another one ends the answer. `client` is an open one.
     """
     with translated(f"reading {partition}"):
-        async with asyncio.timeout(ANSWER_S):
-            answer = await _fetch(client, partition, offset, most_bytes)
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                answer = await _fetch(client, partition, offset, most_bytes)
+        except CorruptRecordException as error:
+            raise UnreadableBatch.at(partition, offset, "the broker says so itself") from error
     with contextlib.suppress(Exception):  # the client's own decoder is compiled
         records = _records(MemoryRecords, answer, partition, offset)
         return _chunk(partition, offset, records, [raw_record(one, incarnation) for one in records])
@@ -76,12 +79,7 @@ async def read_leniently(
     except Exception as error:
         # What lies before the damage is good, and is read first.
         if records.next_fetch_offset == offset:
-            raise UnreadableBatch(
-                f"{partition}@{offset}: the batch there cannot be read ({type(error).__name__}): "
-                "see whether the broker's log is sound; `normalizer position skip` goes past it",
-                topic=partition.topic,
-                partition=partition.partition,
-            ) from error
+            raise UnreadableBatch.at(partition, offset, type(error).__name__) from error
     return _chunk(partition, offset, records, found)
 
 

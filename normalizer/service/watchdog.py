@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from normalizer.errors import RetryableError
-from normalizer.kafka import GroupReader, KafkaPartition, TopicReader
+from normalizer.kafka import GroupReader, KafkaPartition, TopicReader, UnreadableBatch
 from normalizer.service.ownership import Ownership
 
 GROUP: Final = "the group"
@@ -90,5 +90,29 @@ class Watchdog:
         self._moved_at_s |= dict.fromkeys(self._reader.assigned - waiting, now_s)
         # What was read meanwhile, be it by another process, is not stuck for the second time.
         self.stuck_earlier &= set(map(str, waiting))
-        late = [one for one in waiting if now_s - self._moved_at_s.get(one, now_s) >= self._limit_s]
-        return set(map(str, late)) or None
+        late = {one for one in waiting if now_s - self._moved_at_s.get(one, now_s) >= self._limit_s}
+        again = {one for one in late if str(one) in self.stuck_earlier}
+        unreadable = {one for one in again if await self._stop_if_unreadable(one)}
+        return set(map(str, late - unreadable)) or None
+
+    async def _stop_if_unreadable(self, partition: KafkaPartition) -> bool:
+        """Stop a partition of which no client can read on, and no other; whether it is one.
+
+        A broker that finds no batch at an offset of a damaged log answers with nothing.
+        """
+        if (offset := self._reader.next_offset(partition)) < 0:
+            return False
+        try:
+            chunk = await self._kafka.chunk_at(partition, offset)
+            if chunk is None or chunk.next_offset > offset:
+                return False
+            if (await self._kafka.bounds([partition]))[partition].end <= offset:
+                return False
+        except UnreadableBatch as error:
+            why = error
+        except RetryableError:
+            return False
+        else:
+            why = UnreadableBatch.at(partition, offset, "the broker gives nothing of it")
+        self._ownership.stop(partition, why)
+        return True

@@ -30,7 +30,7 @@ from tests.support.service_runs import (
     until,
     watching,
 )
-from tests.support.stack import Database, Topic
+from tests.support.stack import Database, Stack, Topic
 
 ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
 
@@ -868,3 +868,29 @@ async def until_said(service: asyncio.subprocess.Process, event: str) -> None:
         async for line in service.stdout:
             if json.loads(line)["event"] == event:
                 return
+
+
+async def test_a_log_of_which_the_broker_gives_nothing_stops_its_partition_and_no_process(
+    database: Database, topic: Topic, stack: Stack, bootstrap_servers: str, producer: Any
+) -> None:
+    """As after a fault of a disk: the batch says that it is longer than its file."""
+    broker = await stack.broker()
+    if broker.bootstrap_servers != bootstrap_servers:
+        pytest.skip("needs the log of a broker of its own")
+    for number in range(2):
+        await send(producer, topic, range(number, number + 1), partition=0)
+    file = broker.folder / "log" / f"{topic.name}-0" / f"{0:020}.log"
+    batches = bytearray(file.read_bytes())
+    second = 12 + int.from_bytes(batches[8:12])
+    batches[second + 8 : second + 12] = (1 << 20).to_bytes(4)
+    with file.open("r+b") as log:
+        log.write(batches)
+
+    settings = settings_for(database, topic, bootstrap_servers, progress_timeout_s=2)
+    async with running(settings) as service, watching(database.url) as watcher:
+        await until(lambda: bool(service.ownership.stopped))
+        await send(producer, topic, range(10, 12), partition=1)
+        await watcher.until_read(topic, {0: 1, 1: 2})
+        (why,) = service.ownership.stopped.values()
+
+    assert f"{topic.name}[0]@1: the batch there cannot be read" in why

@@ -14,7 +14,7 @@ from aiokafka.errors import (
 )
 
 from normalizer.core.batch import LastRecord
-from normalizer.errors import BrokerUnavailable, ProcessStuck
+from normalizer.errors import BrokerUnavailable, NormalizerError, ProcessStuck
 from normalizer.kafka.connection import (
     FetchedChunk,
     KafkaPartition,
@@ -251,7 +251,7 @@ class GroupReader:
             if isinstance(answer, BrokerUnavailable):
                 positions.mark_unverified([partition])
                 failure = answer
-            elif isinstance(answer, BaseException):
+            elif isinstance(answer, NormalizerError):
                 raise answer
             elif answer.next_offset > answer.from_offset:
                 read.append(answer)

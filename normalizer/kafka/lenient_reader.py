@@ -18,6 +18,7 @@ from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy
 from aiokafka.record.util import decode_varint
 
 from normalizer.core.raw_record import RawRecord
+from normalizer.errors import NormalizerError
 from normalizer.kafka.connection import (
     FetchedChunk,
     KafkaPartition,
@@ -38,16 +39,19 @@ ONE_BATCH: Final = 1
 
 async def read_each_leniently(
     client: Any, starts: Mapping[KafkaPartition, tuple[int, int]]
-) -> dict[KafkaPartition, FetchedChunk | BaseException]:
+) -> dict[KafkaPartition, FetchedChunk | NormalizerError]:
     """What `read_leniently` returns or raises for each (incarnation, offset), read at once."""
-    answers = await asyncio.gather(
-        *(
-            read_leniently(client, one, incarnation=incarnation, offset=offset)
-            for one, (incarnation, offset) in starts.items()
-        ),
-        return_exceptions=True,
-    )
-    return dict(zip(starts, answers, strict=True))
+
+    async def read(partition: KafkaPartition) -> FetchedChunk | NormalizerError:
+        incarnation, offset = starts[partition]
+        try:
+            return await read_leniently(client, partition, incarnation=incarnation, offset=offset)
+        except NormalizerError as error:
+            return error
+
+    async with asyncio.TaskGroup() as tasks:
+        reads = {one: tasks.create_task(read(one), name=f"read {one}") for one in starts}
+    return {one: task.result() for one, task in reads.items()}
 
 
 async def read_leniently(

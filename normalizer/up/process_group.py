@@ -92,13 +92,13 @@ class ProcessGroup:
     async def _keep(self, number: int) -> None:
         """Run one process until the stop, and start it again where it dies."""
         while not self._stopping.is_set():
-            child = await Child.start(
-                f"process {number}",
-                self._command,
-                env=self._environment(number),
-                death_signal=signal.SIGTERM,
-                cwd=Path.cwd(),
-            )
+            try:
+                child = await self._start(number)
+            except OSError as error:
+                # No process more, or no memory, for now: those that run go on.
+                _log.warning("process_not_started", process=number, why=error.strerror)
+                await wait_at_most(self._stopping, RESTART_S)
+                continue
             self._children[number] = child
             if self._stopping.is_set():
                 await self._stop_child(child)  # it was started too late for `_stop_all`
@@ -110,6 +110,15 @@ class ProcessGroup:
                 self._code = code
                 self.stop()
             await wait_at_most(self._stopping, RESTART_S)
+
+    async def _start(self, number: int) -> Child:
+        return await Child.start(
+            f"process {number}",
+            self._command,
+            env=self._environment(number),
+            death_signal=signal.SIGTERM,
+            cwd=Path.cwd(),
+        )
 
     async def _stop_all(self) -> None:
         """Wait for the stop, then stop all processes at once."""

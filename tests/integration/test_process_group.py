@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import structlog
 
+from normalizer.process.child import Child
 from normalizer.settings import Settings
 from normalizer.up import process_group
 from normalizer.up.process_group import ProcessGroup
@@ -78,6 +80,34 @@ async def test_an_exit_code_says_whether_a_process_is_started_again(
         ended = await running
 
     assert (ended, len(deaths(lines))) == ((code, 1) if is_final else (0, 2))
+
+
+async def test_a_process_that_cannot_be_started_now_ends_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As at the limit of processes of a container: one that died is started again later."""
+    monkeypatch.setattr(process_group, "RESTART_S", 0.1)
+    group = ProcessGroup(Settings(http_port=0), {}, [], 2)
+    group._command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    running = asyncio.create_task(group.run())
+    await until(lambda: running.done() or len(group.pids()) == 2)
+    start, refused = Child.start, list[str]()
+
+    async def refuse_twice(name: str, *arguments: Any, **options: Any) -> Child:
+        if len(refused) < 2:
+            refused.append(name)
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return await start(name, *arguments, **options)
+
+    monkeypatch.setattr(Child, "start", refuse_twice)
+    first, second = group.pids()
+    os.kill(first, signal.SIGKILL)
+    await until(lambda: running.done() or (len(refused) == 2 and len(group.pids()) == 2))
+
+    assert not running.done()
+    assert second in group.pids()
+    group.stop()
+    assert await running == 0
 
 
 def deaths(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

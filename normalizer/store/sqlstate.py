@@ -77,7 +77,9 @@ def fault_of(error: BaseException, *, copying: bool) -> Fault:
     """
     if isinstance(error, CLIENT_REFUSALS):
         return Fault.RECORD
-    if not isinstance(error, asyncpg.PostgresError):
+    # A table was changed after the statement was prepared: the client prepares it anew.
+    prepared_before = isinstance(error, asyncpg.InvalidCachedStatementError)
+    if prepared_before or not isinstance(error, asyncpg.PostgresError):
         return Fault.TRANSIENT
     code = error.sqlstate or ""
     if code[:2] in _OUR_CLASSES and code not in _OUTAGES_OF_25:

@@ -11,9 +11,11 @@ import structlog
 from aiokafka import AIOKafkaProducer
 
 from normalizer.core.batch import Batch
-from normalizer.errors import RetryableError
+from normalizer.errors import RetryableError, StoreUnavailable
 from normalizer.service.monitor import Monitor
+from normalizer.store.grid import Grid
 from normalizer.store.retry import InFlightBatch, write_with_retry
+from normalizer.store.session import Session
 from normalizer.store.store import Store
 from projector.repair.repair import RepairRequest, repair
 from tests.support.factories import EXECUTION_ID, after, batch_of, envelope, snowflake
@@ -492,3 +494,22 @@ async def test_a_stop_does_not_wait_for_a_held_lock(
         await holding.rollback()
 
     assert stopping_s < 15
+
+
+async def test_a_statement_prepared_before_a_change_of_its_table_is_tried_again(
+    database: Database,
+) -> None:
+    """As when an administrator changes a type: the client prepares it anew for the next try."""
+    session = Session(database.url, application_name="one", grid=Grid())
+    async with connected(database) as administrator:
+        await administrator.execute("create table public.kept as select 1 as number")
+        await administrator.execute("grant select on public.kept to public")
+        before = await session.fetch("select number from public.kept")
+        await administrator.execute("alter table public.kept alter number type bigint")
+
+        with pytest.raises(StoreUnavailable, match="SQLSTATE 0A000"):
+            await session.fetch("select number from public.kept")
+        after = await session.fetch("select number from public.kept")
+    session.terminate()
+
+    assert [row["number"] for row in before + after] == [1, 1]

@@ -77,7 +77,7 @@ def fault_of(error: BaseException, *, copying: bool) -> Fault:
     """
     if isinstance(error, CLIENT_REFUSALS):
         return Fault.RECORD
-    # A table was changed after the statement was prepared: the client prepares it anew.
+    # A table was changed after the statement was prepared: the client prepares it again.
     prepared_before = isinstance(error, asyncpg.InvalidCachedStatementError)
     if prepared_before or not isinstance(error, asyncpg.PostgresError):
         return Fault.TRANSIENT

@@ -499,7 +499,7 @@ async def test_a_stop_does_not_wait_for_a_held_lock(
 async def test_a_statement_prepared_before_a_change_of_its_table_is_tried_again(
     database: Database,
 ) -> None:
-    """As when an administrator changes a type: the client prepares it anew for the next try."""
+    """As when an administrator changes a type: the client prepares it again for the next try."""
     session = Session(database.url, application_name="one", grid=Grid())
     async with connected(database) as administrator:
         await administrator.execute("create table public.kept as select 1 as number")

@@ -1,6 +1,7 @@
 """Exports stored events as canonical lines, in one order and packing: the same bytes every time.
 
-Events are read by id, a page per statement, so that no snapshot gets old. The lines are those of
+Events are read by id, a page per statement, so that no snapshot gets old, and an outage costs no
+page that was read. The lines are those of
 the filter, and a backfill can read them.
 """
 
@@ -21,7 +22,8 @@ from normalizer.errors import FatalError
 from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRange, IdRangeWalk, fetch_rows
 from normalizer.store.grid import Grid
-from normalizer.store.session import READ_ONLY, Session
+from normalizer.store.patient_session import PatientSession
+from normalizer.store.session import READ_ONLY
 
 ROWS_A_CHUNK: Final = 5_000
 LEVEL: Final = 3
@@ -43,7 +45,7 @@ class Export:
     def __init__(self, database_url: str, selection: ExportSelection) -> None:
         self._selection = selection
         self._times = (selection.from_time, selection.to_time)
-        self._session = Session(
+        self._session = PatientSession(
             database_url,
             application_name="normalizer export",
             grid=Grid(),

@@ -2,7 +2,8 @@
 
 Its id goes into a list first, in a transaction of its own: from then on every writer ignores its
 events. Earlier rows are deleted once no transaction is left that may not have seen the list.
-Each step can stop anywhere; the same command resumes. Source: 0014_create_erasure.sql.
+Each step can stop anywhere, and is run again after a deadlock or an outage; after a kill the same
+command resumes. Source: 0014_create_erasure.sql.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from normalizer.errors import ConfigurationError, FatalError, StoreUnavailable
 from normalizer.jobs import forget_statements as statements
 from normalizer.snowflake import hash_text_id
 from normalizer.store.grid import Grid
-from normalizer.store.session import Session
+from normalizer.store.patient_session import PatientSession
 from normalizer.store.store_statements import FILLED_PARTITIONS
 
 ROWS_A_STEP: Final = 5_000
@@ -89,12 +90,16 @@ class _Found(msgspec.Struct, kw_only=True):
 
 
 class Forget:
-    """One erasure. Both methods raise StoreUnavailable and FatalError; then run it again."""
+    """One erasure. Both methods wait for the database once it has answered.
+
+    They raise StoreUnavailable where it never did or an earlier batch does not end, and FatalError;
+    then run it again.
+    """
 
     def __init__(self, database_url: str, execution: ForgottenExecution) -> None:
         self._execution = execution
         self._id = execution.execution_id
-        self._session = Session(
+        self._session = PatientSession(
             database_url,
             application_name="normalizer forget",
             grid=Grid(),
@@ -190,8 +195,8 @@ class Forget:
             columns = [list(column) for column in zip(*record_keys, strict=True)]
             await connection.execute(statements.EMPTY_ENTRIES, *columns)
             await connection.execute(statements.EMPTY_ATTEMPTS, *columns)
-            await connection.execute(statements.EMPTY_RAW, *columns)
-            await connection.execute(statements.ADD_ERASED, self._id, 0, len(record_keys))
+            emptied = await connection.fetchval(statements.EMPTY_RAW, *columns)
+            await connection.execute(statements.ADD_ERASED, self._id, 0, emptied)
 
         if record_keys:
             await self._session.run_once(empty)

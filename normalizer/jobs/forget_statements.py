@@ -161,18 +161,24 @@ EMPTY_ATTEMPTS: Final = f"""
     where  quarantine_id in (select quarantine_id from normalizer.quarantine {_OF_THESE})
 """  # noqa: S608 - parts from this module
 
-# The row stays for ever: with it, a record that is read again does not bring its bytes back.
+# The row stays for ever: with it, a record that is read again does not bring its bytes back. Counts
+# those that were not empty: the same step may have been done before, and its answer lost.
 EMPTY_RAW: Final = f"""
-    update normalizer.quarantine_raw as raw
-    set    key = null, value = null, headers = null, value_sha256 = '', whole = false,
-           kept_at = 'infinity'
-    from   (
-               select source_topic, source_incarnation, source_partition, source_offset
-               from   normalizer.quarantine_raw {_OF_THESE}
-           ) as emptied
-    where  (raw.source_topic, raw.source_incarnation, raw.source_partition, raw.source_offset)
-         = (emptied.source_topic, emptied.source_incarnation, emptied.source_partition,
-            emptied.source_offset)
+    with gone as (
+        update normalizer.quarantine_raw as raw
+        set    key = null, value = null, headers = null, value_sha256 = '', whole = false,
+               kept_at = 'infinity'
+        from   (
+                   select source_topic, source_incarnation, source_partition, source_offset
+                   from   normalizer.quarantine_raw {_OF_THESE}
+               ) as emptied
+        where  (raw.source_topic, raw.source_incarnation, raw.source_partition, raw.source_offset)
+             = (emptied.source_topic, emptied.source_incarnation, emptied.source_partition,
+                emptied.source_offset)
+        and    raw.kept_at <> 'infinity'
+        returning 1
+    )
+    select count(*) from gone
 """  # noqa: S608 - parts from this module
 
 DELETE_ROW_REFUSALS: Final = (

@@ -3,6 +3,7 @@
 retry               writes a batch until it succeeds: backs off, halves it
 store               `Store`: claims partitions, writes batches; start here
 session             transactions on one connection; translates the database's errors
+patient_session     runs transactions again until the database takes them
 reconnecting_connection  a connection that is opened again after an outage
 sqlstate            decides from an error whose fault it is
 claims              who may write a partition, and from which position on

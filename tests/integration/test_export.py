@@ -5,20 +5,23 @@ import errno
 import os
 import signal
 import sys
+import tempfile
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import pytest
 
 from normalizer.core.cloudevents import to_cloudevent
 from normalizer.envelope import Envelope
-from normalizer.errors import FatalError
+from normalizer.errors import FatalError, StoreUnavailable
 from normalizer.jobs import export
 from normalizer.jobs.export import Export, ExportSelection, PackedFile
 from normalizer.jobs.sources import row_pages
 from normalizer.jobs.sources.row_pages import BYTES_A_PAGE
+from normalizer.store.session import Session
 from tests.support.factories import raw_event
 from tests.support.job_runs import (
     backfill_files,
@@ -31,6 +34,14 @@ from tests.support.job_runs import (
 from tests.support.service_runs import environment, watching
 from tests.support.stack import Database
 from tests.support.table_rows import connected, stored_events
+
+END_SESSION: Final = "select pg_terminate_backend($1::integer, 5000)::integer"
+
+
+async def backfill_lines(database: Database, events: Sequence[Mapping[str, Any]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        lines = b"".join(msgspec.json.encode(event) + b"\n" for event in events)
+        await backfill_files(database, write_file(Path(folder, "f.ndjson"), lines))
 
 
 async def exported(database: Database, path: Path, **selection: Any) -> bytes:
@@ -138,6 +149,54 @@ async def test_no_event_is_missing_where_a_page_or_a_chunk_ends(
 
     ids = [msgspec.json.decode(line)["event_id"] for line in b"".join(pieces).splitlines()]
     assert ids == [1_000 + number for number in range(100)]
+
+
+@pytest.mark.parametrize("executions", [(), (7,)])
+async def test_a_connection_that_is_lost_in_any_page_loses_and_doubles_no_event(
+    database: Database, monkeypatch: pytest.MonkeyPatch, executions: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr(export, "ROWS_A_CHUNK", 20)
+    monkeypatch.setattr(row_pages, "BYTES_A_PAGE", 0)
+    events = [
+        raw_event(number, event_id=str(1_000 + number), execution_id=7) for number in range(40)
+    ]
+    await backfill_lines(database, events)
+    pieces: list[bytes] = []
+    transaction = Session.transaction
+    begun = ended = 0
+
+    async with connected(database) as other:
+
+        async def losing(self: Session, work: Any, **how: Any) -> Any:
+            nonlocal begun
+            begun += 1
+
+            async def cut(connection: Any) -> Any:
+                nonlocal ended
+                answer = await work(connection)
+                if begun % 3 == 0:
+                    ended += await other.fetchval(END_SESSION, connection.get_server_pid())
+                    await connection.fetch("select")
+                return answer
+
+            return await transaction(self, cut, **how)
+
+        monkeypatch.setattr(Session, "transaction", losing)
+        selection = ExportSelection(executions=executions)
+        count = await Export(database.url, selection).run(pieces.append)
+
+    ids = [msgspec.json.decode(line)["event_id"] for line in b"".join(pieces).splitlines()]
+    assert ids == [1_000 + number for number in range(40)]
+    assert (count, ended > 0) == (40, True)
+
+
+async def test_a_database_that_is_away_from_the_beginning_is_not_waited_for(
+    database: Database,
+) -> None:
+    url = database.url.replace(database.name, "nowhere")
+
+    with pytest.raises(StoreUnavailable, match="nowhere"):
+        await Export(url, ExportSelection()).run(lambda _: None)
 
 
 async def test_executions_and_times_select(database: Database, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`normalizer forget`: nothing of it is left, every count is, and no replay brings it back."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from normalizer.errors import FatalError, StoreUnavailable
 from normalizer.jobs import forget
 from normalizer.jobs.forget import ErasureReason, Forget, ForgottenExecution
 from normalizer.snowflake import hash_text_id
+from normalizer.store.patient_session import PatientSession
 from normalizer.store.position_changes import PositionChange, change_position
 from normalizer.store.session import Session
 from tests.integration.test_maintain import without_executions
@@ -27,6 +29,7 @@ from tests.support.job_runs import (
     ledger_mistakes,
     write_file,
 )
+from tests.support.service_runs import watching
 from tests.support.stack import Database
 from tests.support.table_rows import claimed, connected, count, open_store, position_of, totals_of
 from tests.support.view_rows import differences
@@ -199,26 +202,26 @@ async def test_killed_after_any_transaction_it_ends_the_same(
     """Also where a transaction was done and its answer was lost."""
     before = await counts(connection)
     monkeypatch.setattr(forget, "ROWS_A_STEP", 2)
-    platform_outcome = Session.run_once
+    platform_outcome = PatientSession.run_once
 
     async def run_until(transactions: int) -> bool:
         """Whether it came to its end within this number of transactions."""
         left = transactions
 
-        async def dying(self: Session, work: Any, **how: Any) -> Any:
+        async def dying(self: PatientSession, work: Any, **how: Any) -> Any:
             nonlocal left
             left -= 1
             if left < 0:
                 raise KeyboardInterrupt
             return await platform_outcome(self, work, **how)
 
-        monkeypatch.setattr(Session, "run_once", dying)
+        monkeypatch.setattr(PatientSession, "run_once", dying)
         try:
             await forgotten(database)
         except KeyboardInterrupt:
             return False
         finally:
-            monkeypatch.setattr(Session, "run_once", platform_outcome)
+            monkeypatch.setattr(PatientSession, "run_once", platform_outcome)
         return True
 
     transactions = 1
@@ -262,6 +265,52 @@ async def test_a_batch_that_began_before_is_waited_for(
     assert left == 6
     assert (await forgotten(database)).events == 7
     assert await where(connection, MARK) == set()
+    assert await ledger_mistakes(database) == []
+
+
+async def test_a_deadlock_costs_time_only(
+    connection: asyncpg.Connection, database: Database
+) -> None:
+    """Beside somebody who locks rows first and their execution then."""
+    async with connected(database) as other, watching(database.url) as watcher:
+        # The erasure looks for the deadlock first, so the server ends its transaction.
+        await other.execute("set deadlock_timeout = '1 min'")
+        async with other.transaction():
+            await other.execute(
+                "select from normalizer.events where execution_id = $1 for update", GONE
+            )
+            erasure = asyncio.create_task(forgotten(database))
+            await watcher.until_blocked()
+            await other.execute("select projector.lock_executions(array[$1::bigint])", GONE)
+        erased = await erasure
+
+    assert erased == forget.ErasedCounts(events=6, calls=2, reports=1, refused=4)
+    assert await where(connection, MARK) == set()
+
+
+async def test_an_answer_that_is_lost_counts_nothing_twice(
+    connection: asyncpg.Connection, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every second transaction is committed, and fails then as if the connection had been lost."""
+    before = await counts(connection)
+    transaction = Session.transaction
+    committed = 0
+
+    async def losing(self: Session, work: Any, **how: Any) -> Any:
+        nonlocal committed
+        answer = await transaction(self, work, **how)
+        committed += 1
+        if committed % 2 == 0:
+            raise StoreUnavailable("database: the answer was lost")
+        return answer
+
+    monkeypatch.setattr(Session, "transaction", losing)
+    await forgotten(database)
+
+    row = await connection.fetchrow("select * from normalizer.forgotten_executions")
+    assert (row["events"], row["refused"], row["ended_at"] is None) == (6, 4, False)
+    assert await where(connection, MARK) == set()
+    assert differences(await counts(connection), before) == {}
     assert await ledger_mistakes(database) == []
 
 

@@ -1,0 +1,76 @@
+"""A session whose transactions are run again for as long as the database is away or says no."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import Final, TypeVar
+
+import asyncpg
+
+from normalizer.errors import FatalError, RetryableError, StoreUnavailable
+from normalizer.process.pause import back_off_s, wait_at_most
+from normalizer.store.grid import Grid
+from normalizer.store.rows import RowRefused
+from normalizer.store.session import RetryTransaction, Session
+from normalizer.telemetry import Outage, get_logger
+
+_T = TypeVar("_T")
+
+_log: Final = get_logger()
+
+
+class PatientSession(Session):
+    """A Session for long work: a deadlock, a lock or an outage costs time and nothing else.
+
+    A commit may have taken effect although its answer was lost, so work must give the same result
+    when it is run again. `stopping` ends the waiting.
+    """
+
+    def __init__(
+        self,
+        database_url: str,
+        *,
+        application_name: str,
+        grid: Grid,
+        settings: Mapping[str, str] = MappingProxyType({}),
+        stopping: asyncio.Event | None = None,
+    ) -> None:
+        super().__init__(
+            database_url, application_name=application_name, grid=grid, settings=settings
+        )
+        self._stopping = stopping or asyncio.Event()
+        self._outage = Outage(_log)
+        self._has_answered = False
+
+    async def run_once(
+        self, work: Callable[[asyncpg.Connection], Awaitable[_T]], *, rolled_back: bool = False
+    ) -> _T:
+        """Run the work until it succeeds.
+
+        Raises FatalError, also where a value is at fault; and StoreUnavailable where the very first
+        try fails, because then nothing is lost and the address may be wrong, and after a stop.
+        """
+        tries = 0
+        while True:
+            try:
+                answer = await self.transaction(work, rolled_back=rolled_back)
+            except RowRefused as error:
+                why = error.sqlstate or "it cannot be encoded or decoded"
+                raise FatalError(f"database: a value was refused: {why}") from error
+            except (RetryTransaction, RetryableError) as error:
+                failed = _retryable(error)
+                if not self._has_answered or self._stopping.is_set():
+                    raise failed from error
+                self._outage.failed(failed)
+                tries += 1
+                await wait_at_most(self._stopping, back_off_s(tries))
+            else:
+                self._has_answered = True
+                self._outage.over()
+                return answer
+
+
+def _retryable(error: RetryTransaction | RetryableError) -> RetryableError:
+    if isinstance(error, RetryableError):
+        return error
+    return StoreUnavailable("database: another writer was first")

@@ -255,7 +255,7 @@ def _run_backfill(
     source = source_of(run_or_exit(read_stored_state(settings.required_database_url)))
     normalize = normalizer_or_exit(settings).normalize
     if dry_run:
-        run_dry(settings, source, normalize, changes)
+        run_dry(settings, source, normalize, changes, screen)
 
     def flow(runner: JobRunner) -> Coroutine[Any, Any, RunResult]:
         accept_expired = throttling["accept_expired"]

@@ -3,6 +3,7 @@
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
@@ -11,11 +12,13 @@ from typing import Any, Final
 import click
 
 from normalizer.cli.exits import load_settings, run_or_exit
+from normalizer.cli.job_execution import configure_screen
 from normalizer.cli.job_options import ID, parse_time
 from normalizer.core.cloudevents import to_cloudevent
 from normalizer.envelope import Envelope, to_canonical
 from normalizer.exit_codes import STOPPED_AT_ONCE
 from normalizer.jobs.export import Export, ExportSelection, PackedFile
+from normalizer.process.progress import Progress
 from normalizer.process.screen import discard_output
 from normalizer.process.signals import stop_on_signals
 
@@ -54,7 +57,8 @@ def export(
     normalizer export events.ndjson.zst --format cloudevents
 
     The same events give the same bytes; `normalizer backfill file` reads them, as events that
-    declare every value: the lines do not show which values were defaults.
+    declare every value: the lines do not show which values were defaults. It waits for a database
+    that goes away, and goes on from where it was.
     """
     settings = load_settings("database_url")
     selection = ExportSelection(
@@ -63,9 +67,11 @@ def export(
         executions=tuple(sorted(executions)),
     )
     work = Export(settings.required_database_url, selection)
+    screen = configure_screen(settings)
+    progress = Progress(screen, "export")
     if str(file) == "-":
         try:
-            run_or_exit(work.run(sys.stdout.buffer.write, FORMATS[form]))
+            run_or_exit(_plain(work, FORMATS[form], progress))
             sys.stdout.buffer.flush()
         except BrokenPipeError:
             discard_output()
@@ -73,9 +79,18 @@ def export(
 
     async def packed() -> int:
         with PackedFile(file) as packer:
-            return await _cancelled_by_signals(work.run(packer.write, FORMATS[form]))
+            async with progress.reporting(work.done):
+                return await _cancelled_by_signals(work.run(packer.write, FORMATS[form]))
 
-    click.echo(f"{run_or_exit(packed()):,} events in {file}", err=True)
+    screen.print_line(f"{run_or_exit(packed()):,} events in {file}")
+
+
+async def _plain(work: Export, line_of: Callable[[Envelope], bytes], progress: Progress) -> None:
+    """Write lines to stdout; where that is a terminal, they are all the progress there is."""
+    async with contextlib.AsyncExitStack() as shown:
+        if not sys.stdout.isatty():
+            await shown.enter_async_context(progress.reporting(work.done))
+        await work.run(sys.stdout.buffer.write, line_of)
 
 
 async def _cancelled_by_signals(work: Coroutine[Any, Any, int]) -> int:

@@ -2,12 +2,17 @@
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
+from collections.abc import Coroutine
+from typing import Any
+
 import click
 
 from normalizer.cli.exits import load_settings, run_or_exit
+from normalizer.cli.job_execution import configure_screen
 from normalizer.cli.position_commands import user_at_host
 from normalizer.errors import ConfigurationError
-from normalizer.jobs.forget import ErasureReason, Forget, ForgottenExecution
+from normalizer.jobs.forget import ErasedCounts, ErasureReason, Forget, ForgottenExecution
+from normalizer.process.progress import Progress
 
 
 def _execution(text: str) -> ForgottenExecution:
@@ -42,8 +47,14 @@ def forget(*, execution: ForgottenExecution, who: str | None, why: str, dry_run:
     if not why.strip():
         raise click.BadParameter("expected a reason", param_hint="--reason")
     flow = Forget(settings.required_database_url, execution)
+    progress = Progress(configure_screen(settings), "forget")
+
+    async def shown(work: Coroutine[Any, Any, ErasedCounts]) -> ErasedCounts:
+        async with progress.reporting(flow.done):
+            return await work
+
     if dry_run:
-        click.echo(f"nothing was changed; it would delete: {run_or_exit(flow.count())}")
+        click.echo(f"nothing was changed; it would delete: {run_or_exit(shown(flow.count()))}")
         return
     reason = ErasureReason(who=who or user_at_host(), why=why.strip())
-    click.echo(f"erased execution {execution.execution_id}: {run_or_exit(flow.run(reason))}")
+    click.echo(f"erased execution {execution.execution_id}: {run_or_exit(shown(flow.run(reason)))}")

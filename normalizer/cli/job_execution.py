@@ -5,7 +5,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn, TextIO, cast
+from typing import Any, NoReturn, Protocol, TextIO, cast
 
 import click
 import msgspec
@@ -24,6 +24,7 @@ from normalizer.jobs.engine.throttle import REMEMBERED_S, LiveTraffic, Throttle
 from normalizer.jobs.sources.source import HistorySource
 from normalizer.kafka import TopicReader
 from normalizer.process.garbage import collect_rarely
+from normalizer.process.progress import Progress, WorkDone
 from normalizer.process.screen import Screen
 from normalizer.process.signals import stop_on_signals
 from normalizer.process.slices import Normalize
@@ -84,7 +85,11 @@ async def _throttle(
 
 
 def run_dry(
-    settings: Settings, source: HistorySource, normalize: Normalize, changes: Path | None
+    settings: Settings,
+    source: HistorySource,
+    normalize: Normalize,
+    changes: Path | None,
+    screen: Screen,
 ) -> NoReturn:
     """Print what would change, and end."""
     database_url = settings.required_database_url
@@ -101,7 +106,7 @@ def run_dry(
             batch_bytes=settings.batch_bytes,
         ) as trial:
             try:
-                stopped = await run_until_stopped(trial.run(), trial.stop)
+                stopped = await run_until_stopped(trial, screen)
             except FatalError as error:
                 broken = error
         return trial.stale, stopped, broken
@@ -135,16 +140,27 @@ def collecting_diff(path: Path | None) -> Iterator[Diff]:
         yield Diff(lambda change: file.write(msgspec.json.encode(change) + b"\n"))
 
 
-async def run_until_stopped(work: Coroutine[Any, Any, None], stop: Callable[[], None]) -> bool:
-    """Run the work; a signal calls `stop`. Return whether one came."""
+class _Trial(Protocol):
+    """A dry run."""
+
+    async def run(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def done(self) -> WorkDone: ...
+
+
+async def run_until_stopped(trial: _Trial, screen: Screen) -> bool:
+    """Run the trial and show how far it is; a signal stops it. Return whether one came."""
     stopped = asyncio.Event()
 
     def on_signal() -> None:
         stopped.set()
-        stop()
+        trial.stop()
 
     with stop_on_signals(on_signal):
-        await work
+        async with Progress(screen, "dry run").reporting(trial.done):
+            await trial.run()
     return stopped.is_set()
 
 

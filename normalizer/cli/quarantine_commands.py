@@ -144,7 +144,7 @@ def redrive(
     normalizer = normalizer_or_exit(settings)
     screen = configure_screen(settings)
     if dry_run:
-        run_dry(settings, source, source.normalized_by(normalizer.normalize), changes)
+        run_dry(settings, source, source.normalized_by(normalizer.normalize), changes, screen)
     if selection.takes_all and not yes:
         _ask_for_all(run_or_exit(source.count()))
     job_options = {"rules": normalizer.version} | selection_texts(selection)

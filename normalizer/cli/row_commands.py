@@ -31,13 +31,14 @@ from normalizer.cli.position_commands import user_at_host
 from normalizer.core.sanitize import Sanitizer
 from normalizer.envelope import RULES, RULES_VERSION
 from normalizer.exit_codes import FOUND
+from normalizer.jobs.dry_run.rewrite_dry_run import RenormalizeDryRun
 from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.job_run import end_interrupted
 from normalizer.jobs.engine.run_progress import RunResult, list_runs
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.redact import Redact, RedactDryRun, RedactedCounts, redacted_lines
-from normalizer.jobs.renormalize import Renormalize, RenormalizeDryRun, RenormalizeSelection
+from normalizer.jobs.renormalize import Renormalize, RenormalizeSelection
 from normalizer.store.read_only import read_only_connection
 
 SHOWN_REFUSALS: Final = 20
@@ -82,7 +83,7 @@ def renormalize(
     if dry_run:
         with collecting_diff(changes) as diff:
             trial = RenormalizeDryRun(database_url, selection, normalize, diff)
-            stopped = run_or_exit(run_until_stopped(trial.run(), trial.stop))
+            stopped = run_or_exit(run_until_stopped(trial, screen))
         end_dry_run(diff.lines(), partial=stopped)
     options = {"rules": normalizer.version} | selection_texts(selection)
     spec = JobSpec(kind="renormalize", source="events", options=options)
@@ -117,7 +118,7 @@ def redact(*, dry_run: bool, **throttling: Any) -> None:
     screen = configure_screen(settings)
     if dry_run:
         trial = RedactDryRun(settings.required_database_url, sanitizer)
-        stopped = run_or_exit(run_until_stopped(trial.run(), trial.stop))
+        stopped = run_or_exit(run_until_stopped(trial, screen))
         end_dry_run(redacted_lines(trial.counts), partial=stopped)
     options = {"rules": str(RULES_VERSION), "keys": ",".join(sorted(settings.redact_keys))}
     spec = JobSpec(kind="redact", source="everything", options=options)

@@ -9,6 +9,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from functools import partial
+from operator import truediv
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self
@@ -21,6 +22,7 @@ from normalizer.envelope import Envelope, to_canonical
 from normalizer.errors import FatalError
 from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRange, IdRangeWalk, fetch_rows
+from normalizer.process.progress import WorkDone
 from normalizer.store.grid import Grid
 from normalizer.store.patient_session import PatientSession
 from normalizer.store.session import READ_ONLY
@@ -40,7 +42,7 @@ class ExportSelection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Export:
-    """One export. `run` returns the number of events written."""
+    """One export. `run` returns the number of events written; `done` is how far it is."""
 
     def __init__(self, database_url: str, selection: ExportSelection) -> None:
         self._selection = selection
@@ -51,6 +53,12 @@ class Export:
             grid=Grid(),
             settings=READ_ONLY,
         )
+        self._events = 0
+        self._share: Callable[[], float | None] = lambda: None
+
+    def done(self) -> WorkDone:
+        """How many events are written, and the share of all ids that was passed."""
+        return WorkDone("events", self._events, self._share())
 
     async def run(
         self,
@@ -62,14 +70,13 @@ class Export:
         Raises StoreUnavailable and FatalError, also for a row that somebody inserted and that holds
         what no line can; and what `write` raises.
         """
-        events = 0
         try:
             async for rows in self._pages():
                 write(b"".join(_line(Envelope(**row), line_of) for row in rows))
-                events += len(rows)
+                self._events += len(rows)
         finally:
             self._session.terminate()
-        return events
+        return self._events
 
     async def _pages(self) -> AsyncIterator[Sequence[asyncpg.Record]]:
         async for ids in self._id_ranges():
@@ -82,10 +89,14 @@ class Export:
     async def _id_ranges(self) -> AsyncIterator[IdRange]:
         """All ranges of ids; for named executions whole partitions: an index finds the rows."""
         if not self._selection.executions:
-            async for ids in IdRangeWalk(self._session.fetch, ROWS_A_CHUNK).after(BELOW_ALL_IDS):
+            walk = IdRangeWalk(self._session.fetch, ROWS_A_CHUNK)
+            self._share = walk.share
+            async for ids in walk.after(BELOW_ALL_IDS):
                 yield ids
             return
-        for low, high, _ in await self._session.fetch(job_statements.PARTITIONS):
+        partitions = await self._session.fetch(job_statements.PARTITIONS)
+        for number, (low, high, _) in enumerate(partitions):
+            self._share = partial(truediv, number, len(partitions))
             yield IdRange(low, high)
 
     async def _fetch_between(

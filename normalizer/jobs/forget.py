@@ -19,6 +19,7 @@ import msgspec
 from normalizer.core.coercions import coercions_of
 from normalizer.errors import ConfigurationError, FatalError, StoreUnavailable
 from normalizer.jobs import forget_statements as statements
+from normalizer.process.progress import WorkDone
 from normalizer.snowflake import hash_text_id
 from normalizer.store.grid import Grid
 from normalizer.store.patient_session import PatientSession
@@ -105,6 +106,11 @@ class Forget:
             grid=Grid(),
             settings=_SESSION,
         )
+        self._done = WorkDone("events found", 0)
+
+    def done(self) -> WorkDone:
+        """How far the step in hand is."""
+        return self._done
 
     async def count(self) -> ErasedCounts:
         """Count what would be deleted. Refuses what `run` refuses."""
@@ -132,7 +138,9 @@ class Forget:
             refused = await self._empty_rejected(found.names)
             await self._session.run_once(partial(self._drop_notes, found))
             reports = await self._each_page(statements.DELETE_MERGED_RECORDS, found)
-            events = sum([await self._archive(*bounds) for bounds in await self._filled()])
+            events = 0
+            for low, high in await self._filled():
+                events = await self._archive(low, high, events)
             await self._session.run_once(self._end)
         finally:
             self._session.terminate()
@@ -166,6 +174,7 @@ class Forget:
                 found.event_ids.append(event_id)
                 found.record_keys.append(tuple(place))
                 found.names |= _opaque_names(coercions)
+            self._done = WorkDone("events found", len(found.event_ids))
         found.calls = (await self._session.fetch(statements.COUNT_CALLS, self._id))[0][0]
         return found
 
@@ -179,8 +188,11 @@ class Forget:
         sought = [name.encode() for name in names]
         found: list[RecordKey] = []
         last: RecordKey = ("", 0, 0, 0)
+        read = 0
         while rows := await self._session.fetch(statements.READ_RAW, *last, sought):
             last = tuple(rows[-1])[:4]
+            read += len(rows)
+            self._done = WorkDone("refused records read", read)
             found += [
                 tuple(row)[:4]
                 for row in rows
@@ -212,14 +224,16 @@ class Forget:
 
     async def _each_page(self, statement: str, found: _Found) -> int:
         """Run the statement on every page of merged records; return how many named these events."""
-        reports = 0
+        reports = pages = 0
         last: tuple[object, ...] = ("", 0, 0, 0, 0)
         while rows := await self._session.fetch(statement, *last, ROWS_A_STEP, found.event_ids):
             reports, last = reports + rows[0][0], tuple(rows[0])[1:]
+            pages += 1
+            self._done = WorkDone("pages of merged records read", pages)
         return reports
 
-    async def _archive(self, low: int, high: int) -> int:
-        """Delete the events of a partition, this many per transaction; return their number."""
+    async def _archive(self, low: int, high: int, gone: int) -> int:
+        """Delete the events of a partition, step by step; return their number, added to `gone`."""
 
         async def archive(connection: asyncpg.Connection) -> int:
             # Lock executions first, then rows in a later statement, as writers do.
@@ -232,9 +246,9 @@ class Forget:
             await connection.execute(statements.ADD_ERASED, self._id, deleted, 0)
             return deleted
 
-        gone = 0
         while deleted := await self._session.run_once(archive):
             gone += deleted
+            self._done = WorkDone("events deleted", gone)
         return gone
 
     async def _end(self, connection: asyncpg.Connection) -> None:

@@ -17,10 +17,11 @@ from normalizer.core.redact_stored import may_hide, redact_row, redact_stored_te
 from normalizer.core.sanitize import Sanitizer
 from normalizer.jobs import redact_statements as statements
 from normalizer.jobs.dry_run.diff import Diff, RowChange
+from normalizer.jobs.dry_run.rewrite_dry_run import RewriteDryRun
 from normalizer.jobs.engine.id_ranges import Fetch
 from normalizer.jobs.engine.job_statements import ALL_EVENTS
 from normalizer.jobs.engine.runner import JobRunner
-from normalizer.jobs.renormalize import Rewrite, RewriteDryRun
+from normalizer.jobs.renormalize import Rewrite
 from normalizer.jobs.rewrite_rows import RewritePlan
 from normalizer.jsontext import parse, write
 

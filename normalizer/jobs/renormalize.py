@@ -18,7 +18,6 @@ import msgspec
 
 from normalizer.envelope import RULES_VERSION, Envelope
 from normalizer.errors import FatalError, Fenced, RetryableError
-from normalizer.jobs.dry_run.diff import Diff, changes_between
 from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRange, IdRangeWalk, fetch_rows
 from normalizer.jobs.engine.job_positions import move_parts
@@ -32,7 +31,7 @@ from normalizer.process.pause import back_off_s, wait_at_most
 from normalizer.process.slices import Normalize
 from normalizer.store.grid import Grid
 from normalizer.store.rows import RowRefused, StoredRows, find_refused_rows, update_rows
-from normalizer.store.session import READ_ONLY, RetryTransaction, Session
+from normalizer.store.session import RetryTransaction, Session
 from normalizer.telemetry import Outage, get_logger
 
 ROWS_A_CHUNK: Final = 1_000
@@ -215,84 +214,6 @@ class Renormalize(Rewrite):
             rewrite=partial(renormalize_row, normalize=normalize),
         )
         super().__init__(runner, plan)
-
-
-class RewriteDryRun:
-    """Fills a diff with what a run would change; reads only."""
-
-    def __init__(self, database_url: str, plan: RewritePlan, diff: Diff) -> None:
-        self._plan = plan
-        self._diff = diff
-        self._session = Session(
-            database_url,
-            application_name="normalizer dry run",
-            grid=Grid(),
-            settings=READ_ONLY,
-        )
-        self._id_ranges = IdRangeWalk(self._session.fetch, ROWS_A_CHUNK)
-        self._stopping = asyncio.Event()
-
-    def stop(self) -> None:
-        """End soon; the diff covers what was read."""
-        self._stopping.set()
-
-    async def run(self) -> None:
-        """Renormalize every row. Raises StoreUnavailable and FatalError."""
-        try:
-            await self._compare_all()
-        finally:
-            self._session.terminate()
-
-    async def _compare_all(self) -> None:
-        async for ids in self._id_ranges.after(BELOW_ALL_IDS):
-            last_id = ids.low - 1
-            while last_id < ids.high:
-                last_id = await self._compare(IdRange(last_id + 1, ids.high))
-                if self._stopping.is_set():
-                    return
-
-    async def _compare(self, rest: IdRange) -> int:
-        """Compare the next page of a range; return the id that it reaches."""
-        records, last_id = await self._session.run_once(partial(self._fetch, rest))
-        what = self._plan
-        before = {record["event_id"]: Envelope(**record) for record in records}
-        rows = [row for row in before.values() if not what.may_change or what.may_change(row)]
-        found = await rewrite_rows(rows, what.rewrite, {})
-        found.rows = len(records)
-        for event_id, why in found.unreadable:
-            self._diff.refuse(f"event {event_id}", why.reason, event_id)
-        for row in found.changed:
-            assert row.event_id is not None
-            self._diff.change("changed", row.event_id, changes_between(before[row.event_id], row))
-        for _ in range(found.unchanged):
-            self._diff.add("unchanged")
-        return last_id
-
-    async def _fetch(
-        self, rest: IdRange, connection: asyncpg.Connection
-    ) -> tuple[list[asyncpg.Record], int]:
-        what = self._plan
-        return await fetch_rows(connection, what.find, rest, *what.parameters)
-
-
-class RenormalizeDryRun(RewriteDryRun):
-    """Fills a diff with what renormalizing would change; reads only."""
-
-    def __init__(
-        self,
-        database_url: str,
-        selection: RenormalizeSelection,
-        normalize: Normalize,
-        diff: Diff,
-        *,
-        rules_version: int = RULES_VERSION,
-    ) -> None:
-        plan = RewritePlan(
-            find=job_statements.READ_OUTDATED,
-            parameters=selection.parameters(rules_version),
-            rewrite=partial(renormalize_row, normalize=normalize),
-        )
-        super().__init__(database_url, plan, diff)
 
 
 def _last_id(at: ReadPosition) -> int:

@@ -33,6 +33,11 @@ class Screen:
         """Replace the live line on a terminal; elsewhere print a line like any other."""
         self._write(text if self.rewrites else f"{text}\n", is_live=self.rewrites)
 
+    def clear_live(self) -> None:
+        """Take the live line away, so that others can write there."""
+        if self._is_live:
+            self._write("", is_live=False)
+
     def _write(self, text: str, *, is_live: bool) -> None:
         if not self.is_read:
             return

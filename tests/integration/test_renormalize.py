@@ -10,10 +10,11 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import RULES_VERSION, Envelope, Normalized, Rejected
 from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
 from normalizer.jobs.dry_run.diff import Diff, RowChange, changes_between
+from normalizer.jobs.dry_run.rewrite_dry_run import RenormalizeDryRun
 from normalizer.jobs.engine import id_ranges
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.spec import JobSpec
-from normalizer.jobs.renormalize import Renormalize, RenormalizeDryRun, RenormalizeSelection
+from normalizer.jobs.renormalize import Renormalize, RenormalizeSelection
 from normalizer.jobs.sources import row_pages
 from normalizer.jobs.sources.file_source import FileSource
 from tests.support.factories import raw_event, snowflake

@@ -19,13 +19,14 @@ from normalizer.files.record_lines import NAMED_BY_BYTES, topic_named_by
 from normalizer.jobs.dry_run.diff import PAIRS_A_FIELD, Diff, changes_between
 from normalizer.jobs.dry_run.overlay import Overlay
 from normalizer.jobs.engine.job_run import RunTotals
-from normalizer.jobs.engine.run_progress import RunProgress, RunResult, balance, duration
+from normalizer.jobs.engine.run_progress import RunProgress, RunResult, balance
 from normalizer.jobs.engine.source_pages import batch_part, split_page
 from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.engine.throttle import LiveLag, LiveLagHistory, Throttle
 from normalizer.jobs.sources.field_defaults import FieldDefaults, parse_defaults
 from normalizer.jobs.sources.source import SourcePage
 from normalizer.kafka import KafkaPartition
+from normalizer.process.progress import duration
 from normalizer.process.screen import Screen
 from normalizer.telemetry import get_logger
 from tests.support.factories import envelope, ignored, raw_record
@@ -306,8 +307,7 @@ def test_progress_says_rate_and_time_left(stream: Callable[[], io.StringIO], sai
 
     for seconds, records in ((1, 1_000), (6, 6_000), (11, 11_000)):
         now_s = float(seconds)
-        progress.note(records, records / 20_000)
-        progress.say(RunTotals(records=records, stored=records), None)
+        progress.report(RunTotals(records=records, stored=records), records / 20_000, None)
 
     assert written.getvalue().count("records, ") == said
     assert "backfill  55%: 11,000 records, 1,000/s, 9.0 s left" in written.getvalue()

@@ -1,6 +1,7 @@
 """Both programs end by one table of exit codes."""
 
 import asyncio
+import io
 import signal
 from pathlib import Path
 from typing import Never
@@ -21,6 +22,8 @@ from normalizer.errors import (
     StoreUnavailable,
 )
 from normalizer.exit_codes import FAILED, FOUND, MISUSED, STOPPED_AT_ONCE, STUCK
+from normalizer.process.progress import WorkDone
+from normalizer.process.screen import Screen
 from projector.cli.command_ends import run_flow
 from projector.cli.commands import main as projector
 from projector.maintenance.maintain import MaintainerBusy
@@ -86,14 +89,20 @@ def test_help_and_the_operators_page_say_what_each_code_means(where: str) -> Non
 async def test_a_dry_run_that_was_stopped_says_so(
     capsys: pytest.CaptureFixture[str], *, signalled: bool
 ) -> None:
-    ending = asyncio.Event()
+    class Trial:
+        def __init__(self) -> None:
+            self._ending = asyncio.Event()
+            self.stop = self._ending.set
 
-    async def read() -> None:
-        if signalled:
-            signal.raise_signal(signal.SIGINT)
-            await ending.wait()
+        async def run(self) -> None:
+            if signalled:
+                signal.raise_signal(signal.SIGINT)
+                await self._ending.wait()
 
-    stopped = await run_until_stopped(read(), ending.set)
+        def done(self) -> WorkDone:
+            return WorkDone("rows", 0)
+
+    stopped = await run_until_stopped(Trial(), Screen(io.StringIO()))
     with pytest.raises(SystemExit) as ended:
         end_dry_run(["3 new"], partial=stopped)
 

@@ -29,11 +29,13 @@ from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.source_pages import batch_part
 from normalizer.jobs.renormalize_row import Unreadable, renormalize_row
 from normalizer.jobs.sources.source import HistorySource, PartKey, ReadPosition
+from normalizer.process.progress import WorkDone
 from normalizer.process.slices import Normalize
 from normalizer.store.grid import Grid
+from normalizer.store.patient_session import PatientSession
 from normalizer.store.quarantine_writer import RejectedRecord
 from normalizer.store.rows import StoredRows
-from normalizer.store.session import READ_ONLY, Session
+from normalizer.store.session import READ_ONLY
 from normalizer.store.sorted_outcomes import is_expired
 from normalizer.store.store_statements import READ_EVENTS
 
@@ -59,13 +61,15 @@ class BackfillDryRun:
         self._batch_bytes = batch_bytes
         self._rules_version = rules_version
         self._grid = Grid()
-        self._session = Session(
+        self._stopping = asyncio.Event()
+        self._session = PatientSession(
             database_url,
             application_name="normalizer dry run",
             grid=self._grid,
             settings=READ_ONLY,
+            stopping=self._stopping,
         )
-        self._stopping = asyncio.Event()
+        self._records_read = 0
         self._horizon: datetime | None = None
         self._forgotten: frozenset[int] = frozenset()
         self.stale = Diff()
@@ -79,6 +83,10 @@ class BackfillDryRun:
     def stop(self) -> None:
         """End soon."""
         self._stopping.set()
+
+    def done(self) -> WorkDone:
+        """How far the reading is."""
+        return WorkDone("records", self._records_read, self._source.share())
 
     async def run(self) -> None:
         """Read the source and fill the diff. Propagates the source's errors.
@@ -111,6 +119,7 @@ class BackfillDryRun:
             async for page in self._source.read(positions):
                 async for piece, items in normalized(page, self._normalize):
                     builder.add(batch_part(piece, items))
+                    self._records_read += len(items)
                     if builder.is_full(self._batch_rows, self._batch_bytes):
                         yield builder.build()
                         builder = BatchBuilder()

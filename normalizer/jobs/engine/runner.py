@@ -128,8 +128,7 @@ class JobRunner:
             await wait_at_most(self._finished, HEARTBEAT_EVERY_S)
             with contextlib.suppress(RetryableError):
                 totals = await run.totals()
-                self._progress.note(totals.records, share())
-                self._progress.say(totals, self.throttle.throttled_by)
+                self._progress.report(totals, share(), self.throttle.throttled_by)
                 await run.heartbeat(self._heartbeat(share(), self._progress.records_per_s))
 
     def _heartbeat(self, share: float | None, records_per_s: float) -> RunHeartbeat:

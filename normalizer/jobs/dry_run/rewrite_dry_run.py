@@ -1,0 +1,104 @@
+"""Finds out what renormalizing or redacting would change in stored rows, without writing."""
+
+import asyncio
+from functools import partial
+
+import asyncpg
+
+from normalizer.envelope import RULES_VERSION, Envelope
+from normalizer.jobs.dry_run.diff import Diff, changes_between
+from normalizer.jobs.engine import job_statements
+from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRange, IdRangeWalk, fetch_rows
+from normalizer.jobs.renormalize import ROWS_A_CHUNK, RenormalizeSelection
+from normalizer.jobs.renormalize_row import renormalize_row
+from normalizer.jobs.rewrite_rows import RewritePlan, rewrite_rows
+from normalizer.process.progress import WorkDone
+from normalizer.process.slices import Normalize
+from normalizer.store.grid import Grid
+from normalizer.store.patient_session import PatientSession
+from normalizer.store.session import READ_ONLY
+
+
+class RewriteDryRun:
+    """Fills a diff with what a run would change; reads only."""
+
+    def __init__(self, database_url: str, plan: RewritePlan, diff: Diff) -> None:
+        self._plan = plan
+        self._diff = diff
+        self._stopping = asyncio.Event()
+        self._session = PatientSession(
+            database_url,
+            application_name="normalizer dry run",
+            grid=Grid(),
+            settings=READ_ONLY,
+            stopping=self._stopping,
+        )
+        self._id_ranges = IdRangeWalk(self._session.fetch, ROWS_A_CHUNK)
+        self._rows_read = 0
+
+    def stop(self) -> None:
+        """End soon; the diff covers what was read."""
+        self._stopping.set()
+
+    def done(self) -> WorkDone:
+        """How far the comparison is."""
+        return WorkDone("rows", self._rows_read, self._id_ranges.share())
+
+    async def run(self) -> None:
+        """Renormalize every row. Raises StoreUnavailable and FatalError."""
+        try:
+            await self._compare_all()
+        finally:
+            self._session.terminate()
+
+    async def _compare_all(self) -> None:
+        async for ids in self._id_ranges.after(BELOW_ALL_IDS):
+            last_id = ids.low - 1
+            while last_id < ids.high:
+                last_id = await self._compare(IdRange(last_id + 1, ids.high))
+                if self._stopping.is_set():
+                    return
+
+    async def _compare(self, rest: IdRange) -> int:
+        """Compare the next page of a range; return the id that it reaches."""
+        records, last_id = await self._session.run_once(partial(self._fetch, rest))
+        what = self._plan
+        before = {record["event_id"]: Envelope(**record) for record in records}
+        rows = [row for row in before.values() if not what.may_change or what.may_change(row)]
+        found = await rewrite_rows(rows, what.rewrite, {})
+        found.rows = len(records)
+        self._rows_read += len(records)
+        for event_id, why in found.unreadable:
+            self._diff.refuse(f"event {event_id}", why.reason, event_id)
+        for row in found.changed:
+            assert row.event_id is not None
+            self._diff.change("changed", row.event_id, changes_between(before[row.event_id], row))
+        for _ in range(found.unchanged):
+            self._diff.add("unchanged")
+        return last_id
+
+    async def _fetch(
+        self, rest: IdRange, connection: asyncpg.Connection
+    ) -> tuple[list[asyncpg.Record], int]:
+        what = self._plan
+        return await fetch_rows(connection, what.find, rest, *what.parameters)
+
+
+class RenormalizeDryRun(RewriteDryRun):
+    """Fills a diff with what renormalizing would change; reads only."""
+
+    def __init__(
+        self,
+        database_url: str,
+        selection: RenormalizeSelection,
+        normalize: Normalize,
+        diff: Diff,
+        *,
+        rules_version: int = RULES_VERSION,
+    ) -> None:
+        plan = RewritePlan(
+            find=job_statements.READ_OUTDATED,
+            parameters=selection.parameters(rules_version),
+            rewrite=partial(renormalize_row, normalize=normalize),
+        )
+        super().__init__(database_url, plan, diff)

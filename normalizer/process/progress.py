@@ -1,0 +1,109 @@
+"""Prints how far long work is; on a terminal the line is rewritten in place."""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Final, NamedTuple
+
+from normalizer.process.screen import Screen
+
+EVERY_S: Final = 1.0
+PLAIN_EVERY_S: Final = 10.0
+RATE_OVER_S: Final = 15.0
+
+
+class WorkDone(NamedTuple):
+    """How much of what is done, and the share of all work; None where that is unknown."""
+
+    what: str
+    amount: int
+    share: float | None = None
+
+
+def duration(seconds: float) -> str:
+    """Format seconds for a person."""
+    whole = round(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {whole % 60:02} s" if minutes else f"{seconds:.1f} s"
+
+
+class Progress:
+    """Reports how far work is, at intervals; it may be counted from any moment on."""
+
+    def __init__(
+        self, screen: Screen, name: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._screen = screen
+        self._name = name
+        self._clock = clock
+        self._what = ""
+        self._samples: deque[tuple[float, int, float | None]] = deque()
+        self._printed_at_s = clock()
+
+    @property
+    def records_per_s(self) -> float:
+        """The rate over the last seconds."""
+        if len(self._samples) < 2:
+            return 0.0
+        (first_s, first, _), (last_s, last, _) = self._samples[0], self._samples[-1]
+        return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
+
+    def note(self, done: WorkDone) -> None:
+        """Note how far the work is; a count of something else begins anew."""
+        if done.what != self._what:
+            self._what = done.what
+            self._samples.clear()
+        now_s = self._clock()
+        self._samples.append((now_s, done.amount, done.share))
+        while self._samples[0][0] < now_s - RATE_OVER_S:
+            self._samples.popleft()
+
+    def say(self, more: str = "") -> None:
+        """Print the progress line: on a terminal each time, else every ten seconds."""
+        line = self._line() + more
+        if self._screen.rewrites:
+            self._screen.print_live(line)
+        elif self._clock() - self._printed_at_s >= PLAIN_EVERY_S:
+            self._printed_at_s = self._clock()
+            self._screen.print_line(line)
+
+    @contextlib.asynccontextmanager
+    async def reporting(
+        self, done: Callable[[], WorkDone], *, every_s: float = EVERY_S
+    ) -> AsyncIterator[None]:
+        """Report while the block runs; then take the live line away."""
+
+        async def report() -> None:
+            while True:
+                await asyncio.sleep(every_s)
+                self.note(done())
+                self.say()
+
+        reporter = asyncio.create_task(report(), name="progress")
+        try:
+            yield
+        finally:
+            reporter.cancel()
+            # Nobody may read standard error any more: the work does not depend on it.
+            with contextlib.suppress(asyncio.CancelledError, BrokenPipeError):
+                await reporter
+            with contextlib.suppress(BrokenPipeError):
+                self._screen.clear_live()
+
+    def _line(self) -> str:
+        _, amount, share = self._samples[-1]
+        percent = "" if share is None else f" {share:4.0%}"
+        left_s = self._left_s()
+        left = "" if left_s is None else f", {duration(left_s)} left"
+        rate = f"{self.records_per_s:,.0f}/s"
+        return f"{self._name}{percent}: {amount:,} {self._what}, {rate}{left}"
+
+    def _left_s(self) -> float | None:
+        (first_s, _, first), (last_s, _, last) = self._samples[0], self._samples[-1]
+        if first is None or last is None or last <= first:
+            return None
+        return (1 - last) * (last_s - first_s) / (last - first)

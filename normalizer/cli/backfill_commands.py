@@ -150,7 +150,8 @@ def backfill_file(
     normalizer backfill file execution_events.json --set execution_id=543942402461926429
 
     A line is an event, or a record as `kcat -J` prints it, which keeps its own coordinates. All
-    regular files in a folder are read, except hidden ones. A line that is no event is quarantined.
+    regular files in a folder are read, except hidden ones; a link to a folder in it is not
+    followed, and named in a warning. A line that is no event is quarantined.
     A stream must be saved to a file first: a resumed run reads the file again.
     """
     settings = load_settings("database_url")

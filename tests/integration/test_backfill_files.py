@@ -176,6 +176,31 @@ async def test_a_folder_that_cannot_be_read_is_no_empty_one(
     assert verdict.reason == f"{tmp_path / 'kept' / 'shut'}: Permission denied"
 
 
+async def test_what_a_folder_holds_and_is_not_read_is_named(
+    database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A link to a folder, one to itself, one to nothing, and a pipe."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    write_file(folder / "file.ndjson", ndjson(raw_event(0)))
+    (tmp_path / "elsewhere").mkdir()
+    write_file(tmp_path / "elsewhere" / "more.ndjson", ndjson(raw_event(1)))
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "itself").symlink_to(folder)
+    (folder / "nothing").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(folder / "pipe")
+
+    verdict = await backfill_files(database, folder)
+    named = await backfill_files(database, folder / "linked")
+
+    printed = capsys.readouterr()
+    skipped = [line for line in (printed.out + printed.err).splitlines() if "skipped" in line]
+    assert (verdict.state, verdict.totals.stored, named.totals.stored) == ("complete", 1, 1)
+    assert all("warning" in line for line in skipped)
+    for name in ("linked", "itself", "nothing", "pipe"):
+        assert sum(str(folder / name) in line for line in skipped) == 1
+
+
 async def test_two_files_that_begin_alike_are_refused(database: Database, tmp_path: Path) -> None:
     write_file(tmp_path / "a.ndjson", ndjson(raw_event(0)))
     write_file(tmp_path / "b.ndjson.zst", ndjson(raw_event(0)))

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from normalizer.errors import FatalError
+from normalizer.telemetry import get_logger
 
 STANDARD_INPUT: Final = Path("-")
+
+_log: Final = get_logger()
 
 
 def list_files(paths: Sequence[Path]) -> Iterator[Path]:
@@ -27,11 +30,25 @@ def list_files(paths: Sequence[Path]) -> Iterator[Path]:
 
 
 def _files_in(folder: Path) -> Iterator[Path]:
-    """Every regular file in it that is not hidden. A folder that cannot be read is no empty one."""
+    """Every regular file in it that is not hidden. A folder that cannot be read is no empty one.
+
+    A link to a folder is not followed: it may lead to files that are read anyway, or to itself.
+    Whatever is passed over is named in a warning.
+    """
     for place, folders, names in os.walk(folder, onerror=_fail):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        files = (Path(place, name) for name in names if not name.startswith("."))
-        yield from (file for file in files if file.is_file())
+        for link in (Path(place, name) for name in folders):
+            if link.is_symlink():
+                _pass_over(link, "it is a link to a folder: name it as well if it is to be read")
+        for file in (Path(place, name) for name in names if not name.startswith(".")):
+            if file.is_file():
+                yield file
+            else:
+                _pass_over(file, "it is no regular file, or a link to none")
+
+
+def _pass_over(path: Path, why: str) -> None:
+    _log.warning("file_skipped", file=str(path), why=why)
 
 
 def _fail(error: OSError) -> NoReturn:

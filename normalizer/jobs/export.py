@@ -5,6 +5,7 @@ page that was read. The lines are those of
 the filter, and a backfill can read them.
 """
 
+import fcntl
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
@@ -118,12 +119,13 @@ def _line(event: Envelope, line_of: Callable[[Envelope], bytes]) -> bytes:
 class PackedFile:
     """A zstd file that gets its name only when it is complete; `with` ends it.
 
-    Lines may be written in any pieces: the file's bytes are the same.
+    Lines may be written in any pieces: the file's bytes are the same. Until then it has a name
+    beside it, which a lock of its process holds. What a killed process left there is written over.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+        self._unfinished = path.with_name(f".{path.name}.unfinished")
         self._file: BinaryIO | None = None
         self._packer = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compressobj()
         self._waiting = bytearray()
@@ -132,7 +134,9 @@ class PackedFile:
         if self._path.exists() and not self._path.is_file():
             raise FatalError(f"{self._path}: it is no file, and would be replaced by one")
         try:
-            self._file = self._unfinished.open("wb")
+            self._file = self._opened()
+        except BlockingIOError as error:
+            raise FatalError(f"{self._path}: another export is writing it") from error
         except OSError as error:
             raise FatalError(f"{self._path}: {error.strerror}") from error
         return self
@@ -144,18 +148,42 @@ class PackedFile:
         trace: TracebackType | None,
     ) -> None:
         assert self._file
-        try:
-            with self._file:
+        # The lock ends with the file, so until then nobody else has this name.
+        with self._file:
+            try:
                 if error is None:
                     self._put(self._packer.compress(bytes(self._waiting)) + self._packer.flush())
                     self._file.flush()
                     os.fsync(self._file.fileno())
-            if error is None:
-                self._unfinished.replace(self._path)
-        except OSError as failure:
-            raise FatalError(f"{self._path}: {failure.strerror}") from failure
-        finally:
-            self._unfinished.unlink(missing_ok=True)
+                    self._unfinished.replace(self._path)
+            except OSError as failure:
+                raise FatalError(f"{self._path}: {failure.strerror}") from failure
+            finally:
+                # Without a name if it is complete.
+                self._unfinished.unlink(missing_ok=True)
+
+    def _opened(self) -> BinaryIO:
+        """The unfinished file, empty and locked. Raises BlockingIOError if another process has it.
+
+        A file that lost its name before it was locked is another's, and complete or removed.
+        """
+        while True:
+            file = self._unfinished.open("ab")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if self._is_named(file):
+                    file.truncate(0)
+                    return file
+            except BaseException:
+                file.close()
+                raise
+            file.close()
+
+    def _is_named(self, file: BinaryIO) -> bool:
+        try:
+            return os.path.samestat(os.fstat(file.fileno()), self._unfinished.stat())
+        except FileNotFoundError:
+            return False
 
     def write(self, content: bytes) -> None:
         """Write. Raises FatalError where that fails."""

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 import pytest
+import zstandard
 
 from normalizer.core.cloudevents import to_cloudevent
 from normalizer.envelope import Envelope
@@ -254,6 +255,34 @@ async def test_a_signal_leaves_nothing_unfinished(
 
     assert code == 130
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_what_a_kill_left_is_gone_after_the_next_export(
+    database: Database, tmp_path: Path
+) -> None:
+    path = tmp_path / "file.zst"
+    async with (
+        watching(database.url) as watcher,
+        connected(database) as connection,
+        connection.transaction(),
+    ):
+        await connection.execute("lock table normalizer.events in access exclusive mode")
+        export = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "normalizer", "export", str(path)),
+            env=environment(job_settings(database)),
+        )
+        await watcher.until_blocked()
+        with pytest.raises(FatalError, match="another export is writing it"):
+            await exported(database, path)
+        export.kill()
+        await export.wait()
+    (left,) = tmp_path.iterdir()
+    left.write_bytes(b"what was packed by then")
+
+    await exported(database, path)
+
+    assert list(tmp_path.iterdir()) == [path]
+    assert zstandard.ZstdDecompressor().stream_reader(path.read_bytes()).read() == b""
 
 
 def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path) -> None:

@@ -5,17 +5,30 @@ however many rows it has.
 """
 
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import asyncpg
 
 HOUR: Final = timedelta(hours=1)
+BEFORE_ALL: Final = datetime.min.replace(tzinfo=UTC)
+AFTER_ALL: Final = datetime.max.replace(tzinfo=UTC)
+"""asyncpg sends these two as -infinity and infinity, so they bound every time of the calendar."""
 
 
 def hour_of(time: datetime) -> datetime:
     """The begin of the hour of this time."""
     return time.replace(minute=0, second=0, microsecond=0)
+
+
+def end_of(hour: datetime) -> datetime:
+    """The end of the hour; the last one of the calendar has none that a datetime can hold."""
+    return hour + HOUR if hour < AFTER_ALL - HOUR else AFTER_ALL
+
+
+def with_zone(time: datetime) -> datetime:
+    """The time in UTC; asyncpg reads an infinite one, as it writes the two bounds, without zone."""
+    return time.replace(tzinfo=UTC)
 
 
 async def hours_of(
@@ -32,12 +45,13 @@ async def hours_of(
     statement = _NEXT_HOURS.format(table=table, time=time)
     since, until = bounds
     while True:
-        hours = [hour for (hour,) in await connection.fetch(statement, since, until, at_once)]
+        rows = await connection.fetch(statement, since, until, at_once)
+        hours = [with_zone(hour) for (hour,) in rows]
         if hours:
             yield hours
         if len(hours) < at_once:
             return
-        since = hours[-1] + HOUR
+        since = end_of(hours[-1])
 
 
 _NEXT_HOURS: Final = """

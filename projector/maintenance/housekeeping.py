@@ -10,7 +10,7 @@ from typing import Final
 
 import asyncpg
 
-from projector.hours import HOUR, hour_of, hours_of
+from projector.hours import end_of, hour_of, hours_of
 from projector.maintenance.old_rows import delete_old
 
 _QUIET: Final = timedelta(hours=2)
@@ -83,7 +83,7 @@ async def drop_hours(
         gone = 0
         async for hours in hours_of(connection, table, time, (_BEFORE_ALL, until), _HOURS_AT_ONCE):
             for hour in hours:
-                gone += await connection.fetchval(statement, hour, hour + HOUR)
+                gone += await connection.fetchval(statement, hour, end_of(hour))
         if gone:
             yield f"{'would drop' if dry_run else 'dropped'} {gone:,} rows of {table}"
 
@@ -103,7 +103,7 @@ async def compact_shards(
                 if dry_run:
                     compacted += rows
                     continue
-                bounds = (hour, hour + HOUR)
+                bounds = (hour, end_of(hour))
                 # A writer that holds the shard goes first; a later run compacts this hour.
                 with contextlib.suppress(asyncpg.LockNotAvailableError):
                     compacted += await connection.fetchval(

@@ -9,6 +9,7 @@ from typing import Final
 
 import asyncpg
 
+from projector.hours import with_zone
 from projector.verify.queries import Comparison
 from projector.verify.ranges import DivergentLocation
 from projector.verify.verdict import Verdict
@@ -54,7 +55,7 @@ async def open_divergences(
     return [
         DivergentLocation(
             row["divergence_id"],
-            row["hour"] if row["execution_id"] is None else row["execution_id"],
+            row["execution_id"] if row["hour"] is None else with_zone(row["hour"]),
         )
         for row in await connection.fetch(_OPEN_DIVERGENCES, comparison.name)
     ]

@@ -9,13 +9,13 @@ import contextlib
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, Literal
 
 import asyncpg
 import msgspec
 
-from projector.hours import HOUR, hours_of
+from projector.hours import AFTER_ALL, BEFORE_ALL, end_of, hours_of, with_zone
 from projector.verify.queries import Bounds, Comparison
 
 EVENTS_A_RANGE: Final = 200_000
@@ -23,8 +23,6 @@ EXECUTIONS_A_HOUR: Final = 20
 EXECUTIONS_A_RANGE: Final = 200
 _LEAST_ID: Final = -(1 << 63)
 _GREATEST_ID: Final = (1 << 63) - 1
-_BEFORE_ALL: Final = datetime(1, 1, 1, tzinfo=UTC)
-_AFTER_ALL: Final = datetime(9999, 12, 31, 23, tzinfo=UTC)
 _HOURS_AT_ONCE: Final = 1_000
 
 
@@ -36,8 +34,8 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     kind: Literal["all", "range", "sample"] = "all"
-    since: datetime = _BEFORE_ALL
-    until: datetime = _AFTER_ALL
+    since: datetime = BEFORE_ALL
+    until: datetime = AFTER_ALL
     hours: int = 3
     seed: int = 0
     execution_ids: tuple[int, ...] = ()
@@ -114,7 +112,7 @@ def _named(scope: Scope, noted: Sequence[DivergentLocation]) -> Sequence[Any] | 
 def _ranges_of(locations: Sequence[Any]) -> list[VerifyRange]:
     """One range for each hour, or for EXECUTIONS_A_RANGE executions."""
     if locations and isinstance(locations[0], datetime):
-        return [VerifyRange(hour, hour + HOUR) for hour in locations]
+        return [VerifyRange(hour, end_of(hour)) for hour in locations]
     firsts = range(0, len(locations), EXECUTIONS_A_RANGE)
     cut = [locations[first : first + EXECUTIONS_A_RANGE] for first in firsts]
     return [VerifyRange(ids[0], ids[-1], tuple(ids)) for ids in cut]
@@ -130,13 +128,13 @@ async def _hours(
         hours = await _known_hours(connection, bounds, scope)
         chance = random.Random(scope.seed)  # noqa: S311 - a drawn sample, nothing secret
         chosen = chance.sample(hours, min(scope.hours, len(hours)))
-        return [VerifyRange(hour, hour + HOUR) for hour in sorted(chosen)]
-    weights = Counter(dict(await connection.fetch(_weights(bounds), scope.since, scope.until)))
+        return [VerifyRange(hour, end_of(hour)) for hour in sorted(chosen)]
+    weights = _by_hour(await connection.fetch(_weights(bounds), scope.since, scope.until))
     if scope.kind == "all":
         # A roll-up that lost its rows has no weights of its own.
         weights |= Counter({hour: n for (of, hour), n in log_hours.items() if of == bounds})
         with contextlib.suppress(asyncpg.QueryCanceledError):
-            weights |= Counter(dict(await connection.fetch(_SOURCES[bounds])))
+            weights |= _by_hour(await connection.fetch(_SOURCES[bounds]))
     found: list[VerifyRange] = []
     low, weight = scope.since, 0
     for hour in sorted(weights):
@@ -145,6 +143,10 @@ async def _hours(
             low, weight = hour, 0
         weight += weights[hour]
     return [*found, VerifyRange(low, scope.until)]
+
+
+def _by_hour(rows: Sequence[asyncpg.Record]) -> Counter[datetime]:
+    return Counter({with_zone(hour): weight for hour, weight in rows})
 
 
 async def _known_hours(

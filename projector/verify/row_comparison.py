@@ -13,6 +13,7 @@ import asyncpg
 import msgspec
 
 from normalizer.errors import FatalError
+from projector.hours import hour_of, with_zone
 from projector.verify.queries import Comparison
 from projector.verify.ranges import VerifyRange
 
@@ -164,7 +165,7 @@ async def _difference(
 
 
 def _location(at: int | datetime) -> int | datetime:
-    return at if isinstance(at, int) else at.replace(minute=0)
+    return at if isinstance(at, int) else hour_of(with_zone(at))
 
 
 def _sentences(

@@ -247,6 +247,33 @@ async def test_hours_are_repaired_with_the_executions_that_began_before_them(
     assert await verified(connection) == set()
 
 
+@pytest.mark.parametrize(
+    "at",
+    [
+        datetime(1, 1, 1, 0, 30, tzinfo=UTC),
+        datetime(9999, 12, 31, 23, 30, tzinfo=UTC),
+    ],
+)
+async def test_the_first_and_the_last_hour_of_the_calendar_are_compared_and_repaired(
+    connection: asyncpg.Connection, at: datetime
+) -> None:
+    """A producer may send such a time, and no datetime lies before the one or after the other."""
+    failed = event(event_type="call.done", status="FAILED", command_id="c", created_at=at)
+    await view_rows.insert(connection, [failed])
+    counted = {"event_minutes", "event_hours", "arrival_hours"}
+    for table in counted:
+        await connection.execute(f"update {table} set events = events + 1")
+
+    found = await verified(connection)
+    sampled = await verified(connection, Scope(kind="sample"))
+    await repaired(connection)
+
+    assert found == sampled == counted
+    assert await standing(connection) == {}
+    assert await verified(connection) == set()
+    assert await view_differences(connection) == {}
+
+
 async def test_a_projection_that_is_empty_is_filled(connection: asyncpg.Connection) -> None:
     await fill(connection)
     for table in TAMPERING:

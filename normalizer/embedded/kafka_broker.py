@@ -19,7 +19,11 @@ from normalizer.process.child import Child
 _CONTROLLER: Final = "CONTROLLER"
 _PLAIN: Final = "PLAINTEXT"
 _STARTED: Final = b"Kafka Server started"
-_ENV: Final = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
+_ENV: Final = {"PATH": os.defpath, "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+"""In the locale C, Java finds no folder whose name has a letter beyond ASCII."""
+_LOG: Final = "log"
+_PROPERTIES_FILE: Final = "server.properties"
+_LOGGING_FILE: Final = "log4j2.properties"
 _QUICK_START: Final = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 """Half the start's CPU: a broker of one machine does not live long enough to earn more back."""
 _POLL_S: Final = 0.02
@@ -85,7 +89,7 @@ class KafkaBroker:
         self.name = "Kafka"
         self.folder = folder.resolve()
         self.log = self.folder / "kafka.log"
-        self.jars = jars
+        self.jars = jars.resolve()
         self._properties = {**_PROPERTIES, **(properties or {})}
         self._listeners = {_PLAIN: "PLAINTEXT", **(listeners or {})}
         self._format_arguments = format_arguments
@@ -121,10 +125,10 @@ class KafkaBroker:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._ports = keep_ports(self.folder / "ports.json", [_CONTROLLER, *self._listeners])
         self._write_properties()
-        if not (self.folder / "log" / "meta.properties").exists():
+        if not (self.folder / _LOG / "meta.properties").exists():
             await self._format()
         offset = self.log.stat().st_size if self.log.exists() else 0
-        self._child = await self._java("kafka", "kafka.Kafka", self._file)
+        self._child = await self._java("kafka", "kafka.Kafka", _PROPERTIES_FILE)
         await self._wait_until_started(offset)
 
     async def stop(self) -> None:
@@ -156,10 +160,6 @@ class KafkaBroker:
         """Send a signal, such as SIGSTOP and SIGCONT in a test."""
         self._running().send_signal(number)
 
-    @property
-    def _file(self) -> Path:
-        return self.folder / "server.properties"
-
     def _running(self) -> Child:
         if self._child is None:
             raise EmbeddedError("Kafka is not running")
@@ -170,23 +170,24 @@ class KafkaBroker:
         addresses = {name: f"{name}://127.0.0.1:{port}" for name, port in self._ports.items()}
         properties = {
             **self._properties,
-            "log.dirs": str(self.folder / "log"),
+            "log.dirs": _LOG,
             "controller.quorum.voters": f"1@{self.address_of(_CONTROLLER)}",
             "listeners": ",".join(addresses.values()),
             "advertised.listeners": ",".join(addresses[name] for name in self._listeners),
             "listener.security.protocol.map": ",".join(f"{n}:{p}" for n, p in protocols.items()),
         }
-        self._file.touch(mode=0o600)
-        self._file.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
-        (self.folder / "log4j2.properties").write_text(_LOGGING)
+        file = self.folder / _PROPERTIES_FILE
+        file.touch(mode=0o600)
+        file.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
+        (self.folder / _LOGGING_FILE).write_text(_LOGGING)
 
     async def _format(self) -> None:
         """Format the log folder, unless done; an interrupted format leaves no meta.properties."""
-        shutil.rmtree(self.folder / "log", ignore_errors=True)
+        shutil.rmtree(self.folder / _LOG, ignore_errors=True)
         child = await self._java(
             "kafka-storage",
             "kafka.tools.StorageTool",
-            *("format", "--cluster-id", self._cluster_id(), "--config", self._file),
+            *("format", "--cluster-id", self._cluster_id(), "--config", _PROPERTIES_FILE),
             *self._format_arguments,
         )
         if await child.wait() != 0:
@@ -198,7 +199,8 @@ class KafkaBroker:
         raw = bytes([first & 0x7F, *others])  # a leading "-" would look like an option
         return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
-    async def _java(self, name: str, main: str, *arguments: str | Path) -> Child:
+    async def _java(self, name: str, main: str, *arguments: str) -> Child:
+        """Start Java in the folder, so that no file of Kafka's has to spell the folder's name."""
         return await Child.start(
             name,
             [
@@ -207,13 +209,14 @@ class KafkaBroker:
                 *_QUICK_START,
                 *self._java_options,
                 "-Djava.awt.headless=true",
-                f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}",
+                f"-Dlog4j2.configurationFile={_LOGGING_FILE}",
                 *("-cp", f"{self.jars}/*"),
                 main,
                 *arguments,
             ],
             env=_ENV,
             log=self.log,
+            cwd=self.folder,
         )
 
     async def _wait_until_started(self, offset: int) -> None:

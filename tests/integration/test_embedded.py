@@ -236,6 +236,17 @@ asyncio.run(main())
             await until_ended(pid)
 
 
+async def test_a_folder_of_any_name_holds_the_servers_and_all_their_data(stack: Stack) -> None:
+    name = "wörk ş, of\\mine"
+    broker = await stack.new_broker(f"{name}/kafka")
+
+    async with stack.new_postgres(f"{name}/postgres") as server, broker:
+        answer = await _count(server.url, "select 1")
+
+    assert answer == 1
+    assert (stack.folder / name / "kafka" / "log" / "meta.properties").exists()
+
+
 async def test_two_stacks_run_at_once(stack: Stack) -> None:
     async with stack.new_postgres("twin-1") as one, stack.new_postgres("twin-2") as two:
         answers = [await _count(server.url, "select 1") for server in (one, two)]

@@ -31,7 +31,7 @@ class JoiningBroker(KafkaBroker):
 
     def _write_properties(self) -> None:
         super()._write_properties()
-        with self._file.open("a") as file:
+        with (self.folder / "server.properties").open("a") as file:
             file.write(f"controller.quorum.voters=1@{self._first.address_of('CONTROLLER')}\n")
             file.write(f"listeners=PLAINTEXT://{self.bootstrap_servers}\n")
 

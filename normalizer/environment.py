@@ -14,7 +14,8 @@ from normalizer.errors import ConfigurationError
 from normalizer.passwords import DATABASE_URL_FORM, MASK, is_database_url, masked_url
 from normalizer.settings import FIELDS, Settings, is_secret, meta_of, variable
 
-_HOST_PORT: Final = re.compile(r"\S+:[0-9]{1,5}$")
+_HOST_PORT: Final = re.compile(r"\S+:([0-9]{1,5})")
+_LAST_PORT: Final = 65_535
 _HTTP_URL: Final = re.compile(r"https?://[^\s/@?#]+(/[^\s@#]*)?")
 _EXTENSION: Final = re.compile(r"(?!auth=)[A-Za-z]+=[\x21-\x7e]+")
 """Source: RFC 7628, section 3.1; `auth` is the token itself."""
@@ -114,7 +115,9 @@ def _converted(field: FieldInfo, text: str) -> Any:
     """Convert the value of one variable. Raises ValueError; its message holds no secret."""
     kind = get_args(field.type)[0]
     if get_origin(kind) is tuple:
-        return tuple(part.strip() for part in text.split(",") if part.strip())
+        if parts := tuple(part.strip() for part in text.split(",") if part.strip()):
+            return parts
+        raise ValueError(f"nothing but commas; got {text!r}")
     if get_origin(kind) is Literal:
         words = {word.upper(): word for word in get_args(kind)}
         if text.upper() not in words:
@@ -134,11 +137,15 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     if settings.database_url and not is_database_url(settings.database_url):
         yield f"DATABASE_URL: {DATABASE_URL_FORM}"
     for server in settings.kafka_bootstrap_servers:
-        if not _HOST_PORT.match(server):
+        address = _HOST_PORT.fullmatch(server)
+        # A resolver takes a port that is too large for the rest of its division by 65,536.
+        if address is None or not 1 <= int(address[1]) <= _LAST_PORT:
             yield f"KAFKA_BOOTSTRAP_SERVERS: expected host:port; got {server!r}"
     for name in ("kafka_canonical_topic", "kafka_refused_topic"):
         if getattr(settings, name) in settings.kafka_topics:
             yield f"{variable(name)}: must not be one of KAFKA_TOPICS, which are read"
+    if settings.kafka_refused_topic == settings.kafka_canonical_topic:
+        yield "KAFKA_REFUSED_TOPIC: must not be KAFKA_CANONICAL_TOPIC, whose readers expect events"
     if settings.kafka_max_partition_fetch_bytes > settings.kafka_fetch_max_bytes:
         yield "KAFKA_MAX_PARTITION_FETCH_BYTES: expected at most KAFKA_FETCH_MAX_BYTES"
     if settings.owner.startswith("operator:"):

@@ -73,6 +73,14 @@ def test_every_mistake_is_reported_at_once() -> None:
         ({"DATABASE_URL": "postgresql://u:hunter2#x@h/n"}, "DATABASE_URL: expected postgresql://"),
         ({"DATABASE_URL": "postgresql://u:hunter2/x@h/n"}, "DATABASE_URL: expected postgresql://"),
         ({"KAFKA_BOOTSTRAP_SERVERS": "broker"}, "expected host:port; got 'broker'"),
+        ({"KAFKA_BOOTSTRAP_SERVERS": "a:0"}, "expected host:port; got 'a:0'"),
+        ({"KAFKA_BOOTSTRAP_SERVERS": "a:65536"}, "expected host:port; got 'a:65536'"),
+        ({"KAFKA_BOOTSTRAP_SERVERS": " , "}, "KAFKA_BOOTSTRAP_SERVERS: nothing but commas"),
+        ({"KAFKA_TOPICS": ","}, "KAFKA_TOPICS: nothing but commas"),
+        (
+            {"KAFKA_CANONICAL_TOPIC": "out", "KAFKA_REFUSED_TOPIC": "out"},
+            "KAFKA_REFUSED_TOPIC: must not be KAFKA_CANONICAL_TOPIC",
+        ),
         ({"KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}, "KAFKA_SASL_USERNAME: needed with SASL_SSL"),
         (
             {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_MECHANISM": "OAUTHBEARER"},

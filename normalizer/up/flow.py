@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import shlex
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ import msgspec
 
 from normalizer.errors import NormalizerError
 from normalizer.kafka import TopicReader
+from normalizer.passwords import masked_url
 from normalizer.process.screen import Screen, discard_output
 from normalizer.settings import Settings
 from normalizer.store.migrate import SchemaMismatch, migrate
@@ -62,12 +64,12 @@ async def up(
             with _signals(running.cancel, run.abort):
                 await asyncio.wait([running])
     except* SchemaMismatch as errors:
-        run.screen.print_line(f"error: {_first(errors)}")
+        run.screen.print_line(_in_words(errors))
         code = 3
-    except* NormalizerError as errors:
-        run.screen.print_line(f"error: {_first(errors)}")
-        code = 1
     except* BrokenPipeError:
+        code = 1
+    except* (NormalizerError, OSError) as errors:
+        run.screen.print_line(_in_words(errors))
         code = 1
     if not run.screen.is_read:
         discard_output()
@@ -84,9 +86,6 @@ class _Run:
 
     async def run(self) -> None:
         """Start everything, keep it running until cancelled, then stop everything."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        if os.geteuid() == 0:
-            self._folder.chmod(0o711)  # the database's user must be able to enter
         with only_one(self._folder), self._without_stack_file():
             async with self._supervisor:
                 stack, settings = await self._find_servers()
@@ -101,7 +100,9 @@ class _Run:
                         self.screen.print_line(
                             f"health: {stack.normalizer_url}/readyz, /livez, /metrics"
                         )
-                    self.screen.print_line(f"for another shell: .  {self._folder / SHELL_FILE}")
+                    self.screen.print_line(
+                        f"for another shell: .  {shlex.quote(str(self._folder / SHELL_FILE))}"
+                    )
                     self.screen.print_line("Ctrl-C stops it; twice: at once")
                     try:
                         await self._watch(stack, log)
@@ -216,9 +217,9 @@ def _no_traffic(stack: Stack) -> str:
     )
 
 
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the first real error of nested exception groups."""
+def _in_words(errors: BaseExceptionGroup[BaseException]) -> str:
+    """The first real error of nested exception groups, without the password of any URL in it."""
     error: BaseException = errors
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return error
+    return f"error: {masked_url(str(error))}"

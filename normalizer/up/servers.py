@@ -1,5 +1,6 @@
 """Starts an embedded database and broker, or finds external ones that the environment names."""
 
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
@@ -23,7 +24,8 @@ async def start_postgres(
     url = await server.create_database(DATABASE)
     report(f"PostgreSQL on 127.0.0.1:{server.port}; to query it:")
     pgpass = write_pgpass(folder, url)
-    report(f"  PGPASSFILE={pgpass} {server.bin_dir / 'psql'} {_without_password(url)}")
+    psql = shlex.join([str(server.bin_dir / "psql"), _without_password(url)])
+    report(f"  PGPASSFILE={shlex.quote(str(pgpass))} {psql}")
     return Stack(database_url=url, folders={"state": str(folder), "postgres": str(server.data)})
 
 

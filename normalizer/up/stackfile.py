@@ -37,8 +37,21 @@ class Stack(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 @contextlib.contextmanager
 def only_one(folder: Path) -> Iterator[None]:
-    """Lock the folder against another run; the kernel releases the lock when this process ends."""
-    with (folder / "lock").open("a+") as lock:
+    """Create the folder and lock it against another run, until this process ends.
+
+    Raises ConfigurationError for a folder that cannot be used, or is in use.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.geteuid() == 0:
+            # The database's user must be able to enter. A folder that was there keeps its rights.
+            folder.chmod(folder.stat().st_mode | 0o111)
+        lock = (folder / "lock").open("a+")
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot use the folder {folder}: {error.strerror}: name another by --folder"
+        ) from error
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

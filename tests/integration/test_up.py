@@ -207,6 +207,43 @@ async def test_a_second_run_in_one_folder_is_refused(folder: Path) -> None:
     assert f"already: pid {running.process.pid}" in other.said
 
 
+async def test_a_folder_that_cannot_be_used_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/none")):
+        async with _up(folder) as running:
+            code = await running.end()
+
+        assert code == 1
+        assert running.said.startswith(f"error: cannot use the folder {folder}: ")
+        assert running.said.count("\n") == 1
+
+
+async def test_a_folder_that_was_there_keeps_its_rights(folder: Path) -> None:
+    folder.mkdir()
+    folder.chmod(0o1777)
+    async with _up(folder, "--no-kafka", "--for", "0") as running:
+        assert await running.end() == 0
+
+    assert folder.stat().st_mode & 0o7777 == 0o1777
+
+
+async def test_the_commands_that_it_names_work_in_a_folder_of_any_name(folder: Path) -> None:
+    async with _up(folder / "my wörk; $(x)", "--no-kafka") as running:
+        await running.until(re.compile("to query it"))
+        query = (await running.until(re.compile("PGPASSFILE=.*")))[0]
+        variables = (await running.until(re.compile(r"another shell: (.*)")))[1]
+        await running.until(_STARTED)
+        shell = await asyncio.create_subprocess_exec(
+            *("/bin/bash", "-c", f"{variables} && {query} -Atc 'select 1' && echo $KAFKA_TOPICS"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        answer, _ = await shell.communicate()
+        await running.end(signal.SIGTERM)
+
+    assert answer == b"1\nnoetl.events.file\n"
+
+
 async def test_it_stops_when_nobody_reads_its_lines_any_more(folder: Path) -> None:
     command = f"{sys.executable} -m normalizer up --no-kafka --folder {folder} | head -n 3"
     shell = await asyncio.create_subprocess_exec(
@@ -310,3 +347,16 @@ async def test_external_without_names_says_which_are_missing(folder: Path) -> No
     assert code == 1
     assert "DATABASE_URL: not set" in running.said
     assert "KAFKA_BOOTSTRAP_SERVERS: not set" in running.said
+
+
+async def test_external_shows_no_password_of_a_wrong_setting(folder: Path) -> None:
+    env = {
+        "DATABASE_URL": "postgresql://u:hunter2@127.0.0.1:1/n",
+        "KAFKA_BOOTSTRAP_SERVERS": "sasl://user:hunter2@broker",
+    }
+    async with _up(folder, "--external", env=env) as running:
+        code = await running.end()
+
+    assert code == 1
+    assert "KAFKA_BOOTSTRAP_SERVERS: expected host:port" in running.said
+    assert "hunter2" not in running.said

@@ -78,18 +78,17 @@ def export(
         return
 
     async def packed() -> int:
-        with PackedFile(file) as packer:
-            async with progress.reporting(work.done):
-                return await _cancelled_by_signals(work.run(packer.write, FORMATS[form]))
+        with PackedFile(file) as packer, progress.reporting(work.done):
+            return await _cancelled_by_signals(work.run(packer.write, FORMATS[form]))
 
     screen.print_line(f"{run_or_exit(packed()):,} events in {file}")
 
 
 async def _plain(work: Export, line_of: Callable[[Envelope], bytes], progress: Progress) -> None:
     """Write lines to stdout; where that is a terminal, they are all the progress there is."""
-    async with contextlib.AsyncExitStack() as shown:
+    with contextlib.ExitStack() as shown:
         if not sys.stdout.isatty():
-            await shown.enter_async_context(progress.reporting(work.done))
+            shown.enter_context(progress.reporting(work.done))
         await work.run(sys.stdout.buffer.write, line_of)
 
 

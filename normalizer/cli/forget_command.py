@@ -50,7 +50,7 @@ def forget(*, execution: ForgottenExecution, who: str | None, why: str, dry_run:
     progress = Progress(configure_screen(settings), "forget")
 
     async def shown(work: Coroutine[Any, Any, ErasedCounts]) -> ErasedCounts:
-        async with progress.reporting(flow.done):
+        with progress.reporting(flow.done):
             return await work
 
     if dry_run:

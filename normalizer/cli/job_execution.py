@@ -158,9 +158,8 @@ async def run_until_stopped(trial: _Trial, screen: Screen) -> bool:
         stopped.set()
         trial.stop()
 
-    with stop_on_signals(on_signal):
-        async with Progress(screen, "dry run").reporting(trial.done):
-            await trial.run()
+    with stop_on_signals(on_signal), Progress(screen, "dry run").reporting(trial.done):
+        await trial.run()
     return stopped.is_set()
 
 

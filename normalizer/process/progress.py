@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from normalizer.process.screen import Screen
@@ -53,7 +53,7 @@ class Progress:
         return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
 
     def note(self, done: WorkDone) -> None:
-        """Note how far the work is; a count of something else begins anew."""
+        """Note how far the work is; a count of something else begins again."""
         if done.what != self._what:
             self._what = done.what
             self._samples.clear()
@@ -71,26 +71,29 @@ class Progress:
             self._printed_at_s = self._clock()
             self._screen.print_line(line)
 
-    @contextlib.asynccontextmanager
-    async def reporting(
+    @contextlib.contextmanager
+    def reporting(
         self, done: Callable[[], WorkDone], *, every_s: float = EVERY_S
-    ) -> AsyncIterator[None]:
-        """Report while the block runs; then take the live line away."""
+    ) -> Iterator[None]:
+        """Report while the block runs; then take the live line away.
 
-        async def report() -> None:
-            while True:
-                await asyncio.sleep(every_s)
-                self.note(done())
+        Nobody may read standard error any more: the work does not depend on it.
+        """
+        loop = asyncio.get_running_loop()
+        timer: asyncio.TimerHandle
+
+        def report() -> None:
+            nonlocal timer
+            self.note(done())
+            with contextlib.suppress(BrokenPipeError):
                 self.say()
+            timer = loop.call_later(every_s, report)
 
-        reporter = asyncio.create_task(report(), name="progress")
+        timer = loop.call_later(every_s, report)
         try:
             yield
         finally:
-            reporter.cancel()
-            # Nobody may read standard error any more: the work does not depend on it.
-            with contextlib.suppress(asyncio.CancelledError, BrokenPipeError):
-                await reporter
+            timer.cancel()
             with contextlib.suppress(BrokenPipeError):
                 self._screen.clear_live()
 

@@ -129,12 +129,15 @@ async def _hours(
         chance = random.Random(scope.seed)  # noqa: S311 - a drawn sample, nothing secret
         chosen = chance.sample(hours, min(scope.hours, len(hours)))
         return [VerifyRange(hour, end_of(hour)) for hour in sorted(chosen)]
-    weights = _by_hour(await connection.fetch(_weights(bounds), scope.since, scope.until))
+    rows = await connection.fetch(_weights(bounds), scope.since, scope.until)
+    weights: Counter[datetime] = Counter()
     if scope.kind == "all":
         # A roll-up that lost its rows has no weights of its own.
         weights |= Counter({hour: n for (of, hour), n in log_hours.items() if of == bounds})
         with contextlib.suppress(asyncpg.QueryCanceledError):
-            weights |= _by_hour(await connection.fetch(_SOURCES[bounds]))
+            rows += await connection.fetch(_SOURCES[bounds])
+    for hour, events in rows:
+        weights[with_zone(hour)] = max(weights[with_zone(hour)], events)
     found: list[VerifyRange] = []
     low, weight = scope.since, 0
     for hour in sorted(weights):
@@ -143,10 +146,6 @@ async def _hours(
             low, weight = hour, 0
         weight += weights[hour]
     return [*found, VerifyRange(low, scope.until)]
-
-
-def _by_hour(rows: Sequence[asyncpg.Record]) -> Counter[datetime]:
-    return Counter({with_zone(hour): weight for hour, weight in rows})
 
 
 async def _known_hours(

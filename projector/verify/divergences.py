@@ -84,24 +84,34 @@ _END_NOTES: Final = """
     and    ended_at is null
 """
 
+# A known difference gets a new note in place of its old one: a comparison that was finished before
+# this may end the old one.
 _NOTE: Final = """
-    insert into divergences (projection, execution_id, hour, noted_by)
-    select location.projection, location.execution_id, location.hour, 'verify'
-    from   (
-               select $1::text, execution_id, null
-               from   unnest($2::bigint[]) as execution_id
-               union all
-               select $1::text, null, hour
-               from   unnest($3::timestamptz[]) as hour
-           ) as location (projection, execution_id, hour)
-    where  not exists (
-               select
-               from   divergences as known
-               where  known.projection = location.projection
-               and    known.execution_id is not distinct from location.execution_id
-               and    known.hour is not distinct from location.hour
-               and    known.ended_at is null
-           )
+    with location as (
+        select $1::text as projection, execution_id, null::timestamptz as hour
+        from   unnest($2::bigint[]) as execution_id
+        union all
+        select $1::text, null, hour
+        from   unnest($3::timestamptz[]) as hour
+    ),
+    replaced as (
+        update divergences as known
+        set    ended_at = now()
+        from   location
+        where  known.projection = location.projection
+        and    known.execution_id is not distinct from location.execution_id
+        and    known.hour is not distinct from location.hour
+        and    known.ended_at is null
+        returning known.execution_id, known.hour, known.noted_at
+    )
+    insert into divergences (projection, execution_id, hour, noted_by, noted_at)
+    select   location.projection, location.execution_id, location.hour, 'verify',
+             coalesce(min(replaced.noted_at), clock_timestamp())
+    from     location
+    left join replaced
+             on  replaced.execution_id is not distinct from location.execution_id
+             and replaced.hour is not distinct from location.hour
+    group by location.projection, location.execution_id, location.hour
 """
 
 _NOTE_ANYWHERE: Final = """

@@ -346,6 +346,24 @@ async def test_a_comparison_of_just_that_place_takes_a_verdict_back(
     assert await agreement(connection, "execution_facts") == ("divergent", 1)
 
 
+async def test_a_verdict_reached_before_another_found_a_difference_takes_it_not_back(
+    connection: asyncpg.Connection,
+) -> None:
+    """Two run at once: what the slower one read agreed, and differs since."""
+    await fill(connection)
+    await connection.execute("update projector.event_hours set events = events + 1")
+    await verified(connection)
+    await connection.execute("update projector.event_hours set events = events - 1")
+    slower = await verdicts(connection)
+    await connection.execute("update projector.event_hours set events = events + 1")
+
+    await verified(connection)
+    await record(connection, slower["event_hours"])
+
+    assert len(slower["event_hours"].agreed) == 1
+    assert await agreement(connection, "event_hours") == ("divergent", 1)
+
+
 async def test_an_execution_that_differs_is_not_forgotten(
     connection: asyncpg.Connection,
 ) -> None:

@@ -51,8 +51,12 @@ def _traffic_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--seed", default=1, show_default=True, help="The same seed makes the same bytes."
         ),
-        click.option("--executions", type=int, help="Begin at most this many (without children)."),
-        click.option("--events", type=int, help="Stop after this many events."),
+        click.option(
+            "--executions",
+            type=click.IntRange(0),
+            help="Begin at most this many (without children).",
+        ),
+        click.option("--events", type=click.IntRange(0), help="Stop after this many events."),
         click.option("--in-flight", type=int, help="Concurrent executions."),
         click.option("--poison", type=float, help="Share of records from the poison list."),
         click.option(

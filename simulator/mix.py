@@ -1,8 +1,14 @@
 """All settings of the traffic, with their defaults."""
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 SECOND_US = 1_000_000
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+Count = Annotated[int, Meta(ge=1)]
 
 
 class Mix(msgspec.Struct, frozen=True, kw_only=True):
@@ -12,39 +18,39 @@ class Mix(msgspec.Struct, frozen=True, kw_only=True):
     `rate` events in a second of it. The sender decides how fast the records are sent.
     """
 
-    rate: float = 200.0
-    in_flight: int = 50
-    event_bytes_low: int = 200
-    event_bytes_high: int = 20_000
+    rate: Annotated[float, Meta(gt=0, le=1_000_000)] = 200.0
+    in_flight: Count = 50
+    event_bytes_low: Count = 200
+    event_bytes_high: Count = 20_000
     start_us: int = 1_748_736_000 * SECOND_US
-    partitions: int = 6
+    partitions: Count = 6
     keyed: bool = True
 
-    failing: float = 0.12
-    stuck: float = 0.01
-    abandoned: float = 0.005
-    cancelled: float = 0.02
-    children: float = 0.05
-    subscribed: float = 0.03
-    custom: float = 0.03
-    orchestrated: float = 0.03
-    callbacks: float = 0.02
-    trailing: float = 0.03
-    contradicting: float = 0.005
-    secrets: float = 0.02
-    odd_text: float = 0.005
+    failing: Share = 0.12
+    stuck: Share = 0.01
+    abandoned: Share = 0.005
+    cancelled: Share = 0.02
+    children: Share = 0.05
+    subscribed: Share = 0.03
+    custom: Share = 0.03
+    orchestrated: Share = 0.03
+    callbacks: Share = 0.02
+    trailing: Share = 0.03
+    contradicting: Share = 0.005
+    secrets: Share = 0.02
+    odd_text: Share = 0.005
 
-    poison: float = 0.002
-    huge: float = 0.0
-    late: float = 0.01
-    late_s: float = 300.0
-    redelivered: float = 0.01
-    reported_twice: float = 0.1
-    disagreeing: float = 0.1
-    colliding: float = 0.001
-    double_encoded: float = 0.01
-    mutated: float = 0.02
-    headers: float = 0.2
+    poison: Share = 0.002
+    huge: Share = 0.0
+    late: Share = 0.01
+    late_s: Annotated[float, Meta(ge=0)] = 300.0
+    redelivered: Share = 0.01
+    reported_twice: Share = 0.1
+    disagreeing: Share = 0.1
+    colliding: Share = 0.001
+    double_encoded: Share = 0.01
+    mutated: Share = 0.02
+    headers: Share = 0.2
     deployments: dict[str, float] = {}
 
 

@@ -1,6 +1,7 @@
 """Options that the commands of jobs share: throttle, missing fields, time range."""
 
 import functools
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,22 @@ ID: Final = click.IntRange(-(1 << 63), (1 << 63) - 1)
 LIMIT: Final = click.IntRange(1, (1 << 31) - 1)
 
 
+class FiniteRange(click.FloatRange):
+    """A range without infinity, and without the NaN that every comparison lets into a range."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Convert a text to a number of the range, or fail."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{number} is not in the range {self._describe_range()}.", param, ctx)
+        return number
+
+
+SECONDS: Final = FiniteRange(0)
+RATE: Final = FiniteRange(0, 1_000_000, min_open=True)
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -33,7 +50,7 @@ def _throttle_options(command: _Command) -> _Command:
     for option in (
         click.option(
             "--yield-at",
-            type=click.FloatRange(0),
+            type=SECONDS,
             default=YIELD_AT_S,
             show_default=True,
             metavar="SECONDS",
@@ -42,7 +59,7 @@ def _throttle_options(command: _Command) -> _Command:
         click.option("--no-yield", is_flag=True, help="Ignore live traffic."),
         click.option(
             "--max-rate",
-            type=click.FloatRange(0, min_open=True),
+            type=RATE,
             help="Records per second at most.",
         ),
     ):

@@ -17,6 +17,7 @@ from normalizer.cli.exits import (
     load_settings,
     run_or_exit,
 )
+from normalizer.cli.job_options import RATE, SECONDS
 from normalizer.compiled.core_finder import running_core
 from normalizer.errors import NormalizerError
 from normalizer.exit_codes import FOUND, STUCK, exit_code_of
@@ -160,11 +161,11 @@ def _run_several(settings: Settings, arguments: list[str], processes: int) -> No
 @click.option(
     "--external", is_flag=True, help="Use the environment's database and brokers, not own ones."
 )
-@click.option("--rate", type=float, default=200.0, show_default=True, help="Events per second.")
+@click.option("--rate", type=RATE, default=200.0, show_default=True, help="Events per second.")
 @click.option(
     "--seed", type=int, default=1, show_default=True, help="The same seed makes the same traffic."
 )
-@click.option("--for", "for_s", type=float, metavar="SECONDS", help="Stop after this time.")
+@click.option("--for", "for_s", type=SECONDS, metavar="SECONDS", help="Stop after this time.")
 def up(
     *,
     folder: Path,

@@ -36,6 +36,24 @@ def test_a_number_that_no_column_holds_is_refused(arguments: tuple[str, ...]) ->
     assert "is not in the range" in result.output
 
 
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "-1"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("up", "--for"),
+        ("up", "--rate"),
+        ("backfill", "file", "/", "--yield-at"),
+        ("backfill", "file", "/", "--max-rate"),
+    ],
+    ids=" ".join,
+)
+def test_a_time_or_rate_that_is_none_is_refused(arguments: tuple[str, ...], number: str) -> None:
+    result = CliRunner().invoke(main, [*arguments, number])
+
+    assert result.exit_code == 2
+    assert "is not in the range" in result.output
+
+
 @pytest.mark.parametrize("text", ["0001-01-01", "1969-12-31T23:59:59.999Z", "1970-01-01"])
 def test_every_time_before_the_first_of_kafka_is_the_first(text: str) -> None:
     assert to_milliseconds(parse_time(text)) == 0

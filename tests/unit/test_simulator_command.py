@@ -37,12 +37,29 @@ def test_a_setting_reaches_the_mix() -> None:
     assert {json.loads(line)["partition"] for line in result.output.splitlines()} == {0}
 
 
-@pytest.mark.parametrize("setting", ["colour=red", "rate=fast", "partitions"])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "colour=red",
+        "rate=fast",
+        "partitions",
+        *("rate=0", "rate=-1", "rate=nan", "rate=1e300"),
+        *("in_flight=0", "partitions=0", "poison=-1", "poison=2", "late_s=-1"),
+    ],
+)
 def test_a_setting_that_is_none_is_refused(setting: str) -> None:
     result = run("write", "-", "--events=1", f"--set={setting}")
 
     assert result.exit_code == 2
     assert "Usage:" in result.output
+
+
+@pytest.mark.parametrize("amount", ["--events=-1", "--executions=-1"])
+def test_an_amount_below_nothing_is_refused(amount: str) -> None:
+    result = run("write", "-", amount)
+
+    assert result.exit_code == 2
+    assert "is not in the range" in result.output
 
 
 def test_truth_prints_executions_steps_and_calls(tmp_path: Path) -> None:

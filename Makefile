@@ -72,7 +72,8 @@ clean: ## Remove the stack's data, caches and builds; .venv and the downloaded K
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# .venv holds exactly what the lock names, each file checked by its hash.
+# .venv holds exactly what the lock names, each file checked by its hash. An editable install writes this
+# folder's name by the locale: the locale C has only ASCII.
 $(INSTALLED): requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed: type make PYTHON=python3.11 ..."; exit 1; }
@@ -80,6 +81,6 @@ $(INSTALLED): requirements-dev.lock pyproject.toml
 		{ echo "Python cannot make a .venv: type apt-get install python3-venv"; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
 		--requirement requirements-dev.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	LC_ALL=C.UTF-8 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
 		--no-build-isolation --editable .
 	@touch $@

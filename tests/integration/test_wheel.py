@@ -1,5 +1,7 @@
 """A wheel in an environment of its own: its commands run, and without the simulator too."""
 
+import shlex
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -95,3 +97,28 @@ def test_without_kafka_too_it_starts_and_says_what_to_do(installed: Path, stack:
 
     (line,) = (line for line in said.splitlines() if line.startswith("no traffic"))
     assert line.endswith("normalizer run --no-kafka FILE")
+
+
+def test_make_installs_into_a_folder_whose_letters_the_locale_lacks(tmp_path: Path) -> None:
+    """The environment's Python is a stand-in that builds and leaves this environment alone."""
+    folder = tmp_path / "wörk ş"
+    programs = folder / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    shutil.copy(Path(__file__).parents[2] / "Makefile", folder)
+    (folder / "src" / "small").mkdir(parents=True)
+    (folder / "src" / "small" / "__init__.py").touch()
+    (folder / "requirements-dev.lock").touch()
+    (folder / "pyproject.toml").write_text(
+        '[project]\nname = "small"\nversion = "1"\n'
+        '[tool.setuptools]\npackage-dir = {"" = "src"}\npackages = ["small"]\n'
+    )
+    build = "from setuptools.build_meta import build_editable; build_editable('wheel')"
+    (programs / "python").write_text(
+        '#!/bin/sh\ncase "$*" in *--editable*) mkdir wheel; '
+        f"exec {shlex.quote(sys.executable)} -c {shlex.quote(build)};; esac\n"
+    )
+    (programs / "python").chmod(0o755)
+
+    _done(folder, "make", f"PYTHON={sys.executable}", ".venv/installed", LC_ALL="C")
+
+    assert list((folder / "wheel").glob("*.whl"))

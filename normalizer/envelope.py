@@ -182,7 +182,7 @@ def to_canonical(event: Envelope) -> bytes:
             if (text := write_value(event)) is not None:
                 present.append(b'"%b":%b' % (field.encode(), text.encode()))
     except (ValueError, OverflowError) as error:
-        raise _not_canonical(field) from error
+        raise ValueError(f"{field}: {error}") from error
     return b"{%b}" % b",".join(present)
 
 
@@ -197,11 +197,7 @@ def _check(event: Envelope) -> None:
         ("duration", seconds is None or 0 <= seconds < math.inf),
     ):
         if not is_allowed:
-            raise _not_canonical(field)
-
-
-def _not_canonical(field: str) -> ValueError:
-    return ValueError(f"{field}: expected a value that a canonical line may hold")
+            raise ValueError(f"{field}: expected a value that a canonical line may hold")
 
 
 def _as_written(text: str) -> msgspec.Raw:
@@ -237,7 +233,7 @@ def _quoted(text: str | None) -> str | None:
 def _meta(event: Envelope) -> str | None:
     sent = event.meta.strip()
     if sent and not (sent.startswith(b"{") and sent.endswith(b"}")):
-        raise _not_canonical("meta")
+        raise ValueError("expected an object")
     return _canonical(with_attempts(sent, event.attempts))
 
 

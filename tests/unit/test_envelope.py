@@ -153,6 +153,20 @@ def test_what_no_line_may_hold_is_not_written(field: str, value: object) -> None
     assert not isinstance(raised.value, msgspec.MsgspecError)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "why"),
+    [
+        ("context", b"[1e400]", "a number of magnitude 1e308 or more"),
+        ("result", b"[" * 127 + b"]" * 127, "expected at most 126 levels, got more"),
+        ("event_id", 2**63, "expected an id of at most 9223372036854775807, got more"),
+        ("meta", b"[1]", "expected an object"),
+    ],
+)
+def test_it_is_said_why_a_line_may_not_hold_a_value(field: str, value: object, why: str) -> None:
+    with pytest.raises(ValueError, match=f"^{field}: {why}"):
+        to_canonical(envelope(**{field: value}))
+
+
 def test_a_finished_call_is_not_written_with_another_status() -> None:
     with pytest.raises(ValueError, match="status"):
         to_canonical(envelope(event_type="call.done", status="success"))

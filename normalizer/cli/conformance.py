@@ -174,8 +174,8 @@ def _marker(number: int) -> str:
 
 
 def _shortened(text: str) -> str:
-    shown = text.encode(errors="surrogateescape").decode(errors="backslashreplace")
-    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."
+    printable = text.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    return printable if len(printable) <= _LONGEST else f"{printable[:_LONGEST]}..."
 
 
 _MARKED: Final = "1777777777777"

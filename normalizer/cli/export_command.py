@@ -86,9 +86,9 @@ def export(
 
 async def _plain(work: Export, line_of: Callable[[Envelope], bytes], progress: Progress) -> None:
     """Write lines to stdout; where that is a terminal, they are all the progress there is."""
-    with contextlib.ExitStack() as shown:
+    with contextlib.ExitStack() as reporting:
         if not sys.stdout.isatty():
-            shown.enter_context(progress.reporting(work.done))
+            reporting.enter_context(progress.reporting(work.done))
         await work.run(sys.stdout.buffer.write, line_of)
 
 

@@ -49,12 +49,16 @@ def forget(*, execution: ForgottenExecution, who: str | None, why: str, dry_run:
     flow = Forget(settings.required_database_url, execution)
     progress = Progress(configure_screen(settings), "forget")
 
-    async def shown(work: Coroutine[Any, Any, ErasedCounts]) -> ErasedCounts:
+    async def with_progress(work: Coroutine[Any, Any, ErasedCounts]) -> ErasedCounts:
         with progress.reporting(flow.done):
             return await work
 
     if dry_run:
-        click.echo(f"nothing was changed; it would delete: {run_or_exit(shown(flow.count()))}")
+        click.echo(
+            f"nothing was changed; it would delete: {run_or_exit(with_progress(flow.count()))}"
+        )
         return
     reason = ErasureReason(who=who or user_at_host(), why=why.strip())
-    click.echo(f"erased execution {execution.execution_id}: {run_or_exit(shown(flow.run(reason)))}")
+    click.echo(
+        f"erased execution {execution.execution_id}: {run_or_exit(with_progress(flow.run(reason)))}"
+    )

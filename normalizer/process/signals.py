@@ -1,4 +1,4 @@
-"""Handles SIGTERM and SIGINT: the first stops in order, the second exits at once.
+"""Handles the signals that stop a process: the first stops in order, any later one at once.
 
 Nothing is lost by the second: uncommitted work is rolled back.
 """
@@ -6,7 +6,7 @@ Nothing is lost by the second: uncommitted work is rolled back.
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -16,22 +16,28 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextmanager
-def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Call `stop` on the first signal; a second one does not return."""
+def stop_on_signals(
+    stop: Callable[[], object],
+    *,
+    abort: Callable[[], object] = lambda: None,
+    signals: Sequence[signal.Signals] = _SIGNALS,
+) -> Iterator[None]:
+    """Call `stop` on the first signal; a second one calls `abort`, and ends the process."""
     loop = asyncio.get_running_loop()
     is_stopping = False
 
     def on_signal() -> None:
         nonlocal is_stopping
         if is_stopping:
+            abort()
             os._exit(STOPPED_AT_ONCE)
         is_stopping = True
         stop()
 
-    for number in _SIGNALS:
+    for number in signals:
         loop.add_signal_handler(number, on_signal)
     try:
         yield
     finally:
-        for number in _SIGNALS:
+        for number in signals:
             loop.remove_signal_handler(number)

@@ -5,7 +5,7 @@ import contextlib
 import os
 import shlex
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +15,7 @@ from normalizer.errors import NormalizerError
 from normalizer.kafka import TopicReader
 from normalizer.passwords import masked_url
 from normalizer.process.screen import Screen, discard_output
+from normalizer.process.signals import stop_on_signals
 from normalizer.settings import Settings
 from normalizer.store.migrate import SchemaMismatch, migrate
 from normalizer.up.external import claim_for_demo
@@ -27,7 +28,6 @@ from normalizer.up.supervisor import Supervisor
 PARTITIONS: Final = 6
 
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_ABORTED: Final = 130
 _NO_FILE: Final = (
     "no traffic: the simulator comes with the source, not with the wheel; "
     "to store your own records: normalizer run --no-kafka FILE"
@@ -61,7 +61,7 @@ async def up(
     try:
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(run.run(), name="up")
-            with _signals(running.cancel, run.abort):
+            with stop_on_signals(running.cancel, abort=run.abort, signals=_STOP_SIGNALS):
                 await asyncio.wait([running])
     except* SchemaMismatch as errors:
         run.screen.print_line(_in_words(errors))
@@ -112,10 +112,9 @@ class _Run:
         self.screen.print_line("stopped")
 
     def abort(self) -> None:
-        """Does not return."""
+        """End every process at once, and do not wait."""
         self._supervisor.abort()
         forget_stack(self._folder)
-        os._exit(_ABORTED)
 
     async def _find_servers(self) -> tuple[Stack, Settings | None]:
         if self._options.external:
@@ -187,26 +186,6 @@ async def _log_reader(settings: Settings | None) -> AsyncIterator[TopicReader | 
         return
     async with TopicReader(settings) as log:
         yield log
-
-
-@contextlib.contextmanager
-def _signals(first: Callable[[], object], second: Callable[[], object]) -> Iterator[None]:
-    """Call `first` at the first signal to stop, and `second` at any later one."""
-    loop = asyncio.get_running_loop()
-    is_stopping = False
-
-    def stop() -> None:
-        nonlocal is_stopping
-        (second if is_stopping else first)()
-        is_stopping = True
-
-    for number in _STOP_SIGNALS:
-        loop.add_signal_handler(number, stop)
-    try:
-        yield
-    finally:
-        for number in _STOP_SIGNALS:
-            loop.remove_signal_handler(number)
 
 
 def _no_traffic(stack: Stack) -> str:

@@ -7,6 +7,7 @@ import os
 import re
 import socket
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final
 
 import click
@@ -20,8 +21,7 @@ from normalizer.cli.partition_positions import rewind as rewind_position
 from normalizer.cli.partition_positions import skip as skip_position
 from normalizer.errors import PositionMoved
 from normalizer.exit_codes import FOUND
-from normalizer.kafka import KafkaPartition, TopicReader, optional_topic_reader
-from normalizer.settings import Settings
+from normalizer.kafka import KafkaPartition, optional_topic_reader
 from normalizer.store.position_changes import Action, PositionChange
 
 _AT: Final = re.compile(r"(.+):(\d{1,9})")
@@ -115,12 +115,7 @@ def skip(
     Exit codes: 0 done; 1 the position is not at --offset: nothing was changed; 2 wrong usage or
     settings; 3 no answer.
     """
-
-    async def move(
-        settings: Settings, log: TopicReader | None, change: PositionChange
-    ) -> MovedPosition:
-        return await skip_position(settings, log, at, offset, to=to, change=change, dry_run=dry_run)
-
+    move = partial(skip_position, at=at, offset=offset, to=to, dry_run=dry_run)
     _run("skip", who, why, move)
 
 
@@ -140,12 +135,7 @@ def rewind(*, at: KafkaPartition, offset: int, who: str | None, why: str, dry_ru
     Exit codes: 0 done; 1 the position was moved meanwhile: nothing was changed; 2 wrong usage or
     settings; 3 no answer.
     """
-
-    async def move(
-        settings: Settings, log: TopicReader | None, change: PositionChange
-    ) -> MovedPosition:
-        return await rewind_position(settings, log, at, offset, change=change, dry_run=dry_run)
-
+    move = partial(rewind_position, at=at, offset=offset, dry_run=dry_run)
     _run("rewind", who, why, move)
 
 
@@ -164,12 +154,7 @@ def retire(*, at: KafkaPartition, who: str | None, why: str, dry_run: bool) -> N
     Exit codes: 0 done; 1 the position was moved meanwhile: nothing was changed; 2 wrong usage or
     settings; 3 no answer.
     """
-
-    async def move(
-        settings: Settings, log: TopicReader | None, change: PositionChange
-    ) -> MovedPosition:
-        return await retire_position(settings, log, at, change=change, dry_run=dry_run)
-
+    move = partial(retire_position, at=at, dry_run=dry_run)
     _run("retire", who, why, move)
 
 
@@ -177,9 +162,7 @@ def _run(
     action: Action,
     who: str | None,
     why: str,
-    move: Callable[
-        [Settings, TopicReader | None, PositionChange], Coroutine[Any, Any, MovedPosition]
-    ],
+    move: Callable[..., Coroutine[Any, Any, MovedPosition]],
 ) -> None:
     settings = load_settings("database_url")
     if not why.strip():
@@ -189,7 +172,7 @@ def _run(
     async def moved() -> MovedPosition | PositionMoved:
         async with optional_topic_reader(settings) as log:
             try:
-                return await move(settings, log, change)
+                return await move(settings, log, change=change)
             except PositionMoved as elsewhere:
                 return elsewhere
 

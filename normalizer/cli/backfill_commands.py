@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn
 import click
 
 from normalizer.cli.exits import load_settings, normalizer_or_exit, run_or_exit, settings_or_exit
-from normalizer.cli.job_execution import configure_screen, exit_with, print_result, run_dry, run_job
+from normalizer.cli.job_execution import configure_screen, end_job, run_dry, run_job
 from normalizer.cli.job_options import (
     OFFSET,
     SMALL_NUMBER,
@@ -262,6 +262,4 @@ def _run_backfill(
         accept_expired = throttling["accept_expired"]
         return Backfill(runner, source, normalize, accept_expired=accept_expired).run()
 
-    result = run_job(settings, spec, flow, screen, throttle_options_of(throttling))
-    print_result(screen, result)
-    exit_with(result)
+    end_job(screen, run_job(settings, spec, flow, screen, throttle_options_of(throttling)))

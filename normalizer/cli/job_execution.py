@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, TextIO, cast
 
@@ -197,12 +198,8 @@ class _ScreenStream:
         return self._screen.rewrites
 
 
-def print_result(screen: Screen, result: RunResult) -> None:
-    """Print the result."""
-    for line in result.lines():
+def end_job(screen: Screen, result: RunResult, more: Iterable[str] = ()) -> NoReturn:
+    """Print the result, and more lines about it; end with its exit code."""
+    for line in chain(result.lines(), more):
         screen.print_line(line)
-
-
-def exit_with(result: RunResult) -> NoReturn:
-    """End with the exit code of the result."""
     raise SystemExit({"truncated": FOUND, "failed": FAILED}.get(result.state, 0))

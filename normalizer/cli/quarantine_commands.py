@@ -10,13 +10,7 @@ from typing import Any
 import click
 
 from normalizer.cli.exits import load_settings, normalizer_or_exit, run_or_exit, settings_or_exit
-from normalizer.cli.job_execution import (
-    configure_screen,
-    exit_with,
-    print_result,
-    run_dry,
-    run_job,
-)
+from normalizer.cli.job_execution import configure_screen, end_job, run_dry, run_job
 from normalizer.cli.job_options import (
     ID,
     LIMIT,
@@ -154,9 +148,7 @@ def redrive(
     def flow(runner: JobRunner) -> Coroutine[Any, Any, RunResult]:
         return redrive_job(runner, source, normalizer.normalize).run()
 
-    result = run_job(settings, spec, flow, screen, throttling)
-    print_result(screen, result)
-    exit_with(result)
+    end_job(screen, run_job(settings, spec, flow, screen, throttling))
 
 
 def _ask_for_all(refused: int) -> None:

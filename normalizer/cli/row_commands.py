@@ -3,10 +3,11 @@
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import asyncpg
 import click
 
 from normalizer.cli.exits import load_settings, normalizer_or_exit, run_or_exit
@@ -14,8 +15,7 @@ from normalizer.cli.job_execution import (
     collecting_diff,
     configure_screen,
     end_dry_run,
-    exit_with,
-    print_result,
+    end_job,
     run_job,
     run_until_stopped,
 )
@@ -92,11 +92,7 @@ def renormalize(
         return Renormalize(runner, selection, normalize).run()
 
     result = run_job(settings, spec, flow, screen, throttle_options_of(throttling))
-    print_result(screen, result)
-    if result.totals.refused:
-        for line in run_or_exit(_refusals(database_url, result)):
-            screen.print_line(line)
-    exit_with(result)
+    end_job(screen, result, _refusals(database_url, result))
 
 
 @click.command()
@@ -131,10 +127,7 @@ def redact(*, dry_run: bool, **throttling: Any) -> None:
         return result
 
     result = run_job(settings, spec, flow, screen, throttle_options_of(throttling))
-    print_result(screen, result)
-    for line in redacted_lines(counts):
-        screen.print_line(line)
-    exit_with(result)
+    end_job(screen, result, redacted_lines(counts))
 
 
 @click.command()
@@ -161,13 +154,20 @@ def jobs(*, limit: int, end: str | None) -> None:
         click.echo(line)
 
 
-async def _refusals(database_url: str, result: RunResult) -> list[str]:
-    """The first rows that stayed as they were."""
+def _refusals(database_url: str, result: RunResult) -> Iterator[str]:
+    """The first rows that stayed as they were, a line each."""
+    if not result.totals.refused:
+        return
+    rows = run_or_exit(_refused_rows(database_url, result))
+    for row in rows:
+        yield f"  event {row['event_id']} stays: {row['reason']}: {row['detail']}"
+    if result.totals.refused > len(rows):
+        yield "  ... all of them are in normalizer.job_refusals"
+
+
+async def _refused_rows(database_url: str, result: RunResult) -> list[asyncpg.Record]:
     async with read_only_connection(database_url) as connection:
-        rows = await connection.fetch(
+        rows: list[asyncpg.Record] = await connection.fetch(
             job_statements.LIST_ROW_REFUSALS, result.job_id, result.run, SHOWN_REFUSALS
         )
-    lines = [f"  event {row['event_id']} stays: {row['reason']}: {row['detail']}" for row in rows]
-    if result.totals.refused > len(lines):
-        lines.append("  ... all of them are in normalizer.job_refusals")
-    return lines
+    return rows

@@ -101,11 +101,9 @@ def changes_option(command: _Command) -> _Command:
 
 
 def throttle_options_of(options: dict[str, Any]) -> ThrottleOptions:
-    """Build the throttle options from the options of those names."""
-    return ThrottleOptions(
-        yield_at_s=None if options["no_yield"] else options["yield_at"],
-        max_rate=options["max_rate"],
-    )
+    """Take the throttle options out of the options of a command."""
+    no_yield, yield_at_s, max_rate = map(options.pop, ("no_yield", "yield_at", "max_rate"))
+    return ThrottleOptions(yield_at_s=None if no_yield else yield_at_s, max_rate=max_rate)
 
 
 def selection_texts(selection: msgspec.Struct) -> dict[str, str]:

@@ -15,12 +15,12 @@ from normalizer.cli.job_options import (
     ID,
     LIMIT,
     SMALL_NUMBER,
-    ThrottleOptions,
     changes_option,
     history_options,
     parse_time,
     selection_texts,
     set_option,
+    throttle_options_of,
 )
 from normalizer.errors import REASONS
 from normalizer.exit_codes import MISUSED
@@ -124,11 +124,7 @@ def redrive(
     """
     settings = load_settings("database_url")
     given = settings_or_exit(lambda: parse_defaults(defaults))
-    throttling = ThrottleOptions(
-        yield_at_s=None if options.pop("no_yield") else options.pop("yield_at"),
-        max_rate=options.pop("max_rate"),
-    )
-    options.pop("yield_at", None)
+    throttling = throttle_options_of(options)
     selection = RedriveSelection(
         from_time=parse_time(from_time), to_time=parse_time(to_time), **options
     )

@@ -2,22 +2,24 @@
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
-import os
 from typing import Final
 
 import click
 from msgspec.structs import replace
 
 from normalizer.cli.exits import run_or_exit
-from normalizer.cli.service_commands import load_logged_settings, run_until_stopped
+from normalizer.cli.service_commands import (
+    load_logged_settings,
+    reset_option,
+    run_service,
+    run_until_stopped,
+    shapes_option,
+)
 from normalizer.jobs.event_pages import StoredEventReader
 from normalizer.jobs.event_relay import EventRelay
 from normalizer.jobs.event_relay_monitor import monitoring
 from normalizer.process.signals import stop_on_signals
 from normalizer.relay.relay_store import relay_stores
-from normalizer.service.monitor import Monitor
-from normalizer.service.service import Service
-from normalizer.service.tracing import tracing
 from normalizer.settings import Settings
 
 GROUP: Final = "relay"
@@ -26,12 +28,8 @@ TABLE_GROUP: Final = "relay-from-postgres"
 
 
 @click.command()
-@click.option(
-    "--accept-reset",
-    is_flag=True,
-    help="Read a recreated topic, or another cluster, as a new incarnation.",
-)
-@click.option("--accept-shapes", is_flag=True, help="Go on with another table of shapes.")
+@reset_option
+@shapes_option
 @click.option(
     "--from-postgres", is_flag=True, help="Publish the stored events of DATABASE_URL instead."
 )
@@ -70,24 +68,18 @@ def relay(
         run_until_stopped(_serve_stored(_of_group(settings, TABLE_GROUP)))
         return
     settings = replace(_of_group(settings, GROUP), database_url=None)
-    run_until_stopped(_serve(settings, accept_reset=accept_reset, accept_shapes=accept_shapes))
-
-
-def _of_group(settings: Settings, suffix: str) -> Settings:
-    return replace(settings, kafka_group_id=f"{settings.kafka_group_id}.{suffix}")
-
-
-async def _serve(settings: Settings, *, accept_reset: bool, accept_shapes: bool) -> None:
-    with tracing(settings, os.environ) as spans:
-        service = Service(
+    run_until_stopped(
+        run_service(
             settings,
             accept_reset=accept_reset,
             accept_shapes=accept_shapes,
             open_stores=relay_stores,
-            spans=spans,
         )
-        with Monitor(settings, service), stop_on_signals(service.stop):
-            await service.run()
+    )
+
+
+def _of_group(settings: Settings, suffix: str) -> Settings:
+    return replace(settings, kafka_group_id=f"{settings.kafka_group_id}.{suffix}")
 
 
 async def _serve_stored(settings: Settings) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 import uvloop
@@ -25,6 +25,7 @@ from normalizer.process.garbage import collect_rarely
 from normalizer.process.signals import stop_on_signals
 from normalizer.service.file_replay import FileReplay
 from normalizer.service.monitor import Monitor
+from normalizer.service.record_store import StoresOf, postgres_stores
 from normalizer.service.service import Service
 from normalizer.service.tracing import secrets_of, tracing
 from normalizer.settings import Settings
@@ -34,14 +35,19 @@ from normalizer.up import Options
 from normalizer.up import up as run_stack
 from normalizer.up.process_group import ProcessGroup
 
-
-@click.command()
-@click.option(
+reset_option: Final = click.option(
     "--accept-reset",
     is_flag=True,
     help="Read a recreated topic, or another cluster, as a new incarnation.",
 )
-@click.option("--accept-shapes", is_flag=True, help="Go on with another table of shapes.")
+shapes_option: Final = click.option(
+    "--accept-shapes", is_flag=True, help="Go on with another table of shapes."
+)
+
+
+@click.command()
+@reset_option
+@shapes_option
 @click.option(
     "--no-kafka",
     "file",
@@ -93,14 +99,29 @@ def run(*, accept_reset: bool, accept_shapes: bool, file: Path | None, processes
             with stop_on_signals(replay.stop):
                 await replay.run()
             return
-        with tracing(settings, os.environ) as spans:
-            service = Service(
-                settings, accept_reset=accept_reset, accept_shapes=accept_shapes, spans=spans
-            )
-            with Monitor(settings, service), stop_on_signals(service.stop):
-                await service.run()
+        await run_service(settings, accept_reset=accept_reset, accept_shapes=accept_shapes)
 
     run_until_stopped(serve())
+
+
+async def run_service(
+    settings: Settings,
+    *,
+    accept_reset: bool,
+    accept_shapes: bool,
+    open_stores: StoresOf = postgres_stores,
+) -> None:
+    """Run one process of the service, with its probes, until a signal."""
+    with tracing(settings, os.environ) as spans:
+        service = Service(
+            settings,
+            accept_reset=accept_reset,
+            accept_shapes=accept_shapes,
+            open_stores=open_stores,
+            spans=spans,
+        )
+        with Monitor(settings, service), stop_on_signals(service.stop):
+            await service.run()
 
 
 def load_logged_settings(*needs: str) -> Settings:

@@ -1,19 +1,18 @@
 """Runs Apache Kafka in a folder: one process, broker and controller in one."""
 
-import asyncio
 import base64
 import os
 import shutil
-import signal
-import time
 import uuid
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from normalizer.embedded.embedded_errors import EmbeddedError, last_words
 from normalizer.embedded.jars import java
 from normalizer.embedded.ports import keep_ports
+from normalizer.embedded.stack_process import StackProcess
 from normalizer.process.child import Child
 
 _CONTROLLER: Final = "CONTROLLER"
@@ -26,7 +25,6 @@ _PROPERTIES_FILE: Final = "server.properties"
 _LOGGING_FILE: Final = "log4j2.properties"
 _QUICK_START: Final = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 """Half the start's CPU: a broker of one machine does not live long enough to earn more back."""
-_POLL_S: Final = 0.02
 _PROPERTIES: Final = {
     "process.roles": "broker,controller",
     "node.id": "1",
@@ -65,14 +63,16 @@ logger.server.level = info
 """
 
 
-class KafkaBroker:
-    """Apache Kafka on 127.0.0.1, from `start` (or `async with`) to `stop`; dies with this process.
+class KafkaBroker(StackProcess):
+    """Apache Kafka on 127.0.0.1.
 
     `folder` holds log, ports and cluster id; `jars` is what `kafka_jars` returned. `properties`
     override the defaults. `listeners` adds to the plain one, name -> protocol, as in {"SECURE":
     "SASL_SSL"}; their settings are in `properties`. `format_arguments` are for the storage tool
     (`--add-scram`), `java_options` for Java.
     """
+
+    stop_s = 20.0
 
     def __init__(
         self,
@@ -84,32 +84,16 @@ class KafkaBroker:
         format_arguments: Sequence[str] = (),
         java_options: Sequence[str] = (),
         heap_mb: int = 512,
-        deadline_s: float = 60.0,
     ) -> None:
-        self.name = "Kafka"
         self.folder = folder.resolve()
-        self.log = self.folder / "kafka.log"
+        super().__init__("Kafka", self.folder / "kafka.log")
         self.jars = jars.resolve()
         self._properties = {**_PROPERTIES, **(properties or {})}
         self._listeners = {_PLAIN: "PLAINTEXT", **(listeners or {})}
         self._format_arguments = format_arguments
         self._java_options = java_options
         self._heap_mb = heap_mb
-        self._deadline_s = deadline_s
         self._ports: dict[str, int] = {}
-        self._child: Child | None = None
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.stop()
-
-    @property
-    def pid(self) -> int:
-        """The process id of Java."""
-        return self._running().pid
 
     @property
     def bootstrap_servers(self) -> str:
@@ -129,41 +113,7 @@ class KafkaBroker:
             await self._format()
         offset = self.log.stat().st_size if self.log.exists() else 0
         self._child = await self._java("kafka", "kafka.Kafka", _PROPERTIES_FILE)
-        await self._wait_until_started(offset)
-
-    async def stop(self) -> None:
-        """Stop in order; nothing if it does not run."""
-        if self._child is not None:
-            await self._child.stop(signal.SIGTERM, deadline_s=20.0)
-            self._child = None
-
-    async def kill(self) -> None:
-        """Send SIGKILL; `start` recovers."""
-        await self._running().kill()
-        self._child = None
-
-    async def restart(self) -> None:
-        """Stop in order and start on the same ports, if those are still free."""
-        await self.stop()
-        await self.start()
-
-    async def wait(self) -> int:
-        """Wait for the process to end; return its exit code."""
-        return await self._running().wait()
-
-    def abort(self) -> None:
-        """Send SIGKILL and do not wait; nothing if it does not run."""
-        if self._child is not None:
-            self._child.send_signal(signal.SIGKILL)
-
-    def send_signal(self, number: signal.Signals) -> None:
-        """Send a signal, such as SIGSTOP and SIGCONT in a test."""
-        self._running().send_signal(number)
-
-    def _running(self) -> Child:
-        if self._child is None:
-            raise EmbeddedError("Kafka is not running")
-        return self._child
+        await self.until_ready(partial(self._has_started, offset))
 
     def _write_properties(self) -> None:
         protocols = {_CONTROLLER: "PLAINTEXT", **self._listeners}
@@ -219,19 +169,8 @@ class KafkaBroker:
             cwd=self.folder,
         )
 
-    async def _wait_until_started(self, offset: int) -> None:
-        """Wait for the line that Kafka logs once it accepts connections."""
-        child = self._running()
-        deadline = time.monotonic() + self._deadline_s
-        while child.returncode is None and time.monotonic() < deadline:
-            with self.log.open("rb") as log:
-                log.seek(offset)
-                if _STARTED in log.read():
-                    return
-            await asyncio.sleep(_POLL_S)
-        ended = (
-            "ended" if child.returncode is not None else f"not ready in {self._deadline_s:.0f} s"
-        )
-        await child.kill()
-        self._child = None
-        raise EmbeddedError(f"Kafka {ended}; {self.log}:\n{last_words(self.log)}")
+    async def _has_started(self, offset: int) -> bool:
+        """Whether it has logged the line that says it accepts connections."""
+        with self.log.open("rb") as log:
+            log.seek(offset)
+            return _STARTED in log.read()

@@ -8,10 +8,9 @@ import secrets
 import shutil
 import signal
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from normalizer.database import connect
 from normalizer.embedded.embedded_errors import EmbeddedError, last_words
@@ -24,6 +23,7 @@ from normalizer.embedded.postgres_user import (
     system_user,
 )
 from normalizer.embedded.process_table import children_of, command_of, end_process
+from normalizer.embedded.stack_process import READY_S, StackProcess
 from normalizer.process.child import Child
 
 OWNER: Final = "noetl"
@@ -42,7 +42,6 @@ _SETTINGS: Final = {
     "max_connections": "100",
 }
 _NOT_DURABLE: Final = {"fsync": "off", "full_page_writes": "off"}
-_POLL_S: Final = 0.02
 
 
 def wheel_binaries() -> Path:
@@ -55,14 +54,17 @@ def wheel_binaries() -> Path:
     return Path(found.origin).parent / "pginstall" / "bin"
 
 
-class PostgresServer:
-    """PostgreSQL on 127.0.0.1, from `start` (or `async with`) to `stop`; dies with this process.
+class PostgresServer(StackProcess):
+    """PostgreSQL on 127.0.0.1; `stop` closes every connection, `abort` makes no checkpoint.
 
     `folder` holds everything: data, port, password (readable by its owner only), log. As root, the
     server runs as nobody; if that user cannot reach the folder, data and binaries are in another
     one, to which the link `folder/outside` points. `durable=False` turns fsync off: committed data
     survives kill -9, but not a power cut. `settings` override the defaults.
     """
+
+    stop_signals = (signal.SIGINT, signal.SIGQUIT)
+    abort_signal = signal.SIGQUIT
 
     def __init__(
         self,
@@ -71,30 +73,14 @@ class PostgresServer:
         bin_dir: Path | None = None,
         durable: bool = True,
         settings: Mapping[str, str] | None = None,
-        deadline_s: float = 60.0,
     ) -> None:
-        self.name = "PostgreSQL"
         self.folder = folder.resolve()
+        super().__init__("PostgreSQL", self.folder / "postgres.log")
         self.settings = {**_SETTINGS, **({} if durable else _NOT_DURABLE), **(settings or {})}
-        self.log = self.folder / "postgres.log"
         self._bin_dir = bin_dir
         self._durable = durable
-        self._deadline_s = deadline_s
         self._outside_folder = self.folder
         self._port = 0
-        self._child: Child | None = None
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.stop()
-
-    @property
-    def pid(self) -> int:
-        """The process id of the postmaster."""
-        return self._running().pid
 
     @property
     def port(self) -> int:
@@ -143,41 +129,15 @@ class PostgresServer:
             owner=owner,
             death_signal=signal.SIGINT,
         )
-        await self._wait_until_ready()
+        await self.until_ready(self._is_ready)
         await self._create_owner()
-
-    async def stop(self) -> None:
-        """Close every connection and stop in order; nothing if it does not run."""
-        if self._child is not None:
-            await self._child.stop(signal.SIGINT, signal.SIGQUIT)
-            self._child = None
 
     async def kill(self) -> None:
         """Send SIGKILL to the server and to every backend; `start` recovers."""
-        child = self._running()
-        backends = children_of(child.pid)
-        await child.kill()
+        backends = children_of(self.pid)
+        await super().kill()
         for pid in backends:
             await end_process(pid, signal.SIGKILL)
-        self._child = None
-
-    async def restart(self) -> None:
-        """Stop in order and start on the same port, if that is still free."""
-        await self.stop()
-        await self.start()
-
-    async def wait(self) -> int:
-        """Wait for the process to end; return its exit code."""
-        return await self._running().wait()
-
-    def abort(self) -> None:
-        """Stop without a checkpoint, and do not wait; nothing if it does not run."""
-        if self._child is not None:
-            self._child.send_signal(signal.SIGQUIT)
-
-    def send_signal(self, number: signal.Signals) -> None:
-        """Send a signal to the server process only, such as SIGSTOP and SIGCONT in a test."""
-        self._running().send_signal(number)
 
     async def create_database(self, name: str) -> str:
         """Create a database unless it exists; return its address for the owner."""
@@ -189,11 +149,6 @@ class PostgresServer:
         finally:
             await connection.close()
         return self.url_of(name)
-
-    def _running(self) -> Child:
-        if self._child is None:
-            raise EmbeddedError("PostgreSQL is not running")
-        return self._child
 
     def _password(self) -> str:
         file = self.folder / "password"
@@ -239,23 +194,12 @@ class PostgresServer:
         """Wait for a server whose parent was killed: it may still shut down on the same data."""
         status = self._postmaster()
         if status and str(self.data).encode() in command_of(int(status[0])):
-            async with asyncio.timeout(self._deadline_s):
+            async with asyncio.timeout(READY_S):
                 await end_process(int(status[0]), signal.SIGINT)
 
-    async def _wait_until_ready(self) -> None:
-        child = self._running()
-        deadline = time.monotonic() + self._deadline_s
-        while child.returncode is None and time.monotonic() < deadline:
-            status = self._postmaster()
-            if status[:1] == [str(child.pid)] and status[7:] == ["ready"]:
-                return
-            await asyncio.sleep(_POLL_S)
-        state = (
-            "ended" if child.returncode is not None else f"not ready in {self._deadline_s:.0f} s"
-        )
-        await child.kill()
-        self._child = None
-        raise EmbeddedError(f"PostgreSQL {state}; {self.log}:\n{last_words(self.log)}")
+    async def _is_ready(self) -> bool:
+        status = self._postmaster()
+        return status[:1] == [str(self.pid)] and status[7:] == ["ready"]
 
     def _postmaster(self) -> list[str]:
         """The lines of postmaster.pid: the first is the pid, the eighth says `ready`."""

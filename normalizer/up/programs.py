@@ -4,7 +4,6 @@ The shell's DATABASE_URL, KAFKA_* and NORMALIZER_* are left out: a shell that is
 production must not get traffic. Only the KAFKA_* of an external stack are passed on, on purpose.
 """
 
-import asyncio
 import importlib.util
 import sys
 from collections.abc import Callable, Mapping
@@ -22,8 +21,6 @@ FILE_EVENTS: Final = 50_000
 
 _PROJECTOR: Final = "projector"
 _STOP_S: Final = 8.0
-_READY_S: Final = 60.0
-_POLL_S: Final = 0.1
 _PASSED_ON: Final = ("PATH", "HOME", "LANG", "TZ")
 _EPOCHS: Final = """
     select coalesce(sum(epoch), 0)
@@ -73,15 +70,11 @@ class Programs:
             wanted = await connection.fetchval(_EPOCHS, self._stack.topic) + partitions
             program = self._program("normalizer", "run", env={**security, **self._service, **http})
             await self._supervisor.start("normalizer", program)
-            async with asyncio.timeout(_READY_S):
-                while await connection.fetchval(_EPOCHS, self._stack.topic) < wanted:
-                    program.raise_if_ended()
-                    await asyncio.sleep(_POLL_S)
-        except TimeoutError as error:
-            raise EmbeddedError(
-                f"the normalizer claimed nothing in {_READY_S:.0f} s:\n"
-                f"{last_words(self._log_of('normalizer'))}"
-            ) from error
+
+            async def has_claimed() -> bool:
+                return bool(await connection.fetchval(_EPOCHS, self._stack.topic) >= wanted)
+
+            await program.until_ready(has_claimed)
         finally:
             await connection.close()
 
@@ -94,16 +87,11 @@ class Programs:
             env={"DATABASE_URL": self._stack.database_url},
         )
         await self._supervisor.start(_PROJECTOR, program)
-        try:
-            async with asyncio.timeout(_READY_S):
-                while is_free(port):
-                    program.raise_if_ended()
-                    await asyncio.sleep(_POLL_S)
-        except TimeoutError as error:
-            raise EmbeddedError(
-                f"the projector served nothing in {_READY_S:.0f} s:\n"
-                f"{last_words(self._log_of(_PROJECTOR))}"
-            ) from error
+
+        async def is_served() -> bool:
+            return not is_free(port)
+
+        await program.until_ready(is_served)
         return f"http://127.0.0.1:{port}"
 
     async def start_traffic(self, *, rate: float, seed: int) -> None:
@@ -152,7 +140,7 @@ class Programs:
             [sys.executable, "-m", module, *arguments],
             env={**self._base, **(env or {})},
             log=self._log_of(module),
-            deadline_s=_STOP_S,
+            stop_s=_STOP_S,
         )
 
     def _log_of(self, module: str) -> Path:

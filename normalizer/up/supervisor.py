@@ -7,40 +7,18 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
 from normalizer.embedded.embedded_errors import EmbeddedError, last_words
+from normalizer.embedded.stack_process import StackProcess
 from normalizer.process.child import Child
 
 _ENDS_AT_MOST: Final = 10
 _WITHIN_S: Final = 60.0
 
 
-class StackProcess(Protocol):
-    """A server or program of the stack. It can be started again after it ended or was stopped."""
-
-    name: str
-    log: Path
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-
-    async def start(self) -> None:
-        """Start, and return when it runs. Raises EmbeddedError."""
-
-    async def stop(self) -> None:
-        """Stop in order, within a deadline; nothing if it does not run."""
-
-    async def wait(self) -> int:
-        """Wait for it to end; return its exit code."""
-
-    def abort(self) -> None:
-        """End it at once and do not wait; nothing if it does not run."""
-
-
-class ChildProgram:
-    """A child process of the stack; `stop` sends SIGTERM, then SIGKILL after `deadline_s`."""
+class ChildProgram(StackProcess):
+    """A program of the stack; `start` returns at once, and the caller checks when it is ready."""
 
     def __init__(
         self,
@@ -49,48 +27,16 @@ class ChildProgram:
         *,
         env: Mapping[str, str],
         log: Path,
-        deadline_s: float,
+        stop_s: float,
     ) -> None:
-        self.name = name
-        self.log = log
+        super().__init__(name, log)
+        self.stop_s = stop_s
         self._command = command
         self._env = env
-        self._deadline_s = deadline_s
-        self._child: Child | None = None
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._running().pid
 
     async def start(self) -> None:
-        """Start, and return at once; the caller checks when it is ready."""
+        """Start, and return at once."""
         self._child = await Child.start(self.name, self._command, env=self._env, log=self.log)
-
-    def raise_if_ended(self) -> None:
-        """Raise EmbeddedError with the end of its log if it has ended."""
-        if self._running().returncode is not None:
-            raise EmbeddedError(f"{self.name} ended; {self.log}:\n{last_words(self.log)}")
-
-    async def stop(self) -> None:
-        """Stop in order; nothing if it does not run."""
-        if self._child is not None:
-            await self._child.stop(signal.SIGTERM, deadline_s=self._deadline_s)
-            self._child = None
-
-    async def wait(self) -> int:
-        """Wait for it to end; return its exit code."""
-        return await self._running().wait()
-
-    def abort(self) -> None:
-        """Send SIGKILL."""
-        if self._child is not None:
-            self._child.send_signal(signal.SIGKILL)
-
-    def _running(self) -> Child:
-        if self._child is None:
-            raise EmbeddedError(f"{self.name} is not running")
-        return self._child
 
 
 class Supervisor:

@@ -14,7 +14,7 @@ _ENV = {"PATH": os.defpath}
 
 
 def _program(log: Path, script: str, name: str = "program") -> ChildProgram:
-    return ChildProgram(name, ["/bin/sh", "-c", script], env=_ENV, log=log, deadline_s=5.0)
+    return ChildProgram(name, ["/bin/sh", "-c", script], env=_ENV, log=log, stop_s=5.0)
 
 
 async def _keep(parts: Supervisor, said: list[str], started: asyncio.Event) -> None:
@@ -78,7 +78,7 @@ async def test_a_program_deaf_to_sigterm_is_killed_after_its_deadline(tmp_path: 
         ["/bin/sh", "-c", "trap '' TERM; echo ready; while :; do :; done"],
         env=_ENV,
         log=log,
-        deadline_s=0.2,
+        stop_s=0.2,
     )
     async with Supervisor() as parts:
         await parts.start("deaf", program)

@@ -1,0 +1,96 @@
+"""A server or program that runs as a child process, and can be started again."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final, Self
+
+from normalizer.embedded.embedded_errors import EmbeddedError, last_words
+from normalizer.process.child import Child
+
+READY_S: Final = 60.0
+_POLL_S: Final = 0.02
+
+
+class StackProcess:
+    """Runs from `start` (or `async with`) to `stop`; dies with this process.
+
+    A subclass says how it starts. `stop` sends `stop_signals` one after the other, each followed by
+    `stop_s`, and then SIGKILL; `abort` sends `abort_signal`.
+    """
+
+    stop_signals: tuple[signal.Signals, ...] = (signal.SIGTERM,)
+    stop_s: float = 10.0
+    abort_signal: signal.Signals = signal.SIGKILL
+
+    def __init__(self, name: str, log: Path) -> None:
+        self.name = name
+        self.log = log
+        self._child: Child | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._running().pid
+
+    async def start(self) -> None:
+        """Start, and return when it runs. Raises EmbeddedError."""
+        raise NotImplementedError
+
+    async def stop(self) -> None:
+        """Stop in order; nothing if it does not run."""
+        if self._child is not None:
+            await self._child.stop(*self.stop_signals, deadline_s=self.stop_s)
+            self._child = None
+
+    async def kill(self) -> None:
+        """Send SIGKILL, and wait for its end; it may be started again."""
+        await self._running().kill()
+        self._child = None
+
+    async def restart(self) -> None:
+        """Stop in order, and start again."""
+        await self.stop()
+        await self.start()
+
+    async def wait(self) -> int:
+        """Wait for it to end; return its exit code."""
+        return await self._running().wait()
+
+    async def until_ready(self, is_ready: Callable[[], Awaitable[bool]]) -> None:
+        """Return when it is; raise EmbeddedError with the end of its log where it will not be."""
+        child = self._running()
+        state = "ended"
+        try:
+            async with asyncio.timeout(READY_S):
+                while child.returncode is None:
+                    if await is_ready():
+                        return
+                    await asyncio.sleep(_POLL_S)
+        except TimeoutError:
+            state = f"not ready in {READY_S:.0f} s"
+        await child.kill()
+        self._child = None
+        raise EmbeddedError(f"{self.name} {state}; {self.log}:\n{last_words(self.log)}")
+
+    def abort(self) -> None:
+        """End it at once and do not wait; nothing if it does not run."""
+        if self._child is not None:
+            self._child.send_signal(self.abort_signal)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to this process only, such as SIGSTOP and SIGCONT in a test."""
+        self._running().send_signal(number)
+
+    def _running(self) -> Child:
+        if self._child is None:
+            raise EmbeddedError(f"{self.name} is not running")
+        return self._child

@@ -7,7 +7,7 @@ import contextlib
 import os
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -32,6 +32,7 @@ _ALWAYS: Final = {
 }
 _OTHER_PROCESS: Final = "select from (values (1)) as one where pg_backend_pid() <> {}"
 _CANCEL_S: Final = 0.5
+_CLOSE_S: Final = 5.0
 _OUTSIDE: Final = ("vacuum", "create database")
 """PostgreSQL refuses these in a transaction."""
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
@@ -192,6 +193,17 @@ async def connect(
         raise
     connection.settings = {**_ALWAYS, **session}
     return connection
+
+
+@contextlib.asynccontextmanager
+async def connected(database_url: str, *, application_name: str) -> AsyncIterator[Connection]:
+    """A connection for a block. Raises what `connect` raises; nothing where closing it fails."""
+    connection = await connect(database_url, application_name=application_name)
+    try:
+        yield connection
+    finally:
+        with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            await connection.close(timeout=_CLOSE_S)
 
 
 async def _connect(database_url: str, options: Mapping[str, Any]) -> Connection:

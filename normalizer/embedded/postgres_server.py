@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from normalizer.database import connect
+from normalizer.database import connected
 from normalizer.embedded.embedded_errors import EmbeddedError, last_words
 from normalizer.embedded.ports import keep_ports
 from normalizer.embedded.postgres_user import (
@@ -141,13 +141,10 @@ class PostgresServer(StackProcess):
 
     async def create_database(self, name: str) -> str:
         """Create a database unless it exists; return its address for the owner."""
-        connection = await connect(self.url, application_name="normalizer up")
-        try:
+        async with connected(self.url, application_name="normalizer up") as connection:
             found = await connection.fetchval("select 1 from pg_database where datname = $1", name)
             if found is None:
                 await connection.execute(f'create database "{name}" owner {OWNER}')
-        finally:
-            await connection.close()
         return self.url_of(name)
 
     def _password(self) -> str:
@@ -210,8 +207,7 @@ class PostgresServer(StackProcess):
         return [line.strip() for line in lines]
 
     async def _create_owner(self) -> None:
-        connection = await connect(self.url, application_name="normalizer up")
-        try:
+        async with connected(self.url, application_name="normalizer up") as connection:
             found = await connection.fetchval("select 1 from pg_roles where rolname = $1", OWNER)
             if found is None:
                 password = self._password()
@@ -220,8 +216,6 @@ class PostgresServer(StackProcess):
                 )
                 # To measure how long the sessions of others hold a snapshot.
                 await connection.execute(f"grant pg_read_all_stats to {OWNER}")
-        finally:
-            await connection.close()
 
 
 def remove_folder(folder: Path) -> None:

@@ -4,7 +4,7 @@ from typing import Final
 
 import asyncpg
 
-from normalizer.database import connect
+from normalizer.database import connected
 from normalizer.errors import ConfigurationError
 from normalizer.kafka import TopicReader
 
@@ -31,8 +31,7 @@ async def claim_for_demo(database_url: str, log: TopicReader, topic: str) -> Non
     Raises ConfigurationError unless database and topic are empty, or were marked by an earlier run.
     """
     cluster_id = await log.cluster_id()
-    connection = await connect(database_url, application_name="normalizer up")
-    try:
+    async with connected(database_url, application_name="normalizer up") as connection:
         if await _is_marked(connection, topic, cluster_id):
             if await connection.fetchval(_HAS_OTHERS, topic, cluster_id):
                 raise ConfigurationError(
@@ -52,8 +51,6 @@ async def claim_for_demo(database_url: str, log: TopicReader, topic: str) -> Non
                 "name another in KAFKA_TOPICS"
             )
         await _mark(connection, topic, cluster_id)
-    finally:
-        await connection.close()
 
 
 async def _is_marked(connection: asyncpg.Connection, topic: str, cluster_id: str) -> bool:

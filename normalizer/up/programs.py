@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from normalizer.database import connect
+from normalizer.database import connected
 from normalizer.embedded.embedded_errors import EmbeddedError, last_words
 from normalizer.embedded.ports import is_free, keep_ports
 from normalizer.up.stackfile import Stack
@@ -65,8 +65,9 @@ class Programs:
         port = keep_ports(self._folder / "normalizer-port.json", ["normalizer"])["normalizer"]
         self._stack.normalizer_url = f"http://127.0.0.1:{port}"
         http = {"NORMALIZER_HTTP_PORT": str(port)}
-        connection = await connect(self._stack.database_url, application_name="normalizer up")
-        try:
+        async with connected(
+            self._stack.database_url, application_name="normalizer up"
+        ) as connection:
             wanted = await connection.fetchval(_EPOCHS, self._stack.topic) + partitions
             program = self._program("normalizer", "run", env={**security, **self._service, **http})
             await self._supervisor.start("normalizer", program)
@@ -75,8 +76,6 @@ class Programs:
                 return bool(await connection.fetchval(_EPOCHS, self._stack.topic) >= wanted)
 
             await program.until_ready(has_claimed)
-        finally:
-            await connection.close()
 
     async def start_projector(self) -> str:
         """Start it, and return the dashboard's address when it answers; the port stays the same."""

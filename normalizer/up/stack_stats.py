@@ -2,14 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Mapping
 from typing import Final
 
 import asyncpg
 import msgspec
 
-from normalizer.database import connect
+from normalizer.database import connected
 from normalizer.errors import BrokerUnavailable
 from normalizer.kafka import TopicReader
 from normalizer.process.screen import Screen
@@ -117,7 +116,7 @@ async def show_stats(
     """Print a line every second and the table every half minute, without end, also in outages."""
     while True:
         try:
-            async with _connected(database_url) as connection:
+            async with connected(database_url, application_name="normalizer up") as connection:
                 await _show_while_connected(connection, log, topic, screen)
         except BrokenPipeError:
             raise
@@ -129,7 +128,7 @@ async def show_stats(
 async def show_calls(database_url: str, screen: Screen) -> None:
     """Print the table now, or that the database is away."""
     try:
-        async with _connected(database_url) as connection:
+        async with connected(database_url, application_name="normalizer up") as connection:
             screen.print_line(await calls_by_attempts(connection))
     except _AWAY as error:
         screen.print_line(f"no table: {type(error).__name__}")
@@ -148,13 +147,3 @@ async def _show_while_connected(
         if now_s >= next_table_s:
             screen.print_line(await calls_by_attempts(connection))
             next_table_s = now_s + _TABLE_EVERY_S
-
-
-@asynccontextmanager
-async def _connected(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await connect(database_url, application_name="normalizer up")
-    try:
-        yield connection
-    finally:
-        with suppress(*_AWAY):
-            await connection.close(timeout=_READ_S)

@@ -27,6 +27,7 @@ from normalizer.settings import Settings
 from normalizer.store.migrate import read_migrations
 from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.sqlstate import FOREIGN_ERRORS
+from normalizer.store.store_statements import LOCK_HOLDERS
 from normalizer.telemetry import describe_error, get_logger
 
 POLL_TIMEOUT_S: Final = 3.0
@@ -217,7 +218,7 @@ class LagMonitor:
     async def _poll_lock_holders(
         self, waiting: Sequence[int], connection: asyncpg.Connection
     ) -> None:
-        rows = await connection.fetch(sql.READ_LOCK_HOLDERS, waiting) if waiting else []
+        rows = await connection.fetch(LOCK_HOLDERS, waiting) if waiting else []
         self.lock_holders = {row["pid"]: row["holders"] for row in rows}
 
     async def _poll_migrations(self, connection: asyncpg.Connection) -> None:

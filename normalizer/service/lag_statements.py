@@ -40,19 +40,6 @@ READ_JOBS: Final = """
     where    state in ('running', 'interrupted')
     group by kind, state
 """
-# Without pg_read_all_stats the state of another role's session is hidden, and left out.
-READ_LOCK_HOLDERS: Final = """
-    select   waiting.pid,
-             string_agg(
-                 'pid ' || holder.pid || ' (' || concat_ws(', ',
-                     holder.usename, nullif(holder.application_name, ''), holder.state
-                 ) || ')', ', ' order by holder.pid
-             ) as holders
-    from     unnest($1::integer[])                          as waiting (pid)
-    cross join lateral unnest(pg_blocking_pids(waiting.pid)) as blocking (pid)
-    join     pg_stat_activity                               as holder on holder.pid = blocking.pid
-    group by waiting.pid
-"""
 ADD_DRIFT: Final = """
     insert into normalizer.drift_findings (
         shape, field, type, kind, source_topic, source_incarnation, source_partition,

@@ -22,6 +22,7 @@ import msgspec
 from normalizer.database import connect
 from normalizer.errors import ConfigurationError, FatalError, StoreUnavailable, worst_of
 from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
+from normalizer.store.store_statements import LOCK_HOLDERS
 
 FOLDER: Final = Path(__file__).parents[1] / "migrations"
 """A link to the top level's migrations/ in a checkout, a folder of files in an installed wheel."""
@@ -45,15 +46,6 @@ _NOTE_CHECKSUM: Final = """
            checksum = $3::text
     where  version  = $1::text
     and    checksum is null
-"""
-_HOLDERS: Final = """
-    select string_agg(
-               'pid ' || holder.pid || ' (' || concat_ws(
-                   ', ', holder.usename, nullif(holder.application_name, ''), holder.state
-               ) || ')', ', ' order by holder.pid
-           )
-    from   unnest(pg_blocking_pids($1::integer)) as blocking (pid)
-    join   pg_stat_activity                      as holder on holder.pid = blocking.pid
 """
 # A role's own limit is for queries: a migration takes as long as it takes.
 _SESSION: Final = {"statement_timeout": "0"}
@@ -243,12 +235,10 @@ async def _report_holders(database_url: str, pid: int, *, report: Callable[[str]
     """Report who holds the lock that the process of the server waits for; until cancelled."""
     while True:
         await asyncio.sleep(_LOOK_EVERY_S)
-        holders = None
         with contextlib.suppress(StoreUnavailable):
             async with _connected(database_url) as connection:
-                holders = await connection.fetchval(_HOLDERS, pid)
-        if holders:
-            report(f"waiting for a lock held by {holders}")
+                for row in await connection.fetch(LOCK_HOLDERS, [pid]):
+                    report(f"waiting for a lock held by {row['holders']}")
 
 
 async def _apply(

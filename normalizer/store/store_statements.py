@@ -191,6 +191,21 @@ CHECK_CONSTRAINTS_NOW: Final = "set constraints all immediate"
 
 PARTITIONS: Final = "select low, high from normalizer.event_partitions order by low"
 
+# For each of these server processes that waits for a lock, who holds it. Without pg_read_all_stats
+# the state of another role's session is hidden, and left out.
+LOCK_HOLDERS: Final = """
+    select   waiting.pid,
+             string_agg(
+                 'pid ' || holder.pid || ' (' || concat_ws(', ',
+                     holder.usename, nullif(holder.application_name, ''), holder.state
+                 ) || ')', ', ' order by holder.pid
+             ) as holders
+    from     unnest($1::integer[])                          as waiting (pid)
+    cross join lateral unnest(pg_blocking_pids(waiting.pid)) as blocking (pid)
+    join     pg_stat_activity                               as holder on holder.pid = blocking.pid
+    group by waiting.pid
+"""
+
 PROTOCOL: Final = "select protocol from normalizer.layout"
 
 

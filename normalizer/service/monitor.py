@@ -13,8 +13,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError as PollCancelled
 from typing import Any, Final, Self
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
 from normalizer.errors import StoreUnavailable
@@ -54,8 +52,6 @@ class Monitor:
         self._service = service
         self._lag_monitor = LagMonitor(settings)
         self._heartbeat = Heartbeat(settings.database_url or "")
-        self._registry = CollectorRegistry()
-        self._registry.register(GaugeCollector(service, self._lag_monitor, self.reasons))
         self._polled_at_s = self._read_unread_at_s = -FRESH_S
         self._polling = asyncio.Lock()
         self._stopping = asyncio.Event()
@@ -70,6 +66,8 @@ class Monitor:
         self._loop = asyncio.new_event_loop()
 
     def __enter__(self) -> Self:
+        gauges = GaugeCollector(self._service, self._lag_monitor, self.reasons)
+        self._service.metrics.registry.register(gauges)
         self._thread.start()
         self._probes.__enter__()
         _log.info("listening", url=self.url)
@@ -110,7 +108,7 @@ class Monitor:
     def metrics(self) -> Collector:
         """Every metric of the catalog."""
         self._wait_for(self._poll_for_metrics())
-        return _Joined(self._service.metrics.registry, self._registry)
+        return self._service.metrics.registry
 
     def reasons(self) -> Iterator[str]:
         """Why the service is not ready; nothing if it is."""
@@ -250,14 +248,3 @@ class Monitor:
             except Exception as error:  # noqa: BLE001 - without it the views would call us dead
                 log_mistake("report_failed", error)
             await wait_at_most(wake, wait_s)
-
-
-class _Joined(Collector):
-    """The metrics of two registries."""
-
-    def __init__(self, *registries: CollectorRegistry) -> None:
-        self._registries = registries
-
-    def collect(self) -> Iterator[Family]:
-        for registry in self._registries:
-            yield from registry.collect()

@@ -62,11 +62,11 @@ class VectorMismatch(msgspec.Struct, frozen=True):
     given: tuple[str | ExpectedRejection, ...]
 
 
-def read_cases(level: Level, folder: Path = FOLDER) -> list[Case]:
+def read_cases(level: Level) -> list[Case]:
     """Return every case of a level and of those before it."""
     vectors = [
         _vector_decoder.decode(line)
-        for line in (folder / "records.ndjson").read_bytes().split(b"\n")
+        for line in (FOLDER / "records.ndjson").read_bytes().split(b"\n")
         if line
     ]
     lines = {line: vector for vector in vectors for line in vector.gives if isinstance(line, str)}

@@ -57,8 +57,8 @@ class Backfill:
         self._stopping = runner.stopping
         self._batch_rows = runner.throttle.max_batch_rows(runner.settings.batch_rows)
         self._batch_bytes = runner.settings.batch_bytes
-        self._outage = Outage(_log, runner.clock)
-        self._refusals = RejectionLog(_log, runner.clock)
+        self._outage = Outage(_log)
+        self._refusals = RejectionLog(_log)
 
     async def run(self) -> RunResult:
         """Read, normalize and store."""

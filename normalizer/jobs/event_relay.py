@@ -5,7 +5,7 @@ import contextlib
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from typing import Final
 
 from normalizer.core.raw_record import RawRecord
@@ -51,16 +51,15 @@ Outcomes = Counter[tuple[str, str]]
 class EventRelay:
     """The one relay of a database. `run` ends after `stop`, or with an error no retry cures."""
 
-    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._clock = clock
         self._topics = TopicReader(settings)
         self._reader = StoredEventReader(settings.required_database_url)
         self._limits: dict[str, int] = {}
         self._stopping = asyncio.Event()
         self._deadline: asyncio.Timeout | None = None
-        self._outage = Outage(_log, clock)
-        self._checked_at_s = self._committed_at_s = self._heartbeat_s = clock()
+        self._outage = Outage(_log)
+        self._checked_at_s = self._committed_at_s = self._heartbeat_s = time.monotonic()
         self._lag_s = 0.0
         self.waits_for: str | None = "the first page is not read yet"
         """Why nothing is sent; like all below, safe to read from any thread."""
@@ -76,12 +75,12 @@ class EventRelay:
     @property
     def lag_s(self) -> float:
         """Age of the oldest change that is not sent yet; grows while nothing is known of it."""
-        unknown_s = self._clock() - self._checked_at_s
+        unknown_s = time.monotonic() - self._checked_at_s
         return self._lag_s + (unknown_s if self.waits_for or unknown_s > UNKNOWN_S else 0.0)
 
     def heartbeat_age_s(self) -> float:
         """Time since the event loop last ran."""
-        return self._clock() - self._heartbeat_s
+        return time.monotonic() - self._heartbeat_s
 
     async def run(self) -> None:
         """Send until `stop`, and try again after an outage. Raises FatalError."""
@@ -129,7 +128,7 @@ class EventRelay:
                 async for page in pages:
                     records, outcomes = await self._make_records(page)
                     await producer.commit(records, page.position.committed())
-                    self._committed_at_s = self._clock()
+                    self._committed_at_s = time.monotonic()
                     self.outcomes += outcomes
         finally:
             await producer.stop()
@@ -198,14 +197,14 @@ class EventRelay:
             if changed:
                 yield changed
                 position = changed.position
-            elif self._clock() - self._committed_at_s >= COMMIT_EVERY_S:
+            elif time.monotonic() - self._committed_at_s >= COMMIT_EVERY_S:
                 yield EventPage(position=position)
             else:
                 await wait_at_most(self._stopping, IDLE_S)
             await self._check_in_time(position)
 
     async def _check_in_time(self, position: TablePosition) -> None:
-        if self._clock() - self._checked_at_s >= CHECK_EVERY_S:
+        if time.monotonic() - self._checked_at_s >= CHECK_EVERY_S:
             await self._reader.delete_sent(position)
             await self._check(position)
 
@@ -220,7 +219,7 @@ class EventRelay:
                 f"it was restored; {START_AGAIN}"
             )
         self._lag_s = state.lag_s
-        self._checked_at_s = self._clock()
+        self._checked_at_s = time.monotonic()
 
     async def _make_records(self, page: EventPage) -> tuple[list[OutputRecord], Outcomes]:
         """The page's records, and what to count; a few milliseconds of work at a time."""
@@ -246,5 +245,5 @@ class EventRelay:
         self.waits_for = None
 
     def _keep_heartbeat(self) -> None:
-        self._heartbeat_s = self._clock()
+        self._heartbeat_s = time.monotonic()
         asyncio.get_running_loop().call_later(HEARTBEAT_S, self._keep_heartbeat)

@@ -79,12 +79,10 @@ class QuarantineSource:
         selection: RedriveSelection,
         *,
         defaults: FieldDefaults | None = None,
-        rules_version: int = RULES_VERSION,
     ) -> None:
         self._database_url = database_url
         self._selection = selection
         self._defaults = defaults or FieldDefaults({})
-        self._rules_version = rules_version
         self._run: tuple[str, int] = ("", 0)
         self._entries: dict[int, list[_Entry]] = {}
         """By the offset of their record in the part: a later page may repeat a record."""
@@ -216,7 +214,7 @@ class QuarantineSource:
             selection.to_time,
             list(selection.ids) or None,
             selection.again,
-            self._rules_version,
+            RULES_VERSION,
             *self._run,
         )
 

@@ -72,7 +72,7 @@ class Rewrite:
         self._id_ranges = IdRangeWalk(
             self._session.fetch, runner.throttle.max_batch_rows(ROWS_A_CHUNK)
         )
-        self._outage = Outage(_log, runner.clock)
+        self._outage = Outage(_log)
 
     async def run(self) -> RunResult:
         """Rewrite every row that today's rules change."""

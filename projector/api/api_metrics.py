@@ -3,7 +3,6 @@
 import math
 import time
 from collections import Counter as Tally
-from collections.abc import Callable
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -27,10 +26,7 @@ STATES: Final = (
 class ApiMetrics:
     """The metrics of one app, in a registry of its own."""
 
-    def __init__(
-        self, thresholds: Thresholds = DEFAULT, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._clock: Final = clock
+    def __init__(self, thresholds: Thresholds = DEFAULT) -> None:
         self._registry: Final = CollectorRegistry()
         self._named: Final = CollectorRegistry()
         self.outcomes: Final = OutcomeMetrics(self._registry, self._named, thresholds)
@@ -71,7 +67,7 @@ class ApiMetrics:
             "none has yet. Meanwhile the alerts about them see nothing new.",
             registry=self._registry,
         )
-        figures_age.set_function(lambda: self._clock() - self._figures_read_at_s)
+        figures_age.set_function(lambda: time.monotonic() - self._figures_read_at_s)
 
     async def refresh(self, snapshot: Snapshot) -> None:
         """Read the figures about partitions and outcomes; what fails leaves them as they are.
@@ -82,7 +78,7 @@ class ApiMetrics:
         for state in STATES:
             self.partitions.labels(state).set(counts[state])
         await self.outcomes.refresh(snapshot)
-        self._figures_read_at_s = self._clock()
+        self._figures_read_at_s = time.monotonic()
 
     def text(self, *, named: bool = True) -> bytes:
         """The response to a scrape; `named`: with metrics that have names of steps."""

@@ -24,8 +24,7 @@ _RESET: Final = struct.pack("ii", 1, 0)
 class IdleConnections:
     """Connections of one server without a request in flight, the longest idle first."""
 
-    def __init__(self, most: int = MOST_AT_ONCE) -> None:
-        self.most = most
+    def __init__(self) -> None:
         self._waiting: dict[LimitedConnection, None] = {}
 
     def add(self, connection: "LimitedConnection") -> None:
@@ -57,7 +56,7 @@ class LimitedConnection(H11Protocol):
         super().connection_made(transport)
         self._idle.add(self)
         self._limit_head()
-        if len(self.connections) > self._idle.most:
+        if len(self.connections) > MOST_AT_ONCE:
             self._idle.make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import Callable
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Gauge
@@ -35,9 +34,7 @@ class OutcomeMetrics:
         registry: CollectorRegistry,
         named: CollectorRegistry,
         thresholds: Thresholds,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._clock = clock
         self._recent_at: float | None = None
         self._week_at: float | None = None
         self._calls: Final = Gauge(
@@ -80,7 +77,7 @@ class OutcomeMetrics:
 
     async def refresh(self, snapshot: Snapshot) -> None:
         """Read what is older than ten seconds, and the last week if older than ten minutes."""
-        now = self._clock()
+        now = time.monotonic()
         if self._recent_at is None or now - self._recent_at >= _RECENT_S:
             self.set_recent(await recent_outcomes(snapshot))
             self._recent_at = now

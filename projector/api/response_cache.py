@@ -28,8 +28,7 @@ class CachedResponse(msgspec.Struct, frozen=True):
 class ResponseCache:
     """The responses of the last second by their path and query."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._answers: dict[str, CachedResponse] = {}
         self._running: dict[str, asyncio.Future[CachedResponse]] = {}
         self._bytes = 0
@@ -43,14 +42,14 @@ class ResponseCache:
         after the other, the last would wait for the timeouts of all.
         """
         known = self._answers.get(key)
-        if known is not None and self._clock() - known.made_s < FRESH_S:
+        if known is not None and time.monotonic() - known.made_s < FRESH_S:
             return known, True
         if key in self._running:
             return await asyncio.shield(self._running[key]), True
         running = self._running[key] = asyncio.get_running_loop().create_future()
         try:
             body, etag = await run()
-            made = CachedResponse(body, await _packed(body), etag, self._clock())
+            made = CachedResponse(body, await _packed(body), etag, time.monotonic())
         except Exception as error:
             running.set_exception(error)
             running.exception()  # it is read, even if no request waits

@@ -3,10 +3,8 @@
 maintain.py         every step in a safe order, one maintainer at a time
 retention_horizon.py  raises the age from which records are ignored
 event_retention.py  deletes old events; their counts stay
-retention.py        deletes old executions and refused records; their counts stay
-old_rows.py         deletes old rows of one table in steps
+retention.py        deletes old executions, refused records, gaps and job runs; their counts stay
 archive.py          writes events into files before they are deleted
 merged_records.py   deletes merged records whose events are deleted
-bookkeeping.py      deletes old gaps and job runs
 housekeeping.py     compacts shards, drops old minutes and hours, refreshes statistics
 """

@@ -11,7 +11,7 @@ from typing import Final
 import asyncpg
 
 from projector.hours import end_of, hour_of, hours_of
-from projector.maintenance.old_rows import delete_old
+from projector.maintenance.retention import delete_old
 
 _QUIET: Final = timedelta(hours=2)
 """Only late events write to minutes and hours that are older than this."""

@@ -17,7 +17,6 @@ from normalizer.errors import NormalizerError, StoreUnavailable
 from projector.database_session import connected, sentence
 from projector.hours import hour_of
 from projector.maintenance.archive import ArchiveFolder
-from projector.maintenance.bookkeeping import drop_gaps, drop_jobs
 from projector.maintenance.event_retention import drop_events
 from projector.maintenance.housekeeping import (
     compact_shards,
@@ -26,7 +25,13 @@ from projector.maintenance.housekeeping import (
     refresh_statistics,
 )
 from projector.maintenance.merged_records import drop_merged_records
-from projector.maintenance.retention import drop_executions, drop_quarantine, drop_raw
+from projector.maintenance.retention import (
+    drop_executions,
+    drop_gaps,
+    drop_jobs,
+    drop_quarantine,
+    drop_raw,
+)
 from projector.verify.divergences import record
 from projector.verify.ranges import Scope
 from projector.verify.verdict import Verdict

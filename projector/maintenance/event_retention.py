@@ -52,16 +52,14 @@ async def drop_events(
     elif not await raise_horizon(connection, before):
         yield "retention of events waits for a batch that is still running"
         return
-    for partition in await connection.fetch(_PARTITIONS):
-        gone = await _drop_rows(
-            connection, partition["name"], before - margin, folder, dry_run=dry_run
-        )
+    for (partition,) in await connection.fetch(_PARTITIONS):
+        gone = await _drop_rows(connection, partition, before - margin, folder, dry_run=dry_run)
         if gone:
             done = "would delete" if dry_run else "deleted"
             written = f", written to {folder} before" if folder else ""
-            yield f"{done} {gone:,} events of {partition['name']}{written} (their counts stay)"
-        if gone and not dry_run and await _empty(connection, partition["name"]):
-            yield f"emptied {partition['name']}"
+            yield f"{done} {gone:,} events of {partition}{written} (their counts stay)"
+        if gone and not dry_run and await _empty(connection, partition):
+            yield f"emptied {partition}"
 
 
 async def _drop_rows(
@@ -188,13 +186,7 @@ async def _empty(connection: asyncpg.Connection, partition: str) -> bool:
     return True
 
 
-_PARTITIONS: Final = """
-    select   child.relname::text as name
-    from     pg_inherits
-    join     pg_class as child on child.oid = pg_inherits.inhrelid
-    where    pg_inherits.inhparent = 'normalizer.events'::regclass
-    order by child.relname
-"""
+_PARTITIONS: Final = "select name from normalizer.event_partitions order by name"
 
 # Ids do not show which rows are old: a replay stores old ids today.
 _BY_ARRIVAL: Final = "set local enable_seqscan = off; set local enable_indexscan = off"

@@ -1,12 +1,13 @@
 """Stored events as files: the same bytes every time, the filter's lines, and back again."""
 
 import asyncio
+import contextlib
 import errno
 import os
 import signal
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -233,10 +234,11 @@ async def test_a_file_that_cannot_be_written_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_leaves_nothing_unfinished(
-    database: Database, tmp_path: Path, number: signal.Signals
-) -> None:
+@contextlib.asynccontextmanager
+async def waiting_export(
+    database: Database, file: Path
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A process that has begun to export, and waits for a lock until the end of the block."""
     async with (
         watching(database.url) as watcher,
         connected(database) as connection,
@@ -244,10 +246,18 @@ async def test_a_signal_leaves_nothing_unfinished(
     ):
         await connection.execute("lock table normalizer.events in access exclusive mode")
         export = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "normalizer", "export", str(tmp_path / "file.zst")),
+            *(sys.executable, "-m", "normalizer", "export", str(file)),
             env=environment(job_settings(database)),
         )
         await watcher.until_blocked()
+        yield export
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_leaves_nothing_unfinished(
+    database: Database, tmp_path: Path, number: signal.Signals
+) -> None:
+    async with waiting_export(database, tmp_path / "file.zst") as export:
         assert [path.suffix for path in tmp_path.iterdir()] == [".unfinished"]
 
         export.send_signal(number)
@@ -261,17 +271,7 @@ async def test_what_a_kill_left_is_gone_after_the_next_export(
     database: Database, tmp_path: Path
 ) -> None:
     path = tmp_path / "file.zst"
-    async with (
-        watching(database.url) as watcher,
-        connected(database) as connection,
-        connection.transaction(),
-    ):
-        await connection.execute("lock table normalizer.events in access exclusive mode")
-        export = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "normalizer", "export", str(path)),
-            env=environment(job_settings(database)),
-        )
-        await watcher.until_blocked()
+    async with waiting_export(database, path) as export:
         with pytest.raises(FatalError, match="another export is writing it"):
             await exported(database, path)
         export.kill()

@@ -9,7 +9,7 @@ from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.shape_table import ShapeTable, vector_mistake
 from normalizer.envelope import Envelope, Ignored, Normalized, Rejected, to_canonical
-from normalizer.errors import FatalError
+from normalizer.errors import ConfigurationError
 from normalizer.settings import Settings
 
 VECTORS: Final = Path(__file__).parent / "vectors" / "records.ndjson"
@@ -24,14 +24,14 @@ class _Record(msgspec.Struct):
 
 
 def normalizer_of(settings: Settings) -> Normalizer:
-    """Give the rules with these settings. Raises FatalError for a table that does not hold."""
+    """Give the rules with these settings. Raises ConfigurationError for a table that does not hold."""
     return Normalizer(settings.redact_keys, read_shapes(settings))
 
 
 def read_shapes(settings: Settings) -> ShapeTable | None:
     """Read the table of shapes that is set, and check it against its own vectors.
 
-    Raises FatalError, which names each mistake.
+    Raises ConfigurationError, which names each mistake.
     """
     if settings.shapes is None:
         return None
@@ -39,21 +39,21 @@ def read_shapes(settings: Settings) -> ShapeTable | None:
     try:
         return _checked_table(path.read_bytes()[: MOST_BYTES + 1], settings)
     except OSError as error:
-        raise FatalError(f"NORMALIZER_SHAPES: {path}: {error.strerror}") from error
-    except FatalError as error:
+        raise ConfigurationError(f"NORMALIZER_SHAPES: {path}: {error.strerror}") from error
+    except ConfigurationError as error:
         lines = (f"NORMALIZER_SHAPES: {path}: {line}" for line in str(error).splitlines())
-        raise FatalError("\n".join(lines)) from error
+        raise ConfigurationError("\n".join(lines)) from error
 
 
 def _checked_table(content: bytes, settings: Settings) -> ShapeTable:
     if len(content) > MOST_BYTES:
-        raise FatalError(f"expected at most {MOST_BYTES} bytes")
+        raise ConfigurationError(f"expected at most {MOST_BYTES} bytes")
     try:
         table = ShapeTable.parse(content.decode())
     except UnicodeDecodeError:
-        raise FatalError("expected UTF-8") from None
+        raise ConfigurationError("expected UTF-8") from None
     if mistakes := _vector_mistakes(table, settings):
-        raise FatalError("\n".join(mistakes))
+        raise ConfigurationError("\n".join(mistakes))
     return table
 
 

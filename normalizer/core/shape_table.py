@@ -18,7 +18,7 @@ from normalizer.core.shapes import SHAPES
 from normalizer.core.wire_event import WireEvent
 from normalizer.core.wire_fields import CANONICAL_NAME, COLUMN_KEYS, PAIRS, READ_FIELDS
 from normalizer.core.wire_values import NULL, first_byte, same_json
-from normalizer.errors import FatalError
+from normalizer.errors import ConfigurationError
 
 FIELDS: Final = frozenset(
     name for name in COLUMN_KEYS if CANONICAL_NAME.get(name, name) == name
@@ -84,15 +84,15 @@ class ShapeTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a table. Raises FatalError, which names each mistake."""
+        """Read a table. Raises ConfigurationError, which names each mistake."""
         try:
             table = msgspec.convert(tomllib.loads(text), cls)
         except tomllib.TOMLDecodeError as error:
-            raise FatalError(f"expected TOML: {error}") from None
+            raise ConfigurationError(f"expected TOML: {error}") from None
         except msgspec.ValidationError as error:
-            raise FatalError(str(error).replace("`", "")) from None
+            raise ConfigurationError(str(error).replace("`", "")) from None
         if mistakes := [*table.mistakes()]:
-            raise FatalError("\n".join(mistakes))
+            raise ConfigurationError("\n".join(mistakes))
         return table
 
     @property

@@ -13,7 +13,7 @@ from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.shape_table import FIELDS, ShapeTable
 from normalizer.envelope import Envelope, canonical_json, to_canonical
-from normalizer.errors import FatalError
+from normalizer.errors import ConfigurationError
 from normalizer.settings import Settings
 from tests.support.doc_pages import blocks
 
@@ -192,7 +192,7 @@ def test_a_table_that_does_not_hold_is_refused_in_words(
     path = tmp_path / "scheduler.toml"
     path.write_text(_PAGE.text.replace(before, after))
 
-    with pytest.raises(FatalError) as raised:
+    with pytest.raises(ConfigurationError) as raised:
         read_shapes(Settings(shapes=str(path)))
 
     assert said in str(raised.value)
@@ -217,7 +217,7 @@ def test_a_file_that_is_no_table_is_refused_in_words(
     if content is not None:
         path.write_bytes(content)
 
-    with pytest.raises(FatalError, match=said):
+    with pytest.raises(ConfigurationError, match=said):
         read_shapes(Settings(shapes=str(path)))
 
 
@@ -225,5 +225,5 @@ def test_a_vector_may_be_of_a_record_without_an_event(tmp_path: Path) -> None:
     path = tmp_path / "scheduler.toml"
     path.write_text(_PAGE.text.replace("raw = '{", "raw = '[]' #"))
 
-    with pytest.raises(FatalError, match="got      ignored: a batch of no events"):
+    with pytest.raises(ConfigurationError, match="got      ignored: a batch of no events"):
         read_shapes(Settings(shapes=str(path)))

@@ -24,7 +24,7 @@ class _Record(msgspec.Struct):
 
 
 def normalizer_of(settings: Settings) -> Normalizer:
-    """Give the rules with these settings. Raises ConfigurationError for a table that does not hold."""
+    """Give the rules as set. Raises ConfigurationError for a table that does not hold."""
     return Normalizer(settings.redact_keys, read_shapes(settings))
 
 

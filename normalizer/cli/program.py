@@ -3,6 +3,7 @@
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
 import errno
+import signal
 from importlib import import_module
 from typing import Any, Final
 
@@ -40,7 +41,7 @@ _MODULES: Final = {
 
 
 class CommandGroup(click.Group):
-    """Finds a command, and ends all alike: Ctrl-C gives 130; a full disk gives a message and 3."""
+    """Finds a command, and ends all alike: a signal gives 130; a full disk, a message and 3."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - as click passes it
         """Every command, by name."""
@@ -59,7 +60,12 @@ class CommandGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Invoke the command."""
+        """Invoke the command. Until it has its own handler, SIGTERM acts as Ctrl-C does.
+
+        The kernel drops a signal that the first process of a container has no handler for: a
+        service that was stopped while its modules were imported would have started.
+        """
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

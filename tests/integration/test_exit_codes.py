@@ -37,6 +37,19 @@ async def ended(*command: str, **environ: str) -> tuple[int | None, str]:
     return child.returncode, said.decode()
 
 
+def test_a_stop_while_modules_are_imported_ends_by_130() -> None:
+    """A container's first process gets no signal that it has no handler for."""
+    stopped = (
+        "import os, signal\n"
+        "from normalizer.cli import program\n"
+        "program.import_module = lambda _: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "program.main(['run'])"
+    )
+    child = subprocess.run([sys.executable, "-c", stopped], capture_output=True, check=False)
+
+    assert (child.returncode, child.stderr) == (130, b"")
+
+
 @pytest.mark.parametrize("command", WAITING.values(), ids=WAITING)
 async def test_ctrl_c_ends_a_command_that_waits_by_130(command: tuple[str, ...]) -> None:
     called = asyncio.Event()

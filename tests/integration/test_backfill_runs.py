@@ -32,6 +32,7 @@ from tests.support.job_runs import (
     backfill_of,
     job_settings,
     ledger_mistakes,
+    runner,
     write_file,
 )
 from tests.support.service_runs import (
@@ -610,3 +611,20 @@ async def test_a_signal_stops_it_in_order(database: Database, history: Path) -> 
     assert process.returncode == 0
     assert "stopped: job" in said.decode()
     assert "the same command resumes from here" in said.decode()
+
+
+async def test_a_stop_before_the_first_batch_ends_a_job_within_its_deadline(
+    database: Database,
+) -> None:
+    """The job's lock may be waited for, or the database: then the work has not begun."""
+    settings = job_settings(database, stop_timeout_s=1)
+    stopped = runner(settings, JobSpec(kind="backfill", source="stopped"))
+
+    async def hang(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    stopped.stop()
+    async with asyncio.timeout(10):
+        result = await stopped.run(hang, lambda: None)
+
+    assert result.state == "stopped"

@@ -62,8 +62,6 @@ class JobRunner:
         _log.info("stopping", deadline_s=self.settings.stop_timeout_s)
         self.stopping.set()
         self._finished.set()
-        now_s = asyncio.get_running_loop().time()
-        self._deadline.reschedule(now_s + self.settings.stop_timeout_s)
 
     async def run(self, work: JobWork, share: Callable[[], float | None]) -> RunResult:
         """Run the work to its end.
@@ -105,6 +103,7 @@ class JobRunner:
             async with self._deadline, asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.throttle.watch(self._finished), name="live traffic")
                 tasks.create_task(self._write_heartbeats(run, share), name="heartbeat")
+                tasks.create_task(self._set_deadline(), name="deadline")
                 truncated = await work(run, tasks)
                 self._finished.set()
         except TimeoutError:
@@ -119,6 +118,13 @@ class JobRunner:
         if self.stopping.is_set():
             return "stopped", ""
         return ("complete", "") if truncated is None else ("truncated", truncated)
+
+    async def _set_deadline(self) -> None:
+        """Limit the work once it is stopped, be it before it began."""
+        await self._finished.wait()
+        if self.stopping.is_set():
+            now_s = asyncio.get_running_loop().time()
+            self._deadline.reschedule(now_s + self.settings.stop_timeout_s)
 
     async def _write_heartbeats(self, run: JobRun, share: Callable[[], float | None]) -> None:
         """Report progress, on the screen and in the table."""

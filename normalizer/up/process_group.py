@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import signal
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -37,6 +38,9 @@ LABEL: Final = "process"
 """The label of the metrics of one process: 0, 1 and so on."""
 HOST: Final = "127.0.0.1"
 RESTART_S: Final = 1.0
+LONGEST_WAIT_S: Final = 30.0
+STEADY_S: Final = 60.0
+"""A process that lived for so long is started again after RESTART_S, others later each time."""
 ANSWER_S: Final = 6.0
 """Longer than a process takes to answer a probe while its servers are away."""
 GRACE_S: Final = 5.0
@@ -90,26 +94,38 @@ class ProcessGroup:
         return [child.pid for child in children if child.returncode is None]
 
     async def _keep(self, number: int) -> None:
-        """Run one process until the stop, and start it again where it dies."""
+        """Run one process until the stop, and start it again where it dies.
+
+        One that dies at once again and again would have its group rebalance without end, and take
+        a processor for its starts.
+        """
+        wait_s = RESTART_S
         while not self._stopping.is_set():
-            try:
-                child = await self._start(number)
-            except OSError as error:
-                # No process more, or no memory, for now: those that run go on.
-                _log.warning("process_not_started", process=number, why=error.strerror)
-                await wait_at_most(self._stopping, RESTART_S)
-                continue
-            self._children[number] = child
-            if self._stopping.is_set():
-                await self._stop_child(child)  # it was started too late for `_stop_all`
-            code = await child.wait()
-            if self._stopping.is_set():
-                return
-            _log.warning("process_died", process=number, exit_code=code)
-            if code in FINAL_CODES:
-                self._code = code
-                self.stop()
-            await wait_at_most(self._stopping, RESTART_S)
+            begun_s = time.monotonic()
+            await self._run_once(number)
+            if time.monotonic() - begun_s >= STEADY_S:
+                wait_s = RESTART_S
+            await wait_at_most(self._stopping, wait_s)
+            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+
+    async def _run_once(self, number: int) -> None:
+        """Run one process until it ends; a final exit code stops all of them."""
+        try:
+            child = await self._start(number)
+        except OSError as error:
+            # No process more, or no memory, for now: those that run go on.
+            _log.warning("process_not_started", process=number, why=error.strerror)
+            return
+        self._children[number] = child
+        if self._stopping.is_set():
+            await self._stop_child(child)  # it was started too late for `_stop_all`
+        code = await child.wait()
+        if self._stopping.is_set():
+            return
+        _log.warning("process_died", process=number, exit_code=code)
+        if code in FINAL_CODES:
+            self._code = code
+            self.stop()
 
     async def _start(self, number: int) -> Child:
         return await Child.start(

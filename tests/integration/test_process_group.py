@@ -110,6 +110,29 @@ async def test_a_process_that_cannot_be_started_now_ends_no_other(
     assert await running == 0
 
 
+@pytest.mark.parametrize(
+    ("steady_s", "waited_s"), [(60, [1, 2, 4, 8, 16, 30, 30]), (0, [1, 1, 1, 1, 1, 1, 1])]
+)
+async def test_a_process_that_dies_at_once_is_started_again_later_each_time(
+    monkeypatch: pytest.MonkeyPatch, steady_s: int, waited_s: list[int]
+) -> None:
+    group = ProcessGroup(Settings(http_port=0), {}, [], 1)
+    group._command = [sys.executable, "-I", "-S", "-c", "raise SystemExit(1)"]
+    waits: list[float] = []
+
+    async def wait_at_most(_: asyncio.Event, wait_s: float) -> bool:
+        waits.append(wait_s)
+        if len(waits) == 7:
+            group.stop()
+        return False
+
+    monkeypatch.setattr(process_group, "wait_at_most", wait_at_most)
+    monkeypatch.setattr(process_group, "STEADY_S", steady_s)
+
+    assert await group.run() == 0
+    assert waits == waited_s
+
+
 def deaths(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [line for line in lines if line["event"] == "process_died"]
 

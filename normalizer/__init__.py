@@ -22,6 +22,7 @@ embedded/     runs real servers as child processes, for `up` and the tests
 process/      signals, the screen, child processes
 database      opens connections to PostgreSQL; the projector's too
 configured_rules  the rules with the words and the table of shapes that are set
+tls_files     loads the files of TLS, and names one that does not hold
 settings      declares every setting: its default, bounds, unit and description
 environment   reads the settings from environment variables
 passwords     finds and masks the passwords in URLs
@@ -35,9 +36,9 @@ As a library: `from normalizer import Normalizer` and the other six names of `__
 connection and read no clock; of the settings NORMALIZER_CORE counts. docs/library.md shows each.
 
 Imports point one way, which import-linter checks: cli > up, jobs > service, relay > kafka, files,
-store, embedded > process, database > telemetry, environment > configured_rules > settings >
-producer_models > core, json_schema > envelope > snowflake, jsontext, passwords, exit_codes,
-log_stream > errors, compiled.
+store, embedded > process, database > telemetry, environment > configured_rules, tls_files >
+settings > producer_models > core, json_schema > envelope > snowflake, jsontext, passwords,
+exit_codes, log_stream > errors, compiled.
 """
 
 from normalizer.compiled import core_finder as _core_finder

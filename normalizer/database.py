@@ -17,6 +17,7 @@ import asyncpg
 
 from normalizer.errors import ConfigurationError
 from normalizer.passwords import DATABASE_URL_FORM, is_database_url
+from normalizer.tls_files import why_unfit
 
 CONNECT_S: Final = 10.0
 """How long opening a connection may take, with its authentication."""
@@ -177,9 +178,9 @@ async def connect(
         raise ConfigurationError(message) from error
     except asyncpg.ClientConfigurationError as error:
         raise ConfigurationError(f"the database's address: {error}") from error
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        # Else it is the socket of a server that is away.
-        if mistake := _unreadable_file(database_url):
+    except (FileNotFoundError, PermissionError, IsADirectoryError, ssl.SSLError) as error:
+        # Else it is the socket of a server that is away, or one whose certificate is not trusted.
+        if mistake := _unfit_file(database_url):
             raise ConfigurationError(f"the database's address: {mistake}") from error
         raise
     try:
@@ -248,15 +249,26 @@ def _system_tls(database_url: str) -> ssl.SSLContext | None:
     return context
 
 
-def _unreadable_file(database_url: str) -> str | None:
-    """The first file for TLS that cannot be read, and why; None if all can."""
-    for name in ("sslrootcert", "sslcert", "sslkey", "sslcrl"):
-        file = _option(database_url, name)
-        if file and file != "system":
-            try:
-                Path(file).read_bytes()
-            except OSError as error:
-                return f"{name}: {error.strerror}"
+def _unfit_file(database_url: str) -> str | None:
+    """The first file for TLS that cannot be loaded, and why; None if all can."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    files = {
+        name: file
+        for name in ("sslrootcert", "sslcert", "sslkey", "sslcrl")
+        if (file := _option(database_url, name)) and file != "system"
+    }
+    name = ""
+    try:
+        for name, file in files.items():
+            Path(file).read_bytes()
+            if name in {"sslrootcert", "sslcrl"}:
+                context.load_verify_locations(file)
+        if "sslcert" in files and (key := files.get("sslkey")):
+            name = "sslcert, sslkey or sslpassword"
+            password = _option(database_url, "sslpassword") or ""
+            context.load_cert_chain(files["sslcert"], key, lambda: password)
+    except OSError as error:
+        return f"{name}: {why_unfit(error)}"
     return None
 
 

@@ -13,6 +13,7 @@ from msgspec.structs import FieldInfo
 from normalizer.errors import ConfigurationError
 from normalizer.passwords import DATABASE_URL_FORM, MASK, is_database_url, masked_url
 from normalizer.settings import FIELDS, Settings, is_secret, meta_of, variable
+from normalizer.tls_files import kafka_tls
 
 _HOST_PORT: Final = re.compile(r"\S+:([0-9]{1,5})")
 _LAST_PORT: Final = 65_535
@@ -164,10 +165,19 @@ def _security_contradictions(settings: Settings) -> Iterator[str]:
         if not _EXTENSION.fullmatch(extension):
             name = "kafka_sasl_oauthbearer_extensions"
             yield f"{variable(name)}: expected name=value, the name of letters; got {extension!r}"
-    for name in ("kafka_ssl_ca_file", "kafka_ssl_cert_file", "kafka_ssl_key_file"):
-        path = getattr(settings, name)
-        if path and not Path(path).is_file():
-            yield f"{variable(name)}: no such file: {path}"
+    files = {
+        name: path
+        for name in ("kafka_ssl_ca_file", "kafka_ssl_cert_file", "kafka_ssl_key_file")
+        if (path := getattr(settings, name))
+    }
+    missing = {name: path for name, path in files.items() if not Path(path).is_file()}
+    for name, path in missing.items():
+        yield f"{variable(name)}: no such file: {path}"
+    if settings.kafka_security_protocol.endswith("SSL") and not missing:
+        try:
+            kafka_tls(settings)
+        except ConfigurationError as error:
+            yield str(error)
     if settings.kafka_ssl_key_file and not settings.kafka_ssl_cert_file:
         yield "KAFKA_SSL_CERT_FILE: needed with KAFKA_SSL_KEY_FILE"
 

@@ -21,11 +21,17 @@ from aiokafka.errors import (
 )
 
 from normalizer.core.raw_record import RawRecord
-from normalizer.errors import BrokerUnavailable, FatalError, PositionError
+from normalizer.errors import (
+    BrokerUnavailable,
+    ConfigurationError,
+    FatalError,
+    PositionError,
+)
 from normalizer.kafka.access_tokens import token_provider
 from normalizer.kafka.sign_in import why_unavailable
 from normalizer.kafka.token_sessions import renew_connections
 from normalizer.settings import Settings
+from normalizer.tls_files import kafka_tls
 
 REQUEST_TIMEOUT_MS: Final = 15_000
 RETRY_BACKOFF_S: Final = 0.1
@@ -75,7 +81,7 @@ class UnreadableBatch(PositionError):  # noqa: N818 - a state, not a mistake
 def connection_options(settings: Settings) -> dict[str, Any]:
     """Return the options of every aiokafka client: addresses, authentication, TLS.
 
-    Raises FatalError where a certificate or key cannot be read.
+    Raises BrokerUnavailable where a certificate or key cannot be read any more.
     """
     options: dict[str, Any] = {
         "bootstrap_servers": list(settings.kafka_bootstrap_servers),
@@ -91,8 +97,16 @@ def connection_options(settings: Settings) -> dict[str, Any]:
         options["sasl_plain_username"] = settings.kafka_sasl_username
         options["sasl_plain_password"] = settings.kafka_sasl_password
     if settings.kafka_security_protocol.endswith("SSL"):
-        options["ssl_context"] = _ssl_context(settings)
+        options["ssl_context"] = _tls_context(settings)
     return options
+
+
+def _tls_context(settings: Settings) -> ssl.SSLContext:
+    """These files held when the process started: they may be halfway through being renewed."""
+    try:
+        return kafka_tls(settings)
+    except ConfigurationError as error:
+        raise BrokerUnavailable(str(error), sign_in_refused=True) from error
 
 
 def pace_metadata(client: Any) -> None:
@@ -260,18 +274,3 @@ def _missing_right(error: KafkaError, *, writes: bool) -> str:
         else "see `normalizer check`"
     )
     return f"authorization: no right to this {resource}: {remedy}"
-
-
-def _ssl_context(settings: Settings) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=settings.kafka_ssl_ca_file)
-        context.check_hostname = settings.kafka_ssl_check_hostname
-        if settings.kafka_ssl_cert_file:
-            context.load_cert_chain(
-                settings.kafka_ssl_cert_file,
-                settings.kafka_ssl_key_file,
-                lambda: settings.kafka_ssl_key_password or "",
-            )
-    except (OSError, ssl.SSLError) as error:
-        raise FatalError(f"TLS files: {type(error).__name__}: see KAFKA_SSL_*_FILE") from error
-    return context

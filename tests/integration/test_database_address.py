@@ -46,6 +46,8 @@ async def test_an_address_that_cannot_be_read_is_refused_without_its_password(si
         ("sslmode=require&sslcert=/none&sslkey=/none", "sslcert: No such file or directory"),
         ("sslrootcert=system&sslcert=/none", "sslcert: No such file or directory"),
         ("sslmode=require&sslcert=/", "sslcert: Is a directory"),
+        ("sslmode=verify-full&sslrootcert=/dev/null", "sslrootcert: no certificate or crl found"),
+        ("sslmode=require&sslcert=/dev/null&sslkey=/dev/null", "sslcert, .*: not pem, or another"),
     ],
 )
 async def test_a_setting_that_no_server_is_needed_to_refuse_is_no_outage(

@@ -7,7 +7,8 @@ import msgspec
 import pytest
 from aiokafka import AIOKafkaConsumer
 
-from normalizer.errors import FatalError
+from normalizer.environment import load
+from normalizer.errors import BrokerUnavailable, ConfigurationError
 from normalizer.kafka import connection_options
 from normalizer.kafka.group_consumer import new_group_consumer
 from normalizer.settings import Settings
@@ -122,7 +123,29 @@ def test_tls_below_sasl_has_both(files: Path) -> None:
 
 
 def test_a_key_that_cannot_be_read_says_which_settings_name_it(files: Path) -> None:
-    with pytest.raises(FatalError, match="KAFKA_SSL_") as raised:
+    """It may be halfway through being renewed: the process goes on to try."""
+    with pytest.raises(BrokerUnavailable, match="KAFKA_SSL_KEY_PASSWORD: not pem") as raised:
         connection_options(with_tls(files, kafka_ssl_key_password="wrong"))
 
+    assert raised.value.sign_in_refused
     assert "wrong" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"KAFKA_SSL_CA_FILE": "key.pem"}, "KAFKA_SSL_CA_FILE: no certificate or crl found"),
+        ({"KAFKA_SSL_CERT_FILE": "key.pem"}, "KAFKA_SSL_CERT_FILE, .*: not pem, or another"),
+        (
+            {"KAFKA_SSL_CERT_FILE": "ca.pem", "KAFKA_SSL_KEY_FILE": "both.pem"},
+            "KAFKA_SSL_CERT_FILE, .*: key values mismatch",
+        ),
+    ],
+)
+def test_a_tls_file_that_does_not_hold_is_a_wrong_setting(
+    files: Path, environ: dict[str, str], said: str
+) -> None:
+    paths = {name: str(files / file) for name, file in environ.items()}
+
+    with pytest.raises(ConfigurationError, match=said):
+        load({"KAFKA_SECURITY_PROTOCOL": "SSL", **paths})

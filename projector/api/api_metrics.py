@@ -38,7 +38,7 @@ class ApiMetrics:
         )
         self.seconds: Final = Histogram(
             "projector_api_query_seconds",
-            "Seconds in the database, by endpoint. Near the statement timeout: request less data.",
+            "Seconds in the database, by endpoint. Near --timeout: request less data.",
             ["endpoint"],
             buckets=_SECONDS,
             registry=self._registry,

@@ -54,7 +54,7 @@ _DEFAULTS: Final = ", ".join(
     metavar="SECONDS",
     show_default=True,
     show_envvar=True,
-    help="Statement timeout.",
+    help="Longest time of one answer in the database.",
 )
 @click.option(
     "--threshold",

@@ -1,6 +1,8 @@
 """Reads rows of views, with their freshness, from one snapshot of the database."""
 
+import math
 import re
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -64,12 +66,21 @@ class Statement:
 
 
 class Snapshot:
-    """One repeatable-read transaction: everything read through it is consistent."""
+    """One repeatable-read transaction: everything read through it is consistent.
+
+    All its statements together have until `ends_at_s`, by the monotonic clock.
+    """
 
     def __init__(
-        self, connection: asyncpg.Connection, read_at: datetime, as_of: datetime | None
+        self,
+        connection: asyncpg.Connection,
+        read_at: datetime,
+        as_of: datetime | None,
+        *,
+        ends_at_s: float,
     ) -> None:
         self._connection = connection
+        self._ends_at_s = ends_at_s
         self.read_at = read_at
         self.as_of = as_of
 
@@ -82,6 +93,7 @@ class Snapshot:
         self, statement: Statement, values: Mapping[str, Any]
     ) -> list[asyncpg.Record]:
         """The records that the statement returns."""
+        await self._limit_next()
         found: list[asyncpg.Record] = await self._connection.fetch(
             statement.text, *statement.arguments(values)
         )
@@ -91,6 +103,7 @@ class Snapshot:
         self, statement: Statement, values: Mapping[str, Any], *, at_once: int
     ) -> AsyncIterator[asyncpg.Record]:
         """The records one after the other; `at_once` of them are in memory."""
+        await self._limit_next()
         # Not `connection.cursor`: its statement has a name, which others behind a pooler may have.
         prepared = await self._connection.prepare(statement.text)
         records: AsyncIterator[asyncpg.Record] = aiter(
@@ -104,9 +117,7 @@ class Snapshot:
         """The number of rows of the statement; None if counting takes longer than this."""
         try:
             async with self._connection.transaction():
-                await self._connection.execute(
-                    f"set local statement_timeout = {within_s * 1000:.0f}"
-                )
+                await self._limit_next(within_s)
                 counted: int = await self._connection.fetchval(
                     f"select count(*) from ({statement.text}) as listed",  # noqa: S608 - a constant
                     *statement.arguments(values),
@@ -120,6 +131,14 @@ class Snapshot:
     ) -> list[_Row]:
         """The records as instances of `kind`, whose fields are named like the columns."""
         return [kind(**record) for record in await self.records(statement, values)]
+
+    async def _limit_next(self, within_s: float = math.inf) -> None:
+        """Give the next statement what is left of the time, and at most `within_s`."""
+        left_s = min(self._ends_at_s - time.monotonic(), within_s)
+        # 0 would be no limit.
+        await self._connection.execute(
+            f"set local statement_timeout = {max(left_s * 1000, 1):.0f}"
+        )
 
 
 class Reader:
@@ -168,9 +187,12 @@ class Reader:
                 self._acquired(self._pool) as connection,
                 connection.transaction(isolation="repeatable_read", readonly=True),
             ):
+                ends_at_s = time.monotonic() + self._timeout_s
                 stamp = await connection.fetchrow(_STAMP)
                 try:
-                    yield Snapshot(connection, stamp["read_at"], stamp["as_of"])
+                    yield Snapshot(
+                        connection, stamp["read_at"], stamp["as_of"], ends_at_s=ends_at_s
+                    )
                 except asyncpg.UndefinedTableError as error:
                     raise NotKeptError(_NOT_KEPT) from error
         except asyncpg.PostgresError as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -17,11 +18,11 @@ from normalizer.embedded import PostgresServer
 from normalizer.store.migrate import migrate
 from projector.api import downloads, response_cache
 from projector.api import snapshots as api_database
-from projector.api.api_errors import DatabaseUnavailableError
+from projector.api.api_errors import DatabaseUnavailableError, TooSlowError
 from projector.api.app import build
 from projector.api.endpoints import ENDPOINTS, ROOT
 from projector.api.middleware import SECURITY_HEADERS
-from projector.api.snapshots import Reader
+from projector.api.snapshots import Reader, Statement
 from projector.database_session import connected
 from projector.maintenance.maintain import Keep, maintain
 from tests.support import engines
@@ -660,6 +661,19 @@ async def test_a_slow_question_ends_by_its_time_out_and_others_do_not_wait_for_e
     assert {slow.json()["reason"], other.json()["reason"]} == {"too_slow", "busy"}
     assert {slow.status_code, other.status_code} == {504, 503}
     assert quick.status_code == 200
+
+
+async def test_all_statements_of_an_answer_share_its_time_out(database: Database) -> None:
+    nap = Statement("select pg_sleep(0.4)")
+    async with Reader(database.url, connections=1, timeout_s=0.6) as reader:
+        began_s = time.monotonic()
+        with pytest.raises(TooSlowError):
+            async with reader.snapshot() as snapshot:
+                for _ in range(4):
+                    await snapshot.records(nap, {})
+        took_s = time.monotonic() - began_s
+
+    assert took_s < 1.2, "and not 0.6 s for each of them"
 
 
 async def test_with_a_token_nothing_of_the_database_is_reported_without_it(

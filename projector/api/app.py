@@ -25,7 +25,7 @@ from projector.api.openapi import document
 from projector.api.own_paths import OwnPaths
 from projector.api.parameters import parse
 from projector.api.response_cache import ResponseCache
-from projector.api.responses import answer, etag_of, problem
+from projector.api.responses import CLOCK, answer, etag_of, problem
 from projector.api.snapshots import Reader
 from projector.api.static_files import StaticFiles
 from projector.api.thresholds import Thresholds
@@ -94,25 +94,28 @@ def _endpoint(
         params = parse(query, endpoint.parameters)
         form = preferred(request.headers.get("accept", ""))
 
-        async def run() -> tuple[bytes, str]:
+        async def run() -> tuple[bytes, str, str]:
             with metrics.seconds.labels(endpoint.name).time():
                 async with reader.snapshot() as snapshot:
                     result = await endpoint.run(snapshot, params, **request.path_params, **settings)
             body = as_csv(result, rows) if form == "csv" else msgspec.json.encode(result)
-            return body, etag_of(form.encode() + _stable_part(result))
+            stable, clock = _parts(result)
+            return body, etag_of(form.encode() + stable), clock.decode()
 
         key = f"{form} {request.url.path}?{query.decode('latin-1')}"
         cached, from_cache = await answers.get(key, run)
         if from_cache:
             metrics.cached.inc()
-        file = {"Content-Disposition": f'attachment; filename="{endpoint.name}.csv"'}
+        headers = {CLOCK: cached.clock}
+        if form == "csv":
+            headers["Content-Disposition"] = f'attachment; filename="{endpoint.name}.csv"'
         return answer(
             request,
             cached.body,
             cached.etag,
             packed=cached.packed,
             media_type=MEDIA_TYPES[form],
-            headers=file if form == "csv" else None,
+            headers=headers,
         )
 
     async def counted(request: Request) -> Response:
@@ -128,15 +131,13 @@ def _endpoint(
     return counted
 
 
-def _stable_part(result: ApiAnswer[Any]) -> bytes:
-    """The part of an answer that its ETag covers: everything but what the clock changes."""
-    return msgspec.json.encode(
-        {
-            name: getattr(result, name)
-            for name in result.__struct_fields__
-            if name not in result.of_the_clock
-        }
-    )
+def _parts(result: ApiAnswer[Any]) -> tuple[bytes, bytes]:
+    """The part of an answer that its ETag covers, and the part that the clock changes."""
+    parts: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    for name in result.__struct_fields__:
+        parts[name in result.of_the_clock][name] = getattr(result, name)
+    stable, clock = map(msgspec.json.encode, parts)
+    return stable, clock
 
 
 def _bug(name: str, error: Exception) -> Response:

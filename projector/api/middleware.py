@@ -9,7 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from projector.api.api_errors import MisdirectedError, UnauthorisedError
-from projector.api.responses import problem
+from projector.api.responses import CLOCK, problem
 
 SECURITY_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -80,7 +80,7 @@ def shared_with(origins: Sequence[str], app: ASGIApp) -> ASGIApp:
         allow_origins=origins,
         allow_methods=["GET", "HEAD"],
         allow_headers=["Accept", "Authorization", "If-None-Match"],
-        expose_headers=["ETag", "Content-Disposition"],
+        expose_headers=["ETag", CLOCK, "Content-Disposition"],
     )
 
 

@@ -14,6 +14,7 @@ from projector.api.endpoints import ROOT, TAGS, Endpoint
 from projector.api.examples import Example, examples
 from projector.api.own_paths import SETTINGS_PATH
 from projector.api.parameters import Id, Parameters, is_list, parse
+from projector.api.responses import CLOCK
 from projector.api.visible_settings import VisibleSettings
 
 _REF: Final = "#/components/schemas/{name}"
@@ -25,11 +26,16 @@ _TOKEN: Final = {
         "answers local host names only, and needs no token.",
     }
 }
-_ETAG: Final = {
+_ANSWERED: Final = {
     "ETag": {
         "description": "Send it as If-None-Match: the response is 304 if the rows are the same.",
         "schema": {"type": "string"},
-    }
+    },
+    CLOCK: {
+        "description": "as_of, behind_s, read_at and the bounds of the window that move with the "
+        "clock, as JSON: how fresh the rows are, also of a 304 and of CSV.",
+        "schema": {"type": "string"},
+    },
 }
 _RETRY_AFTER: Final = {
     "Retry-After": {
@@ -102,7 +108,7 @@ def _operation(endpoint: Endpoint, answer: dict[str, Any], example: Example) -> 
         "responses": {
             "200": {
                 "description": "The answer.",
-                "headers": _ETAG,
+                "headers": _ANSWERED,
                 "content": {
                     "application/json": {
                         "schema": answer,
@@ -118,7 +124,10 @@ def _operation(endpoint: Endpoint, answer: dict[str, Any], example: Example) -> 
                 },
                 "links": _LINKS.get(endpoint.name, {}),
             },
-            "304": {"description": "The rows are the same as for that ETag."},
+            "304": {
+                "description": "The rows are the same as for that ETag.",
+                "headers": _ANSWERED,
+            },
             **_problems(),
         },
     }

@@ -17,11 +17,15 @@ _LEVEL: Final = 5
 
 
 class CachedResponse(msgspec.Struct, frozen=True):
-    """A response body, also compressed, and its ETag, which changes only if the rows change."""
+    """A response body, also compressed, and its ETag, which changes only if the rows change.
+
+    clock: what the ETag does not cover, as JSON.
+    """
 
     body: bytes
     packed: bytes | None
     etag: str
+    clock: str
     made_s: float
 
 
@@ -34,7 +38,7 @@ class ResponseCache:
         self._bytes = 0
 
     async def get(
-        self, key: str, run: Callable[[], Awaitable[tuple[bytes, str]]]
+        self, key: str, run: Callable[[], Awaitable[tuple[bytes, str, str]]]
     ) -> tuple[CachedResponse, bool]:
         """The response, and whether it comes from the cache or from a request in flight.
 
@@ -48,8 +52,8 @@ class ResponseCache:
             return await asyncio.shield(self._running[key]), True
         running = self._running[key] = asyncio.get_running_loop().create_future()
         try:
-            body, etag = await run()
-            made = CachedResponse(body, await _packed(body), etag, time.monotonic())
+            body, etag, clock = await run()
+            made = CachedResponse(body, await _packed(body), etag, clock, time.monotonic())
         except Exception as error:
             running.set_exception(error)
             running.exception()  # it is read, even if no request waits

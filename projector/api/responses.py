@@ -10,6 +10,8 @@ from starlette.responses import Response
 
 from projector.api.api_errors import ApiError
 
+CLOCK = "Answer-Clock"
+"""The header with what the clock changes in an answer, also of a 304 and of CSV."""
 _JSON = "application/json"
 _PROBLEM = "application/problem+json"
 

@@ -136,9 +136,7 @@ class Snapshot:
         """Give the next statement what is left of the time, and at most `within_s`."""
         left_s = min(self._ends_at_s - time.monotonic(), within_s)
         # 0 would be no limit.
-        await self._connection.execute(
-            f"set local statement_timeout = {max(left_s * 1000, 1):.0f}"
-        )
+        await self._connection.execute(f"set local statement_timeout = {max(left_s * 1000, 1):.0f}")
 
 
 class Reader:

@@ -499,6 +499,12 @@ async def test_an_etag_changes_with_what_is_found_and_not_with_the_clock(
 
     assert (again.status_code, again.content) == (304, b"")
     assert again.headers["etag"] == first.headers["etag"]
+    body, clock, later = (
+        first.json(),
+        *(msgspec.json.decode(one.headers["answer-clock"]) for one in (first, again)),
+    )
+    assert clock == {name: body[name] for name in ("as_of", "behind_s", "read_at", "until")}
+    assert later["read_at"] > clock["read_at"], "so a quiet log differs from one nobody reads"
     assert changed.status_code == 200
     assert len(changed.json()["rows"]) == len(first.json()["rows"]) + 1
 

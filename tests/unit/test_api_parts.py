@@ -343,7 +343,7 @@ def test_an_error_that_passes_says_when_to_try_again() -> None:
 async def test_requests_that_waited_for_an_error_do_not_run_into_it_one_by_one() -> None:
     cache, runs = ResponseCache(), 0
 
-    async def run() -> tuple[bytes, str]:
+    async def run() -> tuple[bytes, str, str]:
         nonlocal runs
         runs += 1
         await asyncio.sleep(0)
@@ -362,10 +362,10 @@ async def test_requests_that_waited_for_an_error_do_not_run_into_it_one_by_one()
 async def test_a_request_that_is_cancelled_cancels_nothing_that_is_to_come() -> None:
     cache = ResponseCache()
 
-    async def run() -> tuple[bytes, str]:
-        return b"x", "etag"
+    async def run() -> tuple[bytes, str, str]:
+        return b"x", "etag", "{}"
 
-    async def run_forever() -> tuple[bytes, str]:
+    async def run_forever() -> tuple[bytes, str, str]:
         await asyncio.Event().wait()
         return await run()
 

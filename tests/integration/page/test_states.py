@@ -223,6 +223,32 @@ async def test_the_answers_of_a_poll_are_drawn_together(
     assert drawings <= len(held) / 2
 
 
+async def test_an_answer_whose_rows_are_the_same_is_of_now(
+    browser: Browser, platform: Platform
+) -> None:
+    """What was found unchanged is known up to now, and not only up to its last change."""
+    async with looking(browser, platform.url) as page:
+        await fully_drawn(page)
+        before = dict(await page.evaluate(_READ_AT))
+        # The server keeps an answer for a second.
+        await asyncio.sleep(1.1)
+        await page.evaluate("dispatchEvent(new Event('live'))")
+
+        async def read_again() -> list[str]:
+            return [path for path, at in await page.evaluate(_READ_AT) if at <= before[path]]
+
+        await until(read_again, is_so=lambda old: old == [])
+
+
+_READ_AT: Final = """
+    async () => {
+        const { page } = await import(document.querySelector("link[href$='state.js']").href);
+        return [...page.queries.values()]
+            .filter((one) => one.answer?.read_at)
+            .map((one) => [one.address, one.answer.read_at]);
+    }
+"""
+
 _COUNT_DRAWINGS: Final = """
     window.drawings = 0;
     const byId = document.getElementById.bind(document);

@@ -33,7 +33,7 @@ export class ApiError extends Error {
   }
 }
 
-/** A GET of the API with the token; null if the rows are those of the known ETag. Throws ApiError. */
+/** A GET of the API with the token; the known answer, as of now, if its rows are the same. Throws ApiError. */
 export async function get(path, query, signal, { accept = "application/json", known = null } = {}) {
   // No header can carry another character, and no token has one: the server refuses it as any wrong one.
   const token = sessionStorage.getItem("token")?.trim().replace(/[^!-~]/g, "?");
@@ -47,7 +47,10 @@ export async function get(path, query, signal, { accept = "application/json", kn
     if (response.ok && accept !== "application/json") return await response.blob();
     if (response.ok) {
       const etag = response.headers.get("etag");
-      if (etag && etag === known) return await response.body.cancel().then(() => null);
+      if (etag && etag === known?.etag) {
+        await response.body.cancel();
+        return Object.assign(known, JSON.parse(response.headers.get("answer-clock")));
+      }
       return { ...(await response.json()), etag };
     }
   } catch (error) {
@@ -92,9 +95,9 @@ export class Query {
     this.waitingSince = Date.now();
     let changed = this.error !== null;
     try {
-      const answer = await get(this.path, this.query, signal, { known: this.answer?.etag });
-      changed ||= answer !== null;
-      this.answer = answer ?? this.answer;
+      const answer = await get(this.path, this.query, signal, { known: this.answer });
+      changed ||= answer !== this.answer;
+      this.answer = answer;
       this.answeredAt = Date.now();
       answerCache.set(this.address, this.answer);
       if (answerCache.size > 200) answerCache.delete(answerCache.keys().next().value);

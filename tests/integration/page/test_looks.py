@@ -139,6 +139,59 @@ async def test_figures_of_many_digits_stay_in_their_panels(
         assert broken == []
 
 
+@pytest.mark.parametrize("size", ["desk", "phone"])
+async def test_no_name_moves_what_stands_beside_it(
+    browser: Browser, database: Database, size: str
+) -> None:
+    """A name of 900 letters, and one that turns what comes after it to the left."""
+    connection = await asyncpg.connect(database.admin_url)
+    await connection.execute(_NAMED, 1, "x" * 900)
+    await connection.execute(_NAMED, 2, "\u202efetch \u05e9\u05dc\u05d5\u05dd")
+    await connection.close()
+    async with (
+        serving(database.url) as url,
+        looking(browser, f"{url}/?show=calls", size=_SIZES[size]) as page,
+    ):
+        for screen in ("show=calls", "show=executions", "show=execution&execution=1"):
+            await page.goto(f"{url}/?{screen}")
+            await fully_drawn(page)
+            assert await page.evaluate(_WIDER, "html, .scroll, #event") == [], screen
+        await page.goto(f"{url}/?show=execution&execution=2")
+        await page.wait_for_selector(".event .status")
+        assert await page.evaluate(_WRITTEN_TO_THE_LEFT, ".event .status") is False
+
+
+_NAMED: Final = """
+    insert into normalizer.events
+           (event_id, execution_id, event_type, step, status, attempts, created_at, recorded_at,
+            command_id, shape, worker_id, error, source_topic, source_partition)
+    select 10 * $1::bigint + number, $1::bigint, event_type, $2::text, status, 0, now(), now(),
+           command_id, 'executor', $2, error, 'noetl.events', 0
+    from   (
+               values (1, 'playbook.started', 'STARTED', null, null),
+                      (2, 'call.done', 'ERROR', 'HTTP 500', $1::bigint || ':1')
+           ) as event (number, event_type, status, error, command_id)
+"""
+
+_WIDER: Final = """
+    (places) => [...document.querySelectorAll(places)]
+        .filter((one) => one.scrollWidth > one.clientWidth)
+        .map((one) => `${one.tagName} ${one.className} ${one.scrollWidth} > ${one.clientWidth}`)
+"""
+
+_WRITTEN_TO_THE_LEFT: Final = """
+    (place) => {
+        const letters = document.querySelector(place).lastChild;
+        const left = (n) => {
+            const one = document.createRange();
+            one.setStart(letters, n);
+            one.setEnd(letters, n + 1);
+            return one.getBoundingClientRect().left;
+        };
+        return left(0) > left(letters.length - 1);
+    }
+"""
+
 _MANY_TIMES: Final = "update projector.call_hours set calls = calls * 2000"
 
 _IN_THE_THEMES_COLOURS: Final = """

@@ -232,7 +232,7 @@ async def test_an_answer_whose_rows_are_the_same_is_of_now(
         before = dict(await page.evaluate(_READ_AT))
         # The server keeps an answer for a second.
         await asyncio.sleep(1.1)
-        await page.evaluate("dispatchEvent(new Event('live'))")
+        await page.evaluate(_EVERY_QUERY_NOW)
 
         async def read_again() -> list[str]:
             return [path for path, at in await page.evaluate(_READ_AT) if at <= before[path]]

@@ -66,7 +66,7 @@ export function executions(address) {
         table("Executions", [
           { name: "Execution", value: (row) => row.execution_id, cell: (row) => execution(address, row.execution_id) },
           { name: "Status", value: (row) => row.status, cell: (row) => ended(row) },
-          { name: "Playbook", value: (row) => row.playbook, cell: (row) => h("a", { href: link(address, { playbook: row.playbook }) }, breaking(row.playbook || "(unknown)", "/")) },
+          { name: "Playbook", value: (row) => row.playbook, cell: (row) => h("a", { class: "text-cell", href: link(address, { playbook: row.playbook }) }, breaking(row.playbook || "(unknown)", "/")) },
           byEnd ? { name: "Ended", number: true, time: true, value: (row) => row.ended_at, cell: (row) => clock(row.ended_at) }
             : { name: "Begun", number: true, time: true, value: (row) => row.first_at, cell: (row) => clock(row.first_at) },
           { name: "Took", number: true, value: (row) => row.duration_s, cell: (row) => span(row.duration_s) },

@@ -145,13 +145,13 @@ def test_added_words_are_redacted() -> None:
     assert "DE00" not in run("normalize", given=given, NORMALIZER_REDACT_KEYS="iban").output
 
 
-def test_a_table_of_shapes_that_does_not_hold_ends_with_3_in_words(tmp_path: Path) -> None:
+def test_a_table_of_shapes_that_does_not_hold_ends_with_2_in_words(tmp_path: Path) -> None:
     path = tmp_path / "shapes.toml"
     path.write_text("[shapes]")
 
     result = run("normalize", given=GOOD, NORMALIZER_SHAPES=str(path))
 
-    assert result.exit_code == 3
+    assert result.exit_code == 2
     assert result.output == f"error: NORMALIZER_SHAPES: {path}: {SHAPES_MISSING}\n"
 
 

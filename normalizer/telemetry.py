@@ -180,8 +180,11 @@ class Outage:
     def __bool__(self) -> bool:
         return self._since_s is not None
 
-    def failed(self, error: RetryableError) -> None:
-        """Another try failed. Raises FatalError if the sign-in was refused too often."""
+    def failed(self, error: RetryableError) -> int:
+        """Another try failed; how many have, in a row.
+
+        Raises FatalError if the sign-in was refused too often.
+        """
         self._sign_in_tries.failed(error)
         self._tries += 1
         if self._since_s is None:
@@ -191,6 +194,7 @@ class Outage:
             )
         else:
             self._log.debug("still_unavailable", why=describe_error(error), tries=self._tries)
+        return self._tries
 
     def over(self) -> bool:
         """A try succeeded; whether that ended an outage."""

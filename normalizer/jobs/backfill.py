@@ -133,22 +133,18 @@ class Backfill:
         self, positions: dict[PartKey, ReadPosition]
     ) -> AsyncGenerator[SourcePage, None]:
         """Yield the source's pages; during an outage of the source, wait and go on."""
-        tries = 0
         while True:
             try:
                 async with contextlib.aclosing(self._source.read(positions)) as read:
                     async for whole in read:
-                        if self._outage.over():
-                            tries = 0
+                        self._outage.over()
                         for page in split_page(whole, self._batch_rows):
                             yield page
                             positions[page.part] = _after(
                                 page, positions[page.part], keyed=self._source.keyed
                             )
             except RetryableError as error:
-                self._outage.failed(error)
-                tries += 1
-                await wait_at_most(self._stopping, back_off_s(tries))
+                await wait_at_most(self._stopping, back_off_s(self._outage.failed(error)))
                 if self._stopping.is_set():
                     return
             else:

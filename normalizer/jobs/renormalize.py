@@ -84,20 +84,17 @@ class Rewrite:
     async def _work(self, run: JobRun, _tasks: asyncio.TaskGroup) -> None:
         """Page by page from the position on; after an outage, from the last page written."""
         at = (await run.positions([SourcePart(key=PART, start=0)]))[PART]
-        tries = 0
         while not self._stopping.is_set():
             try:
                 async for ids in self._id_ranges.after(_last_id(at)):
                     while _last_id(at) < ids.high:
                         at = await self._rewrite(run, ids, at)
-                        tries = 0 if self._outage.over() else tries
+                        self._outage.over()
                         if self._stopping.is_set():
                             return
                 await self._finish()
             except RetryableError as error:
-                self._outage.failed(error)
-                tries += 1
-                await wait_at_most(self._stopping, back_off_s(tries))
+                await wait_at_most(self._stopping, back_off_s(self._outage.failed(error)))
                 # A commit may have taken effect although its answer was lost.
                 at = await self._stored_position(run, at)
             else:

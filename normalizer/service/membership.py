@@ -166,16 +166,13 @@ class Membership:
         self._wake_claims.set()
 
     async def _keep_claims(self, tasks: asyncio.TaskGroup) -> None:
-        tries = 0
         while not self.stopping.is_set():
             self._wake_claims.clear()
             self._join_task = tasks.create_task(self._join_and_claim(), name="join and claim")
             await asyncio.wait([self._join_task])
             error = None if self._join_task.cancelled() else self._join_task.result()
-            tries = tries + 1 if error else 0
-            if error:
-                self._outage.failed(error)
-            elif self._outage.over():
+            tries = self._outage.failed(error) if error else 0
+            if not error and self._outage.over():
                 self.watchdog.restart_clock()
             failures = max([tries, *self._rollbacks.values()])
             wait_s = back_off_s(failures) if failures else CLAIMS_EVERY_S

@@ -50,7 +50,6 @@ class PatientSession(Session):
         Raises FatalError, also where a value is at fault; and StoreUnavailable where the very first
         try fails, because then nothing is lost and the address may be wrong, and after a stop.
         """
-        tries = 0
         while True:
             try:
                 answer = await self.transaction(work, rolled_back=rolled_back)
@@ -61,9 +60,7 @@ class PatientSession(Session):
                 failed = _retryable(error)
                 if not self._has_answered or self._stopping.is_set():
                     raise failed from error
-                self._outage.failed(failed)
-                tries += 1
-                await wait_at_most(self._stopping, back_off_s(tries))
+                await wait_at_most(self._stopping, back_off_s(self._outage.failed(failed)))
             else:
                 self._has_answered = True
                 self._outage.over()

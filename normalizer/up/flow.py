@@ -5,14 +5,14 @@ import contextlib
 import os
 import shlex
 import signal
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from normalizer.errors import NormalizerError
-from normalizer.kafka import TopicReader
+from normalizer.kafka import TopicReader, optional_topic_reader
 from normalizer.passwords import masked_url
 from normalizer.process.screen import Screen, discard_output
 from normalizer.process.signals import stop_on_signals
@@ -90,7 +90,7 @@ class _Run:
             async with self._supervisor:
                 stack, settings = await self._find_servers()
                 await migrate(stack.database_url, report=self.screen.print_line)
-                async with _log_reader(settings) as log:
+                async with optional_topic_reader(settings) as log:
                     await self._start_programs(stack, log)
                     self._write(stack)
                     self.screen.print_line(
@@ -116,7 +116,7 @@ class _Run:
         self._supervisor.abort()
         forget_stack(self._folder)
 
-    async def _find_servers(self) -> tuple[Stack, Settings | None]:
+    async def _find_servers(self) -> tuple[Stack, Settings]:
         if self._options.external:
             stack, settings = find_external(self._folder, self._environ)
             async with TopicReader(settings) as log:
@@ -124,7 +124,7 @@ class _Run:
             return stack, settings
         stack = await start_postgres(self._folder, self._supervisor, self.screen.print_line)
         if not self._options.kafka:
-            return stack, None
+            return stack, Settings()
         return stack, await start_kafka(
             self._folder, stack, self._supervisor, self.screen.print_line
         )
@@ -177,15 +177,6 @@ class _Run:
             yield
         finally:
             forget_stack(self._folder)
-
-
-@contextlib.asynccontextmanager
-async def _log_reader(settings: Settings | None) -> AsyncIterator[TopicReader | None]:
-    if settings is None:
-        yield None
-        return
-    async with TopicReader(settings) as log:
-        yield log
 
 
 def _no_traffic(stack: Stack) -> str:

@@ -31,13 +31,13 @@ async def start_postgres(
 
 async def start_kafka(
     folder: Path, stack: Stack, supervisor: Supervisor, report: Callable[[str], None]
-) -> Settings | None:
-    """Start Kafka; return how to reach it, or None, with a message, if Java or jars are missing."""
+) -> Settings:
+    """Start Kafka; return how to reach it: nothing, with a message, if Java or jars are missing."""
     try:
         jars = await kafka_jars(report)
     except KafkaMissing as missing:
         report(f"{missing} (until then: --no-kafka, the same records from a file)")
-        return None
+        return Settings()
     broker = KafkaBroker(folder / "kafka", jars)
     await supervisor.start("kafka", broker)
     stack.bootstrap_servers = broker.bootstrap_servers

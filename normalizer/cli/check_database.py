@@ -14,6 +14,7 @@ from normalizer.passwords import masked_url
 from normalizer.settings import Settings
 from normalizer.store.migrate import FOLDER, REMEDY, read_status
 from normalizer.store.read_only import read_only_connection
+from normalizer.store.store_statements import NEWEST_POSITIONS
 
 SKEW_S: Final = 5.0
 
@@ -76,16 +77,6 @@ _GRID: Final = """
                from   normalizer.event_partitions
                where  name = 'events_derived_future'
            ) as derived_until
-"""
-
-
-_POSITIONS: Final = """
-    select   distinct on (topic, partition)
-             topic, partition, incarnation, cluster_id, next_offset,
-             last_offset, last_recorded_ms, last_crc
-    from     normalizer.source_positions
-    where    topic = any($1::text[])
-    order by topic, partition, incarnation desc
 """
 
 
@@ -225,7 +216,7 @@ class DatabaseCheck:
     async def positions(self, topics: Sequence[str]) -> list[asyncpg.Record]:
         """The newest position of each partition."""
         async with read_only_connection(self._url) as connection:
-            rows: list[asyncpg.Record] = await connection.fetch(_POSITIONS, list(topics))
+            rows: list[asyncpg.Record] = await connection.fetch(NEWEST_POSITIONS, list(topics))
         return rows
 
 

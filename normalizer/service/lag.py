@@ -27,7 +27,7 @@ from normalizer.settings import Settings
 from normalizer.store.migrate import read_migrations
 from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.sqlstate import FOREIGN_ERRORS
-from normalizer.store.store_statements import LOCK_HOLDERS
+from normalizer.store.store_statements import LOCK_HOLDERS, NEWEST_POSITIONS
 from normalizer.telemetry import describe_error, get_logger
 
 POLL_TIMEOUT_S: Final = 3.0
@@ -229,7 +229,7 @@ class LagMonitor:
         self.missing_migrations = tuple(sorted(self._needed - {row["version"] for row in rows}))
 
     async def _poll_positions(self, connection: asyncpg.Connection) -> None:
-        rows = await connection.fetch(sql.READ_POSITIONS, list(self._settings.kafka_topics))
+        rows = await connection.fetch(NEWEST_POSITIONS, list(self._settings.kafka_topics))
         self._positions = {
             KafkaPartition(row["topic"], row["partition"]): row["next_offset"] for row in rows
         }

@@ -14,12 +14,6 @@ READ_SERVER: Final = """
     and      pid <> pg_backend_pid()
 """
 READ_MIGRATIONS: Final = "select version from migrations.applied"
-READ_POSITIONS: Final = """
-    select   distinct on (topic, partition) topic, partition, next_offset
-    from     normalizer.source_positions
-    where    topic = any($1::text[])
-    order by topic, partition, incarnation desc
-"""
 READ_AGREEMENT: Final = """
     select   coalesce(sum(divergent), 0)::bigint as divergent,
              coalesce(extract(epoch from now() - min(divergent_since)), 0)::double precision

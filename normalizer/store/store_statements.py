@@ -191,6 +191,16 @@ CHECK_CONSTRAINTS_NOW: Final = "set constraints all immediate"
 
 PARTITIONS: Final = "select low, high from normalizer.event_partitions order by low"
 
+# The newest incarnation of each partition that these topics have.
+NEWEST_POSITIONS: Final = """
+    select   distinct on (topic, partition)
+             topic, partition, incarnation, cluster_id, next_offset,
+             last_offset, last_recorded_ms, last_crc
+    from     normalizer.source_positions
+    where    topic = any($1::text[])
+    order by topic, partition, incarnation desc
+"""
+
 # For each of these server processes that waits for a lock, who holds it. Without pg_read_all_stats
 # the state of another role's session is hidden, and left out.
 LOCK_HOLDERS: Final = """

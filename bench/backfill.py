@@ -25,6 +25,7 @@ from typing import Any, Final
 import asyncpg
 
 from bench.replay import (
+    PARTITIONS,
     RECORDS,
     SERVERS,
     TOPIC,
@@ -32,13 +33,13 @@ from bench.replay import (
     Ran,
     Seen,
     committed,
-    create_topic,
     ended,
     peak_kb_of,
     stack,
     ticks_of,
     write_history,
 )
+from bench.servers import create_topic
 from normalizer.cli.ledger_check import verify_ledger
 from projector.database_session import connected
 from projector.verify.ranges import Scope
@@ -85,7 +86,7 @@ async def main(options: argparse.Namespace) -> int:
 async def _load(bench: Bench, events: int, seed: int) -> int:
     """Send the history to a topic; return its records."""
     bench.note(f"sending {events:,} events to a topic")
-    await create_topic(bench, TOPIC)
+    await create_topic(bench.bootstrap_servers, TOPIC, PARTITIONS)
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "simulator", "play", f"--bootstrap-servers={bench.bootstrap_servers}"),

@@ -23,7 +23,8 @@ import asyncpg
 import msgspec
 from aiokafka import AIOKafkaProducer
 
-from bench.replay import SERVERS, Bench, committed, create_topic, ended, stack, write_history
+from bench.replay import PARTITIONS, SERVERS, Bench, committed, ended, stack, write_history
+from bench.servers import create_topic
 from normalizer.snowflake import SnowflakeGenerator
 from tests.support.results import write_results
 
@@ -43,7 +44,7 @@ async def main(seconds: float, seed: int, *, results: bool) -> int:
     """Print both figures; return 1 if they are not conclusive."""
     async with stack() as bench:
         path = await write_history(bench, round(EVENTS_A_SECOND * seconds), seed)
-        await create_topic(bench, LIVE_TOPIC)
+        await create_topic(bench.bootstrap_servers, LIVE_TOPIC, PARTITIONS)
         url = await bench.database("beside")
         async with asyncio.timeout(ANSWER_S * 2 + seconds * 3), AsyncExitStack() as running:
             service = await bench.start(url, "run", topic=LIVE_TOPIC)

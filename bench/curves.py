@@ -25,8 +25,9 @@ from typing import Final, Literal
 import asyncpg
 import msgspec
 
-from bench.drain import PARTITIONS, Drained, Stack, create_topic, drain, stack
+from bench.drain import PARTITIONS, Drained, Stack, drain, stack
 from bench.history import EVENTS_AN_EXECUTION, make_history
+from bench.servers import create_topic
 from normalizer.embedded import KAFKA_VERSION
 from simulator.kafka_producer import producer, send_all
 from simulator.mix import PLAIN, SECOND_US, Mix

@@ -16,25 +16,20 @@ import asyncio
 import gc
 import os
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import asyncpg
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from bench.peers.costs import cpu_s, peak_mb
+from bench.servers import create_topic, started_servers
 from normalizer.compiled.core_finder import running_core
 from normalizer.embedded import (
     KAFKA_VERSION,
-    KafkaBroker,
     PostgresServer,
-    kafka_jars,
-    remove_folder,
 )
 from normalizer.store.migrate import migrate
 from normalizer.store.store_statements import EVENT_COLUMNS
@@ -113,33 +108,9 @@ async def main(events: int, seed: int, processes: int, *, results: bool) -> int:
 @asynccontextmanager
 async def stack() -> AsyncIterator[Stack]:
     """Servers for this run alone."""
-    folder = Path(tempfile.mkdtemp(prefix="noetl-bench-"))
-    folder.chmod(0o711)
-    settings = {"shared_buffers": "512MB", "max_wal_size": "8GB"}
-    try:
-        async with (
-            PostgresServer(folder / "postgres", settings=settings) as postgres,
-            KafkaBroker(
-                folder / "kafka", await kafka_jars(print), properties=_KAFKA_PROPERTIES
-            ) as kafka,
-        ):
-            await create_topic(kafka.bootstrap_servers, TOPIC, PARTITIONS)
-            yield Stack(postgres, kafka.bootstrap_servers)
-    finally:
-        remove_folder(folder / "postgres")
-        remove_folder(folder)
-
-
-async def create_topic(bootstrap_servers: str, name: str, partitions: int) -> None:
-    """Create a topic that keeps everything."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
-    await admin.start()
-    try:
-        # The simulator's clock runs in the past: retention would delete the topic.
-        topic = NewTopic(name, partitions, 1, topic_configs={"retention.ms": "-1"})
-        await admin.create_topics([topic])
-    finally:
-        await admin.close()
+    async with started_servers(_KAFKA_PROPERTIES) as (_, postgres, kafka):
+        await create_topic(kafka.bootstrap_servers, TOPIC, PARTITIONS)
+        yield Stack(postgres, kafka.bootstrap_servers)
 
 
 async def load(bootstrap_servers: str, events: int, seed: int, *mix: str) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from importlib.metadata import version
@@ -13,14 +12,12 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 import zstandard
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from bench.servers import started_servers
 from normalizer.embedded import (
     KAFKA_VERSION,
     KafkaBroker,
     PostgresServer,
-    kafka_jars,
-    remove_folder,
 )
 from normalizer.store.migrate import migrate
 
@@ -167,18 +164,8 @@ class Bench:
 @contextlib.asynccontextmanager
 async def stack() -> AsyncIterator[Bench]:
     """Servers for this run alone."""
-    folder = Path(tempfile.mkdtemp(prefix="noetl-bench-"))
-    folder.chmod(0o711)
-    settings = {"shared_buffers": "512MB", "max_wal_size": "8GB"}
-    try:
-        async with (
-            PostgresServer(folder / "postgres", settings=settings) as postgres,
-            KafkaBroker(folder / "kafka", await kafka_jars(print)) as kafka,
-        ):
-            yield Bench(folder, postgres, kafka)
-    finally:
-        remove_folder(folder / "postgres")
-        remove_folder(folder)
+    async with started_servers() as (folder, postgres, kafka):
+        yield Bench(folder, postgres, kafka)
 
 
 async def ended(process: asyncio.subprocess.Process) -> int:
@@ -195,17 +182,6 @@ async def committed(url: str) -> int:
         return int(await connection.fetchval(RECORDS))
     finally:
         await connection.close()
-
-
-async def create_topic(bench: Bench, name: str) -> None:
-    """Create a topic without retention: the simulator's clock runs in the past."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bench.bootstrap_servers)
-    await admin.start()
-    try:
-        keep = {"retention.ms": "-1"}
-        await admin.create_topics([NewTopic(name, PARTITIONS, 1, topic_configs=keep)])
-    finally:
-        await admin.close()
 
 
 async def write_history(bench: Bench, events: int, seed: int) -> Path:

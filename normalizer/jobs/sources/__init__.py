@@ -4,7 +4,7 @@ source             the interface of every source
 row_pages          pages of rows that fit in memory
 field_defaults     fields for rows that lack them
 file_source        lines of files and folders
-file_lines         finds files, and the lines and holes in them
+file_list          finds the files, also those in folders
 topic_source       offset ranges of a topic
 table_source       rows of a PostgreSQL table or query
 """

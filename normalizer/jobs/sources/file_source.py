@@ -30,7 +30,7 @@ from normalizer.files.record_lines import (
 )
 from normalizer.files.unpack import Unpacked, beginning
 from normalizer.jobs.sources.field_defaults import FieldDefaults
-from normalizer.jobs.sources.file_lines import list_files
+from normalizer.jobs.sources.file_list import list_files
 from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePage, SourcePart
 from normalizer.telemetry import get_logger
 

@@ -139,7 +139,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 30_000
     kafka_fetch_max_bytes: Annotated[
         int,
-        _about("Bytes a broker sends in one answer.", unit="bytes", ge=65_536, le=1_073_741_824),
+        _about(
+            "Bytes a broker sends in one answer, and to which a compressed batch may unpack.",
+            unit="bytes",
+            ge=65_536,
+            le=1_073_741_824,
+        ),
     ] = 52_428_800
     kafka_max_partition_fetch_bytes: Annotated[
         int,

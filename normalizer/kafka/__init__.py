@@ -12,6 +12,7 @@ group_consumer   the aiokafka consumer of a group, with its options
 fetch_positions  how far each partition was read, and whether its topic may have been recreated
 range_reader     OffsetRangeReader reads ranges of offsets, outside any group
 lenient_reader   reads record batches that aiokafka cannot decode
+unpacking        unpacks compressed batches up to a limit
 topic_reader     TopicReader reads bounds, settings and single records, outside any group
 topic_identity   compares a topic with what was read of it
 committed_offsets  reads what a group has committed

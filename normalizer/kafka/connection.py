@@ -30,6 +30,7 @@ from normalizer.errors import (
 from normalizer.kafka.access_tokens import token_provider
 from normalizer.kafka.sign_in import why_unavailable
 from normalizer.kafka.token_sessions import renew_connections
+from normalizer.kafka.unpacking import limit_unpacking
 from normalizer.settings import Settings
 from normalizer.tls_files import kafka_tls
 
@@ -83,6 +84,7 @@ def connection_options(settings: Settings) -> dict[str, Any]:
 
     Raises BrokerUnavailable where a certificate or key cannot be read any more.
     """
+    limit_unpacking(settings.kafka_fetch_max_bytes)
     options: dict[str, Any] = {
         "bootstrap_servers": list(settings.kafka_bootstrap_servers),
         "client_id": settings.kafka_client_id,

@@ -83,7 +83,8 @@ async def read_leniently(
     except Exception as error:
         # What lies before the damage is good, and is read first.
         if records.next_fetch_offset == offset:
-            raise UnreadableBatch.at(partition, offset, type(error).__name__) from error
+            why = str(error) if isinstance(error, NormalizerError) else type(error).__name__
+            raise UnreadableBatch.at(partition, offset, why) from error
     return _chunk(partition, offset, records, found)
 
 

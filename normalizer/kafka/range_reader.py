@@ -11,6 +11,7 @@ from normalizer.kafka.connection import (
     Bounds,
     FetchedChunk,
     KafkaPartition,
+    UnreadableBatch,
     bounds_of,
     connection_options,
     ended,
@@ -25,7 +26,7 @@ from normalizer.settings import Settings
 RECORDS_A_FETCH: Final = 1_000
 POLL_S: Final = 0.5
 SILENT_FETCHES: Final = 10
-"""After this many fetches without a record, check that the log still exists."""
+"""After this many fetches without a record, check that the log still exists and can be read."""
 
 
 class OffsetRange(NamedTuple):
@@ -89,6 +90,7 @@ class OffsetRangeReader:
         """Yield each range to its end, as records arrive. Raises FatalError for a recreated topic.
 
         What retention deleted meanwhile is yielded as an ExpiredRange; reading goes on after it.
+        Raises UnreadableBatch where no reader can read on, after all that can be read.
         """
         self._left = {one: at for one, at in offset_ranges.items() if at.first < at.after}
         if not self._left:
@@ -105,6 +107,8 @@ class OffsetRangeReader:
             silent_fetches = 0 if found else silent_fetches + 1
             if silent_fetches == SILENT_FETCHES:
                 await self._check_topic()
+                for one in await self._read_past_silence():
+                    yield one
                 silent_fetches = 0
 
     async def _fetch(self) -> list[FetchedChunk | ExpiredRange]:
@@ -148,6 +152,17 @@ class OffsetRangeReader:
             if chunk.next_offset > offset_range.first:
                 found.append(self._chunk(one, chunk.next_offset, chunk.records))
         self._seek()
+        return found
+
+    async def _read_past_silence(self) -> list[FetchedChunk | ExpiredRange]:
+        """Read what the client does not give, though the log has it.
+
+        A broker that finds no batch at an offset of a damaged log answers with nothing.
+        """
+        found = await self._read_leniently()
+        if not found:
+            one, offset_range = next(iter(self._left.items()))
+            raise UnreadableBatch.at(one, offset_range.first, "the broker gives nothing of it")
         return found
 
     def _chunk(self, one: KafkaPartition, position: int, records: list[Any]) -> FetchedChunk:

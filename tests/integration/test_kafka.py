@@ -601,6 +601,66 @@ async def test_a_range_with_a_batch_of_an_unknown_codec_names_its_offset(
 
 
 @ONE_PARTITION
+@pytest.mark.parametrize("is_damaged", [False, True])
+async def test_a_range_that_the_client_gives_nothing_of_is_read_or_named(
+    topic: Topic,
+    producer: Any,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    is_damaged: bool,
+) -> None:
+    """Of a damaged log a broker answers with nothing, and a job would ask it without end."""
+    partition = KafkaPartition(topic.name, 0)
+    await producer.send_and_wait(topic.name, b"0")
+    fetch_answer = lenient_reader._fetch
+
+    async def answered(*arguments: Any) -> tuple[Any, ...]:
+        *fields, batches = await fetch_answer(*arguments)
+        return (*fields, b"" if is_damaged else batches)
+
+    async def give_nothing(**_: Any) -> dict[Any, Any]:
+        return {}
+
+    monkeypatch.setattr(lenient_reader, "_fetch", answered)
+    async with asyncio.timeout(10), OffsetRangeReader(settings) as ranges:
+        await ranges.bounds([partition])
+        monkeypatch.setattr(ranges._consumer, "getmany", give_nothing)
+        monkeypatch.setattr(ranges._consumer, "position", lambda _: asyncio.sleep(0, result=0))
+        reading = ranges.read({partition: OffsetRange(0, 0, 1)})
+        if is_damaged:
+            with pytest.raises(UnreadableBatch, match=r"@0: .*the broker gives nothing of it"):
+                await anext(reading)
+            return
+        chunk = await anext(reading)
+
+    assert isinstance(chunk, FetchedChunk)
+    assert [record.value for record in chunk.records] == [b"0"]
+
+
+@ONE_PARTITION
+async def test_a_batch_of_which_the_broker_itself_says_that_it_is_broken_is_named(
+    topic: Topic, producer: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partition = KafkaPartition(topic.name, 0)
+    await producer.send_and_wait(topic.name, b"0")
+
+    async with TopicReader(settings) as log:
+        await log.bounds([partition])
+        send = log._consumer._client.send
+
+        async def answer_corrupt(node: Any, request: Any) -> Any:
+            answer = await send(node, request)
+            ((name, (fields,)),) = answer.topics
+            answer.topics = [(name, [(fields[0], CorruptRecordException.errno, *fields[2:])])]
+            return answer
+
+        monkeypatch.setattr(log._consumer._client, "send", answer_corrupt)
+        with pytest.raises(UnreadableBatch, match=r"@0: .*the broker says so itself"):
+            await log.chunk_at(partition, 0)
+
+
+@ONE_PARTITION
 async def test_what_lies_before_a_damaged_batch_is_read_and_the_damage_has_its_own_offset(
     topic: Topic, producer: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

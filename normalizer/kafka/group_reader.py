@@ -140,6 +140,7 @@ class GroupReader:
     ) -> list[FetchedChunk]:
         """Return new records of these partitions, at most max_records; waits for the first.
 
+        They are more where the lenient reader is needed: all of an answer of the broker.
         Raises BrokerUnavailable where the group is in trouble (rejoin), FatalError where rights are
         missing, UnreadableBatch for a damaged log. A partition whose requested offset the log no
         longer has is no longer read: claim it again.

@@ -29,6 +29,7 @@ passwords     finds and masks the passwords in URLs
 telemetry     log lines and counters
 log_stream    where log lines go, without holding up who writes them
 errors        every error, by what the caller must do
+command_line  how every command of either program begins and ends
 exit_codes    what the exit code of a command says
 compiled/     the rules as machine code, where they were compiled
 
@@ -36,9 +37,9 @@ As a library: `from normalizer import Normalizer` and the other six names of `__
 connection and read no clock; of the settings NORMALIZER_CORE counts. docs/library.md shows each.
 
 Imports point one way, which import-linter checks: cli > up, jobs > service, relay > kafka, files,
-store, embedded > process, database > telemetry, environment > configured_rules, tls_files >
-settings > producer_models > core, json_schema > envelope > snowflake, jsontext, passwords,
-exit_codes, log_stream > errors, compiled.
+store, embedded > process, database, command_line > telemetry, environment > configured_rules,
+tls_files > settings > producer_models > core, json_schema > envelope > snowflake, jsontext,
+passwords, exit_codes, log_stream > errors, compiled.
 """
 
 from normalizer.compiled import core_finder as _core_finder

@@ -14,12 +14,12 @@ import click
 from normalizer.cli.exits import load_settings, run_or_exit
 from normalizer.cli.job_execution import configure_screen
 from normalizer.cli.job_options import ID, parse_time
+from normalizer.command_line import discard_output
 from normalizer.core.cloudevents import to_cloudevent
 from normalizer.envelope import Envelope, to_canonical
 from normalizer.exit_codes import STOPPED_AT_ONCE
 from normalizer.jobs.export import Export, ExportSelection, PackedFile
 from normalizer.process.progress import Progress
-from normalizer.process.screen import discard_output
 from normalizer.process.signals import stop_on_signals
 
 FORMATS: Final[Mapping[str, Callable[[Envelope], bytes]]] = {

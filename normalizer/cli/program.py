@@ -2,18 +2,13 @@
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
-import errno
-import signal
 from importlib import import_module
-from typing import Any, Final
+from typing import Final
 
 import click
 
+from normalizer.command_line import Program
 from normalizer.compiled.core_finder import running_core
-from normalizer.exit_codes import FAILED, STOPPED_AT_ONCE
-from normalizer.process.screen import discard_output
-
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 _MODULES: Final = {
     "run": "service_commands",
@@ -40,8 +35,8 @@ _MODULES: Final = {
 """The module of each command: only that of the command that runs is imported."""
 
 
-class CommandGroup(click.Group):
-    """Finds a command, and ends all alike: a signal gives 130; a full disk, a message and 3."""
+class CommandGroup(Program):
+    """Finds a command."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - as click passes it
         """Every command, by name."""
@@ -58,24 +53,6 @@ class CommandGroup(click.Group):
         module = import_module(f"normalizer.cli.{_MODULES[cmd_name]}")
         command: click.Command = getattr(module, cmd_name)
         return command
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Invoke the command. Until it has its own handler, SIGTERM acts as Ctrl-C does.
-
-        The kernel drops a signal that the first process of a container has no handler for: a
-        service that was stopped while its modules were imported would have started.
-        """
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise SystemExit(STOPPED_AT_ONCE) from None
-        except OSError as error:
-            if error.errno not in _NO_ROOM:
-                raise
-            discard_output()
-            click.echo(f"error: cannot write the output: {error.strerror}", err=True)
-            raise SystemExit(FAILED) from error
 
 
 @click.group(

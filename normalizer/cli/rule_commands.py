@@ -15,11 +15,11 @@ from normalizer import environment
 from normalizer.cli import conformance
 from normalizer.cli.exits import exit_with_error, load_settings, normalizer_or_exit
 from normalizer.cli.filter import filter_lines
+from normalizer.command_line import discard_output
 from normalizer.errors import ConfigurationError, NormalizerError
 from normalizer.exit_codes import FOUND
 from normalizer.files.unpack import Unpacked
 from normalizer.json_schema import json_schema
-from normalizer.process.screen import discard_output
 
 
 @click.command()

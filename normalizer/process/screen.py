@@ -1,15 +1,9 @@
 """Prints lines that stay and one live line, on a terminal or to a plain stream."""
 
-import os
 import sys
 from typing import TextIO
 
 _CLEAR = "\r\x1b[K"
-
-
-def discard_output() -> None:
-    """Let stdout go nowhere once it fails: Python would fail again when it flushes at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Screen:

@@ -11,10 +11,11 @@ from typing import Final
 
 import msgspec
 
+from normalizer.command_line import discard_output
 from normalizer.errors import NormalizerError
 from normalizer.kafka import TopicReader, optional_topic_reader
 from normalizer.passwords import masked_url
-from normalizer.process.screen import Screen, discard_output
+from normalizer.process.screen import Screen
 from normalizer.process.signals import stop_on_signals
 from normalizer.settings import Settings
 from normalizer.store.migrate import SchemaMismatch, migrate

@@ -1,14 +1,13 @@
 """How a command ends: its output, and errors as one line with an exit code."""
 
 import asyncio
-import os
-import sys
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import click
 
-from normalizer.errors import ConfigurationError, NormalizerError, StoreUnavailable
+from normalizer.command_line import discard_output
+from normalizer.errors import ConfigurationError, FatalError, NormalizerError, StoreUnavailable
 from normalizer.exit_codes import STOPPED_AT_ONCE, exit_code_of
 
 _T = TypeVar("_T")
@@ -19,7 +18,12 @@ def print_result(text: str, *, nl: bool = True) -> None:
     try:
         click.echo(text, nl=nl)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
+    except OSError as error:
+        discard_output()
+        lost = FatalError(f"cannot write the output: {error.strerror}")
+        # No OSError: `connected` would take it for the database's.
+        raise _Failure(str(lost), lost) from error
 
 
 def run_flow(flow: Coroutine[Any, Any, _T]) -> _T:

@@ -4,6 +4,7 @@
 
 import click
 
+from normalizer.command_line import Program
 from projector.api.serve_command import serve
 from projector.cli.maintain_command import maintain
 from projector.cli.repair_command import repair
@@ -11,7 +12,10 @@ from projector.cli.verify_command import verify
 from projector.cli.view_commands import views, wait
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Program,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="event-normalizer")
 def main() -> None:
     """Projections of the canonical events, grouped by attempts and status.

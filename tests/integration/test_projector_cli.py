@@ -316,3 +316,19 @@ async def test_who_stops_reading_gets_no_traceback_and_the_work_is_done(database
     _, said = await process.communicate()
 
     assert (process.returncode, said) == (0, b"")
+
+
+async def test_output_that_cannot_be_written_is_not_taken_for_a_silent_database(
+    database: Database,
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *("/bin/sh", "-c", f"{sys.executable} -m projector verify --only call_facts > /dev/full"),
+        env=os.environ | {"DATABASE_URL": database.url},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await process.communicate()
+
+    assert (process.returncode, said) == (
+        3,
+        b"Error: cannot write the output: No space left on device\n",
+    )

@@ -2,7 +2,11 @@
 
 import asyncio
 import io
+import os
 import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Never
 
@@ -62,6 +66,35 @@ def test_a_signal_ends_either_program_by_the_same_code() -> None:
         run_flow(interrupted())
 
     assert ended.value.code == STOPPED_AT_ONCE
+
+
+@pytest.mark.parametrize("program", ["normalizer", "projector"])
+def test_a_full_disk_ends_either_program_in_words(program: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", program, "--help"],
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+        )
+
+    assert ended.returncode == FAILED
+    assert ended.stderr == b"error: cannot write the output: No space left on device\n"
+
+
+@pytest.mark.parametrize("closed", ["<&-", "<&- >&- 2>&-"])
+def test_a_stream_that_the_caller_closed_is_not_given_to_a_socket(closed: str) -> None:
+    """The event loop aborts the process where a socket has the number of a standard stream."""
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        url = f"postgresql://127.0.0.1:{nobody.getsockname()[1]}/x"
+    ended = subprocess.run(
+        ["/bin/sh", "-c", f"exec {sys.executable} -m normalizer jobs {closed}"],
+        check=False,
+        env={"PATH": os.defpath, "DATABASE_URL": url},
+        capture_output=True,
+    )
+
+    assert ended.returncode == FAILED
 
 
 @pytest.mark.parametrize("where", ["normalizer", "projector", "docs/operations.md"])

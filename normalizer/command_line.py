@@ -1,0 +1,57 @@
+"""The commands of a program: how every one of them begins and ends."""
+
+import errno
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from normalizer.exit_codes import FAILED, STOPPED_AT_ONCE
+
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+
+
+class Program(click.Group):
+    """Ends all commands alike: a signal gives 130; a full disk gives a message and 3."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the command of the command line."""
+        open_standard_streams()
+        try:
+            return super().main(*args, **extra)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            discard_output()
+            click.echo(f"error: cannot write the output: {error.strerror}", err=True)
+            raise SystemExit(FAILED) from error
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Invoke the command. Until it has its own handler, SIGTERM acts as Ctrl-C does.
+
+        The kernel drops a signal that the first process of a container has no handler for: a
+        service that was stopped while its modules were imported would have started.
+        """
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise SystemExit(STOPPED_AT_ONCE) from None
+
+
+def open_standard_streams() -> None:
+    """Open those that the caller closed: the next socket would get the number of one.
+
+    A file gets the lowest number that is free, so each one here gets its own.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - for good
+
+
+def discard_output() -> None:
+    """Let stdout go nowhere once it fails: Python would fail again when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

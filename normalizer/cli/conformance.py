@@ -87,10 +87,13 @@ def read_cases(level: Level) -> list[Case]:
     ]
 
 
-def run_program(command: Sequence[str], cases: Sequence[Case]) -> list[VectorMismatch]:
-    """Run the program over the cases; return those in which its lines differ.
+def run_program(
+    command: Sequence[str], cases: Sequence[Case], *, within_s: float | None = None
+) -> tuple[list[VectorMismatch], str]:
+    """Run the program over the cases; return those in which its lines differ, and how it failed.
 
-    Raises ConfigurationError if the program cannot be started.
+    A program that ends with 0 within the time did not: "". Raises ConfigurationError if it cannot
+    be started.
     """
     given = b"".join(
         line + b"\n"
@@ -99,11 +102,14 @@ def run_program(command: Sequence[str], cases: Sequence[Case]) -> list[VectorMis
     )
     try:
         done = subprocess.run(  # noqa: S603 - the user names the program
-            command, input=given, stdout=subprocess.PIPE, check=False
+            command, input=given, stdout=subprocess.PIPE, check=False, timeout=within_s
         )
+        output, failure = done.stdout, f"ended with {done.returncode}" if done.returncode else ""
+    except subprocess.TimeoutExpired as late:
+        output, failure = late.output or b"", f"did not end within {within_s:g} s, and was killed"
     except OSError as error:
         raise ConfigurationError(f"{command[0]}: {error.strerror}") from error
-    return list(_mismatches(cases, done.stdout))
+    return list(_mismatches(cases, output)), failure
 
 
 def mismatch_lines(mismatch: VectorMismatch) -> Iterator[str]:

@@ -15,6 +15,7 @@ from normalizer import environment
 from normalizer.cli import conformance
 from normalizer.cli.exits import exit_with_error, load_settings, normalizer_or_exit
 from normalizer.cli.filter import filter_lines
+from normalizer.cli.job_options import SECONDS
 from normalizer.command_line import discard_output
 from normalizer.errors import ConfigurationError, NormalizerError
 from normalizer.exit_codes import FOUND
@@ -73,9 +74,25 @@ def schema() -> None:
     help="lines: canonical lines are returned; shapes: also events whose status no rule has to "
     "judge; rules: also every other record, and every refusal.",
 )
-@click.option("--show", default=10, show_default=True, help="Print this many differences.")
+@click.option(
+    "--show",
+    type=click.IntRange(0),
+    default=10,
+    show_default=True,
+    help="Print this many differences.",
+)
+@click.option(
+    "--within",
+    type=SECONDS,
+    default=600,
+    show_default=True,
+    metavar="SECONDS",
+    help="Kill a program that has not ended by then.",
+)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def conform(*, level: conformance.Level, show: int, command: tuple[str, ...]) -> None:
+def conform(
+    *, level: conformance.Level, show: int, within: float, command: tuple[str, ...]
+) -> None:
     """Test a program against the contract: it reads lines, and must write what contract/ expects.
 
     \b
@@ -84,17 +101,20 @@ def conform(*, level: conformance.Level, show: int, command: tuple[str, ...]) ->
     normalizer conform --level rules -- normalizer normalize
 
     The program reads raw or canonical events on standard input, one a line, and writes canonical
-    ones. A refusal is {"quarantine":{"reason":CODE,...}} in the event's place. Exit 1: it differs.
+    ones, and ends with 0 once its input ends. A refusal is {"quarantine":{"reason":CODE,...}} in
+    the event's place. Exit 1: it differs.
     """
     cases = conformance.read_cases(level)
     try:
-        mismatches = conformance.run_program(command, cases)
+        mismatches, failure = conformance.run_program(command, cases, within_s=within)
     except ConfigurationError as error:
         exit_with_error(error)
     for mismatch in mismatches[:show]:
         click.echo("\n".join(conformance.mismatch_lines(mismatch)))
     click.echo(f"{len(cases) - len(mismatches)} of {len(cases)} the same, up to level {level}")
-    raise SystemExit(FOUND if mismatches else 0)
+    if failure:
+        click.echo(f"{command[0]} {failure}")
+    raise SystemExit(FOUND if mismatches or failure else 0)
 
 
 @click.command()

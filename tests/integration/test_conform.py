@@ -23,7 +23,7 @@ CASES: Final = [
 
 
 def test_a_program_that_gives_every_line_back_conforms() -> None:
-    assert run_program(_program("    print(line)"), CASES) == []
+    assert run_program(_program("    print(line)"), CASES) == ([], "")
 
 
 @pytest.mark.parametrize(
@@ -42,14 +42,14 @@ def test_a_program_that_gives_every_line_back_conforms() -> None:
 def test_a_line_that_differs_is_reported_with_its_vector_alone(
     code: str, given: tuple[str, ...]
 ) -> None:
-    (difference,) = run_program(_program(code), CASES)
+    (difference,), _ = run_program(_program(code), CASES)
 
     assert (difference.case.id, difference.given) == ("two", given)
     assert "two: a second" in "\n".join(mismatch_lines(difference))
 
 
 def test_a_program_that_gives_nothing_conforms_nowhere() -> None:
-    differences = run_program(_program("    pass"), CASES)
+    differences, _ = run_program(_program("    pass"), CASES)
 
     assert len(differences) == len(CASES)
     assert "the event before one" in "\n".join(mismatch_lines(differences[0]))
@@ -73,7 +73,7 @@ def _bytes_program(code: str) -> tuple[str, ...]:
 def test_other_bytes_are_a_difference_wherever_they_stand(code: str, named: str) -> None:
     cases = [CASES[0], Case("two", "", '{"b":"\ufffd"}'.encode(), ('{"b":"\ufffd"}',))]
 
-    differences = run_program(_bytes_program(code), cases)
+    differences, _ = run_program(_bytes_program(code), cases)
 
     assert named in [one.case.id for one in differences]
     said = "\n".join(line for one in differences for line in mismatch_lines(one))
@@ -83,7 +83,7 @@ def test_other_bytes_are_a_difference_wherever_they_stand(code: str, named: str)
 def test_a_refusal_in_words_is_no_refusal() -> None:
     case = Case("one", "", b"{", (ExpectedRejection("invalid_json"),))
 
-    (difference,) = run_program(
+    (difference,), _ = run_program(
         _program("    print(line if line != '{' else 'refused: invalid_json')"), [case]
     )
 
@@ -106,8 +106,12 @@ def test_a_program_that_cannot_be_started_is_a_mistake_of_the_caller() -> None:
         ),
         (["--level", "shapes", "--show", "1", "--", "cat"], 1, "  expected  "),
         (["no-such-program"], 2, ""),
+        (["--", "sh", "-c", "cat; exit 7"], 1, "sh ended with 7"),
+        (["--", "sh", "-c", "cat; kill -9 $$"], 1, "sh ended with -9"),
+        (["--show", "0", "--within", "0.2", "sleep", "9"], 1, "sleep did not end within 0.2 s"),
+        (["--show", "-1", "cat"], 2, "is not in the range"),
     ],
-    ids=["the filter", "cat", "nothing"],
+    ids=["the filter", "cat", "nothing", "a failure", "a crash", "a sleeper", "no number"],
 )
 def test_the_command_says_what_differs(arguments: list[str], code: int, said: str) -> None:
     answer = CliRunner().invoke(main, ["conform", *arguments])

@@ -15,7 +15,8 @@ from normalizer.cli.job_options import (
     SMALL_NUMBER,
     changes_option,
     history_options,
-    parse_time,
+    parse_times,
+    raise_if_empty,
     selection_texts,
     set_option,
     throttle_options_of,
@@ -89,13 +90,15 @@ def backfill_topic(
     """
     if (from_offset is not None and from_time) or (to_offset is not None and to_time):
         raise click.UsageError("give the range by offset or by time, not by both")
+    raise_if_empty("offset", from_offset, to_offset)
+    first, after = parse_times(from_time, to_time)
     settings = load_settings("database_url", "kafka_bootstrap_servers")
     wanted = TopicRange(
         partitions=tuple(sorted(set(partitions))),
         from_offset=from_offset,
         to_offset=to_offset,
-        from_ms=to_milliseconds(parse_time(from_time)),
-        to_ms=to_milliseconds(parse_time(to_time)),
+        from_ms=to_milliseconds(first),
+        to_ms=to_milliseconds(after),
     )
     spec = JobSpec(kind="backfill", source=f"topic {topic}", options=selection_texts(wanted))
     _run_backfill(

@@ -13,7 +13,7 @@ import click
 
 from normalizer.cli.exits import load_settings, run_or_exit
 from normalizer.cli.job_execution import configure_screen
-from normalizer.cli.job_options import ID, parse_time
+from normalizer.cli.job_options import ID, parse_times
 from normalizer.command_line import discard_output
 from normalizer.core.cloudevents import to_cloudevent
 from normalizer.envelope import Envelope, to_canonical
@@ -60,11 +60,10 @@ def export(
     declare every value: the lines do not show which values were defaults. It waits for a database
     that goes away, and goes on from where it was.
     """
+    first, after = parse_times(from_time, to_time)
     settings = load_settings("database_url")
     selection = ExportSelection(
-        from_time=parse_time(from_time),
-        to_time=parse_time(to_time),
-        executions=tuple(sorted(executions)),
+        from_time=first, to_time=after, executions=tuple(sorted(executions))
     )
     work = Export(settings.required_database_url, selection)
     screen = configure_screen(settings)

@@ -126,6 +126,19 @@ def parse_time(text: str | None) -> datetime | None:
         raise click.UsageError(f"{text}: expected a time as 2026-01-31T12:00:00Z") from error
 
 
+def parse_times(first: str | None, after: str | None) -> tuple[datetime | None, datetime | None]:
+    """Parse --from-time and --to-time. Raises UsageError, also where no time is between them."""
+    times = parse_time(first), parse_time(after)
+    raise_if_empty("time", *times)
+    return times
+
+
+def raise_if_empty(unit: str, first: Any, after: Any) -> None:
+    """Raise UsageError for a range of nothing: its ends are most likely in the wrong order."""
+    if first is not None and after is not None and first >= after:
+        raise click.UsageError(f"--from-{unit} must be before --to-{unit}")
+
+
 def to_milliseconds(time: datetime | None) -> int | None:
     """Milliseconds since 1970; Kafka knows no earlier time."""
     return None if time is None else max(0, round(time.timestamp() * 1000))

@@ -17,7 +17,7 @@ from normalizer.cli.job_options import (
     SMALL_NUMBER,
     changes_option,
     history_options,
-    parse_time,
+    parse_times,
     selection_texts,
     set_option,
     throttle_options_of,
@@ -122,12 +122,11 @@ def redrive(
     Its user needs the roles normalizer_redriver and normalizer_writer, or to be the owner: refused
     bytes may hold secrets.
     """
+    first, after = parse_times(from_time, to_time)
     settings = load_settings("database_url")
     given = settings_or_exit(lambda: parse_defaults(defaults))
     throttling = throttle_options_of(options)
-    selection = RedriveSelection(
-        from_time=parse_time(from_time), to_time=parse_time(to_time), **options
-    )
+    selection = RedriveSelection(from_time=first, to_time=after, **options)
     source = QuarantineSource(
         settings.required_database_url, selection, defaults=FieldDefaults(given)
     )

@@ -23,7 +23,7 @@ from normalizer.cli.job_options import (
     LIMIT,
     changes_option,
     history_options,
-    parse_time,
+    parse_times,
     selection_texts,
     throttle_options_of,
 )
@@ -72,11 +72,10 @@ def renormalize(
     change. A row that today's rules would refuse, or a merged one that they would change, stays
     as it is, and is listed.
     """
+    first, after = parse_times(from_time, to_time)
     settings = load_settings("database_url")
     database_url = settings.required_database_url
-    selection = RenormalizeSelection(
-        shape=shape, rule=rule, from_time=parse_time(from_time), to_time=parse_time(to_time)
-    )
+    selection = RenormalizeSelection(shape=shape, rule=rule, from_time=first, to_time=after)
     normalizer = normalizer_or_exit(settings)
     normalize = normalizer.normalize
     screen = configure_screen(settings)

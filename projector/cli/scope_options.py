@@ -24,6 +24,8 @@ def scope_of(
         bounds["since"] = hour_of(datetime.now(UTC) - parse_span(last))
     if until:
         bounds["until"] = _parse_hour(until, up=True)
+        if "since" in bounds and bounds["since"] >= bounds["until"]:
+            raise click.UsageError(f"nothing is before {until} that is after {since or last}")
     if sample:
         drawn = secrets.randbelow(1_000_000) if seed is None else seed
         return Scope(kind="sample", hours=sample, seed=drawn, **bounds)

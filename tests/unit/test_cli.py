@@ -325,6 +325,14 @@ def test_a_time_of_a_job_that_is_beyond_the_calendar_is_none() -> None:
         parse_time("9999-12-31T23:59-05:00")
 
 
+@pytest.mark.parametrize(
+    ("since", "last"), [("2027-01-01", None), ("2026-01-01", None), (None, "1h")]
+)
+def test_hours_whose_ends_were_swapped_are_no_match(since: str | None, last: str | None) -> None:
+    with pytest.raises(click.UsageError, match="nothing is before 2026-01-01"):
+        scope_of(since, "2026-01-01", last, None, None)
+
+
 def test_bounds_are_rounded_outwards_to_hours() -> None:
     scope = scope_of("2026-07-01T09:59", "2026-07-01T10:00:00.000001", None, None, None)
 

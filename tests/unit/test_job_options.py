@@ -54,6 +54,32 @@ def test_a_time_or_rate_that_is_none_is_refused(arguments: tuple[str, ...], numb
     assert "is not in the range" in result.output
 
 
+@pytest.mark.parametrize("after", ["2026-01-01", "2025-12-31"])
+@pytest.mark.parametrize(
+    "command",
+    [("backfill", "topic", "a"), ("export", "-"), ("quarantine", "redrive"), ("renormalize",)],
+    ids=" ".join,
+)
+def test_a_range_whose_ends_were_swapped_is_no_success(
+    command: tuple[str, ...], after: str
+) -> None:
+    times = ("--from-time", "2026-01-01", "--to-time", after)
+
+    result = CliRunner().invoke(main, [*command, *times], env={"DATABASE_URL": ""})
+
+    assert result.exit_code == 2
+    assert "--from-time must be before --to-time" in result.output
+
+
+def test_swapped_offsets_are_refused() -> None:
+    offsets = ("--from-offset", "5", "--to-offset", "5")
+
+    result = CliRunner().invoke(main, ["backfill", "topic", "a", *offsets])
+
+    assert result.exit_code == 2
+    assert "--from-offset must be before --to-offset" in result.output
+
+
 @pytest.mark.parametrize("text", ["0001-01-01", "1969-12-31T23:59:59.999Z", "1970-01-01"])
 def test_every_time_before_the_first_of_kafka_is_the_first(text: str) -> None:
     assert to_milliseconds(parse_time(text)) == 0

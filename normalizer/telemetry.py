@@ -1,6 +1,7 @@
 """Configures logging and masks secrets; logs one line for an incident, never one for an event."""
 
 import atexit
+import json
 import logging
 import os
 import re
@@ -254,4 +255,7 @@ def _as_ecs(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
 
 
 def _as_json(line: object, **_options: object) -> str:
-    return msgspec.json.encode(line, enc_hook=str).decode()
+    try:
+        return msgspec.json.encode(line, enc_hook=str).decode()
+    except UnicodeEncodeError:  # The name of a file, say, may be bytes that are no text.
+        return json.dumps(line, default=str)

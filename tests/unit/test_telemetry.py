@@ -42,6 +42,12 @@ def test_a_line_is_one_json_object_with_time_and_level(lines: io.StringIO) -> No
     }
 
 
+def test_the_name_of_a_file_that_is_no_text_ends_nothing(lines: io.StringIO) -> None:
+    telemetry.get_logger().info("reading", file=os.fsdecode(b"/a/\xff"))
+
+    assert json.loads(lines.getvalue())["file"] == "/a/\udcff"
+
+
 def test_a_secret_is_masked_in_every_place_of_a_line(lines: io.StringIO) -> None:
     token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abcdefghijkl"
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import click
 
+from normalizer.environment import is_text
 from normalizer.exit_codes import FAILED, STOPPED_AT_ONCE
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
@@ -28,6 +29,13 @@ class Program(click.Group):
             discard_output()
             click.echo(f"error: cannot write the output: {error.strerror}", err=True)
             raise SystemExit(FAILED) from error
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse what is no text: no database, log or broker takes it."""
+        for argument in args:
+            if not is_text(argument):
+                raise click.UsageError(f"{argument!r} is not UTF-8", ctx)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Invoke the command. Until it has its own handler, SIGTERM acts as Ctrl-C does.

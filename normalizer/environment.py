@@ -17,6 +17,8 @@ from normalizer.tls_files import kafka_tls
 
 _HOST_PORT: Final = re.compile(r"\S+:([0-9]{1,5})")
 _LAST_PORT: Final = 65_535
+_SHOWN: Final = 60
+_TOPIC: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
 _HTTP_URL: Final = re.compile(r"https?://[^\s/@?#]+(/[^\s@#]*)?")
 _EXTENSION: Final = re.compile(r"(?!auth=)[A-Za-z]+=[\x21-\x7e]+")
 """Source: RFC 7628, section 3.1; `auth` is the token itself."""
@@ -100,6 +102,15 @@ def documented(settings: Settings) -> str:
     return "\n".join(parts)
 
 
+def is_text(text: str) -> bool:
+    """Whether the bytes that the system gave were UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _is_of_others(name: str, value: str) -> bool:
     return (
         name == "NORMALIZER_URL"  # `. .noetl/env` sets it for a person's shell
@@ -114,6 +125,8 @@ def _field(name: str) -> FieldInfo:
 
 def _converted(field: FieldInfo, text: str) -> Any:
     """Convert the value of one variable. Raises ValueError; its message holds no secret."""
+    if not is_text(text):
+        raise ValueError("not UTF-8")
     kind = get_args(field.type)[0]
     if get_origin(kind) is tuple:
         if parts := tuple(part.strip() for part in text.split(",") if part.strip()):
@@ -142,16 +155,28 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         # A resolver takes a port that is too large for the rest of its division by 65,536.
         if address is None or not 1 <= int(address[1]) <= _LAST_PORT:
             yield f"KAFKA_BOOTSTRAP_SERVERS: expected host:port; got {server!r}"
-    for name in ("kafka_canonical_topic", "kafka_refused_topic"):
-        if getattr(settings, name) in settings.kafka_topics:
-            yield f"{variable(name)}: must not be one of KAFKA_TOPICS, which are read"
-    if settings.kafka_refused_topic == settings.kafka_canonical_topic:
-        yield "KAFKA_REFUSED_TOPIC: must not be KAFKA_CANONICAL_TOPIC, whose readers expect events"
+    yield from _topic_contradictions(settings)
     if settings.kafka_max_partition_fetch_bytes > settings.kafka_fetch_max_bytes:
         yield "KAFKA_MAX_PARTITION_FETCH_BYTES: expected at most KAFKA_FETCH_MAX_BYTES"
     if settings.owner.startswith("operator:"):
         yield "NORMALIZER_INSTANCE: must not begin with operator:, which marks a moved position"
     yield from _security_contradictions(settings)
+
+
+def _topic_contradictions(settings: Settings) -> Iterator[str]:
+    outputs = ("kafka_canonical_topic", "kafka_refused_topic")
+    topics = [("kafka_topics", topic) for topic in settings.kafka_topics]
+    for name, topic in [*topics, *((name, getattr(settings, name)) for name in outputs)]:
+        if not _TOPIC.fullmatch(topic):
+            yield (
+                f"{variable(name)}: expected 1 to 249 letters, digits, dots, _ and -, as Kafka "
+                f"allows; got {topic[:_SHOWN]!r}"
+            )
+    for name in outputs:
+        if getattr(settings, name) in settings.kafka_topics:
+            yield f"{variable(name)}: must not be one of KAFKA_TOPICS, which are read"
+    if settings.kafka_refused_topic == settings.kafka_canonical_topic:
+        yield "KAFKA_REFUSED_TOPIC: must not be KAFKA_CANONICAL_TOPIC, whose readers expect events"
 
 
 def _security_contradictions(settings: Settings) -> Iterator[str]:

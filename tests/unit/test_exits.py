@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Never
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -95,6 +96,14 @@ def test_a_stream_that_the_caller_closed_is_not_given_to_a_socket(closed: str) -
     )
 
     assert ended.returncode == FAILED
+
+
+@pytest.mark.parametrize("program", [normalizer, projector], ids=["normalizer", "projector"])
+def test_an_argument_that_is_no_text_is_wrong_usage(program: click.Group) -> None:
+    ended = CliRunner().invoke(program, ["wait", os.fsdecode(b"\xff:0:1")])
+
+    assert ended.exit_code == MISUSED
+    assert "'\\udcff:0:1' is not UTF-8" in ended.output
 
 
 @pytest.mark.parametrize("where", ["normalizer", "projector", "docs/operations.md"])

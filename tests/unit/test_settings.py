@@ -77,6 +77,11 @@ def test_every_mistake_is_reported_at_once() -> None:
         ({"KAFKA_BOOTSTRAP_SERVERS": "a:65536"}, "expected host:port; got 'a:65536'"),
         ({"KAFKA_BOOTSTRAP_SERVERS": " , "}, "KAFKA_BOOTSTRAP_SERVERS: nothing but commas"),
         ({"KAFKA_TOPICS": ","}, "KAFKA_TOPICS: nothing but commas"),
+        ({"KAFKA_TOPICS": "a,b c"}, "KAFKA_TOPICS: expected 1 to 249 letters, digits, dots"),
+        ({"KAFKA_TOPICS": ".."}, "dots, _ and -, as Kafka allows; got '..'"),
+        ({"KAFKA_TOPICS": "a" * 250}, f"as Kafka allows; got '{'a' * 60}'"),
+        ({"KAFKA_REFUSED_TOPIC": "a/b"}, "KAFKA_REFUSED_TOPIC: expected 1 to 249 letters"),
+        ({"KAFKA_GROUP_ID": "hunter2\udcff"}, "KAFKA_GROUP_ID: not UTF-8"),
         (
             {"KAFKA_CANONICAL_TOPIC": "out", "KAFKA_REFUSED_TOPIC": "out"},
             "KAFKA_REFUSED_TOPIC: must not be KAFKA_CANONICAL_TOPIC",

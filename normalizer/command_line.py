@@ -1,6 +1,7 @@
 """The commands of a program: how every one of them begins and ends."""
 
 import errno
+import math
 import os
 import signal
 import sys
@@ -48,6 +49,19 @@ class Program(click.Group):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise SystemExit(STOPPED_AT_ONCE) from None
+
+
+class FiniteRange(click.FloatRange):
+    """A range without infinity, and without the NaN that every comparison lets into a range."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Convert a text to a number of the range, or fail."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{number} is not in the range {self._describe_range()}.", param, ctx)
+        return number
 
 
 def open_standard_streams() -> None:

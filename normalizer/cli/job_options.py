@@ -1,7 +1,6 @@
 """Options that the commands of jobs share: throttle, missing fields, time range."""
 
 import functools
-import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import Any, Final, TypeVar, cast
 
 import click
 import msgspec
+
+from normalizer.command_line import FiniteRange
 
 YIELD_AT_S: Final = 2.0
 
@@ -18,19 +19,6 @@ SMALL_NUMBER: Final = click.IntRange(0, (1 << 31) - 1)
 OFFSET: Final = click.IntRange(0, (1 << 63) - 1)
 ID: Final = click.IntRange(-(1 << 63), (1 << 63) - 1)
 LIMIT: Final = click.IntRange(1, (1 << 31) - 1)
-
-
-class FiniteRange(click.FloatRange):
-    """A range without infinity, and without the NaN that every comparison lets into a range."""
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Convert a text to a number of the range, or fail."""
-        number: float = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{number} is not in the range {self._describe_range()}.", param, ctx)
-        return number
 
 
 SECONDS: Final = FiniteRange(0)

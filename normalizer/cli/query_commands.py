@@ -15,6 +15,7 @@ from normalizer.cli.exits import (
 )
 from normalizer.cli.explain import explain as explain_record
 from normalizer.cli.explain import parse_coordinates
+from normalizer.cli.job_options import SMALL_NUMBER
 from normalizer.cli.ledger_check import verify_ledger
 from normalizer.exit_codes import FOUND
 from normalizer.kafka import TopicReader, optional_topic_reader
@@ -94,9 +95,7 @@ def verify_command() -> None:
 
 @click.command()
 @click.argument("coordinates", metavar="TOPIC:PARTITION:OFFSET")
-@click.option(
-    "--incarnation", type=click.IntRange(0), help="Of a recreated topic; default the newest."
-)
+@click.option("--incarnation", type=SMALL_NUMBER, help="Of a recreated topic; default the newest.")
 def explain(*, coordinates: str, incarnation: int | None) -> None:
     """Show where one record went: its row, or why it has none; its shape, rules and coercions.
 

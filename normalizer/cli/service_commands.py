@@ -207,6 +207,8 @@ def up(
     The simulator makes the traffic. It is part of the source, not of the wheel: installed from a
     wheel, everything starts without traffic.
     """
+    if no_kafka and external:
+        raise click.UsageError("--no-kafka is for own servers, not with --external")
     telemetry.configure(level="critical")
     options = Options(
         folder=folder,

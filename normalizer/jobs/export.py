@@ -125,7 +125,7 @@ class PackedFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._unfinished = path.with_name(f".{path.name}.unfinished")
+        self._unfinished = path.parent / f".{path.name}.unfinished"
         self._file: BinaryIO | None = None
         self._packer = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compressobj()
         self._waiting = bytearray()

@@ -100,6 +100,8 @@ def _repair_request(
             raise click.BadParameter(f"{' '.join(which)} are not execution ids") from error
         if not ids:
             raise click.UsageError("--executions needs one ID or more")
+        if not all(-(1 << 63) <= one < 1 << 63 for one in ids):
+            raise click.BadParameter("an execution id has at most 64 bits")
         return RepairRequest(scope=Scope(kind="range", execution_ids=ids))
     if hours:
         if len(which) != 2:

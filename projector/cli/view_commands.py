@@ -6,6 +6,7 @@ import re
 
 import click
 
+from normalizer.command_line import FiniteRange
 from projector.cli.command_ends import print_result, run_flow
 from projector.database_session import connected, database_url
 from projector.views.markdown import as_markdown, as_text, describe
@@ -33,7 +34,11 @@ def views(*, markdown: bool) -> None:
 @click.command()
 @click.argument("coordinates", metavar="TOPIC:PARTITION:OFFSET")
 @click.option(
-    "--timeout", type=float, default=30.0, help="Seconds to wait; default 30.", metavar="SECONDS"
+    "--timeout",
+    type=FiniteRange(0),
+    default=30.0,
+    help="Seconds to wait; default 30.",
+    metavar="SECONDS",
 )
 def wait(*, coordinates: str, timeout: float) -> None:
     """Wait until the record with these coordinates is in every view, for scripts and tests.
@@ -43,7 +48,7 @@ def wait(*, coordinates: str, timeout: float) -> None:
 
     Exit 1 if the record is not in the views after the timeout.
     """
-    found = re.fullmatch(r"(.+):(\d+):(\d+)", coordinates)
+    found = re.fullmatch(r"(.+):([0-9]{1,9}):([0-9]{1,18})", coordinates)
     if found is None:
         raise click.BadParameter(f"{coordinates!r} is not TOPIC:PARTITION:OFFSET")
     topic, partition, offset = found[1], int(found[2]), int(found[3])

@@ -291,7 +291,7 @@ def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path) -> None:
     folder.mkdir()
     os.mkfifo(pipe)
 
-    for path in (folder, pipe):
+    for path in (folder, pipe, Path(), Path("/")):
         with pytest.raises(FatalError, match="it is no file"), PackedFile(path):
             pass
 

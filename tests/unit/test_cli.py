@@ -38,6 +38,7 @@ def run(*arguments: str, given: str | bytes = "", **environ: str) -> Result:
         (["relay", "--from-postgres", "--accept-reset"], "are for KAFKA_TOPICS"),
         (["relay", "--from-postgres", "--accept-shapes"], "are for KAFKA_TOPICS"),
         (["relay", "--unregister", "--accept-reset"], "are for KAFKA_TOPICS"),
+        (["up", "--no-kafka", "--external"], "--no-kafka is for own servers"),
     ],
 )
 def test_an_option_that_would_do_nothing_is_refused(arguments: list[str], refusal: str) -> None:

@@ -5,6 +5,7 @@ from click.testing import CliRunner
 
 from normalizer.cli import main
 from normalizer.cli.job_options import parse_time, to_milliseconds
+from projector.cli import main as projector
 
 ID = str(1 << 63)
 SMALL = str(1 << 31)
@@ -17,6 +18,7 @@ SMALL = str(1 << 31)
         ("backfill", "topic", "a", "--partition", SMALL),
         ("backfill", "topic", "a", "--from-offset", ID),
         ("backfill", "topic", "a", "--to-offset", ID),
+        ("explain", "a:0:0", "--incarnation", SMALL),
         ("export", "-", "--execution", ID),
         ("jobs", "--limit", SMALL),
         ("position", "rewind", "a:0", "--why", "w", "--offset", ID),
@@ -34,6 +36,22 @@ def test_a_number_that_no_column_holds_is_refused(arguments: tuple[str, ...]) ->
 
     assert result.exit_code == 2
     assert "is not in the range" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("wait", "a:9999999999:0"), "is not TOPIC:PARTITION:OFFSET"),
+        (("wait", f"a:0:{ID}"), "is not TOPIC:PARTITION:OFFSET"),
+        (("wait", "a:0:0", "--timeout", "nan"), "is not in the range"),
+        (("repair", "--executions", "7", ID), "at most 64 bits"),
+    ],
+)
+def test_the_projector_refuses_such_a_number_too(arguments: tuple[str, ...], said: str) -> None:
+    result = CliRunner().invoke(projector, arguments)
+
+    assert result.exit_code == 2
+    assert said in result.output
 
 
 @pytest.mark.parametrize("number", ["nan", "inf", "-inf", "-1"])

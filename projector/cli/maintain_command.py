@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -27,6 +28,7 @@ from projector.verify.verdict import Verdict
     "--keep-events",
     envvar="PROJECTOR_KEEP_EVENTS",
     show_envvar=True,
+    type=parse_span,
     metavar="SPAN",
     help="Ignore events that reached the log longer ago, for example 90d. Default: for ever.",
 )
@@ -34,6 +36,7 @@ from projector.verify.verdict import Verdict
     "--keep-margin",
     envvar="PROJECTOR_KEEP_MARGIN",
     show_envvar=True,
+    type=parse_span,
     metavar="SPAN",
     default="7d",
     help="Keep stored events this much longer; default 7d. Reports of one event that are at most "
@@ -51,6 +54,7 @@ from projector.verify.verdict import Verdict
     "--keep-executions",
     envvar="PROJECTOR_KEEP_EXECUTIONS",
     show_envvar=True,
+    type=parse_span,
     metavar="SPAN",
     help="Delete executions silent for longer, once their events are deleted. Default: for ever.",
 )
@@ -58,6 +62,7 @@ from projector.verify.verdict import Verdict
     "--keep-quarantine",
     envvar="PROJECTOR_KEEP_QUARANTINE",
     show_envvar=True,
+    type=parse_span,
     metavar="SPAN",
     help="Delete quarantine entries after this time. Default: for ever.",
 )
@@ -65,6 +70,7 @@ from projector.verify.verdict import Verdict
     "--keep-raw",
     envvar="PROJECTOR_KEEP_RAW",
     show_envvar=True,
+    type=parse_span,
     metavar="SPAN",
     default="30d",
     help="Delete the raw bytes of refused records after this time; default 30d.",
@@ -73,6 +79,7 @@ from projector.verify.verdict import Verdict
     "--keep-hours",
     envvar="PROJECTOR_KEEP_HOURS",
     show_envvar=True,
+    type=parse_span,
     metavar="SPAN",
     help="Delete hourly counts of deleted events after this time. Default: for ever.",
 )
@@ -80,6 +87,7 @@ from projector.verify.verdict import Verdict
     "--keep-gaps",
     envvar="PROJECTOR_KEEP_GAPS",
     show_envvar=True,
+    type=parse_span,
     metavar="SPAN",
     help="Delete gaps of the log found longer ago. Default: for ever.",
 )
@@ -87,6 +95,7 @@ from projector.verify.verdict import Verdict
     "--keep-jobs",
     envvar="PROJECTOR_KEEP_JOBS",
     show_envvar=True,
+    type=parse_span,
     metavar="SPAN",
     help="Delete job runs that ended longer ago, once their rows are deleted. Default: for ever.",
 )
@@ -97,14 +106,16 @@ from projector.verify.verdict import Verdict
     metavar="HOURS",
     help="Verify this many random hours at the end; default 2, 0 for none.",
 )
-@click.option("--every", metavar="SPAN", help="Repeat after this pause, until SIGTERM.")
+@click.option(
+    "--every", type=parse_span, metavar="SPAN", help="Repeat after this pause, until SIGTERM."
+)
 def maintain(
     *,
     dry_run: bool,
     archive: Path | None,
     sample: int,
-    every: str | None,
-    **spans: str | None,
+    every: timedelta | None,
+    **spans: timedelta | None,
 ) -> None:
     """Delete old rows, compact counters, refresh statistics, and verify a sample.
 
@@ -123,12 +134,9 @@ def maintain(
     projector.agreement; exit 1 if a row differs. If a step fails, the others still run, and the
     exit code is 3.
     """
-    keep = Keep(
-        **{name.removeprefix("keep_"): parse_span(span) for name, span in spans.items() if span}
-    )
-
+    keep = Keep(**{name.removeprefix("keep_"): span for name, span in spans.items() if span})
     folder = ArchiveFolder(archive) if archive and not dry_run else None
-    pause_s = parse_span(every).total_seconds() if every else 0.0
+    pause_s = every.total_seconds() if every else 0.0
 
     async def once() -> bool:
         agrees = True

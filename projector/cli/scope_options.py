@@ -43,8 +43,11 @@ def _parse_hour(text: str, *, up: bool = False) -> datetime:
 
 
 def parse_span(text: str) -> timedelta:
-    """A number of up to five digits with m, h or d, as 90m. Raises click.BadParameter."""
-    found = re.fullmatch(r"([0-9]{1,5})([mhd])", text)
+    """A number of up to five digits with m, h or d, as 90m. Raises click.BadParameter.
+
+    None is 0: who sets a time to keep rows to 0 may mean for ever.
+    """
+    found = re.fullmatch(r"(?!0+[mhd])([0-9]{1,5})([mhd])", text.strip())
     if found is None:
         raise click.BadParameter(f"{text!r} is not a span: write it as 90m, 24h or 7d")
     unit = {"m": "minutes", "h": "hours", "d": "days"}[found[2]]

@@ -19,6 +19,7 @@ from normalizer.cli.filter import filter_lines
 from normalizer.cli.job_options import parse_time
 from normalizer.errors import ConfigurationError
 from normalizer.files.record_lines import LONGEST_BYTES, pages, record_of
+from projector.cli import main as projector
 from projector.cli.scope_options import parse_span, scope_of
 from tests.support.command_tree import commands_of
 
@@ -299,10 +300,19 @@ def test_any_other_line_is_a_value_at_its_number(line: bytes) -> None:
     assert (record.topic, record.offset, record.value) == ("file:x", 7, line)
 
 
-@pytest.mark.parametrize("span", ["999999d", "99999999999999999999m", "0", "1w", "-1h", "१d"])
+@pytest.mark.parametrize(
+    "span", ["999999d", "99999999999999999999m", "0", "1w", "-1h", "१d", "0d", ""]
+)
 def test_a_span_that_reaches_beyond_the_calendar_is_none(span: str) -> None:
     with pytest.raises(click.BadParameter, match="is not a span"):
         parse_span(span)
+
+
+def test_a_span_that_is_none_names_its_option_and_its_variable() -> None:
+    result = CliRunner().invoke(projector, ["maintain"], env={"PROJECTOR_KEEP_RAW": "1 week"})
+
+    assert result.exit_code == 2
+    assert "'--keep-raw' (env var: 'PROJECTOR_KEEP_RAW'): '1 week' is not a span" in result.output
 
 
 @pytest.mark.parametrize(

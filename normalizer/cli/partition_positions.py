@@ -20,6 +20,7 @@ from normalizer.store.read_only import read_only_connection
 
 MOST_OFFSETS: Final = 10_000
 """Offsets skipped at once: one transaction, whose records are held in memory."""
+EMPTY_ANSWERS: Final = 3  # One may be a quota's: it holds the answer back.
 
 _POSITIONS: Final = """
     select   topic, incarnation, partition, next_offset, start_offset, owner, epoch, records, holes,
@@ -234,8 +235,8 @@ async def _read(
 ) -> tuple[list[RawRecord], int]:
     """Return records up to `to`; without it, the one at `offset` or the offset of the next one."""
     records: list[RawRecord] = []
-    first = offset
-    while offset < (to or min(end, first + MOST_OFFSETS)):
+    first, last, empty_answers = offset, to or min(end, offset + MOST_OFFSETS), 0
+    while offset < last and empty_answers < EMPTY_ANSWERS:
         try:
             chunk = await log.chunk_at(position.at, offset, incarnation=position.incarnation)
         except UnreadableBatch:
@@ -248,7 +249,10 @@ async def _read(
             at_once = found[0].offset == first
             return (found[:1], first + 1) if at_once else ([], found[0].offset)
         records += found
-        offset = max(chunk.next_offset, offset + 1)
+        empty_answers = empty_answers + 1 if chunk.next_offset == offset else 0
+        offset = chunk.next_offset
+    if to is None and offset < last:
+        raise BrokerUnavailable(f"{position.at}: nothing comes from {offset} on: lost? give --to")
     return records, to or min(offset, end)
 
 

@@ -11,9 +11,10 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
-from normalizer.cli import ledger_check
-from normalizer.errors import PositionMoved
+from normalizer.cli import ledger_check, partition_positions
+from normalizer.errors import BrokerUnavailable, PositionMoved
 from normalizer.kafka import KafkaPartition, TopicReader
+from normalizer.kafka.connection import FetchedChunk
 from normalizer.settings import Settings
 from normalizer.store.position_changes import ChangedPositions, PositionChange, change_position
 from tests.support.factories import after, batch_of, claim_of, envelope, raw_event, rejected
@@ -375,3 +376,34 @@ async def test_a_partition_stopped_at_an_unreadable_batch_goes_on_once_it_is_ski
         await watcher.until_read(topic, {2: 9})
         assert service.ownership.stopped == {}
         assert await watcher.events() == 8
+
+
+class SilentLog:
+    """Brokers that say where the log ends, and give nothing of it."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+
+    async def chunk_at(
+        self, partition: KafkaPartition, offset: int, *, incarnation: int
+    ) -> FetchedChunk:
+        assert incarnation == 0
+        self.requests += 1
+        return FetchedChunk(partition=partition, from_offset=offset, next_offset=offset, records=[])
+
+
+async def test_a_log_of_which_nothing_comes_is_not_read_offset_by_offset(
+    database: Database,
+) -> None:
+    """Each such answer takes half a second: ten thousand of them more than an hour."""
+    async with open_store(database) as store:
+        await claimed(store)
+    settings = job_settings(database)
+    (position,) = await partition_positions.read_positions(settings, None, None, None)
+    log = SilentLog()
+
+    passed = await partition_positions._read(log, position, 5, 9_000, 10_000)  # type: ignore[arg-type]
+
+    assert (passed, log.requests) == (([], 9_000), 3)
+    with pytest.raises(BrokerUnavailable, match="from 5 on: lost"):
+        await partition_positions._read(log, position, 5, None, 10_000)  # type: ignore[arg-type]

@@ -90,7 +90,7 @@ async def read_positions(
 ) -> list[PartitionPosition]:
     """Every matching position, the newest incarnation of each partition first.
 
-    Raises StoreUnavailable and FatalError; while a broker is away only the ends are missing.
+    Raises StoreUnavailable and FatalError; while a broker is away only its ends are missing.
     """
     async with read_only_connection(settings.required_database_url) as connection:
         rows = await connection.fetch(_POSITIONS, topic, partition)
@@ -102,7 +102,7 @@ async def read_positions(
         there = [
             one for name in {one.topic for one in newest} for one in await log.partitions(name)
         ]
-        for at, bounds in (await log.bounds(set(there) & newest.keys())).items():
+        for at, bounds in (await log.reachable_bounds(set(there) & newest.keys())).items():
             newest[at].log_end = bounds.end
     except RetryableError:
         return positions

@@ -10,7 +10,9 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from normalizer.cli.partition_positions import read_positions
 from normalizer.embedded import KafkaBroker
+from normalizer.jobs.engine.throttle import LiveTraffic
 from normalizer.kafka import KafkaPartition, TopicReader
 from normalizer.service.monitor import Monitor
 from normalizer.service.service import Service
@@ -95,6 +97,7 @@ async def test_a_partition_without_a_leader_stops_no_other(
                 await stored(range(40, 50), {0: 40}, partition=0)
                 await until_away(service, spread)
                 await until(lambda: monitor.lag_monitor.broker_up)
+                await until_ends_are_known(settings, {0: 40})
                 assert any(f"{spread.name}[1] is away" in why for why in monitor.reasons())
                 await second.start()
                 await stored(range(50, 60), {0: 40, 1: 20}, partition=1)
@@ -126,6 +129,22 @@ async def test_a_frozen_broker_holds_up_no_look_up_that_another_answers(
                     pass
         finally:
             os.kill(second.pid, signal.SIGCONT)
+
+
+async def until_ends_are_known(settings: Settings, ends: dict[int, int]) -> None:
+    """Those of partitions with a leader: to `position show`, and to a job that yields to them."""
+    async with (
+        TopicReader(settings) as log,
+        LiveTraffic(settings.required_database_url, log) as live,
+    ):
+
+        async def known() -> bool:
+            await live.read()
+            shown = await read_positions(settings, log, None, None)
+            found = {one.partition: one.log_end for one in shown if one.log_end is not None}
+            return found == ends and {at.partition for at in live._history._samples} == set(ends)
+
+        await until(known)
 
 
 async def until_away(service: Service, topic: Topic) -> None:

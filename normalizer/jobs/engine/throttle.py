@@ -138,7 +138,7 @@ class LiveTraffic:
         known: set[KafkaPartition] = set()
         for topic in {one.topic for one in positions}:
             known |= await self._log.partitions(topic)
-        return await self._log.bounds(known & positions.keys())
+        return await self._log.reachable_bounds(known & positions.keys())
 
 
 class Throttle:

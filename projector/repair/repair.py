@@ -177,21 +177,20 @@ async def _read_log(
     while low <= _GREATEST_ID:
         try:
             rows = await connection.fetch(_PAGE, low, size)
+            if not rows:
+                return
+            high: int = max(row["last_id"] for row in rows)
+            unknown = await connection.fetch(_UNKNOWN, low, high) if repairs else []
         except asyncpg.QueryCanceledError:
             if size == 1:
                 raise
             size = max(size // 4, 1)
             continue
-        if not rows:
-            return
-        high: int = max(row["last_id"] for row in rows)
         for row in rows:
             log_hours["created", row["created"]] += row["events"]
             log_hours["arrived", row["arrived"]] += row["events"]
             read += row["events"]
-        if repairs:
-            unknown = [row["execution_id"] for row in await connection.fetch(_UNKNOWN, low, high)]
-            await repair_executions(connection, unknown)
+        await repair_executions(connection, [row["execution_id"] for row in unknown])
         yield f"read {read:,} events of the log"
         low = high + 1
 

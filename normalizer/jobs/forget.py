@@ -233,12 +233,18 @@ class Forget:
         return reports
 
     async def _archive(self, low: int, high: int, gone: int) -> int:
-        """Delete the events of a partition, step by step; return their number, added to `gone`."""
+        """Delete the events of a partition, step by step; return their number, added to `gone`.
+
+        A step that failed is tried again with a quarter of its rows: it may have taken too long.
+        """
+        size = ROWS_A_STEP
 
         async def archive(connection: asyncpg.Connection) -> int:
+            nonlocal size
+            step, size = size, max(size // 4, 1)
             # Lock executions first, then rows in a later statement, as writers do.
             await connection.execute(statements.LOCK_EXECUTION, self._id)
-            rows = await connection.fetch(statements.LOCK_EVENTS, low, high, self._id, ROWS_A_STEP)
+            rows = await connection.fetch(statements.LOCK_EVENTS, low, high, self._id, step)
             if not rows:
                 return 0
             ids = [row["event_id"] for row in rows]
@@ -248,6 +254,7 @@ class Forget:
 
         while deleted := await self._session.run_once(archive):
             gone += deleted
+            size = min(2 * deleted, ROWS_A_STEP)
             self._done = WorkDone("events deleted", gone)
         return gone
 

@@ -12,9 +12,13 @@ from normalizer.process.pause import back_off_s, wait_at_most
 from normalizer.store.grid import Grid
 from normalizer.store.rows import RowRefused
 from normalizer.store.session import RetryTransaction, Session
+from normalizer.store.sqlstate import STATEMENT_ENDED
 from normalizer.telemetry import Outage, get_logger
 
 _T = TypeVar("_T")
+
+MOST_TIMEOUTS: Final = 8
+"""In a row, of one piece of work: more than a database that is slow for a while causes."""
 
 _log: Final = get_logger()
 
@@ -47,9 +51,11 @@ class PatientSession(Session):
     ) -> _T:
         """Run the work until it succeeds.
 
-        Raises FatalError, also where a value is at fault; and StoreUnavailable where the very first
-        try fails, because then nothing is lost and the address may be wrong, and after a stop.
+        Raises FatalError, also where a value is at fault, and where a statement is ended for its
+        time MOST_TIMEOUTS times in a row; and StoreUnavailable where the very first try fails,
+        because then nothing is lost and the address may be wrong, and after a stop.
         """
+        timeouts = 0
         while True:
             try:
                 answer = await self.transaction(work, rolled_back=rolled_back)
@@ -60,6 +66,11 @@ class PatientSession(Session):
                 failed = _retryable(error)
                 if not self._has_answered or self._stopping.is_set():
                     raise failed from error
+                ended = isinstance(failed, StoreUnavailable) and failed.sqlstate == STATEMENT_ENDED
+                timeouts = timeouts + 1 if ended else 0
+                if timeouts == MOST_TIMEOUTS:
+                    message = f"{failed}, {timeouts} times in a row: it takes too long"
+                    raise FatalError(message) from error
                 await wait_at_most(self._stopping, back_off_s(self._outage.failed(failed)))
             else:
                 self._has_answered = True

@@ -14,6 +14,7 @@ from normalizer.errors import FatalError, StoreUnavailable
 from normalizer.jobs import forget
 from normalizer.jobs.forget import ErasureReason, Forget, ForgottenExecution
 from normalizer.snowflake import hash_text_id
+from normalizer.store import patient_session
 from normalizer.store.patient_session import PatientSession
 from normalizer.store.position_changes import PositionChange, change_position
 from normalizer.store.session import Session
@@ -286,6 +287,33 @@ async def test_a_deadlock_costs_time_only(
 
     assert erased == forget.ErasedCounts(events=6, calls=2, reports=1, refused=4)
     assert await where(connection, MARK) == set()
+
+
+@pytest.mark.parametrize("most", [1, 0])
+async def test_what_takes_too_long_at_once_goes_in_smaller_steps_and_in_none_is_an_error(
+    most: int,
+    connection: asyncpg.Connection,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slow = f"""
+        select case
+                   when cardinality($1::bigint[]) <= {most} then projector.archive_events($1)
+                   else (select 0 from pg_sleep(5))
+               end
+    """
+    monkeypatch.setattr(forget.statements, "ARCHIVE_EVENTS", slow)
+    monkeypatch.setattr(forget, "_SESSION", {"statement_timeout": "700ms"})
+    monkeypatch.setattr(forget, "ROWS_A_STEP", 4)
+    monkeypatch.setattr(patient_session, "MOST_TIMEOUTS", 2)
+    monkeypatch.setattr(patient_session, "back_off_s", lambda _: 0.01)
+    async with asyncio.timeout(20):
+        if most:
+            assert (await forgotten(database)).events == 6
+            assert await where(connection, MARK) == set()
+        else:
+            with pytest.raises(FatalError, match=r"57014.*2 times in a row: it takes too long"):
+                await forgotten(database)
 
 
 async def test_an_answer_that_is_lost_counts_nothing_twice(

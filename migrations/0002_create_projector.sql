@@ -94,14 +94,18 @@ create function projector.hour_of(moment timestamptz) returns timestamptz
     language sql immutable parallel safe
     return date_bin('1 hour', moment, '2000-01-01 00:00:00+00');
 
--- Text that sorts like the number, for numbers from 0; and the inverse.
+-- Text that sorts like the number, for numbers from 0; and the inverse, which is null for a text
+-- that is no number: one damaged row must not end a query of all others.
 create function projector.encode_bigint(number bigint) returns text
     language sql immutable parallel safe
     return encode(int8send(number), 'hex');
 
 create function projector.decode_bigint(encoded text) returns bigint
     language sql immutable parallel safe
-    return ('x' || encoded)::bit(64)::bigint;
+    return case
+        when translate(encoded, '0123456789abcdef', '') = ''
+        then ('x' || encoded)::bit(64)::bigint
+    end;
 
 -- A ranked value is text: 17 characters that sort by time, and then the value. So the least ranked
 -- value is the earliest one, and of two at the same time the bytes of the values decide, never an
@@ -111,13 +115,18 @@ create function projector.encode_time(moment timestamptz) returns text
     return case when moment < '2000-01-01 00:00:00+00' then '0' else '1' end
            || encode(timestamptz_send(moment), 'hex');
 
--- The time in a ranked value. Seconds and microseconds are added separately: an interval is
--- multiplied as a floating-point number, which would round microseconds from the year 2285 on.
+-- The time in a ranked value; null for one outside the calendar, which no event has. Seconds and
+-- microseconds are added separately: an interval is multiplied as a floating-point number, which
+-- would round microseconds from the year 2285 on.
 create function projector.ranked_time(ranked text) returns timestamptz
     language sql stable parallel safe
-    return '2000-01-01 00:00:00+00'::timestamptz
-           + projector.decode_bigint(substr(ranked, 2, 16)) / 1000000 * interval '1 second'
-           + projector.decode_bigint(substr(ranked, 2, 16)) % 1000000 * interval '1 microsecond';
+    return case
+        when projector.decode_bigint(substr(ranked, 2, 16))
+             between -63082281600000000 and 252455615999999999
+        then '2000-01-01 00:00:00+00'::timestamptz
+             + projector.decode_bigint(substr(ranked, 2, 16)) / 1000000 * interval '1 second'
+             + projector.decode_bigint(substr(ranked, 2, 16)) % 1000000 * interval '1 microsecond'
+    end;
 
 -- Bucket b of a histogram holds 2^(b/8) up to 2^((b+1)/8) microseconds, so its middle is at most
 -- 4.5 % off. Bucket -1 holds zero. Buckets of different hours and keys can be added up.

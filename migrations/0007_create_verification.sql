@@ -39,6 +39,53 @@ create trigger project_truncated
     for each statement execute function projector.project_truncate('quarantine_hours');
 
 
+-- What no event says is in no row either: times are within the calendar, a call has a number of
+-- tries that an event can have, and a sum is small enough for the shard of repairs (64) to hold the
+-- difference of all shards.
+do $$
+declare
+    projection record;
+begin
+    for projection in
+        select   relname as name,
+                 string_agg(
+                     format(
+                         case atttypid
+                             when 'timestamptz'::regtype
+                             then '%1$I >= ''0001-01-01 00:00:00+00'' '
+                                  'and %1$I < ''10000-01-01 00:00:00+00'''
+                             when 'bigint'::regtype
+                             then '(shard = 64 '
+                                  'or %I between -(1::bigint << 56) and 1::bigint << 56)'
+                             when 'numeric'::regtype then '%I between -1e30 and 1e30'
+                             else '%I between 0 and 32767'
+                         end,
+                         attname
+                     ),
+                     ' and ' order by attnum
+                 ) as possible
+        from     pg_class
+        join     pg_attribute on attrelid = pg_class.oid and attnum > 0
+        where    relnamespace = 'projector'::regnamespace
+        and      relkind = 'r'
+        and      (
+                     relname ~ '_(minutes|hours|times)$' and atttypid in (
+                         'timestamptz'::regtype, 'bigint'::regtype, 'numeric'::regtype
+                     )
+                     or relname in ('execution_facts', 'archived_executions', 'call_facts')
+                        and (atttypid = 'timestamptz'::regtype or attname = 'attempts')
+                 )
+        group by relname
+    loop
+        execute format(
+            'alter table projector.%1$I add constraint %1$s_possible check (%2$s)',
+            projection.name, projection.possible
+        );
+    end loop;
+end
+$$;
+
+
 create index events_by_created on normalizer.events using brin (created_at)
     with (pages_per_range = 32);
 comment on index normalizer.events_by_created is

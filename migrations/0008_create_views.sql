@@ -414,7 +414,7 @@ select facts.execution_id, facts.begin_at is not null as begun,
 from   projector.execution_facts as facts
 join   projector.freshness as log
        on  log.topic = facts.last_event_ranked[4]
-       and log.partition = facts.last_event_ranked[5]::integer
+       and log.partition::text = facts.last_event_ranked[5]
 where  facts.completed_at is null
 and    facts.failed_at is null
 and    facts.cancelled_at is null
@@ -443,7 +443,7 @@ cross join lateral (
 ) as tries
 left join projector.freshness as log
        on  log.topic = facts.last_event_ranked[4]
-       and log.partition = facts.last_event_ranked[5]::integer
+       and log.partition::text = facts.last_event_ranked[5]
 where  facts.completed_at is null
 and    facts.failed_at is null
 and    facts.cancelled_at is null
@@ -592,7 +592,7 @@ from   (
 left join projector.execution_facts as execution on execution.execution_id = facts.execution_id
 left join projector.freshness as log
        on  log.topic = execution.last_event_ranked[4]
-       and log.partition = execution.last_event_ranked[5]::integer
+       and log.partition::text = execution.last_event_ranked[5]
 where  facts.step <> '__orchestrate__';
 
 comment on view projector.open_calls is

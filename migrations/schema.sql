@@ -310,7 +310,7 @@ CREATE FUNCTION projector.count_executions(moved projector.execution_move[]) RET
 
 CREATE FUNCTION projector.decode_bigint(encoded text) RETURNS bigint
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN ((('x'::text || encoded))::bit(64))::bigint;
+    RETURN CASE WHEN (translate(encoded, '0123456789abcdef'::text, ''::text) = ''::text) THEN ((('x'::text || encoded))::bit(64))::bigint ELSE NULL::bigint END;
 
 CREATE FUNCTION projector.delete_archived_events(event_ids bigint[], low bigint, high bigint) RETURNS bigint
     LANGUAGE plpgsql
@@ -334,7 +334,7 @@ CREATE FUNCTION projector.encode_time(moment timestamp with time zone) RETURNS t
 
 CREATE FUNCTION projector.ranked_time(ranked text) RETURNS timestamp with time zone
     LANGUAGE sql STABLE PARALLEL SAFE
-    RETURN (('2000-01-01 00:00:00+00'::timestamp with time zone + (((projector.decode_bigint(substr(ranked, 2, 16)) / 1000000))::double precision * '00:00:01'::interval)) + (((projector.decode_bigint(substr(ranked, 2, 16)) % (1000000)::bigint))::double precision * '00:00:00.000001'::interval));
+    RETURN CASE WHEN ((projector.decode_bigint(substr(ranked, 2, 16)) >= '-63082281600000000'::bigint) AND (projector.decode_bigint(substr(ranked, 2, 16)) <= '252455615999999999'::bigint)) THEN (('2000-01-01 00:00:00+00'::timestamp with time zone + (((projector.decode_bigint(substr(ranked, 2, 16)) / 1000000))::double precision * '00:00:01'::interval)) + (((projector.decode_bigint(substr(ranked, 2, 16)) % (1000000)::bigint))::double precision * '00:00:00.000001'::interval)) ELSE NULL::timestamp with time zone END;
 
 CREATE FUNCTION projector.end_time(ranked text) RETURNS timestamp with time zone
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -1553,7 +1553,8 @@ CREATE TABLE projector.archived_executions (
     counted_playbook_ranked text[] COLLATE pg_catalog."C",
     counted_begun timestamp with time zone,
     counted_outcome text COLLATE pg_catalog."C",
-    counted_ended timestamp with time zone
+    counted_ended timestamp with time zone,
+    CONSTRAINT archived_executions_possible CHECK (((first_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (first_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (begin_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (begin_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (last_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (last_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (active_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (active_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (completed_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (completed_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (failed_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (failed_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (cancelled_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (cancelled_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (counted_begun >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (counted_begun < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (counted_ended >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (counted_ended < '10000-01-01 00:00:00+00'::timestamp with time zone)))
 );
 COMMENT ON TABLE projector.archived_executions IS 'Private: what the deleted events of each execution said. The remaining events are merged with it (merged_executions), so that a deletion changes nothing in the views. The row stays when the execution is forgotten: a later event then finds its id and begin.';
 COMMENT ON COLUMN projector.archived_executions.execution_id IS 'Id of the execution.';
@@ -1588,7 +1589,8 @@ CREATE TABLE projector.arrival_hours (
     skew_us numeric NOT NULL,
     attempts_defaulted bigint NOT NULL,
     status_from_name bigint NOT NULL,
-    time_from_log bigint NOT NULL
+    time_from_log bigint NOT NULL,
+    CONSTRAINT arrival_hours_possible CHECK (((hour >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (hour < '10000-01-01 00:00:00+00'::timestamp with time zone) AND ((shard = 64) OR ((events >= (- ((1)::bigint << 56))) AND (events <= ((1)::bigint << 56)))) AND ((skew_us >= '-1000000000000000000000000000000'::numeric) AND (skew_us <= '1000000000000000000000000000000'::numeric)) AND ((shard = 64) OR ((attempts_defaulted >= (- ((1)::bigint << 56))) AND (attempts_defaulted <= ((1)::bigint << 56)))) AND ((shard = 64) OR ((status_from_name >= (- ((1)::bigint << 56))) AND (status_from_name <= ((1)::bigint << 56)))) AND ((shard = 64) OR ((time_from_log >= (- ((1)::bigint << 56))) AND (time_from_log <= ((1)::bigint << 56))))))
 )
 WITH (fillfactor='45');
 COMMENT ON TABLE projector.arrival_hours IS 'Private: events by hour of recorded_at (of created_at without a Kafka time), shape, worker and lateness. Views: late_arrivals, defaults_by_shape.';
@@ -1611,7 +1613,8 @@ CREATE TABLE projector.event_hours (
     attempts integer NOT NULL,
     shard smallint NOT NULL,
     events bigint NOT NULL,
-    without_command bigint DEFAULT 0 NOT NULL
+    without_command bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT event_hours_possible CHECK (((hour >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (hour < '10000-01-01 00:00:00+00'::timestamp with time zone) AND ((shard = 64) OR ((events >= (- ((1)::bigint << 56))) AND (events <= ((1)::bigint << 56)))) AND ((shard = 64) OR ((without_command >= (- ((1)::bigint << 56))) AND (without_command <= ((1)::bigint << 56))))))
 )
 WITH (fillfactor='70');
 COMMENT ON TABLE projector.event_hours IS 'Private: events by hour of created_at, with their step. Views: event_counts, attempts_by_status, calls_without_command.';
@@ -1630,7 +1633,8 @@ CREATE TABLE projector.event_minutes (
     status text NOT NULL COLLATE pg_catalog."C",
     attempts integer NOT NULL,
     shard smallint NOT NULL,
-    events bigint NOT NULL
+    events bigint NOT NULL,
+    CONSTRAINT event_minutes_possible CHECK (((minute >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (minute < '10000-01-01 00:00:00+00'::timestamp with time zone) AND ((shard = 64) OR ((events >= (- ((1)::bigint << 56))) AND (events <= ((1)::bigint << 56))))))
 )
 WITH (fillfactor='70');
 COMMENT ON TABLE projector.event_minutes IS 'Private: events by minute of created_at. View: attempts_by_status.';
@@ -1687,7 +1691,8 @@ CREATE TABLE projector.call_facts (
     worker_ranked text COLLATE pg_catalog."C",
     max_attempts_ranked text COLLATE pg_catalog."C",
     iteration integer,
-    failed_before timestamp with time zone
+    failed_before timestamp with time zone,
+    CONSTRAINT call_facts_possible CHECK ((((attempts >= 0) AND (attempts <= 32767)) AND (begun_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (begun_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (issued_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (issued_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (claimed_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (claimed_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (started_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (started_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (finished_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (finished_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (failed_before >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (failed_before < '10000-01-01 00:00:00+00'::timestamp with time zone)))
 )
 WITH (fillfactor='70');
 COMMENT ON TABLE projector.call_facts IS 'Private: what the events of each attempt of a command say about it. Only command.*, call.* and action_* events that name their command are used. Views: calls and others.';
@@ -1737,7 +1742,8 @@ CREATE TABLE projector.execution_facts (
     counted_playbook_ranked text[] COLLATE pg_catalog."C",
     counted_begun timestamp with time zone,
     counted_outcome text COLLATE pg_catalog."C",
-    counted_ended timestamp with time zone
+    counted_ended timestamp with time zone,
+    CONSTRAINT execution_facts_possible CHECK (((first_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (first_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (begin_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (begin_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (last_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (last_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (active_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (active_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (completed_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (completed_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (failed_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (failed_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (cancelled_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (cancelled_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (counted_begun >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (counted_begun < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (counted_ended >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (counted_ended < '10000-01-01 00:00:00+00'::timestamp with time zone)))
 )
 WITH (fillfactor='70');
 COMMENT ON TABLE projector.execution_facts IS 'Private: what the events of each execution say about it, merged. Only lifecycle events end an execution. Views: executions and others.';
@@ -1974,7 +1980,8 @@ CREATE TABLE projector.call_hours (
     calls bigint NOT NULL,
     timed bigint NOT NULL,
     duration_us numeric NOT NULL,
-    exhausted bigint NOT NULL
+    exhausted bigint NOT NULL,
+    CONSTRAINT call_hours_possible CHECK (((hour >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (hour < '10000-01-01 00:00:00+00'::timestamp with time zone) AND ((shard = 64) OR ((calls >= (- ((1)::bigint << 56))) AND (calls <= ((1)::bigint << 56)))) AND ((shard = 64) OR ((timed >= (- ((1)::bigint << 56))) AND (timed <= ((1)::bigint << 56)))) AND ((duration_us >= '-1000000000000000000000000000000'::numeric) AND (duration_us <= '1000000000000000000000000000000'::numeric)) AND ((shard = 64) OR ((exhausted >= (- ((1)::bigint << 56))) AND (exhausted <= ((1)::bigint << 56))))))
 )
 WITH (fillfactor='70');
 COMMENT ON TABLE projector.call_hours IS 'Private: attempts by the hour of their end, playbook, step and status. View: call_outcomes_by_attempt.';
@@ -2028,7 +2035,8 @@ CREATE TABLE projector.call_times (
     bucket smallint NOT NULL,
     shard smallint NOT NULL,
     calls bigint NOT NULL,
-    CONSTRAINT call_times_measure CHECK ((measure = ANY (ARRAY['duration'::text, 'queue'::text, 'backoff'::text])))
+    CONSTRAINT call_times_measure CHECK ((measure = ANY (ARRAY['duration'::text, 'queue'::text, 'backoff'::text]))),
+    CONSTRAINT call_times_possible CHECK (((hour >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (hour < '10000-01-01 00:00:00+00'::timestamp with time zone) AND ((shard = 64) OR ((calls >= (- ((1)::bigint << 56))) AND (calls <= ((1)::bigint << 56))))))
 )
 WITH (fillfactor='70');
 COMMENT ON TABLE projector.call_times IS 'Private: histograms of how long attempts took (duration), waited to be claimed (queue), and waited after the failure before them (backoff), by the hour of their end. View: call_time_histogram.';
@@ -2104,7 +2112,8 @@ CREATE TABLE projector.coercion_hours (
     shape text NOT NULL COLLATE pg_catalog."C",
     rule text NOT NULL COLLATE pg_catalog."C",
     shard smallint NOT NULL,
-    coercions bigint NOT NULL
+    coercions bigint NOT NULL,
+    CONSTRAINT coercion_hours_possible CHECK (((hour >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (hour < '10000-01-01 00:00:00+00'::timestamp with time zone) AND ((shard = 64) OR ((coercions >= (- ((1)::bigint << 56))) AND (coercions <= ((1)::bigint << 56))))))
 )
 WITH (fillfactor='70');
 COMMENT ON TABLE projector.coercion_hours IS 'Private: coercions by hour of recorded_at, shape and rule. View: coercions_by_rule.';
@@ -2338,7 +2347,8 @@ CREATE TABLE projector.error_hours (
     status text NOT NULL COLLATE pg_catalog."C",
     error_class text NOT NULL COLLATE pg_catalog."C",
     shard smallint NOT NULL,
-    calls bigint NOT NULL
+    calls bigint NOT NULL,
+    CONSTRAINT error_hours_possible CHECK (((hour >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (hour < '10000-01-01 00:00:00+00'::timestamp with time zone) AND ((shard = 64) OR ((calls >= (- ((1)::bigint << 56))) AND (calls <= ((1)::bigint << 56))))))
 )
 WITH (fillfactor='70');
 COMMENT ON TABLE projector.error_hours IS 'Private: failed attempts by error class and the hour of their end. View: failures_by_error.';
@@ -2373,7 +2383,8 @@ CREATE TABLE projector.execution_hours (
     outcome text NOT NULL COLLATE pg_catalog."C",
     shard smallint NOT NULL,
     executions bigint NOT NULL,
-    CONSTRAINT execution_hours_outcome CHECK ((outcome = ANY (ARRAY['BEGUN'::text, 'COMPLETED'::text, 'FAILED'::text, 'CANCELLED'::text])))
+    CONSTRAINT execution_hours_outcome CHECK ((outcome = ANY (ARRAY['BEGUN'::text, 'COMPLETED'::text, 'FAILED'::text, 'CANCELLED'::text]))),
+    CONSTRAINT execution_hours_possible CHECK (((hour >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (hour < '10000-01-01 00:00:00+00'::timestamp with time zone) AND ((shard = 64) OR ((executions >= (- ((1)::bigint << 56))) AND (executions <= ((1)::bigint << 56))))))
 )
 WITH (fillfactor='70');
 COMMENT ON TABLE projector.execution_hours IS 'Private: executions that began and that ended, by hour and playbook. View: execution_outcomes.';
@@ -2691,7 +2702,7 @@ CREATE VIEW projector.executions_without_end AS
             bool_and((call_facts.finished_at IS NOT NULL)) AS all_finished
            FROM projector.call_facts
           WHERE ((call_facts.execution_id = facts.execution_id) AND (COALESCE(projector.ranked_value(call_facts.step_ranked), ''::text) <> '__orchestrate__'::text))) tries)
-     LEFT JOIN projector.freshness log ON (((log.topic = facts.last_event_ranked[4]) AND (log.partition = (facts.last_event_ranked[5])::integer))))
+     LEFT JOIN projector.freshness log ON (((log.topic = facts.last_event_ranked[4]) AND ((log.partition)::text = facts.last_event_ranked[5]))))
   WHERE ((facts.completed_at IS NULL) AND (facts.failed_at IS NULL) AND (facts.cancelled_at IS NULL) AND (NOT facts.forgotten) AND tries.all_finished);
 COMMENT ON VIEW projector.executions_without_end IS 'Which executions have finished all their calls but did not end? hour is the hour of the first event.';
 COMMENT ON COLUMN projector.executions_without_end.execution_id IS 'id of the execution';
@@ -2921,7 +2932,7 @@ CREATE VIEW projector.open_calls AS
            FROM projector.call_facts
           WHERE (call_facts.finished_at IS NULL)) facts
      LEFT JOIN projector.execution_facts execution ON ((execution.execution_id = facts.execution_id)))
-     LEFT JOIN projector.freshness log ON (((log.topic = execution.last_event_ranked[4]) AND (log.partition = (execution.last_event_ranked[5])::integer))))
+     LEFT JOIN projector.freshness log ON (((log.topic = execution.last_event_ranked[4]) AND ((log.partition)::text = execution.last_event_ranked[5]))))
   WHERE (facts.step <> '__orchestrate__'::text);
 COMMENT ON VIEW projector.open_calls IS 'Which calls were issued and never claimed, claimed and never started, or started and never finished, and for how long? hour is the hour of their begin.';
 COMMENT ON COLUMN projector.open_calls.hour IS 'the hour, UTC';
@@ -2963,7 +2974,8 @@ CREATE TABLE projector.quarantine_hours (
     reason text NOT NULL COLLATE pg_catalog."C",
     shape text NOT NULL COLLATE pg_catalog."C",
     shard smallint NOT NULL,
-    refused bigint NOT NULL
+    refused bigint NOT NULL,
+    CONSTRAINT quarantine_hours_possible CHECK (((hour >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (hour < '10000-01-01 00:00:00+00'::timestamp with time zone) AND ((shard = 64) OR ((refused >= (- ((1)::bigint << 56))) AND (refused <= ((1)::bigint << 56))))))
 )
 WITH (fillfactor='70');
 COMMENT ON TABLE projector.quarantine_hours IS 'Private: refusals by hour, reason and shape. View: quarantine_by_reason.';
@@ -3052,7 +3064,8 @@ CREATE TABLE projector.retry_minutes (
     step text NOT NULL COLLATE pg_catalog."C",
     shard smallint NOT NULL,
     first_tries bigint NOT NULL,
-    retries bigint NOT NULL
+    retries bigint NOT NULL,
+    CONSTRAINT retry_minutes_possible CHECK (((minute >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (minute < '10000-01-01 00:00:00+00'::timestamp with time zone) AND ((shard = 64) OR ((first_tries >= (- ((1)::bigint << 56))) AND (first_tries <= ((1)::bigint << 56)))) AND ((shard = 64) OR ((retries >= (- ((1)::bigint << 56))) AND (retries <= ((1)::bigint << 56))))))
 )
 WITH (fillfactor='70');
 COMMENT ON TABLE projector.retry_minutes IS 'Private: first attempts and retries by the minute of their end. Views: retries_by_minute, retry_storms.';
@@ -3156,7 +3169,7 @@ CREATE VIEW projector.stuck_executions AS
     facts.events,
     facts.highest_attempts
    FROM (projector.execution_facts facts
-     JOIN projector.freshness log ON (((log.topic = facts.last_event_ranked[4]) AND (log.partition = (facts.last_event_ranked[5])::integer))))
+     JOIN projector.freshness log ON (((log.topic = facts.last_event_ranked[4]) AND ((log.partition)::text = facts.last_event_ranked[5]))))
   WHERE ((facts.completed_at IS NULL) AND (facts.failed_at IS NULL) AND (facts.cancelled_at IS NULL) AND (NOT facts.forgotten) AND (facts.last_at < (log.as_of - '00:05:00'::interval)));
 COMMENT ON VIEW projector.stuck_executions IS 'Which executions have not ended and are silent, since when, and what was their last event? Silent for at least 5 minutes, by the as_of of the partition of the last event: while nobody reads that partition, nothing becomes stuck. begun is false for strays: no event that begins them was ever read. hour is the hour of the first event.';
 COMMENT ON COLUMN projector.stuck_executions.execution_id IS 'id of the execution';
@@ -3189,7 +3202,8 @@ CREATE TABLE projector.worker_hours (
     shard smallint NOT NULL,
     calls bigint NOT NULL,
     timed bigint NOT NULL,
-    duration_us numeric NOT NULL
+    duration_us numeric NOT NULL,
+    CONSTRAINT worker_hours_possible CHECK (((hour >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (hour < '10000-01-01 00:00:00+00'::timestamp with time zone) AND ((shard = 64) OR ((calls >= (- ((1)::bigint << 56))) AND (calls <= ((1)::bigint << 56)))) AND ((shard = 64) OR ((timed >= (- ((1)::bigint << 56))) AND (timed <= ((1)::bigint << 56)))) AND ((duration_us >= '-1000000000000000000000000000000'::numeric) AND (duration_us <= '1000000000000000000000000000000'::numeric))))
 )
 WITH (fillfactor='70');
 COMMENT ON TABLE projector.worker_hours IS 'Private: attempts by worker and the hour of their end. View: worker_failures.';

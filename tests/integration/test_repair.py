@@ -78,6 +78,28 @@ TAMPERING: Final[dict[str, tuple[str, ...]]] = {
 """Of every projection: what its rows are set to by hand; a part of them at random goes besides."""
 
 
+DAMAGE: Final = {
+    "call_facts": [
+        f"{column}_ranked = {value}"
+        for column in ("outcome", "duration", "error", "step", "worker", "max_attempts")
+        for value in (
+            "'0garbage'",
+            f"overlay(coalesce({column}_ranked, '') placing '3' from 6)",
+            f"coalesce({column}_ranked, '') || 'x'",
+        )
+    ],
+    "execution_facts": [
+        "last_event_ranked = array['1zz'] || last_event_ranked[2:5]",
+        "last_event_ranked[5] = 'none'",
+        "last_event_ranked = last_event_ranked || 'x'::text",
+        "playbook_ranked[1] = '2'",
+        "playbook_ranked[2] = 'garbage'",
+        "playbook_ranked = playbook_ranked || 'x'::text",
+    ],
+}
+"""Of the texts that say since when a value holds: no number, another time, another value."""
+
+
 @pytest.fixture
 async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
     made = await asyncpg.connect(database.admin_url, server_settings=SETTINGS)
@@ -168,6 +190,52 @@ async def test_whatever_was_tampered_with_is_as_the_log_says_again(
     assert await verified(connection) == set()
     assert await view_differences(connection) == {}
     assert await standing(connection) == {}
+
+
+async def test_whatever_a_ranked_text_holds_is_found_and_repaired_and_ends_no_query(
+    connection: asyncpg.Connection,
+) -> None:
+    await fill(connection, 200)
+    facts = {
+        "call_facts": "outcome_ranked is not null",
+        "execution_facts": "playbook_ranked is not null",
+    }
+    before = {table: await connection.fetch(f"table {table} order by 1, 2, 3") for table in facts}
+    for table, whole in facts.items():
+        changes = DAMAGE[table]
+        rows = [row[0] for row in await connection.fetch(_TO_DAMAGE.format(table, whole))]
+        assert len(rows) >= len(changes)
+        for row, change in zip(rows, changes, strict=False):
+            await connection.execute(f"update {table} set {change} where {table}::text = $1", row)
+
+    for view in ("calls", "open_calls", "stuck_executions", "executions_without_end"):
+        await connection.fetch(f"select * from projector.{view}")
+    found = {verdict.projection: verdict async for verdict in verify(connection, Scope())}
+    await repaired(connection, ALL)
+
+    for table, changes in DAMAGE.items():
+        assert found[table].divergent == len(changes), found[table]
+        assert await connection.fetch(f"table {table} order by 1, 2, 3") == before[table]
+    assert await verified(connection) == set()
+
+
+async def test_what_no_event_says_is_refused_by_every_projection(
+    connection: asyncpg.Connection,
+) -> None:
+    await fill(connection, 100)
+    too_much = {False: "9223372036854775807", True: "'NaN'"}
+    refused = {
+        one.name: [f"{one.keys.split()[0]} = {time}" for time in ("'infinity'", "'0001-01-01 BC'")]
+        + [f"{total} = {too_much[total.endswith('_us')]}" for total in one.sums.split()]
+        for one in COMPARISONS
+        if one.sums
+    }
+    refused["execution_facts"] = ["counted_begun = '0001-01-01 BC'", "last_at = 'infinity'"]
+    refused["call_facts"] = ["attempts = 2147483647", "finished_at = '290000-01-01'"]
+    for table, changes in refused.items():
+        for change in changes:
+            with pytest.raises(asyncpg.CheckViolationError, match=f"{table}_possible"):
+                await connection.execute(f"update {table} set {change}")
 
 
 async def test_every_projection_has_something_to_tamper_with() -> None:
@@ -603,6 +671,8 @@ _NOBODY_ELSE_IS_HERE: Final = """
         where  datname = current_database() and application_name = 'projector'
     )
 """
+
+_TO_DAMAGE: Final = "select {0}::text from {0} where {1} order by 1"
 
 _REFUSALS: Final = """
     insert into normalizer.quarantine

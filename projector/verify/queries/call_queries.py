@@ -12,11 +12,8 @@ CALLS: Final = Comparison(
     actual="""
         select call.execution_id, call.command_id, call.attempts, call.begun_at, call.issued_at,
                call.claimed_at, call.started_at, call.finished_at,
-               end_value(call.outcome_ranked) as status,
-               decode_bigint(end_value(call.duration_ranked)) as duration_us,
-               md5(end_value(call.error_ranked)) as error, ranked_value(call.step_ranked) as step,
-               ranked_value(call.worker_ranked) as worker_id,
-               decode_bigint(ranked_value(call.max_attempts_ranked)) as max_attempts,
+               call.outcome_ranked, call.duration_ranked, md5(call.error_ranked) as error_ranked,
+               call.step_ranked, call.worker_ranked, call.max_attempts_ranked,
                call.iteration, call.failed_before
         from   call_facts as call
         where  call.execution_id between $1::bigint and $2::bigint
@@ -41,7 +38,8 @@ CALLS: Final = Comparison(
             and    mod(abs(hashint8(execution_id)::bigint), $3::integer) = $4::integer
         ),
         reported as (
-            select *,
+            select *, encode_time(created_at) as moment,
+                   end_rank || encode_time(created_at) as end_moment,
                    array_position('{FAILED,ERROR,CANCELLED,COMPLETED}', outcome) as rank
             from   call_events_by_attempt(
                        array(select (execution_id, command_id)::call_command from command)
@@ -58,31 +56,34 @@ CALLS: Final = Comparison(
                              filter (where end_rank is not null)
                      )[1] as finished_at,
                      (
-                         array_agg(outcome order by end_rank, created_at, rank)
+                         array_agg(end_moment || outcome order by end_rank, created_at, rank)
                              filter (where end_rank is not null)
-                     )[1] as status,
+                     )[1] as outcome_ranked,
                      (
-                         array_agg(duration_us order by end_rank, created_at, duration_us)
+                         array_agg(end_moment || encode_bigint(duration_us)
+                                   order by end_rank, created_at, duration_us)
                              filter (where end_rank is not null and duration_us is not null)
-                     )[1] as duration_us,
+                     )[1] as duration_ranked,
                      md5(
                          (
-                             array_agg(error order by end_rank, created_at, error collate "C")
+                             array_agg(end_moment || error
+                                       order by end_rank, created_at, error collate "C")
                                  filter (where end_rank is not null and error is not null)
                          )[1]
-                     ) as error,
+                     ) as error_ranked,
                      (
-                         array_agg(step order by created_at, step collate "C")
+                         array_agg(moment || step order by created_at, step collate "C")
                              filter (where step is not null)
-                     )[1] as step,
+                     )[1] as step_ranked,
                      (
-                         array_agg(worker_id order by created_at, worker_id collate "C")
+                         array_agg(moment || worker_id order by created_at, worker_id collate "C")
                              filter (where worker_id is not null)
-                     )[1] as worker_id,
+                     )[1] as worker_ranked,
                      (
-                         array_agg(max_attempts order by created_at, max_attempts)
+                         array_agg(moment || encode_bigint(max_attempts)
+                                   order by created_at, max_attempts)
                              filter (where max_attempts is not null)
-                     )[1]::bigint as max_attempts,
+                     )[1] as max_attempts_ranked,
                      min(iteration) as iteration
             from     reported
             group by 1, 2, 3
@@ -96,11 +97,11 @@ CALLS: Final = Comparison(
             join     try as failure
                      on  failure.execution_id = retry.execution_id
                      and failure.attempts = retry.attempts - 1
-            where    failure.status <> 'COMPLETED'
+            where    end_value(failure.outcome_ranked) <> 'COMPLETED'
             and      failure.finished_at <= retry.begun_at
             and      (
                          failure.command_id = retry.command_id
-                         or failure.step = retry.step
+                         or ranked_value(failure.step_ranked) = ranked_value(retry.step_ranked)
                             and failure.iteration is not distinct from retry.iteration
                      )
             group by retry.execution_id, retry.command_id, retry.attempts

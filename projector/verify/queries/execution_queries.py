@@ -11,14 +11,10 @@ EXECUTIONS: Final = Comparison(
     measure="events",
     actual="""
         select execution_id, events, archived, first_at, begin_at, last_at,
-               last_event_ranked[2] as last_event_type,
-               last_event_ranked[3] as last_step,
-               last_event_ranked[4] as last_topic,
-               last_event_ranked[5] as last_partition, active_at,
+               last_event_ranked, active_at,
                least_event_id, greatest_event_id, least_derived_id, greatest_derived_id,
                least_hashed_id, greatest_hashed_id, highest_attempts,
-               playbook_of(playbook_ranked) as playbook,
-               version_of(playbook_ranked) as version, catalog_id, parent_execution_id, completed,
+               playbook_ranked, catalog_id, parent_execution_id, completed,
                completed_at, failed, failed_at, cancelled, cancelled_at,
                (counted_playbook_ranked, counted_begun, counted_outcome, counted_ended)
                    is not distinct from (
@@ -36,14 +32,10 @@ EXECUTIONS: Final = Comparison(
         select   execution_id, sum(events)::bigint as events, sum(archived)::bigint as archived,
                  min(created_at) as first_at, min(created_at) filter (where is_begin) as begin_at,
                  max(created_at) as last_at,
-                 (array_agg(event_type order by created_at desc, words desc nulls last))[1]
-                     as last_event_type,
-                 (array_agg(step order by created_at desc, words desc nulls last))[1]
-                     as last_step,
-                 (array_agg(topic order by created_at desc, words desc nulls last))[1]
-                     as last_topic,
-                 (array_agg(partition order by created_at desc, words desc nulls last))[1]
-                     as last_partition,
+                 (
+                     array_agg(to_jsonb(encode_time(created_at) || words)
+                               order by created_at desc, words desc nulls last)
+                 )[1] as last_event_ranked,
                  max(created_at) filter (where is_activity) as active_at,
                  min(event_id) filter (where event_id < 1::bigint << 62) as least_event_id,
                  max(event_id) filter (where event_id < 1::bigint << 62) as greatest_event_id,
@@ -52,20 +44,12 @@ EXECUTIONS: Final = Comparison(
                  min(event_id) filter (where event_id >> 61 = 3) as least_hashed_id,
                  max(event_id) filter (where event_id >> 61 = 3) as greatest_hashed_id,
                  max(attempts) as highest_attempts,
-                 coalesce(
-                     (
-                         array_agg(name order by begins desc, created_at, name, version)
-                             filter (where name is not null)
-                     )[1],
-                     ''
-                 ) as playbook,
-                 nullif(
-                     (
-                         array_agg(version order by begins desc, created_at, name, version)
-                             filter (where name is not null)
-                     )[1],
-                     ''
-                 ) as version,
+                 (
+                     array_agg(to_jsonb(array[case when begins then '0' else '1' end,
+                                              encode_time(created_at), name, version])
+                               order by begins desc, created_at, name, version)
+                         filter (where name is not null)
+                 )[1] as playbook_ranked,
                  min(catalog_id) as catalog_id, min(parent_execution_id) as parent_execution_id,
                  coalesce(sum(ends) filter (where outcome = 'COMPLETED'), 0)::bigint as completed,
                  min(created_at) filter (where outcome = 'COMPLETED') as completed_at,
@@ -76,9 +60,7 @@ EXECUTIONS: Final = Comparison(
                  true as counted_as_it_is, false as forgotten_too_early
         from     (
                      select event.execution_id, 1 as events, 0 as archived, 1 as ends,
-                            event.event_id, event.event_type, event.step,
-                            event.source_topic as topic, event.source_partition::text as partition,
-                            event.attempts, event.created_at, event.catalog_id,
+                            event.event_id, event.attempts, event.created_at, event.catalog_id,
                             event.parent_execution_id,
                             kind.role is not distinct from 'begins' as is_begin,
                             array[event.event_type, event.step, event.source_topic,
@@ -118,7 +100,6 @@ EXECUTIONS: Final = Comparison(
                      union all
                      -- Archived values, one row for each of them.
                      select kept.execution_id, part.events, part.events, part.ends, null,
-                            part.words[1], part.words[2], part.words[3], part.words[4],
                             part.attempts, part.created_at, part.catalog_id,
                             part.parent_execution_id, part.is_begin, part.words collate "C",
                             part.is_activity, part.outcome, part.playbook[1] = '0',

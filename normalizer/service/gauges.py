@@ -53,12 +53,12 @@ class GaugeCollector(Collector):
         yield family("normalizer_ready", {(): not any(self._reasons())})
         build = (VERSION, str(RULES_VERSION), running_core().kind)
         yield family("normalizer_build_info", {build: 1})
-        yield from _lag_families(self._lag_monitor)
+        yield from lag_families(self._lag_monitor)
         if self._lag_monitor.has_database:
             yield from _database_families(self._lag_monitor)
 
 
-def _lag_families(lag_monitor: LagMonitor) -> Iterator[Family]:
+def lag_families(lag_monitor: LagMonitor) -> Iterator[Family]:
     """What the broker reported, beside the positions."""
     now_s = time.time()
     partitions = {
@@ -81,7 +81,7 @@ def _lag_families(lag_monitor: LagMonitor) -> Iterator[Family]:
     )
     yield family(
         "normalizer_work_remaining_records",
-        {(): sum(one.lag_records for one in partitions.values())},
+        {(): sum(one.lag_records for one in partitions.values())} if partitions else {},
     )
 
 

@@ -60,7 +60,7 @@ class LagMonitor:
             command_timeout_s=POLL_TIMEOUT_S + 1,
         )
         self._needed = frozenset(file.version for file in read_migrations())
-        self._positions: dict[KafkaPartition, int] = {}
+        self._positions: dict[KafkaPartition, int] | None = None
         self._bounds: dict[KafkaPartition, Bounds] = {}
         self._bounds_at_s: dict[KafkaPartition, float] = {}
         self._counts: Counter[str] = Counter()
@@ -84,10 +84,13 @@ class LagMonitor:
 
     @property
     def partitions(self) -> Mapping[KafkaPartition, PartitionLag]:
-        """All partitions that the log has, as last known."""
+        """All partitions that the log has, as last known; none before the positions are."""
+        positions = self._positions
+        if positions is None:
+            return {}
         return {
             partition: PartitionLag(
-                next_offset=self._positions.get(partition, 0),
+                next_offset=positions.get(partition, 0),
                 bounds=bounds,
                 oldest_unread_ms=self._oldest.get(partition, (None, None))[1],
                 retention_ms=self._retention_ms.get(partition.topic, math.inf),

@@ -240,7 +240,7 @@ CATALOGUE: Final = (
         name="normalizer_next_offset",
         kind="gauge",
         means="The stored position of each partition of the topics, whichever process reads it; "
-        "0 before the first.",
+        "0 before the first. No partition before this process could read the positions once.",
         hint="It moves unless there is nothing to read.",
         labels=_PARTITION,
     ),

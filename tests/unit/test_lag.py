@@ -5,6 +5,7 @@ import time
 import pytest
 
 from normalizer.kafka import Bounds, KafkaPartition
+from normalizer.service.gauges import lag_families
 from normalizer.service.lag import LagMonitor
 from normalizer.service.partition_lag import PartitionLag
 from normalizer.settings import Settings
@@ -31,6 +32,26 @@ def test_a_position_stays_as_it_is_stored_and_deleted_records_are_no_lag(
     assert (lag.next_offset, lag.lag_records) == (next_offset, unread)
 
 
+async def test_nothing_is_unread_before_the_positions_are_known() -> None:
+    """A process that starts in an outage of the database would report the whole log."""
+    lag_monitor = LagMonitor(
+        Settings(
+            kafka_bootstrap_servers=("none:1",),
+            kafka_topics=(PARTITION.topic,),
+            database_url="postgresql://nobody@127.0.0.1:1/none",
+        )
+    )
+    lag_monitor._bounds = {PARTITION: Bounds(3, 9)}
+
+    await lag_monitor._poll_database([])
+
+    assert not lag_monitor.database_up
+    assert lag_monitor.partitions == {}
+    names = {one.name: one.samples for one in lag_families(lag_monitor)}
+    assert names["normalizer_work_remaining_records"] == []
+    await lag_monitor.close()
+
+
 async def test_a_batch_that_nobody_can_read_is_unread_since_it_was_first_seen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -43,6 +64,7 @@ async def test_a_batch_that_nobody_can_read_is_unread_since_it_was_first_seen(
 
     monkeypatch.setattr(lag_monitor._log, "first_record", nothing)
     lag_monitor._bounds, lag_monitor._bounds_at_s = {PARTITION: Bounds(3, 9)}, {PARTITION: 0.0}
+    lag_monitor._positions = {}
     lag_monitor._retention_ms = {PARTITION.topic: 3_600_000.0}
     lag_monitor.broker_up = True
 

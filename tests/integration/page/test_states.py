@@ -492,6 +492,28 @@ async def test_a_wrong_address_falls_back_and_says_so(browser: Browser, platform
         assert await page.input_value("select[name=step]") == "a"
 
 
+@pytest.mark.parametrize(
+    ("zone", "said"), [("UTC", "28 Nov 2019"), ("America/New_York", "27 Nov 2019 19:00")]
+)
+async def test_a_day_that_is_none_here_is_written_with_its_time(
+    browser: Browser, empty: str, zone: str, said: str
+) -> None:
+    """Days are counted by UTC."""
+    context = await browser.new_context(timezone_id=zone)
+    page = await context.new_page()
+    await page.goto(empty)
+    assert await page.evaluate(_WRITTEN_AS_A_DAY, "2019-11-28T00:00:00Z") == said
+    await context.close()
+
+
+_WRITTEN_AS_A_DAY: Final = """
+    async (time) => {
+        const module = document.querySelector("link[href$='panel_parts.js']").href;
+        return (await import(module)).stamp(time, "day");
+    }
+"""
+
+
 async def test_a_day_of_another_year_has_its_year(browser: Browser, platform: Platform) -> None:
     window = "since=2019-01-01T00:00:00Z&until=2020-01-01T00:00:00Z"
     async with looking(browser, f"{platform.url}/?{window}") as page:

@@ -27,7 +27,7 @@ export function drawOutcomes({ outcomes }, { address, go }) {
     `${count(sum(rows, "begun"))} begun`;
   return {
     nodes: figures("outcomes", spec, `Executions ${per(step)}`, words, entries, [
-      { name: { day: "Day", hour: "Hour from", minute: "Minute" }[outcomes.every], value: (row) => row.at, cell: (row) =>
+      { name: { day: "Day from", hour: "Hour from", minute: "Minute" }[outcomes.every], value: (row) => row.at, cell: (row) =>
         h("a", { href: those(new Date(row.at).getTime()) }, stamp(row.at, outcomes.every)) },
       ...["completed", "failed", "cancelled", "begun"].map((name) =>
         ({ name, number: true, value: (row) => row[name], cell: (row) => count(row[name]) })),

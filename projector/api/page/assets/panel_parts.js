@@ -83,8 +83,11 @@ export function bins(answer) {
   return all;
 }
 
-export const stamp = (iso, every) =>
-  every === "day" ? day(new Date(iso)) : `${day(new Date(iso))} ${clock(iso, { always: true }).slice(0, 5)}`;
+/** A day begins by UTC: where that is not midnight, its time says so. */
+export const stamp = (iso, every) => {
+  const time = clock(iso, { always: true }).slice(0, 5);
+  return every === "day" && time === "00:00" ? day(new Date(iso)) : `${day(new Date(iso))} ${time}`;
+};
 
 /** How far the log was read when an answer was made, in ms: what is later is not known yet, and no 0. */
 export const knownUntil = (answer) => new Date(answer.as_of ?? answer.read_at).getTime();

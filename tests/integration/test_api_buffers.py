@@ -1,5 +1,6 @@
 """What an answer reads does not grow with the history behind its window."""
 
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -97,7 +98,13 @@ async def _explained(database: Database, question: Endpoint) -> Explained:
         reader.snapshot() as snapshot,
     ):
         first, second = (
-            Explained(snapshot._connection, snapshot.read_at, snapshot.as_of) for _ in range(2)
+            Explained(
+                snapshot._connection,
+                snapshot.read_at,
+                snapshot.as_of,
+                ends_at_s=time.monotonic() + 60,
+            )
+            for _ in range(2)
         )
         await question.run(first, parameters, **path)
         await question.run(second, parameters, **path)

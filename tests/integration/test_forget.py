@@ -11,7 +11,7 @@ import pytest
 from normalizer.core.batch import Batch
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import FatalError, StoreUnavailable
-from normalizer.jobs import forget
+from normalizer.jobs import forget, forget_statements
 from normalizer.jobs.forget import ErasureReason, Forget, ForgottenExecution
 from normalizer.snowflake import hash_text_id
 from normalizer.store import patient_session
@@ -302,7 +302,7 @@ async def test_what_takes_too_long_at_once_goes_in_smaller_steps_and_in_none_is_
                    else (select 0 from pg_sleep(5))
                end
     """
-    monkeypatch.setattr(forget.statements, "ARCHIVE_EVENTS", slow)
+    monkeypatch.setattr(forget_statements, "ARCHIVE_EVENTS", slow)
     monkeypatch.setattr(forget, "_SESSION", {"statement_timeout": "700ms"})
     monkeypatch.setattr(forget, "ROWS_A_STEP", 4)
     monkeypatch.setattr(patient_session, "MOST_TIMEOUTS", 2)

@@ -476,12 +476,11 @@ create type projector.call_failure as (
 -- The failure before a retry is the last failure that ended before the retry began, with one
 -- attempt less, of the same command or of the same step and iteration. `changed` are the retries
 -- and failures that changed; `old_failures` are the failures among them as they were before the
--- change. A retry that did not change itself stores a failure that changed, or misses a new one.
--- Both lie before the next failure, so the search ends there:
---     1. find failures that are new
+-- change. A retry that did not change itself stores a failure that is gone, or misses a new one.
+-- It lies before the failure that follows those, so the search ends there:
+--     1. find failures that are new, and those that are gone
 --     2. the changed attempts, and the next attempt of each command
---     3. retries of the same step and iteration after a new failure
---     4. retries that store a failure that is gone
+--     3. retries of the same step and iteration between such a failure and the next
 --
 -- `offset 0` makes each lookup use its key. Without it, a plan that was made while there were no
 -- retries would later read all of them.
@@ -495,9 +494,14 @@ as $$
 #variable_conflict use_column
 begin
     return query
-        -- 1. New failures.
-        with arrived as (
-            select changed.execution_id, changed.command_id, changed.attempts,
+        -- 1. Failures that are new or gone.
+        with old as (
+            select execution_id, command_id collate "C", attempts, step collate "C", iteration,
+                   finished_at
+            from   unnest(retry_candidates.old_failures)
+        ),
+        new as (
+            select changed.execution_id, changed.command_id collate "C", changed.attempts,
                    ranked_value(failure.step_ranked) as step,
                    coalesce(failure.iteration, -1) as iteration, failure.finished_at
             from   unnest(retry_candidates.changed) as changed
@@ -510,8 +514,11 @@ begin
                 offset 0
             ) as failure
             where  end_value(failure.outcome_ranked) <> 'COMPLETED'
-            except
-            select * from unnest(retry_candidates.old_failures)
+        ),
+        moved as (
+            (select * from new except select * from old)
+            union all
+            (select * from old except select * from new)
         )
         -- 2. The changed attempts, and the next attempt of each command.
         select changed.execution_id, changed.command_id, changed.attempts
@@ -523,17 +530,17 @@ begin
         select was.execution_id, was.command_id, was.attempts + 1
         from   unnest(retry_candidates.old_failures) as was
         union
-        -- 3. Retries of the same step and iteration after a new failure.
+        -- 3. Retries of the same step and iteration.
         select retried.execution_id, retried.command_id, retried.attempts
-        from   arrived
+        from   moved
         left join lateral (
             select   failure.finished_at
             from     call_facts as failure
-            where    failure.execution_id = arrived.execution_id
-            and      ranked_value(failure.step_ranked) = arrived.step
-            and      coalesce(failure.iteration, -1) = arrived.iteration
-            and      failure.attempts = arrived.attempts
-            and      failure.finished_at > arrived.finished_at
+            where    failure.execution_id = moved.execution_id
+            and      ranked_value(failure.step_ranked) = moved.step
+            and      coalesce(failure.iteration, -1) = moved.iteration
+            and      failure.attempts = moved.attempts
+            and      failure.finished_at > moved.finished_at
             and      end_value(failure.outcome_ranked) <> 'COMPLETED'
             order by failure.finished_at
             limit    1
@@ -541,47 +548,17 @@ begin
         cross join lateral (
             select *
             from   call_facts as retried
-            where  retried.execution_id = arrived.execution_id
-            and    ranked_value(retried.step_ranked) = arrived.step
-            and    coalesce(retried.iteration, -1) = arrived.iteration
-            and    retried.attempts = arrived.attempts + 1
-            and    retried.begun_at >= arrived.finished_at
+            where  retried.execution_id = moved.execution_id
+            and    ranked_value(retried.step_ranked) = moved.step
+            and    coalesce(retried.iteration, -1) = moved.iteration
+            and    retried.attempts = moved.attempts + 1
+            and    retried.begun_at >= moved.finished_at
             and    retried.begun_at < coalesce(next.finished_at, 'infinity')
             and    retried.attempts > 0
             offset 0
         ) as retried
         where  retried.failed_before is null
-        or     retried.failed_before < arrived.finished_at
-        union
-        -- 4. Retries that store a failure that is gone. One that still exists is the next failure
-        -- itself, and then nothing is found.
-        select retried.execution_id, retried.command_id, retried.attempts
-        from   unnest(retry_candidates.old_failures) as was
-        left join lateral (
-            select   failure.finished_at
-            from     call_facts as failure
-            where    failure.execution_id = was.execution_id
-            and      ranked_value(failure.step_ranked) = was.step collate "C"
-            and      coalesce(failure.iteration, -1) = was.iteration
-            and      failure.attempts = was.attempts
-            and      failure.finished_at >= was.finished_at
-            and      end_value(failure.outcome_ranked) <> 'COMPLETED'
-            order by failure.finished_at
-            limit    1
-        ) as next on true
-        cross join lateral (
-            select *
-            from   call_facts as retried
-            where  retried.execution_id = was.execution_id
-            and    ranked_value(retried.step_ranked) = was.step collate "C"
-            and    coalesce(retried.iteration, -1) = was.iteration
-            and    retried.attempts = was.attempts + 1
-            and    retried.begun_at >= was.finished_at
-            and    retried.begun_at < coalesce(next.finished_at, 'infinity')
-            and    retried.attempts > 0
-            offset 0
-        ) as retried
-        where  retried.failed_before = was.finished_at;
+        or     retried.failed_before <= moved.finished_at;
 end
 $$;
 

@@ -4,20 +4,18 @@ What holds for all of them is decided here. A rule test finds calls of asyncpg e
 """
 
 import contextlib
-import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import asyncpg
 
 from normalizer.errors import ConfigurationError
 from normalizer.passwords import DATABASE_URL_FORM, is_database_url
-from normalizer.tls_files import why_unfit
+from normalizer.tls_files import system_tls, unfit_file
 
 CONNECT_S: Final = 10.0
 """How long opening a connection may take, with its authentication."""
@@ -39,6 +37,20 @@ _OUTSIDE: Final = ("vacuum", "create database")
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 """A server that vanished is noticed after a minute: seconds of silence, seconds between probes,
 probes. A statement that takes long is not ended: the server's system answers the probes."""
+
+_MISTAKES: Final = (
+    asyncpg.ClientConfigurationError,
+    FileNotFoundError,
+    PermissionError,
+    IsADirectoryError,
+    ssl.SSLError,
+)
+_opened: Final[set[str]] = set()
+"""Addresses that a connection of this process was opened to."""
+
+
+class UnfitFile(OSError):  # noqa: N818 - a state, not a mistake
+    """A file that the address names held before: it may be halfway through being renewed."""
 
 
 class Connection(asyncpg.Connection):  # type: ignore[misc]
@@ -154,7 +166,7 @@ async def connect(
     """Open a connection. The caller closes it, and handles asyncpg's errors.
 
     Raises ConfigurationError for what is no address, and for a setting in it that the client or a
-    pooler refuses.
+    pooler refuses; UnfitFile, an outage, where its files held before.
 
     `session` are the server settings of each transaction, besides UTC and no JIT. Without
     `command_timeout_s` a statement waits for its answer for as long as the server can be reached.
@@ -169,20 +181,24 @@ async def connect(
         "connection_class": Connection,
     }
     try:
-        options["ssl"] = _system_tls(database_url)
+        options["ssl"] = system_tls(database_url)
         connection = await _connect(database_url, options)
     except asyncpg.ProtocolViolationError as error:
         if "startup parameter" not in str(error):
             raise
         message = f"a connection pooler refuses a setting in DATABASE_URL: {error}"
         raise ConfigurationError(message) from error
-    except asyncpg.ClientConfigurationError as error:
-        raise ConfigurationError(f"the database's address: {error}") from error
-    except (FileNotFoundError, PermissionError, IsADirectoryError, ssl.SSLError) as error:
+    except _MISTAKES as error:
         # Else it is the socket of a server that is away, or one whose certificate is not trusted.
-        if mistake := _unfit_file(database_url):
-            raise ConfigurationError(f"the database's address: {mistake}") from error
-        raise
+        is_named = isinstance(error, asyncpg.ClientConfigurationError)
+        mistake = error if is_named else unfit_file(database_url)
+        if mistake is None:
+            raise
+        message = f"the database's address: {mistake}"
+        if database_url in _opened:
+            raise UnfitFile(message) from error
+        raise ConfigurationError(message) from error
+    _opened.add(database_url)
     try:
         if await connection.is_of_a_pooler():
             await connection.close()
@@ -236,46 +252,6 @@ def _rotations(database_url: str) -> list[str]:
         parts._replace(netloc=login + at + ",".join(names[first:] + names[:first])).geturl()
         for first in range(len(names))
     ]
-
-
-def _system_tls(database_url: str) -> ssl.SSLContext | None:
-    """TLS with the system's authorities for sslrootcert=system, as libpq has it; None otherwise."""
-    if _option(database_url, "sslrootcert") != "system":
-        return None
-    context = ssl.create_default_context()
-    if certificate := _option(database_url, "sslcert"):
-        key, password = (_option(database_url, name) for name in ("sslkey", "sslpassword"))
-        context.load_cert_chain(certificate, key, password)
-    return context
-
-
-def _unfit_file(database_url: str) -> str | None:
-    """The first file for TLS that cannot be loaded, and why; None if all can."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    files = {
-        name: file
-        for name in ("sslrootcert", "sslcert", "sslkey", "sslcrl")
-        if (file := _option(database_url, name)) and file != "system"
-    }
-    name = ""
-    try:
-        for name, file in files.items():
-            Path(file).read_bytes()
-            if name in {"sslrootcert", "sslcrl"}:
-                context.load_verify_locations(file)
-        if "sslcert" in files and (key := files.get("sslkey")):
-            name = "sslcert, sslkey or sslpassword"
-            password = _option(database_url, "sslpassword") or ""
-            context.load_cert_chain(files["sslcert"], key, lambda: password)
-    except OSError as error:
-        return f"{name}: {why_unfit(error)}"
-    return None
-
-
-def _option(database_url: str, name: str) -> str | None:
-    """An option of the address, or else its variable, as libpq has them."""
-    given = parse_qs(urlsplit(database_url).query).get(name, [""])[-1]
-    return given or os.environ.get(f"PG{name.upper()}")
 
 
 def _probe(connected: socket.socket) -> None:

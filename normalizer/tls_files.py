@@ -1,8 +1,11 @@
 """Loads the files of TLS, and names the one that does not hold."""
 
 import contextlib
+import os
 import ssl
 from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 from normalizer.errors import ConfigurationError
 from normalizer.settings import Settings
@@ -21,6 +24,46 @@ def kafka_tls(settings: Settings) -> ssl.SSLContext:
                 lambda: settings.kafka_ssl_key_password or "",
             )
     return context
+
+
+def system_tls(database_url: str) -> ssl.SSLContext | None:
+    """TLS with the system's authorities for sslrootcert=system, as libpq has it; None otherwise."""
+    if _option(database_url, "sslrootcert") != "system":
+        return None
+    context = ssl.create_default_context()
+    if certificate := _option(database_url, "sslcert"):
+        key, password = (_option(database_url, name) for name in ("sslkey", "sslpassword"))
+        context.load_cert_chain(certificate, key, password)
+    return context
+
+
+def unfit_file(database_url: str) -> str | None:
+    """The first file for TLS that cannot be loaded, and why; None if all can."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    files = {
+        name: file
+        for name in ("sslrootcert", "sslcert", "sslkey", "sslcrl")
+        if (file := _option(database_url, name)) and file != "system"
+    }
+    name = ""
+    try:
+        for name, file in files.items():
+            Path(file).read_bytes()
+            if name in {"sslrootcert", "sslcrl"}:
+                context.load_verify_locations(file)
+        if "sslcert" in files and (key := files.get("sslkey")):
+            name = "sslcert, sslkey or sslpassword"
+            password = _option(database_url, "sslpassword") or ""
+            context.load_cert_chain(files["sslcert"], key, lambda: password)
+    except OSError as error:
+        return f"{name}: {why_unfit(error)}"
+    return None
+
+
+def _option(database_url: str, name: str) -> str | None:
+    """An option of the address, or else its variable, as libpq has them."""
+    given = parse_qs(urlsplit(database_url).query).get(name, [""])[-1]
+    return given or os.environ.get(f"PG{name.upper()}")
 
 
 def why_unfit(error: OSError) -> str:

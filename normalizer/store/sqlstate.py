@@ -8,6 +8,7 @@ from typing import Final
 
 import asyncpg
 
+from normalizer.database import UnfitFile
 from normalizer.errors import FatalError, NormalizerError, StoreUnavailable
 from normalizer.telemetry import describe_error
 
@@ -159,6 +160,8 @@ def connect_error(error: BaseException) -> NormalizerError:
                 sqlstate=error.sqlstate,
                 sign_in_refused=True,
             )
+        case UnfitFile():
+            return StoreUnavailable(str(error))
         case ssl.SSLError():
             reason = getattr(error, "verify_message", "") or error.reason
             return StoreUnavailable(

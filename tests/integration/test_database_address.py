@@ -5,6 +5,7 @@ import os
 import secrets
 import socket
 import ssl
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -13,8 +14,10 @@ import pytest
 from normalizer.database import connect
 from normalizer.embedded import PostgresServer
 from normalizer.embedded.postgres_user import system_user
-from normalizer.errors import ConfigurationError
+from normalizer.errors import ConfigurationError, StoreUnavailable
+from normalizer.store.grid import Grid
 from normalizer.store.reconnecting_connection import ReconnectingConnection
+from normalizer.store.session import Session
 from tests.support.certificates import make_certificates
 from tests.support.stack import POSTGRES_15, Database, Stack, skip_or_fail
 
@@ -148,3 +151,22 @@ async def test_the_system_s_authorities_can_vouch_for_the_server(
         await connection.close()
 
     assert is_encrypted
+
+
+async def test_a_file_that_held_before_is_an_outage_while_it_is_renewed(
+    database: Database, tmp_path: Path
+) -> None:
+    make_certificates(tmp_path)
+    url = f"{database.url}?sslmode=prefer&sslrootcert={tmp_path}/ca.pem&sslcert={tmp_path}/both.pem"
+    session = Session(url, application_name="test", grid=Grid())
+    assert await session.fetch("select 1")
+    session.terminate()
+    (tmp_path / "both.pem").rename(tmp_path / "renewed")
+
+    with pytest.raises(StoreUnavailable, match="sslcert: No such file or directory") as raised:
+        await session.fetch("select 1")
+    (tmp_path / "renewed").rename(tmp_path / "both.pem")
+
+    assert not raised.value.sign_in_refused
+    assert await session.fetch("select 1")
+    session.terminate()

@@ -279,6 +279,8 @@ class GroupReader:
                 self._seek(partition, position.next_offset)
 
     def _assigned(self, partitions: frozenset[KafkaPartition]) -> None:
+        if self._consumer is None:
+            return  # A rebalance ended while the group is being left.
         for partition in partitions:
             self._consumer.pause(TopicPartition(*partition))
             # Any valid offset will do while paused; with none the client fetches a committed one.

@@ -418,6 +418,16 @@ async def test_a_consumer_whose_stop_ends_as_if_cancelled_is_stopped_all_the_sam
     assert consumer._client.closed
 
 
+def test_a_rebalance_that_ends_while_the_group_is_left_assigns_nothing() -> None:
+    """The client would log what the listener raises as a fault of the user's."""
+    assigned: list[None] = []
+    reader = GroupReader(Settings(), on_assigned=lambda: assigned.append(None))
+
+    reader._assigned(frozenset({KafkaPartition("t", 0)}))
+
+    assert (reader.assigned, assigned) == (frozenset(), [])
+
+
 async def test_a_consumer_that_does_not_stop_is_left() -> None:
     class Consumer:
         async def stop(self) -> None:

@@ -21,6 +21,11 @@ _LOST: Final = (
     "archive with `normalizer backfill`"
 )
 
+_GONE: Final = (
+    "if the topic was made again with fewer partitions, nobody reads it any more: "
+    "`normalizer position retire`"
+)
+
 
 async def check(
     settings: Settings, log: TopicReader, *, clock: Callable[[], float] = time.time
@@ -68,6 +73,9 @@ async def _positions(kafka: KafkaCheck, database: DatabaseCheck) -> AsyncIterato
         if other_log := await kafka.why_reset(partition, row):
             fit = False
             yield CheckResult(about, other_log.why, other_log.remedy)
+        elif bounds is None and not row["owner"].startswith("operator:"):
+            fit = False
+            yield CheckResult(about, "the brokers have no such partition", _GONE, warns=True)
         elif bounds and row["next_offset"] < bounds.start:
             fit = False
             deleted = f"{row['next_offset']} to {bounds.start - 1}"

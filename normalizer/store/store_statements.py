@@ -194,7 +194,7 @@ PARTITIONS: Final = "select low, high from normalizer.event_partitions order by 
 # The newest incarnation of each partition that these topics have.
 NEWEST_POSITIONS: Final = """
     select   distinct on (topic, partition)
-             topic, partition, incarnation, cluster_id, next_offset,
+             topic, partition, incarnation, cluster_id, next_offset, owner,
              last_offset, last_recorded_ms, last_crc
     from     normalizer.source_positions
     where    topic = any($1::text[])

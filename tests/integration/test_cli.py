@@ -16,7 +16,9 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.structs import TopicPartition
 
+from normalizer.kafka import KafkaPartition, TopicReader
 from normalizer.settings import Settings
+from normalizer.store.store import Store
 from tests.integration.test_redrive import as_user
 from tests.support.factories import raw_event
 from tests.support.service_runs import (
@@ -289,6 +291,27 @@ async def test_check_warns_of_records_that_kafka_deleted_before_they_were_read(
         "they become a gap of reason expired\n      raise retention.ms of the topic"
     ) in said
     assert "fit their logs" not in said
+
+
+@ONE_PARTITION
+async def test_check_names_a_position_whose_partition_is_not_there_until_it_is_retired(
+    settings: Settings, topic: Topic, bootstrap_servers: str
+) -> None:
+    gone = KafkaPartition(topic.name, 1)
+    async with (
+        TopicReader(Settings(kafka_bootstrap_servers=(bootstrap_servers,))) as log,
+        Store(settings.required_database_url, owner="one") as store,
+    ):
+        await store.claim(*gone, cluster_id=await log.cluster_id(), log_start=0)
+
+    code, said = await typed(settings, "check")
+    await typed(settings, "position", "retire", f"{topic.name}:1", "--why", "made again with one")
+    _, later = await typed(settings, "check")
+
+    assert code == 0, said
+    assert f"warn  position of {gone}: the brokers have no such partition" in said
+    assert "fit their logs" not in said
+    assert "1 partitions were read before, all fit their logs" in later
 
 
 @ONE_PARTITION

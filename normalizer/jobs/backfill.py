@@ -18,7 +18,13 @@ from normalizer.jobs.engine.job_run import JobRun
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.engine.source_pages import batch_part, cut_page, split_page
-from normalizer.jobs.sources.source import HistorySource, PartKey, ReadPosition, SourcePage
+from normalizer.jobs.sources.source import (
+    HistorySource,
+    PartKey,
+    ReadPosition,
+    SourcePage,
+    SourcePart,
+)
 from normalizer.process.pause import back_off_s, wait_at_most
 from normalizer.process.slices import Normalize, slices
 from normalizer.store.quarantine_reader import RejectionLog
@@ -58,11 +64,13 @@ class Backfill:
         self._batch_rows = runner.throttle.max_batch_rows(runner.settings.batch_rows)
         self._batch_bytes = runner.settings.batch_bytes
         self._outage = Outage(_log)
+        self._parts: list[SourcePart] = []
         self._refusals = RejectionLog(_log)
 
     async def run(self) -> RunResult:
-        """Read, normalize and store."""
+        """Read, normalize and store. What the source refuses at once begins no run."""
         async with self._source:
+            self._parts = await self._source.parts()
             result = await self.runner.run(self._work, self._source.share)
         self._refusals.flush()
         return result
@@ -102,10 +110,10 @@ class Backfill:
         self, run: JobRun, positions: JobPositions
     ) -> AsyncGenerator[BatchBuilder, None]:
         """Yield full batches, and last what is left, also if the source failed."""
-        parts = await self._source.parts()
         builder = BatchBuilder()
         try:
-            async with contextlib.aclosing(self._pages(await run.positions(parts))) as pages:
+            positions_now = await run.positions(self._parts)
+            async with contextlib.aclosing(self._pages(positions_now)) as pages:
                 async for page in pages:
                     if page.expired:
                         positions.note_expired(page.part, page.expired)

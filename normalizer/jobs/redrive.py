@@ -125,7 +125,6 @@ class QuarantineSource:
 
     async def parts(self) -> list[SourcePart]:
         """The only part: its records are just numbered."""
-        self._entries_in_all = await self.count()
         return [SourcePart(key=PART, start=0)]
 
     async def read(
@@ -136,6 +135,7 @@ class QuarantineSource:
         Entries of one record in a page are one record.
         """
         next_offset = positions[PART].next_offset
+        self._entries_in_all = self._entries_in_all or await self.count()
         while entries := await self._next_entries():
             records: dict[EntryCoordinates, RawRecord] = {}
             offsets: dict[EntryCoordinates, int] = {}

@@ -12,6 +12,7 @@ import pytest
 from normalizer.core.decode_json import BOM
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Normalized
+from normalizer.errors import ConfigurationError, FatalError
 from normalizer.jobs.sources.field_defaults import FieldDefaults
 from normalizer.jobs.sources.file_source import FileSource
 from normalizer.store.store import Store
@@ -170,10 +171,10 @@ async def test_a_folder_that_cannot_be_read_is_no_empty_one(
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    verdict = await backfill_files(database, tmp_path / "kept")
+    with pytest.raises(FatalError) as refused:
+        await backfill_files(database, tmp_path / "kept")
 
-    assert verdict.state == "failed"
-    assert verdict.reason == f"{tmp_path / 'kept' / 'shut'}: Permission denied"
+    assert str(refused.value) == f"{tmp_path / 'kept' / 'shut'}: Permission denied"
 
 
 async def test_what_a_folder_holds_and_is_not_read_is_named(
@@ -205,10 +206,8 @@ async def test_two_files_that_begin_alike_are_refused(database: Database, tmp_pa
     write_file(tmp_path / "a.ndjson", ndjson(raw_event(0)))
     write_file(tmp_path / "b.ndjson.zst", ndjson(raw_event(0)))
 
-    verdict = await backfill_files(database, tmp_path)
-
-    assert verdict.state == "failed"
-    assert "count as one file" in verdict.reason
+    with pytest.raises(ConfigurationError, match="count as one file"):
+        await backfill_files(database, tmp_path)
 
 
 async def test_a_stream_is_refused_before_a_byte_of_it_is_read(
@@ -218,10 +217,9 @@ async def test_a_stream_is_refused_before_a_byte_of_it_is_read(
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
 
-    verdicts = [await backfill_files(database, path) for path in (pipe, Path("-"))]
-
-    assert {verdict.state for verdict in verdicts} == {"failed"}
-    assert all("save it as a file first" in verdict.reason for verdict in verdicts)
+    for path in (pipe, Path("-")):
+        with pytest.raises(ConfigurationError, match="save it as a file first"):
+            await backfill_files(database, path)
 
 
 async def test_a_run_says_which_file_a_topic_means(

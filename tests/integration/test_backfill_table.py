@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from normalizer.errors import ConfigurationError, FatalError
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.sources.row_pages import BYTES_A_PAGE
 from normalizer.jobs.sources.source import ReadPosition
@@ -127,6 +128,23 @@ async def test_a_query_is_named_and_keyed_and_its_rows_get_what_they_lack(
         ({"table": "keyless", "key": ["other"]}, "there is no column event_id, other"),
         ({"query": "select 1 as event_id from", "key": ["event_id"]}, "SQLSTATE 42601"),
         ({"query": "select 1 as event_id", "key": []}, "no primary key"),
+    ],
+)
+async def test_a_table_or_query_that_does_not_hold_is_wrong_usage_and_begins_no_job(
+    database: Database, options: dict[str, Any], why: str
+) -> None:
+    async with connected(database) as connection:
+        await connection.execute("create table public.keyless (name text)")
+
+        with pytest.raises(ConfigurationError, match=re.escape(why)):
+            await backfilled(database, **options)
+
+        assert await connection.fetchval("select count(*) from normalizer.jobs") == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
         (
             {
                 "query": "select 1 as event_id, n / 2 as k from generate_series(1, 9) as n",
@@ -152,9 +170,6 @@ async def test_a_query_is_named_and_keyed_and_its_rows_get_what_they_lack(
 async def test_what_cannot_be_paged_fails_and_says_why(
     database: Database, options: dict[str, Any], why: str
 ) -> None:
-    async with connected(database) as connection:
-        await connection.execute("create table public.keyless (name text)")
-
     verdict = await backfilled(database, **options)
 
     assert verdict.state == "failed"
@@ -167,12 +182,13 @@ async def test_a_sign_in_that_the_source_refuses_is_not_blamed_on_the_address_of
     url = re.sub(r":[^:@/]+@", ":geheim17@", database.url)
     source = TableSource(url, query="select 1 as event_id", name="elsewhere", key=["event_id"])
 
-    verdict = await backfill_of(job_settings(database), source, "elsewhere").run()
+    with pytest.raises(FatalError) as refused:
+        await backfill_of(job_settings(database), source, "elsewhere").run()
 
-    assert verdict.state == "failed"
-    assert verdict.reason.startswith("elsewhere: SQLSTATE 28P01: password authentication failed")
-    assert "DATABASE_URL" not in verdict.reason
-    assert "geheim17" not in verdict.reason
+    reason = str(refused.value)
+    assert reason.startswith("elsewhere: SQLSTATE 28P01: password authentication failed")
+    assert "DATABASE_URL" not in reason
+    assert "geheim17" not in reason
 
 
 @pytest.mark.parametrize(

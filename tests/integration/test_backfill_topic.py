@@ -10,6 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
 from normalizer.cli.ledger_check import verify_ledger
+from normalizer.errors import ConfigurationError, FatalError
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.stored_state import read_stored_state
 from normalizer.jobs.sources.source import ReadPosition
@@ -137,14 +138,13 @@ async def test_expired_offsets_are_counted_and_named_in_the_result(
     assert await wrong(settings) == []
 
 
-async def test_a_topic_that_is_not_there_fails_and_says_so(
+async def test_a_topic_that_is_not_there_is_wrong_usage_and_says_so(
     database: Database, bootstrap_servers: str
 ) -> None:
     nowhere = Topic(name="test.nowhere", partitions=1)
 
-    verdict = await backfilled(settings_for(database, nowhere, bootstrap_servers), nowhere)
-
-    assert (verdict.state, verdict.reason) == ("failed", "test.nowhere: there is no such topic")
+    with pytest.raises(ConfigurationError, match=r"test\.nowhere: there is no such topic"):
+        await backfilled(settings_for(database, nowhere, bootstrap_servers), nowhere)
 
 
 @ONE_PARTITION
@@ -157,10 +157,8 @@ async def test_a_topic_recreated_is_not_taken_for_the_one_that_the_service_read(
         await watcher.until_read(topic, {0: 10})
     await watcher.connection.execute("update normalizer.source_positions set last_crc = 1")
 
-    verdict = await backfilled(settings, topic)
-
-    assert verdict.state == "failed"
-    assert "the topic was recreated" in verdict.reason
+    with pytest.raises(FatalError, match="the topic was recreated"):
+        await backfilled(settings, topic)
 
 
 @ONE_PARTITION

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
-from normalizer.errors import FatalError
+from normalizer.errors import ConfigurationError, FatalError
 from normalizer.telemetry import get_logger
 
 STANDARD_INPUT: Final = Path("-")
@@ -21,12 +21,12 @@ def list_files(paths: Sequence[Path]) -> Iterator[Path]:
         elif path.is_file():
             yield path
         elif path.exists() or path == STANDARD_INPUT:
-            raise FatalError(
+            raise ConfigurationError(
                 f"{path}: a stream can be read only once, and a run must be able to go on: "
                 "save it as a file first"
             )
         else:
-            raise FatalError(f"{path}: no such file or folder")
+            raise ConfigurationError(f"{path}: no such file or folder")
 
 
 def _files_in(folder: Path) -> Iterator[Path]:

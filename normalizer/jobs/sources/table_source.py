@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeGuard
 
 import asyncpg
 import msgspec
@@ -34,6 +34,11 @@ _SESSION: Final = {
 _EVENT_ID: Final = re.compile(r"-?[0-9]{1,19}")
 _ITS_OWN: Final = frozenset(("22", "28", "3D", "3F", "42"))
 """Error classes caused by the operator's input: an address, a table, a column, a query, a cast."""
+_REFUSALS: Final = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InsufficientPrivilegeError,
+)
+"""Of these, a sign-in or a right that is refused: the command was right."""
 
 _TABLE: Final = """
     select   wanted.oid::text as name,
@@ -103,7 +108,10 @@ class TableSource:
             async with self._connection.use() as connection:
                 await self._prepare(connection)
         except FOREIGN_ERRORS as error:
-            raise self._translated(error) from error
+            why = self._translated(error)
+            if _is_its_own(error) and not isinstance(error, _REFUSALS):
+                raise ConfigurationError(str(why)) from error
+            raise why from error
         return [SourcePart(key=self._part, start=0)]
 
     async def read(
@@ -201,13 +209,17 @@ class TableSource:
             )
         if fault_of(error, copying=False) is Fault.TRANSIENT:
             return StoreUnavailable(f"source {translated(error)}")
-        if isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "")[:2] in _ITS_OWN:
+        if _is_its_own(error):
             return self._failed(f"SQLSTATE {error.sqlstate}: {error.args[0]}")
         return FatalError(f"{self._name}: source {translated(error)}")
 
     def _failed(self, why: str) -> FatalError:
         """What quotes a row or a statement is kept as the job's reason: without secrets."""
         return FatalError(f"{self._name}: {redact_stored_text(why, self._sanitizer)}")
+
+
+def _is_its_own(error: BaseException) -> TypeGuard[asyncpg.PostgresError]:
+    return isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "")[:2] in _ITS_OWN
 
 
 def _pages_along(rows_of: str, key: Mapping[str, str], *, has_execution: bool) -> tuple[str, str]:

@@ -138,7 +138,7 @@ class TopicSource:
 
     def _partitions_to_read(self, known: Collection[KafkaPartition]) -> list[KafkaPartition]:
         if not known:
-            raise FatalError(f"{self._topic}: there is no such topic")
+            raise ConfigurationError(f"{self._topic}: there is no such topic")
         wanted = sorted(known)
         if self._range.partitions:
             wanted = [KafkaPartition(self._topic, number) for number in self._range.partitions]

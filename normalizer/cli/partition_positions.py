@@ -90,10 +90,14 @@ async def read_positions(
 ) -> list[PartitionPosition]:
     """Every matching position, the newest incarnation of each partition first.
 
-    Raises StoreUnavailable and FatalError; while a broker is away only its ends are missing.
+    Raises StoreUnavailable, FatalError, and ConfigurationError for one that was never read; while a
+    broker is away only its ends are missing.
     """
     async with read_only_connection(settings.required_database_url) as connection:
         rows = await connection.fetch(_POSITIONS, topic, partition)
+    if topic is not None and not rows:
+        at = topic if partition is None else KafkaPartition(topic, partition)
+        raise ConfigurationError(f"{at} was never read into this database")
     positions = [PartitionPosition(**row) for row in rows]
     newest = {one.at: one for one in reversed(positions) if one.cluster_id != CLUSTER_ID}
     if log is None:
@@ -120,7 +124,7 @@ async def skip(
     dry_run: bool,
 ) -> MovedPosition:
     """Skip the record at the position, or all up to `to`. Raises what `change_position` does."""
-    position = await _position(settings, log, at)
+    position = (await read_positions(settings, log, *at))[0]
     if to is not None and not offset < to <= offset + MOST_OFFSETS:
         raise ConfigurationError(
             f"--to: expected {offset + 1} to {offset + MOST_OFFSETS}, got {to}: it is the offset "
@@ -150,7 +154,7 @@ async def rewind(
     dry_run: bool,
 ) -> MovedPosition:
     """Set the position back; offsets read again are duplicates. Raises as `skip` does."""
-    position = await _position(settings, log, at)
+    position = (await read_positions(settings, log, *at))[0]
     if not position.start_offset <= offset < position.next_offset:
         raise ConfigurationError(
             f"--offset: expected {position.start_offset} to {position.next_offset - 1}, where "
@@ -175,18 +179,9 @@ async def retire(
     dry_run: bool,
 ) -> MovedPosition:
     """Leave the partition out of the log's freshness. Raises what `change_position` does."""
-    position = await _position(settings, log, at)
+    position = (await read_positions(settings, log, *at))[0]
     part = _part(position, position.next_offset, position.next_offset)
     return await _done(settings, change, part, dry_run=dry_run)
-
-
-async def _position(
-    settings: Settings, log: TopicReader | None, at: KafkaPartition
-) -> PartitionPosition:
-    positions = await read_positions(settings, log, *at)
-    if not positions:
-        raise ConfigurationError(f"{at} was never read into this database")
-    return positions[0]
 
 
 async def _done(

@@ -138,6 +138,7 @@ async def test_a_rewind_is_read_again_by_an_idle_service_and_adds_nothing(
         assert await watcher.events() == 20
         who = await watcher.connection.fetchval("select who from normalizer.position_changes")
         code, shown = await typed(settings, "position", "show", topic.name)
+        misspelt = await typed(settings, "position", "show", "wrong.topic", "--json")
         _, as_json = await typed(settings, "position", "show", f"{topic.name}:1", "--json")
 
     assert done[0] == 0
@@ -145,6 +146,7 @@ async def test_a_rewind_is_read_again_by_an_idle_service_and_adds_nothing(
     assert (position["records"], position["duplicate"], position["stored"]) == (37, 15, 21)
     assert who == "me"
     assert code == 0
+    assert misspelt == (2, "error: wrong.topic was never read into this database\n")
     assert shown.splitlines()[0].split()[:5] == [
         *("topic", "partition", "incarnation", "next_offset", "log_end")
     ]

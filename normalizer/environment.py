@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin
@@ -63,22 +63,27 @@ def load(environ: Mapping[str, str], *, needs: tuple[str, ...] = ()) -> Settings
     return Settings(**values)
 
 
-def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+def unknown_variables(
+    environ: Mapping[str, str],
+    known: Sequence[str] = tuple(variable(field.name) for field in FIELDS),
+    *,
+    prefix: str = "NORMALIZER_",
+    listed_by: str = "`normalizer config`",
+) -> list[str]:
     """Describe variables that look like ours and are not, with the likely intended one.
 
     Variables with KAFKA_ are reported only if they resemble ours, because other programs use the
     prefix too. Kubernetes adds the address of every service (NORMALIZER_PORT, KAFKA_SERVICE_HOST).
     """
-    known = [variable(field.name) for field in FIELDS]
     found = []
     for name in sorted(set(environ) - set(known)):
-        if not name.startswith(("NORMALIZER_", "KAFKA_")) or _is_of_others(name, environ[name]):
+        if not name.startswith((prefix, "KAFKA_")) or _is_of_others(name, environ[name]):
             continue
         meant = difflib.get_close_matches(name, known, n=1, cutoff=0.9)
         if meant:
             found.append(f"{name} is not known; did you mean {meant[0]}?")
-        elif name.startswith("NORMALIZER_"):
-            found.append(f"{name} is not known; `normalizer config` names all that are")
+        elif name.startswith(prefix):
+            found.append(f"{name} is not known; {listed_by} names all that are")
     return found
 
 
@@ -113,7 +118,8 @@ def is_text(text: str) -> bool:
 
 def _is_of_others(name: str, value: str) -> bool:
     return (
-        name == "NORMALIZER_URL"  # `. .noetl/env` sets it for a person's shell
+        # `. .noetl/env` sets them for a person's shell
+        name in {"NORMALIZER_URL", "PROJECTOR_URL"}
         or _SERVICE_LINK.fullmatch(name) is not None
         or (name.endswith("_PORT") and "://" in value)
     )

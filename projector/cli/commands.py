@@ -2,9 +2,12 @@
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
+import os
+
 import click
 
 from normalizer.command_line import Program
+from normalizer.environment import unknown_variables
 from projector.api.serve_command import serve
 from projector.cli.maintain_command import maintain
 from projector.cli.repair_command import repair
@@ -41,6 +44,15 @@ def main() -> None:
     3 no answer, a refused sign-in, or trying again cannot help; 4 a service that cannot go on, but
     can if it is started again; 130 ended at once by a signal.
     """
+    options = [option for command in main.commands.values() for option in command.params]
+    known = [str(option.envvar) for option in options if option.envvar]
+    for mistake in unknown_variables(
+        os.environ,
+        [*known, "PROJECTOR_TOKEN"],
+        prefix="PROJECTOR_",
+        listed_by="the `--help` of `projector serve` or `maintain`",
+    ):
+        click.echo(mistake, err=True)
 
 
 for _command in (views, serve, verify, wait, repair, maintain):

@@ -2,11 +2,13 @@
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 from normalizer.environment import documented, load, unknown_variables
 from normalizer.errors import ConfigurationError
 from normalizer.passwords import masked_url
 from normalizer.settings import Settings, variable
+from projector.cli import main as projector
 
 DSN = "postgresql://writer:s3cr%40t@db:5432/events"
 
@@ -188,6 +190,19 @@ def test_any_variable_of_our_name_that_is_none_of_ours_is_named() -> None:
         "NORMALIZER_PORT is not known; `normalizer config` names all that are",
     ]
     assert unknown_variables(links) == []
+
+
+def test_the_projector_names_its_own_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PROJECTOR_KEEP_EVENT", "PROJECTOR_TOKEN", "PROJECTOR_URL", "PROJECTOR_FAST"):
+        monkeypatch.setenv(name, "90d")
+
+    said = CliRunner().invoke(projector, ["maintain", "--help"]).stderr
+
+    helps = "the `--help` of `projector serve` or `maintain`"
+    assert said.splitlines() == [
+        f"PROJECTOR_FAST is not known; {helps} names all that are",
+        "PROJECTOR_KEEP_EVENT is not known; did you mean PROJECTOR_KEEP_EVENTS?",
+    ]
 
 
 def test_the_owner_is_the_instance_or_the_process() -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from typing import Any, Final, Literal, get_args, get_origin
 
 import msgspec
@@ -15,8 +16,13 @@ MEDIA_TYPES: Final[dict[Format, str]] = {
     "json": "application/json",
     "csv": "text/csv; charset=utf-8; header=present",
 }
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""Signs before a formula, the last four in full width, which some spreadsheets take too."""
+_FORMULA: Final = re.compile(
+    r"^(?=[\t\r\n])|(?:^|(?<=[;\t\r\n]))(?=[=+\-@\uff1d\uff0b\uff0d\uff20])"
+)
+"""Where a formula begins, by a sign or one in full width, which some spreadsheets take too.
+
+Where the decimal sign is a comma, they split lines at semicolons, and see no quotes within a cell.
+"""
 
 
 def preferred(accept: str) -> Format:
@@ -47,7 +53,7 @@ def row_type(answer: Any) -> type[msgspec.Struct]:
 def as_csv(answer: ApiAnswer[Any], row: type[msgspec.Struct]) -> bytes:
     """The rows as CSV (RFC 4180) with a header line; lists and objects are cells of JSON.
 
-    A text that a spreadsheet would take for a formula gets an apostrophe before it.
+    What a spreadsheet would take for a formula in a text gets an apostrophe before it.
     """
     names = [field.encode_name for field in msgspec.structs.fields(row)]
     text = io.StringIO()
@@ -67,6 +73,6 @@ def _cell(value: Any) -> str | int | float:
         case int() | float():
             return value
         case str():
-            return f"'{value}" if value.startswith(_FORMULA) else value
+            return _FORMULA.sub("'", value)
         case _:
-            return msgspec.json.encode(value).decode()
+            return _FORMULA.sub("'", msgspec.json.encode(value).decode())

@@ -109,12 +109,23 @@ def test_rows_as_csv_are_read_back() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["=1+1", "+cmd", "-2", "@SUM(A1)", "\tx", "\rx", "\n=1", "\uff1d1"]
+    ("text", "cell"),
+    [
+        *(
+            (text, f"'{text}")
+            for text in ("=1+1", "+cmd", "-2", "@SUM(A1)", "\tx", "\rx", "\uff1d1")
+        ),
+        ("\n=1", "'\n'=1"),
+        ("a;=1+1", "a;'=1+1"),
+        ("a\t@b\n-c;d", "a\t'@b\n'-c;d"),
+        ("a=1; b-2", "a=1; b-2"),
+    ],
 )
-def test_no_cell_of_text_is_a_formula(text: str) -> None:
-    (row,) = csv.DictReader(io.StringIO(as_csv(answer(Cell(step=text)), Cell).decode(), newline=""))
+def test_no_cell_of_text_is_a_formula_by_whatever_separator(text: str, cell: str) -> None:
+    read = as_csv(answer(Cell(step=text, steps=[";=2"])), Cell).decode()
+    (row,) = csv.DictReader(io.StringIO(read, newline=""))
 
-    assert row["step"] == f"'{text}"
+    assert (row["step"], row["steps"]) == (cell, '[";\'=2"]')
 
 
 @pytest.mark.parametrize(

@@ -321,7 +321,7 @@ async def test_ratios_may_be_above_one_and_no_text_is_a_formula(
         async with page.expect_download() as started:
             await page.evaluate(_SAVE_FORMULAS)
         saved = (await (await started.value).path()).read_text().splitlines()
-    assert saved == ["Text,Number", "'=1,1", "'-2+3,-2", "'+4,", "'@a,0", "a=1,1.5"]
+    assert saved == ["Text,Number", "'=1,1", "'-2+3,-2", "'+4,", "'@a,0", "a=1,1.5", "a;'=2,2"]
 
 
 _AS_WORDS: Final = """
@@ -337,7 +337,7 @@ _SAVE_FORMULAS: Final = """
             document.querySelector("link[href$='tables.js']").href);
         const columns = ["Text", "Number"].map((name, n) =>
             ({ name, value: (row) => row[n], cell: (row) => String(row[n]) }));
-        const rows = [["=1", 1], ["-2+3", -2], ["+4", null], ["@a", 0], ["a=1", 1.5]];
+        const rows = [["=1", 1], ["-2+3", -2], ["+4", null], ["@a", 0], ["a=1", 1.5], ["a;=2", 2]];
         table("Tried", columns, rows, null, { id: "tried" });
         await exportTable("tried", "csv");
     }

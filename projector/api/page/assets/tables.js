@@ -73,8 +73,8 @@ export function tools(id) {
 
 const labelOf = (id) => tables.get(id)?.label ?? id;
 
-/** A text that a spreadsheet would run as a formula gets an apostrophe before it, as in the API's CSV. */
-const harmless = (value) => typeof value === "string" && /^[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]/.test(value) ? `'${value}` : String(value ?? "");
+/** What a spreadsheet would run as a formula in a text gets an apostrophe before it, as in the API's CSV. */
+const harmless = (value) => typeof value === "string" ? value.replace(/^(?=[\t\r\n])|(^|[;\t\r\n])(?=[=+\-@\uff1d\uff0b\uff0d\uff20])/g, "$1'") : String(value ?? "");
 
 const quoted = (text) => /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 

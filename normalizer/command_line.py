@@ -64,6 +64,16 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+class NewPath(click.Path):
+    """The path of what need not be there. The empty one would be the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Take the path; fail where a script's variable was empty."""
+        if not os.fspath(value):
+            self.fail("expected a path, got an empty text", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def open_standard_streams() -> None:
     """Open those that the caller closed: the next socket would get the number of one.
 

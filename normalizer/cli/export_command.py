@@ -14,7 +14,7 @@ import click
 from normalizer.cli.exits import load_settings, run_or_exit
 from normalizer.cli.job_execution import configure_screen
 from normalizer.cli.job_options import ID, parse_times
-from normalizer.command_line import discard_output
+from normalizer.command_line import NewPath, discard_output
 from normalizer.core.cloudevents import to_cloudevent
 from normalizer.envelope import Envelope, to_canonical
 from normalizer.exit_codes import STOPPED_AT_ONCE
@@ -29,7 +29,7 @@ FORMATS: Final[Mapping[str, Callable[[Envelope], bytes]]] = {
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@click.argument("file", type=NewPath(path_type=Path, allow_dash=True))
 @click.option("--from-time", metavar="TIME", help="Of created_at: 2026-01-31, UTC.")
 @click.option("--to-time", metavar="TIME", help="Up to, not including.")
 @click.option("--execution", "executions", type=ID, multiple=True, help="Only this. Repeatable.")

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar, cast
 import click
 import msgspec
 
-from normalizer.command_line import FiniteRange
+from normalizer.command_line import FiniteRange, NewPath
 
 YIELD_AT_S: Final = 2.0
 
@@ -82,7 +82,7 @@ def changes_option(command: _Command) -> _Command:
 
     return click.option(
         "--changes",
-        type=click.Path(path_type=Path),
+        type=NewPath(path_type=Path),
         metavar="FILE",
         help="With --dry-run: every row that would change, one JSON object a line. A new file.",
     )(cast("_Command", checked))

@@ -18,6 +18,7 @@ from normalizer.cli.exits import (
     run_or_exit,
 )
 from normalizer.cli.job_options import RATE, SECONDS
+from normalizer.command_line import NewPath
 from normalizer.compiled.core_finder import running_core
 from normalizer.errors import NormalizerError
 from normalizer.exit_codes import FOUND, STUCK, exit_code_of
@@ -174,9 +175,7 @@ def _run_several(settings: Settings, arguments: list[str], processes: int) -> No
 
 
 @click.command()
-@click.option(
-    "--folder", type=click.Path(path_type=Path), default=Path(".noetl"), show_default=True
-)
+@click.option("--folder", type=NewPath(path_type=Path), default=Path(".noetl"), show_default=True)
 @click.option("--no-kafka", is_flag=True, help="Play the records from a file: needs no Java.")
 @click.option("--no-traffic", is_flag=True, help="Start everything, but send no traffic.")
 @click.option(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from normalizer.command_line import NewPath
 from normalizer.errors import StoreUnavailable
 from normalizer.exit_codes import FOUND
 from projector.cli.command_ends import print_result, run_flow
@@ -46,7 +47,7 @@ from projector.verify.verdict import Verdict
     "--archive",
     envvar="PROJECTOR_ARCHIVE",
     show_envvar=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=NewPath(file_okay=False, path_type=Path),
     metavar="FOLDER",
     help="Write events to this folder before deleting them, as lines that a backfill can read.",
 )

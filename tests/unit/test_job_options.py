@@ -1,5 +1,6 @@
 """The options of jobs: what is out of range is refused before anything begins."""
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -52,6 +53,26 @@ def test_the_projector_refuses_such_a_number_too(arguments: tuple[str, ...], sai
 
     assert result.exit_code == 2
     assert said in result.output
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments"),
+    [
+        (main, ("up", "--folder", "")),
+        (main, ("export", "")),
+        (main, ("renormalize", "--dry-run", "--changes", "")),
+        (projector, ("maintain", "--archive", "")),
+    ],
+)
+def test_a_path_of_nothing_is_not_the_current_folder(
+    program: click.Group, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+
+    result = CliRunner().invoke(program, arguments)
+
+    assert result.exit_code == 2
+    assert "expected a path, got an empty text" in result.output
 
 
 @pytest.mark.parametrize("number", ["nan", "inf", "-inf", "-1"])

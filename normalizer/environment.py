@@ -18,6 +18,7 @@ from normalizer.tls_files import kafka_tls
 _HOST_PORT: Final = re.compile(r"\S+:([0-9]{1,5})")
 _LAST_PORT: Final = 65_535
 _SHOWN: Final = 60
+_VARIABLES: Final = tuple(variable(field.name) for field in FIELDS)
 _TOPIC: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
 _HTTP_URL: Final = re.compile(r"https?://[^\s/@?#]+(/[^\s@#]*)?")
 _EXTENSION: Final = re.compile(r"(?!auth=)[A-Za-z]+=[\x21-\x7e]+")
@@ -65,7 +66,7 @@ def load(environ: Mapping[str, str], *, needs: tuple[str, ...] = ()) -> Settings
 
 def unknown_variables(
     environ: Mapping[str, str],
-    known: Sequence[str] = tuple(variable(field.name) for field in FIELDS),
+    known: Sequence[str] = _VARIABLES,
     *,
     prefix: str = "NORMALIZER_",
     listed_by: str = "`normalizer config`",

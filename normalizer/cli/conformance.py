@@ -5,11 +5,15 @@ knows how to pass on, and whose id marks where the lines of the next vector begi
 writes a line too few or too many is wrong in that vector only.
 """
 
+import os
 import re
+import select
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Final, Literal
 
 import msgspec
@@ -88,7 +92,7 @@ def read_cases(level: Level) -> list[Case]:
 
 
 def run_program(
-    command: Sequence[str], cases: Sequence[Case], *, within_s: float | None = None
+    command: Sequence[str], cases: Sequence[Case], *, within_s: float = 600.0
 ) -> tuple[list[VectorMismatch], str]:
     """Run the program over the cases; return those in which its lines differ, and how it failed.
 
@@ -100,16 +104,39 @@ def run_program(
         for number, case in enumerate(cases)
         for line in (_marker(number).encode(), case.given)
     )
-    try:
-        done = subprocess.run(  # noqa: S603 - the user names the program
-            command, input=given, stdout=subprocess.PIPE, check=False, timeout=within_s
-        )
-        output, failure = done.stdout, f"ended with {done.returncode}" if done.returncode else ""
-    except subprocess.TimeoutExpired as late:
-        output, failure = late.output or b"", f"did not end within {within_s:g} s, and was killed"
-    except OSError as error:
-        raise ConfigurationError(f"{command[0]}: {error.strerror}") from error
+    with TemporaryFile() as lines:
+        lines.write(given)
+        lines.seek(0)
+        try:
+            program = subprocess.Popen(  # noqa: S603 - the user names the program
+                command, stdin=lines, stdout=subprocess.PIPE
+            )
+        except OSError as error:
+            raise ConfigurationError(f"{command[0]}: {error.strerror}") from error
+    with program:
+        try:
+            output, failure = _output_of(program, within_s)
+        finally:
+            program.kill()
     return list(_mismatches(cases, output)), failure
+
+
+def _output_of(program: subprocess.Popen[bytes], within_s: float) -> tuple[bytes, str]:
+    """Return what it writes until it ends, and how it failed; the caller kills it if it goes on."""
+    assert program.stdout
+    ends_at_s = time.monotonic() + within_s
+    left_s, output, chunk = within_s, bytearray(), b"-"
+    while chunk and select.select([program.stdout], [], [], left_s)[0]:
+        chunk = os.read(program.stdout.fileno(), 1 << 16)
+        output += chunk
+        if len(output) > _MOST_BYTES:
+            return bytes(output), f"wrote more than {_MOST_BYTES >> 20} MiB, and was killed"
+        left_s = max(0, ends_at_s - time.monotonic())
+    try:
+        code = program.wait(left_s)
+    except subprocess.TimeoutExpired:
+        return bytes(output), f"did not end within {within_s:g} s, and was killed"
+    return bytes(output), f"ended with {code}" if code else ""
 
 
 def mismatch_lines(mismatch: VectorMismatch) -> Iterator[str]:
@@ -189,6 +216,8 @@ _MARKED: Final = "1777777777777"
 _MARKER: Final = re.compile(rf"(?<![0-9]){_MARKED}([0-9]{{6}})(?![0-9])".encode())
 _LONGEST: Final = 400
 _BEFORE: Final = 60
+_MOST_BYTES: Final = 4 << 20
+"""Twice what all vectors give: a program that writes without an end would fill the memory."""
 
 
 class _Reason(msgspec.Struct, frozen=True):

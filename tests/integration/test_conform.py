@@ -109,9 +109,25 @@ def test_a_program_that_cannot_be_started_is_a_mistake_of_the_caller() -> None:
         (["--", "sh", "-c", "cat; exit 7"], 1, "sh ended with 7"),
         (["--", "sh", "-c", "cat; kill -9 $$"], 1, "sh ended with -9"),
         (["--show", "0", "--within", "0.2", "sleep", "9"], 1, "sleep did not end within 0.2 s"),
+        (["--show", "0", "--within", "9", "yes"], 1, "yes wrote more than 4 MiB, and was killed"),
+        (
+            ["--show", "0", "--within", "0.2", "--", "sh", "-c", "exec >&-; sleep 9"],
+            1,
+            "sh did not end",
+        ),
         (["--show", "-1", "cat"], 2, "is not in the range"),
     ],
-    ids=["the filter", "cat", "nothing", "a failure", "a crash", "a sleeper", "no number"],
+    ids=[
+        "the filter",
+        "cat",
+        "nothing",
+        "a failure",
+        "a crash",
+        "a sleeper",
+        "no end",
+        "a silent one",
+        "no number",
+    ],
 )
 def test_the_command_says_what_differs(arguments: list[str], code: int, said: str) -> None:
     answer = CliRunner().invoke(main, ["conform", *arguments])

@@ -5,12 +5,13 @@ import math
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from normalizer.environment import is_text
+from normalizer.environment import is_text, unknown_variables
 from normalizer.exit_codes import FAILED, STOPPED_AT_ONCE
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
@@ -72,6 +73,12 @@ class NewPath(click.Path):
         if not os.fspath(value):
             self.fail("expected a path, got an empty text", param, ctx)
         return super().convert(value, param, ctx)
+
+
+def name_unknown_variables(known: Sequence[str], *, prefix: str, listed_by: str) -> None:
+    """Print the variables that look like those of a program and are not."""
+    for mistake in unknown_variables(os.environ, known, prefix=prefix, listed_by=listed_by):
+        click.echo(mistake, err=True)
 
 
 def open_standard_streams() -> None:

@@ -2,12 +2,9 @@
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
-import os
-
 import click
 
-from normalizer.command_line import Program
-from normalizer.environment import unknown_variables
+from normalizer.command_line import Program, name_unknown_variables
 from projector.api.serve_command import serve
 from projector.cli.maintain_command import maintain
 from projector.cli.repair_command import repair
@@ -46,13 +43,11 @@ def main() -> None:
     """
     options = [option for command in main.commands.values() for option in command.params]
     known = [str(option.envvar) for option in options if option.envvar]
-    for mistake in unknown_variables(
-        os.environ,
+    name_unknown_variables(
         [*known, "PROJECTOR_TOKEN"],
         prefix="PROJECTOR_",
         listed_by="the `--help` of `projector serve` or `maintain`",
-    ):
-        click.echo(mistake, err=True)
+    )
 
 
 for _command in (views, serve, verify, wait, repair, maintain):

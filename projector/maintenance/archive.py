@@ -4,9 +4,15 @@ A file is complete and on disk before its events are deleted, and gets its name 
 before that is committed: deleting takes seconds, and may fail. If the process dies in between, the
 next run writes the events again, possibly to another file. `normalizer backfill` reads any number
 of these files back and stores an event once, also if it is in two files.
+
+Several databases may share a folder. Name and first line of a file are a hash of its lines, so only
+a file of the same lines has the same name, and files that share their first events still begin with
+different bytes. A backfill knows a file by its first bytes, and its records by file and line.
 """
 
+import hashlib
 import os
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +25,7 @@ from normalizer.envelope import Envelope, to_canonical
 from normalizer.errors import FatalError
 
 _LEVEL: Final = 3
+_BLANKS: Final = bytes.maketrans(b"01", b" \t")
 _JSON: Final = frozenset({"context", "result", "meta", "extra", "coercions", "headers"})
 
 COLUMNS: Final = ", ".join(
@@ -28,7 +35,7 @@ COLUMNS: Final = ", ".join(
 
 
 class ArchiveFolder:
-    """A folder of files that are named by their first and last event_id; created if missing."""
+    """A folder of files named by their first and last event_id and a hash; created if missing."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -44,36 +51,29 @@ class ArchiveFolder:
     def write(self, rows: Sequence[asyncpg.Record]) -> Iterator[None]:
         """Write rows (ascending by event_id) to a new file, which gets its name after the block.
 
-        The file is synced before the block, and nothing of it stays if the block fails. No existing
-        file is overwritten. Raises FatalError if the file cannot be written, or if a row that
-        somebody inserted holds what no line can.
+        The file is synced before the block, and nothing of it stays if the block fails. Raises
+        FatalError if the file cannot be written, or if a row that somebody inserted holds what no
+        line can.
         """
         lines = b"".join(map(_line, rows))
-        packed = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compress(lines)
+        digest = hashlib.blake2b(lines, digest_size=8).digest()
+        packed = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compress(
+            _blank_line(digest) + lines
+        )
         least, greatest = rows[0]["event_id"], rows[-1]["event_id"]
-        name = f"events_{least:019}_{greatest:019}"
-        unfinished = self._path / f".{name}.{os.getpid()}.unfinished"
+        name = f"events_{least:019}_{greatest:019}_{digest.hex()}.ndjson.zst"
+        # Not the number of this process: in each of two containers it is 1.
+        unfinished = self._path / f".{name}.{secrets.token_hex(8)}.unfinished"
         try:
             with self._says(name):
                 _write_synced(unfinished, packed)
             yield
             with self._says(name):
-                unfinished.replace(self._free(name, packed))
+                unfinished.replace(self._path / name)
                 _sync_folder(self._path)
         finally:
             with self._says(name):
                 unfinished.unlink(missing_ok=True)
-
-    def _free(self, name: str, packed: bytes) -> Path:
-        """Give a path that no file has, or one of the same bytes, by a run that died since.
-
-        A backfill takes two files that begin with the same bytes for one, and reads neither.
-        """
-        number, path = 1, self._path / f"{name}.ndjson.zst"
-        while path.exists() and path.read_bytes() != packed:
-            number += 1
-            path = self._path / f"{name}_{number}.ndjson.zst"
-        return path
 
     @contextmanager
     def _says(self, name: str) -> Iterator[None]:
@@ -96,6 +96,11 @@ def _sync_folder(path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _blank_line(digest: bytes) -> bytes:
+    """The bits of the digest as spaces and tabs: a backfill, like any reader of JSON, skips it."""
+    return f"{int.from_bytes(digest):064b}\n".encode().translate(_BLANKS)
 
 
 def _line(row: asyncpg.Record) -> bytes:

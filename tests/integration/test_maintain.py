@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import random
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -491,9 +492,50 @@ async def test_what_goes_is_written_into_the_folder_and_a_backfill_reads_it_back
         await reader.close()
 
     (name,) = (path.name for path in (tmp_path / "gone").iterdir())
-    assert name == f"events_{snowflake(0):019}_{snowflake(19):019}.ndjson.zst"
+    ids = f"events_{snowflake(0):019}_{snowflake(19):019}"
+    assert re.fullmatch(rf"{ids}_[0-9a-f]{{16}}\.ndjson\.zst", name)
     assert verdict.totals.stored == 20
     assert read_back == before
+
+
+async def test_two_databases_share_a_folder_and_every_event_of_both_is_read_back(
+    connection: asyncpg.Connection, cluster: Cluster, tmp_path: Path
+) -> None:
+    """Files of them begin with the same events, hold as many, and others after those."""
+    rows = [one for number in range(1, 61) for one in life(number, OLD)]
+    for row in rows:
+        row["error"] = "x" * 300
+    folder = ArchiveFolder(tmp_path)
+    await store(connection, rows[:-4], OLD)
+    await run(connection, folder=folder)
+    async with cluster.database() as second:
+        other = await asyncpg.connect(second.admin_url, server_settings=SETTINGS)
+        await store(other, rows[:-8] + rows[-4:], OLD)
+        await run(other, folder=folder)
+        await other.close()
+
+    async with cluster.database() as third:
+        verdict = await backfill_files(third, tmp_path)
+
+    assert (verdict.state, verdict.reason) == ("complete", "")
+    assert (verdict.totals.stored, verdict.totals.duplicate) == (len(rows), len(rows) - 8)
+
+
+def test_a_folder_is_written_by_two_processes_of_the_same_number_at_once(tmp_path: Path) -> None:
+    """So it is in containers, where each has the number 1."""
+    rows: Any = [
+        {
+            name: value.decode() if isinstance(value, bytes) else value
+            for name, value in msgspec.structs.asdict(envelope()).items()
+        }
+    ]
+    folder = ArchiveFolder(tmp_path)
+
+    with folder.write(rows), pytest.raises(KeyboardInterrupt), folder.write(rows):
+        raise KeyboardInterrupt
+
+    (path,) = tmp_path.iterdir()
+    assert unpacked(path).count(b"}\n") == 1
 
 
 async def test_an_execution_half_archived_keeps_what_is_gone_and_drops_what_is_not(
@@ -942,7 +984,7 @@ async def test_a_step_takes_no_more_than_so_many_bytes(
     await run(connection, folder=ArchiveFolder(tmp_path))
 
     files = [unpacked(path) for path in tmp_path.iterdir()]
-    assert sum(file.count(b"\n") for file in files) == 7
+    assert sum(file.count(b"}\n") for file in files) == 7
     assert max(len(file) for file in files) < 310_000
     assert await connection.fetchval("select count(*) from normalizer.events") == 0
     assert await divergent(connection) == {}

@@ -18,7 +18,13 @@ from projector.cli.command_ends import print_result, run_flow
 from projector.cli.scope_options import parse_span, scope_of
 from projector.database_session import connected, database_url
 from projector.maintenance.archive import ArchiveFolder
-from projector.maintenance.maintain import Keep, MaintainerBusy, StepsFailed, maintenance_lock
+from projector.maintenance.maintain import (
+    ClocksDiffer,
+    Keep,
+    MaintainerBusy,
+    StepsFailed,
+    maintenance_lock,
+)
 from projector.maintenance.maintain import maintain as run_maintain
 from projector.verify.verdict import Verdict
 
@@ -133,7 +139,7 @@ def maintain(
     Any step can be interrupted at any moment; the next run continues. Only one maintain or repair
     runs at a time. Its user must be the owner. The verdicts on the sample are stored for the view
     projector.agreement; exit 1 if a row differs. If a step fails, the others still run, and the
-    exit code is 3.
+    exit code is 3. Nothing runs while the clocks of database and client differ by over an hour.
     """
     keep = Keep(**{name.removeprefix("keep_"): span for name, span in spans.items() if span})
     folder = ArchiveFolder(archive) if archive and not dry_run else None
@@ -157,7 +163,7 @@ def maintain(
             while not stop.is_set():
                 try:
                     await once()
-                except (StoreUnavailable, MaintainerBusy, StepsFailed) as error:
+                except (StoreUnavailable, MaintainerBusy, ClocksDiffer, StepsFailed) as error:
                     click.echo(f"left for the next run: {error}", err=True)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause_s):

@@ -7,7 +7,7 @@ run continues. If a step fails, the others still run.
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import asyncpg
@@ -38,10 +38,15 @@ from projector.verify.verdict import Verdict
 from projector.verify.verify import verify
 
 _LOCK: Final = 5_203_947_410_821
+_MOST_SKEW: Final = timedelta(hours=1)
 
 
 class MaintainerBusy(NormalizerError):  # noqa: N818 - a state, not a mistake
     """Another process maintains or repairs this database now."""
+
+
+class ClocksDiffer(NormalizerError):  # noqa: N818 - a state, not a mistake
+    """One of two clocks is wrong by so much that nobody can tell what is old."""
 
 
 class StepsFailed(NormalizerError):  # noqa: N818 - the steps are the mistake, not this
@@ -81,9 +86,16 @@ async def maintain(
 
     Events are written to `folder`, if there is one, before they are deleted. `sample` is verified
     at the end; its verdicts are stored for the view `agreement`. The caller holds the lock. Raises
-    StepsFailed after the last step if the database rejected one or more of them.
+    ClocksDiffer before the first step, because no later run could take back what a wrong clock
+    deletes; StepsFailed after the last one if the database rejected one or more of them.
     """
     now: datetime = await connection.fetchval("select now()")
+    here = datetime.now(UTC)
+    if abs(now - here) > _MOST_SKEW:
+        raise ClocksDiffer(
+            f"the database's clock says {now:%Y-%m-%d %H:%M}, this machine's "
+            f"{here:%Y-%m-%d %H:%M}, both UTC: nothing was done; correct the wrong one"
+        )
     steps = _steps(connection, keep, now, folder, dry_run=dry_run)
     if sample is not None and not dry_run:
         steps["verification of a sample"] = _verified(connection, sample)

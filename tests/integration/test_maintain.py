@@ -23,7 +23,7 @@ from normalizer.snowflake import EPOCH_MS
 from normalizer.store.store import Claim
 from projector.maintenance import event_retention, merged_records, retention, retention_horizon
 from projector.maintenance.archive import ArchiveFolder
-from projector.maintenance.maintain import Keep, StepsFailed, maintain
+from projector.maintenance.maintain import ClocksDiffer, Keep, StepsFailed, maintain
 from projector.repair.repair import RepairRequest, repair
 from projector.verify.queries.execution_queries import EXECUTIONS
 from projector.verify.ranges import Scope
@@ -266,6 +266,25 @@ async def test_the_horizon_never_falls(connection: asyncpg.Connection) -> None:
     await run(connection, Keep(events=timedelta(days=30)))
 
     assert await connection.fetchval(horizon) == raised
+
+
+@pytest.mark.parametrize("ahead", ["300 days", "-2 hours"])
+async def test_nothing_is_deleted_by_a_clock_that_is_wrong(
+    ahead: str, connection: asyncpg.Connection
+) -> None:
+    """Neither events nor the horizon could be brought back."""
+    await store(connection, life(1, OLD), OLD)
+    await connection.execute(
+        "create function public.now() returns timestamptz language sql "
+        f"return pg_catalog.now() + interval '{ahead}'"
+    )
+    await connection.execute("set search_path = projector, normalizer, public, pg_catalog")
+    before = await everything(connection)
+
+    with pytest.raises(ClocksDiffer, match=r"the database's clock says \d{4}-.* this machine's"):
+        await run(connection)
+
+    assert await everything(connection) == before
 
 
 async def test_what_lies_before_the_horizon_is_ignored_whatever_its_id(

@@ -7,7 +7,15 @@ import asyncpg
 from normalizer.cli.check_result import CheckResult
 from normalizer.core.batch import stored_last_record
 from normalizer.errors import FatalError
-from normalizer.kafka import Bounds, KafkaPartition, OtherLog, TopicReader, grant, why_reset
+from normalizer.kafka import (
+    Bounds,
+    KafkaPartition,
+    OtherLog,
+    TopicReader,
+    grant,
+    no_leader,
+    why_reset,
+)
 from normalizer.settings import Settings
 
 
@@ -58,10 +66,13 @@ class KafkaCheck:
             create = self._command("kafka-topics.sh", topic, "--create --partitions 6")
             yield CheckResult(f"topic {topic}", "there is none", create)
             return
-        bounds = await self._log.bounds(partitions)
+        bounds = await self._log.reachable_bounds(partitions)
         self.bounds |= bounds
         records = sum(bound.end - bound.start for bound in bounds.values())
         yield CheckResult(f"topic {topic}", f"{len(partitions)} partitions, {records} offsets held")
+        if away := partitions - bounds.keys():
+            describe = self._command("kafka-topics.sh", topic, "--describe")
+            yield CheckResult(f"topic {topic}", str(no_leader(away)), describe)
         async for finding in self._readable(topic, bounds):
             yield finding
         async for finding in self._retention(topic):

@@ -11,6 +11,7 @@ coordinates. Rows that retention deleted are counted where it noted them.
 
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 import asyncpg
@@ -35,7 +36,7 @@ from normalizer.cli.ledger_statements import (
     STORED_BY_RUN,
 )
 from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRangeWalk
-from normalizer.kafka import KafkaPartition, OtherLog, TopicReader, why_reset
+from normalizer.kafka import KafkaPartition, OtherLog, TopicReader, no_leader, why_reset
 from normalizer.service.file_replay import CLUSTER_ID as FILE
 from normalizer.store.read_only import read_only_connection
 
@@ -47,7 +48,8 @@ async def verify_ledger(
 ) -> AsyncIterator[PartitionFinding | RunFinding]:
     """Check every position, partition by partition; without a log, against the tables only.
 
-    Runs of jobs follow, those that wrote anything.
+    Runs of jobs follow, those that wrote anything. A partition whose leader does not answer is
+    compared with the tables only; the end then raises BrokerUnavailable, which names it.
 
     The tables are read in chunks, each with its own snapshot. Rows beyond the positions noted at
     the start are left out, so the chunks together are consistent. Raises StoreUnavailable,
@@ -67,9 +69,15 @@ async def verify_ledger(
         stored, stored_by_run, quarantined, refused_by_run = await _rows(
             connection, positions, runs
         )
+        starts, away = await _log_starts(log, positions)
         for position in positions:
             yield await _check_partition(
-                log, position, gaps[position.key], stored[position.key], quarantined[position.key]
+                log,
+                starts.get(position.key),
+                position,
+                gaps[position.key],
+                stored[position.key],
+                quarantined[position.key],
             )
         for run in runs:
             key = (run["job_id"], run["run"])
@@ -85,6 +93,25 @@ async def verify_ledger(
                 quarantined=run["quarantined"],
                 wrong=tuple(wrong),
             )
+        if away:
+            raise no_leader(away)
+
+
+async def _log_starts(
+    log: TopicReader | None, positions: Sequence[LedgerPosition]
+) -> tuple[dict[PartitionKey, int], AbstractSet[KafkaPartition]]:
+    """Where the log begins of each newest position, and the partitions that have no leader."""
+    if log is None:
+        return {}, frozenset()
+    newest = {
+        KafkaPartition(one.topic, one.partition): one.key
+        for one in positions
+        if one.is_newest and one.cluster_id != FILE
+    }
+    topics = {at.topic for at in newest}
+    there = newest.keys() & {at for topic in topics for at in await log.partitions(topic)}
+    bounds = await log.reachable_bounds(there)
+    return {newest[at]: bound.start for at, bound in bounds.items()}, there - bounds.keys()
 
 
 class _Gaps(msgspec.Struct):
@@ -111,7 +138,12 @@ async def _gaps(connection: asyncpg.Connection) -> defaultdict[PartitionKey, _Ga
 
 
 async def _check_partition(
-    log: TopicReader | None, position: LedgerPosition, gaps: _Gaps, stored: int, refused: int
+    log: TopicReader | None,
+    start: int | None,
+    position: LedgerPosition,
+    gaps: _Gaps,
+    stored: int,
+    refused: int,
 ) -> PartitionFinding:
     wrong = _differences(
         ("stored", position.stored, stored),
@@ -119,9 +151,6 @@ async def _check_partition(
         ("offsets in gaps", position.holes, gaps.offsets),
     )
     readable: list[tuple[int, int]] = []
-    start = None
-    if log and position.is_newest and position.cluster_id != FILE:
-        start = await log.log_start(position.topic, position.partition)
     if log and start is not None:
         if other_log := await _why_reset(log, position):
             wrong.append(f"{other_log.kind}: {other_log.why}")

@@ -31,7 +31,7 @@ from normalizer.kafka.connection import (
 from normalizer.kafka.fetch_positions import UnverifiedLog, wall_ms
 from normalizer.kafka.group_reader import GroupReader
 from normalizer.kafka.topic_identity import OtherLog, why_reset
-from normalizer.kafka.topic_reader import TopicReader, optional_topic_reader
+from normalizer.kafka.topic_reader import TopicReader, no_leader, optional_topic_reader
 from normalizer.kafka.transactional_producer import OutputRecord, TransactionalProducer
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "UnverifiedLog",
     "connection_options",
     "grant",
+    "no_leader",
     "optional_topic_reader",
     "wall_ms",
     "why_reset",

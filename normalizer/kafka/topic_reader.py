@@ -114,12 +114,15 @@ class TopicReader(ReaderConnection):
             return await read_committed(self._admin._client, group_id, partitions)  # noqa: SLF001 - its own request cannot wait for a transaction
 
     async def bounds(self, partitions: Iterable[KafkaPartition]) -> dict[KafkaPartition, Bounds]:
-        """First offset and committed end of each of these partitions, which must exist."""
-        wanted = list(partitions)
-        if not wanted:
-            return {}
-        async with self._connected("reading the bounds of the log"):
-            return await bounds_of(self._consumer, wanted)
+        """First offset and committed end of each of these partitions, which must exist.
+
+        Raises BrokerUnavailable, which names those whose leader does not answer.
+        """
+        wanted = set(partitions)
+        found = await self.reachable_bounds(wanted)
+        if away := wanted - found.keys():
+            raise no_leader(away)
+        return found
 
     async def reachable_bounds(
         self, partitions: Iterable[KafkaPartition], *, within_s: float = LEADER_S
@@ -129,6 +132,8 @@ class TopicReader(ReaderConnection):
         Raises FatalError where rights are missing.
         """
         wanted = list(partitions)
+        if not wanted:
+            return {}
         by_leader: defaultdict[int, list[KafkaPartition]] = defaultdict(list)
         async with self._connected("reading the bounds of the log"):
             leaders = await self._leaders({one.topic for one in wanted})
@@ -198,13 +203,6 @@ class TopicReader(ReaderConnection):
                 return None
             raise
 
-    async def log_start(self, topic: str, partition: int) -> int | None:
-        """The lowest offset that can still be read; None where there is no such partition."""
-        where = KafkaPartition(topic, partition)
-        if where not in await self.partitions(topic):
-            return None
-        return (await self.bounds([where]))[where].start
-
     async def data_offsets(
         self, topic: str, partition: int, ranges: Sequence[tuple[int, int]]
     ) -> list[int]:
@@ -263,6 +261,11 @@ class TopicReader(ReaderConnection):
             return {}
         except FatalError as error:
             return error
+
+
+def no_leader(partitions: Iterable[KafkaPartition]) -> BrokerUnavailable:
+    """The error that names them."""
+    return BrokerUnavailable(f"no leader answers for {', '.join(map(str, sorted(partitions)))}")
 
 
 @contextlib.asynccontextmanager

@@ -528,8 +528,6 @@ async def test_a_record_is_found_at_its_offset_and_only_there(
         assert record
         assert record_crc(record) == record_crc(raw_record(1, b"1", key=None))
         assert await log.data_offsets(topic.name, 0, [(0, 1), (1, 99)]) == [0, 1]
-        assert await log.log_start(topic.name, 0) == 0
-        assert await log.log_start(topic.name, 77) is None
 
 
 async def test_a_connection_that_has_fallen_silent_is_replaced(

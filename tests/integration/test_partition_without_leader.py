@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,9 +11,13 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from normalizer.cli.check import check
+from normalizer.cli.ledger_check import verify_ledger
 from normalizer.cli.partition_positions import read_positions
 from normalizer.embedded import KafkaBroker
+from normalizer.errors import BrokerUnavailable
 from normalizer.jobs.engine.throttle import LiveTraffic
+from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
 from normalizer.kafka import KafkaPartition, TopicReader
 from normalizer.service.monitor import Monitor
 from normalizer.service.service import Service
@@ -98,6 +103,7 @@ async def test_a_partition_without_a_leader_stops_no_other(
                 await until_away(service, spread)
                 await until(lambda: monitor.lag_monitor.broker_up)
                 await until_ends_are_known(settings, {0: 40})
+                await say_what_is_known_and_name_the_other(settings, spread)
                 assert any(f"{spread.name}[1] is away" in why for why in monitor.reasons())
                 await second.start()
                 await stored(range(50, 60), {0: 40, 1: 20}, partition=1)
@@ -145,6 +151,30 @@ async def until_ends_are_known(settings: Settings, ends: dict[int, int]) -> None
             return found == ends and {at.partition for at in live._history._samples} == set(ends)
 
         await until(known)
+
+
+async def say_what_is_known_and_name_the_other(settings: Settings, topic: Topic) -> None:
+    """`ledger verify`, `check` and a job, while one of two partitions has no leader."""
+    findings: list[str] = []
+    missing = re.escape(f"no leader answers for {topic.name}[1]")
+
+    async def hear(log: TopicReader) -> None:
+        async for finding in verify_ledger(settings.required_database_url, log):
+            findings.append(str(finding))  # noqa: PERF401 - it raises in the end
+
+    async with TopicReader(settings) as log:
+        with pytest.raises(BrokerUnavailable, match=missing):
+            await hear(log)
+        checked = [str(one) async for one in check(settings, log) if one.about.startswith("topic")]
+    async with TopicSource(settings, topic.name, TopicRange()) as source:
+        with pytest.raises(BrokerUnavailable, match=missing):
+            await source.parts()
+
+    assert [one.split(": offsets")[0] for one in findings] == [
+        f"{topic.name}[{number}] incarnation 0" for number in (0, 1)
+    ]
+    assert sum(bool(re.search(missing, one)) for one in checked) == 1
+    assert any("may be read" in one for one in checked)
 
 
 async def until_away(service: Service, topic: Topic) -> None:

@@ -85,7 +85,7 @@ class TopicSource:
         """One part per partition. Raises FatalError, ConfigurationError and BrokerUnavailable."""
         async with TopicReader(self._settings) as log:
             partitions = self._partitions_to_read(await log.partitions(self._topic))
-            bounds = await self._reader.bounds(partitions)
+            bounds = await log.bounds(partitions)
             await self._check_incarnation(log, bounds)
         starts = await self._starts(bounds)
         ends = await self._ends(bounds)

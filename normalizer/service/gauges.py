@@ -55,7 +55,7 @@ class GaugeCollector(Collector):
         yield family("normalizer_build_info", {build: 1})
         yield from lag_families(self._lag_monitor)
         if self._lag_monitor.has_database:
-            yield from _database_families(self._lag_monitor)
+            yield from database_families(self._lag_monitor)
 
 
 def lag_families(lag_monitor: LagMonitor) -> Iterator[Family]:
@@ -85,7 +85,7 @@ def lag_families(lag_monitor: LagMonitor) -> Iterator[Family]:
     )
 
 
-def _database_families(lag_monitor: LagMonitor) -> Iterator[Family]:
+def database_families(lag_monitor: LagMonitor) -> Iterator[Family]:
     """What the database reported."""
     yield family("normalizer_database_up", {(): lag_monitor.database_up})
     yield family("normalizer_database_writable", {(): lag_monitor.writable})
@@ -93,8 +93,9 @@ def _database_families(lag_monitor: LagMonitor) -> Iterator[Family]:
         "normalizer_unverified_seconds",
         {(scope,): age_s for scope, age_s in lag_monitor.unverified_s.items()},
     )
-    yield family("normalizer_divergent_rows", {(): lag_monitor.divergent})
-    yield family("normalizer_divergent_seconds", {(): lag_monitor.divergent_s})
+    divergent = lag_monitor.divergent
+    yield family("normalizer_divergent_rows", {(): divergent[0]} if divergent else {})
+    yield family("normalizer_divergent_seconds", {(): divergent[1]} if divergent else {})
     yield family(
         "normalizer_jobs",
         {

@@ -72,9 +72,9 @@ class LagMonitor:
         self.database_up = False
         self.writable = False
         self.missing_migrations: tuple[str, ...] = ()
-        self.divergent = 0
-        self.divergent_s = 0.0
-        self.unverified_s = dict.fromkeys(SCOPES, math.inf)
+        self.divergent: tuple[int, float] | None = None
+        """How many executions and hours, and since when in s; None while it is unknown."""
+        self.unverified_s: dict[str, float] = {}
         self.snapshot_s: float | None = None
         """Age of the oldest snapshot; None while it is unknown, or without the right to see it."""
         self.lock_holders: dict[int, str] = {}
@@ -239,7 +239,7 @@ class LagMonitor:
 
     async def _poll_agreement(self, connection: asyncpg.Connection) -> None:
         row = await connection.fetchrow(sql.READ_AGREEMENT)
-        self.divergent, self.divergent_s = row["divergent"], row["divergent_s"]
+        self.divergent = row["divergent"], row["divergent_s"]
         ages = (math.inf if age is None else age for age in row["unverified_s"])
         self.unverified_s = dict(zip(SCOPES, ages, strict=True))
 

@@ -281,7 +281,8 @@ CATALOGUE: Final = (
         name="normalizer_unverified_seconds",
         kind="gauge",
         means="Time since all projections were last compared with the events, by scope: all of "
-        "them, a range of hours, or a sample (as maintain does); +Inf: never.",
+        "them, a range of hours, or a sample (as maintain does); +Inf: never. Left out before this "
+        "process could read it once.",
         hint="Run `projector verify`, for instance once a day.",
         labels={"scope": SCOPES},
     ),

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from normalizer.kafka import Bounds, KafkaPartition
-from normalizer.service.gauges import lag_families
+from normalizer.service.gauges import database_families, lag_families
 from normalizer.service.lag import LagMonitor
 from normalizer.service.partition_lag import PartitionLag
 from normalizer.settings import Settings
@@ -32,8 +32,8 @@ def test_a_position_stays_as_it_is_stored_and_deleted_records_are_no_lag(
     assert (lag.next_offset, lag.lag_records) == (next_offset, unread)
 
 
-async def test_nothing_is_unread_before_the_positions_are_known() -> None:
-    """A process that starts in an outage of the database would report the whole log."""
+async def test_nothing_is_unread_nor_unverified_before_the_database_was_read() -> None:
+    """One that starts in an outage would report the whole log, and that nobody ever verified."""
     lag_monitor = LagMonitor(
         Settings(
             kafka_bootstrap_servers=("none:1",),
@@ -49,6 +49,9 @@ async def test_nothing_is_unread_before_the_positions_are_known() -> None:
     assert lag_monitor.partitions == {}
     names = {one.name: one.samples for one in lag_families(lag_monitor)}
     assert names["normalizer_work_remaining_records"] == []
+    names = {one.name: one.samples for one in database_families(lag_monitor)}
+    for name in ("unverified_seconds", "divergent_rows", "divergent_seconds"):
+        assert names[f"normalizer_{name}"] == [], name
     await lag_monitor.close()
 
 

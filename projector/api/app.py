@@ -38,13 +38,16 @@ _Endpoint = Callable[[Request], Awaitable[Response]]
 
 def build(
     reader: Reader,
+    own: Reader,
     *,
     token: str | None = None,
     host: str = "127.0.0.1",
     origins: Sequence[str] = (),
     visible: VisibleSettings | None = None,
 ) -> ASGIApp:
-    """The app. The caller opens `reader` before the app runs, and closes it afterwards.
+    """The app. The caller opens both readers before the app runs, and closes them afterwards.
+
+    Probes and scrapes read through `own`: requests, however many, neither fail nor delay them.
 
     Pages of `origins` may read the answers too, and send the token.
     """
@@ -54,13 +57,13 @@ def build(
     metrics.connections.set_function(lambda: reader.in_use)
     answers = ResponseCache()
     files = StaticFiles(page.index(), page.assets(), page.version())
-    own = OwnPaths(reader, metrics, document(ENDPOINTS, token=token is not None), visible)
+    paths = OwnPaths(reader, own, metrics, document(ENDPOINTS, token=token is not None), visible)
     app = Starlette(
         routes=[
             Route("/", files.page),
             Route("/assets/{name}", files.asset),
             Route("/assets/{version}/{name}", files.asset_of_version),
-            *own.routes(),
+            *paths.routes(),
             *(
                 Route(
                     ROOT + endpoint.path, _endpoint(endpoint, reader, answers, metrics, thresholds)

@@ -28,11 +28,13 @@ class OwnPaths:
     def __init__(
         self,
         reader: Reader,
+        own: Reader,
         metrics: ApiMetrics,
         described: dict[str, Any],
         settings: VisibleSettings,
     ) -> None:
         self._reader: Final = reader
+        self._own: Final = own
         self._visible: Final = msgspec.json.encode(settings)
         self._metrics: Final = metrics
         self._document: Final = msgspec.json.encode(described)
@@ -55,7 +57,7 @@ class OwnPaths:
 
     async def _readyz(self, _request: Request) -> Response:
         try:
-            async with self._reader.snapshot():
+            async with self._own.snapshot():
                 reasons: list[str] = []
         except ApiError as error:
             reasons = [str(error)]
@@ -67,7 +69,7 @@ class OwnPaths:
 
     async def _own_metrics(self, request: Request) -> Response:
         with contextlib.suppress(ApiError, TimeoutError):
-            async with asyncio.timeout(_SCRAPE_S), self._reader.snapshot() as snapshot:
+            async with asyncio.timeout(_SCRAPE_S), self._own.snapshot() as snapshot:
                 await self._metrics.refresh(snapshot)
         text = self._metrics.text(named=request.state.trusted)
         return Response(text, media_type=CONTENT_TYPE)

@@ -54,13 +54,15 @@ async def serve(settings: ApiSettings, print_line: Callable[[str], None]) -> Non
     _refuse_exposure(settings)
     _refuse_addresses(settings)
     _log_to_stderr()
-    reader = Reader(
-        settings.database_url, connections=settings.connections, timeout_s=settings.timeout_s
+    reader, own = (
+        Reader(settings.database_url, connections=connections, timeout_s=settings.timeout_s)
+        for connections in (settings.connections, 1)
     )
     with _listening(settings.host, settings.port) as listener:
-        async with reader:
+        async with reader, own:
             app = build(
                 reader,
+                own,
                 token=settings.token,
                 host=settings.host,
                 origins=settings.origins,

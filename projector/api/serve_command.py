@@ -43,7 +43,8 @@ _DEFAULTS: Final = ", ".join(
     default=4,
     show_default=True,
     show_envvar=True,
-    help="Maximum number of database connections; a request waits 5 s for one.",
+    help="Maximum number of database connections of requests, which wait 5 s for one. Probes and "
+    "scrapes have one of their own.",
 )
 @click.option(
     "--timeout",

@@ -230,7 +230,7 @@ async def test_a_bug_is_a_problem_on_every_path_and_its_message_is_not_sent(
 
     monkeypatch.setattr(Reader, "snapshot", broken)
     reader = Reader("postgresql://127.0.0.1:1/none", connections=1, timeout_s=1.0)
-    transport = httpx.ASGITransport(app=build(reader), raise_app_exceptions=False)
+    transport = httpx.ASGITransport(app=build(reader, reader), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         for path in (
             "/readyz",
@@ -446,6 +446,26 @@ async def test_rows_and_freshness_are_of_one_snapshot(database: Database) -> Non
     assert after.as_of == datetime.fromtimestamp(1e9, UTC)
     assert before.as_of is not None
     assert before.as_of > after.as_of
+
+
+async def test_requests_that_hold_every_connection_make_no_server_unready(
+    filled: Database,
+) -> None:
+    """Kubernetes would take it out of its Service, and Prometheus would know nothing new."""
+    async with (
+        Reader(filled.url, connections=1, timeout_s=5) as reader,
+        Reader(filled.url, connections=1, timeout_s=5) as own,
+        reader.snapshot(),
+        httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=build(reader, own)), base_url="http://127.0.0.1"
+        ) as client,
+    ):
+        ready = await client.get("/readyz")
+        metrics = (await client.get("/metrics")).text
+
+    assert (ready.status_code, ready.json()["ready"]) == (200, True)
+    assert "projector_api_connections_in_use 1.0" in metrics
+    assert "projector_figures_age_seconds +Inf" not in metrics
 
 
 async def test_each_partition_says_how_far_behind_it_is(client: httpx.AsyncClient) -> None:

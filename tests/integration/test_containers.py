@@ -65,7 +65,8 @@ async def test_the_roles_may_do_what_they_are_for_and_nothing_else(
     async with (
         Reader(reader, connections=1, timeout_s=5.0) as views,
         httpx.AsyncClient(
-            transport=httpx.ASGITransport(build(views, token="t" * 16)),  # as projector serves it
+            # As projector serves it.
+            transport=httpx.ASGITransport(build(views, views, token="t" * 16)),
             base_url="http://projector",
             headers={"Authorization": f"Bearer {'t' * 16}"},
         ) as client,

@@ -76,7 +76,7 @@ async def test_a_head_that_does_not_end_is_cut_off(
     """However it trickles in; a connection that is only kept is kept longer."""
     monkeypatch.setattr(idle_connections, "HEAD_S", 0.3)
     async with Reader(database.url, connections=1, timeout_s=5) as reader:
-        server = Server(build(reader, token=None, host="127.0.0.1"))
+        server = Server(build(reader, reader, token=None, host="127.0.0.1"))
         with socket.create_server(("127.0.0.1", 0)) as listener:
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             trickling = await asyncio.open_connection(*listener.getsockname())

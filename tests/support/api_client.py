@@ -91,8 +91,12 @@ async def api_client(
     url: str, *, connections: int = 4, timeout_s: float = 5.0, **options: Any
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the API; `options` are those of the app."""
-    async with Reader(url, connections=connections, timeout_s=timeout_s) as reader:
-        transport = httpx.ASGITransport(app=build(reader, **options), raise_app_exceptions=True)
+    async with (
+        Reader(url, connections=connections, timeout_s=timeout_s) as reader,
+        Reader(url, connections=1, timeout_s=timeout_s) as own,
+    ):
+        app = build(reader, own, **options)
+        transport = httpx.ASGITransport(app=app, raise_app_exceptions=True)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             yield client
 

@@ -184,6 +184,30 @@ async def test_what_adds_up_many_days_is_polled_less_often(
         await page.unroute_all(behavior="ignoreErrors")
 
 
+async def test_the_sleep_of_a_laptop_is_no_outage(browser: Browser, platform: Platform) -> None:
+    """A request was on its way when the laptop fell asleep, and fails when it wakes up."""
+    sent = asyncio.Event()
+    awake = asyncio.Event()
+
+    async def lost(route: Route) -> None:
+        sent.set()
+        await awake.wait()
+        await route.abort()
+
+    async with looking(browser, platform.url, answers_fail=True, visit=False) as page:
+        await page.clock.install()
+        await page.route("**/api/v1/jobs", lost)
+        await page.goto(platform.url)
+        await sent.wait()
+        await page.clock.fast_forward("08:00:00")
+        awake.set()
+
+        said = await (await page.wait_for_selector("#banner >> text=has not answered")).inner_text()
+
+        assert re.search(r" for 3\d s", said), said
+        await page.unroute_all(behavior="ignoreErrors")
+
+
 async def test_the_answers_of_a_poll_are_drawn_together(
     browser: Browser, platform: Platform
 ) -> None:

@@ -74,8 +74,13 @@ export class Query {
     this.answer = answerCache.get(this.address) ?? null;
     this.error = null;
     this.failingSince = null;
-    this.waitingSince = null;
+    this.sentAt = null;
     this.answeredAt = null;
+  }
+
+  /** No request waits for longer than its timeout: what is beyond is the sleep of the computer. */
+  get waitingSince() {
+    return this.sentAt && Math.max(this.sentAt, Date.now() - TIMEOUT_MS);
   }
 
   /** Polls until the signal; a hidden tab or a paused page sends no requests. */
@@ -92,7 +97,7 @@ export class Query {
 
   /** Gives whether there is something to draw again: other rows, an error, or the end of one. */
   async once(signal) {
-    this.waitingSince = Date.now();
+    this.sentAt = Date.now();
     let changed = this.error !== null;
     try {
       const answer = await get(this.path, this.query, signal, { known: this.answer });
@@ -110,7 +115,7 @@ export class Query {
       this.failingSince ??= this.waitingSince;
     }
     const late = Date.now() - this.waitingSince > LATE_MS;
-    this.waitingSince = null;
+    this.sentAt = null;
     return changed || late;
   }
 }

@@ -152,24 +152,32 @@ async def test_no_name_moves_what_stands_beside_it(
         serving(database.url) as url,
         looking(browser, f"{url}/?show=calls", size=_SIZES[size]) as page,
     ):
-        for screen in ("show=calls", "show=executions", "show=execution&execution=1"):
+        for screen in (
+            *("", "show=calls", "show=executions", "show=execution&execution=1"),
+            *("show=errors", "show=retries"),
+        ):
             await page.goto(f"{url}/?{screen}")
             await fully_drawn(page)
             assert await page.evaluate(_WIDER, "html, .scroll, #event") == [], screen
         await page.goto(f"{url}/?show=execution&execution=2")
         await page.wait_for_selector(".event .status")
         assert await page.evaluate(_WRITTEN_TO_THE_LEFT, ".event .status") is False
+        await page.goto(f"{url}/?show=calls&step=%E2%80%AEfetch&attempts=0")
+        assert await page.inner_text("h1") == "Calls of \u202efetch on the first attempt"
+        assert await page.evaluate(_WRITTEN_TO_THE_LEFT, "h1 :last-child") is False
 
 
 _NAMED: Final = """
     insert into normalizer.events
            (event_id, execution_id, event_type, step, status, attempts, created_at, recorded_at,
             command_id, shape, worker_id, error, source_topic, source_partition)
-    select 10 * $1::bigint + number, $1::bigint, event_type, $2::text, status, 0, now(), now(),
-           command_id, 'executor', $2, error, 'noetl.events', 0
+    select 10 * $1::bigint + number, $1::bigint, event_type, $2::text, status, number / 3, now(),
+           now(), command_id, 'executor', $2, error, 'noetl.events', 0
     from   (
                values (1, 'playbook.started', 'STARTED', null, null),
-                      (2, 'call.done', 'ERROR', 'HTTP 500', $1::bigint || ':1')
+                      (2, 'call.done', 'ERROR', 'HTTP 500', $1::bigint || ':1'),
+                      (3, 'command.issued', 'PENDING', null, $1::bigint || ':1'),
+                      (4, 'command.claimed', 'CLAIMED', null, $1::bigint || ':1')
            ) as event (number, event_type, status, error, command_id)
 """
 

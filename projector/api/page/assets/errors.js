@@ -11,8 +11,8 @@ import { pace } from "./windows.js";
 
 const FILTERS = ["playbook", "step", "attempts", "status", "worker"];
 const few = (values, word) => {
-  const shown = values.slice(0, 3).map((one) => word(one));
-  return h("span", { class: "text-cell" }, shown.join(", ") + (values.length > 3 ? ` and\u00a0${values.length - 3}\u00a0more` : ""));
+  const shown = values.slice(0, 3).map((one, n) => [n ? ", " : "", h("span", {}, word(one))]);
+  return h("span", { class: "text-cell" }, shown, values.length > 3 ? ` and\u00a0${values.length - 3}\u00a0more` : "");
 };
 
 export function errors(address) {
@@ -89,7 +89,7 @@ function drawGroup(group, address) {
         "First seen": clock(row.first_seen_at),
         "Last seen": clock(row.last_seen_at),
         "Latest call": row.execution_id
-          ? [execution(address, row.execution_id), ` ${row.step || "(no step)"}, ${attempt(row.attempt)}`] : null,
+          ? [execution(address, row.execution_id), " ", h("span", {}, row.step || "(no step)"), `, ${attempt(row.attempt)}`] : null,
       }),
       row.error ? h("p", { class: "error sample" }, row.error) : null,
       ...figures("group", spec, `Calls ${per(step)}`, words, [["calls", "failed"]], [

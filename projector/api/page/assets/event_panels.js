@@ -19,7 +19,7 @@ export function drawRates({ rates }) {
     nodes: figures("rates", drawn.spec, "Events per second",
       `events per second, ${rate(sum(last, "events_per_s"))} in the minute of ${clock(rows[0].at)}`, drawn.entries, [
         { name: "Minute", cell: (row) => clock(row.at), value: (row) => row.at },
-        { name: "Type", cell: (row) => row.event_type, value: (row) => row.event_type },
+        { name: "Type", free: true, cell: (row) => row.event_type, value: (row) => row.event_type },
         { name: "Events", number: true, cell: (row) => count(row.events), value: (row) => row.events },
         { name: "Per second", number: true, cell: (row) => rate(row.events_per_s), value: (row) => row.events_per_s },
       ], rows.slice(0, 120)),

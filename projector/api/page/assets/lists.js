@@ -12,10 +12,10 @@ const OF_EXECUTIONS = ["RUNNING", "COMPLETED", "FAILED", "CANCELLED"];
 
 export function calls(address) {
   const failed = address.failed === "true";
-  const title = [failed ? "Calls without success" : address.status ? `${address.status} calls` : "Calls", address.step && `of ${address.step}`,
+  const title = [failed ? "Calls without success" : address.status ? `${address.status} calls` : "Calls", address.step && ["of", address.step],
     address.attempts !== undefined && (Number(address.attempts) === 0 ? "on the first attempt" : `on ${attempt(address.attempts)}`),
-    address.error_class !== undefined && `with the error ${address.error_class || "(no text)"}`];
-  return { title: title.filter(Boolean).join(" "), panels: [callList(address)] };
+    address.error_class !== undefined && ["with the error", address.error_class || "(no text)"]];
+  return { title: title.flat().filter(Boolean), panels: [callList(address)] };
 }
 
 /** The calls of the window and filters, newest first. */

@@ -48,7 +48,7 @@ function open() {
   page.address = read();
   opened = location.search;
   page.screen = screenOf(page.address);
-  document.title = page.screen.figures ? "Projector" : `${page.screen.title} · Projector`;
+  document.title = page.screen.figures ? "Projector" : `${words(page.screen).join(" ")} · Projector`;
   document.body.dataset.view = page.address.view ?? "";
   page.queries = new Map();
   const queryOf = ([path, search, options]) => {
@@ -159,11 +159,14 @@ function drawChart(id, spec) {
     zoomed: (from, until) => go(link(page.address, zoomed(from, until))) });
 }
 
+/** The parts of a title; each stands for itself, so that a name turns none beside it. */
+const words = ({ title }) => [title].flat();
+
 function titleRow() {
   const { screen, address } = page;
   const at = Math.max(...[...page.queries.values()].map((one) => one.answeredAt ?? 0));
   return h("div", { class: "title", "data-key": "title" },
-    back(address), h("h1", {}, screen.title),
+    back(address), h("h1", {}, words(screen).map((one, n) => [n ? " " : "", h("span", {}, one)])),
     address.view === "wall" && at ? h("time", {}, `refreshed ${clock(at, { always: true })}`) : null,
     screen.panels.length > MANY ? h("nav", { class: "index", "aria-label": "Panels" }, screen.panels.map((one) =>
       h("a", { href: `#${one.id}` }, one.title))) : null);

@@ -11,7 +11,7 @@ import { pace } from "./windows.js";
 
 // ---- Columns that several tables have ---------------------------------------------------------
 
-const step = { name: "Step", value: (row) => row.step, cell: (row) =>
+const step = { name: "Step", free: true, value: (row) => row.step, cell: (row) =>
   h("a", { href: link(page(), { show: "calls", step: row.step, attempts: row.attempts ?? null }) }, row.step || "(no step)") };
 const tries = { name: "Attempt", value: (row) => row.attempts, cell: (row) => attempt(row.attempts) };
 const id = { name: "Execution", value: (row) => row.execution_id, cell: (row) => execution(page(), row.execution_id) };
@@ -20,7 +20,7 @@ const playbook = { name: "Playbook", value: (row) => row.playbook,
 const number = (name, field, words = count) =>
   ({ name, number: true, value: (row) => row[field], cell: (row) => words(row[field]) });
 const time = (name, field) => ({ ...number(name, field, clock), time: true });
-const text = (name, field, missing = "–") => ({ name, value: (row) => row[field], cell: (row) => row[field] ?? missing });
+const text = (name, field, missing = "–") => ({ name, free: true, value: (row) => row[field], cell: (row) => row[field] ?? missing });
 
 let address_ = {};
 const page = () => address_;

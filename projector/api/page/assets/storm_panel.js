@@ -14,7 +14,7 @@ export function drawStorms({ storms: now, retries }, { address, expanded }) {
     nodes: [
       ...figures("storms", drawn.spec, "Retries per minute", `retries per minute, ${count(total)} in the last two hours`, drawn.entries, [
         { name: "Minute", cell: (row) => clock(row.at), value: (row) => row.at },
-        { name: "Step", cell: (row) => row.step || "(no step)", value: (row) => row.step },
+        { name: "Step", free: true, cell: (row) => row.step || "(no step)", value: (row) => row.step },
         { name: "Retries", number: true, cell: (row) => count(row.retries), value: (row) => row.retries },
       ], retries.rows.slice(0, 120)),
       rows.length ? table("Retries by step, now and before", [

@@ -20,7 +20,7 @@ export function drawStuck({ stuck, ages }, { address, expanded }) {
     table("Stuck executions, latest silent first", [
       { name: "Execution", value: (row) => row.execution_id, cell: (row) => execution(address, row.execution_id) },
       { name: "Silent", number: true, value: (row) => row.silent_s, cell: (row) => span(row.silent_s) },
-      { name: "Last event", value: (row) => row.last_event_type, cell: (row) =>
+      { name: "Last event", free: true, value: (row) => row.last_event_type, cell: (row) =>
         [row.last_event_type, row.last_step === row.playbook ? null : [" ", h("small", {}, row.last_step)]] },
       { name: "Playbook", value: (row) => row.playbook, cell: (row) => h("span", { class: "cut", title: row.playbook }, row.playbook || "(unknown)") },
       { name: "Age", number: true, value: (row) => row.age_s, cell: (row) => span(row.age_s) },

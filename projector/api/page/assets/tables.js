@@ -14,8 +14,8 @@ const EDGES = 50;
 const asCards = (columns) => innerWidth <= Math.min(900, columns.reduce((all, one, n) => all + widthOf(one, n), EDGES));
 
 /**
- * Columns are { name, label?, cell(row), value(row)?, marks(row)?, number?, time?, wide?, heat?, spare? };
- * one with a value sorts, and stands in the CSV; a spare one is hidden where a table is too narrow for
+ * Columns are { name, label?, cell(row), value(row)?, marks(row)?, number?, time?, wide?, free?, heat?, spare? };
+ * a free one has texts of any length; one with a value sorts, and stands in the CSV; a spare one is hidden where a table is too narrow for
  * it. label: the name as text; marks: attributes of the cell.
  * id names the table in the address; limit: how many rows are shown; fixed(row): whether a row,
  * such as one of totals, keeps its place when the others are sorted.
@@ -37,7 +37,7 @@ export function table(label, columns, rows, key, { id = null, limit = rows.lengt
 
 const nameOf = (column) => column.label ?? (typeof column.name === "string" ? column.name : "");
 
-const classOf = (column) => [column.number && "number", column.time && "time", column.wide && "wide", column.heat && "heat", column.spare && "spare"].filter(Boolean).join(" ") || null;
+const classOf = (column) => [column.number && "number", column.time && "time", column.wide && "wide", column.free && "free", column.heat && "heat", column.spare && "spare"].filter(Boolean).join(" ") || null;
 
 function head(id, column) {
   const cls = [column.number && "number", column.spare && "spare"].filter(Boolean).join(" ") || null;

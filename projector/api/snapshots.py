@@ -45,14 +45,24 @@ _TABLES: Final = """
 """
 _NOT_KEPT: Final = "this database keeps other figures and not these, or it has to be migrated"
 
+_KEY_TYPES: Final = {"timestamptz": datetime, "bigint": int, "integer": int, "text": str}
+
 _Row = TypeVar("_Row")
 
 
 class Statement:
-    """SQL with named parameters (`:name::type`), which are sent separately from the text."""
+    """SQL with named parameters (`:name::type`), which are sent separately from the text.
+
+    keyset: the types of the parameters that say after which row a page begins (`:after_…`). The
+    last columns of a list have their names.
+    """
 
     def __init__(self, text: str) -> None:
         self._names: list[str] = []
+        self.keyset: Final[dict[str, type]] = {
+            name: _KEY_TYPES[type_]
+            for name, type_ in re.findall(r":(after_[a-z]+)::([a-z]+)", text)
+        }
         self.text: Final = re.sub(r"(?<!:):([a-z_]+)", self._number, text)
 
     def _number(self, name: re.Match[str]) -> str:
@@ -85,9 +95,12 @@ class Snapshot:
         self.as_of = as_of
 
     @property
-    def behind_s(self) -> float | None:
-        """Seconds between as_of and read_at; None if as_of is not known."""
-        return None if self.as_of is None else max(0.0, (self.read_at - self.as_of).total_seconds())
+    def freshness(self) -> dict[str, Any]:
+        """The fields of an answer that say how fresh it is: see ApiAnswer."""
+        behind_s = (
+            None if self.as_of is None else max(0.0, (self.read_at - self.as_of).total_seconds())
+        )
+        return {"as_of": self.as_of, "behind_s": behind_s, "read_at": self.read_at}
 
     async def records(
         self, statement: Statement, values: Mapping[str, Any]

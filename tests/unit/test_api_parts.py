@@ -69,7 +69,7 @@ def answer(*rows: Cell) -> ApiAnswer[Cell]:
 def test_a_trend_has_few_intervals_that_cover_the_window(
     last: str, width_s: int, intervals: int
 ) -> None:
-    window = window_of(GroupedParams(last=last), NOW, finest="minute")
+    window = window_of(GroupedParams(last=last), NOW)
 
     assert (window.interval_s, window.intervals) == (width_s, intervals)
     assert window.intervals <= MOST_INTERVALS

@@ -40,7 +40,7 @@ class MatrixCell(ApiRow, frozen=True, kw_only=True):
 
 async def attempts_matrix(snapshot: Snapshot, params: MatrixParams) -> TrendAnswer[MatrixCell]:
     """How many calls ended in which status, by attempt: the share of each, and its trend?"""
-    window = window_of(params, snapshot.read_at, finest="minute")
+    window = window_of(params, snapshot.read_at)
     statement = _MATRIX.minutes if window.every == "minute" else _MATRIX.hours
     # Shares are of all cells, so all are read.
     values = msgspec.structs.asdict(params) | window.values() | {"limit": None}
@@ -68,9 +68,7 @@ async def attempts_matrix(snapshot: Snapshot, params: MatrixParams) -> TrendAnsw
         ],
         calls=calls,
         truncated=len(records) > params.limit,
-        as_of=snapshot.as_of,
-        behind_s=snapshot.behind_s,
-        read_at=snapshot.read_at,
+        **snapshot.freshness,
         **window.fields(),
     )
 

@@ -1,6 +1,5 @@
 """Lists of calls with their times and errors, and of calls that have not finished."""
 
-from datetime import datetime
 from typing import Annotated, Literal
 
 from msgspec import Meta
@@ -120,20 +119,7 @@ _CALLS = Statement(f"""
 
 async def calls(snapshot: Snapshot, params: CallsParams) -> PagedAnswer[CallRow]:
     """Which calls were there, and how did each end? By end, or begin if it runs; newest first."""
-    return await run_paged(
-        snapshot,
-        _CALLS,
-        params,
-        CallRow,
-        after={
-            "after_at": datetime,
-            "after_id": int,
-            "after_step": str,
-            "after_command": str,
-            "after_iteration": int,
-            "after_attempts": int,
-        },
-    )
+    return await run_paged(snapshot, _CALLS, params, CallRow)
 
 
 class OpenCallsParams(PagedWindowParams, frozen=True, kw_only=True):
@@ -202,21 +188,7 @@ _OPEN_CALLS = Statement("""
 
 async def open_calls(snapshot: Snapshot, params: OpenCallsParams) -> PagedAnswer[OpenCallRow]:
     """Which calls of the window have not been claimed, started or finished?"""
-    return await run_paged(
-        snapshot,
-        _OPEN_CALLS,
-        params,
-        OpenCallRow,
-        after={
-            "after_hour": datetime,
-            "after_since": datetime,
-            "after_id": int,
-            "after_step": str,
-            "after_command": str,
-            "after_iteration": int,
-            "after_attempts": int,
-        },
-    )
+    return await run_paged(snapshot, _OPEN_CALLS, params, OpenCallRow)
 
 
 class OpenByStepParams(WindowParams, frozen=True, kw_only=True):

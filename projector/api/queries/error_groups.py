@@ -79,7 +79,7 @@ class ErrorGroupsAnswer(TrendAnswer[ErrorGroup], frozen=True, kw_only=True):
 
 async def error_groups(snapshot: Snapshot, params: ErrorGroupsParams) -> ErrorGroupsAnswer:
     """Which errors do calls fail with, how often, since when, where, and which are new?"""
-    window = window_of(params, snapshot.read_at, finest="minute")
+    window = window_of(params, snapshot.read_at)
     records = await _records(snapshot, params, window, least=1)
     found = await _found(snapshot, params, window, records)
     groups = records[0]["groups"] if records else 0
@@ -88,9 +88,7 @@ async def error_groups(snapshot: Snapshot, params: ErrorGroupsParams) -> ErrorGr
         groups=groups,
         calls=records[0]["in_groups"] if records else 0,
         truncated=len(records) < groups,
-        as_of=snapshot.as_of,
-        behind_s=snapshot.behind_s,
-        read_at=snapshot.read_at,
+        **snapshot.freshness,
         **window.fields(),
     )
 
@@ -134,7 +132,7 @@ async def error_group(
         error_class=(params.error_class,),
         limit=1,
     )
-    window = window_of(groups, snapshot.read_at, finest="minute")
+    window = window_of(groups, snapshot.read_at)
     records = await _records(snapshot, groups, window, least=0)
     found = await _found(snapshot, groups, window, records or [{"error_class": params.error_class}])
     if not found.samples:
@@ -162,9 +160,7 @@ async def error_group(
         rows=[row],
         calls=record["calls"],
         truncated=False,
-        as_of=snapshot.as_of,
-        behind_s=snapshot.behind_s,
-        read_at=snapshot.read_at,
+        **snapshot.freshness,
         **window.fields(),
     )
 

@@ -1,7 +1,5 @@
 """One execution: its status, its calls and its events."""
 
-from datetime import datetime
-
 from projector.api.answers import ApiAnswer, ApiRow, PagedAnswer, Timestamp
 from projector.api.api_errors import NotFoundError
 from projector.api.parameters import Numbers, PagedParams, Parameters, Texts, parse_id
@@ -66,18 +64,7 @@ async def execution_calls(
 ) -> PagedAnswer[OrderedCall]:
     """Which calls were made in one execution, in order?"""
     return await run_paged(
-        snapshot,
-        _EXECUTION_CALLS,
-        params,
-        OrderedCall,
-        id=parse_id(execution_id),
-        after={
-            "after_at": datetime,
-            "after_step": str,
-            "after_command": str,
-            "after_iteration": int,
-            "after_attempts": int,
-        },
+        snapshot, _EXECUTION_CALLS, params, OrderedCall, id=parse_id(execution_id)
     )
 
 
@@ -131,11 +118,4 @@ async def execution_events(
     snapshot: Snapshot, params: TimelineParams, execution_id: str
 ) -> PagedAnswer[TimelineEvent]:
     """What happened in one execution, event by event?"""
-    return await run_paged(
-        snapshot,
-        _TIMELINE,
-        params,
-        TimelineEvent,
-        id=parse_id(execution_id),
-        after={"after_at": datetime, "after_id": int},
-    )
+    return await run_paged(snapshot, _TIMELINE, params, TimelineEvent, id=parse_id(execution_id))

@@ -1,6 +1,5 @@
 """Lists of executions: all, contradicting, completed with failures."""
 
-from datetime import datetime
 from typing import Annotated, Final, Literal
 
 from msgspec import Meta
@@ -114,13 +113,7 @@ _EXECUTIONS: Final = {
 
 async def executions(snapshot: Snapshot, params: ExecutionsParams) -> PagedAnswer[ExecutionRow]:
     """Which executions are there, and what is their status? Latest first."""
-    return await run_paged(
-        snapshot,
-        _EXECUTIONS[params.time],
-        params,
-        ExecutionRow,
-        after={"after_at": datetime, "after_id": int},
-    )
+    return await run_paged(snapshot, _EXECUTIONS[params.time], params, ExecutionRow)
 
 
 class EndedParams(PagedWindowParams, frozen=True, kw_only=True):
@@ -166,13 +159,7 @@ async def contradicting_executions(
     snapshot: Snapshot, params: EndedParams
 ) -> PagedAnswer[Contradiction]:
     """Which executions ended with two different statuses, or continued after their end?"""
-    return await run_paged(
-        snapshot,
-        _CONTRADICTIONS,
-        params,
-        Contradiction,
-        after={"after_at": datetime, "after_id": int},
-    )
+    return await run_paged(snapshot, _CONTRADICTIONS, params, Contradiction)
 
 
 class CompletedWithFailures(ApiRow, frozen=True, kw_only=True):
@@ -206,13 +193,7 @@ async def completed_with_failures(
     snapshot: Snapshot, params: EndedParams
 ) -> PagedAnswer[CompletedWithFailures]:
     """Which executions completed although one of their calls failed?"""
-    return await run_paged(
-        snapshot,
-        _FLAWED,
-        params,
-        CompletedWithFailures,
-        after={"after_at": datetime, "after_id": int},
-    )
+    return await run_paged(snapshot, _FLAWED, params, CompletedWithFailures)
 
 
 class VersionsParams(WindowParams, frozen=True, kw_only=True):

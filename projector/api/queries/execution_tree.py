@@ -5,7 +5,6 @@ from typing import Final
 from projector.api.answers import ApiAnswer, ApiRow, Timestamp
 from projector.api.api_errors import NotFoundError
 from projector.api.parameters import Parameters, parse_id
-from projector.api.queries.run_query import answer_of
 from projector.api.snapshots import Snapshot, Statement
 
 MOST_ABOVE: Final = 20
@@ -56,14 +55,8 @@ async def execution_tree(snapshot: Snapshot, _params: Parameters, execution_id: 
     if not nodes:
         raise NotFoundError("there is no such execution")
     within = [node for node in nodes if -MOST_ABOVE <= node.depth <= MOST_BELOW]
-    plain = answer_of(snapshot, within[:MOST_NODES])
-    return TreeAnswer(
-        rows=plain.rows,
-        as_of=plain.as_of,
-        behind_s=plain.behind_s,
-        read_at=plain.read_at,
-        truncated=len(plain.rows) < len(nodes),
-    )
+    rows = within[:MOST_NODES]
+    return TreeAnswer(rows=rows, truncated=len(rows) < len(nodes), **snapshot.freshness)
 
 
 # An execution that is among its own parents ends the walk: its path holds it already.

@@ -1,7 +1,5 @@
 """Gaps of the log: offsets that have no record."""
 
-from datetime import datetime
-
 from projector.api.answers import ApiRow, PagedAnswer, Timestamp
 from projector.api.parameters import (
     PagedWindowParams,
@@ -42,16 +40,4 @@ _GAPS = Statement("""
 
 async def gaps(snapshot: Snapshot, params: PagedWindowParams) -> PagedAnswer[Gap]:
     """Which offsets have no record, and why?"""
-    return await run_paged(
-        snapshot,
-        _GAPS,
-        params,
-        Gap,
-        after={
-            "after_at": datetime,
-            "after_topic": str,
-            "after_incarnation": int,
-            "after_partition": int,
-            "after_offset": int,
-        },
-    )
+    return await run_paged(snapshot, _GAPS, params, Gap)

@@ -1,7 +1,5 @@
 """Loops: how many of their issued iterations are done, in one execution or in all that run."""
 
-from datetime import datetime
-
 from projector.api.answers import ApiRow, PagedAnswer, Timestamp
 from projector.api.parameters import PagedParams, PagedWindowParams, Texts, parse_id
 from projector.api.queries.run_query import run_paged
@@ -54,13 +52,7 @@ _OPEN_LOOPS = Statement("""
 
 async def open_loops(snapshot: Snapshot, params: OpenLoopsParams) -> PagedAnswer[OpenLoop]:
     """How far is each loop of a running execution that is not finished? Oldest first."""
-    return await run_paged(
-        snapshot,
-        _OPEN_LOOPS,
-        params,
-        OpenLoop,
-        after={"after_at": datetime, "after_id": int, "after_step": str},
-    )
+    return await run_paged(snapshot, _OPEN_LOOPS, params, OpenLoop)
 
 
 class Loop(ApiRow, frozen=True, kw_only=True):
@@ -86,11 +78,4 @@ async def execution_loops(
     snapshot: Snapshot, params: PagedParams, execution_id: str
 ) -> PagedAnswer[Loop]:
     """How far is each loop of one execution? By step."""
-    return await run_paged(
-        snapshot,
-        _EXECUTION_LOOPS,
-        params,
-        Loop,
-        id=parse_id(execution_id),
-        after={"after_step": str},
-    )
+    return await run_paged(snapshot, _EXECUTION_LOOPS, params, Loop, id=parse_id(execution_id))

@@ -1,6 +1,5 @@
 """Refused records: their number by reason and shape, and a list of them."""
 
-from datetime import datetime
 from typing import Annotated, Final, Literal
 
 from projector.api.answers import ApiRow, GroupedAnswer, PagedAnswer, Timestamp
@@ -123,6 +122,4 @@ async def quarantine_records(
     snapshot: Snapshot, params: QuarantineRecordsParams
 ) -> PagedAnswer[QuarantinedRecord]:
     """Which records were refused, why, and what are their first bytes? The newest first."""
-    return await run_paged(
-        snapshot, _REFUSED, params, QuarantinedRecord, after={"after_at": datetime, "after_id": int}
-    )
+    return await run_paged(snapshot, _REFUSED, params, QuarantinedRecord)

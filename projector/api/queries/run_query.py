@@ -38,9 +38,7 @@ def answer_of(snapshot: Snapshot, rows: list[R]) -> ApiAnswer[R]:
     """An answer with these rows."""
     return ApiAnswer[R](
         rows=rows,
-        as_of=snapshot.as_of,
-        behind_s=snapshot.behind_s,
-        read_at=snapshot.read_at,
+        **snapshot.freshness,
     )
 
 
@@ -73,9 +71,7 @@ async def run_grouped(
         since=since,
         until=until,
         every=every,
-        as_of=snapshot.as_of,
-        behind_s=snapshot.behind_s,
-        read_at=snapshot.read_at,
+        **snapshot.freshness,
     )
 
 
@@ -84,15 +80,13 @@ async def run_paged(
     statement: Statement,
     params: PagedParams | PagedWindowParams,
     kind: type[R],
-    *,
-    after: Mapping[str, type],
     **values: Any,
 ) -> PagedAnswer[R]:
-    """A page of a list. The last columns of the statement, named in `after`, are its keyset."""
+    """A page of a list. The last columns of the statement are its keyset."""
     since, until = None, None
     if isinstance(params, PagedWindowParams):
         since, until = params.bounds(snapshot.read_at)
-    keyset = decode(statement.text, params.cursor, after)
+    keyset = decode(statement.text, params.cursor, statement.keyset)
     values = {**_values(params), **values, **keyset, "since": since, "until": until}
     try:
         records = await snapshot.records(statement, values | {"limit": params.limit + 1})
@@ -111,17 +105,15 @@ async def run_paged(
             )
     return PagedAnswer[R](
         rows=[
-            kind(**{name: value for name, value in record.items() if name not in after})
+            kind(**{name: value for name, value in record.items() if name not in keyset})
             for record in visible
         ],
-        next=encode(statement.text, [visible[-1][name] for name in after]) if more else None,
+        next=encode(statement.text, [visible[-1][name] for name in keyset]) if more else None,
         total=None if total is None else min(total, MOST_COUNTED),
         at_least=total is not None and total > MOST_COUNTED,
         since=since,
         until=until,
-        as_of=snapshot.as_of,
-        behind_s=snapshot.behind_s,
-        read_at=snapshot.read_at,
+        **snapshot.freshness,
     )
 
 

@@ -1,6 +1,5 @@
 """Stuck executions, and executions without an end after their last call."""
 
-from datetime import datetime
 from typing import Annotated, Literal
 
 from msgspec import Meta
@@ -104,9 +103,7 @@ async def stuck_executions(
     snapshot: Snapshot, params: StuckExecutionsParams
 ) -> PagedAnswer[StuckExecution]:
     """Which executions are stuck (not ended, silent for 5 minutes)? Latest silent first."""
-    return await run_paged(
-        snapshot, _STUCK, params, StuckExecution, after={"after_at": datetime, "after_id": int}
-    )
+    return await run_paged(snapshot, _STUCK, params, StuckExecution)
 
 
 class WithoutEndParams(PagedParams, frozen=True, kw_only=True):
@@ -144,10 +141,4 @@ async def executions_without_end(
     snapshot: Snapshot, params: WithoutEndParams
 ) -> PagedAnswer[ExecutionWithoutEnd]:
     """Which executions have finished all their calls but have not ended? Oldest first."""
-    return await run_paged(
-        snapshot,
-        _OPEN_ENDED,
-        params,
-        ExecutionWithoutEnd,
-        after={"after_hour": datetime, "after_id": int},
-    )
+    return await run_paged(snapshot, _OPEN_ENDED, params, ExecutionWithoutEnd)

@@ -47,7 +47,7 @@ async def tiles(
     snapshot: Snapshot, params: TilesParams, *, thresholds: Thresholds = DEFAULT
 ) -> TrendAnswer[TileRow]:
     """How are things: completed, first attempts, error rate, retries, stuck and refused?"""
-    window = window_of(params, snapshot.read_at, finest="minute")
+    window = window_of(params, snapshot.read_at)
     calls = await _sums(snapshot, _CALLS, params, window)
     ended = await _sums(snapshot, _ENDED, params, window)
     refused = await _sums(snapshot, _REFUSED, params, window)
@@ -64,9 +64,7 @@ async def tiles(
         rows=[_row(figure, thresholds) for figure in figures],
         calls=calls["calls"],
         truncated=False,
-        as_of=snapshot.as_of,
-        behind_s=snapshot.behind_s,
-        read_at=snapshot.read_at,
+        **snapshot.freshness,
         **window.fields(),
     )
 

@@ -78,10 +78,9 @@ class TrendWindow(msgspec.Struct, frozen=True, kw_only=True):
         return trend
 
 
-def window_of(params: CountsParams, now: datetime, *, finest: Grain = "hour") -> TrendWindow:
-    """The window of a request; by minutes if it is short and `finest` allows it."""
-    finest = "minute" if finest == "minute" and params.needs_minutes(now) else "hour"
-    every, since, until = params.buckets(now, finest)
+def window_of(params: CountsParams, now: datetime) -> TrendWindow:
+    """The window of a request; by minutes if it is short."""
+    every, since, until = params.buckets(now, "minute" if params.needs_minutes(now) else "hour")
     length_s = max(int((until - since).total_seconds()), 0)
     widths = (width for width in _WIDTHS_S if width >= SECONDS[every])
     interval_s = next(

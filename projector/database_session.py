@@ -74,13 +74,13 @@ def sentence(error: Exception) -> str:
 async def with_lock_retry(
     connection: asyncpg.Connection,
     work: Callable[[], Awaitable[None]],
-    *also: type[asyncpg.PostgresError],
+    *,
     for_s: float = math.inf,
 ) -> None:
     """Run `work` in a transaction, with a lock timeout of one second.
 
-    On a lock timeout, a deadlock or an error of `also` it rolls back, pauses and tries again, until
-    it succeeds. After `for_s` seconds it raises the last of these errors.
+    On a lock timeout or a deadlock it rolls back, pauses and tries again, until it succeeds. After
+    `for_s` seconds it raises the last of these errors.
     """
     ends_at = time.monotonic() + for_s
     while True:
@@ -88,7 +88,7 @@ async def with_lock_retry(
             async with connection.transaction():
                 await connection.execute("set local lock_timeout = '1s'")
                 await work()
-        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, *also):
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
             if time.monotonic() > ends_at:
                 raise
             await asyncio.sleep(_RETRY_PAUSE_S)

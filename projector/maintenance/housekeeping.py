@@ -11,7 +11,7 @@ from typing import Final
 import asyncpg
 
 from projector.hours import end_of, hour_of, hours_of
-from projector.maintenance.retention import delete_old
+from projector.maintenance.retention import OldRows, drop_old
 
 _QUIET: Final = timedelta(hours=2)
 """Only late events write to minutes and hours that are older than this."""
@@ -56,16 +56,10 @@ async def drop_minutes(
         # Views hide these minutes before they are deleted.
         await connection.execute(_RAISE_KEPT_FROM, before)
     for table, time, _ in MINUTES:
-        names = {"table": table, "time": time}
-        gone = await delete_old(
-            connection,
-            _COUNT_OLD.format(**names),
-            _DELETE_OLD.format(**names),
-            before,
-            dry_run=dry_run,
-        )
-        if gone:
-            yield f"{'would drop' if dry_run else 'dropped'} {gone:,} rows of {table}"
+        delete = _DELETE_OLD.format(table=table, time=time)
+        old = OldRows(table, time, delete, f"{{:,}} rows of {table}")
+        async for done in drop_old(connection, old, before, dry_run=dry_run):
+            yield done
 
 
 async def drop_hours(
@@ -85,7 +79,7 @@ async def drop_hours(
             for hour in hours:
                 gone += await connection.fetchval(statement, hour, end_of(hour))
         if gone:
-            yield f"{'would drop' if dry_run else 'dropped'} {gone:,} rows of {table}"
+            yield f"{'would delete' if dry_run else 'deleted'} {gone:,} rows of {table}"
 
 
 async def compact_shards(
@@ -147,8 +141,6 @@ _RAISE_KEPT_FROM: Final = """
     set    kept_from = greatest(kept_from, $1::timestamptz)
     where  subject = 'minutes'
 """
-
-_COUNT_OLD: Final = "select count(*) from {table} where {time} < $1::timestamptz"
 
 _DELETE_OLD: Final = """
     with old as materialized (

@@ -26,11 +26,12 @@ from projector.maintenance.housekeeping import (
 )
 from projector.maintenance.merged_records import drop_merged_records
 from projector.maintenance.retention import (
+    GAPS,
+    QUARANTINE,
+    RAW,
     drop_executions,
-    drop_gaps,
     drop_jobs,
-    drop_quarantine,
-    drop_raw,
+    drop_old,
 )
 from projector.verify.divergences import record
 from projector.verify.ranges import Scope
@@ -169,14 +170,13 @@ def _steps(
         steps["retention of executions"] = drop_executions(
             connection, now - keep.executions, dry_run=dry_run
         )
-    if keep.quarantine is not None:
-        steps["retention of quarantine"] = drop_quarantine(
-            connection, now - keep.quarantine, dry_run=dry_run
-        )
-    if keep.raw is not None:
-        steps["retention of refused bytes"] = drop_raw(connection, now - keep.raw, dry_run=dry_run)
-    if keep.gaps is not None:
-        steps["retention of gaps"] = drop_gaps(connection, now - keep.gaps, dry_run=dry_run)
+    for name, old, kept in (
+        ("quarantine", QUARANTINE, keep.quarantine),
+        ("refused bytes", RAW, keep.raw),
+        ("gaps", GAPS, keep.gaps),
+    ):
+        if kept is not None:
+            steps[f"retention of {name}"] = drop_old(connection, old, now - kept, dry_run=dry_run)
     if keep.jobs is not None:
         steps["retention of jobs"] = drop_jobs(connection, now - keep.jobs, dry_run=dry_run)
     steps["compaction of shards"] = compact_shards(connection, now, dry_run=dry_run)

@@ -6,7 +6,7 @@ ledger stays complete: the offsets of deleted gaps stay counted.
 
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 import asyncpg
 
@@ -36,35 +36,6 @@ async def drop_executions(
         yield f"{'would forget' if dry_run else 'forgot'} {gone:,} executions with their calls"
 
 
-async def drop_quarantine(
-    connection: asyncpg.Connection, before: datetime, *, dry_run: bool
-) -> AsyncIterator[str]:
-    """Delete quarantine entries from before `before`; their counts stay."""
-    gone = await delete_old(
-        connection, _COUNT_OLD_QUARANTINE, _DELETE_QUARANTINE, before, dry_run=dry_run
-    )
-    if gone:
-        yield f"{'would delete' if dry_run else 'deleted'} {gone:,} quarantine entries"
-
-
-async def drop_raw(
-    connection: asyncpg.Connection, before: datetime, *, dry_run: bool
-) -> AsyncIterator[str]:
-    """Delete the raw bytes of records that were refused before `before`, and their samples."""
-    gone = await delete_old(connection, _COUNT_OLD_RAW, _DELETE_RAW, before, dry_run=dry_run)
-    if gone:
-        yield f"{'would delete' if dry_run else 'deleted'} the bytes of {gone:,} refused records"
-
-
-async def drop_gaps(
-    connection: asyncpg.Connection, before: datetime, *, dry_run: bool
-) -> AsyncIterator[str]:
-    """Delete gaps that were found before `before`; the number of their offsets stays counted."""
-    gone = await delete_old(connection, _COUNT_GAPS, _DELETE_GAPS, before, dry_run=dry_run)
-    if gone:
-        yield f"{'would delete' if dry_run else 'deleted'} {gone:,} rows of gaps"
-
-
 async def drop_jobs(
     connection: asyncpg.Connection, before: datetime, *, dry_run: bool
 ) -> AsyncIterator[str]:
@@ -78,21 +49,32 @@ async def drop_jobs(
         yield f"{'would forget' if dry_run else 'forgot'} {len(runs):,} runs of jobs"
 
 
-async def delete_old(
-    connection: asyncpg.Connection, count: str, delete: str, before: datetime, *, dry_run: bool
-) -> int:
-    """Run `delete` until it finds no row from before `before`; returns how many it deleted.
+class OldRows(NamedTuple):
+    """Rows of a table that are deleted by their age alone, which the column `time` says.
 
-    With `dry_run` it runs `count` instead. Both statements return a number of rows; `delete` takes
-    the most rows of one step as well.
+    delete: the statement that deletes rows from before $1, at most $2 of them, and returns how
+    many. report: what was deleted, for that number.
     """
-    if dry_run:
-        counted: int = await connection.fetchval(count, before)
-        return counted
+
+    table: str
+    time: str
+    delete: str
+    report: str
+
+
+async def drop_old(
+    connection: asyncpg.Connection, old: OldRows, before: datetime, *, dry_run: bool
+) -> AsyncIterator[str]:
+    """Delete these rows from before `before`, in steps; their counts stay."""
     gone = 0
-    while deleted := await connection.fetchval(delete, before, ROWS_A_STEP):
-        gone += deleted
-    return gone
+    if dry_run:
+        count = f"select count(*) from {old.table} where {old.time} < $1::timestamptz"  # noqa: S608 - constants of this package
+        gone = await connection.fetchval(count, before)
+    else:
+        while deleted := await connection.fetchval(old.delete, before, ROWS_A_STEP):
+            gone += deleted
+    if gone:
+        yield f"{'would delete' if dry_run else 'deleted'} {old.report.format(gone)}"
 
 
 _OLD_EXECUTIONS: Final = f"""
@@ -104,10 +86,6 @@ _OLD_EXECUTIONS: Final = f"""
     order by execution_id
     limit    $3::integer
 """  # noqa: S608 - constants of this package
-
-_COUNT_OLD_QUARANTINE: Final = """
-    select count(*) from normalizer.quarantine where quarantined_at < $1::timestamptz
-"""
 
 _DELETE_QUARANTINE: Final = """
     with old as materialized (
@@ -146,10 +124,6 @@ _DELETE_QUARANTINE: Final = """
     select count(*) from gone
 """
 
-_COUNT_OLD_RAW: Final = """
-    select count(*) from normalizer.quarantine_raw where kept_at < $1::timestamptz
-"""
-
 _DELETE_RAW: Final = """
     with old as materialized (
         select   ctid as row_id
@@ -175,8 +149,6 @@ _DELETE_RAW: Final = """
     )
     select count(*) from gone
 """
-
-_COUNT_GAPS: Final = "select count(*) from normalizer.gaps where found_at < $1::timestamptz"
 
 _DELETE_GAPS: Final = """
     with old as materialized (
@@ -251,3 +223,11 @@ _DELETE_RUN: Final = """
     )
     delete from normalizer.jobs where job_id = $1::text and run = $2::integer
 """
+
+QUARANTINE: Final = OldRows(
+    "normalizer.quarantine", "quarantined_at", _DELETE_QUARANTINE, "{:,} quarantine entries"
+)
+RAW: Final = OldRows(
+    "normalizer.quarantine_raw", "kept_at", _DELETE_RAW, "the bytes of {:,} refused records"
+)
+GAPS: Final = OldRows("normalizer.gaps", "found_at", _DELETE_GAPS, "{:,} rows of gaps")

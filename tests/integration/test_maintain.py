@@ -877,7 +877,7 @@ async def test_a_step_that_fails_keeps_no_other_from_its_turn(
         "retention of refused bytes failed: database: SQLSTATE 55P03 (LockNotAvailableError)"
         in said
     )
-    assert any(line.startswith("dropped 4 rows of event_minutes") for line in said)
+    assert any(line.startswith("deleted 4 rows of event_minutes") for line in said)
     assert "analysed normalizer.events" in said
 
 

@@ -195,13 +195,15 @@ async def test_a_retry_is_one_call_for_every_pair_of_shapes(
 ) -> None:
     """Every pair of shapes for the issuer and the worker of one retry, each its own execution."""
     pairs = list(product(ISSUERS, WORKERS))
-    for number, (issuer, worker) in enumerate(pairs, start=1):
-        reports = [
-            as_reported(number, 1, "command.issued", ISSUERS[issuer]),
-            as_reported(number, 2, "call.done", WORKERS[worker]),
+    issued, done = (
+        [
+            as_reported(number, at, kind, shapes[pair[at - 1]])
+            for number, pair in enumerate(pairs, start=1)
         ]
-        for report in reports if in_order else reversed(reports):
-            await view_rows.insert(connection, [report])
+        for at, kind, shapes in ((1, "command.issued", ISSUERS), (2, "call.done", WORKERS))
+    )
+    for reports in (issued, done) if in_order else (done, issued):
+        await view_rows.insert(connection, reports)
 
     calls = await connection.fetch(
         "select execution_id, attempts, status, issued_at is not null from projector.calls"

@@ -119,23 +119,6 @@ async def agrees_with(connection: asyncpg.Connection, taken: Sequence[Row]) -> N
         assert verdict.verdict == "match", str(verdict)
 
 
-@by_hand
-@given(data=st.data())
-async def test_two_orders_show_the_same(
-    data: st.DataObject, connection: asyncpg.Connection
-) -> None:
-    rows = data.draw(event_logs())
-    again = data.draw(st.permutations(rows))
-    views = []
-    for order in (rows, again):
-        async with rolled_back(connection):
-            for batch in data.draw(splits(order)):
-                await view_rows.insert(connection, batch)
-            views.append(await view_rows.view_rows(connection))
-
-    assert differences(*views) == {}
-
-
 @at_once
 @given(data=st.data(), writers=st.integers(2, 4))
 async def test_writers_of_the_same_executions_show_what_the_log_holds(

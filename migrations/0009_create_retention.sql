@@ -359,7 +359,7 @@ $$;
 -- for transactions that hold one of these shards; meanwhile new transactions take others. Returns
 -- the number of deleted rows.
 create function projector.compact_shards(
-    counter_table text, time_column text, measures text[], since timestamptz, until timestamptz
+    counter_table text, time_column text, since timestamptz, until timestamptz
 ) returns bigint
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
@@ -368,6 +368,7 @@ as $$
 declare
     compacting smallint[];
     keys       text;
+    measures   text;
     sums       text;
     adds       text;
     aggregated bigint;
@@ -388,17 +389,20 @@ begin
     order by shards.shard
     for update;
     select string_agg(quote_ident(attname), ', ' order by attnum)
-    into   keys
+               filter (where attnum = any(conkey)),
+           string_agg(quote_ident(attname), ', ' order by attnum)
+               filter (where attnum <> all(conkey)),
+           string_agg(format('sum(%I)', attname), ', ' order by attnum)
+               filter (where attnum <> all(conkey)),
+           string_agg(format('%1$I = counted.%1$I + excluded.%1$I', attname), ', ')
+               filter (where attnum <> all(conkey))
+    into   keys, measures, sums, adds
     from   pg_attribute
+    join   pg_constraint on conrelid = attrelid and contype = 'p'
     where  attrelid = compact_shards.counter_table::regclass
     and    attnum > 0
     and    not attisdropped
-    and    attname <> 'shard'
-    and    attname <> all(compact_shards.measures);
-    select string_agg(format('sum(%I)', measure), ', '),
-           string_agg(format('%1$I = counted.%1$I + excluded.%1$I', measure), ', ')
-    into   sums, adds
-    from   unnest(compact_shards.measures) as measure;
+    and    attname <> 'shard';
     execute format(
         'with gone as ('
         '    delete from %1$I where %2$I >= $1 and %2$I < $2 and shard = any($3) returning *'
@@ -407,9 +411,7 @@ begin
         '    select %3$s, 0, %5$s from gone group by %3$s'
         '    on conflict (%3$s, shard) do update set %6$s'
         ') select count(*) from gone',
-        counter_table, time_column, keys,
-        (select string_agg(quote_ident(measure), ', ') from unnest(measures) as measure),
-        sums, adds
+        counter_table, time_column, keys, measures, sums, adds
     )
     into aggregated
     using since, until, compacting;
@@ -422,6 +424,6 @@ $$;
 revoke execute on function projector.archive_events(bigint[]) from public;
 revoke execute on function projector.forget_executions(bigint[]) from public;
 revoke execute on function
-    projector.compact_shards(text, text, text[], timestamptz, timestamptz) from public;
+    projector.compact_shards(text, text, timestamptz, timestamptz) from public;
 
 insert into migrations.applied (version) values ('0009') on conflict do nothing;

@@ -91,17 +91,16 @@ async def compact_shards(
         since, is_full_scan = await connection.fetchrow(
             _COMPACT_SINCE, subject, now - _FULL_SCAN_EVERY, _LATE
         )
-        for table, time, measures in tables:
+        for table, time, _ in tables:
             compacted = 0
             async for hour, rows in _sharded_hours(connection, table, time, (since, until)):
                 if dry_run:
                     compacted += rows
                     continue
-                bounds = (hour, end_of(hour))
                 # A writer that holds the shard goes first; a later run compacts this hour.
                 with contextlib.suppress(asyncpg.LockNotAvailableError):
                     compacted += await connection.fetchval(
-                        _COMPACT, table, time, list(measures), *bounds
+                        _COMPACT, table, time, hour, end_of(hour)
                     )
             if compacted:
                 done = "would add" if dry_run else "added"
@@ -198,7 +197,7 @@ _SHARDED_HOURS: Final = """
 """
 
 _COMPACT: Final = """
-    select compact_shards($1::text, $2::text, $3::text[], $4::timestamptz, $5::timestamptz)
+    select compact_shards($1::text, $2::text, $3::timestamptz, $4::timestamptz)
 """
 
 _NOTE_COMPACTED: Final = """

@@ -423,7 +423,7 @@ async def counted(connection: asyncpg.Connection) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in rows]
 
 
-@pytest.mark.parametrize("dies", ["raise_horizon", "write", "_archive", "_empty"])
+@pytest.mark.parametrize("dies", ["write", "_archive", "_empty"])
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_what_was_broken_off_is_finished_by_the_next_run(
     dies: str,

@@ -4,7 +4,7 @@ The expected rows are computed from the rules and independently of the triggers,
 Both queries get the same bounds and must return the same rows at every snapshot. Table names have
 no schema: the search_path of the connection decides.
 
-    comparison.py         the type of such a pair
+    comparison.py         the type of such a pair, and the pair of a sharded counter
     counter_queries.py    counters of events, arrivals, coercions and refusals
     execution_queries.py  executions, and their counts by hour
     call_queries.py       calls, and their counts by hour

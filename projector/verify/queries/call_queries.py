@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from projector.verify.queries.comparison import Comparison
+from projector.verify.queries.comparison import Comparison, counter
 
 CALLS: Final = Comparison(
     name="call_facts",
@@ -118,23 +118,12 @@ _FINISHED: Final = """
         and    mod(abs(hashtext(step)::bigint), $3::integer) = $4::integer
 """
 
-CALL_HOURS: Final = Comparison(
+CALL_HOURS: Final = counter(
     name="call_hours",
     bounds="finished",
     keys="hour playbook step attempts status",
-    measure="calls",
     sums="calls timed duration_us exhausted",
-    actual="""
-        select   hour, playbook, step, attempts, status, sum(calls)::bigint as calls,
-                 sum(timed)::bigint as timed, sum(duration_us) as duration_us,
-                 sum(exhausted)::bigint as exhausted
-        from     call_hours
-        where    hour >= $1::timestamptz and hour < $2::timestamptz
-        and      shard >= 0
-        and      mod(abs(hashtext(step)::bigint), $3::integer) = $4::integer
-        group by hour, playbook, step, attempts, status
-        having   sum(calls) <> 0 or sum(timed) <> 0 or sum(duration_us) <> 0 or sum(exhausted) <> 0
-    """,
+    shared_by="step",
     expected=f"""
         select   date_trunc('hour', finished_at, 'UTC') as hour,
                  playbook_of(execution.playbook_ranked) as playbook, step, attempts, status,
@@ -146,22 +135,12 @@ CALL_HOURS: Final = Comparison(
     """,
 )
 
-CALL_TIMES: Final = Comparison(
+CALL_TIMES: Final = counter(
     name="call_times",
     bounds="finished",
     keys="hour measure playbook step attempts status bucket",
-    measure="calls",
     sums="calls",
-    actual="""
-        select   hour, measure, playbook, step, attempts, status, bucket,
-                 sum(calls)::bigint as calls
-        from     call_times
-        where    hour >= $1::timestamptz and hour < $2::timestamptz
-        and      shard >= 0
-        and      mod(abs(hashtext(step)::bigint), $3::integer) = $4::integer
-        group by hour, measure, playbook, step, attempts, status, bucket
-        having   sum(calls) <> 0
-    """,
+    shared_by="step",
     expected=f"""
         select   date_trunc('hour', taken.finished_at, 'UTC') as hour, measured.measure,
                  taken.playbook, taken.step, taken.attempts, taken.status,
@@ -179,22 +158,12 @@ CALL_TIMES: Final = Comparison(
     """,  # noqa: S608 - a part that several queries share
 )
 
-WORKERS: Final = Comparison(
+WORKERS: Final = counter(
     name="worker_hours",
     bounds="finished",
     keys="hour worker_id status",
-    measure="calls",
     sums="calls timed duration_us",
-    actual="""
-        select   hour, worker_id, status, sum(calls)::bigint as calls, sum(timed)::bigint as timed,
-                 sum(duration_us) as duration_us
-        from     worker_hours
-        where    hour >= $1::timestamptz and hour < $2::timestamptz
-        and      shard >= 0
-        and      mod(abs(hashtext(worker_id)::bigint), $3::integer) = $4::integer
-        group by hour, worker_id, status
-        having   sum(calls) <> 0 or sum(timed) <> 0 or sum(duration_us) <> 0
-    """,
+    shared_by="worker_id",
     expected=f"""
         select   date_trunc('hour', finished_at, 'UTC') as hour, worker_id, status,
                  count(*) as calls, count(duration_us) as timed,
@@ -204,21 +173,12 @@ WORKERS: Final = Comparison(
     """,
 )
 
-ERRORS: Final = Comparison(
+ERRORS: Final = counter(
     name="error_hours",
     bounds="finished",
     keys="hour step attempts status error_class",
-    measure="calls",
     sums="calls",
-    actual="""
-        select   hour, step, attempts, status, error_class, sum(calls)::bigint as calls
-        from     error_hours
-        where    hour >= $1::timestamptz and hour < $2::timestamptz
-        and      shard >= 0
-        and      mod(abs(hashtext(step)::bigint), $3::integer) = $4::integer
-        group by hour, step, attempts, status, error_class
-        having   sum(calls) <> 0
-    """,
+    shared_by="step",
     expected=f"""
         select   date_trunc('hour', finished_at, 'UTC') as hour, step, attempts, status,
                  coalesce(error_class_of(error), '') as error_class, count(*) as calls
@@ -228,23 +188,12 @@ ERRORS: Final = Comparison(
     """,
 )
 
-RETRIES: Final = Comparison(
+RETRIES: Final = counter(
     name="retry_minutes",
     bounds="finished",
     keys="minute step",
-    measure="retries",
-    sums="first_tries retries",
-    actual="""
-        select   minute, step, sum(first_tries)::bigint as first_tries,
-                 sum(retries)::bigint as retries
-        from     retry_minutes
-        where    minute >= $1::timestamptz and minute < $2::timestamptz
-        and      shard >= 0
-        and      minute >= (select kept_from from maintenance_state where subject = 'minutes')
-        and      mod(abs(hashtext(step)::bigint), $3::integer) = $4::integer
-        group by minute, step
-        having   sum(first_tries) <> 0 or sum(retries) <> 0
-    """,
+    sums="retries first_tries",
+    shared_by="step",
     expected=f"""
         select   date_trunc('minute', finished_at, 'UTC') as minute, step,
                  count(*) filter (where attempts = 0) as first_tries,

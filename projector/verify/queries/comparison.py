@@ -27,3 +27,50 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     archived: str | None = None
     """A query for the number of rows in the bounds that are not compared, because their events are
     deleted. $3 are execution ids, or null for all."""
+
+
+def counter(
+    *,
+    name: str,
+    bounds: Bounds,
+    keys: str,
+    sums: str,
+    shared_by: str,
+    expected: str,
+    reports_archived: bool = False,
+) -> Comparison:
+    """The comparison of a sharded table, whose first key is a time: the sums over its live shards.
+
+    shared_by: the key that shares are made by. reports_archived: whether it says how many events
+    its archived part counts.
+    """
+    time, *_ = keys.split()
+    columns = ", ".join(keys.split())
+    measures = sums.split()
+    within = f"{time} >= $1::timestamptz and {time} < $2::timestamptz"
+    kept = "(select kept_from from maintenance_state where subject = 'minutes')"
+    actual = f"""
+        select   {columns}, {", ".join(f"sum({one}) as {one}" for one in measures)}
+        from     {name}
+        where    {within}
+        and      {f"{time} >= {kept}" if time == "minute" else "true"}
+        and      shard >= 0
+        and      mod(abs(hashtext({shared_by})::bigint), $3::integer) = $4::integer
+        group by {columns}
+        having   {" or ".join(f"sum({one}) <> 0" for one in measures)}
+    """  # noqa: S608 - constants of this package
+    archived = f"""
+        select coalesce(sum({measures[0]}), 0)::bigint
+        from   {name}
+        where  {within} and shard < 0
+    """  # noqa: S608 - constants of this package
+    return Comparison(
+        name=name,
+        bounds=bounds,
+        keys=keys,
+        measure=measures[0],
+        sums=sums,
+        actual=actual,
+        expected=expected,
+        archived=archived if reports_archived else None,
+    )

@@ -2,24 +2,14 @@
 
 from typing import Final
 
-from projector.verify.queries.comparison import Comparison
+from projector.verify.queries.comparison import counter
 
-MINUTES: Final = Comparison(
+MINUTES: Final = counter(
     name="event_minutes",
     bounds="created",
     keys="minute event_type status attempts",
-    measure="events",
     sums="events",
-    actual="""
-        select   minute, event_type, status, attempts, sum(events)::bigint as events
-        from     event_minutes
-        where    minute >= $1::timestamptz and minute < $2::timestamptz
-        and      minute >= (select kept_from from maintenance_state where subject = 'minutes')
-        and      shard >= 0
-        and      mod(abs(hashtext(event_type)::bigint), $3::integer) = $4::integer
-        group by minute, event_type, status, attempts
-        having   sum(events) <> 0
-    """,
+    shared_by="event_type",
     expected="""
         select   date_trunc('minute', created_at, 'UTC') as minute, event_type, status, attempts,
                  count(*) as events
@@ -31,22 +21,12 @@ MINUTES: Final = Comparison(
     """,
 )
 
-HOURS: Final = Comparison(
+HOURS: Final = counter(
     name="event_hours",
     bounds="created",
     keys="hour step event_type status attempts",
-    measure="events",
     sums="events without_command",
-    actual="""
-        select   hour, step, event_type, status, attempts, sum(events)::bigint as events,
-                 sum(without_command)::bigint as without_command
-        from     event_hours
-        where    hour >= $1::timestamptz and hour < $2::timestamptz
-        and      shard >= 0
-        and      mod(abs(hashtext(event_type)::bigint), $3::integer) = $4::integer
-        group by hour, step, event_type, status, attempts
-        having   sum(events) <> 0 or sum(without_command) <> 0
-    """,
+    shared_by="event_type",
     expected="""
         select   date_trunc('hour', created_at, 'UTC') as hour, step, event_type, status, attempts,
                  count(*) as events,
@@ -56,32 +36,15 @@ HOURS: Final = Comparison(
         and      mod(abs(hashtext(event_type)::bigint), $3::integer) = $4::integer
         group by 1, 2, 3, 4, 5
     """,
-    archived="""
-        select coalesce(sum(events), 0)::bigint
-        from   event_hours
-        where  hour >= $1::timestamptz and hour < $2::timestamptz and shard < 0
-    """,
+    reports_archived=True,
 )
 
-ARRIVALS: Final = Comparison(
+ARRIVALS: Final = counter(
     name="arrival_hours",
     bounds="arrived",
     keys="hour shape worker_id lateness",
-    measure="events",
     sums="events skew_us attempts_defaulted status_from_name time_from_log",
-    actual="""
-        select   hour, shape, worker_id, lateness, sum(events)::bigint as events,
-                 sum(skew_us) as skew_us, sum(attempts_defaulted)::bigint as attempts_defaulted,
-                 sum(status_from_name)::bigint as status_from_name,
-                 sum(time_from_log)::bigint as time_from_log
-        from     arrival_hours
-        where    hour >= $1::timestamptz and hour < $2::timestamptz
-        and      shard >= 0
-        and      mod(abs(hashtext(shape)::bigint), $3::integer) = $4::integer
-        group by hour, shape, worker_id, lateness
-        having   sum(events) <> 0 or sum(skew_us) <> 0 or sum(attempts_defaulted) <> 0
-        or       sum(status_from_name) <> 0 or sum(time_from_log) <> 0
-    """,
+    shared_by="shape",
     expected="""
         select   date_trunc('hour', coalesce(recorded_at, created_at), 'UTC') as hour, shape,
                  coalesce(worker_id, '') as worker_id,
@@ -110,28 +73,15 @@ ARRIVALS: Final = Comparison(
         and      mod(abs(hashtext(shape)::bigint), $3::integer) = $4::integer
         group by 1, 2, 3, 4
     """,
-    archived="""
-        select coalesce(sum(events), 0)::bigint
-        from   arrival_hours
-        where  hour >= $1::timestamptz and hour < $2::timestamptz and shard < 0
-    """,
+    reports_archived=True,
 )
 
-COERCIONS: Final = Comparison(
+COERCIONS: Final = counter(
     name="coercion_hours",
     bounds="arrived",
     keys="hour shape rule",
-    measure="coercions",
     sums="coercions",
-    actual="""
-        select   hour, shape, rule, sum(coercions)::bigint as coercions
-        from     coercion_hours
-        where    hour >= $1::timestamptz and hour < $2::timestamptz
-        and      shard >= 0
-        and      mod(abs(hashtext(shape)::bigint), $3::integer) = $4::integer
-        group by hour, shape, rule
-        having   sum(coercions) <> 0
-    """,
+    shared_by="shape",
     expected="""
         select   date_trunc('hour', coalesce(recorded_at, created_at), 'UTC') as hour, shape,
                  left(coercion ->> 'rule', 100) as rule, count(*) as coercions
@@ -145,21 +95,12 @@ COERCIONS: Final = Comparison(
     """,
 )
 
-REFUSALS: Final = Comparison(
+REFUSALS: Final = counter(
     name="quarantine_hours",
     bounds="refused",
     keys="hour reason shape",
-    measure="refused",
     sums="refused",
-    actual="""
-        select   hour, reason, shape, sum(refused)::bigint as refused
-        from     quarantine_hours
-        where    hour >= $1::timestamptz and hour < $2::timestamptz
-        and      shard >= 0
-        and      mod(abs(hashtext(reason)::bigint), $3::integer) = $4::integer
-        group by hour, reason, shape
-        having   sum(refused) <> 0
-    """,
+    shared_by="reason",
     expected="""
         select   date_trunc('hour', quarantined_at, 'UTC') as hour, reason, shape,
                  count(*) as refused

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from projector.verify.queries.comparison import Comparison
+from projector.verify.queries.comparison import Comparison, counter
 
 EXECUTIONS: Final = Comparison(
     name="execution_facts",
@@ -141,21 +141,12 @@ EXECUTIONS: Final = Comparison(
     """,
 )
 
-EXECUTION_HOURS: Final = Comparison(
+EXECUTION_HOURS: Final = counter(
     name="execution_hours",
     bounds="begun",
     keys="hour playbook outcome",
-    measure="executions",
     sums="executions",
-    actual="""
-        select   hour, playbook, outcome, sum(executions)::bigint as executions
-        from     execution_hours
-        where    hour >= $1::timestamptz and hour < $2::timestamptz
-        and      shard >= 0
-        and      mod(abs(hashtext(playbook)::bigint), $3::integer) = $4::integer
-        group by hour, playbook, outcome
-        having   sum(executions) <> 0
-    """,
+    shared_by="playbook",
     expected="""
         select   hour, playbook, outcome, sum(sign)::bigint as executions
         from     (
@@ -180,9 +171,5 @@ EXECUTION_HOURS: Final = Comparison(
         group by hour, playbook, outcome
         having   sum(sign) <> 0
     """,
-    archived="""
-        select coalesce(sum(executions), 0)::bigint
-        from   execution_hours
-        where  hour >= $1::timestamptz and hour < $2::timestamptz and shard < 0
-    """,
+    reports_archived=True,
 )

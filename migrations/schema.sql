@@ -287,7 +287,7 @@ CREATE FUNCTION projector.call_status(status text, outcome text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE WHEN (status = ANY (ARRAY['COMPLETED'::text, 'FAILED'::text, 'ERROR'::text, 'CANCELLED'::text])) THEN status ELSE outcome END;
 
-CREATE FUNCTION projector.compact_shards(counter_table text, time_column text, measures text[], since timestamp with time zone, until timestamp with time zone) RETURNS bigint
+CREATE FUNCTION projector.compact_shards(counter_table text, time_column text, since timestamp with time zone, until timestamp with time zone) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     SET jit TO 'off'
@@ -3585,7 +3585,7 @@ REVOKE ALL ON FUNCTION normalizer.snowflake_at(unix_ms bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.archive_calls(event_ids bigint[], low bigint, high bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.archive_events(event_ids bigint[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.archive_executions(event_ids bigint[], low bigint, high bigint) FROM PUBLIC;
-REVOKE ALL ON FUNCTION projector.compact_shards(counter_table text, time_column text, measures text[], since timestamp with time zone, until timestamp with time zone) FROM PUBLIC;
+REVOKE ALL ON FUNCTION projector.compact_shards(counter_table text, time_column text, since timestamp with time zone, until timestamp with time zone) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.count_calls(counts projector.call_count[], into_shard smallint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.count_changed_calls(counts projector.call_count[], touched projector.call_id[], retriable projector.call_id[], old_failures projector.call_failure[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.count_executions(moved projector.execution_move[]) FROM PUBLIC;

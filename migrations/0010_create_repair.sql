@@ -19,7 +19,7 @@ create function projector.repair_executions(execution_ids bigint[]) returns void
     set plan_cache_mode = force_custom_plan
 as $$
 declare
-    whole  bigint[];
+    whole  constant bigint[] := array(select distinct unnest(repair_executions.execution_ids));
     tries  call_id[];
     counts call_count[];
     moves  execution_move[];
@@ -28,12 +28,11 @@ begin
     -- execution is read in later statements, so it sees what the previous writer committed.
     insert into execution_facts as known (execution_id, events, completed, failed, cancelled)
     select   wanted.execution_id, 0, 0, 0, 0
-    from     (select distinct unnest(repair_executions.execution_ids)) as wanted (execution_id)
+    from     unnest(whole) as wanted (execution_id)
     order by wanted.execution_id
     on conflict (execution_id) do update set events = known.events;
 
     -- 2. What roll-ups count their calls under.
-    whole := array(select distinct unnest(repair_executions.execution_ids));
     tries := array(
         select (execution_id, command_id, attempts)::call_id
         from   call_facts
@@ -110,7 +109,7 @@ begin
                    values (move.was_begun), (move.was_ended), (move.begun), (move.ended)
                ) as marked (hour)
                union
-               select rolled.projection, rolled.hour
+               select rolled.projection, hour_of(changed.finished_at)
                from   (
                           (
                               select * from unnest(counts)
@@ -124,13 +123,10 @@ begin
                               select * from unnest(counts)
                           )
                       ) as changed
-               cross join lateral (
-                   values ('call_hours', hour_of(changed.finished_at)),
-                          ('call_times', hour_of(changed.finished_at)),
-                          ('worker_hours', hour_of(changed.finished_at)),
-                          ('error_hours', hour_of(changed.finished_at)),
-                          ('retry_minutes', hour_of(changed.finished_at))
-               ) as rolled (projection, hour)
+               cross join (
+                   values ('call_hours'), ('call_times'), ('worker_hours'), ('error_hours'),
+                          ('retry_minutes')
+               ) as rolled (projection)
            ) as location
     where  location.hour is not null;
 end

@@ -1,5 +1,6 @@
 """The same history as a topic, as record lines and as a dry run: the same rows each time."""
 
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, Final
 
@@ -8,11 +9,13 @@ import pytest
 
 from normalizer.core.batch import Batch
 from normalizer.core.batch_builder import BatchBuilder
+from normalizer.core.coordinates import Coordinates
 from normalizer.envelope import Envelope
 from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
 from normalizer.jobs.dry_run.diff import Diff, RowChange
 from normalizer.jobs.sources.file_source import FileSource
 from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
+from normalizer.store.rows import StoredRows
 from simulator.kafka_producer import producer as play_into
 from simulator.sent_record import SentRecord
 from tests.support.factories import raw_event
@@ -130,6 +133,27 @@ async def test_the_dry_run_of_a_backfill_is_what_the_run_then_does(
         after.keys() - before.keys()
     )
     assert (diff.count("new"), diff.count("refused")) == (verdict.totals.stored, refused)
+
+
+async def test_a_dry_run_searches_only_for_what_may_be_stored(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a table an offset is an id, so records lie far apart: each would take a search."""
+    searched = 0
+    find_rows_at = StoredRows.find_rows_at
+
+    async def counted(rows: StoredRows, wanted: AbstractSet[Coordinates]) -> dict[Coordinates, int]:
+        nonlocal searched
+        searched += len(wanted)
+        return await find_rows_at(rows, wanted)
+
+    records = list(simulated_records(300))
+    path = write_file(tmp_path / "records.zst", record_lines(records))
+    monkeypatch.setattr(StoredRows, "find_rows_at", counted)
+
+    diff, _ = await _dry(database, path, 100)
+
+    assert (diff.count("new") > 200, searched) == (True, 0)
 
 
 async def test_a_dry_run_says_what_would_be_ignored(database: Database, tmp_path: Path) -> None:

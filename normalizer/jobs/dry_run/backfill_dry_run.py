@@ -15,7 +15,7 @@ import asyncpg
 
 from normalizer.core.batch import Batch
 from normalizer.core.batch_builder import BatchBuilder
-from normalizer.core.coordinates import DEDUP_ALWAYS, Coordinates, coordinates_of, source_key
+from normalizer.core.coordinates import Coordinates, coordinates_of, source_key
 from normalizer.core.digests import Digest
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.reconcile import reconcile
@@ -26,6 +26,7 @@ from normalizer.jobs.backfill import normalized
 from normalizer.jobs.dry_run.diff import Diff, changes_between, rejected_coordinates
 from normalizer.jobs.dry_run.overlay import Overlay
 from normalizer.jobs.engine import job_statements
+from normalizer.jobs.engine.job_positions import read_reached
 from normalizer.jobs.engine.source_pages import batch_part
 from normalizer.jobs.renormalize_row import Unreadable, renormalize_row
 from normalizer.jobs.sources.source import HistorySource, PartKey, ReadPosition
@@ -185,10 +186,8 @@ class BackfillDryRun:
             reading = _StoredAndPending(
                 StoredRows(connection, self._grid), connection, self._grid, overlay
             )
-            # A conflict with the values of another job does not matter here: a dry run joins no
-            # merge.
-            everything = {source_key(event): DEDUP_ALWAYS for event in events}
-            write_plan = await reconcile(events, reading, everything)
+            reached = await read_reached(connection, {source_key(event) for event in events})
+            write_plan = await reconcile(events, reading, reached)
             await reading.read_same(events, write_plan)
             return write_plan, reading
 
@@ -210,7 +209,9 @@ class BackfillDryRun:
 
     async def _stored_before(self, coordinates_set: AbstractSet[Coordinates]) -> set[Coordinates]:
         async def find(connection: asyncpg.Connection) -> set[Coordinates]:
-            return set(await StoredRows(connection, self._grid).find_rows_at(coordinates_set))
+            reached = await read_reached(connection, {one[:3] for one in coordinates_set})
+            below = {one for one in coordinates_set if one[3] < reached.get(one[:3], 0)}
+            return set(await StoredRows(connection, self._grid).find_rows_at(below))
 
         return await self._session.run_once(find)
 

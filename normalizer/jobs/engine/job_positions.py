@@ -1,7 +1,7 @@
 """The positions of one run: locked, checked, and moved with the totals of each batch."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from operator import attrgetter, lt
 from typing import Final
 
@@ -154,6 +154,14 @@ async def _reached(
         source: reached for source, reached in written.items() if reached > spans[source].first
     }
     return below | dict.fromkeys(live, DEDUP_ALWAYS)
+
+
+async def read_reached(
+    connection: asyncpg.Connection, sources: Collection[SourceKey]
+) -> DedupHorizon:
+    """Return the offsets below which records of these sources may be stored; lock nothing."""
+    columns = [[source[at] for source in sources] for at in range(3)]
+    return _offsets(await connection.fetch(job_statements.READ_REACHED, *columns))
 
 
 def _offset_spans(parts: Iterable[PartitionBatch]) -> dict[SourceKey, _OffsetSpan]:

@@ -193,6 +193,17 @@ LIVE_REACHED: Final = """
            using (topic, incarnation, partition)
 """
 
+# The same without a lock, for a dry run: what the service reads it may store at this moment.
+READ_REACHED: Final = """
+    select topic, incarnation, partition,
+           case when live.topic is null then horizon.next_offset else 1::bigint << 62 end as reached
+    from   normalizer.dedup_horizon as horizon
+    full join normalizer.source_positions as live using (topic, incarnation, partition)
+    join   unnest($1::text[], $2::integer[], $3::integer[])
+               as wanted (topic, incarnation, partition)
+           using (topic, incarnation, partition)
+"""
+
 MOVE_REACHED: Final = """
     update normalizer.dedup_horizon as horizon
     set    next_offset = moved.next_offset

@@ -202,7 +202,7 @@ async def test_the_sleep_of_a_laptop_is_no_outage(browser: Browser, platform: Pl
         await page.clock.fast_forward("08:00:00")
         awake.set()
 
-        said = await (await page.wait_for_selector("#banner >> text=has not answered")).inner_text()
+        said = await page.locator("#banner >> text=has not answered").inner_text()
 
         assert re.search(r" for 3\d s", said), said
         await page.unroute_all(behavior="ignoreErrors")

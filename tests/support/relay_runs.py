@@ -129,11 +129,12 @@ class SilentProducer(AIOKafkaProducer):  # type: ignore[misc]
         return await self._answering(node_id, request, **options)
 
     async def stop(self) -> None:
-        """Note when it has ended."""
+        """Note when one that waits for an answer has ended."""
         try:
             await super().stop()
         finally:
-            self.ended_at_s.append(asyncio.get_running_loop().time())
+            if self in self.asking:
+                self.ended_at_s.append(asyncio.get_running_loop().time())
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ from normalizer.jobs.backfill import normalized
 from normalizer.jobs.dry_run.diff import Diff, changes_between, rejected_coordinates
 from normalizer.jobs.dry_run.overlay import Overlay
 from normalizer.jobs.engine import job_statements
-from normalizer.jobs.engine.job_positions import read_reached
+from normalizer.jobs.engine.job_positions import read_dedup_horizon
 from normalizer.jobs.engine.source_pages import batch_part
 from normalizer.jobs.renormalize_row import Unreadable, renormalize_row
 from normalizer.jobs.sources.source import HistorySource, PartKey, ReadPosition
@@ -186,8 +186,8 @@ class BackfillDryRun:
             reading = _StoredAndPending(
                 StoredRows(connection, self._grid), connection, self._grid, overlay
             )
-            reached = await read_reached(connection, {source_key(event) for event in events})
-            write_plan = await reconcile(events, reading, reached)
+            horizon = await read_dedup_horizon(connection, set(map(source_key, events)))
+            write_plan = await reconcile(events, reading, horizon)
             await reading.read_same(events, write_plan)
             return write_plan, reading
 
@@ -209,8 +209,8 @@ class BackfillDryRun:
 
     async def _stored_before(self, coordinates_set: AbstractSet[Coordinates]) -> set[Coordinates]:
         async def find(connection: asyncpg.Connection) -> set[Coordinates]:
-            reached = await read_reached(connection, {one[:3] for one in coordinates_set})
-            below = {one for one in coordinates_set if one[3] < reached.get(one[:3], 0)}
+            horizon = await read_dedup_horizon(connection, {one[:3] for one in coordinates_set})
+            below = {one for one in coordinates_set if one[3] < horizon.get(one[:3], 0)}
             return set(await StoredRows(connection, self._grid).find_rows_at(below))
 
         return await self._session.run_once(find)

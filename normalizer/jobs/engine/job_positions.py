@@ -156,12 +156,12 @@ async def _reached(
     return below | dict.fromkeys(live, DEDUP_ALWAYS)
 
 
-async def read_reached(
+async def read_dedup_horizon(
     connection: asyncpg.Connection, sources: Collection[SourceKey]
 ) -> DedupHorizon:
     """Return the offsets below which records of these sources may be stored; lock nothing."""
     columns = [[source[at] for source in sources] for at in range(3)]
-    return _offsets(await connection.fetch(job_statements.READ_REACHED, *columns))
+    return _offsets(await connection.fetch(job_statements.READ_DEDUP_HORIZON, *columns))
 
 
 def _offset_spans(parts: Iterable[PartitionBatch]) -> dict[SourceKey, _OffsetSpan]:

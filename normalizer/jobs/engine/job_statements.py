@@ -194,9 +194,9 @@ LIVE_REACHED: Final = """
 """
 
 # The same without a lock, for a dry run: what the service reads it may store at this moment.
-READ_REACHED: Final = """
+READ_DEDUP_HORIZON: Final = """
     select topic, incarnation, partition,
-           case when live.topic is null then horizon.next_offset else 1::bigint << 62 end as reached
+           case when live.topic is null then horizon.next_offset else 1::bigint << 62 end
     from   normalizer.dedup_horizon as horizon
     full join normalizer.source_positions as live using (topic, incarnation, partition)
     join   unnest($1::text[], $2::integer[], $3::integer[])

@@ -11,8 +11,8 @@ import { pace } from "./windows.js";
 
 const FILTERS = ["playbook", "step", "attempts", "status", "worker"];
 const few = (values, word) => {
-  const shown = values.slice(0, 3).map((one, n) => [n ? ", " : "", h("span", {}, word(one))]);
-  return h("span", { class: "text-cell" }, shown, values.length > 3 ? ` and\u00a0${values.length - 3}\u00a0more` : "");
+  const first = values.slice(0, 3).map((one, n) => [n ? ", " : "", h("span", {}, word(one))]);
+  return h("span", { class: "text-cell" }, first, values.length > 3 ? ` and\u00a0${values.length - 3}\u00a0more` : "");
 };
 
 export function errors(address) {

@@ -26,6 +26,7 @@ RECORDS: Final[list[dict[str, Any]]] = [
     if line
 ]
 LINES: Final = (FOLDER / "vectors/lines.ndjson").read_text(encoding="utf-8").split("\n")[:-1]
+NORMALIZER: Final = Normalizer()
 VALIDATOR: Final = jsonschema.Draft202012Validator(SCHEMA)
 
 WHOLE: Final[dict[str, Any]] = {
@@ -167,7 +168,7 @@ def _is_plain(record: dict[str, Any]) -> bool:
     """Whether a record becomes an event in which nothing was changed or guessed."""
     if record["gives"] == [] or not isinstance(record["gives"][0], str):
         return False
-    (event,) = Normalizer().normalize(RawRecord(value=record["raw"].encode()))
+    (event,) = NORMALIZER.normalize(RawRecord(value=record["raw"].encode()))
     return isinstance(event, Envelope) and event.coercions is None
 
 
@@ -202,7 +203,7 @@ def test_several_reports_of_an_event_give_one_line() -> None:
 
 
 def test_a_field_of_a_later_version_is_kept_by_the_rules() -> None:
-    normalize = Normalizer().normalize
+    normalize = NORMALIZER.normalize
     for line in LINES[::10]:
         (event,) = normalize(RawRecord(value=f'{line[:-1]},"zone":{{"a":1.50}}}}'.encode()))
 

@@ -1,6 +1,7 @@
 """Looking first, and taking out: what is changed, and what is left alone."""
 
 import json
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -10,11 +11,12 @@ from normalizer.core.sanitize import Cleaned, Sanitizer
 from normalizer.jsontext import parse
 
 sanitizer = Sanitizer()
+sanitizer_of = cache(Sanitizer)
 
 
 def clean(sent: Any, redact_keys: tuple[str, ...] = ()) -> Cleaned:
     text = sent if isinstance(sent, str) else json.dumps(sent)
-    return Sanitizer(redact_keys).clean(text, parse(text))
+    return sanitizer_of(redact_keys).clean(text, parse(text))
 
 
 def cleaned(sent: Any, redact_keys: tuple[str, ...] = ()) -> Any:

@@ -66,13 +66,15 @@ async def _positions(kafka: KafkaCheck, database: DatabaseCheck) -> AsyncIterato
         return
     topics = {partition.topic for partition in kafka.bounds}
     rows = await database.positions(sorted(topics))
-    fit = True
+    fit, without_leader = True, 0
     for row in rows:
         partition = KafkaPartition(row["topic"], row["partition"])
         about, bounds = f"position of {partition}", kafka.bounds.get(partition)
         if other_log := await kafka.why_reset(partition, row):
             fit = False
             yield CheckResult(about, other_log.why, other_log.remedy)
+        elif partition in kafka.bounds and bounds is None:
+            without_leader += 1
         elif bounds is None and not row["owner"].startswith("operator:"):
             fit = False
             yield CheckResult(about, "the brokers have no such partition", _GONE, warns=True)
@@ -85,6 +87,7 @@ async def _positions(kafka: KafkaCheck, database: DatabaseCheck) -> AsyncIterato
             )
             yield CheckResult(about, message, _LOST, warns=True)
     if fit:
-        yield CheckResult(
-            "positions", f"{len(rows)} partitions were read before, all fit their logs"
-        )
+        message = f"{len(rows) - without_leader} partitions were read before, all fit their logs"
+        if without_leader:
+            message += f"; {without_leader} without a leader"
+        yield CheckResult("positions", message)

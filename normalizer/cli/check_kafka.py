@@ -26,7 +26,8 @@ class KafkaCheck:
         self._settings = settings
         self._log = log
         self.cluster_id: str | None = None
-        self.bounds: dict[KafkaPartition, Bounds] = {}
+        self.bounds: dict[KafkaPartition, Bounds | None] = {}
+        """Of every partition that there is; None where no leader tells them."""
         self._servers = ",".join(settings.kafka_bootstrap_servers)
         self.trouble = (
             f"kafka {self._servers}",
@@ -67,7 +68,7 @@ class KafkaCheck:
             yield CheckResult(f"topic {topic}", "there is none", create)
             return
         bounds = await self._log.reachable_bounds(partitions)
-        self.bounds |= bounds
+        self.bounds |= dict.fromkeys(partitions) | bounds
         records = sum(bound.end - bound.start for bound in bounds.values())
         yield CheckResult(f"topic {topic}", f"{len(partitions)} partitions, {records} offsets held")
         if away := partitions - bounds.keys():
@@ -93,7 +94,7 @@ class KafkaCheck:
     async def why_reset(self, partition: KafkaPartition, row: asyncpg.Record) -> OtherLog | None:
         """Return why a partition is not the one of its position; None if it is."""
         cluster_ids = (row["cluster_id"], self.cluster_id or "")
-        if partition not in self.bounds and cluster_ids[0] == cluster_ids[1]:
+        if self.bounds.get(partition) is None and cluster_ids[0] == cluster_ids[1]:
             return None
         return await why_reset(
             self._log,

@@ -51,7 +51,7 @@ def ndjson(*values: Any) -> bytes:
     return b"".join(msgspec.json.encode(value) + b"\n" for value in values)
 
 
-@pytest.mark.every_postgres
+@pytest.mark.every_postgres(oldest_in_soak=True)
 async def test_a_second_run_adds_nothing_whatever_became_of_the_file(
     database: Database, tmp_path: Path
 ) -> None:

@@ -35,8 +35,8 @@ _NO_HOLES: Final = """
 
 @pytest.mark.timeout(400)
 async def test_a_day_reads_as_little_after_a_month_as_after_three_days(cluster: Cluster) -> None:
-    """Three hundred thousand events and thirty thousand, at one rate."""
-    few, many = await asyncio.gather(_buffers(cluster, 30_000, 3), _buffers(cluster, 300_000, 30))
+    """A hundred and fifty thousand events and fifteen thousand, at one rate."""
+    few, many = await asyncio.gather(_buffers(cluster, 15_000, 3), _buffers(cluster, 150_000, 30))
 
     assert {
         name: (few[name], many[name])

@@ -57,7 +57,7 @@ async def test_the_same_events_give_the_same_bytes_and_come_back_as_they_were(
     database: Database, tmp_path: Path, cluster: Any
 ) -> None:
     await backfill_files(
-        database, write_file(tmp_path / "f.zst", record_lines(simulated_records(12_000)))
+        database, write_file(tmp_path / "f.zst", record_lines(simulated_records(4_000)))
     )
 
     first = await exported(database, tmp_path / "first.zst")
@@ -97,7 +97,7 @@ async def test_what_comes_back_from_an_export_lacks_only_how_it_was_reported(
 ) -> None:
     """Where its record stood, what of it was a default or changed, and what no column is for."""
     await backfill_files(
-        database, write_file(tmp_path / "f.zst", record_lines(simulated_records(12_000)))
+        database, write_file(tmp_path / "f.zst", record_lines(simulated_records(4_000)))
     )
     await exported(database, tmp_path / "first.zst")
 

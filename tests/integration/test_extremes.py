@@ -186,7 +186,7 @@ async def taken_by_the_log(connection: asyncpg.Connection, statement: str) -> bo
     return True
 
 
-@pytest.mark.every_postgres
+@pytest.mark.every_postgres(oldest_in_soak=True)
 async def test_the_longest_words_together_fit_into_every_key(
     connection: asyncpg.Connection,
 ) -> None:
@@ -208,7 +208,7 @@ async def test_the_longest_words_together_fit_into_every_key(
     assert not await insert(connection, {"step": f"left({LONG}, 1501)"})
 
 
-@pytest.mark.every_postgres
+@pytest.mark.every_postgres(oldest_in_soak=True)
 async def test_a_sum_of_durations_has_no_end(connection: asyncpg.Connection) -> None:
     await insert(connection)
     for table in ("call_hours", "worker_hours"):
@@ -223,7 +223,7 @@ async def test_a_sum_of_durations_has_no_end(connection: asyncpg.Connection) -> 
         assert total > 1 << 63
 
 
-@pytest.mark.every_postgres
+@pytest.mark.every_postgres(oldest_in_soak=True)
 async def test_what_no_call_can_last_is_no_duration_of_it(connection: asyncpg.Connection) -> None:
     """By hand: the rules let none through."""
     await insert(connection, {"duration": "315360000", "created_at": "'2026-07-10T09:00:00Z'"})
@@ -233,7 +233,7 @@ async def test_what_no_call_can_last_is_no_duration_of_it(connection: asyncpg.Co
     assert [row["duration_s"] for row in durations if row["duration_s"]] == []
 
 
-@pytest.mark.every_postgres
+@pytest.mark.every_postgres(oldest_in_soak=True)
 @pytest.mark.parametrize("recorded_ms", [0, 253_402_214_399_999])
 async def test_the_log_takes_whatever_the_rules_let_through(
     recorded_ms: int, connection: asyncpg.Connection

@@ -125,7 +125,7 @@ async def as_user(database: Database, *roles: str) -> AsyncIterator[Database]:
             await connection.execute(f"drop user {name}")
 
 
-@pytest.mark.every_postgres
+@pytest.mark.every_postgres(oldest_in_soak=True)
 async def test_a_user_with_both_roles_may_redrive_and_a_writer_may_not(
     database: Database, tmp_path: Path
 ) -> None:
@@ -141,7 +141,7 @@ async def test_a_user_with_both_roles_may_redrive_and_a_writer_may_not(
     assert (verdict.state, verdict.totals.stored, verdict.totals.refused) == ("complete", 12, 6)
 
 
-@pytest.mark.every_postgres
+@pytest.mark.every_postgres(oldest_in_soak=True)
 async def test_what_comes_through_keeps_its_coordinates_and_the_rest_stays(
     database: Database, tmp_path: Path
 ) -> None:

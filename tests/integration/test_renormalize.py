@@ -88,7 +88,7 @@ def events(count: int, id_of: Callable[[int], int] = snowflake) -> bytes:
     return b"".join(msgspec.json.encode(event) + b"\n" for event in reports)
 
 
-@pytest.mark.every_postgres
+@pytest.mark.every_postgres(oldest_in_soak=True)
 async def test_the_dry_run_says_row_for_row_what_the_run_then_changes(
     database: Database, tmp_path: Any
 ) -> None:

@@ -174,7 +174,7 @@ async def tamper(connection: asyncpg.Connection, chance: random.Random, tables: 
             await connection.execute(f"delete from {table} where {gone}")
 
 
-@pytest.mark.every_postgres
+@pytest.mark.every_postgres(oldest_in_soak=True)
 @pytest.mark.parametrize("seed", range(3))
 async def test_whatever_was_tampered_with_is_as_the_log_says_again(
     seed: int, connection: asyncpg.Connection
@@ -626,7 +626,7 @@ async def run(database: Database, *arguments: str) -> tuple[int | None, str]:
 
 
 @settings(
-    max_examples=4,
+    max_examples=2,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

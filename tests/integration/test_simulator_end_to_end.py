@@ -34,7 +34,7 @@ async def test_three_kills_lose_and_double_nothing(
     watcher: Watcher,
     tmp_path: Path,
 ) -> None:
-    ends = await load_topic(traffic_mix(), 8_000, topic, bootstrap_servers, tmp_path / "ledger")
+    ends = await load_topic(traffic_mix(), 4_000, topic, bootstrap_servers, tmp_path / "ledger")
     settings = settings_for(database, topic, bootstrap_servers, batch_rows=1_000)
 
     await drain_topic(watcher, topic, settings, ends, kills=3)
@@ -55,7 +55,7 @@ async def test_an_execution_may_be_spread_over_all_partitions(
     spread = traffic_mix(
         keyed=False, reported_twice=0.5, disagreeing=0.5, redelivered=0.1, colliding=0.01
     )
-    ends = await load_topic(spread, 5_000, topic, bootstrap_servers, tmp_path / "ledger")
+    ends = await load_topic(spread, 3_000, topic, bootstrap_servers, tmp_path / "ledger")
     settings = settings_for(database, topic, bootstrap_servers)
 
     await drain_topic(watcher, topic, settings, ends, kills=0)
@@ -118,13 +118,13 @@ async def test_filter_and_export_print_the_same_lines_and_the_schema_accepts_all
         traffic_mix(mutated=0.2, odd_text=0.05, secrets=0.1, poison=0.02),
         partitions=topic.partitions,
     )
-    ends = await load_topic(traffic, 3_000, topic, bootstrap_servers, tmp_path / "ledger")
+    ends = await load_topic(traffic, 1_500, topic, bootstrap_servers, tmp_path / "ledger")
     await drain_topic(
         watcher, topic, settings_for(database, topic, bootstrap_servers), ends, kills=0
     )
 
     lines = await canonical_lines(
-        SimulatorRun(mix=traffic, seed=1, events=3_000), database, tmp_path
+        SimulatorRun(mix=traffic, seed=1, events=1_500), database, tmp_path
     )
 
     assert lines.accepted == await watcher.events()

@@ -36,7 +36,7 @@ from tests.support.table_rows import (
 )
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.every_postgres
+pytestmark = pytest.mark.every_postgres(oldest_in_soak=True)
 
 GATE = 1815
 """An advisory lock that marked rows wait for on their way into `events`."""

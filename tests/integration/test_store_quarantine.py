@@ -31,7 +31,7 @@ from tests.support.table_rows import (
 )
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.every_postgres
+pytestmark = pytest.mark.every_postgres(oldest_in_soak=True)
 
 RECORDS_OWN: Final = [
     *("22000", "22001", "22003", "22008", "22021", "22023", "22P02", "22P05", "22032", "22030"),

@@ -49,7 +49,7 @@ from tests.support.table_rows import (
     totals_of,
 )
 
-pytestmark = pytest.mark.every_postgres
+pytestmark = pytest.mark.every_postgres(oldest_in_soak=True)
 
 FULL: dict[str, Any] = {
     "event_type": "command.failed",

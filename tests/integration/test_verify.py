@@ -397,7 +397,7 @@ async def verified(connection: asyncpg.Connection, scope: Scope = DEDUP_ALWAYS) 
 
 
 @settings(
-    max_examples=15,
+    max_examples=8,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

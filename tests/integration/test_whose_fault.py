@@ -103,7 +103,7 @@ async def delivered(store: Store, batch: Batch) -> None:
     await write_with_retry(store, batch, stop=asyncio.Event(), draw=lambda: -1.0)
 
 
-@pytest.mark.every_postgres
+@pytest.mark.every_postgres(oldest_in_soak=True)
 @pytest.mark.parametrize("hold", [an_execution, an_event, the_position, a_whole_table])
 async def test_a_held_lock_fills_no_quarantine(database: Database, hold: Held) -> None:
     async with (
@@ -130,7 +130,7 @@ async def test_a_held_lock_fills_no_quarantine(database: Database, hold: Held) -
         await assert_ledger_holds(connection)
 
 
-@pytest.mark.every_postgres
+@pytest.mark.every_postgres(oldest_in_soak=True)
 async def test_statements_that_are_cancelled_again_and_again_fill_no_quarantine(
     database: Database,
 ) -> None:
@@ -161,7 +161,7 @@ async def test_statements_that_are_cancelled_again_and_again_fill_no_quarantine(
         await assert_ledger_holds(connection)
 
 
-@pytest.mark.every_postgres
+@pytest.mark.every_postgres(oldest_in_soak=True)
 @pytest.mark.parametrize("sqlstate", ["22003", "22012", "21000", "P0001", "54001"])
 async def test_an_error_inside_a_projection_refuses_no_event_and_is_noted_where_it_was(
     database: Database, sqlstate: str
@@ -202,7 +202,7 @@ async def test_an_error_inside_a_projection_refuses_no_event_and_is_noted_where_
         await assert_ledger_holds(connection)
 
 
-@pytest.mark.every_postgres
+@pytest.mark.every_postgres(oldest_in_soak=True)
 async def test_a_projection_that_takes_longer_than_a_statement_may_is_left_out_for_its_record(
     database: Database,
 ) -> None:
@@ -416,7 +416,7 @@ async def _while_it_reads_an_answer(frozen: asyncpg.Connection) -> None:
     await large.fetchval()
 
 
-@pytest.mark.every_postgres
+@pytest.mark.every_postgres(oldest_in_soak=True)
 @pytest.mark.parametrize(
     ("application", "freeze"),
     [

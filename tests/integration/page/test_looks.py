@@ -35,11 +35,21 @@ _SCREENS: Final = (
 
 
 @pytest.mark.parametrize(
-    ("size", "scheme"),
-    [("desk", "light"), pytest.param("phone", "dark", marks=pytest.mark.soak)],
+    ("size", "scheme", "screens"),
+    [
+        # axe takes seconds a screen.
+        ("desk", "light", ("show=error&error_class=connection%20refused", "view=wall")),
+        pytest.param("desk", "light", _SCREENS, marks=pytest.mark.soak),
+        pytest.param("phone", "dark", _SCREENS, marks=pytest.mark.soak),
+    ],
 )
 async def test_axe_finds_nothing_and_a_picture_is_taken(
-    browser: Browser, platform: Platform, tmp_path: Path, size: str, scheme: Scheme
+    browser: Browser,
+    platform: Platform,
+    tmp_path: Path,
+    size: str,
+    scheme: Scheme,
+    screens: tuple[str, ...],
 ) -> None:
     folder = Path(os.environ.get("PICTURES", tmp_path))
     async with looking(browser, platform.url, size=_SIZES[size], scheme=scheme) as page:
@@ -67,7 +77,7 @@ async def test_axe_finds_nothing_and_a_picture_is_taken(
         assert await axe(page) == []
         await page.screenshot(path=folder / f"execution-{size}-{scheme}.png")
 
-        for screen in _SCREENS:
+        for screen in screens:
             await page.goto(f"{platform.url}/?{screen}")
             await fully_drawn(page)
             assert await axe(page) == [], screen

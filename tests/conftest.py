@@ -39,6 +39,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(EndsHangs())
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the page, in one piece: one process starts its platform, not each of four.
+
+    Then what may take long, so that at the end nobody waits for the last such test.
+    """
+    page = Path(__file__).parent / "integration" / "page"
+    items.sort(key=lambda item: (item.path.parent != page, not item.get_closest_marker("timeout")))
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     mark = metafunc.definition.get_closest_marker("every_postgres")
     if mark is not None and "cluster" in metafunc.fixturenames:

@@ -100,7 +100,7 @@ def test_without_kafka_too_it_starts_and_says_what_to_do(installed: Path, stack:
 
 
 def test_make_installs_into_a_folder_whose_letters_the_locale_lacks(tmp_path: Path) -> None:
-    """The environment's Python is a stand-in that builds and leaves this environment alone."""
+    """The environment's uv is a stand-in that builds and leaves this environment alone."""
     folder = tmp_path / "wörk ş"
     programs = folder / ".venv" / "bin"
     programs.mkdir(parents=True)
@@ -113,11 +113,13 @@ def test_make_installs_into_a_folder_whose_letters_the_locale_lacks(tmp_path: Pa
         '[tool.setuptools]\npackage-dir = {"" = "src"}\npackages = ["small"]\n'
     )
     build = "from setuptools.build_meta import build_editable; build_editable('wheel')"
-    (programs / "python").write_text(
+    (programs / "uv").write_text(
         '#!/bin/sh\ncase "$*" in *--editable*) mkdir wheel; '
         f"exec {shlex.quote(sys.executable)} -c {shlex.quote(build)};; esac\n"
     )
-    (programs / "python").chmod(0o755)
+    (programs / "python").write_text("#!/bin/sh\n")
+    for program in programs.iterdir():
+        program.chmod(0o755)
 
     _done(folder, "make", f"PYTHON={sys.executable}", ".venv/installed", LC_ALL="C")
 

@@ -1,7 +1,6 @@
 """Fixtures: one browser, and one platform."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser
@@ -9,11 +8,6 @@ from playwright.async_api import Browser
 from tests.integration.page.browsing import browsing
 from tests.integration.page.platform import Platform, running_platform
 from tests.support.stack import Stack
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put these first and in one piece: one process starts their platform, not each of four."""
-    items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,8 @@ import pytest
 
 from bench.history import make_history
 from projector.api.endpoints import ENDPOINTS, Endpoint
+from projector.api.parameters import PagedParams
+from projector.api.queries.execution_detail import execution_calls
 from projector.api.snapshots import Reader, Snapshot, Statement
 from tests.support.api_client import typed_example
 from tests.support.stack import Database, Stack
@@ -24,9 +26,13 @@ FEW: Final = 64
 
 
 class Explained(Snapshot):
-    """A snapshot that notes the buffers its statements touch, and the tables that they scan."""
+    """A snapshot that notes what its statements touch.
+
+    scanned: tables that are really read from end to end. compared: pairs of rows that no join kept.
+    """
 
     buffers = 0
+    compared = 0
     scanned: tuple[str, ...] = ()
 
     async def records(
@@ -38,16 +44,22 @@ class Explained(Snapshot):
         )
         (plan,) = msgspec.json.decode(text)
         self.buffers += plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"]
-        self.scanned += tuple(_scanned(plan["Plan"]))
+        self.scanned += tuple(
+            node["Relation Name"]
+            for node in _nodes(plan["Plan"])
+            if node["Node Type"] == "Seq Scan" and node["Actual Loops"]
+        )
+        self.compared += sum(
+            node.get("Rows Removed by Join Filter", 0) * node["Actual Loops"]
+            for node in _nodes(plan["Plan"])
+        )
         return await super().records(statement, values)
 
 
-def _scanned(node: dict[str, Any]) -> Iterator[str]:
-    """Tables that are really read from end to end."""
-    if node["Node Type"] == "Seq Scan" and node["Actual Loops"]:
-        yield node["Relation Name"]
+def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
     for inner in node.get("Plans", []):
-        yield from _scanned(inner)
+        yield from _nodes(inner)
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +134,38 @@ async def test_ten_times_the_history_costs_the_same_answer_no_more(
 
     assert after.buffers <= 1.5 * before.buffers + FEW
     assert [name for name in after.scanned if name.startswith("events")] == []
+
+
+async def test_a_page_of_an_execution_with_many_calls_compares_none_with_all(
+    database: Database,
+) -> None:
+    """While the statistics do not know this execution yet."""
+    connection = await asyncpg.connect(database.admin_url)
+    await connection.execute("alter table projector.call_facts set (autovacuum_enabled = off)")
+    await make_history(connection, 4_000, until=datetime.now(UTC))
+    await connection.execute("analyze")
+    await connection.execute(_MANY_CALLS, CALLS)
+    await connection.close()
+    async with (
+        Reader(database.url, connections=1, timeout_s=30) as reader,
+        reader.snapshot() as snapshot,
+    ):
+        first = await execution_calls(snapshot, PagedParams(), "7")
+        explained = Explained(
+            snapshot._connection,
+            snapshot.read_at,
+            snapshot.as_of,
+            ends_at_s=time.monotonic() + 60,
+        )
+        await execution_calls(explained, PagedParams(cursor=first.next), "7")
+
+    assert explained.compared < CALLS
+
+
+CALLS: Final = 1_000
+_MANY_CALLS: Final = """
+    insert into normalizer.events (event_id, execution_id, event_type, step, status, created_at,
+                                   command_id, iteration)
+    select number, 7, 'call.done', 'each', 'COMPLETED', now(), '7:each:' || number, number
+    from   generate_series(1, $1::integer) as number
+"""

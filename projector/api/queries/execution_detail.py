@@ -34,28 +34,29 @@ class OrderedCall(CallRow, frozen=True, kw_only=True):
     ordinal: int
 
 
+# First the keys of the page, then its calls by their key: a join of all of them may compare each call
+# with each attempt.
 _EXECUTION_CALLS = Statement(f"""
     select   {CALL_COLUMNS}, attempt.ordinal, call.begun_at as after_at, call.step as after_step,
-             coalesce(call.command_id, '') as after_command,
-             coalesce(call.iteration, -1) as after_iteration, call.attempts as after_attempts
-    from     projector.calls          as call
-    join     projector.attempts_in_order as attempt
-             on  attempt.execution_id = call.execution_id
-             and attempt.step = call.step
-             and attempt.attempts = call.attempts
-             and coalesce(attempt.command_id, '') = coalesce(call.command_id, '')
-             and coalesce(attempt.iteration, -1) = coalesce(call.iteration, -1)
-    where    call.execution_id = :id::bigint
-    and      (
-                 :after_at::timestamptz is null
-                 or (call.begun_at, call.step, coalesce(call.command_id, ''),
-                     coalesce(call.iteration, -1), call.attempts)
-                    > (:after_at, :after_step::text, :after_command::text,
-                       :after_iteration::integer, :after_attempts::integer)
-             )
-    order by call.begun_at, call.step, coalesce(call.command_id, ''),
-             coalesce(call.iteration, -1), call.attempts
-    limit    :limit::integer
+             call.command_id as after_command, call.attempts as after_attempts
+    from     (
+                 select   *
+                 from     projector.attempts_in_order
+                 where    execution_id = :id::bigint
+                 and      (
+                              :after_at::timestamptz is null
+                              or (begun_at, step, command_id, attempts)
+                                 > (:after_at, :after_step::text, :after_command::text,
+                                    :after_attempts::integer)
+                          )
+                 order by begun_at, step, command_id, attempts
+                 limit    :limit::integer
+             ) as attempt
+    join     projector.calls as call
+             on  call.execution_id = attempt.execution_id
+             and call.command_id = attempt.command_id
+             and call.attempts = attempt.attempts
+    order by call.begun_at, call.step, call.command_id, call.attempts
 """)  # noqa: S608 - constants of this package
 
 

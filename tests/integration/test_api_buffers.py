@@ -11,7 +11,7 @@ import pytest
 
 from bench.history import make_history
 from projector.api.endpoints import ENDPOINTS, Endpoint
-from projector.api.parameters import PagedParams
+from projector.api.parameters import PagedParams, Parameters, parse
 from projector.api.queries.execution_detail import execution_calls
 from projector.api.snapshots import Reader, Snapshot, Statement
 from tests.support.api_client import typed_example
@@ -89,9 +89,8 @@ _REFUSED: Final = """
 """
 
 
-async def _explained(database: Database, question: Endpoint) -> Explained:
-    """The last hour's answer, queried a second time: hints are set then."""
-    parameters = typed_example(question, last="1h", error_class=_ERROR)
+async def _explained(database: Database, question: Endpoint, parameters: Parameters) -> Explained:
+    """The answer, queried a second time: hints are set then."""
     connection = await asyncpg.connect(database.admin_url)
     one = await connection.fetchrow(
         """
@@ -129,11 +128,38 @@ async def test_ten_times_the_history_costs_the_same_answer_no_more(
 ) -> None:
     small, large = small_and_large
 
-    before = await _explained(small, question)
-    after = await _explained(large, question)
+    parameters = typed_example(question, last="1h", error_class=_ERROR)
+
+    before = await _explained(small, question, parameters)
+    after = await _explained(large, question, parameters)
 
     assert after.buffers <= 1.5 * before.buffers + FEW
     assert [name for name in after.scanned if name.startswith("events")] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/calls", "command"),
+        ("/calls", "error_class"),
+        ("/calls", "parent"),
+        ("/calls", "trace"),
+        ("/executions", "command"),
+        ("/executions", "parent"),
+        ("/executions", "trace"),
+    ],
+)
+async def test_what_few_rows_have_is_found_by_an_index_however_long_the_window(
+    small_and_large: tuple[Database, Database], path: str, name: str
+) -> None:
+    _, large = small_and_large
+    (question,) = (one for one in ENDPOINTS if one.path == path)
+    parameters = parse(f"last=90d&{name}=8".encode(), question.parameters)
+
+    explained = await _explained(large, question, parameters)
+
+    assert explained.buffers < FEW
+    assert explained.scanned == ()
 
 
 async def test_a_page_of_an_execution_with_many_calls_compares_none_with_all(

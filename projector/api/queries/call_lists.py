@@ -72,7 +72,12 @@ CALL_COLUMNS = """
     call.finished_at, call.duration_s, call.queue_s, call.backoff_s, call.max_attempts,
     call.exhausted, call.worker_id, call.error, call.error_class
 """
-_CALLS = Statement(f"""
+
+
+# An array of ids leads to their rows by index. `in (select ...)` behind an `or` would not: each row
+# of the window would be looked up among them.
+def _calls(of_error: str) -> Statement:
+    return Statement(f"""
     select   {CALL_COLUMNS},
              coalesce(call.finished_at, call.begun_at) as after_at,
              call.execution_id as after_id, call.step as after_step,
@@ -90,12 +95,21 @@ _CALLS = Statement(f"""
     and      (:worker::text[] is null or call.worker_id = any(:worker))
     and      (:execution::bigint[] is null or call.execution_id = any(:execution))
     and      (:command::text[] is null or call.command_id = any(:command))
-    and      (:error_class::text[] is null or call.error_class = any(:error_class))
     and      (:version::text[] is null or call.version = any(:version))
-    and      (:parent::bigint[] is null or call.parent_execution_id = any(:parent))
+    and      {of_error}
+    and      (
+                 :parent::bigint[] is null
+                 or call.execution_id = any(array(
+                     select execution_id
+                     from   projector.executions
+                     where  parent_execution_id = any(:parent)
+                 ))
+             )
     and      (
                  :trace::text is null
-                 or call.execution_id in (select execution_id from projector.locate_trace(:trace))
+                 or call.execution_id = any(array(
+                     select execution_id from projector.locate_trace(:trace)
+                 ))
              )
     and      (
                  :failed::text is null
@@ -114,12 +128,24 @@ _CALLS = Statement(f"""
              call.execution_id desc, call.step desc, coalesce(call.command_id, '') desc,
              coalesce(call.iteration, -1) desc, call.attempts desc
     limit    :limit::integer
-""")  # noqa: S608 - constants of this package
+    """)  # noqa: S608 - constants of this package
+
+
+_CALLS = _calls(":error_class::text[] is null")
+_CALLS_OF_ERROR = _calls("""
+             (call.execution_id, call.command_id, call.attempts) in (
+                 select execution_id, command_id, attempts
+                 from   projector.failed_calls
+                 where  error_class = any(:error_class::text[])
+                 and    finished_at >= :since and finished_at < :until
+             )
+""")
 
 
 async def calls(snapshot: Snapshot, params: CallsParams) -> PagedAnswer[CallRow]:
     """Which calls were there, and how did each end? By end, or begin if it runs; newest first."""
-    return await run_paged(snapshot, _CALLS, params, CallRow)
+    statement = _CALLS if params.error_class is None else _CALLS_OF_ERROR
+    return await run_paged(snapshot, statement, params, CallRow)
 
 
 class OpenCallsParams(PagedWindowParams, frozen=True, kw_only=True):

@@ -34,8 +34,8 @@ class OrderedCall(CallRow, frozen=True, kw_only=True):
     ordinal: int
 
 
-# First the keys of the page, then its calls by their key: a join of all of them may compare each call
-# with each attempt.
+# First the keys of the page, then its calls by their key: a join of all of them may compare each
+# call with each attempt.
 _EXECUTION_CALLS = Statement(f"""
     select   {CALL_COLUMNS}, attempt.ordinal, call.begun_at as after_at, call.step as after_step,
              call.command_id as after_command, call.attempts as after_attempts

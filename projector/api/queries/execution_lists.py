@@ -65,7 +65,8 @@ EXECUTION_COLUMNS = """
 """
 
 
-def _executions(time: str, hour: str) -> Statement:
+# Ids in an array, as in the list of calls. No call ends before `failed_from`.
+def _executions(time: str, hour: str, failed_from: str) -> Statement:
     return Statement(f"""
     select   {EXECUTION_COLUMNS}, {time} as after_at, execution_id as after_id
     from     projector.executions
@@ -78,22 +79,25 @@ def _executions(time: str, hour: str) -> Statement:
     and      (:execution::bigint[] is null or execution_id = any(:execution))
     and      (
                  :command::text[] is null
-                 or execution_id in (
+                 or execution_id = any(array(
                      select execution_id from projector.calls where command_id = any(:command)
-                 )
+                 ))
              )
     and      (
                  :error_class::text[] is null
                  or exists (
                      select
-                     from   projector.calls as call
+                     from   projector.failed_calls as call
                      where  call.execution_id = executions.execution_id
                      and    call.error_class = any(:error_class)
+                     and    call.finished_at >= {failed_from}
                  )
              )
     and      (
                  :trace::text is null
-                 or execution_id in (select execution_id from projector.locate_trace(:trace))
+                 or execution_id = any(array(
+                     select execution_id from projector.locate_trace(:trace)
+                 ))
              )
     and      (
                  :after_at::timestamptz is null
@@ -106,8 +110,8 @@ def _executions(time: str, hour: str) -> Statement:
 
 
 _EXECUTIONS: Final = {
-    "first_at": _executions("first_at", "hour"),
-    "ended_at": _executions("ended_at", "projector.hour_of(ended_at)"),
+    "first_at": _executions("first_at", "hour", ":since"),
+    "ended_at": _executions("ended_at", "projector.hour_of(ended_at)", "'-infinity'"),
 }
 
 

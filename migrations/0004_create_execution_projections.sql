@@ -795,8 +795,7 @@ comment on index projector.executions_by_hour is
 create index executions_running on projector.execution_facts (projector.hour_of(first_at))
     where completed_at is null and failed_at is null and cancelled_at is null and not forgotten;
 comment on index projector.executions_running is
-    'Query: running executions, however old (view executions with status RUNNING, '
-    'stuck_executions).';
+    'Query: running executions, however old (view stuck_executions).';
 create index executions_by_end on projector.execution_facts (
     projector.hour_of(least(completed_at, failed_at, cancelled_at))
 ) where projector.hour_of(least(completed_at, failed_at, cancelled_at)) is not null;

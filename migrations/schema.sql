@@ -3467,7 +3467,7 @@ CREATE INDEX executions_by_parent ON projector.execution_facts USING btree (pare
 COMMENT ON INDEX projector.executions_by_parent IS 'Query: executions that one execution started (API: the tree of an execution, and lists by parent).';
 
 CREATE INDEX executions_running ON projector.execution_facts USING btree (projector.hour_of(first_at)) WHERE ((completed_at IS NULL) AND (failed_at IS NULL) AND (cancelled_at IS NULL) AND (NOT forgotten));
-COMMENT ON INDEX projector.executions_running IS 'Query: running executions, however old (view executions with status RUNNING, stuck_executions).';
+COMMENT ON INDEX projector.executions_running IS 'Query: running executions, however old (view stuck_executions).';
 
 CREATE INDEX verifications_by_time ON projector.verifications USING btree (verified_at);
 COMMENT ON INDEX projector.verifications_by_time IS 'Query: the latest result of each projection, and delete old results.';

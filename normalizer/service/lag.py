@@ -99,6 +99,12 @@ class LagMonitor:
         }
 
     @property
+    def missing_topics(self) -> tuple[str, ...]:
+        """Those of KAFKA_TOPICS that the brokers, while they answer, do not have."""
+        topics = self._settings.kafka_topics if self.broker_up else ()
+        return tuple(one for one in topics if not self._counts[one])
+
+    @property
     def observed(self) -> Mapping[KafkaPartition, ObservedLog]:
         """Where each log ends, as the broker last reported."""
         now_s = time.monotonic()

@@ -1,8 +1,8 @@
 """Answers /metrics, /livez and /readyz for a running service, from its own threads.
 
-Alive means that the event loop still runs; outages do not matter. Ready means more: partitions are
-assigned and claimed, broker and database answer, the database is writable and migrated, and no
-partition is stopped.
+Alive means that the event loop still runs; outages do not matter. Ready means more: topics are
+there, partitions are assigned and claimed, broker and database answer, the database is writable and
+migrated, and no partition is stopped.
 """
 
 import asyncio
@@ -117,6 +117,8 @@ class Monitor:
             yield f"loop: no heartbeat for {service.heartbeat_age_s():.0f} s"
         if not lag_monitor.broker_up:
             yield "broker: no answer"
+        for topic in lag_monitor.missing_topics:
+            yield f"topic {topic}: there is none: `normalizer check` says how to make it"
         yield from self._database_reasons()
         yield from self._waiting_batches()
         if service.reader.rebalancing:

@@ -135,8 +135,12 @@ async def test_probes_and_alerts_go_red_and_green_with_what_they_watch(scene: Sc
 
 async def _no_topic_yet(scene: Scene, service: ThreadedService) -> None:
     await scene.alerts.until_green("NormalizerDown")
-    await until_reason(service.url, "group: partitions are not assigned yet")
-    assert await probes(service.url) == (200, 503, "group: partitions are not assigned yet")
+    reasons = (
+        f"topic {TOPIC.name}: there is none: `normalizer check` says how to make it; "
+        "group: partitions are not assigned yet"
+    )
+    await until_reason(service.url, reasons)
+    assert await probes(service.url) == (200, 503, reasons)
     await scene.admin.create_topics(
         [NewTopic(TOPIC.name, TOPIC.partitions, 1, topic_configs={"retention.ms": str(KEPT_MS)})]
     )

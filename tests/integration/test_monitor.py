@@ -14,6 +14,7 @@ import asyncpg
 import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.fetch import FetchRequest
 
@@ -160,6 +161,26 @@ async def test_a_stopped_partition_is_a_reason_and_others_go_on(
     assert body["partitions"]["stopped"] == 1
     assert metric_value(values, "normalizer_partitions", state="stopped") == 1
     assert metric_value(values, "normalizer_ready") == 0
+
+
+async def test_a_topic_that_is_deleted_is_a_reason(
+    database: Database, topic: Topic, bootstrap_servers: str
+) -> None:
+    """The group then assigns nothing, as to a process more than there are partitions."""
+    async with monitored(settings_for(database, topic, bootstrap_servers)) as (_, url):
+        await until(lambda: ready(url))
+        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+        await admin.start()
+        await admin.delete_topics([topic.name])
+        await admin.close()
+
+        async def reported() -> bool:
+            reasons: list[str] = (await http_get(f"{url}/readyz"))[1]["reasons"]
+            return reasons == [
+                f"topic {topic.name}: there is none: `normalizer check` says how to make it"
+            ]
+
+        await until(reported, lambda: http_get(f"{url}/readyz"))
 
 
 async def test_a_partition_that_another_process_keeps_is_a_reason(

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import asyncpg
 import msgspec
 
+from normalizer.core.batch import stored_last_record
 from normalizer.core.collisions import match_strength, sibling_ids
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
@@ -24,17 +25,25 @@ from normalizer.envelope import (
 )
 from normalizer.errors import BrokerUnavailable, ConfigurationError, FatalError
 from normalizer.jobs.engine.job_statements import PARTITIONS
-from normalizer.kafka import KafkaPartition, TopicReader
+from normalizer.kafka import KafkaPartition, TopicReader, why_reset
 from normalizer.store.read_only import read_only_connection
 
 _POSITION: Final = """
-    select   incarnation, cluster_id, start_offset, next_offset, committed_at
-    from     normalizer.source_positions
+    select   incarnation, cluster_id, start_offset, next_offset, last_offset, last_recorded_ms,
+             last_crc,
+             exists (
+                 select from normalizer.source_positions as later
+                 where  (later.topic, later.partition) = (position.topic, position.partition)
+                 and    later.incarnation > position.incarnation
+             ) as is_superseded
+    from     normalizer.source_positions as position
     where    topic = $1::text and partition = $2::integer
     and      ($3::integer is null or incarnation = $3::integer)
     order by incarnation desc
     limit    1
 """
+
+_LAST_RECORD: Final = ("last_offset", "last_recorded_ms", "last_crc")
 
 _COLUMNS: Final = """
     event_id, execution_id, event_type, step, status, attempts, created_at, command_id, evidence,
@@ -148,11 +157,20 @@ async def _read_from_topic(
     if log is None:
         return None, "not read: KAFKA_BOOTSTRAP_SERVERS is not set"
     partition = KafkaPartition(at.topic, at.partition)
+    if position["is_superseded"]:
+        return None, "not read: the topic was recreated, and a later incarnation is there now"
     try:
-        if await log.cluster_id() != position["cluster_id"]:
-            return None, f"not read: it was read from cluster {position['cluster_id']}"
         if partition not in await log.partitions(at.topic):
             return None, "the partition is not there now"
+        other_log = await why_reset(
+            log,
+            partition,
+            (position["cluster_id"], await log.cluster_id()),
+            next_offset=position["next_offset"],
+            last=stored_last_record(*map(position.get, _LAST_RECORD)),
+        )
+        if other_log:
+            return None, f"not read: {other_log.why}"
         bounds = (await log.bounds([partition]))[partition]
         if at.offset >= bounds.end:
             return None, f"not there: the log ends at {bounds.end}"

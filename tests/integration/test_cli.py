@@ -318,6 +318,7 @@ async def test_check_names_a_position_whose_partition_is_not_there_until_it_is_r
 async def test_every_offset_is_explained(
     settings: Settings,
     topic: Topic,
+    admin: AIOKafkaAdminClient,
     producer: AIOKafkaProducer,
     bootstrap_servers: str,
     watcher: Watcher,
@@ -364,6 +365,16 @@ async def test_every_offset_is_explained(
     assert "are a gap: the log had no record there" in await explained(6)
     assert "not read yet: the position is 7" in await explained(7)
     assert "not there: the log ends at 8" in await explained(99)
+
+    await recreate_topic(admin, topic)
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as to_the_new_one:
+        await send(to_the_new_one, topic, range(100, 110))
+    assert "not read: offset 5 holds another record than was read there" in await explained(0)
+    async with running(settings, accept_reset=True):
+        await watcher.until_read(topic, {0: 10})
+    assert "still there" in await explained(0)
+    code, said = await typed(settings, "explain", f"{topic.name}:0:0", "--incarnation", "0")
+    assert (code, "a later incarnation is there now" in said, "today's" in said) == (0, True, False)
 
 
 @ONE_PARTITION

@@ -73,13 +73,14 @@ clean: ## Remove the stack's data, caches and builds; .venv and the downloaded K
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# .venv holds exactly what the lock names, each file checked by its hash. uv takes a tenth of pip's time; it
-# reads no pip.conf, so pip installs what uv does not reach. An editable install writes this folder's name
-# by the locale: the locale C has only ASCII.
+# .venv holds exactly what the lock names, each file checked by its hash. venv writes activate last: without
+# it .venv is half made, and has no pip. uv takes a tenth of pip's time; it reads no pip.conf, so pip installs
+# what uv does not reach. An editable install writes this folder's name by the locale: the locale C has only
+# ASCII.
 $(INSTALLED): requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed: type make PYTHON=python3.11 ..."; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
+	@test -x $(BIN)/python -a -e $(BIN)/activate || $(PYTHON) -m venv --clear .venv || \
 		{ echo "Python cannot make a .venv: type apt-get install python3-venv"; exit 1; }
 	sed -n '/^uv==/,/[^\\]$$/p' requirements-dev.lock | $(PIP_INSTALL) --requirement /dev/stdin
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirement requirements-dev.lock \

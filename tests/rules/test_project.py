@@ -1,6 +1,8 @@
 """pyproject.toml, the lock files and the Makefile agree with each other."""
 
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -63,6 +65,26 @@ def test_make_help_names_every_target() -> None:
 
     assert phony is not None
     assert set(phony[1].split()) == documented
+
+
+def test_a_half_made_venv_is_made_again(tmp_path: Path) -> None:
+    """As Ctrl-C leaves it, or Debian's Python without python3-venv: a python without pip."""
+    for name in ("Makefile", "pyproject.toml", "requirements-dev.lock"):
+        shutil.copy(ROOT / name, tmp_path)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\ncase "$*" in *venv*) echo "typed: $*"; exit 1;; esac\n')
+    python.chmod(0o755)
+
+    made = subprocess.run(
+        ["make", f"PYTHON={python}", ".venv/installed"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert "typed: -m venv --clear .venv" in made.stdout
 
 
 def test_coverage_is_requested_of_the_whole_core() -> None:

@@ -1,6 +1,5 @@
 """Runs a job, or its dry run, with a screen, a throttle and a stop by signal."""
 
-import asyncio
 import contextlib
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator
@@ -27,7 +26,7 @@ from normalizer.kafka import TopicReader
 from normalizer.process.garbage import collect_rarely
 from normalizer.process.progress import Progress, WorkDone
 from normalizer.process.screen import Screen
-from normalizer.process.signals import stop_on_signals
+from normalizer.process.signals import until_signal
 from normalizer.process.slices import Normalize
 from normalizer.settings import Settings
 
@@ -51,7 +50,7 @@ def run_job(
     screen: Screen,
     throttling: ThrottleOptions,
 ) -> RunResult:
-    """Run the job; a signal stops it in order."""
+    """Run the job; a signal stops it in order, and one before it has begun ends the process."""
 
     async def run() -> RunResult:
         async with contextlib.AsyncExitStack() as opened:
@@ -59,8 +58,7 @@ def run_job(
             runner = JobRunner(
                 settings, spec, throttle=throttle, progress=RunProgress(screen, spec.kind)
             )
-            with stop_on_signals(runner.stop):
-                return await flow(runner)
+            return await flow(runner)
 
     collect_rarely()
     return run_or_exit(run())
@@ -146,22 +144,15 @@ class _Trial(Protocol):
 
     async def run(self) -> None: ...
 
-    def stop(self) -> None: ...
-
     def done(self) -> WorkDone: ...
 
 
 async def run_until_stopped(trial: _Trial, screen: Screen) -> bool:
-    """Run the trial and show how far it is; a signal stops it. Return whether one came."""
-    stopped = asyncio.Event()
-
-    def on_signal() -> None:
-        stopped.set()
-        trial.stop()
-
-    with stop_on_signals(on_signal), Progress(screen, "dry run").reporting(trial.done):
-        await trial.run()
-    return stopped.is_set()
+    """Run the trial and show how far it is; a signal ends it. Return whether one did."""
+    async with until_signal() as block:
+        with Progress(screen, "dry run").reporting(trial.done):
+            await trial.run()
+    return block.expired()
 
 
 def end_dry_run(

@@ -6,8 +6,8 @@ Nothing is lost by the second: uncommitted work is rolled back.
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 from normalizer.exit_codes import STOPPED_AT_ONCE
@@ -41,3 +41,17 @@ def stop_on_signals(
     finally:
         for number in signals:
             loop.remove_signal_handler(number)
+
+
+@asynccontextmanager
+async def until_signal() -> AsyncIterator[asyncio.Timeout]:
+    """Cancel the block at the first signal; what it yields has `expired` then."""
+    loop = asyncio.get_running_loop()
+    block = asyncio.timeout(None)
+    try:
+        async with block:
+            with stop_on_signals(lambda: block.reschedule(loop.time())):
+                yield block
+    except TimeoutError:
+        if not block.expired():
+            raise

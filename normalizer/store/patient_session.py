@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 import asyncpg
 
 from normalizer.errors import FatalError, RetryableError, StoreUnavailable
-from normalizer.process.pause import back_off_s, wait_at_most
+from normalizer.process.pause import back_off_s
 from normalizer.store.grid import Grid
 from normalizer.store.rows import RowRefused
 from normalizer.store.session import RetryTransaction, Session
@@ -27,7 +27,7 @@ class PatientSession(Session):
     """A Session for long work: a deadlock, a lock or an outage costs time and nothing else.
 
     A commit may have taken effect although its answer was lost, so work must give the same result
-    when it is run again. `stopping` ends the waiting.
+    when it is run again.
     """
 
     def __init__(
@@ -37,12 +37,10 @@ class PatientSession(Session):
         application_name: str,
         grid: Grid,
         settings: Mapping[str, str] = MappingProxyType({}),
-        stopping: asyncio.Event | None = None,
     ) -> None:
         super().__init__(
             database_url, application_name=application_name, grid=grid, settings=settings
         )
-        self._stopping = stopping or asyncio.Event()
         self._outage = Outage(_log)
         self._has_answered = False
 
@@ -53,7 +51,7 @@ class PatientSession(Session):
 
         Raises FatalError, also where a value is at fault, and where a statement is ended for its
         time MOST_TIMEOUTS times in a row; and StoreUnavailable where the very first try fails,
-        because then nothing is lost and the address may be wrong, and after a stop.
+        because then nothing is lost and the address may be wrong.
         """
         timeouts = 0
         while True:
@@ -64,14 +62,14 @@ class PatientSession(Session):
                 raise FatalError(f"database: a value was refused: {why}") from error
             except (RetryTransaction, RetryableError) as error:
                 failed = _retryable(error)
-                if not self._has_answered or self._stopping.is_set():
+                if not self._has_answered:
                     raise failed from error
                 ended = isinstance(failed, StoreUnavailable) and failed.sqlstate == STATEMENT_ENDED
                 timeouts = timeouts + 1 if ended else 0
                 if timeouts == MOST_TIMEOUTS:
                     message = f"{failed}, {timeouts} times in a row: it takes too long"
                     raise FatalError(message) from error
-                await wait_at_most(self._stopping, back_off_s(self._outage.failed(failed)))
+                await asyncio.sleep(back_off_s(self._outage.failed(failed)))
             else:
                 self._has_answered = True
                 self._outage.over()

@@ -5,7 +5,6 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -159,30 +158,19 @@ def maintain(
         return agrees
 
     async def run_as_service() -> bool:
-        with _stopping() as stop:
-            while not stop.is_set():
+        service = asyncio.current_task()
+        assert service
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, service.cancel)
+        # Nothing of a run has to be finished: the next one continues.
+        with contextlib.suppress(asyncio.CancelledError):
+            while True:
                 try:
                     await once()
                 except (StoreUnavailable, MaintainerBusy, ClocksDiffer, StepsFailed) as error:
                     click.echo(f"left for the next run: {error}", err=True)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(pause_s):
-                        await stop.wait()
+                await asyncio.sleep(pause_s)
         return True
 
     if not run_flow(run_as_service() if every else once()):
         raise SystemExit(FOUND)
-
-
-@contextlib.contextmanager
-def _stopping() -> Iterator[asyncio.Event]:
-    """An event that SIGTERM and SIGINT set, so that the current run can finish."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    try:
-        yield stop
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)

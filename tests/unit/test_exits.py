@@ -132,14 +132,10 @@ async def test_a_dry_run_that_was_stopped_says_so(
     capsys: pytest.CaptureFixture[str], *, signalled: bool
 ) -> None:
     class Trial:
-        def __init__(self) -> None:
-            self._ending = asyncio.Event()
-            self.stop = self._ending.set
-
         async def run(self) -> None:
             if signalled:
                 signal.raise_signal(signal.SIGINT)
-                await self._ending.wait()
+                await asyncio.Event().wait()
 
         def done(self) -> WorkDone:
             return WorkDone("rows", 0)

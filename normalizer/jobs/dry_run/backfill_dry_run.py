@@ -4,7 +4,6 @@ Each batch is reconciled with what is stored, by its own reads, and with what th
 would have stored. So the run then makes exactly these changes, unless others write meanwhile.
 """
 
-import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from collections.abc import Set as AbstractSet
@@ -42,7 +41,7 @@ from normalizer.store.store_statements import READ_EVENTS
 
 
 class BackfillDryRun:
-    """One reading of a source from its beginning. `stop` ends it; the diff covers what was read."""
+    """One reading of a source from its beginning; the diff covers what was read."""
 
     def __init__(
         self,
@@ -62,13 +61,11 @@ class BackfillDryRun:
         self._batch_bytes = batch_bytes
         self._rules_version = rules_version
         self._grid = Grid()
-        self._stopping = asyncio.Event()
         self._session = PatientSession(
             database_url,
             application_name="normalizer dry run",
             grid=self._grid,
             settings=READ_ONLY,
-            stopping=self._stopping,
         )
         self._records_read = 0
         self._horizon: datetime | None = None
@@ -81,16 +78,12 @@ class BackfillDryRun:
     async def __aexit__(self, *_: object) -> None:
         self._session.terminate()
 
-    def stop(self) -> None:
-        """End soon."""
-        self._stopping.set()
-
     def done(self) -> WorkDone:
         """How far the reading is."""
         return WorkDone("records", self._records_read, self._source.share())
 
     async def run(self) -> None:
-        """Read the source and fill the diff. Propagates the source's errors.
+        """Read the source and fill the diff, also when it is cancelled. Propagates errors.
 
         `stale` then holds what renormalize would change in rows of this history that an older
         version of the rules stored: a backfill leaves them as they are.
@@ -124,8 +117,6 @@ class BackfillDryRun:
                     if builder.is_full(self._batch_rows, self._batch_bytes):
                         yield builder.build()
                         builder = BatchBuilder()
-                if self._stopping.is_set():
-                    break
         except FatalError as error:
             broken = error
         yield builder.build()

@@ -1,6 +1,5 @@
 """Finds out what renormalizing or redacting would change in stored rows, without writing."""
 
-import asyncio
 from functools import partial
 
 import asyncpg
@@ -25,20 +24,14 @@ class RewriteDryRun:
     def __init__(self, database_url: str, plan: RewritePlan, diff: Diff) -> None:
         self._plan = plan
         self._diff = diff
-        self._stopping = asyncio.Event()
         self._session = PatientSession(
             database_url,
             application_name="normalizer dry run",
             grid=Grid(),
             settings=READ_ONLY,
-            stopping=self._stopping,
         )
         self._id_ranges = IdRangeWalk(self._session.fetch, ROWS_A_CHUNK)
         self._rows_read = 0
-
-    def stop(self) -> None:
-        """End soon; the diff covers what was read."""
-        self._stopping.set()
 
     def done(self) -> WorkDone:
         """How far the comparison is."""
@@ -56,8 +49,6 @@ class RewriteDryRun:
             last_id = ids.low - 1
             while last_id < ids.high:
                 last_id = await self._compare(IdRange(last_id + 1, ids.high))
-                if self._stopping.is_set():
-                    return
 
     async def _compare(self, rest: IdRange) -> int:
         """Compare the next page of a range; return the id that it reaches."""

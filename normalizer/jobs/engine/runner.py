@@ -23,6 +23,7 @@ from normalizer.jobs.engine.run_progress import RunProgress, RunResult
 from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.engine.throttle import Throttle
 from normalizer.process.pause import wait_at_most
+from normalizer.process.signals import stop_on_signals
 from normalizer.settings import Settings
 from normalizer.telemetry import get_logger
 
@@ -64,7 +65,7 @@ class JobRunner:
         self._finished.set()
 
     async def run(self, work: JobWork, share: Callable[[], float | None]) -> RunResult:
-        """Run the work to its end.
+        """Run the work to its end; a signal stops it.
 
         Raises errors that keep it from beginning, or from storing its result.
         """
@@ -74,7 +75,8 @@ class JobRunner:
             self.throttle.throttled_before(run.throttled_before_s)
             _log.info("started", job=self.spec.job_id, run=run.number, resumed=run.resumed)
             before = await run.totals()
-            state, reason = await self._supervised(run, work, share)
+            with stop_on_signals(self.stop):
+                state, reason = await self._supervised(run, work, share)
             totals = await run.totals()
             if state == "complete" and totals.expired:
                 state = "truncated"

@@ -126,7 +126,8 @@ def run_dry(
 def collecting_diff(path: Path | None) -> Iterator[Diff]:
     """A diff that also writes each row to the file, if one is named.
 
-    It must be a new one: a dry run changes nothing, also if the file is the source itself.
+    It must be a new one: a dry run changes nothing, also if the file is the source itself. So the
+    file goes where the block fails: else the corrected command would find it there.
     """
     if path is None:
         yield Diff()
@@ -136,7 +137,11 @@ def collecting_diff(path: Path | None) -> Iterator[Diff]:
     except OSError as error:
         exit_with_error(ConfigurationError(f"--changes: {path}: {error.strerror}"))
     with opened as file:
-        yield Diff(lambda change: file.write(msgspec.json.encode(change) + b"\n"))
+        try:
+            yield Diff(lambda change: file.write(msgspec.json.encode(change) + b"\n"))
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
 
 
 class _Trial(Protocol):

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from normalizer.cli.exits import run_or_exit
-from normalizer.cli.job_execution import end_dry_run, run_until_stopped
+from normalizer.cli.job_execution import collecting_diff, end_dry_run, run_until_stopped
 from normalizer.cli.program import main as normalizer
 from normalizer.errors import (
     BrokerUnavailable,
@@ -148,3 +148,15 @@ async def test_a_dry_run_that_was_stopped_says_so(
     assert said.out == "dry run: nothing was written. It would be:\n3 new\n"
     assert ("of the part that was read" in said.err) is signalled
     assert ended.value.code == (FOUND if signalled else 0)
+
+
+def test_a_dry_run_that_shows_nothing_leaves_no_file_of_changes(tmp_path: Path) -> None:
+    changes = tmp_path / "changes.ndjson"
+
+    with pytest.raises(SystemExit), collecting_diff(changes):
+        raise SystemExit(MISUSED)
+    assert not changes.exists()
+
+    with collecting_diff(changes) as diff:
+        diff.refuse("a record", "invalid_json")
+    assert b"invalid_json" in changes.read_bytes()

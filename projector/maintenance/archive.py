@@ -13,8 +13,9 @@ different bytes. A backfill knows a file by its first bytes, and its records by 
 import hashlib
 import os
 import secrets
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +26,8 @@ from normalizer.envelope import Envelope, to_canonical
 from normalizer.errors import FatalError
 
 _LEVEL: Final = 3
+_KILLED_AFTER_S: Final = 86_400.0
+"""Deleting the events of one file takes a minute or two: then nobody finishes it any more."""
 _BLANKS: Final = bytes.maketrans(b"01", b" \t")
 _JSON: Final = frozenset({"context", "result", "meta", "extra", "coercions", "headers"})
 
@@ -46,6 +49,14 @@ class ArchiveFolder:
 
     def __str__(self) -> str:
         return str(self._path)
+
+    def remove_unfinished(self) -> None:
+        """Remove what killed processes left. Raises FatalError if that fails."""
+        with self._says("*.unfinished"):
+            for path in self._path.glob(".events_*.unfinished"):
+                with suppress(FileNotFoundError):
+                    if path.stat().st_mtime < time.time() - _KILLED_AFTER_S:
+                        path.unlink()
 
     @contextmanager
     def write(self, rows: Sequence[asyncpg.Record]) -> Iterator[None]:

@@ -52,6 +52,8 @@ async def drop_events(
     elif not await raise_horizon(connection, before):
         yield "retention of events waits for a batch that is still running"
         return
+    if folder:
+        folder.remove_unfinished()
     for (partition,) in await connection.fetch(_PARTITIONS):
         gone = await _drop_rows(connection, partition, before - margin, folder, dry_run=dry_run)
         if gone:

@@ -501,7 +501,14 @@ async def test_what_goes_is_written_into_the_folder_and_a_backfill_reads_it_back
     await backfill_files(database, history)
     said = "select event_id, step, status, attempts, created_at, context from normalizer.events"
     before = await connection.fetch(f"{said} order by event_id")
-    done = await run(connection, folder=ArchiveFolder(tmp_path / "gone"))
+    folder = ArchiveFolder(tmp_path / "gone")
+    of_a_killed_process = tmp_path / "gone" / ".events_0_1_2.ndjson.zst.3.unfinished"
+    of_a_running_one = tmp_path / "gone" / ".events_0_1_2.ndjson.zst.4.unfinished"
+    of_a_killed_process.touch()
+    os.utime(of_a_killed_process, (0, 0))
+    of_a_running_one.touch()
+    done = await run(connection, folder=folder)
+    of_a_running_one.unlink()
 
     assert any(f", written to {tmp_path / 'gone'} before (their counts" in line for line in done)
     async with cluster.database() as other:

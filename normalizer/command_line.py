@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
 import click
@@ -45,11 +46,21 @@ class Program(click.Group):
         The kernel drops a signal that the first process of a container has no handler for: a
         service that was stopped while its modules were imported would have started.
         """
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, _as_ctrl_c)
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise SystemExit(STOPPED_AT_ONCE) from None
+
+
+def _as_ctrl_c(number: int, frame: FrameType | None) -> None:
+    """Do what Ctrl-C does now: an event loop cancels its task, and raises nothing that gets lost.
+
+    A shell starts what it runs in the background with Ctrl-C ignored; SIGTERM ends that too.
+    """
+    ctrl_c = signal.getsignal(signal.SIGINT)
+    handler = ctrl_c if callable(ctrl_c) else signal.default_int_handler
+    handler(number, frame)
 
 
 class FiniteRange(click.FloatRange):

@@ -1,14 +1,16 @@
 """Both programs end by one table of exit codes."""
 
 import asyncio
+import contextlib
 import io
 import os
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Never
+from typing import Any, Never
 
 import click
 import pytest
@@ -17,6 +19,7 @@ from click.testing import CliRunner
 from normalizer.cli.exits import run_or_exit
 from normalizer.cli.job_execution import collecting_diff, end_dry_run, run_until_stopped
 from normalizer.cli.program import main as normalizer
+from normalizer.command_line import Program
 from normalizer.errors import (
     BrokerUnavailable,
     ConfigurationError,
@@ -160,3 +163,24 @@ def test_a_dry_run_that_shows_nothing_leaves_no_file_of_changes(tmp_path: Path) 
     with collecting_diff(changes) as diff:
         diff.refuse("a record", "invalid_json")
     assert b"invalid_json" in changes.read_bytes()
+
+
+@pytest.mark.parametrize("run", [run_or_exit, run_flow])
+def test_sigterm_is_not_lost_in_code_that_catches_everything(
+    run: Callable[[Coroutine[Any, Any, None]], None],
+) -> None:
+    """It ends the work where that waits, as Ctrl-C does."""
+
+    async def work() -> None:
+        with contextlib.suppress(BaseException):
+            signal.raise_signal(signal.SIGTERM)
+        await asyncio.sleep(0.2)
+
+    program = Program(commands=[click.Command("work", callback=lambda: run(work()))])
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        ended = CliRunner().invoke(program, ["work"])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+    assert ended.exit_code == STOPPED_AT_ONCE

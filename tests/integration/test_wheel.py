@@ -118,6 +118,7 @@ def test_make_installs_into_a_folder_whose_letters_the_locale_lacks(tmp_path: Pa
         f"exec {shlex.quote(sys.executable)} -c {shlex.quote(build)};; esac\n"
     )
     (programs / "python").write_text("#!/bin/sh\n")
+    (programs / "activate").touch()
     for program in programs.iterdir():
         program.chmod(0o755)
 

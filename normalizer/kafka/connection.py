@@ -65,15 +65,24 @@ class FetchedChunk(msgspec.Struct, frozen=True, kw_only=True):
     records: list[RawRecord]
 
 
+_IF_DAMAGED: Final = (
+    "see whether the broker's log is sound; `normalizer position skip` goes past it"
+)
+
+
 class UnreadableBatch(PositionError):  # noqa: N818 - a state, not a mistake
-    """A record batch of the broker cannot be decoded; most likely the broker's log is damaged."""
+    """A record batch of the broker cannot be decoded.
+
+    Most likely the broker's log is damaged, or the batch unpacks to more than is allowed.
+    """
 
     @classmethod
-    def at(cls, partition: KafkaPartition, offset: int, why: str) -> Self:
+    def at(
+        cls, partition: KafkaPartition, offset: int, why: str, *, remedy: str = _IF_DAMAGED
+    ) -> Self:
         """The error for the batch at this offset; says what to do."""
         return cls(
-            f"{partition}@{offset}: the batch there cannot be read ({why}): "
-            "see whether the broker's log is sound; `normalizer position skip` goes past it",
+            f"{partition}@{offset}: the batch there cannot be read ({why}): {remedy}",
             topic=partition.topic,
             partition=partition.partition,
         )

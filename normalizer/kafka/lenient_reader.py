@@ -26,6 +26,7 @@ from normalizer.kafka.connection import (
     raw_record,
     translated,
 )
+from normalizer.kafka.unpacking import UnpacksTooFar
 
 BROKEN_BATCH: Final = (CorruptRecordException, UnsupportedCodecError)
 """The errors of a client whose cause is a batch, and not the broker."""
@@ -80,11 +81,14 @@ async def read_leniently(
     found: list[RawRecord] = []
     try:
         found.extend(raw_record(one, incarnation) for one in records)
+    except UnpacksTooFar as error:
+        if records.next_fetch_offset == offset:
+            remedy = "nothing is wrong with it: raise that setting and start again"
+            raise UnreadableBatch.at(partition, offset, str(error), remedy=remedy) from error
     except Exception as error:
         # What lies before the damage is good, and is read first.
         if records.next_fetch_offset == offset:
-            why = str(error) if isinstance(error, NormalizerError) else type(error).__name__
-            raise UnreadableBatch.at(partition, offset, why) from error
+            raise UnreadableBatch.at(partition, offset, type(error).__name__) from error
     return _chunk(partition, offset, records, found)
 
 

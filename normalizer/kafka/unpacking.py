@@ -43,5 +43,5 @@ def _unpack(codec: Any, most_bytes: int, payload: Any) -> bytes:
     except cramjam.DecompressionError as error:
         if "whole buffer" not in str(error):
             raise
-        message = f"it unpacks to more than KAFKA_FETCH_MAX_BYTES, {most_bytes}: raise that"
+        message = f"it unpacks to more than KAFKA_FETCH_MAX_BYTES, {most_bytes}"
         raise UnpacksTooFar(message) from error

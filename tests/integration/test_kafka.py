@@ -244,11 +244,15 @@ async def test_a_batch_that_unpacks_too_far_is_named_and_takes_no_memory(
         await producer.send_and_wait(topic.name, b"x" * 70_000, partition=0)
     async with TopicReader(msgspec.structs.replace(settings, kafka_fetch_max_bytes=65_536)) as log:
         fits = await log.record_at(partition, 0)
-        with pytest.raises(UnreadableBatch, match=r"@1: .* more than KAFKA_FETCH_MAX_BYTES, 65536"):
+        with pytest.raises(
+            UnreadableBatch, match=r"@1: .* more than KAFKA_FETCH_MAX_BYTES, 65536"
+        ) as raised:
             await log.chunk_at(partition, 1)
 
     assert fits
     assert fits.value == b"x" * 60_000
+    assert "raise that setting" in str(raised.value)
+    assert "position skip" not in str(raised.value)
 
 
 @pytest.fixture

@@ -310,7 +310,19 @@ def test_progress_says_rate_and_time_left(stream: Callable[[], io.StringIO], sai
         progress.report(RunTotals(records=records, stored=records), records / 20_000, None)
 
     assert written.getvalue().count("records, ") == said
-    assert "backfill  55%: 11,000 records, 1,000/s, 9.0 s left" in written.getvalue()
+    assert (
+        "backfill  55%: 11,000 records, 1,000/s, 9.0 s left (11,000 stored)" in written.getvalue()
+    )
+
+
+def test_progress_names_the_outcomes_that_its_job_has() -> None:
+    screen = Screen(written := Terminal())
+
+    RunProgress(screen, "redact").report(
+        RunTotals(records=9, outcomes=9, changed=1, unchanged=8), None, "live_lag"
+    )
+
+    assert written.getvalue().rstrip().endswith("throttled by live lag (1 changed + 8 unchanged)")
 
 
 def test_a_result_says_balance_time_and_what_throttled_it() -> None:

@@ -68,16 +68,16 @@ async def list_runs(database_url: str, limit: int) -> list[str]:
 
 def balance(totals: RunTotals) -> str:
     """One line: how many records were read, and how many had each outcome."""
-    parts = [
-        f"{getattr(totals, outcome):,} {outcome}"
-        for outcome in _OUTCOMES
-        if getattr(totals, outcome)
-    ]
     holes = f", {totals.holes:,} offsets without a record" if totals.holes else ""
     return (
         f"{totals.records:,} records{holes}: "
-        f"{totals.outcomes:,} outcomes = {' + '.join(parts) or '0'}"
+        f"{totals.outcomes:,} outcomes = {_outcomes(totals) or '0'}"
     )
+
+
+def _outcomes(totals: RunTotals) -> str:
+    counts = ((getattr(totals, outcome), outcome) for outcome in _OUTCOMES)
+    return " + ".join(f"{count:,} {outcome}" for count, outcome in counts if count)
 
 
 class RunProgress(Progress):
@@ -89,7 +89,4 @@ class RunProgress(Progress):
         """Note how far the run is, and print it if it is time."""
         self.note(WorkDone("records", totals.records, share))
         held = f", throttled by {_CAUSES[throttled_by]}" if throttled_by else ""
-        self.say(
-            f"{held} ({totals.stored:,} stored, {totals.duplicate:,} duplicate, "
-            f"{totals.merged:,} merged, {totals.quarantined:,} quarantined)"
-        )
+        self.say(f"{held} ({_outcomes(totals) or 'nothing yet'})")

@@ -10,6 +10,8 @@ from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from typing import Final
 
+import msgspec
+
 from normalizer.core.batch import Batch, Item
 from normalizer.core.batch_builder import BatchBuilder
 from normalizer.errors import FatalError, RetryableError
@@ -35,6 +37,9 @@ from normalizer.telemetry import Outage, get_logger
 BATCHES_WAITING: Final = 1
 """Full batches that wait, besides the one being written and the one being filled: so neither side
 waits when one batch takes longer than the next. All of them are in memory."""
+
+_Filled = tuple[BatchBuilder, float | None]
+"""A full batch, and the share of the source up to its end."""
 
 _log: Final = get_logger()
 
@@ -65,15 +70,21 @@ class Backfill:
         self._batch_bytes = runner.settings.batch_bytes
         self._outage = Outage(_log)
         self._parts: list[SourcePart] = []
+        self._share_read: float | None = None
+        self._share_written: float | None = None
         self._refusals = RejectionLog(_log)
 
     async def run(self) -> RunResult:
         """Read, normalize and store. What the source refuses at once begins no run."""
         async with self._source:
             self._parts = await self._source.parts()
-            result = await self.runner.run(self._work, self._source.share)
+            result = await self.runner.run(self._work, self.share)
         self._refusals.flush()
         return result
+
+    def share(self) -> float | None:
+        """The share of the source that is written; what is read may be far ahead of it."""
+        return self._share_written
 
     async def _work(self, run: JobRun, tasks: asyncio.TaskGroup) -> str | None:
         positions = self._positions_of(run)
@@ -92,13 +103,13 @@ class Backfill:
         self, run: JobRun, store: Store, positions: JobPositions, tasks: asyncio.TaskGroup
     ) -> None:
         """Transfer from the positions to the end; batches fill while earlier ones are written."""
-        queue: asyncio.Queue[BatchBuilder | None] = asyncio.Queue(BATCHES_WAITING)
+        queue: asyncio.Queue[_Filled | None] = asyncio.Queue(BATCHES_WAITING)
         writing = tasks.create_task(self._write_batches(store, queue), name="write")
         broken: FatalError | None = None
         try:
-            async with contextlib.aclosing(self._full_batches(run, positions)) as builders:
-                async for builder in builders:
-                    await queue.put(builder)
+            async with contextlib.aclosing(self._full_batches(run, positions)) as batches:
+                async for filled in batches:
+                    await queue.put(filled)
         except FatalError as error:
             broken = error
         await queue.put(None)
@@ -108,7 +119,7 @@ class Backfill:
 
     async def _full_batches(
         self, run: JobRun, positions: JobPositions
-    ) -> AsyncGenerator[BatchBuilder, None]:
+    ) -> AsyncGenerator[_Filled, None]:
         """Yield full batches, and last what is left, also if the source failed."""
         builder = BatchBuilder()
         try:
@@ -122,20 +133,21 @@ class Backfill:
                     ):
                         builder.add(batch_part(piece, items, epoch=run.epoch))
                         if builder.is_full(self._batch_rows, self._batch_bytes):
-                            yield builder
+                            yield builder, self._share_read
                             builder = BatchBuilder()
                     if self._stopping.is_set():
                         break
         except FatalError:
-            yield builder
+            yield builder, self._share_read
             raise
-        yield builder
+        yield builder, self._share_read
 
-    async def _write_batches(self, store: Store, queue: asyncio.Queue[BatchBuilder | None]) -> None:
+    async def _write_batches(self, store: Store, queue: asyncio.Queue[_Filled | None]) -> None:
         """Write batch after batch up to None; after the stop they are only taken from the queue."""
-        while (builder := await queue.get()) is not None:
-            if builder:
-                await self._write(store, builder.build(), builder.records)
+        while (filled := await queue.get()) is not None:
+            builder, share = filled
+            if builder and await self._write(store, builder.build(), builder.records):
+                self._share_written = share
 
     async def _pages(
         self, positions: dict[PartKey, ReadPosition]
@@ -146,11 +158,14 @@ class Backfill:
                 async with contextlib.aclosing(self._source.read(positions)) as read:
                     async for whole in read:
                         self._outage.over()
+                        before, after = self._share_read or 0.0, self._source.share()
                         for page in split_page(whole, self._batch_rows):
                             yield page
                             positions[page.part] = _after(
                                 page, positions[page.part], keyed=self._source.keyed
                             )
+                            if after is not None:
+                                self._share_read = before + (after - before) * _passed(whole, page)
             except RetryableError as error:
                 await wait_at_most(self._stopping, back_off_s(self._outage.failed(error)))
                 if self._stopping.is_set():
@@ -158,14 +173,17 @@ class Backfill:
             else:
                 return
 
-    async def _write(self, store: Store, batch: Batch, records: int) -> None:
+    async def _write(self, store: Store, batch: Batch, records: int) -> bool:
+        """Write the batch; whether it is written: a stop may have been first."""
         await self.runner.throttle.acquire(records, self._stopping)
         if self._stopping.is_set():
-            return
+            return False
         try:
             await write_with_retry(store, batch, stop=self._stopping)
         except RetryableError as error:
             _log.info("batch_rolled_back", why=str(error))
+            return False
+        return True
 
 
 async def normalized(
@@ -184,6 +202,10 @@ async def normalized(
 
 def _after(page: SourcePage, at: ReadPosition, *, keyed: bool) -> ReadPosition:
     key = page.records[-1].key if keyed and page.records else None
-    return ReadPosition(
-        next_offset=page.next_offset, end=at.end, cursor=at.cursor if key is None else key.decode()
-    )
+    cursor = at.cursor if key is None else key.decode()
+    return msgspec.structs.replace(at, next_offset=page.next_offset, cursor=cursor)
+
+
+def _passed(whole: SourcePage, page: SourcePage) -> float:
+    """The share of the whole page up to the end of this piece of it."""
+    return (page.next_offset - whole.from_offset) / (whole.next_offset - whole.from_offset)

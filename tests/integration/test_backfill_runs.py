@@ -278,6 +278,29 @@ async def test_a_writer_that_breaks_ends_a_reader_that_waits_for_it(
     assert await ledger_mistakes(database) == []
 
 
+async def test_a_run_that_fails_at_its_first_batch_has_done_no_share(
+    database: Database, history: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is read is ahead of what is written, and a small file is read at once."""
+    monkeypatch.setattr("normalizer.jobs.engine.runner.HEARTBEAT_EVERY_S", 0.1)
+    flow = backfill_of(
+        job_settings(database, batch_rows=100),
+        FileSource([history]),
+        str(history),
+        live=LagsAtFirst(1),
+        yield_at_s=2.0,
+    )
+    async with connected(database) as connection:
+        await connection.execute(
+            "update normalizer.retention_horizon set expired_before = '2100-01-01'"
+        )
+        failed = await flow.run()
+        share = await connection.fetchval("select progress_ratio from projector.jobs")
+
+    assert (failed.state, failed.totals.records) == ("failed", 0)
+    assert not share
+
+
 class BreaksAfter(FileSource):
     """A file that cannot be read beyond this number of records."""
 

@@ -4,7 +4,7 @@ import asyncio
 import io
 import random
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -18,16 +18,21 @@ from normalizer.errors import BrokerUnavailable, ConfigurationError, FatalError
 from normalizer.files.record_lines import NAMED_BY_BYTES, topic_named_by
 from normalizer.jobs.dry_run.diff import PAIRS_A_FIELD, Diff, changes_between
 from normalizer.jobs.dry_run.overlay import Overlay
+from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRangeWalk
 from normalizer.jobs.engine.job_run import RunTotals
+from normalizer.jobs.engine.job_statements import PARTITIONS
 from normalizer.jobs.engine.run_progress import RunProgress, RunResult, balance
 from normalizer.jobs.engine.source_pages import batch_part, split_page
 from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.engine.throttle import LiveLag, LiveLagHistory, Throttle
 from normalizer.jobs.sources.field_defaults import FieldDefaults, parse_defaults
-from normalizer.jobs.sources.source import SourcePage
-from normalizer.kafka import KafkaPartition
+from normalizer.jobs.sources.source import ReadPosition, SourcePage
+from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
+from normalizer.kafka import FetchedChunk, KafkaPartition
+from normalizer.kafka.range_reader import OffsetRange
 from normalizer.process.progress import duration
 from normalizer.process.screen import Screen
+from normalizer.settings import Settings
 from normalizer.telemetry import get_logger
 from tests.support.factories import envelope, ignored, raw_record
 
@@ -290,6 +295,56 @@ def test_an_overlay_keeps_what_would_be_and_what_was_first() -> None:
         assert overlay.find_assigned(coordinates_of(first)) == assigned < 0
         assert overlay.find_assigned(coordinates_of(second)) is None
         assert [overlay.refuse(coordinates_of(first)) for _ in range(2)] == [True, False]
+
+
+async def test_the_share_of_a_topic_is_of_the_run_wherever_reading_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After a kill, and after an outage of the broker."""
+    source = TopicSource(Settings(kafka_bootstrap_servers=("k:1",)), "t", TopicRange())
+    key = ("t", 0, 0)
+    source._present = {key}
+    shares = []
+
+    async def read_one(
+        wanted: Mapping[KafkaPartition, OffsetRange],
+    ) -> AsyncGenerator[FetchedChunk, None]:
+        for partition, at in wanted.items():
+            yield FetchedChunk(
+                partition=partition, from_offset=at.first, next_offset=at.first + 1, records=[]
+            )
+        raise BrokerUnavailable("the broker is away")
+
+    monkeypatch.setattr(source._reader, "read", read_one)
+    for next_offset in (6, 7):
+        read = source.read({key: ReadPosition(start=0, next_offset=next_offset, end=10)})
+        await anext(read)
+        shares.append(source.share())
+        with pytest.raises(BrokerUnavailable):
+            await anext(read)
+
+    assert shares == [0.7, 0.8]
+
+
+async def test_the_share_of_a_walk_does_not_fall_when_it_goes_on_after_an_outage() -> None:
+    rows = list(range(100))
+
+    async def fetch(statement: str, *values: Any) -> Any:
+        if statement == PARTITIONS:
+            return [{"low": 0, "high": 49, "rows": 50}, {"low": 50, "high": 99, "rows": 50}]
+        low, high, nth = values
+        return [{"event_id": one} for one in rows if low <= one <= high][nth : nth + 1]
+
+    walk = IdRangeWalk(fetch, 10)
+    shares = []
+    for event_id, ranges in ((BELOW_ALL_IDS, 8), (69, 2), (79, 2)):
+        walking = walk.after(event_id)
+        for _ in range(ranges):
+            await anext(walking)
+            shares.append(walk.share())
+        await walking.aclose()
+
+    assert shares == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.7, 0.8, 0.8, 0.9])
 
 
 class Terminal(io.StringIO):

@@ -100,7 +100,10 @@ class BackfillDryRun:
         self._horizon = expiry["expired_before"]
         self._forgotten = frozenset(expiry["forgotten"])
         parts = await self._source.parts()
-        positions = {part.key: ReadPosition(next_offset=part.start, end=part.end) for part in parts}
+        positions = {
+            part.key: ReadPosition(start=part.start, next_offset=part.start, end=part.end)
+            for part in parts
+        }
         async with contextlib.aclosing(self._batches(positions)) as batches:
             async for batch in batches:
                 await self._compare(batch, overlay)

@@ -1,6 +1,6 @@
 """Walks all stored events in ranges of ids, each of few rows, read page by page."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final, NamedTuple
 
 import asyncpg
@@ -37,27 +37,29 @@ class IdRangeWalk:
     def __init__(self, fetch: Fetch, rows: int) -> None:
         self._fetch = fetch
         self._rows = rows
-        self._rows_walked = 0
         self._rows_in_all = 0
+        self._left: dict[int, int] = {}
+        """Rows left of each partition, by its first id; kept when the walk begins again."""
 
     def share(self) -> float | None:
         """The share walked so far, by statistics; None before the first range."""
-        return min(self._rows_walked / self._rows_in_all, 1.0) if self._rows_in_all else None
+        return 1 - sum(self._left.values()) / self._rows_in_all if self._rows_in_all else None
 
-    async def after(self, event_id: int) -> AsyncIterator[IdRange]:
+    async def after(self, event_id: int) -> AsyncGenerator[IdRange, None]:
         """Yield ranges of ids above this one. Propagates database errors; safe to restart."""
         partitions = await self._fetch(job_statements.PARTITIONS)
-        self._rows_in_all = sum(partition["rows"] for partition in partitions)
-        self._rows_walked = 0
+        for partition in partitions:
+            if partition["low"] not in self._left:
+                self._left[partition["low"]] = partition["rows"]
+                self._rows_in_all += partition["rows"]
         for partition in partitions:
             low = max(partition["low"], event_id + 1)
-            left = partition["rows"]
             while low <= partition["high"]:
                 bounds = (low, partition["high"])
                 end = await self._fetch(job_statements.CHUNK_END, *bounds, self._rows - 1)
                 high = end[0]["event_id"] if end else partition["high"]
                 yield IdRange(low, high)
                 low = high + 1
-                self._rows_walked += min(self._rows, left)
-                left -= min(self._rows, left)
-            self._rows_walked += left
+                left = self._left[partition["low"]]
+                self._left[partition["low"]] = max(0, left - self._rows)
+            self._left[partition["low"]] = 0

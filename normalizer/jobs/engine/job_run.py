@@ -128,7 +128,10 @@ class JobRun:
             await self._fetch(job_statements.ADD_PARTS, *map(list, zip(*rows, strict=True)))
         return {
             (row["topic"], row["incarnation"], row["partition"]): ReadPosition(
-                next_offset=row["next_offset"], end=row["end_offset"], cursor=row["cursor"]
+                start=row["start_offset"],
+                next_offset=row["next_offset"],
+                end=row["end_offset"],
+                cursor=row["cursor"],
             )
             for row in await self._fetch(job_statements.READ_PARTS)
         }

@@ -76,7 +76,7 @@ ADD_PARTS: Final = """
 """
 
 READ_PARTS: Final = """
-    select   topic, incarnation, partition, next_offset, end_offset, cursor
+    select   topic, incarnation, partition, start_offset, next_offset, end_offset, cursor
     from     normalizer.job_parts
     where    job_id = $1::text and run = $2::integer
     order by topic, incarnation, partition
@@ -102,7 +102,8 @@ READ_TOTALS: Final = """
 # Only under the current epoch: a runner that lost the job must not report for it.
 WRITE_HEARTBEAT: Final = """
     update normalizer.jobs
-    set    progress_ratio = $4::double precision, records_per_s = $5::double precision,
+    set    progress_ratio = coalesce($4::double precision, progress_ratio),
+           records_per_s = $5::double precision,
            throttled_by_lag_s = $6::double precision, throttled_by_rate_s = $7::double precision,
            updated_at = now()
     where  job_id = $1::text and run = $2::integer and epoch = $3::bigint

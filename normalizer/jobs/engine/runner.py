@@ -83,8 +83,7 @@ class JobRunner:
                 reason = f"retention took {totals.expired:,} offsets before they were read"
             took_s = time.monotonic() - began_s
             records_per_s = (totals.records - before.records) / took_s
-            # A closed source no longer knows its share: take it from the last heartbeat.
-            await run.end(state, reason, self._heartbeat(None, records_per_s))
+            await run.end(state, reason, self._heartbeat(share(), records_per_s))
             return RunResult(
                 job_id=self.spec.job_id,
                 run=run.number,

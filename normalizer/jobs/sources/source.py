@@ -23,9 +23,11 @@ class SourcePart(msgspec.Struct, frozen=True, kw_only=True):
 class ReadPosition(msgspec.Struct, frozen=True, kw_only=True):
     """A position in a part: the next offset to read, and the key of the last row before it.
 
-    `end` is where the part ended when the run began, None if it is read as far as it goes.
+    `start` and `end` are where the part began and ended when the run did; `end` is None if it is
+    read as far as it goes.
     """
 
+    start: int = 0
     next_offset: int
     end: int | None = None
     cursor: str | None = None

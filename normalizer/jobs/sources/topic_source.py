@@ -56,7 +56,9 @@ class TopicSource:
         self._present: set[PartKey] = set()
         self._recreated: dict[PartKey, ReadPosition] = {}
         self._offset_ranges: dict[PartKey, OffsetRange] = {}
+        self._sizes: dict[PartKey, int] = {}
         self._read: dict[PartKey, int] = {}
+        """How many offsets of each part are read, and how many there are."""
         self._expired: list[ExpiredRange] = []
 
     async def __aenter__(self) -> Self:
@@ -107,6 +109,8 @@ class TopicSource:
             assert at.end is not None
             if key in self._present:
                 self._offset_ranges[key] = OffsetRange(incarnation, at.next_offset, at.end)
+                self._sizes[key] = at.end - at.start
+                self._read[key] = at.next_offset - at.start
             elif at.next_offset < at.end:
                 self._recreated[key] = at
         wanted = {
@@ -120,21 +124,16 @@ class TopicSource:
                     if isinstance(found, ExpiredRange)
                     else self._page(found)
                 )
-                self._read[page.part] = page.next_offset
+                self._read[page.part] = page.next_offset - positions[page.part].start
                 yield page
         except BrokerUnavailable:
             await self._reader.close()
             raise
 
     def share(self) -> float | None:
-        """The share of offsets, counted from where this reading began."""
-        total = sum(
-            offset_range.after - offset_range.first for offset_range in self._offset_ranges.values()
-        )
-        read = sum(
-            next_offset - self._offset_ranges[key].first for key, next_offset in self._read.items()
-        )
-        return read / total if total else None
+        """The share of the run's offsets, wherever this reading began."""
+        total = sum(self._sizes.values())
+        return sum(self._read.values()) / total if total else None
 
     def _partitions_to_read(self, known: Collection[KafkaPartition]) -> list[KafkaPartition]:
         if not known:

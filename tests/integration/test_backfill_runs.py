@@ -96,6 +96,27 @@ async def test_a_job_that_ended_can_be_run_before_the_server_notices_that_its_co
         connection.terminate()
 
 
+async def test_a_runner_whose_own_lost_connection_holds_the_lock_goes_on(
+    database: Database, history: Path
+) -> None:
+    """A network that drops connections tells the client first: the server waits for its probes."""
+    spec = JobSpec(kind="backfill", source=str(history))
+    async with await JobRun.begin(database.url, spec, owner="the first") as run:
+        lost, run._lock._connection = run._lock._connection, None
+        assert lost is not None
+        probes = [
+            await lost.fetchval(f"show tcp_keepalives_{name}")
+            for name in ("idle", "interval", "count")
+        ]
+
+        await run.positions([])
+        with pytest.raises(FatalError, match="is being run by the first: one runner at a time"):
+            await JobRun.begin(database.url, spec, owner="the second")
+        lost.terminate()
+
+    assert probes == ["30", "10", "3"]
+
+
 async def test_a_runner_that_lost_the_job_writes_nothing_more(
     database: Database, history: Path
 ) -> None:

@@ -31,6 +31,15 @@ _SESSION: Final = {
 }
 
 
+_LOCK_SESSION: Final = {
+    "idle_in_transaction_session_timeout": "0",
+    # A runner whose machine or network is gone holds the lock for a minute, not for hours.
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+}
+
+
 class RunTotals(msgspec.Struct, frozen=True, kw_only=True):
     """What a run has done over all its parts; `outcomes` is the sum of the fields after it."""
 
@@ -88,9 +97,10 @@ class JobRun:
         self._lock = ReconnectingConnection(
             database_url,
             application_name=name,
-            session=_SESSION | {"idle_in_transaction_session_timeout": "0"},
+            session=_SESSION | _LOCK_SESSION,
             prepare=self._take_lock,
         )
+        self._lock_pid: int | None = None
         self.owner = owner
         self.spec = spec
         self.number = 0
@@ -180,10 +190,13 @@ class JobRun:
     async def _take_lock(self, connection: asyncpg.Connection) -> None:
         """Take the job's lock for a transaction that stays open; again after an outage.
 
-        A lock of the session would stay with a pooler when this process has ended.
+        A lock of the session would stay with a pooler when this process has ended. The server may
+        not know yet that our last connection is lost: its session is ended.
         """
         self._lock_transaction = connection.transaction()
         await self._lock_transaction.start()
+        lost_pid, self._lock_pid = self._lock_pid, connection.get_server_pid()
+        await connection.execute(job_statements.END_LOST, self.spec.lock_key, lost_pid)
         if await connection.fetchval(job_statements.TRY_LOCK, self.spec.lock_key):
             return
         last = await connection.fetchrow(job_statements.LAST_RUN, self.spec.job_id)

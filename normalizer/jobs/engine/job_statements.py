@@ -42,6 +42,13 @@ LAST_READ: Final = """
 
 TRY_LOCK: Final = "select pg_try_advisory_xact_lock($1::bigint)"
 
+END_LOST: Final = """
+    select pg_terminate_backend(pid, 5000)
+    from   pg_locks
+    where  locktype = 'advisory' and objsubid = 1 and granted
+    and    (classid::bigint << 32 | objid::bigint) = $1::bigint and pid = $2::integer
+"""
+
 LAST_RUN: Final = """
     select   run, state, owner, started_at
     from     normalizer.jobs

@@ -657,6 +657,53 @@ async def test_a_signal_stops_it_in_order(database: Database, history: Path) -> 
     assert "the same command resumes from here" in said.decode()
 
 
+async def test_a_result_waits_for_a_database_that_is_away_at_the_end(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would be shown as interrupted, and its alert would ask for a run of nothing."""
+    ended = runner(job_settings(database), JobSpec(kind="backfill", source="ended"))
+    failing = _failing_at_first(monkeypatch, 2)
+
+    async def work(*_: object) -> None:
+        failing.set()
+
+    result = await ended.run(work, lambda: None)
+
+    assert result.state == "complete"
+    async with connected(database) as connection:
+        assert await connection.fetchval("select state from projector.jobs") == "complete"
+
+
+async def test_a_stop_while_the_database_is_away_says_what_the_run_is_now(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = runner(job_settings(database), JobSpec(kind="backfill", source="stopped"))
+    failing = _failing_at_first(monkeypatch, 99)
+
+    async def work(*_: object) -> None:
+        failing.set()
+        stopped.stop()
+
+    with pytest.raises(StoreUnavailable, match="left as interrupted: the same command resumes"):
+        await stopped.run(work, lambda: None)
+
+
+def _failing_at_first(monkeypatch: pytest.MonkeyPatch, tries: int) -> asyncio.Event:
+    """Once the event is set, the database is away for this many statements of a run."""
+    failing = asyncio.Event()
+    fetch = JobRun._fetch
+
+    async def may_fail(run: JobRun, statement: str, *values: object) -> Any:
+        nonlocal tries
+        if failing.is_set() and tries > 0:
+            tries -= 1
+            raise StoreUnavailable("database: TimeoutError")
+        return await fetch(run, statement, *values)
+
+    monkeypatch.setattr(JobRun, "_fetch", may_fail)
+    return failing
+
+
 async def test_a_stop_before_the_first_batch_ends_a_job_within_its_deadline(
     database: Database,
 ) -> None:

@@ -16,16 +16,17 @@ from normalizer.errors import (
     NormalizerError,
     PositionError,
     RetryableError,
+    StoreUnavailable,
     worst_of,
 )
 from normalizer.jobs.engine.job_run import JobRun, RunHeartbeat, RunState
 from normalizer.jobs.engine.run_progress import RunProgress, RunResult
 from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.engine.throttle import Throttle
-from normalizer.process.pause import wait_at_most
+from normalizer.process.pause import back_off_s, wait_at_most
 from normalizer.process.signals import stop_on_signals
 from normalizer.settings import Settings
-from normalizer.telemetry import get_logger
+from normalizer.telemetry import Outage, get_logger
 
 HEARTBEAT_EVERY_S: Final = 1.0
 
@@ -67,7 +68,7 @@ class JobRunner:
     async def run(self, work: JobWork, share: Callable[[], float | None]) -> RunResult:
         """Run the work to its end; a signal stops it.
 
-        Raises errors that keep it from beginning, or from storing its result.
+        Raises errors that keep it from beginning, or after a stop from storing its result.
         """
         began_s = time.monotonic()
         run = await JobRun.begin(self.database_url, self.spec, owner=self.settings.owner)
@@ -77,23 +78,47 @@ class JobRunner:
             before = await run.totals()
             with stop_on_signals(self.stop):
                 state, reason = await self._supervised(run, work, share)
-            totals = await run.totals()
-            if state == "complete" and totals.expired:
-                state = "truncated"
-                reason = f"retention took {totals.expired:,} offsets before they were read"
-            took_s = time.monotonic() - began_s
-            records_per_s = (totals.records - before.records) / took_s
-            await run.end(state, reason, self._heartbeat(share(), records_per_s))
-            return RunResult(
-                job_id=self.spec.job_id,
-                run=run.number,
-                state=state,
-                reason=reason,
-                totals=totals,
-                took_s=took_s,
-                records_per_s=records_per_s,
-                throttled_s=dict(self.throttle.throttled_s),
-            )
+                took_s = time.monotonic() - began_s
+                return await self._stored(run, state, reason, share(), before.records, took_s)
+
+    async def _stored(
+        self,
+        run: JobRun,
+        state: RunState,
+        reason: str,
+        share: float | None,
+        records_before: int,
+        took_s: float,
+    ) -> RunResult:
+        """Store the result and return it; wait for the database until a stop."""
+        outage = Outage(_log)
+        while True:
+            try:
+                totals = await run.totals()
+                if state == "complete" and totals.expired:
+                    state = "truncated"
+                    reason = f"retention took {totals.expired:,} offsets before they were read"
+                records_per_s = (totals.records - records_before) / took_s
+                await run.end(state, reason, self._heartbeat(share, records_per_s))
+            except RetryableError as error:
+                if self.stopping.is_set():
+                    raise StoreUnavailable(
+                        f"{error}; so the run is left as interrupted: the same command resumes "
+                        "from what was committed"
+                    ) from error
+                await wait_at_most(self.stopping, back_off_s(outage.failed(error)))
+            else:
+                outage.over()
+                return RunResult(
+                    job_id=self.spec.job_id,
+                    run=run.number,
+                    state=state,
+                    reason=reason,
+                    totals=totals,
+                    took_s=took_s,
+                    records_per_s=records_per_s,
+                    throttled_s=dict(self.throttle.throttled_s),
+                )
 
     async def _supervised(
         self, run: JobRun, work: JobWork, share: Callable[[], float | None]

@@ -11,7 +11,7 @@ from typing import Final
 
 from normalizer.embedded.embedded_errors import EmbeddedError, last_words
 from normalizer.embedded.jars import java
-from normalizer.embedded.ports import keep_ports
+from normalizer.embedded.ports import start_on_ports
 from normalizer.embedded.stack_process import StackProcess
 from normalizer.process.child import Child
 
@@ -107,7 +107,11 @@ class KafkaBroker(StackProcess):
     async def start(self) -> None:
         """Start, and return when the broker answers; formats the log folder the first time."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._ports = keep_ports(self.folder / "ports.json", [_CONTROLLER, *self._listeners])
+        names = [_CONTROLLER, *self._listeners]
+        await start_on_ports(self.folder / "ports.json", names, self._start)
+
+    async def _start(self, ports: dict[str, int]) -> None:
+        self._ports = ports
         self._write_properties()
         if not (self.folder / _LOG / "meta.properties").exists():
             await self._format()

@@ -3,12 +3,30 @@
 import json
 import random
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+
+from normalizer.embedded.embedded_errors import EmbeddedError
 
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _LOWEST = 20_000
 _ATTEMPTS = 1_000
+
+
+async def start_on_ports(
+    file: Path, names: Sequence[str], start: Callable[[dict[str, int]], Awaitable[None]]
+) -> None:
+    """Start with the ports of `keep_ports`; on others if it fails and somebody has one of them.
+
+    A server binds its port a moment after it was found free: another process may be faster.
+    """
+    while True:
+        ports = keep_ports(file, names)
+        try:
+            return await start(ports)
+        except EmbeddedError:
+            if all(is_free(port) for port in ports.values()):
+                raise
 
 
 def keep_ports(file: Path, names: Sequence[str]) -> dict[str, int]:

@@ -9,12 +9,13 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from normalizer.database import connected
 from normalizer.embedded.embedded_errors import EmbeddedError, last_words
-from normalizer.embedded.ports import keep_ports
+from normalizer.embedded.ports import start_on_ports
 from normalizer.embedded.postgres_user import (
     ENV,
     WHEEL,
@@ -115,7 +116,11 @@ class PostgresServer(StackProcess):
         if not self.data.exists():
             await self._initialise(owner)
         await self._wait_for_leftover()
-        self._port = keep_ports(self.folder / "port.json", ["postgres"])["postgres"]
+        await start_on_ports(self.folder / "port.json", ["postgres"], partial(self._start, owner))
+        await self._create_owner()
+
+    async def _start(self, owner: tuple[int, int] | None, ports: dict[str, int]) -> None:
+        self._port = ports["postgres"]
         settings = [
             part
             for name, value in {**self.settings, "port": str(self._port)}.items()
@@ -130,7 +135,6 @@ class PostgresServer(StackProcess):
             death_signal=signal.SIGINT,
         )
         await self.until_ready(self._is_ready)
-        await self._create_owner()
 
     async def kill(self) -> None:
         """Send SIGKILL to the server and to every backend; `start` recovers."""

@@ -12,7 +12,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from normalizer.embedded import EmbeddedError, KafkaBroker, PostgresServer
+from normalizer.embedded import EmbeddedError, KafkaBroker, PostgresServer, ports
 from normalizer.embedded.ports import free_port, is_free, keep_ports
 from normalizer.process.child import until_ended
 from tests.support.stack import Cluster, Database, Stack, Topic
@@ -96,6 +96,24 @@ async def test_a_server_that_cannot_start_says_why(stack: Stack) -> None:
 
     with pytest.raises(EmbeddedError, match="no_such_setting"):
         await server.start()
+
+
+async def test_a_server_whose_port_was_taken_before_it_was_bound_gets_another(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = stack.new_postgres("postgres-robbed")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        choices = iter([port])
+        monkeypatch.setattr(ports, "free_port", lambda known: next(choices, 0) or free_port(known))
+
+        async with server:
+            answer = await _count(server.url, "select 1")
+
+    assert answer == 1
+    assert server.port != port
 
 
 async def test_no_secret_of_the_stack_is_readable_by_others(

@@ -42,14 +42,18 @@ tls_files > settings > producer_models > core, json_schema > envelope > snowflak
 passwords, exit_codes, log_stream > errors, compiled.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
 from normalizer.compiled import core_finder as _core_finder
 
-_core_finder.install()
+if TYPE_CHECKING:
+    from normalizer.core.normalize import Normalizer
+    from normalizer.core.raw_record import RawRecord
+    from normalizer.envelope import Envelope, Ignored, Rejected, to_canonical
+    from normalizer.snowflake import SnowflakeGenerator
 
-from normalizer.core.normalize import Normalizer  # noqa: E402 - the finder comes first
-from normalizer.core.raw_record import RawRecord  # noqa: E402 - as above
-from normalizer.envelope import Envelope, Ignored, Rejected, to_canonical  # noqa: E402 - as above
-from normalizer.snowflake import SnowflakeGenerator  # noqa: E402 - as above
+_core_finder.install()
 
 __all__ = [
     "Envelope",
@@ -60,3 +64,15 @@ __all__ = [
     "SnowflakeGenerator",
     "to_canonical",
 ]
+_HOMES: Final = {
+    "Normalizer": "core.normalize",
+    "RawRecord": "core.raw_record",
+    "SnowflakeGenerator": "snowflake",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name of the library when it is asked for: most commands need none of the rules."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'envelope')}"), name)

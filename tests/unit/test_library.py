@@ -43,3 +43,13 @@ def test_the_library_needs_no_client_of_kafka_or_postgresql() -> None:
     )
 
     assert loaded.stdout == "[]\n"
+
+
+def test_a_command_that_needs_none_of_the_rules_imports_none() -> None:
+    program = "import sys, projector.cli; print('normalizer.core.normalize' in sys.modules)"
+
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+
+    assert loaded.stdout == "False\n"

@@ -29,6 +29,7 @@ passwords     finds and masks the passwords in URLs
 telemetry     log lines and counters
 log_stream    where log lines go, without holding up who writes them
 errors        every error, by what the caller must do
+program_start  how either program starts
 command_line  how every command of either program begins and ends
 exit_codes    what the exit code of a command says
 compiled/     the rules as machine code, where they were compiled
@@ -38,8 +39,8 @@ connection and read no clock; of the settings NORMALIZER_CORE counts. docs/libra
 
 Imports point one way, which import-linter checks: cli > up, jobs > service, relay > kafka, files,
 store, embedded > process, database, command_line > telemetry, environment > configured_rules,
-tls_files > settings > producer_models > core, json_schema > envelope > snowflake, jsontext,
-passwords, exit_codes, log_stream > errors, compiled.
+tls_files > settings > producer_models > core, json_schema > envelope > program_start >
+snowflake, jsontext, passwords, exit_codes, log_stream > errors, compiled.
 """
 
 from importlib import import_module

@@ -1,5 +1,12 @@
-"""`python -m normalizer` is `normalizer`."""
+"""`normalizer`, which `python -m normalizer` is too."""
 
-from normalizer.cli import main
+from normalizer.program_start import start
 
-main(prog_name="normalizer")
+
+def main() -> None:
+    """Run a command."""
+    start("normalizer")
+
+
+if __name__ == "__main__":
+    main()

@@ -40,13 +40,21 @@ class Program(click.Group):
                 raise click.UsageError(f"{argument!r} is not UTF-8", ctx)
         return super().parse_args(ctx, args)
 
-    def invoke(self, ctx: click.Context) -> Any:
-        """Invoke the command. Until it has its own handler, SIGTERM acts as Ctrl-C does.
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Import the command. From here on it can finish what it began: a signal is an exception.
 
-        The kernel drops a signal that the first process of a container has no handler for: a
-        service that was stopped while its modules were imported would have started.
+        Until the command has its own handler, SIGTERM acts as Ctrl-C does.
         """
+        found = super().resolve_command(ctx, args)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, _as_ctrl_c)
+        return found
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Invoke the command; Ctrl-C ends it by 130."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

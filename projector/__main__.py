@@ -1,5 +1,12 @@
-"""`python -m projector` is `projector`."""
+"""`projector`, which `python -m projector` is too."""
 
-from projector.cli import main
+from normalizer.program_start import start
 
-main(prog_name="projector")
+
+def main() -> None:
+    """Run a command."""
+    start("projector")
+
+
+if __name__ == "__main__":
+    main()

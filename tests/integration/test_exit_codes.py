@@ -38,13 +38,21 @@ async def ended(*command: str, **environ: str) -> tuple[int | None, str]:
     return child.returncode, said.decode()
 
 
-def test_a_stop_while_modules_are_imported_ends_by_130() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("command", ["normalizer check", "projector views"])
+@pytest.mark.parametrize("module", ["click", "asyncpg"])
+def test_a_stop_while_modules_are_imported_ends_by_130(
+    module: str, command: str, number: signal.Signals
+) -> None:
     """A container's first process gets no signal that it has no handler for."""
     stopped = (
-        "import os, signal\n"
-        "from normalizer.cli import program\n"
-        "program.import_module = lambda _: os.kill(os.getpid(), signal.SIGTERM)\n"
-        "program.main(['run'])"
+        "import os, runpy, sys\n"
+        "class Stop:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {module!r}: os.kill(os.getpid(), {int(number)})\n"
+        "sys.meta_path.insert(0, Stop())\n"
+        f"sys.argv = {command.split()}\n"
+        "runpy.run_module(sys.argv[0], run_name='__main__')"
     )
     child = subprocess.run([sys.executable, "-c", stopped], capture_output=True, check=False)
 

@@ -196,8 +196,8 @@ create type projector.execution_change as (
 -- visits few partitions. A join would lock every partition with all its indexes: 21 ms and 1,378
 -- locks, against 0.25 ms and 14 locks. Minimum and maximum are kept apart for ids below 2^62,
 -- derived ids and hashed ids, because most partitions lie between them.
--- Called by the owner's triggers and by the view execution_timeline, whose readers may not read the
--- log itself.
+-- Called by the owner's triggers and for readers, who may not read the log itself: by the view
+-- execution_timeline, and by downloads, page by page of their ids, through events_at.
 create function projector.events_of(execution_ids bigint[]) returns setof normalizer.events
     language plpgsql stable security definer
     set search_path = pg_catalog, projector, pg_temp
@@ -232,7 +232,7 @@ grant execute on function projector.events_of(bigint[]) to projector_reader;
 
 -- The events with these ids, each searched only in its own partition.
 create function projector.events_at(event_ids bigint[]) returns setof normalizer.events
-    language plpgsql stable
+    language plpgsql stable security definer
     set search_path = pg_catalog, projector, pg_temp
 as $$
 declare
@@ -252,6 +252,9 @@ begin
     end loop;
 end
 $$;
+
+revoke execute on function projector.events_at(bigint[]) from public;
+grant execute on function projector.events_at(bigint[]) to projector_reader;
 
 
 -- Computes the row of each execution from its stored events, or from only those in `event_ids`:

@@ -449,7 +449,7 @@ COMMENT ON COLUMN normalizer.events.batch_id IS 'Number of the transaction that 
 COMMENT ON COLUMN normalizer.events.ingested_at IS 'When the row was stored.';
 
 CREATE FUNCTION projector.events_at(event_ids bigint[]) RETURNS SETOF normalizer.events
-    LANGUAGE plpgsql STABLE
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     ; -- body: 0004_create_execution_projections.sql
 
@@ -3593,6 +3593,8 @@ REVOKE ALL ON FUNCTION projector.delete_archived_events(event_ids bigint[], low 
 REVOKE ALL ON FUNCTION projector.erase_execution(execution_id bigint) FROM PUBLIC;
 GRANT USAGE ON SEQUENCE normalizer.batch_id TO normalizer_writer;
 GRANT SELECT,INSERT,UPDATE ON TABLE normalizer.events TO normalizer_writer;
+REVOKE ALL ON FUNCTION projector.events_at(event_ids bigint[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION projector.events_at(event_ids bigint[]) TO projector_reader;
 REVOKE ALL ON FUNCTION projector.events_of(execution_ids bigint[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION projector.events_of(execution_ids bigint[]) TO projector_reader;
 REVOKE ALL ON FUNCTION projector.forget_executions(execution_ids bigint[]) FROM PUBLIC;

@@ -29,10 +29,9 @@ _IDS: Final = Statement("""
 """)
 _PAGE: Final = Statement(f"""
     select   {ENVELOPE_COLUMNS}
-    from     projector.execution_timeline
+    from     projector.events_at(:event_ids::bigint[])
     where    execution_id = :id::bigint
-    and      event_id = any(:event_ids::bigint[])
-    order by array_position(:event_ids, execution_timeline.event_id)
+    order by array_position(:event_ids, event_id)
 """)  # noqa: S608 - constants of this package
 
 

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from bench.history import make_history
+from projector.api import downloads
 from projector.api.endpoints import ENDPOINTS, Endpoint
 from projector.api.parameters import PagedParams, Parameters, parse
 from projector.api.queries.execution_detail import execution_calls
@@ -186,6 +187,30 @@ async def test_a_page_of_an_execution_with_many_calls_compares_none_with_all(
         await execution_calls(explained, PagedParams(cursor=first.next), "7")
 
     assert explained.compared < CALLS
+
+
+async def test_a_page_of_a_download_reads_the_events_of_this_page(database: Database) -> None:
+    connection = await asyncpg.connect(database.admin_url)
+    await connection.execute(_MANY_CALLS, 4 * CALLS)
+    await connection.execute("analyze")
+    await connection.close()
+    async with (
+        Reader(database.url, connections=1, timeout_s=30) as reader,
+        reader.snapshot() as snapshot,
+    ):
+        explained = Explained(
+            snapshot._connection,
+            snapshot.read_at,
+            snapshot.as_of,
+            ends_at_s=time.monotonic() + 60,
+        )
+        values = {"id": 7, "event_ids": [900, 901, 3000]}
+        await explained.records(downloads._PAGE, values)
+        first = explained.buffers
+        page = await explained.records(downloads._PAGE, values)
+
+    assert [record["event_id"] for record in page] == [900, 901, 3000]
+    assert explained.buffers - first < FEW, first
 
 
 CALLS: Final = 1_000

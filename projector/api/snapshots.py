@@ -149,7 +149,8 @@ class Snapshot:
         """Give the next statement what is left of the time, and at most `within_s`."""
         left_s = min(self._ends_at_s - time.monotonic(), within_s)
         # 0 would be no limit.
-        await self._connection.execute(f"set local statement_timeout = {max(left_s * 1000, 1):.0f}")
+        limit_ms = math.ceil(max(left_s * 1000, 1))
+        await self._connection.execute(f"set local statement_timeout = {limit_ms}")
 
 
 class Reader:
@@ -193,6 +194,7 @@ class Reader:
     async def snapshot(self) -> AsyncIterator[Snapshot]:
         """A snapshot for the block. Raises ApiError, by the SQLSTATE of the error."""
         assert self._pool
+        ends_at_s = time.monotonic() + self._timeout_s
         try:
             async with (
                 self._acquired(self._pool) as connection,
@@ -207,7 +209,8 @@ class Reader:
                 except asyncpg.UndefinedTableError as error:
                     raise NotKeptError(_NOT_KEPT) from error
         except asyncpg.PostgresError as error:
-            raise _translated(error, self._timeout_s) from error
+            timed_out = time.monotonic() >= ends_at_s
+            raise _translated(error, self._timeout_s, timed_out=timed_out) from error
         except CONNECTION_ERRORS as error:
             raise DatabaseUnavailableError("the database does not answer") from error
 
@@ -244,15 +247,18 @@ async def _refuse_tables(connection: asyncpg.Connection) -> None:
         raise DatabaseRefusedError(f"{READER} can read tables, but must read views only: revoke it")
 
 
-def _translated(error: asyncpg.PostgresError, timeout_s: float) -> ApiError:
-    """By SQLSTATE; the server's message may contain event content and is not sent."""
+def _translated(error: asyncpg.PostgresError, timeout_s: float, *, timed_out: bool) -> ApiError:
+    """By SQLSTATE; the server's message may contain event content and is not sent.
+
+    57014 before the time is over: somebody cancelled the statement.
+    """
     code = error.sqlstate or ""
-    if code == "57014":
+    if code == "57014" and timed_out:
         return TooSlowError(f"the database needed more than {timeout_s:g} s: request less data")
     if code in ("42501", "22023") and "role" in str(error):
         return DatabaseRefusedError(f"the user of DATABASE_URL may not act as {READER}: grant it")
     if code[:2] in OUTAGE_CLASSES:
-        return DatabaseUnavailableError(f"the database does not answer now (SQLSTATE {code})")
+        return DatabaseUnavailableError(f"the database did not answer (SQLSTATE {code})")
     if code[:2] == "42":
         return DatabaseRefusedError(f"a view is missing or closed (SQLSTATE {code}): migrate")
     return DatabaseRefusedError(f"the database refused (SQLSTATE {code}, {type(error).__name__})")

@@ -18,7 +18,7 @@ from normalizer.embedded import PostgresServer
 from normalizer.store.migrate import migrate
 from projector.api import downloads, response_cache
 from projector.api import snapshots as api_database
-from projector.api.api_errors import DatabaseUnavailableError, TooSlowError
+from projector.api.api_errors import ApiError, DatabaseUnavailableError, TooSlowError
 from projector.api.app import build
 from projector.api.endpoints import ENDPOINTS, ROOT
 from projector.api.middleware import SECURITY_HEADERS
@@ -697,6 +697,33 @@ async def test_all_statements_of_an_answer_share_its_time_out(database: Database
         took_s = time.monotonic() - began_s
 
     assert took_s < 1.2, "and not 0.6 s for each of them"
+
+
+async def test_a_statement_that_somebody_cancelled_was_not_too_slow(database: Database) -> None:
+    administrator = await asyncpg.connect(database.admin_url)
+    cancel = """
+        select pg_cancel_backend(pid) from pg_stat_activity
+        where  datname = current_database() and query like '%pg_sleep(0.4)%'
+        and    pid <> pg_backend_pid() and state = 'active'
+    """
+    async with (
+        Reader(database.url, connections=1, timeout_s=20) as reader,
+        asyncio.timeout(10),
+        asyncio.TaskGroup() as tasks,
+    ):
+        naps = tasks.create_task(_ended_naps(reader), name="naps")
+        while not naps.done():
+            await administrator.execute(cancel)
+    await administrator.close()
+
+    assert isinstance(naps.result(), DatabaseUnavailableError)
+    assert "57014" in str(naps.result())
+
+
+async def _ended_naps(reader: Reader) -> ApiError:
+    with pytest.raises(ApiError) as ended:
+        await _four_naps(reader)
+    return ended.value
 
 
 async def _four_naps(reader: Reader) -> None:

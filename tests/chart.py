@@ -152,7 +152,20 @@ def _schema() -> str:
             name: {"type": "string", "description": text}
             for name, text in sorted(described.items())
         }
+    # The chart computes a grace period from it, and reads digits alone.
+    parts["settings"]["properties"]["NORMALIZER_STOP_TIMEOUT_S"]["pattern"] = "^([1-9][0-9]*)?$"
+    _require_groups(schema, yaml.safe_load((CHART / "values.yaml").read_text()))
     return json.dumps(schema, indent=2) + "\n"
+
+
+def _require_groups(schema: dict[str, Any], values: dict[str, Any]) -> None:
+    """Require what templates look into: a null of the user's takes it away with all defaults."""
+    parts = schema["properties"]
+    groups = {name for name in values if "properties" in parts[name]}
+    if needed := sorted(groups.union(schema.get("required", ()))):
+        schema["required"] = needed
+    for name in groups:
+        _require_groups(parts[name], values[name])
 
 
 def _readme() -> str:

@@ -327,6 +327,13 @@ def test_the_schema_takes_every_file_of_values(path: Path) -> None:
         ({"normaliser": {"replicas": 3}}, ""),
         ({"normalizer": {"replica": 3}}, "normalizer"),
         ({"autoscaling": {"minReplicas": 0}}, "autoscaling.minReplicas"),
+        ({"settings": None}, ""),
+        ({"pod": None}, ""),
+        ({"maintain": {"settings": None}}, "maintain"),
+        (
+            {"settings": {"NORMALIZER_STOP_TIMEOUT_S": "6e1"}},
+            "settings.NORMALIZER_STOP_TIMEOUT_S",
+        ),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )

@@ -38,7 +38,10 @@ _FIGURES: Final = """
                           where    topic = $1
                           order by partition, incarnation desc
                       ) as newest
-           )                             as read_to
+           )                             as read_to,
+           (
+               select count(*) from projector.freshness where topic = $1 and state = 'stopped'
+           )                             as stopped
     from   normalizer.source_positions
 """
 _CALLS: Final = """
@@ -52,7 +55,10 @@ _WORDS: Final = ("COMPLETED", "FAILED", "ERROR", "CANCELLED")
 
 
 class StackStats(msgspec.Struct, frozen=True, kw_only=True):
-    """Totals since the beginning; `lag` is records still to read, None without a log."""
+    """Totals since the beginning; `lag` is records still to read, None without a log.
+
+    stopped: partitions that nobody reads until somebody acts.
+    """
 
     outcomes: int
     stored: int
@@ -60,14 +66,16 @@ class StackStats(msgspec.Struct, frozen=True, kw_only=True):
     merged: int
     quarantined: int
     lag: int | None
+    stopped: int
 
     def line(self, events_a_second: float) -> str:
-        """The totals as one line of constant width."""
+        """The totals as one line; of constant width while no partition is stopped."""
         lag = "-" if self.lag is None else f"{self.lag:,}"
+        stopped = f"   STOPPED partitions: {self.stopped}, /readyz says why" if self.stopped else ""
         return (
             f"{events_a_second:>7,.0f} events/s   lag {lag:>6}   rows {self.stored:>10,}"
             f"   duplicates {self.duplicate:>7,}   merged {self.merged:>7,}"
-            f"   quarantined {self.quarantined:>5,}"
+            f"   quarantined {self.quarantined:>5,}{stopped}"
         )
 
 
@@ -90,6 +98,7 @@ async def read_stats(
         merged=int(row["merged"]),
         quarantined=int(row["quarantined"]),
         lag=None if log is None else max(0, ends - int(row["read_to"])),
+        stopped=row["stopped"],
     )
 
 

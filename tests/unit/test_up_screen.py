@@ -11,8 +11,10 @@ class _Terminal(io.StringIO):
         return True
 
 
-def _figures(*, lag: int | None = 3) -> StackStats:
-    return StackStats(outcomes=10, stored=7, duplicate=2, merged=1, quarantined=0, lag=lag)
+def _figures(*, lag: int | None = 3, stopped: int = 0) -> StackStats:
+    return StackStats(
+        outcomes=10, stored=7, duplicate=2, merged=1, quarantined=0, lag=lag, stopped=stopped
+    )
 
 
 def test_a_terminal_shows_one_live_line_and_keeps_what_is_said() -> None:
@@ -48,3 +50,10 @@ def test_figures_name_all_that_was_requested() -> None:
 
 def test_without_a_log_there_is_no_lag() -> None:
     assert "lag      -" in _figures(lag=None).line(0.0)
+
+
+def test_partitions_that_are_stopped_are_named_beside_the_figures_that_stand_still() -> None:
+    line = _figures(stopped=2).line(0.0)
+
+    assert line.endswith("STOPPED partitions: 2, /readyz says why")
+    assert "STOPPED" not in _figures().line(0.0)

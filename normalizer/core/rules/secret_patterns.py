@@ -51,6 +51,10 @@ _ROW: Final = re.compile(r"""\s*,?\s*\((?P<values>(?:'(?:[^']|'')*+'|[^'()]|\([^
 _VALUE: Final = re.compile(
     r"""\s*(?:'(?P<value>(?:[^']|'')*+)'|(?:[^',()]|\([^()]*+\))*+)[^,]*+,?"""
 )
+_TUPLE: Final = re.compile(
+    r"""(?<![\w\])])\(b?(?P<quote>["'])(?P<name>[\w.\- ]{1,100}+)(?P=quote),\s{0,4}b?(?=["'])"""
+)
+"""The begin of a pair as Python prints it; a call's arguments follow a name."""
 _SIGNATURE: Final = re.compile(
     r"(?i)(?:(?:[?&;]|&amp;|%26)sig(?:nature)?=|(?<!\w)sig(?:nature)?=(?=[\w%+/.~-]{16}))"
     r"(?P<value>[^\s&\"'<>,;]++)"
@@ -163,6 +167,17 @@ def cut_form_fields(text: str, is_secret: Callable[[str], bool]) -> str:
     for field in _FORM_FIELD.finditer(text):
         if is_secret(field["name"]):
             cuts.add(*field.span("value"))
+    return cuts.text()
+
+
+def cut_tuples(text: str, hides: Callable[[str, str], bool]) -> str:
+    """Cut x in `('password', 'x')`."""
+    cuts = Cuts(text)
+    for pair in _TUPLE.finditer(text):
+        start, end = quoted_at(text, pair.end()) or (0, 0)
+        is_last = text[end + 1 : end + 2] in ("", ")")
+        if is_last and hides(pair["name"], text[start:end]):
+            cuts.add(start, end)
     return cuts.text()
 
 

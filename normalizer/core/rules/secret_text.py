@@ -8,6 +8,7 @@ Source: docs/spec/wire-shapes.md#r3, #r7.
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from typing import Final
 
@@ -23,6 +24,7 @@ from normalizer.core.rules.secret_patterns import (
     cut_signatures,
     cut_statements,
     cut_tokens,
+    cut_tuples,
     cut_urls,
 )
 from normalizer.core.rules.secret_prose import SECOND_WORDS, cut_said
@@ -61,8 +63,9 @@ _NAME: Final = rf"[\w.\-{_INVISIBLE}]"
 _NAMED: Final = re.compile(
     rf"""
     (?<!{_NAME})(?:(?P<before>[A-Za-z][A-Za-z\-]{{1,15}})\ )?(?!(?:is|was)\b)(?P<name>{_NAME}++)
+    (?:\[\d{{0,3}}\]|(?:%5[bB]\d{{0,3}})?%5[dD])?
     (?:
-        [\\"'`\])]{{0,8}}\s{{0,4}}(?P<sign>=>|(?<=-)>|:=|={{1,3}}|:(?!//)|%3[dD])\s{{0,4}}(?:[|>][+-]?\s{{1,20}})?
+        [\\"'`\])]{{0,8}}\s{{0,4}}(?P<sign>=>|(?<=-)>|:=|={{1,3}}|:(?!//)|%3[dD])\s{{0,4}}(?:!!(?:str|binary)\s{{1,4}})?(?:[|>][+-]?\s{{1,20}})?
         | \s+(?P<verb>is|was):?\s+
     )
     """,
@@ -126,8 +129,9 @@ class SecretText:
             (self._cut_commands, ()),
             (self._cut_elements, ("</", "<")),
             (self._cut_pairs, ("value",)),
-            (self._cut_inserted, ("insert",)),
-            (self._cut_form_fields, ("form-data",)),
+            (partial(cut_inserted, is_secret=self._is_secret), ("insert",)),
+            (partial(cut_tuples, hides=self.hides_plainly), ("('", '("', "(b'", '(b"')),
+            (partial(cut_form_fields, is_secret=self._is_secret), ("form-data",)),
             (cut_signatures, ("sig=", "signature=", "code=", "key=")),
             (cut_credentials, ("bearer", "basic")),
             (self._cut_said, ()),
@@ -240,12 +244,6 @@ class SecretText:
             if secrecy is Secrecy.NUMBERS_TOO or (secrecy is Secrecy.CONTENT and not match["type"]):
                 cut_next(cuts, match.end())
         return cuts.text()
-
-    def _cut_inserted(self, text: str) -> str:
-        return cut_inserted(text, self._is_secret)
-
-    def _cut_form_fields(self, text: str) -> str:
-        return cut_form_fields(text, self._is_secret)
 
     def _is_secret(self, name: str) -> bool:
         return self.secrecy(name) is not Secrecy.NOTHING

@@ -73,7 +73,7 @@ _HOMES: Final = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name of the library when it is asked for: most commands need none of the rules."""
+    """Import a name of the library when it is used: most commands need none of the rules."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'envelope')}"), name)

@@ -3472,6 +3472,9 @@ COMMENT ON INDEX projector.executions_running IS 'Query: running executions, how
 CREATE INDEX verifications_by_time ON projector.verifications USING btree (verified_at);
 COMMENT ON INDEX projector.verifications_by_time IS 'Query: the latest result of each projection, and delete old results.';
 
+CREATE STATISTICS projector.ends_of_executions ON LEAST(completed_at, failed_at, cancelled_at) FROM projector.execution_facts;
+COMMENT ON STATISTICS projector.ends_of_executions IS 'Tells the planner how many executions ended in a window.';
+
 CREATE OR REPLACE VIEW projector.jobs AS
  WITH held AS (
          SELECT (((pg_locks.classid)::bigint << 32) | (pg_locks.objid)::bigint) AS lock_key

@@ -6,7 +6,7 @@ Source: docs/spec/wire-shapes.md#l2, #l3.
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Final
 
 from normalizer.core.raw_record import RawRecord
@@ -26,8 +26,8 @@ PLAIN_BYTES: Final = 5 * MAX_EXPONENTS
 MAX_WRITTEN_BYTES: Final = 16 << 20
 """Bytes of a text with its numbers written out, as jsonb prints them."""
 MAX_BATCH_BYTES: Final = 64 << 20
-"""Bytes of the outer fields of a batch, copied into each of its items. Without this limit a record
-of a few megabytes could become terabytes of rows."""
+"""Bytes of the outer fields of a batch and of its wrappers, copied into each of its items. Without
+this limit a record of a few megabytes could become terabytes of rows."""
 
 _SHORT: Final = 64
 """A number with this many digits at most and a small exponent is far below its limits."""
@@ -102,9 +102,9 @@ def check_items(events: bytes) -> None:
         raise RecordRefused("too_large", f"expected at most {MAX_ITEMS} events, got {items}")
 
 
-def check_shared(shared: Mapping[str, bytes], items: int) -> None:
+def check_shared(shared: Iterable[tuple[str, bytes]], items: int) -> None:
     """Raise RecordRefused where the outer fields, copied into each item, are too long."""
-    total = items * sum(len(key) + _written_bytes(value) for key, value in shared.items())
+    total = items * sum(len(key) + _written_bytes(value) for key, value in shared)
     if total > MAX_BATCH_BYTES:
         raise RecordRefused(
             "too_large",

@@ -18,6 +18,7 @@ from normalizer.core.bounds import (
     check_depth,
     check_items,
     check_shared,
+    too_deep,
 )
 from normalizer.core.decode_json import (
     BOM,
@@ -28,7 +29,14 @@ from normalizer.core.decode_json import (
     refuse_numbers,
     unframe,
 )
-from normalizer.core.levels import Level, supplied, wire_event, within, wrappers_of
+from normalizer.core.levels import (
+    Level,
+    kept_beside,
+    supplied,
+    wire_event,
+    within,
+    wrappers_of,
+)
 from normalizer.core.sanitize import Sanitizer
 from normalizer.core.shapes import BatchKey, batch_key, is_enveloped, is_named, is_wrapper
 from normalizer.core.unstorable import Path
@@ -47,7 +55,7 @@ from normalizer.core.wire_values import (
     first_byte,
 )
 from normalizer.errors import Reason
-from normalizer.jsontext import MAX_DEPTH
+from normalizer.jsontext import MAX_DEPTH, is_deeper
 
 NO_ATTRIBUTES: Final[Mapping[str, str]] = {}
 
@@ -119,20 +127,30 @@ class _RecordDecoder:
 
     def _decode_batch(self, batch: Level, key: BatchKey) -> Iterator[WireEvent | UndecodableItem]:
         shared = {k: raw for k, raw in batch.fields.items() if k != key and raw != NULL}
-        for wrapper in wrappers_of(batch):
+        wrappers = tuple(wrappers_of(batch))
+        for wrapper in wrappers:
             shared = supplied(wrapper, ("execution_id",)) | shared
-        outer = {k: bytes(raw) for k, raw in shared.items()}
-        for value in outer.values():
+        outer = [(k, bytes(raw)) for k, raw in shared.items()]
+        for _, value in outer:
             check_depth(value, MAX_DEPTH)
         check_items(bytes(batch.fields[key]))
         items = _list_decoder.decode(batch.fields[key])
-        check_shared(outer, len(items))
-        return (self._decode_item(batch, shared, index, item) for index, item in enumerate(items))
+        kept = [(k, bytes(raw)) for one in wrappers for k, raw in kept_beside(one).items()]
+        check_shared(outer + kept, len(items))
+        # Once for all items: a wrapper's text holds the whole batch.
+        are_deep = any(is_deeper(wrapper.text, EVENT_DEPTH) for wrapper in wrappers)
+        return (
+            self._decode_item(batch, shared, index, item, are_deep=are_deep)
+            for index, item in enumerate(items)
+        )
 
     def _decode_item(
-        self, batch: Level, shared: dict[str, Raw], index: int, item: Raw
+        self, batch: Level, shared: dict[str, Raw], index: int, item: Raw, *, are_deep: bool
     ) -> WireEvent | UndecodableItem:
-        """Decode one item with the fields it inherits (#b1); unwraps it at most once (#b2)."""
+        """Decode one item with the fields it inherits (#b1); unwraps it at most once (#b2).
+
+        `are_deep`: a wrapper around the batch nests too deep.
+        """
         text = bytes(item)
         try:
             content = decode_object_or_text(text)
@@ -141,6 +159,8 @@ class _RecordDecoder:
                 if isinstance(content, str)
                 else Level(text, content, _replaced_at(batch, index), bom=False)
             )
+            if are_deep:
+                raise too_deep()
             return wire_event(level, batch, index, shared)
         except RecordRefused as refusal:
             return UndecodableItem(index, refusal.reason, refusal.detail)

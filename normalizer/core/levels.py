@@ -53,11 +53,14 @@ def wrappers_of(level: Level) -> Iterator[Level]:
 
 
 def wire_event(level: Level, batch: Level | None, index: int, shared: dict[str, Raw]) -> WireEvent:
-    """Make the event with the fields it inherits, those of its wrappers, and its coercions."""
+    """Make the event with the fields it inherits, those of its wrappers, and its coercions.
+
+    The depth of what is around the batch was checked with the batch.
+    """
     text, fields = level.text, level.fields
     levels = [level] if batch is None else [level, batch]
     wrappers = [wrapper for each in levels for wrapper in wrappers_of(each)]
-    for each in (level, *wrappers):
+    for each in (level, *wrappers_of(level)):
         check_depth(each.text, EVENT_DEPTH)
     own: dict[str, Raw] = {}
     for wrapper in wrappers_of(level):
@@ -68,7 +71,7 @@ def wire_event(level: Level, batch: Level | None, index: int, shared: dict[str, 
         fields = inherited | {k: raw for k, raw in fields.items() if k not in inherited}
         text = msgspec.json.encode(fields)
     extra: dict[str, Raw] = {}
-    adopted = [(one, _adopt(one, fields, extra) if one.is_kept else {}) for one in wrappers]
+    adopted = [(one, _adopt(one, fields, extra)) for one in wrappers]
     if not any(each.bom or each.replaced for each in (*levels, *wrappers)):
         return WireEvent.read(text, fields, index, extra)  # nearly always
     paths = {canonical_path(path) for path in level.replaced.get(None, ())}
@@ -90,15 +93,19 @@ def supplied(wrapper: Level, names: tuple[str, ...]) -> dict[str, Raw]:
     return {name: raw for name in names if (raw := wrapper.fields.get(name, NULL)) != NULL}
 
 
+def kept_beside(wrapper: Level) -> dict[str, Raw]:
+    """Give what a wrapper says besides, which is kept in `extra` of each event within it."""
+    if not wrapper.is_kept:
+        return {}
+    opened = "payload" if is_wrapper(wrapper.fields) else None
+    return {key: raw for key, raw in wrapper.fields.items() if key != opened and raw != NULL}
+
+
 def _adopt(wrapper: Level, fields: dict[str, Raw], extra: dict[str, Raw]) -> dict[str, str]:
     """Keep the other fields of a wrapper in `extra`; give their names there."""
     names: dict[str, str] = {}
-    for key, raw in wrapper.fields.items():
-        if (
-            (key == "payload" and is_wrapper(wrapper.fields))
-            or raw == NULL
-            or (key in fields and _same_value(fields[key], raw))
-        ):
+    for key, raw in kept_beside(wrapper).items():
+        if key in fields and _same_value(fields[key], raw):
             continue
         names[key] = key
         while names[key] in READ_FIELDS or names[key] in fields or names[key] in extra:

@@ -1,5 +1,7 @@
 """What a record may come to, and which records are worked on apart."""
 
+import time
+
 import pytest
 
 from normalizer.core.bounds import LIGHT_BYTES, LIGHT_VALUES, MAX_ITEMS, MAX_VALUE_BYTES, is_heavy
@@ -22,6 +24,11 @@ def listed(item: bytes, times: int) -> bytes:
 
 def batch(items: bytes, outer: bytes = b"") -> bytes:
     return b'{"execution_id":1,' + outer + b'"events":' + items + b"}"
+
+
+def wrapped(value: bytes, note: bytes = b"0") -> bytes:
+    payload = b'"' + value.replace(b'"', b'\\"') + b'"'
+    return b'{"global_sequence":1,"note":' + note + b',"payload":' + payload + b"}"
 
 
 @pytest.mark.parametrize(
@@ -59,6 +66,7 @@ def test_what_comes_to_no_more_than_it_may_is_stored(context: bytes) -> None:
         (batch(listed(b'{"a":[1,2],"b":"]"}', 240_000)), "too_large"),
         (batch(listed(b"{}", MAX_ITEMS), b'"context":"' + b"x" * 7_000 + b'",'), "too_large"),
         (batch(listed(b"{}", 9_000), b'"context":' + listed(b"1e22", 400) + b","), "too_large"),
+        (wrapped(batch(listed(b"{}", MAX_ITEMS)), b'"' + b"x" * 7_000 + b'"'), "too_large"),
     ],
 )
 def test_what_comes_to_more_is_refused_whole(value: bytes, reason: str) -> None:
@@ -66,6 +74,30 @@ def test_what_comes_to_more_is_refused_whole(value: bytes, reason: str) -> None:
 
     assert isinstance(refused, Rejected)
     assert refused.reason == reason
+
+
+def test_a_wrapper_around_a_batch_that_is_too_deep_refuses_each_event() -> None:
+    deep = b"[" * 127 + b"]" * 127
+
+    read = outcomes(wrapped(batch(listed(b'{"name":"x"}', 2)), deep))
+
+    assert [(one.reason, one.index) for one in read if isinstance(one, Rejected)] == [
+        ("too_deep", 0),
+        ("too_deep", 1),
+    ]
+
+
+def test_a_wrapper_around_a_batch_is_looked_through_once_not_for_each_event() -> None:
+    value = batch(listed(b'{"name":"x","context":{"a":"' + b"x" * 50 + b'"}}', 1_500))
+
+    began = time.process_time()
+    bare = outcomes(value)
+    between = time.process_time()
+    within = outcomes(wrapped(value))
+    taken = time.process_time() - between
+
+    assert len(within) == len(bare) == 1_500
+    assert taken < 8 * (between - began)
 
 
 @pytest.mark.parametrize(

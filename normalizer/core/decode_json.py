@@ -15,7 +15,7 @@ from normalizer.core.bounds import (
 )
 from normalizer.core.shapes import batch_key, is_enveloped
 from normalizer.core.wire_values import RecordRefused
-from normalizer.jsontext import MAX_DEPTH, Json, NumberError, nesting, parse
+from normalizer.jsontext import MAX_DEPTH, Json, NumberError, brackets, parse
 
 
 def decode_object_or_text(text: bytes) -> dict[str, Raw] | str:
@@ -85,7 +85,8 @@ def _unreadable(text: bytes, error: Exception) -> RecordRefused:
     """Give the refusal, in our own words: a library's message may hold content."""
     if isinstance(error, RecursionError):
         # Too deep to be decoded. If it is also cut off, it is refused as broken (#l2).
-        if sum(nesting(text)) == 0:
+        braces = brackets(text)
+        if braces.count(b"{") == braces.count(b"}"):
             return too_deep()
         return RecordRefused("invalid_json", "expected one JSON value, got one that is cut off")
     if isinstance(error, NumberError):

@@ -19,7 +19,7 @@ COPY normalizer normalizer
 # The core is compiled by the tools' Python, which is the app's too. It takes minutes: what comes
 # later changes more often. Half of a library's size is for debuggers.
 RUN libraries=$(/opt/app/bin/python -c "import sysconfig; print(sysconfig.get_path('platlib'))") \
-    && PYTHONPATH=$libraries /opt/tools/bin/python -m normalizer.compiled "$libraries/normalizer-core" \
+    && CFLAGS=-O2 PYTHONPATH=$libraries /opt/tools/bin/python -m normalizer.compiled "$libraries/normalizer-core" \
     && find "$libraries" -name "*.so" -exec strip --strip-debug {} +
 COPY pyproject.toml setup.py README.md LICENSE ./
 COPY migrations migrations

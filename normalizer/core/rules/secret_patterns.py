@@ -171,12 +171,13 @@ def cut_form_fields(text: str, is_secret: Callable[[str], bool]) -> str:
 
 
 def cut_tuples(text: str, hides: Callable[[str, str], bool]) -> str:
-    """Cut x in `('password', 'x')`."""
+    """Cut x1 in `('password', 'x1')`; what looks like a word or a sentence stays."""
     cuts = Cuts(text)
     for pair in _TUPLE.finditer(text):
         start, end = quoted_at(text, pair.end()) or (0, 0)
         is_last = text[end + 1 : end + 2] in ("", ")")
-        if is_last and hides(pair["name"], text[start:end]):
+        value = text[start:end]
+        if is_last and " " not in value and looks_random(value) and hides(pair["name"], value):
             cuts.add(start, end)
     return cuts.text()
 

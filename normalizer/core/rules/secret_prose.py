@@ -23,7 +23,7 @@ _MIXED: Final = re.compile(
     r"""(?:[^\W_]|[!#$%&*+^~])[^\s"'`()<>\[\]{},;/:]{6,}+"""
 )
 """Letters and digits, as people and programs make passwords."""
-_FILLERS: Final = "is|was|are|for|provided|given|supplied|entered|used|sent|default"
+_FILLERS: Final = "is|was|are|for|provided|given|supplied|entered|used|sent"
 _SAID: Final = re.compile(
     rf"""(?i)(?:(?P<before>[a-z][a-z\-]{{1,20}})[ ])?(?!(?:{_FILLERS})\b)(?P<name>[\w.]+)"""
     rf"""(?:\s+for\s+[\w.@\-]{{1,40}})?(?:\s+(?:{_FILLERS}))?\s*:?\s*[\\"'`(]{{0,3}}\Z"""
@@ -72,7 +72,7 @@ def _is_named(said: re.Match[str], value: str, secrecy: Callable[[str], Secrecy]
     if name.lower() in SECOND_WORDS and before:
         name = f"{before} {name}"
     kind = secrecy(name)
-    if kind is Secrecy.NUMBERS_TOO or name == "AUTH":  # a command of Redis
+    if kind is Secrecy.NUMBERS_TOO:
         return _DATE.match(value) is None
     if kind is Secrecy.NOTHING or before in _OF_A_PARSER:
         return False

@@ -63,7 +63,7 @@ _NAME: Final = rf"[\w.\-{_INVISIBLE}]"
 _NAMED: Final = re.compile(
     rf"""
     (?<!{_NAME})(?:(?P<before>[A-Za-z][A-Za-z\-]{{1,15}})\ )?(?!(?:is|was)\b)(?P<name>{_NAME}++)
-    (?:\[\d{{0,3}}\]|(?:%5[bB]\d{{0,3}})?%5[dD])?
+    (?:\]?(?:\[\d{{0,3}}\]){{1,2}}(?==[^=\s])|(?:%5[dD])?(?:%5[bB]\d{{0,3}}%5[dD]){{0,2}})
     (?:
         [\\"'`\])]{{0,8}}\s{{0,4}}(?P<sign>=>|(?<=-)>|:=|={{1,3}}|:(?!//)|%3[dD])\s{{0,4}}(?:!!(?:str|binary)\s{{1,4}})?(?:[|>][+-]?\s{{1,20}})?
         | \s+(?P<verb>is|was):?\s+
@@ -130,7 +130,7 @@ class SecretText:
             (self._cut_elements, ("</", "<")),
             (self._cut_pairs, ("value",)),
             (partial(cut_inserted, is_secret=self._is_secret), ("insert",)),
-            (partial(cut_tuples, hides=self.hides_plainly), ("('", '("', "(b'", '(b"')),
+            (partial(cut_tuples, hides=self.hides), ("('", '("', "(b'", '(b"')),
             (partial(cut_form_fields, is_secret=self._is_secret), ("form-data",)),
             (cut_signatures, ("sig=", "signature=", "code=", "key=")),
             (cut_credentials, ("bearer", "basic")),

@@ -53,6 +53,7 @@ from normalizer.core.wire_values import (
     NULL,
     RecordRefused,
     first_byte,
+    same_json,
 )
 from normalizer.errors import Reason
 from normalizer.jsontext import MAX_DEPTH, is_deeper
@@ -135,7 +136,12 @@ class _RecordDecoder:
             check_depth(value, MAX_DEPTH)
         check_items(bytes(batch.fields[key]))
         items = _list_decoder.decode(batch.fields[key])
-        kept = [(k, bytes(raw)) for one in wrappers for k, raw in kept_beside(one).items()]
+        kept = [
+            (k, bytes(raw))
+            for one in wrappers
+            for k, raw in kept_beside(one).items()
+            if not (k in shared and same_json(shared[k], raw))
+        ]
         check_shared(outer + kept, len(items))
         # Once for all items: a wrapper's text holds the whole batch.
         are_deep = any(is_deeper(wrapper.text, EVENT_DEPTH) for wrapper in wrappers)

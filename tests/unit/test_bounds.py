@@ -87,8 +87,17 @@ def test_a_wrapper_around_a_batch_that_is_too_deep_refuses_each_event() -> None:
     ]
 
 
+def test_what_a_wrapper_says_as_its_batch_does_counts_once() -> None:
+    note = b'"' + b"x" * 100_000 + b'"'
+
+    read = outcomes(wrapped(batch(listed(b'{"name":"x"}', 400), b'"note":' + note + b","), note))
+
+    assert len(read) == 400
+
+
 def test_a_wrapper_around_a_batch_is_looked_through_once_not_for_each_event() -> None:
     value = batch(listed(b'{"name":"x","context":{"a":"' + b"x" * 50 + b'"}}', 1_500))
+    outcomes(wrapped(value))  # what is made once
 
     began = time.process_time()
     bare = outcomes(value)

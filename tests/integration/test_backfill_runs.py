@@ -16,7 +16,8 @@ import pytest
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
 from normalizer.errors import FatalError, StoreUnavailable
-from normalizer.jobs.engine.job_run import JobRun
+from normalizer.jobs.engine import job_statements
+from normalizer.jobs.engine.job_run import JobRun, RunHeartbeat
 from normalizer.jobs.engine.source_pages import split_page
 from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.engine.throttle import LiveLag, LiveTraffic
@@ -48,6 +49,7 @@ from tests.support.table_rows import connected
 from tests.support.waiting import until
 
 COUNT = 3_000
+ITS_OWN_END = "select pg_terminate_backend(pg_backend_pid()), $1::bigint, $2::integer[]"
 END_LOOKING = """
     select pg_terminate_backend(pid)
     from   pg_stat_activity
@@ -97,7 +99,7 @@ async def test_a_job_that_ended_can_be_run_before_the_server_notices_that_its_co
 
 
 async def test_a_runner_whose_own_lost_connection_holds_the_lock_goes_on(
-    database: Database, history: Path
+    database: Database, history: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A network that drops connections tells the client first: the server waits for its probes."""
     spec = JobSpec(kind="backfill", source=str(history))
@@ -109,12 +111,37 @@ async def test_a_runner_whose_own_lost_connection_holds_the_lock_goes_on(
             for name in ("idle", "interval", "count")
         ]
 
+        with monkeypatch.context() as broken:
+            broken.setattr(job_statements, "END_LOST", ITS_OWN_END)
+            with pytest.raises(StoreUnavailable):  # the next one is lost before it has the lock
+                await run.positions([])
+
         await run.positions([])
         with pytest.raises(FatalError, match="is being run by the first: one runner at a time"):
             await JobRun.begin(database.url, spec, owner="the second")
         lost.terminate()
 
     assert probes == ["30", "10", "3"]
+
+
+async def test_the_share_of_a_run_never_falls(database: Database, history: Path) -> None:
+    spec = JobSpec(kind="backfill", source=str(history))
+    async with (
+        await JobRun.begin(database.url, spec, owner="it") as run,
+        connected(database) as connection,
+    ):
+        beats = [
+            RunHeartbeat(
+                share=share, records_per_s=1.0, throttled_by_lag_s=0.0, throttled_by_rate_s=0.0
+            )
+            for share in (0.6, 0.1, None)
+        ]
+        for beat in beats:
+            await run.heartbeat(beat)
+        await run.end("stopped", "", beats[-1])
+        kept = await connection.fetchval("select progress_ratio from projector.jobs")
+
+    assert kept == 0.6
 
 
 async def test_a_runner_that_lost_the_job_writes_nothing_more(

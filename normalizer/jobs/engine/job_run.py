@@ -100,7 +100,7 @@ class JobRun:
             session=_SESSION | _LOCK_SESSION,
             prepare=self._take_lock,
         )
-        self._lock_pid: int | None = None
+        self._lock_pids: list[int] = []
         self.owner = owner
         self.spec = spec
         self.number = 0
@@ -195,9 +195,11 @@ class JobRun:
         """
         self._lock_transaction = connection.transaction()
         await self._lock_transaction.start()
-        lost_pid, self._lock_pid = self._lock_pid, connection.get_server_pid()
-        await connection.execute(job_statements.END_LOST, self.spec.lock_key, lost_pid)
+        lost = tuple(self._lock_pids)
+        self._lock_pids.append(connection.get_server_pid())
+        await connection.execute(job_statements.END_LOST, self.spec.lock_key, lost)
         if await connection.fetchval(job_statements.TRY_LOCK, self.spec.lock_key):
+            del self._lock_pids[:-1]
             return
         last = await connection.fetchrow(job_statements.LAST_RUN, self.spec.job_id)
         by = f" by {last['owner']}" if last else ""

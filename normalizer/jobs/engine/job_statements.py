@@ -46,7 +46,7 @@ END_LOST: Final = """
     select pg_terminate_backend(pid, 5000)
     from   pg_locks
     where  locktype = 'advisory' and objsubid = 1 and granted
-    and    (classid::bigint << 32 | objid::bigint) = $1::bigint and pid = $2::integer
+    and    (classid::bigint << 32 | objid::bigint) = $1::bigint and pid = any($2::integer[])
 """
 
 LAST_RUN: Final = """
@@ -109,7 +109,7 @@ READ_TOTALS: Final = """
 # Only under the current epoch: a runner that lost the job must not report for it.
 WRITE_HEARTBEAT: Final = """
     update normalizer.jobs
-    set    progress_ratio = coalesce($4::double precision, progress_ratio),
+    set    progress_ratio = greatest($4::double precision, progress_ratio),
            records_per_s = $5::double precision,
            throttled_by_lag_s = $6::double precision, throttled_by_rate_s = $7::double precision,
            updated_at = now()
@@ -120,7 +120,7 @@ WRITE_HEARTBEAT: Final = """
 END_RUN: Final = """
     update normalizer.jobs
     set    progress_ratio = case when $8::text = 'complete' then 1
-                        else coalesce($4::double precision, progress_ratio) end,
+                        else greatest($4::double precision, progress_ratio) end,
            records_per_s = $5::double precision, throttled_by_lag_s = $6::double precision,
            throttled_by_rate_s = $7::double precision, state = $8::text, reason = $9::text,
            updated_at = now(), ended_at = now()

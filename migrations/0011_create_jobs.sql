@@ -38,7 +38,7 @@ comment on column normalizer.jobs.lock_key is
     'Key of the advisory lock that the runner holds on a connection of its own. Without the '
     'lock there is no runner.';
 comment on column normalizer.jobs.progress_ratio is
-    'Share of the source that was read, 0 to 1; null if that is not known.';
+    'Share of the source that is done, 0 to 1; null if that is not known.';
 
 
 create table normalizer.job_parts (
@@ -194,7 +194,7 @@ comment on column projector.jobs.spec is 'its options';
 comment on column projector.jobs.state is 'running, interrupted, or how it ended';
 comment on column projector.jobs.reason is 'why it ended, if there is something to add';
 comment on column projector.jobs.progress_ratio is
-    'share of its source that was read, 0 to 1; null if that is not known';
+    'share of its source that is done, 0 to 1; null if that is not known';
 comment on column projector.jobs.records_per_s is 'speed, in records per second';
 comment on column projector.jobs.remaining_s is 'seconds that it still needs at this speed';
 comment on column projector.jobs.throttled_by_lag_s is

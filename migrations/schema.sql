@@ -1031,7 +1031,7 @@ COMMENT ON COLUMN normalizer.jobs.lock_key IS 'Key of the advisory lock that the
 COMMENT ON COLUMN normalizer.jobs.epoch IS 'Number of the claim; a writer with a lower epoch is fenced.';
 COMMENT ON COLUMN normalizer.jobs.state IS 'running, or how the run ended.';
 COMMENT ON COLUMN normalizer.jobs.reason IS 'Why the run ended; empty if there is nothing to add.';
-COMMENT ON COLUMN normalizer.jobs.progress_ratio IS 'Share of the source that was read, 0 to 1; null if that is not known.';
+COMMENT ON COLUMN normalizer.jobs.progress_ratio IS 'Share of the source that is done, 0 to 1; null if that is not known.';
 COMMENT ON COLUMN normalizer.jobs.records_per_s IS 'Speed, in records per second.';
 COMMENT ON COLUMN normalizer.jobs.throttled_by_lag_s IS 'Seconds that the run paused because the service lagged.';
 COMMENT ON COLUMN normalizer.jobs.throttled_by_rate_s IS 'Seconds that the run paused to keep to its rate limit.';
@@ -2819,7 +2819,7 @@ COMMENT ON COLUMN projector.jobs.kind IS 'backfill, renormalize, redrive or reda
 COMMENT ON COLUMN projector.jobs.spec IS 'its options';
 COMMENT ON COLUMN projector.jobs.state IS 'running, interrupted, or how it ended';
 COMMENT ON COLUMN projector.jobs.reason IS 'why it ended, if there is something to add';
-COMMENT ON COLUMN projector.jobs.progress_ratio IS 'share of its source that was read, 0 to 1; null if that is not known';
+COMMENT ON COLUMN projector.jobs.progress_ratio IS 'share of its source that is done, 0 to 1; null if that is not known';
 COMMENT ON COLUMN projector.jobs.records_per_s IS 'speed, in records per second';
 COMMENT ON COLUMN projector.jobs.remaining_s IS 'seconds that it still needs at this speed';
 COMMENT ON COLUMN projector.jobs.throttled_by_lag_s IS 'seconds that it paused because the service lagged';

@@ -72,6 +72,10 @@ _HOMES: Final = {
 }
 
 
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]
+
+
 def __getattr__(name: str) -> Any:
     """Import a name of the library when it is used: most commands need none of the rules."""
     if name not in __all__:

@@ -309,7 +309,7 @@ CATALOGUE: Final = (
     Metric(
         name="normalizer_job_progress_ratio",
         kind="gauge",
-        means="How much of its source the slowest running job has read; 1 if none runs.",
+        means="How much of its source the slowest running job has done; 1 if none runs.",
         hint="`normalizer jobs` shows how long it will take and what throttles it.",
         labels={"kind": JOB_KINDS},
     ),

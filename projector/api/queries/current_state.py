@@ -135,7 +135,7 @@ async def agreement(snapshot: Snapshot, _params: Parameters) -> ApiAnswer[Agreem
 
 
 class JobRow(ApiRow, frozen=True, kw_only=True):
-    """progress_ratio: how much of the source was read, 0 to 1; null if it is unknown."""
+    """progress_ratio: how much of the source is done, 0 to 1; null if it is unknown."""
 
     job_id: str
     run: int

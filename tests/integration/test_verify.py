@@ -233,20 +233,22 @@ async def test_a_comparison_that_notices_nothing_is_not_believed(
         await verdicts(connection)
 
 
+@pytest.mark.parametrize("slow", ["$3 < 16", "$3 < 16 and $6::text[] is not null"])
 async def test_what_does_not_fit_a_snapshot_is_cut_into_shares(
-    connection: asyncpg.Connection,
+    connection: asyncpg.Connection, slow: str
 ) -> None:
+    """A comparison; and a self-test, which takes longer than the comparison of the same rows."""
     await fill(connection)
-    slow = msgspec.structs.replace(
+    comparison = msgspec.structs.replace(
         COMPARISONS[1],
         expected=COMPARISONS[1].expected
-        + " having (select pg_sleep(case when $3 < 16 then 1 else 0 end)) is not null",
+        + f" having (select pg_sleep(case when {slow} then 9 else 0 end)) is not null",
     )
-    await connection.execute("set statement_timeout = '200ms'")
+    await connection.execute("set statement_timeout = '1s'")
 
-    found = (await verdicts(connection, comparisons=[slow]))["event_hours"]
+    found = (await verdicts(connection, comparisons=[comparison]))["event_hours"]
 
-    assert (found.verdict, found.compared) == ("match", 7)
+    assert (found.verdict, found.compared, found.self_tests) == ("match", 7, 3)
 
 
 async def test_what_fits_no_snapshot_cannot_be_reported(connection: asyncpg.Connection) -> None:

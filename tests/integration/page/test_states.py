@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 from playwright.async_api import APIResponse, Browser, Route
 
-from tests.integration.page.browsing import cells, fully_drawn, looking, serving
+from tests.integration.page.browsing import cells, fully_drawn, looking, serving, texts
 from tests.integration.page.platform import Platform
 from tests.support.lossy_proxy import Proxy
 from tests.support.stack import Database
@@ -321,6 +321,34 @@ _ENDS: Final = """
         ];
     }
 """
+
+
+async def test_a_window_of_which_nothing_was_read_is_not_empty(
+    browser: Browser, platform: Platform
+) -> None:
+    async def as_if_nobody_read(route: Route) -> None:
+        answer = await route.fetch()
+        content = await answer.json()
+        read_at = datetime.fromisoformat(content["read_at"])
+        content["as_of"] = (read_at - timedelta(hours=5)).isoformat()
+        if not answer.url.partition("/v1/")[2].startswith(("tiles", "freshness", "retry-storms")):
+            content["rows"] = []
+        await route.fulfill(response=answer, json=content)
+
+    async with looking(browser, platform.url, visit=False) as page:
+        await page.route(re.compile("/api/v1/(?!settings|choices)"), as_if_nobody_read)
+        for screen, figures in (
+            ("?last=1h", ".headline [href='#storms'], .headline [href='#quarantine']"),
+            ("?last=1h&view=wall", "#storm .big, #refused .big"),
+        ):
+            await page.goto(f"{platform.url}/{screen}")
+            await fully_drawn(page)
+            shown = [text for (text,) in await texts(page, figures, "b")]
+            panels = await page.inner_text("#main")
+
+            assert shown == ["–", "–"], screen
+            assert not re.search(r"No (event|call|record|execution began|first attempt)", panels)
+        await page.unroute_all(behavior="ignoreErrors")
 
 
 async def test_a_minute_that_is_not_read_in_full_is_no_full_minute(

@@ -3,7 +3,7 @@
 import { link } from "./router.js";
 import { h } from "./dom.js";
 import { attempt, count, span, windowText } from "./format.js";
-import { empty, expandButton, limit } from "./panel_parts.js";
+import { nothing, expandButton, limit } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
 
 const TICKS = [[0.001, "1 ms"], [0.01, "10 ms"], [0.1, "100 ms"], [1, "1 s"], [10, "10 s"], [60, "1 min"],
@@ -25,7 +25,7 @@ function ticks(low, high, position) {
 export function drawDurations({ durations }, { address, expanded }) {
   const rows = [...durations.rows].filter((row) => row.p50_s !== null)
     .sort((a, b) => (a.step < b.step ? -1 : a.step > b.step ? 1 : a.attempts - b.attempts));
-  if (!rows.length) return empty(`No call with a duration ended ${windowText(address)}.`);
+  if (!rows.length) return nothing(durations, `No call with a duration ended ${windowText(address)}.`);
   return [
     table("Duration of calls by step and attempt", [
       { name: "Step", value: (row) => row.step, cell: (row) => h("a", { href: link(address, { show: "calls",

@@ -3,7 +3,7 @@
 import { link } from "./router.js";
 import { flag, h } from "./dom.js";
 import { attempt, count, percent, plural, windowText } from "./format.js";
-import { FEW_CALLS, empty, errorText, expandButton, failedCalls, limit, some, sum, trendTimes } from "./panel_parts.js";
+import { FEW_CALLS, nothing, errorText, expandButton, failedCalls, limit, some, sum, trendTimes } from "./panel_parts.js";
 import { spark } from "./spark.js";
 import { table, tools } from "./tables.js";
 
@@ -15,7 +15,7 @@ function heat(row) {
 
 export function drawErrors({ errors }, { address, expanded }) {
   const { rows } = errors;
-  if (!rows.length) return empty(`No call finished ${windowText(address)}.`);
+  if (!rows.length) return nothing(errors, `No call finished ${windowText(address)}.`);
   const attempts = [...new Set(rows.map((row) => row.attempts))].sort((a, b) => a - b);
   const steps = new Map();
   const total = new Map();
@@ -54,7 +54,7 @@ export function drawErrors({ errors }, { address, expanded }) {
 export function drawFirst({ first }, { address, expanded }) {
   const unsure = (row) => row.calls < FEW_CALLS;
   const rows = [...first.rows].sort((a, b) => unsure(a) - unsure(b) || a.success_rate - b.success_rate || b.calls - a.calls);
-  if (!rows.length) return empty(`No first attempt finished ${windowText(address)}.`);
+  if (!rows.length) return nothing(first, `No first attempt finished ${windowText(address)}.`);
   return [
     h("ol", { class: "bars" }, some(rows, expanded).map((row) =>
       h("li", { "data-key": `first-${row.step}` },
@@ -69,7 +69,7 @@ export function drawFirst({ first }, { address, expanded }) {
 
 export function drawWhy({ why }, { address, expanded }) {
   const { rows } = why;
-  if (!rows.length) return empty(`No call failed ${windowText(address)}.`);
+  if (!rows.length) return nothing(why, `No call failed ${windowText(address)}.`);
   return [
     h("ol", { class: "bars groups" }, some(rows, expanded).map((row) =>
       h("li", { "data-key": `why-${row.error_class}` },

@@ -4,7 +4,7 @@ import { link, parameters } from "./router.js";
 import { facts, flag, h, status } from "./dom.js";
 import { attempt, between, clock, count, per, percent, plural, windowText } from "./format.js";
 import { callList } from "./lists.js";
-import { empty, errorText, execution, expandButton, figures, limit, some, trendTimes } from "./panel_parts.js";
+import { nothing, errorText, execution, expandButton, figures, limit, some, trendTimes } from "./panel_parts.js";
 import { spark } from "./spark.js";
 import { table, tools } from "./tables.js";
 import { pace } from "./windows.js";
@@ -29,7 +29,7 @@ export function errors(address) {
 
 function drawGroups({ groups }, { address, expanded }) {
   const { rows } = groups;
-  if (!rows.length) return empty(`No call failed ${windowText(address)}.`);
+  if (!rows.length) return nothing(groups, `No call failed ${windowText(address)}.`);
   const fresh = rows.filter((row) => row.new).length;
   return [
     h("p", {}, `${plural(groups.calls, "call")} without success in ${plural(groups.groups, "group")}; `,

@@ -4,13 +4,13 @@ import { REASONS } from "./coercions.js";
 import { link } from "./router.js";
 import { h } from "./dom.js";
 import { clock, count, rate, windowText } from "./format.js";
-import { empty, expandButton, figures, fullMinute, grouped, knownUntil, stacked, sum, tally } from "./panel_parts.js";
+import { expandButton, figures, fullMinute, grouped, knownUntil, nothing, stacked, sum, tally } from "./panel_parts.js";
 
 export function drawRates({ rates }) {
   const now = fullMinute(knownUntil(rates));
   const rows = rates.rows.filter((row) => new Date(row.at).getTime() < now);
   if (!rows.length) {
-    return empty(rates.rows.length ? "No minute has been read in full yet." : "No event in the last two hours.");
+    return nothing(rates, rates.rows.length ? "No minute has been read in full yet." : "No event in the last two hours.");
   }
   const until = fullMinute(new Date(rates.read_at));
   const drawn = stacked({ ...rates, rows, until }, "event_type", "events_per_s", "area", now);
@@ -29,7 +29,7 @@ export function drawRates({ rates }) {
 
 export function drawQuarantine({ refused }, { address, expanded }) {
   const entries = grouped(refused.rows, "reason", "shape", "refused");
-  if (!entries.length) return empty(`No record was refused ${windowText(address)}.`);
+  if (!entries.length) return nothing(refused, `No record was refused ${windowText(address)}.`);
   const linked = entries.map((one) => ({ ...one, href: link(address, { show: "quarantine", reason: one.what }) }));
   return [tally(linked, expanded), h("div", { class: "under" },
     h("a", { href: link(address, { show: "quarantine" }) }, "The refused records"),
@@ -38,7 +38,7 @@ export function drawQuarantine({ refused }, { address, expanded }) {
 
 export function drawCoercions({ coercions }, { address, expanded }) {
   const entries = grouped(coercions.rows, "rule", "shape", "coercions");
-  if (!entries.length) return empty(`No value was changed or guessed ${windowText(address)}.`);
+  if (!entries.length) return nothing(coercions, `No value was changed or guessed ${windowText(address)}.`);
   const explained = entries.map((one) => ({ ...one, detail: [REASONS[one.what], one.detail].filter(Boolean).join(": ") }));
   return [tally(explained, expanded), h("div", { class: "under" }, expandButton("coercions", entries, expanded, "rule"))];
 }

@@ -1,7 +1,7 @@
 // The row of figures above the panels: value, trend, and change against the window before.
 
 import { clock, count, percent, plural, rate, span, windowText } from "./format.js";
-import { fullMinute, knownUntil, sum, trendTimes } from "./panel_parts.js";
+import { fullMinute, knownUntil, sum, trendTimes, unread } from "./panel_parts.js";
 import { logState } from "./freshness_panel.js";
 import { spark } from "./spark.js";
 import { stuckInAll } from "./stuck_panel.js";
@@ -29,21 +29,26 @@ export function headline(answers, address, live) {
   const { tiles, storms: now, retries, rates } = answers;
   const done = tileOf(tiles, "executions_completed");
   const first = tileOf(tiles, "first_attempt_success");
-  const refused = tileOf(tiles, "refused");
   return [
     theLog(answers.freshness, live, rates),
     { to: "outcomes", name: "Executions completed", value: tiles ? percent(done?.value ?? null) : "…",
-      detail: done ? `${count(done.numerator)} of ${count(done.denominator)} ended` : "", versus: change(done, { ratio: true }),
+      detail: done ? unread(tiles) ?? `${count(done.numerator)} of ${count(done.denominator)} ended` : "", versus: change(done, { ratio: true }),
       trend: trend(done, tiles), state: STATES[done?.level] ?? null },
     { to: "first", name: "First-attempt success", value: tiles ? percent(first?.value ?? null) : "…",
-      detail: first ? `${count(first.numerator)} of ${count(first.denominator)} calls` : "", versus: change(first, { ratio: true }),
+      detail: first ? unread(tiles) ?? `${count(first.numerator)} of ${count(first.denominator)} calls` : "", versus: change(first, { ratio: true }),
       trend: trend(first, tiles), state: STATES[first?.level] ?? null },
     retriesNow(now, retries),
     stuckNow(answers, tiles),
-    { to: "quarantine", name: "Records refused", value: tiles ? count(refused?.value ?? null) : "…",
-      detail: refused ? windowText(address) : "", versus: change(refused), trend: trend(refused, tiles),
-      state: STATES[refused?.level] ?? (refused?.value ? "warn" : null) },
+    { ...refusedIn(tiles, address), trend: trend(tileOf(tiles, "refused"), tiles) },
   ];
+}
+
+export function refusedIn(tiles, address) {
+  const tile = tileOf(tiles, "refused");
+  const unknown = tiles && unread(tiles);
+  return { to: "quarantine", name: "Records refused", value: tiles ? count(unknown ? null : tile?.value) : "…",
+    detail: unknown ?? (tile ? windowText(address) : ""), versus: unknown ? "" : change(tile),
+    state: STATES[tile?.level] ?? (tile?.value ? "warn" : null) };
 }
 
 export function theLog(freshness, live, rates) {
@@ -72,10 +77,14 @@ export function byMinute(answer, name) {
   return spark(bins.map((at) => totals.get(at) ?? 0), { x: bins, step: 60000, now });
 }
 
+/** Of retry storms: whether nothing of the last five minutes was read. */
+export const stormsUnread = (now) => unread(now, new Date(now.read_at) - 300000);
+
 export function retriesNow(now, retries) {
   const inStorm = now && now.rows.filter((row) => row.storm);
-  return { to: "storms", name: "Retries/min, last 5 min", value: now ? rate(sum(now.rows, "per_minute_now")) : "…",
-    detail: !now ? "" : inStorm.length ? `${plural(inStorm.length, "step")} in a storm` :
+  const unknown = now && stormsUnread(now);
+  return { to: "storms", name: "Retries/min, last 5 min", value: now ? rate(unknown ? null : sum(now.rows, "per_minute_now")) : "…",
+    detail: !now ? "" : unknown ? unknown : inStorm.length ? `${plural(inStorm.length, "step")} in a storm` :
       `${rate(sum(now.rows, "per_minute_baseline"))}/min in the hour before`,
     versus: "line: last 2 h", trend: retries?.rows.length ? byMinute(retries, "retries") : null, state: inStorm?.length ? "bad" : null };
 }

@@ -3,7 +3,7 @@
 import { link, parameters } from "./router.js";
 import { breaking, flag, h, status } from "./dom.js";
 import { attempt, clock, count, percent, span, windowText } from "./format.js";
-import { execution, showing, turn } from "./panel_parts.js";
+import { execution, nothing, showing, turn } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
 
 const FILTERS = ["playbook", "step", "attempts", "status", "worker"];
@@ -31,7 +31,7 @@ export function callList(address, more = {}) {
       h("ol", { class: "calls" }, answer.rows.map((row) => call(row, address))),
       h("div", { class: "under" }, showing(answer)),
       turn(address, answer.next),
-    ] : [h("p", { class: "empty" }, `No ${failed ? "call failed" : "call"} ${windowText(address)} with these filters.`)],
+    ] : nothing(answer, `No ${failed ? "call failed" : "call"} ${windowText(address)} with these filters.`),
   };
 }
 
@@ -76,7 +76,7 @@ export function executions(address) {
         ], answer.rows, (row) => `execution-${row.execution_id}`, { id: "executions" }),
         h("div", { class: "under" }, showing(answer), tools("executions")),
         turn(address, answer.next),
-      ] : [h("p", { class: "empty" }, `No execution ${byEnd ? "ended" : "began"} ${windowText(address)} with these filters.`)],
+      ] : nothing(answer, `No execution ${byEnd ? "ended" : "began"} ${windowText(address)} with these filters.`),
     }],
   };
 }

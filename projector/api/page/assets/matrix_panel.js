@@ -3,13 +3,13 @@
 import { link } from "./router.js";
 import { h, status } from "./dom.js";
 import { STATUSES, attempt, count, percent, windowText } from "./format.js";
-import { empty, sum, trendTimes } from "./panel_parts.js";
+import { nothing, sum, trendTimes } from "./panel_parts.js";
 import { spark } from "./spark.js";
 import { table, tools } from "./tables.js";
 
 export function drawMatrix({ matrix }, { address }) {
   const { rows } = matrix;
-  if (!rows.length) return empty(`No call finished ${windowText(address)}.`);
+  if (!rows.length) return nothing(matrix, `No call finished ${windowText(address)}.`);
   const attempts = [...new Set(rows.map((row) => row.attempts))].sort((a, b) => a - b);
   const statuses = [...STATUSES, ...new Set(rows.map((row) => row.status).filter((one) => !STATUSES.includes(one)))];
   const all = sum(rows, "calls");

@@ -3,11 +3,11 @@
 import { link } from "./router.js";
 import { h } from "./dom.js";
 import { between, count, per, windowText } from "./format.js";
-import { STEP_MS, bins, empty, figures, knownUntil, stamp, sum } from "./panel_parts.js";
+import { STEP_MS, bins, nothing, figures, knownUntil, stamp, sum } from "./panel_parts.js";
 
 export function drawOutcomes({ outcomes }, { address, go }) {
   const { rows } = outcomes;
-  if (!rows.length) return empty(`No execution began or ended ${windowText(address)}.`);
+  if (!rows.length) return nothing(outcomes, `No execution began or ended ${windowText(address)}.`);
   const at = new Map(rows.map((row) => [new Date(row.at).getTime(), row]));
   const x = bins(outcomes);
   const step = STEP_MS[outcomes.every];

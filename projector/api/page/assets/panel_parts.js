@@ -19,6 +19,9 @@ export const errorText = (row) => (/\p{L}{2}/u.test(row.error_class) ? row.error
 
 export const empty = (...words) => [h("p", { class: "empty" }, words)];
 
+/** Of an answer without rows: these words, unless nothing of its window was read. */
+export const nothing = (answer, words) => empty(unread(answer) ?? words);
+
 /** The first rows, or all if the panel is expanded. */
 export function some(rows, expanded, shown = ROWS_SHOWN) {
   return expanded ? rows : rows.slice(0, shown);
@@ -91,6 +94,10 @@ export const stamp = (iso, every) => {
 
 /** How far the log was read when an answer was made, in ms: what is later is not known yet, and no 0. */
 export const knownUntil = (answer) => new Date(answer.as_of ?? answer.read_at).getTime();
+
+/** Says that nothing since then was read, if so: what happened is not known, and no 0. */
+export const unread = (answer, since = answer.since) =>
+  knownUntil(answer) <= new Date(since).getTime() ? `Not known: the log was read only up to ${clock(answer.as_of)}.` : null;
 
 /** Until when minutes are full: the begin of the running one. */
 export const fullMinute = (at) => Math.floor(at / STEP_MS.minute) * STEP_MS.minute;

@@ -3,7 +3,7 @@
 import { link, parameters } from "./router.js";
 import { breaking, command, facts, h } from "./dom.js";
 import { between, clock, count, per, plural, windowText } from "./format.js";
-import { empty, figures, grouped, showing, stacked, sum, tally, turn } from "./panel_parts.js";
+import { empty, figures, grouped, nothing, showing, stacked, sum, tally, turn } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
 import { grain } from "./windows.js";
 
@@ -43,11 +43,11 @@ function sums(refused, name, detail, address) {
     ...one, key: `${name}-${one.what}`, what: one.what || "(no\u00a0shape)",
     href: link(address, { [name]: address[name] === one.what ? null : one.what }),
   }));
-  return entries.length ? [tally(entries, true)] : empty(`No record was refused ${windowText(address)}.`);
+  return entries.length ? [tally(entries, true)] : nothing(refused, `No record was refused ${windowText(address)}.`);
 }
 
 function drawOverTime(refused, address) {
-  if (!refused.rows.length) return empty(`No record was refused ${windowText(address)}.`);
+  if (!refused.rows.length) return nothing(refused, `No record was refused ${windowText(address)}.`);
   const { entries, spec } = stacked(refused, "reason", "refused", "bar");
   const until = (row) => new Date(row.at).getTime() + spec.step;
   return {
@@ -70,7 +70,7 @@ function cause(row) {
 
 function drawRecords(records, address, set) {
   const clear = set.length ? h("a", { href: link(address, { reason: null, shape: null }) }, "All records") : null;
-  if (!records.rows.length) return [...empty(`No record was refused ${windowText(address)}${set.length ? " with these filters" : ""}.`), clear];
+  if (!records.rows.length) return [...nothing(records, `No record was refused ${windowText(address)}${set.length ? " with these filters" : ""}.`), clear];
   return [
     table("Refused records", [
       { name: "Record", value: place, cell: (row) => h("a", { class: "id", href: link(address, { show: "record", record: row.quarantine_id, reason: address.reason, shape: address.shape }) },

@@ -5,7 +5,7 @@ import { h } from "./dom.js";
 import { attempt, clock, count, percent, span, windowText } from "./format.js";
 import { percentiles } from "./duration_panel.js";
 import { ended, iterations } from "./lists.js";
-import { FEW_CALLS, empty, execution, expandButton, limit, showing } from "./panel_parts.js";
+import { FEW_CALLS, execution, expandButton, limit, nothing, showing } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
 import { pace } from "./windows.js";
 
@@ -34,7 +34,7 @@ function panel({ id: name, title, subtitle, path, filters = [], query = {}, colu
       const answer = answers[name];
       const rows = order ? [...answer.rows].sort(order) : answer.rows;
       const drawn = limit(rows, expanded);
-      if (!rows.length) return empty(timeless ? `${none}.` : `${none} ${windowText(address)}.`);
+      if (!rows.length) return nothing(answer, timeless ? `${none}.` : `${none} ${windowText(address)}.`);
       return [
         table(`${title} as a table`, typeof columns === "function" ? columns(rows) : columns, rows, (row) => `${name}-${key(row)}`, { id: name, ...drawn }),
         h("div", { class: "under" }, showing(answer, drawn.limit), tools(name), expandButton(name, rows, expanded, "row", undefined, answer.total > rows.length)),

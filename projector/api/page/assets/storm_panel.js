@@ -2,13 +2,15 @@
 
 import { flag, h } from "./dom.js";
 import { clock, count, percent, rate } from "./format.js";
-import { empty, expandButton, figures, limit, stacked, sum } from "./panel_parts.js";
+import { expandButton, figures, limit, nothing, stacked, sum } from "./panel_parts.js";
+import { stormsUnread } from "./headline.js";
 import { table, tools } from "./tables.js";
 
 export function drawStorms({ storms: now, retries }, { address, expanded }) {
   const rows = [...now.rows].sort((a, b) => b.storm - a.storm || b.retries_now - a.retries_now);
-  if (!rows.length && !retries.rows.length) return empty("No call was retried in the last two hours.");
+  if (!rows.length && !retries.rows.length) return nothing(retries, "No call was retried in the last two hours.");
   const drawn = stacked(retries, "step", "retries", "bar");
+  const known = !stormsUnread(now);
   const total = sum(retries.rows, "retries");
   return {
     nodes: [
@@ -19,8 +21,8 @@ export function drawStorms({ storms: now, retries }, { address, expanded }) {
       ], retries.rows.slice(0, 120)),
       rows.length ? table("Retries by step, now and before", [
         { name: "Step", value: (row) => row.step, cell: (row) => [row.step || "(no step)", row.storm ? [" ", flag("bad", "storm")] : null] },
-        { name: "Retries/min", number: true, value: (row) => row.per_minute_now, cell: (row) => rate(row.per_minute_now) },
-        { name: "Per first attempt", number: true, value: (row) => row.ratio_now, cell: (row) => percent(row.ratio_now) },
+        { name: "Retries/min", number: true, value: (row) => known ? row.per_minute_now : null, cell: (row) => rate(known ? row.per_minute_now : null) },
+        { name: "Per first attempt", number: true, value: (row) => known ? row.ratio_now : null, cell: (row) => percent(known ? row.ratio_now : null) },
         { name: "Baseline", number: true, value: (row) => row.ratio_baseline,
           cell: (row) => row.ratio_baseline === null ? "none" : percent(row.ratio_baseline) },
       ], rows, (row) => `storm-${row.step}`, { id: "storms", ...limit(rows, expanded, 5) }) : null,

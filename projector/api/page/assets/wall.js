@@ -1,10 +1,10 @@
 // The wall: six figures and six small charts on one screen, to be read from afar.
 
-import { failedCalls, fullMinute, hasUnfinished, isHidden, knownUntil, STEP_MS, bins, trendTimes } from "./panel_parts.js";
+import { failedCalls, fullMinute, hasUnfinished, isHidden, knownUntil, STEP_MS, bins, trendTimes, unread } from "./panel_parts.js";
 import { link, only, parameters } from "./router.js";
 import { h } from "./dom.js";
 import { between, clock, count, per, percent, windowText } from "./format.js";
-import { change, retriesNow, stuckNow, theLog, tileOf } from "./headline.js";
+import { change, refusedIn, retriesNow, stuckNow, theLog, tileOf } from "./headline.js";
 import { liveFigures } from "./state.js";
 import { grain, pace } from "./windows.js";
 
@@ -41,9 +41,8 @@ export function wall(address) {
       }), (answers) => ({ ...stuckNow(answers, answers.tiles), chart: trend(answers.tiles, "stuck", "fell silent", "s1", "bar") })),
       cell("refused", "Records refused", link(address, { show: "quarantine" }), () => ({ tiles: tiles() }),
         ({ tiles: answer }) => {
-          const tile = tileOf(answer, "refused");
-          return { value: count(tile?.value ?? null), detail: [windowText(address), change(tile)].filter(Boolean).join(", "),
-            state: STATES[tile?.level] ?? (tile?.value ? "warn" : null), chart: trend(answer, "refused", "refused", "error", "bar") };
+          const { versus, ...figure } = refusedIn(answer, address);
+          return { ...figure, detail: [figure.detail, versus].filter(Boolean).join(", "), chart: trend(answer, "refused", "refused", "error", "bar") };
         }),
     ],
   };
@@ -53,7 +52,7 @@ function ratio(answer, name, detail) {
   const tile = tileOf(answer, name);
   const moved = change(tile, { ratio: true });
   return { value: percent(tile?.value ?? null), state: STATES[tile?.level] ?? null,
-    detail: tile ? `${detail(tile)}${moved ? `, ${moved}` : ""}` : "" };
+    detail: tile ? `${unread(answer) ?? detail(tile)}${moved ? `, ${moved}` : ""}` : "" };
 }
 
 /** The height that is left for a chart, in rem: two rows of cells on one screen. */

@@ -494,6 +494,24 @@ async def test_what_is_not_stored_is_said_once(
         assert await page.inner_text("#banner") == ""
 
 
+async def test_what_is_not_read_yet_comes_with_the_next_poll(
+    browser: Browser, platform: Platform
+) -> None:
+    path = "**/api/v1/executions/*"
+    known = await platform.connection.fetchval("select max(execution_id) from projector.executions")
+    async with looking(browser, platform.url, answers_fail=True, visit=False) as page:
+        await page.route(path, _unread)
+        await page.goto(f"{platform.url}/?show=execution&execution={known}")
+        await page.wait_for_selector("#execution >> text=Nothing is stored under this id")
+        await page.unroute(path)
+
+        await page.wait_for_selector("#execution >> text=Nothing is stored", state="detached")
+
+
+async def _unread(route: Route) -> None:
+    await route.fulfill(status=404, json={"status": 404, "reason": "not_found"})
+
+
 @pytest.mark.parametrize("show", ["calls", "executions"])
 async def test_a_page_of_another_list_is_said_and_leads_to_the_first(
     browser: Browser, platform: Platform, show: str

@@ -5,7 +5,7 @@ const TIMEOUT_MS = 30000;
 /** An answer that took longer than this ends a note that the page still waits. */
 const LATE_MS = 2500;
 /** What the server refuses is refused again: such a query is sent once. */
-const REFUSED = [400, 401, 403, 404, 421, 501];
+const REFUSED = [400, 401, 403, 421, 501];
 
 const MESSAGES = {
   database_unavailable: "The database has not answered",
@@ -111,7 +111,7 @@ export class Query {
       if (signal.aborted) return;
       this.error = error;
       changed = true;
-      if (error.refused) this.answer = null;
+      if (error.refused || error.status === 404) this.answer = null;
       this.failingSince ??= this.waitingSince;
     }
     const late = Date.now() - this.waitingSince > LATE_MS;

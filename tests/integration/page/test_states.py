@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final
 
 import pytest
-from playwright.async_api import APIResponse, Browser, Route
+from playwright.async_api import APIResponse, Browser, Page, Route
 
 from tests.integration.page.browsing import cells, fully_drawn, looking, serving, texts
 from tests.integration.page.platform import Platform
@@ -510,6 +510,57 @@ async def test_what_is_not_read_yet_comes_with_the_next_poll(
 
 async def _unread(route: Route) -> None:
     await route.fulfill(status=404, json={"status": 404, "reason": "not_found"})
+
+
+async def test_a_screen_that_is_opened_in_a_pause_is_asked_until_it_is_answered(
+    browser: Browser, platform: Platform
+) -> None:
+    requested: list[str] = []
+
+    async def fail_first(route: Route) -> None:
+        requested.append(route.request.url)
+        if len(requested) > 1:
+            return await route.continue_()
+        await route.fulfill(status=503, json={"status": 503, "reason": "busy"})
+
+    async with looking(browser, platform.url, answers_fail=True) as page:
+        await fully_drawn(page)
+        await page.click("#pause")
+        await page.route("**/api/v1/error-groups*", fail_first)
+        await page.click("nav.screens >> text=Errors")
+        await page.wait_for_selector("#banner >> text=The server has been too busy")
+
+        await page.wait_for_selector("#banner >> text=Paused")
+        first = await page.evaluate(_READ_AT)
+
+        # What was drawn from memory on the way back is read again.
+        await page.click("nav.screens >> text=Dashboard")
+        await until(partial(_read_later, page, first), is_so=bool)
+
+
+async def _read_later(page: Page, first: list[tuple[str, str]]) -> bool:
+    newest = max(at for _, at in first)
+    return all(at >= newest for _, at in await page.evaluate(_READ_AT))
+
+
+async def test_try_again_asks_in_a_pause_too(browser: Browser, platform: Platform) -> None:
+    refused = True
+
+    async def refuse(route: Route) -> None:
+        if not refused:
+            return await route.continue_()
+        await route.fulfill(status=403, json={"status": 403, "reason": "database_refused"})
+
+    async with looking(browser, platform.url, answers_fail=True, visit=False) as page:
+        await page.route("**/api/v1/jobs", refuse)
+        await page.goto(platform.url)
+        await page.wait_for_selector("#banner >> text=The database has refused the query")
+        await page.click("#pause")
+        refused = False
+
+        await page.click("#again")
+
+        await page.wait_for_selector("#banner >> text=Paused")
 
 
 @pytest.mark.parametrize("show", ["calls", "executions"])

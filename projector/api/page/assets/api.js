@@ -83,10 +83,10 @@ export class Query {
     return this.sentAt && Math.max(this.sentAt, Date.now() - TIMEOUT_MS);
   }
 
-  /** Polls until the signal; a hidden tab or a paused page sends no requests. */
+  /** Polls until the signal; a hidden tab or a paused page sends no requests once it has an answer of its own. */
   async follow(signal, onAnswer, paused) {
     while (!signal.aborted) {
-      if (!(document.hidden || paused()) || (!this.answer && !this.error)) {
+      if (!this.answeredAt || !(document.hidden || paused())) {
         const changed = await this.once(signal);
         if (signal.aborted) return;
         if (changed) onAnswer(this);
@@ -111,7 +111,7 @@ export class Query {
       if (signal.aborted) return;
       this.error = error;
       changed = true;
-      if (error.refused || error.status === 404) this.answer = null;
+      if (error.refused || error.status === 404) this.answer = this.answeredAt = null;
       this.failingSince ??= this.waitingSince;
     }
     const late = Date.now() - this.waitingSince > LATE_MS;

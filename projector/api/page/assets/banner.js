@@ -7,9 +7,9 @@ import { page } from "./state.js";
 
 export const SLOW_MS = 3000;
 
-const newest = (some) => some.map((one) => one.answer?.read_at).filter(Boolean).sort().at(-1);
+const oldest = (some) => some.map((one) => one.answer?.read_at).filter(Boolean).sort()[0];
 const ofFigures = (some) => {
-  const figures = newest(some);
+  const figures = oldest(some);
   return figures ? `; figures are of ${clock(figures)}.` : "; there are no figures yet.";
 };
 
@@ -24,7 +24,7 @@ export function banner() {
       h("span", { "aria-hidden": "true" }, ` (${since(Math.min(...waiting.map((one) => one.waitingSince)))})`), ofFigures(waiting));
   }
   if (page.paused) {
-    return h("p", { "data-state": "warn" }, `Paused: the figures of ${clock(newest(all))} do not change.`);
+    return h("p", { "data-state": "warn" }, `Paused: the figures of ${clock(oldest(all))} do not change.`);
   }
   if (ignored.length) {
     return h("p", { "data-state": "warn" }, `This part of the address is unknown and was ignored: ${ignored.join(", ").slice(0, 200)}.`);

@@ -537,6 +537,11 @@ async def test_a_screen_that_is_opened_in_a_pause_is_asked_until_it_is_answered(
         await page.click("nav.screens >> text=Dashboard")
         await until(partial(_read_later, page, first), is_so=bool)
 
+        await page.click("#wall")
+        await page.wait_for_selector("body[data-view=wall]")
+        await fully_drawn(page)
+        assert await page.inner_text("#banner") == ""
+
 
 async def _read_later(page: Page, first: list[tuple[str, str]]) -> bool:
     newest = max(at for _, at in first)

@@ -50,6 +50,8 @@ function open() {
   page.screen = screenOf(page.address);
   document.title = page.screen.figures ? "Projector" : `${words(page.screen).join(" ")} · Projector`;
   document.body.dataset.view = page.address.view ?? "";
+  // The wall has no button that would end a pause.
+  page.paused &&= page.address.view !== "wall";
   page.queries = new Map();
   const queryOf = ([path, search, options]) => {
     const key = `${path}?${search}`;

@@ -21,7 +21,7 @@ import { onSearch, searchState } from "./search.js";
 import { liveFigures, page, sampled } from "./state.js";
 import { wall } from "./wall.js";
 import { clock, plural, since } from "./format.js";
-import { zoomed } from "./windows.js";
+import { pace, zoomed } from "./windows.js";
 
 const SCREENS = { calls, executions, execution, errors, error: errorGroup, quarantine, record, retries };
 /** Parts of the address that change how answers are drawn, not which. */
@@ -60,7 +60,7 @@ function open() {
   };
   const statesOf = (queries) => Object.fromEntries(Object.entries(queries).map(([name, spec]) => [name, queryOf(spec)]));
   for (const panel of page.screen.panels) panel.queryStates = statesOf(panel.queries(page.address));
-  page.headline = page.screen.figures ? statesOf({ tiles: ["tiles", parameters(page.address, ["playbook", "step"])] }) : {};
+  page.headline = page.screen.figures ? statesOf({ tiles: ["tiles", parameters(page.address, ["playbook", "step"]), pace(page.address)] }) : {};
   page.freshness = queryOf(["freshness", new URLSearchParams()]);
   page.settings = queryOf(["settings", new URLSearchParams(), { every: 3600000 }]);
   page.choices = page.screen.timeless ? null : queryOf(["choices", parameters(page.address, []), { every: 60000 }]);

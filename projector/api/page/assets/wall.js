@@ -12,7 +12,7 @@ const STATES = { warn: "warn", critical: "bad" };
 const TWO_HOURS = { last: "2h", every: "minute", by: "at", limit: 1000 };
 
 export function wall(address) {
-  const tiles = () => ["tiles", parameters(address, ["playbook", "step"])];
+  const tiles = () => ["tiles", parameters(address, ["playbook", "step"]), pace(address)];
   const cell = (id, title, to, queries, render) => ({ id, title, width: "cell", filters: null, queries,
     render: (answers) => figure(id, to, render(answers)) });
   return {

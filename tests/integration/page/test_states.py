@@ -346,7 +346,7 @@ async def test_a_window_of_which_nothing_was_read_is_not_empty(
             shown = [text for (text,) in await texts(page, figures, "b")]
             panels = await page.inner_text("#main")
 
-            assert shown == ["–", "–"], screen
+            assert shown == ["\N{EN DASH}"] * 2, screen
             assert not re.search(r"No (event|call|record|execution began|first attempt)", panels)
         await page.unroute_all(behavior="ignoreErrors")
 
@@ -520,8 +520,9 @@ async def test_a_screen_that_is_opened_in_a_pause_is_asked_until_it_is_answered(
     async def fail_first(route: Route) -> None:
         requested.append(route.request.url)
         if len(requested) > 1:
-            return await route.continue_()
-        await route.fulfill(status=503, json={"status": 503, "reason": "busy"})
+            await route.continue_()
+        else:
+            await route.fulfill(status=503, json={"status": 503, "reason": "busy"})
 
     async with looking(browser, platform.url, answers_fail=True) as page:
         await fully_drawn(page)
@@ -553,8 +554,9 @@ async def test_try_again_asks_in_a_pause_too(browser: Browser, platform: Platfor
 
     async def refuse(route: Route) -> None:
         if not refused:
-            return await route.continue_()
-        await route.fulfill(status=403, json={"status": 403, "reason": "database_refused"})
+            await route.continue_()
+        else:
+            await route.fulfill(status=403, json={"status": 403, "reason": "database_refused"})
 
     async with looking(browser, platform.url, answers_fail=True, visit=False) as page:
         await page.route("**/api/v1/jobs", refuse)

@@ -468,6 +468,27 @@ async def test_requests_that_hold_every_connection_make_no_server_unready(
     assert "projector_figures_age_seconds +Inf" not in metrics
 
 
+async def test_the_wait_for_a_connection_is_no_time_in_the_database(
+    filled: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_database, "_WAIT_S", 0.1)
+    async with (
+        Reader(filled.url, connections=1, timeout_s=5) as reader,
+        Reader(filled.url, connections=1, timeout_s=5) as own,
+        httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=build(reader, own)), base_url="http://127.0.0.1"
+        ) as client,
+    ):
+        async with reader.snapshot():
+            busy = await client.get("/api/v1/jobs")
+        answered = await client.get("/api/v1/freshness")
+        metrics = (await client.get("/metrics")).text
+
+    assert (busy.status_code, answered.status_code) == (503, 200)
+    assert 'projector_api_query_seconds_sum{endpoint="freshness"}' in metrics
+    assert 'projector_api_query_seconds_sum{endpoint="jobs"} 0.1' not in metrics
+
+
 async def test_each_partition_says_how_far_behind_it_is(client: httpx.AsyncClient) -> None:
     answer = (await client.get("/api/v1/freshness")).json()
 

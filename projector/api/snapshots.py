@@ -30,7 +30,8 @@ _IDLE_S: Final = 60.0
 _STAMP: Final = """
     select statement_timestamp() as read_at,
            case
-               when bool_and(as_of is not null or state = 'file') then min(as_of)
+               when bool_and(as_of is not null or state = 'file') then
+                   coalesce(min(as_of) filter (where state <> 'file'), min(as_of))
            end as as_of
     from   projector.freshness
 """

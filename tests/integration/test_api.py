@@ -514,12 +514,18 @@ async def test_while_a_partition_was_not_read_no_time_is_given(
             "values ('file:1', 0, 0, 'file', 'a job', 1, 5, 4)"
         )
         and_a_file = (await client.get("/api/v1/freshness")).json()
+        await owner.execute(
+            "update normalizer.source_positions set last_recorded_ms = 1 where topic = 'file:1'"
+        )
+        and_an_old_file = (await client.get("/api/v1/freshness")).json()
     await owner.close()
 
     assert [row["state"] for row in one_of_two["rows"]] == ["caught_up", "unclaimed"]
     assert (one_of_two["as_of"], one_of_two["behind_s"]) == (None, None)
     assert [row["state"] for row in one_of_one["rows"]] == ["caught_up"]
     assert one_of_one["as_of"] == one_of_one["rows"][0]["as_of"] == and_a_file["as_of"]
+    assert [row["as_of"] is None for row in and_an_old_file["rows"]] == [False, False]
+    assert and_an_old_file["as_of"] == and_a_file["as_of"], "a file ends nobody's charts"
     assert [row["state"] for row in and_a_file["rows"]] == ["file", "caught_up"]
 
 

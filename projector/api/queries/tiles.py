@@ -26,7 +26,8 @@ class TileRow(ApiRow, frozen=True, kw_only=True):
     """One figure.
 
     value: numerator / denominator, null if that is 0; for stuck (now) and refused a number.
-    before: the value of the window before; change: value - before. trend: a value for each
+    before: the value of the window before; change: value - before, null of a number while the
+    window is unfinished: it is not of the same length. trend: a value for each
     interval, null without a call in it; of stuck: how many of those stuck now had their last event
     in it (how many were stuck then is not known). level: ok, warn or critical, by the thresholds.
     """
@@ -61,7 +62,7 @@ async def tiles(
         _number("refused", refused, window, before=float(refused["refused_before"])),
     )
     return TrendAnswer[TileRow](
-        rows=[_row(figure, thresholds) for figure in figures],
+        rows=[_row(figure, window, thresholds) for figure in figures],
         calls=calls["calls"],
         truncated=False,
         **snapshot.freshness,
@@ -105,8 +106,9 @@ def _number(
     )
 
 
-def _row(figure: _Figure, thresholds: Thresholds) -> TileRow:
-    missing = figure.value is None or figure.before is None
+def _row(figure: _Figure, window: TrendWindow, thresholds: Thresholds) -> TileRow:
+    unequal = window.unfinished and figure.denominator is None
+    missing = unequal or figure.value is None or figure.before is None
     return TileRow(
         **msgspec.structs.asdict(figure),
         change=None if missing else (figure.value or 0.0) - (figure.before or 0.0),

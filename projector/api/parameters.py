@@ -108,8 +108,8 @@ class WindowParams(Parameters, frozen=True, kw_only=True):
             str,
             Meta(
                 pattern=f"^[1-9][0-9]{{0,3}}[mhd]{_END}",
-                description="A span up to `until`: 15m, 24h, 7d. Default: 24h. Ignored if "
-                "`since` is given.",
+                description="A span up to `until`: 15m, 24h, 7d. Default: 24h. Begins with "
+                "a minute, above two hours with an hour. Ignored if `since` is given.",
             ),
         ]
         | None
@@ -123,7 +123,17 @@ class WindowParams(Parameters, frozen=True, kw_only=True):
     ) = None
 
     def bounds(self, now: datetime) -> tuple[datetime, datetime]:
-        """Begin (included) and end (not included) of the window."""
+        """Begin (included) and end (not included) of the window.
+
+        A span begins as counts of it do, so that a list has what they count.
+        """
+        since, until = self.requested(now)
+        if self.since is None:
+            since = floor(since, "minute" if until - since <= _SHORT else "hour")
+        return since, until
+
+    def requested(self, now: datetime) -> tuple[datetime, datetime]:
+        """The same as it was requested."""
         until = now if self.until is None else _within(self.until)
         since = until - _span(self.last or "24h") if self.since is None else _within(self.since)
         return max(since, _EARLIEST), until
@@ -134,7 +144,7 @@ class CountsParams(WindowParams, frozen=True, kw_only=True):
 
     def needs_minutes(self, now: datetime) -> bool:
         """Whether to read minutes, which is slower: for a short window, or if `at` is a minute."""
-        since, until = self.bounds(now)
+        since, until = self.requested(now)
         by_minute = getattr(self, "every", "") == "minute" and "at" in getattr(self, "by", ())
         return by_minute or until - since <= _SHORT
 
@@ -143,7 +153,7 @@ class CountsParams(WindowParams, frozen=True, kw_only=True):
 
         The grain is the finest that has counts, or that of `at` if it is wider.
         """
-        since, until = self.bounds(now)
+        since, until = self.requested(now)
         counted: Grain = finest
         if finest == "minute" and since < minutes_from(now):
             counted = "hour"

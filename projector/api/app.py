@@ -104,6 +104,8 @@ def _endpoint(
                     result = await endpoint.run(snapshot, params, **request.path_params, **settings)
             body = as_csv(result, rows) if form == "csv" else msgspec.json.encode(result)
             stable, clock = _parts(result)
+            if form == "csv":
+                clock = _beside_rows(result)
             return body, etag_of(form.encode() + stable), clock.decode()
 
         key = f"{form} {request.url.path}?{query.decode('latin-1')}"
@@ -142,6 +144,12 @@ def _parts(result: ApiAnswer[Any]) -> tuple[bytes, bytes]:
         parts[name in result.of_the_clock][name] = getattr(result, name)
     stable, clock = map(msgspec.json.encode, parts)
     return stable, clock
+
+
+def _beside_rows(result: ApiAnswer[Any]) -> bytes:
+    """What an answer has beside its rows, for which CSV has no place: whether there are more."""
+    names = (name for name in result.__struct_fields__ if name != "rows")
+    return msgspec.json.encode({name: getattr(result, name) for name in names})
 
 
 def _bug(name: str, error: Exception) -> Response:

@@ -33,7 +33,8 @@ _ANSWERED: Final = {
     },
     CLOCK: {
         "description": "as_of, behind_s, read_at and the bounds of the window that move with the "
-        "clock, as JSON: how fresh the rows are, also of a 304 and of CSV.",
+        "clock, as JSON: how fresh the rows are, also of a 304. Of CSV: all that the answer has "
+        "beside its rows, such as next and truncated.",
         "schema": {"type": "string"},
     },
 }

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from projector.api.api_errors import ApiError
 
 CLOCK = "Answer-Clock"
-"""The header with what the clock changes in an answer, also of a 304 and of CSV."""
+"""The header with what the clock changes in an answer, also of a 304; of CSV, all but the rows."""
 _JSON = "application/json"
 _PROBLEM = "application/problem+json"
 

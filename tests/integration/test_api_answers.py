@@ -728,6 +728,17 @@ async def test_rows_come_as_csv_and_answers_compressed(client: httpx.AsyncClient
     assert "Accept-Encoding" in plain.headers["vary"]
 
 
+async def test_rows_as_csv_say_whether_there_are_more(client: httpx.AsyncClient) -> None:
+    for path, name in (("calls?limit=2", "next"), ("error-groups?limit=1", "truncated")):
+        whole = (await client.get(f"/api/v1/{path}")).json()
+        answer = await client.get(f"/api/v1/{path}", headers={"Accept": "text/csv"})
+
+        beside = msgspec.json.decode(answer.headers["answer-clock"])
+        assert whole[name], path
+        assert beside[name] == whole[name]
+        assert beside.keys() >= whole.keys() - {"rows"}
+
+
 async def test_the_first_page_of_a_list_says_how_long_it_is(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

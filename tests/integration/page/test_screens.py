@@ -292,6 +292,21 @@ async def test_tables_sort_and_are_saved_and_legends_hide(
         assert "hide=outcomes.completed" in page.url
 
 
+async def test_the_table_of_a_chart_has_all_that_is_drawn(
+    browser: Browser, platform: Platform
+) -> None:
+    async with looking(browser, platform.url) as page:
+        await fully_drawn(page)
+        await page.click("#rates .figures summary")
+        async with page.expect_download() as started:
+            await page.click("#rates button[data-as=csv]")
+        saved = (await (await started.value).path()).read_text().splitlines()
+
+        shown = len(await cells(page, "#rates .figures"))
+        assert len(saved) - 1 > shown == 120
+        assert f"showing 120 of {len(saved) - 1:,}" in await page.inner_text("#rates .figures")
+
+
 async def test_a_bar_leads_to_the_executions_that_ended_in_it(
     browser: Browser, platform: Platform
 ) -> None:

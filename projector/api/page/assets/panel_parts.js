@@ -7,6 +7,8 @@ import { table, tools } from "./tables.js";
 
 /** Half as many where each row is a card. */
 const ROWS_SHOWN = innerWidth <= 700 ? 5 : 10;
+/** Rows that are drawn of the table beside a chart; Copy and CSV have all. */
+const FIGURES_SHOWN = 120;
 export const FEW_CALLS = 5;
 const SERIES = ["s1", "s2", "s3", "s4", "s5", "s6"];
 export const sum = (rows, name) => rows.reduce((total, row) => total + Number(row[name] ?? 0), 0);
@@ -58,13 +60,13 @@ function legend(id, unit, entries) {
 
 /** A chart, its legend with the unit of its axis, and a table with its numbers for those who cannot see it. */
 export function figures(id, spec, unit, words, legendEntries, columns, rows) {
-  const list = table(`Figures of ${words}`, columns, rows, null, { id: `figures-${id}` });
+  const list = table(`Figures of ${words}`, columns, rows, null, { id: `figures-${id}`, limit: FIGURES_SHOWN });
   return [
     legend(id, unit, legendEntries),
     h("div", { class: "chart", id: `chart-${id}`, "data-key": `chart-${id}`, "data-own": "",
       role: "img", "aria-label": words }),
     h("details", { class: "figures", "data-key": `figures-${id}` }, h("summary", {}, "Figures"), list,
-      h("div", { class: "under" }, tools(`figures-${id}`))),
+      h("div", { class: "under" }, showing({ rows, total: rows.length }, FIGURES_SHOWN), tools(`figures-${id}`))),
     hasUnfinished(spec)
       ? h("p", { class: "under" }, "The last, faded bar is not complete yet.") : null,
   ];

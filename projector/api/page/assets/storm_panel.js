@@ -18,7 +18,7 @@ export function drawStorms({ storms: now, retries }, { address, expanded }) {
         { name: "Minute", cell: (row) => clock(row.at), value: (row) => row.at },
         { name: "Step", free: true, cell: (row) => row.step || "(no step)", value: (row) => row.step },
         { name: "Retries", number: true, cell: (row) => count(row.retries), value: (row) => row.retries },
-      ], retries.rows.slice(0, 120)),
+      ], retries.rows),
       rows.length ? table("Retries by step, now and before", [
         { name: "Step", value: (row) => row.step, cell: (row) => [row.step || "(no step)", row.storm ? [" ", flag("bad", "storm")] : null] },
         { name: "Retries/min", number: true, value: (row) => known ? row.per_minute_now : null, cell: (row) => rate(known ? row.per_minute_now : null) },

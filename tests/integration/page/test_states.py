@@ -280,8 +280,11 @@ _COUNT_DRAWINGS: Final = """
 """
 
 
-async def test_what_was_not_read_yet_is_no_zero(browser: Browser, platform: Platform) -> None:
-    """The log was read up to five hours ago: charts and trends end there."""
+@pytest.mark.parametrize("claimed", [True, False])
+async def test_what_was_not_read_yet_is_no_zero(
+    browser: Browser, platform: Platform, *, claimed: bool
+) -> None:
+    """The log was read up to five hours ago, or one partition never: charts end there."""
 
     async def as_if_nobody_read(route: Route) -> None:
         answer = await route.fetch()
@@ -289,6 +292,11 @@ async def test_what_was_not_read_yet_is_no_zero(browser: Browser, platform: Plat
         if "as_of" in content:
             read_at = datetime.fromisoformat(content["read_at"])
             content["as_of"] = (read_at - timedelta(hours=5)).isoformat()
+            if "/freshness" in route.request.url:
+                for row in content["rows"]:
+                    row["as_of"] = content["as_of"]
+            if not claimed:
+                content["as_of"] = None
         await route.fulfill(response=answer, json=content)
 
     async with looking(browser, platform.url, visit=False) as page:

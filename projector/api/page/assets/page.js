@@ -14,7 +14,7 @@ import { logState } from "./freshness_panel.js";
 import { LABELS, back, footer, header } from "./header.js";
 import { headline } from "./headline.js";
 import { calls, executions } from "./lists.js";
-import { isHidden } from "./panel_parts.js";
+import { isHidden, othersReadUntil } from "./panel_parts.js";
 import { quarantine, record } from "./quarantine.js";
 import { retries } from "./retries.js";
 import { onSearch, searchState } from "./search.js";
@@ -207,7 +207,7 @@ function frame(panel, charts) {
   const waiting = states.find((one) => one.waitingSince && Date.now() - one.waitingSince > SLOW_MS);
   const ready = states.every((one) => one.answer);
   const seen = [...Object.values(answers), failing?.error, waiting && since(waiting.waitingSince), location.search, innerWidth,
-    page.expanded.has(panel.id), Math.floor(Date.now() / REDRAWN_MS)];
+    page.expanded.has(panel.id), othersReadUntil(), Math.floor(Date.now() / REDRAWN_MS)];
   if ($(panel.id) && panel.seen?.every((one, n) => one === seen[n])) return kept("section", `panel-${panel.id}`);
   panel.seen = seen;
   const body = ready ? content(panel, answers, charts) : notYet(failing, waiting);

@@ -3,6 +3,7 @@
 import { current, link } from "./router.js";
 import { h } from "./dom.js";
 import { clock, count, day, plural } from "./format.js";
+import { page } from "./state.js";
 import { table, tools } from "./tables.js";
 
 /** Half as many where each row is a card. */
@@ -94,12 +95,18 @@ export const stamp = (iso, every) => {
   return every === "day" && time === "00:00" ? day(new Date(iso)) : `${day(new Date(iso))} ${time}`;
 };
 
+/** While a partition was never read, the time up to which all others were. */
+export function othersReadUntil() {
+  const { as_of: all, rows = [] } = page.freshness?.answer ?? {};
+  return all ? null : rows.filter((row) => row.state !== "file").map((row) => row.as_of).filter(Boolean).sort()[0];
+}
+
 /** How far the log was read when an answer was made, in ms: what is later is not known yet, and no 0. */
-export const knownUntil = (answer) => new Date(answer.as_of ?? answer.read_at).getTime();
+export const knownUntil = (answer) => new Date(answer.as_of ?? othersReadUntil() ?? answer.read_at).getTime();
 
 /** Says that nothing since then was read, if so: what happened is not known, and no 0. */
 export const unread = (answer, since = answer.since) =>
-  knownUntil(answer) <= new Date(since).getTime() ? `Not known: the log was read only up to ${clock(answer.as_of)}.` : null;
+  knownUntil(answer) <= new Date(since).getTime() ? `Not known: the log was read only up to ${clock(knownUntil(answer))}.` : null;
 
 /** Until when minutes are full: the begin of the running one. */
 export const fullMinute = (at) => Math.floor(at / STEP_MS.minute) * STEP_MS.minute;

@@ -123,14 +123,10 @@ class WindowParams(Parameters, frozen=True, kw_only=True):
     ) = None
 
     def bounds(self, now: datetime) -> tuple[datetime, datetime]:
-        """Begin (included) and end (not included) of the window.
-
-        A span begins as counts of it do, so that a list has what they count.
-        """
+        """Begin (included) and end (not included); a span begins where counts of it do."""
         since, until = self.requested(now)
-        if self.since is None:
-            since = floor(since, "minute" if until - since <= _SHORT else "hour")
-        return since, until
+        counted = floor(since, "minute" if until - since <= _SHORT else "hour")
+        return counted if self.since is None else since, until
 
     def requested(self, now: datetime) -> tuple[datetime, datetime]:
         """The same as it was requested."""

@@ -520,7 +520,7 @@ async def _unread(route: Route) -> None:
     await route.fulfill(status=404, json={"status": 404, "reason": "not_found"})
 
 
-async def test_a_screen_that_is_opened_in_a_pause_is_asked_until_it_is_answered(
+async def test_a_screen_that_is_opened_in_a_pause_is_read_until_it_is_answered(
     browser: Browser, platform: Platform
 ) -> None:
     requested: list[str] = []
@@ -557,7 +557,7 @@ async def _read_later(page: Page, first: list[tuple[str, str]]) -> bool:
     return all(at >= newest for _, at in await page.evaluate(_READ_AT))
 
 
-async def test_try_again_asks_in_a_pause_too(browser: Browser, platform: Platform) -> None:
+async def test_try_again_sends_in_a_pause_too(browser: Browser, platform: Platform) -> None:
     refused = True
 
     async def refuse(route: Route) -> None:

@@ -8,9 +8,11 @@
 
 
 create table normalizer.event_relay (
-    one_row      boolean not null default true,
-    registration text    not null,
-    group_id     text    not null,
+    one_row             boolean not null default true,
+    registration        text    not null,
+    group_id            text    not null,
+    sent_transaction_id xid8    not null default '0',
+    sent_change_id      bigint  not null default 0,
     constraint event_relay_pkey primary key (one_row),
     constraint event_relay_one_row check (one_row)
 );
@@ -23,6 +25,11 @@ comment on column normalizer.event_relay.registration is
     'A name made when the relay was registered; its position in Kafka names it too.';
 comment on column normalizer.event_relay.group_id is
     'The consumer group whose offset is the position of the relay.';
+comment on column normalizer.event_relay.sent_transaction_id is
+    'Changes up to this one and sent_change_id were sent, and are deleted: a position in Kafka '
+    'before it cannot be gone on from.';
+comment on column normalizer.event_relay.sent_change_id is
+    'The change of sent_transaction_id up to which all are deleted.';
 
 
 create table normalizer.event_changes (
@@ -80,7 +87,8 @@ create trigger note_changes_updated
     referencing new table as after
     for each statement execute function normalizer.note_event_changes();
 
-grant select, insert, delete on normalizer.event_relay to normalizer_writer;
+grant select, insert, delete, update (sent_transaction_id, sent_change_id)
+    on normalizer.event_relay to normalizer_writer;
 grant select, delete on normalizer.event_changes to normalizer_writer;
 
 insert into migrations.applied (version) values ('0017') on conflict do nothing;

@@ -826,12 +826,16 @@ CREATE TABLE normalizer.event_relay (
     one_row boolean DEFAULT true NOT NULL,
     registration text NOT NULL,
     group_id text NOT NULL,
+    sent_transaction_id xid8 DEFAULT '0'::xid8 NOT NULL,
+    sent_change_id bigint DEFAULT 0 NOT NULL,
     CONSTRAINT event_relay_one_row CHECK (one_row)
 );
 COMMENT ON TABLE normalizer.event_relay IS 'Private: one row while a relay is registered; without it no change is noted. Every statement that writes events reads it.';
 COMMENT ON COLUMN normalizer.event_relay.one_row IS 'There is one relay at most.';
 COMMENT ON COLUMN normalizer.event_relay.registration IS 'A name made when the relay was registered; its position in Kafka names it too.';
 COMMENT ON COLUMN normalizer.event_relay.group_id IS 'The consumer group whose offset is the position of the relay.';
+COMMENT ON COLUMN normalizer.event_relay.sent_transaction_id IS 'Changes up to this one and sent_change_id were sent, and are deleted: a position in Kafka before it cannot be gone on from.';
+COMMENT ON COLUMN normalizer.event_relay.sent_change_id IS 'The change of sent_transaction_id up to which all are deleted.';
 
 CREATE TABLE normalizer.events_hashed (
     event_id bigint DEFAULT normalizer.gen_snowflake() NOT NULL,
@@ -3631,6 +3635,8 @@ GRANT SELECT,INSERT ON TABLE normalizer.drift_findings TO normalizer_writer;
 GRANT SELECT,DELETE ON TABLE normalizer.event_changes TO normalizer_writer;
 GRANT SELECT ON TABLE normalizer.event_partitions TO normalizer_writer;
 GRANT SELECT,INSERT,DELETE ON TABLE normalizer.event_relay TO normalizer_writer;
+GRANT UPDATE(sent_transaction_id) ON TABLE normalizer.event_relay TO normalizer_writer;
+GRANT UPDATE(sent_change_id) ON TABLE normalizer.event_relay TO normalizer_writer;
 GRANT SELECT ON TABLE normalizer.forgotten_executions TO normalizer_writer;
 GRANT SELECT,INSERT,UPDATE ON TABLE normalizer.gaps TO normalizer_writer;
 GRANT SELECT,INSERT ON TABLE normalizer.job_batches TO normalizer_writer;

@@ -108,6 +108,7 @@ class RelayState(NamedTuple):
 
     is_registered: bool
     was_restored: bool
+    went_back: bool
     lag_s: float
 
 
@@ -173,7 +174,7 @@ class StoredEventReader:
         return RelayState(*(await self._session.fetch(sql.READ_STATE, *_marks(position)))[0])
 
     async def delete_sent(self, position: TablePosition) -> None:
-        """Delete the changes up to the position, unless another relay is registered."""
+        """Delete the changes up to the position and note it, unless another relay is registered."""
         await self._session.fetch(sql.DELETE_SENT, *_marks(position))
 
     async def _read_changed(

@@ -218,6 +218,12 @@ class EventRelay:
                 "this database has given numbers of transactions again that the relay had passed: "
                 f"it was restored; {START_AGAIN}"
             )
+        if state.went_back:
+            raise FatalError(
+                f"the position in group {self._settings.kafka_group_id} is before changes that "
+                "were sent and deleted: Kafka was set back, or has lost its last commits; "
+                f"{START_AGAIN}"
+            )
         self._lag_s = state.lag_s
         self._checked_at_s = time.monotonic()
 

@@ -49,10 +49,17 @@ FIND_CHANGES: Final = """
 # What another relay was registered for stays. So does what was noted after the latest change that
 # was sent ($3): the relay has passed its number, but not sent it.
 DELETE_SENT: Final = """
+    with moved as (
+        update normalizer.event_relay
+        set    sent_transaction_id = $1::bigint::text::xid8, sent_change_id = $2::bigint
+        where  registration = $4::text
+        and    (sent_transaction_id, sent_change_id) < ($1::bigint::text::xid8, $2::bigint)
+        returning true
+    )
     delete from normalizer.event_changes
     where  (transaction_id, change_id) <= ($1::bigint::text::xid8, $2::bigint)
     and    noted_at <= $3::timestamptz
-    and    exists (select from normalizer.event_relay where registration = $4::text)
+    and    exists (select from moved)
 """
 
 # A transaction has a number that was passed, or one that is not given yet, only if the database
@@ -69,6 +76,12 @@ READ_STATE: Final = """
                select from normalizer.event_changes
                where  transaction_id >= pg_snapshot_xmax(pg_current_snapshot())
            ) as was_restored,
+           exists (
+               select from normalizer.event_relay
+               where  registration = $4::text
+               and    (sent_transaction_id, sent_change_id)
+                      > ($1::bigint::text::xid8, $2::bigint)
+           ) as went_back,
            coalesce(
                (
                    select   extract(epoch from clock_timestamp() - noted_at)

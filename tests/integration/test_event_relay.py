@@ -328,6 +328,27 @@ async def test_numbers_that_a_restored_database_gave_again_are_refused_in_words(
                 await EventRelay(settings).run()
 
 
+async def test_a_position_before_changes_that_were_deleted_is_refused_in_words(
+    database: Database, settings: Settings
+) -> None:
+    """Kafka may lose its last commits: what they had sent is no longer noted."""
+    noted = "select count(*) from normalizer.event_changes"
+    async with connected(database) as connection:
+        async with relaying(settings):
+            await connection.execute(INSERT, 1, 1)
+            await until_sent(settings, 1)
+            await until(lambda: _is_zero(connection, noted))
+            before = await connection.fetchval("select pg_current_xact_id()::text::bigint")
+            await connection.execute(INSERT, 2, 2)
+            await until_sent(settings, 2)
+            await until(lambda: _is_zero(connection, noted))
+    await _set_position(settings, transaction_id=before)
+
+    with pytest.raises(FatalError, match="Kafka was set back"):
+        async with asyncio.timeout(30):
+            await EventRelay(settings).run()
+
+
 async def test_a_relay_that_is_unregistered_while_it_runs_ends_and_deletes_no_change_of_the_next(
     database: Database, settings: Settings
 ) -> None:

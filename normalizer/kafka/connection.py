@@ -206,20 +206,23 @@ def grant(resource: str, name: str, operation: str = "Read") -> str:
 
 
 @contextmanager
-def translated(doing: str, *, writes: bool = False) -> Iterator[None]:
+def translated(doing: str, *, writes: bool = False, topic: str = "") -> Iterator[None]:
     """Translate the client's errors into this project's, by what the caller must do.
 
-    `writes`: the right to a topic that may be missing is to write to it.
+    `writes`: the right to a topic that may be missing is to write to it. `topic` is the one that is
+    meant where the client names none.
     """
     try:
         yield
-    except tuple(_MISSING_RIGHTS) as error:
-        raise FatalError(f"{doing}: {_missing_right(error, writes=writes)}") from error
     except RecordTooLargeError as error:
         raise FatalError(
             f"{doing}: a record is larger than KAFKA_MAX_PARTITION_FETCH_BYTES: raise it"
         ) from error
     except (KafkaError, OSError, TimeoutError) as error:
+        for one in (error, error.__cause__):  # the client's own task wraps what ended it
+            if isinstance(one, tuple(_MISSING_RIGHTS)):
+                right = _missing_right(one, writes=writes, topic=topic)
+                raise FatalError(f"{doing}: {right}") from error
         raise BrokerUnavailable(f"{doing}: {type(error).__name__}") from error
 
 
@@ -273,10 +276,10 @@ def raw_record(record: Any, incarnation: int) -> RawRecord:
     )
 
 
-def _missing_right(error: KafkaError, *, writes: bool) -> str:
+def _missing_right(error: KafkaError, *, writes: bool, topic: str) -> str:
     """Name the right; the error may hold the name of a group or topic, or a set of topics."""
     resource = _MISSING_RIGHTS[type(error)]
-    names = error.args[0] if error.args else ()
+    names = error.args[0] if error.args else topic if resource == "topic" else ""
     named = ",".join(sorted([names] if isinstance(names, str) else map(str, names)))
     is_write = resource == "transactional-id" or (writes and resource == "topic")
     remedy = (

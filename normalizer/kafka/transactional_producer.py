@@ -113,9 +113,12 @@ class TransactionalProducer:
         """
         try:
             doing = f"committing {self._partition}@{committed.next_offset}"
-            with translated(doing, writes=True):
+            with translated(doing, topic=self._partition.topic):
                 async with asyncio.timeout(TRANSACTION_TIMEOUT_MS / 1000) as self._committing:
-                    await self._commit(records, committed)
+                    await self._producer.begin_transaction()
+                    with translated(doing, writes=True):
+                        await _write(self._producer, records)
+                    await self._commit_offset(committed)
         except AssertionError as error:  # how the client says that it has failed before
             raise BrokerUnavailable(f"{self._partition}: its producer has failed") from error
         except BrokerUnavailable as error:
@@ -146,19 +149,20 @@ class TransactionalProducer:
                 await ended(producer.client, timeout_s=STOP_S)
             _read_errors(producer)
 
-    async def _commit(self, records: Sequence[OutputRecord], committed: CommittedOffset) -> None:
-        producer = self._producer
-        await producer.begin_transaction()
-        sent = await _send(producer, records)
-        if sent:
-            await asyncio.wait(sent)
-        # The client commits a transaction of which a batch has failed, without that batch.
-        errors = [error for one in sent if (error := one.exception())]
-        if errors:
-            raise errors[0]
+    async def _commit_offset(self, committed: CommittedOffset) -> None:
         offsets = {TopicPartition(*self._partition): OffsetAndMetadata(*committed)}
-        await producer.send_offsets_to_transaction(offsets, self._group_id)
-        await producer.commit_transaction()
+        await self._producer.send_offsets_to_transaction(offsets, self._group_id)
+        await self._producer.commit_transaction()
+
+
+async def _write(producer: Any, records: Sequence[OutputRecord]) -> None:
+    sent = await _send(producer, records)
+    if sent:
+        await asyncio.wait(sent)
+    # The client commits a transaction of which a batch has failed, without that batch.
+    errors = [error for one in sent if (error := one.exception())]
+    if errors:
+        raise errors[0]
 
 
 async def _send(producer: Any, records: Sequence[OutputRecord]) -> list[asyncio.Future[Any]]:

@@ -1,8 +1,8 @@
 """A broker with TLS, passwords, tokens and rights: the right settings get in.
 
 With wrong ones it is said which step failed, why, and what to set. One broker has a port for each
-case. The plain port may do everything, alice too; carol may read the topic and join no group; bob
-may do nothing.
+case. The plain port may do everything, alice too; carol may read the topic and join no group; dave
+may write to another topic and read this one, in transactions of his group; bob may do nothing.
 """
 
 import asyncio
@@ -22,7 +22,17 @@ from aiokafka.protocol.admin import CreateAclsRequest
 from normalizer.cli.check import check
 from normalizer.embedded import KafkaBroker, kafka_jars
 from normalizer.errors import BrokerUnavailable, FatalError
-from normalizer.kafka import GroupReader, KafkaPartition, TopicReader, access_tokens, wall_ms
+from normalizer.kafka import (
+    CommittedOffset,
+    GroupReader,
+    KafkaPartition,
+    OutputRecord,
+    TopicReader,
+    TransactionalProducer,
+    access_tokens,
+    wall_ms,
+)
+from normalizer.kafka.transactional_producer import BATCH_BYTES
 from normalizer.service import lag
 from normalizer.settings import Settings
 from tests.support.certificates import KEY_PASSWORD, make_certificates
@@ -41,8 +51,16 @@ PROTOCOLS = {
     "BOTH": "SASL_SSL",
     "TOKEN": "SASL_PLAINTEXT",
 }
-READ_TOPIC = (2, TOPIC, 3, "User:carol", "*", 3, 3)
-"""An ACL by Kafka's numbers: a topic of this very name may be read from every host."""
+WRITTEN, WRITERS = "written", "writers"
+ACLS = [
+    (2, TOPIC, 3, "User:carol", "*", 3, 3),
+    (2, TOPIC, 3, "User:dave", "*", 3, 3),
+    (2, WRITTEN, 3, "User:dave", "*", 4, 3),
+    (3, WRITERS, 3, "User:dave", "*", 3, 3),
+    (5, WRITERS, 4, "User:dave", "*", 4, 3),
+]
+"""By Kafka's numbers: what is named (a topic, a group, a transactional id), whether by its whole
+name or its beginning, and what may be done with it from every host: 3 is Read, 4 is Write."""
 
 
 @pytest.fixture(scope="module")
@@ -81,12 +99,14 @@ async def broker(stack: Stack, files: Path, endpoint: TokenEndpoint) -> AsyncIte
         java_options=[f"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={endpoint.jwks_url}"],
     ) as started:
         async with TopicReader(through(started, files, endpoint, "PLAINTEXT")) as log:
-            await log.create_topic(TOPIC, partitions=1)
+            for topic in (TOPIC, WRITTEN):
+                await log.create_topic(topic, partitions=1)
         admin = AIOKafkaAdminClient(bootstrap_servers=started.bootstrap_servers)
         await admin.start()
-        answer = await admin._send_request(CreateAclsRequest(*READ_TOPIC))
+        for acl in ACLS:
+            answer = await admin._send_request(CreateAclsRequest(*acl))
+            assert [code for code, _ in answer.creation_responses] == [0]
         await admin.close()
-        assert [code for code, _ in answer.creation_responses] == [0]
         yield started
 
 
@@ -109,7 +129,7 @@ def certificates(files: Path) -> dict[str, str]:
 
 def passwords() -> dict[str, str]:
     scram = f"{LOGIN}.scram.ScramLoginModule required;"
-    users = " ".join(f'user_{name}="{PASSWORD}"' for name in (USER, "bob", "carol"))
+    users = " ".join(f'user_{name}="{PASSWORD}"' for name in (USER, "bob", "carol", "dave"))
     settings = {
         "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
         "plain.sasl.jaas.config": f"{LOGIN}.plain.PlainLoginModule required {users};",
@@ -381,6 +401,31 @@ async def test_a_missing_right_is_named_with_what_gives_it(
     missing = f"--topic {TOPIC}" if user == "bob" else "--group closed"
     assert f"authorization: no right to this {missing[2:7]}: {grant} {missing}" in str(raised.value)
     assert f"{grant} {missing}" in [remedy for _, _, remedy in found]
+
+
+@pytest.mark.parametrize(
+    ("topic", "operation", "values"),
+    [(WRITTEN, "Read", 1), (TOPIC, "Write", 1)],
+    ids=["read for its offset", "write"],
+)
+async def test_a_right_that_a_transaction_lacks_is_named_with_what_gives_it(
+    broker: KafkaBroker,
+    files: Path,
+    endpoint: TokenEndpoint,
+    topic: str,
+    operation: str,
+    values: int,
+) -> None:
+    settings = through(broker, files, endpoint, "PASSWORD", kafka_sasl_username="dave")
+    producer = TransactionalProducer(settings, WRITERS, KafkaPartition(topic, 0))
+    records = [OutputRecord(topic, b"1", bytes(BATCH_BYTES // 2), [])] * values
+    await producer.start()
+
+    with pytest.raises(FatalError) as raised:
+        await producer.commit(records, CommittedOffset(1))
+    await producer.stop()
+
+    assert f"--operation {operation} --topic {topic}" in str(raised.value)
 
 
 async def test_hidden_settings_of_a_topic_are_reported_with_what_shows_them(

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer, OffsetAndMetadata, TopicPartition
-from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
+from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, ProducerFenced
 from aiokafka.partitioner import murmur2
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
@@ -115,12 +116,11 @@ class TransactionalProducer:
             doing = f"committing {self._partition}@{committed.next_offset}"
             with translated(doing, topic=self._partition.topic):
                 async with asyncio.timeout(TRANSACTION_TIMEOUT_MS / 1000) as self._committing:
-                    await self._producer.begin_transaction()
-                    with translated(doing, writes=True):
-                        await _write(self._producer, records)
-                    await self._commit_offset(committed)
-        except AssertionError as error:  # how the client says that it has failed before
-            raise BrokerUnavailable(f"{self._partition}: its producer has failed") from error
+                    with self._first_failure():
+                        await self._producer.begin_transaction()
+                        with translated(doing, writes=True), self._first_failure():
+                            await _write(self._producer, records)
+                        await self._commit_offset(committed)
         except BrokerUnavailable as error:
             if not isinstance(error.__cause__, (ProducerFenced, InvalidProducerEpoch)):
                 raise
@@ -148,6 +148,17 @@ class TransactionalProducer:
                     sending.cancel()
                 await ended(producer.client, timeout_s=STOP_S)
             _read_errors(producer)
+
+    @contextmanager
+    def _first_failure(self) -> Iterator[None]:
+        """Raise what the transaction has failed of, where the client says only that it did."""
+        try:
+            yield
+        except (AssertionError, IllegalOperation) as error:
+            transaction = self._producer._txn_manager.wait_for_transaction_end()  # noqa: SLF001 - as in start
+            if failure := _failure_of(transaction):
+                raise failure from error
+            raise BrokerUnavailable(f"{self._partition}: its producer has failed") from error
 
     async def _commit_offset(self, committed: CommittedOffset) -> None:
         offsets = {TopicPartition(*self._partition): OffsetAndMetadata(*committed)}
@@ -204,8 +215,13 @@ def _read_errors(producer: Any) -> None:
     batches = producer._message_accumulator._batches.values()  # noqa: SLF001 - nobody else reads them
     waiting = [batch._drain_waiter for of_partition in batches for batch in of_partition]  # noqa: SLF001 - as above
     for future in (producer._txn_manager._transaction_waiter, *waiting):  # noqa: SLF001 - as above
-        if future is not None and future.done() and not future.cancelled():
-            future.exception()
+        _failure_of(future)
+
+
+def _failure_of(future: asyncio.Future[Any] | None) -> BaseException | None:
+    if future is None or not future.done() or future.cancelled():
+        return None
+    return future.exception()
 
 
 @lru_cache(maxsize=1 << 16)

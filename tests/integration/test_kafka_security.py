@@ -405,8 +405,8 @@ async def test_a_missing_right_is_named_with_what_gives_it(
 
 @pytest.mark.parametrize(
     ("topic", "operation", "values"),
-    [(WRITTEN, "Read", 1), (TOPIC, "Write", 1)],
-    ids=["read for its offset", "write"],
+    [(WRITTEN, "Read", 1), (TOPIC, "Write", 1), (TOPIC, "Write", 10)],
+    ids=["read for its offset", "write", "write more than one batch"],
 )
 async def test_a_right_that_a_transaction_lacks_is_named_with_what_gives_it(
     broker: KafkaBroker,

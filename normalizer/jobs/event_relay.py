@@ -26,6 +26,7 @@ from normalizer.relay.output_records import (
     read_limits,
     refusal_record,
     too_large,
+    unwritable,
 )
 from normalizer.service.service import HEARTBEAT_S
 from normalizer.settings import Settings
@@ -233,8 +234,11 @@ class EventRelay:
         topic = settings.kafka_canonical_topic
         due_s = time.perf_counter() + SLICE_S
         for event in page.events:
-            record = canonical_record(event, topic, revision=page.revision)
-            rejected = too_large(event, record, self._limits[topic])
+            try:
+                record = canonical_record(event, topic, revision=page.revision)
+                rejected = too_large(event, record, self._limits[topic])
+            except ValueError as error:
+                rejected = unwritable(event, error)
             if rejected:
                 where = (event.source_topic, event.source_incarnation, event.source_partition)
                 source = RawRecord(None, *where, event.source_offset)

@@ -86,6 +86,16 @@ def too_large(event: Envelope, record: OutputRecord, limit: int) -> Rejected | N
     )
 
 
+def unwritable(event: Envelope, why: ValueError) -> Rejected:
+    """The refusal of a stored event that no line may hold: somebody has written its row by SQL."""
+    return Rejected(
+        reason="invalid_json",
+        detail=f"event {event.event_id}: {why}",
+        shape=event.shape,
+        index=event.source_index,
+    )
+
+
 def refusal_record(source: RawRecord, rejected: Rejected, topic: str) -> OutputRecord:
     """Why an event or a record was refused, and where it is; none of its bytes."""
     refusal = {

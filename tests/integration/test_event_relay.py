@@ -394,6 +394,31 @@ async def test_changes_of_large_events_are_sent_in_pages_that_fit_in_memory(
     assert position.ids_sent == 0
 
 
+async def test_a_row_that_no_line_may_hold_is_refused_and_the_others_are_sent(
+    database: Database, settings: Settings
+) -> None:
+    """Only SQL by hand writes such a row."""
+    nested = "[" * 200 + "]" * 200
+    async with connected(database) as connection:
+        await connection.execute(INSERT, 1, 4)
+        for event_id, value in ((2, '{"n": 1e400}'), (3, nested)):
+            await connection.execute(
+                "update normalizer.events set context = $2::text::jsonb where event_id = $1",
+                event_id,
+                value,
+            )
+    async with relaying(settings):
+        records = await until_sent(settings, 2)
+
+    refused = await read_topic(settings.kafka_bootstrap_servers[0], settings.kafka_refused_topic)
+    details = [msgspec.json.decode(one.value)["quarantine"]["detail"] for one in refused]
+    assert [event_id for event_id, *_ in records] == [1, 4]
+    assert sorted(detail.partition(": context")[0] for detail in details) == [
+        "event 2",
+        "event 3",
+    ]
+
+
 async def test_lag_grows_while_the_database_is_away(settings: Settings) -> None:
     away = replace(settings, database_url="postgresql://nobody@127.0.0.1:1/none")
     async with relaying(away) as relay:

@@ -62,7 +62,7 @@ class EventRelay:
         self._outage = Outage(_log)
         self._checked_at_s = self._committed_at_s = self._heartbeat_s = time.monotonic()
         self._lag_s = 0.0
-        self.waits_for: str | None = "the first page is not read yet"
+        self.waits_for: str | None = "the first page is not sent yet"
         """Why nothing is sent; like all below, safe to read from any thread."""
         self.outcomes = Outcomes()
 
@@ -129,6 +129,7 @@ class EventRelay:
                 async for page in pages:
                     records, outcomes = await self._make_records(page)
                     await producer.commit(records, page.position.committed())
+                    self._note_success()
                     self._committed_at_s = time.monotonic()
                     self.outcomes += outcomes
         finally:
@@ -186,7 +187,6 @@ class EventRelay:
         if position.event_id is not None:
             async with contextlib.aclosing(self._reader.first_pass(position)) as first_pass:
                 async for page in first_pass:
-                    self._note_page()
                     if self._stopping.is_set():
                         return
                     yield page
@@ -194,13 +194,13 @@ class EventRelay:
                     await self._check_in_time(position)
         while not self._stopping.is_set():
             changed = await self._reader.changed(position)
-            self._note_page()
             if changed:
                 yield changed
                 position = changed.position
             elif time.monotonic() - self._committed_at_s >= COMMIT_EVERY_S:
                 yield EventPage(position=position)
             else:
+                self._note_success()
                 await wait_at_most(self._stopping, IDLE_S)
             await self._check_in_time(position)
 
@@ -250,7 +250,8 @@ class EventRelay:
                 due_s = time.perf_counter() + SLICE_S
         return records, outcomes
 
-    def _note_page(self) -> None:
+    def _note_success(self) -> None:
+        """A page was sent, or there is none: reading one says nothing of Kafka."""
         self._outage.over()
         self.waits_for = None
 

@@ -419,6 +419,20 @@ async def test_a_row_that_no_line_may_hold_is_refused_and_the_others_are_sent(
     ]
 
 
+async def test_it_is_ready_only_while_the_output_takes_what_it_sends(
+    database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with connected(database) as connection:
+        await connection.execute(INSERT, 1, 1)
+
+    with silent_output(monkeypatch) as silent:
+        async with relaying(replace(settings, stop_timeout_s=1)) as relay:
+            await until(lambda: bool(silent.asking))
+            waits_for = relay.waits_for
+
+    assert waits_for is not None
+
+
 async def test_lag_grows_while_the_database_is_away(settings: Settings) -> None:
     away = replace(settings, database_url="postgresql://nobody@127.0.0.1:1/none")
     async with relaying(away) as relay:

@@ -80,6 +80,23 @@ def test_the_objects_in_the_tree_are_what_helm_makes(
     assert manifests["everything-values"] == chart.objects()
 
 
+def test_a_relay_that_fences_another_starts_when_that_has_ended(
+    manifests: dict[str, list[dict[str, Any]]],
+) -> None:
+    """Beside the new pod of the stored relay the old one would end, and be started again."""
+    strategies = [
+        one["spec"]["strategy"]
+        for name in ("everything-values", "monitored-values")
+        for one in manifests[name]
+        if chart.is_called(one, "Deployment", "relay")
+    ]
+
+    assert strategies == [
+        {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+        {"type": "Recreate"},
+    ]
+
+
 def test_kubernetes_takes_every_object(
     manifests: dict[str, list[dict[str, Any]]], tmp_path: Path
 ) -> None:

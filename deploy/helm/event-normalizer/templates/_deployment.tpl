@@ -1,4 +1,4 @@
-{{- /* A dict: root, component, command, env (YAML), port, replicas (-1: not said), graceSeconds, resources. */}}
+{{- /* A dict: root, component, command, env (YAML), port, replicas (-1: not said), graceSeconds, resources; alone: two pods would fence each other. */}}
 {{- define "event-normalizer.deployment" -}}
 {{- $of := list .root .component -}}
 apiVersion: apps/v1
@@ -10,7 +10,11 @@ spec:
   replicas: {{ .replicas }}
   {{- end }}
   strategy:
+    {{- if .alone }}
+    type: Recreate
+    {{- else }}
     rollingUpdate: {maxSurge: 1, maxUnavailable: 0}
+    {{- end }}
   selector:
     matchLabels:
       {{- include "event-normalizer.selector" $of | nindent 6 }}

@@ -35,7 +35,7 @@ def committed_position(
         incarnation=claim.incarnation,
         epoch=claim.epoch,
         shapes=shapes,
-        last=last or claim.last,
+        last=last,
     )
     return CommittedOffset(next_offset, msgspec.json.encode(position).decode())
 

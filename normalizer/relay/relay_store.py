@@ -107,7 +107,7 @@ class RelayStore:
             await producer.stop()
             raise
         claim = claim_of(where, epoch, committed.next_offset, position)
-        self._owned[where] = _OwnedPartition(producer, claim, shapes.fingerprint)
+        self._owned[where] = _OwnedPartition(producer, claim, shapes.fingerprint, claim.last)
         return claim
 
     async def lost_claims(self, claims: Sequence[Claim]) -> list[tuple[Claim, PositionError]]:  # noqa: ARG002 - a store's signature
@@ -167,7 +167,7 @@ class RelayStore:
         """Commit the position of `moved`, without any record."""
         where = KafkaPartition(claim.topic, claim.partition)
         owned = self._owned_under(where, claim.epoch)
-        self._owned[where] = owned._replace(claim=moved)
+        self._owned[where] = owned._replace(claim=moved, last=moved.last)
         await self._commit(where, claim.epoch, (), moved.next_offset, moved.last)
         return moved
 
@@ -180,6 +180,8 @@ class RelayStore:
         last: LastRecord | None,
     ) -> None:
         owned = self._owned_under(where, epoch)
+        last = last or owned.last
+        self._owned[where] = owned._replace(last=last)
         try:
             await owned.producer.commit(
                 records, committed_position(owned.claim, owned.shapes, next_offset, last)
@@ -214,8 +216,12 @@ def relay_stores(
 
 
 class _OwnedPartition(NamedTuple):
-    """A claimed partition: its producer, its claim, and the shapes its records are read by."""
+    """A claimed partition: its producer, its claim, and the shapes its records are read by.
+
+    `last` is the last record of all parts that were written: a part may have none.
+    """
 
     producer: TransactionalProducer
     claim: Claim
     shapes: str
+    last: LastRecord | None

@@ -8,13 +8,15 @@ import yaml
 from aiokafka.partitioner import DefaultPartitioner
 from hypothesis import given
 from hypothesis import strategies as some
+from msgspec.structs import replace
 
-from normalizer.core.batch import LastRecord
+from normalizer.core.batch import Batch, LastRecord
 from normalizer.envelope import to_canonical
 from normalizer.environment import load
 from normalizer.errors import ConfigurationError
 from normalizer.kafka import CommittedOffset, KafkaPartition
 from normalizer.kafka.transactional_producer import partition_of
+from normalizer.relay import relay_store
 from normalizer.relay.output_records import canonical_record, refusal_record, too_large
 from normalizer.relay.relay_positions import (
     RelayPosition,
@@ -22,9 +24,10 @@ from normalizer.relay.relay_positions import (
     committed_position,
     position_of,
 )
+from normalizer.settings import Settings
 from tests.contract import FOLDER
+from tests.support.factories import TOPIC, after, batch_of, envelope, raw_record, rejected
 from tests.support.factories import claim_of as a_claim
-from tests.support.factories import envelope, raw_record, rejected
 
 WHERE = KafkaPartition("noetl.events", 3)
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -129,6 +132,44 @@ def test_a_position_comes_back_from_the_text_beside_its_offset() -> None:
     assert position.shapes == "shapes"
     assert (again.incarnation, again.cluster_id, again.last) == (2, "c", last)
     assert again.epoch - again.moved_epoch == 1
+
+
+async def test_a_part_without_a_record_keeps_the_last_one_of_the_part_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    committed: list[CommittedOffset] = []
+
+    class Producer:
+        def __init__(self, *_: object, **__: object) -> None:
+            pass
+
+        async def start(self) -> int:
+            return 7 << 16
+
+        async def committed(self) -> None:
+            return None
+
+        async def commit(self, _: object, offset: CommittedOffset) -> None:
+            committed.append(offset)
+
+        async def stop(self) -> None:
+            pass
+
+    async def limits(*_: object) -> dict[str, int]:
+        return dict.fromkeys(("noetl.events.canonical", "noetl.events.refused"), 1 << 20)
+
+    monkeypatch.setattr(relay_store, "TransactionalProducer", Producer)
+    monkeypatch.setattr(relay_store, "read_limits", limits)
+    async with relay_store.RelayStore(Settings()) as store:
+        claim = await store.claim(TOPIC, 0, cluster_id="c", log_start=0)
+        first = batch_of(envelope(0), claim=claim)
+        await store.write(first)
+        hole = replace(after(claim, first).part(1, 3, []), holes=((1, 3),))
+        await store.write(Batch(parts=(hole,)))
+
+    positions = [position_of(one, RelayPosition(cluster_id="")) for one in committed]
+    assert [one.next_offset for one in committed] == [1, 3]
+    assert [position.last and position.last.offset for position in positions] == [0, 0]
 
 
 def test_an_offset_that_was_set_by_hand_begins_without_a_past() -> None:

@@ -139,7 +139,6 @@ class StoredEventReader:
     async def unregister(self) -> None:
         """Have changes no longer noted, and forget those that are."""
         await self._session.fetch(sql.UNREGISTER)
-        await self._session.fetch(sql.FORGET_CHANGES)
 
     async def horizon(self) -> Horizon:
         """Which transactions of the database run."""

@@ -13,8 +13,11 @@ REGISTER: Final = """
     on conflict on constraint event_relay_pkey do nothing
 """
 
-UNREGISTER: Final = "delete from normalizer.event_relay"
-FORGET_CHANGES: Final = "delete from normalizer.event_changes"
+# At once: what is noted for a relay that registers after this stays.
+UNREGISTER: Final = """
+    with gone as (delete from normalizer.event_relay)
+    delete from normalizer.event_changes
+"""
 
 # Of a cluster's snapshot: the first transaction that may still run, and the first that has not
 # begun; and the server's clock.

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import msgspec
@@ -333,15 +334,14 @@ async def test_a_position_before_changes_that_were_deleted_is_refused_in_words(
 ) -> None:
     """Kafka may lose its last commits: what they had sent is no longer noted."""
     noted = "select count(*) from normalizer.event_changes"
-    async with connected(database) as connection:
-        async with relaying(settings):
-            await connection.execute(INSERT, 1, 1)
-            await until_sent(settings, 1)
-            await until(lambda: _is_zero(connection, noted))
-            before = await connection.fetchval("select pg_current_xact_id()::text::bigint")
-            await connection.execute(INSERT, 2, 2)
-            await until_sent(settings, 2)
-            await until(lambda: _is_zero(connection, noted))
+    async with connected(database) as connection, relaying(settings):
+        await connection.execute(INSERT, 1, 1)
+        await until_sent(settings, 1)
+        await until(lambda: _is_zero(connection, noted))
+        before = await connection.fetchval("select pg_current_xact_id()::text::bigint")
+        await connection.execute(INSERT, 2, 2)
+        await until_sent(settings, 2)
+        await until(lambda: _is_zero(connection, noted))
     await _set_position(settings, transaction_id=before)
 
     with pytest.raises(FatalError, match="Kafka was set back"):
@@ -363,6 +363,27 @@ async def test_a_relay_that_is_unregistered_while_it_runs_ends_and_deletes_no_ch
         with pytest.raises(FatalError, match="no longer registered"):
             async with asyncio.timeout(30):
                 await task
+
+        assert await connection.fetchval("select count(*) from normalizer.event_changes") == 1
+
+
+async def test_unregistering_forgets_nothing_of_a_relay_that_registers_meanwhile(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, fetch = StoredEventReader(database.url), Session.fetch
+    async with connected(database) as connection:
+
+        async def fetch_and_register(*arguments: Any) -> Any:
+            found = await fetch(*arguments)
+            monkeypatch.undo()
+            await reader.register(Registration("next", "its"))
+            await connection.execute(INSERT, 1, 1)
+            return found
+
+        await reader.register(Registration("old", "its"))
+        monkeypatch.setattr(Session, "fetch", fetch_and_register)
+        await reader.unregister()
+        reader.terminate()
 
         assert await connection.fetchval("select count(*) from normalizer.event_changes") == 1
 

@@ -13,6 +13,7 @@ import asyncpg
 import msgspec
 
 from normalizer.envelope import Envelope
+from normalizer.errors import FatalError
 from normalizer.jobs import relay_statements as sql
 from normalizer.jobs.engine.id_ranges import (
     BELOW_ALL_IDS,
@@ -28,6 +29,13 @@ from normalizer.store.session import Session
 from normalizer.store.store_statements import READ_EVENTS
 
 EVENTS_A_PAGE: Final = 5_000
+START_AGAIN: Final = (
+    "`normalizer relay --unregister`, then start it again: it sends every event again"
+)
+RESTORED: Final = (
+    "this database has given numbers of transactions again that the relay had passed: "
+    f"it was restored; {START_AGAIN}"
+)
 CHANGED_ROWS: Final = 250
 """Changed events read at once: each read is a query for each partition of theirs."""
 
@@ -38,11 +46,14 @@ class TablePosition(msgspec.Struct, frozen=True, kw_only=True):
     `event_id` is there during the first pass, in which all stored events up to it are sent. After
     that all changes up to (transaction_id, change_id) are sent, and `ids_sent` ids of the next one.
     `noted_at` is that of the latest change among them. `revision_base` and the number of a
-    transaction make a revision.
+    transaction make a revision; `revision` is the latest that was sent. `changes_table` is the
+    table that the changes are read from.
     """
 
     registration: str
     revision_base: int
+    changes_table: int
+    revision: int = 0
     event_id: int | None = None
     transaction_id: int = 0
     change_id: int = 0
@@ -54,16 +65,21 @@ class TablePosition(msgspec.Struct, frozen=True, kw_only=True):
         return CommittedOffset(self.transaction_id, msgspec.json.encode(self).decode())
 
 
-def first_position(registration: str, now: "Horizon") -> TablePosition:
-    """Before every event.
+def first_position(
+    registration: str, now: "Horizon", before: TablePosition | None = None
+) -> TablePosition:
+    """Before every event; `before` is where an earlier registration of the group has come.
 
     Revisions begin at the clock and grow with transactions, of which there are fewer than
     microseconds. So they are greater than those of all earlier registrations, also where the
-    database was restored into a cluster that has counted less transactions.
+    database was restored into a cluster that has counted less transactions; and greater than the
+    last one where the clock was set back.
     """
+    first_revision = max(now.clock_us, before.revision + 1 if before else 0)
     return TablePosition(
         registration=registration,
-        revision_base=now.clock_us - now.oldest_running,
+        revision_base=first_revision - now.oldest_running,
+        changes_table=now.changes_table,
         event_id=BELOW_ALL_IDS,
     )
 
@@ -79,21 +95,21 @@ def table_position(committed: CommittedOffset | None) -> TablePosition | None:
 class EventPage(msgspec.Struct, frozen=True, kw_only=True):
     """Events in the order in which they are sent, and the position after them.
 
-    `revision` never falls from page to page. An event is as it was then, or newer; if it changes
-    after that, a later page with a greater revision has it.
+    The position's revision never falls from page to page. An event is as it was then, or newer; if
+    it changes after that, a later page with a greater revision has it.
     """
 
     position: TablePosition
-    revision: int = 0
     events: Sequence[Envelope] = ()
 
 
 class Horizon(NamedTuple):
-    """The oldest transaction of the cluster that still runs, the next one, and its clock."""
+    """The cluster's oldest transaction that runs, the next one, its clock; the table of changes."""
 
     oldest_running: int
     next_transaction: int
     clock_us: int
+    changes_table: int
 
 
 class Registration(NamedTuple):
@@ -152,13 +168,12 @@ class StoredEventReader:
             last_id = ids.low - 1
             while last_id < ids.high:
                 left = IdRange(last_id + 1, ids.high)
-                revision, rows, last_id = await self._session.run_once(partial(_read_range, left))
+                running, rows, last_id = await self._session.run_once(partial(_read_range, left))
                 if rows:
-                    yield EventPage(
-                        position=msgspec.structs.replace(position, event_id=last_id),
-                        revision=position.revision_base + revision,
-                        events=[Envelope(**row) for row in rows],
+                    position = _at_revision(
+                        msgspec.structs.replace(position, event_id=last_id), running
                     )
+                    yield EventPage(position=position, events=[Envelope(**row) for row in rows])
         yield EventPage(position=msgspec.structs.replace(position, event_id=None))
 
     async def changed(self, position: TablePosition) -> EventPage | None:
@@ -185,8 +200,9 @@ class StoredEventReader:
         ids = [event_id for change in changes for event_id in change["event_ids"]]
         rows, ids_read = await self._read_rows(ids, position.ids_sent, connection)
         return EventPage(
-            position=_position_after(position, changes, ids_read),
-            revision=position.revision_base + changes[0]["oldest_running"],
+            position=_at_revision(
+                _position_after(position, changes, ids_read), changes[0]["oldest_running"]
+            ),
             events=[Envelope(**row) for row in rows],
         )
 
@@ -217,10 +233,18 @@ class StoredEventReader:
 async def _read_range(
     ids: IdRange, connection: asyncpg.Connection
 ) -> tuple[int, list[asyncpg.Record], int]:
-    """A revision, rows that are not older than it, and the id up to which they are complete."""
-    revision = await connection.fetchval(sql.READ_HORIZON)
+    """The oldest transaction, rows as they are then or newer, and the id of the last of them."""
+    running = await connection.fetchval(sql.READ_HORIZON)
     rows, last_id = await fetch_rows(connection, ALL_EVENTS, ids)
-    return revision, rows, last_id
+    return running, rows, last_id
+
+
+def _at_revision(position: TablePosition, oldest_running: int) -> TablePosition:
+    """The position, of rows that are not older than this transaction. Raises FatalError."""
+    revision = position.revision_base + oldest_running
+    if revision < position.revision:
+        raise FatalError(RESTORED)
+    return msgspec.structs.replace(position, revision=revision)
 
 
 def _marks(position: TablePosition) -> tuple[int, int, datetime, str]:

@@ -11,6 +11,8 @@ from typing import Final
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import FatalError, Fenced, RetryableError
 from normalizer.jobs.event_pages import (
+    RESTORED,
+    START_AGAIN,
     EventPage,
     Registration,
     StoredEventReader,
@@ -39,9 +41,6 @@ UNKNOWN_S: Final = 10.0
 """After this long without a check, the lag is taken to grow."""
 COMMIT_EVERY_S: Final = 3_600.0
 """Kafka forgets an offset that was not committed for days, also of a relay with nothing to send."""
-START_AGAIN: Final = (
-    "`normalizer relay --unregister`, then start it again: it sends every event again"
-)
 
 _log: Final = get_logger()
 
@@ -145,7 +144,8 @@ class EventRelay:
         registered = await self._reader.registration()
         if registered is None:
             # First in Kafka: the other way round, a kill between would look like a lost position.
-            position = first_position(secrets.token_hex(8), await self._reader.horizon())
+            now = await self._reader.horizon()
+            position = first_position(secrets.token_hex(8), now, position)
             await producer.commit((), position.committed())
             await self._reader.register(Registration(position.registration, group_id))
             registered = await self._reader.registration()
@@ -162,6 +162,8 @@ class EventRelay:
                 f"the relay has sent transaction {position.transaction_id}, but the next one of "
                 f"this database is {now.next_transaction}: it was restored; {START_AGAIN}"
             )
+        if position.changes_table != now.changes_table:
+            raise FatalError(f"this database was restored from a dump; {START_AGAIN}")
         await self._check(position)
         if position.event_id is not None:
             await self._wait_for_end_of(now.next_transaction)
@@ -215,10 +217,7 @@ class EventRelay:
         if not state.is_registered:
             raise FatalError("this relay is no longer registered: changes are not noted for it")
         if state.was_restored:
-            raise FatalError(
-                "this database has given numbers of transactions again that the relay had passed: "
-                f"it was restored; {START_AGAIN}"
-            )
+            raise FatalError(RESTORED)
         if state.went_back:
             raise FatalError(
                 f"the position in group {self._settings.kafka_group_id} is before changes that "
@@ -235,7 +234,7 @@ class EventRelay:
         due_s = time.perf_counter() + SLICE_S
         for event in page.events:
             try:
-                record = canonical_record(event, topic, revision=page.revision)
+                record = canonical_record(event, topic, revision=page.position.revision)
                 rejected = too_large(event, record, self._limits[topic])
             except ValueError as error:
                 rejected = unwritable(event, error)

@@ -20,11 +20,12 @@ UNREGISTER: Final = """
 """
 
 # Of a cluster's snapshot: the first transaction that may still run, and the first that has not
-# begun; and the server's clock.
+# begun; the server's clock; and what a table is called that a restored dump makes anew.
 READ_HORIZON: Final = """
     select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as oldest_running,
            pg_snapshot_xmax(pg_current_snapshot())::text::bigint as next_transaction,
-           (extract(epoch from clock_timestamp()) * 1000000)::bigint as clock_us
+           (extract(epoch from clock_timestamp()) * 1000000)::bigint as clock_us,
+           'normalizer.event_changes'::regclass::oid::bigint as changes_table
 """
 
 # Whole changes, until they have $3 ids or more.

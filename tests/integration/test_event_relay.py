@@ -306,10 +306,55 @@ async def _is_zero(connection: asyncpg.Connection, statement: str) -> bool:
 
 
 def test_after_a_restore_into_a_younger_cluster_revisions_are_greater_all_the_same() -> None:
-    old = first_position("old", Horizon(1 << 40, 1 << 40, 1_000_000_000))
-    new = first_position("new", Horizon(700, 701, 1_002_000_000))
+    old = first_position("old", Horizon(1 << 40, 1 << 40, 1_000_000_000, 1))
+    new = first_position("new", Horizon(700, 701, 1_002_000_000, 1))
 
     assert new.revision_base + 700 > old.revision_base + (1 << 40) + 1_000_000
+
+
+def test_after_a_clock_was_set_back_revisions_of_the_next_registration_are_greater() -> None:
+    old = first_position("old", Horizon(700, 701, 1_000_000_000, 1))
+    old = replace(old, revision=old.revision_base + 900)
+
+    new = first_position("new", Horizon(800, 801, 500_000_000, 1), old)
+
+    assert new.revision_base + 800 > old.revision
+
+
+async def test_a_page_below_a_revision_that_was_sent_is_refused_in_words(
+    database: Database, settings: Settings
+) -> None:
+    async with connected(database) as connection:
+        async with relaying(settings):
+            await connection.execute(INSERT, 1, 1)
+            ((_, revision, _),) = await until_sent(settings, 1)
+        await _set_position(settings, revision=revision + 1_000_000)
+        await connection.execute(INSERT, 2, 2)
+
+        with pytest.raises(FatalError, match="was restored"):
+            async with asyncio.timeout(30):
+                await EventRelay(settings).run()
+
+
+async def test_a_dump_that_was_restored_into_the_same_cluster_is_refused_in_words(
+    database: Database, settings: Settings
+) -> None:
+    """Numbers of transactions go on there; the tables are others."""
+    async with relaying(settings):
+        await until_first_pass_is_over(settings)
+    async with connected(database) as connection:
+        await connection.execute(
+            """
+            create table normalizer.restored (like normalizer.event_changes including all);
+            grant select, delete on normalizer.restored to public;
+            drop table normalizer.event_changes;
+            alter table normalizer.restored rename to event_changes;
+            """
+        )
+
+    with pytest.raises(FatalError, match="was restored"):
+        async with asyncio.timeout(30):
+            await EventRelay(settings).run()
 
 
 async def test_numbers_that_a_restored_database_gave_again_are_refused_in_words(
@@ -394,7 +439,7 @@ async def test_changes_of_large_events_are_sent_in_pages_that_fit_in_memory(
 ) -> None:
     reader = StoredEventReader(database.url)
     await reader.register(Registration("one", "group"))
-    position = replace(first_position("one", Horizon(0, 0, 0)), event_id=None)
+    position = replace(first_position("one", Horizon(0, 0, 0, 0)), event_id=None)
     pages = []
     async with connected(database) as connection:
         await connection.execute(INSERT, 1, 2_300)

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 from typing import Final
 
 from normalizer.core.raw_record import RawRecord
+from normalizer.envelope import Envelope
 from normalizer.errors import FatalError, Fenced, RetryableError
 from normalizer.jobs.event_pages import (
     RESTORED,
@@ -229,25 +230,30 @@ class EventRelay:
 
     async def _make_records(self, page: EventPage) -> tuple[list[OutputRecord], Outcomes]:
         """The page's records, and what to count; a few milliseconds of work at a time."""
-        settings, records, outcomes = self._settings, [], Outcomes()
-        topic = settings.kafka_canonical_topic
+        records, outcomes = [], Outcomes()
         due_s = time.perf_counter() + SLICE_S
         for event in page.events:
-            try:
-                record = canonical_record(event, topic, revision=page.position.revision)
-                rejected = too_large(event, record, self._limits[topic])
-            except ValueError as error:
-                rejected = unwritable(event, error)
-            if rejected:
-                where = (event.source_topic, event.source_incarnation, event.source_partition)
-                source = RawRecord(None, *where, event.source_offset)
-                record = refusal_record(source, rejected, settings.kafka_refused_topic)
-            outcomes[event.shape, "quarantined" if rejected else "stored"] += 1
+            record, outcome = self._make_record(event, page.position.revision)
+            outcomes[event.shape, outcome] += 1
             records.append(record)
             if time.perf_counter() >= due_s:
                 await asyncio.sleep(0)
                 due_s = time.perf_counter() + SLICE_S
         return records, outcomes
+
+    def _make_record(self, event: Envelope, revision: int) -> tuple[OutputRecord, str]:
+        topic = self._settings.kafka_canonical_topic
+        try:
+            record = canonical_record(event, topic, revision=revision)
+            rejected = too_large(event, record, self._limits[topic])
+            if rejected is None:
+                return record, "stored"
+        except ValueError as error:
+            rejected = unwritable(event, error)
+        where = (event.source_topic, event.source_incarnation, event.source_partition)
+        source = RawRecord(None, *where, event.source_offset)
+        refusal = refusal_record(source, rejected, self._settings.kafka_refused_topic)
+        return refusal, "quarantined"
 
     def _note_success(self) -> None:
         """A page was sent, or there is none: reading one says nothing of Kafka."""

@@ -36,11 +36,13 @@ export function listen({ go, draw, open }) {
     const { from, until } = event.target.elements;
     const changes = typed(from.value, until.value);
     until.setCustomValidity(changes ? "" : "The end must be after the begin.");
-    if (!changes) return until.reportValidity();
-    event.target.closest("details").open = false;
+    if (!changes) return event.target.reportValidity();
+    closePicker();
     go(link(page.address, changes));
   });
   document.addEventListener("pointerdown", (event) => event.target.closest?.(".picker") || closePicker());
+  // However the picker was closed, it opens with the window that is shown. The event does not bubble.
+  document.addEventListener("toggle", ({ target }) => target.matches(".picker:not([open])") && target.querySelector("form").reset(), true);
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && closePicker()) document.querySelector(".picker summary").focus();
   });

@@ -64,7 +64,8 @@ function windows(address) {
       h("a", { href: link(address, { last }), "aria-current": !address.since && address.last === last ? "true" : null }, last)),
     h("details", { class: "picker", "data-key": "picker" },
       h("summary", { "data-set": address.since ? "" : null }, words),
-      h("form", { id: "range" },
+      // Else the browser submits nothing while a field has the error of the time before.
+      h("form", { id: "range", novalidate: true },
         h("label", {}, "From ", h("input", { type: "datetime-local", name: "from", required: true, value: forInput(from) })),
         h("label", {}, "Until ", h("input", { type: "datetime-local", name: "until", value: address.until ? forInput(until) : "" })),
         h("p", {}, "Without an end: up to now. Or drag over a chart."),

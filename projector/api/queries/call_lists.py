@@ -92,7 +92,7 @@ def _calls(of_error: str) -> Statement:
     and      (:step::text[] is null or call.step = any(:step))
     and      (:attempts::integer[] is null or call.attempts = any(:attempts))
     and      (:status::text[] is null or call.status = any(:status))
-    and      (:worker::text[] is null or call.worker_id = any(:worker))
+    and      (:worker::text[] is null or coalesce(call.worker_id, '') = any(:worker))
     and      (:execution::bigint[] is null or call.execution_id = any(:execution))
     and      (:command::text[] is null or call.command_id = any(:command))
     and      (:version::text[] is null or call.version = any(:version))
@@ -196,7 +196,7 @@ _OPEN_CALLS = Statement("""
     and      (:playbook::text[] is null or call.playbook = any(:playbook))
     and      (:step::text[] is null or call.step = any(:step))
     and      (:attempts::integer[] is null or call.attempts = any(:attempts))
-    and      (:worker::text[] is null or call.worker_id = any(:worker))
+    and      (:worker::text[] is null or coalesce(call.worker_id, '') = any(:worker))
     and      (:waits_for::text[] is null or call.waits_for = any(:waits_for))
     and      (
                  :after_hour::timestamptz is null

@@ -627,6 +627,22 @@ async def test_a_wrong_address_falls_back_and_says_so(browser: Browser, platform
         assert await page.input_value("select[name=step]") == "a"
 
 
+async def test_names_that_are_empty_have_an_address(browser: Browser, empty: str) -> None:
+    async with looking(browser, f"{empty}/?step=&worker=&show=calls") as page:
+        await fully_drawn(page)
+        assert await page.inner_text("h1") == "Calls of (no step)"
+        chosen = "document.querySelector('select[name=step]').selectedOptions[0].textContent"
+        assert await page.evaluate(chosen) == "(none)"
+
+        await page.select_option("select[name=step]", label="All steps")
+        assert page.url == f"{empty}/?worker=&show=calls"
+        assert await page.evaluate(chosen) == "All steps"
+
+        await page.goto(f"{empty}/?show=quarantine&shape=")
+        assert await page.inner_text("#records h2") == "Records with shape (no shape)"
+        await page.wait_for_selector("#records >> text=with these filters")
+
+
 @pytest.mark.parametrize(
     ("zone", "said"), [("UTC", "28 Nov 2019"), ("America/New_York", "27 Nov 2019 19:00")]
 )

@@ -27,8 +27,9 @@ export function listen({ go, draw, open }) {
     if (button) press(button, draw);
   });
   document.addEventListener("change", (event) => {
-    const { name, value } = event.target;
-    if (FILTERS.includes(name)) go(link(page.address, { [name]: value === "" ? null : value }));
+    const { name, value, selectedIndex } = event.target;
+    // The first option is all of them: the value of another one may be empty too.
+    if (FILTERS.includes(name)) go(link(page.address, { [name]: selectedIndex === 0 ? null : value }));
   });
   document.addEventListener("submit", (event) => {
     if (event.target.id !== "range") return;

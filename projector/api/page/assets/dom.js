@@ -66,9 +66,9 @@ function update(node, next) {
     else if (node.getAttribute(name) !== value) node.setAttribute(name, value);
   }
   // Read before patching, which may move the options to the other node.
-  const { value } = next;
+  const { selectedIndex } = next;
   if (node.dataset.own === undefined) patch(node, [...next.childNodes]);
-  if (node.nodeName === "SELECT" && node.value !== value) node.value = value;
+  if (node.nodeName === "SELECT" && node.selectedIndex !== selectedIndex) node.selectedIndex = selectedIndex;
 }
 
 const GLYPHS = { COMPLETED: "✓", FAILED: "✕", ERROR: "!", CANCELLED: "⊘", SKIPPED: "–", PENDING: "…" };

@@ -87,7 +87,7 @@ function select(name, known) {
   const node = h("select", { name, "aria-label": LABELS[name], "data-set": set === undefined && !without ? null : "", title: set ?? null },
     h("option", { value: "" }, without ? "Without success" : `All ${CHOICES[name].replace("_", " ")}`),
     known.map((one) => h("option", { value: one, selected: one === set }, name === "attempts" ? attempt(one) : one || "(none)")));
-  node.value = set ?? "";
+  node.selectedIndex = set === undefined ? 0 : 1 + known.indexOf(set);
   return node;
 }
 

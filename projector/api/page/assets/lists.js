@@ -12,7 +12,7 @@ const OF_EXECUTIONS = ["RUNNING", "COMPLETED", "FAILED", "CANCELLED"];
 
 export function calls(address) {
   const failed = address.failed === "true";
-  const title = [failed ? "Calls without success" : address.status ? `${address.status} calls` : "Calls", address.step && ["of", address.step],
+  const title = [failed ? "Calls without success" : address.status ? `${address.status} calls` : "Calls", address.step !== undefined && ["of", address.step || "(no step)"],
     address.attempts !== undefined && (Number(address.attempts) === 0 ? "on the first attempt" : `on ${attempt(address.attempts)}`),
     address.error_class !== undefined && ["with the error", address.error_class || "(no text)"]];
   return { title: title.flat().filter(Boolean), panels: [callList(address)] };

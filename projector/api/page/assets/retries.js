@@ -72,8 +72,8 @@ function ofRetries() {
     panel({ id: "workers", title: "Worker failures", subtitle: "Share of the calls of each worker that failed; few calls last; click one for its calls",
       path: "worker-failures", filters: ["worker"], none: "No call finished", key: (row) => row.worker_id,
       order: (a, b) => (a.calls < FEW_CALLS) - (b.calls < FEW_CALLS) || b.error_rate - a.error_rate,
-      columns: [{ name: "Worker", value: (row) => row.worker_id, cell: (row) => row.worker_id
-        ? h("a", { href: link(page(), { show: "calls", worker: row.worker_id, failed: "true" }) }, row.worker_id) : "(unknown)" },
+      columns: [{ name: "Worker", value: (row) => row.worker_id, cell: (row) =>
+        h("a", { href: link(page(), { show: "calls", worker: row.worker_id, failed: "true" }) }, row.worker_id || "(unknown)") },
       number("Calls", "calls"), number("Failed", "failed"), number("Error rate", "error_rate", percent)] }),
   ];
 }

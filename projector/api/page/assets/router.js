@@ -10,6 +10,8 @@ const SCREENS = ["dashboard", "calls", "executions", "execution", "errors", "err
 /** Parts that belong to one screen: a link to another one drops them. */
 const OF_SCREEN = ["failed", "error_class", "reason", "shape", "execution", "command", "event", "record",
   "time", "zoom", "hide", "sort", "cursor"];
+/** Where "" is a value: what has no step, or no worker. */
+const MAY_BE_EMPTY = ["playbook", "step", "worker", "event_type", "shape", "error_class"];
 const KNOWN = ["view", "last", "since", "until", ...FILTERS, "show", ...OF_SCREEN];
 
 /** Of a day that there is, and with a zone: the browser reads more than the API does. */
@@ -51,7 +53,7 @@ export function read() {
   ignored = [];
   for (const [name, value] of query) {
     if (!KNOWN.includes(name) || value !== query.get(name) || (VALID[name] && !VALID[name](value))) ignored.push(`${name}=${value}`);
-    else if (value || name === "error_class") address[name] = value;
+    else if (value || MAY_BE_EMPTY.includes(name)) address[name] = value;
   }
   const needed = NEEDS[address.show];
   if (needed && address[needed] === undefined) {
@@ -77,7 +79,7 @@ export function link(address, changes) {
   const query = new URLSearchParams();
   for (const name of KNOWN) {
     const value = next[name];
-    if (value === null || value === undefined || (value === "" && name !== "error_class")) continue;
+    if (value === null || value === undefined || (value === "" && !MAY_BE_EMPTY.includes(name))) continue;
     if (name === "last" && (next.since || value === "24h")) continue;
     if (name === "show" && value === "dashboard") continue;
     query.append(name, value);

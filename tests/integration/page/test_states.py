@@ -643,6 +643,22 @@ async def test_names_that_are_empty_have_an_address(browser: Browser, empty: str
         await page.wait_for_selector("#records >> text=with these filters")
 
 
+async def test_the_window_before_is_before_the_one_of_now(browser: Browser, empty: str) -> None:
+    async with looking(browser, f"{empty}/?last=15m", visit=False) as page:
+        await page.clock.install()
+        await page.goto(f"{empty}/?last=15m")
+        await fully_drawn(page)
+        back = "nav.windows a[title='Step back']"
+        first = await page.get_attribute(back, "href")
+
+        await page.clock.fast_forward("02:00:00")
+        await page.wait_for_function(
+            "([back, first]) => document.querySelector(back).getAttribute('href') !== first",
+            arg=[back, first],
+            timeout=8000,
+        )
+
+
 @pytest.mark.parametrize(
     ("zone", "said"), [("UTC", "28 Nov 2019"), ("America/New_York", "27 Nov 2019 19:00")]
 )

@@ -29,6 +29,7 @@ const OF_DRAWING = ["sort", "hide", "zoom"];
 /** What has not changed is drawn again after this, for its "12 s ago". */
 const REDRAWN_MS = 30000;
 const FRAME_MS = 16;
+const MINUTE_MS = 60000;
 /** More panels than this have an index. */
 const MANY = 8;
 /** The answers of a poll come within this time. */
@@ -145,10 +146,10 @@ const missing = ({ panels: [first] }) => Object.values(first.queryStates).some((
 
 let headerSeen = [];
 
-/** The header has hundreds of choices, and seldom changes. */
+/** The header has hundreds of choices, and seldom changes: its links to the windows before and after, each minute. */
 function drawHeader() {
   const seen = [location.search, page.screen, page.choices?.answer, page.paused, document.body.dataset.filters,
-    document.documentElement.dataset.theme, searchState()];
+    document.documentElement.dataset.theme, searchState(), Math.floor(Date.now() / MINUTE_MS)];
   if (seen.every((one, n) => one === headerSeen[n])) return;
   headerSeen = seen;
   patch($("head"), header());
@@ -258,8 +259,10 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 // A title that is scrolled to stands below the bar, however many rows that has.
 new ResizeObserver(([{ target }]) => document.documentElement.style.setProperty("--head", `${target.offsetHeight}px`)).observe($("head"));
 setInterval(() => {
-  // Only the seconds in the banner and the clock of the wall change without a new answer.
-  if (!document.hidden && (page.address.view === "wall" || banner() || $("banner").hasChildNodes())) draw();
+  if (document.hidden) return;
+  // Only the seconds in the banner, the clock of the wall and the bar's links change without a new answer.
+  if (page.address.view === "wall" || banner() || $("banner").hasChildNodes()) draw();
+  else drawHeader();
 }, 1000);
 
 open();

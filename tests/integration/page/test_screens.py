@@ -1,9 +1,11 @@
 """The screens behind the dashboard, the wall, search, and windows by hand."""
 
+import asyncio
 import re
-from typing import Final
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
 
-from playwright.async_api import Browser, Page, Response
+from playwright.async_api import Browser, Page, Response, Route
 
 from projector.api.endpoints import ENDPOINTS
 from tests.integration.page.browsing import cells, fully_drawn, looking
@@ -86,6 +88,39 @@ async def test_a_word_is_found_among_names_and_chosen_by_keyboard(
 
         await page.wait_for_selector(".calls li")
         assert re.search(r"[?&]step=", page.url)
+
+
+async def test_the_answer_for_what_was_typed_before_is_not_followed(
+    browser: Browser, platform: Platform
+) -> None:
+    held: asyncio.Future[Route] = asyncio.get_running_loop().create_future()
+
+    async def search(route: Route) -> None:
+        word = parse_qs(urlsplit(route.request.url).query)["q"][0]
+        if word == "fet":
+            held.set_result(route)
+        else:
+            await route.fulfill(json=_found(word))
+
+    async with looking(browser, platform.url) as page:
+        await fully_drawn(page)
+        await page.route("**/api/v1/search?*", search)
+        await page.fill("#search", "fet")
+        first = await held
+        await page.fill("#search", "fetch_orders")
+        await first.fulfill(json=_found("fetters"))
+        await page.keyboard.press("Enter")
+        await page.wait_for_url("**show=calls")
+        await page.unroute_all(behavior="ignoreErrors")
+
+        assert "step=fetch_orders" in page.url
+
+
+def _found(*steps: str) -> dict[str, Any]:
+    rows = [
+        {"kind": "step", "label": one, "detail": "calls", "params": {"step": one}} for one in steps
+    ]
+    return {"rows": rows, "read_at": "2026-07-10T00:00:00Z"}
 
 
 async def test_what_is_new_in_the_last_hour_and_where_it_happens(

@@ -75,6 +75,7 @@ async function ask() {
 }
 
 function leave(input) {
+  asking?.abort();
   open = false;
   text = input.value = "";
   rows = null;
@@ -97,6 +98,8 @@ export function listenToSearch(go) {
   };
   document.addEventListener("input", (event) => {
     if (event.target.id !== "search") return;
+    // What was typed before is not answered any more.
+    asking?.abort();
     text = event.target.value;
     open = true;
     rows = null;

@@ -659,6 +659,41 @@ async def test_the_window_before_is_before_the_one_of_now(browser: Browser, empt
         )
 
 
+async def test_what_has_the_focus_keeps_it_where_others_come_and_go(
+    browser: Browser, empty: str
+) -> None:
+    """As does a list that was scrolled, when the rows above it vanish."""
+    async with looking(browser, empty) as page:
+        kept = await page.evaluate(_PATCHED, ["xabcd", "abcd"])
+        assert kept == {"order": "abcd", "focused": "c", "scrolled": 40}
+        moved = await page.evaluate(_PATCHED, ["abcd", "cabd"])
+        assert moved["order"] == "cabd"
+        assert moved["focused"] == "c"
+
+
+_PATCHED: Final = """
+    async ([before, after]) => {
+        const module = document.querySelector("link[href$='dom.js']").href;
+        const { h, patch } = await import(module);
+        const vars = { height: "20px", overflow: "auto" };
+        const row = (key) => h("div", { "data-key": key, tabindex: "0", vars },
+            h("p", { vars: { height: "300px" } }, key));
+        const rows = (keys) => [...keys].map(row);
+        const list = h("div");
+        document.body.append(list);
+        patch(list, rows(before));
+        const one = list.querySelector("[data-key=c]");
+        one.focus();
+        one.scrollTop = 40;
+        patch(list, rows(after));
+        const found = { order: [...list.children].map((row) => row.dataset.key).join(""),
+            focused: document.activeElement.dataset.key ?? "", scrolled: one.scrollTop };
+        list.remove();
+        return found;
+    }
+"""
+
+
 @pytest.mark.parametrize(
     ("zone", "said"), [("UTC", "28 Nov 2019"), ("America/New_York", "27 Nov 2019 19:00")]
 )

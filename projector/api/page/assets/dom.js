@@ -21,15 +21,21 @@ function fill(node, attributes, children) {
 
 /** Makes the children of `parent` equal to `wanted`; nodes with the same data-key are kept and moved. */
 export function patch(parent, wanted) {
+  const keys = new Set(wanted.map((next) => next?.dataset?.key));
   const keyed = new Map();
-  for (const child of parent.children) if (child.dataset.key) keyed.set(child.dataset.key, child);
+  for (const child of [...parent.children]) {
+    const { key } = child.dataset;
+    // What is gone goes first: else all that comes after it would be moved.
+    if (key && !keys.has(key)) child.remove();
+    else if (key) keyed.set(key, child);
+  }
   let position = parent.firstChild;
   for (const next of wanted.filter(Boolean)) {
     const key = next.dataset?.key;
     const found = key ? keyed.get(key) : position;
     if (found && alike(found, next)) {
       if (found === position) position = position.nextSibling;
-      else parent.insertBefore(found, position);
+      else move(parent, found, position);
       update(found, next);
     } else parent.insertBefore(next, position);
   }
@@ -38,6 +44,13 @@ export function patch(parent, wanted) {
     position = position.nextSibling;
     gone.remove();
   }
+}
+
+/** A node that is moved loses the focus. */
+function move(parent, node, position) {
+  const focused = node.contains(document.activeElement) ? document.activeElement : null;
+  parent.insertBefore(node, position);
+  focused?.focus({ preventScroll: true });
 }
 
 const alike = (a, b) =>

@@ -116,6 +116,35 @@ async def test_the_answer_for_what_was_typed_before_is_not_followed(
         assert "step=fetch_orders" in page.url
 
 
+async def test_the_list_of_hits_follows_the_keys_and_closes_behind_them(
+    browser: Browser, platform: Platform
+) -> None:
+    async with looking(browser, platform.url) as page:
+        await fully_drawn(page)
+        await page.route(
+            "**/api/v1/search?*",
+            lambda route: route.fulfill(json=_found(*(f"step-{n}" for n in range(40)))),
+        )
+        await page.fill("#search", "step")
+        await page.wait_for_selector("#found-39")
+        for _ in range(38):
+            await page.keyboard.press("ArrowDown")
+        assert await page.evaluate(_IN_SIGHT) == "step-38"
+
+        await page.keyboard.press("Tab")
+        assert await page.is_hidden("#found")
+
+
+_IN_SIGHT: Final = """
+    () => {
+        const chosen = document.querySelector("#found [aria-selected=true]");
+        const { left, bottom } = chosen.getBoundingClientRect();
+        const seen = document.elementFromPoint(left + 20, bottom - 5)?.closest("li");
+        return seen?.querySelector("b").textContent;
+    }
+"""
+
+
 def _found(*steps: str) -> dict[str, Any]:
     rows = [
         {"kind": "step", "label": one, "detail": "calls", "params": {"step": one}} for one in steps

@@ -29,7 +29,7 @@ export function searchBox() {
       role: "combobox", "aria-label": "Search executions, events, commands, traces, workers, playbooks, steps, errors, or topic:partition:offset",
       "aria-expanded": String(Boolean(shown)), "aria-controls": "found", "aria-autocomplete": "list",
       "aria-activedescendant": shown && rows?.length ? `found-${chosen}` : null }),
-    h("ul", { id: "found", role: "listbox", "aria-label": "Found", hidden: !shown }, shown ? list() : null));
+    h("ul", { id: "found", role: "listbox", tabindex: "-1", "aria-label": "Found", hidden: !shown }, shown ? list() : null));
 }
 
 function list() {
@@ -122,6 +122,7 @@ export function listenToSearch(go) {
       if (rows?.length) chosen = (chosen + (event.key === "ArrowDown" ? 1 : rows.length - 1)) % rows.length;
       open = true;
       redraw();
+      document.getElementById(`found-${chosen}`)?.scrollIntoView({ block: "nearest" });
     } else if (event.key === "Enter") {
       event.preventDefault();
       if (rows === null) {
@@ -131,6 +132,12 @@ export function listenToSearch(go) {
       // One exact hit, or the one that was chosen; else the list stays open to choose from.
       if (rows?.length) follow(rows[chosen]);
     }
+  });
+  document.addEventListener("focusout", (event) => {
+    const next = event.relatedTarget;
+    if (event.target.id !== "search" || !open || !next || next.closest(".search")) return;
+    open = false;
+    redraw();
   });
   document.addEventListener("pointerdown", (event) => {
     const option = event.target.closest?.("[data-found]");

@@ -152,6 +152,25 @@ def _found(*steps: str) -> dict[str, Any]:
     return {"rows": rows, "read_at": "2026-07-10T00:00:00Z"}
 
 
+async def test_steps_that_never_succeeded_come_first(browser: Browser, platform: Platform) -> None:
+    row = {"step": "never", "tries": 9, "succeeded": 0, "attempts_per_success": None}
+    async with looking(browser, f"{platform.url}/?show=retries", visit=False) as page:
+
+        async def with_never(route: Route) -> None:
+            answer = await route.fetch()
+            content = await answer.json()
+            await route.fulfill(response=answer, json=content | {"rows": [*content["rows"], row]})
+
+        await page.route("**/api/v1/attempts-per-success?*", with_never)
+        await page.goto(f"{platform.url}/?show=retries")
+        await page.wait_for_selector("#per-success tbody tr")
+        rows = await cells(page, "#per-success")
+        await page.unroute_all(behavior="ignoreErrors")
+
+    assert rows[0] == ["never", "9", "0", "\N{EN DASH}"]
+    assert len(rows) > 1
+
+
 async def test_what_is_new_in_the_last_hour_and_where_it_happens(
     browser: Browser, platform: Platform
 ) -> None:

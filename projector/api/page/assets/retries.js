@@ -60,7 +60,8 @@ function ofRetries() {
       columns: [step, number("Failed", "failed"), number("Last attempt", "exhausted"), number("Share", "exhausted_rate", percent)] }),
     panel({ id: "per-success", title: "Attempts per success", subtitle: "All attempts for each call that succeeded",
       path: "attempts-per-success", filters: ["playbook", "step"], none: "No call succeeded", key: (row) => row.step,
-      order: (a, b) => b.attempts_per_success - a.attempts_per_success,
+      // Without any success it is null, which is the worst.
+      order: (a, b) => (b.attempts_per_success ?? Infinity) - (a.attempts_per_success ?? Infinity),
       columns: [step, number("Attempts", "tries"), number("Successes", "succeeded"),
         number("Per success", "attempts_per_success", (value) => (value === null ? "–" : value.toFixed(2)))] }),
     panel({ id: "backoffs", title: "Backoff", subtitle: "Between a failure and its retry; median, 95th and 99th percentile",

@@ -6,11 +6,13 @@ import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Final
+from typing import Final, get_args
 
 import pytest
 from playwright.async_api import APIResponse, Browser, Page, Route
 
+from normalizer.errors import REASONS
+from projector.api.parameters import Shapes
 from tests.integration.page.browsing import cells, fully_drawn, looking, serving, texts
 from tests.integration.page.platform import Platform
 from tests.support.lossy_proxy import Proxy
@@ -690,6 +692,30 @@ _PATCHED: Final = """
             focused: document.activeElement.dataset.key ?? "", scrolled: one.scrollTop };
         list.remove();
         return found;
+    }
+"""
+
+
+async def test_the_page_knows_what_the_api_refuses(browser: Browser, empty: str) -> None:
+    refused = ("reason=foo", "shape=bar", "failed=maybe", "since=0000-01-01T00:00:00Z")
+    async with looking(browser, f"{empty}/?show=quarantine&{'&'.join(refused)}") as page:
+        await fully_drawn(page)
+        for one in refused:
+            assert one in await page.inner_text("#banner")
+
+        for reason in REASONS:
+            assert await page.evaluate(_IGNORED, f"reason={reason}") == []
+        for shape in get_args(get_args(get_args(Shapes)[0])[0]):
+            assert await page.evaluate(_IGNORED, f"shape={shape}") == []
+
+
+_IGNORED: Final = """
+    async (query) => {
+        const module = document.querySelector("link[href$='router.js']").href;
+        const router = await import(module);
+        history.replaceState(null, "", `/?show=quarantine&${query}`);
+        router.read();
+        return router.ignored;
     }
 """
 

@@ -6,6 +6,10 @@ export const WINDOWS = ["15m", "1h", "6h", "24h", "7d", "30d"];
 /** Every status that a call can have; events have more, but no filter is for them. */
 export const CALL_STATUSES = ["PENDING", "CLAIMED", "RUNNING", "COMPLETED", "FAILED", "ERROR", "CANCELLED"];
 
+const REASONS = ["too_large", "unsupported_framing", "invalid_utf8", "invalid_json", "too_deep", "not_an_event",
+  "missing_execution_id", "invalid_id", "missing_time", "rejected_by_database", "skipped"];
+const SHAPES = ["python_emit", "python_request", "python_row", "python_legacy", "rust_request", "rust_row", "rust_projector",
+  "worker", "executor", "unknown", "", "sql"];
 const SCREENS = ["dashboard", "calls", "executions", "execution", "errors", "error", "quarantine", "record", "retries"];
 /** Parts that belong to one screen: a link to another one drops them. */
 const OF_SCREEN = ["failed", "error_class", "reason", "shape", "execution", "command", "event", "record",
@@ -18,7 +22,7 @@ const KNOWN = ["view", "last", "since", "until", ...FILTERS, "show", ...OF_SCREE
 function isTime(text) {
   const local = text.slice(0, 19);
   return /^\d{4}(-\d\d){2}T\d\d(:\d\d){2}(\.\d+)?(Z|[+-]\d\d:\d\d)$/.test(text)
-    && !Number.isNaN(new Date(text).getTime()) && new Date(`${local}Z`).toISOString().startsWith(local);
+    && !text.startsWith("0000") && !Number.isNaN(new Date(text).getTime()) && new Date(`${local}Z`).toISOString().startsWith(local);
 }
 
 /** A range in ms since the epoch, which ends before the browser's last date. */
@@ -35,6 +39,9 @@ const VALID = {
   attempts: (text) => /^(0|[1-9]\d{0,8})$/.test(text),
   status: (text) => CALL_STATUSES.includes(text),
   show: (text) => SCREENS.includes(text),
+  failed: (text) => ["true", "false"].includes(text),
+  reason: (text) => REASONS.includes(text),
+  shape: (text) => SHAPES.includes(text),
   execution: (text) => /^\d{1,19}$/.test(text),
   event: (text) => /^\d{1,19}$/.test(text),
   time: (text) => text === "ended_at",

@@ -720,6 +720,27 @@ _IGNORED: Final = """
 """
 
 
+async def test_a_rule_leads_to_its_panel_without_loading_the_page_again(
+    browser: Browser, empty: str
+) -> None:
+    async with looking(browser, f"{empty}/?show=calls") as page:
+        await fully_drawn(page)
+        await page.evaluate(
+            """() => {
+                window.same = true;
+                const link = document.createElement("a");
+                link.href = "/#coercions";
+                link.textContent = "(rule x)";
+                document.getElementById("main").append(link);
+                link.click();
+            }"""
+        )
+        await page.wait_for_selector("#coercions")
+
+        assert await page.evaluate("window.same === true")
+        assert page.url == f"{empty}/#coercions"
+
+
 @pytest.mark.parametrize(
     ("zone", "said"), [("UTC", "28 Nov 2019"), ("America/New_York", "27 Nov 2019 19:00")]
 )

@@ -17,7 +17,7 @@ export function listen({ go, draw, open }) {
     const anchor = event.target.closest?.("a[href]");
     if (anchor && !event.ctrlKey && !event.metaKey && !event.shiftKey && event.button === 0) {
       const href = anchor.getAttribute("href");
-      if (href === "/" || href.startsWith("/?")) {
+      if (/^\/($|[?#])/.test(href)) {
         event.preventDefault();
         go(href);
       }

@@ -741,6 +741,32 @@ async def test_a_rule_leads_to_its_panel_without_loading_the_page_again(
         assert page.url == f"{empty}/#coercions"
 
 
+async def test_how_a_copy_went_is_said_and_stays_when_the_page_is_drawn_again(
+    browser: Browser, empty: str
+) -> None:
+    async with looking(browser, empty) as page:
+        await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        await fully_drawn(page)
+        assert await page.evaluate(_MARKED_AND_DRAWN) == "Done"
+
+        await page.click(".first-run [data-copy]")
+        await page.wait_for_selector("#said:not(:empty)", state="attached")
+
+        label = await page.get_attribute(".first-run [data-copy]", "aria-label")
+        assert await page.text_content("#said") == f"Done: {label}"
+
+
+_MARKED_AND_DRAWN: Final = """
+    async () => {
+        const button = document.querySelector(".first-run [data-copy]");
+        button.dataset.done = "Done";
+        dispatchEvent(new Event("resize"));
+        await new Promise((resolve) => setTimeout(resolve, 800));
+        return button.dataset.done ?? null;
+    }
+"""
+
+
 @pytest.mark.parametrize(
     ("zone", "said"), [("UTC", "28 Nov 2019"), ("America/New_York", "27 Nov 2019 19:00")]
 )

@@ -88,8 +88,10 @@ async function saved(path, name) {
   save(name, blob, "application/x-ndjson");
 }
 
-/** Says on the button, for two seconds, how it went. */
+/** Says how it went: on the button, for two seconds, and aloud. */
 async function done(button, work) {
+  const said = document.getElementById("said");
+  said.textContent = "";
   let word = "Done";
   try {
     await work;
@@ -97,6 +99,7 @@ async function done(button, work) {
     word = "Failed";
   }
   button.dataset.done = word;
+  said.textContent = `${word}: ${button.getAttribute("aria-label") ?? button.textContent}`;
   setTimeout(() => delete button.dataset.done, 2000);
 }
 

@@ -66,8 +66,9 @@ function update(node, next) {
     return;
   }
   for (const { name } of [...node.attributes]) {
-    // Details that a reader opened or closed stay so; a chart sets attributes of its own element.
-    if (name !== "open" && !next.hasAttribute(name) && node.dataset.own === undefined) {
+    // Details that a reader opened or closed stay so, as does the mark of what a button has done; a chart sets
+    // attributes of its own element.
+    if (!["open", "data-done"].includes(name) && !next.hasAttribute(name) && node.dataset.own === undefined) {
       node.removeAttribute(name);
     }
   }

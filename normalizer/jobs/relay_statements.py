@@ -20,7 +20,7 @@ UNREGISTER: Final = """
 """
 
 # Of a cluster's snapshot: the first transaction that may still run, and the first that has not
-# begun; the server's clock; and what a table is called that a restored dump makes anew.
+# begun; the clock of the server; and the number of a table, which a dump does not keep.
 READ_HORIZON: Final = """
     select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as oldest_running,
            pg_snapshot_xmax(pg_current_snapshot())::text::bigint as next_transaction,

@@ -130,15 +130,15 @@ async def test_the_share_of_a_run_never_falls(database: Database, history: Path)
         await JobRun.begin(database.url, spec, owner="it") as run,
         connected(database) as connection,
     ):
-        told = [
+        reports = [
             RunHeartbeat(
                 share=share, records_per_s=1.0, throttled_by_lag_s=0.0, throttled_by_rate_s=0.0
             )
             for share in (0.6, 0.1, None)
         ]
-        for progress in told:
+        for progress in reports:
             await run.heartbeat(progress)
-        await run.end("stopped", "", told[-1])
+        await run.end("stopped", "", reports[-1])
         kept = await connection.fetchval("select progress_ratio from projector.jobs")
 
     assert kept == 0.6

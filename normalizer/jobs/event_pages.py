@@ -46,7 +46,7 @@ class TablePosition(msgspec.Struct, frozen=True, kw_only=True):
     `event_id` is there during the first pass, in which all stored events up to it are sent. After
     that all changes up to (transaction_id, change_id) are sent, and `ids_sent` ids of the next one.
     `noted_at` is that of the latest change among them. `revision_base` and the number of a
-    transaction make a revision; `revision` is the latest that was sent. `changes_table` is the
+    transaction make a revision; no revision below `revision` is sent. `changes_table` is the
     table that the changes are read from.
     """
 
@@ -80,6 +80,7 @@ def first_position(
         registration=registration,
         revision_base=first_revision - now.oldest_running,
         changes_table=now.changes_table,
+        revision=first_revision,
         event_id=BELOW_ALL_IDS,
     )
 

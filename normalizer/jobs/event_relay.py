@@ -165,7 +165,11 @@ class EventRelay:
             )
         if position.changes_table != now.changes_table:
             raise FatalError(f"this database was restored from a dump; {START_AGAIN}")
-        await self._check(position)
+        await self._check(
+            position,
+            f"the position in group {group_id} is before changes that were sent and deleted: Kafka "
+            f"was set back, or has lost its last commits; {START_AGAIN}",
+        )
         if position.event_id is not None:
             await self._wait_for_end_of(now.next_transaction)
         return position
@@ -210,21 +214,20 @@ class EventRelay:
     async def _check_in_time(self, position: TablePosition) -> None:
         if time.monotonic() - self._checked_at_s >= CHECK_EVERY_S:
             await self._reader.delete_sent(position)
-            await self._check(position)
+            await self._check(position, "another relay has sent later changes: a database has one")
 
-    async def _check(self, position: TablePosition) -> None:
-        """Note the lag. Raises FatalError where position and database do not belong together."""
+    async def _check(self, position: TablePosition, went_back: str) -> None:
+        """Note the lag. Raises FatalError where position and database do not belong together.
+
+        `went_back` says why changes after the position may be sent and deleted.
+        """
         state = await self._reader.state(position)
         if not state.is_registered:
             raise FatalError("this relay is no longer registered: changes are not noted for it")
         if state.was_restored:
             raise FatalError(RESTORED)
         if state.went_back:
-            raise FatalError(
-                f"the position in group {self._settings.kafka_group_id} is before changes that "
-                "were sent and deleted: Kafka was set back, or has lost its last commits; "
-                f"{START_AGAIN}"
-            )
+            raise FatalError(went_back)
         self._lag_s = state.lag_s
         self._checked_at_s = time.monotonic()
 

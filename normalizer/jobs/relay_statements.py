@@ -13,10 +13,12 @@ REGISTER: Final = """
     on conflict on constraint event_relay_pkey do nothing
 """
 
-# At once: what is noted for a relay that registers after this stays.
+# At once: what is noted for a relay that registers after this stays. The registration goes first,
+# for a running relay locks in the same order (DELETE_SENT).
 UNREGISTER: Final = """
-    with gone as (delete from normalizer.event_relay)
+    with gone as (delete from normalizer.event_relay returning true)
     delete from normalizer.event_changes
+    where  (select count(*) from gone) >= 0
 """
 
 # Of a cluster's snapshot: the first transaction that may still run, and the first that has not

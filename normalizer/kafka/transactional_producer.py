@@ -112,15 +112,16 @@ class TransactionalProducer:
         it is unknown whether the transaction took effect. After either, only another producer can
         go on.
         """
+        producer = self._producer  # stop takes it away
         try:
             doing = f"committing {self._partition}@{committed.next_offset}"
             with translated(doing, topic=self._partition.topic):
                 async with asyncio.timeout(TRANSACTION_TIMEOUT_MS / 1000) as self._committing:
-                    with self._first_failure():
-                        await self._producer.begin_transaction()
-                        with translated(doing, writes=True), self._first_failure():
-                            await _write(self._producer, records)
-                        await self._commit_offset(committed)
+                    with self._first_failure(producer):
+                        await producer.begin_transaction()
+                        with translated(doing, writes=True), self._first_failure(producer):
+                            await _write(producer, records)
+                        await self._commit_offset(producer, committed)
         except BrokerUnavailable as error:
             if not isinstance(error.__cause__, (ProducerFenced, InvalidProducerEpoch)):
                 raise
@@ -150,20 +151,20 @@ class TransactionalProducer:
             _read_errors(producer)
 
     @contextmanager
-    def _first_failure(self) -> Iterator[None]:
+    def _first_failure(self, producer: Any) -> Iterator[None]:
         """Raise what the transaction has failed of, where the client says only that it did."""
         try:
             yield
         except (AssertionError, IllegalOperation) as error:
-            transaction = self._producer._txn_manager.wait_for_transaction_end()  # noqa: SLF001 - as in start
+            transaction = producer._txn_manager.wait_for_transaction_end()  # noqa: SLF001 - as in start
             if failure := _failure_of(transaction):
                 raise failure from error
             raise BrokerUnavailable(f"{self._partition}: its producer has failed") from error
 
-    async def _commit_offset(self, committed: CommittedOffset) -> None:
+    async def _commit_offset(self, producer: Any, committed: CommittedOffset) -> None:
         offsets = {TopicPartition(*self._partition): OffsetAndMetadata(*committed)}
-        await self._producer.send_offsets_to_transaction(offsets, self._group_id)
-        await self._producer.commit_transaction()
+        await producer.send_offsets_to_transaction(offsets, self._group_id)
+        await producer.commit_transaction()
 
 
 async def _write(producer: Any, records: Sequence[OutputRecord]) -> None:

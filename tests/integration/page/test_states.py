@@ -333,15 +333,25 @@ _ENDS: Final = """
 """
 
 
+@pytest.mark.parametrize("others_read", [False, True])
 async def test_a_window_of_which_nothing_was_read_is_not_empty(
-    browser: Browser, platform: Platform
+    browser: Browser, platform: Platform, *, others_read: bool
 ) -> None:
+    """The slowest partition was not read; what others have brought is shown."""
+    figures_of: Final = {"refused": 12 if others_read else 0}
+
     async def as_if_nobody_read(route: Route) -> None:
         answer = await route.fetch()
         content = await answer.json()
         read_at = datetime.fromisoformat(content["read_at"])
         content["as_of"] = (read_at - timedelta(hours=5)).isoformat()
-        if not answer.url.partition("/v1/")[2].startswith(("tiles", "freshness", "retry-storms")):
+        path = answer.url.partition("/v1/")[2]
+        if path.startswith("tiles"):
+            for row in content["rows"]:
+                row["value"] = figures_of.get(row["tile"])
+        elif path.startswith("retry-storms") and others_read:
+            content["rows"] = [_STORM]
+        elif not path.startswith("freshness"):
             content["rows"] = []
         await route.fulfill(response=answer, json=content)
 
@@ -356,9 +366,20 @@ async def test_a_window_of_which_nothing_was_read_is_not_empty(
             shown = [text for (text,) in await texts(page, figures, "b")]
             panels = await page.inner_text("#main")
 
-            assert shown == ["\N{EN DASH}"] * 2, screen
+            assert shown == (["5", "12"] if others_read else ["\N{EN DASH}"] * 2), screen
             assert not re.search(r"No (event|call|record|execution began|first attempt)", panels)
         await page.unroute_all(behavior="ignoreErrors")
+
+
+_STORM: Final = {
+    "step": "fetch",
+    "retries_now": 25,
+    "per_minute_now": 5.0,
+    "ratio_now": 0.5,
+    "per_minute_baseline": 1.0,
+    "ratio_baseline": 0.1,
+    "storm": True,
+}
 
 
 async def test_a_minute_that_is_not_read_in_full_is_no_full_minute(

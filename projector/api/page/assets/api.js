@@ -29,7 +29,7 @@ export class ApiError extends Error {
   }
 
   get refused() {
-    return REFUSED.includes(this.status);
+    return REFUSED.includes(this.status) || this.reason === "no_such_page";
   }
 }
 
@@ -83,10 +83,11 @@ export class Query {
     return this.sentAt && Math.max(this.sentAt, Date.now() - TIMEOUT_MS);
   }
 
-  /** Polls until the signal; a hidden tab or a paused page sends no requests once it has an answer of its own. */
+  /** Polls until the signal. A paused page sends none once it has an answer of its own, a hidden tab none after an error either. */
   async follow(signal, onAnswer, paused) {
     while (!signal.aborted) {
-      if (!this.answeredAt || !(document.hidden || paused())) {
+      const first = !this.answeredAt;
+      if (document.hidden ? first && !this.error : first || !paused()) {
         const changed = await this.once(signal);
         if (signal.aborted) return;
         if (changed) onAnswer(this);

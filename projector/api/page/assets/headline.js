@@ -1,7 +1,7 @@
 // The row of figures above the panels: value, trend, and change against the window before.
 
 import { clock, count, percent, plural, rate, span, windowText } from "./format.js";
-import { fullMinute, knownUntil, sum, trendTimes, unread } from "./panel_parts.js";
+import { fullMinute, knownUntil, sum, trendTimes, unreadIf } from "./panel_parts.js";
 import { logState } from "./freshness_panel.js";
 import { spark } from "./spark.js";
 import { stuckInAll } from "./stuck_panel.js";
@@ -32,10 +32,10 @@ export function headline(answers, address, live) {
   return [
     theLog(answers.freshness, live, rates),
     { to: "outcomes", name: "Executions completed", value: tiles ? percent(done?.value ?? null) : "…",
-      detail: done ? unread(tiles) ?? `${count(done.numerator)} of ${count(done.denominator)} ended` : "", versus: change(done, { ratio: true }),
+      detail: done ? unreadIf(!done.denominator, tiles) ?? `${count(done.numerator)} of ${count(done.denominator)} ended` : "", versus: change(done, { ratio: true }),
       trend: trend(done, tiles), state: STATES[done?.level] ?? null },
     { to: "first", name: "First-attempt success", value: tiles ? percent(first?.value ?? null) : "…",
-      detail: first ? unread(tiles) ?? `${count(first.numerator)} of ${count(first.denominator)} calls` : "", versus: change(first, { ratio: true }),
+      detail: first ? unreadIf(!first.denominator, tiles) ?? `${count(first.numerator)} of ${count(first.denominator)} calls` : "", versus: change(first, { ratio: true }),
       trend: trend(first, tiles), state: STATES[first?.level] ?? null },
     retriesNow(now, retries),
     stuckNow(answers, tiles),
@@ -45,7 +45,7 @@ export function headline(answers, address, live) {
 
 export function refusedIn(tiles, address) {
   const tile = tileOf(tiles, "refused");
-  const unknown = tiles && unread(tiles);
+  const unknown = tiles && unreadIf(!tile?.value, tiles);
   return { to: "quarantine", name: "Records refused", value: tiles ? count(unknown ? null : tile?.value) : "…",
     detail: unknown ?? (tile ? windowText(address) : ""), versus: unknown ? "" : change(tile),
     state: STATES[tile?.level] ?? (tile?.value ? "warn" : null) };
@@ -77,8 +77,8 @@ export function byMinute(answer, name) {
   return spark(bins.map((at) => totals.get(at) ?? 0), { x: bins, step: 60000, now });
 }
 
-/** Of retry storms: whether nothing of the last five minutes was read. */
-export const stormsUnread = (now) => unread(now, new Date(now.read_at) - 300000);
+/** Of retry storms: whether nothing of the last five minutes was read. Others may have read a part. */
+export const stormsUnread = (now) => unreadIf(!sum(now.rows, "per_minute_now"), now, new Date(now.read_at) - 300000);
 
 export function retriesNow(now, retries) {
   const inStorm = now && now.rows.filter((row) => row.storm);

@@ -23,7 +23,7 @@ export const errorText = (row) => (/\p{L}{2}/u.test(row.error_class) ? row.error
 export const empty = (...words) => [h("p", { class: "empty" }, words)];
 
 /** Of an answer without rows: these words, unless nothing of its window was read. */
-export const nothing = (answer, words) => empty(unread(answer) ?? words);
+export const nothing = (answer, words) => empty(unreadIf(true, answer) ?? words);
 
 /** The first rows, or all if the panel is expanded. */
 export function some(rows, expanded, shown = ROWS_SHOWN) {
@@ -104,9 +104,9 @@ export function othersReadUntil() {
 /** How far the log was read when an answer was made, in ms: what is later is not known yet, and no 0. */
 export const knownUntil = (answer) => new Date(answer.as_of ?? othersReadUntil() ?? answer.read_at).getTime();
 
-/** Says that nothing since then was read, if so: what happened is not known, and no 0. */
-export const unread = (answer, since = answer.since) =>
-  knownUntil(answer) <= new Date(since).getTime() ? `Not known: the log was read only up to ${clock(knownUntil(answer))}.` : null;
+/** Of a figure of nothing: says that nothing since then was read, if so. Others may have been read further than the slowest. */
+export const unreadIf = (isNothing, answer, since = answer.since) =>
+  isNothing && knownUntil(answer) <= new Date(since).getTime() ? `Not known: the log was read only up to ${clock(knownUntil(answer))}.` : null;
 
 /** Until when minutes are full: the begin of the running one. */
 export const fullMinute = (at) => Math.floor(at / STEP_MS.minute) * STEP_MS.minute;

@@ -107,6 +107,7 @@ export function listenToSearch(go) {
     redraw();
   });
   document.addEventListener("keydown", async (event) => {
+    if (event.key === "Escape" && event.target.closest?.(".search")) return leave(input());
     if (event.target.id !== "search") {
       const typing = event.target.closest?.("input, textarea, select");
       if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
@@ -116,7 +117,6 @@ export function listenToSearch(go) {
       }
       return;
     }
-    if (event.key === "Escape") return leave(input());
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {
       event.preventDefault();
       if (rows?.length) chosen = (chosen + (event.key === "ArrowDown" ? 1 : rows.length - 1)) % rows.length;
@@ -135,7 +135,7 @@ export function listenToSearch(go) {
   });
   document.addEventListener("focusout", (event) => {
     const next = event.relatedTarget;
-    if (event.target.id !== "search" || !open || !next || next.closest(".search")) return;
+    if (!event.target.closest?.(".search") || !open || !next || next.closest(".search")) return;
     open = false;
     redraw();
   });

@@ -1,6 +1,6 @@
 // The wall: six figures and six small charts on one screen, to be read from afar.
 
-import { failedCalls, fullMinute, hasUnfinished, isHidden, knownUntil, STEP_MS, bins, trendTimes, unread } from "./panel_parts.js";
+import { failedCalls, fullMinute, hasUnfinished, isHidden, knownUntil, STEP_MS, bins, trendTimes, unreadIf } from "./panel_parts.js";
 import { link, only, parameters } from "./router.js";
 import { h } from "./dom.js";
 import { between, clock, count, per, percent, windowText } from "./format.js";
@@ -52,7 +52,7 @@ function ratio(answer, name, detail) {
   const tile = tileOf(answer, name);
   const moved = change(tile, { ratio: true });
   return { value: percent(tile?.value ?? null), state: STATES[tile?.level] ?? null,
-    detail: tile ? `${unread(answer) ?? detail(tile)}${moved ? `, ${moved}` : ""}` : "" };
+    detail: tile ? `${unreadIf(!tile.denominator, answer) ?? detail(tile)}${moved ? `, ${moved}` : ""}` : "" };
 }
 
 /** The height that is left for a chart, in rem: two rows of cells on one screen. */

@@ -122,7 +122,10 @@ async def run_self_tests(
             if where.shares == MOST_SHARES:
                 raise
             smaller = await compare(connection, comparison, verify_range, 4 * where.shares)
-            where = next(one for one in smaller if one.expected)
+            with_rows = [one for one in smaller if one.expected]
+            if not with_rows:
+                return 0  # its events are gone by now: the next range runs them
+            where = with_rows[0]
 
 
 async def _run_self_tests(

@@ -412,6 +412,24 @@ async def test_a_relay_that_is_unregistered_while_it_runs_ends_and_deletes_no_ch
         assert await connection.fetchval("select count(*) from normalizer.event_changes") == 1
 
 
+async def test_a_relay_that_another_has_overtaken_does_not_blame_kafka(
+    database: Database, settings: Settings
+) -> None:
+    """The other one has sent and deleted what came while this one had nothing to commit."""
+    idle = EventRelay(settings)
+    task = asyncio.create_task(idle.run())
+    await until(lambda: idle.waits_for is None)
+
+    async with connected(database) as connection:
+        await connection.execute(
+            "update normalizer.event_relay set sent_transaction_id = pg_current_xact_id()"
+        )
+
+    with pytest.raises(FatalError, match="another relay has sent later changes"):
+        async with asyncio.timeout(30):
+            await task
+
+
 async def test_unregistering_forgets_nothing_of_a_relay_that_registers_meanwhile(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -214,7 +214,7 @@ class EventRelay:
     async def _check_in_time(self, position: TablePosition) -> None:
         if time.monotonic() - self._checked_at_s >= CHECK_EVERY_S:
             await self._reader.delete_sent(position)
-            await self._check(position, "another relay has sent later changes: a database has one")
+            await self._check(position, "another relay has sent later changes")
 
     async def _check(self, position: TablePosition, went_back: str) -> None:
         """Note the lag. Raises FatalError where position and database do not belong together.

@@ -195,6 +195,12 @@ async def _send_batches(
     producer: Any, topic: str, partition: int, records: Sequence[OutputRecord]
 ) -> list[asyncio.Future[Any]]:
     sent: list[asyncio.Future[Any]] = []
+
+    async def send() -> None:
+        one = await producer.send_batch(batch, topic, partition=partition)
+        one.add_done_callback(_failure_of)  # nobody waits for it once a later batch is refused
+        sent.append(one)
+
     batch = producer.create_batch()
     for record in records:
         fields: Mapping[str, Any] = {
@@ -204,15 +210,15 @@ async def _send_batches(
             "headers": record.headers,
         }
         if batch.append(**fields) is None:
-            sent.append(await producer.send_batch(batch, topic, partition=partition))
+            await send()
             batch = producer.create_batch()
             batch.append(**fields)
-    sent.append(await producer.send_batch(batch, topic, partition=partition))
+    await send()
     return sent
 
 
 def _read_errors(producer: Any) -> None:
-    """Read what the client has left of a failed transaction, else it is logged as a mistake."""
+    """Read what the client has left of a failed transaction."""
     batches = producer._message_accumulator._batches.values()  # noqa: SLF001 - nobody else reads them
     waiting = [batch._drain_waiter for of_partition in batches for batch in of_partition]  # noqa: SLF001 - as above
     for future in (producer._txn_manager._transaction_waiter, *waiting):  # noqa: SLF001 - as above
@@ -220,6 +226,7 @@ def _read_errors(producer: Any) -> None:
 
 
 def _failure_of(future: asyncio.Future[Any] | None) -> BaseException | None:
+    """Read what a future has failed of: an error that nobody reads is logged as a mistake."""
     if future is None or not future.done() or future.cancelled():
         return None
     return future.exception()

@@ -1,10 +1,14 @@
 """The relay's parts without a broker: its records, and the position beside an offset."""
 
+import asyncio
+import gc
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 import yaml
+from aiokafka.errors import TopicAuthorizationFailedError
 from aiokafka.partitioner import DefaultPartitioner
 from hypothesis import given
 from hypothesis import strategies as some
@@ -14,8 +18,8 @@ from normalizer.core.batch import Batch, LastRecord
 from normalizer.envelope import to_canonical
 from normalizer.environment import load
 from normalizer.errors import ConfigurationError
-from normalizer.kafka import CommittedOffset, KafkaPartition
-from normalizer.kafka.transactional_producer import partition_of
+from normalizer.kafka import CommittedOffset, KafkaPartition, transactional_producer
+from normalizer.kafka.transactional_producer import OutputRecord, partition_of
 from normalizer.relay import relay_store
 from normalizer.relay.output_records import canonical_record, refusal_record, too_large
 from normalizer.relay.relay_positions import (
@@ -117,6 +121,38 @@ def test_a_key_has_the_partition_that_other_clients_give_it(key: bytes, partitio
     everywhere = list(range(partitions))
 
     assert partition_of(key, partitions) == DefaultPartitioner()(key, everywhere, everywhere)
+
+
+async def test_a_batch_that_fails_while_the_next_is_handed_over_leaves_no_unread_error() -> None:
+    """An unread error is logged as a mistake of the program whenever its future is deleted."""
+    logged: list[dict[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: logged.append(context))
+    room = iter([True, None, True])  # for one record in each of two batches
+    handed_over: list[asyncio.Future[None]] = []
+
+    async def partitions_for(_: str) -> set[int]:
+        return {0}
+
+    async def send_batch(*_: Any, **__: Any) -> asyncio.Future[None]:
+        if handed_over:
+            handed_over.pop().set_exception(TopicAuthorizationFailedError("out"))
+            raise AssertionError
+        handed_over.append(loop.create_future())
+        return handed_over[0]
+
+    client = SimpleNamespace(
+        partitions_for=partitions_for,
+        create_batch=lambda: SimpleNamespace(append=lambda **_: next(room)),
+        send_batch=send_batch,
+    )
+
+    with pytest.raises(AssertionError):
+        await transactional_producer._write(client, [OutputRecord("out", b"1", b"v", [])] * 2)
+    gc.collect()
+    await asyncio.sleep(0)
+
+    assert logged == []
 
 
 def test_a_position_comes_back_from_the_text_beside_its_offset() -> None:

@@ -229,6 +229,9 @@ def migrate(*, status: bool) -> None:
     \b
     normalizer migrate --status
     normalizer migrate
+
+    With --status, exit code 1: a file is pending, was edited, or is unknown, applied by a newer
+    release, as after a rollback.
     """
     settings = load_settings("database_url")
     if not status:

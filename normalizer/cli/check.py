@@ -17,8 +17,8 @@ from normalizer.settings import Settings
 ANSWER_S: Final = 20.0
 
 _LOST: Final = (
-    "raise retention.ms of the topic, find out what held reading up, and restore them from an "
-    "archive with `normalizer backfill`"
+    "raise retention.ms of the topic, find out what held reading up, and load them with "
+    "`normalizer backfill` from a copy of the topic that you keep"
 )
 
 _GONE: Final = (

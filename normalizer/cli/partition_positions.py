@@ -163,8 +163,8 @@ async def rewind(
     start = (await log.bounds([at]))[at].start if log and position.log_end is not None else offset
     if offset < start:
         raise ConfigurationError(
-            f"--offset: the log begins at {start}; load earlier records from an archive, "
-            "by `normalizer backfill`"
+            f"--offset: the log begins at {start}; load earlier records from a copy of the "
+            "topic, by `normalizer backfill`"
         )
     part = _part(position, position.next_offset, offset)
     return await _done(settings, change, part, dry_run=dry_run)

@@ -173,8 +173,9 @@ CATALOGUE: Final = (
         kind="counter",
         means="Ranges of offsets that Kafka's retention deleted before they were read: lost "
         "records.",
-        hint="`select * from projector.gaps where reason = 'expired'`; raise retention.ms; "
-        "load them from an archive with `normalizer backfill`.",
+        hint="`select * from projector.gaps where reason = 'expired'`; raise retention.ms; load "
+        "them with `normalizer backfill` from a copy of the topic that you keep, or let the "
+        "producer send them again.",
     ),
     # The present state of this process.
     Metric(
@@ -267,8 +268,8 @@ CATALOGUE: Final = (
         means="Time until retention.ms deletes the oldest unread record; the whole retention "
         "if none is unread, +Inf if nothing expires or the settings of the topic are hidden. "
         "retention.bytes may delete earlier.",
-        hint="Low: raise retention.ms now (kafka-configs.sh --alter), then remove the cause of "
-        "the lag.",
+        hint="Low: raise retention.ms now (docs/operations.md begins with the command), then "
+        "remove the cause of the lag.",
         labels=_PARTITION,
     ),
     Metric(

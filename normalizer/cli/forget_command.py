@@ -41,7 +41,8 @@ def forget(*, execution: ForgottenExecution, who: str | None, why: str, dry_run:
     `normalizer export` and `projector maintain`. After a stop or a kill, the same command resumes.
     Its user must be the owner.
 
-    Exit codes: 0 done; 2 wrong usage or settings; 3 no answer, or it differs from what is shown.
+    Exit codes: 0 done; 2 wrong usage or settings; 3 the database did not answer, or the execution
+    has an open divergence: `projector repair --executions ID` first.
     """
     settings = load_settings("database_url")
     if not why.strip():

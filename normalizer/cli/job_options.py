@@ -57,9 +57,9 @@ def _throttle_options(command: _Command) -> _Command:
 
 def history_options(command: _Command) -> _Command:
     """The options of every command that writes: throttle and dry run."""
-    return click.option(
-        "--dry-run", is_flag=True, help="Write nothing; print what would change."
-    )(_throttle_options(command))
+    return click.option("--dry-run", is_flag=True, help="Write nothing; print what would change.")(
+        _throttle_options(command)
+    )
 
 
 set_option: Final = click.option(

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -10,10 +11,10 @@ ROOT: Final = Path(__file__).parents[2]
 PAGE: Final = (ROOT / "docs" / "operations.md").read_text()
 
 
-def _nodes() -> Iterator[ast.AST]:
-    for package in ("normalizer", "projector"):
-        for path in sorted((ROOT / package).rglob("*.py")):
-            yield from ast.walk(ast.parse(path.read_text()))
+@cache
+def _nodes() -> tuple[ast.AST, ...]:
+    paths = [*(ROOT / "normalizer").rglob("*.py"), *(ROOT / "projector").rglob("*.py")]
+    return tuple(node for path in paths for node in ast.walk(ast.parse(path.read_text())))
 
 
 def _logged() -> Iterator[str]:

@@ -4,7 +4,7 @@ create table projector.execution_facts (
     execution_id            bigint      not null,
     events                  bigint      not null,
     archived                bigint      not null default 0,
-    forgotten               boolean     not null default false,
+    removed                 boolean     not null default false,
     first_at                timestamptz,
     begin_at                timestamptz,
     last_at                 timestamptz,
@@ -38,7 +38,7 @@ comment on table projector.execution_facts is
     'end an execution. Views: executions and others.';
 comment on column projector.execution_facts.archived is
     'Number of its events that retention deleted. What they said is in archived_executions.';
-comment on column projector.execution_facts.forgotten is
+comment on column projector.execution_facts.removed is
     'True if retention deleted its calls too. No view shows it then. The next event of it '
     'makes this false.';
 comment on column projector.execution_facts.begin_at is
@@ -109,9 +109,9 @@ create table projector.archived_executions (
 comment on table projector.archived_executions is
     'Private: what the deleted events of each execution said. The remaining events are merged '
     'with it (merged_executions), so that a deletion changes nothing in the views. The row '
-    'stays when the execution is forgotten: a later event then finds its id and begin.';
+    'stays when the execution is removed: a later event then finds its id and begin.';
 comment on column projector.archived_executions.counted_playbook_ranked is
-    'For a forgotten execution: what the archived part of execution_hours counts it under, as '
+    'For a removed execution: what the archived part of execution_hours counts it under, as '
     'in execution_facts.';
 
 
@@ -366,7 +366,7 @@ $$;
 
 
 -- Rebuilds the rows of executions from their events. An execution without events gets a count of 0.
--- A forgotten execution is no longer forgotten if it has a stored event.
+-- A removed execution is no longer removed if it has a stored event.
 create function projector.rebuild_executions(execution_ids bigint[]) returns void
     language plpgsql volatile
     set search_path = pg_catalog, projector, pg_temp
@@ -374,7 +374,7 @@ as $$
 begin
     update execution_facts as known
     set    events              = coalesce(aggregated.events, 0),
-           forgotten           = known.forgotten
+           removed             = known.removed
                                  and coalesce(aggregated.events, 0) = known.archived,
            first_at            = aggregated.first_at,
            begin_at            = aggregated.begin_at,
@@ -512,7 +512,7 @@ begin
         on conflict (execution_id)
         do update set
             events              = known.events + excluded.events,
-            forgotten           = false,
+            removed             = false,
             first_at            = least(known.first_at, excluded.first_at),
             begin_at            = least(known.begin_at, excluded.begin_at),
             last_at             = greatest(known.last_at, excluded.last_at),
@@ -796,7 +796,7 @@ create index executions_by_hour on projector.execution_facts (projector.hour_of(
 comment on index projector.executions_by_hour is
     'Query: executions by hour of the first event (view executions).';
 create index executions_running on projector.execution_facts (projector.hour_of(first_at))
-    where completed_at is null and failed_at is null and cancelled_at is null and not forgotten;
+    where completed_at is null and failed_at is null and cancelled_at is null and not removed;
 comment on index projector.executions_running is
     'Query: running executions, however old (view stuck_executions).';
 create index executions_by_end on projector.execution_facts (
@@ -811,9 +811,9 @@ create statistics projector.ends_of_executions
 comment on statistics projector.ends_of_executions is
     'Tells the planner how many executions ended in a window.';
 create index executions_archived on projector.execution_facts (execution_id)
-    where archived > 0 and not forgotten;
+    where archived > 0 and not removed;
 comment on index projector.executions_archived is
-    'Query: executions that retention may forget. Only retention adds or removes rows here, so '
+    'Query: executions that retention may remove. Only retention adds or removes rows here, so '
     'live updates stay HOT.';
 create index executions_by_begin on projector.execution_facts
     using brin (projector.hour_of(begin_at) timestamptz_minmax_multi_ops)

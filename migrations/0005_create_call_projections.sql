@@ -63,7 +63,7 @@ comment on index projector.archived_calls_by_command is
 comment on table projector.archived_calls is
     'Private: deleted events of calls. Attempts are computed from these and from the stored '
     'events, because a later event can still change which attempt an event without a number is '
-    'of. Deleted with the calls when their execution is forgotten.';
+    'of. Deleted with the calls when their execution is removed.';
 
 
 -- No index holds a column that changes before an attempt ends, so updates are HOT until then.

@@ -240,7 +240,7 @@ from   (
                       'RUNNING'
                   ) as status
            from   projector.execution_facts
-           where  not forgotten
+           where  not removed
        ) as facts;
 
 
@@ -293,7 +293,7 @@ cross join lateral (
     where    step <> '__orchestrate__'
     group by step
 ) as looped
-where  not facts.forgotten;
+where  not facts.removed;
 
 comment on view projector.loops is
     'How far is each loop: how many of its issued iterations are done? failed: iterations '
@@ -418,7 +418,7 @@ join   projector.freshness as log
 where  facts.completed_at is null
 and    facts.failed_at is null
 and    facts.cancelled_at is null
-and    not facts.forgotten
+and    not facts.removed
 and    facts.last_at < log.as_of - interval '5 minutes';
 
 comment on view projector.stuck_executions is
@@ -447,7 +447,7 @@ left join projector.freshness as log
 where  facts.completed_at is null
 and    facts.failed_at is null
 and    facts.cancelled_at is null
-and    not facts.forgotten
+and    not facts.removed
 and    tries.all_finished;
 
 comment on view projector.executions_without_end is
@@ -468,7 +468,7 @@ from   (
                   coalesce(active_at > least(completed_at, failed_at, cancelled_at), false)
                       as active_after_end
            from   projector.execution_facts
-           where  not forgotten
+           where  not removed
        ) as facts
 where  contradicting or active_after_end;
 
@@ -490,7 +490,7 @@ cross join lateral (
     and    coalesce(projector.ranked_value(failure.step_ranked), '') <> '__orchestrate__'
 ) as failures
 where  projector.outcome_of(facts.completed_at, facts.failed_at, facts.cancelled_at) = 'COMPLETED'
-and    not facts.forgotten
+and    not facts.removed
 and    failures.failed_calls > 0;
 
 comment on view projector.completed_with_failures is

@@ -265,16 +265,16 @@ end
 $$;
 
 
--- Forgets executions without stored events: deletes their calls, hides them in all views, and moves
+-- Removes executions without stored events: deletes their calls, hides them in all views, and moves
 -- what they are counted as to shard -1. Id and begin stay in archived_executions, so that a later
 -- event does not count a second begin. An execution that is known to differ from the log is left:
--- one of its events may have been stored without its projections. Returns the number of forgotten
+-- one of its events may have been stored without its projections. Returns the number of removed
 -- executions.
 --     1. choose and lock the executions
 --     2. move the counts of their calls
 --     3. move the counts of the executions
 --     4. delete the calls
-create function projector.forget_executions(execution_ids bigint[]) returns bigint
+create function projector.remove_executions(execution_ids bigint[]) returns bigint
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
     set jit = off
@@ -284,13 +284,13 @@ declare
     tries call_id[];
 begin
     -- 1. Executions without stored events and without an open divergence.
-    perform lock_executions(forget_executions.execution_ids);
+    perform lock_executions(remove_executions.execution_ids);
     gone := array(
         select execution_id
         from   execution_facts
-        where  execution_id = any(forget_executions.execution_ids)
+        where  execution_id = any(remove_executions.execution_ids)
         and    archived = events
-        and    not forgotten
+        and    not removed
         and    not exists (
                    select
                    from   divergences as known
@@ -314,7 +314,7 @@ begin
     perform count_calls(array(select counted from call_counts(-1, tries) as counted));
     perform count_calls(array(select counted from call_counts(1, tries) as counted), -1::smallint);
 
-    -- 3. The executions, from the live part to shard -1. One that was forgotten before is counted
+    -- 3. The executions, from the live part to shard -1. One that was removed before is counted
     -- there as what it was then; that is subtracted.
     insert into execution_hours as counted (hour, playbook, outcome, shard, executions)
     select   marked.hour, marked.playbook, marked.outcome, way.shard,
@@ -349,7 +349,7 @@ begin
     -- 4. The calls.
     delete from call_facts where execution_id = any(gone);
     delete from archived_calls where execution_id = any(gone);
-    update execution_facts set forgotten = true where execution_id = any(gone);
+    update execution_facts set removed = true where execution_id = any(gone);
     return cardinality(gone);
 end
 $$;
@@ -422,7 +422,7 @@ $$;
 
 -- They write with the rights of their owner, so only projector maintain may call them.
 revoke execute on function projector.archive_events(bigint[]) from public;
-revoke execute on function projector.forget_executions(bigint[]) from public;
+revoke execute on function projector.remove_executions(bigint[]) from public;
 revoke execute on function
     projector.compact_shards(text, text, timestamptz, timestamptz) from public;
 

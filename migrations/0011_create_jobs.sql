@@ -94,7 +94,7 @@ create table normalizer.job_batches (
 
 create index job_batches_by_run on normalizer.job_batches (job_id, run, batch_id);
 comment on index normalizer.job_batches_by_run is
-    'Query: the last batch of a run (ledger verify), and delete those of a forgotten run.';
+    'Query: the last batch of a run (ledger verify), and delete those of a deleted run.';
 
 comment on table normalizer.job_batches is
     'Private: transactions that a job wrote. Their rows are in the totals of the job, not in '

@@ -34,7 +34,7 @@ comment on column normalizer.forgotten_executions.ended_at is
 grant select on normalizer.forgotten_executions to normalizer_writer;
 
 
--- Deletes what is left of an execution without events: its calls, as retention forgets them, and
+-- Deletes what is left of an execution without events: its calls, as retention removes them, and
 -- then what retention would keep for later events. Returns true if it is gone. It is not gone if
 -- its projections are known to differ from its events.
 create function projector.erase_execution(execution_id bigint) returns boolean
@@ -42,10 +42,10 @@ create function projector.erase_execution(execution_id bigint) returns boolean
     set search_path = pg_catalog, projector, pg_temp
 as $$
 begin
-    perform forget_executions(array[erase_execution.execution_id]);
+    perform remove_executions(array[erase_execution.execution_id]);
     delete from execution_facts as known
     where  known.execution_id = erase_execution.execution_id
-    and    known.forgotten;
+    and    known.removed;
     if exists (
         select
         from   execution_facts as known

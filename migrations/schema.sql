@@ -477,12 +477,6 @@ CREATE FUNCTION projector.first_outcome(one text, other text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE WHEN (("left"(one, 18) = "left"(other, 18)) AND (projector.rank_of(projector.end_value(other)) >= projector.rank_of(projector.end_value(one)))) THEN one WHEN ("left"(one, 18) = "left"(other, 18)) THEN other ELSE LEAST((one COLLATE "C"), (other COLLATE "C")) END;
 
-CREATE FUNCTION projector.forget_executions(execution_ids bigint[]) RETURNS bigint
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
-    SET jit TO 'off'
-    ; -- body: 0009_create_retention.sql
-
 CREATE FUNCTION projector.hour_of(moment timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN date_bin('01:00:00'::interval, moment, '2000-01-01 00:00:00+00'::timestamp with time zone);
@@ -624,6 +618,12 @@ CREATE FUNCTION projector.rebuild_executions(execution_ids bigint[]) RETURNS voi
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     ; -- body: 0004_create_execution_projections.sql
+
+CREATE FUNCTION projector.remove_executions(execution_ids bigint[]) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
+    SET jit TO 'off'
+    ; -- body: 0009_create_retention.sql
 
 CREATE FUNCTION projector.rename_counts(counter_table text, text_column text, old_values text[], new_values text[]) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1519,7 +1519,7 @@ COMMENT ON COLUMN projector.agreement.range_verified_at IS 'when a range of it w
 COMMENT ON COLUMN projector.agreement.sample_verified_at IS 'when a sample of it was last compared';
 
 CREATE TABLE projector.archived_calls OF projector.call_event;
-COMMENT ON TABLE projector.archived_calls IS 'Private: deleted events of calls. Attempts are computed from these and from the stored events, because a later event can still change which attempt an event without a number is of. Deleted with the calls when their execution is forgotten.';
+COMMENT ON TABLE projector.archived_calls IS 'Private: deleted events of calls. Attempts are computed from these and from the stored events, because a later event can still change which attempt an event without a number is of. Deleted with the calls when their execution is removed.';
 COMMENT ON COLUMN projector.archived_calls.event_id IS 'Id of the event.';
 COMMENT ON COLUMN projector.archived_calls.execution_id IS 'Id of the execution.';
 COMMENT ON COLUMN projector.archived_calls.command_id IS 'Id of the command.';
@@ -1560,7 +1560,7 @@ CREATE TABLE projector.archived_executions (
     counted_ended timestamp with time zone,
     CONSTRAINT archived_executions_possible CHECK (((first_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (first_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (begin_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (begin_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (last_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (last_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (active_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (active_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (completed_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (completed_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (failed_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (failed_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (cancelled_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (cancelled_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (counted_begun >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (counted_begun < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (counted_ended >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (counted_ended < '10000-01-01 00:00:00+00'::timestamp with time zone)))
 );
-COMMENT ON TABLE projector.archived_executions IS 'Private: what the deleted events of each execution said. The remaining events are merged with it (merged_executions), so that a deletion changes nothing in the views. The row stays when the execution is forgotten: a later event then finds its id and begin.';
+COMMENT ON TABLE projector.archived_executions IS 'Private: what the deleted events of each execution said. The remaining events are merged with it (merged_executions), so that a deletion changes nothing in the views. The row stays when the execution is removed: a later event then finds its id and begin.';
 COMMENT ON COLUMN projector.archived_executions.execution_id IS 'Id of the execution.';
 COMMENT ON COLUMN projector.archived_executions.events IS 'Number of events.';
 COMMENT ON COLUMN projector.archived_executions.first_at IS 'created_at of the first archived event.';
@@ -1578,7 +1578,7 @@ COMMENT ON COLUMN projector.archived_executions.failed IS 'Number of events that
 COMMENT ON COLUMN projector.archived_executions.failed_at IS 'created_at of the first event that ends it as FAILED.';
 COMMENT ON COLUMN projector.archived_executions.cancelled IS 'Number of events that end it as CANCELLED.';
 COMMENT ON COLUMN projector.archived_executions.cancelled_at IS 'created_at of the first event that ends it as CANCELLED.';
-COMMENT ON COLUMN projector.archived_executions.counted_playbook_ranked IS 'For a forgotten execution: what the archived part of execution_hours counts it under, as in execution_facts.';
+COMMENT ON COLUMN projector.archived_executions.counted_playbook_ranked IS 'For a removed execution: what the archived part of execution_hours counts it under, as in execution_facts.';
 COMMENT ON COLUMN projector.archived_executions.counted_begun IS 'Hour of its begin that roll-ups count it under.';
 COMMENT ON COLUMN projector.archived_executions.counted_outcome IS 'Outcome that roll-ups count it under; empty while it runs.';
 COMMENT ON COLUMN projector.archived_executions.counted_ended IS 'Hour of its end that roll-ups count it under.';
@@ -1721,7 +1721,7 @@ CREATE TABLE projector.execution_facts (
     execution_id bigint NOT NULL,
     events bigint NOT NULL,
     archived bigint DEFAULT 0 NOT NULL,
-    forgotten boolean DEFAULT false NOT NULL,
+    removed boolean DEFAULT false NOT NULL,
     first_at timestamp with time zone,
     begin_at timestamp with time zone,
     last_at timestamp with time zone,
@@ -1754,7 +1754,7 @@ COMMENT ON TABLE projector.execution_facts IS 'Private: what the events of each 
 COMMENT ON COLUMN projector.execution_facts.execution_id IS 'Id of the execution.';
 COMMENT ON COLUMN projector.execution_facts.events IS 'Number of events.';
 COMMENT ON COLUMN projector.execution_facts.archived IS 'Number of its events that retention deleted. What they said is in archived_executions.';
-COMMENT ON COLUMN projector.execution_facts.forgotten IS 'True if retention deleted its calls too. No view shows it then. The next event of it makes this false.';
+COMMENT ON COLUMN projector.execution_facts.removed IS 'True if retention deleted its calls too. No view shows it then. The next event of it makes this false.';
 COMMENT ON COLUMN projector.execution_facts.first_at IS 'created_at of the first event.';
 COMMENT ON COLUMN projector.execution_facts.begin_at IS 'created_at of the first event that begins it. Without such an event it is not counted as begun.';
 COMMENT ON COLUMN projector.execution_facts.last_at IS 'created_at of the last event.';
@@ -2153,7 +2153,7 @@ CREATE VIEW projector.completed_with_failures AS
             max(failure.finished_at) AS last_failed_at
            FROM projector.call_facts failure
           WHERE ((failure.execution_id = facts.execution_id) AND (projector.end_value(failure.outcome_ranked) <> 'COMPLETED'::text) AND (COALESCE(projector.ranked_value(failure.step_ranked), ''::text) <> '__orchestrate__'::text))) failures)
-  WHERE ((projector.outcome_of(facts.completed_at, facts.failed_at, facts.cancelled_at) = 'COMPLETED'::text) AND (NOT facts.forgotten) AND (failures.failed_calls > 0));
+  WHERE ((projector.outcome_of(facts.completed_at, facts.failed_at, facts.cancelled_at) = 'COMPLETED'::text) AND (NOT facts.removed) AND (failures.failed_calls > 0));
 COMMENT ON VIEW projector.completed_with_failures IS 'Which executions completed although one of their calls failed? A failure counts even if a retry succeeded. hour is the hour of the end.';
 COMMENT ON COLUMN projector.completed_with_failures.hour IS 'the hour, UTC';
 COMMENT ON COLUMN projector.completed_with_failures.execution_id IS 'id of the execution';
@@ -2186,7 +2186,7 @@ CREATE VIEW projector.contradicting_executions AS
             (((((execution_facts.completed > 0))::integer + ((execution_facts.failed > 0))::integer) + ((execution_facts.cancelled > 0))::integer) > 1) AS contradicting,
             COALESCE((execution_facts.active_at > LEAST(execution_facts.completed_at, execution_facts.failed_at, execution_facts.cancelled_at)), false) AS active_after_end
            FROM projector.execution_facts
-          WHERE (NOT execution_facts.forgotten)) facts
+          WHERE (NOT execution_facts.removed)) facts
   WHERE (contradicting OR active_after_end);
 COMMENT ON VIEW projector.contradicting_executions IS 'Which executions ended in two ways, or continued after their end? hour is the hour of the end. A command.completed after the end is normal and does not count.';
 COMMENT ON COLUMN projector.contradicting_executions.hour IS 'the hour, UTC';
@@ -2542,7 +2542,7 @@ CREATE VIEW projector.executions AS
             LEAST(execution_facts.completed_at, execution_facts.failed_at, execution_facts.cancelled_at) AS ended_at,
             COALESCE(NULLIF(projector.outcome_of(execution_facts.completed_at, execution_facts.failed_at, execution_facts.cancelled_at), ''::text), 'RUNNING'::text) AS status
            FROM projector.execution_facts
-          WHERE (NOT execution_facts.forgotten)) facts;
+          WHERE (NOT execution_facts.removed)) facts;
 COMMENT ON VIEW projector.executions IS 'What is the state of each execution? status is RUNNING, or the outcome of its earliest lifecycle end. contradicting: its ends disagree. active_after_end: something else happened after the end. hour is the hour of its first event.';
 COMMENT ON COLUMN projector.executions.execution_id IS 'id of the execution';
 COMMENT ON COLUMN projector.executions.hour IS 'the hour, UTC';
@@ -2707,7 +2707,7 @@ CREATE VIEW projector.executions_without_end AS
            FROM projector.call_facts
           WHERE ((call_facts.execution_id = facts.execution_id) AND (COALESCE(projector.ranked_value(call_facts.step_ranked), ''::text) <> '__orchestrate__'::text))) tries)
      LEFT JOIN projector.freshness log ON (((log.topic = facts.last_event_ranked[4]) AND ((log.partition)::text = facts.last_event_ranked[5]))))
-  WHERE ((facts.completed_at IS NULL) AND (facts.failed_at IS NULL) AND (facts.cancelled_at IS NULL) AND (NOT facts.forgotten) AND tries.all_finished);
+  WHERE ((facts.completed_at IS NULL) AND (facts.failed_at IS NULL) AND (facts.cancelled_at IS NULL) AND (NOT facts.removed) AND tries.all_finished);
 COMMENT ON VIEW projector.executions_without_end IS 'Which executions have finished all their calls but did not end? hour is the hour of the first event.';
 COMMENT ON COLUMN projector.executions_without_end.execution_id IS 'id of the execution';
 COMMENT ON COLUMN projector.executions_without_end.hour IS 'the hour, UTC';
@@ -2885,7 +2885,7 @@ CREATE VIEW projector.loops AS
                   GROUP BY COALESCE(projector.ranked_value(call_facts.step_ranked), ''::text), call_facts.iteration) iterations
           WHERE (iterations.step <> '__orchestrate__'::text)
           GROUP BY iterations.step) looped)
-  WHERE (NOT facts.forgotten);
+  WHERE (NOT facts.removed);
 COMMENT ON VIEW projector.loops IS 'How far is each loop: how many of its issued iterations are done? failed: iterations whose attempts have all ended, none of them COMPLETED. hour is the hour of the execution''s first event.';
 COMMENT ON COLUMN projector.loops.execution_id IS 'id of the execution';
 COMMENT ON COLUMN projector.loops.hour IS 'the hour, UTC';
@@ -3174,7 +3174,7 @@ CREATE VIEW projector.stuck_executions AS
     facts.highest_attempts
    FROM (projector.execution_facts facts
      JOIN projector.freshness log ON (((log.topic = facts.last_event_ranked[4]) AND ((log.partition)::text = facts.last_event_ranked[5]))))
-  WHERE ((facts.completed_at IS NULL) AND (facts.failed_at IS NULL) AND (facts.cancelled_at IS NULL) AND (NOT facts.forgotten) AND (facts.last_at < (log.as_of - '00:05:00'::interval)));
+  WHERE ((facts.completed_at IS NULL) AND (facts.failed_at IS NULL) AND (facts.cancelled_at IS NULL) AND (NOT facts.removed) AND (facts.last_at < (log.as_of - '00:05:00'::interval)));
 COMMENT ON VIEW projector.stuck_executions IS 'Which executions have not ended and are silent, since when, and what was their last event? Silent for at least 5 minutes, by the as_of of the partition of the last event: while nobody reads that partition, nothing becomes stuck. begun is false for strays: no event that begins them was ever read. hour is the hour of the first event.';
 COMMENT ON COLUMN projector.stuck_executions.execution_id IS 'id of the execution';
 COMMENT ON COLUMN projector.stuck_executions.begun IS 'whether an event that begins it was read';
@@ -3410,7 +3410,7 @@ CREATE INDEX gaps_by_age ON normalizer.gaps USING btree (found_at);
 COMMENT ON INDEX normalizer.gaps_by_age IS 'Query: delete rows that are older than the retention.';
 
 CREATE INDEX job_batches_by_run ON normalizer.job_batches USING btree (job_id, run, batch_id);
-COMMENT ON INDEX normalizer.job_batches_by_run IS 'Query: the last batch of a run (ledger verify), and delete those of a forgotten run.';
+COMMENT ON INDEX normalizer.job_batches_by_run IS 'Query: the last batch of a run (ledger verify), and delete those of a deleted run.';
 COMMENT ON INDEX normalizer.quarantine_by_source IS 'One entry for each record or event. Query: was this record refused already (replay)?';
 
 CREATE INDEX quarantine_by_time ON normalizer.quarantine USING btree (quarantined_at, reason);
@@ -3455,8 +3455,8 @@ COMMENT ON INDEX projector.divergences_by_end IS 'Query: delete old divergences.
 CREATE INDEX divergences_open ON projector.divergences USING btree (projection, execution_id, hour) WHERE (ended_at IS NULL);
 COMMENT ON INDEX projector.divergences_open IS 'Query: open divergences (view agreement, projector repair).';
 
-CREATE INDEX executions_archived ON projector.execution_facts USING btree (execution_id) WHERE ((archived > 0) AND (NOT forgotten));
-COMMENT ON INDEX projector.executions_archived IS 'Query: executions that retention may forget. Only retention adds or removes rows here, so live updates stay HOT.';
+CREATE INDEX executions_archived ON projector.execution_facts USING btree (execution_id) WHERE ((archived > 0) AND (NOT removed));
+COMMENT ON INDEX projector.executions_archived IS 'Query: executions that retention may remove. Only retention adds or removes rows here, so live updates stay HOT.';
 
 CREATE INDEX executions_by_begin ON projector.execution_facts USING brin (projector.hour_of(begin_at) timestamptz_minmax_multi_ops) WITH (pages_per_range='32');
 COMMENT ON INDEX projector.executions_by_begin IS 'Query: executions that began in an hour (verify only). Block ranges are as fast as a tree of 25 times the size; several ranges for each block, because some events arrive long after (measured: 400,000 executions, 2 % late).';
@@ -3470,7 +3470,7 @@ COMMENT ON INDEX projector.executions_by_hour IS 'Query: executions by hour of t
 CREATE INDEX executions_by_parent ON projector.execution_facts USING btree (parent_execution_id) WHERE (parent_execution_id IS NOT NULL);
 COMMENT ON INDEX projector.executions_by_parent IS 'Query: executions that one execution started (API: the tree of an execution, and lists by parent).';
 
-CREATE INDEX executions_running ON projector.execution_facts USING btree (projector.hour_of(first_at)) WHERE ((completed_at IS NULL) AND (failed_at IS NULL) AND (cancelled_at IS NULL) AND (NOT forgotten));
+CREATE INDEX executions_running ON projector.execution_facts USING btree (projector.hour_of(first_at)) WHERE ((completed_at IS NULL) AND (failed_at IS NULL) AND (cancelled_at IS NULL) AND (NOT removed));
 COMMENT ON INDEX projector.executions_running IS 'Query: running executions, however old (view stuck_executions).';
 
 CREATE INDEX verifications_by_time ON projector.verifications USING btree (verified_at);
@@ -3604,7 +3604,6 @@ REVOKE ALL ON FUNCTION projector.events_at(event_ids bigint[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION projector.events_at(event_ids bigint[]) TO projector_reader;
 REVOKE ALL ON FUNCTION projector.events_of(execution_ids bigint[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION projector.events_of(execution_ids bigint[]) TO projector_reader;
-REVOKE ALL ON FUNCTION projector.forget_executions(execution_ids bigint[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.locate_event(event_id bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION projector.locate_event(event_id bigint) TO projector_reader;
 REVOKE ALL ON FUNCTION projector.locate_record(topic text, partition integer, source_offset bigint) FROM PUBLIC;
@@ -3623,6 +3622,7 @@ REVOKE ALL ON FUNCTION projector.project_quarantine() FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.project_truncate() FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.rebuild_calls(commands projector.call_command[], OUT touched projector.call_id[], OUT retriable projector.call_id[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.rebuild_executions(execution_ids bigint[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION projector.remove_executions(execution_ids bigint[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.rename_counts(counter_table text, text_column text, old_values text[], new_values text[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.repair_executions(execution_ids bigint[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.rewrite_archived_calls(execution_ids bigint[], row_ids text[], old_values jsonb[], new_values jsonb[]) FROM PUBLIC;

@@ -155,7 +155,7 @@ UNION ALL
 SELECT `hour_s`, 'backoff', `playbook`, `step`, `attempts`, `status`, `backoff_us`
 FROM   backoffs;
 
--- The counts themselves are never forgotten: one that is would begin again at zero.
+-- The counts themselves are never dropped: one that is would begin again at zero.
 EXECUTE STATEMENT SET
 BEGIN
 

@@ -7,7 +7,7 @@ SET 'table.local-time-zone' = 'UTC';
 SET 'table.optimizer.reuse-optimize-block-with-digest-enabled' = 'true';
 SET 'state.backend.type' = 'rocksdb';
 SET 'execution.checkpointing.interval' = '10 s';
--- An execution that gets no event for so long may be forgotten: README.md.
+-- The state of an execution that gets no event for so long may be dropped: README.md.
 SET 'table.exec.state.ttl' = '7 d';
 
 -- Committed transactions only. Times stay text: RFC 3339 in UTC with six digits sorts like time.

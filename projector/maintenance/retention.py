@@ -18,7 +18,7 @@ ROWS_A_STEP: Final = 5_000
 async def drop_executions(
     connection: asyncpg.Connection, before: datetime, *, dry_run: bool
 ) -> AsyncIterator[str]:
-    """Forget executions without stored events whose last event is older than `before`."""
+    """Remove executions without stored events whose last event is older than `before`."""
     gone, last = 0, -(1 << 63)
     while True:
         rows = await connection.fetch(_OLD_EXECUTIONS, last, before, ROWS_A_STEP // 10)
@@ -30,10 +30,10 @@ async def drop_executions(
             gone += len(execution_ids)
         else:
             gone += await connection.fetchval(
-                "select projector.forget_executions($1::bigint[])", execution_ids
+                "select projector.remove_executions($1::bigint[])", execution_ids
             )
     if gone:
-        yield f"{'would forget' if dry_run else 'forgot'} {gone:,} executions with their calls"
+        yield f"{'would remove' if dry_run else 'removed'} {gone:,} executions with their calls"
 
 
 async def drop_jobs(
@@ -46,7 +46,7 @@ async def drop_jobs(
             pass
         await connection.execute(_DELETE_RUN, job_id, run)
     if runs:
-        yield f"{'would forget' if dry_run else 'forgot'} {len(runs):,} runs of jobs"
+        yield f"{'would delete' if dry_run else 'deleted'} {len(runs):,} runs of jobs"
 
 
 class OldRows(NamedTuple):
@@ -82,7 +82,7 @@ _OLD_EXECUTIONS: Final = f"""
              archived = events and last_at < $2::timestamptz
              and {AGREES.format("execution_facts")} as is_over
     from     execution_facts
-    where    execution_id > $1::bigint and archived > 0 and not forgotten
+    where    execution_id > $1::bigint and archived > 0 and not removed
     order by execution_id
     limit    $3::integer
 """  # noqa: S608 - constants of this package

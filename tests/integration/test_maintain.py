@@ -637,34 +637,32 @@ async def test_the_try_of_an_unnumbered_event_is_found_also_when_the_numbers_are
     assert await divergent(connection) == {}
 
 
-FORGETFUL: Final = Keep(
-    events=timedelta(days=7), executions=timedelta(days=7), minutes=WEEK.minutes
-)
+REMOVING: Final = Keep(events=timedelta(days=7), executions=timedelta(days=7), minutes=WEEK.minutes)
 
 
-async def test_an_execution_without_events_is_forgotten_and_its_counts_stay(
+async def test_an_execution_without_events_is_removed_and_its_counts_stay(
     connection: asyncpg.Connection,
 ) -> None:
     await store(connection, life(1, OLD), OLD)
     await store(connection, life(2, NOW), NOW)
     before = await view_rows.view_rows(connection)
 
-    said = await run(connection, FORGETFUL)
+    said = await run(connection, REMOVING)
 
-    assert "forgot 1 executions with their calls" in said
+    assert "removed 1 executions with their calls" in said
     after = await view_rows.view_rows(connection)
     assert [row[0] for row in after["executions"]] == [2]
     assert differences(without_executions(after), without_executions(before)) == {}
     assert await divergent(connection) == {}
-    assert not any("forgot" in line for line in await run(connection, FORGETFUL))
+    assert not any("removed" in line for line in await run(connection, REMOVING))
 
 
-async def test_an_execution_that_was_forgotten_while_it_waited_begins_once(
+async def test_an_execution_that_was_removed_while_it_waited_begins_once(
     connection: asyncpg.Connection,
 ) -> None:
     waiting = life(1, OLD)[:2]
     await store(connection, waiting, OLD)
-    await run(connection, FORGETFUL)
+    await run(connection, REMOVING)
     end = event(
         event_id=id_of(NOW), execution_id=1, event_type="playbook.completed", status="COMPLETED",
         created_at=NOW,
@@ -681,7 +679,7 @@ async def test_an_execution_that_was_forgotten_while_it_waited_begins_once(
     assert await connection.fetchval(begun) == 1
     assert await divergent(connection) == {}
     await connection.execute("update normalizer.events set recorded_at = $1, created_at = $1", OLD)
-    await run(connection, FORGETFUL)
+    await run(connection, REMOVING)
     assert await connection.fetchval("select count(*) from projector.executions") == 0
     assert await connection.fetchval(begun) == 1
     assert await divergent(connection) == {}
@@ -707,23 +705,23 @@ async def test_nothing_goes_of_an_execution_that_differs_until_it_is_repaired(
     await run(connection)
     await insert_without_projections(connection, rows[3] | {"recorded_at": OLD})
 
-    said = await run(connection, FORGETFUL)
+    said = await run(connection, REMOVING)
 
-    assert not any("forgot" in line or " events of " in line for line in said)
+    assert not any("removed" in line or " events of " in line for line in said)
     await repaired(connection)
     state = "select status, events, archived from projector.executions"
     assert tuple(await connection.fetchrow(state)) == ("FAILED", 4, 3)
-    await run(connection, FORGETFUL)
+    await run(connection, REMOVING)
     assert await connection.fetch(state) == []
     assert await divergent(connection) == {}
 
 
-async def test_a_repair_finds_an_event_of_an_execution_that_was_forgotten(
+async def test_a_repair_finds_an_event_of_an_execution_that_was_removed(
     connection: asyncpg.Connection,
 ) -> None:
     rows = life(1, OLD)
     await store(connection, rows[:3], OLD)
-    await run(connection, FORGETFUL)
+    await run(connection, REMOVING)
     await insert_without_projections(connection, rows[3])
 
     await repaired(connection)
@@ -929,7 +927,7 @@ async def test_a_folder_that_is_full_keeps_every_event_and_no_rest_of_a_file(
     assert not list(tmp_path.iterdir())
 
 
-async def test_what_cannot_be_forgotten_yet_costs_no_look(connection: asyncpg.Connection) -> None:
+async def test_what_cannot_be_removed_yet_costs_no_look(connection: asyncpg.Connection) -> None:
     """Executions of which all events are stored: nearly all."""
     await store(connection, life(1, OLD), OLD)
     await connection.execute(
@@ -943,11 +941,11 @@ async def test_what_cannot_be_forgotten_yet_costs_no_look(connection: asyncpg.Co
     async def said() -> list[str]:
         return [line async for line in retention.drop_executions(connection, NOW, dry_run=True)]
 
-    assert await said() == ["would forget 1 executions with their calls"]
+    assert await said() == ["would remove 1 executions with their calls"]
     assert await pages_of(connection, said) < 100
 
 
-async def test_all_that_can_be_forgotten_is_whatever_lies_between(
+async def test_all_that_can_be_removed_is_whatever_lies_between(
     connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of some only a part is archived: they fill whole steps."""
@@ -957,7 +955,7 @@ async def test_all_that_can_be_forgotten_is_whatever_lies_between(
     split = [event(event_id=id_of(NOW, n), execution_id=n, created_at=NOW) for n in (2, 3, 4, 5)]
     await store(connection, split, NOW)
 
-    await run(connection, FORGETFUL)
+    await run(connection, REMOVING)
 
     left = await connection.fetch("select execution_id from projector.executions order by 1")
     assert [number for (number,) in left] == [2, 3, 4, 5]
@@ -1100,7 +1098,7 @@ async def test_gaps_go_and_the_ledger_still_explains_their_offsets(
     assert await ledger_mistakes(database) == []
 
 
-async def test_a_run_of_a_job_is_forgotten_once_its_rows_are_gone(
+async def test_a_run_of_a_job_is_deleted_once_its_rows_are_gone(
     connection: asyncpg.Connection, database: Database, tmp_path: Path
 ) -> None:
     keep = msgspec.structs.replace(WEEK, jobs=timedelta(days=30))
@@ -1114,7 +1112,7 @@ async def test_a_run_of_a_job_is_forgotten_once_its_rows_are_gone(
     await connection.execute("update normalizer.events set recorded_at = $1", OLD)
     said = await run(connection, keep)
 
-    assert "forgot 1 runs of jobs" in said
+    assert "deleted 1 runs of jobs" in said
     for table in ("jobs", "job_parts", "job_batches", "archived_rows"):
         assert await connection.fetchval(f"select count(*) from normalizer.{table}") == 0
     assert await ledger_mistakes(database) == []

@@ -53,7 +53,7 @@ TAMPERING: Final[dict[str, tuple[str, ...]]] = {
         "first_at = first_at - interval '9 days'",
         "failed = failed + 1, failed_at = null",
         "playbook_ranked = null",
-        "forgotten = true",
+        "removed = true",
         "counted_begun = counted_begun + interval '1 hour'",
         "counted_outcome = 'CANCELLED', counted_ended = '2020-01-01'",
         "least_event_id = greatest_event_id",

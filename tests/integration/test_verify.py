@@ -366,7 +366,7 @@ async def test_a_verdict_reached_before_another_found_a_difference_takes_it_not_
     assert await agreement(connection, "event_hours") == ("divergent", 1)
 
 
-async def test_an_execution_that_differs_is_not_forgotten(
+async def test_an_execution_that_differs_is_not_removed(
     connection: asyncpg.Connection,
 ) -> None:
     await fill(connection)
@@ -378,11 +378,11 @@ async def test_an_execution_that_differs_is_not_forgotten(
         "select 'execution_facts', execution_id, 'verify' from projector.execution_facts"
     )
 
-    forgotten = await connection.fetchval(
-        "select forget_executions(array(select execution_id from execution_facts))"
+    removed = await connection.fetchval(
+        "select remove_executions(array(select execution_id from execution_facts))"
     )
 
-    assert forgotten == 0
+    assert removed == 0
     assert await agreement(connection, "execution_facts") == ("divergent", 1)
 
 

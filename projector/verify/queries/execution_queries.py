@@ -22,7 +22,7 @@ EXECUTIONS: Final = Comparison(
                        outcome_of(completed_at, failed_at, cancelled_at),
                        hour_of(least(completed_at, failed_at, cancelled_at))
                    ) as counted_as_it_is,
-               forgotten and events > archived as forgotten_too_early
+               removed and events > archived as removed_too_early
         from   execution_facts
         where  execution_id between $1::bigint and $2::bigint
         and    ($5::bigint[] is null or execution_id = any($5::bigint[]))
@@ -57,7 +57,7 @@ EXECUTIONS: Final = Comparison(
                  min(created_at) filter (where outcome = 'FAILED') as failed_at,
                  coalesce(sum(ends) filter (where outcome = 'CANCELLED'), 0)::bigint as cancelled,
                  min(created_at) filter (where outcome = 'CANCELLED') as cancelled_at,
-                 true as counted_as_it_is, false as forgotten_too_early
+                 true as counted_as_it_is, false as removed_too_early
         from     (
                      select event.execution_id, 1 as events, 0 as archived, 1 as ends,
                             event.event_id, event.attempts, event.created_at, event.catalog_id,

@@ -4,6 +4,7 @@ The projections themselves are SQL: migrations/0002 and up, moved by triggers in
 the events. Here is what an operator does with them:
 
     database_session.py   a connection with its limits, and retries on locks
+    chunks.py             cuts work into statements that end within the limit
     hours.py              the hours that a table has rows of
     views/                the views, example queries, docs/views.md
     verify/               compares projections with the events

@@ -9,10 +9,12 @@ from bisect import bisect_right
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import nullcontext
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 import asyncpg
 
+from projector.chunks import RETENTION_S, Chunks
 from projector.database_session import with_lock_retry
 from projector.maintenance.archive import COLUMNS, ArchiveFolder
 from projector.maintenance.retention_horizon import raise_horizon
@@ -32,6 +34,9 @@ class _OldEvent(NamedTuple):
     event_id: int
     execution_id: int
     stored_bytes: int
+
+
+_BY_EXECUTION: Final = attrgetter("execution_id", "event_id")
 
 
 async def drop_events(
@@ -55,7 +60,14 @@ async def drop_events(
     if folder:
         folder.remove_unfinished()
     for (partition,) in await connection.fetch(_PARTITIONS):
-        gone = await _drop_rows(connection, partition, before - margin, folder, dry_run=dry_run)
+        gone, stuck = await _drop_rows(
+            connection, partition, before - margin, folder, dry_run=dry_run
+        )
+        for kept in sorted(stuck):
+            yield (
+                f"kept the events of execution {kept}: "
+                "to delete one takes longer than a statement may"
+            )
         if gone:
             done = "would delete" if dry_run else "deleted"
             written = f", written to {folder} before" if folder else ""
@@ -71,24 +83,36 @@ async def _drop_rows(
     folder: ArchiveFolder | None,
     *,
     dry_run: bool,
-) -> int:
-    """Delete old rows of one partition; returns how many. Locked rows stay for the next run."""
+) -> tuple[int, set[int]]:
+    """Delete old rows of one partition; returns how many, and the executions that take too long.
+
+    Locked rows stay for the next run. A step touches few executions, because deleting one event may
+    mean to read all the others of its execution.
+    """
     if dry_run:
-        return await _count_rows(connection, partition, before)
+        return await _count_rows(connection, partition, before), set()
     gone, most = 0, ROWS_A_STEP * _STEPS_A_LOOK
+    stuck: set[int] = set()
+    chunks = Chunks(size=ROWS_A_STEP, most=ROWS_A_STEP, target_s=RETENTION_S)
+
+    async def archive(events: Sequence[_OldEvent]) -> None:
+        nonlocal gone
+        left: Sequence[_OldEvent] = sorted(one for one in events if one.execution_id not in stuck)
+        while left:
+            deleted, left = await _archive(connection, left, before, folder)
+            gone += deleted
+
     while True:
         async with connection.transaction():
             await connection.execute(_BY_ARRIVAL)
-            old = await connection.fetch(_OLD_EVENTS.format(partition), before, most)
-        deleted = 0
-        for step in _split_batch(sorted(_OldEvent(*row) for row in old)):
-            left = step
-            while left:
-                count, left = await _archive(connection, left, before, folder)
-                deleted += count
-        gone += deleted
-        if len(old) < most or not deleted:
-            return gone
+            old = await connection.fetch(_OLD_EVENTS.format(partition), before, most, list(stuck))
+        done = gone, len(stuck)
+        by_execution = sorted((_OldEvent(*row) for row in old), key=_BY_EXECUTION)
+        for step in _split_batch(by_execution):
+            async for event in chunks.run(step, archive):
+                stuck.add(event.execution_id)
+        if len(old) < most or done == (gone, len(stuck)):
+            return gone, stuck
 
 
 async def _count_rows(connection: asyncpg.Connection, partition: str, before: datetime) -> int:
@@ -233,6 +257,7 @@ _OLD_EVENTS: Final = f"""
            + pg_column_size(event.meta) as stored_bytes
     from   normalizer.{{}} as event
     where  coalesce(event.recorded_at, event.created_at) < $1::timestamptz
+    and    event.execution_id <> all($3::bigint[])
     and    {_MAY_GO}
     limit  $2::integer
 """  # noqa: S608 - constants of this package

@@ -4,12 +4,13 @@ Each step is a short statement; a run that is stopped anywhere is continued by t
 ledger stays complete: the offsets of deleted gaps stay counted.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
 import asyncpg
 
+from projector.chunks import RETENTION_S, Chunks
 from projector.maintenance.event_retention import AGREES
 
 ROWS_A_STEP: Final = 5_000
@@ -19,19 +20,24 @@ async def drop_executions(
     connection: asyncpg.Connection, before: datetime, *, dry_run: bool
 ) -> AsyncIterator[str]:
     """Remove executions without stored events whose last event is older than `before`."""
-    gone, last = 0, -(1 << 63)
+    gone, last, most = 0, -(1 << 63), ROWS_A_STEP // 10
+    chunks = Chunks(size=most, most=most, target_s=RETENTION_S)
+
+    async def remove(chunk: Sequence[int]) -> None:
+        nonlocal gone
+        gone += await connection.fetchval("select projector.remove_executions($1::bigint[])", chunk)
+
     while True:
-        rows = await connection.fetch(_OLD_EXECUTIONS, last, before, ROWS_A_STEP // 10)
+        rows = await connection.fetch(_OLD_EXECUTIONS, last, before, most)
         if not rows:
             break
         execution_ids = [row["execution_id"] for row in rows if row["is_over"]]
         last = rows[-1]["execution_id"]
         if dry_run:
             gone += len(execution_ids)
-        else:
-            gone += await connection.fetchval(
-                "select projector.remove_executions($1::bigint[])", execution_ids
-            )
+            continue
+        async for kept in chunks.run(execution_ids, remove):
+            yield f"kept execution {kept}: to remove it takes longer than a statement may"
     if gone:
         yield f"{'would remove' if dry_run else 'removed'} {gone:,} executions with their calls"
 

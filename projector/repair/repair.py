@@ -10,7 +10,6 @@ process is killed, finished work is correct and the rest is still an open diverg
 same command again gives the same result.
 """
 
-import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from datetime import datetime
@@ -19,6 +18,7 @@ from typing import Any, Final
 import asyncpg
 import msgspec
 
+from projector.chunks import Chunks
 from projector.database_session import with_lock_retry
 from projector.verify.divergences import record
 from projector.verify.queries import COMPARISONS, Bounds, Comparison
@@ -86,24 +86,16 @@ async def repair_executions(connection: asyncpg.Connection, execution_ids: Seque
 
     An execution that cannot be rebuilt stays unchanged; the next comparison reports it.
     """
-    ids = sorted(set(execution_ids))
-    at, size = 0, 1
-    while at < len(ids):
-        chunk = ids[at : at + size]
-        began = time.monotonic()
 
-        async def work(chunk: Sequence[int] = chunk) -> None:
+    async def rebuild(chunk: Sequence[int]) -> None:
+        async def work() -> None:
             await connection.execute("select repair_executions($1::bigint[])", chunk)
 
-        try:
-            await with_lock_retry(connection, work)
-        except _TOO_MUCH:
-            at += len(chunk) == 1
-            size = max(len(chunk) // 4, 1)
-            continue
-        at += len(chunk)
-        took_s = time.monotonic() - began
-        size = max(1, min(2 * size, round(len(chunk) * CHUNK_S / took_s), MOST_EXECUTIONS))
+        await with_lock_retry(connection, work)
+
+    chunks = Chunks(size=1, most=MOST_EXECUTIONS, target_s=CHUNK_S, too_much=_TOO_MUCH)
+    async for _ in chunks.run(sorted(set(execution_ids)), rebuild):
+        pass
 
 
 async def _repaired(

@@ -961,6 +961,73 @@ async def test_all_that_can_be_removed_is_whatever_lies_between(
     assert [number for (number,) in left] == [2, 3, 4, 5]
 
 
+async def test_executions_that_take_too_long_together_are_forgotten_a_few_at_a_time(
+    connection: asyncpg.Connection,
+) -> None:
+    """And the one that takes too long alone is named, and holds up no other."""
+    await store(connection, [row for number in range(1, 25) for row in life(number, OLD)], OLD)
+    await run(connection)
+    await connection.execute(_SLOW.format("call_facts"))
+    await connection.execute("set statement_timeout = '300ms'")
+
+    said = [line async for line in retention.drop_executions(connection, NOW, dry_run=False)]
+
+    assert said == [
+        "kept execution 7: to remove it takes longer than a statement may",
+        "forgot 23 executions with their calls",
+    ]
+    left = await connection.fetch("select execution_id from projector.executions")
+    assert [number for (number,) in left] == [7]
+
+
+async def test_events_that_take_too_long_together_are_deleted_a_few_at_a_time(
+    connection: asyncpg.Connection, tmp_path: Path
+) -> None:
+    """And an execution of which one alone takes too long is named, and holds up no other."""
+    await store(connection, [row for number in range(1, 11) for row in life(number, OLD)], OLD)
+    await connection.execute(_SLOW.format("normalizer.events"))
+    await connection.execute("set statement_timeout = '300ms'")
+
+    said = [
+        line
+        async for line in event_retention.drop_events(
+            connection, NOW, timedelta(), ArchiveFolder(tmp_path), dry_run=False
+        )
+    ]
+
+    kept, deleted = said
+    assert kept == "kept the events of execution 7: to delete one takes longer than a statement may"
+    assert deleted.startswith("deleted 36 events")
+    left = await connection.fetch("select distinct execution_id from normalizer.events")
+    assert [number for (number,) in left] == [7]
+    files = [unpacked(path) for path in tmp_path.iterdir()]
+    assert sum(file.count(b"}\n") for file in files) == 36
+
+
+async def test_a_step_takes_events_of_as_few_executions_as_it_can(
+    connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each execution that it touches is read as a whole."""
+    monkeypatch.setattr(event_retention, "ROWS_A_STEP", 4)
+    lives = [life(number, OLD) for number in (1, 2, 3)]
+    mixed = [rows[at] for at in range(4) for rows in lives]
+    for number, row in enumerate(mixed):
+        row["event_id"] = id_of(OLD, number)
+    await store(connection, mixed, OLD)
+    taken: list[set[int]] = []
+    archive = event_retention._archive
+
+    async def noted(connection: asyncpg.Connection, events: Any, *others: Any) -> Any:
+        taken.append({one.execution_id for one in events})
+        return await archive(connection, events, *others)
+
+    monkeypatch.setattr(event_retention, "_archive", noted)
+    await run(connection)
+
+    assert taken == [{1}, {2}, {3}]
+    assert await divergent(connection) == {}
+
+
 async def test_notes_of_reports_are_looked_at_in_the_partitions_of_their_ids(
     connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1123,6 +1190,13 @@ _REFUSE_DELETES: Final = """
         $$ begin raise exception 'stays'; end $$;
     create trigger refuse before delete on normalizer.events
         for each row execute function public.refuse()
+"""
+
+_SLOW: Final = """
+    create function public.slow() returns trigger language plpgsql as
+        $$ begin perform pg_sleep(case when old.execution_id = 7 then 2 else 0.015 end);
+           return null; end $$;
+    create trigger slow after delete on {} for each row execute function public.slow()
 """
 
 _SOMEBODY_WAITS: Final = """

@@ -1,0 +1,56 @@
+"""Cuts work into statements that end within the limit of their session."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Final, TypeVar
+
+import asyncpg
+
+from projector.database_session import SNAPSHOT_S
+
+T = TypeVar("T")
+
+RETENTION_S: Final = SNAPSHOT_S / 2
+"""Target time for one statement that deletes."""
+
+
+class Chunks:
+    """The number of items that one statement takes, from `size` to begin with up to `most`.
+
+    It aims at `target_s` seconds for each. `too_much` are the errors after which fewer items, or
+    other ones, may succeed.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: int,
+        most: int,
+        target_s: float,
+        too_much: tuple[type[asyncpg.PostgresError], ...] = (asyncpg.QueryCanceledError,),
+    ) -> None:
+        self._size = size
+        self._most = most
+        self._target_s = target_s
+        self._too_much = too_much
+
+    async def run(
+        self, items: Sequence[T], work: Callable[[Sequence[T]], Awaitable[None]]
+    ) -> AsyncIterator[T]:
+        """Call `work` on a few items at a time, in order. Yields each that fails even alone."""
+        at = 0
+        while at < len(items):
+            chunk = items[at : at + self._size]
+            began = time.monotonic()
+            try:
+                await work(chunk)
+            except self._too_much:
+                self._size = max(len(chunk) // 4, 1)
+                if len(chunk) > 1:
+                    continue
+                yield chunk[0]
+            else:
+                took_s = max(time.monotonic() - began, 0.001)
+                fitting = round(len(chunk) * self._target_s / took_s)
+                self._size = max(1, min(2 * self._size, fitting, self._most))
+            at += len(chunk)

@@ -42,7 +42,8 @@ async def record(connection: asyncpg.Connection, verdict: Verdict) -> bool:
                 return True
             ids = [at for at in verdict.locations if isinstance(at, int)]
             hours = [at for at in verdict.locations if not isinstance(at, int)]
-            await connection.execute(_NOTE, verdict.projection, ids, hours)
+            await connection.execute(_NOTE_EXECUTIONS, verdict.projection, ids)
+            await connection.execute(_NOTE_HOURS, verdict.projection, hours)
     except (asyncpg.InsufficientPrivilegeError, asyncpg.ReadOnlySQLTransactionError):
         return False
     return True
@@ -87,32 +88,28 @@ _END_NOTES: Final = """
 # A known difference gets a new note in place of its old one: a comparison that was finished before
 # this may end the old one.
 _NOTE: Final = """
-    with location as (
-        select $1::text as projection, execution_id, null::timestamptz as hour
-        from   unnest($2::bigint[]) as execution_id
-        union all
-        select $1::text, null, hour
-        from   unnest($3::timestamptz[]) as hour
-    ),
-    replaced as (
-        update divergences as known
+    with replaced as (
+        update divergences
         set    ended_at = now()
-        from   location
-        where  known.projection = location.projection
-        and    known.execution_id is not distinct from location.execution_id
-        and    known.hour is not distinct from location.hour
-        and    known.ended_at is null
-        returning known.execution_id, known.hour, known.noted_at
+        where  projection = $1::text
+        and    {at} = any($2::{type}[])
+        and    ended_at is null
+        returning {at}, noted_at
     )
-    insert into divergences (projection, execution_id, hour, noted_by, noted_at)
-    select   location.projection, location.execution_id, location.hour, 'verify',
-             coalesce(min(replaced.noted_at), clock_timestamp())
-    from     location
-    left join replaced
-             on  replaced.execution_id is not distinct from location.execution_id
-             and replaced.hour is not distinct from location.hour
-    group by location.projection, location.execution_id, location.hour
+    insert into divergences (projection, {at}, noted_by, noted_at)
+    select   $1::text, {at}, 'verify', coalesce(min(noted_at), clock_timestamp())
+    from     (
+                 select {at}, null::timestamptz as noted_at
+                 from   unnest($2::{type}[]) as location ({at})
+                 union all
+                 select {at}, noted_at
+                 from   replaced
+             ) as noted
+    group by {at}
 """
+
+_NOTE_EXECUTIONS: Final = _NOTE.format(at="execution_id", type="bigint")
+_NOTE_HOURS: Final = _NOTE.format(at="hour", type="timestamptz")
 
 _NOTE_ANYWHERE: Final = """
     insert into divergences (projection, noted_by) values ($1::text, 'verify')

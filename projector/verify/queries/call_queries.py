@@ -102,7 +102,7 @@ CALLS: Final = Comparison(
             and      (
                          failure.command_id = retry.command_id
                          or ranked_value(failure.step_ranked) = ranked_value(retry.step_ranked)
-                            and failure.iteration is not distinct from retry.iteration
+                            and coalesce(failure.iteration, -1) = coalesce(retry.iteration, -1)
                      )
             group by retry.execution_id, retry.command_id, retry.attempts
         ) as before using (execution_id, command_id, attempts)

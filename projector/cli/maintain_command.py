@@ -137,7 +137,7 @@ def maintain(
 
     Any step can be interrupted at any moment; the next run continues. Only one maintain or repair
     runs at a time. Its user must be the owner. The verdicts on the sample are stored for the view
-    projector.agreement; exit 1 if a row differs. If a step fails, the others still run, and the
+    projector.agreement; exit 1 unless all agree. If a step fails, the others still run, and the
     exit code is 3. Nothing runs while the clocks of database and client differ by over an hour.
     """
     keep = Keep(**{name.removeprefix("keep_"): span for name, span in spans.items() if span})

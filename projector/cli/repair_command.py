@@ -54,8 +54,9 @@ def repair(
     \b
     call_facts        match: 61,218 rows compared, 3 repaired (0.9 s)
 
-    Exit 0: everything that was compared agrees. 1: something still differs, or would be repaired
-    without --dry-run. 3: another repair or maintain runs, or the database did not answer.
+    Exit 0: everything that was compared agrees. 1: something still differs, is inconclusive (took
+    too long to compare), or would be repaired without --dry-run. 3: another repair or maintain
+    runs, or the database did not answer.
     """
     request = _repair_request(
         which, executions=executions, hours=hours, counters=counters, all_=everything

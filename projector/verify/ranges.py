@@ -15,7 +15,8 @@ from typing import Any, Final, Literal
 import asyncpg
 import msgspec
 
-from projector.hours import AFTER_ALL, BEFORE_ALL, end_of, hours_of, with_zone
+from projector.hours import AFTER_ALL, BEFORE_ALL, end_of, with_zone
+from projector.verify.counted_hours import SOURCES, draw_hours, weights_of
 from projector.verify.queries import Bounds, Comparison
 
 EVENTS_A_RANGE: Final = 200_000
@@ -23,7 +24,6 @@ EXECUTIONS_A_HOUR: Final = 20
 EXECUTIONS_A_RANGE: Final = 200
 _LEAST_ID: Final = -(1 << 63)
 _GREATEST_ID: Final = (1 << 63) - 1
-_HOURS_AT_ONCE: Final = 1_000
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,16 +86,14 @@ async def ranges(
         for verify_range in _ranges_of(named):
             yield verify_range
     elif comparison.bounds != "executions":
-        for verify_range in await _hours(
-            connection, comparison.bounds, scope, log_hours or Counter()
-        ):
+        for verify_range in await _hours(connection, comparison, scope, log_hours or Counter()):
             yield verify_range
     elif scope.kind == "all" or scope.noted:
         async for verify_range in _all_executions(connection):
             yield verify_range
     else:
         compared: set[int] = set()
-        for hours in await _hours(connection, "created", scope, Counter()):
+        for hours in await _hours(connection, comparison, scope, Counter()):
             async for verify_range in _executions_of(connection, hours, scope, compared):
                 yield verify_range
 
@@ -120,22 +118,22 @@ def _ranges_of(locations: Sequence[Any]) -> list[VerifyRange]:
 
 async def _hours(
     connection: asyncpg.Connection,
-    bounds: Bounds,
+    comparison: Comparison,
     scope: Scope,
     log_hours: Counter[tuple[Bounds, datetime]],
 ) -> list[VerifyRange]:
+    """Hours of the projection; of one of executions, hours in which their events happened."""
+    bounds = "created" if comparison.bounds == "executions" else comparison.bounds
     if scope.kind == "sample":
-        hours = await _known_hours(connection, bounds, scope)
-        chance = random.Random(scope.seed)  # noqa: S311 - a drawn sample, nothing secret
-        chosen = chance.sample(hours, min(scope.hours, len(hours)))
-        return [VerifyRange(hour, end_of(hour)) for hour in sorted(chosen)]
-    rows = await connection.fetch(_weights(bounds), scope.since, scope.until)
+        drawn = await draw_hours(connection, comparison, bounds, scope.hours, scope.seed)
+        return [VerifyRange(hour, end_of(hour)) for hour in drawn]
+    rows = await connection.fetch(weights_of(bounds), scope.since, scope.until)
     weights: Counter[datetime] = Counter()
     if scope.kind == "all":
         # A roll-up that lost its rows has no weights of its own.
         weights |= Counter({hour: n for (of, hour), n in log_hours.items() if of == bounds})
         with contextlib.suppress(asyncpg.QueryCanceledError):
-            rows += await connection.fetch(_SOURCES[bounds])
+            rows += await connection.fetch(SOURCES[bounds])
     for hour, events in rows:
         weights[with_zone(hour)] = max(weights[with_zone(hour)], events)
     found: list[VerifyRange] = []
@@ -146,18 +144,6 @@ async def _hours(
             low, weight = hour, 0
         weight += weights[hour]
     return [*found, VerifyRange(low, scope.until)]
-
-
-async def _known_hours(
-    connection: asyncpg.Connection, bounds: Bounds, scope: Scope
-) -> list[datetime]:
-    """The hours that have any row, ascending, found by index lookups and without sums."""
-    known: set[datetime] = set()
-    for table, time, _ in _COUNTED[bounds]:
-        within = (scope.since, scope.until)
-        async for hours in hours_of(connection, table, time, within, _HOURS_AT_ONCE):
-            known.update(hours)
-    return sorted(known)
 
 
 async def _all_executions(connection: asyncpg.Connection) -> AsyncIterator[VerifyRange]:
@@ -200,50 +186,6 @@ async def _executions_of(
     if ids:
         yield VerifyRange(ids[0], ids[-1], tuple(ids))
 
-
-def _weights(bounds: Bounds) -> str:
-    """A statement for the hours and their weights, over all tables with these bounds."""
-    selects = "\nunion all\n".join(
-        f"select hour_of({time}) as hour, {weight} as weight from {table} "  # noqa: S608 - constants of this package
-        f"where {time} >= $1::timestamptz and {time} < $2::timestamptz group by 1"
-        for table, time, weight in _COUNTED[bounds]
-    )
-    summed = "select hour, sum(weight)::bigint from ({}) as known group by 1 order by 1"
-    return summed.format(selects)
-
-
-# Table, time column, and the weight of its rows in events: a call has four events or more, and is
-# counted in several rows; the same is true of an execution.
-_COUNTED: Final[dict[Bounds, tuple[tuple[str, str, str], ...]]] = {
-    "created": (("event_hours", "hour", "sum(events)"),),
-    "arrived": (("arrival_hours", "hour", "sum(events)"),),
-    "refused": (("quarantine_hours", "hour", "sum(refused)"),),
-    "begun": (("execution_hours", "hour", "4 * sum(executions)"),),
-    "finished": (
-        ("call_hours", "hour", "4 * sum(calls)"),
-        ("retry_minutes", "minute", "sum(retries)"),
-    ),
-}
-
-_NOWHERE: Final = "select now() as hour, 0::bigint where false"
-
-_SOURCES: Final[dict[Bounds, str]] = {
-    "created": _NOWHERE,
-    "arrived": _NOWHERE,
-    "refused": """
-        select hour_of(quarantined_at), count(*) from normalizer.quarantine group by 1
-    """,
-    "begun": """
-        select hour_of(first_at), 4 * count(*) from execution_facts where events > 0 group by 1
-    """,
-    "finished": """
-        select hour_of(finished_at), 4 * count(*)
-        from   call_facts
-        where  finished_at is not null
-        group by 1
-    """,
-}
-"""Weights by hour for roll-ups, which are computed from other tables and not from the log."""
 
 _NEXT_EXECUTIONS: Final = """
     select min(execution_id)

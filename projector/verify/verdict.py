@@ -29,13 +29,15 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     repaired: int = 0
 
     def __str__(self) -> str:
-        text = f"{self.projection:18}{self.verdict}: {self.compared:,} rows compared"
+        is_empty = self.verdict == "match" and not self.compared
+        compared = "nothing to compare" if is_empty else f"{self.compared:,} rows compared"
+        text = f"{self.projection:18}{self.verdict}: {compared}"
         if self.repaired:
             text += f", {self.repaired:,} repaired"
         if self.divergent:
             text += f", {self.divergent:,} differ"
         if self.archived:
             text += f", {self.archived:,} not compared: their events are deleted"
-        if not self.self_tests:
+        if self.compared and not self.self_tests:
             text += ", no row to run the self-tests on"
         return "\n".join([f"{text} ({self.took_s:.1f} s)", *(f"    {e}" for e in self.examples)])

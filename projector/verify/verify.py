@@ -2,7 +2,8 @@
 
 Each range is compared in one statement, under one snapshot, and projections are exact at every
 snapshot. The ranges together therefore cover the whole scope, also while others write. A verdict
-of `match` requires that the comparison detected three rows that were tampered with, on every run.
+of `match` requires that the comparison detected three rows that were tampered with, on every run;
+or there was no row to compare.
 """
 
 import time
@@ -78,18 +79,13 @@ class _ComparisonRun:
     async def verdict(self, log_hours: Counter[tuple[Bounds, datetime]] | None) -> Verdict:
         """Compares every range of the scope."""
         began = time.monotonic()
-        async for verify_range in ranges(
-            self._connection, self._comparison, self._scope, self._noted, log_hours
-        ):
-            await self._add_archived(verify_range)
-            try:
-                await self._compare(verify_range)
-            except asyncpg.QueryCanceledError:
-                self._inconclusive.append(
-                    f"{verify_range}: too much for one snapshot, even in {MOST_SHARES} shares"
-                )
-            else:
-                self._add_agreed(verify_range)
+        try:
+            async for verify_range in ranges(
+                self._connection, self._comparison, self._scope, self._noted, log_hours
+            ):
+                await self._add_range(verify_range)
+        except asyncpg.QueryCanceledError:
+            self._inconclusive.append("its ranges: too much for one snapshot")
         covers_all = self._scope.kind == "all" or self._scope.noted
         if covers_all and not self._divergent and not self._inconclusive:
             self._agreed.update(location.divergence_id for location in self._noted)
@@ -111,6 +107,17 @@ class _ComparisonRun:
             agreed=tuple(sorted(self._agreed)),
             repaired=self._repaired,
         )
+
+    async def _add_range(self, verify_range: VerifyRange) -> None:
+        try:
+            await self._add_archived(verify_range)
+            await self._compare(verify_range)
+        except asyncpg.QueryCanceledError:
+            self._inconclusive.append(
+                f"{verify_range}: too much for one snapshot, even in {MOST_SHARES} shares"
+            )
+        else:
+            self._add_agreed(verify_range)
 
     async def _add_archived(self, verify_range: VerifyRange) -> None:
         if self._comparison.archived is None:

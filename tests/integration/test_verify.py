@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
@@ -13,11 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from normalizer.errors import FatalError
-from projector.hours import hours_of
-from projector.verify import ranges, row_comparison
+from projector.hours import BEFORE_ALL, hours_of
+from projector.verify import counted_hours, ranges, row_comparison
 from projector.verify.divergences import record
 from projector.verify.queries import COMPARISONS, Comparison
-from projector.verify.queries.counter_queries import HOURS
+from projector.verify.queries.call_queries import RETRIES
+from projector.verify.queries.counter_queries import HOURS, MINUTES, REFUSALS
+from projector.verify.queries.execution_queries import EXECUTIONS
 from projector.verify.ranges import Scope
 from projector.verify.verdict import Verdict
 from projector.verify.verify import verify
@@ -384,6 +386,133 @@ async def test_an_execution_that_differs_is_not_removed(
 
     assert removed == 0
     assert await agreement(connection, "execution_facts") == ("divergent", 1)
+
+
+async def test_only_hours_that_hold_something_to_compare_are_drawn(
+    connection: asyncpg.Connection,
+) -> None:
+    """Not those whose events retention has deleted, nor minutes that are deleted."""
+    await fill(connection)
+    later = T0 + timedelta(days=2)
+    await view_rows.insert(connection, [event(event_id=2_000, created_at=later)])
+    await connection.execute(
+        "insert into event_hours (hour, step, event_type, status, attempts, shard, events) "
+        "select $1::timestamptz + make_interval(hours => n), '', '', '', 0, shard, events "
+        "from generate_series(1, 40) as n "
+        "cross join (values (-1, 1), (0, 0)) as counted (shard, events)",
+        T0,
+    )
+
+    async def drawn(comparison: Comparison) -> list[datetime]:
+        sample = Scope(kind="sample", hours=9)
+        return [at.low async for at in ranges.ranges(connection, comparison, sample)]
+
+    assert await drawn(HOURS) == [T0, later]
+    assert await drawn(MINUTES) == [T0, later]
+    assert await drawn(RETRIES) == [T0]
+    await connection.execute(
+        "update maintenance_state set kept_from = $1 where subject = 'minutes'",
+        T0 + timedelta(hours=1),
+    )
+    assert await drawn(HOURS) == [T0, later]
+    assert await drawn(MINUTES) == [later]
+    assert await drawn(RETRIES) == []
+
+
+async def test_a_projection_with_nothing_to_compare_is_called_so(
+    connection: asyncpg.Connection,
+) -> None:
+    found = (await verdicts(connection))["event_hours"]
+
+    assert (found.verdict, found.self_tests) == ("match", 0)
+    assert "event_hours       match: nothing to compare (" in str(found)
+
+
+async def test_hours_that_take_too_long_to_find_make_only_their_projection_inconclusive(
+    connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(connection)
+    await connection.execute(
+        "create view slow as select event_hours.* from event_hours, pg_sleep(1)"
+    )
+    monkeypatch.setitem(counted_hours.COUNTED, "created", (("slow", "hour", "events", 1),))
+    await connection.execute("set statement_timeout = '500ms'")
+
+    found = await verdicts(connection, comparisons=[HOURS, REFUSALS])
+
+    assert [one.verdict for one in found.values()] == ["inconclusive", "match"]
+    assert found["event_hours"].examples == ("its ranges: too much for one snapshot",)
+
+
+async def test_rows_that_are_deleted_before_the_self_tests_make_no_verdict_distrusted(
+    connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next range runs them."""
+    await fill(connection)
+    later = event(event_id=2_000, created_at=T0 + timedelta(days=2))
+    await view_rows.insert(connection, [later])
+    monkeypatch.setattr(ranges, "EVENTS_A_RANGE", 1)
+    tests = row_comparison._run_self_tests
+
+    async def delayed(connection: asyncpg.Connection, *others: Any) -> int:
+        await connection.execute("delete from normalizer.events where event_id < 2000")
+        return await tests(connection, *others)
+
+    monkeypatch.setattr(row_comparison, "_run_self_tests", delayed)
+
+    found = (await verdicts(connection, comparisons=[HOURS]))["event_hours"]
+
+    assert (found.verdict, found.self_tests) == ("match", 3)
+
+
+async def test_a_negative_iteration_is_of_the_same_loop_as_none(
+    connection: asyncpg.Connection,
+) -> None:
+    """As the triggers say. Only a row that somebody inserted has one."""
+    failed = {"event_type": "call.done", "step": "s", "status": "FAILED", "command_id": "a"}
+    retry = {"event_type": "command.issued", "step": "s", "command_id": "b", "attempts": 1}
+    await view_rows.insert(
+        connection,
+        [
+            event(event_id=1, created_at=T0, iteration=-1, **failed),
+            event(event_id=2, created_at=T0 + timedelta(seconds=1), **retry),
+        ],
+    )
+
+    assert await connection.fetchval("select count(failed_before) from call_facts") == 1
+    assert (await verdicts(connection))["call_facts"].examples == ()
+
+
+async def test_many_differences_that_are_known_are_noted_again_at_once(
+    connection: asyncpg.Connection,
+) -> None:
+    """Each note takes the place of the one before, and keeps its time."""
+    await fill(connection)
+    of_executions = (await verdicts(connection, comparisons=[EXECUTIONS]))["execution_facts"]
+    of_hours = msgspec.structs.replace(of_executions, projection="event_hours")
+    hours = [T0 + timedelta(hours=n) for n in range(20_000)]
+    many = [
+        msgspec.structs.replace(of_executions, verdict="divergent", locations=range(20_000)),
+        msgspec.structs.replace(of_hours, verdict="divergent", locations=[BEFORE_ALL, *hours]),
+    ]
+    await connection.execute(
+        "insert into divergences (projection, noted_by) values ('event_hours', 'off'), "
+        "('execution_facts', 'off')"
+    )
+    await connection.execute("set statement_timeout = '5s'")
+    for _ in range(2):
+        for verdict in many:
+            assert await record(connection, verdict)
+
+    located = "from divergences where num_nulls(execution_id, hour) = 1"
+    assert await connection.fetchval(f"select count(*) {located} and ended_at is null") == 40_001
+    assert (
+        await connection.fetchval(f"select count(*) {located} and ended_at is not null") == 40_001
+    )
+    times = f"select count(distinct noted_at) {located} group by execution_id, hour"
+    assert await connection.fetchval(f"select max(count) from ({times}) as noted") == 1
+    anywhere = "select count(*) from divergences where num_nulls(execution_id, hour) = 2"
+    assert await connection.fetchval(f"{anywhere} and ended_at is null") == 2
 
 
 async def agreement(connection: asyncpg.Connection, projection: str) -> tuple[str, int]:

@@ -192,7 +192,10 @@ def _steps(
 
 
 async def _drop_verdicts(connection: asyncpg.Connection, before: datetime) -> AsyncIterator[str]:
-    """Delete verdicts that a later one replaces, and divergences that ended before `before`."""
+    """Delete verdicts that a later one replaces, and divergences that ended before `before`.
+
+    An inconclusive verdict replaces only another one.
+    """
     dropped = await connection.fetchval(_DROP_VERDICTS, before)
     if dropped:
         yield f"dropped {dropped:,} verdicts that later ones replace"
@@ -217,6 +220,10 @@ _DROP_VERDICTS: Final = """
                         where  later.projection = verifications.projection
                         and    later.scope = verifications.scope
                         and    later.verification_id > verifications.verification_id
+                        and    (
+                                   later.verdict <> 'inconclusive'
+                                   or verifications.verdict = 'inconclusive'
+                               )
                     )
         returning   1
     )

@@ -17,6 +17,7 @@ import asyncpg
 from projector.chunks import RETENTION_S, Chunks
 from projector.database_session import with_lock_retry
 from projector.maintenance.archive import COLUMNS, ArchiveFolder
+from projector.maintenance.open_divergences import AGREES, difference_anywhere
 from projector.maintenance.retention_horizon import raise_horizon
 
 ROWS_A_STEP: Final = 5_000
@@ -56,6 +57,9 @@ async def drop_events(
         yield f"would ignore events from before {before:%Y-%m-%dT%H:%M}"
     elif not await raise_horizon(connection, before):
         yield "retention of events waits for a batch that is still running"
+        return
+    if why := await difference_anywhere(connection):
+        yield f"retention of events waits: {why}"
         return
     if folder:
         folder.remove_unfinished()
@@ -216,23 +220,6 @@ _PARTITIONS: Final = "select name from normalizer.event_partitions order by name
 
 # Ids do not show which rows are old: a replay stores old ids today.
 _BY_ARRIVAL: Final = "set local enable_seqscan = off; set local enable_indexscan = off"
-
-# Nothing of an execution with an open divergence is deleted: a repair needs its events.
-AGREES: Final = """
-    not exists (
-        select
-        from   projector.divergences as known
-        where  known.execution_id = {0}.execution_id
-        and    known.ended_at is null
-    )
-    and not exists (
-        select
-        from   projector.divergences as known
-        where  known.projection in ('execution_facts', 'call_facts')
-        and    known.execution_id is null
-        and    known.ended_at is null
-    )
-"""
 
 # A holder is deleted after its siblings: if a sibling is reported again, the id must be taken.
 _MAY_GO: Final = f"""

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import asyncpg
 
 from projector.chunks import RETENTION_S, Chunks
-from projector.maintenance.event_retention import AGREES
+from projector.maintenance.open_divergences import AGREES, difference_anywhere
 
 ROWS_A_STEP: Final = 5_000
 
@@ -20,6 +20,9 @@ async def drop_executions(
     connection: asyncpg.Connection, before: datetime, *, dry_run: bool
 ) -> AsyncIterator[str]:
     """Remove executions without stored events whose last event is older than `before`."""
+    if why := await difference_anywhere(connection):
+        yield f"retention of executions waits: {why}"
+        return
     gone, last, most = 0, -(1 << 63), ROWS_A_STEP // 10
     chunks = Chunks(size=most, most=most, target_s=RETENTION_S)
 

@@ -1028,6 +1028,51 @@ async def test_a_step_takes_events_of_as_few_executions_as_it_can(
     assert await divergent(connection) == {}
 
 
+async def test_what_may_differ_anywhere_holds_retention_up_and_is_said(
+    connection: asyncpg.Connection,
+) -> None:
+    await store(connection, life(1, OLD), OLD)
+    await run(connection)
+    await store(connection, life(2, OLD), OLD)
+    await connection.execute(
+        "insert into divergences (projection, noted_by) values ('call_facts', 'off')"
+    )
+    why = "waits: call_facts may differ from the events, and where is not known; "
+    why += "projector repair compares all of it"
+
+    for dry_run in (True, False):
+        said = await run(connection, FORGETFUL, dry_run=dry_run)
+        assert f"retention of events {why}" in said
+        assert f"retention of executions {why}" in said
+        assert not any(line.startswith(("deleted 4", "would delete 4")) for line in said)
+    await repaired(connection)
+    said = await run(connection, FORGETFUL)
+
+    assert any(line.startswith("deleted 4 events") for line in said)
+    assert "forgot 2 executions with their calls" in said
+
+
+async def test_the_last_verdict_that_says_anything_outlives_those_that_say_nothing(
+    connection: asyncpg.Connection,
+) -> None:
+    old = "match match inconclusive inconclusive"
+    for number, verdict in enumerate(old.split()):
+        await connection.execute(
+            "insert into verifications (projection, scope, verdict, compared, divergent, archived, "
+            "detail, took_s, verified_at) values ('event_hours', 'all', $1, 1, 0, 0, '', 1, $2)",
+            verdict,
+            OLD + timedelta(hours=number),
+        )
+
+    await run(connection)
+
+    left = await connection.fetch("select verdict, verified_at from verifications order by 2")
+    assert [tuple(row) for row in left] == [
+        ("match", OLD + timedelta(hours=1)),
+        ("inconclusive", OLD + timedelta(hours=3)),
+    ]
+
+
 async def test_notes_of_reports_are_looked_at_in_the_partitions_of_their_ids(
     connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

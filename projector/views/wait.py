@@ -11,11 +11,9 @@ from normalizer.errors import NormalizerError
 _PAUSE_S: Final = 0.05
 
 _READ_TO: Final = """
-    select   next_offset
-    from     normalizer.source_positions
-    where    topic = $1::text and partition = $2::integer
-    order by incarnation desc
-    limit    1
+    select next_offset
+    from   projector.freshness
+    where  topic = $1::text and partition = $2::integer
 """
 
 
@@ -41,7 +39,7 @@ async def wait_for(
         if read_to is not None and read_to > offset:
             return read_to
         if time.monotonic() > deadline:
-            where = "never read" if read_to is None else f"read to {read_to}"
+            where = "read by nobody" if read_to is None else f"read to {read_to}"
             message = f"{topic}[{partition}]: {where} after {timeout_s:g} s, waited for {offset}"
             raise NotVisibleYet(message)
         await asyncio.sleep(_PAUSE_S)

@@ -139,9 +139,9 @@ async def test_a_sample_says_how_to_draw_it_again(database: Database) -> None:
 async def test_wait_returns_once_the_record_is_in_the_views(database: Database) -> None:
     async with open_store(database) as store:
         await claimed(store)
-    async with connected(database) as connection:
+    async with connected(database) as connection, as_user(database, "projector_reader") as reader:
         waiting = asyncio.create_task(
-            projector("wait", "noetl.events:0:41", database_url=database.url), name="waiting"
+            projector("wait", "noetl.events:0:41", database_url=reader.url), name="waiting"
         )
         await connection.execute(
             "update normalizer.source_positions set next_offset = 42, holes = 42"
@@ -162,7 +162,7 @@ async def test_wait_gives_up_and_says_how_far_it_is(database: Database) -> None:
     wrong = await projector("wait", "noetl.events", database_url=database.url)
 
     assert read == (1, "Error: noetl.events[0]: read to 0 after 0.1 s, waited for 0\n")
-    assert never == (1, "Error: other[0]: never read after 0.1 s, waited for 0\n")
+    assert never == (1, "Error: other[0]: read by nobody after 0.1 s, waited for 0\n")
     assert wrong[0] == 2
 
 

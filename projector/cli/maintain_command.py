@@ -137,8 +137,9 @@ def maintain(
 
     Any step can be interrupted at any moment; the next run continues. Only one maintain or repair
     runs at a time. Its user must be the owner. The verdicts on the sample are stored for the view
-    projector.agreement; exit 1 unless all agree. If a step fails, the others still run, and the
-    exit code is 3. Nothing runs while the clocks of database and client differ by over an hour.
+    projector.agreement. If a step fails, the others still run, but no sample is verified. Exit 1
+    unless all agree, 3 if a step failed; with --every it prints that and goes on. Nothing runs
+    while the clocks of database and client differ by over an hour.
     """
     keep = Keep(**{name.removeprefix("keep_"): span for name, span in spans.items() if span})
     folder = ArchiveFolder(archive) if archive and not dry_run else None

@@ -1,7 +1,8 @@
 """Runs every maintenance step in a safe order, and reports each change in one line.
 
 Only one maintainer runs at a time: its command holds a lock. Any step can be interrupted; the next
-run continues. If a step fails, the others still run.
+run continues. If a step fails, the others still run; only the sample is not verified then, so that
+one alert, on the age of the last one, says both that nothing runs and that a step fails.
 """
 
 import asyncio
@@ -86,7 +87,7 @@ async def maintain(
     """Yields one line for each change (with `dry_run`, each that would be made), then verdicts.
 
     Events are written to `folder`, if there is one, before they are deleted. `sample` is verified
-    at the end; its verdicts are stored for the view `agreement`. The caller holds the lock. Raises
+    at the end if no step failed; its verdicts are stored for the view `agreement`. The caller holds the lock. Raises
     ClocksDiffer before the first step, because no later run could take back what a wrong clock
     deletes; StepsFailed after the last one if the database rejected one or more of them.
     """
@@ -98,9 +99,9 @@ async def maintain(
             f"{here:%Y-%m-%d %H:%M}, both UTC: nothing was done; correct the wrong one"
         )
     steps = _steps(connection, keep, now, folder, dry_run=dry_run)
-    if sample is not None and not dry_run:
-        steps["verification of a sample"] = _verified(connection, sample)
     failed: list[str] = []
+    if sample is not None and not dry_run:
+        steps["verification of a sample"] = _verified(connection, sample, failed)
     for name, step in steps.items():
         try:
             async for done in step:
@@ -201,7 +202,12 @@ async def _drop_verdicts(connection: asyncpg.Connection, before: datetime) -> As
         yield f"dropped {dropped:,} verdicts that later ones replace"
 
 
-async def _verified(connection: asyncpg.Connection, sample: Scope) -> AsyncIterator[Verdict]:
+async def _verified(
+    connection: asyncpg.Connection, sample: Scope, failed: list[str]
+) -> AsyncIterator[str | Verdict]:
+    if failed:
+        yield "verification of a sample left out: a step failed"
+        return
     async for verdict in verify(connection, sample):
         await record(connection, verdict)
         yield verdict

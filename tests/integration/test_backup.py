@@ -4,6 +4,8 @@ import asyncio
 import re
 from pathlib import Path
 
+import asyncpg
+
 from normalizer.cli.ledger_check import verify_ledger
 from normalizer.embedded.postgres_server import wheel_binaries
 from normalizer.service.file_replay import FileReplay
@@ -44,6 +46,11 @@ async def test_a_restored_backup_is_whole_and_goes_on(
     page = (DOCS / "operations.md").read_text()
     (dumped,) = re.findall(r"^pg_dump (.*?) {2,}\S.*$", page, re.MULTILINE)
     (restored,) = re.findall(r"^pg_restore (.*?) {2,}\S.*$", page, re.MULTILINE)
+    left_out = re.findall(
+        r"""^psql "\$DATABASE_URL" --command '(.*)'$""",
+        page.partition("\npg_restore ")[2],
+        re.MULTILINE,
+    )
 
     async with cluster.empty_database() as other:
         file = tmp_path / "noetl.dump"
@@ -51,7 +58,18 @@ async def test_a_restored_backup_is_whole_and_goes_on(
         await _typed("pg_dump", *(options.get(word, word) for word in dumped.split()))
         options['"$DATABASE_URL"'] = other.admin_url
         await _typed("pg_restore", *(options.get(word, word) for word in restored.split()))
+        for statement in left_out:
+            of_this = re.sub(r"\bdatabase noetl\b", f"database {other.name}", statement)
+            await _typed("psql", other.admin_url, "--command", of_this)
 
+        login = await asyncpg.connect(other.url)
+        try:
+            assert await login.fetchval("select gen_snowflake()") > 0
+            assert not await login.fetchval(
+                "select has_database_privilege('public', current_database(), 'temporary')"
+            )
+        finally:
+            await login.close()
         async with connected(database.url) as before, connected(other.url) as after:
             assert await table_contents(after) == await table_contents(before)
             async for verdict in verify(after, Scope(kind="all")):

@@ -12,6 +12,8 @@ READ_SERVER: Final = """
     where    backend_xmin is not null
     and      backend_type = 'client backend'
     and      pid <> pg_backend_pid()
+    -- It has a snapshot, which keeps no other vacuum from a row.
+    and      pid not in (select pid from pg_stat_progress_vacuum)
 """
 READ_MIGRATIONS: Final = "select version from migrations.applied"
 READ_AGREEMENT: Final = """

@@ -321,8 +321,8 @@ CATALOGUE: Final = (
         "dead rows. Left out without the right pg_read_all_stats, which `normalizer check` "
         "asks for.",
         hint="Over 300: updates get slower by the minute; find it in pg_stat_activity (order "
-        "by xact_start) and end it, unless it is a dump. The service's own last 10 seconds at "
-        "most.",
+        "by xact_start) and end it, unless it is a dump. A VACUUM holds up no other and is not "
+        "counted.",
     ),
     Metric(
         name="normalizer_missing_migrations",

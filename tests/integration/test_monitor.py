@@ -21,6 +21,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from normalizer.errors import REASONS, ConfigurationError
 from normalizer.kafka import KafkaPartition
 from normalizer.service import monitor as monitor_module
+from normalizer.service.lag_statements import READ_SERVER
 from normalizer.service.metric_catalog import CATALOGUE
 from normalizer.service.monitor import Monitor
 from normalizer.service.service import Service
@@ -468,6 +469,40 @@ async def test_how_long_another_role_holds_a_snapshot_is_measured_or_left_out(
             await until(is_measured, ages)
 
     assert hidden == []
+
+
+async def test_a_vacuum_keeps_no_other_from_removing_dead_rows_and_is_not_measured(
+    database: Database,
+) -> None:
+    """As `projector maintain` runs it, for as long as a large partition takes."""
+    async with (
+        watching(database.admin_url) as admin,
+        watching(database.admin_url) as other,
+        asyncio.TaskGroup() as group,
+    ):
+        await other.connection.execute("create table large as select generate_series(1, 99999)")
+        await other.connection.execute("set vacuum_cost_delay = 100; set vacuum_cost_limit = 1")
+        await admin.connection.execute("create table small as select generate_series(1, 999)")
+        slow = group.create_task(other.connection.execute("vacuum (freeze) large"))
+
+        async def vacuums() -> bool:
+            has_xmin: bool = await admin.connection.fetchval(
+                "select count(backend_xmin) > 0 from pg_stat_activity "
+                "join pg_stat_progress_vacuum using (pid) where relid = 'large'::regclass"
+            )
+            return has_xmin
+
+        await until(vacuums)
+        await admin.connection.execute("delete from small")
+        await admin.connection.execute("vacuum small")
+        left = await admin.connection.fetchval("select pg_relation_size('small')")
+        measured = await admin.connection.fetchrow(READ_SERVER)
+        assert await vacuums()
+        slow.cancel()
+
+    assert left == 0
+    assert measured is not None
+    assert measured["snapshot_s"] == 0
 
 
 async def test_a_table_that_somebody_locks_does_not_mean_that_the_database_is_away(

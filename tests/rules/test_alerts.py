@@ -131,7 +131,7 @@ CASES: Final[dict[str, tuple[Series, Series, dict[str, str]]]] = {
             f"normalizer_lag_records{_AT}": "0x60",
             f"normalizer_time_to_expiry_seconds{_AT}": "600x60",
         },
-        _THERE,
+        _THERE | {"job": "normalizer"},
     ),
     "NormalizerRecordsLost": (
         {'normalizer_gaps_total{instance="a"}': "0x50 1x10"},
@@ -275,6 +275,17 @@ def test_a_relay_beside_the_normalizer_hides_no_stuck_partition(
     _try(promtool, tmp_path, [_checked(alert, CASES[alert["alert"]][0] | moving)])
 
 
+@pytest.mark.parametrize("name", ["NormalizerRecordsExpire", "NormalizerRecordsLost"])
+def test_records_that_a_relay_has_not_read_are_missed_too(
+    promtool: str, tmp_path: Path, name: str
+) -> None:
+    (alert,) = (one for one in ALERTS if one["alert"] == name)
+    red, _, labels = CASES[name]
+    of_the_relay = {series.replace("{", '{job="relay",'): values for series, values in red.items()}
+
+    _try(promtool, tmp_path, [_checked(alert, of_the_relay, labels=labels | {"job": "relay"})])
+
+
 def test_every_question_about_a_metric_of_the_normalizer_names_the_job() -> None:
     """A relay exports the same metrics, about positions of its own."""
     texts = [
@@ -285,7 +296,7 @@ def test_every_question_about_a_metric_of_the_normalizer_names_the_job() -> None
 
     selectors = [one for text in texts for one in re.findall(r"\bnormalizer_\w+(?:\{[^}]*)?", text)]
     assert len(selectors) > 60
-    assert [one for one in selectors if '{job="' not in one] == []
+    assert [one for one in selectors if not re.search(r'\{job=~?"', one)] == []
 
 
 def test_one_bad_record_in_a_quiet_night_is_no_flood(promtool: str, tmp_path: Path) -> None:
@@ -387,12 +398,18 @@ def _projector_metrics() -> dict[str, str]:
     }
 
 
-def _checked(alert: dict[str, Any], red: Series | None, *, silent: bool = False) -> dict[str, Any]:
+def _checked(
+    alert: dict[str, Any],
+    red: Series | None,
+    *,
+    silent: bool = False,
+    labels: dict[str, str] | None = None,
+) -> dict[str, Any]:
     """One test for promtool: at an hour, red or (without series of its own, or silent) green."""
     name = alert["alert"]
-    series, labels = (red, CASES[name][2]) if red else (CASES[name][1], {})
+    series = red or CASES[name][1]
     expected = {
-        "exp_labels": {**alert["labels"], **labels},
+        "exp_labels": {**alert["labels"], **(labels or CASES[name][2])},
         "exp_annotations": alert["annotations"],
     }
     return {

@@ -87,9 +87,9 @@ async def maintain(
     """Yields one line for each change (with `dry_run`, each that would be made), then verdicts.
 
     Events are written to `folder`, if there is one, before they are deleted. `sample` is verified
-    at the end if no step failed; its verdicts are stored for the view `agreement`. The caller holds the lock. Raises
-    ClocksDiffer before the first step, because no later run could take back what a wrong clock
-    deletes; StepsFailed after the last one if the database rejected one or more of them.
+    at the end if no step failed; its verdicts are stored for the view `agreement`. The caller holds
+    the lock. Raises ClocksDiffer before the first step, because no later run could take back what
+    a wrong clock deletes; StepsFailed after the last one if the database rejected one or more.
     """
     now: datetime = await connection.fetchval("select now()")
     here = datetime.now(UTC)

@@ -2,7 +2,7 @@
 
 Each process is a `normalizer run` of its own: the consumer group shares the partitions among them,
 as among processes of different machines. /metrics has the metrics of all, with a label for each;
-/livez and /readyz fail if they fail for one.
+/readyz fails if it fails for one, /livez if it fails for one that runs.
 """
 
 import asyncio
@@ -60,16 +60,16 @@ class ProcessGroup:
         self._settings = settings
         self._environ = environ
         self._command = [sys.executable, "-m", "normalizer", "run", *arguments]
-        self._ports: list[int] = []
-        for _ in range(count):
-            self._ports.append(free_port({settings.http_port, *self._ports}))
+        self._ports = [0] * count
+        """Drawn at each start: somebody may take the port of one that ended."""
+        self._all = range(count)
         self._children: dict[int, Child] = {}
         self._stopping = asyncio.Event()
         self._code = 0
         routes: Routes = {
             "/metrics": self._metrics,
-            "/livez": lambda: self._all_of("/livez"),
-            "/readyz": lambda: self._all_of("/readyz"),
+            "/livez": lambda: self._all_of("/livez", self._running()),
+            "/readyz": lambda: self._all_of("/readyz", self._all),
         }
         self._probes = ProbeServer(settings.http_host, settings.http_port, routes)
         self.url = self._probes.url
@@ -77,9 +77,9 @@ class ProcessGroup:
     async def run(self) -> int:
         """Keep all processes running until `stop`; return the exit code of the group."""
         with self._probes:
-            _log.info("listening", url=self.url, processes=len(self._ports))
+            _log.info("listening", url=self.url, processes=len(self._all))
             async with asyncio.TaskGroup() as tasks:
-                for number in range(len(self._ports)):
+                for number in self._all:
                     tasks.create_task(self._keep(number), name=f"process {number}")
                 tasks.create_task(self._stop_all(), name="stop")
         return self._code
@@ -90,8 +90,12 @@ class ProcessGroup:
 
     def pids(self) -> list[int]:
         """The process ids of those that run."""
-        children = (child for _, child in sorted(self._children.items()))
-        return [child.pid for child in children if child.returncode is None]
+        return [self._children[number].pid for number in self._running()]
+
+    def _running(self) -> list[int]:
+        """The numbers of those that run; those that ended are started again."""
+        children = [(number, self._children.get(number)) for number in self._all]
+        return [number for number, child in children if child and child.returncode is None]
 
     async def _keep(self, number: int) -> None:
         """Run one process until the stop, and start it again where it dies.
@@ -113,8 +117,8 @@ class ProcessGroup:
         try:
             child = await self._start(number)
         except OSError as error:
-            # No process more, or no memory, for now: those that run go on.
-            _log.warning("process_not_started", process=number, why=error.strerror)
+            # No process more, no memory or no port, for now: those that run go on.
+            _log.warning("process_not_started", process=number, why=str(error))
             return
         self._children[number] = child
         if self._stopping.is_set():
@@ -128,6 +132,7 @@ class ProcessGroup:
             self.stop()
 
     async def _start(self, number: int) -> Child:
+        self._ports[number] = free_port({self._settings.http_port, *self._ports})
         return await Child.start(
             f"process {number}",
             self._command,
@@ -153,13 +158,14 @@ class ProcessGroup:
             own["NORMALIZER_INSTANCE"] = f"{self._settings.instance}-{number}"
         return {**self._environ, **own}
 
-    def _answers(self, path: str) -> list[tuple[int, int, bytes]]:
-        """What each process answers at a path: its number, the status, the body. All at once."""
-        with ThreadPoolExecutor(len(self._ports)) as pool:
-            return list(pool.map(partial(_answer, path), range(len(self._ports)), self._ports))
+    def _answers(self, path: str, numbers: Sequence[int]) -> list[tuple[int, int, bytes]]:
+        """What these processes answer at a path: number, status and body of each. All at once."""
+        with ThreadPoolExecutor(len(self._all)) as pool:
+            ports = [self._ports[number] for number in numbers]
+            return list(pool.map(partial(_answer, path), numbers, ports))
 
-    def _all_of(self, path: str) -> HttpResponse:
-        answers = self._answers(path)
+    def _all_of(self, path: str, numbers: Sequence[int]) -> HttpResponse:
+        answers = self._answers(path, numbers)
         bodies: list[Any] = [
             msgspec.json.decode(body) if body else {"reasons": ["it does not answer"]}
             for _, _, body in answers
@@ -170,7 +176,7 @@ class ProcessGroup:
         return HttpResponse(status, "application/json", body)
 
     def _metrics(self) -> Collector:
-        return _Merged(self._answers("/metrics"))
+        return _Merged(self._answers("/metrics", self._all))
 
 
 def _answer(path: str, number: int, port: int) -> tuple[int, int, bytes]:

@@ -137,6 +137,70 @@ def deaths(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [line for line in lines if line["event"] == "process_died"]
 
 
+STAND_IN = """
+import http.server, os
+if os.environ["NORMALIZER_INSTANCE"] == "dies-1":
+    raise SystemExit(1)
+class Answer(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *_): pass
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"{}")
+try:
+    server = http.server.HTTPServer(("127.0.0.1", int(os.environ["NORMALIZER_HTTP_PORT"])), Answer)
+except OSError:
+    raise SystemExit(2)
+server.serve_forever()
+"""
+
+
+async def test_while_a_process_waits_for_its_next_start_the_others_are_alive(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An orchestrator would kill them, and restart what is started again anyhow."""
+    monkeypatch.setattr(process_group, "RESTART_S", 60)
+    group = ProcessGroup(Settings(http_port=0, instance="dies"), {}, [], 2)
+    group._command = [sys.executable, "-c", STAND_IN]
+    running = asyncio.create_task(group.run())
+
+    async def the_other_answers() -> bool:
+        _, body = await http_get(f"{group.url}/readyz")
+        return bool(body["processes"][0] == {})
+
+    await until(lambda: len(group._children) == 2 and len(group.pids()) == 1)
+    await until(the_other_answers)
+
+    assert await http_get(f"{group.url}/livez") == (200, {"processes": [{}]})
+    reasons = {"reasons": ["it does not answer"]}
+    assert await http_get(f"{group.url}/readyz") == (503, {"processes": [{}, reasons]})
+    group.stop()
+    assert await running == 0
+
+
+async def test_a_port_that_somebody_takes_meanwhile_does_not_keep_a_process_from_its_next_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(process_group, "RESTART_S", 0.2)
+    group = ProcessGroup(Settings(http_port=0, instance="one"), {}, [], 1)
+    group._command = [sys.executable, "-c", STAND_IN]
+    running = asyncio.create_task(group.run())
+
+    async def answers() -> bool:
+        return running.done() or (await http_get(f"{group.url}/readyz"))[0] == 200
+
+    await until(answers)
+    (first,) = group.pids()
+    os.kill(first, signal.SIGKILL)
+    await until(lambda: not group.pids())
+    with socket.create_server((process_group.HOST, group._ports[0])):
+        await until(answers)
+
+    assert not running.done()
+    group.stop()
+    assert await running == 0
+
+
 async def test_processes_are_queried_at_once_however_long_each_takes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -144,10 +208,11 @@ async def test_processes_are_queried_at_once_however_long_each_takes(
     monkeypatch.setattr(process_group, "ANSWER_S", 1.0)
     group = ProcessGroup(Settings(http_port=0), {}, [], 8)
     with contextlib.ExitStack() as silent:
-        for port in group._ports:
-            silent.enter_context(socket.create_server((process_group.HOST, port)))
+        for number in group._all:
+            server = silent.enter_context(socket.create_server((process_group.HOST, 0)))
+            group._ports[number] = server.getsockname()[1]
         begun_s = time.monotonic()
-        answers = await asyncio.to_thread(group._answers, "/metrics")
+        answers = await asyncio.to_thread(group._answers, "/metrics", group._all)
     group._probes._server.server_close()
 
     assert [number for number, _, _ in answers] == [*range(8)]

@@ -89,10 +89,11 @@ def run(*, accept_reset: bool, accept_shapes: bool, file: Path | None, processes
         raise click.UsageError("--processes is for Kafka; a file is read by one process")
     if file and accept_reset:
         raise click.UsageError("--accept-reset is for Kafka; a file is no topic")
+    if accept_reset and processes > 1:
+        raise click.UsageError("--accept-reset is for one process: a restart would accept any log")
     settings = load_logged_settings(*needs)
     if processes > 1:
-        flags = {"--accept-reset": accept_reset, "--accept-shapes": accept_shapes}
-        _run_several(settings, [flag for flag, is_set in flags.items() if is_set], processes)
+        _run_several(settings, ["--accept-shapes"] if accept_shapes else [], processes)
 
     async def serve() -> None:
         if file:

@@ -36,13 +36,14 @@ def run(*arguments: str, given: str | bytes = "", **environ: str) -> Result:
     [
         (["run", "--no-kafka", __file__, "--accept-reset"], "--accept-reset is for Kafka"),
         (["run", "--no-kafka", __file__, "--processes", "2"], "--processes is for Kafka"),
+        (["run", "--processes", "2", "--accept-reset"], "--accept-reset is for one process"),
         (["relay", "--from-postgres", "--accept-reset"], "are for KAFKA_TOPICS"),
         (["relay", "--from-postgres", "--accept-shapes"], "are for KAFKA_TOPICS"),
         (["relay", "--unregister", "--accept-reset"], "are for KAFKA_TOPICS"),
         (["up", "--no-kafka", "--external"], "--no-kafka is for own servers"),
     ],
 )
-def test_an_option_that_would_do_nothing_is_refused(arguments: list[str], refusal: str) -> None:
+def test_an_option_out_of_place_is_refused(arguments: list[str], refusal: str) -> None:
     result = run(*arguments)
 
     assert result.exit_code == 2

@@ -1041,12 +1041,12 @@ async def test_what_may_differ_anywhere_holds_retention_up_and_is_said(
     why += "projector repair compares all of it"
 
     for dry_run in (True, False):
-        said = await run(connection, FORGETFUL, dry_run=dry_run)
+        said = await run(connection, REMOVING, dry_run=dry_run)
         assert f"retention of events {why}" in said
         assert f"retention of executions {why}" in said
         assert not any(line.startswith(("deleted 4", "would delete 4")) for line in said)
     await repaired(connection)
-    said = await run(connection, FORGETFUL)
+    said = await run(connection, REMOVING)
 
     assert any(line.startswith("deleted 4 events") for line in said)
     assert "forgot 2 executions with their calls" in said

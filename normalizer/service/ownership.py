@@ -238,6 +238,7 @@ class Ownership:
             *partition, cluster_id=cluster_id, log_start=bounds.start, log_end=bounds.end
         )
         self._claimed[partition] = claim
+        self.suspects.note_claim(partition, claim)
         # After the claim: before it, the last owner could still move the position.
         reset = await why_reset(
             self._kafka,

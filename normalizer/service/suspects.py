@@ -36,15 +36,19 @@ class Suspects(dict[KafkaPartition, Suspect]):
         if suspect is not None and next_offset >= suspect.until:
             del self[partition]
 
+    def note_claim(self, partition: KafkaPartition, claim: Claim) -> None:
+        """Note that this process claimed the partition, whatever comes of the claim."""
+        offset, times = self._own_claims.get(partition, (claim.next_offset, 0))
+        times = times if offset == claim.next_offset else 0
+        self._own_claims[partition] = claim.next_offset, times + 1
+
     def add_if_stalled(self, partition: KafkaPartition, claim: Claim, log_end: int) -> None:
         """Mark a partition that has records, but made no progress under several claims.
 
         Of this process's claims one counts: it lives, so its records have not ended it.
         """
-        offset, times = self._own_claims.get(partition, (claim.next_offset, 0))
-        earlier = times if offset == claim.next_offset else 0
-        self._own_claims[partition] = claim.next_offset, earlier + 1
-        claims = claim.epoch - claim.moved_epoch - earlier
+        _, times = self._own_claims[partition]
+        claims = claim.epoch - claim.moved_epoch - times + 1
         if claims < CLAIMS_WITHOUT_A_MOVE or claim.next_offset >= log_end:
             return
         until = min(log_end, claim.next_offset + RECORDS_ONE_BY_ONE)

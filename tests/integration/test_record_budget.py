@@ -19,7 +19,9 @@ from normalizer.core.bounds import MAX_VALUE_BYTES
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import BrokerUnavailable, Reason
+from normalizer.kafka import KafkaPartition, why_reset
 from normalizer.process.normalizer_process import NormalizerProcess, NormalizerProcessDied
+from normalizer.service import ownership
 from normalizer.service.suspects import CLAIMS_WITHOUT_A_MOVE
 from normalizer.store.store import Store
 from tests.support.factories import raw_event
@@ -390,6 +392,35 @@ async def test_a_process_that_joins_again_and_again_does_not_suspect_its_records
             await watcher.until_read(topic, {0: 5})
 
     assert tries[-1] >= CLAIMS_WITHOUT_A_MOVE
+    assert "partition_stalled" not in {line["event"] for line in lines}
+
+
+@ONE_PARTITION
+async def test_a_process_whose_claims_came_to_nothing_does_not_suspect_its_records(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: Any,
+    watcher: Watcher,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As where a leader says where its log ends, but does not give the last record to compare."""
+    await send(producer, topic, range(5))
+    tries: list[KafkaPartition] = []
+
+    async def away(kafka: Any, partition: KafkaPartition, *arguments: Any, **options: Any) -> Any:
+        tries.append(partition)
+        if len(tries) < CLAIMS_WITHOUT_A_MOVE:
+            message = "the leader is away"
+            raise BrokerUnavailable(message)
+        return await why_reset(kafka, partition, *arguments, **options)
+
+    monkeypatch.setattr(ownership, "why_reset", away)
+    with structlog.testing.capture_logs() as lines:
+        async with running(settings_for(database, topic, bootstrap_servers)):
+            await watcher.until_read(topic, {0: 5})
+
+    assert (await watcher.positions(topic))[0]["epoch"] == CLAIMS_WITHOUT_A_MOVE
     assert "partition_stalled" not in {line["event"] for line in lines}
 
 

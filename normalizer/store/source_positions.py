@@ -119,12 +119,15 @@ def why_claim_lost(
 ) -> PositionError | None:
     """Why a claim of this epoch no longer holds; None while it holds.
 
-    An operator who moves a position does not own it: the partition is claimed again.
+    An operator who moves or deletes a position does not own it: the partition is claimed again.
     """
-    if position is not None and position["epoch"] == epoch:
+    if position is None:
+        message = f"{topic}[{partition}]: the position was deleted"
+        return PositionMoved(message, topic=topic, partition=partition)
+    if position["epoch"] == epoch:
         return None
     # A job's position has no owner.
-    if position is not None and str(position.get("owner", "")).startswith(OPERATOR):
+    if str(position.get("owner", "")).startswith(OPERATOR):
         message = f"{topic}[{partition}]: {position['owner']} moved the position"
         return PositionMoved(message, topic=topic, partition=partition)
     message = f"{topic}[{partition}]: another process claimed it"

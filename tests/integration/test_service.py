@@ -480,6 +480,21 @@ async def test_a_position_moved_by_hand_is_followed(
 
 
 @ONE_PARTITION
+async def test_a_position_that_is_deleted_meanwhile_is_begun_again(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    """To read the topic again."""
+    async with running(settings_for(database, topic, bootstrap_servers)) as service:
+        await send(producer, topic, range(5))
+        await watcher.until_read(topic, {0: 5})
+        await watcher.connection.execute("delete from normalizer.source_positions")
+        await watcher.until_read(topic, {0: 5})
+
+    assert (service.counters.fenced, service.counters.duplicate) == (0, 5)
+    assert await watcher.events() == 5
+
+
+@ONE_PARTITION
 async def test_records_that_expired_unread_are_a_gap(
     database: Database,
     topic: Topic,

@@ -15,7 +15,6 @@ from tests.support.factories import (
     TOPIC,
     after,
     batch_of,
-    claim_of,
     envelope,
     rejected,
     snowflake,
@@ -161,10 +160,16 @@ async def test_a_process_that_lost_the_partition_is_fenced(database: Database) -
         assert await count(connection, "normalizer.events") == 1
 
 
-async def test_a_partition_that_nobody_claimed_is_fenced(database: Database) -> None:
-    async with open_store(database) as store:
-        with pytest.raises(Fenced):
-            await store.write(batch_of(envelope(0), claim=claim_of()))
+async def test_nothing_is_written_where_there_is_no_position(database: Database) -> None:
+    """A deleted position is begun again by the next claim, of this process or another."""
+    async with open_store(database) as store, connected(database) as connection:
+        claim = await claimed(store)
+        await connection.execute("delete from normalizer.source_positions")
+
+        with pytest.raises(PositionMoved, match="the position was deleted"):
+            await store.write(batch_of(envelope(0), claim=claim))
+        assert [type(why) for _, why in await store.lost_claims([claim])] == [PositionMoved]
+        assert (await store.write(batch_of(envelope(0), claim=await claimed(store)))).stored == 1
 
 
 async def test_one_lost_partition_keeps_the_whole_batch_out(database: Database) -> None:

@@ -93,11 +93,10 @@ async def write_with_retry(
     """
     in_flight = in_flight or InFlightBatch()
     in_flight.begin(batch)
-    reporter = _WaitReporter(in_flight)
     try:
-        return await _write_pieces(store, batch, stop, draw, in_flight, on_failure)
+        with _WaitReporter(in_flight):
+            return await _write_pieces(store, batch, stop, draw, in_flight, on_failure)
     finally:
-        reporter.end()
         in_flight.clear()
 
 
@@ -163,12 +162,13 @@ class _WaitReporter:
     def __init__(self, in_flight: InFlightBatch) -> None:
         self._in_flight = in_flight
         self._reported = False
+
+    def __enter__(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(WAITING_AFTER_S, self._report)
 
-    def end(self) -> None:
-        """The batch is written, or its writer has stopped."""
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         self._timer.cancel()
-        if self._reported:
+        if self._reported and error is None:
             _log.info("batch_unblocked", waited_s=round(self._in_flight.age_s(), 1))
 
     def _report(self) -> None:

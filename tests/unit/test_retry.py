@@ -316,6 +316,27 @@ async def test_a_batch_that_waits_is_said_at_once_now_and_then_and_at_its_end(
     assert lines[0]["why"] == "the store has not answered yet"
 
 
+async def test_of_a_batch_that_is_dropped_it_is_not_said_that_it_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(retry, "WAITING_AFTER_S", 0.0)
+
+    class Slow(Log):
+        async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:
+            await asyncio.sleep(0.01)
+            return await super().write(batch, projections=projections)
+
+    def fail() -> None:
+        raise Fenced("no", topic=TOPIC, partition=0)
+
+    log = Slow(poison=(0,))
+    log.on_failure = fail
+    with capture_logs() as lines, pytest.raises(Fenced):
+        await write_with_retry(log, records(), stop=asyncio.Event())
+
+    assert [line["event"] for line in lines] == ["batch_blocked"]
+
+
 async def test_a_batch_that_does_not_wait_is_said_nowhere() -> None:
     with capture_logs() as lines:
         await delivered(Log(outages=[True] * 2), records())

@@ -171,10 +171,10 @@ class GroupReader:
             if not isinstance(error, BROKEN_BATCH):
                 with translated("fetching"):
                     raise
-            return await self._read_leniently(wanted, error)
+            return await self._read_leniently(consumer, wanted, error)
         except Exception as error:  # noqa: BLE001 - the client may raise anything on a damaged batch
             self._rewind()
-            return await self._read_leniently(wanted, error)
+            return await self._read_leniently(consumer, wanted, error)
         # Nothing is waited for from here on: the client's positions and ours move in one step.
         return await self._chunks(wanted, drained)
 
@@ -232,7 +232,7 @@ class GroupReader:
         return chunks
 
     async def _read_leniently(
-        self, wanted: dict[KafkaPartition, FetchPosition], failure: Exception
+        self, consumer: Any, wanted: dict[KafkaPartition, FetchPosition], failure: Exception
     ) -> list[FetchedChunk]:
         """Read one answer of the broker for each partition with the lenient reader.
 
@@ -244,9 +244,9 @@ class GroupReader:
             one: (position.incarnation, position.next_offset)
             for one, position in wanted.items()
             if positions.trusted(one) is position
-            and self._consumer.highwater(TopicPartition(*one)) != position.next_offset
+            and consumer.highwater(TopicPartition(*one)) != position.next_offset
         }
-        client = self._consumer._client  # noqa: SLF001 - the public API has no access to it
+        client = consumer._client  # noqa: SLF001 - the public API has no access to it
         read: list[FetchedChunk] = []
         for partition, answer in (await read_each_leniently(client, starts)).items():
             if isinstance(answer, BrokerUnavailable):

@@ -131,6 +131,23 @@ async def test_what_getmany_had_drained_before_it_failed_is_read_again(
     assert await fetch(reader, partition, count=2) == [b"0", b"1"]
 
 
+async def test_a_damaged_batch_at_the_moment_in_which_the_group_is_left_ends_nothing(
+    topic: Topic, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partition = KafkaPartition(topic.name, 0)
+    reader = GroupReader(settings)
+    await reader.start()
+    reader.start_reading(partition, incarnation=0, offset=0)
+
+    async def fail_when_left(*_: Any, **__: Any) -> Any:
+        assert await reader.stop(timeout_s=10)
+        raise CorruptRecordException
+
+    monkeypatch.setattr(reader._consumer, "getmany", fail_when_left)
+    with pytest.raises(BrokerUnavailable, match="CorruptRecord"):
+        await reader.fetch([partition], max_records=9, timeout_s=0.5)
+
+
 @pytest.mark.parametrize("had_it", [False, True])
 async def test_what_an_earlier_call_drained_goes_to_the_present_reader(
     topic: Topic,

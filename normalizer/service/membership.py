@@ -158,21 +158,22 @@ class Membership:
             self._rollbacks[partition] += 1
 
     def rejoin(self, why: str) -> None:
-        """Leave the group and join it again, with a new client."""
+        """Leave the group and join it again, with a new client, at the next try to claim."""
         if not self._must_rejoin:
             self._counters.rejoins += 1
             _log.warning("rejoining_group", why=why)
         self._must_rejoin = True
-        self._wake_claims.set()
 
     async def _keep_claims(self, tasks: asyncio.TaskGroup) -> None:
         while not self.stopping.is_set():
             self._wake_claims.clear()
             self._join_task = tasks.create_task(self._join_and_claim(), name="join and claim")
             await asyncio.wait([self._join_task])
-            error = None if self._join_task.cancelled() else self._join_task.result()
+            is_cancelled = self._join_task.cancelled()
+            error = None if is_cancelled else self._join_task.result()
             tries = self._outage.failed(error) if error else 0
-            if not error and self._outage.over():
+            # A rebalance cancels it: that does not end an outage.
+            if not (error or is_cancelled) and self._outage.over():
                 self.watchdog.restart_clock()
             failures = max([tries, *self._rollbacks.values()])
             wait_s = back_off_s(failures) if failures else CLAIMS_EVERY_S
@@ -197,7 +198,7 @@ class Membership:
                 await self.ownership.claim_unclaimed()
         except RetryableError as error:
             if isinstance(error, BrokerUnavailable) and not self._is_claiming:
-                self._must_rejoin = True
+                self.rejoin(str(error))
             return error
         finally:
             self._is_claiming = False

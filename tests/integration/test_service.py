@@ -787,6 +787,30 @@ async def test_what_was_fetched_is_written_before_the_group_is_joined_again(
 
 
 @ONE_PARTITION
+async def test_the_group_is_joined_again_also_where_only_the_claims_see_its_trouble(
+    database: Database, topic: Topic, bootstrap_servers: str, watcher: Watcher
+) -> None:
+    async with running(settings_for(database, topic, bootstrap_servers)) as service:
+        await watcher.until_claimed(topic)
+        fetch, failed = service.reader.fetch, list[bool]()
+
+        async def fail_once(partitions: Any, **options: Any) -> Any:
+            if not partitions and not failed:
+                failed.append(True)
+                message = "the group is in trouble"
+                raise BrokerUnavailable(message)
+            return await fetch(partitions, **options)
+
+        with structlog.testing.capture_logs() as lines:
+            service.reader.fetch = fail_once  # type: ignore[method-assign]
+            await watcher.until_claimed(topic, epoch=2)
+
+    assert service.counters.rejoins == 1
+    said = [line["why"] for line in lines if line["event"] == "rejoining_group"]
+    assert said == ["the group is in trouble"]
+
+
+@ONE_PARTITION
 async def test_a_rebalance_that_does_not_end_is_begun_again(
     database: Database, topic: Topic, bootstrap_servers: str
 ) -> None:

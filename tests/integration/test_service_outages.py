@@ -1,5 +1,6 @@
 """Database and broker go away and come back: nothing is lost, doubled, or put into quarantine."""
 
+import asyncio
 import os
 import signal
 import time
@@ -9,6 +10,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 
 from normalizer.embedded import KafkaBroker, PostgresServer
+from normalizer.errors import StoreUnavailable
 from normalizer.kafka import KafkaPartition, TopicReader
 from normalizer.settings import Settings
 from normalizer.store.migrate import migrate
@@ -53,6 +55,37 @@ async def test_a_database_that_is_down_at_assignment_leaves_the_partitions_waiti
 
     said = [line["event"] for line in lines if line["event"] in {"unavailable", "recovered"}]
     assert said == ["unavailable", "recovered"]
+
+
+async def test_a_rebalance_during_an_outage_is_not_its_end(
+    database: Database, topic: Topic, bootstrap_servers: str
+) -> None:
+    """It cancels a claim that waits, which says nothing of the database."""
+    tries: list[list[str]] = []
+    with structlog.testing.capture_logs() as lines:
+
+        def said() -> list[str]:
+            events = [line["event"] for line in lines]
+            return [one for one in events if one in {"unavailable", "recovered"}]
+
+        async with running(settings_for(database, topic, bootstrap_servers)) as service:
+            claim = service.ownership.claim_unclaimed
+
+            async def wait_for_a_lock() -> None:
+                tries.append(said())
+                if len(tries) == 1:
+                    message = "database: no"
+                    raise StoreUnavailable(message)
+                if len(tries) == 2:
+                    await asyncio.Event().wait()
+                await claim()
+
+            service.ownership.claim_unclaimed = wait_for_a_lock  # type: ignore[method-assign]
+            await until(lambda: len(tries) == 2)
+            service.membership._on_revoked()
+            await until(lambda: "recovered" in said())
+
+    assert tries[2] == ["unavailable"]
 
 
 @pytest.mark.parametrize("ends", ["stop", "kill"])

@@ -6,6 +6,7 @@ parsed. Source: docs/spec/wire-shapes.md#r6.
 
 import re
 from collections.abc import Iterable
+from itertools import product
 from typing import Final
 
 from ahocorasick_rs import BytesAhoCorasick, Implementation
@@ -37,6 +38,8 @@ _DISGUISED: Final = re.compile(
     rb"|\xef(?:\xbc[\xa1-\xba]|\xbd[\x81-\x9a])|\xf0\x9d[\x90-\x9f]"
 )
 """Disguises of a word: invisible characters inside it, and letters in another style."""
+_BEGINS: Final = rb"(?:(?<![A-Za-z])|(?<=\\[bfnrt]))"
+"""Before a word: no letter, or an escape that ends in one."""
 _WEAK_SIGNS: Final = {
     b"://": re.compile(
         rb"://(?:[^\s\"\\/@:]*+:(?!\d{1,5}[/?#\"'\\<>,;)])(?:[^\s\"\\:@]|\\.|:(?!//))*+"
@@ -44,18 +47,18 @@ _WEAK_SIGNS: Final = {
     ),
     b"eyj": re.compile(rb"eyJ"),
     b"0e000": re.compile(rb"(?:^|[\[:,\s])-?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]{3}"),
-    b"pin": re.compile(rb"(?<![A-Za-z])pin(?![a-z])|P[Ii][Nn](?![a-z])"),
+    b"pin": re.compile(rb"(?:%bp|P)[Ii][Nn](?![a-z])" % _BEGINS),
     b"sensitive": re.compile(rb"[Ss]ensitive\"\s*:\s*true"),
-    b"otp": re.compile(rb"(?<![A-Za-z])t?otp(?![a-z])|O[Tt][Pp](?![a-z])"),
-    b"psk": re.compile(rb"(?<![A-Za-z])[Pp][Ss][Kk](?![a-z])"),
+    b"otp": re.compile(rb"(?:%bt?o|T?O|To)[Tt][Pp](?![a-z])" % _BEGINS),
+    b"psk": re.compile(rb"(?:%bp|P)[Ss][Kk](?![a-z])" % _BEGINS),
     b"pass": re.compile(rb"[Pp][Aa][Ss][Ss](?![A-Za-z])"),
-    b"pw": re.compile(rb"(?<![A-Z])[Pp][Ww](?![A-Za-z])"),
+    b"pw": re.compile(rb"[Pp][Ww](?![A-Za-z])"),
     **{name.encode(): re.compile(WITH_OPTION.format(name).encode()) for name in PROGRAMS},
     b"xha": re.compile(rb"\bxh[\"',\s]+-a"),
     b"0zx": re.compile(rb"7z[\s+_-]+x"),
     b"0za": re.compile(rb"7z[\s+_-]*a"),
     b"token": re.compile(
-        rb"(?i)token(?!(?:s|_(?:ids?|type|count|limit|usage|length|url|uri|endpoint))\")"
+        rb"(?i:token)(?!(?:s|_(?:ids?|type|count|limit|usage|length|url|uri|endpoint))\")"
     ),
     b"tcp": re.compile(rb"@tcp\("),
     b"unix": re.compile(rb"@unix\("),
@@ -69,10 +72,12 @@ _WEAK_SIGNS: Final = {
 
 
 def _spelled(words: Iterable[str]) -> set[bytes]:
-    """The signs of words, whatever separates their parts."""
-    words = tuple(words)
-    dotted = (word.replace("_", ".") for word in words)
-    return {_looked_at(word.encode()) for word in (*words, *dotted)} - {b""}
+    """The signs of words, with one separator or a dot between any two parts."""
+    return {
+        _looked_at("".join(spelled).encode())
+        for word in words
+        for spelled in product(*(("_", ".") if char == "_" else char for char in word))
+    }
 
 
 class Prefilter:
@@ -80,7 +85,7 @@ class Prefilter:
 
     def __init__(self, added_words: Iterable[str] = ()) -> None:
         own = _spelled((*SECRET_WORDS, *SECRET_WHOLE_WORDS, *SIGNS)) - _WEAK_SIGNS.keys()
-        found = own | _spelled(added_words)
+        found = own | ({_looked_at(word.encode()) for word in added_words} - {b""})
         strong = {sign for sign in found if not any(part in sign for part in found - {sign})}
         self._signs: Final = [*_WEAK_SIGNS, *_ESCAPES, _LONG_NUMBER, *sorted(strong)]
         self._looker: Final = BytesAhoCorasick(self._signs, implementation=Implementation.DFA)

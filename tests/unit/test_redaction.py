@@ -261,3 +261,5 @@ def test_a_long_name_is_judged_by_its_begin_and_its_end() -> None:
     assert secrecy("password_" + "a" * 2_000) is Secrecy.NUMBERS_TOO
     assert secrecy("a" * 2_000 + "_token") is Secrecy.CONTENT
     assert secrecy("a" * 2_000) is Secrecy.NOTHING
+    assert secrecy("a" * 496 + "_pin" + "g" * 2_000) is Secrecy.NOTHING
+    assert secrecy("a" * 497 + "api" + "b" * 2_000 + "key" + "c" * 497) is Secrecy.NOTHING

@@ -1,12 +1,14 @@
 """Looking first, and taking out: what is changed, and what is left alone."""
 
 import json
+from collections.abc import Callable
 from functools import cache
 from itertools import product
 from typing import Any
 
 import pytest
 
+from normalizer.core.rules.redaction import SECRET_WHOLE_WORDS, SECRET_WORDS, Secrecy
 from normalizer.core.sanitize import Cleaned, Sanitizer
 from normalizer.jsontext import parse
 
@@ -204,6 +206,68 @@ def test_a_key_with_a_token_is_looked_into_unless_it_is_none() -> None:
     }
 
     assert not missed
+
+
+_SECRET_NAMES = (
+    *(*SECRET_WORDS, *SECRET_WHOLE_WORDS, "totp", "otp", "pin", "psk", "pass", "pw", "pass_wd"),
+    *("one_time_code", "pre_shared_key", "encrypt_key", "tokens"),
+    *(
+        f"{owner}{gap}{word}"
+        for owner in ("db", "Key")
+        for word in ("pass", "pw")
+        for gap in ("", "_")
+    ),
+)
+_CASINGS: tuple[Callable[[str], str], ...] = (
+    str,
+    str.upper,
+    str.title,
+    str.swapcase,
+    lambda word: word.title().swapcase(),
+    lambda word: "".join(map(str.upper, word[::2])) + word[1::2],
+    lambda word: "".join(c.upper() if at % 2 else c for at, c in enumerate(word)),
+    lambda word: word[:-1] + word[-1].upper(),
+    lambda word: word.upper()[:-1] + word[-1],
+    lambda word: word.replace("k", "\u212a").replace("s", "\u017f"),
+    lambda word: f"{word[0]}\u200b{word[1:]}",
+)
+_GAPS = (
+    *("", "_", "-", "+", " ", ".", ":", "=", "__", " - ", "_.", "._", "..", ".:", "/", "[", "#"),
+    *("\t", "\n", '"', "\\", "\b", "\xa0", "\uff3f", "\uff0e", "\u200b", "\u200b_", "\u200b.", "1"),
+)
+_AROUND = (
+    *(("", ""), ("x_", "_y"), ("x", "y"), ("X", "Y"), ("wifi", ""), ("DB", ""), ("my.", "2")),
+    *(("\t", "\n"), ("\\", "\t"), ("aBcD", ""), ("x/", "/y"), ("\xe9", "\u200b"), ("", "_type")),
+)
+
+
+def test_a_secret_key_is_found_however_it_is_spelled() -> None:
+    secrecy = sanitizer.texts.secrecy
+    names = {"dd.app_key", "dd_app.key", "algolia.admin_key", "DBpw", "tokenS"}
+    names |= {case(name) for name in _SECRET_NAMES for case in _CASINGS}
+    names |= {
+        case(name).replace("_", gap)
+        for name in ("api_key", "algolia_admin_key", "pass_word", "session_key")
+        for case in _CASINGS[:3]
+        for gap in _GAPS
+    }
+
+    missed = [
+        key
+        for name in names
+        for before, after in _AROUND
+        if secrecy(key := f"{before}{name}{after}") is not Secrecy.NOTHING
+        and not sanitizer.suspects(json.dumps({key: 1}, ensure_ascii=False).encode())
+    ]
+
+    assert missed == []
+
+
+def test_what_parts_a_word_in_a_key_parts_it_in_the_search() -> None:
+    for parted in ("private/key", "api[key]", "api#key", "api\tkey", "api\xa0key", "to\u212aen"):
+        assert cleaned({parted: "Abcdef123456", "n": "\xe9"})[parted] == "Abcdef123456"
+    for joined in ("api.key", "dd.app_key", "api - key", "api+key", "api:key"):
+        assert cleaned({joined: "Abcdef123456"})[joined] == "[REDACTED]"
 
 
 @pytest.mark.parametrize("before", [0, 65_535 - 3, 65_536, 200_000])

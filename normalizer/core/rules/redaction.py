@@ -25,8 +25,9 @@ SECRET_WHOLE_WORDS: Final = (
     *("ssh_key", "encryption_key", "decryption_key", "decrypt_key", "master_key", "signing_key"),
     *("access_key", "account_key", "subscription_key", "amz_signature", "goog_signature"),
     *("hmac_key", "aes_key", "deploy_key", "session_key", "jwt", "mnemonic", "passcode"),
-    *("seed_phrase", "recovery_phrase", "passwrd", "pswd", "jsessionid", "phpsessid"),
-    *("aspsessionid", "client_key", "priv_key", "shared_key", "tls_key", "ssl_key", "enc_key"),
+    *("seed_phrase", "recovery_phrase", "passwrd", "pswd"),
+    *("jsessid", "jsessionid", "phpsessid", "phpsessionid", "aspsessid", "aspsessionid"),
+    *("client_key", "priv_key", "shared_key", "tls_key", "ssl_key", "enc_key"),
     *("crypt_key", "crypto_key", "unseal_key", "stripe_key"),
     *("sendgrid_key", "openai_key", "anthropic_key", "twilio_key", "datadog_key", "dd_app_key"),
     *(
@@ -79,12 +80,16 @@ _SECRET_ID: Final = re.compile("(?:^|_)secret_id$")
 _HUMPS: Final = re.compile("(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _ODD_CASE: Final = re.compile("[a-z][A-Z][a-z][A-Z]")
 """Capitals that begin no words: `pAsSwOrD`."""
-_PARTS: Final = re.compile("[a-z]+|[0-9]+")
+_PARTS: Final = re.compile("[A-Za-z]+|[0-9]+")
+_APART: Final = re.compile("[^A-Za-z0-9_+ .:=-]|[.:=][_+ -]*[.:=]")
+"""Between the parts of a word. What else may stand there, the prefilter looks past."""
 _FOLD: Final = {ord(upper): upper.lower() for upper in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"} | {
     ord("-"): "_"
 }
-_INVISIBLE: Final = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
-_STYLED: Final = re.compile("[\uff01-\uff5e\U0001d400-\U0001d7ff]")
+_INVISIBLE: Final = re.compile(
+    "[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]+(?=[A-Za-z_-])"
+)
+_STYLED: Final = re.compile("[\uff21-\uff3a\uff41-\uff5a\U0001d400-\U0001d7ff]")
 _REMEMBERED_CHARS: Final = 100
 _LONGEST_NAME: Final = 1000
 """Of a longer key only the beginning and the end are judged."""
@@ -116,7 +121,7 @@ class Redaction:
 
     def _secrecy(self, key: str) -> Secrecy:
         if len(key) > _LONGEST_NAME:
-            key = f"{key[: _LONGEST_NAME // 2]} {key[-_LONGEST_NAME // 2 :]}"
+            key = f"{key[: _LONGEST_NAME // 2]}x{key[-_LONGEST_NAME // 2 :]}"
         if not key.isascii():
             key = plain_letters(key)
         if self.added_words:
@@ -124,7 +129,8 @@ class Redaction:
             if any(self._added(_fold(spelling)) for spelling in humps):
                 return Secrecy.NUMBERS_TOO
         spelled = key if _ODD_CASE.search(key) else _HUMPS.sub("_", key)
-        words = "_".join(_PARTS.findall(spelled.lower()))
+        runs = ("_".join(_PARTS.findall(run)) for run in _APART.split(spelled))
+        words = "__".join(runs).strip("_").lower()
         if _DESCRIBES.search(words) and not _SECRET_ID.search(words):
             return Secrecy.NOTHING
         if _NUMBERS.search(words):
@@ -134,8 +140,8 @@ class Redaction:
 
 
 def plain_letters(text: str) -> str:
-    """Give the text with plain letters for styled ones, and without invisible characters."""
-    return _STYLED.sub(lambda styled: normalize("NFKC", styled[0]), _INVISIBLE.sub("", text))
+    """Give the text with plain letters for styled ones, and no invisible characters before them."""
+    return _INVISIBLE.sub("", _STYLED.sub(lambda styled: normalize("NFKC", styled[0]), text))
 
 
 def _any_of(words: Iterable[str]) -> Callable[[str], object]:

@@ -13,7 +13,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 from normalizer.core.json_in_text import json_spans
 from normalizer.core.prefilter import Prefilter
 from normalizer.core.rules.redaction import REDACTED, Redaction, Secrecy
-from normalizer.core.rules.secret_members import SecretMembers
+from normalizer.core.rules.secret_members import NEVER_SECRET, SecretMembers
 from normalizer.core.rules.secret_text import SHORTEST_SECRET, SecretText
 from normalizer.core.rules.secret_values import SHORTEST_TOKEN
 from normalizer.core.shapes import batch_key, is_wrapper
@@ -25,17 +25,6 @@ from normalizer.core.unstorable import (
     replace_unstorable,
 )
 from normalizer.jsontext import Json, Number, Repeated, parse, write
-
-NEVER_SECRET: Final = frozenset(
-    (
-        *("event_id", "execution_id", "event_type", "name", "step", "node_name", "status"),
-        *("created_at", "timestamp", "event_time", "ingest_time", "worker_id", "command_id"),
-        *("catalog_id", "parent_event_id", "parent_execution_id", "node_type", "duration"),
-        *("context", "payload", "result", "meta", "events", "records"),
-    )
-)
-"""The envelope's own keys. A word that an operator adds never hides their values: with `name`
-added, node_name must still name the step."""
 
 _MAY_SAY: Final = re.compile("[=:@ ]")
 """A short key without one of these is a name, and holds no value."""
@@ -115,6 +104,7 @@ class _Rewriter:
     def __init__(self, sanitizer: Sanitizer, *, within_texts: int = 0) -> None:
         self._sanitizer = sanitizer
         self._secrecy = sanitizer.texts.secrecy
+        self._named_secret = sanitizer.secret_members.keys
         self._within_texts = within_texts
         self._item: int | None = None
         self.changed = False
@@ -161,7 +151,7 @@ class _Rewriter:
                 if kept is not item:
                     items = items if items is not tree else tree.copy()
                     items[at] = kept
-            if len(items) > 1 and type(items[0]) is str and mode != "untouched":
+            if len(items) > 1 and mode != "untouched" and str in map(type, items):
                 return self._redact_neighbours(items, copied=items is not tree)
             return items
         if not isinstance(tree, dict):
@@ -170,7 +160,7 @@ class _Rewriter:
         self.changed |= isinstance(tree, Repeated)
         members: dict[str, Json] = {}
         changed_before, self.changed = self.changed, False
-        named = self._sanitizer.secret_members.keys(tree) if mode == "plain" else ()
+        named = () if mode == "untouched" else self._named_secret(tree, at_top=mode == "root")
         for key, value in zip(self._keys(tree, path, mode), tree.values(), strict=True):
             if not isinstance(value, _MAY_HIDE):
                 members[key] = value

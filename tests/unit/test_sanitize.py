@@ -358,3 +358,55 @@ def test_many_keys_are_looked_at_as_few_are() -> None:
     kept = cleaned({"a": dict.fromkeys([*keys, "a://u:p@h"], 1)})
 
     assert kept == {"a": dict.fromkeys([*keys, "a://u:[REDACTED]@h"], 1)}
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"key": "DB_PASSWORD", "value": "hunter2x"},
+        {"envName": "API_TOKEN", "envValue": "hunter2x"},
+        {"sensitive": True, "value": "hunter2x"},
+        {"kind": "Secret", "data": {"a": "hunter2x"}},
+        {"reference": {"name": "DB_PASSWORD", "value": "hunter2x"}},
+    ],
+)
+def test_neighbours_count_at_the_top_of_an_event_and_under_reference(beside: Any) -> None:
+    event = {"execution_id": 7, "event_type": "variable.set"}
+
+    for sent in (event | beside, {"events": [event | beside]}, beside | {"records": [event]}):
+        assert "hunter2x" not in clean(sent).text
+
+
+def test_the_name_of_an_event_names_no_value_beside_it() -> None:
+    sent = {"execution_id": 7, "name": "DB_PASSWORD", "value": "hunter2x"}
+
+    assert cleaned(sent) == sent
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"name": "DB_PASSWORD", "envName": "API_TOKEN", "value": "x1", "envValue": "x2"},
+        {"kind": "Secret", "name": "DB_PASSWORD", "value": "x1", "data": "x2"},
+        {"kty": "RSA", "name": "DB_PASSWORD", "value": "x1", "d": "x2"},
+        {"aName": "DB_PASSWORD", "aValue": "x1", "bKey": "API_TOKEN", "bValue": "x2"},
+        {"secret": True, "value": "x1", "aName": "DB_PASSWORD", "aValue": "x2"},
+    ],
+)
+def test_every_neighbour_counts_in_any_order(members: dict[str, Any]) -> None:
+    for order in (members, dict(reversed(members.items()))):
+        once = cleaned({"a": order})["a"]
+
+        assert "x1" not in once.values()
+        assert "x2" not in once.values()
+        assert cleaned({"a": once}) == {"a": once}
+
+
+def test_a_list_is_read_as_a_command_whatever_it_begins_with() -> None:
+    sent = [[8080, "--password", "hunter2x"], [{"a": 1}, "mysql", "-psecret1"], [None, 5]]
+
+    assert cleaned(sent) == [
+        [8080, "--password", "[REDACTED]"],
+        [{"a": 1}, "mysql", "-p[REDACTED]"],
+        [None, 5],
+    ]

@@ -13,6 +13,17 @@ from normalizer.core.rules.secret_text import SecretText
 from normalizer.core.rules.secret_values import is_worth
 from normalizer.jsontext import Json
 
+NEVER_SECRET: Final = frozenset(
+    (
+        *("event_id", "execution_id", "event_type", "name", "step", "node_name", "status"),
+        *("created_at", "timestamp", "event_time", "ingest_time", "worker_id", "command_id"),
+        *("catalog_id", "parent_event_id", "parent_execution_id", "node_type", "duration"),
+        *("context", "payload", "result", "meta", "events", "records"),
+    )
+)
+"""The envelope's own keys. A word that an operator adds never hides their values: with `name`
+added, node_name must still name the step."""
+
 _NAME_KEYS: Final = frozenset(
     "name key field param parameter variable var env header property prop attribute attr option"
     " setting k".split()
@@ -51,29 +62,33 @@ class SecretMembers:
     def __init__(self, text: SecretText) -> None:
         self._text = text
 
-    def keys(self, tree: dict[str, Json]) -> frozenset[str]:
-        """Give the keys of secret values: `value` in {"name": "DB_PASSWORD", "value": x}."""
+    def keys(self, tree: dict[str, Json], *, at_top: bool) -> frozenset[str]:
+        """Give the keys of secret values: `value` in {"name": "DB_PASSWORD", "value": x}.
+
+        At the top of an event its own keys count neither way: `name` is its type.
+        """
+        if at_top:
+            tree = {key: value for key, value in tree.items() if key not in NEVER_SECRET}
         if len(tree) < 2:
             return _NONE
-        if "kty" in tree:
-            return _JWK_SECRETS
+        found = _JWK_SECRETS if "kty" in tree else _NONE
         if tree.get("kind") == "Secret":
-            return _KUBERNETES_SECRETS
+            found |= _KUBERNETES_SECRETS
         has_value = not _VALUE_KEYS.isdisjoint(tree)
         if has_value and any(tree.get(flag) is True for flag in _SAYS_SECRET):
-            return _VALUE_KEYS
+            found |= _VALUE_KEYS
         for key, name in tree.items():
             if not isinstance(name, str):
                 continue
             if has_value and self._names_secret(key.lower(), name, tree):
-                return _VALUE_KEYS
+                found |= _VALUE_KEYS
             if (
                 key.endswith(_ENDS_OF_NAMES)
                 and (value_keys := _value_keys(key) & tree.keys())
                 and self._text.secrecy(name) is not Secrecy.NOTHING
             ):
-                return value_keys
-        return _NONE
+                found |= value_keys
+        return found
 
     def _names_secret(self, key: str, name: str, tree: dict[str, Json]) -> bool:
         if key in _NAME_KEYS or (key == "path" and "op" in tree):
@@ -81,7 +96,7 @@ class SecretMembers:
         return key in _KIND_KEYS and self._text.secrecy(name) is Secrecy.NUMBERS_TOO
 
     def items(self, items: list[Json]) -> Iterator[tuple[int, str]]:
-        """Give the index and the replacement of each secret item; the list begins with text."""
+        """Give the index and the replacement of each secret item."""
         words = [item if type(item) is str else "" for item in items]
         if len(words) == 2 and self._text.hides_plainly(*words):
             yield 1, REDACTED

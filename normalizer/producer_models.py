@@ -18,6 +18,7 @@ Needs the extra `pydantic`. Source: docs/spec/wire-shapes.md#a1, #a2, #i1.
 import json
 from datetime import datetime
 from decimal import Decimal
+from types import NoneType
 from typing import Annotated, Any, ClassVar, Final, Self
 
 from pydantic import (
@@ -175,17 +176,19 @@ class EventEmitRequest(ProducerModel):
 
 
 def _tree(value: Any) -> Json:
-    """Give the JSON tree of a value; numbers as they were written."""
-    match value:
-        case None | bool() | str():
-            return value
-        case WrittenFloat(text=text):
-            return Number(text)
-        case int() | float() | Decimal():
-            return Number(value)
-        case dict():
-            return {str(key): _tree(member) for key, member in value.items()}
-        case list() | tuple():
-            return [_tree(item) for item in value]
-        case _:
-            return _tree(to_jsonable_python(value))
+    """Give the JSON tree of a value; numbers as they were written, an enum as its value."""
+    if isinstance(value, WrittenFloat):
+        return Number(value.text)
+    if isinstance(value, dict):
+        return {_name(key): _tree(member) for key, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [_tree(item) for item in value]
+    if type(value) in (int, float, Decimal):
+        return Number(value)
+    return value if type(value) in (str, bool, NoneType) else _tree(to_jsonable_python(value))
+
+
+def _name(key: Any) -> str:
+    """Give a key as text: of one that is none its JSON."""
+    tree = _tree(key)
+    return tree if type(tree) is str else write(tree)

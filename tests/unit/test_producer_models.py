@@ -4,6 +4,8 @@ import json
 from copy import deepcopy
 from datetime import UTC, datetime
 from decimal import Decimal
+from enum import StrEnum
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -16,6 +18,12 @@ from normalizer.producer_models import EventEmitRequest, EventRequest, ProducerM
 MODELS = [EventEmitRequest, EventRequest]
 both = pytest.mark.parametrize("model", MODELS)
 EVENT = {"execution_id": 7, "event_type": "step.enter", "step": "fetch"}
+
+
+class Letters(str):
+    """Text of a class of its own."""
+
+    __slots__ = ()
 
 
 @both
@@ -88,6 +96,27 @@ def test_what_is_made_in_python_gives_the_bytes_of_the_same_json(
         b'"created_at":"2026-07-10T09:00:00.000000Z","context":{"at":"2026-07-10T00:00:00Z",'
         b'"exact":0.10,"n":1.5},"worker_id":null,"meta":{"attempts":0}}'
     )
+
+
+@both
+def test_an_enum_and_any_key_are_written_as_json_writes_them(model: type[ProducerModel]) -> None:
+    class Status(StrEnum):
+        ERROR = "error"
+        HARMLESS = "password"
+
+    context = {
+        "values": [Status.ERROR, HTTPStatus.OK, Letters("x"), Decimal("1.0")],
+        "keys": {Status.ERROR: 1, True: 2, None: 3, 4: 5, 1.5: 6, HTTPStatus.OK: 7},
+        Status.HARMLESS: "hunter2x",
+    }
+
+    made = model.model_validate(EVENT | {"context": context}).to_canonical()
+
+    assert json.loads(made)["context"] == {
+        "values": ["error", 200, "x", 1.0],
+        "keys": {"error": 1, "true": 2, "null": 3, "4": 5, "1.5": 6, "200": 7},
+        "password": "[REDACTED]",
+    }
 
 
 def test_digits_that_no_double_holds_are_kept_and_are_floats_in_python() -> None:

@@ -36,10 +36,13 @@ CreatedAt: TypeAlias = tuple[datetime | None, Rank]
 
 _TEXT: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
-    r"(?:[Tt ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+|)|)"
+    r"(?:[Tt ](?!24)[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+|)|)"
     r"(?:[Zz]|[+-][0-9]{2}(?::?[0-5][0-9]|)|)|)"
 )
-"""`(?:x|)` matches what `(?:x)?` matches, in half the time."""
+"""`(?:x|)` matches what `(?:x)?` matches, in half the time.
+
+Python 3.14 would read 24:00 as the next day.
+"""
 _NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,4})?")
 
 # Exact: no number that is accepted has more digits than this.

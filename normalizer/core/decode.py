@@ -112,7 +112,7 @@ class _RecordDecoder:
     ) -> Iterable[WireEvent | UndecodableItem]:
         level = self._open(self.decode_value(value, is_record=True))
         key = batch_key(level.fields)
-        if key is not None and first_byte(level.fields[key]) == b"[":
+        if key is not None:
             return self._decode_batch(level, key)
         if cloudevent:
             attributes = self._attributes(msgspec.json.encode(cloudevent))

@@ -116,8 +116,7 @@ class _Rewriter:
         if not isinstance(tree, dict) or (key := batch_key(tree)) is None:
             return self._event(tree)
         items = tree[key]
-        if not isinstance(items, list):
-            return self._event(tree)
+        assert isinstance(items, list)
         self.changed |= isinstance(tree, Repeated)
         batch = self.walk({**tree, key: None}, (), "root")
         assert isinstance(batch, dict)

@@ -3,8 +3,12 @@
 Source: docs/spec/wire-shapes.md#d1, #d2.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final, Literal, get_args
+
+from msgspec import Raw
+
+from normalizer.core.wire_values import first_byte
 
 Shape = Literal[
     "python_emit",
@@ -21,6 +25,8 @@ Shape = Literal[
 """A closed list (#d2)."""
 
 BatchKey = Literal["events", "records"]
+
+_BATCH_KEYS: Final[tuple[BatchKey, ...]] = get_args(BatchKey)
 
 SHAPES: Final[tuple[Shape, ...]] = get_args(Shape)
 
@@ -54,7 +60,9 @@ def is_named(fields: Collection[str]) -> bool:
 def is_enveloped(fields: Collection[str]) -> bool:
     """Tell whether these may be the keys of an envelope of others (W7, W9)."""
     return not is_named(fields) and (
-        "specversion" in fields or "op" in fields or ("schema" in fields and "payload" in fields)
+        "specversion" in fields
+        or "op" in fields
+        or ("payload" in fields and ("schema" in fields or "aggregatetype" in fields))
     )
 
 
@@ -67,11 +75,15 @@ def is_wrapper(fields: Collection[str]) -> bool:
     )
 
 
-def batch_key(fields: Collection[str]) -> BatchKey | None:
-    """Give the key of a batch's events, whose value must be a list (W4); None for no batch."""
-    if is_named(fields):
+def batch_key(members: Mapping[str, object]) -> BatchKey | None:
+    """Give the key of a batch's events: the first whose value is a list (W4); None for none."""
+    if is_named(members):
         return None
-    return "events" if "events" in fields else "records" if "records" in fields else None
+    return next((key for key in _BATCH_KEYS if _is_list(members.get(key))), None)
+
+
+def _is_list(value: object) -> bool:
+    return first_byte(value) == b"[" if isinstance(value, Raw) else isinstance(value, list)
 
 
 def detect_shape(of_keys: Shape, event_type: str) -> Shape:

@@ -11,6 +11,7 @@ from normalizer.core.bounds import check_depth
 from normalizer.core.levels import MAX_COERCIONS
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
+from normalizer.core.rules.timestamps import _TEXT
 from normalizer.core.wire_values import RecordRefused
 from normalizer.envelope import Envelope, Ignored, Normalized, Rejected, to_canonical
 
@@ -265,6 +266,12 @@ def test_a_number_of_hundreds_of_digits_is_a_time_when_it_says_one() -> None:
         assert json.loads(to_canonical(event))["created_at"] == "2026-07-10T09:00:00.999999Z"
 
 
+def test_no_python_reads_hour_24() -> None:
+    """Python 3.14 does."""
+    assert _TEXT.fullmatch("2026-07-10T23:00")
+    assert not _TEXT.fullmatch("2026-07-10T24:00")
+
+
 def test_a_time_that_is_a_very_long_text_of_digits_is_none() -> None:
     event = envelope({"created_at": "9" * 100_000})
 
@@ -331,3 +338,31 @@ def test_no_record_takes_longer_than_it_is_long(value: bytes) -> None:
     assert outcomes(value)
 
     assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize("escape", ["a", "\\u0061"])
+@pytest.mark.parametrize("order", [("events", "records"), ("records", "events")])
+def test_a_batch_is_the_key_whose_value_is_a_list(order: tuple[str, str], escape: str) -> None:
+    """A `\\u` escape lets the sanitizer choose the key as well."""
+    item = f'{{"execution_id":7,"event_type":"{escape}","event_id":1,"password":"{SECRET}"}}'
+    for other in ("null", "{}", "[]"):
+        held = {"events": other, "records": other} | {order[0]: f"[{item}]"}
+        is_first = order[0] == "events" or other != "[]"
+
+        result = outcomes(f'{{"events":{held["events"]},"records":{held["records"]}}}'.encode())
+
+        assert [type(one) for one in result] == [Envelope if is_first else Ignored]
+        assert SECRET not in repr(result)
+
+
+@pytest.mark.parametrize("kind", ["step.exit", "step.e\\u0078it"])
+@pytest.mark.parametrize("around", ["%s", '{"schema":null,"payload":%s}'])
+def test_a_row_of_an_outbox_is_opened_with_or_without_an_envelope(kind: str, around: str) -> None:
+    event = json.dumps('{"execution_id":7,"event_id":5,"created_at":"2026-07-10T09:00:00Z"}')
+    row = f'{{"aggregatetype":"execution","aggregateid":"7","type":"{kind}","payload":{event}}}'
+
+    (stored,) = outcomes((around % row).encode())
+
+    assert isinstance(stored, Envelope)
+    assert (stored.execution_id, stored.event_type) == (7, "step.exit")
+    assert stored.extra == b'{"aggregatetype":"execution","aggregateid":"7"}'

@@ -72,7 +72,7 @@ _WEAK_SIGNS: Final = {
 
 
 def _spelled(words: Iterable[str]) -> set[bytes]:
-    """The signs of words, with one separator or a dot between any two parts."""
+    """The signs of words, with nothing or a dot between any two parts."""
     return {
         _looked_at("".join(spelled).encode())
         for word in words

@@ -46,8 +46,8 @@ MUTANTS: Final = (
         changes=(
             SourceChange(
                 _POSITIONS,
-                'if position is not None and position["epoch"] == epoch:',
-                "if position is not None:",
+                'if position["epoch"] == epoch:',
+                "if True:",
             ),
         ),
         tests=("test_a_process_that_lost_the_partition_is_fenced",),

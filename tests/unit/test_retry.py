@@ -323,11 +323,14 @@ async def test_of_a_batch_that_is_dropped_it_is_not_said_that_it_goes_on(
 
     class Slow(Log):
         async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:
-            await asyncio.sleep(0.01)
+            await until(is_said)
             return await super().write(batch, projections=projections)
 
     def fail() -> None:
         raise Fenced("no", topic=TOPIC, partition=0)
+
+    async def is_said() -> bool:
+        return bool(lines)
 
     log = Slow(poison=(0,))
     log.on_failure = fail

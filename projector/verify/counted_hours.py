@@ -10,7 +10,7 @@ from typing import Final
 
 import asyncpg
 
-from projector.hours import AFTER_ALL, BEFORE_ALL, hours_of, with_zone
+from projector.hours import AFTER_ALL, BEFORE_ALL, end_of, hours_of, with_zone
 from projector.verify.queries import Bounds, Comparison
 
 _HOURS_AT_ONCE: Final = 1_000
@@ -35,7 +35,7 @@ async def draw_hours(
     drawn: list[datetime] = []
     for first in range(0, len(shuffled), _DRAWN_AT_ONCE):
         hours = shuffled[first : first + _DRAWN_AT_ONCE]
-        rows = await connection.fetch(_live(bounds), hours)
+        rows = await connection.fetch(_live(bounds), hours, [end_of(hour) for hour in hours])
         live = {with_zone(hour) for (hour,) in rows}
         drawn += [hour for hour in hours if hour in live]
         if len(drawn) >= most:
@@ -55,13 +55,14 @@ def weights_of(bounds: Bounds) -> str:
 
 
 def _live(bounds: Bounds) -> str:
-    """A statement for those hours of $1 in which a table with these bounds counts anything."""
+    """A statement for those hours, from $1 to $2, in which a table with these bounds counts any."""
     any_of = " or ".join(
         f"exists (select from {table} where shard >= 0 and {measure} <> 0 "
-        f"and {time} >= drawn.hour and {time} < drawn.hour + interval '1 hour')"
+        f"and {time} >= low and {time} < high)"
         for table, time, measure, _ in COUNTED[bounds]
     )
-    return f"select hour from unnest($1::timestamptz[]) as drawn (hour) where {any_of}"  # noqa: S608 - constants of this package
+    hours = "unnest($1::timestamptz[], $2::timestamptz[]) as drawn (low, high)"
+    return f"select low from {hours} where {any_of}"  # noqa: S608 - constants of this package
 
 
 # Table, time column, what it counts, and the weight of one in events: a call has four events or

@@ -10,7 +10,7 @@ from typing import Final
 
 import asyncpg
 
-from projector.hours import AFTER_ALL, BEFORE_ALL, end_of, hours_of, with_zone
+from projector.hours import end_of, hours_of, with_zone
 from projector.verify.queries import Bounds, Comparison
 
 _HOURS_AT_ONCE: Final = 1_000
@@ -18,17 +18,21 @@ _DRAWN_AT_ONCE: Final = 100
 
 
 async def draw_hours(
-    connection: asyncpg.Connection, comparison: Comparison, bounds: Bounds, most: int, seed: int
+    connection: asyncpg.Connection,
+    comparison: Comparison,
+    bounds: Bounds,
+    within: tuple[datetime, datetime],
+    most: int,
+    seed: int,
 ) -> list[datetime]:
     """Up to `most` hours in which the counters with these bounds count stored events, ascending."""
-    since = BEFORE_ALL
+    since, until = within
     if comparison.keys.startswith("minute"):
-        since = with_zone(await connection.fetchval(_KEPT_FROM))
+        since = max(since, with_zone(await connection.fetchval(_KEPT_FROM)))
     # Found by index lookups; the rows of an hour are read only if it is drawn.
     known: set[datetime] = set()
     for table, time, *_ in COUNTED[bounds]:
-        within = (since, AFTER_ALL)
-        async for hours in hours_of(connection, table, time, within, _HOURS_AT_ONCE):
+        async for hours in hours_of(connection, table, time, (since, until), _HOURS_AT_ONCE):
             known.update(hours)
     chance = random.Random(seed)  # noqa: S311 - a drawn sample, nothing secret
     shuffled = chance.sample(sorted(known), len(known))

@@ -125,7 +125,8 @@ async def _hours(
     """Hours of the projection; of one of executions, hours in which their events happened."""
     bounds = "created" if comparison.bounds == "executions" else comparison.bounds
     if scope.kind == "sample":
-        drawn = await draw_hours(connection, comparison, bounds, scope.hours, scope.seed)
+        within = (scope.since, scope.until)
+        drawn = await draw_hours(connection, comparison, bounds, within, scope.hours, scope.seed)
         return [VerifyRange(hour, end_of(hour)) for hour in drawn]
     rows = await connection.fetch(weights_of(bounds), scope.since, scope.until)
     weights: Counter[datetime] = Counter()

@@ -403,11 +403,12 @@ async def test_only_hours_that_hold_something_to_compare_are_drawn(
         T0,
     )
 
-    async def drawn(comparison: Comparison) -> list[datetime]:
-        sample = Scope(kind="sample", hours=9)
+    async def drawn(comparison: Comparison, since: datetime = BEFORE_ALL) -> list[datetime]:
+        sample = Scope(kind="sample", hours=9, since=since)
         return [at.low async for at in ranges.ranges(connection, comparison, sample)]
 
     assert await drawn(HOURS) == [T0, later]
+    assert await drawn(HOURS, since=later) == await drawn(MINUTES, since=later) == [later]
     assert await drawn(MINUTES) == [T0, later]
     assert await drawn(RETRIES) == [T0]
     await connection.execute(

@@ -62,7 +62,8 @@ def is_enveloped(fields: Collection[str]) -> bool:
     return not is_named(fields) and (
         "specversion" in fields
         or "op" in fields
-        or ("payload" in fields and ("schema" in fields or "aggregatetype" in fields))
+        or ("payload" in fields and "schema" in fields)
+        or ("payload" in fields and "aggregatetype" in fields and not is_wrapper(fields))
     )
 
 

@@ -366,3 +366,15 @@ def test_a_row_of_an_outbox_is_opened_with_or_without_an_envelope(kind: str, aro
     assert isinstance(stored, Envelope)
     assert (stored.execution_id, stored.event_type) == (7, "step.exit")
     assert stored.extra == b'{"aggregatetype":"execution","aggregateid":"7"}'
+
+
+def test_a_feed_wrapper_with_the_columns_of_an_outbox_stays_one() -> None:
+    event = json.dumps(
+        '{"event_type":"step.exit","event_id":5,"created_at":"2026-07-10T09:00:00Z"}'
+    )
+    row = f'{{"aggregatetype":"e","global_sequence":1,"execution_id":7,"payload":{event}}}'
+
+    (stored,) = outcomes(row.encode())
+
+    assert isinstance(stored, Envelope)
+    assert (stored.execution_id, stored.event_id) == (7, 5)

@@ -34,10 +34,18 @@ def test_each_word_is_secret_however_it_is_spelled(word: str) -> None:
         *("uncertainty", "certificate", "certification", "next_page_token", "nextPageToken"),
         *("pagetoken", "prompt_tokens_details", "promptTokensDetails", "mapping", "pinned"),
         *("shipping", "user", "key", "keys", "id", "", "tok-en", "group_email", "a_pi_key"),
+        *("next/page/token", "x[page][token]", "prompt/tokens/details"),
+        *("token/expires/in", "secret/reset/at"),
     ],
 )
 def test_a_look_alike_is_no_secret(key: str) -> None:
     assert secrecy(key) is Secrecy.NOTHING
+
+
+@pytest.mark.parametrize("gap", ["_", "/", "][", "::", "|", "\t", "\xa0"])
+@pytest.mark.parametrize("key", ["db_pass", "config_db_pass", "vault_secret_id", "pem_id"])
+def test_what_parts_two_words_is_of_no_account_where_one_is_looked_for(key: str, gap: str) -> None:
+    assert secrecy(key.replace("_", gap)) is Secrecy.CONTENT
 
 
 @pytest.mark.parametrize(

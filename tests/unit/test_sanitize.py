@@ -377,10 +377,11 @@ def test_neighbours_count_at_the_top_of_an_event_and_under_reference(beside: Any
         assert "hunter2x" not in clean(sent).text
 
 
-def test_the_name_of_an_event_names_no_value_beside_it() -> None:
-    sent = {"execution_id": 7, "name": "DB_PASSWORD", "value": "hunter2x"}
+def test_what_says_which_event_it_is_names_no_value_beside_it() -> None:
+    for key in ("name", "type", "id", "title"):
+        sent = {"execution_id": 7, "event_type": "x", key: "user.password.reset", "value": "v"}
 
-    assert cleaned(sent) == sent
+        assert cleaned(sent) == sent
 
 
 @pytest.mark.parametrize(

@@ -59,22 +59,22 @@ _CONTENT: Final = re.compile(
     "|(?:token|auth|bearer|credentials?|creds)(?:_|$)"
     "|(?:^|_)(?:authori[sz]ation|pem|cert|jwt|mnemonic|(?:seed|recovery)_phrase|(?:amz|goog)_signature)(?:_|$)"
     "|(?:^|_)(?:cookies?|pw|(?:j|php|asp)sess(?:ion)?id)$"
-    f"|(?:^|(?:^|_)(?:{_WHOSE})_?)pass$|(?:^|_)(?:{_WHOSE})_?pw$"
+    f"|(?:^|(?:^|_)(?:{_WHOSE})_{{0,2}})pass$|(?:^|_)(?:{_WHOSE})_?pw$"
     "|(?:^|_)(?:gcp|azure|ssh|encrypt(?:ion)?|decrypt(?:ion)?|master|signing|access|account"
     "|subscription|hmac|aes|deploy|session|auth|client|priv|(?:pre_?)?shared|tls|ssl|enc|crypto?"
     "|unseal|stripe|sendgrid|openai|anthropic|twilio|datadog|dd_app|mailgun|algolia"
     "|algolia_admin|newrelic)_?keys?(?:_|$)"
 )
-_LOOKALIKE_SUFFIX: Final = re.compile("_?page_?token$|_tokens_details$")
+_LOOKALIKE_SUFFIX: Final = re.compile("_{0,2}page_{0,2}token$|_tokens__?details$")
 _DESCRIBES: Final = re.compile(
     "(?:^(?:has|is|are|needs?|requires?|required|uses?|allows?|enabled?|max|min|num|total|show)_.*"
-    "|(?<!pem)_(?:name|ref|id|ids|at|on|by|count|type|kind|provider|method|policy|mode|status|state|scheme"
+    "|(?<!pem)(?<!pem_)_(?:name|ref|id|ids|at|on|by|count|type|kind|provider|method|policy|mode|status|state|scheme"
     "|algorithm|alg|issuer|version|arn|path|file|dir|url|uri|endpoint|length|len|size|limit|usage"
-    "|expiry|expires|expires_in|expiration|ttl|age|date|time|days|seconds|enabled|required|valid"
-    "|present|exists|expired|details|source|format|label|rotation|reset_at))$"
+    "|expiry|expires|expires__?in|expiration|ttl|age|date|time|days|seconds|enabled|required|valid"
+    "|present|exists|expired|details|source|format|label|rotation|reset__?at))$"
 )
 """Keys that describe a secret: how many, of which kind, when, where. They never hold one."""
-_SECRET_ID: Final = re.compile("(?:^|_)secret_id$")
+_SECRET_ID: Final = re.compile("(?:^|_)secret__?id$")
 """The exception: an application logs in to a vault with it."""
 
 _HUMPS: Final = re.compile("(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -82,7 +82,10 @@ _ODD_CASE: Final = re.compile("[a-z][A-Z][a-z][A-Z]")
 """Capitals that begin no words: `pAsSwOrD`."""
 _PARTS: Final = re.compile("[A-Za-z]+|[0-9]+")
 _APART: Final = re.compile("[^A-Za-z0-9_+ .:=-]|[.:=][_+ -]*[.:=]")
-"""Between the parts of a word. What else may stand there, the prefilter looks past."""
+"""Between the parts of a word. What else may stand there, the prefilter looks past.
+
+Two words with one of these between are joined by two `_`, others by one.
+"""
 _FOLD: Final = {ord(upper): upper.lower() for upper in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"} | {
     ord("-"): "_"
 }
@@ -130,7 +133,7 @@ class Redaction:
                 return Secrecy.NUMBERS_TOO
         spelled = key if _ODD_CASE.search(key) else _HUMPS.sub("_", key)
         runs = ("_".join(_PARTS.findall(run)) for run in _APART.split(spelled))
-        words = "__".join(runs).strip("_").lower()
+        words = "__".join(filter(None, runs)).lower()
         if _DESCRIBES.search(words) and not _SECRET_ID.search(words):
             return Secrecy.NOTHING
         if _NUMBERS.search(words):

@@ -30,6 +30,7 @@ _NAME_KEYS: Final = frozenset(
 )
 _KIND_KEYS: Final = frozenset(("type", "id", "label", "title"))
 """Keys of form fields: their value counts only if it names a password."""
+_OF_THE_EVENT: Final = NEVER_SECRET | _KIND_KEYS
 _JWK_SECRETS: Final = frozenset("d p q dp dq qi k oth".split())
 _VALUE_KEYS: Final = frozenset(
     spelled
@@ -65,10 +66,10 @@ class SecretMembers:
     def keys(self, tree: dict[str, Json], *, at_top: bool) -> frozenset[str]:
         """Give the keys of secret values: `value` in {"name": "DB_PASSWORD", "value": x}.
 
-        At the top of an event its own keys count neither way: `name` is its type.
+        At the top of an event its own keys count neither way, nor does what says which event it is.
         """
         if at_top:
-            tree = {key: value for key, value in tree.items() if key not in NEVER_SECRET}
+            tree = {key: value for key, value in tree.items() if key not in _OF_THE_EVENT}
         if len(tree) < 2:
             return _NONE
         found = _JWK_SECRETS if "kty" in tree else _NONE

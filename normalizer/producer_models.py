@@ -18,6 +18,7 @@ Needs the extra `pydantic`. Source: docs/spec/wire-shapes.md#a1, #a2, #i1.
 import json
 from datetime import datetime
 from decimal import Decimal
+from enum import Enum
 from types import NoneType
 from typing import Annotated, Any, ClassVar, Final, Self
 
@@ -183,7 +184,7 @@ def _tree(value: Any) -> Json:
         return {_name(key): _tree(member) for key, member in value.items()}
     if isinstance(value, list | tuple):
         return [_tree(item) for item in value]
-    if type(value) in (int, float, Decimal):
+    if type(value) in (int, float) or (isinstance(value, Decimal) and not isinstance(value, Enum)):
         return Number(value)
     return value if type(value) in (str, bool, NoneType) else _tree(to_jsonable_python(value))
 

@@ -100,12 +100,15 @@ def test_what_is_made_in_python_gives_the_bytes_of_the_same_json(
 
 @both
 def test_an_enum_and_any_key_are_written_as_json_writes_them(model: type[ProducerModel]) -> None:
+    class Price(Decimal):
+        pass
+
     class Status(StrEnum):
         ERROR = "error"
         HARMLESS = "password"
 
     context = {
-        "values": [Status.ERROR, HTTPStatus.OK, Letters("x"), Decimal("1.0")],
+        "values": [Status.ERROR, HTTPStatus.OK, Letters("x"), Decimal("1.0"), Price("2.0")],
         "keys": {Status.ERROR: 1, True: 2, None: 3, 4: 5, 1.5: 6, HTTPStatus.OK: 7},
         Status.HARMLESS: "hunter2x",
     }
@@ -113,7 +116,7 @@ def test_an_enum_and_any_key_are_written_as_json_writes_them(model: type[Produce
     made = model.model_validate(EVENT | {"context": context}).to_canonical()
 
     assert json.loads(made)["context"] == {
-        "values": ["error", 200, "x", 1.0],
+        "values": ["error", 200, "x", 1.0, 2.0],
         "keys": {"error": 1, "true": 2, "null": 3, "4": 5, "1.5": 6, "200": 7},
         "password": "[REDACTED]",
     }

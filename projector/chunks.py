@@ -1,5 +1,6 @@
 """Cuts work into statements that end within the limit of their session."""
 
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final, TypeVar
@@ -12,13 +13,16 @@ T = TypeVar("T")
 
 RETENTION_S: Final = SNAPSHOT_S / 2
 """Target time for one statement that deletes."""
+MOST_FAILURES: Final = 20
+"""After this number in a row, retention takes the database to be too slow for any."""
 
 
 class Chunks:
     """The number of items that one statement takes, from `size` to begin with up to `most`.
 
     It aims at `target_s` seconds for each. `too_much` are the errors after which fewer items, or
-    other ones, may succeed.
+    other ones, may succeed; `most_failures` items that fail alone one after the other say that the
+    items are not the cause.
     """
 
     def __init__(
@@ -28,16 +32,22 @@ class Chunks:
         most: int,
         target_s: float,
         too_much: tuple[type[asyncpg.PostgresError], ...] = (asyncpg.QueryCanceledError,),
+        most_failures: float = math.inf,
     ) -> None:
         self._size = size
         self._most = most
         self._target_s = target_s
         self._too_much = too_much
+        self._most_failures = most_failures
+        self._failures = 0
 
     async def run(
         self, items: Sequence[T], work: Callable[[Sequence[T]], Awaitable[None]]
     ) -> AsyncIterator[T]:
-        """Call `work` on a few items at a time, in order. Yields each that fails even alone."""
+        """Call `work` on a few items at a time, in order. Yields each that fails even alone.
+
+        Raises what the last of `most_failures` has failed of.
+        """
         at = 0
         while at < len(items):
             chunk = items[at : at + self._size]
@@ -48,8 +58,12 @@ class Chunks:
                 self._size = max(len(chunk) // 4, 1)
                 if len(chunk) > 1:
                     continue
+                self._failures += 1
+                if self._failures >= self._most_failures:
+                    raise
                 yield chunk[0]
             else:
+                self._failures = 0
                 took_s = max(time.monotonic() - began, 0.001)
                 fitting = round(len(chunk) * self._target_s / took_s)
                 self._size = max(1, min(2 * self._size, fitting, self._most))

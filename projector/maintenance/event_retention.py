@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
-from projector.chunks import RETENTION_S, Chunks
+from projector.chunks import MOST_FAILURES, RETENTION_S, Chunks
 from projector.database_session import with_lock_retry
 from projector.maintenance.archive import COLUMNS, ArchiveFolder
 from projector.maintenance.open_divergences import AGREES, difference_anywhere
@@ -97,7 +97,9 @@ async def _drop_rows(
         return await _count_rows(connection, partition, before), set()
     gone, most = 0, ROWS_A_STEP * _STEPS_A_LOOK
     stuck: set[int] = set()
-    chunks = Chunks(size=ROWS_A_STEP, most=ROWS_A_STEP, target_s=RETENTION_S)
+    chunks = Chunks(
+        size=ROWS_A_STEP, most=ROWS_A_STEP, target_s=RETENTION_S, most_failures=MOST_FAILURES
+    )
 
     async def archive(events: Sequence[_OldEvent]) -> None:
         nonlocal gone

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
-from projector.chunks import RETENTION_S, Chunks
+from projector.chunks import MOST_FAILURES, RETENTION_S, Chunks
 from projector.maintenance.open_divergences import AGREES, difference_anywhere
 
 ROWS_A_STEP: Final = 5_000
@@ -24,7 +24,7 @@ async def drop_executions(
         yield f"retention of executions waits: {why}"
         return
     gone, last, most = 0, -(1 << 63), ROWS_A_STEP // 10
-    chunks = Chunks(size=most, most=most, target_s=RETENTION_S)
+    chunks = Chunks(size=most, most=most, target_s=RETENTION_S, most_failures=MOST_FAILURES)
 
     async def remove(chunk: Sequence[int]) -> None:
         nonlocal gone

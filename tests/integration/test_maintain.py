@@ -961,7 +961,7 @@ async def test_all_that_can_be_removed_is_whatever_lies_between(
     assert [number for (number,) in left] == [2, 3, 4, 5]
 
 
-async def test_executions_that_take_too_long_together_are_forgotten_a_few_at_a_time(
+async def test_executions_that_take_too_long_together_are_removed_a_few_at_a_time(
     connection: asyncpg.Connection,
 ) -> None:
     """And the one that takes too long alone is named, and holds up no other."""
@@ -974,7 +974,7 @@ async def test_executions_that_take_too_long_together_are_forgotten_a_few_at_a_t
 
     assert said == [
         "kept execution 7: to remove it takes longer than a statement may",
-        "forgot 23 executions with their calls",
+        "removed 23 executions with their calls",
     ]
     left = await connection.fetch("select execution_id from projector.executions")
     assert [number for (number,) in left] == [7]
@@ -1049,7 +1049,7 @@ async def test_what_may_differ_anywhere_holds_retention_up_and_is_said(
     said = await run(connection, REMOVING)
 
     assert any(line.startswith("deleted 4 events") for line in said)
-    assert "forgot 2 executions with their calls" in said
+    assert "removed 2 executions with their calls" in said
 
 
 async def test_the_last_verdict_that_says_anything_outlives_those_that_say_nothing(

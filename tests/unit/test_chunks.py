@@ -1,0 +1,39 @@
+"""Statements that are cut until they end within their limit."""
+
+from collections.abc import Sequence
+
+import asyncpg
+import pytest
+
+from projector.chunks import Chunks
+
+
+def chunks_of(most_failures: float) -> Chunks:
+    return Chunks(size=16, most=16, target_s=1, most_failures=most_failures)
+
+
+async def test_what_is_too_much_alone_is_named_and_the_others_are_done() -> None:
+    done: list[int] = []
+
+    async def work(chunk: Sequence[int]) -> None:
+        if 3 in chunk or 9 in chunk:
+            raise asyncpg.QueryCanceledError
+        done.extend(chunk)
+
+    named = [one async for one in chunks_of(2).run(range(12), work)]
+
+    assert named == [3, 9]
+    assert done == [0, 1, 2, 4, 5, 6, 7, 8, 10, 11]
+
+
+async def test_where_no_item_is_the_cause_the_work_has_failed() -> None:
+    tried: list[Sequence[int]] = []
+
+    async def work(chunk: Sequence[int]) -> None:
+        tried.append(chunk)
+        raise asyncpg.QueryCanceledError
+
+    with pytest.raises(asyncpg.QueryCanceledError):
+        _ = [one async for one in chunks_of(3).run(range(1000), work)]
+
+    assert tried == [range(16), range(4), *(range(n, n + 1) for n in range(3))]

@@ -17,7 +17,12 @@ from projector.verify.verify import verify as compare
 @click.option("--since", metavar="TIME", help="First hour, as 2026-07-01T09:00 (UTC).")
 @click.option("--until", metavar="TIME", help="End, not included; default: no limit.")
 @click.option("--last", metavar="SPAN", help="Instead of --since: the last 90m, 24h or 7d.")
-@click.option("--sample", type=click.IntRange(1), metavar="HOURS", help="Number of random hours.")
+@click.option(
+    "--sample",
+    type=click.IntRange(1),
+    metavar="HOURS",
+    help="Number of random hours, and one that may be empty.",
+)
 @click.option("--seed", type=int, help="Seed of the sample, to repeat it.")
 @click.option(
     "--only",

@@ -1,7 +1,8 @@
 """The hours that counters have rows of: how many events each stands for, and hours drawn from them.
 
-An hour is drawn only if it holds something to compare: rows of retention (shard -1) count events
-that are deleted, and rows of deleted events hold 0 once they are compacted.
+Nearly all hours that are drawn hold something to compare: rows of retention (shard -1) count events
+that are deleted, and rows of deleted events hold 0 once they are compacted. One is drawn without a
+look at what its rows count, for that may be what is wrong.
 """
 
 import random
@@ -14,7 +15,7 @@ from projector.hours import end_of, hours_of, with_zone
 from projector.verify.queries import Bounds, Comparison
 
 _HOURS_AT_ONCE: Final = 1_000
-_DRAWN_AT_ONCE: Final = 100
+_DRAWN_AT_ONCE: Final = 10
 
 
 async def draw_hours(
@@ -25,7 +26,7 @@ async def draw_hours(
     most: int,
     seed: int,
 ) -> list[datetime]:
-    """Up to `most` hours in which the counters with these bounds count stored events, ascending."""
+    """Hours that these bounds have rows of, ascending: any one, and `most` that are not empty."""
     since, until = within
     if comparison.keys.startswith("minute"):
         since = max(since, with_zone(await connection.fetchval(_KEPT_FROM)))
@@ -34,17 +35,18 @@ async def draw_hours(
     for table, time, *_ in COUNTED[bounds]:
         async for hours in hours_of(connection, table, time, (since, until), _HOURS_AT_ONCE):
             known.update(hours)
+    not_empty = _not_empty(bounds, of_executions=comparison.bounds == "executions")
     chance = random.Random(seed)  # noqa: S311 - a drawn sample, nothing secret
     shuffled = chance.sample(sorted(known), len(known))
-    drawn: list[datetime] = []
-    for first in range(0, len(shuffled), _DRAWN_AT_ONCE):
+    drawn = shuffled[:1]
+    for first in range(1, len(shuffled), _DRAWN_AT_ONCE):
         hours = shuffled[first : first + _DRAWN_AT_ONCE]
-        rows = await connection.fetch(_live(bounds), hours, [end_of(hour) for hour in hours])
-        live = {with_zone(hour) for (hour,) in rows}
-        drawn += [hour for hour in hours if hour in live]
-        if len(drawn) >= most:
+        rows = await connection.fetch(not_empty, hours, [end_of(hour) for hour in hours])
+        found = {with_zone(hour) for (hour,) in rows}
+        drawn += [hour for hour in hours if hour in found]
+        if len(drawn) > most:
             break
-    return sorted(drawn[:most])
+    return sorted(drawn[: most + 1])
 
 
 def weights_of(bounds: Bounds) -> str:
@@ -58,13 +60,15 @@ def weights_of(bounds: Bounds) -> str:
     return summed.format(selects)
 
 
-def _live(bounds: Bounds) -> str:
-    """A statement for those hours, from $1 to $2, in which a table with these bounds counts any."""
+def _not_empty(bounds: Bounds, *, of_executions: bool) -> str:
+    """A statement for those hours, from $1 to $2, in which there is something to compare."""
     any_of = " or ".join(
         f"exists (select from {table} where shard >= 0 and {measure} <> 0 "
         f"and {time} >= low and {time} < high)"
         for table, time, measure, _ in COUNTED[bounds]
     )
+    if of_executions:
+        any_of += f" or exists ({_BEGUN})"
     hours = "unnest($1::timestamptz[], $2::timestamptz[]) as drawn (low, high)"
     return f"select low from {hours} where {any_of}"  # noqa: S608 - constants of this package
 
@@ -81,6 +85,9 @@ COUNTED: Final[dict[Bounds, tuple[tuple[str, str, str, int], ...]]] = {
         ("retry_minutes", "minute", "first_tries + retries", 1),
     ),
 }
+
+_BEGUN: Final = "select from execution_facts where hour_of(first_at) = low and not removed"
+"""Executions outlive their events."""
 
 _NOWHERE: Final = "select now() as hour, 0::bigint where false"
 

@@ -105,7 +105,10 @@ class EventPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Horizon(NamedTuple):
-    """The cluster's oldest transaction that runs, the next one, its clock; the table of changes."""
+    """The cluster's oldest transaction that runs, and the one after the last that has ended.
+
+    Its clock, and the table of changes.
+    """
 
     oldest_running: int
     next_transaction: int
@@ -160,6 +163,11 @@ class StoredEventReader:
     async def horizon(self) -> Horizon:
         """Which transactions of the database run."""
         return Horizon(*(await self._session.fetch(sql.READ_HORIZON))[0])
+
+    async def take_transaction(self) -> int:
+        """Take the number of a transaction: the numbers of all that write already are below it."""
+        ((transaction_id,),) = await self._session.fetch(sql.TAKE_TRANSACTION)
+        return int(transaction_id)
 
     async def first_pass(self, position: TablePosition) -> AsyncGenerator[EventPage, None]:
         """Yield all stored events after the position, in the order of their ids."""

@@ -171,18 +171,19 @@ class EventRelay:
             f"was set back, or has lost its last commits; {START_AGAIN}",
         )
         if position.event_id is not None:
-            await self._wait_for_end_of(now.next_transaction)
+            await self._wait_for_writers()
         return position
 
-    async def _wait_for_end_of(self, next_transaction: int) -> None:
-        """Wait for all transactions before this one.
+    async def _wait_for_writers(self) -> None:
+        """Wait for all transactions that write already.
 
-        One that began before the registration may have written events that were not noted. The
-        first pass must see them.
+        One of them may have written events before it saw the registration, so that they are not
+        noted. The first pass must see them.
         """
+        later = await self._reader.take_transaction()
         while not self._stopping.is_set():
             now = await self._reader.horizon()
-            if now.oldest_running >= next_transaction:
+            if now.oldest_running >= later:
                 return
             if self.waits_for != (waits_for := f"transaction {now.oldest_running} still runs"):
                 self.waits_for = waits_for

@@ -21,8 +21,11 @@ UNREGISTER: Final = """
     where  (select count(*) from gone) >= 0
 """
 
-# Of a cluster's snapshot: the first transaction that may still run, and the first that has not
-# begun; the clock of the server; and the number of a table, which a dump does not keep.
+# A number above those of all transactions that have one.
+TAKE_TRANSACTION: Final = "select pg_current_xact_id()::text::bigint"
+
+# Of a cluster's snapshot: the first transaction that may still run, and the one after the last that
+# has ended; the clock of the server; and the number of a table, which a dump does not keep.
 READ_HORIZON: Final = """
     select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as oldest_running,
            pg_snapshot_xmax(pg_current_snapshot())::text::bigint as next_transaction,

@@ -24,6 +24,7 @@ from normalizer.jobs.event_pages import (
 )
 from normalizer.jobs.event_relay import EventRelay
 from normalizer.jobs.event_relay_monitor import monitoring
+from normalizer.jobs.relay_statements import REGISTER
 from normalizer.jobs.sources.row_pages import BYTES_A_PAGE
 from normalizer.kafka import KafkaPartition, TopicReader, TransactionalProducer
 from normalizer.settings import Settings
@@ -182,6 +183,28 @@ async def test_a_writer_that_did_not_see_the_registration_is_waited_for(
         async with relaying(settings) as relay:
             await until(lambda: "still runs" in (relay.waits_for or ""))
             await transaction.commit()
+
+            assert [event_id for event_id, *_ in await until_sent(settings, 1)] == [1]
+
+
+async def test_a_writer_that_began_while_the_registration_was_written_is_waited_for(
+    database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its number is above that of every transaction that has ended."""
+    async with connected(database) as registrar, connected(database) as writer:
+        writing = writer.transaction()
+
+        async def register(_: StoredEventReader, registration: Registration) -> None:
+            async with registrar.transaction():
+                await registrar.execute(REGISTER, *registration)
+                await writing.start()
+                await writer.execute(INSERT, 1, 1)
+
+        monkeypatch.setattr(StoredEventReader, "register", register)
+        async with relaying(settings) as relay:
+            await until(lambda: relay.waits_for is None or "still runs" in relay.waits_for)
+            assert relay.waits_for
+            await writing.commit()
 
             assert [event_id for event_id, *_ in await until_sent(settings, 1)] == [1]
 

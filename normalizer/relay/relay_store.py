@@ -76,12 +76,13 @@ class RelayStore:
         *,
         cluster_id: str,
         log_start: int,
-        log_end: int | None = None,  # noqa: ARG002 - the database counts claims, Kafka does
+        log_end: int | None = None,
         shapes: ShapesOfProcess = NO_TABLE,
     ) -> Claim:
         """Claim the partition: every earlier owner is fenced, and its open transaction aborted.
 
-        A partition of which nothing was committed begins at `log_start`. Raises BrokerUnavailable,
+        A partition of which nothing was committed begins at `log_start`. Claims of one without a
+        record are not counted: its position is committed again. Raises BrokerUnavailable, Fenced,
         FatalError, and ShapesChanged where its records are read by another table of shapes.
         """
         where = KafkaPartition(topic, partition)
@@ -103,10 +104,17 @@ class RelayStore:
                 position = position_of(committed, position)
             if not shapes.accepted:
                 check_shapes(topic, partition, position.shapes, shapes.fingerprint)
+            claim = claim_of(where, epoch, committed.next_offset, position)
+            is_idle = log_end is not None and claim.next_offset >= log_end
+            if is_idle and epoch - claim.moved_epoch > 1:
+                claim = msgspec.structs.replace(claim, moved_epoch=epoch)
+                await producer.commit(
+                    (),
+                    committed_position(claim, shapes.fingerprint, claim.next_offset, claim.last),
+                )
         except BaseException:
             await producer.stop()
             raise
-        claim = claim_of(where, epoch, committed.next_offset, position)
         self._owned[where] = _OwnedPartition(producer, claim, shapes.fingerprint, claim.last)
         return claim
 

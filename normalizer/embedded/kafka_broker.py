@@ -12,6 +12,7 @@ from typing import Final
 from normalizer.embedded.embedded_errors import EmbeddedError, last_words
 from normalizer.embedded.jars import java
 from normalizer.embedded.ports import start_on_ports
+from normalizer.embedded.private_file import write_private
 from normalizer.embedded.stack_process import StackProcess
 from normalizer.process.child import Child
 
@@ -130,9 +131,8 @@ class KafkaBroker(StackProcess):
             "advertised.listeners": ",".join(addresses[name] for name in self._listeners),
             "listener.security.protocol.map": ",".join(f"{n}:{p}" for n, p in protocols.items()),
         }
-        file = self.folder / _PROPERTIES_FILE
-        file.touch(mode=0o600)
-        file.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
+        lines = [f"{key}={value}\n" for key, value in properties.items()]
+        write_private(self.folder / _PROPERTIES_FILE, "".join(lines))
         (self.folder / _LOGGING_FILE).write_text(_LOGGING)
 
     async def _format(self) -> None:

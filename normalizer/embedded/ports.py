@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from normalizer.embedded.embedded_errors import EmbeddedError
+from normalizer.embedded.private_file import write_private
 
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _LOWEST = 20_000
@@ -39,7 +40,7 @@ def keep_ports(file: Path, names: Sequence[str]) -> dict[str, int]:
         ports[name] = (
             port if port is not None and port not in taken and is_free(port) else free_port(taken)
         )
-    file.write_text(json.dumps(ports))
+    write_private(file, json.dumps(ports))
     return ports
 
 

@@ -23,6 +23,7 @@ from normalizer.embedded.postgres_user import (
     reachable_folder,
     system_user,
 )
+from normalizer.embedded.private_file import write_private
 from normalizer.embedded.process_table import children_of, command_of, end_process
 from normalizer.embedded.stack_process import READY_S, StackProcess
 from normalizer.process.child import Child
@@ -154,8 +155,7 @@ class PostgresServer(StackProcess):
     def _password(self) -> str:
         file = self.folder / "password"
         if not file.exists():
-            file.touch(mode=0o600)
-            file.write_text(secrets.token_hex(16))
+            write_private(file, secrets.token_hex(16))
         return file.read_text()
 
     async def _initialise(self, owner: tuple[int, int] | None) -> None:

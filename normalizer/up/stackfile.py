@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from normalizer.embedded.private_file import write_private
 from normalizer.errors import ConfigurationError
 
 STACK_FILE: Final = "stack.json"
@@ -68,8 +69,10 @@ def only_one(folder: Path) -> Iterator[None]:
 
 def write_stack(folder: Path, stack: Stack) -> None:
     """Write stack.json, readable by its owner only; a reader sees the old file or the new one."""
-    _write_private(folder / SHELL_FILE, _for_shell(stack).encode())
-    _write_private(folder / STACK_FILE, msgspec.json.format(msgspec.json.encode(stack)) + b"\n")
+    write_private(folder / SHELL_FILE, _for_shell(stack))
+    write_private(
+        folder / STACK_FILE, msgspec.json.format(msgspec.json.encode(stack).decode()) + "\n"
+    )
 
 
 def forget_stack(folder: Path) -> None:
@@ -83,7 +86,7 @@ def write_pgpass(folder: Path, database_url: str) -> Path:
     parts = urlsplit(database_url)
     file = folder / _PGPASS
     line = f"{parts.hostname}:{parts.port}:*:{parts.username}:{parts.password}\n"
-    _write_private(file, line.encode())
+    write_private(file, line)
     return file
 
 
@@ -99,11 +102,3 @@ def _for_shell(stack: Stack) -> str:
     }
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in values.items() if value]
     return "".join([*lines, f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH\n"])
-
-
-def _write_private(file: Path, content: bytes) -> None:
-    unfinished = file.with_name(f"{file.name}.unfinished")
-    unfinished.unlink(missing_ok=True)
-    unfinished.touch(mode=0o600)
-    unfinished.write_bytes(content)
-    unfinished.replace(file)

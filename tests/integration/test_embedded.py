@@ -1,11 +1,15 @@
 """The embedded PostgreSQL and Kafka: what was acknowledged survives, and nothing is left behind."""
 
 import asyncio
+import contextlib
 import os
+import resource
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -285,6 +289,37 @@ def test_ports_stay_the_same_while_they_are_free(tmp_path: Path) -> None:
     assert first == again
     assert moved["a"] != first["a"]
     assert moved["b"] == first["b"]
+
+
+@contextlib.contextmanager
+def _full_disk() -> Iterator[None]:
+    """Every write to a file fails, and creating one does not."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_full_disk_leaves_the_ports_as_they_were(tmp_path: Path) -> None:
+    first = keep_ports(tmp_path / "ports.json", ["a"])
+
+    with _full_disk():
+        keep_ports(tmp_path / "ports.json", ["a"])
+
+    assert keep_ports(tmp_path / "ports.json", ["a"]) == first
+
+
+def test_a_full_disk_leaves_no_empty_password(tmp_path: Path) -> None:
+    server = PostgresServer(tmp_path)
+
+    with _full_disk():
+        server.url_of("any")
+
+    assert urlsplit(server.url_of("any")).password
+    assert (tmp_path / "password").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_port_is_not_one_that_clients_are_given() -> None:

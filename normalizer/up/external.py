@@ -17,6 +17,7 @@ _HAS_TABLES: Final = """
         and         schema.nspname !~ '^pg_'
     )
 """
+_IS_MIGRATED: Final = "select to_regclass('normalizer.source_positions') is not null"
 _HAS_OTHERS: Final = """
     select exists (
         select from normalizer.source_positions
@@ -33,7 +34,9 @@ async def claim_for_demo(database_url: str, log: TopicReader, topic: str) -> Non
     cluster_id = await log.cluster_id()
     async with connected(database_url, application_name="normalizer up") as connection:
         if await _is_marked(connection, topic, cluster_id):
-            if await connection.fetchval(_HAS_OTHERS, topic, cluster_id):
+            if await connection.fetchval(_IS_MIGRATED) and await connection.fetchval(
+                _HAS_OTHERS, topic, cluster_id
+            ):
                 raise ConfigurationError(
                     "the database of DATABASE_URL holds rows of other topics: `normalizer up` "
                     "uses a database of its own only"

@@ -16,7 +16,10 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from normalizer.embedded import remove_folder
+from normalizer.kafka import TopicReader
 from normalizer.process.child import until_ended
+from normalizer.settings import Settings
+from normalizer.up.external import claim_for_demo
 from normalizer.up.stackfile import Stack as StackFile
 from tests.support.probe_client import http_get
 from tests.support.stack import Cluster, Database, Stack, Topic
@@ -310,6 +313,14 @@ async def test_external_plays_into_an_empty_database_and_again_into_its_own(
                 await running.until(_STARTED)
                 await running.until_rows(1)
                 assert await running.end() == 0
+
+
+async def test_external_goes_on_with_a_database_that_an_earlier_run_did_not_migrate(
+    empty_database: Database, bootstrap_servers: str, topic: Topic
+) -> None:
+    async with TopicReader(Settings(kafka_bootstrap_servers=(bootstrap_servers,))) as log:
+        for _ in range(2):
+            await claim_for_demo(empty_database.url, log, topic.name)
 
 
 async def test_external_refuses_a_database_with_rows_it_did_not_play(

@@ -19,6 +19,7 @@ from normalizer.process.screen import Screen
 from normalizer.process.signals import stop_on_signals
 from normalizer.settings import Settings
 from normalizer.store.migrate import SchemaMismatch, migrate
+from normalizer.store.sqlstate import FOREIGN_ERRORS
 from normalizer.up.external import claim_for_demo
 from normalizer.up.programs import FILE_TOPIC, Programs, has_simulator
 from normalizer.up.servers import find_external, start_kafka, start_postgres
@@ -69,7 +70,7 @@ async def up(
         code = 3
     except* BrokenPipeError:
         code = 1
-    except* (NormalizerError, OSError) as errors:
+    except* (NormalizerError, *FOREIGN_ERRORS) as errors:
         run.screen.print_line(_in_words(errors))
         code = 1
     if not run.screen.is_read:
@@ -193,4 +194,4 @@ def _in_words(errors: BaseExceptionGroup[BaseException]) -> str:
     error: BaseException = errors
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return f"error: {masked_url(str(error))}"
+    return f"error: {masked_url(str(error)) or type(error).__name__}"

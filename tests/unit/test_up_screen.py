@@ -1,8 +1,13 @@
 """What `normalizer up` shows: a live line on a terminal, plain lines elsewhere."""
 
 import io
+from pathlib import Path
+
+import asyncpg
+import pytest
 
 from normalizer.process.screen import Screen
+from normalizer.up import Options, flow, up
 from normalizer.up.stack_stats import StackStats
 
 
@@ -57,3 +62,25 @@ def test_partitions_that_are_stopped_are_named_beside_the_figures_that_stand_sti
 
     assert line.endswith("STOPPED partitions: 2, /readyz says why")
     assert "STOPPED" not in _figures().line(0.0)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (asyncpg.InvalidPasswordError("wrong password"), "error: wrong password\n"),
+        (asyncpg.InterfaceError("connection is closed"), "error: connection is closed\n"),
+        (TimeoutError(), "error: TimeoutError\n"),
+    ],
+)
+async def test_an_error_of_the_database_is_said_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    async def run(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(flow._Run, "run", run)
+    stream = io.StringIO()
+
+    code = await up(Options(folder=tmp_path), environ={}, screen=Screen(stream))
+
+    assert (code, stream.getvalue()) == (1, said)

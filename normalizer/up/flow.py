@@ -118,9 +118,15 @@ class _Run:
         self._supervisor.abort()
         forget_stack(self._folder)
 
+    @property
+    def _sends_traffic(self) -> bool:
+        return self._options.traffic and has_simulator()
+
     async def _find_servers(self) -> tuple[Stack, Settings]:
         if self._options.external:
-            stack, settings = find_external(self._folder, self._environ)
+            stack, settings = find_external(
+                self._folder, self._environ, traffic=self._sends_traffic
+            )
             async with TopicReader(settings) as log:
                 await claim_for_demo(stack.database_url, log, stack.topic)
             return stack, settings
@@ -136,7 +142,7 @@ class _Run:
             stack.topic = FILE_TOPIC
         programs = Programs(self._folder, stack, self._supervisor, self._environ)
         stack.api_url = await programs.start_projector()
-        live = log is not None and self._options.traffic and has_simulator()
+        live = log is not None and self._sends_traffic
         # A day's window would show an hour that has just begun, and 23 empty ones.
         self.screen.print_line(f"dashboard: {stack.api_url}{'/?last=15m' if live else ''}")
         if log is None:

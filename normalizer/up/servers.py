@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from normalizer import environment
 from normalizer.embedded import KAFKA_VERSION, KafkaBroker, KafkaMissing, PostgresServer, kafka_jars
+from normalizer.errors import ConfigurationError
 from normalizer.settings import Settings
 from normalizer.up.stackfile import Stack, write_pgpass
 from normalizer.up.supervisor import Supervisor
@@ -46,9 +47,16 @@ async def start_kafka(
     return Settings(kafka_bootstrap_servers=(broker.bootstrap_servers,))
 
 
-def find_external(folder: Path, environ: Mapping[str, str]) -> tuple[Stack, Settings]:
+def find_external(
+    folder: Path, environ: Mapping[str, str], *, traffic: bool
+) -> tuple[Stack, Settings]:
     """Return DATABASE_URL and KAFKA_* of the environment. Raises ConfigurationError."""
     settings = environment.load(environ, needs=("database_url", "kafka_bootstrap_servers"))
+    if traffic and settings.kafka_security_protocol != "PLAINTEXT":
+        raise ConfigurationError(
+            "KAFKA_SECURITY_PROTOCOL: the simulator sends its traffic in PLAINTEXT only: "
+            "give --no-traffic"
+        )
     stack = Stack(
         database_url=settings.required_database_url,
         bootstrap_servers=",".join(settings.kafka_bootstrap_servers),

@@ -84,3 +84,21 @@ async def test_an_error_of_the_database_is_said_in_words(
     code = await up(Options(folder=tmp_path), environ={}, screen=Screen(stream))
 
     assert (code, stream.getvalue()) == (1, said)
+
+
+@pytest.mark.parametrize("traffic", [True, False])
+async def test_brokers_that_want_tls_are_refused_as_long_as_traffic_is_to_be_sent(
+    tmp_path: Path, traffic: bool
+) -> None:
+    environ = {
+        "DATABASE_URL": "postgresql://u:p@127.0.0.1:1/n",
+        "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+        "KAFKA_SECURITY_PROTOCOL": "SSL",
+    }
+    stream = io.StringIO()
+    options = Options(folder=tmp_path, external=True, traffic=traffic)
+
+    code = await up(options, environ=environ, screen=Screen(stream))
+
+    assert code == 1
+    assert ("give --no-traffic" in stream.getvalue()) == traffic

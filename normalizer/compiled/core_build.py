@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -48,11 +49,16 @@ def build(folder: Path) -> None:
     """
     _check_tools()
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        work = tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent)
+        _build(folder)
+        if folder == compiled_folder():
+            _try_out(folder)
     except OSError as error:
         raise CannotCompile(f"{folder.parent}: {error.strerror}") from error
-    with work as made:
+
+
+def _build(folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as made:
         tree, finished = Path(made) / "tree", Path(made) / folder.name
         sources = digests()
         _compile(tree)
@@ -64,8 +70,6 @@ def build(folder: Path) -> None:
         if folder.exists():
             folder.rename(Path(made) / "replaced")
         finished.rename(folder)
-    if folder == compiled_folder():
-        _try_out(folder)
 
 
 def _check_tools() -> None:
@@ -95,6 +99,8 @@ def _compile(tree: Path) -> None:
         paths.append(str(copy.relative_to(tree)))
     for package in {Path(path).parent for path in paths}:
         (tree / package / "__init__.py").touch()
+    # Without the name of this folder in it, the same sources give the same bytes.
+    nameless = shlex.quote(f"-ffile-prefix-map={tree}=.")
     done = subprocess.run(  # noqa: S603 - our own command
         [
             *(sys.executable, "-m", "Cython.Build.Cythonize", "--build", "--inplace"),
@@ -103,9 +109,7 @@ def _compile(tree: Path) -> None:
             *paths,
         ],
         cwd=tree,
-        # Without the name of this folder in it, the same sources give the same bytes.
-        env=os.environ
-        | {"CFLAGS": f"{_FLAGS} -ffile-prefix-map={tree}=. {os.environ.get('CFLAGS', '')}"},
+        env=os.environ | {"CFLAGS": f"{_FLAGS} {nameless} {os.environ.get('CFLAGS', '')}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -1,14 +1,18 @@
 """Both cores give the same outcomes; the compiled one runs beside its own sources only."""
 
+import errno
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
+from setuptools._distutils.util import split_quoted
 
 from normalizer.compiled import core_build
 from normalizer.compiled.core_finder import (
@@ -125,3 +129,35 @@ def test_without_a_compiler_one_line_says_why(tmp_path: Path) -> None:
         "the core runs as Python, slower: no C compiler (no-such-compiler)"
     ]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_a_reason_not_to_compile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def copy(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(core_build, "_check_tools", lambda: None)
+    monkeypatch.setattr(shutil, "copyfile", copy)
+
+    with pytest.raises(core_build.CannotCompile, match="No space left on device"):
+        core_build.build(tmp_path / "core")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_compiler_is_given_a_path_with_a_space_as_one_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags: list[str] = []
+
+    def run(*_: object, env: Mapping[str, str], **__: object) -> SimpleNamespace:
+        flags.extend(split_quoted(env["CFLAGS"]))
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    tree = tmp_path / "it's a checkout"
+
+    core_build._compile(tree)
+
+    assert f"-ffile-prefix-map={tree}=." in flags

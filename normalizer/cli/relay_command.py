@@ -15,7 +15,7 @@ from normalizer.cli.service_commands import (
     run_until_stopped,
     shapes_option,
 )
-from normalizer.jobs.event_pages import StoredEventReader
+from normalizer.jobs.event_pages import unregister as unregister_relay
 from normalizer.jobs.event_relay import EventRelay
 from normalizer.jobs.event_relay_monitor import monitoring
 from normalizer.process.signals import stop_on_signals
@@ -62,7 +62,7 @@ def relay(
     needs = ("database_url",) if unregister or from_postgres else ()
     settings = load_logged_settings(*needs, *(() if unregister else ("kafka_bootstrap_servers",)))
     if unregister:
-        run_or_exit(_unregister(settings))
+        run_or_exit(unregister_relay(settings.required_database_url))
         return
     if from_postgres:
         run_until_stopped(_serve_stored(_of_group(settings, TABLE_GROUP)))
@@ -86,11 +86,3 @@ async def _serve_stored(settings: Settings) -> None:
     relaying = EventRelay(settings)
     with monitoring(settings, relaying), stop_on_signals(relaying.stop):
         await relaying.run()
-
-
-async def _unregister(settings: Settings) -> None:
-    reader = StoredEventReader(settings.required_database_url)
-    try:
-        await reader.unregister()
-    finally:
-        reader.terminate()

@@ -156,10 +156,6 @@ class StoredEventReader:
         """Have changes noted from now on; nothing if a relay is registered."""
         await self._session.fetch(sql.REGISTER, *registration)
 
-    async def unregister(self) -> None:
-        """Have changes no longer noted, and forget those that are."""
-        await self._session.fetch(sql.UNREGISTER)
-
     async def horizon(self) -> Horizon:
         """Which transactions of the database run."""
         return Horizon(*(await self._session.fetch(sql.READ_HORIZON))[0])
@@ -237,6 +233,24 @@ class StoredEventReader:
             rows += read
             start = end
         return rows, start
+
+
+async def unregister(database_url: str) -> None:
+    """Have changes no longer noted, and forget those that are, however long that takes.
+
+    Raises StoreUnavailable and FatalError.
+    """
+    session = Session(
+        database_url,
+        application_name="normalizer relay",
+        grid=Grid(),
+        command_timeout_s=None,
+        settings={"statement_timeout": "0s"},
+    )
+    try:
+        await session.fetch(sql.UNREGISTER)
+    finally:
+        session.terminate()
 
 
 async def _read_range(

@@ -33,7 +33,7 @@ class ReconnectingConnection:
         *,
         application_name: str,
         session: Mapping[str, str],
-        command_timeout_s: float = COMMAND_TIMEOUT_S,
+        command_timeout_s: float | None = COMMAND_TIMEOUT_S,
         prepare: Callable[[asyncpg.Connection], Awaitable[None]] | None = None,
     ) -> None:
         self._database_url = database_url

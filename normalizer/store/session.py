@@ -56,7 +56,10 @@ class RetryTransaction(Exception):  # noqa: N818 - never leaves the store
 
 
 class Session:
-    """Transactions of one task, on one connection. Waits `command_timeout_s` for an answer."""
+    """Transactions of one task, on one connection. Waits `command_timeout_s` for an answer.
+
+    With None, and "0s" as `statement_timeout`, a statement may take as long as it takes.
+    """
 
     def __init__(
         self,
@@ -64,7 +67,7 @@ class Session:
         *,
         application_name: str,
         grid: Grid,
-        command_timeout_s: float = COMMAND_TIMEOUT_S,
+        command_timeout_s: float | None = COMMAND_TIMEOUT_S,
         settings: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._grid = grid

@@ -21,6 +21,7 @@ from normalizer.jobs.event_pages import (
     StoredEventReader,
     first_position,
     table_position,
+    unregister,
 )
 from normalizer.jobs.event_relay import EventRelay
 from normalizer.jobs.event_relay_monitor import monitoring
@@ -29,6 +30,7 @@ from normalizer.jobs.sources.row_pages import BYTES_A_PAGE
 from normalizer.kafka import KafkaPartition, TopicReader, TransactionalProducer
 from normalizer.settings import Settings
 from normalizer.store.grid import Grid
+from normalizer.store.session import _SETTINGS as SESSION_SETTINGS
 from normalizer.store.session import Session
 from tests.support.factories import after, batch_of, envelope
 from tests.support.probe_client import http_get, metric_value, scrape_metrics
@@ -275,7 +277,6 @@ async def test_a_second_relay_takes_over_and_the_first_ends(
 async def test_without_a_relay_nothing_is_noted_and_unregistering_forgets(
     database: Database, settings: Settings
 ) -> None:
-    reader = StoredEventReader(database.url)
     noted = "select count(*) from normalizer.event_changes"
     async with connected(database) as connection:
         await connection.execute(INSERT, 1, 10)
@@ -289,8 +290,7 @@ async def test_without_a_relay_nothing_is_noted_and_unregistering_forgets(
             await until(lambda: relay.lag_s == 0.0)
             await until(lambda: _is_zero(connection, noted))
 
-        await reader.unregister()
-        reader.terminate()
+        await unregister(database.url)
 
         await connection.execute(INSERT, 3_000, 3_000)
         assert await connection.fetchval(noted) == 0
@@ -424,7 +424,7 @@ async def test_a_relay_that_is_unregistered_while_it_runs_ends_and_deletes_no_ch
     task = asyncio.create_task(first.run())
     await until(lambda: first.waits_for is None)
 
-    await _unregister(database)
+    await unregister(database.url)
     async with connected(database) as connection:
         await connection.execute("insert into normalizer.event_relay values (true, 'next', 'its')")
         await connection.execute(INSERT, 1, 1)
@@ -453,6 +453,28 @@ async def test_a_relay_that_another_has_overtaken_does_not_blame_kafka(
             await task
 
 
+async def test_unregistering_takes_as_long_as_it_takes(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The longer a relay was away, the more has been noted."""
+    async with connected(database) as connection:
+        reader = StoredEventReader(database.url)
+        await reader.register(Registration("one", "group"))
+        reader.terminate()
+        await connection.execute(INSERT, 1, 1)
+        await connection.execute("""
+            create function be_slow() returns trigger language plpgsql
+            as $$ begin perform pg_sleep(0.5); return old; end $$;
+            create trigger is_slow before delete on normalizer.event_changes
+                for each row execute function be_slow();
+        """)
+        monkeypatch.setitem(SESSION_SETTINGS, "statement_timeout", "300ms")
+
+        await unregister(database.url)
+
+        assert await _is_zero(connection, "select count(*) from normalizer.event_changes")
+
+
 async def test_unregistering_forgets_nothing_of_a_relay_that_registers_meanwhile(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -468,7 +490,7 @@ async def test_unregistering_forgets_nothing_of_a_relay_that_registers_meanwhile
 
         await reader.register(Registration("old", "its"))
         monkeypatch.setattr(Session, "fetch", fetch_and_register)
-        await reader.unregister()
+        await unregister(database.url)
         reader.terminate()
 
         assert await connection.fetchval("select count(*) from normalizer.event_changes") == 1
@@ -555,12 +577,6 @@ async def _set_position(settings: Settings, **fields: int) -> None:
     assert position
     await producer.commit((), replace(position, **fields).committed())
     await producer.stop()
-
-
-async def _unregister(database: Database) -> None:
-    reader = StoredEventReader(database.url)
-    await reader.unregister()
-    reader.terminate()
 
 
 async def test_a_stop_waits_for_silent_output_no_longer_than_for_a_batch(

@@ -101,6 +101,14 @@ class Child:
         return await self._process.wait()
 
 
+def same_imports() -> dict[str, str]:
+    """The environment in which a child that runs a module imports what this process would.
+
+    By itself `python -m` looks in the current folder first, which may hold another version.
+    """
+    return {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1"}
+
+
 async def until_ended(pid: int) -> None:
     """Return when that process has ended, be it a child or not; at once if it is unknown."""
     try:

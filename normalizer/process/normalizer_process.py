@@ -5,6 +5,7 @@ A thread would not help: a C call that reads megabytes holds the interpreter loc
 
 import asyncio
 import contextlib
+import os
 import pickle
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -13,6 +14,7 @@ from typing import Final
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.shape_table import ShapeTable
 from normalizer.envelope import Normalized
+from normalizer.process.child import same_imports
 
 FRAME: Final = 8
 """Bytes of the length before each message; length 0 ends an answer."""
@@ -78,6 +80,7 @@ class NormalizerProcess:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-m", "normalizer.process.normalizer_loop"),
+                env=os.environ | same_imports(),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,  # a traceback is no JSON log line

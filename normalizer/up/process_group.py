@@ -26,7 +26,7 @@ from prometheus_client.registry import Collector
 
 from normalizer.embedded.ports import free_port
 from normalizer.exit_codes import FAILED, MISUSED
-from normalizer.process.child import Child
+from normalizer.process.child import Child, same_imports
 from normalizer.process.pause import wait_at_most
 from normalizer.service.probes import HttpResponse, ProbeServer, Routes
 from normalizer.settings import Settings
@@ -156,7 +156,7 @@ class ProcessGroup:
         own = {"NORMALIZER_HTTP_HOST": HOST, "NORMALIZER_HTTP_PORT": str(self._ports[number])}
         if self._settings.instance:
             own["NORMALIZER_INSTANCE"] = f"{self._settings.instance}-{number}"
-        return {**self._environ, **own}
+        return {**self._environ, **same_imports(), **own}
 
     def _answers(self, path: str, numbers: Sequence[int]) -> list[tuple[int, int, bytes]]:
         """What these processes answer at a path: number, status and body of each. All at once."""

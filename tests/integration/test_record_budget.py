@@ -271,6 +271,20 @@ async def test_the_helper_gives_what_the_rules_give() -> None:
     assert helper.pid is None
 
 
+async def test_a_helper_has_the_rules_of_its_parent_in_a_folder_that_has_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "normalizer").mkdir()
+    (tmp_path / "normalizer" / "__init__.py").write_text("raise SystemExit('others')")
+    monkeypatch.chdir(tmp_path)
+    helper = NormalizerProcess()
+    record = RawRecord(b"{}")
+
+    assert await helper.normalize(record) == Normalizer().normalize(record)
+
+    await helper.stop()
+
+
 async def test_a_helper_that_died_says_so_and_is_started_again() -> None:
     helper = NormalizerProcess()
     record = RawRecord(event(integers(0.1)), topic="t", recorded_ms=0)

@@ -360,7 +360,7 @@ _PARENT_AND_CHILD: Final = """
 """
 
 
-async def test_calls_are_filtered_by_their_execution_and_executions_by_their_calls(
+async def test_calls_are_filtered_by_their_execution_and_executions_and_events_by_their_calls(
     database: Database,
 ) -> None:
     connection = await asyncpg.connect(database.admin_url)
@@ -385,7 +385,11 @@ async def test_calls_are_filtered_by_their_execution_and_executions_by_their_cal
                 {"trace": "b2"},
             )
         ]
+        events = await get_rows(client, "executions/2/events", command="2:fetch:8")
 
+    assert [(row["event_type"], row["command_id"]) for row in events] == [
+        ("call.done", "2:fetch:8")
+    ]
     assert [[row["command_id"] for row in rows] for rows in calls] == [["2:fetch:8"]] * 4
     assert [[row["execution_id"] for row in rows] for rows in executions] == [["2"]] * 3
 

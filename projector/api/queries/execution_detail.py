@@ -76,6 +76,7 @@ class TimelineParams(PagedParams, frozen=True, kw_only=True):
     event_type: Texts | None = None
     status: Texts | None = None
     attempts: Numbers | None = None
+    command: Texts | None = None
 
 
 class TimelineEvent(ApiRow, frozen=True, kw_only=True):
@@ -106,6 +107,7 @@ _TIMELINE = Statement("""
     and      (:event_type::text[] is null or event_type = any(:event_type))
     and      (:status::text[] is null or status = any(:status))
     and      (:attempts::integer[] is null or attempts = any(:attempts))
+    and      (:command::text[] is null or command_id = any(:command))
     and      (
                  :after_at::timestamptz is null
                  or (created_at, execution_timeline.event_id) > (:after_at, :after_id::bigint)

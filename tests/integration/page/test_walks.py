@@ -112,6 +112,44 @@ async def test_events_of_calls_that_have_no_row_are_none_of_the_workflow(
     assert not [words for words in of_workflow if words.startswith(("call.", "command."))]
 
 
+@pytest.mark.parametrize("case", ["on a later page", "without an error text", "not stored"])
+async def test_the_event_that_opens_is_one_of_the_call_that_the_reader_came_from(
+    browser: Browser, platform: Platform, case: str
+) -> None:
+    execution, command = await platform.connection.fetchrow(
+        """
+        select execution_id, max(command_id) from projector.calls
+        where status in ('FAILED', 'ERROR')
+        group by execution_id having count(distinct command_id) > 1 order by execution_id limit 1
+        """
+    )
+
+    async def changed(route: Route) -> None:
+        answer = await route.fetch()
+        content = await answer.json()
+        own = [row for row in content["rows"] if row["command_id"] == command]
+        if case == "without an error text":
+            for row in own:
+                row["error"] = None
+        elif case == "not stored" or "command=" not in route.request.url:
+            content["rows"] = [row for row in content["rows"] if row not in own]
+        await route.fulfill(response=answer, json=content)
+
+    address = f"{platform.url}/?show=execution&execution={execution}&command={command}"
+    async with looking(browser, address, visit=False) as page:
+        await page.route(re.compile(r"/(calls|events)\?"), changed)
+        await page.goto(address)
+        if case == "not stored":
+            await page.wait_for_selector("#timeline >> text=No event of this call is stored")
+            assert await page.locator("#event").count() == 0
+        else:
+            await page.wait_for_selector("#as-sent .json")
+            assert f"Command{command}" in await page.text_content("#event .facts")
+            status = await page.locator("#event .status").get_attribute("data-status")
+            assert status in {"FAILED", "ERROR"}
+        await page.unroute_all(behavior="ignoreErrors")
+
+
 @pytest.mark.parametrize("size", [(960, 540), PHONE])
 async def test_an_event_is_shown_beside_or_below_the_list_it_is_chosen_in(
     browser: Browser, platform: Platform, size: tuple[int, int]

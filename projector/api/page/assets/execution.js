@@ -37,7 +37,9 @@ export function execution(address) {
     {
       id: "timeline", title: "Timeline", width: "full", filters: null,
       subtitle: "One row for each call: thin until it is claimed, medium until it starts, full while it runs; each mark is an event; drag to zoom",
-      queries: () => ({ execution: [path, query({})], ...both() }), render: (answers, context) => drawTimeline(answers, context),
+      queries: () => ({ execution: [path, query({})], ...both(),
+        ...(address.command && !address.event ? { own: [`${path}/events`, query({ limit: 500, command: address.command })] } : {}) }),
+      render: (answers, context) => drawTimeline(answers, context),
     },
     {
       id: "events", title: "Events", width: "wide", filters: null, subtitle: "In the order of their time",

@@ -28,14 +28,12 @@ export function callOf(event, callRows) {
     sameCommand.at(-1) ?? callRows.find((call) => call.attempts === event.attempts && here(call)) ?? null;
 }
 
-const cameFrom = (call, { command, step, attempts }) => call !== null &&
-  (!command || call.command_id === command) && (!step || call.step === step) && (attempts === undefined || call.attempts === Number(attempts));
-
-export function drawTimeline({ execution, calls, events }, { address, go }) {
+export function drawTimeline({ execution, calls, events, own }, { address, go }) {
   const ended = Boolean(execution.rows[0].ended_at);
   const callRows = calls.rows;
   if (!events.rows.length) return [h("p", { class: "empty" }, "No event of this execution is stored: none was read, or they are deleted.")];
-  if (!address.event) openFirstError(events.rows, callRows, address, go);
+  const opened = address.event ?? firstError(own ?? events, callRows, address)?.event_id;
+  if (opened && !address.event) queueMicrotask(() => go(link(address, { event: opened, cursor: address.cursor ?? null }), { replace: true }));
   const whole = wholeRange(events.rows, callRows);
   const [from, to] = shownRange(address, whole);
   const position = (iso) => (millis(iso) - from) / (to - from);
@@ -49,6 +47,7 @@ export function drawTimeline({ execution, calls, events }, { address, go }) {
   const row = (key, label, bars, own) => h("li", { "data-key": key },
     h("div", { class: "label" }, label), h("div", { class: "track" }, bars, own));
   return [
+    own && !opened ? h("p", {}, "No event of this call is stored.") : null,
     h("div", { class: "scale", "data-key": "scale" }, zooms(address, whole, [from, to]), ticks(from, to, whole[0])),
     h("ol", { class: "timeline", "data-from": from, "data-to": to },
       row("row-workflow", [h("b", {}, "workflow"), h("small", {}, "steps and lifecycle")], [], marks.get(null) ?? []),
@@ -76,11 +75,14 @@ function ticks(from, to, begin) {
       h("i", { vars: at(share) }, word)));
 }
 
-/** Open the first error, preferably of the call that the reader came from. */
-function openFirstError(events, callRows, address, go) {
-  const wrong = events.filter((row) => row.error);
-  const first = wrong.find((row) => cameFrom(callOf(row, callRows), address)) ?? wrong[0] ?? events.at(-1);
-  queueMicrotask(() => go(link(address, { event: first.event_id, cursor: address.cursor ?? null }), { replace: true }));
+/** The event to open: an error, preferably of the step and the attempt of the filters; else the last one that is known to be it. */
+function firstError({ rows, next }, callRows, { command, step, attempts }) {
+  const here = rows.filter((row) => {
+    const call = callOf(row, callRows) ?? row;
+    return (step === undefined || call.step === step) && (attempts === undefined || call.attempts === Number(attempts));
+  });
+  const wrong = (some) => some.find((row) => row.error) ?? some.find((row) => ["FAILED", "ERROR"].includes(row.status));
+  return wrong(here) ?? (command ? here.at(-1) : null) ?? wrong(rows) ?? (next ? null : rows.at(-1));
 }
 
 function wholeRange(events, callRows) {

@@ -11,8 +11,10 @@ import pytest
 
 from bench.history import make_history
 from projector.api import downloads
+from projector.api.api_errors import NotFoundError
 from projector.api.endpoints import ENDPOINTS, Endpoint
 from projector.api.parameters import PagedParams, Parameters, parse
+from projector.api.queries.event_detail import execution_event
 from projector.api.queries.execution_detail import execution_calls
 from projector.api.snapshots import Reader, Snapshot, Statement
 from tests.support.api_client import typed_example
@@ -205,7 +207,9 @@ async def test_a_page_of_an_execution_with_many_calls_compares_none_with_all(
     assert explained.compared < CALLS
 
 
-async def test_a_page_of_a_download_reads_the_events_of_this_page(database: Database) -> None:
+async def test_an_event_and_a_page_of_a_download_are_read_without_the_other_events(
+    database: Database,
+) -> None:
     connection = await asyncpg.connect(database.admin_url)
     await connection.execute(_MANY_CALLS, 4 * CALLS)
     await connection.execute("analyze")
@@ -224,9 +228,15 @@ async def test_a_page_of_a_download_reads_the_events_of_this_page(database: Data
         await explained.records(downloads._PAGE, values)
         first = explained.buffers
         page = await explained.records(downloads._PAGE, values)
+        before = explained.buffers
+        one = await execution_event(explained, Parameters(), "7", "900")
+        with pytest.raises(NotFoundError):
+            await execution_event(explained, Parameters(), "8", "900")
 
+    assert [row.event_id for row in one.rows] == ["900"]
+    assert explained.buffers - before < FEW
     assert [record["event_id"] for record in page] == [900, 901, 3000]
-    assert explained.buffers - first < FEW, first
+    assert before - first < FEW, first
 
 
 CALLS: Final = 1_000

@@ -72,9 +72,8 @@ ENVELOPE_COLUMNS = """
 """
 _EVENT = Statement(f"""
     select {ENVELOPE_COLUMNS}, ingested_at
-    from   projector.execution_timeline
+    from   projector.events_at(array[:event::bigint])
     where  execution_id = :execution::bigint
-    and    event_id = :event::bigint
 """)  # noqa: S608 - constants of this package
 _JSON = ("context", "result", "meta", "extra", "coercions", "headers")
 _IDS = (

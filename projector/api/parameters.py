@@ -129,10 +129,10 @@ class WindowParams(Parameters, frozen=True, kw_only=True):
         return counted if self.since is None else since, until
 
     def requested(self, now: datetime) -> tuple[datetime, datetime]:
-        """The same as it was requested."""
+        """The same as it was requested. An empty one is at a midnight: rounding adds nothing."""
         until = now if self.until is None else _within(self.until)
         since = until - _span(self.last or "24h") if self.since is None else _within(self.since)
-        return max(since, _EARLIEST), until
+        return (max(since, _EARLIEST), until) if since < until else (floor(until, "day"),) * 2
 
 
 class CountsParams(WindowParams, frozen=True, kw_only=True):

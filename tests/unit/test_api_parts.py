@@ -80,7 +80,7 @@ def test_a_trend_has_few_intervals_that_cover_the_window(
 def test_a_window_without_time_has_no_intervals() -> None:
     window = window_of(GroupedParams(since=NOW, until=NOW), NOW)
 
-    assert (window.intervals, window.unfinished) == (1, True)
+    assert (window.intervals, window.unfinished) == (0, False)
     backwards = GroupedParams(since=NOW, until=datetime(2026, 7, 1, tzinfo=UTC))
     assert window_of(backwards, NOW).intervals == 0
 

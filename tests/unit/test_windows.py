@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projector.api.parameters import SECONDS, Grain, minutes_from, parse
+from projector.api.parameters import SECONDS, Grain, floor, minutes_from, parse
 from projector.api.queries.call_times import DurationsParams
 from projector.api.queries.event_rates import EventRateParams
 
@@ -62,9 +62,24 @@ def test_minutes_that_are_dear_are_read_for_short_windows(query: str, minutes: b
     assert parameters(query, DurationsParams).needs_minutes(NOW) is minutes
 
 
+@pytest.mark.parametrize("until", ["2026-07-10T08:30:00Z", "2026-07-10T08:10:00Z"])
+@pytest.mark.parametrize("every", ["minute", "hour", "day"])
+@pytest.mark.parametrize("finest", ["minute", "hour"])
+def test_a_window_without_time_stays_empty_however_it_is_rounded(
+    until: str, every: Grain, finest: Grain
+) -> None:
+    window = parameters(f"since=2026-07-10T08:30:00Z&until={until}&every={every}&by=at")
+
+    _, low, high = window.buckets(NOW, finest)
+    begin, end = window.bounds(NOW)
+
+    assert low >= high
+    assert floor(begin, "hour") >= end
+
+
 @given(
     since=st.timedeltas(timedelta(0), timedelta(days=9)),
-    length=st.timedeltas(timedelta(0), timedelta(days=9)),
+    length=st.timedeltas(timedelta(microseconds=1), timedelta(days=9)),
     every=st.sampled_from(["minute", "hour", "day"]),
     finest=st.sampled_from(["minute", "hour"]),
 )

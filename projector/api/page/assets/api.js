@@ -42,7 +42,8 @@ export async function get(path, query, signal, { accept = "application/json", kn
     response = await fetch(`/api/v1/${path}${query.size ? `?${query}` : ""}`, {
       cache: "no-cache",
       headers: { Accept: accept, ...(token ? { Authorization: `Bearer ${token}` } : {}) },
-      signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]),
+      // A file takes as long as it is large.
+      signal: accept === "application/json" ? AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]) : signal,
     });
     if (response.ok && accept !== "application/json") return await response.blob();
     if (response.ok) {

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 from playwright.async_api import Browser, Page, Response, Route
 
 from projector.api.endpoints import ENDPOINTS
-from tests.integration.page.browsing import cells, fully_drawn, looking
+from tests.integration.page.browsing import cells, fully_drawn, looking, texts
 from tests.integration.page.platform import Platform
 from tests.integration.page.test_panels import error_text
 
@@ -88,6 +88,22 @@ async def test_a_word_is_found_among_names_and_chosen_by_keyboard(
 
         await page.wait_for_selector(".calls li")
         assert re.search(r"[?&]step=", page.url)
+
+
+async def test_the_wall_says_its_filters_and_what_is_not_filtered(
+    browser: Browser, platform: Platform
+) -> None:
+    async with looking(browser, f"{platform.url}/?step=fetch", size=WALL) as page:
+        await fully_drawn(page)
+        await page.click("#wall")
+        await page.wait_for_selector("#storm[aria-busy=false]")
+
+        assert await page.inner_text("h1") == "Wall: last 24 hours · step fetch"
+        said = await texts(page, ".wall .panel", "header p")
+
+    assert [words for (words,) in said] == [
+        *("", "not by step", "", "", "not by step", "not by step")
+    ]
 
 
 async def test_the_answer_for_what_was_typed_before_is_not_followed(

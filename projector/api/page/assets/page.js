@@ -221,7 +221,7 @@ function frame(panel, charts) {
     "data-state": failing && !gone ? "bad" : waiting ? "warn" : null },
   h("header", {}, h("h2", { id: `${panel.id}-title` }, gone ? "Not found" : panel.title),
     h("p", {}, panel.subtitle,
-      over ? h("em", {}, ` · ${over}`) : null,
+      over ? h("em", {}, panel.subtitle ? ` · ${over}` : over) : null,
       cut ? h("em", {}, ` · ${panel.truncated ?? `first ${plural(cut.answer.rows.length, "group")} only`}`) : null),
     state ? flag(failing ? "bad" : "warn", state) : null),
   h("div", { class: "body" }, body.flat().filter(Boolean)));

@@ -1,9 +1,10 @@
 // The wall: six figures and six small charts on one screen, to be read from afar.
 
 import { failedCalls, fullMinute, hasUnfinished, isHidden, knownUntil, STEP_MS, bins, trendTimes, unreadIf } from "./panel_parts.js";
-import { link, only, parameters } from "./router.js";
+import { FILTERS, link, only, parameters } from "./router.js";
 import { h } from "./dom.js";
-import { between, clock, count, per, percent, windowText } from "./format.js";
+import { attempt, between, clock, count, per, percent, windowText } from "./format.js";
+import { LABELS } from "./header.js";
 import { change, refusedIn, retriesNow, stuckNow, theLog, tileOf } from "./headline.js";
 import { liveFigures } from "./state.js";
 import { grain, pace } from "./windows.js";
@@ -13,33 +14,35 @@ const TWO_HOURS = { last: "2h", every: "minute", by: "at", limit: 1000 };
 
 export function wall(address) {
   const tiles = () => ["tiles", parameters(address, ["playbook", "step"]), pace(address)];
-  const cell = (id, title, to, queries, render) => ({ id, title, width: "cell", filters: null, queries,
+  const cell = (id, title, filters, to, queries, render) => ({ id, title, width: "cell", filters, queries,
     render: (answers) => figure(id, to, render(answers)) });
   return {
-    title: `Wall: ${windowText(address).replace("in the last", "last")}`, layout: "wall", timeless: true,
+    title: [`Wall: ${windowText(address).replace("in the last", "last")}`, ...FILTERS.filter((name) => address[name] !== undefined)
+      .map((name) => `· ${name === "attempts" ? attempt(address[name]) : `${LABELS[name].toLowerCase()} ${address[name] || "(none)"}`}`)],
+    layout: "wall", timeless: true,
     panels: [
-      cell("log", "The log", link(address, { show: null }), () => ({
+      cell("log", "The log", null, link(address, { show: null }), () => ({
         freshness: ["freshness", new URLSearchParams()],
         rates: ["events-per-second", only({}, [], TWO_HOURS), { every: 15000 }],
       }), ({ freshness, rates }) => ({ ...theLog(freshness, liveFigures()), chart: minutes(rates, "events", "events", "s1", "area") })),
-      cell("completed", "Executions completed", link(address, { show: "executions", time: "ended_at", status: "FAILED" }), () => ({
+      cell("completed", "Executions completed", ["playbook"], link(address, { show: "executions", time: "ended_at", status: "FAILED" }), () => ({
         tiles: tiles(),
         outcomes: ["execution-outcomes", parameters(address, ["playbook"], { every: grain(address) }), pace(address)],
       }), ({ tiles: answer, outcomes }) => ({ ...ratio(answer, "executions_completed", (tile) => `${count(tile.numerator)} of ${count(tile.denominator)} ended`),
         chart: ends(outcomes) })),
-      cell("first-attempt", "First-attempt success", failedCalls(address, { attempts: 0 }), () => ({ tiles: tiles() }),
+      cell("first-attempt", "First-attempt success", ["playbook", "step"], failedCalls(address, { attempts: 0 }), () => ({ tiles: tiles() }),
         ({ tiles: answer }) => ({ ...ratio(answer, "first_attempt_success", (tile) => `${count(tile.denominator - tile.numerator)} needed a retry or failed`),
           chart: trend(answer, "first_attempt_success", "success", "completed") })),
-      cell("storm", "Retries/min, last 5 min", failedCalls(address), () => ({
+      cell("storm", "Retries/min, last 5 min", ["step"], failedCalls(address), () => ({
         storms: ["retry-storms", only(address, ["step"])],
         retries: ["retries-by-minute", only(address, ["step"], TWO_HOURS)],
       }), ({ storms, retries }) => ({ ...retriesNow(storms), chart: minutes(retries, "retries", "retries", "s2", "bar") })),
-      cell("silent", "Stuck executions, now", link(address, { show: null }), () => ({
+      cell("silent", "Stuck executions, now", ["playbook"], link(address, { show: null }), () => ({
         stuck: ["stuck-executions", only(address, ["playbook"], { limit: 100, begun: "true" })],
         ages: ["stuck-by-age", only(address, ["playbook"])],
         tiles: tiles(),
       }), (answers) => ({ ...stuckNow(answers, answers.tiles), chart: trend(answers.tiles, "stuck", "fell silent", "s1", "bar") })),
-      cell("refused", "Records refused", link(address, { show: "quarantine" }), () => ({ tiles: tiles() }),
+      cell("refused", "Records refused", [], link(address, { show: "quarantine" }), () => ({ tiles: tiles() }),
         ({ tiles: answer }) => {
           const { versus, ...figure } = refusedIn(answer, address);
           return { ...figure, detail: [figure.detail, versus].filter(Boolean).join(", "), chart: trend(answer, "refused", "refused", "error", "bar") };

@@ -1,5 +1,6 @@
 """From a figure to its reason: by mouse, by keyboard, by an address that was sent."""
 
+import json
 import re
 from typing import Final
 
@@ -191,6 +192,30 @@ _PLACE: Final = """
         return { top: box.top + scrollY, bottom: box.bottom + scrollY, seen_at: box.top };
     }
 """
+
+
+async def test_an_event_with_a_large_list_is_shown_and_says_what_is_left_out(
+    browser: Browser, platform: Platform
+) -> None:
+    execution = await platform.connection.fetchval(
+        "select execution_id from projector.executions where status = 'FAILED' limit 1"
+    )
+
+    async def large(route: Route) -> None:
+        answer = await route.fetch()
+        content = await answer.json()
+        content["rows"][0]["canonical"] = json.dumps({"list": [0] * 130_000, "text": ":" * 130_000})
+        await route.fulfill(response=answer, json=content)
+
+    address = f"{platform.url}/?show=execution&execution={execution}"
+    async with looking(browser, address, visit=False) as page:
+        await page.route(re.compile(r"/events/\d"), large)
+        await page.goto(address)
+        await page.wait_for_selector("#canonical .json")
+
+        assert "and 129,000 more; Copy has all" in await page.text_content("#canonical .json")
+        assert await page.locator("#difference tr").count() <= 1_001
+        await page.unroute_all(behavior="ignoreErrors")
 
 
 async def test_a_call_without_an_end_does_not_run_after_its_execution_has_ended(

@@ -15,7 +15,8 @@ function fill(node, attributes, children) {
       for (const [key, one] of Object.entries(value)) node.style.setProperty(key, one);
     } else node.setAttribute(name, value === true ? "" : value);
   }
-  node.append(...children.flat(4).filter((one) => one !== null && one !== undefined && one !== false));
+  // One by one: a call takes only so many arguments.
+  for (const one of children.flat(4)) if (one !== null && one !== undefined && one !== false) node.append(one);
   return node;
 }
 
@@ -93,8 +94,11 @@ export function status(word) {
     h("span", { class: "glyph", "aria-hidden": "true" }, GLYPHS[word] ?? "▸"), word);
 }
 
-/** A text that may continue on the next line after each of these signs. */
-export const breaking = (text, signs) => text.split(new RegExp(`(?<=[${signs}])`)).flatMap((part) => [part, h("wbr")]);
+/** A text that may continue on the next line after each of these signs, up to the thousandth. */
+export function breaking(text, signs) {
+  const parts = text.split(new RegExp(`(?<=[${signs}])`));
+  return [parts.slice(0, 1000).map((part) => [part, h("wbr")]), parts.slice(1000).join("")];
+}
 
 export const flag = (state, word, first = false) =>
   h("span", { class: first ? "flag first" : "flag", "data-state": state }, word);

@@ -2,11 +2,13 @@
 // greater than a JavaScript number can be.
 
 import { breaking, h } from "./dom.js";
-import { plural } from "./format.js";
+import { count, plural } from "./format.js";
 
 const TOKEN = /\s*([{}[\],:]|"(?:[^"\\]|\\.)*"|[^\s{}[\],:"]+)/gy;
 const OPEN_BELOW = 2;
 const OPEN_ITEMS = 40;
+/** Of one collection, or of one list of differences. */
+export const MOST_DRAWN = 1000;
 
 /** { kind: "object", entries } | { kind: "list", entries } | { kind: "value", text }; null if it is no JSON. */
 export function parse(text) {
@@ -55,7 +57,8 @@ function node(name, one, depth, last) {
   const [open, close] = one.kind === "object" ? "{}" : "[]";
   return h("details", { open: depth < OPEN_BELOW && one.entries.length <= OPEN_ITEMS },
     h("summary", {}, label, open, h("small", {}, ` ${plural(one.entries.length, one.kind === "object" ? "field" : "item")} `)),
-    h("div", { class: "in" }, one.entries.map(([key, item], n) => node(key, item, depth + 1, n === one.entries.length - 1))),
+    h("div", { class: "in" }, one.entries.slice(0, MOST_DRAWN).map(([key, item], n) => node(key, item, depth + 1, n === one.entries.length - 1)),
+      one.entries.length > MOST_DRAWN ? h("small", {}, `and ${count(one.entries.length - MOST_DRAWN)} more; Copy has all`) : null),
     h("div", {}, close, comma));
 }
 

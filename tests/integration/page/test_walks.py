@@ -218,6 +218,21 @@ async def test_an_event_with_a_large_list_is_shown_and_says_what_is_left_out(
         await page.unroute_all(behavior="ignoreErrors")
 
 
+async def test_the_count_of_all_statuses_leads_nowhere_unless_one_is_chosen(
+    browser: Browser, platform: Platform
+) -> None:
+    """The list of calls has open ones too."""
+    async with looking(browser, platform.url) as page:
+        await fully_drawn(page)
+        assert await page.locator("#matrix td:nth-last-child(2) a").count() > 0
+        assert await page.locator("#matrix td:last-child b").count() > 0
+        assert await page.locator("#matrix td:last-child a").count() == 0
+
+        await page.goto(f"{platform.url}/?status=COMPLETED")
+        await fully_drawn(page)
+        assert await page.locator("#matrix td:last-child a").count() > 0
+
+
 async def test_a_call_without_an_end_does_not_run_after_its_execution_has_ended(
     browser: Browser, platform: Platform
 ) -> None:

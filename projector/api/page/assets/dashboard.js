@@ -22,7 +22,7 @@ const OF_ERRORS = ["playbook", "step", "attempts", "status", "worker"];
 export const PANELS = [
   {
     id: "matrix", title: "Attempts by status", width: "wide", filters: OF_CALLS,
-    subtitle: "Finished calls and their share of the attempt; each count leads to its calls",
+    subtitle: "Finished calls and their share of the attempt; each count of a status leads to its calls",
     queries: (address) => ({ matrix: ["attempts-matrix", parameters(address, OF_CALLS), pace(address)] }),
     render: drawMatrix,
   },

@@ -32,13 +32,16 @@ export function drawMatrix({ matrix }, { address }) {
   ];
 }
 
-/** One cell: the count leads, the share of its row, unless it is all of that, and the trend follow. */
+/**
+ * One cell: the count leads, the share of its row, unless it is all of that, and the trend follow. Without a status it
+ * is no link: the list has unfinished calls too.
+ */
 function cell(row, matrix, address, n, word) {
   if (!row?.calls) return h("span", {}, h("b", {}, "0"));
   const share = row.share_of_attempt === null ? null : percent(row.share_of_attempt);
-  const changes = { show: "calls", status: word ?? address.status ?? null, attempts: n ?? address.attempts ?? null };
-  return h("a", { href: link(address, changes),
-    "aria-label": `${n === null ? "all attempts" : attempt(n)}, ${word ?? "all"}: ${count(row.calls)} calls${share === null ? "" : `, ${share}`}` },
-  h("b", {}, count(row.calls)), share === null ? null : h("small", {}, share),
-  spark(row.trend, trendTimes(matrix)));
+  const chosen = word ?? address.status;
+  const inside = [h("b", {}, count(row.calls)), share === null ? null : h("small", {}, share), spark(row.trend, trendTimes(matrix))];
+  if (!chosen) return h("div", {}, inside);
+  return h("a", { href: link(address, { show: "calls", status: chosen, attempts: n ?? address.attempts ?? null }),
+    "aria-label": `${n === null ? "all attempts" : attempt(n)}, ${word ?? "all"}: ${count(row.calls)} calls${share === null ? "" : `, ${share}`}` }, inside);
 }

@@ -636,6 +636,12 @@ async def test_a_wrong_address_falls_back_and_says_so(browser: Browser, platform
             await page.wait_for_selector(".timeline .mark >> nth=0")
             assert f"zoom={zoom}" in await page.inner_text("#banner")
 
+        # The end of a window whose begin nobody said.
+        await page.goto(f"{platform.url}/?until=2026-07-11T09:00:00Z")
+        await fully_drawn(page)
+        said = await page.inner_text("#banner")
+        assert "until=2026-07-11T09:00:00Z without since" in said
+
         # The page has one value of each; the API may have more.
         await page.goto(f"{platform.url}/?step=a&step=b&step=a")
         await fully_drawn(page)

@@ -72,7 +72,10 @@ export function read() {
     delete address.since;
     delete address.until;
   }
-  if (address.until && !address.since) delete address.until;
+  if (address.until && !address.since) {
+    ignored.push(`until=${address.until} without since`);
+    delete address.until;
+  }
   current = address;
   return address;
 }

@@ -442,20 +442,52 @@ async def test_ratios_may_be_above_one_and_no_text_is_a_formula(
     async with looking(browser, platform.url) as page:
         await fully_drawn(page)
         assert await page.evaluate(_AS_WORDS) == [
-            *("0%", "<0.1%", ">99.9%", "100%", ">100%", "120.0%", "800.0%")
+            *("0%", "<0.1%", ">99.9%", "100%", ">100%", "120.0%", "800.0%", "00Z")
         ]
         async with page.expect_download() as started:
             await page.evaluate(_SAVE_FORMULAS)
         saved = (await (await started.value).path()).read_text().splitlines()
-    assert saved == ["Text,Number", "'=1,1", "'-2+3,-2", "'+4,", "'@a,0", "a=1,1.5", "a;'=2,2"]
+    assert saved == [
+        "Text,Number",
+        "'=1,1",
+        "'-2+3,-2",
+        "'+4,",
+        "'@a,0",
+        "a=1,1.5",
+        "a;'=2,2",
+        "'\t'=6,3",
+    ]
 
 
 _AS_WORDS: Final = """
     async () => {
-        const { percent } = await import(document.querySelector("link[href$='format.js']").href);
-        return [0, 0.0001, 0.9999, 1, 1.0001, 1.2, 8].map(percent);
+        const module = document.querySelector("link[href$='format.js']").href;
+        const { earliest, percent } = await import(module);
+        const first = earliest(["2026-07-10T09:00:00.5Z", null, "2026-07-10T09:00:00Z"]);
+        return [...[0, 0.0001, 0.9999, 1, 1.0001, 1.2, 8].map(percent), first.slice(-3)];
     }
 """
+
+
+async def test_the_axis_of_the_longest_window_ends_now(
+    browser: Browser, platform: Platform
+) -> None:
+    async with looking(browser, platform.url) as page:
+        bins = await page.evaluate(_LONGEST_AXIS)
+
+    assert bins == {"number": 6_000, "last": "2026-07-09T00:00:00.000Z"}
+
+
+_LONGEST_AXIS: Final = """
+    async () => {
+        const module = document.querySelector("link[href$='panel_parts.js']").href;
+        const { bins } = await import(module);
+        const window = { every: "day", since: "1970-01-01T00:00:00Z" };
+        const all = bins({ ...window, until: "2026-07-10T00:00:00Z" });
+        return { number: all.length, last: new Date(all.at(-1)).toISOString() };
+    }
+"""
+
 
 _SAVE_FORMULAS: Final = """
     async () => {
@@ -463,7 +495,8 @@ _SAVE_FORMULAS: Final = """
             document.querySelector("link[href$='tables.js']").href);
         const columns = ["Text", "Number"].map((name, n) =>
             ({ name, value: (row) => row[n], cell: (row) => String(row[n]) }));
-        const rows = [["=1", 1], ["-2+3", -2], ["+4", null], ["@a", 0], ["a=1", 1.5], ["a;=2", 2]];
+        const rows = [["=1", 1], ["-2+3", -2], ["+4", null], ["@a", 0], ["a=1", 1.5], ["a;=2", 2],
+            ["\\t=6", 3]];
         table("Tried", columns, rows, null, { id: "tried" });
         await exportTable("tried", "csv");
     }

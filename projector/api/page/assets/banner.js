@@ -2,12 +2,12 @@
 
 import { ignored } from "./router.js";
 import { h } from "./dom.js";
-import { clock, since } from "./format.js";
+import { clock, earliest, since } from "./format.js";
 import { page } from "./state.js";
 
 export const SLOW_MS = 3000;
 
-const oldest = (some) => some.map((one) => one.answer?.read_at).filter(Boolean).sort()[0];
+const oldest = (some) => earliest(some.map((one) => one.answer?.read_at));
 const ofFigures = (some) => {
   const figures = oldest(some);
   return figures ? `; figures are of ${clock(figures)}.` : "; there are no figures yet.";

@@ -2,7 +2,7 @@
 
 import { link, parameters } from "./router.js";
 import { facts, flag, h, status } from "./dom.js";
-import { attempt, between, clock, count, per, percent, plural, windowText } from "./format.js";
+import { attempt, between, clock, count, millis, per, percent, plural, windowText } from "./format.js";
 import { callList } from "./lists.js";
 import { nothing, errorText, execution, expandButton, figures, limit, some, trendTimes } from "./panel_parts.js";
 import { spark } from "./spark.js";
@@ -43,7 +43,7 @@ function drawGroups({ groups }, { address, expanded }) {
       { name: "Before", number: true, spare: true, value: (row) => row.calls_before, cell: (row) => count(row.calls_before) },
       { name: "First seen", number: true, time: true, spare: true, value: (row) => row.first_seen_at, cell: (row) => clock(row.first_seen_at) },
       { name: "Last seen", number: true, time: true, value: (row) => row.last_seen_at, cell: (row) =>
-        [clock(row.last_seen_at), row.last_seen_at > groups.read_at ? [h("br", {}), flag("warn", "clock ahead", true)] : null] },
+        [clock(row.last_seen_at), millis(row.last_seen_at) > millis(groups.read_at) ? [h("br", {}), flag("warn", "clock ahead", true)] : null] },
       { name: "Trend", cell: (row) => spark(row.trend, trendTimes(groups)) },
       { name: "Steps", value: (row) => row.steps.join(" "), cell: (row) => few(row.steps, (one) => one || "(no step)") },
       { name: "Attempts", value: (row) => row.attempts.join(" "), cell: (row) => few([...row.attempts].sort((a, b) => a - b), attempt) },

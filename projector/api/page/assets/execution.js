@@ -3,11 +3,11 @@
 import { link } from "./router.js";
 import { drawEvent } from "./event_view.js";
 import { facts, h, status } from "./dom.js";
-import { attempt, clock, count, offset, plural, span } from "./format.js";
+import { attempt, clock, count, millis, offset, plural, span } from "./format.js";
 import { ended, iterations } from "./lists.js";
 import { execution as linkTo, expandButton, limit, showing } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
-import { callOf, drawTimeline, millis, ofCall } from "./timeline.js";
+import { callOf, drawTimeline, ofCall } from "./timeline.js";
 
 export function execution(address) {
   const path = `executions/${encodeURIComponent(address.execution)}`;

@@ -60,6 +60,11 @@ export function tick(value, most = value) {
   return value && Math.abs(most) >= 10000 ? compact.format(value) : exact.format(value);
 }
 
+export const millis = (iso) => new Date(iso).getTime();
+
+/** The first of these times. Their texts have no order: only some have a fraction of a second. */
+export const earliest = (times) => times.filter(Boolean).sort((a, b) => millis(a) - millis(b))[0];
+
 /** Local time of a text or of milliseconds; with the day if it is not today, unless `always` without. */
 export function clock(iso, { millis = false, always = false } = {}) {
   if (!iso) return "–";

@@ -1,7 +1,7 @@
 // How far each partition was read, and whether the projections agree with the events.
 
 import { flag, h } from "./dom.js";
-import { ago, count, plural, span } from "./format.js";
+import { ago, count, earliest, plural, span } from "./format.js";
 import { empty, stamp } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
 
@@ -37,7 +37,7 @@ export function drawFreshness({ freshness, agreement }) {
         ? ["Not compared with the stored events yet: ", h("code", {}, "projector verify"), "."]
         : apart.length
           ? `${plural(apart.length, "projection disagrees", "projections disagree")} with the stored events, ` +
-            `the oldest since ${stamp(apart.map((row) => row.divergent_since).sort()[0])}: ` +
+            `the oldest since ${stamp(earliest(apart.map((row) => row.divergent_since)))}: ` +
             `${apart.map((row) => row.projection).join(", ")}.`
           : `${plural(verdicts.length, "projection agrees", "projections agree")} with the stored events, ` +
             `${scopesText(agreement)}.`),

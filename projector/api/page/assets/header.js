@@ -2,7 +2,7 @@
 
 import { CALL_STATUSES, FILTERS, WINDOWS, home, link } from "./router.js";
 import { h } from "./dom.js";
-import { attempt, between, clock } from "./format.js";
+import { attempt, between, clock, millis } from "./format.js";
 import { searchBox } from "./search.js";
 import { page } from "./state.js";
 import { bounds, forInput, moved, now } from "./windows.js";
@@ -96,7 +96,11 @@ function inGrafana() {
   const { grafana } = page.settings?.answer ?? {};
   if (!grafana) return null;
   const { address } = page;
-  if (address.execution) return `${grafana}/d/execution?var-execution=${encodeURIComponent(address.execution)}`;
+  if (address.execution) {
+    const [row] = page.screen.panels[0].queryStates?.execution?.answer?.rows ?? [];
+    const shown = row ? { from: millis(row.first_at), to: millis(row.last_at) + 1 } : {};
+    return `${grafana}/d/execution?${new URLSearchParams({ "var-execution": address.execution, ...shown })}`;
+  }
   const [from, until] = bounds(address);
   const query = new URLSearchParams({ from, to: until });
   for (const name of ["step", "playbook", "attempts", "status", "worker"]) if (address[name]) query.append(`var-${name}`, address[name]);

@@ -2,7 +2,7 @@
 
 import { current, link } from "./router.js";
 import { h } from "./dom.js";
-import { clock, count, day, plural } from "./format.js";
+import { clock, count, day, earliest, plural } from "./format.js";
 import { page } from "./state.js";
 import { table, tools } from "./tables.js";
 
@@ -79,13 +79,14 @@ export const hasUnfinished = (spec) =>
 
 export const STEP_MS = { minute: 60000, hour: 3600000, day: 86400000 };
 
-/** Every bin of the window: charts of one window have one axis, and a time without data is drawn as 0. */
+/** Every bin of the window, or its last 6,000: charts of one window have one axis, and a time without data is drawn as 0. */
 export function bins(answer) {
   const step = STEP_MS[answer.every];
   const until = new Date(answer.until).getTime();
   const from = Math.floor(new Date(answer.since) / step) * step;
+  const last = Math.ceil(until / step - 1) * step;
   const all = [];
-  for (let at = from; at < until && all.length < 6000; at += step) all.push(at);
+  for (let at = Math.max(from, last - 5999 * step); at < until; at += step) all.push(at);
   return all;
 }
 
@@ -98,7 +99,7 @@ export const stamp = (iso, every) => {
 /** While a partition was never read, the time up to which all others were. */
 export function othersReadUntil() {
   const { as_of: all, rows = [] } = page.freshness?.answer ?? {};
-  return all ? null : rows.filter((row) => row.state !== "file").map((row) => row.as_of).filter(Boolean).sort()[0];
+  return all ? null : earliest(rows.filter((row) => row.state !== "file").map((row) => row.as_of));
 }
 
 /** How far the log was read when an answer was made, in ms: what is later is not known yet, and no 0. */

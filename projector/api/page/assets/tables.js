@@ -74,7 +74,7 @@ export function tools(id) {
 const labelOf = (id) => tables.get(id)?.label ?? id;
 
 /** What a spreadsheet would run as a formula in a text gets an apostrophe before it, as in the API's CSV. */
-const harmless = (value) => typeof value === "string" ? value.replace(/^(?=[\t\r\n])|(^|[;\t\r\n])(?=[=+\-@\uff1d\uff0b\uff0d\uff20])/g, "$1'") : String(value ?? "");
+const harmless = (value) => typeof value === "string" ? value.replace(/^(?=[\t\r\n])|(?:^|(?<=[;\t\r\n]))(?=[=+\-@\uff1d\uff0b\uff0d\uff20])/g, "'") : String(value ?? "");
 
 const quoted = (text) => /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 

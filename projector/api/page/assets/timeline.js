@@ -3,7 +3,7 @@
 import { link } from "./router.js";
 import { h, status } from "./dom.js";
 import { at } from "./duration_panel.js";
-import { attempt, clock, offset, span } from "./format.js";
+import { attempt, clock, earliest, millis, offset, span } from "./format.js";
 
 const CALL_EVENTS = ["command.", "call.", "action_"];
 /** Calls beyond those that are listed, and events that name no call. */
@@ -12,10 +12,6 @@ const DRAG_PX = 8;
 /** Round times between two ticks. */
 const STEPS_MS = [1, 10, 100, 1000, 60000, 3600000, 86400000].flatMap((unit, n, all) => [1, 2, 5, 10, 15, 30].map((some) => some * unit)
   .filter((one) => one < (all[n + 1] ?? Infinity)));
-
-// If the claim is reported late, the wait still ends with the call.
-const earliest = (...times) => times.filter(Boolean).sort()[0];
-export const millis = (iso) => new Date(iso).getTime();
 
 export const ofCall = (event) => CALL_EVENTS.some((start) => event.event_type.startsWith(start));
 
@@ -119,7 +115,8 @@ function bars({ status: word, ...call }, { to, position }, ended) {
   };
   const { issued_at: issued, claimed_at: claimed, started_at: started, finished_at: finished } = call;
   return [
-    bar("wait", issued ?? call.begun_at, earliest(claimed, started, finished)),
+    // If the claim is reported late, the wait still ends with the call.
+    bar("wait", issued ?? call.begun_at, earliest([claimed, started, finished])),
     bar("claim", claimed, started ?? finished),
     bar("run", started ?? (finished && claimed), finished),
   ];

@@ -22,7 +22,6 @@ from tests.support.stack import Database, Stack
 from tests.support.table_rows import connected
 
 HOURS = 2
-EVERYTHING = dict.fromkeys(VARIABLES, ".*")
 SQL = [query for query in queries() if query.source == "projector"]
 
 
@@ -106,9 +105,7 @@ async def test_every_panel_shows_rows(
     query: Query, reader: asyncpg.Connection, busiest: str
 ) -> None:
     until = datetime.now(UTC) + timedelta(minutes=5)
-    text = filled(
-        query.text, until - timedelta(hours=HOURS + 1), until, execution=busiest, **EVERYTHING
-    )
+    text = filled(query.text, until - timedelta(hours=HOURS + 1), until, execution=busiest)
 
     rows = await reader.fetch(text)
 
@@ -127,12 +124,12 @@ async def test_every_panel_shows_rows(
     ids=str,
 )
 async def test_a_value_can_be_chosen(query: Query, name: str, reader: asyncpg.Connection) -> None:
-    """One that nothing has: a stat then has no value or 0, everything else no row."""
+    """One that nothing has, whatever is in it: a stat has no value or 0, all else no row."""
     until = datetime.now(UTC) + timedelta(minutes=5)
     since = until - timedelta(hours=HOURS + 1)
-    values = EVERYTHING | {name: r"no\.such|none"}
+    values = {"execution": "", name: "it's' or true)--"}
 
-    rows = await reader.fetch(filled(query.text, since, until, execution="", **values))
+    rows = await reader.fetch(filled(query.text, since, until, **values))
 
     assert rows == [] or (query.kind == "stat" and [*rows[0].values()] in ([None], [0]))
 

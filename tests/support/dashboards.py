@@ -63,8 +63,22 @@ def queries() -> Iterator[Query]:
                 )
 
 
+def _all_values() -> dict[str, str]:
+    """What Grafana writes, as it is, for "All" of each variable."""
+    return {
+        variable["name"]: variable["allValue"]
+        for path in DASHBOARDS
+        for variable in json.loads(path.read_text())["templating"]["list"]
+        if "allValue" in variable
+    }
+
+
 def filled(text: str, since: datetime, until: datetime, **values: str) -> str:
-    """The SQL that Grafana sends, macros and variables replaced. Raises KeyError."""
+    """The SQL that Grafana sends, macros replaced, and variables by a value or "All".
+
+    Raises KeyError.
+    """
+    for_all = _all_values()
 
     def macro(found: re.Match[str]) -> str:
         match found[0].rstrip(")").split("("):
@@ -78,10 +92,10 @@ def filled(text: str, since: datetime, until: datetime, **values: str) -> str:
                 raise KeyError(found[0])
 
     def variable(found: re.Match[str]) -> str:
-        value = values[found[1]]
+        value = values.get(found[1])
+        if value is None:
+            return for_all[found[1]]
         match found[2]:
-            case "regex":
-                return value
             case "sqlstring":
                 quoted = value.replace("'", "''")
                 return f"'{quoted}'"

@@ -33,7 +33,7 @@ from normalizer.envelope import RULES, RULES_VERSION
 from normalizer.exit_codes import FOUND
 from normalizer.jobs.dry_run.rewrite_dry_run import RenormalizeDryRun
 from normalizer.jobs.engine import job_statements
-from normalizer.jobs.engine.job_run import end_interrupted
+from normalizer.jobs.engine.job_run import end_unfinished
 from normalizer.jobs.engine.run_progress import RunResult, list_runs
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.engine.spec import JobSpec
@@ -131,7 +131,7 @@ def redact(*, dry_run: bool, **throttling: Any) -> None:
 
 @click.command()
 @click.option("--limit", type=LIMIT, default=20, show_default=True)
-@click.option("--end", metavar="JOB", help="End this one, which was interrupted, for good.")
+@click.option("--end", metavar="JOB", help="End this one, which was not completed.")
 def jobs(*, limit: int, end: str | None) -> None:
     """List runs of backfill, renormalize, redact and redrive, the newest first.
 
@@ -139,15 +139,16 @@ def jobs(*, limit: int, end: str | None) -> None:
     normalizer jobs
     normalizer jobs --end 3f2a9c01d4b8e675
 
-    The command of an interrupted job continues it. Where none can, because its file is gone or the
-    rules have another version by now, --end ends it: what it stored stays, and it is interrupted
-    no more. Exit 1: no job of that id is interrupted.
+    The command of a job that was not completed continues it. Where none can, because its file or
+    its topic is gone or the rules have another version by now, --end ends it: what it stored
+    stays, and its command begins a new run. Exit 1: no job of that id can be ended.
     """
     settings = load_settings("database_url")
     if end:
         reason = f"ended by {user_at_host()}"
-        ended = run_or_exit(end_interrupted(settings.required_database_url, end, reason))
-        click.echo(f"job {end}: " + ("ended" if ended else "not interrupted"), err=not ended)
+        ended = run_or_exit(end_unfinished(settings.required_database_url, end, reason))
+        said = "ended" if ended else "it runs, or there is nothing to end"
+        click.echo(f"job {end}: {said}", err=not ended)
         raise SystemExit(0 if ended else FOUND)
     for line in run_or_exit(list_runs(settings.required_database_url, limit)) or ["no job has run"]:
         click.echo(line)

@@ -428,8 +428,9 @@ async def test_progress_and_result_are_in_the_view(database: Database, history: 
 
 
 @pytest.mark.every_postgres
-async def test_an_interrupted_job_that_no_command_continues_is_ended_by_its_id(
-    database: Database, history: Path
+@pytest.mark.parametrize("state", ["running", "failed"])
+async def test_a_job_that_no_command_continues_is_ended_by_its_id(
+    database: Database, history: Path, state: str
 ) -> None:
     """As one of older rules, or of a file that is gone: else its alert would stay for ever."""
     settings = job_settings(database, batch_rows=100)
@@ -444,20 +445,19 @@ async def test_an_interrupted_job_that_no_command_continues_is_ended_by_its_id(
         of_a_running_one = await command(database, "jobs", "--end", job_id)
         flow.runner.stop()
         await task
-        await connection.execute("update normalizer.jobs set state = 'running', ended_at = null")
+        await connection.execute(f"update normalizer.jobs set state = '{state}', ended_at = null")
         ended = await command(database, "jobs", "--end", job_id)
         row = await connection.fetchrow("select state, reason, ended_at from projector.jobs")
         again = await command(database, "jobs", "--end", job_id)
 
-    assert of_a_running_one == (1, f"job {job_id}: not interrupted\n")
+    assert of_a_running_one == (1, f"job {job_id}: it runs, or there is nothing to end\n")
     assert ended == (0, f"job {job_id}: ended\n")
     assert row["state"] == "stopped"
     assert row["reason"].startswith("ended by ")
     assert row["ended_at"] is not None
     assert again[0] == 1
-    assert (await backfill_of(settings, FileSource([history]), str(history)).run()).state == (
-        "complete"
-    )
+    verdict = await backfill_of(settings, FileSource([history]), str(history)).run()
+    assert (verdict.state, verdict.run) == ("complete", 2)
 
 
 async def test_a_run_through_an_outage_of_the_database_ends_whole(

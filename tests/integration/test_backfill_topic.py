@@ -129,12 +129,14 @@ async def test_expired_offsets_are_counted_and_named_in_the_result(
     await admin.delete_records({TopicPartition(topic.name, 0): RecordsToDelete(before_offset=8)})
 
     verdict = await backfilled(settings, topic, from_offset=0)
+    await send(producer, topic, range(20, 25))
     again = await backfilled(settings, topic, from_offset=0)
 
     assert verdict.state == "truncated"
     assert f"{topic.name}[0] 0 to 8" in verdict.reason
     assert (verdict.totals.stored, verdict.totals.expired) == (12, 8)
-    assert (again.run, again.state) == (verdict.run, "truncated")
+    assert (again.run, again.state) == (verdict.run + 1, "truncated")
+    assert (again.totals.stored, again.totals.duplicate) == (5, 12)
     assert await wrong(settings) == []
 
 
@@ -212,6 +214,9 @@ async def test_what_a_run_had_left_of_a_recreated_topic_is_named_in_its_result(
         pages = [page async for page in source.read(left)]
 
     assert [record.offset for page in pages for record in page.records] == [0, 1, 2]
+    assert [(page.part, page.expired) for page in pages if page.expired] == [
+        ((topic.name, 0, 0), ((5, 10),))
+    ]
     assert source.truncated == (
         f"the topic was recreated before these offsets were read: {topic.name}[0] 5 to 10"
     )

@@ -66,8 +66,8 @@ class RunHeartbeat(msgspec.Struct, frozen=True, kw_only=True):
     throttled_by_rate_s: float
 
 
-async def end_interrupted(database_url: str, job_id: str, reason: str) -> bool:
-    """End a job that was interrupted and that nobody continues; False if there is none of this id.
+async def end_unfinished(database_url: str, job_id: str, reason: str) -> bool:
+    """End a job that nobody runs and that is not over; False if there is none of this id.
 
     Raises StoreUnavailable and FatalError.
     """
@@ -76,7 +76,7 @@ async def end_interrupted(database_url: str, job_id: str, reason: str) -> bool:
     )
     try:
         async with connection.use() as used:
-            return bool(await used.fetch(job_statements.END_INTERRUPTED, job_id, reason))
+            return bool(await used.fetch(job_statements.END_UNFINISHED, job_id, reason))
     except FOREIGN_ERRORS as error:
         raise translated(error) from error
     finally:
@@ -110,7 +110,7 @@ class JobRun:
 
     @classmethod
     async def begin(cls, database_url: str, spec: JobSpec, *, owner: str) -> Self:
-        """Resume the last run of the job, or begin the next one if that is complete.
+        """Resume the last run of the job, or begin the next one if that is over.
 
         Raises FatalError if somebody else runs it now.
         """
@@ -216,7 +216,7 @@ class JobRun:
     async def _take(self, connection: asyncpg.Connection) -> None:
         job_id = self.spec.job_id
         last = await connection.fetchrow(job_statements.LAST_RUN, job_id)
-        self.resumed = last is not None and last["state"] != "complete"
+        self.resumed = last is not None and not last["is_over"]
         if self.resumed:
             self.number = last["run"]
             row = await connection.fetchrow(

@@ -49,9 +49,15 @@ END_LOST: Final = """
     and    (classid::bigint << 32 | objid::bigint) = $1::bigint and pid = any($2::integer[])
 """
 
+# A run is over, and the next one begins, once nothing is left that it could read.
 LAST_RUN: Final = """
-    select   run, state, owner, started_at
-    from     normalizer.jobs
+    select   run, owner,
+             state = 'complete' or state <> 'running' and (
+                 select bool_and(coalesce(part.next_offset >= part.end_offset, false))
+                 from   normalizer.job_parts as part
+                 where  (part.job_id, part.run) = (job.job_id, job.run)
+             ) is true as is_over
+    from     normalizer.jobs as job
     where    job_id = $1::text
     order by run desc
     limit    1
@@ -365,13 +371,31 @@ EVENTS_OF_EXECUTIONS: Final = f"""
     order by event_id
 """  # noqa: S608 - column names of this project
 
-# Under the lock of its runner, so that none runs; one that lost it is fenced by the epoch.
-END_INTERRUPTED: Final = """
-    update normalizer.jobs
-    set    epoch = epoch + 1, state = 'stopped', reason = $2::text, updated_at = now(),
-           ended_at = now()
-    where  job_id = $1::text and state = 'running' and pg_try_advisory_xact_lock(lock_key)
-    returning run
+# Under the lock of its runner, so that none runs; one that lost it is fenced by the epoch. Its
+# parts end where they were read to, so the run is over.
+END_UNFINISHED: Final = """
+    with ended as (
+        update normalizer.jobs as job
+        set    epoch = epoch + 1, state = 'stopped', reason = $2::text, updated_at = now(),
+               ended_at = now()
+        where  job_id = $1::text
+        and    run = (select max(run) from normalizer.jobs where job_id = $1::text)
+        and    (state = 'running' or state <> 'complete' and exists (
+                   select
+                   from   normalizer.job_parts as part
+                   where  (part.job_id, part.run) = (job.job_id, job.run)
+                   and    (part.next_offset >= part.end_offset) is not true
+               ))
+        and    pg_try_advisory_xact_lock(lock_key)
+        returning job_id, run
+    ),
+    closed as (
+        update normalizer.job_parts as part
+        set    end_offset = next_offset
+        from   ended
+        where  (part.job_id, part.run) = (ended.job_id, ended.run)
+    )
+    select run from ended
 """
 
 LIST_RUNS: Final = """

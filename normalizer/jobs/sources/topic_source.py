@@ -113,6 +113,7 @@ class TopicSource:
                 self._read[key] = at.next_offset - at.start
             elif at.next_offset < at.end:
                 self._recreated[key] = at
+                yield _expired(key, at.next_offset, at.end)
         wanted = {
             KafkaPartition(key[0], key[2]): offset_range
             for key, offset_range in self._offset_ranges.items()
@@ -202,14 +203,16 @@ class TopicSource:
 
     def _expired_page(self, expired_range: ExpiredRange) -> SourcePage:
         self._expired.append(expired_range)
-        return SourcePage(
-            part=self._key(expired_range.partition),
-            from_offset=expired_range.first,
-            next_offset=expired_range.after,
-            records=[],
-            holes=((expired_range.first, expired_range.after),),
-            expired=((expired_range.first, expired_range.after),),
+        return _expired(
+            self._key(expired_range.partition), expired_range.first, expired_range.after
         )
+
+
+def _expired(part: PartKey, first: int, after: int) -> SourcePage:
+    span = ((first, after),)
+    return SourcePage(
+        part=part, from_offset=first, next_offset=after, records=[], holes=span, expired=span
+    )
 
 
 def _or(offset: int | None, otherwise: int) -> int:

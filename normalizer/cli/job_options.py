@@ -99,7 +99,7 @@ def selection_texts(selection: msgspec.Struct) -> dict[str, str]:
     return {
         name: str(value)
         for name, value in msgspec.structs.asdict(selection).items()
-        if value not in {None, (), False}
+        if value is not None and value is not False and value != ()
     }
 
 

@@ -5,7 +5,8 @@ import pytest
 from click.testing import CliRunner
 
 from normalizer.cli import main
-from normalizer.cli.job_options import parse_time, to_milliseconds
+from normalizer.cli.job_options import parse_time, selection_texts, to_milliseconds
+from normalizer.jobs.sources.topic_source import TopicRange
 from projector.cli import main as projector
 
 ID = str(1 << 63)
@@ -122,3 +123,8 @@ def test_swapped_offsets_are_refused() -> None:
 @pytest.mark.parametrize("text", ["0001-01-01", "1969-12-31T23:59:59.999Z", "1970-01-01"])
 def test_every_time_before_the_first_of_kafka_is_the_first(text: str) -> None:
     assert to_milliseconds(parse_time(text)) == 0
+
+
+def test_an_option_of_nought_makes_another_job_and_an_absent_one_does_not() -> None:
+    assert selection_texts(TopicRange(from_ms=0, to_offset=0)) == {"from_ms": "0", "to_offset": "0"}
+    assert selection_texts(TopicRange()) == {}

@@ -75,18 +75,14 @@ class Progress:
     def reporting(
         self, done: Callable[[], WorkDone], *, every_s: float = EVERY_S
     ) -> Iterator[None]:
-        """Report while the block runs; then take the live line away.
-
-        Nobody may read standard error any more: the work does not depend on it.
-        """
+        """Report while the block runs; then take the live line away."""
         loop = asyncio.get_running_loop()
         timer: asyncio.TimerHandle
 
         def report() -> None:
             nonlocal timer
             self.note(done())
-            with contextlib.suppress(BrokenPipeError):
-                self.say()
+            self.say()
             timer = loop.call_later(every_s, report)
 
         timer = loop.call_later(every_s, report)
@@ -94,8 +90,7 @@ class Progress:
             yield
         finally:
             timer.cancel()
-            with contextlib.suppress(BrokenPipeError):
-                self._screen.clear_live()
+            self._screen.clear_live()
 
     def _line(self) -> str:
         _, amount, share = self._samples[-1]

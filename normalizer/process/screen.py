@@ -1,5 +1,6 @@
 """Prints lines that stay and one live line, on a terminal or to a plain stream."""
 
+import os
 import sys
 from typing import TextIO
 
@@ -9,8 +10,8 @@ _CLEAR = "\r\x1b[K"
 class Screen:
     """`print_line` prints a line that stays; `print_live` one that the next replaces on a terminal.
 
-    When the reader is gone (`is_read` is false), the first write raises BrokenPipeError and further
-    ones do nothing.
+    Once the stream takes no line any more (its reader is gone, the disk is full), `is_read` is
+    false and everything written goes nowhere: no work depends on it.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -38,7 +39,8 @@ class Screen:
         try:
             self._stream.write(f"{_CLEAR}{text}" if self._is_live else text)
             self._stream.flush()
-        except BrokenPipeError:
+        except OSError:
             self.is_read = False
-            raise
+            # Python would fail again when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
         self._is_live = is_live

@@ -11,7 +11,6 @@ from typing import Final
 
 import msgspec
 
-from normalizer.command_line import discard_output
 from normalizer.errors import NormalizerError
 from normalizer.kafka import TopicReader, optional_topic_reader
 from normalizer.passwords import masked_url
@@ -73,8 +72,6 @@ async def up(
     except* (NormalizerError, *FOREIGN_ERRORS) as errors:
         run.screen.print_line(_in_words(errors))
         code = 1
-    if not run.screen.is_read:
-        discard_output()
     return code
 
 

@@ -122,16 +122,18 @@ async def calls_by_attempts(connection: asyncpg.Connection) -> str:
 async def show_stats(
     database_url: str, log: TopicReader | None, topic: str, screen: Screen
 ) -> None:
-    """Print a line every second and the table every half minute, without end, also in outages."""
-    while True:
+    """Print a line every second and the table every half minute, also in outages.
+
+    Raises BrokenPipeError once nobody reads them.
+    """
+    while screen.is_read:
         try:
             async with connected(database_url, application_name="normalizer up") as connection:
                 await _show_while_connected(connection, log, topic, screen)
-        except BrokenPipeError:
-            raise
         except _AWAY as error:
             screen.print_live(f"no figures: {type(error).__name__}; trying again")
         await asyncio.sleep(_EVERY_S)
+    raise BrokenPipeError
 
 
 async def show_calls(database_url: str, screen: Screen) -> None:
@@ -148,7 +150,7 @@ async def _show_while_connected(
 ) -> None:
     before, before_s = await read_stats(connection, log, topic), time.monotonic()
     next_table_s = before_s + _FIRST_TABLE_S
-    while True:
+    while screen.is_read:
         await asyncio.sleep(_EVERY_S)
         now, now_s = await read_stats(connection, log, topic), time.monotonic()
         screen.print_live(now.line((now.outcomes - before.outcomes) / (now_s - before_s)))

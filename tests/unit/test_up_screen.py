@@ -45,6 +45,18 @@ def test_elsewhere_every_line_stays() -> None:
     assert stream.getvalue() == "one\nkept\ntwo\n"
 
 
+def test_a_stream_that_takes_no_line_any_more_ends_nothing() -> None:
+    """Neither the work behind it nor, by a flush at its exit, the process."""
+    with Path("/dev/full").open("w") as full:
+        screen = Screen(full)
+
+        screen.print_line("one")
+        screen.print_live("two")
+
+        assert not screen.is_read
+        full.flush()
+
+
 def test_figures_name_all_that_was_requested() -> None:
     line = _figures().line(1234.5)
 

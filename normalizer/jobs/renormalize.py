@@ -17,7 +17,7 @@ import asyncpg
 import msgspec
 
 from normalizer.envelope import RULES_VERSION, Envelope
-from normalizer.errors import FatalError, Fenced, RetryableError
+from normalizer.errors import FatalError, Fenced, RetryableError, StoreUnavailable
 from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRange, IdRangeWalk, fetch_rows
 from normalizer.jobs.engine.job_positions import move_parts
@@ -30,8 +30,10 @@ from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePart
 from normalizer.process.pause import back_off_s, wait_at_most
 from normalizer.process.slices import Normalize
 from normalizer.store.grid import Grid
+from normalizer.store.retry import TRIES_BEFORE_HALVING
 from normalizer.store.rows import RowRefused, StoredRows, find_refused_rows, update_rows
 from normalizer.store.session import RetryTransaction, Session
+from normalizer.store.sqlstate import STATEMENT_ENDED
 from normalizer.telemetry import Outage, get_logger
 
 ROWS_A_CHUNK: Final = 1_000
@@ -73,6 +75,12 @@ class Rewrite:
             self._session.fetch, runner.throttle.max_batch_rows(ROWS_A_CHUNK)
         )
         self._outage = Outage(_log)
+        self._page_rows = ROWS_A_CHUNK
+        self._changing: list[int] = []
+        """Rows that the page in hand changes."""
+        self._failures_of_one = 0
+        self._refused: dict[int, str | None] = {}
+        """Rows of the page in hand that the database refused, each with the SQLSTATE."""
 
     async def run(self) -> RunResult:
         """Rewrite every row that today's rules change."""
@@ -82,7 +90,7 @@ class Rewrite:
             self._session.terminate()
 
     async def _work(self, run: JobRun, _tasks: asyncio.TaskGroup) -> None:
-        """Page by page from the position on; after an outage, from the last page written."""
+        """Page by page from the position on; after a failure, from the last page written."""
         at = (await run.positions([SourcePart(key=PART, start=0)]))[PART]
         while not self._stopping.is_set():
             try:
@@ -94,11 +102,30 @@ class Rewrite:
                             return
                 await self._finish()
             except RetryableError as error:
-                await wait_at_most(self._stopping, back_off_s(self._outage.failed(error)))
+                if not self._give_way(error):
+                    await wait_at_most(self._stopping, back_off_s(self._outage.failed(error)))
                 # A commit may have taken effect although its answer was lost.
                 at = await self._stored_position(run, at)
             else:
                 return
+
+    def _give_way(self, error: RetryableError) -> bool:
+        """Take a quarter of the page, and at last refuse a row whose projection goes on to fail.
+
+        False if the failure is not of these rows, or may end by itself.
+        """
+        if not isinstance(error, StoreUnavailable):
+            return False
+        if not error.in_projection and error.sqlstate != STATEMENT_ENDED:
+            return False
+        if self._page_rows > 1:
+            self._page_rows = max(self._page_rows // 4, 1)
+            return True
+        self._failures_of_one += 1
+        if not error.in_projection or self._failures_of_one < TRIES_BEFORE_HALVING:
+            return False
+        self._refused |= dict.fromkeys(self._changing, error.sqlstate)
+        return True
 
     async def _finish(self) -> None:
         """Finish after the last row; repeated after an outage."""
@@ -117,16 +144,18 @@ class Rewrite:
         if self._stopping.is_set():
             return at
         rest = ids._replace(low=max(ids.low, _last_id(at) + 1))
-        refused: dict[int, str | None] = {}
         for _ in range(_ROUNDS):
             with contextlib.suppress(RetryTransaction):
                 try:
-                    write = partial(self._write, run, rest, at, refused)
+                    write = partial(self._write, run, rest, at)
                     after = await self._session.transaction(write)
                 except RowRefused:
-                    find = partial(self._find_refused, rest, refused)
-                    refused = refused | await self._session.transaction(find, rolled_back=True)
+                    find = partial(self._find_refused, rest)
+                    self._refused |= await self._session.transaction(find, rolled_back=True)
                 else:
+                    self._page_rows = min(2 * self._page_rows, ROWS_A_CHUNK)
+                    self._failures_of_one = 0
+                    self._refused.clear()
                     throttle.refund(most - (after.next_offset - at.next_offset))
                     return after
         raise FatalError(f"events {rest.low} to {rest.high}: rows are refused in every round")
@@ -136,7 +165,6 @@ class Rewrite:
         run: JobRun,
         rest: IdRange,
         at: ReadPosition,
-        refused: dict[int, str | None],
         connection: asyncpg.Connection,
     ) -> ReadPosition:
         job = (run.spec.job_id, run.number)
@@ -145,7 +173,7 @@ class Rewrite:
         )
         if not locked or locked[0]["epoch"] != run.epoch:
             raise Fenced("another runner has the job", topic=PART[0], partition=0)
-        found, last_id = await self._rewrite_page(connection, rest, refused)
+        found, last_id = await self._rewrite_page(connection, rest)
         await update_rows(connection, found.changed, self._grid)
         if found.unreadable:
             listed = [(event_id, why.reason, why.detail) for event_id, why in found.unreadable]
@@ -168,10 +196,10 @@ class Rewrite:
         return after
 
     async def _find_refused(
-        self, rest: IdRange, refused: dict[int, str | None], connection: asyncpg.Connection
+        self, rest: IdRange, connection: asyncpg.Connection
     ) -> dict[int, str | None]:
         """Find the rows whose new form the database refuses; nothing stays written."""
-        found, _ = await self._rewrite_page(connection, rest, refused)
+        found, _ = await self._rewrite_page(connection, rest)
 
         async def change(some: Sequence[Envelope]) -> None:
             await update_rows(connection, some, self._grid)
@@ -179,18 +207,22 @@ class Rewrite:
         return await find_refused_rows(connection, found.changed, change)
 
     async def _rewrite_page(
-        self, connection: asyncpg.Connection, rest: IdRange, refused: dict[int, str | None]
+        self, connection: asyncpg.Connection, rest: IdRange
     ) -> tuple[RewrittenPage, int]:
         """Read the next page of a range, and the id that it reaches."""
         what = self._plan
         records, last_id = await fetch_rows(connection, what.find, rest, *what.parameters)
+        if len(records) > self._page_rows:
+            records = records[: self._page_rows]
+            last_id = records[-1]["event_id"]
         rows = [Envelope(**record) for record in records]
         if what.may_change:
             # A row that was read without a lock may have changed meanwhile.
             ids = [row.event_id or 0 for row in rows if what.may_change(row)]
             rows = list((await StoredRows(connection, self._grid).rows(ids)).values())
-        found = await rewrite_rows(rows, what.rewrite, refused)
+        found = await rewrite_rows(rows, what.rewrite, self._refused)
         found.rows = len(records)
+        self._changing = [row.event_id or 0 for row in found.changed]
         return found, last_id
 
 

@@ -1,5 +1,6 @@
 """Rules that changed, brought to what is stored: the dry run says what the run then does."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -265,6 +266,38 @@ async def test_a_row_that_the_database_refuses_stays_and_the_others_change(
         listed = await connection.fetch("select event_id, reason from normalizer.job_refusals")
     assert (verdict.totals.changed, verdict.totals.refused) == (9, 1)
     assert [tuple(row) for row in listed] == [(bad, "rejected_by_database")]
+
+
+async def test_a_row_whose_projection_fails_stays_and_the_others_change(
+    database: Database, tmp_path: Any
+) -> None:
+    await backfill_files(database, write_file(tmp_path / "file.zst", events(30)))
+    bad = snowflake(24)
+    async with connected(database) as connection:
+        await connection.execute(
+            f"""
+            create function projector.break_one() returns trigger language plpgsql
+            set search_path = pg_catalog as $$
+            begin
+                if new.event_id = {bad} then perform 1 / 0; end if;
+                return new;
+            end
+            $$;
+            create trigger break_one before update on normalizer.events
+            for each row execute function projector.break_one();
+            """
+        )
+
+        async with asyncio.timeout(20):
+            verdict = await renormalized(database)
+
+        listed = await connection.fetch(
+            "select event_id, reason, detail from normalizer.job_refusals"
+        )
+    assert (verdict.state, verdict.totals.changed, verdict.totals.refused) == ("complete", 9, 1)
+    assert [tuple(row) for row in listed] == [
+        (bad, "rejected_by_database", "the database refused: 22012")
+    ]
 
 
 @pytest.mark.parametrize(

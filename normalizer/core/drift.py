@@ -76,6 +76,8 @@ class DriftFinding(msgspec.Struct, frozen=True, kw_only=True):
     partition: int
     offset: int
     example: str
+    execution_ids: tuple[int, ...] = ()
+    """Those of the record that a column can hold."""
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -128,8 +130,9 @@ class DriftDetector:
         self._new = [*findings, *self._new]
 
     def _findings(self, item: Item, shape: str) -> list[DriftFinding]:
-        record, _ = item
+        record, outcomes = item
         assert record.value is not None
+        execution_ids = {one.execution_id for one in outcomes if isinstance(one, Envelope)}
         events = decode_events(record.value, self._sanitizer)
         return [
             DriftFinding(
@@ -142,6 +145,7 @@ class DriftDetector:
                 partition=record.partition,
                 offset=record.offset,
                 example=text[:EXAMPLE_LETTERS],
+                execution_ids=tuple(one for one in execution_ids if -(1 << 63) <= one < 1 << 63),
             )
             for event in events
             if not isinstance(event, UndecodableItem)

@@ -7,6 +7,7 @@ command resumes. Source: 0014_create_erasure.sql.
 """
 
 import asyncio
+import json
 import re
 import time
 from collections.abc import Iterable
@@ -184,8 +185,9 @@ class Forget:
 
     async def _rejected_records(self, names: set[str]) -> list[RecordKey]:
         """The refused records whose key, value or headers contain one of the names."""
-        stored = _pattern(names)
-        sought = [name.encode() for name in names]
+        spellings = {spelling for name in names for spelling in _spellings(name)}
+        stored = _pattern(spellings)
+        sought = [spelling.encode() for spelling in spellings]
         found: list[RecordKey] = []
         last: RecordKey = ("", 0, 0, 0)
         read = 0
@@ -215,10 +217,9 @@ class Forget:
         return len(record_keys)
 
     async def _drop_notes(self, found: _Found, connection: asyncpg.Connection) -> None:
-        """Drop what jobs, the store and the drift detector noted of these events."""
+        """Drop what the store and the drift detector noted of these events."""
         ids = found.event_ids
         record_keys = [list(column) for column in zip(*found.record_keys, strict=True)] or [[]] * 4
-        await connection.execute(statements.DELETE_ROW_REFUSALS, ids)
         await connection.execute(statements.DELETE_ASSIGNED_IDS, ids)
         await connection.execute(statements.DELETE_DRIFT, ids, *record_keys)
 
@@ -248,6 +249,7 @@ class Forget:
             if not rows:
                 return 0
             ids = [row["event_id"] for row in rows]
+            await connection.execute(statements.DELETE_ROW_REFUSALS, ids)
             deleted: int = await connection.fetchval(statements.ARCHIVE_EVENTS, ids)
             await connection.execute(statements.ADD_ERASED, self._id, deleted, 0)
             return deleted
@@ -272,6 +274,14 @@ def _opaque_names(coercions: bytes | None) -> set[str]:
         if (each.rule, each.field) == ("opaque_id", "execution_id") and each.original
         if isinstance(original := msgspec.json.decode(each.original), str)
     }
+
+
+def _spellings(name: str) -> set[str]:
+    """The name as it is, and as the writers of JSON escape it."""
+    escaped = json.dumps(name)[1:-1]
+    large = re.sub(r"\\u[0-9a-f]{4}", lambda found: "\\u" + found[0][2:].upper(), escaped)
+    spellings = {name, escaped, large, json.dumps(name, ensure_ascii=False)[1:-1]}
+    return spellings | {spelling.replace("/", "\\/") for spelling in spellings}
 
 
 def _pattern(names: Iterable[str]) -> re.Pattern[bytes]:

@@ -192,7 +192,7 @@ class LagMonitor:
                     await connection.fetchval(
                         sql.ADD_DRIFT,
                         *(one.shape, one.field, one.type, one.kind, one.topic, one.incarnation),
-                        *(one.partition, one.offset, one.example),
+                        *(one.partition, one.offset, one.example, one.execution_ids),
                     )
                 )
                 for one in findings

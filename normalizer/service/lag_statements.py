@@ -36,13 +36,18 @@ READ_JOBS: Final = """
     where    state in ('running', 'interrupted')
     group by kind, state
 """
+# No value of an execution that was erased.
 ADD_DRIFT: Final = """
     insert into normalizer.drift_findings (
         shape, field, type, kind, source_topic, source_incarnation, source_partition,
         source_offset, example
     )
-    values ($1::text, $2::text, $3::text, $4::text, $5::text, $6::integer, $7::integer,
-            $8::bigint, $9::text)
+    select $1::text, $2::text, $3::text, $4::text, $5::text, $6::integer, $7::integer, $8::bigint,
+           $9::text
+    where  not exists (
+               select from normalizer.forgotten_executions
+               where  execution_id = any($10::bigint[])
+           )
     on conflict do nothing
     returning true
 """

@@ -9,10 +9,13 @@ import msgspec
 import pytest
 
 from normalizer.core.batch import Batch
+from normalizer.core.drift import DriftDetector
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import FatalError, StoreUnavailable
 from normalizer.jobs import forget, forget_statements
 from normalizer.jobs.forget import ErasureReason, Forget, ForgottenExecution
+from normalizer.service.lag import LagMonitor
+from normalizer.settings import Settings
 from normalizer.snowflake import hash_text_id
 from normalizer.store import patient_session
 from normalizer.store.patient_session import PatientSession
@@ -385,3 +388,70 @@ async def test_an_execution_is_found_by_the_text_that_its_producer_calls_it(
     assert f"nothing was changed; it would delete: {what}" in dry[1]
     assert done == (0, f"erased execution {hash_text_id('run/a b')}: {what} records\n")
     assert (row["execution_id"], row["who"], row["why"]) == (hash_text_id("run/a b"), "bob", "r")
+
+
+async def test_a_name_in_refused_bytes_is_found_however_json_escapes_it(database: Database) -> None:
+    name = 'grö/"a"'
+    spellings = (
+        'gr\\u00f6/\\"a\\"',
+        'gr\\u00F6\\/\\"a\\"',
+        'grö/\\"a\\"',
+    )
+    values = [b'{"execution_id":"%s","said":1}' % one.encode() for one in spellings]
+    assert {msgspec.json.decode(value)["execution_id"] for value in values} == {name}
+    execution = ForgottenExecution.parse(name)
+    async with connected(database) as connection:
+        sent = [raw_record(at, value, key=None) for at, value in enumerate(values)]
+        await read(database, [raw_record(9, raw_event(1, execution_id=name), key=None), *sent])
+
+        erased = await Forget(database.url, execution).run(WHY)
+
+        assert erased.refused == len(spellings)
+        assert await where(connection, "said") == set()
+
+
+async def test_what_a_job_notes_of_it_meanwhile_goes_too(
+    connection: asyncpg.Connection, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_pages = Forget._each_page
+
+    async def noted(self: Forget, statement: str, found: Any) -> int:
+        await connection.execute(
+            "insert into normalizer.jobs (job_id, run, kind, spec, owner, lock_key) "
+            "values ('j', 1, 'renormalize', '', '', 1)"
+        )
+        await connection.execute(
+            "insert into normalizer.job_refusals (job_id, run, event_id, reason, detail) "
+            "select 'j', 1, event_id, 'not_an_event', $2 from normalizer.events "
+            "where execution_id = $1",
+            GONE,
+            MARK,
+        )
+        return await read_pages(self, statement, found)
+
+    monkeypatch.setattr(Forget, "_each_page", noted)
+    await forgotten(database)
+
+    assert await where(connection, MARK) == set()
+
+
+async def test_drift_brings_no_value_of_it_back(
+    connection: asyncpg.Connection, database: Database
+) -> None:
+    await forgotten(database)
+    drift_detector = DriftDetector()
+    sent = [
+        raw_record(n, raw_event(n, execution_id=one) | {f"new_{one}": MARK}, key=None)
+        for n, one in enumerate((GONE, KEPT))
+    ]
+    drift_detector.inspect(await read(database, sent), 0.0)
+    lag_monitor = LagMonitor(
+        Settings(database_url=database.url, kafka_bootstrap_servers=("none:1",))
+    )
+
+    are_new = await lag_monitor.store_drift(drift_detector.take_findings())
+    await lag_monitor.close()
+
+    assert are_new == [False, True]
+    drifted = await connection.fetch("select field from normalizer.drift_findings")
+    assert [tuple(row) for row in drifted] == [(f"new_{KEPT}",)]

@@ -50,12 +50,18 @@ async def drop_jobs(
 ) -> AsyncIterator[str]:
     """Delete runs that ended before `before`, once retention has deleted every row they stored."""
     runs = await connection.fetch(_OLD_RUNS, before)
+    gone = len(runs) if dry_run else 0
     for job_id, run in runs if not dry_run else ():
-        while await connection.fetchval(_DELETE_BATCHES, job_id, run, ROWS_A_STEP):
-            pass
-        await connection.execute(_DELETE_RUN, job_id, run)
-    if runs:
-        yield f"{'would delete' if dry_run else 'deleted'} {len(runs):,} runs of jobs"
+        async with connection.transaction():
+            # The same command may have resumed it meanwhile.
+            if not await connection.fetchval(_LOCK_RUN, job_id, run, before):
+                continue
+            while await connection.fetchval(_DELETE_BATCHES, job_id, run, ROWS_A_STEP):
+                pass
+            await connection.execute(_DELETE_RUN, job_id, run)
+        gone += 1
+    if gone:
+        yield f"{'would delete' if dry_run else 'deleted'} {gone:,} runs of jobs"
 
 
 class OldRows(NamedTuple):
@@ -202,6 +208,13 @@ _OLD_RUNS: Final = """
                  where  (taken.job_id, taken.run) = (job.job_id, job.run)
              )
     order by job_id, run
+"""
+
+_LOCK_RUN: Final = """
+    select true
+    from   normalizer.jobs
+    where  job_id = $1::text and run = $2::integer and ended_at < $3::timestamptz
+    for update
 """
 
 _DELETE_BATCHES: Final = """

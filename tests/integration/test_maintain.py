@@ -1230,6 +1230,28 @@ async def test_a_run_of_a_job_is_deleted_once_its_rows_are_gone(
     assert await ledger_mistakes(database) == []
 
 
+async def test_a_run_that_is_resumed_meanwhile_is_kept(
+    connection: asyncpg.Connection, database: Database, tmp_path: Path
+) -> None:
+    keep = msgspec.structs.replace(WEEK, jobs=timedelta(days=30))
+    line = msgspec.json.encode(raw_event(0))
+    await backfill_files(database, write_file(tmp_path / "events.jsonl", line))
+    await connection.execute("update normalizer.jobs set ended_at = $1", OLD)
+    await connection.execute("update normalizer.events set recorded_at = $1", OLD)
+
+    runner, watcher = [await asyncpg.connect(database.admin_url) for _ in range(2)]
+    async with asyncio.TaskGroup() as tasks, runner.transaction():
+        await runner.execute("update normalizer.jobs set state = 'running', ended_at = null")
+        cleaning = tasks.create_task(run(connection, keep), name="clean")
+        await until(partial(watcher.fetchval, _SOMEBODY_WAITS))
+    for session in (runner, watcher):
+        await session.close()
+
+    assert "runs of jobs" not in cleaning.result()
+    for table in ("jobs", "job_parts", "job_batches"):
+        assert await connection.fetchval(f"select count(*) from normalizer.{table}") == 1
+
+
 _REFUSE_DELETES: Final = """
     create function public.refuse() returns trigger language plpgsql as
         $$ begin raise exception 'stays'; end $$;

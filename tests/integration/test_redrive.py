@@ -21,6 +21,7 @@ from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.redrive import QuarantineSource, RedriveSelection, redrive_job
 from normalizer.jobs.sources.field_defaults import FieldDefaults
 from normalizer.jobs.sources.file_source import FileSource
+from projector.maintenance.retention import _DELETE_RUN
 from tests.support.factories import raw_event
 from tests.support.job_runs import (
     NORMALIZE,
@@ -195,6 +196,20 @@ async def test_what_fails_again_is_not_tried_again_under_the_same_rules(
     assert same.totals.records == 0
     assert (tried_again.totals.records, tried_again.totals.refused) == (6, 6)
     assert len(await tries(database)) == 12 + 6 + 6
+
+
+async def test_a_run_tries_what_a_run_that_retention_deleted_has_tried(
+    database: Database, tmp_path: Path
+) -> None:
+    await refused(database, tmp_path)
+    first = await redriven(database, again=True)
+    async with connected(database) as connection:
+        await connection.execute("delete from normalizer.job_batches where run = 1")
+        await connection.execute(_DELETE_RUN, first.job_id, first.run)
+
+    again = await redriven(database, again=True)
+
+    assert (again.run, again.totals.records, again.totals.refused) == (1, 6, 6)
 
 
 class FailingOnce(QuarantineSource):

@@ -303,8 +303,18 @@ LIST_ROW_REFUSALS: Final = """
     limit    $3::integer
 """
 
+# Retention may have deleted an earlier run of the same number; its attempts stay.
+_TRIED_IN_RUN: Final = """
+    tried.job_id = {job_id}::text and tried.run = {run}::integer
+    and tried.tried_at >= (
+        select started_at
+        from   normalizer.jobs
+        where  job_id = {job_id}::text and run = {run}::integer
+    )
+"""
+
 # Entries that are still refused and were not tried in this run; with bytes where they are kept.
-READ_ENTRIES: Final = """
+READ_ENTRIES: Final = f"""
     select   entry.quarantine_id, entry.source_topic, entry.source_incarnation,
              entry.source_partition, entry.source_offset, entry.source_index, entry.recorded_at,
              raw.key, raw.value, raw.headers::text as headers, raw.whole
@@ -325,16 +335,18 @@ READ_ENTRIES: Final = """
                  where  tried.quarantine_id = entry.quarantine_id
                  and    (
                             (not $10::boolean and tried.normalizer_version >= $11::integer)
-                            or (tried.job_id = $12::text and tried.run = $13::integer)
+                            or ({_TRIED_IN_RUN.format(job_id="$12", run="$13")})
                         )
              )
     order by entry.quarantine_id
     limit    $2::bigint
-"""
+"""  # noqa: S608 - a part from this module
 
-COUNT_TRIED: Final = """
-    select count(*) from normalizer.redrive_attempts where job_id = $1::text and run = $2::integer
-"""
+COUNT_TRIED: Final = f"""
+    select count(*)
+    from   normalizer.redrive_attempts as tried
+    where  {_TRIED_IN_RUN.format(job_id="$1", run="$2")}
+"""  # noqa: S608 - a part from this module
 
 # Retention may have deleted an entry since it was read.
 ADD_REDRIVE_ATTEMPTS: Final = """

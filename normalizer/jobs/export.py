@@ -148,6 +148,7 @@ class PackedFile:
         trace: TracebackType | None,
     ) -> None:
         assert self._file
+        is_complete = False
         # The lock ends with the file, so until then nobody else has this name.
         with self._file:
             try:
@@ -156,11 +157,13 @@ class PackedFile:
                     self._file.flush()
                     os.fsync(self._file.fileno())
                     self._unfinished.replace(self._path)
+                    is_complete = True
             except OSError as failure:
                 raise FatalError(f"{self._path}: {failure.strerror}") from failure
             finally:
-                # Without a name if it is complete.
-                self._unfinished.unlink(missing_ok=True)
+                # The name is free once the file is complete: the next export may have it.
+                if not is_complete:
+                    self._unfinished.unlink(missing_ok=True)
 
     def _opened(self) -> BinaryIO:
         """The unfinished file, empty and locked. Raises BlockingIOError if another process has it.

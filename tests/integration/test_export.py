@@ -267,6 +267,23 @@ async def test_a_signal_leaves_nothing_unfinished(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_end_of_one_export_leaves_the_file_of_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = Path.replace
+
+    def replaced(unfinished: Path, target: Path) -> Path:
+        named = replace(unfinished, target)
+        unfinished.write_bytes(b"of the next one")
+        return named
+
+    monkeypatch.setattr(Path, "replace", replaced)
+    with PackedFile(tmp_path / "file.zst"):
+        pass
+
+    assert (tmp_path / ".file.zst.unfinished").read_bytes() == b"of the next one"
+
+
 async def test_what_a_kill_left_is_gone_after_the_next_export(
     database: Database, tmp_path: Path
 ) -> None:

@@ -34,6 +34,8 @@ TEXTS: Final = (
     ("normalizer.quarantine", "detail"),
     ("normalizer.quarantine", "sample"),
     ("normalizer.redrive_attempts", "detail"),
+    ("normalizer.jobs", "spec"),
+    ("normalizer.jobs", "reason"),
     ("normalizer.job_refusals", "detail"),
     ("normalizer.drift_findings", "example"),
     ("projector.verifications", "detail"),

@@ -189,6 +189,20 @@ async def test_a_row_that_is_reported_again_meanwhile_keeps_what_it_was_reported
     assert await ledger_mistakes(database) == []
 
 
+async def test_secrets_leave_the_texts_of_jobs(database: Database) -> None:
+    async with connected(database) as connection:
+        await connection.execute(
+            "insert into normalizer.jobs (job_id, run, kind, spec, owner, lock_key, state, reason) "
+            "values ('j', 1, 'backfill', $1, '', 1, 'failed', $1)",
+            f"backfill table query={SECRET}",
+        )
+
+        _, places = await redacted(database)
+
+        assert await where(connection, SECRET) == set()
+    assert places == {"normalizer.jobs.spec": 1, "normalizer.jobs.reason": 1}
+
+
 async def test_the_command_counts_by_table_and_prints_no_content(
     connection: asyncpg.Connection, database: Database
 ) -> None:

@@ -62,6 +62,15 @@ def test_the_text_of_a_job_has_no_secret_of_its_options() -> None:
     assert "geh18" not in str(spec)
 
 
+def test_the_text_of_a_job_has_no_secret_under_a_key_of_the_operator() -> None:
+    spec = JobSpec(kind="backfill", source="table", options={"set acme_id": "geh18"})
+    kept = msgspec.structs.replace(spec, redact_keys=("acme_id",))
+
+    assert "geh18" in str(spec)
+    assert "geh18" not in str(kept)
+    assert kept.job_id == spec.job_id
+
+
 @pytest.mark.parametrize(
     ("value", "completed"),
     [

@@ -10,6 +10,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+import msgspec
+
 from normalizer.errors import (
     FatalError,
     Fenced,
@@ -49,7 +51,7 @@ class JobRunner:
     ) -> None:
         self.settings = settings
         self.database_url = settings.required_database_url
-        self.spec = spec
+        self.spec = msgspec.structs.replace(spec, redact_keys=settings.redact_keys)
         self.throttle = throttle
         self.stopping = asyncio.Event()
         self._progress = progress

@@ -23,6 +23,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     kind: JobKind
     source: str
     options: dict[str, str] = {}
+    redact_keys: tuple[str, ...] = ()
+    """Only for readers: they change no row."""
 
     @property
     def job_id(self) -> str:
@@ -37,7 +39,9 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         """What readers see: a query or a default may hold a secret, which is cut out."""
         options = "".join(f" {name}={value}" for name, value in sorted(self.options.items()))
-        return redact_stored_text(f"{self.kind} {self.source}{options}", Sanitizer())
+        return redact_stored_text(
+            f"{self.kind} {self.source}{options}", Sanitizer(self.redact_keys)
+        )
 
     def _digest(self) -> bytes:
         text = msgspec.json.encode([self.kind, self.source, sorted(self.options.items())])

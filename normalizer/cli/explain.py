@@ -214,7 +214,8 @@ async def _outcome_lines(
     if gap := await connection.fetchrow(_GAP_OF, *key):
         between = f"offsets {gap['first_offset']} to {gap['next_offset']}"
         return [f"no record: {between} are a gap: {_GAPS[gap['reason']]}"]
-    return ["read, but has no row of its own: ignored, or it repeated an event of another record"]
+    why = "it was ignored, it repeated an event of another record, or its row was deleted"
+    return [f"read, but has no row of its own: {why} (by retention, or by forget)"]
 
 
 async def _stored_events(connection: asyncpg.Connection, *key: str | int) -> list[asyncpg.Record]:

@@ -35,9 +35,9 @@ def forget(*, execution: ForgottenExecution, who: str | None, why: str, dry_run:
     normalizer forget 543942402461926429 --reason "request 17" --by alice
 
     EXECUTION is its number, or the text that its producer named it by. Events of it
-    that arrive later, from the log or from a file, are ignored. Refused records are deleted if
-    their bytes contain its id anywhere. Who, when and why is kept in
-    normalizer.forgotten_executions. Not covered: the log itself, backups, files of
+    that arrive later, from the log or from a file, are ignored. Refused records are emptied if
+    their bytes contain its id, other than inside a longer word or number. Who, when and why is
+    kept in normalizer.forgotten_executions. Not covered: the log itself, backups, files of
     `normalizer export` and `projector maintain`. After a stop or a kill, the same command resumes.
     Its user must be the owner.
 

@@ -114,7 +114,7 @@ def redact(*, dry_run: bool, **throttling: Any) -> None:
     if dry_run:
         trial = RedactDryRun(settings.required_database_url, sanitizer)
         stopped = run_or_exit(run_until_stopped(trial, screen))
-        end_dry_run(redacted_lines(trial.counts), partial=stopped)
+        end_dry_run([*redacted_lines(trial.counts)] or ["nothing"], partial=stopped)
     options = {"rules": str(RULES_VERSION), "keys": ",".join(sorted(settings.redact_keys))}
     spec = JobSpec(kind="redact", source="everything", options=options)
     counts: RedactedCounts = Counter()

@@ -99,8 +99,6 @@ class RedactDryRun(RewriteDryRun):
 
 def redacted_lines(counts: RedactedCounts) -> Iterator[str]:
     """The counts, one line each."""
-    if not counts:
-        yield "nothing"
     for table, rows in sorted(counts.items()):
         yield f"{rows:>12,} {table}"
 

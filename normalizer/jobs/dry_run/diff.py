@@ -127,7 +127,7 @@ class Diff:
 
 
 _WHY: Final = {
-    "expired": ", before the horizon of retention: --accept-expired goes on without them",
+    "expired": ", before the horizon of retention: ignored; a backfill needs --accept-expired",
     "forgotten": ", their executions were erased: ignored",
     "gone": ", their bytes are not kept whole: tried, and refused still",
 }

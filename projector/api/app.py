@@ -47,7 +47,8 @@ def build(
 ) -> ASGIApp:
     """The app. The caller opens both readers before the app runs, and closes them afterwards.
 
-    Probes and scrapes read through `own`: requests, however many, neither fail nor delay them.
+    Probes and scrapes read through `own`: requests for answers, however many, neither fail nor
+    delay them. Scrapes that come together read once.
 
     Pages of `origins` may read the answers too, and send the token.
     """

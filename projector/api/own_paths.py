@@ -39,6 +39,7 @@ class OwnPaths:
         self._metrics: Final = metrics
         self._document: Final = msgspec.json.encode(described)
         self._page: Final = as_html(described)
+        self._scrape: Final = asyncio.Lock()
 
     def routes(self) -> list[Route]:
         """Each path with its handler."""
@@ -68,11 +69,17 @@ class OwnPaths:
         )
 
     async def _own_metrics(self, request: Request) -> Response:
+        shared = self._scrape.locked()
+        async with self._scrape:
+            if not shared:
+                await self._refresh()
+        text = self._metrics.text(named=request.state.trusted)
+        return Response(text, media_type=CONTENT_TYPE)
+
+    async def _refresh(self) -> None:
         with contextlib.suppress(ApiError, TimeoutError):
             async with asyncio.timeout(_SCRAPE_S), self._own.snapshot() as snapshot:
                 await self._metrics.refresh(snapshot)
-        text = self._metrics.text(named=request.state.trusted)
-        return Response(text, media_type=CONTENT_TYPE)
 
     async def _openapi(self, request: Request) -> Response:
         return answer(request, self._document, etag_of(self._document))

@@ -1,17 +1,20 @@
 """Parts of the HTTP API that need no database: windows of trends, CSV, thresholds, closed lists."""
 
 import asyncio
+import contextlib
 import csv
 import io
 import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final, get_args
 
 import msgspec
 import pytest
 from click.testing import CliRunner
+from starlette.requests import Request
 
 from normalizer.core.shapes import SHAPES
 from normalizer.errors import REASONS, ConfigurationError
@@ -23,6 +26,7 @@ from projector.api.api_page import as_html
 from projector.api.endpoints import ENDPOINTS, TAGS
 from projector.api.formats import as_csv, preferred, row_type
 from projector.api.openapi import document
+from projector.api.own_paths import OwnPaths
 from projector.api.parameters import GroupedParams, Shapes, parse
 from projector.api.queries.call_lists import CallsParams
 from projector.api.queries.execution_lists import ExecutionsParams
@@ -32,6 +36,7 @@ from projector.api.queries.trends import MOST_INTERVALS, window_of
 from projector.api.response_cache import ResponseCache
 from projector.api.responses import problem
 from projector.api.serve import ApiSettings
+from projector.api.snapshots import Snapshot
 from projector.api.thresholds import (
     DEFAULT,
     LOWER_IS_WORSE,
@@ -40,6 +45,7 @@ from projector.api.thresholds import (
     level_of,
     thresholds_of,
 )
+from projector.api.visible_settings import VisibleSettings
 
 NOW: Final = datetime(2026, 7, 10, 9, 20, 30, tzinfo=UTC)
 SPEC: Final = Path(__file__).parents[2] / "docs" / "spec" / "wire-shapes.md"
@@ -368,6 +374,29 @@ async def test_requests_that_waited_for_an_error_do_not_run_into_it_one_by_one()
     with pytest.raises(BusyError):
         await cache.get("key", run)
     assert runs == 2, "an error is not kept"
+
+
+async def test_scrapes_that_come_together_read_once() -> None:
+    """Probes read through the same connection."""
+    reads = 0
+
+    class Slow(ApiMetrics):
+        async def refresh(self, _snapshot: Snapshot) -> None:
+            nonlocal reads
+            reads += 1
+            await asyncio.sleep(0.01)
+
+    own: Any = SimpleNamespace(snapshot=contextlib.nullcontext)
+    described = document(ENDPOINTS, token=False)
+    paths = OwnPaths(own, own, Slow(DEFAULT), described, VisibleSettings())
+    request = Request({"type": "http", "state": {"trusted": True}})
+
+    answers = await asyncio.gather(*(paths._own_metrics(request) for _ in range(5)))
+    assert reads == 1
+    assert all(b"projector_figures_age_seconds" in one.body for one in answers)
+
+    await paths._own_metrics(request)
+    assert reads == 2
 
 
 async def test_a_request_that_is_cancelled_cancels_nothing_that_is_to_come() -> None:

@@ -133,7 +133,7 @@ def serve(
     curl -s -H "Authorization: Bearer $PROJECTOR_TOKEN" http://projector:8384/api/v1/freshness
 
     Put TLS in front of it. /livez, /readyz and /metrics are for the orchestrator. On SIGTERM it
-    finishes requests in flight and exits with 0.
+    finishes requests in flight, for up to 5 s, and exits with 0.
     """
     from projector.api import serve as server  # noqa: PLC0415 - other commands start sooner without
 

@@ -384,7 +384,7 @@ async def test_scrapes_that_come_together_read_once() -> None:
         async def refresh(self, _snapshot: Snapshot) -> None:
             nonlocal reads
             reads += 1
-            await asyncio.sleep(0.01)
+            await asyncio.get_running_loop().run_in_executor(None, str)
 
     own: Any = SimpleNamespace(snapshot=contextlib.nullcontext)
     described = document(ENDPOINTS, token=False)

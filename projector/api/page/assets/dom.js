@@ -15,7 +15,7 @@ function fill(node, attributes, children) {
       for (const [key, one] of Object.entries(value)) node.style.setProperty(key, one);
     } else node.setAttribute(name, value === true ? "" : value);
   }
-  // One by one: a call takes only so many arguments.
+  // One by one: the number of arguments of a call has a limit.
   for (const one of children.flat(4)) if (one !== null && one !== undefined && one !== false) node.append(one);
   return node;
 }

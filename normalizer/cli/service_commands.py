@@ -205,7 +205,7 @@ def up(
     normalizer up --no-kafka
 
     The simulator makes the traffic. It is part of the source, not of the wheel: installed from a
-    wheel, everything starts without traffic. To brokers with TLS or SASL it sends none.
+    wheel, everything starts without traffic. Brokers with TLS or SASL need --no-traffic.
     """
     if no_kafka and external:
         raise click.UsageError("--no-kafka is for own servers, not with --external")

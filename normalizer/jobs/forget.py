@@ -185,9 +185,8 @@ class Forget:
 
     async def _rejected_records(self, names: set[str]) -> list[RecordKey]:
         """The refused records whose key, value or headers contain one of the names."""
-        spellings = {spelling for name in names for spelling in _spellings(name)}
-        stored = _pattern(spellings)
-        sought = [spelling.encode() for spelling in spellings]
+        stored = _pattern(names)
+        sought = [max(_UNESCAPED.findall(name), key=len, default="").encode() for name in names]
         found: list[RecordKey] = []
         last: RecordKey = ("", 0, 0, 0)
         read = 0
@@ -266,6 +265,10 @@ class Forget:
         await connection.execute(statements.END, self._id)
 
 
+_UNESCAPED: Final = re.compile("[0-9A-Za-z_.:@ -]+")
+"""What no writer of JSON escapes: looked for first."""
+
+
 def _opaque_names(coercions: bytes | None) -> set[str]:
     """The names of the execution that are no numbers."""
     return {
@@ -276,15 +279,18 @@ def _opaque_names(coercions: bytes | None) -> set[str]:
     }
 
 
-def _spellings(name: str) -> set[str]:
-    """The name as it is, and as the writers of JSON escape it."""
-    escaped = json.dumps(name)[1:-1]
-    large = re.sub(r"\\u[0-9a-f]{4}", lambda found: "\\u" + found[0][2:].upper(), escaped)
-    spellings = {name, escaped, large, json.dumps(name, ensure_ascii=False)[1:-1]}
-    return spellings | {spelling.replace("/", "\\/") for spelling in spellings}
-
-
 def _pattern(names: Iterable[str]) -> re.Pattern[bytes]:
-    """A pattern for any of the names where it is not part of a longer one."""
-    any_of = b"|".join(re.escape(name.encode()) for name in sorted(names))
-    return re.compile(rb"(?<![0-9A-Za-z_-])(?:" + any_of + rb")(?![0-9A-Za-z_-])")
+    """A pattern for any of the names, as it is or escaped, where it is not part of a longer one."""
+    any_of = b"|".join(b"".join(map(_character, name)) for name in sorted(names))
+    # The letter that ends an escape is of no word: \\n5439.
+    begins = rb"(?:(?<![0-9A-Za-z_-])|(?<=\\[bfnrt])|(?<=\\u[0-9A-Fa-f]{4}))"
+    return re.compile(begins + rb"(?:" + any_of + rb")(?![0-9A-Za-z_-])")
+
+
+def _character(char: str) -> bytes:
+    """A pattern for the character as it is, and as any writer of JSON may escape it."""
+    units = char.encode("utf-16-be").hex("-", 2).split("-")
+    escapes = {char, json.dumps(char)[1:-1], f"\\{char}" if char == "/" else char}
+    plain = b"|".join(re.escape(escape.encode()) for escape in sorted(escapes))
+    coded = "".join(rf"\\u{unit}" for unit in units).encode()
+    return rb"(?:%b|(?i:%b))" % (plain, coded)

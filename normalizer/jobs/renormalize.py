@@ -93,6 +93,7 @@ class Rewrite:
         """Page by page from the position on; after a failure, from the last page written."""
         at = (await run.positions([SourcePart(key=PART, start=0)]))[PART]
         while not self._stopping.is_set():
+            finishing = False
             try:
                 async for ids in self._id_ranges.after(_last_id(at)):
                     while _last_id(at) < ids.high:
@@ -100,9 +101,10 @@ class Rewrite:
                         self._outage.over()
                         if self._stopping.is_set():
                             return
+                finishing = True
                 await self._finish()
             except RetryableError as error:
-                if not self._give_way(error):
+                if finishing or not self._give_way(error):
                     await wait_at_most(self._stopping, back_off_s(self._outage.failed(error)))
                 # A commit may have taken effect although its answer was lost.
                 at = await self._stored_position(run, at)

@@ -11,7 +11,7 @@ class Screen:
     """`print_line` prints a line that stays; `print_live` one that the next replaces on a terminal.
 
     Once the stream takes no line any more (its reader is gone, the disk is full), `is_read` is
-    false and everything written goes nowhere: no work depends on it.
+    false and everything written goes nowhere: no job depends on it.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:

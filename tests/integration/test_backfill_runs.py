@@ -124,6 +124,19 @@ async def test_a_runner_whose_own_lost_connection_holds_the_lock_goes_on(
     assert probes == ["30", "10", "3"]
 
 
+async def test_a_run_that_retention_deletes_as_it_is_resumed_is_begun_again(
+    database: Database, history: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = JobSpec(kind="backfill", source=str(history))
+    async with await JobRun.begin(database.url, spec, owner="o"):
+        pass
+    deleted = "delete from normalizer.jobs where (job_id, run) = ($1, $2) and $3::text is not null"
+    monkeypatch.setattr(job_statements, "RESUME_RUN", deleted)
+
+    async with await JobRun.begin(database.url, spec, owner="o") as run:
+        assert (run.number, run.resumed, run.epoch) == (1, False, 1)
+
+
 async def test_the_share_of_a_run_never_falls(database: Database, history: Path) -> None:
     spec = JobSpec(kind="backfill", source=str(history))
     async with (

@@ -390,15 +390,21 @@ async def test_an_execution_is_found_by_the_text_that_its_producer_calls_it(
     assert (row["execution_id"], row["who"], row["why"]) == (hash_text_id("run/a b"), "bob", "r")
 
 
+BEFORE = (b" ", b"\\n", b"\\u000a")
+"""A letter that ends an escape is no part of a word."""
+
+
 async def test_a_name_in_refused_bytes_is_found_however_json_escapes_it(database: Database) -> None:
-    name = 'grö/"a"'
+    name = 'grö/&"a"\U0001f600'
     spellings = (
-        'gr\\u00f6/\\"a\\"',
-        'gr\\u00F6\\/\\"a\\"',
-        'grö/\\"a\\"',
+        'gr\\u00f6/&\\"a\\"\\ud83d\\ude00',
+        'gr\\u00F6\\/\\u0026\\"a\\"\\uD83D\\uDE00',
+        'grö/&\\"a\\"\U0001f600',
+        "grö\\u002F&\\u0022a\\u0022\U0001f600",
     )
     values = [b'{"execution_id":"%s","said":1}' % one.encode() for one in spellings]
     assert {msgspec.json.decode(value)["execution_id"] for value in values} == {name}
+    values += [b'{"said":1,"of":"ids:%s%s"' % (at, spellings[0].encode()) for at in BEFORE]
     execution = ForgottenExecution.parse(name)
     async with connected(database) as connection:
         sent = [raw_record(at, value, key=None) for at, value in enumerate(values)]
@@ -406,7 +412,7 @@ async def test_a_name_in_refused_bytes_is_found_however_json_escapes_it(database
 
         erased = await Forget(database.url, execution).run(WHY)
 
-        assert erased.refused == len(spellings)
+        assert erased.refused == len(values)
         assert await where(connection, "said") == set()
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import RULES_VERSION, Envelope, Normalized, Rejected
+from normalizer.errors import StoreUnavailable
+from normalizer.jobs import renormalize
 from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
 from normalizer.jobs.dry_run.diff import Diff, RowChange, changes_between
 from normalizer.jobs.dry_run.rewrite_dry_run import RenormalizeDryRun
@@ -298,6 +300,29 @@ async def test_a_row_whose_projection_fails_stays_and_the_others_change(
     assert [tuple(row) for row in listed] == [
         (bad, "rejected_by_database", "the database refused: 22012")
     ]
+
+
+async def test_a_failure_after_the_last_row_is_reported_and_waited_for(
+    database: Database, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await backfill_files(database, write_file(tmp_path / "file.zst", events(3)))
+    failures = [StoreUnavailable("x", sqlstate="23514", in_projection=True)] * 3
+    waits: list[float] = []
+
+    async def finish(_: Renormalize) -> None:
+        if failures:
+            raise failures.pop()
+
+    async def wait(_: asyncio.Event, timeout_s: float) -> None:
+        waits.append(timeout_s)
+
+    monkeypatch.setattr(Renormalize, "_finish", finish)
+    monkeypatch.setattr(renormalize, "wait_at_most", wait)
+
+    verdict = await renormalized(database)
+
+    assert verdict.state == "complete"
+    assert len(waits) == 3
 
 
 @pytest.mark.parametrize(

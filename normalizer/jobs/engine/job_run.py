@@ -215,23 +215,26 @@ class JobRun:
 
     async def _take(self, connection: asyncpg.Connection) -> None:
         job_id = self.spec.job_id
-        last = await connection.fetchrow(job_statements.LAST_RUN, job_id)
-        self.resumed = last is not None and not last["is_over"]
+        row: asyncpg.Record | None = None
+        while row is None:  # retention may delete the run that is resumed
+            last = await connection.fetchrow(job_statements.LAST_RUN, job_id)
+            self.resumed = last is not None and not last["is_over"]
+            if self.resumed:
+                self.number = last["run"]
+                row = await connection.fetchrow(
+                    job_statements.RESUME_RUN, job_id, self.number, self.owner
+                )
+            else:
+                self.number = last["run"] + 1 if last else 1
+                row = await connection.fetchrow(
+                    job_statements.BEGIN_RUN,
+                    job_id,
+                    self.number,
+                    self.spec.kind,
+                    str(self.spec),
+                    self.owner,
+                    self.spec.lock_key,
+                )
         if self.resumed:
-            self.number = last["run"]
-            row = await connection.fetchrow(
-                job_statements.RESUME_RUN, job_id, self.number, self.owner
-            )
             self.throttled_before_s = (row["throttled_by_lag_s"], row["throttled_by_rate_s"])
-        else:
-            self.number = last["run"] + 1 if last else 1
-            row = await connection.fetchrow(
-                job_statements.BEGIN_RUN,
-                job_id,
-                self.number,
-                self.spec.kind,
-                str(self.spec),
-                self.owner,
-                self.spec.lock_key,
-            )
         self.epoch = row["epoch"]

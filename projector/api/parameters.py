@@ -30,11 +30,7 @@ Id = Annotated[
 ]
 PageLimit = Annotated[int, Meta(ge=1, le=500, description="Maximum number of rows in a page.")]
 Cursor = Annotated[
-    str,
-    Meta(
-        pattern=f"^[A-Za-z0-9_-]+{_END}",
-        description="`next` of the previous page.",
-    ),
+    str, Meta(pattern=f"^[A-Za-z0-9_-]+{_END}", description="`next` of the previous page.")
 ]
 Attempts = Annotated[int, Meta(ge=0, le=2_147_483_647)]
 _FEW: Final = Meta(
@@ -132,7 +128,8 @@ class WindowParams(Parameters, frozen=True, kw_only=True):
         """The same as it was requested. An empty one is at a midnight: rounding adds nothing."""
         until = now if self.until is None else _within(self.until)
         since = until - _span(self.last or "24h") if self.since is None else _within(self.since)
-        return (max(since, _EARLIEST), until) if since < until else (floor(until, "day"),) * 2
+        asked = max(since, _EARLIEST), until
+        return asked if since < until else (floor(since, "day", up=True),) * 2
 
 
 class CountsParams(WindowParams, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@
 import json
 import re
 from typing import Final
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.async_api import Browser, Page, Route
@@ -151,6 +152,28 @@ async def test_the_event_that_opens_is_one_of_the_call_that_the_reader_came_from
         await page.unroute_all(behavior="ignoreErrors")
 
 
+async def test_the_event_that_opens_is_one_of_the_attempt_that_the_reader_came_from(
+    browser: Browser, platform: Platform
+) -> None:
+    execution, command, first, last = await platform.connection.fetchrow(
+        """
+        select execution_id, command_id, min(attempts), max(attempts)
+        from projector.calls where command_id is not null
+        group by execution_id, command_id having count(*) > 1 order by execution_id limit 1
+        """
+    )
+    place = f"{platform.url}/?show=execution&execution={execution}&command={command}"
+    opened = []
+    for attempts in (first, last):
+        async with looking(browser, f"{place}&try={attempts}", visit=False) as page:
+            await page.goto(f"{place}&try={attempts}")
+            await page.wait_for_selector("#as-sent .json")
+            opened.append(int(parse_qs(urlsplit(page.url).query)["event"][0]))
+
+    of_events = "select attempts from projector.execution_timeline where event_id = $1"
+    assert [await platform.connection.fetchval(of_events, one) for one in opened] == [first, last]
+
+
 @pytest.mark.parametrize("size", [(960, 540), PHONE])
 async def test_an_event_is_shown_beside_or_below_the_list_it_is_chosen_in(
     browser: Browser, platform: Platform, size: tuple[int, int]
@@ -216,7 +239,8 @@ async def test_an_event_with_a_large_list_is_shown_and_says_what_is_left_out(
         assert "and 129,000 more; Copy has all" in (
             await page.text_content("#canonical .json") or ""
         )
-        assert await page.locator("#difference tr").count() <= 1_001
+        assert await page.locator("#difference tr").count() == 1_001
+        assert "showing 1,000 of" in (await page.text_content("#difference") or "")
         await page.unroute_all(behavior="ignoreErrors")
 
 

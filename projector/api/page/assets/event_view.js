@@ -4,6 +4,7 @@ import { coercion } from "./coercions.js";
 import { breaking, facts, h, status } from "./dom.js";
 import { attempt, clock, plural, span } from "./format.js";
 import { MOST_DRAWN, difference, tree } from "./json_tree.js";
+import { showing } from "./panel_parts.js";
 import { table } from "./tables.js";
 
 const KINDS = { object: "an object", list: "a list" };
@@ -51,5 +52,6 @@ function changes(row) {
   return h("details", { class: "text", id: "difference", "data-key": "difference" },
     h("summary", {}, `${plural(found.rows.length, "difference")} between sent and canonical; ${plural(found.equal, "value")} equal`),
     found.rows.length ? table("Differences", [{ name: "Field", cell: (row) => row.path }, column("As sent", "before", (row) => row.kindBefore ? `sent as ${KINDS[row.kindBefore]}` : "not sent"),
-      column("Canonical", "after", (row) => row.kindAfter ? `kept as ${KINDS[row.kindAfter]}` : "not kept here")], found.rows, (row) => `diff-${row.path}`, { kind: "diff", limit: MOST_DRAWN }) : null);
+      column("Canonical", "after", (row) => row.kindAfter ? `kept as ${KINDS[row.kindAfter]}` : "not kept here")], found.rows, (row) => `diff-${row.path}`, { kind: "diff", limit: MOST_DRAWN }) : null,
+    h("p", { class: "under" }, showing({ rows: found.rows, total: found.rows.length }, MOST_DRAWN)));
 }

@@ -38,7 +38,7 @@ export function execution(address) {
       id: "timeline", title: "Timeline", width: "full", filters: null,
       subtitle: "One row for each call: thin until it is claimed, medium until it starts, full while it runs; each mark is an event; drag to zoom",
       queries: () => ({ execution: [path, query({})], ...both(),
-        ...(address.command && !address.event ? { own: [`${path}/events`, query({ limit: 500, command: address.command })] } : {}) }),
+        ...(address.command && !address.event && !address.cursor ? { own: [`${path}/events`, query({ limit: 500, command: address.command }), { every: 30000 }] } : {}) }),
       render: (answers, context) => drawTimeline(answers, context),
     },
     {

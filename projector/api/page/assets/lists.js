@@ -48,7 +48,7 @@ function call(row, address) {
       h("span", { class: "when" }, row.finished_at ? [word("ended "), clock(row.finished_at)] : `begun ${clock(row.begun_at)}`),
       h("span", { class: "took" }, row.duration_s === null ? null : [word("took "), span(row.duration_s)])),
     h("span", { class: "by" }, row.worker_id ?? (row.status === "PENDING" ? "not claimed yet" : "unknown worker")),
-    h("span", { class: "of" }, h("small", {}, `${row.playbook || "unknown playbook"} `), execution(address, row.execution_id, row.command_id)),
+    h("span", { class: "of" }, h("small", {}, `${row.playbook || "unknown playbook"} `), execution(address, row.execution_id, row.command_id, row.attempts)),
     row.status === "COMPLETED" || !row.finished_at ? null :
       h("p", { class: row.error ? "error" : "error none" }, row.error ?? "No error text was sent."));
 }

@@ -170,9 +170,9 @@ export function grouped(rows, name, detail, value) {
     });
 }
 
-/** A link to an execution; `command` is the call from which the reader comes. */
-export const execution = (address, id, command = null) =>
-  h("a", { class: "id", href: link(address, { show: "execution", execution: id, command }) }, id);
+/** A link to an execution; `command` and `attempts` are those of the call from which the reader comes. */
+export const execution = (address, id, command = null, attempts = null) =>
+  h("a", { class: "id", href: link(address, { show: "execution", execution: id, command, try: command && attempts }) }, id);
 
 export function turn(address, next) {
   if (!next && !address.cursor) return null;

@@ -88,7 +88,7 @@ function ofExecutions() {
     panel({ id: "open", title: "Open calls", width: "wide", subtitle: "Waiting to be claimed, to start or to finish",
       path: "open-calls", filters: ["playbook", "step", "attempts", "worker"], query: { limit: 100 }, none: "No call that is still open began",
       key: (row) => `${row.execution_id}-${row.command_id}-${row.step}-${row.iteration}-${row.attempts}`,
-      columns: [{ ...id, cell: (row) => execution(page(), row.execution_id, row.command_id) }, text("Step", "step"), tries,
+      columns: [{ ...id, cell: (row) => execution(page(), row.execution_id, row.command_id, row.attempts) }, text("Step", "step"), tries,
         text("Waits for", "waits_for"), number("Waiting", "waiting_s", span), text("Worker", "worker_id")] }),
     panel({ id: "open-loops", title: "Open loops", subtitle: "Running executions whose loops have iterations left; oldest first",
       path: "open-loops", filters: ["playbook", "step"], query: { limit: 100 }, none: "No execution with an open loop began",

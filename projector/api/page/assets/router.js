@@ -12,7 +12,7 @@ const SHAPES = ["python_emit", "python_request", "python_row", "python_legacy", 
   "worker", "executor", "unknown", "", "sql"];
 const SCREENS = ["dashboard", "calls", "executions", "execution", "errors", "error", "quarantine", "record", "retries"];
 /** Parts that belong to one screen: a link to another one drops them. */
-const OF_SCREEN = ["failed", "error_class", "reason", "shape", "execution", "command", "event", "record",
+const OF_SCREEN = ["failed", "error_class", "reason", "shape", "execution", "command", "try", "event", "record",
   "time", "zoom", "hide", "sort", "cursor"];
 /** Where "" is a value: what has no step, or no worker. */
 const MAY_BE_EMPTY = ["playbook", "step", "worker", "event_type", "shape", "error_class"];
@@ -37,6 +37,7 @@ const VALID = {
   since: isTime,
   until: isTime,
   attempts: (text) => /^(0|[1-9]\d{0,8})$/.test(text),
+  try: (text) => /^(0|[1-9]\d{0,8})$/.test(text),
   status: (text) => CALL_STATUSES.includes(text),
   show: (text) => SCREENS.includes(text),
   failed: (text) => ["true", "false"].includes(text),

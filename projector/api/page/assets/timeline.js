@@ -44,6 +44,7 @@ export function drawTimeline({ execution, calls, events, own }, { address, go })
     h("div", { class: "label" }, label), h("div", { class: "track" }, bars, own));
   return [
     own && !opened ? h("p", {}, "No event of this call is stored.") : null,
+    !own && !opened && events.next ? h("p", {}, "No error among these events; later ones follow.") : null,
     h("div", { class: "scale", "data-key": "scale" }, zooms(address, whole, [from, to]), ticks(from, to, whole[0])),
     h("ol", { class: "timeline", "data-from": from, "data-to": to },
       row("row-workflow", [h("b", {}, "workflow"), h("small", {}, "steps and lifecycle")], [], marks.get(null) ?? []),
@@ -71,11 +72,11 @@ function ticks(from, to, begin) {
       h("i", { vars: at(share) }, word)));
 }
 
-/** The event to open: an error, preferably of the step and the attempt of the filters; else the last one that is known to be it. */
-function firstError({ rows, next }, callRows, { command, step, attempts }) {
+/** The event to open: an error, preferably of the call that was clicked, or of the step and the attempt of the filters; else the last one that is known to be it. */
+function firstError({ rows, next }, callRows, { command, step, attempts, try: tried = attempts }) {
   const here = rows.filter((row) => {
     const call = callOf(row, callRows) ?? row;
-    return (step === undefined || call.step === step) && (attempts === undefined || call.attempts === Number(attempts));
+    return (step === undefined || call.step === step) && (tried === undefined || call.attempts === Number(tried));
   });
   const wrong = (some) => some.find((row) => row.error) ?? some.find((row) => ["FAILED", "ERROR"].includes(row.status));
   return wrong(here) ?? (command ? here.at(-1) : null) ?? wrong(rows) ?? (next ? null : rows.at(-1));

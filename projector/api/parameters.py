@@ -128,8 +128,8 @@ class WindowParams(Parameters, frozen=True, kw_only=True):
         """The same as it was requested. An empty one is at a midnight: rounding adds nothing."""
         until = now if self.until is None else _within(self.until)
         since = until - _span(self.last or "24h") if self.since is None else _within(self.since)
-        asked = max(since, _EARLIEST), until
-        return asked if since < until else (floor(since, "day", up=True),) * 2
+        window = max(since, _EARLIEST), until
+        return window if since < until else (floor(since, "day", up=True),) * 2
 
 
 class CountsParams(WindowParams, frozen=True, kw_only=True):

@@ -68,7 +68,7 @@ def _not_empty(bounds: Bounds, *, of_executions: bool) -> str:
         for table, time, measure, _ in COUNTED[bounds]
     )
     if of_executions:
-        any_of += f" or exists ({_BEGUN})"
+        any_of += f" or {_SOME_BEGUN}"
     hours = "unnest($1::timestamptz[], $2::timestamptz[]) as drawn (low, high)"
     return f"select low from {hours} where {any_of}"  # noqa: S608 - constants of this package
 
@@ -86,7 +86,9 @@ COUNTED: Final[dict[Bounds, tuple[tuple[str, str, str, int], ...]]] = {
     ),
 }
 
-_BEGUN: Final = "select from execution_facts where hour_of(first_at) = low and not removed"
+_SOME_BEGUN: Final = """
+    exists (select from execution_facts where hour_of(first_at) = low and not removed)
+"""
 """Executions outlive their events."""
 
 _NOWHERE: Final = "select now() as hour, 0::bigint where false"

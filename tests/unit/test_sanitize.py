@@ -266,7 +266,9 @@ def test_a_secret_key_is_found_however_it_is_spelled() -> None:
 def test_what_parts_a_word_in_a_key_parts_it_in_the_search() -> None:
     for parted in ("private/key", "api[key]", "api#key", "api\tkey", "api\xa0key", "to\u212aen"):
         assert cleaned({parted: "Abcdef123456", "n": "\xe9"})[parted] == "Abcdef123456"
+        assert sanitizer.texts.secrecy(parted) is Secrecy.NOTHING
     for joined in ("api.key", "dd.app_key", "api - key", "api+key", "api:key"):
+        assert sanitizer.suspects(json.dumps({joined: 1}).encode())
         assert cleaned({joined: "Abcdef123456"})[joined] == "[REDACTED]"
 
 

@@ -113,6 +113,16 @@ class Snapshot:
         )
         return found
 
+    async def records_if_kept(
+        self, statement: Statement, values: Mapping[str, Any]
+    ) -> list[asyncpg.Record] | None:
+        """The records; None if this database does not keep them. The snapshot stays usable."""
+        try:
+            async with self._connection.transaction():
+                return await self.records(statement, values)
+        except asyncpg.UndefinedTableError:
+            return None
+
     async def each(
         self, statement: Statement, values: Mapping[str, Any], *, at_once: int
     ) -> AsyncIterator[asyncpg.Record]:

@@ -697,10 +697,14 @@ async def test_a_database_of_some_figures_says_what_it_does_not_keep(database: D
             )
         }  # fmt: skip
         others = [await client.get(f"{ROOT}/{path}") for path in ("gaps", "executions", "jobs")]
+        metrics = (await client.get("/metrics")).text
 
     assert {path: one.text for path, one in kept.items() if one.status_code != 200} == {}
     assert kept["retry-exhaustion"].json()["rows"][0]["exhausted"] == 2
     assert {(one.status_code, one.json()["reason"]) for one in others} == {(501, "not_kept")}
+    assert 'projector_recent_calls{attempts="retry",outcome="failed"} 0.0' in metrics
+    assert "projector_figures_age_seconds +Inf" not in metrics
+    assert "projector_stuck_executions{" not in metrics
 
 
 async def test_a_slow_question_ends_by_its_time_out_and_others_do_not_wait_for_ever(

@@ -22,10 +22,13 @@ class CallSums(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RecentOutcomes(msgspec.Struct, frozen=True, kw_only=True):
-    """calls: by step; stuck: executions that began, by how long they are silent."""
+    """calls: by step; stuck: executions that began, by how long they are silent.
+
+    stuck is None if the database does not keep executions.
+    """
 
     calls: list[CallSums]
-    stuck: dict[str, int]
+    stuck: dict[str, int] | None
 
     def first_attempt_success(self) -> float | None:
         """The share of first attempts that succeeded; None without one."""
@@ -44,10 +47,9 @@ class RecentOutcomes(msgspec.Struct, frozen=True, kw_only=True):
 async def recent_outcomes(snapshot: Snapshot) -> RecentOutcomes:
     """How did calls end lately, and how many executions are stuck?"""
     calls = await snapshot.rows(_CALLS, {"hours": CALLS_HOURS - 1}, CallSums)
-    stuck = await snapshot.records(_STUCK, {})
-    return RecentOutcomes(
-        calls=calls, stuck={row["silent_for"]: row["executions"] for row in stuck}
-    )
+    rows = await snapshot.records_if_kept(_STUCK, {})
+    stuck = None if rows is None else {row["silent_for"]: row["executions"] for row in rows}
+    return RecentOutcomes(calls=calls, stuck=stuck)
 
 
 async def success_of_last_week(snapshot: Snapshot) -> float | None:

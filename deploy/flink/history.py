@@ -5,7 +5,8 @@ r"""Normalizes any amount of history by Flink's batch mode: files of raw records
         --input s3://bucket/raw --output s3://bucket/canonical --format parquet
 
 The same Normalizer runs in each worker: its Python needs the packages of requirements.txt. Lines
-are those of `normalizer normalize`, in any order. OUTPUT/events has one canonical event a line, or
+are those of `normalizer normalize`, in any order: NORMALIZER_REDACT_KEYS and NORMALIZER_SHAPES of
+whoever submits the job are followed. OUTPUT/events has one canonical event a line, or
 Parquet; OUTPUT/refused a line with reason and detail for each record or event that was refused,
 without its bytes.
 
@@ -22,6 +23,9 @@ from pyflink.table import DataTypes, EnvironmentSettings, TableEnvironment
 from pyflink.table.udf import FunctionContext, TableFunction, udtf
 
 from normalizer import Envelope, Ignored, Normalizer, RawRecord, Rejected, to_canonical
+from normalizer.cli.exits import load_settings, settings_or_exit
+from normalizer.configured_rules import read_shapes
+from normalizer.core.shape_table import ShapeTable
 
 _EVENT: Final = {
     "line": "BYTES",
@@ -43,6 +47,12 @@ _TYPES: Final = {
     "STRING": DataTypes.STRING(),
     "TIMESTAMP(6)": DataTypes.TIMESTAMP(6),
 }
+_FORMATS: Final = {
+    "raw": "'raw'",
+    "json": "'json'",
+    # Else times are those of the worker's own time zone.
+    "parquet": "'parquet', 'parquet.utc-timezone' = 'true'",
+}
 Event = tuple[
     bytes | None, int | None, int | None, str | None, datetime | None, str | None, int | None,
     int | None, int | None, str | None, str | None,
@@ -52,10 +62,13 @@ Event = tuple[
 class EventsOf(TableFunction):
     """One row for each event of a record, or for its refusal."""
 
+    def __init__(self, redact_keys: tuple[str, ...], shapes: ShapeTable | None) -> None:
+        self._rules = redact_keys, shapes
+
     def open(self, function_context: FunctionContext) -> None:
         """Make the rules, once a worker."""
         del function_context
-        self._normalizer = Normalizer()
+        self._normalizer = Normalizer(*self._rules)
 
     def eval(self, line: bytes) -> Iterator[Event]:
         """Normalize one record; a blank line is none."""
@@ -79,8 +92,13 @@ class EventsOf(TableFunction):
 def main() -> None:
     """Submit the job, and wait for it."""
     options = _options()
+    settings = load_settings()
+    shapes = settings_or_exit(lambda: read_shapes(settings))
     tables = TableEnvironment.create(EnvironmentSettings.in_batch_mode())
-    events_of = udtf(EventsOf(), result_types=[_TYPES[kind] for kind in _EVENT.values()])
+    events_of = udtf(
+        EventsOf(settings.redact_keys, shapes),
+        result_types=[_TYPES[kind] for kind in _EVENT.values()],
+    )
     tables.create_temporary_function("events_of", events_of)
     events = _EVENT if options.format == "parquet" else {"line": "BYTES"}
     kept = [name for name in events if name not in {"reason", "detail"}]
@@ -125,7 +143,7 @@ def _create(
     listed = ", ".join(f"`{column}` {kind}" for column, kind in columns.items())
     tables.execute_sql(
         f"CREATE TEMPORARY TABLE {name} ({listed}) WITH "
-        f"('connector' = 'filesystem', 'path' = '{path}', 'format' = '{form}')"
+        f"('connector' = 'filesystem', 'path' = '{path}', 'format' = {_FORMATS[form]})"
     )
 
 

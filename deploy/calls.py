@@ -12,7 +12,7 @@ Times are microseconds since 1970, durations microseconds.
 import json
 import re
 import sys
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -121,12 +121,13 @@ def attempts_of(events: Sequence[CallEvent]) -> list[int]:
     begins = _begins(events)
     if not begins:
         return [0] * len(events)
+    moments = sorted((begin, number) for number, begin in begins.items())
     found = []
     for event in events:
         # A claim or start also belongs to the attempt that begins at its instant.
         at = event.at_us + (event.role in {"claimed", "started"})
-        begun = [(begin, number) for number, begin in begins.items() if begin < at]
-        by_time = max(begun)[1] if begun else min(begins)
+        begun = bisect_left(moments, (at, 0))
+        by_time = moments[begun - 1][1] if begun else min(begins)
         found.append(by_time if event.number is None else event.number)
     for end_class in {event.end_class for event in events} - {""}:
         _move_earlier_ends(events, found, end_class, sorted(begins))
@@ -135,15 +136,18 @@ def attempts_of(events: Sequence[CallEvent]) -> list[int]:
 
 def _begins(events: Sequence[CallEvent]) -> dict[int, int]:
     """When each attempt began. Empty if no event has a number."""
+    numbered: dict[int, list[CallEvent]] = defaultdict(list)
+    unnumbered: list[CallEvent] = []
+    for event in events:
+        (unnumbered if event.number is None else numbered[event.number]).append(event)
+    ends = sorted(event.at_us for event in unnumbered if event.end_class)
     begins: dict[int, int] = {}
     end_before: int | None = None
-    for number in sorted({event.number for event in events if event.number is not None}):
-        own = [event for event in events if event.number == number]
+    for number, own in sorted(numbered.items()):
         issued = [event.at_us for event in own if event.role == "issued"]
         taken = [event.at_us for event in own if event.role in {"claimed", "started"}]
         ended = [event.at_us for event in own if event.end_class]
         begun = min(issued or taken, default=None)
-        unnumbered = [event for event in events if event.number is None]
         if begun is not None:
             if number and not begins:
                 signs = [
@@ -155,9 +159,8 @@ def _begins(events: Sequence[CallEvent]) -> dict[int, int]:
                 if signs:
                     begins[number - 1] = min(signs)
             begins[number] = begun
-            ended = ended or [
-                event.at_us for event in unnumbered if event.end_class and event.at_us > begun
-            ]
+            after = bisect_right(ends, begun)
+            ended = ended or ends[after : after + 1]
         elif end_before is not None:
             begins[number] = end_before + 1
         else:
@@ -170,15 +173,18 @@ def _move_earlier_ends(
     events: Sequence[CallEvent], attempts: list[int], end_class: str, numbers: Sequence[int]
 ) -> None:
     """An attempt has one end of a class; earlier ones go to the attempt before, if it has none."""
-    ends = [index for index, event in enumerate(events) if event.end_class == end_class]
+    ends: dict[int, list[int]] = defaultdict(list)
+    for index, event in enumerate(events):
+        if event.end_class == end_class:
+            ends[attempts[index]].append(index)
     for before, number in reversed(list(pairwise(numbers))):
-        if any(attempts[index] == before for index in ends):
+        if ends[before]:
             continue
-        own = [index for index in ends if attempts[index] == number]
-        last = max((events[index].at_us for index in own), default=0)
-        for index in own:
+        last = max((events[index].at_us for index in ends[number]), default=0)
+        for index in ends[number]:
             if events[index].number is None and events[index].at_us < last:
                 attempts[index] = before
+                ends[before].append(index)
 
 
 def _call(attempts: int, events: Sequence[CallEvent]) -> Call:

@@ -1,6 +1,7 @@
 """The fold for other engines makes the same calls as the plain fold that watches PostgreSQL."""
 
 import re
+import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -55,6 +56,24 @@ def test_an_end_with_a_number_stays_in_its_attempt() -> None:
     ]
 
     assert attempts_of(events) == [0, 1, 1, 1]
+
+
+def test_a_command_of_many_attempts_is_folded_while_clickhouse_waits() -> None:
+    events = [
+        event
+        for number in range(3_000)
+        for event in (
+            CallEvent("command.issued", 10 * number, number, "PENDING"),
+            CallEvent("command.failed", 10 * number + 5, None, "FAILED"),
+            CallEvent("call.done", 10 * number + 6, None, "FAILED"),
+        )
+    ]
+
+    began_s = time.process_time()
+    calls = calls_of_command(events)
+
+    assert [call.finished_us for call in calls] == [10 * number + 6 for number in range(3_000)]
+    assert time.process_time() - began_s < 2
 
 
 def test_a_failure_that_ends_when_the_retry_begins_is_the_one_before_it() -> None:

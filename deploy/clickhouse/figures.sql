@@ -89,7 +89,8 @@ from   (
                       'command.cancelled', 'call.done', 'action_done', 'call_done', 'call.error'
                   ) as is_of_call,
                   if(begins, JSONExtractString(line, 'context', 'path'), '') as path,
-                  is_of_call and JSONExtractBool(line, 'context', 'pending_callback')
+                  is_of_call
+                  and JSONExtractRaw(line, 'context', 'pending_callback') = 'true'
                       as pending_callback
            from   normalizer.events final
            where  execution_id in (

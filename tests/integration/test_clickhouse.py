@@ -17,9 +17,13 @@ from typing import Any, Final
 import msgspec
 import pytest
 
+from normalizer.core.normalize import Normalizer
+from normalizer.core.raw_record import RawRecord
+from normalizer.envelope import Envelope
 from simulator.mix import Mix
-from tests.support.canonical_topic import FIGURES, RELAYS, published, record_of
+from tests.support.canonical_topic import FIGURES, RELAYS, published, record_of, row_of
 from tests.support.engines import ROOT, python_with
+from tests.support.projection_oracle import expected_views
 from tests.support.results import PrintLine, write_results
 from tests.support.simulator_pipeline import simulated_log
 
@@ -34,31 +38,10 @@ EVENTS: Final = int(os.environ.get("SOAK_EVENTS", MILLION))
 def test_clickhouse_counts_what_the_projections_count(
     relay: str, tmp_path: Path, say: PrintLine
 ) -> None:
-    python = python_with("clickhouse", CHDB)
     log, ledger = simulated_log(Mix(in_flight=min(2_000, EVENTS // 100)), 1, EVENTS)
     topic = asyncio.run(published(relay, log, ledger, reader_keeps="last"))
     say(f"{len(log):,} records became {len(topic.sent):,} messages")
-    records, found = tmp_path / "records", tmp_path / "found"
-    with records.open("wb") as lines:
-        for event in topic.sent:
-            record = record_of(event)
-            names, values = zip(*record.headers, strict=True)
-            line = [record.value.decode(), names, [value.decode() for value in values]]
-            lines.write(msgspec.json.encode(line) + b"\n")
-
-    subprocess.run(
-        [
-            python,
-            ROOT / "tests/support/chdb_figures.py",
-            tmp_path / "work",
-            records,
-            found,
-            *FIGURES,
-        ],
-        check=True,
-    )
-
-    answer = json.loads(found.read_text())
+    answer = figures_of(topic.sent, tmp_path)
     expected, differing = topic.figures()
     assert answer["events"] == len(topic.counted)
     for view in FIGURES:
@@ -83,6 +66,41 @@ def test_clickhouse_counts_what_the_projections_count(
             },
             f"chDB {answer['version']}",
         )
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1_200)
+@pytest.mark.parametrize("pending", ["true", "1", '"yes"'])
+def test_a_call_is_handed_over_by_true_alone(pending: str, tmp_path: Path) -> None:
+    line = (
+        b'{"event_id":1,"execution_id":7,"event_type":"command.completed","step":"s",'
+        b'"status":"COMPLETED","created_at":"2026-01-01T00:00:00Z","command_id":"c",'
+        b'"context":{"pending_callback":%b},"meta":{"attempts":0}}'
+    )
+    outcomes = Normalizer().normalize(RawRecord(value=line % pending.encode()))
+    events = [outcome for outcome in outcomes if isinstance(outcome, Envelope)]
+
+    answer = figures_of(events, tmp_path)
+
+    view = "call_outcomes_by_attempt"
+    assert len(events) == 1
+    assert counted(answer["rows"][view]) == Counter(expected_views(map(row_of, events))[view])
+
+
+def figures_of(events: Sequence[Envelope], folder: Path) -> dict[str, Any]:
+    """What ClickHouse's engine shows of these events."""
+    python = python_with("clickhouse", CHDB)
+    records, found = folder / "records", folder / "found"
+    with records.open("wb") as lines:
+        for event in events:
+            record = record_of(event)
+            names, values = zip(*record.headers, strict=True)
+            line = [record.value.decode(), names, [value.decode() for value in values]]
+            lines.write(msgspec.json.encode(line) + b"\n")
+    program = ROOT / "tests/support/chdb_figures.py"
+    subprocess.run([python, program, folder / "work", records, found, *FIGURES], check=True)
+    answer: dict[str, Any] = json.loads(found.read_text())
+    return answer
 
 
 def counted(rows: Sequence[Sequence[Any]]) -> Counter[Any]:

@@ -23,7 +23,8 @@ _OUTCOME_TYPES: Final = {"call.done", "action_done", "call_done"}
 _CONTEXTS: Final = [
     None, {}, {"path": "flow/a", "version": 3}, {"path": "flow/b"}, {"path": ""}, {"path": 7},
     {"path": "long/" * 900}, {"path": "flow\x1fa", "version": "1\x1f2"},
-    {"pending_callback": True}, {"pending_callback": "yes"}, [1, 2], "text",
+    {"pending_callback": True}, {"pending_callback": "yes"}, {"pending_callback": 1},
+    [1, 2], "text",
 ]  # fmt: skip
 _ERRORS: Final = [None, "", "HTTP 503 from 'host-7'", "refused  by 10.0.0.1:80", "é" * 1_100]
 _MOMENTS: Final = [0, 1, 2, 59, 60, 3_599, 3_600, 3_601, 90_000, -86_400 * 366 * 30]

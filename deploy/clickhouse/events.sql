@@ -30,7 +30,7 @@ create table normalizer.events (
     trace_id            String,
     revision            UInt64            comment 'of two messages of one event the greater counts',
     line                String            comment 'the canonical event' codec(ZSTD(3)),
-    arrived_at          DateTime64(3, 'UTC') default now64(3),
+    arrived_at          DateTime64(3, 'UTC') default nowInBlock64(3),
     index words   line       type text(tokenizer = splitByNonAlpha),
     index moments created_at type minmax,
     index arrived arrived_at type minmax

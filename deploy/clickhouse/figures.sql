@@ -27,9 +27,7 @@ create table projector.folded_executions (
         exhausted   Bool,
         failed_us   Nullable(Int64)
     )) comment 'times are microseconds since 1970; failed_us: when the failure before it ended',
-    ended_to     DateTime64(6, 'UTC') comment 'when the last of its calls ended, or else began',
-    folded_to    DateTime64(3, 'UTC') comment 'when the last of its events arrived',
-    index ended ended_to type minmax
+    folded_to    DateTime64(3, 'UTC') comment 'when the last of its events arrived'
 )
 engine = ReplacingMergeTree(folded_to)
 order by execution_id;
@@ -63,9 +61,6 @@ select execution_id,
                is_of_call and command_id <> ''
            )
        ) as calls,
-       fromUnixTimestamp64Micro(
-           arrayMax(call -> coalesce(call.finished_us, call.begun_us), calls), 'UTC'
-       ) as ended_to,
        max(arrived_at) as folded_to
 from   (
            select *,
@@ -102,7 +97,7 @@ from   (
 group by execution_id;
 
 
--- How did each attempt of each command go? Filter by hour: it also reaches the index.
+-- How did each attempt of each command go?
 create view projector.calls as
 select toStartOfHour(coalesce(finished_at, begun_at)) as hour,
        execution_id,

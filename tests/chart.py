@@ -109,12 +109,14 @@ def first_line() -> str:
     )
 
 
-def render(helm: str, values: Path) -> str:
+def render(
+    helm: str, values: Path, *, release: str = "noetl", kubernetes: str = KUBERNETES
+) -> str:
     """What Helm makes of the chart with a file of values. Raises CalledProcessError."""
     done = subprocess.run(
         [
-            *(helm, "template", "noetl", CHART, "--namespace", "events"),
-            *("--kube-version", KUBERNETES, "--values", values),
+            *(helm, "template", release, CHART, "--namespace", "events"),
+            *("--kube-version", kubernetes, "--values", values),
         ],
         capture_output=True,
         text=True,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -78,6 +79,21 @@ def test_the_objects_in_the_tree_are_what_helm_makes(
     manifests: dict[str, list[dict[str, Any]]],
 ) -> None:
     assert manifests["everything-values"] == chart.objects()
+
+
+@pytest.mark.parametrize("release", ["2024", "on", "null"])
+def test_labels_are_text_whatever_the_name_of_the_release(helm: str, release: str) -> None:
+    made = chart.render(helm, chart.CHART / "ci" / "everything-values.yaml", release=release)
+
+    named = re.findall(r"app.kubernetes.io/instance: (.*)", made)
+    assert set(named) == {f'"{release}"'}
+
+
+def test_a_kubernetes_that_does_not_know_a_field_does_not_get_it(helm: str) -> None:
+    values = chart.CHART / "ci" / "everything-values.yaml"
+
+    assert "unhealthyPodEvictionPolicy" not in chart.render(helm, values, kubernetes="1.26.0")
+    assert "unhealthyPodEvictionPolicy" in chart.render(helm, values, kubernetes="v1.27.3-eks-1")
 
 
 def test_a_relay_that_fences_another_starts_when_that_has_ended(

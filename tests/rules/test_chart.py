@@ -138,6 +138,22 @@ def test_a_scheduled_run_that_hangs_does_not_keep_the_next_ones_from_starting() 
         assert ends is not one.get("suspend", False)
 
 
+def test_a_node_is_drained_in_an_outage_too() -> None:
+    """No normalizer is ready then; what is not ready may always be evicted."""
+    budgets = [one["spec"] for one in OBJECTS if one["kind"] == "PodDisruptionBudget"]
+
+    assert {one["maxUnavailable"] for one in budgets} == {1}
+    assert {one.get("unhealthyPodEvictionPolicy") for one in budgets} == {"AlwaysAllow"}
+
+
+def test_every_pod_may_ask_for_names_at_either_port() -> None:
+    """The pods that answer listen on 5353 on OpenShift."""
+    (policy,) = (one for one in OBJECTS if chart.is_called(one, "NetworkPolicy", "all"))
+
+    names = {(one["port"], one["protocol"]) for one in policy["spec"]["egress"][0]["ports"]}
+    assert names == {(port, protocol) for port in (53, 5353) for protocol in ("UDP", "TCP")}
+
+
 def test_each_port_is_the_one_that_its_program_listens_on() -> None:
     ports = {"normalizer": Settings().http_port, "projector": ApiSettings(database_url="").port}
 

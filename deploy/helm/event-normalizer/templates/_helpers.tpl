@@ -6,7 +6,7 @@
 
 {{- define "event-normalizer.selector" -}}
 app.kubernetes.io/name: event-normalizer
-app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
+app.kubernetes.io/instance: {{ (index . 0).Release.Name | quote }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end }}
 

@@ -109,9 +109,7 @@ def first_line() -> str:
     )
 
 
-def render(
-    helm: str, values: Path, *, release: str = "noetl", kubernetes: str = KUBERNETES
-) -> str:
+def render(helm: str, values: Path, *, release: str = "noetl", kubernetes: str = KUBERNETES) -> str:
     """What Helm makes of the chart with a file of values. Raises CalledProcessError."""
     done = subprocess.run(
         [

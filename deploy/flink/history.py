@@ -5,9 +5,9 @@ r"""Normalizes any amount of history by Flink's batch mode: files of raw records
         --input s3://bucket/raw --output s3://bucket/canonical --format parquet
 
 The same Normalizer runs in each worker: its Python needs the packages of requirements.txt. Lines
-are those of `normalizer normalize`, in any order: NORMALIZER_REDACT_KEYS and NORMALIZER_SHAPES of
-whoever submits the job are followed. OUTPUT/events has one canonical event a line, or
-Parquet; OUTPUT/refused a line with reason and detail for each record or event that was refused,
+are those of `normalizer normalize`, in any order: NORMALIZER_REDACT_KEYS and NORMALIZER_SHAPES are
+followed, as they are set where the job is submitted. OUTPUT/events has one canonical event a line,
+or Parquet; OUTPUT/refused a line with reason and detail for each record or event that was refused,
 without its bytes.
 
 Raw records are lines, or Parquet with a column `line` of bytes. As in the filter, an event without

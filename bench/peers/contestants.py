@@ -31,7 +31,6 @@ class Contestant(msgspec.Struct, frozen=True, kw_only=True):
     leaves: Leaves
     processes: int = 1
     members: int = 1
-    drains: bool = True
     measures_latency: bool = True
     breakable: bool = False
     environ: dict[str, str] = {}

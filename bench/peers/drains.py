@@ -28,7 +28,7 @@ _PROGRESS: Final = """
 
 
 class Drain(msgspec.Struct, kw_only=True):
-    """One drain. `seconds` is None where it did not read everything; CPU is in microseconds."""
+    """One drain. `seconds` is None where it failed; CPU is in microseconds."""
 
     who: str
     round: int
@@ -50,10 +50,14 @@ async def drain(
     topic: str,
     events: int,
     *,
+    expected: int | None = None,
     unguarded: bool = False,
     keep: bool = False,
 ) -> Drain:
-    """Drain the topic once. `keep` leaves the database, named after contestant and round."""
+    """Drain the topic once. It fails if other than the `expected` rows are stored.
+
+    `keep` leaves the database, named after contestant and round.
+    """
     name = f"{who.name}{'-unguarded' if unguarded else ''}-{topic}-{number}"
     group = f"connect-{name}" if who.kind == "connect" else name
     records = await servers.records_of(topic)
@@ -73,6 +77,9 @@ async def drain(
         made.memory_mb = peak_mb(pids)
         if ended_s is None:
             made.last_words = _last_words(servers, group)
+            return made
+        if expected not in {None, rows}:
+            made.last_words = f"{rows:,} rows of {expected:,} stored"
             return made
         handled = rows if who.kind == "connect" else events
         made.seconds = ended_s - began_s

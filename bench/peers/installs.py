@@ -4,16 +4,28 @@ Only ordinary clients are used: uv, go and mvn. A contestant whose tools are mis
 packages do not come, is left out and counted.
 """
 
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 SOURCES: Final = Path(__file__).parent
 _FILES: Final = {"plain": "plain", "copying": "copying", "faststream": "faststream_app"}
 _FILES_ALL: Final = _FILES | {"quix": "quix_app"}
+_COPIED: Final = {
+    "go": ("go.mod", "main.go"),
+    "bento": ("go.mod", "main.go"),
+    "connect": ("pom.xml", "AgroalConnectionProvider.java"),
+}
+_PINNED: Final = (
+    re.compile(r"^([\w-]+)==([\w.]+)$", re.MULTILINE),
+    re.compile(r"^\s+([\w./-]+?)(?:/v\d+)? v([\d.]+)$", re.MULTILINE),
+    re.compile(r"<artifactId>([\w-]+)</artifactId><version>([\w.]+)<"),
+)
+"""Lines of requirements, go.mod and pom.xml."""
 _MAVEN: Final = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 _LONGEST_S: Final = 1_800
 
@@ -36,40 +48,72 @@ def prepare(program: str, folder: Path) -> list[str | Path]:
     return [binary, "-c", SOURCES / "bento" / "bento.yaml"] if program == "bento" else [binary]
 
 
+def versions(program: str) -> str:
+    """The pinned versions that a program is installed from."""
+    text = "".join(one.read_text() for one in _sources(program))
+    found = [
+        f"{name.rpartition('/')[2]} {number}"
+        for pattern in _PINNED
+        for name, number in pattern.findall(text)
+    ]
+    return ", ".join(found)
+
+
+def _sources(program: str) -> list[Path]:
+    if program in _FILES_ALL:
+        return [SOURCES / "programs" / f"requirements-{program}.txt"]
+    return [SOURCES / program / name for name in _COPIED[program]]
+
+
+def _install(program: str, place: Path, commands: Callable[[], None]) -> None:
+    """Run the commands unless this place was installed from the same sources."""
+    done = place / "installed"
+    wanted = "".join(source.read_text() for source in _sources(program))
+    if not done.exists() or done.read_text() != wanted:
+        done.unlink(missing_ok=True)
+        commands()
+        done.write_text(wanted)
+
+
 def _python(program: str, place: Path) -> Path:
-    python, done = place / "bin" / "python", place / "installed"
-    requirements = SOURCES / "programs" / f"requirements-{program}.txt"
-    if not done.exists() or done.read_text() != requirements.read_text():
+    python = place / "bin" / "python"
+    (requirements,) = _sources(program)
+
+    def commands() -> None:
         uv = Path(sys.executable).with_name("uv")
         _run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, place])
         _run([uv, "pip", "install", "--quiet", "--python", python, "--requirement", requirements])
-        done.write_text(requirements.read_text())
+
+    _install(program, place, commands)
     return python
 
 
 def _go(program: str, place: Path) -> Path:
     go = _tool("go")
     binary = place / "program"
-    for name in ("main.go", "go.mod"):
-        source, copy = SOURCES / program / name, place / name
-        if not copy.exists() or (name == "main.go" and copy.read_text() != source.read_text()):
-            shutil.copyfile(source, copy)
-            binary.unlink(missing_ok=True)
-    if not binary.exists():
+
+    def commands() -> None:
+        for source in _sources(program):
+            shutil.copyfile(source, place / source.name)
         _run([go, "mod", "tidy"], place)
         _run([go, "build", "-p", "1", "-o", binary, "."], place)
+
+    _install(program, place, commands)
     return binary
 
 
 def _connect(place: Path) -> list[str | Path]:
     java, javac, maven = _tool("java"), _tool("javac"), _tool("mvn")
     jars, stub = place / "jars", place / "stub"
-    if not stub.exists():
-        pom = SOURCES / "connect" / "pom.xml"
+
+    def commands() -> None:
+        shutil.rmtree(jars, ignore_errors=True)
+        pom, source = _sources("connect")
         options = (f"-DoutputDirectory={jars}", "-DincludeScope=runtime")
         _run([maven, "--quiet", "--batch-mode", "--file", pom, _MAVEN, *options])
-        source = SOURCES / "connect" / "AgroalConnectionProvider.java"
         _run([javac, "--release", "17", "-d", stub, source])
+
+    _install("connect", place, commands)
     log = f"-Dlog4j2.configurationFile={SOURCES / 'connect' / 'log4j2.properties'}"
     memory = ("-Xms256M", "-Xmx2G", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20")
     return [

@@ -18,12 +18,13 @@ from aiokafka.errors import KafkaError
 from bench.drain import PARTITIONS
 from bench.peers.contestants import Contestant
 from bench.peers.installs import SOURCES
+from bench.peers.programs.fields import row_of
 from normalizer.embedded import KafkaBroker, PostgresServer, kafka_jars, remove_folder
 from normalizer.embedded.ports import free_port
 from normalizer.process.child import Child
 from normalizer.store.migrate import migrate
 
-POSTGRES: Final = {"shared_buffers": "512MB", "max_wal_size": "8GB", "track_commit_timestamp": "on"}
+POSTGRES: Final = {"shared_buffers": "512MB", "max_wal_size": "8GB"}
 MONITOR: Final = "peers monitor"
 _KAFKA: Final = {"group.initial.rebalance.delay.ms": "3000"}
 _STOP_S: Final = 15.0
@@ -57,11 +58,34 @@ class Servers:
 
     async def records_of(self, topic: str) -> int:
         """How many records the topic has."""
+        async with self._reader(topic) as (consumer, partitions):
+            return sum((await consumer.end_offsets(partitions)).values())
+
+    async def ids_in(self, topic: str) -> int:
+        """How many rows its records make: repeats have the id of the first."""
+        ids: set[str] = set()
+        left = await self.records_of(topic)
+        async with self._reader(topic) as (consumer, _):
+            await consumer.seek_to_beginning()
+            while left:
+                for found in (await consumer.getmany(timeout_ms=1_000)).values():
+                    left -= len(found)
+                    ids |= {
+                        row_of(one.value, one.partition, one.offset, one.timestamp)[0]
+                        for one in found
+                    }
+        return len(ids)
+
+    @contextlib.asynccontextmanager
+    async def _reader(
+        self, topic: str
+    ) -> AsyncIterator[tuple[AIOKafkaConsumer, list[TopicPartition]]]:
         consumer = AIOKafkaConsumer(bootstrap_servers=self.kafka.bootstrap_servers)
+        partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
+        consumer.assign(partitions)
         await consumer.start()
         try:
-            partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
-            return sum((await consumer.end_offsets(partitions)).values())
+            yield consumer, partitions
         finally:
             await consumer.stop()
 

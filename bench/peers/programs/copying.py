@@ -105,4 +105,5 @@ async def main() -> None:
             await consumer.commit()
 
 
-uvloop.run(main())
+if __name__ == "__main__":
+    uvloop.run(main())

@@ -44,7 +44,7 @@ from normalizer.cli.ledger_check import verify_ledger
 from projector.database_session import connected
 from projector.verify.ranges import Scope
 from projector.verify.verify import verify as verify_projections
-from tests.support.results import write_results
+from tests.support.results import command_line, write_results
 
 AIM: Final = 1.0
 
@@ -77,9 +77,8 @@ async def main(options: argparse.Namespace) -> int:
         if options.results:
             good = ratio >= AIM and good
         if options.results and good:
-            command = " ".join(("python -m bench.backfill", *sys.argv[1:]))
             title = "Backfill, beside the live path"
-            write_results("backfill", title, command, bench.figures, SERVERS)
+            write_results("backfill", title, command_line(), bench.figures, SERVERS)
     return 0 if good else 1
 
 

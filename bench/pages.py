@@ -34,7 +34,7 @@ from normalizer.files.record_lines import pages, record_of
 from normalizer.files.unpack import Unpacked
 from normalizer.store.migrate import migrate
 from normalizer.store.store import Claim, Store
-from tests.support.results import write_results
+from tests.support.results import command_line, write_results
 
 TOPIC: Final = "noetl.events"
 BATCHES_A_SECOND: Final = 4
@@ -96,12 +96,8 @@ async def main(seconds: float, rate: int, pages_open: int, history: int, *, resu
     for kind, line in figures.items():
         print(f"{kind:30}{line}")
     if results:
-        command = (
-            f"python -m bench.pages --seconds {seconds:g} --rate {rate} --pages {pages_open} "
-            f"--history {history} --results"
-        )
         title = f"The normalizer's batches beside {pages_open} open pages"
-        write_results("open-pages", title, command, figures, version)
+        write_results("open-pages", title, command_line(), figures, version)
 
 
 async def _fill(url: str, events: int) -> str:

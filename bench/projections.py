@@ -24,7 +24,7 @@ import asyncpg
 
 from bench.drain import Stack, connected, copy, drain, finished_rows, load, stack
 from normalizer.store.store_statements import EVENT_COLUMNS
-from tests.support.results import write_results
+from tests.support.results import command_line, write_results
 
 IN_FLIGHT: Final = 2_000
 BATCHES: Final = (500, 5_000)
@@ -66,9 +66,8 @@ async def main(options: argparse.Namespace) -> int:
         await connection.close()
         version = await _version(servers)
     if options.results:
-        command = f"python -m bench.projections --events {options.events} --results"
         title = f"What the projections cost, {options.events:,} events"
-        write_results("projections", title, command, figures, version)
+        write_results("projections", title, command_line(), figures, version)
     return 0 if share >= AIM and not waited and factor <= LONG_AIM else 1
 
 

@@ -29,7 +29,7 @@ from bench.projections import lives
 from normalizer.embedded import PostgresServer, remove_folder
 from normalizer.store.migrate import migrate
 from normalizer.store.store_statements import BEGIN_BATCH, EVENT_COLUMNS
-from tests.support.results import write_results
+from tests.support.results import command_line, write_results
 
 COMMITS_A_SECOND: Final = 20
 IN_FLIGHT: Final = 2_000
@@ -104,10 +104,9 @@ async def _measured(connection: asyncpg.Connection, url: str, options: argparse.
         f"{gone:,} events in {time.monotonic() - began:.0f} s, exit {maintain.returncode}",
     )
     if options.results:
-        command = f"python -m bench.repair --events {options.events} --results"
         title = f"Repair and retention beside {options.rate:,} events a second"
         version = await connection.fetchval("show server_version")
-        write_results("repair", title, command, figures, f"PostgreSQL {version}")
+        write_results("repair", title, command_line(), figures, f"PostgreSQL {version}")
     return 0 if repair.returncode == maintain.returncode == 0 else 1
 
 

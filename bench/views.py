@@ -29,7 +29,7 @@ from bench.history import make_history
 from normalizer.embedded import PostgresServer, remove_folder
 from normalizer.store.migrate import migrate
 from projector.views.catalog import VIEWS
-from tests.support.results import write_results
+from tests.support.results import command_line, write_results
 
 GROWTH: Final = 1.5
 SMALL_BUFFERS: Final = 64
@@ -78,7 +78,7 @@ async def main(options: argparse.Namespace) -> int:
         write_results(
             "views",
             f"Every view with {options.events:,} events, for the last 24 hours",
-            f"python -m bench.views --events {options.events} --results",
+            command_line(),
             rows,
             version,
             columns=_COLUMNS,

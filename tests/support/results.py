@@ -2,7 +2,9 @@
 
 import os
 import platform
+import shlex
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -13,8 +15,35 @@ from normalizer.compiled.core_finder import running_core
 PrintLine = Callable[[str], None]
 """Prints a line of progress, which pytest does not capture."""
 
-_FOLDER = Path(__file__).parents[1].parent / "docs" / "results"
+_ROOT = Path(__file__).parents[2]
+_FOLDER = _ROOT / "docs" / "results"
 _PACKAGES = ("aiokafka", "asyncpg", "msgspec", "uvloop")
+
+
+def commit_of(root: Path) -> str:
+    """The commit that is checked out, and whether its files are changed, figures excepted."""
+
+    def git(*arguments: str) -> str:
+        answer = subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, check=False, cwd=root
+        )
+        return answer.stdout.strip()
+
+    changed = git(
+        *("status", "--porcelain", "--untracked-files=no"), "--", ".", ":(exclude)docs/results"
+    )
+    return (git("rev-parse", "--short", "HEAD") or "unknown") + ("+changes" if changed else "")
+
+
+_COMMIT = commit_of(_ROOT)
+"""At the import: during a long run others may commit."""
+
+
+def command_line() -> str:
+    """What started this module, with all its options."""
+    spec = sys.modules["__main__"].__spec__
+    assert spec
+    return shlex.join(("python", "-m", spec.name.removesuffix(".__main__"), *sys.argv[1:]))
 
 
 def write_results(
@@ -38,7 +67,7 @@ def write_results(
         f"# {title}",
         "",
         f"- date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        f"- commit: {_git('rev-parse', '--short', 'HEAD')}",
+        f"- commit: {_COMMIT}",
         f"- machine: {machine}; load average {os.getloadavg()[2]:.1f}",
         f"- versions: {python}, {packages}; {servers}",
         f"- command: `{command}`",
@@ -72,7 +101,7 @@ def write_row(
         key,
         *values,
         f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
-        _git("rev-parse", "--short", "HEAD"),
+        _COMMIT,
     )
     row = f"| {' | '.join(map(str, cells))} |"
     rows = [row if line.startswith(f"| {key} |") else line for line in kept]
@@ -88,13 +117,6 @@ def write_defect(done: str, seen: str, *, seconds: float, peak_mb: float) -> Non
         done,
         (seen, round(seconds), round(peak_mb)),
     )
-
-
-def _git(*arguments: str) -> str:
-    answer = subprocess.run(  # a fixed command
-        ["git", *arguments], capture_output=True, text=True, check=False, cwd=_FOLDER.parent.parent
-    )
-    return answer.stdout.strip() or "unknown"
 
 
 def _memory_gb() -> int:

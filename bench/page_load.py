@@ -1,4 +1,4 @@
-"""Measures the dashboard in a browser: bytes, first paint, all panels, and the work of an idle tab.
+"""Measures the dashboard in a browser: assets, first paint, all panels, the work of an idle tab.
 
     python -m bench.page_load http://127.0.0.1:8384/
     python -m bench.page_load URL --before URL_OF_AN_EARLIER_STATE --results
@@ -28,9 +28,9 @@ _PAINT: Final = """() => performance.getEntriesByName("first-contentful-paint")[
 
 
 class Load(msgspec.Struct, frozen=True):
-    """One load. Times in ms since the navigation; bytes as they came over the network."""
+    """One load. Times in ms since the navigation; `assets` are bytes as they came over the network."""
 
-    page_bytes: int
+    assets: int
     paint_ms: float
     panels_ms: float
 
@@ -114,8 +114,10 @@ async def _idle(browser: Browser, url: str) -> float:
 def _line(loads: Sequence[Load]) -> str:
     paint = statistics.median(one.paint_ms for one in loads)
     panels = statistics.median(one.panels_ms for one in loads)
-    size = statistics.median(one.page_bytes for one in loads)
-    return f"{size / 1_000:,.0f} kB, first paint {paint:.0f} ms, all panels {panels:.0f} ms"
+    size = statistics.median(one.assets for one in loads)
+    return (
+        f"{size / 1_000:,.0f} kB of assets, first paint {paint:.0f} ms, all panels {panels:.0f} ms"
+    )
 
 
 if __name__ == "__main__":

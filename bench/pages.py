@@ -200,7 +200,7 @@ async def _pages(api_url: str, count: int, *, apart: bool) -> AsyncIterator[list
     output, _ = await clients.communicate(b"\n")
     answers = json.loads(output)
     if answers["wrong"]:
-        raise SystemExit(f"{answers['wrong']} of {answers['right']} answers were errors")
+        raise SystemExit(f"{answers['wrong']} answers were errors, {answers['right']} were not")
     answered.append(answers["right"])
 
 

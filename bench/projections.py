@@ -1,12 +1,12 @@
-"""Measures what the projections cost: in a drain, per row, with eight writers, in a huge execution.
+"""Measures what the projections cost: in a drain, by the row, in eight sessions, in one execution.
 
     python -m bench.projections                               the short form: 100,000 events
     python -m bench.projections --events 1000000 --results    docs/results/projections.md
 
 In one run, on one machine: the service drains a topic without projections, with them, and without
 them again. The rows it stored are then copied, finished, with one projection at a time; eight
-writers copy eight partitions at once; and one execution of 100,000 events is written beside a
-thousand of 100.
+sessions copy at once, each the rows of executions of its own; and one execution of 100,000 events
+is written beside a thousand of 100.
 """
 
 import argparse
@@ -131,7 +131,7 @@ def _batches(rows: list[Row], size: int) -> Iterator[list[Row]]:
 
 
 async def _writers(servers: Stack, rows: list[Row], say: Any) -> int:
-    """Count how often one of eight writers waited for another's row, or deadlocked."""
+    """Count how often one of eight sessions waited for another's row, or deadlocked."""
     url = await servers.database("writers")
     execution = EVENT_COLUMNS.index("execution_id")
     shares: list[list[Row]] = [[] for _ in range(WRITERS)]
@@ -150,7 +150,7 @@ async def _writers(servers: Stack, rows: list[Row], say: Any) -> int:
     deadlocks: int = await watcher.fetchval(_DEADLOCKS)
     await watcher.close()
     say(
-        f"{WRITERS} writers on {WRITERS} partitions",
+        f"{WRITERS} sessions, each with executions of its own",
         f"{len(rows) / seconds:,.0f} rows/s, {deadlocks} deadlocks, {seen} waits for a row seen in "
         f"{samples:,} looks",
     )

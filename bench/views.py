@@ -74,7 +74,7 @@ async def main(options: argparse.Namespace) -> int:
         bad += [name] if grows else []
     slow = [name for name, cost in many.items() if cost.p95_ms > AIM_MS]
     print(f"over {AIM_MS:.0f} ms: {', '.join(slow) or 'none'}; growing: {', '.join(bad) or 'none'}")
-    if options.results:
+    if options.results and not bad:
         write_results(
             "views",
             f"Every view with {options.events:,} events, for the last 24 hours",

@@ -28,7 +28,7 @@ _PAINT: Final = """() => performance.getEntriesByName("first-contentful-paint")[
 
 
 class Load(msgspec.Struct, frozen=True):
-    """One load. Times in ms since the navigation; `assets` are bytes as they came over the network."""
+    """One load. Times in ms since the navigation; `assets` in bytes, as they came."""
 
     assets: int
     paint_ms: float

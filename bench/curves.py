@@ -196,7 +196,7 @@ class Bench:
             )
         finally:
             await connection.close()
-        await _settle(url)
+        await self._stored_long_ago(url)
         return made
 
     async def _once(self, curve: Curve, point: Point) -> Drained:
@@ -211,7 +211,7 @@ class Bench:
         name = f"again_{next(self._numbers)}"
         url = await self._servers.database(name)
         await drain(url, self._servers.bootstrap_servers, 1, topic, point.partitions)
-        await _settle(url)
+        await self._stored_long_ago(url)
         if point.again == "sent":
             topic = await self._load(point, topic)
         else:
@@ -240,6 +240,18 @@ class Bench:
         finally:
             await connection.close()
 
+    async def _stored_long_ago(self, url: str) -> None:
+        """Do what the server would have done since."""
+        for database, statement in (
+            (url, "vacuum (analyze)"),
+            (self._servers.postgres.url, "checkpoint"),
+        ):
+            connection = await asyncpg.connect(database)
+            try:
+                await connection.execute(statement)
+            finally:
+                await connection.close()
+
     async def _load(self, point: Point, same_as: str | None = None) -> str:
         """Load a new topic, with records of its own, or with those of another."""
         number = next(self._numbers)
@@ -263,16 +275,6 @@ async def _rewind(url: str) -> None:
             set    rewound = rewound + next_offset - start_offset, next_offset = start_offset
             """
         )
-    finally:
-        await connection.close()
-
-
-async def _settle(url: str) -> None:
-    """Leave the database as if its rows had been stored long ago."""
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute("vacuum (analyze)")
-        await connection.execute("checkpoint")
     finally:
         await connection.close()
 

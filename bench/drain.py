@@ -91,11 +91,16 @@ async def main(events: int, seed: int, processes: int, *, results: bool) -> int:
             f"by {processes} processes, {drained.cpu_us:.1f} us of their CPU an event, "
             f"{drained.peak_mb / processes:.0f} MB each, the mean of their peaks"
         )
+        size = await _sizes(database_url)
         copied, copy_seconds = await _copy_again(database_url, drained.filled)
         figures["copy"] = (
             f"{copied:,} rows in {copy_seconds:.1f} s by one session: "
             f"{copied / copy_seconds:,.0f} rows/s"
         )
+    figures["size"] = (
+        f"{size[0] / copied:.0f} bytes a row with its indexes, "
+        f"{size[1] / copied:.0f} of calls and executions"
+    )
     ratio = copy_seconds / drained.seconds
     figures["ratio"] = f"{ratio:.2f} (aim: at least {AIM})"
     for what, figure in figures.items():
@@ -216,6 +221,14 @@ async def _log_ends(bootstrap_servers: str, topic: str, partitions: int) -> int:
         await consumer.stop()
 
 
+async def _sizes(database_url: str) -> asyncpg.Record:
+    connection = await asyncpg.connect(database_url)
+    try:
+        return await connection.fetchrow(_SIZES)
+    finally:
+        await connection.close()
+
+
 async def _copy_again(database_url: str, filled: tuple[str, ...]) -> tuple[int, float]:
     """Copy the stored, finished rows into the emptied tables; return rows and seconds.
 
@@ -275,6 +288,11 @@ _TABLES: Final = """
     from     pg_tables
     where    schemaname = 'projector'
     order by 1
+"""
+_SIZES: Final = """
+    select (select sum(pg_total_relation_size(relid)) from pg_partition_tree('normalizer.events')),
+           pg_total_relation_size('projector.call_facts')
+           + pg_total_relation_size('projector.execution_facts')
 """
 _READ: Final = """
     select coalesce(sum(next_offset), 0)::bigint from normalizer.source_positions where topic = $1

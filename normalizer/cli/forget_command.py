@@ -37,9 +37,10 @@ def forget(*, execution: ForgottenExecution, who: str | None, why: str, dry_run:
     EXECUTION is its number, or the text that its producer named it by. Events of it
     that arrive later, from the log or from a file, are ignored. Refused records are emptied if
     their bytes contain its id, other than inside a longer word or number. Who, when and why is
-    kept in normalizer.forgotten_executions. Not covered: the log itself, backups, files of
-    `normalizer export` and `projector maintain`. After a stop or a kill, the same command resumes.
-    Its user must be the owner.
+    kept in normalizer.forgotten_executions. Not covered: executions that it started, the log
+    itself, what a relay sent, backups, files of `normalizer export` and `projector maintain`.
+    docs/operations.md says how to find all executions of a person. After a stop or a kill, the same
+    command resumes. Its user must be the owner.
 
     Exit codes: 0 done; 2 wrong usage or settings; 3 the database did not answer, or the execution
     has an open divergence: `projector repair --executions ID` first.

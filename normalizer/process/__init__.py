@@ -7,7 +7,7 @@ screen              prints lines, to a terminal or to a plain stream
 progress            prints how far long work is, with its rate and the time left
 child               a child process that dies with its parent
 slices              normalizes records in slices, so that the event loop runs in between
-normalizer_process  normalizes heavy records in one child process
-normalizer_loop     the loop of that child process: reads records, writes outcomes
+normalizer_process  normalizes heavy records in the helper process, a child
+normalizer_loop     the loop of the helper process: reads records, writes outcomes
 become              the script between: drops root's rights, becomes the command
 """

@@ -1,4 +1,4 @@
-"""The loop of the normalizer process: reads records from stdin, writes outcomes to stdout."""
+"""The loop of the helper process: reads records from stdin, writes outcomes to stdout."""
 
 import contextlib
 import pickle

@@ -1,4 +1,4 @@
-"""Normalizes heavy records in one child process, so that the parent's event loop stays free.
+"""Normalizes heavy records in the helper process, so that the parent's event loop stays free.
 
 A thread would not help: a C call that reads megabytes holds the interpreter lock until it is done.
 """
@@ -29,7 +29,7 @@ class NormalizerProcessDied(Exception):  # noqa: N818 - it is started again
 
 
 class NormalizerProcess:
-    """The child process: started when first needed, again after it died, ended by `stop`.
+    """The helper process: started when first needed, again after it died, ended by `stop`.
 
     It exits when this process does, because the other end of its pipe is closed then. One that
     takes longer than `answer_s` for a record is killed: it is frozen, or hangs.

@@ -29,7 +29,7 @@ _log: Final = get_logger()
 
 
 class Intake:
-    """Normalizes records; heavy ones in a child process. `timed` measures a stage of a batch."""
+    """Normalizes records; heavy ones in the helper process. `timed` measures a stage of a batch."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Intake:
         self.normalizer_process = NormalizerProcess(
             settings.redact_keys, normalizer.shapes, answer_s=settings.progress_timeout_s
         )
-        self._dying_records: dict[str, str] = {}
+        self._dying_records: dict[str, tuple[int, str]] = {}
 
     def is_full(self, builder: BatchBuilder) -> bool:
         """Whether the batch has reached its maximum of rows or bytes."""
@@ -91,8 +91,8 @@ class Intake:
 
     def waiting(self) -> Iterator[str]:
         """Why records are not written yet, one line each; safe to call from any thread."""
-        for record, why in sorted({**self._dying_records}.items()):
-            yield f"record {record}: {why}"
+        for record, (tries, why) in sorted({**self._dying_records}.items()):
+            yield f"record {record}: the helper process died {tries} times: {why}"
         for partition, suspect in sorted({**self._ownership.suspects}.items()):
             yield (
                 f"partition {partition} made no progress under several claims: its records are "
@@ -104,7 +104,7 @@ class Intake:
     ) -> tuple[Normalized, ...] | None:
         """Return the outcomes of a record; None if its partition was lost, or the service stops.
 
-        A record that kills the child process is retried without end, as after any other fault;
+        A record that kills the helper process is retried without end, as after any other fault;
         `waiting` names it meanwhile.
         """
         tries = 0
@@ -112,16 +112,14 @@ class Intake:
             self._membership.stopping,
             KafkaPartition(claim.topic, claim.partition),
         )
-        with self._membership.watchdog.busy("normalizer process"):
+        with self._membership.watchdog.busy("helper process"):
             while self._ownership.held.get(partition) is claim and not stopping.is_set():
                 try:
                     outcomes = await self.normalizer_process.normalize(record)
                 except NormalizerProcessDied as died:
                     tries += 1
                     wait_s = back_off_s(tries, longest_s=LONGEST_WAIT_S)
-                    self._dying_records[record.coordinates] = (
-                        f"the normalizer process died {tries} times: {died}"
-                    )
+                    self._dying_records[record.coordinates] = (tries, str(died))
                     _log.warning(
                         "helper_died",
                         record=record.coordinates,

@@ -54,7 +54,7 @@ class Watchdog:
 
     @contextlib.contextmanager
     def busy(self, worker: str) -> Iterator[None]:
-        """Note that a write, a child process or the claims are busy: what waits is not stuck."""
+        """Note that a write, the helper process or the claims are busy: what waits is not stuck."""
         self._busy_since_s[worker] = self._clock()
         try:
             yield

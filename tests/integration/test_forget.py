@@ -24,6 +24,7 @@ from normalizer.store.session import Session
 from tests.integration.test_maintain import without_executions
 from tests.integration.test_position import typed
 from tests.support import view_rows
+from tests.support.doc_pages import blocks
 from tests.support.factories import TOPIC, batch_of_records, raw_event, raw_record, snowflake
 from tests.support.job_runs import (
     NORMALIZE,
@@ -161,6 +162,22 @@ async def test_nothing_of_it_is_left_and_every_count_is(
     assert row["ended_at"] is not None
     assert await count(connection, "normalizer.merged_records") == 1
     assert await ledger_mistakes(database) == []
+
+
+async def test_the_page_lists_the_executions_of_a_person(
+    connection: asyncpg.Connection, database: Database
+) -> None:
+    """Those that say the text, and those that they started, however deep."""
+    started = [
+        raw_event(200 + number, execution_id=execution, parent_execution_id=parent)
+        for number, (execution, parent) in enumerate([(71, GONE), (72, 71), (73, KEPT)])
+    ]
+    await read(database, [raw_record(100 + n, event, key=None) for n, event in enumerate(started)])
+    (listing,) = [one.text for one in blocks("operations.md", "sql") if "recursive" in one.text]
+
+    rows = await connection.fetch(listing.replace("alice@example.com", MARK))
+
+    assert [row["execution_id"] for row in rows] == [71, 72, GONE]
 
 
 async def test_no_replay_brings_it_back(

@@ -21,7 +21,8 @@ from tests.integration.page.browsing import browsing, looking
 from tests.support.command_tree import commands_of
 from tests.support.doc_pages import DOCS, Block, apply_diff, blocks, copy_tree
 from tests.support.doc_shell import Shell, matches, typed_commands
-from tests.support.stack import Stack
+from tests.support.stack import Database, Stack
+from tests.support.table_rows import connected
 from tests.support.waiting import until
 
 PAGE = "operations.md"
@@ -124,6 +125,14 @@ def _commands(group: click.Group, name: str) -> Iterator[str]:
             yield from _commands(command, f"{name} {word}")
         else:
             yield f"{name} {word}"
+
+
+async def test_every_query_of_the_page_runs(database: Database) -> None:
+    queries = blocks(PAGE, "sql")
+    async with connected(database) as connection:
+        for query in queries:
+            await connection.execute(query.text)
+    assert len(queries) > 1
 
 
 def test_every_command_has_its_line() -> None:

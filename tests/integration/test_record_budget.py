@@ -323,7 +323,7 @@ async def test_a_record_that_the_helper_dies_on_waits_and_is_named(
 
         assert [*service.intake.waiting()] == []
         assert service.counters.rebalances == 1
-    assert named == [f"record {topic.name}[0]@1: the normalizer process died 1 times: exit code -9"]
+    assert named == [f"record {topic.name}[0]@1: the helper process died 1 times: exit code -9"]
     assert {"helper_died", "slow_record"} <= {line["event"] for line in lines}
 
 
@@ -345,9 +345,7 @@ async def test_a_helper_that_falls_silent_is_named_and_replaced(
         named = [*service.intake.waiting()]
         await watcher.until_read(topic, {0: 2})
 
-    assert named == [
-        f"record {topic.name}[0]@1: the normalizer process died 1 times: no answer in 5 s"
-    ]
+    assert named == [f"record {topic.name}[0]@1: the helper process died 1 times: no answer in 5 s"]
 
 
 @ONE_PARTITION

@@ -1,4 +1,7 @@
-"""docs/operations.md says of every warning and error that the programs log what to do about it."""
+"""docs/operations.md says what to do about every warning and error that is logged.
+
+And about every reason of /readyz.
+"""
 
 import ast
 import re
@@ -40,6 +43,39 @@ def test_the_page_has_a_row_for_every_warning_and_error() -> None:
     logged = set(_logged())
     assert len(logged) > 30
     assert sorted(listed) == sorted(logged)
+
+
+def _reasons() -> Iterator[str]:
+    """Each reason of /readyz, `...` where it names something."""
+    for module in ("monitor.py", "intake.py"):
+        tree = ast.parse((ROOT / "normalizer" / "service" / module).read_text())
+        for node in ast.walk(tree):
+            match node:
+                case ast.Yield(value=ast.Constant(value=str(reason))):
+                    yield reason
+                case (
+                    ast.Yield(value=ast.JoinedStr(values=parts))
+                    | ast.Return(value=ast.JoinedStr(values=parts))
+                ):
+                    yield "".join(
+                        str(part.value) if isinstance(part, ast.Constant) else "..."
+                        for part in parts
+                    )
+                case _:
+                    pass
+
+
+def test_the_page_has_a_row_for_every_reason_of_readyz() -> None:
+    table = PAGE.partition("\n## Something is wrong\n")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| ([^|]+) \| \S", table, re.MULTILINE)
+    quoted = [words for cell in cells for words in re.findall(r"`([^`]+)`", cell)]
+    shown = [re.sub(r"\b[NM]\b", "...", words).rstrip(" .") for words in quoted]
+
+    reasons = list(_reasons())
+
+    assert len(reasons) > 12
+    for reason in reasons:
+        assert any(reason.startswith(words) for words in shown), reason
 
 
 def test_a_text_that_the_page_quotes_is_one_that_is_logged() -> None:

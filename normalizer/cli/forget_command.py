@@ -24,15 +24,15 @@ def _execution(text: str) -> ForgottenExecution:
 
 @click.command()
 @click.argument("execution", type=_execution)
-@click.option("--by", "who", help="Who requests it.  [default: user@host]")
-@click.option("--reason", "why", required=True, help="Why: kept with the erasure, so no content.")
+@click.option("--who", help="Who does it.  [default: user@host]")
+@click.option("--why", required=True, help="Why: kept with the erasure, so no content.")
 @click.option("--dry-run", is_flag=True, help="Only count what would be deleted.")
 def forget(*, execution: ForgottenExecution, who: str | None, why: str, dry_run: bool) -> None:
     """Erase EXECUTION: its events, calls and refused bytes. Counts stay.
 
     \b
-    normalizer forget 543942402461926429 --reason "request 17" --dry-run
-    normalizer forget 543942402461926429 --reason "request 17" --by alice
+    normalizer forget 543942402461926429 --why "request 17" --dry-run
+    normalizer forget 543942402461926429 --why "request 17" --who alice
 
     EXECUTION is its number, or the text that its producer named it by. Events of it
     that arrive later, from the log or from a file, are ignored. Refused records are emptied if
@@ -47,7 +47,7 @@ def forget(*, execution: ForgottenExecution, who: str | None, why: str, dry_run:
     """
     settings = load_settings("database_url")
     if not why.strip():
-        raise click.BadParameter("expected a reason", param_hint="--reason")
+        raise click.BadParameter("expected a reason", param_hint="--why")
     flow = Forget(settings.required_database_url, execution)
     progress = Progress(configure_screen(settings), "forget")
 

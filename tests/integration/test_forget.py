@@ -394,9 +394,9 @@ async def test_an_execution_is_found_by_the_text_that_its_producer_calls_it(
         sent = [raw_record(at, one, key=None) for at, one in enumerate([*named, refused])]
         await read(database, sent)
 
-        dry = await typed(settings, "forget", "run/a b", "--reason", "r", "--dry-run")
+        dry = await typed(settings, "forget", "run/a b", "--why", "r", "--dry-run")
         kept = await count(connection, "normalizer.events")
-        done = await typed(settings, "forget", "run/a b", "--reason", "r", "--by", "bob")
+        done = await typed(settings, "forget", "run/a b", "--why", "r", "--who", "bob")
         row = await connection.fetchrow("select * from normalizer.forgotten_executions")
 
         assert await where(connection, "run/a b") == set()

@@ -21,8 +21,8 @@ from tests.support.table_rows import connected
     [
         (("export", "FOLDER/events.zst"), b"export: 0 events, 0/s"),
         (("export", "-", "--execution", "7"), b"export: 0 events, 0/s"),
-        (("forget", "7", "--reason", "r"), b"forget: 0 events found, 0/s"),
-        (("forget", "7", "--reason", "r", "--dry-run"), b"forget: 0 events found, 0/s"),
+        (("forget", "7", "--why", "r"), b"forget: 0 events found, 0/s"),
+        (("forget", "7", "--why", "r", "--dry-run"), b"forget: 0 events found, 0/s"),
         (("renormalize", "--dry-run"), b"dry run: 0 rows, 0/s"),
         (("redact", "--dry-run"), b"dry run: 0 rows, 0/s"),
         (("backfill", "file", "FOLDER/lines", "--dry-run"), b"dry run"),

@@ -355,7 +355,10 @@ end
 $$;
 
 
--- The attempts of these commands.
+-- The attempts of these commands. Of each value the least ranked value is kept
+-- (0002_create_projector.sql). An outcome is ranked by the digit of its end value (1 character),
+-- its time (17), rank_of (1), and then itself; character 19, the rank, is cut out of the least one.
+-- project_calls does the same with new events.
 create function projector.aggregate_calls(commands projector.call_command[])
     returns table (
         execution_id bigint, command_id text, attempts integer, begun_at timestamptz,
@@ -391,10 +394,10 @@ $$;
 
 
 -- Rebuilds the attempts of these commands. `touched` are the attempts that they had or have,
--- `retriable` those that now are retries, or failed.
+-- `linked` those that now are retries, or failed: a retry is linked to the failure before it.
 create function projector.rebuild_calls(
     commands projector.call_command[],
-    out touched projector.call_id[], out retriable projector.call_id[]
+    out touched projector.call_id[], out linked projector.call_id[]
 )
     language plpgsql volatile
     set search_path = pg_catalog, projector, pg_temp
@@ -421,7 +424,7 @@ begin
         where  known.execution_id = old.execution_id
         and    known.command_id = old.command_id
         and    known.attempts = old.attempts
-        returning known.execution_id, known.command_id, known.attempts, false as may_retry
+        returning known.execution_id, known.command_id, known.attempts, false as is_linked
     ),
     written as (
         insert into call_facts as known (
@@ -450,11 +453,11 @@ begin
             iteration           = excluded.iteration
         returning execution_id, command_id, attempts,
                   attempts > 0 or coalesce(end_value(outcome_ranked) <> 'COMPLETED', false)
-                      as may_retry
+                      as is_linked
     )
     select array_agg((execution_id, command_id, attempts)::call_id),
-           array_agg((execution_id, command_id, attempts)::call_id) filter (where may_retry)
-    into   touched, retriable
+           array_agg((execution_id, command_id, attempts)::call_id) filter (where is_linked)
+    into   touched, linked
     from   (select * from gone union all select * from written) as touched_call;
 end
 $$;
@@ -721,10 +724,10 @@ $$;
 
 
 -- Steps 4 and 5 of project_calls, for attempts that were written:
---     1. correct which failure came before each retry of `retriable` and of `old_failures`
+--     1. correct which failure came before each retry of `linked` and of `old_failures`
 --     2. move the roll-ups by what `touched` counts under now, less `counts`
 create function projector.count_changed_calls(
-    counts projector.call_count[], touched projector.call_id[], retriable projector.call_id[],
+    counts projector.call_count[], touched projector.call_id[], linked projector.call_id[],
     old_failures projector.call_failure[]
 )
     returns void
@@ -735,10 +738,10 @@ declare
     stale_links call_id[];
     failures    timestamptz[];
 begin
-    if retriable is not null or old_failures is not null then
+    if linked is not null or old_failures is not null then
         select array_agg((execution_id, command_id, attempts)::call_id), array_agg(failed_before)
         into   stale_links, failures
-        from   stale_retry_links(retriable, old_failures);
+        from   stale_retry_links(linked, old_failures);
     end if;
     if stale_links is not null then
         counts := counts || (
@@ -792,8 +795,9 @@ declare
     to_rebuild   call_command[];
     counts       call_count[];
     old_failures call_failure[];
+    was_counted  call_id[];
     touched      call_id[];
-    retriable    call_id[];
+    linked       call_id[];
 begin
     if current_setting('projector.off', true) = 'on' then
         return null;
@@ -866,27 +870,26 @@ begin
 
     -- 2. Their attempts as roll-ups and retries know them.
     select known.to_rebuild, known.counted, known.failures
-    into   to_rebuild, touched, old_failures
+    into   to_rebuild, was_counted, old_failures
     from   known_calls(changes) as known;
-    if touched is not null then
-        counts := array(select counted from call_counts(-1, touched) as counted);
+    if was_counted is not null then
+        counts := array(select counted from call_counts(-1, was_counted) as counted);
     end if;
 
     -- 3. The attempts from now on: rebuilt, or merged with new events.
-    touched := null;
     if to_rebuild is not null then
-        select aggregated.touched, aggregated.retriable
-        into   touched, retriable
+        select aggregated.touched, aggregated.linked
+        into   touched, linked
         from   rebuild_calls(to_rebuild) as aggregated;
     end if;
     if cardinality(changes) > coalesce(cardinality(to_rebuild), 0) then
-        select touched || merged.ended, retriable || merged.failed
-        into   touched, retriable
+        select touched || merged.ended, linked || merged.failed
+        into   touched, linked
         from   merge_calls(changes, to_rebuild) as merged;
     end if;
 
     -- 4. The failure before each retry, and the roll-ups.
-    perform count_changed_calls(counts, touched, retriable, old_failures);
+    perform count_changed_calls(counts, touched, linked, old_failures);
     return null;
 end
 $$;

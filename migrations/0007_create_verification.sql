@@ -40,8 +40,8 @@ create trigger project_truncated
 
 
 -- What no event says is in no row either: times are within the calendar, a call has a number of
--- tries that an event can have, and a sum is small enough for the shard of repairs (64) to hold the
--- difference of all shards.
+-- attempts that an event can have, and a sum is small enough for the shard of repairs (64) to hold
+-- the difference of all shards.
 do $$
 declare
     projection record;

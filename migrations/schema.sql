@@ -298,7 +298,7 @@ CREATE FUNCTION projector.count_calls(counts projector.call_count[], into_shard 
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     ; -- body: 0005_create_call_projections.sql
 
-CREATE FUNCTION projector.count_changed_calls(counts projector.call_count[], touched projector.call_id[], retriable projector.call_id[], old_failures projector.call_failure[]) RETURNS void
+CREATE FUNCTION projector.count_changed_calls(counts projector.call_count[], touched projector.call_id[], linked projector.call_id[], old_failures projector.call_failure[]) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     ; -- body: 0006_create_call_triggers.sql
@@ -609,7 +609,7 @@ CREATE FUNCTION projector.ranked_value(ranked text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN substr(ranked, 18);
 
-CREATE FUNCTION projector.rebuild_calls(commands projector.call_command[], OUT touched projector.call_id[], OUT retriable projector.call_id[]) RETURNS record
+CREATE FUNCTION projector.rebuild_calls(commands projector.call_command[], OUT touched projector.call_id[], OUT linked projector.call_id[]) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     ; -- body: 0006_create_call_triggers.sql
@@ -3594,7 +3594,7 @@ REVOKE ALL ON FUNCTION projector.archive_events(event_ids bigint[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.archive_executions(event_ids bigint[], low bigint, high bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.compact_shards(counter_table text, time_column text, since timestamp with time zone, until timestamp with time zone) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.count_calls(counts projector.call_count[], into_shard smallint) FROM PUBLIC;
-REVOKE ALL ON FUNCTION projector.count_changed_calls(counts projector.call_count[], touched projector.call_id[], retriable projector.call_id[], old_failures projector.call_failure[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION projector.count_changed_calls(counts projector.call_count[], touched projector.call_id[], linked projector.call_id[], old_failures projector.call_failure[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.count_executions(moved projector.execution_move[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.delete_archived_events(event_ids bigint[], low bigint, high bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.erase_execution(execution_id bigint) FROM PUBLIC;
@@ -3620,7 +3620,7 @@ REVOKE ALL ON FUNCTION projector.project_executions() FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.project_off() FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.project_quarantine() FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.project_truncate() FROM PUBLIC;
-REVOKE ALL ON FUNCTION projector.rebuild_calls(commands projector.call_command[], OUT touched projector.call_id[], OUT retriable projector.call_id[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION projector.rebuild_calls(commands projector.call_command[], OUT touched projector.call_id[], OUT linked projector.call_id[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.rebuild_executions(execution_ids bigint[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.remove_executions(execution_ids bigint[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.rename_counts(counter_table text, text_column text, old_values text[], new_values text[]) FROM PUBLIC;

@@ -175,7 +175,8 @@ class GroupReader:
         except Exception as error:  # noqa: BLE001 - the client may raise anything on a damaged batch
             self._rewind()
             return await self._read_leniently(consumer, wanted, error)
-        # Nothing is waited for from here on: the client's positions and ours move in one step.
+        # No other task runs from here on: of a partition that is read the client knows its position
+        # without a wait. So its positions and ours move in one step.
         return await self._chunks(wanted, drained)
 
     async def commit(self, offsets: dict[KafkaPartition, int], *, timeout_s: float) -> None:

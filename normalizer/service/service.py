@@ -158,7 +158,8 @@ class Service:
             builder = await self._filler.fill(writing)
             if writing:
                 with self._timed("wait"):
-                    # Nothing is waited for without need: the claims may end meanwhile.
+                    # To wait for a task that is done would let others run: where they join the
+                    # group again, the claims end, and the batch is dropped.
                     if not writing.done():
                         await asyncio.wait([writing])
             batch = held_parts(builder.build(), self.ownership.held)

@@ -28,8 +28,8 @@ columns may be added, but are never removed or changed in meaning. The tables be
 - **Rows of `event_counts`, `call_outcomes_by_attempt`, `call_time_histogram` and
   `execution_outcomes` are partial sums**: several rows can have the same keys, and some are
   negative. Always use `sum`.
-- **`attempts_in_order`** is slow for a whole day, because it numbers the tries of every execution.
-  Filter by `execution_id`.
+- **`attempts_in_order`** is slow for a whole day, because it numbers the attempts of every
+  execution. Filter by `execution_id`.
 - A reader needs the role `projector_reader`, which sees these views and nothing else.
 
 `projector views --markdown` generates this page from the comments in the database.

@@ -41,7 +41,7 @@ OPERATOR_QUESTIONS: Final[tuple[OperatorQuestion, ...]] = (
         """,
     ),
     OperatorQuestion(
-        "Is retrying worth it: how likely does try n succeed after try n - 1 has failed?",
+        "Is retrying worth it: how likely does attempt n succeed after attempt n - 1 has failed?",
         """
         select   step, attempts, sum(succeeded)::bigint as recovered,
                  sum(calls)::bigint as retries,
@@ -63,7 +63,7 @@ OPERATOR_QUESTIONS: Final[tuple[OperatorQuestion, ...]] = (
         """,
     ),
     OperatorQuestion(
-        "How many failed tries were the last one allowed?",
+        "How many failed attempts were the last one allowed?",
         """
         select   step, sum(exhausted)::bigint as exhausted, sum(failed)::bigint as failed
         from     projector.call_outcomes_by_attempt
@@ -74,7 +74,7 @@ OPERATOR_QUESTIONS: Final[tuple[OperatorQuestion, ...]] = (
         """,
     ),
     OperatorQuestion(
-        "How many tries does a success cost?",
+        "How many attempts does a success cost?",
         """
         select   step, sum(calls)::bigint as tries, sum(succeeded)::bigint as succeeded,
                  sum(calls)::double precision / nullif(sum(succeeded), 0) as tries_per_success

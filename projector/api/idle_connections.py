@@ -21,30 +21,15 @@ _RESET: Final = struct.pack("ii", 1, 0)
 """SO_LINGER: what is not sent yet is dropped, and the client hears of a reset."""
 
 
-class IdleConnections:
-    """Connections of one server without a request in flight, the longest idle first."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[LimitedConnection, None] = {}
-
-    def add(self, connection: "LimitedConnection") -> None:
-        """Add a connection that waits for a request from now on."""
-        self._waiting[connection] = None
-
-    def remove(self, connection: "LimitedConnection") -> None:
-        """Remove a connection that has sent a request, or is closed."""
-        self._waiting.pop(connection, None)
-
-    def make_room(self) -> None:
-        """Close the longest idle connection, so a client that opens many loses its own ones."""
-        if self._waiting:
-            next(iter(self._waiting)).cut()
-
-
 class LimitedConnection(H11Protocol):
-    """uvicorn's protocol with time limits for the head and for clients that do not read."""
+    """uvicorn's protocol with time limits for the head and for clients that do not read.
 
-    def __init__(self, *arguments: Any, idle: IdleConnections, **named: Any) -> None:
+    `idle` are the server's connections without a request in flight, the longest idle first.
+    """
+
+    def __init__(
+        self, *arguments: Any, idle: "dict[LimitedConnection, None]", **named: Any
+    ) -> None:
         super().__init__(*arguments, **named)
         self._whole_app, self.app = self.app, self._answer
         self._idle = idle
@@ -52,19 +37,22 @@ class LimitedConnection(H11Protocol):
         self._stalled_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Add it to the idle connections; close the longest idle one if there are too many."""
+        """Add it to the idle connections; close the longest idle one if too many are open.
+
+        So a client that opens many loses its own ones.
+        """
         super().connection_made(transport)
-        self._idle.add(self)
+        self._idle[self] = None
         self._limit_head()
         if len(self.connections) > MOST_AT_ONCE:
-            self._idle.make_room()
+            next(iter(self._idle)).cut()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Remove it from the idle connections."""
         super().connection_lost(exc)
         self._forget_head()
         self._forget_stalled()
-        self._idle.remove(self)
+        self._idle.pop(self, None)
 
     def data_received(self, data: bytes) -> None:
         """Stop the time limit once the head is complete."""
@@ -74,7 +62,7 @@ class LimitedConnection(H11Protocol):
         cycle = cast("RequestResponseCycle | None", self.cycle)
         if cycle is not before:
             self._forget_head()
-            self._idle.remove(self)
+            self._idle.pop(self, None)
         elif cycle is None or cycle.response_complete:
             self._limit_head()
 
@@ -82,7 +70,7 @@ class LimitedConnection(H11Protocol):
         """Add it to the idle connections again, if it stays open."""
         super().on_response_complete()
         if self.cycle.response_complete and not self.transport.is_closing():
-            self._idle.add(self)
+            self._idle[self] = None
 
     def pause_writing(self) -> None:
         """Watch whether the client reads: what is sent to it fills the buffer."""
@@ -110,7 +98,7 @@ class LimitedConnection(H11Protocol):
 
     def cut(self) -> None:
         """Close the connection without a response."""
-        self._idle.remove(self)
+        self._idle.pop(self, None)
         self.transport.abort()
 
     def _limit_head(self) -> None:

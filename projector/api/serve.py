@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 
 from normalizer.errors import ConfigurationError
 from projector.api.app import build
-from projector.api.idle_connections import IdleConnections, LimitedConnection
+from projector.api.idle_connections import LimitedConnection
 from projector.api.snapshots import Reader
 from projector.api.visible_settings import VisibleSettings
 
@@ -86,9 +86,7 @@ class Server(uvicorn.Server):
                 server_header=False,
                 timeout_graceful_shutdown=_STOP_S,
                 timeout_keep_alive=_IDLE_S,
-                http=cast(
-                    "type[asyncio.Protocol]", partial(LimitedConnection, idle=IdleConnections())
-                ),
+                http=cast("type[asyncio.Protocol]", partial(LimitedConnection, idle={})),
             )
         )
 

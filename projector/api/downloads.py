@@ -9,9 +9,9 @@ from starlette.responses import Response, StreamingResponse
 from normalizer.envelope import to_canonical
 from projector.api.api_errors import ApiError, NotFoundError
 from projector.api.parameters import Parameters, parse, parse_id
-from projector.api.queries.event_detail import ENVELOPE_COLUMNS, envelope_of
 from projector.api.responses import problem
 from projector.api.snapshots import Reader, Statement
+from projector.stored_events import COLUMNS, envelope_of
 
 PATH: Final = "/executions/{execution_id}/events.ndjson"
 MEDIA_TYPE: Final = "application/x-ndjson"
@@ -28,7 +28,7 @@ _IDS: Final = Statement("""
     where  execution_id = :id::bigint
 """)
 _PAGE: Final = Statement(f"""
-    select   {ENVELOPE_COLUMNS}
+    select   {COLUMNS}
     from     projector.events_at(:event_ids::bigint[])
     where    execution_id = :id::bigint
     order by array_position(:event_ids, event_id)

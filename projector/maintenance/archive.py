@@ -17,24 +17,19 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 import zstandard
 
-from normalizer.envelope import Envelope, to_canonical
+from normalizer.envelope import to_canonical
 from normalizer.errors import FatalError
+from projector.stored_events import envelope_of
 
 _LEVEL: Final = 3
 _KILLED_AFTER_S: Final = 86_400.0
 """Deleting the events of one file takes a minute or two: then nobody finishes it any more."""
 _BLANKS: Final = bytes.maketrans(b"01", b" \t")
-_JSON: Final = frozenset({"context", "result", "meta", "extra", "coercions", "headers"})
-
-COLUMNS: Final = ", ".join(
-    f"{name}::text" if name in _JSON else name for name in Envelope.__struct_fields__
-)
-"""The select list of the rows that `write` takes."""
 
 
 class ArchiveFolder:
@@ -60,7 +55,7 @@ class ArchiveFolder:
 
     @contextmanager
     def write(self, rows: Sequence[asyncpg.Record]) -> Iterator[None]:
-        """Write rows (ascending by event_id) to a new file, which gets its name after the block.
+        """Write rows, ascending by event_id, to a new file, which gets its name after the block.
 
         The file is synced before the block, and nothing of it stays if the block fails. Raises
         FatalError if the file cannot be written, or if a row that somebody inserted holds what no
@@ -116,14 +111,6 @@ def _blank_line(digest: bytes) -> bytes:
 
 def _line(row: asyncpg.Record) -> bytes:
     try:
-        return to_canonical(_envelope(row)) + b"\n"
+        return to_canonical(envelope_of(row)) + b"\n"
     except ValueError as error:
         raise FatalError(f"event {row['event_id']}: {error}") from error
-
-
-def _envelope(row: asyncpg.Record) -> Envelope:
-    columns: dict[str, Any] = {
-        name: value.encode() if name in _JSON and value is not None else value
-        for name, value in row.items()
-    }
-    return Envelope(**columns)

@@ -1,18 +1,16 @@
 """One event: its columns, as it was sent, and as canonical."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import msgspec
-from msgspec import Raw
 
+from normalizer.core.coercions import coercions_of
 from normalizer.core.denormalize import denormalize
-from normalizer.envelope import Envelope, to_canonical
+from normalizer.envelope import to_canonical
 from projector.api.answers import ApiAnswer, ApiRow, Timestamp
 from projector.api.api_errors import NotFoundError
 from projector.api.parameters import Parameters, parse_id
 from projector.api.queries.run_query import answer_of
 from projector.api.snapshots import Snapshot, Statement
+from projector.stored_events import COLUMNS, JSON, envelope_of
 
 
 class CoercionDetail(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,19 +61,11 @@ class EventDetail(ApiRow, frozen=True, kw_only=True):
     as_sent: str
 
 
-ENVELOPE_COLUMNS = """
-    event_id, execution_id, event_type, step, status, attempts, max_attempts, created_at, worker_id,
-    command_id, iteration, node_type, catalog_id, parent_event_id, parent_execution_id, duration,
-    error, context, result, meta, extra, coercions, evidence, shape, normalizer_version,
-    source_topic, source_incarnation, source_partition, source_offset, source_index, headers,
-    trace_id, recorded_at
-"""
 _EVENT = Statement(f"""
-    select {ENVELOPE_COLUMNS}, ingested_at
+    select {COLUMNS}, ingested_at
     from   projector.events_at(array[:event::bigint])
     where  execution_id = :execution::bigint
 """)  # noqa: S608 - constants of this package
-_JSON = ("context", "result", "meta", "extra", "coercions", "headers")
 _IDS = (
     "event_id",
     "execution_id",
@@ -98,7 +88,8 @@ async def execution_event(
     ingested_at = stored.pop("ingested_at")
     envelope = envelope_of(stored)
     sent = denormalize(envelope)
-    visible = {name: value for name, value in stored.items() if name not in _JSON}
+    shown = (stored.keys() & EventDetail.__struct_fields__) - JSON
+    visible = {name: stored[name] for name in shown}
     for name in _IDS:
         visible[name] = None if visible[name] is None else str(visible[name])
     row = EventDetail(
@@ -115,25 +106,6 @@ async def execution_event(
     return answer_of(snapshot, [row])
 
 
-def envelope_of(record: Mapping[str, Any]) -> Envelope:
-    """The canonical event of a record with ENVELOPE_COLUMNS."""
-    stored = dict(record)
-    for name in _JSON:
-        stored[name] = None if stored[name] is None else stored[name].encode()
-    return Envelope(**stored)
-
-
-class _StoredCoercion(msgspec.Struct, frozen=True):
-    rule: str = ""
-    field: str = ""
-    original: Raw = msgspec.field(name="from", default_factory=Raw)
-
-
-_coercions_decoder: msgspec.json.Decoder[list[_StoredCoercion]] = msgspec.json.Decoder(
-    list[_StoredCoercion]
-)
-
-
 def _coercions(stored: bytes | None) -> list[CoercionDetail]:
     return [
         CoercionDetail(
@@ -141,7 +113,7 @@ def _coercions(stored: bytes | None) -> list[CoercionDetail]:
             field=each.field,
             original=bytes(each.original).decode() if each.original else None,
         )
-        for each in (_coercions_decoder.decode(stored) if stored else [])
+        for each in coercions_of(stored)
     ]
 
 

@@ -195,12 +195,9 @@ def kept_values(row: Envelope) -> list[tuple[str, bytes]]:
 
 def reported_steps(row: Envelope) -> tuple[str, ...]:
     """The steps that reports of the row named and that lost, as far as they are kept."""
-    if row.extra is None or CONFLICTING_VALUES.encode() not in row.extra:
-        return ()
-    try:
-        return tuple(_steps_decoder.decode(row.extra).conflicting_values.step)
-    except msgspec.ValidationError:  # a producer's own value of that name
-        return ()
+    return tuple(
+        msgspec.json.decode(value) for column, value in kept_values(row) if column == "step"
+    )
 
 
 class ReportedSteps:
@@ -222,16 +219,7 @@ class _Kept(msgspec.Struct, frozen=True):
     conflicting_values: dict[str, list[msgspec.Raw]] = {}
 
 
-class _ReportedSteps(msgspec.Struct, frozen=True):
-    step: list[str] = []
-
-
-class _Steps(msgspec.Struct, frozen=True):
-    conflicting_values: _ReportedSteps = _ReportedSteps()
-
-
 _kept_decoder: msgspec.json.Decoder[_Kept] = msgspec.json.Decoder(_Kept)
-_steps_decoder: msgspec.json.Decoder[_Steps] = msgspec.json.Decoder(_Steps)
 
 
 def canonical_value(value: Any) -> bytes:

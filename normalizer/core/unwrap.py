@@ -8,7 +8,7 @@ Source: docs/spec/wire-shapes.md#w7, #w8, #w9.
 import binascii
 from base64 import b64decode
 from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from msgspec import Raw
@@ -43,66 +43,50 @@ class Unwrapped(msgspec.Struct, frozen=True, gc=False):
     encoded: bool = False
 
 
-class Values(Protocol):
-    """How values are read: as raw bytes, or as a tree where the text had to be taken apart."""
-
-    def members(self, value: Any) -> Mapping[str, Any] | None:
-        """Give the members of an object; None for any other value."""
-
-    def string(self, value: Any) -> str | None:
-        """Give the text of a string; None for any other value."""
-
-    def parse(self, text: str) -> Any:
-        """Give the value of a JSON text. Raises ValueError or RecursionError."""
-
-    def write(self, value: Any) -> bytes:
-        """Give the JSON of a value."""
-
-
-class RawValues:
+class _RawValues:
     """Values as they were sent."""
 
     def members(self, value: Any) -> Mapping[str, Any] | None:
-        """Source: Values."""
         if isinstance(value, dict):
             return value
         return _members_decoder.decode(value) if first_byte(value) == b"{" else None
 
     def string(self, value: Any) -> str | None:
-        """Source: Values."""
         return _text_decoder.decode(value) if first_byte(value) == b'"' else None
 
     def parse(self, text: str) -> Any:
-        """Source: Values."""
         return _raw_decoder.decode(text)
 
     def write(self, value: Any) -> bytes:
-        """Source: Values."""
         return msgspec.json.encode(value)
 
 
-class TreeValues:
-    """Values of a parsed text."""
+class _TreeValues:
+    """Values of a text that had to be taken apart."""
 
     def members(self, value: Any) -> Mapping[str, Any] | None:
-        """Source: Values."""
         return value if isinstance(value, dict) else None
 
     def string(self, value: Any) -> str | None:
-        """Source: Values."""
         return value if isinstance(value, str) and not isinstance(value, Number) else None
 
     def parse(self, text: str) -> Json:
-        """Source: Values."""
         return parse(text)
 
     def write(self, value: Any) -> bytes:
-        """Source: Values. A lone surrogate stays an escape."""
+        # A lone surrogate stays an escape.
         return write(value).encode(errors="backslashreplace")
 
 
-RAWS: Final = RawValues()
-TREES: Final = TreeValues()
+Values: TypeAlias = _RawValues | _TreeValues
+"""How values are read and written.
+
+None: the members of what is no object, the text of what is no string. `parse` raises ValueError or
+RecursionError.
+"""
+
+RAWS: Final = _RawValues()
+TREES: Final = _TreeValues()
 
 
 def unwrap(members: Mapping[str, Any], values: Values) -> Unwrapped | None:

@@ -106,7 +106,9 @@ class DriftDetector:
             self._inspected.clear()
         seen: Counter[tuple[str, DriftKind]] = Counter()
         for part in batch.parts:
-            for record, outcomes in _some(part.items):
+            # A sample spread over the items, not only their beginning.
+            step = max(1, len(part.items) // (8 * EVENTS_A_SECOND))
+            for record, outcomes in part.items[::step]:
                 if record.value is None or len(record.value) > LARGEST_BYTES:
                     continue
                 shapes = {one.shape for one in outcomes if isinstance(one, Envelope)}
@@ -158,11 +160,6 @@ class DriftDetector:
         if finding.key not in known and len(known) < FIELDS_A_SHAPE:
             known.add(finding.key)
             self._new.append(finding)
-
-
-def _some(items: Sequence[Item]) -> Sequence[Item]:
-    """A sample spread over the items, not only their beginning."""
-    return items[:: max(1, len(items) // (8 * EVENTS_A_SECOND))]
 
 
 def _drifts(event: WireEvent) -> Iterable[tuple[str, str, str]]:

@@ -41,16 +41,13 @@ def messages(outcomes: Sequence[Normalized]) -> Iterator[Sequence[Normalized]]:
     first = size = 0
     for after, outcome in enumerate(outcomes, 1):
         if isinstance(outcome, Envelope):
-            size += sum(len(one) for one in _large(outcome) if one)
+            large = (outcome.context, outcome.result, outcome.meta, outcome.extra, outcome.headers)
+            size += sum(len(one) for one in large if one)
         if after - first >= OUTCOMES_A_MESSAGE or size >= MESSAGE_BYTES:
             yield outcomes[first:after]
             first, size = after, 0
     if first < len(outcomes):
         yield outcomes[first:]
-
-
-def _large(event: Envelope) -> tuple[bytes | None, ...]:
-    return event.context, event.result, event.meta, event.extra, event.headers
 
 
 if __name__ == "__main__":

@@ -171,7 +171,8 @@ class BatchSpans(Untraced):
         write = self._tracer.start_span(
             self._sink.name, context=parent, kind=self._sink.kind, attributes=self._sink.write
         )
-        with bound_contextvars(**_ids(write)), _current(write):
+        current = use_span(write, record_exception=False, set_status_on_exception=False)
+        with bound_contextvars(**_ids(write)), current:
             try:
                 yield
             except BaseException as error:
@@ -249,11 +250,6 @@ class _Stages:
     def begun_ns(self) -> int:
         """When the batch began."""
         return min((one.begin_ns for one in self._intervals.values()), default=time.time_ns())
-
-
-def _current(span: Span) -> AbstractContextManager[Span]:
-    """A block in which the span is the current one; what is raised in it is not read."""
-    return use_span(span, record_exception=False, set_status_on_exception=False)
 
 
 def _ids(span: Span) -> dict[str, str]:

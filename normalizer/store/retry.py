@@ -123,7 +123,8 @@ async def _write_pieces(
             on_failure(error)
             sign_in_tries.failed(error)
             tries += 1
-            tries_of_projections = tries_of_projections + 1 if _is_of_projections(error) else 0
+            is_of_projections = isinstance(error, StoreUnavailable) and error.in_projection
+            tries_of_projections = tries_of_projections + 1 if is_of_projections else 0
             _log.debug("batch_write_failed", why=str(error), tries=tries, piece=in_flight.offsets())
             if stop.is_set():
                 raise
@@ -147,10 +148,6 @@ async def _write_pieces(
             tries = 0
             projections = True
     return totals
-
-
-def _is_of_projections(error: RetryableError) -> bool:
-    return isinstance(error, StoreUnavailable) and error.in_projection
 
 
 class _WaitReporter:

@@ -155,7 +155,11 @@ class _Run:
         if live:
             await programs.start_traffic(rate=self._options.rate, seed=self._options.seed)
         elif self._options.traffic:
-            self.screen.print_line(_no_traffic(stack))
+            self.screen.print_line(
+                "no traffic: the simulator is part of the source, not of the wheel; from the "
+                "source: python -m simulator play --live "
+                f"--bootstrap-servers={stack.bootstrap_servers} --topic={stack.topic}"
+            )
 
     async def _watch(self, stack: Stack, log: TopicReader | None) -> None:
         """Watch until cancelled, or `for_s` is over. Raises EmbeddedError if a process fails."""
@@ -182,14 +186,6 @@ class _Run:
             yield
         finally:
             forget_stack(self._folder)
-
-
-def _no_traffic(stack: Stack) -> str:
-    return (
-        "no traffic: the simulator is part of the source, not of the wheel; from the source: "
-        f"python -m simulator play --live --bootstrap-servers={stack.bootstrap_servers} "
-        f"--topic={stack.topic}"
-    )
 
 
 def _in_words(errors: BaseExceptionGroup[BaseException]) -> str:

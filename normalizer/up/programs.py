@@ -138,9 +138,6 @@ class Programs:
             module,
             [sys.executable, "-m", module, *arguments],
             env={**self._base, **(env or {})},
-            log=self._log_of(module),
+            log=self._folder / f"{module}.log",
             stop_s=_STOP_S,
         )
-
-    def _log_of(self, module: str) -> Path:
-        return self._folder / f"{module}.log"

@@ -126,7 +126,7 @@ class SecretText:
             (self._cut_options, ("-",)),
             (cut_statements, ("pass", "pwd", "identified", "masterauth", "auth(")),
             (cut_addresses, (":thin:", "@tcp(", "@unix(")),
-            (self._cut_commands, ()),
+            (partial(cut_commands, hides=self.hides_plainly), ()),
             (self._cut_elements, ("</", "<")),
             (self._cut_pairs, ("value",)),
             (partial(cut_inserted, is_secret=self._is_secret), ("insert",)),
@@ -134,7 +134,7 @@ class SecretText:
             (partial(cut_form_fields, is_secret=self._is_secret), ("form-data",)),
             (cut_signatures, ("sig=", "signature=", "code=", "key=")),
             (cut_credentials, ("bearer", "basic")),
-            (self._cut_said, ()),
+            (partial(cut_said, secrecy=self.secrecy), ()),
         )
 
     def may_hold_secret(self, text: str) -> bool:
@@ -222,9 +222,6 @@ class SecretText:
                 cut_next(cuts, match.end())
         return cuts.text()
 
-    def _cut_commands(self, text: str) -> str:
-        return cut_commands(text, self.hides_plainly)
-
     def _cut_elements(self, text: str) -> str:
         cuts = Cuts(text)
         for match in _ELEMENT.finditer(text):
@@ -247,9 +244,6 @@ class SecretText:
 
     def _is_secret(self, name: str) -> bool:
         return self.secrecy(name) is not Secrecy.NOTHING
-
-    def _cut_said(self, text: str) -> str:
-        return cut_said(text, self.secrecy)
 
 
 def _cut_bare(cuts: Cuts, match: re.Match[str], secrecy: Secrecy) -> None:

@@ -3,10 +3,12 @@
 What holds for all of them is decided here. A rule test finds calls of asyncpg elsewhere.
 """
 
+import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -37,6 +39,17 @@ _OUTSIDE: Final = ("vacuum", "create database")
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 """A server that vanished is noticed after a minute: seconds of silence, seconds between probes,
 probes. A statement that takes long is not ended: the server's system answers the probes."""
+
+_POLL_S: Final = 0.05
+_READERS: Final = """
+    select coalesce(array_agg(virtualtransaction), '{}')
+    from   pg_locks
+    where  relation = $1::text::regclass and pid <> pg_backend_pid()
+"""
+_THOSE_LEFT: Final = """
+    select from pg_locks
+    where  relation = $1::text::regclass and virtualtransaction = any($2::text[])
+"""
 
 _MISTAKES: Final = (
     asyncpg.ClientConfigurationError,
@@ -221,6 +234,22 @@ async def connected(database_url: str, *, application_name: str) -> AsyncIterato
     finally:
         with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
             await connection.close(timeout=_CLOSE_S)
+
+
+async def readers_end(
+    fetch: Callable[..., Awaitable[Sequence[asyncpg.Record]]], table: str, within_s: float
+) -> bool:
+    """Wait until every other transaction that may have read the table has ended.
+
+    Returns whether they did in time. One that has read it holds the weakest lock on it till then.
+    """
+    until_s = time.monotonic() + within_s
+    ((readers,),) = await fetch(_READERS, table)
+    while await fetch(_THOSE_LEFT, table, readers):
+        if time.monotonic() > until_s:
+            return False
+        await asyncio.sleep(_POLL_S)
+    return True
 
 
 async def _connect(database_url: str, options: Mapping[str, Any]) -> Connection:

@@ -6,10 +6,8 @@ Each step can stop anywhere, and is run again after a deadlock or an outage; aft
 command resumes. Source: 0014_create_erasure.sql.
 """
 
-import asyncio
 import json
 import re
-import time
 from collections.abc import Iterable
 from functools import partial
 from typing import Final
@@ -18,6 +16,7 @@ import asyncpg
 import msgspec
 
 from normalizer.core.coercions import coercions_of
+from normalizer.database import readers_end
 from normalizer.errors import ConfigurationError, FatalError, StoreUnavailable
 from normalizer.jobs import forget_statements as statements
 from normalizer.process.progress import WorkDone
@@ -29,7 +28,6 @@ from normalizer.store.store_statements import FILLED_PARTITIONS
 ROWS_A_STEP: Final = 5_000
 _ABORT_AFTER_S: Final = 120.0
 """Longer than the longest batch: one of its statements may take a minute."""
-_POLL_EVERY_S: Final = 0.05
 _SESSION: Final = {"lock_timeout": "70s", "statement_timeout": "80s"}
 
 RecordKey = tuple[object, ...]
@@ -160,12 +158,9 @@ class Forget:
 
     async def _wait_for_writers(self) -> None:
         """Wait until no open transaction may have read the list before the execution was on it."""
-        readers = (await self._session.fetch(statements.READERS))[0][0]
-        until_s = time.monotonic() + _ABORT_AFTER_S
-        while (await self._session.fetch(statements.ARE_THERE, readers))[0][0]:
-            if time.monotonic() > until_s:
-                raise StoreUnavailable("database: an earlier batch has not ended yet")
-            await asyncio.sleep(_POLL_EVERY_S)
+        table = "normalizer.forgotten_executions"
+        if not await readers_end(self._session.fetch, table, _ABORT_AFTER_S):
+            raise StoreUnavailable("database: an earlier batch has not ended yet")
 
     async def _find(self) -> _Found:
         found = _Found(names=self._execution.names)

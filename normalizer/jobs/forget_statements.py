@@ -21,22 +21,6 @@ ADD_FORGOTTEN: Final = """
     on conflict on constraint forgotten_executions_pkey do nothing
 """
 
-# A transaction that has read the list holds the weakest lock on its table until it ends.
-READERS: Final = """
-    select coalesce(array_agg(virtualtransaction), '{}')
-    from   pg_locks
-    where  relation = 'normalizer.forgotten_executions'::regclass and pid <> pg_backend_pid()
-"""
-
-ARE_THERE: Final = """
-    select exists (
-        select
-        from   pg_locks
-        where  relation = 'normalizer.forgotten_executions'::regclass
-        and    virtualtransaction = any($1::text[])
-    )
-"""
-
 FIND_EVENTS: Final = """
     select event_id, source_topic, source_incarnation, source_partition, source_offset,
            case when coercions @> '[{"rule": "opaque_id"}]' then coercions end as coercions

@@ -44,13 +44,9 @@ class NormalizerProcess:
     ) -> None:
         self._rules = (tuple(redact_keys), shapes)
         self._answer_s = answer_s
-        self._process: asyncio.subprocess.Process | None = None
-        self._turn = asyncio.Lock()
-
-    @property
-    def pid(self) -> int | None:
+        self.process: asyncio.subprocess.Process | None = None
         """None while none runs."""
-        return None if self._process is None else self._process.pid
+        self._turn = asyncio.Lock()
 
     async def normalize(self, record: RawRecord) -> tuple[Normalized, ...]:
         """Return the outcomes of one record; one call at a time. Raises NormalizerProcessDied.
@@ -58,7 +54,7 @@ class NormalizerProcess:
         Cancelling the call kills the child: its late answer must not be taken for the next one.
         """
         async with self._turn:
-            process = self._process = self._process or await self._start()
+            process = self.process = self.process or await self._start()
             try:
                 async with asyncio.timeout(self._answer_s):
                     return tuple([outcome async for outcome in _exchange(process, record)])
@@ -93,7 +89,7 @@ class NormalizerProcess:
         return process
 
     async def _end(self) -> None:
-        process, self._process = self._process, None
+        process, self.process = self.process, None
         if process is None:
             return
         if process.returncode is None:

@@ -50,7 +50,7 @@ class Monitor:
     def __init__(self, settings: Settings, service: Service) -> None:
         """Raises ConfigurationError where the address cannot be bound."""
         self._service = service
-        self._lag_monitor = LagMonitor(settings)
+        self.lag_monitor = LagMonitor(settings)
         self._heartbeat = Heartbeat(settings.database_url or "")
         self._polled_at_s = self._read_unread_at_s = -FRESH_S
         self._polling = asyncio.Lock()
@@ -66,7 +66,7 @@ class Monitor:
         self._loop = asyncio.new_event_loop()
 
     def __enter__(self) -> Self:
-        gauges = GaugeCollector(self._service, self._lag_monitor, self.reasons)
+        gauges = GaugeCollector(self._service, self.lag_monitor, self.reasons)
         self._service.metrics.registry.register(gauges)
         self._thread.start()
         self._probes.__enter__()
@@ -78,11 +78,6 @@ class Monitor:
         self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join(timeout=2.0)
 
-    @property
-    def lag_monitor(self) -> LagMonitor:
-        """What was polled last."""
-        return self._lag_monitor
-
     def livez(self) -> HttpResponse:
         """Fail if the event loop hangs, but not for an outage: a restart would not end that."""
         age_s = self._service.heartbeat_age_s()
@@ -92,7 +87,7 @@ class Monitor:
         """Fail while there are reasons; the body lists all of them."""
         self._wait_for(self._poll())
         reasons = list(self.reasons())
-        service, partitions = self._service, self._lag_monitor.partitions.values()
+        service, partitions = self._service, self.lag_monitor.partitions.values()
         return probe_response(
             {
                 "ready": not reasons,
@@ -112,7 +107,7 @@ class Monitor:
 
     def reasons(self) -> Iterator[str]:
         """Why the service is not ready; nothing if it is."""
-        service, lag_monitor = self._service, self._lag_monitor
+        service, lag_monitor = self._service, self.lag_monitor
         if service.heartbeat_age_s() >= HEARTBEAT_LIMIT_S:
             yield f"loop: no heartbeat for {service.heartbeat_age_s():.0f} s"
         if not lag_monitor.broker_up:
@@ -135,7 +130,7 @@ class Monitor:
             yield f"partition {partition} is stopped: {why.removeprefix(f'{partition}: ')}"
 
     def _database_reasons(self) -> Iterator[str]:
-        lag_monitor = self._lag_monitor
+        lag_monitor = self.lag_monitor
         if not lag_monitor.has_database:
             return
         if not lag_monitor.database_up:
@@ -155,7 +150,7 @@ class Monitor:
         why = in_flight.last_error_text()
         if isinstance(error, StoreUnavailable) and error.sqlstate in DATA_CORRUPTED:
             why = f"{why}: its data is corrupted: restore it, or reindex"
-        if holders := self._lag_monitor.lock_holders.get(self._service.server_pid or 0):
+        if holders := self.lag_monitor.lock_holders.get(self._service.server_pid or 0):
             why = f"it waits for a lock held by {holders}; last: {why}"
         return f"batch open for {in_flight.age_s():.0f} s: {in_flight.offsets()}: {why}"
 
@@ -172,7 +167,7 @@ class Monitor:
                 return
             pid = self._service.server_pid
             is_late = self._service.in_flight.age_s() > WAITING_AFTER_S / 2
-            await self._lag_monitor.poll([pid] if pid and is_late else [])
+            await self.lag_monitor.poll([pid] if pid and is_late else [])
             self._polled_at_s = time.monotonic()
 
     async def _poll_for_metrics(self) -> None:
@@ -182,21 +177,21 @@ class Monitor:
         async with self._polling:
             if self._read_unread_at_s < scraped_at_s:
                 self._read_unread_at_s = time.monotonic()
-                await self._lag_monitor.find_oldest_unread()
+                await self.lag_monitor.find_oldest_unread()
 
     async def _poll_ends(self) -> None:
         """Read the ends of the logs, for the next heartbeat."""
         async with self._polling:
-            await self._lag_monitor.poll_broker()
+            await self.lag_monitor.poll_broker()
         self._ends_polled.set()
 
     async def _send_heartbeat(self) -> None:
         """Send a heartbeat to the database, unless the event loop hangs: threads are not enough."""
         self._ends_polled.clear()
-        if self._lag_monitor.has_database and self._service.heartbeat_age_s() < HANGING_S:
+        if self.lag_monitor.has_database and self._service.heartbeat_age_s() < HANGING_S:
             ownership = self._service.ownership
             await self._heartbeat.send(
-                {**ownership.claimed}, self._lag_monitor.observed, {*ownership.stopped}
+                {**ownership.claimed}, self.lag_monitor.observed, {*ownership.stopped}
             )
 
     async def _store_drift(self) -> None:
@@ -204,7 +199,7 @@ class Monitor:
         if not findings:
             return
         try:
-            are_new = await self._lag_monitor.store_drift(findings)
+            are_new = await self.lag_monitor.store_drift(findings)
         except FOREIGN_ERRORS:
             self._service.drift_detector.put_back(findings)
             return
@@ -237,7 +232,7 @@ class Monitor:
             await self._stopping.wait()
             for report in reports:
                 report.cancel()
-        await self._lag_monitor.close()
+        await self.lag_monitor.close()
         self._heartbeat.close()
 
     async def _repeat(

@@ -88,10 +88,6 @@ class ProcessGroup:
         """Stop every process in order; does not wait."""
         self._stopping.set()
 
-    def pids(self) -> list[int]:
-        """The process ids of those that run."""
-        return [self._children[number].pid for number in self._running()]
-
     def _running(self) -> list[int]:
         """The numbers of those that run; those that ended are started again."""
         children = [(number, self._children.get(number)) for number in self._all]

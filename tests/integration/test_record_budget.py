@@ -268,7 +268,7 @@ async def test_the_helper_gives_what_the_rules_give() -> None:
     await helper.stop()
 
     assert outcomes == [Normalizer(["n"]).normalize(record) for record in records]
-    assert helper.pid is None
+    assert helper.process is None
 
 
 async def test_a_helper_has_the_rules_of_its_parent_in_a_folder_that_has_others(
@@ -289,15 +289,15 @@ async def test_a_helper_that_died_says_so_and_is_started_again() -> None:
     helper = NormalizerProcess()
     record = RawRecord(event(integers(0.1)), topic="t", recorded_ms=0)
     expected = await helper.normalize(record)
-    pid = helper.pid
-    assert pid is not None
+    process = helper.process
+    assert process is not None
 
-    os.kill(pid, signal.SIGKILL)
+    os.kill(process.pid, signal.SIGKILL)
     with pytest.raises(NormalizerProcessDied):
         await helper.normalize(record)
 
     assert await helper.normalize(record) == expected
-    assert helper.pid != pid
+    assert helper.process is not process
     await helper.stop()
 
 
@@ -310,9 +310,9 @@ async def test_a_record_that_the_helper_dies_on_waits_and_is_named(
     await producer.flush()
     async with running(settings_for(database, topic, bootstrap_servers)) as service:
         await watcher.until_read(topic, {0: 1})
-        pid = service.intake.normalizer_process.pid
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
+        process = service.intake.normalizer_process.process
+        assert process is not None
+        os.kill(process.pid, signal.SIGKILL)
 
         with structlog.testing.capture_logs() as lines:
             await producer.send(topic.name, heavy)
@@ -336,9 +336,9 @@ async def test_a_helper_that_falls_silent_is_named_and_replaced(
     settings = settings_for(database, topic, bootstrap_servers, progress_timeout_s=5)
     async with running(settings) as service:
         await watcher.until_read(topic, {0: 1})
-        pid = service.intake.normalizer_process.pid
-        assert pid is not None
-        os.kill(pid, signal.SIGSTOP)
+        process = service.intake.normalizer_process.process
+        assert process is not None
+        os.kill(process.pid, signal.SIGSTOP)
 
         await producer.send_and_wait(topic.name, heavy)
         await until(lambda: any(service.intake.waiting()))

@@ -115,7 +115,7 @@ async def test_the_dry_run_says_row_for_row_what_the_run_then_changes(
     }
     assert {change.event_id: change.fields for change in changes} == platform_outcome
     assert len(platform_outcome) == 834
-    assert diff.counts("changed", "status") == {('"FAILED"', '"ERROR"'): 834}
+    assert diff._fields["changed"]["status"].counts == {('"FAILED"', '"ERROR"'): 834}
     assert (verdict.totals.changed, verdict.totals.unchanged) == (834, 2_500 - 834)
     assert {after[int(event_id)].normalizer_version for event_id in platform_outcome} == {NEXT}
     assert {tuple(row) for row in counted} == {("COMPLETED", 833), ("ERROR", 1_667)}
@@ -152,7 +152,7 @@ async def test_large_rows_are_in_memory_a_few_at_a_time(
 
     assert sum(short_pages[:pages]) == sum(short_pages[pages:]) == 1_500
     assert max(short_pages) == row_pages.FIRST_ROWS
-    assert diff.counts("changed", "status") == {('"FAILED"', '"ERROR"'): 500}
+    assert diff._fields["changed"]["status"].counts == {('"FAILED"', '"ERROR"'): 500}
     assert len({change.event_id for change in changes}) == 500
     assert (verdict.totals.changed, verdict.totals.unchanged) == (500, 1_000)
     assert await ledger_mistakes(database) == []
@@ -370,4 +370,4 @@ async def test_a_backfill_leaves_rows_of_older_rules_and_its_dry_run_says_so(
         await trial.run()
 
     assert (diff.count("unchanged"), diff.count("new")) == (30, 0)
-    assert trial.stale.counts("changed", "status") == {('"FAILED"', '"ERROR"'): 10}
+    assert trial.stale._fields["changed"]["status"].counts == {('"FAILED"', '"ERROR"'): 10}

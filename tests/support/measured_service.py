@@ -109,9 +109,9 @@ async def _watch(service: Service, measures: Measures, file: Path) -> None:
             measures.peak_mb = _peak_mb(os.getpid())
             if not service.counters.records:
                 measures.start_mb = measures.peak_mb
-            if pid := service.intake.normalizer_process.pid:
+            if process := service.intake.normalizer_process.process:
                 with contextlib.suppress(OSError, StopIteration):
-                    measures.helper_mb = max(measures.helper_mb, _peak_mb(pid))
+                    measures.helper_mb = max(measures.helper_mb, _peak_mb(process.pid))
             new = file.with_suffix(".new")
             new.write_bytes(msgspec.json.encode(measures))
             new.replace(file)

@@ -69,10 +69,6 @@ class Diff:
         """Rows or records of a kind: one of `KINDS`."""
         return self._rows.get(what, 0)
 
-    def counts(self, what: str, field: str) -> dict[tuple[str, str], int]:
-        """How often each (from, to) of a field occurs, as printed."""
-        return self._fields.get(what, {}).get(field, _Pairs()).counts
-
     def add(self, what: str, event: Envelope | None = None) -> None:
         """Add a row that is `new` or `unchanged`, or a record of which there would be none."""
         self._rows[what] = self.count(what) + 1

@@ -5,8 +5,8 @@ the events. Here is what an operator does with them:
 
     database_session.py   a connection with its limits, and retries on locks
     chunks.py             cuts work into statements that end within the limit
+    event_rows.py         reads the canonical events of rows
     hours.py              the hours that a table has rows of
-    stored_events.py      reads the canonical events of rows
     views/                the views, example queries, docs/views.md
     verify/               compares projections with the events
     maintenance/          retention, archive, compaction, statistics

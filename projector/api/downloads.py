@@ -11,7 +11,7 @@ from projector.api.api_errors import ApiError, NotFoundError
 from projector.api.parameters import Parameters, parse, parse_id
 from projector.api.responses import problem
 from projector.api.snapshots import Reader, Statement
-from projector.stored_events import COLUMNS, envelope_of
+from projector.event_rows import COLUMNS, envelope_of
 
 PATH: Final = "/executions/{execution_id}/events.ndjson"
 MEDIA_TYPE: Final = "application/x-ndjson"

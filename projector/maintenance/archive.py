@@ -24,7 +24,7 @@ import zstandard
 
 from normalizer.envelope import to_canonical
 from normalizer.errors import FatalError
-from projector.stored_events import envelope_of
+from projector.event_rows import envelope_of
 
 _LEVEL: Final = 3
 _KILLED_AFTER_S: Final = 86_400.0

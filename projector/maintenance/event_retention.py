@@ -16,10 +16,10 @@ import asyncpg
 
 from projector.chunks import MOST_FAILURES, RETENTION_S, Chunks
 from projector.database_session import with_lock_retry
+from projector.event_rows import COLUMNS
 from projector.maintenance.archive import ArchiveFolder
 from projector.maintenance.open_divergences import AGREES, difference_anywhere
 from projector.maintenance.retention_horizon import raise_horizon
-from projector.stored_events import COLUMNS
 
 ROWS_A_STEP: Final = 5_000
 BYTES_A_STEP: Final = 4 << 20

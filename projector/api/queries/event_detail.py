@@ -10,7 +10,7 @@ from projector.api.api_errors import NotFoundError
 from projector.api.parameters import Parameters, parse_id
 from projector.api.queries.run_query import answer_of
 from projector.api.snapshots import Snapshot, Statement
-from projector.stored_events import COLUMNS, JSON, envelope_of
+from projector.event_rows import COLUMNS, JSON, envelope_of
 
 
 class CoercionDetail(msgspec.Struct, frozen=True, kw_only=True):

@@ -163,8 +163,6 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         if address is None or not 1 <= int(address[1]) <= _LAST_PORT:
             yield f"KAFKA_BOOTSTRAP_SERVERS: expected host:port; got {server!r}"
     yield from _topic_contradictions(settings)
-    if settings.kafka_max_partition_fetch_bytes > settings.kafka_fetch_max_bytes:
-        yield "KAFKA_MAX_PARTITION_FETCH_BYTES: expected at most KAFKA_FETCH_MAX_BYTES"
     if settings.owner.startswith("operator:"):
         yield "NORMALIZER_INSTANCE: must not begin with operator:, which marks a moved position"
     yield from _security_contradictions(settings)

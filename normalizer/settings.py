@@ -128,15 +128,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             le=1_800_000,
         ),
     ] = 45_000
-    kafka_rebalance_timeout_ms: Annotated[
-        int,
-        _about(
-            "How long a rebalance waits for a process that has not joined yet.",
-            unit="ms",
-            ge=1_000,
-            le=1_800_000,
-        ),
-    ] = 30_000
     kafka_fetch_max_bytes: Annotated[
         int,
         _about(
@@ -146,28 +137,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             le=1_073_741_824,
         ),
     ] = 52_428_800
-    kafka_max_partition_fetch_bytes: Annotated[
-        int,
-        _about(
-            "Bytes of one partition in one answer; memory holds one such part per partition.",
-            unit="bytes",
-            ge=65_536,
-            le=1_073_741_824,
-        ),
-    ] = 4_194_304
 
     batch_rows: Annotated[
         int, _about("Rows of one transaction at most.", unit="rows", ge=1, le=100_000)
     ] = 5_000
-    batch_bytes: Annotated[
-        int,
-        _about(
-            "Record bytes after which a batch is written.",
-            unit="bytes",
-            ge=65_536,
-            le=1_073_741_824,
-        ),
-    ] = 16_777_216
     batch_age_ms: Annotated[
         int,
         _about(

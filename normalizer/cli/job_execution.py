@@ -102,7 +102,6 @@ def run_dry(
             normalize,
             diff,
             batch_rows=settings.batch_rows,
-            batch_bytes=settings.batch_bytes,
         ) as trial:
             try:
                 stopped = await run_until_stopped(trial, screen)

@@ -1,10 +1,15 @@
 """Collects offsets of partitions, with the outcomes of their records, into one batch."""
 
+from typing import Final
+
 import msgspec
 
 from normalizer.core.batch import Batch, Item, PartitionBatch
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import ProcessStuck
+
+MAX_RECORD_BYTES: Final = 16 << 20
+"""Record bytes after which a batch is written."""
 
 
 class BatchBuilder:
@@ -41,9 +46,9 @@ class BatchBuilder:
         self.rows += sum([len(outcomes) for _, outcomes in part.items])
         self.record_bytes += sum([_bytes_of(record) for record, _ in part.items])
 
-    def is_full(self, rows: int, record_bytes: int) -> bool:
-        """Whether it has reached one of these."""
-        return self.rows >= rows or self.record_bytes >= record_bytes
+    def is_full(self, max_rows: int) -> bool:
+        """Whether it has reached its maximum of rows or bytes."""
+        return self.rows >= max_rows or self.record_bytes >= MAX_RECORD_BYTES
 
     def build(self) -> Batch:
         """Return the batch, ready to be written: its parts in the locking order."""

@@ -67,7 +67,6 @@ class Backfill:
         self._accept_expired = accept_expired
         self._stopping = runner.stopping
         self._batch_rows = runner.throttle.max_batch_rows(runner.settings.batch_rows)
-        self._batch_bytes = runner.settings.batch_bytes
         self._outage = Outage(_log)
         self._parts: list[SourcePart] = []
         self._share_read: float | None = None
@@ -132,7 +131,7 @@ class Backfill:
                         page, self._normalize, room=self._batch_rows
                     ):
                         builder.add(batch_part(piece, items, epoch=run.epoch))
-                        if builder.is_full(self._batch_rows, self._batch_bytes):
+                        if builder.is_full(self._batch_rows):
                             yield builder, self._share_read
                             builder = BatchBuilder()
                     if self._stopping.is_set():

@@ -15,7 +15,6 @@ from aiokafka.errors import (
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
     KafkaError,
-    RecordTooLargeError,
     TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailed,
 )
@@ -35,6 +34,10 @@ from normalizer.settings import Settings
 from normalizer.tls_files import kafka_tls
 
 REQUEST_TIMEOUT_MS: Final = 15_000
+REBALANCE_TIMEOUT_MS: Final = 30_000
+"""How long a rebalance waits for a process that has not joined yet."""
+PARTITION_BYTES: Final = 4 << 20
+"""Of one partition in one answer; memory holds one such part per partition."""
 RETRY_BACKOFF_S: Final = 0.1
 """What Kafka's own client calls retry.backoff.ms, with its default."""
 
@@ -98,7 +101,7 @@ def connection_options(settings: Settings) -> dict[str, Any]:
         "bootstrap_servers": list(settings.kafka_bootstrap_servers),
         "client_id": settings.kafka_client_id,
         "security_protocol": settings.kafka_security_protocol,
-        "request_timeout_ms": max(REQUEST_TIMEOUT_MS, settings.kafka_rebalance_timeout_ms + 5_000),
+        "request_timeout_ms": REBALANCE_TIMEOUT_MS + 5_000,
     }
     if _signs_in_by_token(settings):
         options["sasl_mechanism"] = "OAUTHBEARER"
@@ -214,10 +217,6 @@ def translated(doing: str, *, writes: bool = False, topic: str = "") -> Iterator
     """
     try:
         yield
-    except RecordTooLargeError as error:
-        raise FatalError(
-            f"{doing}: a record is larger than KAFKA_MAX_PARTITION_FETCH_BYTES: raise it"
-        ) from error
     except (KafkaError, OSError, TimeoutError) as error:
         for one in (error, error.__cause__):  # the client's own task wraps what ended it
             if isinstance(one, tuple(_MISSING_RIGHTS)):

@@ -5,7 +5,13 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
-from normalizer.kafka.connection import KafkaPartition, connection_options, pace_metadata
+from normalizer.kafka.connection import (
+    PARTITION_BYTES,
+    REBALANCE_TIMEOUT_MS,
+    KafkaPartition,
+    connection_options,
+    pace_metadata,
+)
 from normalizer.settings import Settings
 
 NEVER_MS: Final = 2**31 - 1
@@ -33,12 +39,12 @@ def new_group_consumer(
         # error: a silent jump to the earliest or latest offset would look like a hole.
         auto_offset_reset="none",
         fetch_max_bytes=settings.kafka_fetch_max_bytes,
-        max_partition_fetch_bytes=settings.kafka_max_partition_fetch_bytes,
+        max_partition_fetch_bytes=PARTITION_BYTES,
         client_rack=settings.kafka_client_rack,
         session_timeout_ms=settings.kafka_session_timeout_ms,
         # At most Kafka's default: a member learns of a rebalance with its next heartbeat.
         heartbeat_interval_ms=min(3_000, settings.kafka_session_timeout_ms // 4),
-        rebalance_timeout_ms=settings.kafka_rebalance_timeout_ms,
+        rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
         max_poll_interval_ms=NEVER_MS,
         metadata_max_age_ms=METADATA_AGE_MS,
     )

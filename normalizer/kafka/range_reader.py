@@ -8,6 +8,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from normalizer.errors import FatalError
 from normalizer.kafka.connection import (
+    PARTITION_BYTES,
     Bounds,
     FetchedChunk,
     KafkaPartition,
@@ -224,7 +225,7 @@ class OffsetRangeReader:
                 auto_offset_reset="none",
                 enable_auto_commit=False,
                 fetch_max_bytes=self._settings.kafka_fetch_max_bytes,
-                max_partition_fetch_bytes=self._settings.kafka_max_partition_fetch_bytes,
+                max_partition_fetch_bytes=PARTITION_BYTES,
                 client_rack=self._settings.kafka_client_rack,
             )
             try:

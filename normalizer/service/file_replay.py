@@ -80,7 +80,7 @@ class FileReplay:
                         break
                     for number, line in page:
                         await self._add_record(store, builder, record_of(line, number, topic))
-                        if builder.is_full(settings.batch_rows, settings.batch_bytes):
+                        if builder.is_full(settings.batch_rows):
                             await self._write(store, builder)
                             builder = BatchBuilder()
                     if self._stopping.is_set():

@@ -50,8 +50,7 @@ class Intake:
 
     def is_full(self, builder: BatchBuilder) -> bool:
         """Whether the batch has reached its maximum of rows or bytes."""
-        settings = self._settings
-        return builder.is_full(settings.batch_rows, settings.batch_bytes)
+        return builder.is_full(self._settings.batch_rows)
 
     async def add_chunk(
         self, builder: BatchBuilder, claim: Claim, chunk: FetchedChunk

@@ -16,7 +16,7 @@ import msgspec
 
 from normalizer.configured_rules import normalizer_of
 from normalizer.core.batch import Batch
-from normalizer.core.batch_builder import BatchBuilder
+from normalizer.core.batch_builder import MAX_RECORD_BYTES, BatchBuilder
 from normalizer.core.drift import DriftDetector
 from normalizer.errors import (
     BrokerUnavailable,
@@ -228,7 +228,7 @@ class Service:
         why = "stop" if self._stopping.is_set() else "age"
         if builder.rows >= self._settings.batch_rows:
             why = "rows"
-        elif builder.record_bytes >= self._settings.batch_bytes:
+        elif builder.record_bytes >= MAX_RECORD_BYTES:
             why = "bytes"
         self.metrics.batches.labels(closed_by=why).inc()
 

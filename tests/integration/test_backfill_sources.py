@@ -92,7 +92,6 @@ async def _dry(database: Database, path: Path, batch_rows: int) -> tuple[Diff, l
         NORMALIZE,
         diff,
         batch_rows=batch_rows,
-        batch_bytes=1 << 20,
     ) as trial:
         await trial.run()
     return diff, changes

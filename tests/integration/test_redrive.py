@@ -332,7 +332,6 @@ async def test_a_dry_run_records_nothing(database: Database, tmp_path: Path) -> 
             source.normalized_by(NORMALIZE),
             diff,
             batch_rows=5,
-            batch_bytes=1 << 20,
         ) as trial:
             await trial.run()
 
@@ -351,9 +350,7 @@ async def test_bytes_that_are_gone_are_said_to_be(database: Database, tmp_path: 
     source = QuarantineSource(database.url, RedriveSelection())
     diff = Diff()
     tried = source.normalized_by(NORMALIZE)
-    async with BackfillDryRun(
-        database.url, source, tried, diff, batch_rows=5, batch_bytes=1 << 20
-    ) as trial:
+    async with BackfillDryRun(database.url, source, tried, diff, batch_rows=5) as trial:
         await trial.run()
 
     verdict = await redriven(database)

@@ -364,7 +364,6 @@ async def test_a_backfill_leaves_rows_of_older_rules_and_its_dry_run_says_so(
         changed_rules,
         diff,
         batch_rows=7,
-        batch_bytes=1 << 20,
         rules_version=NEXT,
     ) as trial:
         await trial.run()

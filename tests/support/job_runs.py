@@ -150,7 +150,7 @@ async def dry_run_of(database: Database, *paths: Path) -> Diff:
     diff = Diff()
     batch_rows = job_settings(database).batch_rows
     async with BackfillDryRun(
-        database.url, FileSource(paths), NORMALIZE, diff, batch_rows=batch_rows, batch_bytes=1 << 20
+        database.url, FileSource(paths), NORMALIZE, diff, batch_rows=batch_rows
     ) as trial:
         await trial.run()
     return diff

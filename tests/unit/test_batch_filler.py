@@ -75,7 +75,7 @@ class Taker:
     """Takes records as they are, up to the batch's room."""
 
     def is_full(self, builder: BatchBuilder) -> bool:
-        return builder.is_full(SETTINGS.batch_rows, SETTINGS.batch_bytes)
+        return builder.is_full(SETTINGS.batch_rows)
 
     async def add_chunk(
         self, builder: BatchBuilder, _claim: object, chunk: FetchedChunk

@@ -106,7 +106,6 @@ def test_every_mistake_is_reported_at_once() -> None:
             "KAFKA_SASL_OAUTHBEARER_EXTENSIONS: expected name=value, the name of letters; got 'a",
         ),
         ({"KAFKA_SSL_CA_FILE": "/no/such.pem"}, "KAFKA_SSL_CA_FILE: no such file: /no/such.pem"),
-        ({"KAFKA_FETCH_MAX_BYTES": "100000"}, "KAFKA_MAX_PARTITION_FETCH_BYTES: expected at most"),
     ],
 )
 def test_a_contradiction_names_its_variable(environ: dict[str, str], sentence: str) -> None:

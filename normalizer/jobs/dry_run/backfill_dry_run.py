@@ -51,14 +51,12 @@ class BackfillDryRun:
         diff: Diff,
         *,
         batch_rows: int,
-        batch_bytes: int,
         rules_version: int = RULES_VERSION,
     ) -> None:
         self._source = source
         self._normalize = normalize
         self._diff = diff
         self._batch_rows = batch_rows
-        self._batch_bytes = batch_bytes
         self._rules_version = rules_version
         self._grid = Grid()
         self._session = PatientSession(
@@ -117,7 +115,7 @@ class BackfillDryRun:
                 async for piece, items in normalized(page, self._normalize):
                     builder.add(batch_part(piece, items))
                     self._records_read += len(items)
-                    if builder.is_full(self._batch_rows, self._batch_bytes):
+                    if builder.is_full(self._batch_rows):
                         yield builder.build()
                         builder = BatchBuilder()
         except FatalError as error:

@@ -127,8 +127,7 @@ def look_for_outcomes_one_level_deep(patch: pytest.MonkeyPatch) -> None:
 
 
 def call_a_timeout_a_failure(patch: pytest.MonkeyPatch) -> None:
-    for word in ("TIMEOUT", "timeout"):
-        patch.setitem(status._CALL_OUTCOMES, word, "FAILED")
+    patch.setitem(status._CALL_OUTCOMES, "TIMEOUT", "FAILED")
 
 
 def keep_running_on_what_has_ended(patch: pytest.MonkeyPatch) -> None:

@@ -25,11 +25,6 @@ Status: TypeAlias = tuple[str, Rank]
 """The canonical word, and the rank of its evidence."""
 
 
-def _in_both_cases(words: dict[str, str]) -> dict[str, str]:
-    """Add the words in lower case, so that nearly every word is found as it was sent."""
-    return words | {word.lower(): canonical for word, canonical in words.items()}
-
-
 _OUTCOMES: Final = {
     word: outcome
     for outcome, words in {
@@ -41,10 +36,8 @@ _OUTCOMES: Final = {
     for word in words.split()
 }
 """Every word for one of the four outcomes, with the outcome: a new word for one goes here."""
-_CALL_OUTCOMES: Final = _in_both_cases(
-    _OUTCOMES | dict.fromkeys(("NOOP", "BREAK", "PARTIAL"), "COMPLETED")
-)
-_OTHER_WORDS: Final = _in_both_cases(
+_CALL_OUTCOMES: Final = _OUTCOMES | dict.fromkeys(("NOOP", "BREAK", "PARTIAL"), "COMPLETED")
+_OTHER_WORDS: Final = (
     _OUTCOMES
     | {word: "FAILED" for word, outcome in _OUTCOMES.items() if outcome == "ERROR"}
     | dict.fromkeys(("STARTED", "INITIATED"), "STARTED")
@@ -58,9 +51,8 @@ _FAILURES: Final = frozenset(("FAILED", "ERROR", "CANCELLED"))
 _NESTED_ENDINGS: Final = frozenset(("COMPLETED", "FAILED", "CANCELLED"))
 _ENDINGS: Final = _NESTED_ENDINGS | {"SKIPPED"}
 _NOWHERE: Final = (None, None, None)
-_WEAKER: Final = frozenset(
-    ("RUNNING", "STARTED", "PENDING", "INITIALIZED", "CLAIMED", "ENTERED", "QUEUED", "CREATED")
-)
+_WEAKER: Final = frozenset(("RUNNING", "STARTED", "PENDING", "INITIALIZED", "CLAIMED", "ENTERED"))
+"""Canonical words that are weaker than the name of an event that ends something."""
 _REMEMBERED: Final = 1024
 """Cached results: a platform uses few words, and an unknown word takes one entry."""
 _UNKNOWN: Final = "UNKNOWN"

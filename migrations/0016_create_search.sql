@@ -1,6 +1,6 @@
 -- What a search and the pages of an error and of a quarantined record read: where an event is, by
--- its id, its trace or the coordinates of its record; the calls of one error; the tries to redrive
--- a record.
+-- its trace or the coordinates of its record; the calls of one error; the tries to redrive a
+-- record.
 
 -- Both functions act for their owner, because readers may not read the log itself. Each statement
 -- has the bounds of one partition: without them it would lock every partition with its indexes.
@@ -15,19 +15,6 @@ create type projector.located_event as (
     merged       boolean
 );
 
--- The event with this id, or no row.
-create function projector.locate_event(event_id bigint) returns setof projector.located_event
-    language plpgsql stable security definer
-    set search_path = pg_catalog, projector, pg_temp
-as $$
-begin
-    return query execute
-        'select event_id, execution_id, event_type, step, status, created_at, source_index, false '
-        'from normalizer.events where event_id = $1'
-        using locate_event.event_id;
-end
-$$;
-
 -- The events that a record reported, of any incarnation of the topic:
 --     1. rows that it stored, from each partition that has rows
 --     2. rows of other records that its report was merged into
@@ -38,8 +25,7 @@ create function projector.locate_record(topic text, partition integer, source_of
 as $$
 #variable_conflict use_column
 declare
-    part   record;
-    report record;
+    part record;
 begin
     -- 1. Coordinates are in a BRIN index: it finds blocks, not rows.
     for part in
@@ -56,12 +42,14 @@ begin
     end loop;
     -- 2. Merged reports, by blocks of 4,096 offsets. A partition that only jobs have read, or whose
     -- position was deleted, has no position.
-    for report in
-        select entry.event_id, entry.source_index
+    return query
+        select found.event_id, found.execution_id, found.event_type, found.step, found.status,
+               found.created_at, entry.source_index::integer, true
         from   normalizer.merged_records as merged
         cross join lateral unnest(
             merged.source_offsets, merged.source_indexes, merged.event_ids
         ) as entry (source_offset, source_index, event_id)
+        cross join lateral events_at(array[entry.event_id]) as found
         where  merged.source_topic = locate_record.topic
         and    merged.source_incarnation in (
                    select position.incarnation
@@ -76,13 +64,7 @@ begin
                )
         and    merged.source_partition = locate_record.partition
         and    merged.offset_block = locate_record.source_offset >> 12
-        and    entry.source_offset = locate_record.source_offset
-    loop
-        return query
-            select event_id, execution_id, event_type, step, status, created_at,
-                   report.source_index::integer, true
-            from   locate_event(report.event_id);
-    end loop;
+        and    entry.source_offset = locate_record.source_offset;
 end
 $$;
 
@@ -115,11 +97,11 @@ begin
 end
 $$;
 
-revoke execute on function projector.locate_event(bigint) from public;
 revoke execute on function projector.locate_trace(text) from public;
 revoke execute on function projector.locate_record(text, integer, bigint) from public;
-grant execute on function projector.locate_event(bigint), projector.locate_trace(text),
-                          projector.locate_record(text, integer, bigint) to projector_reader;
+grant execute on function
+    projector.locate_trace(text), projector.locate_record(text, integer, bigint)
+    to projector_reader;
 
 
 create view projector.failed_calls as

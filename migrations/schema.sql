@@ -490,11 +490,6 @@ CREATE FUNCTION projector.lateness_of(created_at timestamp with time zone, recor
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN (CASE WHEN ((recorded_at >= created_at) AND (recorded_at < (created_at + '00:00:01'::interval))) THEN 2 WHEN (recorded_at IS NULL) THEN 0 WHEN (recorded_at < (created_at - '00:00:01'::interval)) THEN 1 WHEN (recorded_at < (created_at + '00:00:01'::interval)) THEN 2 WHEN (recorded_at < (created_at + '00:00:10'::interval)) THEN 3 WHEN (recorded_at < (created_at + '00:01:00'::interval)) THEN 4 WHEN (recorded_at < (created_at + '00:10:00'::interval)) THEN 5 WHEN (recorded_at < (created_at + '01:00:00'::interval)) THEN 6 WHEN (recorded_at < (created_at + '24:00:00'::interval)) THEN 7 ELSE 8 END)::smallint;
 
-CREATE FUNCTION projector.locate_event(event_id bigint) RETURNS SETOF projector.located_event
-    LANGUAGE plpgsql STABLE SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
-    ; -- body: 0016_create_search.sql
-
 CREATE FUNCTION projector.locate_record(topic text, partition integer, source_offset bigint) RETURNS SETOF projector.located_event
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
@@ -3604,8 +3599,6 @@ REVOKE ALL ON FUNCTION projector.events_at(event_ids bigint[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION projector.events_at(event_ids bigint[]) TO projector_reader;
 REVOKE ALL ON FUNCTION projector.events_of(execution_ids bigint[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION projector.events_of(execution_ids bigint[]) TO projector_reader;
-REVOKE ALL ON FUNCTION projector.locate_event(event_id bigint) FROM PUBLIC;
-GRANT ALL ON FUNCTION projector.locate_event(event_id bigint) TO projector_reader;
 REVOKE ALL ON FUNCTION projector.locate_record(topic text, partition integer, source_offset bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION projector.locate_record(topic text, partition integer, source_offset bigint) TO projector_reader;
 REVOKE ALL ON FUNCTION projector.locate_trace(trace_id text) FROM PUBLIC;

@@ -112,12 +112,12 @@ _BY_NUMBER: Final = Statement("""
     union all
     select   'event', event_id::text, concat_ws(', ', event_type, nullif(step, ''), status), true,
              array['execution', 'event'], array[execution_id::text, event_id::text]
-    from     projector.locate_event(:id)
+    from     projector.events_at(array[:id::bigint])
     union all
     select   'command', command.command_id, concat_ws(', ', command.step, command.status), true,
              array['execution', 'command'],
              array[command.execution_id::text, command.command_id]
-    from     projector.locate_event(:id) as issued
+    from     projector.events_at(array[:id::bigint]) as issued
     cross join lateral (
         select   execution_id, command_id, step, status
         from     projector.calls

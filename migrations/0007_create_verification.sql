@@ -116,10 +116,6 @@ comment on table projector.verifications is
     'Private: results of projector verify: whether each projection agreed with the events, and '
     'how much was compared. View: agreement.';
 
-create index verifications_by_time on projector.verifications (verified_at);
-comment on index projector.verifications_by_time is
-    'Query: the latest result of each projection, and delete old results.';
-
 
 create table projector.divergences (
     divergence_id bigint      not null generated always as identity,
@@ -149,7 +145,5 @@ create index divergences_open on projector.divergences (projection, execution_id
     where ended_at is null;
 comment on index projector.divergences_open is
     'Query: open divergences (view agreement, projector repair).';
-create index divergences_by_end on projector.divergences (ended_at) where ended_at is not null;
-comment on index projector.divergences_by_end is 'Query: delete old divergences.';
 
 insert into migrations.applied (version) values ('0007') on conflict do nothing;

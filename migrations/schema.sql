@@ -3444,9 +3444,6 @@ COMMENT ON INDEX projector.calls_failed IS 'Query: the failure before a retry, a
 CREATE INDEX calls_retried ON projector.call_facts USING btree (execution_id, projector.ranked_value(step_ranked), COALESCE(iteration, '-1'::integer), attempts, begun_at) WHERE (attempts > 0);
 COMMENT ON INDEX projector.calls_retried IS 'Query: retries of one step and iteration that began after a failure (retry_candidates).';
 
-CREATE INDEX divergences_by_end ON projector.divergences USING btree (ended_at) WHERE (ended_at IS NOT NULL);
-COMMENT ON INDEX projector.divergences_by_end IS 'Query: delete old divergences.';
-
 CREATE INDEX divergences_open ON projector.divergences USING btree (projection, execution_id, hour) WHERE (ended_at IS NULL);
 COMMENT ON INDEX projector.divergences_open IS 'Query: open divergences (view agreement, projector repair).';
 
@@ -3467,9 +3464,6 @@ COMMENT ON INDEX projector.executions_by_parent IS 'Query: executions that one e
 
 CREATE INDEX executions_running ON projector.execution_facts USING btree (projector.hour_of(first_at)) WHERE ((completed_at IS NULL) AND (failed_at IS NULL) AND (cancelled_at IS NULL) AND (NOT removed));
 COMMENT ON INDEX projector.executions_running IS 'Query: running executions, however old (view stuck_executions).';
-
-CREATE INDEX verifications_by_time ON projector.verifications USING btree (verified_at);
-COMMENT ON INDEX projector.verifications_by_time IS 'Query: the latest result of each projection, and delete old results.';
 
 CREATE STATISTICS projector.ends_of_executions ON LEAST(completed_at, failed_at, cancelled_at) FROM projector.execution_facts;
 COMMENT ON STATISTICS projector.ends_of_executions IS 'Tells the planner how many executions ended in a window.';

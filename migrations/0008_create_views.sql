@@ -687,7 +687,8 @@ comment on view projector.late_arrivals is
     'of the rows whose lateness is not unknown is the mean time, below 0 where the clock is ahead.';
 
 create view projector.gaps as
-select topic, partition, incarnation, first_offset, next_offset, missing, offsets, reason, found_at,
+select topic, partition, incarnation, lower(missing) as first_offset,
+       upper(missing) as next_offset, missing, offsets, reason, found_at,
        projector.hour_of(found_at) as hour
 from   normalizer.gaps;
 

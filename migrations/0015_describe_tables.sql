@@ -85,8 +85,6 @@ begin
                 ('dedup_horizon', 'next_offset',
                  'An upper bound: no writer has written a record from this offset on. Jobs '
                  'announce 65,536 offsets ahead of what they write.'),
-                ('gaps', 'next_offset', 'Offset after the last missing one.'),
-                ('gaps', 'first_offset', 'First missing offset.'),
                 ('job_parts', 'end_offset', 'Offset to stop before; null if the end is not known.'),
                 ('', 'records', 'Number of records that were read.'),
                 ('', 'holes', 'Number of offsets without a record.'),
@@ -102,7 +100,6 @@ begin
                 ('', 'last_recorded_ms', 'Kafka time of that record, milliseconds since 1970.'),
                 ('', 'last_crc',
                  'CRC-32 of that record, to recognize a topic that was created again.'),
-                ('', 'log_start', 'First offset that the broker holds.'),
                 ('', 'log_end', 'Offset after the last committed record.'),
                 ('', 'mark_at', 'When mark_offset was the end of the log.'),
                 ('', 'heartbeat_at', 'When the owner last wrote this row.'),

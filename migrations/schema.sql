@@ -905,8 +905,6 @@ CREATE TABLE normalizer.gaps (
     reason text NOT NULL,
     missing int8multirange NOT NULL,
     offsets bigint NOT NULL,
-    first_offset bigint GENERATED ALWAYS AS (lower(missing)) STORED NOT NULL,
-    next_offset bigint GENERATED ALWAYS AS (upper(missing)) STORED NOT NULL,
     block bigint GENERATED ALWAYS AS ((lower(missing) >> 10)) STORED NOT NULL,
     found_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT gaps_not_empty CHECK ((NOT isempty(missing))),
@@ -920,8 +918,6 @@ COMMENT ON COLUMN normalizer.gaps.partition IS 'Partition of the topic.';
 COMMENT ON COLUMN normalizer.gaps.reason IS 'hole, expired or skipped.';
 COMMENT ON COLUMN normalizer.gaps.missing IS 'The offsets. A producer with transactions leaves one after each of them, so gaps that begin within the same 1,024 offsets (block) share a row.';
 COMMENT ON COLUMN normalizer.gaps.offsets IS 'Number of offsets that were counted as holes for this row. It is more than missing holds if a position was set back and met them again.';
-COMMENT ON COLUMN normalizer.gaps.first_offset IS 'First missing offset.';
-COMMENT ON COLUMN normalizer.gaps.next_offset IS 'Offset after the last missing one.';
 COMMENT ON COLUMN normalizer.gaps.block IS 'First missing offset / 1,024: neighbours share a row.';
 COMMENT ON COLUMN normalizer.gaps.found_at IS 'When it was found.';
 
@@ -1224,10 +1220,8 @@ CREATE TABLE normalizer.source_heartbeats (
     topic text NOT NULL,
     partition integer NOT NULL,
     incarnation integer NOT NULL,
-    cluster_id text NOT NULL,
     epoch bigint NOT NULL,
     partition_count integer NOT NULL,
-    log_start bigint NOT NULL,
     log_end bigint NOT NULL,
     next_offset bigint NOT NULL,
     end_seen_at timestamp with time zone NOT NULL,
@@ -1242,10 +1236,8 @@ COMMENT ON TABLE normalizer.source_heartbeats IS 'Private: heartbeat of the proc
 COMMENT ON COLUMN normalizer.source_heartbeats.topic IS 'Kafka topic, or the name of a file or table that a job reads.';
 COMMENT ON COLUMN normalizer.source_heartbeats.partition IS 'Partition of the topic.';
 COMMENT ON COLUMN normalizer.source_heartbeats.incarnation IS 'How often the topic was deleted and created again, from 0.';
-COMMENT ON COLUMN normalizer.source_heartbeats.cluster_id IS 'Id of the Kafka cluster; "file" if records were read from a file.';
 COMMENT ON COLUMN normalizer.source_heartbeats.epoch IS 'Number of the claim; a writer with a lower epoch is fenced.';
 COMMENT ON COLUMN normalizer.source_heartbeats.partition_count IS 'Number of partitions of the topic. A partition that was never claimed has no row.';
-COMMENT ON COLUMN normalizer.source_heartbeats.log_start IS 'First offset that the broker holds.';
 COMMENT ON COLUMN normalizer.source_heartbeats.log_end IS 'Offset after the last committed record.';
 COMMENT ON COLUMN normalizer.source_heartbeats.next_offset IS 'The position at the time of the heartbeat.';
 COMMENT ON COLUMN normalizer.source_heartbeats.end_seen_at IS 'When the broker last reported the end of the log. It stays while the broker is away.';
@@ -2763,8 +2755,8 @@ CREATE VIEW projector.gaps AS
  SELECT topic,
     partition,
     incarnation,
-    first_offset,
-    next_offset,
+    lower(missing) AS first_offset,
+    upper(missing) AS next_offset,
     missing,
     offsets,
     reason,

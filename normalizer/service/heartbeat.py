@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from normalizer.kafka import Bounds, KafkaPartition
+from normalizer.kafka import KafkaPartition
 from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.sqlstate import FOREIGN_ERRORS
 from normalizer.store.store import Claim
@@ -31,37 +31,35 @@ _SESSION: Final = {
 # the end that the broker reports may be that of another log.
 _HEARTBEAT: Final = """
     with mine as (
-        select   owned.*, position.cluster_id, position.next_offset,
+        select   owned.*, position.next_offset,
                  owned.stopped or owned.log_end > position.next_offset as is_behind,
                  clock_timestamp() - make_interval(secs => owned.end_age_s) as end_seen_at
         from     unnest(
                      $1::text[], $2::integer[], $3::integer[], $4::bigint[], $5::integer[],
-                     $6::bigint[], $7::bigint[], $8::double precision[], $9::boolean[]
+                     $6::bigint[], $7::double precision[], $8::boolean[]
                  ) as owned (
-                     topic, partition, incarnation, epoch, partition_count,
-                     log_start, log_end, end_age_s, stopped
+                     topic, partition, incarnation, epoch, partition_count, log_end, end_age_s,
+                     stopped
                  )
         join     normalizer.source_positions as position
                  using (topic, partition, incarnation, epoch)
         order by owned.topic, owned.partition
     )
     insert into normalizer.source_heartbeats as reported (
-        topic, partition, incarnation, cluster_id, epoch, partition_count, log_start, log_end,
-        next_offset, end_seen_at, behind_since, mark_offset, mark_at, stopped, heartbeat_at
+        topic, partition, incarnation, epoch, partition_count, log_end, next_offset, end_seen_at,
+        behind_since, mark_offset, mark_at, stopped, heartbeat_at
     )
-    select topic, partition, incarnation, cluster_id, epoch, partition_count, log_start, log_end,
-           next_offset, end_seen_at,
+    select topic, partition, incarnation, epoch, partition_count, log_end, next_offset, end_seen_at,
            case when is_behind then end_seen_at end,
            case when is_behind and not stopped then log_end end,
            case when is_behind then end_seen_at end,
            stopped, clock_timestamp()
     from   mine
     on conflict on constraint source_heartbeats_pkey do update
-    set    (incarnation, cluster_id, epoch, partition_count, log_start, log_end, next_offset,
-            end_seen_at, stopped, heartbeat_at)
-         = (excluded.incarnation, excluded.cluster_id, excluded.epoch, excluded.partition_count,
-            excluded.log_start, excluded.log_end, excluded.next_offset,
-            excluded.end_seen_at, excluded.stopped, excluded.heartbeat_at),
+    set    (incarnation, epoch, partition_count, log_end, next_offset, end_seen_at, stopped,
+            heartbeat_at)
+         = (excluded.incarnation, excluded.epoch, excluded.partition_count, excluded.log_end,
+            excluded.next_offset, excluded.end_seen_at, excluded.stopped, excluded.heartbeat_at),
            behind_since = case
                when excluded.behind_since is null or reported.incarnation < excluded.incarnation
                then excluded.behind_since
@@ -83,9 +81,9 @@ _HEARTBEAT: Final = """
 
 
 class ObservedLog(msgspec.Struct, frozen=True, kw_only=True):
-    """A partition's bounds as the broker last reported them, and how long ago that was."""
+    """The end of a partition's log as the broker last reported it, and how long ago that was."""
 
-    bounds: Bounds
+    log_end: int
     partition_count: int
     age_s: float
 
@@ -107,8 +105,8 @@ class Heartbeat:
         """Report the partitions that are still claimed; an error is left to the next call."""
         rows = [
             (
-                *(*partition, claim.incarnation, claim.epoch, at.partition_count),
-                *(*at.bounds, at.age_s, partition in stopped),
+                *(*partition, claim.incarnation, claim.epoch),
+                *(at.partition_count, at.log_end, at.age_s, partition in stopped),
             )
             for partition, claim in sorted(claims.items())
             if (at := observed.get(partition))

@@ -110,7 +110,7 @@ class LagMonitor:
         now_s = time.monotonic()
         return {
             one: ObservedLog(
-                bounds=bounds,
+                log_end=bounds.end,
                 partition_count=self._counts[one.topic],
                 age_s=now_s - self._bounds_at_s[one],
             )

@@ -499,10 +499,9 @@ async def _until_read_and_reported(watcher: Watcher, topic: Topic, records: int)
     await watcher.connection.execute(
         """
         insert into normalizer.source_heartbeats
-               (topic, partition, incarnation, cluster_id, epoch, partition_count, log_start,
-                log_end, next_offset, end_seen_at)
-        select topic, partition, incarnation, cluster_id, epoch, 1, 0, next_offset, next_offset,
-               now()
+               (topic, partition, incarnation, epoch, partition_count, log_end, next_offset,
+                end_seen_at)
+        select topic, partition, incarnation, epoch, 1, next_offset, next_offset, now()
         from   normalizer.source_positions
         """
     )

@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from normalizer.cli.ledger_check import verify_ledger
 from normalizer.cli.partition_positions import read_positions, retire
 from normalizer.embedded import KafkaBroker
-from normalizer.kafka import Bounds, KafkaPartition
+from normalizer.kafka import KafkaPartition
 from normalizer.service.heartbeat import Heartbeat, ObservedLog
 from normalizer.service.monitor import Monitor
 from normalizer.settings import Settings
@@ -104,8 +104,8 @@ async def test_a_claim_is_a_sign_of_life_until_the_first_heartbeat(
     await watcher.connection.execute(
         """
         insert into normalizer.source_heartbeats
-        select topic, partition, incarnation, cluster_id, epoch, 1, 0, 3, 3, hour_ago, null, null,
-               null, true, hour_ago
+        select topic, partition, incarnation, epoch, 1, 3, 3, hour_ago, null, null, null, true,
+               hour_ago
         from   normalizer.source_positions, (values (now() - interval '1 hour')) as at (hour_ago)
         """
     )
@@ -212,7 +212,7 @@ async def test_a_log_that_was_never_read_to_an_end_is_as_old_as_the_last_record_
 
         async def report(log_end: int, *, stopped: bool = False) -> None:
             partition = KafkaPartition(TOPIC, 0)
-            log = ObservedLog(bounds=Bounds(0, log_end), partition_count=1, age_s=0)
+            log = ObservedLog(log_end=log_end, partition_count=1, age_s=0)
             await heartbeat.send({partition: claim}, {partition: log}, [partition] * stopped)
             seen.append((await freshness(watcher))[0])
 

@@ -175,7 +175,7 @@ async def test_what_the_log_no_longer_has_is_skipped_as_a_gap(
 
     async with connected(database) as connection:
         gaps = await connection.fetch(
-            "select first_offset, next_offset, reason from normalizer.gaps"
+            "select first_offset, next_offset, reason from projector.gaps"
         )
         refused = await connection.fetch(
             "select source_offset from normalizer.quarantine order by 1"

@@ -159,7 +159,7 @@ async def test_aborted_records_and_markers_are_holes(
     position = (await watcher.positions(topic))[0]
     assert (position["records"], position["holes"], position["stored"]) == (5, 6, 5)
     gaps = await watcher.connection.fetch(
-        "select reason, missing::text, offsets, first_offset, next_offset from normalizer.gaps"
+        "select reason, missing::text, offsets, first_offset, next_offset from projector.gaps"
     )
     assert [tuple(gap) for gap in gaps] == [("hole", "{[3,8),[10,11)}", 6, 3, 11)]
 
@@ -517,7 +517,7 @@ async def test_records_that_expired_unread_are_a_gap(
     assert service.counters.gaps == 1
     (line,) = [line for line in lines if line["event"] == "gap"]
     assert (line["first_offset"], line["next_offset"]) == (4, 7)
-    (gap,) = await watcher.connection.fetch("select * from normalizer.gaps")
+    (gap,) = await watcher.connection.fetch("select * from projector.gaps")
     assert (gap["first_offset"], gap["next_offset"], gap["reason"]) == (4, 7, "expired")
     assert service.ownership.gaps == {KafkaPartition(topic.name, 0): (4, 7)}
     position = (await watcher.positions(topic))[0]

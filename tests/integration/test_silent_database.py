@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from normalizer.core.drift import DriftFinding
-from normalizer.kafka import Bounds, KafkaPartition
+from normalizer.kafka import KafkaPartition
 from normalizer.service import heartbeat, lag
 from normalizer.service.heartbeat import Heartbeat, ObservedLog
 from normalizer.service.lag import LagMonitor
@@ -23,7 +23,7 @@ async def test_a_heartbeat_gives_up_and_the_next_one_is_reported(
 ) -> None:
     monkeypatch.setattr(heartbeat, "SEND_TIMEOUT_S", 0.5)
     partition = KafkaPartition(TOPIC, 0)
-    seen = {partition: ObservedLog(bounds=Bounds(0, 9), partition_count=1, age_s=0.0)}
+    seen = {partition: ObservedLog(log_end=9, partition_count=1, age_s=0.0)}
     async with open_store(database) as store, Proxy(database.url) as proxy:
         claim = await claimed(store)
         beats = Heartbeat(proxy.url)

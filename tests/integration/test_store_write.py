@@ -398,7 +398,7 @@ async def test_holes_are_gaps_and_an_expired_offset_range_is_one_too(database: D
         await store.write(batch_of(envelope(1), claim=claim))
 
         gaps = await connection.fetch(
-            "select first_offset, next_offset, reason from normalizer.gaps order by first_offset"
+            "select first_offset, next_offset, reason from projector.gaps order by first_offset"
         )
         assert [tuple(gap) for gap in gaps] == [(1, 3, "hole"), (3, 10, "expired")]
         assert claim.next_offset == 10

@@ -199,7 +199,7 @@ _READ_UP_TO: Final = """
         values ($1::text, 0, $2::integer, 'c', 'o', 0, 0)
     )
     insert into normalizer.source_heartbeats
-           (topic, partition, incarnation, cluster_id, epoch, partition_count, log_start, log_end,
-            next_offset, end_seen_at, heartbeat_at)
-    values ($1, $2, 0, 'c', 1, 2, 0, 0, 0, $3::timestamptz, $3)
+           (topic, partition, incarnation, epoch, partition_count, log_end, next_offset,
+            end_seen_at, heartbeat_at)
+    values ($1, $2, 0, 1, 2, 0, 0, $3::timestamptz, $3)
 """

@@ -73,9 +73,9 @@ async def test_a_delay_below_zero_is_shown_below_zero(
         await connection.execute(
             """
             insert into normalizer.source_heartbeats
-                   (topic, partition, incarnation, cluster_id, epoch, partition_count, log_start,
-                    log_end, next_offset, end_seen_at, heartbeat_at)
-            select topic, partition, incarnation, cluster_id, epoch, 1, 0, 1, 1, now(),
+                   (topic, partition, incarnation, epoch, partition_count, log_end, next_offset,
+                    end_seen_at, heartbeat_at)
+            select topic, partition, incarnation, epoch, 1, 1, 1, now(),
                    now() + interval '1 minute'
             from   normalizer.source_positions
             """

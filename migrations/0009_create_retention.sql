@@ -61,17 +61,26 @@ comment on index normalizer.siblings_by_shared_id is
     'them.';
 
 
--- Step 1 of archive_events: adds what these events say about their executions to the archived part.
--- `low` and `high` are the least and greatest of the ids: they limit the partitions to visit. The
--- delete in step 3 subtracts from execution_facts what is added to it here.
-create function projector.archive_executions(event_ids bigint[], low bigint, high bigint)
-    returns void
-    language plpgsql volatile
+-- Deletes these events and moves what they are counted as to the archived part. Returns the number
+-- of deleted events. The caller has locked their executions and, in a later statement, the rows.
+--     1. add what they say about their executions to the archived part
+--     2. copy those that are of calls to archived_calls
+--     3. delete the events
+--     4. count them in shard -1 of every counter
+--     5. count them in archived_rows, for the ledger
+create function projector.archive_events(event_ids bigint[]) returns bigint
+    language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
     set plan_cache_mode = force_custom_plan
     set jit = off
 as $$
+declare
+    -- They limit the partitions to visit.
+    low     constant bigint := (select min(id) from unnest(archive_events.event_ids) as id);
+    high    constant bigint := (select max(id) from unnest(archive_events.event_ids) as id);
+    deleted bigint;
 begin
+    -- 1. The executions. The delete in step 3 subtracts from execution_facts what is added here.
     with gone as materialized (
         select *
         from   aggregate_executions(
@@ -79,9 +88,9 @@ begin
                        select distinct execution_id
                        from   normalizer.events
                        where  event_id between low and high
-                       and    event_id = any(archive_executions.event_ids)
+                       and    event_id = any(archive_events.event_ids)
                    ),
-                   archive_executions.event_ids
+                   archive_events.event_ids
                )
     ),
     kept as (
@@ -121,18 +130,8 @@ begin
            cancelled = known.cancelled + gone.cancelled
     from   gone
     where  known.execution_id = gone.execution_id;
-end
-$$;
 
-
--- Step 2 of archive_events: copies those of these events that are of calls to archived_calls.
-create function projector.archive_calls(event_ids bigint[], low bigint, high bigint) returns void
-    language plpgsql volatile
-    set search_path = pg_catalog, projector, pg_temp
-    set plan_cache_mode = force_custom_plan
-    set jit = off
-as $$
-begin
+    -- 2. The calls.
     insert into archived_calls
     select *
     from   stored_call_events(
@@ -140,39 +139,22 @@ begin
                    select distinct (execution_id, command_id)::call_command
                    from   normalizer.events
                    where  event_id between low and high
-                   and    event_id = any(archive_calls.event_ids)
+                   and    event_id = any(archive_events.event_ids)
                    and    command_id <> ''
                )
            )
-    where  event_id = any(archive_calls.event_ids);
-end
-$$;
+    where  event_id = any(archive_events.event_ids);
 
-
--- Step 3 of archive_events. Returns the number of deleted events:
---     1. delete the events
---     2. count them in shard -1 of every counter
---     3. count them in archived_rows, for the ledger
-create function projector.delete_archived_events(event_ids bigint[], low bigint, high bigint)
-    returns bigint
-    language plpgsql volatile
-    set search_path = pg_catalog, projector, pg_temp
-    set plan_cache_mode = force_custom_plan
-    set jit = off
-as $$
-declare
-    archived bigint;
-begin
-    -- 1. The events.
+    -- 3. The events.
     with gone as (
         delete from normalizer.events
         where  event_id between low and high
-        and    event_id = any(delete_archived_events.event_ids)
+        and    event_id = any(archive_events.event_ids)
         returning step, event_type, status, attempts, command_id, worker_id, created_at,
                   recorded_at, shape, evidence, coercions, source_topic, source_incarnation,
                   source_partition, batch_id
     ),
-    -- 2. The counters.
+    -- 4. The counters.
     in_hours as (
         insert into event_hours as counted (
             hour, step, event_type, status, attempts, shard, events, without_command
@@ -227,7 +209,7 @@ begin
         on conflict (hour, shape, rule, shard)
         do update set coercions = counted.coercions + excluded.coercions
     ),
-    -- 3. The ledger.
+    -- 5. The ledger.
     in_rows as (
         insert into normalizer.archived_rows as known (
             source_topic, source_incarnation, source_partition, job_id, run, events
@@ -240,27 +222,8 @@ begin
         on conflict (source_topic, source_incarnation, source_partition, job_id, run)
         do update set events = known.events + excluded.events
     )
-    select count(*) into archived from gone;
-    return archived;
-end
-$$;
-
-
--- Deletes these events and moves what they are counted as to the archived part. Returns the number
--- of deleted events. The caller has locked their executions and, in a later statement, the rows.
-create function projector.archive_events(event_ids bigint[]) returns bigint
-    language plpgsql volatile security definer
-    set search_path = pg_catalog, projector, pg_temp
-    set plan_cache_mode = force_custom_plan
-    set jit = off
-as $$
-declare
-    low  constant bigint := (select min(id) from unnest(archive_events.event_ids) as id);
-    high constant bigint := (select max(id) from unnest(archive_events.event_ids) as id);
-begin
-    perform archive_executions(archive_events.event_ids, low, high);
-    perform archive_calls(archive_events.event_ids, low, high);
-    return delete_archived_events(archive_events.event_ids, low, high);
+    select count(*) into deleted from gone;
+    return deleted;
 end
 $$;
 

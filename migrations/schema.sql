@@ -247,22 +247,8 @@ CREATE FUNCTION projector.aggregate_executions(execution_ids bigint[], event_ids
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     ; -- body: 0004_create_execution_projections.sql
 
-CREATE FUNCTION projector.archive_calls(event_ids bigint[], low bigint, high bigint) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
-    SET plan_cache_mode TO 'force_custom_plan'
-    SET jit TO 'off'
-    ; -- body: 0009_create_retention.sql
-
 CREATE FUNCTION projector.archive_events(event_ids bigint[]) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
-    SET plan_cache_mode TO 'force_custom_plan'
-    SET jit TO 'off'
-    ; -- body: 0009_create_retention.sql
-
-CREATE FUNCTION projector.archive_executions(event_ids bigint[], low bigint, high bigint) RETURNS void
-    LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     SET plan_cache_mode TO 'force_custom_plan'
     SET jit TO 'off'
@@ -311,13 +297,6 @@ CREATE FUNCTION projector.count_executions(moved projector.execution_move[]) RET
 CREATE FUNCTION projector.decode_bigint(encoded text) RETURNS bigint
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE WHEN (translate(encoded, '0123456789abcdef'::text, ''::text) = ''::text) THEN ((('x'::text || encoded))::bit(64))::bigint ELSE NULL::bigint END;
-
-CREATE FUNCTION projector.delete_archived_events(event_ids bigint[], low bigint, high bigint) RETURNS bigint
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
-    SET plan_cache_mode TO 'force_custom_plan'
-    SET jit TO 'off'
-    ; -- body: 0009_create_retention.sql
 
 CREATE FUNCTION projector.doubtful_executions(reports projector.execution_report[]) RETURNS bigint[]
     LANGUAGE plpgsql STABLE
@@ -3570,14 +3549,11 @@ GRANT ALL ON FUNCTION normalizer.gen_snowflake() TO normalizer_writer;
 REVOKE ALL ON FUNCTION normalizer.keep_dedup_horizon() FROM PUBLIC;
 REVOKE ALL ON FUNCTION normalizer.note_event_changes() FROM PUBLIC;
 REVOKE ALL ON FUNCTION normalizer.snowflake_at(unix_ms bigint) FROM PUBLIC;
-REVOKE ALL ON FUNCTION projector.archive_calls(event_ids bigint[], low bigint, high bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.archive_events(event_ids bigint[]) FROM PUBLIC;
-REVOKE ALL ON FUNCTION projector.archive_executions(event_ids bigint[], low bigint, high bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.compact_shards(counter_table text, time_column text, since timestamp with time zone, until timestamp with time zone) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.count_calls(counts projector.call_count[], into_shard smallint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.count_changed_calls(counts projector.call_count[], touched projector.call_id[], linked projector.call_id[], old_failures projector.call_failure[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.count_executions(moved projector.execution_move[]) FROM PUBLIC;
-REVOKE ALL ON FUNCTION projector.delete_archived_events(event_ids bigint[], low bigint, high bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.erase_execution(execution_id bigint) FROM PUBLIC;
 GRANT USAGE ON SEQUENCE normalizer.batch_id TO normalizer_writer;
 GRANT SELECT,INSERT,UPDATE ON TABLE normalizer.events TO normalizer_writer;

@@ -13,7 +13,7 @@ _CHUNK = 5_000
 
 
 class ActualRow(msgspec.Struct, frozen=True, array_like=True):
-    """A row of `events`; JSON columns are text, `created_us` microseconds since 1970."""
+    """A row of `events`; JSON columns are text, times are microseconds since 1970."""
 
     event_id: int
     execution_id: int
@@ -37,9 +37,11 @@ class ActualRow(msgspec.Struct, frozen=True, array_like=True):
     meta: str
     extra: str | None
     coercions: str | None
+    evidence: int
     shape: str
     headers: str | None
     trace_id: str | None
+    recorded_us: int | None
     source_partition: int
     source_offset: int
     source_index: int
@@ -75,7 +77,8 @@ _ROWS = """
              (extract(epoch from created_at) * 1000000)::bigint,
              worker_id, command_id, iteration, node_type, catalog_id, parent_event_id,
              parent_execution_id, duration, error, context::text, result::text, meta::text,
-             extra::text, coercions::text, shape, headers::text, trace_id,
+             extra::text, coercions::text, evidence, shape, headers::text, trace_id,
+             (extract(epoch from recorded_at) * 1000000)::bigint,
              source_partition, source_offset, source_index
     from     normalizer.events
     where    event_id > $1::bigint and source_topic = $2::text and source_incarnation = $3::integer

@@ -3,7 +3,7 @@
 Written from the guarantee, not from the normalizer: an event reported more than once is the merge
 of its reports, column by column, in any order. Declared beats derived, derived beats defaulted;
 present beats absent; between equals the greater by bytes stays.
-Source: docs/spec/wire-shapes.md#m4.
+Source: docs/spec/wire-shapes.md#v3, #m4.
 """
 
 from typing import Any, Final
@@ -75,6 +75,12 @@ def expected_row(reports: list[LoggedReport]) -> ExpectedRow:
         2
     ]
     columns["created_us"] = max(_created(logged) for logged in reports)[1]
+    columns["evidence"] = (
+        max(report.attempts_rank for report in reported) * 100
+        + max(report.status_rank for report in reported) * 10
+        + max(report.created_rank for report in reported)
+    )
+    columns["recorded_us"] = min(logged.recorded_ms for logged in reports) * 1000
     return ExpectedRow(
         columns=columns,
         own_id=first.event_id,

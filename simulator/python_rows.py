@@ -62,7 +62,7 @@ def stored_row(fact: Fact, choices: RenderChoices) -> RenderedEvent:
         top = "COMPLETED" if choices.random() < 0.5 else choices.pick(("RUNNING", "", "STARTED"))
         body["status"] = report_outcome(reported, fact, top)
     else:
-        word = report_status(reported, choices.top_word(fact))
+        word = report_status(reported, choices.top_word(fact), alone=True)
         if word is not None:
             body["status"] = word
     if fact.call is None:
@@ -117,6 +117,7 @@ def _put_call(rendered: RenderedEvent, word: str | None, choices: RenderChoices)
             rendered, lambda side: {"args": side.data}
         )
         body["result"] = reported.result = {"status": "PENDING"}
+        reported.status_rank = 1
     elif fact.kind == "call.done":
         body["result"], reported.result = sent_and_kept(
             rendered, lambda side: {"status": word, "context": {"data": side.data}}
@@ -155,9 +156,9 @@ def legacy_row(fact: Fact, choices: RenderChoices) -> RenderedEvent:
     reported.extra = {"node_id": body["node_id"]}
     if fact.kind == "call.done":
         body["status"] = choices.call_word(fact.outcome)
-        report_outcome(reported, fact, None)
+        report_outcome(reported, fact, None, alone=True)
     else:
-        top = report_status(reported, choices.top_word(fact))
+        top = report_status(reported, choices.top_word(fact), alone=True)
         if top is not None:
             body["status"] = top
     if fact.call is None:

@@ -164,7 +164,7 @@ def emit_request(fact: Fact, choices: RenderChoices) -> RenderedEvent:
     if fact.kind == "call.done":
         _put_outcome(rendered, choices)
     else:
-        top = report_status(reported, choices.top_word(fact))
+        top = report_status(reported, choices.top_word(fact), alone=True)
         if top is not None:
             body["status"] = top
     if fact.call is None:

@@ -127,27 +127,44 @@ def start_event(body: dict[str, Any], fact: Fact, shape: str, event_type: str) -
     return RenderedEvent(body, reported, fact)
 
 
-def report_status(reported: ReportedFields, word: status_words.StatusWord) -> str | None:
-    """The status of an event that is no call.done; returns the word to write."""
-    reported.status, reported.status_rank = word.means, word.rank
+def report_status(
+    reported: ReportedFields, word: status_words.StatusWord, *, alone: bool = False
+) -> str | None:
+    """The status of an event that is no call.done; returns the word to write.
+
+    `alone`: it stands at the top and nowhere below.
+    """
+    reported.status = word.means
+    reported.status_rank = _rank(reported, word.rank, alone=alone)
     if word.overruled:
         reported.rules = (*reported.rules, "status_overruled")
     return word.word
 
 
-def report_outcome(reported: ReportedFields, fact: Fact, top: str | None) -> str | None:
+def report_outcome(
+    reported: ReportedFields, fact: Fact, top: str | None, *, alone: bool = False
+) -> str | None:
     """The status of a call.done: its real outcome, wherever a producer put the word.
 
-    `top` is the word at the top, which may be less specific, or the opposite. Returns it.
+    `top` is the word at the top, which may be less specific, or the opposite. Returns it. `alone`:
+    nothing below it says how the call ended.
     """
     reported.status = fact.outcome
-    reported.status_rank = 1 if fact.outcome == "COMPLETED" else 2
+    rank = 1 if fact.outcome == "COMPLETED" else 2
+    reported.status_rank = _rank(reported, rank, alone=alone)
     if top in _WEAK or (top == "COMPLETED" and fact.outcome != "COMPLETED"):
         reported.rules = (*reported.rules, "status_overruled")
     return top
 
 
+def _rank(reported: ReportedFields, rank: int, *, alone: bool) -> int:
+    """#s7: COMPLETED at the top of what is named completed says no more than the name."""
+    says_the_name = reported.status == "COMPLETED" and reported.kind in _NAMED_COMPLETED
+    return 0 if alone and says_the_name else rank
+
+
 _WEAK: Final = frozenset(("RUNNING", "STARTED"))
+_NAMED_COMPLETED: Final = frozenset(("call.done", "command.completed", "step.exit"))
 
 
 def report_call(reported: ReportedFields, fact: Fact) -> None:

@@ -219,7 +219,7 @@ def projector_envelope(fact: Fact, choices: RenderChoices) -> RenderedEvent:
             rendered, lambda side: _projected(fact, word, side)
         )
     else:
-        top = report_status(reported, choices.top_word(fact))
+        top = report_status(reported, choices.top_word(fact), alone=True)
         if top is not None:
             body["status"] = top
         if fact.error is not None:

@@ -121,10 +121,10 @@ def payload(fact: Fact, word: str | None, side: PayloadForm, *, plain: bool) -> 
 
 def _payload_of_step(fact: Fact, word: str | None, side: PayloadForm) -> dict[str, Any]:
     body = server_context(fact)
-    if fact.kind in ("step.exit", "step.failed"):
-        return body | {"status": word, "data": side.data}
-    if fact.kind == "step.enter" and word:
+    if word:
         body["status"] = word
+    if fact.kind in ("step.exit", "step.failed"):
+        body["data"] = side.data
     return body
 
 

@@ -199,10 +199,6 @@ NESTED_WORDS: Final[dict[tuple[str, str], tuple[StatusWord, ...]]] = {
         StatusWord("timeout", "FAILED", 2),
         StatusWord("error", "FAILED", 2),
     ),
-    ("command.failed", "FAILED"): (
-        StatusWord("failed", "FAILED", 2),
-        StatusWord("error", "FAILED", 2),
-    ),
     ("playbook.completed", "COMPLETED"): (
         StatusWord("completed", "COMPLETED", 1),
         StatusWord("COMPLETED", "COMPLETED", 1),

@@ -136,6 +136,8 @@ async def test_one_event_in_two_rows_is_doubled(play: Play) -> None:
         ("error", "guessed"),
         ("context", '{"guessed":true}'),
         ("result", '{"guessed":true}'),
+        ("evidence", 999),
+        ("recorded_us", 1),
         ("shape", "guessed"),
         ("trace_id", "guessed"),
         ("coercions", '[{"rule":"guessed"}]'),

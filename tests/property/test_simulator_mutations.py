@@ -15,6 +15,7 @@ import pytest
 
 from normalizer import snowflake
 from normalizer.core import decode, levels, normalize, reconcile, wire_event
+from normalizer.core.merge import merge
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rules import (
@@ -327,6 +328,19 @@ def forget_the_parent_in_the_context(patch: pytest.MonkeyPatch) -> None:
     )
 
 
+def forget_what_gave_the_status(patch: pytest.MonkeyPatch) -> None:
+    read = status.resolve_status
+    patch.setattr(normalize, "resolve_status", lambda event, name: (read(event, name)[0], 0))
+
+
+def keep_the_later_time_of_the_log(patch: pytest.MonkeyPatch) -> None:
+    def join(stored: Any, report: Any, digests: Any) -> Any:
+        later = max(stored.recorded_at, report.recorded_at)
+        return msgspec.structs.replace(merge(stored, report, digests), recorded_at=later)
+
+    patch.setattr(reconcile, "merge", join)
+
+
 _SEEN_AS: dict[Mutation, str] = {
     count_tries_from_one: "differs in attempts",
     count_retries_as_tries: "differs in attempts",
@@ -367,6 +381,8 @@ _SEEN_AS: dict[Mutation, str] = {
     ignore_a_bad_secondary_id: "differs in catalog_id",
     forget_what_a_stored_row_keeps: "differs in status",
     forget_the_parent_in_the_context: "differs in parent_execution_id",
+    forget_what_gave_the_status: "differs in evidence",
+    keep_the_later_time_of_the_log: "differs in recorded_us",
 }
 
 

@@ -191,7 +191,7 @@ def _row(event: Envelope) -> ActualRow:
         status=event.status,
         attempts=event.attempts,
         max_attempts=event.max_attempts,
-        created_us=(event.created_at - _EPOCH) // timedelta(microseconds=1),
+        created_us=_microseconds(event.created_at),
         worker_id=event.worker_id,
         command_id=event.command_id,
         iteration=event.iteration,
@@ -206,13 +206,19 @@ def _row(event: Envelope) -> ActualRow:
         meta=event.meta.decode(),
         extra=_text(event.extra),
         coercions=_text(event.coercions),
+        evidence=event.evidence,
         shape=event.shape,
         headers=_text(event.headers),
         trace_id=event.trace_id,
+        recorded_us=None if event.recorded_at is None else _microseconds(event.recorded_at),
         source_partition=event.source_partition,
         source_offset=event.source_offset,
         source_index=event.source_index,
     )
+
+
+def _microseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 def _text(value: bytes | None) -> str | None:

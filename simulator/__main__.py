@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,7 +18,7 @@ from simulator.compare import compare
 from simulator.compare_views import compare_views
 from simulator.comparison_report import ComparisonReport
 from simulator.expected_views import expected_lines
-from simulator.ledger_file import Ledger, LedgerFile, LedgerHeader, read_ledger
+from simulator.ledger_file import Ledger, LedgerFile, LedgerHeader, Line, read_ledger
 from simulator.mix import Mix
 from simulator.simulator_run import SimulatorRun, now_us, run_into_topic, write_lines
 
@@ -69,7 +69,7 @@ def _traffic_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "settings",
             multiple=True,
             metavar="NAME=VALUE",
-            help="Any other field of the mix (see simulator/mix.py).",
+            help="Any other number or switch of the mix (see simulator/mix.py).",
         ),
     ):
         command = option(command)
@@ -85,7 +85,9 @@ def main() -> None:
 @click.option("--bootstrap-servers", required=True, metavar="HOST:PORT")
 @click.option("--topic", default="noetl.events", show_default=True)
 @click.option(
-    "--rate", default=0.0, help="Events per second; 0: as fast as the broker accepts them."
+    "--rate",
+    default=0.0,
+    help="Events per second; 0: as fast as the broker accepts them, or 5,000 with --live.",
 )
 @click.option("--for", "seconds", type=float, help="Stop after this many seconds.")
 @click.option("--live", is_flag=True, help="The platform's clock is the wall clock.")
@@ -158,10 +160,15 @@ def write(
 @main.command(name="compare")
 @click.option("--ledger", required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--database-url", required=True)
-@click.option("--incarnation", default=0, show_default=True)
-def compare_(*, ledger: Path, database_url: str, incarnation: int) -> None:
-    """Compare a ledger with a database: rows, refusals, totals, views. Exit 1 if they differ."""
-    report = asyncio.run(_compare(ledger, database_url, incarnation))
+def compare_(*, ledger: Path, database_url: str) -> None:
+    """Compare a ledger with a database: rows, refusals, totals, views.
+
+    Exit 1 if they differ, 3 if they could not be compared.
+    """
+    try:
+        report = asyncio.run(_compare(ledger, database_url))
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise _NoAnswer(f"nothing was compared: {error}") from error
     for line in report.lines():
         click.echo(line)
     sys.exit(0 if report.agrees else 1)
@@ -171,19 +178,30 @@ def compare_(*, ledger: Path, database_url: str, incarnation: int) -> None:
 @click.option("--ledger", required=True, type=click.Path(exists=True, path_type=Path))
 def truth_(*, ledger: Path) -> None:
     """Print what a truthful dashboard must show of every execution, step and call."""
-    for line in expected_lines(read_ledger(ledger)):
+    for line in expected_lines(_lines(ledger)):
         click.echo(msgspec.json.encode(line))
 
 
-async def _compare(ledger: Path, database_url: str, incarnation: int) -> ComparisonReport:
-    begin = next(read_ledger(ledger), None)
+class _NoAnswer(click.ClickException):
+    exit_code = 3
+
+
+def _lines(ledger: Path) -> Iterator[Line]:
+    """The lines of a ledger, which may break off where its writer was killed."""
+    try:
+        yield from read_ledger(ledger)
+    except msgspec.DecodeError as error:
+        raise _NoAnswer(f"the ledger cannot be read: {error}") from error
+
+
+async def _compare(ledger: Path, database_url: str) -> ComparisonReport:
+    begin = next(_lines(ledger), None)
     if not isinstance(begin, LedgerHeader):
         raise click.UsageError(f"{ledger} does not begin like a ledger")
     connection = await asyncpg.connect(database_url)
     try:
-        database = DatabaseRows(connection, begin.topic, incarnation)
-        report = await compare(read_ledger(ledger), database)
-        await compare_views(read_ledger(ledger), DatabaseViews(connection), report)
+        report = await compare(_lines(ledger), DatabaseRows(connection, begin.topic))
+        await compare_views(_lines(ledger), DatabaseViews(connection), report)
         return report
     finally:
         await connection.close()

@@ -81,21 +81,21 @@ _ROWS = """
              (extract(epoch from recorded_at) * 1000000)::bigint,
              source_partition, source_offset, source_index
     from     normalizer.events
-    where    event_id > $1::bigint and source_topic = $2::text and source_incarnation = $3::integer
+    where    event_id > $1::bigint and source_topic = $2::text and source_incarnation = 0
     order by event_id
-    limit    $4::integer
+    limit    $3::integer
 """
 _QUARANTINED = """
     select   source_partition, source_offset, source_index, reason
     from     normalizer.quarantine
-    where    source_topic = $1::text and source_incarnation = $2::integer
+    where    source_topic = $1::text and source_incarnation = 0
     order by source_partition, source_offset, source_index
 """
 _TOTALS = """
     select   partition, start_offset, next_offset, records, holes, outcomes,
              stored, duplicate, merged, quarantined, ignored
     from     normalizer.source_positions
-    where    topic = $1::text and incarnation = $2::integer
+    where    topic = $1::text and incarnation = 0
     order by partition
 """
 _TAKEN = """
@@ -107,20 +107,17 @@ _TAKEN = """
 
 
 class DatabaseRows:
-    """One topic, of one incarnation, in one database."""
+    """One topic, which was never created again, in one database."""
 
-    def __init__(self, connection: "asyncpg.Connection[Any]", topic: str, incarnation: int) -> None:
+    def __init__(self, connection: "asyncpg.Connection[Any]", topic: str) -> None:
         self._connection = connection
         self._topic = topic
-        self._incarnation = incarnation
 
     async def rows(self) -> AsyncIterator[ActualRow]:
         """Every row, by event_id."""
         after = -1
         while True:
-            chunk = await self._connection.fetch(
-                _ROWS, after, self._topic, self._incarnation, _CHUNK
-            )
+            chunk = await self._connection.fetch(_ROWS, after, self._topic, _CHUNK)
             for record in chunk:
                 yield ActualRow(*record)
             if len(chunk) < _CHUNK:
@@ -129,12 +126,12 @@ class DatabaseRows:
 
     async def quarantined(self) -> list[ActualQuarantine]:
         """Every quarantined record or event."""
-        found = await self._connection.fetch(_QUARANTINED, self._topic, self._incarnation)
+        found = await self._connection.fetch(_QUARANTINED, self._topic)
         return [ActualQuarantine(*record) for record in found]
 
     async def totals(self) -> dict[int, ActualTotals]:
         """The totals of each partition."""
-        found = await self._connection.fetch(_TOTALS, self._topic, self._incarnation)
+        found = await self._connection.fetch(_TOTALS, self._topic)
         return {record[0]: ActualTotals(*record) for record in found}
 
     async def taken(self, event_ids: list[int]) -> set[int]:

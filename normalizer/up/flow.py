@@ -158,7 +158,8 @@ class _Run:
             self.screen.print_line(
                 "no traffic: the simulator is part of the source, not of the wheel; from the "
                 "source: python -m simulator play --live "
-                f"--bootstrap-servers={stack.bootstrap_servers} --topic={stack.topic}"
+                f"--bootstrap-servers={stack.bootstrap_servers} --rate={self._options.rate:g} "
+                f"--topic={stack.topic}"
             )
 
     async def _watch(self, stack: Stack, log: TopicReader | None) -> None:

@@ -86,7 +86,7 @@ async def test_up_starts_without_traffic_and_says_how_to_get_some(
 
     (line,) = (line for line in said.splitlines() if line.startswith("no traffic"))
     assert "python -m simulator play --live --bootstrap-servers=127.0.0.1:" in line
-    assert line.endswith("--topic=noetl.events")
+    assert line.endswith("--rate=200 --topic=noetl.events")
 
 
 def test_without_kafka_too_it_starts_and_says_what_to_do(installed: Path, stack: Stack) -> None:

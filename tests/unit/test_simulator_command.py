@@ -82,3 +82,27 @@ def test_compare_refuses_what_is_no_ledger(tmp_path: Path) -> None:
 
     assert result.exit_code == 2
     assert "does not begin like a ledger" in result.output
+
+
+def test_a_comparison_that_is_not_possible_is_no_difference(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger"
+    run("write", str(tmp_path / "file"), "--events=1", f"--ledger={ledger}")
+
+    result = run("compare", f"--ledger={ledger}", "--database-url=postgresql://u@127.0.0.1:1/d")
+
+    assert (result.exit_code, result.exception.__class__) == (3, SystemExit)
+    assert result.output.startswith("Error: nothing was compared: ")
+
+
+@pytest.mark.parametrize("command", ["truth", "compare --database-url=postgresql://"])
+def test_half_a_line_in_a_ledger_is_said(command: str, tmp_path: Path) -> None:
+    (tmp_path / "ledger").write_text('{"line":"beg')
+
+    result = run(*command.split(), f"--ledger={tmp_path / 'ledger'}")
+
+    assert result.exit_code == 3
+    assert "Error: the ledger cannot be read: Input data was truncated" in result.output
+
+
+def test_live_traffic_without_a_rate_has_one_all_the_same() -> None:
+    assert "or 5,000 with --live" in " ".join(run("play", "--help").output.split())

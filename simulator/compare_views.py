@@ -19,7 +19,7 @@ from simulator.expected_view_rows import (
     ExpectedStep,
     ExpectedViews,
 )
-from simulator.expected_views import ORCHESTRATE, expected_views
+from simulator.expected_views import expected_views
 from simulator.ledger_file import Line
 
 _AT_ONCE: Final = 500
@@ -103,8 +103,6 @@ def _compare_calls(
 ) -> None:
     found = {(call.command_id, call.attempts): call for call in actual}
     for expected in views_of_run.calls:
-        if expected.step == ORCHESTRATE:
-            continue
         report.calls += 1
         name = f"call {expected.key} of {expected.execution_id}, attempts {expected.attempts}"
         call = found.get((expected.key, expected.attempts))
@@ -131,8 +129,6 @@ def _compare_steps(
     """Compare the tries of a step; its other events are part of the counts."""
     for expected in steps:
         report.steps += 1
-        if expected.step == ORCHESTRATE:
-            continue
         tries = [call for call in actual if call.step == expected.step]
         found = (len(tries), sum(call.attempts > 0 for call in tries))
         if found != (expected.calls, expected.retries):

@@ -81,7 +81,7 @@ def expected_lines(lines: Iterable[Line]) -> Iterator[ExpectedLine]:
 def expected_views(lines: Iterable[Line]) -> Iterator[ExpectedViews]:
     """Yield the same, an execution at a time."""
     for execution_id, rows, real in _executions(lines):
-        calls = _calls(execution_id, rows, real)
+        calls = [call for call in _calls(execution_id, rows, real) if call.step != ORCHESTRATE]
         yield ExpectedViews(
             execution=_execution(execution_id, rows, calls, real),
             steps=list(_steps(execution_id, rows, calls)),
@@ -250,9 +250,7 @@ def _execution(
         events=len(rows),
         attempts=max(row.columns["attempts"] for row in rows),
         failed_calls=sum(
-            call.finished_us is not None and call.status != "COMPLETED"
-            for call in calls
-            if call.step != ORCHESTRATE
+            call.finished_us is not None and call.status != "COMPLETED" for call in calls
         ),
         ended=ended,
         platform_outcome=real.outcome if real.ends <= {row.fact for row in rows} else None,

@@ -131,15 +131,16 @@ class Lifecycles:
         left.content = self._draw(self._random())
         yield [left], self._gap(0.1)
         if random() < self._mix.orchestrated:
-            yield from self._orchestrate(execution, entered.event_id)
+            yield from self._orchestrate(execution)
         return fine
 
-    def _orchestrate(self, execution: PlaybookRun, cause: int) -> Iterator[Burst]:
+    def _orchestrate(self, execution: PlaybookRun) -> Iterator[Burst]:
         """The engine's own call between two steps, which no user wants to see."""
-        issued = self._fact("command.issued", execution, "__orchestrate__", cause=cause)
         step = Step(name="__orchestrate__", node_type="task", fails=0.0, seconds=0.1)
-        command_id = self._command_id(execution, step, issued.event_id, None)
+        event_id = execution.minters[0].mint(self.now_us // 1000)
+        command_id = self._command_id(execution, step, event_id, None)
         call = self._call(execution, step, command_id, 0, None)
+        call.outcome = "COMPLETED"
         done = self._called("call.done", execution, call, "COMPLETED", 5_000)
         done.content = self._draw(self._random())
         yield [done], self._gap(0.1)

@@ -11,8 +11,8 @@ from simulator.actual_views import ActualCall, ActualExecution
 from simulator.compare_views import compare_views
 from simulator.comparison_report import ComparisonReport
 from simulator.expected_view_rows import EventCountKey, ExpectedCall, ExpectedViews
-from simulator.expected_views import ORCHESTRATE, expected_views
-from simulator.ledger_file import ExecutionLine, Line
+from simulator.expected_views import ORCHESTRATE, expected_lines, expected_views
+from simulator.ledger_file import CallLine, ExecutionLine, Line
 from simulator.mix import Mix
 from tests.support.simulator_pipeline import simulated_log
 
@@ -36,8 +36,7 @@ class Drawn:
     ) -> None:
         expected = list(expected)
         self._executions = executions([_execution(one) for one in expected])
-        shown = [call for one in expected for call in one.calls if call.step != ORCHESTRATE]
-        self._calls = calls(list(map(_call, shown)))
+        self._calls = calls([_call(call) for one in expected for call in one.calls])
         self._counts = counts(sum((one.counts for one in expected), Counter[Any]()))
 
     async def executions(self, execution_ids: Iterable[int]) -> list[ActualExecution]:
@@ -95,6 +94,16 @@ async def report_of(lines: list[Line], **changes: Any) -> ComparisonReport:
     report = ComparisonReport()
     await compare_views(lines, Drawn(expected_views(lines), **changes), report)
     return report
+
+
+def test_a_call_of_the_engine_itself_ends_and_is_not_shown() -> None:
+    ledger = simulated_log(Mix(in_flight=5, orchestrated=1.0), 7, 300)[1]
+    own = [line for line in ledger if isinstance(line, CallLine) and line.step == ORCHESTRATE]
+    facts = [fact for line in ledger if isinstance(line, ExecutionLine) for fact in line.facts]
+
+    assert {call.outcome for call in own} == {"COMPLETED"}
+    assert [fact for fact in facts if ORCHESTRATE in fact] == []
+    assert [line for line in expected_lines(ledger) if ORCHESTRATE in repr(line)] == []
 
 
 async def test_views_as_reported_agree(lines: list[Line]) -> None:

@@ -19,18 +19,23 @@ ViewRows = list[tuple[Any, ...]]
 LIFECYCLE: Final = {
     "begins": (
         "playbook.initialized playbook_initialized playbook.started playbook_started "
-        "execution.started execution_start"
+        "execution.started execution_start execution.start execution_started"
     ).split(),
     "COMPLETED": (
-        "playbook.completed playbook_completed execution.completed execution_complete"
+        "playbook.completed playbook_completed execution.completed execution_complete "
+        "execution_completed"
     ).split(),
-    "FAILED": "playbook.failed playbook_failed execution.failed execution_error".split(),
-    "CANCELLED": "playbook.cancelled playbook_cancelled execution.cancelled".split(),
+    "FAILED": (
+        "playbook.failed playbook_failed execution.failed execution_error execution_failed"
+    ).split(),
+    "CANCELLED": (
+        "playbook.cancelled playbook_cancelled execution.cancelled execution_cancelled"
+    ).split(),
 }
 CALL_MARKS: Final = {
-    "issued_at": ["command.issued"],
-    "claimed_at": ["command.claimed"],
-    "started_at": ["command.started", "action_started"],
+    "issued_at": ["command.issued", "command_issued"],
+    "claimed_at": ["command.claimed", "command_claimed"],
+    "started_at": ["command.started", "action_started", "command_started"],
 }
 CALL_ENDS: Final = {
     # (how sure, the outcome of the name alone)
@@ -42,6 +47,8 @@ CALL_ENDS: Final = {
     "action_completed": (1, "COMPLETED"),
     "command.failed": (1, "FAILED"),
     "action_failed": (1, "FAILED"),
+    "command.timed_out": (1, "FAILED"),
+    "command.timeout": (1, "FAILED"),
     "command.cancelled": (1, "CANCELLED"),
 }
 END_CLASSES: Final[dict[str, str]] = {
@@ -49,8 +56,10 @@ END_CLASSES: Final[dict[str, str]] = {
     "call_done": "call.done",
     "action_completed": "command.completed",
     "action_failed": "command.failed",
+    "command.timed_out": "command.failed",
+    "command.timeout": "command.failed",
 }
-"""Older spellings of one type."""
+"""Other spellings of one type."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 WORST_FIRST: Final = ("FAILED", "ERROR", "CANCELLED", "COMPLETED")
 WORDS: Final = ("COMPLETED", "FAILED", "ERROR", "CANCELLED")

@@ -48,8 +48,10 @@ What docs/spec/wire-shapes.md names and this does not produce, and why:
     an id that a browser has rounded: it looks like any other id, and is stored unchanged
     a record without a time: Kafka gives every record one
     rows inserted by hand in SQL: no record brings them
-    missing_time, rejected_by_database: no record of Kafka earns the first, and the second is a
-        bug whenever it happens
+    missing_time, rejected_by_database, skipped: no record of Kafka earns the first, the second is
+        a bug whenever it happens, and the third is an operator's
+    CloudEvents, Kafka Connect, Debezium and outboxes: tests/vectors has them
+    shapes of a table: an operator names them
     two different reports of one event that the spec lets one take for two, by a third one that
         knows less than both: the order decides which row that one is merged into
 """

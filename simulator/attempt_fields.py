@@ -27,6 +27,9 @@ PAYLOAD: Final = AttemptField("payload", ("attempt",))
 RETRY: Final = AttemptField("payload", ("retry", "attempt"))
 QUEUE: Final = AttemptField("meta", ("queue_meta", "attempts"))
 NUMBER: Final = AttemptField("body", ("attempt_number",))
+META_RETRY: Final = AttemptField("meta", ("retry", "attempt_number"))
+DATA: Final = AttemptField("payload", ("data", "attempt_number"))
+TOP: Final = AttemptField("body", ("attempt",))
 RETRY_COUNT: Final = AttemptField("body", ("retry_count",), EXPLICIT)
 
 EVERYWHERE: Final = (
@@ -38,6 +41,9 @@ EVERYWHERE: Final = (
     PAYLOAD,
     QUEUE,
     NUMBER,
+    META_RETRY,
+    DATA,
+    TOP,
     RETRY_COUNT,
 )
 """The fields of an emit request."""

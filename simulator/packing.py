@@ -1,6 +1,6 @@
 """Packs reports into the bytes and headers of a record: wrappers, batches, double encoding.
 
-Source: docs/spec/wire-shapes.md#w1, #w2, #w4, #b1, #b2.
+Source: docs/spec/wire-shapes.md#w1, #w2, #w4, #w6, #b1, #b2.
 """
 
 from base64 import b64encode
@@ -28,12 +28,15 @@ class Packer:
         feed = rendered.fact.execution.deployment.feed
         if rendered.reported.shape == "rust_row" and self._choices.random() < feed:
             return self._encoded(self._fed(rendered))
+        if self._choices.random() < 0.01:
+            return _encode([rendered.body])
         return self._encoded(rendered.body)
 
     def batch(self, execution: str, reports: list[RenderedEvent]) -> bytes:
         """The value of a record with several events; the outer object names their execution."""
         random = self._choices.random
-        outer: dict[str, Any] = {"execution_id": execution, "events": []}
+        name = "events" if random() < 0.9 else "records"
+        outer: dict[str, Any] = {"execution_id": execution, name: []}
         worker = reports[0].fact.worker
         if random() < 0.8:
             outer["worker_id"] = worker if random() < 0.8 else "pool-of-workers"
@@ -41,7 +44,7 @@ class Packer:
             outer["catalog_id"] = str(reports[0].fact.execution.catalog_id)
         if random() < 0.1:
             outer["x_batch"] = {"size": len(reports)}
-        outer["events"] = [self._item(rendered, outer) for rendered in reports]
+        outer[name] = [self._item(rendered, outer) for rendered in reports]
         return self._encoded(outer)
 
     def _item(self, rendered: RenderedEvent, outer: dict[str, Any]) -> Any:
@@ -77,13 +80,15 @@ class Packer:
         }
 
     def _encoded(self, body: dict[str, Any]) -> bytes:
-        """JSON: compact, with blanks as Python's json writes it, or a JSON string of JSON."""
+        """JSON: compact, with blanks as Python's json writes it, framed, or a string of JSON."""
         value = _encode(body)
         draw = self._choices.random()
         if draw < self._choices.mix.double_encoded:
             return _encode(value.decode())
         if draw > 0.95 and b"\\u" not in value:
             return msgspec.json.format(value, indent=0)
+        if draw > 0.94:
+            return b"\0\0\0\0\x07" + value
         return value
 
     def headers(self) -> tuple[RecordHeaders, dict[str, Any], str]:

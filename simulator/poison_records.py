@@ -192,6 +192,12 @@ _LIST: Final[tuple[Callable[[PoisonMaker, int, int], Poison], ...]] = (
         b"hello",
     ),
     _refused(
+        "unsupported_framing",
+        b"\0\0\0\0\x07\x02\x0eEXECUTION",
+        b"\0\0\0\0\x07" + _event(b'"context":{}') + b"}",
+        b"\0\0\0",
+    ),
+    _refused(
         "too_deep",
         _event(b'"context":' + b"[" * 5_000 + b"]" * 5_000),
         _event(b'"context":' + b'{"a":' * 20_000 + b"1" + b"}" * 20_000),

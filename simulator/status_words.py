@@ -222,33 +222,49 @@ SPELLINGS: Final[dict[str, tuple[str, ...]]] = {
         "playbook_started",
         "execution.started",
         "execution_start",
+        "execution.start",
+        "execution_started",
     ),
     "playbook.completed": (
         "playbook.completed",
         "playbook_completed",
         "execution.completed",
         "execution_complete",
+        "execution_completed",
     ),
     "playbook.failed": (
         "playbook.failed",
         "playbook_failed",
         "execution.failed",
         "execution_error",
+        "execution_failed",
     ),
-    "playbook.cancelled": ("playbook.cancelled", "playbook_cancelled", "execution.cancelled"),
+    "playbook.cancelled": (
+        "playbook.cancelled",
+        "playbook_cancelled",
+        "execution.cancelled",
+        "execution_cancelled",
+    ),
     "workflow.started": ("workflow.started", "workflow_started"),
     "workflow.completed": ("workflow.completed", "workflow_completed"),
     "workflow.failed": ("workflow.failed", "workflow_failed"),
-    "step.enter": ("step.enter", "step_enter", "step_started"),
+    "step.enter": ("step.enter", "step_enter", "step_started", "step.start", "step_start"),
     "step.exit": ("step.exit", "step_completed", "step_complete"),
     "step.failed": ("step.failed", "step_failed"),
     "step.skipped": ("step.skipped", "step_skipped"),
-    "command.started": ("command.started", "action_started"),
+    "command.issued": ("command.issued", "command_issued"),
+    "command.claimed": ("command.claimed", "command_claimed"),
+    "command.started": ("command.started", "action_started", "command_started"),
     "command.completed": ("command.completed", "action_completed"),
-    "command.failed": ("command.failed", "action_failed"),
+    "command.failed": (
+        "command.failed",
+        "action_failed",
+        "command.timed_out",
+        "command.timeout",
+    ),
     "call.done": ("call.done", "action_done", "call_done"),
 }
-"""Every name of an event that has more than one: one spelling class each, the newest first."""
+"""Every name of an event that has more than one, the newest first. The first two are one class."""
 
 
 def implied_status(kind: str, outcome: str) -> StatusWord:

@@ -197,8 +197,7 @@ def test_every_vector_gives_what_was_derived_by_hand() -> None:
         (record["id"], expected, record["gives"])
         for record in derived
         for expected in [[one for one in by_hand[record["id"]] if "ignored" not in one]]
-        if len(expected) != len(record["gives"])
-        or not all(map(_says, record["gives"], expected))
+        if len(expected) != len(record["gives"]) or not all(map(_says, record["gives"], expected))
     ]
 
     assert len(derived) > 2_500

@@ -193,7 +193,7 @@ def is_emit(rendered: RenderedEvent) -> bool:
 
 def name_request(reported: ReportedFields) -> None:
     """`name` identifies a Python request that nothing else identifies."""
-    if reported.shape in ("worker", "executor", ""):
+    if reported.shape in ("worker", "executor", "unknown"):
         reported.shape = "python_request"
 
 

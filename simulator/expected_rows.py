@@ -29,7 +29,7 @@ class LoggedReport(msgspec.Struct, frozen=True, array_like=True):
 class ExpectedRow(msgspec.Struct):
     """The row: `columns` and `rules` must be equal; `objects` must have at least these keys.
 
-    `shapes` are prefixes of the shape's name, `traces` are the traces that the row may name;
+    `shape` is how the shape's name begins, `traces` are the traces that the row may name;
     `own_id` is None for an event whose id must be derived.
     """
 
@@ -37,7 +37,7 @@ class ExpectedRow(msgspec.Struct):
     own_id: int | None
     objects: dict[str, dict[str, Any]]
     rules: frozenset[str]
-    shapes: frozenset[str]
+    shape: str
     traces: frozenset[str | None]
 
 
@@ -91,7 +91,7 @@ def expected_row(reports: list[LoggedReport]) -> ExpectedRow:
             "headers": _agreed([logged.headers for logged in reports]),
         },
         rules=frozenset(rule for report in reported for rule in report.rules),
-        shapes=frozenset(report.shape for report in reported),
+        shape=max((t.shape for t in reported), key=lambda shape: (shape != "unknown", shape)),
         traces=frozenset(logged.trace for logged in reports),
     )
 

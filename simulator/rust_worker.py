@@ -70,7 +70,7 @@ def executor_six(fact: Fact, choices: RenderChoices) -> RenderedEvent:
         "created_at": created,
     }
     context = choices.random() < 0.97
-    rendered = start_event(body, fact, "executor" if context else "", fact.kind)
+    rendered = start_event(body, fact, "executor" if context else "unknown", fact.kind)
     reported = rendered.reported
     reported.step, reported.created_us, reported.created_rank = fact.step, created_us, FROM_PRODUCER
     if fact.kind == "call.done":

@@ -233,6 +233,21 @@ def test_a_row_is_the_merge_of_its_reports() -> None:
     assert (columns["worker_id"], columns["step"], columns["error"]) == ("w", "s", "e")
 
 
+@pytest.mark.parametrize(
+    ("shapes", "shape"),
+    [
+        (["rust_row", "executor"], "rust_row"),
+        (["unknown", "executor"], "executor"),
+        (["unknown", "unknown"], "unknown"),
+        (["python", "unknown", "rust_request"], "rust_request"),
+    ],
+)
+def test_a_row_has_the_greater_shape_of_its_reports(shapes: list[str], shape: str) -> None:
+    reports = [LoggedReport(0, n, 0, 5, reported(shape=one)) for n, one in enumerate(shapes)]
+
+    assert expected_row(reports).shape == shape
+
+
 async def test_expected_views_count_what_the_rows_count(play: Play) -> None:
     rows = [row async for row in (await held(play)).view().rows()]
 

@@ -133,6 +133,17 @@ def test_every_poison_is_played() -> None:
     assert set(reasons) == {*REASONS, "tombstone", "empty_batch"} - of_no_record
 
 
+def test_every_report_has_a_shape_to_be_compared_with() -> None:
+    shapes = {
+        outcome.reported.shape
+        for record in play(500, deployments={"command_line": 1e9})
+        for outcome in record.outcomes
+        if isinstance(outcome, SentEvent)
+    }
+
+    assert shapes == {"executor", "unknown", "python_request"}
+
+
 def test_nothing_is_refused_without_poison() -> None:
     outcomes = [outcome for record in play(2_000, poison=0.0) for outcome in record.outcomes]
 

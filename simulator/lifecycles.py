@@ -137,9 +137,8 @@ class Lifecycles:
     def _orchestrate(self, execution: PlaybookRun) -> Iterator[Burst]:
         """The engine's own call between two steps, which no user wants to see."""
         step = Step(name="__orchestrate__", node_type="task", fails=0.0, seconds=0.1)
-        event_id = execution.minters[0].mint(self.now_us // 1000)
-        command_id = self._command_id(execution, step, event_id, None)
-        call = self._call(execution, step, command_id, 0, None)
+        minted = execution.minters[0].mint(self.now_us // 1000)
+        call = self._call(execution, step, self._command_id(execution, step, minted, None), 0, None)
         call.outcome = "COMPLETED"
         done = self._called("call.done", execution, call, "COMPLETED", 5_000)
         done.content = self._draw(self._random())

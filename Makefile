@@ -20,7 +20,7 @@ test: core ## Every test but the long ones; the core's branches must all be cove
 	$(BIN)/coverage run -m pytest $(COMPUTING) tests/unit tests/property
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
-	$(BIN)/pytest $(WAITING) tests/rules tests/integration tests/chaos
+	$(BIN)/python -m tests.support.one_kafka $(BIN)/pytest $(WAITING) tests/rules tests/integration tests/chaos
 
 soak: core ## The long tests, into docs/results; ARGS="-k keyed" runs one of them
 	$(BIN)/pytest -m soak -v $(ARGS)

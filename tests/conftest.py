@@ -8,10 +8,8 @@ purpose: TEST_DATABASE_URL (a superuser's), TEST_KAFKA_BOOTSTRAP_SERVERS.
 
 import os
 import secrets
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from shutil import disk_usage
 
 import pytest
 import structlog
@@ -22,17 +20,14 @@ from normalizer.embedded import KafkaBroker, PostgresServer
 from tests.support.hangs import EndsHangs
 from tests.support.maven_postgres import VERSIONS
 from tests.support.results import PrintLine
-from tests.support.stack import BOOTSTRAP_SERVERS, Cluster, Database, Stack, Topic
+from tests.support.stack import Cluster, Database, Stack, Topic, memory_first
 
 # A shell that points at production must not get traffic, migrations or dropped databases.
 for _name in set(os.environ) - {"NORMALIZER_CORE"}:
     if _name.startswith(("KAFKA_", "NORMALIZER_", "PROJECTOR_", "PG")) or _name == "DATABASE_URL":
         del os.environ[_name]
 
-# A test's database is two thousand files, made and deleted: on some disks that takes seconds.
-_MEMORY = Path("/dev/shm")  # noqa: S108 - each user deletes its own files
-if "TMPDIR" not in os.environ and _MEMORY.is_dir() and disk_usage(_MEMORY).free > 4 << 30:
-    os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
+memory_first()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -119,9 +114,7 @@ async def kafka_broker(stack: Stack) -> AsyncIterator[KafkaBroker]:
 @pytest.fixture
 async def bootstrap_servers(stack: Stack) -> str:
     """The Kafka of this session."""
-    if BOOTSTRAP_SERVERS is not None:
-        return BOOTSTRAP_SERVERS
-    return (await stack.broker()).bootstrap_servers
+    return await stack.bootstrap_servers()
 
 
 @pytest.fixture

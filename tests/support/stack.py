@@ -29,6 +29,8 @@ from tests.support.maven_postgres import VERSIONS, unpack_postgres
 
 DATABASE_URL: Final = os.environ.get("TEST_DATABASE_URL") or None
 BOOTSTRAP_SERVERS: Final = os.environ.get("TEST_KAFKA_BOOTSTRAP_SERVERS") or None
+KAFKA_FOLDER_NAME: Final = "TEST_KAFKA_FOLDER"
+"""Where tests.support.one_kafka says in which folder its broker is."""
 POSTGRES_BINDIR: Final = os.environ.get("TEST_POSTGRES_BINDIR") or None
 POSTGRES_15: Final = Path(os.environ.get("TEST_POSTGRES_15_BINDIR", "/usr/lib/postgresql/15/bin"))
 CI: Final = os.environ.get("CI") == "true"
@@ -49,6 +51,16 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     partitions: int
+
+
+def memory_first() -> None:
+    """Keep temporary files in memory, where there is enough.
+
+    A test's database is two thousand files, made and deleted: on some disks that takes seconds.
+    """
+    memory = Path("/dev/shm")  # noqa: S108 - each user deletes its own files
+    if "TMPDIR" not in os.environ and memory.is_dir() and shutil.disk_usage(memory).free > 4 << 30:
+        os.environ["TMPDIR"] = tempfile.tempdir = str(memory)
 
 
 def replace_database(url: str, database: str) -> str:
@@ -163,8 +175,19 @@ class Stack:
             self._clusters[version] = await self._start_cluster(version)
         return self._clusters[version]
 
-    async def broker(self) -> KafkaBroker:
-        """The session's broker, for tests that leave it running."""
+    async def bootstrap_servers(self) -> str:
+        """The session's Kafka, for tests that leave it running."""
+        return BOOTSTRAP_SERVERS or (await self._session_broker()).bootstrap_servers
+
+    async def kafka_folder(self) -> Path:
+        """Where the session's broker keeps its log; skipped if an external stack is used."""
+        if BOOTSTRAP_SERVERS is None:
+            return (await self._session_broker()).folder
+        if KAFKA_FOLDER_NAME not in os.environ:
+            pytest.skip("needs the log of a broker of its own")
+        return Path(os.environ[KAFKA_FOLDER_NAME])
+
+    async def _session_broker(self) -> KafkaBroker:
         if self._broker is None:
             self._broker = await self._exits.enter_async_context(await self.new_broker("kafka"))
         return self._broker

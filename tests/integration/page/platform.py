@@ -14,7 +14,7 @@ from simulator.sent_record import SentRecord
 from simulator.simulator_run import SimulatorRun, now_us, run_into_topic
 from tests.integration.page.browsing import serving
 from tests.support.service_runs import Watcher, process, settings_for
-from tests.support.stack import BOOTSTRAP_SERVERS, Database, Stack, Topic
+from tests.support.stack import Database, Stack, Topic
 
 _MINUTE_US = 60_000_000
 
@@ -43,7 +43,7 @@ class _Ends(Ledger):
 @contextlib.asynccontextmanager
 async def running_platform(stack: Stack) -> AsyncIterator[Platform]:
     """Ten hours of a platform, busier in the last, through Kafka and a normalizer of its own."""
-    servers = BOOTSTRAP_SERVERS or (await stack.broker()).bootstrap_servers
+    servers = await stack.bootstrap_servers()
     topic = Topic(name=f"noetl.page.{secrets.token_hex(2)}", partitions=6)
     async with contextlib.AsyncExitStack() as started:
         database = await started.enter_async_context((await stack.cluster("current")).database())

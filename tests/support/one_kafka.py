@@ -1,0 +1,39 @@
+"""Runs a command beside one Kafka for all its processes, as `make test` runs pytest.
+
+Each process of pytest starts a broker of its own otherwise: three more that start and idle.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from normalizer.embedded import KafkaBroker, KafkaMissing, kafka_jars
+from tests.support.stack import BOOTSTRAP_SERVERS, KAFKA_FOLDER_NAME, memory_first
+
+
+async def _run(command: list[str]) -> int:
+    # Ctrl-C reaches the command too, which ends by it: the broker stays until then.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, lambda: None)
+    try:
+        jars = await kafka_jars(print)
+    except KafkaMissing:
+        return await _ended(command, {})  # each test that needs Kafka says what is missing
+    with tempfile.TemporaryDirectory(prefix="noetl-tests-") as folder:
+        async with KafkaBroker(Path(folder) / "kafka", jars, heap_mb=1024) as broker:
+            address = {"TEST_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers}
+            return await _ended(command, {**address, KAFKA_FOLDER_NAME: str(broker.folder)})
+
+
+async def _ended(command: list[str], more: dict[str, str]) -> int:
+    process = await asyncio.create_subprocess_exec(*command, env={**os.environ, **more})
+    return await process.wait()
+
+
+if __name__ == "__main__":
+    memory_first()
+    if BOOTSTRAP_SERVERS is not None:
+        os.execvp(sys.argv[1], sys.argv[1:])  # noqa: S606 - the command of the Makefile
+    sys.exit(asyncio.run(_run(sys.argv[1:])))

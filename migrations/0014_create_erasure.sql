@@ -20,7 +20,7 @@ create table normalizer.forgotten_executions (
 );
 
 comment on table normalizer.forgotten_executions is
-    'Private: executions that `normalizer forget` erased: who requested it, when and why, and '
+    'Private: executions that `normalizer forget` erased: who did it, when and why, and '
     'no content. Their events are ignored by every writer. Every transaction that writes '
     'events reads it.';
 comment on column normalizer.forgotten_executions.events is

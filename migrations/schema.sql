@@ -868,7 +868,7 @@ CREATE TABLE normalizer.forgotten_executions (
     refused bigint DEFAULT 0 NOT NULL,
     ended_at timestamp with time zone
 );
-COMMENT ON TABLE normalizer.forgotten_executions IS 'Private: executions that `normalizer forget` erased: who requested it, when and why, and no content. Their events are ignored by every writer. Every transaction that writes events reads it.';
+COMMENT ON TABLE normalizer.forgotten_executions IS 'Private: executions that `normalizer forget` erased: who did it, when and why, and no content. Their events are ignored by every writer. Every transaction that writes events reads it.';
 COMMENT ON COLUMN normalizer.forgotten_executions.execution_id IS 'Id of the execution.';
 COMMENT ON COLUMN normalizer.forgotten_executions.at IS 'When it was done.';
 COMMENT ON COLUMN normalizer.forgotten_executions.who IS 'Who did it.';

@@ -15,8 +15,6 @@ from normalizer.kafka import KafkaPartition, TopicReader
 from normalizer.settings import Settings
 
 ANSWER_S: Final = 20.0
-PARTITIONS: Final = 6
-"""Of a topic that was never read."""
 
 _LOST: Final = (
     "raise retention.ms of the topic, find out what held reading up, and load them with "
@@ -49,7 +47,6 @@ async def check(
         (database, database.statistics),
         (database, database.partitions),
         (database, database.clock),
-        (kafka, partial(_missing_topics, kafka, database)),
         (kafka, partial(_positions, kafka, database)),
     ]
     for end, step in steps:
@@ -61,14 +58,6 @@ async def check(
             findings = [CheckResult(about, str(error) or f"no answer in {ANSWER_S:.0f} s", remedy)]
         for finding in findings:
             yield finding
-
-
-async def _missing_topics(kafka: KafkaCheck, database: DatabaseCheck) -> AsyncIterator[CheckResult]:
-    """Name the topics that are not there; one that was read needs the partitions that it had."""
-    rows = await database.positions(kafka.missing) if database.readable else []
-    for topic in kafka.missing:
-        read = [row["partition"] + 1 for row in rows if row["topic"] == topic]
-        yield kafka.none_there(topic, max(read, default=PARTITIONS))
 
 
 async def _positions(kafka: KafkaCheck, database: DatabaseCheck) -> AsyncIterator[CheckResult]:

@@ -28,8 +28,6 @@ class KafkaCheck:
         self.cluster_id: str | None = None
         self.bounds: dict[KafkaPartition, Bounds | None] = {}
         """Of every partition that there is; None where no leader tells them."""
-        self.missing: list[str] = []
-        """The topics that are not there."""
         self._servers = ",".join(settings.kafka_bootstrap_servers)
         self.trouble = (
             f"kafka {self._servers}",
@@ -66,7 +64,9 @@ class KafkaCheck:
             yield CheckResult(f"topic {topic}", message, grant("topic", topic))
             return
         if not partitions:
-            self.missing.append(topic)
+            create = self._command("kafka-topics.sh", topic, "--create --partitions 6")
+            before = "if it was read before, as many as `normalizer position show` lists"
+            yield CheckResult(f"topic {topic}", "there is none", f"{create} ({before})")
             return
         bounds = await self._log.reachable_bounds(partitions)
         self.bounds |= dict.fromkeys(partitions) | bounds
@@ -79,12 +79,6 @@ class KafkaCheck:
             yield finding
         async for finding in self._retention(topic):
             yield finding
-
-    def none_there(self, topic: str, partitions: int) -> CheckResult:
-        """The finding for a topic that is to be made with this number of partitions."""
-        options = f"--create --partitions {partitions}"
-        create = self._command("kafka-topics.sh", topic, options)
-        return CheckResult(f"topic {topic}", "there is none", create)
 
     async def group(self) -> AsyncIterator[CheckResult]:
         """Check that the group is visible; report its members."""

@@ -59,7 +59,7 @@ class ForgottenExecution(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ErasureReason(msgspec.Struct, frozen=True, kw_only=True):
-    """Who requests the erasure, and why: kept for ever, so it must hold no content."""
+    """Who erases, and why: kept for ever, so it must hold no content."""
 
     who: str
     why: str

@@ -81,8 +81,8 @@ class _TreeValues:
 Values: TypeAlias = _RawValues | _TreeValues
 """How values are read and written.
 
-`members` gives None for what is no object, `string` for what is no string; `parse` raises ValueError
-or RecursionError.
+`members` gives None for what is no object, `string` for what is no string; `parse` raises
+ValueError or RecursionError.
 """
 
 RAWS: Final = _RawValues()

@@ -25,7 +25,11 @@ def commit_of(root: Path) -> str:
 
     def git(*arguments: str) -> str:
         answer = subprocess.run(
-            ["git", "--no-optional-locks", *arguments], capture_output=True, text=True, check=False, cwd=root
+            ["git", "--no-optional-locks", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=root,
         )
         return answer.stdout.strip()
 

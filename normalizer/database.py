@@ -32,8 +32,8 @@ _ALWAYS: Final = {
     "jit": "off",
 }
 _OTHER_PROCESS: Final = "select from (values (1)) as one where pg_backend_pid() <> {}"
-_CANCEL_S: Final = 0.5
-_CLOSE_S: Final = 5.0
+_CLOSE_S: Final = 2.0
+"""How long closing waits for the server: to cancel a statement, to release locks."""
 _OUTSIDE: Final = ("vacuum", "create database")
 """PostgreSQL refuses these in a transaction."""
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
@@ -66,6 +66,14 @@ class UnfitFile(OSError):  # noqa: N818 - a state, not a mistake
     """A file that the address names held before: it may be halfway through being renewed."""
 
 
+class _Transaction(asyncpg.transaction.Transaction):  # type: ignore[misc]
+    """A transaction that is over with its connection: its error is what ended the block."""
+
+    async def __aexit__(self, kind: Any, *error: Any) -> None:
+        if kind is None or not self._connection.is_closed():
+            await super().__aexit__(kind, *error)
+
+
 class Connection(asyncpg.Connection):  # type: ignore[misc]
     """A connection whose settings hold for each transaction, and not for the session.
 
@@ -84,6 +92,12 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
         # asyncpg turns JIT off for the session while it looks up a type; ours is off already.
         self._server_caps = self._server_caps._replace(jit=False)  # type: ignore[has-type]
         _probe(self._transport.get_extra_info("socket"))
+
+    def transaction(
+        self, *, isolation: str | None = None, readonly: bool = False, deferrable: bool = False
+    ) -> asyncpg.transaction.Transaction:
+        """A transaction, or a savepoint in the open one, for a block."""
+        return _Transaction(self, isolation, readonly, deferrable)
 
     def get_server_pid(self) -> int:
         """The process of the server that runs the transaction; without one, the last one's."""
@@ -127,24 +141,31 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
     ) -> Any:
         """The call's result, in the open transaction or in one of its own."""
         if self.is_in_transaction():
-            return await call(*args, **options)
+            return await self._answered(call(*args, **options))
         transaction = self.transaction()
         await transaction.start()
         try:
-            result = await call(*args, **options)
-        except asyncpg.PostgresError:
+            result = await self._answered(call(*args, **options))
+        except BaseException:
             try:
                 await transaction.rollback()
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                 self.terminate()
             raise
-        except BaseException:
-            # Closing has the server cancel the statement; a silent one must hold up nobody.
-            with contextlib.suppress(Exception):
-                await self.close(timeout=_CANCEL_S)
-            raise
         await transaction.commit()
         return result
+
+    async def _answered(self, answer: Awaitable[Any]) -> Any:
+        """The answer; who gives up waiting for it ends the connection.
+
+        Closing has the server cancel the statement. Else the rollback would wait for its answer.
+        """
+        try:
+            return await answer
+        except (asyncio.CancelledError, TimeoutError):
+            with contextlib.suppress(Exception):
+                await self.close(timeout=_CLOSE_S)
+            raise
 
     async def _begin(self, query: str, **options: Any) -> str:
         calls = ", ".join(
@@ -152,7 +173,8 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
             for name, value in self.settings.items()
         )
         try:
-            begun = await super().execute(f"{query} select {calls}" if calls else query, **options)
+            begin = f"{query} select {calls}" if calls else query
+            begun = await self._answered(super().execute(begin, **options))
         except asyncpg.PostgresError:
             # The server has begun a transaction that asyncpg does not know of.
             self.terminate()
@@ -226,9 +248,15 @@ async def connect(
 
 
 @contextlib.asynccontextmanager
-async def connected(database_url: str, *, application_name: str) -> AsyncIterator[Connection]:
-    """A connection for a block. Raises what `connect` raises; nothing where closing it fails."""
-    connection = await connect(database_url, application_name=application_name)
+async def connected(database_url: str, **options: Any) -> AsyncIterator[Connection]:
+    """A connection for a block, with the options of `connect`, which raises what that raises."""
+    async with closing(await connect(database_url, **options)) as connection:
+        yield connection
+
+
+@contextlib.asynccontextmanager
+async def closing(connection: Connection) -> AsyncIterator[Connection]:
+    """Close the connection after the block; raise nothing where that fails."""
     try:
         yield connection
     finally:

@@ -10,7 +10,8 @@ from typing import Final
 
 import asyncpg
 
-from normalizer.database import check_url, connect
+from normalizer import database
+from normalizer.database import check_url
 from normalizer.errors import ConfigurationError, FatalError, StoreUnavailable
 
 SNAPSHOT_S: Final = 10
@@ -51,11 +52,10 @@ async def connected(url: str, **settings: str) -> AsyncIterator[asyncpg.Connecti
     Raises StoreUnavailable if trying again may help, FatalError if not, by SQLSTATE.
     """
     try:
-        connection = await connect(url, application_name="projector", session=_SESSION | settings)
-        try:
+        async with database.connected(
+            url, application_name="projector", session=_SESSION | settings
+        ) as connection:
             yield connection
-        finally:
-            await connection.close(timeout=5)
     except asyncpg.PostgresError as error:
         if (error.sqlstate or "")[:2] in OUTAGE_CLASSES:
             raise StoreUnavailable(sentence(error)) from error

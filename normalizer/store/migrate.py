@@ -19,7 +19,7 @@ from typing import Final, Literal
 import asyncpg
 import msgspec
 
-from normalizer.database import connect
+from normalizer.database import closing, connect
 from normalizer.errors import ConfigurationError, FatalError, StoreUnavailable, worst_of
 from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
 from normalizer.store.store_statements import LOCK_HOLDERS
@@ -185,15 +185,14 @@ async def _connected(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     except (asyncpg.InterfaceError, ValueError) as error:
         raise ConfigurationError(f"the database refuses the connection: {error}") from error
     try:
-        yield connection
+        async with closing(connection):
+            yield connection
     except asyncpg.InsufficientPrivilegeError as error:
         raise MigrationFailed(f"this user may not migrate: {_OWNER}") from error
     except BrokenPipeError:
         raise  # the reader of our output is gone
     except FOREIGN_ERRORS as error:
         raise translated(error) from error
-    finally:
-        await connection.close()
 
 
 async def _lock(connection: asyncpg.Connection, report: Callable[[str], None]) -> None:

@@ -6,7 +6,7 @@ from typing import Final
 
 import asyncpg
 
-from normalizer.database import connect
+from normalizer.database import closing, connect
 from normalizer.store.sqlstate import FOREIGN_ERRORS, connect_error, translated
 
 READ_ONLY_SESSION: Final = {
@@ -32,9 +32,7 @@ async def read_only_connection(
     except FOREIGN_ERRORS as error:
         raise connect_error(error) from error
     try:
-        try:
+        async with closing(connection):
             yield connection
-        finally:
-            await connection.close(timeout=5)
     except FOREIGN_ERRORS as error:
         raise translated(error) from error

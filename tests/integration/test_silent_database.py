@@ -1,7 +1,11 @@
-"""A database host that stops answering: heartbeat and lag monitor time out, and recover."""
+"""A database host that stops answering: who waits for it gives up, or can be stopped."""
 
 import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from itertools import product, starmap
 
+import asyncpg
 import pytest
 
 from normalizer.core.drift import DriftFinding
@@ -10,12 +14,18 @@ from normalizer.service import heartbeat, lag
 from normalizer.service.heartbeat import Heartbeat, ObservedLog
 from normalizer.service.lag import LagMonitor
 from normalizer.settings import Settings
+from normalizer.store.migrate import _connected as migrating
+from normalizer.store.read_only import read_only_connection
+from projector.database_session import connected as projecting
 from tests.support.factories import TOPIC
 from tests.support.lossy_proxy import Proxy
 from tests.support.stack import Database
 from tests.support.table_rows import claimed, connected, count, open_store
 
 PATIENCE_S = 15
+STATEMENTS = (b"BEGIN", b"select 7", b"COMMIT")
+
+Connecting = Callable[[str], AbstractAsyncContextManager[asyncpg.Connection]]
 
 
 async def test_a_heartbeat_gives_up_and_the_next_one_is_reported(
@@ -66,3 +76,25 @@ async def test_keeping_what_drifted_gives_up(
                 await lag_monitor.store_drift([finding])
         assert proxy.lost.is_set()
         await lag_monitor.close()
+
+
+async def test_a_stop_ends_a_transaction_that_gets_no_answer(database: Database) -> None:
+    """Whichever statement it waits for, and whoever opened the connection."""
+
+    async def is_cancelled(connecting: Connecting, lost: bytes) -> bool:
+        async with Proxy(database.url) as proxy:
+
+            async def work() -> None:
+                async with connecting(proxy.url) as connection:
+                    proxy.lose(lost, "silence", passed_on=False)
+                    async with connection.transaction():
+                        await connection.fetchval("select 7")
+
+            working = asyncio.ensure_future(work())
+            await proxy.lost.wait()
+            working.cancel()
+            await asyncio.wait([working], timeout=PATIENCE_S)
+            return working.cancelled()
+
+    cases = list(product((projecting, read_only_connection, migrating), STATEMENTS))
+    assert await asyncio.gather(*starmap(is_cancelled, cases)) == [True] * len(cases)

@@ -69,7 +69,7 @@ class UnfitFile(OSError):  # noqa: N818 - a state, not a mistake
 class _Transaction(asyncpg.transaction.Transaction):  # type: ignore[misc]
     """A transaction that is over with its connection: its error is what ended the block."""
 
-    async def __aexit__(self, kind: Any, *error: Any) -> None:
+    async def __aexit__(self, kind: object, *error: object) -> None:
         if kind is None or not self._connection.is_closed():
             await super().__aexit__(kind, *error)
 

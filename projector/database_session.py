@@ -13,10 +13,14 @@ import asyncpg
 from normalizer import database
 from normalizer.database import check_url
 from normalizer.errors import ConfigurationError, FatalError, StoreUnavailable
+from normalizer.store.reconnecting_connection import COMMAND_TIMEOUT_S
 
 SNAPSHOT_S: Final = 10
 """Longest time that a statement may hold its snapshot: dead rows cannot be removed meanwhile,
 and every writer slows down."""
+
+UNLIMITED_S: Final = 86_400.0
+"""The timeout of a statement that takes as long as it takes; any other waits COMMAND_TIMEOUT_S."""
 
 _RETRY_PAUSE_S: Final = 0.5
 
@@ -53,7 +57,10 @@ async def connected(url: str, **settings: str) -> AsyncIterator[asyncpg.Connecti
     """
     try:
         async with database.connected(
-            url, application_name="projector", session=_SESSION | settings
+            url,
+            application_name="projector",
+            session=_SESSION | settings,
+            command_timeout_s=COMMAND_TIMEOUT_S,
         ) as connection:
             yield connection
     except asyncpg.PostgresError as error:

@@ -58,6 +58,7 @@ async def verify_ledger(
     async with read_only_connection(
         database_url,
         application_name="normalizer ledger",
+        command_timeout_s=150.0,
         statement_timeout="120s",
         plan_cache_mode="force_custom_plan",
     ) as connection:

@@ -7,6 +7,7 @@ from typing import Final
 import asyncpg
 
 from normalizer.database import closing, connect
+from normalizer.store.reconnecting_connection import COMMAND_TIMEOUT_S
 from normalizer.store.sqlstate import FOREIGN_ERRORS, connect_error, translated
 
 READ_ONLY_SESSION: Final = {
@@ -19,7 +20,11 @@ READ_ONLY_SESSION: Final = {
 
 @asynccontextmanager
 async def read_only_connection(
-    database_url: str, *, application_name: str = "normalizer command", **settings: str
+    database_url: str,
+    *,
+    application_name: str = "normalizer command",
+    command_timeout_s: float | None = None,
+    **settings: str,
 ) -> AsyncIterator[asyncpg.Connection]:
     """Open one, and close it at the end; `settings` override those of the session.
 
@@ -27,7 +32,10 @@ async def read_only_connection(
     """
     try:
         connection = await connect(
-            database_url, application_name=application_name, session=READ_ONLY_SESSION | settings
+            database_url,
+            application_name=application_name,
+            session=READ_ONLY_SESSION | settings,
+            command_timeout_s=command_timeout_s or COMMAND_TIMEOUT_S,
         )
     except FOREIGN_ERRORS as error:
         raise connect_error(error) from error

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import asyncpg
 
 from projector.chunks import MOST_FAILURES, RETENTION_S, Chunks
-from projector.database_session import with_lock_retry
+from projector.database_session import UNLIMITED_S, with_lock_retry
 from projector.event_rows import COLUMNS
 from projector.maintenance.archive import ArchiveFolder
 from projector.maintenance.open_divergences import AGREES, difference_anywhere
@@ -205,7 +205,7 @@ async def _empty(connection: asyncpg.Connection, partition: str) -> bool:
     if await connection.fetchval(_HAS_ROWS.format(partition)):
         return False
     try:
-        await connection.execute(f"vacuum normalizer.{partition}")
+        await connection.execute(f"vacuum normalizer.{partition}", timeout=UNLIMITED_S)
         async with connection.transaction():
             await connection.execute(
                 "set local statement_timeout = 0; set local lock_timeout = '500ms'"

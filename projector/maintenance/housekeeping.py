@@ -10,6 +10,7 @@ from typing import Final
 
 import asyncpg
 
+from projector.database_session import UNLIMITED_S
 from projector.hours import end_of, hour_of, hours_of
 from projector.maintenance.retention import OldRows, drop_old
 
@@ -127,11 +128,12 @@ async def refresh_statistics(
         if not dry_run:
             async with connection.transaction():
                 await connection.execute("set local statement_timeout = 0")
-                await connection.execute("analyze normalizer.events")
+                await connection.execute("analyze normalizer.events", timeout=UNLIMITED_S)
         yield f"{'would analyse' if dry_run else 'analysed'} normalizer.events"
     for row in await connection.fetch(_UNFROZEN):
         if not dry_run:
-            await connection.execute(f"vacuum (freeze, analyze) normalizer.{row['name']}")
+            vacuum = f"vacuum (freeze, analyze) normalizer.{row['name']}"
+            await connection.execute(vacuum, timeout=UNLIMITED_S)
         yield f"{'would freeze' if dry_run else 'froze'} {row['name']}"
 
 

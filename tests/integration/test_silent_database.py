@@ -9,13 +9,16 @@ import asyncpg
 import pytest
 
 from normalizer.core.drift import DriftFinding
+from normalizer.errors import StoreUnavailable
 from normalizer.kafka import KafkaPartition
 from normalizer.service import heartbeat, lag
 from normalizer.service.heartbeat import Heartbeat, ObservedLog
 from normalizer.service.lag import LagMonitor
 from normalizer.settings import Settings
+from normalizer.store import read_only
 from normalizer.store.migrate import _connected as migrating
 from normalizer.store.read_only import read_only_connection
+from projector import database_session
 from projector.database_session import connected as projecting
 from tests.support.factories import TOPIC
 from tests.support.lossy_proxy import Proxy
@@ -98,3 +101,19 @@ async def test_a_stop_ends_a_transaction_that_gets_no_answer(database: Database)
 
     cases = list(product((projecting, read_only_connection, migrating), STATEMENTS))
     assert await asyncio.gather(*starmap(is_cancelled, cases)) == [True] * len(cases)
+
+
+async def test_a_command_waits_for_an_answer_for_so_long(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answer(connecting: Connecting) -> None:
+        async with Proxy(database.url) as proxy, connecting(proxy.url) as connection:
+            proxy.lose(b"select 7", "silence", passed_on=False)
+            await connection.fetchval("select 7")
+
+    for module in (database_session, read_only):
+        monkeypatch.setattr(module, "COMMAND_TIMEOUT_S", 0.5)
+    for connecting in (projecting, read_only_connection):
+        async with asyncio.timeout(PATIENCE_S):
+            with pytest.raises(StoreUnavailable):
+                await answer(connecting)

@@ -39,7 +39,7 @@ IDLE_S: Final = 0.2
 RETRY_S: Final = 1.0
 CHECK_EVERY_S: Final = 1.0
 UNKNOWN_S: Final = 10.0
-"""After this long without a check, the lag is taken to grow."""
+"""After this long without a check, PostgreSQL or Kafka is silent."""
 COMMIT_EVERY_S: Final = 3_600.0
 """Kafka forgets an offset that was not committed for days, also of a relay with nothing to send."""
 
@@ -62,9 +62,9 @@ class EventRelay:
         self._outage = Outage(_log)
         self._checked_at_s = self._committed_at_s = self._heartbeat_s = time.monotonic()
         self._lag_s = 0.0
-        self.waits_for: str | None = "the first page is not sent yet"
-        """Why nothing is sent; like all below, safe to read from any thread."""
+        self._waits_for: str | None = "the first page is not sent yet"
         self.outcomes = Outcomes()
+        """Like all below, safe to read from any thread."""
 
     def stop(self) -> None:
         """Finish the page that is being sent within the deadline, then end `run`; does not wait."""
@@ -74,10 +74,15 @@ class EventRelay:
         self._stopping.set()
 
     @property
+    def waits_for(self) -> str | None:
+        """Why nothing is sent."""
+        return self._waits_for or self._silence()
+
+    @property
     def lag_s(self) -> float:
         """Age of the oldest change that is not sent yet; grows while nothing is known of it."""
         unknown_s = time.monotonic() - self._checked_at_s
-        return self._lag_s + (unknown_s if self.waits_for or unknown_s > UNKNOWN_S else 0.0)
+        return self._lag_s + (unknown_s if self.waits_for else 0.0)
 
     def heartbeat_age_s(self) -> float:
         """Time since the event loop last ran."""
@@ -107,7 +112,7 @@ class EventRelay:
             except Fenced as error:
                 raise FatalError(f"{error}: a database has one relay") from error
             except RetryableError as error:
-                self.waits_for = str(error)
+                self._waits_for = str(error)
                 self._outage.failed(error)
                 await wait_at_most(self._stopping, RETRY_S)
 
@@ -185,8 +190,8 @@ class EventRelay:
             now = await self._reader.horizon()
             if now.oldest_running >= later:
                 return
-            if self.waits_for != (waits_for := f"transaction {now.oldest_running} still runs"):
-                self.waits_for = waits_for
+            if self._waits_for != (waits_for := f"transaction {now.oldest_running} still runs"):
+                self._waits_for = waits_for
                 _log.info("waiting", why=waits_for)
             await wait_at_most(self._stopping, IDLE_S)
 
@@ -262,8 +267,15 @@ class EventRelay:
     def _note_success(self) -> None:
         """A page was sent, or there is none: reading one says nothing of Kafka."""
         self._outage.over()
-        self.waits_for = None
+        self._waits_for = None
+
+    def _silence(self) -> str | None:
+        unknown_s = time.monotonic() - self._checked_at_s
+        is_silent = unknown_s > UNKNOWN_S
+        return f"no answer of PostgreSQL or Kafka for {unknown_s:.0f} s" if is_silent else None
 
     def _keep_heartbeat(self) -> None:
         self._heartbeat_s = time.monotonic()
+        if not self._waits_for and not self._outage and (silence := self._silence()):
+            self._outage.failed(RetryableError(silence))
         asyncio.get_running_loop().call_later(HEARTBEAT_S, self._keep_heartbeat)

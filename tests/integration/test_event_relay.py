@@ -9,12 +9,14 @@ from typing import Any
 import asyncpg
 import msgspec
 import pytest
+import structlog.testing
 from aiokafka.admin import AIOKafkaAdminClient
 from msgspec.structs import replace
 
 from normalizer.cli.relay_command import TABLE_GROUP
 from normalizer.envelope import to_canonical
 from normalizer.errors import FatalError
+from normalizer.jobs import event_relay
 from normalizer.jobs.event_pages import (
     Horizon,
     Registration,
@@ -33,6 +35,7 @@ from normalizer.store.grid import Grid
 from normalizer.store.session import _SETTINGS as SESSION_SETTINGS
 from normalizer.store.session import Session
 from tests.support.factories import after, batch_of, envelope
+from tests.support.lossy_proxy import Proxy
 from tests.support.probe_client import http_get, metric_value, scrape_metrics
 from tests.support.relay_runs import output_topics, read_topic, relay_settings, silent_output
 from tests.support.service_runs import process, until
@@ -566,6 +569,25 @@ async def test_lag_grows_while_the_database_is_away(settings: Settings) -> None:
     away = replace(settings, database_url="postgresql://nobody@127.0.0.1:1/none")
     async with relaying(away) as relay:
         await until(lambda: relay.waits_for is not None and relay.lag_s > 0.5)
+
+
+async def test_a_database_that_says_nothing_is_waited_for_in_words(
+    database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_relay, "UNKNOWN_S", 2.0)
+    async with Proxy(database.url) as proxy:
+        silent = replace(settings, database_url=proxy.url, stop_timeout_s=1)
+        with structlog.testing.capture_logs() as lines:
+            async with relaying(silent) as relay:
+                await until(lambda: relay.waits_for is None)
+                lines.clear()
+                proxy.lose(b"event_changes", "silence", passed_on=False)
+                await until(lambda: any(line["event"] == "unavailable" for line in lines))
+                waits_for = relay.waits_for
+
+    said = "no answer of PostgreSQL or Kafka for "
+    assert (waits_for or "").startswith(said)
+    assert [line for line in lines if str(line.get("why")).startswith(said)]
 
 
 async def _set_position(settings: Settings, **fields: int) -> None:

@@ -12,11 +12,13 @@ from typing import Any
 import asyncpg
 import msgspec
 import pytest
+import structlog.testing
 
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
 from normalizer.errors import FatalError, StoreUnavailable
 from normalizer.jobs.engine import job_statements
+from normalizer.jobs.engine import runner as job_runner
 from normalizer.jobs.engine.job_run import JobRun, RunHeartbeat
 from normalizer.jobs.engine.source_pages import split_page
 from normalizer.jobs.engine.spec import JobSpec
@@ -725,6 +727,31 @@ async def test_a_stop_while_the_database_is_away_says_what_the_run_is_now(
 
     with pytest.raises(StoreUnavailable, match="left as interrupted: the same command resumes"):
         await stopped.run(work, lambda: None)
+
+
+async def test_a_job_says_that_the_database_says_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_runner, "SILENT_AFTER_S", 0.2)
+    fetch = JobRun._fetch
+
+    async def slow(run: JobRun, statement: str, *values: object) -> Any:
+        await asyncio.sleep(0.4)
+        return await fetch(run, statement, *values)
+
+    async def work(*_: object) -> None:
+        monkeypatch.setattr(JobRun, "_fetch", slow)
+        await until(has_recovered)
+
+    async def has_recovered() -> bool:
+        return lines[-1]["event"] == "recovered"
+
+    slowed = runner(job_settings(database), JobSpec(kind="renormalize", source="slow"))
+    with structlog.testing.capture_logs() as lines:
+        await slowed.run(work, lambda: None)
+
+    said = {line["why"] for line in lines if line["event"] == "unavailable"}
+    assert said == {"database: no answer for 0.2 s"}
 
 
 def _failing_at_first(monkeypatch: pytest.MonkeyPatch, tries: int) -> asyncio.Event:

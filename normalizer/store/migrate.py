@@ -21,7 +21,7 @@ import msgspec
 
 from normalizer.database import closing, connect
 from normalizer.errors import ConfigurationError, FatalError, StoreUnavailable, worst_of
-from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
+from normalizer.store.sqlstate import FOREIGN_ERRORS, connect_error, translated
 from normalizer.store.store_statements import LOCK_HOLDERS
 
 FOLDER: Final = Path(__file__).parents[1] / "migrations"
@@ -178,10 +178,8 @@ async def _connected(database_url: str) -> AsyncIterator[asyncpg.Connection]:
         connection = await connect(
             database_url, application_name="normalizer migrate", session=_SESSION
         )
-    except (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError) as error:
-        raise StoreUnavailable(f"no connection to the database: {error}") from error
-    except asyncpg.PostgresError as error:
-        raise translated(error) from error
+    except (OSError, asyncpg.PostgresError) as error:
+        raise connect_error(error) from error
     except (asyncpg.InterfaceError, ValueError) as error:
         raise ConfigurationError(f"the database refuses the connection: {error}") from error
     try:

@@ -3,12 +3,14 @@
 import asyncio
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
 import asyncpg
 import pytest
 
+from normalizer import database as database_connections
 from normalizer.embedded.postgres_server import wheel_binaries
 from normalizer.errors import ConfigurationError, StoreUnavailable
 from normalizer.store import migrate as migrate_module
@@ -233,8 +235,16 @@ async def test_an_older_program_leaves_a_newer_database_alone(
 
 
 async def test_a_database_that_is_away_is_said_so() -> None:
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreUnavailable, match="ConnectionRefusedError"):
         await migrate("postgresql://nobody@127.0.0.1:9/none", report=_quiet)
+
+
+async def test_a_database_that_says_nothing_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database_connections, "CONNECT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        with pytest.raises(StoreUnavailable, match="TimeoutError"):
+            await migrate(f"postgresql://nobody@127.0.0.1:{port}/none", report=_quiet)
 
 
 async def test_a_folder_without_files_is_said_so(tmp_path: Path) -> None:

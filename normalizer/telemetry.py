@@ -1,26 +1,31 @@
 """Configures logging and masks secrets; logs one line for an incident, never one for an event."""
 
+import asyncio
 import atexit
+import contextlib
 import json
 import logging
 import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, TextIO, cast
 
 import msgspec
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
-from normalizer.errors import NormalizerError, RetryableError, SignInTries
+from normalizer.errors import NormalizerError, RetryableError, SignInTries, StoreUnavailable
 from normalizer.log_stream import LogStream
 from normalizer.passwords import MASK, masked_url
 
 ECS_VERSION: Final = "8.17.0"
 REPEAT_AFTER_S: Final = 30.0
 """A library's line of one kind is logged again only after this time, with the number left out."""
+
+SILENT_AFTER_S: Final = 10.0
+"""Longer than what a statement mostly takes, and than most locks are waited for."""
 
 
 def configure(
@@ -196,6 +201,16 @@ class Outage:
         else:
             self._log.debug("still_unavailable", why=describe_error(error), tries=self._tries)
         return self._tries
+
+    @contextlib.contextmanager
+    def unless_answered(self) -> Iterator[None]:
+        """Log that the database is silent if the block takes longer than SILENT_AFTER_S."""
+        silence = StoreUnavailable(f"database: no answer for {SILENT_AFTER_S:g} s")
+        timer = asyncio.get_running_loop().call_later(SILENT_AFTER_S, self.failed, silence)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def over(self) -> bool:
         """A try succeeded; whether that ended an outage."""

@@ -56,7 +56,8 @@ class PatientSession(Session):
         timeouts = 0
         while True:
             try:
-                answer = await self.transaction(work, rolled_back=rolled_back)
+                with self._outage.unless_answered():
+                    answer = await self.transaction(work, rolled_back=rolled_back)
             except RowRefused as error:
                 why = error.sqlstate or "it cannot be encoded or decoded"
                 raise FatalError(f"database: a value was refused: {why}") from error

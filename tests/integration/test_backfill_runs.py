@@ -14,11 +14,11 @@ import msgspec
 import pytest
 import structlog.testing
 
+from normalizer import telemetry
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
 from normalizer.errors import FatalError, StoreUnavailable
 from normalizer.jobs.engine import job_statements
-from normalizer.jobs.engine import runner as job_runner
 from normalizer.jobs.engine.job_run import JobRun, RunHeartbeat
 from normalizer.jobs.engine.source_pages import split_page
 from normalizer.jobs.engine.spec import JobSpec
@@ -732,7 +732,7 @@ async def test_a_stop_while_the_database_is_away_says_what_the_run_is_now(
 async def test_a_job_says_that_the_database_says_nothing(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_runner, "SILENT_AFTER_S", 0.2)
+    monkeypatch.setattr(telemetry, "SILENT_AFTER_S", 0.2)
     fetch = JobRun._fetch
 
     async def slow(run: JobRun, statement: str, *values: object) -> Any:

@@ -7,7 +7,9 @@ from itertools import product, starmap
 
 import asyncpg
 import pytest
+import structlog.testing
 
+from normalizer import telemetry
 from normalizer.core.drift import DriftFinding
 from normalizer.errors import StoreUnavailable
 from normalizer.kafka import KafkaPartition
@@ -16,7 +18,9 @@ from normalizer.service.heartbeat import Heartbeat, ObservedLog
 from normalizer.service.lag import LagMonitor
 from normalizer.settings import Settings
 from normalizer.store import read_only
+from normalizer.store.grid import Grid
 from normalizer.store.migrate import _connected as migrating
+from normalizer.store.patient_session import PatientSession
 from normalizer.store.read_only import read_only_connection
 from projector import database_session
 from projector.database_session import connected as projecting
@@ -101,6 +105,19 @@ async def test_a_stop_ends_a_transaction_that_gets_no_answer(database: Database)
 
     cases = list(product((projecting, read_only_connection, migrating), STATEMENTS))
     assert await asyncio.gather(*starmap(is_cancelled, cases)) == [True] * len(cases)
+
+
+async def test_long_work_says_that_it_gets_no_answer(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telemetry, "SILENT_AFTER_S", 0.2)
+    session = PatientSession(database.url, application_name="test", grid=Grid())
+    with structlog.testing.capture_logs() as lines:
+        await session.run_once(lambda connection: connection.execute("select pg_sleep(0.5)"))
+    session.terminate()
+
+    assert [line["event"] for line in lines] == ["unavailable", "recovered"]
+    assert lines[0]["why"] == "database: no answer for 0.2 s"
 
 
 async def test_a_command_waits_for_an_answer_for_so_long(

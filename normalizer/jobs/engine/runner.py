@@ -31,8 +31,6 @@ from normalizer.settings import Settings
 from normalizer.telemetry import Outage, get_logger
 
 HEARTBEAT_EVERY_S: Final = 1.0
-SILENT_AFTER_S: Final = 10.0
-"""Longer than any lock is waited for, and than the statements of a heartbeat take."""
 
 JobWork = Callable[[JobRun, asyncio.TaskGroup], Awaitable[str | None]]
 """The work of a job. It ends soon after a stop; returns why the source was truncated, or None."""
@@ -159,14 +157,9 @@ class JobRunner:
     async def _write_heartbeats(self, run: JobRun, share: Callable[[], float | None]) -> None:
         """Report progress, on the screen and in the table, and that the database is silent."""
         outage = Outage(_log)
-        silence = StoreUnavailable(f"database: no answer for {SILENT_AFTER_S:g} s")
-        call_later = asyncio.get_running_loop().call_later
         while not self._finished.is_set():
             await wait_at_most(self._finished, HEARTBEAT_EVERY_S)
-            timer = call_later(SILENT_AFTER_S, outage.failed, silence)
-            with contextlib.ExitStack() as until_answer:
-                until_answer.callback(timer.cancel)
-                until_answer.enter_context(contextlib.suppress(RetryableError))
+            with contextlib.suppress(RetryableError), outage.unless_answered():
                 totals = await run.totals()
                 self._progress.report(totals, share(), self.throttle.throttled_by)
                 await run.heartbeat(self._heartbeat(share(), self._progress.records_per_s))

@@ -86,7 +86,7 @@ async def test_keeping_what_drifted_gives_up(
 
 
 async def test_a_stop_ends_a_transaction_that_gets_no_answer(database: Database) -> None:
-    """Whichever statement it waits for, and whoever opened the connection."""
+    """Any statement that it waits for, on the connection of any command."""
 
     async def is_cancelled(connecting: Connecting, lost: bytes) -> bool:
         async with Proxy(database.url) as proxy:

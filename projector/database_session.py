@@ -11,9 +11,8 @@ from typing import Final
 import asyncpg
 
 from normalizer import database
-from normalizer.database import check_url
+from normalizer.database import COMMAND_TIMEOUT_S, check_url
 from normalizer.errors import ConfigurationError, FatalError, StoreUnavailable
-from normalizer.store.reconnecting_connection import COMMAND_TIMEOUT_S
 
 SNAPSHOT_S: Final = 10
 """Longest time that a statement may hold its snapshot: dead rows cannot be removed meanwhile,

@@ -6,8 +6,7 @@ from typing import Final
 
 import asyncpg
 
-from normalizer.database import closing, connect
-from normalizer.store.reconnecting_connection import COMMAND_TIMEOUT_S
+from normalizer.database import COMMAND_TIMEOUT_S, closing, connect
 from normalizer.store.sqlstate import FOREIGN_ERRORS, connect_error, translated
 
 READ_ONLY_SESSION: Final = {

@@ -8,12 +8,9 @@ from typing import Final
 
 import asyncpg
 
-from normalizer.database import connect
+from normalizer.database import COMMAND_TIMEOUT_S, connect
 from normalizer.store.sqlstate import CLIENT_REFUSALS, FOREIGN_ERRORS
 from normalizer.telemetry import describe_error, get_logger
-
-COMMAND_TIMEOUT_S: Final = 90.0
-"""Longer than any statement may take: a network that drops answers must not block us forever."""
 
 _CLOSE_S: Final = 2.0
 

@@ -8,11 +8,11 @@ from typing import Final, TypeVar
 
 import asyncpg
 
+from normalizer.database import COMMAND_TIMEOUT_S
 from normalizer.errors import StoreUnavailable
 from normalizer.store import store_statements
 from normalizer.store.grid import Grid
 from normalizer.store.reconnecting_connection import (
-    COMMAND_TIMEOUT_S,
     ReconnectingConnection,
     is_in_doubt_after,
 )

@@ -10,6 +10,7 @@ import msgspec
 
 from normalizer.core.batch import Batch, OutcomeTotals
 from normalizer.core.coordinates import Coordinates
+from normalizer.database import COMMAND_TIMEOUT_S
 from normalizer.envelope import Rejected
 from normalizer.errors import PositionError, StoreUnavailable
 from normalizer.store import store_statements
@@ -24,7 +25,6 @@ from normalizer.store.claims import (
     move_over_gap,
 )
 from normalizer.store.grid import Grid
-from normalizer.store.reconnecting_connection import COMMAND_TIMEOUT_S
 from normalizer.store.row_isolation import RowIsolation
 from normalizer.store.rows import RowRefused
 from normalizer.store.session import RetryTransaction, Session

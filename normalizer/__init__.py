@@ -21,7 +21,7 @@ up/           runs the whole stack on this machine
 embedded/     runs real servers as child processes, for `up` and the tests
 process/      signals, the screen, child processes
 database      opens connections to PostgreSQL; the projector's too
-connection    one of them, whose settings hold for each transaction
+database_connection  one of them, whose settings hold for each transaction
 configured_rules  the rules with the words and the table of shapes that are set
 tls_files     loads the files of TLS, and names one that does not hold
 settings      declares every setting: its default, bounds, unit and description
@@ -39,7 +39,7 @@ As a library: `from normalizer import Normalizer` and the other six names of `__
 connection and read no clock; of the settings NORMALIZER_CORE counts. docs/library.md shows each.
 
 Imports point one way, which import-linter checks: cli > up, jobs > service, relay > kafka, files,
-store, embedded > process, database, command_line > connection > telemetry, environment >
+store, embedded > process, database, command_line > database_connection > telemetry, environment >
 configured_rules, tls_files > settings > producer_models > core, json_schema > envelope >
 program_start > snowflake, jsontext, passwords, exit_codes, log_stream > errors, compiled.
 """

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from normalizer.connection import CLOSE_S, CONNECT_S, NO_SETTINGS, Connection
+from normalizer.database_connection import CLOSE_S, CONNECT_S, NO_SETTINGS, Connection
 from normalizer.errors import ConfigurationError
 from normalizer.passwords import DATABASE_URL_FORM, is_database_url
 from normalizer.tls_files import system_tls, unfit_file

@@ -11,7 +11,8 @@ import asyncpg
 import msgspec
 import pytest
 
-from normalizer.database import Connection, connect
+from normalizer.database import connect
+from normalizer.database_connection import Connection
 from normalizer.errors import ConfigurationError, FatalError
 from normalizer.jobs.engine.job_run import JobRun
 from normalizer.jobs.engine.spec import JobSpec

@@ -37,10 +37,17 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the page, in one piece: one process starts its platform, not each of four.
 
-    Then what may take long, so that at the end nobody waits for the last such test.
+    Then what may take long, so that at the end nobody waits for the last such test. The oldest
+    PostgreSQL comes last, in one piece too.
     """
     page = Path(__file__).parent / "integration" / "page"
-    items.sort(key=lambda item: (item.path.parent != page, not item.get_closest_marker("timeout")))
+
+    def place(item: pytest.Item) -> tuple[bool, bool, bool]:
+        long = item.get_closest_marker("timeout") is not None
+        cluster = item.callspec.params.get("cluster") if hasattr(item, "callspec") else None
+        return item.path.parent != page, not long, cluster == "15"
+
+    items.sort(key=place)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -366,30 +366,37 @@ async def test_every_panel_agrees_with_sql_and_goes_on_doing_so(
             assert after[panel] != before[panel], panel
 
 
-async def test_every_chart_draws_what_its_table_says(browser: Browser, platform: Platform) -> None:
+async def test_a_chart_draws_its_table_a_wide_table_fades_and_a_job_gets_a_panel(
+    browser: Browser, platform: Platform
+) -> None:
     async with looking(browser, platform.url) as page:
         await fully_drawn(page)
+        await _a_chart_draws_what_its_table_says(page)
+        await _a_table_that_is_wider_than_its_panel_fades_until_its_end(page)
+        await _a_job_has_a_panel_once_there_is_one(page, platform)
 
-        hours, bars = await page.evaluate(
-            """async () => {
-                const module = document.querySelector("link[href$='charts.js']").href;
-                const { drawn } = await import(module);
-                const { traces } = drawn.get(document.getElementById("chart-outcomes")).spec;
-                const total = (name) => traces.find((one) => one.name === name).y
-                    .reduce((sum, one) => sum + one, 0);
-                return [traces[0].y.length, ["completed", "failed", "cancelled"].map(total)];
-            }"""
-        )
-        said = await page.get_attribute("#chart-outcomes", "aria-label")
 
-        assert said is not None
-        completed, failed, cancelled = (count(value) for value in bars)
-        assert f"{completed} completed, {failed} failed, {cancelled} cancelled" in said
-        # The whole window, as on every other chart of it.
-        assert hours in (24, 25)
-        compared, elsewhere = await page.evaluate(_NOT_WHERE_IT_STANDS)
-        assert compared >= 5
-        assert elsewhere == []
+async def _a_chart_draws_what_its_table_says(page: Page) -> None:
+    hours, bars = await page.evaluate(
+        """async () => {
+            const module = document.querySelector("link[href$='charts.js']").href;
+            const { drawn } = await import(module);
+            const { traces } = drawn.get(document.getElementById("chart-outcomes")).spec;
+            const total = (name) => traces.find((one) => one.name === name).y
+                .reduce((sum, one) => sum + one, 0);
+            return [traces[0].y.length, ["completed", "failed", "cancelled"].map(total)];
+        }"""
+    )
+    said = await page.get_attribute("#chart-outcomes", "aria-label")
+
+    assert said is not None
+    completed, failed, cancelled = (count(value) for value in bars)
+    assert f"{completed} completed, {failed} failed, {cancelled} cancelled" in said
+    # The whole window, as on every other chart of it.
+    assert hours in (24, 25)
+    compared, elsewhere = await page.evaluate(_NOT_WHERE_IT_STANDS)
+    assert compared >= 5
+    assert elsewhere == []
 
 
 _NOT_WHERE_IT_STANDS: Final = """
@@ -423,40 +430,38 @@ _NOT_WHERE_IT_STANDS: Final = """
 """
 
 
-async def test_a_job_has_a_panel_once_there_is_one(browser: Browser, platform: Platform) -> None:
-    async with looking(browser, platform.url) as page:
-        await fully_drawn(page)
-        assert await page.locator("#jobs").count() == 0
+async def _a_job_has_a_panel_once_there_is_one(page: Page, platform: Platform) -> None:
+    assert await page.locator("#jobs").count() == 0
 
+    await platform.connection.execute(
+        """
+        insert into normalizer.jobs (job_id, run, kind, spec, owner, lock_key, progress_ratio)
+        values ('of-the-page', 1, 'backfill', 'topic', 'nobody', 1, 0.42)
+        """
+    )
+
+    try:
+        await page.wait_for_selector("#jobs")
+        ((_, kind, state, share, *_),) = await cells(page, "#jobs")
+        assert (kind, state, share) == ("backfill", "interrupted", "42.0%")
+    finally:
         await platform.connection.execute(
-            """
-            insert into normalizer.jobs (job_id, run, kind, spec, owner, lock_key, progress_ratio)
-            values ('of-the-page', 1, 'backfill', 'topic', 'nobody', 1, 0.42)
-            """
+            "delete from normalizer.jobs where job_id = 'of-the-page'"
         )
 
-        try:
-            await page.wait_for_selector("#jobs")
-            ((_, kind, state, share, *_),) = await cells(page, "#jobs")
-            assert (kind, state, share) == ("backfill", "interrupted", "42.0%")
-        finally:
-            await platform.connection.execute(
-                "delete from normalizer.jobs where job_id = 'of-the-page'"
-            )
+
+async def _a_table_that_is_wider_than_its_panel_fades_until_its_end(page: Page) -> None:
+    assert await page.evaluate(_FADE, [0, ""]) == 0
+    assert await page.evaluate(_FADE, [0, "3000px"]) > 20
+    assert await page.evaluate(_FADE, [9_999, "3000px"]) == 0
 
 
-async def test_a_table_that_is_wider_than_its_panel_fades_until_its_end(
-    browser: Browser, platform: Platform
-) -> None:
-    fade = """([to, width]) => {
+_FADE: Final = """
+    ([to, width]) => {
         const box = document.querySelector("#errors .scroll");
         box.firstChild.style.width = width;
         box.scrollLeft = to;
         return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() =>
             done(parseFloat(getComputedStyle(box).getPropertyValue("--fade"))))));
-    }"""
-    async with looking(browser, platform.url) as page:
-        await fully_drawn(page)
-        assert await page.evaluate(fade, [0, ""]) == 0
-        assert await page.evaluate(fade, [0, "3000px"]) > 20
-        assert await page.evaluate(fade, [9_999, "3000px"]) == 0
+    }
+"""

@@ -51,45 +51,6 @@ async def test_from_the_wall_to_a_failing_event_as_it_was_sent_in_three_clicks(
         assert error in await page.inner_text("#event .error")
 
 
-async def test_a_pasted_id_leads_to_the_first_error_of_its_execution(
-    browser: Browser, platform: Platform
-) -> None:
-    execution = await platform.connection.fetchval(
-        "select max(execution_id) from projector.calls where error <> '' and status <> 'COMPLETED'"
-    )
-    async with looking(browser, platform.url) as page:
-        await fully_drawn(page)
-
-        await page.keyboard.press("/")
-        await page.keyboard.insert_text(str(execution))
-        await page.keyboard.press("Enter")
-        await page.wait_for_selector("#event .error")
-
-        assert f"execution={execution}" in page.url
-        assert await page.input_value("#search") == ""
-
-
-async def test_a_word_is_found_among_names_and_chosen_by_keyboard(
-    browser: Browser, platform: Platform
-) -> None:
-    step = await platform.connection.fetchval(
-        "select step from projector.calls where step <> '' group by step order by count(*) desc"
-    )
-    async with looking(browser, platform.url) as page:
-        await fully_drawn(page)
-
-        await page.fill("#search", step)
-        hit = page.locator("#found li", has_text="Step").first
-        await hit.wait_for()
-        assert step in await hit.inner_text()
-        await page.keyboard.press("ArrowDown")
-        assert await page.locator("#found li[aria-selected=true]").count() == 1
-        await hit.click()
-
-        await page.wait_for_selector(".calls li")
-        assert re.search(r"[?&]step=", page.url)
-
-
 async def test_the_wall_says_its_filters_and_what_is_not_filtered(
     browser: Browser, platform: Platform
 ) -> None:
@@ -132,11 +93,18 @@ async def test_the_answer_for_what_was_typed_before_is_not_followed(
         assert "step=fetch_orders" in page.url
 
 
-async def test_the_list_of_hits_follows_the_keys_and_closes_behind_them(
+async def test_a_hit_is_chosen_by_keyboard_and_a_pasted_id_leads_to_the_first_error(
     browser: Browser, platform: Platform
 ) -> None:
+    step = await platform.connection.fetchval(
+        "select step from projector.calls where step <> '' group by step order by count(*) desc"
+    )
+    execution = await platform.connection.fetchval(
+        "select max(execution_id) from projector.calls where error <> '' and status <> 'COMPLETED'"
+    )
     async with looking(browser, platform.url) as page:
         await fully_drawn(page)
+        # The list follows the keys, and closes behind them.
         await page.route(
             "**/api/v1/search?*",
             lambda route: route.fulfill(json=_found(*(f"step-{n}" for n in range(40)))),
@@ -146,9 +114,25 @@ async def test_the_list_of_hits_follows_the_keys_and_closes_behind_them(
         for _ in range(38):
             await page.keyboard.press("ArrowDown")
         assert await page.evaluate(_IN_SIGHT) == "step-38"
-
         await page.keyboard.press("Tab")
         assert await page.is_hidden("#found")
+        await page.unroute_all(behavior="ignoreErrors")
+
+        await page.fill("#search", step)
+        hit = page.locator("#found li", has_text="Step").filter(has_text=step).first
+        await hit.wait_for()
+        await page.keyboard.press("ArrowDown")
+        assert await page.locator("#found li[aria-selected=true]").count() == 1
+        await hit.click()
+        await page.wait_for_selector(".calls li")
+        assert re.search(r"[?&]step=", page.url)
+
+        await page.keyboard.press("/")
+        await page.keyboard.insert_text(str(execution))
+        await page.keyboard.press("Enter")
+        await page.wait_for_selector("#event .error")
+        assert f"execution={execution}" in page.url
+        assert await page.input_value("#search") == ""
 
 
 _IN_SIGHT: Final = """
@@ -194,7 +178,7 @@ async def test_what_is_new_in_the_last_hour_and_where_it_happens(
         await fully_drawn(page)
         rows = await cells(page, "#groups")
         new = sum(row[1] == "new" for row in rows)
-        assert f"{new} new" in await page.inner_text("#groups p >> nth=1")
+        assert re.search(rf"\b{new} new\b", await page.inner_text("#groups p >> nth=1"))
 
         text, _, calls, *_ = rows[0]
         await page.click("#groups tbody tr:first-child a")
@@ -231,24 +215,6 @@ async def test_which_records_were_refused_and_what_to_type(
         assert copied == await page.inner_text("#commands pre >> nth=0")
         # Refused by the rules of today: what they say of it is known without a dry run.
         assert "that is the version of today" in await page.inner_text("#tries")
-
-
-async def test_every_other_question_is_on_the_second_screen(
-    browser: Browser, platform: Platform
-) -> None:
-    requested: set[str] = set()
-    async with looking(browser, platform.url, visit=False) as page:
-        page.on("response", lambda one: requested.add(_endpoint(one)))
-        await page.goto(platform.url)
-        await fully_drawn(page)
-        await page.goto(f"{platform.url}/?show=retries")
-        await fully_drawn(page)
-
-        assert await page.locator(".panel[data-state=bad]").count() == 0
-        assert await page.locator("#recovery tbody tr").count() > 0
-        assert await page.locator("#workers tbody tr").count() > 0
-    every = {one.path.strip("/") for one in ENDPOINTS if "{" not in one.path}
-    assert every - requested <= ELSEWHERE
 
 
 async def test_the_lists_behind_the_dashboard_agree_with_sql(
@@ -436,11 +402,13 @@ async def test_a_bar_leads_to_the_executions_that_ended_in_it(
         assert sum(status in one for one in statuses) == int(shown.replace(",", "")), statuses
 
 
-async def test_ratios_may_be_above_one_and_no_text_is_a_formula(
+async def test_the_longest_axis_ends_now_ratios_may_be_above_one_and_no_text_is_a_formula(
     browser: Browser, platform: Platform
 ) -> None:
     async with looking(browser, platform.url) as page:
         await fully_drawn(page)
+        bins = await page.evaluate(_LONGEST_AXIS)
+        assert bins == {"number": 6_000, "last": "2026-07-09T00:00:00.000Z"}
         assert await page.evaluate(_AS_WORDS) == [
             *("0%", "<0.1%", ">99.9%", "100%", ">100%", "120.0%", "800.0%", "00Z")
         ]
@@ -467,15 +435,6 @@ _AS_WORDS: Final = """
         return [...[0, 0.0001, 0.9999, 1, 1.0001, 1.2, 8].map(percent), first.slice(-3)];
     }
 """
-
-
-async def test_the_axis_of_the_longest_window_ends_now(
-    browser: Browser, platform: Platform
-) -> None:
-    async with looking(browser, platform.url) as page:
-        bins = await page.evaluate(_LONGEST_AXIS)
-
-    assert bins == {"number": 6_000, "last": "2026-07-09T00:00:00.000Z"}
 
 
 _LONGEST_AXIS: Final = """
@@ -508,21 +467,32 @@ async def test_sorting_leaves_the_line_of_all_where_it_is(
 ) -> None:
     async with looking(browser, platform.url) as page:
         for panel, column, at in (("matrix", "COMPLETED", -1), ("errors", "Step", 0)):
-            for direction in ("up", "down"):
-                await page.goto(f"{platform.url}/?sort={panel}:{column}:{direction}")
-                await fully_drawn(page)
-                assert await page.locator(f"#{panel} th[aria-sort]").count() == 1
-                lines = await page.locator(f"#{panel} tbody th").all_inner_texts()
-                assert len(lines) > 2
-                assert lines[at].startswith("all"), (panel, direction, lines)
+            # Among the others it would be the first by its figure, the last by its name.
+            await page.goto(f"{platform.url}/?sort={panel}:{column}:down")
+            await fully_drawn(page)
+            assert await page.locator(f"#{panel} th[aria-sort]").count() == 1
+            lines = await page.locator(f"#{panel} tbody th").all_inner_texts()
+            assert len(lines) > 2
+            assert lines[at].startswith("all"), (panel, lines)
 
 
-async def test_every_table_can_be_copied_and_saved(browser: Browser, platform: Platform) -> None:
-    async with looking(browser, platform.url) as page:
-        for screen in ("", "show=errors", "show=quarantine", "show=retries", "show=executions"):
+async def test_every_question_is_asked_and_every_table_can_be_copied_and_saved(
+    browser: Browser, platform: Platform
+) -> None:
+    every = {one.path.strip("/") for one in ENDPOINTS if "{" not in one.path}
+    requested: set[str] = set()
+    async with looking(browser, platform.url, visit=False) as page:
+        page.on("response", lambda one: requested.add(_endpoint(one)))
+        for screen in ("", "show=retries", "show=errors", "show=quarantine", "show=executions"):
             await page.goto(f"{platform.url}/?{screen}")
             await fully_drawn(page)
             assert await page.evaluate(_WITHOUT_TOOLS) == [], screen
+            if screen == "show=retries":
+                # Every other question is on the second screen.
+                assert every - requested <= ELSEWHERE
+                assert await page.locator(".panel[data-state=bad]").count() == 0
+                assert await page.locator("#recovery tbody tr").count() > 0
+                assert await page.locator("#workers tbody tr").count() > 0
 
         await page.goto(platform.url)
         await fully_drawn(page)

@@ -16,7 +16,7 @@ from projector.api.parameters import Shapes
 from tests.integration.page.browsing import cells, fully_drawn, looking, serving, texts
 from tests.integration.page.platform import Platform
 from tests.support.lossy_proxy import Proxy
-from tests.support.stack import Database
+from tests.support.stack import Database, Stack
 from tests.support.table_rows import connected
 from tests.support.waiting import until
 
@@ -27,9 +27,11 @@ _EVERY_QUERY_NOW: Final = "dispatchEvent(new Event('live'))"
 _TOKEN: Final = "a-token-that-only-this-test-knows"
 
 
-@pytest.fixture
-async def empty(database: Database) -> AsyncIterator[str]:
-    async with serving(database.url) as url:
+@pytest.fixture(scope="module")
+async def empty(stack: Stack) -> AsyncIterator[str]:
+    """The address of a page over a database that nobody writes."""
+    cluster = await stack.cluster("current")
+    async with cluster.database() as database, serving(database.url) as url:
         yield url
 
 
@@ -56,9 +58,7 @@ async def test_an_empty_database_is_said_to_be_empty(browser: Browser, empty: st
         assert min(await page.evaluate(_ENDS_OF_SCALES)) >= 1
 
 
-async def test_a_delay_below_zero_is_shown_below_zero(
-    browser: Browser, database: Database, empty: str
-) -> None:
+async def test_a_delay_below_zero_is_shown_below_zero(browser: Browser, database: Database) -> None:
     """The clock of the producer that gave the last record its time is an hour ahead."""
     async with connected(database) as connection:
         await connection.execute(
@@ -80,7 +80,7 @@ async def test_a_delay_below_zero_is_shown_below_zero(
             from   normalizer.source_positions
             """
         )
-    async with looking(browser, empty) as page:
+    async with serving(database.url) as url, looking(browser, url) as page:
         await fully_drawn(page)
 
         ((*_, delay, _),) = await cells(page, "#freshness")
@@ -333,12 +333,11 @@ _ENDS: Final = """
 """
 
 
-@pytest.mark.parametrize("others_read", [False, True])
 async def test_a_window_of_which_nothing_was_read_is_not_empty(
-    browser: Browser, platform: Platform, *, others_read: bool
+    browser: Browser, platform: Platform
 ) -> None:
     """The slowest partition was not read; what others have brought is shown."""
-    figures_of: Final = {"refused": 12 if others_read else 0}
+    others_read = False
 
     async def as_if_nobody_read(route: Route) -> None:
         answer = await route.fetch()
@@ -347,8 +346,9 @@ async def test_a_window_of_which_nothing_was_read_is_not_empty(
         content["as_of"] = (read_at - timedelta(hours=5)).isoformat()
         path = answer.url.partition("/v1/")[2]
         if path.startswith("tiles"):
+            refused = 12 if others_read else 0
             for row in content["rows"]:
-                row["value"] = figures_of.get(row["tile"])
+                row["value"] = refused if row["tile"] == "refused" else None
         elif path.startswith("retry-storms") and others_read:
             content["rows"] = [_STORM]
         elif not path.startswith("freshness"):
@@ -357,17 +357,20 @@ async def test_a_window_of_which_nothing_was_read_is_not_empty(
 
     async with looking(browser, platform.url, visit=False) as page:
         await page.route(re.compile("/api/v1/(?!settings|choices)"), as_if_nobody_read)
-        for screen, figures in (
-            ("?last=1h", ".headline [href='#storms'], .headline [href='#quarantine']"),
-            ("?last=1h&view=wall", "#storm .big, #refused .big"),
-        ):
-            await page.goto(f"{platform.url}/{screen}")
-            await fully_drawn(page)
-            shown = [text for (text,) in await texts(page, figures, "b")]
-            panels = await page.inner_text("#main")
+        for others_read in (False, True):
+            for screen, figures in (
+                ("?last=1h", ".headline [href='#storms'], .headline [href='#quarantine']"),
+                ("?last=1h&view=wall", "#storm .big, #refused .big"),
+            ):
+                await page.goto(f"{platform.url}/{screen}")
+                await fully_drawn(page)
+                shown = [text for (text,) in await texts(page, figures, "b")]
+                panels = await page.inner_text("#main")
 
-            assert shown == (["5", "12"] if others_read else ["\N{EN DASH}"] * 2), screen
-            assert not re.search(r"No (event|call|record|execution began|first attempt)", panels)
+                assert shown == (["5", "12"] if others_read else ["\N{EN DASH}"] * 2), screen
+                assert not re.search(
+                    r"No (event|call|record|execution began|first attempt)", panels
+                )
         await page.unroute_all(behavior="ignoreErrors")
 
 
@@ -436,43 +439,30 @@ async def test_a_question_that_fails_is_no_zero(browser: Browser, platform: Plat
         assert "(1 of " in await page.inner_text("#banner")
 
 
-async def test_a_token_is_requested_and_used(browser: Browser, platform: Platform) -> None:
-    async with (
-        serving(platform.database.url, PROJECTOR_TOKEN=_TOKEN) as url,
-        looking(browser, url, answers_fail=True) as page,
-    ):
-        await page.wait_for_selector("dialog[open]")
-
-        await page.fill("#token-value", _TOKEN)
-        await page.keyboard.press("Enter")
-
-        await fully_drawn(page)
-        assert _TOKEN not in page.url
-        assert await page.inner_text("#banner") == ""
-
-
-async def test_a_token_that_no_header_can_carry_is_wrong_as_any_other(
+async def test_a_token_is_requested_until_it_is_right_and_used(
     browser: Browser, platform: Platform
 ) -> None:
     async with (
         serving(platform.database.url, PROJECTOR_TOKEN=_TOKEN) as url,
         looking(browser, url, answers_fail=True) as page,
     ):
+        # No header can carry the first one: it is wrong as any other.
         for typed in ("ключ", f" {_TOKEN} "):
             await page.wait_for_selector("dialog[open]")
             await page.fill("#token-value", typed)
             await page.keyboard.press("Enter")
 
         await fully_drawn(page)
+        assert _TOKEN not in page.url
         assert await page.inner_text("#banner") == ""
 
 
-@pytest.mark.parametrize("wrong_by", [timedelta(days=-2), timedelta(days=2)])
 async def test_how_long_ago_is_by_the_clock_of_the_database(
-    browser: Browser, platform: Platform, wrong_by: timedelta
+    browser: Browser, platform: Platform
 ) -> None:
+    """The clock of the reader is two days ahead."""
     async with looking(browser, platform.url, visit=False) as page:
-        await page.clock.install(time=datetime.now(UTC) + wrong_by)
+        await page.clock.install(time=datetime.now(UTC) + timedelta(days=2))
 
         async def compared_now(route: Route) -> None:
             answer = await (await route.fetch()).json()
@@ -512,17 +502,17 @@ async def test_what_is_refused_is_not_sent_again_until_the_reader_says_so(
         await until(partial(_times, requested, "jobs"), is_so=lambda times: times == 2)
 
 
-@pytest.mark.parametrize(
-    ("screen", "panel"), [("execution&execution=1", "execution"), ("record&record=0", "refusal")]
-)
-async def test_what_is_not_stored_is_said_once(
-    browser: Browser, platform: Platform, screen: str, panel: str
-) -> None:
-    async with looking(browser, f"{platform.url}/?show={screen}", answers_fail=True) as page:
-        await page.wait_for_selector(f"#{panel} >> text=Nothing is stored under this id")
+async def test_what_is_not_stored_is_said_once(browser: Browser, platform: Platform) -> None:
+    async with looking(browser, platform.url, answers_fail=True, visit=False) as page:
+        for screen, panel in (
+            ("execution&execution=1", "execution"),
+            ("record&record=0", "refusal"),
+        ):
+            await page.goto(f"{platform.url}/?show={screen}")
+            await page.wait_for_selector(f"#{panel} >> text=Nothing is stored under this id")
 
-        assert await page.locator(".panel").count() == 1
-        assert await page.inner_text("#banner") == ""
+            assert await page.locator(".panel").count() == 1
+            assert await page.inner_text("#banner") == ""
 
 
 async def test_what_is_not_read_yet_comes_with_the_next_poll(
@@ -601,19 +591,19 @@ async def test_try_again_sends_in_a_pause_too(browser: Browser, platform: Platfo
         await page.wait_for_selector("#banner >> text=Paused")
 
 
-@pytest.mark.parametrize("show", ["calls", "executions"])
 async def test_a_page_of_another_list_is_said_and_leads_to_the_first(
-    browser: Browser, platform: Platform, show: str
+    browser: Browser, platform: Platform
 ) -> None:
     """An address that was copied before an upgrade has such a cursor."""
-    address = f"{platform.url}/?show={show}&cursor=abc"
-    async with looking(browser, address, answers_fail=True) as page:
-        await page.wait_for_selector(f"#{show} >> text=This page is of another list")
+    async with looking(browser, platform.url, answers_fail=True, visit=False) as page:
+        for show in ("calls", "executions"):
+            await page.goto(f"{platform.url}/?show={show}&cursor=abc")
+            await page.wait_for_selector(f"#{show} >> text=This page is of another list")
 
-        await page.click(f"#{show} >> text=From the start")
+            await page.click(f"#{show} >> text=From the start")
 
-        await page.wait_for_selector(f"#{show} >> text=showing 50 of")
-        assert page.url == f"{platform.url}/?show={show}"
+            await page.wait_for_selector(f"#{show} >> text=showing 50 of")
+            assert page.url == f"{platform.url}/?show={show}"
 
 
 async def test_a_wrong_address_falls_back_and_says_so(browser: Browser, platform: Platform) -> None:
@@ -656,20 +646,34 @@ async def test_a_wrong_address_falls_back_and_says_so(browser: Browser, platform
         assert await page.input_value("select[name=step]") == "a"
 
 
-async def test_names_that_are_empty_have_an_address(browser: Browser, empty: str) -> None:
-    async with looking(browser, f"{empty}/?step=&worker=&show=calls") as page:
-        await fully_drawn(page)
-        assert await page.inner_text("h1") == "Calls of (no step)"
-        chosen = "document.querySelector('select[name=step]').selectedOptions[0].textContent"
-        assert await page.evaluate(chosen) == "(none)"
+async def test_what_is_true_of_every_page_is_true_of_an_empty_one(
+    browser: Browser, empty: str
+) -> None:
+    async with looking(browser, empty, visit=False) as page:
+        for claim in (
+            _names_that_are_empty_have_an_address,
+            _what_has_the_focus_keeps_it_where_others_come_and_go,
+            _the_page_knows_what_the_api_refuses,
+            _a_rule_leads_to_its_panel_without_loading_the_page_again,
+            _how_a_copy_went_is_said_and_stays_when_the_page_is_drawn_again,
+        ):
+            await claim(page, empty)
 
-        await page.select_option("select[name=step]", label="All steps")
-        assert page.url == f"{empty}/?worker=&show=calls"
-        assert await page.evaluate(chosen) == "All steps"
 
-        await page.goto(f"{empty}/?show=quarantine&shape=")
-        assert await page.inner_text("#records h2") == "Records with shape (no shape)"
-        await page.wait_for_selector("#records >> text=with these filters")
+async def _names_that_are_empty_have_an_address(page: Page, empty: str) -> None:
+    await page.goto(f"{empty}/?step=&worker=&show=calls")
+    await fully_drawn(page)
+    assert await page.inner_text("h1") == "Calls of (no step)"
+    chosen = "document.querySelector('select[name=step]').selectedOptions[0].textContent"
+    assert await page.evaluate(chosen) == "(none)"
+
+    await page.select_option("select[name=step]", label="All steps")
+    assert page.url == f"{empty}/?worker=&show=calls"
+    assert await page.evaluate(chosen) == "All steps"
+
+    await page.goto(f"{empty}/?show=quarantine&shape=")
+    assert await page.inner_text("#records h2") == "Records with shape (no shape)"
+    await page.wait_for_selector("#records >> text=with these filters")
 
 
 async def test_the_window_before_is_before_the_one_of_now(browser: Browser, empty: str) -> None:
@@ -688,16 +692,14 @@ async def test_the_window_before_is_before_the_one_of_now(browser: Browser, empt
         )
 
 
-async def test_what_has_the_focus_keeps_it_where_others_come_and_go(
-    browser: Browser, empty: str
-) -> None:
+async def _what_has_the_focus_keeps_it_where_others_come_and_go(page: Page, empty: str) -> None:
     """As does a list that was scrolled, when the rows above it vanish."""
-    async with looking(browser, empty) as page:
-        kept = await page.evaluate(_PATCHED, ["xabcd", "abcd"])
-        assert kept == {"order": "abcd", "focused": "c", "scrolled": 40}
-        moved = await page.evaluate(_PATCHED, ["abcd", "cabd"])
-        assert moved["order"] == "cabd"
-        assert moved["focused"] == "c"
+    await page.goto(empty)
+    kept = await page.evaluate(_PATCHED, ["xabcd", "abcd"])
+    assert kept == {"order": "abcd", "focused": "c", "scrolled": 40}
+    moved = await page.evaluate(_PATCHED, ["abcd", "cabd"])
+    assert moved["order"] == "cabd"
+    assert moved["focused"] == "c"
 
 
 _PATCHED: Final = """
@@ -723,17 +725,17 @@ _PATCHED: Final = """
 """
 
 
-async def test_the_page_knows_what_the_api_refuses(browser: Browser, empty: str) -> None:
+async def _the_page_knows_what_the_api_refuses(page: Page, empty: str) -> None:
     refused = ("reason=foo", "shape=bar", "failed=maybe", "since=0000-01-01T00:00:00Z")
-    async with looking(browser, f"{empty}/?show=quarantine&{'&'.join(refused)}") as page:
-        await fully_drawn(page)
-        for one in refused:
-            assert one in await page.inner_text("#banner")
+    await page.goto(f"{empty}/?show=quarantine&{'&'.join(refused)}")
+    await fully_drawn(page)
+    for one in refused:
+        assert one in await page.inner_text("#banner")
 
-        for reason in REASONS:
-            assert await page.evaluate(_IGNORED, f"reason={reason}") == []
-        for shape in get_args(get_args(get_args(Shapes)[0])[0]):
-            assert await page.evaluate(_IGNORED, f"shape={shape}") == []
+    for reason in REASONS:
+        assert await page.evaluate(_IGNORED, f"reason={reason}") == []
+    for shape in get_args(get_args(get_args(Shapes)[0])[0]):
+        assert await page.evaluate(_IGNORED, f"shape={shape}") == []
 
 
 _IGNORED: Final = """
@@ -747,40 +749,38 @@ _IGNORED: Final = """
 """
 
 
-async def test_a_rule_leads_to_its_panel_without_loading_the_page_again(
-    browser: Browser, empty: str
+async def _a_rule_leads_to_its_panel_without_loading_the_page_again(page: Page, empty: str) -> None:
+    await page.goto(f"{empty}/?show=calls")
+    await fully_drawn(page)
+    await page.evaluate(
+        """() => {
+            window.same = true;
+            const link = document.createElement("a");
+            link.href = "/#coercions";
+            link.textContent = "(rule x)";
+            document.getElementById("main").append(link);
+            link.click();
+        }"""
+    )
+    await page.wait_for_selector("#coercions")
+
+    assert await page.evaluate("window.same === true")
+    assert page.url == f"{empty}/#coercions"
+
+
+async def _how_a_copy_went_is_said_and_stays_when_the_page_is_drawn_again(
+    page: Page, empty: str
 ) -> None:
-    async with looking(browser, f"{empty}/?show=calls") as page:
-        await fully_drawn(page)
-        await page.evaluate(
-            """() => {
-                window.same = true;
-                const link = document.createElement("a");
-                link.href = "/#coercions";
-                link.textContent = "(rule x)";
-                document.getElementById("main").append(link);
-                link.click();
-            }"""
-        )
-        await page.wait_for_selector("#coercions")
+    await page.goto(empty)
+    await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await fully_drawn(page)
+    assert await page.evaluate(_MARKED_AND_DRAWN) == "Done"
 
-        assert await page.evaluate("window.same === true")
-        assert page.url == f"{empty}/#coercions"
+    await page.click(".first-run [data-copy]")
+    await page.wait_for_selector("#said:not(:empty)", state="attached")
 
-
-async def test_how_a_copy_went_is_said_and_stays_when_the_page_is_drawn_again(
-    browser: Browser, empty: str
-) -> None:
-    async with looking(browser, empty) as page:
-        await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-        await fully_drawn(page)
-        assert await page.evaluate(_MARKED_AND_DRAWN) == "Done"
-
-        await page.click(".first-run [data-copy]")
-        await page.wait_for_selector("#said:not(:empty)", state="attached")
-
-        label = await page.get_attribute(".first-run [data-copy]", "aria-label")
-        assert await page.text_content("#said") == f"Done: {label}"
+    label = await page.get_attribute(".first-run [data-copy]", "aria-label")
+    assert await page.text_content("#said") == f"Done: {label}"
 
 
 _MARKED_AND_DRAWN: Final = """
@@ -843,13 +843,9 @@ async def test_without_the_library_there_are_figures_and_a_word_about_charts(
         assert "table" not in await page.inner_text("#main")
 
 
-@pytest.mark.parametrize(
-    ("state", "word"),
-    [("dead", "No reader"), ("caught_up", "Caught up"), ("broker_away", "Broker away")],
-)
-async def test_the_state_of_the_log_is_said_in_a_word(
-    browser: Browser, platform: Platform, state: str, word: str
-) -> None:
+async def test_the_state_of_the_log_is_said_in_a_word(browser: Browser, platform: Platform) -> None:
+    state = ""
+
     async def as_if(route: Route) -> None:
         answer = await route.fetch()
         content = await answer.json()
@@ -859,10 +855,15 @@ async def test_the_state_of_the_log_is_said_in_a_word(
 
     async with looking(browser, platform.url, visit=False) as page:
         await page.route("**/api/v1/freshness", as_if)
-        await page.goto(platform.url)
+        for state, word in (
+            ("dead", "No reader"),
+            ("caught_up", "Caught up"),
+            ("broker_away", "Broker away"),
+        ):
+            await page.goto(platform.url)
 
-        await page.wait_for_selector(f".headline a[href='#freshness'] b >> text={word}")
-        # What waits is unknown while nobody reads.
-        waiting = {row[3] for row in await cells(page, "#freshness")}
-        assert all(one[0].isdigit() for one in waiting) == (state != "dead")
+            await page.wait_for_selector(f".headline a[href='#freshness'] b >> text={word}")
+            # What waits is unknown while nobody reads.
+            waiting = {row[3] for row in await cells(page, "#freshness")}
+            assert all(one[0].isdigit() for one in waiting) == (state != "dead")
         await page.unroute_all(behavior="ignoreErrors")

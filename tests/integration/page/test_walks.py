@@ -174,29 +174,31 @@ async def test_the_event_that_opens_is_one_of_the_attempt_that_the_reader_came_f
     assert [await platform.connection.fetchval(of_events, one) for one in opened] == [first, last]
 
 
-@pytest.mark.parametrize("size", [(960, 540), PHONE])
 async def test_an_event_is_shown_beside_or_below_the_list_it_is_chosen_in(
-    browser: Browser, platform: Platform, size: tuple[int, int]
+    browser: Browser, platform: Platform
 ) -> None:
     execution = await platform.connection.fetchval(
         "select execution_id from projector.executions where status = 'FAILED' limit 1"
     )
     address = f"{platform.url}/?show=execution&execution={execution}"
 
-    async with looking(browser, address, size=size) as page:
-        await page.wait_for_selector("#as-sent .json")
-        listed = await page.evaluate(_PLACE, "events")
-        shown = await page.evaluate(_PLACE, "event")
-        assert shown["top"] == listed["top"] or shown["top"] >= listed["bottom"]
-        assert await page.locator(".json .string").count() > 5
-        assert await page.evaluate(_SPLIT_VALUES) == []
+    async with looking(browser, address, visit=False) as page:
+        for width, height in (ZOOMED, PHONE):
+            await page.set_viewport_size({"width": width, "height": height})
+            await page.goto(address)
+            await page.wait_for_selector("#as-sent .json")
+            listed = await page.evaluate(_PLACE, "events")
+            shown = await page.evaluate(_PLACE, "event")
+            assert shown["top"] == listed["top"] or shown["top"] >= listed["bottom"]
+            assert await page.locator(".json .string").count() > 5
+            assert await page.evaluate(_SPLIT_VALUES) == []
 
-        await page.locator(".events a").first.click()
-        await page.wait_for_function(
-            "document.querySelector('.events li a').getAttribute('aria-current') === 'true'"
-        )
-        await page.wait_for_selector("#as-sent .json")
-        assert 0 <= (await page.evaluate(_PLACE, "event"))["seen_at"] <= size[1] - 100
+            await page.locator(".events a").first.click()
+            await page.wait_for_function(
+                "document.querySelector('.events li a').getAttribute('aria-current') === 'true'"
+            )
+            await page.wait_for_selector("#as-sent .json")
+            assert 0 <= (await page.evaluate(_PLACE, "event"))["seen_at"] <= height - 100
 
 
 # A value that begins behind its name and ends on another line.
@@ -386,33 +388,25 @@ async def test_all_of_it_can_be_walked_by_keyboard(browser: Browser, platform: P
         assert "show=execution" in page.url
 
 
-@pytest.mark.parametrize(
-    "screen",
-    [
-        "last=24h",
-        "view=wall",
-        "show=errors",
-        "show=quarantine",
-        "show=record&record=1",
-        "show=retries",
-        "show=executions",
-        "show=calls",
-        "show=error&error_class=connection%20refused",
-    ],
-)
 async def test_tab_reaches_everything_and_is_caught_nowhere(
-    browser: Browser, platform: Platform, screen: str
+    browser: Browser, platform: Platform
 ) -> None:
-    async with looking(browser, f"{platform.url}/?{screen}") as page:
-        # What comes while Tab is pressed may lie behind it. The wall has no rows, and no button.
-        for pause in await page.locator("#pause:visible").all():
-            await pause.click()
-        await fully_drawn(page)
-        await page.evaluate("window.reached = new Set()")
-        while await page.evaluate(_NEW_FOCUS):
-            await page.keyboard.press("Tab")
+    async with looking(browser, platform.url, visit=False) as page:
+        for screen in (
+            *("last=24h", "view=wall", "show=errors", "show=quarantine", "show=record&record=1"),
+            *("show=retries", "show=executions", "show=calls"),
+            "show=error&error_class=connection%20refused",
+        ):
+            await page.goto(f"{platform.url}/?{screen}")
+            # What comes while Tab is pressed may lie behind it. The wall has no button for it.
+            for pause in await page.locator("#pause:visible").all():
+                await pause.click()
+            await fully_drawn(page)
+            await page.evaluate("window.reached = new Set()")
+            while await page.evaluate(_NEW_FOCUS):
+                await page.keyboard.press("Tab")
 
-        assert await page.evaluate(_MISSED) == []
+            assert await page.evaluate(_MISSED) == [], screen
 
 
 _NEW_FOCUS: Final = """
@@ -452,41 +446,50 @@ _TOUCHED: Final = ".back, .under a, .turn a, #foot a, tbody a, .calls .id"
 """Links that a finger has to hit."""
 
 
-async def test_nothing_is_wider_than_a_phone(browser: Browser, platform: Platform) -> None:
-    async with looking(browser, platform.url, size=PHONE) as page:
-        await fully_drawn(page)
-
-        assert await page.evaluate("document.documentElement.scrollWidth") == PHONE[0]
-        await page.click("#filters")
-        assert await page.is_visible("select[name=playbook]")
-        # Every screen can be seen, without a list that scrolls out of sight.
-        assert await page.is_visible("nav.screens >> text=Retries and workers")
-        assert await page.evaluate(_CUT_OFF, "nav.screens, #first") == []
-        assert min(await page.evaluate(_HEIGHTS, ".legend a, .figures summary, .screens a")) >= 30
-        # A row of a table is a card, and nothing of it is left out.
-        assert await page.is_visible("#durations td[data-label=p99]")
-
+async def test_nothing_is_wider_than_a_phone_and_every_table_can_be_read_there(
+    browser: Browser, platform: Platform
+) -> None:
+    """It fits, or a row is a card, with each value beside the name of its column."""
+    changed = await platform.connection.fetchval(
+        "select execution_id from projector.execution_timeline where coercions is not null limit 1"
+    )
+    tables = 0
+    async with looking(browser, platform.url, size=PHONE, visit=False) as page:
         for screen in (
-            "show=errors",
-            "show=quarantine",
-            "show=retries",
-            "show=executions",
-            "show=calls",
-            "view=wall",
+            *("", "show=errors", "show=quarantine", "show=retries", "show=executions"),
+            *("show=calls", "view=wall", "show=record&record=1"),
+            f"show=execution&execution={changed}",
         ):
             await page.goto(f"{platform.url}/?{screen}")
             await fully_drawn(page)
             assert await page.evaluate("document.documentElement.scrollWidth") == PHONE[0], screen
-            assert min(await page.evaluate(_HEIGHTS, _TOUCHED), default=30) >= 30, screen
+            if screen == "":
+                await page.click("#filters")
+                assert await page.is_visible("select[name=playbook]")
+                # Every screen can be seen, without a list that scrolls out of sight.
+                assert await page.is_visible("nav.screens >> text=Retries and workers")
+                assert await page.evaluate(_CUT_OFF, "nav.screens, #first") == []
+                links = ".legend a, .figures summary, .screens a"
+                assert min(await page.evaluate(_HEIGHTS, links)) >= 30
+                # A row of a table is a card, and nothing of it is left out.
+                assert await page.is_visible("#durations td[data-label=p99]")
+            elif screen == "show=record&record=1":
+                assert await page.evaluate(_CUT_OFF, "#commands, #refusal") == []
+                # It has no filters, so it has no button for them.
+                assert await page.locator("#filters").count() == 0
+            elif "execution=" in screen:
+                await page.wait_for_selector("#as-sent")
+            else:
+                assert min(await page.evaluate(_HEIGHTS, _TOUCHED), default=30) >= 30, screen
             if screen == "show=calls":
                 times = await page.locator(".calls .times").all_inner_texts()
                 assert any(re.fullmatch("ended .*took .*", one) for one in times), times
 
-        await page.goto(f"{platform.url}/?show=record&record=1")
-        await fully_drawn(page)
-        assert await page.evaluate(_CUT_OFF, "#commands, #refusal") == []
-        # It has no filters, so it has no button for them.
-        assert await page.locator("#filters").count() == 0
+            await page.evaluate(_OPEN_ALL)
+            assert await page.evaluate(_WIDER_THAN_ITS_SCREEN) == [], screen
+            assert await page.evaluate(_OVERPRINTED) == [], screen
+            tables += await page.locator("table").count()
+    assert tables > 25
 
 
 @pytest.mark.parametrize("size", [DESK, ZOOMED])
@@ -555,28 +558,6 @@ _BROKEN_NAMES: Final = """
         return written.getClientRects().length > 1;
     }).map((one) => one.textContent)
 """
-
-
-async def test_every_table_can_be_read_on_a_phone(browser: Browser, platform: Platform) -> None:
-    """It fits, or a row is a card, with each value beside the name of its column."""
-    changed = await platform.connection.fetchval(
-        "select execution_id from projector.execution_timeline where coercions is not null limit 1"
-    )
-    screens = ("", "show=errors", "show=quarantine", "show=retries", "show=executions",
-               f"show=execution&execution={changed}")  # fmt: skip
-    async with looking(browser, platform.url, size=PHONE) as page:
-        seen = 0
-        for screen in screens:
-            await page.goto(f"{platform.url}/?{screen}")
-            await fully_drawn(page)
-            if "execution=" in screen:
-                await page.wait_for_selector("#as-sent")
-            await page.evaluate(_OPEN_ALL)
-
-            assert await page.evaluate(_WIDER_THAN_ITS_SCREEN) == [], screen
-            assert await page.evaluate(_OVERPRINTED) == []
-            seen += await page.locator("table").count()
-        assert seen > 25
 
 
 async def test_tables_that_fit_stay_tables_and_values_of_cards_stand_at_one_edge(

@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def build(
     metrics.connections.set_function(lambda: reader.in_use)
     answers = ResponseCache()
     files = StaticFiles(page.index(), page.assets(), page.version())
-    paths = OwnPaths(reader, own, metrics, document(ENDPOINTS, token=token is not None), visible)
+    paths = OwnPaths(reader, own, metrics, _document(token=token is not None), visible)
     app = Starlette(
         routes=[
             Route("/", files.page),
@@ -81,6 +82,11 @@ def build(
     app.router.redirect_slashes = False
     guarded = AccessMiddleware(app, token=token, host=host)
     return shared_with(origins, guarded) if origins else guarded
+
+
+@cache  # tests build the app many times
+def _document(*, token: bool) -> dict[str, Any]:
+    return document(ENDPOINTS, token=token)
 
 
 def _endpoint(

@@ -15,7 +15,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from normalizer.embedded import PostgresServer
-from normalizer.store.migrate import migrate
 from projector.api import downloads, response_cache
 from projector.api import snapshots as api_database
 from projector.api.api_errors import ApiError, DatabaseUnavailableError, TooSlowError
@@ -47,7 +46,7 @@ async def filled(stack: Stack) -> AsyncIterator[Database]:
         yield made
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def client(filled: Database) -> AsyncIterator[httpx.AsyncClient]:
     async with api_client(filled.url) as made:
         yield made
@@ -494,7 +493,7 @@ async def test_the_wait_for_a_connection_is_no_time_in_the_database(
 
     assert (busy.status_code, answered.status_code) == (503, 200)
     assert 'projector_api_query_seconds_sum{endpoint="freshness"}' in metrics
-    assert 'projector_api_query_seconds_sum{endpoint="jobs"} 0.1' not in metrics
+    assert 'projector_api_query_seconds_sum{endpoint="jobs"}' not in metrics
 
 
 async def test_each_partition_says_how_far_behind_it_is(client: httpx.AsyncClient) -> None:
@@ -603,10 +602,11 @@ async def test_an_etag_changes_with_the_length_of_a_list_whose_page_stays(
     assert longer.json()["rows"] == first.json()["rows"]
 
 
-async def test_pages_that_ask_the_same_share_one_query(client: httpx.AsyncClient) -> None:
-    answers = await asyncio.gather(*(client.get("/api/v1/freshness") for _ in range(50)))
+async def test_pages_that_ask_the_same_share_one_query(filled: Database) -> None:
+    async with api_client(filled.url) as client:
+        answers = await asyncio.gather(*(client.get("/api/v1/freshness") for _ in range(50)))
+        metrics = (await client.get("/metrics")).text
 
-    metrics = (await client.get("/metrics")).text
     assert {answer.content for answer in answers} == {answers[0].content}
     assert "projector_api_cache_hits_total 49.0" in metrics
     assert 'projector_api_requests_total{endpoint="freshness",status="200"} 50.0' in metrics
@@ -628,8 +628,8 @@ async def test_a_database_that_is_away_is_an_error_and_no_empty_answer() -> None
 
 
 async def test_a_database_that_comes_back_is_read_again(postgres_server: PostgresServer) -> None:
+    """It answers that there are no views, which no lost connection does."""
     url = await postgres_server.create_database("returning")
-    await migrate(url, report=lambda _: None)
     async with api_client(url) as client:
         before = await client.get("/api/v1/freshness")
         await postgres_server.kill()
@@ -638,10 +638,9 @@ async def test_a_database_that_comes_back_is_read_again(postgres_server: Postgre
         back = await client.get("/api/v1/gaps?limit=1")
         ready = await client.get("/readyz")
 
-    assert before.status_code == back.status_code == ready.status_code == 200
-    assert {(one.status_code, one.json()["reason"]) for one in away} == {
-        (503, "database_unavailable")
-    }
+    assert [one.json()["reason"] for one in (before, back)] == ["database_refused"] * 2
+    assert {one.json()["reason"] for one in away} == {"database_unavailable"}
+    assert "does not answer" not in ready.text
 
 
 class _HeldOpen(Proxy):

@@ -57,7 +57,7 @@ async def filled(stack: Stack) -> AsyncIterator[Database]:
         yield made
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def client(filled: Database) -> AsyncIterator[httpx.AsyncClient]:
     async with api_client(filled.url) as made:
         yield made
@@ -354,7 +354,7 @@ async def test_the_list_of_a_span_has_what_its_figures_count(database: Database)
             counted = await get_rows(client, "error-groups", last=last)
             listed = await client.get("/api/v1/calls", params={"failed": "true", "last": last})
 
-            assert sum(row["calls"] for row in counted) == len(listed.json()["rows"]), last
+            assert sum(row["calls"] for row in counted) == len(listed.json()["rows"]) > 0, last
 
 
 _FAILED_AS_AN_HOUR_BEGAN: Final = """

@@ -33,7 +33,7 @@ async def filled(stack: Stack) -> AsyncIterator[Database]:
         yield made
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def client(filled: Database) -> AsyncIterator[httpx.AsyncClient]:
     async with api_client(filled.url) as made:
         yield made
@@ -151,55 +151,43 @@ async def test_a_rate_is_over_the_time_that_is_counted(client: httpx.AsyncClient
         assert answer["every"] == ("hour" if "4d" in query else "minute")
 
 
-@pytest.mark.parametrize(
-    ("before", "now", "storm"),
-    [
-        ((200, 24), (200, 24), False),
-        ((20, 2), (2_000, 240), False),
-        ((0, 0), (2_000, 240), False),
-        ((200, 2), (10, 15), False),
-        ((200, 24), (200, 90), True),
-        ((0, 0), (50, 90), True),
-        ((200, 180), (200, 200), False),
-        ((0, 0), (100, 30), True),
-        ((0, 0), (101, 30), False),
-        ((90, 27), (100, 90), True),
-        ((100, 70), (10, 21), True),
-        ((100, 70), (1_001, 2_102), False),
-        ((10, 0), (0, 20), True),
-    ],
-    ids=[
-        "steady",
-        "a rise",
-        "begins",
-        "few",
-        "storm",
-        "a storm at once",
-        "always so",
-        "exactly 3 times 0.1",
-        "just under",
-        "exactly 3 times",
-        "exactly 3 times 0.7",
-        "just under 0.7",
-        "retries alone",
-    ],
-)
-async def test_a_storm_is_more_retries_for_each_first_try(
-    connection: asyncpg.Connection, before: tuple[int, int], now: tuple[int, int], storm: bool
-) -> None:
+STORMS: Final = {
+    "steady": ((200, 24), (200, 24), False),
+    "a rise": ((20, 2), (2_000, 240), False),
+    "begins": ((0, 0), (2_000, 240), False),
+    "few": ((200, 2), (10, 15), False),
+    "storm": ((200, 24), (200, 90), True),
+    "a storm at once": ((0, 0), (50, 90), True),
+    "always so": ((200, 180), (200, 200), False),
+    "exactly 3 times 0.1": ((0, 0), (100, 30), True),
+    "just under": ((0, 0), (101, 30), False),
+    "exactly 3 times": ((90, 27), (100, 90), True),
+    "exactly 3 times 0.7": ((100, 70), (10, 21), True),
+    "just under 0.7": ((100, 70), (1_001, 2_102), False),
+    "retries alone": ((10, 0), (0, 20), True),
+}
+"""First tries and retries before and now, and whether they are a storm."""
+
+
+async def test_a_storm_is_more_retries_for_each_first_try(connection: asyncpg.Connection) -> None:
     this = datetime.now(UTC).replace(second=0, microsecond=0)
-    counts = [(this - timedelta(minutes=30), *before), (this - timedelta(minutes=2), *now)]
-    await connection.executemany(
-        "insert into projector.retry_minutes (minute, step, shard, first_tries, retries) "
-        "values ($1, 'fetch', 0, $2, $3)",
-        counts,
-    )
+    found = {}
+    for case, (before, now, _) in STORMS.items():
+        counts = [(this - timedelta(minutes=30), *before), (this - timedelta(minutes=2), *now)]
+        await connection.execute("delete from projector.retry_minutes")
+        await connection.executemany(
+            "insert into projector.retry_minutes (minute, step, shard, first_tries, retries) "
+            "values ($1, 'fetch', 0, $2, $3)",
+            counts,
+        )
+        row = await connection.fetchrow("select * from projector.retry_storms")
+        found[case] = (
+            (row["first_tries_baseline"], row["retries_baseline"]),
+            (row["first_tries_now"], row["retries_now"]),
+            row["storm"],
+        )
 
-    row = await connection.fetchrow("select * from projector.retry_storms")
-
-    assert row["storm"] is storm
-    assert (row["first_tries_baseline"], row["retries_baseline"]) == before
-    assert (row["first_tries_now"], row["retries_now"]) == now
+    assert found == STORMS
 
 
 async def test_a_retry_that_a_later_event_took_back_is_no_last_retry(
@@ -275,35 +263,38 @@ async def test_what_is_unread_is_not_known_without_the_end_of_the_log(
     ]
 
 
-@pytest.mark.parametrize(
-    ("error", "kind"),
-    [
-        ("HTTP 503 from https://api.example.com/posts", None),
-        ("HTTP/1.1 404 Not Found", None),
-        ("got 429 Too Many Requests", None),
-        ("status_code=502 upstream", None),
-        ("command exited with 137", None),
-        ("exit code 1, signal 9", None),
-        ("[Errno 111] Connection refused", None),
-        ("code 12345 of row 7", "code # of row #"),
-        ("job 01ARZ3NDEKTSV4RRFFQ69G5FAV failed", "job # failed"),
-        ("pod worker-7f9c6d5b8-xkzqp gone", "pod worker-# gone"),
-        ("token sk_live_4eC39HqLyjWDarjtT1zdp7dc", "token sk_live_#"),
-        ("123e4567-e89b-12d3-a456-426614174000 at 10.0.0.1:5432", "# at #"),
-        ("no column \"a7\" in 't9'", "no column ? in ?"),
-        ("took  30.5\ns", "took # s"),
-        ("can't find 'bob', won't retry", "can't find ?, won't retry"),
-        ("no row of 'bob's cars' or b'x' in users' data", "no row of ? or ? in users' data"),
-        ("bad value '" + "some data " * 50 + "'", "bad value ?"),
-        ('bad answer "' + "<html> it's " * 50, "bad answer ?"),
-    ],
-)
-async def test_codes_stay_in_an_error_class_and_ids_go(
-    connection: asyncpg.Connection, error: str, kind: str | None
-) -> None:
-    error_class = await connection.fetchval("select projector.error_class_of($1)", error)
+ERROR_CLASSES: Final = {
+    "HTTP 503 from https://api.example.com/posts": None,
+    "HTTP/1.1 404 Not Found": None,
+    "got 429 Too Many Requests": None,
+    "status_code=502 upstream": None,
+    "command exited with 137": None,
+    "exit code 1, signal 9": None,
+    "[Errno 111] Connection refused": None,
+    "code 12345 of row 7": "code # of row #",
+    "job 01ARZ3NDEKTSV4RRFFQ69G5FAV failed": "job # failed",
+    "pod worker-7f9c6d5b8-xkzqp gone": "pod worker-# gone",
+    "token sk_live_4eC39HqLyjWDarjtT1zdp7dc": "token sk_live_#",
+    "123e4567-e89b-12d3-a456-426614174000 at 10.0.0.1:5432": "# at #",
+    "no column \"a7\" in 't9'": "no column ? in ?",
+    "took  30.5\ns": "took # s",
+    "can't find 'bob', won't retry": "can't find ?, won't retry",
+    "no row of 'bob's cars' or b'x' in users' data": "no row of ? or ? in users' data",
+    "bad value '" + "some data " * 50 + "'": "bad value ?",
+    'bad answer "' + "<html> it's " * 50: "bad answer ?",
+}
+"""The class of each error text; None where it is the text itself."""
 
-    assert error_class == _error_class(error) == (error if kind is None else kind)
+
+async def test_codes_stay_in_an_error_class_and_ids_go(connection: asyncpg.Connection) -> None:
+    rows = await connection.fetch(
+        "select error, projector.error_class_of(error) from unnest($1::text[]) as error",
+        list(ERROR_CLASSES),
+    )
+
+    expected = {error: kind or error for error, kind in ERROR_CLASSES.items()}
+    assert dict(tuple(row) for row in rows) == expected
+    assert {error: _error_class(error) for error in ERROR_CLASSES} == expected
 
 
 async def test_an_error_group_has_its_first_and_last_call_and_a_sample(

@@ -1,9 +1,10 @@
 """What an answer reads does not grow with the history behind its window."""
 
+import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 import msgspec
@@ -65,11 +66,20 @@ def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from _nodes(inner)
 
 
+class Filled(NamedTuple):
+    """A reader of a database, and an execution, an event and a refused record in it."""
+
+    reader: Reader
+    ids: Mapping[str, str]
+
+
 @pytest.fixture(scope="module")
-async def small_and_large(stack: Stack) -> AsyncIterator[tuple[Database, Database]]:
+async def small_and_large(stack: Stack) -> AsyncIterator[tuple[Filled, Filled]]:
     cluster = await stack.cluster("current")
-    async with cluster.database() as small, cluster.database() as large:
-        for database, events in ((small, EVENTS), (large, 10 * EVENTS)):
+    async with contextlib.AsyncExitStack() as opened:
+        filled = []
+        for events in (EVENTS, 10 * EVENTS):
+            database = await opened.enter_async_context(cluster.database())
             connection = await asyncpg.connect(database.admin_url)
             await make_history(
                 connection,
@@ -79,7 +89,11 @@ async def small_and_large(stack: Stack) -> AsyncIterator[tuple[Database, Databas
             )
             await connection.execute(_REFUSED)
             await connection.execute("vacuum (freeze, analyze)")
+            ids = dict(await connection.fetchrow(_IDS))
             await connection.close()
+            reader = Reader(database.url, connections=1, timeout_s=30)
+            filled.append(Filled(await opened.enter_async_context(reader), ids))
+        small, large = filled
         yield small, large
 
 
@@ -92,42 +106,33 @@ _REFUSED: Final = """
 """
 
 
-async def _explained(database: Database, question: Endpoint, parameters: Parameters) -> Explained:
+_IDS: Final = """
+    select   execution_id::text, least_event_id::text as event_id,
+             (select max(quarantine_id)::text from projector.quarantine_records) as quarantine_id
+    from     projector.executions
+    order by first_at desc
+    limit    1 offset 20
+"""
+
+
+async def _explained(database: Filled, question: Endpoint, parameters: Parameters) -> Explained:
     """The answer, queried a second time: hints are set then."""
-    connection = await asyncpg.connect(database.admin_url)
-    one = await connection.fetchrow(
-        """
-        select   execution_id::text, least_event_id::text as event_id,
-                 (select max(quarantine_id)::text from projector.quarantine_records)
-                     as quarantine_id
-        from     projector.executions
-        order by first_at desc
-        limit    1 offset 20
-        """
-    )
-    await connection.close()
-    path = {name: text for name, text in one.items() if f"{{{name}}}" in question.path}
-    async with (
-        Reader(database.url, connections=1, timeout_s=30) as reader,
-        reader.snapshot() as snapshot,
-    ):
-        first, second = (
-            Explained(
-                snapshot._connection,
-                snapshot.read_at,
-                snapshot.as_of,
-                ends_at_s=time.monotonic() + 60,
-            )
-            for _ in range(2)
+    path = {name: text for name, text in database.ids.items() if f"{{{name}}}" in question.path}
+    async with database.reader.snapshot() as snapshot:
+        explained = Explained(
+            snapshot._connection,
+            snapshot.read_at,
+            snapshot.as_of,
+            ends_at_s=time.monotonic() + 60,
         )
-        await question.run(first, parameters, **path)
-        await question.run(second, parameters, **path)
-    return second
+        await question.run(snapshot, parameters, **path)
+        await question.run(explained, parameters, **path)
+    return explained
 
 
 @pytest.mark.parametrize("question", ENDPOINTS, ids=lambda question: question.name)
 async def test_ten_times_the_history_costs_the_same_answer_no_more(
-    small_and_large: tuple[Database, Database], question: Endpoint
+    small_and_large: tuple[Filled, Filled], question: Endpoint
 ) -> None:
     small, large = small_and_large
 
@@ -153,7 +158,7 @@ async def test_ten_times_the_history_costs_the_same_answer_no_more(
     ],
 )
 async def test_what_few_rows_have_is_found_by_an_index_however_long_the_window(
-    small_and_large: tuple[Database, Database], path: str, name: str
+    small_and_large: tuple[Filled, Filled], path: str, name: str
 ) -> None:
     _, large = small_and_large
     (question,) = (one for one in ENDPOINTS if one.path == path)
@@ -166,7 +171,7 @@ async def test_what_few_rows_have_is_found_by_an_index_however_long_the_window(
 
 
 async def test_a_rare_error_costs_no_more_by_the_end_of_executions_than_by_their_begin(
-    small_and_large: tuple[Database, Database],
+    small_and_large: tuple[Filled, Filled],
 ) -> None:
     _, large = small_and_large
     (question,) = (one for one in ENDPOINTS if one.path == "/executions")

@@ -34,7 +34,7 @@ async def filled_database(
     async with cluster.database() as database:
         mix = Mix(
             start_us=now_us() - HOURS * 3_600_000_000,
-            rate=1.0,
+            rate=0.5,
             in_flight=20,
             failing=0.3,
             contradicting=0.05,

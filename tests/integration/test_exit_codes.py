@@ -38,9 +38,15 @@ async def ended(*command: str, **environ: str) -> tuple[int | None, str]:
     return child.returncode, said.decode()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("command", ["normalizer check", "projector views"])
-@pytest.mark.parametrize("module", ["click", "asyncpg"])
+@pytest.mark.parametrize(
+    ("module", "command", "number"),
+    [
+        ("click", "normalizer check", signal.SIGINT),
+        ("click", "projector views", signal.SIGTERM),
+        ("asyncpg", "normalizer check", signal.SIGTERM),
+        ("asyncpg", "projector views", signal.SIGINT),
+    ],
+)
 def test_a_stop_while_modules_are_imported_ends_by_130(
     module: str, command: str, number: signal.Signals
 ) -> None:

@@ -64,7 +64,8 @@ const place = (row) => `${row.topic}:${row.partition}:${row.source_offset}`;
 
 /** Why a record was refused, without its coordinates: they stand beside it. */
 function cause(row) {
-  const start = `${row.topic}[${row.partition}]@${row.source_offset}: `;
+  const item = row.source_index > 0 ? ` events[${row.source_index}]` : "";
+  const start = `${row.topic}[${row.partition}]@${row.source_offset}${item}: `;
   return row.detail.startsWith(start) ? row.detail.slice(start.length) : row.detail;
 }
 

@@ -476,7 +476,7 @@ async def test_sorting_leaves_the_line_of_all_where_it_is(
             assert lines[at].startswith("all"), (panel, lines)
 
 
-async def test_every_question_is_asked_and_every_table_can_be_copied_and_saved(
+async def test_two_screens_have_every_answer_and_every_table_can_be_copied_and_saved(
     browser: Browser, platform: Platform
 ) -> None:
     every = {one.path.strip("/") for one in ENDPOINTS if "{" not in one.path}

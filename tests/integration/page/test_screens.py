@@ -354,6 +354,11 @@ async def test_tables_sort_and_are_saved_and_legends_hide(
         assert saved[0].startswith("Execution,Status,Playbook,Begun,Took,Events")
         assert [int(line.split(",")[5]) for line in saved[1:]] == events
 
+        await page.click("#executions thead >> text=Events")
+        assert page.url.endswith("sort=executions%3AEvents%3Aup")
+        rows = await cells(page, "#executions")
+        assert [int(row[5].replace(",", "")) for row in rows] == sorted(events)
+
         await page.goto(platform.url)
         await fully_drawn(page)
         await page.click("#outcomes .legend >> text=completed")

@@ -79,7 +79,9 @@ async def led(admin: AIOKafkaAdminClient, topic: NewTopic) -> bool:
 async def test_a_partition_without_a_leader_stops_no_other(
     database: Database, kafka_broker: KafkaBroker, second: KafkaBroker, spread: Topic
 ) -> None:
+    """A broker that is frozen holds up no look-up that another answers; then it is killed."""
     settings = settings_for(database, spread, kafka_broker.bootstrap_servers)
+    await look_past_a_frozen_broker(settings, second, spread)
     async with watching(database.url) as watcher:
 
         async def stored(numbers: range, at: dict[int, int], *, partition: int) -> None:
@@ -116,25 +118,20 @@ async def test_a_partition_without_a_leader_stops_no_other(
         assert position["records"] == position["stored"] == position["next_offset"]
 
 
-async def test_a_frozen_broker_holds_up_no_look_up_that_another_answers(
-    kafka_broker: KafkaBroker,
-    second: KafkaBroker,
-    spread: Topic,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    settings = Settings(kafka_bootstrap_servers=(kafka_broker.bootstrap_servers,))
+async def look_past_a_frozen_broker(settings: Settings, second: KafkaBroker, spread: Topic) -> None:
     async with TopicReader(settings) as log:
         assert len(await log.partitions(spread.name)) == 2
-        monkeypatch.setattr(log._admin._client, "get_random_node", lambda: 2)
-        os.kill(second.pid, signal.SIGSTOP)
-        try:
-            async with asyncio.timeout(SECONDS):
-                assert await log.cluster_id()
-            async with asyncio.timeout(2 * SECONDS):
-                while not await log.reachable_bounds([KafkaPartition(spread.name, 0)]):
-                    pass
-        finally:
-            os.kill(second.pid, signal.SIGCONT)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(log._admin._client, "get_random_node", lambda: 2)
+            os.kill(second.pid, signal.SIGSTOP)
+            try:
+                async with asyncio.timeout(SECONDS):
+                    assert await log.cluster_id()
+                async with asyncio.timeout(2 * SECONDS):
+                    while not await log.reachable_bounds([KafkaPartition(spread.name, 0)]):
+                        pass
+            finally:
+                os.kill(second.pid, signal.SIGCONT)
 
 
 async def until_ends_are_known(settings: Settings, ends: dict[int, int]) -> None:

@@ -8,15 +8,23 @@ import sys
 import asyncpg
 import pytest
 
+from projector.cli import main
 from tests.integration.test_redrive import as_user
 from tests.support import view_rows
+from tests.support.commands import invoked
 from tests.support.stack import Database
 from tests.support.table_rows import claimed, connected, open_store
 from tests.support.view_rows import event
 
 
-async def projector(*arguments: str, database_url: str = "") -> tuple[int | None, str]:
+async def projector(name: str, *arguments: str, database_url: str = "") -> tuple[int, str]:
     """Exit code and all that it printed."""
+    command = main.commands[name]
+    return await invoked(command, *arguments, environment={"DATABASE_URL": database_url})
+
+
+async def typed(*arguments: str, database_url: str) -> tuple[int | None, str]:
+    """The same of `projector ...` in a process of its own."""
     process = await start(*arguments, database_url=database_url)
     printed, _ = await process.communicate()
     return process.returncode, printed.decode()
@@ -51,7 +59,7 @@ async def test_without_a_database_it_says_what_to_type() -> None:
 
 
 async def test_a_database_that_does_not_answer_is_no_traceback() -> None:
-    code, printed = await projector("views", database_url="postgresql://u:secret@127.0.0.1:1/none")
+    code, printed = await typed("views", database_url="postgresql://u:secret@127.0.0.1:1/none")
 
     assert code == 3
     assert "the database did not answer" in printed
@@ -85,7 +93,7 @@ async def test_verify_exits_with_1_only_on_a_divergence_and_names_the_row(
 ) -> None:
     async with connected(database) as connection:
         await fill(connection)
-        matches = await projector("verify", database_url=database.admin_url)
+        matches = await typed("verify", database_url=database.admin_url)
         await connection.execute("update projector.event_hours set events = events + 1")
         differs = await projector("verify", "--last", "20000d", database_url=database.admin_url)
         kept = await connection.fetchval(
@@ -141,7 +149,7 @@ async def test_wait_returns_once_the_record_is_in_the_views(database: Database) 
         await claimed(store)
     async with connected(database) as connection, as_user(database, "projector_reader") as reader:
         waiting = asyncio.create_task(
-            projector("wait", "noetl.events:0:41", database_url=reader.url), name="waiting"
+            typed("wait", "noetl.events:0:41", database_url=reader.url), name="waiting"
         )
         await connection.execute(
             "update normalizer.source_positions set next_offset = 42, holes = 42"
@@ -159,11 +167,9 @@ async def test_wait_gives_up_and_says_how_far_it_is(database: Database) -> None:
         "wait", "noetl.events:0:0", "--timeout", "0.1", database_url=database.url
     )
     never = await projector("wait", "other:0:0", "--timeout", "0.1", database_url=database.url)
-    wrong = await projector("wait", "noetl.events", database_url=database.url)
 
     assert read == (1, "Error: noetl.events[0]: read to 0 after 0.1 s, waited for 0\n")
     assert never == (1, "Error: other[0]: read by nobody after 0.1 s, waited for 0\n")
-    assert wrong[0] == 2
 
 
 async def test_maintain_says_what_it_would_do_does_it_and_verifies_a_sample(
@@ -231,22 +237,22 @@ async def test_maintain_goes_on_until_it_is_requested_to_stop(database: Database
 
 
 async def test_repair_recovers_what_is_known_to_differ(database: Database) -> None:
-    async def typed(*options: str) -> tuple[int | None, str]:
+    async def repair(*options: str) -> tuple[int, str]:
         return await projector("repair", *options, database_url=database.admin_url)
 
     async with connected(database) as connection:
         await fill(connection)
-        nothing = await typed()
+        nothing = await repair()
         await connection.execute("update projector.event_hours set events = events + 1")
         await projector("verify", database_url=database.admin_url)
-        looked = await typed("--dry-run")
-        repaired = await typed()
+        looked = await repair("--dry-run")
+        repaired = await repair()
         await connection.execute("delete from projector.execution_facts")
-        hours = await typed("--hours", "2026-07-01", "2026-07-31")
+        hours = await repair("--hours", "2026-07-01", "2026-07-31")
         await connection.execute("delete from projector.execution_facts")
-        one = await typed("--executions", "1")
-        whole = await typed("--all")
-        counted = await typed("--counters")
+        one = await repair("--executions", "1")
+        whole = await repair("--all")
+        counted = await repair("--counters")
 
     assert nothing == (0, "no divergence is open; `projector verify` looks for new ones\n")
     assert looked[0] == 1

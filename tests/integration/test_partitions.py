@@ -15,12 +15,11 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from normalizer.cli import check_database, ledger_check
 from normalizer.cli import explain as explaining
-from normalizer.cli import ledger_check
 from normalizer.cli.check import check
 from normalizer.cli.check_result import CheckResult
 from normalizer.cli.ledger_findings import LedgerPosition, PartitionKey
-from normalizer.embedded import PostgresServer
 from normalizer.embedded.postgres_server import wheel_binaries
 from normalizer.errors import FatalError
 from normalizer.jobs.engine.job_run import JobRun
@@ -44,9 +43,10 @@ from tests.support.factories import (
     recorded_at,
     snowflake,
 )
+from tests.support.job_runs import backfill_files
 from tests.support.results import write_defect
 from tests.support.service_runs import environment, settings_for
-from tests.support.stack import Database, Stack, Topic
+from tests.support.stack import Database, Topic
 from tests.support.table_rows import (
     assert_ledger_holds,
     claimed,
@@ -58,6 +58,7 @@ from tests.support.table_rows import (
 )
 
 every_postgres = pytest.mark.every_postgres
+oldest_in_soak = pytest.mark.every_postgres(oldest_in_soak=True)
 
 LEAST, GREATEST = -(1 << 63), (1 << 63) - 1
 DERIVED_FROM, HASHED_FROM = 1 << 62, 3 << 61
@@ -72,7 +73,7 @@ async def partitions_of(connection: asyncpg.Connection) -> dict[str, tuple[int, 
     return {name: (low, high) for name, low, high in rows}
 
 
-@every_postgres
+@oldest_in_soak
 async def test_the_grid_holds_every_bigint_and_is_what_the_catalogue_says(
     database: Database,
 ) -> None:
@@ -100,7 +101,7 @@ def _bounds_of(text: str) -> tuple[int, int]:
     return int(low or LEAST), int(high) - 1 if high else GREATEST
 
 
-@every_postgres
+@oldest_in_soak
 async def test_an_id_at_every_border_lies_in_its_own_cell(database: Database) -> None:
     async with open_store(database) as store, connected(database) as connection:
         partitions = await partitions_of(connection)
@@ -116,40 +117,40 @@ async def test_an_id_at_every_border_lies_in_its_own_cell(database: Database) ->
         await assert_ledger_holds(connection)
 
 
-@pytest.mark.parametrize(
-    ("event_id", "named"),
-    [
-        (-1, "events_negative"),
-        (7, "events_small"),
-        ((NOW_MS - EPOCH_MS) << 22, "events_010"),
-        ((NOW_MS - EPOCH_MS) << 23, "events_020"),
-        (DERIVED_FROM | (NOW_MS - EPOCH_MS) << 22, "events_derived_010"),
-        (HASHED_FROM + 5, "events_hashed"),
-        (4_000_000_000_000_000_000, "events_future"),
-        (HASHED_FROM - 1, "events_derived_future"),
-    ],
-)
 async def test_an_id_of_each_region_lies_in_a_partition_that_is_named_for_it(
-    event_id: int, named: str, database: Database
+    database: Database,
 ) -> None:
-    async with connected(database) as connection:
-        lies_in = await connection.fetchval(
-            """
-            insert into events (event_id, execution_id, event_type, status)
-            values ($1, 1, 'step.enter', 'ENTERED')
-            returning tableoid::regclass::text
-            """,
-            event_id,
-        )
-        part = await connection.fetchrow("select * from event_partitions where name = $1", named)
-
-    assert lies_in.removeprefix("normalizer.") == named
     now = datetime.fromtimestamp(NOW_MS / 1000, UTC)
-    column = {"events_010": "application_from", "events_020": "doubled_from"}.get(named)
-    assert column is None or 0 <= (now - part[column]).days < 100
+    columns = {"events_010": "application_from", "events_020": "doubled_from"}
+    async with connected(database) as connection:
+        for event_id, named in (
+            (-1, "events_negative"),
+            (7, "events_small"),
+            ((NOW_MS - EPOCH_MS) << 22, "events_010"),
+            ((NOW_MS - EPOCH_MS) << 23, "events_020"),
+            (DERIVED_FROM | (NOW_MS - EPOCH_MS) << 22, "events_derived_010"),
+            (HASHED_FROM + 5, "events_hashed"),
+            (4_000_000_000_000_000_000, "events_future"),
+            (HASHED_FROM - 1, "events_derived_future"),
+        ):
+            lies_in = await connection.fetchval(
+                """
+                insert into events (event_id, execution_id, event_type, status)
+                values ($1, 1, 'step.enter', 'ENTERED')
+                returning tableoid::regclass::text
+                """,
+                event_id,
+            )
+            part = await connection.fetchrow(
+                "select * from event_partitions where name = $1", named
+            )
+
+            assert lies_in.removeprefix("normalizer.") == named
+            column = columns.get(named)
+            assert column is None or 0 <= (now - part[column]).days < 100
 
 
-@every_postgres
+@oldest_in_soak
 @pytest.mark.parametrize("statement", [find_coordinates(1), LOCK_EVENTS])
 async def test_a_look_up_visits_one_partition_and_weighs_no_id(
     statement: str, database: Database
@@ -273,7 +274,7 @@ async def test_one_region_is_folded_without_a_look_at_what_lies_between_two(
     await assert_folded(database)
 
 
-@every_postgres
+@oldest_in_soak
 async def test_the_timeline_of_an_execution_is_read_where_its_ids_are(database: Database) -> None:
     ids = [snowflake(), DERIVED_FROM | snowflake(), HASHED_FROM + 1]
     async with open_store(database) as store, connected(database) as connection:
@@ -354,8 +355,8 @@ async def scattered(database: Database, events: int, folder: Path) -> None:
         store = await opened.enter_async_context(open_store(database))
         claim = await claimed(store)
         stored = 0
-        for first in range(0, events, 500):
-            ids = [chance.getrandbits(63) for _ in range(min(500, events - first))]
+        for first in range(0, events, 150):
+            ids = [chance.getrandbits(63) for _ in range(min(150, events - first))]
             batch = batch_of(
                 *(envelope(event_id=one, execution_id=1 + one % 997) for one in ids), claim=claim
             )
@@ -374,8 +375,8 @@ async def scattered(database: Database, events: int, folder: Path) -> None:
     assert await Export(database.url, ExportSelection()).run(lines.append) == events
     exported = folder / "events.ndjson"
     exported.write_bytes(b"".join(lines))
-    code, said = await typed(Settings(database_url=database.url), "backfill", "file", str(exported))
-    assert code == 0, said
+    result = await backfill_files(database, exported)
+    assert (result.state, result.totals.stored) == ("complete", 0), result.reason
     dumped = ("--file", str(folder / "dump"), "--format=custom", "--dbname", database.admin_url)
     dump = await asyncio.create_subprocess_exec(wheel_binaries() / "pg_dump", *dumped)
     assert await dump.wait() == 0
@@ -384,11 +385,11 @@ async def scattered(database: Database, events: int, folder: Path) -> None:
         assert await count(connection, "pg_class") == relations
 
 
-@every_postgres
+@oldest_in_soak
 async def test_random_ids_make_no_partition_and_stop_nobody(
     database: Database, tmp_path: Path
 ) -> None:
-    await scattered(database, 2_000, tmp_path)
+    await scattered(database, 600, tmp_path)
 
 
 @pytest.mark.soak
@@ -523,7 +524,6 @@ async def test_the_schema_of_another_build_is_refused_in_a_sentence_by_every_wri
         answers = [
             await typed(settings, *arguments)
             for arguments in (
-                ("migrate",),
                 ("run",),
                 ("run", "--no-kafka", str(records)),
                 ("up", "--external", "--folder", str(tmp_path / "stack")),
@@ -593,15 +593,15 @@ async def findings(settings: Settings, now_s: float) -> dict[str, CheckResult]:
 
 
 async def test_check_says_when_the_lock_table_is_too_small(
-    topic: Topic, bootstrap_servers: str, stack: Stack
+    database: Database, topic: Topic, bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = {"max_connections": "20", "max_locks_per_transaction": "100"}
-    folder = stack.folder / "postgres-small"
-    async with PostgresServer(folder, durable=False, settings=small) as server:
-        await migrate(server.url, report=lambda _: None)
-        database = Database(name="", url=server.url, admin_url=server.url)
+    grid = check_database._GRID
+    for setting, value in (("max_connections", 20), ("max_locks_per_transaction", 100)):
+        assert f"current_setting('{setting}')" in grid
+        grid = grid.replace(f"current_setting('{setting}')", f"'{value}'")
+    monkeypatch.setattr(check_database, "_GRID", grid)
 
-        found = await findings(settings_for(database, topic, bootstrap_servers), NOW_MS / 1000)
+    found = await findings(settings_for(database, topic, bootstrap_servers), NOW_MS / 1000)
 
     assert "the server has room for about 2,000" in found["locks"].message
     assert "max_locks_per_transaction" in found["locks"].remedy

@@ -17,7 +17,7 @@ from tests.support.stack import Database
 from tests.support.table_rows import assert_ledger_holds, claimed, connected, open_store
 
 WRITERS: Final = 8
-BATCHES: Final = 8
+BATCHES: Final = 4
 EVENTS_A_BATCH: Final = 60
 EVENT_KINDS: Final = (
     "command.issued",
@@ -94,7 +94,7 @@ async def test_eight_writers_never_deadlock(database: Database, *, spread: bool)
 
         whole = sum(totals, OutcomeTotals())
         assert whole.merged > 100
-        assert whole.duplicate > 100
+        assert whole.duplicate > 50
         assert whole.outcomes == sum(map(len, partitions))
         assert await deadlocks(connection) == 0
         await assert_ledger_holds(connection)

@@ -21,6 +21,7 @@ from normalizer.store.migrate import (
     read_migrations,
     read_status,
 )
+from tests.integration.test_privileges import session_of
 from tests.support.stack import Database
 
 _FIRST = (FOLDER / "0000_record_migrations.sql").read_text()
@@ -76,6 +77,11 @@ async def test_the_project_s_own_files_apply_once(empty_database: Database) -> N
     assert first == tuple(file.name for file in read_migrations())
     assert second == ()
     assert {one.state for one in status} == {"applied"}
+    # No login of ours may make a temporary schema; a copy of a database does not have this right.
+    for role in ("projector_reader", "normalizer_writer", "normalizer_redriver"):
+        async with session_of(empty_database, role) as connection:
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.execute("create temporary table regnamespace (a integer)")
 
 
 async def test_a_new_file_is_applied_alone(empty_database: Database, folder: Path) -> None:

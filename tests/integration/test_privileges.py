@@ -6,12 +6,11 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from normalizer.store.migrate import migrate
 from tests.integration.test_redrive import as_user
 from tests.support.stack import Database
 from tests.support.table_rows import connected
 
-pytestmark = pytest.mark.every_postgres
+pytestmark = pytest.mark.every_postgres(oldest_in_soak=True)
 
 OURS = "('normalizer', 'projector')"
 
@@ -120,15 +119,6 @@ async def test_a_reader_has_no_right_to_a_table_and_nobody_may_make_one(
     )
 
     assert rights == []
-
-
-async def test_no_login_of_ours_may_make_a_temporary_schema(empty_database: Database) -> None:
-    await migrate(empty_database.url, report=lambda _: None)
-
-    for role in ("projector_reader", "normalizer_writer", "normalizer_redriver"):
-        async with session_of(empty_database, role) as connection:
-            with pytest.raises(asyncpg.InsufficientPrivilegeError):
-                await connection.execute("create temporary table regnamespace (a integer)")
 
 
 async def test_a_writer_cannot_set_the_clock_of_ids(database: Database) -> None:

@@ -4,24 +4,26 @@ import asyncio
 import contextlib
 import os
 import re
-import signal
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import click
 import pytest
 import yaml
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from playwright.async_api import Page
 
 from normalizer.cli import main as normalizer
-from normalizer.embedded import remove_folder
+from normalizer.embedded.ports import free_port
+from normalizer.up import stackfile
+from normalizer.up.flow import PARTITIONS
 from projector.cli import main as projector
-from tests.integration.page.browsing import browsing, looking
+from tests.integration.page.browsing import browsing, looking, serving
 from tests.support.command_tree import commands_of
 from tests.support.doc_pages import DOCS, Block, apply_diff, blocks, copy_tree
 from tests.support.doc_shell import Shell, matches, typed_commands
-from tests.support.stack import Database, Stack
+from tests.support.service_runs import process, settings_for
+from tests.support.stack import Database, Stack, Topic
 from tests.support.table_rows import connected
 from tests.support.waiting import until
 
@@ -31,32 +33,29 @@ PROGRAMS = {"normalizer": normalizer, "projector": projector}
 
 
 @pytest.fixture
-async def tree(stack: Stack) -> AsyncIterator[Path]:
-    """The reader's tree, under what `make run ARGS=--no-traffic` runs."""
-    await stack.new_broker("unused")  # leaves the test out where there is no Kafka
+async def tree(
+    stack: Stack, database: Database, bootstrap_servers: str, admin: AIOKafkaAdminClient
+) -> AsyncIterator[Path]:
+    """The reader's tree, beside all that `make run ARGS=--no-traffic` runs."""
     copy = stack.folder / "walk"
-    copy.mkdir(mode=0o711)
     copy_tree(copy, "normalizer", "projector", "simulator", "migrations")
-    up = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "normalizer", "up", "--no-traffic"),
-        cwd=copy,
-        env=_environment(copy),
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-
-        async def started() -> bool:
-            assert up.returncode is None, "normalizer up has ended"
-            return (copy / ".noetl" / "stack.json").exists()
-
-        await until(started, deadline_s=120.0)
+    topic = Topic(name="noetl.events", partitions=PARTITIONS)
+    await admin.create_topics([NewTopic(topic.name, topic.partitions, 1)])
+    port = free_port(set())
+    settings = settings_for(database, topic, bootstrap_servers, http_port=port)
+    async with process(settings, sources=copy), serving(database.url) as api_url:
+        (copy / ".noetl").mkdir()
+        running = stackfile.Stack(
+            database_url=database.url,
+            bootstrap_servers=bootstrap_servers,
+            api_url=api_url,
+            topic=topic.name,
+            group=settings.kafka_group_id,
+            normalizer_url=f"http://127.0.0.1:{port}",
+        )
+        stackfile.write_stack(copy / ".noetl", running)
         yield copy
-    finally:
-        if up.returncode is None:
-            up.send_signal(signal.SIGTERM)
-        await up.wait()
-        remove_folder(copy / ".noetl" / "postgres")
+    await admin.delete_topics([topic.name])
 
 
 def _environment(tree: Path) -> dict[str, str]:

@@ -216,7 +216,7 @@ async def until(
 @contextlib.asynccontextmanager
 async def watching(url: str) -> AsyncIterator[Watcher]:
     """Watch a database from outside the service."""
-    connection = await asyncpg.connect(url)
+    connection = await asyncpg.connect(url, server_settings={"jit": "off"})
     try:
         yield Watcher(connection)
     finally:

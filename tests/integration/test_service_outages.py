@@ -88,6 +88,7 @@ async def test_a_rebalance_during_an_outage_is_not_its_end(
     assert tries[2] == ["unavailable"]
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("ends", ["stop", "kill"])
 async def test_a_database_that_restarts_during_traffic_loses_and_doubles_nothing(
     own_database: Database,
@@ -136,7 +137,8 @@ async def test_an_outage_that_outlasts_the_stop_rolls_back_and_ends(
         assert await watcher.events() == 9
 
 
-@pytest.mark.parametrize("ends", ["stop", pytest.param("kill", marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("ends", ["stop", "kill"])
 async def test_a_broker_that_restarts_during_traffic_loses_and_doubles_nothing(
     database: Database, kafka_broker: KafkaBroker, own_topic: Topic, ends: str
 ) -> None:
@@ -157,70 +159,51 @@ async def test_a_broker_that_restarts_during_traffic_loses_and_doubles_nothing(
         assert (position["records"], position["stored"], position["quarantined"]) == (300, 300, 0)
 
 
-async def test_a_stop_while_the_broker_is_away_ends_as_any_other(
-    database: Database, kafka_broker: KafkaBroker, own_topic: Topic
-) -> None:
-    """Its partitions are read, so that a fetch is refused when the client is stopped."""
-    settings = settings_for(database, own_topic, kafka_broker.bootstrap_servers)
-    async with AIOKafkaProducer(bootstrap_servers=kafka_broker.bootstrap_servers) as producer:
-        await send(producer, own_topic, range(3))
-    async with watching(database.url) as watcher, process(settings) as service:
-        await watcher.until_read(own_topic, {0: 1, 1: 1, 2: 1})
-        await kafka_broker.kill()
-
-        service.send_signal(signal.SIGTERM)
-        await service.wait()
-
-    assert service.returncode == 0
-
-
-async def test_a_stop_waits_for_no_answer_of_a_frozen_broker(
-    database: Database, kafka_broker: KafkaBroker, own_topic: Topic
-) -> None:
-    settings = settings_for(
-        database, own_topic, kafka_broker.bootstrap_servers, progress_timeout_s=5
-    )
-    async with running(settings) as service:
-        await until(lambda: len(service.ownership.held) == own_topic.partitions)
-        consumer = service.reader._consumer
-        os.kill(kafka_broker.pid, signal.SIGSTOP)
-        # The watchdog looks at partitions that stand still.
-        await until(service.membership._kafka._turn.locked)
-        begun_s = time.monotonic()
-
-    assert time.monotonic() - begun_s < settings.stop_timeout_s - 5
-    # A process would end now. This one goes on, and nobody shall go on connecting in it.
-    os.kill(kafka_broker.pid, signal.SIGCONT)
-    await consumer._fetcher.close()
-    await consumer._client.close()
-
-
-async def test_a_broker_that_is_not_there_yet_is_waited_for(
-    database: Database, kafka_broker: KafkaBroker, own_topic: Topic
-) -> None:
-    await kafka_broker.stop()
-    settings = settings_for(database, own_topic, kafka_broker.bootstrap_servers)
-
-    with structlog.testing.capture_logs() as lines:
-        async with running(settings) as service:
-            await until(lambda: any(line["event"] == "unavailable" for line in lines))
-            await kafka_broker.start()
-            await until(lambda: service.reader.is_reading(KafkaPartition(own_topic.name, 0)))
-
-
-async def test_a_topic_that_is_not_there_yet_is_waited_for(
+async def test_a_topic_and_a_broker_are_waited_for_and_no_stop_waits_for_a_broker(
     database: Database, kafka_broker: KafkaBroker
 ) -> None:
-    topic = Topic(name="later", partitions=1)
-    settings: Settings = settings_for(database, topic, kafka_broker.bootstrap_servers)
+    topic = Topic(name="later", partitions=3)
+    servers = kafka_broker.bootstrap_servers
+    settings = settings_for(database, topic, servers, progress_timeout_s=5)
+    first = KafkaPartition(topic.name, 0)
     with structlog.testing.capture_logs() as lines:
-        async with running(settings) as service:
-            await until(lambda: any(line["event"] == "unavailable" for line in lines))
-            await create(topic, kafka_broker)
-            await until(lambda: service.reader.is_reading(KafkaPartition(topic.name, 0)))
 
-    (away,) = [line for line in lines if line["event"] == "unavailable"]
-    assert "later" in away["why"]
+        def refusals() -> list[str]:
+            return [line["why"] for line in lines if line["event"] == "unavailable"]
+
+        async with running(settings) as service:
+            await until(lambda: len(refusals()) > 0)
+            await create(topic, kafka_broker)
+            await until(lambda: service.reader.is_reading(first))
+            await until(lambda: len(service.ownership.held) == topic.partitions)
+            consumer = service.reader._consumer
+            os.kill(kafka_broker.pid, signal.SIGSTOP)
+            # The watchdog looks at partitions that stand still.
+            await until(service.membership._kafka._turn.locked)
+            begun_s = time.monotonic()
+
+        assert time.monotonic() - begun_s < settings.stop_timeout_s - 5
+        # A process would end now. This one goes on, and nobody shall go on connecting in it.
+        os.kill(kafka_broker.pid, signal.SIGCONT)
+        await consumer._fetcher.close()
+        await consumer._client.close()
+        (no_topic,) = refusals()
+
+        # Its partitions are read, so that a fetch is refused when the client is stopped.
+        async with AIOKafkaProducer(bootstrap_servers=servers) as producer:
+            await send(producer, topic, range(3))
+        async with watching(database.url) as watcher, process(settings) as child:
+            await watcher.until_read(topic, {0: 1, 1: 1, 2: 1})
+            await kafka_broker.kill()
+            child.send_signal(signal.SIGTERM)
+            assert await child.wait() == 0
+
+        async with running(settings) as service:
+            await until(lambda: len(refusals()) > 1)
+            await kafka_broker.start()
+            await until(lambda: service.reader.is_reading(first))
+
+    assert topic.name in no_topic
 
 
 async def create(topic: Topic, broker: KafkaBroker) -> None:

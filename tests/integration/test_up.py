@@ -14,19 +14,26 @@ import httpx
 import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
+from click.testing import CliRunner, Result
 
+from normalizer.cli import main
 from normalizer.embedded import remove_folder
+from normalizer.errors import ConfigurationError
 from normalizer.kafka import TopicReader
 from normalizer.process.child import until_ended
 from normalizer.settings import Settings
 from normalizer.up.external import claim_for_demo
 from normalizer.up.stackfile import Stack as StackFile
 from tests.support.probe_client import http_get
-from tests.support.stack import Cluster, Database, Stack, Topic
+from tests.support.stack import Database, Stack, Topic
 
 _STARTED = re.compile(r"Ctrl-C stops it")
 _ROWS = re.compile(r"rows\s+([\d,]+)")
 _BASE = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
+    "PYTHONPATH": "/work/wt/S",
+    "PATH": os.environ["PATH"],
+    "HOME": os.environ.get("HOME", "/"),
+}
 
 
 class Running:
@@ -89,6 +96,15 @@ async def _up(
         await process.wait()
 
 
+def _up_here(*arguments: str) -> Result:
+    """A run that ends at once, in this process."""
+    return CliRunner().invoke(main, ["up", *arguments])
+
+
+def _reading(bootstrap_servers: str) -> TopicReader:
+    return TopicReader(Settings(kafka_bootstrap_servers=(bootstrap_servers,)))
+
+
 @pytest.fixture
 async def folder(stack: Stack, request: pytest.FixtureRequest) -> Path:
     """Where the database's user may go, so that nothing lies outside."""
@@ -110,10 +126,10 @@ async def _until_all_ended(pids: dict[str, int]) -> None:
             await until_ended(pid)
 
 
-async def test_traffic_runs_until_sigterm_and_nothing_is_left(
+async def test_it_runs_until_sigterm_starts_a_killed_normalizer_again_and_keeps_its_rows(
     folder: Path, empty_database: Database
 ) -> None:
-    """Nor is the shell's database followed, nor its brokers."""
+    """Nor is the shell's database followed, nor its brokers; nothing is left."""
     shell = {
         "DATABASE_URL": empty_database.url,
         "KAFKA_BOOTSTRAP_SERVERS": "production.invalid:9092",
@@ -123,30 +139,34 @@ async def test_traffic_runs_until_sigterm_and_nothing_is_left(
     }
     async with _up(folder, env=shell) as running:
         await running.until(_STARTED)
-        await running.until_rows(100)
-        stack = running.stack
+        rows = await running.until_rows(100)
+        first = running.stack
         mode = (folder / "stack.json").stat().st_mode
         environments = {
             name: Path(f"/proc/{pid}/environ").read_bytes().decode()
-            for name, pid in stack.pids.items()
+            for name, pid in first.pids.items()
             if name != "up"
         }
-        async with httpx.AsyncClient(base_url=stack.api_url or "") as client:
+        async with httpx.AsyncClient(base_url=first.api_url or "") as client:
             page = await client.get("/")
             freshness = await client.get("/api/v1/freshness")
-        ready, health = await http_get(f"{stack.normalizer_url}/readyz")
+        ready, health = await http_get(f"{first.normalizer_url}/readyz")
         view = await _fetchval(
-            stack.database_url, "select sum(events) from projector.attempts_by_status"
+            first.database_url, "select sum(events) from projector.attempts_by_status"
         )
-        code = await running.end(signal.SIGTERM)
+        os.kill(first.pids["normalizer"], signal.SIGKILL)
+        await running.until(re.compile("normalizer ended .by SIGKILL.: starting it again"))
+        await running.until_rows(rows + 200)
+        again = running.stack
+        assert await running.end(signal.SIGTERM) == 0
 
-    assert code == 0
     assert "finished calls" in running.said
-    assert set(stack.pids) == {"up", "postgres", "kafka", "projector", "normalizer", "traffic"}
+    assert set(first.pids) == {"up", "postgres", "kafka", "projector", "normalizer", "traffic"}
+    assert {name for name in first.pids if first.pids[name] != again.pids[name]} == {"normalizer"}
     assert mode & 0o077 == 0
     assert (ready, health["reasons"]) == (200, [])
     assert view > 0
-    assert f"dashboard: {stack.api_url}/?last=15m" in running.said
+    assert f"dashboard: {first.api_url}/?last=15m" in running.said
     assert page.headers["content-type"].startswith("text/html")
     assert sum(row["stored"] for row in freshness.json()["rows"]) > 0
     assert not (folder / "stack.json").exists()
@@ -159,79 +179,60 @@ async def test_traffic_runs_until_sigterm_and_nothing_is_left(
         for name, environment in environments.items()
         if "production" in environment or empty_database.name in environment
     ] == []
-    await _until_all_ended(stack.pids)
+    await _until_all_ended(again.pids)
 
-
-async def test_a_killed_normalizer_starts_again_and_state_survives_a_stop_and_a_kill(
-    folder: Path,
-) -> None:
-    async with _up(folder) as running:
-        await running.until(_STARTED)
-        first = running.stack
-        rows = await running.until_rows(1)
-        killed = first.pids["normalizer"]
-        os.kill(killed, signal.SIGKILL)
-        await running.until(re.compile("normalizer ended .by SIGKILL.: starting it again"))
-        await running.until_rows(rows + 200)
-        assert running.stack.pids["normalizer"] != killed
-        assert await running.end(signal.SIGTERM) == 0
     async with _up(folder, "--no-traffic") as running:
         await running.until(_STARTED)
         second = running.stack
-        kept = await running.until_rows(1)
-        await running.end(signal.SIGKILL)
-    await _until_all_ended(second.pids)
-    async with _up(folder, "--no-traffic") as running:
-        await running.until(_STARTED)
-        third = running.stack
-        kept_again = await running.until_rows(1)
+        assert await running.until_rows(1) >= rows + 200
         # A second signal ends everything at once, though stopping in order would take long.
-        os.kill(third.pids["postgres"], signal.SIGSTOP)
+        os.kill(second.pids["postgres"], signal.SIGSTOP)
         running.process.send_signal(signal.SIGINT)
         await running.until(re.compile("stopping"))
         assert await running.end(signal.SIGINT) == 130
-        os.kill(third.pids["postgres"], signal.SIGCONT)
+        os.kill(second.pids["postgres"], signal.SIGCONT)
 
-    assert first.database_url == second.database_url == third.database_url
-    assert first.bootstrap_servers == second.bootstrap_servers == third.bootstrap_servers
-    assert kept == kept_again
+    assert second.database_url == first.database_url
+    assert second.bootstrap_servers == first.bootstrap_servers
     assert not (folder / "stack.json").exists()
-    await _until_all_ended(third.pids)
+    await _until_all_ended(second.pids)
 
 
-async def test_a_second_run_in_one_folder_is_refused(folder: Path) -> None:
-    async with _up(folder, "--no-kafka") as running:
+@pytest.mark.soak
+async def test_its_rows_survive_a_kill(folder: Path) -> None:
+    async with _up(folder) as running:
         await running.until(_STARTED)
-        async with _up(folder) as other:
-            code = await other.end()
-        await running.end(signal.SIGTERM)
+        first = running.stack
+        rows = await running.until_rows(200)
+        await running.end(signal.SIGKILL)
+    await _until_all_ended(first.pids)
+    async with _up(folder, "--no-traffic") as running:
+        await running.until(_STARTED)
+        second = running.stack
+        assert await running.until_rows(1) >= rows
+        assert await running.end(signal.SIGTERM) == 0
 
-    assert code == 1
-    assert f"already: pid {running.process.pid}" in other.said
+    assert second.database_url == first.database_url
+    assert second.bootstrap_servers == first.bootstrap_servers
 
 
-async def test_a_folder_that_cannot_be_used_is_said_in_one_line(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_used_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/none")):
-        async with _up(folder) as running:
-            code = await running.end()
+        answer = _up_here("--folder", str(folder))
 
-        assert code == 1
-        assert running.said.startswith(f"error: cannot use the folder {folder}: ")
-        assert running.said.count("\n") == 1
-
-
-async def test_a_folder_that_was_there_keeps_its_rights(folder: Path) -> None:
-    folder.mkdir()
-    folder.chmod(0o1777)
-    async with _up(folder, "--no-kafka", "--for", "0") as running:
-        assert await running.end() == 0
-
-    assert folder.stat().st_mode & 0o7777 == 0o1777
+        assert answer.exit_code == 1
+        assert answer.output.startswith(f"error: cannot use the folder {folder}: ")
+        assert answer.output.count("\n") == 1
 
 
-async def test_the_commands_that_it_names_work_in_a_folder_of_any_name(folder: Path) -> None:
-    async with _up(folder / "my wörk; $(x)", "--no-kafka") as running:
+async def test_a_folder_of_any_name_keeps_its_rights_and_has_one_run_and_commands_that_work(
+    folder: Path,
+) -> None:
+    odd = folder / "my wörk; $(x)"
+    odd.mkdir(parents=True)
+    odd.chmod(0o1777)
+    async with _up(odd, "--no-kafka") as running:
         await running.until(re.compile("to query it"))
         query = (await running.until(re.compile("PGPASSFILE=.*")))[0]
         variables = (await running.until(re.compile(r"another shell: (.*)")))[1]
@@ -242,9 +243,14 @@ async def test_the_commands_that_it_names_work_in_a_folder_of_any_name(folder: P
             stderr=asyncio.subprocess.STDOUT,
         )
         answer, _ = await shell.communicate()
-        await running.end(signal.SIGTERM)
+        async with _up(odd) as other:
+            code = await other.end()
+        assert await running.end(signal.SIGTERM) == 0
 
     assert answer == b"1\nnoetl.events.file\n"
+    assert code == 1
+    assert f"already: pid {running.process.pid}" in other.said
+    assert odd.stat().st_mode & 0o7777 == 0o1777
 
 
 async def test_it_stops_when_nobody_reads_its_lines_any_more(folder: Path) -> None:
@@ -264,108 +270,89 @@ async def test_it_stops_when_nobody_reads_its_lines_any_more(folder: Path) -> No
     assert not (folder / "stack.json").exists()
 
 
-async def test_without_java_the_records_come_from_a_file(folder: Path, tmp_path: Path) -> None:
-    async with _up(folder, env={"PATH": str(tmp_path)}) as running:
-        await running.until(_STARTED)
-        rows = await running.until_rows(1000)
-        stack = running.stack
-        code = await running.end(signal.SIGTERM)
-
-    assert code == 0
-    assert rows >= 1000
-    assert stack.bootstrap_servers is None
-    assert "kafka" not in stack.pids
-    assert re.search(r"There is no Java here.*type `apt-get install", running.said)
-
-
-async def test_a_folder_out_of_the_database_user_s_reach_is_served_from_outside(
-    folder: Path,
+async def test_without_java_and_out_of_the_database_users_reach_it_plays_a_file(
+    folder: Path, tmp_path: Path
 ) -> None:
     hidden = folder / "hidden"
     hidden.mkdir(parents=True)
     hidden.chmod(0o700)
-    async with _up(hidden / "state", "--no-kafka", "--for", "1") as running:
+    async with _up(hidden / "state", env={"PATH": str(tmp_path)}) as running:
         await running.until(_STARTED)
-        data = Path(running.stack.folders["postgres"])
-        code = await running.end()
+        await running.until_rows(1000)
+        stack = running.stack
+        data = Path(stack.folders["postgres"])
+        code = await running.end(signal.SIGTERM)
     remove_folder(hidden / "state" / "postgres")
 
     assert code == 0
+    assert stack.bootstrap_servers is None
+    assert "kafka" not in stack.pids
+    assert re.search(r"There is no Java here.*type `apt-get install", running.said)
     assert data.is_relative_to(hidden) == (os.geteuid() != 0)
     assert not data.exists()
 
 
-def _named(database: Database, bootstrap_servers: str, topic: str) -> dict[str, str]:
-    return {
-        "DATABASE_URL": database.url,
-        "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
-        "KAFKA_TOPICS": topic,
-    }
-
-
 async def test_external_plays_into_an_empty_database_and_again_into_its_own(
-    folder: Path, cluster: Cluster, bootstrap_servers: str, topic: Topic
+    folder: Path, empty_database: Database, bootstrap_servers: str, topic: Topic
 ) -> None:
-    async with cluster.empty_database() as database:
-        env = _named(database, bootstrap_servers, topic.name)
-        for _ in range(2):
-            async with _up(folder, "--external", "--for", "2", env=env) as running:
-                await running.until(_STARTED)
-                await running.until_rows(1)
-                assert await running.end() == 0
+    env = {
+        "DATABASE_URL": empty_database.url,
+        "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+        "KAFKA_TOPICS": topic.name,
+    }
+    async with _up(folder, "--external", "--for", "2", env=env) as running:
+        await running.until(_STARTED)
+        assert await running.end() == 0
+
+    assert await _fetchval(empty_database.url, "select count(*) from normalizer.events") > 0
+    async with _reading(bootstrap_servers) as log:
+        await claim_for_demo(empty_database.url, log, topic.name)
 
 
 async def test_external_goes_on_with_a_database_that_an_earlier_run_did_not_migrate(
     empty_database: Database, bootstrap_servers: str, topic: Topic
 ) -> None:
-    async with TopicReader(Settings(kafka_bootstrap_servers=(bootstrap_servers,))) as log:
+    async with _reading(bootstrap_servers) as log:
         for _ in range(2):
             await claim_for_demo(empty_database.url, log, topic.name)
 
 
 async def test_external_refuses_a_database_with_rows_it_did_not_play(
-    folder: Path, database: Database, bootstrap_servers: str, topic: Topic
+    database: Database, bootstrap_servers: str, topic: Topic
 ) -> None:
-    env = _named(database, bootstrap_servers, topic.name)
-    async with _up(folder, "--external", env=env) as running:
-        code = await running.end()
-
-    assert code == 1
-    assert "holds tables that `normalizer up` did not create" in running.said
+    async with _reading(bootstrap_servers) as log:
+        with pytest.raises(
+            ConfigurationError, match="holds tables that `normalizer up` did not create"
+        ):
+            await claim_for_demo(database.url, log, topic.name)
 
 
 async def test_external_refuses_a_topic_with_records_it_did_not_play(
-    folder: Path,
-    empty_database: Database,
-    bootstrap_servers: str,
-    topic: Topic,
-    producer: AIOKafkaProducer,
+    empty_database: Database, bootstrap_servers: str, topic: Topic, producer: AIOKafkaProducer
 ) -> None:
     await producer.send_and_wait(topic.name, b"{}")
 
-    env = _named(empty_database, bootstrap_servers, topic.name)
-    async with _up(folder, "--external", env=env) as running:
-        code = await running.end()
-
-    assert code == 1
-    assert "holds records that `normalizer up` did not send" in running.said
-
-
-async def test_external_without_names_says_which_are_missing(folder: Path) -> None:
-    async with _up(folder, "--external") as running:
-        code = await running.end()
-
-    assert code == 1
-    assert "DATABASE_URL: not set" in running.said
-    assert "KAFKA_BOOTSTRAP_SERVERS: not set" in running.said
+    async with _reading(bootstrap_servers) as log:
+        with pytest.raises(
+            ConfigurationError, match="holds records that `normalizer up` did not send"
+        ):
+            await claim_for_demo(empty_database.url, log, topic.name)
 
 
-async def test_external_shows_no_password_of_a_wrong_setting(folder: Path) -> None:
+def test_external_without_names_says_which_are_missing(tmp_path: Path) -> None:
+    answer = _up_here("--folder", str(tmp_path), "--external")
+
+    assert answer.exit_code == 1
+    assert "DATABASE_URL: not set" in answer.output
+    assert "KAFKA_BOOTSTRAP_SERVERS: not set" in answer.output
+
+
+async def test_external_shows_no_password_of_a_wrong_setting(tmp_path: Path) -> None:
     env = {
         "DATABASE_URL": "postgresql://u:hunter2@127.0.0.1:1/n",
         "KAFKA_BOOTSTRAP_SERVERS": "sasl://user:hunter2@broker",
     }
-    async with _up(folder, "--external", env=env) as running:
+    async with _up(tmp_path, "--external", env=env) as running:
         code = await running.end()
 
     assert code == 1

@@ -30,13 +30,12 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 KNOWN: Final = {*CALL_ENDS, *(kind for kinds in CALL_MARKS.values() for kind in kinds)}
 
 
-@settings(max_examples=80)
 @given(rows=event_logs(most=20))
 def test_any_events_give_the_calls_of_the_plain_fold(rows: list[Row]) -> None:
     assert actual(rows) == expected(rows)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(history=retried_commands(), twice=st.booleans())
 def test_a_retried_command_gives_the_calls_of_the_plain_fold(
     history: Sequence[tuple[Row, int]], *, twice: bool

@@ -110,7 +110,7 @@ def orders(sent: list[Envelope], draw: st.DataObject) -> list[list[Envelope]]:
     return [sent, sent[::-1], *(draw.draw(st.permutations(sent)) for _ in range(6))]
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(reports(named=True), cuts(), st.data())
 def test_reports_that_name_their_step_make_as_many_rows_in_every_order(
     given_: tuple[list[Name], list[Envelope]], cuts: set[int], data: st.DataObject
@@ -124,7 +124,7 @@ def test_reports_that_name_their_step_make_as_many_rows_in_every_order(
         assert len(rows_of(written(order, cuts))) == expected
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(reports(agreed=True), cuts(), st.data())
 def test_reports_that_agree_on_naming_their_command_make_the_same_rows_in_every_order(
     given_: tuple[list[Name], list[Envelope]], cuts: set[int], data: st.DataObject
@@ -137,7 +137,7 @@ def test_reports_that_agree_on_naming_their_command_make_the_same_rows_in_every_
         assert content(written(order, cuts)) == content(first)
 
 
-@settings(max_examples=150)
+@settings(max_examples=50)
 @given(reports(), cuts(), st.data())
 def test_where_the_order_decides_a_row_says_so_in_every_order(
     given_: tuple[list[Name], list[Envelope]], cuts: set[int], data: st.DataObject
@@ -149,7 +149,7 @@ def test_where_the_order_decides_a_row_says_so_in_every_order(
         assert all(any(map(is_ambiguous, rows_of(log))) for log in logs)
 
 
-@settings(max_examples=150)
+@settings(max_examples=50)
 @given(reports(), cuts(), st.data())
 def test_a_copy_of_a_report_is_never_a_row_more(
     given_: tuple[list[Name], list[Envelope]], cuts: set[int], data: st.DataObject
@@ -170,7 +170,7 @@ def test_a_copy_of_a_report_is_never_a_row_more(
         assert set(outcomes_of_copies) <= {"duplicate"}
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(reports(), cuts())
 def test_a_row_is_marked_if_it_has_a_rival_and_a_report_of_it_lacks_a_name(
     given_: tuple[list[Name], list[Envelope]], cuts: set[int]

@@ -15,7 +15,7 @@ def test_the_schema_accepts_every_canonical_event() -> None:
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
     rich = Mix(in_flight=40, mutated=0.5, odd_text=0.2, secrets=0.3, poison=0.1, colliding=0.05)
-    log, _ = simulated_log(rich, 4, 3_000)
+    log, _ = simulated_log(rich, 4, 1_000)
     normalize = Normalizer().normalize
 
     events = 0
@@ -25,4 +25,4 @@ def test_the_schema_accepts_every_canonical_event() -> None:
                 validator.validate(msgspec.json.decode(to_canonical(outcome)))
                 events += 1
 
-    assert events > 2_500
+    assert events > 800

@@ -106,7 +106,8 @@ def test_a_text_keeps_what_is_no_secret(text: str, kept: str) -> None:
     "part", ["eyJ", "eyJ.", "://", "://a:", "://a:b", "bearer ", "basic  ", "rar zip ", "mysql -u "]
 )
 def test_no_text_takes_longer_than_it_is_long(part: str) -> None:
-    redact_text(part * 100_000)
+    """Not even begun, where a step takes as long as the square of its text: the test times out."""
+    assert redact_text(part * 50_000)
 
 
 def test_json_in_a_text_is_found_until_much_of_it_is_broken() -> None:

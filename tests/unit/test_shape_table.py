@@ -26,16 +26,19 @@ EVENT: Final[Mapping[str, Any]] = {
 }
 
 
-def normalized(table: ShapeTable = TABLE, **fields: Any) -> Envelope:
+NORMALIZER: Final = Normalizer(shapes=TABLE)
+
+
+def normalized(normalizer: Normalizer = NORMALIZER, **fields: Any) -> Envelope:
     record = RawRecord(
         value=msgspec.json.encode({**EVENT, **fields}),
         topic="t",
         offset=7,
         recorded_ms=1_784_000_000_000,
     )
-    (event,) = Normalizer(shapes=table).normalize(record)
+    (event,) = normalizer.normalize(record)
     assert isinstance(event, Envelope), event
-    again = Normalizer(shapes=table).normalize(denormalize(event))
+    again = normalizer.normalize(denormalize(event))
     assert [_stored(event)] == [_stored(each) for each in again if isinstance(each, Envelope)]
     return event
 
@@ -72,7 +75,7 @@ def test_the_table_of_the_page_gives_the_line_of_the_page(tmp_path: Path) -> Non
 def test_without_its_keys_an_event_is_as_it_ever_was() -> None:
     value = b'{"execution_id":7,"event_type":"a","try_number":2,"occurred_at":"2026-07-10"}'
 
-    assert Normalizer(shapes=TABLE).normalize(RawRecord(value=value)) == Normalizer().normalize(
+    assert NORMALIZER.normalize(RawRecord(value=value)) == Normalizer().normalize(
         RawRecord(value=value)
     )
 
@@ -120,7 +123,7 @@ def test_aliases_and_places_are_read_where_the_field_has_no_value(
 
 
 def test_replaced_text_is_noted_at_the_field_that_it_became() -> None:
-    event = normalized(table(aliases={"label": "step"}), label="a\0b")
+    event = normalized(Normalizer(shapes=table(aliases={"label": "step"})), label="a\0b")
 
     assert event.step == "a\ufffdb"
     assert event.coercions == b'[{"rule":"unstorable_text","field":"step"}]'
@@ -140,7 +143,7 @@ def test_what_a_wrapper_says_besides_is_kept() -> None:
     inner = msgspec.json.encode({**EVENT, "try_number": 2}).decode()
     value = msgspec.json.encode({"global_sequence": 4, "payload": inner})
 
-    (event,) = Normalizer(shapes=TABLE).normalize(RawRecord(value=value))
+    (event,) = NORMALIZER.normalize(RawRecord(value=value))
 
     assert isinstance(event, Envelope)
     assert msgspec.json.decode(event.extra or b"") == {

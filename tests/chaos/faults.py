@@ -14,7 +14,6 @@ from tests.chaos.accounts import read_so_far
 from tests.support.service_runs import process
 from tests.support.small_disk import SmallDisk
 from tests.support.stack import Database
-from tests.support.table_rows import connected
 from tests.support.waiting import moment, until
 
 PATIENCE_S: Final = 240.0
@@ -88,6 +87,14 @@ class Faults:
         self._broker = broker
         self._database = database
         self._disk = disk
+        self._hand: asyncpg.Connection | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._hand:
+            self._hand.terminate()
 
     def named(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """Every fault that this stack can have."""
@@ -112,8 +119,7 @@ class Faults:
     async def read(self) -> int:
         """Offsets that were read so far; 0 where the database does not answer."""
         try:
-            async with connected(self._database) as connection:
-                return sum((await read_so_far(connection)).values())
+            return sum((await self._positions()).values())
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             return 0
 
@@ -226,8 +232,9 @@ class Faults:
             at, begun = now, begun + 1
 
     async def _positions(self) -> dict[int, int]:
-        async with self._administrator() as hand:
-            return await read_so_far(hand)
+        if self._hand is None or self._hand.is_closed():
+            self._hand = await asyncpg.connect(self._database.admin_url)
+        return await read_so_far(self._hand)
 
     async def _somebody_waits(self, hand: asyncpg.Connection) -> bool:
         waits: bool = await hand.fetchval(

@@ -30,10 +30,6 @@ from tests.support.stack import Database, Stack, Topic
 _STARTED = re.compile(r"Ctrl-C stops it")
 _ROWS = re.compile(r"rows\s+([\d,]+)")
 _BASE = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
-    "PYTHONPATH": "/work/wt/S",
-    "PATH": os.environ["PATH"],
-    "HOME": os.environ.get("HOME", "/"),
-}
 
 
 class Running:

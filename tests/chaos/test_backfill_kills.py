@@ -25,9 +25,6 @@ from tests.support.stack import Cluster, Database
 from tests.support.table_rows import connected
 from tests.support.waiting import moment
 
-EVENTS: Final = 12_000
-KILLS: Final = 4
-
 _STORED: Final = "select coalesce(sum(records), 0)::bigint from normalizer.job_parts"
 
 
@@ -58,18 +55,27 @@ async def killed_at(
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("events", "kills", "batch_rows"),
+    [(4_000, 2, 300), pytest.param(12_000, 4, 1_000, marks=pytest.mark.soak)],
+)
 async def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(
-    database: Database, cluster: Cluster, tmp_path: Path
+    database: Database,
+    cluster: Cluster,
+    tmp_path: Path,
+    events: int,
+    kills: int,
+    batch_rows: int,
 ) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")  # noqa: T201 - a failure is looked into by its seed
     draw = random.Random(seed)
-    records = list(simulated_records(EVENTS))
+    records = list(simulated_records(events))
     path = write_file(tmp_path / "history.zst", record_lines(records))
-    settings = job_settings(database, batch_rows=1_000)
+    settings = job_settings(database, batch_rows=batch_rows)
     # The last quarter is left alone: a job that is done when it is killed would be run again.
     latest = len(records) * 3 // 4
-    moments = sorted(draw.randrange(latest) for _ in range(KILLS))
+    moments = sorted(draw.randrange(latest) for _ in range(kills))
 
     async with connected(database) as connection:
         for at in moments:

@@ -11,6 +11,7 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import RULES_VERSION, Envelope, Normalized, Rejected
 from normalizer.errors import StoreUnavailable
 from normalizer.jobs import renormalize
+from normalizer.jobs.dry_run import rewrite_dry_run
 from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
 from normalizer.jobs.dry_run.diff import Diff, RowChange, changes_between
 from normalizer.jobs.dry_run.rewrite_dry_run import RenormalizeDryRun
@@ -95,7 +96,7 @@ def events(count: int, id_of: Callable[[int], int] = snowflake) -> bytes:
 async def test_the_dry_run_says_row_for_row_what_the_run_then_changes(
     database: Database, tmp_path: Any
 ) -> None:
-    await backfill_files(database, write_file(tmp_path / "file.zst", events(2_500)))
+    await backfill_files(database, write_file(tmp_path / "file.zst", events(1_100)))
     async with connected(database) as connection:
         before = {event.event_id: event for event in await stored_events(connection)}
         untouched = await table_contents(connection)
@@ -114,11 +115,11 @@ async def test_the_dry_run_says_row_for_row_what_the_run_then_changes(
         if event != after[event_id]
     }
     assert {change.event_id: change.fields for change in changes} == platform_outcome
-    assert len(platform_outcome) == 834
-    assert diff._fields["changed"]["status"].counts == {('"FAILED"', '"ERROR"'): 834}
-    assert (verdict.totals.changed, verdict.totals.unchanged) == (834, 2_500 - 834)
+    assert len(platform_outcome) == 367
+    assert diff._fields["changed"]["status"].counts == {('"FAILED"', '"ERROR"'): 367}
+    assert (verdict.totals.changed, verdict.totals.unchanged) == (367, 1_100 - 367)
     assert {after[int(event_id)].normalizer_version for event_id in platform_outcome} == {NEXT}
-    assert {tuple(row) for row in counted} == {("COMPLETED", 833), ("ERROR", 1_667)}
+    assert {tuple(row) for row in counted} == {("COMPLETED", 367), ("ERROR", 733)}
     assert after.keys() == before.keys()
     assert await ledger_mistakes(database) == []
 
@@ -139,22 +140,22 @@ def short_pages(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 async def test_large_rows_are_in_memory_a_few_at_a_time(
-    database: Database, tmp_path: Any, short_pages: list[int]
+    database: Database, tmp_path: Any, short_pages: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their ids have no gap: the next page, or chunk, begins with the very next one."""
-    await backfill_files(
-        database, write_file(tmp_path / "file.zst", events(1_500, (1_000).__add__))
-    )
+    await backfill_files(database, write_file(tmp_path / "file.zst", events(300, (1_000).__add__)))
+    for module in (renormalize, rewrite_dry_run):
+        monkeypatch.setattr(module, "ROWS_A_CHUNK", 100)
 
     diff, changes = await dry_run(database)
     pages = len(short_pages)
     verdict = await renormalized(database)
 
-    assert sum(short_pages[:pages]) == sum(short_pages[pages:]) == 1_500
+    assert sum(short_pages[:pages]) == sum(short_pages[pages:]) == 300
     assert max(short_pages) == row_pages.FIRST_ROWS
-    assert diff._fields["changed"]["status"].counts == {('"FAILED"', '"ERROR"'): 500}
-    assert len({change.event_id for change in changes}) == 500
-    assert (verdict.totals.changed, verdict.totals.unchanged) == (500, 1_000)
+    assert diff._fields["changed"]["status"].counts == {('"FAILED"', '"ERROR"'): 100}
+    assert len({change.event_id for change in changes}) == 100
+    assert (verdict.totals.changed, verdict.totals.unchanged) == (100, 200)
     assert await ledger_mistakes(database) == []
 
 
@@ -217,7 +218,7 @@ async def test_a_second_run_changes_nothing(database: Database, tmp_path: Any) -
 async def test_todays_rules_change_no_row_of_their_own(database: Database, tmp_path: Any) -> None:
     """Whatever the simulator sends, joined rows and collided ids too, reads the same again."""
     await backfill_files(
-        database, write_file(tmp_path / "f.zst", record_lines(simulated_records(6_000)))
+        database, write_file(tmp_path / "f.zst", record_lines(simulated_records(1_500)))
     )
     async with connected(database) as connection:
         before = await table_contents(connection)
@@ -228,7 +229,7 @@ async def test_todays_rules_change_no_row_of_their_own(database: Database, tmp_p
         assert await table_contents(connection) == before, changed
     assert verdict.totals.changed == 0
     assert verdict.totals.refused == 0
-    assert verdict.totals.unchanged > 4_500
+    assert verdict.totals.unchanged > 1_100
 
 
 async def test_what_would_be_refused_stays_and_is_listed(database: Database, tmp_path: Any) -> None:

@@ -18,13 +18,18 @@ from tests.chaos.accounts import (
 from tests.chaos.points import POINTS, Point, commit_answer_lost, gate_at
 from tests.chaos.traffic import records
 from tests.support.factories import raw_event
-from tests.support.service_runs import process, settings_for
+from tests.support.service_runs import process, running, settings_for
 from tests.support.stack import Database, Topic
 from tests.support.table_rows import connected, count, wait_for_lock
 from tests.support.waiting import DEADLINE_S
 
 SEED = 11
 RECORDS = 150
+IN_SOAK = {
+    "before the insert",
+    "in the middle of the insert",
+    "while a refused record goes to quarantine",
+}
 ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
 
 
@@ -44,7 +49,14 @@ async def bad(topic: Topic, producer: AIOKafkaProducer) -> int:
 
 
 @ONE_PARTITION
-@pytest.mark.parametrize("point", POINTS, ids=str)
+@pytest.mark.parametrize(
+    "point",
+    [
+        pytest.param(point, marks=[pytest.mark.soak] if point.name in IN_SOAK else [])
+        for point in POINTS
+    ],
+    ids=str,
+)
 async def test_a_process_killed(
     point: Point, database: Database, topic: Topic, bootstrap_servers: str, bad: int
 ) -> None:
@@ -98,7 +110,7 @@ async def test_a_process_cut_off_from_the_answer_to_its_commit_goes_on_by_itself
     async with (
         connected(database) as connection,
         commit_answer_lost(settings, "cut") as (lossy, proxy),
-        process(lossy),
+        running(lossy),
     ):
         await until_read(connection, await ends_of(topic, bootstrap_servers))
 
@@ -134,7 +146,7 @@ async def _read_by_another(
     connection: asyncpg.Connection, settings: Settings, topic: Topic
 ) -> None:
     (servers,) = settings.kafka_bootstrap_servers
-    async with process(_of_another_group(settings)):
+    async with running(_of_another_group(settings)):
         await until_read(connection, await ends_of(topic, servers))
 
 

@@ -91,8 +91,14 @@ def everything(patch: pytest.MonkeyPatch) -> None:
         change(patch)
 
 
-EACH: Final = (derived, opaque, rekeyed, identity, refusal, everything)
-CHANGES: Final = pytest.mark.parametrize("change", EACH)
+CHANGES: Final = (
+    everything,
+    refusal,
+    *(
+        pytest.param(change, marks=pytest.mark.soak)
+        for change in (derived, opaque, rekeyed, identity)
+    ),
+)
 
 
 def history_records(offset: int = 0) -> list[RawRecord]:
@@ -143,8 +149,12 @@ TRUNCATED: Final = "truncate normalizer.source_positions"
 @pytest.mark.parametrize(
     ("change", "hand"),
     [
-        *((change, SET_BACK) for change in EACH),
+        *((change, SET_BACK) for change in (everything, refusal)),
         *((everything, hand) for hand in (DELETED, TRUNCATED)),
+        *(
+            pytest.param(change, SET_BACK, marks=pytest.mark.soak)
+            for change in (derived, opaque, rekeyed, identity)
+        ),
     ],
 )
 async def test_a_position_set_back_by_hand_reads_no_record_twice(
@@ -163,7 +173,7 @@ async def test_a_position_set_back_by_hand_reads_no_record_twice(
         assert await count(connection, "normalizer.quarantine") == 0
 
 
-@CHANGES
+@pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("live_first", [True, False])
 async def test_a_file_and_the_service_store_one_row_a_record(
     database: Database,
@@ -191,7 +201,7 @@ async def test_a_file_and_the_service_store_one_row_a_record(
     assert await ledger_mistakes(database) == []
 
 
-@CHANGES
+@pytest.mark.parametrize("change", CHANGES)
 async def test_a_file_under_coordinates_of_its_own_is_read_once(
     database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: Change
 ) -> None:
@@ -239,7 +249,7 @@ async def test_a_deleted_position_still_tells_a_topic_that_was_recreated(
             assert getattr(claim, name) == getattr(last, name) is not None
 
 
-@pytest.mark.every_postgres
+@pytest.mark.every_postgres(oldest_in_soak=True)
 async def test_a_row_that_is_gone_is_stored_again(database: Database) -> None:
     """Reading history again restores what was lost, with the reports that were merged into it."""
     async with open_store(database) as store, connected(database) as connection:
@@ -283,7 +293,7 @@ async def test_records_no_one_reached_are_not_looked_for(
 
 
 @pytest.mark.parametrize("topic", [1], indirect=True)
-@pytest.mark.parametrize("live_first", [True, False])
+@pytest.mark.parametrize("live_first", [True, pytest.param(False, marks=pytest.mark.soak)])
 async def test_a_topic_is_read_once_by_the_service_and_by_a_backfill(
     database: Database,
     topic: Topic,

@@ -22,7 +22,7 @@ from tests.support.results import PrintLine, write_row
 from tests.support.stack import Database
 from tests.support.store_machine import StoreMachine
 
-EXAMPLES: Final = 50
+EXAMPLES: Final = 25
 SOAK_EXAMPLES: Final = 20_000
 TITLE: Final = "Random steps of the store's state machine"
 

@@ -31,8 +31,8 @@ _T = TypeVar("_T")
 PARTITIONS: Final = (0, 1)
 WRITERS: Final = (0, 1)
 _MS_A_RECORD: Final = 60_000
-_DRAWN_FOR_COMMANDS: Final = 7
-"""One example in forty ends with the commands that verify: they take longer than all its steps."""
+_DRAWN_FOR_COMMANDS: Final = (7, 27)
+"""One example in twenty ends with the commands that verify: they take longer than all its steps."""
 _DRAWN_FOR_DIVERGENCE: Final = range(10)
 """One example in four may write without projections: to repair takes longer than all its steps."""
 
@@ -97,7 +97,7 @@ class StoreMachine(RuleBasedStateMachine):
     )
     def begin(self, sent: list[bytes | None], draw: int, tampered: str) -> None:
         """Each partition has an owner, and so a position, and some records."""
-        self.is_verified = draw == _DRAWN_FOR_COMMANDS
+        self.is_verified = draw in _DRAWN_FOR_COMMANDS
         self.may_diverge = draw in _DRAWN_FOR_DIVERGENCE
         self.tampered = tampered
         for number, value in enumerate(sent):

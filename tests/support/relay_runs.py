@@ -85,20 +85,28 @@ async def each_record(bootstrap_servers: str, name: str) -> AsyncIterator[Any]:
 async def until_relayed(settings: Settings, ends: Mapping[int, int]) -> None:
     """Wait until the relay has committed these offsets of its one topic."""
 
-    async def relayed() -> bool:
-        at = await relayed_so_far(settings, ends)
-        return all(at.get(partition, 0) >= end for partition, end in ends.items())
+    async with TopicReader(settings) as reader:
 
-    await until(relayed, lambda: relayed_so_far(settings, ends))
+        async def relayed() -> bool:
+            at = await _relayed_so_far(reader, settings, ends)
+            return all(at.get(partition, 0) >= end for partition, end in ends.items())
+
+        await until(relayed, lambda: _relayed_so_far(reader, settings, ends))
 
 
 async def relayed_so_far(settings: Settings, partitions: Iterable[int]) -> dict[int, int]:
     """The committed offset of each of these partitions."""
-    (topic,) = settings.kafka_topics
     async with TopicReader(settings) as reader:
-        found = await reader.committed(
-            settings.kafka_group_id, [KafkaPartition(topic, one) for one in partitions]
-        )
+        return await _relayed_so_far(reader, settings, partitions)
+
+
+async def _relayed_so_far(
+    reader: TopicReader, settings: Settings, partitions: Iterable[int]
+) -> dict[int, int]:
+    (topic,) = settings.kafka_topics
+    found = await reader.committed(
+        settings.kafka_group_id, [KafkaPartition(topic, one) for one in partitions]
+    )
     return {one.partition: committed.next_offset for one, committed in found.items()}
 
 

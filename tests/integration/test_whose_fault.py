@@ -104,7 +104,14 @@ async def delivered(store: Store, batch: Batch) -> None:
 
 
 @pytest.mark.every_postgres(oldest_in_soak=True)
-@pytest.mark.parametrize("hold", [an_execution, an_event, the_position, a_whole_table])
+@pytest.mark.parametrize(
+    "hold",
+    [
+        an_execution,
+        the_position,
+        *(pytest.param(hold, marks=pytest.mark.soak) for hold in (an_event, a_whole_table)),
+    ],
+)
 async def test_a_held_lock_fills_no_quarantine(database: Database, hold: Held) -> None:
     async with (
         open_store(database, session=IMPATIENT) as store,
@@ -162,7 +169,13 @@ async def test_statements_that_are_cancelled_again_and_again_fill_no_quarantine(
 
 
 @pytest.mark.every_postgres(oldest_in_soak=True)
-@pytest.mark.parametrize("sqlstate", ["22003", "22012", "21000", "P0001", "54001"])
+@pytest.mark.parametrize(
+    "sqlstate",
+    [
+        *("22003", "21000", "P0001"),
+        *(pytest.param(sqlstate, marks=pytest.mark.soak) for sqlstate in ("22012", "54001")),
+    ],
+)
 async def test_an_error_inside_a_projection_refuses_no_event_and_is_noted_where_it_was(
     database: Database, sqlstate: str
 ) -> None:

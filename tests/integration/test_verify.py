@@ -9,8 +9,6 @@ from typing import Any, Final
 import asyncpg
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from normalizer.errors import FatalError
 from projector.hours import BEFORE_ALL, hours_of
@@ -24,7 +22,6 @@ from projector.verify.ranges import Scope
 from projector.verify.verdict import Verdict
 from projector.verify.verify import verify
 from tests.support import view_rows
-from tests.support.event_histories import event_logs
 from tests.support.stack import Database
 from tests.support.table_rows import pages_of
 from tests.support.tampering import TAMPERING
@@ -298,7 +295,7 @@ async def test_it_says_match_at_every_moment_beside_a_writer(
     async with asyncio.TaskGroup() as group:
         group.create_task(write(), name="writer")
         try:
-            for _ in range(3):
+            for _ in range(2):
                 found = await verdicts(connection)
                 assert {one.verdict for one in found.values()} == {"match"}
         finally:
@@ -507,24 +504,24 @@ async def test_many_differences_that_are_known_are_noted_again_at_once(
     await fill(connection)
     of_executions = (await verdicts(connection, comparisons=[EXECUTIONS]))["execution_facts"]
     of_hours = msgspec.structs.replace(of_executions, projection="event_hours")
-    hours = [T0 + timedelta(hours=n) for n in range(20_000)]
+    hours = [T0 + timedelta(hours=n) for n in range(8_000)]
     many = [
-        msgspec.structs.replace(of_executions, verdict="divergent", locations=range(20_000)),
+        msgspec.structs.replace(of_executions, verdict="divergent", locations=range(8_000)),
         msgspec.structs.replace(of_hours, verdict="divergent", locations=[BEFORE_ALL, *hours]),
     ]
     await connection.execute(
         "insert into divergences (projection, noted_by) values ('event_hours', 'off'), "
         "('execution_facts', 'off')"
     )
-    await connection.execute("set statement_timeout = '5s'")
+    await connection.execute("set statement_timeout = '2s'")
     for _ in range(2):
         for verdict in many:
             assert await record(connection, verdict)
 
     located = "from divergences where num_nulls(execution_id, hour) = 1"
-    assert await connection.fetchval(f"select count(*) {located} and ended_at is null") == 40_001
+    assert await connection.fetchval(f"select count(*) {located} and ended_at is null") == 16_001
     assert (
-        await connection.fetchval(f"select count(*) {located} and ended_at is not null") == 40_001
+        await connection.fetchval(f"select count(*) {located} and ended_at is not null") == 16_001
     )
     times = f"select count(distinct noted_at) {located} group by execution_id, hour"
     assert await connection.fetchval(f"select max(count) from ({times}) as noted") == 1
@@ -542,23 +539,6 @@ async def agreement(connection: asyncpg.Connection, projection: str) -> tuple[st
 async def verified(connection: asyncpg.Connection, scope: Scope = DEDUP_ALWAYS) -> None:
     for verdict in (await verdicts(connection, scope)).values():
         assert await record(connection, verdict)
-
-
-@settings(
-    max_examples=8,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(data=st.data())
-async def test_two_folds_written_apart_agree_on_any_log(
-    data: st.DataObject, connection: asyncpg.Connection
-) -> None:
-    """The oracle is compared with the projections elsewhere; here the folds of verify are."""
-    async with _undone(connection):
-        await view_rows.insert(connection, data.draw(event_logs(most=25)))
-        found = await verdicts(connection)
-
-    assert {name: one.examples for name, one in found.items() if one.verdict != "match"} == {}
 
 
 def _undone(connection: asyncpg.Connection) -> "_Undone":

@@ -331,7 +331,7 @@ def test_a_look_alike_stays(key: str) -> None:
 
     (event,) = Normalizer().normalize(record)
 
-    assert msgspec.json.encode(event).count(KEPT.encode()) == 1 or str(event).count(KEPT) == 3
+    assert str(event).count(KEPT) == 3
 
 
 async def test_look_alikes_stay_in_the_row(database: Database) -> None:
@@ -404,8 +404,8 @@ async def test_no_harmless_text_of_the_corpus_is_changed_in_its_row(database: Da
         assert [msgspec.json.decode(row["kept"]) for row in rows] == values
 
 
-_EVENTS_A_DETAIL: Final = 12
-"""One event in twelve is fetched by itself; tables and views hold all of them."""
+_EVENTS_A_DETAIL: Final = 100
+"""One event in a hundred is fetched by itself; tables and views hold all of them."""
 
 
 async def answers(database: Database, connection: asyncpg.Connection) -> AsyncIterator[str]:

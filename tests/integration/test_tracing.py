@@ -19,7 +19,6 @@ from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from normalizer.embedded.ports import free_port
 from normalizer.relay.relay_store import relay_stores
 from normalizer.service.monitor import Monitor
 from normalizer.service.tracing import tracing
@@ -174,7 +173,7 @@ async def test_the_relay_is_traced_by_the_same_loop(
     assert commit.name == f"commit {settings.kafka_canonical_topic}"
 
 
-async def test_a_collector_that_refuses_or_hangs_delays_no_record_and_no_stop(
+async def test_a_collector_that_hangs_delays_no_record_and_no_stop(
     database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
 ) -> None:
     settings = settings_for(database, topic, bootstrap_servers)
@@ -182,22 +181,20 @@ async def test_a_collector_that_refuses_or_hangs_delays_no_record_and_no_stop(
     silent = await asyncio.start_server(
         lambda reader, writer: open_streams.append((reader, writer)), "127.0.0.1", 0
     )
-    hanging = silent.sockets[0].getsockname()[1]
-    for number, port in enumerate((free_port(set()), hanging)):
-        endpoint = f"http://127.0.0.1:{port}"
-        process = await service_process(settings, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
-        await send(producer, topic, range(number * 5, number * 5 + 5))
-        async with watching(database.url) as watcher:
-            await watcher.until_read(topic, {0: number * 5 + 5})
-            assert await watcher.events() == number * 5 + 5
-        began_s = asyncio.get_running_loop().time()
+    endpoint = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+    process = await service_process(settings, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
+    await send(producer, topic, range(5))
+    async with watching(database.url) as watcher:
+        await watcher.until_read(topic, {0: 5})
+        assert await watcher.events() == 5
+    began_s = asyncio.get_running_loop().time()
 
-        lines = await stopped(process)
+    lines = await stopped(process)
 
-        assert asyncio.get_running_loop().time() - began_s < 15
-        events = {line["event"] for line in lines}
-        assert "spans_not_sent" in events
-        assert events & {"ended", "deadline_passed"} == set()
+    assert asyncio.get_running_loop().time() - began_s < 15
+    events = {line["event"] for line in lines}
+    assert "spans_not_sent" in events
+    assert events & {"ended", "deadline_passed"} == set()
     assert open_streams
     for _, writer in open_streams:
         writer.close()

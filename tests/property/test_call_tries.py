@@ -88,7 +88,7 @@ def test_a_worker_that_numbers_only_retries_has_a_first_try_too() -> None:
 
 
 @settings(
-    max_examples=40,
+    max_examples=20,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(history=retried_commands(), data=st.data())

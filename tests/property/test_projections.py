@@ -31,12 +31,12 @@ from tests.support.stack import Database
 from tests.support.view_rows import differences, view_differences
 
 by_hand = settings(
-    max_examples=30,
+    max_examples=20,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 """One transaction an example, rolled back."""
 
-at_once = settings(by_hand, max_examples=12)
+at_once = settings(by_hand, max_examples=8)
 """Several transactions an example, committed."""
 
 ODD = Mix(
@@ -74,7 +74,7 @@ async def test_any_order_and_batching_and_any_hand_shows_what_the_log_holds(
             assert await view_differences(connection) == {}, what
 
 
-@settings(by_hand, max_examples=6)
+@settings(by_hand, max_examples=4)
 @given(data=st.data())
 async def test_what_retention_took_is_displayed_as_if_it_were_there_whatever_comes_then(
     data: st.DataObject, connection: asyncpg.Connection

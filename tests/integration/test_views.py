@@ -13,7 +13,7 @@ from projector.views.markdown import as_markdown, describe
 from projector.views.operator_questions import OPERATOR_QUESTIONS
 from tests.support import view_rows
 from tests.support.projection_oracle import Row, expected_views
-from tests.support.stack import Database
+from tests.support.stack import Database, Stack
 from tests.support.view_rows import event
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "views.md"
@@ -26,10 +26,19 @@ async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
     await made.close()
 
 
+@pytest.fixture(scope="module")
+async def untouched(stack: Stack) -> AsyncIterator[asyncpg.Connection]:
+    """Of one database, for all that only look at it."""
+    async with (await stack.cluster("current")).database() as database:
+        made = await asyncpg.connect(database.admin_url)
+        yield made
+        await made.close()
+
+
 async def test_a_view_that_a_reader_sees_is_in_the_catalogue(
-    connection: asyncpg.Connection,
+    untouched: asyncpg.Connection,
 ) -> None:
-    seen = await connection.fetch(
+    seen = await untouched.fetch(
         """
         select relname::text
         from   pg_class
@@ -43,9 +52,9 @@ async def test_a_view_that_a_reader_sees_is_in_the_catalogue(
 
 
 async def test_every_view_asks_a_question_and_says_what_its_columns_mean(
-    connection: asyncpg.Connection,
+    untouched: asyncpg.Connection,
 ) -> None:
-    described = await describe(connection)
+    described = await describe(untouched)
 
     assert [one.view.name for one in described if "?" not in one.comment] == []
     assert [
@@ -56,9 +65,9 @@ async def test_every_view_asks_a_question_and_says_what_its_columns_mean(
     ] == []
 
 
-async def test_no_view_is_without_a_question(connection: asyncpg.Connection) -> None:
+async def test_no_view_is_without_a_question(untouched: asyncpg.Connection) -> None:
     """Also those that nobody but us reads."""
-    silent = await connection.fetch(
+    silent = await untouched.fetch(
         """
         select relname::text
         from   pg_class
@@ -71,9 +80,9 @@ async def test_no_view_is_without_a_question(connection: asyncpg.Connection) -> 
     assert silent == []
 
 
-async def test_only_the_timeline_reads_the_log(connection: asyncpg.Connection) -> None:
+async def test_only_the_timeline_reads_the_log(untouched: asyncpg.Connection) -> None:
     """By the bounds of one execution's ids. Every other view answers from projections."""
-    reading = await connection.fetch(
+    reading = await untouched.fetch(
         """
         select distinct view.relname::text
         from   pg_depend  as needed
@@ -90,20 +99,20 @@ async def test_only_the_timeline_reads_the_log(connection: asyncpg.Connection) -
     assert {name for (name,) in reading} == {"execution_timeline"}
 
 
-async def test_the_page_is_what_the_database_says(connection: asyncpg.Connection) -> None:
-    assert PAGE.read_text() == as_markdown(await describe(connection)), (
+async def test_the_page_is_what_the_database_says(untouched: asyncpg.Connection) -> None:
+    assert PAGE.read_text() == as_markdown(await describe(untouched)), (
         "type: projector views --markdown > docs/views.md"
     )
 
 
-async def test_a_view_that_counts_has_its_hour_or_minute(connection: asyncpg.Connection) -> None:
+async def test_a_view_that_counts_has_its_hour_or_minute(untouched: asyncpg.Connection) -> None:
     about_now = {
         "retry_storms", "freshness", "agreement", "execution_timeline", "error_groups", "jobs",
     }  # fmt: skip
 
     timeless = [
         one.view.name
-        for one in await describe(connection)
+        for one in await describe(untouched)
         if not {"hour", "minute", "bucket_start"} & {column.name for column in one.columns}
     ]
 

@@ -50,7 +50,7 @@ def _done(folder: Path, *command: str | Path, given: str = "", **variables: str)
     return done.stdout
 
 
-def test_the_library_and_both_programs_run(installed: Path, tmp_path: Path) -> None:
+def the_library_and_both_programs_run(installed: Path, tmp_path: Path) -> None:
     imports, *_ = blocks("library.md", "python")
     without = "import importlib.util; assert importlib.util.find_spec('simulator') is None"
 
@@ -62,7 +62,7 @@ def test_the_library_and_both_programs_run(installed: Path, tmp_path: Path) -> N
     assert _done(tmp_path, installed / "projector", "--version").startswith("projector")
 
 
-def test_a_shape_is_added_by_the_table_of_the_page_alone(installed: Path, tmp_path: Path) -> None:
+def a_shape_is_added_by_the_table_of_the_page_alone(installed: Path, tmp_path: Path) -> None:
     page = "adding-a-shape.md"
     (table,), (record,) = blocks(page, "toml scheduler.toml"), blocks(page, "json record")
     (line,) = blocks(page, "json table-event")
@@ -89,7 +89,7 @@ async def test_up_starts_without_traffic_and_says_how_to_get_some(
     assert line.endswith("--rate=200 --topic=noetl.events")
 
 
-def test_without_kafka_too_it_starts_and_says_what_to_do(installed: Path, stack: Stack) -> None:
+def without_kafka_too_it_starts_and_says_what_to_do(installed: Path, stack: Stack) -> None:
     folder = stack.folder / "up-from-a-wheel-without-kafka"
     up = (installed / "normalizer", "up", "--no-kafka", f"--folder={folder}", "--for=1")
 
@@ -97,6 +97,14 @@ def test_without_kafka_too_it_starts_and_says_what_to_do(installed: Path, stack:
 
     (line,) = (line for line in said.splitlines() if line.startswith("no traffic"))
     assert line.endswith("normalizer run --no-kafka FILE")
+
+
+def test_what_is_installed_runs_reads_a_table_of_shapes_and_starts_without_kafka(
+    installed: Path, stack: Stack, tmp_path: Path
+) -> None:
+    the_library_and_both_programs_run(installed, tmp_path)
+    a_shape_is_added_by_the_table_of_the_page_alone(installed, tmp_path)
+    without_kafka_too_it_starts_and_says_what_to_do(installed, stack)
 
 
 def test_make_installs_into_a_folder_whose_letters_the_locale_lacks(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from email.parser import Parser
 from pathlib import Path
 
 import msgspec
-import pytest
 
 from tests.support.wheel import ROOT, build_wheel, copied_into_the_build
 
@@ -22,9 +21,8 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
     said: str
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    wheel, said = build_wheel(tmp_path_factory.mktemp("wheel"))
+def build(folder: Path) -> Built:
+    wheel, said = build_wheel(folder)
     with zipfile.ZipFile(wheel) as opened:
         names = set(opened.namelist())
         (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
@@ -32,17 +30,17 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     return Built(names=names, metadata=Parser().parsestr(text), said=said)
 
 
-def test_building_it_warns_of_nothing(built: Built) -> None:
+def building_it_warns_of_nothing(built: Built) -> None:
     assert [line for line in built.said.splitlines() if "warning" in line.lower()] == []
 
 
-def test_it_holds_the_two_packages_and_nothing_else(built: Built) -> None:
+def it_holds_the_two_packages_and_nothing_else(built: Built) -> None:
     folders = {name.split("/")[0] for name in built.names if ".dist-info/" not in name}
 
     assert folders == {"normalizer", "projector"}
 
 
-def test_it_holds_every_file_of_them(built: Built) -> None:
+def it_holds_every_file_of_them(built: Built) -> None:
     tracked = subprocess.run(
         ["git", "ls-files", "-z", *copied_into_the_build()],
         cwd=ROOT,
@@ -63,7 +61,7 @@ def test_it_holds_every_file_of_them(built: Built) -> None:
     assert wanted | migrations | {"normalizer/vectors/records.ndjson"} <= built.names
 
 
-def test_it_carries_the_charting_library_with_its_licence(built: Built) -> None:
+def it_carries_the_charting_library_with_its_licence(built: Built) -> None:
     files = ("uplot.js", "uplot.css", "LICENSE.uplot.txt")
 
     assert {f"projector/api/page/charts/{name}" for name in files} <= built.names
@@ -79,7 +77,7 @@ def test_without_maven_it_is_built_without_charts_and_says_so(tmp_path: Path) ->
     assert not any("uplot" in name for name in names)
 
 
-def test_its_metadata_is_short_and_true(built: Built) -> None:
+def its_metadata_is_short_and_true(built: Built) -> None:
     metadata = built.metadata
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -92,7 +90,7 @@ def test_its_metadata_is_short_and_true(built: Built) -> None:
     assert metadata["Home-page"] is None
 
 
-def test_a_version_of_python_is_named_only_where_it_is_tested(built: Built) -> None:
+def a_version_of_python_is_named_only_where_it_is_tested(built: Built) -> None:
     """By .ci/pythons, with each that is installed there."""
     classifiers = "\n".join(built.metadata.get_all("Classifier", []))
     page = (ROOT / "docs" / "supported.md").read_text()
@@ -102,3 +100,17 @@ def test_a_version_of_python_is_named_only_where_it_is_tested(built: Built) -> N
     named = set(re.findall(r"Python :: (3\.\d+)$", classifiers, re.MULTILINE))
     assert named == set(re.findall(r"3\.\d+", tested[2]))
     assert built.metadata["Requires-Python"] == f">={tested[1]}"
+
+
+def test_what_it_holds_and_what_it_says_of_itself(tmp_path: Path) -> None:
+    built = build(tmp_path)
+
+    for check in (
+        building_it_warns_of_nothing,
+        it_holds_the_two_packages_and_nothing_else,
+        it_holds_every_file_of_them,
+        it_carries_the_charting_library_with_its_licence,
+        its_metadata_is_short_and_true,
+        a_version_of_python_is_named_only_where_it_is_tested,
+    ):
+        check(built)

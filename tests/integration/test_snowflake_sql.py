@@ -17,6 +17,7 @@ NODE: Final = 1023
 """The database's own node number."""
 
 every_postgres = pytest.mark.every_postgres
+newest_postgres = pytest.mark.every_postgres(oldest_in_soak=True)
 
 
 async def minted_at(connection: asyncpg.Connection, instants_ms: list[int]) -> list[int]:
@@ -39,7 +40,7 @@ def python_ids(instants_ms: list[int], node: int) -> list[int]:
     return [generator.next_id() for _ in instants_ms]
 
 
-@every_postgres
+@newest_postgres
 async def test_ids_of_both_generators_at_the_same_instants_tell_the_same_times_and_interleave(
     database: Database,
 ) -> None:
@@ -84,7 +85,7 @@ async def test_both_generators_mint_the_same_ids_bit_for_bit(
     assert all(a < b for a, b in pairwise(theirs))
 
 
-@every_postgres
+@newest_postgres
 async def test_an_id_tells_now_the_databases_node_and_no_doubled_layout(
     database: Database,
 ) -> None:
@@ -105,7 +106,7 @@ async def _now_ms(connection: asyncpg.Connection) -> int:
     return now
 
 
-@every_postgres
+@newest_postgres
 async def test_a_row_by_hand_gets_its_id_without_naming_a_schema(database: Database) -> None:
     connection = await asyncpg.connect(database.url)
     try:
@@ -142,7 +143,7 @@ async def test_two_connections_at_once_never_mint_the_same_id(database: Database
     assert ids[1][0] < ids[0][-1], "they ran one after the other: nothing was proven"
 
 
-@every_postgres
+@newest_postgres
 async def test_an_id_that_was_rolled_back_is_not_minted_again(database: Database) -> None:
     async with connected(database) as connection:
         transaction = connection.transaction()
@@ -153,7 +154,7 @@ async def test_an_id_that_was_rolled_back_is_not_minted_again(database: Database
         assert await connection.fetchval("select snowflake_at(0)") > lost
 
 
-@every_postgres
+@newest_postgres
 async def test_an_open_transaction_holds_nobody_up(database: Database) -> None:
     async with connected(database) as one, connected(database) as two:
         transaction = one.transaction()
@@ -167,7 +168,7 @@ async def test_an_open_transaction_holds_nobody_up(database: Database) -> None:
         await transaction.rollback()
 
 
-@every_postgres
+@newest_postgres
 @pytest.mark.parametrize("end", ["pg_cancel_backend", "pg_terminate_backend"])
 async def test_a_statement_ended_in_the_middle_leaves_no_lock_behind(
     database: Database, end: str
@@ -195,7 +196,7 @@ async def test_a_statement_ended_in_the_middle_leaves_no_lock_behind(
         minting.terminate()
 
 
-@every_postgres
+@newest_postgres
 async def test_an_error_beside_it_leaves_no_lock_behind(database: Database) -> None:
     async with connected(database) as one, connected(database) as two:
         transaction = one.transaction()

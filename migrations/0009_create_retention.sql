@@ -61,26 +61,17 @@ comment on index normalizer.siblings_by_shared_id is
     'them.';
 
 
--- Deletes these events and moves what they are counted as to the archived part. Returns the number
--- of deleted events. The caller has locked their executions and, in a later statement, the rows.
---     1. add what they say about their executions to the archived part
---     2. copy those that are of calls to archived_calls
---     3. delete the events
---     4. count them in shard -1 of every counter
---     5. count them in archived_rows, for the ledger
-create function projector.archive_events(event_ids bigint[]) returns bigint
-    language plpgsql volatile security definer
+-- Step 1 of archive_events: adds what these events say about their executions to the archived part.
+-- `low` and `high` are the least and greatest of the ids: they limit the partitions to visit. The
+-- delete in step 3 subtracts from execution_facts what is added to it here.
+create function projector.archive_executions(event_ids bigint[], low bigint, high bigint)
+    returns void
+    language plpgsql volatile
     set search_path = pg_catalog, projector, pg_temp
     set plan_cache_mode = force_custom_plan
     set jit = off
 as $$
-declare
-    -- They limit the partitions to visit.
-    low     constant bigint := (select min(id) from unnest(archive_events.event_ids) as id);
-    high    constant bigint := (select max(id) from unnest(archive_events.event_ids) as id);
-    deleted bigint;
 begin
-    -- 1. The executions. The delete in step 3 subtracts from execution_facts what is added here.
     with gone as materialized (
         select *
         from   aggregate_executions(
@@ -88,9 +79,9 @@ begin
                        select distinct execution_id
                        from   normalizer.events
                        where  event_id between low and high
-                       and    event_id = any(archive_events.event_ids)
+                       and    event_id = any(archive_executions.event_ids)
                    ),
-                   archive_events.event_ids
+                   archive_executions.event_ids
                )
     ),
     kept as (
@@ -130,6 +121,31 @@ begin
            cancelled = known.cancelled + gone.cancelled
     from   gone
     where  known.execution_id = gone.execution_id;
+end
+$$;
+
+
+-- Deletes these events and moves what they are counted as to the archived part. Returns the number
+-- of deleted events. The caller has locked their executions and, in a later statement, the rows.
+--     1. add what they say about their executions to the archived part
+--     2. copy those that are of calls to archived_calls
+--     3. delete the events
+--     4. count them in shard -1 of every counter
+--     5. count them in archived_rows, for the ledger
+create function projector.archive_events(event_ids bigint[]) returns bigint
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, projector, pg_temp
+    set plan_cache_mode = force_custom_plan
+    set jit = off
+as $$
+declare
+    -- They limit the partitions to visit.
+    low     constant bigint := (select min(id) from unnest(archive_events.event_ids) as id);
+    high    constant bigint := (select max(id) from unnest(archive_events.event_ids) as id);
+    deleted bigint;
+begin
+    -- 1. The executions.
+    perform archive_executions(archive_events.event_ids, low, high);
 
     -- 2. The calls.
     insert into archived_calls

@@ -254,6 +254,13 @@ CREATE FUNCTION projector.archive_events(event_ids bigint[]) RETURNS bigint
     SET jit TO 'off'
     ; -- body: 0009_create_retention.sql
 
+CREATE FUNCTION projector.archive_executions(event_ids bigint[], low bigint, high bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
+    SET plan_cache_mode TO 'force_custom_plan'
+    SET jit TO 'off'
+    ; -- body: 0009_create_retention.sql
+
 CREATE FUNCTION projector.bucket_of(microseconds bigint) RETURNS smallint
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN (CASE WHEN (microseconds > 0) THEN floor((((8)::double precision * ln((microseconds)::double precision)) / ln((2)::double precision))) ELSE ('-1'::integer)::double precision END)::smallint;
@@ -3550,6 +3557,7 @@ REVOKE ALL ON FUNCTION normalizer.keep_dedup_horizon() FROM PUBLIC;
 REVOKE ALL ON FUNCTION normalizer.note_event_changes() FROM PUBLIC;
 REVOKE ALL ON FUNCTION normalizer.snowflake_at(unix_ms bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.archive_events(event_ids bigint[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION projector.archive_executions(event_ids bigint[], low bigint, high bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.compact_shards(counter_table text, time_column text, since timestamp with time zone, until timestamp with time zone) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.count_calls(counts projector.call_count[], into_shard smallint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.count_changed_calls(counts projector.call_count[], touched projector.call_id[], linked projector.call_id[], old_failures projector.call_failure[]) FROM PUBLIC;

@@ -72,6 +72,7 @@ def test_the_vectors_of_all_shapes_pass_and_only_the_new_file_is_frozen_again(
     assert set(re.findall(r"^--- \S*/(\S+)$", frozen, re.MULTILINE)) == {"scheduler.ndjson"}
 
 
+@pytest.mark.soak
 def test_it_is_clean_and_typed(tree: Path) -> None:
     _run(tree, sys.executable, "-m", "ruff", "check", "--no-cache", "normalizer", "tests/vectors")
     _run(tree, sys.executable, "-m", "ruff", "format", "--check", "--no-cache", "normalizer")

@@ -112,6 +112,7 @@ async def scene(
         )
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(400)
 async def test_probes_and_alerts_go_red_and_green_with_what_they_watch(scene: Scene) -> None:
     await scene.alerts.until_red("NormalizerDown")

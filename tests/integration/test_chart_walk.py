@@ -47,6 +47,7 @@ def test_the_page_lists_the_pods_with_their_commands() -> None:
     assert dict(ROWS) == commands
 
 
+@pytest.mark.soak
 async def test_the_chart_s_pods_take_events_to_the_page(
     cluster: Cluster, topic: Topic, producer: AIOKafkaProducer, admin: AIOKafkaAdminClient
 ) -> None:

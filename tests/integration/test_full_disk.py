@@ -39,6 +39,7 @@ async def database(postgres_server: PostgresServer, disk: SmallDisk) -> AsyncIte
     await drop_from(postgres_server, "small")
 
 
+@pytest.mark.soak
 async def test_a_backfill_waits_for_room_says_so_and_loses_nothing(
     database: Database, disk: SmallDisk, tmp_path: Path
 ) -> None:

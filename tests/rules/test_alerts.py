@@ -1,6 +1,7 @@
 """Each alert goes red and green in promtool's hands, and the page tells what to do about it.
 
-At full length, on series written by hand; tests/integration/test_alerts_live.py has the real ones.
+At full length, on series written by hand. In the soak tests/integration/test_alerts_live.py has the
+real ones.
 """
 
 import re

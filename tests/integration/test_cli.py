@@ -1,4 +1,4 @@
-"""The commands against a real broker and database, as a person types them."""
+"""What the commands do against a real broker and database; a few as a person types them."""
 
 import asyncio
 import secrets
@@ -16,11 +16,23 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.structs import TopicPartition
 
-from normalizer.kafka import KafkaPartition, TopicReader
+from normalizer.cli.check import check
+from normalizer.cli.explain import explain, parse_coordinates
+from normalizer.cli.ledger_check import verify_ledger
+from normalizer.cli.partition_positions import retire
+from normalizer.core.normalize import Normalizer
+from normalizer.errors import FatalError
+from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
+from normalizer.kafka import KafkaPartition, TopicReader, optional_topic_reader
+from normalizer.service.file_replay import FileReplay
 from normalizer.settings import Settings
+from normalizer.store.migrate import migrate
+from normalizer.store.position_changes import PositionChange
+from normalizer.store.quarantine_reader import list_entries, page, show_entry, table
 from normalizer.store.store import Store
 from tests.integration.test_redrive import as_user
 from tests.support.factories import raw_event
+from tests.support.job_runs import backfill_files, backfill_of
 from tests.support.service_runs import (
     Watcher,
     environment,
@@ -62,6 +74,33 @@ async def typed(settings: Settings, *arguments: str, **environ: str) -> tuple[in
     return child.returncode, said.decode()
 
 
+async def checked(settings: Settings) -> tuple[int, str]:
+    """What `normalizer check` ends with and prints."""
+    async with TopicReader(settings) as log:
+        found = [finding async for finding in check(settings, log)]
+    return any(one.failed for one in found), "".join(f"{one}\n" for one in found)
+
+
+async def verified(settings: Settings) -> tuple[int, str]:
+    """What `normalizer ledger verify` ends with and prints."""
+    async with optional_topic_reader(settings) as log:
+        found = [one async for one in verify_ledger(settings.required_database_url, log)]
+    return any(one.wrong for one in found), "".join(f"{one}\n" for one in found)
+
+
+async def explained(settings: Settings, coordinates: str, incarnation: int | None = None) -> str:
+    """What `normalizer explain` prints."""
+    async with TopicReader(settings) as log:
+        lines = await explain(
+            settings.required_database_url,
+            log,
+            parse_coordinates(coordinates),
+            incarnation=incarnation,
+            normalizer=Normalizer(),
+        )
+    return "\n".join(lines)
+
+
 @ONE_PARTITION
 async def test_check_says_what_may_be_done(
     settings: Settings, topic: Topic, admin: AIOKafkaAdminClient, producer: AIOKafkaProducer
@@ -97,7 +136,7 @@ async def test_check_says_what_to_type_for_each_failure(
         settings, database_url=empty_database.url, kafka_topics=("no.such.topic",)
     )
 
-    code, said = await typed(wrong, "check")
+    code, said = await checked(wrong)
 
     assert code == 1
     assert "FAIL  topic no.such.topic: there is none" in said
@@ -139,14 +178,15 @@ async def test_who_has_no_rights_is_reported_which_and_how_to_get_them(
     async with watching(database.admin_url) as admin:
         await admin.connection.execute(f"create role {role} login password 'x'")
         try:
-            _, nothing = await typed(poor, "check")
-            code, migrated = await typed(poor, "migrate")
+            _, nothing = await checked(poor)
+            with pytest.raises(FatalError, match="must name the owner of the database"):
+                await migrate(poor.required_database_url, report=lambda _: None)
             await admin.connection.execute(f"grant projector_reader to {role}")
-            _, views_only = await typed(poor, "check")
+            _, views_only = await checked(poor)
             await admin.connection.execute(f"grant normalizer_writer to {role}")
-            blind = await typed(poor, "check")
+            blind = await checked(poor)
             await admin.connection.execute(f"grant pg_read_all_stats to {role}")
-            enough = await typed(poor, "check")
+            enough = await checked(poor)
         finally:
             await admin.connection.execute(f"drop role {role}")
 
@@ -154,8 +194,6 @@ async def test_who_has_no_rights_is_reported_which_and_how_to_get_them(
         assert said.count("FAIL") == 1
         assert f"FAIL  rights: missing: {missing}" in said
         assert f"grant normalizer_writer to {role};" in said
-    assert code == 3
-    assert "must name the owner of the database" in migrated
     assert (blind[0], blind[1].count("FAIL"), blind[1].count("warn")) == (0, 0, 1), blind[1]
     assert "warn  statistics: other roles' snapshots are hidden" in blind[1]
     assert (
@@ -164,40 +202,39 @@ async def test_who_has_no_rights_is_reported_which_and_how_to_get_them(
     assert enough[0] == 0, enough[1]
 
 
-@pytest.mark.parametrize(
-    "right",
-    [
-        "select on normalizer.retention_horizon",
-        "insert on normalizer.merged_records",
-        "usage on sequence normalizer.batch_id",
-        "execute on function normalizer.gen_snowflake()",
-        "select (source_offset) on normalizer.quarantine_raw",
-        "select on projector.agreement",
-    ],
-)
 async def test_each_right_that_a_restore_lost_is_named(
-    settings: Settings, database: Database, watcher: Watcher, right: str
+    settings: Settings, database: Database, watcher: Watcher
 ) -> None:
+    said = {}
     async with as_user(database, "normalizer_writer") as writer:
         of_a_writer = msgspec.structs.replace(settings, database_url=writer.url)
-        await watcher.connection.execute(f"revoke {right} from normalizer_writer")
+        for right in (
+            "select on normalizer.retention_horizon",
+            "insert on normalizer.merged_records",
+            "usage on sequence normalizer.batch_id",
+            "execute on function normalizer.gen_snowflake()",
+            "select (source_offset) on normalizer.quarantine_raw",
+            "select on projector.agreement",
+        ):
+            await watcher.connection.execute(f"revoke {right} from normalizer_writer")
+            said[right] = await checked(of_a_writer)
+            await watcher.connection.execute(f"grant {right} to normalizer_writer")
 
-        code, said = await typed(of_a_writer, "check")
-
-    assert code == 1
-    assert f"FAIL  rights: missing: {right}\n" in said
-    assert f"      grant {right} to normalizer_writer;\n" in said
+    for right, (code, lines) in said.items():
+        assert code == 1
+        assert f"FAIL  rights: missing: {right}\n" in lines
+        assert f"      grant {right} to normalizer_writer;\n" in lines
 
 
 async def test_check_distinguishes_an_edited_migration_from_a_newer_one(
     settings: Settings, watcher: Watcher
 ) -> None:
     await watcher.connection.execute("insert into migrations.applied (version) values ('9999')")
-    newer = await typed(settings, "check")
+    newer = await checked(settings)
     await watcher.connection.execute(
         "update migrations.applied set checksum = 'another' where version = '0001'"
     )
-    edited = await typed(settings, "check")
+    edited = await checked(settings)
 
     assert newer[0] == 0, newer[1]
     assert "applied, 1 of a newer version" in newer[1]
@@ -218,7 +255,7 @@ async def test_check_sees_a_topic_recreated(
         "update normalizer.source_positions set next_offset = 9, holes = 6"
     )
 
-    code, said = await typed(settings, "check")
+    code, said = await checked(settings)
 
     assert code == 1
     assert "log ends at 3, the position is 9: the topic was recreated\n" in said
@@ -235,14 +272,14 @@ async def test_of_another_cluster_they_say_that_the_address_is_wrong(
         await watcher.until_read(topic, {0: 3})
     await watcher.connection.execute("update normalizer.source_positions set cluster_id = 'theirs'")
 
-    checked, ledger = await typed(settings, "check"), await typed(settings, "ledger", "verify")
+    at_check, ledger = await checked(settings), await verified(settings)
 
-    for code, said in (checked, ledger):
+    for code, said in (at_check, ledger):
         assert code == 1
         assert "KAFKA_BOOTSTRAP_SERVERS leads to cluster " in said
         assert "the position is of cluster theirs" in said
         assert "recreated" not in said.lower()
-    assert "correct the address and restart; only if you moved" in checked[1]
+    assert "correct the address and restart; only if you moved" in at_check[1]
     assert "ANOTHER CLUSTER: " in ledger[1]
 
 
@@ -262,7 +299,7 @@ async def test_check_says_of_a_longer_log_that_it_was_recreated(
     async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as another:
         await send(another, topic, range(10, 15))
 
-    code, said = await typed(settings, "check")
+    code, said = await checked(settings)
 
     assert code == 1
     assert f"position of {topic.name}[0]: offset 2 holds another record" in said
@@ -283,7 +320,7 @@ async def test_check_warns_of_records_that_kafka_deleted_before_they_were_read(
     await send(producer, topic, range(3, 9))
     await admin.delete_records({TopicPartition(topic.name, 0): RecordsToDelete(7)})
 
-    code, said = await typed(settings, "check")
+    code, said = await checked(settings)
 
     assert code == 0, said
     assert (
@@ -304,9 +341,10 @@ async def test_check_names_a_position_whose_partition_is_not_there_until_it_is_r
     ):
         await store.claim(*gone, cluster_id=await log.cluster_id(), log_start=0)
 
-    code, said = await typed(settings, "check")
-    await typed(settings, "position", "retire", f"{topic.name}:1", "--why", "made again with one")
-    _, later = await typed(settings, "check")
+    code, said = await checked(settings)
+    change = PositionChange(action="retire", who="me", why="made again with one")
+    await retire(settings, None, gone, change=change, dry_run=False)
+    _, later = await checked(settings)
 
     assert code == 0, said
     assert f"warn  position of {gone}: the brokers have no such partition" in said
@@ -343,12 +381,11 @@ async def test_every_offset_is_explained(
         await watcher.until_read(topic, {0: 7})
     await producer.send_and_wait(topic.name, b"{}")
 
-    async def explained(offset: int) -> str:
-        code, said = await typed(settings, "explain", f"{topic.name}:0:{offset}")
-        assert code == 0
-        return said
+    async def of(offset: int) -> str:
+        return await explained(settings, f"{topic.name}:0:{offset}")
 
-    stored = await explained(0)
+    code, stored = await typed(settings, "explain", f"{topic.name}:0:0")
+    assert (code, stored) == (0, f"{await of(0)}\n")
     assert f"event 0 of {topic.name}[0]@0 is stored as {first['event_id']}" in stored
     assert "shape executor" in stored
     assert "attempts 2: from declared by the producer" in stored
@@ -356,25 +393,25 @@ async def test_every_offset_is_explained(
     assert "created_at 2025-11-24 16:00:00.000000Z: from the producer" in stored
     assert "still there" in stored
     assert "today's rules (version " in stored
-    duplicate = await explained(1)
+    duplicate = await of(1)
     assert "reported before: duplicate of, or merged into" in duplicate
     assert f"of {topic.name}[0]@0 is stored" in duplicate
-    assert "in quarantine as 1: invalid_json" in await explained(2)
-    assert "today's rules ignore it: tombstone" in await explained(3)
-    assert SECRET not in await explained(4)
-    assert "are a gap: the log had no record there" in await explained(6)
-    assert "not read yet: the position is 7" in await explained(7)
-    assert "not there: the log ends at 8" in await explained(99)
+    assert "in quarantine as 1: invalid_json" in await of(2)
+    assert "today's rules ignore it: tombstone" in await of(3)
+    assert SECRET not in await of(4)
+    assert "are a gap: the log had no record there" in await of(6)
+    assert "not read yet: the position is 7" in await of(7)
+    assert "not there: the log ends at 8" in await of(99)
 
     await recreate_topic(admin, topic)
     async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as to_the_new_one:
         await send(to_the_new_one, topic, range(100, 110))
-    assert "not read: offset 5 holds another record than was read there" in await explained(0)
+    assert "not read: offset 5 holds another record than was read there" in await of(0)
     async with running(settings, accept_reset=True):
         await watcher.until_read(topic, {0: 10})
-    assert "still there" in await explained(0)
-    code, said = await typed(settings, "explain", f"{topic.name}:0:0", "--incarnation", "0")
-    assert (code, "a later incarnation is there now" in said, "today's" in said) == (0, True, False)
+    assert "still there" in await of(0)
+    said = await explained(settings, f"{topic.name}:0:0", incarnation=0)
+    assert ("a later incarnation is there now" in said, "today's" in said) == (True, False)
 
 
 @ONE_PARTITION
@@ -383,13 +420,14 @@ async def test_what_a_job_stored_is_explained_wherever_the_service_is(
 ) -> None:
     """It has no position here, and then one that is before the record, or begins after it."""
     await send(producer, topic, range(2))
-    assert (await typed(settings, "backfill", "topic", topic.name))[0] == 0
+    source = TopicSource(settings, topic.name, TopicRange())
+    assert (await backfill_of(settings, source, topic.name).run()).state == "complete"
 
-    async def explained() -> tuple[int | None, bool]:
-        code, said = await typed(settings, "explain", f"{topic.name}:0:1")
-        return code, f"event 0 of {topic.name}[0]@1 is stored as " in said
+    async def is_stored() -> bool:
+        said = await explained(settings, f"{topic.name}:0:1")
+        return f"event 0 of {topic.name}[0]@1 is stored as " in said
 
-    alone = await explained()
+    alone = await is_stored()
     begun = []
     for start, position in ((0, 0), (2, 2)):
         await watcher.connection.execute(
@@ -404,15 +442,15 @@ async def test_what_a_job_stored_is_explained_wherever_the_service_is(
             start,
             position,
         )
-        begun.append(await explained())
+        begun.append(await is_stored())
 
-    assert [alone, *begun] == [(0, True)] * 3
+    assert [alone, *begun] == [True] * 3
 
 
 async def test_what_was_never_read_is_said_so(settings: Settings) -> None:
-    code, said = await typed(settings, "explain", "unheard.of:0:1")
+    with pytest.raises(FatalError, match=r"^unheard\.of\[0\] was never read into this database$"):
+        await explained(settings, "unheard.of:0:1")
 
-    assert (code, said) == (3, "error: unheard.of[0] was never read into this database\n")
     assert (await typed(settings, "explain", "nonsense"))[0] == 2
 
 
@@ -425,25 +463,27 @@ async def test_the_quarantine_is_displayed_redacted_unless_raw(
     async with running(settings):
         await watcher.until_read(topic, {0: 2})
 
+    url = settings.required_database_url
     code, listed = await typed(settings, "quarantine", "list")
-    assert code == 0
+    assert (code, listed) == (0, f"{table(await list_entries(url))}\n")
     assert "not_an_event" in listed
     assert f"{topic.name}:0:1" in listed
-    filtered = (await typed(settings, "quarantine", "list", "--reason", "invalid_json"))[1]
-    assert len(filtered.splitlines()) == 1
-    for number, shown in (("1", '{"password":"[REDACTED]"}'), ("2", "--raw shows it")):
-        code, page = await typed(settings, "quarantine", "show", number)
-        assert code == 0
-        assert shown in page
-        assert SECRET not in page
-        assert SECRET in (await typed(settings, "quarantine", "show", number, "--raw"))[1]
+    assert len(await list_entries(url, reason="invalid_json")) == 1
+    for number, shown in ((1, '{"password":"[REDACTED]"}'), (2, "--raw shows it")):
+        entry, kept = await show_entry(url, number)
+        redacted = page(entry, kept, raw=False)
+        assert shown in redacted
+        assert SECRET not in redacted
+        assert SECRET in page(entry, kept, raw=True)
+    code, raw = await typed(settings, "quarantine", "show", "2", "--raw")
+    assert (code, SECRET in raw) == (0, True)
     await watcher.connection.execute(
         "update normalizer.quarantine set redriven_at = now() where quarantine_id = 2"
     )
-    assert len((await typed(settings, "quarantine", "list"))[1].splitlines()) == 1
-    assert "; redriven 2" in (await typed(settings, "quarantine", "list", "--redriven"))[1]
-    assert "redriven at" in (await typed(settings, "quarantine", "show", "2"))[1]
-    assert "was in quarantine as 2" in (await typed(settings, "explain", f"{topic.name}:0:1"))[1]
+    assert len(await list_entries(url)) == 1
+    assert "; redriven 2" in table(await list_entries(url, redriven=True))
+    assert "redriven at" in page(*await show_entry(url, 2), raw=False)
+    assert "was in quarantine as 2" in await explained(settings, f"{topic.name}:0:1")
     code, said = await typed(settings, "quarantine", "show", "99")
     assert (code, "there is no such entry" in said) == (2, True)
 
@@ -460,16 +500,16 @@ async def test_refused_bytes_are_for_the_roles_that_the_help_names(
     async with running(settings):
         await watcher.until_read(topic, {0: 1})
 
-    async def shown(*roles: str) -> int | None:
-        async with as_user(database, *roles) as user:
-            seen = msgspec.structs.replace(settings, database_url=user.url)
-            return (await typed(seen, "quarantine", "show", "1"))[0]
+    code, helped = await typed(settings, "quarantine", "show", "--help")
 
-    code, explained = await typed(settings, "quarantine", "show", "--help")
-
-    assert await shown("normalizer_writer") == 3
-    assert await shown("normalizer_writer", "normalizer_redriver") == 0
-    assert "the roles normalizer_redriver and normalizer_writer" in " ".join(explained.split())
+    async with as_user(database, "normalizer_writer") as writer:
+        with pytest.raises(FatalError, match="42501"):
+            await show_entry(writer.url, 1)
+    async with as_user(database, "normalizer_writer", "normalizer_redriver") as redriver:
+        _, kept = await show_entry(redriver.url, 1)
+    assert kept is not None
+    assert kept.value == b"{broken"
+    assert "the roles normalizer_redriver and normalizer_writer" in " ".join(helped.split())
     assert code == 0
 
 
@@ -481,8 +521,8 @@ async def test_the_ledger_explains_every_offset_and_finds_what_was_lost(
     async with running(settings):
         await watcher.until_read(topic, {0: 5})
 
-    code, said = await typed(settings, "ledger", "verify")
-    assert (code, "5 stored" in said, "explained" in said) == (0, True, True)
+    differs, said = await verified(settings)
+    assert (differs, "5 stored" in said, "explained" in said) == (0, True, True)
 
     await watcher.connection.execute("delete from normalizer.events where source_offset = 3")
     code, said = await typed(settings, "ledger", "verify")
@@ -500,7 +540,7 @@ async def test_rows_that_nobody_counted_are_more_and_not_lost(
         "update normalizer.source_positions set stored = stored - 1, duplicate = duplicate + 1"
     )
 
-    code, said = await typed(settings, "ledger", "verify")
+    code, said = await verified(settings)
 
     assert (code, "MORE: stored: the totals say 4, the table holds 5" in said) == (1, True)
     assert "LOST" not in said
@@ -524,7 +564,7 @@ async def test_markers_of_transactions_share_a_row_and_a_record_among_them_is_fo
 
     rows = await watcher.connection.fetch("select reason, offsets from projector.gaps")
     began_s = time.monotonic()
-    code, said = await typed(settings, "ledger", "verify")
+    code, said = await verified(settings)
     took_s = time.monotonic() - began_s
 
     assert [tuple(row) for row in rows] == [("hole", 50)]
@@ -538,7 +578,7 @@ async def test_markers_of_transactions_share_a_row_and_a_record_among_them_is_fo
         update normalizer.gaps set missing = missing + '{[40, 41)}', offsets = 51
         """
     )
-    code, said = await typed(settings, "ledger", "verify")
+    code, said = await verified(settings)
     assert code == 1
     assert "LOST: 1 records in gaps, the first at offset 40" in said
 
@@ -574,8 +614,7 @@ async def test_a_file_is_played_into_the_database_and_goes_on_where_it_ended(
     lines = [kcat_line(offset, raw_event(offset)) for offset in (0, 1, 4)]
     file.write_text("\n".join([*lines, kcat_line(5, "{broken")]))
 
-    code, said = await typed(settings, "run", "--no-kafka", str(file))
-    assert code == 0, said
+    await FileReplay(settings, file).run()
     with file.open("a") as more:
         more.write("\n" + kcat_line(6, raw_event(6)) + "\n")
     code, said = await typed(settings, "run", "--no-kafka", str(file))
@@ -585,7 +624,7 @@ async def test_a_file_is_played_into_the_database_and_goes_on_where_it_ended(
     (position,) = (await watcher.positions(Topic(name="noetl.events", partitions=1))).values()
     assert (position["records"], position["holes"], position["next_offset"]) == (5, 2, 7)
     assert (position["stored"], position["quarantined"]) == (4, 1)
-    code, said = await typed(settings, "ledger", "verify")
+    code, said = await verified(settings)
     assert (code, "explained" in said) == (0, True)
 
 
@@ -595,9 +634,8 @@ async def test_bare_lines_have_the_file_as_their_topic(
     file = tmp_path / "records.ndjson"
     file.write_bytes(b"\n".join(msgspec.json.encode(raw_event(number)) for number in range(3)))
 
-    code, said = await typed(Settings(database_url=database.url), "run", "--no-kafka", str(file))
+    await FileReplay(Settings(database_url=database.url), file).run()
 
-    assert code == 0, said
     rows = await watcher.connection.fetch(
         "select source_topic, source_offset from normalizer.events order by source_offset"
     )
@@ -619,14 +657,13 @@ async def test_a_line_that_is_still_being_written_is_read_once_it_is_whole(
     settings = Settings(database_url=database.url)
 
     file.write_bytes(lines[:-500])
-    begun = await typed(settings, "run", "--no-kafka", str(file))
+    with pytest.raises(FatalError, match=r"records\.ndjson is cut off"):
+        await FileReplay(settings, file).run()
     file.write_bytes(lines)
-    code, said = await typed(settings, "run", "--no-kafka", str(file))
-    job = await typed(settings, "backfill", "file", str(file), "--no-yield")
+    await FileReplay(settings, file).run()
+    job = await backfill_files(database, file)
 
-    assert (begun[0], "records.ndjson is cut off" in begun[1]) == (3, True), begun
-    assert code == 0, said
-    assert (job[0], f"= {count} duplicate" in job[1]) == (0, True), job
+    assert (job.state, job.totals.outcomes, job.totals.duplicate) == ("complete", count, count)
     stored = await watcher.connection.fetchval("select count(*) from normalizer.events")
     refused = await watcher.connection.fetchval("select count(*) from normalizer.quarantine")
     assert (stored, refused) == (count, 0)
@@ -643,10 +680,9 @@ async def test_a_file_does_not_move_the_position_of_a_real_topic(
     file = tmp_path / "records.ndjson"
     file.write_text(kcat_line(2, raw_event(2), topic=topic.name))
 
-    code, said = await typed(settings, "run", "--no-kafka", str(file))
+    with pytest.raises(FatalError, match="is read from Kafka cluster"):
+        await FileReplay(settings, file).run()
 
-    assert code == 3
-    assert "is read from Kafka cluster" in said
     assert await watcher.positions(topic) == before
 
 

@@ -34,7 +34,7 @@ from tests.support.table_rows import connected, each_stored_event
 
 MILLION: Final = 1_000_000
 SIZES: Final = [
-    pytest.param(3_000, marks=pytest.mark.timeout(400)),
+    pytest.param(1_000, marks=pytest.mark.timeout(400)),
     pytest.param(MILLION, marks=[pytest.mark.soak, pytest.mark.timeout(7_200)], id="million"),
 ]
 ROWS_A_STATEMENT: Final = 5_000

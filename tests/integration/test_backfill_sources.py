@@ -34,7 +34,7 @@ from tests.support.simulator_runs import traffic_mix
 from tests.support.stack import Cluster, Database, Topic
 from tests.support.table_rows import connected, stored_events
 
-EVENTS: Final = 6_000
+EVENTS: Final = 2_000
 
 
 def by_place(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -59,13 +59,13 @@ async def test_a_topic_and_its_record_lines_make_the_same_rows(
         placed.append((record, partition, offset))
 
     async with play_into(bootstrap_servers, topic.name, note) as sender:
-        for start in range(0, len(records), 2_000):
-            await sender.send(records[start : start + 2_000])
+        for start in range(0, len(records), 500):
+            await sender.send(records[start : start + 500])
     placed.sort(key=lambda one: one[1:])
     path = write_file(
         tmp_path / "history.zst", record_lines((record for record, *_ in placed), topic.name)
     )
-    settings = settings_for(database, topic, bootstrap_servers)
+    settings = settings_for(database, topic, bootstrap_servers, batch_rows=500)
 
     by_topic = await backfill_of(
         settings, TopicSource(settings, topic.name, TopicRange()), topic.name
@@ -73,7 +73,7 @@ async def test_a_topic_and_its_record_lines_make_the_same_rows(
     async with connected(database) as connection:
         rows_by_topic = await table_contents(connection)
     async with cluster.database() as other:
-        by_file = await backfill_files(other, path)
+        by_file = await backfill_files(other, path, batch_rows=500)
         async with connected(other) as connection:
             rows_by_file = await table_contents(connection)
 
@@ -101,7 +101,7 @@ async def _dry(database: Database, path: Path, batch_rows: int) -> tuple[Diff, l
 async def test_the_dry_run_of_a_backfill_is_what_the_run_then_does(
     database: Database, tmp_path: Path, batch_rows: int
 ) -> None:
-    records = list(simulated_records(3_000))
+    records = list(simulated_records(1_500))
     first = write_file(tmp_path / "first.zst", record_lines(records[: len(records) // 2]))
     whole = write_file(tmp_path / "whole.zst", record_lines(records))
     await backfill_files(database, first)

@@ -3,7 +3,7 @@
 import asyncio
 import re
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -120,60 +120,58 @@ async def test_a_query_is_named_and_keyed_and_its_rows_get_what_they_lack(
     assert {event.source_topic for event in events} == {"pg:three"}
 
 
-@pytest.mark.parametrize(
-    ("options", "why"),
-    [
-        ({"table": "nowhere"}, 'relation "nowhere" does not exist'),
-        ({"table": "keyless"}, "no primary key: name with --key"),
-        ({"table": "keyless", "key": ["other"]}, "there is no column event_id, other"),
-        ({"query": "select 1 as event_id from", "key": ["event_id"]}, "SQLSTATE 42601"),
-        ({"query": "select 1 as event_id", "key": []}, "no primary key"),
-    ],
-)
+_WRONG: Final[list[tuple[dict[str, Any], str]]] = [
+    ({"table": "nowhere"}, 'relation "nowhere" does not exist'),
+    ({"table": "keyless"}, "no primary key: name with --key"),
+    ({"table": "keyless", "key": ["other"]}, "there is no column event_id, other"),
+    ({"query": "select 1 as event_id from", "key": ["event_id"]}, "SQLSTATE 42601"),
+    ({"query": "select 1 as event_id", "key": []}, "no primary key"),
+]
+
+
 async def test_a_table_or_query_that_does_not_hold_is_wrong_usage_and_begins_no_job(
-    database: Database, options: dict[str, Any], why: str
+    database: Database,
 ) -> None:
     async with connected(database) as connection:
         await connection.execute("create table public.keyless (name text)")
 
-        with pytest.raises(ConfigurationError, match=re.escape(why)):
-            await backfilled(database, **options)
+        for options, why in _WRONG:
+            with pytest.raises(ConfigurationError, match=re.escape(why)):
+                await backfilled(database, **options)
 
         assert await connection.fetchval("select count(*) from normalizer.jobs") == 0
 
 
-@pytest.mark.parametrize(
-    ("options", "why"),
-    [
-        (
-            {
-                "query": "select 1 as event_id, n / 2 as k from generate_series(1, 9) as n",
-                "key": ["k"],
-            },
-            "two rows have the key",
-        ),
-        (
-            {"query": "select 1 as event_id, null::text as k", "key": ["k"]},
-            "a row's key holds null",
-        ),
-        ({"query": "select 'x' as event_id", "key": ["event_id"]}, "a row without an event_id"),
-        (
-            {"query": "select 9223372036854775807 as event_id", "key": ["event_id"]},
-            "an event_id of over 63 bits",
-        ),
-        (
-            {"query": "select -9223372036854775809 as event_id", "key": ["event_id"]},
-            "an event_id of over 63 bits",
-        ),
-    ],
-)
-async def test_what_cannot_be_paged_fails_and_says_why(
-    database: Database, options: dict[str, Any], why: str
-) -> None:
-    verdict = await backfilled(database, **options)
+_UNPAGED: Final[list[tuple[dict[str, Any], str]]] = [
+    (
+        {
+            "query": "select 1 as event_id, n / 2 as k from generate_series(1, 9) as n",
+            "key": ["k"],
+        },
+        "two rows have the key",
+    ),
+    (
+        {"query": "select 1 as event_id, null::text as k", "key": ["k"]},
+        "a row's key holds null",
+    ),
+    ({"query": "select 'x' as event_id", "key": ["event_id"]}, "a row without an event_id"),
+    (
+        {"query": "select 9223372036854775807 as event_id", "key": ["event_id"]},
+        "an event_id of over 63 bits",
+    ),
+    (
+        {"query": "select -9223372036854775809 as event_id", "key": ["event_id"]},
+        "an event_id of over 63 bits",
+    ),
+]
 
-    assert verdict.state == "failed"
-    assert why in verdict.reason
+
+async def test_what_cannot_be_paged_fails_and_says_why(database: Database) -> None:
+    for options, why in _UNPAGED:
+        verdict = await backfilled(database, **options)
+
+        assert verdict.state == "failed"
+        assert why in verdict.reason
 
 
 async def test_a_sign_in_that_the_source_refuses_is_not_blamed_on_the_address_of_the_store(
@@ -191,24 +189,19 @@ async def test_a_sign_in_that_the_source_refuses_is_not_blamed_on_the_address_of
     assert "geheim17" not in reason
 
 
-@pytest.mark.parametrize(
-    "columns",
-    [
+async def test_no_secret_of_a_row_is_in_the_reason_of_a_job(database: Database) -> None:
+    for columns in (
         "1 as event_id, ('password=geheim17' || n)::int as k",
         "null as event_id, 'password=geheim17' as k",
         "1 as event_id, 'password=geheim17' as k",
-    ],
-)
-async def test_no_secret_of_a_row_is_in_the_reason_of_a_job(
-    database: Database, columns: str
-) -> None:
-    query = f"select {columns} from generate_series(1, 2) as n"
+    ):
+        query = f"select {columns} from generate_series(1, 2) as n"
 
-    verdict = await backfilled(database, query=query, key=["k"])
+        verdict = await backfilled(database, query=query, key=["k"])
 
-    assert verdict.state == "failed"
-    assert "password=" in verdict.reason
-    assert "geheim17" not in verdict.reason
+        assert verdict.state == "failed"
+        assert "password=" in verdict.reason
+        assert "geheim17" not in verdict.reason
 
 
 @pytest.mark.parametrize("key", [["event_id"], ["execution_id", "event_id"]])

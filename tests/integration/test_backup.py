@@ -39,8 +39,8 @@ async def _typed(program: str, *arguments: str) -> None:
 async def test_a_restored_backup_is_whole_and_goes_on(
     database: Database, cluster: Cluster, tmp_path: Path
 ) -> None:
-    lines = record_lines(simulated_records(3_000, mix=Mix(poison=0.01))).splitlines(keepends=True)
-    first = write_file(tmp_path / "first.ndjson", b"".join(lines[:2_000]))
+    lines = record_lines(simulated_records(1_200, mix=Mix(poison=0.03))).splitlines(keepends=True)
+    first = write_file(tmp_path / "first.ndjson", b"".join(lines[:800]))
     every = write_file(tmp_path / "every.ndjson", b"".join(lines))
     await FileReplay(job_settings(database), first).run()
     page = (DOCS / "operations.md").read_text()

@@ -20,7 +20,7 @@ async def test_whatever_hostile_value_the_core_accepts_the_database_holds(
     connection = await asyncpg.connect(empty_database.url)
     held = 0
     try:
-        for value in hostile_values(seed=11, count=3_000):
+        for value in hostile_values(seed=11, count=1_000):
             record = RawRecord(value=value, topic="t", recorded_ms=0, headers=HEADERS)
             for event in normalizer.normalize(record):
                 if isinstance(event, Envelope):
@@ -29,7 +29,7 @@ async def test_whatever_hostile_value_the_core_accepts_the_database_holds(
     finally:
         await connection.close()
 
-    assert held > 500
+    assert held > 150
 
 
 async def _hold(connection: asyncpg.Connection, event: Envelope) -> None:

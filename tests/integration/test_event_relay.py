@@ -90,8 +90,12 @@ async def until_sent(settings: Settings, count: int) -> list[tuple[int, int, byt
 
         async def enough() -> bool:
             bounds = await reader.bounds(await reader.partitions(topic))
-            has_offsets = sum(bound.end for bound in bounds.values()) >= count
-            return has_offsets and len(await sent(settings)) >= count
+            if sum(bound.end for bound in bounds.values()) < count:
+                return False
+            if len(await sent(settings)) >= count:
+                return True
+            await asyncio.sleep(0.2)  # That read the whole topic.
+            return False
 
         await until(enough, lambda: sent(settings))
     return await sent(settings)
@@ -510,7 +514,7 @@ async def test_changes_of_large_events_are_sent_in_pages_that_fit_in_memory(
     async with connected(database) as connection:
         await connection.execute(INSERT, 1, 2_300)
         await connection.execute(
-            "update normalizer.events set context = jsonb_build_object('text', repeat('x', 100000))"
+            "update normalizer.events set context = jsonb_build_object('text', repeat('x', 20000))"
         )
         await connection.execute("delete from normalizer.events where event_id % 100 = 0")
     while page := await reader.changed(position):
@@ -522,7 +526,7 @@ async def test_changes_of_large_events_are_sent_in_pages_that_fit_in_memory(
     ids = [event.event_id or 0 for page in pages for event in page.events]
     assert sorted(set(ids)) == [number for number in range(1, 2_301) if number % 100]
     assert len(ids) == len(set(ids))
-    assert max(len(page.events) for page in pages) < 1.1 * BYTES_A_PAGE / 100_000
+    assert max(len(page.events) for page in pages) < 1.1 * BYTES_A_PAGE / 20_000
     assert position.ids_sent == 0
 
 
@@ -549,20 +553,6 @@ async def test_a_row_that_no_line_may_hold_is_refused_and_the_others_are_sent(
         "event 2",
         "event 3",
     ]
-
-
-async def test_it_is_ready_only_while_the_output_takes_what_it_sends(
-    database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with connected(database) as connection:
-        await connection.execute(INSERT, 1, 1)
-
-    with silent_output(monkeypatch) as silent:
-        async with relaying(replace(settings, stop_timeout_s=1)) as relay:
-            await until(lambda: bool(silent.asking))
-            waits_for = relay.waits_for
-
-    assert waits_for is not None
 
 
 async def test_lag_grows_while_the_database_is_away(settings: Settings) -> None:
@@ -601,14 +591,19 @@ async def _set_position(settings: Settings, **fields: int) -> None:
     await producer.stop()
 
 
-async def test_a_stop_waits_for_silent_output_no_longer_than_for_a_batch(
+async def test_silent_output_makes_it_unready_and_holds_up_a_stop_no_longer_than_a_batch(
     database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with connected(database) as connection:
         await connection.execute(INSERT, 1, 10)
 
     with silent_output(monkeypatch) as silent:
-        async with asyncio.timeout(DEADLINE_S), relaying(replace(settings, stop_timeout_s=1)):
+        async with (
+            asyncio.timeout(DEADLINE_S),
+            relaying(replace(settings, stop_timeout_s=1)) as relay,
+        ):
             await until(lambda: bool(silent.asking))
+            waits_for = relay.waits_for
 
+    assert waits_for is not None
     assert await sent(settings) == []

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from normalizer.core.batch import Batch
-from normalizer.core.batch_builder import BatchBuilder
+from normalizer.core.batch_builder import MAX_RECORD_BYTES, BatchBuilder
 from normalizer.core.coordinates import Coordinates
 from normalizer.envelope import Envelope
 from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
@@ -169,8 +169,8 @@ async def test_a_dry_run_says_what_would_be_ignored(database: Database, tmp_path
 async def test_large_records_of_a_dry_run_are_in_memory_a_few_at_a_time(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A batch of 5,000 rows could hold a hundred times as much."""
-    large = (msgspec.json.encode(raw_event(n, result="x" * 100_000)) + b"\n" for n in range(60))
+    """A batch of 5,000 rows could hold thirty times as much."""
+    large = (msgspec.json.encode(raw_event(n, result="x" * 100_000)) + b"\n" for n in range(200))
     path = write_file(tmp_path / "file.ndjson", b"".join(large))
     batches: list[int] = []
     build = BatchBuilder.build
@@ -182,8 +182,8 @@ async def test_large_records_of_a_dry_run_are_in_memory_a_few_at_a_time(
     monkeypatch.setattr(BatchBuilder, "build", noted)
     diff, _ = await _dry(database, path, 5_000)
 
-    assert diff.count("new") == 60
-    assert max(batches) < 3 << 20
+    assert diff.count("new") == 200
+    assert max(batches) < MAX_RECORD_BYTES + (1 << 20)
 
 
 async def test_a_second_report_meets_what_the_dry_run_would_have_stored(

@@ -272,11 +272,18 @@ async def test_a_killed_process_is_dead_and_makes_nothing_stuck(
     async with process(settings) as killed:
         await watcher.until_read(topic, {0: 3})
         await until_state(watcher, "caught_up")
-        await watcher.connection.execute(
-            "update projector.execution_facts set last_at = now() - interval '4 min 57 s'"
-        )
         killed.kill()
         await killed.wait()
+    await watcher.connection.execute(
+        """
+        update normalizer.source_heartbeats
+        set    heartbeat_at = heartbeat_at - interval '10 s',
+               end_seen_at  = end_seen_at  - interval '10 s';
+        update projector.execution_facts
+        set    last_at = end_seen_at - interval '4 min 57 s'
+        from   normalizer.source_heartbeats
+        """
+    )
     row = await until_state(watcher, "dead")
     stuck = await watcher.connection.fetchval("select count(*) from projector.stuck_executions")
     async with api_client(database.url) as client:

@@ -255,9 +255,10 @@ async def test_kills_in_both_passes_lose_and_double_nothing(
             killed.kill()
         async with process(command, "--from-postgres", command="relay") as killed:
             await until_first_pass_is_over(settings)
-            for first in range(12_001, 18_001, 1_000):
+            for first in range(12_001, 15_001, 1_000):
                 await connection.execute(INSERT, first, first + 999)
             await until_sent(settings, 13_000)
+            await connection.execute(INSERT, 15_001, 18_000)
             killed.kill()
         async with process(command, "--from-postgres", command="relay"):
             records = await until_sent(settings, 18_000)

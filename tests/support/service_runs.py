@@ -204,12 +204,18 @@ async def until(
     holds: Callable[[], bool | Awaitable[bool]],
     otherwise: Callable[[], Awaitable[object]] | None = None,
 ) -> None:
-    """Wait until the condition holds; on a timeout, fail with what `otherwise` returns."""
-    for _ in range(round(DEADLINE_S / 0.02)):
+    """Wait until the condition holds; on a timeout, fail with what `otherwise` returns.
+
+    One that has to be awaited is asked often at first, then ten times a second: it takes work.
+    """
+    waited_s = 0.0
+    while waited_s < DEADLINE_S:
         held = holds()
         if await held if inspect.isawaitable(held) else held:
             return
-        await asyncio.sleep(0.02)
+        pause_s = 0.1 if inspect.isawaitable(held) and waited_s >= 0.5 else 0.02
+        await asyncio.sleep(pause_s)
+        waited_s += pause_s
     raise AssertionError(f"waited {DEADLINE_S} s; have {await otherwise() if otherwise else ''}")
 
 

@@ -8,6 +8,8 @@ from typing import Final, TypeVar
 
 DEADLINE_S: Final = 20.0
 _PAUSE_S: Final = 0.01
+_SOON_S: Final = 0.5
+_LATER_PAUSE_S: Final = 0.1
 
 _T = TypeVar("_T")
 
@@ -18,18 +20,22 @@ async def until(
     is_so: Callable[[_T], bool] = bool,
     deadline_s: float = DEADLINE_S,
 ) -> _T:
-    """Repeat until the answer is as wanted, and return it; fails after the deadline."""
-    end = time.monotonic() + deadline_s
+    """Repeat until the answer is as wanted, and return it; fails after the deadline.
+
+    It is asked often at first, then ten times a second: each answer takes work.
+    """
+    began_s = time.monotonic()
     while True:
         answer = await ask()
         if is_so(answer):
             return answer
-        assert time.monotonic() < end, f"still {answer!r} after {deadline_s} s"
-        await moment()
+        waited_s = time.monotonic() - began_s
+        assert waited_s < deadline_s, f"still {answer!r} after {deadline_s} s"
+        await moment(_PAUSE_S if waited_s < _SOON_S else _LATER_PAUSE_S)
 
 
-async def moment() -> None:
+async def moment(pause_s: float = _PAUSE_S) -> None:
     """Let other tasks run for a moment."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_PAUSE_S):
+        async with asyncio.timeout(pause_s):
             await asyncio.Event().wait()

@@ -206,7 +206,7 @@ async def until(
 ) -> None:
     """Wait until the condition holds; on a timeout, fail with what `otherwise` returns.
 
-    One that has to be awaited is asked often at first, then ten times a second: it takes work.
+    One that has to be awaited takes work: after half a second it is tried ten times a second only.
     """
     waited_s = 0.0
     while waited_s < DEADLINE_S:

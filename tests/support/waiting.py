@@ -22,7 +22,7 @@ async def until(
 ) -> _T:
     """Repeat until the answer is as wanted, and return it; fails after the deadline.
 
-    It is asked often at first, then ten times a second: each answer takes work.
+    Each answer takes work: after half a second it repeats ten times a second only.
     """
     began_s = time.monotonic()
     while True:

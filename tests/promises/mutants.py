@@ -328,8 +328,8 @@ MUTANTS: Final = (
         changes=(
             SourceChange(
                 "migrations/0009_create_retention.sql",
-                "security definer\n    set search_path = pg_catalog, projector, pg_temp\n    set plan",
-                "security definer\n    set search_path = pg_catalog, projector\n    set plan",
+                "definer\n    set search_path = pg_catalog, projector, pg_temp\n    set plan",
+                "definer\n    set search_path = pg_catalog, projector\n    set plan",
             ),
         ),
         tests=("test_whatever_acts_for_its_owner_looks_into_temporary_schemas_last",),

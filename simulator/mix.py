@@ -49,6 +49,8 @@ class Mix(msgspec.Struct, frozen=True, kw_only=True):
     disagreeing: Share = 0.1
     colliding: Share = 0.001
     double_encoded: Share = 0.01
+    framed: Share = 0.01
+    listed: Share = 0.01
     mutated: Share = 0.02
     headers: Share = 0.2
     deployments: dict[str, float] = {}

@@ -28,7 +28,7 @@ class Packer:
         feed = rendered.fact.execution.deployment.feed
         if rendered.reported.shape == "rust_row" and self._choices.random() < feed:
             return self._encoded(self._fed(rendered))
-        if self._choices.random() < 0.01:
+        if self._choices.random() < self._choices.mix.listed:
             return _encode([rendered.body])
         return self._encoded(rendered.body)
 
@@ -82,13 +82,14 @@ class Packer:
     def _encoded(self, body: dict[str, Any]) -> bytes:
         """JSON: compact, with blanks as Python's json writes it, framed, or a string of JSON."""
         value = _encode(body)
+        mix = self._choices.mix
         draw = self._choices.random()
-        if draw < self._choices.mix.double_encoded:
+        if draw < mix.double_encoded:
             return _encode(value.decode())
+        if draw < mix.double_encoded + mix.framed:
+            return b"\0\0\0\0\x07" + value
         if draw > 0.95 and b"\\u" not in value:
             return msgspec.json.format(value, indent=0)
-        if draw > 0.94:
-            return b"\0\0\0\0\x07" + value
         return value
 
     def headers(self) -> tuple[RecordHeaders, dict[str, Any], str]:

@@ -22,7 +22,7 @@ from tests.support.results import command_line, write_results
 
 _FINISHED: Final = "finished.rows"
 _POISON: Final = "poison"
-ODD: Final = ("double_encoded", "headers", "mutated", "odd_text")
+ODD: Final = ("double_encoded", "framed", "headers", "listed", "mutated", "odd_text")
 """What some contestant cannot read or store, besides poison: it is in no topic."""
 _MIX: Final = tuple(part for name in ODD for part in ("--set", f"{name}=0"))
 _POISON_EVENTS: Final = 20_000

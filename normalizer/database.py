@@ -19,7 +19,8 @@ from normalizer.passwords import DATABASE_URL_FORM, is_database_url
 from normalizer.tls_files import system_tls, unfit_file
 
 COMMAND_TIMEOUT_S: Final = 90.0
-"""Longer than any statement may take: a network that drops answers must not block us forever."""
+"""Longer than a statement may take that has a limit: a network that drops answers must not block us
+forever."""
 _HOST_S: Final = 2.0
 """How long opening one may take where the address has several hosts: the next is tried then."""
 

@@ -28,6 +28,8 @@ class _Transaction(asyncpg.transaction.Transaction):  # type: ignore[misc]
     """A transaction that is over with its connection: its error is what ended the block."""
 
     async def __aexit__(self, kind: object, *error: object) -> None:
+        if kind is not None:
+            await self._connection.end_what_was_given_up()
         if kind is None or not self._connection.is_closed():
             await super().__aexit__(kind, *error)
 
@@ -56,6 +58,15 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
     ) -> asyncpg.transaction.Transaction:
         """A transaction, or a savepoint in the open one, for a block."""
         return _Transaction(self, isolation, readonly, deferrable)
+
+    async def end_what_was_given_up(self) -> None:
+        """Close the connection if a statement was cancelled: a rollback would wait for its answer.
+
+        Closing has the server end the statement.
+        """
+        if not self.is_closed() and self._protocol._is_cancelling():  # noqa: SLF001 - no other way
+            with contextlib.suppress(Exception):
+                await self.close(timeout=CLOSE_S)
 
     def get_server_pid(self) -> int:
         """The process of the server that runs the transaction; without one, the last one's."""

@@ -16,7 +16,7 @@ import msgspec
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
-from normalizer.errors import NormalizerError, RetryableError, SignInTries, StoreUnavailable
+from normalizer.errors import NormalizerError, RetryableError, SignInTries
 from normalizer.log_stream import LogStream
 from normalizer.passwords import MASK, masked_url
 
@@ -180,6 +180,7 @@ class Outage:
         self._log = logger
         self._clock = clock
         self._since_s: float | None = None
+        self._is_silent = False
         self._tries = 0
         self._sign_in_tries = SignInTries()
 
@@ -193,20 +194,28 @@ class Outage:
         """
         self._sign_in_tries.failed(error)
         self._tries += 1
-        if self._since_s is None:
-            self._since_s = self._clock()
-            self._log.warning(
-                "unavailable", why=describe_error(error), then="trying again until it is back"
-            )
+        if self._since_s is None or self._is_silent:
+            self._begin(describe_error(error))
         else:
             self._log.debug("still_unavailable", why=describe_error(error), tries=self._tries)
         return self._tries
 
+    def silent(self, why: str) -> None:
+        """Nothing failed yet, and nothing was answered either: the failure is logged as well."""
+        if self._since_s is None:
+            self._begin(why)
+            self._is_silent = True
+
+    def _begin(self, why: str) -> None:
+        self._since_s = self._since_s or self._clock()
+        self._is_silent = False
+        self._log.warning("unavailable", why=why, then="trying again until it is back")
+
     @contextlib.contextmanager
     def unless_answered(self) -> Iterator[None]:
         """Log that the database is silent if the block takes longer than SILENT_AFTER_S."""
-        silence = StoreUnavailable(f"database: no answer for {SILENT_AFTER_S:g} s")
-        timer = asyncio.get_running_loop().call_later(SILENT_AFTER_S, self.failed, silence)
+        silence = f"database: no answer for {SILENT_AFTER_S:g} s"
+        timer = asyncio.get_running_loop().call_later(SILENT_AFTER_S, self.silent, silence)
         try:
             yield
         finally:
@@ -219,6 +228,7 @@ class Outage:
         away_s = round(self._clock() - self._since_s, 1)
         self._log.info("recovered", away_s=away_s, tries=self._tries)
         self._since_s = None
+        self._is_silent = False
         self._tries = 0
         self._sign_in_tries.succeeded()
         return True

@@ -61,6 +61,7 @@ class EventRelay:
         self._deadline: asyncio.Timeout | None = None
         self._outage = Outage(_log)
         self._checked_at_s = self._committed_at_s = self._heartbeat_s = time.monotonic()
+        self._heard_at_s = self._checked_at_s
         self._lag_s = 0.0
         self._waits_for: str | None = "the first page is not sent yet"
         self.outcomes = Outcomes()
@@ -188,6 +189,7 @@ class EventRelay:
         later = await self._reader.take_transaction()
         while not self._stopping.is_set():
             now = await self._reader.horizon()
+            self._heard_at_s = time.monotonic()
             if now.oldest_running >= later:
                 return
             if self._waits_for != (waits_for := f"transaction {now.oldest_running} still runs"):
@@ -202,11 +204,13 @@ class EventRelay:
                 async for page in first_pass:
                     if self._stopping.is_set():
                         return
+                    self._heard_at_s = time.monotonic()
                     yield page
                     position = page.position
                     await self._check_in_time(position)
         while not self._stopping.is_set():
             changed = await self._reader.changed(position)
+            self._heard_at_s = time.monotonic()
             if changed:
                 yield changed
                 position = changed.position
@@ -235,7 +239,7 @@ class EventRelay:
         if state.went_back:
             raise FatalError(went_back)
         self._lag_s = state.lag_s
-        self._checked_at_s = time.monotonic()
+        self._checked_at_s = self._heard_at_s = time.monotonic()
 
     async def _make_records(self, page: EventPage) -> tuple[list[OutputRecord], Outcomes]:
         """The page's records, and what to count; a few milliseconds of work at a time."""
@@ -268,14 +272,15 @@ class EventRelay:
         """A page was sent, or there is none: reading one says nothing of Kafka."""
         self._outage.over()
         self._waits_for = None
+        self._heard_at_s = time.monotonic()
 
     def _silence(self) -> str | None:
-        unknown_s = time.monotonic() - self._checked_at_s
-        is_silent = unknown_s > UNKNOWN_S
-        return f"no answer of PostgreSQL or Kafka for {unknown_s:.0f} s" if is_silent else None
+        silent_s = time.monotonic() - self._heard_at_s
+        is_silent = silent_s > UNKNOWN_S
+        return f"no answer of PostgreSQL or Kafka for {silent_s:.0f} s" if is_silent else None
 
     def _keep_heartbeat(self) -> None:
         self._heartbeat_s = time.monotonic()
         if not self._waits_for and not self._outage and (silence := self._silence()):
-            self._outage.failed(RetryableError(silence))
+            self._outage.silent(silence)
         asyncio.get_running_loop().call_later(HEARTBEAT_S, self._keep_heartbeat)

@@ -38,7 +38,7 @@ FENCED_LIMIT_S: Final = 30.0
 HANGING_S: Final = 5.0
 FRESH_S: Final = 1.0
 """Probes and scrapes within a second share one poll."""
-POLL_TIMEOUT_S: Final = 4.0
+POLL_TIMEOUT_S: Final = 5.5
 """A probe waits this long for a poll, then reports what is known. Below the timeout of scrapers."""
 
 _log: Final = get_logger()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from types import MappingProxyType
 from typing import Final, TypeVar
 
@@ -56,7 +57,8 @@ class PatientSession(Session):
         timeouts = 0
         while True:
             try:
-                with self._outage.unless_answered():
+                # Where the first try fails, nothing is tried again.
+                with self._outage.unless_answered() if self._has_answered else nullcontext():
                     answer = await self.transaction(work, rolled_back=rolled_back)
             except RowRefused as error:
                 why = error.sqlstate or "it cannot be encoded or decoded"

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from itertools import product, starmap
 
 import asyncpg
@@ -30,7 +31,7 @@ from tests.support.stack import Database
 from tests.support.table_rows import claimed, connected, count, open_store
 
 PATIENCE_S = 15
-STATEMENTS = (b"BEGIN", b"select 7", b"COMMIT")
+STATEMENTS = (b"BEGIN", b"select 7", b"select 8", b"COMMIT")
 
 Connecting = Callable[[str], AbstractAsyncContextManager[asyncpg.Connection]]
 
@@ -96,6 +97,8 @@ async def test_a_stop_ends_a_transaction_that_gets_no_answer(database: Database)
                     proxy.lose(lost, "silence", passed_on=False)
                     async with connection.transaction():
                         await connection.fetchval("select 7")
+                        async for _ in connection.cursor("select 8"):
+                            pass
 
             working = asyncio.ensure_future(work())
             await proxy.lost.wait()
@@ -113,11 +116,16 @@ async def test_long_work_says_that_it_gets_no_answer(
     monkeypatch.setattr(telemetry, "SILENT_AFTER_S", 0.2)
     session = PatientSession(database.url, application_name="test", grid=Grid())
     with structlog.testing.capture_logs() as lines:
-        await session.run_once(lambda connection: connection.execute("select pg_sleep(0.5)"))
+        for wait_s in (0, 0.5):
+            await session.run_once(partial(_sleep, wait_s))
     session.terminate()
 
     assert [line["event"] for line in lines] == ["unavailable", "recovered"]
     assert lines[0]["why"] == "database: no answer for 0.2 s"
+
+
+async def _sleep(wait_s: float, connection: asyncpg.Connection) -> None:
+    await connection.execute("select pg_sleep($1)", wait_s)
 
 
 async def test_a_command_waits_for_an_answer_for_so_long(

@@ -44,6 +44,22 @@ def test_an_outage_lasts_as_long_as_it_takes_but_not_one_of_refusals() -> None:
             outage.failed(REFUSED)
 
 
+def test_what_fails_after_a_silence_is_logged_as_well() -> None:
+    outage = Outage(get_logger())
+
+    with capture_logs() as lines:
+        outage.silent("no answer for 10 s")
+        for _ in range(2):
+            outage.failed(AWAY)
+        outage.over()
+
+    assert [(line["event"], line.get("why")) for line in lines if line["log_level"] != "debug"] == [
+        ("unavailable", "no answer for 10 s"),
+        ("unavailable", str(AWAY)),
+        ("recovered", None),
+    ]
+
+
 class Refusing:
     """A database that lets nobody in."""
 

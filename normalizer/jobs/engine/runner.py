@@ -159,11 +159,13 @@ class JobRunner:
         outage = Outage(_log)
         while not self._finished.is_set():
             await wait_at_most(self._finished, HEARTBEAT_EVERY_S)
-            with contextlib.suppress(RetryableError), outage.unless_answered():
-                totals = await run.totals()
+            with contextlib.suppress(RetryableError):
+                # The heartbeat waits for the batch that is being written: that is no silence.
+                with outage.unless_answered():
+                    totals = await run.totals()
+                outage.over()
                 self._progress.report(totals, share(), self.throttle.throttled_by)
                 await run.heartbeat(self._heartbeat(share(), self._progress.records_per_s))
-                outage.over()
 
     def _heartbeat(self, share: float | None, records_per_s: float) -> RunHeartbeat:
         return RunHeartbeat(

@@ -56,11 +56,6 @@ class StackProcess:
         await self._running().kill()
         self._child = None
 
-    async def restart(self) -> None:
-        """Stop in order, and start again."""
-        await self.stop()
-        await self.start()
-
     async def wait(self) -> int:
         """Wait for it to end; return its exit code."""
         return await self._running().wait()

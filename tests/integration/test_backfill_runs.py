@@ -463,13 +463,14 @@ async def test_a_job_that_no_command_continues_is_ended_by_its_id(
         flow.runner.stop()
         await task
         await connection.execute(f"update normalizer.jobs set state = '{state}', ended_at = null")
-        ended = await end_unfinished(database.url, job_id, "ended by me")
+        ended = await command(database, "jobs", "--end", job_id)
         row = await connection.fetchrow("select state, reason, ended_at from projector.jobs")
         again = await command(database, "jobs", "--end", job_id)
 
     assert not of_a_running_one
-    assert ended
-    assert (row["state"], row["reason"]) == ("stopped", "ended by me")
+    assert ended == (0, f"job {job_id}: ended\n")
+    assert row["state"] == "stopped"
+    assert row["reason"].startswith("ended by ")
     assert row["ended_at"] is not None
     assert again == (1, f"job {job_id}: it runs, or there is nothing to end\n")
     verdict = await backfill_of(settings, FileSource([history]), str(history)).run()

@@ -22,7 +22,6 @@ from normalizer.cli.ledger_check import verify_ledger
 from normalizer.cli.partition_positions import retire
 from normalizer.core.normalize import Normalizer
 from normalizer.errors import FatalError
-from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
 from normalizer.kafka import KafkaPartition, TopicReader, optional_topic_reader
 from normalizer.service.file_replay import FileReplay
 from normalizer.settings import Settings
@@ -32,7 +31,7 @@ from normalizer.store.quarantine_reader import list_entries, page, show_entry, t
 from normalizer.store.store import Store
 from tests.integration.test_redrive import as_user
 from tests.support.factories import raw_event
-from tests.support.job_runs import backfill_files, backfill_of
+from tests.support.job_runs import backfill_files
 from tests.support.service_runs import (
     Watcher,
     environment,
@@ -221,7 +220,7 @@ async def test_each_right_that_a_restore_lost_is_named(
             await watcher.connection.execute(f"grant {right} to normalizer_writer")
 
     for right, (code, lines) in said.items():
-        assert code == 1
+        assert code == 1, right
         assert f"FAIL  rights: missing: {right}\n" in lines
         assert f"      grant {right} to normalizer_writer;\n" in lines
 
@@ -420,8 +419,7 @@ async def test_what_a_job_stored_is_explained_wherever_the_service_is(
 ) -> None:
     """It has no position here, and then one that is before the record, or begins after it."""
     await send(producer, topic, range(2))
-    source = TopicSource(settings, topic.name, TopicRange())
-    assert (await backfill_of(settings, source, topic.name).run()).state == "complete"
+    assert (await typed(settings, "backfill", "topic", topic.name))[0] == 0
 
     async def is_stored() -> bool:
         said = await explained(settings, f"{topic.name}:0:1")

@@ -1,4 +1,4 @@
-"""contract/rust: the crate's own tests, and the crate beside the filter.
+"""contract/rust: the crate beside the filter; in the soak the crate's own tests too.
 
 The crate is built in contract/rust/target, where the next run finds it. Without cargo these tests
 are left out, and counted as such; CI has one.

@@ -60,9 +60,9 @@ async def test_a_report_that_may_be_of_two_events_is_marked_in_every_order(
                 "where rule = 'ambiguous_report'"
             )
         rows = [row for row in stored if row.execution_id == number]
-        assert totals.stored == len(rows) <= 2
+        assert totals.stored == len(rows) <= 2, (order, at_once)
         marked = [row for row in rows if "ambiguous_report" in rules_of(row)]
-        assert marked
+        assert marked, (order, at_once)
         of_all += len(marked)
         assert counted == of_all
 

@@ -40,7 +40,9 @@ async def tree(
     copy = stack.folder / "walk"
     copy_tree(copy, "normalizer", "projector", "simulator", "migrations")
     topic = Topic(name="noetl.events", partitions=PARTITIONS)
-    await admin.create_topics([NewTopic(topic.name, topic.partitions, 1)])
+    answer = await admin.create_topics([NewTopic(topic.name, topic.partitions, 1)])
+    # It is deleted afterwards: it must not be somebody's.
+    assert [code for _, code, *_ in answer.topic_errors] == [0], answer
     port = free_port(set())
     settings = settings_for(database, topic, bootstrap_servers, http_port=port)
     async with process(settings, sources=copy), serving(database.url) as api_url:

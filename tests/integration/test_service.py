@@ -478,8 +478,8 @@ async def test_records_that_expire_under_a_running_service_are_a_gap(
 @ONE_PARTITION
 @pytest.mark.parametrize(
     ("records_after", "deleted"),
-    [(2, False), (9, True)],
-    ids=["shorter, position", "longer, deleted position"],
+    [(9, False), (2, True)],
+    ids=["longer, position", "shorter, deleted position"],
 )
 async def test_a_topic_recreated_stops_the_partition_until_reported(
     database: Database,

@@ -15,8 +15,6 @@ from tests.support.stack import BOOTSTRAP_SERVERS, KAFKA_FOLDER_NAME, memory_fir
 
 
 async def _run(command: list[str]) -> int:
-    # Ctrl-C reaches the command too, which ends by it: the broker stays until then.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, lambda: None)
     try:
         jars = await kafka_jars(print)
     except KafkaMissing:
@@ -29,6 +27,10 @@ async def _run(command: list[str]) -> int:
 
 async def _ended(command: list[str], more: dict[str, str]) -> int:
     process = await asyncio.create_subprocess_exec(*command, env={**os.environ, **more})
+    loop = asyncio.get_running_loop()
+    # Ctrl-C reaches the command too, which ends by it: the broker stays until then.
+    loop.add_signal_handler(signal.SIGINT, lambda: None)
+    loop.add_signal_handler(signal.SIGTERM, process.terminate)
     return await process.wait()
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from typing import Final, Self
 
 import asyncpg
@@ -102,9 +103,9 @@ class Faults:
             "a process is killed": lambda: self._pair.end_one(signal.SIGKILL),
             "a process is stopped": lambda: self._pair.end_one(signal.SIGTERM),
             "Postgres is killed": self._kill_postgres,
-            "Postgres is restarted": self._postgres.restart,
+            "Postgres is restarted": partial(_restart, self._postgres),
             "Kafka is killed": self._kill_kafka,
-            "Kafka is restarted": self._broker.restart,
+            "Kafka is restarted": partial(_restart, self._broker),
             "a process is frozen beyond its session": self._freeze,
             "rows are locked": self._lock_rows,
             "Postgres has no connection left": self._exhaust_connections,
@@ -251,3 +252,8 @@ class Faults:
             yield hand
         finally:
             await hand.close()
+
+
+async def _restart(server: PostgresServer | KafkaBroker) -> None:
+    await server.stop()
+    await server.start()

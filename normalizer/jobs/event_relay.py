@@ -102,6 +102,7 @@ class EventRelay:
             _log.warning("deadline_passed", why="the page in hand is rolled back")
         finally:
             self._deadline = None
+            self._next_heartbeat.cancel()
             self._reader.terminate()
             await self._topics.close()
         _log.info("stopped", events=self.outcomes.total())
@@ -283,4 +284,5 @@ class EventRelay:
         self._heartbeat_s = time.monotonic()
         if not self._waits_for and not self._outage and (silence := self._silence()):
             self._outage.silent(silence)
-        asyncio.get_running_loop().call_later(HEARTBEAT_S, self._keep_heartbeat)
+        loop = asyncio.get_running_loop()
+        self._next_heartbeat = loop.call_later(HEARTBEAT_S, self._keep_heartbeat)

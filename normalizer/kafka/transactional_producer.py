@@ -148,6 +148,9 @@ class TransactionalProducer:
                 if sending is not None:
                     sending.cancel()
                 await ended(producer.client, timeout_s=STOP_S)
+                if sending is not None:
+                    # It may wait for a request that a closed client never answers.
+                    sending.cancel()
             _read_errors(producer)
 
     @contextmanager

@@ -26,6 +26,7 @@ from normalizer.up.external import claim_for_demo
 from normalizer.up.stackfile import Stack as StackFile
 from tests.support.probe_client import http_get
 from tests.support.stack import Database, Stack, Topic
+from tests.support.waiting import moment
 
 _STARTED = re.compile(r"Ctrl-C stops it")
 _ROWS = re.compile(r"rows\s+([\d,]+)")
@@ -153,6 +154,9 @@ async def test_it_runs_until_sigterm_starts_a_killed_normalizer_again_and_keeps_
         os.kill(first.pids["normalizer"], signal.SIGKILL)
         await running.until(re.compile("normalizer ended .by SIGKILL.: starting it again"))
         await running.until_rows(rows + 200)
+        async with asyncio.timeout(30):
+            while running.stack.pids["normalizer"] == first.pids["normalizer"]:
+                await moment()
         again = running.stack
         assert await running.end(signal.SIGTERM) == 0
 

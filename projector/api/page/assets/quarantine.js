@@ -53,7 +53,7 @@ function drawOverTime(refused, address) {
   return {
     nodes: figures("over-time", spec, `Records ${per(spec.step)}`, `refused records ${windowText(address)}: ${count(sum(refused.rows, "refused"))}`, entries, [
       { name: "From", value: (row) => row.at, cell: (row) => between(row.at, until(row)) },
-      { name: "Reason", value: (row) => row.reason, cell: (row) => row.reason },
+      { name: "Reason", free: true, value: (row) => row.reason, cell: (row) => row.reason },
       { name: "Refused", number: true, value: (row) => row.refused, cell: (row) => count(row.refused) },
     ], refused.rows),
     charts: { "over-time": { ...spec, height: 9, hover: (at) => between(at, at + spec.step) } },
@@ -76,7 +76,7 @@ function drawRecords(records, address, set) {
     table("Refused records", [
       { name: "Record", value: place, cell: (row) => h("a", { class: "id", href: link(address, { show: "record", record: row.quarantine_id, reason: address.reason, shape: address.shape }) },
         place(row), row.source_index > 0 ? ` [${row.source_index}]` : "") },
-      { name: "Reason", value: (row) => row.reason, cell: (row) => row.reason },
+      { name: "Reason", free: true, value: (row) => row.reason, cell: (row) => row.reason },
       { name: "Detail", value: cause, cell: (row) => h("span", { class: "text-cell" }, cause(row)) },
       { name: "Shape", value: (row) => row.shape, cell: (row) => row.shape || "(no\u00a0shape)" },
       { name: "Refused", number: true, time: true, value: (row) => row.quarantined_at, cell: (row) => clock(row.quarantined_at) },

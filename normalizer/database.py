@@ -135,6 +135,13 @@ async def closing(connection: Connection) -> AsyncIterator[Connection]:
             await connection.close(timeout=CLOSE_S)
 
 
+def sentence_of(error: asyncpg.PostgresError) -> str:
+    """What happened, without the server's own texts: they may hold content of a record."""
+    if (error.sqlstate or "").startswith("08"):
+        return f"database: the connection ended (SQLSTATE {error.sqlstate})"
+    return f"database: SQLSTATE {error.sqlstate} ({type(error).__name__})"
+
+
 async def readers_end(
     fetch: Callable[..., Awaitable[Sequence[asyncpg.Record]]], table: str, within_s: float
 ) -> bool:

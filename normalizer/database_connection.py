@@ -1,6 +1,5 @@
 """A connection to PostgreSQL whose settings hold for each transaction, also behind a pooler."""
 
-import asyncio
 import contextlib
 import socket
 from collections.abc import Awaitable, Callable, Mapping
@@ -25,13 +24,19 @@ probes. A statement that takes long is not ended: the server's system answers th
 
 
 class _Transaction(asyncpg.transaction.Transaction):  # type: ignore[misc]
-    """A transaction that is over with its connection: its error is what ended the block."""
+    """A transaction whose block ends by its own error, whatever becomes of the rollback."""
 
     async def __aexit__(self, kind: object, *error: object) -> None:
-        if kind is not None:
-            await self._connection.end_what_was_given_up()
-        if kind is None or not self._connection.is_closed():
+        if kind is None:
             await super().__aexit__(kind, *error)
+            return
+        await self._connection.end_what_was_given_up()
+        if self._connection.is_closed():
+            return
+        try:
+            await super().__aexit__(kind, *error)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            self._connection.terminate()
 
 
 class Connection(asyncpg.Connection):  # type: ignore[misc]
@@ -110,46 +115,24 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
     ) -> Any:
         """The call's result, in the open transaction or in one of its own."""
         if self.is_in_transaction():
-            return await self._answered(call(*args, **options))
-        transaction = self.transaction()
-        await transaction.start()
-        try:
-            result = await self._answered(call(*args, **options))
-        except BaseException:
-            try:
-                await transaction.rollback()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-                self.terminate()
-            raise
-        await transaction.commit()
-        return result
-
-    async def _answered(self, answer: Awaitable[Any]) -> Any:
-        """The answer; who gives up waiting for it ends the connection.
-
-        Closing has the server cancel the statement. Else the rollback would wait for its answer.
-        """
-        try:
-            return await answer
-        except (asyncio.CancelledError, TimeoutError):
-            with contextlib.suppress(Exception):
-                await self.close(timeout=CLOSE_S)
-            raise
+            return await call(*args, **options)
+        async with self.transaction():
+            return await call(*args, **options)
 
     async def _begin(self, query: str, **options: Any) -> str:
         calls = ", ".join(
             f"set_config({_quoted(name)}, {_quoted(value)}, true)"
             for name, value in self.settings.items()
         )
+        begin = f"{query} select {calls}" if calls else query
         try:
-            begin = f"{query} select {calls}" if calls else query
-            begun = await self._answered(super().execute(begin, **options))
-        except asyncpg.PostgresError:
-            # The server has begun a transaction that asyncpg does not know of.
+            begun = await super().execute(begin, **options)
+            if self.is_pooled:
+                self._server_pid = await super().fetchval("select pg_backend_pid()")
+        except BaseException:
+            # The server may have begun a transaction that asyncpg does not know of.
             self.terminate()
             raise
-        if self.is_pooled:
-            self._server_pid = await super().fetchval("select pg_backend_pid()")
         return str(begun)
 
 

@@ -11,7 +11,7 @@ from typing import Final
 import asyncpg
 
 from normalizer import database
-from normalizer.database import COMMAND_TIMEOUT_S, check_url
+from normalizer.database import COMMAND_TIMEOUT_S, check_url, sentence_of
 from normalizer.errors import ConfigurationError, FatalError, StoreUnavailable
 
 SNAPSHOT_S: Final = 10
@@ -71,9 +71,9 @@ async def connected(url: str, **settings: str) -> AsyncIterator[asyncpg.Connecti
 
 
 def sentence(error: Exception) -> str:
-    """One line about the error: SQLSTATE and class of a PostgreSQL error, else its message."""
+    """One line about the error: what it is for PostgreSQL, else its message."""
     if isinstance(error, asyncpg.PostgresError):
-        return f"database: SQLSTATE {error.sqlstate} ({type(error).__name__})"
+        return sentence_of(error)
     return str(error)
 
 

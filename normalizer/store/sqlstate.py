@@ -8,7 +8,7 @@ from typing import Final
 
 import asyncpg
 
-from normalizer.database import UnfitFile
+from normalizer.database import UnfitFile, sentence_of
 from normalizer.errors import FatalError, NormalizerError, StoreUnavailable
 from normalizer.telemetry import describe_error
 
@@ -134,7 +134,7 @@ def translated(error: BaseException, *, timed_out: bool = False) -> NormalizerEr
     """
     if not isinstance(error, asyncpg.PostgresError):
         return StoreUnavailable(f"database: {describe_error(error)}")
-    sentence = f"database: SQLSTATE {error.sqlstate} ({type(error).__name__})"
+    sentence = sentence_of(error)
     projection = projection_of(error)
     if projection:
         sentence = f"{sentence} inside {projection}"

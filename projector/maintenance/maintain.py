@@ -123,11 +123,14 @@ async def maintenance_lock(url: str) -> AsyncIterator[None]:
     MaintainerBusy if another process holds it; ends the block by StoreUnavailable when it is lost.
     """
     async with connected(url, idle_in_transaction_session_timeout="0") as connection:
-        await connection.transaction().start()
+        transaction = connection.transaction()
+        await transaction.start()
         if not await connection.fetchval("select pg_try_advisory_xact_lock($1::bigint)", _LOCK):
             raise MaintainerBusy("another process maintains or repairs this database now")
         async with _while_open(connection):
             yield
+            # The server may notice much later that a connection has ended.
+            await transaction.rollback()
 
 
 @asynccontextmanager

@@ -195,6 +195,10 @@ def test_nothing_that_the_server_quotes_gets_into_our_sentence(code: str) -> Non
     assert code in sentence
 
 
+def test_a_connection_that_ended_is_said_in_words() -> None:
+    assert str(translated(refusal("08003"))) == "database: the connection ended (SQLSTATE 08003)"
+
+
 def test_a_fatal_error_says_the_names_of_what_it_is_about() -> None:
     error = refusal("42501", schema="normalizer", table="events")
 

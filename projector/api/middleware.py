@@ -20,7 +20,7 @@ SECURITY_HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 _OPEN: Final = ("/livez", "/readyz", "/metrics", "/assets/")
-_OPEN_PAGES: Final = frozenset({"/", "/api"})
+_OPEN_PAGES: Final = frozenset({"/", "/api", "/openapi.json"})
 """Pages without data."""
 _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 

@@ -776,16 +776,16 @@ async def test_with_a_token_nothing_of_the_database_is_reported_without_it(
 ) -> None:
     async with api_client(filled.url, token=TOKEN) as client:
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": TOKEN}):
-            for path in ("/api/v1/freshness", "/openapi.json", "/api/v1/none"):
+            for path in ("/api/v1/freshness", "/api/v1/settings", "/api/v1/none"):
                 answer = await client.get(path, headers=headers)
                 assert (answer.status_code, answer.json()["reason"]) == (401, "unauthorised")
         for scheme in ("bearer", "BEARER "):
             headers = {"Authorization": f"{scheme} {TOKEN}"}
-            assert (await client.get("/openapi.json", headers=headers)).status_code == 200
+            assert (await client.get("/api/v1/settings", headers=headers)).status_code == 200
         known = {"Authorization": f"Bearer {TOKEN}", "Host": "projector.example"}
         assert (await client.get("/api/v1/freshness", headers=known)).status_code == 200
         assert TOKEN not in (await client.get("/openapi.json", headers=known)).text
-        for path in ("/", "/livez", "/readyz", "/metrics"):
+        for path in ("/", "/api", "/openapi.json", "/livez", "/readyz", "/metrics"):
             assert (await client.get(path)).status_code == 200
 
 

@@ -163,15 +163,18 @@ async def tamper(connection: asyncpg.Connection, chance: random.Random, tables: 
     for table in tables:
         part = f"abs(hashtext({table}::text)) % 5 = {chance.randrange(5)}"
         changed = chance.choice(TAMPERING[table])
-        # What a key forbids was not to be tampered with so, nor what deadlocks with a writer: then
-        # rows go.
-        try:
-            await connection.execute(f"update {table} set {changed} where {part}")
-        except (asyncpg.IntegrityConstraintViolationError, asyncpg.DeadlockDetectedError):
-            await connection.execute(f"delete from {table} where {part}")
-        if chance.random() < 0.3:
-            gone = f"abs(hashtext({table}::text)) % 7 = {chance.randrange(7)}"
-            await connection.execute(f"delete from {table} where {gone}")
+        async with connection.transaction():
+            # A writer takes rows in another order: nobody writes meanwhile.
+            await connection.execute("lock table normalizer.events in share row exclusive mode")
+            try:
+                async with connection.transaction():
+                    await connection.execute(f"update {table} set {changed} where {part}")
+            except asyncpg.IntegrityConstraintViolationError:
+                # What a key forbids was not to be tampered with so: then rows go.
+                await connection.execute(f"delete from {table} where {part}")
+            if chance.random() < 0.3:
+                gone = f"abs(hashtext({table}::text)) % 7 = {chance.randrange(7)}"
+                await connection.execute(f"delete from {table} where {gone}")
 
 
 @pytest.mark.every_postgres(oldest_in_soak=True)

@@ -12,6 +12,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import asyncpg
+from asyncpg.transaction import Transaction
 
 from normalizer.database_connection import CLOSE_S, CONNECT_S, NO_SETTINGS, Connection
 from normalizer.errors import ConfigurationError
@@ -34,6 +35,8 @@ _READERS: Final = """
     select coalesce(array_agg(virtualtransaction), '{}')
     from   pg_locks
     where  relation = $1::text::regclass and pid <> pg_backend_pid()
+    -- Databases of one template give their tables the same number.
+    and    database = (select oid from pg_database where datname = current_database())
 """
 _THOSE_LEFT: Final = """
     select from pg_locks
@@ -140,6 +143,17 @@ def sentence_of(error: asyncpg.PostgresError) -> str:
     if (error.sqlstate or "").startswith("08"):
         return f"database: the connection ended (SQLSTATE {error.sqlstate})"
     return f"database: SQLSTATE {error.sqlstate} ({type(error).__name__})"
+
+
+async def release(lock: Transaction) -> None:
+    """Roll back a transaction that holds a lock, within CLOSE_S, whatever ended the work.
+
+    The server, or a pooler, may notice much later that a connection has ended.
+    """
+    errors = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+    with contextlib.suppress(*errors):
+        async with asyncio.timeout(CLOSE_S):
+            await lock.rollback()
 
 
 async def readers_end(

@@ -6,6 +6,7 @@ between them too; with `oldest_in_soak`, on the oldest only in the soak. Other s
 purpose: TEST_DATABASE_URL (a superuser's), TEST_KAFKA_BOOTSTRAP_SERVERS.
 """
 
+import logging
 import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
@@ -17,6 +18,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from normalizer.embedded import KafkaBroker, PostgresServer
+from normalizer.telemetry import LibraryLogHandler
 from tests.support.hangs import EndsHangs
 from tests.support.maven_postgres import VERSIONS
 from tests.support.results import PrintLine
@@ -76,6 +78,9 @@ def _logs_as_they_were() -> Iterator[None]:
     before = structlog.get_config()
     yield
     structlog.configure(**before)
+    # Not the list of before: pytest changes its own handlers in each phase of a test.
+    root = logging.getLogger()
+    root.handlers = [kept for kept in root.handlers if not isinstance(kept, LibraryLogHandler)]
 
 
 @pytest.fixture(scope="session")

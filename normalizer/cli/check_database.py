@@ -203,7 +203,8 @@ class DatabaseCheck:
         """Check that the server's clock agrees with this machine's."""
         if not self.answers:
             return
-        async with read_only_connection(self._url) as connection:
+        # Only the statement is measured, not the begin and the end of its transaction.
+        async with read_only_connection(self._url) as connection, connection.transaction():
             before_s = time.time()
             theirs_s = float(
                 await connection.fetchval("select extract(epoch from clock_timestamp())")

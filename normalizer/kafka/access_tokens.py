@@ -70,12 +70,13 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
     def _renew(self) -> None:
         with self._lock:
             begun_s = self._clock()
-            if begun_s < self._renew_at_s:
-                return  # another thread was first
-            self._text, lifetime_s = self._fetch()
-            self._renew_at_s = begun_s + RENEWED_AFTER * lifetime_s
-            self._expires_at_s = begun_s + lifetime_s
-            self.generation += 1
+            if begun_s >= self._renew_at_s:  # else another thread was first
+                self._text, lifetime_s = self._fetch()
+                self._renew_at_s = begun_s + RENEWED_AFTER * lifetime_s
+                self._expires_at_s = begun_s + lifetime_s
+                self.generation += 1
+            if self._clock() < self._renew_at_s:  # else each request would renew it
+                self._retry_at_s = 0.0
 
 
 @cache

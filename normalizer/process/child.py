@@ -79,9 +79,7 @@ class Child:
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal; a child that has ended ignores it."""
-        if self.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(number)
+        send_signal(self._process, number)
 
     async def stop(self, *signals: signal.Signals, deadline_s: float = 10.0) -> int:
         """Send each signal in turn (default SIGTERM), wait `deadline_s`, then SIGKILL.
@@ -99,6 +97,17 @@ class Child:
         """Send SIGKILL; return the exit code."""
         self.send_signal(signal.SIGKILL)
         return await self._process.wait()
+
+
+def send_signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    """Send a signal to a child; one that has ended ignores it.
+
+    The child's own method looks first whether it has ended, which may take its exit code away from
+    the event loop: that would name 255.
+    """
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
 
 
 def same_imports() -> dict[str, str]:

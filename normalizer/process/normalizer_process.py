@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import pickle
+import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
@@ -14,7 +15,7 @@ from typing import Final
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.shape_table import ShapeTable
 from normalizer.envelope import Normalized
-from normalizer.process.child import same_imports
+from normalizer.process.child import same_imports, send_signal
 
 FRAME: Final = 8
 """Bytes of the length before each message; length 0 ends an answer."""
@@ -92,9 +93,7 @@ class NormalizerProcess:
         process, self.process = self.process, None
         if process is None:
             return
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
+        send_signal(process, signal.SIGKILL)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ENDING_S):
                 await process.wait()

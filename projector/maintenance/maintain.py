@@ -14,6 +14,7 @@ from typing import Final
 import asyncpg
 import msgspec
 
+from normalizer.database import release
 from normalizer.errors import NormalizerError, StoreUnavailable
 from projector.database_session import connected, sentence
 from projector.hours import hour_of
@@ -127,10 +128,11 @@ async def maintenance_lock(url: str) -> AsyncIterator[None]:
         await transaction.start()
         if not await connection.fetchval("select pg_try_advisory_xact_lock($1::bigint)", _LOCK):
             raise MaintainerBusy("another process maintains or repairs this database now")
-        async with _while_open(connection):
-            yield
-            # The server may notice much later that a connection has ended.
-            await transaction.rollback()
+        try:
+            async with _while_open(connection):
+                yield
+        finally:
+            await release(transaction)
 
 
 @asynccontextmanager

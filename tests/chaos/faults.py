@@ -170,7 +170,7 @@ class Faults:
                         )
                         await hand.execute("select from projector.execution_facts for update")
                         is_held = True
-                        await until(lambda: self._somebody_waits(hand))
+                        await until(lambda: self._somebody_waits(hand), deadline_s=PATIENCE_S)
                         await self._stand_still()
 
     async def _exhaust_connections(self) -> None:

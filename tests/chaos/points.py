@@ -9,6 +9,7 @@ import msgspec
 
 from normalizer.settings import Settings
 from tests.support.lossy_proxy import Proxy, Then
+from tests.support.service_runs import DEADLINE_S
 from tests.support.stack import Database
 from tests.support.table_rows import connected
 from tests.support.waiting import until
@@ -111,7 +112,7 @@ class Gate:
 
     async def until_somebody_waits(self) -> None:
         """Until a process stands at the point."""
-        await until(self._somebody_waits)
+        await until(self._somebody_waits, deadline_s=DEADLINE_S)
 
     async def open(self) -> None:
         """Let them go on, and nobody wait again."""

@@ -18,10 +18,9 @@ from tests.chaos.accounts import (
 from tests.chaos.points import POINTS, Point, commit_answer_lost, gate_at
 from tests.chaos.traffic import records
 from tests.support.factories import raw_event
-from tests.support.service_runs import process, running, settings_for
+from tests.support.service_runs import DEADLINE_S, process, running, settings_for
 from tests.support.stack import Database, Topic
 from tests.support.table_rows import connected, count, wait_for_lock
-from tests.support.waiting import DEADLINE_S
 
 SEED = 11
 RECORDS = 150

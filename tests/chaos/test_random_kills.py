@@ -119,7 +119,7 @@ async def assert_all_is_well_after(
     rng = random.Random(seed)
     rng.shuffle(kinds)
     servers = broker.bootstrap_servers
-    settings = settings_for(database, topic, servers, batch_rows=200, progress_timeout_s=20)
+    settings = settings_for(database, topic, servers, batch_rows=200, progress_timeout_s=60)
     least, most, pause_s = (100, 800, 0.01) if disk else (50, 300, 0.1)
     traffic = Traffic(topic, servers, seed, pause_s)
     async with (

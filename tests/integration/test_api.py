@@ -478,7 +478,6 @@ async def test_requests_that_hold_every_connection_make_no_server_unready(
 async def test_the_wait_for_a_connection_is_no_time_in_the_database(
     filled: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api_database, "_WAIT_S", 0.1)
     async with (
         Reader(filled.url, connections=1, timeout_s=5) as reader,
         Reader(filled.url, connections=1, timeout_s=5) as own,
@@ -487,7 +486,9 @@ async def test_the_wait_for_a_connection_is_no_time_in_the_database(
         ) as client,
     ):
         async with reader.snapshot():
-            busy = await client.get("/api/v1/jobs")
+            with monkeypatch.context() as impatient:
+                impatient.setattr(api_database, "_WAIT_S", 0.1)
+                busy = await client.get("/api/v1/jobs")
         answered = await client.get("/api/v1/freshness")
         metrics = (await client.get("/metrics")).text
 
@@ -710,12 +711,14 @@ async def test_a_database_of_some_figures_says_what_it_does_not_keep(database: D
 async def test_a_slow_question_ends_by_its_time_out_and_others_do_not_wait_for_ever(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api_database, "_WAIT_S", 0.5)
     holder = await asyncpg.connect(database.admin_url)
     async with (
         holder.transaction(),
         api_client(database.url, connections=1, timeout_s=2.0) as client,
     ):
+        # The connection is opened before its time is short.
+        assert (await client.get("/api/v1/freshness")).status_code == 200
+        monkeypatch.setattr(api_database, "_WAIT_S", 0.5)
         await holder.execute("lock table projector.call_hours in access exclusive mode")
         slow, other = await asyncio.gather(
             client.get("/api/v1/error-rate-by-attempt"), client.get("/api/v1/retry-recovery")
@@ -730,6 +733,8 @@ async def test_a_slow_question_ends_by_its_time_out_and_others_do_not_wait_for_e
 
 async def test_all_statements_of_an_answer_share_its_time_out(database: Database) -> None:
     async with Reader(database.url, connections=1, timeout_s=0.6) as reader:
+        async with reader.snapshot():
+            pass
         began_s = time.monotonic()
         with pytest.raises(TooSlowError):
             await _four_naps(reader)

@@ -165,7 +165,7 @@ async def test_a_runner_that_lost_the_job_writes_nothing_more(
     database: Database, history: Path
 ) -> None:
     settings = job_settings(database, batch_rows=100)
-    flow = backfill_of(settings, FileSource([history]), str(history), max_rate=1_000.0)
+    flow = backfill_of(settings, FileSource([history]), str(history), max_rate=250.0)
     async with connected(database) as connection, asyncio.TaskGroup() as tasks:
         first = tasks.create_task(_failing(flow.run()), name="first")
         await until(lambda: connection.fetchval("select count(*) from normalizer.events"))
@@ -186,7 +186,7 @@ async def _failing(work: Any) -> FatalError:
 
 async def test_a_stopped_run_goes_on_where_it_was(database: Database, history: Path) -> None:
     settings = job_settings(database, batch_rows=100)
-    flow = backfill_of(settings, FileSource([history]), str(history), max_rate=500.0)
+    flow = backfill_of(settings, FileSource([history]), str(history), max_rate=250.0)
     async with connected(database) as connection, asyncio.TaskGroup() as tasks:
         task = tasks.create_task(flow.run(), name="backfill")
         await until(lambda: connection.fetchval("select count(*) from normalizer.events"))
@@ -772,7 +772,8 @@ async def test_a_stop_before_the_first_batch_ends_a_job_within_its_deadline(
         await asyncio.Event().wait()
 
     stopped.stop()
-    async with asyncio.timeout(10):
+    # Below the deadline that holds where none is given: 20 s.
+    async with asyncio.timeout(18):
         result = await stopped.run(hang, lambda: None)
 
     assert result.state == "stopped"

@@ -97,7 +97,7 @@ async def test_a_database_that_says_nothing_more_keeps_no_job_from_its_end(
         await proxy.lost.wait()
         reading.cancel()
 
-        done, _ = await asyncio.wait([reading], timeout=5)
+        done, _ = await asyncio.wait([reading], timeout=20)
 
     assert done == {reading}
     assert reading.cancelled()

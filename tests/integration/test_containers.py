@@ -63,7 +63,7 @@ async def test_the_roles_may_do_what_they_are_for_and_nothing_else(
     ).run()
 
     async with (
-        Reader(reader, connections=1, timeout_s=5.0) as views,
+        Reader(reader, connections=1, timeout_s=30.0) as views,
         httpx.AsyncClient(
             # As projector serves it.
             transport=httpx.ASGITransport(build(views, views, token="t" * 16)),

@@ -39,21 +39,24 @@ async def client(filled: Database) -> AsyncIterator[httpx.AsyncClient]:
         yield made
 
 
-def this_hour() -> datetime:
-    return datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+async def this_hour(connection: asyncpg.Connection) -> datetime:
+    """The hour that the views have throughout the transaction."""
+    now: datetime = await connection.fetchval("select now()")
+    return now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
 
 
 async def test_no_event_is_in_two_buckets(connection: asyncpg.Connection) -> None:
-    edge = this_hour() - 48 * HOUR
-    moments = [edge - 30 * HOUR, edge - timedelta(microseconds=1), edge, edge + 40 * HOUR]
-    await view_rows.insert(
-        connection,
-        [event(event_id=n, created_at=at) for n, at in enumerate(moments, 1)],
-    )
+    async with connection.transaction():
+        edge = await this_hour(connection) - 48 * HOUR
+        moments = [edge - 30 * HOUR, edge - timedelta(microseconds=1), edge, edge + 40 * HOUR]
+        await view_rows.insert(
+            connection,
+            [event(event_id=n, created_at=at) for n, at in enumerate(moments, 1)],
+        )
 
-    rows = await connection.fetch(
-        "select bucket_start, bucket_s, events from projector.attempts_by_status order by 1"
-    )
+        rows = await connection.fetch(
+            "select bucket_start, bucket_s, events from projector.attempts_by_status order by 1"
+        )
 
     assert [tuple(row) for row in rows] == [
         (edge - 30 * HOUR, 3_600, 1),

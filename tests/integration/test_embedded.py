@@ -174,9 +174,7 @@ async def test_an_aborted_transaction_leaves_a_hole_and_no_record(
 
 
 async def test_an_unknown_topic_is_not_made(bootstrap_servers: str) -> None:
-    async with AIOKafkaProducer(
-        bootstrap_servers=bootstrap_servers, request_timeout_ms=1000
-    ) as producer:
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as producer:
         known = await producer.client.fetch_all_metadata()
 
     assert "never.made" not in known.topics()

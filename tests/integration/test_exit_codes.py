@@ -95,10 +95,14 @@ async def code_after_ctrl_c(*command: str) -> int | None:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    await called.wait()
-    child.send_signal(signal.SIGINT)
-    async with asyncio.timeout(5):
-        said, _ = await child.communicate()
+    try:
+        await called.wait()
+        child.send_signal(signal.SIGINT)
+        async with asyncio.timeout(30):
+            said, _ = await child.communicate()
+    finally:
+        if child.returncode is None:
+            child.kill()
     silent.close()
     for writer in clients:
         writer.close()

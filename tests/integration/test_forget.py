@@ -35,7 +35,7 @@ from tests.support.job_runs import (
     write_file,
 )
 from tests.support.service_runs import watching
-from tests.support.stack import Database
+from tests.support.stack import Cluster, Database
 from tests.support.table_rows import claimed, connected, count, open_store, position_of, totals_of
 from tests.support.view_rows import differences
 
@@ -262,6 +262,20 @@ async def test_killed_after_any_transaction_it_ends_the_same(
     assert await ledger_mistakes(database) == []
 
 
+@pytest.mark.usefixtures("connection")
+async def test_a_batch_of_another_database_is_not_waited_for(
+    database: Database, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tables have the same numbers, where both were made from one template."""
+    monkeypatch.setattr(forget, "_ABORT_AFTER_S", 0.2)
+    async with cluster.database() as other, connected(other) as writer, writer.transaction():
+        await writer.execute("select from normalizer.forgotten_executions")
+
+        erased = await forgotten(database)
+
+    assert erased.events == 6
+
+
 async def test_a_batch_that_began_before_is_waited_for(
     connection: asyncpg.Connection, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -294,8 +308,10 @@ async def test_a_deadlock_costs_time_only(
 ) -> None:
     """Beside somebody who locks rows first and their execution then."""
     async with connected(database) as other, watching(database.url) as watcher:
-        # The erasure looks for the deadlock first, so the server ends its transaction.
+        # The erasure looks for the deadlock first, so the server ends its transaction; and not
+        # before there is one, for it looks once.
         await other.execute("set deadlock_timeout = '1 min'")
+        await other.execute(f"alter database {database.name} set deadlock_timeout = '4s'")
         async with other.transaction():
             await other.execute(
                 "select from normalizer.events where execution_id = $1 for update", GONE
@@ -316,14 +332,19 @@ async def test_what_takes_too_long_at_once_goes_in_smaller_steps_and_in_none_is_
     database: Database,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    await connection.execute(
+        """
+        create function public.too_slow() returns integer language plpgsql
+        as $$ begin raise query_canceled; end $$;
+        """
+    )
     slow = f"""
         select case
                    when cardinality($1::bigint[]) <= {most} then projector.archive_events($1)
-                   else (select 0 from pg_sleep(5))
+                   else public.too_slow()
                end
     """
     monkeypatch.setattr(forget_statements, "ARCHIVE_EVENTS", slow)
-    monkeypatch.setattr(forget, "_SESSION", {"statement_timeout": "700ms"})
     monkeypatch.setattr(forget, "ROWS_A_STEP", 4)
     monkeypatch.setattr(patient_session, "MOST_TIMEOUTS", 2)
     monkeypatch.setattr(patient_session, "back_off_s", lambda _: 0.01)

@@ -1,8 +1,10 @@
 """Events that share an id, and reports that differ, in PostgreSQL: rows, marks and hashes."""
 
 import asyncio
+import gc
 import itertools
 import time
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +22,7 @@ from tests.support.factories import EXECUTION_ID, after, batch_of, envelope
 from tests.support.merging import jsonb_text
 from tests.support.stack import Database
 from tests.support.table_rows import claimed, connected, open_store, stored_events
+from tests.support.waiting import moment
 
 A: Final = {"step": "a"}
 D: Final = {"step": "b", "command_id": "x"}
@@ -150,25 +153,36 @@ async def test_a_value_that_is_no_jsonb_equals_itself_alone(database: Database) 
     assert len(set(found)) == 4
 
 
+@pytest.fixture
+def old_objects_kept() -> Iterator[None]:
+    """No garbage collection looks at the objects of other tests: that takes long, too."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("old_objects_kept")
 @pytest.mark.parametrize("numbers", [100_000, pytest.param(4_000_000, marks=pytest.mark.soak)])
 async def test_two_reports_that_differ_in_their_last_number_hold_nobody_up(
     database: Database, numbers: int
 ) -> None:
+    """By the work of this process between two turns of the loop: others have the cores too."""
     contexts = [b"[%b%d]" % (b"1," * numbers, last) for last in (1, 2)]
-    late_s: list[float] = []
+    busy_s: list[float] = []
 
     async def heartbeat() -> None:
         while True:
-            before = time.monotonic()
-            await asyncio.sleep(0.01)
-            late_s.append(time.monotonic() - before - 0.01)
+            before_s = time.process_time()
+            await moment()
+            busy_s.append(time.process_time() - before_s)
 
     beating = asyncio.create_task(heartbeat(), name="heartbeat")
     totals = await written(database, *({"context": one} for one in contexts), at_once=1)
     beating.cancel()
 
     assert (totals.stored, totals.merged) == (1, 1)
-    assert max(late_s) < 0.5
+    assert max(busy_s) < 0.5
     async with connected(database) as connection:
         kept = await connection.fetchrow(
             """

@@ -952,7 +952,7 @@ async def test_executions_that_take_too_long_together_are_removed_a_few_at_a_tim
     await store(connection, [row for number in range(1, 25) for row in life(number, OLD)], OLD)
     await run(connection)
     await connection.execute(_SLOW.format("call_facts"))
-    await connection.execute("set statement_timeout = '300ms'")
+    await connection.execute("set statement_timeout = '1s'")
 
     said = [line async for line in retention.drop_executions(connection, NOW, dry_run=False)]
 
@@ -970,7 +970,7 @@ async def test_events_that_take_too_long_together_are_deleted_a_few_at_a_time(
     """And an execution of which one alone takes too long is named, and holds up no other."""
     await store(connection, [row for number in range(1, 11) for row in life(number, OLD)], OLD)
     await connection.execute(_SLOW.format("normalizer.events"))
-    await connection.execute("set statement_timeout = '300ms'")
+    await connection.execute("set statement_timeout = '1s'")
 
     said = [
         line
@@ -1155,9 +1155,11 @@ async def test_counts_of_what_is_gone_are_dropped_by_the_hour_and_no_others(
     connection: asyncpg.Connection,
 ) -> None:
     keep = msgspec.structs.replace(WEEK, hours=timedelta(days=30))
-    await store(connection, life(1, OLD), OLD)
-    await store(connection, life(2, OLD), NOW)
-    await store(connection, life(3, NOW - timedelta(days=20)), OLD)
+    # No life crosses an hour.
+    old, later = (one.replace(minute=0) for one in (OLD, NOW - timedelta(days=20)))
+    await store(connection, life(1, old), OLD)
+    await store(connection, life(2, old), NOW)
+    await store(connection, life(3, later), OLD)
 
     would = await run(connection, keep, dry_run=True)
     await run(connection, keep)
@@ -1245,7 +1247,7 @@ _REFUSE_DELETES: Final = """
 
 _SLOW: Final = """
     create function public.slow() returns trigger language plpgsql as
-        $$ begin perform pg_sleep(case when old.execution_id = 7 then 2 else 0.015 end);
+        $$ begin perform pg_sleep(case when old.execution_id = 7 then 3 else 0.05 end);
            return null; end $$;
     create trigger slow after delete on {} for each row execute function public.slow()
 """

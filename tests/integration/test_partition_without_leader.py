@@ -25,7 +25,10 @@ from normalizer.settings import Settings
 from tests.support.service_runs import running, send, settings_for, until, watching
 from tests.support.stack import Database, Topic
 
-SECONDS = 20
+READ_S = 60
+"""To read what was sent, also where a broker has just started or been killed."""
+LOOK_UP_S = 20
+"""Of a look-up beside a frozen broker; it takes about a second."""
 
 
 class JoiningBroker(KafkaBroker):
@@ -76,6 +79,7 @@ async def led(admin: AIOKafkaAdminClient, topic: NewTopic) -> bool:
     return {one["partition"]: one["leader"] for one in found["partitions"]} == {0: 1, 1: 2}
 
 
+@pytest.mark.timeout(300)
 async def test_a_partition_without_a_leader_stops_no_other(
     database: Database, kafka_broker: KafkaBroker, second: KafkaBroker, spread: Topic
 ) -> None:
@@ -89,7 +93,7 @@ async def test_a_partition_without_a_leader_stops_no_other(
                 bootstrap_servers=kafka_broker.bootstrap_servers
             ) as producer:
                 await send(producer, spread, numbers, partition=partition)
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(READ_S):
                 await watcher.until_read(spread, at)
 
         async with running(settings) as service:
@@ -125,9 +129,9 @@ async def look_past_a_frozen_broker(settings: Settings, second: KafkaBroker, spr
             patched.setattr(log._admin._client, "get_random_node", lambda: 2)
             os.kill(second.pid, signal.SIGSTOP)
             try:
-                async with asyncio.timeout(SECONDS):
+                async with asyncio.timeout(LOOK_UP_S):
                     assert await log.cluster_id()
-                async with asyncio.timeout(2 * SECONDS):
+                async with asyncio.timeout(2 * LOOK_UP_S):
                     while not await log.reachable_bounds([KafkaPartition(spread.name, 0)]):
                         pass
             finally:

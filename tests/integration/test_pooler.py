@@ -6,6 +6,7 @@ import os
 import secrets
 import signal
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Final, Literal
 
@@ -54,11 +55,9 @@ def pooled(pooler: PgBouncer, database: Database) -> Database:
 async def open_sessions(url: str) -> None:
     """Have the pooler open all of its sessions: it needs as many at one time."""
     async with contextlib.AsyncExitStack() as opened:
-        clients = [
-            await opened.enter_async_context(client(url, f"client {number}"))
-            for number in range(SESSIONS)
-        ]
-        await asyncio.gather(*(one.fetchval("select pg_sleep(0.1)") for one in clients))
+        for number in range(SESSIONS):
+            one = await opened.enter_async_context(client(url, f"client {number}"))
+            await opened.enter_async_context(one.transaction())
 
 
 @contextlib.asynccontextmanager
@@ -156,20 +155,34 @@ async def test_a_job_has_one_runner_and_its_lock_ends_with_it(pooled: Database) 
     assert await left_in_sessions(pooled.url) == set()
 
 
-async def test_the_lock_of_maintenance_is_free_once_its_holder_has_ended(pooled: Database) -> None:
-    async with client(pooled.admin_url) as hand, maintenance_lock(pooled.url):
-        holder = await hand.fetchval(
-            """
-            select pid
-            from   pg_locks
-            where  locktype = 'advisory'
-            and    database = (select oid from pg_database where datname = current_database())
-            """
-        )
-        os.kill(holder, signal.SIGSTOP)
-        asyncio.get_running_loop().call_later(0.5, os.kill, holder, signal.SIGCONT)
+@pytest.mark.parametrize("failure", [None, RuntimeError], ids=["done", "failed"])
+@pytest.mark.parametrize("held", ["maintenance", "job"])
+async def test_a_lock_is_free_once_its_holder_has_ended(
+    held: Literal["maintenance", "job"], failure: type[Exception] | None, pooled: Database
+) -> None:
+    """Although the server is slow to notice that a connection has ended."""
 
-    async with maintenance_lock(pooled.url):
+    async def lock() -> AbstractAsyncContextManager[object]:
+        if held == "maintenance":
+            return maintenance_lock(pooled.url)
+        return await JobRun.begin(pooled.url, JobSpec(kind="backfill", source="a"), owner="me")
+
+    with pytest.raises(failure) if failure else contextlib.nullcontext():
+        async with client(pooled.admin_url) as hand, await lock():
+            holder = await hand.fetchval(
+                """
+                select pid
+                from   pg_locks
+                where  locktype = 'advisory'
+                and    database = (select oid from pg_database where datname = current_database())
+                """
+            )
+            os.kill(holder, signal.SIGSTOP)
+            asyncio.get_running_loop().call_later(0.5, os.kill, holder, signal.SIGCONT)
+            if failure:
+                raise failure
+
+    async with await lock():
         pass
 
 

@@ -70,7 +70,7 @@ async def test_a_statement_that_fails_keeps_the_connection(database: Database) -
 
 async def test_after_silence_the_next_one_is_new(database: Database) -> None:
     async with Proxy(database.url) as proxy:
-        one = connection_to(proxy.url, command_timeout_s=0.3)
+        one = connection_to(proxy.url, command_timeout_s=2.0)
         before = await pid_of(one)
         proxy.lose(b"silent", "silence", passed_on=False)
 

@@ -9,6 +9,7 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import MessageSizeTooLargeError
 
 from normalizer.errors import BrokerUnavailable
 from normalizer.kafka import KafkaPartition, TransactionalProducer
@@ -16,6 +17,7 @@ from normalizer.process.pause import LONGEST_WAIT_S
 from normalizer.relay.relay_store import RelayStore, relay_stores
 from tests.support.factories import raw_event
 from tests.support.relay_runs import (
+    PARTITIONS,
     output_topics,
     read_topic,
     relay_settings,
@@ -72,12 +74,30 @@ async def test_a_limit_that_is_lowered_while_a_relay_runs_is_obeyed(
                 {"max.message.bytes": "500"},
             )
             await admin.alter_configs([output])
+            await _until_limited(bootstrap_servers, settings.kafka_canonical_topic)
             await producer.send_and_wait(topic.name, large)
             await until_relayed(settings, {0: 11})
 
         (refused,) = await read_topic(bootstrap_servers, settings.kafka_refused_topic)
     assert msgspec.json.decode(refused.value)["quarantine"]["reason"] == "too_large"
     assert service.counters.stored == 10
+
+
+async def _until_limited(bootstrap_servers: str, name: str) -> None:
+    """The controller answers before the logs of the topic have the new limit."""
+    record = random.Random(2).randbytes(1_000)
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as probing:
+
+        async def are_limited() -> bool:
+            for partition in range(PARTITIONS):
+                try:
+                    await probing.send_and_wait(name, record, partition=partition)
+                except MessageSizeTooLargeError:
+                    continue
+                return False
+            return True
+
+        await until(are_limited)
 
 
 @ONE_PARTITION

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import timedelta
 
 import httpx
@@ -22,7 +23,7 @@ from projector.api.serve import Server
 from projector.api.snapshots import Reader
 from projector.cli import main
 from tests.support.stack import Database
-from tests.support.waiting import moment
+from tests.support.waiting import moment, until
 
 UNREACHABLE = "postgresql://u:secret@127.0.0.1:1/none"
 
@@ -36,7 +37,7 @@ async def test_serve_tells_its_address_and_ends_in_order(database: Database) -> 
     )
     assert process.stdout
     address = (await process.stdout.readline()).decode().split()[-1]
-    async with httpx.AsyncClient(base_url=address) as client:
+    async with httpx.AsyncClient(base_url=address, timeout=30) as client:
         ready = await client.get("/readyz")
         answers = [await client.get("/livez") for _ in range(10)]
     process.send_signal(signal.SIGTERM)
@@ -49,6 +50,17 @@ async def test_serve_tells_its_address_and_ends_in_order(database: Database) -> 
     assert (process.returncode, said) == (0, b"")
 
 
+@contextlib.contextmanager
+def many_files() -> Iterator[None]:
+    """This process may open as many files as a test needs, and afterwards as many as before."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4_096, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
 async def test_half_sent_requests_keep_nobody_out(database: Database) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "projector", "serve", "--port", "0"),
@@ -58,17 +70,18 @@ async def test_half_sent_requests_keep_nobody_out(database: Database) -> None:
     )
     assert process.stdout
     address = (await process.stdout.readline()).decode().split()[-1]
-    resource.setrlimit(
-        resource.RLIMIT_NOFILE, (4_096, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
-    )
     host, port = address.removeprefix("http://").split(":")
-    half_sent = [await asyncio.open_connection(host, int(port)) for _ in range(MOST_AT_ONCE + 100)]
-    for _, writer in half_sent:
-        writer.write(b"GET /livez HTTP/1.1\r\nHost: ")
-    async with httpx.AsyncClient(base_url=address) as client:
-        answers = [await client.get(path) for path in ("/livez", "/readyz", "/api/v1/freshness")]
-    for _, writer in half_sent:
-        writer.close()
+    with many_files():
+        half_sent = [
+            await asyncio.open_connection(host, int(port)) for _ in range(MOST_AT_ONCE + 100)
+        ]
+        for _, writer in half_sent:
+            writer.write(b"GET /livez HTTP/1.1\r\nHost: ")
+        async with httpx.AsyncClient(base_url=address, timeout=30) as client:
+            paths = ("/livez", "/readyz", "/api/v1/freshness")
+            answers = [await client.get(path) for path in paths]
+        for _, writer in half_sent:
+            writer.close()
     process.send_signal(signal.SIGTERM)
     await process.communicate()
 
@@ -79,7 +92,7 @@ async def test_a_head_that_does_not_end_is_cut_off(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However it trickles in; a connection that is only kept is kept longer."""
-    monkeypatch.setattr(idle_connections, "HEAD_S", 0.3)
+    monkeypatch.setattr(idle_connections, "HEAD_S", 2)
     async with Reader(database.url, connections=1, timeout_s=5) as reader:
         server = Server(build(reader, reader, token=None, host="127.0.0.1"))
         with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -109,7 +122,7 @@ async def test_a_head_that_does_not_end_is_cut_off(
 async def test_a_client_that_reads_nothing_is_cut_off_and_a_slow_one_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(idle_connections, "STALLED_S", 0.3)
+    monkeypatch.setattr(idle_connections, "STALLED_S", 2)
     size = 32 << 20
 
     async def large(_scope: Scope, _receive: Receive, send: Send) -> None:
@@ -118,6 +131,9 @@ async def test_a_client_that_reads_nothing_is_cut_off_and_a_slow_one_is_not(
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": bytes(size)})
 
+    async def connections() -> int:
+        return len(server.server_state.connections)
+
     server = Server(large)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -125,17 +141,22 @@ async def test_a_client_that_reads_nothing_is_cut_off_and_a_slow_one_is_not(
         slow = await asyncio.open_connection(*listener.getsockname())
         for _, writer in (stalled, slow):
             writer.write(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-        read = 0
-        while read < size:
-            read += len(await slow[0].read(1 << 18))
-            await moment()
-        with contextlib.suppress(ConnectionError):
-            while got := await stalled[0].read(1 << 20):
-                size -= len(got)
-        for _, writer in (stalled, slow):
-            writer.close()
-        server.stop()
-        await serving
+        try:
+            read = 0
+            while read < size:  # 256 times or more, a hundredth of a second each
+                got = await slow[0].read(1 << 17)
+                assert got, "the slow client was cut off"
+                read += len(got)
+                await moment()
+            await until(connections, is_so=lambda open_ones: open_ones <= 1)
+            with contextlib.suppress(ConnectionError):
+                while got := await stalled[0].read(1 << 20):
+                    size -= len(got)
+        finally:
+            for _, writer in (stalled, slow):
+                writer.close()
+            server.stop()
+            await serving
 
     assert size > 0, "the stalled client got everything"
 

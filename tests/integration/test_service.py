@@ -596,7 +596,7 @@ async def test_a_second_signal_ends_the_process_at_once(
             service.send_signal(signal.SIGTERM)
             await until_said(service, "stopping")
             service.send_signal(signal.SIGTERM)
-            await asyncio.wait_for(service.wait(), timeout=5)
+            await asyncio.wait_for(service.wait(), timeout=20)
 
     assert service.returncode == 130
     async with running(settings):
@@ -644,7 +644,7 @@ async def test_a_stop_that_takes_long_is_no_loop_that_hangs(
             await until(lambda: time.monotonic() > begun_s + 2)
             age_s = service.heartbeat_age_s()
 
-    assert age_s < 1
+    assert age_s < 1.5
     assert await watcher.events() == 5
 
 

@@ -39,7 +39,6 @@ Connecting = Callable[[str], AbstractAsyncContextManager[asyncpg.Connection]]
 async def test_a_heartbeat_gives_up_and_the_next_one_is_reported(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(heartbeat, "SEND_TIMEOUT_S", 0.5)
     partition = KafkaPartition(TOPIC, 0)
     seen = {partition: ObservedLog(log_end=9, partition_count=1, age_s=0.0)}
     async with open_store(database) as store, Proxy(database.url) as proxy:
@@ -47,8 +46,11 @@ async def test_a_heartbeat_gives_up_and_the_next_one_is_reported(
         beats = Heartbeat(proxy.url)
         proxy.lose(b"source_heartbeats", "silence", passed_on=False)
 
-        async with asyncio.timeout(PATIENCE_S):
-            await beats.send({partition: claim}, seen, ())
+        with monkeypatch.context() as impatient:
+            # The connection is opened within this time too.
+            impatient.setattr(heartbeat, "SEND_TIMEOUT_S", 2.0)
+            async with asyncio.timeout(PATIENCE_S):
+                await beats.send({partition: claim}, seen, ())
         assert proxy.lost.is_set()
         await beats.send({partition: claim}, seen, ())
         beats.close()
@@ -60,7 +62,6 @@ async def test_a_heartbeat_gives_up_and_the_next_one_is_reported(
 async def test_keeping_what_drifted_gives_up(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lag, "POLL_TIMEOUT_S", 1.0)
     finding = DriftFinding(
         shape="client",
         kind="unknown_key",
@@ -77,6 +78,8 @@ async def test_keeping_what_drifted_gives_up(
             Settings(database_url=proxy.url, kafka_bootstrap_servers=("none:1",))
         )
         await lag_monitor._poll_database(())
+        # The connection is open by now.
+        monkeypatch.setattr(lag, "POLL_TIMEOUT_S", 1.0)
         proxy.lose(b"normalizer.drift_findings", "silence", passed_on=False)
 
         async with asyncio.timeout(PATIENCE_S):

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Final
 
 import asyncpg
 import msgspec
@@ -34,6 +35,9 @@ from tests.support.table_rows import (
     wait_for_lock,
 )
 from tests.support.waiting import until
+
+SILENCE_S: Final = 2.0
+"""How long a statement may take here: longer than any takes that is answered."""
 
 pytestmark = pytest.mark.every_postgres(oldest_in_soak=True)
 
@@ -267,7 +271,7 @@ async def test_a_commit_that_took_effect_while_its_answer_was_lost_is_not_done_a
 ) -> None:
     async with (
         Proxy(database.url) as proxy,
-        Store(proxy.url, owner="me", command_timeout_s=0.5) as store,
+        Store(proxy.url, owner="me", command_timeout_s=SILENCE_S) as store,
         connected(database) as connection,
     ):
         claim = await _begun(store)
@@ -318,7 +322,7 @@ async def test_a_connection_lost_in_the_middle_writes_nothing_and_is_recreated(
 ) -> None:
     async with (
         Proxy(database.url) as proxy,
-        Store(proxy.url, owner="me", command_timeout_s=0.5) as store,
+        Store(proxy.url, owner="me", command_timeout_s=SILENCE_S) as store,
         connected(database) as connection,
     ):
         batch = batch_of(envelope(1), claim=await _begun(store))
@@ -338,7 +342,7 @@ async def test_a_connection_that_is_lost_while_it_is_set_up_is_not_used(
     """Without its codec every row would be refused, healthy ones too."""
     async with (
         Proxy(database.url) as proxy,
-        Store(proxy.url, owner="me", command_timeout_s=0.5) as store,
+        Store(proxy.url, owner="me", command_timeout_s=SILENCE_S) as store,
     ):
         proxy.lose(b"event_partitions", "silence", passed_on=False)
         with pytest.raises(StoreUnavailable):

@@ -341,6 +341,7 @@ async def test_records_far_apart_are_found_without_those_between_them(database: 
     assert sum(last + 1 - first for *_, first, last, _ in _runs(wanted)) < 2 * MAX_GAP_OFFSETS
 
 
+@pytest.mark.timeout(400)
 async def test_many_reports_of_a_large_row_hold_up_no_other_task_and_are_written(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

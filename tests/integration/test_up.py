@@ -144,7 +144,7 @@ async def test_it_runs_until_sigterm_starts_a_killed_normalizer_again_and_keeps_
             for name, pid in first.pids.items()
             if name != "up"
         }
-        async with httpx.AsyncClient(base_url=first.api_url or "") as client:
+        async with httpx.AsyncClient(base_url=first.api_url or "", timeout=60) as client:
             page = await client.get("/")
             freshness = await client.get("/api/v1/freshness")
         ready, health = await http_get(f"{first.normalizer_url}/readyz")
@@ -300,7 +300,11 @@ async def test_external_plays_into_an_empty_database_and_again_into_its_own(
         "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
         "KAFKA_TOPICS": topic.name,
     }
-    async with _up(folder, "--external", "--for", "2", env=env) as running:
+    async with _up(folder, "--external", env=env) as running:
+        await running.until(_STARTED)
+        await running.until_rows()
+        assert await running.end(signal.SIGTERM) == 0
+    async with _up(folder, "--external", "--no-traffic", "--for", "1", env=env) as running:
         await running.until(_STARTED)
         assert await running.end() == 0
 

@@ -55,7 +55,8 @@ def next_release(tmp_path: Path) -> Path:
 async def test_a_release_and_the_next_one_write_side_by_side_and_both_ways(
     database: Database, topic: Topic, bootstrap_servers: str, producer: Any, next_release: Path
 ) -> None:
-    settings = settings_for(database, topic, bootstrap_servers)
+    # Nobody is killed: no process that is slow for a while loses its partitions.
+    settings = settings_for(database, topic, bootstrap_servers, kafka_session_timeout_ms=30_000)
     old, new = (msgspec.structs.replace(settings, instance=name) for name in ("old", "new"))
     async with watching(database.url) as watcher:
 

@@ -48,8 +48,9 @@ _LINGERS: Final = """
         for each row when (new.execution_id = 13) execute function projector.linger();
 """
 """A projection that takes too long for the events of execution 13."""
-NAMED_WITHIN_S: Final = 6.0
-STORED_WITHIN_S: Final = 5.0
+# A batch is named after 5 s, and tried again within 2 s; the rest is for a busy machine.
+NAMED_WITHIN_S: Final = 15.0
+STORED_WITHIN_S: Final = 20.0
 
 Held = Callable[[asyncpg.Connection], Awaitable[object]]
 
@@ -147,7 +148,7 @@ async def test_statements_that_are_cancelled_again_and_again_fill_no_quarantine(
         await connection.execute(
             """
             create function linger() returns trigger language plpgsql as
-                $$ begin perform pg_sleep(0.05); return null; end $$;
+                $$ begin perform pg_sleep(0.5); return null; end $$;
             create trigger linger before insert on normalizer.events
                 for each statement execute function linger();
             """
@@ -399,7 +400,10 @@ async def test_a_record_that_can_be_neither_stored_nor_refused_stops_its_process
         positions = await watcher.positions(topic)
         refused = await count(connection, "normalizer.quarantine")
 
-        await connection.execute("drop function refuse cascade")
+        # The table first, as writers lock it: the drop itself begins with its partitions.
+        async with connection.transaction():
+            await connection.execute("lock table normalizer.events in access exclusive mode")
+            await connection.execute("drop function refuse cascade")
         await watcher.until_read(topic, {stuck: 1, beside: 4})
         assert await watcher.events() == 9
         await assert_ledger_holds(connection)
@@ -465,7 +469,8 @@ async def test_a_frozen_process_holds_its_locks_no_longer_than_a_statement_may_t
         frozen.terminate()
 
     assert epoch == first.epoch + 1
-    assert [line["event"] for line in lines] == ["stalled_session_ended"]
+    # A second claim may find the session before it is gone, and end it again.
+    assert {line["event"] for line in lines} == {"stalled_session_ended"}
 
 
 async def test_a_locked_position_keeps_no_other_partition_of_the_process_from_its_claim(

@@ -88,7 +88,7 @@ async def insert_events(database: Database, events: int) -> None:
 
 @contextlib.asynccontextmanager
 async def api_client(
-    url: str, *, connections: int = 4, timeout_s: float = 5.0, **options: Any
+    url: str, *, connections: int = 4, timeout_s: float = 30.0, **options: Any
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the API; `options` are those of the app."""
     async with (

@@ -5,6 +5,7 @@ The platform's clock is set to one hour ago: Kafka must not expire the records.
 
 import asyncio
 import contextlib
+import time
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,8 +19,9 @@ from simulator.ledger_file import LedgerFile, read_ledger
 from simulator.mix import Mix
 from simulator.sent_record import SentRecord
 from simulator.simulator_run import SimulatorRun, now_us, run_into_topic
-from tests.support.service_runs import Watcher, process, until
+from tests.support.service_runs import DEADLINE_S, Watcher, process
 from tests.support.stack import Topic
+from tests.support.waiting import moment
 
 HOUR_US = 3_600_000_000
 
@@ -61,26 +63,23 @@ async def drain_topic(
         at = await watcher.positions(topic)
         return sum(position["next_offset"] for position in at.values())
 
-    async def read_to(offsets: int) -> None:
-        """Wait until all is read; the deadline restarts with progress: a million takes longer."""
-
-        async def reached() -> bool:
-            return await read_so_far() >= offsets
-
-        last = -1
-        while not await reached():
-            now = await read_so_far()
-            assert now != last, f"is at {now} of {total}"
-            last = now
-            with contextlib.suppress(AssertionError):
-                await until(reached)
+    async def read_to(offsets: int, *, look_every_s: float) -> int:
+        """Wait until this much is read; the deadline restarts with progress: a million is long."""
+        last, since_s = -1, time.monotonic()
+        while (now := await read_so_far()) < offsets:
+            if now != last:
+                last, since_s = now, time.monotonic()
+            assert time.monotonic() - since_s < DEADLINE_S, f"is at {now} of {total}"
+            await moment(look_every_s)
+        return now
 
     async with Pair(settings) as pair:
         for kill in range(1, kills + 1):
-            await read_to(total * kill // (kills + 2))
-            assert await read_so_far() < total, "killed too late to prove anything"
+            # A late look would be a late kill.
+            now = await read_to(total * kill // (kills + 2), look_every_s=0.01)
+            assert now < total, "killed too late to prove anything"
             await pair.kill_one()
-        await read_to(total)
+        await read_to(total, look_every_s=0.1)
 
 
 async def compare_database(watcher: Watcher, topic: Topic, ledger: Path) -> ComparisonReport:

@@ -14,10 +14,11 @@ from tests.support.waiting import until
 
 
 class Issuer:
-    """Issues tokens named by their number, valid for 100 s of its own clock."""
+    """Issues tokens named by their number, valid for `lifetime_s` of its own clock."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
+        self.lifetime_s = 100.0
         self.issued = 0
         self.is_away = False
         self.provider = TokenProvider(self.issue, {"cluster": "one"}, clock=lambda: self.now_s)
@@ -26,7 +27,7 @@ class Issuer:
         if self.is_away:
             raise TokenUnavailable("away", "wait")
         self.issued += 1
-        return AccessToken(f"token {self.issued}", 100.0)
+        return AccessToken(f"token {self.issued}", self.lifetime_s)
 
 
 async def test_one_token_serves_all_clients_until_it_expires() -> None:
@@ -69,6 +70,40 @@ async def test_a_token_is_due_after_four_fifths_of_its_life_and_renewed_once() -
 
     assert (early, due, issuer.provider.is_due) == (False, True, False)
     assert issuer.issued == 2
+
+
+@pytest.mark.parametrize(
+    ("lifetime_s", "due_at_s"),
+    [(5.0, 8.0), (1.0, 4.8), (0.0, 9.0)],
+    ids=["seconds", "a second", "none: one token each RETRY_S"],
+)
+async def test_a_token_that_lives_for_seconds_is_due_in_time_after_it_was_renewed(
+    lifetime_s: float, due_at_s: float
+) -> None:
+    issuer = Issuer()
+    issuer.lifetime_s = 5.0
+    await issuer.provider.token()
+
+    issuer.now_s, issuer.lifetime_s = 4.0, lifetime_s
+    await renewed(issuer.provider)
+    issuer.now_s = due_at_s - 0.1
+    early = issuer.provider.is_due
+    issuer.now_s = due_at_s
+
+    assert (early, issuer.provider.is_due) == (False, True)
+
+
+async def renewed(provider: TokenProvider) -> None:
+    """Renew the token in the background, and wait until that is over."""
+    before = provider.generation
+
+    async def is_newer() -> bool:
+        return provider.generation > before
+
+    provider.renew_in_background()
+    await until(is_newer)
+    with provider._lock:
+        pass  # its thread has noted the success
 
 
 class Connection:

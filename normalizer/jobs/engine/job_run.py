@@ -4,14 +4,13 @@ The epoch makes it correct: every batch checks it in its own transaction. The ad
 own connection, keeps a second runner from starting, and is free at once when this process dies.
 """
 
-import asyncio
-import contextlib
 from collections.abc import Iterable
 from typing import Final, Literal, Self
 
 import asyncpg
 import msgspec
 
+from normalizer.database import release
 from normalizer.errors import FatalError
 from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.spec import JobSpec
@@ -23,8 +22,6 @@ from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
 
 RunState = Literal["running", "stopped", "complete", "truncated", "failed"]
 
-_RELEASE_S: Final = 2.0
-"""How long the end of a run waits for the release of its lock."""
 _SESSION: Final = {
     "statement_timeout": "60s",
     "search_path": "normalizer, public",
@@ -126,9 +123,8 @@ class JobRun:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            await self._release_lock()
+    async def __aexit__(self, *_: object) -> None:
+        await release(self._lock_transaction)
         self._terminate()
 
     async def positions(self, parts: Iterable[SourcePart]) -> dict[PartKey, ReadPosition]:
@@ -176,12 +172,6 @@ class JobRun:
         except FOREIGN_ERRORS as error:
             raise translated(error) from error
         return rows
-
-    async def _release_lock(self) -> None:
-        """Release the lock now: the server may notice much later that a connection has ended."""
-        with contextlib.suppress(*FOREIGN_ERRORS):
-            async with asyncio.timeout(_RELEASE_S):
-                await self._lock_transaction.rollback()
 
     def _terminate(self) -> None:
         self._connection.terminate()

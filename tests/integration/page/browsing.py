@@ -54,7 +54,7 @@ async def looking(
         timezone_id="UTC",
         reduced_motion="reduce",
     )
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(60_000)
     page = await context.new_page()
     home = urlsplit(url).netloc
     trouble: list[str] = []
@@ -117,11 +117,19 @@ async def texts(page: Page, each: str, *parts: str) -> list[list[str]]:
 
 @contextlib.asynccontextmanager
 async def serving(database_url: str, **variables: str) -> AsyncIterator[str]:
-    """`projector serve` as a process of its own, on any free port; gives its address."""
+    """`projector serve` as a process of its own, on any free port; gives its address.
+
+    An answer may take long: the machine does other work too.
+    """
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "projector", "serve", "--port", "0"),
-        env={"PATH": os.environ["PATH"], "DATABASE_URL": database_url} | variables,
+        env={
+            "PATH": os.environ["PATH"],
+            "DATABASE_URL": database_url,
+            "PROJECTOR_TIMEOUT_S": "30",
+        }
+        | variables,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )

@@ -419,8 +419,9 @@ _NOT_WHERE_IT_STANDS: Final = """
             const near = (n) => [0, 1, 2].every((c) => Math.abs(data[n + c] - colour[c]) < 60);
             return [0, 4, 8, 12, 16].some(near);
         };
-        // A value stands over its interval, from its begin on. The last one is paler.
-        const inside = spec.x.slice(0, -1).map((at, n) => [at + spec.step * 0.6, n]);
+        // A value stands over its interval, from its begin on. One that is not complete is paler.
+        const inside = spec.x.map((at, n) => [at + spec.step * 0.6, n])
+            .filter(([, n]) => spec.x[n] + spec.step <= spec.now);
         const y = (name) => spec.traces.find((one) => one.name === name).y;
         const high = spec.x.map((_, n) => y("failed")[n] + y("cancelled")[n] + y("completed")[n]);
         const ends = inside.filter(([, n]) => y("completed")[n] > 4);

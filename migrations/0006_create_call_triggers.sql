@@ -22,6 +22,13 @@ create function projector.call_status(status text, outcome text) returns text
         else outcome
     end;
 
+-- Whether a completion hands the call over to a callback: so says its context, or that of the
+-- result, where a server keeps what the worker sent.
+create function projector.hands_over(context jsonb, result jsonb) returns boolean
+    language sql immutable parallel safe
+    return coalesce(context @> '{"pending_callback": true}', false)
+        or coalesce(result @> '{"context": {"pending_callback": true}}', false);
+
 -- rank_of: a digit that sorts a worse outcome first. first_outcome: the earlier of two end values
 -- of outcomes; of two at the same time, the worse.
 create function projector.rank_of(outcome text) returns text
@@ -86,7 +93,7 @@ begin
                            when kind.role = 'done' then '0'
                            when kind.role = 'ended' and not (
                                kind.outcome = 'COMPLETED'
-                               and coalesce(event.context @> '{"pending_callback": true}', false)
+                               and hands_over(event.context, event.result)
                            ) then '1'
                        end,
                        case when event.evidence >= 100 then event.attempts end, event.created_at,
@@ -810,13 +817,13 @@ begin
     where  subject = 'call';
     with event as (
         select true as is_changed, execution_id, command_id, event_type, step, status, created_at,
-               worker_id, max_attempts, iteration, duration, error, context
+               worker_id, max_attempts, iteration, duration, error, context, result
         from   before
         where  roles ? event_type
         and    command_id <> ''
         union all
         select evidence >= 100 and attempts > 0, execution_id, command_id, event_type, step, status,
-               created_at, worker_id, max_attempts, iteration, duration, error, context
+               created_at, worker_id, max_attempts, iteration, duration, error, context, result
         from   after
         where  roles ? event_type
         and    command_id <> ''
@@ -828,8 +835,7 @@ begin
                case
                    when role = 'done' then '0'
                    when role = 'ended' and not (
-                       outcome = 'COMPLETED'
-                       and coalesce(context @> '{"pending_callback": true}', false)
+                       outcome = 'COMPLETED' and hands_over(context, result)
                    ) then '1'
                end as end_rank
         from   (

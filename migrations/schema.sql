@@ -463,6 +463,10 @@ CREATE FUNCTION projector.first_outcome(one text, other text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE WHEN (("left"(one, 18) = "left"(other, 18)) AND (projector.rank_of(projector.end_value(other)) >= projector.rank_of(projector.end_value(one)))) THEN one WHEN ("left"(one, 18) = "left"(other, 18)) THEN other ELSE LEAST((one COLLATE "C"), (other COLLATE "C")) END;
 
+CREATE FUNCTION projector.hands_over(context jsonb, result jsonb) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN (COALESCE((context @> '{"pending_callback": true}'::jsonb), false) OR COALESCE((result @> '{"context": {"pending_callback": true}}'::jsonb), false));
+
 CREATE FUNCTION projector.hour_of(moment timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN date_bin('01:00:00'::interval, moment, '2000-01-01 00:00:00+00'::timestamp with time zone);

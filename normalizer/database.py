@@ -14,7 +14,13 @@ from urllib.parse import urlsplit
 import asyncpg
 from asyncpg.transaction import Transaction
 
-from normalizer.database_connection import CLOSE_S, CONNECT_S, NO_SETTINGS, Connection
+from normalizer.database_connection import (
+    CLOSE_S,
+    CONNECT_S,
+    DATABASE_ERRORS,
+    NO_SETTINGS,
+    Connection,
+)
 from normalizer.errors import ConfigurationError
 from normalizer.passwords import DATABASE_URL_FORM, is_database_url
 from normalizer.tls_files import system_tls, unfit_file
@@ -134,13 +140,13 @@ async def closing(connection: Connection) -> AsyncIterator[Connection]:
     try:
         yield connection
     finally:
-        with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        with contextlib.suppress(*DATABASE_ERRORS):
             await connection.close(timeout=CLOSE_S)
 
 
 def sentence_of(error: asyncpg.PostgresError) -> str:
     """What happened, without the server's own texts: they may hold content of a record."""
-    if (error.sqlstate or "").startswith("08"):
+    if error.sqlstate in {"08003", "08006"}:
         return f"database: the connection ended (SQLSTATE {error.sqlstate})"
     return f"database: SQLSTATE {error.sqlstate} ({type(error).__name__})"
 
@@ -150,8 +156,7 @@ async def release(lock: Transaction) -> None:
 
     The server, or a pooler, may notice much later that a connection has ended.
     """
-    errors = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
-    with contextlib.suppress(*errors):
+    with contextlib.suppress(*DATABASE_ERRORS):
         async with asyncio.timeout(CLOSE_S):
             await lock.rollback()
 

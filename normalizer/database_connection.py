@@ -18,25 +18,33 @@ CLOSE_S: Final = 2.0
 """How long closing waits for the server: to cancel a statement, to release locks."""
 _OUTSIDE: Final = ("vacuum", "create database")
 """PostgreSQL refuses these in a transaction."""
+DATABASE_ERRORS: Final = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+)
+"""What ending a transaction or a connection can raise."""
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 """A server that vanished is noticed after a minute: seconds of silence, seconds between probes,
 probes. A statement that takes long is not ended: the server's system answers the probes."""
 
 
 class _Transaction(asyncpg.transaction.Transaction):  # type: ignore[misc]
-    """A transaction whose block ends by its own error, whatever becomes of the rollback."""
+    """A transaction whose block, if it fails, fails by its own error and not by the rollback's."""
 
     async def __aexit__(self, kind: object, *error: object) -> None:
-        if kind is None:
-            await super().__aexit__(kind, *error)
-            return
-        await self._connection.end_what_was_given_up()
-        if self._connection.is_closed():
+        connection = self._connection
+        await connection.end_what_was_given_up()
+        if kind is not None and connection.is_closed():
             return
         try:
             await super().__aexit__(kind, *error)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-            self._connection.terminate()
+        except BaseException as failed:
+            await connection.end_what_was_given_up()
+            if kind is None or not isinstance(failed, DATABASE_ERRORS):
+                raise
+            connection.terminate()
 
 
 class Connection(asyncpg.Connection):  # type: ignore[misc]
@@ -62,6 +70,7 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
         self, *, isolation: str | None = None, readonly: bool = False, deferrable: bool = False
     ) -> asyncpg.transaction.Transaction:
         """A transaction, or a savepoint in the open one, for a block."""
+        self._check_open()
         return _Transaction(self, isolation, readonly, deferrable)
 
     async def end_what_was_given_up(self) -> None:
@@ -114,6 +123,7 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
         self, call: Callable[..., Awaitable[Any]], *args: Any, **options: Any
     ) -> Any:
         """The call's result, in the open transaction or in one of its own."""
+        self._check_open()
         if self.is_in_transaction():
             return await call(*args, **options)
         async with self.transaction():

@@ -85,8 +85,10 @@ from   (
                   ) as is_of_call,
                   if(begins, JSONExtractString(line, 'context', 'path'), '') as path,
                   is_of_call
-                  and JSONExtractRaw(line, 'context', 'pending_callback') = 'true'
-                      as pending_callback
+                  and (
+                      JSONExtractRaw(line, 'context', 'pending_callback') = 'true'
+                      or JSONExtractRaw(line, 'result', 'context', 'pending_callback') = 'true'
+                  ) as pending_callback
            from   normalizer.events final
            where  execution_id in (
                       select execution_id

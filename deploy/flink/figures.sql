@@ -22,7 +22,9 @@ FROM   (
                              -- A path that is text: quoted in its array.
                              CASE WHEN `paths` LIKE '["_%"]' THEN JSON_VALUE(`paths`, '$[0]') END
                                  AS `path`,
-                             COALESCE(`callback` = '[true]', FALSE) AS `pending_callback`,
+                             COALESCE(`callback` = '[true]', FALSE)
+                                 OR COALESCE(`callback_of_result` = '[true]', FALSE)
+                                 AS `pending_callback`,
                              COALESCE(`revision`, 0) AS `revision`
                       FROM   (
                                  SELECT *,
@@ -36,6 +38,10 @@ FROM   (
                                             `context`, '$.pending_callback'
                                             WITH UNCONDITIONAL ARRAY WRAPPER
                                         ) AS `callback`,
+                                        JSON_QUERY(
+                                            `result`, '$.context.pending_callback'
+                                            WITH UNCONDITIONAL ARRAY WRAPPER
+                                        ) AS `callback_of_result`,
                                         TRY_CAST(DECODE(`headers`['evidence'], 'UTF-8') AS INT)
                                             AS `evidence`,
                                         TRY_CAST(

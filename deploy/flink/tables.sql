@@ -19,6 +19,7 @@ CREATE TABLE canonical_topic (
     `status`       STRING,
     `created_at`   STRING,
     `context`      STRING,
+    `result`       STRING,
     `meta`         STRING,
     `command_id`   STRING,
     `error`        STRING,

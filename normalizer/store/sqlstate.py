@@ -9,6 +9,7 @@ from typing import Final
 import asyncpg
 
 from normalizer.database import UnfitFile, sentence_of
+from normalizer.database_connection import DATABASE_ERRORS
 from normalizer.errors import FatalError, NormalizerError, StoreUnavailable
 from normalizer.telemetry import describe_error
 
@@ -54,14 +55,7 @@ CLIENT_REFUSALS: Final = (
 """Raised by the client before a row is sent: without a SQLSTATE, but the row is to blame."""
 
 
-FOREIGN_ERRORS: Final = (
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    OSError,
-    TimeoutError,
-    *CLIENT_REFUSALS,
-)
+FOREIGN_ERRORS: Final = (*DATABASE_ERRORS, *CLIENT_REFUSALS)
 """Every exception that a statement can raise; no other exception is the database's."""
 
 _COPY_LINE: Final = re.compile(r"^COPY \w+, line (\d+)", re.MULTILINE)

@@ -47,7 +47,7 @@ def _intro(openapi: dict[str, Any]) -> Iterator[str]:
     )
     token = openapi["components"]["securitySchemes"]["token"]["description"]
     yield (
-        "<p>With a token, every request needs <code>Authorization: Bearer TOKEN</code>. "
+        "<p>With a token, every path below needs <code>Authorization: Bearer TOKEN</code>. "
         f"{escape(token)}</p>\n"
     )
 

@@ -71,13 +71,15 @@ def test_clickhouse_counts_what_the_projections_count(
 @pytest.mark.soak
 @pytest.mark.timeout(1_200)
 @pytest.mark.parametrize("pending", ["true", "1", '"yes"'])
-def test_a_call_is_handed_over_by_true_alone(pending: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", [b'"context":{%b}', b'"result":{"context":{%b}}'])
+def test_a_call_is_handed_over_by_true_alone(place: bytes, pending: str, tmp_path: Path) -> None:
     line = (
         b'{"event_id":1,"execution_id":7,"event_type":"command.completed","step":"s",'
         b'"status":"COMPLETED","created_at":"2026-01-01T00:00:00Z","command_id":"c",'
-        b'"context":{"pending_callback":%b},"meta":{"attempts":0}}'
+        b'%b,"meta":{"attempts":0}}'
     )
-    outcomes = Normalizer().normalize(RawRecord(value=line % pending.encode()))
+    handed_over = place % (b'"pending_callback":%b' % pending.encode())
+    outcomes = Normalizer().normalize(RawRecord(value=line % handed_over))
     events = [outcome for outcome in outcomes if isinstance(outcome, Envelope)]
 
     answer = figures_of(events, tmp_path)

@@ -269,10 +269,19 @@ async def test_a_command_issued_again_is_recognised_by_its_ordinal(
     assert sorted(tuple(row) for row in tries) == [(0, 0, "PENDING"), (1, 0, "PENDING")]
 
 
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"context": {"pending_callback": True}},
+        # As a server stores what the worker sent.
+        {"result": {"status": "COMPLETED", "context": {"pending_callback": True}}},
+    ],
+    ids=["context", "result"],
+)
 async def test_work_handed_over_to_a_callback_is_not_finished(
-    connection: asyncpg.Connection,
+    columns: dict[str, Any], connection: asyncpg.Connection
 ) -> None:
-    parked = call(1, "command.completed", status="COMPLETED", context={"pending_callback": True})
+    parked = call(1, "command.completed", status="COMPLETED", **columns)
     await view_rows.insert(connection, [parked])
     assert await connection.fetchval("select status from projector.calls") == "PENDING"
 

@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
+from normalizer.database import connect
 from normalizer.errors import FatalError
 from normalizer.store.reconnecting_connection import ReconnectingConnection
 from tests.support.lossy_proxy import Proxy
@@ -128,3 +129,16 @@ async def test_an_outage_ends_with_one_line(database: Database) -> None:
         ("reconnected", "info", 2),
     ]
     assert {line["application"] for line in lines} == {NAME}
+
+
+async def test_a_statement_after_the_end_of_its_connection_is_an_error_of_the_client(
+    database: Database,
+) -> None:
+    connection = await connect(database.url, application_name="test")
+    connection.terminate()
+
+    for statement in (connection.fetch, connection.fetchval, connection.execute):
+        with pytest.raises(asyncpg.InterfaceError):
+            await statement("select 1")
+    with pytest.raises(asyncpg.InterfaceError):
+        connection.transaction()

@@ -49,7 +49,7 @@ _LINGERS: Final = """
 """
 """A projection that takes too long for the events of execution 13."""
 # A batch is named after 5 s, and tried again within 2 s; the rest is for a busy machine.
-NAMED_WITHIN_S: Final = 15.0
+NAMED_WITHIN_S: Final = 10.0
 STORED_WITHIN_S: Final = 20.0
 
 Held = Callable[[asyncpg.Connection], Awaitable[object]]

@@ -24,7 +24,14 @@ from deploy.calls import (
 from normalizer.core.rules import names
 from tests.support.event_histories import event_logs, repeated, retried_commands
 from tests.support.event_kinds import EVENT_KINDS, spellings_of
-from tests.support.projection_oracle import CALL_ENDS, CALL_MARKS, Row, expected_views, hour
+from tests.support.projection_oracle import (
+    CALL_ENDS,
+    CALL_MARKS,
+    Row,
+    expected_views,
+    hands_over,
+    hour,
+)
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 KNOWN: Final = {*CALL_ENDS, *(kind for kinds in CALL_MARKS.values() for kind in kinds)}
@@ -118,7 +125,6 @@ def actual(rows: Sequence[Row]) -> Counter[Any]:
     executions: dict[int, list[dict[str, Any]]] = {}
     for row in rows:
         if row["event_type"] in KNOWN and row["command_id"]:
-            context = row["context"]
             executions.setdefault(row["execution_id"], []).append({
                 "command_id": row["command_id"],
                 "event_type": row["event_type"],
@@ -129,8 +135,7 @@ def actual(rows: Sequence[Row]) -> Counter[Any]:
                 "max_attempts": row["max_attempts"],
                 "duration_s": row["duration"],
                 "error": row["error"],
-                "pending_callback": isinstance(context, dict)
-                and context.get("pending_callback") is True,
+                "pending_callback": hands_over(row),
             })  # fmt: skip
     return Counter(
         (execution_id, call.pop("command_id"), *shown(call.pop("failed_us"), Call(**call)))

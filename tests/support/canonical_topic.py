@@ -130,7 +130,7 @@ def record_of(event: Envelope, *, revision: int = 0) -> CanonicalRecord:
 def row_of(event: Envelope) -> Row:
     """The row that the oracle folds."""
     row: dict[str, Any] = msgspec.structs.asdict(event)
-    for name in ("context", "coercions"):
+    for name in ("context", "result", "coercions"):
         if row[name] is not None:
             row[name] = json.loads(row[name])
     return row

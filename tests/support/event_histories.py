@@ -26,6 +26,10 @@ _CONTEXTS: Final = [
     {"pending_callback": True}, {"pending_callback": "yes"}, {"pending_callback": 1},
     [1, 2], "text",
 ]  # fmt: skip
+_RESULTS: Final = [
+    None, None, {"context": {"pending_callback": True}}, {"pending_callback": True},
+    {"context": [{"pending_callback": True}]}, {"context": {"pending_callback": 1}}, ["text"],
+]  # fmt: skip
 _ERRORS: Final = [None, "", "HTTP 503 from 'host-7'", "refused  by 10.0.0.1:80", "é" * 1_100]
 _MOMENTS: Final = [0, 1, 2, 59, 60, 3_599, 3_600, 3_601, 90_000, -86_400 * 366 * 30]
 
@@ -64,6 +68,7 @@ def events(draw: st.DrawFn, event_id: int) -> Row:
         duration=draw(st.sampled_from([None, None, 0.0, 0.25, 1.5, 2_592_000.5, 315_360_000.0])),
         error=draw(st.sampled_from(_ERRORS)),
         context=draw(st.sampled_from(_CONTEXTS)),
+        result=draw(st.sampled_from(_RESULTS)),
         coercions=rule and [{"rule": rule, "field": "x"}, {"rule": "opaque_id", "field": "y"}],
         shape=draw(st.sampled_from(["worker", "executor"])),
         source_partition=draw(st.integers(0, 3)),

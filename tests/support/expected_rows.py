@@ -48,6 +48,7 @@ def _row(reports: list[LoggedReport]) -> Row:
         "created_at": _EPOCH + timedelta(microseconds=columns["created_us"]),
         "recorded_at": _EPOCH + timedelta(microseconds=columns["recorded_us"]),
         "context": context,
+        "result": None,
         "coercions": None,
         "shape": reported[0].shape,
     }

@@ -259,14 +259,18 @@ def _try(command_id: str, attempts: int, rows: Sequence[Row]) -> Row:
     }
 
 
+def hands_over(row: Row) -> bool:
+    """Whether the row's context, or that of its result, hands its call over to a callback.
+
+    Source: docs/spec/wire-shapes.md#s15.
+    """
+    result = row["result"]
+    contexts = (row["context"], result.get("context") if isinstance(result, dict) else None)
+    return any(isinstance(one, dict) and one.get("pending_callback") is True for one in contexts)
+
+
 def _is_parked(row: Row) -> bool:
-    """Source: docs/spec/wire-shapes.md#s15."""
-    context = row["context"]
-    return (
-        CALL_ENDS[row["event_type"]] == (1, "COMPLETED")
-        and isinstance(context, dict)
-        and context.get("pending_callback") is True
-    )
+    return CALL_ENDS[row["event_type"]] == (1, "COMPLETED") and hands_over(row)
 
 
 def _call_status(row: Row) -> str:

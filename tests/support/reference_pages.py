@@ -72,7 +72,8 @@ def _api() -> Iterator[str]:
         f"# HTTP API\n\n{_GENERATED}\n\n"
         "`projector serve` serves these paths; its dashboard uses nothing else. The same list\n"
         "is an OpenAPI document (`/openapi.json`) and a page (`/api`). Only GET and HEAD are\n"
-        "served. With a token, each request needs the header `Authorization: Bearer TOKEN`.\n\n"
+        "served. With a token, each path under `/api/v1` needs the header\n"
+        "`Authorization: Bearer TOKEN`.\n\n"
     )
     yield openapi["info"]["description"] + "\n"
     for tag in openapi["tags"]:

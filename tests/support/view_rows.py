@@ -28,6 +28,7 @@ COLUMNS: Final[Mapping[str, str]] = {
     "duration": "double precision",
     "error": "text",
     "context": "jsonb",
+    "result": "jsonb",
     "coercions": "jsonb",
     "evidence": "smallint",
     "shape": "text",
@@ -122,7 +123,7 @@ async def stored(connection: asyncpg.Connection) -> list[Row]:
     names = ", ".join(COLUMNS)
     rows = [dict(row) for row in await connection.fetch(f"select {names} from normalizer.events")]
     for row in rows:
-        for name in ("context", "coercions"):
+        for name in ("context", "result", "coercions"):
             if isinstance(row[name], str):
                 row[name] = json.loads(row[name])
     return rows

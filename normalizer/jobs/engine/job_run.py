@@ -9,6 +9,7 @@ from typing import Final, Literal, Self
 
 import asyncpg
 import msgspec
+from asyncpg.transaction import Transaction
 
 from normalizer.database import release
 from normalizer.errors import FatalError
@@ -98,6 +99,7 @@ class JobRun:
             prepare=self._take_lock,
         )
         self._lock_pids: list[int] = []
+        self._lock_transaction: Transaction | None = None
         self.owner = owner
         self.spec = spec
         self.number = 0
@@ -116,7 +118,7 @@ class JobRun:
             async with run._lock.use(), run._connection.use() as connection:
                 await run._begin(connection)
         except (*FOREIGN_ERRORS, FatalError) as error:
-            run._terminate()
+            await run._release()
             raise error if isinstance(error, FatalError) else translated(error) from error
         return run
 
@@ -124,8 +126,7 @@ class JobRun:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await release(self._lock_transaction)
-        self._terminate()
+        await self._release()
 
     async def positions(self, parts: Iterable[SourcePart]) -> dict[PartKey, ReadPosition]:
         """The position of each part of the run; new parts begin at their start."""
@@ -173,6 +174,13 @@ class JobRun:
             raise translated(error) from error
         return rows
 
+    async def _release(self) -> None:
+        try:
+            if self._lock_transaction is not None:
+                await release(self._lock_transaction)
+        finally:
+            self._terminate()
+
     def _terminate(self) -> None:
         self._connection.terminate()
         self._lock.terminate()
@@ -183,8 +191,8 @@ class JobRun:
         A lock of the session would stay with a pooler when this process has ended. The server may
         not know yet that our last connection is lost: its session is ended.
         """
-        self._lock_transaction = connection.transaction()
-        await self._lock_transaction.start()
+        self._lock_transaction = lock = connection.transaction()
+        await lock.start()
         lost = tuple(self._lock_pids)
         self._lock_pids.append(connection.get_server_pid())
         await connection.execute(job_statements.END_LOST, self.spec.lock_key, lost)

@@ -113,6 +113,27 @@ async def test_a_stop_ends_a_transaction_that_gets_no_answer(database: Database)
     assert await asyncio.gather(*starmap(is_cancelled, cases)) == [True] * len(cases)
 
 
+@pytest.mark.parametrize("lost", [b"select 7", b"COMMIT"])
+async def test_a_statement_that_is_given_up_ends_its_connection(
+    lost: bytes, database: Database
+) -> None:
+    """Nobody is to wait for its answer later."""
+    async with Proxy(database.url) as proxy, projecting(proxy.url) as connection:
+
+        async def work() -> None:
+            async with connection.transaction():
+                await connection.fetchval("select 7")
+
+        proxy.lose(lost, "silence", passed_on=False)
+        working = asyncio.ensure_future(work())
+        await proxy.lost.wait()
+        working.cancel()
+        await asyncio.wait([working], timeout=PATIENCE_S)
+
+        assert working.cancelled()
+        assert connection.is_closed()
+
+
 async def test_long_work_says_that_it_gets_no_answer(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

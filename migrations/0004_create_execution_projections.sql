@@ -51,7 +51,7 @@ comment on column projector.execution_facts.active_at is
     'created_at of the last event that is neither an end nor the report of an end '
     '(command.completed and similar, workflow.*): those normally follow the end.';
 comment on column projector.execution_facts.playbook_ranked is
-    'Four texts: 0 if context.path of a begin event has the playbook, or 1 if it is the step '
+    'Four texts: 0 if the playbook is the path that a begin event names, or 1 if it is the step '
     'of a lifecycle event; the time; the playbook (its first 200 characters, because it is '
     'part of keys); its version. The least value wins.';
 comment on column projector.execution_facts.completed is
@@ -59,6 +59,19 @@ comment on column projector.execution_facts.completed is
 comment on column projector.execution_facts.counted_playbook_ranked is
     'What roll-ups count the execution and its calls under now: this playbook, and in the next '
     'columns hour of the begin, outcome, and hour of the end.';
+
+-- The object that names the playbook of an execution, as path and version: the context of the
+-- event that begins it, or that of the result, where a server keeps what the client sent.
+create function projector.naming_context(role text, context jsonb, result jsonb) returns jsonb
+    language sql immutable parallel safe
+    return case
+        when role is distinct from 'begins' then null
+        when jsonb_typeof(context -> 'path') = 'string' and context ->> 'path' <> ''
+        then context
+        when jsonb_typeof(result #> '{context,path}') = 'string'
+             and result #>> '{context,path}' <> ''
+        then result -> 'context'
+    end;
 
 create function projector.playbook_of(playbook_ranked text[]) returns text
     language sql immutable parallel safe
@@ -278,11 +291,7 @@ as $$
                    when event.status in ('COMPLETED', 'FAILED', 'CANCELLED') then event.status
                    else kind.outcome
                end as outcome,
-               case
-                   when kind.role = 'begins' and jsonb_typeof(event.context -> 'path') = 'string'
-                   then nullif(left(event.context ->> 'path', 200), '')
-               end as path,
-               coalesce(left(event.context ->> 'version', 100), '') as version,
+               naming_context(kind.role, event.context, event.result) as named,
                kind.subject is not distinct from 'execution' as lifecycle
         from   (
                    select *
@@ -321,7 +330,11 @@ as $$
              max(attempts),
              min(
                  case
-                     when path is not null then array['0', moment, path, version]
+                     when named is not null
+                     then array[
+                              '0', moment, left(named ->> 'path', 200),
+                              coalesce(left(named ->> 'version', 100), '')
+                          ]
                      when lifecycle and step <> '' then array['1', moment, left(step, 200), '']
                  end collate "C"
              ),
@@ -671,17 +684,18 @@ begin
     from   event_kinds;
     with event as (
         select sign, execution_id, event_id, event_type, step, status, attempts, created_at,
-               catalog_id, parent_execution_id, context, source_topic, source_partition,
-               roles ->> event_type as role, encode_time(created_at) as moment
+               catalog_id, parent_execution_id, source_topic, source_partition,
+               roles ->> event_type as role, encode_time(created_at) as moment,
+               naming_context(roles ->> event_type, context, result) as named
         from   (
                    select -1 as sign, execution_id, event_id, event_type, step, status, attempts,
-                          created_at, catalog_id, parent_execution_id, context, source_topic,
-                          source_partition
+                          created_at, catalog_id, parent_execution_id, context, result,
+                          source_topic, source_partition
                    from   before
                    union all
                    select 1, execution_id, event_id, event_type, step, status, attempts,
-                          created_at, catalog_id, parent_execution_id, context, source_topic,
-                          source_partition
+                          created_at, catalog_id, parent_execution_id, context, result,
+                          source_topic, source_partition
                    from   after
                ) as moved
         offset 0
@@ -702,11 +716,10 @@ begin
                    else created_at
                end as active_at,
                case
-                   when role = 'begins' and jsonb_typeof(context -> 'path') = 'string'
-                        and context ->> 'path' <> ''
+                   when named is not null
                    then array[
-                            '0', moment, left(context ->> 'path', 200),
-                            coalesce(left(context ->> 'version', 100), '')
+                            '0', moment, left(named ->> 'path', 200),
+                            coalesce(left(named ->> 'version', 100), '')
                         ]
                    when role in ('begins', 'ends') and step <> ''
                    then array['1', moment, left(step, 200), '']

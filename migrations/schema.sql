@@ -527,6 +527,10 @@ CREATE FUNCTION projector.move_calls(moved projector.execution_move[]) RETURNS v
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     ; -- body: 0005_create_call_projections.sql
 
+CREATE FUNCTION projector.naming_context(role text, context jsonb, result jsonb) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN (role IS DISTINCT FROM 'begins'::text) THEN NULL::jsonb WHEN ((jsonb_typeof((context -> 'path'::text)) = 'string'::text) AND ((context ->> 'path'::text) <> ''::text)) THEN context WHEN ((jsonb_typeof((result #> '{context,path}'::text[])) = 'string'::text) AND ((result #>> '{context,path}'::text[]) <> ''::text)) THEN (result -> 'context'::text) ELSE NULL::jsonb END;
+
 CREATE FUNCTION projector.outcome_of(completed_at timestamp with time zone, failed_at timestamp with time zone, cancelled_at timestamp with time zone) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE LEAST(failed_at, cancelled_at, completed_at) WHEN failed_at THEN 'FAILED'::text WHEN cancelled_at THEN 'CANCELLED'::text WHEN completed_at THEN 'COMPLETED'::text ELSE ''::text END;
@@ -1744,7 +1748,7 @@ COMMENT ON COLUMN projector.execution_facts.greatest_derived_id IS 'Greatest der
 COMMENT ON COLUMN projector.execution_facts.least_hashed_id IS 'Least hashed event_id: from 2^62 + 2^61.';
 COMMENT ON COLUMN projector.execution_facts.greatest_hashed_id IS 'Greatest hashed event_id: from 2^62 + 2^61.';
 COMMENT ON COLUMN projector.execution_facts.highest_attempts IS 'Highest attempts of its events.';
-COMMENT ON COLUMN projector.execution_facts.playbook_ranked IS 'Four texts: 0 if context.path of a begin event has the playbook, or 1 if it is the step of a lifecycle event; the time; the playbook (its first 200 characters, because it is part of keys); its version. The least value wins.';
+COMMENT ON COLUMN projector.execution_facts.playbook_ranked IS 'Four texts: 0 if the playbook is the path that a begin event names, or 1 if it is the step of a lifecycle event; the time; the playbook (its first 200 characters, because it is part of keys); its version. The least value wins.';
 COMMENT ON COLUMN projector.execution_facts.catalog_id IS 'Id of the playbook in the catalog.';
 COMMENT ON COLUMN projector.execution_facts.parent_execution_id IS 'Id of the execution that started this one.';
 COMMENT ON COLUMN projector.execution_facts.completed IS 'Number of events that end it as COMPLETED. Each outcome has its own count and first time.';

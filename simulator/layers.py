@@ -27,6 +27,7 @@ from simulator.rust_worker import payload
 from simulator.status_words import StatusWord
 
 _OF_NAME: Final = {
+    "playbook.started": "RUNNING",
     "playbook.completed": "COMPLETED",
     "playbook.failed": "FAILED",
     "playbook.cancelled": "CANCELLED",

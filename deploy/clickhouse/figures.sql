@@ -83,7 +83,14 @@ from   (
                       'action_failed', 'command.timed_out', 'command.timeout',
                       'command.cancelled', 'call.done', 'action_done', 'call_done', 'call.error'
                   ) as is_of_call,
-                  if(begins, JSONExtractString(line, 'context', 'path'), '') as path,
+                  if(
+                      begins,
+                      coalesce(
+                          nullIf(JSONExtractString(line, 'context', 'path'), ''),
+                          JSONExtractString(line, 'result', 'context', 'path')
+                      ),
+                      ''
+                  ) as path,
                   is_of_call
                   and (
                       JSONExtractRaw(line, 'context', 'pending_callback') = 'true'

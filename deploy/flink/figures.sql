@@ -20,8 +20,11 @@ FROM   (
                                  AS `number`,
                              `max_attempts`,
                              -- A path that is text: quoted in its array.
-                             CASE WHEN `paths` LIKE '["_%"]' THEN JSON_VALUE(`paths`, '$[0]') END
-                                 AS `path`,
+                             CASE
+                                 WHEN `paths` LIKE '["_%"]' THEN JSON_VALUE(`paths`, '$[0]')
+                                 WHEN `paths_of_result` LIKE '["_%"]'
+                                 THEN JSON_VALUE(`paths_of_result`, '$[0]')
+                             END AS `path`,
                              COALESCE(`callback` = '[true]', FALSE)
                                  OR COALESCE(`callback_of_result` = '[true]', FALSE)
                                  AS `pending_callback`,
@@ -34,6 +37,10 @@ FROM   (
                                             `context`, '$.path'
                                             WITH UNCONDITIONAL ARRAY WRAPPER
                                         ) AS `paths`,
+                                        JSON_QUERY(
+                                            `result`, '$.context.path'
+                                            WITH UNCONDITIONAL ARRAY WRAPPER
+                                        ) AS `paths_of_result`,
                                         JSON_QUERY(
                                             `context`, '$.pending_callback'
                                             WITH UNCONDITIONAL ARRAY WRAPPER

@@ -206,6 +206,29 @@ async def test_what_a_folder_holds_and_is_not_read_is_named(
         assert sum(str(folder / name) in line for line in skipped) == 1
 
 
+async def test_a_resumed_run_names_what_it_began_to_read_and_does_not_find_again(
+    database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    cut = write_file(folder / "cut.ndjson", ndjson(*map(raw_event, range(3)))[:-20])
+    write_file(folder / "whole.ndjson", ndjson(*map(raw_event, range(3, 6))))
+    first = await backfill_files(database, folder)
+    cut.unlink()
+    capsys.readouterr()
+
+    resumed = await backfill_files(database, folder)
+
+    printed = capsys.readouterr()
+    gone = [line for line in (printed.out + printed.err).splitlines() if "file_gone" in line]
+    async with connected(database) as connection:
+        topic = await connection.fetchval(
+            "select topic from normalizer.job_parts where next_offset = 3"
+        )
+    assert (first.state, resumed.run) == ("truncated", first.run)
+    assert [("warning" in line, topic in line, "3" in line) for line in gone] == [(True,) * 3]
+
+
 async def test_two_files_that_begin_alike_are_refused(database: Database, tmp_path: Path) -> None:
     write_file(tmp_path / "a.ndjson", ndjson(raw_event(0)))
     write_file(tmp_path / "b.ndjson.zst", ndjson(raw_event(0)))

@@ -290,6 +290,35 @@ async def test_work_handed_over_to_a_callback_is_not_finished(
     assert await connection.fetchval("select status from projector.calls") == "COMPLETED"
 
 
+@pytest.mark.parametrize(
+    ("columns", "named"),
+    [
+        ({"context": {"path": "flow/a", "version": 3}}, ("flow/a", "3")),
+        # As a server stores what the client sent.
+        ({"result": {"context": {"path": "flow/a", "version": 3}}}, ("flow/a", "3")),
+        (
+            {"context": {"path": ""}, "result": {"context": {"path": "flow/a", "version": 3}}},
+            ("flow/a", "3"),
+        ),
+        (
+            {"context": {"path": "flow/b"}, "result": {"context": {"path": "flow/a"}}},
+            ("flow/b", None),
+        ),
+        ({"result": {"context": {"path": 7, "version": 3}}}, ("the step", None)),
+    ],
+    ids=["context", "result", "empty", "both", "number"],
+)
+async def test_a_playbook_is_named_by_the_event_that_begins_the_execution(
+    columns: dict[str, Any], named: tuple[str, str | None], connection: asyncpg.Connection
+) -> None:
+    begun = event(event_type="playbook.started", step="the step", **columns)
+
+    await view_rows.insert(connection, [begun])
+
+    display = "select playbook, version from projector.executions"
+    assert tuple(await connection.fetchrow(display)) == named
+
+
 async def test_an_execution_ends_by_lifecycle_events_only_and_as_the_first_one_says(
     connection: asyncpg.Connection,
 ) -> None:

@@ -29,6 +29,7 @@ _CONTEXTS: Final = [
 _RESULTS: Final = [
     None, None, {"context": {"pending_callback": True}}, {"pending_callback": True},
     {"context": [{"pending_callback": True}]}, {"context": {"pending_callback": 1}}, ["text"],
+    {"context": {"path": "flow/c", "version": 4}}, {"context": {"path": ""}}, {"path": "flow/d"},
 ]  # fmt: skip
 _ERRORS: Final = [None, "", "HTTP 503 from 'host-7'", "refused  by 10.0.0.1:80", "é" * 1_100]
 _MOMENTS: Final = [0, 1, 2, 59, 60, 3_599, 3_600, 3_601, 90_000, -86_400 * 366 * 30]

@@ -118,7 +118,7 @@ def _execution(event_rows: Sequence[Row]) -> Row:
         outcome = _lifecycle_outcome(row)
         if outcome is not None:
             ends[outcome].append(row["created_at"])
-        path, version = _path(row["context"]) if begins else (None, "")
+        path, version = _named_by(row) if begins else ("", "")
         if path:
             playbooks.append((0, row["created_at"], *_named(path, version)))
         elif (begins or outcome is not None) and row["step"]:
@@ -186,11 +186,16 @@ def _is_activity(row: Row) -> bool:
     return not (reports or _lifecycle_outcome(row) or kind.startswith("workflow"))
 
 
-def _path(context: Any) -> tuple[str | None, str]:
-    if not isinstance(context, dict) or not isinstance(context.get("path"), str):
-        return None, ""
-    version = context.get("version")
-    return context["path"], "" if version is None else str(version)
+def _named_by(row: Row) -> tuple[str, str]:
+    """The path and version of the playbook that a beginning names; the path is "" if none.
+
+    Source: docs/spec/wire-shapes.md#k4.
+    """
+    for context in _contexts(row):
+        if isinstance(path := context.get("path"), str) and path:
+            version = context.get("version")
+            return path, "" if version is None else str(version)
+    return "", ""
 
 
 def _calls(event_rows: Sequence[Row]) -> Iterator[Row]:
@@ -264,9 +269,14 @@ def hands_over(row: Row) -> bool:
 
     Source: docs/spec/wire-shapes.md#s15.
     """
+    return any(context.get("pending_callback") is True for context in _contexts(row))
+
+
+def _contexts(row: Row) -> list[dict[str, Any]]:
+    """The row's context, and that of its result, where a server keeps what a client sent."""
     result = row["result"]
     contexts = (row["context"], result.get("context") if isinstance(result, dict) else None)
-    return any(isinstance(one, dict) and one.get("pending_callback") is True for one in contexts)
+    return [one for one in contexts if isinstance(one, dict)]
 
 
 def _is_parked(row: Row) -> bool:

@@ -78,17 +78,21 @@ EXECUTIONS: Final = Comparison(
                             path.path is not null as begins,
                             left(coalesce(path.path, nullif(life.step, '')), 200) collate "C"
                                 as name,
-                            coalesce(
-                                left(case when path.path is not null
-                                          then event.context ->> 'version' end, 100),
-                                ''
-                            ) collate "C" as version
+                            coalesce(left(path.version, 100), '') collate "C" as version
                      from   normalizer.events as event
                      left join event_kinds as kind on kind.event_type = event.event_type
                      left join lateral (
-                         select nullif(event.context ->> 'path', '') as path
-                         where  kind.role = 'begins'
-                         and    jsonb_typeof(event.context -> 'path') = 'string'
+                         -- As the client sent it, or below the result of a server's row.
+                         select   said.context ->> 'path' as path,
+                                  said.context ->> 'version' as version
+                         from     (
+                                      values (1, event.context), (2, event.result -> 'context')
+                                  ) as said (nth, context)
+                         where    kind.role = 'begins'
+                         and      jsonb_typeof(said.context -> 'path') = 'string'
+                         and      said.context ->> 'path' <> ''
+                         order by said.nth
+                         limit    1
                      ) as path on true
                      left join lateral (
                          select event.step where kind.subject = 'execution'

@@ -61,19 +61,24 @@ $$;
 
 
 -- Counts the archived part of some texts under other texts, and deletes rows of the old texts whose
--- live part is 0, because no call and no event has them any more. Waits for transactions that count
--- in the same shards, as compact_shards does. Returns the number of deleted rows.
+-- live part is 0, because no call and no event has them any more. Only counters after `since` up to
+-- `until`, so that no call takes long: it waits for transactions that count in the same shards, as
+-- compact_shards does, and they wait for it. Returns the number of deleted rows.
 --     1. lock the shards
 --     2. build the lists of columns
 --     3. move the counts
 create function projector.rename_counts(
-    counter_table text, text_column text, old_values text[], new_values text[]
+    counter_table text, text_column text, time_column text, since timestamptz, until timestamptz,
+    old_values text[], new_values text[]
 ) returns bigint
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
     set jit = off
 as $$
 declare
+    named constant text := format(
+        'gone.%I = any($1) and gone.%I > $3 and gone.%2$I <= $4', text_column, time_column
+    );
     used  smallint[];
     keys  text;
     now   text;
@@ -85,10 +90,10 @@ declare
 begin
     -- 1. The shards.
     execute format(
-        'select array_agg(distinct shard) from %I where %I = any($1)', counter_table, text_column
+        'select array_agg(distinct shard) from %I as gone where %s', counter_table, named
     )
     into  used
-    using old_values;
+    using old_values, new_values, since, until;
     perform
     from     projector.shards
     where    shards.shard = any(0::smallint || used)
@@ -121,10 +126,10 @@ begin
     -- 3. The counts.
     execute format(
         'with idle as ('
-        '    select %2$s from %1$I as gone where gone.%3$I = any($1) and gone.shard >= 0'
+        '    select %2$s from %1$I as gone where %10$s and gone.shard >= 0'
         '    group by %2$s having %8$s'
         '), gone as ('
-        '    delete from %1$I as gone where gone.%3$I = any($1)'
+        '    delete from %1$I as gone where %10$s'
         '    and (gone.shard < 0 or (%2$s) in (select * from idle)) returning *'
         '), added as ('
         '    insert into %1$I as counted (%9$s, shard, %5$s)'
@@ -134,10 +139,11 @@ begin
         '    group by %4$s, gone.shard'
         '    on conflict (%9$s, shard) do update set %7$s'
         ') select count(*) from gone',
-        counter_table, keys, text_column, now, names, sums, adds, idle, replace(keys, 'gone.', '')
+        counter_table, keys, text_column, now, names, sums, adds, idle, replace(keys, 'gone.', ''),
+        named
     )
     into  went
-    using old_values, new_values;
+    using old_values, new_values, since, until;
     return went;
 end
 $$;
@@ -209,7 +215,8 @@ $$;
 -- They write with the rights of their owner, so only normalizer forget and normalizer redact may
 -- call them.
 revoke execute on function projector.erase_execution(bigint) from public;
-revoke execute on function projector.rename_counts(text, text, text[], text[]) from public;
+revoke execute on function
+    projector.rename_counts(text, text, text, timestamptz, timestamptz, text[], text[]) from public;
 revoke execute on function
     projector.rewrite_archived_calls(bigint[], text[], jsonb[], jsonb[]) from public;
 

@@ -614,7 +614,7 @@ CREATE FUNCTION projector.remove_executions(execution_ids bigint[]) RETURNS bigi
     SET jit TO 'off'
     ; -- body: 0009_create_retention.sql
 
-CREATE FUNCTION projector.rename_counts(counter_table text, text_column text, old_values text[], new_values text[]) RETURNS bigint
+CREATE FUNCTION projector.rename_counts(counter_table text, text_column text, time_column text, since timestamp with time zone, until timestamp with time zone, old_values text[], new_values text[]) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     SET jit TO 'off'
@@ -3594,7 +3594,7 @@ REVOKE ALL ON FUNCTION projector.project_truncate() FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.rebuild_calls(commands projector.call_command[], OUT touched projector.call_id[], OUT linked projector.call_id[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.rebuild_executions(execution_ids bigint[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.remove_executions(execution_ids bigint[]) FROM PUBLIC;
-REVOKE ALL ON FUNCTION projector.rename_counts(counter_table text, text_column text, old_values text[], new_values text[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION projector.rename_counts(counter_table text, text_column text, time_column text, since timestamp with time zone, until timestamp with time zone, old_values text[], new_values text[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.repair_executions(execution_ids bigint[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.rewrite_archived_calls(execution_ids bigint[], row_ids text[], old_values jsonb[], new_values jsonb[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.take_shard() FROM PUBLIC;

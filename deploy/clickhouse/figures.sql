@@ -83,12 +83,14 @@ from   (
                       'action_failed', 'command.timed_out', 'command.timeout',
                       'command.cancelled', 'call.done', 'action_done', 'call_done', 'call.error'
                   ) as is_of_call,
-                  if(
-                      begins,
-                      coalesce(
-                          nullIf(JSONExtractString(line, 'context', 'path'), ''),
-                          JSONExtractString(line, 'result', 'context', 'path')
-                      ),
+                  multiIf(
+                      not begins,
+                      '',
+                      JSONType(line, 'context', 'path') = 'String'
+                      and JSONExtractString(line, 'context', 'path') <> '',
+                      JSONExtractString(line, 'context', 'path'),
+                      JSONType(line, 'result', 'context', 'path') = 'String',
+                      JSONExtractString(line, 'result', 'context', 'path'),
                       ''
                   ) as path,
                   is_of_call

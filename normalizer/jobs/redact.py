@@ -10,6 +10,7 @@ for a limited time: no rule changes them.
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import datetime
 from functools import partial
 from typing import Final
 
@@ -29,6 +30,8 @@ BLOCKS_A_STEP: Final = 64
 """Blocks of eight kibibytes."""
 CALLS_A_STEP: Final = 200
 """Calls whose executions are locked while they are recomputed."""
+COUNTERS_A_STEP: Final = 20_000
+"""Rows of counters in one statement: those of one time are together, and may be more."""
 
 TEXTS: Final = (
     ("normalizer.quarantine", "detail"),
@@ -137,9 +140,15 @@ class _OtherTables:
         for table, column in TEXTS:
             await self._redact_table(table, partial(self._redact_texts, table, column))
         await self._redact_table(_CALLS, self._redact_calls)
-        for counted_in, named in await self._fetch(statements.COUNTED_TEXTS):
-            if await self._turn():
-                await self._redact_counts(counted_in, named)
+        for counted_in, named, timed in await self._fetch(statements.COUNTED_TEXTS):
+            after: datetime | None = None
+            while await self._turn():
+                step = (after, COUNTERS_A_STEP)
+                until = (await self._fetch(statements.step_end(counted_in, timed), *step))[0][0]
+                if until is None:
+                    break
+                await self._redact_counts(counted_in, named, timed, (after, until))
+                after = until
 
     async def _redact_table(
         self, table: str, redact: Callable[[int, int], Awaitable[bool]]
@@ -193,8 +202,10 @@ class _OtherTables:
                 changed |= row[name] != text
         return write(row).encode() if changed else stored
 
-    async def _redact_counts(self, counted_in: str, named: str) -> None:
-        rows = await self._fetch(statements.read_names(counted_in, named))
+    async def _redact_counts(
+        self, counted_in: str, named: str, timed: str, times: tuple[datetime | None, datetime]
+    ) -> None:
+        rows = await self._fetch(statements.read_names(counted_in, named, timed), *times)
         changes = [
             (row["said"], kept)
             for row in rows
@@ -203,7 +214,8 @@ class _OtherTables:
         done = len(changes)
         if changes and self._writes:
             columns = map(list, zip(*changes, strict=True))
-            done = (await self._fetch(statements.RENAME_COUNTS, counted_in, named, *columns))[0][0]
+            counters = (counted_in, named, timed, *times)
+            done = (await self._fetch(statements.RENAME_COUNTS, *counters, *columns))[0][0]
         self._note(f"projector.{counted_in}.{named}", done)
 
     def _note(self, table: str, rows: int) -> None:

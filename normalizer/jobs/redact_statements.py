@@ -1,7 +1,8 @@
 """The SQL statements that take secrets out of every table but `events`.
 
 The tables have no key in common, so they are read block by block. A changed row moves to another
-block and is read again there.
+block and is read again there. Counters are read by the time that their key begins with, which no
+change moves.
 """
 
 from typing import Final
@@ -47,15 +48,19 @@ CHANGE_CALLS: Final = """
     select projector.rewrite_archived_calls($1::bigint[], $2::text[], $3::jsonb[], $4::jsonb[])
 """
 
-# The counters that have texts in their keys: table and column.
+# The counters that have texts in their keys: table, column, and the time that the key begins with.
 COUNTED_TEXTS: Final = """
-    select   counter.relname::text as counter_table, name.attname::text as text_column
+    select   counter.relname::text as counter_table, name.attname::text as text_column,
+             moment.attname::text as time_column
     from     pg_constraint as key
     join     pg_class      as counter on counter.oid = key.conrelid
     join     pg_attribute  as shard
              on  shard.attrelid = key.conrelid
              and shard.attname = 'shard'
              and shard.attnum = any(key.conkey)
+    join     pg_attribute  as moment
+             on  moment.attrelid = key.conrelid
+             and moment.attnum = key.conkey[1]
     join     pg_attribute  as name
              on  name.attrelid = key.conrelid
              and name.attnum = any(key.conkey)
@@ -66,11 +71,32 @@ COUNTED_TEXTS: Final = """
 """
 
 
-def read_names(counted_in: str, named: str) -> str:
-    """Read every text that the counters of a table are grouped by."""
-    return f"select distinct {named} as said from projector.{counted_in}"  # noqa: S608 - names from this module
+def step_end(counted_in: str, timed: str) -> str:
+    """Find the time up to which some of the rows after a time are; null if there is none."""
+    return f"""
+        select max(at)
+        from   (
+                   select   {timed} as at
+                   from     projector.{counted_in}
+                   where    {timed} > coalesce($1::timestamptz, '-infinity')
+                   order by {timed}
+                   limit    $2::bigint
+               ) as step
+    """  # noqa: S608 - names from the catalog
+
+
+def read_names(counted_in: str, named: str, timed: str) -> str:
+    """Read every text that the counters of these times are grouped by."""
+    return f"""
+        select distinct {named} as said
+        from   projector.{counted_in}
+        where  {timed} > coalesce($1::timestamptz, '-infinity') and {timed} <= $2::timestamptz
+    """  # noqa: S608 - names from the catalog
 
 
 RENAME_COUNTS: Final = """
-    select projector.rename_counts($1::text, $2::text, $3::text[], $4::text[])
+    select projector.rename_counts(
+               $1::text, $2::text, $3::text, coalesce($4::timestamptz, '-infinity'),
+               $5::timestamptz, $6::text[], $7::text[]
+           )
 """

@@ -12,6 +12,7 @@ from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.sources.row_pages import BYTES_A_PAGE
 from normalizer.jobs.sources.source import ReadPosition
 from normalizer.jobs.sources.table_source import TableSource
+from tests.integration.test_backfill_runs import command
 from tests.support.job_runs import backfill_of, job_settings
 from tests.support.lossy_proxy import Proxy
 from tests.support.noetl_event_table import EVENT_TABLE, insert
@@ -223,3 +224,77 @@ async def test_a_row_whose_key_holds_null_is_noticed_after_any_number_of_pages(
 
     assert verdict.state == "failed"
     assert "a row's key holds null" in verdict.reason
+
+
+async def test_the_command_stores_each_row_of_a_table_once_and_says_so(
+    database: Database,
+) -> None:
+    rows = [
+        {
+            "event_id": 100 + number,
+            "execution_id": 7,
+            "event_type": "step.enter",
+            "node_name": f"step {number}",
+            "created_at": "2026-01-31T12:00:00",
+        }
+        for number in range(1_234)
+    ]
+    async with connected(database) as connection:
+        await connection.execute(EVENT_TABLE)
+        await insert(connection, rows)
+
+        first = await command(database, "backfill", "table", "noetl.event")
+        stored = await stored_events(connection)
+        again = await command(database, "backfill", "table", "noetl.event")
+
+        assert await stored_events(connection) == stored
+    assert [event.source_offset for event in stored] == [row["event_id"] for row in rows]
+    assert [event.step for event in stored] == [row["node_name"] for row in rows]
+    assert {event.source_topic for event in stored} == {"pg:noetl.event"}
+    for (code, said), run, outcome in ((first, 1, "stored"), (again, 2, "duplicate")):
+        assert code == 0, said
+        assert re.search(rf"complete: job \S+, run {run}$", said, re.MULTILINE), said
+        assert f"1,234 records: 1,234 outcomes = 1,234 {outcome}\n" in said
+
+
+async def test_the_options_of_the_command_reach_the_rows(database: Database) -> None:
+    """Only the source's user may read the table, and only --key can order its rows."""
+    async with connected(database) as connection:
+        await connection.execute(
+            """
+            create table public.secluded as
+            select number as event_id, 'step.enter' as name, '2026-01-31'::timestamptz as created_at
+            from   generate_series(1, 5) as number;
+            """
+        )
+
+        code, said = await command(
+            database,
+            *("backfill", "table", "--source-url", database.admin_url, "--name", "recent"),
+            *("--query", "select * from public.secluded where event_id > 2"),
+            *("--key", " created_at , event_id", "--set", "execution_id=77"),
+        )
+
+        stored = await stored_events(connection)
+    assert (code, "3 outcomes = 3 stored" in said) == (0, True), said
+    assert {(event.source_topic, event.source_offset, event.execution_id) for event in stored} == {
+        ("pg:recent", offset, 77) for offset in (3, 4, 5)
+    }
+
+
+async def test_wrong_usage_of_the_command_is_said_in_words_and_begins_no_job(
+    database: Database,
+) -> None:
+    query = ("--query", "select 1 as event_id")
+    for arguments, why in (
+        ((), "name a table or give --query, one of them"),
+        (("noetl.event", *query), "name a table or give --query, one of them"),
+        (query, "no primary key: name with --key"),
+        (("nowhere",), 'relation "nowhere" does not exist'),
+        (("nowhere", "--set", "x"), "--set: expected NAME=VALUE; got 'x'"),
+    ):
+        code, said = await command(database, "backfill", "table", *arguments)
+
+        assert (code, why in said, "Traceback" in said) == (2, True, False), said
+    async with connected(database) as connection:
+        assert await connection.fetchval("select count(*) from normalizer.jobs") == 0

@@ -89,6 +89,35 @@ def test_a_call_is_handed_over_by_true_alone(place: bytes, pending: str, tmp_pat
     assert counted(answer["rows"][view]) == Counter(expected_views(map(row_of, events))[view])
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(1_200)
+@pytest.mark.parametrize("path", ['"flow/a"', '""', "7"])
+@pytest.mark.parametrize("place", ['"context":%s', '"result":{"context":%s}'])
+def test_a_begin_event_names_its_playbook_by_a_path_that_is_text(
+    place: str, path: str, tmp_path: Path
+) -> None:
+    begun = (
+        '{"event_id":1,"execution_id":7,"event_type":"playbook.started","step":"s",'
+        '"status":"RUNNING","created_at":"2026-01-01T00:00:00Z",%s,"meta":{"attempts":0}}'
+    ) % (place % f'{{"path":{path}}}')
+    done = (
+        '{"event_id":2,"execution_id":7,"event_type":"call.done","step":"s","status":"FAILED",'
+        '"created_at":"2026-01-01T00:00:01Z","command_id":"c","meta":{"attempts":0}}'
+    )
+    outcomes = [
+        outcome
+        for line in (begun, done)
+        for outcome in Normalizer().normalize(RawRecord(value=line.encode()))
+    ]
+    events = [outcome for outcome in outcomes if isinstance(outcome, Envelope)]
+
+    answer = figures_of(events, tmp_path)
+
+    view = "call_outcomes_by_attempt"
+    assert len(events) == 2
+    assert counted(answer["rows"][view]) == Counter(expected_views(map(row_of, events))[view])
+
+
 def figures_of(events: Sequence[Envelope], folder: Path) -> dict[str, Any]:
     """What ClickHouse's engine shows of these events."""
     python = python_with("clickhouse", CHDB)

@@ -1,6 +1,7 @@
 """Every SQL in a Grafana panel, as the reader role, against two hours of a platform's traffic."""
 
 import json
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
@@ -23,6 +24,8 @@ from tests.support.table_rows import connected
 
 HOURS = 2
 SQL = [query for query in queries() if query.source == "projector"]
+CHOICES = [(one, name) for one in SQL for name in VARIABLES if f"${{{name}" in one.text]
+"""Each query with each variable that it has."""
 
 
 @pytest.fixture(scope="module")
@@ -118,11 +121,7 @@ async def test_every_panel_shows_rows(
         assert [row["time"] for row in rows] == sorted(row["time"] for row in rows)
 
 
-@pytest.mark.parametrize(
-    ("query", "name"),
-    [(one, name) for one in SQL for name in VARIABLES if f"${{{name}" in one.text],
-    ids=str,
-)
+@pytest.mark.parametrize(("query", "name"), CHOICES, ids=str)
 async def test_a_value_can_be_chosen(query: Query, name: str, reader: asyncpg.Connection) -> None:
     """One that nothing has, whatever is in it: a stat has no value or 0, all else no row."""
     until = datetime.now(UTC) + timedelta(minutes=5)
@@ -132,6 +131,18 @@ async def test_a_value_can_be_chosen(query: Query, name: str, reader: asyncpg.Co
     rows = await reader.fetch(filled(query.text, since, until, **values))
 
     assert rows == [] or (query.kind == "stat" and [*rows[0].values()] in ([None], [0]))
+
+
+@pytest.mark.parametrize(("query", "name"), CHOICES, ids=str)
+async def test_a_chosen_value_is_what_the_query_compares(
+    query: Query, name: str, reader: asyncpg.Connection
+) -> None:
+    now = datetime.now(UTC)
+    value = r"""it's a "name" with a \ and a \" in it"""
+
+    for place in re.findall(rf"\$\{{{name}\b[^}}]*\}}", query.text):
+        text = filled(f"select {place}", now, now, **{name: value})
+        assert await reader.fetchval(text) == value
 
 
 async def test_no_execution_chosen_is_no_error(reader: asyncpg.Connection) -> None:

@@ -32,6 +32,7 @@ JSON: Final = (
     *("null", "true", "5", '"text"', "[]", "{}", "[null, 5, [], {}]", "-1e400", '{"": {"": []}}'),
     *('{"path": 5}', '{"path": ""}', '{"path": "\\u001f", "version": "1\\u001f2"}'),
     *('{"pending_callback": true}', '[{"pending_callback": true}]', '{"attempts": -1}'),
+    *('{"context": {"path": 5}}', '{"context": [{}]}', '{"context": {"pending_callback": true}}'),
     *('[{"rule": null}]', '[{"rule": {"of": "another form"}}]', '[{"rule": ""}, {"rule": ""}]'),
 )
 EXTREMES: Final[dict[str, tuple[str, ...]]] = {
@@ -54,6 +55,7 @@ EXTREMES: Final[dict[str, tuple[str, ...]]] = {
     "jsonb": (
         *(f"'{value}'" for value in JSON),
         f"jsonb_build_object('path', {LONG}, 'version', {LONG})",
+        f"jsonb_build_object('context', jsonb_build_object('path', {LONG}, 'version', {LONG}))",
         f"jsonb_build_array(jsonb_build_object('rule', {LONG}))",
         "(repeat('[', 5000) || repeat(']', 5000))::jsonb",
     ),
@@ -139,7 +141,7 @@ async def insert(connection: asyncpg.Connection, extreme: dict[str, str] | None 
         "command_id": "'7:fetch:9'",
         "duration": "0.5",
         "error": "'HTTP 500'",
-        "context": '\'{"path": "a/b", "version": "1"}\'',
+        "result": '\'{"context": {"path": "a/b", "version": "1"}}\'',
     } | (extreme or {})
     kinds = ", ".join(
         f"('{event_type}', '{'COMPLETED' if event_type == 'call.done' else 'RUNNING'}')"

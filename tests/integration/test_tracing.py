@@ -4,6 +4,7 @@ import asyncio
 import http.client
 import signal
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from normalizer.embedded.ports import free_port
 from normalizer.relay.relay_store import relay_stores
 from normalizer.service.monitor import Monitor
 from normalizer.service.tracing import tracing
 from normalizer.settings import Settings
+from normalizer.telemetry import REPEAT_AFTER_S
 from tests.support.factories import raw_event
 from tests.support.otlp_endpoint import OtlpEndpoint, SentSpan, otlp_endpoint
 from tests.support.relay_runs import output_topics, relay_settings, until_relayed
@@ -40,6 +43,7 @@ ROOT = Path(__file__).parents[2]
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PRODUCER_SPAN = "b7ad6b7169203331"
 TRACEPARENT = ("traceparent", f"00-{TRACE}-{PRODUCER_SPAN}-01".encode())
+REFUSED_BATCHES = 20
 KINDS = {"INTERNAL": 1, "CLIENT": 3, "PRODUCER": 4, "CONSUMER": 5}
 
 pytestmark = pytest.mark.parametrize("topic", [1], indirect=True)
@@ -199,6 +203,52 @@ async def test_a_collector_that_hangs_delays_no_record_and_no_stop(
     for _, writer in open_streams:
         writer.close()
     silent.close()
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        pytest.param(
+            {"OTEL_BSP_SCHEDULE_DELAY": "10", "OTEL_EXPORTER_OTLP_TIMEOUT": "0.1"},
+            {"Failed"},
+            id="each request is given up at once",
+        ),
+        pytest.param(
+            {"OTEL_BSP_MAX_QUEUE_SIZE": "8", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "4"},
+            {"Transient", "Queue", "spans_not_sent"},
+            id="a request is tried for seconds, and the queue is full",
+        ),
+    ],
+)
+async def test_a_collector_that_refuses_connections_costs_spans_and_nothing_else(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: AIOKafkaProducer,
+    variables: dict[str, str],
+    expected: set[str],
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    endpoint = f"http://127.0.0.1:{free_port(set())}"
+    process = await service_process(settings, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, **variables)
+    async with watching(database.url) as watcher:
+        for number in range(REFUSED_BATCHES):  # each is a batch, because the next one waits for it
+            await send(producer, topic, range(number, number + 1))
+            await watcher.until_read(topic, {0: number + 1})
+        assert await watcher.events() == REFUSED_BATCHES
+    began_s = asyncio.get_running_loop().time()
+
+    lines = await stopped(process)
+
+    assert asyncio.get_running_loop().time() - began_s < 15
+    said = Counter(
+        line["event"].split()[0]  # the kind of a line: what follows holds addresses and times
+        for line in lines
+        if line.get("library") == "opentelemetry" or line["event"] == "spans_not_sent"
+    )
+    assert said.keys() >= expected
+    # A line in REPEAT_AFTER_S, also on a machine that needs the whole timeout of a test.
+    assert max(said.values()) <= 120 / REPEAT_AFTER_S < REFUSED_BATCHES / 4
 
 
 async def test_an_exemplar_leads_from_the_histogram_to_the_trace(

@@ -527,6 +527,25 @@ async def test_many_differences_that_are_known_are_noted_again_at_once(
     assert await connection.fetchval(f"{anywhere} and ended_at is null") == 2
 
 
+async def test_a_difference_anywhere_ends_as_all_is_compared_and_agrees(
+    connection: asyncpg.Connection,
+) -> None:
+    await fill(connection)
+    await connection.execute(
+        "insert into divergences (projection, noted_by) values ('event_hours', 'off'), "
+        "('execution_facts', 'off')"
+    )
+
+    for scope in (Scope(kind="range", since=T0), Scope(kind="sample")):
+        await verified(connection, scope)
+        for projection in ("event_hours", "execution_facts"):
+            assert await agreement(connection, projection) == ("divergent", 1)
+    await verified(connection)
+
+    for projection in ("event_hours", "execution_facts"):
+        assert await agreement(connection, projection) == ("match", 0)
+
+
 async def agreement(connection: asyncpg.Connection, projection: str) -> tuple[str, int]:
     row = await connection.fetchrow(
         "select verdict, divergent from projector.agreement where projection = $1", projection

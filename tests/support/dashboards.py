@@ -95,10 +95,15 @@ def filled(text: str, since: datetime, until: datetime, **values: str) -> str:
         value = values.get(found[1])
         if value is None:
             return for_all[found[1]]
+        quoted = value.replace("'", "''")
         match found[2]:
-            case "sqlstring":
-                quoted = value.replace("'", "''")
+            case None if found[1] in for_all:
+                # The PostgreSQL data source quotes the values of what has "All".
                 return f"'{quoted}'"
+            case "sqlstring":
+                # This is for MySQL too: a double quote gets a backslash.
+                escaped = quoted.replace('"', '\\"')
+                return f"'{escaped}'"
             case _:
                 raise KeyError(found[0])
 

@@ -22,6 +22,7 @@ _OTHER_TYPES: Final = [
 _OUTCOME_TYPES: Final = {"call.done", "action_done", "call_done"}
 _CONTEXTS: Final = [
     None, {}, {"path": "flow/a", "version": 3}, {"path": "flow/b"}, {"path": ""}, {"path": 7},
+    {"path": "flow/b", "version": True}, {"path": "flow/b", "version": ["1", {"é": None}]},
     {"path": "long/" * 900}, {"path": "flow\x1fa", "version": "1\x1f2"},
     {"pending_callback": True}, {"pending_callback": "yes"}, {"pending_callback": 1},
     [1, 2], "text",

@@ -4,6 +4,7 @@ Written from the rules and not from the SQL: it sorts and looks, one execution a
 time, and shares nothing with what it is compared with. Times are aware; a row is a dict by column.
 """
 
+import json
 import math
 import re
 from collections import Counter, defaultdict
@@ -194,7 +195,7 @@ def _named_by(row: Row) -> tuple[str, str]:
     for context in _contexts(row):
         if isinstance(path := context.get("path"), str) and path:
             version = context.get("version")
-            return path, "" if version is None else str(version)
+            return path, version if isinstance(version, str) else _spelled(version)
     return "", ""
 
 
@@ -270,6 +271,10 @@ def hands_over(row: Row) -> bool:
     Source: docs/spec/wire-shapes.md#s15.
     """
     return any(context.get("pending_callback") is True for context in _contexts(row))
+
+
+def _spelled(version: Any) -> str:
+    return "" if version is None else json.dumps(version, ensure_ascii=False)
 
 
 def _contexts(row: Row) -> list[dict[str, Any]]:

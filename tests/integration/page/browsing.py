@@ -44,6 +44,7 @@ async def looking(
     *,
     size: tuple[int, int] = DESK,
     scheme: Scheme = "light",
+    zone: str = "UTC",
     answers_fail: bool = False,
     visit: bool = True,
 ) -> AsyncIterator[Page]:
@@ -51,7 +52,7 @@ async def looking(
     context = await browser.new_context(
         viewport={"width": size[0], "height": size[1]},
         color_scheme=scheme,
-        timezone_id="UTC",
+        timezone_id=zone,
         reduced_motion="reduce",
     )
     context.set_default_timeout(60_000)

@@ -3,8 +3,9 @@
 import asyncio
 import re
 from typing import Any, Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
+import pytest
 from playwright.async_api import Browser, Page, Response, Route
 
 from projector.api.endpoints import ENDPOINTS
@@ -322,6 +323,49 @@ async def test_a_window_is_dragged_typed_and_moved(browser: Browser, platform: P
         await page.click(".picker summary")
         await page.click(".picker summary")
         assert await page.input_value("#range input[name=until]") == ""
+
+
+@pytest.mark.parametrize(
+    ("since", "until"),
+    [
+        # Clocks go back from 03:00 to 02:00 at 01:00Z, so 02:30 is there twice.
+        ("2026-10-25T00:15:00.000Z", "2026-10-25T00:30:00.000Z"),
+        ("2026-10-25T00:30:00.000Z", "2026-10-25T01:30:00.000Z"),
+        ("2026-10-25T01:15:00.000Z", "2026-10-25T01:30:00.000Z"),
+        # Clocks go on from 02:00 to 03:00 at 01:00Z.
+        ("2026-03-29T00:30:00.000Z", "2026-03-29T01:30:00.000Z"),
+        ("2026-01-02T03:04:05.678901Z", "2026-01-02T03:04:35Z"),
+    ],
+)
+async def test_the_picker_means_the_window_that_is_shown(
+    browser: Browser, platform: Platform, since: str, until: str
+) -> None:
+    window = urlencode({"since": since, "until": until})
+    async with looking(browser, f"{platform.url}/?{window}", zone="Europe/Berlin") as page:
+        await page.click(".picker summary")
+        await page.click("#range button")
+        await page.wait_for_selector(".picker:not([open])")
+        assert page.url.endswith(f"/?{window}")
+
+        await page.click(".picker summary")
+        await page.fill("#range input[name=until]", "2026-11-01T04:00")
+        await page.click("#range button")
+        await page.wait_for_selector(".picker:not([open])")
+        later = urlencode({"since": since, "until": "2026-11-01T03:00:00.000Z"})
+        assert page.url.endswith(f"/?{later}")
+
+
+async def test_an_hour_that_is_not_there_is_typed_as_the_next_one(
+    browser: Browser, platform: Platform
+) -> None:
+    async with looking(browser, platform.url, zone="Europe/Berlin") as page:
+        await page.click(".picker summary")
+        await page.fill("#range input[name=from]", "2026-03-29T02:30")
+        await page.click("#range button")
+        await page.wait_for_selector(".picker:not([open])")
+
+        assert _since(page) == "2026-03-29T01%3A30%3A00.000Z"
+        assert await page.input_value("#range input[name=from]") == "2026-03-29T03:30"
 
 
 def _since(page: Page) -> str:

@@ -35,7 +35,7 @@ export function listen({ go, draw, open }) {
     if (event.target.id !== "range") return;
     event.preventDefault();
     const { from, until } = event.target.elements;
-    const changes = typed(from.value, until.value);
+    const changes = typed(from, until);
     until.setCustomValidity(changes ? "" : "The end must be after the begin.");
     if (!changes) return event.target.reportValidity();
     closePicker();

@@ -66,8 +66,8 @@ function windows(address) {
       h("summary", { "data-set": address.since ? "" : null }, words),
       // Else the browser submits nothing while a field has the error of the time before.
       h("form", { id: "range", novalidate: true },
-        h("label", {}, "From ", h("input", { type: "datetime-local", name: "from", required: true, value: forInput(from) })),
-        h("label", {}, "Until ", h("input", { type: "datetime-local", name: "until", value: address.until ? forInput(until) : "" })),
+        h("label", {}, "From ", h("input", { type: "datetime-local", name: "from", required: true, ...forInput(address.since ?? new Date(from).toISOString()) })),
+        h("label", {}, "Until ", h("input", { type: "datetime-local", name: "until", ...(address.until ? forInput(address.until) : {}) })),
         h("p", {}, "Without an end: up to now. Or drag over a chart."),
         h("button", { class: "button" }, "Show"))),
     address.since ? h("a", { href: link(address, moved(address, 1)), "aria-label": "Step forward by the window's length", title: "Step forward" }, "›") : null,

@@ -48,15 +48,23 @@ export function zoomed(from, until) {
   return { since: iso(a), until: iso(Math.max(a + SHORTEST_MS, floor(until) + SHORTEST_MS)) };
 }
 
-/** A time for an input of type datetime-local, in the reader's zone. */
-export function forInput(ms) {
-  const at = new Date(ms);
-  return new Date(ms - at.getTimezoneOffset() * 60000).toISOString().slice(0, 16);
+/** What an input of type datetime-local has of a time: its text in the reader's zone, and the time itself. */
+export function forInput(time) {
+  const at = new Date(time);
+  return { value: iso(at.getTime() - at.getTimezoneOffset() * 60000).slice(0, 16), "data-time": time };
 }
 
-/** The changes for two texts of such inputs; null if they are no range. */
+/** The changes for two such inputs; null if they are no range. */
 export function typed(from, until) {
-  const [a, b] = [new Date(from).getTime(), until ? new Date(until).getTime() : null];
-  if (Number.isNaN(a) || Number.isNaN(b ?? 0) || (b ?? Date.now()) <= a) return null;
-  return { since: iso(a), until: b === null ? null : iso(b) };
+  const [since, end] = [from, until].map(meant);
+  if (!since || (until.value && !end) || new Date(end ?? Date.now()) <= new Date(since)) return null;
+  return { since, until: end };
+}
+
+/** A text that is as it was drawn means the time that it was drawn for. The text alone does not say it: it has no
+    seconds, and in the night when clocks go back it stands for two times. */
+function meant({ value, defaultValue, dataset }) {
+  if (value === defaultValue) return dataset.time ?? null;
+  const at = new Date(value).getTime();
+  return Number.isNaN(at) ? null : iso(at);
 }

@@ -3,8 +3,8 @@
 Order: events, texts about records, calls of archived events, names that counters are grouped by.
 
 Events are rewritten page by page from the run's position on; the triggers of the projections
-follow. The other tables are small and come last, because a counter reaches zero only once no row
-has its name any more; a resumed run reads all of them again. Refused bytes are kept as received,
+follow. The other tables come last, because a counter reaches zero only once no row has its name
+any more; a resumed run reads all of them again. Refused bytes are kept as received,
 for a limited time: no rule changes them.
 """
 
@@ -57,7 +57,7 @@ _CALL_TEXTS: Final = {
 """Columns of calls that hold text, each after a prefix of this many letters for its rank."""
 
 RedactedCounts = Counter[str]
-"""Table and column -> rows that were changed or would be; for counters, their rows."""
+"""Table and column -> rows that were changed, or would be at most."""
 
 
 class Redact(Rewrite):
@@ -211,7 +211,8 @@ class _OtherTables:
             for row in rows
             if (kept := self._redacted(row["said"])) != row["said"]
         ]
-        done = len(changes)
+        names = {said for said, _ in changes}
+        done = sum(row["counters"] for row in rows if row["said"] in names)
         if changes and self._writes:
             columns = map(list, zip(*changes, strict=True))
             counters = (counted_in, named, timed, *times)

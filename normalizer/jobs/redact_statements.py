@@ -86,11 +86,12 @@ def step_end(counted_in: str, timed: str) -> str:
 
 
 def read_names(counted_in: str, named: str, timed: str) -> str:
-    """Read every text that the counters of these times are grouped by."""
+    """Read every text that the counters of these times are grouped by, and how many have it."""
     return f"""
-        select distinct {named} as said
-        from   projector.{counted_in}
-        where  {timed} > coalesce($1::timestamptz, '-infinity') and {timed} <= $2::timestamptz
+        select   {named} as said, count(*) as counters
+        from     projector.{counted_in}
+        where    {timed} > coalesce($1::timestamptz, '-infinity') and {timed} <= $2::timestamptz
+        group by said
     """  # noqa: S608 - names from the catalog
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import re
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -212,9 +213,12 @@ async def test_a_resumed_run_names_what_it_began_to_read_and_does_not_find_again
     folder = tmp_path / "folder"
     folder.mkdir()
     cut = write_file(folder / "cut.ndjson", ndjson(*map(raw_event, range(3)))[:-20])
-    write_file(folder / "whole.ndjson", ndjson(*map(raw_event, range(3, 6))))
+    damaged = write_file(folder / "damaged.gz", _long_when_packed())
+    damaged.write_bytes(damaged.read_bytes()[:-4] + b"none")
+    unread = write_file(folder / "unread.ndjson", ndjson(raw_event(9)))
     first = await backfill_files(database, folder)
     cut.unlink()
+    unread.unlink()
     capsys.readouterr()
 
     resumed = await backfill_files(database, folder)
@@ -225,8 +229,10 @@ async def test_a_resumed_run_names_what_it_began_to_read_and_does_not_find_again
         topic = await connection.fetchval(
             "select topic from normalizer.job_parts where next_offset = 3"
         )
-    assert (first.state, resumed.run) == ("truncated", first.run)
-    assert [("warning" in line, topic in line, "3" in line) for line in gone] == [(True,) * 3]
+    assert (first.state, resumed.run) == ("failed", first.run)
+    assert [
+        ("warning" in line, topic in line, re.findall(r"next_line\W+(\d+)", line)) for line in gone
+    ] == [(True, True, ["3"])]
 
 
 async def test_two_files_that_begin_alike_are_refused(database: Database, tmp_path: Path) -> None:
@@ -346,16 +352,19 @@ async def test_a_mark_of_byte_order_is_no_part_of_a_line(
     assert (alone.state, alone.reason, alone.totals.stored) == ("complete", "", 1)
 
 
-async def test_a_damaged_file_fails_and_says_where_and_keeps_what_came_before(
-    database: Database, tmp_path: Path
-) -> None:
-    content = ndjson(
+def _long_when_packed() -> bytes:
+    return ndjson(
         *(
             raw_event(number, context={"n": sha256(b"%d" % number).hexdigest()})
             for number in range(4_000)
         )
     )
-    path = write_file(tmp_path / "file.zst", content)
+
+
+async def test_a_damaged_file_fails_and_says_where_and_keeps_what_came_before(
+    database: Database, tmp_path: Path
+) -> None:
+    path = write_file(tmp_path / "file.zst", _long_when_packed())
     packed = bytearray(path.read_bytes())
     damaged = len(packed) * 5 // 6
     packed[damaged : damaged + 100] = bytes(100)

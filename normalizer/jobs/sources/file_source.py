@@ -106,8 +106,9 @@ class FileSource:
         self, positions: Mapping[PartKey, ReadPosition]
     ) -> AsyncGenerator[SourcePage, None]:
         """Yield file after file, each from the line of its position."""
-        for key in positions.keys() - {file.key for file in self._files}:
-            _log.warning("file_gone", topic=key[0], next_line=positions[key].next_offset)
+        for key in sorted(positions.keys() - {file.key for file in self._files}):
+            if positions[key].next_offset > positions[key].start:
+                _log.warning("file_gone", topic=key[0], next_line=positions[key].next_offset)
         for file in self._files:
             at = positions.get(file.key)
             if at is not None:

@@ -324,6 +324,11 @@ async def test_a_window_is_dragged_typed_and_moved(browser: Browser, platform: P
         await page.click(".picker summary")
         assert await page.input_value("#range input[name=until]") == ""
 
+        await page.fill("#range input[name=until]", "2100-01-02T05:00")
+        await page.click("#range button")
+        await page.wait_for_selector(".picker:not([open])")
+        assert _since(page).endswith("%3A00.000Z")
+
 
 @pytest.mark.parametrize(
     ("since", "until"),

@@ -5,7 +5,7 @@ import { h } from "./dom.js";
 import { attempt, between, clock, millis } from "./format.js";
 import { searchBox } from "./search.js";
 import { page } from "./state.js";
-import { bounds, forInput, moved, now } from "./windows.js";
+import { bounds, forInput, minute, moved, now } from "./windows.js";
 
 export const LABELS = { playbook: "Playbook", step: "Step", attempts: "Attempt", status: "Status",
   worker: "Worker", event_type: "Event type" };
@@ -66,7 +66,7 @@ function windows(address) {
       h("summary", { "data-set": address.since ? "" : null }, words),
       // Else the browser submits nothing while a field has the error of the time before.
       h("form", { id: "range", novalidate: true },
-        h("label", {}, "From ", h("input", { type: "datetime-local", name: "from", required: true, ...forInput(address.since ?? new Date(from).toISOString()) })),
+        h("label", {}, "From ", h("input", { type: "datetime-local", name: "from", required: true, ...forInput(address.since ?? minute(from)) })),
         h("label", {}, "Until ", h("input", { type: "datetime-local", name: "until", ...(address.until ? forInput(address.until) : {}) })),
         h("p", {}, "Without an end: up to now. Or drag over a chart."),
         h("button", { class: "button" }, "Show"))),

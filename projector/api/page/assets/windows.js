@@ -42,6 +42,9 @@ export function now(address) {
   return { last: [...WINDOWS].sort((a, b) => apart(a) - apart(b))[0] };
 }
 
+/** The minute that a time is in. */
+export const minute = (ms) => iso(floor(ms));
+
 /** The changes that show a range of a chart, of at least a minute. */
 export function zoomed(from, until) {
   const a = floor(from);

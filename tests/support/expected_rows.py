@@ -40,7 +40,7 @@ def expected_rows(lines: Iterable[Line]) -> Iterator[Row]:
 def _row(reports: list[LoggedReport]) -> Row:
     columns = expected_row(reports).columns
     reported = [logged.reported for logged in reports]
-    context = _context(columns.get("context"))
+    context = _unsealed(columns.get("context"))
     if any(one.pending for one in reported):
         context = {"pending_callback": True}
     return columns | {
@@ -48,13 +48,13 @@ def _row(reports: list[LoggedReport]) -> Row:
         "created_at": _EPOCH + timedelta(microseconds=columns["created_us"]),
         "recorded_at": _EPOCH + timedelta(microseconds=columns["recorded_us"]),
         "context": context,
-        "result": None,
+        "result": _unsealed(columns.get("result")),
         "coercions": None,
         "shape": reported[0].shape,
     }
 
 
-def _context(sealed: str | None) -> Any:
+def _unsealed(sealed: str | None) -> Any:
     return None if sealed is None or not sealed.startswith("{") else msgspec.json.decode(sealed)
 
 

@@ -9,6 +9,7 @@ purpose: TEST_DATABASE_URL (a superuser's), TEST_KAFKA_BOOTSTRAP_SERVERS.
 import logging
 import os
 import secrets
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from hypothesis import HealthCheck, settings
 
 from normalizer.embedded import KafkaBroker, PostgresServer
 from normalizer.telemetry import LibraryLogHandler
@@ -28,6 +30,17 @@ from tests.support.stack import Cluster, Database, Stack, Topic, memory_first
 for _name in set(os.environ) - {"NORMALIZER_CORE"}:
     if _name.startswith(("KAFKA_", "NORMALIZER_", "PROJECTOR_", "PG")) or _name == "DATABASE_URL":
         del os.environ[_name]
+
+# A shell starts what it runs in the background with Ctrl-C ignored; children would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Laws are tried without a deadline: the machine may be busy with something else. Forty examples a
+# run: each run draws others.
+settings.register_profile(
+    "laws", max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("laws")
 
 memory_first()
 

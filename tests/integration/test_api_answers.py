@@ -288,6 +288,7 @@ async def test_an_error_is_new_if_the_window_before_had_none(
         )  # fmt: skip
         assert row["new"] is (row["calls_before"] == 0)
         assert row["calls_before"] <= had
+    assert any(row["calls_before"] for row in by_call)
     assert {row["error_class"] for row in by_step} <= {row["error_class"] for row in by_call}
     assert sum(row["calls"] for row in by_step) < sum(row["calls"] for row in by_call)
 

@@ -101,16 +101,17 @@ async def until_sent(settings: Settings, count: int) -> list[tuple[int, int, byt
     return await sent(settings)
 
 
-async def until_first_pass_is_over(settings: Settings) -> None:
+async def until_position(settings: Settings, *, in_first_pass: bool) -> None:
+    """Wait until the relay has committed a position in that pass."""
     where = KafkaPartition(settings.kafka_canonical_topic, 0)
     async with TopicReader(settings) as reader:
 
-        async def is_over() -> bool:
+        async def is_there() -> bool:
             committed = await reader.committed(settings.kafka_group_id, [where])
             position = table_position(committed.get(where))
-            return position is not None and position.event_id is None
+            return position is not None and (position.event_id is not None) == in_first_pass
 
-        await until(is_over)
+        await until(is_there)
 
 
 async def test_every_row_is_sent_and_a_merged_one_again_with_a_higher_revision(
@@ -231,7 +232,7 @@ async def test_a_database_whose_default_is_repeatable_read_hides_no_registration
     async def write(connection: asyncpg.Connection) -> None:
         await connection.fetchval("select count(*) from normalizer.events")
         async with relaying(settings):
-            await until_first_pass_is_over(settings)
+            await until_position(settings, in_first_pass=False)
         await connection.execute(INSERT, 1, 1)
 
     await session.run_once(write)
@@ -249,21 +250,22 @@ async def test_kills_in_both_passes_lose_and_double_nothing(
         settings, kafka_group_id=settings.kafka_group_id.removesuffix(f".{TABLE_GROUP}")
     )
     async with connected(database) as connection:
-        await connection.execute(INSERT, 1, 12_000)
+        await connection.execute(INSERT, 1, 24_000)
         async with process(command, "--from-postgres", command="relay") as killed:
-            await until_sent(settings, 5_000)
+            await until_position(settings, in_first_pass=True)
             killed.kill()
+        await until_position(settings, in_first_pass=True)
         async with process(command, "--from-postgres", command="relay") as killed:
-            await until_first_pass_is_over(settings)
-            for first in range(12_001, 15_001, 1_000):
+            await until_position(settings, in_first_pass=False)
+            for first in range(24_001, 27_001, 1_000):
                 await connection.execute(INSERT, first, first + 999)
-            await until_sent(settings, 13_000)
-            await connection.execute(INSERT, 15_001, 18_000)
+            await until_sent(settings, 25_000)
+            await connection.execute(INSERT, 27_001, 30_000)
             killed.kill()
         async with process(command, "--from-postgres", command="relay"):
-            records = await until_sent(settings, 18_000)
+            records = await until_sent(settings, 30_000)
 
-    assert Counter(event_id for event_id, *_ in records) == Counter(range(1, 18_001))
+    assert Counter(event_id for event_id, *_ in records) == Counter(range(1, 30_001))
 
 
 async def test_a_second_relay_takes_over_and_the_first_ends(
@@ -372,7 +374,7 @@ async def test_a_dump_that_was_restored_into_the_same_cluster_is_refused_in_word
 ) -> None:
     """Numbers of transactions go on there; the tables are others."""
     async with relaying(settings):
-        await until_first_pass_is_over(settings)
+        await until_position(settings, in_first_pass=False)
     async with connected(database) as connection:
         await connection.execute(
             """

@@ -155,14 +155,18 @@ async def _sleep(wait_s: float, connection: asyncpg.Connection) -> None:
 async def test_a_command_waits_for_an_answer_for_so_long(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    waited: list[asyncio.Event] = []
+
     async def answer(connecting: Connecting) -> None:
         async with Proxy(database.url) as proxy, connecting(proxy.url) as connection:
             proxy.lose(b"select 7", "silence", passed_on=False)
+            waited.append(proxy.lost)
             await connection.fetchval("select 7")
 
     for module in (database_session, read_only):
-        monkeypatch.setattr(module, "COMMAND_TIMEOUT_S", 0.5)
+        monkeypatch.setattr(module, "COMMAND_TIMEOUT_S", 2.0)
     for connecting in (projecting, read_only_connection):
         async with asyncio.timeout(PATIENCE_S):
             with pytest.raises(StoreUnavailable):
                 await answer(connecting)
+    assert [lost.is_set() for lost in waited] == [True, True]

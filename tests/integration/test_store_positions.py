@@ -36,7 +36,7 @@ from tests.support.table_rows import (
 )
 from tests.support.waiting import until
 
-SILENCE_S: Final = 2.0
+SILENCE_S: Final = 5.0
 """How long a statement may take here: longer than any takes that is answered."""
 
 pytestmark = pytest.mark.every_postgres(oldest_in_soak=True)

@@ -17,6 +17,7 @@ from normalizer.kafka import KafkaPartition, OtherLog, why_reset
 from normalizer.kafka.fetch_positions import MAX_SILENCE_MS
 from normalizer.service import ownership
 from normalizer.settings import Settings
+from tests.support.factories import snowflake
 from tests.support.service_runs import (
     Watcher,
     process,
@@ -156,15 +157,11 @@ async def test_while_the_database_holds_the_writer_up_it_stops_the_partition(
             await lock.rollback()
             await until(lambda: any(one["event"] == "partition_stopped" for one in lines))
 
-    assert {row["source_offset"] for row in await rows(watcher)} <= set(range(30))
+    stored = await watcher.connection.fetch("select event_id from normalizer.events")
+    assert {row["event_id"] for row in stored} <= {snowflake(number) for number in OLD}
     async with running(settings, accept_reset=True):
         await watcher.until_claimed(topic, incarnation=1)
         await watcher.until_read(topic, {0: len(NEW)})
-
-
-async def rows(watcher: Watcher) -> list[Any]:
-    found: list[Any] = await watcher.connection.fetch("select source_offset from normalizer.events")
-    return found
 
 
 @ONE_PARTITION

@@ -222,7 +222,7 @@ async def test_a_projection_that_takes_longer_than_a_statement_may_is_left_out_f
 ) -> None:
     """Else it would be tried for ever, for each try ends at the same moment and leaves nothing."""
     async with (
-        open_store(database, session={"statement_timeout": "300ms"}) as store,
+        open_store(database, session={"statement_timeout": "1s"}) as store,
         connected(database) as connection,
     ):
         await connection.execute(_LINGERS)

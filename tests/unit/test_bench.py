@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 import re
 import shutil
 import subprocess
@@ -78,7 +79,14 @@ def test_a_contestant_whose_sources_changed_is_installed_again(
     assert len(ran) == 2 * first
 
 
-def test_a_record_names_the_commit_that_the_run_began_with_and_changes(tmp_path: Path) -> None:
+def test_a_record_names_the_commit_that_the_run_began_with_and_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [one for one in os.environ if one.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+
     def git(*arguments: str) -> None:
         by = ("-c", "user.name=some", "-c", "user.email=some@example.org")
         subprocess.run(["git", *by, *arguments], cwd=tmp_path, check=True, capture_output=True)

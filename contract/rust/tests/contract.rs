@@ -14,10 +14,13 @@ fn vectors(name: &str) -> Vec<String> {
         .join("../vectors")
         .join(name);
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
-    text.split('\n')
+    let lines: Vec<String> = text
+        .split('\n')
         .filter(|line| !line.is_empty())
         .map(str::to_owned)
-        .collect()
+        .collect();
+    assert!(!lines.is_empty(), "{path:?} is empty");
+    lines
 }
 
 fn lines() -> Vec<String> {

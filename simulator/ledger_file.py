@@ -22,7 +22,8 @@ from simulator.mix import Mix
 from simulator.rendering import ReportedFields
 from simulator.sent_record import MustIgnore, MustReject, SentEvent, SentRecord
 
-_INLINE_BYTES: Final = 120
+_INLINE_BYTES: Final = 200
+"""Longer values are hashed; an event that begins an execution keeps its own, to name the playbook."""
 
 _encoder = msgspec.json.Encoder()
 

@@ -1,7 +1,7 @@
 """Measures what the projections cost: in a drain, by the row, in eight sessions, in one execution.
 
     python -m bench.projections                               the short form: 100,000 events
-    python -m bench.projections --events 1000000 --results    docs/results/projections.md
+    python -m bench.projections --events 300000 --results     docs/results/projections.md
 
 In one run, on one machine: the service drains a topic without projections, with them, and without
 them again. The rows it stored are then copied, finished, with one projection at a time; eight

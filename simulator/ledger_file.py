@@ -23,7 +23,7 @@ from simulator.rendering import ReportedFields
 from simulator.sent_record import MustIgnore, MustReject, SentEvent, SentRecord
 
 _INLINE_BYTES: Final = 200
-"""Longer values are hashed; an event that begins an execution keeps its own, to name the playbook."""
+"""Longer values are hashed. What begins an execution is shorter, and names its playbook."""
 
 _encoder = msgspec.json.Encoder()
 

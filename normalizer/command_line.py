@@ -65,7 +65,7 @@ def _as_ctrl_c(number: int, frame: FrameType | None) -> None:
     """Do what Ctrl-C does now: an event loop cancels its task, and raises nothing that gets lost.
 
     A shell starts what it runs in the background with Ctrl-C ignored; SIGTERM ends that too, by
-    an exception at once.
+    a KeyboardInterrupt where the program stands.
     """
     ctrl_c = signal.getsignal(signal.SIGINT)
     handler = ctrl_c if callable(ctrl_c) else signal.default_int_handler

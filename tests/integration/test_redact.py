@@ -223,7 +223,7 @@ async def test_the_command_counts_by_table_and_prints_no_content(
     assert await where(connection, SECRET) == set()
 
 
-async def test_counters_are_read_and_renamed_a_few_times_at_once(
+async def test_counters_are_read_and_renamed_in_pages(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A whole table may take longer than a statement may, each time that it is tried."""

@@ -211,7 +211,7 @@ async def test_a_collector_that_hangs_delays_no_record_and_no_stop(
         pytest.param(
             {"OTEL_BSP_SCHEDULE_DELAY": "10", "OTEL_EXPORTER_OTLP_TIMEOUT": "0.1"},
             {"Failed"},
-            id="each request is given up at once",
+            id="each request is given up after 0.1 s",
         ),
         pytest.param(
             {"OTEL_BSP_MAX_QUEUE_SIZE": "8", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "4"},

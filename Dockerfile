@@ -9,19 +9,16 @@ WORKDIR /build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=1
 RUN dpkg-query --show --showformat '${Package} ${Version} ${Architecture}\n' > base-packages.txt
 # Maven brings the page's charting library, pinned by its hash. Both tools stay behind in this stage.
-RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev maven
+RUN apt-get update && apt-get install --yes --no-install-recommends binutils maven
 COPY requirements.lock requirements-build.lock ./
 RUN python -m venv /opt/tools && python -m venv --without-pip /opt/app \
     && /opt/tools/bin/pip install --require-hashes --requirement requirements-build.lock \
     && /opt/tools/bin/pip --python /opt/app/bin/python install --no-compile \
         --require-hashes --requirement requirements.lock
-COPY normalizer normalizer
-# The core is compiled by the tools' Python, which is the app's too. It takes minutes: what comes
-# later changes more often. Half of a library's size is for debuggers.
-RUN libraries=$(/opt/app/bin/python -c "import sysconfig; print(sysconfig.get_path('platlib'))") \
-    && CFLAGS=-O2 PYTHONPATH=$libraries /opt/tools/bin/python -m normalizer.compiled "$libraries/normalizer-core" \
-    && find "$libraries" -name "*.so" -exec strip --strip-debug {} +
+# Half of a library's size is for debuggers.
+RUN find /opt/app/lib -name "*.so" -exec strip --strip-debug {} +
 COPY pyproject.toml setup.py README.md LICENSE ./
+COPY normalizer normalizer
 COPY migrations migrations
 COPY contract/vectors contract/vectors
 COPY projector projector
@@ -29,7 +26,7 @@ COPY projector projector
 ARG SOURCE_DATE_EPOCH=315532800
 RUN /opt/tools/bin/pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
     && /opt/tools/bin/pip --python /opt/app/bin/python install --no-compile --no-deps dist/*.whl \
-    && /opt/app/bin/normalizer --version | grep "core: compiled" \
+    && /opt/app/bin/normalizer --version \
     && /opt/app/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/app/lib
 COPY release/sbom.py release/
 RUN /opt/tools/bin/cyclonedx-py environment --output-reproducible --gather-license-texts \

@@ -10,19 +10,19 @@ COMPUTING := --numprocesses auto --dist worksteal
 WAITING := --numprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: run test soak promises lint bench core lock env image base release clean help
+.PHONY: run test soak promises lint bench lock env image base release clean help
 
-run: core ## Start PostgreSQL, Kafka, normalizer, dashboard and traffic; ARGS="--rate 500"; Ctrl-C stops all
+run: $(INSTALLED) ## Start PostgreSQL, Kafka, normalizer, dashboard and traffic; ARGS="--rate 500"; Ctrl-C stops all
 	@exec $(BIN)/normalizer up $(ARGS)
 
-test: core ## Every test but the long ones; the core's branches must all be covered
+test: $(INSTALLED) ## Every test but the long ones; the core's branches must all be covered
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(COMPUTING) tests/unit tests/property
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 	$(BIN)/python -m tests.support.one_kafka $(BIN)/pytest $(WAITING) tests/rules tests/integration tests/chaos
 
-soak: core ## The long tests, into docs/results; ARGS="-k keyed" runs one of them
+soak: $(INSTALLED) ## The long tests, into docs/results; ARGS="-k keyed" runs one of them
 	$(BIN)/pytest -m soak -v $(ARGS)
 
 promises: $(INSTALLED) ## Take mechanisms away, one at a time: which tests fail, into docs/results/promises.md
@@ -34,11 +34,8 @@ lint: $(INSTALLED) ## Style, format, types and the dependency rule
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-bench: core ## The whole path beside COPY of the same rows, in one run
+bench: $(INSTALLED) ## The whole path beside COPY of the same rows, in one run
 	$(BIN)/python -m bench.drain $(ARGS)
-
-core: $(INSTALLED) ## Compile the core where a C compiler is there; once for each state of its sources
-	@$(BIN)/python -m normalizer.compiled
 
 lock: $(INSTALLED) ## Resolve the dependencies again into the three lock files
 	$(LOCK) pyproject.toml --extra otel --output-file requirements.lock

@@ -5,8 +5,7 @@
     python -m bench.against ba60e10 --results NAME        also into docs/results/NAME.md
 
 Each round runs `bench.drain` of both, in alternating order. A machine that is slow for
-a while is slow for both, so the median of the rounds' ratios counts. There is one compiled core,
-that of this state (`make core`). The earlier state runs as Python, and the figures say so.
+a while is slow for both, so the median of the rounds' ratios counts.
 """
 
 import argparse
@@ -29,7 +28,6 @@ _DRAIN: Final = re.compile(
     r"^drain:.* in ([\d.]+) s: ([\d,]+) events/s.* ([\d.]+) us of their CPU", re.MULTILINE
 )
 _COPY: Final = re.compile(r"^copy:.* rows in ([\d.]+) s", re.MULTILINE)
-_CORE: Final = re.compile(r"^core: +(.+)", re.MULTILINE)
 
 
 class Run(NamedTuple):
@@ -38,12 +36,9 @@ class Run(NamedTuple):
     rate: float
     cpu_us: float
     ratio: float
-    core: str
 
     def __str__(self) -> str:
-        return (
-            f"{self.rate:,.0f} events/s, {self.cpu_us} us, {self.ratio} of COPY, core: {self.core}"
-        )
+        return f"{self.rate:,.0f} events/s, {self.cpu_us} us, {self.ratio} of COPY"
 
 
 def main(commit: str, events: int, rounds: int, results: str | None) -> int:
@@ -107,14 +102,13 @@ def _drain(folder: Path, events: int) -> Run:
 
 def run_of(said: str) -> Run | None:
     """What `bench.drain` of any commit printed; its ratio is taken from the two times."""
-    drain, copy, core = (pattern.search(said) for pattern in (_DRAIN, _COPY, _CORE))
+    drain, copy = (pattern.search(said) for pattern in (_DRAIN, _COPY))
     if drain is None or copy is None:
         return None
     return Run(
         rate=float(drain[2].replace(",", "")),
         cpu_us=float(drain[3]),
         ratio=round(float(copy[1]) / float(drain[1]), 2),
-        core=core[1] if core else "Python",
     )
 
 

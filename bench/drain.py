@@ -27,7 +27,6 @@ import asyncpg
 
 from bench.peers.costs import cpu_s, peak_mb
 from bench.servers import create_topic, started_servers
-from normalizer.compiled.core_finder import running_core
 from normalizer.embedded import (
     KAFKA_VERSION,
     PostgresServer,
@@ -81,7 +80,6 @@ class Drained(NamedTuple):
 async def main(events: int, seed: int, processes: int, *, results: bool) -> int:
     """Print both rates and their ratio; return 1 if the ratio misses the aim."""
     figures: dict[str, object] = {}
-    print(f"core:  {running_core()}")
     async with stack() as servers:
         await load(servers.bootstrap_servers, events, seed)
         database_url = await servers.database("drain")

@@ -33,29 +33,24 @@ errors        every error, by what the caller must do
 program_start  how either program starts
 command_line  how every command of either program begins and ends
 exit_codes    what the exit code of a command says
-compiled/     the rules as machine code, where they were compiled
 
 As a library: `from normalizer import Normalizer` and the other six names of `__all__`. They open no
-connection and read no clock; of the settings NORMALIZER_CORE counts. docs/library.md shows each.
+connection and read no clock. docs/library.md shows each.
 
 Imports point one way, which import-linter checks: cli > up, jobs > service, relay > kafka, files,
 store, embedded > process, database, command_line > database_connection > telemetry, environment >
 configured_rules, tls_files > settings > producer_models > core, json_schema > envelope >
-program_start > snowflake, jsontext, passwords, exit_codes, log_stream > errors, compiled.
+program_start > snowflake, jsontext, passwords, exit_codes, log_stream > errors.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
-
-from normalizer.compiled import core_finder as _core_finder
 
 if TYPE_CHECKING:
     from normalizer.core.normalize import Normalizer
     from normalizer.core.raw_record import RawRecord
     from normalizer.envelope import Envelope, Ignored, Rejected, to_canonical
     from normalizer.snowflake import SnowflakeGenerator
-
-_core_finder.install()
 
 __all__ = [
     "Envelope",

@@ -182,13 +182,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             le=3_600,
         ),
     ] = 120
-    core: Annotated[
-        Literal["auto", "python"],
-        _about(
-            "Which build of the rules to run; auto: the compiled one where it was built from "
-            "these sources; python: never. Both give the same rows."
-        ),
-    ] = "auto"
     http_host: Annotated[
         str, _about("Address to answer /metrics, /livez and /readyz on; 0.0.0.0: on every one.")
     ] = "127.0.0.1"

@@ -27,7 +27,7 @@ from tests.support.results import PrintLine
 from tests.support.stack import Cluster, Database, Stack, Topic, memory_first
 
 # A shell that points at production must not get traffic, migrations or dropped databases.
-for _name in set(os.environ) - {"NORMALIZER_CORE"}:
+for _name in set(os.environ):
     if _name.startswith(("KAFKA_", "NORMALIZER_", "PROJECTOR_", "PG")) or _name == "DATABASE_URL":
         del os.environ[_name]
 

@@ -33,7 +33,6 @@ class Contestant(msgspec.Struct, frozen=True, kw_only=True):
     members: int = 1
     measures_latency: bool = True
     breakable: bool = False
-    environ: dict[str, str] = {}
 
 
 _ALL: Final = Leaves(
@@ -50,15 +49,6 @@ _FINISHED: Final = Leaves(
 CONTESTANTS: Final = (
     Contestant(
         name="normalizer", about="normalizer run", kind="service", program="service", leaves=_ALL
-    ),
-    Contestant(
-        name="normalizer-python",
-        about="the same, its core as Python",
-        kind="service",
-        program="service",
-        leaves=_ALL,
-        measures_latency=False,
-        environ={"NORMALIZER_CORE": "python"},
     ),
     Contestant(
         name="normalizer-2",

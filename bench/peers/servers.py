@@ -127,7 +127,7 @@ class Servers:
         servers = self.kafka.bootstrap_servers
         environ = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "LC_ALL": "C.UTF-8"}
         environ |= {"DATABASE_URL": url, "KAFKA_BOOTSTRAP_SERVERS": servers}
-        environ |= {"KAFKA_GROUP_ID": group, **who.environ}
+        environ["KAFKA_GROUP_ID"] = group
         command = self.commands[who.program]
         if who.kind == "service":
             environ |= {"KAFKA_TOPICS": topic, "NORMALIZER_HTTP_PORT": "0"}

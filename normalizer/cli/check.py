@@ -9,7 +9,6 @@ from typing import Final
 from normalizer.cli.check_database import DatabaseCheck
 from normalizer.cli.check_kafka import KafkaCheck
 from normalizer.cli.check_result import CheckResult
-from normalizer.compiled.core_finder import running_core
 from normalizer.errors import NormalizerError
 from normalizer.kafka import KafkaPartition, TopicReader
 from normalizer.settings import Settings
@@ -32,9 +31,8 @@ async def check(
 ) -> AsyncIterator[CheckResult]:
     """Check Kafka, then the database, then whether they fit together. Changes nothing.
 
-    A check that depends on a failed one is left out. The first line names the core that runs.
+    A check that depends on a failed one is left out.
     """
-    yield CheckResult("core", str(running_core()))
     kafka = KafkaCheck(settings, log)
     database = DatabaseCheck(settings, clock)
     steps: list[tuple[KafkaCheck | DatabaseCheck, Callable[[], AsyncIterator[CheckResult]]]] = [

@@ -8,7 +8,6 @@ from typing import Final
 import click
 
 from normalizer.command_line import Program
-from normalizer.compiled.core_finder import running_core
 
 _MODULES: Final = {
     "run": "service_commands",
@@ -61,7 +60,7 @@ class CommandGroup(Program):
 )
 @click.version_option(
     package_name="event-normalizer",
-    message=f"%(prog)s, version %(version)s, core: {running_core()}",
+    message="%(prog)s, version %(version)s",
 )
 def main() -> None:
     """Normalize raw workflow events from Kafka into canonical rows in PostgreSQL, exactly once.

@@ -19,7 +19,6 @@ from normalizer.cli.exits import (
 )
 from normalizer.cli.job_options import RATE, SECONDS
 from normalizer.command_line import NewPath
-from normalizer.compiled.core_finder import running_core
 from normalizer.errors import NormalizerError
 from normalizer.exit_codes import FOUND, STUCK, exit_code_of
 from normalizer.process.garbage import collect_rarely
@@ -154,8 +153,6 @@ def run_until_stopped(serving: Coroutine[Any, Any, None]) -> None:
 
 def _log_mistakes() -> None:
     """Log what the environment has and the service does not use."""
-    if (core := running_core()).unfit:
-        telemetry.get_logger().warning("compiled_core_not_used", why=core.why)
     for mistake in environment.unknown_variables(os.environ):
         telemetry.get_logger().warning("unknown_variable", why=mistake)
 

@@ -8,7 +8,6 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
-from normalizer.compiled.core_finder import running_core
 from normalizer.envelope import RULES_VERSION
 from normalizer.jobs.event_relay import EventRelay
 from normalizer.service.gauges import VERSION
@@ -60,7 +59,7 @@ class _Gauges(Collector):
         yield family("normalizer_lag_seconds", {SOURCE: relay.lag_s})
         yield family("normalizer_heartbeat_age_seconds", {(): relay.heartbeat_age_s()})
         yield family("normalizer_ready", {(): relay.waits_for is None and _is_alive(relay)})
-        build = (VERSION, str(RULES_VERSION), running_core().kind)
+        build = (VERSION, str(RULES_VERSION))
         yield family("normalizer_build_info", {build: 1})
 
 

@@ -8,7 +8,6 @@ from typing import Final
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
-from normalizer.compiled.core_finder import running_core
 from normalizer.envelope import RULES_VERSION
 from normalizer.service.lag import LagMonitor
 from normalizer.service.metric_catalog import JOB_KINDS, JOB_STATES
@@ -51,7 +50,7 @@ class GaugeCollector(Collector):
             {(state,): count for state, count in service.partitions().items()},
         )
         yield family("normalizer_ready", {(): not any(self._reasons())})
-        build = (VERSION, str(RULES_VERSION), running_core().kind)
+        build = (VERSION, str(RULES_VERSION))
         yield family("normalizer_build_info", {build: 1})
         yield from lag_families(self._lag_monitor)
         if self._lag_monitor.has_database:

@@ -212,11 +212,9 @@ CATALOGUE: Final = (
     Metric(
         name="normalizer_build_info",
         kind="gauge",
-        means="Always 1; the labels hold the version that runs, its version of the rules, and "
-        "whether its core is compiled.",
-        hint="More than one for long: a deployment is stuck. core=python takes more CPU: "
-        "`normalizer --version` says why it is not compiled.",
-        labels={"version": (), "rules": (), "core": ()},
+        means="Always 1. The labels hold the version that runs and its version of the rules.",
+        hint="If more than one value stays for long, a deployment is stuck.",
+        labels={"version": (), "rules": ()},
     ),
     # What the broker and the database report at the scrape, the same from every process.
     Metric(

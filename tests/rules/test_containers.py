@@ -378,7 +378,7 @@ def test_the_image_runs_what_is_installed_as_nobody_in_particular() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     runs = json.loads(re.findall(r"^CMD (.*)$", DOCKERFILE, re.MULTILINE)[0])
 
-    # The core is compiled for the Python that runs it.
+    # What is installed in one stage runs with the Python of the other.
     assert bases == ["${PYTHON}", "${PYTHON}", "runtime", "runtime"]
     assert re.search(r"^ARG PYTHON=\S+:3\.\d+-slim@sha256:[0-9a-f]{64}$", DOCKERFILE, re.MULTILINE)
     assert set(project["scripts"]) == set(PROGRAMS)

@@ -41,9 +41,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
 
     def environment(self, pod: Mapping[str, Any], port: int | None) -> dict[str, str]:
         """The variables of a pod as its container sees them. Raises KeyError as a kubelet would."""
-        texts = {
-            name: os.environ[name] for name in ("PATH", "NORMALIZER_CORE") if name in os.environ
-        }
+        texts = {"PATH": os.environ["PATH"]}
         for one in chart.variables(dict(pod)):
             if "value" in one:
                 texts[one["name"]] = self.settings.get(one["name"], one["value"])

@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from normalizer.compiled.core_finder import running_core
-
 PrintLine = Callable[[str], None]
 """Prints a line of progress, which pytest does not capture."""
 
@@ -65,7 +63,7 @@ def write_results(
     `after`: lines that follow the table, such as charts.
     """
     packages = ", ".join(f"{package} {version(package)}" for package in _PACKAGES)
-    python = f"Python {platform.python_version()}, core: {running_core()}"
+    python = f"Python {platform.python_version()}"
     machine = f"{os.cpu_count()} cores, {_memory_gb()} GB, {platform.system()}"
     lines = [
         f"# {title}",

@@ -89,7 +89,7 @@ async def process(
 
 def environment(settings: Settings) -> dict[str, str]:
     """The environment variables for these settings."""
-    values = {name: os.environ[name] for name in ("PATH", "NORMALIZER_CORE") if name in os.environ}
+    values = {"PATH": os.environ["PATH"]}
     for field in msgspec.structs.fields(Settings):
         value = getattr(settings, field.name)
         if value != field.default:

@@ -59,13 +59,6 @@ def _lines(mix: Mix) -> bytes:
 
 
 _HAPPENED = """
-    insert into normalizer.gaps (topic, incarnation, partition, missing, offsets, reason)
-    values ('noetl.events', 0, 0, '{[10, 12)}', 2, 'expired');
-
-    insert into normalizer.drift_findings (shape, field, type, kind, source_topic,
-                                  source_incarnation, source_partition, source_offset, example)
-    values ('executor', 'colour', 'text', 'unknown_key', 'noetl.events', 0, 0, 7, '"red"');
-
     insert into projector.verifications
            (projection, scope, verdict, compared, divergent, archived, detail, took_s)
     values ('event_hours', 'all', 'match', 7, 0, 0, '', 0.1);
@@ -80,35 +73,17 @@ async def reader(filled_database: Database) -> AsyncIterator[asyncpg.Connection]
         yield connection
 
 
-@pytest.fixture(scope="module")
-async def busiest(reader: asyncpg.Connection) -> str:
-    """The execution with most tries."""
-    found = await reader.fetchval(
-        """
-        select   execution_id::text
-        from     projector.calls
-        where    finished_at is not null
-        group by execution_id
-        order by count(*) desc, execution_id
-        limit    1
-        """
-    )
-    return str(found)
-
-
 def test_there_are_dashboards_and_each_has_its_own_id() -> None:
-    assert {path.stem for path in DASHBOARDS} == {"workflows", "execution", "data", "service"}
+    assert {path.stem for path in DASHBOARDS} == {"workflows", "service"}
     assert SQL
     uids = [json.loads(path.read_text())["uid"] for path in DASHBOARDS]
     assert len(set(uids)) == len(uids)
 
 
 @pytest.mark.parametrize("query", SQL, ids=str)
-async def test_every_panel_shows_rows(
-    query: Query, reader: asyncpg.Connection, busiest: str
-) -> None:
+async def test_every_panel_shows_rows(query: Query, reader: asyncpg.Connection) -> None:
     until = datetime.now(UTC) + timedelta(minutes=5)
-    text = filled(query.text, until - timedelta(hours=HOURS + 1), until, execution=busiest)
+    text = filled(query.text, until - timedelta(hours=HOURS + 1), until)
 
     rows = await reader.fetch(text)
 
@@ -126,7 +101,7 @@ async def test_a_value_can_be_chosen(query: Query, name: str, reader: asyncpg.Co
     """One that nothing has, whatever is in it: a stat has no value or 0, all else no row."""
     until = datetime.now(UTC) + timedelta(minutes=5)
     since = until - timedelta(hours=HOURS + 1)
-    values = {"execution": "", name: "it's' or true)--"}
+    values = {name: "it's' or true)--"}
 
     rows = await reader.fetch(filled(query.text, since, until, **values))
 
@@ -143,10 +118,3 @@ async def test_a_chosen_value_is_what_the_query_compares(
     for place in re.findall(rf"\$\{{{name}\b[^}}]*\}}", query.text):
         text = filled(f"select {place}", now, now, **{name: value})
         assert await reader.fetchval(text) == value
-
-
-async def test_no_execution_chosen_is_no_error(reader: asyncpg.Connection) -> None:
-    until = datetime.now(UTC)
-
-    for query in (one for one in SQL if one.dashboard == "execution"):
-        assert await reader.fetch(filled(query.text, until, until, execution="")) == []

@@ -261,13 +261,9 @@ async def test_the_count_of_all_statuses_leads_nowhere_unless_one_is_chosen(
         assert await page.locator("#matrix td:last-child a").count() > 0
 
 
-async def test_grafana_opens_with_the_time_of_the_execution(
+async def test_grafana_opens_with_the_window_and_filters_of_the_page(
     browser: Browser, platform: Platform
 ) -> None:
-    execution, begun = await platform.connection.fetchrow(
-        "select execution_id, floor(extract(epoch from first_at) * 1000)::bigint"
-        " from projector.executions where ended_at is not null order by 2 limit 1"
-    )
 
     async def with_grafana(route: Route) -> None:
         answer = await route.fetch()
@@ -276,13 +272,14 @@ async def test_grafana_opens_with_the_time_of_the_execution(
 
     async with looking(browser, platform.url, visit=False) as page:
         await page.route("**/settings", with_grafana)
-        await page.goto(f"{platform.url}/?show=execution&execution={execution}")
-        await page.wait_for_selector("#as-sent .json")
+        await page.goto(
+            f"{platform.url}/?since=2026-07-10T09:00:00Z&until=2026-07-10T10:00:00Z&step=fetch"
+        )
         link = await page.get_attribute("#foot a[href*=grafana]", "href")
         await page.unroute_all(behavior="ignoreErrors")
 
     assert link is not None
-    assert f"var-execution={execution}&from={begun}&to=" in link
+    assert "/d/workflows?from=1783674000000&to=1783677600000&var-step=fetch" in link
 
 
 async def test_a_call_without_an_end_does_not_run_after_its_execution_has_ended(

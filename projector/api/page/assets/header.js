@@ -2,7 +2,7 @@
 
 import { CALL_STATUSES, FILTERS, WINDOWS, home, link } from "./router.js";
 import { h } from "./dom.js";
-import { attempt, between, clock, millis } from "./format.js";
+import { attempt, between, clock } from "./format.js";
 import { searchBox } from "./search.js";
 import { page } from "./state.js";
 import { bounds, forInput, minute, moved, now } from "./windows.js";
@@ -91,16 +91,14 @@ function select(name, known) {
   return node;
 }
 
-/** The dashboard of Grafana with the same window and filters; null if no Grafana is set. */
+/**
+ * The address of Grafana's dashboard with the same window and filters. Null if no Grafana is set, and on the
+ * screen of one execution, which Grafana has no dashboard for.
+ */
 function inGrafana() {
   const { grafana } = page.settings?.answer ?? {};
-  if (!grafana) return null;
   const { address } = page;
-  if (address.execution) {
-    const [row] = page.screen.panels[0].queryStates?.execution?.answer?.rows ?? [];
-    const shown = row ? { from: millis(row.first_at), to: millis(row.last_at) + 1 } : {};
-    return `${grafana}/d/execution?${new URLSearchParams({ "var-execution": address.execution, ...shown })}`;
-  }
+  if (!grafana || address.execution) return null;
   const [from, until] = bounds(address);
   const query = new URLSearchParams({ from, to: until });
   for (const name of ["step", "playbook", "attempts", "status", "worker"]) if (address[name]) query.append(`var-${name}`, address[name]);

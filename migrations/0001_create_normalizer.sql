@@ -657,8 +657,9 @@ comment on column normalizer.quarantine.redriven_at is
     'When a redrive stored the record. The entry stays, because the ledger counts it where it '
     'was refused.';
 comment on column normalizer.quarantine.sample is
-    'The first 2 kB of the record, on its first refusal. Null if they are not text, if they '
-    'may contain a secret, or after retention deleted the bytes.';
+    'The first 2 kB of the record, on its first refusal. Null if they are not text, if anything '
+    'in the record may be a secret, if it is larger than 8 MiB, or after retention deleted the '
+    'bytes.';
 
 create index quarantine_by_time on normalizer.quarantine (quarantined_at, reason);
 comment on index normalizer.quarantine_by_time is

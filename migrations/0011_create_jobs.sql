@@ -254,8 +254,8 @@ comment on column projector.quarantine_records.value_bytes is 'size of the value
 comment on column projector.quarantine_records.redriven_at is
     'when a redrive stored it; null if none did';
 comment on column projector.quarantine_records.sample is
-    'first 2 kB of the record, on its first refusal; null if they are not text, if they may '
-    'contain a secret, or after the bytes were deleted';
+    'first 2 kB of the record, on its first refusal; null if they are not text, if anything in '
+    'the record may be a secret, if it is larger than 8 MiB, or after the bytes were deleted';
 
 grant select, insert, update on normalizer.jobs, normalizer.job_parts to normalizer_writer;
 grant select, insert on normalizer.job_batches, normalizer.job_refusals, normalizer.redrive_attempts

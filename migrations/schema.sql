@@ -1130,7 +1130,7 @@ COMMENT ON COLUMN normalizer.quarantine.source_offset IS 'Coordinates of the rec
 COMMENT ON COLUMN normalizer.quarantine.source_index IS 'Coordinates of the event: its index in the record, from 0.';
 COMMENT ON COLUMN normalizer.quarantine.value_bytes IS 'Size of the record''s value in bytes.';
 COMMENT ON COLUMN normalizer.quarantine.recorded_at IS 'Time of the record in Kafka: the producer''s clock under CreateTime, the broker''s under LogAppendTime; null without one.';
-COMMENT ON COLUMN normalizer.quarantine.sample IS 'The first 2 kB of the record, on its first refusal. Null if they are not text, if they may contain a secret, or after retention deleted the bytes.';
+COMMENT ON COLUMN normalizer.quarantine.sample IS 'The first 2 kB of the record, on its first refusal. Null if they are not text, if anything in the record may be a secret, if it is larger than 8 MiB, or after retention deleted the bytes.';
 COMMENT ON COLUMN normalizer.quarantine.batch_id IS 'Number of the transaction that wrote the row.';
 COMMENT ON COLUMN normalizer.quarantine.quarantined_at IS 'When the record was refused.';
 COMMENT ON COLUMN normalizer.quarantine.redriven_at IS 'When a redrive stored the record. The entry stays, because the ledger counts it where it was refused.';
@@ -3020,7 +3020,7 @@ COMMENT ON COLUMN projector.quarantine_records.source_index IS 'index of the eve
 COMMENT ON COLUMN projector.quarantine_records.recorded_at IS 'when Kafka received it';
 COMMENT ON COLUMN projector.quarantine_records.value_bytes IS 'size of the value in bytes';
 COMMENT ON COLUMN projector.quarantine_records.redriven_at IS 'when a redrive stored it; null if none did';
-COMMENT ON COLUMN projector.quarantine_records.sample IS 'first 2 kB of the record, on its first refusal; null if they are not text, if they may contain a secret, or after the bytes were deleted';
+COMMENT ON COLUMN projector.quarantine_records.sample IS 'first 2 kB of the record, on its first refusal; null if they are not text, if anything in the record may be a secret, if it is larger than 8 MiB, or after the bytes were deleted';
 
 CREATE VIEW projector.redrive_attempts AS
  SELECT quarantine_id,

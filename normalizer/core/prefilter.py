@@ -17,13 +17,12 @@ from normalizer.core.rules.secret_text import SIGNS
 from normalizer.core.rules.secret_tokens import TOKENS
 from normalizer.jsontext import MAX_DIGITS
 
-_SEPARATORS: Final = b"-_+ \t\r\n"
+_SEPARATORS: Final = b"-_+ \t\r\n\\"
+"""Taken out first. JSON in a text has backslashes before its quotes."""
 _FOLDED: Final = bytes.maketrans(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZ123456789.=", b"abcdefghijklmnopqrstuvwxyz000000000::"
 )
 """Fewer than 32 kinds of bytes are left, which halves the automaton's table."""
-_ESCAPES: Final = (b"\\u", b"\\/")
-"""An escape may hide any word."""
 _LONG_NUMBER: Final = b"0" * (MAX_DIGITS // 2)
 """A number beyond the limits has a run of this many digits before or after its point."""
 _AT_ONCE_BYTES: Final = 1 << 16
@@ -48,7 +47,7 @@ _WEAK_SIGNS: Final = {
     b"eyj": re.compile(rb"eyJ"),
     b"0e000": re.compile(rb"(?:^|[\[:,\s])-?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]{3}"),
     b"pin": re.compile(rb"(?:%bp|P)[Ii][Nn](?![a-z])" % _BEGINS),
-    b"sensitive": re.compile(rb"[Ss]ensitive\"\s*:\s*true"),
+    b"sensitive": re.compile(rb"[Ss]ensitive\\*+\"(?:\s|\\+[nrt])*+:(?:\s|\\+[nrt])*+true"),
     b"otp": re.compile(rb"(?:%bt?o|T?O|To)[Tt][Pp](?![a-z])" % _BEGINS),
     b"psk": re.compile(rb"(?:%bp|P)[Ss][Kk](?![a-z])" % _BEGINS),
     b"pass": re.compile(rb"[Pp][Aa][Ss][Ss](?![A-Za-z])"),
@@ -87,11 +86,13 @@ class Prefilter:
         own = _spelled((*SECRET_WORDS, *SECRET_WHOLE_WORDS, *SIGNS)) - _WEAK_SIGNS.keys()
         found = own | ({_looked_at(word.encode()) for word in added_words} - {b""})
         strong = {sign for sign in found if not any(part in sign for part in found - {sign})}
-        self._signs: Final = [*_WEAK_SIGNS, *_ESCAPES, _LONG_NUMBER, *sorted(strong)]
+        self._signs: Final = [*_WEAK_SIGNS, _LONG_NUMBER, *sorted(strong)]
         self._looker: Final = BytesAhoCorasick(self._signs, implementation=Implementation.DFA)
 
     def suspects(self, text: bytes) -> bool:
         """Tell whether the text must be parsed and cleaned; false positives, but no misses."""
+        if b"\\" in text and (b"\\u" in text or b"\\/" in text):
+            return True  # an escape may hide any word
         if not text.isascii() and _is_disguised(text):
             return True
         looked_at = _looked_at(text)

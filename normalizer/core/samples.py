@@ -1,28 +1,29 @@
-"""Takes a sample of a refused value that is safe to show, or none."""
+"""Takes a sample of a rejected value that is safe to show, or none."""
 
 import codecs
 import re
 from typing import Final
 
+from normalizer.core.bounds import MAX_VALUE_BYTES
 from normalizer.core.sanitize import Sanitizer
 
 SAMPLE_BYTES: Final = 2_048
-_LOOKED_AT_BYTES: Final = 4_096
 ENCODED: Final = b"data_base64"
 """The key of a CloudEvent under which nothing can be seen. Source: docs/spec/wire-shapes.md#w7."""
 _BINARY: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 def sample_of(value: bytes, sanitizer: Sanitizer) -> str | None:
-    """The first 2 kB as text; None where they are no text, or may hold a secret.
+    """The first 2 kB as text; None where they are not text, or where the value may hold a secret.
 
-    Secrets are not cut out: a refused value is often no JSON, and the end of a secret is unknown.
+    The last byte of a value can make its first one a secret, for example in
+    `{"value": x, ..., "name": "DB_PASSWORD"}`. So the whole value is searched, and one that is too
+    large to be searched has no sample. Secrets are not cut out: a rejected value is often not JSON,
+    so nobody can tell where a secret in it ends.
     """
-    text = _as_text(value, SAMPLE_BYTES)
-    beginning = value[:_LOOKED_AT_BYTES]
-    if text is None or ENCODED in beginning or sanitizer.suspects(beginning):
+    if len(value) > MAX_VALUE_BYTES or ENCODED in value or sanitizer.suspects(value):
         return None
-    return text
+    return _as_text(value, SAMPLE_BYTES)
 
 
 def _as_text(value: bytes, size: int) -> str | None:

@@ -1,7 +1,8 @@
-"""How a refused record begins may be read by everybody: it is text, and holds no secret."""
+"""How a rejected record begins may be read by everybody: it is text, and holds no secret."""
 
 import pytest
 
+from normalizer.core.bounds import MAX_VALUE_BYTES
 from normalizer.core.normalize import Normalizer
 from normalizer.core.samples import SAMPLE_BYTES, sample_of
 from normalizer.core.sanitize import Sanitizer
@@ -39,3 +40,20 @@ def test_only_the_first_refusal_of_a_record_has_a_sample() -> None:
 
     samples = [outcome.sample for outcome in outcomes if isinstance(outcome, Rejected)]
     assert samples == ['[{"a": 1}, {"b": 2}]', None]
+
+
+@pytest.mark.parametrize("pad", [0, 2_000, 4_200, 7_000_000])
+def test_a_sample_shows_no_secret_whose_name_comes_later_in_the_record(pad: int) -> None:
+    value = b'{"value": "hunter2", "pad": "%b", "name": "DB_PASSWORD"}' % (b"." * pad)
+
+    (outcome,) = Normalizer().normalize(raw_record(value=value))
+
+    assert isinstance(outcome, Rejected)
+    assert outcome.sample is None
+
+
+def test_a_record_too_large_to_be_searched_has_no_sample() -> None:
+    (outcome,) = Normalizer().normalize(raw_record(value=b"." * (MAX_VALUE_BYTES + 1)))
+
+    assert isinstance(outcome, Rejected)
+    assert (outcome.reason, outcome.sample) == ("too_large", None)

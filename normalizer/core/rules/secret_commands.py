@@ -77,11 +77,18 @@ WITH_OPTION: Final = (
 )
 """A text with a program and an option of the table anywhere behind it. It is atomic, so that a text
 full of programs is read once."""
+_BETWEEN_ITEMS: Final = ('","', '",n"', '",rn"', '",nt"')
+"""Between two words in a list, as the prefilter sees JSON: in a text, a line feed is `n`."""
 COMMAND_SIGNS: Final = (
-    *("sshpass", "rediscli", "rabbitmqctl", "vaultlogin", 'vault","login', "unseal", "obscure"),
-    *("httpa", 'http","a', "httpsa", 'https","a', "httpget", "httppost", "httpput", "httpdelete"),
-    *("httppatch", '"0z","', "sudos", "fromliteral", "withtoken", "mcalias", 'mc","alias'),
-    *("netuse", "sqlplus", "sqlldr", "expdp", "impdp"),
+    *("sshpass", "rediscli", "rabbitmqctl", "vaultlogin", "unseal", "obscure", "httpa", "httpsa"),
+    *("httpget", "httppost", "httpput", "httpdelete", "httppatch", "sudos", "fromliteral"),
+    *("withtoken", "mcalias", "netuse", "sqlplus", "sqlldr", "expdp", "impdp"),
+    *(
+        f"{program}{between}{word}"
+        for program, word in (("vault", "login"), ("http", "a"), ("https", "a"), ("mc", "alias"))
+        for between in _BETWEEN_ITEMS
+    ),
+    *(f'"0z{between}' for between in _BETWEEN_ITEMS),
 )
 """Further signs, of programs that take a password without such an option."""
 

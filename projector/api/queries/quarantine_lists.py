@@ -74,8 +74,8 @@ class QuarantineRecordsParams(PagedWindowParams, frozen=True, kw_only=True):
 class QuarantinedRecord(ApiRow, frozen=True, kw_only=True):
     """A refused record, or one refused event of a record.
 
-    sample: the first bytes as text, without secrets; null if they are not text, or if a possible
-    secret does not end within them.
+    sample: the first bytes as text, without secrets; null if they are not text, or if anything in
+    the whole record may be a secret.
     """
 
     quarantine_id: str

@@ -22,10 +22,10 @@ test: $(INSTALLED) ## Every test but the long ones; the core's branches must all
 	$(BIN)/coverage report
 	$(BIN)/python -m tests.support.one_kafka $(BIN)/pytest $(WAITING) tests/rules tests/integration tests/chaos
 
-soak: $(INSTALLED) ## The long tests, into docs/results; ARGS="-k keyed" runs one of them
+soak: $(INSTALLED) ## The long tests, into docs/results.md; ARGS="-k keyed" runs one of them
 	$(BIN)/pytest -m soak -v $(ARGS)
 
-promises: $(INSTALLED) ## Take mechanisms away, one at a time: which tests fail, into docs/results/promises.md
+promises: $(INSTALLED) ## Take mechanisms away, one at a time: and see which tests fail
 	$(BIN)/pytest -m soak -v tests/promises
 
 lint: $(INSTALLED) ## Style, format, types and the dependency rule

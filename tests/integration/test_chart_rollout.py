@@ -171,7 +171,6 @@ async def test_a_rollout_scaling_and_a_drain_lose_and_double_nothing(
     assert verified == 0, printed
     write_results(
         "rollout",
-        "Rollout, scaling and drain of the chart's normalizers",
         "make soak ARGS='-k rollout'",
         {
             "events sent, stored once": f"{traffic.sent:,}",
@@ -181,7 +180,6 @@ async def test_a_rollout_scaling_and_a_drain_lose_and_double_nothing(
                 for name, pause_s in traffic.pauses_s().items()
             },
         },
-        "Apache Kafka 4.4 and PostgreSQL 18 on the same machine",
     )
 
 

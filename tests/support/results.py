@@ -1,21 +1,19 @@
-"""Writes figures of a run to docs/results/NAME.md, with date, commit, machine and versions."""
+"""Adds the figures of a run to the one table of docs/results.md, with date, commit, and command."""
 
-import os
-import platform
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 
 PrintLine = Callable[[str], None]
 """Prints a line of progress, which pytest does not capture."""
 
-_ROOT = Path(__file__).parents[2]
-_FOLDER = _ROOT / "docs" / "results"
-_PACKAGES = ("aiokafka", "asyncpg", "msgspec", "uvloop")
+_ROOT: Final = Path(__file__).parents[2]
+RESULTS: Final = _ROOT / "docs" / "results.md"
+"""Its last table has a row per figure."""
 
 
 def commit_of(root: Path) -> str:
@@ -32,12 +30,12 @@ def commit_of(root: Path) -> str:
         return answer.stdout.strip()
 
     changed = git(
-        *("status", "--porcelain", "--untracked-files=no"), "--", ".", ":(exclude)docs/results"
+        *("status", "--porcelain", "--untracked-files=no"), "--", ".", ":(exclude)docs/results.md"
     )
     return (git("rev-parse", "--short", "HEAD") or "unknown") + ("+changes" if changed else "")
 
 
-_COMMIT = commit_of(_ROOT)
+_COMMIT: Final = commit_of(_ROOT)
 """At the import: during a long run others may commit."""
 
 
@@ -50,76 +48,45 @@ def command_line() -> str:
 
 def write_results(
     name: str,
-    title: str,
     command: str,
     figures: Mapping[str, object],
-    servers: str,
     *,
-    columns: Sequence[str] = ("", ""),
-    after: Sequence[str] = (),
+    columns: Sequence[str] = ("",),
 ) -> None:
-    """Write one page of figures; a new run replaces it. Figures of more columns hold `|`.
+    """Add a row per figure, in place of all rows that the last run of this name added.
 
-    `after`: lines that follow the table, such as charts.
+    With several columns the value of a figure has a cell for each, separated by ` | `. An empty
+    cell is left out.
     """
-    packages = ", ".join(f"{package} {version(package)}" for package in _PACKAGES)
-    python = f"Python {platform.python_version()}"
-    machine = f"{os.cpu_count()} cores, {_memory_gb()} GB, {platform.system()}"
-    lines = [
-        f"# {title}",
-        "",
-        f"- date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        f"- commit: {_COMMIT}",
-        f"- machine: {machine}; load average {os.getloadavg()[2]:.1f}",
-        f"- versions: {python}, {packages}; {servers}",
-        f"- command: `{command}`",
-        "",
-        f"| {' | '.join(columns)} |",
-        f"|{'---|' * len(columns)}",
-        *(f"| {what} | {value} |" for what, value in figures.items()),
-        "",
-        *after,
-    ]
-    _FOLDER.mkdir(parents=True, exist_ok=True)
-    (_FOLDER / f"{name}.md").write_text("\n".join(lines))
+    rows = []
+    for what, value in figures.items():
+        cells = str(value).split(" | ")
+        named = zip(columns, cells, strict=True)
+        text = "; ".join(f"{column}: {cell}" if column else cell for column, cell in named if cell)
+        rows.append(_row(f"{name}: {what}", text, command))
+    _replace(f"{name}: ", rows)
 
 
-def write_row(
-    page: str, title: str, columns: Sequence[str], key: str, values: Sequence[object]
-) -> None:
-    """Write one row of a page that several runs fill; a new run of the same key replaces it.
-
-    Each row has its date and commit. Columns: those of the key, then those of the values.
-    """
-    path = _FOLDER / f"{page}.md"
-    head = [
-        f"# {title}",
-        "",
-        f"| {' | '.join((*columns, 'date', 'commit'))} |",
-        "|---" * (len(columns) + 2) + "|",
-    ]
-    kept = path.read_text().splitlines()[len(head) :] if path.exists() else []
-    cells = (
-        key,
-        *values,
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
-        _COMMIT,
-    )
-    row = f"| {' | '.join(map(str, cells))} |"
-    rows = [row if line.startswith(f"| {key} |") else line for line in kept]
-    path.write_text("\n".join([*head, *rows, *([] if row in rows else [row]), ""]))
+def write_row(name: str, key: str, value: str, command: str) -> None:
+    """Add the row of one figure, in place of the one that the last run of this key added."""
+    _replace(f"{name}: {key} |", [_row(f"{name}: {key}", value, command)])
 
 
 def write_defect(done: str, seen: str, *, seconds: float, peak_mb: float) -> None:
-    """Write the row of a former defect that was reproduced at full size."""
-    write_row(
-        "defects",
-        "What once broke a promise, done again",
-        ("what was done", "what was seen", "seconds", "peak MB"),
-        done,
-        (seen, round(seconds), round(peak_mb)),
-    )
+    """Add the row of a former defect that was reproduced at full size."""
+    value = f"{seen}; seconds: {seconds:.0f}; peak MB: {peak_mb:.0f}"
+    write_row("defects", done, value, 'make soak ARGS="-k test_defects"')
 
 
-def _memory_gb() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024**3
+def _row(figure: str, value: str, command: str) -> str:
+    date = f"{datetime.now(UTC):%Y-%m-%d %H:%M}"
+    return f"| {' | '.join((figure, value, date, _COMMIT, f'`{command}`'))} |"
+
+
+def _replace(beginning: str, rows: Sequence[str]) -> None:
+    """Put the rows where the first one stood that begins like this, or at the end."""
+    lines = RESULTS.read_text().splitlines()
+    old = [number for number, line in enumerate(lines) if line.startswith(f"| {beginning}")]
+    at = old[0] if old else len(lines)
+    kept = [line for number, line in enumerate(lines) if number not in old]
+    RESULTS.write_text("\n".join([*kept[:at], *rows, *kept[at:], ""]))

@@ -91,7 +91,7 @@ def test_a_record_names_the_commit_that_the_run_began_with_and_changes(
         by = ("-c", "user.name=some", "-c", "user.email=some@example.org")
         subprocess.run(["git", *by, *arguments], cwd=tmp_path, check=True, capture_output=True)
 
-    code, page = tmp_path / "code.py", tmp_path / "docs" / "results" / "page.md"
+    code, page = tmp_path / "code.py", tmp_path / "docs" / "results.md"
     page.parent.mkdir(parents=True)
     git("init")
     for file in (code, page):
@@ -104,6 +104,28 @@ def test_a_record_names_the_commit_that_the_run_began_with_and_changes(
     assert results.commit_of(tmp_path) == commit
     code.write_text("after")
     assert results.commit_of(tmp_path) == f"{commit}+changes"
+
+
+def test_a_new_run_replaces_the_rows_of_the_last_one_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "results.md"
+    table.write_text("# Results\n\n| figure |\n|---|\n")
+    monkeypatch.setattr(results, "RESULTS", table)
+
+    def figures() -> list[tuple[str, str]]:
+        rows = [line.split(" | ") for line in table.read_text().splitlines()[4:]]
+        return [(figure.removeprefix("| "), value) for figure, value, *_ in rows]
+
+    results.write_results(
+        "drain", "make bench", {"first": "1 | 5", "second": " | 2"}, columns=("a", "b")
+    )
+    before = figures()
+    results.write_row("drain-against", "first", "3", "make bench")
+    results.write_results("drain", "make bench", {"first": 4})
+
+    assert before == [("drain: first", "a: 1; b: 5"), ("drain: second", "b: 2")]
+    assert figures() == [("drain: first", "4"), ("drain-against: first", "3")]
 
 
 def test_a_record_holds_all_options_of_its_run(monkeypatch: pytest.MonkeyPatch) -> None:

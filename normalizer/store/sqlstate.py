@@ -59,6 +59,7 @@ FOREIGN_ERRORS: Final = (*DATABASE_ERRORS, *CLIENT_REFUSALS)
 """Every exception that a statement can raise; no other exception is the database's."""
 
 _COPY_LINE: Final = re.compile(r"^COPY \w+, line (\d+)", re.MULTILINE)
+_FUNCTION: Final = re.compile(r"PL/pgSQL function ([^\s(]+)\(")
 _PROJECTION: Final = re.compile(
     r"^PL/pgSQL function (?:projector\.(?=\w)|(?=project_))(\w+)\(", re.MULTILINE
 )
@@ -93,8 +94,6 @@ def _fault_of_row(error: asyncpg.PostgresError, code: str) -> Fault:
     """Whose fault it is if the server is available and no projection raised the error."""
     if code == "23505":
         return Fault.RACE
-    if code == "P0001":
-        return Fault.FATAL
     if code in _CHECKS and error.schema_name == "normalizer":
         # A check without a name means a missing partition: somebody has dropped it.
         if code == "23514" and not error.constraint_name:
@@ -120,6 +119,15 @@ def projection_of(error: BaseException) -> str | None:
     return None
 
 
+def _innermost_function(error: asyncpg.PostgresError) -> str | None:
+    """The function that raised the error, for example an operator's own trigger; None without one.
+
+    Only the first line of the context is ours to read: what follows may be content of a record.
+    """
+    found = _FUNCTION.match(getattr(error, "context", None) or "")
+    return found[1] if found else None
+
+
 def translated(error: BaseException, *, timed_out: bool = False) -> NormalizerError:
     """Translate the error: its code and condition, never the server's texts.
 
@@ -130,8 +138,8 @@ def translated(error: BaseException, *, timed_out: bool = False) -> NormalizerEr
         return StoreUnavailable(f"database: {describe_error(error)}")
     sentence = sentence_of(error)
     projection = projection_of(error)
-    if projection:
-        sentence = f"{sentence} inside {projection}"
+    if raised_in := projection or _innermost_function(error):
+        sentence = f"{sentence} inside {raised_in}"
     fault = fault_of(error, copying=False)
     if fault is Fault.FATAL:
         return FatalError(f"{sentence}: {_name_of(error)}")

@@ -43,10 +43,12 @@ MOMENTS: Final = [
     *("25006", "25P03", "25P04"),
     # Listed nowhere: never a record's fault.
     *("21000", "23503", "23P01", "P0002", "38000", "0L000", "72000"),
+    # What `raise exception` gives in an operator's own trigger. Our functions never raise it.
+    "P0001",
 ]
 OURS: Final = [
     *("42501", "42P01", "42703", "42883", "28000", "28P01", "3D000", "3F000", "0A000", "26000"),
-    *("F0000", "F0001", "25001", "25P02", "P0001"),
+    *("F0000", "F0001", "25001", "25P02"),
 ]
 MARKED: Final = "new.step = 'bad'"
 

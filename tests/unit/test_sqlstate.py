@@ -137,7 +137,7 @@ def test_a_key_that_is_there_already_is_a_race() -> None:
         *("25006", "25P03", "25P04"),
         *("XX000", "XX001", "XX002"),
         # Not listed anywhere: nobody's fault.
-        *("21000", "23503", "23P01", "23000", "27000", "P0002", "39000", "09000", "ZZ999"),
+        *("21000", "23503", "23P01", "23000", "27000", "P0001", "P0002", "39000", "09000", "ZZ999"),
     ],
 )
 def test_an_outage_is_the_moments_fault(code: str) -> None:
@@ -149,7 +149,7 @@ def test_an_outage_is_the_moments_fault(code: str) -> None:
     "code",
     [
         *("42501", "42P01", "42703", "42601", "28000", "28P01", "3D000", "3F000", "0A000"),
-        *("26000", "F0000", "F0001", "25000", "25001", "25P01", "25P02", "P0001"),
+        *("26000", "F0000", "F0001", "25000", "25001", "25P01", "25P02"),
     ],
 )
 @pytest.mark.parametrize("copying", [True, False])
@@ -193,6 +193,20 @@ def test_nothing_that_the_server_quotes_gets_into_our_sentence(code: str) -> Non
 
     assert SECRET not in sentence
     assert code in sentence
+
+
+def test_an_error_of_somebody_elses_trigger_names_its_function() -> None:
+    context = "PL/pgSQL function audit.guard() line 3 at RAISE\nCOPY events, line 1: " + SECRET
+
+    said = str(translated(refusal("P0001", context=context)))
+
+    assert said == "database: SQLSTATE P0001 (RaiseError) inside audit.guard"
+
+
+def test_a_function_named_by_content_is_not_repeated() -> None:
+    context = f"COPY events, line 1: {{\nPL/pgSQL function {SECRET}() line 3 at RAISE"
+
+    assert SECRET not in str(translated(refusal("22003", context=context)))
 
 
 def test_a_connection_that_ended_is_said_in_words() -> None:

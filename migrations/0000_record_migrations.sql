@@ -1,7 +1,6 @@
 -- Schema migrations lists the applied files. Every file runs in one transaction and ends by
--- recording itself in `applied`, so a DBA may run the files by hand, in order, as the role that
--- will own the tables:
---     psql -1 -v ON_ERROR_STOP=1 -f migrations/0000_record_migrations.sql DATABASE
+-- recording itself in `applied`. A DBA who uses psql runs them all, with their checksums:
+--     normalizer migrate --print | psql DATABASE
 -- Later, `normalizer migrate` continues from there. Migrations cannot be undone.
 
 create schema if not exists migrations;
@@ -17,7 +16,7 @@ create table if not exists migrations.applied (
 
 comment on table migrations.applied is
     'Private: the files of migrations/ that were applied. `normalizer migrate` writes name and '
-    'checksum, and refuses a file that was edited afterwards.';
+    'checksum. It refuses a file that was edited afterwards, or has no checksum.';
 
 -- The service checks at start that the database is new enough.
 grant usage on schema migrations to public;

@@ -686,7 +686,7 @@ CREATE TABLE migrations.applied (
     applied_at timestamp with time zone DEFAULT now() NOT NULL,
     applied_by text DEFAULT SESSION_USER NOT NULL
 );
-COMMENT ON TABLE migrations.applied IS 'Private: the files of migrations/ that were applied. `normalizer migrate` writes name and checksum, and refuses a file that was edited afterwards.';
+COMMENT ON TABLE migrations.applied IS 'Private: the files of migrations/ that were applied. `normalizer migrate` writes name and checksum. It refuses a file that was edited afterwards, or has no checksum.';
 COMMENT ON COLUMN migrations.applied.version IS 'Digits at the front of the file''s name.';
 COMMENT ON COLUMN migrations.applied.name IS 'Name of the file without its ending.';
 COMMENT ON COLUMN migrations.applied.checksum IS 'SHA-256 of the file, in hex.';

@@ -31,6 +31,7 @@ from normalizer.service.tracing import secrets_of, tracing
 from normalizer.settings import Settings
 from normalizer.store.migrate import migrate as apply_migrations
 from normalizer.store.migrate import read_status
+from normalizer.store.migration_script import migration_script
 from normalizer.up import Options
 from normalizer.up import up as run_stack
 from normalizer.up.process_group import ProcessGroup
@@ -221,16 +222,23 @@ def up(
 
 @click.command()
 @click.option("--status", is_flag=True, help="Only list what is applied and what is pending.")
-def migrate(*, status: bool) -> None:
+@click.option("--print", "print_script", is_flag=True, help="Only print the SQL, for psql.")
+def migrate(*, status: bool, print_script: bool) -> None:
     """Migrate the database of DATABASE_URL to the newest schema; nothing if it is there.
 
     \b
     normalizer migrate --status
     normalizer migrate
+    normalizer migrate --print | psql "$DATABASE_URL"
 
-    With --status, exit code 1: a file is pending, was edited, or is unknown, applied by a newer
-    release, as after a rollback.
+    With --status, exit code 1: a file is pending, was edited, was applied by hand, or is unknown,
+    applied by a newer release, as after a rollback. --print needs no DATABASE_URL. Its script
+    applies what a database lacks, and stores a checksum of each file. Don't run the files
+    themselves by psql: without a checksum nobody can tell which build they came with.
     """
+    if print_script:
+        click.echo(migration_script(), nl=False)
+        return
     settings = load_settings("database_url")
     if not status:
         applied = run_or_exit(apply_migrations(settings.required_database_url, report=click.echo))

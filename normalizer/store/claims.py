@@ -18,7 +18,7 @@ from normalizer.core.batch import (
 )
 from normalizer.errors import PositionError, ShapesChanged
 from normalizer.store import store_statements
-from normalizer.store.migrate import refuse_edited
+from normalizer.store.migrate import refuse_other_files
 from normalizer.store.protocol import check_protocol
 from normalizer.store.sorted_outcomes import OutcomeCounts
 from normalizer.store.source_positions import (
@@ -96,7 +96,7 @@ async def claim_partition(
     or a protocol that this code must not write to, ShapesChanged where the records are read by
     another table of shapes.
     """
-    await refuse_edited(connection)
+    await refuse_other_files(connection)
     claim = (store_statements.CLAIM, topic, partition, owner, log_end, *shapes)
     row = await connection.fetchrow(*claim)
     if row is None:

@@ -2,14 +2,15 @@
 
 Applies the files in order, each in a transaction of its own that holds a lock. A file that waits
 for a lock holds up every writer behind it, so it gives way after LOCK_WAIT_S. Every file records
-itself in `migrations.applied`, so a file that a DBA ran by hand (`psql -1 -f`) counts as applied.
-Their checksums are stored too: a file that was edited after it was applied is an error.
+itself in `migrations.applied`, and its checksum is stored with it. A file that was edited after it
+was applied is an error. So is one without a checksum: somebody ran it by hand, and nothing tells
+from which build. A DBA who uses psql runs the script of migration_script.py, which stores them.
 """
 
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import cache, partial
@@ -37,16 +38,18 @@ PAUSE_S: Final = 5.0
 """Between two tries of a file: the writers that waited behind it write meanwhile."""
 _LOOK_EVERY_S: Final = 1.0
 
-_LOCK_KEY: Final = 5_203_947_410_801
+LOCK_KEY: Final = 5_203_947_410_801
 _OWNER: Final = "DATABASE_URL must name the owner of the database"
-# A file that was applied by hand has no checksum yet.
-_NOTE_CHECKSUM: Final = """
+_STORE_CHECKSUM: Final = """
     update migrations.applied
     set    name     = $2::text,
            checksum = $3::text
     where  version  = $1::text
-    and    checksum is null
 """
+_BY_HAND: Final = (
+    "so it may be another build's. Run the build that these files came with. For a new database "
+    "use `normalizer migrate`, or have a DBA run the script of `normalizer migrate --print`"
+)
 # A role's own limit is for queries: a migration takes as long as it takes.
 _SESSION: Final = {"statement_timeout": "0"}
 
@@ -68,12 +71,18 @@ class Migration(msgspec.Struct, frozen=True, kw_only=True):
     text: str
 
 
+MigrationState = Literal["applied", "pending", "edited", "by hand", "unknown"]
+
+
 class MigrationStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A migration and its state. `unknown`: applied, but newer than this program."""
+    """A migration and its state.
+
+    `unknown`: applied, but newer than this program. `by hand`: applied without a checksum.
+    """
 
     version: str
     name: str
-    state: Literal["applied", "pending", "edited", "unknown"]
+    state: MigrationState
     applied_at: datetime | None = None
     applied_by: str | None = None
 
@@ -138,10 +147,12 @@ def _status(version: str, file: Migration | None, row: _Applied | None) -> Migra
     name = file.name if file is not None else (row.name if row is not None else None) or version
     if row is None:
         return MigrationStatus(version=version, name=name, state="pending")
-    state: Literal["applied", "edited", "unknown"] = "applied"
+    state: MigrationState = "applied"
     if file is None:
         state = "unknown"
-    elif row.checksum is not None and row.checksum != file.checksum:
+    elif row.checksum is None:
+        state = "by hand"
+    elif row.checksum != file.checksum:
         state = "edited"
     return MigrationStatus(
         version=version,
@@ -152,9 +163,9 @@ def _status(version: str, file: Migration | None, row: _Applied | None) -> Migra
     )
 
 
-async def refuse_edited(connection: asyncpg.Connection) -> None:
-    """Raise SchemaMismatch if a file was edited after it was applied here."""
-    _refuse_edited(_files(), await _read_applied(connection))
+async def refuse_other_files(connection: asyncpg.Connection) -> None:
+    """Raise SchemaMismatch unless these files are the ones that were applied here."""
+    _refuse_other_files(_files(), await _read_applied(connection))
 
 
 @cache
@@ -162,14 +173,17 @@ def _files() -> tuple[Migration, ...]:
     return read_migrations()
 
 
-def _refuse_edited(files: tuple[Migration, ...], applied: Mapping[str, _Applied]) -> None:
-    edited = [
-        status.name
-        for file in files
-        if (status := _status(file.version, file, applied.get(file.version))).state == "edited"
-    ]
-    if edited:
-        raise SchemaMismatch(f"edited after it was applied: {', '.join(edited)}. {REMEDY}")
+def _refuse_other_files(files: tuple[Migration, ...], applied: Mapping[str, _Applied]) -> None:
+    states = [_status(file.version, file, applied.get(file.version)) for file in files]
+    if edited := names_in_state(states, "edited"):
+        raise SchemaMismatch(f"edited after it was applied: {edited}. {REMEDY}")
+    if by_hand := names_in_state(states, "by hand"):
+        raise SchemaMismatch(f"applied by hand, without a checksum: {by_hand}, {_BY_HAND}")
+
+
+def names_in_state(statuses: Iterable[MigrationStatus], state: MigrationState) -> str:
+    """The names of the migrations in this state, comma-separated."""
+    return ", ".join(one.name for one in statuses if one.state == state)
 
 
 @asynccontextmanager
@@ -195,9 +209,9 @@ async def _connected(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 async def _lock(connection: asyncpg.Connection, report: Callable[[str], None]) -> None:
     """Lock migrations for the transaction, so that each file is looked up and applied by one."""
-    if not await connection.fetchval("select pg_try_advisory_xact_lock($1)", _LOCK_KEY):
+    if not await connection.fetchval("select pg_try_advisory_xact_lock($1)", LOCK_KEY):
         report("another migration is running on this database: waiting for it")
-        await connection.execute(f"select pg_advisory_xact_lock({_LOCK_KEY})")
+        await connection.execute(f"select pg_advisory_xact_lock({LOCK_KEY})")
 
 
 async def _apply_unlocked(
@@ -243,7 +257,7 @@ async def _apply(
 ) -> bool:
     """Apply the file unless it is applied, and store its checksum; whether it was applied now."""
     applied = await _read_applied(connection)
-    _refuse_edited(files, applied)
+    _refuse_other_files(files, applied)
     if file.version not in applied:
         try:
             await connection.execute(file.text)
@@ -253,7 +267,7 @@ async def _apply(
             raise MigrationFailed(
                 f"a migration failed and was rolled back: {file.name}, {_place(file, error)}"
             ) from error
-    await connection.execute(_NOTE_CHECKSUM, file.version, file.name, file.checksum)
+        await connection.execute(_STORE_CHECKSUM, file.version, file.name, file.checksum)
     return file.version not in applied
 
 

@@ -17,10 +17,12 @@ from normalizer.store import migrate as migrate_module
 from normalizer.store.migrate import (
     FOLDER,
     MigrationFailed,
+    SchemaMismatch,
     migrate,
     read_migrations,
     read_status,
 )
+from normalizer.store.migration_script import migration_script
 from tests.integration.test_privileges import session_of
 from tests.support.stack import Database
 
@@ -111,15 +113,60 @@ async def test_an_edited_file_is_refused_and_nothing_is_applied(
     assert await _tables(empty_database.url) == {"one", "two"}
 
 
-async def test_files_run_by_hand_are_recognised(empty_database: Database, folder: Path) -> None:
+async def test_files_of_unknown_build_run_by_hand_are_refused(
+    empty_database: Database, folder: Path
+) -> None:
     for name in ("0000_record_migrations", "0001_create_one"):
         assert await _psql(empty_database.url, "-1", "-f", folder / f"{name}.sql") == 0
+    _write(folder, "0001_create_one", "create table one (a bigint);")
 
-    applied = await migrate(empty_database.url, folder=folder, report=_quiet)
+    with pytest.raises(SchemaMismatch, match=r"by hand, without a checksum: .*, 0001_create_one,"):
+        await migrate(empty_database.url, folder=folder, report=_quiet)
+
     status = await read_status(empty_database.url, folder=folder)
+    assert [one.state for one in status] == ["by hand", "by hand", "pending"]
 
-    assert applied == ("0002_create_two",)
-    assert {one.state for one in status} == {"applied"}
+
+async def test_the_printed_script_migrates_with_checksums_and_continues(
+    empty_database: Database, folder: Path
+) -> None:
+    script = folder / "script"
+    for state in ("new", "complete", "behind"):
+        if state == "behind":
+            _write(folder, "0003_create_three", "create table three (a integer);")
+        script.write_text(migration_script(folder))
+
+        assert await _psql(empty_database.url, "-f", script) == 0
+
+        status = await read_status(empty_database.url, folder=folder)
+        assert {one.state for one in status} == {"applied"}
+        assert await migrate(empty_database.url, folder=folder, report=_quiet) == ()
+    assert await _tables(empty_database.url) == {"one", "two", "three"}
+
+
+async def test_the_printed_script_refuses_a_database_of_another_build(
+    empty_database: Database, folder: Path
+) -> None:
+    await migrate(empty_database.url, folder=folder, report=_quiet)
+    _write(folder, "0001_create_one", "create table one (a bigint);")
+    _write(folder, "0003_create_three", "create table three (a integer);")
+    script = folder / "script"
+    script.write_text(migration_script(folder))
+
+    assert await _psql(empty_database.url, "-f", script) != 0
+
+    assert await _tables(empty_database.url) == {"one", "two"}
+
+
+async def test_the_printed_script_makes_the_schema_of_the_command(
+    empty_database: Database, tmp_path: Path
+) -> None:
+    script = tmp_path / "script"
+    script.write_text(migration_script())
+
+    assert await _psql(empty_database.url, "-f", script) == 0
+
+    assert await migrate(empty_database.url, report=_quiet) == ()
 
 
 async def test_a_failing_file_is_rolled_back_and_says_where(

@@ -12,7 +12,8 @@ In the order a request meets them:
     downloads.py         the events of an execution as a file
     static_files.py      the page and its files
     endpoints.py         every endpoint by its path
-    parameters.py        parses a query string into typed parameters
+    query_strings.py     parses a query string into typed parameters
+    parameters.py        their types
     response_cache.py    one query for all identical requests of the same second
     snapshots.py         a small pool of connections that can read only views
     queries/             one function for each endpoint

@@ -2,8 +2,10 @@
 
 ApiError
 ├── InvalidParameterError     400  a parameter is wrong
+├── NoSuchPageError           400  the cursor is of another list
+├── AmbiguousLengthError      400  two headers say how long the request is
 ├── UnauthorisedError         401  the token is missing or wrong
-├── NotFoundError             404  there is no such path, id or page
+├── NotFoundError             404  there is no such path or id
 ├── MethodNotAllowedError     405  only GET and HEAD are served
 ├── MisdirectedError          421  the host name is not one of this server
 ├── InternalError             500  a bug in the server; its log has the details
@@ -63,6 +65,20 @@ class InvalidParameterError(ApiError):
     reason = "invalid_parameter"
 
 
+class NoSuchPageError(ApiError):
+    """The cursor is not one of this list, or of an older version of the server."""
+
+    status = 400
+    reason = "no_such_page"
+
+
+class AmbiguousLengthError(ApiError):
+    """The request has both Content-Length and Transfer-Encoding."""
+
+    status = 400
+    reason = "ambiguous_length"
+
+
 class UnauthorisedError(ApiError):
     """The token is missing or wrong."""
 
@@ -71,7 +87,7 @@ class UnauthorisedError(ApiError):
 
 
 class NotFoundError(ApiError):
-    """There is no such path, id or page."""
+    """There is no such path or id."""
 
     status = 404
     reason = "not_found"
@@ -134,6 +150,8 @@ class TooSlowError(ApiError):
 
 ERRORS = (
     InvalidParameterError,
+    NoSuchPageError,
+    AmbiguousLengthError,
     UnauthorisedError,
     NotFoundError,
     MethodNotAllowedError,

@@ -24,7 +24,7 @@ from projector.api.formats import MEDIA_TYPES, as_csv, preferred, row_type
 from projector.api.middleware import AccessMiddleware, shared_with
 from projector.api.openapi import document
 from projector.api.own_paths import OwnPaths
-from projector.api.parameters import parse
+from projector.api.query_strings import parse
 from projector.api.response_cache import ResponseCache
 from projector.api.responses import CLOCK, answer, etag_of, problem
 from projector.api.snapshots import Reader

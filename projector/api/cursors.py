@@ -7,9 +7,9 @@ from zlib import crc32
 
 import msgspec
 
-from projector.api.api_errors import NotFoundError
+from projector.api.api_errors import NoSuchPageError
 
-NO_SUCH_PAGE: Final = "there is no such page: the cursor is not from this endpoint"
+NO_SUCH_PAGE: Final = "cursor: this endpoint gave no such `next` for these parameters"
 
 
 def encode(list_: str, keyset: Sequence[Any]) -> str:
@@ -18,7 +18,7 @@ def encode(list_: str, keyset: Sequence[Any]) -> str:
 
 
 def decode(list_: str, cursor: str | None, kinds: Mapping[str, Any]) -> dict[str, Any]:
-    """The keyset by name; only None without a cursor. Raises NotFoundError.
+    """The keyset by name; only None without a cursor. Raises NoSuchPageError.
 
     Its values have the right types, but may be beyond the range of their columns.
     """
@@ -28,9 +28,9 @@ def decode(list_: str, cursor: str | None, kinds: Mapping[str, Any]) -> dict[str
         text = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
         mark, *keyset = msgspec.json.decode(text, type=tuple[(int, *kinds.values())])  # type: ignore[misc]
     except (ValueError, msgspec.MsgspecError) as error:
-        raise NotFoundError(NO_SUCH_PAGE) from error
+        raise NoSuchPageError(NO_SUCH_PAGE) from error
     if mark != _mark(list_):
-        raise NotFoundError(NO_SUCH_PAGE)
+        raise NoSuchPageError(NO_SUCH_PAGE)
     return dict(zip(kinds, keyset, strict=True))
 
 

@@ -8,7 +8,8 @@ from starlette.responses import Response, StreamingResponse
 
 from normalizer.envelope import to_canonical
 from projector.api.api_errors import ApiError, NotFoundError
-from projector.api.parameters import Parameters, parse, parse_id
+from projector.api.parameters import Parameters, parse_id
+from projector.api.query_strings import parse
 from projector.api.responses import problem
 from projector.api.snapshots import Reader, Statement
 from projector.event_rows import COLUMNS, envelope_of

@@ -1,6 +1,7 @@
-"""Adds security headers to every response, and checks the token or the host name."""
+"""Adds security headers to responses, and checks the length, token and host name of requests."""
 
 import hmac
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -8,7 +9,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from projector.api.api_errors import MisdirectedError, UnauthorisedError
+from projector.api.api_errors import AmbiguousLengthError, MisdirectedError, UnauthorisedError
 from projector.api.responses import CLOCK, problem
 
 SECURITY_HEADERS: Final = {
@@ -22,7 +23,11 @@ SECURITY_HEADERS: Final = {
 _OPEN: Final = ("/livez", "/readyz", "/metrics", "/assets/")
 _OPEN_PAGES: Final = frozenset({"/", "/api", "/openapi.json"})
 """Pages without data."""
+_LENGTHS: Final = frozenset({b"content-length", b"transfer-encoding"})
 _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+_HOST: Final = re.compile(r"(\[(?P<ipv6>[^][]+)\]|(?P<name>[^][:]+))(:[0-9]{1,5})?")
 
 
 class AccessMiddleware:
@@ -32,6 +37,9 @@ class AccessMiddleware:
 
     The host name matters because of DNS rebinding: a page of another site could resolve its own
     name to this server and read the answers. Its requests carry that name.
+
+    A request with two lengths ends its connection. A proxy may have believed the other length, so
+    the next bytes could be a request that somebody hid in this one.
     """
 
     def __init__(self, app: ASGIApp, *, token: str | None, host: str) -> None:
@@ -53,7 +61,12 @@ class AccessMiddleware:
         app: ASGIApp = self._app
         trusted = self._wanted is None or self._has_token(scope)
         scope.setdefault("state", {})["trusted"] = trusted
-        if self._wanted is None:
+        if {name for name, _ in scope["headers"]} >= _LENGTHS:
+            app = problem(
+                AmbiguousLengthError("send Content-Length or Transfer-Encoding, not both"),
+                {"Connection": "close"},
+            )
+        elif self._wanted is None:
             if _host_of(Headers(scope=scope).get("host", "")) not in self._hosts:
                 app = problem(
                     MisdirectedError("without a token, only local host names are accepted")
@@ -89,7 +102,6 @@ def _is_open(path: str) -> bool:
 
 
 def _host_of(header: str) -> str:
-    """The name in a Host header: `localhost`, `127.0.0.1:8384`, `[::1]:8384`."""
-    if header.startswith("["):
-        return header[1:].partition("]")[0]
-    return header.partition(":")[0].lower()
+    """The name in a Host header: `localhost`, `127.0.0.1:8384`, `[::1]:8384`; "" if it has none."""
+    found = _HOST.fullmatch(header)
+    return "" if found is None else (found["ipv6"] or found["name"]).lower()

@@ -13,7 +13,8 @@ from projector.api.api_errors import ERRORS, Problem
 from projector.api.endpoints import ROOT, TAGS, Endpoint
 from projector.api.examples import Example, examples
 from projector.api.own_paths import SETTINGS_PATH
-from projector.api.parameters import Id, Parameters, is_list, parse
+from projector.api.parameters import Id, Parameters
+from projector.api.query_strings import is_list, parse
 from projector.api.responses import CLOCK
 from projector.api.visible_settings import VisibleSettings
 
@@ -232,8 +233,8 @@ def _parameter(field: msgspec.structs.FieldInfo, example: Mapping[str, Any]) -> 
     return {
         "name": field.name,
         "in": "query",
-        "required": False,
-        "description": described.pop("description", ""),
+        "required": field.required,
+        "description": ("Required. " if field.required else "") + described.pop("description", ""),
         "schema": described,
         **({"example": example[field.name]} if field.name in example else {}),
         **({"style": "form", "explode": True} if is_list(field) else {}),

@@ -1,36 +1,45 @@
-"""Parses a query string into typed parameters, or raises an error that says what is wrong."""
+"""The types of parameters: ids, words of closed lists, windows of time, pages."""
 
 import re
 from datetime import UTC, datetime, timedelta
-from types import UnionType
-from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
-from urllib.parse import parse_qsl
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
 from normalizer.envelope import Rule
 from normalizer.errors import Reason
-from projector.api.api_errors import InvalidParameterError, NotFoundError
+from projector.api.api_errors import NotFoundError
 
 Grain = Literal["minute", "hour", "day"]
 SECONDS: Final[dict[Grain, int]] = {"minute": 60, "hour": 3_600, "day": 86_400}
 
 _EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
+LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
 _GREATEST_ID: Final = 2**63 - 1
 _SPAN_UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}
 
 # Python's $ alone also matches before a line break.
 _END: Final = r"(?!\n)$"
 # PostgreSQL cannot store U+0000.
-Text = Annotated[str, Meta(max_length=1_024, pattern=r"^[^\x00]*$")]
+STORABLE: Final = Meta(pattern=r"^[^\x00]*$", extra={"expected": "text without U+0000"})
+Text = Annotated[str, Meta(max_length=1_024), STORABLE]
 Id = Annotated[
-    str, Meta(pattern=f"^[0-9]{{1,19}}{_END}", description="A 64-bit number, as a string.")
+    str,
+    Meta(
+        pattern=f"^[0-9]{{1,19}}{_END}",
+        description="A 64-bit number, as a string.",
+        extra={"expected": "an id such as 333895119667515392"},
+    ),
 ]
 PageLimit = Annotated[int, Meta(ge=1, le=500, description="Maximum number of rows in a page.")]
 Cursor = Annotated[
-    str, Meta(pattern=f"^[A-Za-z0-9_-]+{_END}", description="`next` of the previous page.")
+    str,
+    Meta(
+        pattern=f"^[A-Za-z0-9_-]+{_END}",
+        description="`next` of the previous page.",
+        extra={"expected": "`next` of the page before"},
+    ),
 ]
 Attempts = Annotated[int, Meta(ge=0, le=2_147_483_647)]
 _FEW: Final = Meta(
@@ -42,6 +51,7 @@ TraceId = Annotated[
         pattern=f"^[0-9A-Za-z-]{{1,64}}{_END}",
         description="Executions with an event of this trace, found by at most a thousand events "
         "of each partition.",
+        extra={"expected": "a trace id of up to 64 letters and digits"},
     ),
 ]
 Texts = Annotated[tuple[Text, ...], _FEW]
@@ -106,6 +116,7 @@ class WindowParams(Parameters, frozen=True, kw_only=True):
                 pattern=f"^[1-9][0-9]{{0,3}}[mhd]{_END}",
                 description="A span up to `until`: 15m, 24h, 7d. Default: 24h. Begins with "
                 "a minute, above two hours with an hour. Ignored if `since` is given.",
+                extra={"expected": "a span such as 15m, 24h or 7d"},
             ),
         ]
         | None
@@ -176,31 +187,6 @@ class PagedWindowParams(WindowParams, frozen=True, kw_only=True):
     cursor: Cursor | None = None
 
 
-_Params = TypeVar("_Params", bound=Parameters)
-
-
-def parse(query: bytes, kind: type[_Params]) -> _Params:
-    """The parameters of one request. Raises InvalidParameterError."""
-    given: dict[str, list[str]] = {}
-    try:
-        pairs = parse_qsl(
-            query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=500
-        )
-    except ValueError as error:
-        raise InvalidParameterError(
-            "the query is not percent-encoded UTF-8, or too long"
-        ) from error
-    for name, text in pairs:
-        given.setdefault(name, []).append(text)
-    fields = {field.name: field for field in msgspec.structs.fields(kind)}
-    unknown = sorted(set(given) - set(fields))
-    if unknown:
-        raise InvalidParameterError(
-            f"{unknown[0][:60]!r} is not a parameter here; expected one of: {', '.join(fields)}"
-        )
-    return kind(**{name: _converted(fields[name], texts) for name, texts in given.items()})
-
-
 def parse_id(text: str) -> int:
     """An id in a path. Raises NotFoundError if it cannot be an id."""
     number = int64(text)
@@ -223,61 +209,12 @@ def ids(texts: list[str] | None) -> list[int] | None:
     return [number for text in texts if (number := int64(text)) is not None]
 
 
-def is_list(field: msgspec.structs.FieldInfo) -> bool:
-    """Whether a parameter may be repeated."""
-    return get_origin(bare(field)) is tuple
-
-
-def bare(field: msgspec.structs.FieldInfo) -> Any:
-    """The type of a parameter without Annotated and None."""
-    kind = field.type
-    while get_origin(kind) in (Annotated, Union, UnionType):
-        kind = get_args(kind)[0]
-    return kind
-
-
-def _converted(field: msgspec.structs.FieldInfo, texts: list[str]) -> Any:
-    if is_list(field):
-        return _convert(field, [_number(text) if _is_number(field) else text for text in texts])
-    if len(texts) > 1:
-        raise InvalidParameterError(f"{field.name}: given more than once")
-    return _convert(field, _number(texts[0]) if _is_number(field) else texts[0])
-
-
-def _convert(field: msgspec.structs.FieldInfo, value: object) -> Any:
-    try:
-        return msgspec.convert(value, field.type)
-    except msgspec.ValidationError as error:
-        item = _item(field)
-        if get_origin(item) is Literal:
-            sentence = f"expected one of {', '.join(get_args(item))}"
-        else:
-            sentence = str(error).replace("`", "").partition(" - at ")[0]
-        raise InvalidParameterError(f"{field.name}: {sentence[0].lower()}{sentence[1:]}") from error
-
-
-def _is_number(field: msgspec.structs.FieldInfo) -> bool:
-    return _item(field) is int
-
-
-def _item(field: msgspec.structs.FieldInfo) -> Any:
-    """The type of one value of the parameter."""
-    kind = bare(field)
-    item = get_args(kind)[0] if get_origin(kind) is tuple else kind
-    return get_args(item)[0] if get_origin(item) is Annotated else item
-
-
-def _number(text: str) -> int | str:
-    """The number; other text is returned as it is, and rejected later with a good message."""
-    return int(text) if re.fullmatch("-?(0|[1-9][0-9]{0,10})", text, re.ASCII) else text
-
-
 def _within(moment: datetime) -> datetime:
     """The moment in UTC, limited to the years 1970 to 2200."""
     try:
-        return min(max(moment.astimezone(UTC), _EARLIEST), _LATEST)
+        return min(max(moment.astimezone(UTC), _EARLIEST), LATEST)
     except OverflowError:
-        return _EARLIEST if moment.year < _EARLIEST.year else _LATEST
+        return _EARLIEST if moment.year < _EARLIEST.year else LATEST
 
 
 def _span(text: str) -> timedelta:

@@ -297,7 +297,7 @@ async def test_a_forged_cursor_is_no_page(client: httpx.AsyncClient) -> None:
         cursor = urlsafe_b64encode(msgspec.json.encode(forged)).decode().rstrip("=")
         answer = await client.get("/api/v1/calls", params={"limit": 1, "cursor": cursor})
 
-        assert (answer.status_code, answer.json()["reason"]) == (404, "not_found"), value
+        assert (answer.status_code, answer.json()["reason"]) == (400, "no_such_page"), value
 
 
 async def test_a_cursor_of_another_question_is_no_page(client: httpx.AsyncClient) -> None:
@@ -310,7 +310,52 @@ async def test_a_cursor_of_another_question_is_no_page(client: httpx.AsyncClient
         ("stuck-executions", alike), ("contradicting-executions", alike),
     ):  # fmt: skip
         answer = await client.get(f"/api/v1/{path}", params={"cursor": text})
-        assert (answer.status_code, answer.json()["reason"]) == (404, "not_found")
+        assert (answer.status_code, answer.json()["reason"]) == (400, "no_such_page")
+        assert answer.json()["detail"].startswith("cursor: ")
+
+
+async def test_a_parameter_that_an_answer_needs_is_required(client: httpx.AsyncClient) -> None:
+    for path, name in (("search", "q"), ("error-group", "error_class")):
+        answer = await client.get(f"/api/v1/{path}?last=24h")
+        described = (await client.get("/openapi.json")).json()["paths"][f"/api/v1/{path}"]
+        required = [one["name"] for one in described["get"]["parameters"] if one["required"]]
+
+        assert (answer.status_code, answer.json()["detail"]) == (400, f"{name}: required")
+        assert required == [name]
+
+    assert (await client.get("/api/v1/search?q=")).status_code == 400
+
+
+async def test_a_refused_parameter_shows_an_example_and_no_regular_expression(
+    client: httpx.AsyncClient,
+) -> None:
+    for query, detail in (
+        ("calls?last=5x", "last: expected a span such as 15m, 24h or 7d"),
+        ("calls?execution=1e3", "execution: expected an id such as 333895119667515392"),
+        ("calls?cursor=%2F", "cursor: expected `next` of the page before"),
+        ("calls?step=%00", "step: expected text without U+0000"),
+        ("executions?trace=..", "trace: expected a trace id of up to 64 letters and digits"),
+        ("search?q=%00", "q: expected text without U+0000"),
+    ):
+        answer = await client.get(f"/api/v1/{query}")
+
+        assert (answer.status_code, answer.json()["detail"]) == (400, detail)
+
+
+async def test_a_leap_second_is_the_second_after_it(client: httpx.AsyncClient) -> None:
+    for text, since in (
+        ("2016-12-31T23:59:60Z", "2017-01-01T00:00:00Z"),
+        ("2016-12-31T23:59:60.25Z", "2017-01-01T00:00:00.250000Z"),
+        ("2017-01-01T00:59:60+01:00", "2017-01-01T00:00:00Z"),
+    ):
+        answer = await client.get("/api/v1/calls", params={"since": text, "limit": 1})
+
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["since"] == since
+
+    for text in ("2016-12-31T23:59:61Z", "2016-12-31T23:60:60Z", "2016-12-31T23:59:60"):
+        answer = await client.get("/api/v1/calls", params={"since": text})
+        assert answer.status_code == 400, text
 
 
 @pytest.mark.parametrize(
@@ -797,6 +842,12 @@ async def test_without_a_token_another_site_s_name_is_not_answered(
         ("evil.example:8384", 421),
         ("", 421),
         ("127.0.0.1.evil.example", 421),
+        ("[::1].evil.example", 421),
+        ("[::1]evil.example:8384", 421),
+        ("[::1", 421),
+        ("localhost:evil.example", 421),
+        ("localhost:8384@evil.example", 421),
+        ("LOCALHOST", 200),
         ("localhost:8384", 200),
         ("[::1]:8384", 200),
     ):

@@ -14,9 +14,10 @@ from bench.history import make_history
 from projector.api import downloads
 from projector.api.api_errors import NotFoundError
 from projector.api.endpoints import ENDPOINTS, Endpoint
-from projector.api.parameters import PagedParams, Parameters, parse
+from projector.api.parameters import PagedParams, Parameters
 from projector.api.queries.event_detail import execution_event
 from projector.api.queries.execution_detail import execution_calls
+from projector.api.query_strings import parse
 from projector.api.snapshots import Reader, Snapshot, Statement
 from tests.support.api_client import typed_example
 from tests.support.stack import Database, Stack

@@ -23,6 +23,7 @@ HOSTILE: Final = (
     "", "' or '1'='1", "'; drop table normalizer.events; --", "\\", "$1", ":since", "a\x00b", "{}",
     "-1", "1e400", "9" * 400, "9223372036854775808", "٣", "../../etc/passwd", "a" * 5_000,
     "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-07-10T09:00:00",
+    "9999-12-31T23:59:60Z",
 )  # fmt: skip
 FEW: Final = ("' or '1'='1", "\\", "9223372036854775808")
 PATHS: Final = (
@@ -75,7 +76,7 @@ async def test_no_value_of_a_parameter_does_more_than_be_looked_for(
     for question, name, values in cases:
         path = ROOT + question.path.format(execution_id=1, event_id=1, quarantine_id=1)
         for value in values:
-            answer = await client.get(path, params={name: value})
+            answer = await client.get(path, params=_required(question) | {name: value})
 
             given = (question.name, name, value)
             assert answer.status_code in (200, 400, 404), (given, answer.text)
@@ -86,9 +87,16 @@ async def test_no_value_of_a_parameter_does_more_than_be_looked_for(
                     continue
                 assert body["rows"] == [], given
             if answer.status_code == 400:
-                assert body["reason"] == "invalid_parameter", given
+                assert body["reason"] in ("invalid_parameter", "no_such_page"), given
                 assert body["detail"].startswith(f"{name}: "), given
                 assert len(body["detail"]) < 300, given
+                assert "regex" not in body["detail"], given
+
+
+def _required(question: Endpoint) -> dict[str, str]:
+    """The parameters of its example without which it is refused."""
+    fields = msgspec.structs.fields(question.parameters)
+    return {field.name: question.example[field.name] for field in fields if field.required}
 
 
 _TEXTS: Final = ("playbook", "step", "event_type", "status", "worker", "reason", "rule", "shape")
@@ -206,6 +214,8 @@ async def test_what_the_document_allows_is_answered_as_it_says(filled: Database)
         cases = [case for found in schema.get_all_operations() for case in _examples(found, 2)]
         assert len(cases) > len(ENDPOINTS)
         for case in cases:
+            # No schema says which cursors there are: only those that an answer gave.
+            case.query.pop("cursor", None)
             sent = case.as_transport_kwargs(base_url="http://127.0.0.1")
             answer = await client.request(
                 sent["method"], sent["url"], params=sent["params"], headers=sent["headers"]

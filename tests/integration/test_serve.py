@@ -185,6 +185,38 @@ async def test_an_answer_that_fails_halfway_does_not_end_like_a_whole_one(versio
 
 
 @pytest.mark.parametrize(
+    "lengths",
+    [
+        b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
+        b"transfer-encoding: chunked\r\ncontent-length: 0\r\n",
+    ],
+)
+async def test_a_request_with_two_lengths_is_refused_and_its_connection_ends(
+    database: Database, lengths: bytes
+) -> None:
+    """A proxy that believes the other length reads another request, or none, from the rest."""
+    async with Reader(database.url, connections=1, timeout_s=5) as reader:
+        server = Server(build(reader, reader, token=None, host="127.0.0.1"))
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            serving = asyncio.create_task(server.serve(sockets=[listener]))
+            answers, writer = await asyncio.open_connection(*listener.getsockname())
+            writer.write(
+                b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n" + lengths + b"\r\n"
+                b"0\r\n\r\nGET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+            )
+            async with asyncio.timeout(20):
+                answer = await answers.read()
+            writer.close()
+            server.stop()
+            await serving
+
+    assert answer.startswith(b"HTTP/1.1 400 "), answer
+    assert answer.count(b"HTTP/1.1 ") == 1, answer
+    assert b"\r\nconnection: close\r\n" in answer.lower()
+    assert b'"reason":"ambiguous_length"' in answer
+
+
+@pytest.mark.parametrize(
     ("arguments", "token", "why"),
     [
         (("--host", "::"), "", "lets other machines read"),

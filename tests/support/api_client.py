@@ -13,7 +13,8 @@ import msgspec
 from bench.history import make_history
 from projector.api.app import build
 from projector.api.endpoints import Endpoint
-from projector.api.parameters import Parameters, parse
+from projector.api.parameters import Parameters
+from projector.api.query_strings import parse
 from projector.api.snapshots import Reader
 from tests.support.stack import Database
 

@@ -27,12 +27,13 @@ from projector.api.endpoints import ENDPOINTS, TAGS
 from projector.api.formats import as_csv, preferred, row_type
 from projector.api.openapi import document
 from projector.api.own_paths import OwnPaths
-from projector.api.parameters import GroupedParams, Shapes, parse
+from projector.api.parameters import GroupedParams, Shapes
 from projector.api.queries.call_lists import CallsParams
 from projector.api.queries.execution_lists import ExecutionsParams
 from projector.api.queries.quarantine_detail import RULES
 from projector.api.queries.recent_outcomes import CallSums, RecentOutcomes
 from projector.api.queries.trends import MOST_INTERVALS, window_of
+from projector.api.query_strings import parse
 from projector.api.response_cache import ResponseCache
 from projector.api.responses import problem
 from projector.api.serve import ApiSettings

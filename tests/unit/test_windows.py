@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projector.api.parameters import SECONDS, Grain, floor, minutes_from, parse
+from projector.api.parameters import SECONDS, Grain, floor, minutes_from
 from projector.api.queries.call_times import DurationsParams
 from projector.api.queries.event_rates import EventRateParams
+from projector.api.query_strings import parse
 
 NOW = datetime(2026, 7, 10, 9, 31, 20, tzinfo=UTC)
 

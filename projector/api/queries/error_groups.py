@@ -96,7 +96,7 @@ async def error_groups(snapshot: Snapshot, params: ErrorGroupsParams) -> ErrorGr
 class ErrorGroupParams(WindowParams, frozen=True, kw_only=True):
     """Parameters."""
 
-    error_class: Annotated[Text, Meta(description="The error text of the group.")] = ""
+    error_class: Annotated[Text, Meta(description="The error text of the group.")]
 
 
 class CallsOf(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ import asyncpg
 import msgspec
 
 from projector.api.answers import ApiAnswer, ApiRow, GroupedAnswer, PagedAnswer
-from projector.api.api_errors import NotFoundError
+from projector.api.api_errors import NoSuchPageError
 from projector.api.cursors import NO_SUCH_PAGE, decode, encode
 from projector.api.parameters import (
     SECONDS,
@@ -93,7 +93,7 @@ async def run_paged(
     except asyncpg.DataError as error:
         if params.cursor is None:
             raise
-        raise NotFoundError(NO_SUCH_PAGE) from error
+        raise NoSuchPageError(NO_SUCH_PAGE) from error
     visible = records[: params.limit]
     more = len(records) > params.limit
     total: int | None = None

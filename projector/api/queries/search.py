@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from projector.api.answers import ApiAnswer, ApiRow
-from projector.api.parameters import WindowParams, floor, int64
+from projector.api.parameters import STORABLE, WindowParams, floor, int64
 from projector.api.queries.run_query import answer_of
 from projector.api.snapshots import Snapshot, Statement
 
@@ -38,13 +38,14 @@ class SearchParams(WindowParams, frozen=True, kw_only=True):
 
     q: Annotated[
         str,
+        STORABLE,
         Meta(
+            min_length=1,
             max_length=400,
-            pattern=r"^[^\x00]*$",
             description="An id of an execution, event, command or trace; TOPIC:PARTITION:OFFSET; "
             "or a part of the name of a playbook, step or worker, or of an error text.",
         ),
-    ] = ""
+    ]
 
 
 class SearchHit(ApiRow, frozen=True, kw_only=True):

@@ -29,7 +29,12 @@ export class ApiError extends Error {
   }
 
   get refused() {
-    return REFUSED.includes(this.status) || this.reason === "no_such_page";
+    return REFUSED.includes(this.status);
+  }
+
+  /** Nothing is wrong with the server or with the other figures: only the panel itself says it. */
+  get isNothingThere() {
+    return this.status === 404 || this.reason === "no_such_page";
   }
 }
 
@@ -59,8 +64,7 @@ export async function get(path, query, signal, { accept = "application/json", kn
     throw new ApiError(0, "server_unavailable", String(error));
   }
   const body = await response.json().catch(() => ({}));
-  const reason = response.status === 404 && query.has("cursor") ? "no_such_page" : body.reason;
-  throw new ApiError(response.status, reason ?? `status ${response.status}`, body.detail);
+  throw new ApiError(response.status, body.reason ?? `status ${response.status}`, body.detail);
 }
 
 /** Answers stay when the reader leaves a screen, so that going back shows them at once. */
@@ -113,7 +117,7 @@ export class Query {
       if (signal.aborted) return;
       this.error = error;
       changed = true;
-      if (error.refused || error.status === 404) this.answer = this.answeredAt = null;
+      if (error.refused || error.isNothingThere) this.answer = this.answeredAt = null;
       this.failingSince ??= this.waitingSince;
     }
     const late = Date.now() - this.waitingSince > LATE_MS;

@@ -16,7 +16,7 @@ const ofFigures = (some) => {
 export function banner() {
   const all = [...page.queries.values()].filter((one) => one !== page.choices && one !== page.settings);
   // What is not stored is said where it would stand.
-  const failing = all.filter((one) => one.error && one.error.status !== 404);
+  const failing = all.filter((one) => one.error && !one.error.isNothingThere);
   const waiting = all.filter((one) => one.waitingSince && Date.now() - one.waitingSince > SLOW_MS);
   if (failing.length) return outage(failing, all);
   if (waiting.length) {

@@ -142,7 +142,7 @@ function draw() {
 }
 
 /** Whether the screen is of an object that is not stored: its first panel says so, and the others are left out. */
-const missing = ({ panels: [first] }) => Object.values(first.queryStates).some((one) => one.error?.status === 404);
+const missing = ({ panels: [first] }) => Object.values(first.queryStates).some((one) => one.error?.isNothingThere);
 
 let headerSeen = [];
 
@@ -213,7 +213,7 @@ function frame(panel, charts) {
   panel.seen = seen;
   const body = ready ? content(panel, answers, charts) : notYet(failing, waiting);
   const over = notBy(panel);
-  const gone = failing?.error.status === 404;
+  const gone = failing?.error.isNothingThere;
   const cut = ready && states.find((one) => one.answer.truncated);
   const state = ready && (failing || waiting) ? `figures of ${clock(states[0].answer.read_at)}` : null;
   return h("section", { id: panel.id, class: `panel ${panel.width}`, "data-key": `panel-${panel.id}`,
@@ -245,8 +245,8 @@ function notYet(failing, waiting) {
   if (!failing) {
     return [h("p", { class: "empty loading" }, waiting ? `Still waiting for the server (${since(waiting.waitingSince)})…` : "Loading…")];
   }
-  return [h("p", { class: "empty", "data-state": failing.error.status === 404 ? null : "bad" }, `${failing.error.message}.`,
-    failing.error.status === 400 ? h("small", {}, ` ${failing.error.detail}`) : null,
+  return [h("p", { class: "empty", "data-state": failing.error.isNothingThere ? null : "bad" }, `${failing.error.message}.`,
+    failing.error.reason === "invalid_parameter" ? h("small", {}, ` ${failing.error.detail}`) : null,
     failing.error.reason === "no_such_page" ? [" ", h("a", { href: link(page.address, {}) }, "From the start")] : null)];
 }
 

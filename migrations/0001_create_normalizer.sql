@@ -43,25 +43,18 @@ set local search_path = "$user", public, normalizer;
 
 
 -- What every writer must agree on.
--- partition_shift: a partition of events holds 2^partition_shift ids. The default of 55 is 99 days
--- of ids. Only the first migration reads this setting: `?normalizer.partition_shift=56` at the end
--- of the address, or for psql PGOPTIONS='-c normalizer.partition_shift=56'.
 -- protocol: how ids and identity are decided. A migration that changes this raises the number, and
 -- fences every process that writes by the old rules:
 --     update normalizer.layout set protocol = 2;
 --     update normalizer.source_positions set epoch = epoch + 1;
 --     update normalizer.jobs set epoch = epoch + 1;
 create table normalizer.layout (
-    partition_shift integer not null,
-    protocol        integer not null default 1,
-    one_row         boolean not null default true primary key,
-    constraint layout_one_row check (one_row),
-    -- At most 226 partitions.
-    constraint layout_partition_shift check (partition_shift between 54 and 58)
+    protocol integer not null default 1,
+    one_row  boolean not null default true primary key,
+    constraint layout_one_row check (one_row)
 );
 
-insert into normalizer.layout (partition_shift)
-values (coalesce(nullif(current_setting('normalizer.partition_shift', true), '')::integer, 55));
+insert into normalizer.layout default values;
 
 comment on table normalizer.layout is
     'Private: one row with the settings that every writer must agree on.';
@@ -194,7 +187,13 @@ create table normalizer.events (
         jsonb_typeof(meta) = 'object' and jsonb_typeof(extra) = 'object'
         and jsonb_typeof(headers) = 'object' and jsonb_typeof(coercions) = 'array'
     )
-) partition by range (event_id);
+) with (
+    -- Autovacuum summarizes new block ranges of the BRIN index. With one request for each range
+    -- (autosummarize), its queue would overflow at a few hundred events a second, and each lost
+    -- request is a line in the server's log.
+    autovacuum_vacuum_insert_threshold = 5000,
+    autovacuum_vacuum_insert_scale_factor = 0.01
+);
 
 comment on table normalizer.events is
     'The log of canonical events: one row for each event, whatever wire shape brought it. The '
@@ -231,8 +230,8 @@ create index events_by_command on normalizer.events ((execution_id + 0), hashtex
 comment on index normalizer.events_by_command is
     'Query: all events of one command, from which its attempts are rebuilt. It asks for '
     'execution_id + 0, so that no index on execution_id alone can serve it.';
--- Several ranges for each block, because partitions are at very different offsets: 40 times less to
--- read, measured.
+-- Several ranges for each block, because the partitions of a topic are at very different offsets:
+-- 40 times less to read, measured.
 create index events_by_source on normalizer.events
     using brin (source_topic, source_partition, source_offset int8_minmax_multi_ops)
     with (pages_per_range = 16);
@@ -254,128 +253,6 @@ comment on table normalizer.retention_horizon is
     'without one, its created_at) is before expired_before. Every '
     'transaction that writes events reads it. expired_before never decreases. Why, and who '
     'raises it: 0009_create_retention.sql.';
-
-
--- The lowest id that is derived from a record's coordinates and time, and the lowest that is a
--- hash.
-create function normalizer.least_derived_id() returns bigint
-    language sql immutable parallel safe
-    return 4611686018427387904;
-
-create function normalizer.least_hashed_id() returns bigint
-    language sql immutable parallel safe
-    return 6917529027641081856;
-
-
--- The grid of partitions. Every bigint has a partition from the start, and none is created,
--- detached or dropped later. For each layout of ids that holds a time there are partitions from
--- 2024 to 2034; five more partitions take the ids outside. Partitions are numbered and not dated,
--- because an id of the doubled layout lies in the partition of an application id that is twice as
--- far from 2024.
-create table normalizer.event_partitions (
-    name             text   not null,
-    low              bigint not null,
-    high             bigint not null,
-    application_from timestamptz,
-    doubled_from     timestamptz,
-    constraint event_partitions_pkey primary key (name),
-    constraint event_partitions_low unique (low),
-    constraint event_partitions_not_empty check (low <= high)
-);
-
-comment on table normalizer.event_partitions is
-    'Private: the partitions of events, each with its lowest and highest event_id. A migration '
-    'that adds partitions adds them here too. Readers and writers put these bounds into their '
-    'queries, so that a query visits few partitions.';
-comment on index normalizer.event_partitions_low is
-    'No two partitions begin at the same id.';
-comment on column normalizer.event_partitions.application_from is
-    'First time of an id of the application''s (or the derived) layout in this partition; null '
-    'for partitions without a time. Layouts: docs/spec/wire-shapes.md#g1.';
-comment on column normalizer.event_partitions.doubled_from is
-    'First time of an id of the doubled layout in this partition; null for partitions without '
-    'one.';
-
-with grid as (
-    select partition_shift as shift,
-           (extract(epoch from timestamptz '2034-01-01 00:00:00Z'
-                               - timestamptz '2024-01-01 00:00:00Z')
-            * 1000)::bigint << 22 as reach
-    from   normalizer.layout
-),
-edge (name, low, first_tick) as (
-    values ('events_negative', -9223372036854775808, null::bigint),
-           ('events_small', 0, null),
-           ('events_hashed', normalizer.least_hashed_id(), null)
-    union all
-    -- Numbers below 2^40 are no snowflakes.
-    select format('events_%s', lpad(cell::text, 3, '0')),
-           greatest(cell << grid.shift, 1::bigint << 40), cell << grid.shift
-    from   grid
-    cross join generate_series(0::bigint, (2 * grid.reach) >> grid.shift) as cell
-    union all
-    select 'events_future', (((2 * grid.reach) >> grid.shift) + 1) << grid.shift, null
-    from   grid
-    union all
-    select format('events_derived_%s', lpad(cell::text, 3, '0')),
-           normalizer.least_derived_id() + (cell << grid.shift), cell << grid.shift
-    from   grid
-    cross join generate_series(0::bigint, grid.reach >> grid.shift) as cell
-    union all
-    select 'events_derived_future',
-           normalizer.least_derived_id() + (((grid.reach >> grid.shift) + 1) << grid.shift), null
-    from   grid
-)
-insert into normalizer.event_partitions (name, low, high, application_from, doubled_from)
-select name, low, coalesce(lead(low) over (order by low) - 1, 9223372036854775807),
-       timestamptz '2024-01-01 00:00:00Z' + (first_tick >> 22) * interval '1 millisecond',
-       case
-           when low < normalizer.least_derived_id()
-           then timestamptz '2024-01-01 00:00:00Z' + (first_tick >> 23) * interval '1 millisecond'
-       end
-from   edge;
-
-do $$
-declare
-    part normalizer.event_partitions;
-begin
-    -- Autovacuum summarizes new block ranges. With one request for each range (autosummarize), its
-    -- queue would overflow at a few hundred events a second, and each lost request is a line in the
-    -- server's log.
-    for part in select * from normalizer.event_partitions order by low loop
-        execute format(
-            'create table normalizer.%I partition of normalizer.events '
-            'for values from (%s) to (%s) '
-            'with (autovacuum_vacuum_insert_threshold = 5000, '
-            'autovacuum_vacuum_insert_scale_factor = 0.01)',
-            part.name,
-            case when part.low = -9223372036854775808 then 'minvalue' else part.low::text end,
-            case
-                when part.high = 9223372036854775807 then 'maxvalue'
-                else (part.high::numeric + 1)::text
-            end
-        );
-        execute format(
-            'comment on table normalizer.%I is %L',
-            part.name,
-            format(
-                'Private: the partition of events for %s. Its columns and the indexes that it has '
-                'from events mean the same as there.',
-                case
-                    when part.name = 'events_negative' then 'negative event_ids'
-                    when part.name = 'events_small'
-                    then 'event_ids below 2^40, which are no snowflakes'
-                    when part.name = 'events_hashed'
-                    then 'hashed event_ids: those of events whose own id another event has'
-                    when part.name like '%future'
-                    then 'event_ids of times after those of the other partitions'
-                    else 'event_ids of some months'
-                end
-            )
-        );
-    end loop;
-end
-$$;
 
 
 create table normalizer.source_positions (
@@ -743,7 +620,7 @@ grant select, insert on normalizer.merged_records, normalizer.position_changes t
 grant insert on normalizer.quarantine_raw to normalizer_writer;
 grant select (source_topic, source_incarnation, source_partition, source_offset)
     on normalizer.quarantine_raw to normalizer_writer;
-grant select on normalizer.layout, normalizer.event_partitions to normalizer_writer;
+grant select on normalizer.layout to normalizer_writer;
 grant select on normalizer.retention_horizon to normalizer_writer;
 grant usage on sequence normalizer.batch_id to normalizer_writer;
 grant execute on function normalizer.gen_snowflake() to normalizer_writer;

@@ -10,12 +10,6 @@ create table projector.execution_facts (
     last_at                 timestamptz,
     last_event_ranked       text[] collate "C",
     active_at               timestamptz,
-    least_event_id          bigint,
-    greatest_event_id       bigint,
-    least_derived_id        bigint,
-    greatest_derived_id     bigint,
-    least_hashed_id         bigint,
-    greatest_hashed_id      bigint,
     highest_attempts        integer,
     playbook_ranked         text[] collate "C",
     catalog_id              bigint,
@@ -158,16 +152,13 @@ create type projector.execution_move as (
 );
 
 
--- What one row before a statement (sign -1) or after it (sign 1) says about its execution. region:
--- that of its id, as in events_of.
+-- What one row before a statement (sign -1) or after it (sign 1) says about its execution.
 create type projector.execution_report as (
     sign                integer,
     execution_id        bigint,
-    event_id            bigint,
     attempts            integer,
     created_at          timestamptz,
     catalog_id          bigint,
-    region              integer,
     parent_execution_id bigint,
     last_event_ranked   text[]      collate "C",
     begin_at            timestamptz,
@@ -186,12 +177,6 @@ create type projector.execution_change as (
     last_at             timestamptz,
     last_event_ranked   text[]      collate "C",
     active_at           timestamptz,
-    least_event_id      bigint,
-    greatest_event_id   bigint,
-    least_derived_id    bigint,
-    greatest_derived_id bigint,
-    least_hashed_id     bigint,
-    greatest_hashed_id  bigint,
     highest_attempts    integer,
     playbook_ranked     text[]      collate "C",
     catalog_id          bigint,
@@ -205,66 +190,29 @@ create type projector.execution_change as (
 );
 
 
--- The events of these executions. The bounds of the ids are literals in each query, so that it
--- visits few partitions. A join would lock every partition with all its indexes: 21 ms and 1,378
--- locks, against 0.25 ms and 14 locks. Minimum and maximum are kept apart for ids below 2^62,
--- derived ids and hashed ids, because most partitions lie between them.
--- Called by the owner's triggers and for readers, who may not read the log itself: by the view
--- execution_timeline, and by downloads, page by page of their ids, through events_at.
+-- The events of these executions. For readers, who may not read the log itself: the view
+-- execution_timeline calls it, and downloads call events_at, page by page.
 create function projector.events_of(execution_ids bigint[]) returns setof normalizer.events
-    language plpgsql stable security definer
-    set search_path = pg_catalog, projector, pg_temp
-as $$
-declare
-    lows constant bigint[] := array(select low from normalizer.event_partitions order by low);
-    near record;
-begin
-    for near in
-        select   min(region.least) as low, max(region.greatest) as high,
-                 array_agg(known.execution_id) as execution_ids
-        from     execution_facts as known
-        cross join lateral (
-            values (known.least_event_id, known.greatest_event_id),
-                   (known.least_derived_id, known.greatest_derived_id),
-                   (known.least_hashed_id, known.greatest_hashed_id)
-        ) as region (least, greatest)
-        where    known.execution_id = any(events_of.execution_ids)
-        and      region.least is not null
-        group by width_bucket(region.least, lows), width_bucket(region.greatest, lows)
-    loop
-        return query execute
-            'select * from normalizer.events '
-            'where event_id between $1 and $2 and execution_id = any((select $3)::bigint[])'
-            using near.low, near.high, near.execution_ids;
-    end loop;
-end
-$$;
+    language sql stable security definer
+    set search_path = pg_catalog, pg_temp
+begin atomic
+    select *
+    from   normalizer.events
+    where  execution_id = any((select events_of.execution_ids)::bigint[]);
+end;
 
 revoke execute on function projector.events_of(bigint[]) from public;
 grant execute on function projector.events_of(bigint[]) to projector_reader;
 
--- The events with these ids, each searched only in its own partition.
+-- The events with these ids.
 create function projector.events_at(event_ids bigint[]) returns setof normalizer.events
-    language plpgsql stable security definer
-    set search_path = pg_catalog, projector, pg_temp
-as $$
-declare
-    lows constant bigint[] := array(select low from normalizer.event_partitions order by low);
-    near record;
-begin
-    for near in
-        select   min(event_id) as low, max(event_id) as high,
-                 array_agg(distinct event_id) as event_ids
-        from     unnest(events_at.event_ids) as event_id
-        group by width_bucket(event_id, lows)
-    loop
-        return query execute
-            'select * from normalizer.events '
-            'where event_id between $1 and $2 and event_id = any((select $3)::bigint[])'
-            using near.low, near.high, near.event_ids;
-    end loop;
-end
-$$;
+    language sql stable security definer
+    set search_path = pg_catalog, pg_temp
+begin atomic
+    select *
+    from   normalizer.events
+    where  event_id = any((select events_at.event_ids)::bigint[]);
+end;
 
 revoke execute on function projector.events_at(bigint[]) from public;
 grant execute on function projector.events_at(bigint[]) to projector_reader;
@@ -282,7 +230,7 @@ create function projector.aggregate_executions(
 as $$
     -- 1. What each event says.
     with reported as (
-        select event.execution_id, event.event_id, event.event_type, event.step, event.attempts,
+        select event.execution_id, event.event_type, event.step, event.attempts,
                event.created_at, event.catalog_id, event.parent_execution_id, event.source_topic,
                event.source_partition, kind.role,
                encode_time(event.created_at) as moment,
@@ -315,18 +263,6 @@ as $$
                  where coalesce(role, '') not in ('ends', 'ended')
                  and   not starts_with(event_type, 'workflow')
              ),
-             min(event_id) filter (where event_id < normalizer.least_derived_id()),
-             max(event_id) filter (where event_id < normalizer.least_derived_id()),
-             min(event_id) filter (
-                 where event_id >= normalizer.least_derived_id()
-                 and   event_id < normalizer.least_hashed_id()
-             ),
-             max(event_id) filter (
-                 where event_id >= normalizer.least_derived_id()
-                 and   event_id < normalizer.least_hashed_id()
-             ),
-             min(event_id) filter (where event_id >= normalizer.least_hashed_id()),
-             max(event_id) filter (where event_id >= normalizer.least_hashed_id()),
              max(attempts),
              min(
                  case
@@ -357,9 +293,7 @@ create function projector.merged_executions(execution_ids bigint[])
     set search_path = pg_catalog, projector, pg_temp
 as $$
     select   part.execution_id, sum(events)::bigint, min(first_at), min(begin_at), max(last_at),
-             max(last_event_ranked collate "C"), max(active_at), min(least_event_id),
-             max(greatest_event_id), min(least_derived_id), max(greatest_derived_id),
-             min(least_hashed_id), max(greatest_hashed_id), max(highest_attempts),
+             max(last_event_ranked collate "C"), max(active_at), max(highest_attempts),
              min(playbook_ranked collate "C"), min(catalog_id), min(parent_execution_id),
              sum(completed)::bigint,
              min(completed_at), sum(failed)::bigint, min(failed_at), sum(cancelled)::bigint,
@@ -368,7 +302,7 @@ as $$
                  select * from aggregate_executions(merged_executions.execution_ids)
                  union all
                  select execution_id, events, first_at, begin_at, last_at, last_event_ranked,
-                        active_at, null, null, null, null, null, null, highest_attempts,
+                        active_at, highest_attempts,
                         playbook_ranked, catalog_id, parent_execution_id, completed, completed_at,
                         failed, failed_at, cancelled, cancelled_at
                  from   archived_executions
@@ -394,12 +328,6 @@ begin
            last_at             = aggregated.last_at,
            last_event_ranked   = aggregated.last_event_ranked,
            active_at           = aggregated.active_at,
-           least_event_id      = aggregated.least_event_id,
-           greatest_event_id   = aggregated.greatest_event_id,
-           least_derived_id    = aggregated.least_derived_id,
-           greatest_derived_id = aggregated.greatest_derived_id,
-           least_hashed_id     = aggregated.least_hashed_id,
-           greatest_hashed_id  = aggregated.greatest_hashed_id,
            highest_attempts    = aggregated.highest_attempts,
            playbook_ranked     = aggregated.playbook_ranked,
            catalog_id          = aggregated.catalog_id,
@@ -511,15 +439,12 @@ begin
     with written as (
         insert into execution_facts as known (
             execution_id, events, first_at, begin_at, last_at, last_event_ranked, active_at,
-            least_event_id, greatest_event_id, least_derived_id, greatest_derived_id,
-            least_hashed_id, greatest_hashed_id, highest_attempts, playbook_ranked, catalog_id,
-            parent_execution_id, completed, completed_at, failed, failed_at, cancelled, cancelled_at
+            highest_attempts, playbook_ranked, catalog_id, parent_execution_id, completed,
+            completed_at, failed, failed_at, cancelled, cancelled_at
         )
         select   execution_id, events, first_at, begin_at, last_at, last_event_ranked, active_at,
-                 least_event_id, greatest_event_id, least_derived_id, greatest_derived_id,
-                 least_hashed_id, greatest_hashed_id, highest_attempts, playbook_ranked,
-                 catalog_id, parent_execution_id, completed, completed_at, failed, failed_at,
-                 cancelled, cancelled_at
+                 highest_attempts, playbook_ranked, catalog_id, parent_execution_id, completed,
+                 completed_at, failed, failed_at, cancelled, cancelled_at
         from     unnest(merge_executions.changes)
         order by execution_id
         on conflict (execution_id)
@@ -531,14 +456,6 @@ begin
             last_at             = greatest(known.last_at, excluded.last_at),
             last_event_ranked   = greatest(known.last_event_ranked, excluded.last_event_ranked),
             active_at           = greatest(known.active_at, excluded.active_at),
-            least_event_id      = least(known.least_event_id, excluded.least_event_id),
-            greatest_event_id   = greatest(known.greatest_event_id, excluded.greatest_event_id),
-            least_derived_id    = least(known.least_derived_id, excluded.least_derived_id),
-            greatest_derived_id = greatest(
-                                      known.greatest_derived_id, excluded.greatest_derived_id
-                                  ),
-            least_hashed_id     = least(known.least_hashed_id, excluded.least_hashed_id),
-            greatest_hashed_id  = greatest(known.greatest_hashed_id, excluded.greatest_hashed_id),
             highest_attempts    = greatest(known.highest_attempts, excluded.highest_attempts),
             playbook_ranked     = least(known.playbook_ranked, excluded.playbook_ranked),
             catalog_id          = least(known.catalog_id, excluded.catalog_id),
@@ -589,19 +506,6 @@ begin
                      as last_event_ranked,
                  nullif(max(active_at) filter (where sign < 0),
                         max(active_at) filter (where sign > 0)) as active_at,
-                 nullif(min(event_id) filter (where sign < 0 and region = 0),
-                        min(event_id) filter (where sign > 0 and region = 0)) as least_event_id,
-                 nullif(max(event_id) filter (where sign < 0 and region = 0),
-                        max(event_id) filter (where sign > 0 and region = 0)) as greatest_event_id,
-                 nullif(min(event_id) filter (where sign < 0 and region = 1),
-                        min(event_id) filter (where sign > 0 and region = 1)) as least_derived_id,
-                 nullif(max(event_id) filter (where sign < 0 and region = 1),
-                        max(event_id) filter (where sign > 0 and region = 1))
-                     as greatest_derived_id,
-                 nullif(min(event_id) filter (where sign < 0 and region = 2),
-                        min(event_id) filter (where sign > 0 and region = 2)) as least_hashed_id,
-                 nullif(max(event_id) filter (where sign < 0 and region = 2),
-                        max(event_id) filter (where sign > 0 and region = 2)) as greatest_hashed_id,
                  nullif(max(attempts) filter (where sign < 0),
                         max(attempts) filter (where sign > 0)) as highest_attempts,
                  nullif(min(playbook_ranked collate "C") filter (where sign < 0),
@@ -632,12 +536,6 @@ begin
     or     lost.begin_at = known.begin_at
     or     lost.last_event_ranked = known.last_event_ranked
     or     lost.active_at = known.active_at
-    or     lost.least_event_id = known.least_event_id
-    or     lost.greatest_event_id = known.greatest_event_id
-    or     lost.least_derived_id = known.least_derived_id
-    or     lost.greatest_derived_id = known.greatest_derived_id
-    or     lost.least_hashed_id = known.least_hashed_id
-    or     lost.greatest_hashed_id = known.greatest_hashed_id
     or     lost.highest_attempts = known.highest_attempts
     or     lost.playbook_ranked = known.playbook_ranked
     or     lost.catalog_id = known.catalog_id
@@ -683,17 +581,17 @@ begin
     into   roles, outcomes
     from   event_kinds;
     with event as (
-        select sign, execution_id, event_id, event_type, step, status, attempts, created_at,
-               catalog_id, parent_execution_id, source_topic, source_partition,
+        select sign, execution_id, event_type, step, status, attempts, created_at, catalog_id,
+               parent_execution_id, source_topic, source_partition,
                roles ->> event_type as role, encode_time(created_at) as moment,
                naming_context(roles ->> event_type, context, result) as named
         from   (
-                   select -1 as sign, execution_id, event_id, event_type, step, status, attempts,
+                   select -1 as sign, execution_id, event_type, step, status, attempts,
                           created_at, catalog_id, parent_execution_id, context, result,
                           source_topic, source_partition
                    from   before
                    union all
-                   select 1, execution_id, event_id, event_type, step, status, attempts,
+                   select 1, execution_id, event_type, step, status, attempts,
                           created_at, catalog_id, parent_execution_id, context, result,
                           source_topic, source_partition
                    from   after
@@ -701,13 +599,7 @@ begin
         offset 0
     ),
     reported as not materialized (  -- an insert reads it once
-        select sign, execution_id, event_id, attempts, created_at, catalog_id,
-               case
-                   when event_id < normalizer.least_derived_id() then 0
-                   when event_id < normalizer.least_hashed_id() then 1
-                   else 2
-               end as region,
-               parent_execution_id,
+        select sign, execution_id, attempts, created_at, catalog_id, parent_execution_id,
                array[moment, event_type, step, source_topic, source_partition::text]
                    as last_event_ranked,
                case when role = 'begins' then created_at end as begin_at,
@@ -740,12 +632,6 @@ begin
                  max(created_at) filter (where sign > 0) as last_at,
                  max(last_event_ranked collate "C") filter (where sign > 0) as last_event_ranked,
                  max(active_at) filter (where sign > 0) as active_at,
-                 min(event_id) filter (where sign > 0 and region = 0) as least_event_id,
-                 max(event_id) filter (where sign > 0 and region = 0) as greatest_event_id,
-                 min(event_id) filter (where sign > 0 and region = 1) as least_derived_id,
-                 max(event_id) filter (where sign > 0 and region = 1) as greatest_derived_id,
-                 min(event_id) filter (where sign > 0 and region = 2) as least_hashed_id,
-                 max(event_id) filter (where sign > 0 and region = 2) as greatest_hashed_id,
                  max(attempts) filter (where sign > 0) as highest_attempts,
                  min(playbook_ranked collate "C") filter (where sign > 0) as playbook_ranked,
                  min(catalog_id) filter (where sign > 0) as catalog_id,

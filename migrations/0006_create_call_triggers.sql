@@ -54,68 +54,38 @@ create type projector.call_command as (
     command_id   text
 );
 
--- The stored events of these commands. Each partition is queried by its name: those within the id
--- bounds of the execution, or all partitions if the execution has no row.
+-- The stored events of these commands.
 create function projector.stored_call_events(commands projector.call_command[])
     returns setof projector.call_event
     language plpgsql stable
     set search_path = pg_catalog, projector, pg_temp
 as $$
-declare
-    lows  constant bigint[] := array(select low from normalizer.event_partitions order by low);
-    names constant text[] := array(select name from normalizer.event_partitions order by low);
-    near  record;
 begin
-    for near in
-        select   slot, array_agg(wanted.execution_id) as execution_ids,
-                 array_agg(wanted.command_id) as command_ids
-        from     unnest(stored_call_events.commands) as wanted
-        left join execution_facts as known using (execution_id)
+    return query
+        select event.event_id, event.execution_id, event.command_id, kind.event_class,
+               kind.role,
+               case
+                   when kind.role = 'done' then '0'
+                   when kind.role = 'ended' and not (
+                       kind.outcome = 'COMPLETED'
+                       and hands_over(event.context, event.result)
+                   ) then '1'
+               end,
+               case when event.evidence >= 100 then event.attempts end, event.created_at,
+               call_status(event.status, kind.outcome), microseconds(event.duration),
+               nullif(left(event.error, 1000), ''), nullif(event.step, ''),
+               nullif(event.worker_id, ''), event.max_attempts, event.iteration
+        from   unnest(stored_call_events.commands) as wanted
         cross join lateral (
-            values (known.least_event_id, known.greatest_event_id),
-                   (known.least_derived_id, known.greatest_derived_id),
-                   (known.least_hashed_id, known.greatest_hashed_id),
-                   (
-                       case when known.execution_id is null then -9223372036854775808 end,
-                       9223372036854775807
-                   )
-        ) as region (least, greatest)
-        cross join lateral generate_series(
-            width_bucket(region.least, lows), width_bucket(region.greatest, lows)
-        ) as slot
-        group by slot
-    loop
-        return query execute format(
-            $query$
-                select event.event_id, event.execution_id, event.command_id, kind.event_class,
-                       kind.role,
-                       case
-                           when kind.role = 'done' then '0'
-                           when kind.role = 'ended' and not (
-                               kind.outcome = 'COMPLETED'
-                               and hands_over(event.context, event.result)
-                           ) then '1'
-                       end,
-                       case when event.evidence >= 100 then event.attempts end, event.created_at,
-                       call_status(event.status, kind.outcome), microseconds(event.duration),
-                       nullif(left(event.error, 1000), ''), nullif(event.step, ''),
-                       nullif(event.worker_id, ''), event.max_attempts, event.iteration
-                from   unnest($1, $2) as wanted (execution_id, command_id)
-                cross join lateral (
-                    select *
-                    from   normalizer.%I as stored
-                    where  stored.execution_id + 0 = wanted.execution_id
-                    and    hashtext(stored.command_id) = hashtext(wanted.command_id)
-                    and    stored.command_id = wanted.command_id
-                    offset 0
-                ) as event
-                join   event_kinds as kind on kind.event_type = event.event_type
-                where  kind.subject = 'call'
-            $query$,
-            names[near.slot]
-        )
-        using near.execution_ids, near.command_ids;
-    end loop;
+            select *
+            from   normalizer.events as stored
+            where  stored.execution_id + 0 = wanted.execution_id
+            and    hashtext(stored.command_id) = hashtext(wanted.command_id)
+            and    stored.command_id = wanted.command_id
+            offset 0
+        ) as event
+        join   event_kinds as kind on kind.event_type = event.event_type
+        where  kind.subject = 'call';
 end
 $$;
 

@@ -221,15 +221,11 @@ select execution_id, hour, playbook, version, status, catalog_id, parent_executi
        (completed > 0)::integer + (failed > 0)::integer + (cancelled > 0)::integer > 1
            as contradicting,
        coalesce(active_at > ended_at, false) as active_after_end,
-       last_event_ranked[2] as last_event_type, last_event_ranked[3] as last_step,
-       least_event_id, greatest_event_id, least_derived_id, greatest_derived_id, least_hashed_id,
-       greatest_hashed_id, archived
+       last_event_ranked[2] as last_event_type, last_event_ranked[3] as last_step, archived
 from   (
            select execution_id, events, first_at, begin_at as begun_at, last_at, active_at,
-                  least_event_id,
-                  greatest_event_id, least_derived_id, greatest_derived_id, least_hashed_id,
-                  greatest_hashed_id, highest_attempts, catalog_id, parent_execution_id, completed,
-                  failed, cancelled, archived,
+                  highest_attempts, catalog_id, parent_execution_id, completed, failed, cancelled,
+                  archived,
                   projector.hour_of(first_at) as hour,
                   projector.playbook_of(playbook_ranked) as playbook,
                   projector.version_of(playbook_ranked) as version,
@@ -834,9 +830,6 @@ begin
                    ('', 'first_offset', 'the first offset without a record'),
                    ('', 'found_at', 'when the gap was found'),
                    ('', 'incarnation', 'how often the topic was deleted and created again'),
-                   ('', 'greatest_derived_id', 'bounds of its derived ids, 2^62 and more'),
-                   ('', 'greatest_event_id', 'bounds of its ids below 2^62, to find them fast'),
-                   ('', 'greatest_hashed_id', 'bounds of its hashed ids, 2^62 + 2^61 and more'),
                    ('', 'headers', 'the record''s headers, redacted'),
                    ('', 'heartbeat_at',
                     'when the process that owns the partition last wrote its heartbeat'),
@@ -859,9 +852,6 @@ begin
                    ('', 'last_recorded_at', 'Kafka time of the last record that was read'),
                    ('', 'last_step', 'step of its last event'),
                    ('', 'lateness', 'how long after it happened Kafka received it'),
-                   ('', 'least_derived_id', 'bounds of its derived ids, 2^62 and more'),
-                   ('', 'least_event_id', 'bounds of its ids below 2^62, to find them fast'),
-                   ('', 'least_hashed_id', 'bounds of its hashed ids, 2^62 + 2^61 and more'),
                    ('', 'log_end', 'the offset after the last committed record of the log'),
                    ('', 'max_attempts', 'number of attempts that are allowed in all'),
                    ('', 'mean_duration_s', 'mean of the known durations, in seconds'),

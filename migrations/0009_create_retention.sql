@@ -53,7 +53,7 @@ create function normalizer.shared_id(coercions jsonb) returns jsonb
     language sql immutable parallel safe
     return jsonb_path_query_first(coercions, '$[*] ? (@.rule == "event_id_conflict").from');
 
-create index siblings_by_shared_id on normalizer.events_hashed
+create index siblings_by_shared_id on normalizer.events
     using hash (normalizer.shared_id(coercions))
     where merge_flags & 8 <> 0;
 comment on index normalizer.siblings_by_shared_id is
@@ -62,13 +62,10 @@ comment on index normalizer.siblings_by_shared_id is
 
 
 -- Step 1 of archive_events: adds what these events say about their executions to the archived part.
--- `low` and `high` are the least and greatest of the ids: they limit the partitions to visit. The
--- delete in step 3 subtracts from execution_facts what is added to it here.
-create function projector.archive_executions(event_ids bigint[], low bigint, high bigint)
-    returns void
+-- The delete in step 3 subtracts from execution_facts what is added to it here.
+create function projector.archive_executions(event_ids bigint[]) returns void
     language plpgsql volatile
     set search_path = pg_catalog, projector, pg_temp
-    set plan_cache_mode = force_custom_plan
     set jit = off
 as $$
 begin
@@ -78,8 +75,7 @@ begin
                    array(
                        select distinct execution_id
                        from   normalizer.events
-                       where  event_id between low and high
-                       and    event_id = any(archive_executions.event_ids)
+                       where  event_id = any(archive_executions.event_ids)
                    ),
                    archive_executions.event_ids
                )
@@ -135,17 +131,13 @@ $$;
 create function projector.archive_events(event_ids bigint[]) returns bigint
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
-    set plan_cache_mode = force_custom_plan
     set jit = off
 as $$
 declare
-    -- They limit the partitions to visit.
-    low     constant bigint := (select min(id) from unnest(archive_events.event_ids) as id);
-    high    constant bigint := (select max(id) from unnest(archive_events.event_ids) as id);
     deleted bigint;
 begin
     -- 1. The executions.
-    perform archive_executions(archive_events.event_ids, low, high);
+    perform archive_executions(archive_events.event_ids);
 
     -- 2. The calls.
     insert into archived_calls
@@ -154,8 +146,7 @@ begin
                array(
                    select distinct (execution_id, command_id)::call_command
                    from   normalizer.events
-                   where  event_id between low and high
-                   and    event_id = any(archive_events.event_ids)
+                   where  event_id = any(archive_events.event_ids)
                    and    command_id <> ''
                )
            )
@@ -164,8 +155,7 @@ begin
     -- 3. The events.
     with gone as (
         delete from normalizer.events
-        where  event_id between low and high
-        and    event_id = any(archive_events.event_ids)
+        where  event_id = any(archive_events.event_ids)
         returning step, event_type, status, attempts, command_id, worker_id, created_at,
                   recorded_at, shape, evidence, coercions, source_topic, source_incarnation,
                   source_partition, batch_id

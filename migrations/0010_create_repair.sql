@@ -42,13 +42,7 @@ begin
 
     -- 3. The executions, from all their events and their archived part.
     update execution_facts as known
-    set    least_event_id      = -9223372036854775808,
-           greatest_event_id   = normalizer.least_derived_id() - 1,
-           least_derived_id    = normalizer.least_derived_id(),
-           greatest_derived_id = normalizer.least_hashed_id() - 1,
-           least_hashed_id     = normalizer.least_hashed_id(),
-           greatest_hashed_id  = 9223372036854775807,
-           archived            = coalesce(
+    set    archived = coalesce(
                (
                    select kept.events
                    from   archived_executions as kept

@@ -68,13 +68,9 @@ begin
                 ('', 'ingested_at', 'When the row was stored.'),
 
                 -- Singletons and positions.
-                ('layout', 'partition_shift', 'A partition of events holds 2^partition_shift ids.'),
                 ('', 'one_row', 'Always true: the table has one row.'),
                 ('', 'expired_before',
                  'Events whose record has an earlier time in Kafka are ignored.'),
-                ('event_partitions', 'name', 'Name of the partition, in schema normalizer.'),
-                ('event_partitions', 'low', 'Least event_id in the partition.'),
-                ('event_partitions', 'high', 'Greatest event_id in the partition.'),
                 ('', 'cluster_id',
                  'Id of the Kafka cluster; "file" if records were read from a file.'),
                 ('source_positions', 'owner', 'Process that claimed the partition.'),
@@ -226,13 +222,6 @@ begin
                 ('', 'last_event_ranked', 'The last event (see projector.execution_facts).'),
                 ('', 'active_at',
                  'created_at of the last event that is no end (see projector.execution_facts).'),
-                ('', 'least_event_id', 'Least event_id below 2^62.'),
-                ('', 'greatest_event_id', 'Greatest event_id below 2^62.'),
-                ('', 'least_derived_id', 'Least derived event_id: from 2^62, below 2^62 + 2^61.'),
-                ('', 'greatest_derived_id',
-                 'Greatest derived event_id: from 2^62, below 2^62 + 2^61.'),
-                ('', 'least_hashed_id', 'Least hashed event_id: from 2^62 + 2^61.'),
-                ('', 'greatest_hashed_id', 'Greatest hashed event_id: from 2^62 + 2^61.'),
                 ('', 'highest_attempts', 'Highest attempts of its events.'),
                 ('', 'playbook_ranked', 'The playbook (see projector.execution_facts).'),
                 ('', 'completed', 'Number of events that end it as COMPLETED.'),
@@ -323,8 +312,7 @@ begin
                      'normalizer'::regnamespace, 'projector'::regnamespace,
                      'migrations'::regnamespace
                  )
-        and      class.relkind in ('r', 'p')
-        and      not class.relispartition
+        and      class.relkind = 'r'
         and      attribute.attnum > 0
         and      col_description(class.oid, attribute.attnum) is null
         order by class.oid, attribute.attnum, meaning.table_name desc

@@ -2,8 +2,7 @@
 -- its trace or the coordinates of its record; the calls of one error; the tries to redrive a
 -- record.
 
--- Both functions act for their owner, because readers may not read the log itself. Each statement
--- has the bounds of one partition: without them it would lock every partition with its indexes.
+-- Both functions act for their owner, because readers may not read the log itself.
 create type projector.located_event as (
     event_id     bigint,
     execution_id bigint,
@@ -16,56 +15,44 @@ create type projector.located_event as (
 );
 
 -- The events that a record reported, of any incarnation of the topic:
---     1. rows that it stored, from each partition that has rows
---     2. rows of other records that its report was merged into
+--     1. rows that it stored
+--     2. rows of other records that its report was merged into, by blocks of 4,096 offsets. A
+--        partition that only jobs have read, or whose position was deleted, has no position.
 create function projector.locate_record(topic text, partition integer, source_offset bigint)
     returns setof projector.located_event
-    language plpgsql stable security definer
+    language sql stable security definer
     set search_path = pg_catalog, projector, pg_temp
 as $$
-#variable_conflict use_column
-declare
-    part record;
-begin
     -- 1. Coordinates are in a BRIN index: it finds blocks, not rows.
-    for part in
-        select low, high
-        from   normalizer.event_partitions
-        where  pg_relation_size(('normalizer.' || quote_ident(name))::regclass) > 0
-    loop
-        return query execute
-            'select event_id, execution_id, event_type, step, status, created_at, source_index, '
-            'false from normalizer.events where event_id between $1 and $2 '
-            'and source_topic = $3 and source_partition = $4 and source_offset = $5'
-            using part.low, part.high, locate_record.topic, locate_record.partition,
-                  locate_record.source_offset;
-    end loop;
-    -- 2. Merged reports, by blocks of 4,096 offsets. A partition that only jobs have read, or whose
-    -- position was deleted, has no position.
-    return query
-        select found.event_id, found.execution_id, found.event_type, found.step, found.status,
-               found.created_at, entry.source_index::integer, true
-        from   normalizer.merged_records as merged
-        cross join lateral unnest(
-            merged.source_offsets, merged.source_indexes, merged.event_ids
-        ) as entry (source_offset, source_index, event_id)
-        cross join lateral events_at(array[entry.event_id]) as found
-        where  merged.source_topic = locate_record.topic
-        and    merged.source_incarnation in (
-                   select position.incarnation
-                   from   normalizer.source_positions as position
-                   where  position.topic = locate_record.topic
-                   and    position.partition = locate_record.partition
-                   union
-                   select horizon.incarnation
-                   from   normalizer.dedup_horizon as horizon
-                   where  horizon.topic = locate_record.topic
-                   and    horizon.partition = locate_record.partition
-               )
-        and    merged.source_partition = locate_record.partition
-        and    merged.offset_block = locate_record.source_offset >> 12
-        and    entry.source_offset = locate_record.source_offset;
-end
+    select event_id, execution_id, event_type, step, status, created_at, source_index, false
+    from   normalizer.events
+    where  source_topic = locate_record.topic
+    and    source_partition = locate_record.partition
+    and    source_offset = locate_record.source_offset
+    union all
+    -- 2. Merged reports.
+    select found.event_id, found.execution_id, found.event_type, found.step, found.status,
+           found.created_at, entry.source_index::integer, true
+    from   normalizer.merged_records as merged
+    cross join lateral unnest(
+        merged.source_offsets, merged.source_indexes, merged.event_ids
+    ) as entry (source_offset, source_index, event_id)
+    cross join lateral events_at(array[entry.event_id]) as found
+    where  merged.source_topic = locate_record.topic
+    and    merged.source_incarnation in (
+               select position.incarnation
+               from   normalizer.source_positions as position
+               where  position.topic = locate_record.topic
+               and    position.partition = locate_record.partition
+               union
+               select horizon.incarnation
+               from   normalizer.dedup_horizon as horizon
+               where  horizon.topic = locate_record.topic
+               and    horizon.partition = locate_record.partition
+           )
+    and    merged.source_partition = locate_record.partition
+    and    merged.offset_block = locate_record.source_offset >> 12
+    and    entry.source_offset = locate_record.source_offset
 $$;
 
 -- Only events that carry a trace are in it. By hash, because trace ids are random, and this is half
@@ -74,27 +61,17 @@ create index events_by_trace on normalizer.events (hashtext(trace_id)) where tra
 comment on index normalizer.events_by_trace is
     'Query: the executions of a trace (search).';
 
--- Events of this trace, at most a thousand from each partition that has rows.
+-- Events of this trace, at most a thousand.
 create function projector.locate_trace(trace_id text) returns setof projector.located_event
-    language plpgsql stable security definer
-    set search_path = pg_catalog, projector, pg_temp
+    language sql stable security definer
+    set search_path = pg_catalog, pg_temp
 as $$
-declare
-    part record;
-begin
-    for part in
-        select low, high
-        from   normalizer.event_partitions
-        where  pg_relation_size(('normalizer.' || quote_ident(name))::regclass) > 0
-    loop
-        return query execute
-            'select event_id, execution_id, event_type, step, status, created_at, source_index, '
-            'false from normalizer.events where event_id between $1 and $2 '
-            'and trace_id is not null and hashtext(trace_id) = hashtext($3) and trace_id = $3 '
-            'limit 1000'
-            using part.low, part.high, locate_trace.trace_id;
-    end loop;
-end
+    select event_id, execution_id, event_type, step, status, created_at, source_index, false
+    from   normalizer.events
+    where  trace_id is not null
+    and    hashtext(trace_id) = hashtext(locate_trace.trace_id)
+    and    trace_id = locate_trace.trace_id
+    limit  1000
 $$;
 
 revoke execute on function projector.locate_trace(text) from public;

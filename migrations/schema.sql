@@ -1,7 +1,5 @@
 -- The schema that the migrations in this folder create, as pg_dump shows it. For reading only: the
--- bodies of functions are in the migrations. Of the partitions of normalizer.events, only
--- events_hashed is listed, because it alone has an extra index; its columns and its other indexes
--- are those of events.
+-- bodies of functions are in the migrations.
 -- Generated: python -m tests.support.schema_dump
 --
 -- Tables, each at `CREATE TABLE name`:
@@ -12,9 +10,7 @@
 --     normalizer.dedup_horizon
 --     normalizer.drift_findings
 --     normalizer.event_changes
---     normalizer.event_partitions
 --     normalizer.event_relay
---     normalizer.events_hashed
 --     normalizer.forgotten_executions
 --     normalizer.gaps
 --     normalizer.job_batches
@@ -142,12 +138,6 @@ CREATE TYPE projector.execution_change AS (
 	last_at timestamp with time zone,
 	last_event_ranked text[] COLLATE pg_catalog."C",
 	active_at timestamp with time zone,
-	least_event_id bigint,
-	greatest_event_id bigint,
-	least_derived_id bigint,
-	greatest_derived_id bigint,
-	least_hashed_id bigint,
-	greatest_hashed_id bigint,
 	highest_attempts integer,
 	playbook_ranked text[] COLLATE pg_catalog."C",
 	catalog_id bigint,
@@ -175,11 +165,9 @@ CREATE TYPE projector.execution_move AS (
 CREATE TYPE projector.execution_report AS (
 	sign integer,
 	execution_id bigint,
-	event_id bigint,
 	attempts integer,
 	created_at timestamp with time zone,
 	catalog_id bigint,
-	region integer,
 	parent_execution_id bigint,
 	last_event_ranked text[] COLLATE pg_catalog."C",
 	begin_at timestamp with time zone,
@@ -215,14 +203,6 @@ CREATE FUNCTION normalizer.keep_dedup_horizon() RETURNS trigger
     SET search_path TO 'pg_catalog', 'normalizer', 'pg_temp'
     ; -- body: 0001_create_normalizer.sql
 
-CREATE FUNCTION normalizer.least_derived_id() RETURNS bigint
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN '4611686018427387904'::bigint;
-
-CREATE FUNCTION normalizer.least_hashed_id() RETURNS bigint
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN '6917529027641081856'::bigint;
-
 CREATE FUNCTION normalizer.note_event_changes() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'normalizer', 'pg_temp'
@@ -250,14 +230,12 @@ CREATE FUNCTION projector.aggregate_executions(execution_ids bigint[], event_ids
 CREATE FUNCTION projector.archive_events(event_ids bigint[]) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
-    SET plan_cache_mode TO 'force_custom_plan'
     SET jit TO 'off'
     ; -- body: 0009_create_retention.sql
 
-CREATE FUNCTION projector.archive_executions(event_ids bigint[], low bigint, high bigint) RETURNS void
+CREATE FUNCTION projector.archive_executions(event_ids bigint[]) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
-    SET plan_cache_mode TO 'force_custom_plan'
     SET jit TO 'off'
     ; -- body: 0009_create_retention.sql
 
@@ -350,6 +328,8 @@ COMMENT ON SEQUENCE normalizer.batch_id IS 'Private: the numbers of the transact
 
 SET default_tablespace = '';
 
+SET default_table_access_method = heap;
+
 CREATE TABLE normalizer.events (
     event_id bigint DEFAULT normalizer.gen_snowflake() NOT NULL,
     execution_id bigint NOT NULL,
@@ -395,7 +375,7 @@ CREATE TABLE normalizer.events (
     CONSTRAINT events_times_in_calendar CHECK (((created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (created_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (recorded_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (recorded_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (ingested_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (ingested_at < '10000-01-01 00:00:00+00'::timestamp with time zone))),
     CONSTRAINT events_words_bounded CHECK ((((octet_length(event_type) >= 1) AND (octet_length(event_type) <= 200)) AND ((octet_length(status) >= 1) AND (octet_length(status) <= 100)) AND (octet_length(step) <= 1500) AND (octet_length(worker_id) <= 1500) AND (octet_length(command_id) <= 1500) AND (octet_length(shape) <= 100) AND (octet_length(source_topic) <= 1500)))
 )
-PARTITION BY RANGE (event_id);
+WITH (autovacuum_vacuum_insert_threshold='5000', autovacuum_vacuum_insert_scale_factor='0.01');
 COMMENT ON TABLE normalizer.events IS 'The log of canonical events: one row for each event, whatever wire shape brought it. The columns are the fields of the canonical envelope (docs/spec/envelope.md).';
 COMMENT ON COLUMN normalizer.events.event_id IS 'Id of the event.';
 COMMENT ON COLUMN normalizer.events.execution_id IS 'Id of the execution.';
@@ -435,14 +415,92 @@ COMMENT ON COLUMN normalizer.events.batch_id IS 'Number of the transaction that 
 COMMENT ON COLUMN normalizer.events.ingested_at IS 'When the row was stored.';
 
 CREATE FUNCTION projector.events_at(event_ids bigint[]) RETURNS SETOF normalizer.events
-    LANGUAGE plpgsql STABLE SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
-    ; -- body: 0004_create_execution_projections.sql
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ SELECT events.event_id,
+     events.execution_id,
+     events.event_type,
+     events.step,
+     events.status,
+     events.attempts,
+     events.max_attempts,
+     events.created_at,
+     events.worker_id,
+     events.command_id,
+     events.iteration,
+     events.node_type,
+     events.catalog_id,
+     events.parent_event_id,
+     events.parent_execution_id,
+     events.duration,
+     events.error,
+     events.context,
+     events.result,
+     events.meta,
+     events.extra,
+     events.coercions,
+     events.evidence,
+     events.shape,
+     events.normalizer_version,
+     events.source_topic,
+     events.source_incarnation,
+     events.source_partition,
+     events.source_offset,
+     events.source_index,
+     events.headers,
+     events.trace_id,
+     events.recorded_at,
+     events.merge_flags,
+     events.batch_id,
+     events.ingested_at
+    FROM normalizer.events
+   WHERE (events.event_id = ANY (( SELECT events_at.event_ids AS event_ids)::bigint[]));
+END;
 
 CREATE FUNCTION projector.events_of(execution_ids bigint[]) RETURNS SETOF normalizer.events
-    LANGUAGE plpgsql STABLE SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
-    ; -- body: 0004_create_execution_projections.sql
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ SELECT events.event_id,
+     events.execution_id,
+     events.event_type,
+     events.step,
+     events.status,
+     events.attempts,
+     events.max_attempts,
+     events.created_at,
+     events.worker_id,
+     events.command_id,
+     events.iteration,
+     events.node_type,
+     events.catalog_id,
+     events.parent_event_id,
+     events.parent_execution_id,
+     events.duration,
+     events.error,
+     events.context,
+     events.result,
+     events.meta,
+     events.extra,
+     events.coercions,
+     events.evidence,
+     events.shape,
+     events.normalizer_version,
+     events.source_topic,
+     events.source_incarnation,
+     events.source_partition,
+     events.source_offset,
+     events.source_index,
+     events.headers,
+     events.trace_id,
+     events.recorded_at,
+     events.merge_flags,
+     events.batch_id,
+     events.ingested_at
+    FROM normalizer.events
+   WHERE (events.execution_id = ANY (( SELECT events_of.execution_ids AS execution_ids)::bigint[]));
+END;
 
 CREATE FUNCTION projector.execution_moves(execution_ids bigint[]) RETURNS SETOF projector.execution_move
     LANGUAGE sql STABLE
@@ -481,13 +539,13 @@ CREATE FUNCTION projector.lateness_of(created_at timestamp with time zone, recor
     RETURN (CASE WHEN ((recorded_at >= created_at) AND (recorded_at < (created_at + '00:00:01'::interval))) THEN 2 WHEN (recorded_at IS NULL) THEN 0 WHEN (recorded_at < (created_at - '00:00:01'::interval)) THEN 1 WHEN (recorded_at < (created_at + '00:00:01'::interval)) THEN 2 WHEN (recorded_at < (created_at + '00:00:10'::interval)) THEN 3 WHEN (recorded_at < (created_at + '00:01:00'::interval)) THEN 4 WHEN (recorded_at < (created_at + '00:10:00'::interval)) THEN 5 WHEN (recorded_at < (created_at + '01:00:00'::interval)) THEN 6 WHEN (recorded_at < (created_at + '24:00:00'::interval)) THEN 7 ELSE 8 END)::smallint;
 
 CREATE FUNCTION projector.locate_record(topic text, partition integer, source_offset bigint) RETURNS SETOF projector.located_event
-    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     ; -- body: 0016_create_search.sql
 
 CREATE FUNCTION projector.locate_trace(trace_id text) RETURNS SETOF projector.located_event
-    LANGUAGE plpgsql STABLE SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     ; -- body: 0016_create_search.sql
 
 CREATE FUNCTION projector.lock_executions(execution_ids bigint[]) RETURNS void
@@ -676,9 +734,6 @@ CREATE AGGREGATE projector.percentile(fraction double precision, bucket integer,
     PARALLEL = safe
 );
 
-
-SET default_table_access_method = heap;
-
 CREATE TABLE migrations.applied (
     version text NOT NULL,
     name text,
@@ -796,21 +851,6 @@ ALTER TABLE normalizer.event_changes ALTER COLUMN change_id ADD GENERATED ALWAYS
     CACHE 1
 );
 
-CREATE TABLE normalizer.event_partitions (
-    name text NOT NULL,
-    low bigint NOT NULL,
-    high bigint NOT NULL,
-    application_from timestamp with time zone,
-    doubled_from timestamp with time zone,
-    CONSTRAINT event_partitions_not_empty CHECK ((low <= high))
-);
-COMMENT ON TABLE normalizer.event_partitions IS 'Private: the partitions of events, each with its lowest and highest event_id. A migration that adds partitions adds them here too. Readers and writers put these bounds into their queries, so that a query visits few partitions.';
-COMMENT ON COLUMN normalizer.event_partitions.name IS 'Name of the partition, in schema normalizer.';
-COMMENT ON COLUMN normalizer.event_partitions.low IS 'Least event_id in the partition.';
-COMMENT ON COLUMN normalizer.event_partitions.high IS 'Greatest event_id in the partition.';
-COMMENT ON COLUMN normalizer.event_partitions.application_from IS 'First time of an id of the application''s (or the derived) layout in this partition; null for partitions without a time. Layouts: docs/spec/wire-shapes.md#g1.';
-COMMENT ON COLUMN normalizer.event_partitions.doubled_from IS 'First time of an id of the doubled layout in this partition; null for partitions without one.';
-
 CREATE TABLE normalizer.event_relay (
     one_row boolean DEFAULT true NOT NULL,
     registration text NOT NULL,
@@ -825,54 +865,6 @@ COMMENT ON COLUMN normalizer.event_relay.registration IS 'A name made when the r
 COMMENT ON COLUMN normalizer.event_relay.group_id IS 'The consumer group whose offset is the position of the relay.';
 COMMENT ON COLUMN normalizer.event_relay.sent_transaction_id IS 'Changes up to this one and sent_change_id were sent, and are deleted: a position in Kafka before it cannot be gone on from.';
 COMMENT ON COLUMN normalizer.event_relay.sent_change_id IS 'The change of sent_transaction_id up to which all are deleted.';
-
-CREATE TABLE normalizer.events_hashed (
-    event_id bigint DEFAULT normalizer.gen_snowflake() NOT NULL,
-    execution_id bigint NOT NULL,
-    event_type text NOT NULL,
-    step text DEFAULT ''::text NOT NULL,
-    status text NOT NULL,
-    attempts integer DEFAULT 0 NOT NULL,
-    max_attempts integer,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    worker_id text,
-    command_id text,
-    iteration integer,
-    node_type text,
-    catalog_id bigint,
-    parent_event_id bigint,
-    parent_execution_id bigint,
-    duration double precision,
-    error text,
-    context jsonb,
-    result jsonb,
-    meta jsonb DEFAULT '{"attempts": 0}'::jsonb NOT NULL,
-    extra jsonb,
-    coercions jsonb,
-    evidence smallint DEFAULT 212 NOT NULL,
-    shape text DEFAULT 'sql'::text NOT NULL,
-    normalizer_version integer DEFAULT 0 NOT NULL,
-    source_topic text DEFAULT 'sql'::text NOT NULL,
-    source_incarnation integer DEFAULT 0 NOT NULL,
-    source_partition integer DEFAULT 0 NOT NULL,
-    source_offset bigint DEFAULT 0 NOT NULL,
-    source_index integer DEFAULT 0 NOT NULL,
-    headers jsonb,
-    trace_id text,
-    recorded_at timestamp with time zone,
-    merge_flags smallint DEFAULT 0 NOT NULL,
-    batch_id bigint DEFAULT nextval('normalizer.batch_id'::regclass) NOT NULL,
-    ingested_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT events_attempts_from_zero CHECK (((attempts >= 0) AND (attempts <= 32767))),
-    CONSTRAINT events_call_done_outcome CHECK (((event_type <> ALL (ARRAY['call.done'::text, 'action_done'::text, 'call_done'::text])) OR (status = ANY (ARRAY['COMPLETED'::text, 'FAILED'::text, 'ERROR'::text, 'CANCELLED'::text])))),
-    CONSTRAINT events_duration_possible CHECK (((duration >= (0)::double precision) AND (duration <= (315360000)::double precision))),
-    CONSTRAINT events_execution_id_above_zero CHECK ((execution_id > 0)),
-    CONSTRAINT events_json_forms CHECK (((jsonb_typeof(meta) = 'object'::text) AND (jsonb_typeof(extra) = 'object'::text) AND (jsonb_typeof(headers) = 'object'::text) AND (jsonb_typeof(coercions) = 'array'::text))),
-    CONSTRAINT events_times_in_calendar CHECK (((created_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (created_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (recorded_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (recorded_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (ingested_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (ingested_at < '10000-01-01 00:00:00+00'::timestamp with time zone))),
-    CONSTRAINT events_words_bounded CHECK ((((octet_length(event_type) >= 1) AND (octet_length(event_type) <= 200)) AND ((octet_length(status) >= 1) AND (octet_length(status) <= 100)) AND (octet_length(step) <= 1500) AND (octet_length(worker_id) <= 1500) AND (octet_length(command_id) <= 1500) AND (octet_length(shape) <= 100) AND (octet_length(source_topic) <= 1500)))
-)
-WITH (autovacuum_vacuum_insert_threshold='5000', autovacuum_vacuum_insert_scale_factor='0.01');
-COMMENT ON TABLE normalizer.events_hashed IS 'Private: the partition of events for hashed event_ids: those of events whose own id another event has. Its columns and the indexes that it has from events mean the same as there.';
 
 CREATE TABLE normalizer.forgotten_executions (
     execution_id bigint NOT NULL,
@@ -1029,14 +1021,11 @@ COMMENT ON COLUMN normalizer.jobs.updated_at IS 'When the runner last wrote this
 COMMENT ON COLUMN normalizer.jobs.ended_at IS 'When the run ended; null while it runs.';
 
 CREATE TABLE normalizer.layout (
-    partition_shift integer NOT NULL,
     protocol integer DEFAULT 1 NOT NULL,
     one_row boolean DEFAULT true NOT NULL,
-    CONSTRAINT layout_one_row CHECK (one_row),
-    CONSTRAINT layout_partition_shift CHECK (((partition_shift >= 54) AND (partition_shift <= 58)))
+    CONSTRAINT layout_one_row CHECK (one_row)
 );
 COMMENT ON TABLE normalizer.layout IS 'Private: one row with the settings that every writer must agree on.';
-COMMENT ON COLUMN normalizer.layout.partition_shift IS 'A partition of events holds 2^partition_shift ids.';
 COMMENT ON COLUMN normalizer.layout.protocol IS 'A program with another protocol refuses to write, because it would give events other ids.';
 COMMENT ON COLUMN normalizer.layout.one_row IS 'Always true: the table has one row.';
 
@@ -1708,12 +1697,6 @@ CREATE TABLE projector.execution_facts (
     last_at timestamp with time zone,
     last_event_ranked text[] COLLATE pg_catalog."C",
     active_at timestamp with time zone,
-    least_event_id bigint,
-    greatest_event_id bigint,
-    least_derived_id bigint,
-    greatest_derived_id bigint,
-    least_hashed_id bigint,
-    greatest_hashed_id bigint,
     highest_attempts integer,
     playbook_ranked text[] COLLATE pg_catalog."C",
     catalog_id bigint,
@@ -1741,12 +1724,6 @@ COMMENT ON COLUMN projector.execution_facts.begin_at IS 'created_at of the first
 COMMENT ON COLUMN projector.execution_facts.last_at IS 'created_at of the last event.';
 COMMENT ON COLUMN projector.execution_facts.last_event_ranked IS 'The last event: its time (projector.encode_time), type, step, and the topic and partition of its record. The greatest value wins.';
 COMMENT ON COLUMN projector.execution_facts.active_at IS 'created_at of the last event that is neither an end nor the report of an end (command.completed and similar, workflow.*): those normally follow the end.';
-COMMENT ON COLUMN projector.execution_facts.least_event_id IS 'Least event_id below 2^62.';
-COMMENT ON COLUMN projector.execution_facts.greatest_event_id IS 'Greatest event_id below 2^62.';
-COMMENT ON COLUMN projector.execution_facts.least_derived_id IS 'Least derived event_id: from 2^62, below 2^62 + 2^61.';
-COMMENT ON COLUMN projector.execution_facts.greatest_derived_id IS 'Greatest derived event_id: from 2^62, below 2^62 + 2^61.';
-COMMENT ON COLUMN projector.execution_facts.least_hashed_id IS 'Least hashed event_id: from 2^62 + 2^61.';
-COMMENT ON COLUMN projector.execution_facts.greatest_hashed_id IS 'Greatest hashed event_id: from 2^62 + 2^61.';
 COMMENT ON COLUMN projector.execution_facts.highest_attempts IS 'Highest attempts of its events.';
 COMMENT ON COLUMN projector.execution_facts.playbook_ranked IS 'Four texts: 0 if the playbook is the path that a begin event names, or 1 if it is the step of a lifecycle event; the time; the playbook (its first 200 characters, because it is part of keys); its version. The least value wins.';
 COMMENT ON COLUMN projector.execution_facts.catalog_id IS 'Id of the playbook in the catalog.';
@@ -2490,12 +2467,6 @@ CREATE VIEW projector.executions AS
     COALESCE((active_at > ended_at), false) AS active_after_end,
     last_event_ranked[2] AS last_event_type,
     last_event_ranked[3] AS last_step,
-    least_event_id,
-    greatest_event_id,
-    least_derived_id,
-    greatest_derived_id,
-    least_hashed_id,
-    greatest_hashed_id,
     archived
    FROM ( SELECT execution_facts.execution_id,
             execution_facts.events,
@@ -2503,12 +2474,6 @@ CREATE VIEW projector.executions AS
             execution_facts.begin_at AS begun_at,
             execution_facts.last_at,
             execution_facts.active_at,
-            execution_facts.least_event_id,
-            execution_facts.greatest_event_id,
-            execution_facts.least_derived_id,
-            execution_facts.greatest_derived_id,
-            execution_facts.least_hashed_id,
-            execution_facts.greatest_hashed_id,
             execution_facts.highest_attempts,
             execution_facts.catalog_id,
             execution_facts.parent_execution_id,
@@ -2547,12 +2512,6 @@ COMMENT ON COLUMN projector.executions.contradicting IS 'whether its ends disagr
 COMMENT ON COLUMN projector.executions.active_after_end IS 'whether anything but a report of the end is later than ended_at';
 COMMENT ON COLUMN projector.executions.last_event_type IS 'type of its last event';
 COMMENT ON COLUMN projector.executions.last_step IS 'step of its last event';
-COMMENT ON COLUMN projector.executions.least_event_id IS 'bounds of its ids below 2^62, to find them fast';
-COMMENT ON COLUMN projector.executions.greatest_event_id IS 'bounds of its ids below 2^62, to find them fast';
-COMMENT ON COLUMN projector.executions.least_derived_id IS 'bounds of its derived ids, 2^62 and more';
-COMMENT ON COLUMN projector.executions.greatest_derived_id IS 'bounds of its derived ids, 2^62 and more';
-COMMENT ON COLUMN projector.executions.least_hashed_id IS 'bounds of its hashed ids, 2^62 + 2^61 and more';
-COMMENT ON COLUMN projector.executions.greatest_hashed_id IS 'bounds of its hashed ids, 2^62 + 2^61 and more';
 COMMENT ON COLUMN projector.executions.archived IS 'number of its events that retention deleted';
 
 CREATE VIEW projector.freshness AS
@@ -3236,20 +3195,11 @@ ALTER TABLE ONLY normalizer.drift_findings
 ALTER TABLE ONLY normalizer.event_changes
     ADD CONSTRAINT event_changes_pkey PRIMARY KEY (transaction_id, change_id);
 
-ALTER TABLE ONLY normalizer.event_partitions
-    ADD CONSTRAINT event_partitions_low UNIQUE (low);
-
-ALTER TABLE ONLY normalizer.event_partitions
-    ADD CONSTRAINT event_partitions_pkey PRIMARY KEY (name);
-
 ALTER TABLE ONLY normalizer.event_relay
     ADD CONSTRAINT event_relay_pkey PRIMARY KEY (one_row);
 
 ALTER TABLE ONLY normalizer.events
     ADD CONSTRAINT events_pkey PRIMARY KEY (event_id);
-
-ALTER TABLE ONLY normalizer.events_hashed
-    ADD CONSTRAINT events_hashed_pkey PRIMARY KEY (event_id);
 
 ALTER TABLE ONLY normalizer.forgotten_executions
     ADD CONSTRAINT forgotten_executions_pkey PRIMARY KEY (execution_id);
@@ -3355,37 +3305,24 @@ ALTER TABLE ONLY projector.verifications
 
 ALTER TABLE ONLY projector.worker_hours
     ADD CONSTRAINT worker_hours_pkey PRIMARY KEY (hour, worker_id, status, shard);
-COMMENT ON INDEX normalizer.event_partitions_low IS 'No two partitions begin at the same id.';
 
-CREATE INDEX events_by_arrival ON ONLY normalizer.events USING brin (COALESCE(recorded_at, created_at)) WITH (pages_per_range='32');
+CREATE INDEX events_by_arrival ON normalizer.events USING brin (COALESCE(recorded_at, created_at)) WITH (pages_per_range='32');
 COMMENT ON INDEX normalizer.events_by_arrival IS 'Query: events of one hour, by arrival (projector verify).';
 
-CREATE INDEX events_by_command ON ONLY normalizer.events USING btree (((execution_id + 0)), hashtext(command_id)) WHERE (command_id IS NOT NULL);
+CREATE INDEX events_by_command ON normalizer.events USING btree (((execution_id + 0)), hashtext(command_id)) WHERE (command_id IS NOT NULL);
 COMMENT ON INDEX normalizer.events_by_command IS 'Query: all events of one command, from which its attempts are rebuilt. It asks for execution_id + 0, so that no index on execution_id alone can serve it.';
 
-CREATE INDEX events_by_created ON ONLY normalizer.events USING brin (created_at) WITH (pages_per_range='32');
+CREATE INDEX events_by_created ON normalizer.events USING brin (created_at) WITH (pages_per_range='32');
 COMMENT ON INDEX normalizer.events_by_created IS 'Query: events of one hour, by created_at (projector verify).';
 
-CREATE INDEX events_by_execution ON ONLY normalizer.events USING btree (execution_id, event_id);
+CREATE INDEX events_by_execution ON normalizer.events USING btree (execution_id, event_id);
 COMMENT ON INDEX normalizer.events_by_execution IS 'Query: all events of one execution, in order (timeline, and rebuilding its projections).';
 
-CREATE INDEX events_by_source ON ONLY normalizer.events USING brin (source_topic, source_partition, source_offset int8_minmax_multi_ops) WITH (pages_per_range='16');
+CREATE INDEX events_by_source ON normalizer.events USING brin (source_topic, source_partition, source_offset int8_minmax_multi_ops) WITH (pages_per_range='16');
 COMMENT ON INDEX normalizer.events_by_source IS 'Query: which event did this record become (explain), and is it stored already under any id (replay).';
 
-CREATE INDEX events_by_trace ON ONLY normalizer.events USING btree (hashtext(trace_id)) WHERE (trace_id IS NOT NULL);
+CREATE INDEX events_by_trace ON normalizer.events USING btree (hashtext(trace_id)) WHERE (trace_id IS NOT NULL);
 COMMENT ON INDEX normalizer.events_by_trace IS 'Query: the executions of a trace (search).';
-
-CREATE INDEX events_hashed_coalesce_idx ON normalizer.events_hashed USING brin (COALESCE(recorded_at, created_at)) WITH (pages_per_range='32');
-
-CREATE INDEX events_hashed_created_at_idx ON normalizer.events_hashed USING brin (created_at) WITH (pages_per_range='32');
-
-CREATE INDEX events_hashed_execution_id_event_id_idx ON normalizer.events_hashed USING btree (execution_id, event_id);
-
-CREATE INDEX events_hashed_expr_hashtext_idx ON normalizer.events_hashed USING btree (((execution_id + 0)), hashtext(command_id)) WHERE (command_id IS NOT NULL);
-
-CREATE INDEX events_hashed_hashtext_idx ON normalizer.events_hashed USING btree (hashtext(trace_id)) WHERE (trace_id IS NOT NULL);
-
-CREATE INDEX events_hashed_source_topic_source_partition_source_offset_idx ON normalizer.events_hashed USING brin (source_topic, source_partition, source_offset int8_minmax_multi_ops) WITH (pages_per_range='16');
 
 CREATE INDEX gaps_by_age ON normalizer.gaps USING btree (found_at);
 COMMENT ON INDEX normalizer.gaps_by_age IS 'Query: delete rows that are older than the retention.';
@@ -3400,7 +3337,7 @@ COMMENT ON INDEX normalizer.quarantine_by_time IS 'Query: list entries by time (
 CREATE INDEX quarantine_raw_by_age ON normalizer.quarantine_raw USING btree (kept_at);
 COMMENT ON INDEX normalizer.quarantine_raw_by_age IS 'Query: delete bytes that are older than the retention.';
 
-CREATE INDEX siblings_by_shared_id ON normalizer.events_hashed USING hash (normalizer.shared_id(coercions)) WHERE (((merge_flags)::integer & 8) <> 0);
+CREATE INDEX siblings_by_shared_id ON normalizer.events USING hash (normalizer.shared_id(coercions)) WHERE (((merge_flags)::integer & 8) <> 0);
 COMMENT ON INDEX normalizer.siblings_by_shared_id IS 'Query: has the holder of an event_id siblings that are still stored? It is deleted after them.';
 
 CREATE INDEX archived_by_begin ON projector.archived_executions USING btree (counted_begun) WHERE (counted_begun IS NOT NULL);
@@ -3565,7 +3502,7 @@ REVOKE ALL ON FUNCTION normalizer.keep_dedup_horizon() FROM PUBLIC;
 REVOKE ALL ON FUNCTION normalizer.note_event_changes() FROM PUBLIC;
 REVOKE ALL ON FUNCTION normalizer.snowflake_at(unix_ms bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.archive_events(event_ids bigint[]) FROM PUBLIC;
-REVOKE ALL ON FUNCTION projector.archive_executions(event_ids bigint[], low bigint, high bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION projector.archive_executions(event_ids bigint[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.compact_shards(counter_table text, time_column text, since timestamp with time zone, until timestamp with time zone) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.count_calls(counts projector.call_count[], into_shard smallint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.count_changed_calls(counts projector.call_count[], touched projector.call_id[], linked projector.call_id[], old_failures projector.call_failure[]) FROM PUBLIC;
@@ -3604,7 +3541,6 @@ GRANT SELECT,INSERT ON TABLE normalizer.assigned_ids TO normalizer_writer;
 GRANT SELECT,INSERT,UPDATE ON TABLE normalizer.dedup_horizon TO normalizer_writer;
 GRANT SELECT,INSERT ON TABLE normalizer.drift_findings TO normalizer_writer;
 GRANT SELECT,DELETE ON TABLE normalizer.event_changes TO normalizer_writer;
-GRANT SELECT ON TABLE normalizer.event_partitions TO normalizer_writer;
 GRANT SELECT,INSERT,DELETE ON TABLE normalizer.event_relay TO normalizer_writer;
 GRANT UPDATE(sent_transaction_id) ON TABLE normalizer.event_relay TO normalizer_writer;
 GRANT UPDATE(sent_change_id) ON TABLE normalizer.event_relay TO normalizer_writer;

@@ -28,7 +28,7 @@ _SESSION: Final = {
     "idle_in_transaction_session_timeout": f"{SNAPSHOT_S}s",
     "lock_timeout": "5s",
     "search_path": "projector, normalizer, public",
-    # A generic plan would lock every partition of events, with all its indexes.
+    # A generic plan would keep filters that are null.
     "plan_cache_mode": "force_custom_plan",
 }
 OUTAGE_CLASSES: Final = frozenset({"08", "40", "53", "55", "57", "58", "XX"})

@@ -1,7 +1,6 @@
 """Checks what this process may and may not do in Kafka and PostgreSQL, line by line."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Final
@@ -26,15 +25,13 @@ _GONE: Final = (
 )
 
 
-async def check(
-    settings: Settings, log: TopicReader, *, clock: Callable[[], float] = time.time
-) -> AsyncIterator[CheckResult]:
+async def check(settings: Settings, log: TopicReader) -> AsyncIterator[CheckResult]:
     """Check Kafka, then the database, then whether they fit together. Changes nothing.
 
     A check that depends on a failed one is left out.
     """
     kafka = KafkaCheck(settings, log)
-    database = DatabaseCheck(settings, clock)
+    database = DatabaseCheck(settings)
     steps: list[tuple[KafkaCheck | DatabaseCheck, Callable[[], AsyncIterator[CheckResult]]]] = [
         (kafka, kafka.connects),
         *((kafka, partial(kafka.topic, topic)) for topic in settings.kafka_topics),
@@ -43,7 +40,6 @@ async def check(
         (database, database.migrations),
         (database, database.rights),
         (database, database.statistics),
-        (database, database.partitions),
         (database, database.clock),
         (kafka, partial(_positions, kafka, database)),
     ]

@@ -2,8 +2,7 @@
 
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Sequence
 from functools import cache
 from typing import Final
 
@@ -20,15 +19,6 @@ SKEW_S: Final = 5.0
 
 
 OLDEST_POSTGRES: Final = 150_000
-
-
-AT_ONCE: Final = 4
-"""Statements over all of events for which the lock table must have room at the same time.
-
-A dump, a comparison, an export, and one more."""
-
-
-GRID_WARNING: Final = timedelta(days=730)
 
 
 _GRANT: Final = re.compile(r"^GRANT (.+) ON (\w+) (\S+) TO normalizer_writer;$", re.MULTILINE)
@@ -52,40 +42,11 @@ NAMED: Final = 5
 """Missing rights that are named; who lacks the role lacks dozens."""
 
 
-# A statement over all of events locks every partition with every index.
-_GRID: Final = """
-    select (select count(*) from normalizer.event_partitions)
-           * (
-                 select 1 + count(*)
-                 from   pg_index
-                 where  indrelid = 'normalizer.events'::regclass
-             ) as locks,
-           current_setting('max_locks_per_transaction')::bigint
-           * (
-                 current_setting('max_connections')::bigint
-                 + current_setting('max_prepared_transactions')::bigint
-             ) as room,
-           (
-               select timestamptz '2024-01-01 00:00:00Z'
-                      + (low >> 23) * interval '1 millisecond'
-               from   normalizer.event_partitions
-               where  name = 'events_future'
-           ) as doubled_until,
-           (
-               select timestamptz '2024-01-01 00:00:00Z'
-                      + ((low - normalizer.least_derived_id()) >> 22) * interval '1 millisecond'
-               from   normalizer.event_partitions
-               where  name = 'events_derived_future'
-           ) as derived_until
-"""
-
-
 class DatabaseCheck:
     """Checks PostgreSQL, as far as the service needs it."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._url = settings.required_database_url
-        self._clock = clock
         self.answers = False
         self.migrated = False
         self.readable = False
@@ -174,29 +135,6 @@ class DatabaseCheck:
             "" if sees else f"grant pg_read_all_stats to {user};",
             # On many managed servers nobody may grant it, and all else works without.
             warns=not sees,
-        )
-
-    async def partitions(self) -> AsyncIterator[CheckResult]:
-        """Check that the lock table is large enough, and that partitions exist far enough ahead."""
-        if not self.readable:
-            return
-        async with read_only_connection(self._url) as connection:
-            locks, room, *ends = await connection.fetchrow(_GRID)
-        yield CheckResult(
-            "locks",
-            f"a statement over all of events takes {locks:,} locks, "
-            f"the server has room for about {room:,}",
-            ""
-            if room >= AT_ONCE * locks
-            else "raise max_locks_per_transaction in postgresql.conf, and restart the server",
-        )
-        end = min(ends)
-        yield CheckResult(
-            "partitions",
-            f"they exist up to {end:%Y-%m}",
-            ""
-            if datetime.fromtimestamp(self._clock(), UTC) < end - GRID_WARNING
-            else "a newer version of normalizer adds more: stop the writers, `normalizer migrate`",
         )
 
     async def clock(self) -> AsyncIterator[CheckResult]:

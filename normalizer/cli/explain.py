@@ -24,7 +24,6 @@ from normalizer.envelope import (
     to_canonical,
 )
 from normalizer.errors import BrokerUnavailable, ConfigurationError, FatalError
-from normalizer.jobs.engine.job_statements import PARTITIONS
 from normalizer.kafka import KafkaPartition, TopicReader, why_reset
 from normalizer.store.read_only import read_only_connection
 
@@ -56,7 +55,7 @@ _EVENTS_OF: Final = f"""
     from     normalizer.events
     where    source_topic = $1::text and source_incarnation = $2::integer
     and      source_partition = $3::integer and source_offset = $4::bigint
-    and      event_id between $5::bigint and $6::bigint
+    order by source_index
 """  # noqa: S608 - a constant
 
 _EVENT_BY_ID: Final = f"""
@@ -193,7 +192,7 @@ async def _outcome_lines(
 ) -> list[str]:
     """What the tables know of this record. A job may have stored what the service did not read."""
     topic, _, partition, offset = key
-    events = await _stored_events(connection, *key)
+    events = await connection.fetch(_EVENTS_OF, *key)
     refusals = await connection.fetch(_REFUSALS_OF, *key)
     lines = [line for event in events for line in _stored(event)]
     lines += [_refused(refusal) for refusal in refusals]
@@ -216,21 +215,6 @@ async def _outcome_lines(
         return [f"no record: {between} are a gap: {_GAPS[gap['reason']]}"]
     why = "it was ignored, it repeated an event of another record, or its row was deleted"
     return [f"read, but has no row of its own: {why} (by retention, or by forget)"]
-
-
-async def _stored_events(connection: asyncpg.Connection, *key: str | int) -> list[asyncpg.Record]:
-    """The events of these coordinates, from each partition of the table that has rows.
-
-    The coordinates do not tell the id, and one statement over all would lock every partition with
-    all of its indexes.
-    """
-    partitions = await connection.fetch(PARTITIONS)
-    events = [
-        event
-        for low, high, _ in partitions
-        for event in await connection.fetch(_EVENTS_OF, *key, low, high)
-    ]
-    return sorted(events, key=lambda event: int(event["source_index"]))
 
 
 async def _reported_before(connection: asyncpg.Connection, event: Envelope) -> list[str]:

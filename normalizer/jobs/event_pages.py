@@ -24,7 +24,6 @@ from normalizer.jobs.engine.id_ranges import (
 from normalizer.jobs.engine.job_statements import ALL_EVENTS
 from normalizer.jobs.sources.row_pages import PageSize
 from normalizer.kafka import CommittedOffset
-from normalizer.store.grid import Grid
 from normalizer.store.session import Session
 from normalizer.store.store_statements import READ_EVENTS
 
@@ -136,11 +135,9 @@ class StoredEventReader:
     """Reads over one connection. Every method raises StoreUnavailable and FatalError."""
 
     def __init__(self, database_url: str) -> None:
-        self._grid = Grid()
         self._session = Session(
             database_url,
             application_name="normalizer relay",
-            grid=self._grid,
         )
 
     def terminate(self) -> None:
@@ -223,11 +220,7 @@ class StoredEventReader:
             wanted = sorted(
                 ids[place] for place in range(start, end) if last_places[ids[place]] == place
             )
-            read = [
-                row
-                for low, high, of_partition in self._grid.grouped(wanted)
-                for row in await connection.fetch(READ_EVENTS, low, high, of_partition)
-            ]
+            read = await connection.fetch(READ_EVENTS, wanted)
             read.sort(key=lambda row: last_places[row["event_id"]])
             page.add(read)
             rows += read
@@ -243,7 +236,6 @@ async def unregister(database_url: str) -> None:
     session = Session(
         database_url,
         application_name="normalizer relay",
-        grid=Grid(),
         command_timeout_s=None,
         settings={"statement_timeout": "0s"},
     )

@@ -10,7 +10,6 @@ import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from functools import partial
-from operator import truediv
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self
@@ -22,9 +21,14 @@ import zstandard
 from normalizer.envelope import Envelope, to_canonical
 from normalizer.errors import FatalError
 from normalizer.jobs.engine import job_statements
-from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRange, IdRangeWalk, fetch_rows
+from normalizer.jobs.engine.id_ranges import (
+    ALL_IDS,
+    BELOW_ALL_IDS,
+    IdRange,
+    IdRangeWalk,
+    fetch_rows,
+)
 from normalizer.process.progress import WorkDone
-from normalizer.store.grid import Grid
 from normalizer.store.patient_session import PatientSession
 from normalizer.store.session import READ_ONLY
 
@@ -51,7 +55,6 @@ class Export:
         self._session = PatientSession(
             database_url,
             application_name="normalizer export",
-            grid=Grid(),
             settings=READ_ONLY,
         )
         self._events = 0
@@ -88,17 +91,14 @@ class Export:
                 yield rows
 
     async def _id_ranges(self) -> AsyncIterator[IdRange]:
-        """All ranges of ids; for named executions whole partitions: an index finds the rows."""
-        if not self._selection.executions:
-            walk = IdRangeWalk(self._session.fetch, ROWS_A_CHUNK)
-            self._share = walk.share
-            async for ids in walk.after(BELOW_ALL_IDS):
-                yield ids
+        """All ranges of ids; for named executions one, because an index finds the rows."""
+        if self._selection.executions:
+            yield ALL_IDS
             return
-        partitions = await self._session.fetch(job_statements.PARTITIONS)
-        for number, (low, high, _) in enumerate(partitions):
-            self._share = partial(truediv, number, len(partitions))
-            yield IdRange(low, high)
+        walk = IdRangeWalk(self._session.fetch, ROWS_A_CHUNK)
+        self._share = walk.share
+        async for ids in walk.after(BELOW_ALL_IDS):
+            yield ids
 
     async def _fetch_between(
         self, ids: IdRange, connection: asyncpg.Connection

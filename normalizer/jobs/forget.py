@@ -21,9 +21,7 @@ from normalizer.errors import ConfigurationError, FatalError, StoreUnavailable
 from normalizer.jobs import forget_statements as statements
 from normalizer.process.progress import WorkDone
 from normalizer.snowflake import hash_text_id
-from normalizer.store.grid import Grid
 from normalizer.store.patient_session import PatientSession
-from normalizer.store.store_statements import FILLED_PARTITIONS
 
 ROWS_A_STEP: Final = 5_000
 _ABORT_AFTER_S: Final = 120.0
@@ -102,7 +100,6 @@ class Forget:
         self._session = PatientSession(
             database_url,
             application_name="normalizer forget",
-            grid=Grid(),
             settings=_SESSION,
         )
         self._done = WorkDone("events found", 0)
@@ -137,9 +134,7 @@ class Forget:
             refused = await self._empty_rejected(found.names)
             await self._session.run_once(partial(self._drop_notes, found))
             reports = await self._each_page(statements.DELETE_MERGED_RECORDS, found)
-            events = 0
-            for low, high in await self._filled():
-                events = await self._archive(low, high, events)
+            events = await self._archive()
             await self._session.run_once(self._end)
         finally:
             self._session.terminate()
@@ -164,19 +159,15 @@ class Forget:
 
     async def _find(self) -> _Found:
         found = _Found(names=self._execution.names)
-        for low, high in await self._filled():
-            for row in await self._session.fetch(statements.FIND_EVENTS, low, high, self._id):
-                event_id, *place, coercions = row
-                found.event_ids.append(event_id)
-                found.record_keys.append(tuple(place))
-                found.names |= _opaque_names(coercions)
-            self._done = WorkDone("events found", len(found.event_ids))
+        for event_id, *place, coercions in await self._session.fetch(
+            statements.FIND_EVENTS, self._id
+        ):
+            found.event_ids.append(event_id)
+            found.record_keys.append(tuple(place))
+            found.names |= _opaque_names(coercions)
+        self._done = WorkDone("events found", len(found.event_ids))
         found.calls = (await self._session.fetch(statements.COUNT_CALLS, self._id))[0][0]
         return found
-
-    async def _filled(self) -> list[tuple[int, int]]:
-        """The id ranges of partitions that hold any row."""
-        return [(row["low"], row["high"]) for row in await self._session.fetch(FILLED_PARTITIONS)]
 
     async def _rejected_records(self, names: set[str]) -> list[RecordKey]:
         """The refused records whose key, value or headers contain one of the names."""
@@ -227,19 +218,19 @@ class Forget:
             self._done = WorkDone("pages of merged records read", pages)
         return reports
 
-    async def _archive(self, low: int, high: int, gone: int) -> int:
-        """Delete the events of a partition, step by step; return their number, added to `gone`.
+    async def _archive(self) -> int:
+        """Delete the events, step by step; return their number.
 
         A step that failed is tried again with a quarter of its rows: it may have taken too long.
         """
-        size = ROWS_A_STEP
+        gone, size = 0, ROWS_A_STEP
 
         async def archive(connection: asyncpg.Connection) -> int:
             nonlocal size
             step, size = size, max(size // 4, 1)
             # Lock executions first, then rows in a later statement, as writers do.
             await connection.execute(statements.LOCK_EXECUTION, self._id)
-            rows = await connection.fetch(statements.LOCK_EVENTS, low, high, self._id, step)
+            rows = await connection.fetch(statements.LOCK_EVENTS, self._id, step)
             if not rows:
                 return 0
             ids = [row["event_id"] for row in rows]

@@ -25,8 +25,7 @@ FIND_EVENTS: Final = """
     select event_id, source_topic, source_incarnation, source_partition, source_offset,
            case when coercions @> '[{"rule": "opaque_id"}]' then coercions end as coercions
     from   normalizer.events
-    where  event_id between $1::bigint and $2::bigint
-    and    execution_id = $3::bigint
+    where  execution_id = $1::bigint
 """
 
 COUNT_CALLS: Final = """
@@ -198,10 +197,9 @@ LOCK_EXECUTION: Final = "select projector.lock_executions(array[$1::bigint])"
 LOCK_EVENTS: Final = """
     select   event_id
     from     normalizer.events
-    where    event_id between $1::bigint and $2::bigint
-    and      execution_id = $3::bigint
+    where    execution_id = $1::bigint
     order by event_id
-    limit    $4::integer
+    limit    $2::integer
     for update
 """
 

@@ -29,7 +29,6 @@ from normalizer.jobs.rewrite_rows import RewritePlan, RewrittenPage, rewrite_row
 from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePart
 from normalizer.process.pause import back_off_s, wait_at_most
 from normalizer.process.slices import Normalize
-from normalizer.store.grid import Grid
 from normalizer.store.retry import TRIES_BEFORE_HALVING
 from normalizer.store.rows import RowRefused, StoredRows, find_refused_rows, update_rows
 from normalizer.store.session import RetryTransaction, Session
@@ -65,11 +64,9 @@ class Rewrite:
         self._runner = runner
         self._stopping = runner.stopping
         self._plan = plan
-        self._grid = Grid()
         self._session = Session(
             runner.database_url,
             application_name=f"normalizer {runner.spec.kind}",
-            grid=self._grid,
         )
         self._id_ranges = IdRangeWalk(
             self._session.fetch, runner.throttle.max_batch_rows(ROWS_A_CHUNK)
@@ -95,7 +92,8 @@ class Rewrite:
         while not self._stopping.is_set():
             finishing = False
             try:
-                async for ids in self._id_ranges.after(_last_id(at)):
+                walk = self._id_ranges.after(_last_id(at), rows_walked=at.next_offset)
+                async for ids in walk:
                     while _last_id(at) < ids.high:
                         at = await self._rewrite(run, ids, at)
                         self._outage.over()
@@ -176,7 +174,7 @@ class Rewrite:
         if not locked or locked[0]["epoch"] != run.epoch:
             raise Fenced("another runner has the job", topic=PART[0], partition=0)
         found, last_id = await self._rewrite_page(connection, rest)
-        await update_rows(connection, found.changed, self._grid)
+        await update_rows(connection, found.changed)
         if found.unreadable:
             listed = [(event_id, why.reason, why.detail) for event_id, why in found.unreadable]
             await connection.execute(
@@ -204,7 +202,7 @@ class Rewrite:
         found, _ = await self._rewrite_page(connection, rest)
 
         async def change(some: Sequence[Envelope]) -> None:
-            await update_rows(connection, some, self._grid)
+            await update_rows(connection, some)
 
         return await find_refused_rows(connection, found.changed, change)
 
@@ -221,7 +219,7 @@ class Rewrite:
         if what.may_change:
             # A row that was read without a lock may have changed meanwhile.
             ids = [row.event_id or 0 for row in rows if what.may_change(row)]
-            rows = list((await StoredRows(connection, self._grid).rows(ids)).values())
+            rows = list((await StoredRows(connection).rows(ids)).values())
         found = await rewrite_rows(rows, what.rewrite, self._refused)
         found.rows = len(records)
         self._changing = [row.event_id or 0 for row in found.changed]

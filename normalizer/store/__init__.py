@@ -15,10 +15,10 @@ batch_plan          what a batch writes, and whether it must merge rows first
 rows                reads, inserts and updates rows of the table `events`
 row_isolation       finds the rows that the database refuses
 quarantine_writer   stores refused records in the transaction of their batch
-grid                maps ids to the partitions of `events`
 store_statements    every SQL text of the store
 position_changes    moves or retires a position for an operator
 quarantine_reader   shows refused records to an operator
 read_only           a short connection that only reads
 migrate             applies the migrations, and reads their state
+migration_script    prints the migrations as one script for psql
 """

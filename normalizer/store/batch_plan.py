@@ -18,7 +18,6 @@ from normalizer.core.reconcile import reconcile
 from normalizer.core.stored_events import WritePlan
 from normalizer.envelope import Envelope, Rejected
 from normalizer.errors import FatalError
-from normalizer.store.grid import Grid
 from normalizer.store.rows import StoredRows
 from normalizer.store.sorted_outcomes import Exclusions, SortedOutcomes, sort_outcomes
 
@@ -84,8 +83,7 @@ class BatchPlanner:
     Without `accept_expired` it raises FatalError for events before the horizon of retention.
     """
 
-    def __init__(self, grid: Grid, *, accept_expired: bool) -> None:
-        self._grid = grid
+    def __init__(self, *, accept_expired: bool) -> None:
         self._accept_expired = accept_expired
         self.merge_first_batches = 0
         """How many further batches use the two-transaction path."""
@@ -107,7 +105,7 @@ class BatchPlanner:
                 "--accept-expired goes on without them"
             )
         events = sorted_outcomes.events
-        write_plan = await reconcile(events, StoredRows(connection, self._grid), dedup_horizon)
+        write_plan = await reconcile(events, StoredRows(connection), dedup_horizon)
         rows_are_shared = self._are_rows_shared(events, write_plan, dedup_horizon)
         return BatchPlan(
             dedup_horizon=dedup_horizon,

@@ -10,7 +10,6 @@ import asyncpg
 
 from normalizer.errors import FatalError, RetryableError, StoreUnavailable
 from normalizer.process.pause import back_off_s
-from normalizer.store.grid import Grid
 from normalizer.store.rows import RowRefused
 from normalizer.store.session import RetryTransaction, Session
 from normalizer.store.sqlstate import STATEMENT_ENDED
@@ -36,12 +35,9 @@ class PatientSession(Session):
         database_url: str,
         *,
         application_name: str,
-        grid: Grid,
         settings: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        super().__init__(
-            database_url, application_name=application_name, grid=grid, settings=settings
-        )
+        super().__init__(database_url, application_name=application_name, settings=settings)
         self._outage = Outage(_log)
         self._has_answered = False
 

@@ -10,7 +10,6 @@ from normalizer.core.reconcile import reconcile
 from normalizer.core.stored_events import WritePlan
 from normalizer.envelope import Envelope, Rejected
 from normalizer.store import store_statements
-from normalizer.store.grid import Grid
 from normalizer.store.rows import StoredRows, copy_rows, find_refused_rows, update_rows
 from normalizer.store.sorted_outcomes import begin_batch, sort_outcomes
 from normalizer.store.source_positions import Positions
@@ -19,9 +18,8 @@ from normalizer.store.source_positions import Positions
 class RowIsolation:
     """Isolates the refused rows of a batch; the caller rolls the transaction back."""
 
-    def __init__(self, positions: Positions, grid: Grid) -> None:
+    def __init__(self, positions: Positions) -> None:
         self._positions = positions
-        self._grid = grid
 
     async def isolate_rows(
         self, batch: Batch, refused: dict[Coordinates, Rejected], connection: asyncpg.Connection
@@ -56,13 +54,13 @@ class RowIsolation:
         dedup_horizon: DedupHorizon,
     ) -> tuple[dict[int, str | None], WritePlan]:
         """The SQLSTATE of each refused row, by its id; every row is rolled back."""
-        write_plan = await reconcile(events, StoredRows(connection, self._grid), dedup_horizon)
+        write_plan = await reconcile(events, StoredRows(connection), dedup_horizon)
 
         async def insert(rows: Sequence[Envelope]) -> None:
             await copy_rows(connection, rows, 0)
 
         async def update(rows: Sequence[Envelope]) -> None:
-            await update_rows(connection, rows, self._grid)
+            await update_rows(connection, rows)
 
         codes = await find_refused_rows(connection, write_plan.inserts, insert)
         return codes | await find_refused_rows(connection, write_plan.updates, update), write_plan

@@ -5,7 +5,7 @@ import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from itertools import chain, groupby, pairwise, product
+from itertools import groupby, pairwise
 from operator import itemgetter
 from typing import Final
 
@@ -16,7 +16,6 @@ from normalizer.core.coordinates import Coordinates
 from normalizer.core.digests import Digest
 from normalizer.envelope import Envelope
 from normalizer.store import store_statements
-from normalizer.store.grid import Grid, adjacent_ranges
 from normalizer.store.sqlstate import FOREIGN_ERRORS, Fault, fault_of, line_of
 
 ROWS_AT_ONCE: Final = 5_000
@@ -43,28 +42,23 @@ class RowRefused(Exception):  # noqa: N818 - never leaves the store
 class StoredRows:
     """The `StoredEvents` of a transaction."""
 
-    def __init__(self, connection: asyncpg.Connection, grid: Grid) -> None:
+    def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
-        self._grid = grid
         self._paused_s = self._said_s = time.monotonic()
 
     async def find_coordinates(self, event_ids: Sequence[int]) -> dict[int, Coordinates]:
         """The coordinates of the stored ones of these ids."""
-        groups = self._grid.grouped(event_ids)
-        if not groups:
+        if not event_ids:
             return {}
-        rows = await self._connection.fetch(
-            store_statements.find_coordinates(len(groups)), *chain.from_iterable(groups)
-        )
+        rows = await self._connection.fetch(store_statements.FIND_COORDINATES, event_ids)
         return {row[0]: tuple(row)[1:] for row in rows}
 
     async def rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
         """The rows of the stored ones of these ids, locked in ascending order."""
-        return {
-            row["event_id"]: Envelope(**row)
-            for low, high, ids in self._grid.grouped(event_ids)
-            for row in await self._connection.fetch(store_statements.LOCK_EVENTS, low, high, ids)
-        }
+        if not event_ids:
+            return {}
+        rows = await self._connection.fetch(store_statements.LOCK_EVENTS, event_ids)
+        return {row["event_id"]: Envelope(**row) for row in rows}
 
     async def find_rows_at(
         self, coordinates_set: AbstractSet[Coordinates]
@@ -73,9 +67,8 @@ class StoredRows:
         if not coordinates_set:
             return {}
         found = await self.find_merged(coordinates_set)
-        filled = adjacent_ranges(await self._connection.fetch(store_statements.FILLED_PARTITIONS))
-        for run, bounds in product(_runs(coordinates_set - found.keys()), filled):
-            rows = await self._connection.fetch(store_statements.FIND_BY_COORDINATES, *run, *bounds)
+        for run in _runs(coordinates_set - found.keys()):
+            rows = await self._connection.fetch(store_statements.FIND_BY_COORDINATES, *run)
             for event_id, *coordinates in rows:
                 found[tuple(coordinates)] = event_id
         return found
@@ -92,13 +85,10 @@ class StoredRows:
             )
             if (coordinates := tuple(key)) in coordinates_set
         ]
-        batches = {
-            event_id: batch_id
-            for low, high, ids in self._grid.grouped(sorted({one for _, one, _ in merged_from}))
-            for event_id, batch_id in await self._connection.fetch(
-                store_statements.FIND_BATCHES, low, high, ids
-            )
-        }
+        if not merged_from:
+            return {}
+        ids = sorted({event_id for _, event_id, _ in merged_from})
+        batches = dict(await self._connection.fetch(store_statements.FIND_BATCHES, ids))
         return {
             coordinates: event_id
             for merge_id, event_id, coordinates in merged_from
@@ -216,16 +206,13 @@ async def _yielding(tuples: Iterable[tuple[object, ...]]) -> AsyncIterator[tuple
             await asyncio.sleep(0)
 
 
-async def update_rows(connection: asyncpg.Connection, rows: Sequence[Envelope], grid: Grid) -> None:
+async def update_rows(connection: asyncpg.Connection, rows: Sequence[Envelope]) -> None:
     """Update merged rows, ascending by event_id; they were read and locked before."""
     if not rows:
         return
     ids = [row.event_id or 0 for row in rows]
     columns = [[getattr(row, name) for row in rows] for name, _ in store_statements.MERGED_COLUMNS]
-    bounds = [bound for low, high, _ in grid.grouped(ids) for bound in (low, high)]
-    await connection.execute(
-        store_statements.update_events(len(bounds) // 2), ids, *columns, *bounds
-    )
+    await connection.execute(store_statements.UPDATE_EVENTS, ids, *columns)
 
 
 async def find_refused_rows(

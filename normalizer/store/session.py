@@ -11,7 +11,6 @@ import asyncpg
 from normalizer.database import COMMAND_TIMEOUT_S
 from normalizer.errors import StoreUnavailable
 from normalizer.store import store_statements
-from normalizer.store.grid import Grid
 from normalizer.store.reconnecting_connection import (
     ReconnectingConnection,
     is_in_doubt_after,
@@ -37,8 +36,6 @@ _SETTINGS: Final = {
     # Longer than deadlock_timeout, so that a deadlock is detected as one; short, because a stop or
     # a rebalance is only noticed between two tries.
     "lock_timeout": "5s",
-    # A generic plan would lock every partition of events, with all indexes.
-    "plan_cache_mode": "force_custom_plan",
     "search_path": "normalizer, public",
 }
 
@@ -66,11 +63,9 @@ class Session:
         database_url: str,
         *,
         application_name: str,
-        grid: Grid,
         command_timeout_s: float | None = COMMAND_TIMEOUT_S,
         settings: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self._grid = grid
         session = {**_SETTINGS, **settings}
         self._statement_timeout_s = _seconds(session["statement_timeout"])
         self._connection = ReconnectingConnection(
@@ -168,7 +163,7 @@ class Session:
         return self._connection.server_pid
 
     async def _prepare(self, connection: asyncpg.Connection) -> None:
-        """Read and write jsonb as bytes, and load the grid."""
+        """Read and write jsonb as bytes."""
         await connection.set_type_codec(
             "jsonb",
             schema="pg_catalog",
@@ -176,8 +171,6 @@ class Session:
             decoder=_decode_jsonb,
             format="binary",
         )
-        rows = await connection.fetch(store_statements.PARTITIONS)
-        self._grid.load([(low, high) for low, high in rows])
 
     async def _end_stalled_sessions(self) -> None:
         """End the sessions of frozen processes, which may hold the locks that we wait for.

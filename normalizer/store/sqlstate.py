@@ -95,10 +95,7 @@ def _fault_of_row(error: asyncpg.PostgresError, code: str) -> Fault:
     if code == "23505":
         return Fault.RACE
     if code in _CHECKS and error.schema_name == "normalizer":
-        # A check without a name means a missing partition: somebody has dropped it.
-        if code == "23514" and not error.constraint_name:
-            return Fault.FATAL
-        is_of_an_event = (error.table_name or "").startswith("events")
+        is_of_an_event = error.table_name == "events"
         return Fault.RECORD if is_of_an_event else Fault.FATAL
     if code[:2] == "22" or code in _RECORD_CODES:
         return Fault.RECORD

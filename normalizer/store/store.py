@@ -24,7 +24,6 @@ from normalizer.store.claims import (
     find_lost_claims,
     move_over_gap,
 )
-from normalizer.store.grid import Grid
 from normalizer.store.row_isolation import RowIsolation
 from normalizer.store.rows import RowRefused
 from normalizer.store.session import RetryTransaction, Session
@@ -64,15 +63,13 @@ class Store:
     ) -> None:
         self._owner = owner
         self._on_commit = on_commit
-        grid = Grid()
         positions = positions or SourcePositions()
-        self._planner = BatchPlanner(grid, accept_expired=accept_expired)
-        self._transaction = WriteTransaction(positions, grid, self._planner)
-        self._isolation = RowIsolation(positions, grid)
+        self._planner = BatchPlanner(accept_expired=accept_expired)
+        self._transaction = WriteTransaction(positions, self._planner)
+        self._isolation = RowIsolation(positions)
         self._session = Session(
             database_url,
             application_name=application_name,
-            grid=grid,
             command_timeout_s=command_timeout_s,
             settings=session,
         )

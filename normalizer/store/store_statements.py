@@ -1,6 +1,5 @@
 """Every SQL statement of the store, by name."""
 
-from functools import cache
 from typing import Final
 
 from normalizer.core.digests import SHORT
@@ -189,8 +188,6 @@ BEGIN_BATCH: Final = """
 
 CHECK_CONSTRAINTS_NOW: Final = "set constraints all immediate"
 
-PARTITIONS: Final = "select low, high from normalizer.event_partitions order by low"
-
 # The newest incarnation of each partition that these topics have.
 NEWEST_POSITIONS: Final = """
     select   distinct on (topic, partition)
@@ -219,36 +216,24 @@ LOCK_HOLDERS: Final = """
 PROTOCOL: Final = "select protocol from normalizer.layout"
 
 
-@cache
-def find_coordinates(partitions: int) -> str:
-    """A statement that finds ids in this many partitions: least and greatest id, and ids, of each.
-
-    "= any" alone would visit every partition. The array is in a subselect, because planning with
-    each of a batch's ids takes longer than finding them.
-    """
-    return " union all ".join(
-        f"""
-        select event_id, source_topic, source_incarnation, source_partition, source_offset,
-               source_index
-        from   normalizer.events
-        where  event_id between ${first}::bigint and ${first + 1}::bigint
-        and    event_id = any((select ${first + 2}::bigint[])::bigint[])"""  # noqa: S608 - numbers
-        for first in range(1, 1 + 3 * partitions, 3)
-    )
-
+# The array is in a subselect, because planning with each of a batch's ids takes longer than finding
+# them.
+FIND_COORDINATES: Final = """
+    select event_id, source_topic, source_incarnation, source_partition, source_offset, source_index
+    from   normalizer.events
+    where  event_id = any((select $1::bigint[])::bigint[])
+"""
 
 FIND_BATCHES: Final = """
     select event_id, batch_id
     from   normalizer.events
-    where  event_id between $1::bigint and $2::bigint
-    and    event_id = any((select $3::bigint[])::bigint[])
+    where  event_id = any((select $1::bigint[])::bigint[])
 """
 
 READ_EVENTS: Final = f"""
     select   {SELECTED}
     from     normalizer.events
-    where    event_id between $1::bigint and $2::bigint
-    and      event_id = any((select $3::bigint[])::bigint[])
+    where    event_id = any((select $1::bigint[])::bigint[])
     order by event_id
 """  # noqa: S608 - column names of our own
 
@@ -281,15 +266,7 @@ ASSIGN_ID: Final = """
     returning event_id
 """
 
-# The partitions that are not empty: every row of the snapshot is in a file with a size.
-FILLED_PARTITIONS: Final = """
-    select   low, high
-    from     normalizer.event_partitions
-    where    pg_relation_size(('normalizer.' || quote_ident(name))::regclass) > 0
-    order by low
-"""
-
-# Some offsets of one source, within a run of them and some ids. The index is BRIN and finds blocks:
+# Some offsets of one source, within a run of them. The index is BRIN and finds blocks:
 # `source_offset + 0` keeps it from being searched for each offset.
 FIND_BY_COORDINATES: Final = """
     select event_id, source_topic, source_incarnation, source_partition, source_offset, source_index
@@ -298,7 +275,6 @@ FIND_BY_COORDINATES: Final = """
            and source_partition = $3::integer
            and source_offset between $4::bigint and $5::bigint
            and source_offset + 0 = any($6::bigint[])
-           and event_id between $7::bigint and $8::bigint
 """
 
 ADD_MERGED_RECORDS: Final = """
@@ -371,25 +347,12 @@ _MERGED_ARRAYS: Final = ", ".join(
 _MERGED_NAMES: Final = ", ".join(name for name, _ in MERGED_COLUMNS)
 
 
-@cache
-def update_events(partitions: int) -> str:
-    """A statement that updates rows of this many partitions; their bounds are the last parameters.
-
-    One statement, because triggers fire once for each: two would run the projections twice.
-    """
-    first = len(MERGED_COLUMNS) + 2
-    changes = ", ".join(
-        f"""
-        partition_{low} as (
-            update normalizer.events as event
-            set    {_SET_MERGED}
-            from   unnest($1::bigint[], {_MERGED_ARRAYS}) as merged (event_id, {_MERGED_NAMES})
-            where  event.event_id between ${low}::bigint and ${low + 1}::bigint
-            and    event.event_id = merged.event_id
-        )"""  # noqa: S608 - column names of our own
-        for low in range(first, first + 2 * partitions, 2)
-    )
-    return f"with {changes} select"
+UPDATE_EVENTS: Final = f"""
+    update normalizer.events as event
+    set    {_SET_MERGED}
+    from   unnest($1::bigint[], {_MERGED_ARRAYS}) as merged (event_id, {_MERGED_NAMES})
+    where  event.event_id = merged.event_id
+"""  # noqa: S608 - column names of our own
 
 
 # A transactional producer leaves a hole after each transaction: holes within 1,024 offsets share

@@ -16,7 +16,6 @@ from normalizer.core.coordinates import DedupHorizon, coordinates_of
 from normalizer.core.stored_events import Outcome
 from normalizer.envelope import Envelope
 from normalizer.store.batch_plan import BatchPlan, BatchPlanner, WriteProgress
-from normalizer.store.grid import Grid
 from normalizer.store.quarantine_writer import RejectedRecord, write_quarantine
 from normalizer.store.rows import StoredRows, add_merged_records, copy_rows, update_rows
 from normalizer.store.sorted_outcomes import SortedOutcomes, begin_batch
@@ -48,9 +47,8 @@ class CommittedBatch(msgspec.Struct, frozen=True, kw_only=True):
 class WriteTransaction:
     """The steps of the transaction that writes a batch."""
 
-    def __init__(self, positions: Positions, grid: Grid, planner: BatchPlanner) -> None:
+    def __init__(self, positions: Positions, planner: BatchPlanner) -> None:
         self._positions = positions
-        self._grid = grid
         self._planner = planner
 
     async def run(
@@ -96,7 +94,7 @@ class WriteTransaction:
     ) -> WriteProgress:
         """Change the stored rows, and write nothing else of the batch."""
         write_plan = plan.write_plan
-        await update_rows(connection, write_plan.updates, self._grid)
+        await update_rows(connection, write_plan.updates)
         await add_merged_records(
             connection,
             [record for record in write_plan.merged_records if record[0] in plan.merge_first],
@@ -115,7 +113,7 @@ class WriteTransaction:
         """Insert and change the rows of the plan; the outcome of each event, and its row's id."""
         write_plan, merged = plan.write_plan, plan.merged
         await copy_rows(connection, write_plan.inserts, batch_id)
-        await update_rows(connection, write_plan.updates, self._grid)
+        await update_rows(connection, write_plan.updates)
         await add_merged_records(
             connection, [record for record in write_plan.merged_records if record[0] not in merged]
         )
@@ -147,9 +145,7 @@ class WriteTransaction:
             for refusal in refusals
             if refusal.record.offset < dedup_horizon.get(refusal.coordinates[:3], 0)
         }
-        stored_before = (
-            await StoredRows(connection, self._grid).find_rows_at(below) if below else {}
-        )
+        stored_before = await StoredRows(connection).find_rows_at(below) if below else {}
         kept = iter(
             await write_quarantine(
                 connection,

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import asyncpg
 
 from projector.chunks import MOST_FAILURES, RETENTION_S, Chunks
-from projector.database_session import UNLIMITED_S, with_lock_retry
+from projector.database_session import with_lock_retry
 from projector.event_rows import COLUMNS
 from projector.maintenance.archive import ArchiveFolder
 from projector.maintenance.open_divergences import AGREES, difference_anywhere
@@ -64,38 +64,31 @@ async def drop_events(
         return
     if folder:
         folder.remove_unfinished()
-    for (partition,) in await connection.fetch(_PARTITIONS):
-        gone, stuck = await _drop_rows(
-            connection, partition, before - margin, folder, dry_run=dry_run
+    gone, stuck = await _drop_rows(connection, before - margin, folder, dry_run=dry_run)
+    for kept in sorted(stuck):
+        yield (
+            f"kept the events of execution {kept}: to delete one takes longer than a statement may"
         )
-        for kept in sorted(stuck):
-            yield (
-                f"kept the events of execution {kept}: "
-                "to delete one takes longer than a statement may"
-            )
-        if gone:
-            done = "would delete" if dry_run else "deleted"
-            written = f", written to {folder} before" if folder else ""
-            yield f"{done} {gone:,} events of {partition}{written} (their counts stay)"
-        if gone and not dry_run and await _empty(connection, partition):
-            yield f"emptied {partition}"
+    if gone:
+        done = "would delete" if dry_run else "deleted"
+        written = f", written to {folder} before" if folder else ""
+        yield f"{done} {gone:,} events{written} (their counts stay)"
 
 
 async def _drop_rows(
     connection: asyncpg.Connection,
-    partition: str,
     before: datetime,
     folder: ArchiveFolder | None,
     *,
     dry_run: bool,
 ) -> tuple[int, set[int]]:
-    """Delete old rows of one partition; returns how many, and the executions that take too long.
+    """Delete old rows; returns how many, and the executions that take too long.
 
     Locked rows stay for the next run. A step touches few executions, because deleting one event may
     mean to read all the others of its execution.
     """
     if dry_run:
-        return await _count_rows(connection, partition, before), set()
+        return await _count_rows(connection, before), set()
     gone, most = 0, ROWS_A_STEP * _STEPS_A_LOOK
     stuck: set[int] = set()
     chunks = Chunks(
@@ -112,7 +105,7 @@ async def _drop_rows(
     while True:
         async with connection.transaction():
             await connection.execute(_BY_ARRIVAL)
-            old = await connection.fetch(_OLD_EVENTS.format(partition), before, most, list(stuck))
+            old = await connection.fetch(_OLD_EVENTS, before, most, list(stuck))
         done = gone, len(stuck)
         by_execution = sorted((_OldEvent(*row) for row in old), key=_BY_EXECUTION)
         for step in _split_batch(by_execution):
@@ -122,13 +115,13 @@ async def _drop_rows(
             return gone, stuck
 
 
-async def _count_rows(connection: asyncpg.Connection, partition: str, before: datetime) -> int:
+async def _count_rows(connection: asyncpg.Connection, before: datetime) -> int:
     """Count old rows in physical order, _PAGES_A_LOOK pages in each statement."""
     count = 0
-    pages = await connection.fetchval(_PAGES.format(partition))
+    pages = await connection.fetchval(_PAGES)
     for first in range(0, pages, _PAGES_A_LOOK):
         within = ((first, 0), (first + _PAGES_A_LOOK, 0))
-        count += await connection.fetchval(_COUNT_OLD_EVENTS.format(partition), before, *within)
+        count += await connection.fetchval(_COUNT_OLD_EVENTS, before, *within)
     return count
 
 
@@ -159,18 +152,17 @@ async def _archive(
     """
     event_ids = [event.event_id for event in events]
     execution_ids = list({event.execution_id for event in events})
-    bounds = (event_ids[0], event_ids[-1])
     deleted, left = 0, events[len(events) :]
 
     async def work() -> None:
         nonlocal deleted, left
         await connection.execute("select projector.lock_executions($1::bigint[])", execution_ids)
-        locked = await connection.fetch(_LOCK_EVENTS, *bounds, event_ids, before)
-        mine = (*bounds, [row["event_id"] for row in locked])
+        locked = await connection.fetch(_LOCK_EVENTS, event_ids, before)
+        mine = [row["event_id"] for row in locked]
         if folder:
-            rows, are_all = await _read_some(connection, _LOCKED_EVENTS.format(COLUMNS), *mine)
+            rows, are_all = await _read_some(connection, _LOCKED_EVENTS.format(COLUMNS), mine)
         else:
-            rows = await connection.fetch(_LOCKED_EVENTS.format("event_id"), *mine)
+            rows = await connection.fetch(_LOCKED_EVENTS.format("event_id"), mine)
             are_all = True
         gone = [row["event_id"] for row in rows]
         with folder.write(rows) if folder and rows else nullcontext():
@@ -200,27 +192,6 @@ async def _read_some(
     return rows, True
 
 
-async def _empty(connection: asyncpg.Connection, partition: str) -> bool:
-    """Truncate a partition without rows; returns False if it has rows or somebody reads it."""
-    if await connection.fetchval(_HAS_ROWS.format(partition)):
-        return False
-    try:
-        await connection.execute(f"vacuum normalizer.{partition}", timeout=UNLIMITED_S)
-        async with connection.transaction():
-            await connection.execute(
-                "set local statement_timeout = 0; set local lock_timeout = '500ms'"
-            )
-            await connection.execute(f"lock table normalizer.{partition} in access exclusive mode")
-            if await connection.fetchval(_HAS_ROWS.format(partition)):
-                return False
-            await connection.execute(f"truncate table only normalizer.{partition}")
-    except asyncpg.LockNotAvailableError:
-        return False
-    return True
-
-
-_PARTITIONS: Final = "select name from normalizer.event_partitions order by name"
-
 # Ids do not show which rows are old: a replay stores old ids today.
 _BY_ARRIVAL: Final = "set local enable_seqscan = off; set local enable_indexscan = off"
 
@@ -231,7 +202,7 @@ _MAY_GO: Final = f"""
         event.merge_flags & 8 = 0
         or not exists (
             select
-            from   normalizer.events_hashed as sibling
+            from   normalizer.events as sibling
             where  normalizer.shared_id(sibling.coercions) = to_jsonb(event.event_id)
             and    sibling.merge_flags & 8 <> 0
         )
@@ -245,7 +216,7 @@ _OLD_EVENTS: Final = f"""
            + coalesce(pg_column_size(event.extra), 0) + coalesce(pg_column_size(event.coercions), 0)
            + coalesce(pg_column_size(event.headers), 0) + coalesce(pg_column_size(event.error), 0)
            + pg_column_size(event.meta) as stored_bytes
-    from   normalizer.{{}} as event
+    from   normalizer.events as event
     where  coalesce(event.recorded_at, event.created_at) < $1::timestamptz
     and    event.execution_id <> all($3::bigint[])
     and    {_MAY_GO}
@@ -253,12 +224,12 @@ _OLD_EVENTS: Final = f"""
 """  # noqa: S608 - constants of this package
 
 _PAGES: Final = """
-    select pg_relation_size('normalizer.{}') / current_setting('block_size')::bigint
+    select pg_relation_size('normalizer.events') / current_setting('block_size')::bigint
 """
 
 _COUNT_OLD_EVENTS: Final = f"""
     select count(*)
-    from   normalizer.{{}} as event
+    from   normalizer.events as event
     where  event.ctid >= $2::tid and event.ctid < $3::tid
     and    coalesce(event.recorded_at, event.created_at) < $1::timestamptz
     and    {_MAY_GO}
@@ -267,9 +238,8 @@ _COUNT_OLD_EVENTS: Final = f"""
 _LOCK_EVENTS: Final = """
     select   event_id
     from     normalizer.events
-    where    event_id between $1::bigint and $2::bigint
-    and      event_id = any((select $3::bigint[])::bigint[])
-    and      coalesce(recorded_at, created_at) < $4::timestamptz
+    where    event_id = any((select $1::bigint[])::bigint[])
+    and      coalesce(recorded_at, created_at) < $2::timestamptz
     order by event_id
     for update skip locked
 """
@@ -277,10 +247,7 @@ _LOCK_EVENTS: Final = """
 _LOCKED_EVENTS: Final = f"""
     select   {{}}
     from     normalizer.events as event
-    where    event.event_id between $1::bigint and $2::bigint
-    and      event.event_id = any((select $3::bigint[])::bigint[])
+    where    event.event_id = any((select $1::bigint[])::bigint[])
     and      {_MAY_GO}
     order by event.event_id
 """  # noqa: S608 - constants of this package
-
-_HAS_ROWS: Final = "select exists (select from normalizer.{})"

@@ -10,7 +10,6 @@ from typing import Final
 
 import asyncpg
 
-from projector.database_session import UNLIMITED_S
 from projector.hours import end_of, hour_of, hours_of
 from projector.maintenance.retention import OldRows, drop_old
 
@@ -25,7 +24,6 @@ _FULL_SCAN_EVERY: Final = timedelta(days=1)
 _HOURS_AT_ONCE: Final = 24
 _BEFORE_ALL: Final = datetime(1, 1, 1, tzinfo=UTC)
 
-_ANALYSE_EVERY: Final = timedelta(hours=6)
 
 MINUTES: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("event_minutes", "minute", ("events",)),
@@ -120,23 +118,6 @@ async def _sharded_hours(
             yield hour, rows
 
 
-async def refresh_statistics(
-    connection: asyncpg.Connection, *, dry_run: bool
-) -> AsyncIterator[str]:
-    """Analyse the partitioned table, which autovacuum does not; freeze complete partitions."""
-    if await connection.fetchval(_STALE_STATISTICS, _ANALYSE_EVERY):
-        if not dry_run:
-            async with connection.transaction():
-                await connection.execute("set local statement_timeout = 0")
-                await connection.execute("analyze normalizer.events", timeout=UNLIMITED_S)
-        yield f"{'would analyse' if dry_run else 'analysed'} normalizer.events"
-    for row in await connection.fetch(_UNFROZEN):
-        if not dry_run:
-            vacuum = f"vacuum (freeze, analyze) normalizer.{row['name']}"
-            await connection.execute(vacuum, timeout=UNLIMITED_S)
-        yield f"{'would freeze' if dry_run else 'froze'} {row['name']}"
-
-
 _RAISE_KEPT_FROM: Final = """
     update maintenance_state
     set    kept_from = greatest(kept_from, $1::timestamptz)
@@ -207,29 +188,4 @@ _NOTE_COMPACTED: Final = """
     set    compacted_to = greatest(compacted_to, $2::timestamptz),
            full_scan_at = coalesce($3::timestamptz, full_scan_at)
     where  subject = $1::text
-"""
-
-_STALE_STATISTICS: Final = """
-    select coalesce(last_analyze < now() - $1::interval, true)
-    from   pg_stat_user_tables
-    where  relid = 'normalizer.events'::regclass
-"""
-
-# Partitions that still grow are left out: those of today's ids, and that of hashed ids.
-_UNFROZEN: Final = """
-    with clock (id) as (
-        select ((extract(epoch from clock_timestamp()) * 1000)::bigint - 1704067200000) << 22
-    )
-    select   part.name
-    from     normalizer.event_partitions as part
-    join     pg_stat_user_tables as reported
-             on reported.schemaname = 'normalizer' and reported.relname = part.name
-    cross join clock
-    where    reported.n_live_tup > 0
-    and      (reported.n_ins_since_vacuum > 0 or reported.n_mod_since_analyze > 0)
-    and      not clock.id between part.low and part.high
-    and      not 2 * clock.id between part.low and part.high
-    and      not normalizer.least_derived_id() + clock.id between part.low and part.high
-    and      part.low <> normalizer.least_hashed_id()
-    order by part.low
 """

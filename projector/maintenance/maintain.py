@@ -24,7 +24,6 @@ from projector.maintenance.housekeeping import (
     compact_shards,
     drop_hours,
     drop_minutes,
-    refresh_statistics,
 )
 from projector.maintenance.merged_records import drop_merged_records
 from projector.maintenance.retention import (
@@ -191,7 +190,6 @@ def _steps(
     )
     if keep.hours is not None:
         steps["retention of hours"] = drop_hours(connection, now - keep.hours, dry_run=dry_run)
-    steps["statistics"] = refresh_statistics(connection, dry_run=dry_run)
     if not dry_run:
         steps["retention of verdicts"] = _drop_verdicts(connection, now - keep.verifications)
     return steps

@@ -3,7 +3,6 @@
 They have no use any more: if such a record is read again, it is expired, or stored as a new one.
 """
 
-from bisect import bisect_right
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import Any, Final
@@ -25,35 +24,17 @@ async def drop_merged_records(
         return
     gone = 0
     last: Sequence[Any] = ("", 0, 0, 0, 0)
-    partitions = await connection.fetch(_PARTITIONS)
     while page := await connection.fetch(_PAGE, *last, ROWS_A_STEP, IDS_A_STEP):
         *last, _ = page[-1]
-        left = await _stored(
-            connection, partitions, {event_id for *_, event_ids in page for event_id in event_ids}
-        )
-        over = [key for *key, event_ids in page if left.isdisjoint(event_ids)]
+        event_ids = {event_id for *_, of_row in page for event_id in of_row}
+        left = {event_id for (event_id,) in await connection.fetch(_STORED, event_ids)}
+        over = [key for *key, of_row in page if left.isdisjoint(of_row)]
         if over:
             await connection.execute(_DELETE, *zip(*over, strict=True))
             gone += len(over)
     await connection.execute(_NOTE_SCANNED)
     if gone:
         yield f"deleted {gone:,} merged records whose events are deleted"
-
-
-async def _stored(
-    connection: asyncpg.Connection, partitions: Sequence[asyncpg.Record], event_ids: set[int]
-) -> set[int]:
-    """The ids that are stored; each is looked up only in the partition that can hold it."""
-    left: set[int] = set()
-    ids = sorted(event_ids)
-    first = 0
-    for low, high in partitions:
-        after = bisect_right(ids, high, first)
-        if after > first:
-            rows = await connection.fetch(_STORED, low, high, ids[first:after])
-            left.update(event_id for (event_id,) in rows)
-        first = after
-    return left
 
 
 _SCANNED_LONG_AGO: Final = """
@@ -65,8 +46,6 @@ _SCANNED_LONG_AGO: Final = """
 _NOTE_SCANNED: Final = (
     "update maintenance_state set full_scan_at = now() where subject = 'merged_records'"
 )
-
-_PARTITIONS: Final = "select low, high from normalizer.event_partitions order by low"
 
 # The first row is always taken, however many ids it has.
 _PAGE: Final = """
@@ -95,8 +74,7 @@ _PAGE: Final = """
 _STORED: Final = """
     select event_id
     from   normalizer.events
-    where  event_id between $1::bigint and $2::bigint
-    and    event_id = any((select $3::bigint[])::bigint[])
+    where  event_id = any((select $1::bigint[])::bigint[])
 """
 
 _DELETE: Final = """

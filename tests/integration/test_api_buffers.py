@@ -108,7 +108,12 @@ _REFUSED: Final = """
 
 
 _IDS: Final = """
-    select   execution_id::text, least_event_id::text as event_id,
+    select   execution_id::text,
+             (
+                 select min(event_id)::text
+                 from   normalizer.events
+                 where  events.execution_id = executions.execution_id
+             ) as event_id,
              (select max(quarantine_id)::text from projector.quarantine_records) as quarantine_id
     from     projector.executions
     order by first_at desc

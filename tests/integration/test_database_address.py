@@ -15,7 +15,6 @@ from normalizer.database import connect
 from normalizer.embedded import PostgresServer
 from normalizer.embedded.postgres_user import system_user
 from normalizer.errors import ConfigurationError, StoreUnavailable
-from normalizer.store.grid import Grid
 from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.session import Session
 from tests.support.certificates import make_certificates
@@ -158,7 +157,7 @@ async def test_a_file_that_held_before_is_an_outage_while_it_is_renewed(
 ) -> None:
     make_certificates(tmp_path)
     url = f"{database.url}?sslmode=prefer&sslrootcert={tmp_path}/ca.pem&sslcert={tmp_path}/both.pem"
-    session = Session(url, application_name="test", grid=Grid())
+    session = Session(url, application_name="test")
     assert await session.fetch("select 1")
     session.terminate()
     (tmp_path / "both.pem").rename(tmp_path / "renewed")

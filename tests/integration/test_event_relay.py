@@ -31,7 +31,6 @@ from normalizer.jobs.relay_statements import REGISTER
 from normalizer.jobs.sources.row_pages import BYTES_A_PAGE
 from normalizer.kafka import KafkaPartition, TopicReader, TransactionalProducer
 from normalizer.settings import Settings
-from normalizer.store.grid import Grid
 from normalizer.store.session import _SETTINGS as SESSION_SETTINGS
 from normalizer.store.session import Session
 from tests.support.factories import after, batch_of, envelope
@@ -227,7 +226,7 @@ async def test_a_database_whose_default_is_repeatable_read_hides_no_registration
         await connection.execute(
             f"alter database {database.name} set default_transaction_isolation = 'repeatable read'"
         )
-    session = Session(database.url, application_name="writer", grid=Grid(), settings={})
+    session = Session(database.url, application_name="writer", settings={})
 
     async def write(connection: asyncpg.Connection) -> None:
         await connection.fetchval("select count(*) from normalizer.events")

@@ -14,7 +14,6 @@ from normalizer.core.batch import OutcomeTotals
 from normalizer.core.collisions import sibling_ids
 from normalizer.core.digests import Digest, Digests, digest_of_text
 from normalizer.envelope import Envelope
-from normalizer.store.grid import Grid
 from normalizer.store.rows import StoredRows
 from normalizer.store.session import Session
 from normalizer.store.store import CommittedBatch
@@ -106,14 +105,9 @@ async def test_two_writers_that_share_ids_count_each_ambiguous_row_once(
 
 async def digests_of(database: Database, values: list[bytes]) -> list[Digest]:
     """As the store asks for them."""
-    grid = Grid()
-    session = Session(
-        database.url, application_name="t", grid=grid, command_timeout_s=60.0, settings={}
-    )
+    session = Session(database.url, application_name="t", command_timeout_s=60.0, settings={})
     try:
-        return await session.run_once(
-            lambda connection: StoredRows(connection, grid).digests(values)
-        )
+        return await session.run_once(lambda connection: StoredRows(connection).digests(values))
     finally:
         session.terminate()
 

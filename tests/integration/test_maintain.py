@@ -23,7 +23,6 @@ from normalizer.snowflake import EPOCH_MS
 from normalizer.store.store import Claim
 from projector.maintenance import (
     event_retention,
-    housekeeping,
     merged_records,
     retention,
     retention_horizon,
@@ -49,7 +48,7 @@ from tests.support.factories import (
 from tests.support.job_runs import backfill_files, dry_run_of, ledger_mistakes, write_file
 from tests.support.projection_oracle import Row, ViewRows
 from tests.support.stack import Cluster, Database
-from tests.support.table_rows import claimed, open_store, pages_of, partitions_locked
+from tests.support.table_rows import claimed, open_store, pages_of
 from tests.support.view_rows import differences, event, view_differences
 from tests.support.waiting import until
 
@@ -61,27 +60,7 @@ HASHED_FROM: Final = 1 << 62 | 1 << 61
 SETTINGS: Final = {"search_path": "projector, normalizer, public", "TimeZone": "UTC", "jit": "off"}
 WEEK: Final = Keep(events=timedelta(days=7), minutes=timedelta(days=20_000))
 
-_PARTITIONS_WITH_ROWS: Final = """
-    select distinct relname::text as name
-    from   normalizer.events
-    join   pg_class on pg_class.oid = events.tableoid
-    order by 1
-"""
-
 Run = Callable[..., Any]
-
-
-@pytest.fixture(autouse=True)
-def _few_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Five statements in each of 116 empty partitions take longer than all that a test looks at."""
-    monkeypatch.setattr(event_retention, "_PARTITIONS", _PARTITIONS_WITH_ROWS)
-    monkeypatch.setattr(housekeeping, "_STALE_STATISTICS", "select $1::interval is null")
-
-
-@pytest.fixture
-def _every_partition(_few_partitions: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For a test that looks at the whole grid, or at its statistics."""
-    monkeypatch.undo()
 
 
 @pytest.fixture
@@ -155,11 +134,10 @@ def without_executions(views: dict[str, ViewRows]) -> dict[str, ViewRows]:
 
 
 def as_kept(views: dict[str, ViewRows]) -> dict[str, ViewRows]:
-    """Without how much is archived, and the ids of what is not, which is what changes."""
-    return views | {"executions": [row[:-7] for row in views["executions"]]}
+    """Without the number of archived events, which changes."""
+    return views | {"executions": [row[:-1] for row in views["executions"]]}
 
 
-@pytest.mark.usefixtures("_every_partition")
 async def test_it_says_first_what_it_would_do_and_does_nothing(
     connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,7 +149,7 @@ async def test_it_says_first_what_it_would_do_and_does_nothing(
 
     said = await run(connection, dry_run=True)
 
-    assert any(line.startswith("would delete 160 events of events_") for line in said)
+    assert any(line.startswith("would delete 160 events") for line in said)
     assert await everything(connection) == before
 
 
@@ -186,7 +164,6 @@ async def everything(connection: asyncpg.Connection) -> list[Any]:
     ]
 
 
-@pytest.mark.usefixtures("_every_partition")
 async def test_old_events_go_and_every_count_stays(connection: asyncpg.Connection) -> None:
     await store(connection, life(1, OLD), OLD)
     await store(connection, life(2, NOW), NOW)
@@ -194,11 +171,9 @@ async def test_old_events_go_and_every_count_stays(connection: asyncpg.Connectio
 
     said = await run(connection)
 
-    (deleted,) = [line for line in said if line.startswith("deleted 4 events of events_")]
+    (deleted,) = [line for line in said if line.startswith("deleted 4 events")]
     assert deleted.endswith(" (their counts stay)")
     assert "written" not in deleted
-    (name,) = (line.removeprefix("emptied ") for line in said if line.startswith("emptied "))
-    assert await connection.fetchval(f"select pg_relation_size('normalizer.{name}')") == 0
     assert differences(as_kept(await view_rows.view_rows(connection)), as_kept(before)) == {}
     assert await connection.fetchval("select count(*) from normalizer.events") == 4
     assert await divergent(connection) == {}
@@ -436,10 +411,8 @@ async def counted(connection: asyncpg.Connection) -> list[tuple[Any, ...]]:
     [
         ("after", "write"),
         ("after", "_archive"),
-        ("before", "_empty"),
         pytest.param("before", "write", marks=pytest.mark.soak),
         pytest.param("before", "_archive", marks=pytest.mark.soak),
-        pytest.param("after", "_empty", marks=pytest.mark.soak),
     ],
 )
 async def test_what_was_broken_off_is_finished_by_the_next_run(
@@ -842,7 +815,6 @@ async def test_shards_of_quiet_hours_are_added_up(
     assert await view_differences(connection) == {}
 
 
-@pytest.mark.usefixtures("_every_partition")
 async def test_a_step_that_fails_keeps_no_other_from_its_turn(
     connection: asyncpg.Connection, database: Database
 ) -> None:
@@ -857,7 +829,7 @@ async def test_a_step_that_fails_keeps_no_other_from_its_turn(
         async for done in maintain(connection, Keep(), dry_run=False):
             said.append(str(done))  # noqa: PERF401 - what was said before it raised counts
 
-    with pytest.raises(StepsFailed, match="1 of 5 steps failed: retention of refused bytes"):
+    with pytest.raises(StepsFailed, match="1 of 4 steps failed: retention of refused bytes"):
         await hear()
     await other.close()
 
@@ -866,7 +838,6 @@ async def test_a_step_that_fails_keeps_no_other_from_its_turn(
         in said
     )
     assert any(line.startswith("deleted 4 rows of event_minutes") for line in said)
-    assert "analysed normalizer.events" in said
 
 
 async def test_events_that_cannot_go_stay_and_leave_no_file(
@@ -908,7 +879,6 @@ async def test_events_that_cannot_go_stay_and_leave_no_file(
     said = await tried()
 
     assert f"retention of events failed: event {rows[2]['event_id']}: " in said[0]
-    assert "analysed normalizer.events" in said
 
 
 async def test_what_cannot_be_removed_yet_costs_no_look(connection: asyncpg.Connection) -> None:
@@ -1057,7 +1027,7 @@ async def test_the_last_verdict_that_says_anything_outlives_those_that_say_nothi
     ]
 
 
-async def test_notes_of_reports_are_looked_at_in_the_partitions_of_their_ids(
+async def test_merged_records_go_once_all_their_events_are_deleted(
     connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many ids one row has."""
@@ -1071,16 +1041,11 @@ async def test_notes_of_reports_are_looked_at_in_the_partitions_of_their_ids(
         list(enumerate(merged_into)),
     )
 
-    async with connection.transaction():
-        said = [
-            line async for line in merged_records.drop_merged_records(connection, dry_run=False)
-        ]
-        locked = await partitions_locked(connection)
+    said = [line async for line in merged_records.drop_merged_records(connection, dry_run=False)]
 
     assert said == ["deleted 3 merged records whose events are deleted"]
     left = await connection.fetch("select event_ids from normalizer.merged_records")
     assert [row["event_ids"] for row in left] == [merged_into[2]]
-    assert len(locked) == 3
 
 
 @pytest.mark.parametrize("shrinks", [True, False])

@@ -100,7 +100,7 @@ async def test_a_reader_has_no_right_to_a_table_and_nobody_may_make_one(
                ]) as wanted
         cross join unnest(array['projector_reader', 'public']) as role
         where  relation.relnamespace::regnamespace::text in {OURS}
-        and    (relation.relkind in ('r', 'p') or relation.relkind = 'v' and wanted <> 'select')
+        and    (relation.relkind = 'r' or relation.relkind = 'v' and wanted <> 'select')
         and    has_table_privilege(role, relation.oid, wanted)
         union all
         select relation.oid::regclass || ' ' || wanted
@@ -185,7 +185,7 @@ async def everything_lockable(reader: asyncpg.Connection) -> dict[str, int]:
     relations = await reader.fetch(
         f"""
         select oid::regclass::text as name, relkind from pg_class
-        where  relnamespace::regnamespace::text in {OURS} and relkind in ('r', 'p', 'v')
+        where  relnamespace::regnamespace::text in {OURS} and relkind in ('r', 'v')
         """
     )
     for relation in relations:

@@ -56,8 +56,7 @@ TAMPERING: Final[dict[str, tuple[str, ...]]] = {
         "removed = true",
         "counted_begun = counted_begun + interval '1 hour'",
         "counted_outcome = 'CANCELLED', counted_ended = '2020-01-01'",
-        "least_event_id = greatest_event_id",
-        "greatest_event_id = 1, execution_id = execution_id + 1",
+        "highest_attempts = 1, execution_id = execution_id + 1",
     ),
     "call_facts": (
         "finished_at = finished_at + interval '2 days'",

@@ -15,7 +15,7 @@ MAX_FUNCTION_LINES = 120
 STEPPED_FUNCTION_LINES = 60
 
 OURS = "relnamespace::regnamespace::text in ('normalizer', 'projector', 'migrations')"
-TABLES = f"{OURS} and relkind in ('r', 'p') and not relispartition"
+TABLES = f"{OURS} and relkind = 'r'"
 LINES = r"cardinality(string_to_array(btrim(prosrc, E'\n'), E'\n'))"
 
 
@@ -50,14 +50,13 @@ async def test_every_table_and_view_says_its_purpose(database: Database) -> None
     query = f"""
         select oid::regclass::text, obj_description(oid, 'pg_class') is not null
         from   pg_class
-        where  {OURS} and relkind in ('r', 'p', 'v')
+        where  {OURS} and relkind in ('r', 'v')
     """
 
     assert await silent(database, query) == []
 
 
 async def test_every_column_says_its_meaning(database: Database) -> None:
-    """Columns of a partition are those of its table."""
     query = f"""
         select pg_class.oid::regclass || '.' || attname,
                col_description(pg_class.oid, attnum) is not null
@@ -72,7 +71,7 @@ async def test_every_column_says_its_meaning(database: Database) -> None:
 
 
 async def test_every_index_names_the_query_that_needs_it(database: Database) -> None:
-    """A primary key is what its table is about; the indexes of a partition are its table's."""
+    """A primary key is what its table is about."""
     query = f"""
         select pg_class.oid::regclass::text,
                obj_description(pg_class.oid, 'pg_class') like '%Query: %'
@@ -80,7 +79,6 @@ async def test_every_index_names_the_query_that_needs_it(database: Database) -> 
         from   pg_class
         join   pg_index on indexrelid = pg_class.oid
         where  {OURS}
-        and    not relispartition
         and    not indisprimary
     """
 

@@ -19,7 +19,6 @@ from normalizer.service.heartbeat import Heartbeat, ObservedLog
 from normalizer.service.lag import LagMonitor
 from normalizer.settings import Settings
 from normalizer.store import read_only
-from normalizer.store.grid import Grid
 from normalizer.store.migrate import _connected as migrating
 from normalizer.store.patient_session import PatientSession
 from normalizer.store.read_only import read_only_connection
@@ -138,7 +137,7 @@ async def test_long_work_says_that_it_gets_no_answer(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(telemetry, "SILENT_AFTER_S", 0.2)
-    session = PatientSession(database.url, application_name="test", grid=Grid())
+    session = PatientSession(database.url, application_name="test")
     with structlog.testing.capture_logs() as lines:
         for wait_s in (0, 0.5):
             await session.run_once(partial(_sleep, wait_s))

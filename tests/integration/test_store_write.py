@@ -16,7 +16,6 @@ from normalizer.envelope import RULES_VERSION
 from normalizer.errors import FatalError, StoreUnavailable
 from normalizer.snowflake import derive_id
 from normalizer.store import rows
-from normalizer.store.grid import Grid
 from normalizer.store.rows import MAX_GAP_OFFSETS, StoredRows, _runs
 from projector.database_session import connected as projecting
 from projector.repair.repair import RepairRequest, repair
@@ -335,7 +334,7 @@ async def test_records_far_apart_are_found_without_those_between_them(database: 
         await store.write(batch_of(*(envelope(at) for at in range(100)), claim=claim))
         wanted = {(TOPIC, 0, 0, at, 0) for at in (3, 70, *range(10_000, 900_000, 30_000))}
 
-        found = await StoredRows(connection, Grid()).find_rows_at(wanted)
+        found = await StoredRows(connection).find_rows_at(wanted)
 
     assert found == {(TOPIC, 0, 0, at, 0): snowflake(at) for at in (3, 70)}
     assert sum(last + 1 - first for *_, first, last, _ in _runs(wanted)) < 2 * MAX_GAP_OFFSETS

@@ -81,7 +81,7 @@ async def test_no_view_is_without_a_question(untouched: asyncpg.Connection) -> N
 
 
 async def test_only_the_timeline_reads_the_log(untouched: asyncpg.Connection) -> None:
-    """By the bounds of one execution's ids. Every other view answers from projections."""
+    """Every other view answers from projections."""
     reading = await untouched.fetch(
         """
         select distinct view.relname::text

@@ -13,7 +13,6 @@ from aiokafka import AIOKafkaProducer
 from normalizer.core.batch import Batch
 from normalizer.errors import RetryableError, StoreUnavailable
 from normalizer.service.monitor import Monitor
-from normalizer.store.grid import Grid
 from normalizer.store.retry import InFlightBatch, write_with_retry
 from normalizer.store.session import Session
 from normalizer.store.store import Store
@@ -518,7 +517,7 @@ async def test_a_statement_prepared_before_a_change_of_its_table_is_tried_again(
     database: Database,
 ) -> None:
     """As when an administrator changes a type: the client prepares it again for the next try."""
-    session = Session(database.url, application_name="one", grid=Grid())
+    session = Session(database.url, application_name="one")
     async with connected(database) as administrator:
         await administrator.execute("create table public.kept as select 1 as number")
         await administrator.execute("grant select on public.kept to public")

@@ -269,20 +269,6 @@ MUTANTS: Final = (
         fails="assert isinstance(refused, Rejected)",
     ),
     Mutant(
-        name="negative ids have no partition",
-        promise="Every id has a partition",
-        changes=(
-            SourceChange(
-                "migrations/0001_create_normalizer.sql",
-                "for part in select * from normalizer.event_partitions order by low loop",
-                "for part in select * from normalizer.event_partitions "
-                "where name <> 'events_negative' order by low loop",
-            ),
-        ),
-        tests=("test_the_grid_holds_every_bigint_and_is_what_the_catalogue_says",),
-        fails="assert {name: _bounds_of(text) for name, text in bounds} == partitions",
-    ),
-    Mutant(
         name="the horizon of retention is not looked at",
         promise="Retention counts nothing twice",
         changes=(
@@ -328,8 +314,10 @@ MUTANTS: Final = (
         changes=(
             SourceChange(
                 "migrations/0009_create_retention.sql",
-                "definer\n    set search_path = pg_catalog, projector, pg_temp\n    set plan",
-                "definer\n    set search_path = pg_catalog, projector\n    set plan",
+                "returns bigint\n    language plpgsql volatile security definer\n"
+                "    set search_path = pg_catalog, projector, pg_temp\n    set jit = off\nas $$\ndeclare\n    del",
+                "returns bigint\n    language plpgsql volatile security definer\n"
+                "    set search_path = pg_catalog, projector\n    set jit = off\nas $$\ndeclare\n    del",
             ),
         ),
         tests=("test_whatever_acts_for_its_owner_looks_into_temporary_schemas_last",),

@@ -150,19 +150,7 @@ def _execution(event_rows: Sequence[Row]) -> Row:
         "active_at": max(activity, default=None),
         "last_event_type": last["event_type"],
         "last_step": last["step"],
-        "id_bounds": _id_bounds([row["event_id"] for row in event_rows]),
     }
-
-
-def _id_bounds(event_ids: Sequence[int]) -> tuple[int | None, ...]:
-    """Least and greatest of the ids below 2^62, of the derived and of the hashed ones."""
-    derived_from, hashed_from = 1 << 62, 3 << 61
-    regions = (
-        [one for one in event_ids if one < derived_from],
-        [one for one in event_ids if derived_from <= one < hashed_from],
-        [one for one in event_ids if one >= hashed_from],
-    )
-    return tuple(find(ids, default=None) for ids in regions for find in (min, max))
 
 
 def _named(playbook: str, version: str) -> tuple[bytes, bytes]:
@@ -387,7 +375,7 @@ def _of_executions(executions: Sequence[Row], calls: Sequence[Row]) -> dict[str,
             one["parent_execution_id"], first_at, one["begun_at"], one["last_at"], ended_at,
             (ended_at - first_at).total_seconds() if ended_at else None, one["events"],
             one["highest_attempts"], len(failures[key]), *one["counts"], one["contradicting"],
-            active, one["last_event_type"], one["last_step"], *one["id_bounds"], 0,
+            active, one["last_event_type"], one["last_step"], 0,
         ))  # fmt: skip
         if ended_at is None:
             done = [finished_at for finished_at in tries[key] if finished_at]

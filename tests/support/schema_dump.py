@@ -20,17 +20,11 @@ SCHEMA_FILE: Final = Path(__file__).parents[2] / "migrations" / "schema.sql"
 
 _HEADER: Final = """\
 -- The schema that the migrations in this folder create, as pg_dump shows it. For reading only: the
--- bodies of functions are in the migrations. Of the partitions of normalizer.events, only
--- events_hashed is listed, because it alone has an extra index; its columns and its other indexes
--- are those of events.
+-- bodies of functions are in the migrations.
 -- Generated: python -m tests.support.schema_dump
 --
 -- Tables, each at `CREATE TABLE name`:
 """
-_OTHER_PARTITIONS: Final = (
-    "normalizer.events_*[0-9]",
-    "normalizer.events_(negative|small|future|derived_future)",
-)
 _ENTRY: Final = re.compile(
     r"^--\n-- Name: (?P<name>.+); Type: (?P<type>[A-Z ]+); Schema: .*\n--\n\n", re.MULTILINE
 )
@@ -45,7 +39,6 @@ def dump_schema(database_url: str, bin_dir: Path) -> str:
             bin_dir / "pg_dump",
             "--schema-only",
             "--no-owner",
-            *(f"--exclude-table={pattern}" for pattern in _OTHER_PARTITIONS),
             database_url,
         ],
         capture_output=True,

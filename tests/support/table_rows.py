@@ -217,17 +217,3 @@ async def pages_of(connection: asyncpg.Connection, work: Callable[[], Awaitable[
         alone.append(second - first)
         with_work.append(await pages_touched(connection) - second)
     return min(with_work) - min(alone)
-
-
-async def partitions_locked(connection: asyncpg.Connection) -> set[str]:
-    """The partitions of events that this session's transaction has locked so far."""
-    rows = await connection.fetch(
-        """
-        select part.name
-        from   pg_locks
-        join   normalizer.event_partitions as part
-               on ('normalizer.' || part.name)::regclass = pg_locks.relation
-        where  pg_locks.pid = pg_backend_pid()
-        """
-    )
-    return {name for (name,) in rows}

@@ -20,7 +20,7 @@ from normalizer.jobs.dry_run.diff import PAIRS_A_FIELD, Diff, changes_between
 from normalizer.jobs.dry_run.overlay import Overlay
 from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRangeWalk
 from normalizer.jobs.engine.job_run import RunTotals
-from normalizer.jobs.engine.job_statements import PARTITIONS
+from normalizer.jobs.engine.job_statements import ROWS_IN_ALL
 from normalizer.jobs.engine.run_progress import RunProgress, RunResult, balance
 from normalizer.jobs.engine.source_pages import batch_part, split_page
 from normalizer.jobs.engine.spec import JobSpec
@@ -339,21 +339,22 @@ async def test_the_share_of_a_walk_does_not_fall_when_it_goes_on_after_an_outage
     rows = list(range(100))
 
     async def fetch(statement: str, *values: Any) -> Any:
-        if statement == PARTITIONS:
-            return [{"low": 0, "high": 49, "rows": 50}, {"low": 50, "high": 99, "rows": 50}]
-        low, high, nth = values
-        return [{"event_id": one} for one in rows if low <= one <= high][nth : nth + 1]
+        if statement == ROWS_IN_ALL:
+            return [(len(rows),)]
+        low, nth = values
+        return [{"event_id": one} for one in rows if low <= one][nth : nth + 1]
 
     walk = IdRangeWalk(fetch, 10)
     shares = []
-    for event_id, ranges in ((BELOW_ALL_IDS, 8), (69, 2), (79, 2)):
-        walking = walk.after(event_id)
+    for event_id, walked, ranges in ((BELOW_ALL_IDS, 0, 8), (69, 70, 2), (79, 80, 3)):
+        walking = walk.after(event_id, rows_walked=walked)
         for _ in range(ranges):
             await anext(walking)
             shares.append(walk.share())
         await walking.aclose()
 
-    assert shares == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.7, 0.8, 0.8, 0.9])
+    tenths = [0, 1, 2, 3, 4, 5, 6, 7, 7, 8, 8, 9, 10]
+    assert shares == pytest.approx([one / 10 for one in tenths])
 
 
 class Terminal(io.StringIO):

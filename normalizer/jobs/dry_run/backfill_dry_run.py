@@ -31,7 +31,6 @@ from normalizer.jobs.renormalize_row import Unreadable, renormalize_row
 from normalizer.jobs.sources.source import HistorySource, PartKey, ReadPosition
 from normalizer.process.progress import WorkDone
 from normalizer.process.slices import Normalize
-from normalizer.store.grid import Grid
 from normalizer.store.patient_session import PatientSession
 from normalizer.store.quarantine_writer import RejectedRecord
 from normalizer.store.rows import StoredRows
@@ -58,11 +57,9 @@ class BackfillDryRun:
         self._diff = diff
         self._batch_rows = batch_rows
         self._rules_version = rules_version
-        self._grid = Grid()
         self._session = PatientSession(
             database_url,
             application_name="normalizer dry run",
-            grid=self._grid,
             settings=READ_ONLY,
         )
         self._records_read = 0
@@ -175,9 +172,7 @@ class BackfillDryRun:
         async def run(
             connection: asyncpg.Connection,
         ) -> tuple[WritePlan, _StoredAndPending]:
-            reading = _StoredAndPending(
-                StoredRows(connection, self._grid), connection, self._grid, overlay
-            )
+            reading = _StoredAndPending(StoredRows(connection), connection, overlay)
             horizon = await read_dedup_horizon(connection, set(map(source_key, events)))
             write_plan = await reconcile(events, reading, horizon)
             await reading.read_same(events, write_plan)
@@ -203,7 +198,7 @@ class BackfillDryRun:
         async def find(connection: asyncpg.Connection) -> set[Coordinates]:
             horizon = await read_dedup_horizon(connection, {one[:3] for one in coordinates_set})
             below = {one for one in coordinates_set if one[3] < horizon.get(one[:3], 0)}
-            return set(await StoredRows(connection, self._grid).find_rows_at(below))
+            return set(await StoredRows(connection).find_rows_at(below))
 
         return await self._session.run_once(find)
 
@@ -224,11 +219,10 @@ class _StoredAndPending:
     """Rows that are stored or would be: only reads, and keeps rows as they were at first."""
 
     def __init__(
-        self, stored: StoredRows, connection: asyncpg.Connection, grid: Grid, overlay: Overlay
+        self, stored: StoredRows, connection: asyncpg.Connection, overlay: Overlay
     ) -> None:
         self._stored = stored
         self._connection = connection
-        self._grid = grid
         self._overlay = overlay
         self._known: dict[int, Coordinates] = {}
         self.before: dict[int, Envelope] = {}
@@ -279,11 +273,8 @@ class _StoredAndPending:
         self.same = list((await self._read(same)).values())
 
     async def _read(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
-        return {
-            row["event_id"]: Envelope(**row)
-            for low, high, ids in self._grid.grouped(event_ids)
-            for row in await self._connection.fetch(READ_EVENTS, low, high, ids)
-        }
+        rows = await self._connection.fetch(READ_EVENTS, event_ids)
+        return {row["event_id"]: Envelope(**row) for row in rows}
 
 
 def _id_of(row: Envelope) -> int:

@@ -13,7 +13,6 @@ from normalizer.jobs.renormalize_row import renormalize_row
 from normalizer.jobs.rewrite_rows import RewritePlan, rewrite_rows
 from normalizer.process.progress import WorkDone
 from normalizer.process.slices import Normalize
-from normalizer.store.grid import Grid
 from normalizer.store.patient_session import PatientSession
 from normalizer.store.session import READ_ONLY
 
@@ -27,7 +26,6 @@ class RewriteDryRun:
         self._session = PatientSession(
             database_url,
             application_name="normalizer dry run",
-            grid=Grid(),
             settings=READ_ONLY,
         )
         self._id_ranges = IdRangeWalk(self._session.fetch, ROWS_A_CHUNK)

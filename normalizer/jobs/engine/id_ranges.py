@@ -14,6 +14,7 @@ Fetch = Callable[..., Awaitable[list[asyncpg.Record]]]
 
 BELOW_ALL_IDS: Final = -(1 << 63) - 1
 """A lower bound: every event id is above it."""
+_GREATEST_ID: Final = (1 << 63) - 1
 
 
 class IdRange(NamedTuple):
@@ -21,6 +22,9 @@ class IdRange(NamedTuple):
 
     low: int
     high: int
+
+
+ALL_IDS: Final = IdRange(BELOW_ALL_IDS + 1, _GREATEST_ID)
 
 
 async def fetch_rows(
@@ -32,34 +36,29 @@ async def fetch_rows(
 
 
 class IdRangeWalk:
-    """Walks the partitions in the order of ids, this many stored ids at a time."""
+    """Walks all stored events in the order of their ids, this many at a time."""
 
     def __init__(self, fetch: Fetch, rows: int) -> None:
         self._fetch = fetch
         self._rows = rows
         self._rows_in_all = 0
-        self._left: dict[int, int] = {}
-        """Rows left of each partition, by its first id; kept when the walk begins again."""
+        self._rows_walked = 0
 
     def share(self) -> float | None:
         """The share walked so far, by statistics; None before the first range."""
-        return 1 - sum(self._left.values()) / self._rows_in_all if self._rows_in_all else None
+        return min(self._rows_walked / self._rows_in_all, 1.0) if self._rows_in_all else None
 
-    async def after(self, event_id: int) -> AsyncGenerator[IdRange, None]:
-        """Yield ranges of ids above this one. Propagates database errors; safe to restart."""
-        partitions = await self._fetch(job_statements.PARTITIONS)
-        for partition in partitions:
-            if partition["low"] not in self._left:
-                self._left[partition["low"]] = partition["rows"]
-                self._rows_in_all += partition["rows"]
-        for partition in partitions:
-            low = max(partition["low"], event_id + 1)
-            while low <= partition["high"]:
-                bounds = (low, partition["high"])
-                end = await self._fetch(job_statements.CHUNK_END, *bounds, self._rows - 1)
-                high = end[0]["event_id"] if end else partition["high"]
-                yield IdRange(low, high)
-                low = high + 1
-                left = self._left[partition["low"]]
-                self._left[partition["low"]] = max(0, left - self._rows)
-            self._left[partition["low"]] = 0
+    async def after(self, event_id: int, *, rows_walked: int = 0) -> AsyncGenerator[IdRange, None]:
+        """Yield ranges of ids above this one. Propagates database errors; safe to restart.
+
+        `rows_walked`: number of rows up to this id, if an earlier walk counted them.
+        """
+        ((self._rows_in_all,),) = await self._fetch(job_statements.ROWS_IN_ALL)
+        self._rows_walked = rows_walked
+        low = event_id + 1
+        while low <= _GREATEST_ID:
+            end = await self._fetch(job_statements.CHUNK_END, low, self._rows - 1)
+            high = end[0]["event_id"] if end else _GREATEST_ID
+            yield IdRange(low, high)
+            low = high + 1
+            self._rows_walked += self._rows

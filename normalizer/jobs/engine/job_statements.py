@@ -247,23 +247,19 @@ READ_EXPIRY: Final = """
     from   normalizer.retention_horizon
 """
 
-# Partitions with rows, in the order of their ids; statistics estimate how many rows.
-PARTITIONS: Final = """
-    select   part.low, part.high, greatest(known.reltuples, 1)::bigint as rows
-    from     normalizer.event_partitions as part
-    join     pg_class as known on known.oid = ('normalizer.' || quote_ident(part.name))::regclass
-    where    pg_relation_size(known.oid) > 0
-    order by part.low
+# Estimated by the server's counters.
+ROWS_IN_ALL: Final = """
+    select greatest(pg_stat_get_live_tuples('normalizer.events'::regclass), 1)
 """
 
-# The last id of a range with this many stored ids; null: the partition holds fewer.
+# The last id of a range with this many stored ids; no row: fewer are left.
 CHUNK_END: Final = """
     select   event_id
     from     normalizer.events
-    where    event_id between $1::bigint and $2::bigint
+    where    event_id >= $1::bigint
     order by event_id
     limit    1
-    offset   $3::bigint
+    offset   $2::bigint
 """
 
 # Rows made by an older version of the rules. Version 0 marks a row inserted by hand in SQL.

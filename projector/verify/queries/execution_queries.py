@@ -11,11 +11,9 @@ EXECUTIONS: Final = Comparison(
     measure="events",
     actual="""
         select execution_id, events, archived, first_at, begin_at, last_at,
-               last_event_ranked, active_at,
-               least_event_id, greatest_event_id, least_derived_id, greatest_derived_id,
-               least_hashed_id, greatest_hashed_id, highest_attempts,
-               playbook_ranked, catalog_id, parent_execution_id, completed,
-               completed_at, failed, failed_at, cancelled, cancelled_at,
+               last_event_ranked, active_at, highest_attempts, playbook_ranked, catalog_id,
+               parent_execution_id, completed, completed_at, failed, failed_at, cancelled,
+               cancelled_at,
                (counted_playbook_ranked, counted_begun, counted_outcome, counted_ended)
                    is not distinct from (
                        playbook_ranked, hour_of(begin_at),
@@ -37,12 +35,6 @@ EXECUTIONS: Final = Comparison(
                                order by created_at desc, words desc nulls last)
                  )[1] as last_event_ranked,
                  max(created_at) filter (where is_activity) as active_at,
-                 min(event_id) filter (where event_id < 1::bigint << 62) as least_event_id,
-                 max(event_id) filter (where event_id < 1::bigint << 62) as greatest_event_id,
-                 min(event_id) filter (where event_id >> 61 = 2) as least_derived_id,
-                 max(event_id) filter (where event_id >> 61 = 2) as greatest_derived_id,
-                 min(event_id) filter (where event_id >> 61 = 3) as least_hashed_id,
-                 max(event_id) filter (where event_id >> 61 = 3) as greatest_hashed_id,
                  max(attempts) as highest_attempts,
                  (
                      array_agg(to_jsonb(array[case when begins then '0' else '1' end,

@@ -315,9 +315,11 @@ MUTANTS: Final = (
             SourceChange(
                 "migrations/0009_create_retention.sql",
                 "returns bigint\n    language plpgsql volatile security definer\n"
-                "    set search_path = pg_catalog, projector, pg_temp\n    set jit = off\nas $$\ndeclare\n    del",
+                "    set search_path = pg_catalog, projector, pg_temp\n    set jit = off\n"
+                "as $$\ndeclare\n    del",
                 "returns bigint\n    language plpgsql volatile security definer\n"
-                "    set search_path = pg_catalog, projector\n    set jit = off\nas $$\ndeclare\n    del",
+                "    set search_path = pg_catalog, projector\n    set jit = off\n"
+                "as $$\ndeclare\n    del",
             ),
         ),
         tests=("test_whatever_acts_for_its_owner_looks_into_temporary_schemas_last",),

@@ -5,7 +5,6 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -95,9 +94,9 @@ class NewPath(click.Path):
         return super().convert(value, param, ctx)
 
 
-def name_unknown_variables(known: Sequence[str], *, prefix: str, listed_by: str) -> None:
-    """Print the variables that look like those of a program and are not."""
-    for mistake in unknown_variables(os.environ, known, prefix=prefix, listed_by=listed_by):
+def name_unknown_variables() -> None:
+    """Print the variables that look like ours and are not."""
+    for mistake in unknown_variables(os.environ):
         click.echo(mistake, err=True)
 
 

@@ -105,14 +105,14 @@ async def connect(
         raise ConfigurationError(message) from error
     except _MISTAKES as error:
         # Else it is the socket of a server that is away, or one whose certificate is not trusted.
-        is_named = isinstance(error, asyncpg.ClientConfigurationError)
-        mistake = error if is_named else unfit_file(database_url)
+        mistake = unfit_file(database_url)
+        if mistake is None and isinstance(error, asyncpg.ClientConfigurationError):
+            mistake = ConfigurationError(f"the database's address: {' '.join(str(error).split())}")
         if mistake is None:
             raise
-        message = f"the database's address: {mistake}"
         if database_url in _opened:
-            raise UnfitFile(message) from error
-        raise ConfigurationError(message) from error
+            raise UnfitFile(str(mistake)) from error
+        raise mistake from error
     _opened.add(database_url)
     try:
         if await connection.is_of_a_pooler():

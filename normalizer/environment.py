@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin
@@ -18,7 +18,34 @@ from normalizer.tls_files import kafka_tls
 _HOST_PORT: Final = re.compile(r"\S+:([0-9]{1,5})")
 _LAST_PORT: Final = 65_535
 _SHOWN: Final = 60
-_VARIABLES: Final = tuple(variable(field.name) for field in FIELDS)
+PROJECTOR_VARIABLES: Final = (
+    "PROJECTOR_ALLOW_ORIGINS",
+    "PROJECTOR_ARCHIVE",
+    "PROJECTOR_CONNECTIONS",
+    "PROJECTOR_GRAFANA",
+    "PROJECTOR_HOST",
+    "PROJECTOR_KEEP_EVENTS",
+    "PROJECTOR_KEEP_EXECUTIONS",
+    "PROJECTOR_KEEP_GAPS",
+    "PROJECTOR_KEEP_HOURS",
+    "PROJECTOR_KEEP_JOBS",
+    "PROJECTOR_KEEP_MARGIN",
+    "PROJECTOR_KEEP_QUARANTINE",
+    "PROJECTOR_KEEP_RAW",
+    "PROJECTOR_PORT",
+    "PROJECTOR_THRESHOLDS",
+    "PROJECTOR_TIMEOUT_S",
+    "PROJECTOR_TOKEN",
+)
+"""What the options of `projector` read."""
+_VARIABLES: Final = (*(variable(field.name) for field in FIELDS), *PROJECTOR_VARIABLES)
+_PREFIXES: Final = {
+    "NORMALIZER_": "`normalizer config`",
+    "PROJECTOR_": "the `--help` of `projector serve` or `maintain`",
+    # Other programs' variables begin with it too.
+    "KAFKA_": "",
+}
+"""Where each prefix's variables are listed."""
 _TOPIC: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
 _HTTP_URL: Final = re.compile(r"https?://[^\s/@?#]+(/[^\s@#]*)?")
 _EXTENSION: Final = re.compile(r"(?!auth=)[A-Za-z]+=[\x21-\x7e]+")
@@ -34,6 +61,16 @@ _NEEDED_BY: Final = {
 _SERVICE_LINK: Final = re.compile(
     r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
+
+
+class UnknownVariable(msgspec.Struct, frozen=True):
+    """A variable that nobody reads, and what its author probably meant."""
+
+    name: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"{self.name} is not known; {self.advice}"
 
 
 def load(environ: Mapping[str, str], *, needs: tuple[str, ...] = ()) -> Settings:
@@ -64,27 +101,22 @@ def load(environ: Mapping[str, str], *, needs: tuple[str, ...] = ()) -> Settings
     return Settings(**values)
 
 
-def unknown_variables(
-    environ: Mapping[str, str],
-    known: Sequence[str] = _VARIABLES,
-    *,
-    prefix: str = "NORMALIZER_",
-    listed_by: str = "`normalizer config`",
-) -> list[str]:
-    """Describe variables that look like ours and are not, with the likely intended one.
+def unknown_variables(environ: Mapping[str, str]) -> list[UnknownVariable]:
+    """Find variables that look like ours and are not, with the likely intended one.
 
     Variables with KAFKA_ are reported only if they resemble ours, because other programs use the
     prefix too. Kubernetes adds the address of every service (NORMALIZER_PORT, KAFKA_SERVICE_HOST).
     """
     found = []
-    for name in sorted(set(environ) - set(known)):
-        if not name.startswith((prefix, "KAFKA_")) or _is_of_others(name, environ[name]):
+    for name in sorted(set(environ) - set(_VARIABLES)):
+        prefix = next((one for one in _PREFIXES if name.startswith(one)), None)
+        if prefix is None or _is_of_others(name, environ[name]):
             continue
-        meant = difflib.get_close_matches(name, known, n=1, cutoff=0.9)
+        meant = difflib.get_close_matches(name, _VARIABLES, n=1, cutoff=0.9)
         if meant:
-            found.append(f"{name} is not known; did you mean {meant[0]}?")
-        elif name.startswith(prefix):
-            found.append(f"{name} is not known; {listed_by} names all that are")
+            found.append(UnknownVariable(name, f"did you mean {meant[0]}?"))
+        elif where := _PREFIXES[prefix]:
+            found.append(UnknownVariable(name, f"{where} names all that are"))
     return found
 
 

@@ -41,7 +41,15 @@ REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 
 
 class NormalizerError(Exception):
-    """The base class of every error that this package raises on purpose."""
+    """The base class of every error that this package raises on purpose.
+
+    `what` happened, and `remedy`, what to do about it, which is empty where nobody knows.
+    """
+
+    def __init__(self, what: str = "", *, remedy: str = "") -> None:
+        super().__init__(f"{what}: {remedy}" if remedy else what)
+        self.what = what
+        self.remedy = remedy
 
 
 class ConfigurationError(NormalizerError):
@@ -55,8 +63,8 @@ class RetryableError(NormalizerError):
     `SignInTries` allows.
     """
 
-    def __init__(self, message: str, *, sign_in_refused: bool = False) -> None:
-        super().__init__(message)
+    def __init__(self, what: str, *, remedy: str = "", sign_in_refused: bool = False) -> None:
+        super().__init__(what, remedy=remedy)
         self.sign_in_refused = sign_in_refused
 
 
@@ -69,13 +77,14 @@ class StoreUnavailable(RetryableError):  # noqa: N818 - a state, not a mistake
 
     def __init__(
         self,
-        message: str,
+        what: str,
         *,
+        remedy: str = "",
         sqlstate: str | None = None,
         in_projection: bool = False,
         sign_in_refused: bool = False,
     ) -> None:
-        super().__init__(message, sign_in_refused=sign_in_refused)
+        super().__init__(what, remedy=remedy, sign_in_refused=sign_in_refused)
         self.sqlstate = sqlstate
         self.in_projection = in_projection
 

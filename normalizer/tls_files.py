@@ -5,10 +5,14 @@ import os
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 from normalizer.errors import ConfigurationError
 from normalizer.settings import Settings
+
+_DEFAULT_ROOT: Final = Path("~/.postgresql/root.crt")
+"""Where libpq looks for the authority's certificate if nobody names another file."""
 
 
 def kafka_tls(settings: Settings) -> ssl.SSLContext:
@@ -28,22 +32,31 @@ def kafka_tls(settings: Settings) -> ssl.SSLContext:
 
 def system_tls(database_url: str) -> ssl.SSLContext | None:
     """TLS with the system's authorities for sslrootcert=system, as libpq has it; None otherwise."""
-    if _option(database_url, "sslrootcert") != "system":
+    if address_option(database_url, "sslrootcert") != "system":
         return None
     context = ssl.create_default_context()
-    if certificate := _option(database_url, "sslcert"):
-        key, password = (_option(database_url, name) for name in ("sslkey", "sslpassword"))
+    if certificate := address_option(database_url, "sslcert"):
+        key, password = (address_option(database_url, name) for name in ("sslkey", "sslpassword"))
         context.load_cert_chain(certificate, key, password)
     return context
 
 
-def unfit_file(database_url: str) -> str | None:
+def unfit_file(database_url: str) -> ConfigurationError | None:
     """The first file for TLS that cannot be loaded, and why; None if all can."""
+    sslmode = address_option(database_url, "sslmode") or ""
+    root = address_option(database_url, "sslrootcert")
+    if sslmode.startswith("verify") and not root and not _DEFAULT_ROOT.expanduser().exists():
+        return ConfigurationError(
+            f"the database's address: sslmode={sslmode} needs the certificate of the authority "
+            "that signed the server's",
+            remedy="add sslrootcert=FILE to it, or sslrootcert=system for the authorities that "
+            "this machine trusts",
+        )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     files = {
         name: file
         for name in ("sslrootcert", "sslcert", "sslkey", "sslcrl")
-        if (file := _option(database_url, name)) and file != "system"
+        if (file := address_option(database_url, name)) and file != "system"
     }
     name = ""
     try:
@@ -53,14 +66,18 @@ def unfit_file(database_url: str) -> str | None:
                 context.load_verify_locations(file)
         if "sslcert" in files and (key := files.get("sslkey")):
             name = "sslcert, sslkey or sslpassword"
-            password = _option(database_url, "sslpassword") or ""
+            password = address_option(database_url, "sslpassword") or ""
             context.load_cert_chain(files["sslcert"], key, lambda: password)
     except OSError as error:
-        return f"{name}: {why_unfit(error)}"
+        file = f"={files[name]}" if name in files else ""
+        return ConfigurationError(
+            f"the database's address: {name}{file}: {why_unfit(error)}",
+            remedy="correct the name of the file, or make it readable",
+        )
     return None
 
 
-def _option(database_url: str, name: str) -> str | None:
+def address_option(database_url: str, name: str) -> str | None:
     """An option of the address, or else its variable, as libpq has them."""
     given = parse_qs(urlsplit(database_url).query).get(name, [""])[-1]
     return given or os.environ.get(f"PG{name.upper()}")

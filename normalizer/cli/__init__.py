@@ -17,6 +17,7 @@ job_execution        runs a job, or its dry run, with a screen; prints its resul
 filter               runs the rules alone over lines
 check                checks what the service needs
 check_result         one line of its report
+check_environment    its checks of variables that no setting is made of
 check_kafka          its checks of the brokers
 check_database       its checks of PostgreSQL
 conformance          tests another program against the contract's vectors

@@ -47,9 +47,12 @@ async def check(settings: Settings, log: TopicReader) -> AsyncIterator[CheckResu
         try:
             async with asyncio.timeout(ANSWER_S):
                 findings = [finding async for finding in step()]
-        except (NormalizerError, TimeoutError) as error:
+        except TimeoutError:
             about, remedy = end.trouble
-            findings = [CheckResult(about, str(error) or f"no answer in {ANSWER_S:.0f} s", remedy)]
+            findings = [CheckResult(about, f"no answer in {ANSWER_S:.0f} s", remedy)]
+        except NormalizerError as error:
+            about, remedy = end.trouble
+            findings = [CheckResult(about, error.what, error.remedy or remedy)]
         for finding in findings:
             yield finding
 

@@ -11,7 +11,13 @@ import asyncpg
 from normalizer.cli.check_result import CheckResult
 from normalizer.passwords import masked_url
 from normalizer.settings import Settings
-from normalizer.store.migrate import FOLDER, REMEDY, read_status
+from normalizer.store.migrate import (
+    BY_HAND,
+    PRIMARY,
+    REMEDY,
+    read_status,
+)
+from normalizer.store.migration_files import FOLDER, names_in_state
 from normalizer.store.read_only import read_only_connection
 from normalizer.store.store_statements import NEWEST_POSITIONS
 
@@ -38,6 +44,11 @@ _RIGHTS: Final = """
              end
     order by wanted.what, wanted.type, wanted.field
 """
+_ROLES: Final = """
+    select quote_ident(current_user),
+           pg_has_role('normalizer_writer', 'usage'),
+           pg_has_role('projector_reader', 'usage')
+"""
 NAMED: Final = 5
 """Missing rights that are named; who lacks the role lacks dozens."""
 
@@ -52,7 +63,7 @@ class DatabaseCheck:
         self.readable = False
         self.trouble = (
             f"database {masked_url(self._url)}",
-            "see DATABASE_URL: host, port, name, user, password; and pg_hba.conf of the server",
+            "see DATABASE_URL, and the server's log",
         )
 
     async def connects(self) -> AsyncIterator[CheckResult]:
@@ -62,58 +73,67 @@ class DatabaseCheck:
             user = await connection.fetchval("select current_user")
             standby = await connection.fetchval("select pg_is_in_recovery()")
             pooler = ", through a connection pooler" if connection.is_pooled else ""
-        self.answers = True
         about = self.trouble[0]
         if version < OLDEST_POSTGRES:
             yield CheckResult(about, f"version {version}", "PostgreSQL 15 or newer is needed")
         elif standby:
-            yield CheckResult(
-                about,
-                "a standby: it is read-only",
-                "name the primary in DATABASE_URL; of several hosts, ?target_session_attrs=primary",
-            )
+            yield CheckResult(about, "a standby: it is read-only", PRIMARY)
         else:
+            self.answers = True
             yield CheckResult(about, f"PostgreSQL {version // 10_000}, as {user}{pooler}")
 
     async def migrations(self) -> AsyncIterator[CheckResult]:
         """Check that migrations are applied, and none was edited."""
         if not self.answers:
             return
-        names: dict[str, list[str]] = {"applied": [], "pending": [], "edited": [], "unknown": []}
-        for one in await read_status(self._url):
-            names[one.state].append(one.name)
-        self.migrated = not names["pending"]
-        if names["pending"]:
-            yield CheckResult(
-                "migrations", f"pending: {', '.join(names['pending'])}", "normalizer migrate"
-            )
-        if names["edited"]:
+        statuses = await read_status(self._url)
+        applied, pending, edited, by_hand = (
+            names_in_state(statuses, state) for state in ("applied", "pending", "edited", "by hand")
+        )
+        self.migrated = not pending
+        if pending and not (applied or edited or by_hand):
             yield CheckResult(
                 "migrations",
-                f"edited after they were applied: {', '.join(names['edited'])}",
-                REMEDY,
+                "this database has no tables of ours",
+                "if DATABASE_URL names the right database: `normalizer migrate`, as its owner",
             )
-        newer = f", {len(names['unknown'])} of a newer version" if names["unknown"] else ""
-        if self.migrated and not names["edited"]:
-            yield CheckResult("migrations", f"{len(names['applied'])} applied{newer}")
+        elif pending:
+            yield CheckResult(
+                "migrations", f"pending: {pending}", "`normalizer migrate`, as the database's owner"
+            )
+        if edited:
+            yield CheckResult("migrations", f"edited after they were applied: {edited}", REMEDY)
+        if by_hand:
+            yield CheckResult(
+                "migrations", f"applied by hand, without a checksum: {by_hand}", BY_HAND
+            )
+        if not (pending or edited or by_hand):
+            newer = sum(one.state == "unknown" for one in statuses)
+            of_newer = f", {newer} of a newer version" if newer else ""
+            yield CheckResult("migrations", f"{len(statuses) - newer} applied{of_newer}")
 
     async def rights(self) -> AsyncIterator[CheckResult]:
         """Check every right that the migrations grant to a writer."""
         if not self.migrated:
             return
         async with read_only_connection(self._url) as connection:
-            user, is_writer = await connection.fetchrow(
-                "select quote_ident(current_user), pg_has_role('normalizer_writer', 'usage')"
-            )
+            user, is_writer, is_reader = await connection.fetchrow(_ROLES)
             # Without the schemas the server says nothing of what is in them.
             missing = await _missing(connection, schemas=True) or await _missing(
                 connection, schemas=False
             )
         needed = {"usage on schema normalizer", "select on normalizer.source_positions"}
         self.readable = needed.isdisjoint(missing)
-        if missing:
+        if missing and is_reader and not is_writer:
+            yield CheckResult(
+                "rights",
+                f"{user} is a login for dashboards: it may only read the views",
+                "name the service's login in DATABASE_URL, a member of normalizer_writer. "
+                "`projector serve` is what this login is for",
+            )
+        elif missing:
             more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
-            remedy = f"grant normalizer_writer to {user};"
+            remedy = f"as the database's owner: grant normalizer_writer to {user};"
             if is_writer:
                 remedy = " ".join(f"grant {right} to normalizer_writer;" for right in missing)
             yield CheckResult("rights", f"missing: {', '.join(missing[:NAMED])}{more}", remedy)

@@ -1,6 +1,7 @@
 """Checks the brokers, as far as the service needs them."""
 
 from collections.abc import AsyncIterator
+from typing import Final
 
 import asyncpg
 
@@ -17,6 +18,10 @@ from normalizer.kafka import (
     why_reset,
 )
 from normalizer.settings import Settings
+
+_NO_SUCH_GROUP: Final = frozenset({"Dead", ""})
+"""What Kafka calls a group that it does not have."""
+_UNUSED: Final = "new: no process has joined it yet"
 
 
 class KafkaCheck:
@@ -66,7 +71,8 @@ class KafkaCheck:
         if not partitions:
             create = self._command("kafka-topics.sh", topic, "--create --partitions 6")
             before = "if it was read before, as many as `normalizer position show` lists"
-            yield CheckResult(f"topic {topic}", "there is none", f"{create} ({before})")
+            remedy = f"correct KAFKA_TOPICS, or make the topic: {create} ({before})"
+            yield CheckResult(f"topic {topic}", "there is none", remedy)
             return
         bounds = await self._log.reachable_bounds(partitions)
         self.bounds |= dict.fromkeys(partitions) | bounds
@@ -90,7 +96,8 @@ class KafkaCheck:
         except FatalError as error:
             yield CheckResult(f"group {group}", str(error), grant("group", group))
         else:
-            yield CheckResult(f"group {group}", f"{state.lower() or 'unknown'}, {members} members")
+            said = _UNUSED if state in _NO_SUCH_GROUP else f"{state.lower()}, {members} members"
+            yield CheckResult(f"group {group}", said)
 
     async def why_reset(self, partition: KafkaPartition, row: asyncpg.Record) -> OtherLog | None:
         """Return why a partition is not the one of its position; None if it is."""

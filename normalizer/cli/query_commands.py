@@ -6,8 +6,8 @@ import os
 
 import click
 
-from normalizer import environment
 from normalizer.cli.check import check as run_check
+from normalizer.cli.check_environment import check_environment
 from normalizer.cli.exits import (
     load_settings,
     normalizer_or_exit,
@@ -45,11 +45,12 @@ def check() -> None:
     0: the service works all the same.
     """
     settings = load_settings("database_url", "kafka_bootstrap_servers")
-    for mistake in environment.unknown_variables(os.environ):
-        click.echo(mistake, err=True)
+    of_environment = list(check_environment(os.environ))
+    for finding in of_environment:
+        click.echo(finding)
 
     async def report() -> bool:
-        failed = False
+        failed = any(finding.failed for finding in of_environment)
         async with TopicReader(settings) as log:
             async for finding in run_check(settings, log):
                 click.echo(finding)

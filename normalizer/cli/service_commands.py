@@ -155,7 +155,7 @@ def run_until_stopped(serving: Coroutine[Any, Any, None]) -> None:
 def _log_mistakes() -> None:
     """Log what the environment has and the service does not use."""
     for mistake in environment.unknown_variables(os.environ):
-        telemetry.get_logger().warning("unknown_variable", why=mistake)
+        telemetry.get_logger().warning("unknown_variable", why=str(mistake))
 
 
 def _run_several(settings: Settings, arguments: list[str], processes: int) -> NoReturn:

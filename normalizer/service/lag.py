@@ -24,7 +24,7 @@ from normalizer.service.heartbeat import ObservedLog
 from normalizer.service.metric_catalog import JOB_KINDS, JOB_STATES, SCOPES
 from normalizer.service.partition_lag import PartitionLag
 from normalizer.settings import Settings
-from normalizer.store.migrate import read_migrations
+from normalizer.store.migration_files import read_migrations
 from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.sqlstate import FOREIGN_ERRORS
 from normalizer.store.store_statements import LOCK_HOLDERS, NEWEST_POSITIONS

@@ -4,12 +4,14 @@ Without them nothing of OpenTelemetry is imported. docs/tracing.md says what an 
 """
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Final
 
 from normalizer.core.batch import Batch
 from normalizer.errors import ConfigurationError, RetryableError
+from normalizer.passwords import masked_url
 from normalizer.settings import Settings
 from normalizer.store.store import CommittedBatch
 from normalizer.telemetry import describe_error, get_logger
@@ -17,6 +19,8 @@ from normalizer.telemetry import describe_error, get_logger
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _PROTOCOL: Final = "http/protobuf"
+_HTTP_PORT: Final = "the collector's port for HTTP, 4318 unless somebody changed it"
+_GRPC_PORT: Final = re.compile(r":4317(/|$)")
 
 _log: Final = get_logger()
 
@@ -61,19 +65,50 @@ def tracing(settings: Settings, environ: Mapping[str, str]) -> Iterator[Untraced
 def _open_spans(settings: Settings, environ: Mapping[str, str]) -> Untraced:
     if not _is_wanted(environ):
         return Untraced()
+    if mistake := why_untraced(environ):
+        _log.warning("tracing_off", why=str(mistake))
+        return Untraced()
     try:
-        _check(environ)
         from normalizer.service.batch_spans import open_spans  # noqa: PLC0415 - an extra
 
         spans = open_spans(settings)
     except ImportError:
         _log.warning("tracing_off", why="it needs pip install event-normalizer[otel]")
-    except (ValueError, OSError, ConfigurationError) as error:
+    except (ValueError, OSError) as error:
         _log.warning("tracing_off", why=describe_error(error))
     else:
         _log.info("tracing_on", endpoint=_first(environ, _ENDPOINTS))
         return spans
     return Untraced()
+
+
+def why_untraced(environ: Mapping[str, str]) -> ConfigurationError | None:
+    """A wish of the environment that this build cannot fulfil, with what to do about it."""
+    if not _is_wanted(environ):
+        return None
+    exporter = environ.get("OTEL_TRACES_EXPORTER", "").strip()
+    if exporter not in {"", "otlp"}:
+        return ConfigurationError(
+            f"OTEL_TRACES_EXPORTER: expected otlp or none; got {exporter!r}",
+            remedy="set OTEL_TRACES_EXPORTER=otlp, or none to turn tracing off",
+        )
+    if (protocol := _first(environ, _PROTOCOLS)) not in {"", _PROTOCOL}:
+        return ConfigurationError(
+            f"OTEL_EXPORTER_OTLP_PROTOCOL: expected {_PROTOCOL}; got {protocol!r}",
+            remedy=f"set OTEL_EXPORTER_OTLP_PROTOCOL={_PROTOCOL}, and in the endpoint {_HTTP_PORT}",
+        )
+    return None
+
+
+def leads_to_grpc(environ: Mapping[str, str]) -> ConfigurationError | None:
+    """An endpoint whose port is most likely the collector's for gRPC, which is not spoken here."""
+    endpoint = _first(environ, _ENDPOINTS)
+    if not _is_wanted(environ) or not _GRPC_PORT.search(endpoint):
+        return None
+    return ConfigurationError(
+        f"the OTLP endpoint {masked_url(endpoint)} has the port that collectors use for gRPC",
+        remedy=f"name {_HTTP_PORT}",
+    )
 
 
 def _is_wanted(environ: Mapping[str, str]) -> bool:
@@ -82,17 +117,6 @@ def _is_wanted(environ: Mapping[str, str]) -> bool:
         and environ.get("OTEL_SDK_DISABLED", "").strip().lower() != "true"
         and environ.get("OTEL_TRACES_EXPORTER", "").strip().lower() != "none"
     )
-
-
-def _check(environ: Mapping[str, str]) -> None:
-    """Raise ConfigurationError for a wish that this build cannot fulfil."""
-    exporter = environ.get("OTEL_TRACES_EXPORTER", "").strip()
-    if exporter not in {"", "otlp"}:
-        raise ConfigurationError(f"OTEL_TRACES_EXPORTER: expected otlp or none; got {exporter!r}")
-    if (protocol := _first(environ, _PROTOCOLS)) not in {"", _PROTOCOL}:
-        raise ConfigurationError(
-            f"OTEL_EXPORTER_OTLP_PROTOCOL: expected {_PROTOCOL}; got {protocol!r}"
-        )
 
 
 def _first(environ: Mapping[str, str], names: tuple[str, str]) -> str:

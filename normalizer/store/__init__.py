@@ -6,6 +6,7 @@ session             transactions on one connection; translates the database's er
 patient_session     runs transactions again until the database takes them
 reconnecting_connection  a connection that is opened again after an outage
 sqlstate            decides from an error whose fault it is
+connect_error       says why no connection could be opened, and what to do
 claims              who may write a partition, and from which position on
 protocol            refuses a database that other rules write to
 source_positions    locks, checks and moves positions with their running totals
@@ -20,5 +21,6 @@ position_changes    moves or retires a position for an operator
 quarantine_reader   shows refused records to an operator
 read_only           a short connection that only reads
 migrate             applies the migrations, and reads their state
+migration_files     the files, and what state each can be in
 migration_script    prints the migrations as one script for psql
 """

@@ -9,24 +9,29 @@ from which build. A DBA who uses psql runs the script of migration_script.py, wh
 
 import asyncio
 import contextlib
-import hashlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from datetime import datetime
 from functools import cache, partial
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import asyncpg
 import msgspec
 
 from normalizer.database import closing, connect
 from normalizer.errors import ConfigurationError, FatalError, StoreUnavailable, worst_of
-from normalizer.store.sqlstate import FOREIGN_ERRORS, connect_error, translated
+from normalizer.store.connect_error import connect_error
+from normalizer.store.migration_files import (
+    FOLDER,
+    AppliedMigration,
+    Migration,
+    MigrationStatus,
+    names_in_state,
+    read_migrations,
+    status_of,
+)
+from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
 from normalizer.store.store_statements import LOCK_HOLDERS
-
-FOLDER: Final = Path(__file__).parents[1] / "migrations"
-"""A link to the top level's migrations/ in a checkout, a folder of files in an installed wheel."""
 
 REMEDY: Final = (
     "Another build migrated this database: run that build, the version of your last deployment. "
@@ -40,15 +45,18 @@ _LOOK_EVERY_S: Final = 1.0
 
 LOCK_KEY: Final = 5_203_947_410_801
 _OWNER: Final = "DATABASE_URL must name the owner of the database"
+_NO_RIGHT: Final = (asyncpg.InsufficientPrivilegeError, asyncpg.ReadOnlySQLTransactionError)
+"""A login that lacks a right, or whose sessions only read."""
+PRIMARY: Final = "name the primary in DATABASE_URL; of several hosts, ?target_session_attrs=primary"
 _STORE_CHECKSUM: Final = """
     update migrations.applied
     set    name     = $2::text,
            checksum = $3::text
     where  version  = $1::text
 """
-_BY_HAND: Final = (
-    "so it may be another build's. Run the build that these files came with. For a new database "
-    "use `normalizer migrate`, or have a DBA run the script of `normalizer migrate --print`"
+BY_HAND: Final = (
+    "They may be another build's files: run the build that they came with. Fill a new database by "
+    "`normalizer migrate`, or have a DBA run the script of `normalizer migrate --print`"
 )
 # A role's own limit is for queries: a migration takes as long as it takes.
 _SESSION: Final = {"statement_timeout": "0"}
@@ -60,39 +68,6 @@ class MigrationFailed(FatalError):  # noqa: N818 - a state, not a mistake
 
 class SchemaMismatch(MigrationFailed):
     """Other files than these made the database: another build migrated it."""
-
-
-class Migration(msgspec.Struct, frozen=True, kw_only=True):
-    """One file of migrations/."""
-
-    version: str
-    name: str
-    checksum: str
-    text: str
-
-
-MigrationState = Literal["applied", "pending", "edited", "by hand", "unknown"]
-
-
-class MigrationStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A migration and its state.
-
-    `unknown`: applied, but newer than this program. `by hand`: applied without a checksum.
-    """
-
-    version: str
-    name: str
-    state: MigrationState
-    applied_at: datetime | None = None
-    applied_by: str | None = None
-
-
-class _Applied(msgspec.Struct, frozen=True, kw_only=True):
-    version: str
-    name: str | None
-    checksum: str | None
-    applied_at: datetime
-    applied_by: str
 
 
 async def migrate(
@@ -107,6 +82,8 @@ async def migrate(
     applied = []
     report_once = cache(report)
     async with _connected(database_url) as connection:
+        if await connection.fetchval("select pg_is_in_recovery()"):
+            raise MigrationFailed("this server is a standby: it is read-only", remedy=PRIMARY)
         connection.add_log_listener(lambda _, notice: report(f"  {notice.message}"))
         for file in files:
             watch = partial(_report_holders, database_url, report=report_once)
@@ -122,44 +99,8 @@ async def read_status(database_url: str, *, folder: Path = FOLDER) -> tuple[Migr
     async with _connected(database_url) as connection:
         applied = await _read_applied(connection)
     return tuple(
-        _status(version, files.get(version), applied.get(version))
+        status_of(version, files.get(version), applied.get(version))
         for version in sorted(files.keys() | applied.keys())
-    )
-
-
-def read_migrations(folder: Path = FOLDER) -> tuple[Migration, ...]:
-    """The files in order of their version, the digits before the first underscore."""
-    paths = sorted(folder.glob("[0-9]*_*.sql"))
-    if not paths:
-        raise ConfigurationError(f"no migrations in {folder}")
-    return tuple(
-        Migration(
-            version=path.name.partition("_")[0],
-            name=path.stem,
-            checksum=hashlib.sha256(path.read_bytes()).hexdigest(),
-            text=path.read_text(),
-        )
-        for path in paths
-    )
-
-
-def _status(version: str, file: Migration | None, row: _Applied | None) -> MigrationStatus:
-    name = file.name if file is not None else (row.name if row is not None else None) or version
-    if row is None:
-        return MigrationStatus(version=version, name=name, state="pending")
-    state: MigrationState = "applied"
-    if file is None:
-        state = "unknown"
-    elif row.checksum is None:
-        state = "by hand"
-    elif row.checksum != file.checksum:
-        state = "edited"
-    return MigrationStatus(
-        version=version,
-        name=name,
-        state=state,
-        applied_at=row.applied_at,
-        applied_by=row.applied_by,
     )
 
 
@@ -173,17 +114,14 @@ def _files() -> tuple[Migration, ...]:
     return read_migrations()
 
 
-def _refuse_other_files(files: tuple[Migration, ...], applied: Mapping[str, _Applied]) -> None:
-    states = [_status(file.version, file, applied.get(file.version)) for file in files]
+def _refuse_other_files(
+    files: tuple[Migration, ...], applied: Mapping[str, AppliedMigration]
+) -> None:
+    states = [status_of(file.version, file, applied.get(file.version)) for file in files]
     if edited := names_in_state(states, "edited"):
         raise SchemaMismatch(f"edited after it was applied: {edited}. {REMEDY}")
     if by_hand := names_in_state(states, "by hand"):
-        raise SchemaMismatch(f"applied by hand, without a checksum: {by_hand}, {_BY_HAND}")
-
-
-def names_in_state(statuses: Iterable[MigrationStatus], state: MigrationState) -> str:
-    """The names of the migrations in this state, comma-separated."""
-    return ", ".join(one.name for one in statuses if one.state == state)
+        raise SchemaMismatch(f"applied by hand, without a checksum: {by_hand}. {BY_HAND}")
 
 
 @asynccontextmanager
@@ -193,14 +131,14 @@ async def _connected(database_url: str) -> AsyncIterator[asyncpg.Connection]:
             database_url, application_name="normalizer migrate", session=_SESSION
         )
     except (OSError, asyncpg.PostgresError) as error:
-        raise connect_error(error) from error
+        raise connect_error(error, database_url) from error
     except (asyncpg.InterfaceError, ValueError) as error:
         raise ConfigurationError(f"the database refuses the connection: {error}") from error
     try:
         async with closing(connection):
             yield connection
-    except asyncpg.InsufficientPrivilegeError as error:
-        raise MigrationFailed(f"this user may not migrate: {_OWNER}") from error
+    except _NO_RIGHT as error:
+        raise MigrationFailed("this user may not migrate", remedy=_OWNER) from error
     except BrokenPipeError:
         raise  # the reader of our output is gone
     except FOREIGN_ERRORS as error:
@@ -271,7 +209,7 @@ async def _apply(
     return file.version not in applied
 
 
-async def _read_applied(connection: asyncpg.Connection) -> dict[str, _Applied]:
+async def _read_applied(connection: asyncpg.Connection) -> dict[str, AppliedMigration]:
     """The applied files by version; empty if none was ever applied."""
     if await connection.fetchval("select to_regclass('migrations.applied')") is None:
         return {}
@@ -282,13 +220,13 @@ async def _read_applied(connection: asyncpg.Connection) -> dict[str, _Applied]:
         order by version
         """
     )
-    return {row["version"]: msgspec.convert(dict(row), _Applied) for row in rows}
+    return {row["version"]: msgspec.convert(dict(row), AppliedMigration) for row in rows}
 
 
 def _place(file: Migration, error: asyncpg.PostgresError) -> str:
     """The line of the statement that failed if the server names it, and what the server says."""
     said = f"SQLSTATE {error.sqlstate}: {error.args[0] if error.args else ''}"
-    if isinstance(error, asyncpg.InsufficientPrivilegeError):
+    if isinstance(error, _NO_RIGHT):
         said = f"{said}; {error.hint or _OWNER}"
     if error.position is None:
         return said

@@ -6,7 +6,8 @@ It applies the files that a database lacks, each in a transaction, and stores th
 from pathlib import Path
 from typing import Final
 
-from normalizer.store.migrate import FOLDER, LOCK_KEY, Migration, read_migrations
+from normalizer.store.migrate import LOCK_KEY
+from normalizer.store.migration_files import FOLDER, Migration, read_migrations
 
 _HEAD: Final = """\
 -- For psql, as the role that will own the tables. It applies what this database lacks, and stores

@@ -7,7 +7,8 @@ from typing import Final
 import asyncpg
 
 from normalizer.database import COMMAND_TIMEOUT_S, closing, connect
-from normalizer.store.sqlstate import FOREIGN_ERRORS, connect_error, translated
+from normalizer.store.connect_error import connect_error
+from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
 
 READ_ONLY_SESSION: Final = {
     "transaction_read_only": "on",
@@ -37,7 +38,7 @@ async def read_only_connection(
             command_timeout_s=command_timeout_s or COMMAND_TIMEOUT_S,
         )
     except FOREIGN_ERRORS as error:
-        raise connect_error(error) from error
+        raise connect_error(error, database_url) from error
     try:
         async with closing(connection):
             yield connection

@@ -11,6 +11,7 @@ import asyncpg
 from normalizer.database import COMMAND_TIMEOUT_S
 from normalizer.errors import StoreUnavailable
 from normalizer.store import store_statements
+from normalizer.store.connect_error import connect_error
 from normalizer.store.reconnecting_connection import (
     ReconnectingConnection,
     is_in_doubt_after,
@@ -20,7 +21,6 @@ from normalizer.store.sqlstate import (
     FOREIGN_ERRORS,
     LOCK_NOT_AVAILABLE,
     Fault,
-    connect_error,
     fault_of,
     translated,
 )
@@ -66,6 +66,7 @@ class Session:
         command_timeout_s: float | None = COMMAND_TIMEOUT_S,
         settings: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
+        self._database_url = database_url
         session = {**_SETTINGS, **settings}
         self._statement_timeout_s = _seconds(session["statement_timeout"])
         self._connection = ReconnectingConnection(
@@ -125,7 +126,7 @@ class Session:
             try:
                 connection = await used.enter_async_context(self._connection.use())
             except FOREIGN_ERRORS as error:
-                raise connect_error(error) from error
+                raise connect_error(error, self._database_url) from error
             try:
                 return await self._committed(connection, work, rolled_back=rolled_back)
             except BaseException as error:

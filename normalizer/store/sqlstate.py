@@ -1,14 +1,13 @@
 """Decides from a database error whose fault it is: the record's, an outage's, or ours."""
 
 import re
-import ssl
 import struct
 from enum import Enum
 from typing import Final
 
 import asyncpg
 
-from normalizer.database import UnfitFile, sentence_of
+from normalizer.database import sentence_of
 from normalizer.database_connection import DATABASE_ERRORS
 from normalizer.errors import FatalError, NormalizerError, StoreUnavailable
 from normalizer.telemetry import describe_error
@@ -32,7 +31,6 @@ class Fault(Enum):
 _RECORD_CODES: Final = frozenset({"54000", "54001"})
 _CHECKS: Final = frozenset({"23502", "23514"})
 _OUR_CLASSES: Final = frozenset({"42", "28", "3D", "3F", "0A", "26", "F0", "25"})
-_SIGN_IN_CLASSES: Final = frozenset({"28", "3D"})
 _OUTAGES_OF_25: Final = frozenset({"25006", "25P03", "25P04"})
 """A read-only server, and a session ended by a timeout: no mistake of ours."""
 _OUTAGE_CLASSES: Final = frozenset({"08", "25", "40", "53", "55", "57", "58", "XX"})
@@ -144,38 +142,6 @@ def translated(error: BaseException, *, timed_out: bool = False) -> NormalizerEr
     return StoreUnavailable(
         sentence, sqlstate=error.sqlstate, in_projection=fault is Fault.PROJECTION or too_slow
     )
-
-
-def connect_error(error: BaseException) -> NormalizerError:
-    """Translate the error of a connection that could not be opened: which step failed, and why.
-
-    Before a statement runs the server's text quotes names only: users, hosts, databases.
-    """
-    match error:
-        case asyncpg.PostgresError() if (error.sqlstate or "")[:2] in _SIGN_IN_CLASSES:
-            return StoreUnavailable(
-                f"database: sign-in: {error.args[0]} (SQLSTATE {error.sqlstate}): "
-                f"{_LOOK_AT[error.sqlstate[:2]]}",
-                sqlstate=error.sqlstate,
-                sign_in_refused=True,
-            )
-        case UnfitFile():
-            return StoreUnavailable(str(error))
-        case ssl.SSLError():
-            reason = getattr(error, "verify_message", "") or error.reason
-            return StoreUnavailable(
-                f"database: TLS: {reason}: see sslmode and sslrootcert in DATABASE_URL",
-                sign_in_refused=True,
-            )
-        case ConnectionError() if "rejected SSL upgrade" in str(error):
-            return StoreUnavailable(
-                "database: TLS: the server offers none: see sslmode in DATABASE_URL",
-                sign_in_refused=True,
-            )
-        case OSError():
-            return StoreUnavailable(f"database: TCP: {describe_error(error)}")
-        case _:
-            return translated(error)
 
 
 def line_of(error: BaseException) -> int | None:

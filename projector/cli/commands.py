@@ -41,13 +41,7 @@ def main() -> None:
     3 no answer, a refused sign-in, or trying again cannot help; 4 a service that cannot go on, but
     can if it is started again; 130 ended at once by a signal.
     """
-    options = [option for command in main.commands.values() for option in command.params]
-    known = [str(option.envvar) for option in options if option.envvar]
-    name_unknown_variables(
-        [*known, "PROJECTOR_TOKEN"],
-        prefix="PROJECTOR_",
-        listed_by="the `--help` of `projector serve` or `maintain`",
-    )
+    name_unknown_variables()
 
 
 for _command in (views, serve, verify, wait, repair, maintain):

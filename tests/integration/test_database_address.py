@@ -1,8 +1,6 @@
 """What DATABASE_URL may say: several hosts, and the system's authorities."""
 
 import asyncio
-import os
-import secrets
 import socket
 import ssl
 from pathlib import Path
@@ -12,13 +10,12 @@ import asyncpg
 import pytest
 
 from normalizer.database import connect
-from normalizer.embedded import PostgresServer
-from normalizer.embedded.postgres_user import system_user
 from normalizer.errors import ConfigurationError, StoreUnavailable
 from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.session import Session
 from tests.support.certificates import make_certificates
-from tests.support.stack import POSTGRES_15, Database, Stack, skip_or_fail
+from tests.support.stack import Database, Stack
+from tests.support.tls_postgres import tls_postgres
 
 REFUSING = "127.0.0.1:1"
 
@@ -44,11 +41,14 @@ async def test_an_address_that_cannot_be_read_is_refused_without_its_password(si
     [
         ("sslmode=full", "`sslmode` parameter must be one of"),
         ("target_session_attrs=primary_only", "target_session_attrs is expected to be one of"),
-        ("sslmode=verify-full&sslrootcert=/none", "sslrootcert: No such file or directory"),
-        ("sslmode=require&sslcert=/none&sslkey=/none", "sslcert: No such file or directory"),
-        ("sslrootcert=system&sslcert=/none", "sslcert: No such file or directory"),
-        ("sslmode=require&sslcert=/", "sslcert: Is a directory"),
-        ("sslmode=verify-full&sslrootcert=/dev/null", "sslrootcert: no certificate or crl found"),
+        ("sslmode=verify-full&sslrootcert=/none", "sslrootcert=/none: No such file or directory"),
+        ("sslmode=require&sslcert=/none&sslkey=/none", "sslcert=/none: No such file or directory"),
+        ("sslrootcert=system&sslcert=/none", "sslcert=/none: No such file or directory"),
+        ("sslmode=require&sslcert=/", "sslcert=/: Is a directory"),
+        (
+            "sslmode=verify-full&sslrootcert=/dev/null",
+            "sslrootcert=/dev/null: no certificate or crl found",
+        ),
         ("sslmode=require&sslcert=/dev/null&sslkey=/dev/null", "sslcert, .*: not pem, or another"),
     ],
 )
@@ -119,30 +119,12 @@ async def test_a_server_that_only_reads_is_left_for_the_next_one(database: Datab
 async def test_the_system_s_authorities_can_vouch_for_the_server(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = stack.folder / f"postgres-{secrets.token_hex(4)}"
-    files = folder / "certificates"
-    files.mkdir(parents=True)
-    folder.chmod(0o711)
-    make_certificates(files)
-    (files / "both.pem").chmod(0o600)
-    if owner := system_user():
-        os.chown(files / "both.pem", *owner)
-    settings = {
-        "ssl": "on",
-        "ssl_cert_file": str(files / "cert.pem"),
-        "ssl_key_file": str(files / "both.pem"),
-    }
-    # The wheel's PostgreSQL is built without TLS.
-    if not (POSTGRES_15 / "postgres").exists():
-        skip_or_fail(f"no PostgreSQL 15 in {POSTGRES_15}: type `apt-get install postgresql-15`")
-    async with PostgresServer(
-        folder, bin_dir=POSTGRES_15, durable=False, settings=settings
-    ) as server:
+    async with tls_postgres(stack) as (server, authority):
         url = f"{server.url}?sslrootcert=system"
 
         with pytest.raises(ssl.SSLCertVerificationError):
             await connect(url, application_name="test")
-        monkeypatch.setenv("SSL_CERT_FILE", str(files / "ca.pem"))
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority))
         connection = await connect(url, application_name="test")
         is_encrypted = await connection.fetchval(
             "select ssl from pg_stat_ssl where pid = pg_backend_pid()"
@@ -162,7 +144,7 @@ async def test_a_file_that_held_before_is_an_outage_while_it_is_renewed(
     session.terminate()
     (tmp_path / "both.pem").rename(tmp_path / "renewed")
 
-    with pytest.raises(StoreUnavailable, match="sslcert: No such file or directory") as raised:
+    with pytest.raises(StoreUnavailable, match=r"sslcert=\S+: No such file or directory") as raised:
         await session.fetch("select 1")
     (tmp_path / "renewed").rename(tmp_path / "both.pem")
 

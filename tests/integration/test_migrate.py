@@ -15,13 +15,12 @@ from normalizer.embedded.postgres_server import wheel_binaries
 from normalizer.errors import ConfigurationError, StoreUnavailable
 from normalizer.store import migrate as migrate_module
 from normalizer.store.migrate import (
-    FOLDER,
     MigrationFailed,
     SchemaMismatch,
     migrate,
-    read_migrations,
     read_status,
 )
+from normalizer.store.migration_files import FOLDER, read_migrations
 from normalizer.store.migration_script import migration_script
 from tests.integration.test_privileges import session_of
 from tests.support.stack import Database
@@ -120,7 +119,9 @@ async def test_files_of_unknown_build_run_by_hand_are_refused(
         assert await _psql(empty_database.url, "-1", "-f", folder / f"{name}.sql") == 0
     _write(folder, "0001_create_one", "create table one (a bigint);")
 
-    with pytest.raises(SchemaMismatch, match=r"by hand, without a checksum: .*, 0001_create_one,"):
+    with pytest.raises(
+        SchemaMismatch, match=r"by hand, without a checksum: .*, 0001_create_one\. They"
+    ):
         await migrate(empty_database.url, folder=folder, report=_quiet)
 
     status = await read_status(empty_database.url, folder=folder)

@@ -627,7 +627,7 @@ async def test_a_store_with_the_wrong_password_is_refused(database: Database) ->
 async def test_a_store_that_wants_tls_of_a_server_without_says_so(database: Database) -> None:
     strict = msgspec.structs.replace(database, url=f"{database.url}?sslmode=require")
     async with open_store(strict) as store:
-        with pytest.raises(StoreUnavailable, match="TLS: the server offers none: see sslmode"):
+        with pytest.raises(StoreUnavailable, match="TLS: the server offers none: turn ssl on"):
             await claimed(store)
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from normalizer.embedded import PostgresServer
-from normalizer.store.migrate import FOLDER, migrate
+from normalizer.store.migrate import migrate
+from normalizer.store.migration_files import FOLDER
 
 SCHEMA_FILE: Final = Path(__file__).parents[2] / "migrations" / "schema.sql"
 

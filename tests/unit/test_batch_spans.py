@@ -317,11 +317,18 @@ def test_without_an_endpoint_nothing_of_opentelemetry_is_imported() -> None:
         (ENDPOINT | {"OTEL_TRACES_EXPORTER": "none"}, None),
         (
             ENDPOINT | {"OTEL_TRACES_EXPORTER": "zipkin"},
-            "OTEL_TRACES_EXPORTER: expected otlp or none; got 'zipkin'",
+            (
+                "OTEL_TRACES_EXPORTER: expected otlp or none; got 'zipkin': set "
+                "OTEL_TRACES_EXPORTER=otlp, or none to turn tracing off"
+            ),
         ),
         (
             ENDPOINT | {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc"},
-            "OTEL_EXPORTER_OTLP_PROTOCOL: expected http/protobuf; got 'grpc'",
+            (
+                "OTEL_EXPORTER_OTLP_PROTOCOL: expected http/protobuf; got 'grpc': set "
+                "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf, and in the endpoint the collector's "
+                "port for HTTP, 4318 unless somebody changed it"
+            ),
         ),
     ],
 )

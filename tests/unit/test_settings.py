@@ -4,11 +4,17 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from normalizer.environment import documented, load, unknown_variables
+from normalizer.environment import (
+    PROJECTOR_VARIABLES,
+    documented,
+    load,
+    unknown_variables,
+)
 from normalizer.errors import ConfigurationError
 from normalizer.passwords import masked_url
 from normalizer.settings import Settings, variable
 from projector.cli import main as projector
+from tests.support.command_tree import commands_of
 
 DSN = "postgresql://writer:s3cr%40t@db:5432/events"
 
@@ -169,7 +175,7 @@ def test_a_url_is_masked_wherever_its_password_stands() -> None:
 def test_a_misspelt_variable_is_named_with_the_one_that_was_meant() -> None:
     environ = {"NORMALIZER_BATCH_ROW": "1", "KAFKA_SERVICE_HOST": "10.0.0.1", "PATH": "/bin"}
 
-    assert unknown_variables(environ) == [
+    assert list(map(str, unknown_variables(environ))) == [
         "NORMALIZER_BATCH_ROW is not known; did you mean NORMALIZER_BATCH_ROWS?"
     ]
 
@@ -184,11 +190,19 @@ def test_any_variable_of_our_name_that_is_none_of_ours_is_named() -> None:
         "KAFKA_HEAP_OPTS": "-Xmx1g",
     }
 
-    assert unknown_variables(links | {"NORMALIZER_FAST": "1", "NORMALIZER_PORT": "1"}) == [
+    unknown = unknown_variables(links | {"NORMALIZER_FAST": "1", "NORMALIZER_PORT": "1"})
+    assert list(map(str, unknown)) == [
         "NORMALIZER_FAST is not known; `normalizer config` names all that are",
         "NORMALIZER_PORT is not known; `normalizer config` names all that are",
     ]
     assert unknown_variables(links) == []
+
+
+def test_every_variable_that_an_option_of_the_projector_reads_is_known() -> None:
+    options = [option for command in commands_of(projector).values() for option in command.params]
+
+    read = {str(option.envvar) for option in options if option.envvar} | {"PROJECTOR_TOKEN"}
+    assert {name for name in read if name.startswith("PROJECTOR_")} == set(PROJECTOR_VARIABLES)
 
 
 def test_the_projector_names_its_own_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,8 @@ from structlog.testing import capture_logs
 
 from normalizer.core.batch import Batch
 from normalizer.errors import BrokerUnavailable, FatalError, RetryableError, SignInTries
+from normalizer.store.connect_error import connect_error
 from normalizer.store.retry import write_with_retry
-from normalizer.store.sqlstate import connect_error
 from normalizer.telemetry import Outage, get_logger
 from tests.support.factories import batch_of, envelope
 
@@ -60,6 +60,9 @@ def test_what_fails_after_a_silence_is_logged_as_well() -> None:
     ]
 
 
+URL = "postgresql://writer:hunter2@db/noetl"
+
+
 class Refusing:
     """A database that lets nobody in."""
 
@@ -74,7 +77,7 @@ class Refusing:
 
 
 async def test_a_batch_is_not_written_for_ever_where_the_sign_in_is_refused() -> None:
-    error = connect_error(refusal("28P01", 'password authentication failed for user "writer"'))
+    error = connect_error(refusal("28P01", 'password authentication failed for user "writer"'), URL)
     assert isinstance(error, RetryableError)
     database = Refusing(error)
 
@@ -104,7 +107,7 @@ def untrusted() -> ssl.SSLCertVerificationError:
     [
         (
             untrusted(),
-            "database: TLS: self-signed certificate: see sslmode and sslrootcert in DATABASE_URL",
+            "database: TLS: self-signed certificate: set sslrootcert in DATABASE_URL to the file",
             True,
         ),
         (
@@ -119,7 +122,7 @@ def untrusted() -> ssl.SSLCertVerificationError:
         ),
         (
             ConnectionError("PostgreSQL server at '/h:1' rejected SSL upgrade"),
-            "database: TLS: the server offers none: see sslmode in DATABASE_URL",
+            "database: TLS: the server offers none: turn ssl on at the server",
             True,
         ),
         (
@@ -137,7 +140,7 @@ def untrusted() -> ssl.SSLCertVerificationError:
 def test_a_connection_that_fails_names_its_step(
     error: Exception, sentence: str, is_refusal: bool
 ) -> None:
-    found = connect_error(error)
+    found = connect_error(error, URL)
 
     assert str(found).startswith(sentence)
     assert isinstance(found, RetryableError)

@@ -1,0 +1,115 @@
+"""Says why a connection to PostgreSQL could not be opened, and what to do about it."""
+
+import socket
+import ssl
+from typing import Final
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from normalizer.database import UnfitFile, sentence_of
+from normalizer.errors import FatalError, NormalizerError, StoreUnavailable
+from normalizer.store.sqlstate import translated
+from normalizer.telemetry import describe_error
+from normalizer.tls_files import address_option
+
+_SIGN_IN_CLASSES: Final = frozenset({"28", "3D"})
+_NO_LINE_IN_PG_HBA: Final = "ClientAuthentication"
+"""The server's function that looks for a line; it also raises 28000, but its text is translated."""
+_OTHER_HOST: Final = frozenset({62, 64})
+"""OpenSSL's codes for a certificate of another host name, of another IP address."""
+
+
+def connect_error(error: BaseException, database_url: str) -> NormalizerError:
+    """Translate the error of a connection that could not be opened: which step failed, and why.
+
+    Before a statement runs the server's text quotes names only: users, hosts, databases.
+    """
+    match error:
+        case asyncpg.PostgresError():
+            return _refusal(error, database_url)
+        case UnfitFile():
+            return StoreUnavailable(str(error))
+        case ssl.SSLError():
+            reason = getattr(error, "verify_message", "") or error.reason
+            return StoreUnavailable(
+                f"database: TLS: {reason}", remedy=_trusting(error), sign_in_refused=True
+            )
+        case ConnectionError() if "rejected SSL upgrade" in str(error):
+            return StoreUnavailable(
+                "database: TLS: the server offers none",
+                remedy="turn ssl on at the server, or set sslmode=prefer in DATABASE_URL, "
+                "which goes on without",
+                sign_in_refused=True,
+            )
+        case OSError():
+            return StoreUnavailable(
+                f"database: TCP: {describe_error(error)}", remedy=_reaching(error)
+            )
+        case _:
+            return translated(error)
+
+
+def _refusal(error: asyncpg.PostgresError, database_url: str) -> NormalizerError:
+    """What the server said to the sign-in, and what to do about it."""
+    code = error.sqlstate or ""
+    said = f"database: sign-in: {error.args[0]} (SQLSTATE {code})"
+    if code[:2] in _SIGN_IN_CLASSES:
+        return StoreUnavailable(
+            said,
+            remedy=_signing_in(error, database_url),
+            sqlstate=code,
+            sign_in_refused=True,
+        )
+    match code:
+        case "42501":
+            address = urlsplit(database_url)
+            name, user = address.path.lstrip("/"), address.username
+            return FatalError(said, remedy=f"grant connect on database {name} to {user};")
+        case "53300":
+            remedy = "raise max_connections of the server, or end sessions that nobody needs"
+        case "57P03":
+            remedy = "wait until the server has started, or stopped"
+        case "08003" | "08006" | "08P01":
+            remedy = "is this port PostgreSQL's? See the port in DATABASE_URL, and the server's log"
+        case _:
+            return translated(error)
+    return StoreUnavailable(sentence_of(error), remedy=remedy, sqlstate=code)
+
+
+def _signing_in(error: asyncpg.PostgresError, database_url: str) -> str:
+    if error.sqlstate == "3D000":
+        return "check the name of the database in DATABASE_URL"
+    if getattr(error, "server_source_function", None) != _NO_LINE_IN_PG_HBA:
+        return "check the user and the password in DATABASE_URL"
+    if address_option(database_url, "sslmode") == "disable":
+        return (
+            "sslmode=disable turns TLS off, which a hostssl line of pg_hba.conf asks for: set "
+            "sslmode=require in DATABASE_URL"
+        )
+    return (
+        "check the user and the name of the database in DATABASE_URL; if they are right, add a "
+        "line for them and this host to pg_hba.conf of the server"
+    )
+
+
+def _trusting(error: ssl.SSLError) -> str:
+    if getattr(error, "verify_code", None) in _OTHER_HOST:
+        return (
+            "name the host in DATABASE_URL as the server's certificate does, or set "
+            "sslmode=verify-ca"
+        )
+    return (
+        "set sslrootcert in DATABASE_URL to the file of the authority that signed the server's "
+        "certificate"
+    )
+
+
+def _reaching(error: OSError) -> str:
+    match error:
+        case socket.gaierror():
+            return "check the host in DATABASE_URL"
+        case TimeoutError():
+            return "check host and port in DATABASE_URL, and the firewalls on the way"
+        case _:
+            return "does PostgreSQL run there? Check host and port in DATABASE_URL"

@@ -255,6 +255,21 @@ comment on table normalizer.retention_horizon is
     'raises it: 0009_create_retention.sql.';
 
 
+-- Without it, the first claim of a partition could not tell whether its topic has been read from
+-- another cluster.
+create table normalizer.source_topics (
+    topic      text not null,
+    cluster_id text not null,
+    constraint source_topics_pkey primary key (topic)
+);
+
+comment on table normalizer.source_topics is
+    'Private: the Kafka cluster that each topic belongs to. The first claim of any of its '
+    'partitions adds the topic, and so does the first batch of a backfill that reads it from '
+    'Kafka. A process that another cluster answers claims no partition of it, and only '
+    '--accept-reset moves the topic to that cluster.';
+
+
 create table normalizer.source_positions (
     topic            text        not null,
     incarnation      integer     not null,
@@ -365,7 +380,8 @@ create table normalizer.dedup_horizon (
     incarnation      integer not null,
     partition   integer not null,
     next_offset      bigint  not null,
-    -- For a deleted position: these identify a topic that was created again since.
+    -- These identify the log that the records are of. They are null where jobs took the records
+    -- from files or tables, and there is no last record unless a position was deleted.
     cluster_id       text,
     last_offset      bigint,
     last_recorded_ms bigint,
@@ -612,6 +628,7 @@ comment on column normalizer.merged_records.merge_id is
 grant usage on schema normalizer to normalizer_writer;
 grant select, insert, update on normalizer.events to normalizer_writer;
 grant select, insert, update on normalizer.source_positions to normalizer_writer;
+grant select, insert, update on normalizer.source_topics to normalizer_writer;
 grant select, insert, update on normalizer.dedup_horizon, normalizer.source_heartbeats
     to normalizer_writer;
 grant select, insert on normalizer.quarantine, normalizer.assigned_ids to normalizer_writer;

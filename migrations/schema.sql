@@ -27,6 +27,7 @@
 --     normalizer.snowflake_lock
 --     normalizer.source_heartbeats
 --     normalizer.source_positions
+--     normalizer.source_topics
 --     projector.after
 --     projector.divergences
 --     projector.verifications
@@ -1287,6 +1288,14 @@ COMMENT ON COLUMN normalizer.source_positions.moved_epoch IS 'Epoch of the last 
 COMMENT ON COLUMN normalizer.source_positions.claimed_at IS 'When the last process claimed the partition. Null of a position that is not Kafka''s.';
 COMMENT ON COLUMN normalizer.source_positions.committed_at IS 'When the last record was committed; neither a claim nor an offset without a record changes it. Null before the first.';
 COMMENT ON COLUMN normalizer.source_positions.shapes IS 'Fingerprint of the table of shapes (NORMALIZER_SHAPES) that the records are read by; empty without a table. A process with another one does not read them until --accept-shapes.';
+
+CREATE TABLE normalizer.source_topics (
+    topic text NOT NULL,
+    cluster_id text NOT NULL
+);
+COMMENT ON TABLE normalizer.source_topics IS 'Private: the Kafka cluster that each topic belongs to. The first claim of any of its partitions adds the topic, and so does the first batch of a backfill that reads it from Kafka. A process that another cluster answers claims no partition of it, and only --accept-reset moves the topic to that cluster.';
+COMMENT ON COLUMN normalizer.source_topics.topic IS 'Kafka topic, or the name of a file or table that a job reads.';
+COMMENT ON COLUMN normalizer.source_topics.cluster_id IS 'Id of the Kafka cluster; "file" if records were read from a file.';
 
 CREATE TABLE projector.after (
     event_id bigint NOT NULL,
@@ -3249,6 +3258,9 @@ ALTER TABLE ONLY normalizer.source_heartbeats
 ALTER TABLE ONLY normalizer.source_positions
     ADD CONSTRAINT source_positions_pkey PRIMARY KEY (topic, incarnation, partition);
 
+ALTER TABLE ONLY normalizer.source_topics
+    ADD CONSTRAINT source_topics_pkey PRIMARY KEY (topic);
+
 ALTER TABLE ONLY projector.archived_executions
     ADD CONSTRAINT archived_executions_pkey PRIMARY KEY (execution_id);
 
@@ -3565,6 +3577,7 @@ GRANT SELECT,INSERT ON TABLE normalizer.redrive_attempts TO normalizer_writer;
 GRANT SELECT ON TABLE normalizer.retention_horizon TO normalizer_writer;
 GRANT SELECT,INSERT,UPDATE ON TABLE normalizer.source_heartbeats TO normalizer_writer;
 GRANT SELECT,INSERT,UPDATE ON TABLE normalizer.source_positions TO normalizer_writer;
+GRANT SELECT,INSERT,UPDATE ON TABLE normalizer.source_topics TO normalizer_writer;
 GRANT SELECT ON TABLE projector.agreement TO normalizer_writer;
 GRANT SELECT ON TABLE projector.agreement TO projector_reader;
 GRANT SELECT ON TABLE projector.attempts_by_status TO normalizer_writer;

@@ -9,6 +9,7 @@
     │   ├── Fenced             another process claimed it: drop it, wait for the next assignment
     │   ├── PositionMoved      it is elsewhere: read the position again, seek, go on
     │   ├── TopicReset         another log than was read: stop until an operator decides
+    │   │   └── AnotherCluster     another Kafka cluster than the topic's: correct the address
     │   └── ShapesChanged      another table of shapes: stop until --accept-shapes
     ├── PartsLost              parts of a batch had a PositionError, the others are written
     └── FatalError             log once, exit non-zero
@@ -116,6 +117,25 @@ class PositionMoved(PositionError):  # noqa: N818 - a state, not a mistake
 
 class TopicReset(PositionError):  # noqa: N818 - a state, not a mistake
     """The log is not the one that the position is of: its message says what to do."""
+
+
+class AnotherCluster(TopicReset):
+    """The topic is of another Kafka cluster than the one that answers; no partition is claimed."""
+
+    REMEDY: Final = (
+        "correct the address and restart; only if you moved to this cluster on purpose, start "
+        "once with --accept-reset"
+    )
+    """A wrong address is the likely cause. Accepting it would mix the events of two clusters."""
+
+    def __init__(self, known: str, answering: str, *, topic: str, partition: int) -> None:
+        super().__init__(
+            f"KAFKA_BOOTSTRAP_SERVERS leads to cluster {answering}, topic {topic} is of cluster "
+            f"{known}; {self.REMEDY}",
+            topic=topic,
+            partition=partition,
+        )
+        self.known = known
 
 
 class ShapesChanged(PositionError):  # noqa: N818 - a state, not a mistake

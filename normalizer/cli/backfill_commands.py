@@ -104,7 +104,9 @@ def backfill_topic(
     _run_backfill(
         settings,
         spec,
-        lambda known: TopicSource(settings, topic, wanted, live=known.live),
+        lambda known: TopicSource(
+            settings, topic, wanted, live=known.live, clusters=known.clusters
+        ),
         dry_run=dry_run,
         changes=changes,
         throttling=throttling,

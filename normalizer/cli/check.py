@@ -8,7 +8,7 @@ from typing import Final
 from normalizer.cli.check_database import DatabaseCheck
 from normalizer.cli.check_kafka import KafkaCheck
 from normalizer.cli.check_result import CheckResult
-from normalizer.errors import NormalizerError
+from normalizer.errors import AnotherCluster, NormalizerError
 from normalizer.kafka import KafkaPartition, TopicReader
 from normalizer.settings import Settings
 
@@ -41,6 +41,7 @@ async def check(settings: Settings, log: TopicReader) -> AsyncIterator[CheckResu
         (database, database.rights),
         (database, database.statistics),
         (database, database.clock),
+        (kafka, partial(_clusters, kafka, database)),
         (kafka, partial(_positions, kafka, database)),
     ]
     for end, step in steps:
@@ -57,13 +58,24 @@ async def check(settings: Settings, log: TopicReader) -> AsyncIterator[CheckResu
             yield finding
 
 
+async def _clusters(kafka: KafkaCheck, database: DatabaseCheck) -> AsyncIterator[CheckResult]:
+    """Check that each topic is of the cluster that answers."""
+    if not kafka.bounds or not database.readable:
+        return
+    topics = {partition.topic for partition in kafka.bounds}
+    for topic, cluster_id in await database.clusters(sorted(topics)):
+        if cluster_id != kafka.cluster_id:
+            message = f"it is of cluster {cluster_id}, and cluster {kafka.cluster_id} answers"
+            yield CheckResult(f"topic {topic}", message, AnotherCluster.REMEDY)
+
+
 async def _positions(kafka: KafkaCheck, database: DatabaseCheck) -> AsyncIterator[CheckResult]:
     """Check that each topic is still the one that its position is of."""
     if not kafka.bounds or not database.readable:
         return
     topics = {partition.topic for partition in kafka.bounds}
-    rows = await database.positions(sorted(topics))
     fit, without_leader = True, 0
+    rows = await database.positions(sorted(topics))
     for row in rows:
         partition = KafkaPartition(row["topic"], row["partition"])
         about, bounds = f"position of {partition}", kafka.bounds.get(partition)

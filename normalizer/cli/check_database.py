@@ -19,7 +19,7 @@ from normalizer.store.migrate import (
 )
 from normalizer.store.migration_files import FOLDER, names_in_state
 from normalizer.store.read_only import read_only_connection
-from normalizer.store.store_statements import NEWEST_POSITIONS
+from normalizer.store.store_statements import CLUSTERS_OF_TOPICS, NEWEST_POSITIONS
 
 SKEW_S: Final = 5.0
 
@@ -172,10 +172,17 @@ class DatabaseCheck:
         remedy = "run an NTP client on both" if abs(skew_s) > SKEW_S else ""
         yield CheckResult("clock", message, remedy)
 
+    async def clusters(self, topics: Sequence[str]) -> list[asyncpg.Record]:
+        """The cluster of each of these topics that was read."""
+        return await self._fetch(CLUSTERS_OF_TOPICS, topics)
+
     async def positions(self, topics: Sequence[str]) -> list[asyncpg.Record]:
         """The newest position of each partition."""
+        return await self._fetch(NEWEST_POSITIONS, topics)
+
+    async def _fetch(self, statement: str, topics: Sequence[str]) -> list[asyncpg.Record]:
         async with read_only_connection(self._url) as connection:
-            rows: list[asyncpg.Record] = await connection.fetch(NEWEST_POSITIONS, list(topics))
+            rows: list[asyncpg.Record] = await connection.fetch(statement, list(topics))
         return rows
 
 

@@ -34,7 +34,7 @@ _POSITIONS: Final = """
 
 
 class PartitionPosition(msgspec.Struct, kw_only=True):
-    """The position of a partition; `log_end` is None if no broker reported it."""
+    """The position of a partition; `log_end` is None if no broker of its cluster reported it."""
 
     topic: str
     incarnation: int
@@ -99,10 +99,12 @@ async def read_positions(
         at = topic if partition is None else KafkaPartition(topic, partition)
         raise ConfigurationError(f"{at} was never read into this database")
     positions = [PartitionPosition(**row) for row in rows]
-    newest = {one.at: one for one in reversed(positions) if one.cluster_id != CLUSTER_ID}
     if log is None:
         return positions
     try:
+        cluster_id = await log.cluster_id()
+        newest = {one.at: one for one in reversed(positions)}
+        newest = {at: one for at, one in newest.items() if one.cluster_id == cluster_id}
         there = [
             one for name in {one.topic for one in newest} for one in await log.partitions(name)
         ]

@@ -72,7 +72,8 @@ def show(*, at: str, as_json: bool) -> None:
     normalizer position show
     normalizer position show noetl.events:3 --json
 
-    Without KAFKA_BOOTSTRAP_SERVERS, or while no broker answers, log_end is left out.
+    Without KAFKA_BOOTSTRAP_SERVERS, while no broker answers, or where another cluster answers,
+    log_end is left out.
     """
     settings = load_settings("database_url")
     match = _AT.fullmatch(at)

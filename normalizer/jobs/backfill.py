@@ -7,7 +7,6 @@ moves the job's own positions in its transaction, so a kill at any moment loses 
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable
-from functools import partial
 from typing import Final
 
 import msgspec
@@ -61,7 +60,7 @@ class Backfill:
         accept_expired: bool = False,
     ) -> None:
         self.runner = runner
-        self._positions_of = positions_of or partial(JobPositions, keyed=source.keyed)
+        self._positions_of = positions_of
         self._source = source
         self._normalize = normalize
         self._accept_expired = accept_expired
@@ -86,7 +85,11 @@ class Backfill:
         return self._share_written
 
     async def _work(self, run: JobRun, tasks: asyncio.TaskGroup) -> str | None:
-        positions = self._positions_of(run)
+        positions = (
+            self._positions_of(run)
+            if self._positions_of
+            else JobPositions(run, keyed=self._source.keyed, cluster_id=self._source.cluster_id)
+        )
         async with Store(
             self.runner.database_url,
             owner=self.runner.settings.owner,

@@ -71,6 +71,7 @@ class QuarantineSource:
     """Quarantined records as a source. Attempts are recorded under `run`."""
 
     keyed = False
+    cluster_id = None
     truncated = None
 
     def __init__(

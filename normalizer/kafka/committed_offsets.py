@@ -1,4 +1,4 @@
-"""Reads the offsets that a consumer group has committed, once they are stable.
+"""Reads the offsets that a consumer group has committed, once they are stable if that matters.
 
 The client's own request cannot ask for stable offsets: while a broker still applies the end of a
 transaction, it would answer with the offset from before it.
@@ -54,17 +54,18 @@ class CommittedOffset(NamedTuple):
 
 
 async def read_committed(
-    client: Any, group_id: str, partitions: Iterable[KafkaPartition]
+    client: Any, group_id: str, partitions: Iterable[KafkaPartition], *, stable: bool
 ) -> dict[KafkaPartition, CommittedOffset]:
     """Return what the group has committed; a partition of which it has nothing is left out.
 
-    Waits while a transaction is not complete. Raises the client's errors.
+    With `stable` it waits while a transaction of one of them is not complete. Raises the client's
+    errors.
     """
     by_topic: defaultdict[str, list[int]] = defaultdict(list)
     for topic, partition in partitions:
         by_topic[topic].append(partition)
-    request = _OffsetFetch(group_id, by_topic)
-    return await from_coordinator(partial(_stable_offsets, client, group_id, request))
+    request = _OffsetFetch(group_id, by_topic, stable=stable)
+    return await from_coordinator(partial(_offsets, client, group_id, request))
 
 
 async def from_coordinator(ask: Callable[[], Awaitable[_T]]) -> _T:
@@ -77,7 +78,7 @@ async def from_coordinator(ask: Callable[[], Awaitable[_T]]) -> _T:
     return await ask()
 
 
-async def _stable_offsets(
+async def _offsets(
     client: Any, group_id: str, request: "_OffsetFetch"
 ) -> dict[KafkaPartition, CommittedOffset]:
     coordinator = await client.coordinator_lookup(CoordinationType.GROUP, group_id)
@@ -150,12 +151,15 @@ class _Query(RequestStruct):  # type: ignore[misc]
 class _OffsetFetch(Request[_Query]):  # type: ignore[misc]
     API_KEY = 9
 
-    def __init__(self, group_id: str, partitions: Mapping[str, Sequence[int]]) -> None:
+    def __init__(
+        self, group_id: str, partitions: Mapping[str, Sequence[int]], *, stable: bool
+    ) -> None:
         self._group_id = group_id
+        self._stable = stable
         self._topics: list[tuple[str, list[int], dict[int, bytes]]] = [
             (topic, [*of_topic], {}) for topic, of_topic in partitions.items()
         ]
 
     def build(self, request_struct_class: Any) -> Any:
         """Build the request that the client sends."""
-        return request_struct_class(self._group_id, self._topics, True, {})
+        return request_struct_class(self._group_id, self._topics, self._stable, {})

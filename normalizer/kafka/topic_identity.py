@@ -6,7 +6,7 @@ from typing import Final, Literal
 import msgspec
 
 from normalizer.core.batch import LastRecord, last_record
-from normalizer.errors import BrokerUnavailable
+from normalizer.errors import AnotherCluster, BrokerUnavailable
 from normalizer.kafka.connection import KafkaPartition
 from normalizer.kafka.topic_reader import TopicReader
 
@@ -67,11 +67,9 @@ def _recreated(how: str) -> OtherLog:
 
 
 def _another_cluster(known: str, cluster_id: str) -> OtherLog:
-    # The likely cause is a wrong address: to accept that would mix two clusters' events for ever.
     return OtherLog(
         "ANOTHER CLUSTER",
         f"KAFKA_BOOTSTRAP_SERVERS leads to cluster {cluster_id}, the position is of cluster "
         f"{known}",
-        "correct the address and restart; only if you moved to this cluster on purpose, start "
-        "once with --accept-reset",
+        AnotherCluster.REMEDY,
     )

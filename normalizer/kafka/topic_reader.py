@@ -109,9 +109,13 @@ class TopicReader(ReaderConnection):
     async def committed(
         self, group_id: str, partitions: Iterable[KafkaPartition]
     ) -> dict[KafkaPartition, CommittedOffset]:
-        """What the group has committed of these partitions; one without anything is left out."""
+        """What the group has committed of these partitions; one without anything is left out.
+
+        Waits for no transaction: of many partitions that are written to, some always have one.
+        """
         async with self._connected(f"reading the offsets of group {group_id}"):
-            return await read_committed(self._admin._client, group_id, partitions)  # noqa: SLF001 - its own request cannot wait for a transaction
+            client = self._admin._client  # noqa: SLF001 - its own request gives up while the coordinator loads
+            return await read_committed(client, group_id, partitions, stable=False)
 
     async def bounds(self, partitions: Iterable[KafkaPartition]) -> dict[KafkaPartition, Bounds]:
         """First offset and committed end of each of these partitions, which must exist.

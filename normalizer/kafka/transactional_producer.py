@@ -101,7 +101,7 @@ class TransactionalProducer:
         with translated(f"reading the committed offset of {self._partition}"):
             async with asyncio.timeout(START_S):
                 found = await read_committed(
-                    self._producer.client, self._group_id, [self._partition]
+                    self._producer.client, self._group_id, [self._partition], stable=True
                 )
         return found.get(self._partition)
 

@@ -26,6 +26,10 @@ class RelayPosition(msgspec.Struct, frozen=True, kw_only=True):
     last: LastRecord | None = None
 
 
+NO_POSITION: Final = RelayPosition(cluster_id="")
+"""Of an offset that somebody has set by hand."""
+
+
 def committed_position(
     claim: Claim, shapes: str, next_offset: int, last: LastRecord | None
 ) -> CommittedOffset:

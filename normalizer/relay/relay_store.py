@@ -20,7 +20,13 @@ from normalizer.core.batch import (
     PartitionBatch,
     last_record,
 )
-from normalizer.errors import BrokerUnavailable, PartsLost, PositionError, PositionMoved
+from normalizer.errors import (
+    AnotherCluster,
+    BrokerUnavailable,
+    PartsLost,
+    PositionError,
+    PositionMoved,
+)
 from normalizer.kafka import (
     CommittedOffset,
     KafkaPartition,
@@ -31,6 +37,7 @@ from normalizer.kafka import (
 from normalizer.relay.output_records import read_limits
 from normalizer.relay.part_output import PartOutput
 from normalizer.relay.relay_positions import (
+    NO_POSITION,
     RelayPosition,
     claim_of,
     committed_position,
@@ -78,14 +85,20 @@ class RelayStore:
         log_start: int,
         log_end: int | None = None,
         shapes: ShapesOfProcess = NO_TABLE,
+        accept_reset: bool = False,
     ) -> Claim:
         """Claim the partition: every earlier owner is fenced, and its open transaction aborted.
 
         A partition of which nothing was committed begins at `log_start`. Claims of one without a
         record are not counted: its position is committed again. Raises BrokerUnavailable, Fenced,
-        FatalError, and ShapesChanged where its records are read by another table of shapes.
+        FatalError, AnotherCluster unless `accept_reset`, and ShapesChanged where its records are
+        read by another table of shapes.
         """
         where = KafkaPartition(topic, partition)
+        if not accept_reset:
+            for known in await clusters_read(self._topics, self._settings, topic):
+                if known != cluster_id:
+                    raise AnotherCluster(known, cluster_id, topic=topic, partition=partition)
         self._limits = await read_limits(self._topics, self._settings)
         await self._disown(where)
         producer = TransactionalProducer(
@@ -213,6 +226,17 @@ class RelayStore:
     async def _disown(self, partition: KafkaPartition) -> None:
         if owned := self._owned.pop(partition, None):
             await owned.producer.stop()
+
+
+async def clusters_read(topics: TopicReader, settings: Settings, topic: str) -> set[str]:
+    """The clusters that the relay's offsets for any partition of this topic are of.
+
+    An offset is in the cluster that is read, so one of another cluster is a mirror's copy.
+    """
+    partitions = await topics.partitions(topic)
+    offsets = await topics.committed(settings.kafka_group_id, partitions)
+    positions = (position_of(one, NO_POSITION) for one in offsets.values())
+    return {position.cluster_id for position in positions if position is not NO_POSITION}
 
 
 def relay_stores(

@@ -12,7 +12,7 @@ import msgspec
 from normalizer.configured_rules import normalizer_of
 from normalizer.core.batch_builder import BatchBuilder
 from normalizer.core.raw_record import RawRecord
-from normalizer.errors import FatalError, RetryableError
+from normalizer.errors import AnotherCluster, FatalError, RetryableError
 from normalizer.files.record_lines import EndDetector, is_whole, pages, record_of, topic_of
 from normalizer.files.unpack import Unpacked
 from normalizer.kafka import KafkaPartition
@@ -26,14 +26,6 @@ from normalizer.telemetry import ServiceCounters, get_logger
 
 CLUSTER_ID: Final = "file"
 """The cluster id in positions of files; real cluster ids are longer."""
-
-_CLUSTER: Final = """
-    select   cluster_id
-    from     normalizer.source_positions
-    where    topic = $1::text and partition = $2::integer
-    order by incarnation desc
-    limit    1
-"""
 
 _log: Final = get_logger()
 
@@ -108,16 +100,15 @@ class FileReplay:
 
     async def _claim(self, store: Store, partition: KafkaPartition, offset: int) -> Claim:
         """Claim a partition, unless Kafka moves its position: a file must not fence the service."""
-        async with read_only_connection(self._database_url) as connection:
-            cluster = await connection.fetchval(_CLUSTER, *partition)
-        if cluster not in {None, CLUSTER_ID}:
-            raise FatalError(
-                f"{partition} is read from Kafka cluster {cluster} into this database: "
-                "a file cannot go on with it"
+        try:
+            claim = await store.claim(
+                *partition, cluster_id=CLUSTER_ID, log_start=offset, shapes=self._shapes
             )
-        claim = await store.claim(
-            *partition, cluster_id=CLUSTER_ID, log_start=offset, shapes=self._shapes
-        )
+        except AnotherCluster as error:
+            raise FatalError(
+                f"{partition.topic} is read from Kafka cluster {error.known} into this database: "
+                "a file cannot go on with it"
+            ) from error
         self._claims[partition] = claim
         self._next_offsets[partition] = claim.next_offset
         return claim

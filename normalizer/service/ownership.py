@@ -234,8 +234,13 @@ class Ownership:
         return None
 
     async def _claim(self, partition: KafkaPartition, cluster_id: str, bounds: Bounds) -> Claim:
+        accept_reset = self._accept_reset and partition not in self._ever_held
         claim = await self._claim_position(
-            *partition, cluster_id=cluster_id, log_start=bounds.start, log_end=bounds.end
+            *partition,
+            cluster_id=cluster_id,
+            log_start=bounds.start,
+            log_end=bounds.end,
+            accept_reset=accept_reset,
         )
         self._claimed[partition] = claim
         self.suspects.note_claim(partition, claim)
@@ -247,7 +252,7 @@ class Ownership:
             next_offset=claim.next_offset,
             last=claim.last,
         )
-        if reset and not (self._accept_reset and partition not in self._ever_held):
+        if reset and not accept_reset:
             raise _topic_reset(partition, reset)
         if reset:
             claim = await self._store.begin_incarnation(

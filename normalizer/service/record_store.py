@@ -41,6 +41,7 @@ class RecordStore(Protocol):
         log_start: int,
         log_end: int | None = None,
         shapes: ShapesOfProcess = NO_TABLE,
+        accept_reset: bool = False,
     ) -> Claim:
         """Claim a partition."""
 

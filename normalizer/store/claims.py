@@ -16,7 +16,7 @@ from normalizer.core.batch import (
     holes_between,
     stored_last_record,
 )
-from normalizer.errors import PositionError, ShapesChanged
+from normalizer.errors import AnotherCluster, PositionError, ShapesChanged
 from normalizer.store import store_statements
 from normalizer.store.migrate import refuse_other_files
 from normalizer.store.protocol import check_protocol
@@ -104,7 +104,7 @@ async def claim_partition(
             store_statements.DELETED_INCARNATION, topic, partition
         )
         first = ([topic], [incarnation], [partition])
-        await connection.execute(store_statements.ADD_DEDUP_HORIZON, *first)
+        await connection.execute(store_statements.ADD_DEDUP_HORIZON, *first, cluster_id)
         await connection.fetch(store_statements.LOCK_DEDUP_HORIZON, *first)
         # Another process may begin the position at the same moment: then its row is claimed.
         row = await connection.fetchrow(
@@ -121,6 +121,28 @@ async def claim_partition(
     position = dict(row)
     check_shapes(topic, partition, position.pop("shapes"), shapes.fingerprint)
     return Claim(topic=topic, partition=partition, **position)
+
+
+async def check_cluster(
+    connection: asyncpg.Connection,
+    topic: str,
+    partition: int,
+    cluster_id: str,
+    *,
+    accept_reset: bool = False,
+) -> None:
+    """Raise AnotherCluster unless the topic is of this cluster; a new topic is from now on.
+
+    With `accept_reset` a topic of another cluster moves to this one.
+    """
+    known = await connection.fetchval(store_statements.CLUSTER_OF_TOPIC, topic)
+    if known is None or (accept_reset and known != cluster_id):
+        await connection.execute(
+            store_statements.SET_CLUSTER_OF_TOPIC, topic, cluster_id, accept_reset
+        )
+        known = await connection.fetchval(store_statements.CLUSTER_OF_TOPIC, topic)
+    if known != cluster_id:
+        raise AnotherCluster(known, cluster_id, topic=topic, partition=partition)
 
 
 def check_shapes(topic: str, partition: int, stored: str, fingerprint: str) -> None:

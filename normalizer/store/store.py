@@ -20,6 +20,7 @@ from normalizer.store.claims import (
     Claim,
     ShapesOfProcess,
     begin_next_incarnation,
+    check_cluster,
     claim_partition,
     find_lost_claims,
     move_over_gap,
@@ -94,6 +95,7 @@ class Store:
         log_start: int,
         log_end: int | None = None,
         shapes: ShapesOfProcess = NO_TABLE,
+        accept_reset: bool = False,
     ) -> Claim:
         """Claim the partition: its epoch rises, and every earlier owner is fenced.
 
@@ -101,21 +103,26 @@ class Store:
         that was never read begins incarnation 0 at `log_start`, one whose position was deleted the
         incarnation that it had. One that was read up to `log_end` has nothing to read, so this
         claim is not counted as one that made no progress. Raises
-        FatalError where this code must not write to the database, ShapesChanged where the
+        FatalError where this code must not write to the database, AnotherCluster where the topic is
+        of another cluster and its move is not accepted (`accept_reset`), ShapesChanged where the
         position's records are read by another table of shapes.
         """
-        return await self._session.run_once(
-            partial(
-                claim_partition,
-                topic=topic,
-                partition=partition,
-                owner=self._owner,
-                cluster_id=cluster_id,
-                log_start=log_start,
-                log_end=log_end,
-                shapes=shapes,
-            )
+        claim = partial(
+            claim_partition,
+            topic=topic,
+            partition=partition,
+            owner=self._owner,
+            cluster_id=cluster_id,
+            log_start=log_start,
+            log_end=log_end,
+            shapes=shapes,
         )
+
+        async def claim_in_cluster(connection: asyncpg.Connection) -> Claim:
+            await check_cluster(connection, topic, partition, cluster_id, accept_reset=accept_reset)
+            return await claim(connection)
+
+        return await self._session.run_once(claim_in_cluster)
 
     async def lost_claims(self, claims: Sequence[Claim]) -> list[tuple[Claim, PositionError]]:
         """The claims that no longer hold, each with its reason.

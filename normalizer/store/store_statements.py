@@ -11,6 +11,18 @@ EVENT_COLUMNS: Final = (*Envelope.__struct_fields__, "batch_id")
 SELECTED: Final = ", ".join(Envelope.__struct_fields__)
 """The columns of an envelope."""
 
+CLUSTER_OF_TOPIC: Final = "select cluster_id from normalizer.source_topics where topic = $1::text"
+
+# Another process may add the topic at the same moment: then its cluster stays, unless a move of the
+# topic is accepted.
+SET_CLUSTER_OF_TOPIC: Final = """
+    insert into normalizer.source_topics as known (topic, cluster_id)
+    values ($1::text, $2::text)
+    on conflict on constraint source_topics_pkey do update
+    set    cluster_id = excluded.cluster_id
+    where  $3::boolean
+"""
+
 CLAIM: Final = """
     with latest as (
         select   topic, incarnation, partition
@@ -38,7 +50,7 @@ CLAIM: Final = """
               position.moved_epoch, position.shapes
 """
 
-# The incarnation whose position was deleted; 0 where none was.
+# The incarnation whose position was deleted, or that a backfill read; 0 where there is none.
 DELETED_INCARNATION: Final = """
     select coalesce(max(incarnation), 0)
     from   normalizer.dedup_horizon
@@ -48,8 +60,8 @@ DELETED_INCARNATION: Final = """
 # A row to lock, so that the first claim of a partition and a job that writes its records see each
 # other.
 ADD_DEDUP_HORIZON: Final = """
-    insert into normalizer.dedup_horizon (topic, incarnation, partition, next_offset)
-    select   topic, incarnation, partition, 0
+    insert into normalizer.dedup_horizon (topic, incarnation, partition, next_offset, cluster_id)
+    select   topic, incarnation, partition, 0, $4::text
     from     unnest($1::text[], $2::integer[], $3::integer[])
                  as wanted (topic, incarnation, partition)
     order by topic, incarnation, partition
@@ -196,6 +208,13 @@ NEWEST_POSITIONS: Final = """
     from     normalizer.source_positions
     where    topic = any($1::text[])
     order by topic, partition, incarnation desc
+"""
+
+CLUSTERS_OF_TOPICS: Final = """
+    select   topic, cluster_id
+    from     normalizer.source_topics
+    where    topic = any($1::text[])
+    order by topic
 """
 
 # For each of these server processes that waits for a lock, who holds it. Without pg_read_all_stats

@@ -12,13 +12,12 @@ from aiokafka.structs import TopicPartition
 
 from normalizer.cli.ledger_check import verify_ledger
 from normalizer.errors import ConfigurationError, FatalError
-from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.stored_state import read_stored_state
 from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePage
 from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
 from normalizer.kafka import TopicReader, range_reader
 from normalizer.settings import Settings
-from tests.support.job_runs import backfill_of
+from tests.support.job_runs import backfill_of, backfill_topic
 from tests.support.service_runs import (
     Watcher,
     recreate_topic,
@@ -39,14 +38,6 @@ async def watcher(database: Database) -> Any:
         yield started
 
 
-async def backfilled(settings: Settings, topic: Topic, **bounds: Any) -> RunResult:
-    """The verdict of one run over the topic."""
-    assert settings.database_url
-    live = (await read_stored_state(settings.database_url)).live
-    source = TopicSource(settings, topic.name, TopicRange(**bounds), live=live)
-    return await backfill_of(settings, source, f"{topic.name} {bounds}").run()
-
-
 async def wrong(settings: Settings) -> list[str]:
     """What `ledger verify` finds wrong, the log included."""
     assert settings.database_url
@@ -62,12 +53,12 @@ async def test_what_a_backfill_stored_is_a_duplicate_to_the_service_and_again(
     settings = settings_for(database, topic, bootstrap_servers)
     await send(producer, topic, range(60))
 
-    first = await backfilled(settings, topic, to_offset=10)
+    first = await backfill_topic(settings, topic, to_offset=10)
     async with running(settings) as service:
         await watcher.until_read(topic, {0: 20, 1: 20, 2: 20})
         await send(producer, topic, range(60, 90))
         await watcher.until_read(topic, {0: 30, 1: 30, 2: 30})
-    second = await backfilled(settings, topic)
+    second = await backfill_topic(settings, topic)
 
     assert (first.state, first.totals.stored) == ("complete", 30)
     assert (service.counters.stored, service.counters.duplicate) == (60, 30)
@@ -81,7 +72,7 @@ async def test_the_ledger_misses_a_row_that_a_job_stored(
 ) -> None:
     settings = settings_for(database, topic, bootstrap_servers)
     await send(producer, topic, range(9))
-    await backfilled(settings, topic)
+    await backfill_topic(settings, topic)
     assert await wrong(settings) == []
 
     await watcher.connection.execute(
@@ -104,8 +95,10 @@ async def test_a_range_of_offsets_or_times_is_read_and_no_more(
         )
     await producer.flush()
 
-    by_offset = await backfilled(settings, topic, partitions=(1,), from_offset=5, to_offset=8)
-    by_time = await backfilled(settings, topic, from_ms=1_764_000_030_000, to_ms=1_764_000_045_000)
+    by_offset = await backfill_topic(settings, topic, partitions=(1,), from_offset=5, to_offset=8)
+    by_time = await backfill_topic(
+        settings, topic, from_ms=1_764_000_030_000, to_ms=1_764_000_045_000
+    )
 
     offsets = await watcher.connection.fetch(
         "select source_partition, source_offset from normalizer.events order by 1, 2"
@@ -129,9 +122,9 @@ async def test_expired_offsets_are_counted_and_named_in_the_result(
     await send(producer, topic, range(20))
     await admin.delete_records({TopicPartition(topic.name, 0): RecordsToDelete(before_offset=8)})
 
-    verdict = await backfilled(settings, topic, from_offset=0)
+    verdict = await backfill_topic(settings, topic, from_offset=0)
     await send(producer, topic, range(20, 25))
-    again = await backfilled(settings, topic, from_offset=0)
+    again = await backfill_topic(settings, topic, from_offset=0)
 
     assert verdict.state == "truncated"
     assert f"{topic.name}[0] 0 to 8" in verdict.reason
@@ -147,7 +140,7 @@ async def test_a_topic_that_is_not_there_is_wrong_usage_and_says_so(
     nowhere = Topic(name="test.nowhere", partitions=1)
 
     with pytest.raises(ConfigurationError, match=r"test\.nowhere: there is no such topic"):
-        await backfilled(settings_for(database, nowhere, bootstrap_servers), nowhere)
+        await backfill_topic(settings_for(database, nowhere, bootstrap_servers), nowhere)
 
 
 @ONE_PARTITION
@@ -161,7 +154,7 @@ async def test_a_topic_recreated_is_not_taken_for_the_one_that_the_service_read(
     await watcher.connection.execute("update normalizer.source_positions set last_crc = 1")
 
     with pytest.raises(FatalError, match="the topic was recreated"):
-        await backfilled(settings, topic)
+        await backfill_topic(settings, topic)
 
 
 @ONE_PARTITION
@@ -187,7 +180,7 @@ async def test_a_job_goes_on_in_the_incarnation_of_a_deleted_position(
         await send(another, topic, range(12, 20))
     await watcher.connection.execute("delete from normalizer.source_positions")
 
-    verdict = await backfilled(settings, topic)
+    verdict = await backfill_topic(settings, topic)
 
     incarnations = (await read_stored_state(database.url)).incarnations
     assert (verdict.totals.stored, verdict.totals.duplicate) == (8, 2)

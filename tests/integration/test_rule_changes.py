@@ -15,7 +15,7 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.core.wire_values import RecordRefused
 from normalizer.snowflake import derive_id, hash_event_id
 from normalizer.store.store import Store
-from tests.integration.test_backfill_topic import backfilled, wrong
+from tests.integration.test_backfill_topic import wrong
 from tests.integration.test_store_positions import gate, open_gate
 from tests.support.factories import (
     RECORDED_MS,
@@ -24,7 +24,13 @@ from tests.support.factories import (
     raw_event,
     raw_record,
 )
-from tests.support.job_runs import NORMALIZE, backfill_files, ledger_mistakes, write_file
+from tests.support.job_runs import (
+    NORMALIZE,
+    backfill_files,
+    backfill_topic,
+    ledger_mistakes,
+    write_file,
+)
 from tests.support.service_runs import running, settings_for, watching
 from tests.support.stack import Database, Topic
 from tests.support.table_rows import claimed, connected, count, open_store, wait_for_lock
@@ -242,7 +248,9 @@ async def test_a_deleted_position_still_tells_a_topic_that_was_recreated(
         last = await claimed(store)
         await connection.execute(DELETED)
 
-        claim = await store.claim(last.topic, 0, cluster_id="another", log_start=0)
+        claim = await store.claim(
+            last.topic, 0, cluster_id="another", log_start=0, accept_reset=True
+        )
 
         assert (claim.next_offset, claim.epoch) == (0, 1)
         for name in ("cluster_id", "last_offset", "last_recorded_ms", "last_crc"):
@@ -317,7 +325,7 @@ async def test_a_topic_is_read_once_by_the_service_and_by_a_backfill(
                     assert service.counters.stored == (ROWS if turn == 0 else 0)
                 await watcher.connection.execute("delete from normalizer.source_positions")
             else:
-                verdict = await backfilled(settings, topic)
+                verdict = await backfill_topic(settings, topic)
                 assert verdict.totals.stored == (ROWS if turn == 0 else 0)
             monkeypatch.undo()
             (everything, identity)[turn % 2](monkeypatch)

@@ -96,7 +96,7 @@ async def test_a_later_claim_goes_on_where_the_last_batch_ended(database: Databa
     async with open_store(database, "one") as one, open_store(database, "two") as two:
         await one.write(batch_of(envelope(0), envelope(1), claim=await claimed(one)))
 
-        claim = await two.claim(TOPIC, 0, cluster_id="other", log_start=99)
+        claim = await two.claim(TOPIC, 0, cluster_id="cluster", log_start=99)
 
         assert (claim.epoch, claim.next_offset, claim.cluster_id) == (2, 2, "cluster")
     async with connected(database) as connection:

@@ -22,6 +22,7 @@ from normalizer.jobs.engine.stored_state import read_stored_state
 from normalizer.jobs.engine.throttle import Throttle
 from normalizer.jobs.sources.file_source import FileSource
 from normalizer.jobs.sources.source import HistorySource
+from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
 from normalizer.process.screen import Screen
 from normalizer.process.slices import Normalize
 from normalizer.settings import Settings
@@ -33,7 +34,7 @@ from simulator.kcat_lines import lines
 from simulator.mix import Mix
 from simulator.sent_record import SentRecord
 from simulator.topic_records import records
-from tests.support.stack import Database
+from tests.support.stack import Database, Topic
 
 NORMALIZE: Final = Normalizer().normalize
 
@@ -111,6 +112,16 @@ def backfill_of(
         normalize,
         accept_expired=accept_expired,
     )
+
+
+async def backfill_topic(settings: Settings, topic: Topic, **bounds: Any) -> RunResult:
+    """The result of one run over the topic."""
+    assert settings.database_url
+    known = await read_stored_state(settings.database_url)
+    source = TopicSource(
+        settings, topic.name, TopicRange(**bounds), live=known.live, clusters=known.clusters
+    )
+    return await backfill_of(settings, source, f"{topic.name} {bounds}").run()
 
 
 def runner(settings: Settings, spec: JobSpec, **throttle: Any) -> JobRunner:

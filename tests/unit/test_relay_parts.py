@@ -197,6 +197,10 @@ def committed(monkeypatch: pytest.MonkeyPatch) -> list[CommittedOffset]:
     async def limits(*_: object) -> dict[str, int]:
         return dict.fromkeys(("noetl.events.canonical", "noetl.events.refused"), 1 << 20)
 
+    async def clusters(*_: object) -> set[str]:
+        return set()
+
+    monkeypatch.setattr(relay_store, "clusters_read", clusters)
     monkeypatch.setattr(relay_store, "TransactionalProducer", Producer)
     monkeypatch.setattr(relay_store, "read_limits", limits)
     return committed

@@ -13,6 +13,7 @@ from normalizer.core.coordinates import DEDUP_ALWAYS, NO_DEDUP_HORIZON, DedupHor
 from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.job_run import JobRun
 from normalizer.jobs.sources.source import PartKey
+from normalizer.store.claims import check_cluster
 from normalizer.store.session import RetryTransaction
 from normalizer.store.sorted_outcomes import SortedOutcomes
 from normalizer.store.source_positions import is_already_committed
@@ -44,12 +45,14 @@ class JobPositions:
     """The positions of one run, in place of the service's: with the same locks and checks.
 
     `keyed`: the key of a range's last record says where to resume. Offsets noted as `expired` are
-    counted when a batch passes over them.
+    counted when a batch passes over them. `cluster_id`: the Kafka cluster that is read, of which
+    each topic has to be.
     """
 
-    def __init__(self, run: JobRun, *, keyed: bool = False) -> None:
+    def __init__(self, run: JobRun, *, keyed: bool = False, cluster_id: str | None = None) -> None:
         self._run = run
         self._keyed = keyed
+        self._cluster_id = cluster_id
         self._expired: dict[PartKey, list[tuple[int, int]]] = {}
         self._spans: dict[SourceKey, _OffsetSpan] = {}
         """Positions of the batch that was locked last."""
@@ -63,8 +66,11 @@ class JobPositions:
     ) -> DedupHorizon | None:
         """Lock the positions in key order. None: this batch was committed already.
 
-        Raises Fenced (another runner took the job over) and PositionMoved.
+        Raises Fenced (another runner took the job over), PositionMoved and AnotherCluster.
         """
+        if self._cluster_id is not None:
+            for topic, partition in {part.topic: part.partition for part in parts}.items():
+                await check_cluster(connection, topic, partition, self._cluster_id)
         rows = await connection.fetch(
             job_statements.LOCK_PARTS,
             self._run.spec.job_id,
@@ -76,7 +82,7 @@ class JobPositions:
         if is_already_committed(parts, rows):
             return None
         self._spans = _offset_spans(parts)
-        return await _reached(connection, self._spans)
+        return await _reached(connection, self._spans, self._cluster_id)
 
     async def move(
         self,
@@ -131,7 +137,9 @@ class JobPositions:
 
 
 async def _reached(
-    connection: asyncpg.Connection, spans: Mapping[SourceKey, _OffsetSpan]
+    connection: asyncpg.Connection,
+    spans: Mapping[SourceKey, _OffsetSpan],
+    cluster_id: str | None,
 ) -> DedupHorizon:
     """Return the offsets below which records of this batch may have been written before.
 
@@ -143,7 +151,7 @@ async def _reached(
     wanted = [list(column) for column in zip(*spans, strict=True)]
     ends = [span.end for span in spans.values()]
     await connection.execute(job_statements.ANNOUNCE_AHEAD, *wanted, ends, ANNOUNCED_AHEAD)
-    await connection.execute(ADD_DEDUP_HORIZON, *wanted)
+    await connection.execute(ADD_DEDUP_HORIZON, *wanted, cluster_id)
     written = _offsets(await connection.fetch(LOCK_DEDUP_HORIZON, *wanted))
     live = _offsets(await connection.fetch(job_statements.LIVE_REACHED, *wanted))
     if any(reached < spans[source].end for source, reached in live.items()):

@@ -40,6 +40,8 @@ LAST_READ: Final = """
     order by topic, partition, incarnation desc
 """
 
+CLUSTERS_OF_TOPICS: Final = "select topic, cluster_id from normalizer.source_topics"
+
 TRY_LOCK: Final = "select pg_try_advisory_xact_lock($1::bigint)"
 
 END_LOST: Final = """

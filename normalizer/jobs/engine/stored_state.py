@@ -15,10 +15,12 @@ from normalizer.store.store import Claim
 class StoredState(msgspec.Struct, frozen=True, kw_only=True):
     """The state when a job began. `incarnations` gives the newest and how many there are.
 
-    `live` are the positions of Kafka's partitions, also of those that were deleted since.
+    `live` are the positions of Kafka's partitions, also of those that were deleted since, and
+    `clusters` the cluster of each topic that was read.
     """
 
     live: tuple[Claim, ...]
+    clusters: dict[str, str]
     incarnations: dict[tuple[str, int], tuple[int, int]]
     file_topics: frozenset[str]
 
@@ -47,9 +49,11 @@ async def read_stored_state(database_url: str) -> StoredState:
     """Read the state. Raises StoreUnavailable and FatalError."""
     async with read_only_connection(database_url) as connection:
         last_read = await connection.fetch(job_statements.LAST_READ)
+        clusters = await connection.fetch(job_statements.CLUSTERS_OF_TOPICS)
         file_topics = await read_file_topics(connection)
     return StoredState(
         live=tuple(_claim(row) for row in last_read if row["is_in_kafka"]),
+        clusters={row["topic"]: row["cluster_id"] for row in clusters},
         incarnations={
             (row["topic"], row["partition"]): (row["incarnation"], row["incarnations"])
             for row in last_read

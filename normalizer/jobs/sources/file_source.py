@@ -69,6 +69,7 @@ class FileSource:
     """
 
     keyed = False
+    cluster_id = None
 
     def __init__(
         self,

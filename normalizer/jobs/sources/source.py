@@ -57,6 +57,10 @@ class HistorySource(Protocol):
         """Whether a position needs the key of the last row: offsets only count the rows."""
 
     @property
+    def cluster_id(self) -> str | None:
+        """The Kafka cluster that is read, once the parts are known; None where it is no topic."""
+
+    @property
     def truncated(self) -> str | None:
         """Why the source ended too early, known once it was read; None if it did not."""
 

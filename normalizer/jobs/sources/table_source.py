@@ -70,6 +70,7 @@ class TableSource:
     """
 
     keyed = True
+    cluster_id = None
     truncated = None
 
     def __init__(

@@ -5,12 +5,13 @@ a job stores are the same records. Source: docs/spec/wire-shapes.md#m1, #g6.
 """
 
 from collections.abc import AsyncGenerator, Collection, Mapping
+from types import MappingProxyType
 from typing import Self
 
 import msgspec
 
 from normalizer.core.batch import holes_between
-from normalizer.errors import BrokerUnavailable, ConfigurationError, FatalError
+from normalizer.errors import AnotherCluster, BrokerUnavailable, ConfigurationError, FatalError
 from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePage, SourcePart
 from normalizer.kafka import Bounds, FetchedChunk, KafkaPartition, TopicReader, why_reset
 from normalizer.kafka.range_reader import ExpiredRange, OffsetRange, OffsetRangeReader
@@ -36,9 +37,11 @@ class TopicSource:
     """A range of a topic, all partitions at once, up to where each ends now.
 
     `live` are the positions of the service; a topic that it reads is first compared with them.
+    `clusters` tells of which cluster each known topic is.
     """
 
     keyed = False
+    cluster_id: str | None = None
 
     def __init__(
         self,
@@ -47,11 +50,13 @@ class TopicSource:
         wanted: TopicRange,
         *,
         live: Collection[Claim] = (),
+        clusters: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._settings = settings
         self._topic = topic
         self._range = wanted
         self._live = {claim.partition: claim for claim in live if claim.topic == topic}
+        self._cluster_of_topic = clusters.get(topic)
         self._reader = OffsetRangeReader(settings)
         self._present: set[PartKey] = set()
         self._recreated: dict[PartKey, ReadPosition] = {}
@@ -149,10 +154,14 @@ class TopicSource:
     async def _check_incarnation(
         self, log: TopicReader, bounds: Mapping[KafkaPartition, Bounds]
     ) -> None:
-        """Refuse a topic that is not the one of the service's positions."""
-        if not self._live:
-            return
-        cluster_id = await log.cluster_id()
+        """Raise FatalError for a topic that is not the one of the service's positions."""
+        self.cluster_id = cluster_id = await log.cluster_id()
+        known = self._cluster_of_topic
+        if known not in {None, cluster_id}:
+            first = min(bounds)
+            raise FatalError(
+                str(AnotherCluster(known, cluster_id, topic=first.topic, partition=first.partition))
+            )
         for one in bounds:
             claim = self._live.get(one.partition)
             if claim is None:

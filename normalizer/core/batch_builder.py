@@ -44,7 +44,7 @@ class BatchBuilder:
         into.next_offset = part.next_offset
         self.records += len(part.items)
         self.rows += sum([len(outcomes) for _, outcomes in part.items])
-        self.record_bytes += sum([_bytes_of(record) for record, _ in part.items])
+        self.record_bytes += sum([bytes_of(record) for record, _ in part.items])
 
     def is_full(self, max_rows: int) -> bool:
         """Whether it has reached its maximum of rows or bytes."""
@@ -85,7 +85,7 @@ class _OpenPart(msgspec.Struct):
         self.holes.append((first, after))
 
 
-def _bytes_of(record: RawRecord) -> int:
+def bytes_of(record: RawRecord) -> int:
     """All that the record holds in memory until its batch is written."""
     size = len(record.value or b"") + len(record.key or b"")
     if record.headers:

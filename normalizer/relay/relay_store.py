@@ -55,6 +55,7 @@ class RelayStore:
     """
 
     server_pid = None
+    not_begun = ""
     keeps_group_offsets = True
 
     def __init__(
@@ -152,6 +153,10 @@ class RelayStore:
         """Move over offsets that can no longer be read. Raises Fenced and PositionMoved."""
         return await self._move(claim, msgspec.structs.replace(claim, next_offset=next_offset))
 
+    async def lock_holders(self, pid: int) -> str:  # noqa: ARG002 - a store's signature
+        """Nobody: Kafka has no locks."""
+        return ""
+
     async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:  # noqa: ARG002 - there are none
         """Write each part in a transaction of its own, all at once.
 
@@ -241,10 +246,10 @@ async def clusters_read(topics: TopicReader, settings: Settings, topic: str) -> 
 
 def relay_stores(
     settings: Settings, on_commit: Callable[[CommittedBatch], None]
-) -> tuple[RelayStore, RelayStore]:
-    """The same store for claims and for batches: a partition has one producer."""
+) -> tuple[RelayStore, RelayStore, RelayStore]:
+    """The same store for everything: a partition has one producer."""
     store = RelayStore(settings, on_commit=on_commit)
-    return store, store
+    return store, store, store
 
 
 class _OwnedPartition(NamedTuple):

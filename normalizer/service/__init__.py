@@ -10,6 +10,7 @@ suspects         partitions that made no progress under several claims
 unreachable      partitions whose leader does not answer
 batch_filler     fetches until a batch is full or due
 intake           normalizes records into a batch
+set_aside        writes parts that wait, apart from the batches of other partitions
 file_replay      the same loop over a file, without a broker
 
 Tracing, where OpenTelemetry's variables turn it on:
@@ -21,6 +22,7 @@ span_attributes  names and attributes, by the semantic conventions
 
 Monitoring:
 
+waits            asks the server what a batch waits for that takes long
 metric_catalog   every metric, with its meaning and what to do about it
 service_metrics  counters of the service
 commit_metrics   counts what a committed transaction wrote

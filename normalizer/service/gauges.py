@@ -43,7 +43,7 @@ class GaugeCollector(Collector):
         yield family("normalizer_heartbeat_age_seconds", {(): service.heartbeat_age_s()})
         yield family(
             "normalizer_open_batch_seconds",
-            {(): service.in_flight.age_s()},
+            {(): max(one.age_s() for one in service.in_flight_batches())},
         )
         yield family(
             "normalizer_partitions",

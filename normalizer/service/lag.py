@@ -10,8 +10,7 @@ import contextlib
 import math
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import asyncpg
@@ -27,7 +26,7 @@ from normalizer.settings import Settings
 from normalizer.store.migration_files import read_migrations
 from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.sqlstate import FOREIGN_ERRORS
-from normalizer.store.store_statements import LOCK_HOLDERS, NEWEST_POSITIONS
+from normalizer.store.store_statements import NEWEST_POSITIONS
 from normalizer.telemetry import describe_error, get_logger
 
 POLL_TIMEOUT_S: Final = 3.0
@@ -77,8 +76,6 @@ class LagMonitor:
         self.unverified_s: dict[str, float] = {}
         self.snapshot_s: float | None = None
         """Age of the oldest snapshot; None while it is unknown, or without the right to see it."""
-        self.lock_holders: dict[int, str] = {}
-        """For a waiting server process, who holds the lock that it waits for."""
         self.jobs: dict[tuple[str, str], int] = {}
         self.progress: dict[str, float] = dict.fromkeys(JOB_KINDS, 1.0)
 
@@ -117,7 +114,7 @@ class LagMonitor:
             for one, bounds in self._bounds.items()
         }
 
-    async def poll(self, waiting: Sequence[int] = ()) -> None:
+    async def poll(self) -> None:
         """Poll both ends at once; the `*_up` attributes show which failed.
 
         `waiting` are this service's server processes whose statements take long: the poll looks up
@@ -125,7 +122,7 @@ class LagMonitor:
         """
         async with asyncio.TaskGroup() as tasks:
             if self.has_database:
-                tasks.create_task(self._poll_database(waiting), name="poll the database")
+                tasks.create_task(self._poll_database(), name="poll the database")
             tasks.create_task(self.poll_broker(), name="poll the broker")
 
     async def poll_broker(self) -> None:
@@ -203,10 +200,9 @@ class LagMonitor:
         self._connection.terminate()
         await self._log.close()
 
-    async def _poll_database(self, waiting: Sequence[int]) -> None:
+    async def _poll_database(self) -> None:
         """Whether the server answers is one thing, what its tables and views hold is another."""
         reads: tuple[Callable[[asyncpg.Connection], Awaitable[None]], ...] = (
-            partial(self._poll_lock_holders, waiting),
             self._poll_migrations,
             self._poll_positions,
             self._poll_agreement,
@@ -223,12 +219,6 @@ class LagMonitor:
                         await read(connection)
         self.database_up = answers
         self.writable = answers and self.writable
-
-    async def _poll_lock_holders(
-        self, waiting: Sequence[int], connection: asyncpg.Connection
-    ) -> None:
-        rows = await connection.fetch(LOCK_HOLDERS, waiting) if waiting else []
-        self.lock_holders = {row["pid"]: row["holders"] for row in rows}
 
     async def _poll_migrations(self, connection: asyncpg.Connection) -> None:
         try:

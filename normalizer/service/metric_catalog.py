@@ -22,7 +22,7 @@ SQLSTATE_CLASSES: Final = (
     *(*sorted(DATA_CORRUPTED), "other"),
 )
 DRIFTS: Final = ("unknown_key", "changed_type")
-PARTITION_STATES: Final = ("assigned", "claimed", "fenced", "stopped")
+PARTITION_STATES: Final = ("assigned", "claimed", "set_aside", "fenced", "stopped")
 JOB_KINDS: Final = ("backfill", "renormalize", "redrive", "redact")
 JOB_STATES: Final = ("running", "interrupted")
 SCOPES: Final = ("all", "range", "sample")
@@ -188,8 +188,9 @@ CATALOGUE: Final = (
     Metric(
         name="normalizer_open_batch_seconds",
         kind="gauge",
-        means="Age of the batch that is being written: from its start to its commit, "
-        "including waits for locks and failed attempts; 0 if there is none.",
+        means="Age of the oldest batch, or part of one that is set aside, that is being written: "
+        "from its start to its commit, including waits for locks and failed attempts; 0 if "
+        "there is none.",
         hint="From 5 on, /readyz and the log event batch_blocked show the offsets, the "
         "database's last error, and who holds the lock that the batch waits for.",
     ),
@@ -197,7 +198,8 @@ CATALOGUE: Final = (
         name="normalizer_partitions",
         kind="gauge",
         means="Partitions of this process: assigned by the group; of those, claimed (in "
-        "PostgreSQL, and read), fenced, or stopped.",
+        "PostgreSQL, and read), set_aside (a part of it waits for a lock, for example), fenced, "
+        "or stopped.",
         hint="stopped: /readyz and the log event partition_stopped give the reason; "
         "`normalizer run --accept-reset` if the topic was recreated. assigned but not "
         "claimed: the database is away.",

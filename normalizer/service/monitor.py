@@ -23,7 +23,7 @@ from normalizer.service.lag import LagMonitor
 from normalizer.service.probes import HttpResponse, ProbeServer, probe_response
 from normalizer.service.service import Service
 from normalizer.settings import Settings
-from normalizer.store.retry import WAITING_AFTER_S, InFlightBatch
+from normalizer.store.retry import InFlightBatch
 from normalizer.store.sqlstate import DATA_CORRUPTED, FOREIGN_ERRORS
 from normalizer.telemetry import get_logger, log_mistake
 
@@ -142,17 +142,9 @@ class Monitor:
             yield f"migrations missing: {missing}: type `normalizer migrate`"
 
     def _waiting_batches(self) -> Iterator[str]:
-        if self._service.in_flight.is_waiting():
-            yield self._why_waiting(self._service.in_flight)
-
-    def _why_waiting(self, in_flight: InFlightBatch) -> str:
-        error = in_flight.error
-        why = in_flight.last_error_text()
-        if isinstance(error, StoreUnavailable) and error.sqlstate in DATA_CORRUPTED:
-            why = f"{why}: its data is corrupted: restore it, or reindex"
-        if holders := self.lag_monitor.lock_holders.get(self._service.server_pid or 0):
-            why = f"it waits for a lock held by {holders}; last: {why}"
-        return f"batch open for {in_flight.age_s():.0f} s: {in_flight.offsets()}: {why}"
+        for in_flight in self._service.in_flight_batches():
+            if in_flight.is_waiting():
+                yield _why_waiting(in_flight)
 
     def _wait_for(self, polling: Coroutine[Any, Any, None]) -> None:
         """Wait until it was polled; if that takes too long, go on without."""
@@ -165,9 +157,7 @@ class Monitor:
         async with self._polling:
             if time.monotonic() - self._polled_at_s < FRESH_S:
                 return
-            pid = self._service.server_pid
-            is_late = self._service.in_flight.age_s() > WAITING_AFTER_S / 2
-            await self.lag_monitor.poll([pid] if pid and is_late else [])
+            await self.lag_monitor.poll()
             self._polled_at_s = time.monotonic()
 
     async def _poll_for_metrics(self) -> None:
@@ -245,3 +235,10 @@ class Monitor:
             except Exception as error:  # noqa: BLE001 - without it the views would call us dead
                 log_mistake("report_failed", error)
             await wait_at_most(wake, wait_s)
+
+
+def _why_waiting(in_flight: InFlightBatch) -> str:
+    error, why = in_flight.error, in_flight.why()
+    if isinstance(error, StoreUnavailable) and error.sqlstate in DATA_CORRUPTED:
+        why = f"{why}: its data is corrupted: restore it, or reindex"
+    return f"batch open for {in_flight.age_s():.0f} s: {in_flight.offsets()}: {why}"

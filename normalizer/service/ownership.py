@@ -56,6 +56,8 @@ class Ownership:
         self.unreachable = UnreachablePartitions(reader, log)
         self.stopped: dict[KafkaPartition, str] = {}
         self._claims_of_stopped: dict[KafkaPartition, Claim] = {}
+        self.set_aside: dict[KafkaPartition, int] = {}
+        """Partitions that aren't read while a part waits apart, with the epoch of that part."""
         self.suspects = Suspects()
         self.gaps: dict[KafkaPartition, tuple[int, int]] = {}
         """Each partition's last range (first and next offset) that retention deleted unread."""
@@ -72,7 +74,8 @@ class Ownership:
 
     def unclaimed(self) -> list[KafkaPartition]:
         """Assigned partitions that are still to be claimed, in order."""
-        return sorted(self._reader.assigned.difference(self._held, self.fenced, self.stopped))
+        others = (self._held, self.fenced, self.stopped, self.set_aside)
+        return sorted(self._reader.assigned.difference(*others))
 
     def fenced_for_s(self) -> dict[KafkaPartition, float]:
         """How long each partition that the group assigns here has been another process's."""
@@ -183,11 +186,19 @@ class Ownership:
 
     def release(self, partition: KafkaPartition, epoch: int) -> bool:
         """Release the claim of this epoch, to be claimed again. False if it is not held."""
+        if self.set_aside.get(partition) == epoch:
+            del self.set_aside[partition]
+            return True
         claim = self._held.get(partition)
         if claim is None or claim.epoch != epoch:
             return False
         self._drop(partition)
         return True
+
+    def put_aside(self, partition: KafkaPartition, epoch: int) -> None:
+        """Read no more of the partition until its claim is released; it's one that is held."""
+        self._drop(partition)
+        self.set_aside[partition] = epoch
 
     def fence(self, partition: KafkaPartition, epoch: int, why: Fenced) -> None:
         """Another process claimed the partition: leave it until the group assigns it again."""
@@ -215,6 +226,7 @@ class Ownership:
     def revoke_all(self) -> None:
         """Drop every claim at a rebalance; stopped partitions stay so until the assignment."""
         self._held.clear()
+        self.set_aside.clear()
         self.suspects.clear()
         self.fenced.clear()
         self.unreachable.clear()

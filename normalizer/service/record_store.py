@@ -54,21 +54,32 @@ class RecordStore(Protocol):
     async def record_gap(self, claim: Claim, next_offset: int, reason: str) -> Claim:
         """Move the position over offsets that can no longer be read."""
 
+    @property
+    def not_begun(self) -> str:
+        """What keeps the transaction from beginning; empty if it has begun, or there's none."""
+
+    async def lock_holders(self, pid: int) -> str:
+        """Who holds the lock that this process of the database waits for; empty if it doesn't."""
+
     async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:
         """Write the batch. Raises PartsLost where the parts are written one by one."""
 
 
 OnCommit = Callable[[CommittedBatch], None]
-StoresOf = Callable[[Settings, OnCommit], tuple[RecordStore, RecordStore]]
-"""Gives the store for claims, and the one for batches; they may be the same."""
+StoresOf = Callable[[Settings, OnCommit], tuple[RecordStore, RecordStore, RecordStore]]
+"""Gives the stores for claims, for batches, and for parts that are set aside.
+
+They may be the same one.
+"""
 
 
-def postgres_stores(settings: Settings, on_commit: OnCommit) -> tuple[Store, Store]:
-    """One connection for claims, and one that writes batches."""
+def postgres_stores(settings: Settings, on_commit: OnCommit) -> tuple[Store, Store, Store]:
+    """One connection for claims, one that writes batches, and one for parts that are set aside."""
     open_store = partial(
         Store, settings.required_database_url, owner=settings.owner, on_commit=on_commit
     )
     return (
         open_store(application_name="normalizer claims"),
         open_store(application_name="normalizer writer"),
+        open_store(application_name="normalizer set aside"),
     )

@@ -10,12 +10,14 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from contextvars import Context
+from functools import partial
 from typing import Final
 
 import msgspec
 
 from normalizer.configured_rules import normalizer_of
-from normalizer.core.batch import Batch
+from normalizer.core.batch import Batch, PartitionBatch
 from normalizer.core.batch_builder import MAX_RECORD_BYTES, BatchBuilder
 from normalizer.core.drift import DriftDetector
 from normalizer.errors import (
@@ -35,7 +37,9 @@ from normalizer.service.intake import Intake, held_parts
 from normalizer.service.membership import Membership
 from normalizer.service.record_store import StoresOf, postgres_stores
 from normalizer.service.service_metrics import ServiceMetrics
+from normalizer.service.set_aside import PartsSetAside, without
 from normalizer.service.tracing import Untraced
+from normalizer.service.waits import keep_asking
 from normalizer.settings import Settings
 from normalizer.store.quarantine_reader import RejectionLog
 from normalizer.store.retry import InFlightBatch, write_with_retry
@@ -68,7 +72,7 @@ class Service:
         normalizer = normalizer_of(settings)
         documented = normalizer.shapes.documented if normalizer.shapes else ()
         self.drift_detector = DriftDetector(settings.redact_keys, documented)
-        self._claims_store, self._store = open_stores(settings, self._note_commit)
+        self._claims_store, self._store, apart = open_stores(settings, self._note_commit)
         self.counters = ServiceCounters()
         self.membership = Membership(
             settings,
@@ -81,6 +85,9 @@ class Service:
         self.reader = self.membership.reader
         self.ownership = self.membership.ownership
         self._stopping = self.membership.stopping
+        self._parts_set_aside = PartsSetAside(
+            apart, self.membership, self._note_written, self._note_failure, clock
+        )
         self.intake = Intake(settings, normalizer, self.membership, self._timed)
         self._filler = BatchFiller(settings, self._fetch, self.intake, self._stopping, clock)
         self._tasks = asyncio.TaskGroup()
@@ -88,6 +95,10 @@ class Service:
         self._refusals = RejectionLog(_log, clock)
         self._heartbeat_s = clock()
         self.in_flight = InFlightBatch(clock)
+
+    def in_flight_batches(self) -> tuple[InFlightBatch, ...]:
+        """What is being written: the batch, and the parts that are set aside. From any thread."""
+        return (self.in_flight, *self._parts_set_aside.in_flight)
 
     async def run(self) -> None:
         """Read, normalize and store until `stop`. Raises FatalError."""
@@ -102,7 +113,11 @@ class Service:
             try:
                 async with self._deadline, self._tasks as tasks:
                     self.membership.start(tasks)
-                    works = {"writer": self._run_writer, "deadline": self._set_deadline}
+                    works = {
+                        "writer": self._run_writer,
+                        "waits": self._keep_asking,
+                        "deadline": self._set_deadline,
+                    }
                     start_critical_tasks(tasks, self._stopping, works)
             except TimeoutError:
                 _log.warning("deadline_passed", why="batches in flight are rolled back")
@@ -121,17 +136,13 @@ class Service:
         """Time since the event loop last ran; like all below, safe to call from any thread."""
         return self._clock() - self._heartbeat_s
 
-    @property
-    def server_pid(self) -> int | None:
-        """The process of the database that writes the batch in flight; None without one."""
-        return self._store.server_pid
-
     def partitions(self) -> dict[str, int]:
         """How many partitions this process has, by state."""
         ownership = self.ownership
         return {
             "assigned": len(self.reader.assigned),
             "claimed": len(ownership.held),
+            "set_aside": len(ownership.set_aside),
             "fenced": len(ownership.fenced),
             "stopped": len(ownership.stopped),
         }
@@ -192,6 +203,7 @@ class Service:
     async def _write(self, batch: Batch, spans: AbstractContextManager[None]) -> None:
         """Write the batch; if that fails for good, claim its partitions again."""
         begun_s = self._clock()
+        taken: list[PartitionBatch] = []
         try:
             with spans, self.membership.watchdog.busy("writer"), self._timed("write"):
                 await write_with_retry(
@@ -200,20 +212,41 @@ class Service:
                     stop=self.membership.abort_writes,
                     in_flight=self.in_flight,
                     on_failure=self._note_failure,
+                    set_aside=partial(self._set_aside, taken),
                 )
         except PartsLost as parts:
             self.membership.on_commit(batch, parts.reasons)
         except PositionError as lost:
-            self.membership.on_rollback(batch.parts, [lost])
+            self.membership.on_rollback(without(batch, taken).parts, [lost])
         except RetryableError as error:
             _log.info("batch_rolled_back", why=str(error))
-            self.membership.on_rollback(batch.parts)
+            self.membership.on_rollback(without(batch, taken).parts)
         else:
             self._filler.last_write_s = self._clock() - begun_s
-            self.membership.on_commit(batch)
-            self.counters.batches += 1
-            for (shape, kind), count in self.drift_detector.inspect(batch, self._clock()).items():
-                self.metrics.drift.labels(shape=shape, kind=kind).inc(count)
+            self._note_written(without(batch, taken))
+
+    async def _keep_asking(self) -> None:
+        await keep_asking(
+            self._stopping,
+            self._claims_store,
+            lambda: ((self.in_flight, self._store), self._parts_set_aside.trying),
+        )
+
+    def _set_aside(self, taken: list[PartitionBatch], part: PartitionBatch) -> bool:
+        """Have the part written apart from its batch; False where that isn't possible."""
+        writing = self._parts_set_aside.add(part, self.in_flight)
+        if writing is None:
+            return False
+        taken.append(part)
+        # Not in the span of the batch, which ends before.
+        self._tasks.create_task(writing, name="write set aside", context=Context())
+        return True
+
+    def _note_written(self, batch: Batch) -> None:
+        self.membership.on_commit(batch)
+        self.counters.batches += 1
+        for (shape, kind), count in self.drift_detector.inspect(batch, self._clock()).items():
+            self.metrics.drift.labels(shape=shape, kind=kind).inc(count)
 
     def _note_failure(self, error: RetryableError) -> None:
         self._spans.failed(error)

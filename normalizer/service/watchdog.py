@@ -80,7 +80,8 @@ class Watchdog:
         if self._reader.rebalancing:
             is_late = self._clock() - self._rebalancing_since_s >= self._limit_s
             return {GROUP} if is_late else None
-        to_read = self._reader.assigned - self._ownership.stopped.keys()
+        ownership = self._ownership
+        to_read = self._reader.assigned - ownership.stopped.keys() - ownership.set_aside.keys()
         try:
             bounds = await self._kafka.reachable_bounds(to_read)
         except RetryableError:

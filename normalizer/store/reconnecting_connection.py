@@ -51,6 +51,12 @@ class ReconnectingConnection:
         pid: int = connection.get_server_pid()
         return pid
 
+    @property
+    def is_pooled(self) -> bool | None:
+        """Whether a pooler is between; None without a connection."""
+        connection = self._connection
+        return None if connection is None or connection.is_closed() else connection.is_pooled
+
     @asynccontextmanager
     async def use(self) -> AsyncIterator[asyncpg.Connection]:
         """The connection for one block. Raises what asyncpg and `prepare` raise.

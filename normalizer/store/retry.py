@@ -4,23 +4,32 @@ Nothing is refused here. A batch that keeps failing is halved down to one record
 position stops at the record to blame. That record is retried until it can be written, and is
 reported from the fifth second on. One that makes a projection fail, or take longer than a statement
 may, is written without projections.
+
+A batch that has waited for ten seconds while the database works is split into its partitions. The
+service takes over the part that still fails (`set_aside`), so that the others don't wait for it.
 """
 
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from normalizer.core.batch import Batch, OutcomeTotals
+from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
 from normalizer.errors import RetryableError, SignInTries, StoreUnavailable
 from normalizer.process.pause import back_off_s, wait_at_most
+from normalizer.store.sqlstate import LOCK_NOT_AVAILABLE, is_outage
 from normalizer.telemetry import get_logger
 
 TRIES_BEFORE_HALVING: Final = 3
 WAITING_AFTER_S: Final = 5.0
 """A batch that is in flight for this long is reported as blocked."""
 REPORT_EVERY_S: Final = 60.0
+SET_ASIDE_AFTER_S: Final = 10.0
+"""A batch that has waited for this long is written without the part that waits."""
+
+SetAside = Callable[[PartitionBatch], bool]
+"""Takes over a part that waits, to write it later; False where it can't."""
 
 _log: Final = get_logger()
 
@@ -36,25 +45,43 @@ class InFlightBatch:
     """The batch that a writer is writing, since when, and its last error. Read from any thread.
 
     `piece` is the part of the batch that is being written; `error` is None again once it is.
+    `waits_for` is what its statement waits for, as the server says. `since_s`: it
+    has been waiting since then.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, *, since_s: float | None = None
+    ) -> None:
         self._clock = clock
-        self._since_s: float | None = None
+        self.since_s = since_s
         self.piece: Batch | None = None
         self.error: RetryableError | None = None
+        self.waits_for = ""
 
     def begin(self, batch: Batch) -> None:
         """The writer begins to write the batch."""
-        self.error, self.piece, self._since_s = None, batch, self._clock()
+        self.error, self.piece, self.waits_for = None, batch, ""
+        if self.since_s is None:
+            self.since_s = self._clock()
+
+    def failed(self, error: RetryableError) -> None:
+        """A try has failed; only a lock that timed out may still be what the batch waits for."""
+        self.error = error
+        if getattr(error, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+            self.waits_for = ""
+
+    def written(self) -> None:
+        """The piece is written."""
+        self.error, self.waits_for = None, ""
 
     def clear(self) -> None:
         """The batch is written, or its writer has stopped."""
-        self._since_s = self.piece = self.error = None
+        self.since_s = self.piece = self.error = None
+        self.waits_for = ""
 
     def age_s(self) -> float:
         """Seconds since the writer began the batch; 0 without one."""
-        since_s = self._since_s
+        since_s = self.since_s
         return 0.0 if since_s is None else self._clock() - since_s
 
     def is_waiting(self) -> bool:
@@ -65,6 +92,11 @@ class InFlightBatch:
         """The last error as a sentence."""
         error = self.error
         return str(error) if error else "the store has not answered yet"
+
+    def why(self) -> str:
+        """What the batch waits for, and its last error."""
+        waits_for, error = self.waits_for, self.last_error_text()
+        return f"it waits for {waits_for}; last: {error}" if waits_for else error
 
     def offsets(self) -> str:
         """What is being written, by partition: noetl.events[3]@1042 (1 record)."""
@@ -84,8 +116,11 @@ async def write_with_retry(
     draw: Callable[[], float] = random.random,
     in_flight: InFlightBatch | None = None,
     on_failure: Callable[[RetryableError], None] = lambda _: None,
+    set_aside: SetAside | None = None,
 ) -> OutcomeTotals:
     """Write the batch, and retry for as long as it takes; `stop` ends the retries.
+
+    Nothing is written of a part that `set_aside` has taken over, from the offset of that part on.
 
     Raises PositionError and FatalError from `write`, FatalError where the database goes on to
     refuse the sign-in, and RetryableError once `stop` is set. The first pieces of a halved batch
@@ -95,59 +130,120 @@ async def write_with_retry(
     in_flight.begin(batch)
     try:
         with _WaitReporter(in_flight):
-            return await _write_pieces(store, batch, stop, draw, in_flight, on_failure)
+            retries = _Retries(store, stop, draw, in_flight, on_failure, set_aside)
+            return await retries.write(batch)
     finally:
         in_flight.clear()
 
 
-async def _write_pieces(
-    store: BatchWriter,
-    batch: Batch,
-    stop: asyncio.Event,
-    draw: Callable[[], float],
-    in_flight: InFlightBatch,
-    on_failure: Callable[[RetryableError], None],
-) -> OutcomeTotals:
-    """Write the pieces in the order of their offsets; a piece that keeps failing is halved."""
-    totals = OutcomeTotals()
-    pieces = [batch]
-    tries = tries_of_projections = 0
-    sign_in_tries = SignInTries()
-    projections = True
-    while pieces:
-        in_flight.piece = pieces[-1]
-        try:
-            totals += await store.write(pieces[-1], projections=projections)
-        except RetryableError as error:
-            in_flight.error = error
-            on_failure(error)
-            sign_in_tries.failed(error)
-            tries += 1
-            is_of_projections = isinstance(error, StoreUnavailable) and error.in_projection
-            tries_of_projections = tries_of_projections + 1 if is_of_projections else 0
-            _log.debug("batch_write_failed", why=str(error), tries=tries, piece=in_flight.offsets())
-            if stop.is_set():
-                raise
-            if tries >= TRIES_BEFORE_HALVING and (split := pieces[-1].split()):
-                pieces[-1:] = reversed(split)
-                tries = 0
-            elif projections and min(tries, tries_of_projections) >= TRIES_BEFORE_HALVING:
-                _log.error("projection_failed", why=str(error), piece=in_flight.offsets())
-                projections = False
-            elif not projections:
-                # The database is away or slow, and so it may have been before: nothing is proven.
-                projections = True
-                tries = tries_of_projections = 0
-                await wait_at_most(stop, back_off_s(TRIES_BEFORE_HALVING, draw))
+class _Retries:
+    """Writes the pieces of one batch in the order of their offsets.
+
+    A piece that keeps failing is halved.
+    """
+
+    def __init__(
+        self,
+        store: BatchWriter,
+        stop: asyncio.Event,
+        draw: Callable[[], float],
+        in_flight: InFlightBatch,
+        on_failure: Callable[[RetryableError], None],
+        set_aside: SetAside | None,
+    ) -> None:
+        self._store = store
+        self._stop = stop
+        self._draw = draw
+        self._in_flight = in_flight
+        self._on_failure = on_failure
+        self._set_aside = set_aside
+        self._pieces: list[Batch] = []
+        """What is left to write; the last one comes first."""
+        self._tries = self._tries_of_projections = 0
+        self._projections = True
+
+    async def write(self, batch: Batch) -> OutcomeTotals:
+        """Write the batch; what was written of it."""
+        totals = OutcomeTotals()
+        sign_in_tries = SignInTries()
+        self._pieces = [batch]
+        while self._pieces:
+            piece = self._in_flight.piece = self._pieces[-1]
+            try:
+                totals += await self._store.write(piece, projections=self._projections)
+            except RetryableError as error:
+                self._in_flight.failed(error)
+                self._on_failure(error)
+                sign_in_tries.failed(error)
+                self._count_failure(error)
+                if self._stop.is_set():
+                    raise
+                if not self._shrink(error):
+                    await self._back_off(error)
             else:
-                await wait_at_most(stop, back_off_s(tries, draw))
+                self._in_flight.written()
+                sign_in_tries.succeeded()
+                self._pieces.pop()
+                self._restart()
+        return totals
+
+    def _restart(self) -> None:
+        """The next try is the first of its piece."""
+        self._tries = self._tries_of_projections = 0
+        self._projections = True
+
+    def _count_failure(self, error: RetryableError) -> None:
+        self._tries += 1
+        is_of_projections = isinstance(error, StoreUnavailable) and error.in_projection
+        self._tries_of_projections = self._tries_of_projections + 1 if is_of_projections else 0
+        _log.debug(
+            "batch_write_failed",
+            why=str(error),
+            tries=self._tries,
+            piece=self._in_flight.offsets(),
+        )
+
+    def _shrink(self, error: RetryableError) -> bool:
+        """Make the failed piece smaller; False where that's not due, or not possible."""
+        piece = self._pieces[-1]
+        has_waited = self._in_flight.age_s() >= SET_ASIDE_AFTER_S and not is_outage(error)
+        if self._set_aside and has_waited:
+            if len(piece.parts) > 1:
+                self._replace([Batch(parts=(part,)) for part in piece.parts])
+                return True
+            if self._set_aside(piece.parts[0]):
+                self._leave_out(piece.parts[0])
+                return True
+        if self._tries >= TRIES_BEFORE_HALVING and (halves := piece.split()):
+            self._replace(halves)
+            return True
+        return False
+
+    def _replace(self, smaller: Sequence[Batch]) -> None:
+        self._pieces[-1:] = reversed(smaller)
+        self._tries = 0
+
+    def _leave_out(self, taken: PartitionBatch) -> None:
+        """Drop what is left of its partition: it's read again once the part is written."""
+        left = (
+            Batch(parts=tuple(part for part in piece.parts if part.key != taken.key))
+            for piece in self._pieces
+        )
+        self._pieces = [piece for piece in left if piece.parts]
+        self._restart()
+
+    async def _back_off(self, error: RetryableError) -> None:
+        """Wait before the next try of the same piece, which may do without projections."""
+        tries = min(self._tries, self._tries_of_projections)
+        if self._projections and tries >= TRIES_BEFORE_HALVING:
+            _log.error("projection_failed", why=str(error), piece=self._in_flight.offsets())
+            self._projections = False
+        elif not self._projections:
+            # The database is away or slow, and so it may have been before: nothing is proven.
+            self._restart()
+            await wait_at_most(self._stop, back_off_s(TRIES_BEFORE_HALVING, self._draw))
         else:
-            in_flight.error = None
-            pieces.pop()
-            sign_in_tries.succeeded()
-            tries = 0
-            projections = True
-    return totals
+            await wait_at_most(self._stop, back_off_s(self._tries, self._draw))
 
 
 class _WaitReporter:
@@ -172,7 +268,7 @@ class _WaitReporter:
         self._reported = True
         _log.warning(
             "batch_blocked",
-            why=self._in_flight.last_error_text(),
+            why=self._in_flight.why(),
             age_s=round(self._in_flight.age_s(), 1),
             piece=self._in_flight.offsets(),
         )

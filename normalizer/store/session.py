@@ -76,6 +76,7 @@ class Session:
             command_timeout_s=command_timeout_s,
             prepare=self._prepare,
         )
+        self._is_beginning = False
         self.commit_s = 0.0
         """How long the last COMMIT took."""
 
@@ -123,6 +124,8 @@ class Session:
 
     async def _in_transaction(self, work: _Work[_T], *, rolled_back: bool) -> _T:
         async with contextlib.AsyncExitStack() as used:
+            self._is_beginning = True
+            used.callback(self._has_begun)
             try:
                 connection = await used.enter_async_context(self._connection.use())
             except FOREIGN_ERRORS as error:
@@ -147,6 +150,7 @@ class Session:
             # asyncpg counts the transaction as begun, and would nest the next one in it.
             self.terminate()
             raise
+        self._has_begun()
         try:
             answer = await work(connection)
         except BaseException as error:
@@ -162,6 +166,25 @@ class Session:
     def server_pid(self) -> int | None:
         """The process id of the server's backend; None without a connection."""
         return self._connection.server_pid
+
+    @property
+    def not_begun(self) -> str:
+        """What keeps the transaction from beginning; empty if it has begun, or there's none.
+
+        A server answers BEGIN at once. A pooler lets it wait until a server connection is free.
+        """
+        if not self._is_beginning:
+            return ""
+        match self._connection.is_pooled:
+            case None:
+                return "a new connection to the database"
+            case True:
+                return "a server connection of the pooler, which are all in use"
+            case False:
+                return "the server's answer to BEGIN"
+
+    def _has_begun(self) -> None:
+        self._is_beginning = False
 
     async def _prepare(self, connection: asyncpg.Connection) -> None:
         """Read and write jsonb as bytes."""

@@ -35,6 +35,9 @@ _OUTAGES_OF_25: Final = frozenset({"25006", "25P03", "25P04"})
 """A read-only server, and a session ended by a timeout: no mistake of ours."""
 _OUTAGE_CLASSES: Final = frozenset({"08", "25", "40", "53", "55", "57", "58", "XX"})
 
+_SERVER_CLASSES: Final = frozenset({"08", "25", "53", "57", "58"})
+"""What the whole server suffers from: it's unreachable, read-only, full, or shutting down."""
+
 LOCK_NOT_AVAILABLE: Final = "55P03"
 """Another session held a lock for longer than lock_timeout."""
 
@@ -86,6 +89,15 @@ def fault_of(error: BaseException, *, copying: bool) -> Fault:
     if code != "23505" and projection_of(error) is not None:
         return Fault.PROJECTION
     return _fault_of_row(error, code)
+
+
+def is_outage(error: NormalizerError) -> bool:
+    """Whether any other batch would fail like this one: the server doesn't answer, or can't write.
+
+    A lock, a deadlock, a statement that took too long, or a broken index needn't affect others.
+    """
+    code = getattr(error, "sqlstate", None)
+    return code is None or (code[:2] in _SERVER_CLASSES and code != STATEMENT_ENDED)
 
 
 def _fault_of_row(error: asyncpg.PostgresError, code: str) -> Fault:

@@ -86,6 +86,16 @@ class Store:
         """The process id of the server's backend; None without a connection. From any thread."""
         return self._session.server_pid
 
+    @property
+    def not_begun(self) -> str:
+        """What keeps the transaction from beginning; empty if it has begun, or there's none."""
+        return self._session.not_begun
+
+    async def lock_holders(self, pid: int) -> str:
+        """Who holds the lock that this process of the server waits for; empty if it doesn't."""
+        rows = await self._session.fetch(store_statements.LOCK_HOLDERS, [pid])
+        return "".join(row["holders"] for row in rows)
+
     async def claim(
         self,
         topic: str,

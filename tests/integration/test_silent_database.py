@@ -76,7 +76,7 @@ async def test_keeping_what_drifted_gives_up(
         lag_monitor = LagMonitor(
             Settings(database_url=proxy.url, kafka_bootstrap_servers=("none:1",))
         )
-        await lag_monitor._poll_database(())
+        await lag_monitor._poll_database()
         # The connection is open by now.
         monkeypatch.setattr(lag, "POLL_TIMEOUT_S", 1.0)
         proxy.lose(b"normalizer.drift_findings", "silence", passed_on=False)

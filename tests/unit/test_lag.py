@@ -43,7 +43,7 @@ async def test_nothing_is_unread_nor_unverified_before_the_database_was_read() -
     )
     lag_monitor._bounds = {PARTITION: Bounds(3, 9)}
 
-    await lag_monitor._poll_database([])
+    await lag_monitor._poll_database()
 
     assert not lag_monitor.database_up
     assert lag_monitor.partitions == {}

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from normalizer.core.batch import Batch, OutcomeTotals
+from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
 from normalizer.envelope import Normalized
 from normalizer.errors import FatalError, Fenced, StoreUnavailable
 from normalizer.store import retry
@@ -42,7 +42,9 @@ class Log(BatchWriter):
         poison: tuple[int, ...] = (),
         outages: Iterable[bool] = (),
         breaks_projections: int | None = None,
+        sqlstate: str | None = None,
     ) -> None:
+        self.sqlstate = sqlstate
         self.poison = poison
         self.breaks_projections = breaks_projections
         self.without: list[int] = []
@@ -57,7 +59,7 @@ class Log(BatchWriter):
         self.tried.append(len(items))
         if next(self.outages, False) or any(record.offset in self.poison for record, _ in items):
             self.on_failure()
-            raise StoreUnavailable("database: no")
+            raise StoreUnavailable("database: no", sqlstate=self.sqlstate)
         if not projections:
             self.without += [record.offset for record, _ in items]
         elif any(record.offset == self.breaks_projections for record, _ in items):
@@ -283,6 +285,104 @@ async def test_an_outage_never_leaves_projections_out() -> None:
     await delivered(log, records())
 
     assert log.without == []
+
+
+async def test_a_batch_that_has_waited_is_written_without_the_part_that_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(retry, "SET_ASIDE_AFTER_S", 0.0)
+    batch, first = _three_partitions()
+    log = Log(poison=(5,), sqlstate="55P03")
+    apart: list[PartitionBatch] = []
+
+    totals = await write_with_retry(log, batch, stop=asyncio.Event(), set_aside=taking(apart))
+
+    assert apart == [first]
+    assert log.position == {1: 24, 2: 34}
+    assert log.tried == [12, 4, 4, 4]
+    assert totals.records == 8
+
+
+async def test_of_a_part_that_is_taken_over_halved_the_rest_is_left_too() -> None:
+    """Its partition is read again from where the part ends."""
+    waited_s = iter([0.0] * 5 + [11.0] * 99)
+    in_flight = InFlightBatch(lambda: next(waited_s))
+    batch = records(8)
+    log = Log(poison=(1,), sqlstate="XX000")
+    apart: list[PartitionBatch] = []
+
+    totals = await write_with_retry(
+        log,
+        batch,
+        stop=asyncio.Event(),
+        draw=lambda: -1.0,
+        in_flight=in_flight,
+        set_aside=taking(apart),
+    )
+
+    (part,) = apart
+    assert part.from_offset == 0
+    assert 1 < part.next_offset < 8
+    assert totals == OutcomeTotals()
+
+
+@pytest.mark.parametrize("sqlstate", [None, "08006", "25006", "53100", "53300", "57P01", "58030"])
+async def test_in_an_outage_no_part_is_set_aside(
+    monkeypatch: pytest.MonkeyPatch, sqlstate: str | None
+) -> None:
+    monkeypatch.setattr(retry, "SET_ASIDE_AFTER_S", 0.0)
+    batch, _ = _three_partitions()
+    log = Log(poison=(5,), sqlstate=sqlstate)
+    log.healed_after(9)
+    apart: list[PartitionBatch] = []
+
+    totals = await write_with_retry(
+        log,
+        batch,
+        stop=asyncio.Event(),
+        draw=lambda: -1.0,
+        set_aside=taking(apart),
+    )
+
+    assert apart == []
+    assert totals.records == 12
+
+
+async def test_a_part_without_room_apart_holds_its_batch_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(retry, "SET_ASIDE_AFTER_S", 0.0)
+    batch, _ = _three_partitions()
+    log = Log(poison=(5,), sqlstate="55P03")
+    log.healed_after(20)
+
+    totals = await write_with_retry(
+        log, batch, stop=asyncio.Event(), draw=lambda: -1.0, set_aside=lambda _: False
+    )
+
+    assert log.position == {0: 8, 1: 24, 2: 34}
+    assert totals.records == 12
+
+
+def taking(apart: list[PartitionBatch]) -> Callable[[PartitionBatch], bool]:
+    """Takes over each part that waits."""
+
+    def take(part: PartitionBatch) -> bool:
+        apart.append(part)
+        return True
+
+    return take
+
+
+def _three_partitions() -> tuple[Batch, PartitionBatch]:
+    """Four records of each, at 4, 20 and 30; and the part of the first one."""
+    batch = together(
+        *(
+            batch_of(*[envelope()] * 4, claim=claim_of(partition, next_offset=offset))
+            for partition, offset in enumerate((4, 20, 30))
+        )
+    )
+    return batch, batch.parts[0]
 
 
 async def test_a_batch_that_waits_is_said_at_once_now_and_then_and_at_its_end(

@@ -40,6 +40,7 @@ class Log:
     def __init__(self) -> None:
         self.assigned = frozenset({ONE, TWO})
         self.stopped: dict[KafkaPartition, str] = {}
+        self.set_aside: dict[KafkaPartition, int] = {}
         self.suspects: dict[KafkaPartition, Suspect] = {}
         self.held: dict[KafkaPartition, Claim] = {}
         self.stopping = asyncio.Event()
@@ -108,10 +109,11 @@ async def test_an_idle_partition_that_is_just_being_claimed_again_is_not_stuck(
     assert await log.stuck_after(LIMIT_S) == {str(ONE)}
 
 
-async def test_what_moves_or_is_stopped_is_not_stuck() -> None:
+@pytest.mark.parametrize("state", ["stopped", "set_aside"])
+async def test_what_moves_or_is_stopped_or_set_aside_is_not_stuck(state: str) -> None:
     log = Log()
     log.ends = {ONE: 99, TWO: 99}
-    log.stopped[TWO] = "another log"
+    getattr(log, state)[TWO] = 1
 
     for _ in range(8):
         assert await log.stuck_after(LIMIT_S / 4) is None

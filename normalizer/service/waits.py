@@ -1,0 +1,36 @@
+"""Asks the server what a batch waits for that takes long: /readyz and the log say it."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from normalizer.errors import NormalizerError
+from normalizer.process.pause import wait_at_most
+from normalizer.service.record_store import RecordStore
+from normalizer.store.retry import WAITING_AFTER_S, InFlightBatch
+
+ASKS_EVERY_S: Final = 1.0
+
+Writers = Callable[[], Sequence[tuple[InFlightBatch | None, RecordStore]]]
+"""Gives what is being written now, each with its store."""
+
+
+async def keep_asking(stopping: asyncio.Event, claims_store: RecordStore, writers: Writers) -> None:
+    """Ask until the service stops, on the connection for claims: the others are waiting."""
+    while not await wait_at_most(stopping, ASKS_EVERY_S):
+        for in_flight, store in writers():
+            if in_flight and in_flight.age_s() >= WAITING_AFTER_S / 2:
+                piece = in_flight.piece
+                waits_for = store.not_begun or await _lock(claims_store, store.server_pid)
+                # Between two tries nothing is found, and what was found before still holds.
+                if waits_for and in_flight.piece is piece:
+                    in_flight.waits_for = waits_for
+
+
+async def _lock(claims_store: RecordStore, pid: int | None) -> str:
+    holders = ""
+    if pid is not None:
+        with contextlib.suppress(NormalizerError):
+            holders = await claims_store.lock_holders(pid)
+    return f"a lock held by {holders}" if holders else ""

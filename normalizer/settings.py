@@ -131,7 +131,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     kafka_fetch_max_bytes: Annotated[
         int,
         _about(
-            "Bytes a broker sends in one answer, and to which a compressed batch may unpack.",
+            "Bytes a broker sends in one answer. A compressed batch that unpacks to more is read "
+            "record by record, which is slower.",
             unit="bytes",
             ge=65_536,
             le=1_073_741_824,

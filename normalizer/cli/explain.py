@@ -180,7 +180,7 @@ async def _read_from_topic(
         return None, f"not read: {error}"
     if record is None:
         return None, "no committed record at this offset"
-    size = "no value" if record.value is None else f"{len(record.value)} bytes"
+    size = "no value" if record.value is None else f"{record.value_bytes} bytes"
     return record, f"still there: {size}, recorded {_time_of(record.recorded_ms)}"
 
 

@@ -3,7 +3,8 @@
 `explained`: every offset up to the position gave a record or is in a known gap, and the tables
 hold as many rows as the totals say. `LOST`: a record can still be read inside a gap, or rows are
 missing. `MORE`: there are rows that nobody counted. `RECREATED`: the topic was recreated. `ANOTHER
-CLUSTER`: the brokers are not those that were read.
+CLUSTER`: the brokers are not those that were read. `UNREADABLE`: the log is damaged at the
+position, or the batch there unpacks to more than a batch may.
 Offsets older than the log's retention, or of an earlier incarnation, cannot be checked and are
 counted. Rows that a job stored (backfill, redrive) are in the totals of its run, whatever their
 coordinates. Rows that retention deleted are counted where it noted them.
@@ -36,7 +37,16 @@ from normalizer.cli.ledger_statements import (
     STORED_BY_RUN,
 )
 from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRangeWalk
-from normalizer.kafka import KafkaPartition, OtherLog, TopicReader, no_leader, why_reset
+from normalizer.kafka import (
+    Bounds,
+    KafkaPartition,
+    OtherLog,
+    TopicReader,
+    UnreadableBatch,
+    no_leader,
+    why_reset,
+)
+from normalizer.kafka.lenient_reader import ONE_BATCH
 from normalizer.service.file_replay import CLUSTER_ID as FILE
 from normalizer.store.read_only import read_only_connection
 
@@ -70,11 +80,11 @@ async def verify_ledger(
         stored, stored_by_run, quarantined, refused_by_run = await _rows(
             connection, positions, runs
         )
-        starts, away = await _log_starts(log, positions)
+        bounds, away = await _log_bounds(log, positions)
         for position in positions:
             yield await _check_partition(
                 log,
-                starts.get(position.key),
+                bounds.get(position.key),
                 position,
                 gaps[position.key],
                 stored[position.key],
@@ -98,10 +108,10 @@ async def verify_ledger(
             raise no_leader(away)
 
 
-async def _log_starts(
+async def _log_bounds(
     log: TopicReader | None, positions: Sequence[LedgerPosition]
-) -> tuple[dict[PartitionKey, int], AbstractSet[KafkaPartition]]:
-    """Where the log begins of each newest position, and the partitions that have no leader."""
+) -> tuple[dict[PartitionKey, Bounds], AbstractSet[KafkaPartition]]:
+    """The bounds of the log of each newest position, and the partitions that have no leader."""
     if log is None:
         return {}, frozenset()
     newest = {
@@ -112,7 +122,7 @@ async def _log_starts(
     topics = {at.topic for at in newest}
     there = newest.keys() & {at for topic in topics for at in await log.partitions(topic)}
     bounds = await log.reachable_bounds(there)
-    return {newest[at]: bound.start for at, bound in bounds.items()}, there - bounds.keys()
+    return {newest[at]: bound for at, bound in bounds.items()}, there - bounds.keys()
 
 
 class _Gaps(msgspec.Struct):
@@ -140,7 +150,7 @@ async def _gaps(connection: asyncpg.Connection) -> defaultdict[PartitionKey, _Ga
 
 async def _check_partition(
     log: TopicReader | None,
-    start: int | None,
+    bounds: Bounds | None,
     position: LedgerPosition,
     gaps: _Gaps,
     stored: int,
@@ -152,15 +162,19 @@ async def _check_partition(
         ("offsets in gaps", position.holes, gaps.offsets),
     )
     readable: list[tuple[int, int]] = []
-    if log and start is not None:
+    if log and bounds is not None:
         if other_log := await _why_reset(log, position):
             wrong.append(f"{other_log.kind}: {other_log.why}")
         else:
             readable = [
-                (max(first, start), after) for first, after in gaps.missing if after > start
+                (max(first, bounds.start), after)
+                for first, after in gaps.missing
+                if after > bounds.start
             ]
             if found := await log.data_offsets(position.topic, position.partition, readable):
                 wrong.append(f"LOST: {len(found)} records in gaps, the first at offset {found[0]}")
+            if why := await _why_unreadable(log, position, bounds):
+                wrong.append(f"UNREADABLE: {why}")
     return PartitionFinding(
         position=position,
         wrong=tuple(wrong),
@@ -177,6 +191,19 @@ async def _why_reset(log: TopicReader, position: LedgerPosition) -> OtherLog | N
         next_offset=position.next_offset,
         last=position.last,
     )
+
+
+async def _why_unreadable(
+    log: TopicReader, position: LedgerPosition, bounds: Bounds
+) -> UnreadableBatch | None:
+    if not bounds.start <= position.next_offset < bounds.end:
+        return None
+    at = KafkaPartition(position.topic, position.partition)
+    try:
+        await log.chunk_at(at, position.next_offset, most_bytes=ONE_BATCH)
+    except UnreadableBatch as error:
+        return error
+    return None
 
 
 def _length(ranges: Sequence[tuple[int, int]]) -> int:

@@ -50,8 +50,8 @@ class LedgerPosition(msgspec.Struct, frozen=True, kw_only=True):
 class PartitionFinding(msgspec.Struct, frozen=True, kw_only=True):
     """What was found about one partition.
 
-    `wrong` are sentences, each a reason for exit code 1: LOST, MORE, RECREATED or ANOTHER
-    CLUSTER. `unverified` are offsets in gaps that the log no longer reaches: nobody can tell
+    `wrong` are sentences, each a reason for exit code 1: LOST, MORE, RECREATED, ANOTHER CLUSTER or
+    UNREADABLE. `unverified` are offsets in gaps that the log no longer reaches: nobody can tell
     whether they held a record.
     """
 

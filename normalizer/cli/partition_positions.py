@@ -236,8 +236,8 @@ async def _read(
     while offset < last and empty_answers < EMPTY_ANSWERS:
         try:
             chunk = await log.chunk_at(position.at, offset, incarnation=position.incarnation)
-        except UnreadableBatch:
-            offset += 1
+        except UnreadableBatch as error:
+            offset = error.next_offset or offset + 1
             continue
         if chunk is None:
             raise BrokerUnavailable(f"{position.at}: retention has just taken offset {offset}")

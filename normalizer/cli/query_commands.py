@@ -78,7 +78,8 @@ def verify_command() -> None:
 
     LOST: a record is missing. MORE: there are rows that nobody counted. RECREATED: the topic
     is not the one that was read. ANOTHER CLUSTER: nor are the brokers; KAFKA_BOOTSTRAP_SERVERS may
-    be wrong. Without it the tables alone are compared.
+    be wrong. UNREADABLE: no reader gets past the batch at the position. Without
+    KAFKA_BOOTSTRAP_SERVERS the tables alone are compared.
     """
     settings = load_settings("database_url")
     database_url = settings.required_database_url

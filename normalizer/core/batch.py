@@ -110,6 +110,8 @@ def stored_last_record(
 
 def record_crc(record: RawRecord) -> int:
     """CRC-32 of key and value, to check that an offset still holds the same record."""
+    if record.cut is not None:
+        return record.cut.crc
     return zlib.crc32((record.key or b"") + b"\0" + (record.value or b""))
 
 

@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from normalizer.core.batch import Batch, Item, PartitionBatch
-from normalizer.core.raw_record import RawRecord
+from normalizer.core.bounds import record_bytes_of
 from normalizer.errors import ProcessStuck
 
 MAX_RECORD_BYTES: Final = 16 << 20
@@ -44,7 +44,7 @@ class BatchBuilder:
         into.next_offset = part.next_offset
         self.records += len(part.items)
         self.rows += sum([len(outcomes) for _, outcomes in part.items])
-        self.record_bytes += sum([bytes_of(record) for record, _ in part.items])
+        self.record_bytes += sum([record_bytes_of(record) for record, _ in part.items])
 
     def is_full(self, max_rows: int) -> bool:
         """Whether it has reached its maximum of rows or bytes."""
@@ -83,11 +83,3 @@ class _OpenPart(msgspec.Struct):
         if self.holes and self.holes[-1][1] == first:
             first, _ = self.holes.pop()
         self.holes.append((first, after))
-
-
-def bytes_of(record: RawRecord) -> int:
-    """All that the record holds in memory until its batch is written."""
-    size = len(record.value or b"") + len(record.key or b"")
-    if record.headers:
-        size += sum([len(name) + len(text or b"") for name, text in record.headers])
-    return size

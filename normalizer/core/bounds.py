@@ -14,6 +14,10 @@ from normalizer.core.wire_values import RecordRefused
 from normalizer.jsontext import MAX_DEPTH, STRINGS, NumberError, canonical_number, is_deeper
 
 MAX_VALUE_BYTES: Final = 8 << 20
+MAX_RECORD_BYTES: Final = 16 << 20
+"""Bytes of a record's value, key and headers together."""
+HEAD_BYTES: Final = 1 << 16
+"""Bytes that are kept of a value, or a key, that is too large to be stored."""
 MAX_NESTING: Final = 256
 """Levels of a record, including a batch or a wrapper around its events."""
 MAX_ITEMS: Final = 10_000
@@ -42,6 +46,28 @@ _DIGITS: Final = bytes.maketrans(b"123456789E", b"000000000e")
 _EXPONENT: Final = b"0e0"
 """Every number with an exponent holds this once its signs are removed; other text may too."""
 _WITH_EXPONENT: Final = re.compile(rb"-?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]+")
+
+
+def check_size(record: RawRecord) -> None:
+    """Raise RecordRefused for a value, or a record with its key and headers, that is too large."""
+    if (value_bytes := record.value_bytes) > MAX_VALUE_BYTES:
+        raise RecordRefused(
+            "too_large", f"expected at most {MAX_VALUE_BYTES} bytes, got {value_bytes}"
+        )
+    record_bytes = record_bytes_of(record) if record.cut is None else record.cut.record_bytes
+    if record_bytes > MAX_RECORD_BYTES:
+        raise RecordRefused(
+            "too_large",
+            f"expected at most {MAX_RECORD_BYTES} bytes with key and headers, got {record_bytes}",
+        )
+
+
+def record_bytes_of(record: RawRecord) -> int:
+    """The bytes of value, key and headers that are held in memory."""
+    size = len(record.value or b"") + len(record.key or b"")
+    if record.headers:
+        size += sum([len(name) + len(text or b"") for name, text in record.headers])
+    return size
 
 
 def check_depth(text: bytes, most: int) -> None:

@@ -13,7 +13,6 @@ from msgspec import Raw
 
 from normalizer.core.bounds import (
     MAX_NESTING,
-    MAX_VALUE_BYTES,
     PLAIN_BYTES,
     check_depth,
     check_items,
@@ -80,10 +79,6 @@ def decode_events(
     `cloudevent` are the attributes of a CloudEvent in binary mode (#w8).
     Raises RecordRefused or RecordIgnored, before the first event, for the whole record.
     """
-    if len(value) > MAX_VALUE_BYTES:
-        raise RecordRefused(
-            "too_large", f"expected at most {MAX_VALUE_BYTES} bytes, got {len(value)}"
-        )
     begins_an_object = value.startswith(b"{")
     if not begins_an_object and value.startswith(b"\0"):
         value = unframe(value)

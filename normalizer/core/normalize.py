@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from normalizer.core.bounds import check_size
 from normalizer.core.decode import UndecodableItem, decode_events
 from normalizer.core.headers import NO_HEADERS, Headers, read_headers
 from normalizer.core.levels import unstorable_coercions
@@ -75,10 +76,13 @@ class Normalizer:
 
     def normalize(self, record: RawRecord) -> tuple[Normalized, ...]:
         """Give the outcomes of a record, at least one; never raises, whatever the bytes."""
-        if record.value is None:
-            return (Ignored(why="tombstone"),)
-        headers = read_headers(record.headers, self._sanitizer) if record.headers else NO_HEADERS
         try:
+            check_size(record)
+            if record.value is None:
+                return (Ignored(why="tombstone"),)
+            headers = (
+                read_headers(record.headers, self._sanitizer) if record.headers else NO_HEADERS
+            )
             events = decode_events(record.value, self._sanitizer, headers.cloudevent)
         except RecordRefused as refusal:
             return self._sampled(record, (_rejected(record, refusal.reason, refusal.detail, ""),))
@@ -97,7 +101,8 @@ class Normalizer:
         """The outcomes with a sample of the record on the first Rejected."""
         for n, outcome in enumerate(outcomes):
             if isinstance(outcome, Rejected):
-                sample = sample_of(record.value or b"", self._sanitizer)
+                is_whole = record.cut is None
+                sample = sample_of(record.value or b"", self._sanitizer) if is_whole else None
                 refused = msgspec.structs.replace(outcome, sample=sample)
                 return (*outcomes[:n], refused, *outcomes[n + 1 :])
         return outcomes

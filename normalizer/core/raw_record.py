@@ -3,6 +3,17 @@
 import msgspec
 
 
+class CutValue(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What is known of a record that is too large to be held: RawRecord has only its beginning."""
+
+    value_bytes: int
+    record_bytes: int
+    sha256: bytes
+    """Of the whole value."""
+    crc: int
+    """CRC-32 of the whole key and value, as `record_crc` computes it."""
+
+
 class RawRecord(msgspec.Struct, frozen=True, gc=False):
     """One record of a log: Kafka, a file line, a table row, a quarantine entry.
 
@@ -14,6 +25,7 @@ class RawRecord(msgspec.Struct, frozen=True, gc=False):
     `recorded_ms` is the time the log recorded, in milliseconds since 1970; None without one.
     `shape` and `index` are set only for a record that `denormalize` made from a stored row: the
     shape of the original event, and its index in the original record.
+    `cut` is set for a record that was too large to be held: it is rejected, whatever is in it.
     """
 
     value: bytes | None
@@ -26,6 +38,12 @@ class RawRecord(msgspec.Struct, frozen=True, gc=False):
     recorded_ms: int | None = None
     shape: str | None = None
     index: int = 0
+    cut: CutValue | None = None
+
+    @property
+    def value_bytes(self) -> int:
+        """The bytes of the whole value, also where only its beginning is held."""
+        return len(self.value or b"") if self.cut is None else self.cut.value_bytes
 
     @property
     def coordinates(self) -> str:

@@ -10,9 +10,11 @@ reader_connection  the clients of a reader, opened when needed
 group_reader     GroupReader reads the partitions that a consumer group assigns to this process
 group_consumer   the aiokafka consumer of a group, with its options
 fetch_positions  how far each partition was read, and whether its topic may have been recreated
+unreadable_batch  the error for a batch that no reader gets past
 range_reader     OffsetRangeReader reads ranges of offsets, outside any group
 lenient_reader   reads record batches that aiokafka cannot decode
-unpacking        unpacks compressed batches up to a limit
+field_reader     reads the fields of records from bytes that arrive in pieces
+unpacking        unpacks compressed batches in bounded memory
 topic_reader     TopicReader reads bounds, settings and single records, outside any group
 topic_identity   compares a topic with what was read of it
 committed_offsets  reads what a group has committed
@@ -24,7 +26,6 @@ from normalizer.kafka.connection import (
     Bounds,
     FetchedChunk,
     KafkaPartition,
-    UnreadableBatch,
     connection_options,
     grant,
 )
@@ -33,6 +34,7 @@ from normalizer.kafka.group_reader import GroupReader
 from normalizer.kafka.topic_identity import OtherLog, why_reset
 from normalizer.kafka.topic_reader import TopicReader, no_leader, optional_topic_reader
 from normalizer.kafka.transactional_producer import OutputRecord, TransactionalProducer
+from normalizer.kafka.unreadable_batch import UnreadableBatch
 
 __all__ = [
     "Bounds",

@@ -5,7 +5,7 @@ import ssl
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from aiokafka import TopicPartition
@@ -24,7 +24,6 @@ from normalizer.errors import (
     BrokerUnavailable,
     ConfigurationError,
     FatalError,
-    PositionError,
 )
 from normalizer.kafka.access_tokens import token_provider
 from normalizer.kafka.sign_in import why_unavailable
@@ -66,29 +65,6 @@ class FetchedChunk(msgspec.Struct, frozen=True, kw_only=True):
     from_offset: int
     next_offset: int
     records: list[RawRecord]
-
-
-_IF_DAMAGED: Final = (
-    "see whether the broker's log is sound; `normalizer position skip` goes past it"
-)
-
-
-class UnreadableBatch(PositionError):  # noqa: N818 - a state, not a mistake
-    """A record batch of the broker cannot be decoded.
-
-    Most likely the broker's log is damaged, or the batch unpacks to more than is allowed.
-    """
-
-    @classmethod
-    def at(
-        cls, partition: KafkaPartition, offset: int, why: str, *, remedy: str = _IF_DAMAGED
-    ) -> Self:
-        """The error for the batch at this offset; says what to do."""
-        return cls(
-            f"{partition}@{offset}: the batch there cannot be read ({why}): {remedy}",
-            topic=partition.topic,
-            partition=partition.partition,
-        )
 
 
 def connection_options(settings: Settings) -> dict[str, Any]:

@@ -1,38 +1,46 @@
 """Reads records from an offset on, also of batches that the client cannot decode.
 
 Header names are bytes on the wire, and Kafka itself accepts any. The client rejects a whole batch
-for one name that is not UTF-8, and would never get past it.
+for one name that is not UTF-8, and would never get past it. Nor does it get past a batch that
+unpacks to more than a process may take into memory. Here such a batch is unpacked record by record.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+import hashlib
+import zlib
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, Final
 
+import msgspec
 from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
 from aiokafka.errors import CorruptRecordException, UnsupportedCodecError, for_code
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.default_records import _DefaultRecordBatchPy, _DefaultRecordPy
 from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy
-from aiokafka.record.util import decode_varint
 
-from normalizer.core.raw_record import RawRecord
+from normalizer.core.bounds import HEAD_BYTES, MAX_RECORD_BYTES, record_bytes_of
+from normalizer.core.raw_record import CutValue, RawRecord
 from normalizer.errors import NormalizerError
 from normalizer.kafka.connection import (
     FetchedChunk,
     KafkaPartition,
-    UnreadableBatch,
     raw_record,
     translated,
 )
-from normalizer.kafka.unpacking import UnpacksTooFar
+from normalizer.kafka.field_reader import FieldReader
+from normalizer.kafka.unpacking import CHUNK_BYTES, UnpacksTooFar, pieces
+from normalizer.kafka.unreadable_batch import UnreadableBatch
 
 BROKEN_BATCH: Final = (CorruptRecordException, UnsupportedCodecError)
 """The errors of a client whose cause is a batch, and not the broker."""
 ANSWER_S: Final = 10.0
 """A broker that is silent for this long is away; the client itself would wait for minutes."""
 _WAIT_MS: Final = 500
+_CODECS: Final = ("", "gzip", "snappy", "lz4", "zstd")
+"""By the number in a batch's attributes. Source: Kafka's record format, version 2."""
 MOST_BYTES: Final = 1 << 20
 ONE_BATCH: Final = 1
 """Bytes to request for one record: a broker answers with at least one whole batch."""
@@ -65,6 +73,9 @@ async def read_leniently(
 ) -> FetchedChunk:
     """Return committed records from `offset` on, of one answer of the broker, with names repaired.
 
+    They have some CHUNK_BYTES at most. A batch that unpacks to more is read in parts, and for each
+    of them it is fetched and unpacked again from its beginning.
+
     Raises BrokerUnavailable, and UnreadableBatch where even this reader cannot decode the first
     batch; another one ends the answer. `client` is an open one.
     """
@@ -75,21 +86,10 @@ async def read_leniently(
         except CorruptRecordException as error:
             raise UnreadableBatch.at(partition, offset, "the broker says so itself") from error
     with contextlib.suppress(Exception):  # the client's own decoder is compiled
-        records = _records(MemoryRecords, answer, partition, offset)
-        return _chunk(partition, offset, records, [raw_record(one, incarnation) for one in records])
+        return _decode(_records(MemoryRecords, answer, partition, offset), partition, incarnation)
+    # In a thread: a batch may take seconds to unpack, and unpacking needs no interpreter lock.
     records = _records(_LenientRecords, answer, partition, offset)
-    found: list[RawRecord] = []
-    try:
-        found.extend(raw_record(one, incarnation) for one in records)
-    except UnpacksTooFar as error:
-        if records.next_fetch_offset == offset:
-            remedy = "nothing is wrong with it: raise that setting and start again"
-            raise UnreadableBatch.at(partition, offset, str(error), remedy=remedy) from error
-    except Exception as error:
-        # What lies before the damage is good, and is read first.
-        if records.next_fetch_offset == offset:
-            raise UnreadableBatch.at(partition, offset, type(error).__name__) from error
-    return _chunk(partition, offset, records, found)
+    return await asyncio.to_thread(_decode, records, partition, incarnation)
 
 
 async def _fetch(
@@ -127,9 +127,28 @@ def _records(
     )
 
 
-def _chunk(
-    partition: KafkaPartition, offset: int, records: PartitionRecords, found: list[RawRecord]
-) -> FetchedChunk:
+def _decode(records: PartitionRecords, partition: KafkaPartition, incarnation: int) -> FetchedChunk:
+    """Decode records up to CHUNK_BYTES; what lies before a damage is good, and is read first."""
+    offset = records.next_fetch_offset
+    found: list[RawRecord] = []
+    chunk_bytes = 0
+    try:
+        for one in records:
+            record = raw_record(one, incarnation)
+            if isinstance(one.value, _CutBytes):
+                record = msgspec.structs.replace(record, value=bytes(one.value), cut=one.value.cut)
+            found.append(record)
+            chunk_bytes += record_bytes_of(record)
+            if chunk_bytes >= CHUNK_BYTES:
+                break
+    except UnpacksTooFar as error:
+        if records.next_fetch_offset == offset:
+            raise UnreadableBatch.at(
+                partition, offset, str(error), next_offset=error.next_offset
+            ) from error
+    except Exception as error:
+        if records.next_fetch_offset == offset:
+            raise UnreadableBatch.at(partition, offset, type(error).__name__) from error
     return FetchedChunk(
         partition=partition,
         from_offset=offset,
@@ -151,31 +170,58 @@ class _LenientRecords(_MemoryRecordsPy):  # type: ignore[misc]
 
 
 class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
-    """A batch whose headers may have any bytes as names.
+    """A batch that is unpacked record by record, and whose headers may have any bytes as names.
 
     Source: Kafka's record format, version 2.
     """
 
+    _buffer: bytearray
     _pos: int
 
-    def _read_msg(self) -> _DefaultRecordPy:
-        buffer, start = self._buffer, self._pos
-        length, pos = decode_varint(buffer, start)
-        end = pos + length
-        _attributes, pos = decode_varint(buffer, pos)
-        passed_ms, pos = decode_varint(buffer, pos)
-        further, pos = decode_varint(buffer, pos)
-        key, pos = _bytes(buffer, pos)
-        value, pos = _bytes(buffer, pos)
-        count, pos = decode_varint(buffer, pos)
-        headers = []
-        for _ in range(count):
-            name, pos = _bytes(buffer, pos)
-            text, pos = _bytes(buffer, pos)
-            headers.append(((name or b"").decode(errors="replace"), text))
-        if pos != end:
-            raise CorruptRecordException(f"a record of {length} bytes ends after {pos - start}")
-        self._pos = pos
+    def __init__(self, buffer: memoryview) -> None:
+        super().__init__(buffer)
+        self._records = self._read_records()
+
+    def __iter__(self) -> Iterator[_DefaultRecordPy]:
+        return self._records
+
+    def __next__(self) -> _DefaultRecordPy:
+        return next(self._records)
+
+    def _read_records(self) -> Iterator[_DefaultRecordPy]:
+        packed = bytes(self._buffer[self._pos :])
+        self._buffer = bytearray()
+        codec = _CODECS[self.compression_type]
+        fields = FieldReader(pieces(codec, packed) if codec else iter((packed,)))
+        try:
+            for _ in range(self._num_records):
+                yield self._read_record(fields)
+            if fields.has_more():
+                raise CorruptRecordException("bytes follow the last record")
+        except UnpacksTooFar as error:
+            error.next_offset = self.next_offset
+            raise
+
+    def _read_record(self, fields: FieldReader) -> _DefaultRecordPy:
+        length = fields.number()
+        end = fields.position + length
+        fields.number()  # attributes: there are none yet
+        passed_ms = fields.number()
+        further = fields.number()
+        value: bytes | None
+        if length > MAX_RECORD_BYTES:
+            key, value = _read_cut(fields, length)
+            headers = []
+            fields.skip(end - fields.position)
+        else:
+            field = partial(fields.bytes_or_null, end=end)
+            key, value = field(), field()
+            headers = [
+                ((field() or b"").decode(errors="replace"), field()) for _ in range(fields.number())
+            ]
+        if fields.position != end:
+            passed = fields.position - end + length
+            raise CorruptRecordException(f"a record of {length} bytes ends after {passed}")
         appended = self.timestamp_type == self.LOG_APPEND_TIME
         recorded_ms = self.max_timestamp if appended else self.first_timestamp + passed_ms
         return _DefaultRecordPy(
@@ -183,9 +229,28 @@ class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
         )
 
 
-def _bytes(buffer: bytearray, pos: int) -> tuple[bytes | None, int]:
-    """Return as many bytes as the length before them says; a negative length is null."""
-    length, pos = decode_varint(buffer, pos)
-    if length < 0:
-        return None, pos
-    return bytes(buffer[pos : pos + length]), pos + length
+class _CutBytes(bytes):
+    """The beginning of a value, with what is known of its record."""
+
+    cut: CutValue
+
+
+def _read_cut(fields: FieldReader, length: int) -> tuple[bytes | None, _CutBytes]:
+    """Read key and value of a record that is too large to be held: their first bytes, and sums."""
+    crc, key = 0, b""
+    key_bytes = fields.number()
+    for part in fields.parts(key_bytes):
+        crc = zlib.crc32(part, crc)
+        key += part[: HEAD_BYTES - len(key)]
+    crc = zlib.crc32(b"\0", crc)
+    sha256, head = hashlib.sha256(), b""
+    value_bytes = fields.number()
+    for part in fields.parts(value_bytes):
+        crc = zlib.crc32(part, crc)
+        sha256.update(part)
+        head += part[: HEAD_BYTES - len(head)]
+    value = _CutBytes(head)
+    value.cut = CutValue(
+        value_bytes=max(0, value_bytes), record_bytes=length, sha256=sha256.digest(), crc=crc
+    )
+    return None if key_bytes < 0 else key, value

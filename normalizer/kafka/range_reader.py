@@ -12,7 +12,6 @@ from normalizer.kafka.connection import (
     Bounds,
     FetchedChunk,
     KafkaPartition,
-    UnreadableBatch,
     bounds_of,
     connection_options,
     ended,
@@ -22,6 +21,7 @@ from normalizer.kafka.connection import (
 )
 from normalizer.kafka.lenient_reader import BROKEN_BATCH, read_leniently
 from normalizer.kafka.reader_connection import ENDING_S
+from normalizer.kafka.unreadable_batch import UnreadableBatch
 from normalizer.settings import Settings
 
 RECORDS_A_FETCH: Final = 1_000

@@ -28,7 +28,6 @@ from normalizer.kafka.connection import (
     Bounds,
     FetchedChunk,
     KafkaPartition,
-    UnreadableBatch,
     bounds_of,
     connection_options,
     translated,
@@ -36,6 +35,7 @@ from normalizer.kafka.connection import (
 from normalizer.kafka.lenient_reader import MOST_BYTES, ONE_BATCH, read_leniently
 from normalizer.kafka.reader_connection import ReaderConnection
 from normalizer.kafka.sign_in import why_unavailable
+from normalizer.kafka.unreadable_batch import UnreadableBatch
 from normalizer.settings import Settings
 
 LEADER_S: Final = 5.0

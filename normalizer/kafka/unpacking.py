@@ -1,26 +1,55 @@
-"""Unpacks compressed batches up to a limit: one of some kilobytes may hold gigabytes.
+"""Unpacks compressed batches in bounded memory: one of some kilobytes may hold gigabytes.
 
 The client has no limit, and unpacks a whole batch before its first record is read. A process that
-ran out of memory would be started again, and run out of it again.
+ran out of memory would be started again, and run out of it again. So the client gets a limit, and
+the lenient reader unpacks a batch beyond it piece by piece.
 """
 
+import gzip
+import io
 import mmap
+import struct
 import threading
+from collections.abc import Iterator
 from functools import partial
-from typing import Any, Final
+from typing import Any, BinaryIO, Final, cast
 
 import cramjam
+import zstandard
+from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.record import default_records
 from aiokafka.record._crecords import default_records as compiled_records
 
 from normalizer.errors import NormalizerError
+
+CHUNK_BYTES: Final = 16 << 20
+"""Bytes of one partition's records that are taken at once."""
+MOST_BATCH_BYTES: Final = 1 << 30
+"""A batch that unpacks to more stops its partition: to read it would take the process too long."""
+_PIECE_BYTES: Final = 1 << 18
+_XERIAL: Final = b"\x82SNAPPY\0"
+"""Snappy has no frames of its own. Java's clients write blocks of 32 kB behind this header."""
+_XERIAL_HEADER_BYTES: Final = 16
+_LZ4_FRAME: Final = b"\x04\x22\x4d\x18"
+_LZ4_LINKED_FRAME: Final = _LZ4_FRAME + b"\x40\x70\xdf"
+"""Begins a frame without checksums, whose blocks of up to 4 MiB may repeat earlier ones."""
+_LZ4_BLOCK_BYTES: Final = 4 << 20
+_LZ4_WINDOW_BYTES: Final = 1 << 16
+_LZ4_PLAIN: Final = 1 << 31
+"""Set in the length of a block that is not compressed."""
+_LZ4_END: Final = bytes(4)
 
 _local: Final = threading.local()
 """Memory to unpack into, of each thread: what was touched once is not faulted in again."""
 
 
 class UnpacksTooFar(NormalizerError):  # noqa: N818 - a state, not a mistake
-    """A batch holds more than a process may take into memory."""
+    """A batch holds more than the client, or anybody, may take into memory.
+
+    `next_offset` is the first offset behind it, where that is known.
+    """
+
+    next_offset = 0
 
 
 def limit_unpacking(most_bytes: int) -> None:
@@ -32,6 +61,27 @@ def limit_unpacking(most_bytes: int) -> None:
         unpack = partial(_unpack, getattr(cramjam, name), most_bytes)
         for module in (default_records, compiled_records):
             setattr(module, f"{name}_decode", unpack)
+    FetchResult.getall = _take
+
+
+def _take(fetched: Any, max_records: int | None = None) -> list[Any]:
+    """Take the next records of an answer, as `FetchResult.getall` does, but CHUNK_BYTES of them.
+
+    An answer may have many batches, each of them below the limit.
+    """
+    if not fetched.check_assignment(fetched._topic_partition) or not fetched.has_more():  # noqa: SLF001 - the client has no limit
+        return []
+    taken, room_bytes = [], CHUNK_BYTES
+    for record in fetched._partition_records:  # noqa: SLF001 - as above
+        taken.append(record)
+        room_bytes -= record.serialized_value_size
+        if room_bytes <= 0 or len(taken) == max_records:
+            fetched._update_position()  # noqa: SLF001 - as above
+            break
+    else:
+        fetched._update_position()  # noqa: SLF001 - as above
+        fetched._partition_records = None  # noqa: SLF001 - as above
+    return taken
 
 
 def _unpack(codec: Any, most_bytes: int, payload: Any) -> bytes:
@@ -43,5 +93,71 @@ def _unpack(codec: Any, most_bytes: int, payload: Any) -> bytes:
     except cramjam.DecompressionError as error:
         if "whole buffer" not in str(error):
             raise
-        message = f"it unpacks to more than KAFKA_FETCH_MAX_BYTES, {most_bytes}"
-        raise UnpacksTooFar(message) from error
+        raise UnpacksTooFar(f"it unpacks to more than {most_bytes} bytes") from error
+
+
+def pieces(codec: str, packed: bytes) -> Iterator[bytes]:
+    """Yield what a batch unpacks to, in pieces. Raises UnpacksTooFar, and the codec's errors.
+
+    A piece has at most 4 MiB, except of snappy without Java's blocks: that unpacks in one piece, to
+    at most 21 times its own size.
+    """
+    total = 0
+    for piece in _CODECS[codec](packed):
+        total += len(piece)
+        if total > MOST_BATCH_BYTES:
+            raise UnpacksTooFar(f"it unpacks to more than {MOST_BATCH_BYTES} bytes")
+        yield piece
+
+
+def _read(stream: BinaryIO) -> Iterator[bytes]:
+    return iter(partial(stream.read, _PIECE_BYTES), b"")
+
+
+def _gzip(packed: bytes) -> Iterator[bytes]:
+    return _read(cast("BinaryIO", gzip.GzipFile(fileobj=io.BytesIO(packed))))
+
+
+def _zstd(packed: bytes) -> Iterator[bytes]:
+    return _read(zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True))
+
+
+def _snappy(packed: bytes) -> Iterator[bytes]:
+    if not packed.startswith(_XERIAL):
+        yield bytes(cramjam.snappy.decompress_raw(packed))
+        return
+    at = _XERIAL_HEADER_BYTES
+    while at < len(packed):
+        (size,) = struct.unpack_from("!i", packed, at)
+        at += 4
+        yield bytes(cramjam.snappy.decompress_raw(packed[at : at + size]))
+        at += size
+
+
+def _lz4(packed: bytes) -> Iterator[bytes]:
+    """Unpack block by block; each as a frame of its own, behind what the blocks before it held.
+
+    Source: LZ4 frame format 1.6. The batch has a checksum of its own, so that those of the frame
+    are not compared.
+    """
+    memory = bytearray(_LZ4_WINDOW_BYTES + _LZ4_BLOCK_BYTES)
+    at = 0
+    while at < len(packed):
+        flags = packed[at + 4]
+        if not packed.startswith(_LZ4_FRAME, at) or flags >> 6 != 1 or flags & 1:
+            raise ValueError("no LZ4 frame, or one with a dictionary")
+        at += 15 if flags & 8 else 7
+        window = b""
+        while size := int.from_bytes(packed[at : at + 4], "little"):
+            end = at + 4 + (size & ~_LZ4_PLAIN)
+            block = packed[at:end]
+            before = struct.pack("<I", len(window) | _LZ4_PLAIN) + window if window else b""
+            frame = _LZ4_LINKED_FRAME + before + block + _LZ4_END
+            unpacked = memory[len(window) : cramjam.lz4.decompress_into(frame, memory)]
+            yield bytes(unpacked)
+            window = (window + unpacked[-_LZ4_WINDOW_BYTES:])[-_LZ4_WINDOW_BYTES:]
+            at = end + (4 if flags & 16 else 0)
+        at += 8 if flags & 4 else 4
+
+
+_CODECS: Final = {"gzip": _gzip, "snappy": _snappy, "lz4": _lz4, "zstd": _zstd}

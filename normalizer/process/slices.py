@@ -60,6 +60,6 @@ async def slices(
 
 
 def _log_slow(record: RawRecord, took_s: float) -> None:
-    size = len(record.value or b"")
+    size = record.value_bytes
     if took_s >= SLOW_S or size > LARGE_BYTES:
         _log.warning("slow_record", record=record.coordinates, bytes=size, seconds=round(took_s, 3))

@@ -29,7 +29,8 @@ ClaimedChunk = tuple[Claim, FetchedChunk]
 Fetch = Callable[[int, float], Awaitable[list[ClaimedChunk] | None]]
 """Gives at most this number of records; waits for the first, at most these seconds.
 
-None at once: the broker is away, and the process joins the group again.
+None at once: write what there is first. The broker is away, and the process joins the group again,
+or a partition is about to be stopped.
 """
 
 
@@ -76,7 +77,7 @@ class BatchFiller:
             chunks = self._left or await self._fetch(room, wait_s)
             if chunks is None:
                 if builder:
-                    break  # joining the group again ends the claims of all that is not written
+                    break  # joining again, or stopping, ends the claims of all that is not written
                 await wait_at_most(self._stopping, IDLE_S)
                 continue
             # What was left says nothing of how much there is to fetch.

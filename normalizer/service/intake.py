@@ -122,7 +122,7 @@ class Intake:
                     _log.warning(
                         "helper_died",
                         record=record.coordinates,
-                        bytes=len(record.value or b""),
+                        bytes=record.value_bytes,
                         why=str(died),
                         tries=tries,
                         wait_s=round(wait_s, 1),

@@ -74,6 +74,7 @@ class Service:
         self.drift_detector = DriftDetector(settings.redact_keys, documented)
         self._claims_store, self._store, apart = open_stores(settings, self._note_commit)
         self.counters = ServiceCounters()
+        self._unreadable = ""
         self.membership = Membership(
             settings,
             self._claims_store,
@@ -184,7 +185,9 @@ class Service:
     async def _fetch(self, room: int, wait_s: float) -> list[ClaimedChunk] | None:
         """Return chunks with the claims held at that moment: a later claim must not cover them.
 
-        None where the broker is away.
+        None where the broker is away, or where a partition comes to a batch that nobody can read.
+        What was read before that batch is written first. The partition is stopped when the fetch
+        after that fails in the same way.
         """
         try:
             with self._timed("fetch"):
@@ -197,6 +200,10 @@ class Service:
             self.membership.rejoin(str(error))
             return None
         except UnreadableBatch as error:
+            if str(error) != self._unreadable:
+                self._unreadable = str(error)
+                return None
+            self._unreadable = ""
             self.ownership.stop(KafkaPartition(error.topic, error.partition), error)
         return []
 

@@ -13,7 +13,8 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
-from normalizer.core.batch_builder import MAX_RECORD_BYTES, bytes_of
+from normalizer.core.batch_builder import MAX_RECORD_BYTES
+from normalizer.core.bounds import record_bytes_of
 from normalizer.errors import PositionError, RetryableError, StoreUnavailable
 from normalizer.kafka import KafkaPartition
 from normalizer.service.membership import Membership
@@ -67,7 +68,7 @@ class PartsSetAside:
         """
         partition = KafkaPartition(part.topic, part.partition)
         claim = self._ownership.held.get(partition)
-        part_bytes = sum(bytes_of(record) for record, _ in part.items)
+        part_bytes = sum(record_bytes_of(record) for record, _ in part.items)
         is_full = bool(self._bytes) and sum(self._bytes.values()) + part_bytes > MAX_BYTES
         if is_full or claim is None or claim.epoch != part.epoch:
             return None

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 import asyncpg
 import msgspec
 
+from normalizer.core.bounds import HEAD_BYTES
 from normalizer.core.coordinates import Coordinates
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rules.timestamps import recorded_at
@@ -15,7 +16,6 @@ from normalizer.envelope import RULES_VERSION, Rejected
 from normalizer.store import store_statements
 
 _WHOLE_BYTES: Final = 1 << 20
-_HEAD_BYTES: Final = 1 << 16
 _DETAIL_LETTERS: Final = 500
 
 
@@ -88,7 +88,7 @@ def _row(rejected_record: RejectedRecord) -> tuple[object, ...]:
         rejected.shape,
         RULES_VERSION,
         *rejected_record.coordinates,
-        len(record.value or b""),
+        record.value_bytes,
         recorded_at(record.recorded_ms),
         rejected.sample,
     )
@@ -106,15 +106,15 @@ def _raw(record: RawRecord) -> tuple[object, ...]:
             for name, text in record.headers
         ]
     )
-    whole = len(value) + len(key) + len(headers) <= _WHOLE_BYTES
+    whole = len(value) + len(key) + len(headers) <= _WHOLE_BYTES and record.cut is None
     return (
         record.topic or "",
         record.incarnation,
         record.partition,
         record.offset,
-        record.key if whole or record.key is None else key[:_HEAD_BYTES],
-        record.value if whole or record.value is None else value[:_HEAD_BYTES],
+        record.key if whole or record.key is None else key[:HEAD_BYTES],
+        record.value if whole or record.value is None else value[:HEAD_BYTES],
         headers if whole else None,
-        hashlib.sha256(value).digest(),
+        hashlib.sha256(value).digest() if record.cut is None else record.cut.sha256,
         whole,
     )

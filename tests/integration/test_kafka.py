@@ -3,7 +3,6 @@
 import asyncio
 from typing import Any
 
-import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import NewTopic
@@ -246,30 +245,6 @@ async def test_every_compression_is_read(
 
     assert record
     assert record.value == b"x" * 1000
-
-
-@pytest.mark.parametrize("compression", ["gzip", "lz4", "zstd"])
-async def test_a_batch_that_unpacks_too_far_is_named_and_takes_no_memory(
-    topic: Topic, settings: Settings, bootstrap_servers: str, compression: str
-) -> None:
-    """A gigabyte of it may be kilobytes in the log: a process would die of it again and again."""
-    partition = KafkaPartition(topic.name, 0)
-    async with AIOKafkaProducer(
-        bootstrap_servers=bootstrap_servers, compression_type=compression
-    ) as producer:
-        await producer.send_and_wait(topic.name, b"x" * 60_000, partition=0)
-        await producer.send_and_wait(topic.name, b"x" * 70_000, partition=0)
-    async with TopicReader(msgspec.structs.replace(settings, kafka_fetch_max_bytes=65_536)) as log:
-        fits = await log.record_at(partition, 0)
-        with pytest.raises(
-            UnreadableBatch, match=r"@1: .* more than KAFKA_FETCH_MAX_BYTES, 65536"
-        ) as raised:
-            await log.chunk_at(partition, 1)
-
-    assert fits
-    assert fits.value == b"x" * 60_000
-    assert "raise that setting" in str(raised.value)
-    assert "position skip" not in str(raised.value)
 
 
 @pytest.fixture

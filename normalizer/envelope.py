@@ -20,7 +20,7 @@ from normalizer.jsontext import (
     write,
 )
 
-RULES_VERSION: Final = 4
+RULES_VERSION: Final = 5
 """Stored with every row (`normalizer_version`). Raise it whenever a rule changes its result."""
 
 

@@ -1,8 +1,8 @@
 """One event in its layers: what the client sent, and the row that each server makes of it.
 
 A server writes at the top what the event's name says, and keeps what the client sent below its
-result. A reader must get the same from every layer.
-Source: docs/spec/wire-shapes.md#s6, #s7, #k3.
+result: the Rust server the whole payload, the Python server the result in it. A reader must get the
+same from every layer. Source: docs/spec/wire-shapes.md#s6, #s7, #s16, #k3.
 """
 
 from copy import deepcopy
@@ -50,6 +50,14 @@ _OF_NAME: Final = {
 _OWN: Final = ("playbook.", "workflow.")
 """Events whose word at the top is their own, also when it says no more than the name."""
 _SILENT: Final = StatusWord(None, "RUNNING", 0)
+_WITH_RESULT: Final = ("call.done", "step.exit", "command.completed")
+"""Kinds in which a Python worker sends the result of its tool."""
+_OF_TOOLS: Final = ("success", "error", "failed", "cancelled", "timeout", "BREAK", "PARTIAL")
+"""What a tool may say of itself; a step that handles it ends as it likes."""
+_NORMALIZED: Final = {"OK": "COMPLETED", "SUCCESS": "COMPLETED", "ERROR": "FAILED"}
+"""Words that the Python server writes otherwise."""
+_COMPACT: Final = ("command_id", "worker_id")
+"""Keys of a payload that the Python server adds to what it keeps of the result."""
 
 
 def client_report(fact: Fact, choices: RenderChoices) -> RenderedEvent:
@@ -75,7 +83,12 @@ def client_report(fact: Fact, choices: RenderChoices) -> RenderedEvent:
         word = report_status(reported, choices.nested_word(fact))
     else:
         word = report_status(reported, _SILENT)
-    sent, kept = sent_and_kept(rendered, lambda side: payload(fact, word, side, plain=True))
+    by_python = fact.kind in _WITH_RESULT and not fact.pending and choices.random() < 0.5
+    tool = choices.pick(_OF_TOOLS) if by_python else None
+    sent, kept = sent_and_kept(
+        rendered,
+        lambda side: _with_result(payload(fact, word, side, plain=True), word, tool),
+    )
     parent = fact.execution.parent
     if fact.kind == "playbook.started" and parent is not None:
         reported.parent_execution_id = parent.execution_id
@@ -86,44 +99,73 @@ def client_report(fact: Fact, choices: RenderChoices) -> RenderedEvent:
     return rendered
 
 
+def _with_result(body: dict[str, Any], word: str | None, tool: str | None) -> dict[str, Any]:
+    """What a Python worker makes of the payload: `tool` is the word of its tool, if it is one."""
+    if tool is None:
+        return body
+    if "result" in body:
+        return body | {"result": {"status": "COMPLETED", "context": body["result"]}}
+    status = (word or "COMPLETED").upper()
+    return body | {"result": {"status": status, "context": {"status": tool}}}
+
+
 def stored_rows(client: RenderedEvent) -> tuple[RenderedEvent, ...]:
-    """The rows that the Rust server and the Python server make of the client's report."""
-    if client.fact.kind not in _OF_NAME:
+    """The rows that the Rust server and the Python server make of the client's report.
+
+    A Python server's row of a Rust worker's `step.exit` or `command.completed` is left out: it
+    doesn't say how the event ended (#s16).
+    """
+    kind = client.fact.kind
+    if kind not in _OF_NAME:
         return ()
+    if kind in _WITH_RESULT[1:] and "result" not in client.body["payload"]:
+        return (_rust_row(client),)
     return _rust_row(client), _python_row(client)
 
 
 def _rust_row(client: RenderedEvent) -> RenderedEvent:
     fact, sent = client.fact, client.body
-    row = _row(client, "rust_row")
+    previous = fact.caused_by or fact.event_id - 1
+    row = _row(client, "rust_row", {})
     row.body |= {
         "catalog_id": None,
         "node_type": None,
         "parent_event_id": None,
-        "prev_event_id": fact.caused_by,
+        "prev_event_id": previous,
         "parent_execution_id": None,
         "context": None,
-        "result": {"kind": "data", "context": deepcopy(sent["payload"])},
+        "result": {"status": row.body["status"], "context": deepcopy(sent["payload"])},
         "error": None,
         "worker_id": None,
     }
-    row.reported.result = {"kind": "data", "context": client.reported.context}
-    if fact.caused_by is not None:
-        row.reported.extra = row.reported.extra | {"prev_event_id": fact.caused_by}
+    row.reported.result = {"status": row.body["status"], "context": client.reported.context}
+    row.reported.extra = row.reported.extra | {"prev_event_id": previous}
     return row
 
 
 def _python_row(client: RenderedEvent) -> RenderedEvent:
-    row = _row(client, "python")
-    status = {"status": row.reported.status}
+    row = _row(client, "python", {"persisted_event_id": str(client.fact.event_id)})
     row.body["event_time"] = row.body["created_at"]
-    row.body["result"] = {**status, "context": deepcopy(client.body["payload"])}
-    row.reported.result = {**status, "context": client.reported.context}
+    row.body["result"] = _python_result(deepcopy(client.body["payload"]), row.body["status"])
+    row.reported.result = _python_result(client.reported.context, row.body["status"])
     return row
 
 
-def _row(client: RenderedEvent, shape: str) -> RenderedEvent:
-    """What both rows have; the answer is the client's, and who declared it the row's own."""
+def _python_result(sent: dict[str, Any], by_name: str) -> dict[str, Any]:
+    """What the Python server keeps: the result's status and context, else the whole payload."""
+    result = sent.get("result")
+    if not isinstance(result, dict):
+        return {"status": by_name, "context": sent}
+    compact = {key: sent[key] for key in _COMPACT if key in sent}
+    status = _NORMALIZED.get(result["status"].upper(), result["status"].upper())
+    return {"status": status, "context": compact | result.get("context", result)}
+
+
+def _row(client: RenderedEvent, shape: str, meta: dict[str, Any]) -> RenderedEvent:
+    """What both rows have; the answer is the client's, and who declared it the row's own.
+
+    `meta` is what only this server adds to it, so that each layer changes the merged row.
+    """
     fact, sent = client.fact, client.body
     top = _OF_NAME[fact.kind]
     body: dict[str, Any] = {
@@ -134,10 +176,10 @@ def _row(client: RenderedEvent, shape: str) -> RenderedEvent:
         "created_at": sent["created_at"],
         "node_id": fact.step,
         "node_name": fact.step,
-        "meta": {"attempts": fact.attempts},
+        "meta": {"attempts": fact.attempts} | meta,
     }
     reported = msgspec.structs.replace(
-        client.reported, shape=shape, context=None, extra={"node_id": fact.step}
+        client.reported, shape=shape, context=None, meta=meta, extra={"node_id": fact.step}
     )
     if top != reported.status:
         reported.rules = (*reported.rules, "status_overruled")

@@ -119,6 +119,10 @@ class WireEvent(msgspec.Struct, gc=False):
             raw = _fields_decoder.decode(raw)[key]
         return raw
 
+    def names_its_previous(self) -> bool:
+        """Tell whether the event names the one before it, as a Rust server's rows do (#s16)."""
+        return self.fields.get("prev_event_id", NULL) != NULL
+
     def _read_payload(self, others: dict[str, Raw]) -> NestedObject:
         """Read the context, or the payload where there is no context (#a1, #x1)."""
         sent, fields = self.sent, self.fields

@@ -262,7 +262,10 @@ impl<'a, 'b> Places<'a, 'b> {
     }
 
     fn error(&self) -> Option<String> {
-        let places = [self.top, &self.payload].into_iter().chain(self.deeper());
+        let places = [self.top, &self.payload]
+            .into_iter()
+            .chain(self.deeper())
+            .chain([&self.payload_response, &self.result_response]);
         places.into_iter().find_map(|place| {
             let sent = place.get("error").filter(|value| value.get() != "false")?;
             match json::text(Some(sent)) {
@@ -302,6 +305,8 @@ impl<'a, 'b> Places<'a, 'b> {
                 &self.result_context,
                 &self.result_inner,
                 &self.result_inner_context,
+                &self.payload_response,
+                &self.result_response,
             ]
             .iter()
             .find_map(|place| seconds(place.get("duration_ms"), true))

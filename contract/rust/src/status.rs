@@ -109,13 +109,13 @@ fn of_call(places: &Places<'_, '_>) -> &'static str {
         .unwrap_or("COMPLETED")
 }
 
-/// Gives what the words that nest in an event show: a failure before all else, else the first;
-/// what its name says where they show nothing.
+/// Gives what the words that nest in an event show: a failure before all else, then the first word
+/// other than COMPLETED; what its name says where they show nothing.
 fn of_other(places: &Places<'_, '_>, event_type: &str) -> String {
     let name = of_name(event_type);
     let nested = [
         places.payload.get("status"),
-        places.result_context.get("status"),
+        stored_payload_status(places),
         places.result.get("status"),
     ];
     let shown: Vec<String> = nested
@@ -123,10 +123,24 @@ fn of_other(places: &Places<'_, '_>, event_type: &str) -> String {
         .filter_map(|sent| nested_word(&filled(sent)?, name, event_type))
         .collect();
     let failure = shown.iter().find(|word| FAILURES.contains(&word.as_str()));
+    let other = shown.iter().find(|word| *word != "COMPLETED");
     failure
+        .or(other)
         .or_else(|| shown.first())
         .cloned()
         .unwrap_or_else(|| name.to_owned())
+}
+
+/// Gives `result.context.status` where a server keeps the payload there. A Python server keeps the
+/// producer's word as `result.status` and a tool's result as `result.context`; of a Rust server's
+/// row, which names the event before it, `result.status` only repeats the name.
+fn stored_payload_status<'a>(places: &Places<'a, '_>) -> Option<&'a RawValue> {
+    let own = filled(places.result.get("status"))
+        .is_some_and(|word| !word.eq_ignore_ascii_case("UNKNOWN"));
+    if own && places.top.get("prev_event_id").is_none() {
+        return None;
+    }
+    places.result_context.get("status")
 }
 
 /// Gives a nested word that is evidence: of an end only where the name says that something ends.

@@ -21,6 +21,8 @@ _FIELDS: Final = (
     "result.context.duration_ms",
     "result.context.result.duration_ms",
     "result.context.result.context.duration_ms",
+    "context.response.duration_ms",
+    "result.context.response.duration_ms",
 )
 """The fields that hold milliseconds, in the order in which they are tried."""
 
@@ -86,6 +88,8 @@ def _values(nested: NestedObjects) -> tuple[Value, ...]:
         nested.result_context.duration_ms,
         nested.result_inner.duration_ms,
         nested.result_inner_context.duration_ms,
+        nested.payload_response.duration_ms,
+        nested.result_response.duration_ms,
     )
 
 

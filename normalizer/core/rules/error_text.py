@@ -34,6 +34,8 @@ def _deeper(nested: NestedObjects) -> tuple[Raw, ...]:
         nested.result_context.error,
         nested.result_inner.error,
         nested.result_inner_context.error,
+        nested.payload_response.error,
+        nested.result_response.error,
     )
 
 

@@ -1,7 +1,7 @@
 """Resolves the status of an event, and the rank of its evidence.
 
 Source: docs/spec/wire-shapes.md#s1, #s2, #s3, #s4, #s5, #s6, #s7, #s8, #s9, #s10,
-#s11, #s13, #s14.
+#s11, #s13, #s14, #s16.
 """
 
 import re
@@ -151,7 +151,7 @@ def _of_other(event: WireEvent, event_type: str, declared: str) -> Status:
     if judged.decided:
         return judged.status, judged.rank
     nested = event.nested
-    values = (nested.payload.status, nested.result_context.status, nested.result.status)
+    values = (nested.payload.status, _stored_payload_status(event), nested.result.status)
     if values == _NOWHERE:
         return judged.status, 0  # nearly every event
     found = _nested_status(meaning_of_type(event_type), values)
@@ -163,14 +163,23 @@ def _of_other(event: WireEvent, event_type: str, declared: str) -> Status:
     return found, _rank(found)
 
 
+def _stored_payload_status(event: WireEvent) -> Value:
+    """Give `result.context.status`, unless it is a tool's word (#s16)."""
+    own = event.nested.result.status
+    if type(own) is str and not _is_unknown(own) and not event.names_its_previous():
+        return None
+    return event.nested.result_context.status
+
+
 def _nested_status(name: TypeMeaning, values: tuple[Value, ...]) -> str | None:
-    """Give the status that nested words imply: the first failure, else the first word."""
+    """Give the status that nested words imply: a failure, else one other than COMPLETED (#s3)."""
     words = [
         found
         for value in values
         if type(value) is str and (found := _nested_word(value, name)) is not None
     ]
-    return next((found for found in words if found in _FAILURES), words[0] if words else None)
+    words = [found for found in words if found != "COMPLETED"] or words
+    return next((found for found in words if found in _FAILURES), next(iter(words), None))
 
 
 class _Judged(NamedTuple):

@@ -24,11 +24,14 @@ class GaugeCollector(Collector):
         self,
         service: Service,
         lag_monitor: LagMonitor,
+        *,
         reasons: Callable[[], Iterator[str]],
+        degraded: Callable[[], Iterator[str]],
     ) -> None:
         self._service = service
         self._lag_monitor = lag_monitor
         self._reasons = reasons
+        self._degraded = degraded
 
     def describe(self) -> list[Family]:
         """Return nothing: registering must not poll."""
@@ -50,6 +53,7 @@ class GaugeCollector(Collector):
             {(state,): count for state, count in service.partitions().items()},
         )
         yield family("normalizer_ready", {(): not any(self._reasons())})
+        yield family("normalizer_degraded", {(): any(self._degraded())})
         build = (VERSION, str(RULES_VERSION))
         yield family("normalizer_build_info", {build: 1})
         yield from lag_families(self._lag_monitor)

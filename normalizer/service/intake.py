@@ -88,15 +88,10 @@ class Intake:
                 await asyncio.sleep(0)
         return None
 
-    def waiting(self) -> Iterator[str]:
-        """Why records are not written yet, one line each; safe to call from any thread."""
+    def dying_records(self) -> Iterator[str]:
+        """Records that the helper process died of, one line each; call it from any thread."""
         for record, (tries, why) in sorted({**self._dying_records}.items()):
             yield f"record {record}: the helper process died {tries} times: {why}"
-        for partition, suspect in sorted({**self._ownership.suspects}.items()):
-            yield (
-                f"partition {partition} made no progress under several claims: its records are "
-                f"read one by one, now offset {suspect.offset}"
-            )
 
     async def _normalize_in_process(
         self, claim: Claim, record: RawRecord
@@ -104,7 +99,7 @@ class Intake:
         """Return the outcomes of a record; None if its partition was lost, or the service stops.
 
         A record that kills the helper process is retried without end, as after any other fault;
-        `waiting` names it meanwhile.
+        `dying_records` names it meanwhile.
         """
         tries = 0
         stopping, partition = (

@@ -212,6 +212,13 @@ CATALOGUE: Final = (
         hint="`curl .../readyz` lists the reasons.",
     ),
     Metric(
+        name="normalizer_degraded",
+        kind="gauge",
+        means="1 while this process cannot read some of its partitions as it should: a leader is "
+        "away, or records are read one by one. It stays ready, since it reads all others.",
+        hint="`curl .../readyz` lists them under `degraded`.",
+    ),
+    Metric(
         name="normalizer_build_info",
         kind="gauge",
         means="Always 1. The labels hold the version that runs and its version of the rules.",

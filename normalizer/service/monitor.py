@@ -66,7 +66,9 @@ class Monitor:
         self._loop = asyncio.new_event_loop()
 
     def __enter__(self) -> Self:
-        gauges = GaugeCollector(self._service, self.lag_monitor, self.reasons)
+        gauges = GaugeCollector(
+            self._service, self.lag_monitor, reasons=self.reasons, degraded=self.degraded
+        )
         self._service.metrics.registry.register(gauges)
         self._thread.start()
         self._probes.__enter__()
@@ -84,7 +86,11 @@ class Monitor:
         return probe_response({"heartbeat_age_s": round(age_s, 3)}, ok=age_s < HEARTBEAT_LIMIT_S)
 
     def readyz(self) -> HttpResponse:
-        """Fail while there are reasons; the body lists all of them."""
+        """Fail while there are reasons; the body lists all of them.
+
+        What is degraded concerns some partitions only, and fails nothing: a rollout that waited
+        for it would stop, although a new process cannot make it better.
+        """
         self._wait_for(self._poll())
         reasons = list(self.reasons())
         service, partitions = self._service, self.lag_monitor.partitions.values()
@@ -92,6 +98,7 @@ class Monitor:
             {
                 "ready": not reasons,
                 "reasons": reasons,
+                "degraded": list(self.degraded()),
                 "partitions": service.partitions(),
                 "gaps": {str(one): gap for one, gap in sorted({**service.ownership.gaps}.items())},
                 "lag_records": sum(one.lag_records for one in partitions),
@@ -118,16 +125,27 @@ class Monitor:
         yield from self._waiting_batches()
         if service.reader.rebalancing:
             yield "group: partitions are not assigned yet"
-        if waiting := service.ownership.unclaimed():
+        ownership = service.ownership
+        waiting = [one for one in ownership.unclaimed() if one not in ownership.unreachable]
+        if waiting:
             yield f"partitions assigned and not claimed: {', '.join(map(str, waiting))}"
         for partition, age_s in service.ownership.fenced_for_s().items():
             if age_s >= FENCED_LIMIT_S:
                 yield f"partition {partition} was claimed by another process {age_s:.0f} s ago"
-        for partition, why in sorted(dict(service.ownership.unreachable).items()):
-            yield f"partition {partition} is away: {why.removeprefix(f'{partition}: ')}"
-        yield from service.intake.waiting()
+        yield from service.intake.dying_records()
         for partition, why in sorted(dict(service.ownership.stopped).items()):
             yield f"partition {partition} is stopped: {why.removeprefix(f'{partition}: ')}"
+
+    def degraded(self) -> Iterator[str]:
+        """Which partitions this process cannot read as it should, while it reads all others."""
+        ownership = self._service.ownership
+        for partition, why in sorted({**ownership.unreachable}.items()):
+            yield f"partition {partition} is away: {why.removeprefix(f'{partition}: ')}"
+        for partition, suspect in sorted({**ownership.suspects}.items()):
+            yield (
+                f"partition {partition} made no progress under several claims: its records are "
+                f"read one by one, now offset {suspect.offset}"
+            )
 
     def _database_reasons(self) -> Iterator[str]:
         lag_monitor = self.lag_monitor

@@ -202,6 +202,20 @@ def test_rules_of_a_release_without_a_projector_miss_none(
     assert answers["expr"].endswith('+ (max(up{job="projector"}) == bool 0), 1)')
 
 
+def test_a_relay_that_the_chart_runs_is_missed(manifests: dict[str, list[dict[str, Any]]]) -> None:
+    for values, absent in (("monitored-values", True), ("normalizer-only-values", False)):
+        rules = [
+            rule
+            for one in manifests[values]
+            if one["kind"] == "PrometheusRule"
+            for group in one["spec"]["groups"]
+            for rule in group["rules"]
+        ]
+
+        (down,) = (rule for rule in rules if rule.get("alert") == "RelayDown")
+        assert ('absent(up{job="relay"})' in down["expr"]) is absent
+
+
 def test_dashboards_come_as_they_are_but_for_the_address_of_the_page(
     manifests: dict[str, list[dict[str, Any]]],
 ) -> None:

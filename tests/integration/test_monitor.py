@@ -26,6 +26,7 @@ from normalizer.service.lag_statements import READ_SERVER
 from normalizer.service.metric_catalog import CATALOGUE
 from normalizer.service.monitor import Monitor
 from normalizer.service.service import Service
+from normalizer.service.suspects import Suspect
 from normalizer.settings import Settings
 from normalizer.store.store import Store
 from tests.support.factories import raw_event
@@ -229,6 +230,28 @@ async def test_a_stopped_partition_is_a_reason_and_others_go_on(
     assert body["partitions"]["stopped"] == 1
     assert metric_value(values, "normalizer_partitions", state="stopped") == 1
     assert metric_value(values, "normalizer_ready") == 0
+
+
+async def test_records_that_are_read_one_by_one_leave_the_process_ready(
+    database: Database, topic: Topic, bootstrap_servers: str
+) -> None:
+    """Else no rollout would end that replaces the version which cannot read them."""
+    settings = settings_for(database, topic, bootstrap_servers)
+    async with running(settings) as service:
+        with Monitor(settings, service) as monitor:
+            await until(lambda: ready(monitor.url))
+            partition = KafkaPartition(topic.name, 1)
+            service.ownership.suspects[partition] = Suspect(offset=5, until=2_005)
+
+            status, body = await http_get(f"{monitor.url}/readyz")
+            values = await scrape_metrics(monitor.url)
+
+    assert (status, body["ready"], body["reasons"]) == (200, True, [])
+    (degraded,) = body["degraded"]
+    assert degraded.startswith(f"partition {partition} made no progress under several claims")
+    assert degraded.endswith("now offset 5")
+    assert metric_value(values, "normalizer_ready") == 1
+    assert metric_value(values, "normalizer_degraded") == 1
 
 
 async def test_a_topic_that_is_deleted_is_a_reason(

@@ -22,6 +22,7 @@ from normalizer.kafka import KafkaPartition, TopicReader
 from normalizer.service.monitor import Monitor
 from normalizer.service.service import Service
 from normalizer.settings import Settings
+from tests.support.probe_client import http_get
 from tests.support.service_runs import running, send, settings_for, until, watching
 from tests.support.stack import Database, Topic
 
@@ -110,7 +111,7 @@ async def test_a_partition_without_a_leader_stops_no_other(
                 await until(lambda: monitor.lag_monitor.broker_up)
                 await until_ends_are_known(settings, {0: 40})
                 await say_what_is_known_and_name_the_other(settings, spread)
-                assert any(f"{spread.name}[1] is away" in why for why in monitor.reasons())
+                await until_degraded_and_ready(monitor, f"partition {spread.name}[1] is away: ")
                 await second.start()
                 await stored(range(50, 60), {0: 40, 1: 20}, partition=1)
             assert service.ownership.unreachable == {}
@@ -120,6 +121,16 @@ async def test_a_partition_without_a_leader_stops_no_other(
 
     for position in positions.values():
         assert position["records"] == position["stored"] == position["next_offset"]
+
+
+async def until_degraded_and_ready(monitor: Monitor, why: str) -> None:
+    """A rollout that waits for a pod to be ready must not wait for a leader."""
+
+    async def is_so() -> bool:
+        status, body = await http_get(f"{monitor.url}/readyz")
+        return status == 200 and [one.startswith(why) for one in body["degraded"]] == [True]
+
+    await until(is_so, lambda: http_get(f"{monitor.url}/readyz"))
 
 
 async def look_past_a_frozen_broker(settings: Settings, second: KafkaBroker, spread: Topic) -> None:

@@ -318,11 +318,11 @@ async def test_a_record_that_the_helper_dies_on_waits_and_is_named(
         with structlog.testing.capture_logs() as lines:
             await producer.send(topic.name, heavy)
             await producer.flush()
-            await until(lambda: any(service.intake.waiting()))
-            named = [*service.intake.waiting()]
+            await until(lambda: any(service.intake.dying_records()))
+            named = [*service.intake.dying_records()]
             await watcher.until_read(topic, {0: 2})
 
-        assert [*service.intake.waiting()] == []
+        assert [*service.intake.dying_records()] == []
         assert service.counters.rebalances == 1
     assert named == [f"record {topic.name}[0]@1: the helper process died 1 times: exit code -9"]
     assert {"helper_died", "slow_record"} <= {line["event"] for line in lines}
@@ -342,8 +342,8 @@ async def test_a_helper_that_falls_silent_is_named_and_replaced(
         os.kill(process.pid, signal.SIGSTOP)
 
         await producer.send_and_wait(topic.name, heavy)
-        await until(lambda: any(service.intake.waiting()))
-        named = [*service.intake.waiting()]
+        await until(lambda: any(service.intake.dying_records()))
+        named = [*service.intake.dying_records()]
         await watcher.until_read(topic, {0: 2})
 
     assert named == [f"record {topic.name}[0]@1: the helper process died 1 times: no answer in 5 s"]

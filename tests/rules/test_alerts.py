@@ -90,6 +90,11 @@ CASES: Final[dict[str, tuple[Series, Series, dict[str, str]]]] = {
         {'normalizer_ready{instance="a"}': "0x4 1x56"},
         _HERE,
     ),
+    "NormalizerDegraded": (
+        {'normalizer_degraded{instance="a"}': "1x60"},
+        {'normalizer_degraded{instance="a"}': "1x4 0x56"},
+        _HERE,
+    ),
     "NormalizerBatchBlocked": (
         {'normalizer_open_batch_seconds{instance="a"}': "0+60x60"},
         {'normalizer_open_batch_seconds{instance="a"}': "0x60"},
@@ -254,6 +259,33 @@ def test_every_alert_goes_red_and_green(promtool: str, tmp_path: Path) -> None:
         (_checked(alert, CASES[alert["alert"]][0]), _checked(alert, None)) for alert in ALERTS
     )
     _try(promtool, tmp_path, [one for both in red_and_green for one in both])
+
+
+_OUTCOMES: Final = [alert["alert"] for alert in ALERTS if "keep_firing_for" in alert]
+
+
+def test_every_alert_about_workflows_outlasts_a_swing_around_its_threshold(
+    promtool: str, tmp_path: Path
+) -> None:
+    """Red until a few minutes ago, and green since: one alert, not two."""
+    groups = yaml.safe_load(RULES.read_text())["groups"]
+    (of_workflows,) = (group["rules"] for group in groups if group["name"] == "outcomes")
+    assert [alert["alert"] for alert in of_workflows] == _OUTCOMES
+
+    swinging = []
+    for alert in of_workflows:
+        red, green, _ = CASES[alert["alert"]]
+        # Series of one kind only would be stale, not green.
+        values = {
+            series: f"{_constant(red[series])}x50 {_constant(green.get(series, '0x60'))}x10"
+            for series in red
+        }
+        swinging.append(_checked(alert, values))
+    _try(promtool, tmp_path, swinging)
+
+
+def _constant(values: str) -> str:
+    return values.removesuffix("x60")
 
 
 def test_a_gap_found_before_the_first_scrape_is_reported(promtool: str, tmp_path: Path) -> None:

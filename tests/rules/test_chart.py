@@ -245,15 +245,15 @@ def test_rules_and_dashboards_are_those_of_compose_and_no_copy() -> None:
     assert dashboards.resolve() == DEPLOYED / "grafana" / "dashboards"
 
 
-def test_what_is_left_out_of_the_rules_without_a_projector_is_in_them_once() -> None:
+def test_what_the_chart_replaces_in_the_rules_is_in_them_once() -> None:
     """Helm replaces a text that is not there without a word."""
     template = (chart.CHART / "templates" / "monitoring.yaml").read_text()
-    _, _, without = template.partition("not $.Values.projector.enabled")
-    replaced = re.findall(r"replace `([^`]+)`", without.partition("{{- end }}")[0])
+    _, _, of_rules = template.partition("not $.Values.projector.enabled")
+    replaced = re.findall(r"replace `([^`]+)`", of_rules.partition("kind: PrometheusRule")[0])
     rules = "".join(map(Path.read_text, _rule_files()))
 
-    assert len(replaced) == 2
-    assert [rules.count(one) for one in replaced] == [1, 1]
+    assert len(replaced) == 3
+    assert [rules.count(one) for one in replaced] == [1, 1, 1]
 
 
 def test_the_autoscaler_wants_what_the_unread_records_need_and_no_more_than_partitions(

@@ -37,7 +37,14 @@ from normalizer.core.levels import (
     wrappers_of,
 )
 from normalizer.core.sanitize import Sanitizer
-from normalizer.core.shapes import BatchKey, batch_key, is_enveloped, is_named, is_wrapper
+from normalizer.core.shapes import (
+    BatchKey,
+    batch_key,
+    holds_event,
+    is_enveloped,
+    is_named,
+    is_wrapper,
+)
 from normalizer.core.unstorable import Path
 from normalizer.core.unwrap import (
     RAWS,
@@ -169,10 +176,22 @@ class _RecordDecoder:
     def _open(self, content: "Level | str") -> Level:
         """Unwrap a JSON string, then a feed wrapper, each once (#w1, #w2)."""
         level = self.open_text(content) if isinstance(content, str) else content
-        if not is_wrapper(level.fields) or first_byte(level.fields["payload"]) != b'"':
+        if not is_wrapper(level.fields):
             return level
-        payload = _text_decoder.decode(level.fields["payload"])
-        return msgspec.structs.replace(self.open_text(payload), wrapper=level)
+        fields = dict(level.fields)
+        payload = fields.pop("payload")
+        match first_byte(payload):
+            case b'"':
+                text = _text_decoder.decode(payload)
+            case b"{" if holds_event(_members_decoder.decode(payload)):
+                text = bytes(payload).decode()
+                # The event counts its own levels: the wrapper's text must not hold them too.
+                level = msgspec.structs.replace(
+                    level, fields=fields, text=msgspec.json.encode(fields)
+                )
+            case _:
+                return level
+        return msgspec.structs.replace(self.open_text(text), wrapper=level)
 
     def open_text(self, text: str) -> Level:
         content = self.decode(text.encode())
@@ -252,5 +271,6 @@ def _replaced_at(batch: Level, index: int) -> dict[int | None, set[Path]]:
     return {None: batch.replaced[index]} if index in batch.replaced else {}
 
 
+_members_decoder: Final[msgspec.json.Decoder[dict[str, Raw]]] = msgspec.json.Decoder(dict[str, Raw])
 _list_decoder: Final[msgspec.json.Decoder[list[Raw]]] = msgspec.json.Decoder(list[Raw])
 _text_decoder: Final[msgspec.json.Decoder[str]] = msgspec.json.Decoder(str)

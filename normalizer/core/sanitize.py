@@ -16,7 +16,7 @@ from normalizer.core.rules.redaction import REDACTED, Redaction, Secrecy
 from normalizer.core.rules.secret_members import NEVER_SECRET, SecretMembers
 from normalizer.core.rules.secret_text import SHORTEST_SECRET, SecretText
 from normalizer.core.rules.secret_values import SHORTEST_TOKEN
-from normalizer.core.shapes import batch_key, is_wrapper
+from normalizer.core.shapes import batch_key, holds_event, is_wrapper
 from normalizer.core.unstorable import (
     _UNSTORABLE,
     REPLACEMENT,
@@ -63,8 +63,8 @@ class Sanitizer:
     def clean(self, text: str, tree: Json) -> Cleaned:
         """Clean `text`, whose tree is `tree`; gives the same text if nothing must change.
 
-        JSON within a string that will be unwrapped (a record that is a JSON string, the payload of
-        a feed wrapper, a string in a batch) is cleaned only after unwrapping. Idempotent.
+        What will be unwrapped is cleaned only then: a record that is a JSON string, the payload of
+        a feed wrapper, a string in a batch. Idempotent.
         """
         rewriter = _Rewriter(self)
         cleaned = rewriter.record(tree)
@@ -130,6 +130,9 @@ class _Rewriter:
             return self._wrapped(tree)
         if isinstance(tree, dict) and is_wrapper(tree):
             payload = tree["payload"]
+            if isinstance(payload, dict) and holds_event(payload):
+                # As text it is left alone until it is unwrapped, like that of any other wrapper.
+                payload, self.changed = write(payload), True
             if isinstance(payload, str) and not isinstance(payload, Number):
                 self.changed |= isinstance(tree, Repeated)
                 wrapper = self.walk({**tree, "payload": None}, (), "root")

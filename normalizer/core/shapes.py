@@ -68,12 +68,17 @@ def is_enveloped(fields: Collection[str]) -> bool:
 
 
 def is_wrapper(fields: Collection[str]) -> bool:
-    """Tell whether these are the keys of a feed wrapper (its payload must be a string too: W2)."""
+    """Tell whether these are the keys of a feed wrapper, if `payload` is what one holds (W2)."""
     return (
         "payload" in fields
         and ("global_sequence" in fields or "transaction_id" in fields)
         and not is_named(fields)
     )
+
+
+def holds_event(payload: Mapping[str, object]) -> bool:
+    """Tell whether an object is what a feed wrapper holds: an event, or a batch of them (W2)."""
+    return is_named(payload) or batch_key(payload) is not None
 
 
 def batch_key(members: Mapping[str, object]) -> BatchKey | None:

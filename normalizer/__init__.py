@@ -27,6 +27,7 @@ tls_files     loads the files of TLS, and names one that does not hold
 settings      declares every setting: its default, bounds, unit and description
 environment   reads the settings from environment variables
 passwords     finds and masks the passwords in URLs
+places        parses the place of a record or a partition
 telemetry     log lines and counters
 log_stream    where log lines go, without holding up who writes them
 errors        every error, by what the caller must do
@@ -40,7 +41,7 @@ connection and read no clock. docs/library.md shows each.
 Imports point one way, which import-linter checks: cli > up, jobs > service, relay > kafka, files,
 store, embedded > process, database, command_line > database_connection > telemetry, environment >
 configured_rules, tls_files > settings > producer_models > core, json_schema > envelope >
-program_start > snowflake, jsontext, passwords, exit_codes, log_stream > errors.
+program_start > snowflake, jsontext, passwords, exit_codes, log_stream, places > errors.
 """
 
 from importlib import import_module

@@ -3,10 +3,9 @@
 The tables come first; the record itself follows if the log still has it.
 """
 
-import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Final, NamedTuple
+from typing import Final
 
 import asyncpg
 import msgspec
@@ -25,6 +24,7 @@ from normalizer.envelope import (
 )
 from normalizer.errors import BrokerUnavailable, ConfigurationError, FatalError
 from normalizer.kafka import KafkaPartition, TopicReader, why_reset
+from normalizer.places import RECORD_FORM, RecordPlace, parse_record
 from normalizer.store.read_only import read_only_connection
 
 _POSITION: Final = """
@@ -99,31 +99,18 @@ _STATUS: Final = (
 _CREATED_AT: Final = ("the log's time, or none", "the time inside the event id", "the producer")
 
 
-_COORDINATES: Final = re.compile("(.+):([0-9]{1,9}):([0-9]{1,18})")
-
-
-class RecordCoordinates(NamedTuple):
-    """One offset of one partition."""
-
-    topic: str
-    partition: int
-    offset: int
-
-
-def parse_coordinates(text: str) -> RecordCoordinates:
-    """Parse TOPIC:PARTITION:OFFSET; the topic may contain colons. Raises ConfigurationError."""
-    match = _COORDINATES.fullmatch(text)
-    if match is None:
-        raise ConfigurationError(
-            f"expected TOPIC:PARTITION:OFFSET, as noetl.events:3:1042; got {text!r}"
-        )
-    return RecordCoordinates(match[1], int(match[2]), int(match[3]))
+def parse_coordinates(text: str) -> RecordPlace:
+    """Parse the place of a record. Raises ConfigurationError."""
+    place = parse_record(text)
+    if place is None:
+        raise ConfigurationError(f"expected {RECORD_FORM}; got {text!r}")
+    return place
 
 
 async def explain(
     database_url: str,
     log: TopicReader | None,
-    at: RecordCoordinates,
+    at: RecordPlace,
     *,
     incarnation: int | None = None,
     normalizer: Normalizer,
@@ -148,7 +135,7 @@ async def explain(
 
 
 async def _read_from_topic(
-    log: TopicReader | None, at: RecordCoordinates, position: asyncpg.Record | None
+    log: TopicReader | None, at: RecordPlace, position: asyncpg.Record | None
 ) -> tuple[RawRecord | None, str]:
     """Return the record as the log has it now, and a sentence about that."""
     if position is None:

@@ -18,7 +18,7 @@ from normalizer.command_line import NewPath, discard_output
 from normalizer.core.cloudevents import to_cloudevent
 from normalizer.envelope import Envelope, to_canonical
 from normalizer.exit_codes import STOPPED_AT_ONCE
-from normalizer.jobs.export import Export, ExportSelection, PackedFile
+from normalizer.jobs.export import Export, ExportFile, ExportSelection
 from normalizer.process.progress import Progress
 from normalizer.process.signals import stop_on_signals
 
@@ -49,13 +49,15 @@ def export(
     executions: tuple[int, ...],
     form: str,
 ) -> None:
-    """Export canonical events to FILE, one a line, packed by zstd; - writes plain lines.
+    """Export canonical events to FILE, one a line; - writes to standard output.
 
     \b
     normalizer export events.ndjson.zst --from-time 2026-01-01 --to-time 2026-02-01
+    normalizer export events.ndjson
     normalizer export - --execution 543942402461926429 | jq .event_type
     normalizer export events.ndjson.zst --format cloudevents
 
+    FILE is packed by zstd if its name ends in .zst, by gzip if in .gz; any other is plain text.
     The same events give the same bytes; `normalizer backfill file` reads them, as events that
     declare every value: the lines do not show which values were defaults. It waits for a database
     that goes away, and goes on from where it was.
@@ -77,7 +79,7 @@ def export(
         return
 
     async def packed() -> int:
-        with PackedFile(file) as packer, progress.reporting(work.done):
+        with ExportFile(file) as packer, progress.reporting(work.done):
             return await _cancelled_by_signals(work.run(packer.write, FORMATS[form]))
 
     screen.print_line(f"{run_or_exit(packed()):,} events in {file}")

@@ -4,11 +4,10 @@
 
 import getpass
 import os
-import re
 import socket
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import click
 import msgspec
@@ -22,17 +21,15 @@ from normalizer.cli.partition_positions import skip as skip_position
 from normalizer.errors import PositionMoved
 from normalizer.exit_codes import FOUND
 from normalizer.kafka import KafkaPartition, optional_topic_reader
+from normalizer.places import PARTITION_FORM, parse_partition
 from normalizer.store.position_changes import Action, PositionChange
-
-_AT: Final = re.compile(r"(.+):(\d{1,9})")
 
 
 def _partition(text: str) -> KafkaPartition:
-    """Parse TOPIC:PARTITION; the topic may contain colons."""
-    match = _AT.fullmatch(text)
-    if match is None:
-        raise click.BadParameter(f"expected TOPIC:PARTITION, as noetl.events:3; got {text!r}")
-    return KafkaPartition(match[1], int(match[2]))
+    place = parse_partition(text)
+    if place is None:
+        raise click.BadParameter(f"expected {PARTITION_FORM}; got {text!r}")
+    return KafkaPartition(*place)
 
 
 def _changes(command: Callable[..., None]) -> Callable[..., None]:
@@ -76,8 +73,7 @@ def show(*, at: str, as_json: bool) -> None:
     log_end is left out.
     """
     settings = load_settings("database_url")
-    match = _AT.fullmatch(at)
-    topic, partition = (match[1], int(match[2])) if match else (at or None, None)
+    topic, partition = parse_partition(at) or (at or None, None)
 
     async def read() -> str:
         async with optional_topic_reader(settings) as log:

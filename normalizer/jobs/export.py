@@ -7,12 +7,13 @@ the filter, and a backfill can read them.
 
 import fcntl
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+import zlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Final, Self
+from typing import BinaryIO, Final, Protocol, Self
 
 import asyncpg
 import msgspec
@@ -116,18 +117,50 @@ def _line(event: Envelope, line_of: Callable[[Envelope], bytes]) -> bytes:
         raise FatalError(f"event {event.event_id}: {error}") from error
 
 
-class PackedFile:
-    """A zstd file that gets its name only when it is complete; `with` ends it.
+class _Packer(Protocol):
+    """Packs a stream; `flush` ends it."""
 
-    Lines may be written in any pieces: the file's bytes are the same. Until then it has a name
-    beside it, which a lock of its process holds. What a killed process left there is written over.
+    def compress(self, content: bytes, /) -> bytes: ...
+
+    def flush(self) -> bytes: ...
+
+
+class _Plain:
+    """Leaves a stream as it is."""
+
+    def compress(self, content: bytes, /) -> bytes:
+        return content
+
+    def flush(self) -> bytes:
+        return b""
+
+
+def _zstd() -> _Packer:
+    return zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compressobj()
+
+
+def _gzip() -> _Packer:
+    # zlib writes no name and no time into the header: the same lines give the same bytes.
+    return zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
+
+
+PACKERS: Final[Mapping[str, Callable[[], _Packer]]] = {".zst": _zstd, ".gz": _gzip}
+"""How a file is packed whose name ends like this."""
+
+
+class ExportFile:
+    """A file that gets its name only when it is complete; `with` ends it.
+
+    It is what its name says: packed by zstd (.zst) or gzip (.gz), else the plain lines. Lines may
+    be written in any pieces: the file's bytes are the same. Until then it has a name beside it,
+    which a lock of its process holds. What a killed process left there is written over.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._unfinished = path.parent / f".{path.name}.unfinished"
         self._file: BinaryIO | None = None
-        self._packer = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compressobj()
+        self._packer = PACKERS.get(path.suffix.lower(), _Plain)()
         self._waiting = bytearray()
 
     def __enter__(self) -> Self:

@@ -2,11 +2,10 @@
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
-import re
-
 import click
 
 from normalizer.command_line import FiniteRange
+from normalizer.places import RECORD_FORM, parse_record
 from projector.cli.command_ends import print_result, run_flow
 from projector.database_session import connected, database_url
 from projector.views.markdown import as_markdown, as_text, describe
@@ -48,10 +47,10 @@ def wait(*, coordinates: str, timeout: float) -> None:
 
     Exit 1 if the record is not in the views after the timeout.
     """
-    found = re.fullmatch(r"(.+):([0-9]{1,9}):([0-9]{1,18})", coordinates)
-    if found is None:
-        raise click.BadParameter(f"{coordinates!r} is not TOPIC:PARTITION:OFFSET")
-    topic, partition, offset = found[1], int(found[2]), int(found[3])
+    place = parse_record(coordinates)
+    if place is None:
+        raise click.BadParameter(f"expected {RECORD_FORM}; got {coordinates!r}")
+    topic, partition, offset = place
 
     async def run() -> int:
         async with connected(database_url()) as connection:

@@ -129,7 +129,8 @@ async def test_a_record_that_only_a_job_has_read_is_found_where_it_was_merged(
 
     async with api_client(database.url) as client:
         first = await get_rows(client, "search", q="noetl.history:0:0")
-        second = await get_rows(client, "search", q="noetl.history:0:5000")
+        # As log lines have it.
+        second = await get_rows(client, "search", q="noetl.history[0]@5000")
 
     assert [hit["kind"] for hit in first] == ["event"]
     assert [hit["params"] for hit in second] == [hit["params"] for hit in first]

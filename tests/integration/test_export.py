@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 import errno
+import gzip
 import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +21,7 @@ from normalizer.core.cloudevents import to_cloudevent
 from normalizer.envelope import Envelope
 from normalizer.errors import FatalError, StoreUnavailable
 from normalizer.jobs import export
-from normalizer.jobs.export import Export, ExportSelection, PackedFile
+from normalizer.jobs.export import Export, ExportFile, ExportSelection
 from normalizer.jobs.sources import row_pages
 from normalizer.jobs.sources.row_pages import BYTES_A_PAGE
 from normalizer.store.session import Session
@@ -48,9 +49,32 @@ async def backfill_lines(database: Database, events: Sequence[Mapping[str, Any]]
 
 async def exported(database: Database, path: Path, **selection: Any) -> bytes:
     """The bytes of the file."""
-    with PackedFile(path) as packed:
+    with ExportFile(path) as packed:
         await Export(database.url, ExportSelection(**selection)).run(packed.write)
     return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "unpack"),
+    [
+        ("events.ndjson", bytes),
+        ("events.ndjson.gz", gzip.decompress),
+        ("events.ndjson.zst", zstandard.ZstdDecompressor().decompressobj().decompress),
+    ],
+)
+def test_a_file_is_what_its_name_says(
+    tmp_path: Path, name: str, unpack: Callable[[bytes], bytes]
+) -> None:
+    content = b'{"event_id":1}\n' * 100_000
+    written = []
+    for folder in (tmp_path / "first", tmp_path / "second"):
+        folder.mkdir()
+        with ExportFile(folder / name) as file:
+            file.write(content)
+        written.append((folder / name).read_bytes())
+
+    assert unpack(written[0]) == content
+    assert written[0] == written[1]
 
 
 async def test_the_same_events_give_the_same_bytes_and_come_back_but_for_how_they_were_reported(
@@ -95,7 +119,7 @@ async def test_what_is_exported_as_cloudevents_comes_back_as_the_same_lines(
 ) -> None:
     records = record_lines(simulated_records(1_000))
     await backfill_files(database, write_file(tmp_path / "f.zst", records))
-    with PackedFile(tmp_path / "cloudevents.zst") as packed:
+    with ExportFile(tmp_path / "cloudevents.zst") as packed:
         events = await Export(database.url, ExportSelection()).run(packed.write, to_cloudevent)
 
     async with cluster.database() as other:
@@ -215,7 +239,7 @@ async def test_a_file_that_cannot_be_written_leaves_nothing(
     with pytest.raises(FatalError, match="No such file or directory"):
         await exported(database, tmp_path / "nowhere" / "file.zst")
 
-    with pytest.raises(ZeroDivisionError), PackedFile(tmp_path / "file.zst") as packed:
+    with pytest.raises(ZeroDivisionError), ExportFile(tmp_path / "file.zst") as packed:
         packed.write(b"begun" * (1 // 0))
 
     assert list(tmp_path.iterdir()) == []
@@ -265,7 +289,7 @@ def test_the_end_of_one_export_leaves_the_file_of_the_next_one(
         return named
 
     monkeypatch.setattr(Path, "replace", replaced)
-    with PackedFile(tmp_path / "file.zst"):
+    with ExportFile(tmp_path / "file.zst"):
         pass
 
     assert (tmp_path / ".file.zst.unfinished").read_bytes() == b"of the next one"
@@ -296,7 +320,7 @@ def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path) -> None:
     os.mkfifo(pipe)
 
     for path in (folder, pipe, Path(), Path("/")):
-        with pytest.raises(FatalError, match="it is no file"), PackedFile(path):
+        with pytest.raises(FatalError, match="it is no file"), ExportFile(path):
             pass
 
     assert folder.is_dir()
@@ -315,7 +339,7 @@ def test_a_file_that_did_not_reach_the_disk_gets_no_name(
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(FatalError, match="Input/output"), PackedFile(path) as packed:
+    with pytest.raises(FatalError, match="Input/output"), ExportFile(path) as packed:
         packed.write(b"of today")
 
     assert path.read_bytes() == b"of yesterday"

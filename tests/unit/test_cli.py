@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from jsonschema import Draft202012Validator
 
 from normalizer.cli import main
-from normalizer.cli.explain import RecordCoordinates, parse_coordinates
+from normalizer.cli.explain import parse_coordinates
 from normalizer.cli.filter import filter_lines
 from normalizer.cli.job_options import parse_time
 from normalizer.errors import ConfigurationError
@@ -231,7 +231,7 @@ def test_coordinates_that_are_none_are_refused(text: str) -> None:
 
 
 def test_a_topic_may_hold_colons() -> None:
-    assert parse_coordinates("file:00ff:0:12") == RecordCoordinates("file:00ff", 0, 12)
+    assert parse_coordinates("file:00ff:0:12") == ("file:00ff", 0, 12)
 
 
 def every_command(group: click.Group, *path: str) -> list[tuple[str, ...]]:

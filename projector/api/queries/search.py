@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from normalizer.places import parse_record
 from projector.api.answers import ApiAnswer, ApiRow
 from projector.api.parameters import STORABLE, WindowParams, floor, int64
 from projector.api.queries.run_query import answer_of
@@ -17,7 +18,6 @@ HITS_OF_A_KIND: Final = 10
 
 _TRACE: Final = re.compile("(?:00-)?([0-9a-fA-F]{32})(?:-[0-9a-fA-F]{16}-[0-9a-fA-F]{2})?")
 """A trace id, or a whole traceparent."""
-_COORDINATES: Final = re.compile("(.{1,249}):([0-9]{1,9}):([0-9]{1,18})")
 
 Kind = Literal[
     "execution",
@@ -42,8 +42,9 @@ class SearchParams(WindowParams, frozen=True, kw_only=True):
         Meta(
             min_length=1,
             max_length=400,
-            description="An id of an execution, event, command or trace; TOPIC:PARTITION:OFFSET; "
-            "or a part of the name of a playbook, step or worker, or of an error text.",
+            description="An id of an execution, event, command or trace; TOPIC:PARTITION:OFFSET "
+            "or TOPIC[PARTITION]@OFFSET; or a part of the name of a playbook, step or worker, or "
+            "of an error text.",
         ),
     ]
 
@@ -66,11 +67,9 @@ async def search(snapshot: Snapshot, params: SearchParams) -> ApiAnswer[SearchHi
         number = int64(text)
         if number is not None:
             hits += await _hits(snapshot, _BY_NUMBER, {"id": number})
-        coordinates = _COORDINATES.fullmatch(text)
-        if coordinates is not None:
-            topic, partition, offset = coordinates.groups()
-            place = {"topic": topic, "partition": int(partition), "offset": int(offset)}
-            hits += await _hits(snapshot, _BY_COORDINATES, place)
+        place = parse_record(text)
+        if place is not None:
+            hits += await _hits(snapshot, _BY_COORDINATES, place._asdict())
         trace = _TRACE.fullmatch(text)
         if trace is not None:
             hits += await _hits(snapshot, _BY_TRACE, {"trace": trace[1].lower()})

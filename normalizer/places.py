@@ -1,0 +1,42 @@
+"""Parses the place of a record or a partition, in either notation in which we print it.
+
+For example noetl.events:3:1042, as commands take it, and noetl.events[3]@1042, as logs have it.
+"""
+
+import re
+from typing import Final, NamedTuple
+
+_PARTITION: Final = r"(?P<topic>.{1,249}?)(?::(?P<colon>[0-9]{1,9})|\[(?P<bracket>[0-9]{1,9})\])"
+_PARTITION_ALONE: Final = re.compile(_PARTITION)
+_RECORD: Final = re.compile(_PARTITION + r"(?(colon):|@)(?P<offset>[0-9]{1,18})")
+
+PARTITION_FORM: Final = "TOPIC:PARTITION or TOPIC[PARTITION], for example noetl.events:3"
+RECORD_FORM: Final = (
+    "TOPIC:PARTITION:OFFSET or TOPIC[PARTITION]@OFFSET, for example noetl.events:3:1042"
+)
+
+
+class RecordPlace(NamedTuple):
+    """One offset of one partition."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+def parse_record(text: str) -> RecordPlace | None:
+    """Parse the place of a record; None for anything else. The topic may contain colons."""
+    found = _RECORD.fullmatch(text.strip())
+    if found is None:
+        return None
+    return RecordPlace(found["topic"], _number(found), int(found["offset"]))
+
+
+def parse_partition(text: str) -> tuple[str, int] | None:
+    """Parse topic and partition; None for anything else. The topic may contain colons."""
+    found = _PARTITION_ALONE.fullmatch(text.strip())
+    return None if found is None else (found["topic"], _number(found))
+
+
+def _number(found: re.Match[str]) -> int:
+    return int(found["colon"] or found["bracket"])

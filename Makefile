@@ -13,7 +13,7 @@ WAITING := --numprocesses 4 --dist worksteal
 .PHONY: run test soak promises lint bench lock env image base release clean help
 
 run: $(INSTALLED) ## Start PostgreSQL, Kafka, normalizer, dashboard and traffic; ARGS="--rate 500"; Ctrl-C stops all
-	@exec $(BIN)/normalizer up $(ARGS)
+	@exec $(BIN)/python -m normalizer up $(ARGS)
 
 test: $(INSTALLED) ## Every test but the long ones; the core's branches must all be covered
 	$(BIN)/coverage erase

@@ -1,5 +1,6 @@
 """pyproject.toml, the lock files and the Makefile agree with each other."""
 
+import importlib.metadata
 import re
 import shutil
 import subprocess
@@ -110,3 +111,17 @@ def test_coverage_is_requested_of_the_whole_core() -> None:
         for place in places
         for path in (place.rglob("*.py") if place.is_dir() else [place.with_suffix(".py")])
     }
+
+
+def test_a_second_script_has_a_name_that_no_other_package_installs() -> None:
+    """charset-normalizer installs a script named normalizer too: the last one installed wins."""
+    ours = PROJECT["project"]["scripts"]
+    installed = importlib.metadata.entry_points(group="console_scripts")
+    others = {one.name for one in installed if one.dist and one.dist.name != "event-normalizer"}
+
+    assert ours["event-normalizer"] == ours["normalizer"]
+    assert others.isdisjoint({"event-normalizer", "projector"})
+
+
+def test_make_runs_no_script_that_another_package_may_have_replaced() -> None:
+    assert "$(BIN)/normalizer" not in (ROOT / "Makefile").read_text()

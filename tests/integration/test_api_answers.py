@@ -23,6 +23,7 @@ from tests.support.api_client import api_client, get_rows, insert_events
 from tests.support.factories import raw_event
 from tests.support.job_runs import backfill_files, write_file
 from tests.support.stack import Database, Stack
+from tests.support.table_rows import connected
 
 DAY: Final = {"last": "24h"}
 FAILED: Final = ("FAILED", "ERROR", "CANCELLED")
@@ -163,6 +164,55 @@ async def test_names_are_found_exact_ones_first(client: httpx.AsyncClient) -> No
     assert await get_rows(client, "search", q="fetch", **old) == []
 
 
+async def test_an_error_text_is_found_as_it_was_sent(database: Database) -> None:
+    """Groups have no numbers and no quoted parts; what somebody copies has both."""
+    errors = (
+        "deadline exceeded after 30s",
+        "deadlock detected: Process 4711 waits for ShareLock on transaction 964958",
+        'relation "orders" does not exist (SQLSTATE 42P01)',
+        "HTTP 503 from https://api.example/72",
+        '{"a": 1}',
+        "Pod worker-7f9c4d-xk2zq evicted: " + "memory, " * 40 + "node 12",
+    )
+    async with connected(database) as owner:
+        await owner.execute(
+            """
+            insert into normalizer.events
+                   (event_id, execution_id, event_type, step, status, created_at, command_id, error)
+            select number, number, 'call.done', 'fetch', 'ERROR', now() - interval '9 minutes', 'c',
+                   error
+            from   unnest($1::text[]) with ordinality as sent (error, number)
+            """,
+            errors,
+        )
+    texts = {error: error for error in errors} | {
+        "exceeded after 45s": errors[0],
+        "DEADLINE EXCEEDED AFTER 30S": errors[0],
+        "waits for ShareLock on transaction 1": errors[1],
+        '"customers" does not exist': errors[2],
+        "deadline exceeded after #": errors[0],
+        "evicted: memory, memory": errors[5],
+    }
+    async with api_client(database.url) as client:
+        for text, error in texts.items():
+            hits = await get_rows(client, "search", q=text[:400])
+            groups = await get_rows(client, "error-groups", q=text)
+            ((sent,),) = [
+                {row["error"] for row in await get_rows(client, "calls", **hit["params"])}
+                for hit in hits
+            ]
+            assert (sent, [row["error"] for row in groups]) == (error, [error]), text
+
+        misses = {
+            text: (await client.get("/api/v1/search", params={"q": text})).json()
+            for text in ("30s", "after 30 days", "no such thing", "9" * 19)
+        }
+
+    assert [answer["rows"] for answer in misses.values()] == [[]] * 4
+    assert misses["after 30 days"]["error_class"] == "after # days"
+    assert misses["no such thing"]["error_class"] == "no such thing"
+
+
 async def test_error_groups_are_the_failed_calls_once(
     client: httpx.AsyncClient, connection: asyncpg.Connection
 ) -> None:
@@ -188,7 +238,7 @@ async def test_error_groups_are_the_failed_calls_once(
         assert sorted(row["steps"]) == one["steps"]
         assert len(row["trend"]) == answer["trend_intervals"]
         assert sum(row["trend"]) == row["calls"]
-        assert row["new"] is (row["calls_before"] == 0) is True
+        assert (row["new"], row["back"], row["calls_before"]) == (True, False, 0)
 
 
 async def test_many_error_groups_with_many_steps_hold_up_nobody(database: Database) -> None:
@@ -270,7 +320,44 @@ async def test_error_groups_are_of_the_calls_that_the_filters_leave(database: Da
     assert sought.json()["rows"][0]["share"] == 0.8
 
 
-async def test_an_error_is_new_if_the_window_before_had_none(
+async def test_an_error_is_new_in_the_window_in_which_it_was_first_seen(database: Database) -> None:
+    """One that was there six days ago, and not in the window before, is back."""
+    async with connected(database) as owner:
+        await owner.execute(
+            """
+            insert into normalizer.events
+                   (event_id, execution_id, event_type, step, status, created_at, command_id, error)
+            select number, number, 'call.done', 'fetch', 'ERROR',
+                   now() - make_interval(mins => minutes), 'c', error
+            from   (
+                       values (1, 8640, 'no route'), (2, 5, 'no route'),
+                              (3, 5, 'no answer'), (4, 3, 'no answer'),
+                              (5, 90, 'no memory'), (6, 4, 'no memory')
+                   ) as call (number, minutes, error)
+            """
+        )
+    found: dict[str, dict[str, tuple[bool, bool]]] = {}
+    async with api_client(database.url) as client:
+        for last in ("1h", "3h", "7d"):
+            rows = await get_rows(client, "error-groups", last=last)
+            found[last] = {row["error_class"]: (row["new"], row["back"]) for row in rows}
+        (detail,) = await get_rows(client, "error-group", error_class="no route", last="1h")
+        (gone,) = await get_rows(
+            client, "error-group", error_class="no route", since="2001-01-01T00:00:00Z",
+            until="2001-01-02T00:00:00Z",
+        )  # fmt: skip
+
+    new, back, neither = (True, False), (False, True), (False, False)
+    assert found == {
+        "1h": {"no route": back, "no answer": new, "no memory": neither},
+        "3h": {"no route": back, "no answer": new, "no memory": new},
+        "7d": {"no route": new, "no answer": new, "no memory": new},
+    }
+    assert (detail["new"], detail["back"]) == back
+    assert (gone["new"], gone["back"]) == neither
+
+
+async def test_calls_before_are_those_of_the_window_before(
     client: httpx.AsyncClient, connection: asyncpg.Connection
 ) -> None:
     latest = await connection.fetchval("select max(finished_at) from projector.failed_calls")
@@ -287,7 +374,6 @@ async def test_an_error_is_new_if_the_window_before_had_none(
             "and finished_at >= $2 and finished_at < $3",
             row["error_class"], before, since.replace(second=0, microsecond=0),
         )  # fmt: skip
-        assert row["new"] is (row["calls_before"] == 0)
         assert row["calls_before"] <= had
     assert any(row["calls_before"] for row in by_call)
     assert {row["error_class"] for row in by_step} <= {row["error_class"] for row in by_call}

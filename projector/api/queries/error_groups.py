@@ -48,10 +48,10 @@ class ErrorGroupsParams(GroupedParams, frozen=True, kw_only=True):
 class ErrorGroup(ApiRow, frozen=True, kw_only=True):
     """Failed calls with one error text: without ids and quoted parts, but with codes.
 
-    share: of all failed calls of the window that the filters leave. new: there was none in the
-    window before. steps, attempts and statuses: of these calls, most calls first. Of all stored
-    calls are first_seen_at, last_seen_at and the sample, which is the last one; null if retention
-    deleted its calls.
+    share: of all failed calls of the window that the filters leave. new: first seen in this window.
+    back: seen before it, but not in the window of the same length before. steps, attempts and
+    statuses: of these calls, most calls first. Of all stored calls are first_seen_at, last_seen_at
+    and the sample, which is the last one; null if retention deleted its calls.
     """
 
     error_class: str
@@ -59,6 +59,7 @@ class ErrorGroup(ApiRow, frozen=True, kw_only=True):
     calls_before: int
     share: float
     new: bool
+    back: bool
     trend: list[int]
     first_seen_at: Timestamp | None
     last_seen_at: Timestamp | None
@@ -212,12 +213,15 @@ def _group(record: Mapping[str, Any], window: TrendWindow, found: _Found) -> dic
     """The fields of a group."""
     error_class = record["error_class"]
     where, sample = found.where.get(error_class, ()), found.samples.get(error_class, {})
+    first_seen_at = sample.get("first_seen_at")
+    new = record["calls"] > 0 and first_seen_at is not None and first_seen_at >= window.since
     return {
         "error_class": error_class,
         "calls": record["calls"],
         "calls_before": record["calls_before"],
         "share": record["calls"] / record["in_all"] if record["in_all"] else 0.0,
-        "new": record["calls"] > 0 and record["calls_before"] == 0,
+        "new": new,
+        "back": record["calls"] > 0 and record["calls_before"] == 0 and not new,
         "trend": window.trend(record, "calls"),
         "steps": _most(where, "step"),
         "attempts": _most(where, "attempts"),

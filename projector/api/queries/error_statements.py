@@ -7,10 +7,27 @@ from projector.api.queries.trends import trended
 from projector.api.snapshots import Statement
 
 _MEASURES: Final = {"calls": "calls"}
-_CHOSEN: Final = """
+
+
+def has_text(error_class: str, text: str, sought: str) -> str:
+    """SQL: whether the errors of a class have this text; `sought` is the text as a class.
+
+    A text of only numbers and quoted parts, for example `#` or `{?:#}`, must be the whole class: as
+    a part it is in most classes.
+    """
+    return f"""(
+                strpos(lower({error_class}), lower({text})) > 0
+                or {error_class} = {sought}
+                or {sought} ~ '\\w\\w'
+                and strpos(lower({error_class}), lower({sought})) > 0
+            )"""
+
+
+_Q: Final = has_text("error_class", ":q", "(select projector.error_class_of(:q))")
+_CHOSEN: Final = f"""
             calls >= :least::integer
             and (:error_class::text[] is null or error_class = any(:error_class))
-            and (:q::text is null or strpos(lower(error_class), lower(:q)) > 0)
+            and (:q::text is null or {_Q})
 """
 KEYS: Final = ("error_class", "step", "attempts", "status")
 GROUPS: Final = Grains(

@@ -11,7 +11,7 @@ from msgspec import Meta
 from normalizer.places import parse_record
 from projector.api.answers import ApiAnswer, ApiRow
 from projector.api.parameters import STORABLE, WindowParams, floor, int64
-from projector.api.queries.run_query import answer_of
+from projector.api.queries.error_statements import has_text
 from projector.api.snapshots import Snapshot, Statement
 
 HITS_OF_A_KIND: Final = 10
@@ -59,10 +59,20 @@ class SearchHit(ApiRow, frozen=True, kw_only=True):
     params: dict[str, str]
 
 
-async def search(snapshot: Snapshot, params: SearchParams) -> ApiAnswer[SearchHit]:
+class SearchAnswer(ApiAnswer[SearchHit], frozen=True, kw_only=True):
+    """What was found. error_class: the text as it was searched in errors, null if an id was found.
+
+    In it, `#` is any number, and `?` any quoted part.
+    """
+
+    error_class: str | None
+
+
+async def search(snapshot: Snapshot, params: SearchParams) -> SearchAnswer:
     """What does this text name? Exact hits first, then names that begin with it or contain it."""
     text = params.q.strip()
     hits: list[SearchHit] = []
+    error_class: str | None = None
     if text:
         number = int64(text)
         if number is not None:
@@ -77,8 +87,10 @@ async def search(snapshot: Snapshot, params: SearchParams) -> ApiAnswer[SearchHi
         if execution is not None and ":" in text:
             hits += await _hits(snapshot, _BY_COMMAND, {"execution": execution, "command": text})
         if not hits:
-            hits += await _hits(snapshot, _NAMES, _names_values(text, params, snapshot.read_at))
-    return answer_of(snapshot, hits)
+            ((error_class,),) = await snapshot.records(_ERROR_CLASS, {"text": text})
+            sought = _names_values(text, params, snapshot.read_at) | {"error_class": error_class}
+            hits += await _hits(snapshot, _NAMES, sought)
+    return SearchAnswer(rows=hits, error_class=error_class, **snapshot.freshness)
 
 
 async def _hits(
@@ -195,8 +207,11 @@ _BY_TRACE: Final = Statement("""
     order by found.first_at desc, found.execution_id
 """)
 
+_ERROR_CLASS: Final = Statement("select projector.error_class_of(:text::text) as error_class")
+
 # Names and error classes as roll-ups have them: their number is bounded, that of events is not.
-_NAMES: Final = Statement("""
+_NAMES: Final = Statement(
+    f"""
     with named as (
         select   'playbook' as kind, 'playbook' as parameter, playbook as name,
                  sum(executions) as times, 'executions' as what
@@ -229,7 +244,10 @@ _NAMES: Final = Statement("""
                ) as rank
         from   named
         where  times <> 0
-        and    strpos(lower(name), :text) > 0
+        and    (
+                   strpos(lower(name), :text) > 0
+                   or kind = 'error' and {has_text("name", ":text", ":error_class::text")}
+               )
     )
     select   kind, name as label,
              concat_ws(' ', to_char(times, 'FM999,999,999,999'), what) as detail, exact,
@@ -237,4 +255,5 @@ _NAMES: Final = Statement("""
     from     found
     where    rank <= :limit::integer
     order by exact desc, begins desc, times desc, kind, name
-""")
+"""  # noqa: S608 - constants of this package
+)

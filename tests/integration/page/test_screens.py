@@ -10,9 +10,11 @@ import pytest
 from playwright.async_api import Browser, Page, Response, Route
 
 from projector.api.endpoints import ENDPOINTS
-from tests.integration.page.browsing import cells, fully_drawn, looking, texts
+from tests.integration.page.browsing import cells, fully_drawn, looking, serving, texts
 from tests.integration.page.platform import Platform
 from tests.integration.page.test_panels import error_text
+from tests.support.stack import Database
+from tests.support.table_rows import connected
 
 WALL: Final = (1920, 1080)
 ELSEWHERE: Final = {
@@ -147,6 +149,48 @@ _IN_SIGHT: Final = """
 """
 
 
+async def test_an_error_that_was_copied_from_the_page_is_found(
+    browser: Browser, database: Database
+) -> None:
+    async with connected(database) as connection:
+        await connection.execute(
+            """
+            insert into normalizer.events
+                   (event_id, execution_id, event_type, step, status, created_at, command_id, error)
+            values (1, 1, 'call.done', 'fetch', 'ERROR', now() - interval '9 minutes', 'c',
+                    'deadline exceeded after 30s')
+            """
+        )
+    async with (
+        serving(database.url) as url,
+        looking(browser, f"{url}/?show=calls&failed=true") as page,
+    ):
+        await page.wait_for_selector(".calls .error")
+        copied = await page.inner_text(".calls .error")
+        await page.fill("#search", f"  {copied} ")
+        await page.keyboard.press("Enter")
+        await page.wait_for_selector("#group .facts")
+        title = await page.inner_text("h1")
+
+        missed = []
+        for text in ("exceeded for 2 days", "12345"):
+            await page.fill("#search", text)
+            missed.append(await page.inner_text("#found .none"))
+
+    assert title == "deadline exceeded after #"
+    names, numbers = missed
+    assert names == (
+        "Nothing in the last 24 hours has “exceeded for 2 days” in the name of a playbook, step or "
+        "worker, or “exceeded for # days” in an error text, where # is any number and ? any quoted "
+        "part. Ids, traces and topic:partition:offset are found whole only."
+    )
+    assert numbers == (
+        "No execution, event or command has this id, and ids are found whole only. Nothing in the "
+        "last 24 hours has it in the name of a playbook, step or worker. Error texts are searched "
+        "without their numbers."
+    )
+
+
 def _found(*steps: str) -> dict[str, Any]:
     rows = [
         {"kind": "step", "label": one, "detail": "calls", "params": {"step": one}} for one in steps
@@ -194,6 +238,41 @@ async def test_what_is_new_in_the_last_hour_and_where_it_happens(
         assert re.search(rf"Calls\s+{calls}\b", summary)
         assert await page.locator("#where li").count() >= 5
         assert await page.locator(".calls li").count() > 0
+
+
+async def test_an_error_of_last_week_is_back_and_not_new(
+    browser: Browser, database: Database
+) -> None:
+    async with connected(database) as connection:
+        await connection.execute(
+            """
+            insert into normalizer.events
+                   (event_id, execution_id, event_type, step, status, created_at, command_id, error)
+            select number, number, 'call.done', 'fetch', 'ERROR',
+                   now() - make_interval(mins => minutes), 'c', error
+            from   (
+                       values (1, 8640, 'no route'), (2, 9, 'no route'), (3, 9, 'no memory')
+                   ) as call (number, minutes, error)
+            """
+        )
+    async with (
+        serving(database.url) as url,
+        looking(browser, f"{url}/?last=15m&show=errors") as page,
+    ):
+        await fully_drawn(page)
+        marks = {row[0]: row[1] for row in await cells(page, "#groups")}
+        said = await page.inner_text("#groups p >> nth=1")
+        await page.click("#groups >> text=no route")
+        await fully_drawn(page)
+        summary = await page.inner_text("#group .facts")
+        await page.goto(f"{url}/?last=15m")
+        await fully_drawn(page)
+        top = await texts(page, "#why li", ".what", ".flag")
+
+    assert marks == {"no route": "back", "no memory": "new"}
+    assert "1 new in this window, 1 back" in said
+    assert re.search(r"Calls\s+1\s+back", summary)
+    assert sorted(top) == [["no memory", "new"], ["no route", "back"]]
 
 
 async def test_which_records_were_refused_and_what_to_type(

@@ -1,9 +1,9 @@
 // Calls without success: rates by step and attempt, first-attempt success, and the most frequent errors.
 
 import { link } from "./router.js";
-import { flag, h } from "./dom.js";
+import { h } from "./dom.js";
 import { attempt, count, percent, plural, windowText } from "./format.js";
-import { FEW_CALLS, nothing, errorText, expandButton, failedCalls, limit, some, sum, trendTimes } from "./panel_parts.js";
+import { FEW_CALLS, nothing, errorText, expandButton, failedCalls, limit, novelty, some, sum, trendTimes } from "./panel_parts.js";
 import { spark } from "./spark.js";
 import { table, tools } from "./tables.js";
 
@@ -74,7 +74,7 @@ export function drawWhy({ why }, { address, expanded }) {
     h("ol", { class: "bars groups" }, some(rows, expanded).map((row) =>
       h("li", { "data-key": `why-${row.error_class}` },
         h("a", { href: link(address, { show: "error", error_class: row.error_class }) },
-          h("span", { class: "what" }, errorText(row)), row.new ? flag("bad", "new") : null,
+          h("span", { class: "what" }, errorText(row)), novelty(row),
           spark(row.trend, trendTimes(why)),
           h("b", {}, count(row.calls)), h("small", {}, percent(row.share)))))),
     h("div", { class: "under" },

@@ -4,7 +4,7 @@ import { link, parameters } from "./router.js";
 import { facts, flag, h, status } from "./dom.js";
 import { attempt, between, clock, count, millis, per, percent, plural, windowText } from "./format.js";
 import { callList } from "./lists.js";
-import { nothing, errorText, execution, expandButton, figures, limit, some, trendTimes } from "./panel_parts.js";
+import { nothing, errorText, execution, expandButton, figures, limit, novelty, some, trendTimes } from "./panel_parts.js";
 import { spark } from "./spark.js";
 import { table, tools } from "./tables.js";
 import { pace } from "./windows.js";
@@ -30,14 +30,14 @@ export function errors(address) {
 function drawGroups({ groups }, { address, expanded }) {
   const { rows } = groups;
   if (!rows.length) return nothing(groups, `No call failed ${windowText(address)}.`);
-  const fresh = rows.filter((row) => row.new).length;
+  const [fresh, back] = ["new", "back"].map((name) => count(rows.filter((row) => row[name]).length));
   return [
     h("p", {}, `${plural(groups.calls, "call")} without success in ${plural(groups.groups, "group")}; `,
-      h("b", {}, `${count(fresh)} new`), " since the window before"),
+      h("b", {}, `${fresh} new`), ` in this window, ${back} back: seen before, but not in the window before`),
     table("Error groups", [
       { name: "Error", value: errorText, cell: (row) => h("a", { class: "text-cell", href: link(address, { show: "error", error_class: row.error_class }) },
         errorText(row)) },
-      { name: "New", value: (row) => (row.new ? 1 : 0), cell: (row) => row.new ? flag("bad", "new", true) : "" },
+      { name: "New", value: (row) => (row.new ? 2 : row.back ? 1 : 0), cell: (row) => novelty(row, true) ?? "" },
       { name: "Calls", number: true, value: (row) => row.calls, cell: (row) => count(row.calls) },
       { name: "Share", number: true, value: (row) => row.share, cell: (row) => percent(row.share) },
       { name: "Before", number: true, spare: true, value: (row) => row.calls_before, cell: (row) => count(row.calls_before) },
@@ -83,7 +83,7 @@ function drawGroup(group, address) {
   return {
     nodes: [
       facts({
-        Calls: [h("b", {}, count(row.calls)), row.new ? [" ", flag("bad", "new")] : null],
+        Calls: [h("b", {}, count(row.calls)), " ", novelty(row)],
         Share: `${percent(row.share)} of all calls without success`,
         "Window before": count(row.calls_before),
         "First seen": clock(row.first_seen_at),

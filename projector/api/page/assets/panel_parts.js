@@ -1,7 +1,7 @@
 // Parts that several panels share: lists, legends, charts with a table, and bins of time.
 
 import { current, link } from "./router.js";
-import { h } from "./dom.js";
+import { flag, h } from "./dom.js";
 import { clock, count, day, earliest, plural } from "./format.js";
 import { page } from "./state.js";
 import { table, tools } from "./tables.js";
@@ -19,6 +19,9 @@ export const failedCalls = (address, changes = {}) =>
 
 /** An error group in words: its class, or its latest text if the class is but signs, such as {?:#,?:?}. */
 export const errorText = (row) => (/\p{L}{2}/u.test(row.error_class) ? row.error_class : row.error || row.error_class) || "(no text)";
+
+/** `new`: first seen in this window. `back`: seen before it, but not in the window before. */
+export const novelty = (row, first = false) => (row.new ? flag("bad", "new", first) : row.back ? flag("none", "back", first) : null);
 
 export const empty = (...words) => [h("p", { class: "empty" }, words)];
 

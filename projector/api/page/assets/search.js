@@ -3,6 +3,7 @@
 import { ApiError, get } from "./api.js";
 import { current, link, parameters } from "./router.js";
 import { h } from "./dom.js";
+import { windowText } from "./format.js";
 
 const WAIT_MS = 150;
 const KINDS = { execution: "Execution", event: "Event", command: "Command", trace: "Trace", quarantine: "Refused record",
@@ -10,6 +11,8 @@ const KINDS = { execution: "Execution", event: "Event", command: "Command", trac
 
 let text = "";
 let rows = null;
+/** The text as the last answer has it for errors: without numbers and quoted parts. */
+let searchedAs = "";
 let failure = null;
 let chosen = 0;
 let open = false;
@@ -34,10 +37,22 @@ export function searchBox() {
 
 function list() {
   if (failure) return h("li", { role: "option", "aria-disabled": "true", class: "none" }, failure);
-  if (!rows.length) return h("li", { role: "option", "aria-disabled": "true", class: "none" },
-    /^\d+$/.test(text.trim()) ? "No id is exactly this; ids are found whole only." : "Nothing has this id, name or error text.");
+  if (!rows.length) return h("li", { role: "option", "aria-disabled": "true", class: "none" }, miss(text.trim()));
   return rows.map((row, n) => h("li", { role: "option", id: `found-${n}`, "aria-selected": String(n === chosen), "data-found": n, "data-key": `found-${row.kind}-${row.label}-${n}` },
     h("small", {}, KINDS[row.kind] ?? row.kind), h("b", {}, row.label), h("small", {}, row.detail)));
+}
+
+/** What was searched, where nothing was found. */
+function miss(sought) {
+  const nothing = `Nothing ${windowText(current)} has`;
+  if (/^\d+$/.test(sought)) {
+    return "No execution, event or command has this id, and ids are found whole only. "
+      + `${nothing} it in the name of a playbook, step or worker. Error texts are searched without their numbers.`;
+  }
+  const names = `${nothing} “${sought}” in the name of a playbook, step or worker`;
+  const errors = searchedAs.toLowerCase() === sought.toLowerCase() ? " or in an error text"
+    : `, or “${searchedAs}” in an error text, where # is any number and ? any quoted part`;
+  return `${names}${errors}. Ids, traces and topic:partition:offset are found whole only.`;
 }
 
 /** The address of what was found. */
@@ -64,6 +79,7 @@ async function ask() {
     const answer = await get("search", parameters(current, [], { q: wanted.slice(0, 400) }), mine.signal);
     if (mine.signal.aborted) return;
     rows = answer.rows;
+    searchedAs = answer.error_class ?? "";
     failure = null;
   } catch (error) {
     if (mine.signal.aborted) return;

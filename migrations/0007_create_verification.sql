@@ -105,6 +105,8 @@ create table projector.verifications (
     divergent       bigint      not null,
     archived        bigint      not null,
     detail          text        not null,
+    since           timestamptz,
+    until           timestamptz,
     verified_at     timestamptz not null default now(),
     took_s          double precision not null,
     constraint verifications_pkey primary key (verification_id),

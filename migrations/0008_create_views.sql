@@ -727,7 +727,8 @@ select projection,
            when latest.verdict = 'divergent' then 'match'
            else latest.verdict
        end as verdict,
-       coalesce(latest.scope, '') as scope, coalesce(latest.compared, 0) as compared,
+       coalesce(latest.scope, '') as scope, latest.since as compared_since,
+       latest.until as compared_until, coalesce(latest.compared, 0) as compared,
        coalesce(standing.divergent, 0) as divergent, standing.divergent_since,
        coalesce(latest.archived, 0) as archived,
        case when standing.divergent > 0 then coalesce(differed.detail, '') else latest.detail end
@@ -781,7 +782,10 @@ begin
                    ('', 'claimed_at', 'when a worker took it'),
                    ('', 'coercions', 'values whose meaning was changed or guessed'),
                    ('', 'command_id', 'id of the command; null if the producer gave none'),
-                   ('', 'compared', 'rows compared'),
+                   ('', 'compared', 'rows compared; 0 if there was nothing to compare'),
+                   ('', 'compared_since', 'first hour that was compared; null without a limit'),
+                   ('', 'compared_until',
+                    'end of the last hour that was compared; null without a limit'),
                    ('', 'completed', 'number of events that end it as COMPLETED'),
                    ('', 'completed_at', 'the first event that ends it as COMPLETED'),
                    ('', 'context', 'the producer''s JSON'),

@@ -1403,6 +1403,8 @@ CREATE TABLE projector.verifications (
     divergent bigint NOT NULL,
     archived bigint NOT NULL,
     detail text NOT NULL,
+    since timestamp with time zone,
+    until timestamp with time zone,
     verified_at timestamp with time zone DEFAULT now() NOT NULL,
     took_s double precision NOT NULL,
     CONSTRAINT verifications_scope CHECK ((scope = ANY (ARRAY['all'::text, 'range'::text, 'sample'::text]))),
@@ -1430,6 +1432,8 @@ CREATE VIEW projector.agreement AS
             verifications.divergent,
             verifications.archived,
             verifications.detail,
+            verifications.since,
+            verifications.until,
             verifications.verified_at,
             verifications.took_s
            FROM projector.verifications
@@ -1463,6 +1467,8 @@ CREATE VIEW projector.agreement AS
             ELSE latest.verdict
         END AS verdict,
     COALESCE(latest.scope, ''::text) AS scope,
+    latest.since AS compared_since,
+    latest.until AS compared_until,
     COALESCE(latest.compared, (0)::bigint) AS compared,
     COALESCE(standing.divergent, (0)::bigint) AS divergent,
     standing.divergent_since,
@@ -1485,7 +1491,9 @@ COMMENT ON VIEW projector.agreement IS 'Do the views agree with the stored event
 COMMENT ON COLUMN projector.agreement.projection IS 'name of the compared projection';
 COMMENT ON COLUMN projector.agreement.verdict IS 'match, divergent or inconclusive';
 COMMENT ON COLUMN projector.agreement.scope IS 'everything, range or sample';
-COMMENT ON COLUMN projector.agreement.compared IS 'rows compared';
+COMMENT ON COLUMN projector.agreement.compared_since IS 'first hour that was compared; null without a limit';
+COMMENT ON COLUMN projector.agreement.compared_until IS 'end of the last hour that was compared; null without a limit';
+COMMENT ON COLUMN projector.agreement.compared IS 'rows compared; 0 if there was nothing to compare';
 COMMENT ON COLUMN projector.agreement.divergent IS 'executions or hours that are known to differ and were not compared since';
 COMMENT ON COLUMN projector.agreement.divergent_since IS 'when the oldest of them was found';
 COMMENT ON COLUMN projector.agreement.archived IS 'rows that were left out because retention deleted some of their events';

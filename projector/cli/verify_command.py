@@ -40,7 +40,7 @@ def verify(
     seed: int | None,
     only: tuple[str, ...],
 ) -> None:
-    """Compute the projections from the events, and compare. Exit 1 unless all agree.
+    """Compute the projections from the events, and compare. Exit 1 if any differs.
 
     \b
     projector verify                    everything
@@ -50,7 +50,8 @@ def verify(
 
     Writers can continue: each range is compared in one statement, so in one snapshot, and no
     statement takes longer than ten seconds. A verdict of match requires that the comparison
-    detected three rows that were tampered with, or says that there was nothing to compare.
+    detected three rows that were tampered with. "nothing to compare" is no agreement: the hours
+    have no event of this projection, and no row of it.
     inconclusive, also exit 1: something took longer than ten seconds; run it again when the
     database is less busy.
 

@@ -9,7 +9,7 @@ from normalizer.places import RECORD_FORM, parse_record
 from projector.cli.command_ends import print_result, run_flow
 from projector.database_session import connected, database_url
 from projector.views.markdown import as_markdown, as_text, describe
-from projector.views.wait import NotVisibleYet, wait_for
+from projector.views.wait import InQuarantine, NotVisibleYet, wait_for
 
 
 @click.command()
@@ -45,7 +45,7 @@ def wait(*, coordinates: str, timeout: float) -> None:
     \b
     projector wait noetl.events:3:1042 && psql -c 'select * from projector.executions'
 
-    Exit 1 if the record is not in the views after the timeout.
+    Exit 1 if the record is not in the views after the timeout, or is in quarantine instead.
     """
     place = parse_record(coordinates)
     if place is None:
@@ -56,7 +56,7 @@ def wait(*, coordinates: str, timeout: float) -> None:
         async with connected(database_url()) as connection:
             try:
                 return await wait_for(connection, topic, partition, offset, timeout_s=timeout)
-            except NotVisibleYet as error:
+            except (NotVisibleYet, InQuarantine) as error:
                 raise click.ClickException(str(error)) from error
 
     print_result(f"{topic}[{partition}]: read to {run_flow(run())}")

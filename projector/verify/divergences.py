@@ -35,6 +35,8 @@ async def record(connection: asyncpg.Connection, verdict: Verdict) -> bool:
                 verdict.archived,
                 "\n".join(verdict.examples),
                 verdict.took_s,
+                verdict.since,
+                verdict.until,
             )
             await connection.execute(_END_NOTES, verdict.agreed)
             if len(verdict.locations) > MOST_LOCATIONS:
@@ -64,10 +66,11 @@ async def open_divergences(
 
 _RECORD: Final = """
     insert into verifications (
-        projection, scope, verdict, compared, divergent, archived, detail, took_s
+        projection, scope, verdict, compared, divergent, archived, detail, took_s, since,
+        until
     )
     values ($1::text, $2::text, $3::text, $4::bigint, $5::bigint, $6::bigint, $7::text,
-            $8::double precision)
+            $8::double precision, $9::timestamptz, $10::timestamptz)
 """
 
 _OPEN_DIVERGENCES: Final = """

@@ -9,6 +9,7 @@ import msgspec
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The result of comparing one projection with the events.
 
+    `since` and `until` bound the hours that were compared; None without a limit.
     `compared`, `divergent`, `archived` and `repaired` are numbers of rows: archived rows are not
     compared, because their events are deleted; repaired rows differed before the repair.
     `examples` are sentences, each about one row. `locations` are the executions or hours that
@@ -18,6 +19,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     projection: str
     verdict: Literal["match", "divergent", "inconclusive"]
     scope: str
+    since: datetime | None
+    until: datetime | None
     compared: int
     divergent: int
     archived: int
@@ -30,8 +33,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         is_empty = self.verdict == "match" and not self.compared
-        compared = "nothing to compare" if is_empty else f"{self.compared:,} rows compared"
-        text = f"{self.projection:18}{self.verdict}: {compared}"
+        said = f"{self.verdict}: {self.compared:,} rows compared"
+        text = f"{self.projection:18}{'nothing to compare' if is_empty else said}"
         if self.repaired:
             text += f", {self.repaired:,} repaired"
         if self.divergent:

@@ -14,6 +14,7 @@ from typing import Final
 
 import asyncpg
 
+from projector.hours import AFTER_ALL, BEFORE_ALL
 from projector.verify.divergences import open_divergences
 from projector.verify.queries import COMPARISONS, Bounds, Comparison
 from projector.verify.ranges import DivergentLocation, Scope, VerifyRange, ranges
@@ -97,6 +98,8 @@ class _ComparisonRun:
             if self._inconclusive
             else "match",
             scope=self._scope.kind,
+            since=None if self._scope.since == BEFORE_ALL else self._scope.since,
+            until=None if self._scope.until == AFTER_ALL else self._scope.until,
             compared=self._compared,
             divergent=self._divergent,
             archived=self._archived,

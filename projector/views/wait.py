@@ -16,9 +16,23 @@ _READ_TO: Final = """
     where  topic = $1::text and partition = $2::integer
 """
 
+_QUARANTINED: Final = """
+    select   quarantine_id, reason
+    from     projector.quarantine_records as kept
+    join     projector.freshness using (topic, partition, incarnation)
+    where    topic = $1::text and partition = $2::integer and source_offset = $3::bigint
+    and      redriven_at is null
+    order by source_index
+    limit    1
+"""
+
 
 class NotVisibleYet(NormalizerError):  # noqa: N818 - a state, not a mistake
     """The record was not read in time; the message says how far its partition was read."""
+
+
+class InQuarantine(NormalizerError):  # noqa: N818 - a state, not a mistake
+    """The record was read, and an event of it is in quarantine instead of in the views."""
 
 
 async def wait_for(
@@ -31,12 +45,17 @@ async def wait_for(
 ) -> int:
     """Wait until `offset` is committed; returns the next offset that will be read.
 
-    Raises NotVisibleYet after `timeout_s`.
+    Raises NotVisibleYet after `timeout_s`, and InQuarantine if the record was rejected.
     """
     deadline = time.monotonic() + timeout_s
     while True:
         read_to: int | None = await connection.fetchval(_READ_TO, topic, partition)
         if read_to is not None and read_to > offset:
+            if kept := await connection.fetchrow(_QUARANTINED, topic, partition, offset):
+                raise InQuarantine(
+                    f"{topic}[{partition}]@{offset} is in quarantine ({kept['reason']}), so it "
+                    f"isn't in the views. See: normalizer quarantine show {kept['quarantine_id']}"
+                )
             return read_to
         if time.monotonic() > deadline:
             where = "read by nobody" if read_to is None else f"read to {read_to}"

@@ -159,6 +159,34 @@ async def test_wait_returns_once_the_record_is_in_the_views(database: Database) 
     assert (code, printed) == (0, "noetl.events[0]: read to 42\n")
 
 
+async def test_wait_says_that_a_record_in_quarantine_is_not_in_the_views(
+    database: Database,
+) -> None:
+    async with open_store(database) as store:
+        await claimed(store)
+    async with connected(database) as connection:
+        await connection.execute(
+            """
+            update normalizer.source_positions set next_offset = 42, holes = 42;
+            insert into normalizer.quarantine
+                   (reason, detail, shape, normalizer_version, source_topic, source_incarnation,
+                    source_partition, source_offset, source_index, value_bytes, batch_id)
+            values ('invalid_json', 'line 1', '', 1, 'noetl.events', 0, 0, 41, 0, 1, 1)
+            """
+        )
+        async with as_user(database, "projector_reader") as reader:
+            kept = await typed("wait", "noetl.events:0:41", database_url=reader.url)
+            await connection.execute("update normalizer.quarantine set redriven_at = now()")
+            redriven = await typed("wait", "noetl.events:0:41", database_url=reader.url)
+
+    assert kept[0] == 1
+    assert kept[1] == (
+        "Error: noetl.events[0]@41 is in quarantine (invalid_json), so it isn't in the views. "
+        "See: normalizer quarantine show 1\n"
+    )
+    assert redriven == (0, "noetl.events[0]: read to 42\n")
+
+
 async def test_wait_gives_up_and_says_how_far_it_is(database: Database) -> None:
     async with open_store(database) as store:
         await claimed(store)

@@ -103,11 +103,17 @@ async def retry_storms(snapshot: Snapshot, params: StormsParams) -> ApiAnswer[St
 
 
 class Agreement(ApiRow, frozen=True, kw_only=True):
-    """verdict: match, divergent or inconclusive. A null time: never compared in that scope."""
+    """verdict: match, divergent or inconclusive; a match of 0 compared rows had nothing to compare.
+
+    compared_since and compared_until bound the hours that were compared; null without a limit. Of
+    the other times, null: never compared in that scope.
+    """
 
     projection: str
     verdict: str
     scope: str
+    compared_since: Timestamp | None
+    compared_until: Timestamp | None
     compared: int
     divergent: int
     divergent_since: Timestamp | None
@@ -122,8 +128,9 @@ class Agreement(ApiRow, frozen=True, kw_only=True):
 
 
 _AGREEMENT = Statement("""
-    select   projection, verdict, scope, compared, divergent, divergent_since, archived, detail,
-             verified_at, took_s, age_s, all_verified_at, range_verified_at, sample_verified_at
+    select   projection, verdict, scope, compared_since, compared_until, compared, divergent,
+             divergent_since, archived, detail, verified_at, took_s, age_s, all_verified_at,
+             range_verified_at, sample_verified_at
     from     projector.agreement
     order by projection
 """)

@@ -10,8 +10,10 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 import asyncpg
+import msgspec
 import pytest
 from playwright.async_api import Browser
 
@@ -151,9 +153,74 @@ async def test_no_name_moves_what_stands_beside_it(browser: Browser, database: D
             await page.wait_for_selector(".event .status")
             assert await page.evaluate(_WRITTEN_TO_THE_LEFT, ".event .status") is False
             await page.goto(f"{url}/?show=calls&step=%E2%80%AEfetch&attempts=0")
-            assert await page.inner_text("h1") == "Calls of \u202efetch on the first attempt"
+            assert await page.inner_text("h1") == "Calls of \\u202efetch on the first attempt"
             assert await page.evaluate(_WRITTEN_TO_THE_LEFT, "h1 :last-child") is False
 
+
+async def test_no_event_can_reverse_a_text(browser: Browser, database: Database) -> None:
+    """Characters that turn what comes after them are shown as JSON writes them, everywhere."""
+    controls = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+    name = f"{controls}fdp.exe"
+    connection = await asyncpg.connect(database.admin_url)
+    await connection.execute(_NAMED, 2, name)
+    await connection.execute(_FAILED, name)
+    await connection.close()
+    shown = name.translate({ord(one): f"\\u{ord(one):04x}" for one in controls})
+    encoded = quote(name)
+    async with serving(database.url) as url, looking(browser, url, visit=False) as page:
+        for screen in (
+            *("", "view=wall", "show=calls", "show=executions", "show=errors", "show=retries"),
+            *(f"show=error&error_class={encoded}", f"show=calls&step={encoded}&attempts=0"),
+            *(f"worker={encoded}&view=wall", "show=execution&execution=2&event=22"),
+        ):
+            await page.goto(f"{url}/?{screen}")
+            await fully_drawn(page)
+            if "view=wall" not in screen:
+                await page.fill("#search", "fdp.exe")
+                await page.wait_for_selector("#found li >> text=fdp.exe")
+                assert shown in await page.inner_text("#found")
+                await page.keyboard.press("Escape")
+
+            assert await page.evaluate(_TURNING, controls) == [], screen
+            if "show=" in screen and "executions" not in screen:
+                assert shown in await page.inner_text("body"), screen
+
+        # What is copied from the page is found, and a button copies what was sent.
+        await page.goto(url)
+        await page.fill("#search", shown)
+        await page.keyboard.press("Enter")
+        await page.wait_for_url("**show=*")
+        assert encoded in page.url
+        await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        await page.goto(f"{url}/?show=execution&execution=2&event=22")
+        await page.click("#canonical [data-copy]")
+        await page.wait_for_selector("#said:not(:empty)", state="attached")
+        copied = await page.evaluate("navigator.clipboard.readText()")
+        assert msgspec.json.decode(copied)["step"] == name
+
+
+_TURNING: Final = """
+    (controls) => {
+        const turns = (text) => [...(text ?? "")].some((one) => controls.includes(one));
+        const found = turns(document.title) ? ["title"] : [];
+        const nodes = document.createTreeWalker(document.documentElement, NodeFilter.SHOW_ALL);
+        for (let node = nodes.currentNode; node; node = nodes.nextNode()) {
+            if (node.nodeType === Node.TEXT_NODE && turns(node.data)) found.push(node.data);
+            for (const name of ["title", "aria-label", "data-label"]) {
+                if (turns(node.getAttribute?.(name))) found.push(`${name} of ${node.nodeName}`);
+            }
+        }
+        return found;
+    }
+"""
+
+_FAILED: Final = """
+    insert into normalizer.events
+           (event_id, execution_id, event_type, step, status, attempts, created_at, recorded_at,
+            command_id, shape, worker_id, error, source_topic, source_partition)
+    values (31, 3, 'call.done', $1, 'ERROR', 0, now(), now(), '3:1', 'executor', $1, $1,
+            'noetl.events', 0)
+"""
 
 _NAMED: Final = """
     insert into normalizer.events
@@ -184,7 +251,8 @@ _WRITTEN_TO_THE_LEFT: Final = """
             one.setEnd(letters, n + 1);
             return one.getBoundingClientRect().left;
         };
-        return left(0) > left(letters.length - 1);
+        // Of one word, which stands on one line.
+        return left(0) > left(1);
     }
 """
 

@@ -462,6 +462,50 @@ async def test_a_token_is_requested_until_it_is_right_and_used(
         assert await page.inner_text("#banner") == ""
 
 
+async def test_a_verdict_says_how_much_was_compared_and_nothing_is_no_agreement(
+    browser: Browser, database: Database
+) -> None:
+    stored = """
+        insert into projector.verifications
+               (projection, scope, verdict, compared, divergent, archived, detail, took_s, since,
+                until)
+        values ($1, $2, $3, $4, 0, 0, '', 0.1, $5, $6)
+    """
+    position = """
+        insert into normalizer.source_positions
+               (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset,
+                records, holes, last_recorded_ms)
+        values ('noetl.events', 0, 0, 'c', 'o', 0, 1, 1, 0, extract(epoch from now()) * 1000)
+    """
+    since, until = datetime(2026, 7, 1, 9, tzinfo=UTC), datetime(2026, 7, 1, 12, tzinfo=UTC)
+    nothing = ("call_facts", "range", "match", 0, since, until)
+    some = ("event_hours", "range", "match", 1_234, since, until)
+    late = ("call_hours", "range", "inconclusive", 0, since, until)
+    seen: list[tuple[str, str | None]] = []
+    async with connected(database) as connection, serving(database.url) as url:
+        await connection.execute(position)
+        for rows in ([nothing], [some], [late], [("event_hours", "all", "match", 70, None, None)]):
+            await connection.executemany(stored, rows)
+            async with looking(browser, url) as page:
+                await fully_drawn(page)
+                verdict = page.locator("#freshness .verdict")
+                seen.append((await verdict.inner_text(), await verdict.get_attribute("data-state")))
+
+    hours = "01 Jul 09:00\N{EN DASH}12:00"
+    agrees = "1 projection agrees with the stored events: "
+    ranged = f"{agrees}1,234 rows compared ({hours}). "
+    whole = f"{agrees}70 rows compared (everything). "
+    empty = f"1 projection had nothing to compare ({hours}), which is no agreement. "
+    slow = f"1 comparison took too long and has no result ({hours}). "
+    last = re.compile("(Compared .+ ago|Not all are compared yet)[.]$")
+    assert [(last.sub("", words), state) for words, state in seen] == [
+        (empty, "none"),
+        (ranged + empty, "good"),
+        (ranged + empty + slow, "none"),
+        (whole + empty + slow, "none"),
+    ]
+
+
 async def test_how_long_ago_is_by_the_clock_of_the_database(
     browser: Browser, platform: Platform
 ) -> None:
@@ -482,7 +526,7 @@ async def test_how_long_ago_is_by_the_clock_of_the_database(
 
         said = await page.inner_text("#freshness .verdict")
 
-    assert "compared completely 0 ms ago, " in said
+    assert "Compared completely 0 ms ago, " in said
 
 
 async def test_what_is_refused_is_not_sent_again_until_the_reader_says_so(
@@ -846,6 +890,77 @@ async def test_without_the_library_there_are_figures_and_a_word_about_charts(
         await page.wait_for_selector("#log >> text=installed without Maven")
         # The wall has no tables, so nothing there may name one.
         assert "table" not in await page.inner_text("#main")
+
+
+_LOG: Final = """
+    insert into normalizer.source_positions
+           (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset, records,
+            holes, last_recorded_ms, committed_at, claimed_at)
+    select 'noetl.events', 0, partition, 'c', 'o', 0, 5, 5, 0, extract(epoch from $1) * 1000, $1, $1
+    from   generate_series(0, 1) as partition;
+"""
+_ALIVE: Final = """
+    insert into normalizer.source_heartbeats
+           (topic, partition, incarnation, epoch, partition_count, log_end, next_offset,
+            end_seen_at, heartbeat_at)
+    select topic, partition, incarnation, epoch, 2, 5, 5, now() + interval '1 hour',
+           now() + interval '1 hour'
+    from   normalizer.source_positions
+"""
+_UNREAD: Final = {
+    "": "",
+    "heartbeat_at = $1, end_seen_at = $1 where partition = 1": (
+        "Nobody has read 1 of 2 partitions since {at}. What came after {at} isn't here."
+    ),
+    "heartbeat_at = $1, end_seen_at = $1": (
+        "Nobody has read the log since {at}. What came after {at} isn't here."
+    ),
+    "stopped = true, behind_since = $1 where partition = 1": (
+        "The normalizer has left 1 of 2 partitions unread, and its log says why. "
+        "What came after {at} isn't here."
+    ),
+    "end_seen_at = $1": (
+        "The broker hasn't answered the normalizer since {at}. What came after {at} isn't here."
+    ),
+    "log_end = 9, behind_since = $1": (
+        "The views are 3 h 00 min behind the log. What came after {at} isn't here."
+    ),
+    "log_end = 9, behind_since = heartbeat_at - interval '30 s'": "",
+    "partition_count = 3": (
+        "Nobody has read 1 of 3 partitions yet. Not all that was sent is here."
+    ),
+}
+"""What happened to the heartbeats, and what every screen says then."""
+_SCREENS: Final = (
+    *("", "view=wall", "show=executions", "show=calls", "show=errors", "show=error&error_class=x"),
+    *("show=quarantine", "show=retries", "show=execution&execution=1", "show=record&record=1"),
+)
+
+
+@pytest.mark.parametrize("happened", _UNREAD)
+async def test_every_screen_says_what_was_not_read(
+    browser: Browser, database: Database, happened: str
+) -> None:
+    at = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=2)
+    day = "" if at.date() == datetime.now(UTC).date() else f"{at:%d %b} "
+    said = _UNREAD[happened].format(at=f"{day}{at:%H:%M:%S}")
+    async with connected(database) as connection:
+        await connection.execute(_LOG.replace("$1", f"'{at.isoformat()}'::timestamptz"))
+        await connection.execute(_ALIVE)
+        if happened:
+            change = happened.replace("$1", f"'{at.isoformat()}'::timestamptz")
+            await connection.execute(f"update normalizer.source_heartbeats set {change}")
+    async with (
+        serving(database.url) as url,
+        looking(browser, url, visit=False, answers_fail=True) as page,
+    ):
+        for screen in _SCREENS:
+            await page.goto(f"{url}/?{screen}")
+            await page.wait_for_selector("body:not([data-log=''])")
+
+            assert await page.inner_text("#banner") == said, screen
+            live = page.locator("#pause")
+            assert await live.text_content() == ("Not live" if said else "Live"), screen
 
 
 async def test_the_state_of_the_log_is_said_in_a_word(browser: Browser, platform: Platform) -> None:

@@ -1,8 +1,9 @@
-// One sentence about errors, slow queries, a pause or a wrong address; screen readers skip the seconds.
+// Sentences about errors, slow queries, a pause or a wrong address, and about a log that is not read; screen readers skip the seconds.
 
 import { ignored } from "./router.js";
 import { h } from "./dom.js";
 import { clock, earliest, since } from "./format.js";
+import { missingText } from "./freshness_panel.js";
 import { page } from "./state.js";
 
 export const SLOW_MS = 3000;
@@ -13,7 +14,16 @@ const ofFigures = (some) => {
   return figures ? `; figures are of ${clock(figures)}.` : "; there are no figures yet.";
 };
 
+/** What is wrong with the figures as a whole: with the answers or the address, and with what was read of the log. */
 export function banner() {
+  const missing = page.freshness.answer && !page.freshness.error ? missingText(page.freshness.answer) : "";
+  return [answers(), missing ? h("p", { "data-state": "bad" }, missing) : null].filter(Boolean);
+}
+
+/** Whether the page shows what happens now: unless it is paused, and something of it is old or missing. */
+export const isLive = () => !page.freshness?.error && !(page.freshness?.answer && missingText(page.freshness.answer));
+
+function answers() {
   const all = [...page.queries.values()].filter((one) => one !== page.choices && one !== page.settings);
   // What is not stored is said where it would stand.
   const failing = all.filter((one) => one.error && !one.error.isNothingThere);

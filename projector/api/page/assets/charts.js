@@ -1,5 +1,6 @@
 // Draws series over time with uPlot, in the colours of the theme; loaded after the first figures.
 
+import { shown } from "./dom.js";
 import { clock, day, tick } from "./format.js";
 
 const FONT = "Inter, ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
@@ -210,7 +211,7 @@ function tip(plot, element) {
   box.replaceChildren(head, ...spec.traces.map((trace) => {
     const line = document.createElement("span");
     line.dataset.colour = trace.colour;
-    line.textContent = `${trace.name} ${unknown ? "not known yet" : `${tick(trace.y[n])}${spec.unit ?? ""}`}`;
+    line.textContent = `${shown(trace.name)} ${unknown ? "not known yet" : `${tick(trace.y[n])}${spec.unit ?? ""}`}`;
     return line;
   }));
   const right = plot.cursor.left > plot.over.clientWidth / 2;

@@ -1,5 +1,18 @@
 // Creates nodes, and patches the page so that focus, selection and scroll position stay.
 
+/** Characters that turn what comes after them: an event could show "exe.pdf" for "fdp.exe". */
+const TURNING = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+const WRITTEN = /\\u(061c|200[ef]|202[a-e]|206[6-9])/g;
+
+/** A text as the page shows it: such a character as JSON writes it. */
+export const shown = (text) => text.replace(TURNING, (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`);
+
+/** A text that was copied from the page, as it was sent. */
+export const unshown = (text) => text.replace(WRITTEN, (_, code) => String.fromCharCode(parseInt(code, 16)));
+
+/** Attributes that are read or shown; others name something by its characters. */
+const SHOWN = ["title", "aria-label", "data-label"];
+
 /** h("a", { class: "x", href }, "text", node, null): strings become text nodes, never markup. */
 export const h = (tag, attributes = {}, ...children) => fill(document.createElement(tag), attributes, children);
 
@@ -13,10 +26,10 @@ function fill(node, attributes, children) {
     if (name === "vars") {
       // Set by script: the Content-Security-Policy allows no style attributes.
       for (const [key, one] of Object.entries(value)) node.style.setProperty(key, one);
-    } else node.setAttribute(name, value === true ? "" : value);
+    } else node.setAttribute(name, value === true ? "" : SHOWN.includes(name) ? shown(String(value)) : value);
   }
   // One by one: the number of arguments of a call has a limit.
-  for (const one of children.flat(4)) if (one !== null && one !== undefined && one !== false) node.append(one);
+  for (const one of children.flat(4)) if (one !== null && one !== undefined && one !== false) node.append(one instanceof Node ? one : shown(String(one)));
   return node;
 }
 

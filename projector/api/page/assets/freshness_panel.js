@@ -1,9 +1,24 @@
 // How far each partition was read, and whether the projections agree with the events.
 
 import { flag, h } from "./dom.js";
-import { ago, count, earliest, plural, span } from "./format.js";
-import { empty, stamp } from "./panel_parts.js";
+import { ago, between, clock, count, earliest, plural, span } from "./format.js";
+import { empty, stamp, sum } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
+
+/** What the last comparison of a projection covered. */
+function rangeText({ scope, compared_since: since, compared_until: until }) {
+  if (scope === "all") return "everything";
+  if (scope === "sample") return "a sample";
+  if (since && until) return between(since, until);
+  return since ? `since ${stamp(since)}` : until ? `until ${stamp(until)}` : "some executions";
+}
+
+/** A sentence for each range that was compared: words(rows) says something of its projections. */
+function byRange(rows, words) {
+  const ranges = new Map();
+  for (const row of rows) ranges.set(rangeText(row), [...(ranges.get(rangeText(row)) ?? []), row]);
+  return [...ranges].map(([range, some]) => words(some, range));
+}
 
 /** How long ago all projections were last compared completely, by range and by sample; both times are the database's. */
 function scopesText({ rows: verdicts, read_at: at }) {
@@ -11,7 +26,28 @@ function scopesText({ rows: verdicts, read_at: at }) {
     .map(([scope, words]) => [verdicts.map((row) => row[`${scope}_verified_at`]), words])
     .filter(([times]) => times.every(Boolean))
     .map(([times, words]) => `${words} ${span((new Date(at) - Math.min(...times.map((one) => new Date(one)))) / 1000)} ago`);
-  return said.length ? `compared ${said.join(", ")}` : "not all compared yet";
+  return said.length ? `Compared ${said.join(", ")}.` : "Not all are compared yet.";
+}
+
+/** Whether the projections agree with the stored events, and how much of them was compared. */
+function verdictText(agreement) {
+  const { rows } = agreement;
+  if (!rows.length) return { state: "none", words: ["Not compared with the stored events yet: ", h("code", {}, "projector verify"), "."] };
+  const apart = rows.filter((row) => row.verdict === "divergent");
+  if (apart.length) {
+    return { state: "bad", words: `${plural(apart.length, "projection disagrees", "projections disagree")} with the stored events, ` +
+      `the oldest since ${stamp(earliest(apart.map((row) => row.divergent_since)))}: ${apart.map((row) => row.projection).join(", ")}.` };
+  }
+  const agreeing = rows.filter((row) => row.verdict === "match" && row.compared);
+  const late = rows.filter((row) => row.verdict === "inconclusive");
+  return { state: agreeing.length && !late.length ? "good" : "none", words: [
+    ...byRange(agreeing, (some, range) => `${plural(some.length, "projection agrees", "projections agree")} with the stored events: ` +
+      `${plural(sum(some, "compared"), "row")} compared (${range}).`),
+    ...byRange(rows.filter((row) => row.verdict === "match" && !row.compared), (some, range) =>
+      `${plural(some.length, "projection")} had nothing to compare (${range}), which is no agreement.`),
+    ...byRange(late, (some, range) => `${plural(some.length, "comparison")} took too long and has no result (${range}).`),
+    scopesText(agreement),
+  ].join(" ") };
 }
 
 /** What waits, and how long a record takes, is known only of a partition that somebody reads. */
@@ -19,8 +55,7 @@ const whileRead = (row) => (["dead", "stopped", "unclaimed"].includes(row.state)
 
 export function drawFreshness({ freshness, agreement }) {
   if (!freshness.rows.length) return empty("No record has been read yet. ", h("code", {}, "normalizer run"), " reads the log.");
-  const verdicts = agreement.rows;
-  const apart = verdicts.filter((row) => row.verdict === "divergent");
+  const { state, words } = verdictText(agreement);
   return [
     table("Partitions", [
       { name: "Partition", value: (row) => `${row.topic} ${row.partition}`, cell: (row) => [row.topic, h("b", {}, ` ${row.partition}`)] },
@@ -32,16 +67,35 @@ export function drawFreshness({ freshness, agreement }) {
       { name: "Last commit", number: true, value: (row) => row.silent_s, cell: (row) => ago(row.silent_s) },
     ], freshness.rows.map(whileRead), (row) => `${row.topic}-${row.partition}`, { id: "freshness" }),
     h("div", { class: "under" }, tools("freshness")),
-    h("p", { class: "verdict", "data-state": apart.length ? "bad" : verdicts.length ? "good" : "none" },
-      verdicts.length === 0
-        ? ["Not compared with the stored events yet: ", h("code", {}, "projector verify"), "."]
-        : apart.length
-          ? `${plural(apart.length, "projection disagrees", "projections disagree")} with the stored events, ` +
-            `the oldest since ${stamp(earliest(apart.map((row) => row.divergent_since)))}: ` +
-            `${apart.map((row) => row.projection).join(", ")}.`
-          : `${plural(verdicts.length, "projection agrees", "projections agree")} with the stored events, ` +
-            `${scopesText(agreement)}.`),
+    h("p", { class: "verdict", "data-state": state }, words),
   ];
+}
+
+/** The figures of a log that is further behind than this say so on every screen. */
+const MOST_BEHIND_S = 60;
+/** Why partitions are not read, and since when; `which` are all of the log or some of its partitions. */
+const UNREAD = [
+  { is: (row) => row.state === "dead", at: "heartbeat_at", words: (which, at) => `Nobody has read ${which}${at ? ` since ${at}` : " yet"}` },
+  { is: (row) => row.state === "stopped", words: (which) => `The normalizer has left ${which} unread, and its log says why` },
+  { is: (row) => row.state === "unclaimed", words: (which) => `Nobody has read ${which} yet` },
+  { is: (row) => row.state === "broker_away", at: "end_seen_at",
+    words: (which, at) => `The broker hasn't answered the normalizer${which === "the log" ? "" : ` for ${which}`}${at ? ` since ${at}` : ""}` },
+  { is: (row) => row.state === "behind" && !(row.behind_s <= MOST_BEHIND_S), words: (which, at, some) =>
+    `The views are ${some.every((row) => row.behind_s) ? `${span(Math.max(...some.map((row) => row.behind_s)))} ` : ""}behind ${which}` },
+];
+
+/** What every figure lacks, in words: nobody reads the log, or it is read late. "" if nothing is missing. */
+export function missingText(freshness) {
+  const rows = freshness.rows.filter((row) => row.state !== "file");
+  const late = rows.filter((row) => UNREAD.some(({ is }) => is(row)));
+  if (!late.length) return "";
+  const causes = UNREAD.map(({ is, at, words }) => {
+    const some = rows.filter(is);
+    const since = at && earliest(some.map((row) => row[at]));
+    return some.length ? `${words(some.length === rows.length ? "the log" : `${count(some.length)} of ${plural(rows.length, "partition")}`, since && clock(since), some)}. ` : "";
+  });
+  return causes.join("") + (late.every((row) => row.as_of)
+    ? `What came after ${clock(earliest(late.map((row) => row.as_of)))} isn't here.` : "Not all that was sent is here.");
 }
 
 /** The state of the log in one word: that of its worst partition. */

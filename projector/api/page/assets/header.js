@@ -3,6 +3,7 @@
 import { CALL_STATUSES, FILTERS, WINDOWS, home, link } from "./router.js";
 import { h } from "./dom.js";
 import { attempt, between, clock } from "./format.js";
+import { isLive } from "./banner.js";
 import { searchBox } from "./search.js";
 import { page } from "./state.js";
 import { bounds, forInput, minute, moved, now } from "./windows.js";
@@ -30,7 +31,7 @@ export function header() {
       h("div", { class: "self" },
         screen.timeless || !shown.length ? null : h("button", { type: "button", class: "button", id: "filters", "aria-expanded": String(open) },
           set.length ? `Filters (${set.length})` : "Filters"),
-        h("button", { type: "button", class: "button live", id: "pause", "aria-pressed": String(page.paused) }, page.paused ? "Paused" : "Live"),
+        h("button", { type: "button", class: "button live", id: "pause", "aria-pressed": String(page.paused) }, page.paused ? "Paused" : isLive() ? "Live" : "Not live"),
         h("a", { class: "button", id: "wall", href: link(address, { show: null, view: "wall" }), title: "Six figures for a screen on the wall" }, "Wall"),
         h("button", { type: "button", class: "button theme", id: "theme", "data-theme": theme, "aria-label": `Theme: ${theme}`,
           title: `Theme: ${theme}` }))),

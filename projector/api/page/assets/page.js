@@ -1,16 +1,15 @@
 // Opens the screen of the address, polls its queries and draws the answers.
 
 import { Query } from "./api.js";
-import { banner, SLOW_MS } from "./banner.js";
+import { banner, isLive, SLOW_MS } from "./banner.js";
 import { listen } from "./actions.js";
 import { chart, redraw } from "./charts.js";
 import { link, parameters, read } from "./router.js";
 import { PANELS, ignoredFilters } from "./dashboard.js";
-import { flag, h, kept, patch } from "./dom.js";
+import { flag, h, kept, patch, shown } from "./dom.js";
 import { errorGroup, errors } from "./errors.js";
 import { execution } from "./execution.js";
 import { firstRun } from "./first_run.js";
-import { logState } from "./freshness_panel.js";
 import { LABELS, back, footer, header } from "./header.js";
 import { headline } from "./headline.js";
 import { calls, executions } from "./lists.js";
@@ -49,7 +48,7 @@ function open() {
   page.address = read();
   opened = location.search;
   page.screen = screenOf(page.address);
-  document.title = page.screen.figures ? "Projector" : `${words(page.screen).join(" ")} · Projector`;
+  document.title = page.screen.figures ? "Projector" : `${shown(words(page.screen).join(" "))} · Projector`;
   document.body.dataset.view = page.address.view ?? "";
   // The wall has no button that would end a pause.
   page.paused &&= page.address.view !== "wall";
@@ -125,10 +124,8 @@ function draw() {
   complete = [...page.queries.values()].every((one) => one.answer || one.error);
   const { screen, address } = page;
   drawHeader();
-  // A page without fresh data is not live, even if it polls.
-  document.body.dataset.log = (page.freshness.answer && logState(page.freshness.answer.rows).state) ?? "";
-  const words = banner();
-  patch($("banner"), words ? [words] : []);
+  document.body.dataset.log = page.freshness.answer || page.freshness.error ? (isLive() ? "live" : "old") : "";
+  patch($("banner"), banner());
   const charts = {};
   const empty = screen.figures || address.view === "wall" ? firstRun(page.freshness.answer, page.settings.answer) : null;
   patch($("main"), [
@@ -148,7 +145,7 @@ let headerSeen = [];
 
 /** The header has hundreds of choices, and seldom changes: its links to the windows before and after, each minute. */
 function drawHeader() {
-  const seen = [location.search, page.screen, page.choices?.answer, page.paused, document.body.dataset.filters,
+  const seen = [location.search, page.screen, page.choices?.answer, page.paused, isLive(), document.body.dataset.filters,
     document.documentElement.dataset.theme, searchState(), Math.floor(Date.now() / MINUTE_MS)];
   if (seen.every((one, n) => one === headerSeen[n])) return;
   headerSeen = seen;
@@ -261,7 +258,9 @@ new ResizeObserver(([{ target }]) => document.documentElement.style.setProperty(
 setInterval(() => {
   if (document.hidden) return;
   // Only the seconds in the banner, the clock of the wall and the bar's links change without a new answer.
-  if (page.address.view === "wall" || banner() || $("banner").hasChildNodes()) draw();
+  const sentences = banner();
+  const ticks = sentences.some((one) => one.querySelector("[aria-hidden]")) || sentences.length !== $("banner").childElementCount;
+  if (page.address.view === "wall" || ticks) draw();
   else drawHeader();
 }, 1000);
 

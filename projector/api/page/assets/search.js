@@ -2,7 +2,7 @@
 
 import { ApiError, get } from "./api.js";
 import { current, link, parameters } from "./router.js";
-import { h } from "./dom.js";
+import { h, unshown } from "./dom.js";
 import { windowText } from "./format.js";
 
 const WAIT_MS = 150;
@@ -73,7 +73,7 @@ function target({ kind, params }) {
 async function ask() {
   asking?.abort();
   const mine = (asking = new AbortController());
-  const wanted = text.trim();
+  const wanted = unshown(text.trim());
   if (!wanted) return;
   try {
     const answer = await get("search", parameters(current, [], { q: wanted.slice(0, 400) }), mine.signal);

@@ -279,7 +279,12 @@ begin
                 ('verifications', 'scope',
                  'What was compared: all, a range of hours, or a sample.'),
                 ('verifications', 'verdict', 'match, divergent or inconclusive.'),
-                ('verifications', 'compared', 'Number of rows that were compared.'),
+                ('verifications', 'since',
+                 'First hour that was compared; null without a limit.'),
+                ('verifications', 'until',
+                 'End of the last hour that was compared; null without a limit.'),
+                ('verifications', 'compared',
+                 'Number of rows that were compared; 0 if there was nothing to compare.'),
                 ('verifications', 'divergent', 'Number of rows that differed.'),
                 ('verifications', 'archived',
                  'Number of rows that were left out because retention deleted some of their '

@@ -1415,10 +1415,12 @@ COMMENT ON COLUMN projector.verifications.verification_id IS 'Number of the comp
 COMMENT ON COLUMN projector.verifications.projection IS 'Name of the compared projection.';
 COMMENT ON COLUMN projector.verifications.scope IS 'What was compared: all, a range of hours, or a sample.';
 COMMENT ON COLUMN projector.verifications.verdict IS 'match, divergent or inconclusive.';
-COMMENT ON COLUMN projector.verifications.compared IS 'Number of rows that were compared.';
+COMMENT ON COLUMN projector.verifications.compared IS 'Number of rows that were compared; 0 if there was nothing to compare.';
 COMMENT ON COLUMN projector.verifications.divergent IS 'Number of rows that differed.';
 COMMENT ON COLUMN projector.verifications.archived IS 'Number of rows that were left out because retention deleted some of their events.';
 COMMENT ON COLUMN projector.verifications.detail IS 'What differed, or why there is no verdict.';
+COMMENT ON COLUMN projector.verifications.since IS 'First hour that was compared; null without a limit.';
+COMMENT ON COLUMN projector.verifications.until IS 'End of the last hour that was compared; null without a limit.';
 COMMENT ON COLUMN projector.verifications.verified_at IS 'When the comparison ended.';
 COMMENT ON COLUMN projector.verifications.took_s IS 'Seconds that the comparison took.';
 

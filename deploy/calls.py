@@ -15,7 +15,7 @@ import sys
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import Any, Final, NamedTuple
 
 ROLES: Final = {
@@ -42,6 +42,8 @@ ROLES: Final = {
 with projector.event_kinds."""
 
 _WORST_FIRST: Final = ("FAILED", "ERROR", "CANCELLED", "COMPLETED")
+_CLASSES: Final = {"FAILED": 0, "ERROR": 0, "CANCELLED": 1, "COMPLETED": 2}
+"""Outcome -> its class. If the ends of an attempt disagree, the lowest class decides."""
 _LONGEST_US: Final = 2_592_000_000_000
 """Thirty days: what a call cannot last is no duration."""
 
@@ -60,7 +62,11 @@ _JOINED_IDS: Final = re.compile(r"#(?:[-._:/]?#)*(?:-[b-df-hj-np-tv-xz]{5}\b)?")
 
 
 class CallEvent(NamedTuple):
-    """An event of a call. number: the attempts it declares; None if they were defaulted."""
+    """An event of a call. number: the attempts it declares; None if they were defaulted.
+
+    call_index counts the calls that one command makes in one attempt, for example the tasks of a
+    sequence.
+    """
 
     event_type: str
     at_us: int
@@ -71,6 +77,7 @@ class CallEvent(NamedTuple):
     duration_s: float | None = None
     error: str | None = None
     pending_callback: bool = False
+    call_index: int = 0
 
     @property
     def role(self) -> str:
@@ -88,6 +95,24 @@ class CallEvent(NamedTuple):
         role, outcome, event_class = ROLES[self.event_type]
         handed_over = role == "ended" and outcome == "COMPLETED" and self.pending_callback
         return event_class if role in {"ended", "done"} and not handed_over else ""
+
+    @property
+    def nth_call(self) -> int:
+        """Which call of its command this is an end of: only calls count themselves."""
+        return self.call_index if self.role == "done" else 0
+
+    @property
+    def end_rank(self) -> tuple[int, int, int, int]:
+        """Of the ends of an attempt, the one with the lowest rank decides how it ended.
+
+        A failure comes before a cancellation, and that before a completion. In one of these
+        classes the call's own report comes before its command's, then the earlier before the
+        later, then FAILED before ERROR.
+        """
+        by_command = int(self.role != "done")
+        return (
+            _CLASSES[self.outcome], by_command, self.at_us, _WORST_FIRST.index(self.outcome)
+        )  # fmt: skip
 
 
 class Call(NamedTuple):
@@ -113,7 +138,7 @@ def calls_of_command(events: Sequence[CallEvent]) -> list[Call]:
     by_attempt: dict[int, list[CallEvent]] = defaultdict(list)
     for event, attempts in zip(events, attempts_of(events), strict=True):
         by_attempt[attempts].append(event)
-    return [_call(attempts, by_attempt[attempts]) for attempts in sorted(by_attempt)]
+    return [call_of_attempt(attempts, by_attempt[attempts]) for attempts in sorted(by_attempt)]
 
 
 def attempts_of(events: Sequence[CallEvent]) -> list[int]:
@@ -129,8 +154,12 @@ def attempts_of(events: Sequence[CallEvent]) -> list[int]:
         begun = bisect_left(moments, (at, 0))
         by_time = moments[begun - 1][1] if begun else min(begins)
         found.append(by_time if event.number is None else event.number)
-    for end_class in {event.end_class for event in events} - {""}:
-        _move_earlier_ends(events, found, end_class, sorted(begins))
+    ends: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for index, event in enumerate(events):
+        if event.end_class:
+            ends[event.end_class, event.nth_call].append(index)
+    for alike in ends.values():
+        _move_earlier_ends(events, found, alike, sorted(begins))
     return found
 
 
@@ -140,13 +169,13 @@ def _begins(events: Sequence[CallEvent]) -> dict[int, int]:
     unnumbered: list[CallEvent] = []
     for event in events:
         (unnumbered if event.number is None else numbered[event.number]).append(event)
-    ends = sorted(event.at_us for event in unnumbered if event.end_class)
+    ends = sorted(_ends_of_attempts(unnumbered))
     begins: dict[int, int] = {}
     end_before: int | None = None
     for number, own in sorted(numbered.items()):
         issued = [event.at_us for event in own if event.role == "issued"]
         taken = [event.at_us for event in own if event.role in {"claimed", "started"}]
-        ended = [event.at_us for event in own if event.end_class]
+        ended = _ends_of_attempts(own)
         begun = min(issued or taken, default=None)
         if begun is not None:
             if number and not begins:
@@ -169,14 +198,33 @@ def _begins(events: Sequence[CallEvent]) -> dict[int, int]:
     return begins
 
 
+def _ends_of_attempts(events: Sequence[CallEvent]) -> list[int]:
+    """When these events may end an attempt.
+
+    An end that is followed by one with a greater call_index ends none: the next call of the
+    attempt comes after it.
+    """
+    ends = sorted(
+        (event for event in events if event.end_class),
+        key=lambda end: (end.role, end.at_us, end.nth_call),
+    )
+    return [
+        end.at_us
+        for end, after in zip_longest(ends, ends[1:])
+        if after is None or after.role != end.role or after.nth_call <= end.nth_call
+    ]
+
+
 def _move_earlier_ends(
-    events: Sequence[CallEvent], attempts: list[int], end_class: str, numbers: Sequence[int]
+    events: Sequence[CallEvent], attempts: list[int], alike: list[int], numbers: Sequence[int]
 ) -> None:
-    """An attempt has one end of a class; earlier ones go to the attempt before, if it has none."""
+    """Move earlier ones of several ends that are alike to the attempt before, if it has none.
+
+    `alike` are indexes of ends of one class and call_index: an attempt has one of them.
+    """
     ends: dict[int, list[int]] = defaultdict(list)
-    for index, event in enumerate(events):
-        if event.end_class == end_class:
-            ends[attempts[index]].append(index)
+    for index in alike:
+        ends[attempts[index]].append(index)
     for before, number in reversed(list(pairwise(numbers))):
         if ends[before]:
             continue
@@ -187,25 +235,26 @@ def _move_earlier_ends(
                 ends[before].append(index)
 
 
-def _call(attempts: int, events: Sequence[CallEvent]) -> Call:
-    ends = [event for event in events if event.end_class]
-    # The call itself decides; then the earliest end, and of two at one time the worse.
-    decided = min(((*_sure(end), _WORST_FIRST.index(end.outcome)) for end in ends), default=None)
-    finished_us, status = (decided[1], _WORST_FIRST[decided[2]]) if decided else (None, None)
+def call_of_attempt(attempts: int, events: Sequence[CallEvent]) -> Call:
+    """One attempt, from all its events."""
+    ends = sorted((event for event in events if event.end_class), key=lambda end: end.end_rank)
+    finished_us, status = (ends[0].at_us, ends[0].outcome) if ends else (None, None)
     issued_us, claimed_us, started_us = (
         min((event.at_us for event in events if event.role == role), default=None)
         for role in ("issued", "claimed", "started")
     )
-    reported_us = _first((*_sure(end), _microseconds(end.duration_s)) for end in ends)
-    error = _first((*_sure(end), (end.error or "")[:1000] or None) for end in ends)
+    reported_us = _first(
+        (end.role != "done", end.at_us, _microseconds(end.duration_s)) for end in ends
+    )
+    failures = [end for end in ends if end.outcome != "COMPLETED"]
+    error = _first((*end.end_rank, (end.error or "")[:1000] or None) for end in failures)
     limit = _first((event.at_us, event.max_attempts) for event in events)
-    failed = status not in {None, "COMPLETED"}
     return Call(
         attempts=attempts,
         step=_first((event.at_us, event.step or None) for event in events) or "",
         status=status,
-        error=error if status != "COMPLETED" else None,
-        error_class=error_class_of(error or "") if failed else None,
+        error=error,
+        error_class=error_class_of(error or "") if failures else None,
         begun_us=min(event.at_us for event in events),
         issued_us=issued_us,
         claimed_us=claimed_us,
@@ -213,12 +262,8 @@ def _call(attempts: int, events: Sequence[CallEvent]) -> Call:
         finished_us=finished_us,
         duration_us=(_between(started_us, finished_us) if reported_us is None else reported_us),
         queue_us=_between(issued_us, claimed_us),
-        exhausted=failed and limit is not None and attempts + 1 >= limit,
+        exhausted=bool(failures) and limit is not None and attempts + 1 >= limit,
     )
-
-
-def _sure(end: CallEvent) -> tuple[int, int]:
-    return (0 if end.role == "done" else 1), end.at_us
 
 
 def _first(candidates: Iterable[tuple[Any, ...]]) -> Any:

@@ -191,15 +191,46 @@ create function projector.ranked_value(ranked text) returns text
     language sql immutable parallel safe
     return substr(ranked, 18);
 
--- An end value is a ranked value after one more digit: 0 if the call itself reported its end, 1 if
--- its command did. These give its value and its time.
-create function projector.end_value(ranked text) returns text
+-- The rank of an end of an attempt. The least rank decides how the attempt ended:
+--     1. its class: 0 for FAILED and ERROR, 1 for CANCELLED, 2 for COMPLETED
+--     2. who reported it: 0 for the call itself, 1 for its command
+--     3. when (encode_time)
+--     4. its outcome, the worse first: 0 for FAILED, 1 for ERROR, 2 and 3 for the others
+-- Null for an event that is no end, for which `reporter` is null.
+create function projector.end_rank(reporter text, moment text, outcome text) returns text
     language sql immutable parallel safe
-    return substr(ranked, 19);
+    return case outcome
+        when 'COMPLETED' then '2' || reporter || moment || '3'
+        when 'CANCELLED' then '1' || reporter || moment || '2'
+        when 'ERROR' then '0' || reporter || moment || '1'
+        else '0' || reporter || moment || '0'
+    end;
 
-create function projector.end_time(ranked text) returns timestamptz
+-- What the rank of the deciding end says: the outcome, when the attempt ended, and whether it
+-- failed.
+create function projector.call_outcome(outcome_ranked text) returns text
+    language sql immutable parallel safe
+    return case substr(outcome_ranked, 20)
+        when '0' then 'FAILED' when '1' then 'ERROR' when '2' then 'CANCELLED'
+        when '3' then 'COMPLETED'
+    end;
+
+create function projector.call_finished_at(outcome_ranked text) returns timestamptz
     language sql stable parallel safe
-    return projector.ranked_time(substr(ranked, 2));
+    return projector.ranked_time(substr(outcome_ranked, 3, 17));
+
+create function projector.call_failed(outcome_ranked text) returns boolean
+    language sql immutable parallel safe
+    return left(outcome_ranked, 1) <> '2';
+
+-- The error text after the rank of its end, and the duration after who reported it and when.
+create function projector.call_error(error_ranked text) returns text
+    language sql immutable parallel safe
+    return substr(error_ranked, 21);
+
+create function projector.call_duration_us(duration_ranked text) returns bigint
+    language sql immutable parallel safe
+    return projector.decode_bigint(substr(duration_ranked, 19));
 
 
 -- Rows and not advisory locks, because anybody may take an advisory lock.

@@ -25,24 +25,24 @@ comment on table projector.call_facts is
     'Private: what the events of each attempt of a command say about it. Only command.*, '
     'call.* and action_* events that name their command are used. Views: calls and others.';
 comment on column projector.call_facts.outcome_ranked is
-    'End value (projector.end_value, end_time): how the attempt ended. The least value wins; '
-    'of two outcomes at one time, the worse. End values begin with 0 if call.done or '
-    'call.error reported them and with 1 if the end of the command did: the call itself '
-    'decides. finished_at is the time in this value.';
+    'The rank of the end that decides how the attempt ended (projector.end_rank): a failure '
+    'before a cancellation before a completion, then the report of the call before that of '
+    'its command, then the earlier. finished_at is the time in it.';
 comment on column projector.call_facts.failed_before is
     'When the failure before a retry ended: of the same command, or of the same step and '
     'iteration. Null for first attempts.';
 
 
--- An event of a call, as attempts are computed from it. end_rank: 0 if the call itself reports its
--- end, 1 if its command does. number: the attempts that the event declares.
+-- An event of a call, as attempts are computed from it. reporter: 0 if the call itself reports its
+-- end, 1 if its command does; null if the event is no end. number: the attempts that the event
+-- declares. call_index: which call of its command an end is of; 0 if it does not say.
 create type projector.call_event as (
     event_id     bigint,
     execution_id bigint,
     command_id   text collate "C",
     event_class  text collate "C",
     role         text collate "C",
-    end_rank     text collate "C",
+    reporter     text collate "C",
     number       integer,
     created_at   timestamptz,
     outcome      text collate "C",
@@ -51,7 +51,8 @@ create type projector.call_event as (
     step         text collate "C",
     worker_id    text collate "C",
     max_attempts integer,
-    iteration    integer
+    iteration    integer,
+    call_index   integer
 );
 
 create table projector.archived_calls of projector.call_event;
@@ -137,8 +138,8 @@ create function projector.error_class_of(error text) returns text
     );
 
 create index calls_by_error on projector.call_facts (
-    projector.error_class_of(coalesce(projector.end_value(error_ranked), '')), finished_at
-) where finished_at is not null and projector.end_value(outcome_ranked) <> 'COMPLETED';
+    projector.error_class_of(coalesce(projector.call_error(error_ranked), '')), finished_at
+) where finished_at is not null and projector.call_failed(outcome_ranked);
 comment on index projector.calls_by_error is
     'Query: the first and the last failed call of an error class, with a sample (view '
     'error_groups).';
@@ -159,10 +160,9 @@ from   (
            select execution_id, command_id, attempts, begun_at, issued_at, claimed_at, started_at,
                   finished_at, failed_before,
                   coalesce(projector.ranked_value(step_ranked), '') as step,
-                  coalesce(projector.end_value(outcome_ranked), '') as status,
-                  projector.decode_bigint(projector.end_value(duration_ranked))
-                      as reported_duration_us,
-                  projector.end_value(error_ranked) as error,
+                  coalesce(projector.call_outcome(outcome_ranked), '') as status,
+                  projector.call_duration_us(duration_ranked) as reported_duration_us,
+                  projector.call_error(error_ranked) as error,
                   coalesce(projector.ranked_value(worker_ranked), '') as worker_id,
                   projector.decode_bigint(projector.ranked_value(max_attempts_ranked))
                       as max_attempts

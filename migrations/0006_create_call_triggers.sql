@@ -10,8 +10,10 @@
 --        none, if an end without a number came before its claim or start.
 --     2. The event is of the last attempt that had begun before it (a claim or start: also at the
 --        same time), or of the first attempt if none had.
---     3. An attempt has one end of each event type. Of two, the earlier one is of the attempt
---        before, if that has none.
+--     3. An attempt has one end of each event type and call_index. Of two, the earlier one is of
+--        the attempt before, if that has none.
+-- An attempt ends when its last call does: an end that one with a greater call_index follows does
+-- not end it.
 -- Without a numbered attempt, all events are of attempt 0.
 
 -- Outcome of a call, from an event that reports its end.
@@ -29,24 +31,14 @@ create function projector.hands_over(context jsonb, result jsonb) returns boolea
     return coalesce(context @> '{"pending_callback": true}', false)
         or coalesce(result @> '{"context": {"pending_callback": true}}', false);
 
--- rank_of: a digit that sorts a worse outcome first. first_outcome: the earlier of two end values
--- of outcomes; of two at the same time, the worse.
-create function projector.rank_of(outcome text) returns text
+-- Which call of its command an end is of: an integer in its context, or in that of the result.
+create function projector.call_index_of(context jsonb, result jsonb) returns integer
     language sql immutable parallel safe
-    return case outcome
-        when 'FAILED' then '0' when 'ERROR' then '1' when 'CANCELLED' then '2' else '3'
-    end;
-
-create function projector.first_outcome(one text, other text) returns text
-    language sql immutable parallel safe
-    return case
-        when left(one, 18) = left(other, 18)
-             and projector.rank_of(projector.end_value(other))
-                 >= projector.rank_of(projector.end_value(one))
-        then one
-        when left(one, 18) = left(other, 18) then other
-        else least(one collate "C", other collate "C")
-    end;
+    return coalesce(
+        substring((context -> 'call_index')::text from '^[0-9]{1,9}$')::integer,
+        substring((result -> 'context' -> 'call_index')::text from '^[0-9]{1,9}$')::integer,
+        0
+    );
 
 
 create type projector.call_command as (
@@ -74,7 +66,10 @@ begin
                case when event.evidence >= 100 then event.attempts end, event.created_at,
                call_status(event.status, kind.outcome), microseconds(event.duration),
                nullif(left(event.error, 1000), ''), nullif(event.step, ''),
-               nullif(event.worker_id, ''), event.max_attempts, event.iteration
+               nullif(event.worker_id, ''), event.max_attempts, event.iteration,
+               case
+                   when kind.role = 'done' then call_index_of(event.context, event.result) else 0
+               end
         from   unnest(stored_call_events.commands) as wanted
         cross join lateral (
             select *
@@ -108,7 +103,15 @@ begin
     return query
         with doubtful as (
             select execution_id, command_id collate "C" as command_id, role, number, created_at,
-                   end_rank is not null as is_end
+                   reporter is not null as is_end,
+                   reporter is not null
+                   and coalesce(
+                           lead(call_index) over (
+                               partition by execution_id, command_id collate "C", number, reporter
+                               order by created_at, call_index
+                           ) <= call_index,
+                           true
+                       ) as ends_attempt
             from   unnest(find_attempts.events) as event
         ),
         -- 1. The numbered attempts.
@@ -116,7 +119,7 @@ begin
             select   execution_id, command_id, number,
                      min(created_at) filter (where role = 'issued') as issued_at,
                      min(created_at) filter (where role in ('claimed', 'started')) as taken_at,
-                     min(created_at) filter (where is_end) as ended_at,
+                     min(created_at) filter (where ends_attempt) as ended_at,
                      min(created_at) as first_at
             from     doubtful
             where    number is not null
@@ -165,7 +168,7 @@ begin
                                      created_at
                               from   doubtful
                               where  number is null
-                              and    is_end
+                              and    ends_attempt
                           ) as moment
                ) as followed
         where  number is not null
@@ -178,13 +181,13 @@ $$;
 -- commands. The steps are those of the rules above:
 --     1. find the attempts, and when each began (find_attempts)
 --     2. assign each event to an attempt, by its number or by its time
---     3. move the earlier of two ends of one type to the attempt before
+--     3. move the earlier of two ends of one type and call_index to the attempt before
 create function projector.resolve_attempts(events projector.call_event[])
     returns table (
         event_id bigint, execution_id bigint, command_id text, event_class text, role text,
-        end_rank text, number integer, created_at timestamptz, outcome text, duration_us bigint,
+        reporter text, number integer, created_at timestamptz, outcome text, duration_us bigint,
         error text, step text, worker_id text, max_attempts integer, iteration integer,
-        attempts integer
+        call_index integer, attempts integer
     )
     language plpgsql stable
     set search_path = pg_catalog, projector, pg_temp
@@ -195,7 +198,8 @@ begin
     return query
         with doubtful as (
             select execution_id, command_id collate "C" as command_id, event_class, role, number,
-                   created_at, end_rank is not null as is_end, event::call_event as event
+                   created_at, reporter is not null as is_end, call_index,
+                   event::call_event as event
             from   unnest(resolve_attempts.events) as event
         ),
         -- 1. The attempts.
@@ -222,12 +226,12 @@ begin
                                          case when role in ('claimed', 'started') then 2 else 0 end
                                              as at_once,
                                          null::bigint as begins_nth, begun.nth as own_nth,
-                                         event_class, is_end, event
+                                         event_class, is_end, call_index, event
                                   from   doubtful
                                   left join begun using (execution_id, command_id, number)
                                   union all
                                   select execution_id, command_id, begun_at, 1, nth, null, null,
-                                         null, null
+                                         null, null, null
                                   from   begun
                               ) as moment
                    ) as ordered
@@ -238,10 +242,10 @@ begin
             select *,
                    is_end and own_nth is null
                    and at < max(at) over (
-                       partition by execution_id, command_id, event_class, is_end, nth
+                       partition by execution_id, command_id, event_class, call_index, is_end, nth
                    ) as is_earlier,
                    max(nth) over (
-                       partition by execution_id, command_id, event_class, is_end
+                       partition by execution_id, command_id, event_class, call_index, is_end
                        order by nth range between unbounded preceding and 1 preceding
                    ) as has_one
             from   timed
@@ -254,8 +258,8 @@ begin
                        then greatest(
                                 coalesce(has_one, 0) + 1,
                                 nth - dense_rank() over (
-                                    partition by execution_id, command_id, event_class, nth,
-                                                 is_earlier
+                                    partition by execution_id, command_id, event_class,
+                                                 call_index, nth, is_earlier
                                     order by at desc
                                 )
                             )
@@ -276,9 +280,9 @@ $$;
 create function projector.call_events_by_attempt(commands projector.call_command[])
     returns table (
         event_id bigint, execution_id bigint, command_id text, event_class text, role text,
-        end_rank text, number integer, created_at timestamptz, outcome text, duration_us bigint,
+        reporter text, number integer, created_at timestamptz, outcome text, duration_us bigint,
         error text, step text, worker_id text, max_attempts integer, iteration integer,
-        attempts integer
+        call_index integer, attempts integer
     )
     language plpgsql stable
     set search_path = pg_catalog, projector, pg_temp
@@ -296,7 +300,7 @@ begin
                               min(number) over command as least_number,
                               max(number) over command as greatest_number,
                               bool_or(number is null) over command as any_unnumbered,
-                              bool_or(number is null and (role = 'issued' or end_rank is not null))
+                              bool_or(number is null and (role = 'issued' or reporter is not null))
                                   over command as any_before
                        from   (
                                   select * from stored_call_events(call_events_by_attempt.commands)
@@ -310,8 +314,8 @@ begin
                        window command as (partition by execution_id, command_id collate "C")
                    ) as counted
         )
-        select event_id, execution_id, command_id, event_class, role, end_rank, number, created_at,
-               outcome, duration_us, error, step, worker_id, max_attempts, iteration,
+        select event_id, execution_id, command_id, event_class, role, reporter, number, created_at,
+               outcome, duration_us, error, step, worker_id, max_attempts, iteration, call_index,
                coalesce(number, least_number, 0)
         from   event
         where  not coalesce(in_doubt, false)
@@ -320,9 +324,9 @@ begin
         from   resolve_attempts(
                    array(
                        select (
-                                  event_id, execution_id, command_id, event_class, role, end_rank,
+                                  event_id, execution_id, command_id, event_class, role, reporter,
                                   number, created_at, outcome, duration_us, error, step,
-                                  worker_id, max_attempts, iteration
+                                  worker_id, max_attempts, iteration, call_index
                               )::call_event
                        from   event
                        where  in_doubt
@@ -333,9 +337,9 @@ $$;
 
 
 -- The attempts of these commands. Of each value the least ranked value is kept
--- (0002_create_projector.sql). An outcome is ranked by the digit of its end value (1 character),
--- its time (17), rank_of (1), and then itself; character 19, the rank, is cut out of the least one.
--- project_calls does the same with new events.
+-- (0002_create_projector.sql). An error text is ranked as its end is (end_rank), and only failing
+-- ends give one; a duration by who reported it and when. project_calls does the same with new
+-- events.
 create function projector.aggregate_calls(commands projector.call_command[])
     returns table (
         execution_id bigint, command_id text, attempts integer, begun_at timestamptz,
@@ -353,17 +357,19 @@ begin
                  min(created_at) filter (where role = 'issued'),
                  min(created_at) filter (where role = 'claimed'),
                  min(created_at) filter (where role = 'started'),
-                 overlay(
-                     min((end_rank || moment || rank_of(outcome) || outcome) collate "C")
-                     placing '' from 19 for 1
-                 ),
-                 min((end_rank || moment || encode_bigint(duration_us)) collate "C"),
-                 min((end_rank || moment || error) collate "C"),
+                 min(rank collate "C"),
+                 min((reporter || moment || encode_bigint(duration_us)) collate "C"),
+                 min((rank || error) collate "C") filter (where call_failed(rank)),
                  min((moment || step) collate "C"), min((moment || worker_id) collate "C"),
                  min((moment || encode_bigint(max_attempts)) collate "C"), min(iteration)
         from     (
-                     select *, encode_time(created_at) as moment
-                     from   call_events_by_attempt(aggregate_calls.commands)
+                     select *, end_rank(reporter, moment, outcome) as rank
+                     from   (
+                                select *, encode_time(created_at) as moment
+                                from   call_events_by_attempt(aggregate_calls.commands)
+                                offset 0
+                            ) as timed
+                     offset 0
                  ) as reported
         group by execution_id, command_id collate "C", attempts;
 end
@@ -410,7 +416,7 @@ begin
             max_attempts_ranked, iteration
         )
         select   execution_id, command_id, attempts, begun_at, issued_at, claimed_at, started_at,
-                 end_time(outcome_ranked), outcome_ranked, duration_ranked, error_ranked,
+                 call_finished_at(outcome_ranked), outcome_ranked, duration_ranked, error_ranked,
                  step_ranked, worker_ranked, max_attempts_ranked, iteration
         from     aggregated
         order by execution_id, command_id collate "C", attempts
@@ -429,8 +435,7 @@ begin
             max_attempts_ranked = excluded.max_attempts_ranked,
             iteration           = excluded.iteration
         returning execution_id, command_id, attempts,
-                  attempts > 0 or coalesce(end_value(outcome_ranked) <> 'COMPLETED', false)
-                      as is_linked
+                  attempts > 0 or coalesce(call_failed(outcome_ranked), false) as is_linked
     )
     select array_agg((execution_id, command_id, attempts)::call_id),
            array_agg((execution_id, command_id, attempts)::call_id) filter (where is_linked)
@@ -493,7 +498,7 @@ begin
                 and    failure.attempts = changed.attempts
                 offset 0
             ) as failure
-            where  end_value(failure.outcome_ranked) <> 'COMPLETED'
+            where  call_failed(failure.outcome_ranked)
         ),
         moved as (
             (select * from new except select * from old)
@@ -521,7 +526,7 @@ begin
             and      coalesce(failure.iteration, -1) = moved.iteration
             and      failure.attempts = moved.attempts
             and      failure.finished_at > moved.finished_at
-            and      end_value(failure.outcome_ranked) <> 'COMPLETED'
+            and      call_failed(failure.outcome_ranked)
             order by failure.finished_at
             limit    1
         ) as next on true
@@ -581,7 +586,7 @@ begin
                                   offset 0
                               ) as failure
                        where  failure.finished_at <= known.begun_at
-                       and    end_value(failure.outcome_ranked) <> 'COMPLETED'
+                       and    call_failed(failure.outcome_ranked)
                        union all
                        (
                            select   failure.finished_at
@@ -592,7 +597,7 @@ begin
                            and      coalesce(failure.iteration, -1) = coalesce(known.iteration, -1)
                            and      failure.attempts = known.attempts - 1
                            and      failure.finished_at <= known.begun_at
-                           and      end_value(failure.outcome_ranked) <> 'COMPLETED'
+                           and      call_failed(failure.outcome_ranked)
                            order by failure.finished_at desc
                            limit    1
                        )
@@ -627,7 +632,7 @@ begin
                    known.execution_id, known.command_id, known.attempts,
                    ranked_value(known.step_ranked), coalesce(known.iteration, -1), known.finished_at
                )::call_failure
-           ) filter (where end_value(known.outcome_ranked) <> 'COMPLETED')
+           ) filter (where call_failed(known.outcome_ranked))
     into   to_rebuild, counted, failures
     from   unnest(known_calls.changes) as reported
     left join lateral (
@@ -660,7 +665,7 @@ begin
             worker_ranked, max_attempts_ranked, iteration
         )
         select   execution_id, command_id, 0, begun_at, issued_at, claimed_at, started_at,
-                 end_time(outcome_ranked), outcome_ranked, duration_ranked, error_ranked,
+                 call_finished_at(outcome_ranked), outcome_ranked, duration_ranked, error_ranked,
                  step_ranked, worker_ranked, max_attempts_ranked, iteration
         from     unnest(merge_calls.changes)
         where    (execution_id, command_id) not in (
@@ -679,7 +684,7 @@ begin
                                       then known.finished_at
                                       else excluded.finished_at
                                   end,
-            outcome_ranked      = first_outcome(known.outcome_ranked, excluded.outcome_ranked),
+            outcome_ranked      = least(known.outcome_ranked, excluded.outcome_ranked),
             duration_ranked     = least(known.duration_ranked, excluded.duration_ranked),
             error_ranked        = least(known.error_ranked, excluded.error_ranked),
             step_ranked         = least(known.step_ranked, excluded.step_ranked),
@@ -693,7 +698,7 @@ begin
     select array_agg((execution_id, command_id, attempts)::call_id)
                filter (where outcome_ranked is not null),
            array_agg((execution_id, command_id, attempts)::call_id)
-               filter (where end_value(outcome_ranked) <> 'COMPLETED')
+               filter (where call_failed(outcome_ranked))
     into   ended, failed
     from   written;
 end
@@ -807,7 +812,7 @@ begin
                    when role = 'ended' and not (
                        outcome = 'COMPLETED' and hands_over(context, result)
                    ) then '1'
-               end as end_rank
+               end as reporter
         from   (
                    select *, roles ->> event_type as role, outcomes ->> event_type as outcome
                    from   event
@@ -820,15 +825,12 @@ begin
                  min(created_at) filter (where role = 'issued') as issued_at,
                  min(created_at) filter (where role = 'claimed') as claimed_at,
                  min(created_at) filter (where role = 'started') as started_at,
-                 overlay(
-                     min((end_rank || moment || rank_of(ended_as) || ended_as) collate "C")
-                         filter (where end_rank is not null)
-                     placing '' from 19 for 1
-                 ) as outcome_ranked,
-                 min((end_rank || moment || encode_bigint(microseconds(duration))) collate "C")
+                 min(end_rank(reporter, moment, ended_as) collate "C")
+                     filter (where reporter is not null) as outcome_ranked,
+                 min((reporter || moment || encode_bigint(microseconds(duration))) collate "C")
                      as duration_ranked,
-                 min((end_rank || moment || left(error, 1000)) collate "C")
-                     filter (where error <> '') as error_ranked,
+                 min((end_rank(reporter, moment, ended_as) || left(error, 1000)) collate "C")
+                     filter (where error <> '' and ended_as <> 'COMPLETED') as error_ranked,
                  min((moment || step) collate "C") filter (where step <> '') as step_ranked,
                  min((moment || worker_id) collate "C") filter (where worker_id <> '')
                      as worker_ranked,
@@ -894,7 +896,7 @@ comment on index projector.calls_retried is
 create index calls_failed on projector.call_facts (
     execution_id, projector.ranked_value(step_ranked), coalesce(iteration, -1), attempts,
     finished_at
-) where projector.end_value(outcome_ranked) <> 'COMPLETED';
+) where projector.call_failed(outcome_ranked);
 comment on index projector.calls_failed is
     'Query: the failure before a retry, and the next failure after one (stale_retry_links, '
     'retry_candidates).';

@@ -137,21 +137,21 @@ create view projector.error_groups as
 with recursive class as (
     -- Jumps from one class to the next by the index, so the cost depends on the number of classes.
     (
-        select   projector.error_class_of(coalesce(projector.end_value(error_ranked), ''))
+        select   projector.error_class_of(coalesce(projector.call_error(error_ranked), ''))
                      as error_class
         from     projector.call_facts
         where    finished_at is not null
-        and      projector.end_value(outcome_ranked) <> 'COMPLETED'
+        and      projector.call_failed(outcome_ranked)
         order by 1
         limit    1
     )
     union all
     select (
-               select   projector.error_class_of(coalesce(projector.end_value(error_ranked), ''))
+               select   projector.error_class_of(coalesce(projector.call_error(error_ranked), ''))
                from     projector.call_facts
                where    finished_at is not null
-               and      projector.end_value(outcome_ranked) <> 'COMPLETED'
-               and      projector.error_class_of(coalesce(projector.end_value(error_ranked), ''))
+               and      projector.call_failed(outcome_ranked)
+               and      projector.error_class_of(coalesce(projector.call_error(error_ranked), ''))
                         > class.error_class
                order by 1
                limit    1
@@ -166,20 +166,20 @@ cross join lateral (
     select   finished_at
     from     projector.call_facts
     where    finished_at is not null
-    and      projector.end_value(outcome_ranked) <> 'COMPLETED'
-    and      projector.error_class_of(coalesce(projector.end_value(error_ranked), ''))
+    and      projector.call_failed(outcome_ranked)
+    and      projector.error_class_of(coalesce(projector.call_error(error_ranked), ''))
              = class.error_class
     and      coalesce(projector.ranked_value(step_ranked), '') <> '__orchestrate__'
     order by finished_at
     limit    1
 ) as first
 cross join lateral (
-    select   finished_at, execution_id, attempts, projector.end_value(error_ranked) as error,
+    select   finished_at, execution_id, attempts, projector.call_error(error_ranked) as error,
              coalesce(projector.ranked_value(step_ranked), '') as step
     from     projector.call_facts
     where    finished_at is not null
-    and      projector.end_value(outcome_ranked) <> 'COMPLETED'
-    and      projector.error_class_of(coalesce(projector.end_value(error_ranked), ''))
+    and      projector.call_failed(outcome_ranked)
+    and      projector.error_class_of(coalesce(projector.call_error(error_ranked), ''))
              = class.error_class
     and      coalesce(projector.ranked_value(step_ranked), '') <> '__orchestrate__'
     order by finished_at desc
@@ -214,7 +214,7 @@ select execution_id, hour, playbook, version, status, catalog_id, parent_executi
            select count(*)
            from   projector.call_facts as failure
            where  failure.execution_id = facts.execution_id
-           and    projector.end_value(failure.outcome_ranked) <> 'COMPLETED'
+           and    projector.call_failed(failure.outcome_ranked)
            and    coalesce(projector.ranked_value(failure.step_ranked), '') <> '__orchestrate__'
        ) as failed_calls,
        completed, failed, cancelled,
@@ -278,7 +278,7 @@ cross join lateral (
     from     (
                  select   coalesce(projector.ranked_value(step_ranked), '') as step, iteration,
                           coalesce(
-                              bool_or(projector.end_value(outcome_ranked) = 'COMPLETED'), false
+                              bool_or(not projector.call_failed(outcome_ranked)), false
                           ) as completed,
                           bool_and(finished_at is not null) as finished
                  from     projector.call_facts
@@ -482,7 +482,7 @@ cross join lateral (
     select count(*) as failed_calls, max(finished_at) as last_failed_at
     from   projector.call_facts as failure
     where  failure.execution_id = facts.execution_id
-    and    projector.end_value(failure.outcome_ranked) <> 'COMPLETED'
+    and    projector.call_failed(failure.outcome_ranked)
     and    coalesce(projector.ranked_value(failure.step_ranked), '') <> '__orchestrate__'
 ) as failures
 where  projector.outcome_of(facts.completed_at, facts.failed_at, facts.cancelled_at) = 'COMPLETED'
@@ -533,17 +533,13 @@ from   (
                   command_id,
                   coalesce(projector.ranked_value(step_ranked), '') as step,
                   case
-                      when finished_at is not null then projector.end_value(outcome_ranked)
+                      when finished_at is not null then projector.call_outcome(outcome_ranked)
                       when started_at is not null then 'RUNNING'
                       when claimed_at is not null then 'CLAIMED'
                       else 'PENDING'
                   end as status,
-                  projector.decode_bigint(projector.end_value(duration_ranked))
-                      as reported_duration_us,
-                  case
-                      when projector.end_value(outcome_ranked) is distinct from 'COMPLETED'
-                      then projector.end_value(error_ranked)
-                  end as error,
+                  projector.call_duration_us(duration_ranked) as reported_duration_us,
+                  projector.call_error(error_ranked) as error,
                   projector.ranked_value(worker_ranked) as worker_id,
                   projector.decode_bigint(projector.ranked_value(max_attempts_ranked))
                       as max_attempts
@@ -553,7 +549,10 @@ where  step <> '__orchestrate__';
 
 comment on view projector.calls is
     'How did each attempt of each command go? hour is the hour of its end, or of its begin '
-    'while it runs; attempts 0 is the first attempt.';
+    'while it runs. attempts 0 is the first attempt. If several events report the end of one '
+    'attempt, the worst decides: FAILED or ERROR, then CANCELLED, then COMPLETED. For example, '
+    'a call whose tool succeeds and whose command then fails is FAILED. An error that a later '
+    'call of the same command handles still counts as one.';
 
 create view projector.calls_without_command as
 select   hour, step, event_type, status, sum(without_command)::bigint as events

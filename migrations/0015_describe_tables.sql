@@ -240,10 +240,12 @@ begin
                 ('call_facts', 'started_at', 'When the worker started.'),
                 ('call_facts', 'finished_at', 'When the attempt ended; null while it runs.'),
                 ('call_facts', 'duration_ranked',
-                 'End value, as outcome_ranked: reported duration in microseconds '
-                 '(projector.encode_bigint).'),
+                 'Who reported it (0 the call, 1 its command), when (projector.encode_time), then '
+                 'the duration in microseconds (projector.encode_bigint). The least wins; '
+                 'projector.call_duration_us reads it.'),
                 ('call_facts', 'error_ranked',
-                 'End value, as outcome_ranked: error text, at most 1,000 characters.'),
+                 'The rank of a failing end, as outcome_ranked, then its error text, at most '
+                 '1,000 characters. The least wins; projector.call_error reads it.'),
                 ('call_facts', 'step_ranked',
                  'Ranked value (projector.encode_time: 17 characters that sort by time, then the '
                  'value; the least wins): name of the step.'),
@@ -253,7 +255,9 @@ begin
                 ('archived_calls', 'event_class',
                  'Class of the event type (projector.event_kinds).'),
                 ('archived_calls', 'role', 'Role of the event type (projector.event_kinds).'),
-                ('archived_calls', 'end_rank',
+                ('archived_calls', 'call_index',
+                 'Which call of its command an end is of; 0 if it does not say.'),
+                ('archived_calls', 'reporter',
                  '0 if the call itself reported its end, 1 if its command did; null if it is '
                  'no end.'),
                 ('archived_calls', 'number',

@@ -83,19 +83,19 @@ grant execute on function
 
 create view projector.failed_calls as
 select projector.hour_of(finished_at) as hour, finished_at,
-       projector.error_class_of(coalesce(projector.end_value(error_ranked), '')) as error_class,
-       projector.end_value(error_ranked) as error, execution_id,
+       projector.error_class_of(coalesce(projector.call_error(error_ranked), '')) as error_class,
+       projector.call_error(error_ranked) as error, execution_id,
        (
            select projector.playbook_of(execution.playbook_ranked)
            from   projector.execution_facts as execution
            where  execution.execution_id = call_facts.execution_id
        ) as playbook,
        coalesce(projector.ranked_value(step_ranked), '') as step, command_id, attempts,
-       projector.end_value(outcome_ranked) as status,
+       projector.call_outcome(outcome_ranked) as status,
        projector.ranked_value(worker_ranked) as worker_id
 from   projector.call_facts
 where  finished_at is not null
-and    projector.end_value(outcome_ranked) <> 'COMPLETED'
+and    projector.call_failed(outcome_ranked)
 and    coalesce(projector.ranked_value(step_ranked), '') <> '__orchestrate__';
 
 comment on view projector.failed_calls is

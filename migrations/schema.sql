@@ -104,7 +104,7 @@ CREATE TYPE projector.call_event AS (
 	command_id text COLLATE pg_catalog."C",
 	event_class text COLLATE pg_catalog."C",
 	role text COLLATE pg_catalog."C",
-	end_rank text COLLATE pg_catalog."C",
+	reporter text COLLATE pg_catalog."C",
 	number integer,
 	created_at timestamp with time zone,
 	outcome text COLLATE pg_catalog."C",
@@ -113,7 +113,8 @@ CREATE TYPE projector.call_event AS (
 	step text COLLATE pg_catalog."C",
 	worker_id text COLLATE pg_catalog."C",
 	max_attempts integer,
-	iteration integer
+	iteration integer,
+	call_index integer
 );
 
 CREATE TYPE projector.call_failure AS (
@@ -249,11 +250,43 @@ CREATE FUNCTION projector.call_counts(sign integer, ids projector.call_id[]) RET
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     ; -- body: 0005_create_call_projections.sql
 
-CREATE FUNCTION projector.call_events_by_attempt(commands projector.call_command[]) RETURNS TABLE(event_id bigint, execution_id bigint, command_id text, event_class text, role text, end_rank text, number integer, created_at timestamp with time zone, outcome text, duration_us bigint, error text, step text, worker_id text, max_attempts integer, iteration integer, attempts integer)
+CREATE FUNCTION projector.decode_bigint(encoded text) RETURNS bigint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN (translate(encoded, '0123456789abcdef'::text, ''::text) = ''::text) THEN ((('x'::text || encoded))::bit(64))::bigint ELSE NULL::bigint END;
+
+CREATE FUNCTION projector.call_duration_us(duration_ranked text) RETURNS bigint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN projector.decode_bigint(substr(duration_ranked, 19));
+
+CREATE FUNCTION projector.call_error(error_ranked text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN substr(error_ranked, 21);
+
+CREATE FUNCTION projector.call_events_by_attempt(commands projector.call_command[]) RETURNS TABLE(event_id bigint, execution_id bigint, command_id text, event_class text, role text, reporter text, number integer, created_at timestamp with time zone, outcome text, duration_us bigint, error text, step text, worker_id text, max_attempts integer, iteration integer, call_index integer, attempts integer)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     SET enable_hashjoin TO 'on'
     ; -- body: 0006_create_call_triggers.sql
+
+CREATE FUNCTION projector.call_failed(outcome_ranked text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN ("left"(outcome_ranked, 1) <> '2'::text);
+
+CREATE FUNCTION projector.ranked_time(ranked text) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN CASE WHEN ((projector.decode_bigint(substr(ranked, 2, 16)) >= '-63082281600000000'::bigint) AND (projector.decode_bigint(substr(ranked, 2, 16)) <= '252455615999999999'::bigint)) THEN (('2000-01-01 00:00:00+00'::timestamp with time zone + (((projector.decode_bigint(substr(ranked, 2, 16)) / 1000000))::double precision * '00:00:01'::interval)) + (((projector.decode_bigint(substr(ranked, 2, 16)) % (1000000)::bigint))::double precision * '00:00:00.000001'::interval)) ELSE NULL::timestamp with time zone END;
+
+CREATE FUNCTION projector.call_finished_at(outcome_ranked text) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN projector.ranked_time(substr(outcome_ranked, 3, 17));
+
+CREATE FUNCTION projector.call_index_of(context jsonb, result jsonb) RETURNS integer
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN COALESCE(("substring"(((context -> 'call_index'::text))::text, '^[0-9]{1,9}$'::text))::integer, ("substring"((((result -> 'context'::text) -> 'call_index'::text))::text, '^[0-9]{1,9}$'::text))::integer, 0);
+
+CREATE FUNCTION projector.call_outcome(outcome_ranked text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE substr(outcome_ranked, 20) WHEN '0'::text THEN 'FAILED'::text WHEN '1'::text THEN 'ERROR'::text WHEN '2'::text THEN 'CANCELLED'::text WHEN '3'::text THEN 'COMPLETED'::text ELSE NULL::text END;
 
 CREATE FUNCTION projector.call_status(status text, outcome text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -280,10 +313,6 @@ CREATE FUNCTION projector.count_executions(moved projector.execution_move[]) RET
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     ; -- body: 0004_create_execution_projections.sql
 
-CREATE FUNCTION projector.decode_bigint(encoded text) RETURNS bigint
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN CASE WHEN (translate(encoded, '0123456789abcdef'::text, ''::text) = ''::text) THEN ((('x'::text || encoded))::bit(64))::bigint ELSE NULL::bigint END;
-
 CREATE FUNCTION projector.doubtful_executions(reports projector.execution_report[]) RETURNS bigint[]
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
@@ -297,17 +326,9 @@ CREATE FUNCTION projector.encode_time(moment timestamp with time zone) RETURNS t
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN (CASE WHEN (moment < '2000-01-01 00:00:00+00'::timestamp with time zone) THEN '0'::text ELSE '1'::text END || encode(timestamptz_send(moment), 'hex'::text));
 
-CREATE FUNCTION projector.ranked_time(ranked text) RETURNS timestamp with time zone
-    LANGUAGE sql STABLE PARALLEL SAFE
-    RETURN CASE WHEN ((projector.decode_bigint(substr(ranked, 2, 16)) >= '-63082281600000000'::bigint) AND (projector.decode_bigint(substr(ranked, 2, 16)) <= '252455615999999999'::bigint)) THEN (('2000-01-01 00:00:00+00'::timestamp with time zone + (((projector.decode_bigint(substr(ranked, 2, 16)) / 1000000))::double precision * '00:00:01'::interval)) + (((projector.decode_bigint(substr(ranked, 2, 16)) % (1000000)::bigint))::double precision * '00:00:00.000001'::interval)) ELSE NULL::timestamp with time zone END;
-
-CREATE FUNCTION projector.end_time(ranked text) RETURNS timestamp with time zone
-    LANGUAGE sql STABLE PARALLEL SAFE
-    RETURN projector.ranked_time(substr(ranked, 2));
-
-CREATE FUNCTION projector.end_value(ranked text) RETURNS text
+CREATE FUNCTION projector.end_rank(reporter text, moment text, outcome text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN substr(ranked, 19);
+    RETURN CASE outcome WHEN 'COMPLETED'::text THEN ((('2'::text || reporter) || moment) || '3'::text) WHEN 'CANCELLED'::text THEN ((('1'::text || reporter) || moment) || '2'::text) WHEN 'ERROR'::text THEN ((('0'::text || reporter) || moment) || '1'::text) ELSE ((('0'::text || reporter) || moment) || '0'::text) END;
 
 CREATE FUNCTION projector.erase_execution(execution_id bigint) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
@@ -514,14 +535,6 @@ CREATE FUNCTION projector.find_attempts(events projector.call_event[]) RETURNS T
     SET enable_hashjoin TO 'on'
     ; -- body: 0006_create_call_triggers.sql
 
-CREATE FUNCTION projector.rank_of(outcome text) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN CASE outcome WHEN 'FAILED'::text THEN '0'::text WHEN 'ERROR'::text THEN '1'::text WHEN 'CANCELLED'::text THEN '2'::text ELSE '3'::text END;
-
-CREATE FUNCTION projector.first_outcome(one text, other text) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN CASE WHEN (("left"(one, 18) = "left"(other, 18)) AND (projector.rank_of(projector.end_value(other)) >= projector.rank_of(projector.end_value(one)))) THEN one WHEN ("left"(one, 18) = "left"(other, 18)) THEN other ELSE LEAST((one COLLATE "C"), (other COLLATE "C")) END;
-
 CREATE FUNCTION projector.hands_over(context jsonb, result jsonb) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN (COALESCE((context @> '{"pending_callback": true}'::jsonb), false) OR COALESCE((result @> '{"context": {"pending_callback": true}}'::jsonb), false));
@@ -688,7 +701,7 @@ CREATE FUNCTION projector.repair_executions(execution_ids bigint[]) RETURNS void
     SET plan_cache_mode TO 'force_custom_plan'
     ; -- body: 0010_create_repair.sql
 
-CREATE FUNCTION projector.resolve_attempts(events projector.call_event[]) RETURNS TABLE(event_id bigint, execution_id bigint, command_id text, event_class text, role text, end_rank text, number integer, created_at timestamp with time zone, outcome text, duration_us bigint, error text, step text, worker_id text, max_attempts integer, iteration integer, attempts integer)
+CREATE FUNCTION projector.resolve_attempts(events projector.call_event[]) RETURNS TABLE(event_id bigint, execution_id bigint, command_id text, event_class text, role text, reporter text, number integer, created_at timestamp with time zone, outcome text, duration_us bigint, error text, step text, worker_id text, max_attempts integer, iteration integer, call_index integer, attempts integer)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     SET enable_hashjoin TO 'on'
@@ -1514,7 +1527,7 @@ COMMENT ON COLUMN projector.archived_calls.execution_id IS 'Id of the execution.
 COMMENT ON COLUMN projector.archived_calls.command_id IS 'Id of the command.';
 COMMENT ON COLUMN projector.archived_calls.event_class IS 'Class of the event type (projector.event_kinds).';
 COMMENT ON COLUMN projector.archived_calls.role IS 'Role of the event type (projector.event_kinds).';
-COMMENT ON COLUMN projector.archived_calls.end_rank IS '0 if the call itself reported its end, 1 if its command did; null if it is no end.';
+COMMENT ON COLUMN projector.archived_calls.reporter IS '0 if the call itself reported its end, 1 if its command did; null if it is no end.';
 COMMENT ON COLUMN projector.archived_calls.number IS 'attempts that the event declares; null if it declares none.';
 COMMENT ON COLUMN projector.archived_calls.created_at IS 'When the event happened, by the producer''s clock.';
 COMMENT ON COLUMN projector.archived_calls.outcome IS 'How the call ended, if the event is an end.';
@@ -1524,6 +1537,7 @@ COMMENT ON COLUMN projector.archived_calls.step IS 'Name of the step; empty if t
 COMMENT ON COLUMN projector.archived_calls.worker_id IS 'Id of the worker.';
 COMMENT ON COLUMN projector.archived_calls.max_attempts IS 'Number of attempts that are allowed in all; null if not declared.';
 COMMENT ON COLUMN projector.archived_calls.iteration IS 'Index in a loop, from 0; null outside of loops.';
+COMMENT ON COLUMN projector.archived_calls.call_index IS 'Which call of its command an end is of; 0 if it does not say.';
 
 CREATE TABLE projector.archived_executions (
     execution_id bigint NOT NULL,
@@ -1697,9 +1711,9 @@ COMMENT ON COLUMN projector.call_facts.issued_at IS 'When the command was issued
 COMMENT ON COLUMN projector.call_facts.claimed_at IS 'When a worker claimed the command.';
 COMMENT ON COLUMN projector.call_facts.started_at IS 'When the worker started.';
 COMMENT ON COLUMN projector.call_facts.finished_at IS 'When the attempt ended; null while it runs.';
-COMMENT ON COLUMN projector.call_facts.outcome_ranked IS 'End value (projector.end_value, end_time): how the attempt ended. The least value wins; of two outcomes at one time, the worse. End values begin with 0 if call.done or call.error reported them and with 1 if the end of the command did: the call itself decides. finished_at is the time in this value.';
-COMMENT ON COLUMN projector.call_facts.duration_ranked IS 'End value, as outcome_ranked: reported duration in microseconds (projector.encode_bigint).';
-COMMENT ON COLUMN projector.call_facts.error_ranked IS 'End value, as outcome_ranked: error text, at most 1,000 characters.';
+COMMENT ON COLUMN projector.call_facts.outcome_ranked IS 'The rank of the end that decides how the attempt ended (projector.end_rank): a failure before a cancellation before a completion, then the report of the call before that of its command, then the earlier. finished_at is the time in it.';
+COMMENT ON COLUMN projector.call_facts.duration_ranked IS 'Who reported it (0 the call, 1 its command), when (projector.encode_time), then the duration in microseconds (projector.encode_bigint). The least wins; projector.call_duration_us reads it.';
+COMMENT ON COLUMN projector.call_facts.error_ranked IS 'The rank of a failing end, as outcome_ranked, then its error text, at most 1,000 characters. The least wins; projector.call_error reads it.';
 COMMENT ON COLUMN projector.call_facts.step_ranked IS 'Ranked value (projector.encode_time: 17 characters that sort by time, then the value; the least wins): name of the step.';
 COMMENT ON COLUMN projector.call_facts.worker_ranked IS 'Ranked value, as step_ranked: id of the worker.';
 COMMENT ON COLUMN projector.call_facts.max_attempts_ranked IS 'Ranked value, as step_ranked: allowed attempts (projector.encode_bigint).';
@@ -1804,21 +1818,18 @@ CREATE VIEW projector.calls AS
             call_facts.command_id,
             COALESCE(projector.ranked_value(call_facts.step_ranked), ''::text) AS step,
                 CASE
-                    WHEN (call_facts.finished_at IS NOT NULL) THEN projector.end_value(call_facts.outcome_ranked)
+                    WHEN (call_facts.finished_at IS NOT NULL) THEN projector.call_outcome(call_facts.outcome_ranked)
                     WHEN (call_facts.started_at IS NOT NULL) THEN 'RUNNING'::text
                     WHEN (call_facts.claimed_at IS NOT NULL) THEN 'CLAIMED'::text
                     ELSE 'PENDING'::text
                 END AS status,
-            projector.decode_bigint(projector.end_value(call_facts.duration_ranked)) AS reported_duration_us,
-                CASE
-                    WHEN (projector.end_value(call_facts.outcome_ranked) IS DISTINCT FROM 'COMPLETED'::text) THEN projector.end_value(call_facts.error_ranked)
-                    ELSE NULL::text
-                END AS error,
+            projector.call_duration_us(call_facts.duration_ranked) AS reported_duration_us,
+            projector.call_error(call_facts.error_ranked) AS error,
             projector.ranked_value(call_facts.worker_ranked) AS worker_id,
             projector.decode_bigint(projector.ranked_value(call_facts.max_attempts_ranked)) AS max_attempts
            FROM projector.call_facts) facts
   WHERE (step <> '__orchestrate__'::text);
-COMMENT ON VIEW projector.calls IS 'How did each attempt of each command go? hour is the hour of its end, or of its begin while it runs; attempts 0 is the first attempt.';
+COMMENT ON VIEW projector.calls IS 'How did each attempt of each command go? hour is the hour of its end, or of its begin while it runs. attempts 0 is the first attempt. If several events report the end of one attempt, the worst decides: FAILED or ERROR, then CANCELLED, then COMPLETED. For example, a call whose tool succeeds and whose command then fails is FAILED. An error that a later call of the same command handles still counts as one.';
 COMMENT ON COLUMN projector.calls.hour IS 'the hour, UTC';
 COMMENT ON COLUMN projector.calls.execution_id IS 'id of the execution';
 COMMENT ON COLUMN projector.calls.playbook IS 'path of the playbook; empty while it is not known';
@@ -2129,7 +2140,7 @@ CREATE VIEW projector.completed_with_failures AS
      CROSS JOIN LATERAL ( SELECT count(*) AS failed_calls,
             max(failure.finished_at) AS last_failed_at
            FROM projector.call_facts failure
-          WHERE ((failure.execution_id = facts.execution_id) AND (projector.end_value(failure.outcome_ranked) <> 'COMPLETED'::text) AND (COALESCE(projector.ranked_value(failure.step_ranked), ''::text) <> '__orchestrate__'::text))) failures)
+          WHERE ((failure.execution_id = facts.execution_id) AND projector.call_failed(failure.outcome_ranked) AND (COALESCE(projector.ranked_value(failure.step_ranked), ''::text) <> '__orchestrate__'::text))) failures)
   WHERE ((projector.outcome_of(facts.completed_at, facts.failed_at, facts.cancelled_at) = 'COMPLETED'::text) AND (NOT facts.removed) AND (failures.failed_calls > 0));
 COMMENT ON VIEW projector.completed_with_failures IS 'Which executions completed although one of their calls failed? A failure counts even if a retry succeeded. hour is the hour of the end.';
 COMMENT ON COLUMN projector.completed_with_failures.hour IS 'the hour, UTC';
@@ -2202,9 +2213,9 @@ CREATE VIEW projector.counted_calls AS
             call_facts.finished_at,
             call_facts.failed_before,
             COALESCE(projector.ranked_value(call_facts.step_ranked), ''::text) AS step,
-            COALESCE(projector.end_value(call_facts.outcome_ranked), ''::text) AS status,
-            projector.decode_bigint(projector.end_value(call_facts.duration_ranked)) AS reported_duration_us,
-            projector.end_value(call_facts.error_ranked) AS error,
+            COALESCE(projector.call_outcome(call_facts.outcome_ranked), ''::text) AS status,
+            projector.call_duration_us(call_facts.duration_ranked) AS reported_duration_us,
+            projector.call_error(call_facts.error_ranked) AS error,
             COALESCE(projector.ranked_value(call_facts.worker_ranked), ''::text) AS worker_id,
             projector.decode_bigint(projector.ranked_value(call_facts.max_attempts_ranked)) AS max_attempts
            FROM projector.call_facts) reported
@@ -2276,16 +2287,16 @@ COMMENT ON COLUMN projector.drift.hour IS 'the hour of found_at';
 
 CREATE VIEW projector.error_groups AS
  WITH RECURSIVE class AS (
-        ( SELECT projector.error_class_of(COALESCE(projector.end_value(call_facts.error_ranked), ''::text)) AS error_class
+        ( SELECT projector.error_class_of(COALESCE(projector.call_error(call_facts.error_ranked), ''::text)) AS error_class
            FROM projector.call_facts
-          WHERE ((call_facts.finished_at IS NOT NULL) AND (projector.end_value(call_facts.outcome_ranked) <> 'COMPLETED'::text))
-          ORDER BY (projector.error_class_of(COALESCE(projector.end_value(call_facts.error_ranked), ''::text)))
+          WHERE ((call_facts.finished_at IS NOT NULL) AND projector.call_failed(call_facts.outcome_ranked))
+          ORDER BY (projector.error_class_of(COALESCE(projector.call_error(call_facts.error_ranked), ''::text)))
          LIMIT 1)
         UNION ALL
-         SELECT ( SELECT projector.error_class_of(COALESCE(projector.end_value(call_facts.error_ranked), ''::text)) AS error_class_of
+         SELECT ( SELECT projector.error_class_of(COALESCE(projector.call_error(call_facts.error_ranked), ''::text)) AS error_class_of
                    FROM projector.call_facts
-                  WHERE ((call_facts.finished_at IS NOT NULL) AND (projector.end_value(call_facts.outcome_ranked) <> 'COMPLETED'::text) AND (projector.error_class_of(COALESCE(projector.end_value(call_facts.error_ranked), ''::text)) > class_1.error_class))
-                  ORDER BY (projector.error_class_of(COALESCE(projector.end_value(call_facts.error_ranked), ''::text)))
+                  WHERE ((call_facts.finished_at IS NOT NULL) AND projector.call_failed(call_facts.outcome_ranked) AND (projector.error_class_of(COALESCE(projector.call_error(call_facts.error_ranked), ''::text)) > class_1.error_class))
+                  ORDER BY (projector.error_class_of(COALESCE(projector.call_error(call_facts.error_ranked), ''::text)))
                  LIMIT 1) AS error_class_of
            FROM class class_1
           WHERE (class_1.error_class IS NOT NULL)
@@ -2300,16 +2311,16 @@ CREATE VIEW projector.error_groups AS
    FROM ((class
      CROSS JOIN LATERAL ( SELECT call_facts.finished_at
            FROM projector.call_facts
-          WHERE ((call_facts.finished_at IS NOT NULL) AND (projector.end_value(call_facts.outcome_ranked) <> 'COMPLETED'::text) AND (projector.error_class_of(COALESCE(projector.end_value(call_facts.error_ranked), ''::text)) = class.error_class) AND (COALESCE(projector.ranked_value(call_facts.step_ranked), ''::text) <> '__orchestrate__'::text))
+          WHERE ((call_facts.finished_at IS NOT NULL) AND projector.call_failed(call_facts.outcome_ranked) AND (projector.error_class_of(COALESCE(projector.call_error(call_facts.error_ranked), ''::text)) = class.error_class) AND (COALESCE(projector.ranked_value(call_facts.step_ranked), ''::text) <> '__orchestrate__'::text))
           ORDER BY call_facts.finished_at
          LIMIT 1) first)
      CROSS JOIN LATERAL ( SELECT call_facts.finished_at,
             call_facts.execution_id,
             call_facts.attempts,
-            projector.end_value(call_facts.error_ranked) AS error,
+            projector.call_error(call_facts.error_ranked) AS error,
             COALESCE(projector.ranked_value(call_facts.step_ranked), ''::text) AS step
            FROM projector.call_facts
-          WHERE ((call_facts.finished_at IS NOT NULL) AND (projector.end_value(call_facts.outcome_ranked) <> 'COMPLETED'::text) AND (projector.error_class_of(COALESCE(projector.end_value(call_facts.error_ranked), ''::text)) = class.error_class) AND (COALESCE(projector.ranked_value(call_facts.step_ranked), ''::text) <> '__orchestrate__'::text))
+          WHERE ((call_facts.finished_at IS NOT NULL) AND projector.call_failed(call_facts.outcome_ranked) AND (projector.error_class_of(COALESCE(projector.call_error(call_facts.error_ranked), ''::text)) = class.error_class) AND (COALESCE(projector.ranked_value(call_facts.step_ranked), ''::text) <> '__orchestrate__'::text))
           ORDER BY call_facts.finished_at DESC
          LIMIT 1) last);
 COMMENT ON VIEW projector.error_groups IS 'Which error classes exist, when did each occur first and last, and where is a sample? Of the stored calls; the sample is the latest. failures_by_error has the counts.';
@@ -2478,7 +2489,7 @@ CREATE VIEW projector.executions AS
     highest_attempts,
     ( SELECT count(*) AS count
            FROM projector.call_facts failure
-          WHERE ((failure.execution_id = facts.execution_id) AND (projector.end_value(failure.outcome_ranked) <> 'COMPLETED'::text) AND (COALESCE(projector.ranked_value(failure.step_ranked), ''::text) <> '__orchestrate__'::text))) AS failed_calls,
+          WHERE ((failure.execution_id = facts.execution_id) AND projector.call_failed(failure.outcome_ranked) AND (COALESCE(projector.ranked_value(failure.step_ranked), ''::text) <> '__orchestrate__'::text))) AS failed_calls,
     completed,
     failed,
     cancelled,
@@ -2679,8 +2690,8 @@ COMMENT ON COLUMN projector.executions_without_end.silent_s IS 'seconds since it
 CREATE VIEW projector.failed_calls AS
  SELECT projector.hour_of(finished_at) AS hour,
     finished_at,
-    projector.error_class_of(COALESCE(projector.end_value(error_ranked), ''::text)) AS error_class,
-    projector.end_value(error_ranked) AS error,
+    projector.error_class_of(COALESCE(projector.call_error(error_ranked), ''::text)) AS error_class,
+    projector.call_error(error_ranked) AS error,
     execution_id,
     ( SELECT projector.playbook_of(execution.playbook_ranked) AS playbook_of
            FROM projector.execution_facts execution
@@ -2688,10 +2699,10 @@ CREATE VIEW projector.failed_calls AS
     COALESCE(projector.ranked_value(step_ranked), ''::text) AS step,
     command_id,
     attempts,
-    projector.end_value(outcome_ranked) AS status,
+    projector.call_outcome(outcome_ranked) AS status,
     projector.ranked_value(worker_ranked) AS worker_id
    FROM projector.call_facts
-  WHERE ((finished_at IS NOT NULL) AND (projector.end_value(outcome_ranked) <> 'COMPLETED'::text) AND (COALESCE(projector.ranked_value(step_ranked), ''::text) <> '__orchestrate__'::text));
+  WHERE ((finished_at IS NOT NULL) AND projector.call_failed(outcome_ranked) AND (COALESCE(projector.ranked_value(step_ranked), ''::text) <> '__orchestrate__'::text));
 COMMENT ON VIEW projector.failed_calls IS 'Which calls failed with one error? Put the error on error_class and your time range on finished_at, because both reach one index. calls has every call.';
 COMMENT ON COLUMN projector.failed_calls.hour IS 'the hour, UTC';
 COMMENT ON COLUMN projector.failed_calls.finished_at IS 'when it ended';
@@ -2837,7 +2848,7 @@ CREATE VIEW projector.loops AS
             count(*) FILTER (WHERE (iterations.finished AND (NOT iterations.completed))) AS failed
            FROM ( SELECT COALESCE(projector.ranked_value(call_facts.step_ranked), ''::text) AS step,
                     call_facts.iteration,
-                    COALESCE(bool_or((projector.end_value(call_facts.outcome_ranked) = 'COMPLETED'::text)), false) AS completed,
+                    COALESCE(bool_or((NOT projector.call_failed(call_facts.outcome_ranked))), false) AS completed,
                     bool_and((call_facts.finished_at IS NOT NULL)) AS finished
                    FROM projector.call_facts
                   WHERE ((call_facts.execution_id = facts.execution_id) AND (call_facts.iteration IS NOT NULL))
@@ -3377,13 +3388,13 @@ COMMENT ON INDEX projector.calls_by_begin IS 'Query: unfinished calls by hour of
 CREATE INDEX calls_by_command ON projector.call_facts USING btree (command_id, execution_id, attempts);
 COMMENT ON INDEX projector.calls_by_command IS 'Query: the attempts of a command whose execution is not known (view calls).';
 
-CREATE INDEX calls_by_error ON projector.call_facts USING btree (projector.error_class_of(COALESCE(projector.end_value(error_ranked), ''::text)), finished_at) WHERE ((finished_at IS NOT NULL) AND (projector.end_value(outcome_ranked) <> 'COMPLETED'::text));
+CREATE INDEX calls_by_error ON projector.call_facts USING btree (projector.error_class_of(COALESCE(projector.call_error(error_ranked), ''::text)), finished_at) WHERE ((finished_at IS NOT NULL) AND projector.call_failed(outcome_ranked));
 COMMENT ON INDEX projector.calls_by_error IS 'Query: the first and the last failed call of an error class, with a sample (view error_groups).';
 
 CREATE INDEX calls_by_hour ON projector.call_facts USING btree (projector.hour_of(COALESCE(finished_at, begun_at)));
 COMMENT ON INDEX projector.calls_by_hour IS 'Query: calls by hour of their end, or of their begin if they still run (view calls).';
 
-CREATE INDEX calls_failed ON projector.call_facts USING btree (execution_id, projector.ranked_value(step_ranked), COALESCE(iteration, '-1'::integer), attempts, finished_at) WHERE (projector.end_value(outcome_ranked) <> 'COMPLETED'::text);
+CREATE INDEX calls_failed ON projector.call_facts USING btree (execution_id, projector.ranked_value(step_ranked), COALESCE(iteration, '-1'::integer), attempts, finished_at) WHERE projector.call_failed(outcome_ranked);
 COMMENT ON INDEX projector.calls_failed IS 'Query: the failure before a retry, and the next failure after one (stale_retry_links, retry_candidates).';
 
 CREATE INDEX calls_retried ON projector.call_facts USING btree (execution_id, projector.ranked_value(step_ranked), COALESCE(iteration, '-1'::integer), attempts, begun_at) WHERE (attempts > 0);

@@ -6,7 +6,7 @@ In the order in which a fact becomes a record:
     playbooks.py         the catalogue of playbooks, seeded
     payloads.py          what calls carry, as it is sent and as it may be kept
     facts.py             what happens, in the platform's own terms
-    error_texts.py       names of custom events, and error texts
+    error_texts.py       names of custom events, error texts, and the ways in which a try fails
     lifecycles.py        the life of one execution, as facts
     world.py             many executions at once, in the order of the platform's clock
     ids.py time_formats.py status_words.py attempt_fields.py
@@ -30,13 +30,12 @@ In the order in which a fact becomes a record:
 and then what is expected, compared with what a database holds:
 
     expected_rows.py     the reports of one event, and the row they must make
-    call_tries.py        the try of its command that each event belongs to
     actual_rows.py       rows, quarantine and totals of one topic
     spill_partitions.py  more of both than memory holds, spilled to disk by execution
     compare.py compare_ids.py compare_totals.py comparison_report.py
                          every difference
-    expected_view_rows.py the rows that the views must show
-    expected_views.py    what a dashboard must show of each execution, step and call
+    view_fold.py         one execution and its calls, folded from its rows
+    expected_views.py    what the views must show, and what really happened
     actual_views.py      what the views show
     compare_views.py     every difference between them
 

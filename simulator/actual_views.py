@@ -10,7 +10,8 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from simulator.expected_view_rows import EventCountKey
+EventCountKey = tuple[int, str, str, str, int]
+"""The start of its hour in microseconds since 1970, step, event_type, status, attempts."""
 
 
 class ActualExecution(msgspec.Struct, frozen=True, array_like=True):
@@ -35,7 +36,7 @@ class ActualCall(msgspec.Struct, frozen=True, array_like=True):
     """A row of `calls`."""
 
     execution_id: int
-    command_id: str | None
+    command_id: str
     step: str
     iteration: int | None
     attempts: int

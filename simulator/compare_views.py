@@ -6,31 +6,16 @@ must also show what really happened.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import islice
 from typing import Any, Final, Protocol
 
-from simulator.actual_views import ActualCall, ActualExecution
+from simulator.actual_views import ActualCall, ActualExecution, EventCountKey
 from simulator.comparison_report import ComparisonReport
-from simulator.expected_view_rows import (
-    EventCountKey,
-    ExpectedCall,
-    ExpectedExecution,
-    ExpectedStep,
-    ExpectedViews,
-)
-from simulator.expected_views import expected_views
+from simulator.expected_views import ExpectedViews, expected_views
 from simulator.ledger_file import Line
 
 _AT_ONCE: Final = 500
-_COMPARED_OF_A_CALL: Final = (
-    *("step", "iteration", "status", "worker_id", "max_attempts", "finished_us", "error"),
-)
-_MARKS: Final = {
-    "issued_us": "command.issued",
-    "claimed_us": "command.claimed",
-    "started_us": "command.started",
-}
 
 
 class ViewReader(Protocol):
@@ -54,7 +39,7 @@ class ViewReader(Protocol):
 
 
 async def compare_views(lines: Iterable[Line], views: ViewReader, report: ComparisonReport) -> None:
-    """Compare everything that the ledger reports of executions, steps and calls with the views."""
+    """Compare everything that the ledger reports of executions and calls with the views."""
     counts: Counter[EventCountKey] = Counter()
     views_of_run = expected_views(lines)
     while some := list(islice(views_of_run, _AT_ONCE)):
@@ -66,84 +51,60 @@ async def compare_views(lines: Iterable[Line], views: ViewReader, report: Compar
         for one in some:
             counts += one.counts
             execution_id = one.execution.execution_id
-            _compare_execution(one.execution, executions.get(execution_id), report)
+            _compare_execution(one, executions.get(execution_id), report)
             _compare_calls(one, calls[execution_id], report)
-            _compare_steps(one.steps, calls[execution_id], report)
+            _compare_real_calls(one, calls[execution_id], report)
     await _compare_totals(views, report)
     _compare_counts(await views.counts(), counts, report)
 
 
 def _compare_execution(
-    expected: ExpectedExecution, actual: ActualExecution | None, report: ComparisonReport
+    expected: ExpectedViews, actual: ActualExecution | None, report: ComparisonReport
 ) -> None:
     report.executions += 1
-    name = f"execution {expected.execution_id}"
+    name = f"execution {expected.execution.execution_id}"
     if actual is None:
         report.differs("execution not shown", name)
         return
-    wanted: dict[str, Any] = {
-        field: getattr(expected, field)
-        for field in (
-            *("status", "playbook", "parent_execution_id", "first_us", "last_us", "events"),
-            *("attempts", "failed_calls"),
-        )
-    }
-    wanted["ended_us"] = expected.ended[expected.status].at_us if expected.ended else None
-    for outcome in ("COMPLETED", "FAILED", "CANCELLED"):
-        wanted[outcome.lower()] = expected.ended[outcome].events if outcome in expected.ended else 0
-    _compare("executions", name, actual, wanted, report)
-    if len(expected.ended) == 1 and expected.platform_outcome:
-        _compare(
-            "executions", f"{name} really", actual, {"status": expected.platform_outcome}, report
-        )
+    _compare("executions", name, actual, expected.execution, report)
+    if expected.really and actual.status != expected.really:
+        detail = f"{name}: {actual.status} was {expected.really}"
+        report.differs("execution ended otherwise", detail)
 
 
 def _compare_calls(
-    views_of_run: ExpectedViews, actual: list[ActualCall], report: ComparisonReport
+    expected: ExpectedViews, actual: list[ActualCall], report: ComparisonReport
 ) -> None:
     found = {(call.command_id, call.attempts): call for call in actual}
-    for expected in views_of_run.calls:
+    for call in expected.calls:
         report.calls += 1
-        name = f"call {expected.key} of {expected.execution_id}, attempts {expected.attempts}"
-        call = found.get((expected.key, expected.attempts))
-        if call is None:
+        name = f"call {call.command_id} of {call.execution_id}, attempts {call.attempts}"
+        shown = found.get((call.command_id, call.attempts))
+        if shown is None:
             report.differs("call not shown", name)
             continue
-        _compare("calls", name, call, dict(_expected_columns(expected)), report)
-        if expected.platform_outcome and "call.done" in expected.first_events:
-            _compare("calls", f"{name} really", call, {"status": expected.platform_outcome}, report)
+        _compare("calls", name, shown, call, report)
 
 
-def _expected_columns(expected: ExpectedCall) -> Iterator[tuple[str, Any]]:
-    for field in _COMPARED_OF_A_CALL:
-        yield field, getattr(expected, field)
-    for field, kind in _MARKS.items():
-        yield field, expected.first_events[kind].at_us if kind in expected.first_events else None
-    if expected.duration is not None:
-        yield "duration", expected.duration
-
-
-def _compare_steps(
-    steps: list[ExpectedStep], actual: list[ActualCall], report: ComparisonReport
+def _compare_real_calls(
+    expected: ExpectedViews, actual: list[ActualCall], report: ComparisonReport
 ) -> None:
-    """Compare the tries of a step; its other events are part of the counts."""
-    for expected in steps:
-        report.steps += 1
-        tries = [call for call in actual if call.step == expected.step]
-        found = (len(tries), sum(call.attempts > 0 for call in tries))
-        if found != (expected.calls, expected.retries):
-            wanted = f"{expected.calls}, {expected.retries}"
-            name = f"step {expected.step} of {expected.execution_id}"
-            report.differs("differs in steps", f"{name}: calls, retries {found} is to be {wanted}")
+    """Compare with what really happened, which nobody folded from events."""
+    shown: dict[str, dict[int, str]] = defaultdict(dict)
+    for call in actual:
+        shown[call.command_id][call.attempts] = call.status if call.finished_us else ""
+    for command_id, outcomes in expected.real_calls.items():
+        report.real_calls += len(outcomes)
+        if shown[command_id] != outcomes:
+            name = f"command {command_id} of {expected.execution.execution_id}"
+            report.differs("call ended otherwise", f"{name}: {shown[command_id]} was {outcomes}")
 
 
-def _compare(
-    view: str, name: str, actual: Any, wanted: dict[str, Any], report: ComparisonReport
-) -> None:
-    for field, value in wanted.items():
-        found = getattr(actual, field)
-        if found != value:
-            report.differs(f"differs in {view}.{field}", f"{name}: {found!r} is to be {value!r}")
+def _compare(view: str, name: str, actual: Any, expected: Any, report: ComparisonReport) -> None:
+    for field in expected.__struct_fields__:
+        found, wanted = getattr(actual, field), getattr(expected, field)
+        if found != wanted:
+            report.differs(f"differs in {view}.{field}", f"{name}: {found!r} is to be {wanted!r}")
 
 
 async def _compare_totals(views: ViewReader, report: ComparisonReport) -> None:

@@ -20,8 +20,8 @@ class ComparisonReport(msgspec.Struct):
     quarantined: int = 0
     ignored: int = 0
     executions: int = 0
-    steps: int = 0
     calls: int = 0
+    real_calls: int = 0
 
     @property
     def agrees(self) -> bool:
@@ -42,7 +42,10 @@ class ComparisonReport(msgspec.Struct):
             f"{self.quarantined} refused, {self.ignored} ignored"
         )
         if self.executions:
-            yield f"{self.executions} executions with {self.steps} steps and {self.calls} calls"
+            yield (
+                f"{self.executions} executions with {self.calls} calls, {self.real_calls} of which "
+                "are also compared with what really happened"
+            )
         for kind, number in self.differences.most_common():
             yield f"{kind}: {number}"
             for example in self.examples[kind]:

@@ -1,4 +1,6 @@
-"""Names of custom events, and error texts as sent and as they may be kept."""
+"""Names of custom events, error texts, and the ways in which a try fails."""
+
+from typing import Final
 
 CUSTOM_EVENTS = (
     ("checkpoint.committed", "COMPLETED"),
@@ -22,3 +24,16 @@ ERRORS = (
         "cannot reach postgres://bob:[REDACTED]@db.example.com/app",
     ),
 )
+
+_ERROR: Final = ("ERROR", ("call.done", "ERROR"), ("command.failed", "FAILED"))
+_FAILED: Final = ("FAILED", ("call.error", "FAILED"), ("command.failed", "FAILED"))
+WAYS_TO_FAIL: Final = (
+    *(_ERROR, _ERROR, _FAILED, _FAILED, _FAILED),
+    ("ERROR", ("call.done", "ERROR"), ("command.completed", "FAILED")),
+    ("FAILED", ("call.done", "FAILED"), ("command.failed", "FAILED")),
+    ("CANCELLED", ("call.done", "CANCELLED"), ("command.cancelled", "CANCELLED")),
+    # The worker's own check of the result fails, a server gives up, or somebody cancels.
+    ("FAILED", ("call.done", "COMPLETED"), ("command.failed", "FAILED")),
+    ("CANCELLED", ("call.done", "COMPLETED"), ("command.cancelled", "CANCELLED")),
+)
+"""How the try ended, then what its call and its command report."""

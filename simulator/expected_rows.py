@@ -6,11 +6,13 @@ present beats absent; between equals the greater by bytes stays.
 Source: docs/spec/wire-shapes.md#v3, #m4.
 """
 
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
 
 from simulator.rendering import ReportedFields
+from simulator.view_fold import Row
 
 
 class LoggedReport(msgspec.Struct, frozen=True, array_like=True):
@@ -56,6 +58,7 @@ _PLAIN: Final = (
     "error",
 )
 _DIGESTED: Final = ("context", "result")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def expected_row(reports: list[LoggedReport]) -> ExpectedRow:
@@ -94,6 +97,29 @@ def expected_row(reports: list[LoggedReport]) -> ExpectedRow:
         shape=max((t.shape for t in reported), key=lambda shape: (shape != "unknown", shape)),
         traces=frozenset(logged.trace for logged in reports),
     )
+
+
+def stored_row(reports: list[LoggedReport]) -> Row:
+    """The row as the views are folded from it; of what a ledger keeps only a digest, None."""
+    columns = expected_row(reports).columns
+    reported = [logged.reported for logged in reports]
+    context = _unsealed(columns.get("context"))
+    if any(one.pending for one in reported):
+        context = {"pending_callback": True}
+    return columns | {
+        "event_id": 1,
+        "created_at": _EPOCH + timedelta(microseconds=columns["created_us"]),
+        "recorded_at": _EPOCH + timedelta(microseconds=columns["recorded_us"]),
+        "context": context,
+        # Of several that differ the fold needs none: all name the same playbook.
+        "result": next(filter(None, map(_unsealed, (one.result for one in reported))), None),
+        "coercions": None,
+        "shape": reported[0].shape,
+    }
+
+
+def _unsealed(sealed: str | None) -> Any:
+    return None if sealed is None or not sealed.startswith("{") else msgspec.json.decode(sealed)
 
 
 def _created(logged: LoggedReport) -> tuple[int, int]:

@@ -1,104 +1,87 @@
-"""Computes from a ledger what the views must show of every execution, step and call.
+"""Folds a ledger into what the views must show of every execution, step, and call.
 
-A plain fold, one execution at a time, over the rows that its records must have become. It also
-holds what really happened, which no dashboard can know if nobody reported it. Of what happened at
-one instant the lesser by bytes counts, as everywhere. Source: docs/views.md.
+The reports of a ledger become rows (expected_rows.py), and these are folded (view_fold.py). Beside
+that stands what really happened, as the platform decided it: no fold is part of that.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
 
-from simulator.call_tries import CallEvent, tries_of
-from simulator.expected_rows import LoggedReport, expected_row
-from simulator.expected_view_rows import (
-    EventCountKey,
-    ExpectedCall,
-    ExpectedExecution,
-    ExpectedLine,
-    ExpectedStep,
-    ExpectedViews,
-    FirstEvent,
-)
+from simulator.actual_views import ActualCall, ActualExecution, EventCountKey
+from simulator.expected_rows import LoggedReport, stored_row
 from simulator.ledger_file import CallLine, ExecutionLine, Line, RecordLine
 from simulator.spill_partitions import PARTITIONS, SpillPartitions
+from simulator.view_fold import ORCHESTRATE, Row, call_role, fold_execution
 
-_HOUR_US: Final = 3_600_000_000
-_BEGINNING: Final = ("playbook.started", "playbook.initialized")
-_CLOSING: Final = {
-    "playbook.completed": "COMPLETED",
-    "playbook.failed": "FAILED",
-    "playbook.cancelled": "CANCELLED",
-}
-_OF_A_CALL: Final = ("command.", "call.")
-_ENDING_A_CALL: Final = {
-    # The call's own status before its command's, and what each means by its name alone.
-    "call.done": (0, "COMPLETED"),
-    "call.error": (0, "FAILED"),
-    "command.completed": (1, "COMPLETED"),
-    "command.failed": (1, "FAILED"),
-    "command.cancelled": (1, "CANCELLED"),
-}
-_WORST_CALL_FIRST: Final = ("FAILED", "ERROR", "CANCELLED", "COMPLETED")
-_WORST_FIRST: Final = ("FAILED", "CANCELLED", "COMPLETED")
-ORCHESTRATE: Final = "__orchestrate__"
-"""The engine's own calls, which no dashboard shows."""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_ENDING_A_CALL: Final = frozenset(
+    ("call.done", "call.error", "command.completed", "command.failed", "command.cancelled")
+)
+_CLOSING: Final = frozenset(("playbook.completed", "playbook.failed", "playbook.cancelled"))
 
 
-class _Event(msgspec.Struct):
-    fact: int
-    kind: str
-    numbered: bool
-    pending: bool
-    columns: dict[str, Any]
+class ExpectedViews(msgspec.Struct):
+    """What the views must show of one execution, and what really happened.
 
-    @property
-    def at_us(self) -> int:
-        at_us: int = self.columns["created_us"]
-        return at_us
+    `counts` are its events by kind. `really` is how the execution ended on the platform: None if
+    not every report of an end arrived, or if they disagree. `real_calls` has, by command, how each
+    of its attempts ended on the platform ('' if it did not): only commands whose every event has
+    its true number, and whose every end was reported.
+    """
+
+    execution: ActualExecution
+    calls: list[ActualCall]
+    counts: Counter[EventCountKey]
+    really: str | None
+    real_calls: dict[str, dict[int, str]]
 
 
 class _Platform(msgspec.Struct):
-    """What the platform knew of an execution: its own facts, and each fact's try."""
+    """What the platform knew of an execution."""
 
-    playbook: str = ""
-    outcome: str | None = None
+    outcome: str = ""
     ends: set[int] = set()
-    outcomes: dict[int, str] = {}
+    calls: dict[int, CallLine] = {}
 
 
-def expected_lines(lines: Iterable[Line]) -> Iterator[ExpectedLine]:
-    """Yield the truth about every reported execution, with its steps and calls, as JSON lines."""
+def expected_lines(lines: Iterable[Line]) -> Iterator[dict[str, Any]]:
+    """Yield the truth about every reported execution and its calls, each as one object."""
     for expected in expected_views(lines):
-        yield expected.execution
-        yield from expected.steps
-        yield from expected.calls
+        execution = msgspec.structs.asdict(expected.execution)
+        yield {"line": "execution", **execution, "really": expected.really}
+        for call in expected.calls:
+            really = expected.real_calls.get(call.command_id, {}).get(call.attempts)
+            yield {"line": "call", **msgspec.structs.asdict(call), "really": really}
 
 
 def expected_views(lines: Iterable[Line]) -> Iterator[ExpectedViews]:
     """Yield the same, an execution at a time."""
-    for execution_id, rows, real in _executions(lines):
-        calls = [call for call in _calls(execution_id, rows, real) if call.step != ORCHESTRATE]
+    for rows, real in _executions(lines):
+        execution, calls = fold_execution(rows)
+        ends = {row["fact"] for row in rows if row["kind"] in _CLOSING}
+        knows_end = real.outcome and not execution["contradicting"] and real.ends <= ends
         yield ExpectedViews(
-            execution=_execution(execution_id, rows, calls, real),
-            steps=list(_steps(execution_id, rows, calls)),
-            calls=calls,
+            execution=_shown_execution(execution, calls),
+            calls=list(map(_shown_call, calls)),
             counts=Counter(map(_count, rows)),
+            really=real.outcome if knows_end else None,
+            real_calls=dict(_real_calls(rows, real)),
         )
 
 
-def _count(row: _Event) -> EventCountKey:
-    columns = row.columns
-    hour_us = row.at_us // _HOUR_US * _HOUR_US
-    what = (columns["step"], columns["event_type"], columns["status"], columns["attempts"])
-    return hour_us, *what
+def _count(row: Row) -> EventCountKey:
+    hour_us = _us(row["created_at"].replace(minute=0, second=0, microsecond=0))
+    return hour_us, row["step"], row["event_type"], row["status"], row["attempts"]
 
 
-def _executions(lines: Iterable[Line]) -> Iterator[tuple[int, list[_Event], _Platform]]:
-    """Yield (execution_id, its rows in the order of their time, what really happened)."""
+def _executions(lines: Iterable[Line]) -> Iterator[tuple[list[Row], _Platform]]:
+    """Yield the rows of each execution, and what really happened."""
     with ExitStack() as stack:
         expected, platform = SpillPartitions(stack), SpillPartitions(stack)
         for line in lines:
@@ -111,9 +94,11 @@ def _executions(lines: Iterable[Line]) -> Iterator[tuple[int, list[_Event], _Pla
             for event, fact, logged in expected.take(number, tuple[int, int, LoggedReport]):
                 executions[logged.reported.execution_id][event, fact].append(logged)
             for execution_id, events in executions.items():
-                rows = [_event(fact, reports) for (_, fact), reports in events.items()]
-                rows.sort(key=lambda row: row.at_us)
-                yield execution_id, rows, real.get(execution_id, _Platform())
+                rows = [
+                    stored_row(reports) | {"fact": fact, "kind": reports[0].reported.kind}
+                    for (_, fact), reports in events.items()
+                ]
+                yield rows, real.get(execution_id, _Platform())
 
 
 def _spill(line: Line, expected: SpillPartitions, platform: SpillPartitions) -> None:
@@ -135,136 +120,75 @@ def _platform(lines: Iterable[ExecutionLine | CallLine]) -> dict[int, _Platform]
     for line in lines:
         one = real[line.execution_id]
         if isinstance(line, ExecutionLine):
-            one.playbook, one.outcome = line.playbook, line.outcome
+            one.outcome = line.outcome
             one.ends = {fact for kind, _, fact in line.facts if kind in _CLOSING}
         else:
-            one.outcomes |= {fact: line.outcome for _, fact in line.facts}
+            one.calls |= {fact: line for _, fact in line.facts}
     return real
 
 
-def _event(fact: int, reports: list[LoggedReport]) -> _Event:
-    return _Event(
-        fact=fact,
-        kind=reports[0].reported.kind,
-        numbered=any(logged.reported.attempts_rank for logged in reports),
-        pending=any(logged.reported.pending for logged in reports),
-        columns=expected_row(reports).columns,
-    )
-
-
-def _calls(execution_id: int, rows: list[_Event], real: _Platform) -> list[ExpectedCall]:
-    expected = [
-        row for row in rows if row.kind.startswith(_OF_A_CALL) and row.columns["command_id"]
-    ]
-    commands: dict[str, list[_Event]] = defaultdict(list)
-    for row in expected:
-        commands[row.columns["command_id"]].append(row)
-    tries: dict[tuple[str, int], list[_Event]] = defaultdict(list)
-    for key, events in commands.items():
-        for row, attempts in zip(events, tries_of(list(map(_call_event, events))), strict=True):
-            tries[key, attempts].append(row)
-    return [
-        _call(ExpectedCall(execution_id, key, attempts), one, real)
-        for (key, attempts), one in tries.items()
-    ]
-
-
-def _call(call: ExpectedCall, rows: list[_Event], real: _Platform) -> ExpectedCall:
-    """Fill in what these rows report of one try."""
-    call.step = _earliest(rows, "step") or ""
-    call.worker_id = _earliest(rows, "worker_id")
-    call.max_attempts = _earliest(rows, "max_attempts")
-    iterations = [row.columns["iteration"] for row in rows]
-    call.iteration = min((one for one in iterations if one is not None), default=None)
-    done = [row for row in rows if not row.pending]
-    for row in done:
-        _note_event(call.first_events, row.kind, row.at_us, row.columns["status"])
-    # The surest status first: its command's counts only if the call itself reports none.
-    sure = [[row for row in done if _ENDING_A_CALL.get(row.kind, (2,))[0] == n] for n in (0, 1)]
-    ends = [
-        (row.at_us, _WORST_CALL_FIRST.index(_outcome(row)), row.fact)
-        for row in (sure[0] or sure[1])
-    ]
-    if ends:
-        call.finished_us, rank, fact = min(ends)
-        call.status = _WORST_CALL_FIRST[rank]
-        call.platform_outcome = real.outcomes.get(fact)
-        call.duration = _earliest(sure[0], "duration") or _earliest(sure[1], "duration")
-        if call.status != "COMPLETED":
-            call.error = _earliest(sure[0], "error") or _earliest(sure[1], "error")
-    elif "command.started" in call.first_events:
-        call.status = "RUNNING"
-    else:
-        call.status = "CLAIMED" if "command.claimed" in call.first_events else "PENDING"
-    return call
-
-
-def _outcome(row: _Event) -> str:
-    status: str = row.columns["status"]
-    return status if status in _WORST_CALL_FIRST else _ENDING_A_CALL[row.kind][1]
-
-
-def _call_event(row: _Event) -> CallEvent:
-    return CallEvent(
-        at=row.at_us,
-        role=row.kind.partition(".")[2],
-        number=row.columns["attempts"] if row.numbered else None,
-        end=row.kind if row.kind in _ENDING_A_CALL and not row.pending else "",
-    )
-
-
-def _steps(
-    execution_id: int, rows: list[_Event], calls: list[ExpectedCall]
-) -> Iterator[ExpectedStep]:
-    steps: dict[str, ExpectedStep] = {}
+def _real_calls(rows: Sequence[Row], real: _Platform) -> Iterator[tuple[str, dict[int, str]]]:
+    commands: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        if row.kind.startswith("step."):
-            step = row.columns["step"]
-            one = steps.setdefault(step, ExpectedStep(execution_id, step))
-            _note_event(one.first_events, row.kind, row.at_us, row.columns["status"])
-    for call in calls:
-        if call.step in steps:
-            steps[call.step].calls += 1
-            steps[call.step].retries += call.attempts > 0
-    yield from steps.values()
+        if call_role(row) and row["command_id"]:
+            commands[row["command_id"]].append(row)
+    for command_id, own in commands.items():
+        numbered = all(
+            row["evidence"] >= 100
+            and (line := real.calls.get(row["fact"]))
+            and (line.attempts, line.step != ORCHESTRATE) == (row["attempts"], True)
+            for row in own
+        )
+        if not numbered:
+            continue
+        reported = {row["fact"] for row in own}
+        lines = [real.calls[fact] for fact in reported]
+        ends = {fact for line in lines for kind, fact in line.facts if kind in _ENDING_A_CALL}
+        if ends <= reported:
+            yield command_id, {line.attempts: line.outcome for line in lines}
 
 
-def _execution(
-    execution_id: int, rows: list[_Event], calls: list[ExpectedCall], real: _Platform
-) -> ExpectedExecution:
-    ended: dict[str, FirstEvent] = {}
-    for row in rows:
-        if row.kind in _CLOSING:
-            status = row.columns["status"]
-            outcome = status if status in _WORST_FIRST else _CLOSING[row.kind]
-            _note_event(ended, outcome, row.at_us, status)
-    begun = [row for row in rows if row.kind in _BEGINNING or row.kind in _CLOSING]
-    parents = [row.columns["parent_execution_id"] for row in rows]
-    return ExpectedExecution(
-        execution_id=execution_id,
-        status=min(ended, key=lambda o: (ended[o].at_us, _WORST_FIRST.index(o)), default="RUNNING"),
-        playbook=real.playbook if begun else "",
-        parent_execution_id=next((parent for parent in parents if parent is not None), None),
-        first_us=rows[0].at_us,
-        last_us=rows[-1].at_us,
-        events=len(rows),
-        attempts=max(row.columns["attempts"] for row in rows),
-        failed_calls=sum(
-            call.finished_us is not None and call.status != "COMPLETED" for call in calls
-        ),
-        ended=ended,
-        platform_outcome=real.outcome if real.ends <= {row.fact for row in rows} else None,
+def _shown_execution(execution: Row, calls: Sequence[Row]) -> ActualExecution:
+    completed, failed, cancelled = execution["counts"]
+    return ActualExecution(
+        execution_id=execution["execution_id"],
+        status=execution["status"],
+        playbook=execution["playbook"],
+        parent_execution_id=execution["parent_execution_id"],
+        first_us=_us(execution["first_at"]),
+        last_us=_us(execution["last_at"]),
+        ended_us=_us(execution["ended_at"]),
+        events=execution["events"],
+        attempts=execution["highest_attempts"],
+        failed_calls=sum(call["status"] not in (None, "COMPLETED") for call in calls),
+        completed=completed,
+        failed=failed,
+        cancelled=cancelled,
     )
 
 
-def _note_event(first_events: dict[str, FirstEvent], kind: str, at_us: int, status: str) -> None:
-    if kind in first_events:
-        first_events[kind].events += 1
-        return
-    first_events[kind] = FirstEvent(at_us=at_us, status=status)
+def _shown_call(call: Row) -> ActualCall:
+    duration_us = call["duration_us"]
+    return ActualCall(
+        **{name: call[name] for name in ("execution_id", "command_id", "step", "iteration")},
+        **{name: call[name] for name in ("attempts", "worker_id", "max_attempts", "error")},
+        status=call_state(call),
+        issued_us=_us(call["issued_at"]),
+        claimed_us=_us(call["claimed_at"]),
+        started_us=_us(call["started_at"]),
+        finished_us=_us(call["finished_at"]),
+        duration=None if duration_us is None else duration_us / 1_000_000,
+    )
 
 
-def _earliest(rows: list[_Event], column: str) -> Any:
-    """The value of the earliest row that has one."""
-    expected = [(row.at_us, row.columns[column]) for row in rows]
-    return min((one for one in expected if one[1] not in (None, "")), default=(0, None))[1]
+def call_state(call: Row) -> str:
+    """How a call ended, or how far it has come."""
+    if call["status"]:
+        return str(call["status"])
+    if call["started_at"]:
+        return "RUNNING"
+    return "CLAIMED" if call["claimed_at"] else "PENDING"
+
+
+def _us(moment: datetime | None) -> Any:
+    return None if moment is None else (moment - _EPOCH) // _MICROSECOND

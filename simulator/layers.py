@@ -42,6 +42,7 @@ _OF_NAME: Final = {
     "command.started": "RUNNING",
     "command.completed": "COMPLETED",
     "command.failed": "FAILED",
+    "command.cancelled": "CANCELLED",
     "call.error": "FAILED",
     "call.done": "COMPLETED",
 }
@@ -148,6 +149,10 @@ def _python_row(client: RenderedEvent) -> RenderedEvent:
     row.body["event_time"] = row.body["created_at"]
     row.body["result"] = _python_result(deepcopy(client.body["payload"]), row.body["status"])
     row.reported.result = _python_result(client.reported.context, row.body["status"])
+    sent, content = client.body["payload"], client.fact.content
+    if content is not None and "data" in sent and isinstance(sent.get("result"), dict):
+        dropped = set(content.rules)  # the row has no `data`, so nothing in it is repaired
+        row.reported.rules = tuple(rule for rule in row.reported.rules if rule not in dropped)
     return row
 
 

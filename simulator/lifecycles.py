@@ -8,7 +8,7 @@ from itertools import count
 from math import log
 from random import Random
 
-from simulator.error_texts import CUSTOM_EVENTS, ERRORS
+from simulator.error_texts import CUSTOM_EVENTS, ERRORS, WAYS_TO_FAIL
 from simulator.facts import Burst, CommandTry, Fact, Payload, PlaybookRun
 from simulator.mix import SECOND_US, Mix
 from simulator.playbooks import Playbook, Step
@@ -200,21 +200,15 @@ class Lifecycles:
     def _fail(
         self, execution: PlaybookRun, call: CommandTry, took_us: int
     ) -> Generator[Burst, None, str]:
-        random = self._random
-        error = ERRORS[int(random() * len(ERRORS))]
-        if random() < 0.4:
-            call.outcome = "FAILED"
-            broken = self._called("call.error", execution, call, "FAILED", error=error)
-            failed = self._called("command.failed", execution, call, "FAILED", error=error)
-            yield [broken, failed], self._gap(0.2)
-            return "FAILED"
-        call.outcome = ("ERROR", "ERROR", "FAILED", "CANCELLED")[int(random() * 4)]
-        done = self._called("call.done", execution, call, call.outcome, took_us, error=error)
-        if random() < 0.3:
-            ended = self._called("command.completed", execution, call, "FAILED")
-        else:
-            ended = self._called("command.failed", execution, call, "FAILED", error=error)
-        yield [done, ended], self._gap(0.2)
+        """A try that the platform does not take for completed, whatever its tool returned."""
+        error = ERRORS[int(self._random() * len(ERRORS))]
+        call.outcome, *reports = WAYS_TO_FAIL[int(self._random() * len(WAYS_TO_FAIL))]
+        facts = []
+        for kind, outcome in reports:
+            took = took_us if kind == "call.done" else None
+            said = None if "COMPLETED" in {outcome, kind.partition(".")[2].upper()} else error
+            facts.append(self._called(kind, execution, call, outcome, took, error=said))
+        yield facts, self._gap(0.2)
         return call.outcome
 
     def _call(

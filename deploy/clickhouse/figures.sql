@@ -56,7 +56,7 @@ select execution_id,
                (
                    command_id, event_type, toUnixTimestamp64Micro(created_at),
                    if(attempts_declared, attempts, null), status, step, max_attempts, duration,
-                   error, pending_callback
+                   error, pending_callback, call_index
                ),
                is_of_call and command_id <> ''
            )
@@ -77,11 +77,12 @@ from   (
                       'execution.cancelled', 'execution_cancelled'
                   ) as ends,
                   event_type in (
-                      'command.issued', 'command_issued', 'command.claimed', 'command_claimed',
-                      'command.started', 'action_started', 'command_started',
-                      'command.completed', 'action_completed', 'command.failed',
-                      'action_failed', 'command.timed_out', 'command.timeout',
-                      'command.cancelled', 'call.done', 'action_done', 'call_done', 'call.error'
+                      'command.issued', 'command_issued', 'command.claimed',
+                      'command_claimed', 'command.started', 'action_started',
+                      'command_started', 'command.completed', 'action_completed',
+                      'command.failed', 'action_failed', 'command.timed_out',
+                      'command.timeout', 'command.cancelled', 'call.done', 'action_done',
+                      'call_done', 'call.error'
                   ) as is_of_call,
                   multiIf(
                       not begins,
@@ -97,7 +98,22 @@ from   (
                   and (
                       JSONExtractRaw(line, 'context', 'pending_callback') = 'true'
                       or JSONExtractRaw(line, 'result', 'context', 'pending_callback') = 'true'
-                  ) as pending_callback
+                  ) as pending_callback,
+                  -- Which call of its command this is: an integer of up to nine digits, or else 0.
+                  if(
+                      is_of_call,
+                      coalesce(
+                          toInt32OrNull(extract(
+                              JSONExtractRaw(line, 'context', 'call_index'), '^[0-9]{1,9}$'
+                          )),
+                          toInt32OrNull(extract(
+                              JSONExtractRaw(line, 'result', 'context', 'call_index'),
+                              '^[0-9]{1,9}$'
+                          )),
+                          0
+                      ),
+                      0
+                  ) as call_index
            from   normalizer.events final
            where  execution_id in (
                       select execution_id

@@ -6,7 +6,8 @@ CREATE FUNCTION calls_of AS 'functions.calls_of' LANGUAGE PYTHON;
 -- or the first. Both are needed: events of two executions can have one id.
 CREATE VIEW `events` AS
 SELECT `event_id`, `execution_id`, `event_type`, `step`, `status`, `created_at`, `command_id`,
-       `duration`, `error`, `attempts`, `number`, `max_attempts`, `path`, `pending_callback`
+       `duration`, `error`, `attempts`, `number`, `max_attempts`, `path`, `pending_callback`,
+       `call_index`
 FROM   (
            SELECT *, ROW_NUMBER() OVER (
                       PARTITION BY `execution_id`, `event_id` ORDER BY `revision` DESC
@@ -28,6 +29,19 @@ FROM   (
                              COALESCE(`callback` = '[true]', FALSE)
                                  OR COALESCE(`callback_of_result` = '[true]', FALSE)
                                  AS `pending_callback`,
+                             -- Which call of its command this is: an integer of up to nine
+                             -- digits in its array, or else 0.
+                             COALESCE(
+                                 TRY_CAST(
+                                     REGEXP_EXTRACT(`indexes`, '^.([0-9]{1,9}).$', 1) AS INT
+                                 ),
+                                 TRY_CAST(
+                                     REGEXP_EXTRACT(
+                                         `indexes_of_result`, '^.([0-9]{1,9}).$', 1
+                                     ) AS INT
+                                 ),
+                                 0
+                             ) AS `call_index`,
                              COALESCE(`revision`, 0) AS `revision`
                       FROM   (
                                  SELECT *,
@@ -49,6 +63,14 @@ FROM   (
                                             `result`, '$.context.pending_callback'
                                             WITH UNCONDITIONAL ARRAY WRAPPER
                                         ) AS `callback_of_result`,
+                                        JSON_QUERY(
+                                            `context`, '$.call_index'
+                                            WITH UNCONDITIONAL ARRAY WRAPPER
+                                        ) AS `indexes`,
+                                        JSON_QUERY(
+                                            `result`, '$.context.call_index'
+                                            WITH UNCONDITIONAL ARRAY WRAPPER
+                                        ) AS `indexes_of_result`,
                                         TRY_CAST(DECODE(`headers`['evidence'], 'UTF-8') AS INT)
                                             AS `evidence`,
                                         TRY_CAST(
@@ -78,8 +100,9 @@ FROM     (
                         SELECT *,
                                `event_type` IN (
                                    'playbook.initialized', 'playbook_initialized',
-                                   'playbook.started', 'playbook_started', 'execution.started',
-                                   'execution_start', 'execution.start', 'execution_started'
+                                   'playbook.started', 'playbook_started',
+                                   'execution.started', 'execution_start', 'execution.start',
+                                   'execution_started'
                                ) AS `begins`
                         FROM   `events`
                     )
@@ -106,7 +129,8 @@ FROM   (
                     ARRAY_AGG(
                         ROW(
                             `event_type`, `created_at`, `number`, `status`, `step`,
-                            `max_attempts`, `duration`, `error`, `pending_callback`
+                            `max_attempts`, `duration`, `error`, `pending_callback`,
+                            `call_index`
                         )
                     ) AS `said`
            FROM     `events`

@@ -47,7 +47,7 @@ TEXTS: Final = (
 
 _CALLS: Final = "projector.archived_calls"
 _CALL_TEXTS: Final = {
-    "error_ranked": 18,
+    "error_ranked": 20,
     "step_ranked": 17,
     "worker_ranked": 17,
     "error": 0,

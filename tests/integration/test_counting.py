@@ -8,9 +8,10 @@ import asyncpg
 import httpx
 import pytest
 
+from deploy.calls import error_class_of
+from simulator.view_fold import Row
 from tests.support import view_rows
 from tests.support.api_client import api_client, get_rows, insert_events
-from tests.support.projection_oracle import Row, _error_class
 from tests.support.stack import Database, Stack
 from tests.support.view_rows import event
 
@@ -297,7 +298,7 @@ async def test_codes_stay_in_an_error_class_and_ids_go(connection: asyncpg.Conne
 
     expected = {error: kind or error for error, kind in ERROR_CLASSES.items()}
     assert dict(tuple(row) for row in rows) == expected
-    assert {error: _error_class(error) for error in ERROR_CLASSES} == expected
+    assert {error: error_class_of(error) for error in ERROR_CLASSES} == expected
 
 
 async def test_an_error_group_has_its_first_and_last_call_and_a_sample(

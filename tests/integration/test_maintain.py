@@ -33,6 +33,7 @@ from projector.repair.repair import RepairRequest, repair
 from projector.verify.queries.execution_queries import EXECUTIONS
 from projector.verify.ranges import Scope
 from projector.verify.verify import verify
+from simulator.view_fold import Row
 from tests.support import view_rows
 from tests.support.factories import (
     Outcomes,
@@ -46,7 +47,7 @@ from tests.support.factories import (
     snowflake,
 )
 from tests.support.job_runs import backfill_files, dry_run_of, ledger_mistakes, write_file
-from tests.support.projection_oracle import Row, ViewRows
+from tests.support.projection_oracle import ViewRows
 from tests.support.stack import Cluster, Database
 from tests.support.table_rows import claimed, open_store, pages_of
 from tests.support.view_rows import differences, event, view_differences

@@ -9,9 +9,10 @@ import asyncpg
 import pytest
 
 from projector.views.operator_questions import OPERATOR_QUESTIONS
+from simulator.view_fold import Row
 from tests.support import view_rows
 from tests.support.api_client import insert_events
-from tests.support.projection_oracle import Row, _bucket, _percentiles, expected_views
+from tests.support.projection_oracle import _bucket, _percentiles, expected_views
 from tests.support.stack import Stack
 
 View = list[Row]

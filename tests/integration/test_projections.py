@@ -11,10 +11,10 @@ import pytest
 
 from normalizer.core.normalize import Normalizer
 from normalizer.envelope import Envelope
+from simulator.view_fold import Row
 from tests.support import view_rows
 from tests.support.event_kinds import EVENT_KINDS, spellings_of
 from tests.support.factories import raw_record
-from tests.support.projection_oracle import Row
 from tests.support.stack import Database
 from tests.support.view_rows import T0, event, view_differences
 
@@ -104,6 +104,66 @@ async def test_tries_that_only_their_issuer_numbers_are_distinguished(
     assert [tuple(row) for row in calls] == [(0, "ERROR", 1.0, None), (1, "COMPLETED", 1.0, 2.0)]
     assert [tuple(row) for row in recovered] == [(1, 1)]
     assert await connection.fetch("select * from projector.open_calls") == []
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "ended", "counted"),
+    [
+        ("command.failed", {"status": "FAILED", "error": "no rows"}, ("FAILED", "no rows")),
+        ("command.timeout", {"status": "FAILED", "error": "gave up"}, ("FAILED", "gave up")),
+        ("command.cancelled", {"status": "CANCELLED"}, ("CANCELLED", None)),
+    ],
+)
+async def test_a_command_that_fails_after_its_call_completed_is_a_failed_call(
+    kind: str,
+    ended: dict[str, Any],
+    counted: tuple[str, str | None],
+    in_order: bool,
+    connection: asyncpg.Connection,
+) -> None:
+    """What a worker's own check, a server's timeout, and a cancellation do; in any order."""
+    rows = [
+        call(1, "command.started"),
+        call(2, "call.done", status="COMPLETED", error="a warning", duration=0.5),
+        call(3, kind, **ended),
+    ]
+    for row in rows if in_order else reversed(rows):
+        await view_rows.insert(connection, [row])
+
+    [shown] = await connection.fetch(
+        "select status, error, finished_at, duration_s from projector.calls"
+    )
+    outcomes = await connection.fetch(
+        "select failed, succeeded from projector.call_outcomes_by_attempt where calls > 0"
+    )
+    failed = await connection.fetchval("select failed_calls from projector.executions")
+
+    assert tuple(shown) == (*counted, T0 + timedelta(seconds=3), 0.5)
+    assert sum(row["failed"] for row in outcomes) == failed == 1
+    assert await view_differences(connection) == {}
+
+
+async def test_ends_with_different_call_indexes_are_of_one_attempt(
+    connection: asyncpg.Connection,
+) -> None:
+    """Nobody reported the end of the first attempt. As workers send it, and as servers store it."""
+    defaulted = {"evidence": 12, "attempts": 0, "status": "COMPLETED"}
+    await view_rows.insert(
+        connection,
+        [
+            call(1, "command.issued", attempts=0),
+            call(2, "command.issued", attempts=1),
+            call(3, "call.done", context={"call_index": 0}, **defaulted),
+            call(4, "call.done", context={"call_index": 1}, **defaulted),
+            call(5, "call.done", result={"context": {"call_index": 2}}, **defaulted),
+        ],
+    )
+
+    calls = await connection.fetch("select attempts, status from projector.calls order by attempts")
+
+    assert [tuple(row) for row in calls] == [(0, "PENDING"), (1, "COMPLETED")]
+    assert await view_differences(connection) == {}
 
 
 async def test_of_two_ends_in_one_microsecond_the_worse_counts(

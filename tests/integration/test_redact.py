@@ -263,3 +263,15 @@ _COUNTERS_OF_TEN_HOURS: Final = """
            case when n in (0, 4, 5, 9) then $1::text else 'another' end, -1, 1
     from   generate_series(0, 9) as n
 """
+
+
+async def test_a_ranked_text_begins_where_the_database_reads_it(
+    connection: asyncpg.Connection,
+) -> None:
+    readers = {"error": "call_error", "step": "ranked_value", "worker": "ranked_value"}
+    for name, reader in readers.items():
+        rank = "0" * redact._CALL_TEXTS[f"{name}_ranked"]
+
+        read = await connection.fetchval(f"select projector.{reader}($1)", f"{rank}text")
+
+        assert read == "text", name

@@ -27,8 +27,8 @@ from projector.verify.queries.execution_queries import EXECUTION_HOURS
 from projector.verify.ranges import Scope
 from projector.verify.verdict import Verdict
 from projector.verify.verify import verify
+from simulator.view_fold import Row
 from tests.support import view_rows
-from tests.support.projection_oracle import Row
 from tests.support.stack import Database
 from tests.support.view_rows import T0, event, view_differences
 from tests.support.waiting import moment, until

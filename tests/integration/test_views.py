@@ -11,8 +11,9 @@ import pytest
 from projector.views.catalog import VIEWS
 from projector.views.markdown import as_markdown, describe
 from projector.views.operator_questions import OPERATOR_QUESTIONS
+from simulator.view_fold import Row
 from tests.support import view_rows
-from tests.support.projection_oracle import Row, expected_views
+from tests.support.projection_oracle import expected_views
 from tests.support.stack import Database, Stack
 from tests.support.view_rows import event
 

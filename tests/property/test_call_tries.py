@@ -1,6 +1,7 @@
-"""The law of tries holds with any numbering, any order and any repetition of their events.
+"""Attempts are found with any numbering, any order, and any repetition of their events.
 
-The plain fold is compared with what is known to have happened, and the views with the fold.
+The fold of deploy/calls.py is compared with what is known to have happened, and the views with the
+fold.
 """
 
 from collections.abc import AsyncIterator
@@ -10,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from simulator.call_tries import CallEvent, tries_of
+from deploy.calls import CallEvent, attempts_of
+from simulator.view_fold import Row, call_event
 from tests.support import view_rows
 from tests.support.event_histories import manual_changes, repeated, retried_commands, splits
-from tests.support.projection_oracle import Row, call_event
 from tests.support.stack import Database
 from tests.support.view_rows import view_differences
 
@@ -41,50 +42,73 @@ def test_each_event_is_of_the_try_that_it_tells_of_where_retries_are_issued_with
 ) -> None:
     shuffled = data.draw(st.permutations(history))
 
-    found = tries_of([call_event(row) for row, _ in shuffled])
+    found = attempts_of([call_event(row) for row, _ in shuffled])
 
     assert found == [attempts for _, attempts in shuffled]
 
 
 def test_an_end_reported_after_the_next_issue_is_of_the_try_before() -> None:
-    events = [
-        CallEvent(0, "issued", number=0),
-        CallEvent(5, "issued", number=1),
-        CallEvent(6, "done", end="call.done"),
-        CallEvent(9, "done", end="call.done"),
-    ]
+    events = [issued(0, 0), issued(5, 1), done(6), done(9)]
 
-    assert tries_of(events) == [0, 1, 0, 1]
+    assert attempts_of(events) == [0, 1, 0, 1]
 
 
 def test_ends_of_three_tries_reported_after_all_were_issued_are_one_of_each() -> None:
-    issued = [CallEvent(at, "issued", number=at) for at in range(3)]
-    ends = [CallEvent(at, "done", end="call.done") for at in (5, 6, 7)]
+    begins = [issued(at, at) for at in range(3)]
+    ends = [done(at) for at in (5, 6, 7)]
 
-    assert tries_of(issued + ends) == [0, 1, 2, 0, 1, 2]
+    assert attempts_of(begins + ends) == [0, 1, 2, 0, 1, 2]
 
 
 def test_a_try_known_by_its_end_alone_begins_just_after_the_end_before_it() -> None:
     events = [
-        CallEvent(0, "issued", number=0),
-        CallEvent(3, "done", end="call.error"),
-        CallEvent(4, "started"),
-        CallEvent(7, "done", number=1, end="call.done"),
+        issued(0, 0),
+        CallEvent("call.error", 3, None, "FAILED"),
+        CallEvent("command.started", 4, None, "RUNNING"),
+        done(7, 1),
     ]
 
-    assert tries_of(events) == [0, 0, 1, 1]
+    assert attempts_of(events) == [0, 0, 1, 1]
 
 
 def test_a_worker_that_numbers_only_retries_has_a_first_try_too() -> None:
     events = [
-        CallEvent(0, "issued"),
-        CallEvent(1, "started"),
-        CallEvent(3, "done", end="call.error"),
-        CallEvent(4, "started", number=1),
-        CallEvent(7, "done", number=1, end="call.done"),
+        issued(0, None),
+        CallEvent("command.started", 1, None, "RUNNING"),
+        CallEvent("call.error", 3, None, "FAILED"),
+        CallEvent("command.started", 4, 1, "RUNNING"),
+        done(7, 1),
     ]
 
-    assert tries_of(events) == [0, 0, 0, 1, 1]
+    assert attempts_of(events) == [0, 0, 0, 1, 1]
+
+
+def test_ends_with_different_call_indexes_are_of_one_attempt() -> None:
+    """The attempt before has no end of its own: nobody reported it."""
+    events = [issued(0, 0), issued(5, 1), done(6, call_index=0), done(9, call_index=1)]
+
+    assert attempts_of(events) == [0, 1, 1, 1]
+
+
+def test_an_attempt_ends_with_the_last_call_of_its_command() -> None:
+    """The second attempt is known by its end alone, and begins just after the first one's end."""
+    events = [
+        issued(0, 0),
+        done(3, call_index=0),
+        done(5, call_index=1),
+        CallEvent("command.started", 6, None, "RUNNING"),
+        CallEvent("command.failed", 9, 1, "FAILED"),
+    ]
+
+    assert attempts_of(events) == [0, 0, 0, 1, 1]
+
+
+def issued(at_us: int, number: int | None) -> CallEvent:
+    return CallEvent("command.issued", at_us, number, "PENDING")
+
+
+def done(at_us: int, number: int | None = None, *, call_index: int = 0) -> CallEvent:
+    return CallEvent("call.done", at_us, number, "COMPLETED", call_index=call_index)
 
 
 @settings(

@@ -24,9 +24,10 @@ from projector.verify.ranges import Scope
 from projector.verify.verify import verify
 from simulator.mix import Mix
 from simulator.topic_records import records
+from simulator.view_fold import Row
 from tests.support import view_rows
 from tests.support.event_histories import event_logs, manual_changes, splits
-from tests.support.projection_oracle import Row, ViewRows, expected_views
+from tests.support.projection_oracle import ViewRows, expected_views
 from tests.support.stack import Database
 from tests.support.view_rows import differences, view_differences
 

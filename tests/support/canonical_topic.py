@@ -12,7 +12,8 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, to_canonical
 from normalizer.relay.output_records import canonical_record
 from simulator.ledger_file import Line, RecordLine
-from tests.support.projection_oracle import Row, expected_views
+from simulator.view_fold import Row
+from tests.support.projection_oracle import expected_views
 from tests.support.simulator_pipeline import MemoryDatabase
 
 RELAYS: Final = ("from-postgres", "raw")

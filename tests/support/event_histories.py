@@ -7,13 +7,14 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from tests.support.projection_oracle import CALL_ENDS, CALL_MARKS, LIFECYCLE, Row
+from deploy.calls import ROLES
+from simulator.view_fold import LIFECYCLE, Row
 from tests.support.view_rows import T0, event
 
 BASES: Final = (1_000, 400_000_000_000_000_000, 800_000_000_000_262_144, 1 << 62, 3 << 61)
 """Ids of every region: small, the application's, the doubled layout, derived and hashed."""
 
-_CALL_TYPES: Final = sorted({*CALL_ENDS, *(k for kinds in CALL_MARKS.values() for k in kinds)})
+_CALL_TYPES: Final = sorted(ROLES)
 _LIFE_TYPES: Final = sorted(kind for kinds in LIFECYCLE.values() for kind in kinds)
 _OTHER_TYPES: Final = [
     "step.enter", "workflow.completed", "workflow_started", "command.heartbeat", "step\x1fenter",
@@ -25,12 +26,15 @@ _CONTEXTS: Final = [
     {"path": "flow/b", "version": True}, {"path": "flow/b", "version": ["1", {"é": None}]},
     {"path": "long/" * 900}, {"path": "flow\x1fa", "version": "1\x1f2"},
     {"pending_callback": True}, {"pending_callback": "yes"}, {"pending_callback": 1},
+    {"call_index": 1}, {"call_index": 1}, {"call_index": 2}, {"call_index": "1"},
+    {"call_index": True}, {"call_index": -1}, {"call_index": 1.5}, {"call_index": 10**9},
     [1, 2], "text",
 ]  # fmt: skip
 _RESULTS: Final = [
     None, None, {"context": {"pending_callback": True}}, {"pending_callback": True},
     {"context": [{"pending_callback": True}]}, {"context": {"pending_callback": 1}}, ["text"],
     {"context": {"path": "flow/c", "version": 4}}, {"context": {"path": ""}}, {"path": "flow/d"},
+    {"context": {"call_index": 1}}, {"call_index": 1}, {"context": ["call_index", 1]},
 ]  # fmt: skip
 _ERRORS: Final = [None, "", "HTTP 503 from 'host-7'", "refused  by 10.0.0.1:80", "é" * 1_100]
 _MOMENTS: Final = [0, 1, 2, 59, 60, 3_599, 3_600, 3_601, 90_000, -86_400 * 366 * 30]
@@ -88,8 +92,10 @@ def event_logs(draw: st.DrawFn, *, most: int = 14) -> list[Row]:
 
 _ENDS: Final = [
     ["call.done"], ["call.done", "command.completed"], ["call.error", "command.failed"],
-    ["call.error"], ["command.failed", "action_done"], [],
+    ["call.error"], ["command.failed", "action_done"], ["call.done", "call.done", "call.done"],
+    ["call.done", "call.error", "command.failed"], [],
 ]  # fmt: skip
+"""Of several ends that a call reports, each is of the next call of its command."""
 
 
 @st.composite
@@ -105,8 +111,9 @@ def retried_commands(draw: st.DrawFn) -> list[tuple[Row, int]]:
     for attempts in range(draw(st.integers(2, 4))):
         kinds = ["command.issued", *draw(st.sampled_from([["command.claimed"], []]))]
         kinds += draw(st.sampled_from([["command.started"], []])) + draw(st.sampled_from(_ENDS))
+        done = 0
         for number, kind in enumerate(kinds):
-            ends = kind in CALL_ENDS
+            ends = ROLES[kind][0] in {"ended", "done"}
             at += timedelta(microseconds=draw(st.integers(0 if number and not ends else 1, 2)))
             habit = worker if number else issuer
             numbers = {"all": True, "retries": attempts > 0, "none": False}
@@ -121,7 +128,9 @@ def retried_commands(draw: st.DrawFn) -> list[tuple[Row, int]]:
                 created_at=at,
                 command_id="c1",
                 error=draw(st.sampled_from([None, "HTTP 503"])) if ends else None,
+                context={"call_index": done} if done else None,
             )
+            done += ROLES[kind][0] == "done"
             rows.append((row, attempts))
     return rows
 

@@ -1,8 +1,12 @@
 """What an event of each class means for its execution or call: what the projections count.
 
-The database has it in projector.event_kinds, in every spelling; deploy/calls.py has its part.
+The database has this table in projector.event_kinds, in every spelling. The folds that run without
+the database have copies: `python -m tests.support.event_kinds` writes them.
 """
 
+import re
+import textwrap
+from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 from normalizer.core.event_types import SPELLINGS
@@ -11,9 +15,9 @@ from normalizer.core.event_types import SPELLINGS
 class EventKind(NamedTuple):
     """What an event of a class means for its execution or call.
 
-    An execution begins and ends. A call is issued, claimed and started; `done` is the outcome of
-    the call itself and overrides `ended`, the outcome of its command. `outcome` is the outcome that
-    the name of the event alone implies.
+    An execution begins and ends. A call is issued, claimed, and started. `done` is the outcome of
+    the call itself, and `ended` that of its command. `outcome` is the outcome that the name of the
+    event alone implies.
     """
 
     event_class: str
@@ -43,3 +47,63 @@ def spellings_of(kind: EventKind) -> tuple[str, ...]:
     """Every spelling of the kind's class."""
     found = [known for known in SPELLINGS if known[0] == kind.event_class]
     return found[0] if found else (kind.event_class,)
+
+
+_ROOT: Final = Path(__file__).parents[2]
+COPIES: Final = (
+    _ROOT / "deploy" / "calls.py",
+    _ROOT / "deploy" / "clickhouse" / "figures.sql",
+    _ROOT / "deploy" / "flink" / "figures.sql",
+    _ROOT / "simulator" / "view_fold.py",
+)
+"""Files with spellings of event types that are written from EVENT_KINDS."""
+_SQL_LIST: Final = re.compile(r"^( +)'[a-z._]+'(?:,\s+'[a-z._]+')+$", re.MULTILINE)
+_SQL_WIDTH: Final = 94
+
+
+def with_spellings(text: str) -> str:
+    """The text of one of COPIES, with each list of spellings as the table has it."""
+    text = re.sub(r"(?<=^ROLES: Final = \{\n)[^}]*(?=^\})", _roles(), text, flags=re.MULTILINE)
+    text = re.sub(
+        r"(?<=^LIFECYCLE: Final = \{\n)[^}]*(?=^\})", _lifecycle(), text, flags=re.MULTILINE
+    )
+    return _SQL_LIST.sub(_sql_list, text)
+
+
+def _roles() -> str:
+    return "".join(
+        f'    "{spelling}": ("{kind.role}", "{kind.outcome}", "{kind.event_class}"),\n'
+        for kind in EVENT_KINDS
+        if kind.subject == "call"
+        for spelling in spellings_of(kind)
+    )
+
+
+def _lifecycle() -> str:
+    return "".join(
+        f'    "{kind.outcome or kind.role}": (\n'
+        + "".join(f'        "{spelling}",\n' for spelling in spellings_of(kind))
+        + "    ),\n"
+        for kind in EVENT_KINDS
+        if kind.subject == "execution"
+    )
+
+
+def _sql_list(found: re.Match[str]) -> str:
+    """Every spelling of the kinds that this list is about, which its first member tells."""
+    first = re.findall(r"'([^']+)'", found[0])[0]
+    (of,) = (kind for kind in EVENT_KINDS if first in spellings_of(kind))
+    spellings = [
+        f"'{spelling}'"
+        for kind in EVENT_KINDS
+        if kind.subject == of.subject and of.role in {kind.role, "issued"}
+        for spelling in spellings_of(kind)
+    ]
+    return textwrap.fill(
+        ", ".join(spellings), _SQL_WIDTH, initial_indent=found[1], subsequent_indent=found[1]
+    )
+
+
+if __name__ == "__main__":
+    for path in COPIES:
+        path.write_text(with_spellings(path.read_text()))

@@ -22,9 +22,10 @@ from projector.repair.repair import RepairRequest, repair
 from projector.verify.divergences import record
 from projector.verify.ranges import Scope
 from projector.verify.verify import verify
+from simulator.view_fold import Row
 from tests.support import view_rows
 from tests.support.factories import TOPIC
-from tests.support.projection_oracle import Row, ViewRows, expected_views
+from tests.support.projection_oracle import ViewRows, expected_views
 from tests.support.stack import Database
 from tests.support.tampering import TAMPERING
 from tests.support.view_rows import differences

@@ -20,10 +20,10 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Rejected
 from normalizer.errors import PositionError
 from normalizer.store.position_changes import PositionChange, change_position
+from simulator.view_fold import Row
 from tests.support.factories import RECORDED_MS, TOPIC
 from tests.support.machine_database import Crash, MachineDatabase, Writer
 from tests.support.machine_records import values, windows
-from tests.support.projection_oracle import Row
 from tests.support.tampering import TAMPERING
 
 _T = TypeVar("_T")

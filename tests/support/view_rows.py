@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import asyncpg
 
-from tests.support.projection_oracle import Row, ViewRows, expected_views
+from simulator.view_fold import Row
+from tests.support.projection_oracle import ViewRows, expected_views
 
 T0: Final = datetime(2026, 7, 10, 9, 0, tzinfo=UTC)
 

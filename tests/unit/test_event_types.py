@@ -4,9 +4,10 @@ from itertools import combinations
 
 import pytest
 
+from deploy.calls import ROLES
 from normalizer.core.event_types import SPELLINGS, event_class
+from simulator.view_fold import LIFECYCLE
 from tests.support.event_kinds import EVENT_KINDS, spellings_of
-from tests.support.projection_oracle import CALL_ENDS, CALL_MARKS, LIFECYCLE
 
 # The table of rule E2 in docs/spec/wire-shapes.md.
 STATED = (
@@ -60,8 +61,8 @@ def test_a_kind_is_reported_in_every_spelling_of_its_class() -> None:
 
 
 def test_the_plain_fold_of_the_projections_knows_every_spelling_of_every_kind() -> None:
-    marks = [kind for kinds in (*LIFECYCLE.values(), *CALL_MARKS.values()) for kind in kinds]
+    lifecycle = [kind for kinds in LIFECYCLE.values() for kind in kinds]
 
-    assert sorted([*marks, *CALL_ENDS]) == sorted(
+    assert sorted([*lifecycle, *ROLES]) == sorted(
         spelling for kind in EVENT_KINDS for spelling in spellings_of(kind)
     )

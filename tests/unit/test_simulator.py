@@ -136,7 +136,7 @@ def test_every_poison_is_played() -> None:
 def test_every_report_has_a_shape_to_be_compared_with() -> None:
     shapes = {
         outcome.reported.shape
-        for record in play(500, deployments={"command_line": 1e9})
+        for record in play(2_000, deployments={"command_line": 1e9})
         for outcome in record.outcomes
         if isinstance(outcome, SentEvent)
     }

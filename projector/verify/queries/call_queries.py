@@ -39,8 +39,9 @@ CALLS: Final = Comparison(
         ),
         reported as (
             select *, encode_time(created_at) as moment,
-                   end_rank || encode_time(created_at) as end_moment,
-                   array_position('{FAILED,ERROR,CANCELLED,COMPLETED}', outcome) as rank
+                   reporter || encode_time(created_at) as end_moment,
+                   array_position('{FAILED,ERROR,CANCELLED,COMPLETED}', outcome) as badness,
+                   case outcome when 'COMPLETED' then 2 when 'CANCELLED' then 1 else 0 end as class
             from   call_events_by_attempt(
                        array(select (execution_id, command_id)::call_command from command)
                    )
@@ -52,23 +53,26 @@ CALLS: Final = Comparison(
                      min(created_at) filter (where role = 'claimed') as claimed_at,
                      min(created_at) filter (where role = 'started') as started_at,
                      (
-                         array_agg(created_at order by end_rank, created_at, rank)
-                             filter (where end_rank is not null)
+                         array_agg(created_at order by class, reporter, created_at, badness)
+                             filter (where reporter is not null)
                      )[1] as finished_at,
                      (
-                         array_agg(end_moment || outcome order by end_rank, created_at, rank)
-                             filter (where end_rank is not null)
+                         array_agg(class || end_moment || badness - 1
+                                   order by class, reporter, created_at, badness)
+                             filter (where reporter is not null)
                      )[1] as outcome_ranked,
                      (
                          array_agg(end_moment || encode_bigint(duration_us)
-                                   order by end_rank, created_at, duration_us)
-                             filter (where end_rank is not null and duration_us is not null)
+                                   order by reporter, created_at, duration_us)
+                             filter (where reporter is not null and duration_us is not null)
                      )[1] as duration_ranked,
                      md5(
                          (
-                             array_agg(end_moment || error
-                                       order by end_rank, created_at, error collate "C")
-                                 filter (where end_rank is not null and error is not null)
+                             array_agg(class || end_moment || badness - 1 || error
+                                       order by class, reporter, created_at, badness,
+                                                error collate "C")
+                                 filter (where reporter is not null and error is not null
+                                               and outcome <> 'COMPLETED')
                          )[1]
                      ) as error_ranked,
                      (
@@ -97,7 +101,7 @@ CALLS: Final = Comparison(
             join     try as failure
                      on  failure.execution_id = retry.execution_id
                      and failure.attempts = retry.attempts - 1
-            where    end_value(failure.outcome_ranked) <> 'COMPLETED'
+            where    call_outcome(failure.outcome_ranked) <> 'COMPLETED'
             and      failure.finished_at <= retry.begun_at
             and      (
                          failure.command_id = retry.command_id

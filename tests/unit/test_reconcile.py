@@ -281,6 +281,23 @@ async def test_a_report_that_names_nothing_goes_to_the_holder_and_says_that_it_i
     assert rule_of(log.rows_by_id[sibling()]) == ["event_id_conflict"]
 
 
+async def test_the_order_decides_which_row_takes_a_report_that_names_nothing() -> None:
+    """It is marked in both orders, as docs/guarantees.md says."""
+    a = envelope(1, event_id=5, step="a", command_id="x")
+    b = envelope(2, event_id=5, step="b", command_id="y")
+    silent = envelope(3, event_id=5, step="", error="whose?")
+    taken = []
+    for order in ((a, b, silent), (b, silent, a)):
+        log = MemoryLog()
+        for report in order:
+            await log.take(report)
+        (row,) = (row for row in log.rows_by_id.values() if row.error == "whose?")
+        assert "ambiguous_report" in rule_of(row)
+        taken.append(row.step)
+
+    assert taken == ["a", "b"]
+
+
 async def test_a_guess_of_before_is_marked_when_a_second_event_comes() -> None:
     log = MemoryLog(
         envelope(1, event_id=5, step="a", command_id="x"),

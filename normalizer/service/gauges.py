@@ -76,16 +76,14 @@ def lag_families(lag_monitor: LagMonitor) -> Iterator[Family]:
         "normalizer_lag_records", {key: one.lag_records for key, one in partitions.items()}
     )
     yield family(
-        "normalizer_lag_seconds", {key: one.lag_s(now_s) for key, one in partitions.items()}
+        "normalizer_lag_seconds",
+        {key: one.lag_s(now_s) for key, one in partitions.items()},
     )
     yield family(
         "normalizer_time_to_expiry_seconds",
         {key: one.expires_s(now_s) for key, one in partitions.items()},
     )
-    yield family(
-        "normalizer_work_remaining_records",
-        {(): sum(one.lag_records for one in partitions.values())} if partitions else {},
-    )
+    yield family("normalizer_work_remaining_records", {(): lag_monitor.lag_records})
 
 
 def database_families(lag_monitor: LagMonitor) -> Iterator[Family]:
@@ -111,6 +109,5 @@ def database_families(lag_monitor: LagMonitor) -> Iterator[Family]:
         "normalizer_job_progress_ratio",
         {(kind,): ratio for kind, ratio in lag_monitor.progress.items()},
     )
-    age_s = lag_monitor.snapshot_s
-    yield family("normalizer_oldest_snapshot_seconds", {} if age_s is None else {(): age_s})
+    yield family("normalizer_oldest_snapshot_seconds", {(): lag_monitor.snapshot_s})
     yield family("normalizer_missing_migrations", {(): len(lag_monitor.missing_migrations)})

@@ -2,7 +2,7 @@
 
 It runs in an event loop of its own, and covers all partitions of the topics: so the lag is reported
 while the service hangs, and for partitions whose process is dead. A value that cannot be read keeps
-its last known one.
+its last known one, but for the ends of logs: one that is too old says nothing about what is unread.
 """
 
 import asyncio
@@ -33,6 +33,8 @@ POLL_TIMEOUT_S: Final = 3.0
 LEADER_TIMEOUT_S: Final = 2.0
 UNREAD_TIMEOUT_S: Final = 2.0
 RETENTION_EVERY_S: Final = 300.0
+BOUNDS_LAST_S: Final = 15.0
+"""Five polls. After this, what a partition holds is unknown: it may have grown by any number."""
 
 _log: Final = get_logger()
 
@@ -60,6 +62,7 @@ class LagMonitor:
         )
         self._needed = frozenset(file.version for file in read_migrations())
         self._positions: dict[KafkaPartition, int] | None = None
+        self._existing: frozenset[KafkaPartition] = frozenset()
         self._bounds: dict[KafkaPartition, Bounds] = {}
         self._bounds_at_s: dict[KafkaPartition, float] = {}
         self._counts: Counter[str] = Counter()
@@ -81,10 +84,14 @@ class LagMonitor:
 
     @property
     def partitions(self) -> Mapping[KafkaPartition, PartitionLag]:
-        """All partitions that the log has, as last known; none before the positions are."""
+        """The lag of each partition whose end is known; none before the positions are.
+
+        The position may be older: while nobody can read it, nobody can move it either.
+        """
         positions = self._positions
         if positions is None:
             return {}
+        unmeasured = {*self.unmeasured}
         return {
             partition: PartitionLag(
                 next_offset=positions.get(partition, 0),
@@ -93,7 +100,23 @@ class LagMonitor:
                 retention_ms=self._retention_ms.get(partition.topic, math.inf),
             )
             for partition, bounds in sorted(self._bounds.items())
+            if partition not in unmeasured
         }
+
+    @property
+    def unmeasured(self) -> list[KafkaPartition]:
+        """Partitions whose end no broker has reported for `BOUNDS_LAST_S`, in order."""
+        oldest_s = time.monotonic() - BOUNDS_LAST_S
+        known_at_s = self._bounds_at_s
+        return sorted(one for one in self._existing if known_at_s.get(one, -math.inf) < oldest_s)
+
+    @property
+    def lag_records(self) -> int | None:
+        """The unread records of all partitions; None if those of one are unknown."""
+        partitions = self.partitions
+        if not partitions or self.unmeasured:
+            return None
+        return sum(one.lag_records for one in partitions.values())
 
     @property
     def missing_topics(self) -> tuple[str, ...]:
@@ -136,6 +159,7 @@ class LagMonitor:
                 kept = {one: at for one, at in self._bounds.items() if one in existing}
                 self._bounds = kept | reachable
                 self._bounds_at_s |= dict.fromkeys(reachable, polled_at_s)
+                self._existing = existing
                 self._counts = Counter(one.topic for one in existing)
                 self.broker_up = bool(reachable) or not existing
                 if not self.has_database:

@@ -257,7 +257,8 @@ CATALOGUE: Final = (
         kind="gauge",
         means="Offsets between the stored position and the log's end. Every process reports "
         "every partition: take the max by topic and partition. One live process is "
-        "enough to see it grow.",
+        "enough to see it grow. A partition whose end no broker has reported for 15 seconds is "
+        "left out.",
         hint="All partitions: more processes, or a faster database. One: that partition is stuck.",
         labels=_PARTITION,
     ),
@@ -265,7 +266,8 @@ CATALOGUE: Final = (
         name="normalizer_lag_seconds",
         kind="gauge",
         means="How long the oldest unread record has been in the log; 0 where none is unread. If "
-        "its batch cannot be decoded: since this process first saw it.",
+        "its batch cannot be decoded: since this process first saw it. Left out while the end is "
+        "unknown, or before the first look at that record.",
         hint="The dashboards are this far behind.",
         labels=_PARTITION,
     ),
@@ -282,7 +284,8 @@ CATALOGUE: Final = (
     Metric(
         name="normalizer_work_remaining_records",
         kind="gauge",
-        means="Sum of normalizer_lag_records: for an autoscaler.",
+        means="Sum of normalizer_lag_records: for an autoscaler. Left out while the lag of one "
+        "partition is unknown.",
         hint="Divide by what one process handles in the time you allow.",
     ),
     Metric(

@@ -93,7 +93,7 @@ class Monitor:
         """
         self._wait_for(self._poll())
         reasons = list(self.reasons())
-        service, partitions = self._service, self.lag_monitor.partitions.values()
+        service = self._service
         return probe_response(
             {
                 "ready": not reasons,
@@ -101,7 +101,7 @@ class Monitor:
                 "degraded": list(self.degraded()),
                 "partitions": service.partitions(),
                 "gaps": {str(one): gap for one, gap in sorted({**service.ownership.gaps}.items())},
-                "lag_records": sum(one.lag_records for one in partitions),
+                "lag_records": self.lag_monitor.lag_records,
                 "version": VERSION,
             },
             ok=not reasons,
@@ -141,6 +141,9 @@ class Monitor:
         ownership = self._service.ownership
         for partition, why in sorted({**ownership.unreachable}.items()):
             yield f"partition {partition} is away: {why.removeprefix(f'{partition}: ')}"
+        for partition in self.lag_monitor.unmeasured if self.lag_monitor.broker_up else ():
+            if partition not in ownership.unreachable:
+                yield f"lag of partition {partition} is unknown: no broker reports where it ends"
         for partition, suspect in sorted({**ownership.suspects}.items()):
             yield (
                 f"partition {partition} made no progress under several claims: its records are "

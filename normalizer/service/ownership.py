@@ -246,13 +246,10 @@ class Ownership:
         return None
 
     async def _claim(self, partition: KafkaPartition, cluster_id: str, bounds: Bounds) -> Claim:
-        accept_reset = self._accept_reset and partition not in self._ever_held
+        start, end = bounds
+        accepts = self._accept_reset and partition not in self._ever_held
         claim = await self._claim_position(
-            *partition,
-            cluster_id=cluster_id,
-            log_start=bounds.start,
-            log_end=bounds.end,
-            accept_reset=accept_reset,
+            *partition, cluster_id=cluster_id, log_start=start, log_end=end, accept_reset=accepts
         )
         self._claimed[partition] = claim
         self.suspects.note_claim(partition, claim)
@@ -264,11 +261,11 @@ class Ownership:
             next_offset=claim.next_offset,
             last=claim.last,
         )
-        if reset and not accept_reset:
+        if reset and not accepts:
             raise _topic_reset(partition, reset)
         if reset:
             claim = await self._store.begin_incarnation(
-                claim, cluster_id=cluster_id, log_start=bounds.start
+                claim, cluster_id=cluster_id, log_start=start
             )
             _log.warning(
                 "incarnation_begun",
@@ -278,17 +275,17 @@ class Ownership:
                 why=reset.why,
             )
             self._claimed[partition] = claim
-        elif claim.next_offset < bounds.start:
+        elif claim.next_offset < start:
             self._counters.gaps += 1
-            self.gaps[partition] = (claim.next_offset, bounds.start)
+            self.gaps[partition] = (claim.next_offset, start)
             _log.warning(
                 "gap",
                 partition=str(partition),
                 first_offset=claim.next_offset,
-                next_offset=bounds.start,
+                next_offset=start,
                 why="retention took these records before they were read",
             )
-            claim = await self._store.record_gap(claim, bounds.start, "expired")
+            claim = await self._store.record_gap(claim, start, "expired")
         return claim
 
     def _drop(self, partition: KafkaPartition) -> None:

@@ -1,5 +1,7 @@
 """How far a position is behind its log, in offsets and in time."""
 
+import math
+
 import msgspec
 
 from normalizer.kafka import Bounds
@@ -26,12 +28,17 @@ class PartitionLag(msgspec.Struct, frozen=True, kw_only=True):
         """Offsets still to read."""
         return max(0, self.bounds.end - self.unread_from)
 
-    def lag_s(self, now_s: float) -> float:
-        """Age of the oldest unread record."""
-        if not self.lag_records or self.oldest_unread_ms is None:
+    def lag_s(self, now_s: float) -> float | None:
+        """Age of the oldest unread record; None before the first look at it."""
+        if not self.lag_records:
             return 0.0
+        if self.oldest_unread_ms is None:
+            return None
         return max(0.0, now_s - self.oldest_unread_ms / 1000)
 
-    def expires_s(self, now_s: float) -> float:
-        """Time until the oldest unread record may be deleted."""
-        return self.retention_ms / 1000 - self.lag_s(now_s)
+    def expires_s(self, now_s: float) -> float | None:
+        """Time until the oldest unread record may be deleted; None before the first look at it."""
+        if math.isinf(self.retention_ms):
+            return math.inf
+        lag_s = self.lag_s(now_s)
+        return None if lag_s is None else self.retention_ms / 1000 - lag_s

@@ -67,11 +67,15 @@ class ServiceMetrics:
         return Histogram(name, metric.means, buckets=metric.buckets, registry=self.registry)
 
 
-def family(name: str, values: Mapping[Sequence[str], float]) -> Family:
-    """One metric, with a value for each tuple of label values (in the order of its labels)."""
+def family(name: str, values: Mapping[Sequence[str], float | None]) -> Family:
+    """One metric, with a value for each tuple of label values (in the order of its labels).
+
+    None is a value that is not known. It is left out, because 0 would look like a fact.
+    """
     metric = _BY_NAME[name]
     kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
     made = kind(name, metric.means, labels=[*metric.labels])
     for labels, value in values.items():
-        made.add_metric([*labels], value)
+        if value is not None:
+            made.add_metric([*labels], value)
     return made

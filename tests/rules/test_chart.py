@@ -265,8 +265,10 @@ def test_the_autoscaler_wants_what_the_unread_records_need_and_no_more_than_part
     (scaled,) = (one for one in OBJECTS if one["kind"] == "ScaledObject")
     (trigger,) = scaled["spec"]["triggers"]
     query = trigger["metadata"]["query"]
+    # While the lag is unknown there is no value, and the number of pods has to stay.
+    assert trigger["metadata"]["ignoreNullValues"] == "false"
 
-    def test(unread: int, pods: float) -> dict[str, Any]:
+    def test(unread: int | None, pods: float) -> dict[str, Any]:
         own = 'job="normalizer",namespace="events"'
         instances = (f'instance="a",{own}', f'instance="b",{own}')
         series = {
@@ -274,8 +276,9 @@ def test_the_autoscaler_wants_what_the_unread_records_need_and_no_more_than_part
             for partition in range(3)
             for one in instances
         }
-        series |= {f"normalizer_work_remaining_records{{{one}}}" for one in instances}
-        values = dict.fromkeys(sorted(series), f"{unread}x5")
+        if unread is not None:
+            series |= {f"normalizer_work_remaining_records{{{one}}}" for one in instances}
+        values = dict.fromkeys(sorted(series), f"{unread or 1}x5")
         values['normalizer_work_remaining_records{job="relay",namespace="events"}'] = "9e9x5"
         return {
             "interval": "1m",
@@ -284,7 +287,7 @@ def test_the_autoscaler_wants_what_the_unread_records_need_and_no_more_than_part
                 {
                     "expr": query,
                     "eval_time": "3m",
-                    "exp_samples": [{"labels": "{}", "value": pods}],
+                    "exp_samples": [{"labels": "{}", "value": pods}] if pods else [],
                 }
             ],
         }
@@ -294,7 +297,12 @@ def test_the_autoscaler_wants_what_the_unread_records_need_and_no_more_than_part
         yaml.safe_dump(
             {
                 "rule_files": ["rules.yml"],
-                "tests": [test(20_000, 0.2), test(150_000, 1.5), test(9_000_000, 3)],
+                "tests": [
+                    test(20_000, 0.2),
+                    test(150_000, 1.5),
+                    test(9_000_000, 3),
+                    test(None, 0),
+                ],
             }
         )
     )

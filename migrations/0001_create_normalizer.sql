@@ -292,7 +292,8 @@ create table normalizer.source_positions (
     last_offset      bigint,
     last_recorded_ms bigint,
     last_crc         bigint,
-    moved_epoch      bigint      not null default 0,
+    holder           text,
+    slice_records    integer,
     claimed_at       timestamptz,
     committed_at     timestamptz,
     shapes           text        not null default '',
@@ -305,7 +306,8 @@ create table normalizer.source_positions (
     ),
     constraint source_positions_never_negative check (
         least(
-            records, holes, rewound, outcomes, stored, duplicate, merged, quarantined, ignored
+            records, holes, rewound, outcomes, stored, duplicate, merged, quarantined, ignored,
+            slice_records
         ) >= 0
     )
 ) with (fillfactor = 50);
@@ -324,10 +326,14 @@ comment on column normalizer.source_positions.claimed_at is
 comment on column normalizer.source_positions.committed_at is
     'When the last record was committed; neither a claim nor an offset without a record changes '
     'it. Null before the first.';
-comment on column normalizer.source_positions.moved_epoch is
-    'Epoch of the last claim under which the position moved, or had nothing to read. Three '
-    'claims later the records are read one at a time, because one of them may have killed its '
-    'readers.';
+comment on column normalizer.source_positions.holder is
+    'Random name of the process that may have records in hand. Null once it has given the '
+    'partition up in order. If the next owner finds another name than its own, that process was '
+    'killed, and the partition is a suspect.';
+comment on column normalizer.source_positions.slice_records is
+    'Of a suspect: how many of the next records its owner has in hand at most. 1: it has one, and '
+    'no record of any partition besides. 0: an owner ended then, so that record is to blame. '
+    'Null: the partition is no suspect.';
 comment on column normalizer.source_positions.shapes is
     'Fingerprint of the table of shapes (NORMALIZER_SHAPES) that the records are read by; empty '
     'without a table. A process with another one does not read them until --accept-shapes.';

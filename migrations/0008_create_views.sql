@@ -370,10 +370,10 @@ cross join lateral (
            ) as as_of
 ) as read
 -- The first heartbeat comes some seconds after the claim. A process that ends at each start claims
--- again and again: that is no sign of life.
+-- again and again, and its partitions are suspects: their claim is no sign of life.
 left join lateral (
     select position.claimed_at as alive_at
-    where  position.epoch - position.moved_epoch < 3
+    where  position.slice_records is null
 ) as claim on true
 where  not exists (
            select

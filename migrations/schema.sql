@@ -1266,11 +1266,12 @@ CREATE TABLE normalizer.source_positions (
     last_offset bigint,
     last_recorded_ms bigint,
     last_crc bigint,
-    moved_epoch bigint DEFAULT 0 NOT NULL,
+    holder text,
+    slice_records integer,
     claimed_at timestamp with time zone,
     committed_at timestamp with time zone,
     shapes text DEFAULT ''::text NOT NULL,
-    CONSTRAINT source_positions_never_negative CHECK ((LEAST(records, holes, rewound, outcomes, stored, duplicate, merged, quarantined, ignored) >= 0)),
+    CONSTRAINT source_positions_never_negative CHECK ((LEAST(records, holes, rewound, outcomes, stored, duplicate, merged, quarantined, ignored, (slice_records)::bigint) >= 0)),
     CONSTRAINT source_positions_offsets_balance CHECK ((((next_offset - start_offset) + rewound) = (records + holes))),
     CONSTRAINT source_positions_outcomes_balance CHECK ((outcomes = ((((stored + duplicate) + merged) + quarantined) + ignored)))
 )
@@ -1297,7 +1298,8 @@ COMMENT ON COLUMN normalizer.source_positions.ignored IS 'Number of records and 
 COMMENT ON COLUMN normalizer.source_positions.last_offset IS 'Offset of the last record that was read.';
 COMMENT ON COLUMN normalizer.source_positions.last_recorded_ms IS 'Kafka time of that record, milliseconds since 1970.';
 COMMENT ON COLUMN normalizer.source_positions.last_crc IS 'CRC-32 of that record, to recognize a topic that was created again.';
-COMMENT ON COLUMN normalizer.source_positions.moved_epoch IS 'Epoch of the last claim under which the position moved, or had nothing to read. Three claims later the records are read one at a time, because one of them may have killed its readers.';
+COMMENT ON COLUMN normalizer.source_positions.holder IS 'Random name of the process that may have records in hand. Null once it has given the partition up in order. If the next owner finds another name than its own, that process was killed, and the partition is a suspect.';
+COMMENT ON COLUMN normalizer.source_positions.slice_records IS 'Of a suspect: how many of the next records its owner has in hand at most. 1: it has one, and no record of any partition besides. 0: an owner ended then, so that record is to blame. Null: the partition is no suspect.';
 COMMENT ON COLUMN normalizer.source_positions.claimed_at IS 'When the last process claimed the partition. Null of a position that is not Kafka''s.';
 COMMENT ON COLUMN normalizer.source_positions.committed_at IS 'When the last record was committed; neither a claim nor an offset without a record changes it. Null before the first.';
 COMMENT ON COLUMN normalizer.source_positions.shapes IS 'Fingerprint of the table of shapes (NORMALIZER_SHAPES) that the records are read by; empty without a table. A process with another one does not read them until --accept-shapes.';
@@ -2620,7 +2622,8 @@ CREATE VIEW projector.freshness AS
             latest.last_offset,
             latest.last_recorded_ms,
             latest.last_crc,
-            latest.moved_epoch,
+            latest.holder,
+            latest.slice_records,
             latest.claimed_at,
             latest.committed_at,
             latest.shapes
@@ -2635,7 +2638,7 @@ CREATE VIEW projector.freshness AS
                     ELSE NULLIF(reported.behind_since, reported.mark_at)
                 END, to_timestamp(((("position".last_recorded_ms)::numeric / 1000.0))::double precision)) AS as_of) read)
      LEFT JOIN LATERAL ( SELECT "position".claimed_at AS alive_at
-          WHERE (("position".epoch - "position".moved_epoch) < 3)) claim ON (true))
+          WHERE ("position".slice_records IS NULL)) claim ON (true))
   WHERE (NOT (EXISTS ( SELECT
            FROM retired
           WHERE ((retired.topic = "position".topic) AND (retired.incarnation = "position".incarnation) AND (retired.partition = "position".partition)))));

@@ -8,6 +8,7 @@ from typing import Final
 from normalizer.cli.check_database import DatabaseCheck
 from normalizer.cli.check_kafka import KafkaCheck
 from normalizer.cli.check_result import CheckResult
+from normalizer.core.last_try import BLAMED
 from normalizer.errors import AnotherCluster, NormalizerError
 from normalizer.kafka import KafkaPartition, TopicReader
 from normalizer.settings import Settings
@@ -17,6 +18,11 @@ ANSWER_S: Final = 20.0
 _LOST: Final = (
     "raise retention.ms of the topic, find out what held reading up, and load them with "
     "`normalizer backfill` from a copy of the topic that you keep"
+)
+
+_BLAMED: Final = (
+    "look at that record with kafka-console-consumer, and at the memory of the process; if the "
+    "record is to blame, `normalizer position skip`"
 )
 
 _GONE: Final = (
@@ -82,6 +88,13 @@ async def _positions(kafka: KafkaCheck, database: DatabaseCheck) -> AsyncIterato
         if other_log := await kafka.why_reset(partition, row):
             fit = False
             yield CheckResult(about, other_log.why, other_log.remedy)
+        elif row["slice_records"] == BLAMED:
+            fit = False
+            message = (
+                f"a process was killed while it had offset {row['next_offset']} in hand, and no "
+                "other record"
+            )
+            yield CheckResult(about, message, _BLAMED, warns=True)
         elif partition in kafka.bounds and bounds is None:
             without_leader += 1
         elif bounds is None and not row["owner"].startswith("operator:"):

@@ -25,6 +25,7 @@ rules/          one rule a module
 event_types     which spellings are one event type
 batch           the records of one transaction with their outcomes
 batch_builder   collects a batch
+last_try        how many records an owner had in hand when it ended
 coordinates     identifies events by their coordinates
 stored_events   what reconciling reads from the database, and its plan
 reconcile       same record, same event, or another event with the same id

@@ -19,7 +19,8 @@ class PartitionBatch(msgspec.Struct, frozen=True, kw_only=True):
 
     Every offset in between is the record of an item or lies in a hole (first, next); both ascend.
     The records of a Kafka partition have these offsets. A job's source may count its own offsets,
-    and its records have others. `epoch` is that of the claim.
+    and its records have others. `epoch` is that of the claim. `slice_records` is what the position
+    holds once the part is committed: see `LastTry`.
     """
 
     topic: str
@@ -30,6 +31,7 @@ class PartitionBatch(msgspec.Struct, frozen=True, kw_only=True):
     next_offset: int
     items: list[Item]
     holes: tuple[tuple[int, int], ...] = ()
+    slice_records: int | None = None
 
     @property
     def key(self) -> tuple[str, int, int]:

@@ -42,6 +42,7 @@ class BatchBuilder:
         for first, after in part.holes:
             into.add_hole(first, after)
         into.next_offset = part.next_offset
+        into.slice_records = part.slice_records
         self.records += len(part.items)
         self.rows += sum([len(outcomes) for _, outcomes in part.items])
         self.record_bytes += sum([record_bytes_of(record) for record, _ in part.items])
@@ -63,6 +64,7 @@ class BatchBuilder:
                     next_offset=part.next_offset,
                     items=part.items,
                     holes=tuple(part.holes),
+                    slice_records=part.slice_records,
                 )
                 for (topic, incarnation, partition), part in sorted(self._parts.items())
             )
@@ -77,6 +79,7 @@ class _OpenPart(msgspec.Struct):
     next_offset: int
     items: list[Item] = []
     holes: list[tuple[int, int]] = []
+    slice_records: int | None = None
 
     def add_hole(self, first: int, after: int) -> None:
         """Add a hole; adjacent ones become one."""

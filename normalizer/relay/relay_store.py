@@ -1,11 +1,14 @@
 """The service's store in Kafka: claims partitions, and writes batches to the output topics.
 
-A claim starts the one live producer of a partition and reads its committed offset. A part of a
-batch is written with the offset after it in one transaction. A part that could not be written is
-never tried again under its claim: only another claim knows whether its transaction took effect.
+A claim starts the one live producer of a partition, reads its committed offset, and commits it
+again as its own. A part of a batch is written with the offset after it in one transaction. A part
+that could not be written is never tried again under its claim: only another claim knows whether its
+transaction took effect.
 """
 
 import asyncio
+import contextlib
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -13,13 +16,8 @@ from typing import NamedTuple, Self
 
 import msgspec
 
-from normalizer.core.batch import (
-    Batch,
-    LastRecord,
-    OutcomeTotals,
-    PartitionBatch,
-    last_record,
-)
+from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch, last_record
+from normalizer.core.last_try import ALONE, LastTry
 from normalizer.errors import (
     AnotherCluster,
     BrokerUnavailable,
@@ -36,13 +34,7 @@ from normalizer.kafka import (
 )
 from normalizer.relay.output_records import read_limits
 from normalizer.relay.part_output import PartOutput
-from normalizer.relay.relay_positions import (
-    NO_POSITION,
-    RelayPosition,
-    claim_of,
-    committed_position,
-    position_of,
-)
+from normalizer.relay.relay_positions import NO_POSITION, RelayPosition, claim_of, position_of
 from normalizer.settings import Settings
 from normalizer.store.claims import NO_TABLE, check_shapes
 from normalizer.store.store import Claim, CommittedBatch, ShapesOfProcess
@@ -64,6 +56,7 @@ class RelayStore:
         self._settings = settings
         self._on_commit = on_commit
         self._topics = TopicReader(settings)
+        self._holder = secrets.token_hex(8)
         self._owned: dict[KafkaPartition, _OwnedPartition] = {}
         self._limits: Mapping[str, int] = MappingProxyType({})
 
@@ -90,10 +83,10 @@ class RelayStore:
     ) -> Claim:
         """Claim the partition: every earlier owner is fenced, and its open transaction aborted.
 
-        A partition of which nothing was committed begins at `log_start`. Claims of one without a
-        record are not counted: its position is committed again. Raises BrokerUnavailable, Fenced,
-        FatalError, AnotherCluster unless `accept_reset`, and ShapesChanged where its records are
-        read by another table of shapes.
+        A partition of which nothing was committed begins at `log_start`. A partition that another
+        process didn't give up is a suspect of this one (`LastTry`). Raises BrokerUnavailable,
+        Fenced, FatalError, AnotherCluster unless `accept_reset`, and ShapesChanged where its
+        records are read by another table of shapes.
         """
         where = KafkaPartition(topic, partition)
         if not accept_reset:
@@ -118,19 +111,36 @@ class RelayStore:
                 position = position_of(committed, position)
             if not shapes.accepted:
                 check_shapes(topic, partition, position.shapes, shapes.fingerprint)
-            claim = claim_of(where, epoch, committed.next_offset, position)
-            is_idle = log_end is not None and claim.next_offset >= log_end
-            if is_idle and epoch - claim.moved_epoch > 1:
-                claim = msgspec.structs.replace(claim, moved_epoch=epoch)
-                await producer.commit(
-                    (),
-                    committed_position(claim, shapes.fingerprint, claim.next_offset, claim.last),
-                )
+            slice_records = position.last_try.slice_for(
+                self._holder, next_offset=committed.next_offset, log_end=log_end
+            )
+            claim = claim_of(where, epoch, committed.next_offset, position, slice_records)
+            position = msgspec.structs.replace(
+                position,
+                shapes=shapes.fingerprint,
+                last_try=LastTry(holder=self._holder, slice_records=slice_records),
+            )
+            await producer.commit((), position.committed(claim.next_offset))
         except BaseException:
             await producer.stop()
             raise
-        self._owned[where] = _OwnedPartition(producer, claim, shapes.fingerprint, claim.last)
+        self._owned[where] = _OwnedPartition(producer, epoch, position, claim.next_offset)
         return claim
+
+    async def release_claims(self) -> None:
+        """Note that no record of any claimed partition is in hand any more.
+
+        A partition whose commit is in flight, or has failed, is left to its next owner.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            for where, owned in self._owned.items():
+                tasks.create_task(self._release(where, owned), name=f"release {where}")
+
+    async def take_alone(self, claim: Claim) -> None:
+        """Note that the next record of the partition is in hand, and no other record is."""
+        where = KafkaPartition(claim.topic, claim.partition)
+        owned = self._owned_under(where, claim.epoch)
+        await self._commit(where, owned, owned.position.trying(ALONE))
 
     async def lost_claims(self, claims: Sequence[Claim]) -> list[tuple[Claim, PositionError]]:  # noqa: ARG002 - a store's signature
         """None that is known: who lost a claim learns it from the next transaction."""
@@ -146,12 +156,14 @@ class RelayStore:
             last_offset=None,
             last_recorded_ms=None,
             last_crc=None,
+            slice_records=None,
         )
         return await self._move(claim, began)
 
     async def record_gap(self, claim: Claim, next_offset: int, reason: str) -> Claim:  # noqa: ARG002 - a store's signature
         """Move over offsets that can no longer be read. Raises Fenced and PositionMoved."""
-        return await self._move(claim, msgspec.structs.replace(claim, next_offset=next_offset))
+        moved = msgspec.structs.replace(claim, next_offset=next_offset, slice_records=None)
+        return await self._move(claim, moved)
 
     async def lock_holders(self, pid: int) -> str:  # noqa: ARG002 - a store's signature
         """Nobody: Kafka has no locks."""
@@ -179,10 +191,14 @@ class RelayStore:
         output = PartOutput(self._settings, self._limits, part)
         records = await output.make_records()
         where = KafkaPartition(part.topic, part.partition)
-        last = last_record(part.items[-1][0]) if part.items else None
         begun_s = time.monotonic()
         try:
-            await self._commit(where, part.epoch, records, part.next_offset, last)
+            owned = self._owned_under(where, part.epoch)
+            position = owned.position.trying(part.slice_records)
+            if part.items:
+                last = last_record(part.items[-1][0])
+                position = msgspec.structs.replace(position, last=last)
+            await self._commit(where, owned, position, records, part.next_offset)
         except PositionError as error:
             return error
         committed = output.committed(commit_s=time.monotonic() - begun_s)
@@ -193,39 +209,53 @@ class RelayStore:
         """Commit the position of `moved`, without any record."""
         where = KafkaPartition(claim.topic, claim.partition)
         owned = self._owned_under(where, claim.epoch)
-        self._owned[where] = owned._replace(claim=moved, last=moved.last)
-        await self._commit(where, claim.epoch, (), moved.next_offset, moved.last)
+        position = msgspec.structs.replace(
+            owned.position.trying(None),
+            cluster_id=moved.cluster_id,
+            incarnation=moved.incarnation,
+            last=moved.last,
+        )
+        await self._commit(where, owned, position, next_offset=moved.next_offset)
         return moved
+
+    async def _release(self, where: KafkaPartition, owned: "_OwnedPartition") -> None:
+        position = msgspec.structs.replace(
+            owned.position,
+            last_try=msgspec.structs.replace(owned.position.last_try, holder=None),
+        )
+        with contextlib.suppress(PositionError):
+            await self._commit(where, owned, position)
 
     async def _commit(
         self,
         where: KafkaPartition,
-        epoch: int,
-        records: Sequence[OutputRecord],
-        next_offset: int,
-        last: LastRecord | None,
+        owned: "_OwnedPartition",
+        position: RelayPosition,
+        records: Sequence[OutputRecord] = (),
+        next_offset: int | None = None,
     ) -> None:
-        owned = self._owned_under(where, epoch)
-        last = last or owned.last
-        self._owned[where] = owned._replace(last=last)
+        """Commit the position with these records, at `next_offset` or where it is."""
+        if next_offset is None:
+            next_offset = owned.next_offset
+        if next_offset is None:
+            raise _claimed_again(where)
+        self._owned[where] = owned._replace(next_offset=None)
         try:
-            await owned.producer.commit(
-                records, committed_position(owned.claim, owned.shapes, next_offset, last)
-            )
+            await owned.producer.commit(records, position.committed(next_offset))
         except BrokerUnavailable as error:
             raise PositionMoved(
                 f"{error}: whether it took effect shows when the partition is claimed again",
                 topic=where.topic,
                 partition=where.partition,
             ) from error
+        if (now := self._owned.get(where)) and now.epoch == owned.epoch:
+            self._owned[where] = owned._replace(position=position, next_offset=next_offset)
 
     def _owned_under(self, where: KafkaPartition, epoch: int) -> "_OwnedPartition":
         """The partition as this claim owns it. Raises PositionMoved if the claim is gone."""
         owned = self._owned.get(where)
-        if owned is None or owned.claim.epoch != epoch:
-            raise PositionMoved(
-                f"{where}: was claimed again", topic=where.topic, partition=where.partition
-            )
+        if owned is None or owned.epoch != epoch:
+            raise _claimed_again(where)
         return owned
 
     async def _disown(self, partition: KafkaPartition) -> None:
@@ -253,12 +283,18 @@ def relay_stores(
 
 
 class _OwnedPartition(NamedTuple):
-    """A claimed partition: its producer, its claim, and the shapes its records are read by.
+    """A claimed partition: its producer, and what was committed last.
 
-    `last` is the last record of all parts that were written: a part may have none.
+    `next_offset` is None while a commit is in flight, and after one that failed: whether that took
+    effect is unknown, so that committing the earlier offset might set the position back.
     """
 
     producer: TransactionalProducer
-    claim: Claim
-    shapes: str
-    last: LastRecord | None
+    epoch: int
+    position: RelayPosition
+    next_offset: int | None
+
+
+def _claimed_again(where: KafkaPartition) -> PositionMoved:
+    message = f"{where}: was claimed again"
+    return PositionMoved(message, topic=where.topic, partition=where.partition)

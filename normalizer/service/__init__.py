@@ -6,8 +6,10 @@ membership       joins the group, and keeps its partitions claimed
 watchdog         finds partitions that have records and make no progress
 ownership        which partitions this process owns, by claims in PostgreSQL
 record_store     what the service needs of a store
-suspects         partitions that made no progress under several claims
+suspects         partitions whose last owner was killed
 unreachable      partitions whose leader does not answer
+group_offsets    commits positions to the group, for lag tools
+turns            fetches from suspects and healthy partitions in turns
 batch_filler     fetches until a batch is full or due
 intake           normalizes records into a batch
 set_aside        writes parts that wait, apart from the batches of other partitions

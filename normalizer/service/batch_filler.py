@@ -2,15 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final
 
 from normalizer.core.batch_builder import BatchBuilder
-from normalizer.kafka import FetchedChunk
 from normalizer.process.pause import wait_at_most
 from normalizer.service.intake import Intake
+from normalizer.service.turns import ClaimedChunk, Turns
 from normalizer.settings import Settings
-from normalizer.store.store import Claim
 
 RECORDS_A_FETCH: Final = 500
 IDLE_S: Final = 0.5
@@ -25,14 +24,6 @@ FRESH_S: Final = 0.003
 """How long a batch that is due waits for what has arrived at the broker meanwhile: the client asks
 for it only once its last answer was taken."""
 
-ClaimedChunk = tuple[Claim, FetchedChunk]
-Fetch = Callable[[int, float], Awaitable[list[ClaimedChunk] | None]]
-"""Gives at most this number of records; waits for the first, at most these seconds.
-
-None at once: write what there is first. The broker is away, and the process joins the group again,
-or a partition is about to be stopped.
-"""
-
 
 class BatchFiller:
     """Fills one batch after the other; keeps what the last one had no room for."""
@@ -40,13 +31,13 @@ class BatchFiller:
     def __init__(
         self,
         settings: Settings,
-        fetch: Fetch,
+        turns: Turns,
         intake: Intake,
         stopping: asyncio.Event,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
-        self._fetch = fetch
+        self._turns = turns
         self._intake = intake
         self._stopping = stopping
         self._clock = clock
@@ -55,14 +46,26 @@ class BatchFiller:
         """How long the last batch took to be written."""
 
     async def fill(self, writing: asyncio.Task[None] | None) -> BatchBuilder:
-        """Return a batch; it is empty only where the service stops.
+        """Return a batch; it is empty where the service stops, or a suspect has no record yet.
 
-        While the last batch is being written (`writing`), it goes on filling until it is full.
+        While the last batch is being written (`writing`), it goes on filling until it is full. But
+        while there are suspects, the process has the records of one batch in hand at most.
         """
+        if not self._turns.has_suspects:
+            return await self._fill(BatchBuilder(), writing, None)
+        if writing:
+            await asyncio.wait([writing])
         builder = BatchBuilder()
-        due_s: float | None = None
+        if alone := await self._turns.fetch_alone():
+            await self._add(builder, alone)
+            return builder
+        return await self._fill(builder, None, self._clock())
+
+    async def _fill(
+        self, builder: BatchBuilder, writing: asyncio.Task[None] | None, due_s: float | None
+    ) -> BatchBuilder:
         fetched = few = 0
-        while not (self._stopping.is_set() or self._intake.is_full(builder)):
+        while not (self._ends(due_s) or self._intake.is_full(builder)):
             left_s = IDLE_S if due_s is None else due_s - self._clock()
             is_due = left_s <= 0 and (writing is None or writing.done())
             wait_s = FRESH_S if is_due else PAUSE_S
@@ -74,7 +77,7 @@ class BatchFiller:
                 await self._pause(writing, min(left_s, IDLE_S if few > 1 else PAUSE_S))
                 wait_s = 0.0
             room = min(self._settings.batch_rows - builder.rows, RECORDS_A_FETCH)
-            chunks = self._left or await self._fetch(room, wait_s)
+            chunks = self._left or await self._turns.fetch(room, wait_s)
             if chunks is None:
                 if builder:
                     break  # joining again, or stopping, ends the claims of all that is not written
@@ -90,6 +93,10 @@ class BatchFiller:
             if builder and due_s is None:
                 due_s = self._clock() + self._age_s()
         return builder
+
+    def _ends(self, due_s: float | None) -> bool:
+        """Whether to fetch no more: suspects that were claimed meanwhile have their own turn."""
+        return self._stopping.is_set() or (due_s is None and self._turns.has_suspects)
 
     async def _add(self, builder: BatchBuilder, chunks: list[ClaimedChunk]) -> list[ClaimedChunk]:
         """Add the chunks; what the batch has no room for is returned."""

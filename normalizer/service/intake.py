@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from normalizer.core.batch import Batch
+from normalizer.core.batch import Batch, Item
 from normalizer.core.batch_builder import BatchBuilder
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
@@ -55,23 +55,12 @@ class Intake:
     async def add_chunk(
         self, builder: BatchBuilder, claim: Claim, chunk: FetchedChunk
     ) -> FetchedChunk | None:
-        """Normalize a chunk into the batch, slice by slice; return what the batch has no room for.
-
-        A partition that makes no progress is read record by record: no two of its
-        records are in one batch.
-        """
-        suspect = self._ownership.suspects.get(chunk.partition)
-        if suspect and builder:
-            return chunk
+        """Normalize a chunk into the batch, bit by bit; return what the batch has no room for."""
         self._membership.watchdog.note_progress(chunk.partition)
-        if suspect:
-            # The other partitions wait meanwhile, however long each record takes.
-            self._membership.watchdog.restart_clock()
-            suspect.offset = chunk.from_offset
         if not chunk.records:
-            builder.add(claim.part(chunk.from_offset, chunk.next_offset, []))
+            self._add(builder, claim, chunk.from_offset, chunk.next_offset, [])
         in_process = partial(self._normalize_in_process, claim)
-        room = 1 if suspect else self._settings.batch_rows - builder.rows
+        room = self._settings.batch_rows - builder.rows
         read = slices(chunk.records, self._normalizer.normalize, heavy=in_process, room=room)
         async with contextlib.aclosing(read):
             while remaining := len(chunk.records):
@@ -81,12 +70,26 @@ class Intake:
                     return None
                 is_last = len(items) == remaining
                 after = chunk.next_offset if is_last else items[-1][0].offset + 1
-                builder.add(claim.part(chunk.from_offset, after, items))
+                self._add(builder, claim, chunk.from_offset, after, items)
                 chunk = replace(chunk, from_offset=after, records=chunk.records[len(items) :])
-                if not is_last and (suspect or self.is_full(builder)):
+                if not is_last and self.is_full(builder):
                     return chunk
                 await asyncio.sleep(0)
         return None
+
+    def _add(
+        self,
+        builder: BatchBuilder,
+        claim: Claim,
+        from_offset: int,
+        next_offset: int,
+        items: list[Item],
+    ) -> None:
+        part = claim.part(from_offset, next_offset, items)
+        if claim.slice_records is not None:
+            slice_records = self._ownership.suspects.take(claim, len(items), next_offset)
+            part = replace(part, slice_records=slice_records)
+        builder.add(part)
 
     def dying_records(self) -> Iterator[str]:
         """Records that the helper process died of, one line each; call it from any thread."""

@@ -8,14 +8,13 @@ and a fourth rejoins the group when a partition with records makes no progress.
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, Self
 
 from normalizer.core.batch import Batch, PartitionBatch
 from normalizer.errors import (
     BrokerUnavailable,
-    NormalizerError,
     PositionError,
     ProcessStuck,
     RetryableError,
@@ -23,15 +22,15 @@ from normalizer.errors import (
 from normalizer.kafka import GroupReader, KafkaPartition, TopicReader
 from normalizer.process.pause import back_off_s, wait_at_most
 from normalizer.service.critical_tasks import start_critical_tasks
+from normalizer.service.group_offsets import GroupOffsets
 from normalizer.service.ownership import Ownership
 from normalizer.service.record_store import RecordStore
 from normalizer.service.watchdog import Watchdog
 from normalizer.settings import Settings
-from normalizer.store.store import Claim, ShapesOfProcess
+from normalizer.store.store import ShapesOfProcess
 from normalizer.telemetry import Outage, ServiceCounters, get_logger
 
 CLAIMS_EVERY_S: Final = 0.25
-COMMITS_EVERY_S: Final = 1.0
 VERIFIES_EVERY_S: Final = 0.5
 LOST_EVERY_S: Final = 2.0
 REJOIN_S: Final = 10.0
@@ -85,20 +84,25 @@ class Membership:
         self.abort_writes = asyncio.Event()
         self._wake_claims = asyncio.Event()
         self._must_rejoin = True
+        self._must_release = False
         self._join_task: asyncio.Task[RetryableError | None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._is_claiming = False
         self._checked_lost_at_s = clock()
-        self._to_commit: dict[KafkaPartition, int] = {}
         self._rollbacks: Counter[KafkaPartition] = Counter()
-        self._claims_noted: Mapping[KafkaPartition, Claim] = {}
+        self._group_offsets = GroupOffsets(self.reader, self.ownership, store)
         self._outage = Outage(_log, clock)
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await self._commit_now()
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        await self._group_offsets.commit()
+        if kind is None:
+            # Of any other end a record may be to blame: then the next owner finds our claims.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LEAVING_S):
+                    await self._release_claims()
         if not await self.reader.stop(timeout_s=LEAVING_S):
             _log.warning(
                 "left_group_uncleanly",
@@ -114,7 +118,7 @@ class Membership:
             {
                 "claims": partial(self._keep_claims, tasks),
                 "verification": self._keep_verifying,
-                "commits": self._keep_committing,
+                "commits": partial(self._group_offsets.keep_committing, self.stopping),
                 "watch": self._watch,
             },
         )
@@ -136,9 +140,10 @@ class Membership:
         for part in batch.parts:
             partition = KafkaPartition(part.topic, part.partition)
             if partition not in names:
-                self._to_commit[partition] = part.next_offset
+                self._group_offsets.note(partition, part.next_offset)
                 self._rollbacks.pop(partition, None)
-                self.ownership.suspects.note_progress(partition, part.next_offset)
+                suspects = self.ownership.suspects
+                suspects.note_commit(partition, len(part.items), part.next_offset)
         self.on_rollback([one for one in batch.parts if (one.topic, one.partition) in names], lost)
 
     def on_rollback(
@@ -190,6 +195,8 @@ class Membership:
                 await self._find_topics()
                 await self.reader.start()
                 self._must_rejoin = False
+            if self._must_release:
+                await self._release_claims()
             # Fetches no partition: this raises the errors of the group when nobody fetches.
             await self.reader.fetch((), max_records=1, timeout_s=0.0)
             self._is_claiming = True
@@ -203,6 +210,12 @@ class Membership:
         finally:
             self._is_claiming = False
         return None
+
+    async def _release_claims(self) -> None:
+        """Say that no record is in hand here: in an outage the next owners do without."""
+        self._must_release = False
+        with contextlib.suppress(RetryableError):
+            await self._store.release_claims()
 
     async def _drop_lost_claims(self) -> None:
         """Check from time to time; an outage is reported by those that have something to write."""
@@ -233,6 +246,8 @@ class Membership:
         A claim that waits for a lock is cancelled too: later it would fence the new owner.
         """
         self.watchdog.note_rebalance()
+        self._must_release = bool(self.ownership.claimed)
+        self._wake_claims.set()
         self.ownership.revoke_all()
         self._rollbacks.clear()
         if self._is_claiming and self._join_task:
@@ -256,28 +271,6 @@ class Membership:
                 await self._verification_due.wait()
             else:
                 await wait_at_most(self.stopping, VERIFIES_EVERY_S)
-
-    async def _keep_committing(self) -> None:
-        """Commit stored positions to the group, for lag tools."""
-        while not await wait_at_most(self.stopping, COMMITS_EVERY_S):
-            await self._commit_now()
-
-    async def _commit_now(self) -> None:
-        """Commit what was written since, and where new claims begin; what fails is tried again."""
-        if self._store.keeps_group_offsets:
-            return
-        noted, held = self._claims_noted, {**self.ownership.held}
-        begun = {one: claim.next_offset for one, claim in held.items() if noted.get(one) != claim}
-        self._claims_noted = held
-        self._to_commit = begun | self._to_commit
-        done = {**self._to_commit}
-        try:
-            await self.reader.commit(done, timeout_s=LEAVING_S)
-        except NormalizerError as error:
-            _log.debug("kafka_commit_failed", why=str(error))
-        else:
-            written = self._to_commit.items()
-            self._to_commit = {one: at for one, at in written if done.get(one) != at}
 
     async def _watch(self) -> None:
         """Rejoin the group when anything is stuck; raise ProcessStuck if that did not help."""

@@ -145,10 +145,11 @@ class Monitor:
             if partition not in ownership.unreachable:
                 yield f"lag of partition {partition} is unknown: no broker reports where it ends"
         for partition, suspect in sorted({**ownership.suspects}.items()):
-            yield (
-                f"partition {partition} made no progress under several claims: its records are "
-                f"read one by one, now offset {suspect.offset}"
-            )
+            if suspect.is_blamed:
+                yield (
+                    f"partition {partition}: a process was killed while it had offset "
+                    f"{suspect.claim.next_offset} in hand, and no other record"
+                )
 
     def _database_reasons(self) -> Iterator[str]:
         lag_monitor = self.lag_monitor

@@ -58,7 +58,7 @@ class Ownership:
         self._claims_of_stopped: dict[KafkaPartition, Claim] = {}
         self.set_aside: dict[KafkaPartition, int] = {}
         """Partitions that aren't read while a part waits apart, with the epoch of that part."""
-        self.suspects = Suspects()
+        self.suspects = Suspects(clock)
         self.gaps: dict[KafkaPartition, tuple[int, int]] = {}
         """Each partition's last range (first and next offset) that retention deleted unread."""
 
@@ -114,13 +114,12 @@ class Ownership:
         """
         for partition in [one for one in self._held if not self._reader.is_reading(one)]:
             self._drop(partition)
-        to_claim = self.unclaimed()
-        if not to_claim:
+        if not (to_claim := self.unclaimed()):
             return
         assignment = self._reader.assignments
         cluster_id = await self._kafka.cluster_id()
         bounds = await self.unreachable.reachable_bounds(to_claim)
-        next_offsets_begun: dict[str, int] = {}
+        begun: dict[str, int] = {}
         locked: StoreUnavailable | None = None
         for partition in bounds:
             compared_ms = wall_ms()
@@ -138,7 +137,7 @@ class Ownership:
                 return
             self._held[partition] = claim
             self._ever_held.add(partition)
-            self.suspects.add_if_stalled(partition, claim, bounds[partition].end)
+            self.suspects.add(partition, claim, bounds[partition].end)
             self._reader.start_reading(
                 partition,
                 incarnation=claim.incarnation,
@@ -146,9 +145,9 @@ class Ownership:
                 last=claim.last,
                 compared_ms=compared_ms,
             )
-            next_offsets_begun[str(partition)] = claim.next_offset
-        if next_offsets_begun:
-            _log.info("partitions_claimed", next_offsets=next_offsets_begun)
+            begun[str(partition)] = claim.next_offset
+        if begun:
+            _log.info("partitions_claimed", next_offsets=begun, suspects=[*map(str, self.suspects)])
         if locked is not None:
             raise locked
 
@@ -252,7 +251,6 @@ class Ownership:
             *partition, cluster_id=cluster_id, log_start=start, log_end=end, accept_reset=accepts
         )
         self._claimed[partition] = claim
-        self.suspects.note_claim(partition, claim)
         # After the claim: before it, the last owner could still move the position.
         reset = await why_reset(
             self._kafka,
@@ -290,7 +288,7 @@ class Ownership:
 
     def _drop(self, partition: KafkaPartition) -> None:
         del self._held[partition]
-        self.suspects.pop(partition, None)
+        self.suspects.drop(partition)
         self.unreachable.pop(partition, None)
         self._reader.stop_reading(partition)
 

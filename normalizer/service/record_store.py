@@ -45,6 +45,12 @@ class RecordStore(Protocol):
     ) -> Claim:
         """Claim a partition."""
 
+    async def release_claims(self) -> None:
+        """Note that no record of any claimed partition is in hand any more."""
+
+    async def take_alone(self, claim: Claim) -> None:
+        """Note that the next record of the partition is in hand, and no other record is."""
+
     async def lost_claims(self, claims: Sequence[Claim]) -> list[tuple[Claim, PositionError]]:
         """The claims that no longer hold, each with its reason."""
 

@@ -21,7 +21,6 @@ from normalizer.core.batch import Batch, PartitionBatch
 from normalizer.core.batch_builder import MAX_RECORD_BYTES, BatchBuilder
 from normalizer.core.drift import DriftDetector
 from normalizer.errors import (
-    BrokerUnavailable,
     FatalError,
     PartsLost,
     PositionError,
@@ -29,8 +28,7 @@ from normalizer.errors import (
     StoreUnavailable,
     worst_of,
 )
-from normalizer.kafka import KafkaPartition, UnreadableBatch
-from normalizer.service.batch_filler import BatchFiller, ClaimedChunk
+from normalizer.service.batch_filler import BatchFiller
 from normalizer.service.commit_metrics import CommitMetrics
 from normalizer.service.critical_tasks import start_critical_tasks
 from normalizer.service.intake import Intake, held_parts
@@ -39,6 +37,7 @@ from normalizer.service.record_store import StoresOf, postgres_stores
 from normalizer.service.service_metrics import ServiceMetrics
 from normalizer.service.set_aside import PartsSetAside, without
 from normalizer.service.tracing import Untraced
+from normalizer.service.turns import Turns
 from normalizer.service.waits import keep_asking
 from normalizer.settings import Settings
 from normalizer.store.quarantine_reader import RejectionLog
@@ -74,7 +73,6 @@ class Service:
         self.drift_detector = DriftDetector(settings.redact_keys, documented)
         self._claims_store, self._store, apart = open_stores(settings, self._note_commit)
         self.counters = ServiceCounters()
-        self._unreadable = ""
         self.membership = Membership(
             settings,
             self._claims_store,
@@ -90,7 +88,8 @@ class Service:
             apart, self.membership, self._note_written, self._note_failure, clock
         )
         self.intake = Intake(settings, normalizer, self.membership, self._timed)
-        self._filler = BatchFiller(settings, self._fetch, self.intake, self._stopping, clock)
+        turns = Turns(self.membership, self._store, self._timed)
+        self._filler = BatchFiller(settings, turns, self.intake, self._stopping, clock)
         self._tasks = asyncio.TaskGroup()
         self._deadline = asyncio.timeout(None)
         self._refusals = RejectionLog(_log, clock)
@@ -181,31 +180,6 @@ class Service:
                 writing = self._tasks.create_task(work, name="write")
         if writing:
             await asyncio.wait([writing])
-
-    async def _fetch(self, room: int, wait_s: float) -> list[ClaimedChunk] | None:
-        """Return chunks with the claims held at that moment: a later claim must not cover them.
-
-        None where the broker is away, or where a partition comes to a batch that nobody can read.
-        What was read before that batch is written first. The partition is stopped when the fetch
-        after that fails in the same way.
-        """
-        try:
-            with self._timed("fetch"):
-                chunks = await self.reader.fetch(
-                    frozenset(self.ownership.held), max_records=room, timeout_s=wait_s
-                )
-            held = self.ownership.held
-            return [(held[one.partition], one) for one in chunks if one.partition in held]
-        except BrokerUnavailable as error:
-            self.membership.rejoin(str(error))
-            return None
-        except UnreadableBatch as error:
-            if str(error) != self._unreadable:
-                self._unreadable = str(error)
-                return None
-            self._unreadable = ""
-            self.ownership.stop(KafkaPartition(error.topic, error.partition), error)
-        return []
 
     async def _write(self, batch: Batch, spans: AbstractContextManager[None]) -> None:
         """Write the batch; if that fails for good, claim its partitions again."""

@@ -1,63 +1,137 @@
-"""Partitions that made no progress under several claims; their records may kill the process."""
+"""Partitions whose last owner was killed: one of the records that it had in hand may be to blame.
 
+A suspect is read in slices of 1, 2, 4, ... records, at most one slice of it in each batch. Suspects
+share their batches with each other and with healthy partitions. If an owner ends within a slice,
+the next one takes a fraction of that slice at a time, until one record is left that was in hand
+alone. Then that record is to blame. The position remembers the size: see `LastTry`.
+"""
+
+import time
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import msgspec
 
+from normalizer.core.last_try import ALONE, BLAMED, LEAST_SHARED
 from normalizer.kafka import KafkaPartition
 from normalizer.store.store import Claim
 from normalizer.telemetry import get_logger
 
-CLAIMS_WITHOUT_A_MOVE: Final = 3
-"""After this many claims without progress its records may kill, or seem to kill, the process."""
-RECORDS_ONE_BY_ONE: Final = 2_000
+RECORDS_UNTIL_CLEARED: Final = 2_000
+LARGEST_SLICE: Final = 512
+PARTS: Final = 32
+"""A slice that an owner ended in is read in about this number of parts."""
+BLAMED_WAIT_S: Final = 2.0
+"""A record that is to blame waits first. Its process reads its other partitions meanwhile,
+and /readyz names the record: it may be the last thing that the process does."""
 
 _log: Final = get_logger()
 
 
-class Suspect(msgspec.Struct):
-    """A partition without progress: its next offset, and where reading by single records ends."""
+class Suspect(msgspec.Struct, frozen=True, kw_only=True):
+    """A partition of which the next slice has `size` records, at most `most` of the next `within`.
 
-    offset: int
-    until: int
+    It's cleared once `left` more of its records are committed, or all before `end`, the end of the
+    log at its claim: no earlier owner has read any further.
+    """
+
+    claim: Claim
+    end: int
+    due_s: float
+    most: int
+    within: int
+    size: int = 1
+    left: int = RECORDS_UNTIL_CLEARED
+
+    @property
+    def is_blamed(self) -> bool:
+        """Whether an owner ended while it had the next record in hand, and no other record."""
+        return self.claim.slice_records == BLAMED and self.left == RECORDS_UNTIL_CLEARED
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether the next record must be in hand alone."""
+        return self.most == ALONE and self.within > 0
+
+    def after(self, records: int, next_offset: int) -> "Suspect | None":
+        """The suspect once this number of records more is committed; None if it's cleared then."""
+        if records >= self.left or next_offset >= self.end:
+            return None
+        within = max(self.within - records, 0)
+        grown = 2 * self.size if records else self.size
+        return msgspec.structs.replace(
+            self,
+            within=within,
+            size=min(grown, self.most if within else LARGEST_SLICE),
+            left=self.left - records,
+        )
 
 
 class Suspects(dict[KafkaPartition, Suspect]):
-    """The suspect partitions of this process; their records are written one by one."""
+    """The suspects among the claimed partitions; the one that has waited longest comes first."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
-        self._own_claims: dict[KafkaPartition, tuple[int, int]] = {}
-        """The offset at which this process claimed each partition last, and how often."""
+        self._clock = clock
+        self._in_hand: dict[KafkaPartition, int] = {}
+        """How many records of each slice are in hand, from its fetch to its commit."""
 
-    def note_progress(self, partition: KafkaPartition, next_offset: int) -> None:
-        """Note that a batch was written up to this offset."""
-        suspect = self.get(partition)
-        if suspect is not None and next_offset >= suspect.until:
-            del self[partition]
-
-    def note_claim(self, partition: KafkaPartition, claim: Claim) -> None:
-        """Note that this process claimed the partition, whatever comes of the claim."""
-        offset, times = self._own_claims.get(partition, (claim.next_offset, 0))
-        times = times if offset == claim.next_offset else 0
-        self._own_claims[partition] = claim.next_offset, times + 1
-
-    def add_if_stalled(self, partition: KafkaPartition, claim: Claim, log_end: int) -> None:
-        """Mark a partition that has records, but made no progress under several claims.
-
-        Of this process's claims one counts: it lives, so its records have not ended it.
-        """
-        _, times = self._own_claims[partition]
-        claims = claim.epoch - claim.moved_epoch - times + 1
-        if claims < CLAIMS_WITHOUT_A_MOVE or claim.next_offset >= log_end:
+    def add(self, partition: KafkaPartition, claim: Claim, log_end: int) -> None:
+        """Add a partition if its claim says that it's a suspect."""
+        self.drop(partition)
+        if claim.slice_records is None:
             return
-        until = min(log_end, claim.next_offset + RECORDS_ONE_BY_ONE)
-        self[partition] = Suspect(offset=claim.next_offset, until=until)
-        _log.error(
-            "partition_stalled",
-            partition=str(partition),
-            next_offset=claim.next_offset,
-            claims=claims,
-            why="each owner ended, or seemed dead, while it had these records: "
-            "they are read one by one",
+        within = ALONE if claim.slice_records == BLAMED else claim.found_slice or 0
+        most = max(within // PARTS, LEAST_SHARED) if within > LEAST_SHARED else ALONE
+        wait_s = BLAMED_WAIT_S if claim.slice_records == BLAMED else 0.0
+        self[partition] = Suspect(
+            claim=claim, end=log_end, due_s=self._clock() + wait_s, most=most, within=within
         )
+        if self[partition].is_blamed:
+            _log.error(
+                "record_blamed",
+                partition=str(partition),
+                offset=claim.next_offset,
+                why="a process was killed while it had this record in hand, and no other",
+            )
+
+    def drop(self, partition: KafkaPartition) -> None:
+        """Forget a partition whose claim was lost."""
+        self.pop(partition, None)
+        self._in_hand.pop(partition, None)
+
+    def clear(self) -> None:
+        """Forget all partitions."""
+        super().clear()
+        self._in_hand.clear()
+
+    def due(self, *, alone: bool) -> Iterator[tuple[KafkaPartition, int]]:
+        """The suspects that may be fetched, and how many records of each at most."""
+        now_s = self._clock()
+        for partition, suspect in [*self.items()]:
+            is_free = partition not in self._in_hand and suspect.due_s <= now_s
+            if is_free and suspect.is_alone == alone:
+                yield partition, suspect.size
+
+    def note_fetched(self, partition: KafkaPartition) -> None:
+        """Note that a slice was fetched: there's no other one of the partition until its commit."""
+        self._in_hand[partition] = 0
+
+    def take(self, claim: Claim, records: int, next_offset: int) -> int | None:
+        """Add records to the slice in hand; what the position holds once they are committed."""
+        partition = KafkaPartition(claim.topic, claim.partition)
+        suspect = self.get(partition)
+        if suspect is None or suspect.claim is not claim:
+            return None
+        self._in_hand[partition] = taken = self._in_hand.get(partition, 0) + records
+        after = suspect.after(taken, next_offset)
+        return None if after is None else max(after.size, LEAST_SHARED)
+
+    def note_commit(self, partition: KafkaPartition, records: int, next_offset: int) -> None:
+        """Note that a slice of this number of records was committed."""
+        suspect = self.get(partition)
+        if suspect is None:
+            return
+        self.drop(partition)
+        if after := suspect.after(records, next_offset):
+            self[partition] = after

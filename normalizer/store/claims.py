@@ -4,7 +4,8 @@ Every function here works inside a transaction of its caller, on the connection 
 """
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 import msgspec
@@ -16,6 +17,7 @@ from normalizer.core.batch import (
     holes_between,
     stored_last_record,
 )
+from normalizer.core.last_try import ALONE, LastTry
 from normalizer.errors import AnotherCluster, PositionError, ShapesChanged
 from normalizer.store import store_statements
 from normalizer.store.migrate import refuse_other_files
@@ -42,11 +44,19 @@ class ShapesOfProcess(NamedTuple):
 NO_TABLE: Final = ShapesOfProcess()
 
 
+class Owner(NamedTuple):
+    """This process: the name that operators know, and a random one that no other process has."""
+
+    name: str
+    holder: str
+
+
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """A partition that this process owns from `epoch` on, with the position to read from.
 
     `last_offset`, `last_recorded_ms` and `last_crc` identify the last record that was read. They
-    prove that the topic still holds the records of the stored position.
+    prove that the topic still holds the records of the stored position. `slice_records` is what the
+    position holds from this claim on, and `found_slice` what it held before: see `LastTry`.
     """
 
     topic: str
@@ -58,7 +68,8 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     last_offset: int | None
     last_recorded_ms: int | None
     last_crc: int | None
-    moved_epoch: int = 0
+    slice_records: int | None = None
+    found_slice: int | None = None
 
     def part(self, from_offset: int, next_offset: int, items: list[Item]) -> PartitionBatch:
         """The part of a batch with these offsets, read under this claim; the others are holes."""
@@ -84,7 +95,7 @@ async def claim_partition(
     *,
     topic: str,
     partition: int,
-    owner: str,
+    owner: Owner,
     cluster_id: str,
     log_start: int,
     log_end: int | None,
@@ -97,9 +108,16 @@ async def claim_partition(
     another table of shapes.
     """
     await refuse_other_files(connection)
-    claim = (store_statements.CLAIM, topic, partition, owner, log_end, *shapes)
-    row = await connection.fetchrow(*claim)
-    if row is None:
+    claim_latest = partial(
+        _claim_latest,
+        connection,
+        (topic, partition),
+        owner=owner,
+        log_end=log_end,
+        shapes=shapes,
+    )
+    position = await claim_latest()
+    if position is None:
         incarnation = await connection.fetchval(
             store_statements.DELETED_INCARNATION, topic, partition
         )
@@ -107,20 +125,47 @@ async def claim_partition(
         await connection.execute(store_statements.ADD_DEDUP_HORIZON, *first, cluster_id)
         await connection.fetch(store_statements.LOCK_DEDUP_HORIZON, *first)
         # Another process may begin the position at the same moment: then its row is claimed.
-        row = await connection.fetchrow(
+        begun = await connection.fetchrow(
             store_statements.BEGIN_POSITION,
             topic,
             partition,
             cluster_id,
-            owner,
+            owner.name,
             log_start,
             shapes.fingerprint,
             incarnation,
-        ) or await connection.fetchrow(*claim)
+            owner.holder,
+        )
+        position = dict(begun) if begun else await claim_latest() or {}
     await check_protocol(connection)
-    position = dict(row)
     check_shapes(topic, partition, position.pop("shapes"), shapes.fingerprint)
     return Claim(topic=topic, partition=partition, **position)
+
+
+async def _claim_latest(
+    connection: asyncpg.Connection,
+    partition: tuple[str, int],
+    *,
+    owner: Owner,
+    log_end: int | None,
+    shapes: ShapesOfProcess,
+) -> dict[str, Any] | None:
+    """Claim the position of the latest incarnation; None where there is none."""
+    found = await connection.fetchrow(store_statements.LOCK_LATEST_POSITION, *partition)
+    if found is None:
+        return None
+    last_try = LastTry(holder=found["holder"], slice_records=found["slice_records"])
+    claimed = await connection.fetchrow(
+        store_statements.CLAIM,
+        partition[0],
+        found["incarnation"],
+        partition[1],
+        owner.name,
+        owner.holder,
+        last_try.slice_for(owner.holder, next_offset=found["next_offset"], log_end=log_end),
+        *shapes,
+    )
+    return dict(claimed) | {"found_slice": last_try.slice_records}
 
 
 async def check_cluster(
@@ -173,7 +218,12 @@ async def find_lost_claims(
 
 
 async def begin_next_incarnation(
-    connection: asyncpg.Connection, claim: Claim, *, owner: str, cluster_id: str, log_start: int
+    connection: asyncpg.Connection,
+    claim: Claim,
+    *,
+    owner: Owner,
+    cluster_id: str,
+    log_start: int,
 ) -> Claim:
     """Begin the next incarnation of the claimed partition at `log_start`, and claim it.
 
@@ -186,10 +236,28 @@ async def begin_next_incarnation(
         claim.incarnation,
         claim.partition,
         cluster_id,
-        owner,
+        owner.name,
         log_start,
+        owner.holder,
     )
     return Claim(topic=claim.topic, partition=claim.partition, **row)
+
+
+async def release_claims(connection: asyncpg.Connection, holder: str) -> None:
+    """Note that the holder has no record of any partition in hand."""
+    await connection.execute(store_statements.RELEASE_CLAIMS, holder)
+
+
+async def take_alone(connection: asyncpg.Connection, claim: Claim) -> None:
+    """Note that the next record of the partition is in hand, and no other record is."""
+    await connection.execute(
+        store_statements.TAKE_ALONE,
+        claim.topic,
+        claim.incarnation,
+        claim.partition,
+        claim.epoch,
+        ALONE,
+    )
 
 
 async def move_over_gap(
@@ -197,13 +265,14 @@ async def move_over_gap(
 ) -> Claim:
     """Move the claimed position to `next_offset`, and store the offsets between as a gap.
 
-    Does nothing if an earlier call did so already. Raises Fenced and PositionMoved.
+    Does nothing if an earlier call did so already. The partition is no suspect afterwards: no owner
+    has had the records behind the gap. Raises Fenced and PositionMoved.
     """
     part = claim.part(claim.next_offset, next_offset, [])
     if await lock_positions(connection, (part,)) is not None:
         await add_gaps(connection, (part,), reason)
         await move_positions(connection, [(part, OutcomeCounts().totals(part))])
-    return msgspec.structs.replace(claim, next_offset=next_offset)
+    return msgspec.structs.replace(claim, next_offset=next_offset, slice_records=None)
 
 
 def _table(fingerprint: str) -> str:

@@ -153,6 +153,7 @@ async def move_positions(
             part.next_offset,
             *msgspec.structs.astuple(totals),
             *(last_record(part.items[-1][0]) if part.items else (None, None, None)),
+            part.slice_records,
         )
         for part, totals in moves
     ]

@@ -1,5 +1,6 @@
 """The store: claims partitions, and writes batches of events in transactions."""
 
+import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
@@ -18,12 +19,15 @@ from normalizer.store.batch_plan import BatchPlanner, WriteProgress
 from normalizer.store.claims import (
     NO_TABLE,
     Claim,
+    Owner,
     ShapesOfProcess,
     begin_next_incarnation,
     check_cluster,
     claim_partition,
     find_lost_claims,
     move_over_gap,
+    release_claims,
+    take_alone,
 )
 from normalizer.store.row_isolation import RowIsolation
 from normalizer.store.rows import RowRefused
@@ -62,7 +66,7 @@ class Store:
         on_commit: Callable[[CommittedBatch], None] | None = None,
         accept_expired: bool = True,
     ) -> None:
-        self._owner = owner
+        self._owner = Owner(owner, secrets.token_hex(8))
         self._on_commit = on_commit
         positions = positions or SourcePositions()
         self._planner = BatchPlanner(accept_expired=accept_expired)
@@ -111,11 +115,11 @@ class Store:
 
         Waits for the earlier owner's transaction in flight, so the position is final. A partition
         that was never read begins incarnation 0 at `log_start`, one whose position was deleted the
-        incarnation that it had. One that was read up to `log_end` has nothing to read, so this
-        claim is not counted as one that made no progress. Raises
-        FatalError where this code must not write to the database, AnotherCluster where the topic is
-        of another cluster and its move is not accepted (`accept_reset`), ShapesChanged where the
-        position's records are read by another table of shapes.
+        incarnation that it had. A partition that another process didn't give up is a suspect of
+        this one (`LastTry`) if it has records up to `log_end`. Raises FatalError where this code
+        must not write to the database, AnotherCluster where the topic is of another cluster and its
+        move is not accepted (`accept_reset`), ShapesChanged where the position's records are read
+        by another table of shapes.
         """
         claim = partial(
             claim_partition,
@@ -133,6 +137,14 @@ class Store:
             return await claim(connection)
 
         return await self._session.run_once(claim_in_cluster)
+
+    async def release_claims(self) -> None:
+        """Note that no record of any partition is in hand here: ending now is no record's fault."""
+        await self._session.run_once(partial(release_claims, holder=self._owner.holder))
+
+    async def take_alone(self, claim: Claim) -> None:
+        """Note that the next record of the partition is in hand here, and no other record is."""
+        await self._session.run_once(partial(take_alone, claim=claim))
 
     async def lost_claims(self, claims: Sequence[Claim]) -> list[tuple[Claim, PositionError]]:
         """The claims that no longer hold, each with its reason.

@@ -23,31 +23,44 @@ SET_CLUSTER_OF_TOPIC: Final = """
     where  $3::boolean
 """
 
+# Waits for the owner's transaction in flight.
+LOCK_LATEST_POSITION: Final = """
+    select   incarnation, next_offset, holder, slice_records
+    from     normalizer.source_positions
+    where    topic = $1::text and partition = $2::integer
+    and      incarnation >= all (
+                 select incarnation
+                 from   normalizer.dedup_horizon
+                 where  topic = $1::text and partition = $2::integer
+                 and    cluster_id is not null
+             )
+    order by incarnation desc
+    limit    1
+    for      update
+"""
+
 CLAIM: Final = """
-    with latest as (
-        select   topic, incarnation, partition
-        from     normalizer.source_positions
-        where    topic = $1::text and partition = $2::integer
-        and      incarnation >= all (
-                     select incarnation
-                     from   normalizer.dedup_horizon
-                     where  topic = $1::text and partition = $2::integer
-                     and    cluster_id is not null
-                 )
-        order by incarnation desc
-        limit    1
-    )
-    update normalizer.source_positions as position
-    set    owner = $3::text, epoch = position.epoch + 1, claimed_at = clock_timestamp(),
-           shapes = case when $6::boolean then $5::text else position.shapes end,
-           moved_epoch = case when position.next_offset >= $4::bigint then position.epoch + 1
-                              else position.moved_epoch end
-    from   latest
-    where  (position.topic, position.incarnation, position.partition)
-         = (latest.topic, latest.incarnation, latest.partition)
-    returning position.incarnation, position.epoch, position.next_offset, position.cluster_id,
-              position.last_offset, position.last_recorded_ms, position.last_crc,
-              position.moved_epoch, position.shapes
+    update normalizer.source_positions
+    set    owner = $4::text, epoch = epoch + 1, claimed_at = clock_timestamp(),
+           holder = $5::text, slice_records = $6::integer,
+           shapes = case when $8::boolean then $7::text else shapes end
+    where  (topic, incarnation, partition) = ($1::text, $2::integer, $3::integer)
+    returning incarnation, epoch, next_offset, cluster_id, last_offset, last_recorded_ms, last_crc,
+              slice_records, shapes
+"""
+
+# Of all topics: no other process has this holder's name.
+RELEASE_CLAIMS: Final = """
+    update normalizer.source_positions
+    set    holder = null
+    where  holder = $1::text
+"""
+
+TAKE_ALONE: Final = """
+    update normalizer.source_positions
+    set    slice_records = $5::integer
+    where  (topic, incarnation, partition, epoch)
+         = ($1::text, $2::integer, $3::integer, $4::bigint)
 """
 
 # The incarnation whose position was deleted, or that a backfill read; 0 where there is none.
@@ -82,9 +95,9 @@ LOCK_DEDUP_HORIZON: Final = """
 BEGIN_POSITION: Final = """
     insert into normalizer.source_positions
            (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset,
-            dedup_offset, last_offset, last_recorded_ms, last_crc, shapes, claimed_at)
+            dedup_offset, last_offset, last_recorded_ms, last_crc, shapes, holder, claimed_at)
     select topic, incarnation, partition, coalesce(cluster_id, $3::text), $4::text, $5::bigint,
-           $5::bigint, next_offset, last_offset, last_recorded_ms, last_crc, $6::text,
+           $5::bigint, next_offset, last_offset, last_recorded_ms, last_crc, $6::text, $8::text,
            clock_timestamp()
     from   normalizer.dedup_horizon
     where  topic = $1::text and incarnation = $7::integer and partition = $2::integer
@@ -103,9 +116,9 @@ BEGIN_NEXT_INCARNATION: Final = """
     )
     insert into normalizer.source_positions
            (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset, shapes,
-            claimed_at)
+            holder, claimed_at)
     select topic, incarnation + 1, partition, $4::text, $5::text, $6::bigint, $6::bigint, shapes,
-           clock_timestamp()
+           $7::text, clock_timestamp()
     from   earlier
     returning incarnation, epoch, next_offset, cluster_id, last_offset, last_recorded_ms, last_crc
 """
@@ -141,7 +154,7 @@ REWIND_POSITION: Final = """
 RECORD_CHANGE: Final = """
     with taken as (
         update    normalizer.source_positions
-        set       owner = $9::text, epoch = epoch + 1
+        set       owner = $9::text, epoch = epoch + 1, holder = null, slice_records = null
         where     (topic, incarnation, partition) = ($1::text, $2::integer, $3::integer)
         returning epoch
     )
@@ -169,17 +182,17 @@ MOVE_POSITIONS: Final = """
            last_recorded_ms = case when moved.last_offset is null then position.last_recorded_ms
                                    else moved.last_recorded_ms end,
            last_crc         = coalesce(moved.last_crc, position.last_crc),
-           moved_epoch      = position.epoch,
+           slice_records    = moved.slice_records,
            committed_at     = case when moved.last_offset is null then position.committed_at
                                    else clock_timestamp() end
     from   unnest(
                $1::text[], $2::integer[], $3::integer[], $4::bigint[], $5::bigint[], $6::bigint[],
                $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[],
-               $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[]
+               $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::integer[]
            ) as moved (
                topic, incarnation, partition, next_offset, records, holes,
                outcomes, stored, duplicate, merged, quarantined,
-               ignored, last_offset, last_recorded_ms, last_crc
+               ignored, last_offset, last_recorded_ms, last_crc, slice_records
            )
     where  (position.topic, position.incarnation, position.partition)
          = (moved.topic, moved.incarnation, moved.partition)
@@ -204,7 +217,7 @@ CHECK_CONSTRAINTS_NOW: Final = "set constraints all immediate"
 NEWEST_POSITIONS: Final = """
     select   distinct on (topic, partition)
              topic, partition, incarnation, cluster_id, next_offset, owner,
-             last_offset, last_recorded_ms, last_crc
+             last_offset, last_recorded_ms, last_crc, slice_records
     from     normalizer.source_positions
     where    topic = any($1::text[])
     order by topic, partition, incarnation desc

@@ -112,7 +112,7 @@ class Gate:
 
     async def until_somebody_waits(self) -> None:
         """Until a process stands at the point."""
-        await until(self._somebody_waits, deadline_s=DEADLINE_S)
+        await until(self.somebody_waits, deadline_s=DEADLINE_S)
 
     async def open(self) -> None:
         """Let them go on, and nobody wait again."""
@@ -121,7 +121,8 @@ class Gate:
             await self._connection.execute(f"select pg_advisory_unlock({GATE})")
             await self._connection.execute("drop function wait_at_the_gate cascade")
 
-    async def _somebody_waits(self) -> bool:
+    async def somebody_waits(self) -> bool:
+        """Whether a process stands at the point now."""
         found: bool = await self._connection.fetchval(
             "select exists (select from pg_locks where objid = $1 and not granted)", GATE
         )

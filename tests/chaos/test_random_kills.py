@@ -45,6 +45,8 @@ class Traffic:
         self._pause_s = pause_s
         self._stopping = False
         self.acknowledged: set[tuple[int, int]] = set()
+        self.ends: dict[int, int] = {}
+        """Where the acknowledged records of each partition end."""
 
     async def run(self) -> None:
         """Send until `stop`."""
@@ -71,6 +73,7 @@ class Traffic:
             for one in sent:
                 metadata = await one
                 self.acknowledged.add((metadata.partition, metadata.offset))
+                self.ends[metadata.partition] = metadata.offset + 1
             await asyncio.sleep(self._pause_s)
 
 

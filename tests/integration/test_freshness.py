@@ -117,7 +117,7 @@ async def test_a_claim_is_a_sign_of_life_until_the_first_heartbeat(
     )
     later = await state()
     await watcher.connection.execute(
-        "update normalizer.source_positions set claimed_at = now(), epoch = moved_epoch + 3"
+        "update normalizer.source_positions set claimed_at = now(), slice_records = 2"
     )
 
     assert (first, after_an_hour) == ("reading", "reading")

@@ -19,6 +19,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.fetch import FetchRequest
 
+from normalizer.core.last_try import BLAMED
 from normalizer.errors import REASONS, ConfigurationError
 from normalizer.kafka import KafkaPartition
 from normalizer.service import monitor as monitor_module
@@ -26,7 +27,6 @@ from normalizer.service.lag_statements import READ_SERVER
 from normalizer.service.metric_catalog import CATALOGUE
 from normalizer.service.monitor import Monitor
 from normalizer.service.service import Service
-from normalizer.service.suspects import Suspect
 from normalizer.settings import Settings
 from normalizer.store.store import Store
 from tests.support.factories import raw_event
@@ -232,7 +232,7 @@ async def test_a_stopped_partition_is_a_reason_and_others_go_on(
     assert metric_value(values, "normalizer_ready") == 0
 
 
-async def test_records_that_are_read_one_by_one_leave_the_process_ready(
+async def test_record_that_may_kill_leaves_the_process_ready(
     database: Database, topic: Topic, bootstrap_servers: str
 ) -> None:
     """Else no rollout would end that replaces the version which cannot read them."""
@@ -241,15 +241,17 @@ async def test_records_that_are_read_one_by_one_leave_the_process_ready(
         with Monitor(settings, service) as monitor:
             await until(lambda: ready(monitor.url))
             partition = KafkaPartition(topic.name, 1)
-            service.ownership.suspects[partition] = Suspect(offset=5, until=2_005)
+            claim = service.ownership.held[partition]
+            claim = msgspec.structs.replace(claim, slice_records=BLAMED, next_offset=5)
+            service.ownership.suspects.add(partition, claim, log_end=9)
 
             status, body = await http_get(f"{monitor.url}/readyz")
             values = await scrape_metrics(monitor.url)
 
     assert (status, body["ready"], body["reasons"]) == (200, True, [])
     (degraded,) = body["degraded"]
-    assert degraded.startswith(f"partition {partition} made no progress under several claims")
-    assert degraded.endswith("now offset 5")
+    words = "a process was killed while it had offset 5 in hand, and no other record"
+    assert degraded == f"partition {partition}: {words}"
     assert metric_value(values, "normalizer_ready") == 1
     assert metric_value(values, "normalizer_degraded") == 1
 

@@ -18,12 +18,8 @@ from aiokafka import AIOKafkaProducer
 from normalizer.core.bounds import MAX_VALUE_BYTES
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
-from normalizer.errors import BrokerUnavailable, Reason
-from normalizer.kafka import KafkaPartition, why_reset
+from normalizer.errors import Reason
 from normalizer.process.normalizer_process import NormalizerProcess, NormalizerProcessDied
-from normalizer.service import ownership
-from normalizer.service.suspects import CLAIMS_WITHOUT_A_MOVE
-from normalizer.store.store import Store
 from tests.support.factories import raw_event
 from tests.support.measured_service import Measures, measured, read
 from tests.support.results import PrintLine, write_defect
@@ -347,110 +343,3 @@ async def test_a_helper_that_falls_silent_is_named_and_replaced(
         await watcher.until_read(topic, {0: 2})
 
     assert named == [f"record {topic.name}[0]@1: the helper process died 1 times: no answer in 5 s"]
-
-
-@ONE_PARTITION
-async def test_a_partition_that_does_not_move_is_read_record_by_record(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
-) -> None:
-    await send(producer, topic, range(5))
-    settings = settings_for(database, topic, bootstrap_servers)
-    async with running(settings) as service:
-        await watcher.until_read(topic, {0: 5})
-    assert service.counters.batches < 5
-    cluster_id = (await watcher.positions(topic))[0]["cluster_id"]
-    await send(producer, topic, range(5, 10))
-    async with Store(database.url, owner="dies") as dies:
-        for _ in range(CLAIMS_WITHOUT_A_MOVE - 1):
-            await dies.claim(topic.name, 0, cluster_id=cluster_id, log_start=0, log_end=10)
-
-    with structlog.testing.capture_logs() as lines:
-        async with running(settings) as service:
-            await watcher.until_read(topic, {0: 10})
-            await until(lambda: not service.ownership.suspects)
-            await send(producer, topic, range(10, 12))
-            await watcher.until_read(topic, {0: 12})
-
-    named = [line for line in lines if str(line.get("partition", "")).startswith(topic.name)]
-    assert [(line["event"], line["next_offset"]) for line in named] == [("partition_stalled", 5)]
-    rows = await watcher.connection.fetch(
-        """
-        select count(*) as rows from normalizer.events where source_offset between 5 and 9
-        group by batch_id
-        """
-    )
-    assert [row["rows"] for row in rows] == [1] * 5
-    assert await watcher.events() == 12
-
-
-@ONE_PARTITION
-async def test_a_process_that_joins_again_and_again_does_not_suspect_its_records(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
-) -> None:
-    """It lives, so that no record has ended it: the brokers were in trouble."""
-    await send(producer, topic, range(5))
-    tries: list[int] = []
-    with structlog.testing.capture_logs() as lines:
-        async with running(settings_for(database, topic, bootstrap_servers)) as service:
-            fetch = service.reader.fetch
-
-            async def in_trouble(partitions: Any, **options: Any) -> Any:
-                if partitions and len(tries) <= CLAIMS_WITHOUT_A_MOVE:
-                    tries.append(service.ownership.held[next(iter(partitions))].epoch)
-                    message = "the group is in trouble"
-                    raise BrokerUnavailable(message)
-                return await fetch(partitions, **options)
-
-            service.reader.fetch = in_trouble  # type: ignore[method-assign]
-            await watcher.until_read(topic, {0: 5})
-
-    assert tries[-1] >= CLAIMS_WITHOUT_A_MOVE
-    assert "partition_stalled" not in {line["event"] for line in lines}
-
-
-@ONE_PARTITION
-async def test_a_process_whose_claims_came_to_nothing_does_not_suspect_its_records(
-    database: Database,
-    topic: Topic,
-    bootstrap_servers: str,
-    producer: Any,
-    watcher: Watcher,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """As where a leader says where its log ends, but does not give the last record to compare."""
-    await send(producer, topic, range(5))
-    tries: list[KafkaPartition] = []
-
-    async def away(kafka: Any, partition: KafkaPartition, *arguments: Any, **options: Any) -> Any:
-        tries.append(partition)
-        if len(tries) < CLAIMS_WITHOUT_A_MOVE:
-            message = "the leader is away"
-            raise BrokerUnavailable(message)
-        return await why_reset(kafka, partition, *arguments, **options)
-
-    monkeypatch.setattr(ownership, "why_reset", away)
-    with structlog.testing.capture_logs() as lines:
-        async with running(settings_for(database, topic, bootstrap_servers)):
-            await watcher.until_read(topic, {0: 5})
-
-    assert (await watcher.positions(topic))[0]["epoch"] == CLAIMS_WITHOUT_A_MOVE
-    assert "partition_stalled" not in {line["event"] for line in lines}
-
-
-@ONE_PARTITION
-async def test_a_partition_with_nothing_to_read_is_no_suspect_however_often_it_is_claimed(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
-) -> None:
-    await send(producer, topic, range(5))
-    settings = settings_for(database, topic, bootstrap_servers)
-    for epoch in range(1, CLAIMS_WITHOUT_A_MOVE + 1):
-        async with running(settings):
-            await watcher.until_claimed(topic, epoch=epoch)
-            await watcher.until_read(topic, {0: 5})
-    await send(producer, topic, range(5, 10))
-
-    with structlog.testing.capture_logs() as lines:
-        async with running(settings):
-            await watcher.until_read(topic, {0: 10})
-
-    assert "partition_stalled" not in {line["event"] for line in lines}

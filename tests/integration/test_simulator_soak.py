@@ -95,9 +95,9 @@ async def test_a_million_events_are_what_the_ledger_says(
     with timed("verifying the ledger"):
         explained = await _every_offset_is_explained(settings)
     with timed("verifying the projections"):
-        projections = await _every_projection_matches(reached, "verify")
+        projections = await every_projection_matches(reached, "verify")
     with timed("repairing them"):
-        repaired = await _every_projection_matches(reached, "repair", "--all")
+        repaired = await every_projection_matches(reached, "repair", "--all")
     with timed("asking every path of the API"):
         answers = await _every_path_answers(reached)
     with timed("folding what the ledger tells, beside every view"):
@@ -171,7 +171,7 @@ async def _every_offset_is_explained(settings: Settings) -> str:
     return f"{explained} of {len(lines)} partitions explained, exit 0"
 
 
-async def _every_projection_matches(database: Database, *command: str) -> str:
+async def every_projection_matches(database: Database, *command: str) -> str:
     """How many projections match, which must be all."""
     child = await asyncio.create_subprocess_exec(
         sys.executable,

@@ -59,8 +59,8 @@ MUTANTS: Final = (
         changes=(
             SourceChange(
                 "normalizer/store/store_statements.py",
-                "set    owner = $3::text, epoch = position.epoch + 1,",
-                "set    owner = $3::text, epoch = position.epoch,",
+                "set    owner = $4::text, epoch = epoch + 1,",
+                "set    owner = $4::text, epoch = epoch,",
             ),
         ),
         tests=("test_a_claim_waits_for_the_zombies_batch_in_flight_and_fences_its_next",),

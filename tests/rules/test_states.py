@@ -6,11 +6,17 @@ from typing import get_args
 from normalizer.jobs.engine.job_run import RunState
 from normalizer.process.pause import FIRST_WAIT_S, LONGEST_WAIT_S
 from normalizer.service.metric_catalog import PARTITION_STATES
+from normalizer.service.suspects import (
+    BLAMED_WAIT_S,
+    LARGEST_SLICE,
+    PARTS,
+    RECORDS_UNTIL_CLEARED,
+)
 from normalizer.store.retry import TRIES_BEFORE_HALVING
 from normalizer.store.sqlstate import Fault
 from tests.support.doc_pages import DOCS, blocks
 
-CLAIM, JOB, BATCH = (block.text for block in blocks("states.md", "mermaid"))
+CLAIM, SUSPECT, JOB, BATCH = (block.text for block in blocks("states.md", "mermaid"))
 
 
 def _states(diagram: str) -> set[str]:
@@ -34,7 +40,7 @@ def test_every_fault_of_the_database_leads_somewhere() -> None:
 def test_every_state_is_explained() -> None:
     explained = re.findall(r"^\| ([a-z_]+) \|", (DOCS / "states.md").read_text(), re.MULTILINE)
 
-    for diagram in (CLAIM, JOB, BATCH):
+    for diagram in (CLAIM, SUSPECT, JOB, BATCH):
         assert _states(diagram) <= set(explained)
 
 
@@ -42,3 +48,6 @@ def test_the_numbers_are_those_of_the_code() -> None:
     assert f"after {FIRST_WAIT_S} s, then up to {LONGEST_WAIT_S:.0f} s" in BATCH
     assert TRIES_BEFORE_HALVING == 3
     assert BATCH.count("three failures") == 2
+    assert f"twice as many records, {LARGEST_SLICE} at most" in SUSPECT
+    assert f"{RECORDS_UNTIL_CLEARED:,} records are committed" in SUSPECT
+    assert (PARTS, BLAMED_WAIT_S) == (32, 2.0)

@@ -67,6 +67,10 @@ class Proxy:
         self._armed = _Loss(statement, then, passed_on, after)
         self.lost.clear()
 
+    def lose_no_more(self) -> None:
+        """Lose nothing until `lose` is called again."""
+        self._armed = None
+
     async def _serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         host, port = self._target.hostname, self._target.port
         server, to_server = await asyncio.open_connection(host, port)

@@ -62,17 +62,18 @@ async def running(settings: Settings, **options: Any) -> AsyncIterator[Service]:
 async def process(
     settings: Settings,
     *arguments: str,
+    program: str = "normalizer",
     command: str = "run",
     sources: Path | None = None,
     log: int = asyncio.subprocess.PIPE,
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run `normalizer run` as a process, killed at the end if it still runs.
 
-    It runs the code in the folder `sources`, or that of this checkout.
+    It runs the code in the folder `sources`, or that of this checkout, under the module `program`.
     """
     child = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "normalizer", command, *arguments),
+        *("-m", program, command, *arguments),
         cwd=sources,
         env=environment(settings),
         stdout=log,

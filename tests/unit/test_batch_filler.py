@@ -20,8 +20,8 @@ from normalizer.service.batch_filler import (
     PAUSE_S,
     RECORDS_A_FETCH,
     BatchFiller,
-    ClaimedChunk,
 )
+from normalizer.service.turns import ClaimedChunk
 from normalizer.settings import Settings
 from tests.support.waiting import DEADLINE_S, until
 
@@ -43,6 +43,11 @@ class Source:
         self.fails_at: set[int] = set()
         """The broker is away at the fetches of these numbers."""
         self.stopping = asyncio.Event()
+
+    has_suspects = False
+
+    async def fetch_alone(self) -> list[ClaimedChunk]:
+        return []
 
     async def fetch(self, room: int, wait_s: float) -> list[ClaimedChunk] | None:
         self.waits_s.append(wait_s)
@@ -103,7 +108,7 @@ def filler_of(
     source: Source, settings: Settings = SETTINGS, *, last_write_s: float = 0.0
 ) -> BatchFiller:
     made = BatchFiller(
-        settings, source.fetch, cast("Any", Taker()), source.stopping, lambda: source.now_s
+        settings, cast("Any", source), cast("Any", Taker()), source.stopping, lambda: source.now_s
     )
     made.last_write_s = last_write_s
     return made

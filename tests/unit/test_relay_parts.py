@@ -16,24 +16,19 @@ from hypothesis import strategies as some
 from msgspec.structs import replace
 
 from normalizer.core.batch import Batch, LastRecord
+from normalizer.core.last_try import BLAMED, LEAST_SHARED, LastTry
 from normalizer.envelope import to_canonical
 from normalizer.environment import load
-from normalizer.errors import ConfigurationError
+from normalizer.errors import BrokerUnavailable, ConfigurationError, PartsLost
 from normalizer.kafka import CommittedOffset, KafkaPartition, transactional_producer
 from normalizer.kafka.transactional_producer import OutputRecord, partition_of
 from normalizer.relay import relay_store
 from normalizer.relay.output_records import canonical_record, refusal_record, too_large
-from normalizer.relay.relay_positions import (
-    RelayPosition,
-    claim_of,
-    committed_position,
-    position_of,
-)
-from normalizer.service.suspects import CLAIMS_WITHOUT_A_MOVE
+from normalizer.relay.relay_positions import RelayPosition, claim_of, position_of
 from normalizer.settings import Settings
+from normalizer.store.store import Claim
 from tests.contract import FOLDER
 from tests.support.factories import TOPIC, after, batch_of, envelope, raw_record, rejected
-from tests.support.factories import claim_of as a_claim
 
 WHERE = KafkaPartition("noetl.events", 3)
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -158,10 +153,14 @@ async def test_a_batch_that_fails_while_the_next_is_handed_over_leaves_no_unread
 
 
 def test_a_position_comes_back_from_the_text_beside_its_offset() -> None:
-    claim = a_claim(3, epoch=7 << 16 | 4, incarnation=2, cluster_id="c")
     last = LastRecord(41, 1_764_000_000_000, 0xFFFFFFFF)
 
-    committed = committed_position(claim, "shapes", 42, last)
+    last_try = LastTry(holder="0123456789abcdef", slice_records=512)
+    written = RelayPosition(
+        cluster_id="c", incarnation=2, shapes="shapes", last=last, last_try=last_try
+    )
+
+    committed = written.committed(42)
     position = position_of(committed, RelayPosition(cluster_id="other"))
     again = claim_of(WHERE, 7 << 16 | 5, committed.next_offset, position)
 
@@ -169,7 +168,7 @@ def test_a_position_comes_back_from_the_text_beside_its_offset() -> None:
     assert len(committed.metadata) < 400  # of Kafka's 4,096 by default
     assert position.shapes == "shapes"
     assert (again.incarnation, again.cluster_id, again.last) == (2, "c", last)
-    assert again.epoch - again.moved_epoch == 1
+    assert again.found_slice == 512
 
 
 @pytest.fixture
@@ -217,23 +216,62 @@ async def test_a_part_without_a_record_keeps_the_last_one_of_the_part_before(
         await store.write(Batch(parts=(hole,)))
 
     positions = [position_of(one, RelayPosition(cluster_id="")) for one in committed]
-    assert [one.next_offset for one in committed] == [1, 3]
-    assert [position.last and position.last.offset for position in positions] == [0, 0]
+    assert [one.next_offset for one in committed] == [0, 1, 3]
+    assert [position.last and position.last.offset for position in positions] == [None, 0, 0]
 
 
-@pytest.mark.usefixtures("committed")
-async def test_claims_of_a_partition_without_a_record_are_not_claims_without_progress() -> None:
+async def test_partition_that_a_relay_gave_up_is_no_suspect_and_one_that_it_left_is(
+    committed: list[CommittedOffset],
+) -> None:
+    claims = []
+    for end, gives_up in ((0, False), (0, True), (1, True), (1, False), (1, True), (1, True)):
+        async with relay_store.RelayStore(Settings()) as store:
+            claims.append(await store.claim(TOPIC, 0, cluster_id="c", log_start=0, log_end=end))
+            if gives_up:
+                await store.release_claims()
+
+    slices = [one.slice_records for one in claims]
+    assert slices == [None, None, None, None, LEAST_SHARED, LEAST_SHARED]
+    assert {one.next_offset for one in committed} == {0}
+
+
+async def test_record_that_a_relay_had_alone_is_to_blame_until_it_is_written(
+    committed: list[CommittedOffset],
+) -> None:
+    async def claimed(store: relay_store.RelayStore) -> Claim:
+        return await store.claim(TOPIC, 0, cluster_id="c", log_start=0, log_end=2)
+
+    async with relay_store.RelayStore(Settings()) as killed:
+        await killed.take_alone(await claimed(killed))
+    async with relay_store.RelayStore(Settings()) as next_one:
+        blamed = await claimed(next_one)
+        await next_one.write(batch_of(envelope(0), claim=blamed))
+        await next_one.release_claims()
+    async with relay_store.RelayStore(Settings()) as last:
+        cleared = await claimed(last)
+
+    assert (blamed.slice_records, cleared.slice_records) == (BLAMED, None)
+    assert [one.next_offset for one in committed] == [0, 0, 0, 1, 1, 1]
+
+
+async def test_partition_whose_commit_failed_is_not_given_up(
+    committed: list[CommittedOffset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it took effect is unknown: the offset before it might set the position back."""
+
+    async def lost(*_: object) -> None:
+        message = "the answer was lost"
+        raise BrokerUnavailable(message)
+
     async with relay_store.RelayStore(Settings()) as store:
-        claim = await store.claim(TOPIC, 0, cluster_id="c", log_start=0, log_end=0)
-        await store.write(batch_of(envelope(0), claim=claim))
-        claims = [
-            await store.claim(TOPIC, 0, cluster_id="c", log_start=0, log_end=end)
-            for end in [1] * 9 + [2] * 6
-        ]
+        claim = await store.claim(TOPIC, 0, cluster_id="c", log_start=0)
+        with monkeypatch.context() as patch:
+            patch.setattr(f"{relay_store.__name__}.TransactionalProducer.commit", lost)
+            with pytest.raises(PartsLost):
+                await store.write(batch_of(envelope(0), claim=claim))
+        await store.release_claims()
 
-    since = [claim.epoch - claim.moved_epoch for claim in claims]
-    assert max(since[:10]) < CLAIMS_WITHOUT_A_MOVE <= since[-1]
-    assert {(one.next_offset, one.last) for one in claims} == {(1, claims[0].last)}
+    assert len(committed) == 1
 
 
 def test_an_offset_that_was_set_by_hand_begins_without_a_past() -> None:
@@ -241,19 +279,3 @@ def test_an_offset_that_was_set_by_hand_begins_without_a_past() -> None:
 
     assert position_of(CommittedOffset(5, ""), unknown) is unknown
     assert claim_of(WHERE, 7 << 16, 5, unknown).last is None
-
-
-@pytest.mark.parametrize(
-    ("moved_epoch", "epoch", "claims"),
-    [
-        (7 << 16 | 4, 7 << 16 | 5, 1),
-        (7 << 16 | 4, 7 << 16 | 6, 1),  # this claim also aborted a transaction
-        (7 << 16 | 4, 7 << 16 | 10, 3),
-        (7 << 16 | 4, 9 << 16 | 1, 1),  # Kafka gave the id of a producer away
-        (0, 7 << 16, 0),
-    ],
-)
-def test_claims_without_progress_are_counted(moved_epoch: int, epoch: int, claims: int) -> None:
-    claim = claim_of(WHERE, epoch, 5, RelayPosition(cluster_id="c", epoch=moved_epoch))
-
-    assert claim.epoch - claim.moved_epoch == claims

@@ -1,37 +1,16 @@
 """When a partition counts as stuck: once its records have waited for the whole limit."""
 
-import asyncio
-import contextlib
 from collections.abc import Iterable
 from typing import Any, cast
 
 import pytest
 
-from normalizer.core.batch_builder import BatchBuilder
-from normalizer.core.normalize import Normalizer
-from normalizer.core.raw_record import RawRecord
 from normalizer.errors import BrokerUnavailable
-from normalizer.kafka import Bounds, FetchedChunk, KafkaPartition
-from normalizer.service.intake import Intake
-from normalizer.service.suspects import Suspect
+from normalizer.kafka import Bounds, KafkaPartition
 from normalizer.service.watchdog import Watchdog
-from normalizer.settings import Settings
-from normalizer.store.store import Claim
 
 LIMIT_S = 60.0
 ONE, TWO = KafkaPartition("topic", 0), KafkaPartition("topic", 1)
-
-CLAIM = Claim(
-    topic="topic",
-    incarnation=0,
-    partition=0,
-    epoch=4,
-    next_offset=5,
-    cluster_id="c",
-    last_offset=None,
-    last_recorded_ms=None,
-    last_crc=None,
-)
 
 
 class Log:
@@ -41,10 +20,6 @@ class Log:
         self.assigned = frozenset({ONE, TWO})
         self.stopped: dict[KafkaPartition, str] = {}
         self.set_aside: dict[KafkaPartition, int] = {}
-        self.suspects: dict[KafkaPartition, Suspect] = {}
-        self.held: dict[KafkaPartition, Claim] = {}
-        self.stopping = asyncio.Event()
-        self.ownership = self
         self.rebalancing = False
         self.read = {ONE: 5, TWO: 5}
         self.ends = {ONE: 5, TWO: 5}
@@ -131,24 +106,6 @@ async def test_nothing_is_stuck_whose_leader_or_whole_cluster_is_away() -> None:
     assert await log.stuck_after(2 * LIMIT_S) is None
     log.is_away, log.ends[ONE] = False, 5
     assert await log.stuck_after(LIMIT_S / 8) is None
-
-
-async def test_what_waits_while_another_is_read_record_by_record_is_not_stuck() -> None:
-    log = Log()
-    log.ends[TWO] = 99
-    log.suspects = {ONE: Suspect(offset=5, until=2_005)}
-    log.held = {ONE: CLAIM}
-    intake = Intake(Settings(), Normalizer(), cast("Any", log), lambda _: contextlib.nullcontext())
-    records = [RawRecord(value=None, topic="topic", offset=offset) for offset in range(5, 35)]
-    chunk = FetchedChunk(partition=ONE, from_offset=5, next_offset=35, records=records)
-
-    left: FetchedChunk | None = chunk
-    while left:
-        builder = BatchBuilder()
-        left = await intake.add_chunk(builder, CLAIM, left)
-        assert builder.records == 1
-        assert await log.stuck_after(LIMIT_S / 4) is None
-    assert await log.stuck_after(LIMIT_S) == {str(TWO)}
 
 
 async def test_what_another_process_has_read_meanwhile_was_not_stuck_before() -> None:

@@ -1,0 +1,28 @@
+"""`normalizer` for tests, killed at once by each record that holds DEADLY.
+
+`python -m tests.support.deadly_records run` has the options of `normalizer run`.
+"""
+
+import os
+import signal
+from typing import Final
+
+from normalizer.core.normalize import Normalizer
+from normalizer.core.raw_record import RawRecord
+from normalizer.envelope import Normalized
+from normalizer.program_start import start
+
+DEADLY: Final = "this record kills"
+
+_normalize: Final = Normalizer.normalize
+
+
+def _die_of(self: Normalizer, record: RawRecord) -> tuple[Normalized, ...]:
+    if DEADLY.encode() in (record.value or b""):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return _normalize(self, record)
+
+
+if __name__ == "__main__":
+    Normalizer.normalize = _die_of  # type: ignore[method-assign]
+    start("normalizer")

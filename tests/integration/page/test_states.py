@@ -917,17 +917,17 @@ _ALIVE: Final = """
 _UNREAD: Final = {
     "": "",
     "heartbeat_at = $1, end_seen_at = $1 where partition = 1": (
-        "Nobody has read 1 of 2 partitions since {at}. What came after {at} isn't here."
+        "Nobody has read 1 of 2 partitions since {at}. What came later isn't here."
     ),
     "heartbeat_at = $1, end_seen_at = $1": (
-        "Nobody has read the log since {at}. What came after {at} isn't here."
+        "Nobody has read the log since {at}. What came later isn't here."
     ),
     "stopped = true, behind_since = $1 where partition = 1": (
         "The normalizer has left 1 of 2 partitions unread, and its log says why. "
         "What came after {at} isn't here."
     ),
     "end_seen_at = $1": (
-        "The broker hasn't answered the normalizer since {at}. What came after {at} isn't here."
+        "The broker hasn't answered the normalizer since {at}. What came later isn't here."
     ),
     "log_end = 9, behind_since = $1": (
         "The views are 3 h 00 min behind the log. What came after {at} isn't here."

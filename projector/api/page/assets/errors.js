@@ -33,7 +33,7 @@ function drawGroups({ groups }, { address, expanded }) {
   const [fresh, back] = ["new", "back"].map((name) => count(rows.filter((row) => row[name]).length));
   return [
     h("p", {}, `${plural(groups.calls, "call")} without success in ${plural(groups.groups, "group")}; `,
-      h("b", {}, `${fresh} new`), ` in this window, ${back} back: seen before, but not in the window before`),
+      h("b", {}, `${fresh} new`), ` in this window${back === "0" ? "" : `, ${back} back: seen before, but not in the window before`}`),
     table("Error groups", [
       { name: "Error", value: errorText, cell: (row) => h("a", { class: "text-cell", href: link(address, { show: "error", error_class: row.error_class }) },
         errorText(row)) },

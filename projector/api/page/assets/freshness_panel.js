@@ -91,11 +91,13 @@ export function missingText(freshness) {
   if (!late.length) return "";
   const causes = UNREAD.map(({ is, at, words }) => {
     const some = rows.filter(is);
+    const which = some.length === rows.length ? "the log" : `${count(some.length)} of ${plural(rows.length, "partition")}`;
     const since = at && earliest(some.map((row) => row[at]));
-    return some.length ? `${words(some.length === rows.length ? "the log" : `${count(some.length)} of ${plural(rows.length, "partition")}`, since && clock(since), some)}. ` : "";
-  });
-  return causes.join("") + (late.every((row) => row.as_of)
-    ? `What came after ${clock(earliest(late.map((row) => row.as_of)))} isn't here.` : "Not all that was sent is here.");
+    return some.length ? `${words(which, since && clock(since), some)}. ` : "";
+  }).join("");
+  if (!late.every((row) => row.as_of)) return `${causes}Not all that was sent is here.`;
+  const known = clock(earliest(late.map((row) => row.as_of)));
+  return `${causes}What came ${causes.includes(`since ${known}.`) ? "later" : `after ${known}`} isn't here.`;
 }
 
 /** The state of the log in one word: that of its worst partition. */

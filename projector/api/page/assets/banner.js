@@ -1,4 +1,4 @@
-// Sentences about errors, slow queries, a pause or a wrong address, and about a log that is not read; screen readers skip the seconds.
+// The lines at the top: errors, slow queries, a pause, a wrong address, a log that nobody reads. Screen readers skip the seconds.
 
 import { ignored } from "./router.js";
 import { h } from "./dom.js";
@@ -14,13 +14,13 @@ const ofFigures = (some) => {
   return figures ? `; figures are of ${clock(figures)}.` : "; there are no figures yet.";
 };
 
-/** What is wrong with the figures as a whole: with the answers or the address, and with what was read of the log. */
+/** A line about the answers, and one about the log. */
 export function banner() {
   const missing = page.freshness.answer && !page.freshness.error ? missingText(page.freshness.answer) : "";
   return [answers(), missing ? h("p", { "data-state": "bad" }, missing) : null].filter(Boolean);
 }
 
-/** Whether the page shows what happens now: unless it is paused, and something of it is old or missing. */
+/** Whether the figures have all that was sent up to now, as far as the server says. A pause is another matter. */
 export const isLive = () => !page.freshness?.error && !(page.freshness?.answer && missingText(page.freshness.answer));
 
 function answers() {

@@ -2,24 +2,26 @@
 -- Minutes are for monitoring, hours for reports.
 
 create table projector.event_minutes (
-    minute     timestamptz                not null,
-    event_type text           collate "C" not null,
-    status     text           collate "C" not null,
-    attempts   integer                    not null,
-    shard      smallint                   not null,
-    events     bigint                     not null,
+    minute             timestamptz                not null,
+    event_type         text           collate "C" not null,
+    status             text           collate "C" not null,
+    attempts           integer                    not null,
+    shard              smallint                   not null,
+    events             bigint                     not null,
+    attempts_defaulted bigint                     not null default 0,
     constraint event_minutes_pkey primary key (minute, event_type, status, attempts, shard)
 ) with (fillfactor = 70);
 
 create table projector.event_hours (
-    hour            timestamptz                not null,
-    step            text           collate "C" not null,
-    event_type      text           collate "C" not null,
-    status          text           collate "C" not null,
-    attempts        integer                    not null,
-    shard           smallint                   not null,
-    events          bigint                     not null,
-    without_command bigint                not null default 0,
+    hour               timestamptz                not null,
+    step               text           collate "C" not null,
+    event_type         text           collate "C" not null,
+    status             text           collate "C" not null,
+    attempts           integer                    not null,
+    shard              smallint                   not null,
+    events             bigint                     not null,
+    without_command    bigint                     not null default 0,
+    attempts_defaulted bigint                     not null default 0,
     constraint event_hours_pkey primary key (hour, step, event_type, status, attempts, shard)
 ) with (fillfactor = 70);
 
@@ -137,44 +139,57 @@ begin
 
     -- 1. Events by hour.
     insert into event_hours as counted (
-        hour, step, event_type, status, attempts, shard, events, without_command
+        hour, step, event_type, status, attempts, shard, events, without_command,
+        attempts_defaulted
     )
     select   hour_of(moved.created_at), moved.step collate "C", moved.event_type collate "C",
              moved.status collate "C", moved.attempts, own_shard, sum(moved.sign),
-             sum(moved.without_command)
+             sum(moved.without_command), sum(moved.attempts_defaulted)
     from     (
                  select -1 as sign, created_at, step, event_type, status, attempts,
                         case when coalesce(command_id, '') = '' then -1 else 0 end
-                            as without_command
+                            as without_command,
+                        case when evidence < 100 then -1 else 0 end as attempts_defaulted
                  from   before
                  union all
                  select 1, created_at, step, event_type, status, attempts,
-                        case when coalesce(command_id, '') = '' then 1 else 0 end
+                        case when coalesce(command_id, '') = '' then 1 else 0 end,
+                        case when evidence < 100 then 1 else 0 end
                  from   after
              ) as moved
     group by 1, 2, 3, 4, 5
     having   sum(moved.sign) <> 0 or sum(moved.without_command) <> 0
+    or       sum(moved.attempts_defaulted) <> 0
     order by max(moved.created_at)
     on conflict (hour, step, event_type, status, attempts, shard)
     do update set
-        events          = counted.events + excluded.events,
-        without_command = counted.without_command + excluded.without_command;
+        events             = counted.events + excluded.events,
+        without_command    = counted.without_command + excluded.without_command,
+        attempts_defaulted = counted.attempts_defaulted + excluded.attempts_defaulted;
 
     -- 2. Events by minute.
-    insert into event_minutes as counted (minute, event_type, status, attempts, shard, events)
+    insert into event_minutes as counted (
+        minute, event_type, status, attempts, shard, events, attempts_defaulted
+    )
     select   minute_of(moved.created_at), moved.event_type collate "C", moved.status collate "C",
-             moved.attempts, own_shard, sum(moved.sign)
+             moved.attempts, own_shard, sum(moved.sign), sum(moved.attempts_defaulted)
     from     (
-                 select -1 as sign, created_at, event_type, status, attempts from before
+                 select -1 as sign, created_at, event_type, status, attempts,
+                        case when evidence < 100 then -1 else 0 end as attempts_defaulted
+                 from   before
                  union all
-                 select 1, created_at, event_type, status, attempts from after
+                 select 1, created_at, event_type, status, attempts,
+                        case when evidence < 100 then 1 else 0 end
+                 from   after
              ) as moved
     where    moved.created_at >= minutes_from
     group by 1, 2, 3, 4
-    having   sum(moved.sign) <> 0
+    having   sum(moved.sign) <> 0 or sum(moved.attempts_defaulted) <> 0
     order by max(moved.created_at)
     on conflict (minute, event_type, status, attempts, shard)
-    do update set events = counted.events + excluded.events;
+    do update set
+        events             = counted.events + excluded.events,
+        attempts_defaulted = counted.attempts_defaulted + excluded.attempts_defaulted;
 
     -- 3. Arrivals by hour.
     insert into arrival_hours as counted (

@@ -8,13 +8,14 @@
 
 create view projector.attempts_by_status as
 select   minute as bucket_start, 60 as bucket_s, event_type, status, attempts,
-         sum(events)::bigint as events
+         sum(events)::bigint as events, sum(attempts_defaulted)::bigint as attempts_defaulted
 from     projector.event_minutes
 where    minute >= projector.hour_of(now()) - interval '48 hours'
 group by minute, event_type, status, attempts
 having   sum(events) <> 0
 union all
-select   hour, 3600, event_type, status, attempts, sum(events)::bigint
+select   hour, 3600, event_type, status, attempts, sum(events)::bigint,
+         sum(attempts_defaulted)::bigint
 from     projector.event_hours
 where    hour < projector.hour_of(now()) - interval '48 hours'
 group by hour, event_type, status, attempts
@@ -24,16 +25,20 @@ comment on view projector.attempts_by_status is
     'How many events of each type ended in which status at which attempt (0 is the first), '
     'over time? Each event is in one bucket: of a minute for the last 48 full hours and the '
     'running one, of an hour before that. events / bucket_s is the rate per second. The '
-    'running minute is not complete yet.';
+    'running minute is not complete yet. attempts is the number that the event itself was sent '
+    'with, and 0 if it was sent with none: attempts_defaulted says how many of these events were. '
+    'So don''t read calls from it: a retry whose worker sends no number is in the row of attempt 0 '
+    'here, and under its own number in call_outcomes_by_attempt, which counts calls.';
 
 create view projector.event_counts as
-select hour, step, event_type, status, attempts, events
+select hour, step, event_type, status, attempts, events, attempts_defaulted
 from   projector.event_hours
-where  events <> 0;
+where  events <> 0 or attempts_defaulted <> 0;
 
 comment on view projector.event_counts is
     'How many events of each step and type ended in which status at which attempt, by hour? '
-    'Rows are parts: several have the same keys, and some are negative, so only sums are true.';
+    'Rows are parts: several have the same keys, and some are negative, so only sums are true. '
+    'attempts and attempts_defaulted are as in attempts_by_status.';
 
 
 -- One view counts attempts of commands, and one counts how long they took. The reader sums the
@@ -759,7 +764,8 @@ begin
                    ('', 'archived', 'number of its events that retention deleted'),
                    ('', 'as_of', 'every record that the log held at this time is in every view'),
                    ('', 'attempts', 'number of attempts before this one: 0 is the first'),
-                   ('', 'attempts_defaulted', 'events that do not say which attempt they are of'),
+                   ('', 'attempts_defaulted',
+                    'events that do not say which attempt they are of: they count as attempts 0'),
                    ('', 'backoff_s',
                     'seconds from the failure before this retry to its begin; null for a first '
                     'attempt'),

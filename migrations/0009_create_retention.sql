@@ -163,25 +163,33 @@ begin
     -- 4. The counters.
     in_hours as (
         insert into event_hours as counted (
-            hour, step, event_type, status, attempts, shard, events, without_command
+            hour, step, event_type, status, attempts, shard, events, without_command,
+            attempts_defaulted
         )
         select   hour_of(created_at), step, event_type, status, attempts, -1, count(*),
-                 count(*) filter (where coalesce(command_id, '') = '')
+                 count(*) filter (where coalesce(command_id, '') = ''),
+                 count(*) filter (where evidence < 100)
         from     gone
         group by 1, 2, 3, 4, 5
         on conflict (hour, step, event_type, status, attempts, shard)
         do update set
-            events          = counted.events + excluded.events,
-            without_command = counted.without_command + excluded.without_command
+            events             = counted.events + excluded.events,
+            without_command    = counted.without_command + excluded.without_command,
+            attempts_defaulted = counted.attempts_defaulted + excluded.attempts_defaulted
     ),
     in_minutes as (
-        insert into event_minutes as counted (minute, event_type, status, attempts, shard, events)
-        select   minute_of(created_at), event_type, status, attempts, -1, count(*)
+        insert into event_minutes as counted (
+            minute, event_type, status, attempts, shard, events, attempts_defaulted
+        )
+        select   minute_of(created_at), event_type, status, attempts, -1, count(*),
+                 count(*) filter (where evidence < 100)
         from     gone
         where    created_at >= (select kept_from from maintenance_state where subject = 'minutes')
         group by 1, 2, 3, 4
         on conflict (minute, event_type, status, attempts, shard)
-        do update set events = counted.events + excluded.events
+        do update set
+            events             = counted.events + excluded.events,
+            attempts_defaulted = counted.attempts_defaulted + excluded.attempts_defaulted
     ),
     in_arrivals as (
         insert into arrival_hours as counted (

@@ -200,7 +200,7 @@ begin
                 ('arrival_hours', 'hour',
                  'Start of the hour of recorded_at, or of created_at without it, UTC.'),
                 ('arrival_hours', 'worker_id', 'Id of the worker; empty if the event names none.'),
-                ('arrival_hours', 'attempts_defaulted',
+                ('', 'attempts_defaulted',
                  'Number of them that do not say which attempt they are of.'),
                 ('arrival_hours', 'status_from_name',
                  'Number of them whose status was derived from their type.'),

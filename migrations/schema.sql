@@ -1623,7 +1623,8 @@ CREATE TABLE projector.event_hours (
     shard smallint NOT NULL,
     events bigint NOT NULL,
     without_command bigint DEFAULT 0 NOT NULL,
-    CONSTRAINT event_hours_possible CHECK (((hour >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (hour < '10000-01-01 00:00:00+00'::timestamp with time zone) AND ((shard = 64) OR ((events >= (- ((1)::bigint << 56))) AND (events <= ((1)::bigint << 56)))) AND ((shard = 64) OR ((without_command >= (- ((1)::bigint << 56))) AND (without_command <= ((1)::bigint << 56))))))
+    attempts_defaulted bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT event_hours_possible CHECK (((hour >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (hour < '10000-01-01 00:00:00+00'::timestamp with time zone) AND ((shard = 64) OR ((events >= (- ((1)::bigint << 56))) AND (events <= ((1)::bigint << 56)))) AND ((shard = 64) OR ((without_command >= (- ((1)::bigint << 56))) AND (without_command <= ((1)::bigint << 56)))) AND ((shard = 64) OR ((attempts_defaulted >= (- ((1)::bigint << 56))) AND (attempts_defaulted <= ((1)::bigint << 56))))))
 )
 WITH (fillfactor='70');
 COMMENT ON TABLE projector.event_hours IS 'Private: events by hour of created_at, with their step. Views: event_counts, attempts_by_status, calls_without_command.';
@@ -1635,6 +1636,7 @@ COMMENT ON COLUMN projector.event_hours.attempts IS 'Number of attempts before t
 COMMENT ON COLUMN projector.event_hours.shard IS 'Counter shard; -1 is the archived part. Only sums over all shards mean anything.';
 COMMENT ON COLUMN projector.event_hours.events IS 'Number of events.';
 COMMENT ON COLUMN projector.event_hours.without_command IS 'Number of them that name no command. Events of calls without a command belong to no call.';
+COMMENT ON COLUMN projector.event_hours.attempts_defaulted IS 'Number of them that do not say which attempt they are of.';
 
 CREATE TABLE projector.event_minutes (
     minute timestamp with time zone NOT NULL,
@@ -1643,7 +1645,8 @@ CREATE TABLE projector.event_minutes (
     attempts integer NOT NULL,
     shard smallint NOT NULL,
     events bigint NOT NULL,
-    CONSTRAINT event_minutes_possible CHECK (((minute >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (minute < '10000-01-01 00:00:00+00'::timestamp with time zone) AND ((shard = 64) OR ((events >= (- ((1)::bigint << 56))) AND (events <= ((1)::bigint << 56))))))
+    attempts_defaulted bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT event_minutes_possible CHECK (((minute >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (minute < '10000-01-01 00:00:00+00'::timestamp with time zone) AND ((shard = 64) OR ((events >= (- ((1)::bigint << 56))) AND (events <= ((1)::bigint << 56)))) AND ((shard = 64) OR ((attempts_defaulted >= (- ((1)::bigint << 56))) AND (attempts_defaulted <= ((1)::bigint << 56))))))
 )
 WITH (fillfactor='70');
 COMMENT ON TABLE projector.event_minutes IS 'Private: events by minute of created_at. View: attempts_by_status.';
@@ -1653,6 +1656,7 @@ COMMENT ON COLUMN projector.event_minutes.status IS 'Canonical status, in capita
 COMMENT ON COLUMN projector.event_minutes.attempts IS 'Number of attempts before this one; 0 is the first attempt.';
 COMMENT ON COLUMN projector.event_minutes.shard IS 'Counter shard; -1 is the archived part. Only sums over all shards mean anything.';
 COMMENT ON COLUMN projector.event_minutes.events IS 'Number of events.';
+COMMENT ON COLUMN projector.event_minutes.attempts_defaulted IS 'Number of them that do not say which attempt they are of.';
 
 CREATE VIEW projector.attempts_by_status AS
  SELECT event_minutes.minute AS bucket_start,
@@ -1660,7 +1664,8 @@ CREATE VIEW projector.attempts_by_status AS
     event_minutes.event_type,
     event_minutes.status,
     event_minutes.attempts,
-    (sum(event_minutes.events))::bigint AS events
+    (sum(event_minutes.events))::bigint AS events,
+    (sum(event_minutes.attempts_defaulted))::bigint AS attempts_defaulted
    FROM projector.event_minutes
   WHERE (event_minutes.minute >= (projector.hour_of(now()) - '48:00:00'::interval))
   GROUP BY event_minutes.minute, event_minutes.event_type, event_minutes.status, event_minutes.attempts
@@ -1671,18 +1676,20 @@ UNION ALL
     event_hours.event_type,
     event_hours.status,
     event_hours.attempts,
-    (sum(event_hours.events))::bigint AS events
+    (sum(event_hours.events))::bigint AS events,
+    (sum(event_hours.attempts_defaulted))::bigint AS attempts_defaulted
    FROM projector.event_hours
   WHERE (event_hours.hour < (projector.hour_of(now()) - '48:00:00'::interval))
   GROUP BY event_hours.hour, event_hours.event_type, event_hours.status, event_hours.attempts
  HAVING (sum(event_hours.events) <> (0)::numeric);
-COMMENT ON VIEW projector.attempts_by_status IS 'How many events of each type ended in which status at which attempt (0 is the first), over time? Each event is in one bucket: of a minute for the last 48 full hours and the running one, of an hour before that. events / bucket_s is the rate per second. The running minute is not complete yet.';
+COMMENT ON VIEW projector.attempts_by_status IS 'How many events of each type ended in which status at which attempt (0 is the first), over time? Each event is in one bucket: of a minute for the last 48 full hours and the running one, of an hour before that. events / bucket_s is the rate per second. The running minute is not complete yet. attempts is the number that the event itself was sent with, and 0 if it was sent with none: attempts_defaulted says how many of these events were. So don''t read calls from it: a retry whose worker sends no number is in the row of attempt 0 here, and under its own number in call_outcomes_by_attempt, which counts calls.';
 COMMENT ON COLUMN projector.attempts_by_status.bucket_start IS 'start of the minute or hour, UTC';
 COMMENT ON COLUMN projector.attempts_by_status.bucket_s IS 'length of the bucket: 60 or 3,600 seconds';
 COMMENT ON COLUMN projector.attempts_by_status.event_type IS 'type in the producer''s spelling';
 COMMENT ON COLUMN projector.attempts_by_status.status IS 'canonical status';
 COMMENT ON COLUMN projector.attempts_by_status.attempts IS 'number of attempts before this one: 0 is the first';
 COMMENT ON COLUMN projector.attempts_by_status.events IS 'events';
+COMMENT ON COLUMN projector.attempts_by_status.attempts_defaulted IS 'events that do not say which attempt they are of: they count as attempts 0';
 
 CREATE TABLE projector.call_facts (
     execution_id bigint NOT NULL,
@@ -2248,7 +2255,7 @@ COMMENT ON VIEW projector.defaults_by_shape IS 'How much did producers leave out
 COMMENT ON COLUMN projector.defaults_by_shape.hour IS 'the hour, UTC';
 COMMENT ON COLUMN projector.defaults_by_shape.shape IS 'wire shape of the record';
 COMMENT ON COLUMN projector.defaults_by_shape.events IS 'events';
-COMMENT ON COLUMN projector.defaults_by_shape.attempts_defaulted IS 'events that do not say which attempt they are of';
+COMMENT ON COLUMN projector.defaults_by_shape.attempts_defaulted IS 'events that do not say which attempt they are of: they count as attempts 0';
 COMMENT ON COLUMN projector.defaults_by_shape.status_from_name IS 'events whose status was derived from their type';
 COMMENT ON COLUMN projector.defaults_by_shape.time_from_log IS 'events whose time is Kafka''s, because the producer gave none';
 
@@ -2360,16 +2367,18 @@ CREATE VIEW projector.event_counts AS
     event_type,
     status,
     attempts,
-    events
+    events,
+    attempts_defaulted
    FROM projector.event_hours
-  WHERE (events <> 0);
-COMMENT ON VIEW projector.event_counts IS 'How many events of each step and type ended in which status at which attempt, by hour? Rows are parts: several have the same keys, and some are negative, so only sums are true.';
+  WHERE ((events <> 0) OR (attempts_defaulted <> 0));
+COMMENT ON VIEW projector.event_counts IS 'How many events of each step and type ended in which status at which attempt, by hour? Rows are parts: several have the same keys, and some are negative, so only sums are true. attempts and attempts_defaulted are as in attempts_by_status.';
 COMMENT ON COLUMN projector.event_counts.hour IS 'the hour, UTC';
 COMMENT ON COLUMN projector.event_counts.step IS 'name of the step; empty if no event names one';
 COMMENT ON COLUMN projector.event_counts.event_type IS 'type in the producer''s spelling';
 COMMENT ON COLUMN projector.event_counts.status IS 'canonical status';
 COMMENT ON COLUMN projector.event_counts.attempts IS 'number of attempts before this one: 0 is the first';
 COMMENT ON COLUMN projector.event_counts.events IS 'events';
+COMMENT ON COLUMN projector.event_counts.attempts_defaulted IS 'events that do not say which attempt they are of: they count as attempts 0';
 
 CREATE TABLE projector.execution_hours (
     hour timestamp with time zone NOT NULL,

@@ -158,13 +158,14 @@ where  call.step <> '__orchestrate__';
 -- How many events of each type ended in which status at which attempt, by hour?
 create view projector.attempts_by_status as
 select   toStartOfHour(created_at) as bucket_start, 3600 as bucket_s, event_type, status,
-         attempts, count() as events
+         attempts, count() as events, countIf(not attempts_declared) as attempts_defaulted
 from     normalizer.events final
 group by bucket_start, event_type, status, attempts;
 
 -- The same with the step.
 create view projector.event_counts as
-select   toStartOfHour(created_at) as hour, step, event_type, status, attempts, count() as events
+select   toStartOfHour(created_at) as hour, step, event_type, status, attempts, count() as events,
+         countIf(not attempts_declared) as attempts_defaulted
 from     normalizer.events final
 group by hour, step, event_type, status, attempts;
 

@@ -198,7 +198,8 @@ BEGIN
 
 INSERT INTO event_hours
 SELECT   /*+ STATE_TTL('dated' = '0 s') */
-         `hour_s`, `step`, `event_type`, `status`, `attempts`, COUNT(*)
+         `hour_s`, `step`, `event_type`, `status`, `attempts`, COUNT(*),
+         COUNT(*) FILTER (WHERE `number` IS NULL)
 FROM     (
              SELECT *,
                     UNIX_TIMESTAMP(SUBSTRING(`created_at` FROM 1 FOR 13), 'yyyy-MM-dd''T''HH')

@@ -6,13 +6,14 @@
 create schema flink;
 
 create table flink.event_hours (
-    hour_s     bigint           not null,
-    step       text collate "C" not null,
-    event_type text collate "C" not null,
-    status     text collate "C" not null,
-    attempts   integer          not null,
-    events     bigint           not null,
-    hour       timestamptz      not null generated always as (to_timestamp(hour_s)) stored,
+    hour_s             bigint           not null,
+    step               text collate "C" not null,
+    event_type         text collate "C" not null,
+    status             text collate "C" not null,
+    attempts           integer          not null,
+    events             bigint           not null,
+    attempts_defaulted bigint           not null,
+    hour               timestamptz      not null generated always as (to_timestamp(hour_s)) stored,
     constraint event_hours_pkey primary key (hour_s, step, event_type, status, attempts)
 );
 create table flink.call_hours (
@@ -68,12 +69,12 @@ comment on schema flink is
 
 create or replace view projector.attempts_by_status as
 select   hour as bucket_start, 3600 as bucket_s, event_type, status, attempts,
-         sum(events)::bigint as events
+         sum(events)::bigint as events, sum(attempts_defaulted)::bigint as attempts_defaulted
 from     flink.event_hours
 group by hour, event_type, status, attempts;
 
 create or replace view projector.event_counts as
-select hour, step, event_type, status, attempts, events
+select hour, step, event_type, status, attempts, events, attempts_defaulted
 from   flink.event_hours;
 
 create or replace view projector.call_outcomes_by_attempt as

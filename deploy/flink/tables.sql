@@ -39,12 +39,13 @@ CREATE TABLE canonical_topic (
 );
 
 CREATE TABLE event_hours (
-    `hour_s`     BIGINT,
-    `step`       STRING,
-    `event_type` STRING,
-    `status`     STRING,
-    `attempts`   INT,
-    `events`     BIGINT,
+    `hour_s`             BIGINT,
+    `step`               STRING,
+    `event_type`         STRING,
+    `status`             STRING,
+    `attempts`           INT,
+    `events`             BIGINT,
+    `attempts_defaulted` BIGINT,
     PRIMARY KEY (`hour_s`, `step`, `event_type`, `status`, `attempts`) NOT ENFORCED
 ) WITH (
     'connector' = 'jdbc',

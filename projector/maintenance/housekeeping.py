@@ -26,11 +26,11 @@ _BEFORE_ALL: Final = datetime(1, 1, 1, tzinfo=UTC)
 
 
 MINUTES: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
-    ("event_minutes", "minute", ("events",)),
+    ("event_minutes", "minute", ("events", "attempts_defaulted")),
     ("retry_minutes", "minute", ("first_tries", "retries")),
 )
 HOURS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
-    ("event_hours", "hour", ("events", "without_command")),
+    ("event_hours", "hour", ("events", "without_command", "attempts_defaulted")),
     (
         "arrival_hours",
         "hour",

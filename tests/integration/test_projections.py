@@ -314,6 +314,38 @@ async def test_a_loop_of_fifty_is_no_retry(connection: asyncpg.Connection) -> No
     assert tuple(await connection.fetchrow(counts)) == (50, 0)
 
 
+async def test_events_tell_attempt_0_from_a_number_that_nobody_sent(
+    connection: asyncpg.Connection,
+) -> None:
+    """The retry's worker sends no number: only the view of calls knows which attempt it ended."""
+    unsaid = {"evidence": 12, "attempts": 0}
+    await view_rows.insert(
+        connection,
+        [
+            call(1, "command.issued", attempts=0),
+            call(2, "call.done", status="FAILED", **unsaid),
+            call(3, "command.issued", attempts=1),
+            call(4, "call.done", status="COMPLETED", **unsaid),
+            call(5, "call.done", status="COMPLETED", command_id="1:fetch:10", attempts=0),
+        ],
+    )
+
+    counted = """
+        select   status, attempts, sum(events)::integer, sum(attempts_defaulted)::integer
+        from     projector.{}
+        where    event_type = 'call.done'
+        group by status, attempts
+        order by status
+    """
+    for view in ("attempts_by_status", "event_counts"):
+        rows = await connection.fetch(counted.format(view))
+        assert list(map(tuple, rows)) == [("COMPLETED", 0, 2, 1), ("FAILED", 0, 1, 1)], view
+    calls = await connection.fetch(
+        "select attempts, calls from projector.call_outcomes_by_attempt where succeeded > 0"
+    )
+    assert sorted(map(tuple, calls)) == [(0, 1), (1, 1)]
+
+
 async def test_a_command_issued_again_is_recognised_by_its_ordinal(
     connection: asyncpg.Connection,
 ) -> None:

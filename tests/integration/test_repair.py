@@ -39,9 +39,15 @@ NOTED: Final = RepairRequest()
 COUNTERS: Final = RepairRequest(scope=Scope(), only_counters=True)
 
 TAMPERING: Final[dict[str, tuple[str, ...]]] = {
-    "event_minutes": ("events = events + 3", "attempts = attempts + 7", "status = 'OTHER'"),
+    "event_minutes": (
+        "events = events + 3",
+        "attempts_defaulted = 7",
+        "attempts = attempts + 7",
+        "status = 'OTHER'",
+    ),
     "event_hours": (
         "events = -events, without_command = 7",
+        "attempts_defaulted = 7",
         "hour = hour + interval '3 days'",
         "step = 'other'",
     ),

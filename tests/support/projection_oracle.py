@@ -57,16 +57,20 @@ def _bucket_of(moment: datetime) -> tuple[datetime, int]:
 
 
 def _of_events(rows: Sequence[Row]) -> dict[str, ViewRows]:
-    minutes: Counter[Any] = Counter()
-    hours: Counter[Any] = Counter()
+    minutes: dict[Any, list[int]] = defaultdict(lambda: [0, 0])
+    hours: dict[Any, list[int]] = defaultdict(lambda: [0, 0])
     without_command: Counter[Any] = Counter()
     arrivals: dict[Any, list[int]] = defaultdict(lambda: [0, 0])
     unsaid: dict[Any, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     coercions: Counter[Any] = Counter()
     for row in rows:
         created_at, what = row["created_at"], (row["status"], row["attempts"])
-        minutes[*_bucket_of(created_at), row["event_type"], *what] += 1
-        hours[hour(created_at), row["step"], row["event_type"], *what] += 1
+        for counted in (
+            minutes[*_bucket_of(created_at), row["event_type"], *what],
+            hours[hour(created_at), row["step"], row["event_type"], *what],
+        ):
+            counted[0] += 1
+            counted[1] += row["evidence"] < 100
         if call_role(row) and not row["command_id"]:
             without_command[hour(created_at), row["step"], row["event_type"], row["status"]] += 1
         arrived = hour(row["recorded_at"] or created_at)
@@ -83,8 +87,8 @@ def _of_events(rows: Sequence[Row]) -> dict[str, ViewRows]:
         for coercion in row["coercions"] or ():
             coercions[arrived, row["shape"], coercion["rule"]] += 1
     return {
-        "attempts_by_status": _counted(minutes),
-        "event_counts": _counted(hours),
+        "attempts_by_status": [(*key, *counts) for key, counts in minutes.items()],
+        "event_counts": [(*key, *counts) for key, counts in hours.items()],
         "calls_without_command": _counted(without_command),
         "late_arrivals": [(*key, number, us / 1_000_000) for key, (number, us) in arrivals.items()],
         "defaults_by_shape": [(*key, *sums) for key, sums in unsaid.items()],

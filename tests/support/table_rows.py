@@ -149,7 +149,8 @@ async def assert_ledger_holds(connection: asyncpg.Connection) -> None:
         ), counted as (
             select   date_trunc(grain, created_at, 'UTC') as bucket_start,
                      case grain when 'hour' then 3600 else 60 end as bucket_s,
-                     event_type, status, attempts, count(*) as events
+                     event_type, status, attempts, count(*) as events,
+                     count(*) filter (where evidence < 100) as attempts_defaulted
             from     grained
             group by 1, 2, 3, 4, 5
         )

@@ -55,7 +55,7 @@ OTHER_SOURCES: Final = {
 """Views that are not made from events, or only from those of some time."""
 
 PARTS: Final = {
-    "event_counts": ("events",),
+    "event_counts": ("events", "attempts_defaulted"),
     "call_outcomes_by_attempt": ("calls", "succeeded", "failed", "exhausted"),
     "call_time_histogram": ("calls",),
     "execution_outcomes": ("executions",),

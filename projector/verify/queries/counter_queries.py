@@ -8,11 +8,11 @@ MINUTES: Final = counter(
     name="event_minutes",
     bounds="created",
     keys="minute event_type status attempts",
-    sums="events",
+    sums="events attempts_defaulted",
     shared_by="event_type",
     expected="""
         select   date_trunc('minute', created_at, 'UTC') as minute, event_type, status, attempts,
-                 count(*) as events
+                 count(*) as events, count(*) filter (where evidence < 100) as attempts_defaulted
         from     normalizer.events
         where    created_at >= $1::timestamptz and created_at < $2::timestamptz
         and      created_at >= (select kept_from from maintenance_state where subject = 'minutes')
@@ -25,12 +25,13 @@ HOURS: Final = counter(
     name="event_hours",
     bounds="created",
     keys="hour step event_type status attempts",
-    sums="events without_command",
+    sums="events without_command attempts_defaulted",
     shared_by="event_type",
     expected="""
         select   date_trunc('hour', created_at, 'UTC') as hour, step, event_type, status, attempts,
                  count(*) as events,
-                 count(*) filter (where coalesce(command_id, '') = '') as without_command
+                 count(*) filter (where coalesce(command_id, '') = '') as without_command,
+                 count(*) filter (where evidence < 100) as attempts_defaulted
         from     normalizer.events
         where    created_at >= $1::timestamptz and created_at < $2::timestamptz
         and      mod(abs(hashtext(event_type)::bigint), $3::integer) = $4::integer

@@ -12,6 +12,7 @@ group_offsets    commits positions to the group, for lag tools
 turns            fetches from suspects and healthy partitions in turns
 batch_filler     fetches until a batch is full or due
 intake           normalizes records into a batch
+slow_records     lets records that take long wait apart, with their partitions alone
 set_aside        writes parts that wait, apart from the batches of other partitions
 file_replay      the same loop over a file, without a broker
 

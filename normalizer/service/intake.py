@@ -19,6 +19,7 @@ from normalizer.process.normalizer_process import NormalizerProcess, NormalizerP
 from normalizer.process.pause import back_off_s, wait_at_most
 from normalizer.process.slices import slices
 from normalizer.service.membership import Membership
+from normalizer.service.slow_records import SlowRecords
 from normalizer.settings import Settings
 from normalizer.store.store import Claim
 from normalizer.telemetry import get_logger
@@ -47,6 +48,12 @@ class Intake:
             settings.redact_keys, normalizer.shapes, answer_s=settings.progress_timeout_s
         )
         self._dying_records: dict[str, tuple[int, str]] = {}
+        self._slow_records = SlowRecords(self._ownership, self._normalize_in_process)
+
+    async def stop(self) -> None:
+        """End the helper process, and give up the record that it is at."""
+        await self._slow_records.stop()
+        await self.normalizer_process.stop()
 
     def is_full(self, builder: BatchBuilder) -> bool:
         """Whether the batch has reached its maximum of rows or bytes."""
@@ -59,7 +66,7 @@ class Intake:
         self._membership.watchdog.note_progress(chunk.partition)
         if not chunk.records:
             self._add(builder, claim, chunk.from_offset, chunk.next_offset, [])
-        in_process = partial(self._normalize_in_process, claim)
+        in_process = partial(self._slow_records.normalize, claim)
         room = self._settings.batch_rows - builder.rows
         read = slices(chunk.records, self._normalizer.normalize, heavy=in_process, room=room)
         async with contextlib.aclosing(read):
@@ -109,8 +116,8 @@ class Intake:
             self._membership.stopping,
             KafkaPartition(claim.topic, claim.partition),
         )
-        with self._membership.watchdog.busy("helper process"):
-            while self._ownership.held.get(partition) is claim and not stopping.is_set():
+        with self._membership.watchdog.busy(f"helper process, for {record.coordinates}"):
+            while self._is_ours(partition, claim) and not stopping.is_set():
                 try:
                     outcomes = await self.normalizer_process.normalize(record)
                 except NormalizerProcessDied as died:
@@ -131,6 +138,10 @@ class Intake:
                     return outcomes
             self._dying_records.pop(record.coordinates, None)
         return None
+
+    def _is_ours(self, partition: KafkaPartition, claim: Claim) -> bool:
+        is_aside = self._ownership.set_aside.get(partition) == claim.epoch
+        return is_aside or self._ownership.held.get(partition) is claim
 
 
 def held_parts(batch: Batch, held: Mapping[KafkaPartition, Claim]) -> Batch:

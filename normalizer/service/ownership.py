@@ -57,7 +57,7 @@ class Ownership:
         self.stopped: dict[KafkaPartition, str] = {}
         self._claims_of_stopped: dict[KafkaPartition, Claim] = {}
         self.set_aside: dict[KafkaPartition, int] = {}
-        """Partitions that aren't read while a part waits apart, with the epoch of that part."""
+        """Partitions that aren't read while a part or a record waits apart, with its epoch."""
         self.suspects = Suspects(clock)
         self.gaps: dict[KafkaPartition, tuple[int, int]] = {}
         """Each partition's last range (first and next offset) that retention deleted unread."""

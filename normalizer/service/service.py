@@ -109,7 +109,7 @@ class Service:
             for store in (self._claims_store, self._store):
                 await opened.enter_async_context(store)
             await opened.enter_async_context(self.membership)
-            opened.push_async_callback(self.intake.normalizer_process.stop)
+            opened.push_async_callback(self.intake.stop)
             try:
                 async with self._deadline, self._tasks as tasks:
                     self.membership.start(tasks)

@@ -38,6 +38,7 @@ class Intake:
         normalizer: Normalizer,
         membership: Membership,
         timed: Callable[[str], AbstractContextManager[None]],
+        tasks: asyncio.TaskGroup,
     ) -> None:
         self._settings = settings
         self._membership = membership
@@ -48,7 +49,7 @@ class Intake:
             settings.redact_keys, normalizer.shapes, answer_s=settings.progress_timeout_s
         )
         self._dying_records: dict[str, tuple[int, str]] = {}
-        self._slow_records = SlowRecords(self._ownership, self._normalize_in_process)
+        self._slow_records = SlowRecords(self._ownership, tasks, self._normalize_in_process)
 
     async def stop(self) -> None:
         """End the helper process, and give up the record that it is at."""

@@ -87,10 +87,10 @@ class Service:
         self._parts_set_aside = PartsSetAside(
             apart, self.membership, self._note_written, self._note_failure, clock
         )
-        self.intake = Intake(settings, normalizer, self.membership, self._timed)
+        self._tasks = asyncio.TaskGroup()
+        self.intake = Intake(settings, normalizer, self.membership, self._timed, self._tasks)
         turns = Turns(self.membership, self._store, self._timed)
         self._filler = BatchFiller(settings, turns, self.intake, self._stopping, clock)
-        self._tasks = asyncio.TaskGroup()
         self._deadline = asyncio.timeout(None)
         self._refusals = RejectionLog(_log, clock)
         self._heartbeat_s = clock()
@@ -180,6 +180,7 @@ class Service:
                 writing = self._tasks.create_task(work, name="write")
         if writing:
             await asyncio.wait([writing])
+        await self.intake.stop()
 
     async def _write(self, batch: Batch, spans: AbstractContextManager[None]) -> None:
         """Write the batch; if that fails for good, claim its partitions again."""

@@ -6,7 +6,6 @@ and takes the outcomes that are there by then.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -30,21 +29,18 @@ class SlowRecords:
     def __init__(
         self,
         ownership: Ownership,
+        tasks: asyncio.TaskGroup,
         normalize: Callable[[Claim, RawRecord], Coroutine[Any, Any, Outcomes]],
     ) -> None:
         self._ownership = ownership
+        self._group = tasks
         self._normalize = normalize
         self._tasks: dict[KafkaPartition, tuple[str, int, asyncio.Task[Outcomes]]] = {}
 
     async def normalize(self, claim: Claim, record: RawRecord) -> Outcomes:
         """Return the outcomes of a record; None if its partition is read no further for now."""
         partition = KafkaPartition(claim.topic, claim.partition)
-        coordinates, incarnation, task = self._tasks.pop(partition, ("", 0, None))
-        if task and (coordinates, incarnation) != (record.coordinates, record.incarnation):
-            task.cancel()
-            task = None
-        task = task or asyncio.create_task(self._normalize(claim, record), name=f"slow {partition}")
-        self._tasks[partition] = (record.coordinates, record.incarnation, task)
+        task = self._begun(partition, claim, record)
         await asyncio.wait([task], timeout=PATIENCE_S)
         if task.done():
             del self._tasks[partition]
@@ -60,11 +56,26 @@ class SlowRecords:
             )
         return None
 
+    def _begun(
+        self, partition: KafkaPartition, claim: Claim, record: RawRecord
+    ) -> asyncio.Task[Outcomes]:
+        """The task for this record: the one that has begun under an earlier claim, or a new one."""
+        coordinates, incarnation, task = self._tasks.get(partition, ("", 0, None))
+        if task and (coordinates, incarnation) == (record.coordinates, record.incarnation):
+            # One that is done without outcomes had lost its claim.
+            if not task.done() or task.result() is not None:
+                return task
+        elif task:
+            task.cancel()
+        task = self._group.create_task(self._normalize(claim, record), name=f"slow {partition}")
+        self._tasks[partition] = (record.coordinates, record.incarnation, task)
+        return task
+
     async def stop(self) -> None:
         """Give up the records that are not done."""
         tasks = [task for _, _, task in self._tasks.values()]
         self._tasks.clear()
         for task in tasks:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        if tasks:
+            await asyncio.wait(tasks)

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -47,23 +48,30 @@ BUILD_S: Final = 600
 """A first build fetches and compiles seventeen crates, on a machine that others use too."""
 
 
-def _is_left_out(program: str) -> bool:
-    """Whether there is no such program that could build the crate; CI must have it."""
-    if "CI" in os.environ:
-        return False
-    said = shutil.which(program) and subprocess.run(
-        [program, "--version"], capture_output=True, text=True, check=False
+def why_left_out(program: str, environ: Mapping[str, str] = os.environ) -> str | None:
+    """Why no such program can build the crate; None if one can, and in CI, which must have it.
+
+    A cargo of rustup finds its compilers by HOME, and says so where another user installed them.
+    """
+    if "CI" in environ:
+        return None
+    path = shutil.which(program, path=environ.get("PATH"))
+    if path is None:
+        return f"no {program}: apt-get install cargo-web rust-web-clippy"
+    said = subprocess.run(
+        [path, "--version"], env=environ, capture_output=True, text=True, check=False
     )
-    version = re.search(r" \d+\.(\d+)\.", said.stdout) if said else None
-    return version is None or int(version[1]) < OLDEST_MINOR
+    if said.returncode != 0:
+        return f"{path} does not run: {' '.join(said.stderr.split())}"
+    version = re.search(r" \d+\.(\d+)\.", said.stdout)
+    if version is None or int(version[1]) < OLDEST_MINOR:
+        return f"{path} is too old: {said.stdout.strip()}; 1.{OLDEST_MINOR} or newer is needed"
+    return None
 
 
 pytestmark = [
     pytest.mark.timeout(BUILD_S),
-    pytest.mark.skipif(
-        _is_left_out("cargo"),
-        reason="no cargo of 1.71 or newer: apt-get install cargo-web rust-web-clippy",
-    ),
+    pytest.mark.skipif((_WHY := why_left_out("cargo")) is not None, reason=str(_WHY)),
 ]
 
 _LEAST_WORK: Final = {"CARGO_PROFILE_DEV_DEBUG": "0", "CARGO_INCREMENTAL": "0"}

@@ -47,17 +47,19 @@ _CLASSES: Final = {"FAILED": 0, "ERROR": 0, "CANCELLED": 1, "COMPLETED": 2}
 _LONGEST_US: Final = 2_592_000_000_000
 """Thirty days: what a call cannot last is no duration."""
 
-_CODE: Final = re.compile(
-    r"\b(?:http(?:/[0-9](?:\.[0-9])?)?|status[ _]?(?:code)?|code|error|exit|exited with|errno"
+_PART: Final = re.compile(
+    r"[^\x01-\x20@\"<>()\[\]{},;:=#|/\\?]+@(?:[0-9a-z-]+[.])+[a-z]{2,}"
+    r"|(\b(?:http(?:/[0-9](?:[.][0-9])?)?|status[ _]?(?:code)?|code|error|exit|exited with|errno"
     r"|signal)[ :=#(]{0,3}[0-9]{1,3}(?![0-9a-z_])"
     r"|\b[45][0-9]{2}(?= (?:bad|conflict|forbidden|gateway|gone|internal|method|not|payload"
-    r"|precondition|request|service|too|unauthorized|unprocessable)\b)",
+    r"|precondition|request|service|too|unauthorized|unprocessable)\b))"
+    r"|[0-9a-z]*[0-9][0-9a-z]*|(?<![0-9a-z])[a-f]{8,}(?![0-9a-z])",
     re.IGNORECASE | re.ASCII,
 )
+"""An e-mail address, a code (its group), an id, or hex without a digit."""
 _QUOTED: Final = re.compile(
     r"\"[^\"]*(?:\"|\Z)|(?<![0-9A-Za-z])[bru]?'(?:[^']|'(?=[0-9A-Za-z]))*(?:'|\Z)"
 )
-_ID: Final = re.compile(r"[0-9A-Za-z]*[0-9][0-9A-Za-z]*")
 _JOINED_IDS: Final = re.compile(r"#(?:[-._:/]?#)*(?:-[b-df-hj-np-tv-xz]{5}\b)?")
 
 
@@ -292,14 +294,10 @@ def _between(earlier_us: int | None, later_us: int | None) -> int | None:
 
 
 def error_class_of(error: str) -> str:
-    """An error text without quoted parts and ids; codes stay."""
+    """An error text without quoted parts, e-mail addresses and ids; codes stay."""
     text = _QUOTED.sub("?", error[:400].replace("\x01", " "))
-    parts, at = [], 0
-    for code in _CODE.finditer(text):
-        parts += [_ID.sub("#", text[at : code.start()]), code[0]]
-        at = code.end()
-    text = _JOINED_IDS.sub("#", "".join([*parts, _ID.sub("#", text[at:])]))
-    return re.sub(r"\s+", " ", text)[:120].strip(" ")
+    text = _JOINED_IDS.sub("#", _PART.sub(lambda part: part[1] or "#", text))
+    return re.sub("[ \t-\r]+", " ", text)[:120].strip(" ")
 
 
 def failures_before(calls: Sequence[tuple[str, int | None, Call]]) -> list[int | None]:

@@ -100,10 +100,10 @@ create function projector.microseconds_between(earlier timestamptz, later timest
         when later >= earlier then (date_part('epoch', later - earlier) * 1000000)::bigint
     end;
 
--- The error class of a text: the text without quoted parts and without ids, which are words with a
--- digit. Codes stay: up to three digits after a word such as "code" or "exit", and the number of an
--- HTTP error before its name. An apostrophe within a word is no quote, and a quote without an end
--- reaches to the end of the text.
+-- The error class of a text: the text without quoted parts, e-mail addresses, and ids, which are
+-- words with a digit or of eight and more letters from a to f. Codes stay: up to three digits after a
+-- word such as "code" or "exit", and the number of an HTTP error before its name. An apostrophe within
+-- a word is no quote, and a quote without an end reaches to the end of the text.
 create function projector.error_class_of(error text) returns text
     language sql immutable parallel safe
     return btrim(
@@ -118,12 +118,14 @@ create function projector.error_class_of(error text) returns text
                                     '"[^"]*(?:"|$)|(?<![0-9A-Za-z])[bru]?'
                                     '''(?:[^'']|''(?=[0-9A-Za-z]))*(?:''|$)', '?', 'g'
                                 ),
-                                '(\m(?:http(?:/[0-9](?:[.][0-9])?)?|status[ _]?(?:code)?|code|error'
+                                '[^\x01-\x20@"<>()\[\]{},;:=#|/\\?]+@(?:[0-9a-z-]+[.])+[a-z]{2,}'
+                                '|(\m(?:http(?:/[0-9](?:[.][0-9])?)?|status[ _]?(?:code)?|code|error'
                                 '|exit|exited with|errno|signal)[ :=#(]{0,3}[0-9]{1,3}(?![0-9a-z_])'
                                 '|\m[45][0-9]{2}(?= (?:bad|conflict|forbidden|gateway|gone|internal'
                                 '|method|not|payload|precondition|request|service|too|unauthorized'
                                 '|unprocessable)\M))'
-                                '|[0-9a-z]*[0-9][0-9a-z]*', '\1' || chr(1), 'gi'
+                                '|[0-9a-z]*[0-9][0-9a-z]*|(?<![0-9a-z])[a-f]{8,}(?![0-9a-z])',
+                                '\1' || chr(1), 'gi'
                             ),
                             '([0-9a-z])' || chr(1), '\1', 'gi'
                         ),
@@ -131,7 +133,7 @@ create function projector.error_class_of(error text) returns text
                     ),
                     '#(?:[-._:/]?#)*(?:-[b-df-hj-np-tv-xz]{5}\M)?', '#', 'g'
                 ),
-                '\s+', ' ', 'g'
+                '[ \t-\r]+', ' ', 'g'
             ),
             120
         )

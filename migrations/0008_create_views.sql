@@ -136,7 +136,7 @@ having   sum(calls) <> 0;
 
 comment on view projector.failures_by_error is
     'Which errors do calls fail with, by attempt? error_class is the error text without its '
-    'ids and quoted parts; HTTP and exit codes stay.';
+    'ids, e-mail addresses and quoted parts; HTTP and exit codes stay.';
 
 create view projector.error_groups as
 with recursive class as (

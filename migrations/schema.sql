@@ -337,7 +337,7 @@ CREATE FUNCTION projector.erase_execution(execution_id bigint) RETURNS boolean
 
 CREATE FUNCTION projector.error_class_of(error text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN btrim("left"(regexp_replace(regexp_replace(replace(regexp_replace(regexp_replace(regexp_replace(translate("left"(error, 400), chr(1), ' '::text), '"[^"]*(?:"|$)|(?<![0-9A-Za-z])[bru]?''(?:[^'']|''(?=[0-9A-Za-z]))*(?:''|$)'::text, '?'::text, 'g'::text), '(\m(?:http(?:/[0-9](?:[.][0-9])?)?|status[ _]?(?:code)?|code|error|exit|exited with|errno|signal)[ :=#(]{0,3}[0-9]{1,3}(?![0-9a-z_])|\m[45][0-9]{2}(?= (?:bad|conflict|forbidden|gateway|gone|internal|method|not|payload|precondition|request|service|too|unauthorized|unprocessable)\M))|[0-9a-z]*[0-9][0-9a-z]*'::text, ('\1'::text || chr(1)), 'gi'::text), ('([0-9a-z])'::text || chr(1)), '\1'::text, 'gi'::text), chr(1), '#'::text), '#(?:[-._:/]?#)*(?:-[b-df-hj-np-tv-xz]{5}\M)?'::text, '#'::text, 'g'::text), '\s+'::text, ' '::text, 'g'::text), 120));
+    RETURN btrim("left"(regexp_replace(regexp_replace(replace(regexp_replace(regexp_replace(regexp_replace(translate("left"(error, 400), chr(1), ' '::text), '"[^"]*(?:"|$)|(?<![0-9A-Za-z])[bru]?''(?:[^'']|''(?=[0-9A-Za-z]))*(?:''|$)'::text, '?'::text, 'g'::text), '[^\x01-\x20@"<>()\[\]{},;:=#|/\\?]+@(?:[0-9a-z-]+[.])+[a-z]{2,}|(\m(?:http(?:/[0-9](?:[.][0-9])?)?|status[ _]?(?:code)?|code|error|exit|exited with|errno|signal)[ :=#(]{0,3}[0-9]{1,3}(?![0-9a-z_])|\m[45][0-9]{2}(?= (?:bad|conflict|forbidden|gateway|gone|internal|method|not|payload|precondition|request|service|too|unauthorized|unprocessable)\M))|[0-9a-z]*[0-9][0-9a-z]*|(?<![0-9a-z])[a-f]{8,}(?![0-9a-z])'::text, ('\1'::text || chr(1)), 'gi'::text), ('([0-9a-z])'::text || chr(1)), '\1'::text, 'gi'::text), chr(1), '#'::text), '#(?:[-._:/]?#)*(?:-[b-df-hj-np-tv-xz]{5}\M)?'::text, '#'::text, 'g'::text), '[ \t-\r]+'::text, ' '::text, 'g'::text), 120));
 
 CREATE SEQUENCE normalizer.batch_id
     START WITH 1
@@ -2738,7 +2738,7 @@ CREATE VIEW projector.failures_by_error AS
    FROM projector.error_hours
   GROUP BY hour, step, attempts, status, error_class
  HAVING (sum(calls) <> (0)::numeric);
-COMMENT ON VIEW projector.failures_by_error IS 'Which errors do calls fail with, by attempt? error_class is the error text without its ids and quoted parts; HTTP and exit codes stay.';
+COMMENT ON VIEW projector.failures_by_error IS 'Which errors do calls fail with, by attempt? error_class is the error text without its ids, e-mail addresses and quoted parts; HTTP and exit codes stay.';
 COMMENT ON COLUMN projector.failures_by_error.hour IS 'the hour, UTC';
 COMMENT ON COLUMN projector.failures_by_error.step IS 'name of the step; empty if no event names one';
 COMMENT ON COLUMN projector.failures_by_error.attempts IS 'number of attempts before this one: 0 is the first';

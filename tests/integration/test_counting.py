@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any, Final
 
 import asyncpg
@@ -284,6 +285,13 @@ ERROR_CLASSES: Final = {
     "took  30.5\ns": "took # s",
     "can't find 'bob', won't retry": "can't find ?, won't retry",
     "no row of 'bob's cars' or b'x' in users' data": "no row of ? or ? in users' data",
+    "deadbeefcafebabe failed": "# failed",
+    "no facade for DEADBEEF in a decade": "no facade for # in a decade",
+    "key deadbeef-cafebabe, feedface_deadbeef": "key #, #",
+    "no mail to alice.o'neil+x@mail.example.com.": "no mail to #.",
+    "rejected <J\u00f6rg@example.co.uk>, b7@example.org": "rejected <#>, #",
+    "code404@example.org gave code 404, exit 1.bob@example.org": "# gave code 404, exit 1#",
+    "psql: root@localhost, npm i left-pad@1.3.0": "psql: root@localhost, npm i left-pad@#",
     "bad value '" + "some data " * 50 + "'": "bad value ?",
     'bad answer "' + "<html> it's " * 50: "bad answer ?",
 }
@@ -299,6 +307,28 @@ async def test_codes_stay_in_an_error_class_and_ids_go(connection: asyncpg.Conne
     expected = {error: kind or error for error, kind in ERROR_CLASSES.items()}
     assert dict(tuple(row) for row in rows) == expected
     assert {error: error_class_of(error) for error in ERROR_CLASSES} == expected
+
+
+@pytest.mark.every_postgres
+async def test_any_text_has_the_class_that_the_fold_gives_it(
+    connection: asyncpg.Connection,
+) -> None:
+    choose = Random(7)
+    texts = ["".join(choose.choices(_PARTS, k=choose.randrange(40))) for _ in range(3_000)]
+
+    rows = await connection.fetch(
+        "select error, projector.error_class_of(error) from unnest($1::text[]) as error", texts
+    )
+
+    assert [row for row in map(tuple, rows) if row[1] != error_class_of(row[0])] == []
+
+
+_PARTS: Final = (
+    *"abu1 '\"#:-.\u00e9\t404codeHTP()@<f,/\\_=\n\u00a0",
+    *("alice", "@ab.cd", "@x-1.io.", "a@b.c1", "deadbeef", "DEADBEEF", "@@"),
+    *("code 4", "http404", " 503 Service", "exit=1", "status_code 5"),
+)
+"""What error texts are made of: ids, codes, addresses, quotes, and what is none of them."""
 
 
 async def test_an_error_group_has_its_first_and_last_call_and_a_sample(

@@ -46,7 +46,7 @@ class ErrorGroupsParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class ErrorGroup(ApiRow, frozen=True, kw_only=True):
-    """Failed calls with one error text: without ids and quoted parts, but with codes.
+    """Failed calls with one error text: without ids, e-mail addresses and quoted parts.
 
     share: of all failed calls of the window that the filters leave. new: first seen in this window.
     back: seen before it, but not in the window of the same length before. steps, attempts and

@@ -6,6 +6,7 @@ raw_record      a record as a log holds it
 bounds          the limits of a record, checked over its bytes
 prefilter       one fast search for secrets, unstorable text and extreme numbers
 json_in_text    finds JSON inside other text
+plain_keys      tells by fast checks which keys and values need no look
 sanitize        removes what the search found
 unstorable      replaces text that PostgreSQL cannot hold
 samples         the beginning of a refused value that operators may see

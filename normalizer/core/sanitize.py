@@ -7,10 +7,10 @@ Source: docs/spec/wire-shapes.md#v5, #r1, #r2, #r3, #r4, #r5, #r6.
 
 import re
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from normalizer.core.json_in_text import json_spans
+from normalizer.core.plain_keys import PlainKeys, is_harmless
 from normalizer.core.prefilter import Prefilter
 from normalizer.core.rules.redaction import REDACTED, Redaction, Secrecy
 from normalizer.core.rules.secret_members import NEVER_SECRET, SecretMembers
@@ -28,7 +28,6 @@ from normalizer.jsontext import Json, Number, Repeated, parse, write
 
 _MAY_SAY: Final = re.compile("[=:@ ]")
 """A short key without one of these is a name, and holds no value."""
-_REMEMBERED_CHARS: Final = 500
 _MOST_TEXTS: Final = 2  # JSON is read in a text, and in a text of that JSON
 _REFERENCE: Final = "reference"
 _REFERENCE_KEYS: Final = frozenset(("ref", "uri", "locator", "sha256", "bytes"))
@@ -51,14 +50,7 @@ class Sanitizer:
         self.suspects: Final = Prefilter(redaction.added_words).suspects
         self.texts: Final = SecretText(redaction.secrecy, self.suspects)
         self.secret_members: Final = SecretMembers(self.texts)
-        self._remembered: Final = lru_cache(maxsize=1024)(self._are_plain)
-
-    def are_plain(self, keys: str) -> bool:
-        """Tell whether keys, one a line, hold no secret and no text that cannot be stored."""
-        return (self._remembered if len(keys) <= _REMEMBERED_CHARS else self._are_plain)(keys)
-
-    def _are_plain(self, keys: str) -> bool:
-        return replace_unstorable(keys) == keys and not self.texts.may_hold_secret(keys)
+        self.keys: Final = PlainKeys(self.texts, self.secret_members)
 
     def clean(self, text: str, tree: Json) -> Cleaned:
         """Clean `text`, whose tree is `tree`; gives the same text if nothing must change.
@@ -75,17 +67,6 @@ class Sanitizer:
         rewriter = _Rewriter(self)
         cleaned = rewriter.walk(headers, ("headers",), "plain")
         return cleaned, rewriter.replaced.get(None, set())
-
-
-def _is_harmless(value: Json) -> bool:
-    """Tell by a fast check that a value holds no secret and no text that cannot be stored."""
-    if type(value) is not str:
-        return not value or not isinstance(value, (list, dict))
-    return (
-        len(value) < SHORTEST_TOKEN
-        and value.isascii()
-        and (value.isalnum() or (len(value) < SHORTEST_SECRET and "\0" not in value))
-    )
 
 
 _Mode: TypeAlias = Literal["root", "plain", "reference", "untouched"]
@@ -140,7 +121,7 @@ class _Rewriter:
                 return wrapper | {"payload": self._wrapped(payload)}
         return self.walk(tree, (), "root")
 
-    def walk(self, tree: Json, path: Path, mode: _Mode) -> Json:  # noqa: C901 - one frame a level
+    def walk(self, tree: Json, path: Path, mode: _Mode) -> Json:  # noqa: C901, PLR0912 - one frame a level
         """Clean a tree; gives the same object if nothing changes. One stack frame a level."""
         if isinstance(tree, str):
             return tree if isinstance(tree, Number) else self._text(tree, path, mode)
@@ -149,7 +130,7 @@ class _Rewriter:
             inner = child_path(path, "[]")
             inside = "plain" if mode == "root" else mode
             for at, item in enumerate(tree):
-                kept = item if _is_harmless(item) else self.walk(item, inner, inside)
+                kept = item if is_harmless(item) else self.walk(item, inner, inside)
                 if kept is not item:
                     items = items if items is not tree else tree.copy()
                     items[at] = kept
@@ -161,6 +142,18 @@ class _Rewriter:
         # The text still holds the earlier value of a repeated key, which may be a secret.
         self.changed |= isinstance(tree, Repeated)
         members: dict[str, Json] = {}
+        if mode != "untouched" and self._sanitizer.keys.are_harmless(
+            "\n".join(tree), at_top=mode == "root"
+        ):
+            kept_tree: dict[str, Json] = tree
+            for key, value in tree.items():
+                if not isinstance(value, _MAY_HIDE) or is_harmless(value):
+                    continue
+                kept = self.walk(value, child_path(path, key), _mode_under(key, mode))
+                if kept is not value:
+                    kept_tree = kept_tree if kept_tree is not tree else {**tree}
+                    kept_tree[key] = kept
+            return kept_tree
         changed_before, self.changed = self.changed, False
         named = () if mode == "untouched" else self._named_secret(tree, at_top=mode == "root")
         for key, value in zip(self._keys(tree, path, mode), tree.values(), strict=True):
@@ -173,7 +166,7 @@ class _Rewriter:
             ):
                 self._redact(changed=value != REDACTED)
                 members[key] = REDACTED
-            elif _is_harmless(value):
+            elif is_harmless(value):
                 members[key] = value
             else:
                 members[key] = self.walk(value, child_path(path, key), mode_inside)
@@ -251,7 +244,7 @@ class _Rewriter:
 
     def _keys(self, tree: dict[str, Json], path: Path, mode: _Mode) -> list[str]:
         """Give the cleaned keys, all different."""
-        if self._sanitizer.are_plain("\n".join(tree)):
+        if self._sanitizer.keys.are_plain("\n".join(tree)):
             return list(tree)
         keys: list[str] = []
         taken: set[str] = set()

@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from normalizer.core.plain_keys import PlainKeys
 from normalizer.core.rules.redaction import REDACTED, SECRET_WORDS
 from normalizer.core.sanitize import Sanitizer
 from normalizer.envelope import canonical_json
@@ -14,6 +15,17 @@ from tests.property.raw_events import as_json, trees
 
 sanitizer = Sanitizer(["iban", "NAME"])
 redact_text = Sanitizer().texts.cut
+
+
+class _EachKey(PlainKeys):
+    """Finds no keys harmless, so that each of them is looked at."""
+
+    def are_harmless(self, keys: str, *, at_top: bool) -> bool:  # noqa: ARG002 - as its base
+        return False
+
+
+one_by_one = Sanitizer(["iban", "NAME"])
+setattr(one_by_one, "keys", _EachKey(one_by_one.texts, one_by_one.secret_members))  # noqa: B010 - Final
 
 _JWT = ".".join(base64.urlsafe_b64encode(part).decode() for part in (b'{"alg":"HS256"}', b"x" * 30))
 
@@ -64,6 +76,18 @@ def test_looking_first_misses_nothing(tree: Any, escaped: bool) -> None:
     cleaned = sanitizer.clean(sent, parse(sent))
 
     assert cleaned.text == sent or sanitizer.suspects(sent.encode())
+
+
+@given(secretive)
+def test_keys_that_are_judged_together_change_nothing(tree: Any) -> None:
+    """An object whose keys are harmless is walked without a look at each of them."""
+    sent = as_json(tree).decode()
+    if not isinstance(parse(sent), (dict, list)):
+        return
+
+    together = sanitizer.clean(sent, parse(sent))
+
+    assert together == one_by_one.clean(sent, parse(sent))
 
 
 @given(secretive)

@@ -3,7 +3,7 @@
 Source: docs/spec/wire-shapes.md#r7: lists of arguments, and names with their values.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Final
 
@@ -62,6 +62,18 @@ class SecretMembers:
 
     def __init__(self, text: SecretText) -> None:
         self._text = text
+
+    def may_name(self, keys: Iterable[str], *, at_top: bool) -> bool:
+        """Tell whether `keys` could find something in an object with these keys."""
+        own = {key for key in keys if not (at_top and key in _OF_THE_EVENT)}
+        if len(own) < 2:
+            return False
+        return (
+            not _VALUE_KEYS.isdisjoint(own)
+            or "kty" in own
+            or ("kind" in own and not _KUBERNETES_SECRETS.isdisjoint(own))
+            or any(key.endswith(_ENDS_OF_NAMES) and _value_keys(key) & own for key in own)
+        )
 
     def keys(self, tree: dict[str, Json], *, at_top: bool) -> frozenset[str]:
         """Give the keys of secret values: `value` in {"name": "DB_PASSWORD", "value": x}.

@@ -151,4 +151,6 @@ class KafkaCheck:
             )
         kept_ms = int(configs.get("retention.ms", "-1"))
         kept = "for ever" if kept_ms < 0 else f"{kept_ms / 3_600_000:g} hours"
-        yield CheckResult(f"topic {topic}", f"records are kept {kept}")
+        most_bytes = int(configs.get("retention.bytes", "-1"))
+        size = f", up to {most_bytes} bytes a partition" if most_bytes >= 0 else ""
+        yield CheckResult(f"topic {topic}", f"records are kept {kept}{size}")

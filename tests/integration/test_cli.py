@@ -105,7 +105,9 @@ async def test_check_says_what_may_be_done(
     settings: Settings, topic: Topic, admin: AIOKafkaAdminClient, producer: AIOKafkaProducer
 ) -> None:
     kept = ConfigResource(
-        ConfigResourceType.TOPIC, topic.name, {"retention.ms": str(36 * 3_600_000)}
+        ConfigResourceType.TOPIC,
+        topic.name,
+        {"retention.ms": str(36 * 3_600_000), "retention.bytes": "1073741824"},
     )
     await admin.alter_configs([kept])
     await send(producer, topic, range(3))
@@ -117,7 +119,7 @@ async def test_check_says_what_may_be_done(
     for line in (
         f"topic {topic.name}: 1 partitions, 3 offsets held",
         f"topic {topic.name}: may be read",
-        f"topic {topic.name}: records are kept 36 hours",
+        f"topic {topic.name}: records are kept 36 hours, up to 1073741824 bytes a partition",
         f"group {settings.kafka_group_id}: new: no process has joined it yet",
         "migrations: ",
         "rights: may write",

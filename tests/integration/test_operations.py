@@ -136,6 +136,11 @@ async def test_every_query_of_the_page_runs(database: Database) -> None:
     assert len(queries) > 1
 
 
+def test_the_first_command_needs_no_program_but_ours() -> None:
+    """`make run`, the stack that the README gives, has no tools of Kafka."""
+    assert blocks(PAGE)[0].text.split()[0] in PROGRAMS
+
+
 def test_every_command_has_its_line() -> None:
     table = (DOCS / PAGE).read_text().partition("## Every command")[2].partition("\n## ")[0]
     listed = set(re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE))

@@ -122,7 +122,7 @@ class KafkaBroker(StackProcess):
 
     def _write_properties(self) -> None:
         protocols = {_CONTROLLER: "PLAINTEXT", **self._listeners}
-        addresses = {name: f"{name}://127.0.0.1:{port}" for name, port in self._ports.items()}
+        addresses = {name: f"{name}://{self.address_of(name)}" for name in self._ports}
         properties = {
             **self._properties,
             "log.dirs": _LOG,

@@ -12,6 +12,7 @@ from normalizer.kafka.connection import (
     connection_options,
     pace_metadata,
 )
+from normalizer.kafka.fetch_sizes import fit_fetches
 from normalizer.settings import Settings
 
 NEVER_MS: Final = 2**31 - 1
@@ -48,7 +49,9 @@ def new_group_consumer(
         max_poll_interval_ms=NEVER_MS,
         metadata_max_age_ms=METADATA_AGE_MS,
     )
-    pace_metadata(consumer._client)  # noqa: SLF001 - the public API has no access to it
+    client = consumer._client  # noqa: SLF001 - the public API has no access to it
+    pace_metadata(client)
+    fit_fetches(client, settings.kafka_fetch_max_bytes)
     consumer.subscribe(list(settings.kafka_topics), listener=_Listener(on_assigned, on_revoked))
     return consumer
 

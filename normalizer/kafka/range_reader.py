@@ -19,6 +19,7 @@ from normalizer.kafka.connection import (
     start_client,
     translated,
 )
+from normalizer.kafka.fetch_sizes import fit_fetches
 from normalizer.kafka.lenient_reader import BROKEN_BATCH, read_leniently
 from normalizer.kafka.reader_connection import ENDING_S
 from normalizer.kafka.unreadable_batch import UnreadableBatch
@@ -228,6 +229,8 @@ class OffsetRangeReader:
                 max_partition_fetch_bytes=PARTITION_BYTES,
                 client_rack=self._settings.kafka_client_rack,
             )
+            client = consumer._client  # noqa: SLF001 - the public API has no access to it
+            fit_fetches(client, self._settings.kafka_fetch_max_bytes)
             try:
                 await start_client(consumer, self._settings, "connecting")
             except BaseException:

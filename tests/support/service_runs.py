@@ -5,7 +5,7 @@ import contextlib
 import inspect
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +66,15 @@ async def process(
     command: str = "run",
     sources: Path | None = None,
     log: int = asyncio.subprocess.PIPE,
+    prefix: Sequence[str] = (),
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run `normalizer run` as a process, killed at the end if it still runs.
 
     It runs the code in the folder `sources`, or that of this checkout, under the module `program`.
+    `prefix` is a command that runs it.
     """
     child = await asyncio.create_subprocess_exec(
+        *prefix,
         sys.executable,
         *("-m", program, command, *arguments),
         cwd=sources,

@@ -24,8 +24,8 @@ create function projector.call_status(status text, outcome text) returns text
         else outcome
     end;
 
--- Whether a completion hands the call over to a callback: so says its context, or that of the
--- result, where a server keeps what the worker sent.
+-- Whether a completion hands the call over to a callback. `pending_callback` is set in `context`, or
+-- in `result.context`, where servers keep the worker's context. Workers before 5.93.0 don't set it.
 create function projector.hands_over(context jsonb, result jsonb) returns boolean
     language sql immutable parallel safe
     return coalesce(context @> '{"pending_callback": true}', false)

@@ -557,7 +557,9 @@ comment on view projector.calls is
     'while it runs. attempts 0 is the first attempt. If several events report the end of one '
     'attempt, the worst decides: FAILED or ERROR, then CANCELLED, then COMPLETED. For example, '
     'a call whose tool succeeds and whose command then fails is FAILED. An error that a later '
-    'call of the same command handles still counts as one.';
+    'call of the same command handles still counts as one. A call that waits for a callback is '
+    'open only if its command.completed says pending_callback, as noetl/worker does from 5.93.0 on. '
+    'Under an older worker it is COMPLETED from the handover until the callback reports.';
 
 create view projector.calls_without_command as
 select   hour, step, event_type, status, sum(without_command)::bigint as events

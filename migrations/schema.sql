@@ -1838,7 +1838,7 @@ CREATE VIEW projector.calls AS
             projector.decode_bigint(projector.ranked_value(call_facts.max_attempts_ranked)) AS max_attempts
            FROM projector.call_facts) facts
   WHERE (step <> '__orchestrate__'::text);
-COMMENT ON VIEW projector.calls IS 'How did each attempt of each command go? hour is the hour of its end, or of its begin while it runs. attempts 0 is the first attempt. If several events report the end of one attempt, the worst decides: FAILED or ERROR, then CANCELLED, then COMPLETED. For example, a call whose tool succeeds and whose command then fails is FAILED. An error that a later call of the same command handles still counts as one.';
+COMMENT ON VIEW projector.calls IS 'How did each attempt of each command go? hour is the hour of its end, or of its begin while it runs. attempts 0 is the first attempt. If several events report the end of one attempt, the worst decides: FAILED or ERROR, then CANCELLED, then COMPLETED. For example, a call whose tool succeeds and whose command then fails is FAILED. An error that a later call of the same command handles still counts as one. A call that waits for a callback is open only if its command.completed says pending_callback, as noetl/worker does from 5.93.0 on. Under an older worker it is COMPLETED from the handover until the callback reports.';
 COMMENT ON COLUMN projector.calls.hour IS 'the hour, UTC';
 COMMENT ON COLUMN projector.calls.execution_id IS 'id of the execution';
 COMMENT ON COLUMN projector.calls.playbook IS 'path of the playbook; empty while it is not known';

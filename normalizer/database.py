@@ -70,6 +70,13 @@ def check_url(database_url: str, name: str = "the database's address") -> None:
         raise ConfigurationError(f"{name}: {DATABASE_URL_FORM}")
 
 
+class PoolerRefused(asyncpg.ProtocolViolationError):  # type: ignore[misc]
+    """A pooler ended the connection while it was being opened, so before any statement ran.
+
+    Its text names users, databases and what it waits for, but no secret.
+    """
+
+
 async def connect(
     database_url: str,
     *,
@@ -146,6 +153,8 @@ async def closing(connection: Connection) -> AsyncIterator[Connection]:
 
 def sentence_of(error: asyncpg.PostgresError) -> str:
     """What happened, without the server's own texts: they may hold content of a record."""
+    if isinstance(error, PoolerRefused):
+        return f"database: sign-in through a pooler: {error.args[0]} (SQLSTATE {error.sqlstate})"
     if error.sqlstate in {"08003", "08006"}:
         return f"database: the connection ended (SQLSTATE {error.sqlstate})"
     return f"database: SQLSTATE {error.sqlstate} ({type(error).__name__})"
@@ -191,7 +200,10 @@ async def _connect(database_url: str, options: Mapping[str, Any]) -> Connection:
         except (TimeoutError, asyncpg.CannotConnectNowError):
             continue
         return connection
-    connection = await asyncpg.connect(last, timeout=timeout, **options)
+    try:
+        connection = await asyncpg.connect(last, timeout=timeout, **options)
+    except asyncpg.ProtocolViolationError as error:
+        raise PoolerRefused(str(error)) from error
     return connection
 
 

@@ -61,10 +61,12 @@ class RetryableError(NormalizerError):
     """Nothing was written. Back off and retry.
 
     `sign_in_refused`: the other end answers, and does not let this process in. Retry as often as
-    `SignInTries` allows.
+    `SignInTries` allows. None: the other end hasn't answered at all.
     """
 
-    def __init__(self, what: str, *, remedy: str = "", sign_in_refused: bool = False) -> None:
+    def __init__(
+        self, what: str, *, remedy: str = "", sign_in_refused: bool | None = False
+    ) -> None:
         super().__init__(what, remedy=remedy)
         self.sign_in_refused = sign_in_refused
 
@@ -83,7 +85,7 @@ class StoreUnavailable(RetryableError):  # noqa: N818 - a state, not a mistake
         remedy: str = "",
         sqlstate: str | None = None,
         in_projection: bool = False,
-        sign_in_refused: bool = False,
+        sign_in_refused: bool | None = False,
     ) -> None:
         super().__init__(what, remedy=remedy, sign_in_refused=sign_in_refused)
         self.sqlstate = sqlstate
@@ -162,7 +164,8 @@ class SignInTries:
     """Counts refused sign-ins in a row.
 
     A refusal may pass: a password is changed at one end first, a broker has just started. One that
-    stays is a wrong setting, which no retry cures.
+    stays is a wrong setting, which no retry cures. A try without any answer counts neither way: for
+    15 s after its server has refused it, PgBouncer lets its clients wait.
     """
 
     MOST: Final = 5
@@ -172,6 +175,8 @@ class SignInTries:
 
     def failed(self, error: RetryableError) -> None:
         """Note a failed try. Raises FatalError for the last refusal that is allowed."""
+        if error.sign_in_refused is None:
+            return
         self._refused = self._refused + 1 if error.sign_in_refused else 0
         if self._refused == self.MOST:
             raise FatalError(f"{error} (refused {self.MOST} times)") from error

@@ -1,5 +1,6 @@
 """Says why a connection to PostgreSQL could not be opened, and what to do about it."""
 
+import re
 import socket
 import ssl
 from typing import Final
@@ -7,13 +8,18 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from normalizer.database import UnfitFile, sentence_of
+from normalizer.database import PoolerRefused, UnfitFile, sentence_of
 from normalizer.errors import FatalError, NormalizerError, StoreUnavailable
 from normalizer.store.sqlstate import translated
 from normalizer.telemetry import describe_error
 from normalizer.tls_files import address_option
 
 _SIGN_IN_CLASSES: Final = frozenset({"28", "3D"})
+_POOLER_REFUSES: Final = re.compile(
+    r"authentication failed|auth failed|no such (?:user|database)|does not exist|pg_hba"
+)
+"""What poolers say of a wrong password, user or database. With any other text the pooler may be
+waiting for its server, which is an outage."""
 _NO_LINE_IN_PG_HBA: Final = "ClientAuthentication"
 """The server's function that looks for a line; it also raises 28000, but its text is translated."""
 _OTHER_HOST: Final = frozenset({62, 64})
@@ -26,6 +32,14 @@ def connect_error(error: BaseException, database_url: str) -> NormalizerError:
     Before a statement runs the server's text quotes names only: users, hosts, databases.
     """
     match error:
+        case PoolerRefused():
+            return StoreUnavailable(
+                sentence_of(error),
+                remedy="check the user, the password and the name of the database in DATABASE_URL, "
+                "then the pooler's own lists of users and databases, and its log",
+                sqlstate=error.sqlstate,
+                sign_in_refused=bool(_POOLER_REFUSES.search(str(error))),
+            )
         case asyncpg.PostgresError():
             return _refusal(error, database_url)
         case UnfitFile():
@@ -41,6 +55,13 @@ def connect_error(error: BaseException, database_url: str) -> NormalizerError:
                 remedy="turn ssl on at the server, or set sslmode=prefer in DATABASE_URL, "
                 "which goes on without",
                 sign_in_refused=True,
+            )
+        case TimeoutError():
+            # A pooler says nothing either while its server refuses the pooler's own sign-in.
+            return StoreUnavailable(
+                f"database: TCP: {describe_error(error)}",
+                remedy=_reaching(error),
+                sign_in_refused=None,
             )
         case OSError():
             return StoreUnavailable(
@@ -70,7 +91,7 @@ def _refusal(error: asyncpg.PostgresError, database_url: str) -> NormalizerError
             remedy = "raise max_connections of the server, or end sessions that nobody needs"
         case "57P03":
             remedy = "wait until the server has started, or stopped"
-        case "08003" | "08006" | "08P01":
+        case "08003" | "08006":
             remedy = "is this port PostgreSQL's? See the port in DATABASE_URL, and the server's log"
         case _:
             return translated(error)
@@ -110,6 +131,9 @@ def _reaching(error: OSError) -> str:
         case socket.gaierror():
             return "check the host in DATABASE_URL"
         case TimeoutError():
-            return "check host and port in DATABASE_URL, and the firewalls on the way"
+            return (
+                "check host and port in DATABASE_URL, and the firewalls on the way; a pooler also "
+                "says nothing while it has no server connection"
+            )
         case _:
             return "does PostgreSQL run there? Check host and port in DATABASE_URL"

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import secrets
 import signal
@@ -9,10 +10,13 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
 import asyncpg
 import msgspec
 import pytest
+import structlog
+from aiokafka import AIOKafkaProducer
 
 from normalizer.cli.query_commands import check, ledger
 from normalizer.database import connect
@@ -30,7 +34,15 @@ from tests.support.api_client import api_client
 from tests.support.commands import invoked
 from tests.support.job_runs import backfill_files, record_lines, simulated_records, write_file
 from tests.support.pgbouncer import PgBouncer
-from tests.support.service_runs import Watcher, environment, running, settings_for, watching
+from tests.support.service_runs import (
+    Watcher,
+    environment,
+    running,
+    send,
+    settings_for,
+    until,
+    watching,
+)
 from tests.support.simulator_runs import compare_database, load_topic, traffic_mix
 from tests.support.stack import Cluster, Database, Stack, Topic
 
@@ -50,6 +62,59 @@ async def pooler(stack: Stack, cluster: Cluster) -> AsyncIterator[PgBouncer]:
 def pooled(pooler: PgBouncer, database: Database) -> Database:
     """The database through the pooler; its superuser's address is the server's."""
     return msgspec.structs.replace(database, url=pooler.through(database.url))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ("password", "SASL authentication failed"),
+        ("user", "SASL authentication failed"),
+        ("database", 'database "wrong" does not exist'),
+    ],
+)
+async def test_a_wrong_login_through_it_ends_the_service_and_says_why(
+    pooled: Database, topic: Topic, bootstrap_servers: str, wrong: str, text: str
+) -> None:
+    address = urlsplit(pooled.url)
+    host = f"{address.hostname}:{address.port}"
+    parts = {"user": address.username, "password": address.password, "database": pooled.name}
+    parts |= {wrong: "wrong"}
+    url = "postgresql://{user}:{password}@{host}/{database}".format(host=host, **parts)
+    settings = msgspec.structs.replace(
+        settings_for(pooled, topic, bootstrap_servers), database_url=url
+    )
+
+    code, log = await ended("normalizer", "run", **environment(settings))
+
+    last = json.loads(log.splitlines()[-1])
+    assert (code, last["event"]) == (3, "ended")
+    assert f"database: sign-in through a pooler: {text} (SQLSTATE 08P01)" in last["why"]
+    assert "refused 5 times" in last["why"]
+    assert str(address.password) not in log
+
+
+async def test_a_batch_that_waits_in_its_queue_says_so(
+    pooled: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
+) -> None:
+    settings = settings_for(pooled, topic, bootstrap_servers)
+    with structlog.testing.capture_logs() as lines:
+
+        def said() -> list[str]:
+            return [line["why"] for line in lines if line["event"] == "batch_blocked"]
+
+        async with running(settings), watching(pooled.admin_url) as watcher:
+            await send(producer, topic, range(1), partition=0)
+            await watcher.until_read(topic, {0: 1})
+            async with contextlib.AsyncExitStack() as opened:
+                for number in range(SESSIONS):
+                    one = await opened.enter_async_context(client(pooled.url, f"held {number}"))
+                    await opened.enter_async_context(one.transaction())
+                await send(producer, topic, range(1, 9), partition=0)
+                await until(lambda: bool(said()))
+            await watcher.until_read(topic, {0: 9})
+            assert await watcher.events() == 9
+
+    assert "it waits for a server connection of the pooler, which are all in use" in said()[0]
 
 
 async def open_sessions(url: str) -> None:

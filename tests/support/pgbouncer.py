@@ -31,6 +31,7 @@ pool_mode = {mode}
 default_pool_size = {sessions}
 max_client_conn = 200
 server_round_robin = 1
+server_login_retry = 1
 """
 
 

@@ -9,6 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from normalizer.core.batch import Batch
+from normalizer.database import PoolerRefused
 from normalizer.errors import BrokerUnavailable, FatalError, RetryableError, SignInTries
 from normalizer.store.connect_error import connect_error
 from normalizer.store.retry import write_with_retry
@@ -29,6 +30,19 @@ def test_refusals_in_a_row_are_counted_and_an_outage_or_a_success_between_them_c
         tries.failed(error)
 
     with pytest.raises(FatalError, match=r"SASL: PLAIN: no \(refused 5 times\)"):
+        tries.failed(REFUSED)
+
+
+def test_silence_between_refusals_is_not_counted() -> None:
+    """PgBouncer tries the server's sign-in every 15 s, and lets its clients wait meanwhile."""
+    tries = SignInTries()
+    silent = connect_error(TimeoutError(), URL)
+    assert isinstance(silent, RetryableError)
+
+    for error in [REFUSED, silent] * 4:
+        tries.failed(error)
+
+    with pytest.raises(FatalError, match="refused 5 times"):
         tries.failed(REFUSED)
 
 
@@ -126,6 +140,27 @@ def untrusted() -> ssl.SSLCertVerificationError:
             True,
         ),
         (
+            PoolerRefused("SASL authentication failed"),
+            "database: sign-in through a pooler: SASL authentication failed (SQLSTATE 08P01)",
+            True,
+        ),
+        (
+            PoolerRefused('database "none" does not exist'),
+            'database: sign-in through a pooler: database "none" does not exist (SQLSTATE 08P01)',
+            True,
+        ),
+        (
+            PoolerRefused("server login has been failing, cached error: connect failed"),
+            "database: sign-in through a pooler: server login has been failing",
+            False,
+        ),
+        (TimeoutError(), "database: TCP: TimeoutError", None),
+        (
+            refusal("08P01", "query_wait_timeout"),
+            "database: SQLSTATE 08P01 (ProtocolViolationError)",
+            False,
+        ),
+        (
             ConnectionRefusedError(111, "Connection refused"),
             "database: TCP: ConnectionRefusedError: Connection refused",
             False,
@@ -138,7 +173,7 @@ def untrusted() -> ssl.SSLCertVerificationError:
     ],
 )
 def test_a_connection_that_fails_names_its_step(
-    error: Exception, sentence: str, is_refusal: bool
+    error: Exception, sentence: str, is_refusal: bool | None
 ) -> None:
     found = connect_error(error, URL)
 

@@ -264,6 +264,26 @@ asyncio.run(main())
     assert (folder / "kafka" / "log" / "meta.properties").exists() is with_broker
 
 
+async def test_a_server_without_fsync_recovers_a_brin_index_of_a_truncated_table(
+    stack: Stack,
+) -> None:
+    """Without full page writes PostgreSQL 18 crashes each time that it replays this."""
+    server = PostgresServer(stack.folder / "not durable", durable=False)
+    async with server:
+        connection = await asyncpg.connect(server.url)
+        await connection.execute("create table t (at bigint)")
+        await connection.execute("create index t_brin on t using brin (at)")
+        await connection.execute("insert into t select generate_series(1, 20000)")
+        await connection.execute("vacuum t")
+        await connection.execute("checkpoint")
+        await connection.execute("insert into t select generate_series(1, 200000)")
+        await connection.execute("vacuum t")  # it summarizes the new pages
+        await connection.execute("truncate t")
+        await server.kill()
+        await server.start()
+        assert await _count(server.url, "select count(*) from t") == 0
+
+
 def test_ports_stay_the_same_while_they_are_free(tmp_path: Path) -> None:
     first = keep_ports(tmp_path / "ports.json", ["a", "b"])
     again = keep_ports(tmp_path / "ports.json", ["a", "b"])

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from typing import Final, Self
@@ -73,7 +74,7 @@ class Pair:
 
 
 class Faults:
-    """Faults of one stack by name."""
+    """Faults of one stack by name. Those that last, last at least `lasts_s`."""
 
     def __init__(
         self,
@@ -82,7 +83,10 @@ class Faults:
         broker: KafkaBroker,
         database: Database,
         disk: SmallDisk | None = None,
+        *,
+        lasts_s: float = 0.0,
     ) -> None:
+        self._lasts_s = lasts_s
         self._pair = pair
         self._postgres = postgres
         self._broker = broker
@@ -203,10 +207,10 @@ class Faults:
         await self._strike("pg_cancel_backend", "state = 'active'", times=50)
 
     async def _strike(self, function: str, which: str, *, times: int) -> None:
-        struck = 0
+        struck, until_s = 0, time.monotonic() + self._lasts_s
         async with self._administrator() as hand:
-            async with asyncio.timeout(PATIENCE_S):
-                while struck < times:
+            async with asyncio.timeout(PATIENCE_S + self._lasts_s):
+                while struck < times or time.monotonic() < until_s:
                     struck += await hand.fetchval(
                         f"select count({function}(pid)) from pg_stat_activity "
                         f"where {OURS} and state = 'active' and {which}"
@@ -222,9 +226,11 @@ class Faults:
             self._disk.resize(4_000)
 
     async def _stand_still(self) -> None:
-        """Until nothing has moved in two seconds, or ten seconds have passed."""
+        """Until nothing has moved in two seconds, or ten seconds have passed; for `lasts_s`."""
         at, since, begun = await self._positions(), 0, 0
-        while since < 20 and begun < 100:
+        until_s = time.monotonic() + self._lasts_s
+        while (since < 20 and begun < 100) or time.monotonic() < until_s:
+            assert self._pair.all_live(), "a process ended by itself"
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.1):
                     await asyncio.Event().wait()

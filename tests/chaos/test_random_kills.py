@@ -18,6 +18,7 @@ from aiokafka.errors import KafkaError
 
 from normalizer.embedded import KafkaBroker, PostgresServer
 from normalizer.store.migrate import migrate
+from projector.cli import main as projector
 from tests.chaos.accounts import (
     assert_every_record_is_accounted_for,
     ends_of,
@@ -25,14 +26,16 @@ from tests.chaos.accounts import (
 )
 from tests.chaos.faults import Faults, Pair
 from tests.chaos.traffic import records
+from tests.support.commands import invoked
 from tests.support.results import PrintLine, write_results
-from tests.support.service_runs import settings_for
+from tests.support.service_runs import environment, settings_for
 from tests.support.small_disk import SmallDisk, drop_from, move_to, small_disk
 from tests.support.stack import Database, Topic
 from tests.support.table_rows import connected
 from tests.support.waiting import moment
 
 RECORDS_A_SEND: Final = 25
+LASTS_S: Final = float(os.environ.get("CHAOS_FAULT_S") or 360)
 
 
 class Traffic:
@@ -115,6 +118,8 @@ async def assert_all_is_well_after(
     topic: Topic,
     say: PrintLine,
     disk: SmallDisk | None = None,
+    *,
+    lasts_s: float = 0.0,
 ) -> dict[str, object]:
     """Let each of these happen during traffic, in an order and at moments from the seed."""
     seed = int(os.environ.get("CHAOS_SEED") or random.randrange(1 << 32))
@@ -124,10 +129,12 @@ async def assert_all_is_well_after(
     servers = broker.bootstrap_servers
     settings = settings_for(database, topic, servers, batch_rows=200, progress_timeout_s=60)
     least, most, pause_s = (100, 800, 0.01) if disk else (50, 300, 0.1)
+    if lasts_s:
+        pause_s = 0.25  # the log is read into memory afterwards
     traffic = Traffic(topic, servers, seed, pause_s)
     async with (
         Pair(settings) as pair,
-        Faults(pair, postgres, broker, database, disk) as faults,
+        Faults(pair, postgres, broker, database, disk, lasts_s=lasts_s) as faults,
     ):
         happen = faults.named()
         async with flowing(traffic):
@@ -138,12 +145,16 @@ async def assert_all_is_well_after(
             await faults.until_more_is_read(100)
         ends = await ends_of(topic, servers)
         async with connected(database) as connection:
-            await until_read(connection, ends, deadline_s=120)
+            await until_read(connection, ends, deadline_s=max(120, 5 * lasts_s))
             assert pair.all_live(), "a process ended by itself"
             try:
                 await assert_every_record_is_accounted_for(
                     connection, topic, servers, acknowledged=traffic.acknowledged
                 )
+                code, said = await invoked(
+                    projector.commands["verify"], environment=environment(settings)
+                )
+                assert code == 0, said
             except AssertionError as failure:
                 failure.add_note(f"CHAOS_SEED={seed}")
                 raise
@@ -192,16 +203,48 @@ async def test_every_fault_five_times_loses_doubles_and_refuses_nothing(
         *("backends are terminated in COPY", "statements are cancelled"),
     ] * 3
 
-    with small_disk(postgres_server, megabytes=4_000) as disk:
-        url = await postgres_server.create_database("noetl")
-        await move_to(disk, postgres_server, "noetl")
-        await migrate(url, report=lambda _: None)
-        database = Database(
-            name="noetl", url=url, admin_url=postgres_server.url_of("noetl", role="postgres")
-        )
+    async with on_a_small_disk(postgres_server) as (database, disk):
         figures = await assert_all_is_well_after(
             kinds, postgres_server, kafka_broker, database, own_topic, say, disk
         )
-        await drop_from(postgres_server, "noetl")
 
     write_results("chaos", 'make soak ARGS="-k every_fault_five_times"', figures)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(5 * LASTS_S + 1_800)
+async def test_each_fault_that_lasts_loses_doubles_and_refuses_nothing(
+    postgres_server: PostgresServer,
+    kafka_broker: KafkaBroker,
+    own_topic: Topic,
+    say: PrintLine,
+) -> None:
+    """Six minutes each, or CHAOS_FAULT_S seconds, with traffic beside it."""
+    kinds = [
+        *("rows are locked", "statements are cancelled", "Postgres is read-only"),
+        *("Postgres has no connection left", "the disk is full"),
+    ]
+
+    async with on_a_small_disk(postgres_server) as (database, disk):
+        figures = await assert_all_is_well_after(
+            *(kinds, postgres_server, kafka_broker, database, own_topic, say, disk),
+            lasts_s=LASTS_S,
+        )
+
+    write_results(
+        "lasting faults",
+        'make soak ARGS="-k each_fault_that_lasts"',
+        {"each fault lasted (s)": f"{LASTS_S:.0f}", **figures},
+    )
+
+
+@contextlib.asynccontextmanager
+async def on_a_small_disk(server: PostgresServer) -> AsyncIterator[tuple[Database, SmallDisk]]:
+    """A database of its own on a disk that can be filled."""
+    with small_disk(server, megabytes=4_000) as disk:
+        url = await server.create_database("noetl")
+        await move_to(disk, server, "noetl")
+        await migrate(url, report=lambda _: None)
+        admin_url = server.url_of("noetl", role="postgres")
+        yield Database(name="noetl", url=url, admin_url=admin_url), disk
+        await drop_from(server, "noetl")

@@ -3,6 +3,7 @@
 -- POSTGRES_USER, the owner of the database, then needs no right to create roles. Without it the user that runs
 -- this is the owner:
 --     POSTGRES_USER=owner WRITER_PASSWORD=... READER_PASSWORD=... psql -f deploy/postgres/roles.sql
+-- With REVOKE_FROM_PUBLIC=yes no login but a superuser's can fill the disk any more: see the end of this file.
 -- The owner migrates, redrives and maintains; the service writes; dashboards read views.
 \set ON_ERROR_STOP on
 \set owner :USER
@@ -31,3 +32,15 @@ alter role reader set default_transaction_read_only = on;
 -- as a superuser, may grant it: without it all else works, and `normalizer check` says what to type.
 \set ON_ERROR_STOP off
 grant pg_read_all_stats to normalizer_writer;
+
+-- PostgreSQL lets every login make large objects and write messages to the WAL, so a dashboard's login could fill the
+-- disk: it can lift the read-only default above. We need neither. This takes both away from all logins in this database,
+-- so leave it out if another application in it needs them. Only a superuser may: any other user gets a warning.
+\getenv revoke_from_public REVOKE_FROM_PUBLIC
+\if :{?revoke_from_public}
+select format('revoke execute on function %s from public', oid::regprocedure)
+from   pg_proc
+where  pronamespace = 'pg_catalog'::regnamespace
+and    proname in ('lo_creat', 'lo_create', 'lo_from_bytea', 'pg_logical_emit_message')
+\gexec
+\endif

@@ -43,6 +43,8 @@ async def check(settings: Settings, log: TopicReader) -> AsyncIterator[CheckResu
         *((kafka, partial(kafka.topic, topic)) for topic in settings.kafka_topics),
         (kafka, kafka.group),
         (database, database.connects),
+        (database, database.crashes),
+        (database, database.public_rights),
         (database, database.migrations),
         (database, database.rights),
         (database, database.statistics),

@@ -53,6 +53,16 @@ NAMED: Final = 5
 """Missing rights that are named; who lacks the role lacks dozens."""
 
 
+_GRANTED_TO_PUBLIC: Final = """
+    select   distinct proname::text as name
+    from     pg_proc
+    where    pronamespace = 'pg_catalog'::regnamespace
+    and      proname in ('lo_creat', 'lo_create', 'lo_from_bytea', 'pg_logical_emit_message')
+    and      has_function_privilege('public', oid, 'execute')
+    order by name
+"""
+
+
 class DatabaseCheck:
     """Checks PostgreSQL, as far as the service needs it."""
 
@@ -155,6 +165,40 @@ class DatabaseCheck:
             "" if sees else f"grant pg_read_all_stats to {user};",
             # On many managed servers nobody may grant it, and all else works without.
             warns=not sees,
+        )
+
+    async def crashes(self) -> AsyncIterator[CheckResult]:
+        """Check that PostgreSQL starts again after it was killed."""
+        if not self.answers:
+            return
+        async with read_only_connection(self._url) as connection:
+            is_on = await connection.fetchval("show full_page_writes") == "on"
+        yield CheckResult(
+            "full_page_writes",
+            "on" if is_on else "off: after a crash the server may not start again",
+            "" if is_on else "alter system set full_page_writes = on; select pg_reload_conf();",
+            # Some administrators turn it off, because their file system never tears a page.
+            warns=not is_on,
+        )
+
+    async def public_rights(self) -> AsyncIterator[CheckResult]:
+        """Check that no reader can fill the disk by what PostgreSQL grants to every login."""
+        if not self.answers:
+            return
+        async with read_only_connection(self._url) as connection:
+            granted = [name for (name,) in await connection.fetch(_GRANTED_TO_PUBLIC)]
+        yield CheckResult(
+            "large objects, WAL",
+            f"every login may fill the disk by {', '.join(granted)}"
+            if granted
+            else "no login but a superuser's may make large objects or write messages to the WAL",
+            "if no other application in this database needs them, a superuser sets "
+            "REVOKE_FROM_PUBLIC=yes and runs deploy/postgres/roles.sql in it; else give a reader's "
+            "login only to those whom you trust"
+            if granted
+            else "",
+            # On managed servers nobody may revoke them.
+            warns=bool(granted),
         )
 
     async def clock(self) -> AsyncIterator[CheckResult]:

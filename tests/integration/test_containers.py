@@ -1,6 +1,7 @@
 """A real PostgreSQL and a real Kafka get what compose.yaml hands to theirs."""
 
 import asyncio
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import yaml
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from normalizer.cli.check_database import DatabaseCheck
+from normalizer.cli.check_result import CheckResult
 from normalizer.embedded import PostgresServer
 from normalizer.service.file_replay import FileReplay
 from normalizer.settings import Settings
@@ -86,6 +89,60 @@ async def test_the_roles_may_do_what_they_are_for_and_nothing_else(
             await connection.execute("create table t ()")
     finally:
         await connection.close()
+
+
+@pytest.mark.every_postgres(oldest_in_soak=True)
+async def test_no_login_makes_large_objects_or_writes_to_the_wal_once_public_may_not(
+    postgres_server: PostgresServer,
+) -> None:
+    """An owner without superuser can't revoke what PostgreSQL grants: `check` says so."""
+    server, passwords = postgres_server, {"WRITER_PASSWORD": "writes", "READER_PASSWORD": "reads"}
+    owner = await server.create_database("shared")
+    reader = f"postgresql://reader:reads@127.0.0.1:{server.port}/shared"
+    psql = (str(server.bin_dir / "psql"), "--no-psqlrc", "--quiet", "--file", str(ROLES))
+    revoking = os.environ | passwords | {"REVOKE_FROM_PUBLIC": "yes", "POSTGRES_USER": "noetl"}
+
+    await _done(*psql, "--dbname", owner, env=revoking)
+    await migrate(owner, report=lambda _: None)
+    as_owner = await _wasteful(reader), await _warnings(owner)
+    superuser = server.url_of("shared", role="postgres")
+    await _done(*psql, "--dbname", superuser, env=os.environ | passwords)
+    by_default = await _wasteful(reader), await _warnings(owner)
+    await _done(*psql, "--dbname", superuser, env=revoking)
+    revoked = await _wasteful(reader), await _warnings(owner)
+
+    assert as_owner == by_default
+    assert as_owner[0] == ["lo_create", "lo_from_bytea", "pg_logical_emit_message"]
+    assert [one.about for one in as_owner[1]] == ["large objects, WAL"]
+    assert "REVOKE_FROM_PUBLIC" in as_owner[1][0].remedy
+    assert revoked == ([], [])
+
+
+async def _wasteful(reader: str) -> list[str]:
+    """Functions by which a login without a right to any table can fill the disk."""
+    calls = {
+        "lo_create": "lo_create(0)",
+        "lo_from_bytea": "lo_from_bytea(0, 'waste')",
+        "pg_logical_emit_message": "pg_logical_emit_message(false, 'waste', 'waste')",
+    }
+    connection = await asyncpg.connect(reader)
+    may = []
+    try:
+        await connection.execute("set default_transaction_read_only = off")
+        for name, call in calls.items():
+            with contextlib.suppress(asyncpg.InsufficientPrivilegeError):
+                await connection.execute(f"select {call}")
+                may.append(name)
+    finally:
+        await connection.close()
+    return may
+
+
+async def _warnings(url: str) -> list[CheckResult]:
+    """What `normalizer check` warns of in what this server lets everybody do."""
+    database = DatabaseCheck(Settings(database_url=url))
+    assert [one async for one in database.connects()]
+    return [one async for one in database.public_rights() if one.warns]
 
 
 async def _done(*command: str, **options: Any) -> None:

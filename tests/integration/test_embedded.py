@@ -16,9 +16,11 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from normalizer.cli.check_database import DatabaseCheck
 from normalizer.embedded import EmbeddedError, KafkaBroker, PostgresServer, ports
 from normalizer.embedded.ports import free_port, is_free, keep_ports
 from normalizer.process.child import until_ended
+from normalizer.settings import Settings
 from tests.support.stack import Cluster, Database, Stack, Topic
 
 
@@ -282,6 +284,18 @@ async def test_a_server_without_fsync_recovers_a_brin_index_of_a_truncated_table
         await server.kill()
         await server.start()
         assert await _count(server.url, "select count(*) from t") == 0
+
+
+@pytest.mark.parametrize("setting", ["on", "off"])
+async def test_check_warns_where_full_page_writes_are_off(stack: Stack, setting: str) -> None:
+    folder = stack.folder / f"full pages {setting}"
+    async with PostgresServer(folder, settings={"full_page_writes": setting}) as server:
+        database = DatabaseCheck(Settings(database_url=server.url))
+        assert [one async for one in database.connects()]
+        (found,) = [one async for one in database.crashes()]
+
+    assert found.warns == (setting == "off")
+    assert found.message.startswith(setting)
 
 
 def test_ports_stay_the_same_while_they_are_free(tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ ALONE: Final = 1
 """One record is in hand, and nothing else in its whole process."""
 BLAMED: Final = 0
 """The next record was in hand alone when an owner ended."""
-LEAST_SHARED: Final = 2
-"""At most this many are in hand, or none yet; the owner may have other partitions' in hand too."""
+SHARED: Final = 2
+"""One record is in hand, or none yet. The owner may have records of other partitions in hand too.
+
+Every larger number is the size of a slice, or the next one above it."""
 
 
 class LastTry(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,4 +42,4 @@ class LastTry(msgspec.Struct, frozen=True, kw_only=True):
         has_ended = self.holder is not None and self.holder != holder
         if self.slice_records == BLAMED or (self.slice_records == ALONE and has_ended):
             return BLAMED
-        return None if self.slice_records is None and not has_ended else LEAST_SHARED
+        return None if self.slice_records is None and not has_ended else SHARED

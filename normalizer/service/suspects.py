@@ -12,14 +12,14 @@ from typing import Final
 
 import msgspec
 
-from normalizer.core.last_try import ALONE, BLAMED, LEAST_SHARED
+from normalizer.core.last_try import BLAMED, SHARED
 from normalizer.kafka import KafkaPartition
 from normalizer.store.store import Claim
 from normalizer.telemetry import get_logger
 
 RECORDS_UNTIL_CLEARED: Final = 2_000
 LARGEST_SLICE: Final = 512
-PARTS: Final = 32
+PARTS: Final = 64
 """A slice that an owner ended in is read in about this number of parts."""
 BLAMED_WAIT_S: Final = 2.0
 """A record that is to blame waits first. Its process reads its other partitions meanwhile,
@@ -31,8 +31,9 @@ _log: Final = get_logger()
 class Suspect(msgspec.Struct, frozen=True, kw_only=True):
     """A partition of which the next slice has `size` records, at most `most` of the next `within`.
 
-    It's cleared once `left` more of its records are committed, or all before `end`, the end of the
-    log at its claim: no earlier owner has read any further.
+    `must_be_alone`: nothing else in the process may be in hand with one of these. The partition is
+    cleared once `left` more of its records are committed, or all before `end`, the end of the log
+    at its claim: no earlier owner has read any further.
     """
 
     claim: Claim
@@ -40,6 +41,7 @@ class Suspect(msgspec.Struct, frozen=True, kw_only=True):
     due_s: float
     most: int
     within: int
+    must_be_alone: bool
     size: int = 1
     left: int = RECORDS_UNTIL_CLEARED
 
@@ -51,7 +53,7 @@ class Suspect(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_alone(self) -> bool:
         """Whether the next record must be in hand alone."""
-        return self.most == ALONE and self.within > 0
+        return self.must_be_alone and self.within > 0
 
     def after(self, records: int, next_offset: int) -> "Suspect | None":
         """The suspect once this number of records more is committed; None if it's cleared then."""
@@ -81,11 +83,16 @@ class Suspects(dict[KafkaPartition, Suspect]):
         self.drop(partition)
         if claim.slice_records is None:
             return
-        within = ALONE if claim.slice_records == BLAMED else claim.found_slice or 0
-        most = max(within // PARTS, LEAST_SHARED) if within > LEAST_SHARED else ALONE
+        found = claim.found_slice
+        must_be_alone = found is not None and found <= SHARED
         wait_s = BLAMED_WAIT_S if claim.slice_records == BLAMED else 0.0
         self[partition] = Suspect(
-            claim=claim, end=log_end, due_s=self._clock() + wait_s, most=most, within=within
+            claim=claim,
+            end=log_end,
+            due_s=self._clock() + wait_s,
+            most=max((found or 0) // PARTS, 1),
+            within=1 if must_be_alone else found or 0,
+            must_be_alone=must_be_alone,
         )
         if self[partition].is_blamed:
             _log.error(
@@ -125,7 +132,9 @@ class Suspects(dict[KafkaPartition, Suspect]):
             return None
         self._in_hand[partition] = taken = self._in_hand.get(partition, 0) + records
         after = suspect.after(taken, next_offset)
-        return None if after is None else max(after.size, LEAST_SHARED)
+        if after is None:
+            return None
+        return SHARED if after.size == 1 else max(after.size, SHARED + 1)
 
     def note_commit(self, partition: KafkaPartition, records: int, next_offset: int) -> None:
         """Note that a slice of this number of records was committed."""

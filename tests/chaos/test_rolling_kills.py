@@ -1,6 +1,6 @@
 """Three processes killed in turn, every 2 to 5 s, beside traffic.
 
-SOAK_SECONDS=60 tries it out and writes nothing.
+SOAK_SECONDS=60 tries it out and writes nothing. SESSION_S=6 sets a session of six seconds.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from tests.support.waiting import moment, until
 WHOLE_S: Final = 600
 SECONDS: Final = int(os.environ.get("SOAK_SECONDS") or WHOLE_S)
 RATE: Final = 250
-SESSION_S: Final = 6
+SESSION_S: Final = int(os.environ.get("SESSION_S") or 3)
 CAUGHT_UP_S: Final = 30.0
 STANDING_S: Final = SESSION_S + 5.0
 

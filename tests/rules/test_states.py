@@ -50,4 +50,4 @@ def test_the_numbers_are_those_of_the_code() -> None:
     assert BATCH.count("three failures") == 2
     assert f"twice as many records, {LARGEST_SLICE} at most" in SUSPECT
     assert f"{RECORDS_UNTIL_CLEARED:,} records are committed" in SUSPECT
-    assert (PARTS, BLAMED_WAIT_S) == (32, 2.0)
+    assert (PARTS, BLAMED_WAIT_S) == (64, 2.0)

@@ -16,7 +16,7 @@ from hypothesis import strategies as some
 from msgspec.structs import replace
 
 from normalizer.core.batch import Batch, LastRecord
-from normalizer.core.last_try import BLAMED, LEAST_SHARED, LastTry
+from normalizer.core.last_try import BLAMED, SHARED, LastTry
 from normalizer.envelope import to_canonical
 from normalizer.environment import load
 from normalizer.errors import BrokerUnavailable, ConfigurationError, PartsLost
@@ -231,7 +231,7 @@ async def test_partition_that_a_relay_gave_up_is_no_suspect_and_one_that_it_left
                 await store.release_claims()
 
     slices = [one.slice_records for one in claims]
-    assert slices == [None, None, None, None, LEAST_SHARED, LEAST_SHARED]
+    assert slices == [None, None, None, None, SHARED, SHARED]
     assert {one.next_offset for one in committed} == {0}
 
 

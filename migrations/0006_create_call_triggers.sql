@@ -40,13 +40,26 @@ create function projector.call_index_of(context jsonb, result jsonb) returns int
         0
     );
 
+create function projector.call_index_of_event(event_id bigint, role text) returns integer
+    language sql stable parallel safe
+    return case
+        when role = 'done'
+        then (
+                 select projector.call_index_of(stored.context, stored.result)
+                 from   normalizer.events as stored
+                 where  stored.event_id = call_index_of_event.event_id
+             )
+        else 0
+    end;
+
 
 create type projector.call_command as (
     execution_id bigint,
     command_id   text
 );
 
--- The stored events of these commands.
+-- The stored events of these commands. Their call_index is null: it lies in the payload, which is
+-- only read where it can matter (call_index_of_event).
 create function projector.stored_call_events(commands projector.call_command[])
     returns setof projector.call_event
     language plpgsql stable
@@ -66,10 +79,7 @@ begin
                case when event.evidence >= 100 then event.attempts end, event.created_at,
                call_status(event.status, kind.outcome), microseconds(event.duration),
                nullif(left(event.error, 1000), ''), nullif(event.step, ''),
-               nullif(event.worker_id, ''), event.max_attempts, event.iteration,
-               case
-                   when kind.role = 'done' then call_index_of(event.context, event.result) else 0
-               end
+               nullif(event.worker_id, ''), event.max_attempts, event.iteration, null::integer
         from   unnest(stored_call_events.commands) as wanted
         cross join lateral (
             select *
@@ -326,7 +336,8 @@ begin
                        select (
                                   event_id, execution_id, command_id, event_class, role, reporter,
                                   number, created_at, outcome, duration_us, error, step,
-                                  worker_id, max_attempts, iteration, call_index
+                                  worker_id, max_attempts, iteration,
+                                  coalesce(call_index, call_index_of_event(event_id, role))
                               )::call_event
                        from   event
                        where  in_doubt

@@ -141,7 +141,9 @@ begin
 
     -- 2. The calls.
     insert into archived_calls
-    select *
+    select event_id, execution_id, command_id, event_class, role, reporter, number, created_at,
+           outcome, duration_us, error, step, worker_id, max_attempts, iteration,
+           call_index_of_event(event_id, role)
     from   stored_call_events(
                array(
                    select distinct (execution_id, command_id)::call_command

@@ -68,6 +68,14 @@ def test_make_help_names_every_target() -> None:
     assert set(phony[1].split()) == documented
 
 
+def test_no_ignored_file_is_tracked() -> None:
+    """A link to an environment of one machine, for example, breaks every other checkout."""
+    command = ["git", "ls-files", "--cached", "--ignored", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True)
+
+    assert listed.stdout.splitlines() == []
+
+
 def test_a_half_made_venv_is_made_again(tmp_path: Path) -> None:
     """As Ctrl-C leaves it, or Debian's Python without python3-venv: a python without pip."""
     for name in ("Makefile", "pyproject.toml", "requirements-dev.lock"):

@@ -182,11 +182,11 @@ class Lifecycles:
         execution.running = None
         if random() < step.fails:
             return (yield from self._fail(execution, call, took_us))
-        call.outcome = "COMPLETED"
         if execution.deployment.callbacks and random() < self._mix.callbacks:
             parked = self._called("command.completed", execution, call, "COMPLETED")
             parked.pending = True
             yield [parked], self._gap(1.0)
+        call.outcome = "COMPLETED"
         done = self._called("call.done", execution, call, "COMPLETED", took_us)
         done.content = self._draw(self._random())
         if random() < self._mix.trailing:

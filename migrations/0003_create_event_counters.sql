@@ -120,6 +120,7 @@ create function projector.skew_us(created_at timestamptz, recorded_at timestampt
 -- New rows are inserted by time, so that a time range occupies few pages. They are ordered by the
 -- latest event of each group; ordered by the hour itself, a session whose first batch was small
 -- would sort all rows of each later one, not only their sums.
+-- With an argument it adds deleted rows to the archived part, shard -1 (0009).
 create function projector.project_counters() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
@@ -128,10 +129,8 @@ create function projector.project_counters() returns trigger
     set plan_cache_mode = force_generic_plan
 as $$
 declare
-    own_shard constant smallint := take_shard();
-    minutes_from constant timestamptz := (
-        select kept_from from maintenance_state where subject = 'minutes'
-    );
+    own_shard constant smallint := case tg_nargs when 0 then take_shard() else -1 end;
+    added     constant integer := case tg_nargs when 0 then 1 else -1 end;
 begin
     if current_setting('projector.off', true) = 'on' then
         return null;
@@ -146,15 +145,15 @@ begin
              moved.status collate "C", moved.attempts, own_shard, sum(moved.sign),
              sum(moved.without_command), sum(moved.attempts_defaulted)
     from     (
-                 select -1 as sign, created_at, step, event_type, status, attempts,
-                        case when coalesce(command_id, '') = '' then -1 else 0 end
+                 select -added as sign, created_at, step, event_type, status, attempts,
+                        case when coalesce(command_id, '') = '' then -added else 0 end
                             as without_command,
-                        case when evidence < 100 then -1 else 0 end as attempts_defaulted
+                        case when evidence < 100 then -added else 0 end as attempts_defaulted
                  from   before
                  union all
-                 select 1, created_at, step, event_type, status, attempts,
-                        case when coalesce(command_id, '') = '' then 1 else 0 end,
-                        case when evidence < 100 then 1 else 0 end
+                 select added, created_at, step, event_type, status, attempts,
+                        case when coalesce(command_id, '') = '' then added else 0 end,
+                        case when evidence < 100 then added else 0 end
                  from   after
              ) as moved
     group by 1, 2, 3, 4, 5
@@ -174,15 +173,15 @@ begin
     select   minute_of(moved.created_at), moved.event_type collate "C", moved.status collate "C",
              moved.attempts, own_shard, sum(moved.sign), sum(moved.attempts_defaulted)
     from     (
-                 select -1 as sign, created_at, event_type, status, attempts,
-                        case when evidence < 100 then -1 else 0 end as attempts_defaulted
+                 select -added as sign, created_at, event_type, status, attempts,
+                        case when evidence < 100 then -added else 0 end as attempts_defaulted
                  from   before
                  union all
-                 select 1, created_at, event_type, status, attempts,
-                        case when evidence < 100 then 1 else 0 end
+                 select added, created_at, event_type, status, attempts,
+                        case when evidence < 100 then added else 0 end
                  from   after
              ) as moved
-    where    moved.created_at >= minutes_from
+    where    created_at >= (select kept_from from maintenance_state where subject = 'minutes')
     group by 1, 2, 3, 4
     having   sum(moved.sign) <> 0 or sum(moved.attempts_defaulted) <> 0
     order by max(moved.created_at)
@@ -204,10 +203,10 @@ begin
              coalesce(sum(moved.sign) filter (where moved.evidence / 10 % 10 = 0), 0),
              coalesce(sum(moved.sign) filter (where moved.evidence % 10 = 0), 0)
     from     (
-                 select -1 as sign, recorded_at, created_at, shape, worker_id, evidence
+                 select -added as sign, recorded_at, created_at, shape, worker_id, evidence
                  from   before
                  union all
-                 select 1, recorded_at, created_at, shape, worker_id, evidence
+                 select added, recorded_at, created_at, shape, worker_id, evidence
                  from   after
              ) as moved
     group by 1, 2, 3, 4
@@ -230,11 +229,11 @@ begin
     select   hour_of(coalesce(moved.recorded_at, moved.created_at)), moved.shape collate "C",
              left(coercion.value ->> 'rule', 100) collate "C", own_shard, sum(moved.sign)
     from     (
-                 select -1 as sign, recorded_at, created_at, shape, coercions
+                 select -added as sign, recorded_at, created_at, shape, coercions
                  from   before
                  where  coercions is not null
                  union all
-                 select 1, recorded_at, created_at, shape, coercions
+                 select added, recorded_at, created_at, shape, coercions
                  from   after
                  where  coercions is not null
              ) as moved
@@ -263,6 +262,12 @@ create trigger project_3_counters_deleted
     after delete on normalizer.events
     referencing old table as before
     for each statement execute function projector.project_counters();
+
+create trigger project_3_counters_archived
+    after delete on normalizer.events
+    referencing old table as before
+    for each statement when (current_setting('projector.archiving', true) = 'on')
+    execute function projector.project_counters('archived');
 
 
 -- Refusals are few, so an update subtracts every old row and adds every new one.

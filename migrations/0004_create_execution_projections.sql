@@ -3,8 +3,6 @@
 create table projector.execution_facts (
     execution_id            bigint      not null,
     events                  bigint      not null,
-    archived                bigint      not null default 0,
-    removed                 boolean     not null default false,
     first_at                timestamptz,
     begin_at                timestamptz,
     last_at                 timestamptz,
@@ -30,11 +28,6 @@ create table projector.execution_facts (
 comment on table projector.execution_facts is
     'Private: what the events of each execution say about it, merged. Only lifecycle events '
     'end an execution. Views: executions and others.';
-comment on column projector.execution_facts.archived is
-    'Number of its events that retention deleted. What they said is in archived_executions.';
-comment on column projector.execution_facts.removed is
-    'True if retention deleted its calls too. No view shows it then. The next event of it '
-    'makes this false.';
 comment on column projector.execution_facts.begin_at is
     'created_at of the first event that begins it. Without such an event it is not counted as '
     'begun.';
@@ -86,40 +79,6 @@ create function projector.outcome_of(
         when completed_at then 'COMPLETED'
         else ''
     end;
-
-
-create table projector.archived_executions (
-    execution_id            bigint      not null,
-    events                  bigint      not null,
-    first_at                timestamptz not null,
-    begin_at                timestamptz,
-    last_at                 timestamptz not null,
-    last_event_ranked       text[] collate "C",
-    active_at               timestamptz,
-    highest_attempts        integer,
-    playbook_ranked         text[] collate "C",
-    catalog_id              bigint,
-    parent_execution_id     bigint,
-    completed               bigint      not null,
-    completed_at            timestamptz,
-    failed                  bigint      not null,
-    failed_at               timestamptz,
-    cancelled               bigint      not null,
-    cancelled_at            timestamptz,
-    counted_playbook_ranked text[] collate "C",
-    counted_begun           timestamptz,
-    counted_outcome         text collate "C",
-    counted_ended           timestamptz,
-    constraint archived_executions_pkey primary key (execution_id)
-);
-
-comment on table projector.archived_executions is
-    'Private: what the deleted events of each execution said. The remaining events are merged '
-    'with it (merged_executions), so that a deletion changes nothing in the views. The row '
-    'stays when the execution is removed: a later event then finds its id and begin.';
-comment on column projector.archived_executions.counted_playbook_ranked is
-    'For a removed execution: what the archived part of execution_hours counts it under, as '
-    'in execution_facts.';
 
 
 create table projector.execution_hours (
@@ -218,12 +177,10 @@ revoke execute on function projector.events_at(bigint[]) from public;
 grant execute on function projector.events_at(bigint[]) to projector_reader;
 
 
--- Computes the row of each execution from its stored events, or from only those in `event_ids`:
+-- Computes the row of each execution from its stored events:
 --     1. derive from each event what it says about its execution
 --     2. aggregate by execution
-create function projector.aggregate_executions(
-    execution_ids bigint[], event_ids bigint[] default null
-)
+create function projector.aggregate_executions(execution_ids bigint[])
     returns setof projector.execution_change
     language sql stable
     set search_path = pg_catalog, projector, pg_temp
@@ -241,16 +198,7 @@ as $$
                end as outcome,
                naming_context(kind.role, event.context, event.result) as named,
                kind.subject is not distinct from 'execution' as lifecycle
-        from   (
-                   select *
-                   from   events_of(aggregate_executions.execution_ids)
-                   where  aggregate_executions.event_ids is null
-                   union all
-                   select *
-                   from   events_at(aggregate_executions.event_ids)
-                   where  aggregate_executions.event_ids is not null
-                   and    execution_id = any(aggregate_executions.execution_ids)
-               ) as event
+        from   events_of(aggregate_executions.execution_ids) as event
         left join event_kinds as kind using (event_type)
     )
     -- 2. One row for each execution.
@@ -286,34 +234,7 @@ as $$
 $$;
 
 
--- Computes the row of each execution from its stored events and its archived part.
-create function projector.merged_executions(execution_ids bigint[])
-    returns setof projector.execution_change
-    language sql stable
-    set search_path = pg_catalog, projector, pg_temp
-as $$
-    select   part.execution_id, sum(events)::bigint, min(first_at), min(begin_at), max(last_at),
-             max(last_event_ranked collate "C"), max(active_at), max(highest_attempts),
-             min(playbook_ranked collate "C"), min(catalog_id), min(parent_execution_id),
-             sum(completed)::bigint,
-             min(completed_at), sum(failed)::bigint, min(failed_at), sum(cancelled)::bigint,
-             min(cancelled_at)
-    from     (
-                 select * from aggregate_executions(merged_executions.execution_ids)
-                 union all
-                 select execution_id, events, first_at, begin_at, last_at, last_event_ranked,
-                        active_at, highest_attempts,
-                        playbook_ranked, catalog_id, parent_execution_id, completed, completed_at,
-                        failed, failed_at, cancelled, cancelled_at
-                 from   archived_executions
-                 where  execution_id = any(merged_executions.execution_ids)
-             ) as part
-    group by part.execution_id
-$$;
-
-
 -- Rebuilds the rows of executions from their events. An execution without events gets a count of 0.
--- A removed execution is no longer removed if it has a stored event.
 create function projector.rebuild_executions(execution_ids bigint[]) returns void
     language plpgsql volatile
     set search_path = pg_catalog, projector, pg_temp
@@ -321,8 +242,6 @@ as $$
 begin
     update execution_facts as known
     set    events              = coalesce(aggregated.events, 0),
-           removed             = known.removed
-                                 and coalesce(aggregated.events, 0) = known.archived,
            first_at            = aggregated.first_at,
            begin_at            = aggregated.begin_at,
            last_at             = aggregated.last_at,
@@ -339,7 +258,8 @@ begin
            cancelled           = coalesce(aggregated.cancelled, 0),
            cancelled_at        = aggregated.cancelled_at
     from   unnest(rebuild_executions.execution_ids) as doubtful (execution_id)
-    left join merged_executions(rebuild_executions.execution_ids) as aggregated using (execution_id)
+    left join aggregate_executions(rebuild_executions.execution_ids) as aggregated
+        using (execution_id)
     where  known.execution_id = doubtful.execution_id;
 end
 $$;
@@ -450,7 +370,6 @@ begin
         on conflict (execution_id)
         do update set
             events              = known.events + excluded.events,
-            removed             = false,
             first_at            = least(known.first_at, excluded.first_at),
             begin_at            = least(known.begin_at, excluded.begin_at),
             last_at             = greatest(known.last_at, excluded.last_at),
@@ -553,6 +472,7 @@ $$;
 --     2. merge it into the executions, which locks them: nothing reads them before
 --     3. rebuild executions whose stored values nothing may support any more (update and delete)
 --     4. move the roll-ups
+-- An execution that retention deletes whole (0009) leaves between steps 1 and 2.
 -- Only this function sees the rows. It gives them away as arrays: of one entry an execution, and of
 -- one entry a row where a statement updates or deletes, which is rare.
 create function projector.project_executions() returns trigger
@@ -565,6 +485,8 @@ create function projector.project_executions() returns trigger
     set plan_cache_mode = force_generic_plan
 as $$
 declare
+    is_archiving constant boolean :=
+        tg_op = 'DELETE' and coalesce(current_setting('projector.archiving', true), '') = 'on';
     roles    jsonb;
     outcomes jsonb;
     changes  execution_change[];
@@ -646,17 +568,27 @@ begin
         group by execution_id
     )
     select array_agg(changed::execution_change),
-           case when tg_op <> 'INSERT' then array(select reported::execution_report from reported)
+           case
+               when tg_op <> 'INSERT' and not is_archiving
+               then array(select reported::execution_report from reported)
            end
     into   changes, reports
     from   changed;
 
+    if is_archiving then
+        changes := remove_whole_executions(changes);
+    end if;
+
     -- 2. The executions.
     moved := array(select move from merge_executions(changes) as move);
 
-    -- 3. Executions that lost a value.
+    -- 3. Executions that lost a value. What retention leaves in part is rebuilt in any case.
     if tg_op <> 'INSERT' then
-        doubtful := doubtful_executions(reports);
+        if is_archiving then
+            doubtful := array(select execution_id from unnest(changes));
+        else
+            doubtful := doubtful_executions(reports);
+        end if;
         if doubtful is not null then
             perform rebuild_executions(doubtful);
         end if;
@@ -695,7 +627,7 @@ create index executions_by_hour on projector.execution_facts (projector.hour_of(
 comment on index projector.executions_by_hour is
     'Query: executions by hour of the first event (view executions).';
 create index executions_running on projector.execution_facts (projector.hour_of(first_at))
-    where completed_at is null and failed_at is null and cancelled_at is null and not removed;
+    where completed_at is null and failed_at is null and cancelled_at is null;
 comment on index projector.executions_running is
     'Query: running executions, however old (view stuck_executions).';
 create index executions_by_end on projector.execution_facts (
@@ -709,11 +641,6 @@ create statistics projector.ends_of_executions
     on (least(completed_at, failed_at, cancelled_at)) from projector.execution_facts;
 comment on statistics projector.ends_of_executions is
     'Tells the planner how many executions ended in a window.';
-create index executions_archived on projector.execution_facts (execution_id)
-    where archived > 0 and not removed;
-comment on index projector.executions_archived is
-    'Query: executions that retention may remove. Only retention adds or removes rows here, so '
-    'live updates stay HOT.';
 create index executions_by_begin on projector.execution_facts
     using brin (projector.hour_of(begin_at) timestamptz_minmax_multi_ops)
     with (pages_per_range = 32);
@@ -726,13 +653,5 @@ create index executions_by_parent on projector.execution_facts (parent_execution
 comment on index projector.executions_by_parent is
     'Query: executions that one execution started (API: the tree of an execution, and lists by '
     'parent).';
-create index archived_by_begin on projector.archived_executions (counted_begun)
-    where counted_begun is not null;
-comment on index projector.archived_by_begin is
-    'Query: executions of an hour that are counted as archived, by their begin (verify).';
-create index archived_by_end on projector.archived_executions (counted_ended)
-    where counted_ended is not null;
-comment on index projector.archived_by_end is
-    'Query: executions of an hour that are counted as archived, by their end (verify).';
 
 insert into migrations.applied (version) values ('0004') on conflict do nothing;

@@ -55,17 +55,6 @@ create type projector.call_event as (
     call_index   integer
 );
 
-create table projector.archived_calls of projector.call_event;
-
-create index archived_calls_by_command on projector.archived_calls (execution_id, command_id);
-comment on index projector.archived_calls_by_command is
-    'Query: all archived events of one command.';
-
-comment on table projector.archived_calls is
-    'Private: deleted events of calls. Attempts are computed from these and from the stored '
-    'events, because a later event can still change which attempt an event without a number is '
-    'of. Deleted with the calls when their execution is removed.';
-
 
 -- No index holds a column that changes before an attempt ends, so updates are HOT until then.
 create index calls_by_hour on projector.call_facts (
@@ -101,9 +90,9 @@ create function projector.microseconds_between(earlier timestamptz, later timest
     end;
 
 -- The error class of a text: the text without quoted parts, e-mail addresses, and ids, which are
--- words with a digit or of eight and more letters from a to f. Codes stay: up to three digits after a
--- word such as "code" or "exit", and the number of an HTTP error before its name. An apostrophe within
--- a word is no quote, and a quote without an end reaches to the end of the text.
+-- words with a digit or of eight and more letters from a to f. Codes stay: up to three digits after
+-- a word such as "code" or "exit", and the number of an HTTP error before its name. An apostrophe
+-- within a word is no quote, and a quote without an end reaches to the end of the text.
 create function projector.error_class_of(error text) returns text
     language sql immutable parallel safe
     return btrim(
@@ -119,8 +108,9 @@ create function projector.error_class_of(error text) returns text
                                     '''(?:[^'']|''(?=[0-9A-Za-z]))*(?:''|$)', '?', 'g'
                                 ),
                                 '[^\x01-\x20@"<>()\[\]{},;:=#|/\\?]+@(?:[0-9a-z-]+[.])+[a-z]{2,}'
-                                '|(\m(?:http(?:/[0-9](?:[.][0-9])?)?|status[ _]?(?:code)?|code|error'
-                                '|exit|exited with|errno|signal)[ :=#(]{0,3}[0-9]{1,3}(?![0-9a-z_])'
+                                '|(\m(?:http(?:/[0-9](?:[.][0-9])?)?|status[ _]?(?:code)?|code'
+                                '|error|exit|exited with|errno|signal)'
+                                '[ :=#(]{0,3}[0-9]{1,3}(?![0-9a-z_])'
                                 '|\m[45][0-9]{2}(?= (?:bad|conflict|forbidden|gateway|gone|internal'
                                 '|method|not|payload|precondition|request|service|too|unauthorized'
                                 '|unprocessable)\M))'

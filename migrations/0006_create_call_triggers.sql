@@ -1,5 +1,5 @@
 -- How attempts follow the events of their command. When an event arrives, changes or is deleted,
--- the command is rebuilt from all its stored and archived events. One case is cheaper: a new event
+-- the command is rebuilt from all its stored events. One case is cheaper: a new event
 -- of a command that has only its first attempt is merged into that attempt.
 --
 -- Some events do not say which attempt they are of (their attempts were defaulted). Rules for
@@ -24,8 +24,9 @@ create function projector.call_status(status text, outcome text) returns text
         else outcome
     end;
 
--- Whether a completion hands the call over to a callback. `pending_callback` is set in `context`, or
--- in `result.context`, where servers keep the worker's context. Workers before 5.93.0 don't set it.
+-- Whether a completion hands the call over to a callback. `pending_callback` is set in `context`,
+-- or in `result.context`, where servers keep the worker's context. Workers before 5.93.0 don't set
+-- it.
 create function projector.hands_over(context jsonb, result jsonb) returns boolean
     language sql immutable parallel safe
     return coalesce(context @> '{"pending_callback": true}', false)
@@ -284,9 +285,8 @@ end
 $$;
 
 
--- The events of these commands, stored and archived, each with the attempt that it is of. This and
--- other functions that every batch calls are plpgsql, because an SQL function would be planned each
--- time.
+-- The events of these commands, each with the attempt that it is of. This and other functions that
+-- every batch calls are plpgsql, because an SQL function would be planned each time.
 create function projector.call_events_by_attempt(commands projector.call_command[])
     returns table (
         event_id bigint, execution_id bigint, command_id text, event_class text, role text,
@@ -312,15 +312,7 @@ begin
                               bool_or(number is null) over command as any_unnumbered,
                               bool_or(number is null and (role = 'issued' or reporter is not null))
                                   over command as any_before
-                       from   (
-                                  select * from stored_call_events(call_events_by_attempt.commands)
-                                  union all
-                                  select kept.*
-                                  from   unnest(call_events_by_attempt.commands) as wanted
-                                  join   archived_calls as kept
-                                         on  kept.execution_id = wanted.execution_id
-                                         and kept.command_id = wanted.command_id collate "C"
-                              ) as reported
+                       from   stored_call_events(call_events_by_attempt.commands) as reported
                        window command as (partition by execution_id, command_id collate "C")
                    ) as counted
         )
@@ -853,7 +845,17 @@ begin
     select array_agg(change::call_change)
     into   changes
     from   change;
-    if changes is null then
+    if tg_op = 'DELETE' and current_setting('projector.archiving', true) = 'on' then
+        -- An execution that left whole took its calls with it.
+        changes := array(
+            select change
+            from   unnest(changes) as change
+            where  exists (
+                       select from execution_facts where execution_id = change.execution_id
+                   )
+        );
+    end if;
+    if coalesce(cardinality(changes), 0) = 0 then
         return null;
     end if;
 

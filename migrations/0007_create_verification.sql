@@ -31,7 +31,7 @@ create trigger project_truncated
     for each statement execute function projector.project_truncate(
         'event_minutes', 'event_hours', 'arrival_hours', 'coercion_hours', 'execution_facts',
         'execution_hours', 'call_facts', 'call_hours', 'call_times', 'worker_hours', 'error_hours',
-        'retry_minutes', 'archived_executions', 'archived_calls'
+        'retry_minutes'
     );
 
 create trigger project_truncated
@@ -72,7 +72,7 @@ begin
                      relname ~ '_(minutes|hours|times)$' and atttypid in (
                          'timestamptz'::regtype, 'bigint'::regtype, 'numeric'::regtype
                      )
-                     or relname in ('execution_facts', 'archived_executions', 'call_facts')
+                     or relname in ('execution_facts', 'call_facts')
                         and (atttypid = 'timestamptz'::regtype or attname = 'attempts')
                  )
         group by relname

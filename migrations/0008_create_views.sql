@@ -226,11 +226,10 @@ select execution_id, hour, playbook, version, status, catalog_id, parent_executi
        (completed > 0)::integer + (failed > 0)::integer + (cancelled > 0)::integer > 1
            as contradicting,
        coalesce(active_at > ended_at, false) as active_after_end,
-       last_event_ranked[2] as last_event_type, last_event_ranked[3] as last_step, archived
+       last_event_ranked[2] as last_event_type, last_event_ranked[3] as last_step
 from   (
            select execution_id, events, first_at, begin_at as begun_at, last_at, active_at,
                   highest_attempts, catalog_id, parent_execution_id, completed, failed, cancelled,
-                  archived,
                   projector.hour_of(first_at) as hour,
                   projector.playbook_of(playbook_ranked) as playbook,
                   projector.version_of(playbook_ranked) as version,
@@ -241,7 +240,6 @@ from   (
                       'RUNNING'
                   ) as status
            from   projector.execution_facts
-           where  not removed
        ) as facts;
 
 
@@ -293,8 +291,7 @@ cross join lateral (
              ) as iterations
     where    step <> '__orchestrate__'
     group by step
-) as looped
-where  not facts.removed;
+) as looped;
 
 comment on view projector.loops is
     'How far is each loop: how many of its issued iterations are done? failed: iterations '
@@ -419,7 +416,6 @@ join   projector.freshness as log
 where  facts.completed_at is null
 and    facts.failed_at is null
 and    facts.cancelled_at is null
-and    not facts.removed
 and    facts.last_at < log.as_of - interval '5 minutes';
 
 comment on view projector.stuck_executions is
@@ -448,7 +444,6 @@ left join projector.freshness as log
 where  facts.completed_at is null
 and    facts.failed_at is null
 and    facts.cancelled_at is null
-and    not facts.removed
 and    tries.all_finished;
 
 comment on view projector.executions_without_end is
@@ -469,7 +464,6 @@ from   (
                   coalesce(active_at > least(completed_at, failed_at, cancelled_at), false)
                       as active_after_end
            from   projector.execution_facts
-           where  not removed
        ) as facts
 where  contradicting or active_after_end;
 
@@ -491,7 +485,6 @@ cross join lateral (
     and    coalesce(projector.ranked_value(failure.step_ranked), '') <> '__orchestrate__'
 ) as failures
 where  projector.outcome_of(facts.completed_at, facts.failed_at, facts.cancelled_at) = 'COMPLETED'
-and    not facts.removed
 and    failures.failed_calls > 0;
 
 comment on view projector.completed_with_failures is
@@ -558,8 +551,8 @@ comment on view projector.calls is
     'attempt, the worst decides: FAILED or ERROR, then CANCELLED, then COMPLETED. For example, '
     'a call whose tool succeeds and whose command then fails is FAILED. An error that a later '
     'call of the same command handles still counts as one. A call that waits for a callback is '
-    'open only if its command.completed says pending_callback, as noetl/worker does from 5.93.0 on. '
-    'Under an older worker it is COMPLETED from the handover until the callback reports.';
+    'open only if its command.completed says pending_callback, as noetl/worker does from 5.93.0 '
+    'on. Under an older worker it is COMPLETED from the handover until the callback reports.';
 
 create view projector.calls_without_command as
 select   hour, step, event_type, status, sum(without_command)::bigint as events
@@ -763,7 +756,6 @@ begin
         with meaning (view, name, meaning) as (
             values ('', 'active_after_end',
                     'whether anything but a report of the end is later than ended_at'),
-                   ('', 'archived', 'number of its events that retention deleted'),
                    ('', 'as_of', 'every record that the log held at this time is in every view'),
                    ('', 'attempts', 'number of attempts before this one: 0 is the first'),
                    ('', 'attempts_defaulted',

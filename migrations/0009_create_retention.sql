@@ -1,28 +1,24 @@
--- Retention: old events are deleted, nothing is counted twice, and no count is lost.
+-- Retention: an execution that has been silent for long enough leaves whole, in one transaction.
+-- Its counts stay.
 --
--- Archiving means deleting. Stored events are the rows in the table: no trigger, comparison or
--- repair knows another state. Every count of events has two parts:
---     live      what the stored rows say: shards from 0, and what is computed from the rows
---     archived  what deleted rows said: shard -1 of every counter and roll-up,
---               archived_executions, archived_calls, and archived_rows for the ledger
--- A view shows their sum. verify and repair compare and correct the live part only:
---     counters (event_*, arrival_*, coercion_*, quarantine_hours): sum over shards >= 0 = the rows
---     execution_facts = merged_executions(): the rows, merged with archived_executions
---     call_facts      = aggregate_calls(): computed from the rows and archived_calls
---     call roll-ups: sum over shards >= 0 = what call_facts holds
---     execution_hours: sum over shards >= 0 = what execution_facts says, minus what
---               archived_executions.counted_* says is counted in shard -1
--- archived_* tables are sources, as the events are: nothing exists that they could be rebuilt from.
+-- Every count of events has two parts. The live part says what the stored rows say: shards from 0.
+-- The archived part says what deleted rows said: shard -1 of every counter and roll-up, and
+-- archived_rows for the ledger. A view shows their sum. verify and repair compare and correct the
+-- live part only. Nothing exists that the archived part could be rebuilt from.
 --
--- In one transaction, archive_events adds what some events say to the archived part and deletes
--- them. The triggers subtract it from the live part, as for any delete.
+-- projector.archive_executions deletes all events of some executions. While it runs, the setting
+-- projector.archiving is on, and the triggers on DELETE add to the archived part what they subtract
+-- from the live part. The setting means nothing for an insert or an update, so a writer that sets
+-- it changes nothing.
 --
 -- Two limits keep deleted events from being stored again. expired_before
 -- (normalizer.retention_horizon, H): an event that Kafka received earlier is ignored, in live
--- traffic and in backfills. And a row is deleted only if Kafka received it before H - D, D being
--- some days. So no record that is read again counts twice, and neither do two reports of one event
--- that are at most D apart. H is raised first, in a transaction of its own. Rows are deleted when
--- no transaction is left that may have read the earlier H: projector/maintenance/retention.py.
+-- traffic and in backfills. And an execution leaves only if Kafka received its last event before H
+-- - D, D being some days. So no record that is read again counts twice, and neither do two reports
+-- of one event that are at most D apart. An event that arrives for an execution later than that
+-- begins a new row: its begin, its end, and its calls count once more. H is raised first, in a
+-- transaction of its own. Executions leave when no transaction is left that may have read the
+-- earlier H: projector/maintenance/event_retention.py.
 
 
 create table normalizer.archived_rows (
@@ -57,78 +53,104 @@ create index siblings_by_shared_id on normalizer.events
     using hash (normalizer.shared_id(coercions))
     where merge_flags & 8 <> 0;
 comment on index normalizer.siblings_by_shared_id is
-    'Query: has the holder of an event_id siblings that are still stored? It is deleted after '
-    'them.';
+    'Query: the siblings of an event, which share its event_id. Their executions leave together.';
 
 
--- Step 1 of archive_events: adds what these events say about their executions to the archived part.
--- The delete in step 3 subtracts from execution_facts what is added to it here.
-create function projector.archive_executions(event_ids bigint[]) returns void
+-- Executions that share an event_id with one of these, in pairs of one of these and another. One of
+-- them holds the id, and its sibling has a hashed one. They leave together: as long as one is
+-- stored, a report that comes again must find the id taken.
+create function projector.tied_executions(execution_ids bigint[])
+    returns table (execution_id bigint, tied_to bigint)
+    language sql stable
+    set search_path = pg_catalog, normalizer, pg_temp
+    set enable_seqscan = off
+    set enable_hashjoin = off
+    set enable_mergejoin = off
+as $$
+    with tied as materialized (
+        select event_id, execution_id, shared_id(coercions) #>> '{}' as shared
+        from   events
+        where  execution_id = any((select tied_executions.execution_ids)::bigint[])
+        and    merge_flags & 8 <> 0
+    )
+    select distinct tied.execution_id, other.execution_id
+    from   tied
+    join   events as other on shared_id(other.coercions) = to_jsonb(tied.event_id)
+                          and other.merge_flags & 8 <> 0
+    where  other.execution_id <> tied.execution_id
+    union
+    select distinct tied.execution_id, other.execution_id
+    from   tied
+    join   events as other on other.event_id = case
+               when tied.shared ~ '^-?[0-9]{1,19}$'
+                    and tied.shared::numeric between -9223372036854775808 and 9223372036854775807
+               then tied.shared::bigint
+           end
+    where  other.execution_id <> tied.execution_id
+$$;
+
+
+-- Takes executions that a deletion leaves without events out of the projections, and counts them
+-- and their calls as archived. Called by the trigger of executions while projector.archiving is on.
+-- Returns the changes of the other executions.
+--     1. find the executions
+--     2. move the counts of their calls from the live part to shard -1
+--     3. move the counts of the executions
+--     4. delete their rows
+create function projector.remove_whole_executions(changes projector.execution_change[])
+    returns projector.execution_change[]
     language plpgsql volatile
     set search_path = pg_catalog, projector, pg_temp
-    set jit = off
 as $$
+declare
+    gone  constant bigint[] := array(
+        select known.execution_id
+        from   unnest(remove_whole_executions.changes) as change
+        join   execution_facts as known using (execution_id)
+        where  known.events + change.events = 0
+    );
+    calls constant call_id[] := array(
+        select (execution_id, command_id, attempts)::call_id
+        from   call_facts
+        where  execution_id = any(gone)
+    );
 begin
-    with gone as materialized (
-        select *
-        from   aggregate_executions(
-                   array(
-                       select distinct execution_id
-                       from   normalizer.events
-                       where  event_id = any(archive_executions.event_ids)
-                   ),
-                   archive_executions.event_ids
-               )
-    ),
-    kept as (
-        insert into archived_executions as known (
-            execution_id, events, first_at, begin_at, last_at, last_event_ranked, active_at,
-            highest_attempts, playbook_ranked, catalog_id, parent_execution_id, completed,
-            completed_at, failed, failed_at, cancelled, cancelled_at
-        )
-        select execution_id, events, first_at, begin_at, last_at, last_event_ranked, active_at,
-               highest_attempts, playbook_ranked, catalog_id, parent_execution_id, completed,
-               completed_at, failed, failed_at, cancelled, cancelled_at
-        from   gone
-        on conflict (execution_id)
-        do update set
-            events              = known.events + excluded.events,
-            first_at            = least(known.first_at, excluded.first_at),
-            begin_at            = least(known.begin_at, excluded.begin_at),
-            last_at             = greatest(known.last_at, excluded.last_at),
-            last_event_ranked   = greatest(known.last_event_ranked, excluded.last_event_ranked),
-            active_at           = greatest(known.active_at, excluded.active_at),
-            highest_attempts    = greatest(known.highest_attempts, excluded.highest_attempts),
-            playbook_ranked     = least(known.playbook_ranked, excluded.playbook_ranked),
-            catalog_id          = least(known.catalog_id, excluded.catalog_id),
-            parent_execution_id = least(known.parent_execution_id, excluded.parent_execution_id),
-            completed           = known.completed + excluded.completed,
-            completed_at        = least(known.completed_at, excluded.completed_at),
-            failed              = known.failed + excluded.failed,
-            failed_at           = least(known.failed_at, excluded.failed_at),
-            cancelled           = known.cancelled + excluded.cancelled,
-            cancelled_at        = least(known.cancelled_at, excluded.cancelled_at)
-    )
-    update execution_facts as known
-    set    archived  = known.archived + gone.events,
-           events    = known.events + gone.events,
-           completed = known.completed + gone.completed,
-           failed    = known.failed + gone.failed,
-           cancelled = known.cancelled + gone.cancelled
-    from   gone
-    where  known.execution_id = gone.execution_id;
+    -- 2. Their calls.
+    perform count_calls(array(select counted from call_counts(-1, calls) as counted));
+    perform count_calls(array(select counted from call_counts(1, calls) as counted), -1::smallint);
+
+    -- 3. The executions.
+    insert into execution_hours as counted (hour, playbook, outcome, shard, executions)
+    select   marked.hour, marked.playbook, marked.outcome, way.shard, sum(way.executions)
+    from     execution_facts as known
+    cross join lateral (
+        values (known.counted_begun, playbook_of(known.counted_playbook_ranked), 'BEGUN'),
+               (known.counted_ended, playbook_of(known.counted_playbook_ranked),
+                known.counted_outcome)
+    ) as marked (hour, playbook, outcome)
+    cross join (values (take_shard(), -1), ((-1)::smallint, 1)) as way (shard, executions)
+    where    known.execution_id = any(gone)
+    and      marked.hour is not null
+    group by 1, 2, 3, 4
+    on conflict (hour, playbook, outcome, shard)
+    do update set executions = counted.executions + excluded.executions;
+
+    -- 4. Their rows.
+    delete from call_facts where execution_id = any(gone);
+    delete from execution_facts where execution_id = any(gone);
+    return array(
+        select change
+        from   unnest(remove_whole_executions.changes) as change
+        where  change.execution_id <> all(gone)
+    );
 end
 $$;
 
 
--- Deletes these events and moves what they are counted as to the archived part. Returns the number
--- of deleted events. The caller has locked their executions and, in a later statement, the rows.
---     1. add what they say about their executions to the archived part
---     2. copy those that are of calls to archived_calls
---     3. delete the events
---     4. count them in shard -1 of every counter
---     5. count them in archived_rows, for the ledger
-create function projector.archive_events(event_ids bigint[]) returns bigint
+-- Deletes all events of these executions, and moves what they are counted as to the archived part.
+-- Returns the number of deleted events. The caller has locked the executions and, in a later
+-- statement, their rows.
+create function projector.archive_executions(execution_ids bigint[]) returns bigint
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
     set jit = off
@@ -136,97 +158,13 @@ as $$
 declare
     deleted bigint;
 begin
-    -- 1. The executions.
-    perform archive_executions(archive_events.event_ids);
-
-    -- 2. The calls.
-    insert into archived_calls
-    select event_id, execution_id, command_id, event_class, role, reporter, number, created_at,
-           outcome, duration_us, error, step, worker_id, max_attempts, iteration,
-           call_index_of_event(event_id, role)
-    from   stored_call_events(
-               array(
-                   select distinct (execution_id, command_id)::call_command
-                   from   normalizer.events
-                   where  event_id = any(archive_events.event_ids)
-                   and    command_id <> ''
-               )
-           )
-    where  event_id = any(archive_events.event_ids);
-
-    -- 3. The events.
+    perform set_config('projector.archiving', 'on', true);
     with gone as (
         delete from normalizer.events
-        where  event_id = any(archive_events.event_ids)
-        returning step, event_type, status, attempts, command_id, worker_id, created_at,
-                  recorded_at, shape, evidence, coercions, source_topic, source_incarnation,
-                  source_partition, batch_id
+        where  execution_id = any(archive_executions.execution_ids)
+        returning source_topic, source_incarnation, source_partition, batch_id
     ),
-    -- 4. The counters.
-    in_hours as (
-        insert into event_hours as counted (
-            hour, step, event_type, status, attempts, shard, events, without_command,
-            attempts_defaulted
-        )
-        select   hour_of(created_at), step, event_type, status, attempts, -1, count(*),
-                 count(*) filter (where coalesce(command_id, '') = ''),
-                 count(*) filter (where evidence < 100)
-        from     gone
-        group by 1, 2, 3, 4, 5
-        on conflict (hour, step, event_type, status, attempts, shard)
-        do update set
-            events             = counted.events + excluded.events,
-            without_command    = counted.without_command + excluded.without_command,
-            attempts_defaulted = counted.attempts_defaulted + excluded.attempts_defaulted
-    ),
-    in_minutes as (
-        insert into event_minutes as counted (
-            minute, event_type, status, attempts, shard, events, attempts_defaulted
-        )
-        select   minute_of(created_at), event_type, status, attempts, -1, count(*),
-                 count(*) filter (where evidence < 100)
-        from     gone
-        where    created_at >= (select kept_from from maintenance_state where subject = 'minutes')
-        group by 1, 2, 3, 4
-        on conflict (minute, event_type, status, attempts, shard)
-        do update set
-            events             = counted.events + excluded.events,
-            attempts_defaulted = counted.attempts_defaulted + excluded.attempts_defaulted
-    ),
-    in_arrivals as (
-        insert into arrival_hours as counted (
-            hour, shape, worker_id, lateness, shard, events, skew_us, attempts_defaulted,
-            status_from_name, time_from_log
-        )
-        select   hour_of(coalesce(recorded_at, created_at)), shape, coalesce(worker_id, ''),
-                 lateness_of(created_at, recorded_at), -1, count(*),
-                 coalesce(sum(skew_us(created_at, recorded_at)), 0),
-                 count(*) filter (where evidence < 100),
-                 count(*) filter (where evidence / 10 % 10 = 0),
-                 count(*) filter (where evidence % 10 = 0)
-        from     gone
-        group by 1, 2, 3, 4
-        on conflict (hour, shape, worker_id, lateness, shard)
-        do update set
-            events             = counted.events + excluded.events,
-            skew_us            = counted.skew_us + excluded.skew_us,
-            attempts_defaulted = counted.attempts_defaulted + excluded.attempts_defaulted,
-            status_from_name   = counted.status_from_name + excluded.status_from_name,
-            time_from_log      = counted.time_from_log + excluded.time_from_log
-    ),
-    in_coercions as (
-        insert into coercion_hours as counted (hour, shape, rule, shard, coercions)
-        select   hour_of(coalesce(recorded_at, created_at)), shape,
-                 left(coercion.value ->> 'rule', 100), -1, count(*)
-        from     gone
-        cross join lateral jsonb_array_elements(coercions) as coercion
-        where    coercion.value ->> 'rule' is not null
-        group by 1, 2, 3
-        on conflict (hour, shape, rule, shard)
-        do update set coercions = counted.coercions + excluded.coercions
-    ),
-    -- 5. The ledger.
-    in_rows as (
+    noted as (
         insert into normalizer.archived_rows as known (
             source_topic, source_incarnation, source_partition, job_id, run, events
         )
@@ -239,97 +177,8 @@ begin
         do update set events = known.events + excluded.events
     )
     select count(*) into deleted from gone;
+    perform set_config('projector.archiving', 'off', true);
     return deleted;
-end
-$$;
-
-
--- Removes executions without stored events: deletes their calls, hides them in all views, and moves
--- what they are counted as to shard -1. Id and begin stay in archived_executions, so that a later
--- event does not count a second begin. An execution that is known to differ from the log is left:
--- one of its events may have been stored without its projections. Returns the number of removed
--- executions.
---     1. choose and lock the executions
---     2. move the counts of their calls
---     3. move the counts of the executions
---     4. delete the calls
-create function projector.remove_executions(execution_ids bigint[]) returns bigint
-    language plpgsql volatile security definer
-    set search_path = pg_catalog, projector, pg_temp
-    set jit = off
-as $$
-declare
-    gone  bigint[];
-    tries call_id[];
-begin
-    -- 1. Executions without stored events and without an open divergence.
-    perform lock_executions(remove_executions.execution_ids);
-    gone := array(
-        select execution_id
-        from   execution_facts
-        where  execution_id = any(remove_executions.execution_ids)
-        and    archived = events
-        and    not removed
-        and    not exists (
-                   select
-                   from   divergences as known
-                   where  known.execution_id = execution_facts.execution_id
-                   and    known.ended_at is null
-               )
-        and    not exists (
-                   select
-                   from   divergences as known
-                   where  known.projection in ('execution_facts', 'call_facts')
-                   and    known.execution_id is null
-                   and    known.ended_at is null
-               )
-    );
-    -- 2. Their calls, from the live part to shard -1.
-    tries := array(
-        select (execution_id, command_id, attempts)::call_id
-        from   call_facts
-        where  execution_id = any(gone)
-    );
-    perform count_calls(array(select counted from call_counts(-1, tries) as counted));
-    perform count_calls(array(select counted from call_counts(1, tries) as counted), -1::smallint);
-
-    -- 3. The executions, from the live part to shard -1. One that was removed before is counted
-    -- there as what it was then; that is subtracted.
-    insert into execution_hours as counted (hour, playbook, outcome, shard, executions)
-    select   marked.hour, marked.playbook, marked.outcome, way.shard,
-             sum(way.sign * marked.sign)
-    from     execution_facts as known
-    join     archived_executions as kept using (execution_id)
-    cross join lateral (
-        values (known.counted_begun, playbook_of(known.counted_playbook_ranked), 'BEGUN', 1),
-               (known.counted_ended, playbook_of(known.counted_playbook_ranked),
-                known.counted_outcome, 1),
-               (kept.counted_begun, playbook_of(kept.counted_playbook_ranked), 'BEGUN', -1),
-               (kept.counted_ended, playbook_of(kept.counted_playbook_ranked),
-                kept.counted_outcome, -1)
-    ) as marked (hour, playbook, outcome, sign)
-    cross join (values (take_shard(), -1), ((-1)::smallint, 1)) as way (shard, sign)
-    where    known.execution_id = any(gone)
-    and      marked.hour is not null
-    group by 1, 2, 3, 4
-    having   sum(way.sign * marked.sign) <> 0
-    on conflict (hour, playbook, outcome, shard)
-    do update set executions = counted.executions + excluded.executions;
-
-    update archived_executions as kept
-    set    counted_playbook_ranked = known.counted_playbook_ranked,
-           counted_begun           = known.counted_begun,
-           counted_outcome         = known.counted_outcome,
-           counted_ended           = known.counted_ended
-    from   execution_facts as known
-    where  kept.execution_id = any(gone)
-    and    known.execution_id = kept.execution_id;
-
-    -- 4. The calls.
-    delete from call_facts where execution_id = any(gone);
-    delete from archived_calls where execution_id = any(gone);
-    update execution_facts set removed = true where execution_id = any(gone);
-    return cardinality(gone);
 end
 $$;
 
@@ -400,8 +249,7 @@ $$;
 
 
 -- They write with the rights of their owner, so only projector maintain may call them.
-revoke execute on function projector.archive_events(bigint[]) from public;
-revoke execute on function projector.remove_executions(bigint[]) from public;
+revoke execute on function projector.archive_executions(bigint[]) from public;
 revoke execute on function
     projector.compact_shards(text, text, timestamptz, timestamptz) from public;
 

@@ -40,17 +40,7 @@ begin
     );
     counts := array(select counted from call_counts(1, tries) as counted);
 
-    -- 3. The executions, from all their events and their archived part.
-    update execution_facts as known
-    set    archived = coalesce(
-               (
-                   select kept.events
-                   from   archived_executions as kept
-                   where  kept.execution_id = known.execution_id
-               ),
-               0
-           )
-    where  known.execution_id = any(whole);
+    -- 3. The executions, from all their events.
     perform rebuild_executions(whole);
     moves := array(select move from execution_moves(whole) as move);
     update execution_facts as known
@@ -65,18 +55,11 @@ begin
     delete from call_facts where execution_id = any(whole);
     perform rebuild_calls(
         array(
-            select (execution_id, command_id)::call_command
-            from   (
-                       select event.execution_id, event.command_id
-                       from   events_of(whole) as event
-                       join   event_kinds as kind using (event_type)
-                       where  kind.subject = 'call'
-                       and    event.command_id <> ''
-                       union
-                       select execution_id, command_id
-                       from   archived_calls
-                       where  execution_id = any(whole)
-                   ) as reported
+            select distinct (event.execution_id, event.command_id)::call_command
+            from   events_of(whole) as event
+            join   event_kinds as kind using (event_type)
+            where  kind.subject = 'call'
+            and    event.command_id <> ''
         )
     );
     tries := array(

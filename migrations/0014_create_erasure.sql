@@ -1,7 +1,7 @@
 -- What is deleted on request: an execution (normalizer forget), and secrets that were stored under
 -- older rules (normalizer redact).
 --
--- Forgetting is archiving at any age: counts move to the archived part as in retention
+-- Forgetting is retention at any age: the execution leaves whole, and its counts stay
 -- (0009_create_retention.sql). Only the id of the execution stays, in a list, so that no writer
 -- stores it again.
 
@@ -32,32 +32,6 @@ comment on column normalizer.forgotten_executions.ended_at is
     'When the erasure was complete. Null until then; the same command continues it.';
 
 grant select on normalizer.forgotten_executions to normalizer_writer;
-
-
--- Deletes what is left of an execution without events: its calls, as retention removes them, and
--- then what retention would keep for later events. Returns true if it is gone. It is not gone if
--- its projections are known to differ from its events.
-create function projector.erase_execution(execution_id bigint) returns boolean
-    language plpgsql volatile security definer
-    set search_path = pg_catalog, projector, pg_temp
-as $$
-begin
-    perform remove_executions(array[erase_execution.execution_id]);
-    delete from execution_facts as known
-    where  known.execution_id = erase_execution.execution_id
-    and    known.removed;
-    if exists (
-        select
-        from   execution_facts as known
-        where  known.execution_id = erase_execution.execution_id
-    ) then
-        return false;
-    end if;
-    delete from archived_executions as kept
-    where  kept.execution_id = erase_execution.execution_id;
-    return true;
-end
-$$;
 
 
 -- Counts the archived part of some texts under other texts, and deletes rows of the old texts whose
@@ -149,75 +123,8 @@ end
 $$;
 
 
--- Overwrites archived events of calls, rebuilds those calls, and moves the roll-ups. A row is
--- identified by its ctid and must be unchanged. Returns the number of changed rows.
-create function projector.rewrite_archived_calls(
-    execution_ids bigint[], row_ids text[], old_values jsonb[], new_values jsonb[]
-) returns bigint
-    language plpgsql volatile security definer
-    set search_path = pg_catalog, projector, pg_temp
-    set jit = off
-as $$
-declare
-    counts  call_count[];
-    changed bigint;
-begin
-    perform lock_executions(rewrite_archived_calls.execution_ids);
-    counts := array(
-        select counted
-        from   call_counts(
-                   -1,
-                   array(
-                       select (id, key, attempts)::call_id
-                       from   call_facts as known (id, key, attempts)
-                       where  id = any(rewrite_archived_calls.execution_ids)
-                   )
-               ) as counted
-    );
-    with gone as (
-        delete from archived_calls as kept
-        using  unnest(row_ids, old_values, new_values) as wanted (row_id, was, becomes)
-        where  kept.ctid = any(row_ids::tid[])
-        and    kept.ctid = wanted.row_id::tid
-        and    to_jsonb(kept) = wanted.was
-        returning wanted.becomes
-    )
-    insert into archived_calls
-    select made.*
-    from   gone
-    cross join lateral jsonb_populate_record(null::archived_calls, gone.becomes) as made;
-    get diagnostics changed = row_count;
-
-    perform repair_executions(rewrite_archived_calls.execution_ids);
-    perform count_calls(
-        counts || array(
-            select counted
-            from   call_counts(
-                       1,
-                       array(
-                           select (id, key, attempts)::call_id
-                           from   call_facts as known (id, key, attempts)
-                           where  id = any(rewrite_archived_calls.execution_ids)
-                       )
-                   ) as counted
-        )
-    );
-    -- The divergences that repair_executions noted just now: the roll-ups have been moved already.
-    delete from divergences
-    where  xmin = pg_current_xact_id()::xid
-    and    noted_by = 'repair'
-    and    projection <> 'execution_hours';
-    return changed;
-end
-$$;
-
-
--- They write with the rights of their owner, so only normalizer forget and normalizer redact may
--- call them.
-revoke execute on function projector.erase_execution(bigint) from public;
+-- It writes with the rights of its owner, so only normalizer redact may call it.
 revoke execute on function
     projector.rename_counts(text, text, text, timestamptz, timestamptz, text[], text[]) from public;
-revoke execute on function
-    projector.rewrite_archived_calls(bigint[], text[], jsonb[], jsonb[]) from public;
 
 insert into migrations.applied (version) values ('0014') on conflict do nothing;

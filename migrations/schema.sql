@@ -31,8 +31,6 @@
 --     projector.after
 --     projector.divergences
 --     projector.verifications
---     projector.archived_calls
---     projector.archived_executions
 --     projector.arrival_hours
 --     projector.event_hours
 --     projector.event_minutes
@@ -224,19 +222,13 @@ CREATE FUNCTION projector.aggregate_calls(commands projector.call_command[]) RET
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     ; -- body: 0006_create_call_triggers.sql
 
-CREATE FUNCTION projector.aggregate_executions(execution_ids bigint[], event_ids bigint[] DEFAULT NULL::bigint[]) RETURNS SETOF projector.execution_change
+CREATE FUNCTION projector.aggregate_executions(execution_ids bigint[]) RETURNS SETOF projector.execution_change
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     ; -- body: 0004_create_execution_projections.sql
 
-CREATE FUNCTION projector.archive_events(event_ids bigint[]) RETURNS bigint
+CREATE FUNCTION projector.archive_executions(execution_ids bigint[]) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
-    SET jit TO 'off'
-    ; -- body: 0009_create_retention.sql
-
-CREATE FUNCTION projector.archive_executions(event_ids bigint[]) RETURNS void
-    LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     SET jit TO 'off'
     ; -- body: 0009_create_retention.sql
@@ -431,11 +423,6 @@ CREATE FUNCTION projector.end_rank(reporter text, moment text, outcome text) RET
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE outcome WHEN 'COMPLETED'::text THEN ((('2'::text || reporter) || moment) || '3'::text) WHEN 'CANCELLED'::text THEN ((('1'::text || reporter) || moment) || '2'::text) WHEN 'ERROR'::text THEN ((('0'::text || reporter) || moment) || '1'::text) ELSE ((('0'::text || reporter) || moment) || '0'::text) END;
 
-CREATE FUNCTION projector.erase_execution(execution_id bigint) RETURNS boolean
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
-    ; -- body: 0014_create_erasure.sql
-
 CREATE FUNCTION projector.error_class_of(error text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN btrim("left"(regexp_replace(regexp_replace(replace(regexp_replace(regexp_replace(regexp_replace(translate("left"(error, 400), chr(1), ' '::text), '"[^"]*(?:"|$)|(?<![0-9A-Za-z])[bru]?''(?:[^'']|''(?=[0-9A-Za-z]))*(?:''|$)'::text, '?'::text, 'g'::text), '[^\x01-\x20@"<>()\[\]{},;:=#|/\\?]+@(?:[0-9a-z-]+[.])+[a-z]{2,}|(\m(?:http(?:/[0-9](?:[.][0-9])?)?|status[ _]?(?:code)?|code|error|exit|exited with|errno|signal)[ :=#(]{0,3}[0-9]{1,3}(?![0-9a-z_])|\m[45][0-9]{2}(?= (?:bad|conflict|forbidden|gateway|gone|internal|method|not|payload|precondition|request|service|too|unauthorized|unprocessable)\M))|[0-9a-z]*[0-9][0-9a-z]*|(?<![0-9a-z])[a-f]{8,}(?![0-9a-z])'::text, ('\1'::text || chr(1)), 'gi'::text), ('([0-9a-z])'::text || chr(1)), '\1'::text, 'gi'::text), chr(1), '#'::text), '#(?:[-._:/]?#)*(?:-[b-df-hj-np-tv-xz]{5}\M)?'::text, '#'::text, 'g'::text), '[ \t-\r]+'::text, ' '::text, 'g'::text), 120));
@@ -581,11 +568,6 @@ CREATE FUNCTION projector.merge_executions(changes projector.execution_change[])
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     ; -- body: 0004_create_execution_projections.sql
 
-CREATE FUNCTION projector.merged_executions(execution_ids bigint[]) RETURNS SETOF projector.execution_change
-    LANGUAGE sql STABLE
-    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
-    ; -- body: 0004_create_execution_projections.sql
-
 CREATE FUNCTION projector.microseconds(seconds double precision) RETURNS bigint
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE WHEN ((seconds >= (0)::double precision) AND (seconds <= (2592000)::double precision)) THEN (round((seconds * (1000000)::double precision)))::bigint ELSE NULL::bigint END;
@@ -684,10 +666,9 @@ CREATE FUNCTION projector.rebuild_executions(execution_ids bigint[]) RETURNS voi
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     ; -- body: 0004_create_execution_projections.sql
 
-CREATE FUNCTION projector.remove_executions(execution_ids bigint[]) RETURNS bigint
-    LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION projector.remove_whole_executions(changes projector.execution_change[]) RETURNS projector.execution_change[]
+    LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
-    SET jit TO 'off'
     ; -- body: 0009_create_retention.sql
 
 CREATE FUNCTION projector.rename_counts(counter_table text, text_column text, time_column text, since timestamp with time zone, until timestamp with time zone, old_values text[], new_values text[]) RETURNS bigint
@@ -716,12 +697,6 @@ CREATE FUNCTION projector.retry_candidates(changed projector.call_id[], old_fail
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     ; -- body: 0006_create_call_triggers.sql
 
-CREATE FUNCTION projector.rewrite_archived_calls(execution_ids bigint[], row_ids text[], old_values jsonb[], new_values jsonb[]) RETURNS bigint
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
-    SET jit TO 'off'
-    ; -- body: 0014_create_erasure.sql
-
 CREATE FUNCTION projector.skew_us(created_at timestamp with time zone, recorded_at timestamp with time zone) RETURNS bigint
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN CASE WHEN ((recorded_at >= created_at) AND (recorded_at < (created_at + '00:00:01'::interval))) THEN NULL::bigint WHEN ((recorded_at < (created_at - '00:00:01'::interval)) OR (recorded_at >= (created_at + '00:00:01'::interval))) THEN ((date_part('epoch'::text, (recorded_at - created_at)) * (1000000)::double precision))::bigint ELSE NULL::bigint END;
@@ -739,6 +714,14 @@ CREATE FUNCTION projector.stored_call_events(commands projector.call_command[]) 
 CREATE FUNCTION projector.take_shard() RETURNS smallint
     LANGUAGE plpgsql
     ; -- body: 0002_create_projector.sql
+
+CREATE FUNCTION projector.tied_executions(execution_ids bigint[]) RETURNS TABLE(execution_id bigint, tied_to bigint)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'normalizer', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    ; -- body: 0009_create_retention.sql
 
 CREATE FUNCTION projector.version_of(playbook_ranked text[]) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -1526,72 +1509,6 @@ COMMENT ON COLUMN projector.agreement.all_verified_at IS 'when all of it was las
 COMMENT ON COLUMN projector.agreement.range_verified_at IS 'when a range of it was last compared';
 COMMENT ON COLUMN projector.agreement.sample_verified_at IS 'when a sample of it was last compared';
 
-CREATE TABLE projector.archived_calls OF projector.call_event;
-COMMENT ON TABLE projector.archived_calls IS 'Private: deleted events of calls. Attempts are computed from these and from the stored events, because a later event can still change which attempt an event without a number is of. Deleted with the calls when their execution is removed.';
-COMMENT ON COLUMN projector.archived_calls.event_id IS 'Id of the event.';
-COMMENT ON COLUMN projector.archived_calls.execution_id IS 'Id of the execution.';
-COMMENT ON COLUMN projector.archived_calls.command_id IS 'Id of the command.';
-COMMENT ON COLUMN projector.archived_calls.event_class IS 'Class of the event type (projector.event_kinds).';
-COMMENT ON COLUMN projector.archived_calls.role IS 'Role of the event type (projector.event_kinds).';
-COMMENT ON COLUMN projector.archived_calls.reporter IS '0 if the call itself reported its end, 1 if its command did; null if it is no end.';
-COMMENT ON COLUMN projector.archived_calls.number IS 'attempts that the event declares; null if it declares none.';
-COMMENT ON COLUMN projector.archived_calls.created_at IS 'When the event happened, by the producer''s clock.';
-COMMENT ON COLUMN projector.archived_calls.outcome IS 'How the call ended, if the event is an end.';
-COMMENT ON COLUMN projector.archived_calls.duration_us IS 'Reported duration, in microseconds.';
-COMMENT ON COLUMN projector.archived_calls.error IS 'Error text; null if there is none.';
-COMMENT ON COLUMN projector.archived_calls.step IS 'Name of the step; empty if there is none.';
-COMMENT ON COLUMN projector.archived_calls.worker_id IS 'Id of the worker.';
-COMMENT ON COLUMN projector.archived_calls.max_attempts IS 'Number of attempts that are allowed in all; null if not declared.';
-COMMENT ON COLUMN projector.archived_calls.iteration IS 'Index in a loop, from 0; null outside of loops.';
-COMMENT ON COLUMN projector.archived_calls.call_index IS 'Which call of its command an end is of; 0 if it does not say.';
-
-CREATE TABLE projector.archived_executions (
-    execution_id bigint NOT NULL,
-    events bigint NOT NULL,
-    first_at timestamp with time zone NOT NULL,
-    begin_at timestamp with time zone,
-    last_at timestamp with time zone NOT NULL,
-    last_event_ranked text[] COLLATE pg_catalog."C",
-    active_at timestamp with time zone,
-    highest_attempts integer,
-    playbook_ranked text[] COLLATE pg_catalog."C",
-    catalog_id bigint,
-    parent_execution_id bigint,
-    completed bigint NOT NULL,
-    completed_at timestamp with time zone,
-    failed bigint NOT NULL,
-    failed_at timestamp with time zone,
-    cancelled bigint NOT NULL,
-    cancelled_at timestamp with time zone,
-    counted_playbook_ranked text[] COLLATE pg_catalog."C",
-    counted_begun timestamp with time zone,
-    counted_outcome text COLLATE pg_catalog."C",
-    counted_ended timestamp with time zone,
-    CONSTRAINT archived_executions_possible CHECK (((first_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (first_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (begin_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (begin_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (last_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (last_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (active_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (active_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (completed_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (completed_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (failed_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (failed_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (cancelled_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (cancelled_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (counted_begun >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (counted_begun < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (counted_ended >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (counted_ended < '10000-01-01 00:00:00+00'::timestamp with time zone)))
-);
-COMMENT ON TABLE projector.archived_executions IS 'Private: what the deleted events of each execution said. The remaining events are merged with it (merged_executions), so that a deletion changes nothing in the views. The row stays when the execution is removed: a later event then finds its id and begin.';
-COMMENT ON COLUMN projector.archived_executions.execution_id IS 'Id of the execution.';
-COMMENT ON COLUMN projector.archived_executions.events IS 'Number of events.';
-COMMENT ON COLUMN projector.archived_executions.first_at IS 'created_at of the first archived event.';
-COMMENT ON COLUMN projector.archived_executions.begin_at IS 'created_at of the first event that begins the execution.';
-COMMENT ON COLUMN projector.archived_executions.last_at IS 'created_at of the last event.';
-COMMENT ON COLUMN projector.archived_executions.last_event_ranked IS 'The last event (see projector.execution_facts).';
-COMMENT ON COLUMN projector.archived_executions.active_at IS 'created_at of the last event that is no end (see projector.execution_facts).';
-COMMENT ON COLUMN projector.archived_executions.highest_attempts IS 'Highest attempts of its events.';
-COMMENT ON COLUMN projector.archived_executions.playbook_ranked IS 'The playbook (see projector.execution_facts).';
-COMMENT ON COLUMN projector.archived_executions.catalog_id IS 'Id of the playbook in the catalog.';
-COMMENT ON COLUMN projector.archived_executions.parent_execution_id IS 'Id of the execution that started this one.';
-COMMENT ON COLUMN projector.archived_executions.completed IS 'Number of events that end it as COMPLETED.';
-COMMENT ON COLUMN projector.archived_executions.completed_at IS 'created_at of the first event that ends it as COMPLETED.';
-COMMENT ON COLUMN projector.archived_executions.failed IS 'Number of events that end it as FAILED.';
-COMMENT ON COLUMN projector.archived_executions.failed_at IS 'created_at of the first event that ends it as FAILED.';
-COMMENT ON COLUMN projector.archived_executions.cancelled IS 'Number of events that end it as CANCELLED.';
-COMMENT ON COLUMN projector.archived_executions.cancelled_at IS 'created_at of the first event that ends it as CANCELLED.';
-COMMENT ON COLUMN projector.archived_executions.counted_playbook_ranked IS 'For a removed execution: what the archived part of execution_hours counts it under, as in execution_facts.';
-COMMENT ON COLUMN projector.archived_executions.counted_begun IS 'Hour of its begin that roll-ups count it under.';
-COMMENT ON COLUMN projector.archived_executions.counted_outcome IS 'Outcome that roll-ups count it under; empty while it runs.';
-COMMENT ON COLUMN projector.archived_executions.counted_ended IS 'Hour of its end that roll-ups count it under.';
-
 CREATE TABLE projector.arrival_hours (
     hour timestamp with time zone NOT NULL,
     shape text NOT NULL COLLATE pg_catalog."C",
@@ -1736,8 +1653,6 @@ COMMENT ON COLUMN projector.call_facts.failed_before IS 'When the failure before
 CREATE TABLE projector.execution_facts (
     execution_id bigint NOT NULL,
     events bigint NOT NULL,
-    archived bigint DEFAULT 0 NOT NULL,
-    removed boolean DEFAULT false NOT NULL,
     first_at timestamp with time zone,
     begin_at timestamp with time zone,
     last_at timestamp with time zone,
@@ -1763,8 +1678,6 @@ WITH (fillfactor='70');
 COMMENT ON TABLE projector.execution_facts IS 'Private: what the events of each execution say about it, merged. Only lifecycle events end an execution. Views: executions and others.';
 COMMENT ON COLUMN projector.execution_facts.execution_id IS 'Id of the execution.';
 COMMENT ON COLUMN projector.execution_facts.events IS 'Number of events.';
-COMMENT ON COLUMN projector.execution_facts.archived IS 'Number of its events that retention deleted. What they said is in archived_executions.';
-COMMENT ON COLUMN projector.execution_facts.removed IS 'True if retention deleted its calls too. No view shows it then. The next event of it makes this false.';
 COMMENT ON COLUMN projector.execution_facts.first_at IS 'created_at of the first event.';
 COMMENT ON COLUMN projector.execution_facts.begin_at IS 'created_at of the first event that begins it. Without such an event it is not counted as begun.';
 COMMENT ON COLUMN projector.execution_facts.last_at IS 'created_at of the last event.';
@@ -2154,7 +2067,7 @@ CREATE VIEW projector.completed_with_failures AS
             max(failure.finished_at) AS last_failed_at
            FROM projector.call_facts failure
           WHERE ((failure.execution_id = facts.execution_id) AND projector.call_failed(failure.outcome_ranked) AND (COALESCE(projector.ranked_value(failure.step_ranked), ''::text) <> '__orchestrate__'::text))) failures)
-  WHERE ((projector.outcome_of(facts.completed_at, facts.failed_at, facts.cancelled_at) = 'COMPLETED'::text) AND (NOT facts.removed) AND (failures.failed_calls > 0));
+  WHERE ((projector.outcome_of(facts.completed_at, facts.failed_at, facts.cancelled_at) = 'COMPLETED'::text) AND (failures.failed_calls > 0));
 COMMENT ON VIEW projector.completed_with_failures IS 'Which executions completed although one of their calls failed? A failure counts even if a retry succeeded. hour is the hour of the end.';
 COMMENT ON COLUMN projector.completed_with_failures.hour IS 'the hour, UTC';
 COMMENT ON COLUMN projector.completed_with_failures.execution_id IS 'id of the execution';
@@ -2186,8 +2099,7 @@ CREATE VIEW projector.contradicting_executions AS
             execution_facts.active_at,
             (((((execution_facts.completed > 0))::integer + ((execution_facts.failed > 0))::integer) + ((execution_facts.cancelled > 0))::integer) > 1) AS contradicting,
             COALESCE((execution_facts.active_at > LEAST(execution_facts.completed_at, execution_facts.failed_at, execution_facts.cancelled_at)), false) AS active_after_end
-           FROM projector.execution_facts
-          WHERE (NOT execution_facts.removed)) facts
+           FROM projector.execution_facts) facts
   WHERE (contradicting OR active_after_end);
 COMMENT ON VIEW projector.contradicting_executions IS 'Which executions ended in two ways, or continued after their end? hour is the hour of the end. A command.completed after the end is normal and does not count.';
 COMMENT ON COLUMN projector.contradicting_executions.hour IS 'the hour, UTC';
@@ -2511,8 +2423,7 @@ CREATE VIEW projector.executions AS
     (((((completed > 0))::integer + ((failed > 0))::integer) + ((cancelled > 0))::integer) > 1) AS contradicting,
     COALESCE((active_at > ended_at), false) AS active_after_end,
     last_event_ranked[2] AS last_event_type,
-    last_event_ranked[3] AS last_step,
-    archived
+    last_event_ranked[3] AS last_step
    FROM ( SELECT execution_facts.execution_id,
             execution_facts.events,
             execution_facts.first_at,
@@ -2525,15 +2436,13 @@ CREATE VIEW projector.executions AS
             execution_facts.completed,
             execution_facts.failed,
             execution_facts.cancelled,
-            execution_facts.archived,
             projector.hour_of(execution_facts.first_at) AS hour,
             projector.playbook_of(execution_facts.playbook_ranked) AS playbook,
             projector.version_of(execution_facts.playbook_ranked) AS version,
             execution_facts.last_event_ranked,
             LEAST(execution_facts.completed_at, execution_facts.failed_at, execution_facts.cancelled_at) AS ended_at,
             COALESCE(NULLIF(projector.outcome_of(execution_facts.completed_at, execution_facts.failed_at, execution_facts.cancelled_at), ''::text), 'RUNNING'::text) AS status
-           FROM projector.execution_facts
-          WHERE (NOT execution_facts.removed)) facts;
+           FROM projector.execution_facts) facts;
 COMMENT ON VIEW projector.executions IS 'What is the state of each execution? status is RUNNING, or the outcome of its earliest lifecycle end. contradicting: its ends disagree. active_after_end: something else happened after the end. hour is the hour of its first event.';
 COMMENT ON COLUMN projector.executions.execution_id IS 'id of the execution';
 COMMENT ON COLUMN projector.executions.hour IS 'the hour, UTC';
@@ -2557,7 +2466,6 @@ COMMENT ON COLUMN projector.executions.contradicting IS 'whether its ends disagr
 COMMENT ON COLUMN projector.executions.active_after_end IS 'whether anything but a report of the end is later than ended_at';
 COMMENT ON COLUMN projector.executions.last_event_type IS 'type of its last event';
 COMMENT ON COLUMN projector.executions.last_step IS 'step of its last event';
-COMMENT ON COLUMN projector.executions.archived IS 'number of its events that retention deleted';
 
 CREATE VIEW projector.freshness AS
  WITH retired AS (
@@ -2693,7 +2601,7 @@ CREATE VIEW projector.executions_without_end AS
            FROM projector.call_facts
           WHERE ((call_facts.execution_id = facts.execution_id) AND (COALESCE(projector.ranked_value(call_facts.step_ranked), ''::text) <> '__orchestrate__'::text))) tries)
      LEFT JOIN projector.freshness log ON (((log.topic = facts.last_event_ranked[4]) AND ((log.partition)::text = facts.last_event_ranked[5]))))
-  WHERE ((facts.completed_at IS NULL) AND (facts.failed_at IS NULL) AND (facts.cancelled_at IS NULL) AND (NOT facts.removed) AND tries.all_finished);
+  WHERE ((facts.completed_at IS NULL) AND (facts.failed_at IS NULL) AND (facts.cancelled_at IS NULL) AND tries.all_finished);
 COMMENT ON VIEW projector.executions_without_end IS 'Which executions have finished all their calls but did not end? hour is the hour of the first event.';
 COMMENT ON COLUMN projector.executions_without_end.execution_id IS 'id of the execution';
 COMMENT ON COLUMN projector.executions_without_end.hour IS 'the hour, UTC';
@@ -2870,8 +2778,7 @@ CREATE VIEW projector.loops AS
                   WHERE ((call_facts.execution_id = facts.execution_id) AND (call_facts.iteration IS NOT NULL))
                   GROUP BY COALESCE(projector.ranked_value(call_facts.step_ranked), ''::text), call_facts.iteration) iterations
           WHERE (iterations.step <> '__orchestrate__'::text)
-          GROUP BY iterations.step) looped)
-  WHERE (NOT facts.removed);
+          GROUP BY iterations.step) looped);
 COMMENT ON VIEW projector.loops IS 'How far is each loop: how many of its issued iterations are done? failed: iterations whose attempts have all ended, none of them COMPLETED. hour is the hour of the execution''s first event.';
 COMMENT ON COLUMN projector.loops.execution_id IS 'id of the execution';
 COMMENT ON COLUMN projector.loops.hour IS 'the hour, UTC';
@@ -3160,7 +3067,7 @@ CREATE VIEW projector.stuck_executions AS
     facts.highest_attempts
    FROM (projector.execution_facts facts
      JOIN projector.freshness log ON (((log.topic = facts.last_event_ranked[4]) AND ((log.partition)::text = facts.last_event_ranked[5]))))
-  WHERE ((facts.completed_at IS NULL) AND (facts.failed_at IS NULL) AND (facts.cancelled_at IS NULL) AND (NOT facts.removed) AND (facts.last_at < (log.as_of - '00:05:00'::interval)));
+  WHERE ((facts.completed_at IS NULL) AND (facts.failed_at IS NULL) AND (facts.cancelled_at IS NULL) AND (facts.last_at < (log.as_of - '00:05:00'::interval)));
 COMMENT ON VIEW projector.stuck_executions IS 'Which executions have not ended and are silent, since when, and what was their last event? Silent for at least 5 minutes, by the as_of of the partition of the last event: while nobody reads that partition, nothing becomes stuck. begun is false for strays: no event that begins them was ever read. hour is the hour of the first event.';
 COMMENT ON COLUMN projector.stuck_executions.execution_id IS 'id of the execution';
 COMMENT ON COLUMN projector.stuck_executions.begun IS 'whether an event that begins it was read';
@@ -3298,9 +3205,6 @@ ALTER TABLE ONLY normalizer.source_positions
 ALTER TABLE ONLY normalizer.source_topics
     ADD CONSTRAINT source_topics_pkey PRIMARY KEY (topic);
 
-ALTER TABLE ONLY projector.archived_executions
-    ADD CONSTRAINT archived_executions_pkey PRIMARY KEY (execution_id);
-
 ALTER TABLE ONLY projector.arrival_hours
     ADD CONSTRAINT arrival_hours_pkey PRIMARY KEY (hour, shape, worker_id, lateness, shard);
 
@@ -3387,16 +3291,7 @@ CREATE INDEX quarantine_raw_by_age ON normalizer.quarantine_raw USING btree (kep
 COMMENT ON INDEX normalizer.quarantine_raw_by_age IS 'Query: delete bytes that are older than the retention.';
 
 CREATE INDEX siblings_by_shared_id ON normalizer.events USING hash (normalizer.shared_id(coercions)) WHERE (((merge_flags)::integer & 8) <> 0);
-COMMENT ON INDEX normalizer.siblings_by_shared_id IS 'Query: has the holder of an event_id siblings that are still stored? It is deleted after them.';
-
-CREATE INDEX archived_by_begin ON projector.archived_executions USING btree (counted_begun) WHERE (counted_begun IS NOT NULL);
-COMMENT ON INDEX projector.archived_by_begin IS 'Query: executions of an hour that are counted as archived, by their begin (verify).';
-
-CREATE INDEX archived_by_end ON projector.archived_executions USING btree (counted_ended) WHERE (counted_ended IS NOT NULL);
-COMMENT ON INDEX projector.archived_by_end IS 'Query: executions of an hour that are counted as archived, by their end (verify).';
-
-CREATE INDEX archived_calls_by_command ON projector.archived_calls USING btree (execution_id, command_id);
-COMMENT ON INDEX projector.archived_calls_by_command IS 'Query: all archived events of one command.';
+COMMENT ON INDEX normalizer.siblings_by_shared_id IS 'Query: the siblings of an event, which share its event_id. Their executions leave together.';
 
 CREATE INDEX calls_by_begin ON projector.call_facts USING btree (projector.hour_of(begun_at)) WHERE (finished_at IS NULL);
 COMMENT ON INDEX projector.calls_by_begin IS 'Query: unfinished calls by hour of their begin (view open_calls).';
@@ -3419,9 +3314,6 @@ COMMENT ON INDEX projector.calls_retried IS 'Query: retries of one step and iter
 CREATE INDEX divergences_open ON projector.divergences USING btree (projection, execution_id, hour) WHERE (ended_at IS NULL);
 COMMENT ON INDEX projector.divergences_open IS 'Query: open divergences (view agreement, projector repair).';
 
-CREATE INDEX executions_archived ON projector.execution_facts USING btree (execution_id) WHERE ((archived > 0) AND (NOT removed));
-COMMENT ON INDEX projector.executions_archived IS 'Query: executions that retention may remove. Only retention adds or removes rows here, so live updates stay HOT.';
-
 CREATE INDEX executions_by_begin ON projector.execution_facts USING brin (projector.hour_of(begin_at) timestamptz_minmax_multi_ops) WITH (pages_per_range='32');
 COMMENT ON INDEX projector.executions_by_begin IS 'Query: executions that began in an hour (verify only). Block ranges are as fast as a tree of 25 times the size; several ranges for each block, because some events arrive long after (measured: 400,000 executions, 2 % late).';
 
@@ -3434,7 +3326,7 @@ COMMENT ON INDEX projector.executions_by_hour IS 'Query: executions by hour of t
 CREATE INDEX executions_by_parent ON projector.execution_facts USING btree (parent_execution_id) WHERE (parent_execution_id IS NOT NULL);
 COMMENT ON INDEX projector.executions_by_parent IS 'Query: executions that one execution started (API: the tree of an execution, and lists by parent).';
 
-CREATE INDEX executions_running ON projector.execution_facts USING btree (projector.hour_of(first_at)) WHERE ((completed_at IS NULL) AND (failed_at IS NULL) AND (cancelled_at IS NULL) AND (NOT removed));
+CREATE INDEX executions_running ON projector.execution_facts USING btree (projector.hour_of(first_at)) WHERE ((completed_at IS NULL) AND (failed_at IS NULL) AND (cancelled_at IS NULL));
 COMMENT ON INDEX projector.executions_running IS 'Query: running executions, however old (view stuck_executions).';
 
 CREATE STATISTICS projector.ends_of_executions ON LEAST(completed_at, failed_at, cancelled_at) FROM projector.execution_facts;
@@ -3516,6 +3408,8 @@ CREATE TRIGGER project_2_calls_inserted AFTER INSERT ON normalizer.events REFERE
 
 CREATE TRIGGER project_2_calls_updated AFTER UPDATE ON normalizer.events REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION projector.project_calls();
 
+CREATE TRIGGER project_3_counters_archived AFTER DELETE ON normalizer.events REFERENCING OLD TABLE AS before FOR EACH STATEMENT WHEN ((current_setting('projector.archiving'::text, true) = 'on'::text)) EXECUTE FUNCTION projector.project_counters('archived');
+
 CREATE TRIGGER project_3_counters_deleted AFTER DELETE ON normalizer.events REFERENCING OLD TABLE AS before FOR EACH STATEMENT EXECUTE FUNCTION projector.project_counters();
 
 CREATE TRIGGER project_3_counters_inserted AFTER INSERT ON normalizer.events REFERENCING NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION projector.project_counters();
@@ -3526,7 +3420,7 @@ CREATE TRIGGER project_deleted AFTER DELETE ON normalizer.quarantine REFERENCING
 
 CREATE TRIGGER project_inserted AFTER INSERT ON normalizer.quarantine REFERENCING NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION projector.project_quarantine();
 
-CREATE TRIGGER project_truncated AFTER TRUNCATE ON normalizer.events FOR EACH STATEMENT EXECUTE FUNCTION projector.project_truncate('event_minutes', 'event_hours', 'arrival_hours', 'coercion_hours', 'execution_facts', 'execution_hours', 'call_facts', 'call_hours', 'call_times', 'worker_hours', 'error_hours', 'retry_minutes', 'archived_executions', 'archived_calls');
+CREATE TRIGGER project_truncated AFTER TRUNCATE ON normalizer.events FOR EACH STATEMENT EXECUTE FUNCTION projector.project_truncate('event_minutes', 'event_hours', 'arrival_hours', 'coercion_hours', 'execution_facts', 'execution_hours', 'call_facts', 'call_hours', 'call_times', 'worker_hours', 'error_hours', 'retry_minutes');
 
 CREATE TRIGGER project_truncated AFTER TRUNCATE ON normalizer.quarantine FOR EACH STATEMENT EXECUTE FUNCTION projector.project_truncate('quarantine_hours');
 
@@ -3550,15 +3444,13 @@ GRANT ALL ON FUNCTION normalizer.gen_snowflake() TO normalizer_writer;
 REVOKE ALL ON FUNCTION normalizer.keep_dedup_horizon() FROM PUBLIC;
 REVOKE ALL ON FUNCTION normalizer.note_event_changes() FROM PUBLIC;
 REVOKE ALL ON FUNCTION normalizer.snowflake_at(unix_ms bigint) FROM PUBLIC;
-REVOKE ALL ON FUNCTION projector.archive_events(event_ids bigint[]) FROM PUBLIC;
-REVOKE ALL ON FUNCTION projector.archive_executions(event_ids bigint[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION projector.archive_executions(execution_ids bigint[]) FROM PUBLIC;
 GRANT USAGE ON SEQUENCE normalizer.batch_id TO normalizer_writer;
 GRANT SELECT,INSERT,UPDATE ON TABLE normalizer.events TO normalizer_writer;
 REVOKE ALL ON FUNCTION projector.compact_shards(counter_table text, time_column text, since timestamp with time zone, until timestamp with time zone) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.count_calls(counts projector.call_count[], into_shard smallint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.count_changed_calls(counts projector.call_count[], touched projector.call_id[], linked projector.call_id[], old_failures projector.call_failure[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.count_executions(moved projector.execution_move[]) FROM PUBLIC;
-REVOKE ALL ON FUNCTION projector.erase_execution(execution_id bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.events_at(event_ids bigint[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION projector.events_at(event_ids bigint[]) TO projector_reader;
 REVOKE ALL ON FUNCTION projector.events_of(execution_ids bigint[]) FROM PUBLIC;
@@ -3579,10 +3471,9 @@ REVOKE ALL ON FUNCTION projector.project_quarantine() FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.project_truncate() FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.rebuild_calls(commands projector.call_command[], OUT touched projector.call_id[], OUT linked projector.call_id[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.rebuild_executions(execution_ids bigint[]) FROM PUBLIC;
-REVOKE ALL ON FUNCTION projector.remove_executions(execution_ids bigint[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION projector.remove_whole_executions(changes projector.execution_change[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.rename_counts(counter_table text, text_column text, time_column text, since timestamp with time zone, until timestamp with time zone, old_values text[], new_values text[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.repair_executions(execution_ids bigint[]) FROM PUBLIC;
-REVOKE ALL ON FUNCTION projector.rewrite_archived_calls(execution_ids bigint[], row_ids text[], old_values jsonb[], new_values jsonb[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.take_shard() FROM PUBLIC;
 GRANT SELECT ON TABLE migrations.applied TO PUBLIC;
 GRANT SELECT ON TABLE normalizer.archived_rows TO normalizer_writer;

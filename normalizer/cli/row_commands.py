@@ -103,9 +103,9 @@ def redact(*, dry_run: bool, **throttling: Any) -> None:
     normalizer redact --dry-run
     normalizer redact
 
-    This covers events, details of refusals, calls of archived events, and the names that counters
-    are grouped by. Projections follow. The dry run counts by table and column, and shows no
-    content. Refused bytes stay as received (`projector maintain --keep-raw`).
+    This covers events, details of refusals, and the names that counters are grouped by.
+    Projections follow. The dry run counts by table and column, and shows no content. Refused
+    bytes stay as received (`projector maintain --keep-raw`).
     NORMALIZER_REDACT_KEYS apply too. Its user must be the owner.
     """
     settings = load_settings("database_url")

@@ -6,6 +6,7 @@ Each step can stop anywhere, and is run again after a deadlock or an outage; aft
 command resumes. Source: 0014_create_erasure.sql.
 """
 
+import asyncio
 import json
 import re
 from collections.abc import Iterable
@@ -27,6 +28,10 @@ ROWS_A_STEP: Final = 5_000
 _ABORT_AFTER_S: Final = 120.0
 """Longer than the longest batch: one of its statements may take a minute."""
 _SESSION: Final = {"lock_timeout": "70s", "statement_timeout": "80s"}
+_LEAST_TIMEOUT_MS: Final = 80_000
+_TIMEOUT_AN_EVENT_MS: Final = 1
+"""Deleting an event takes a twentieth of that."""
+_LOCKED_PAUSE_S: Final = 1.0
 
 RecordKey = tuple[object, ...]
 """Topic, incarnation, partition and offset of a record."""
@@ -134,14 +139,14 @@ class Forget:
             refused = await self._empty_rejected(found.names)
             await self._session.run_once(partial(self._drop_notes, found))
             reports = await self._each_page(statements.DELETE_MERGED_RECORDS, found)
-            events = await self._archive()
-            await self._session.run_once(self._end)
+            events = await self._delete()
+            await self._session.fetch(statements.END, self._id)
         finally:
             self._session.terminate()
         return ErasedCounts(events=events, calls=found.calls, reports=reports, refused=refused)
 
     async def _check_not_divergent(self, connection: asyncpg.Connection) -> None:
-        """Refuse if projections are known to differ: the archived counts would be wrong."""
+        """Refuse if projections are known to differ: the counts that stay would be wrong."""
         if await connection.fetchval(statements.IS_DIVERGENT, self._id):
             raise self._divergent()
 
@@ -218,37 +223,33 @@ class Forget:
             self._done = WorkDone("pages of merged records read", pages)
         return reports
 
-    async def _archive(self) -> int:
-        """Delete the events, step by step; return their number.
+    async def _delete(self) -> int:
+        """Delete all its events in one transaction, and return their number."""
+        while True:
+            deleted = await self._session.run_once(self._delete_unless_locked)
+            if deleted is not None:
+                return deleted
+            # Waiting for the row inside the transaction would hold the execution meanwhile.
+            await asyncio.sleep(_LOCKED_PAUSE_S)
 
-        A step that failed is tried again with a quarter of its rows: it may have taken too long.
-        """
-        gone, size = 0, ROWS_A_STEP
-
-        async def archive(connection: asyncpg.Connection) -> int:
-            nonlocal size
-            step, size = size, max(size // 4, 1)
-            # Lock executions first, then rows in a later statement, as writers do.
-            await connection.execute(statements.LOCK_EXECUTION, self._id)
-            rows = await connection.fetch(statements.LOCK_EVENTS, self._id, step)
-            if not rows:
-                return 0
-            ids = [row["event_id"] for row in rows]
-            await connection.execute(statements.DELETE_ROW_REFUSALS, ids)
-            deleted: int = await connection.fetchval(statements.ARCHIVE_EVENTS, ids)
-            await connection.execute(statements.ADD_ERASED, self._id, deleted, 0)
-            return deleted
-
-        while deleted := await self._session.run_once(archive):
-            gone += deleted
-            size = min(2 * deleted, ROWS_A_STEP)
-            self._done = WorkDone("events deleted", gone)
-        return gone
-
-    async def _end(self, connection: asyncpg.Connection) -> None:
-        if not await connection.fetchval(statements.ERASE_EXECUTION, self._id):
+    async def _delete_unless_locked(self, connection: asyncpg.Connection) -> int | None:
+        """Return the number of deleted events; None if somebody has locked a row."""
+        await connection.execute(statements.LOCK_EXECUTION, self._id)
+        events = await connection.fetchval(statements.COUNT_EVENTS, self._id)
+        timeout_ms = max(_LEAST_TIMEOUT_MS, _TIMEOUT_AN_EVENT_MS * (events or 0))
+        await connection.execute(f"set local statement_timeout = {timeout_ms}")
+        wait_s = 2 * timeout_ms / 1000
+        locked = await connection.fetchval(statements.LOCK_EVENTS, self._id, timeout=wait_s)
+        if events is None and locked:
             raise self._divergent()
-        await connection.execute(statements.END, self._id)
+        if locked != (events or 0):
+            return None
+        await connection.execute(statements.DELETE_ROW_REFUSALS, self._id)
+        deleted: int = await connection.fetchval(
+            statements.DELETE_EXECUTION, self._id, timeout=wait_s
+        )
+        await connection.execute(statements.ADD_ERASED, self._id, deleted, 0)
+        return deleted
 
 
 _UNESCAPED: Final = re.compile("[0-9A-Za-z_.:@ -]+")

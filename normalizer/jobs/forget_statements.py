@@ -164,9 +164,12 @@ EMPTY_RAW: Final = f"""
     select count(*) from gone
 """  # noqa: S608 - parts from this module
 
-DELETE_ROW_REFUSALS: Final = (
-    "delete from normalizer.job_refusals where event_id = any($1::bigint[])"
-)
+DELETE_ROW_REFUSALS: Final = """
+    delete from normalizer.job_refusals
+    where  event_id in (
+               select event_id from normalizer.events where execution_id = $1::bigint
+           )
+"""
 
 DELETE_ASSIGNED_IDS: Final = (
     "delete from normalizer.assigned_ids where event_id = any($1::bigint[])"
@@ -194,24 +197,29 @@ DELETE_DRIFT: Final = """
 
 LOCK_EXECUTION: Final = "select projector.lock_executions(array[$1::bigint])"
 
+# A row that somebody has locked is skipped: its writer may wait for the execution.
 LOCK_EVENTS: Final = """
-    select   event_id
-    from     normalizer.events
-    where    execution_id = $1::bigint
-    order by event_id
-    limit    $2::integer
-    for update
+    with locked as (
+        select   event_id
+        from     normalizer.events
+        where    execution_id = $1::bigint
+        order by event_id
+        for update skip locked
+    )
+    select count(*) from locked
 """
 
-ARCHIVE_EVENTS: Final = "select projector.archive_events($1::bigint[])"
+COUNT_EVENTS: Final = """
+    select events from projector.execution_facts where execution_id = $1::bigint
+"""
+
+DELETE_EXECUTION: Final = "select projector.archive_executions(array[$1::bigint])"
 
 ADD_ERASED: Final = """
     update normalizer.forgotten_executions
     set    events = events + $2::bigint, refused = refused + $3::bigint
     where  execution_id = $1::bigint
 """
-
-ERASE_EXECUTION: Final = "select projector.erase_execution($1::bigint)"
 
 END: Final = """
     update normalizer.forgotten_executions

@@ -1,6 +1,6 @@
 """Takes secrets, as today's rules define them, out of stored rows while other writers work.
 
-Order: events, texts about records, calls of archived events, names that counters are grouped by.
+Order: events, texts about records, names that counters are grouped by.
 
 Events are rewritten page by page from the run's position on; the triggers of the projections
 follow. The other tables come last, because a counter reaches zero only once no row has its name
@@ -24,12 +24,9 @@ from normalizer.jobs.engine.job_statements import ALL_EVENTS
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.renormalize import Rewrite
 from normalizer.jobs.rewrite_rows import RewritePlan
-from normalizer.jsontext import parse, write
 
 BLOCKS_A_STEP: Final = 64
 """Blocks of eight kibibytes."""
-CALLS_A_STEP: Final = 200
-"""Calls whose executions are locked while they are recomputed."""
 COUNTERS_A_STEP: Final = 20_000
 """Rows of counters in one statement: those of one time are together, and may be more."""
 
@@ -44,17 +41,6 @@ TEXTS: Final = (
     ("projector.verifications", "detail"),
 )
 """Tables with a column of text that may quote a record."""
-
-_CALLS: Final = "projector.archived_calls"
-_CALL_TEXTS: Final = {
-    "error_ranked": 20,
-    "step_ranked": 17,
-    "worker_ranked": 17,
-    "error": 0,
-    "step": 0,
-    "worker_id": 0,
-}
-"""Columns of calls that hold text, each after a prefix of this many letters for its rank."""
 
 RedactedCounts = Counter[str]
 """Table and column -> rows that were changed, or would be at most."""
@@ -139,7 +125,6 @@ class _OtherTables:
         """Redact until `turn` returns false. Raises StoreUnavailable and FatalError."""
         for table, column in TEXTS:
             await self._redact_table(table, partial(self._redact_texts, table, column))
-        await self._redact_table(_CALLS, self._redact_calls)
         for counted_in, named, timed in await self._fetch(statements.COUNTED_TEXTS):
             after: datetime | None = None
             while await self._turn():
@@ -176,31 +161,6 @@ class _OtherTables:
             done = len(await self._fetch(statements.change_texts(table, column), *columns))
         self._note(f"{table}.{column}", done)
         return done == len(changes)
-
-    async def _redact_calls(self, first: int, end: int) -> bool:
-        rows = await self._fetch(statements.READ_CALLS, first, end)
-        changes = [
-            (row["execution_id"], row["row_id"], row["said"], kept)
-            for row in rows
-            if (kept := self._redacted_call(row["said"])) != row["said"]
-        ]
-        done = 0 if self._writes else len(changes)
-        for start in range(0, len(changes) if self._writes else 0, CALLS_A_STEP):
-            columns = map(list, zip(*changes[start : start + CALLS_A_STEP], strict=True))
-            done += (await self._fetch(statements.CHANGE_CALLS, *columns))[0][0]
-        self._note(_CALLS, done)
-        return done == len(changes)
-
-    def _redacted_call(self, stored: bytes) -> bytes:
-        """Return the row without secrets; the identical bytes if it has none."""
-        row = parse(stored.decode())
-        assert isinstance(row, dict)
-        changed = False
-        for name, dated in _CALL_TEXTS.items():
-            if isinstance(text := row.get(name), str):
-                row[name] = text[:dated] + self._redacted(text[dated:])
-                changed |= row[name] != text
-        return write(row).encode() if changed else stored
 
     async def _redact_counts(
         self, counted_in: str, named: str, timed: str, times: tuple[datetime | None, datetime]

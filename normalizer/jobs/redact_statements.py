@@ -38,16 +38,6 @@ def change_texts(table: str, column: str) -> str:
     """  # noqa: S608 - names from this module
 
 
-READ_CALLS: Final = f"""
-    select execution_id, ctid::text as row_id, to_jsonb(kept) as said
-    from   projector.archived_calls as kept
-    where  {_IN_BLOCKS}
-"""  # noqa: S608 - names from this module
-
-CHANGE_CALLS: Final = """
-    select projector.rewrite_archived_calls($1::bigint[], $2::text[], $3::jsonb[], $4::jsonb[])
-"""
-
 # The counters that have texts in their keys: table, column, and the time that the key begins with.
 COUNTED_TEXTS: Final = """
     select   counter.relname::text as counter_table, name.attname::text as text_column,

@@ -36,7 +36,8 @@ from projector.verify.verdict import Verdict
     show_envvar=True,
     type=parse_span,
     metavar="SPAN",
-    help="Ignore events that reached the log longer ago, for example 90d. Default: for ever.",
+    help="Ignore events that reached the log longer ago, for example 90d, and delete executions "
+    "that have been silent for longer. Default: keep all.",
 )
 @click.option(
     "--keep-margin",
@@ -45,7 +46,7 @@ from projector.verify.verdict import Verdict
     type=parse_span,
     metavar="SPAN",
     default="7d",
-    help="Keep stored events this much longer; default 7d. Reports of one event that are at most "
+    help="Keep executions this much longer; default 7d. Reports of one event that are at most "
     "this far apart count once.",
 )
 @click.option(
@@ -55,14 +56,6 @@ from projector.verify.verdict import Verdict
     type=NewPath(file_okay=False, path_type=Path),
     metavar="FOLDER",
     help="Write events to this folder before deleting them, as lines that a backfill can read.",
-)
-@click.option(
-    "--keep-executions",
-    envvar="PROJECTOR_KEEP_EXECUTIONS",
-    show_envvar=True,
-    type=parse_span,
-    metavar="SPAN",
-    help="Delete executions silent for longer, once their events are deleted. Default: for ever.",
 )
 @click.option(
     "--keep-quarantine",
@@ -123,17 +116,17 @@ def maintain(
     every: timedelta | None,
     **spans: timedelta | None,
 ) -> None:
-    """Delete old rows, compact counters, refresh statistics, and verify a sample.
+    """Delete old rows, compact counters, and verify a sample.
 
     \b
     projector maintain --dry-run --keep-events 90d   print what it would do
     projector maintain                               run once, for cron
     projector maintain --every 15m                   run as a service
 
-    Events are kept for ever unless --keep-events is set. Then live reading and backfill ignore
-    older events as expired, and stored events that are older by the margin are deleted; their
-    counts are archived in the same transaction. No record counts twice, however often it is read.
-    The views keep every count; `projector verify` prints how many it can no longer check.
+    Everything is kept unless --keep-events is set. Then live reading and backfill ignore older
+    events as expired. An execution whose last event is older than that, and than the margin, is
+    deleted with all its events and calls. Its counts by hour stay. One that never falls silent
+    stays. `projector verify` prints how many counts it can no longer check.
 
     Any step can be interrupted at any moment; the next run continues. Only one maintain or repair
     runs at a time. Its user must be the owner. The verdicts on the sample are stored for the view

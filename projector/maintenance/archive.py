@@ -1,23 +1,23 @@
 """Writes events to archive files before they are deleted: canonical lines, compressed with zstd.
 
-A file is complete and on disk before its events are deleted, and gets its name when they are, right
-before that is committed: deleting takes seconds, and may fail. If the process dies in between, the
-next run writes the events again, possibly to another file. `normalizer backfill` reads any number
-of these files back and stores an event once, also if it is in two files.
+The transaction that deletes the events writes them first, some rows at a time. Its file is complete
+and on disk before the transaction commits, and gets its name after that. Until then its name says
+which transaction it is of, so that a later run can ask the server whether that was committed.
+`normalizer backfill` reads any number of these files back.
 
-Several databases may share a folder. Name and first line of a file are a hash of its lines, so only
-a file of the same lines has the same name, and files that share their first events still begin with
-different bytes. A backfill knows a file by its first bytes, and its records by file and line.
+Several databases may share a folder. The first line of a file is made of the server, the database,
+and the transaction, so no two files begin with the same bytes: a backfill knows a file by its first
+bytes, and its records by file and line.
 """
 
 import hashlib
 import os
-import secrets
-import time
+import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from types import TracebackType
+from typing import BinaryIO, Final, NamedTuple, Self
 
 import asyncpg
 import zstandard
@@ -27,73 +27,112 @@ from normalizer.errors import FatalError
 from projector.event_rows import envelope_of
 
 _LEVEL: Final = 3
-_KILLED_AFTER_S: Final = 86_400.0
-"""Deleting the events of one file takes a minute or two: then nobody finishes it any more."""
 _BLANKS: Final = bytes.maketrans(b"01", b" \t")
+_UNFINISHED: Final = re.compile(r"\.(.*)\.(\d+)-(\d+)-(\d+)\.unfinished")
+
+
+class _Transaction(NamedTuple):
+    """The transaction that deletes the events of a file."""
+
+    server: int
+    database: int
+    number: int
 
 
 class ArchiveFolder:
-    """A folder of files named by their first and last event_id and a hash; created if missing."""
+    """A folder of files named by their least and greatest event_id and a hash; made if missing."""
 
     def __init__(self, path: Path) -> None:
-        try:
+        with _translated(path):
             path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FatalError(f"{path}: {error.strerror}") from error
         self._path = path
 
     def __str__(self) -> str:
         return str(self._path)
 
-    def remove_unfinished(self) -> None:
-        """Remove what killed processes left. Raises FatalError if that fails."""
-        with self._says("*.unfinished"):
-            for path in self._path.glob(".events_*.unfinished"):
-                with suppress(FileNotFoundError):
-                    if path.stat().st_mtime < time.time() - _KILLED_AFTER_S:
-                        path.unlink()
+    async def finish(self, connection: asyncpg.Connection) -> None:
+        """Name the files of this database's committed transactions; remove those of aborted ones.
 
-    @contextmanager
-    def write(self, rows: Sequence[asyncpg.Record]) -> Iterator[None]:
-        """Write rows, ascending by event_id, to a new file, which gets its name after the block.
-
-        The file is synced before the block, and nothing of it stays if the block fails. Raises
-        FatalError if the file cannot be written, or if a row that somebody inserted holds what no
-        line can.
+        Raises FatalError if a file cannot be renamed or removed.
         """
-        lines = b"".join(map(_line, rows))
-        digest = hashlib.blake2b(lines, digest_size=8).digest()
-        packed = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compress(
-            _blank_line(digest) + lines
-        )
-        least, greatest = rows[0]["event_id"], rows[-1]["event_id"]
-        name = f"events_{least:019}_{greatest:019}_{digest.hex()}.ndjson.zst"
-        # Not the number of this process: in each of two containers it is 1.
-        unfinished = self._path / f".{name}.{secrets.token_hex(8)}.unfinished"
-        try:
-            with self._says(name):
-                _write_synced(unfinished, packed)
-            yield
-            with self._says(name):
-                unfinished.replace(self._path / name)
-                _sync_folder(self._path)
-        finally:
-            with self._says(name):
-                unfinished.unlink(missing_ok=True)
+        here = [str(one) for one in await connection.fetchrow(_HERE)]
+        for path in sorted(self._path.glob(".*.unfinished")):
+            match = _UNFINISHED.fullmatch(path.name)
+            if not match or [match[2], match[3]] != here:
+                continue
+            status = await connection.fetchval(_STATUS, match[4])
+            with _translated(path):
+                if status == "committed":
+                    path.replace(self._path / match[1])
+                    _sync_folder(self._path)
+                elif status == "aborted":
+                    path.unlink()
 
-    @contextmanager
-    def _says(self, name: str) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise FatalError(f"{self._path / name}: {error.strerror}") from error
+    async def begin_file(self, connection: asyncpg.Connection) -> "ArchiveFile":
+        """Begin the file of the connection's transaction. Raises FatalError if that fails."""
+        server, database = await connection.fetchrow(_HERE)
+        number = int(await connection.fetchval("select pg_current_xact_id()::text"))
+        return ArchiveFile(self._path, _Transaction(server, database, number))
 
 
-def _write_synced(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+class ArchiveFile:
+    """The file of one transaction, which `ArchiveFolder.finish` names after the commit."""
+
+    def __init__(self, folder: Path, transaction: _Transaction) -> None:
+        self._folder = folder
+        self._ending = f".{'-'.join(map(str, transaction))}.unfinished"
+        self._path = folder / f".events{self._ending}"
+        self._digest = hashlib.blake2b(repr(transaction).encode(), digest_size=8).digest()
+        self._ids: tuple[int, int] | None = None
+        self._packer = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compressobj()
+        with _translated(self._path):
+            self._file: BinaryIO = self._path.open("wb")
+
+    def __enter__(self) -> Self:
+        self._write(_blank_line(self._digest))
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _where: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def add(self, rows: Sequence[asyncpg.Record]) -> None:
+        """Add the lines of these rows.
+
+        Raises FatalError if they cannot be written, or if a row that somebody inserted holds what
+        no line can.
+        """
+        self._write(b"".join(map(_line, rows)))
+        ids = [*(self._ids or ()), *(row["event_id"] for row in rows)]
+        self._ids = min(ids), max(ids)
+
+    def complete(self) -> None:
+        """Bring the whole file to disk, before the commit. Raises FatalError if that fails."""
+        assert self._ids
+        name = f"events_{self._ids[0]:019}_{self._ids[1]:019}_{self._digest.hex()}.ndjson.zst"
+        with _translated(self._path):
+            self._file.write(self._packer.flush())
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._path.replace(self._folder / f".{name}{self._ending}")
+            _sync_folder(self._folder)
+
+    def _write(self, lines: bytes) -> None:
+        with _translated(self._path):
+            self._file.write(self._packer.compress(lines))
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """Raise FatalError with the path and the system's words for an error of a file."""
+    try:
+        yield
+    except OSError as error:
+        raise FatalError(f"{path}: {error.strerror}") from error
 
 
 def _sync_folder(path: Path) -> None:
@@ -114,3 +153,12 @@ def _line(row: asyncpg.Record) -> bytes:
         return to_canonical(envelope_of(row)) + b"\n"
     except ValueError as error:
         raise FatalError(f"event {row['event_id']}: {error}") from error
+
+
+_HERE: Final = """
+    select system_identifier,
+           (select oid::bigint from pg_database where datname = current_database())
+    from   pg_control_system()
+"""
+
+_STATUS: Final = "select pg_xact_status($1::text::xid8)"

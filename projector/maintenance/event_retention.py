@@ -1,44 +1,44 @@
-"""Deletes old events, in small transactions; the counts that projections made of them stay.
+"""Deletes executions that have been silent for long enough, each whole; their counts stay.
 
-The horizon is raised first, so that records from before it are ignored as expired. Then events that
-are older than the horizon by the margin are deleted: none of their records can be stored again.
-Source: 0009_create_retention.sql.
+The horizon is raised first, so that records from before it are ignored as expired. Then each
+execution leaves whose last event reached the log before the horizon less the margin: none of its
+records can be stored again. It leaves in one transaction with all its events and calls. Executions
+that share an event id leave together. Source: 0009_create_retention.sql.
+
+What can't leave yet stays for the next run: an execution that isn't silent, one with a row that
+somebody has locked, and one that is tied to such an execution.
 """
 
-from bisect import bisect_right
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import nullcontext
 from datetime import datetime, timedelta
-from operator import attrgetter
-from typing import Final, NamedTuple
+from functools import partial
+from typing import Final
 
 import asyncpg
 
-from projector.chunks import MOST_FAILURES, RETENTION_S, Chunks
 from projector.database_session import with_lock_retry
 from projector.event_rows import COLUMNS
 from projector.maintenance.archive import ArchiveFolder
 from projector.maintenance.open_divergences import AGREES, difference_anywhere
 from projector.maintenance.retention_horizon import raise_horizon
+from projector.maintenance.silent_executions import (
+    TIED,
+    Group,
+    count_silent,
+    find_candidates,
+    find_groups,
+)
 
-ROWS_A_STEP: Final = 5_000
-BYTES_A_STEP: Final = 4 << 20
-"""Stored bytes of JSON columns; for the archive, characters of all texts after decompression."""
-_PAGES_A_LOOK: Final = 20_000
+EVENTS_A_STEP: Final = 5_000
+"""Events that one transaction deletes, unless one execution has more."""
+MOST_FAILURES: Final = 20
+"""After this number in a row, the database seems too slow for any execution."""
+_LEAST_TIMEOUT_MS: Final = 60_000
+_TIMEOUT_AN_EVENT_MS: Final = 1
+"""Deleting an event takes a twentieth of that."""
 _ROWS_A_READ: Final = 20
 """Rows of one fetch: the largest events have 16 MiB each after decompression."""
-_STEPS_A_LOOK: Final = 10
-"""One scan finds the rows of this many steps: each scan has to skip the dead rows again."""
 _PATIENCE_S: Final = 60.0
-
-
-class _OldEvent(NamedTuple):
-    event_id: int
-    execution_id: int
-    stored_bytes: int
-
-
-_BY_EXECUTION: Final = attrgetter("execution_id", "event_id")
 
 
 async def drop_events(
@@ -49,7 +49,7 @@ async def drop_events(
     *,
     dry_run: bool,
 ) -> AsyncIterator[str]:
-    """Ignore records from before `before` from now on; delete events older than that by `margin`.
+    """Ignore records from before `before`; delete executions that are silent since the margin.
 
     Yields one line for each thing done (or that would be done). Events are written to `folder`
     first, if there is one. Raises FatalError if the folder cannot be written.
@@ -62,192 +62,174 @@ async def drop_events(
     if why := await difference_anywhere(connection):
         yield f"retention of events waits: {why}"
         return
-    if folder:
-        folder.remove_unfinished()
-    gone, stuck = await _drop_rows(connection, before - margin, folder, dry_run=dry_run)
-    for kept in sorted(stuck):
-        yield (
-            f"kept the events of execution {kept}: to delete one takes longer than a statement may"
-        )
-    if gone:
-        done = "would delete" if dry_run else "deleted"
-        written = f", written to {folder} before" if folder else ""
-        yield f"{done} {gone:,} events{written} (their counts stay)"
-
-
-async def _drop_rows(
-    connection: asyncpg.Connection,
-    before: datetime,
-    folder: ArchiveFolder | None,
-    *,
-    dry_run: bool,
-) -> tuple[int, set[int]]:
-    """Delete old rows; returns how many, and the executions that take too long.
-
-    Locked rows stay for the next run. A step touches few executions, because deleting one event may
-    mean to read all the others of its execution.
-    """
     if dry_run:
-        return await _count_rows(connection, before), set()
-    gone, most = 0, ROWS_A_STEP * _STEPS_A_LOOK
-    stuck: set[int] = set()
-    chunks = Chunks(
-        size=ROWS_A_STEP, most=ROWS_A_STEP, target_s=RETENTION_S, most_failures=MOST_FAILURES
-    )
-
-    async def archive(events: Sequence[_OldEvent]) -> None:
-        nonlocal gone
-        left: Sequence[_OldEvent] = sorted(one for one in events if one.execution_id not in stuck)
-        while left:
-            deleted, left = await _archive(connection, left, before, folder)
-            gone += deleted
-
-    while True:
-        async with connection.transaction():
-            await connection.execute(_BY_ARRIVAL)
-            old = await connection.fetch(_OLD_EVENTS, before, most, list(stuck))
-        done = gone, len(stuck)
-        by_execution = sorted((_OldEvent(*row) for row in old), key=_BY_EXECUTION)
-        for step in _split_batch(by_execution):
-            async for event in chunks.run(step, archive):
-                stuck.add(event.execution_id)
-        if len(old) < most or done == (gone, len(stuck)):
-            return gone, stuck
+        executions, events = await count_silent(connection, before - margin)
+        if executions:
+            yield f"would delete {executions:,} executions with {events:,} events"
+        return
+    retention = _Retention(connection, before - margin, folder)
+    async for line in retention.run():
+        yield line
 
 
-async def _count_rows(connection: asyncpg.Connection, before: datetime) -> int:
-    """Count old rows in physical order, _PAGES_A_LOOK pages in each statement."""
-    count = 0
-    pages = await connection.fetchval(_PAGES)
-    for first in range(0, pages, _PAGES_A_LOOK):
-        within = ((first, 0), (first + _PAGES_A_LOOK, 0))
-        count += await connection.fetchval(_COUNT_OLD_EVENTS, before, *within)
-    return count
+class _Retention:
+    """One run over all executions that have events from before `before`."""
 
+    def __init__(
+        self, connection: asyncpg.Connection, before: datetime, folder: ArchiveFolder | None
+    ) -> None:
+        self._connection = connection
+        self._before = before
+        self._folder = folder
+        self._kept: set[int] = set()
+        """Executions that have old events and stay."""
+        self._executions = self._events = self._failures = 0
 
-def _split_batch(old: Sequence[_OldEvent]) -> Iterator[Sequence[_OldEvent]]:
-    """Split into steps within both limits; an event above the byte limit is a step of its own."""
-    first = stored_bytes = 0
-    for at, event in enumerate(old):
-        stored_bytes += event.stored_bytes
-        if at > first and (at - first == ROWS_A_STEP or stored_bytes > BYTES_A_STEP):
-            yield old[first:at]
-            first, stored_bytes = at, event.stored_bytes
-    if old:
-        yield old[first:]
-
-
-async def _archive(
-    connection: asyncpg.Connection,
-    events: Sequence[_OldEvent],
-    before: datetime,
-    folder: ArchiveFolder | None,
-) -> tuple[int, Sequence[_OldEvent]]:
-    """Archive and delete events in one transaction; returns how many, and the events that are left.
-
-    Executions are locked first and rows in a later statement, which therefore reads what the
-    previous writer committed. A locked row is skipped: its writer may wait for the execution. Rows
-    are filtered again once they are locked, because a writer that adds a sibling locks its holder.
-    With a folder, only rows that fit in memory are read, and the following ones are left.
-    """
-    event_ids = [event.event_id for event in events]
-    execution_ids = list({event.execution_id for event in events})
-    deleted, left = 0, events[len(events) :]
-
-    async def work() -> None:
-        nonlocal deleted, left
-        await connection.execute("select projector.lock_executions($1::bigint[])", execution_ids)
-        locked = await connection.fetch(_LOCK_EVENTS, event_ids, before)
-        mine = [row["event_id"] for row in locked]
-        if folder:
-            rows, are_all = await _read_some(connection, _LOCKED_EVENTS.format(COLUMNS), mine)
-        else:
-            rows = await connection.fetch(_LOCKED_EVENTS.format("event_id"), mine)
-            are_all = True
-        gone = [row["event_id"] for row in rows]
-        with folder.write(rows) if folder and rows else nullcontext():
-            deleted = await connection.fetchval(
-                "select projector.archive_events($1::bigint[])", gone
+    async def run(self) -> AsyncIterator[str]:
+        """Delete what may go, and yield a line for each thing to know."""
+        connection, before = self._connection, self._before
+        try:
+            if self._folder:
+                await self._folder.finish(self._connection)
+            while candidates := await find_candidates(connection, before, self._kept):
+                groups = await find_groups(connection, before, candidates)
+                for line in self._keep(groups):
+                    yield line
+                for step in _steps([group for group in groups if group.blocker is None]):
+                    async for line in self._drop(step):
+                        yield line
+        finally:
+            if self._folder and not self._connection.is_closed():
+                await self._folder.finish(self._connection)
+        if self._executions:
+            written = f", written to {self._folder} before" if self._folder else ""
+            yield (
+                f"deleted {self._executions:,} executions with {self._events:,} events{written} "
+                "(their counts stay)"
             )
-        if not are_all:
-            left = events[bisect_right(event_ids, gone[-1]) :]
 
-    await with_lock_retry(connection, work, for_s=_PATIENCE_S)
-    return deleted, left
+    def _keep(self, groups: Sequence[Group]) -> Iterator[str]:
+        """Keep the groups that can't go yet, and name those that only wait for another one."""
+        for group in groups:
+            if group.blocker is None:
+                continue
+            self._kept.update(group.execution_ids)
+            for one in group.execution_ids:
+                if one != group.blocker:
+                    yield (
+                        f"kept execution {one}: it shares an event_id with execution "
+                        f"{group.blocker}, which can't go yet"
+                    )
 
+    async def _drop(self, groups: Sequence[Group]) -> AsyncIterator[str]:
+        """Delete these groups in one transaction; in halves if that takes too long."""
+        try:
+            work = partial(self._archive, groups)
+            await with_lock_retry(self._connection, work, for_s=_PATIENCE_S)
+        except asyncpg.QueryCanceledError:
+            if len(groups) == 1:
+                self._failures += 1
+                if self._failures >= MOST_FAILURES:
+                    raise
+                self._kept.update(groups[0].execution_ids)
+                names = ", ".join(map(str, groups[0].execution_ids))
+                yield (
+                    f"kept execution {names}: its {groups[0].events:,} events take longer than "
+                    f"{_timeout_ms(groups) / 1000:.0f} s to delete; the next run tries again"
+                )
+                return
+            for half in (groups[: len(groups) // 2], groups[len(groups) // 2 :]):
+                async for line in self._drop(half):
+                    yield line
+        else:
+            self._failures = 0
 
-async def _read_some(
-    connection: asyncpg.Connection, statement: str, *values: object
-) -> tuple[list[asyncpg.Record], bool]:
-    """The first rows that fit in memory, and whether there are no more."""
-    rows: list[asyncpg.Record] = []
-    text = 0
-    # Not `connection.cursor`: that statement has a name, which others behind a pooler may have too.
-    cursor = await (await connection.prepare(statement)).cursor(*values)
-    while some := await cursor.fetch(_ROWS_A_READ):
-        rows += some
-        text += sum(len(value) for row in some for value in row if isinstance(value, str))
-        if text > BYTES_A_STEP:
-            return rows, False
-    return rows, True
+    async def _archive(self, groups: Sequence[Group]) -> None:
+        """Lock executions and rows, and delete each group that is whole and still silent.
 
-
-# Ids do not show which rows are old: a replay stores old ids today.
-_BY_ARRIVAL: Final = "set local enable_seqscan = off; set local enable_indexscan = off"
-
-# A holder is deleted after its siblings: if a sibling is reported again, the id must be taken.
-_MAY_GO: Final = f"""
-    {AGREES.format("event")}
-    and (
-        event.merge_flags & 8 = 0
-        or not exists (
-            select
-            from   normalizer.events as sibling
-            where  normalizer.shared_id(sibling.coercions) = to_jsonb(event.event_id)
-            and    sibling.merge_flags & 8 <> 0
+        Executions are locked first, and rows in a later statement, which therefore reads what the
+        previous writer committed. A locked row is skipped, because its writer may wait for the
+        execution: then fewer rows than events are locked, and the group stays.
+        """
+        connection, timeout_ms = self._connection, _timeout_ms(groups)
+        everybody = [one for group in groups for one in group.execution_ids]
+        await connection.execute(f"set local statement_timeout = {timeout_ms}")
+        await connection.execute("select lock_executions($1::bigint[])", everybody)
+        rows = await connection.fetch(
+            _LOCK_ROWS, everybody, self._before, timeout=2 * timeout_ms / 1000
         )
+        whole = {row["execution_id"] for row in rows if row["may_go"]}
+        tied = await connection.fetch(TIED, [row["execution_id"] for row in rows if row["is_tied"]])
+        new_ties = {one for one, other in tied if not whole.issuperset((one, other))}
+        may_go = whole - new_ties
+        gone = [group for group in groups if may_go.issuperset(group.execution_ids)]
+        execution_ids = [one for group in gone for one in group.execution_ids]
+        if execution_ids:
+            if self._folder:
+                await self._write(self._folder, execution_ids)
+            deleted = await connection.fetchval(
+                _ARCHIVE, execution_ids, timeout=2 * timeout_ms / 1000
+            )
+            self._events += deleted
+            self._executions += len(execution_ids)
+        self._kept.update(set(everybody).difference(execution_ids))
+
+    async def _write(self, folder: ArchiveFolder, execution_ids: Sequence[int]) -> None:
+        """Write all their events to the file of this transaction."""
+        with await folder.begin_file(self._connection) as file:
+            # Not `connection.cursor`: that statement has a name, which others behind a pooler may
+            # have too.
+            statement = await self._connection.prepare(_READ_ROWS)
+            cursor = await statement.cursor(execution_ids)
+            while rows := await cursor.fetch(_ROWS_A_READ):
+                file.add(rows)
+            file.complete()
+
+
+def _steps(groups: Sequence[Group]) -> list[Sequence[Group]]:
+    """Split into steps of at most EVENTS_A_STEP events; a larger group is a step of its own."""
+    steps: list[list[Group]] = []
+    events = EVENTS_A_STEP
+    for group in groups:
+        events += group.events
+        if events > EVENTS_A_STEP:
+            steps.append([])
+            events = group.events
+        steps[-1].append(group)
+    return list(steps)
+
+
+def _timeout_ms(groups: Sequence[Group]) -> int:
+    """How long a statement on these groups may take."""
+    return max(_LEAST_TIMEOUT_MS, _TIMEOUT_AN_EVENT_MS * sum(group.events for group in groups))
+
+
+_LOCK_ROWS: Final = f"""
+    with locked as (
+        select   execution_id, coalesce(recorded_at, created_at) < $2::timestamptz as is_old,
+                 merge_flags & 8 <> 0 as is_tied
+        from     normalizer.events
+        where    execution_id = any((select $1::bigint[])::bigint[])
+        order by event_id
+        for update skip locked
+    ),
+    counted as (
+        select   execution_id, count(*) as events, bool_and(is_old) as is_old,
+                 bool_or(is_tied) as is_tied
+        from     locked
+        group by execution_id
     )
+    select execution_id, is_tied,
+           counted.events = known.events and is_old and {AGREES.format("known")} as may_go
+    from   counted
+    join   execution_facts as known using (execution_id)
 """  # noqa: S608 - constants of this package
 
-# pg_column_size reads the size of a TOASTed value, not the value.
-_OLD_EVENTS: Final = f"""
-    select event.event_id, event.execution_id,
-           coalesce(pg_column_size(event.context), 0) + coalesce(pg_column_size(event.result), 0)
-           + coalesce(pg_column_size(event.extra), 0) + coalesce(pg_column_size(event.coercions), 0)
-           + coalesce(pg_column_size(event.headers), 0) + coalesce(pg_column_size(event.error), 0)
-           + pg_column_size(event.meta) as stored_bytes
-    from   normalizer.events as event
-    where  coalesce(event.recorded_at, event.created_at) < $1::timestamptz
-    and    event.execution_id <> all($3::bigint[])
-    and    {_MAY_GO}
-    limit  $2::integer
-"""  # noqa: S608 - constants of this package
-
-_PAGES: Final = """
-    select pg_relation_size('normalizer.events') / current_setting('block_size')::bigint
-"""
-
-_COUNT_OLD_EVENTS: Final = f"""
-    select count(*)
-    from   normalizer.events as event
-    where  event.ctid >= $2::tid and event.ctid < $3::tid
-    and    coalesce(event.recorded_at, event.created_at) < $1::timestamptz
-    and    {_MAY_GO}
-"""  # noqa: S608 - constants of this package
-
-_LOCK_EVENTS: Final = """
-    select   event_id
-    from     normalizer.events
-    where    event_id = any((select $1::bigint[])::bigint[])
-    and      coalesce(recorded_at, created_at) < $2::timestamptz
-    order by event_id
-    for update skip locked
-"""
-
-_LOCKED_EVENTS: Final = f"""
-    select   {{}}
+_READ_ROWS: Final = f"""
+    select   {COLUMNS}
     from     normalizer.events as event
-    where    event.event_id = any((select $1::bigint[])::bigint[])
-    and      {_MAY_GO}
-    order by event.event_id
+    where    execution_id = any((select $1::bigint[])::bigint[])
+    order by execution_id, event_id
 """  # noqa: S608 - constants of this package
+
+_ARCHIVE: Final = "select archive_executions($1::bigint[])"

@@ -30,7 +30,6 @@ from projector.maintenance.retention import (
     GAPS,
     QUARANTINE,
     RAW,
-    drop_executions,
     drop_jobs,
     drop_old,
 )
@@ -58,17 +57,16 @@ class StepsFailed(NormalizerError):  # noqa: N818 - the steps are the mistake, n
 class Keep(msgspec.Struct, frozen=True, kw_only=True):
     """How long rows are kept; None means for ever.
 
-    events: how old a record may be to be stored. margin: how much longer stored events are kept, so
-    that two reports of one event count once if they are at most this far apart. executions, jobs:
-    they are deleted only once all of their events are. hours: counts of deleted events. minutes: at
-    least the two days that the views show.
+    events: how old a record may be to be stored. margin: how much longer an execution must have
+    been silent before it is deleted, so that two reports of one event count once if they are at
+    most this far apart. jobs: they are deleted only once all of their events are. hours: counts of
+    deleted events. minutes: at least the two days that the views show.
     """
 
     minutes: timedelta = timedelta(days=2)
     hours: timedelta | None = None
     events: timedelta | None = None
     margin: timedelta = timedelta(days=7)
-    executions: timedelta | None = None
     quarantine: timedelta | None = None
     raw: timedelta | None = timedelta(days=30)
     gaps: timedelta | None = None
@@ -171,10 +169,6 @@ def _steps(
             connection, before, keep.margin, folder, dry_run=dry_run
         )
         steps["retention of merged records"] = drop_merged_records(connection, dry_run=dry_run)
-    if keep.executions is not None:
-        steps["retention of executions"] = drop_executions(
-            connection, now - keep.executions, dry_run=dry_run
-        )
     for name, old, kept in (
         ("quarantine", QUARANTINE, keep.quarantine),
         ("refused bytes", RAW, keep.raw),

@@ -1,48 +1,16 @@
-"""Deletes old executions, quarantine entries, raw records, gaps and job runs; their counts stay.
+"""Deletes old quarantine entries, raw records, gaps and job runs; their counts stay.
 
 Each step is a short statement; a run that is stopped anywhere is continued by the next one. The
 ledger stays complete: the offsets of deleted gaps stay counted.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Final, NamedTuple
 
 import asyncpg
 
-from projector.chunks import MOST_FAILURES, RETENTION_S, Chunks
-from projector.maintenance.open_divergences import AGREES, difference_anywhere
-
 ROWS_A_STEP: Final = 5_000
-
-
-async def drop_executions(
-    connection: asyncpg.Connection, before: datetime, *, dry_run: bool
-) -> AsyncIterator[str]:
-    """Remove executions without stored events whose last event is older than `before`."""
-    if why := await difference_anywhere(connection):
-        yield f"retention of executions waits: {why}"
-        return
-    gone, last, most = 0, -(1 << 63), ROWS_A_STEP // 10
-    chunks = Chunks(size=most, most=most, target_s=RETENTION_S, most_failures=MOST_FAILURES)
-
-    async def remove(chunk: Sequence[int]) -> None:
-        nonlocal gone
-        gone += await connection.fetchval("select projector.remove_executions($1::bigint[])", chunk)
-
-    while True:
-        rows = await connection.fetch(_OLD_EXECUTIONS, last, before, most)
-        if not rows:
-            break
-        execution_ids = [row["execution_id"] for row in rows if row["is_over"]]
-        last = rows[-1]["execution_id"]
-        if dry_run:
-            gone += len(execution_ids)
-            continue
-        async for kept in chunks.run(execution_ids, remove):
-            yield f"kept execution {kept}: to remove it takes longer than a statement may"
-    if gone:
-        yield f"{'would remove' if dry_run else 'removed'} {gone:,} executions with their calls"
 
 
 async def drop_jobs(
@@ -91,16 +59,6 @@ async def drop_old(
     if gone:
         yield f"{'would delete' if dry_run else 'deleted'} {old.report.format(gone)}"
 
-
-_OLD_EXECUTIONS: Final = f"""
-    select   execution_id,
-             archived = events and last_at < $2::timestamptz
-             and {AGREES.format("execution_facts")} as is_over
-    from     execution_facts
-    where    execution_id > $1::bigint and archived > 0 and not removed
-    order by execution_id
-    limit    $3::integer
-"""  # noqa: S608 - constants of this package
 
 _DELETE_QUARANTINE: Final = """
     with old as materialized (

@@ -87,9 +87,8 @@ COUNTED: Final[dict[Bounds, tuple[tuple[str, str, str, int], ...]]] = {
 }
 
 _SOME_BEGUN: Final = """
-    exists (select from execution_facts where hour_of(first_at) = low and not removed)
+    exists (select from execution_facts where hour_of(first_at) = low)
 """
-"""Executions outlive their events."""
 
 _NOWHERE: Final = "select now() as hour, 0::bigint where false"
 

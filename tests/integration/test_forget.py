@@ -34,7 +34,6 @@ from tests.support.job_runs import (
     ledger_mistakes,
     write_file,
 )
-from tests.support.service_runs import watching
 from tests.support.stack import Cluster, Database
 from tests.support.table_rows import claimed, connected, count, open_store, position_of, totals_of
 from tests.support.view_rows import differences
@@ -222,7 +221,6 @@ async def test_killed_after_any_transaction_it_ends_the_same(
 ) -> None:
     """Also where a transaction was done and its answer was lost."""
     before = await counts(connection)
-    monkeypatch.setattr(forget, "ROWS_A_STEP", 2)
     platform_outcome = PatientSession.run_once
 
     async def run_until(transactions: int) -> bool:
@@ -246,13 +244,9 @@ async def test_killed_after_any_transaction_it_ends_the_same(
         return True
 
     transactions = 1
-    halfway = 0
     while not await run_until(transactions):
         transactions += 1
-        if await count(connection, f"normalizer.events where execution_id = {GONE}") == 4:
-            halfway += 1
-            assert await ledger_mistakes(database) == []
-    assert halfway == 1
+        assert await ledger_mistakes(database) == []
     assert differences(await counts(connection), before) == {}
 
     assert transactions > 10
@@ -303,21 +297,26 @@ async def test_a_batch_that_began_before_is_waited_for(
     assert await ledger_mistakes(database) == []
 
 
-async def test_a_deadlock_costs_time_only(
-    connection: asyncpg.Connection, database: Database
+async def test_a_row_that_somebody_has_locked_is_waited_for_without_the_execution(
+    connection: asyncpg.Connection, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beside somebody who locks rows first and their execution then."""
-    async with connected(database) as other, watching(database.url) as watcher:
-        # The erasure looks for the deadlock first, so the server ends its transaction; and not
-        # before there is one, for it looks once.
-        await other.execute("set deadlock_timeout = '1 min'")
-        await other.execute(f"alter database {database.name} set deadlock_timeout = '4s'")
+    """Its writer may ask for the execution next."""
+    tried = asyncio.Event()
+    delete = Forget._delete_unless_locked
+
+    async def noted(self: Forget, using: asyncpg.Connection) -> int | None:
+        deleted = await delete(self, using)
+        tried.set()
+        return deleted
+
+    monkeypatch.setattr(Forget, "_delete_unless_locked", noted)
+    async with connected(database) as other:
         async with other.transaction():
             await other.execute(
-                "select from normalizer.events where execution_id = $1 for update", GONE
+                "select from normalizer.events where execution_id = $1 limit 1 for update", GONE
             )
             erasure = asyncio.create_task(forgotten(database))
-            await watcher.until_blocked()
+            await tried.wait()
             await other.execute("select projector.lock_executions(array[$1::bigint])", GONE)
         erased = await erasure
 
@@ -325,36 +324,24 @@ async def test_a_deadlock_costs_time_only(
     assert await where(connection, MARK) == set()
 
 
-@pytest.mark.parametrize("most", [1, 0])
-async def test_what_takes_too_long_at_once_goes_in_smaller_steps_and_in_none_is_an_error(
-    most: int,
-    connection: asyncpg.Connection,
-    database: Database,
-    monkeypatch: pytest.MonkeyPatch,
+async def test_an_erasure_that_takes_too_long_each_time_is_an_error(
+    connection: asyncpg.Connection, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await connection.execute(
         """
-        create function public.too_slow() returns integer language plpgsql
+        create function public.too_slow() returns bigint language plpgsql
         as $$ begin raise query_canceled; end $$;
         """
     )
-    slow = f"""
-        select case
-                   when cardinality($1::bigint[]) <= {most} then projector.archive_events($1)
-                   else public.too_slow()
-               end
-    """
-    monkeypatch.setattr(forget_statements, "ARCHIVE_EVENTS", slow)
-    monkeypatch.setattr(forget, "ROWS_A_STEP", 4)
+    monkeypatch.setattr(
+        forget_statements, "DELETE_EXECUTION", "select public.too_slow() where $1::bigint > 0"
+    )
     monkeypatch.setattr(patient_session, "MOST_TIMEOUTS", 2)
     monkeypatch.setattr(patient_session, "back_off_s", lambda _: 0.01)
-    async with asyncio.timeout(20):
-        if most:
-            assert (await forgotten(database)).events == 6
-            assert await where(connection, MARK) == set()
-        else:
-            with pytest.raises(FatalError, match=r"57014.*2 times in a row: it takes too long"):
-                await forgotten(database)
+
+    with pytest.raises(FatalError, match=r"57014.*2 times in a row: it takes too long"):
+        async with asyncio.timeout(20):
+            await forgotten(database)
 
 
 async def test_an_answer_that_is_lost_counts_nothing_twice(

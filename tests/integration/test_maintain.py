@@ -3,10 +3,8 @@
 import asyncio
 import errno
 import os
-import random
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -24,13 +22,12 @@ from normalizer.store.store import Claim
 from projector.maintenance import (
     event_retention,
     merged_records,
-    retention,
     retention_horizon,
+    silent_executions,
 )
-from projector.maintenance.archive import ArchiveFolder
+from projector.maintenance.archive import ArchiveFile, ArchiveFolder
 from projector.maintenance.maintain import ClocksDiffer, Keep, StepsFailed, maintain
 from projector.repair.repair import RepairRequest, repair
-from projector.verify.queries.execution_queries import EXECUTIONS
 from projector.verify.ranges import Scope
 from projector.verify.verify import verify
 from simulator.view_fold import Row
@@ -49,7 +46,7 @@ from tests.support.factories import (
 from tests.support.job_runs import backfill_files, dry_run_of, ledger_mistakes, write_file
 from tests.support.projection_oracle import ViewRows
 from tests.support.stack import Cluster, Database
-from tests.support.table_rows import claimed, open_store, pages_of
+from tests.support.table_rows import claimed, open_store
 from tests.support.view_rows import differences, event, view_differences
 from tests.support.waiting import until
 
@@ -125,32 +122,23 @@ async def store(connection: asyncpg.Connection, rows: list[Row], recorded_at: da
 
 
 def without_executions(views: dict[str, ViewRows]) -> dict[str, ViewRows]:
-    """What is left when the executions themselves are not looked at."""
-    gone = {
-        "executions", "calls", "open_calls", "attempts_in_order", "contradicting_executions",
-        "completed_with_failures", "executions_without_end", "error_groups", "loops",
-        "playbook_versions", "failed_calls",
-    }  # fmt: skip
-    return {name: rows for name, rows in views.items() if name not in gone}
-
-
-def as_kept(views: dict[str, ViewRows]) -> dict[str, ViewRows]:
-    """Without the number of archived events, which changes."""
-    return views | {"executions": [row[:-1] for row in views["executions"]]}
+    """The views that keep their counts when executions are deleted."""
+    return {name: rows for name, rows in views.items() if name not in view_rows.OF_EXECUTIONS}
 
 
 async def test_it_says_first_what_it_would_do_and_does_nothing(
     connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It counts what would go some pages at a time."""
-    monkeypatch.setattr(event_retention, "_PAGES_A_LOOK", 1)
+    """It counts what would go some executions at a time."""
+    monkeypatch.setattr(silent_executions, "EXECUTIONS_A_LOOK", 7)
     for number in range(1, 41):
         await store(connection, life(number, OLD), OLD)
+    await store(connection, life(41, NOW), NOW)
     before = await everything(connection)
 
     said = await run(connection, dry_run=True)
 
-    assert any(line.startswith("would delete 160 events") for line in said)
+    assert "would delete 40 executions with 160 events" in said
     assert await everything(connection) == before
 
 
@@ -165,18 +153,74 @@ async def everything(connection: asyncpg.Connection) -> list[Any]:
     ]
 
 
-async def test_old_events_go_and_every_count_stays(connection: asyncpg.Connection) -> None:
+async def test_a_silent_execution_leaves_whole_and_every_count_stays(
+    connection: asyncpg.Connection,
+) -> None:
     await store(connection, life(1, OLD), OLD)
     await store(connection, life(2, NOW), NOW)
     before = await view_rows.view_rows(connection)
 
     said = await run(connection)
 
-    (deleted,) = [line for line in said if line.startswith("deleted 4 events")]
-    assert deleted.endswith(" (their counts stay)")
-    assert "written" not in deleted
-    assert differences(as_kept(await view_rows.view_rows(connection)), as_kept(before)) == {}
+    assert "deleted 1 executions with 4 events (their counts stay)" in said
+    after = await view_rows.view_rows(connection)
+    assert [row[0] for row in after["executions"]] == [2]
+    assert differences(without_executions(after), without_executions(before)) == {}
     assert await connection.fetchval("select count(*) from normalizer.events") == 4
+    assert await divergent(connection) == {}
+    assert not any("deleted" in line for line in await run(connection))
+
+
+async def test_an_execution_that_is_not_silent_keeps_all_its_events(
+    connection: asyncpg.Connection,
+) -> None:
+    """Whether it has ended does not matter, and neither does what the producer's clock says."""
+    rows = life(1, OLD)
+    await store(connection, rows[:3], OLD)
+    await store(connection, rows[3:], NOW)
+    await store(connection, life(2, OLD)[:2], OLD)
+    before = await connection.fetch("select * from projector.executions where execution_id = 1")
+
+    await run(connection)
+
+    left = await connection.fetch("select * from projector.executions")
+    assert left == before
+    assert await connection.fetchval("select count(*) from normalizer.events") == 4
+    assert await divergent(connection) == {}
+
+
+async def test_an_event_that_comes_after_its_execution_left_begins_it_again(
+    connection: asyncpg.Connection,
+) -> None:
+    """Its begin, its end, and its calls count once more."""
+    await store(connection, life(1, OLD), OLD)
+    await run(connection)
+    counts = "select outcome, sum(executions)::integer from projector.execution_outcomes group by 1"
+    before = dict(await connection.fetch(counts))
+    end = event(
+        event_id=id_of(NOW), execution_id=1, event_type="playbook.completed", status="COMPLETED",
+        created_at=NOW,
+    )  # fmt: skip
+
+    await store(connection, [end], NOW)
+
+    row = await connection.fetchrow("select status, events, playbook from projector.executions")
+    assert before == {"BEGUN": 1, "FAILED": 1}
+    assert tuple(row) == ("COMPLETED", 1, "")
+    assert dict(await connection.fetch(counts)) == before | {"COMPLETED": 1}
+    assert await divergent(connection) == {}
+
+
+async def test_a_writer_that_says_it_archives_changes_nothing(
+    connection: asyncpg.Connection,
+) -> None:
+    await connection.execute("set projector.archiving = on")
+
+    rows = life(1, NOW)
+    await store(connection, rows, NOW)
+    await view_rows.update(connection, [rows[2] | {"error": "y"}])
+
+    assert await view_differences(connection) == {}
     assert await divergent(connection) == {}
 
 
@@ -208,10 +252,10 @@ def batch_now(claim: Claim, *events: Envelope) -> Batch:
     return batch_of_records(claim, items)
 
 
-async def test_a_row_whose_id_other_events_share_outlives_them(
+async def test_executions_that_share_an_id_leave_together(
     connection: asyncpg.Connection, database: Database
 ) -> None:
-    """However old: else one of them, reported again, would find the id free."""
+    """Else one of their events, reported again, would find the id free."""
     holder, sibling, again = (
         envelope(event_id=5, step=step, execution_id=len(step)) for step in ("a", "bb", "bb")
     )
@@ -221,14 +265,15 @@ async def test_a_row_whose_id_other_events_share_outlives_them(
         first = batch_now(claim, holder, sibling)
         await store.write(first)
         await connection.execute(age, NOW - timedelta(days=900), ["a"])
-        await run(connection)
+        said = await run(connection)
         assert await connection.fetchval("select count(*) from normalizer.events") == 2
 
         totals = await store.write(batch_now(after(claim, first), again))
 
+    why = "it shares an event_id with execution 2, which can't go yet"
+    assert f"kept execution 1: {why}" in said
     assert (totals.stored, totals.duplicate + totals.merged) == (0, 1)
     await connection.execute(age, NOW - timedelta(days=15), ["bb"])
-    await run(connection)
     await run(connection)
     assert await connection.fetchval("select count(*) from normalizer.events") == 0
 
@@ -236,20 +281,22 @@ async def test_a_row_whose_id_other_events_share_outlives_them(
 async def test_a_sibling_that_comes_while_its_holder_is_let_go_keeps_it(
     connection: asyncpg.Connection, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was found alone, and is locked by who adds the sibling when its turn comes."""
+    """It was found alone, and the sibling is there when its turn comes."""
     async with open_store(database) as store:
         claim = await claimed(store)
-        holder, sibling = (envelope(event_id=5, step=step) for step in "ab")
+        holder, sibling = (
+            envelope(event_id=5, step=step, execution_id=len(step)) for step in ("a", "bb")
+        )
         first = batch_now(claim, holder)
         await store.write(first)
         await connection.execute("update normalizer.events set recorded_at = $1", OLD)
-        archive = event_retention._archive
+        archive = event_retention._Retention._archive
 
         async def after_a_sibling(*arguments: Any) -> Any:
             await store.write(batch_now(after(claim, first), sibling))
             return await archive(*arguments)
 
-        monkeypatch.setattr(event_retention, "_archive", after_a_sibling)
+        monkeypatch.setattr(event_retention._Retention, "_archive", after_a_sibling)
         await run(connection)
 
     assert await connection.fetchval("select count(*) from normalizer.events") == 2
@@ -332,7 +379,7 @@ async def test_rows_wait_for_a_batch_that_read_the_horizon_before(
     assert await connection.fetchval("select count(*) from normalizer.events") == 0
 
 
-async def test_a_row_that_a_writer_has_locked_is_left_for_the_next_time(
+async def test_an_execution_with_a_locked_row_is_left_for_the_next_time(
     connection: asyncpg.Connection, database: Database
 ) -> None:
     await store(connection, life(1, OLD), OLD)
@@ -344,7 +391,7 @@ async def test_a_row_that_a_writer_has_locked_is_left_for_the_next_time(
 
     await run(connection)
 
-    assert await connection.fetchval("select count(*) from normalizer.events") == 1
+    assert await connection.fetchval("select count(*) from normalizer.events") == 4
     assert await divergent(connection) == {}
     await writer.execute("rollback")
     await writer.close()
@@ -408,34 +455,31 @@ async def counted(connection: asyncpg.Connection) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize(
-    ("when", "dies"),
+    ("target", "dies", "when"),
     [
-        ("after", "write"),
-        ("after", "_archive"),
-        pytest.param("before", "write", marks=pytest.mark.soak),
-        pytest.param("before", "_archive", marks=pytest.mark.soak),
+        (ArchiveFile, "complete", "before"),
+        (event_retention._Retention, "_archive", "after"),
+        pytest.param(ArchiveFile, "complete", "after", marks=pytest.mark.soak),
+        pytest.param(event_retention._Retention, "_archive", "before", marks=pytest.mark.soak),
     ],
 )
 async def test_what_was_broken_off_is_finished_by_the_next_run(
-    when: str,
+    target: Any,
     dies: str,
+    when: str,
     connection: asyncpg.Connection,
     cluster: Cluster,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    """And what it wrote twice is read back all the same."""
-    monkeypatch.setattr(event_retention, "ROWS_A_STEP", 3)
+    monkeypatch.setattr(event_retention, "EVENTS_A_STEP", 3)
     await store(connection, [*life(1, OLD), *life(2, OLD)], OLD)
     before = await view_rows.view_rows(connection)
-    target = ArchiveFolder if dies == "write" else event_retention
     step = getattr(target, dies)
 
-    @contextmanager
-    def dies_in_it(*arguments: Any) -> Iterator[None]:
+    def dies_in_it(*arguments: Any) -> None:
         if when == "after":
-            with step(*arguments):
-                yield
+            step(*arguments)
         raise KeyboardInterrupt
 
     async def dies_around_it(*arguments: Any) -> None:
@@ -445,19 +489,44 @@ async def test_what_was_broken_off_is_finished_by_the_next_run(
 
     folder = ArchiveFolder(tmp_path)
     with monkeypatch.context() as patched:
-        patched.setattr(target, dies, dies_in_it if dies == "write" else dies_around_it)
+        patched.setattr(target, dies, dies_in_it if target is ArchiveFile else dies_around_it)
         with pytest.raises(KeyboardInterrupt):
             await run(connection, folder=folder)
     assert await divergent(connection) == {}
-    assert differences(as_kept(await view_rows.view_rows(connection)), as_kept(before)) == {}
+    assert differences(await view_rows.view_rows(connection), before) == {}
     await run(connection, folder=folder)
 
     assert await connection.fetchval("select count(*) from normalizer.events") == 0
-    assert differences(as_kept(await view_rows.view_rows(connection)), as_kept(before)) == {}
+    shown = without_executions(await view_rows.view_rows(connection))
+    assert differences(shown, without_executions(before)) == {}
     assert await divergent(connection) == {}
     async with cluster.database() as other:
         verdict = await backfill_files(other, tmp_path)
     assert (verdict.state, verdict.reason, verdict.totals.stored) == ("complete", "", 8)
+
+
+async def test_a_file_of_a_committed_deletion_gets_its_name_after_a_kill(
+    connection: asyncpg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process dies between the commit and the name. Files of other databases stay."""
+    await store(connection, life(1, OLD), OLD)
+    folder = ArchiveFolder(tmp_path)
+    foreign = tmp_path / ".events_0_1_2.ndjson.zst.1-2-3.unfinished"
+    foreign.touch()
+
+    async def died(*_: object) -> None:
+        pass
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ArchiveFolder, "finish", died)
+        await run(connection, folder=folder)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".unfinished"] * 2
+
+    await run(connection, folder=folder)
+
+    (named,) = (path for path in tmp_path.iterdir() if path != foreign)
+    assert foreign.exists()
+    assert unpacked(named).count(b"}\n") == 4
 
 
 async def test_what_goes_is_written_into_the_folder_and_a_backfill_reads_it_back(
@@ -477,13 +546,7 @@ async def test_what_goes_is_written_into_the_folder_and_a_backfill_reads_it_back
     said = "select event_id, step, status, attempts, created_at, context from normalizer.events"
     before = await connection.fetch(f"{said} order by event_id")
     folder = ArchiveFolder(tmp_path / "gone")
-    of_a_killed_process = tmp_path / "gone" / ".events_0_1_2.ndjson.zst.3.unfinished"
-    of_a_running_one = tmp_path / "gone" / ".events_0_1_2.ndjson.zst.4.unfinished"
-    of_a_killed_process.touch()
-    os.utime(of_a_killed_process, (0, 0))
-    of_a_running_one.touch()
     done = await run(connection, folder=folder)
-    of_a_running_one.unlink()
 
     assert any(f", written to {tmp_path / 'gone'} before (their counts" in line for line in done)
     async with cluster.database() as other:
@@ -522,146 +585,6 @@ async def test_two_databases_share_a_folder_and_every_event_of_both_is_read_back
     assert (verdict.totals.stored, verdict.totals.duplicate) == (len(rows), len(rows) - 8)
 
 
-def test_a_folder_is_written_by_two_processes_of_the_same_number_at_once(tmp_path: Path) -> None:
-    """So it is in containers, where each has the number 1."""
-    rows: Any = [
-        {
-            name: value.decode() if isinstance(value, bytes) else value
-            for name, value in msgspec.structs.asdict(envelope()).items()
-        }
-    ]
-    folder = ArchiveFolder(tmp_path)
-
-    with folder.write(rows), pytest.raises(KeyboardInterrupt), folder.write(rows):
-        raise KeyboardInterrupt
-
-    (path,) = tmp_path.iterdir()
-    assert unpacked(path).count(b"}\n") == 1
-
-
-async def test_an_execution_half_archived_keeps_what_is_gone_and_drops_what_is_not(
-    connection: asyncpg.Connection,
-) -> None:
-    """Folded over the archived part: what a stored event no longer says, nobody says."""
-    rows = life(1, OLD)
-    await store(connection, rows[:2], OLD)
-    await store(connection, rows[2:], NOW)
-    await run(connection)
-    state = "select status, events, archived, first_at, playbook from projector.executions"
-    half = await connection.fetchrow(state)
-
-    await view_rows.update(connection, [rows[2] | {"error": "reported again"}])
-    await view_rows.update(
-        connection, [rows[3] | {"event_type": "playbook.note", "status": "RUNNING"}]
-    )
-
-    changed = await connection.fetchrow(state)
-    call = await connection.fetchrow("select * from projector.calls")
-    assert tuple(half) == ("FAILED", 4, 2, rows[0]["created_at"], "flow/a")
-    assert tuple(changed) == ("RUNNING", 4, 2, rows[0]["created_at"], "flow/a")
-    assert (call["issued_at"], call["error"]) == (rows[1]["created_at"], "reported again")
-    assert await divergent(connection) == {}
-
-
-async def test_an_end_that_is_archived_stays_the_end(connection: asyncpg.Connection) -> None:
-    rows = life(1, OLD)
-    late = event(
-        event_id=id_of(NOW), execution_id=1, event_type="playbook.completed", status="COMPLETED",
-        created_at=NOW,
-    )  # fmt: skip
-    await store(connection, rows, OLD)
-    await store(connection, [late], NOW)
-    await run(connection)
-
-    await view_rows.update(connection, [late | {"event_type": "step.enter", "status": "STARTED"}])
-
-    row = await connection.fetchrow("select * from projector.executions")
-    assert (row["status"], row["contradicting"], row["archived"]) == ("FAILED", False, 4)
-    assert await divergent(connection) == {}
-
-
-@pytest.mark.parametrize(
-    "numbers", [pytest.param((0, None), marks=pytest.mark.soak), (None, 1), (1, None, 2)]
-)
-async def test_the_try_of_an_unnumbered_event_is_found_also_when_the_numbers_are_archived(
-    numbers: tuple[int | None, ...], connection: asyncpg.Connection
-) -> None:
-    """And when it is archived itself, and a number comes later: as if nothing had gone."""
-    kinds = ("command.issued", "call.done", "command.claimed")
-    rows = [
-        event(
-            event_id=id_of(OLD, place),
-            execution_id=1,
-            event_type=kinds[place],
-            command_id="c",
-            step="s",
-            created_at=OLD + timedelta(seconds=place),
-            status="COMPLETED",
-            attempts=number or 0,
-            evidence=12 if number is None else 212,
-        )
-        for place, number in enumerate(numbers)
-    ]
-    for row in rows:
-        await store(connection, [row], OLD)
-        await run(connection)
-
-    shown_now = await connection.fetch("select * from projector.calls order by attempts")
-
-    await connection.execute("truncate normalizer.events, normalizer.archived_rows")
-    await store(connection, rows, OLD)
-    assert await connection.fetch("select * from projector.calls order by attempts") == shown_now
-    assert await divergent(connection) == {}
-
-
-REMOVING: Final = Keep(events=timedelta(days=7), executions=timedelta(days=7), minutes=WEEK.minutes)
-
-
-async def test_an_execution_without_events_is_removed_and_its_counts_stay(
-    connection: asyncpg.Connection,
-) -> None:
-    await store(connection, life(1, OLD), OLD)
-    await store(connection, life(2, NOW), NOW)
-    before = await view_rows.view_rows(connection)
-
-    said = await run(connection, REMOVING)
-
-    assert "removed 1 executions with their calls" in said
-    after = await view_rows.view_rows(connection)
-    assert [row[0] for row in after["executions"]] == [2]
-    assert differences(without_executions(after), without_executions(before)) == {}
-    assert await divergent(connection) == {}
-    assert not any("removed" in line for line in await run(connection, REMOVING))
-
-
-async def test_an_execution_that_was_removed_while_it_waited_begins_once(
-    connection: asyncpg.Connection,
-) -> None:
-    waiting = life(1, OLD)[:2]
-    await store(connection, waiting, OLD)
-    await run(connection, REMOVING)
-    end = event(
-        event_id=id_of(NOW), execution_id=1, event_type="playbook.completed", status="COMPLETED",
-        created_at=NOW,
-    )  # fmt: skip
-    begun = (
-        "select sum(executions)::integer from projector.execution_outcomes where outcome = 'BEGUN'"
-    )
-
-    await store(connection, [end], NOW)
-
-    row = await connection.fetchrow("select * from projector.executions")
-    assert (row["playbook"], row["status"], row["archived"]) == ("flow/a", "COMPLETED", 2)
-    assert row["first_at"] == waiting[0]["created_at"]
-    assert await connection.fetchval(begun) == 1
-    assert await divergent(connection) == {}
-    await connection.execute("update normalizer.events set recorded_at = $1, created_at = $1", OLD)
-    await run(connection, REMOVING)
-    assert await connection.fetchval("select count(*) from projector.executions") == 0
-    assert await connection.fetchval(begun) == 1
-    assert await divergent(connection) == {}
-
-
 async def insert_without_projections(connection: asyncpg.Connection, row: Row) -> None:
     async with connection.transaction():
         await connection.execute("set local projector.off = 'on'")
@@ -679,39 +602,23 @@ async def test_nothing_goes_of_an_execution_that_differs_until_it_is_repaired(
 ) -> None:
     rows = life(1, OLD)
     await store(connection, rows[:3], OLD)
-    await run(connection)
     await insert_without_projections(connection, rows[3] | {"recorded_at": OLD})
 
-    said = await run(connection, REMOVING)
+    said = await run(connection)
 
-    assert not any("removed" in line or " events of " in line for line in said)
+    assert not any(line.startswith("deleted 1 executions") for line in said)
     await repaired(connection)
-    state = "select status, events, archived from projector.executions"
-    assert tuple(await connection.fetchrow(state)) == ("FAILED", 4, 3)
-    await run(connection, REMOVING)
+    state = "select status, events from projector.executions"
+    assert tuple(await connection.fetchrow(state)) == ("FAILED", 4)
+    await run(connection)
     assert await connection.fetch(state) == []
-    assert await divergent(connection) == {}
-
-
-async def test_a_repair_finds_an_event_of_an_execution_that_was_removed(
-    connection: asyncpg.Connection,
-) -> None:
-    rows = life(1, OLD)
-    await store(connection, rows[:3], OLD)
-    await run(connection, REMOVING)
-    await insert_without_projections(connection, rows[3])
-
-    await repaired(connection)
-
-    row = await connection.fetchrow("select status, events, archived from projector.executions")
-    assert tuple(row) == ("FAILED", 4, 3)
     assert await divergent(connection) == {}
 
 
 async def test_what_is_known_of_records_that_reported_again_goes_with_their_row(
     connection: asyncpg.Connection, database: Database
 ) -> None:
-    young = envelope(5, event_id=id_of(NOW))
+    young = envelope(5, event_id=id_of(NOW), execution_id=7)
     async with open_store(database) as store:
         claim = await claimed(store)
         for row, worker in ((envelope(0), "w"), (young, "v")):
@@ -731,17 +638,13 @@ async def test_what_is_known_of_records_that_reported_again_goes_with_their_row(
 
 
 async def test_verify_says_how_much_it_leaves_alone(connection: asyncpg.Connection) -> None:
-    """Of everything, and of the executions that are requested."""
     for number in (1, 2, 3):
         await store(connection, life(number, OLD), OLD)
     await run(connection)
-    some = Scope(kind="range", execution_ids=(1, 3))
 
-    of_all = {one.projection: one.archived async for one in verify(connection, Scope())}
-    (facts,) = [one async for one in verify(connection, some, comparisons=[EXECUTIONS])]
+    archived = {one.projection: one.archived async for one in verify(connection, Scope())}
 
-    assert (of_all["event_hours"], of_all["execution_facts"]) == (12, 3)
-    assert (facts.compared, facts.archived) == (2, 2)
+    assert (archived["event_hours"], archived["execution_hours"]) == (12, 6)
 
 
 async def test_the_ledger_explains_what_retention_took_of_a_job(
@@ -882,66 +785,13 @@ async def test_events_that_cannot_go_stay_and_leave_no_file(
     assert f"retention of events failed: event {rows[2]['event_id']}: " in said[0]
 
 
-async def test_what_cannot_be_removed_yet_costs_no_look(connection: asyncpg.Connection) -> None:
-    """Executions of which all events are stored: nearly all."""
-    await store(connection, life(1, OLD), OLD)
-    await connection.execute(
-        "insert into execution_facts (execution_id, events, completed, failed, cancelled, last_at) "
-        "select n, 1, 0, 0, 0, $1 from generate_series(100000, 120000) as n",
-        OLD,
-    )
-    await run(connection)
-    await connection.execute("vacuum analyze execution_facts")
-
-    async def said() -> list[str]:
-        return [line async for line in retention.drop_executions(connection, NOW, dry_run=True)]
-
-    assert await said() == ["would remove 1 executions with their calls"]
-    assert await pages_of(connection, said) < 100
-
-
-async def test_all_that_can_be_removed_is_whatever_lies_between(
-    connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of some only a part is archived: they fill whole steps."""
-    monkeypatch.setattr(retention, "ROWS_A_STEP", 20)
-    for number in range(1, 8):
-        await store(connection, life(number, OLD), OLD)
-    split = [event(event_id=id_of(NOW, n), execution_id=n, created_at=NOW) for n in (2, 3, 4, 5)]
-    await store(connection, split, NOW)
-
-    await run(connection, REMOVING)
-
-    left = await connection.fetch("select execution_id from projector.executions order by 1")
-    assert [number for (number,) in left] == [2, 3, 4, 5]
-
-
-async def test_executions_that_take_too_long_together_are_removed_a_few_at_a_time(
-    connection: asyncpg.Connection,
+async def test_executions_that_take_too_long_together_are_deleted_a_few_at_a_time(
+    connection: asyncpg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And the one that takes too long alone is named, and holds up no other."""
-    await store(connection, [row for number in range(1, 25) for row in life(number, OLD)], OLD)
-    await run(connection)
-    await connection.execute(_SLOW.format("call_facts"))
-    await connection.execute("set statement_timeout = '1s'")
-
-    said = [line async for line in retention.drop_executions(connection, NOW, dry_run=False)]
-
-    assert said == [
-        "kept execution 7: to remove it takes longer than a statement may",
-        "removed 23 executions with their calls",
-    ]
-    left = await connection.fetch("select execution_id from projector.executions")
-    assert [number for (number,) in left] == [7]
-
-
-async def test_events_that_take_too_long_together_are_deleted_a_few_at_a_time(
-    connection: asyncpg.Connection, tmp_path: Path
-) -> None:
-    """And an execution of which one alone takes too long is named, and holds up no other."""
+    monkeypatch.setattr(event_retention, "_LEAST_TIMEOUT_MS", 1_000)
     await store(connection, [row for number in range(1, 11) for row in life(number, OLD)], OLD)
     await connection.execute(_SLOW.format("normalizer.events"))
-    await connection.execute("set statement_timeout = '1s'")
 
     said = [
         line
@@ -951,36 +801,14 @@ async def test_events_that_take_too_long_together_are_deleted_a_few_at_a_time(
     ]
 
     kept, deleted = said
-    assert kept == "kept the events of execution 7: to delete one takes longer than a statement may"
-    assert deleted.startswith("deleted 36 events")
+    assert kept == (
+        "kept execution 7: its 4 events take longer than 1 s to delete; the next run tries again"
+    )
+    assert deleted.startswith("deleted 9 executions with 36 events")
     left = await connection.fetch("select distinct execution_id from normalizer.events")
     assert [number for (number,) in left] == [7]
     files = [unpacked(path) for path in tmp_path.iterdir()]
     assert sum(file.count(b"}\n") for file in files) == 36
-
-
-async def test_a_step_takes_events_of_as_few_executions_as_it_can(
-    connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each execution that it touches is read as a whole."""
-    monkeypatch.setattr(event_retention, "ROWS_A_STEP", 4)
-    lives = [life(number, OLD) for number in (1, 2, 3)]
-    mixed = [rows[at] for at in range(4) for rows in lives]
-    for number, row in enumerate(mixed):
-        row["event_id"] = id_of(OLD, number)
-    await store(connection, mixed, OLD)
-    taken: list[set[int]] = []
-    archive = event_retention._archive
-
-    async def noted(connection: asyncpg.Connection, events: Any, *others: Any) -> Any:
-        taken.append({one.execution_id for one in events})
-        return await archive(connection, events, *others)
-
-    monkeypatch.setattr(event_retention, "_archive", noted)
-    await run(connection)
-
-    assert taken == [{1}, {2}, {3}]
-    assert await divergent(connection) == {}
 
 
 async def test_what_may_differ_anywhere_holds_retention_up_and_is_said(
@@ -996,15 +824,13 @@ async def test_what_may_differ_anywhere_holds_retention_up_and_is_said(
     why += "projector repair compares all of it"
 
     for dry_run in (True, False):
-        said = await run(connection, REMOVING, dry_run=dry_run)
+        said = await run(connection, dry_run=dry_run)
         assert f"retention of events {why}" in said
-        assert f"retention of executions {why}" in said
-        assert not any(line.startswith(("deleted 4", "would delete 4")) for line in said)
+        assert not any("executions with" in line for line in said)
     await repaired(connection)
-    said = await run(connection, REMOVING)
+    said = await run(connection)
 
-    assert any(line.startswith("deleted 4 events") for line in said)
-    assert "removed 2 executions with their calls" in said
+    assert "deleted 1 executions with 4 events (their counts stay)" in said
 
 
 async def test_the_last_verdict_that_says_anything_outlives_those_that_say_nothing(
@@ -1049,47 +875,43 @@ async def test_merged_records_go_once_all_their_events_are_deleted(
     assert [row["event_ids"] for row in left] == [merged_into[2]]
 
 
-@pytest.mark.parametrize("shrinks", [True, False])
-async def test_a_step_takes_no_more_than_so_many_bytes(
-    shrinks: bool,
-    connection: asyncpg.Connection,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+async def test_a_large_execution_is_written_out_a_few_rows_at_a_time(
+    connection: asyncpg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As they are stored, and as they are written out: some texts shrink a hundred times."""
-    monkeypatch.setattr(event_retention, "BYTES_A_STEP", 250_000)
-    monkeypatch.setattr(event_retention, "_ROWS_A_READ", 1)
-    chance = random.Random(1)
-    texts = ["x" * 100_000 if shrinks else chance.randbytes(50_000).hex() for _ in range(7)]
+    """Some texts shrink a hundred times, so rows are counted and not their stored bytes."""
     rows = [
-        event(event_id=id_of(OLD, n), execution_id=n + 1, created_at=OLD, context={"text": text})
-        for n, text in enumerate(texts)
+        event(event_id=id_of(OLD, n), execution_id=1, created_at=OLD, context={"text": "x" * 100})
+        for n in range(50)
     ]
     await store(connection, rows, OLD)
+    most: list[int] = []
+    add = ArchiveFile.add
 
+    def noted(file: ArchiveFile, some: Sequence[asyncpg.Record]) -> None:
+        most.append(len(some))
+        add(file, some)
+
+    monkeypatch.setattr(ArchiveFile, "add", noted)
     await run(connection, folder=ArchiveFolder(tmp_path))
 
-    files = [unpacked(path) for path in tmp_path.iterdir()]
-    assert sum(file.count(b"}\n") for file in files) == 7
-    assert max(len(file) for file in files) < 310_000
+    (path,) = tmp_path.iterdir()
+    assert unpacked(path).count(b"}\n") == sum(most) == 50
+    assert max(most) == event_retention._ROWS_A_READ
     assert await connection.fetchval("select count(*) from normalizer.events") == 0
-    assert await divergent(connection) == {}
 
 
 def unpacked(path: Path) -> bytes:
     return zstandard.ZstdDecompressor().decompressobj().decompress(path.read_bytes())
 
 
-async def test_steps_are_cut_by_rows_and_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_retention, "ROWS_A_STEP", 3)
-    monkeypatch.setattr(event_retention, "BYTES_A_STEP", 10)
-    weights = [1, 1, 1, 1, 9, 1, 50, 2, 8, 1]
-    old = [event_retention._OldEvent(number, 1, weight) for number, weight in enumerate(weights)]
+def test_steps_are_cut_by_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_retention, "EVENTS_A_STEP", 10)
+    groups = [silent_executions.Group([n], events) for n, events in enumerate([4, 4, 4, 50, 1, 9])]
 
-    steps = [[one.stored_bytes for one in step] for step in event_retention._split_batch(old)]
+    steps = [[one.events for one in step] for step in event_retention._steps(groups)]
 
-    assert steps == [[1, 1, 1], [1, 9], [1], [50], [2, 8], [1]]
-    assert list(event_retention._split_batch([])) == []
+    assert steps == [[4, 4], [4], [50], [1, 9]]
+    assert event_retention._steps([]) == []
 
 
 async def test_a_batch_that_waits_for_it_and_is_waited_for_does_not_end_it(
@@ -1112,8 +934,9 @@ async def test_a_batch_that_waits_for_it_and_is_waited_for_does_not_end_it(
 
     await batch.close()
     await watcher.close()
-    assert any(line.startswith("deleted 8 events") for line in retaining.result())
-    assert await connection.fetchval("select count(*) from normalizer.events") == 1
+    assert any("executions with" in line for line in retaining.result())
+    left = await connection.fetch("select distinct execution_id from normalizer.events")
+    assert [number for (number,) in left] == [2]
     assert await divergent(connection) == {}
 
 

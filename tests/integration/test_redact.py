@@ -68,7 +68,7 @@ async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
     aged = {"created_at": OLD, "recorded_at": OLD}
     rows = [
         *map(secretive, range(4)),
-        *(secretive(n, **aged) for n in range(4, 6)),
+        *(secretive(n, execution_id=2_000 + n, **aged) for n in range(4, 6)),
         clean(6),
         clean(7),
     ]
@@ -95,7 +95,7 @@ async def test_secrets_leave_every_table_and_projections_agree(
     holding = await where(connection, SECRET)
     assert {
         *("normalizer.events", "normalizer.quarantine", "projector.call_facts"),
-        *("projector.archived_calls", "projector.error_hours"),
+        "projector.error_hours",
     } <= holding
     before = await everything(connection)
 
@@ -112,12 +112,10 @@ async def test_secrets_leave_every_table_and_projections_agree(
         **{f"normalizer.events.{name}": 4 for name in ("error", "context", "extra", "headers")},
         "normalizer.events.coercions": 4,
         "normalizer.quarantine.detail": 1,
-        "projector.archived_calls": 2,
-        "projector.error_hours.error_class": 2,
+        "projector.error_hours.error_class": 3,
     }
-    for table in ("normalizer.quarantine.detail", "projector.archived_calls"):
-        assert places[table] == trial.counts[table]
-    assert places["projector.error_hours.error_class"] <= 2
+    assert places["normalizer.quarantine.detail"] == trial.counts["normalizer.quarantine.detail"]
+    assert places["projector.error_hours.error_class"] <= 3
     again, nothing = await redacted(database)
     assert (again.totals.changed, again.totals.unchanged, nothing) == (0, 6, {})
 
@@ -127,7 +125,6 @@ async def test_killed_at_any_step_it_ends_the_same(
 ) -> None:
     """Each run dies after the first transaction of its kind that changed something."""
     monkeypatch.setattr(renormalize, "ROWS_A_CHUNK", 2)
-    monkeypatch.setattr(redact, "CALLS_A_STEP", 1)
     before = await counts(connection)
     page, fetch = Redact._rewrite, Session.fetch
     dies_in: list[str] = []
@@ -146,11 +143,11 @@ async def test_killed_at_any_step_it_ends_the_same(
 
     monkeypatch.setattr(Redact, "_rewrite", after_a_page)
     monkeypatch.setattr(Session, "fetch", after_a_statement)
-    for moment in ("page", "update normalizer.quarantine", "rewrite_archived", "rename_counts"):
+    for moment in ("page", "update normalizer.quarantine", "rename_counts"):
         dies_in = [moment]
         with pytest.raises(KeyboardInterrupt):
             await redacted(database)
-        if moment in {"page", "rewrite_archived"}:
+        if moment == "page":
             assert await ledger_mistakes(database) == []
     assert await where(connection, SECRET) <= {"projector.error_hours"}
     dies_in = []
@@ -217,7 +214,6 @@ async def test_the_command_counts_by_table_and_prints_no_content(
     assert (code, done) == (0, 0)
     assert "           4 normalizer.events.error\n" in said
     assert "complete" in verdict
-    assert "           2 projector.archived_calls\n" in verdict
     assert SECRET not in said + verdict
     assert PASSWORD not in said + verdict
     assert await where(connection, SECRET) == set()
@@ -263,15 +259,3 @@ _COUNTERS_OF_TEN_HOURS: Final = """
            case when n in (0, 4, 5, 9) then $1::text else 'another' end, -1, 1
     from   generate_series(0, 9) as n
 """
-
-
-async def test_a_ranked_text_begins_where_the_database_reads_it(
-    connection: asyncpg.Connection,
-) -> None:
-    readers = {"error": "call_error", "step": "ranked_value", "worker": "ranked_value"}
-    for name, reader in readers.items():
-        rank = "0" * redact._CALL_TEXTS[f"{name}_ranked"]
-
-        read = await connection.fetchval(f"select projector.{reader}($1)", f"{rank}text")
-
-        assert read == "text", name

@@ -371,26 +371,6 @@ async def test_a_verdict_reached_before_another_found_a_difference_takes_it_not_
     assert await agreement(connection, "event_hours") == ("divergent", 1)
 
 
-async def test_an_execution_that_differs_is_not_removed(
-    connection: asyncpg.Connection,
-) -> None:
-    await fill(connection)
-    await connection.execute(
-        "update projector.execution_facts set failed_at = null, archived = events"
-    )
-    await connection.execute(
-        "insert into projector.divergences (projection, execution_id, noted_by) "
-        "select 'execution_facts', execution_id, 'verify' from projector.execution_facts"
-    )
-
-    removed = await connection.fetchval(
-        "select remove_executions(array(select execution_id from execution_facts))"
-    )
-
-    assert removed == 0
-    assert await agreement(connection, "execution_facts") == ("divergent", 1)
-
-
 async def test_hours_that_hold_something_to_compare_are_drawn_and_one_of_any(
     connection: asyncpg.Connection,
 ) -> None:
@@ -422,21 +402,6 @@ async def test_hours_that_hold_something_to_compare_are_drawn_and_one_of_any(
     assert later in await drawn(MINUTES)
     assert T0 not in await drawn(MINUTES)
     assert await drawn(RETRIES) == []
-
-
-async def test_executions_that_outlive_their_events_are_drawn(
-    connection: asyncpg.Connection,
-) -> None:
-    await view_rows.insert(connection, [event(event_id=1, execution_id=1, created_at=T0)])
-    hours = [T0 + timedelta(hours=n) for n in range(1, 10)]
-    others = [event(event_id=n, execution_id=2, created_at=at) for n, at in enumerate(hours, 2)]
-    await view_rows.insert(connection, others)
-    await connection.execute("select archive_events(array(select event_id from events))")
-    sample = Scope(kind="sample", hours=9)
-
-    found = await verdicts(connection, sample, comparisons=[EXECUTIONS])
-
-    assert found["execution_facts"].compared == 2
 
 
 async def test_a_projection_with_nothing_to_compare_is_called_so(

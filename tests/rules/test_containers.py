@@ -381,7 +381,7 @@ def test_the_image_runs_what_is_installed_as_nobody_in_particular() -> None:
     # What is installed in one stage runs with the Python of the other.
     assert bases == ["${PYTHON}", "${PYTHON}", "runtime", "runtime"]
     assert re.search(r"^ARG PYTHON=\S+:3\.\d+-slim@sha256:[0-9a-f]{64}$", DOCKERFILE, re.MULTILINE)
-    assert set(project["scripts"]) == set(PROGRAMS)
+    assert set(project["scripts"]) == {*PROGRAMS, "event-normalizer"}
     assert runs[0] in project["scripts"]
     _parse(PROGRAMS[runs[0]], runs[1:])
     user = re.findall(r"^USER (\S+)$", DOCKERFILE, re.MULTILINE)[-1]

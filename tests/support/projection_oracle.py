@@ -125,7 +125,7 @@ def _of_executions(executions: Sequence[Row], calls: Sequence[Row]) -> dict[str,
             one["parent_execution_id"], first_at, one["begun_at"], one["last_at"], ended_at,
             (ended_at - first_at).total_seconds() if ended_at else None, one["events"],
             one["highest_attempts"], len(failures[key]), *one["counts"], one["contradicting"],
-            active, one["last_event_type"], one["last_step"], 0,
+            active, one["last_event_type"], one["last_step"],
         ))  # fmt: skip
         if ended_at is None:
             done = [finished_at for finished_at in tries[key] if finished_at]

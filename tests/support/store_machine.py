@@ -31,6 +31,8 @@ _T = TypeVar("_T")
 PARTITIONS: Final = (0, 1)
 WRITERS: Final = (0, 1)
 _MS_A_RECORD: Final = 60_000
+_ARCHIVED_FROM: Final = 1 << 61
+"""Ids for executions that retention took: no producer has such a one."""
 _DRAWN_FOR_COMMANDS: Final = (7, 27)
 """One example in twenty ends with the commands that verify: they take longer than all its steps."""
 _DRAWN_FOR_DIVERGENCE: Final = range(10)
@@ -356,16 +358,18 @@ class StoreMachine(RuleBasedStateMachine):
         steps=st.sampled_from((None, None, 0, 1, 2)),
     )
     def archive(self, back: int, margin: int, steps: int | None) -> None:
-        """Retention: what lies before the horizon is ignored, and what is older still deleted.
+        """Retention: what lies before the horizon is ignored, and silent executions are deleted.
 
-        It may be killed after `steps`; then some of what is older stays.
+        It may be killed after `steps`; then some of them stay.
         """
         recorded_ms = RECORDED_MS + max(self.records - back, 0) * _MS_A_RECORD
         before = datetime.fromtimestamp(recorded_ms / 1000, UTC)
         margin_time = timedelta(milliseconds=margin * _MS_A_RECORD)
         self.has_horizon = True
         gone = self.run(self.database.archive(before, margin_time, steps))
-        self.archived += gone
+        first_id = _ARCHIVED_FROM + len(self.archived)
+        ids = {row["execution_id"]: first_id + nth for nth, row in enumerate(gone)}
+        self.archived += [row | {"execution_id": ids[row["execution_id"]]} for row in gone]
         self.archived_ids.update(row["event_id"] for row in gone)
 
     @precondition(lambda self: self.is_divergent)

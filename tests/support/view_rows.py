@@ -54,6 +54,13 @@ OTHER_SOURCES: Final = {
 }  # fmt: skip
 """Views that are not made from events, or only from those of some time."""
 
+OF_EXECUTIONS: Final = {
+    "executions", "calls", "open_calls", "attempts_in_order", "contradicting_executions",
+    "completed_with_failures", "executions_without_end", "error_groups", "loops",
+    "playbook_versions", "failed_calls",
+}  # fmt: skip
+"""Views of single executions and calls, which go when retention deletes an execution."""
+
 PARTS: Final = {
     "event_counts": ("events", "attempts_defaulted"),
     "call_outcomes_by_attempt": ("calls", "succeeded", "failed", "exhausted"),

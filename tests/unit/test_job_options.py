@@ -43,9 +43,9 @@ def test_a_number_that_no_column_holds_is_refused(arguments: tuple[str, ...]) ->
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("wait", "noetl.events"), "is not TOPIC:PARTITION:OFFSET"),
-        (("wait", "a:9999999999:0"), "is not TOPIC:PARTITION:OFFSET"),
-        (("wait", f"a:0:{ID}"), "is not TOPIC:PARTITION:OFFSET"),
+        (("wait", "noetl.events"), "expected TOPIC:PARTITION:OFFSET"),
+        (("wait", "a:9999999999:0"), "expected TOPIC:PARTITION:OFFSET"),
+        (("wait", f"a:0:{ID}"), "expected TOPIC:PARTITION:OFFSET"),
         (("wait", "a:0:0", "--timeout", "nan"), "is not in the range"),
         (("repair", "--executions", "7", ID), "at most 64 bits"),
     ],

@@ -55,13 +55,12 @@ class ExecutionRow(ApiRow, frozen=True, kw_only=True):
     last_step: str
     catalog_id: str | None
     parent_execution_id: str | None
-    archived: int
 
 
 EXECUTION_COLUMNS = """
     execution_id::text, playbook, version, status, first_at, last_at, ended_at, duration_s, events,
     highest_attempts, failed_calls, contradicting, active_after_end, last_event_type, last_step,
-    catalog_id::text, parent_execution_id::text, archived
+    catalog_id::text, parent_execution_id::text
 """
 
 

@@ -30,12 +30,6 @@ CALLS: Final = Comparison(
             and    ($5::bigint[] is null or event.execution_id = any($5::bigint[]))
             and    mod(abs(hashint8(event.execution_id)::bigint), $3::integer) = $4::integer
             and    event.command_id <> ''
-            union
-            select execution_id, command_id
-            from   archived_calls
-            where  execution_id between $1::bigint and $2::bigint
-            and    ($5::bigint[] is null or execution_id = any($5::bigint[]))
-            and    mod(abs(hashint8(execution_id)::bigint), $3::integer) = $4::integer
         ),
         reported as (
             select *, encode_time(created_at) as moment,

@@ -1,0 +1,129 @@
+"""Finds the executions that retention may delete, and those that have to leave with them.
+
+An execution may go once all its events reached the log before a time, unless its projections are
+known to differ from its events. Executions that share an event id leave together.
+"""
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Final
+
+import asyncpg
+import msgspec
+
+from projector.database_session import UNLIMITED_S
+from projector.maintenance.open_divergences import AGREES
+
+OLD_ROWS_A_LOOK: Final = 50_000
+EXECUTIONS_A_LOOK: Final = 1_000
+
+
+class Group(msgspec.Struct, frozen=True):
+    """Executions that leave together. `events` is their number; `blocker` can't go yet."""
+
+    execution_ids: list[int]
+    events: int
+    blocker: int | None = None
+
+
+async def find_candidates(
+    connection: asyncpg.Connection, before: datetime, known: Collection[int]
+) -> list[int]:
+    """Some executions that have an event from before `before`, without the known ones."""
+    async with connection.transaction():
+        await connection.execute(_BY_ARRIVAL)
+        rows = await connection.fetch(_CANDIDATES, before, list(known), OLD_ROWS_A_LOOK)
+    return [row["execution_id"] for row in rows]
+
+
+async def find_groups(
+    connection: asyncpg.Connection, before: datetime, candidates: Collection[int]
+) -> list[Group]:
+    """The candidates in groups, with what is tied to them, directly or through others."""
+    events: dict[int, int] = {}
+    ties: dict[int, set[int]] = {}
+    known: set[int] = set()
+    wanted = set(candidates)
+    while wanted:
+        rows = await connection.fetch(_SILENT, list(wanted), before)
+        events |= {row["execution_id"]: row["events"] for row in rows}
+        known |= wanted
+        for one, other in await connection.fetch(TIED, list(wanted & events.keys())):
+            ties.setdefault(one, set()).add(other)
+            ties.setdefault(other, set()).add(one)
+        wanted = ties.keys() - known
+    groups = []
+    for members in _components(candidates, ties):
+        loud = min((one for one in members if one not in events), default=None)
+        count = sum(events.get(one, 0) for one in members)
+        groups.append(Group(sorted(members), count, loud))
+    return groups
+
+
+async def count_silent(connection: asyncpg.Connection, before: datetime) -> tuple[int, int]:
+    """Count the executions that may go, and their events, page by page."""
+    executions = events = 0
+    last = -(1 << 63)
+    while page := await connection.fetch(_PAGE, last, EXECUTIONS_A_LOOK):
+        last = page[-1]["execution_id"]
+        wanted = [row["execution_id"] for row in page]
+        rows = await connection.fetch(_SILENT, wanted, before, timeout=UNLIMITED_S)
+        executions += len(rows)
+        events += sum(row["events"] for row in rows)
+    return executions, events
+
+
+def _components(candidates: Collection[int], ties: dict[int, set[int]]) -> list[set[int]]:
+    left = set(candidates)
+    components = []
+    while left:
+        members: set[int] = set()
+        wanted = {left.pop()}
+        while wanted:
+            one = wanted.pop()
+            members.add(one)
+            wanted |= ties.get(one, set()) - members
+        left -= members
+        components.append(members)
+    return components
+
+
+# Ids do not show which rows are old: a replay stores old ids today.
+_BY_ARRIVAL: Final = "set local enable_seqscan = off; set local enable_indexscan = off"
+
+_CANDIDATES: Final = """
+    select distinct execution_id
+    from   (
+               select execution_id
+               from   normalizer.events
+               where  coalesce(recorded_at, created_at) < $1::timestamptz
+               and    execution_id <> all($2::bigint[])
+               limit  $3::integer
+           ) as old
+"""
+
+# The newest ids come first: of an execution that is not silent, one of them is new.
+_SILENT: Final = f"""
+    select known.execution_id, known.events
+    from   unnest($1::bigint[]) as wanted (execution_id)
+    join   execution_facts as known using (execution_id)
+    where  {AGREES.format("known")}
+    and    (
+               select   true
+               from     normalizer.events as event
+               where    event.execution_id = known.execution_id
+               and      coalesce(event.recorded_at, event.created_at) >= $2::timestamptz
+               order by event.event_id desc
+               limit    1
+           ) is null
+"""  # noqa: S608 - constants of this package
+
+TIED: Final = "select execution_id, tied_to from tied_executions($1::bigint[])"
+
+_PAGE: Final = """
+    select   execution_id
+    from     execution_facts
+    where    execution_id > $1::bigint
+    order by execution_id
+    limit    $2::integer
+"""

@@ -3,7 +3,7 @@
 import base64
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
@@ -20,12 +20,10 @@ from normalizer.envelope import (
     Normalized,
     Rejected,
     canonical_json,
-    to_canonical,
 )
 from tests.support.merging import merge
 
 FOLDER: Final = Path(__file__).parent
-FROZEN: Final = FOLDER / "frozen"
 
 Vector = dict[str, Any]
 
@@ -53,6 +51,8 @@ SINGLE: Final = (
     "silent",
 )
 """The files with one record a line; groups, joins and derived have a form of their own."""
+WITH_ROWS: Final = (*SINGLE, "groups", "joins")
+"""The files whose lines hold the rows that the core makes of their records."""
 
 
 def read_vectors(name: str) -> list[Vector]:
@@ -98,18 +98,62 @@ def joined(events: list[Envelope]) -> Envelope:
     return row
 
 
-def frozen_lines(name: str) -> Iterator[str]:
-    """The second layer of a file: a line for each vector, everything in full."""
-    for vector in read_vectors(name):
-        if name in SINGLE:
-            yield _frozen(vector["id"], outcomes(vector))
-        elif name == "groups":
-            for number, raw in enumerate(vector["raws"]):
-                yield _frozen(f"{vector['id']}/{number}", outcomes({"raw": raw}))
-        elif "two_events" in vector["expect"]:
-            yield _frozen(vector["id"], tuple(reports_of(vector)))
-        else:
-            yield _frozen(vector["id"], (joined(reports_of(vector)),))
+def stored_rows(name: str) -> list[str]:
+    """The id of each vector and the rows that its line holds, as they stand in the file."""
+    return [_with_id(members, members.get("rows", "")) for members in _vectors_as_text(name)]
+
+
+def rows_today(name: str) -> list[str]:
+    """The same with the rows that the core makes today."""
+    found = zip(_vectors_as_text(name), read_vectors(name), strict=True)
+    return [_with_id(members, _rows_text(name, vector)) for members, vector in found]
+
+
+def lines_without_rows(name: str) -> list[str]:
+    """What a person wrote of each vector."""
+    return [_line(members | {"rows": None}) for members in _vectors_as_text(name)]
+
+
+def lines_with_rows_today(name: str) -> list[str]:
+    """The same, with the rows that the core makes today at the end of each line."""
+    found = zip(_vectors_as_text(name), read_vectors(name), strict=True)
+    return [
+        _line(members | {"rows": None} | {"rows": _rows_text(name, vector)})
+        for members, vector in found
+    ]
+
+
+def _vectors_as_text(name: str) -> list[dict[str, str | None]]:
+    """The members of each vector, byte for byte."""
+    decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+    lines = (FOLDER / f"{name}.ndjson").read_bytes().split(b"\n")
+    return [
+        {key: bytes(value).decode() for key, value in decoder.decode(line).items()}
+        for line in lines
+        if line
+    ]
+
+
+def _line(members: dict[str, str | None]) -> str:
+    written = [f"{_text(key)}: {value}" for key, value in members.items() if value is not None]
+    return "{" + ", ".join(written) + "}"
+
+
+def _with_id(members: dict[str, str | None], rows: str | None) -> str:
+    return f"{members['id']}: {rows}"
+
+
+def _rows_text(name: str, vector: Vector) -> str:
+    return f"[{', '.join(map(_outcome_text, _all_outcomes(name, vector)))}]"
+
+
+def _all_outcomes(name: str, vector: Vector) -> Sequence[Normalized]:
+    if name == "groups":
+        return [outcome for raw in vector["raws"] for outcome in outcomes({"raw": raw})]
+    if name == "joins":
+        reports = reports_of(vector)
+        return reports if "two_events" in vector["expect"] else [joined(reports)]
+    return outcomes(vector)
 
 
 _FIRST = ("event_id", "execution_id", "event_type", "step", "status")
@@ -129,12 +173,6 @@ def row_text(event: Envelope) -> str:
             continue
         members.append(f"{_text(column)}:{_column_text(column, value)}")
     return "{" + ",".join(members) + "}"
-
-
-def _frozen(name: str, outcomes: tuple[Normalized, ...]) -> str:
-    lines = [to_canonical(out).decode() for out in outcomes if isinstance(out, Envelope)]
-    rows = [_outcome_text(out) for out in outcomes]
-    return f'{{"id":{_text(name)},"lines":[{",".join(lines)}],"rows":[{",".join(rows)}]}}'
 
 
 def _outcome_text(outcome: Normalized) -> str:

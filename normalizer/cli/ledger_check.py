@@ -163,7 +163,7 @@ async def _check_partition(
     )
     readable: list[tuple[int, int]] = []
     if log and bounds is not None:
-        if other_log := await _why_reset(log, position):
+        if other_log := await _why_reset(log, position, bounds):
             wrong.append(f"{other_log.kind}: {other_log.why}")
         else:
             readable = [
@@ -183,13 +183,14 @@ async def _check_partition(
     )
 
 
-async def _why_reset(log: TopicReader, position: LedgerPosition) -> OtherLog | None:
+async def _why_reset(log: TopicReader, position: LedgerPosition, bounds: Bounds) -> OtherLog | None:
     return await why_reset(
         log,
         KafkaPartition(position.topic, position.partition),
         (position.cluster_id, await log.cluster_id()),
         next_offset=position.next_offset,
         last=position.last,
+        bounds=bounds,
     )
 
 

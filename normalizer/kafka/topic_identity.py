@@ -7,7 +7,7 @@ import msgspec
 
 from normalizer.core.batch import LastRecord, last_record
 from normalizer.errors import AnotherCluster, BrokerUnavailable
-from normalizer.kafka.connection import KafkaPartition
+from normalizer.kafka.connection import Bounds, KafkaPartition
 from normalizer.kafka.topic_reader import TopicReader
 
 COMPARING_S: Final = 10.0
@@ -31,10 +31,12 @@ async def why_reset(
     *,
     next_offset: int,
     last: LastRecord | None,
+    bounds: Bounds | None = None,
 ) -> OtherLog | None:
     """Return why the log is not the one read up to next_offset; None if it is the same.
 
-    `cluster_ids`: the cluster that was read, and the one that answers. Raises BrokerUnavailable.
+    `cluster_ids`: the cluster that was read, and the one that answers. Pass `bounds` only if they
+    were read after the position, which may have moved beyond older ones. Raises BrokerUnavailable.
     Two cases go unnoticed: the last record is gone by now (retention, compaction), or the new topic
     holds the same record, with the same bytes and time.
     """
@@ -43,19 +45,28 @@ async def why_reset(
         return _another_cluster(known, cluster_id)
     try:
         async with asyncio.timeout(COMPARING_S):
-            bounds = (await log.bounds([partition]))[partition]
-            if next_offset > bounds.end:
-                return _recreated(f"log ends at {bounds.end}, the position is {next_offset}")
+            bounds = bounds or (await log.bounds([partition]))[partition]
+            if is_shorter := _shorter(bounds, next_offset):
+                return is_shorter
             if last is None or last.offset < bounds.start:
                 return None
             if last.offset >= bounds.end:
                 return _recreated(f"log ends at {bounds.end}, offset {last.offset} was read")
             record = await log.record_at(partition, last.offset)
+            if record is None:
+                # Retention or compaction deleted it, or the topic was recreated since `bounds`.
+                return _shorter((await log.bounds([partition]))[partition], next_offset)
     except TimeoutError as error:
         raise BrokerUnavailable(f"{partition}: no answer when it was compared") from error
-    if record is None or last_record(record) == last:
+    if last_record(record) == last:
         return None
     return _recreated(f"offset {last.offset} holds another record than was read there")
+
+
+def _shorter(bounds: Bounds, next_offset: int) -> OtherLog | None:
+    if next_offset <= bounds.end:
+        return None
+    return _recreated(f"log ends at {bounds.end}, the position is {next_offset}")
 
 
 def _recreated(how: str) -> OtherLog:

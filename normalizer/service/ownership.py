@@ -161,7 +161,8 @@ class Ownership:
         if not unverified_logs:
             return
         cluster_id = await self._kafka.cluster_id()
-        for partition in await self.unreachable.reachable_bounds(unverified_logs):
+        all_bounds = await self.unreachable.reachable_bounds(unverified_logs)
+        for partition, bounds in all_bounds.items():
             unverified_log, claim = unverified_logs[partition], self._held.get(partition)
             if claim is None:
                 continue
@@ -173,6 +174,7 @@ class Ownership:
                     (claim.cluster_id, cluster_id),
                     next_offset=unverified_log.next_offset,
                     last=unverified_log.last,
+                    bounds=bounds,
                 )
             except BrokerUnavailable as error:
                 self.unreachable.mark(partition, error)

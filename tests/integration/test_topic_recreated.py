@@ -12,8 +12,9 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
+from normalizer.core.batch import LastRecord
 from normalizer.errors import BrokerUnavailable
-from normalizer.kafka import KafkaPartition, OtherLog, why_reset
+from normalizer.kafka import Bounds, KafkaPartition, OtherLog, TopicReader, why_reset
 from normalizer.kafka.fetch_positions import MAX_SILENCE_MS
 from normalizer.service import ownership
 from normalizer.settings import Settings
@@ -195,3 +196,27 @@ async def test_it_is_accepted_also_if_the_first_comparison_fails(
         await watcher.until_read(topic, {0: len(NEW)})
 
     assert (await watcher.positions(topic))[0]["incarnation"] == 1
+
+
+@ONE_PARTITION
+async def test_a_log_that_got_shorter_after_its_bounds_were_read_is_noticed(
+    topic: Topic, bootstrap_servers: str, database: Database
+) -> None:
+    """The bounds of several logs are read together, before the first of them is compared."""
+    await fill(bootstrap_servers, topic, range(5))
+    partition, last = KafkaPartition(topic.name, 0), LastRecord(29, 0, 0)
+
+    async with TopicReader(settings_for(database, topic, bootstrap_servers)) as log:
+        cluster_id = await log.cluster_id()
+        other_log = await why_reset(
+            log,
+            partition,
+            (cluster_id, cluster_id),
+            next_offset=30,
+            last=last,
+            bounds=Bounds(0, 30),
+        )
+
+    assert other_log
+    assert other_log.kind == "RECREATED"
+    assert "log ends at 5, the position is 30" in other_log.why

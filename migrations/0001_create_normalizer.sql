@@ -363,7 +363,9 @@ create table normalizer.source_heartbeats (
 
 comment on table normalizer.source_heartbeats is
     'Private: heartbeat of the process that owns each partition, every three seconds, with the '
-    'end of the committed records that it saw last. Without a heartbeat there is no process.';
+    'end of the committed records that it saw last. Once the owner is silent, a process that may '
+    'not claim the partition reports here that it is stopped. Without a heartbeat there is no '
+    'process.';
 comment on column normalizer.source_heartbeats.next_offset is
     'The position at the time of the heartbeat.';
 comment on column normalizer.source_heartbeats.end_seen_at is

@@ -1216,7 +1216,7 @@ CREATE TABLE normalizer.source_heartbeats (
     heartbeat_at timestamp with time zone DEFAULT now() NOT NULL
 )
 WITH (fillfactor='50');
-COMMENT ON TABLE normalizer.source_heartbeats IS 'Private: heartbeat of the process that owns each partition, every three seconds, with the end of the committed records that it saw last. Without a heartbeat there is no process.';
+COMMENT ON TABLE normalizer.source_heartbeats IS 'Private: heartbeat of the process that owns each partition, every three seconds, with the end of the committed records that it saw last. Once the owner is silent, a process that may not claim the partition reports here that it is stopped. Without a heartbeat there is no process.';
 COMMENT ON COLUMN normalizer.source_heartbeats.topic IS 'Kafka topic, or the name of a file or table that a job reads.';
 COMMENT ON COLUMN normalizer.source_heartbeats.partition IS 'Partition of the topic.';
 COMMENT ON COLUMN normalizer.source_heartbeats.incarnation IS 'How often the topic was deleted and created again, from 0.';

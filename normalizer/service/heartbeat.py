@@ -79,6 +79,19 @@ _HEARTBEAT: Final = """
     where  (reported.incarnation, reported.epoch) <= (excluded.incarnation, excluded.epoch)
 """
 
+# A process at a wrong address, for example, gets no claim, so no row is its own. It updates the row
+# that the last owner left, but only once that owner has been silent for as long as the views call
+# dead. An owner that comes back replaces all of it.
+_STOPPED_WITHOUT_CLAIM: Final = """
+    update normalizer.source_heartbeats as reported
+    set    stopped = true,
+           behind_since = coalesce(reported.behind_since, reported.end_seen_at),
+           heartbeat_at = clock_timestamp()
+    from   unnest($1::text[], $2::integer[]) as stopped (topic, partition)
+    where  (reported.topic, reported.partition) = (stopped.topic, stopped.partition)
+    and    (reported.stopped or reported.heartbeat_at < now() - interval '10 seconds')
+"""
+
 
 class ObservedLog(msgspec.Struct, frozen=True, kw_only=True):
     """The end of a partition's log as the broker last reported it, and how long ago that was."""
@@ -102,7 +115,7 @@ class Heartbeat:
         observed: Mapping[KafkaPartition, ObservedLog],
         stopped: Collection[KafkaPartition],
     ) -> None:
-        """Report the partitions that are still claimed; an error is left to the next call."""
+        """Report these partitions; an error is left to the next call."""
         rows = [
             (
                 *(*partition, claim.incarnation, claim.epoch),
@@ -111,11 +124,15 @@ class Heartbeat:
             for partition, claim in sorted(claims.items())
             if (at := observed.get(partition))
         ]
-        if not rows:
+        without_claim = sorted(set(stopped) - claims.keys())
+        statements = ((_HEARTBEAT, rows), (_STOPPED_WITHOUT_CLAIM, without_claim))
+        if not rows and not without_claim:
             return
         try:
             async with asyncio.timeout(SEND_TIMEOUT_S), self._connection.use() as connection:
-                await connection.execute(_HEARTBEAT, *map(list, zip(*rows, strict=True)))
+                for statement, reported in statements:
+                    if reported:
+                        await connection.execute(statement, *map(list, zip(*reported, strict=True)))
         except FOREIGN_ERRORS as error:
             _log.debug("no_heartbeat", why=describe_error(error))
 

@@ -61,6 +61,18 @@ async def until_state(watcher: Watcher, state: str, partition: int = 0) -> dict[
     return (await freshness(watcher))[partition]
 
 
+async def until_heartbeat(watcher: Watcher) -> dict[str, Any]:
+    """Wait for two heartbeats: the first may have been on its way already."""
+    for _ in range(2):
+        before = (await freshness(watcher))[0]["heartbeat_at"]
+
+        async def is_another_sent(before: Any = before) -> bool:
+            return bool((await freshness(watcher))[0]["heartbeat_at"] != before)
+
+        await until(is_another_sent, lambda: freshness(watcher))
+    return (await freshness(watcher))[0]
+
+
 @ONE_PARTITION
 async def test_a_quiet_log_is_quiet_and_up_to_date_though_nothing_comes(
     database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
@@ -122,6 +134,41 @@ async def test_a_claim_is_a_sign_of_life_until_the_first_heartbeat(
 
     assert (first, after_an_hour) == ("reading", "reading")
     assert later == await state() == "dead"
+
+
+@ONE_PARTITION
+async def test_a_process_at_a_wrong_address_stops_a_partition_only_once_its_owner_is_dead(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    kafka_broker: KafkaBroker,
+    producer: Any,
+    watcher: Watcher,
+) -> None:
+    """It has no claim to report, so it reports on the heartbeat that the owner left."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_broker.bootstrap_servers)
+    await admin.start()
+    await admin.create_topics([NewTopic(topic.name, 1, 1)])
+    await admin.close()
+    right = settings_for(database, topic, bootstrap_servers)
+    wrong = settings_for(database, topic, kafka_broker.bootstrap_servers)
+    await send(producer, topic, range(3))
+
+    async with monitored(wrong) as foreign:
+        async with monitored(right):
+            await watcher.until_read(topic, {0: 3})
+            await until_state(watcher, "caught_up")
+            await until(lambda: bool(foreign.ownership.stopped))
+            beside = await until_heartbeat(watcher)
+        stopped = await until_state(watcher, "stopped")
+        later = await until_heartbeat(watcher)
+        async with monitored(right):
+            await until_state(watcher, "caught_up")
+            after_the_repair = await until_heartbeat(watcher)
+
+    assert (beside["state"], after_the_repair["state"]) == ("caught_up", "caught_up")
+    assert later["state"] == "stopped"
+    assert stopped["as_of"] == later["as_of"] == stopped["end_seen_at"]
 
 
 @ONE_PARTITION

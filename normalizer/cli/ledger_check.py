@@ -47,7 +47,6 @@ from normalizer.kafka import (
     why_reset,
 )
 from normalizer.kafka.lenient_reader import ONE_BATCH
-from normalizer.service.file_replay import CLUSTER_ID as FILE
 from normalizer.store.read_only import read_only_connection
 
 _ROWS_A_CHUNK: Final = 500_000
@@ -115,9 +114,7 @@ async def _log_bounds(
     if log is None:
         return {}, frozenset()
     newest = {
-        KafkaPartition(one.topic, one.partition): one.key
-        for one in positions
-        if one.is_newest and one.cluster_id != FILE
+        KafkaPartition(one.topic, one.partition): one.key for one in positions if one.is_newest
     }
     topics = {at.topic for at in newest}
     there = newest.keys() & {at for topic in topics for at in await log.partitions(topic)}

@@ -13,7 +13,6 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Rejected
 from normalizer.errors import BrokerUnavailable, ConfigurationError, RetryableError
 from normalizer.kafka import KafkaPartition, TopicReader, UnreadableBatch
-from normalizer.service.file_replay import CLUSTER_ID
 from normalizer.settings import Settings
 from normalizer.store.position_changes import PositionChange, change_position, moved_elsewhere
 from normalizer.store.read_only import read_only_connection
@@ -200,12 +199,6 @@ async def _passed(
     to: int | None,
 ) -> tuple[list[RawRecord], int]:
     """Return the records that can be read there, and the offset to read next."""
-    if position.cluster_id == CLUSTER_ID:
-        if to is None:
-            raise ConfigurationError(
-                "a position of a file: give --to, because there is no log to read"
-            )
-        return [], to
     if log is None:
         raise ConfigurationError(
             f"{position.at}: skipped offsets are read first: set KAFKA_BOOTSTRAP_SERVERS"

@@ -23,7 +23,6 @@ from normalizer.errors import NormalizerError
 from normalizer.exit_codes import FOUND, STUCK, exit_code_of
 from normalizer.process.garbage import collect_rarely
 from normalizer.process.signals import stop_on_signals
-from normalizer.service.file_replay import FileReplay
 from normalizer.service.monitor import Monitor
 from normalizer.service.record_store import StoresOf, postgres_stores
 from normalizer.service.service import Service
@@ -50,29 +49,18 @@ shapes_option: Final = click.option(
 @reset_option
 @shapes_option
 @click.option(
-    "--no-kafka",
-    "file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Read records from a file instead: one a line, as `kcat -J` prints them or bare.",
-)
-@click.option(
     "--processes",
     type=click.IntRange(1, 64),
     default=1,
     show_default=True,
     help="This many processes here, which share the partitions; one /metrics for all of them.",
 )
-def run(*, accept_reset: bool, accept_shapes: bool, file: Path | None, processes: int) -> None:
+def run(*, accept_reset: bool, accept_shapes: bool, processes: int) -> None:
     """Read, normalize and store, until SIGTERM or Ctrl-C; a second one ends at once.
 
     \b
     DATABASE_URL=postgresql://writer:secret@db/events \\
     KAFKA_BOOTSTRAP_SERVERS=kafka:9092 normalizer run
-
-    \b
-    kcat -b kafka:9092 -t noetl.events -C -e -J > records.ndjson
-    normalizer run --no-kafka records.ndjson
 
     Any number may run at once: they share the partitions. Killing one at any moment loses and
     doubles nothing. One process keeps about one processor busy: --processes 2 runs two of them,
@@ -84,26 +72,12 @@ def run(*, accept_reset: bool, accept_shapes: bool, file: Path | None, processes
     curl localhost:9464/livez     is the process alive? (restart it if not)
     curl localhost:9464/readyz    is it working? if not, why?
     """
-    needs = ("database_url",) if file else ("database_url", "kafka_bootstrap_servers")
-    if file and processes > 1:
-        raise click.UsageError("--processes is for Kafka; a file is read by one process")
-    if file and accept_reset:
-        raise click.UsageError("--accept-reset is for Kafka; a file is no topic")
     if accept_reset and processes > 1:
         raise click.UsageError("--accept-reset is for one process: a restart would accept any log")
-    settings = load_logged_settings(*needs)
+    settings = load_logged_settings("database_url", "kafka_bootstrap_servers")
     if processes > 1:
         _run_several(settings, ["--accept-shapes"] if accept_shapes else [], processes)
-
-    async def serve() -> None:
-        if file:
-            replay = FileReplay(settings, file, accept_shapes=accept_shapes)
-            with stop_on_signals(replay.stop):
-                await replay.run()
-            return
-        await run_service(settings, accept_reset=accept_reset, accept_shapes=accept_shapes)
-
-    run_until_stopped(serve())
+    run_until_stopped(run_service(settings, accept_reset=accept_reset, accept_shapes=accept_shapes))
 
 
 async def run_service(
@@ -175,7 +149,7 @@ def _run_several(settings: Settings, arguments: list[str], processes: int) -> No
 
 @click.command()
 @click.option("--folder", type=NewPath(path_type=Path), default=Path(".noetl"), show_default=True)
-@click.option("--no-kafka", is_flag=True, help="Play the records from a file: needs no Java.")
+@click.option("--no-kafka", is_flag=True, help="Backfill the records from a file: needs no Java.")
 @click.option("--no-traffic", is_flag=True, help="Start everything, but send no traffic.")
 @click.option(
     "--external", is_flag=True, help="Use the environment's database and brokers, not own ones."

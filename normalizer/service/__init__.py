@@ -14,7 +14,6 @@ batch_filler     fetches until a batch is full or due
 intake           normalizes records into a batch
 slow_records     lets records that take long wait apart, with their partitions alone
 set_aside        writes parts that wait, apart from the batches of other partitions
-file_replay      the same loop over a file, without a broker
 
 Tracing, where OpenTelemetry's variables turn it on:
 

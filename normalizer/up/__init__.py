@@ -6,7 +6,7 @@ servers        starts the database and the broker, or finds external ones named 
 external       checks that an external database and topic may get made-up traffic
 programs       normalizer, projector and traffic as child processes
 supervisor     starts processes in order, restarts them, stops them in the reverse order
-stack_stats    the live line and the table of figures
+call_table     prints how calls ended, by attempts and status
 process_group  several service processes as one, for `normalizer run --processes`
 """
 

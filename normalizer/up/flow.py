@@ -19,10 +19,10 @@ from normalizer.process.signals import stop_on_signals
 from normalizer.settings import Settings
 from normalizer.store.migrate import SchemaMismatch, migrate
 from normalizer.store.sqlstate import FOREIGN_ERRORS
+from normalizer.up.call_table import keep_showing_calls, show_calls
 from normalizer.up.external import claim_for_demo
 from normalizer.up.programs import FILE_TOPIC, Programs, has_simulator
 from normalizer.up.servers import find_external, start_kafka, start_postgres
-from normalizer.up.stack_stats import show_calls, show_stats
 from normalizer.up.stackfile import SHELL_FILE, Stack, forget_stack, only_one, write_stack
 from normalizer.up.supervisor import Supervisor
 
@@ -31,7 +31,7 @@ PARTITIONS: Final = 6
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _NO_FILE: Final = (
     "no traffic: the simulator comes with the source, not with the wheel; "
-    "to store your own records: normalizer run --no-kafka FILE"
+    "to store your own records: normalizer backfill file FILE"
 )
 
 
@@ -104,7 +104,7 @@ class _Run:
                     )
                     self.screen.print_line("Ctrl-C stops it; twice: at once")
                     try:
-                        await self._watch(stack, log)
+                        await self._watch(stack)
                     finally:
                         self.screen.print_line("stopping")
                         await show_calls(stack.database_url, self.screen)
@@ -162,7 +162,7 @@ class _Run:
                 f"--topic={stack.topic}"
             )
 
-    async def _watch(self, stack: Stack, log: TopicReader | None) -> None:
+    async def _watch(self, stack: Stack) -> None:
         """Watch until cancelled, or `for_s` is over. Raises EmbeddedError if a process fails."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._options.for_s), asyncio.TaskGroup() as tasks:
@@ -171,8 +171,7 @@ class _Run:
                 )
                 tasks.create_task(keeping, name="keep running")
                 tasks.create_task(
-                    show_stats(stack.database_url, log, stack.topic, self.screen),
-                    name="figures",
+                    keep_showing_calls(stack.database_url, self.screen), name="table of calls"
                 )
 
     def _write(self, stack: Stack) -> None:

@@ -106,12 +106,12 @@ class Programs:
         await self._supervisor.start("traffic", program, may_end=True)
 
     async def replay_file(self, *, seed: int, report: Callable[[str], None]) -> None:
-        """Store the same records from a file, which is written once and kept."""
+        """Backfill the same records from a file, which is written once and kept."""
         file = self._folder / f"traffic-{seed}.ndjson"
         if not file.exists():
             report(f"writing {FILE_EVENTS:,} events to {file}")
             await self._write(file, seed)
-        program = self._program("normalizer", "run", "--no-kafka", str(file), env=self._service)
+        program = self._program("normalizer", "backfill", "file", str(file), env=self._service)
         await self._supervisor.start("normalizer", program, may_end=True)
 
     async def _write(self, file: Path, seed: int) -> None:

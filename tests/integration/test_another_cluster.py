@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,12 +17,11 @@ from normalizer.errors import FatalError, TopicReset
 from normalizer.kafka import KafkaPartition, TopicReader
 from normalizer.relay.relay_positions import RelayPosition
 from normalizer.relay.relay_store import relay_stores
-from normalizer.service.file_replay import FileReplay
 from normalizer.service.service import Service
 from normalizer.settings import Settings
 from normalizer.store.claims import Claim
 from normalizer.store.store import Store
-from tests.support.job_runs import backfill_topic, job_settings
+from tests.support.job_runs import backfill_topic
 from tests.support.relay_runs import output_topics, read_topic, relay_settings
 from tests.support.service_runs import Watcher, running, send, settings_for, until, watching
 from tests.support.stack import Database, Topic
@@ -199,26 +197,6 @@ async def test_what_a_backfill_read_elsewhere_is_not_taken_for_the_records_of_th
         await watcher.until_read(topic, {0: 3, 1: 3, 2: 3})
 
     assert await watcher.events() == 20 + 9
-
-
-async def test_a_file_cannot_go_on_with_any_partition_of_a_topic_of_kafka(
-    database: Database, tmp_path: Path, watcher: Watcher
-) -> None:
-    async with Store(database.url, owner="service") as store:
-        await store.claim("noetl.events", 0, cluster_id="kafka", log_start=0)
-    line = {
-        "topic": "noetl.events",
-        "partition": 1,
-        "offset": 0,
-        "payload": '{"execution_id":7,"event_type":"step.enter","event_id":1}',
-    }
-    file = tmp_path / "records.ndjson"
-    file.write_bytes(msgspec.json.encode(line) + b"\n")
-
-    with pytest.raises(FatalError, match="read from Kafka cluster kafka into this database"):
-        await FileReplay(job_settings(database), file).run()
-
-    assert await watcher.events() == 0
 
 
 @TWO_PARTITIONS

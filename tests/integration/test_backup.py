@@ -8,7 +8,6 @@ import asyncpg
 
 from normalizer.cli.ledger_check import verify_ledger
 from normalizer.embedded.postgres_server import wheel_binaries
-from normalizer.service.file_replay import FileReplay
 from normalizer.store.migrate import read_status
 from projector.database_session import connected
 from projector.verify.ranges import Scope
@@ -16,7 +15,7 @@ from projector.verify.verify import verify
 from simulator.mix import Mix
 from tests.support.doc_pages import DOCS
 from tests.support.job_runs import (
-    job_settings,
+    backfill_files,
     record_lines,
     simulated_records,
     table_contents,
@@ -42,7 +41,7 @@ async def test_a_restored_backup_is_whole_and_goes_on(
     lines = record_lines(simulated_records(1_200, mix=Mix(poison=0.03))).splitlines(keepends=True)
     first = write_file(tmp_path / "first.ndjson", b"".join(lines[:800]))
     every = write_file(tmp_path / "every.ndjson", b"".join(lines))
-    await FileReplay(job_settings(database), first).run()
+    await backfill_files(database, first)
     page = (DOCS / "operations.md").read_text()
     (dumped,) = re.findall(r"^pg_dump (.*?) {2,}\S.*$", page, re.MULTILINE)
     (restored,) = re.findall(r"^pg_restore (.*?) {2,}\S.*$", page, re.MULTILINE)
@@ -76,7 +75,7 @@ async def test_a_restored_backup_is_whole_and_goes_on(
                 assert verdict.verdict == "match", str(verdict)
         assert {one.state for one in await read_status(other.url)} == {"applied"}
 
-        await FileReplay(job_settings(other), every).run()
+        await backfill_files(other, every)
 
         assert [one.wrong async for one in verify_ledger(other.url, None) if one.wrong] == []
         async with connected(other.url) as after:

@@ -6,8 +6,6 @@ import secrets
 import sys
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -24,14 +22,12 @@ from normalizer.cli.partition_positions import retire
 from normalizer.core.normalize import Normalizer
 from normalizer.errors import FatalError
 from normalizer.kafka import KafkaPartition, TopicReader, optional_topic_reader
-from normalizer.service.file_replay import FileReplay
 from normalizer.settings import Settings
 from normalizer.store.position_changes import PositionChange
 from normalizer.store.quarantine_reader import list_entries, page, show_entry, table
 from normalizer.store.store import Store
 from tests.integration.test_redrive import as_user
 from tests.support.factories import raw_event
-from tests.support.job_runs import backfill_files
 from tests.support.service_runs import (
     Watcher,
     environment,
@@ -596,98 +592,6 @@ async def test_a_migration_that_is_missing_ends_the_service_with_3(
 
     assert code == 3
     assert '"event":"ended"' in said
-
-
-def kcat_line(offset: int, value: Any, *, topic: str = "noetl.events") -> str:
-    return msgspec.json.encode(
-        {
-            "topic": topic,
-            "partition": 0,
-            "offset": offset,
-            "ts": 1_764_000_000_000 + offset,
-            "payload": value if isinstance(value, str) else msgspec.json.encode(value).decode(),
-        }
-    ).decode()
-
-
-async def test_a_file_is_played_into_the_database_and_goes_on_where_it_ended(
-    database: Database, watcher: Watcher, tmp_path: Path
-) -> None:
-    settings = Settings(database_url=database.url)
-    file = tmp_path / "records.ndjson"
-    lines = [kcat_line(offset, raw_event(offset)) for offset in (0, 1, 4)]
-    file.write_text("\n".join([*lines, kcat_line(5, "{broken")]))
-
-    await FileReplay(settings, file).run()
-    with file.open("a") as more:
-        more.write("\n" + kcat_line(6, raw_event(6)) + "\n")
-    code, said = await typed(settings, "run", "--no-kafka", str(file))
-
-    assert code == 0
-    assert '"event":"lines_skipped","lines":4' in said
-    (position,) = (await watcher.positions(Topic(name="noetl.events", partitions=1))).values()
-    assert (position["records"], position["holes"], position["next_offset"]) == (5, 2, 7)
-    assert (position["stored"], position["quarantined"]) == (4, 1)
-    code, said = await verified(settings)
-    assert (code, "explained" in said) == (0, True)
-
-
-async def test_bare_lines_have_the_file_as_their_topic(
-    database: Database, watcher: Watcher, tmp_path: Path
-) -> None:
-    file = tmp_path / "records.ndjson"
-    file.write_bytes(b"\n".join(msgspec.json.encode(raw_event(number)) for number in range(3)))
-
-    await FileReplay(Settings(database_url=database.url), file).run()
-
-    rows = await watcher.connection.fetch(
-        "select source_topic, source_offset from normalizer.events order by source_offset"
-    )
-    assert [row["source_offset"] for row in rows] == [1, 2, 3]
-    assert {row["source_topic"][:5] for row in rows} == {"file:"}
-
-
-@pytest.mark.parametrize("count", [3, 100])
-async def test_a_line_that_is_still_being_written_is_read_once_it_is_whole(
-    database: Database, watcher: Watcher, tmp_path: Path, count: int
-) -> None:
-    """The file goes on after the lines that were read, be it shorter or longer than what names it.
-
-    Without ids of their own only coordinates tell its events from those that are stored.
-    """
-    file = tmp_path / "records.ndjson"
-    events = [raw_event(number, event_id=None, padding="x" * 1_000) for number in range(count)]
-    lines = b"".join(msgspec.json.encode(event) + b"\n" for event in events)
-    settings = Settings(database_url=database.url)
-
-    file.write_bytes(lines[:-500])
-    with pytest.raises(FatalError, match=r"records\.ndjson is cut off"):
-        await FileReplay(settings, file).run()
-    file.write_bytes(lines)
-    await FileReplay(settings, file).run()
-    job = await backfill_files(database, file)
-
-    assert (job.state, job.totals.outcomes, job.totals.duplicate) == ("complete", count, count)
-    stored = await watcher.connection.fetchval("select count(*) from normalizer.events")
-    refused = await watcher.connection.fetchval("select count(*) from normalizer.quarantine")
-    assert (stored, refused) == (count, 0)
-
-
-@ONE_PARTITION
-async def test_a_file_does_not_move_the_position_of_a_real_topic(
-    settings: Settings, topic: Topic, producer: AIOKafkaProducer, watcher: Watcher, tmp_path: Path
-) -> None:
-    await send(producer, topic, range(2))
-    async with running(settings):
-        await watcher.until_read(topic, {0: 2})
-    before = await watcher.positions(topic)
-    file = tmp_path / "records.ndjson"
-    file.write_text(kcat_line(2, raw_event(2), topic=topic.name))
-
-    with pytest.raises(FatalError, match="is read from Kafka cluster"):
-        await FileReplay(settings, file).run()
-
-    assert await watcher.positions(topic) == before
 
 
 @ONE_PARTITION

@@ -17,12 +17,20 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from normalizer.cli.check_database import DatabaseCheck
 from normalizer.cli.check_result import CheckResult
 from normalizer.embedded import PostgresServer
-from normalizer.service.file_replay import FileReplay
 from normalizer.settings import Settings
 from normalizer.store.migrate import MigrationFailed, migrate
+from normalizer.store.store import Store
 from projector.api.app import build
 from projector.api.snapshots import Reader
-from tests.support.job_runs import record_lines, simulated_records, write_file
+from tests.support.factories import batch_of, envelope
+from tests.support.job_runs import (
+    backfill_files,
+    record_lines,
+    simulated_records,
+    write_file,
+)
+from tests.support.stack import Database
+from tests.support.table_rows import claimed
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
@@ -60,10 +68,11 @@ async def test_the_roles_may_do_what_they_are_for_and_nothing_else(
     await migrate(owner, report=said.append)
 
     assert [line for line in said if not line.startswith("applied ")] == []
-    await FileReplay(
-        Settings(database_url=writer),
-        write_file(tmp_path / "records", record_lines(simulated_records(200))),
-    ).run()
+    async with Store(writer, owner="one") as store:
+        await store.write(batch_of(envelope(0), claim=await claimed(store)))
+    history = write_file(tmp_path / "records", record_lines(simulated_records(200)))
+    done = await backfill_files(Database(name="events", url=writer, admin_url=server.url), history)
+    assert done.state == "complete"
 
     async with (
         Reader(reader, connections=1, timeout_s=30.0) as views,

@@ -8,13 +8,11 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from normalizer.service.file_replay import FileReplay
 from simulator.mix import Mix
 from simulator.simulator_run import now_us
 from tests.support.dashboards import DASHBOARDS, VARIABLES, Query, filled, queries
 from tests.support.job_runs import (
     backfill_files,
-    job_settings,
     record_lines,
     simulated_records,
     write_file,
@@ -32,7 +30,7 @@ CHOICES = [(one, name) for one in SQL for name in VARIABLES if f"${{{name}" in o
 async def filled_database(
     stack: Stack, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Database]:
-    """A platform that has run for two hours, until now; a gap in its log; a look at the views."""
+    """A platform that has run for two hours, until now; its log; a look at the views."""
     cluster = await stack.cluster("current")
     async with cluster.database() as database:
         mix = Mix(
@@ -45,10 +43,7 @@ async def filled_database(
             stuck=0.05,
         )
         folder = tmp_path_factory.mktemp("traffic")
-        await FileReplay(
-            job_settings(database), write_file(folder / "live.ndjson", _lines(mix))
-        ).run()
-        await backfill_files(database, write_file(folder / "history.ndjson", _lines(mix)[:100_000]))
+        await backfill_files(database, write_file(folder / "history.ndjson", _lines(mix)))
         async with connected(database) as connection:
             await connection.execute(_HAPPENED)
         yield database
@@ -59,6 +54,14 @@ def _lines(mix: Mix) -> bytes:
 
 
 _HAPPENED = """
+    insert into normalizer.source_positions
+           (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset,
+            last_recorded_ms)
+    select   source_topic, source_incarnation, source_partition, 'c', 'o',
+             max(source_offset) + 1, max(source_offset) + 1, extract(epoch from now()) * 1000
+    from     normalizer.events
+    group by source_topic, source_incarnation, source_partition;
+
     insert into projector.verifications
            (projection, scope, verdict, compared, divergent, archived, detail, took_s)
     values ('event_hours', 'all', 'match', 7, 0, 0, '', 0.1);

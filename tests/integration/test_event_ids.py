@@ -324,7 +324,7 @@ async def test_the_schema_of_another_build_is_refused_in_a_sentence_by_every_wri
             await typed(settings, *arguments)
             for arguments in (
                 ("run",),
-                ("run", "--no-kafka", str(records)),
+                ("backfill", "file", str(records)),
                 ("up", "--external", "--folder", str(tmp_path / "stack")),
             )
         ]

@@ -1,18 +1,16 @@
 """A table of shapes and the position: no two tables read the records of one partition."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from normalizer.errors import ShapesChanged
-from normalizer.service.file_replay import FileReplay
+from normalizer.store.store import Claim, ShapesOfProcess
 from tests.support.doc_pages import blocks
-from tests.support.job_runs import job_settings
 from tests.support.service_runs import running, send, settings_for, until, watching
 from tests.support.stack import Database, Topic
-from tests.support.table_rows import connected, stored_events
+from tests.support.table_rows import connected, open_store, position_of
 
 
 @pytest.fixture
@@ -24,40 +22,23 @@ def table(tmp_path: Path) -> str:
     return str(path)
 
 
-async def test_a_file_that_was_read_by_a_table_is_not_read_on_without_it(
-    database: Database, tmp_path: Path, table: str
-) -> None:
-    (record,) = blocks("adding-a-shape.md", "json record")
-    file = tmp_path / "records.ndjson"
-    lines = [
-        {
-            "topic": "t",
-            "partition": 0,
-            "offset": at,
-            "ts": 1_784_000_000_000,
-            "payload": record.text,
-        }
-        for at in range(2)
-    ]
-    file.write_text(json.dumps(lines[0]))
-    without, by_table = job_settings(database), job_settings(database, shapes=table)
+async def test_a_claim_with_another_table_is_refused_and_fences_nobody(database: Database) -> None:
+    without, by_table = ShapesOfProcess(), ShapesOfProcess("0123456789abcdef")
 
-    await FileReplay(by_table, file).run()
-    file.write_text("\n".join(map(json.dumps, lines)))
-    with pytest.raises(ShapesChanged, match=r"by the table of shapes \w{16}, .* has no table of"):
-        await FileReplay(without, file).run()
-    await FileReplay(without, file, accept_shapes=True).run()
-    with pytest.raises(ShapesChanged, match=r"by no table of shapes, .* --accept-shapes"):
-        await FileReplay(by_table, file).run()
+    async def claim(shapes: ShapesOfProcess) -> Claim:
+        return await store.claim("t", 0, cluster_id="c", log_start=0, shapes=shapes)
+
+    async with open_store(database) as store:
+        await claim(by_table)
+        with pytest.raises(ShapesChanged, match=r"by the table of shapes \w{16}, .* no table of"):
+            await claim(without)
+        await claim(without._replace(accepted=True))
+        with pytest.raises(ShapesChanged, match=r"by no table of shapes, .* --accept-shapes"):
+            await claim(by_table)
 
     async with connected(database) as connection:
-        events = await stored_events(connection)
-        positions = await connection.fetch(
-            "select shapes, epoch, next_offset from normalizer.source_positions"
-        )
-    assert sorted(event.shape for event in events) == ["scheduler", "unknown"]
-    # A refused claim fences nobody.
-    assert [tuple(row) for row in positions] == [("", 2, 2)]
+        position = await position_of(connection)
+    assert (position["shapes"], position["epoch"]) == ("", 2)
 
 
 @pytest.mark.parametrize("topic", [1], indirect=True)

@@ -26,10 +26,9 @@ from normalizer.up.external import claim_for_demo
 from normalizer.up.stackfile import Stack as StackFile
 from tests.support.probe_client import http_get
 from tests.support.stack import Database, Stack, Topic
-from tests.support.waiting import moment
+from tests.support.waiting import moment, until
 
 _STARTED = re.compile(r"Ctrl-C stops it")
-_ROWS = re.compile(r"rows\s+([\d,]+)")
 _BASE = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
 
 
@@ -55,11 +54,15 @@ class Running:
                     return found
         raise AssertionError(f"it ended and said:\n{self.said}")
 
-    async def until_rows(self, at_least: int = 1) -> int:
-        while True:
-            rows = int((await self.until(_ROWS))[1].replace(",", ""))
-            if rows >= at_least:
-                return rows
+    async def until_events(self, at_least: int = 1) -> int:
+        """The number of stored events, once there are this many."""
+
+        async def stored() -> int:
+            return await _fetchval(
+                self.stack.database_url, "select count(*) from normalizer.events"
+            )
+
+        return await until(stored, is_so=lambda events: events >= at_least, deadline_s=60)
 
     async def end(self, *signals: signal.Signals) -> int:
         """The exit code after these signals; what it said last is kept."""
@@ -136,7 +139,7 @@ async def test_it_runs_until_sigterm_starts_a_killed_normalizer_again_and_keeps_
     }
     async with _up(folder, env=shell) as running:
         await running.until(_STARTED)
-        rows = await running.until_rows(100)
+        rows = await running.until_events(100)
         first = running.stack
         mode = (folder / "stack.json").stat().st_mode
         environments = {
@@ -153,7 +156,7 @@ async def test_it_runs_until_sigterm_starts_a_killed_normalizer_again_and_keeps_
         )
         os.kill(first.pids["normalizer"], signal.SIGKILL)
         await running.until(re.compile("normalizer ended .by SIGKILL.: starting it again"))
-        await running.until_rows(rows + 200)
+        await running.until_events(rows + 200)
         async with asyncio.timeout(30):
             while running.stack.pids["normalizer"] == first.pids["normalizer"]:
                 await moment()
@@ -184,7 +187,7 @@ async def test_it_runs_until_sigterm_starts_a_killed_normalizer_again_and_keeps_
     async with _up(folder, "--no-traffic") as running:
         await running.until(_STARTED)
         second = running.stack
-        assert await running.until_rows(1) >= rows + 200
+        assert await running.until_events(1) >= rows + 200
         # A second signal ends everything at once, though stopping in order would take long.
         os.kill(second.pids["postgres"], signal.SIGSTOP)
         running.process.send_signal(signal.SIGINT)
@@ -203,13 +206,13 @@ async def test_its_rows_survive_a_kill(folder: Path) -> None:
     async with _up(folder) as running:
         await running.until(_STARTED)
         first = running.stack
-        rows = await running.until_rows(200)
+        rows = await running.until_events(200)
         await running.end(signal.SIGKILL)
     await _until_all_ended(first.pids)
     async with _up(folder, "--no-traffic") as running:
         await running.until(_STARTED)
         second = running.stack
-        assert await running.until_rows(1) >= rows
+        assert await running.until_events(1) >= rows
         assert await running.end(signal.SIGTERM) == 0
 
     assert second.database_url == first.database_url
@@ -278,7 +281,7 @@ async def test_without_java_and_out_of_the_database_users_reach_it_plays_a_file(
     hidden.chmod(0o700)
     async with _up(hidden / "state", env={"PATH": str(tmp_path)}) as running:
         await running.until(_STARTED)
-        await running.until_rows(1000)
+        await running.until_events(1000)
         stack = running.stack
         data = Path(stack.folders["postgres"])
         code = await running.end(signal.SIGTERM)
@@ -302,7 +305,7 @@ async def test_external_plays_into_an_empty_database_and_again_into_its_own(
     }
     async with _up(folder, "--external", env=env) as running:
         await running.until(_STARTED)
-        await running.until_rows()
+        await running.until_events()
         assert await running.end(signal.SIGTERM) == 0
     async with _up(folder, "--external", "--no-traffic", "--for", "1", env=env) as running:
         await running.until(_STARTED)

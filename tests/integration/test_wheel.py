@@ -96,7 +96,7 @@ def without_kafka_too_it_starts_and_says_what_to_do(installed: Path, stack: Stac
     said = _done(stack.folder, *up)
 
     (line,) = (line for line in said.splitlines() if line.startswith("no traffic"))
-    assert line.endswith("normalizer run --no-kafka FILE")
+    assert line.endswith("normalizer backfill file FILE")
 
 
 def test_what_is_installed_runs_reads_a_table_of_shapes_and_starts_without_kafka(

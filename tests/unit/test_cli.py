@@ -34,8 +34,6 @@ def run(*arguments: str, given: str | bytes = "", **environ: str) -> Result:
 @pytest.mark.parametrize(
     ("arguments", "refusal"),
     [
-        (["run", "--no-kafka", __file__, "--accept-reset"], "--accept-reset is for Kafka"),
-        (["run", "--no-kafka", __file__, "--processes", "2"], "--processes is for Kafka"),
         (["run", "--processes", "2", "--accept-reset"], "--accept-reset is for one process"),
         (["relay", "--from-postgres", "--accept-reset"], "are for KAFKA_TOPICS"),
         (["relay", "--from-postgres", "--accept-shapes"], "are for KAFKA_TOPICS"),

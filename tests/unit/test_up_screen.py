@@ -8,18 +8,11 @@ import pytest
 
 from normalizer.process.screen import Screen
 from normalizer.up import Options, flow, up
-from normalizer.up.stack_stats import StackStats
 
 
 class _Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
-
-
-def _figures(*, lag: int | None = 3, stopped: int = 0) -> StackStats:
-    return StackStats(
-        outcomes=10, stored=7, duplicate=2, merged=1, quarantined=0, lag=lag, stopped=stopped
-    )
 
 
 def test_a_terminal_shows_one_live_line_and_keeps_what_is_said() -> None:
@@ -55,25 +48,6 @@ def test_a_stream_that_takes_no_line_any_more_ends_nothing() -> None:
 
         assert not screen.is_read
         full.flush()
-
-
-def test_figures_name_all_that_was_requested() -> None:
-    line = _figures().line(1234.5)
-
-    for part in ("1,234 events/s", "lag      3", "rows          7", "duplicates       2"):
-        assert part in line
-    assert "quarantined     0" in line
-
-
-def test_without_a_log_there_is_no_lag() -> None:
-    assert "lag      -" in _figures(lag=None).line(0.0)
-
-
-def test_partitions_that_are_stopped_are_named_beside_the_figures_that_stand_still() -> None:
-    line = _figures(stopped=2).line(0.0)
-
-    assert line.endswith("STOPPED partitions: 2, /readyz says why")
-    assert "STOPPED" not in _figures().line(0.0)
 
 
 @pytest.mark.parametrize(

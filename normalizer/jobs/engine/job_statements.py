@@ -34,7 +34,7 @@ LAST_READ: Final = """
     )
     select   distinct on (topic, partition)
              topic, incarnation, partition, epoch, next_offset, cluster_id, last_offset,
-             last_recorded_ms, last_crc, cluster_id not in ('', 'file') as is_in_kafka,
+             last_recorded_ms, last_crc, cluster_id <> '' as is_in_kafka,
              count(*) over (partition by topic, partition) as incarnations
     from     known
     order by topic, partition, incarnation desc

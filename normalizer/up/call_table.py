@@ -1,0 +1,64 @@
+"""Prints from time to time how calls ended, by attempts and status."""
+
+import asyncio
+import time
+from typing import Final
+
+import asyncpg
+
+from normalizer.database import connected
+from normalizer.process.screen import Screen
+
+_LOOK_S: Final = 1.0
+_FIRST_TABLE_S: Final = 5.0
+_TABLE_EVERY_S: Final = 30.0
+_READ_S: Final = 5.0
+_AWAY: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_CALLS: Final = """
+    select   attempts, status, sum(events)::bigint as events
+    from     projector.attempts_by_status
+    where    event_type in ('call.done', 'action_done', 'call_done')
+    group by attempts, status
+    order by attempts, status
+"""
+_WORDS: Final = ("COMPLETED", "FAILED", "ERROR", "CANCELLED")
+
+
+async def keep_showing_calls(database_url: str, screen: Screen) -> None:
+    """Print the table every half minute, also in outages.
+
+    Raises BrokenPipeError once nobody reads it.
+    """
+    next_table_s = time.monotonic() + _FIRST_TABLE_S
+    while screen.is_read:
+        await asyncio.sleep(_LOOK_S)
+        if time.monotonic() >= next_table_s:
+            await show_calls(database_url, screen)
+            next_table_s = time.monotonic() + _TABLE_EVERY_S
+    raise BrokenPipeError
+
+
+async def show_calls(database_url: str, screen: Screen) -> None:
+    """Print the table now, or that the database is unreachable."""
+    try:
+        async with connected(database_url, application_name="normalizer up") as connection:
+            screen.print_line(await _calls_by_attempts(connection))
+    except _AWAY as error:
+        screen.print_line(f"no table: {type(error).__name__}")
+
+
+async def _calls_by_attempts(connection: asyncpg.Connection) -> str:
+    """Format `projector.attempts_by_status` of finished calls as a table, a line per attempt."""
+    rows = await connection.fetch(_CALLS, timeout=_READ_S)
+    counts: dict[int, dict[str, int]] = {}
+    for row in rows:
+        counts.setdefault(row["attempts"], {})[row["status"]] = row["events"]
+    if not counts:
+        return "no finished calls yet (projector.attempts_by_status)"
+    lines = ["finished calls by attempts and status (projector.attempts_by_status):"]
+    lines.append("  attempts " + "".join(f"{word:>12}" for word in _WORDS))
+    lines += [
+        f"  {attempts:>8} " + "".join(f"{by_status.get(word, 0):>12,}" for word in _WORDS)
+        for attempts, by_status in counts.items()
+    ]
+    return "\n".join(lines)

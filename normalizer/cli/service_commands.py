@@ -151,9 +151,6 @@ def _run_several(settings: Settings, arguments: list[str], processes: int) -> No
 @click.option("--folder", type=NewPath(path_type=Path), default=Path(".noetl"), show_default=True)
 @click.option("--no-kafka", is_flag=True, help="Backfill the records from a file: needs no Java.")
 @click.option("--no-traffic", is_flag=True, help="Start everything, but send no traffic.")
-@click.option(
-    "--external", is_flag=True, help="Use the environment's database and brokers, not own ones."
-)
 @click.option("--rate", type=RATE, default=200.0, show_default=True, help="Events per second.")
 @click.option(
     "--seed", type=int, default=1, show_default=True, help="The same seed makes the same traffic."
@@ -164,7 +161,6 @@ def up(
     folder: Path,
     no_kafka: bool,
     no_traffic: bool,
-    external: bool,
     rate: float,
     seed: int,
     for_s: float | None,
@@ -177,16 +173,13 @@ def up(
     normalizer up --no-kafka
 
     The simulator makes the traffic. It is part of the source, not of the wheel: installed from a
-    wheel, everything starts without traffic. Brokers with TLS or SASL need --no-traffic.
+    wheel, everything starts without traffic.
     """
-    if no_kafka and external:
-        raise click.UsageError("--no-kafka is for own servers, not with --external")
     telemetry.configure(level="critical")
     options = Options(
         folder=folder,
         kafka=not no_kafka,
         traffic=not no_traffic,
-        external=external,
         rate=rate,
         seed=seed,
         for_s=for_s,

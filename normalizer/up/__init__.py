@@ -2,8 +2,7 @@
 
 flow           the whole run on one page
 stackfile      .noetl/: one run at a time, stack.json, the password file
-servers        starts the database and the broker, or finds external ones named by the environment
-external       checks that an external database and topic may get made-up traffic
+servers        starts the database and the broker
 programs       normalizer, projector and traffic as child processes
 supervisor     starts processes in order, restarts them, stops them in the reverse order
 call_table     prints how calls ended, by attempts and status

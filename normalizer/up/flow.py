@@ -20,9 +20,8 @@ from normalizer.settings import Settings
 from normalizer.store.migrate import SchemaMismatch, migrate
 from normalizer.store.sqlstate import FOREIGN_ERRORS
 from normalizer.up.call_table import keep_showing_calls, show_calls
-from normalizer.up.external import claim_for_demo
 from normalizer.up.programs import FILE_TOPIC, Programs, has_simulator
-from normalizer.up.servers import find_external, start_kafka, start_postgres
+from normalizer.up.servers import start_kafka, start_postgres
 from normalizer.up.stackfile import SHELL_FILE, Stack, forget_stack, only_one, write_stack
 from normalizer.up.supervisor import Supervisor
 
@@ -41,7 +40,6 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     folder: Path = Path(".noetl")
     kafka: bool = True
     traffic: bool = True
-    external: bool = False
     rate: float = 200.0
     seed: int = 1
     for_s: float | None = None
@@ -87,7 +85,7 @@ class _Run:
         """Start everything, keep it running until cancelled, then stop everything."""
         with only_one(self._folder), self._without_stack_file():
             async with self._supervisor:
-                stack, settings = await self._find_servers()
+                stack, settings = await self._start_servers()
                 await migrate(stack.database_url, report=self.screen.print_line)
                 async with optional_topic_reader(settings) as log:
                     await self._start_programs(stack, log)
@@ -119,14 +117,7 @@ class _Run:
     def _sends_traffic(self) -> bool:
         return self._options.traffic and has_simulator()
 
-    async def _find_servers(self) -> tuple[Stack, Settings]:
-        if self._options.external:
-            stack, settings = find_external(
-                self._folder, self._environ, traffic=self._sends_traffic
-            )
-            async with TopicReader(settings) as log:
-                await claim_for_demo(stack.database_url, log, stack.topic)
-            return stack, settings
+    async def _start_servers(self) -> tuple[Stack, Settings]:
         stack = await start_postgres(self._folder, self._supervisor, self.screen.print_line)
         if not self._options.kafka:
             return stack, Settings()
@@ -149,9 +140,7 @@ class _Run:
                 self.screen.print_line(_NO_FILE)
             return
         await log.create_topic(stack.topic, partitions=PARTITIONS)
-        await programs.start_normalizer(
-            len(await log.partitions(stack.topic)), external=self._options.external
-        )
+        await programs.start_normalizer(len(await log.partitions(stack.topic)))
         if live:
             await programs.start_traffic(rate=self._options.rate, seed=self._options.seed)
         elif self._options.traffic:

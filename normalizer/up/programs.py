@@ -1,7 +1,7 @@
 """Starts normalizer, projector and traffic as child processes, each with its own environment.
 
 The shell's DATABASE_URL, KAFKA_* and NORMALIZER_* are left out: a shell that is set up for
-production must not get traffic. Only the KAFKA_* of an external stack are passed on, on purpose.
+production must not get traffic.
 """
 
 import importlib.util
@@ -43,7 +43,6 @@ class Programs:
         self._folder = folder
         self._stack = stack
         self._supervisor = supervisor
-        self._environ = environ
         self._base = {name: environ[name] for name in _PASSED_ON if name in environ}
         self._service = {
             "DATABASE_URL": stack.database_url,
@@ -55,13 +54,8 @@ class Programs:
             "NORMALIZER_STOP_TIMEOUT_S": "5",
         }
 
-    async def start_normalizer(self, partitions: int, *, external: bool) -> None:
+    async def start_normalizer(self, partitions: int) -> None:
         """Start it, and return when it has claimed every partition of the topic."""
-        security = {
-            name: value
-            for name, value in self._environ.items()
-            if external and name.startswith("KAFKA_")
-        }
         port = keep_ports(self._folder / "normalizer-port.json", ["normalizer"])["normalizer"]
         self._stack.normalizer_url = f"http://127.0.0.1:{port}"
         http = {"NORMALIZER_HTTP_PORT": str(port)}
@@ -69,7 +63,7 @@ class Programs:
             self._stack.database_url, application_name="normalizer up"
         ) as connection:
             wanted = await connection.fetchval(_EPOCHS, self._stack.topic) + partitions
-            program = self._program("normalizer", "run", env={**security, **self._service, **http})
+            program = self._program("normalizer", "run", env={**self._service, **http})
             await self._supervisor.start("normalizer", program)
 
             async def has_claimed() -> bool:

@@ -1,14 +1,12 @@
-"""Starts an embedded database and broker, or finds external ones that the environment names."""
+"""Starts an embedded database and broker."""
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from normalizer import environment
 from normalizer.embedded import KAFKA_VERSION, KafkaBroker, KafkaMissing, PostgresServer, kafka_jars
-from normalizer.errors import ConfigurationError
 from normalizer.settings import Settings
 from normalizer.up.stackfile import Stack, write_pgpass
 from normalizer.up.supervisor import Supervisor
@@ -45,26 +43,6 @@ async def start_kafka(
     stack.folders["kafka"] = str(broker.folder)
     report(f"Apache Kafka {KAFKA_VERSION} on {broker.bootstrap_servers}")
     return Settings(kafka_bootstrap_servers=(broker.bootstrap_servers,))
-
-
-def find_external(
-    folder: Path, environ: Mapping[str, str], *, traffic: bool
-) -> tuple[Stack, Settings]:
-    """Return DATABASE_URL and KAFKA_* of the environment. Raises ConfigurationError."""
-    settings = environment.load(environ, needs=("database_url", "kafka_bootstrap_servers"))
-    if traffic and settings.kafka_security_protocol != "PLAINTEXT":
-        raise ConfigurationError(
-            "KAFKA_SECURITY_PROTOCOL: the simulator sends its traffic in PLAINTEXT only: "
-            "give --no-traffic"
-        )
-    stack = Stack(
-        database_url=settings.required_database_url,
-        bootstrap_servers=",".join(settings.kafka_bootstrap_servers),
-        topic=settings.kafka_topics[0],
-        group=settings.kafka_group_id,
-        folders={"state": str(folder)},
-    )
-    return stack, settings
 
 
 def _without_password(url: str) -> str:

@@ -19,7 +19,6 @@ from normalizer.errors import FatalError
 from normalizer.jobs.engine.job_run import JobRun
 from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.export import Export, ExportSelection
-from normalizer.kafka import TopicReader
 from normalizer.settings import Settings
 from normalizer.store.migrate import SchemaMismatch, migrate
 from normalizer.store.store_statements import FIND_COORDINATES, LOCK_EVENTS
@@ -315,7 +314,6 @@ async def test_the_schema_of_another_build_is_refused_in_a_sentence_by_every_wri
     async with connected(database) as connection:
         await connection.execute(EARLIER)
         await connection.execute("delete from migrations.applied where version = '0013'")
-        await claim_for_up(connection, settings)
         relations = await count(connection, "pg_class")
 
         with pytest.raises(SchemaMismatch):
@@ -325,7 +323,6 @@ async def test_the_schema_of_another_build_is_refused_in_a_sentence_by_every_wri
             for arguments in (
                 ("run",),
                 ("backfill", "file", str(records)),
-                ("up", "--external", "--folder", str(tmp_path / "stack")),
             )
         ]
 
@@ -335,25 +332,6 @@ async def test_the_schema_of_another_build_is_refused_in_a_sentence_by_every_wri
             assert "run that build, the version of your last deployment" in said
         assert await count(connection, "pg_class") == relations
         assert await count(connection, "normalizer.source_positions") == 0
-
-
-async def claim_for_up(connection: asyncpg.Connection, settings: Settings) -> None:
-    """As `normalizer up` has left a database that it made."""
-    async with TopicReader(settings) as log:
-        cluster_id = await log.cluster_id()
-    await connection.execute(
-        """
-        create schema up;
-        create table up.played (topic text not null, cluster_id text not null);
-        grant usage on schema up to public;
-        grant select on up.played to public;
-        """
-    )
-    await connection.execute(
-        "insert into up.played (topic, cluster_id) values ($1, $2)",
-        settings.kafka_topics[0],
-        cluster_id,
-    )
 
 
 async def typed(settings: Settings, *arguments: str) -> tuple[int | None, str]:

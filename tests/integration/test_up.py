@@ -13,19 +13,14 @@ import asyncpg
 import httpx
 import msgspec
 import pytest
-from aiokafka import AIOKafkaProducer
 from click.testing import CliRunner, Result
 
 from normalizer.cli import main
 from normalizer.embedded import remove_folder
-from normalizer.errors import ConfigurationError
-from normalizer.kafka import TopicReader
 from normalizer.process.child import until_ended
-from normalizer.settings import Settings
-from normalizer.up.external import claim_for_demo
 from normalizer.up.stackfile import Stack as StackFile
 from tests.support.probe_client import http_get
-from tests.support.stack import Database, Stack, Topic
+from tests.support.stack import Database, Stack
 from tests.support.waiting import moment, until
 
 _STARTED = re.compile(r"Ctrl-C stops it")
@@ -99,10 +94,6 @@ async def _up(
 def _up_here(*arguments: str) -> Result:
     """A run that ends at once, in this process."""
     return CliRunner().invoke(main, ["up", *arguments])
-
-
-def _reading(bootstrap_servers: str) -> TopicReader:
-    return TopicReader(Settings(kafka_bootstrap_servers=(bootstrap_servers,)))
 
 
 @pytest.fixture
@@ -293,75 +284,3 @@ async def test_without_java_and_out_of_the_database_users_reach_it_plays_a_file(
     assert re.search(r"There is no Java here.*type `apt-get install", running.said)
     assert data.is_relative_to(hidden) == (os.geteuid() != 0)
     assert not data.exists()
-
-
-async def test_external_plays_into_an_empty_database_and_again_into_its_own(
-    folder: Path, empty_database: Database, bootstrap_servers: str, topic: Topic
-) -> None:
-    env = {
-        "DATABASE_URL": empty_database.url,
-        "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
-        "KAFKA_TOPICS": topic.name,
-    }
-    async with _up(folder, "--external", env=env) as running:
-        await running.until(_STARTED)
-        await running.until_events()
-        assert await running.end(signal.SIGTERM) == 0
-    async with _up(folder, "--external", "--no-traffic", "--for", "1", env=env) as running:
-        await running.until(_STARTED)
-        assert await running.end() == 0
-
-    assert await _fetchval(empty_database.url, "select count(*) from normalizer.events") > 0
-    async with _reading(bootstrap_servers) as log:
-        await claim_for_demo(empty_database.url, log, topic.name)
-
-
-async def test_external_goes_on_with_a_database_that_an_earlier_run_did_not_migrate(
-    empty_database: Database, bootstrap_servers: str, topic: Topic
-) -> None:
-    async with _reading(bootstrap_servers) as log:
-        for _ in range(2):
-            await claim_for_demo(empty_database.url, log, topic.name)
-
-
-async def test_external_refuses_a_database_with_rows_it_did_not_play(
-    database: Database, bootstrap_servers: str, topic: Topic
-) -> None:
-    async with _reading(bootstrap_servers) as log:
-        with pytest.raises(
-            ConfigurationError, match="holds tables that `normalizer up` did not create"
-        ):
-            await claim_for_demo(database.url, log, topic.name)
-
-
-async def test_external_refuses_a_topic_with_records_it_did_not_play(
-    empty_database: Database, bootstrap_servers: str, topic: Topic, producer: AIOKafkaProducer
-) -> None:
-    await producer.send_and_wait(topic.name, b"{}")
-
-    async with _reading(bootstrap_servers) as log:
-        with pytest.raises(
-            ConfigurationError, match="holds records that `normalizer up` did not send"
-        ):
-            await claim_for_demo(empty_database.url, log, topic.name)
-
-
-def test_external_without_names_says_which_are_missing(tmp_path: Path) -> None:
-    answer = _up_here("--folder", str(tmp_path), "--external")
-
-    assert answer.exit_code == 1
-    assert "DATABASE_URL: not set" in answer.output
-    assert "KAFKA_BOOTSTRAP_SERVERS: not set" in answer.output
-
-
-async def test_external_shows_no_password_of_a_wrong_setting(tmp_path: Path) -> None:
-    env = {
-        "DATABASE_URL": "postgresql://u:hunter2@127.0.0.1:1/n",
-        "KAFKA_BOOTSTRAP_SERVERS": "sasl://user:hunter2@broker",
-    }
-    async with _up(tmp_path, "--external", env=env) as running:
-        code = await running.end()
-
-    assert code == 1
-    assert "KAFKA_BOOTSTRAP_SERVERS: expected host:port" in running.said
-    assert "hunter2" not in running.said

@@ -38,7 +38,6 @@ def run(*arguments: str, given: str | bytes = "", **environ: str) -> Result:
         (["relay", "--from-postgres", "--accept-reset"], "are for KAFKA_TOPICS"),
         (["relay", "--from-postgres", "--accept-shapes"], "are for KAFKA_TOPICS"),
         (["relay", "--unregister", "--accept-reset"], "are for KAFKA_TOPICS"),
-        (["up", "--no-kafka", "--external"], "--no-kafka is for own servers"),
     ],
 )
 def test_an_option_out_of_place_is_refused(arguments: list[str], refusal: str) -> None:
@@ -46,6 +45,18 @@ def test_an_option_out_of_place_is_refused(arguments: list[str], refusal: str) -
 
     assert result.exit_code == 2
     assert refusal in result.output
+
+
+def test_a_wrong_setting_is_shown_without_its_password() -> None:
+    result = run(
+        "run",
+        DATABASE_URL="postgresql://u:hunter2@127.0.0.1:1/n",
+        KAFKA_BOOTSTRAP_SERVERS="sasl://user:hunter2@broker",
+    )
+
+    assert result.exit_code == 2
+    assert "KAFKA_BOOTSTRAP_SERVERS: expected host:port" in result.output
+    assert "hunter2" not in result.output
 
 
 def test_an_event_comes_out_canonical_without_what_it_did_not_bring() -> None:

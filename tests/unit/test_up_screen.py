@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 
 from normalizer.process.screen import Screen
+from normalizer.store.migrate import SchemaMismatch
 from normalizer.up import Options, flow, up
 
 
@@ -51,15 +52,16 @@ def test_a_stream_that_takes_no_line_any_more_ends_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "code", "said"),
     [
-        (asyncpg.InvalidPasswordError("wrong password"), "error: wrong password\n"),
-        (asyncpg.InterfaceError("connection is closed"), "error: connection is closed\n"),
-        (TimeoutError(), "error: TimeoutError\n"),
+        (asyncpg.InvalidPasswordError("wrong password"), 1, "error: wrong password\n"),
+        (asyncpg.InterfaceError("connection is closed"), 1, "error: connection is closed\n"),
+        (TimeoutError(), 1, "error: TimeoutError\n"),
+        (SchemaMismatch("another build"), 3, "error: another build\n"),
     ],
 )
 async def test_an_error_of_the_database_is_said_in_words(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int, said: str
 ) -> None:
     async def run(_: object) -> None:
         raise error
@@ -67,24 +69,6 @@ async def test_an_error_of_the_database_is_said_in_words(
     monkeypatch.setattr(flow._Run, "run", run)
     stream = io.StringIO()
 
-    code = await up(Options(folder=tmp_path), environ={}, screen=Screen(stream))
+    ended = await up(Options(folder=tmp_path), environ={}, screen=Screen(stream))
 
-    assert (code, stream.getvalue()) == (1, said)
-
-
-@pytest.mark.parametrize("traffic", [True, False])
-async def test_brokers_that_want_tls_are_refused_as_long_as_traffic_is_to_be_sent(
-    tmp_path: Path, traffic: bool
-) -> None:
-    environ = {
-        "DATABASE_URL": "postgresql://u:p@127.0.0.1:1/n",
-        "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
-        "KAFKA_SECURITY_PROTOCOL": "SSL",
-    }
-    stream = io.StringIO()
-    options = Options(folder=tmp_path, external=True, traffic=traffic)
-
-    code = await up(options, environ=environ, screen=Screen(stream))
-
-    assert code == 1
-    assert ("give --no-traffic" in stream.getvalue()) == traffic
+    assert (ended, stream.getvalue()) == (code, said)

@@ -163,7 +163,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
     instance: Annotated[
-        str | None, _about("Name of this process in positions and logs; unset: host and pid.")
+        str | None,
+        _about(
+            "Name of this process in positions, in logs, and in the consumer group, which gives a "
+            "named process its partitions back as soon as it restarts. No two processes of a group "
+            "may have the same name. Unset: host and pid in positions and logs, and no name in the "
+            "group."
+        ),
     ] = None
     stop_timeout_s: Annotated[
         int,

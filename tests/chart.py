@@ -37,7 +37,12 @@ SECRET_KEYS: Final = {
 }
 """Settings that come from the Secret, under their own names."""
 
-_OWN_OF_NORMALIZER: Final = {"DATABASE_URL", "NORMALIZER_HTTP_PORT", *SECRET_KEYS}
+_OWN_OF_NORMALIZER: Final = {
+    "DATABASE_URL",
+    "NORMALIZER_HTTP_PORT",
+    "NORMALIZER_INSTANCE",
+    *SECRET_KEYS,
+}
 _OWN_OF_PROJECTOR: Final = {"KAFKA_BOOTSTRAP_SERVERS", "KAFKA_TOPICS", "PROJECTOR_PORT"}
 """What the chart sets itself, or takes from another value."""
 

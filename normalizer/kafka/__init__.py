@@ -9,6 +9,7 @@ port_protocol    asks a port whether it speaks TLS, and which SASL mechanisms it
 reader_connection  the clients of a reader, opened when needed
 group_reader     GroupReader reads the partitions that a consumer group assigns to this process
 group_consumer   the aiokafka consumer of a group, with its options
+named_member     lets a process with a name keep its partitions while it restarts
 fetch_sizes      requests from each broker what the way to it carries in about a second
 fetch_positions  how far each partition was read, and whether its topic may have been recreated
 unreadable_batch  the error for a batch that no reader gets past

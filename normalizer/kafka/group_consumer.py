@@ -34,6 +34,7 @@ def new_group_consumer(
     consumer = AIOKafkaConsumer(
         **connection_options(settings),
         group_id=settings.kafka_group_id,
+        group_instance_id=settings.instance or None,
         enable_auto_commit=False,
         isolation_level="read_committed",
         # Positions live in PostgreSQL. An offset that the log does not have must raise an

@@ -26,10 +26,10 @@ from normalizer.kafka.connection import (
 from normalizer.kafka.fetch_positions import FetchPosition, FetchPositions, UnverifiedLog, wall_ms
 from normalizer.kafka.group_consumer import new_group_consumer
 from normalizer.kafka.lenient_reader import BROKEN_BATCH, read_each_leniently
+from normalizer.kafka.named_member import NamedMember, leave_when_stopped
 from normalizer.settings import Settings
 
 STOP_S: Final = 5.0
-
 GETMANY_GRACE_S: Final = 5.0
 """getmany blocks without limit during a rebalance: it is cancelled after this much longer."""
 
@@ -58,6 +58,7 @@ class GroupReader:
         on_unverified: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
+        self._member = NamedMember(settings)
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
         self._consumer: Any = None
@@ -71,6 +72,7 @@ class GroupReader:
         """Connect and join the group. Raises BrokerUnavailable; may be called again then."""
         settings = self._settings
         self._consumer = new_group_consumer(settings, self._assigned, self._revoked)
+        self._member.prepare(self._consumer)
         self._fetch_positions.listen(self._consumer._client)  # noqa: SLF001 - the public API has no access to it
         try:
             with translated(doing := f"joining group {settings.kafka_group_id}"):
@@ -93,6 +95,7 @@ class GroupReader:
         self._revoked()
         if consumer is None:
             return True
+        leave_when_stopped(consumer)
         return await ended(consumer, timeout_s=timeout_s)
 
     def start_reading(
@@ -142,8 +145,8 @@ class GroupReader:
 
         They are more where the lenient reader is needed: all of an answer of the broker.
         Raises BrokerUnavailable where the group is in trouble (rejoin), FatalError where rights are
-        missing, UnreadableBatch for a damaged log. A partition whose requested offset the log no
-        longer has is no longer read: claim it again.
+        missing or another process took the name, UnreadableBatch for a damaged log. A partition
+        whose requested offset the log no longer has is no longer read: claim it again.
         """
         if not self._joined:
             await asyncio.sleep(timeout_s)
@@ -168,6 +171,7 @@ class GroupReader:
             return []
         except (KafkaError, OSError) as error:
             self._rewind()
+            self._member.check()
             if not isinstance(error, BROKEN_BATCH):
                 with translated("fetching"):
                     raise
@@ -271,10 +275,7 @@ class GroupReader:
         self._consumer.seek(TopicPartition(*partition), offset)
 
     def _rewind(self) -> None:
-        """Seek the consumer back to every fetch position.
-
-        Needed when getmany fails: it forgets what it had drained, also of other partitions.
-        """
+        """Seek back to every fetch position: a failed getmany forgets all that it had drained."""
         for partition, position in self._fetch_positions.items():
             with contextlib.suppress(IllegalStateError):
                 self._seek(partition, position.next_offset)

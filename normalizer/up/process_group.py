@@ -7,7 +7,9 @@ as among processes of different machines. /metrics has the metrics of all, with 
 
 import asyncio
 import contextlib
+import secrets
 import signal
+import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -59,6 +61,8 @@ class ProcessGroup:
         """Raises ConfigurationError where the address of the probes cannot be bound."""
         self._settings = settings
         self._environ = environ
+        self._name = settings.instance or f"{socket.gethostname()}-{secrets.token_hex(4)}"
+        """Each process keeps its name through its restarts, and so its place in the group."""
         self._command = [sys.executable, "-m", "normalizer", "run", *arguments]
         self._ports = [0] * count
         """Drawn at each start: somebody may take the port of one that ended."""
@@ -149,9 +153,11 @@ class ProcessGroup:
         await child.stop(deadline_s=self._settings.stop_timeout_s + GRACE_S)
 
     def _environment(self, number: int) -> dict[str, str]:
-        own = {"NORMALIZER_HTTP_HOST": HOST, "NORMALIZER_HTTP_PORT": str(self._ports[number])}
-        if self._settings.instance:
-            own["NORMALIZER_INSTANCE"] = f"{self._settings.instance}-{number}"
+        own = {
+            "NORMALIZER_HTTP_HOST": HOST,
+            "NORMALIZER_HTTP_PORT": str(self._ports[number]),
+            "NORMALIZER_INSTANCE": f"{self._name}-{number}",
+        }
         return {**self._environ, **same_imports(), **own}
 
     def _answers(self, path: str, numbers: Sequence[int]) -> list[tuple[int, int, bytes]]:

@@ -1,4 +1,4 @@
-"""Three processes killed in turn, every 2 to 5 s, beside traffic.
+"""Three named processes killed in turn, every 2 to 5 s, beside traffic.
 
 SOAK_SECONDS=60 tries it out and writes nothing. SESSION_S=6 sets a session of six seconds.
 """
@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
 import asyncpg
+import msgspec
 import pytest
 
 from normalizer.settings import Settings
@@ -74,29 +75,31 @@ class Standing:
 async def three_processes(settings: Settings) -> AsyncIterator["Processes"]:
     async with contextlib.AsyncExitStack() as exits:
         processes = Processes(settings, exits)
-        for _ in range(3):
-            await processes.start()
+        for number in range(3):
+            await processes.start(number)
         yield processes
 
 
 class Processes:
-    """Processes of one group, of which one is killed and another started at once."""
+    """Named processes of one group, of which one is killed and started again at once."""
 
     def __init__(self, settings: Settings, exits: contextlib.AsyncExitStack) -> None:
         self._settings = settings
         self._exits = exits
-        self._running: list[asyncio.subprocess.Process] = []
+        self._running: dict[int, asyncio.subprocess.Process] = {}
 
-    async def start(self) -> None:
-        child = process(self._settings, log=asyncio.subprocess.DEVNULL)
-        self._running.append(await self._exits.enter_async_context(child))
+    async def start(self, number: int) -> None:
+        settings = msgspec.structs.replace(self._settings, instance=f"process-{number}")
+        child = process(settings, log=asyncio.subprocess.DEVNULL)
+        self._running[number] = await self._exits.enter_async_context(child)
 
     async def kill_one(self, rng: random.Random) -> None:
-        victim = self._running.pop(rng.randrange(len(self._running)))
+        number = rng.randrange(len(self._running))
+        victim = self._running[number]
         assert victim.returncode is None, "a process ended by itself"
         victim.kill()
         await victim.wait()
-        await self.start()
+        await self.start(number)
 
 
 @pytest.mark.soak

@@ -71,6 +71,17 @@ async def test_processes_share_the_partitions_and_one_that_dies_is_started_again
     assert [pid for pid in pids if _is_there(pid)] == []
 
 
+def test_each_process_keeps_its_name_and_no_other_group_has_it() -> None:
+    names = []
+    for _ in range(2):
+        group = ProcessGroup(Settings(http_port=0), {}, [], 2)
+        with group._probes:
+            names += [group._environment(n)["NORMALIZER_INSTANCE"] for n in (0, 1, 0, 1)]
+
+    assert names[:2] == names[2:4]
+    assert len({*names}) == 4
+
+
 async def test_wrong_settings_end_all_processes_with_their_code(
     database: Database, topic: Topic, bootstrap_servers: str
 ) -> None:

@@ -72,13 +72,22 @@ def test_every_variable_is_one_that_the_program_reads(name: str) -> None:
 
     given = {one["name"] for one in container["env"]}
 
-    known = {"DATABASE_URL", *chart.settings(), *chart.SECRET_KEYS}
+    known = {"DATABASE_URL", "NORMALIZER_INSTANCE", *chart.settings(), *chart.SECRET_KEYS}
     if program == "projector":
         known = {"DATABASE_URL", *chart.options(command)}
     if command == "serve":
         known |= {"PROJECTOR_TOKEN", "KAFKA_BOOTSTRAP_SERVERS", "KAFKA_TOPICS"}
     assert given <= known
     assert len(given) == len(container["env"]), "a variable is set twice"
+
+
+def test_each_member_of_a_consumer_group_is_named_after_its_pod() -> None:
+    name = {
+        "name": "NORMALIZER_INSTANCE",
+        "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}},
+    }
+
+    assert {one for one in PODS if name in chart.variables(PODS[one])} == {"normalizer", "relay"}
 
 
 def test_the_settings_of_a_normalizer_are_accepted_as_they_stand() -> None:
@@ -97,7 +106,7 @@ def test_each_pod_gets_the_login_that_it_needs_and_no_other() -> None:
         name: {
             one["valueFrom"]["secretKeyRef"]["key"]: one["name"]
             for one in chart.variables(pod)
-            if "valueFrom" in one
+            if "secretKeyRef" in one.get("valueFrom", ())
         }
         for name, pod in PODS.items()
     }

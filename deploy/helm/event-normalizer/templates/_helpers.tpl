@@ -101,6 +101,14 @@ volumeMounts:
       {{- end }}
 {{- end }}
 
+{{- /* A container that starts again in its pod takes its partitions back at once. */}}
+{{- define "event-normalizer.instance" }}
+- name: NORMALIZER_INSTANCE
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.name
+{{- end }}
+
 {{- /* A map of variables and their texts. */}}
 {{- define "event-normalizer.variables" -}}
 {{- range $name, $text := . }}

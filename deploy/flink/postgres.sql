@@ -1,9 +1,22 @@
--- Makes a migrated database one of figures alone, which Flink fills: tables of its own, under the
--- views of the projections. The other views go, so that nobody takes an empty one for an answer.
---     normalizer migrate && psql --single-transaction --file deploy/flink/postgres.sql
--- `create or replace view` refuses whatever differs from the contract in docs/views.md.
+-- The figures that Flink keeps, in a PostgreSQL database of their own, all in schema flink.
+--     psql "$FIGURES_URL" --file deploy/flink/postgres.sql
+-- If it fails, it has made nothing.
+
+\set ON_ERROR_STOP on
+begin;
+
+do $$
+begin
+    if to_regclass('normalizer.events') is not null then
+        raise exception 'normalizer.events is here: database "%" is the service''s own',
+                        current_database()
+            using hint = 'Make one for the figures (create database figures), and name it here.';
+    end if;
+end
+$$;
 
 create schema flink;
+comment on schema flink is 'Figures that Flink keeps up to date. Read its views.';
 
 create table flink.event_hours (
     hour_s             bigint           not null,
@@ -64,63 +77,74 @@ create index call_hours_by_hour on flink.call_hours (hour);
 create index call_times_by_hour on flink.call_times (hour);
 create index error_hours_by_hour on flink.error_hours (hour);
 
-comment on schema flink is
-    'Private: figures that Flink keeps up to date. Read the views of schema projector.';
-
-create or replace view projector.attempts_by_status as
+create view flink.attempts_by_status as
 select   hour as bucket_start, 3600 as bucket_s, event_type, status, attempts,
          sum(events)::bigint as events, sum(attempts_defaulted)::bigint as attempts_defaulted
 from     flink.event_hours
 group by hour, event_type, status, attempts;
 
-create or replace view projector.event_counts as
+create view flink.event_counts as
 select hour, step, event_type, status, attempts, events, attempts_defaulted
 from   flink.event_hours;
 
-create or replace view projector.call_outcomes_by_attempt as
+create view flink.call_outcomes_by_attempt as
 select hour, playbook, step, attempts, status, calls,
        case when status = 'COMPLETED' then calls else 0 end as succeeded,
        case when status <> 'COMPLETED' then calls else 0 end as failed, exhausted
 from   flink.call_hours;
 
-create or replace view projector.failures_by_error as
+create view flink.failures_by_error as
 select hour, step, attempts, status, error_class, calls
 from   flink.error_hours;
 
-create or replace view projector.call_time_histogram as
+create view flink.call_time_histogram as
 select hour, measure, playbook, step, attempts, status, bucket::smallint as bucket, calls
 from   flink.call_times;
 
-create or replace view projector.freshness as
-select 'noetl.events.canonical' as topic, partition, 0 as incarnation, 'reading' as state,
-       next_offset, null::bigint as log_end, null::bigint as unread,
-       to_timestamp(recorded_s) as as_of, null::double precision as behind_s,
-       null::timestamptz as heartbeat_at, null::timestamptz as end_seen_at,
-       null::bigint as records, null::bigint as stored, null::bigint as merged,
-       null::bigint as duplicate, null::bigint as quarantined, null::bigint as ignored,
-       to_timestamp(recorded_s) as last_recorded_at,
-       null::timestamptz as last_committed_at, null::double precision as delay_s,
-       null::double precision as silent_s
-from   flink.partitions;
+-- One job writes at a time: its sessions have this application_name, which start.py sets. So a job
+-- from before, which may still run somewhere, changes no figure any more.
+create table flink.job (
+    name text not null
+);
+create unique index job_is_one on flink.job ((true));
+insert into flink.job (name) values ('');
+
+create function flink.refuse_other_jobs() returns trigger
+    language plpgsql
+as $$
+declare
+    current_job constant text := (select name from flink.job);
+    writer      constant text := current_setting('application_name');
+begin
+    if current_job = '' then
+        raise exception 'flink.% is written by "%" before start.py started a job',
+                        tg_table_name, writer;
+    elsif writer <> current_job then
+        raise exception 'flink.% is written by "%", but start.py has started %', tg_table_name,
+                        writer, current_job;
+    end if;
+    return null;
+end
+$$;
 
 do $$
 declare
-    not_kept text;
+    written text;
 begin
-    for not_kept in
-        select viewname
-        from   pg_views
-        where  schemaname = 'projector'
-        and    viewname not in (
-                   'attempts_by_status', 'event_counts', 'call_outcomes_by_attempt',
-                   'failures_by_error', 'call_time_histogram', 'freshness'
-               )
-    loop
-        execute format('drop view if exists projector.%I cascade', not_kept);
+    foreach written in array array[
+        'event_hours', 'call_hours', 'call_times', 'error_hours', 'partitions'
+    ] loop
+        execute format(
+            'create trigger refuse_other_jobs before insert or update or delete on flink.%I '
+            'for each statement execute function flink.refuse_other_jobs()',
+            written
+        );
     end loop;
 end
 $$;
 
--- The role that Flink writes as needs, with a name of yours:
+commit;
+
+-- Flink and start.py need a role of yours, which is called flink here:
 --     grant usage on schema flink to flink;
 --     grant select, insert, update, delete on all tables in schema flink to flink;

@@ -1,5 +1,5 @@
--- Where Flink reads canonical events, and where it keeps the figures. README.md beside this file
--- says how to run it, put your addresses in place of kafka:9092 and postgres:5432.
+-- Where Flink reads canonical events, and where it keeps the figures. start.py runs it, with your
+-- addresses in place of kafka:9092 and postgres:5432.
 
 SET 'pipeline.name' = 'projections';
 SET 'table.local-time-zone' = 'UTC';
@@ -7,6 +7,8 @@ SET 'table.local-time-zone' = 'UTC';
 SET 'table.optimizer.reuse-optimize-block-with-digest-enabled' = 'true';
 SET 'state.backend.type' = 'rocksdb';
 SET 'execution.checkpointing.interval' = '10 s';
+-- start.py continues from the last checkpoint of a job that failed or was cancelled.
+SET 'execution.checkpointing.externalized-checkpoint-retention' = 'RETAIN_ON_CANCELLATION';
 -- The state of an execution that gets no event for so long may be dropped: README.md.
 SET 'table.exec.state.ttl' = '7 d';
 

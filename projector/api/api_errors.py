@@ -9,7 +9,6 @@ ApiError
 ├── MethodNotAllowedError     405  only GET and HEAD are served
 ├── MisdirectedError          421  the host name is not one of this server
 ├── InternalError             500  a bug in the server; its log has the details
-├── NotKeptError              501  this database does not keep these figures
 ├── DatabaseUnavailableError  503  try again later
 ├── DatabaseRefusedError      503  rights or migrations are missing in the database
 ├── BusyError                 503  too many requests at once: try again later
@@ -111,13 +110,6 @@ class InternalError(ApiError):
     """A bug in the server."""
 
 
-class NotKeptError(ApiError):
-    """The database does not keep these figures: it has no such view."""
-
-    status = 501
-    reason = "not_kept"
-
-
 class DatabaseUnavailableError(ApiError):
     """The database does not answer, or stopped during the query."""
 
@@ -157,7 +149,6 @@ ERRORS = (
     MethodNotAllowedError,
     MisdirectedError,
     InternalError,
-    NotKeptError,
     DatabaseUnavailableError,
     DatabaseRefusedError,
     BusyError,

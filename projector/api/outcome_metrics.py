@@ -102,9 +102,8 @@ class OutcomeMetrics:
         self._steps.clear()
         for labels, calls in by_step.items():
             self._steps.labels(*labels).set(calls)
-        if outcomes.stuck is not None:
-            for silent_for in SILENT_FOR:
-                self._stuck.labels(silent_for).set(outcomes.stuck.get(silent_for, 0))
+        for silent_for in SILENT_FOR:
+            self._stuck.labels(silent_for).set(outcomes.stuck.get(silent_for, 0))
         self._set_success("recent", outcomes.first_attempt_success())
 
     def set_last_week(self, success: float | None) -> None:

@@ -17,7 +17,6 @@ from projector.api.api_errors import (
     BusyError,
     DatabaseRefusedError,
     DatabaseUnavailableError,
-    NotKeptError,
     TooSlowError,
 )
 from projector.database_session import CONNECTION_ERRORS, OUTAGE_CLASSES
@@ -44,7 +43,6 @@ _TABLES: Final = """
         and         has_table_privilege(relation.oid, 'select')
     )
 """
-_NOT_KEPT: Final = "this database keeps other figures and not these, or it has to be migrated"
 
 _KEY_TYPES: Final = {"timestamptz": datetime, "bigint": int, "integer": int, "text": str}
 
@@ -112,16 +110,6 @@ class Snapshot:
             statement.text, *statement.arguments(values)
         )
         return found
-
-    async def records_if_kept(
-        self, statement: Statement, values: Mapping[str, Any]
-    ) -> list[asyncpg.Record] | None:
-        """The records; None if this database does not keep them. The snapshot stays usable."""
-        try:
-            async with self._connection.transaction():
-                return await self.records(statement, values)
-        except asyncpg.UndefinedTableError:
-            return None
 
     async def each(
         self, statement: Statement, values: Mapping[str, Any], *, at_once: int
@@ -213,12 +201,7 @@ class Reader:
             ):
                 ends_at_s = time.monotonic() + self._timeout_s
                 stamp = await connection.fetchrow(_STAMP)
-                try:
-                    yield Snapshot(
-                        connection, stamp["read_at"], stamp["as_of"], ends_at_s=ends_at_s
-                    )
-                except asyncpg.UndefinedTableError as error:
-                    raise NotKeptError(_NOT_KEPT) from error
+                yield Snapshot(connection, stamp["read_at"], stamp["as_of"], ends_at_s=ends_at_s)
         except asyncpg.PostgresError as error:
             timed_out = time.monotonic() >= ends_at_s
             raise _translated(error, self._timeout_s, timed_out=timed_out) from error

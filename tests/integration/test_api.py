@@ -23,7 +23,6 @@ from projector.api.middleware import SECURITY_HEADERS
 from projector.api.snapshots import Reader, Statement
 from projector.database_session import connected
 from projector.maintenance.maintain import Keep, maintain
-from tests.support import engines
 from tests.support.api_client import api_client, get_rows, insert_events
 from tests.support.lossy_proxy import Proxy
 from tests.support.stack import Database, Stack
@@ -721,35 +720,6 @@ async def test_a_database_without_views_says_to_migrate(empty_database: Database
 
     assert (answer.status_code, answer.json()["reason"]) == (503, "database_refused")
     assert "migrate" in answer.json()["detail"]
-
-
-async def test_a_database_of_some_figures_says_what_it_does_not_keep(database: Database) -> None:
-    owner = await asyncpg.connect(database.url)
-    await owner.execute((engines.ROOT / "deploy" / "flink" / "postgres.sql").read_text())
-    await owner.execute(
-        "insert into flink.call_hours values (0, 'flow', 'fetch', 1, 'FAILED', 3, 2)"
-    )
-    await owner.close()
-
-    async with api_client(database.url) as client:
-        kept = {
-            path: await client.get(f"{ROOT}/{path}?since=1970-01-01T00:00:00Z&every=hour")
-            for path in (
-                "attempts-by-status", "call-outcomes-by-attempt", "error-rate-by-attempt",
-                "first-attempt-success", "retry-recovery", "retry-exhaustion",
-                "attempts-per-success", "call-durations-by-attempt", "call-queue-waits",
-                "retry-backoffs", "failures-by-error",
-            )
-        }  # fmt: skip
-        others = [await client.get(f"{ROOT}/{path}") for path in ("gaps", "executions", "jobs")]
-        metrics = (await client.get("/metrics")).text
-
-    assert {path: one.text for path, one in kept.items() if one.status_code != 200} == {}
-    assert kept["retry-exhaustion"].json()["rows"][0]["exhausted"] == 2
-    assert {(one.status_code, one.json()["reason"]) for one in others} == {(501, "not_kept")}
-    assert 'projector_recent_calls{attempts="retry",outcome="failed"} 0.0' in metrics
-    assert "projector_figures_age_seconds +Inf" not in metrics
-    assert "projector_stuck_executions{" not in metrics
 
 
 async def test_a_slow_question_ends_by_its_time_out_and_others_do_not_wait_for_ever(

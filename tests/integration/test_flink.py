@@ -1,27 +1,29 @@
 """Flink keeps the figures of the projections, from the topic of canonical events.
 
-A real cluster of two TaskManagers, of which one is killed on the way. It runs alone:
+A real cluster of two TaskManagers. On the way one of them is killed, and then the JobManager, while
+the topic loses what was read: the job continues from its last checkpoint. It runs alone:
 `make soak ARGS="-k test_flink_keeps"`, and adds rows to docs/results.md. With fewer events, to try
 it out (SOAK_EVENTS=40000), nothing is written.
 """
 
 import asyncio
+import functools
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from normalizer.envelope import Envelope
 from simulator.mix import Mix
+from tests.integration.test_flink_tables import done, made_tables
 from tests.support.canonical_topic import FIGURES, RELAYS, published, record_of
-from tests.support.engines import ROOT
 from tests.support.flink_cluster import FLINK, FlinkCluster, flink_cluster, kill
 from tests.support.results import PrintLine, write_results
 from tests.support.simulator_pipeline import simulated_log
@@ -29,18 +31,20 @@ from tests.support.stack import Database, Topic
 
 MILLION: Final = 1_000_000
 EVENTS: Final = int(os.environ.get("SOAK_EVENTS", MILLION))
+PARTITIONS: Final = 4
 _SAME_WITHIN_S: Final = 1_800
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(7_200)
-@pytest.mark.parametrize("topic", [4], indirect=True)
+@pytest.mark.parametrize("topic", [PARTITIONS], indirect=True)
 @pytest.mark.parametrize("relay", RELAYS)
 async def test_flink_keeps_the_figures_of_the_projections(
     relay: str,
-    database: Database,
+    empty_database: Database,
     topic: Topic,
     bootstrap_servers: str,
+    admin: AIOKafkaAdminClient,
     tmp_path: Path,
     say: PrintLine,
 ) -> None:
@@ -48,21 +52,18 @@ async def test_flink_keeps_the_figures_of_the_projections(
     relayed = await published(relay, log, ledger, reader_keeps="first")
     events = relayed.sent
     expected, not_stored = relayed.figures()
-    connection = await asyncpg.connect(database.admin_url)
-    owner = await asyncpg.connect(database.url)
-    await owner.execute((FLINK / "postgres.sql").read_text())
-    await owner.close()
+    assert (await made_tables(empty_database.url))[0] == 0
+    connection = await asyncpg.connect(empty_database.admin_url)
     say(f"{len(log):,} records became {len(events):,} messages")
 
+    kept = tmp_path / "checkpoints"
     with flink_cluster(
         tmp_path / "flink",
         taskmanagers=2,
-        settings={
-            "execution.checkpointing.dir": (tmp_path / "checkpoints").as_uri(),
-            "parallelism.default": 2,
-        },
+        settings={"execution.checkpointing.dir": kept.as_uri(), "parallelism.default": 2},
     ) as cluster:
-        _submit(cluster, tmp_path, database, topic, bootstrap_servers)
+        start = functools.partial(_start, cluster, empty_database, topic, bootstrap_servers)
+        assert await start() == 0
         began = time.monotonic()
         half = len(events) // 2
         await _send(events[:half], topic, bootstrap_servers)
@@ -70,13 +71,24 @@ async def test_flink_keeps_the_figures_of_the_projections(
         say(f"checkpoint {before['id']}: a TaskManager dies")
         kill(cluster.processes[-1])
         cluster.start("taskmanager")
+        ends = await _end_offsets(topic, bootstrap_servers)
+        await _read_to(connection, ends)
+        reached = await _checkpoint(cluster, later_than=await _checkpoint(cluster))
+        say(f"checkpoint {reached['id']}: the JobManager dies, and the topic has expired")
+        kill(cluster.processes[0])
+        await _expire(ends, admin)
+        cluster.start("jobmanager")
+        cluster.wait_for_slots(2)
+        assert await start() == 1
+        assert await start("--from-checkpoint", kept) == 0
         await _send(events[half:], topic, bootstrap_servers)
         differing = await _differences(connection, expected)
         took_s = time.monotonic() - began
-        after = await _checkpoint(cluster, later_than=before)
+        after = await _checkpoint(cluster)
 
     await connection.close()
     assert differing == {}
+    assert reached["restored"] >= 1
     assert after["restored"] >= 1
     state_bytes = after["state_size"]
     rate = 2 * len(events) / took_s
@@ -92,35 +104,57 @@ async def test_flink_keeps_the_figures_of_the_projections(
                 "events": f"{len(relayed.counted):,}",
                 "views that show a fold of the events": f"{len(FIGURES)} of {len(FIGURES)}",
                 "of their rows, not PostgreSQL's": f"{not_stored:,} of {rows:,}",
-                "messages, a TaskManager killed on the way": f"{rate:,.0f} messages/s",
+                "messages, both kinds of process killed": f"{rate:,.0f} messages/s",
                 "state in the last checkpoint": f"{state_bytes / len(events):.0f} bytes an event",
             },
         )
 
 
-def _submit(
-    cluster: FlinkCluster, folder: Path, database: Database, topic: Topic, bootstrap_servers: str
-) -> None:
-    """Run tables.sql and figures.sql as the README says, with our own addresses."""
-    at = urlsplit(database.admin_url)
-    url = (
-        f"jdbc:postgresql://{at.hostname}:{at.port}{at.path}"
-        f"?user={at.username}&password={at.password or ''}"
+async def _start(
+    cluster: FlinkCluster,
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    *options: str | Path,
+) -> int:
+    """Run start.py as the README says; its exit status."""
+    settings = {
+        "FIGURES_URL": database.admin_url,
+        "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+        "KAFKA_CANONICAL_TOPIC": topic.name,
+    }
+    status, said = await done(
+        [cluster.python, FLINK / "start.py", *options], cluster.environ | settings
     )
-    tables = (FLINK / "tables.sql").read_text()
-    for default, own in (
-        ("kafka:9092", bootstrap_servers),
-        ("jdbc:postgresql://postgres:5432/figures", url),
-        ("noetl.events.canonical", topic.name),
-    ):
-        tables = tables.replace(default, own)
-    (folder / "tables.sql").write_text(tables)
-    files = ",".join(map(str, (ROOT / "deploy" / "calls.py", FLINK / "functions.py")))
-    printed = cluster.sql(
-        "--init", folder / "tables.sql", "--file", FLINK / "figures.sql", "--pyFiles", files,
-        timeout_s=1_200,
-    )  # fmt: skip
-    assert "Job ID" in printed, printed[-4_000:]
+    print(said)  # noqa: T201 - shown if the test fails
+    return status
+
+
+async def _end_offsets(topic: Topic, bootstrap_servers: str) -> dict[TopicPartition, int]:
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers)
+    await consumer.start()
+    try:
+        partitions = [TopicPartition(topic.name, number) for number in range(PARTITIONS)]
+        ends: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
+    finally:
+        await consumer.stop()
+    return ends
+
+
+async def _read_to(connection: asyncpg.Connection, ends: Mapping[TopicPartition, int]) -> None:
+    """Wait until the figures have every record before these offsets."""
+    wanted = {at.partition: offset for at, offset in ends.items() if offset}
+    read: dict[int, int] = {}
+    while read != wanted:
+        await asyncio.sleep(0.5)
+        read = dict(await connection.fetch("select partition, next_offset from flink.partitions"))
+
+
+async def _expire(ends: Mapping[TopicPartition, int], admin: AIOKafkaAdminClient) -> None:
+    """Delete what lies before these offsets, as retention does."""
+    await admin.delete_records(
+        {at: RecordsToDelete(before_offset=offset) for at, offset in ends.items()}
+    )
 
 
 async def _send(events: Sequence[Envelope], topic: Topic, bootstrap_servers: str) -> None:
@@ -151,7 +185,7 @@ async def _differences(
     while time.monotonic() < end:
         differing = {}
         for view in FIGURES:
-            rows = await connection.fetch(f"select * from projector.{view}")
+            rows = await connection.fetch(f"select * from flink.{view}")
             actual, should_be = Counter(map(tuple, rows)), Counter(expected[view])
             if actual != should_be:
                 differing[view] = [*(actual - should_be), *(should_be - actual)][:4]

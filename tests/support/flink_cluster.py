@@ -21,26 +21,26 @@ _STARTS_WITHIN_S: Final = 120
 
 
 class FlinkCluster:
-    """Its processes; `flink` and `sql` run the clients to their end."""
+    """Its processes; `flink` runs its client to the end."""
 
-    def __init__(self, python: Path, home: Path, folder: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, python: Path, home: Path, folder: Path, environ: dict[str, str]) -> None:
         self._home = home
         self._folder = folder
-        self._environ = environ
+        self.environ = environ
         self.processes: list[subprocess.Popen[bytes]] = []
         self.python = python
 
     @property
     def rest(self) -> str:
         """Address of the REST API."""
-        return self._environ["REST"]
+        return self.environ["REST"]
 
     def start(self, what: str) -> subprocess.Popen[bytes]:
         """Start a `jobmanager` or a `taskmanager`."""
         with (self._folder / f"{what}-{len(self.processes)}.log").open("wb") as log:
             process = subprocess.Popen(
                 [self._home / "bin" / f"{what}.sh", "start-foreground"],
-                env=dict(self._environ), stdout=log, stderr=log, start_new_session=True,
+                env=dict(self.environ), stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         self.processes.append(process)
         return process
@@ -63,16 +63,9 @@ class FlinkCluster:
 
     def flink(self, *arguments: str | Path, timeout_s: float) -> str:
         """Run `flink ...`; give what it printed."""
-        return self._client("flink", *arguments, timeout_s=timeout_s)
-
-    def sql(self, *arguments: str | Path, timeout_s: float) -> str:
-        """Run `sql-client.sh ...`; give what it printed."""
-        return self._client("sql-client.sh", *arguments, timeout_s=timeout_s)
-
-    def _client(self, program: str, *arguments: str | Path, timeout_s: float) -> str:
         done = subprocess.run(
-            [self._home / "bin" / program, *arguments],
-            env=dict(self._environ), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            [self._home / "bin" / "flink", *arguments],
+            env=dict(self.environ), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             check=False, timeout=timeout_s,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout[-4_000:]

@@ -28,7 +28,7 @@ class RecentOutcomes(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     calls: list[CallSums]
-    stuck: dict[str, int] | None
+    stuck: dict[str, int]
 
     def first_attempt_success(self) -> float | None:
         """The share of first attempts that succeeded; None without one."""
@@ -47,9 +47,8 @@ class RecentOutcomes(msgspec.Struct, frozen=True, kw_only=True):
 async def recent_outcomes(snapshot: Snapshot) -> RecentOutcomes:
     """How did calls end lately, and how many executions are stuck?"""
     calls = await snapshot.rows(_CALLS, {"hours": CALLS_HOURS - 1}, CallSums)
-    rows = await snapshot.records_if_kept(_STUCK, {})
-    stuck = None if rows is None else {row["silent_for"]: row["executions"] for row in rows}
-    return RecentOutcomes(calls=calls, stuck=stuck)
+    rows = await snapshot.records(_STUCK, {})
+    return RecentOutcomes(calls=calls, stuck={row["silent_for"]: row["executions"] for row in rows})
 
 
 async def success_of_last_week(snapshot: Snapshot) -> float | None:

@@ -5,12 +5,11 @@ const TIMEOUT_MS = 30000;
 /** An answer that took longer than this ends a note that the page still waits. */
 const LATE_MS = 2500;
 /** What the server refuses is refused again: such a query is sent once. */
-const REFUSED = [400, 401, 403, 421, 501];
+const REFUSED = [400, 401, 403, 421];
 
 const MESSAGES = {
   database_unavailable: "The database has not answered",
   database_refused: "The database has refused the query: a right, a role or a migration is missing",
-  not_kept: "Not kept here",
   busy: "The server has been too busy",
   too_slow: "The database has taken too long to answer",
   unauthorised: "The server needs a token",

@@ -783,9 +783,21 @@ declare
     was_counted  call_id[];
     touched      call_id[];
     linked       call_id[];
+    left_over    bigint[];
 begin
     if current_setting('projector.off', true) = 'on' then
         return null;
+    end if;
+    if tg_op = 'DELETE' and current_setting('projector.archiving', true) = 'on' then
+        -- An execution that left whole took its calls with it.
+        left_over := array(
+            select execution_id
+            from   (select distinct execution_id from before) as archived
+            join   execution_facts using (execution_id)
+        );
+        if cardinality(left_over) = 0 then
+            return null;
+        end if;
     end if;
 
     -- 1. What each row says, and each command.
@@ -799,6 +811,7 @@ begin
         from   before
         where  roles ? event_type
         and    command_id <> ''
+        and    (left_over is null or execution_id = any(left_over))
         union all
         select evidence >= 100 and attempts > 0, execution_id, command_id, event_type, step, status,
                created_at, worker_id, max_attempts, iteration, duration, error, context, result
@@ -845,16 +858,6 @@ begin
     select array_agg(change::call_change)
     into   changes
     from   change;
-    if tg_op = 'DELETE' and current_setting('projector.archiving', true) = 'on' then
-        -- An execution that left whole took its calls with it.
-        changes := array(
-            select change
-            from   unnest(changes) as change
-            where  exists (
-                       select from execution_facts where execution_id = change.execution_id
-                   )
-        );
-    end if;
     if coalesce(cardinality(changes), 0) = 0 then
         return null;
     end if;

@@ -241,10 +241,10 @@ create table projector.shards (
 
 comment on table projector.shards is
     'Private: the counter shards. A transaction counts in the shard whose row it has locked. '
-    'The rows never change.';
+    'Shard -1 counts deleted events. The rows never change.';
 
 insert into projector.shards (shard)
-select generate_series(0, 63);
+select generate_series(-1, 63);
 
 
 -- Takes a counter shard for this transaction, until it ends: the lowest free one, or else the last
@@ -259,6 +259,7 @@ begin
     select   shards.shard
     into     taken
     from     projector.shards
+    where    shards.shard >= 0
     order by shards.shard
     limit    1
     for update skip locked;
@@ -270,18 +271,25 @@ end
 $$;
 
 
--- Locks executions in the order of their ids, as every trigger does. Retention calls it before it
--- reads what it will delete.
-create function projector.lock_executions(execution_ids bigint[]) returns void
+-- Locks the executions that nobody else has locked, and returns their ids. Whoever deletes
+-- executions calls it before they read what they will delete.
+--
+-- It locks shard -1 first, so that one transaction at a time adds to the archived part: two would
+-- update the same rows of the counters, each in its own order. It waits for that lock only, while
+-- the transaction holds nothing that a writer may need.
+create function projector.lock_executions(execution_ids bigint[]) returns bigint[]
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
 as $$
 begin
-    perform
-    from     execution_facts
-    where    execution_id = any(lock_executions.execution_ids)
-    order by execution_id
-    for update;
+    perform from shards where shards.shard = -1 for update;
+    return array(
+        select   execution_id
+        from     execution_facts
+        where    execution_id = any(lock_executions.execution_ids)
+        order by execution_id
+        for update skip locked
+    );
 end
 $$;
 

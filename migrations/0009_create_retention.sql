@@ -173,6 +173,7 @@ begin
         from     gone
         left join normalizer.job_batches as written using (batch_id)
         group by 1, 2, 3, 4, 5
+        order by 1, 2, 3, 4, 5
         on conflict (source_topic, source_incarnation, source_partition, job_id, run)
         do update set events = known.events + excluded.events
     )

@@ -553,7 +553,7 @@ CREATE FUNCTION projector.locate_trace(trace_id text) RETURNS SETOF projector.lo
     SET search_path TO 'pg_catalog', 'pg_temp'
     ; -- body: 0016_create_search.sql
 
-CREATE FUNCTION projector.lock_executions(execution_ids bigint[]) RETURNS void
+CREATE FUNCTION projector.lock_executions(execution_ids bigint[]) RETURNS bigint[]
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     ; -- body: 0002_create_projector.sql
@@ -3043,7 +3043,7 @@ COMMENT ON COLUMN projector.retry_storms.storm IS 'whether it retries much more 
 CREATE TABLE projector.shards (
     shard smallint NOT NULL
 );
-COMMENT ON TABLE projector.shards IS 'Private: the counter shards. A transaction counts in the shard whose row it has locked. The rows never change.';
+COMMENT ON TABLE projector.shards IS 'Private: the counter shards. A transaction counts in the shard whose row it has locked. Shard -1 counts deleted events. The rows never change.';
 COMMENT ON COLUMN projector.shards.shard IS 'Number of the shard.';
 
 CREATE VIEW projector.stuck_executions AS

@@ -229,20 +229,22 @@ class Forget:
             deleted = await self._session.run_once(self._delete_unless_locked)
             if deleted is not None:
                 return deleted
-            # Waiting for the row inside the transaction would hold the execution meanwhile.
+            # Waiting inside the transaction would hold up writers and retention.
             await asyncio.sleep(_LOCKED_PAUSE_S)
 
     async def _delete_unless_locked(self, connection: asyncpg.Connection) -> int | None:
-        """Return the number of deleted events; None if somebody has locked a row."""
-        await connection.execute(statements.LOCK_EXECUTION, self._id)
+        """Return the number of deleted events; None if somebody has locked it, or a row of it."""
+        executions = await connection.fetchval(statements.LOCK_EXECUTION, self._id)
         events = await connection.fetchval(statements.COUNT_EVENTS, self._id)
+        if events is not None and not executions:
+            return None
         timeout_ms = max(_LEAST_TIMEOUT_MS, _TIMEOUT_AN_EVENT_MS * (events or 0))
         await connection.execute(f"set local statement_timeout = {timeout_ms}")
         wait_s = 2 * timeout_ms / 1000
-        locked = await connection.fetchval(statements.LOCK_EVENTS, self._id, timeout=wait_s)
-        if events is None and locked:
+        locked, stored = await connection.fetchrow(statements.LOCK_EVENTS, self._id, timeout=wait_s)
+        if stored != (events or 0):
             raise self._divergent()
-        if locked != (events or 0):
+        if locked != stored:
             return None
         await connection.execute(statements.DELETE_ROW_REFUSALS, self._id)
         deleted: int = await connection.fetchval(

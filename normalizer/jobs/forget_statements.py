@@ -206,7 +206,9 @@ LOCK_EVENTS: Final = """
         order by event_id
         for update skip locked
     )
-    select count(*) from locked
+    select count(*) as locked,
+           (select count(*) from normalizer.events where execution_id = $1::bigint) as stored
+    from   locked
 """
 
 COUNT_EVENTS: Final = """

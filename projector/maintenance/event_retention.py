@@ -5,8 +5,8 @@ execution leaves whose last event reached the log before the horizon less the ma
 records can be stored again. It leaves in one transaction with all its events and calls. Executions
 that share an event id leave together. Source: 0009_create_retention.sql.
 
-What can't leave yet stays for the next run: an execution that isn't silent, one with a row that
-somebody has locked, and one that is tied to such an execution.
+What can't leave yet stays for the next run: an execution that isn't silent, one that somebody
+has locked, or a row of it, and one that is tied to such an execution.
 """
 
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -148,15 +148,17 @@ class _Retention:
         """Lock executions and rows, and delete each group that is whole and still silent.
 
         Executions are locked first, and rows in a later statement, which therefore reads what the
-        previous writer committed. A locked row is skipped, because its writer may wait for the
-        execution: then fewer rows than events are locked, and the group stays.
+        previous writer committed. A locked execution or row is skipped: the session that has locked
+        it may hold it for long, and may wait for another one. Then the group stays.
         """
         connection, timeout_ms = self._connection, _timeout_ms(groups)
         everybody = [one for group in groups for one in group.execution_ids]
         await connection.execute(f"set local statement_timeout = {timeout_ms}")
-        await connection.execute("select lock_executions($1::bigint[])", everybody)
+        # The server waits while the file is written and brought to disk.
+        await connection.execute(f"set local idle_in_transaction_session_timeout = {timeout_ms}")
+        locked = await connection.fetchval("select lock_executions($1::bigint[])", everybody)
         rows = await connection.fetch(
-            _LOCK_ROWS, everybody, self._before, timeout=2 * timeout_ms / 1000
+            _LOCK_ROWS, locked, self._before, timeout=2 * timeout_ms / 1000
         )
         whole = {row["execution_id"] for row in rows if row["may_go"]}
         tied = await connection.fetch(TIED, [row["execution_id"] for row in rows if row["is_tied"]])

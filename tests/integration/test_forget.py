@@ -317,11 +317,26 @@ async def test_a_row_that_somebody_has_locked_is_waited_for_without_the_executio
             )
             erasure = asyncio.create_task(forgotten(database))
             await tried.wait()
-            await other.execute("select projector.lock_executions(array[$1::bigint])", GONE)
+            await other.execute(
+                "select from projector.execution_facts where execution_id = $1 for update", GONE
+            )
         erased = await erasure
 
     assert erased == forget.ErasedCounts(events=6, calls=2, reports=1, refused=4)
     assert await where(connection, MARK) == set()
+
+
+async def test_an_execution_whose_events_were_miscounted_is_repaired_first(
+    connection: asyncpg.Connection, database: Database
+) -> None:
+    """Its count says that a row is missing, which looks like one that somebody has locked."""
+    await connection.execute(
+        "update projector.execution_facts set events = events + 1 where execution_id = $1", GONE
+    )
+
+    with pytest.raises(FatalError, match=r"projector repair --executions"):
+        async with asyncio.timeout(60):
+            await forgotten(database)
 
 
 async def test_an_erasure_that_takes_too_long_each_time_is_an_error(

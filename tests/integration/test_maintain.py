@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import re
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -46,7 +47,7 @@ from tests.support.factories import (
 from tests.support.job_runs import backfill_files, dry_run_of, ledger_mistakes, write_file
 from tests.support.projection_oracle import ViewRows
 from tests.support.stack import Cluster, Database
-from tests.support.table_rows import claimed, open_store
+from tests.support.table_rows import claimed, open_store, wait_for_lock
 from tests.support.view_rows import differences, event, view_differences
 from tests.support.waiting import until
 
@@ -397,6 +398,60 @@ async def test_an_execution_with_a_locked_row_is_left_for_the_next_time(
     await writer.close()
     await run(connection)
     assert await connection.fetchval("select count(*) from normalizer.events") == 0
+
+
+async def test_an_execution_that_somebody_has_locked_holds_up_no_other(
+    connection: asyncpg.Connection, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_retention, "_PATIENCE_S", 2.0)
+    await store(connection, life(1, OLD) + life(2, OLD), OLD)
+    writer = await asyncpg.connect(database.admin_url)
+    await writer.execute("begin")
+    await writer.execute("select from projector.execution_facts where execution_id = 1 for update")
+
+    await run(connection)
+
+    left = await connection.fetch("select distinct execution_id from normalizer.events")
+    assert [row["execution_id"] for row in left] == [1]
+    await writer.execute("rollback")
+    await writer.close()
+    await run(connection)
+    assert await connection.fetchval("select count(*) from normalizer.events") == 0
+
+
+async def test_two_deletions_at_once_take_turns(
+    connection: asyncpg.Connection, database: Database
+) -> None:
+    """Each adds to the same two groups of counters, in the order that would deadlock."""
+    earlier = OLD - timedelta(hours=2)
+    await store(connection, life(1, OLD) + life(3, OLD), OLD)
+    await store(connection, life(2, earlier) + life(4, earlier), earlier)
+    await connection.execute("update normalizer.events set source_partition = execution_id")
+    lock = "select projector.lock_executions($1::bigint[])"
+    delete = "select projector.archive_executions(array[$1::bigint])"
+    one, other = [
+        await asyncpg.connect(database.admin_url, server_settings={"application_name": name})
+        for name in ("one", "other")
+    ]
+
+    async def delete_others() -> None:
+        async with other.transaction():
+            await other.execute(lock, [3, 4])
+            await other.execute(delete, 4)
+            await other.execute(delete, 3)
+
+    async with asyncio.TaskGroup() as group, one.transaction():
+        await one.execute(lock, [1, 2])
+        await one.execute(delete, 1)
+        group.create_task(delete_others())
+        await wait_for_lock(connection, "other")
+        await one.execute(delete, 2)
+
+    await one.close()
+    await other.close()
+    assert await connection.fetchval("select count(*) from normalizer.events") == 0
+    counted = await connection.fetchval("select sum(events) from projector.event_counts")
+    assert counted == 16
 
 
 async def test_a_backfill_needs_to_be_reported_that_some_of_it_expired(
@@ -873,6 +928,23 @@ async def test_merged_records_go_once_all_their_events_are_deleted(
     assert said == ["deleted 3 merged records whose events are deleted"]
     left = await connection.fetch("select event_ids from normalizer.merged_records")
     assert [row["event_ids"] for row in left] == [merged_into[2]]
+
+
+async def test_a_slow_disk_does_not_end_the_transaction(
+    connection: asyncpg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store(connection, life(1, OLD), OLD)
+    await connection.execute("set idle_in_transaction_session_timeout = '100ms'")
+    complete = ArchiveFile.complete
+
+    def slow(self: ArchiveFile) -> None:
+        time.sleep(0.5)
+        complete(self)
+
+    monkeypatch.setattr(ArchiveFile, "complete", slow)
+    await run(connection, folder=ArchiveFolder(tmp_path))
+
+    assert await connection.fetchval("select count(*) from normalizer.events") == 0
 
 
 async def test_a_large_execution_is_written_out_a_few_rows_at_a_time(

@@ -1,6 +1,5 @@
 """Projections move with the rows of their statement, and cost no more than they must."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from itertools import product
@@ -554,32 +553,6 @@ def busy(writer: int, again: int) -> list[Row]:
         )
         for number, kind in enumerate(("command.issued", "command.claimed", "call.done"))
     ]
-
-
-async def test_locking_executions_first_keeps_two_statements_of_a_batch_in_line(
-    database: Database, connection: asyncpg.Connection
-) -> None:
-    """Each writes two executions in the order that would deadlock, after locking both."""
-    await view_rows.insert(connection, [event(event_id=n, execution_id=n) for n in (1, 2)])
-
-    async def write(first: int, second: int) -> None:
-        writer = await asyncpg.connect(database.admin_url)
-        try:
-            for number in range(8):
-                async with writer.transaction():
-                    await writer.execute("select projector.lock_executions('{1,2}'::bigint[])")
-                    for execution_id in (first, second):
-                        event_id = 10_000 * first + 100 * number + execution_id
-                        row = event(event_id=event_id, execution_id=execution_id)
-                        await view_rows.insert(writer, [row])
-        finally:
-            await writer.close()
-
-    async with asyncio.TaskGroup() as group:
-        group.create_task(write(1, 2), name="one")
-        group.create_task(write(2, 1), name="two")
-
-    assert await view_differences(connection) == {}
 
 
 _WRITES_AS_ITS_OWNER: Final = """

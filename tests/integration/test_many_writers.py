@@ -1,6 +1,7 @@
 """Eight writers on eight partitions: none waits for another in a circle, whatever they write."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Final
 
@@ -10,11 +11,16 @@ import pytest
 
 from normalizer.core.batch import OutcomeTotals
 from normalizer.envelope import Envelope
+from normalizer.jobs.forget import ErasureReason, Forget, ForgottenExecution
 from normalizer.store.store import Store
+from projector.maintenance import event_retention
+from projector.verify.ranges import Scope
+from projector.verify.verify import verify
 from tests.integration.test_store_quarantine import refusing
 from tests.support.factories import after, batch_of, envelope, snowflake
+from tests.support.job_runs import ledger_mistakes
 from tests.support.stack import Database
-from tests.support.table_rows import assert_ledger_holds, claimed, connected, open_store
+from tests.support.table_rows import assert_ledger_holds, claimed, connected, count, open_store
 
 WRITERS: Final = 8
 BATCHES: Final = 4
@@ -69,6 +75,22 @@ async def written(store: Store, partition: int, events: list[Envelope]) -> Outco
     return totals
 
 
+async def erased(database: Database, executions: range) -> None:
+    for execution_id in executions:
+        erasure = Forget(database.url, ForgottenExecution(execution_id=execution_id))
+        await erasure.run(ErasureReason(who="alice", why="a test"))
+
+
+async def retained(connection: asyncpg.Connection) -> None:
+    """Delete each execution that it finds, whole and whatever its age, until it is cancelled."""
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    await connection.execute("set search_path = projector, normalizer, public")
+    while True:
+        async for _ in event_retention._Retention(connection, tomorrow, None).run():
+            pass
+        await asyncio.sleep(0)
+
+
 async def deadlocks(connection: asyncpg.Connection) -> int:
     await connection.execute("select pg_stat_clear_snapshot()")
     found: int = await connection.fetchval(
@@ -98,6 +120,39 @@ async def test_eight_writers_never_deadlock(database: Database, *, spread: bool)
         assert whole.outcomes == sum(map(len, partitions))
         assert await deadlocks(connection) == 0
         await assert_ledger_holds(connection)
+
+
+@pytest.mark.parametrize("spread", [False, True], ids=["by execution", "without keys"])
+async def test_retention_and_forget_beside_eight_writers_never_deadlock(
+    database: Database, *, spread: bool
+) -> None:
+    """What they delete is written again meanwhile, and counted once more each time."""
+    partitions = history(Random(7), spread=spread)
+    async with connected(database) as connection, connected(database) as maintainer:
+        await connection.execute(f"alter database {database.name} set deadlock_timeout = '20ms'")
+        stores = [open_store(database, f"writer {number}") for number in range(WRITERS)]
+        writers = [written(store, n, partitions[n]) for n, store in enumerate(stores)]
+        retention = asyncio.create_task(retained(maintainer))
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(erased(database, range(1000, 1006)))
+                group.create_task(erased(database, range(1006, 1012)))
+                totals = await asyncio.gather(*writers)
+        finally:
+            retention.cancel()
+            await asyncio.gather(retention, return_exceptions=True)
+            for store in stores:
+                await store.__aexit__(None, None, None)
+
+        whole = sum(totals, OutcomeTotals())
+        assert whole.outcomes == sum(map(len, partitions))
+        assert await deadlocks(connection) == 0
+        assert await ledger_mistakes(database) == []
+        counted = await connection.fetchval("select sum(events) from projector.event_counts")
+        assert counted == whole.stored > await count(connection, "normalizer.events")
+        await connection.execute("set search_path = projector, normalizer, public")
+        verdicts = {one.projection: one.verdict async for one in verify(connection, Scope())}
+        assert set(verdicts.values()) == {"match"}, verdicts
 
 
 async def test_a_change_that_does_not_last_holds_up_no_batch(database: Database) -> None:

@@ -271,8 +271,8 @@ end
 $$;
 
 
--- Locks the executions that nobody else has locked, and returns their ids. Whoever deletes
--- executions calls it before they read what they will delete.
+-- Locks the executions that nobody else has locked, and returns their ids. A caller that deletes
+-- executions calls it before it reads what it will delete.
 --
 -- It locks shard -1 first, so that one transaction at a time adds to the archived part: two would
 -- update the same rows of the counters, each in its own order. It waits for that lock only, while

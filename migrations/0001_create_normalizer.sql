@@ -349,10 +349,10 @@ create table normalizer.source_heartbeats (
     partition       integer     not null,
     incarnation     integer     not null,
     epoch           bigint      not null,
-    partition_count integer     not null,
-    log_end         bigint      not null,
+    partition_count integer,
+    log_end         bigint,
     next_offset     bigint      not null,
-    end_seen_at     timestamptz not null,
+    end_seen_at     timestamptz,
     behind_since    timestamptz,
     mark_offset     bigint,
     mark_at         timestamptz,
@@ -362,22 +362,26 @@ create table normalizer.source_heartbeats (
 ) with (fillfactor = 50);
 
 comment on table normalizer.source_heartbeats is
-    'Private: heartbeat of the process that owns each partition, every three seconds, with the '
-    'end of the committed records that it saw last. Once the owner is silent, a process that may '
-    'not claim the partition reports here that it is stopped. Without a heartbeat there is no '
-    'process.';
+    'Private: heartbeat of the process that owns each partition, at its claim and every three '
+    'seconds, with the end of the committed records that it saw last. Once the owner is silent, a '
+    'process that may not claim the partition reports here that it is stopped. Without a '
+    'heartbeat there is no process.';
+comment on column normalizer.source_heartbeats.log_end is
+    'The end of the committed records. Null from a claim until its owner has seen it.';
 comment on column normalizer.source_heartbeats.next_offset is
     'The position at the time of the heartbeat.';
 comment on column normalizer.source_heartbeats.end_seen_at is
-    'When the broker last reported the end of the log. It stays while the broker is away.';
+    'When the broker last reported the end of the log. It stays while the broker is away, and '
+    'when another process claims the partition. Null before the first report.';
 comment on column normalizer.source_heartbeats.behind_since is
     'Every record that the log held at this time is stored, but later ones are not. Null if '
-    'all are.';
+    'all are, or before the first report.';
 comment on column normalizer.source_heartbeats.mark_offset is
     'The end of the log at mark_at. When the position reaches it, behind_since becomes '
     'mark_at.';
 comment on column normalizer.source_heartbeats.partition_count is
-    'Number of partitions of the topic. A partition that was never claimed has no row.';
+    'Number of partitions of the topic, null before the first report. A partition that was never '
+    'claimed has no row.';
 comment on column normalizer.source_heartbeats.stopped is
     'True if the process leaves the partition alone: the topic was created again, another '
     'cluster answers, the table of shapes is another, or the log is damaged.';

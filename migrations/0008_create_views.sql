@@ -22,13 +22,14 @@ group by hour, event_type, status, attempts
 having   sum(events) <> 0;
 
 comment on view projector.attempts_by_status is
-    'How many events of each type ended in which status at which attempt (0 is the first), '
-    'over time? Each event is in one bucket: of a minute for the last 48 full hours and the '
-    'running one, of an hour before that. events / bucket_s is the rate per second. The '
-    'running minute is not complete yet. attempts is the number that the event itself was sent '
-    'with, and 0 if it was sent with none: attempts_defaulted says how many of these events were. '
-    'So don''t read calls from it: a retry whose worker sends no number is in the row of attempt 0 '
-    'here, and under its own number in call_outcomes_by_attempt, which counts calls.';
+    'How many events of each type ended in which status at which attempt (0 is the first), over '
+    'time? Each event is in one bucket: of a minute for the last 48 full hours and the running '
+    'one, of an hour before that. events / bucket_s is the rate per second. The running minute '
+    'is not complete yet. attempts is the number that the event itself was sent with, and 0 if '
+    'it was sent with none: attempts_defaulted says how many of these events were. So don''t '
+    'read calls from it: a retry whose worker sends no number is in the row of attempt 0 here, '
+    'and under its own number in call_outcomes_by_attempt, which counts calls. Events of the '
+    'step __orchestrate__ count here. event_counts can leave them out.';
 
 create view projector.event_counts as
 select hour, step, event_type, status, attempts, events, attempts_defaulted
@@ -36,9 +37,11 @@ from   projector.event_hours
 where  events <> 0 or attempts_defaulted <> 0;
 
 comment on view projector.event_counts is
-    'How many events of each step and type ended in which status at which attempt, by hour? '
-    'Rows are parts: several have the same keys, and some are negative, so only sums are true. '
-    'attempts and attempts_defaulted are as in attempts_by_status.';
+    'How many events of each step and type ended in which status at which attempt, by hour? Rows '
+    'are parts: several have the same keys, and some are negative, so only sums are true. '
+    'attempts and attempts_defaulted are as in attempts_by_status. Events of the step '
+    '__orchestrate__, calls of the engine itself, count here. Add step <> ''__orchestrate__'' to '
+    'leave them out, as views of calls do.';
 
 
 -- One view counts attempts of commands, and one counts how long they took. The reader sums the
@@ -55,7 +58,7 @@ comment on view projector.call_outcomes_by_attempt is
     'How did calls end, by attempt? Each row counts attempts by the hour of their end. failed '
     'are FAILED, ERROR and CANCELLED; exhausted are the failed ones that were the last allowed '
     'attempt. Rates are sums divided by sums. Rows are parts, as in event_counts. For minutes, '
-    'count calls by finished_at.';
+    'count calls by finished_at. Calls of the step __orchestrate__ are left out.';
 
 
 create view projector.retries_by_minute as
@@ -67,7 +70,7 @@ having   sum(first_tries) <> 0 or sum(retries) <> 0;
 
 comment on view projector.retries_by_minute is
     'How many first attempts and how many retries ended in each minute, by step? Minutes are '
-    'kept for two days.';
+    'kept for two days. Calls of the step __orchestrate__ are left out.';
 
 create view projector.retry_storms as
 select step, minute, first_tries_now, retries_now, first_tries_baseline, retries_baseline,
@@ -111,9 +114,9 @@ from   (
 
 comment on view projector.retry_storms is
     'Which steps retry more now than usual? Compares retries per first attempt of the last 5 '
-    'minutes and the running one with the 60 minutes before. storm: at least 20 retries now, '
-    'and at least 3 times the usual ratio (0.1 if it is lower or not known). More traffic '
-    'alone is not a storm.';
+    'minutes and the running one with the 60 minutes before. storm: at least 20 retries now, and '
+    'at least 3 times the usual ratio (0.1 if it is lower or not known). More traffic alone is '
+    'not a storm. Calls of the step __orchestrate__ are left out.';
 
 
 create view projector.call_time_histogram as
@@ -122,11 +125,12 @@ from   projector.call_times
 where  calls <> 0;
 
 comment on view projector.call_time_histogram is
-    'How long do calls take (measure duration), how long do commands wait from issued to '
-    'claimed (queue), and how long do retries wait after the failure before them (backoff)? By '
-    'the hour of their end; what still waits is in open_calls. projector.percentile(0.95, '
-    'bucket, calls) gives seconds, over any hours and keys; projector.seconds_of(bucket) is '
-    'the middle of a bucket, at most 4.5 % off. Rows are parts, as in event_counts.';
+    'How long do calls take (measure duration), how long do commands wait from issued to claimed '
+    '(queue), and how long do retries wait after the failure before them (backoff)? By the hour '
+    'of their end; what still waits is in open_calls. projector.percentile(0.95, bucket, calls) '
+    'gives seconds, over any hours and keys; projector.seconds_of(bucket) is the middle of a '
+    'bucket, at most 4.5 % off. Rows are parts, as in event_counts. Calls of the step '
+    '__orchestrate__ are left out.';
 
 create view projector.failures_by_error as
 select   hour, step, attempts, status, error_class, sum(calls)::bigint as calls
@@ -135,8 +139,9 @@ group by hour, step, attempts, status, error_class
 having   sum(calls) <> 0;
 
 comment on view projector.failures_by_error is
-    'Which errors do calls fail with, by attempt? error_class is the error text without its '
-    'ids, e-mail addresses and quoted parts; HTTP and exit codes stay.';
+    'Which errors do calls fail with, by attempt? error_class is the error text without its ids, '
+    'e-mail addresses and quoted parts; HTTP and exit codes stay. Calls of the step '
+    '__orchestrate__ are left out.';
 
 create view projector.error_groups as
 with recursive class as (
@@ -193,7 +198,8 @@ cross join lateral (
 
 comment on view projector.error_groups is
     'Which error classes exist, when did each occur first and last, and where is a sample? Of '
-    'the stored calls; the sample is the latest. failures_by_error has the counts.';
+    'the stored calls; the sample is the latest. failures_by_error has the counts. Calls of the '
+    'step __orchestrate__ are left out.';
 
 create view projector.worker_failures as
 select   hour, worker_id, sum(calls)::bigint as calls,
@@ -207,7 +213,8 @@ group by hour, worker_id
 having   sum(calls) <> 0;
 
 comment on view projector.worker_failures is
-    'Which worker fails more than others? error_rate = failed / calls.';
+    'Which worker fails more than others? error_rate = failed / calls. Calls of the step '
+    '__orchestrate__ are left out.';
 
 
 create view projector.executions as
@@ -245,8 +252,9 @@ from   (
 
 comment on view projector.executions is
     'What is the state of each execution? status is RUNNING, or the outcome of its earliest '
-    'lifecycle end. contradicting: its ends disagree. active_after_end: something else '
-    'happened after the end. hour is the hour of its first event.';
+    'lifecycle end. contradicting: its ends disagree. active_after_end: something else happened '
+    'after the end. hour is the hour of its first event. failed_calls leaves out calls of the '
+    'step __orchestrate__.';
 
 create view projector.execution_outcomes as
 select hour, playbook, outcome, executions
@@ -294,9 +302,9 @@ cross join lateral (
 ) as looped;
 
 comment on view projector.loops is
-    'How far is each loop: how many of its issued iterations are done? failed: iterations '
-    'whose attempts have all ended, none of them COMPLETED. hour is the hour of the '
-    'execution''s first event.';
+    'How far is each loop: how many of its issued iterations are done? failed: iterations whose '
+    'attempts have all ended, none of them COMPLETED. hour is the hour of the execution''s first '
+    'event. Calls of the step __orchestrate__ are left out.';
 
 -- A claim raises the epoch, so it takes a position back that an operator retired.
 create view projector.freshness as
@@ -310,14 +318,9 @@ select known.topic, known.partition, position.incarnation,
        case
            when position.topic is null then 'unclaimed'
            when position.cluster_id = 'file' then 'file'
-           when coalesce(
-                    greatest(reported.heartbeat_at, claim.alive_at)
-                    < now() - interval '10 seconds', true
-                )
-           then 'dead'
-           when coalesce(reported.heartbeat_at < now() - interval '10 seconds', true)
-           then 'reading'
+           when coalesce(reported.heartbeat_at < now() - interval '10 seconds', true) then 'dead'
            when reported.stopped then 'stopped'
+           when reported.log_end is null then 'reading'
            when reported.end_seen_at < now() - interval '10 seconds' then 'broker_away'
            when position.next_offset >= reported.log_end then 'caught_up'
            when least(reported.behind_since, read.as_of)
@@ -331,7 +334,8 @@ select known.topic, known.partition, position.incarnation,
        extract(
            epoch from
            reported.heartbeat_at
-           - case when reported.behind_since is null then reported.heartbeat_at else read.as_of end
+           - case when reported.behind_since is null and reported.log_end is not null
+                  then reported.heartbeat_at else read.as_of end
        )::double precision as behind_s,
        reported.heartbeat_at, reported.end_seen_at,
        position.records, position.stored, position.merged, position.duplicate,
@@ -371,12 +375,6 @@ cross join lateral (
                to_timestamp(position.last_recorded_ms / 1000.0)
            ) as as_of
 ) as read
--- The first heartbeat comes some seconds after the claim. A process that ends at each start claims
--- again and again, and its partitions are suspects: their claim is no sign of life.
-left join lateral (
-    select position.claimed_at as alive_at
-    where  position.slice_records is null
-) as claim on true
 where  not exists (
            select
            from   retired
@@ -386,51 +384,63 @@ where  not exists (
 
 comment on view projector.freshness is
     'How fresh is what all views show, and is a process keeping it fresh? state: caught_up '
-    '(all of the log is stored), reading, behind (by more than 10 s), dead (no claim and no '
-    'heartbeat for 10 s: no process), broker_away (a heartbeat, but the broker does not report '
+    '(all of the log is stored), reading, behind (by more than 10 s), dead (no heartbeat '
+    'for 10 s: no process), broker_away (a heartbeat, but the broker does not report '
     'the end of the log), stopped (the process leaves the partition alone), unclaimed (never '
     'read), file (read from a file). as_of: every record that the log held at this time is in '
     'every view. Until a log was read to an end that was seen, that is the time of the last '
     'record that was read. '
     'A partition that an operator retired is left out until a process claims it.';
 
--- Silence and waiting are measured by the clock of the partition that the last event came from.
+-- Not joined again by each view that measures silence or waiting.
+create view projector.timed_executions as
+select facts.*, case when log.topic is null then newest.as_of else log.as_of end as as_of
+from   projector.execution_facts as facts
+left join projector.freshness as log
+       on  log.topic = facts.last_event_ranked[4]
+       and log.partition::text = facts.last_event_ranked[5]
+cross join (select max(as_of) as as_of from projector.freshness where state <> 'file') as newest;
+
+comment on view projector.timed_executions is
+    'Private: up to what time has the log of each execution been read? as_of is that of the '
+    'partition of its last event. If that has no position, for example because a backfill took the '
+    'event from a file or a table, it is the newest as_of of the partitions of Kafka. This view is '
+    'granted to nobody and may change.';
+
 create view projector.stuck_executions as
 select facts.execution_id, facts.begin_at is not null as begun,
        case
-           when log.as_of - facts.last_at < interval '1 hour' then 'under 1 h'
-           when log.as_of - facts.last_at < interval '24 hours' then 'under 1 day'
-           when log.as_of - facts.last_at < interval '168 hours' then 'under 7 days'
+           when facts.as_of - facts.last_at < interval '1 hour' then 'under 1 h'
+           when facts.as_of - facts.last_at < interval '24 hours' then 'under 1 day'
+           when facts.as_of - facts.last_at < interval '168 hours' then 'under 7 days'
            else '7 days and more'
        end as silent_for,
        projector.hour_of(facts.first_at) as hour,
        projector.playbook_of(facts.playbook_ranked) as playbook, facts.first_at, facts.last_at,
-       extract(epoch from log.as_of - facts.first_at)::double precision as age_s,
-       extract(epoch from log.as_of - facts.last_at)::double precision as silent_s,
+       extract(epoch from facts.as_of - facts.first_at)::double precision as age_s,
+       extract(epoch from facts.as_of - facts.last_at)::double precision as silent_s,
        facts.last_event_ranked[2] as last_event_type, facts.last_event_ranked[3] as last_step,
        facts.events, facts.highest_attempts
-from   projector.execution_facts as facts
-join   projector.freshness as log
-       on  log.topic = facts.last_event_ranked[4]
-       and log.partition::text = facts.last_event_ranked[5]
+from   projector.timed_executions as facts
 where  facts.completed_at is null
 and    facts.failed_at is null
 and    facts.cancelled_at is null
-and    facts.last_at < log.as_of - interval '5 minutes';
+and    facts.last_at < facts.as_of - interval '5 minutes';
 
 comment on view projector.stuck_executions is
     'Which executions have not ended and are silent, since when, and what was their last '
     'event? Silent for at least 5 minutes, by the as_of of the partition of the last event: '
-    'while nobody reads that partition, nothing becomes stuck. begun is false for strays: no '
-    'event that begins them was ever read. hour is the hour of the first event.';
+    'while nobody reads that partition, nothing becomes stuck. If a backfill took the last event '
+    'from a file or a table, by the newest as_of of the partitions of Kafka. begun is false for '
+    'strays: no event that begins them was ever read. hour is the hour of the first event.';
 
 create view projector.executions_without_end as
 select facts.execution_id, projector.hour_of(facts.first_at) as hour,
        projector.playbook_of(facts.playbook_ranked) as playbook, tries.calls,
        tries.last_finished_at, facts.last_at,
-       extract(epoch from log.as_of - least(facts.last_at, log.as_of))::double precision
+       extract(epoch from facts.as_of - least(facts.last_at, facts.as_of))::double precision
            as silent_s
-from   projector.execution_facts as facts
+from   projector.timed_executions as facts
 cross join lateral (
     select count(*) as calls, max(finished_at) as last_finished_at,
            bool_and(finished_at is not null) as all_finished
@@ -448,7 +458,7 @@ and    tries.all_finished;
 
 comment on view projector.executions_without_end is
     'Which executions have finished all their calls but did not end? hour is the hour of the '
-    'first event.';
+    'first event. Calls of the step __orchestrate__ are left out.';
 
 create view projector.contradicting_executions as
 select hour, execution_id, playbook, status, ended_at, completed_at, failed_at, cancelled_at,
@@ -489,7 +499,8 @@ and    failures.failed_calls > 0;
 
 comment on view projector.completed_with_failures is
     'Which executions completed although one of their calls failed? A failure counts even if a '
-    'retry succeeded. hour is the hour of the end.';
+    'retry succeeded. hour is the hour of the end. Calls of the step __orchestrate__ are left '
+    'out.';
 
 
 create view projector.calls as
@@ -546,13 +557,14 @@ from   (
 where  step <> '__orchestrate__';
 
 comment on view projector.calls is
-    'How did each attempt of each command go? hour is the hour of its end, or of its begin '
-    'while it runs. attempts 0 is the first attempt. If several events report the end of one '
-    'attempt, the worst decides: FAILED or ERROR, then CANCELLED, then COMPLETED. For example, '
-    'a call whose tool succeeds and whose command then fails is FAILED. An error that a later '
-    'call of the same command handles still counts as one. A call that waits for a callback is '
-    'open only if its command.completed says pending_callback, as noetl/worker does from 5.93.0 '
-    'on. Under an older worker it is COMPLETED from the handover until the callback reports.';
+    'How did each attempt of each command go? hour is the hour of its end, or of its begin while '
+    'it runs. attempts 0 is the first attempt. If several events report the end of one attempt, '
+    'the worst decides: FAILED or ERROR, then CANCELLED, then COMPLETED. For example, a call '
+    'whose tool succeeds and whose command then fails is FAILED. An error that a later call of '
+    'the same command handles still counts as one. A call that waits for a callback is open only '
+    'if its command.completed says pending_callback, as noetl/worker does from 5.93.0 on. Under '
+    'an older worker it is COMPLETED from the handover until the callback reports. Calls of the '
+    'step __orchestrate__ are left out.';
 
 create view projector.calls_without_command as
 select   hour, step, event_type, status, sum(without_command)::bigint as events
@@ -569,7 +581,8 @@ create view projector.open_calls as
 select facts.hour, facts.execution_id, projector.playbook_of(execution.playbook_ranked) as playbook,
        facts.step, facts.command_id, facts.iteration, facts.attempts, facts.begun_at,
        facts.worker_id, facts.waits_for, facts.since,
-       extract(epoch from log.as_of - least(facts.since, log.as_of))::double precision as waiting_s
+       extract(epoch from execution.as_of - least(facts.since, execution.as_of))::double precision
+           as waiting_s
 from   (
            select execution_id, attempts, iteration, begun_at,
                   projector.hour_of(begun_at) as hour, command_id,
@@ -584,15 +597,13 @@ from   (
            from   projector.call_facts
            where  finished_at is null
        ) as facts
-left join projector.execution_facts as execution on execution.execution_id = facts.execution_id
-left join projector.freshness as log
-       on  log.topic = execution.last_event_ranked[4]
-       and log.partition::text = execution.last_event_ranked[5]
+left join projector.timed_executions as execution on execution.execution_id = facts.execution_id
 where  facts.step <> '__orchestrate__';
 
 comment on view projector.open_calls is
-    'Which calls were issued and never claimed, claimed and never started, or started and '
-    'never finished, and for how long? hour is the hour of their begin.';
+    'Which calls were issued and never claimed, claimed and never started, or started and never '
+    'finished, and for how long? hour is the hour of their begin. Calls of the step '
+    '__orchestrate__ are left out.';
 
 create view projector.attempts_in_order as
 select facts.execution_id, projector.hour_of(facts.first_at) as hour, tries.step, tries.iteration,
@@ -609,9 +620,9 @@ cross join lateral (
 
 comment on view projector.attempts_in_order is
     'Which attempts were made of each step and iteration of an execution, in order? ordinal '
-    'counts them from 0, attempts is what their events declare. If ordinal is greater, a '
-    'command was issued again, or a loop does not number its iterations. hour is the hour of '
-    'the first event.';
+    'counts them from 0, attempts is what their events declare. If ordinal is greater, a command '
+    'was issued again, or a loop does not number its iterations. hour is the hour of the first '
+    'event. Calls of the step __orchestrate__ are left out.';
 
 
 create view projector.execution_timeline as
@@ -808,8 +819,9 @@ begin
                    ('', 'end_seen_at', 'when the broker last reported the end of the log'),
                    ('', 'error', 'error text, at most 1,000 characters; null if it completed'),
                    ('', 'error_class',
-                    'error text without quoted parts and ids; codes stay; null if it did not '
-                    'fail'),
+                    'error text without quoted parts, e-mail addresses and ids, which are words '
+                    'with a digit or of eight or more letters from a to f; codes stay; null if it did '
+                    'not fail'),
                    ('', 'first_seen_at', 'when the first of them failed'),
                    ('', 'last_seen_at', 'when the last of them failed'),
                    ('', 'error_rate', 'failed / calls'),
@@ -928,8 +940,8 @@ begin
                    ('', 'version',
                     'version of the playbook, if the event that begins it names it with the path'),
                    ('', 'waiting_s',
-                    'seconds that it has waited, by the clock of its partition: 0 if that is '
-                    'behind the begin, null while nobody reads it'),
+                    'seconds that it has waited, by as_of as in stuck_executions: 0 if that is '
+                    'before the begin, null while nobody reads its partition'),
                    ('', 'waits_for', 'what it waits for: claim, start or finish'),
                    ('', 'worker_id', 'the worker'),
                    ('playbook_versions', 'cancelled', 'those that were cancelled'),
@@ -957,8 +969,8 @@ begin
                    ('execution_timeline', 'coercions',
                     'values whose meaning was changed or guessed, with the original'),
                    ('executions_without_end', 'silent_s',
-                    'seconds since its last event, by the clock of its partition: 0 if that is '
-                    'behind the event, null while nobody reads it'),
+                    'seconds since its last event, by as_of as in stuck_executions: 0 if that is '
+                    'before the event, null while nobody reads its partition'),
                    ('stuck_executions', 'silent_s', 'seconds since its last event'),
                    ('retry_storms', 'minute', 'the last minute with a retry'),
                    ('gaps', 'next_offset', 'the offset after the last one without a record')
@@ -986,7 +998,10 @@ declare
     name text;
 begin
     for name in
-        select viewname from pg_views where schemaname = 'projector' and viewname <> 'counted_calls'
+        select viewname
+        from   pg_views
+        where  schemaname = 'projector'
+        and    viewname not in ('counted_calls', 'timed_executions')
     loop
         execute format('grant select on projector.%I to normalizer_writer, projector_reader', name);
     end loop;

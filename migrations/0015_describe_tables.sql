@@ -259,7 +259,8 @@ begin
                  'Bucket b holds 2^(b/8) up to 2^((b+1)/8) microseconds, -1 holds zero '
                  '(projector.bucket_of).'),
                 ('error_hours', 'error_class',
-                 'Error text without ids and quoted parts (projector.error_class_of).'),
+                 'Error text without ids, e-mail addresses and quoted parts '
+                 '(projector.error_class_of).'),
                 ('retry_minutes', 'first_tries', 'Number of attempts with attempts = 0.'),
                 ('retry_minutes', 'retries', 'Number of attempts with attempts > 0.'),
 

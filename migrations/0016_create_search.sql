@@ -100,7 +100,8 @@ and    coalesce(projector.ranked_value(step_ranked), '') <> '__orchestrate__';
 
 comment on view projector.failed_calls is
     'Which calls failed with one error? Put the error on error_class and your time range on '
-    'finished_at, because both reach one index. calls has every call.';
+    'finished_at, because both reach one index. calls has every call. Calls of the step '
+    '__orchestrate__ are left out.';
 
 
 create view projector.redrive_attempts as
@@ -134,7 +135,8 @@ $$;
 comment on column projector.failed_calls.finished_at is 'when it ended';
 comment on column projector.failed_calls.status is 'FAILED, ERROR or CANCELLED';
 comment on column projector.failed_calls.error_class is
-    'error text without quoted parts and ids; codes stay; empty without an error text';
+    'error text without quoted parts, e-mail addresses and ids, which are words with a digit or of '
+    'eight or more letters from a to f; codes stay; empty without an error text';
 comment on column projector.failed_calls.error is
     'error text, at most 1,000 characters; null if no event has one';
 comment on column projector.redrive_attempts.quarantine_id is

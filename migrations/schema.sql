@@ -1205,10 +1205,10 @@ CREATE TABLE normalizer.source_heartbeats (
     partition integer NOT NULL,
     incarnation integer NOT NULL,
     epoch bigint NOT NULL,
-    partition_count integer NOT NULL,
-    log_end bigint NOT NULL,
+    partition_count integer,
+    log_end bigint,
     next_offset bigint NOT NULL,
-    end_seen_at timestamp with time zone NOT NULL,
+    end_seen_at timestamp with time zone,
     behind_since timestamp with time zone,
     mark_offset bigint,
     mark_at timestamp with time zone,
@@ -1216,16 +1216,16 @@ CREATE TABLE normalizer.source_heartbeats (
     heartbeat_at timestamp with time zone DEFAULT now() NOT NULL
 )
 WITH (fillfactor='50');
-COMMENT ON TABLE normalizer.source_heartbeats IS 'Private: heartbeat of the process that owns each partition, every three seconds, with the end of the committed records that it saw last. Once the owner is silent, a process that may not claim the partition reports here that it is stopped. Without a heartbeat there is no process.';
+COMMENT ON TABLE normalizer.source_heartbeats IS 'Private: heartbeat of the process that owns each partition, at its claim and every three seconds, with the end of the committed records that it saw last. Once the owner is silent, a process that may not claim the partition reports here that it is stopped. Without a heartbeat there is no process.';
 COMMENT ON COLUMN normalizer.source_heartbeats.topic IS 'Kafka topic, or the name of a file or table that a job reads.';
 COMMENT ON COLUMN normalizer.source_heartbeats.partition IS 'Partition of the topic.';
 COMMENT ON COLUMN normalizer.source_heartbeats.incarnation IS 'How often the topic was deleted and created again, from 0.';
 COMMENT ON COLUMN normalizer.source_heartbeats.epoch IS 'Number of the claim; a writer with a lower epoch is fenced.';
-COMMENT ON COLUMN normalizer.source_heartbeats.partition_count IS 'Number of partitions of the topic. A partition that was never claimed has no row.';
-COMMENT ON COLUMN normalizer.source_heartbeats.log_end IS 'Offset after the last committed record.';
+COMMENT ON COLUMN normalizer.source_heartbeats.partition_count IS 'Number of partitions of the topic, null before the first report. A partition that was never claimed has no row.';
+COMMENT ON COLUMN normalizer.source_heartbeats.log_end IS 'The end of the committed records. Null from a claim until its owner has seen it.';
 COMMENT ON COLUMN normalizer.source_heartbeats.next_offset IS 'The position at the time of the heartbeat.';
-COMMENT ON COLUMN normalizer.source_heartbeats.end_seen_at IS 'When the broker last reported the end of the log. It stays while the broker is away.';
-COMMENT ON COLUMN normalizer.source_heartbeats.behind_since IS 'Every record that the log held at this time is stored, but later ones are not. Null if all are.';
+COMMENT ON COLUMN normalizer.source_heartbeats.end_seen_at IS 'When the broker last reported the end of the log. It stays while the broker is away, and when another process claims the partition. Null before the first report.';
+COMMENT ON COLUMN normalizer.source_heartbeats.behind_since IS 'Every record that the log held at this time is stored, but later ones are not. Null if all are, or before the first report.';
 COMMENT ON COLUMN normalizer.source_heartbeats.mark_offset IS 'The end of the log at mark_at. When the position reaches it, behind_since becomes mark_at.';
 COMMENT ON COLUMN normalizer.source_heartbeats.mark_at IS 'When mark_offset was the end of the log.';
 COMMENT ON COLUMN normalizer.source_heartbeats.stopped IS 'True if the process leaves the partition alone: the topic was created again, another cluster answers, the table of shapes is another, or the log is damaged.';
@@ -1603,7 +1603,7 @@ UNION ALL
   WHERE (event_hours.hour < (projector.hour_of(now()) - '48:00:00'::interval))
   GROUP BY event_hours.hour, event_hours.event_type, event_hours.status, event_hours.attempts
  HAVING (sum(event_hours.events) <> (0)::numeric);
-COMMENT ON VIEW projector.attempts_by_status IS 'How many events of each type ended in which status at which attempt (0 is the first), over time? Each event is in one bucket: of a minute for the last 48 full hours and the running one, of an hour before that. events / bucket_s is the rate per second. The running minute is not complete yet. attempts is the number that the event itself was sent with, and 0 if it was sent with none: attempts_defaulted says how many of these events were. So don''t read calls from it: a retry whose worker sends no number is in the row of attempt 0 here, and under its own number in call_outcomes_by_attempt, which counts calls.';
+COMMENT ON VIEW projector.attempts_by_status IS 'How many events of each type ended in which status at which attempt (0 is the first), over time? Each event is in one bucket: of a minute for the last 48 full hours and the running one, of an hour before that. events / bucket_s is the rate per second. The running minute is not complete yet. attempts is the number that the event itself was sent with, and 0 if it was sent with none: attempts_defaulted says how many of these events were. So don''t read calls from it: a retry whose worker sends no number is in the row of attempt 0 here, and under its own number in call_outcomes_by_attempt, which counts calls. Events of the step __orchestrate__ count here. event_counts can leave them out.';
 COMMENT ON COLUMN projector.attempts_by_status.bucket_start IS 'start of the minute or hour, UTC';
 COMMENT ON COLUMN projector.attempts_by_status.bucket_s IS 'length of the bucket: 60 or 3,600 seconds';
 COMMENT ON COLUMN projector.attempts_by_status.event_type IS 'type in the producer''s spelling';
@@ -1755,7 +1755,7 @@ CREATE VIEW projector.calls AS
             projector.decode_bigint(projector.ranked_value(call_facts.max_attempts_ranked)) AS max_attempts
            FROM projector.call_facts) facts
   WHERE (step <> '__orchestrate__'::text);
-COMMENT ON VIEW projector.calls IS 'How did each attempt of each command go? hour is the hour of its end, or of its begin while it runs. attempts 0 is the first attempt. If several events report the end of one attempt, the worst decides: FAILED or ERROR, then CANCELLED, then COMPLETED. For example, a call whose tool succeeds and whose command then fails is FAILED. An error that a later call of the same command handles still counts as one. A call that waits for a callback is open only if its command.completed says pending_callback, as noetl/worker does from 5.93.0 on. Under an older worker it is COMPLETED from the handover until the callback reports.';
+COMMENT ON VIEW projector.calls IS 'How did each attempt of each command go? hour is the hour of its end, or of its begin while it runs. attempts 0 is the first attempt. If several events report the end of one attempt, the worst decides: FAILED or ERROR, then CANCELLED, then COMPLETED. For example, a call whose tool succeeds and whose command then fails is FAILED. An error that a later call of the same command handles still counts as one. A call that waits for a callback is open only if its command.completed says pending_callback, as noetl/worker does from 5.93.0 on. Under an older worker it is COMPLETED from the handover until the callback reports. Calls of the step __orchestrate__ are left out.';
 COMMENT ON COLUMN projector.calls.hour IS 'the hour, UTC';
 COMMENT ON COLUMN projector.calls.execution_id IS 'id of the execution';
 COMMENT ON COLUMN projector.calls.playbook IS 'path of the playbook; empty while it is not known';
@@ -1778,7 +1778,7 @@ COMMENT ON COLUMN projector.calls.max_attempts IS 'number of attempts that are a
 COMMENT ON COLUMN projector.calls.exhausted IS 'whether it failed and was the last allowed attempt';
 COMMENT ON COLUMN projector.calls.worker_id IS 'the worker';
 COMMENT ON COLUMN projector.calls.error IS 'error text, at most 1,000 characters; null if it completed';
-COMMENT ON COLUMN projector.calls.error_class IS 'error text without quoted parts and ids; codes stay; null if it did not fail';
+COMMENT ON COLUMN projector.calls.error_class IS 'error text without quoted parts, e-mail addresses and ids, which are words with a digit or of eight or more letters from a to f; codes stay; null if it did not fail';
 
 CREATE VIEW projector.attempts_in_order AS
  SELECT facts.execution_id,
@@ -1800,7 +1800,7 @@ CREATE VIEW projector.attempts_in_order AS
             (row_number() OVER (PARTITION BY calls.step, calls.iteration ORDER BY calls.begun_at, calls.attempts, calls.command_id) - 1) AS ordinal
            FROM projector.calls
           WHERE (calls.execution_id = facts.execution_id)) tries);
-COMMENT ON VIEW projector.attempts_in_order IS 'Which attempts were made of each step and iteration of an execution, in order? ordinal counts them from 0, attempts is what their events declare. If ordinal is greater, a command was issued again, or a loop does not number its iterations. hour is the hour of the first event.';
+COMMENT ON VIEW projector.attempts_in_order IS 'Which attempts were made of each step and iteration of an execution, in order? ordinal counts them from 0, attempts is what their events declare. If ordinal is greater, a command was issued again, or a loop does not number its iterations. hour is the hour of the first event. Calls of the step __orchestrate__ are left out.';
 COMMENT ON COLUMN projector.attempts_in_order.execution_id IS 'id of the execution';
 COMMENT ON COLUMN projector.attempts_in_order.hour IS 'the hour, UTC';
 COMMENT ON COLUMN projector.attempts_in_order.step IS 'name of the step; empty if no event names one';
@@ -1932,7 +1932,7 @@ CREATE VIEW projector.call_outcomes_by_attempt AS
     exhausted
    FROM projector.call_hours
   WHERE ((calls <> 0) OR (exhausted <> 0));
-COMMENT ON VIEW projector.call_outcomes_by_attempt IS 'How did calls end, by attempt? Each row counts attempts by the hour of their end. failed are FAILED, ERROR and CANCELLED; exhausted are the failed ones that were the last allowed attempt. Rates are sums divided by sums. Rows are parts, as in event_counts. For minutes, count calls by finished_at.';
+COMMENT ON VIEW projector.call_outcomes_by_attempt IS 'How did calls end, by attempt? Each row counts attempts by the hour of their end. failed are FAILED, ERROR and CANCELLED; exhausted are the failed ones that were the last allowed attempt. Rates are sums divided by sums. Rows are parts, as in event_counts. For minutes, count calls by finished_at. Calls of the step __orchestrate__ are left out.';
 COMMENT ON COLUMN projector.call_outcomes_by_attempt.hour IS 'the hour, UTC';
 COMMENT ON COLUMN projector.call_outcomes_by_attempt.playbook IS 'path of the playbook; empty while it is not known';
 COMMENT ON COLUMN projector.call_outcomes_by_attempt.step IS 'name of the step; empty if no event names one';
@@ -1979,7 +1979,7 @@ CREATE VIEW projector.call_time_histogram AS
     calls
    FROM projector.call_times
   WHERE (calls <> 0);
-COMMENT ON VIEW projector.call_time_histogram IS 'How long do calls take (measure duration), how long do commands wait from issued to claimed (queue), and how long do retries wait after the failure before them (backoff)? By the hour of their end; what still waits is in open_calls. projector.percentile(0.95, bucket, calls) gives seconds, over any hours and keys; projector.seconds_of(bucket) is the middle of a bucket, at most 4.5 % off. Rows are parts, as in event_counts.';
+COMMENT ON VIEW projector.call_time_histogram IS 'How long do calls take (measure duration), how long do commands wait from issued to claimed (queue), and how long do retries wait after the failure before them (backoff)? By the hour of their end; what still waits is in open_calls. projector.percentile(0.95, bucket, calls) gives seconds, over any hours and keys; projector.seconds_of(bucket) is the middle of a bucket, at most 4.5 % off. Rows are parts, as in event_counts. Calls of the step __orchestrate__ are left out.';
 COMMENT ON COLUMN projector.call_time_histogram.hour IS 'the hour, UTC';
 COMMENT ON COLUMN projector.call_time_histogram.measure IS 'what was measured: duration, queue or backoff';
 COMMENT ON COLUMN projector.call_time_histogram.playbook IS 'path of the playbook; empty while it is not known';
@@ -2068,7 +2068,7 @@ CREATE VIEW projector.completed_with_failures AS
            FROM projector.call_facts failure
           WHERE ((failure.execution_id = facts.execution_id) AND projector.call_failed(failure.outcome_ranked) AND (COALESCE(projector.ranked_value(failure.step_ranked), ''::text) <> '__orchestrate__'::text))) failures)
   WHERE ((projector.outcome_of(facts.completed_at, facts.failed_at, facts.cancelled_at) = 'COMPLETED'::text) AND (failures.failed_calls > 0));
-COMMENT ON VIEW projector.completed_with_failures IS 'Which executions completed although one of their calls failed? A failure counts even if a retry succeeded. hour is the hour of the end.';
+COMMENT ON VIEW projector.completed_with_failures IS 'Which executions completed although one of their calls failed? A failure counts even if a retry succeeded. hour is the hour of the end. Calls of the step __orchestrate__ are left out.';
 COMMENT ON COLUMN projector.completed_with_failures.hour IS 'the hour, UTC';
 COMMENT ON COLUMN projector.completed_with_failures.execution_id IS 'id of the execution';
 COMMENT ON COLUMN projector.completed_with_failures.playbook IS 'path of the playbook; empty while it is not known';
@@ -2248,8 +2248,8 @@ CREATE VIEW projector.error_groups AS
           WHERE ((call_facts.finished_at IS NOT NULL) AND projector.call_failed(call_facts.outcome_ranked) AND (projector.error_class_of(COALESCE(projector.call_error(call_facts.error_ranked), ''::text)) = class.error_class) AND (COALESCE(projector.ranked_value(call_facts.step_ranked), ''::text) <> '__orchestrate__'::text))
           ORDER BY call_facts.finished_at DESC
          LIMIT 1) last);
-COMMENT ON VIEW projector.error_groups IS 'Which error classes exist, when did each occur first and last, and where is a sample? Of the stored calls; the sample is the latest. failures_by_error has the counts.';
-COMMENT ON COLUMN projector.error_groups.error_class IS 'error text without quoted parts and ids; codes stay; null if it did not fail';
+COMMENT ON VIEW projector.error_groups IS 'Which error classes exist, when did each occur first and last, and where is a sample? Of the stored calls; the sample is the latest. failures_by_error has the counts. Calls of the step __orchestrate__ are left out.';
+COMMENT ON COLUMN projector.error_groups.error_class IS 'error text without quoted parts, e-mail addresses and ids, which are words with a digit or of eight or more letters from a to f; codes stay; null if it did not fail';
 COMMENT ON COLUMN projector.error_groups.first_seen_at IS 'when the first of them failed';
 COMMENT ON COLUMN projector.error_groups.last_seen_at IS 'when the last of them failed';
 COMMENT ON COLUMN projector.error_groups.execution_id IS 'id of the execution';
@@ -2273,7 +2273,7 @@ COMMENT ON COLUMN projector.error_hours.hour IS 'Start of the hour, UTC.';
 COMMENT ON COLUMN projector.error_hours.step IS 'Name of the step; empty if there is none.';
 COMMENT ON COLUMN projector.error_hours.attempts IS 'Number of attempts before this one; 0 is the first attempt.';
 COMMENT ON COLUMN projector.error_hours.status IS 'Canonical status, in capitals.';
-COMMENT ON COLUMN projector.error_hours.error_class IS 'Error text without ids and quoted parts (projector.error_class_of).';
+COMMENT ON COLUMN projector.error_hours.error_class IS 'Error text without ids, e-mail addresses and quoted parts (projector.error_class_of).';
 COMMENT ON COLUMN projector.error_hours.shard IS 'Counter shard; -1 is the archived part. Only sums over all shards mean anything.';
 COMMENT ON COLUMN projector.error_hours.calls IS 'Number of finished attempts (rows of projector.calls).';
 
@@ -2287,7 +2287,7 @@ CREATE VIEW projector.event_counts AS
     attempts_defaulted
    FROM projector.event_hours
   WHERE ((events <> 0) OR (attempts_defaulted <> 0));
-COMMENT ON VIEW projector.event_counts IS 'How many events of each step and type ended in which status at which attempt, by hour? Rows are parts: several have the same keys, and some are negative, so only sums are true. attempts and attempts_defaulted are as in attempts_by_status.';
+COMMENT ON VIEW projector.event_counts IS 'How many events of each step and type ended in which status at which attempt, by hour? Rows are parts: several have the same keys, and some are negative, so only sums are true. attempts and attempts_defaulted are as in attempts_by_status. Events of the step __orchestrate__, calls of the engine itself, count here. Add step <> ''__orchestrate__'' to leave them out, as views of calls do.';
 COMMENT ON COLUMN projector.event_counts.hour IS 'the hour, UTC';
 COMMENT ON COLUMN projector.event_counts.step IS 'name of the step; empty if no event names one';
 COMMENT ON COLUMN projector.event_counts.event_type IS 'type in the producer''s spelling';
@@ -2443,7 +2443,7 @@ CREATE VIEW projector.executions AS
             LEAST(execution_facts.completed_at, execution_facts.failed_at, execution_facts.cancelled_at) AS ended_at,
             COALESCE(NULLIF(projector.outcome_of(execution_facts.completed_at, execution_facts.failed_at, execution_facts.cancelled_at), ''::text), 'RUNNING'::text) AS status
            FROM projector.execution_facts) facts;
-COMMENT ON VIEW projector.executions IS 'What is the state of each execution? status is RUNNING, or the outcome of its earliest lifecycle end. contradicting: its ends disagree. active_after_end: something else happened after the end. hour is the hour of its first event.';
+COMMENT ON VIEW projector.executions IS 'What is the state of each execution? status is RUNNING, or the outcome of its earliest lifecycle end. contradicting: its ends disagree. active_after_end: something else happened after the end. hour is the hour of its first event. failed_calls leaves out calls of the step __orchestrate__.';
 COMMENT ON COLUMN projector.executions.execution_id IS 'id of the execution';
 COMMENT ON COLUMN projector.executions.hour IS 'the hour, UTC';
 COMMENT ON COLUMN projector.executions.playbook IS 'path of the playbook; empty while it is not known';
@@ -2482,9 +2482,9 @@ CREATE VIEW projector.freshness AS
         CASE
             WHEN ("position".topic IS NULL) THEN 'unclaimed'::text
             WHEN ("position".cluster_id = 'file'::text) THEN 'file'::text
-            WHEN COALESCE((GREATEST(reported.heartbeat_at, claim.alive_at) < (now() - '00:00:10'::interval)), true) THEN 'dead'::text
-            WHEN COALESCE((reported.heartbeat_at < (now() - '00:00:10'::interval)), true) THEN 'reading'::text
+            WHEN COALESCE((reported.heartbeat_at < (now() - '00:00:10'::interval)), true) THEN 'dead'::text
             WHEN reported.stopped THEN 'stopped'::text
+            WHEN (reported.log_end IS NULL) THEN 'reading'::text
             WHEN (reported.end_seen_at < (now() - '00:00:10'::interval)) THEN 'broker_away'::text
             WHEN ("position".next_offset >= reported.log_end) THEN 'caught_up'::text
             WHEN (LEAST(reported.behind_since, read.as_of) < (reported.heartbeat_at - '00:00:10'::interval)) THEN 'behind'::text
@@ -2496,7 +2496,7 @@ CREATE VIEW projector.freshness AS
     read.as_of,
     (EXTRACT(epoch FROM (reported.heartbeat_at -
         CASE
-            WHEN (reported.behind_since IS NULL) THEN reported.heartbeat_at
+            WHEN ((reported.behind_since IS NULL) AND (reported.log_end IS NOT NULL)) THEN reported.heartbeat_at
             ELSE read.as_of
         END)))::double precision AS behind_s,
     reported.heartbeat_at,
@@ -2511,7 +2511,7 @@ CREATE VIEW projector.freshness AS
     "position".committed_at AS last_committed_at,
     ((EXTRACT(epoch FROM "position".committed_at))::double precision - (("position".last_recorded_ms)::double precision / (1000.0)::double precision)) AS delay_s,
     (EXTRACT(epoch FROM (now() - "position".committed_at)))::double precision AS silent_s
-   FROM ((((( SELECT source_positions.topic,
+   FROM (((( SELECT source_positions.topic,
             source_positions.partition
            FROM normalizer.source_positions
         UNION
@@ -2558,12 +2558,10 @@ CREATE VIEW projector.freshness AS
                     WHEN (reported.behind_since IS NULL) THEN reported.end_seen_at
                     ELSE NULLIF(reported.behind_since, reported.mark_at)
                 END, to_timestamp(((("position".last_recorded_ms)::numeric / 1000.0))::double precision)) AS as_of) read)
-     LEFT JOIN LATERAL ( SELECT "position".claimed_at AS alive_at
-          WHERE ("position".slice_records IS NULL)) claim ON (true))
   WHERE (NOT (EXISTS ( SELECT
            FROM retired
           WHERE ((retired.topic = "position".topic) AND (retired.incarnation = "position".incarnation) AND (retired.partition = "position".partition)))));
-COMMENT ON VIEW projector.freshness IS 'How fresh is what all views show, and is a process keeping it fresh? state: caught_up (all of the log is stored), reading, behind (by more than 10 s), dead (no claim and no heartbeat for 10 s: no process), broker_away (a heartbeat, but the broker does not report the end of the log), stopped (the process leaves the partition alone), unclaimed (never read), file (read from a file). as_of: every record that the log held at this time is in every view. Until a log was read to an end that was seen, that is the time of the last record that was read. A partition that an operator retired is left out until a process claims it.';
+COMMENT ON VIEW projector.freshness IS 'How fresh is what all views show, and is a process keeping it fresh? state: caught_up (all of the log is stored), reading, behind (by more than 10 s), dead (no heartbeat for 10 s: no process), broker_away (a heartbeat, but the broker does not report the end of the log), stopped (the process leaves the partition alone), unclaimed (never read), file (read from a file). as_of: every record that the log held at this time is in every view. Until a log was read to an end that was seen, that is the time of the last record that was read. A partition that an operator retired is left out until a process claims it.';
 COMMENT ON COLUMN projector.freshness.topic IS 'topic';
 COMMENT ON COLUMN projector.freshness.partition IS 'partition of the topic';
 COMMENT ON COLUMN projector.freshness.incarnation IS 'how often the topic was deleted and created again';
@@ -2586,6 +2584,53 @@ COMMENT ON COLUMN projector.freshness.last_committed_at IS 'when the last record
 COMMENT ON COLUMN projector.freshness.delay_s IS 'seconds from the Kafka time of the last record to its commit here';
 COMMENT ON COLUMN projector.freshness.silent_s IS 'seconds since then';
 
+CREATE VIEW projector.timed_executions AS
+ SELECT facts.execution_id,
+    facts.events,
+    facts.first_at,
+    facts.begin_at,
+    facts.last_at,
+    facts.last_event_ranked,
+    facts.active_at,
+    facts.highest_attempts,
+    facts.playbook_ranked,
+    facts.catalog_id,
+    facts.parent_execution_id,
+    facts.completed,
+    facts.completed_at,
+    facts.failed,
+    facts.failed_at,
+    facts.cancelled,
+    facts.cancelled_at,
+    facts.counted_playbook_ranked,
+    facts.counted_begun,
+    facts.counted_outcome,
+    facts.counted_ended,
+        CASE
+            WHEN (log.topic IS NULL) THEN newest.as_of
+            ELSE log.as_of
+        END AS as_of
+   FROM ((projector.execution_facts facts
+     LEFT JOIN projector.freshness log ON (((log.topic = facts.last_event_ranked[4]) AND ((log.partition)::text = facts.last_event_ranked[5]))))
+     CROSS JOIN ( SELECT max(freshness.as_of) AS as_of
+           FROM projector.freshness
+          WHERE (freshness.state <> 'file'::text)) newest);
+COMMENT ON VIEW projector.timed_executions IS 'Private: up to what time has the log of each execution been read? as_of is that of the partition of its last event. If that has no position, for example because a backfill took the event from a file or a table, it is the newest as_of of the partitions of Kafka. This view is granted to nobody and may change.';
+COMMENT ON COLUMN projector.timed_executions.execution_id IS 'id of the execution';
+COMMENT ON COLUMN projector.timed_executions.events IS 'events';
+COMMENT ON COLUMN projector.timed_executions.first_at IS 'time of its first event';
+COMMENT ON COLUMN projector.timed_executions.last_at IS 'time of its last event';
+COMMENT ON COLUMN projector.timed_executions.highest_attempts IS 'highest attempts of its events';
+COMMENT ON COLUMN projector.timed_executions.catalog_id IS 'id of the playbook in the catalog';
+COMMENT ON COLUMN projector.timed_executions.parent_execution_id IS 'the execution that started it';
+COMMENT ON COLUMN projector.timed_executions.completed IS 'number of events that end it as COMPLETED';
+COMMENT ON COLUMN projector.timed_executions.completed_at IS 'the first event that ends it as COMPLETED';
+COMMENT ON COLUMN projector.timed_executions.failed IS 'attempts that ended FAILED, ERROR or CANCELLED';
+COMMENT ON COLUMN projector.timed_executions.failed_at IS 'the first event that ends it as FAILED';
+COMMENT ON COLUMN projector.timed_executions.cancelled IS 'number of events that end it as CANCELLED';
+COMMENT ON COLUMN projector.timed_executions.cancelled_at IS 'the first event that ends it as CANCELLED';
+COMMENT ON COLUMN projector.timed_executions.as_of IS 'every record that the log held at this time is in every view';
+
 CREATE VIEW projector.executions_without_end AS
  SELECT facts.execution_id,
     projector.hour_of(facts.first_at) AS hour,
@@ -2593,8 +2638,8 @@ CREATE VIEW projector.executions_without_end AS
     tries.calls,
     tries.last_finished_at,
     facts.last_at,
-    (EXTRACT(epoch FROM (log.as_of - LEAST(facts.last_at, log.as_of))))::double precision AS silent_s
-   FROM ((projector.execution_facts facts
+    (EXTRACT(epoch FROM (facts.as_of - LEAST(facts.last_at, facts.as_of))))::double precision AS silent_s
+   FROM ((projector.timed_executions facts
      CROSS JOIN LATERAL ( SELECT count(*) AS calls,
             max(call_facts.finished_at) AS last_finished_at,
             bool_and((call_facts.finished_at IS NOT NULL)) AS all_finished
@@ -2602,14 +2647,14 @@ CREATE VIEW projector.executions_without_end AS
           WHERE ((call_facts.execution_id = facts.execution_id) AND (COALESCE(projector.ranked_value(call_facts.step_ranked), ''::text) <> '__orchestrate__'::text))) tries)
      LEFT JOIN projector.freshness log ON (((log.topic = facts.last_event_ranked[4]) AND ((log.partition)::text = facts.last_event_ranked[5]))))
   WHERE ((facts.completed_at IS NULL) AND (facts.failed_at IS NULL) AND (facts.cancelled_at IS NULL) AND tries.all_finished);
-COMMENT ON VIEW projector.executions_without_end IS 'Which executions have finished all their calls but did not end? hour is the hour of the first event.';
+COMMENT ON VIEW projector.executions_without_end IS 'Which executions have finished all their calls but did not end? hour is the hour of the first event. Calls of the step __orchestrate__ are left out.';
 COMMENT ON COLUMN projector.executions_without_end.execution_id IS 'id of the execution';
 COMMENT ON COLUMN projector.executions_without_end.hour IS 'the hour, UTC';
 COMMENT ON COLUMN projector.executions_without_end.playbook IS 'path of the playbook; empty while it is not known';
 COMMENT ON COLUMN projector.executions_without_end.calls IS 'how many calls it made';
 COMMENT ON COLUMN projector.executions_without_end.last_finished_at IS 'when the last of its calls ended';
 COMMENT ON COLUMN projector.executions_without_end.last_at IS 'time of its last event';
-COMMENT ON COLUMN projector.executions_without_end.silent_s IS 'seconds since its last event, by the clock of its partition: 0 if that is behind the event, null while nobody reads it';
+COMMENT ON COLUMN projector.executions_without_end.silent_s IS 'seconds since its last event, by as_of as in stuck_executions: 0 if that is before the event, null while nobody reads its partition';
 
 CREATE VIEW projector.failed_calls AS
  SELECT projector.hour_of(finished_at) AS hour,
@@ -2627,10 +2672,10 @@ CREATE VIEW projector.failed_calls AS
     projector.ranked_value(worker_ranked) AS worker_id
    FROM projector.call_facts
   WHERE ((finished_at IS NOT NULL) AND projector.call_failed(outcome_ranked) AND (COALESCE(projector.ranked_value(step_ranked), ''::text) <> '__orchestrate__'::text));
-COMMENT ON VIEW projector.failed_calls IS 'Which calls failed with one error? Put the error on error_class and your time range on finished_at, because both reach one index. calls has every call.';
+COMMENT ON VIEW projector.failed_calls IS 'Which calls failed with one error? Put the error on error_class and your time range on finished_at, because both reach one index. calls has every call. Calls of the step __orchestrate__ are left out.';
 COMMENT ON COLUMN projector.failed_calls.hour IS 'the hour, UTC';
 COMMENT ON COLUMN projector.failed_calls.finished_at IS 'when it ended';
-COMMENT ON COLUMN projector.failed_calls.error_class IS 'error text without quoted parts and ids; codes stay; empty without an error text';
+COMMENT ON COLUMN projector.failed_calls.error_class IS 'error text without quoted parts, e-mail addresses and ids, which are words with a digit or of eight or more letters from a to f; codes stay; empty without an error text';
 COMMENT ON COLUMN projector.failed_calls.error IS 'error text, at most 1,000 characters; null if no event has one';
 COMMENT ON COLUMN projector.failed_calls.execution_id IS 'id of the execution';
 COMMENT ON COLUMN projector.failed_calls.playbook IS 'path of the playbook; empty while it is not known';
@@ -2650,12 +2695,12 @@ CREATE VIEW projector.failures_by_error AS
    FROM projector.error_hours
   GROUP BY hour, step, attempts, status, error_class
  HAVING (sum(calls) <> (0)::numeric);
-COMMENT ON VIEW projector.failures_by_error IS 'Which errors do calls fail with, by attempt? error_class is the error text without its ids, e-mail addresses and quoted parts; HTTP and exit codes stay.';
+COMMENT ON VIEW projector.failures_by_error IS 'Which errors do calls fail with, by attempt? error_class is the error text without its ids, e-mail addresses and quoted parts; HTTP and exit codes stay. Calls of the step __orchestrate__ are left out.';
 COMMENT ON COLUMN projector.failures_by_error.hour IS 'the hour, UTC';
 COMMENT ON COLUMN projector.failures_by_error.step IS 'name of the step; empty if no event names one';
 COMMENT ON COLUMN projector.failures_by_error.attempts IS 'number of attempts before this one: 0 is the first';
 COMMENT ON COLUMN projector.failures_by_error.status IS 'canonical status';
-COMMENT ON COLUMN projector.failures_by_error.error_class IS 'error text without quoted parts and ids; codes stay; null if it did not fail';
+COMMENT ON COLUMN projector.failures_by_error.error_class IS 'error text without quoted parts, e-mail addresses and ids, which are words with a digit or of eight or more letters from a to f; codes stay; null if it did not fail';
 COMMENT ON COLUMN projector.failures_by_error.calls IS 'number of finished attempts (rows of projector.calls)';
 
 CREATE VIEW projector.gaps AS
@@ -2779,7 +2824,7 @@ CREATE VIEW projector.loops AS
                   GROUP BY COALESCE(projector.ranked_value(call_facts.step_ranked), ''::text), call_facts.iteration) iterations
           WHERE (iterations.step <> '__orchestrate__'::text)
           GROUP BY iterations.step) looped);
-COMMENT ON VIEW projector.loops IS 'How far is each loop: how many of its issued iterations are done? failed: iterations whose attempts have all ended, none of them COMPLETED. hour is the hour of the execution''s first event.';
+COMMENT ON VIEW projector.loops IS 'How far is each loop: how many of its issued iterations are done? failed: iterations whose attempts have all ended, none of them COMPLETED. hour is the hour of the execution''s first event. Calls of the step __orchestrate__ are left out.';
 COMMENT ON COLUMN projector.loops.execution_id IS 'id of the execution';
 COMMENT ON COLUMN projector.loops.hour IS 'the hour, UTC';
 COMMENT ON COLUMN projector.loops.step IS 'name of the step; empty if no event names one';
@@ -2811,8 +2856,8 @@ CREATE VIEW projector.open_calls AS
     facts.worker_id,
     facts.waits_for,
     facts.since,
-    (EXTRACT(epoch FROM (log.as_of - LEAST(facts.since, log.as_of))))::double precision AS waiting_s
-   FROM ((( SELECT call_facts.execution_id,
+    (EXTRACT(epoch FROM (execution.as_of - LEAST(facts.since, execution.as_of))))::double precision AS waiting_s
+   FROM (( SELECT call_facts.execution_id,
             call_facts.attempts,
             call_facts.iteration,
             call_facts.begun_at,
@@ -2828,10 +2873,9 @@ CREATE VIEW projector.open_calls AS
             COALESCE(call_facts.started_at, call_facts.claimed_at, call_facts.issued_at, call_facts.begun_at) AS since
            FROM projector.call_facts
           WHERE (call_facts.finished_at IS NULL)) facts
-     LEFT JOIN projector.execution_facts execution ON ((execution.execution_id = facts.execution_id)))
-     LEFT JOIN projector.freshness log ON (((log.topic = execution.last_event_ranked[4]) AND ((log.partition)::text = execution.last_event_ranked[5]))))
+     LEFT JOIN projector.timed_executions execution ON ((execution.execution_id = facts.execution_id)))
   WHERE (facts.step <> '__orchestrate__'::text);
-COMMENT ON VIEW projector.open_calls IS 'Which calls were issued and never claimed, claimed and never started, or started and never finished, and for how long? hour is the hour of their begin.';
+COMMENT ON VIEW projector.open_calls IS 'Which calls were issued and never claimed, claimed and never started, or started and never finished, and for how long? hour is the hour of their begin. Calls of the step __orchestrate__ are left out.';
 COMMENT ON COLUMN projector.open_calls.hour IS 'the hour, UTC';
 COMMENT ON COLUMN projector.open_calls.execution_id IS 'id of the execution';
 COMMENT ON COLUMN projector.open_calls.playbook IS 'path of the playbook; empty while it is not known';
@@ -2843,7 +2887,7 @@ COMMENT ON COLUMN projector.open_calls.begun_at IS 'when the first event of the 
 COMMENT ON COLUMN projector.open_calls.worker_id IS 'the worker';
 COMMENT ON COLUMN projector.open_calls.waits_for IS 'what it waits for: claim, start or finish';
 COMMENT ON COLUMN projector.open_calls.since IS 'when the wait began';
-COMMENT ON COLUMN projector.open_calls.waiting_s IS 'seconds that it has waited, by the clock of its partition: 0 if that is behind the begin, null while nobody reads it';
+COMMENT ON COLUMN projector.open_calls.waiting_s IS 'seconds that it has waited, by as_of as in stuck_executions: 0 if that is before the begin, null while nobody reads its partition';
 
 CREATE VIEW projector.playbook_versions AS
  SELECT hour,
@@ -2983,7 +3027,7 @@ CREATE VIEW projector.retries_by_minute AS
           WHERE (maintenance_state.subject = 'minutes'::text)))
   GROUP BY minute, step
  HAVING ((sum(first_tries) <> (0)::numeric) OR (sum(retries) <> (0)::numeric));
-COMMENT ON VIEW projector.retries_by_minute IS 'How many first attempts and how many retries ended in each minute, by step? Minutes are kept for two days.';
+COMMENT ON VIEW projector.retries_by_minute IS 'How many first attempts and how many retries ended in each minute, by step? Minutes are kept for two days. Calls of the step __orchestrate__ are left out.';
 COMMENT ON COLUMN projector.retries_by_minute.minute IS 'the minute, UTC';
 COMMENT ON COLUMN projector.retries_by_minute.step IS 'name of the step; empty if no event names one';
 COMMENT ON COLUMN projector.retries_by_minute.first_tries IS 'attempts with attempts = 0';
@@ -3026,7 +3070,7 @@ CREATE VIEW projector.retry_storms AS
                   WHERE ((retries_by_minute.minute >= (projector.minute_of(now()) - '01:05:00'::interval)) AND (retries_by_minute.minute <= now()))
                   GROUP BY retries_by_minute.step
                  HAVING (sum(retries_by_minute.retries) <> (0)::numeric)) counted) rated;
-COMMENT ON VIEW projector.retry_storms IS 'Which steps retry more now than usual? Compares retries per first attempt of the last 5 minutes and the running one with the 60 minutes before. storm: at least 20 retries now, and at least 3 times the usual ratio (0.1 if it is lower or not known). More traffic alone is not a storm.';
+COMMENT ON VIEW projector.retry_storms IS 'Which steps retry more now than usual? Compares retries per first attempt of the last 5 minutes and the running one with the 60 minutes before. storm: at least 20 retries now, and at least 3 times the usual ratio (0.1 if it is lower or not known). More traffic alone is not a storm. Calls of the step __orchestrate__ are left out.';
 COMMENT ON COLUMN projector.retry_storms.step IS 'name of the step; empty if no event names one';
 COMMENT ON COLUMN projector.retry_storms.minute IS 'the last minute with a retry';
 COMMENT ON COLUMN projector.retry_storms.first_tries_now IS 'first attempts that ended in the last 5 minutes';
@@ -3047,28 +3091,27 @@ COMMENT ON TABLE projector.shards IS 'Private: the counter shards. A transaction
 COMMENT ON COLUMN projector.shards.shard IS 'Number of the shard.';
 
 CREATE VIEW projector.stuck_executions AS
- SELECT facts.execution_id,
-    (facts.begin_at IS NOT NULL) AS begun,
+ SELECT execution_id,
+    (begin_at IS NOT NULL) AS begun,
         CASE
-            WHEN ((log.as_of - facts.last_at) < '01:00:00'::interval) THEN 'under 1 h'::text
-            WHEN ((log.as_of - facts.last_at) < '24:00:00'::interval) THEN 'under 1 day'::text
-            WHEN ((log.as_of - facts.last_at) < '168:00:00'::interval) THEN 'under 7 days'::text
+            WHEN ((as_of - last_at) < '01:00:00'::interval) THEN 'under 1 h'::text
+            WHEN ((as_of - last_at) < '24:00:00'::interval) THEN 'under 1 day'::text
+            WHEN ((as_of - last_at) < '168:00:00'::interval) THEN 'under 7 days'::text
             ELSE '7 days and more'::text
         END AS silent_for,
-    projector.hour_of(facts.first_at) AS hour,
-    projector.playbook_of(facts.playbook_ranked) AS playbook,
-    facts.first_at,
-    facts.last_at,
-    (EXTRACT(epoch FROM (log.as_of - facts.first_at)))::double precision AS age_s,
-    (EXTRACT(epoch FROM (log.as_of - facts.last_at)))::double precision AS silent_s,
-    facts.last_event_ranked[2] AS last_event_type,
-    facts.last_event_ranked[3] AS last_step,
-    facts.events,
-    facts.highest_attempts
-   FROM (projector.execution_facts facts
-     JOIN projector.freshness log ON (((log.topic = facts.last_event_ranked[4]) AND ((log.partition)::text = facts.last_event_ranked[5]))))
-  WHERE ((facts.completed_at IS NULL) AND (facts.failed_at IS NULL) AND (facts.cancelled_at IS NULL) AND (facts.last_at < (log.as_of - '00:05:00'::interval)));
-COMMENT ON VIEW projector.stuck_executions IS 'Which executions have not ended and are silent, since when, and what was their last event? Silent for at least 5 minutes, by the as_of of the partition of the last event: while nobody reads that partition, nothing becomes stuck. begun is false for strays: no event that begins them was ever read. hour is the hour of the first event.';
+    projector.hour_of(first_at) AS hour,
+    projector.playbook_of(playbook_ranked) AS playbook,
+    first_at,
+    last_at,
+    (EXTRACT(epoch FROM (as_of - first_at)))::double precision AS age_s,
+    (EXTRACT(epoch FROM (as_of - last_at)))::double precision AS silent_s,
+    last_event_ranked[2] AS last_event_type,
+    last_event_ranked[3] AS last_step,
+    events,
+    highest_attempts
+   FROM projector.timed_executions facts
+  WHERE ((completed_at IS NULL) AND (failed_at IS NULL) AND (cancelled_at IS NULL) AND (last_at < (as_of - '00:05:00'::interval)));
+COMMENT ON VIEW projector.stuck_executions IS 'Which executions have not ended and are silent, since when, and what was their last event? Silent for at least 5 minutes, by the as_of of the partition of the last event: while nobody reads that partition, nothing becomes stuck. If a backfill took the last event from a file or a table, by the newest as_of of the partitions of Kafka. begun is false for strays: no event that begins them was ever read. hour is the hour of the first event.';
 COMMENT ON COLUMN projector.stuck_executions.execution_id IS 'id of the execution';
 COMMENT ON COLUMN projector.stuck_executions.begun IS 'whether an event that begins it was read';
 COMMENT ON COLUMN projector.stuck_executions.silent_for IS 'silent_s in groups: under 1 h, under 1 day, under 7 days, 7 days and more';
@@ -3122,7 +3165,7 @@ CREATE VIEW projector.worker_failures AS
    FROM projector.worker_hours
   GROUP BY hour, worker_id
  HAVING (sum(calls) <> (0)::numeric);
-COMMENT ON VIEW projector.worker_failures IS 'Which worker fails more than others? error_rate = failed / calls.';
+COMMENT ON VIEW projector.worker_failures IS 'Which worker fails more than others? error_rate = failed / calls. Calls of the step __orchestrate__ are left out.';
 COMMENT ON COLUMN projector.worker_failures.hour IS 'the hour, UTC';
 COMMENT ON COLUMN projector.worker_failures.worker_id IS 'the worker';
 COMMENT ON COLUMN projector.worker_failures.calls IS 'number of finished attempts (rows of projector.calls)';

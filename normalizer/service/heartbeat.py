@@ -63,7 +63,8 @@ _HEARTBEAT: Final = """
            behind_since = case
                when excluded.behind_since is null or reported.incarnation < excluded.incarnation
                then excluded.behind_since
-               when reported.behind_since is null then reported.end_seen_at
+               when reported.behind_since is null
+               then coalesce(reported.end_seen_at, excluded.behind_since)
                when reported.mark_offset <= excluded.next_offset then reported.mark_at
                else reported.behind_since
            end,

@@ -139,7 +139,7 @@ async def claim_partition(
         position = dict(begun) if begun else await claim_latest() or {}
     await check_protocol(connection)
     check_shapes(topic, partition, position.pop("shapes"), shapes.fingerprint)
-    return Claim(topic=topic, partition=partition, **position)
+    return await _alive(connection, Claim(topic=topic, partition=partition, **position))
 
 
 async def _claim_latest(
@@ -240,7 +240,15 @@ async def begin_next_incarnation(
         log_start,
         owner.holder,
     )
-    return Claim(topic=claim.topic, partition=claim.partition, **row)
+    return await _alive(connection, Claim(topic=claim.topic, partition=claim.partition, **row))
+
+
+async def _alive(connection: asyncpg.Connection, claim: Claim) -> Claim:
+    """Write the first heartbeat of a claim."""
+    await connection.execute(
+        store_statements.CLAIM_HEARTBEAT, claim.topic, claim.incarnation, claim.partition
+    )
+    return claim
 
 
 async def release_claims(connection: asyncpg.Connection, holder: str) -> None:

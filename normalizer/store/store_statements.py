@@ -49,6 +49,27 @@ CLAIM: Final = """
               slice_records, shapes
 """
 
+# So that a new owner is never taken for dead. The owner has not seen the end of the log yet, and
+# what is known of the time up to which it was read stays. A process that ends at each start claims
+# again and again, and its partitions are suspects: their claim is no sign of life.
+CLAIM_HEARTBEAT: Final = """
+    insert into normalizer.source_heartbeats as reported
+           (topic, partition, incarnation, epoch, next_offset, heartbeat_at)
+    select topic, partition, incarnation, epoch, next_offset, clock_timestamp()
+    from   normalizer.source_positions
+    where  (topic, incarnation, partition) = ($1::text, $2::integer, $3::integer)
+    and    slice_records is null
+    on conflict on constraint source_heartbeats_pkey do update
+    set    (incarnation, epoch, next_offset, log_end, stopped, heartbeat_at)
+         = (excluded.incarnation, excluded.epoch, excluded.next_offset, null, false,
+            excluded.heartbeat_at),
+           (end_seen_at, behind_since, mark_offset, mark_at) = (
+               select reported.end_seen_at, reported.behind_since, reported.mark_offset,
+                      reported.mark_at
+               where  reported.incarnation = excluded.incarnation
+           )
+"""
+
 # Of all topics: no other process has this holder's name.
 RELEASE_CLAIMS: Final = """
     update normalizer.source_positions

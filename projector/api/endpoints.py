@@ -16,6 +16,7 @@ from projector.api.queries import (
     call_times,
     current_state,
     error_groups,
+    event_counts,
     event_detail,
     event_rates,
     execution_detail,
@@ -83,7 +84,7 @@ _OVERVIEW: Final = (
     Endpoint("/search", search.search, example={"q": "fetch"}),
     Endpoint("/tiles", tiles.tiles, example={"last": "24h"}),
     Endpoint("/attempts-matrix", attempts_matrix.attempts_matrix, example={"last": "24h"}),
-    Endpoint("/attempts-by-status", event_rates.attempts_by_status, example={"by": "attempts"}),
+    Endpoint("/attempts-by-status", event_counts.attempts_by_status, example={"by": "attempts"}),
     Endpoint("/choices", filter_choices.choices, example={"last": "7d"}),
 )
 _EXECUTIONS: Final = (

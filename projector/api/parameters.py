@@ -124,16 +124,27 @@ class WindowParams(Parameters, frozen=True, kw_only=True):
     since: Annotated[datetime, Meta(tz=True, description="Begin of the window.")] | None = None
     until: (
         Annotated[
-            datetime, Meta(tz=True, description="End of the window, not included. Default: now.")
+            datetime,
+            Meta(
+                tz=True,
+                description="End of the window, not included. Default: the end of the running "
+                "minute, of a window above two hours that of the running hour.",
+            ),
         ]
         | None
     ) = None
 
     def bounds(self, now: datetime) -> tuple[datetime, datetime]:
-        """Begin (included) and end (not included); a span begins where counts of it do."""
+        """Begin (included) and end (not included). One that isn't given is where counts have it.
+
+        A call whose worker's clock is ahead, for example, is in the list if it is in the counts.
+        """
         since, until = self.requested(now)
-        counted = floor(since, "minute" if until - since <= _SHORT else "hour")
-        return counted if self.since is None else since, until
+        grain: Grain = "minute" if until - since <= _SHORT else "hour"
+        return (
+            floor(since, grain) if self.since is None else since,
+            floor(until, grain, up=True) if self.until is None else until,
+        )
 
     def requested(self, now: datetime) -> tuple[datetime, datetime]:
         """The same as it was requested. An empty one is at a midnight: rounding adds nothing."""

@@ -30,6 +30,8 @@ columns may be added, but are never removed or changed in meaning. The tables be
   negative. Always use `sum`.
 - **`attempts_in_order`** is slow for a whole day, because it numbers the attempts of every
   execution. Filter by `execution_id`.
+- **Calls of the step `__orchestrate__`**, which the engine makes between two steps, are left out of
+  views of calls. Each view that leaves them out says so. Views of events count their events.
 - A reader needs the role `projector_reader`, which sees these views and nothing else.
 
 `projector views --markdown` generates this page from the comments in the database.

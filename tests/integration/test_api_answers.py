@@ -462,6 +462,34 @@ _FAILED_AS_AN_HOUR_BEGAN: Final = """
 """
 
 
+@pytest.mark.parametrize("last", ["6h", "15m"])
+async def test_a_call_whose_clock_is_ahead_is_listed_where_it_is_counted(
+    database: Database, last: str
+) -> None:
+    """It ends in the last second of the running hour or minute, which the counts cover whole."""
+    owner = await asyncpg.connect(database.admin_url)
+    grain = "hour" if last == "6h" else "minute"
+    await owner.execute(_AHEAD.format(grain=grain))
+    await owner.close()
+    async with api_client(database.url) as client:
+        counted = await get_rows(client, "error-groups", last=last)
+        by_worker = await get_rows(client, "worker-failures", last=last)
+        listed = await get_rows(client, "calls", failed="true", last=last)
+
+    # Of the two, one is ahead of the clock, also if the hour or minute ends before the answers.
+    assert sum(row["calls"] for row in counted) == len(listed) == by_worker[0]["failed"] == 2
+
+
+_AHEAD: Final = """
+    insert into normalizer.events (event_id, execution_id, event_type, step, status, created_at,
+                                   command_id, error, source_topic, source_partition)
+    select number, 1, 'call.done', 'fetch', 'FAILED',
+           date_trunc('{grain}', now()) + number * interval '1 {grain}' - interval '1 second',
+           number || ':fetch', 'HTTP 500', 'noetl.events', 0
+    from   generate_series(0, 1) as number
+"""
+
+
 async def test_the_executions_behind_a_bar_are_those_that_ended_in_it(
     database: Database,
 ) -> None:

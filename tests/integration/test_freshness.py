@@ -98,10 +98,10 @@ async def test_a_quiet_log_is_quiet_and_up_to_date_though_nothing_comes(
 
 
 @ONE_PARTITION
-async def test_a_claim_is_a_sign_of_life_until_the_first_heartbeat(
+async def test_a_claim_is_the_first_heartbeat_of_its_owner(
     database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
 ) -> None:
-    """Nothing here sends a heartbeat. A process that ends at each start does not seem alive."""
+    """Nothing here sends a later one. A process that ends at each start does not seem alive."""
     settings = settings_for(database, topic, bootstrap_servers)
 
     async def state() -> str:
@@ -114,25 +114,33 @@ async def test_a_claim_is_a_sign_of_life_until_the_first_heartbeat(
         await watcher.until_read(topic, {0: 3})
     await watcher.connection.execute(
         """
-        insert into normalizer.source_heartbeats
-        select topic, partition, incarnation, epoch, 1, 3, 3, hour_ago, null, null, null, true,
-               hour_ago
-        from   normalizer.source_positions, (values (now() - interval '1 hour')) as at (hour_ago)
+        update normalizer.source_heartbeats
+        set    (partition_count, log_end, end_seen_at, stopped, heartbeat_at)
+             = (1, 3, now() - interval '1 hour', true, now() - interval '1 hour')
         """
     )
     async with running(settings):
         await watcher.until_claimed(topic, epoch=2)
         after_an_hour = await state()
+    reclaimed = (await freshness(watcher))[0]
     await watcher.connection.execute(
-        "update normalizer.source_positions set claimed_at = claimed_at - interval '10 seconds'"
+        """
+        update normalizer.source_heartbeats set heartbeat_at = heartbeat_at - interval '10 seconds';
+        update normalizer.source_positions set holder = 'killed'
+        """
     )
     later = await state()
-    await watcher.connection.execute(
-        "update normalizer.source_positions set claimed_at = now(), slice_records = 2"
-    )
+    await send(producer, topic, range(3, 6))
+    async with running(settings):
+        await watcher.until_claimed(topic, epoch=3)
+        suspected = await state()
 
     assert (first, after_an_hour) == ("reading", "reading")
-    assert later == await state() == "dead"
+    assert (later, suspected) == ("dead", "dead")
+    # The new owner has not seen the end of the log yet. What was known of it an hour ago stays.
+    assert (reclaimed["log_end"], reclaimed["unread"]) == (None, None)
+    assert reclaimed["as_of"] == reclaimed["end_seen_at"] < reclaimed["heartbeat_at"]
+    assert reclaimed["behind_s"] > 3_590
 
 
 @ONE_PARTITION
@@ -203,8 +211,7 @@ async def test_a_topic_that_was_retired_is_not_waited_for_until_it_is_read_again
         )
     await watcher.connection.execute(
         """
-        update normalizer.source_heartbeats set heartbeat_at = now() - interval '1 hour';
-        update normalizer.source_positions set claimed_at = now() - interval '1 hour'
+        update normalizer.source_heartbeats set heartbeat_at = now() - interval '1 hour'
         """
     )
     before = await freshness(watcher)

@@ -1,5 +1,6 @@
 """Views are the contract: each answers its question, and is described as it is."""
 
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -144,6 +145,43 @@ async def filled(connection: asyncpg.Connection) -> asyncpg.Connection:
     return connection
 
 
+async def test_a_view_says_whether_it_leaves_out_the_calls_of_the_engine(
+    connection: asyncpg.Connection,
+) -> None:
+    """The same history twice, once of a step of a playbook and once of the engine's own step."""
+    started = datetime.now(UTC) - timedelta(minutes=40)
+    shown: dict[str, list[tuple[Any, ...]]] = {}
+    for step in ("fetch", "__orchestrate__"):
+        rows = [
+            *life(1, started, outcome="COMPLETED", tries=("ERROR", "COMPLETED")),
+            *life(3, started, outcome="", tries=("COMPLETED",)),
+            *life(4, started, outcome="", tries=()),
+            said(4, 97, "command.issued", started, command_id="4:loop:i0", iteration=0),
+        ]
+        undone = connection.transaction()
+        await undone.start()
+        await view_rows.insert(connection, [row | {"step": row["step"] and step} for row in rows])
+        for view in VIEWS:
+            figure = "sum(failed_calls)" if view.name == "executions" else "null"
+            query = f"select count(*), {figure} from projector.{view.name}"
+            shown.setdefault(view.name, []).append(tuple(await connection.fetchrow(query)))
+        await undone.rollback()
+
+    leaving_out = {name for name, (playbook, engine) in shown.items() if playbook != engine}
+    saying_so = {
+        one.view.name
+        for one in await describe(connection)
+        if re.search("(left|leaves) out.*__orchestrate__|__orchestrate__ are left out", one.comment)
+    }
+
+    assert leaving_out == saying_so
+    assert all(
+        engine[1 if name == "executions" else 0] == 0
+        for name, (_, engine) in shown.items()
+        if name in leaving_out
+    )
+
+
 async def test_every_example_query_gives_rows(filled: asyncpg.Connection) -> None:
     silent = [view.name for view in VIEWS if not await filled.fetch(view.example)]
 
@@ -204,7 +242,10 @@ async def test_a_worker_whose_clock_is_wrong_is_named_with_its_skew(
 async def test_silence_and_waiting_are_measured_on_the_log_of_the_last_event(
     connection: asyncpg.Connection,
 ) -> None:
-    """Whatever its id; neither a partition behind nor one that is gone changes what others show."""
+    """Whatever its id; neither a partition behind nor one that is gone changes what others show.
+
+    Of execution 4 no partition is known, so the newest one counts.
+    """
     level = datetime.now(UTC)
     for partition, as_of in enumerate((level, level - timedelta(minutes=30))):
         await view_rows.read_up_to(connection, "noetl.events", partition, as_of)
@@ -241,10 +282,55 @@ async def test_silence_and_waiting_are_measured_on_the_log_of_the_last_event(
             "order by execution_id"
         )
 
-        assert [tuple(row) for row in stuck] == [(1, 1200, 1140)]
+        assert sorted(tuple(row) for row in stuck) == [(1, 1200, 1140), (4, 1200, 1140)]
         # Partitions that were read up to a time before the event have seen no second of waiting.
-        assert [tuple(row) for row in waiting] == [(1, 1200), (2, 0), (3, 0), (4, None)]
-        assert [tuple(row) for row in open_ended] == [(1, 1140), (2, 0), (3, 0), (4, None)]
+        assert [tuple(row) for row in waiting] == [(1, 1200), (2, 0), (3, 0), (4, 1200)]
+        assert [tuple(row) for row in open_ended] == [(1, 1140), (2, 0), (3, 0), (4, 1140)]
+
+
+async def test_silence_after_a_backfill_is_measured_on_the_newest_partition(
+    connection: asyncpg.Connection,
+) -> None:
+    """The last event is from a file or a table, which has no position; one file was replayed."""
+    level = datetime.now(UTC)
+    at = level - timedelta(minutes=20)
+    places = enumerate(("file:events.ndjson", "pg:noetl.event", "file:replayed"), start=1)
+    rows = [
+        event(
+            event_id=10 * number + step, execution_id=number, event_type=kind, created_at=at,
+            command_id=f"{number}:{kind}", source_topic=topic, status="COMPLETED",
+        )
+        for number, topic in places
+        for step, kind in enumerate(("command.issued", "call.done"))
+    ]  # fmt: skip
+    await view_rows.insert(connection, rows)
+    silent = """
+        select (select array_agg(silent_s order by execution_id) from projector.stuck_executions),
+               (select array_agg(waiting_s order by execution_id) from projector.open_calls)
+    """
+    await view_rows.read_up_to(connection, "file:replayed", 0, level)
+    await connection.execute(
+        "update normalizer.source_positions "
+        "set cluster_id = 'file', last_recorded_ms = extract(epoch from $1::timestamptz) * 1000",
+        level - timedelta(minutes=10),
+    )
+    await connection.execute("delete from normalizer.source_heartbeats")
+    unread = await connection.fetchrow(silent)
+    for partition, minutes in enumerate((5, 2)):
+        as_of = level - timedelta(minutes=minutes)
+        await view_rows.read_up_to(connection, "noetl.events", partition, as_of)
+    read = await connection.fetchrow(silent)
+    await view_rows.delete(connection, [10, 20, 30])
+    open_ended = await connection.fetchval(
+        "select array_agg(silent_s order by execution_id) from projector.executions_without_end"
+    )
+
+    # The time of a last record is stored in milliseconds.
+    assert unread[0] == pytest.approx([600], abs=0.01)
+    assert unread[1][:2] == [None, None]
+    assert unread[1][2] == pytest.approx(600, abs=0.01)
+    for silent_s in (*read, open_ended):
+        assert silent_s == pytest.approx([1080, 1080, 600], abs=0.01)
 
 
 def life(

@@ -78,6 +78,24 @@ def test_a_window_without_time_stays_empty_however_it_is_rounded(
     assert floor(begin, "hour") >= end
 
 
+@pytest.mark.parametrize(
+    ("query", "since", "until"),
+    [
+        ("last=15m", "09:16:00", "09:32:00"),
+        ("last=6h", "03:00:00", "10:00:00"),
+        ("since=2026-07-10T09:30:10Z", "09:30:10", "09:32:00"),
+        ("last=6h&until=2026-07-10T09:31:00Z", "03:00:00", "09:31:00"),
+        ("since=2026-07-10T08:00:05Z&until=2026-07-10T09:31:07Z", "08:00:05", "09:31:07"),
+    ],
+)
+def test_a_list_begins_and_ends_where_counts_do_unless_bounds_are_given(
+    query: str, since: str, until: str
+) -> None:
+    bounds = parameters(query).bounds(NOW)
+
+    assert (f"{bounds[0]:%H:%M:%S}", f"{bounds[1]:%H:%M:%S}") == (since, until)
+
+
 @given(
     since=st.timedeltas(timedelta(0), timedelta(days=9)),
     length=st.timedeltas(timedelta(microseconds=1), timedelta(days=9)),

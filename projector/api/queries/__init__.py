@@ -14,6 +14,7 @@ call_rates.py         how calls ended: rates by attempt and step
 call_failures.py      failed calls by error and by worker
 call_times.py         percentiles of durations, queue waits and backoffs
 producer_faults.py    what producers leave out, or send beyond what is documented
+event_counts.py       events by attempts and status
 event_rates.py        events per second, retries, coercions, late arrivals
 log_gaps.py           gaps of the log
 filter_choices.py     the values that a reader can filter by

@@ -10,7 +10,6 @@ from projector.api.parameters import (
     GroupedParams,
     HourOrDay,
     MinuteToDay,
-    Numbers,
     Rules,
     Shapes,
     Texts,
@@ -67,56 +66,6 @@ async def events_per_second(
 ) -> GroupedAnswer[EventRate]:
     """How many events per second are there, by type?"""
     return await run_grouped(snapshot, Grains(hours=_RATE, minutes=_RATE), params, EventRate)
-
-
-class AttemptsByStatusParams(GroupedParams, frozen=True, kw_only=True):
-    """Parameters."""
-
-    by: Annotated[tuple[Literal["at", "step", "event_type", "status", "attempts"], ...], By] = (
-        "event_type",
-        "status",
-        "attempts",
-    )
-    every: MinuteToDay = "hour"
-    step: Texts | None = None
-    event_type: Texts | None = None
-    status: Texts | None = None
-    attempts: Numbers | None = None
-
-
-class AttemptsByStatus(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """attempts 0 is the first attempt."""
-
-    at: Timestamp | None = None
-    step: str | None = None
-    event_type: str | None = None
-    status: str | None = None
-    attempts: int | None = None
-    events: int
-
-
-_ATTEMPTS = grouped(
-    "projector.attempts_by_status",
-    keys=("event_type", "status", "attempts"),
-    measures=(total("events"),),
-    time="bucket_start",
-)
-_ATTEMPTS_OF_STEPS = grouped(
-    "projector.event_counts",
-    keys=("step", "event_type", "status", "attempts"),
-    measures=(total("events"),),
-    having="sum(events) <> 0",
-)
-
-
-async def attempts_by_status(
-    snapshot: Snapshot, params: AttemptsByStatusParams
-) -> GroupedAnswer[AttemptsByStatus]:
-    """How many events are there by type, status and attempt? By step only in hours."""
-    if params.step is not None or "step" in params.by:
-        return await run_grouped(snapshot, _ATTEMPTS_OF_STEPS, params, AttemptsByStatus)
-    either = Grains(hours=_ATTEMPTS, minutes=_ATTEMPTS)
-    return await run_grouped(snapshot, either, params, AttemptsByStatus)
 
 
 class RetriesParams(GroupedParams, frozen=True, kw_only=True):

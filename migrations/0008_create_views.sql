@@ -820,8 +820,8 @@ begin
                    ('', 'error', 'error text, at most 1,000 characters; null if it completed'),
                    ('', 'error_class',
                     'error text without quoted parts, e-mail addresses and ids, which are words '
-                    'with a digit or of eight or more letters from a to f; codes stay; null if it did '
-                    'not fail'),
+                    'with a digit or of eight or more letters from a to f; codes stay; null if it '
+                    'did not fail'),
                    ('', 'first_seen_at', 'when the first of them failed'),
                    ('', 'last_seen_at', 'when the last of them failed'),
                    ('', 'error_rate', 'failed / calls'),

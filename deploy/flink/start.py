@@ -49,7 +49,7 @@ def main() -> None:
     if checkpoint:
         script += f"\nSET 'execution.state-recovery.path' = {_quoted(checkpoint)};\n"
     _submit(Path(home), script, [unquote(urlsplit(url).password or ""), *_secrets(kafka)])
-    print(f"{job} continues from {checkpoint}" if checkpoint else f"{job} starts from nothing")  # noqa: T201
+    print(f"{job} continues from {checkpoint}" if checkpoint else f"{job} starts from nothing")  # noqa: T201 - what it is for
 
 
 def last_checkpoint(place: str) -> str:

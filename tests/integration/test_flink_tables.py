@@ -15,6 +15,7 @@ import pytest
 from normalizer.embedded.postgres_server import wheel_binaries
 from tests.support.engines import ROOT
 from tests.support.stack import Database
+from tests.support.waiting import until
 
 FLINK: Final = ROOT / "deploy" / "flink"
 TABLES: Final = ("event_hours", "call_hours", "call_times", "error_hours", "partitions")
@@ -104,8 +105,11 @@ async def test_a_start_waits_for_the_writes_of_the_job_before(
     await writer.execute(_ROW % 1)
 
     start = asyncio.create_task(started(empty_database, tmp_path))
-    while not (await writer.fetchval(_WAITS) or start.done()):  # noqa: ASYNC110 - a lock, not an event
-        await asyncio.sleep(0.05)
+
+    async def waits_or_ended() -> bool:
+        return bool(await writer.fetchval(_WAITS)) or start.done()
+
+    await until(waits_or_ended)
     await transaction.commit()
     status, said = await start
     await writer.close()

@@ -5,6 +5,7 @@ import zlib
 import pytest
 
 from normalizer.core.batch import Batch, LastRecord, OutcomeTotals, last_record, record_crc
+from normalizer.core.raw_record import CutValue
 from tests.support.factories import (
     batch_of,
     claim_of,
@@ -119,3 +120,9 @@ def test_a_tombstone_has_a_crc() -> None:
 
     assert record_crc(tombstone) == zlib.crc32(b"\0")
     assert batch_of(ignored()).split() is None
+
+
+def test_a_record_that_was_cut_has_the_checksum_of_the_whole_one() -> None:
+    cut = CutValue(value_bytes=9, record_bytes=9, sha256=b"s", crc=7)
+
+    assert record_crc(raw_record(value=b"begin", cut=cut)) == 7

@@ -7,12 +7,13 @@ from normalizer.core.bounds import (
     LIGHT_BYTES,
     LIGHT_VALUES,
     MAX_ITEMS,
+    MAX_RECORD_BYTES,
     MAX_VALUE_BYTES,
     check_depth,
     is_heavy,
 )
 from normalizer.core.normalize import Normalizer
-from normalizer.core.raw_record import RawRecord
+from normalizer.core.raw_record import CutValue, RawRecord
 from normalizer.envelope import Envelope, Normalized, Rejected
 
 
@@ -152,3 +153,14 @@ def test_a_record_is_heavy_by_its_bytes_or_by_how_much_is_in_it(
     heavy: bool,
 ) -> None:
     assert is_heavy(record) is heavy
+
+
+def test_a_record_is_too_large_by_its_key_and_headers_too() -> None:
+    held = RawRecord(b"{}", key=b"k" * MAX_RECORD_BYTES)
+    cut = CutValue(value_bytes=2, record_bytes=MAX_RECORD_BYTES + 1, sha256=b"s", crc=7)
+
+    for record in (held, RawRecord(b"{}", cut=cut)):
+        (rejected,) = Normalizer().normalize(record)
+        assert isinstance(rejected, Rejected)
+        assert rejected.reason == "too_large"
+        assert "16777216 bytes with key and headers" in rejected.detail

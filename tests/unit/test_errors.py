@@ -1,6 +1,6 @@
 """What errors say of several causes at once."""
 
-from normalizer.errors import Fenced, PartsLost, PositionMoved
+from normalizer.errors import AnotherCluster, Fenced, PartsLost, PositionMoved
 
 
 def test_parts_that_were_lost_are_each_named_with_their_reason() -> None:
@@ -13,3 +13,14 @@ def test_parts_that_were_lost_are_each_named_with_their_reason() -> None:
 
     assert str(lost) == "topic[0]: another process claimed it; topic[2]: it is at 7"
     assert lost.reasons == reasons
+
+
+def test_another_cluster_is_named_with_what_to_do() -> None:
+    error = AnotherCluster("right", "wrong", topic="noetl.events", partition=2)
+
+    assert str(error) == (
+        "KAFKA_BOOTSTRAP_SERVERS leads to cluster wrong, topic noetl.events is of cluster right; "
+        "correct the address and restart; only if you moved to this cluster on purpose, start once "
+        "with --accept-reset"
+    )
+    assert (error.known, error.topic, error.partition) == ("right", "noetl.events", 2)

@@ -154,11 +154,11 @@ create type projector.execution_change as (
 create function projector.events_of(execution_ids bigint[]) returns setof normalizer.events
     language sql stable security definer
     set search_path = pg_catalog, pg_temp
-begin atomic
+as $$
     select *
     from   normalizer.events
     where  execution_id = any((select events_of.execution_ids)::bigint[]);
-end;
+$$;
 
 revoke execute on function projector.events_of(bigint[]) from public;
 grant execute on function projector.events_of(bigint[]) to projector_reader;
@@ -167,11 +167,11 @@ grant execute on function projector.events_of(bigint[]) to projector_reader;
 create function projector.events_at(event_ids bigint[]) returns setof normalizer.events
     language sql stable security definer
     set search_path = pg_catalog, pg_temp
-begin atomic
+as $$
     select *
     from   normalizer.events
     where  event_id = any((select events_at.event_ids)::bigint[]);
-end;
+$$;
 
 revoke execute on function projector.events_at(bigint[]) from public;
 grant execute on function projector.events_at(bigint[]) to projector_reader;

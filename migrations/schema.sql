@@ -430,90 +430,12 @@ CREATE FUNCTION projector.error_class_of(error text) RETURNS text
 CREATE FUNCTION projector.events_at(event_ids bigint[]) RETURNS SETOF normalizer.events
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
-    BEGIN ATOMIC
- SELECT events.event_id,
-     events.execution_id,
-     events.event_type,
-     events.step,
-     events.status,
-     events.attempts,
-     events.max_attempts,
-     events.created_at,
-     events.worker_id,
-     events.command_id,
-     events.iteration,
-     events.node_type,
-     events.catalog_id,
-     events.parent_event_id,
-     events.parent_execution_id,
-     events.duration,
-     events.error,
-     events.context,
-     events.result,
-     events.meta,
-     events.extra,
-     events.coercions,
-     events.evidence,
-     events.shape,
-     events.normalizer_version,
-     events.source_topic,
-     events.source_incarnation,
-     events.source_partition,
-     events.source_offset,
-     events.source_index,
-     events.headers,
-     events.trace_id,
-     events.recorded_at,
-     events.merge_flags,
-     events.batch_id,
-     events.ingested_at
-    FROM normalizer.events
-   WHERE (events.event_id = ANY (( SELECT events_at.event_ids AS event_ids)::bigint[]));
-END;
+    ; -- body: 0004_create_execution_projections.sql
 
 CREATE FUNCTION projector.events_of(execution_ids bigint[]) RETURNS SETOF normalizer.events
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
-    BEGIN ATOMIC
- SELECT events.event_id,
-     events.execution_id,
-     events.event_type,
-     events.step,
-     events.status,
-     events.attempts,
-     events.max_attempts,
-     events.created_at,
-     events.worker_id,
-     events.command_id,
-     events.iteration,
-     events.node_type,
-     events.catalog_id,
-     events.parent_event_id,
-     events.parent_execution_id,
-     events.duration,
-     events.error,
-     events.context,
-     events.result,
-     events.meta,
-     events.extra,
-     events.coercions,
-     events.evidence,
-     events.shape,
-     events.normalizer_version,
-     events.source_topic,
-     events.source_incarnation,
-     events.source_partition,
-     events.source_offset,
-     events.source_index,
-     events.headers,
-     events.trace_id,
-     events.recorded_at,
-     events.merge_flags,
-     events.batch_id,
-     events.ingested_at
-    FROM normalizer.events
-   WHERE (events.execution_id = ANY (( SELECT events_of.execution_ids AS execution_ids)::bigint[]));
-END;
+    ; -- body: 0004_create_execution_projections.sql
 
 CREATE FUNCTION projector.execution_moves(execution_ids bigint[]) RETURNS SETOF projector.execution_move
     LANGUAGE sql STABLE

@@ -502,11 +502,11 @@ async def _until_read_and_reported(watcher: Watcher, topic: Topic, records: int)
     await watcher.until_read(topic, {0: records})
     await watcher.connection.execute(
         """
-        insert into normalizer.source_heartbeats
-               (topic, partition, incarnation, epoch, partition_count, log_end, next_offset,
-                end_seen_at)
-        select topic, partition, incarnation, epoch, 1, next_offset, next_offset, now()
-        from   normalizer.source_positions
+        update normalizer.source_heartbeats as reported
+        set    partition_count = 1, log_end = position.next_offset,
+               next_offset = position.next_offset, end_seen_at = now()
+        from   normalizer.source_positions as position
+        where  (reported.topic, reported.partition) = (position.topic, position.partition)
         """
     )
 

@@ -22,13 +22,13 @@ in_soak = partial(pytest.param, marks=pytest.mark.soak)
 @pytest.mark.parametrize(
     ("arguments", "shown"),
     [
-        (("export", "FOLDER/events.zst"), b"export: 0 events, 0/s"),
+        (("export", "FOLDER/events.zst"), b"export   0%: 0 events, 0/s"),
         (("forget", "7", "--why", "r"), b"forget: 0 events found, 0/s"),
-        (("renormalize", "--dry-run"), b"dry run: 0 rows, 0/s"),
+        (("renormalize", "--dry-run"), b"dry run   0%: 0 rows, 0/s"),
         (("backfill", "file", "FOLDER/lines", "--dry-run"), b": 1 records, "),
         in_soak(("export", "-", "--execution", "7"), b"export: 0 events, 0/s"),
         in_soak(("forget", "7", "--why", "r", "--dry-run"), b"forget: 0 events found, 0/s"),
-        in_soak(("redact", "--dry-run"), b"dry run: 0 rows, 0/s"),
+        in_soak(("redact", "--dry-run"), b"dry run   0%: 0 rows, 0/s"),
     ],
 )
 async def test_long_work_says_how_far_it_is_and_takes_its_line_away(

@@ -221,8 +221,11 @@ async def commit_for_relay(
     settings: Settings, partition: KafkaPartition, offset: int, cluster_id: str
 ) -> None:
     """Commit an offset as a relay of this cluster would have."""
+    # Else its stop would commit its own position over this one, if it has one by then.
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka_bootstrap_servers, group_id=settings.kafka_group_id
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        group_id=settings.kafka_group_id,
+        enable_auto_commit=False,
     )
     await consumer.start()
     consumer.assign([TopicPartition(*partition)])

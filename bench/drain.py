@@ -284,7 +284,7 @@ _TABLES: Final = """
     order by 1
 """
 _SIZES: Final = """
-    select (select sum(pg_total_relation_size(relid)) from pg_partition_tree('normalizer.events')),
+    select pg_total_relation_size('normalizer.events'),
            pg_total_relation_size('projector.call_facts')
            + pg_total_relation_size('projector.execution_facts')
 """

@@ -23,6 +23,7 @@ process/      signals, the screen, child processes
 database      opens connections to PostgreSQL; the projector's too
 database_connection  one of them, whose settings hold for each transaction
 configured_rules  the rules with the words and the table of shapes that are set
+native_lane   says which sources of the rules the native lane must be built from
 tls_files     loads the files of TLS, and names one that does not hold
 settings      declares every setting: its default, bounds, unit and description
 environment   reads the settings from environment variables
@@ -40,7 +41,7 @@ connection and read no clock. docs/library.md shows each.
 
 Imports point one way, which import-linter checks: cli > up, jobs > service, relay > kafka, files,
 store, embedded > process, database, command_line > database_connection > telemetry, environment >
-configured_rules, tls_files > settings > producer_models > core, json_schema > envelope >
+configured_rules, native_lane, tls_files > settings > producer_models > core, json_schema > envelope >
 program_start > snowflake, jsontext, passwords, exit_codes, log_stream, places > errors.
 """
 

@@ -24,6 +24,7 @@ shape_table     further shapes by a table: other names and places of fields
 normalize       applies every rule to an event
 rules/          one rule a module
 event_types     which spellings are one event type
+encoded_events  an event as the columns of its row, and the lane that reads such events
 batch           the records of one transaction with their outcomes
 batch_builder   collects a batch
 last_try        how many records an owner had in hand when it ended

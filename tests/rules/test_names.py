@@ -27,8 +27,6 @@ RETIRED: Final = {
     "give_up": "abort",
     "giving up": "abort",
     "hang_up": "terminate",
-    "lane": "writer; a row of a timeline",
-    "lanes": "writers",
     "mend": "repair, fix",
     "mended": "recovered, repaired",
     "mends": "repairs",

@@ -1,0 +1,258 @@
+"""Encodes events as rows of a binary COPY, and holds events that came encoded.
+
+The native lane reads most records straight into these bytes, so no Envelope is made of them. The
+write path needs an Envelope only to compare or merge an event, and decodes it then.
+
+The columns of one event are its row without two things that the store puts before them: the number
+of columns, and `batch_id`, which is the first column. Each column is a 32-bit length and that many
+bytes, big-endian. A null has the length -1 and no bytes. By type:
+
+bigint, integer, smallint   8, 4, or 2 bytes, two's complement
+timestamptz                 8 bytes: microseconds since 2000-01-01T00:00:00Z, two's complement
+double precision            8 bytes, IEEE 754
+text                        UTF-8
+jsonb                       the byte 1, then the JSON text exactly as the Envelope has it
+
+FIXED_COLUMNS come first and are never null, so they lie at fixed places. `source_topic` follows
+them and isn't null either. Source: the PostgreSQL manual, COPY, Binary Format.
+"""
+
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from normalizer.core.raw_record import RawRecord
+from normalizer.envelope import Envelope
+
+FIXED_COLUMNS: Final = {
+    "execution_id": "bigint",
+    "event_id": "bigint",
+    "attempts": "integer",
+    "created_at": "timestamptz",
+    "evidence": "smallint",
+    "normalizer_version": "integer",
+    "source_incarnation": "integer",
+    "source_partition": "integer",
+    "source_offset": "bigint",
+    "source_index": "integer",
+    "merge_flags": "smallint",
+}
+"""The columns that are never null and always have one length, in their order."""
+
+OTHER_COLUMNS: Final = {
+    "source_topic": "text",
+    "recorded_at": "timestamptz",
+    "event_type": "text",
+    "status": "text",
+    "step": "text",
+    "shape": "text",
+    "max_attempts": "integer",
+    "worker_id": "text",
+    "command_id": "text",
+    "iteration": "integer",
+    "node_type": "text",
+    "catalog_id": "bigint",
+    "parent_event_id": "bigint",
+    "parent_execution_id": "bigint",
+    "duration": "double precision",
+    "error": "text",
+    "context": "jsonb",
+    "result": "jsonb",
+    "meta": "jsonb",
+    "extra": "jsonb",
+    "coercions": "jsonb",
+    "headers": "jsonb",
+    "trace_id": "text",
+}
+"""The columns that follow, in their order."""
+
+COLUMNS: Final = (*FIXED_COLUMNS, *OTHER_COLUMNS)
+"""The columns of an encoded event: the fields of an Envelope in another order."""
+
+
+class EncodedEvent(msgspec.Struct, frozen=True, gc=False):
+    """One event as the columns of its row, with what the write path reads of every event.
+
+    `event_id`, `execution_id`, `shape`, and `coercions` are those in the columns. The event is from
+    a log, so it has an id and a time. Pass the fields by position, which is faster.
+    """
+
+    event_id: int
+    execution_id: int
+    shape: str
+    coercions: bytes | None
+    columns: bytes
+
+
+Event = Envelope | EncodedEvent
+
+CALL_RECORDS: Final = 200
+"""Records that the lane reads in one call: about two milliseconds."""
+
+
+class Lane(Protocol):
+    """A faster reader of records, which may leave any of them to the rules in Python.
+
+    `event_normalizer_native.Lane(EncodedEvent)` makes one: it calls EncodedEvent with its five
+    fields by position. `event_normalizer_native.RULES_SHA256` is what
+    `normalizer.native_lane.rules_sha256()` gave for the sources that the lane was built from.
+    """
+
+    panics: int
+    """How many calls of `read` have panicked. Each left all its records to Python."""
+
+    def read(self, records: Sequence[RawRecord]) -> Sequence[tuple[EncodedEvent, ...] | None]:
+        """Give for each record what `Normalizer().normalize` gives, encoded, or None.
+
+        None leaves the record to Python: it's suspicious, rejected, ignored, or of a form that the
+        lane doesn't know. A tuple holds every event of its record in order, and at least one.
+        Never raises. The records have a topic, and are at most CALL_RECORDS.
+        """
+
+
+def envelope_of(event: Event) -> Envelope:
+    """The event as an Envelope."""
+    return event if isinstance(event, Envelope) else decode_columns(event.columns)
+
+
+def columns_of(event: Event) -> bytes:
+    """The event as the columns of its row. Raises ValueError as `encode_columns` does."""
+    return encode_columns(event) if isinstance(event, Envelope) else event.columns
+
+
+def encode_columns(event: Envelope) -> bytes:
+    """Encode an event of a log. Raises ValueError for a value that its column cannot hold."""
+    try:
+        return _encode(event)
+    except (struct.error, OverflowError, TypeError) as error:
+        raise ValueError(f"a column cannot hold its value: {error}") from error
+
+
+def decode_columns(columns: bytes) -> Envelope:
+    """Decode what `encode_columns` or the lane made."""
+    values: dict[str, Any] = dict(zip(_FIXED_NAMES, _FIXED.unpack_from(columns)[1::2], strict=True))
+    values["created_at"] = _time(values["created_at"])
+    at = _FIXED.size
+    for name, decode in _DECODERS:
+        (size,) = _LENGTH.unpack_from(columns, at)
+        at += _LENGTH.size
+        if size < 0:
+            values[name] = None
+            continue
+        values[name] = decode(columns[at : at + size])
+        at += size
+    return Envelope(**values)
+
+
+def _encode(event: Envelope) -> bytes:
+    recorded_at, max_attempts, command_id = event.recorded_at, event.max_attempts, event.command_id
+    iteration, catalog_id, duration = event.iteration, event.catalog_id, event.duration
+    parent_id, parent_execution_id = event.parent_event_id, event.parent_execution_id
+    return b"".join(
+        (
+            _pack_fixed(
+                *(8, event.execution_id, 8, event.event_id, 4, event.attempts),
+                *(8, _microseconds(event.created_at), 2, event.evidence),
+                *(4, event.normalizer_version, 4, event.source_incarnation),
+                *(4, event.source_partition, 8, event.source_offset, 4, event.source_index),
+                *(2, event.merge_flags),
+            ),
+            _word(event.source_topic),
+            _NULL if recorded_at is None else _pack_bigint(8, _microseconds(recorded_at)),
+            _word(event.event_type),
+            _word(event.status),
+            _word(event.step),
+            _word(event.shape),
+            _NULL if max_attempts is None else _pack_integer(4, max_attempts),
+            _word(event.worker_id),
+            _NULL if command_id is None else _text(command_id),
+            _NULL if iteration is None else _pack_integer(4, iteration),
+            _word(event.node_type),
+            _NULL if catalog_id is None else _pack_bigint(8, catalog_id),
+            _NULL if parent_id is None else _pack_bigint(8, parent_id),
+            _NULL if parent_execution_id is None else _pack_bigint(8, parent_execution_id),
+            _NULL if duration is None else _pack_double(8, duration),
+            _NULL if event.error is None else _text(event.error),
+            _json(event.context),
+            _json(event.result),
+            _json(event.meta),
+            _json(event.extra),
+            _json(event.coercions),
+            _json(event.headers),
+            _NULL if event.trace_id is None else _text(event.trace_id),
+        )
+    )
+
+
+_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_FORMATS: Final = {"bigint": "q", "integer": "i", "smallint": "h", "timestamptz": "q"}
+_FIXED: Final = struct.Struct(
+    ">" + "".join("i" + _FORMATS[kind] for kind in FIXED_COLUMNS.values())
+)
+_FIXED_NAMES: Final = tuple(FIXED_COLUMNS)
+_LENGTH: Final = struct.Struct(">i")
+_BIGINT: Final = struct.Struct(">q")
+_INTEGER: Final = struct.Struct(">i")
+_DOUBLE: Final = struct.Struct(">d")
+_NULL: Final = _LENGTH.pack(-1)
+_pack_fixed: Final = _FIXED.pack
+_pack_length: Final = _LENGTH.pack
+_pack_bigint: Final = struct.Struct(">iq").pack
+_pack_integer: Final = struct.Struct(">ii").pack
+_pack_double: Final = struct.Struct(">id").pack
+
+
+def _text(text: str) -> bytes:
+    encoded = text.encode()
+    return _pack_length(len(encoded)) + encoded
+
+
+@lru_cache(maxsize=4096)
+def _word(text: str | None) -> bytes:
+    """The text of a column with few different values: most are encoded already."""
+    return _NULL if text is None else _text(text)
+
+
+def _json(value: bytes | None) -> bytes:
+    return _NULL if value is None else b"%b\1%b" % (_pack_length(len(value) + 1), value)
+
+
+def _microseconds(time: datetime | None) -> int:
+    if time is None:
+        raise TypeError("an event of a log has a time")
+    since = time - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def _time(microseconds: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def _decode_bigint(value: bytes) -> int:
+    number: int = _BIGINT.unpack(value)[0]
+    return number
+
+
+def _decode_integer(value: bytes) -> int:
+    number: int = _INTEGER.unpack(value)[0]
+    return number
+
+
+def _decode_double(value: bytes) -> float:
+    number: float = _DOUBLE.unpack(value)[0]
+    return number
+
+
+_DECODER_OF: Final[Mapping[str, Callable[[bytes], Any]]] = {
+    "text": bytes.decode,
+    "jsonb": lambda value: value[1:],
+    "timestamptz": lambda value: _time(_decode_bigint(value)),
+    "bigint": _decode_bigint,
+    "integer": _decode_integer,
+    "double precision": _decode_double,
+}
+_DECODERS: Final = tuple((name, _DECODER_OF[kind]) for name, kind in OTHER_COLUMNS.items())

@@ -41,8 +41,8 @@ connection and read no clock. docs/library.md shows each.
 
 Imports point one way, which import-linter checks: cli > up, jobs > service, relay > kafka, files,
 store, embedded > process, database, command_line > database_connection > telemetry, environment >
-configured_rules, native_lane, tls_files > settings > producer_models > core, json_schema > envelope >
-program_start > snowflake, jsontext, passwords, exit_codes, log_stream, places > errors.
+configured_rules, native_lane, tls_files > settings > producer_models > core, json_schema >
+envelope > program_start > snowflake, jsontext, passwords, exit_codes, log_stream, places > errors.
 """
 
 from importlib import import_module

@@ -60,6 +60,48 @@ create function projector.naming_context(role text, context jsonb, result jsonb)
         then result -> 'context'
     end;
 
+-- What an event says about its execution: the trigger, repair, and verify all use this function.
+-- `role` and `type_outcome` come from event_kinds. They are null for a type that isn't there.
+-- PostgreSQL inlines this function, so there is no call to pay for. `offset 0` keeps it from
+-- computing twice what is used twice.
+create function projector.report_on_execution(
+    role text, type_outcome text, event_type text, step text, status text,
+    created_at timestamptz, source_topic text, source_partition integer, context jsonb,
+    result jsonb
+)
+    returns table (
+        last_event_ranked text[], begin_at timestamptz, active_at timestamptz,
+        playbook_ranked text[], outcome text
+    )
+    language sql immutable parallel safe rows 1
+begin atomic
+    select array[said.moment, event_type, step, source_topic, source_partition::text],
+           case when role = 'begins' then created_at end,
+           case
+               when role in ('ends', 'ended') or starts_with(event_type, 'workflow') then null
+               else created_at
+           end,
+           case
+               when said.named is not null
+               then array[
+                        '0', said.moment, left(said.named ->> 'path', 200),
+                        coalesce(left(said.named ->> 'version', 100), '')
+                    ]
+               when role in ('begins', 'ends') and step <> ''
+               then array['1', said.moment, left(step, 200), '']
+           end,
+           case
+               when role is distinct from 'ends' then null
+               when status in ('COMPLETED', 'FAILED', 'CANCELLED') then status
+               else type_outcome
+           end
+    from   (
+               select projector.encode_time(created_at) as moment,
+                      projector.naming_context(role, context, result) as named
+               offset 0
+           ) as said;
+end;
+
 create function projector.playbook_of(playbook_ranked text[]) returns text
     language sql immutable parallel safe
     return coalesce(playbook_ranked[3], '');
@@ -187,42 +229,21 @@ create function projector.aggregate_executions(execution_ids bigint[])
 as $$
     -- 1. What each event says.
     with reported as (
-        select event.execution_id, event.event_type, event.step, event.attempts,
-               event.created_at, event.catalog_id, event.parent_execution_id, event.source_topic,
-               event.source_partition, kind.role,
-               encode_time(event.created_at) as moment,
-               case
-                   when kind.role is distinct from 'ends' then null
-                   when event.status in ('COMPLETED', 'FAILED', 'CANCELLED') then event.status
-                   else kind.outcome
-               end as outcome,
-               naming_context(kind.role, event.context, event.result) as named,
-               kind.subject is not distinct from 'execution' as lifecycle
+        select event.execution_id, event.attempts, event.created_at, event.catalog_id,
+               event.parent_execution_id, said.*
         from   events_of(aggregate_executions.execution_ids) as event
         left join event_kinds as kind using (event_type)
+        cross join lateral report_on_execution(
+            kind.role, kind.outcome, event.event_type, event.step, event.status, event.created_at,
+            event.source_topic, event.source_partition, event.context, event.result
+        ) as said
+        offset 0
     )
     -- 2. One row for each execution.
-    select   reported.execution_id, count(*), min(created_at),
-             min(created_at) filter (where role = 'begins'), max(created_at),
-             max(
-                 array[moment, event_type, step, source_topic, source_partition::text] collate "C"
-             ),
-             max(created_at) filter (
-                 where coalesce(role, '') not in ('ends', 'ended')
-                 and   not starts_with(event_type, 'workflow')
-             ),
-             max(attempts),
-             min(
-                 case
-                     when named is not null
-                     then array[
-                              '0', moment, left(named ->> 'path', 200),
-                              coalesce(left(named ->> 'version', 100), '')
-                          ]
-                     when lifecycle and step <> '' then array['1', moment, left(step, 200), '']
-                 end collate "C"
-             ),
-             min(reported.catalog_id), min(reported.parent_execution_id),
+    select   reported.execution_id, count(*), min(created_at), min(begin_at), max(created_at),
+             max(last_event_ranked collate "C"), max(active_at), max(attempts),
+             min(playbook_ranked collate "C"), min(reported.catalog_id),
+             min(reported.parent_execution_id),
              count(*) filter (where outcome = 'COMPLETED'),
              min(created_at) filter (where outcome = 'COMPLETED'),
              count(*) filter (where outcome = 'FAILED'),
@@ -503,10 +524,7 @@ begin
     into   roles, outcomes
     from   event_kinds;
     with event as (
-        select sign, execution_id, event_type, step, status, attempts, created_at, catalog_id,
-               parent_execution_id, source_topic, source_partition,
-               roles ->> event_type as role, encode_time(created_at) as moment,
-               naming_context(roles ->> event_type, context, result) as named
+        select *, roles ->> event_type as role, outcomes ->> event_type as type_outcome
         from   (
                    select -1 as sign, execution_id, event_type, step, status, attempts,
                           created_at, catalog_id, parent_execution_id, context, result,
@@ -521,29 +539,14 @@ begin
         offset 0
     ),
     reported as not materialized (  -- an insert reads it once
-        select sign, execution_id, attempts, created_at, catalog_id, parent_execution_id,
-               array[moment, event_type, step, source_topic, source_partition::text]
-                   as last_event_ranked,
-               case when role = 'begins' then created_at end as begin_at,
-               case
-                   when role in ('ends', 'ended') or starts_with(event_type, 'workflow') then null
-                   else created_at
-               end as active_at,
-               case
-                   when named is not null
-                   then array[
-                            '0', moment, left(named ->> 'path', 200),
-                            coalesce(left(named ->> 'version', 100), '')
-                        ]
-                   when role in ('begins', 'ends') and step <> ''
-                   then array['1', moment, left(step, 200), '']
-               end as playbook_ranked,
-               case
-                   when role is distinct from 'ends' then null
-                   when status in ('COMPLETED', 'FAILED', 'CANCELLED') then status
-                   else outcomes ->> event_type
-               end as outcome
+        select event.sign, event.execution_id, event.attempts, event.created_at, event.catalog_id,
+               event.parent_execution_id, said.*
         from   event
+        cross join lateral report_on_execution(
+            event.role, event.type_outcome, event.event_type, event.step, event.status,
+            event.created_at, event.source_topic, event.source_partition, event.context,
+            event.result
+        ) as said
         offset 0
     ),
     changed as (

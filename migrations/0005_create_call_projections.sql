@@ -33,26 +33,26 @@ comment on column projector.call_facts.failed_before is
     'iteration. Null for first attempts.';
 
 
--- An event of a call, as attempts are computed from it. reporter: 0 if the call itself reports its
--- end, 1 if its command does; null if the event is no end. number: the attempts that the event
--- declares. call_index: which call of its command an end is of; 0 if it does not say.
+-- An event of a call, as attempts are computed from it. reporter and the ranked values: see
+-- report_on_call. number: the attempts that the event declares. call_index: which call of its
+-- command an end is of. It's 0 if the event doesn't say.
 create type projector.call_event as (
-    event_id     bigint,
-    execution_id bigint,
-    command_id   text collate "C",
-    event_class  text collate "C",
-    role         text collate "C",
-    reporter     text collate "C",
-    number       integer,
-    created_at   timestamptz,
-    outcome      text collate "C",
-    duration_us  bigint,
-    error        text collate "C",
-    step         text collate "C",
-    worker_id    text collate "C",
-    max_attempts integer,
-    iteration    integer,
-    call_index   integer
+    event_id            bigint,
+    execution_id        bigint,
+    command_id          text collate "C",
+    event_class         text collate "C",
+    role                text collate "C",
+    reporter            text collate "C",
+    number              integer,
+    created_at          timestamptz,
+    outcome_ranked      text collate "C",
+    duration_ranked     text collate "C",
+    error_ranked        text collate "C",
+    step_ranked         text collate "C",
+    worker_ranked       text collate "C",
+    max_attempts_ranked text collate "C",
+    iteration           integer,
+    call_index          integer
 );
 
 

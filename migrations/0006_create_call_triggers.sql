@@ -16,14 +16,6 @@
 -- not end it.
 -- Without a numbered attempt, all events are of attempt 0.
 
--- Outcome of a call, from an event that reports its end.
-create function projector.call_status(status text, outcome text) returns text
-    language sql immutable parallel safe
-    return case
-        when status in ('COMPLETED', 'FAILED', 'ERROR', 'CANCELLED') then status
-        else outcome
-    end;
-
 -- Whether a completion hands the call over to a callback. `pending_callback` is set in `context`,
 -- or in `result.context`, where servers keep the worker's context. Workers before 5.93.0 don't set
 -- it.
@@ -31,6 +23,49 @@ create function projector.hands_over(context jsonb, result jsonb) returns boolea
     language sql immutable parallel safe
     return coalesce(context @> '{"pending_callback": true}', false)
         or coalesce(result @> '{"context": {"pending_callback": true}}', false);
+
+-- What an event says about its call: the trigger, repair, and verify all use this function. `role`
+-- and `type_outcome` come from event_kinds. reporter: 0 if the call itself reports its end, and 1
+-- if its command does. It's null if the event is no end, and then so are outcome, duration, and
+-- error. An error text is ranked like its end (end_rank), and only an end that failed gives one. A
+-- duration is ranked by who reported it and when (0002_create_projector.sql says how ranked values
+-- work). PostgreSQL inlines this function, as it does report_on_execution.
+create function projector.report_on_call(
+    role text, type_outcome text, status text, created_at timestamptz, step text, worker_id text,
+    max_attempts integer, duration double precision, error text, context jsonb, result jsonb
+)
+    returns table (
+        reporter text, outcome_ranked text, duration_ranked text, error_ranked text,
+        step_ranked text, worker_ranked text, max_attempts_ranked text
+    )
+    language sql immutable parallel safe rows 1
+begin atomic
+    select said.reporter, projector.end_rank(said.reporter, said.moment, said.outcome),
+           said.reporter || said.moment
+           || projector.encode_bigint(projector.microseconds(duration)),
+           case
+               when said.outcome <> 'COMPLETED' and error <> ''
+               then projector.end_rank(said.reporter, said.moment, said.outcome)
+                    || left(error, 1000)
+           end,
+           case when step <> '' then said.moment || step end,
+           case when worker_id <> '' then said.moment || worker_id end,
+           said.moment || projector.encode_bigint(max_attempts)
+    from   (
+               select projector.encode_time(created_at) as moment,
+                      case
+                          when status in ('COMPLETED', 'FAILED', 'ERROR', 'CANCELLED') then status
+                          else type_outcome
+                      end as outcome,
+                      case
+                          when role = 'done' then '0'
+                          when role = 'ended' and not (
+                              type_outcome = 'COMPLETED' and projector.hands_over(context, result)
+                          ) then '1'
+                      end as reporter
+               offset 0
+           ) as said;
+end;
 
 -- Which call of its command an end is of: an integer in its context, or in that of the result.
 create function projector.call_index_of(context jsonb, result jsonb) returns integer
@@ -69,18 +104,10 @@ as $$
 begin
     return query
         select event.event_id, event.execution_id, event.command_id, kind.event_class,
-               kind.role,
-               case
-                   when kind.role = 'done' then '0'
-                   when kind.role = 'ended' and not (
-                       kind.outcome = 'COMPLETED'
-                       and hands_over(event.context, event.result)
-                   ) then '1'
-               end,
-               case when event.evidence >= 100 then event.attempts end, event.created_at,
-               call_status(event.status, kind.outcome), microseconds(event.duration),
-               nullif(left(event.error, 1000), ''), nullif(event.step, ''),
-               nullif(event.worker_id, ''), event.max_attempts, event.iteration, null::integer
+               kind.role, said.reporter, case when event.evidence >= 100 then event.attempts end,
+               event.created_at, said.outcome_ranked, said.duration_ranked, said.error_ranked,
+               said.step_ranked, said.worker_ranked, said.max_attempts_ranked, event.iteration,
+               null::integer
         from   unnest(stored_call_events.commands) as wanted
         cross join lateral (
             select *
@@ -91,6 +118,10 @@ begin
             offset 0
         ) as event
         join   event_kinds as kind on kind.event_type = event.event_type
+        cross join lateral report_on_call(
+            kind.role, kind.outcome, event.status, event.created_at, event.step, event.worker_id,
+            event.max_attempts, event.duration, event.error, event.context, event.result
+        ) as said
         where  kind.subject = 'call';
 end
 $$;
@@ -196,9 +227,9 @@ $$;
 create function projector.resolve_attempts(events projector.call_event[])
     returns table (
         event_id bigint, execution_id bigint, command_id text, event_class text, role text,
-        reporter text, number integer, created_at timestamptz, outcome text, duration_us bigint,
-        error text, step text, worker_id text, max_attempts integer, iteration integer,
-        call_index integer, attempts integer
+        reporter text, number integer, created_at timestamptz, outcome_ranked text,
+        duration_ranked text, error_ranked text, step_ranked text, worker_ranked text,
+        max_attempts_ranked text, iteration integer, call_index integer, attempts integer
     )
     language plpgsql stable
     set search_path = pg_catalog, projector, pg_temp
@@ -290,9 +321,9 @@ $$;
 create function projector.call_events_by_attempt(commands projector.call_command[])
     returns table (
         event_id bigint, execution_id bigint, command_id text, event_class text, role text,
-        reporter text, number integer, created_at timestamptz, outcome text, duration_us bigint,
-        error text, step text, worker_id text, max_attempts integer, iteration integer,
-        call_index integer, attempts integer
+        reporter text, number integer, created_at timestamptz, outcome_ranked text,
+        duration_ranked text, error_ranked text, step_ranked text, worker_ranked text,
+        max_attempts_ranked text, iteration integer, call_index integer, attempts integer
     )
     language plpgsql stable
     set search_path = pg_catalog, projector, pg_temp
@@ -317,8 +348,8 @@ begin
                    ) as counted
         )
         select event_id, execution_id, command_id, event_class, role, reporter, number, created_at,
-               outcome, duration_us, error, step, worker_id, max_attempts, iteration, call_index,
-               coalesce(number, least_number, 0)
+               outcome_ranked, duration_ranked, error_ranked, step_ranked, worker_ranked,
+               max_attempts_ranked, iteration, call_index, coalesce(number, least_number, 0)
         from   event
         where  not coalesce(in_doubt, false)
         union all
@@ -327,8 +358,9 @@ begin
                    array(
                        select (
                                   event_id, execution_id, command_id, event_class, role, reporter,
-                                  number, created_at, outcome, duration_us, error, step,
-                                  worker_id, max_attempts, iteration,
+                                  number, created_at, outcome_ranked, duration_ranked,
+                                  error_ranked, step_ranked, worker_ranked, max_attempts_ranked,
+                                  iteration,
                                   coalesce(call_index, call_index_of_event(event_id, role))
                               )::call_event
                        from   event
@@ -339,10 +371,8 @@ end
 $$;
 
 
--- The attempts of these commands. Of each value the least ranked value is kept
--- (0002_create_projector.sql). An error text is ranked as its end is (end_rank), and only failing
--- ends give one; a duration by who reported it and when. project_calls does the same with new
--- events.
+-- The attempts of these commands, from their stored events. Each attempt keeps the least of each
+-- ranked value. project_calls does the same with new events.
 create function projector.aggregate_calls(commands projector.call_command[])
     returns table (
         execution_id bigint, command_id text, attempts integer, begun_at timestamptz,
@@ -360,20 +390,11 @@ begin
                  min(created_at) filter (where role = 'issued'),
                  min(created_at) filter (where role = 'claimed'),
                  min(created_at) filter (where role = 'started'),
-                 min(rank collate "C"),
-                 min((reporter || moment || encode_bigint(duration_us)) collate "C"),
-                 min((rank || error) collate "C") filter (where call_failed(rank)),
-                 min((moment || step) collate "C"), min((moment || worker_id) collate "C"),
-                 min((moment || encode_bigint(max_attempts)) collate "C"), min(iteration)
-        from     (
-                     select *, end_rank(reporter, moment, outcome) as rank
-                     from   (
-                                select *, encode_time(created_at) as moment
-                                from   call_events_by_attempt(aggregate_calls.commands)
-                                offset 0
-                            ) as timed
-                     offset 0
-                 ) as reported
+                 min(outcome_ranked collate "C"), min(duration_ranked collate "C"),
+                 min(error_ranked collate "C"), min(step_ranked collate "C"),
+                 min(worker_ranked collate "C"), min(max_attempts_ranked collate "C"),
+                 min(iteration)
+        from     call_events_by_attempt(aggregate_calls.commands)
         group by execution_id, command_id collate "C", attempts;
 end
 $$;
@@ -820,37 +841,30 @@ begin
         and    command_id <> ''
     ),
     reported as (
-        select is_changed, execution_id, command_id collate "C" as command_id, created_at, step,
-               worker_id, max_attempts, iteration, duration, error, role,
-               encode_time(created_at) as moment, call_status(status, outcome) as ended_as,
-               case
-                   when role = 'done' then '0'
-                   when role = 'ended' and not (
-                       outcome = 'COMPLETED' and hands_over(context, result)
-                   ) then '1'
-               end as reporter
+        select named.is_changed, named.execution_id, named.command_id collate "C" as command_id,
+               named.created_at, named.iteration, named.role, said.*
         from   (
-                   select *, roles ->> event_type as role, outcomes ->> event_type as outcome
+                   select *, roles ->> event_type as role, outcomes ->> event_type as type_outcome
                    from   event
                    offset 0
                ) as named
-        offset 0
+        cross join lateral report_on_call(
+            named.role, named.type_outcome, named.status, named.created_at, named.step,
+            named.worker_id, named.max_attempts, named.duration, named.error, named.context,
+            named.result
+        ) as said
     ),
     change as (
         select   execution_id, command_id, min(created_at) as begun_at,
                  min(created_at) filter (where role = 'issued') as issued_at,
                  min(created_at) filter (where role = 'claimed') as claimed_at,
                  min(created_at) filter (where role = 'started') as started_at,
-                 min(end_rank(reporter, moment, ended_as) collate "C")
-                     filter (where reporter is not null) as outcome_ranked,
-                 min((reporter || moment || encode_bigint(microseconds(duration))) collate "C")
-                     as duration_ranked,
-                 min((end_rank(reporter, moment, ended_as) || left(error, 1000)) collate "C")
-                     filter (where error <> '' and ended_as <> 'COMPLETED') as error_ranked,
-                 min((moment || step) collate "C") filter (where step <> '') as step_ranked,
-                 min((moment || worker_id) collate "C") filter (where worker_id <> '')
-                     as worker_ranked,
-                 min((moment || encode_bigint(max_attempts)) collate "C") as max_attempts_ranked,
+                 min(outcome_ranked collate "C") as outcome_ranked,
+                 min(duration_ranked collate "C") as duration_ranked,
+                 min(error_ranked collate "C") as error_ranked,
+                 min(step_ranked collate "C") as step_ranked,
+                 min(worker_ranked collate "C") as worker_ranked,
+                 min(max_attempts_ranked collate "C") as max_attempts_ranked,
                  min(iteration) as iteration, bool_or(is_changed) as is_changed
         from     reported
         group by execution_id, command_id

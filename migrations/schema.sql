@@ -105,12 +105,12 @@ CREATE TYPE projector.call_event AS (
 	reporter text COLLATE pg_catalog."C",
 	number integer,
 	created_at timestamp with time zone,
-	outcome text COLLATE pg_catalog."C",
-	duration_us bigint,
-	error text COLLATE pg_catalog."C",
-	step text COLLATE pg_catalog."C",
-	worker_id text COLLATE pg_catalog."C",
-	max_attempts integer,
+	outcome_ranked text COLLATE pg_catalog."C",
+	duration_ranked text COLLATE pg_catalog."C",
+	error_ranked text COLLATE pg_catalog."C",
+	step_ranked text COLLATE pg_catalog."C",
+	worker_ranked text COLLATE pg_catalog."C",
+	max_attempts_ranked text COLLATE pg_catalog."C",
 	iteration integer,
 	call_index integer
 );
@@ -254,7 +254,7 @@ CREATE FUNCTION projector.call_error(error_ranked text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN substr(error_ranked, 21);
 
-CREATE FUNCTION projector.call_events_by_attempt(commands projector.call_command[]) RETURNS TABLE(event_id bigint, execution_id bigint, command_id text, event_class text, role text, reporter text, number integer, created_at timestamp with time zone, outcome text, duration_us bigint, error text, step text, worker_id text, max_attempts integer, iteration integer, call_index integer, attempts integer)
+CREATE FUNCTION projector.call_events_by_attempt(commands projector.call_command[]) RETURNS TABLE(event_id bigint, execution_id bigint, command_id text, event_class text, role text, reporter text, number integer, created_at timestamp with time zone, outcome_ranked text, duration_ranked text, error_ranked text, step_ranked text, worker_ranked text, max_attempts_ranked text, iteration integer, call_index integer, attempts integer)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     SET enable_hashjoin TO 'on'
@@ -380,10 +380,6 @@ CREATE FUNCTION projector.call_index_of_event(event_id bigint, role text) RETURN
 CREATE FUNCTION projector.call_outcome(outcome_ranked text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE substr(outcome_ranked, 20) WHEN '0'::text THEN 'FAILED'::text WHEN '1'::text THEN 'ERROR'::text WHEN '2'::text THEN 'CANCELLED'::text WHEN '3'::text THEN 'COMPLETED'::text ELSE NULL::text END;
-
-CREATE FUNCTION projector.call_status(status text, outcome text) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN CASE WHEN (status = ANY (ARRAY['COMPLETED'::text, 'FAILED'::text, 'ERROR'::text, 'CANCELLED'::text])) THEN status ELSE outcome END;
 
 CREATE FUNCTION projector.compact_shards(counter_table text, time_column text, since timestamp with time zone, until timestamp with time zone) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -608,7 +604,15 @@ CREATE FUNCTION projector.repair_executions(execution_ids bigint[]) RETURNS void
     SET plan_cache_mode TO 'force_custom_plan'
     ; -- body: 0010_create_repair.sql
 
-CREATE FUNCTION projector.resolve_attempts(events projector.call_event[]) RETURNS TABLE(event_id bigint, execution_id bigint, command_id text, event_class text, role text, reporter text, number integer, created_at timestamp with time zone, outcome text, duration_us bigint, error text, step text, worker_id text, max_attempts integer, iteration integer, call_index integer, attempts integer)
+CREATE FUNCTION projector.report_on_call(role text, type_outcome text, status text, created_at timestamp with time zone, step text, worker_id text, max_attempts integer, duration double precision, error text, context jsonb, result jsonb) RETURNS TABLE(reporter text, outcome_ranked text, duration_ranked text, error_ranked text, step_ranked text, worker_ranked text, max_attempts_ranked text)
+    LANGUAGE sql IMMUTABLE ROWS 1 PARALLEL SAFE
+    ; -- body: 0006_create_call_triggers.sql
+
+CREATE FUNCTION projector.report_on_execution(role text, type_outcome text, event_type text, step text, status text, created_at timestamp with time zone, source_topic text, source_partition integer, context jsonb, result jsonb) RETURNS TABLE(last_event_ranked text[], begin_at timestamp with time zone, active_at timestamp with time zone, playbook_ranked text[], outcome text)
+    LANGUAGE sql IMMUTABLE ROWS 1 PARALLEL SAFE
+    ; -- body: 0004_create_execution_projections.sql
+
+CREATE FUNCTION projector.resolve_attempts(events projector.call_event[]) RETURNS TABLE(event_id bigint, execution_id bigint, command_id text, event_class text, role text, reporter text, number integer, created_at timestamp with time zone, outcome_ranked text, duration_ranked text, error_ranked text, step_ranked text, worker_ranked text, max_attempts_ranked text, iteration integer, call_index integer, attempts integer)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     SET enable_hashjoin TO 'on'

@@ -1,5 +1,6 @@
 """Projections move with the rows of their statement, and cost no more than they must."""
 
+import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from itertools import product
@@ -10,6 +11,8 @@ import pytest
 
 from normalizer.core.normalize import Normalizer
 from normalizer.envelope import Envelope
+from projector.verify.queries.call_queries import CALLS
+from projector.verify.queries.execution_queries import EXECUTIONS
 from simulator.view_fold import Row
 from tests.support import view_rows
 from tests.support.event_kinds import EVENT_KINDS, spellings_of
@@ -697,3 +700,32 @@ async def test_a_report_that_adds_to_an_event_reads_no_other_of_its_execution(
         assert read < 20, (event_id, change)
 
     assert await view_differences(connection) == {}
+
+
+async def test_no_plan_calls_what_an_event_says_of_its_execution_and_call(
+    connection: asyncpg.Connection,
+) -> None:
+    """Not the trigger's, a repair's, or a comparison's: PostgreSQL inlines both functions there."""
+    plans: list[str] = []
+    connection.add_log_listener(lambda _, message: plans.append(message.message))
+    await connection.execute("load 'auto_explain'")
+    await connection.execute(
+        "set auto_explain.log_min_duration = 0; set auto_explain.log_nested_statements = on; "
+        "set auto_explain.log_verbose = on; set client_min_messages = log; "
+        "set search_path = projector, normalizer, public"
+    )
+
+    rows = [call(1, "command.issued"), call(2, "call.done", status="FAILED")]
+    await view_rows.insert(connection, rows)
+    await connection.execute("select repair_executions('{1}')")
+    bounds = (1, 1, 1, 0, None)
+    for comparison in (EXECUTIONS, CALLS):
+        assert len(await connection.fetch(comparison.expected, *bounds)) == 1
+
+    for name in ("execution", "call"):
+        reading = [plan for plan in plans if f"cross join lateral report_on_{name}(" in plan]
+        assert len(reading) == len(("trigger", "repair", "verify")), name
+        for plan in reading:
+            assert f"Function Scan on projector.report_on_{name}" not in plan
+            # The fence holds: its own node encodes the time once, for all that use it.
+            assert re.search(r"->  Result .*\n *Output: .*timestamptz_send", plan)

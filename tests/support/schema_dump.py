@@ -29,7 +29,10 @@ _HEADER: Final = """\
 _ENTRY: Final = re.compile(
     r"^--\n-- Name: (?P<name>.+); Type: (?P<type>[A-Z ]+); Schema: .*\n--\n\n", re.MULTILINE
 )
-_BODY: Final = re.compile(r"^    AS (\$_?\$)\n.*?^\1;$", re.MULTILINE | re.DOTALL)
+_BODY: Final = re.compile(
+    r"^    (?:AS (?P<quote>\$_?\$)\n.*?^(?P=quote)|BEGIN ATOMIC\n.*?^END);$",
+    re.MULTILINE | re.DOTALL,
+)
 _NOT_NULL_NAME: Final = re.compile(r" CONSTRAINT \w+_not_null NOT NULL")
 
 

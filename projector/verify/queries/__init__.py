@@ -1,8 +1,10 @@
 """Two queries for each projection: its actual rows, and the rows expected from its events.
 
-The expected rows are computed from the rules and independently of the triggers, in one aggregation.
-Both queries get the same bounds and must return the same rows at every snapshot. Table names have
-no schema: the search_path of the connection decides.
+A counter's expected rows are added up from the events in one query that shares nothing with the
+triggers. Executions and calls are recomputed from all their events, as a repair does, while the
+triggers merge each new event into what is stored. Both queries get the same bounds and must return
+the same rows at every snapshot. Table names have no schema: the search_path of the connection
+decides.
 
     comparison.py         the type of such a pair, and the pair of a sharded counter
     counter_queries.py    counters of events, arrivals, coercions and refusals

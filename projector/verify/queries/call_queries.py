@@ -31,62 +31,16 @@ CALLS: Final = Comparison(
             and    mod(abs(hashint8(event.execution_id)::bigint), $3::integer) = $4::integer
             and    event.command_id <> ''
         ),
-        reported as (
-            select *, encode_time(created_at) as moment,
-                   reporter || encode_time(created_at) as end_moment,
-                   array_position('{FAILED,ERROR,CANCELLED,COMPLETED}', outcome) as badness,
-                   case outcome when 'COMPLETED' then 2 when 'CANCELLED' then 1 else 0 end as class
-            from   call_events_by_attempt(
+        try as materialized (
+            select *, call_finished_at(outcome_ranked) as finished_at
+            from   aggregate_calls(
                        array(select (execution_id, command_id)::call_command from command)
                    )
-        ),
-        try as materialized (
-            select   execution_id, command_id, attempts,
-                     min(created_at) as begun_at,
-                     min(created_at) filter (where role = 'issued') as issued_at,
-                     min(created_at) filter (where role = 'claimed') as claimed_at,
-                     min(created_at) filter (where role = 'started') as started_at,
-                     (
-                         array_agg(created_at order by class, reporter, created_at, badness)
-                             filter (where reporter is not null)
-                     )[1] as finished_at,
-                     (
-                         array_agg(class || end_moment || badness - 1
-                                   order by class, reporter, created_at, badness)
-                             filter (where reporter is not null)
-                     )[1] as outcome_ranked,
-                     (
-                         array_agg(end_moment || encode_bigint(duration_us)
-                                   order by reporter, created_at, duration_us)
-                             filter (where reporter is not null and duration_us is not null)
-                     )[1] as duration_ranked,
-                     md5(
-                         (
-                             array_agg(class || end_moment || badness - 1 || error
-                                       order by class, reporter, created_at, badness,
-                                                error collate "C")
-                                 filter (where reporter is not null and error is not null
-                                               and outcome <> 'COMPLETED')
-                         )[1]
-                     ) as error_ranked,
-                     (
-                         array_agg(moment || step order by created_at, step collate "C")
-                             filter (where step is not null)
-                     )[1] as step_ranked,
-                     (
-                         array_agg(moment || worker_id order by created_at, worker_id collate "C")
-                             filter (where worker_id is not null)
-                     )[1] as worker_ranked,
-                     (
-                         array_agg(moment || encode_bigint(max_attempts)
-                                   order by created_at, max_attempts)
-                             filter (where max_attempts is not null)
-                     )[1] as max_attempts_ranked,
-                     min(iteration) as iteration
-            from     reported
-            group by 1, 2, 3
         )
-        select try.*, before.failed_before
+        select try.execution_id, try.command_id, try.attempts, try.begun_at, try.issued_at,
+               try.claimed_at, try.started_at, try.finished_at, try.outcome_ranked,
+               try.duration_ranked, md5(try.error_ranked) as error_ranked, try.step_ranked,
+               try.worker_ranked, try.max_attempts_ranked, try.iteration, before.failed_before
         from   try
         left join (
             select   retry.execution_id, retry.command_id, retry.attempts,

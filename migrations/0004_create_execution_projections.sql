@@ -60,10 +60,10 @@ create function projector.naming_context(role text, context jsonb, result jsonb)
         then result -> 'context'
     end;
 
--- What an event says about its execution: the trigger, repair, and verify all use this function.
+-- Says what one event tells about its execution, for the trigger, repair, and verify alike.
 -- `role` and `type_outcome` come from event_kinds. They are null for a type that isn't there.
 -- PostgreSQL inlines this function, so there is no call to pay for. `offset 0` keeps it from
--- computing twice what is used twice.
+-- encoding the time more than once.
 create function projector.report_on_execution(
     role text, type_outcome text, event_type text, step text, status text,
     created_at timestamptz, source_topic text, source_partition integer, context jsonb,

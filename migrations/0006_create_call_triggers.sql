@@ -24,12 +24,12 @@ create function projector.hands_over(context jsonb, result jsonb) returns boolea
     return coalesce(context @> '{"pending_callback": true}', false)
         or coalesce(result @> '{"context": {"pending_callback": true}}', false);
 
--- What an event says about its call: the trigger, repair, and verify all use this function. `role`
--- and `type_outcome` come from event_kinds. reporter: 0 if the call itself reports its end, and 1
--- if its command does. It's null if the event is no end, and then so are outcome, duration, and
--- error. An error text is ranked like its end (end_rank), and only an end that failed gives one. A
--- duration is ranked by who reported it and when (0002_create_projector.sql says how ranked values
--- work). PostgreSQL inlines this function, as it does report_on_execution.
+-- Says what one event tells about its call, for the trigger, repair, and verify alike. `role` and
+-- `type_outcome` come from event_kinds. `reporter` is 0 if the call itself reports its end, and 1
+-- if its command does. If the event is no end, then reporter, outcome, duration, and error are
+-- null. The rank of an error is that of its end (end_rank), and only an end that failed has one.
+-- The rank of a duration is who reported it and when (0002_create_projector.sql explains ranked
+-- values). PostgreSQL inlines this function, as it does report_on_execution.
 create function projector.report_on_call(
     role text, type_outcome text, status text, created_at timestamptz, step text, worker_id text,
     max_attempts integer, duration double precision, error text, context jsonb, result jsonb

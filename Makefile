@@ -10,7 +10,7 @@ COMPUTING := --numprocesses auto --dist worksteal
 WAITING := --numprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: run test soak promises lint bench lock env image base release clean help
+.PHONY: run test soak promises lint docs bench lock env image base release clean help
 
 run: $(INSTALLED) ## Start PostgreSQL, Kafka, normalizer, dashboard and traffic; ARGS="--rate 500"; Ctrl-C stops all
 	@exec $(BIN)/python -m normalizer up $(ARGS)
@@ -33,6 +33,9 @@ lint: $(INSTALLED) ## Style, format, types and the dependency rule
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+docs: $(INSTALLED) ## Build the documentation site into build/site. A dead link is an error
+	PYTHONPATH=. NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(INSTALLED) ## The whole path beside COPY of the same rows, in one run
 	$(BIN)/python -m bench.drain $(ARGS)

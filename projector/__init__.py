@@ -7,7 +7,7 @@ the events. Here is what an operator does with them:
     chunks.py             cuts work into statements that end within the limit
     event_rows.py         reads the canonical events of rows
     hours.py              the hours that a table has rows of
-    views/                the views, example queries, docs/views.md
+    views/                the views, example queries, docs/views.json
     verify/               compares projections with the events
     maintenance/          retention, archive, compaction, statistics
     repair/               makes projections agree with the events again

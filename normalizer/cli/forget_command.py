@@ -39,8 +39,8 @@ def forget(*, execution: ForgottenExecution, who: str | None, why: str, dry_run:
     their bytes contain its id, other than inside a longer word or number. Who, when and why is
     kept in normalizer.forgotten_executions. Not covered: executions that it started, the log
     itself, what a relay sent, backups, files of `normalizer export` and `projector maintain`.
-    docs/operations.md says how to find all executions of a person. After a stop or a kill, the same
-    command resumes. Its user must be the owner.
+    docs/operate/erase.md says how to find all executions of a person. After a stop or a kill,
+    the same command resumes. Its user must be the owner.
 
     Exit codes: 0 done; 2 wrong usage or settings; 3 the database did not answer, or the execution
     has an open divergence: `projector repair --executions ID` first.

@@ -1,6 +1,6 @@
 """The catalog of metrics: every one with its meaning and what to do about it.
 
-The catalog is the documentation: `normalizer metrics` prints it, and docs/metrics.md is a copy.
+The catalog is the documentation: `normalizer metrics` prints it, and the docs site lists it.
 Label values are closed lists. An execution id is never a label.
 """
 
@@ -277,7 +277,7 @@ CATALOGUE: Final = (
         means="Time until retention.ms deletes the oldest unread record; the whole retention "
         "if none is unread, +Inf if nothing expires or the settings of the topic are hidden. "
         "retention.bytes may delete earlier.",
-        hint="Low: raise retention.ms now (docs/operations.md begins with the command), then "
+        hint="Low: raise retention.ms now (docs/operate/records-expire.md has the command), then "
         "remove the cause of the lag.",
         labels=_PARTITION,
     ),

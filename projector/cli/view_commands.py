@@ -8,26 +8,26 @@ from normalizer.command_line import FiniteRange
 from normalizer.places import RECORD_FORM, parse_record
 from projector.cli.command_ends import print_result, run_flow
 from projector.database_session import connected, database_url
-from projector.views.markdown import as_markdown, as_text, describe
+from projector.views.description import as_json, as_text, describe
 from projector.views.wait import InQuarantine, NotVisibleYet, wait_for
 
 
 @click.command()
-@click.option("--markdown", is_flag=True, help="With columns and examples, as docs/views.md.")
-def views(*, markdown: bool) -> None:
+@click.option("--json", "in_json", is_flag=True, help="With columns and types, as JSON.")
+def views(*, in_json: bool) -> None:
     """List every view, with the question that it answers.
 
     \b
     projector views | grep -i -A1 retr
-    projector views --markdown > docs/views.md
+    projector views --json > docs/views.json
     """
 
     async def read() -> str:
         async with connected(database_url()) as connection:
             described = await describe(connection)
-            return as_markdown(described) if markdown else as_text(described)
+            return as_json(described) if in_json else as_text(described)
 
-    print_result(run_flow(read()), nl=not markdown)
+    print_result(run_flow(read()), nl=not in_json)
 
 
 @click.command()

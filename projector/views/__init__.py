@@ -2,6 +2,6 @@
 
 catalog.py             every view, with an example query
 operator_questions.py  questions of operators, each with a query that answers it
-markdown.py            the views of a database as docs/views.md
+description.py         the views of a database, as text and as docs/views.json
 wait.py                waits until a record is in every view
 """

@@ -1,4 +1,4 @@
-"""docs/operations.md, Backup: what it says to type gives a database that is whole and goes on."""
+"""docs/operate/backup.md: what it says to type gives a database that is whole and goes on."""
 
 import asyncio
 import re
@@ -42,7 +42,7 @@ async def test_a_restored_backup_is_whole_and_goes_on(
     first = write_file(tmp_path / "first.ndjson", b"".join(lines[:800]))
     every = write_file(tmp_path / "every.ndjson", b"".join(lines))
     await backfill_files(database, first)
-    page = (DOCS / "operations.md").read_text()
+    page = (DOCS / "operate" / "backup.md").read_text()
     (dumped,) = re.findall(r"^pg_dump (.*?) {2,}\S.*$", page, re.MULTILINE)
     (restored,) = re.findall(r"^pg_restore (.*?) {2,}\S.*$", page, re.MULTILINE)
     left_out = re.findall(

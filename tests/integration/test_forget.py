@@ -172,7 +172,7 @@ async def test_the_page_lists_the_executions_of_a_person(
         for number, (execution, parent) in enumerate([(71, GONE), (72, 71), (73, KEPT)])
     ]
     await read(database, [raw_record(100 + n, event, key=None) for n, event in enumerate(started)])
-    (listing,) = [one.text for one in blocks("operations.md", "sql") if "recursive" in one.text]
+    (listing,) = (one.text for one in blocks("operate/erase.md", "sql"))
 
     rows = await connection.fetch(listing.replace("alice@example.com", MARK))
 

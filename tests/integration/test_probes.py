@@ -41,7 +41,7 @@ async def test_half_sent_requests_keep_nobody_out_and_are_bounded() -> None:
 
 async def test_what_an_operator_types_in_a_container_shows_why_a_process_is_not_ready() -> None:
     typed = r'^docker compose exec .*normalizer python -c "(.*)"$'
-    (code,) = re.findall(typed, (DOCS / "operations.md").read_text(), re.MULTILINE)
+    (code,) = re.findall(typed, (DOCS / "operate" / "README.md").read_text(), re.MULTILINE)
     assert "9464" in code
     why = HttpResponse(HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", b"database: no answer\n")
     with ProbeServer("127.0.0.1", 0, {"/readyz": lambda: why}) as probes:

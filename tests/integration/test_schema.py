@@ -90,7 +90,7 @@ async def test_every_index_names_the_query_that_needs_it(database: Database) -> 
 
 
 async def test_a_table_or_view_is_of_the_contract_or_marked_private(database: Database) -> None:
-    """The contract: the views that docs/views.md lists, and events, which docs/spec documents."""
+    """The contract: the views that docs/views.json lists, and events, which docs/spec documents."""
     unmarked = await found(
         database,
         f"""

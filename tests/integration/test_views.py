@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from projector.views.catalog import VIEWS
-from projector.views.markdown import as_markdown, describe
+from projector.views.description import as_json, describe
 from projector.views.operator_questions import OPERATOR_QUESTIONS
 from simulator.view_fold import Row
 from tests.support import view_rows
@@ -18,7 +18,7 @@ from tests.support.projection_oracle import expected_views
 from tests.support.stack import Database, Stack
 from tests.support.view_rows import event
 
-PAGE: Final = Path(__file__).parents[2] / "docs" / "views.md"
+PAGE: Final = Path(__file__).parents[2] / "docs" / "views.json"
 
 
 @pytest.fixture
@@ -101,9 +101,11 @@ async def test_only_the_timeline_reads_the_log(untouched: asyncpg.Connection) ->
     assert {name for (name,) in reading} == {"execution_timeline"}
 
 
-async def test_the_page_is_what_the_database_says(untouched: asyncpg.Connection) -> None:
-    assert PAGE.read_text() == as_markdown(await describe(untouched)), (
-        "type: projector views --markdown > docs/views.md"
+async def test_the_contract_of_the_views_is_what_the_database_says(
+    untouched: asyncpg.Connection,
+) -> None:
+    assert PAGE.read_text() == as_json(await describe(untouched)), (
+        "type: projector views --json > docs/views.json"
     )
 
 

@@ -9,7 +9,7 @@ from tests.support.engines import ROOT
 
 CLICKHOUSE: Final = ROOT / "deploy" / "clickhouse"
 FLINK: Final = ROOT / "deploy" / "flink"
-VIEWS_PAGE: Final = ROOT / "docs" / "views.md"
+VIEWS: Final = ROOT / "docs" / "views.json"
 ENVELOPE: Final[dict[str, Any]] = json.loads((ROOT / "contract/envelope.schema.json").read_text())
 
 OF_THE_RECORD: Final = {"headers", "partition", "offset", "timestamp"}
@@ -83,11 +83,10 @@ def test_both_engines_know_every_type_that_begins_or_ends_an_execution_or_is_of_
 
 
 def contract() -> dict[str, list[str]]:
-    """View -> its columns, from the page that a test compares with the database."""
-    parts = re.split(r"^## (\w+)$", VIEWS_PAGE.read_text(), flags=re.MULTILINE)
+    """View -> its columns, from the file that a test compares with the database."""
     return {
-        name: re.findall(r"^\| (?!column \|)(\w+) \| ", text, re.MULTILINE)
-        for name, text in zip(parts[1::2], parts[2::2], strict=True)
+        view["name"]: [column["name"] for column in view["columns"]]
+        for view in json.loads(VIEWS.read_text())
     }
 
 

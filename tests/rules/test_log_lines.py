@@ -1,4 +1,4 @@
-"""docs/operations.md says what to do about every warning and error that is logged.
+"""docs/operate says what to do about every warning and error that is logged.
 
 And about every reason of /readyz.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
-PAGE: Final = (ROOT / "docs" / "operations.md").read_text()
+OPERATE: Final = ROOT / "docs" / "operate"
 
 
 @cache
@@ -35,7 +35,7 @@ def _logged() -> Iterator[str]:
 
 
 def test_the_page_has_a_row_for_every_warning_and_error() -> None:
-    table = PAGE.partition("\n## Log lines\n")[2].partition("\n## ")[0]
+    table = (OPERATE / "log-lines.md").read_text()
     rows = re.findall(r"^\| (`[^|]+`) \| \S", table, re.MULTILINE)
 
     listed = [event for row in rows for event in re.findall(r"`(\w+)`", row)]
@@ -66,7 +66,7 @@ def _reasons() -> Iterator[str]:
 
 
 def test_the_page_has_a_row_for_every_reason_of_readyz() -> None:
-    table = PAGE.partition("\n## Something is wrong\n")[2].partition("\n## ")[0]
+    table = (OPERATE / "README.md").read_text().partition("\n## Something is wrong\n")[2]
     cells = re.findall(r"^\| ([^|]+) \| \S", table, re.MULTILINE)
     quoted = [words for cell in cells for words in re.findall(r"`([^`]+)`", cell)]
     shown = [re.sub(r"\b[NM]\b", "...", words).rstrip(" .") for words in quoted]
@@ -82,7 +82,8 @@ def test_a_text_that_the_page_quotes_is_one_that_is_logged() -> None:
     constants = [node.value for node in _nodes() if isinstance(node, ast.Constant)]
     texts = [value for value in constants if isinstance(value, str)]
 
-    quoted = re.findall(r'"`([^`]+)`"', PAGE)
+    pages = "\n".join(page.read_text() for page in OPERATE.glob("*.md"))
+    quoted = re.findall(r'"`([^`]+)`"', pages)
 
     assert len(quoted) > 5
     for words in quoted:

@@ -11,7 +11,7 @@ ROOT: Final = Path(__file__).parents[2]
 
 CHECKED: Final = (
     *("normalizer", "projector", "simulator", "migrations", "bench", "deploy", "contract", "docs"),
-    "release",
+    *("release", "docs_site"),
     *("tests", ":(exclude)tests/specs", ":(exclude)tests/rules/test_names.py"),
     *("README.md", "SECURITY.md", "CONTRIBUTING.md"),
     *("Makefile", "Dockerfile", "compose.yaml", ".ci"),

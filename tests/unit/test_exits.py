@@ -109,7 +109,7 @@ def test_an_argument_that_is_no_text_is_wrong_usage(program: click.Group) -> Non
     assert "'\\udcff:0:1' is not UTF-8" in ended.output
 
 
-@pytest.mark.parametrize("where", ["normalizer", "projector", "docs/operations.md"])
+@pytest.mark.parametrize("where", ["normalizer", "projector", "docs/operate/commands.md"])
 def test_help_and_the_operators_page_say_what_each_code_means(where: str) -> None:
     programs = {"normalizer": normalizer, "projector": projector}
     text = (

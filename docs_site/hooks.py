@@ -1,0 +1,75 @@
+"""What MkDocs does beyond its settings: pages from outside of docs/, and links that fit the site.
+
+Pages are written for the repository, where a link leads to a file. On the site a page that is
+part of it gets a link, and any other file keeps its name without one.
+"""
+
+import posixpath
+import re
+from pathlib import Path
+from typing import Any, Final
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+from docs_site.reference import generated
+
+ROOT: Final = Path(__file__).parents[1]
+
+OUTSIDE: Final = {
+    "README.md": "index.md",
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
+    "contract/README.md": "contract/index.md",
+    "contract/CHANGELOG.md": "contract/changelog.md",
+    "contract/evolution.md": "contract/evolution.md",
+    "contract/rust/README.md": "contract/crate.md",
+    "deploy/flink/README.md": "flink.md",
+    "deploy/helm/event-normalizer/README.md": "chart.md",
+}
+"""Pages of the repository outside of docs/, and their places on the site."""
+
+_FENCED: Final = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
+_LINK: Final = re.compile(r"(?<!\!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
+_SOURCE: Final = re.compile(r'(src|srcset)="docs/([^"]+)"')
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages from outside of docs/ and the generated ones."""
+    for origin, place in OUTSIDE.items():
+        files.append(File.generated(config, place, content=(ROOT / origin).read_text()))
+    for place, text in generated().items():
+        files.append(File.generated(config, place, content=text))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, files: Files, **_: Any) -> str:
+    """Point each link at the page of the site, or leave only its text."""
+    place = page.file.src_uri
+    origin = _origin(place)
+
+    def moved(match: re.Match[str]) -> str:
+        text, target = match.groups()
+        if origin is None or target.startswith(("https://", "http://", "#", "mailto:")):
+            return match[0]
+        name, _, anchor = target.partition("#")
+        wanted = posixpath.normpath(posixpath.join(posixpath.dirname(origin), name))
+        found = OUTSIDE.get(wanted, wanted.removeprefix("docs/"))
+        if files.get_file_from_path(found) is None:
+            return text
+        relative = posixpath.relpath(found, posixpath.dirname(place) or ".")
+        return f"[{text}]({relative}{'#' + anchor if anchor else ''})"
+
+    parts = _FENCED.split(markdown)
+    parts[::2] = [_SOURCE.sub(r'\1="\2"', _LINK.sub(moved, part)) for part in parts[::2]]
+    return "".join(parts)
+
+
+def _origin(place: str) -> str | None:
+    """Return the path in the repository of a page of the site, or None for a generated one."""
+    if place.startswith("reference/"):
+        return None
+    moved = {there: here for here, there in OUTSIDE.items()}
+    return moved.get(place, f"docs/{place}")

@@ -1,0 +1,70 @@
+"""Reads the comments and columns of the views from a database: docs/views.json is a copy."""
+
+from collections.abc import Iterable
+from typing import Final
+
+import asyncpg
+import msgspec
+
+from projector.views.catalog import VIEWS, View
+
+
+class Column(msgspec.Struct, frozen=True):
+    """One column of a view, as the database describes it."""
+
+    name: str
+    type: str
+    meaning: str
+
+
+class DescribedView(msgspec.Struct, frozen=True):
+    """A view with its comment and columns in the database."""
+
+    view: View
+    comment: str
+    columns: tuple[Column, ...]
+
+
+async def describe(connection: asyncpg.Connection) -> list[DescribedView]:
+    """Every view, in the order of catalog.py."""
+    rows = await connection.fetch(_COLUMNS)
+    columns: dict[str, list[Column]] = {}
+    comments: dict[str, str] = {}
+    for row in rows:
+        comments[row["view"]] = row["comment"] or ""
+        column = Column(row["name"], row["type"], row["meaning"] or "")
+        columns.setdefault(row["view"], []).append(column)
+    return [DescribedView(view, comments[view.name], tuple(columns[view.name])) for view in VIEWS]
+
+
+def as_json(described: Iterable[DescribedView]) -> str:
+    """Return the views as JSON, one column on each line. It ends with a newline."""
+    views = [
+        {
+            "name": one.view.name,
+            "comment": one.comment,
+            "columns": [msgspec.structs.asdict(column) for column in one.columns],
+        }
+        for one in described
+    ]
+    return msgspec.json.format(msgspec.json.encode(views), indent=1).decode() + "\n"
+
+
+def as_text(described: Iterable[DescribedView]) -> str:
+    """Two lines for each view: its name, and the question that it answers."""
+    return "\n".join(
+        f"projector.{one.view.name}\n    {one.comment.partition('?')[0]}?" for one in described
+    )
+
+
+_COLUMNS: Final = """
+    select   view.relname as view, obj_description(view.oid, 'pg_class') as comment,
+             attribute.attname as name, format_type(attribute.atttypid, null) as type,
+             col_description(view.oid, attribute.attnum) as meaning
+    from     pg_class     as view
+    join     pg_attribute as attribute on attribute.attrelid = view.oid
+    where    view.relnamespace = 'projector'::regnamespace
+    and      view.relkind = 'v'
+    and      attribute.attnum > 0
+    order by view.relname, attribute.attnum
+"""

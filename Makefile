@@ -22,7 +22,7 @@ test: $(INSTALLED) ## Every test but the long ones; the core's branches must all
 	$(BIN)/coverage report
 	$(BIN)/python -m tests.support.one_kafka $(BIN)/pytest $(WAITING) tests/rules tests/integration tests/chaos
 
-soak: $(INSTALLED) ## The long tests, into docs/results.md; ARGS="-k keyed" runs one of them
+soak: $(INSTALLED) ## The long tests, into docs/results.csv; ARGS="-k keyed" runs one of them
 	$(BIN)/pytest -m soak -v $(ARGS)
 
 promises: $(INSTALLED) ## Take mechanisms away, one at a time: and see which tests fail

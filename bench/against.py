@@ -2,7 +2,7 @@
 
     python -m bench.against ba60e10                       five pairs of 300,000 events
     python -m bench.against ba60e10 --rounds 1 --events 30000    a smoke test: no figures
-    python -m bench.against ba60e10 --results NAME        also into docs/results.md
+    python -m bench.against ba60e10 --results NAME        also into docs/results.csv
 
 Each round runs `bench.drain` of both, in alternating order. A machine that is slow for
 a while is slow for both, so the median of the rounds' ratios counts.
@@ -115,7 +115,7 @@ if __name__ == "__main__":
     parser.add_argument("--events", type=int, default=300_000, help="default: 300000")
     parser.add_argument("--rounds", type=int, default=5, help="default: 5")
     parser.add_argument(
-        "--results", metavar="NAME", help="add rows of this name to docs/results.md"
+        "--results", metavar="NAME", help="add rows of this name to docs/results.csv"
     )
     options = parser.parse_args()
     sys.exit(main(options.commit, options.events, options.rounds, options.results))

@@ -1,7 +1,7 @@
 """Measures how the drain depends on what is stored, sent and shared; each curve changes one thing.
 
     python -m bench.curves --events 5000 --rounds 1 --stored 0,20000     a smoke test: no figures
-    python -m bench.curves --results                      the full form, into docs/results.md
+    python -m bench.curves --results                      the full form, into docs/results.csv
     python -m bench.curves --only repeats,ids
 
 Each point is the median of rounds. In a round all points of a curve follow one another, so a
@@ -395,7 +395,7 @@ if __name__ == "__main__":
         default=[100_000, 1_000_000, 10_000_000],
         help="events of one drain",
     )
-    parser.add_argument("--results", action="store_true", help="add rows to docs/results.md")
+    parser.add_argument("--results", action="store_true", help="add rows to docs/results.csv")
     chosen = parser.parse_args()
     if unknown := set(chosen.only) - {curve.name for curve in curves(1, [0], [1])}:
         parser.error(f"unknown: {', '.join(sorted(unknown))}")

@@ -1,7 +1,7 @@
 """Measures how fast the service drains a preloaded topic, against COPY of the same finished rows.
 
     python -m bench.drain                               the short form: 300,000 events
-    python -m bench.drain --events 1000000 --results    the full form, into docs/results.md
+    python -m bench.drain --events 1000000 --results    the full form, into docs/results.csv
 
 One run, one machine, one database: the service reads the topic and writes every row; then those
 very rows are copied again, finished, into the same (emptied) tables with the same triggers.
@@ -308,7 +308,7 @@ if __name__ == "__main__":
         default=os.cpu_count() or 1,
         help="normalizers that share the topic; default: one a processor",
     )
-    parser.add_argument("--results", action="store_true", help="add rows to docs/results.md")
+    parser.add_argument("--results", action="store_true", help="add rows to docs/results.csv")
     options = parser.parse_args()
     sys.exit(
         asyncio.run(main(options.events, options.seed, options.processes, results=options.results))

@@ -1,7 +1,7 @@
 """Measures what a report that changes a stored row costs, by the size of its execution.
 
     python -m bench.merges               100 merges in each
-    python -m bench.merges --results     the same, into docs/results.md
+    python -m bench.merges --results     the same, into docs/results.csv
 
 One execution has 100,000 events and a thousand have 100 each. A second report of one of their
 events changes its row: one transaction a merge, in turn.
@@ -126,5 +126,5 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--merges", type=int, default=100, help="in each; 100")
-    parser.add_argument("--results", action="store_true", help="add rows to docs/results.md")
+    parser.add_argument("--results", action="store_true", help="add rows to docs/results.csv")
     sys.exit(asyncio.run(main(parser.parse_args())))

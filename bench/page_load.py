@@ -125,7 +125,7 @@ if __name__ == "__main__":
     parser.add_argument("url")
     parser.add_argument("--before", metavar="URL", help="a page to compare with")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--results", action="store_true", help="add rows to docs/results.md")
+    parser.add_argument("--results", action="store_true", help="add rows to docs/results.csv")
     chosen = parser.parse_args()
     asyncio.run(
         main(

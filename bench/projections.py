@@ -1,7 +1,7 @@
 """Measures what the projections cost: in a drain, by the row, in eight sessions, in one execution.
 
     python -m bench.projections                               the short form: 100,000 events
-    python -m bench.projections --events 300000 --results     into docs/results.md
+    python -m bench.projections --events 300000 --results     into docs/results.csv
 
 In one run, on one machine: the service drains a topic without projections, with them, and without
 them again. The rows it stored are then copied, finished, with one projection at a time; eight
@@ -229,5 +229,5 @@ if __name__ == "__main__":
     )
     parser.add_argument("--events", type=int, default=100_000)
     parser.add_argument("--long-events", type=int, default=LONG_EVENTS)
-    parser.add_argument("--results", action="store_true", help="add rows to docs/results.md")
+    parser.add_argument("--results", action="store_true", help="add rows to docs/results.csv")
     sys.exit(asyncio.run(main(parser.parse_args())))

@@ -1,7 +1,7 @@
 """Measures what repair and retention cost concurrent writers: their commit times beside each.
 
     python -m bench.repair                                the short form: 300,000 events
-    python -m bench.repair --events 10000000 --results    the full form, into docs/results.md
+    python -m bench.repair --events 10000000 --results    the full form, into docs/results.csv
 
 One database with a history in it, of which every call, every roll-up and a part of the executions
 are then lost; a writer commits 2,000 events a second, and reads what it wrote from the view that is
@@ -176,5 +176,5 @@ if __name__ == "__main__":
     parser.add_argument("--events", type=int, default=300_000, help="of the history; 300000")
     parser.add_argument("--rate", type=int, default=2_000, help="events a second; 2000")
     parser.add_argument("--seconds", type=float, default=30.0, help="alone; 30")
-    parser.add_argument("--results", action="store_true", help="add rows to docs/results.md")
+    parser.add_argument("--results", action="store_true", help="add rows to docs/results.csv")
     sys.exit(asyncio.run(main(parser.parse_args())))

@@ -1,7 +1,7 @@
 """Measures what every view costs a dashboard after three and after thirty days of history.
 
     python -m bench.views                                the short form: a million in thirty days
-    python -m bench.views --events 10000000 --results    the full form, into docs/results.md
+    python -m bench.views --events 10000000 --results    the full form, into docs/results.csv
 
 Each view runs its example query for the last 24 hours: the shared buffers it reads must not
 grow with what is older. How long the same query takes is measured: the server's time on a CPU, and
@@ -171,5 +171,5 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--events", type=int, default=1_000_000, help="in 30 days; 1000000")
-    parser.add_argument("--results", action="store_true", help="add rows to docs/results.md")
+    parser.add_argument("--results", action="store_true", help="add rows to docs/results.csv")
     sys.exit(asyncio.run(main(parser.parse_args())))

@@ -13,7 +13,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from docs_site.reference import generated
+from docs_site.reference import figures, generated
 
 ROOT: Final = Path(__file__).parents[1]
 
@@ -64,7 +64,8 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: Any) -> str:
 
     parts = _FENCED.split(markdown)
     parts[::2] = [_SOURCE.sub(r'\1="\2"', _LINK.sub(moved, part)) for part in parts[::2]]
-    return "".join(parts)
+    text = "".join(parts)
+    return f"{text}\n{figures()}\n" if place == "results.md" else text
 
 
 def _origin(place: str) -> str | None:

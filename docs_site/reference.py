@@ -1,5 +1,6 @@
 """The generated pages of the site: commands, settings, HTTP API, views, metrics, alerts."""
 
+import csv
 import json
 import re
 from collections.abc import Iterator
@@ -194,6 +195,13 @@ def _alerts() -> Iterator[str]:
             f"| [{alert['alert']}](../{page}) | {alert['labels']['severity']} "
             f"| {' | '.join(map(_cell, cells))} |"
         )
+
+
+def figures() -> str:
+    """Return the figures of docs/results.csv as a table, for the page of results."""
+    rows = csv.reader((ROOT / "docs" / "results.csv").read_text().splitlines())
+    head, *body = (" | ".join(map(_cell, row)) for row in rows)
+    return "\n".join(f"| {row} |" for row in [head, "---|---|---|---|---", *body])
 
 
 def _anchor(heading: str) -> str:

@@ -40,7 +40,7 @@ if __name__ == "__main__":
     parser.add_argument("--only", type=_names(NAMES), default=NAMES, help=", ".join(NAMES))
     parser.add_argument("--parts", type=_names(PARTS), default=PARTS, help=", ".join(PARTS))
     parser.add_argument("--installs", type=Path, default=Path.home() / ".cache" / "noetl-peers")
-    parser.add_argument("--results", action="store_true", help="add rows to docs/results.md")
+    parser.add_argument("--results", action="store_true", help="add rows to docs/results.csv")
     given = parser.parse_args()
     if given.results and (given.only, given.parts) != (NAMES, PARTS):
         parser.error("--results writes the whole page: leave out --only and --parts")

@@ -158,7 +158,7 @@ def _drained(one: Drain) -> str:
 
 
 def write_rows(found: Findings) -> None:
-    """Add a row per contestant to docs/results.md."""
+    """Add a row per contestant to docs/results.csv."""
     abouts = {who.name: who for who in CONTESTANTS}
     columns = (
         *("who", "events/s", "own us", "PostgreSQL us", "Kafka us", "memory MB"),

@@ -1,6 +1,6 @@
 """What once broke a promise, done again at full size against the running service: `make soak`.
 
-Each test is one row of docs/results.md: what was done, what was seen, how long it took and
+Each test is one row of docs/results.csv: what was done, what was seen, how long it took and
 how much memory the service took at its most. The short forms stand with the code they guard.
 """
 

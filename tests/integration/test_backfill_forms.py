@@ -1,6 +1,6 @@
 """The same history bare, and as rows of a noetl.event table: the canonical bytes of the wire.
 
-The full form, `make soak ARGS="-k backfill_forms"`, adds rows to docs/results.md.
+The full form, `make soak ARGS="-k backfill_forms"`, adds rows to docs/results.csv.
 """
 
 import itertools

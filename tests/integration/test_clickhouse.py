@@ -1,6 +1,6 @@
 """The figures of deploy/clickhouse are those of the projections.
 
-It runs alone: `make soak ARGS="-k clickhouse"`, and adds rows to docs/results.md. With fewer
+It runs alone: `make soak ARGS="-k clickhouse"`, and adds rows to docs/results.csv. With fewer
 events, to try it out (SOAK_EVENTS=40000), nothing is written.
 """
 

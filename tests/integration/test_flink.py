@@ -2,7 +2,7 @@
 
 A real cluster of two TaskManagers. On the way one of them is killed, and then the whole cluster,
 while the topic loses what was read. The job continues from its last checkpoint. It runs alone:
-`make soak ARGS="-k test_flink_keeps"`, and adds rows to docs/results.md. With fewer events, to try
+`make soak ARGS="-k test_flink_keeps"`, and adds rows to docs/results.csv. With fewer events, to try
 it out (SOAK_EVENTS=40000), nothing is written.
 """
 

@@ -1,6 +1,6 @@
 """deploy/flink/history.py makes of history what the filter makes, faster with more workers.
 
-It runs alone: `make soak ARGS="-k flink_history"`, and adds rows to docs/results.md. With
+It runs alone: `make soak ARGS="-k flink_history"`, and adds rows to docs/results.csv. With
 fewer records, to try it out (SOAK_EVENTS=40000), nothing is written.
 """
 

@@ -1,6 +1,6 @@
 """The image, built from this checkout and run against a real PostgreSQL and a real Kafka.
 
-It adds rows to docs/results.md: `make soak ARGS="-k test_image"`.
+It adds rows to docs/results.csv: `make soak ARGS="-k test_image"`.
 """
 
 import contextlib

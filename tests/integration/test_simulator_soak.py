@@ -1,6 +1,6 @@
 """The million: all the simulator can do, two normalizers at once, five kill -9 on the way.
 
-Each adds rows to docs/results.md, and runs alone: `make soak ARGS="-k keyed"`. With fewer
+Each adds rows to docs/results.csv, and runs alone: `make soak ARGS="-k keyed"`. With fewer
 events, to try it out (SOAK_EVENTS=40000), nothing is written.
 """
 

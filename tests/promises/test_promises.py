@@ -1,4 +1,4 @@
-"""Each promise is seen to break: `make promises` adds rows to docs/results.md."""
+"""Each promise is seen to break: `make promises` adds rows to docs/results.csv."""
 
 from pathlib import Path
 

@@ -1,5 +1,7 @@
-"""Adds the figures of a run to the one table of docs/results.md, with date, commit, and command."""
+"""Adds the figures of a run to docs/results.csv, with date, commit, and command."""
 
+import csv
+import io
 import shlex
 import subprocess
 import sys
@@ -12,8 +14,8 @@ PrintLine = Callable[[str], None]
 """Prints a line of progress, which pytest does not capture."""
 
 _ROOT: Final = Path(__file__).parents[2]
-RESULTS: Final = _ROOT / "docs" / "results.md"
-"""Its last table has a row per figure."""
+RESULTS: Final = _ROOT / "docs" / "results.csv"
+"""It has a row for each figure. docs/results.md lists the runs."""
 
 
 def commit_of(root: Path) -> str:
@@ -30,7 +32,7 @@ def commit_of(root: Path) -> str:
         return answer.stdout.strip()
 
     changed = git(
-        *("status", "--porcelain", "--untracked-files=no"), "--", ".", ":(exclude)docs/results.md"
+        *("status", "--porcelain", "--untracked-files=no"), "--", ".", ":(exclude)docs/results.csv"
     )
     return (git("rev-parse", "--short", "HEAD") or "unknown") + ("+changes" if changed else "")
 
@@ -64,12 +66,12 @@ def write_results(
         named = zip(columns, cells, strict=True)
         text = "; ".join(f"{column}: {cell}" if column else cell for column, cell in named if cell)
         rows.append(_row(f"{name}: {what}", text, command))
-    _replace(f"{name}: ", rows)
+    _replace(rows, lambda figure: figure.startswith(f"{name}: "))
 
 
 def write_row(name: str, key: str, value: str, command: str) -> None:
     """Add the row of one figure, in place of the one that the last run of this key added."""
-    _replace(f"{name}: {key} |", [_row(f"{name}: {key}", value, command)])
+    _replace([_row(f"{name}: {key}", value, command)], lambda figure: figure == f"{name}: {key}")
 
 
 def write_defect(done: str, seen: str, *, seconds: float, peak_mb: float) -> None:
@@ -78,15 +80,16 @@ def write_defect(done: str, seen: str, *, seconds: float, peak_mb: float) -> Non
     write_row("defects", done, value, 'make soak ARGS="-k test_defects"')
 
 
-def _row(figure: str, value: str, command: str) -> str:
-    date = f"{datetime.now(UTC):%Y-%m-%d %H:%M}"
-    return f"| {' | '.join((figure, value, date, _COMMIT, f'`{command}`'))} |"
+def _row(figure: str, value: str, command: str) -> list[str]:
+    return [figure, value, f"{datetime.now(UTC):%Y-%m-%d %H:%M}", _COMMIT, command]
 
 
-def _replace(beginning: str, rows: Sequence[str]) -> None:
-    """Put the rows where the first one stood that begins like this, or at the end."""
-    lines = RESULTS.read_text().splitlines()
-    old = [number for number, line in enumerate(lines) if line.startswith(f"| {beginning}")]
-    at = old[0] if old else len(lines)
-    kept = [line for number, line in enumerate(lines) if number not in old]
-    RESULTS.write_text("\n".join([*kept[:at], *rows, *kept[at:], ""]))
+def _replace(rows: list[list[str]], is_old: Callable[[str], bool]) -> None:
+    """Put the rows where the first old one stood, or at the end."""
+    before = list(csv.reader(RESULTS.read_text().splitlines()))
+    old = [number for number, row in enumerate(before) if is_old(row[0])]
+    at = old[0] if old else len(before)
+    kept = [row for number, row in enumerate(before) if number not in old]
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([*kept[:at], *rows, *kept[at:]])
+    RESULTS.write_text(text.getvalue())

@@ -1,6 +1,7 @@
 """What the benches send, count and record."""
 
 import asyncio
+import csv
 import itertools
 import os
 import re
@@ -91,7 +92,7 @@ def test_a_record_names_the_commit_that_the_run_began_with_and_changes(
         by = ("-c", "user.name=some", "-c", "user.email=some@example.org")
         subprocess.run(["git", *by, *arguments], cwd=tmp_path, check=True, capture_output=True)
 
-    code, page = tmp_path / "code.py", tmp_path / "docs" / "results.md"
+    code, page = tmp_path / "code.py", tmp_path / "docs" / "results.csv"
     page.parent.mkdir(parents=True)
     git("init")
     for file in (code, page):
@@ -109,13 +110,13 @@ def test_a_record_names_the_commit_that_the_run_began_with_and_changes(
 def test_a_new_run_replaces_the_rows_of_the_last_one_and_no_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = tmp_path / "results.md"
-    table.write_text("# Results\n\n| figure |\n|---|\n")
+    table = tmp_path / "results.csv"
+    table.write_text("figure,value,date_utc,commit,command\n")
     monkeypatch.setattr(results, "RESULTS", table)
 
     def figures() -> list[tuple[str, str]]:
-        rows = [line.split(" | ") for line in table.read_text().splitlines()[4:]]
-        return [(figure.removeprefix("| "), value) for figure, value, *_ in rows]
+        rows = list(csv.reader(table.read_text().splitlines()))[1:]
+        return [(figure, value) for figure, value, *_ in rows]
 
     results.write_results(
         "drain", "make bench", {"first": "1 | 5", "second": " | 2"}, columns=("a", "b")

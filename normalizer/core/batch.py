@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import msgspec
 
+from normalizer.core.encoded_events import Outcome
 from normalizer.core.raw_record import RawRecord
-from normalizer.envelope import Normalized
 
-Item = tuple[RawRecord, tuple[Normalized, ...]]
+Item = tuple[RawRecord, tuple[Outcome, ...]]
 """A record and its outcomes, at least one."""
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from normalizer.core.encoded_events import EncodedEvent, Event, coordinates_in
 from normalizer.envelope import Envelope
 from normalizer.snowflake import derive_id
 
@@ -28,8 +29,10 @@ SALTS: Final = range(4)
 """How many ids can be derived from the coordinates of one event."""
 
 
-def coordinates_of(event: Envelope) -> Coordinates:
+def coordinates_of(event: Event) -> Coordinates:
     """The coordinates of the event, which never change."""
+    if isinstance(event, EncodedEvent):
+        return coordinates_in(event.columns)
     return (
         event.source_topic,
         event.source_incarnation,
@@ -39,20 +42,22 @@ def coordinates_of(event: Envelope) -> Coordinates:
     )
 
 
-def source_key(event: Envelope) -> SourceKey:
+def source_key(event: Event) -> SourceKey:
     """The partition that the event's record came from."""
-    return (event.source_topic, event.source_incarnation, event.source_partition)
+    return coordinates_of(event)[:3]
 
 
-def is_below(event: Envelope, dedup_horizon: DedupHorizon) -> bool:
+def is_below(event: Event, dedup_horizon: DedupHorizon) -> bool:
     """Whether an earlier batch may have stored the event's record."""
-    return event.source_offset < dedup_horizon.get(source_key(event), 0)
+    coordinates = coordinates_of(event)
+    return coordinates[3] < dedup_horizon.get(coordinates[:3], 0)
 
 
-def id_of(event: Envelope) -> int:
+def id_of(event: Event) -> int:
     """The id of an event that came from a log. Raises ValueError where it has none."""
     if event.event_id is None:
-        message = f"an event without an id has no row: {event.source_topic}@{event.source_offset}"
+        topic, _, _, offset, _ = coordinates_of(event)
+        message = f"an event without an id has no row: {topic}@{offset}"
         raise ValueError(message)
     return event.event_id
 

@@ -13,10 +13,10 @@ import msgspec
 
 from normalizer.core.batch import Batch, Item
 from normalizer.core.decode import UndecodableItem, decode_events
+from normalizer.core.encoded_events import events_of
 from normalizer.core.sanitize import Sanitizer
 from normalizer.core.wire_event import WireEvent
 from normalizer.core.wire_values import first_byte
-from normalizer.envelope import Envelope
 
 EVENTS_A_SECOND: Final = 8
 """Events of one shape that are inspected in a second: less than a millisecond of work."""
@@ -111,7 +111,7 @@ class DriftDetector:
             for record, outcomes in part.items[::step]:
                 if record.value is None or len(record.value) > LARGEST_BYTES:
                     continue
-                shapes = {one.shape for one in outcomes if isinstance(one, Envelope)}
+                shapes = {event.shape for event in events_of(outcomes)}
                 if len(shapes) != 1:
                     continue  # no event, or a batch of several shapes
                 (shape,) = shapes
@@ -134,7 +134,7 @@ class DriftDetector:
     def _findings(self, item: Item, shape: str) -> list[DriftFinding]:
         record, outcomes = item
         assert record.value is not None
-        execution_ids = {one.execution_id for one in outcomes if isinstance(one, Envelope)}
+        execution_ids = {event.execution_id for event in events_of(outcomes)}
         events = decode_events(record.value, self._sanitizer)
         return [
             DriftFinding(

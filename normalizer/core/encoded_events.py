@@ -18,7 +18,7 @@ them and isn't null either. Source: the PostgreSQL manual, COPY, Binary Format.
 """
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, Protocol
@@ -26,7 +26,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from normalizer.core.raw_record import RawRecord
-from normalizer.envelope import Envelope
+from normalizer.envelope import Envelope, Ignored, Rejected
 
 FIXED_COLUMNS: Final = {
     "execution_id": "bigint",
@@ -90,6 +90,9 @@ class EncodedEvent(msgspec.Struct, frozen=True, gc=False):
 
 Event = Envelope | EncodedEvent
 
+Outcome = Event | Rejected | Ignored
+"""What one event, or a record without events, became."""
+
 CALL_RECORDS: Final = 200
 """Records that the lane reads in one call: about two milliseconds."""
 
@@ -114,14 +117,36 @@ class Lane(Protocol):
         """
 
 
+def events_of(outcomes: Iterable[Outcome]) -> list[Event]:
+    """The events among the outcomes."""
+    return [one for one in outcomes if not isinstance(one, (Rejected, Ignored))]
+
+
 def envelope_of(event: Event) -> Envelope:
     """The event as an Envelope."""
     return event if isinstance(event, Envelope) else decode_columns(event.columns)
 
 
+def time_of(event: Event) -> datetime | None:
+    """The time that Kafka recorded, else the event's own time."""
+    if isinstance(event, EncodedEvent):
+        topic_bytes = _LENGTH.unpack_from(event.columns, _FIXED.size)[0]
+        size, recorded_at = _BIGINT_COLUMN.unpack_from(event.columns, _TOPIC_AT + topic_bytes)
+        return _time(_FIXED.unpack_from(event.columns)[7] if size < 0 else recorded_at)
+    return event.recorded_at or event.created_at
+
+
 def columns_of(event: Event) -> bytes:
     """The event as the columns of its row. Raises ValueError as `encode_columns` does."""
     return encode_columns(event) if isinstance(event, Envelope) else event.columns
+
+
+def coordinates_in(columns: bytes) -> tuple[str, int, int, int, int]:
+    """The topic, incarnation, partition, offset, and index in these columns."""
+    incarnation, _, partition, _, offset, _, index, *_ = _FIXED.unpack_from(columns)[13:]
+    (size,) = _LENGTH.unpack_from(columns, _FIXED.size)
+    topic = columns[_TOPIC_AT : _TOPIC_AT + size].decode()
+    return topic, incarnation, partition, offset, index
 
 
 def encode_columns(event: Envelope) -> bytes:
@@ -195,13 +220,15 @@ _FIXED: Final = struct.Struct(
 )
 _FIXED_NAMES: Final = tuple(FIXED_COLUMNS)
 _LENGTH: Final = struct.Struct(">i")
+_TOPIC_AT: Final = _FIXED.size + _LENGTH.size
 _BIGINT: Final = struct.Struct(">q")
 _INTEGER: Final = struct.Struct(">i")
 _DOUBLE: Final = struct.Struct(">d")
 _NULL: Final = _LENGTH.pack(-1)
 _pack_fixed: Final = _FIXED.pack
 _pack_length: Final = _LENGTH.pack
-_pack_bigint: Final = struct.Struct(">iq").pack
+_BIGINT_COLUMN: Final = struct.Struct(">iq")
+_pack_bigint: Final = _BIGINT_COLUMN.pack
 _pack_integer: Final = struct.Struct(">ii").pack
 _pack_double: Final = struct.Struct(">id").pack
 

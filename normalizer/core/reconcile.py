@@ -30,6 +30,7 @@ from normalizer.core.coordinates import (
     is_derived,
 )
 from normalizer.core.digests import Digests
+from normalizer.core.encoded_events import Event, envelope_of
 from normalizer.core.merge import merge, request_digests
 from normalizer.core.merge_flags import HAS_RIVAL, SHARES_ID, is_ambiguous, with_flags
 from normalizer.core.stored_events import Outcome, StoredEvents, WritePlan
@@ -39,26 +40,23 @@ _BY_COMMAND = 3
 
 
 async def reconcile(
-    events: Sequence[Envelope], stored: StoredEvents, dedup_horizon: DedupHorizon = NO_DEDUP_HORIZON
+    events: Sequence[Event], stored: StoredEvents, dedup_horizon: DedupHorizon = NO_DEDUP_HORIZON
 ) -> WritePlan:
     """Decide for each event whether it becomes a row, is merged into one, or is a duplicate.
 
     A record with the same coordinates is the same record, whatever id today's rules give it. So
     below the dedup horizon a record that is not found by its id is searched by its coordinates.
+    Only events that are compared become Envelopes. Every other event is a new row as it is.
     """
     ids = [id_of(event) for event in events]
     id_counts = Counter(ids)
     known = await stored.find_coordinates(sorted(id_counts))
     again = {*known, *(event_id for event_id, times in id_counts.items() if times > 1)}
-    doubtful = (
-        [
-            number
-            for number, event_id in enumerate(ids)
-            if event_id in again or (dedup_horizon and is_below(events[number], dedup_horizon))
-        ]
-        if again or dedup_horizon
-        else []
-    )
+    doubtful = [
+        number
+        for number, event_id in enumerate(ids)
+        if event_id in again or (dedup_horizon and is_below(events[number], dedup_horizon))
+    ]
     if not doubtful:
         rows = dict(zip(ids, events, strict=True))
         return WritePlan(
@@ -79,7 +77,7 @@ class _Reconciler:
         self._known = known
         self._dedup_horizon = dedup_horizon
         self._resolved: dict[Coordinates, int] = {}
-        self._rows: dict[int, Envelope | None] = {}
+        self._rows: dict[int, Event | None] = {}
         self._new: set[int] = set()
         self._changed: set[int] = set()
         self._merged_records: list[tuple[Coordinates, int]] = []
@@ -89,7 +87,7 @@ class _Reconciler:
         self._steps = ReportedSteps()
 
     async def reconcile(
-        self, events: Sequence[Envelope], ids: Sequence[int], doubtful: Sequence[int]
+        self, events: Sequence[Event], ids: Sequence[int], doubtful: Sequence[int]
     ) -> WritePlan:
         """Reconcile the doubtful events one by one; every other event is a new row as it is.
 
@@ -101,7 +99,7 @@ class _Reconciler:
             self._rows.pop(ids[number], None)
         self._new = set(self._rows)
         self._rows |= {ids[number]: None for number in doubtful if ids[number] not in self._known}
-        doubtful_events = [events[number] for number in doubtful]
+        doubtful_events = [envelope_of(events[number]) for number in doubtful]
         await self._load_rows(doubtful_events)
         for number, event in zip(doubtful, doubtful_events, strict=True):
             outcomes[number] = await self._reconcile(event)
@@ -114,7 +112,7 @@ class _Reconciler:
                 outcomes[number] = "merged", row
         return WritePlan(
             inserts=self._sorted(self._new),
-            updates=self._sorted(self._changed),
+            updates=[envelope_of(row) for row in self._sorted(self._changed)],
             outcomes=outcomes,
             merged_records=merged_records,
             ambiguous=self._ambiguous,
@@ -157,8 +155,7 @@ class _Reconciler:
         """The row of each event's id: the stored one, or else the first event with this id."""
         first: dict[int, Envelope] = {}
         return [
-            self._rows.get(id_of(event)) or first.setdefault(id_of(event), event)
-            for event in events
+            self._loaded(id_of(event)) or first.setdefault(id_of(event), event) for event in events
         ]
 
     async def _load_digests(self) -> bool:
@@ -189,13 +186,13 @@ class _Reconciler:
         """
         if is_derived(event):
             return await self._resolve_by_coordinates(event)
-        holder = self._rows[id_of(event)]
+        holder = self._loaded(id_of(event))
         assert holder is not None
         ids = [id_of(event)]
         if self._may_have_siblings(holder, event):
             ids += sibling_ids(id_of(event), event.execution_id)
             await self._lock({*ids} - self._rows.keys())
-        rows = [row for one in ids if (row := self._rows[one]) is not None]
+        rows = [row for one in ids if (row := self._loaded(one)) is not None]
         for row in rows:
             if coordinates_of(row) == coordinates_of(event):
                 return "duplicate", id_of(row)
@@ -255,7 +252,7 @@ class _Reconciler:
 
     def _flag(self, row: Envelope, flags: int) -> None:
         """Set flags on the current state of a row."""
-        now = self._rows[id_of(row)] or row
+        now = self._loaded(id_of(row)) or row
         self._change(now, with_flags(now, flags))
 
     def _is_unused(self, event_id: int) -> bool:
@@ -266,7 +263,12 @@ class _Reconciler:
         """The row of this id; queried only if the batch has not loaded it."""
         if event_id not in self._rows:
             self._rows[event_id] = (await self._stored.rows([event_id])).get(event_id)
-        return self._rows[event_id]
+        return self._loaded(event_id)
+
+    def _loaded(self, event_id: int) -> Envelope | None:
+        """The row of this id, if it was loaded or is new."""
+        row = self._rows.get(event_id)
+        return None if row is None else envelope_of(row)
 
     def _add(self, event: Envelope) -> tuple[Outcome, int]:
         event_id = id_of(event)
@@ -294,5 +296,5 @@ class _Reconciler:
             self._changed.add(event_id)
             self._ambiguous += is_ambiguous(changed) and not is_ambiguous(row)
 
-    def _sorted(self, event_ids: Collection[int]) -> list[Envelope]:
+    def _sorted(self, event_ids: Collection[int]) -> list[Event]:
         return [row for one in sorted(event_ids) if (row := self._rows[one]) is not None]

@@ -8,6 +8,7 @@ import msgspec
 
 from normalizer.core.coordinates import Coordinates
 from normalizer.core.digests import Digest
+from normalizer.core.encoded_events import Event
 from normalizer.envelope import Envelope
 
 Outcome = Literal["stored", "duplicate", "merged"]
@@ -57,7 +58,7 @@ class WritePlan(msgspec.Struct, frozen=True, kw_only=True):
     that may be another event's.
     """
 
-    inserts: list[Envelope]
+    inserts: list[Event]
     updates: list[Envelope]
     outcomes: list[tuple[Outcome, int]]
     merged_records: list[tuple[Coordinates, int]] = []

@@ -14,9 +14,11 @@ import asyncpg
 import msgspec
 
 from normalizer.core.batch import OutcomeTotals, PartitionBatch
+from normalizer.core.coordinates import coordinates_of
+from normalizer.core.encoded_events import events_of
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rules.timestamps import recorded_ms_of
-from normalizer.envelope import RULES_VERSION, Envelope
+from normalizer.envelope import RULES_VERSION
 from normalizer.jobs.backfill import Backfill
 from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.job_positions import JobPositions
@@ -177,7 +179,7 @@ class QuarantineSource:
         for offset, (record, outcomes) in enumerate(part.items, part.from_offset):
             coordinates = _entry_coordinates(record)
             failed = failures[coordinates]
-            events = {one.source_index for one in outcomes if isinstance(one, Envelope)}
+            events = {coordinates_of(event)[4] for event in events_of(outcomes)}
             for entry in self._entries[offset]:
                 if coordinates in self._unreadable:
                     outcome = ("gone", self._unreadable[coordinates])

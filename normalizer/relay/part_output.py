@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 
 from normalizer.core.batch import PartitionBatch
+from normalizer.core.encoded_events import envelope_of
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Ignored, Rejected
 from normalizer.kafka import OutputRecord
@@ -34,12 +35,12 @@ class PartOutput:
         for source, outcomes in self._part.items:
             for outcome in outcomes:
                 match outcome:
-                    case Envelope():
-                        records.append(self._canonical(source, outcome))
                     case Rejected():
                         records.append(self._refused(source, outcome))
                     case Ignored():
                         self._counts.add("ignored")
+                    case event:
+                        records.append(self._canonical(source, envelope_of(event)))
             if time.perf_counter() >= due_s:
                 await asyncio.sleep(0)
                 due_s = time.perf_counter() + SLICE_S

@@ -11,12 +11,14 @@ from normalizer.core.coordinates import (
     DEDUP_ALWAYS,
     Coordinates,
     DedupHorizon,
+    SourceKey,
     coordinates_of,
     source_key,
 )
+from normalizer.core.encoded_events import Event
 from normalizer.core.reconcile import reconcile
 from normalizer.core.stored_events import WritePlan
-from normalizer.envelope import Envelope, Rejected
+from normalizer.envelope import Rejected
 from normalizer.errors import FatalError
 from normalizer.store.rows import StoredRows
 from normalizer.store.sorted_outcomes import Exclusions, SortedOutcomes, sort_outcomes
@@ -106,7 +108,7 @@ class BatchPlanner:
             )
         events = sorted_outcomes.events
         write_plan = await reconcile(events, StoredRows(connection), dedup_horizon)
-        rows_are_shared = self._are_rows_shared(events, write_plan, dedup_horizon)
+        rows_are_shared = self._are_rows_shared(batch, write_plan, dedup_horizon)
         return BatchPlan(
             dedup_horizon=dedup_horizon,
             exclusions=exclusions,
@@ -121,11 +123,13 @@ class BatchPlanner:
         )
 
     def _are_rows_shared(
-        self, events: Sequence[Envelope], write_plan: WritePlan, dedup_horizon: DedupHorizon
+        self, batch: Batch, write_plan: WritePlan, dedup_horizon: DedupHorizon
     ) -> bool:
         """Whether this batch, or one not long ago, changes rows of a partition of other writers."""
         if write_plan.updates:
-            sources = {source_key(event) for event in events}
+            sources: set[SourceKey] = {
+                (record.topic, record.incarnation, record.partition) for record, _ in batch.items()
+            }
             ours = {source for source in sources if dedup_horizon.get(source, 0) < DEDUP_ALWAYS}
             if any(source_key(row) not in ours for row in write_plan.updates):
                 self.merge_first_batches = _MERGE_FIRST_BATCHES
@@ -134,7 +138,7 @@ class BatchPlanner:
 
 
 def _updating_records(
-    events: Sequence[Envelope], write_plan: WritePlan, merged: frozenset[Coordinates]
+    events: Sequence[Event], write_plan: WritePlan, merged: frozenset[Coordinates]
 ) -> frozenset[Coordinates]:
     """The records that change stored rows: merged into them, or another event of their id.
 

@@ -6,6 +6,7 @@ import asyncpg
 
 from normalizer.core.batch import Batch
 from normalizer.core.coordinates import NO_DEDUP_HORIZON, Coordinates, DedupHorizon, coordinates_of
+from normalizer.core.encoded_events import Event
 from normalizer.core.reconcile import reconcile
 from normalizer.core.stored_events import WritePlan
 from normalizer.envelope import Envelope, Rejected
@@ -31,7 +32,7 @@ class RowIsolation:
         # A constraint that is checked at COMMIT must fail here, with the row that violates it.
         await connection.execute(store_statements.CHECK_CONSTRAINTS_NOW)
         codes, write_plan = await self._try_rows(connection, events, dedup_horizon)
-        reports: dict[int, list[Envelope]] = {}
+        reports: dict[int, list[Event]] = {}
         for event, (outcome, row) in zip(events, write_plan.outcomes, strict=True):
             if row in codes and outcome != "duplicate":
                 reports.setdefault(row, []).append(event)
@@ -40,7 +41,7 @@ class RowIsolation:
                 reason="rejected_by_database",
                 detail="the database refused the row: " + (codes[row] or "it cannot be encoded"),
                 shape=event.shape,
-                index=event.source_index,
+                index=coordinates_of(event)[4],
                 sqlstate=codes[row],
             )
             for row, row_reports in reports.items()
@@ -50,13 +51,13 @@ class RowIsolation:
     async def _try_rows(
         self,
         connection: asyncpg.Connection,
-        events: Sequence[Envelope],
+        events: Sequence[Event],
         dedup_horizon: DedupHorizon,
     ) -> tuple[dict[int, str | None], WritePlan]:
         """The SQLSTATE of each refused row, by its id; every row is rolled back."""
         write_plan = await reconcile(events, StoredRows(connection), dedup_horizon)
 
-        async def insert(rows: Sequence[Envelope]) -> None:
+        async def insert(rows: Sequence[Event]) -> None:
             await copy_rows(connection, rows, 0)
 
         async def update(rows: Sequence[Envelope]) -> None:
@@ -68,9 +69,9 @@ class RowIsolation:
     async def _isolate_reports(
         self,
         connection: asyncpg.Connection,
-        reports: Sequence[Envelope],
+        reports: Sequence[Event],
         dedup_horizon: DedupHorizon,
-    ) -> Sequence[Envelope]:
+    ) -> Sequence[Event]:
         """Of the reports merged into one refused row: those refused alone, else the last one."""
         if len(reports) == 1:
             return reports

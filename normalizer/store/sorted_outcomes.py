@@ -11,10 +11,12 @@ import msgspec
 
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
 from normalizer.core.coordinates import Coordinates, DedupHorizon, coordinates_of
+from normalizer.core.encoded_events import Event, events_of, time_of
+from normalizer.core.encoded_events import Outcome as ReadOutcome
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rules.timestamps import recorded_at
 from normalizer.core.stored_events import Outcome
-from normalizer.envelope import Envelope, Ignored, Normalized, Rejected
+from normalizer.envelope import Ignored, Rejected
 from normalizer.store import store_statements
 from normalizer.store.quarantine_writer import RejectedRecord
 
@@ -70,7 +72,7 @@ class SortedOutcomes(msgspec.Struct, kw_only=True):
     """
 
     counts: list[OutcomeCounts]
-    events: list[Envelope] = []
+    events: list[Event] = []
     ends: list[int] = []
     refusals: list[RejectedRecord] = []
     counts_of_refusals: list[OutcomeCounts] = []
@@ -87,10 +89,7 @@ class SortedOutcomes(msgspec.Struct, kw_only=True):
 async def begin_batch(connection: asyncpg.Connection, batch: Batch) -> tuple[int, Exclusions]:
     """A new batch id, and what this transaction has to ignore."""
     execution_ids = {
-        outcome.execution_id
-        for _, outcomes in batch.items()
-        for outcome in outcomes
-        if isinstance(outcome, Envelope)
+        event.execution_id for _, outcomes in batch.items() for event in events_of(outcomes)
     }
     # No row can hold an id outside bigint. Such a row is refused later, not the whole batch.
     storable = [one for one in execution_ids if -(1 << 63) <= one < 1 << 63]
@@ -118,40 +117,39 @@ def sort_outcomes(
                     sorted_outcomes.expired_unread += record.offset >= dedup_horizon.get(source, 0)
                     continue
                 match outcome:
-                    case Envelope() if forgotten and outcome.execution_id in forgotten:
-                        counts.add("ignored")
-                        sorted_outcomes.excluded[coordinates_of(outcome)] = FORGOTTEN
-                    case Envelope():
-                        if refused and (rejected := refused.get(coordinates_of(outcome))):
-                            sorted_outcomes.add_refusal(RejectedRecord(record, rejected), counts)
-                        else:
-                            events.append(outcome)
                     case Rejected():
                         sorted_outcomes.add_refusal(RejectedRecord(record, outcome), counts)
                     case Ignored():
                         counts.add("ignored")
+                    case event if forgotten and event.execution_id in forgotten:
+                        counts.add("ignored")
+                        sorted_outcomes.excluded[coordinates_of(event)] = FORGOTTEN
+                    case event if refused and (rejected := refused.get(coordinates_of(event))):
+                        sorted_outcomes.add_refusal(RejectedRecord(record, rejected), counts)
+                    case event:
+                        events.append(event)
         sorted_outcomes.ends.append(len(events))
     return sorted_outcomes
 
 
-def _index_of(outcome: Normalized) -> int:
+def _index_of(outcome: ReadOutcome) -> int:
     match outcome:
-        case Envelope():
-            return outcome.source_index
         case Rejected():
             return outcome.index
         case Ignored():
             return 0
+        case event:
+            return coordinates_of(event)[4]
 
 
-def is_expired(record: RawRecord, outcome: Normalized, horizon: datetime) -> bool:
+def is_expired(record: RawRecord, outcome: ReadOutcome, horizon: datetime) -> bool:
     """Whether the outcome lies before the horizon of retention.
 
     Compares the time that Kafka recorded, else the event's own time, as retention does for stored
     rows. An outcome without any time never expires.
     """
-    if isinstance(outcome, Envelope):
-        time = outcome.recorded_at or outcome.created_at
-    else:
+    if isinstance(outcome, (Rejected, Ignored)):
         time = recorded_at(record.recorded_ms)
+    else:
+        time = time_of(outcome)
     return time is not None and time < horizon and not isinstance(outcome, Ignored)

@@ -3,10 +3,11 @@
 from typing import Final
 
 from normalizer.core.digests import SHORT
+from normalizer.core.encoded_events import COLUMNS
 from normalizer.envelope import Envelope
 
-EVENT_COLUMNS: Final = (*Envelope.__struct_fields__, "batch_id")
-"""The columns that COPY writes, in order; the others have defaults."""
+EVENT_COLUMNS: Final = ("batch_id", *COLUMNS)
+"""The columns that COPY writes, in order. The others have defaults."""
 
 SELECTED: Final = ", ".join(Envelope.__struct_fields__)
 """The columns of an envelope."""

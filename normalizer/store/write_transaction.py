@@ -13,8 +13,8 @@ import msgspec
 
 from normalizer.core.batch import Batch, OutcomeTotals
 from normalizer.core.coordinates import DedupHorizon, coordinates_of
+from normalizer.core.encoded_events import Event
 from normalizer.core.stored_events import Outcome
-from normalizer.envelope import Envelope
 from normalizer.store.batch_plan import BatchPlan, BatchPlanner, WriteProgress
 from normalizer.store.quarantine_writer import RejectedRecord, write_quarantine
 from normalizer.store.rows import StoredRows, add_merged_records, copy_rows, update_rows
@@ -32,8 +32,8 @@ class CommittedBatch(msgspec.Struct, frozen=True, kw_only=True):
     `batch_id` is that of its rows; the relay has none.
     """
 
-    events: Sequence[Envelope]
-    new: Sequence[Envelope]
+    events: Sequence[Event]
+    new: Sequence[Event]
     outcomes: Sequence[tuple[Outcome, int]]
     refusals: Sequence[RejectedRecord]
     kept: Sequence[bool]

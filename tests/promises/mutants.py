@@ -342,8 +342,8 @@ MUTANTS: Final = (
         changes=(
             SourceChange(
                 "normalizer/store/sorted_outcomes.py",
-                "case Envelope() if forgotten and outcome.execution_id in forgotten:",
-                "case Envelope() if outcome.source_offset < 0:",
+                "case event if forgotten and event.execution_id in forgotten:",
+                "case event if event.execution_id < 0:",
             ),
         ),
         tests=("test_no_replay_brings_it_back",),

@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from normalizer.core.batch import Batch, Item, PartitionBatch
+from normalizer.core.encoded_events import EncodedEvent, Event, encode_columns
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import RULES_VERSION, Envelope, Ignored, Normalized, Rejected
 from normalizer.snowflake import EPOCH_MS
@@ -136,7 +137,8 @@ def batch_of(
 ) -> Batch:
     """One record for each of `outcomes_of_each`, from the claim's offset on around the holes.
 
-    Every outcome gets the coordinates of its record; ids stay.
+    Every outcome gets the coordinates of its record; ids stay. The events at odd offsets are
+    encoded, as those of the lane are.
     """
     claim = claim or claim_of()
     gaps = dict(holes)
@@ -201,9 +203,26 @@ def _item(claim: Claim, offset: int, outcomes: tuple[Normalized, ...]) -> Item:
         incarnation=claim.incarnation,
         partition=claim.partition,
     )
-    return record, tuple(
-        _at_coordinates(outcome, record, index) for index, outcome in enumerate(outcomes)
-    )
+    made = [_at_coordinates(outcome, record, index) for index, outcome in enumerate(outcomes)]
+    return half_encoded((record, tuple(made)))
+
+
+def half_encoded(item: Item) -> Item:
+    """The item with encoded events, as those of the lane, where its offset is odd."""
+    record, outcomes = item
+    if record.offset % 2 == 0:
+        return item
+    return record, tuple(encoded(one) if isinstance(one, Envelope) else one for one in outcomes)
+
+
+def encoded(event: Envelope) -> Event:
+    """The event as the lane gives it, or as it is where its columns cannot hold it."""
+    try:
+        columns = encode_columns(event)
+    except ValueError:
+        return event
+    assert event.event_id is not None
+    return EncodedEvent(event.event_id, event.execution_id, event.shape, event.coercions, columns)
 
 
 def _at_coordinates(outcome: Normalized, record: RawRecord, index: int) -> Normalized:

@@ -6,10 +6,11 @@ from typing import Final
 
 from normalizer.core.coordinates import Coordinates, coordinates_of
 from normalizer.core.digests import Digest
+from normalizer.core.encoded_events import Event, envelope_of
 from normalizer.core.reconcile import reconcile
 from normalizer.core.stored_events import WritePlan
 from normalizer.envelope import Envelope
-from tests.support.factories import TOPIC
+from tests.support.factories import TOPIC, encoded
 from tests.support.merging import digests_of
 
 FIRST_ASSIGNED: Final = 900
@@ -76,12 +77,14 @@ class MemoryLog:
     async def take(self, *events: Envelope, dedup_horizon: int = 0) -> list[str]:
         """Reconcile a batch and write it; return each event's outcome."""
         write_plan = await reconcile(
-            events, self, {(TOPIC, 0, 0): dedup_horizon} if dedup_horizon else {}
+            [encoded(event) if event.source_offset % 2 else event for event in events],
+            self,
+            {(TOPIC, 0, 0): dedup_horizon} if dedup_horizon else {},
         )
         _check(write_plan, events)
         for row in write_plan.inserts:
             assert id_of(row) not in self.rows_by_id, "the database would refuse it"
-            self.rows_by_id[id_of(row)] = row
+            self.rows_by_id[id_of(row)] = envelope_of(row)
         for row in write_plan.updates:
             assert id_of(row) in self.locked, "changed without a lock"
             self.rows_by_id[id_of(row)] = row
@@ -104,6 +107,6 @@ def _check(write_plan: WritePlan, events: Sequence[Envelope]) -> None:
     )
 
 
-def id_of(row: Envelope) -> int:
+def id_of(row: Event) -> int:
     assert row.event_id is not None
     return row.event_id

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from normalizer.core.coordinates import Coordinates, coordinates_of
 from normalizer.core.digests import Digest
+from normalizer.core.encoded_events import envelope_of
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.reconcile import reconcile
 from normalizer.envelope import Envelope, Ignored, Normalized, Rejected
@@ -55,7 +56,7 @@ class MemoryDatabase:
         write_plan = await reconcile(events, self)
         for row in (*write_plan.inserts, *write_plan.updates):
             assert row.event_id is not None
-            self._rows[row.event_id] = row
+            self._rows[row.event_id] = envelope_of(row)
         for event, (what, _) in zip(events, write_plan.outcomes, strict=True):
             self._totals[event.source_partition][what] += 1
 

@@ -21,7 +21,7 @@ from normalizer.envelope import Envelope, Rejected
 from normalizer.errors import PositionError
 from normalizer.store.position_changes import PositionChange, change_position
 from simulator.view_fold import Row
-from tests.support.factories import RECORDED_MS, TOPIC
+from tests.support.factories import RECORDED_MS, TOPIC, half_encoded
 from tests.support.machine_database import Crash, MachineDatabase, Writer
 from tests.support.machine_records import values, windows
 from tests.support.tampering import TAMPERING
@@ -261,7 +261,7 @@ class StoreMachine(RuleBasedStateMachine):
                         epoch=claim.epoch,
                         from_offset=claim.next_offset,
                         next_offset=claim.next_offset + len(items),
-                        items=items,
+                        items=[half_encoded(item) for item in items],
                     )
                 )
         return Batch(parts=tuple(parts)) if parts else None

@@ -10,6 +10,7 @@ import pytest
 
 from normalizer.core.collisions import MAX_SIBLINGS, sibling_ids
 from normalizer.core.coordinates import Coordinates, coordinates_of
+from normalizer.core.encoded_events import envelope_of
 from normalizer.core.merge_flags import SHARES_ID
 from normalizer.core.reconcile import reconcile
 from normalizer.core.stored_events import WritePlan
@@ -50,7 +51,7 @@ async def test_new_events_are_stored_sorted_by_id_with_one_question() -> None:
 
     write_plan = await reconcile([envelope(3), envelope(1), envelope(2)], log)
 
-    assert [row.source_offset for row in write_plan.inserts] == [1, 2, 3]
+    assert [envelope_of(row).source_offset for row in write_plan.inserts] == [1, 2, 3]
     assert write_plan.outcomes == [("stored", snowflake(at)) for at in (3, 1, 2)]
     assert log.questions == 1
 
@@ -383,7 +384,7 @@ async def test_a_row_that_vanishes_between_two_questions_is_stored_again() -> No
 
     write_plan = await reconcile([envelope(2, event_id=snowflake(1))], log)
 
-    assert [row.source_offset for row in write_plan.inserts] == [2]
+    assert [envelope_of(row).source_offset for row in write_plan.inserts] == [2]
 
 
 async def test_what_a_batch_merged_before_it_died_is_merged_and_not_noted_twice() -> None:

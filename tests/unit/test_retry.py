@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
-from normalizer.envelope import Normalized
+from normalizer.core.encoded_events import Outcome
 from normalizer.errors import FatalError, Fenced, StoreUnavailable
 from normalizer.store import retry
 from normalizer.store.retry import (
@@ -50,7 +50,7 @@ class Log(BatchWriter):
         self.without: list[int] = []
         self.outages = iter(outages)
         self.position: dict[int, int] = {}
-        self.outcomes: list[tuple[int, Normalized]] = []
+        self.outcomes: list[tuple[int, Outcome]] = []
         self.tried: list[int] = []
         self.on_failure: Callable[[], None] = lambda: None
 

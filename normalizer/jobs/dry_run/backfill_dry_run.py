@@ -16,6 +16,7 @@ from normalizer.core.batch import Batch
 from normalizer.core.batch_builder import BatchBuilder
 from normalizer.core.coordinates import Coordinates, coordinates_of, source_key
 from normalizer.core.digests import Digest
+from normalizer.core.encoded_events import envelope_of
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.reconcile import reconcile
 from normalizer.core.stored_events import WritePlan
@@ -125,7 +126,8 @@ class BackfillDryRun:
         events, refusals = self._events_and_rejected(batch)
         write_plan, stored = await self._reconcile(events, overlay)
         overlay.keep(
-            write_plan.inserts, ((stored.before[_id_of(row)], row) for row in write_plan.updates)
+            map(envelope_of, write_plan.inserts),
+            ((stored.before[_id_of(row)], row) for row in write_plan.updates),
         )
         for outcome, _ in write_plan.outcomes:
             if outcome == "duplicate":
@@ -147,14 +149,14 @@ class BackfillDryRun:
                     self._diff.add("expired")
                     continue
                 match outcome:
-                    case Envelope() if outcome.execution_id in self._forgotten:
-                        self._diff.add("forgotten")
-                    case Envelope():
-                        events.append(outcome)
                     case Rejected():
                         refusals.append(RejectedRecord(record, outcome))
                     case Ignored():
                         self._diff.add("ignored")
+                    case event if event.execution_id in self._forgotten:
+                        self._diff.add("forgotten")
+                    case event:
+                        events.append(envelope_of(event))
         return events, refusals
 
     async def _note_refusals(self, refusals: Sequence[RejectedRecord], overlay: Overlay) -> None:

@@ -35,7 +35,13 @@ _NO_OUTLINE: Final = bytes(set(range(256)) - set(b'[{]}"'))
 _QUICK_LEVELS: Final = 8
 
 
-class Number(str):
+class Verbatim(str):
+    """JSON that is written as it was: a number, or an object or a list that isn't parsed."""
+
+    __slots__ = ()
+
+
+class Number(Verbatim):
     """A JSON number as it was written, with every digit that a float would lose."""
 
     __slots__ = ()
@@ -49,7 +55,7 @@ class NumberError(ValueError):
     """A number beyond the limits; the message does not repeat it."""
 
 
-Json: TypeAlias = "bool | Number | str | list[Json] | dict[str, Json] | None"
+Json: TypeAlias = "bool | Verbatim | str | list[Json] | dict[str, Json] | None"
 
 
 def parse(text: str) -> Json:
@@ -174,6 +180,7 @@ _SMALL: Final = {str(number): Number(number) for number in range(-99, 1_000)}
 
 _SCALARS: Final[dict[type, Callable[..., str]]] = {
     Number: str,
+    Verbatim: str,
     str: quote,
     bool: {True: "true", False: "false"}.__getitem__,
     NoneType: {None: "null"}.__getitem__,

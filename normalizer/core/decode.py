@@ -234,12 +234,13 @@ class _RecordDecoder:
         replaced: dict[int | None, set[Path]] = {}
         if self._suspicious:
             refuse_numbers(text)
-            as_sent = text.decode()
-            tree = parse_tree(as_sent, text)
+            tree = parse_tree(text, self._sanitizer.suspects)
             check_depth(text, MAX_NESTING)
-            if is_record and (unwrapped := _unwrapped(tree, TREES)):
-                return self._open_envelope(unwrapped, bom=bom)
-            as_kept, replaced = self._sanitizer.clean(as_sent, tree)
+            if is_record and isinstance(tree, dict) and is_enveloped(tree):
+                whole = parse_tree(text)
+                if unwrapped := _unwrapped(whole, TREES):
+                    return self._open_envelope(unwrapped, bom=bom)
+            as_kept, replaced = self._sanitizer.clean(text.decode(), tree)
             text = as_kept.encode()
             content = decode_object_or_text(text)
         else:

@@ -1,6 +1,7 @@
 """Decodes one JSON text of a record: an object, or the text within a JSON string."""
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -14,8 +15,9 @@ from normalizer.core.bounds import (
     too_deep,
 )
 from normalizer.core.shapes import batch_key, is_enveloped
+from normalizer.core.suspicious_parts import parse_suspicious
 from normalizer.core.wire_values import RecordRefused
-from normalizer.jsontext import MAX_DEPTH, Json, NumberError, brackets, parse
+from normalizer.jsontext import MAX_DEPTH, Json, NumberError, brackets
 
 
 def decode_object_or_text(text: bytes) -> dict[str, Raw] | str:
@@ -73,12 +75,12 @@ def refuse_invalid(text: bytes) -> None:
         raise _unreadable(text, error) from None
 
 
-def parse_tree(text: str, encoded: bytes) -> Json:
-    """Give the tree of a JSON text; `encoded` is the same text. Raises RecordRefused."""
+def parse_tree(text: bytes, suspects: Callable[[bytes], bool] = bool) -> Json:
+    """Give the tree of a JSON text, read where it has a sign. Raises RecordRefused."""
     try:
-        return parse(text)
+        return parse_suspicious(text, suspects)
     except (ValueError, RecursionError) as error:
-        raise _unreadable(encoded, error) from None
+        raise _unreadable(text, error) from None
 
 
 def _unreadable(text: bytes, error: Exception) -> RecordRefused:

@@ -24,7 +24,7 @@ from normalizer.core.unstorable import (
     child_path,
     replace_unstorable,
 )
-from normalizer.jsontext import Json, Number, Repeated, parse, write
+from normalizer.jsontext import Json, Number, Repeated, Verbatim, parse, write
 
 _MAY_SAY: Final = re.compile("[=:@ ]")
 """A short key without one of these is a name, and holds no value."""
@@ -107,14 +107,14 @@ class _Rewriter:
         return batch | {key: events}
 
     def _event(self, tree: Json) -> Json:
-        if isinstance(tree, str) and not isinstance(tree, Number):
+        if isinstance(tree, str) and not isinstance(tree, Verbatim):
             return self._wrapped(tree)
         if isinstance(tree, dict) and is_wrapper(tree):
             payload = tree["payload"]
             if isinstance(payload, dict) and holds_event(payload):
                 # As text it is left alone until it is unwrapped, like that of any other wrapper.
                 payload, self.changed = write(payload), True
-            if isinstance(payload, str) and not isinstance(payload, Number):
+            if isinstance(payload, str) and not isinstance(payload, Verbatim):
                 self.changed |= isinstance(tree, Repeated)
                 wrapper = self.walk({**tree, "payload": None}, (), "root")
                 assert isinstance(wrapper, dict)
@@ -124,7 +124,7 @@ class _Rewriter:
     def walk(self, tree: Json, path: Path, mode: _Mode) -> Json:  # noqa: C901, PLR0912 - one frame a level
         """Clean a tree; gives the same object if nothing changes. One stack frame a level."""
         if isinstance(tree, str):
-            return tree if isinstance(tree, Number) else self._text(tree, path, mode)
+            return tree if isinstance(tree, Verbatim) else self._text(tree, path, mode)
         if isinstance(tree, list):
             items = tree
             inner = child_path(path, "[]")

@@ -91,7 +91,7 @@ class SecretMembers:
         if has_value and any(tree.get(flag) is True for flag in _SAYS_SECRET):
             found |= _VALUE_KEYS
         for key, name in tree.items():
-            if not isinstance(name, str):
+            if type(name) is not str:
                 continue
             if has_value and self._names_secret(key.lower(), name, tree):
                 found |= _VALUE_KEYS

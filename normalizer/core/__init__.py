@@ -5,6 +5,7 @@ In the order an event meets them:
 raw_record      a record as a log holds it
 bounds          the limits of a record, checked over its bytes
 prefilter       one fast search for secrets, unstorable text and extreme numbers
+suspicious_parts  parses the parts of a text with a sign
 json_in_text    finds JSON inside other text
 plain_keys      tells by fast checks which keys and values need no look
 sanitize        removes what the search found

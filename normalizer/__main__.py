@@ -1,4 +1,4 @@
-"""`normalizer`, which `python -m normalizer` is too."""
+"""The program `normalizer`, also started by `python -m normalizer`."""
 
 from normalizer.program_start import start
 

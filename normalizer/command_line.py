@@ -1,4 +1,4 @@
-"""The commands of a program: how every one of them begins and ends."""
+"""How every command of either program begins and ends."""
 
 import errno
 import math
@@ -18,10 +18,10 @@ _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 class Program(click.Group):
-    """Ends all commands alike: a signal gives 130; a full disk gives a message and 3."""
+    """Ends every command alike: exit 130 on a signal, a message and exit 3 on a full disk."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
-        """Run the command of the command line."""
+        """Run the command that the command line names."""
         open_standard_streams()
         try:
             return super().main(*args, **extra)
@@ -33,7 +33,7 @@ class Program(click.Group):
             raise SystemExit(FAILED) from error
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Refuse what is no text: no database, log or broker takes it."""
+        """Reject arguments that aren't valid text, which no database, log, or broker accepts."""
         for argument in args:
             if not is_text(argument):
                 raise click.UsageError(f"{argument!r} is not UTF-8", ctx)
@@ -42,9 +42,11 @@ class Program(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Import the command. From here on it can finish what it began: a signal is an exception.
+        """Import the command.
 
-        Until the command has its own handler, SIGTERM acts as Ctrl-C does.
+        From here on a signal raises an exception, so the command can clean up.
+
+        SIGTERM acts like Ctrl-C until the command installs its own handler.
         """
         found = super().resolve_command(ctx, args)
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
@@ -53,7 +55,7 @@ class Program(click.Group):
         return found
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Invoke the command; Ctrl-C ends it by 130."""
+        """Invoke the command. Ctrl-C ends it with exit code 130."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -61,10 +63,10 @@ class Program(click.Group):
 
 
 def _as_ctrl_c(number: int, frame: FrameType | None) -> None:
-    """Do what Ctrl-C does now: an event loop cancels its task, and raises nothing that gets lost.
+    """Act like Ctrl-C: a running event loop cancels its task instead of losing an exception.
 
-    A shell starts what it runs in the background with Ctrl-C ignored; SIGTERM ends that too, by
-    a KeyboardInterrupt where the program stands.
+    A shell starts background programs with SIGINT ignored. SIGTERM must end those too, so it raises
+    KeyboardInterrupt wherever the program is.
     """
     ctrl_c = signal.getsignal(signal.SIGINT)
     handler = ctrl_c if callable(ctrl_c) else signal.default_int_handler
@@ -72,12 +74,12 @@ def _as_ctrl_c(number: int, frame: FrameType | None) -> None:
 
 
 class FiniteRange(click.FloatRange):
-    """A range without infinity, and without the NaN that every comparison lets into a range."""
+    """A range that rejects infinity and NaN. A plain comparison would let NaN through."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """Convert a text to a number of the range, or fail."""
+        """Convert the text to a number in the range, or fail."""
         number: float = super().convert(value, param, ctx)
         if not math.isfinite(number):
             self.fail(f"{number} is not in the range {self._describe_range()}.", param, ctx)
@@ -85,25 +87,28 @@ class FiniteRange(click.FloatRange):
 
 
 class NewPath(click.Path):
-    """The path of what need not be there. The empty one would be the current folder."""
+    """A path that need not exist yet, but isn't empty.
+
+    An empty one would mean the current folder.
+    """
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Take the path; fail where a script's variable was empty."""
+        """Return the path. Fail if it's empty, for example from an unset variable of a script."""
         if not os.fspath(value):
-            self.fail("expected a path, got an empty text", param, ctx)
+            self.fail("expected a path, got an empty string", param, ctx)
         return super().convert(value, param, ctx)
 
 
 def name_unknown_variables() -> None:
-    """Print the variables that look like ours and are not."""
+    """Warn about variables that look like ours but that nothing reads, such as a misspelled one."""
     for mistake in unknown_variables(os.environ):
         click.echo(mistake, err=True)
 
 
 def open_standard_streams() -> None:
-    """Open those that the caller closed: the next socket would get the number of one.
+    """Open standard streams that the caller closed, so that no socket gets the number of one.
 
-    A file gets the lowest number that is free, so each one here gets its own.
+    The system gives a new file the lowest free number, so each stream gets its own number back.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -111,5 +116,5 @@ def open_standard_streams() -> None:
 
 
 def discard_output() -> None:
-    """Let stdout go nowhere once it fails: Python would fail again when it flushes at exit."""
+    """Discard output after stdout failed, or Python would fail again to flush it at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

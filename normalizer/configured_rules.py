@@ -1,4 +1,4 @@
-"""The rules as the settings configure them: further words of secrets, and a table of shapes."""
+"""Builds the rules from the settings: the operator's secret words and table of shapes."""
 
 from pathlib import Path
 from typing import Final
@@ -13,7 +13,7 @@ from normalizer.errors import ConfigurationError
 from normalizer.settings import Settings
 
 VECTORS: Final = Path(__file__).parent / "vectors" / "records.ndjson"
-"""The contract's records: a table may change none of them."""
+"""The contract's records. A table of shapes must not change how any of them is read."""
 
 MOST_BYTES: Final = 1 << 20
 
@@ -24,14 +24,17 @@ class _Record(msgspec.Struct):
 
 
 def normalizer_of(settings: Settings) -> Normalizer:
-    """Give the rules as set. Raises ConfigurationError for a table that does not hold."""
+    """Build the rules that the settings configure.
+
+    Raises ConfigurationError for an invalid table.
+    """
     return Normalizer(settings.redact_keys, read_shapes(settings))
 
 
 def read_shapes(settings: Settings) -> ShapeTable | None:
-    """Read the table of shapes that is set, and check it against its own vectors.
+    """Read the configured table of shapes and check it against its own vectors.
 
-    Raises ConfigurationError, which names each mistake.
+    Raises ConfigurationError, which lists every mistake.
     """
     if settings.shapes is None:
         return None

@@ -1,6 +1,7 @@
-"""Opens connections to PostgreSQL: every one of the normalizer and of the projector.
+"""Opens every connection to PostgreSQL, for the normalizer and the projector.
 
-What holds for all of them is decided here. A rule test finds calls of asyncpg elsewhere.
+Settings that apply to all connections belong here. A test in tests/rules fails on a call to asyncpg
+anywhere else.
 """
 
 import asyncio
@@ -26,14 +27,15 @@ from normalizer.passwords import DATABASE_URL_FORM, is_database_url
 from normalizer.tls_files import system_tls, unfit_file
 
 COMMAND_TIMEOUT_S: Final = 90.0
-"""Longer than a statement may take that has a limit: a network that drops answers must not block us
-forever."""
+"""Longer than any statement_timeout we set, so that a network that drops answers can't block us
+indefinitely.
+"""
 _HOST_S: Final = 2.0
-"""How long opening one may take where the address has several hosts: the next is tried then."""
+"""If the address has several hosts, try the next one after this long."""
 
 _ALWAYS: Final = {
     "TimeZone": "UTC",
-    # JIT compilation takes longer than any of these queries.
+    # JIT compilation takes longer than any of our queries.
     "jit": "off",
 }
 _POLL_S: Final = 0.05
@@ -41,7 +43,7 @@ _READERS: Final = """
     select coalesce(array_agg(virtualtransaction), '{}')
     from   pg_locks
     where  relation = $1::text::regclass and pid <> pg_backend_pid()
-    -- Databases of one template give their tables the same number.
+    -- Databases made from one template have tables with the same oid.
     and    database = (select oid from pg_database where datname = current_database())
 """
 _THOSE_LEFT: Final = """
@@ -57,23 +59,23 @@ _MISTAKES: Final = (
     ssl.SSLError,
 )
 _opened: Final[set[str]] = set()
-"""Addresses that a connection of this process was opened to."""
+"""Addresses that this process has connected to before."""
 
 
 class UnfitFile(OSError):  # noqa: N818 - a state, not a mistake
-    """A file that the address names held before: it may be halfway through being renewed."""
+    """A TLS file that worked before can't be loaded now, perhaps because it's being renewed."""
 
 
 def check_url(database_url: str, name: str = "the database's address") -> None:
-    """Raise ConfigurationError, which begins with `name`, for what is no address."""
+    """Raise ConfigurationError, whose message begins with `name`, if this isn't an address."""
     if not is_database_url(database_url):
         raise ConfigurationError(f"{name}: {DATABASE_URL_FORM}")
 
 
 class PoolerRefused(asyncpg.ProtocolViolationError):  # type: ignore[misc]
-    """A pooler ended the connection while it was being opened, so before any statement ran.
+    """A pooler ended the connection while it was being opened, before any statement ran.
 
-    Its text names users, databases and what it waits for, but no secret.
+    Its text names users, databases, and what the pooler waits for. It holds no secret.
     """
 
 
@@ -85,20 +87,20 @@ async def connect(
     command_timeout_s: float | None = None,
     **of_pool: Any,
 ) -> Connection:
-    """Open a connection. The caller closes it, and handles asyncpg's errors.
+    """Open a connection. The caller closes it and handles asyncpg's errors.
 
-    Raises ConfigurationError for what is no address, and for a setting in it that the client or a
-    pooler refuses; UnfitFile, an outage, where its files held before.
+    Raises ConfigurationError for an invalid address and for an option in it that the client or a
+    pooler rejects. Raises UnfitFile, which counts as an outage, if its TLS files worked before.
 
-    `session` are the server settings of each transaction, besides UTC and no JIT. Without
-    `command_timeout_s` a statement waits for its answer for as long as the server can be reached.
-    `of_pool` is what asyncpg's pool adds.
+    `session` holds server settings for each transaction, in addition to UTC and no JIT. Without
+    `command_timeout_s` a statement waits as long as the server can be reached. `of_pool` holds the
+    arguments that asyncpg's pool adds.
     """
     check_url(database_url)
     options = {
         **of_pool,
         "command_timeout": command_timeout_s,
-        # Every pooler knows this one, and sets it for each client.
+        # Every pooler knows this setting and sets it for each client.
         "server_settings": {"application_name": application_name},
         "connection_class": Connection,
     }
@@ -108,10 +110,10 @@ async def connect(
     except asyncpg.ProtocolViolationError as error:
         if "startup parameter" not in str(error):
             raise
-        message = f"a connection pooler refuses a setting in DATABASE_URL: {error}"
+        message = f"a connection pooler rejects a setting in DATABASE_URL: {error}"
         raise ConfigurationError(message) from error
     except _MISTAKES as error:
-        # Else it is the socket of a server that is away, or one whose certificate is not trusted.
+        # Otherwise the server behind the socket is down, or its certificate isn't trusted.
         mistake = unfit_file(database_url)
         if mistake is None and isinstance(error, asyncpg.ClientConfigurationError):
             mistake = ConfigurationError(f"the database's address: {' '.join(str(error).split())}")
@@ -124,7 +126,7 @@ async def connect(
     try:
         if await connection.is_of_a_pooler():
             await connection.close()
-            # The next transaction may be in a session that knows no statement of ours.
+            # The next transaction may run in another session, which lacks our prepared statements.
             connection = await _connect(database_url, {**options, "statement_cache_size": 0})
             connection.is_pooled = True
     except BaseException:
@@ -136,14 +138,14 @@ async def connect(
 
 @contextlib.asynccontextmanager
 async def connected(database_url: str, **options: Any) -> AsyncIterator[Connection]:
-    """A connection for a block, with the options of `connect`, which raises what that raises."""
+    """Open a connection for a block. Takes the options of `connect` and raises the same errors."""
     async with closing(await connect(database_url, **options)) as connection:
         yield connection
 
 
 @contextlib.asynccontextmanager
 async def closing(connection: Connection) -> AsyncIterator[Connection]:
-    """Close the connection after the block; raise nothing where that fails."""
+    """Close the connection after the block, and ignore a failure to close it."""
     try:
         yield connection
     finally:
@@ -152,7 +154,7 @@ async def closing(connection: Connection) -> AsyncIterator[Connection]:
 
 
 def sentence_of(error: asyncpg.PostgresError) -> str:
-    """What happened, without the server's own texts: they may hold content of a record."""
+    """Describe the error without the server's own text, which may quote a record."""
     if isinstance(error, PoolerRefused):
         return f"database: sign-in through a pooler: {error.args[0]} (SQLSTATE {error.sqlstate})"
     if error.sqlstate in {"08003", "08006"}:
@@ -161,9 +163,9 @@ def sentence_of(error: asyncpg.PostgresError) -> str:
 
 
 async def release(lock: Transaction) -> None:
-    """Roll back a transaction that holds a lock, within CLOSE_S, whatever ended the work.
+    """Roll back a transaction that holds a lock, within CLOSE_S, however the work ended.
 
-    The server, or a pooler, may notice much later that a connection has ended.
+    Closing the connection isn't enough: the server or a pooler may notice that much later.
     """
     with contextlib.suppress(*DATABASE_ERRORS):
         async with asyncio.timeout(CLOSE_S):
@@ -175,7 +177,8 @@ async def readers_end(
 ) -> bool:
     """Wait until every other transaction that may have read the table has ended.
 
-    Returns whether they did in time. One that has read it holds the weakest lock on it till then.
+    Returns False if they didn't end in time. A transaction that has read the table holds at least
+    the weakest lock on it until it ends.
     """
     until_s = time.monotonic() + within_s
     ((readers,),) = await fetch(_READERS, table)
@@ -187,9 +190,9 @@ async def readers_end(
 
 
 async def _connect(database_url: str, options: Mapping[str, Any]) -> Connection:
-    """Connect; of several hosts, pass over those that are silent or just starting.
+    """Connect, and skip hosts that are silent or still starting.
 
-    asyncpg passes over those that refuse, or that are not as target_session_attrs asks.
+    asyncpg itself skips hosts that refuse the connection or don't match target_session_attrs.
     """
     *others, last = _rotations(database_url)
     timeout = _HOST_S if others else CONNECT_S
@@ -208,7 +211,7 @@ async def _connect(database_url: str, options: Mapping[str, Any]) -> Connection:
 
 
 def _rotations(database_url: str) -> list[str]:
-    """The address with each of its hosts as the first one."""
+    """Return the address once per host, each time with another host in front."""
     parts = urlsplit(database_url)
     login, at, hosts = parts.netloc.rpartition("@")
     names = hosts.split(",")

@@ -1,4 +1,4 @@
-"""A connection to PostgreSQL whose settings hold for each transaction, also behind a pooler."""
+"""A connection to PostgreSQL that applies its settings in each transaction, so poolers work."""
 
 import contextlib
 import socket
@@ -9,29 +9,32 @@ from typing import Any, Final
 import asyncpg
 
 CONNECT_S: Final = 10.0
-"""How long opening a connection may take, with its authentication."""
+"""The longest that opening a connection may take, including authentication."""
 
 NO_SETTINGS: Final[Mapping[str, str]] = MappingProxyType({})
 
 _OTHER_PROCESS: Final = "select from (values (1)) as one where pg_backend_pid() <> {}"
 CLOSE_S: Final = 2.0
-"""How long closing waits for the server: to cancel a statement, to release locks."""
+"""How long closing waits for the server to cancel a statement or release locks."""
 _OUTSIDE: Final = ("vacuum", "create database")
-"""PostgreSQL refuses these in a transaction."""
+"""PostgreSQL doesn't allow these in a transaction."""
 DATABASE_ERRORS: Final = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
     OSError,
 )
-"""What ending a transaction or a connection can raise."""
+"""The errors that ending a transaction or a connection can raise."""
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
-"""A server that vanished is noticed after a minute: seconds of silence, seconds between probes,
-probes. A statement that takes long is not ended: the server's system answers the probes."""
+"""TCP keepalive: seconds of silence, seconds between probes, and probes.
+
+It notices a vanished server after a minute. It doesn't end a slow statement, because the server's
+kernel answers the probes.
+"""
 
 
 class _Transaction(asyncpg.transaction.Transaction):  # type: ignore[misc]
-    """A transaction whose block, if it fails, fails by its own error and not by the rollback's."""
+    """A transaction that raises its block's own error, even if the rollback fails too."""
 
     async def __aexit__(self, kind: object, *error: object) -> None:
         connection = self._connection
@@ -48,48 +51,48 @@ class _Transaction(asyncpg.transaction.Transaction):  # type: ignore[misc]
 
 
 class Connection(asyncpg.Connection):  # type: ignore[misc]
-    """A connection whose settings hold for each transaction, and not for the session.
+    """A connection that applies its settings in each transaction, not in the session.
 
-    Behind a pooler in transaction mode the session belongs to others too, and the next transaction
-    may be in another one. So every statement runs in a transaction, if need be in one of its own;
-    only VACUUM, which must not, runs with the settings of its role.
+    Behind a pooler in transaction mode other clients share the session, and our next transaction
+    may run in another one. So every statement runs in a transaction, if necessary in one of its
+    own. The exception is VACUUM, which can't run in one and uses the settings of its role.
     """
 
     is_pooled = False
-    """Whether a pooler is between: then the server's session is not ours alone."""
+    """Whether a pooler is in between, so that other clients share the server's session."""
     settings: Mapping[str, str] = NO_SETTINGS
     _server_pid: int | None = None
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        # asyncpg turns JIT off for the session while it looks up a type; ours is off already.
+        # asyncpg turns JIT off for the session while it looks up a type. Ours is off already.
         self._server_caps = self._server_caps._replace(jit=False)  # type: ignore[has-type]
         _probe(self._transport.get_extra_info("socket"))
 
     def transaction(
         self, *, isolation: str | None = None, readonly: bool = False, deferrable: bool = False
     ) -> asyncpg.transaction.Transaction:
-        """A transaction, or a savepoint in the open one, for a block."""
+        """Run a block in a transaction, or in a savepoint of the open transaction."""
         self._check_open()
         return _Transaction(self, isolation, readonly, deferrable)
 
     async def end_what_was_given_up(self) -> None:
-        """Close the connection if a statement was cancelled: a rollback would wait for its answer.
+        """Close the connection if a statement was cancelled, because a rollback would wait for it.
 
-        Closing has the server end the statement.
+        Closing makes the server end the statement.
         """
-        if not self.is_closed() and self._protocol._is_cancelling():  # noqa: SLF001 - no other way
+        if not self.is_closed() and self._protocol._is_cancelling():  # noqa: SLF001 - not public
             with contextlib.suppress(Exception):
                 await self.close(timeout=CLOSE_S)
 
     def get_server_pid(self) -> int:
-        """The process of the server that runs the transaction; without one, the last one's."""
+        """Return the server process of the current transaction, or of the last one."""
         return self._server_pid or int(super().get_server_pid())
 
     async def execute(self, query: str, *args: Any, **options: Any) -> Any:
-        """Execute statements in a transaction; VACUUM outside."""
+        """Execute statements in a transaction, but VACUUM outside of one."""
         if query.startswith("BEGIN"):
-            # asyncpg begins a transaction by this statement: the settings travel with it.
+            # asyncpg begins a transaction with this statement, so the settings go with it.
             return await self._begin(query, **options)
         if query.startswith(_OUTSIDE):
             return await super().execute(query, **options)
@@ -108,13 +111,14 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
         return await self._in_transaction(super().fetchval, *args, **options)
 
     def get_reset_query(self) -> str:
-        """Nothing: no state is left in the session."""
+        """Return nothing, because we leave no state in the session."""
         return ""
 
     async def is_of_a_pooler(self) -> bool:
-        """Whether a statement runs in another server process than the one this connection named.
+        """Find out whether a pooler is in between, by comparing server processes.
 
-        A pooler cannot name one that stays: it gives each client a number of its own.
+        A server without a pooler runs each statement in the process that it named when we
+        connected. A pooler can't, so it gives each client a made-up number.
         """
         other = _OTHER_PROCESS.format(self.get_server_pid())
         return str(await super().execute(other, timeout=CONNECT_S)) == "SELECT 1"
@@ -122,7 +126,7 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
     async def _in_transaction(
         self, call: Callable[..., Awaitable[Any]], *args: Any, **options: Any
     ) -> Any:
-        """The call's result, in the open transaction or in one of its own."""
+        """Return the call's result, from the open transaction or from a new one."""
         self._check_open()
         if self.is_in_transaction():
             return await call(*args, **options)
@@ -140,19 +144,19 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]
             if self.is_pooled:
                 self._server_pid = await super().fetchval("select pg_backend_pid()")
         except BaseException:
-            # The server may have begun a transaction that asyncpg does not know of.
+            # The server may have begun a transaction that asyncpg doesn't know about.
             self.terminate()
             raise
         return str(begun)
 
 
 def _probe(connected: socket.socket) -> None:
-    """Have the system probe the other end, so that nobody waits for ever for one that vanished."""
+    """Turn on TCP keepalive, so that nobody waits indefinitely for a server that vanished."""
     if connected.family == socket.AF_UNIX:
         return
     connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _KEEPALIVE.items():
-        # Not every system has all three.
+        # Not every operating system has all three.
         if option := getattr(socket, name, None):
             connected.setsockopt(socket.IPPROTO_TCP, option, value)
 

@@ -1,4 +1,4 @@
-"""The canonical event: its fields and its bytes. Producers use it as a library: docs/library.md."""
+"""The canonical event: its fields and its bytes. Producers can use it as a library."""
 
 import contextlib
 import math
@@ -21,13 +21,13 @@ from normalizer.jsontext import (
 )
 
 RULES_VERSION: Final = 5
-"""Stored with every row (`normalizer_version`). Raise it whenever a rule changes its result."""
+"""Stored with every row as `normalizer_version`. Raise it whenever a rule changes a result."""
 
 
 CALL_DONE: Final = ("call.done", "action_done", "call_done")
-"""The types of an event that ends a call."""
+"""The event types that end a call."""
 CALL_OUTCOMES: Final = ("COMPLETED", "FAILED", "ERROR", "CANCELLED")
-"""How a call ends: the status of such an event is one of these."""
+"""The statuses that such an event can have."""
 
 MAX_ID: Final = 2**63 - 1
 MAX_ATTEMPTS: Final = 32_767
@@ -48,23 +48,24 @@ Rule = Literal[
     "attempts_invalid",
     "duration_invalid",
 ]
-"""Every way in which the meaning of a value is changed or guessed: the `rule` of a coercion.
+"""The `rule` of a coercion: every way in which a rule changes or guesses the meaning of a value.
 
 bom_stripped            a byte order mark before the JSON was removed
 unstorable_text         U+0000 or a lone surrogate became U+FFFD at `field`
-alias_conflict          both names of a pair were sent with different values; `field` lost
-meta_not_object         meta was not an object; it is in extra
-status_not_text         status was not a string; it is in extra
+alias_conflict          both names of a pair were sent with different values, and the one in `field`
+                        lost
+meta_not_object         meta wasn't an object, so it's in extra
+status_not_text         status wasn't a string, so it's in extra
 status_overruled        the declared status was weaker than other evidence in the event
-status_unmapped         the declared status of a finished call is none of the known words
-opaque_id               an id that is no number was replaced by the hash of its text
-invalid_secondary_id    catalog_id or a parent's id could not be an id
-event_id_conflict       the id belonged to another event; set by the store
-ambiguous_report        two events have the id, and a report of the row lacks step or command, so
-                        it may be of the other one; set by the store
+status_unmapped         the declared status of a finished call isn't a known word
+opaque_id               an id that isn't a number was replaced by the hash of its text
+invalid_secondary_id    catalog_id or a parent's id wasn't a valid id
+event_id_conflict       the id belonged to another event (set by the store)
+ambiguous_report        two events have the id, and a report of the row lacks step or command, so it
+                        may be about the other event (set by the store)
 created_at_unreadable   a time could not be read or lies outside the bounds
-attempts_invalid        a number of attempts that is not valid
-duration_invalid        a duration that is negative, or too long for its event
+attempts_invalid        the number of attempts wasn't valid
+duration_invalid        the duration was negative, or too long for its event
 
 Source: docs/spec/wire-shapes.md#v2.
 """
@@ -73,13 +74,15 @@ RULES: Final[tuple[Rule, ...]] = get_args(Rule)
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):
-    """One canonical event with its provenance; the fields are the columns of `events`.
+    """One canonical event and where it came from. The fields are the columns of `events`.
 
     JSON columns (context, result, meta, extra, coercions, headers) are UTF-8 JSON bytes that
-    PostgreSQL can hold: the producer's own bytes, unless something in them was replaced.
-    None is absent. `event_id` and `created_at` are None only for an event that is in no log and
-    whose producer gave none. Only execution_id, event_type and status are required. `attempts` is
-    written into the meta. Pass keyword arguments: the order may change. (Not `kw_only`, because
+    PostgreSQL can store. They're the producer's own bytes, unless a rule replaced something in
+    them. None means absent. Only execution_id, event_type, and status are required. `event_id` and
+    `created_at` are None only for an event that isn't from a log and whose producer sent none.
+    `attempts` is also written into the meta.
+
+    Pass keyword arguments, because the order may change. (The struct isn't `kw_only`, because
     msgspec is slow with many keywords.)
     """
 
@@ -120,11 +123,12 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 
 
 class Rejected(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A record, or one event of a batch, that was refused: goes to quarantine.
+    """A rejected record, or one rejected event of a record. It goes to quarantine.
 
-    `detail` is our own sentence, never content. `shape` is '' if it was not recognized. `sqlstate`
-    is set if the database refused the row. `sample` is the beginning of the record, on the first
-    refusal of a record by the rules; None if the bytes are no text, or may hold a secret.
+    `detail` is our own sentence and never quotes the record. `shape` is '' if no shape was
+    recognized. `sqlstate` is set if the database rejected the row. `sample` holds the beginning of
+    the record, the first time the rules reject it. It's None if the bytes aren't text or may hold a
+    secret.
     """
 
     reason: Reason
@@ -136,7 +140,7 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Ignored(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A record that correctly holds no event: a tombstone, a deleted row, or an empty batch."""
+    """A valid record without an event: a tombstone, a deleted row, or an empty batch."""
 
     why: str
 
@@ -145,11 +149,12 @@ Normalized = Envelope | Rejected | Ignored
 
 
 def canonical_json(value: bytes) -> bytes:
-    """Give JSON as canonical bytes, which are equal for every spelling of one value.
+    """Return JSON as canonical bytes, which are the same for every spelling of a value.
 
-    Compact UTF-8; keys by their bytes, of duplicates the last; strings escape only what they must;
-    numbers as jsonb prints them. Raises ValueError if it is not JSON, or holds a number
-    or a lone surrogate that no event may hold. Source: docs/spec/envelope.md#c5, #c6, #c7.
+    The result is compact UTF-8. Keys are sorted by their bytes, and the last of duplicate keys
+    stays. Strings escape only what they must, and numbers look as jsonb prints them. Raises
+    ValueError if it isn't JSON, or if it holds a number or a lone surrogate that no event may hold.
+    Source: docs/spec/envelope.md#c5, #c6, #c7.
     """
     if len(value) <= MAX_MAGNITUDE or not _LONG_NUMBER.search(value):
         with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -158,22 +163,21 @@ def canonical_json(value: bytes) -> bytes:
 
 
 def with_attempts(meta: bytes, attempts: int) -> bytes:
-    """Give the meta with `attempts` as its last key: the last of duplicates counts.
+    """Return the meta with `attempts` as its last key, because the last of duplicate keys counts.
 
-    `meta` is a JSON object or empty.
+    `meta` is a JSON object, or empty.
     """
     members = meta.strip()[1:-1].strip()
     return b'{%b%b"attempts":%d}' % (members, b"," if members else b"", attempts)
 
 
 def to_canonical(event: Envelope) -> bytes:
-    """Give the canonical line of an event, without a line feed. Nothing is redacted.
+    """Return the canonical line of an event, without a line feed. It redacts nothing.
 
-    The nine fields of noetl-events 0.1 come first and always, only event_id and created_at may be
-    missing; the extensions follow where they are known. An id below 1 that an event may lack, an
-    empty word, the step `unknown` and the result null count as absent, as where they are read.
-    Raises ValueError with the field's name for a value that no line may hold.
-    Source: docs/spec/envelope.md#c1, #c2, #c3, #c4, #c11.
+    The nine fields of noetl-events 0.1 come first. Only event_id and created_at may be missing. The
+    extensions follow if they have a value. As when reading, an optional id below 1, an empty word,
+    the step `unknown`, and the result null count as absent. Raises ValueError with the field's name
+    for a value that no line may hold. Source: docs/spec/envelope.md#c1, #c2, #c3, #c4, #c11.
     """
     _check(event)
     present, field = [], ""
@@ -187,7 +191,7 @@ def to_canonical(event: Envelope) -> bytes:
 
 
 def _check(event: Envelope) -> None:
-    """Raise ValueError for the first field with a value that no canonical line may hold (#c11)."""
+    """Raise ValueError for the first field whose value no canonical line may hold (#c11)."""
     seconds, status = event.duration, event.status
     for field, is_allowed in (
         ("execution_id", 0 < event.execution_id <= MAX_ID),
@@ -201,7 +205,8 @@ def _check(event: Envelope) -> None:
 
 
 def _as_written(text: str) -> msgspec.Raw:
-    # A value may hold millions of numbers, nearly all canonical: a full check takes seconds.
+    # A value may hold millions of numbers, nearly all of them canonical. Checking each takes
+    # seconds.
     if len(text) < _PLAIN and text[0] != "-" and "e" not in text and "E" not in text:
         return msgspec.Raw(text)
     return msgspec.Raw(canonical_number(text).encode())
@@ -214,7 +219,10 @@ _sorting_encoder: Final = msgspec.json.Encoder(order="sorted")
 
 
 def _canonical(value: bytes | None) -> str | None:
-    """Give JSON as canonical text. Raises ValueError for what no field may hold (#c11)."""
+    """Return JSON as canonical text.
+
+    Raises ValueError for a value that no field may hold (#c11).
+    """
     if value is None:
         return None
     try:
@@ -246,7 +254,7 @@ def _id(number: int | None) -> str | None:
 
 
 def _time(time: datetime | None) -> str | None:
-    """RFC 3339 in UTC, always with microseconds; a time without a zone is in UTC (#t2)."""
+    """Return RFC 3339 in UTC with microseconds. A time without a zone counts as UTC (#t2)."""
     if time is None:
         return None
     utc = time if time.tzinfo is None else time.astimezone(UTC).replace(tzinfo=None)
@@ -254,7 +262,7 @@ def _time(time: datetime | None) -> str | None:
 
 
 def _seconds(seconds: float | None) -> str | None:
-    """Seconds with a point and no exponent, zero without a sign: 0.018, 2.0 (#c4)."""
+    """Return seconds such as 0.018 or 2.0: a point, no exponent, no negative zero (#c4)."""
     if seconds is None:
         return None
     text = canonical_number(repr(float(seconds)))
@@ -285,4 +293,4 @@ _MEMBERS: Final[tuple[tuple[str, Callable[[Envelope], str | None]], ...]] = (
     ("error", lambda event: _quoted(event.error)),
     ("duration", lambda event: _seconds(event.duration)),
 )
-"""The fields of a line in their order, each with what writes its value (#c1)."""
+"""The fields of a line in order, each with the function that writes its value (#c1)."""

@@ -1,4 +1,4 @@
-"""Reads the settings from environment variables, and reports every mistake in them at once."""
+"""Reads the settings from environment variables and reports all mistakes at once."""
 
 import difflib
 import re
@@ -36,19 +36,19 @@ PROJECTOR_VARIABLES: Final = (
     "PROJECTOR_TIMEOUT_S",
     "PROJECTOR_TOKEN",
 )
-"""What the options of `projector` read."""
+"""Variables that the options of `projector` read."""
 _VARIABLES: Final = (*(variable(field.name) for field in FIELDS), *PROJECTOR_VARIABLES)
 _PREFIXES: Final = {
     "NORMALIZER_": "`normalizer config`",
     "PROJECTOR_": "the `--help` of `projector serve` or `maintain`",
-    # Other programs' variables begin with it too.
+    # Variables of other programs begin with it too.
     "KAFKA_": "",
 }
-"""Where each prefix's variables are listed."""
+"""Where to find the list of each prefix's variables."""
 _TOPIC: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
 _HTTP_URL: Final = re.compile(r"https?://[^\s/@?#]+(/[^\s@#]*)?")
 _EXTENSION: Final = re.compile(r"(?!auth=)[A-Za-z]+=[\x21-\x7e]+")
-"""Source: RFC 7628, section 3.1; `auth` is the token itself."""
+"""RFC 7628, section 3.1. `auth` is excluded, because it's the token itself."""
 _NEEDED_BY: Final = {
     "OAUTHBEARER": (
         "kafka_sasl_oauthbearer_token_endpoint_url",
@@ -63,7 +63,7 @@ _SERVICE_LINK: Final = re.compile(
 
 
 class UnknownVariable(msgspec.Struct, frozen=True):
-    """A variable that nobody reads, and what its author probably meant."""
+    """A variable that nothing reads, and the one its author probably meant."""
 
     name: str
     advice: str
@@ -73,9 +73,9 @@ class UnknownVariable(msgspec.Struct, frozen=True):
 
 
 def load(environ: Mapping[str, str], *, needs: tuple[str, ...] = ()) -> Settings:
-    """Read the settings of an environment; `needs` names fields that must be set.
+    """Read the settings from an environment. `needs` names the fields that must be set.
 
-    Raises ConfigurationError with one line for every variable that is wrong.
+    Raises ConfigurationError with one line for each wrong variable.
     """
     values: dict[str, Any] = {}
     mistakes: list[str] = []
@@ -101,10 +101,11 @@ def load(environ: Mapping[str, str], *, needs: tuple[str, ...] = ()) -> Settings
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[UnknownVariable]:
-    """Find variables that look like ours and are not, with the likely intended one.
+    """Find variables that look like ours but that nothing reads, with the likely intended name.
 
-    Variables with KAFKA_ are reported only if they resemble ours, because other programs use the
-    prefix too. Kubernetes adds the address of every service (NORMALIZER_PORT, KAFKA_SERVICE_HOST).
+    Other programs use the prefix KAFKA_ too, so those are reported only if they resemble ours. The
+    addresses that Kubernetes adds for every service, such as NORMALIZER_PORT or KAFKA_SERVICE_HOST,
+    aren't reported.
     """
     found = []
     for name in sorted(set(environ) - set(_VARIABLES)):
@@ -120,9 +121,9 @@ def unknown_variables(environ: Mapping[str, str]) -> list[UnknownVariable]:
 
 
 def documented(settings: Settings) -> str:
-    """Every variable with its description, unit, default and current value, as an env file.
+    """Return every variable with its description, unit, default, and current value, as an env file.
 
-    A variable with its default value is commented out. Secrets are masked.
+    Variables at their default are commented out. Secrets are masked.
     """
     parts = []
     for field in FIELDS:
@@ -140,7 +141,7 @@ def documented(settings: Settings) -> str:
 
 
 def is_text(text: str) -> bool:
-    """Whether the bytes that the system gave were UTF-8."""
+    """Return whether the bytes from the operating system were UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -150,7 +151,7 @@ def is_text(text: str) -> bool:
 
 def _is_of_others(name: str, value: str) -> bool:
     return (
-        # `. .noetl/env` sets them for a person's shell
+        # `. .noetl/env` sets them in your shell
         name in {"NORMALIZER_URL", "PROJECTOR_URL"}
         or _SERVICE_LINK.fullmatch(name) is not None
         or (name.endswith("_PORT") and "://" in value)
@@ -162,14 +163,14 @@ def _field(name: str) -> FieldInfo:
 
 
 def _converted(field: FieldInfo, text: str) -> Any:
-    """Convert the value of one variable. Raises ValueError; its message holds no secret."""
+    """Convert the value of one variable. Raises ValueError, whose message never holds a secret."""
     if not is_text(text):
         raise ValueError("not UTF-8")
     kind = get_args(field.type)[0]
     if get_origin(kind) is tuple:
         if parts := tuple(part.strip() for part in text.split(",") if part.strip()):
             return parts
-        raise ValueError(f"nothing but commas; got {text!r}")
+        raise ValueError(f"expected at least one name; got {text!r}")
     if get_origin(kind) is Literal:
         words = {word.upper(): word for word in get_args(kind)}
         if text.upper() not in words:
@@ -185,12 +186,12 @@ def _converted(field: FieldInfo, text: str) -> Any:
 
 
 def _contradictions(settings: Settings) -> Iterator[str]:
-    """Mistakes in the combination of variables, or in the files that they name."""
+    """Find variables that contradict each other, and files that don't exist."""
     if settings.database_url and not is_database_url(settings.database_url):
         yield f"DATABASE_URL: {DATABASE_URL_FORM}"
     for server in settings.kafka_bootstrap_servers:
         address = _HOST_PORT.fullmatch(server)
-        # A resolver takes a port that is too large for the rest of its division by 65,536.
+        # A resolver silently takes a port that is too large modulo 65,536.
         if address is None or not 1 <= int(address[1]) <= _LAST_PORT:
             yield f"KAFKA_BOOTSTRAP_SERVERS: expected host:port; got {server!r}"
     yield from _topic_contradictions(settings)
@@ -225,7 +226,10 @@ def _security_contradictions(settings: Settings) -> Iterator[str]:
     for extension in settings.kafka_sasl_oauthbearer_extensions:
         if not _EXTENSION.fullmatch(extension):
             name = "kafka_sasl_oauthbearer_extensions"
-            yield f"{variable(name)}: expected name=value, the name of letters; got {extension!r}"
+            yield (
+                f"{variable(name)}: expected name=value, with only letters in the name; got "
+                f"{extension!r}"
+            )
     files = {
         name: path
         for name in ("kafka_ssl_ca_file", "kafka_ssl_cert_file", "kafka_ssl_key_file")

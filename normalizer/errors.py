@@ -1,21 +1,22 @@
-"""Every way a record can be refused, and every error, ordered by what the caller must do.
+"""Every reason to reject a record, and every error, sorted by what the caller must do.
 
     NormalizerError
-    ├── ConfigurationError     fix the settings; nothing was started
+    ├── ConfigurationError     fix the settings (nothing was started)
     ├── RetryableError         back off, then retry the same batch
-    │   ├── StoreUnavailable   the database is away, overloaded or read-only
-    │   └── BrokerUnavailable  the broker is away
+    │   ├── StoreUnavailable   the database is unreachable, overloaded, or read-only
+    │   └── BrokerUnavailable  the broker is unreachable
     ├── PositionError          this process may not write this partition
     │   ├── Fenced             another process claimed it: drop it, wait for the next assignment
-    │   ├── PositionMoved      it is elsewhere: read the position again, seek, go on
-    │   ├── TopicReset         another log than was read: stop until an operator decides
-    │   │   └── AnotherCluster     another Kafka cluster than the topic's: correct the address
-    │   └── ShapesChanged      another table of shapes: stop until --accept-shapes
-    ├── PartsLost              parts of a batch had a PositionError, the others are written
+    │   ├── PositionMoved      the position has changed: read it again, seek, continue
+    │   ├── TopicReset         the topic was recreated: stop until an operator decides
+    │   │   └── AnotherCluster     this is another Kafka cluster: correct the address
+    │   └── ShapesChanged      the table of shapes changed: stop until --accept-shapes
+    ├── PartsLost              some parts of a batch had a PositionError, the others are written
     └── FatalError             log once, exit non-zero
-        └── ProcessStuck       a new process can go on: be started again
+        └── ProcessStuck       exit, because a new process can continue
 
-A refused record is not an error: it is a `Rejected`, goes to quarantine, and the batch goes on.
+A rejected record isn't an error. It becomes a `Rejected` and goes to quarantine, and the batch
+continues.
 """
 
 from collections.abc import Sequence
@@ -34,9 +35,11 @@ Reason = Literal[
     "rejected_by_database",
     "skipped",
 ]
-"""Why a record was refused: a closed list. Source: docs/spec/wire-shapes.md#l2 (also the order).
+"""The reasons to reject a record, a closed list in the order of docs/spec/wire-shapes.md#l2.
 
-`skipped` comes last and from no rule: an operator moved the position past the record."""
+Only `skipped`, the last one, comes from no rule. It means that an operator moved the position past
+the record.
+"""
 
 REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 
@@ -44,7 +47,7 @@ REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 class NormalizerError(Exception):
     """The base class of every error that this package raises on purpose.
 
-    `what` happened, and `remedy`, what to do about it, which is empty where nobody knows.
+    `what` says what happened, and `remedy` what to do about it. The remedy may be empty.
     """
 
     def __init__(self, what: str = "", *, remedy: str = "") -> None:
@@ -54,14 +57,14 @@ class NormalizerError(Exception):
 
 
 class ConfigurationError(NormalizerError):
-    """The settings are wrong; the message names every wrong one."""
+    """The settings are wrong. The message names every wrong one."""
 
 
 class RetryableError(NormalizerError):
     """Nothing was written. Back off and retry.
 
-    `sign_in_refused`: the other end answers, and does not let this process in. Retry as often as
-    `SignInTries` allows. None: the other end hasn't answered at all.
+    `sign_in_refused` is True if the other end answers but refuses the sign-in. Then retry only as
+    often as `SignInTries` allows. It's None if the other end hasn't answered at all.
     """
 
     def __init__(
@@ -72,10 +75,10 @@ class RetryableError(NormalizerError):
 
 
 class StoreUnavailable(RetryableError):  # noqa: N818 - a state, not a mistake
-    """The database is away, overloaded, out of space or read-only, or refuses the sign-in.
+    """The database is unreachable, overloaded, out of space, or read-only, or refuses the sign-in.
 
-    `sqlstate` is None if the database did not answer. `in_projection`: the database is available,
-    but one of its projections failed, or took longer than a statement may.
+    `sqlstate` is None if the database didn't answer. `in_projection` means that the database is
+    available, but a projection failed or hit the statement timeout.
     """
 
     def __init__(
@@ -93,11 +96,11 @@ class StoreUnavailable(RetryableError):  # noqa: N818 - a state, not a mistake
 
 
 class BrokerUnavailable(RetryableError):  # noqa: N818 - a state, not a mistake
-    """The broker is away, or refuses the sign-in."""
+    """The broker is unreachable, or refuses the sign-in."""
 
 
 class PositionError(NormalizerError):
-    """The stored position does not allow this batch; nothing was written."""
+    """The stored position doesn't allow this batch. Nothing was written."""
 
     def __init__(self, message: str, *, topic: str, partition: int) -> None:
         super().__init__(message)
@@ -106,29 +109,30 @@ class PositionError(NormalizerError):
 
 
 class Fenced(PositionError):  # noqa: N818 - a state, not a mistake
-    """A younger epoch owns the partition: drop it until the group assigns it again."""
+    """A newer epoch owns the partition. Drop it until the group assigns it again."""
 
 
 class PositionMoved(PositionError):  # noqa: N818 - a state, not a mistake
-    """The position is elsewhere and nobody else owns it: claim it again.
+    """The position has changed, but nobody else owns it. Claim it again.
 
-    An operator moved it, or a commit took effect whose answer was lost and whose batch was halved
-    since. Nothing is lost then; the metrics lack the outcomes of that commit.
+    Either an operator moved it, or a commit succeeded although its answer was lost, and the batch
+    was halved since. In that case no event is lost, but the metrics lack the outcomes of that
+    commit.
     """
 
 
 class TopicReset(PositionError):  # noqa: N818 - a state, not a mistake
-    """The log is not the one that the position is of: its message says what to do."""
+    """The position belongs to another log, for example because the topic was recreated."""
 
 
 class AnotherCluster(TopicReset):
-    """The topic is of another Kafka cluster than the one that answers; no partition is claimed."""
+    """The topic belongs to another Kafka cluster than the one that answers. Claim nothing."""
 
     REMEDY: Final = (
-        "correct the address and restart; only if you moved to this cluster on purpose, start "
-        "once with --accept-reset"
+        "correct the address and restart. If you moved to this cluster on purpose, start once "
+        "with --accept-reset"
     )
-    """A wrong address is the likely cause. Accepting it would mix the events of two clusters."""
+    """The likely cause is a wrong address. Accepting it would mix the events of two clusters."""
 
     def __init__(self, known: str, answering: str, *, topic: str, partition: int) -> None:
         super().__init__(
@@ -141,11 +145,11 @@ class AnotherCluster(TopicReset):
 
 
 class ShapesChanged(PositionError):  # noqa: N818 - a state, not a mistake
-    """The records are read by another table of shapes: start again with --accept-shapes."""
+    """The table of shapes changed since the last batch. Start again with --accept-shapes."""
 
 
 class PartsLost(NormalizerError):  # noqa: N818 - a state, not a mistake
-    """Parts of a batch were not written, one for each of these reasons; the others were."""
+    """Some parts of a batch weren't written, one for each of these reasons. The others were."""
 
     def __init__(self, reasons: Sequence[PositionError]) -> None:
         super().__init__("; ".join(map(str, reasons)))
@@ -153,19 +157,20 @@ class PartsLost(NormalizerError):  # noqa: N818 - a state, not a mistake
 
 
 class FatalError(NormalizerError):
-    """Going on would be wrong: log once and exit non-zero."""
+    """Continuing would be wrong. Log once and exit non-zero."""
 
 
 class ProcessStuck(FatalError):  # noqa: N818 - a state, not a mistake
-    """This process cannot go on, but a new one can: exit, and be started again."""
+    """This process can't continue, but a new one can. Exit, so that the supervisor restarts it."""
 
 
 class SignInTries:
     """Counts refused sign-ins in a row.
 
-    A refusal may pass: a password is changed at one end first, a broker has just started. One that
-    stays is a wrong setting, which no retry cures. A try without any answer counts neither way: for
-    15 s after its server has refused it, PgBouncer lets its clients wait.
+    A refusal may be temporary: for example, a password was changed on one side first, or a broker
+    has just started. A lasting one means a wrong setting, and retries don't help. A try without any
+    answer counts as neither, because PgBouncer keeps its clients waiting for 15 s after its server
+    has refused it.
     """
 
     MOST: Final = 5
@@ -174,7 +179,7 @@ class SignInTries:
         self._refused = 0
 
     def failed(self, error: RetryableError) -> None:
-        """Note a failed try. Raises FatalError for the last refusal that is allowed."""
+        """Count a failed try. Raises FatalError at the last allowed refusal."""
         if error.sign_in_refused is None:
             return
         self._refused = self._refused + 1 if error.sign_in_refused else 0
@@ -182,14 +187,14 @@ class SignInTries:
             raise FatalError(f"{error} (refused {self.MOST} times)") from error
 
     def succeeded(self) -> None:
-        """Note a try that did not fail."""
+        """Count a try that succeeded."""
         self._refused = 0
 
 
 def worst_of(
     errors: BaseExceptionGroup[BaseException], *kinds: type[BaseException]
 ) -> BaseException:
-    """The one error to raise for a group: of the first kind that it holds, else the first."""
+    """Pick the one error to raise for a group: the first of the most important kind."""
     leaves = [
         worst_of(error, *kinds) if isinstance(error, BaseExceptionGroup) else error
         for error in errors.exceptions

@@ -1,4 +1,4 @@
-"""Gives the JSON Schema of a canonical line."""
+"""Builds the JSON Schema of a canonical line."""
 
 from typing import Final
 
@@ -6,7 +6,7 @@ from normalizer.envelope import CALL_DONE, CALL_OUTCOMES, MAX_ATTEMPTS, MAX_ID
 
 
 def json_schema() -> dict[str, object]:
-    """Give the JSON Schema (draft 2020-12) of a canonical line."""
+    """Return the JSON Schema (draft 2020-12) of a canonical line."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Canonical event",

@@ -1,6 +1,6 @@
-"""Parses JSON into a tree that keeps numbers as they were written, writes it, measures its depth.
+"""Parses JSON into a tree that keeps numbers as written, writes it, and measures its depth.
 
-Parsing is slow. Only text that must be cleaned or printed canonically is parsed here.
+Parsing here is slow, so only text that must be cleaned or printed canonically comes here.
 """
 
 import json
@@ -15,20 +15,23 @@ from types import NoneType
 from typing import Final, TypeAlias, cast
 
 MAX_DIGITS: Final = 400
-"""How many digits a number may have, as written and as jsonb prints it.
+"""The most digits that a number may have, as written and as jsonb prints it.
 
 Source: docs/spec/wire-shapes.md#l3.
 """
 MAX_EXPONENT: Final = 400
 MAX_MAGNITUDE: Final = 308
-"""A number must be below ten to this power, so that readers can convert it to a double. (#l3)"""
+"""A number must be below ten to this power, so that readers can convert it to a double (#l3)."""
 
 MAX_DEPTH: Final = 126
-"""Levels below a field of an event. With the event's own object 127; Rust readers accept 128."""
+"""The most levels below a field of an event.
+
+The event's own object makes it 127, and Rust readers accept 128.
+"""
 
 STRINGS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _LIST: Final = ord("[")
-"""A number: to look for b"[" in bytes takes five times as long."""
+"""The byte's number, because looking for b"[" in bytes takes five times as long."""
 _BRACES: Final = bytes.maketrans(b"[]", b"{}")
 _STEPS: Final = bytes.maketrans(b"{}", b"\x01\xff")
 _NO_OUTLINE: Final = bytes(set(range(256)) - set(b'[{]}"'))
@@ -48,43 +51,43 @@ class Number(Verbatim):
 
 
 class Repeated(dict[str, "Json"]):
-    """A JSON object with a repeated key: its text holds a value that the tree does not."""
+    """A JSON object with a repeated key, so its text holds a value that the tree lacks."""
 
 
 class NumberError(ValueError):
-    """A number beyond the limits; the message does not repeat it."""
+    """A number beyond the limits. The message doesn't repeat it."""
 
 
 Json: TypeAlias = "bool | Verbatim | str | list[Json] | dict[str, Json] | None"
 
 
 def parse(text: str) -> Json:
-    """Give the tree of one JSON value; the last value of a repeated key counts, as in jsonb.
+    """Parse one JSON value. The last value of a repeated key counts, as in jsonb.
 
-    Strings may hold U+0000 and lone surrogates. Raises ValueError if it is not JSON or a number is
-    beyond the limits, RecursionError far beyond any depth that is accepted.
+    Strings may hold U+0000 and lone surrogates. Raises ValueError if it isn't JSON or a number is
+    beyond the limits, and RecursionError far beyond any accepted depth.
     """
     return cast("Json", _decoder.decode(text))
 
 
 def parse_canonical(text: str) -> Json:
-    """Give the same tree with sorted keys and with numbers as jsonb prints them."""
+    """Parse the same way, but sort the keys and write numbers as jsonb prints them."""
     return cast("Json", _canonical_decoder.decode(text))
 
 
 def write(tree: Json) -> str:
-    """Give compact JSON: strings escape only what they must, numbers are not changed."""
+    """Write compact JSON. Strings escape only what they must, and numbers stay as they are."""
     text = StringIO()
     _write(tree, text.write)
     return text.getvalue()
 
 
 quote: Callable[[str], str] = encode_basestring
-"""A JSON string literal: escapes quotes, backslashes and controls, short forms first."""
+"""Write a JSON string: escapes quotes, backslashes, and controls, with short forms if possible."""
 
 
 def checked_number(text: str) -> Number:
-    """Give the number as written. Raises ValueError beyond the limits (#l3)."""
+    """Return the number as written. Raises ValueError beyond the limits (#l3)."""
     if (known := _SMALL.get(text)) is not None:
         return known
     if len(text) > MAX_MAGNITUDE or "e" in text or "E" in text:
@@ -93,7 +96,7 @@ def checked_number(text: str) -> Number:
 
 
 def canonical_number(text: str) -> Number:
-    """Give the number as jsonb prints it: no exponent, no -0, trailing zeros stay.
+    """Return the number as jsonb prints it: no exponent, no -0, trailing zeros stay.
 
     Source: docs/spec/envelope.md#c7.
     """
@@ -106,9 +109,9 @@ def canonical_number(text: str) -> Number:
 
 
 def is_deeper(text: bytes, most: int) -> bool:
-    """Tell whether JSON has more levels than `most`."""
-    # A text with no more opening brackets than allowed levels cannot be too deep. A list takes two
-    # bytes, a nested object five: `{"":}`.
+    """Return whether JSON has more levels than `most`."""
+    # A text with no more opening brackets than allowed levels can't be too deep. A list takes at
+    # least two bytes, a nested object five: `{"":}`.
     return (
         len(text) > 2 * most
         and (len(text) > 5 * most or _LIST in text)
@@ -118,8 +121,8 @@ def is_deeper(text: bytes, most: int) -> bool:
 
 
 def brackets(text: bytes) -> bytes:
-    """Give the brackets of JSON outside of strings, all of them as braces."""
-    # Without escapes each quote begins or ends a string; two adjacent ones hold no bracket.
+    """Return the brackets of JSON outside of strings, all of them as braces."""
+    # Without escapes, each quote begins or ends a string. Two adjacent quotes hold no bracket.
     plain = text.replace(b"\\\\", b"").replace(b'\\"', b"")
     return STRINGS.sub(b"", plain.translate(_BRACES, _NO_OUTLINE).replace(b'""', b""))
 
@@ -127,7 +130,7 @@ def brackets(text: bytes) -> bytes:
 def _depth(braces: bytes) -> int:
     levels = 0
     while braces and levels < _QUICK_LEVELS:
-        braces = braces.replace(b"{}", b"")  # one level less, everywhere
+        braces = braces.replace(b"{}", b"")  # removes the innermost level everywhere
         levels += 1
     return levels + max(accumulate(array("b", braces.translate(_STEPS))), default=0)
 
@@ -149,7 +152,7 @@ def _check_limits(text: str) -> None:
 
 
 def _write(tree: Json, out: Callable[[str], object]) -> None:
-    # One frame a level: depth 256 must fit into any caller's stack.
+    # One frame per level, because depth 256 must fit into any caller's stack.
     if (scalar := _SCALARS.get(type(tree))) is not None:
         out(scalar(tree))
     elif isinstance(tree, dict):
@@ -176,7 +179,7 @@ def _write(tree: Json, out: Callable[[str], object]) -> None:
 
 
 _SMALL: Final = {str(number): Number(number) for number in range(-99, 1_000)}
-"""Shared objects: a list of millions of numbers would take hundreds of megabytes."""
+"""Shared objects for small numbers. Without them a list of millions takes hundreds of megabytes."""
 
 _SCALARS: Final[dict[type, Callable[..., str]]] = {
     Number: str,
@@ -185,7 +188,7 @@ _SCALARS: Final[dict[type, Callable[..., str]]] = {
     bool: {True: "true", False: "false"}.__getitem__,
     NoneType: {None: "null"}.__getitem__,
 }
-"""How each type without members is written."""
+"""How to write each type that has no members."""
 
 
 def _refuse_constant(name: str) -> Number:

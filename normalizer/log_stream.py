@@ -1,6 +1,6 @@
-"""Writes lines to a stream, and leaves out those that it does not take.
+"""Writes log lines to a stream, and drops those that the stream doesn't take.
 
-A full disk, or a pipe that nobody reads, must not stop what the lines are about.
+A full disk, or a pipe that nobody reads, must not stop the service.
 """
 
 import contextlib
@@ -9,24 +9,24 @@ import select
 from typing import Final, TextIO
 
 PATIENCE_S: Final = 1.0
-"""How long a full pipe is waited for: once, then not at all until it takes something again."""
+"""How long to wait for a full pipe. After that, don't wait at all until it takes data again."""
 
 
 class LogStream:
-    """A stream that never holds up who writes to it for longer than PATIENCE_S."""
+    """A stream that never blocks its writer for longer than PATIENCE_S."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._poll = select.poll()
         self._is_polled = False
-        with contextlib.suppress(AttributeError, OSError):  # it is no file of the system
+        with contextlib.suppress(AttributeError, OSError):  # not a file of the operating system
             self._poll.register(stream.fileno(), select.POLLOUT)
             self._is_polled = True
         self._is_full = False
         self._is_torn = False
 
     def write(self, text: str) -> None:
-        """Write the text, if that can be done; else what follows begins a new line."""
+        """Write the text if possible. If not, start the next text on a new line."""
         with contextlib.suppress(OSError):
             if self._is_polled:
                 self._write_bytes(text.encode(self._stream.encoding, "backslashreplace"))
@@ -34,14 +34,14 @@ class LogStream:
                 self._stream.write(text)
 
     def flush(self) -> None:
-        """Write what is in the buffer, if that can be done."""
+        """Write the buffer if possible."""
         with contextlib.suppress(OSError):
             self._stream.flush()
 
     def _write_bytes(self, data: bytes) -> None:
-        """Write as many bytes at once as a pipe that takes any takes whole.
+        """Write in pieces that a pipe takes whole or not at all.
 
-        So a line of this length is never mixed with those of others that write to the pipe.
+        So a line of this length never mixes with lines of other writers to the pipe.
         """
         if self._is_torn:
             data = b"\n" + data

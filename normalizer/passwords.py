@@ -12,9 +12,9 @@ DATABASE_URL_FORM: Final = (
 
 
 def is_database_url(text: str) -> bool:
-    """Whether hosts and ports can be read. If not, asyncpg's error would show part of a password.
+    """Return whether hosts and ports can be parsed. If not, asyncpg's error may show a password.
 
-    A password with an unescaped # or / looks like a port to whatever reads addresses.
+    To a URL parser, the part of a password after an unescaped # or / looks like a port.
     """
     try:
         for host in urlsplit(text).netloc.rpartition("@")[2].split(","):
@@ -25,13 +25,13 @@ def is_database_url(text: str) -> bool:
 
 
 def masked_url(text: str) -> str:
-    """The text with the password of every URL in it masked."""
+    """Return the text with the password of every URL masked."""
     masked = _URL_PASSWORD.sub(rf"\1{MASK}@", text)
     return _QUERY_PASSWORD.sub(rf"\1{MASK}", masked)
 
 
 def passwords_in(url: str) -> list[str]:
-    """Every password in a URL, as it is written there and decoded."""
+    """Return every password in a URL, both as written and decoded."""
     written = _PASSWORD_OF_URL.findall(url)
     return [*written, *map(unquote, written)]
 

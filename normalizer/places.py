@@ -1,6 +1,6 @@
-"""Parses the place of a record or a partition, in either notation in which we print it.
+"""Parses the place of a record or a partition, in both notations that we print.
 
-For example noetl.events:3:1042, as commands take it, and noetl.events[3]@1042, as logs have it.
+For example, commands take noetl.events:3:1042, and logs show noetl.events[3]@1042.
 """
 
 import re
@@ -25,7 +25,7 @@ class RecordPlace(NamedTuple):
 
 
 def parse_record(text: str) -> RecordPlace | None:
-    """Parse the place of a record; None for anything else. The topic may contain colons."""
+    """Parse the place of a record, or return None. The topic may contain colons."""
     found = _RECORD.fullmatch(text.strip())
     if found is None:
         return None
@@ -33,7 +33,7 @@ def parse_record(text: str) -> RecordPlace | None:
 
 
 def parse_partition(text: str) -> tuple[str, int] | None:
-    """Parse topic and partition; None for anything else. The topic may contain colons."""
+    """Parse a topic and partition, or return None. The topic may contain colons."""
     found = _PARTITION_ALONE.fullmatch(text.strip())
     return None if found is None else (found["topic"], _number(found))
 

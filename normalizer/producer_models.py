@@ -1,16 +1,15 @@
-"""The two requests of the Python server as pydantic models: they read leniently, write canonically.
+"""The Python server's two requests as pydantic models that read leniently and write canonically.
 
     class EventRequest(producer_models.EventRequest): ...
 
     request = EventRequest.model_validate_json(body)
     line = request.to_canonical()
 
-Both accept canonical lines whole, and events of every other shape: each name of a field
+Both accept complete canonical lines and events of every other shape: each name of a field
 (`event_type` or `name`, `payload` or `context`, ...), ids as numbers or text, any JSON as context,
-fields that nobody has named. Attributes have the names that the server's handlers use, and their
-types where what was sent has them; a value of another type stays as it was sent, for the rules to
-judge. Only an execution_id and an event type that cannot be one are errors of the model.
-`to_canonical` applies the rules of `Normalizer`, redaction included.
+and unknown fields. Attributes have the names and types that the server's handlers use. A value of
+another type stays as it was sent, and the rules judge it. The model itself rejects only an invalid
+execution_id or event type. `to_canonical` applies the rules of `Normalizer`, including redaction.
 
 Needs the extra `pydantic`. Source: docs/spec/wire-shapes.md#a1, #a2, #i1.
 """
@@ -44,7 +43,7 @@ _TOO_DEEP: Final = "too_deep: expected JSON of fewer levels"
 
 
 class WrittenFloat(float):
-    """A float that remembers its digits as they were written: 1.50, or more than a double holds."""
+    """A float that remembers its digits as written, such as 1.50, or more than a double holds."""
 
     __slots__ = ("text",)
 
@@ -54,7 +53,7 @@ class WrittenFloat(float):
 
 
 def _id_text(value: object) -> object:
-    """Give an id as text: `int` and its digits are one id (#i1). Raises ValueError (#l3)."""
+    """Return an id as text, because 7 and "7" are the same id (#i1). Raises ValueError (#l3)."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return str(checked_number(str(value)))
     return value
@@ -68,27 +67,27 @@ def _or_as_sent(value: object, handler: ValidatorFunctionWrapHandler) -> object:
 
 
 def _names_a_step(value: object) -> bool:
-    """Tell whether a value is a step: text or a number, but neither `""` nor `unknown` (#p1)."""
+    """Return whether a value is a step: text or a number, but neither `""` nor `unknown` (#p1)."""
     is_word = isinstance(value, str | int | float | Decimal) and not isinstance(value, bool)
     return is_word and value not in ("", "unknown")
 
 
 Id = Annotated[str, BeforeValidator(_id_text)]
 Sent: Final = WrapValidator(_or_as_sent)
-"""A value of another type stays as it was sent."""
+"""Keeps a value of another type as it was sent."""
 
 
 class ProducerModel(BaseModel):
-    """What both models can do. Fields that no model names are kept in `model_extra`."""
+    """The base of both models. Unknown fields stay in `model_extra`."""
 
     model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
 
     normalizer: ClassVar[Normalizer] = Normalizer()
-    """A subclass may set one with further words that make a key secret."""
+    """A subclass may set another one, with more words that make a key secret."""
 
     @classmethod
     def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
-        """Read JSON in UTF-8; a float in it keeps its digits. Raises ValueError."""
+        """Read UTF-8 JSON and keep the digits of its floats. Raises ValueError."""
         text = json_data if isinstance(json_data, str) else bytes(json_data).decode()
         try:
             sent = json.loads(text.removeprefix("\ufeff"), parse_float=WrittenFloat)
@@ -97,15 +96,15 @@ class ProducerModel(BaseModel):
         return cls.model_validate(sent, **options)
 
     def to_canonical(self) -> bytes:
-        """Give the canonical line, without a line feed.
+        """Return the canonical line, without a line feed.
 
-        Raises ValueError with the reason if the rules refuse the event.
+        Raises ValueError with the reason if the rules reject the event.
         """
         try:
             text = write({name: _tree(value) for name, value in self if value is not None})
         except RecursionError:
             raise ValueError(_TOO_DEEP) from None
-        # A lone surrogate is written as its escape, for the rules to replace.
+        # Write a lone surrogate as its escape, so that the rules can replace it.
         value = text.encode(errors="backslashreplace")
         (outcome,) = self.normalizer.normalize(RawRecord(value=value))
         match outcome:
@@ -119,10 +118,10 @@ class ProducerModel(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _with_names_of_fields(cls, sent: Any) -> Any:
-        """Give what was sent under the model's names: the strongest name of each pair counts.
+        """Rename what was sent to the model's names. The stronger name of each pair counts.
 
-        Null is absent (#a1), and so is a step that names none (#p1). Aliases of the fields would be
-        lost where a subclass declares a field again.
+        Null means absent (#a1), and so does a step such as `unknown` (#p1). Pydantic's aliases
+        don't work here: a subclass that declares a field again would lose them.
         """
         if not isinstance(sent, dict):
             return sent
@@ -138,7 +137,7 @@ class ProducerModel(BaseModel):
 
 
 class EventRequest(ProducerModel):
-    """What the Python server's `/api/events` takes."""
+    """A request to the Python server's `/api/events`."""
 
     execution_id: Id
     step: Annotated[str, Sent] = ""
@@ -154,7 +153,7 @@ class EventRequest(ProducerModel):
 
 
 class EventEmitRequest(ProducerModel):
-    """What the Python server's broker takes."""
+    """A request to the Python server's broker."""
 
     execution_id: Id
     event_type: str
@@ -177,7 +176,7 @@ class EventEmitRequest(ProducerModel):
 
 
 def _tree(value: Any) -> Json:
-    """Give the JSON tree of a value; numbers as they were written, an enum as its value."""
+    """Return the JSON tree of a value, with numbers as written and an enum as its value."""
     if isinstance(value, WrittenFloat):
         return Number(value.text)
     if isinstance(value, dict):
@@ -190,6 +189,6 @@ def _tree(value: Any) -> Json:
 
 
 def _name(key: Any) -> str:
-    """Give a key as text: of one that is none its JSON."""
+    """Return a key as text. A key that isn't text becomes its JSON."""
     tree = _tree(key)
     return tree if type(tree) is str else write(tree)

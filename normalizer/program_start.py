@@ -1,4 +1,4 @@
-"""How either program starts: a signal ends it while its modules are still being imported."""
+"""Starts either program, so that a signal ends it even while its modules are being imported."""
 
 import os
 import signal
@@ -9,11 +9,11 @@ from normalizer.exit_codes import STOPPED_AT_ONCE
 
 
 def start(program: str) -> None:
-    """Import the commands of a program, and run the one of the command line.
+    """Import the commands of a program and run the one that the command line names.
 
-    The kernel drops a signal that the first process of a container has no handler for. The handler
-    raises nothing, for an import may lose what is raised within it. What is ignored stays so: a
-    shell starts what it runs in the background with Ctrl-C ignored.
+    The kernel drops signals that the first process of a container has no handler for. The handler
+    raises nothing, because an import may swallow an exception. Ignored signals stay ignored,
+    because a shell starts background programs with Ctrl-C ignored.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:

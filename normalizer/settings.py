@@ -24,10 +24,10 @@ def _about(
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that an operator can set; each field has its description.
+    """Everything that an operator can set, with a description for each field.
 
-    A field is the variable of the same name in capitals where it begins with KAFKA_ or is
-    DATABASE_URL, else with NORMALIZER_ before it. Empty means not set.
+    The variable of a field is its name in capitals, with NORMALIZER_ in front unless it begins with
+    KAFKA_ or is DATABASE_URL. An empty variable counts as not set.
     """
 
     database_url: Annotated[
@@ -210,18 +210,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def owner(self) -> str:
-        """The name of this process in `source_positions.owner`."""
+        """Return the name of this process in `source_positions.owner`."""
         return self.instance or f"{socket.gethostname()}:{os.getpid()}"
 
     @property
     def required_database_url(self) -> str:
-        """`database_url` for what needs it. Raises ConfigurationError where it is not set."""
+        """Return `database_url`. Raises ConfigurationError if it isn't set."""
         if self.database_url is None:
             raise ConfigurationError("DATABASE_URL: not set")
         return self.database_url
 
     def secrets(self) -> tuple[str, ...]:
-        """Every secret among the values, in each spelling a library may print."""
+        """Return every secret among the values, in each spelling that a library may print."""
         in_url = passwords_in(self.database_url or "")
         plain = [getattr(self, field.name) for field in FIELDS if is_secret(field)]
         return tuple(dict.fromkeys(text for text in [*in_url, *plain] if text))
@@ -231,19 +231,19 @@ FIELDS: Final = msgspec.structs.fields(Settings)
 
 
 def variable(name: str) -> str:
-    """The environment variable of a field."""
+    """Return the environment variable of a field."""
     if name == "database_url" or name.startswith("kafka_"):
         return name.upper()
     return f"NORMALIZER_{name.upper()}"
 
 
 def meta_of(field: FieldInfo) -> Meta:
-    """The bounds, description, unit and secrecy of a field."""
+    """Return the bounds, description, unit, and secrecy of a field."""
     meta = get_args(field.type)[1]
     assert isinstance(meta, Meta)
     return meta
 
 
 def is_secret(field: FieldInfo) -> bool:
-    """Whether the value of a field must never be shown."""
+    """Return whether the value of a field must never be shown."""
     return bool((meta_of(field).extra or {})["secret"])

@@ -1,7 +1,7 @@
 """Mints ids, reads the time inside them, and derives one for an event without an id.
 
-Layout of every application: 41 bits of milliseconds since 2024-01-01T00:00:00Z, 10 bits of node,
-12 bits of sequence. Source: docs/spec/wire-shapes.md#g1, #g2, #g4.
+The layout of every application is 41 bits of milliseconds since 2024-01-01T00:00:00Z, 10 bits of
+node, 12 bits of sequence. Source: docs/spec/wire-shapes.md#g1, #g2, #g4.
 """
 
 import struct
@@ -24,7 +24,7 @@ _MAX_SEQUENCE: Final = 4095
 _TIME_BITS: Final = 41
 _SMALLEST_SNOWFLAKE: Final = 1 << 40
 _DERIVED: Final = 1 << 62
-"""The bit of ids that no producer gave: application ids reach it in 2058."""
+"""The bit of ids that we derive. Application ids won't reach it before 2058."""
 _HASHED: Final = _DERIVED | 1 << 61
 _DERIVED_MAX_MS: Final = (1 << 39) - 1
 _DOUBLED_SHIFT: Final = 23
@@ -32,13 +32,16 @@ _DOUBLED_MASK: Final = 0x7FFC00
 _DOUBLED_MARK: Final = 0x040000
 
 Layout = Literal["application", "doubled", "derived"]
-"""doubled: NoETL's database function, whose id is twice the application id of the same instant."""
+"""`doubled` is from NoETL's database function.
+
+Such an id is twice the application id of that moment.
+"""
 
 
 class Decoded(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The parts of an id: `time_ms` since 1970, node and sequence.
+    """The parts of an id: `time_ms` since 1970, node, and sequence.
 
-    A derived id has neither node nor sequence.
+    A derived id has no node and no sequence.
     """
 
     layout: Layout
@@ -48,10 +51,10 @@ class Decoded(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class SnowflakeGenerator:
-    """Ascending ids of the application layout for one node; safe to share between threads.
+    """Mints ascending ids for one node, in the application layout. Threads may share it.
 
-    When a millisecond is full, or the clock steps back, ids go on from the last one: no id repeats.
-    The same as the database's `gen_snowflake()`, bit for bit.
+    When a millisecond is full or the clock steps back, ids continue from the last one, so no id
+    repeats. The database's `gen_snowflake()` gives the same ids, bit for bit.
     """
 
     def __init__(self, node: int, clock_ms: Callable[[], int]) -> None:
@@ -64,7 +67,7 @@ class SnowflakeGenerator:
         self._lock = Lock()
 
     def next_id(self) -> int:
-        """Give the next id. Raises OverflowError where the layout has no room left (in 2093)."""
+        """Return the next id. Raises OverflowError when the layout has no room left, in 2093."""
         with self._lock:
             tick = max(self._last + 1, (self._clock_ms() - EPOCH_MS) << _NODE_SHIFT)
             ms, sequence = tick >> _NODE_SHIFT, tick & _MAX_SEQUENCE
@@ -76,10 +79,10 @@ class SnowflakeGenerator:
 
 
 def decode(event_id: int, near_ms: int | None = None) -> Decoded | None:
-    """Read the time inside an id; None if there is none. (#g2)
+    """Read the time inside an id, or return None if it has none (#g2).
 
-    `near_ms` is the time that Kafka recorded. It decides between the two layouts where the bits do
-    not. A time more than a day after it is rejected.
+    `near_ms` is the time that Kafka recorded. It decides between the two layouts if the bits alone
+    don't. A time more than a day after it is rejected.
     """
     if event_id < _SMALLEST_SNOWFLAKE or event_id & _HASHED == _HASHED:
         return None
@@ -98,9 +101,9 @@ def derive_id(
     recorded_ms: int | None,
     salt: int = 0,
 ) -> int:
-    """Derive the id of the event at these coordinates: the same whenever the record is read.
+    """Derive the id of the event at these coordinates. Reading the record again gives the same id.
 
-    `salt` 1, 2, 3 are for an id that other coordinates took. (#g4)
+    `salt` 1, 2, 3 are for an id that other coordinates have taken (#g4).
     """
     packed = _COORDINATES.pack(
         incarnation & 0xFFFFFFFF,
@@ -117,18 +120,12 @@ def derive_id(
 
 
 def hash_text_id(text: str) -> int:
-    """Turn an opaque execution or secondary id into a number: bit 62 and 62 bits of its hash.
-
-    (#i3)
-    """
+    """Hash an opaque execution or secondary id into a number: bit 62 and 62 bits of hash (#i3)."""
     return _DERIVED | _hash(text.encode()) & (_DERIVED - 1)
 
 
 def hash_event_id(text: str) -> int:
-    """Turn an opaque event id into a number: bits 62 and 61, and 61 bits of its hash.
-
-    (#g4)
-    """
+    """Hash an opaque event id into a number: bits 62 and 61, and 61 bits of hash (#g4)."""
     return _hashed_id(_hash(text.encode()))
 
 

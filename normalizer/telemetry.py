@@ -1,4 +1,4 @@
-"""Configures logging and masks secrets; logs one line for an incident, never one for an event."""
+"""Configures logging, masks secrets, and logs one line per incident, never one per event."""
 
 import asyncio
 import atexit
@@ -22,10 +22,10 @@ from normalizer.passwords import MASK, masked_url
 
 ECS_VERSION: Final = "8.17.0"
 REPEAT_AFTER_S: Final = 30.0
-"""A library's line of one kind is logged again only after this time, with the number left out."""
+"""Repeated lines of one kind from a library are logged again after this time, with a count."""
 
 SILENT_AFTER_S: Final = 10.0
-"""Longer than what a statement mostly takes, and than most locks are waited for."""
+"""Longer than most statements take, and longer than most waits for a lock."""
 
 
 def configure(
@@ -35,9 +35,9 @@ def configure(
     secrets: Iterable[str] = (),
     stream: TextIO | None = None,
 ) -> None:
-    """Log to `stream` (standard error): JSON lines, ours or ECS's, or pretty on a terminal.
+    """Log to `stream` (standard error by default) as JSON, as ECS JSON, or pretty on a terminal.
 
-    Libraries that log by themselves (aiokafka, asyncio) go the same way from WARNING on.
+    Lines of libraries such as aiokafka and asyncio go the same way from WARNING on.
     """
     out = sys.stderr if stream is None else stream
     if stream is None:
@@ -69,7 +69,7 @@ def configure(
 
 
 def _discard_unwritten() -> None:
-    """Python itself would fail when it flushes standard error at exit, and change the exit code."""
+    """Discard unwritten lines, which Python would fail to flush at exit, changing its exit code."""
     try:
         sys.stderr.flush()
     except OSError:
@@ -77,15 +77,15 @@ def _discard_unwritten() -> None:
 
 
 def get_logger(**context: object) -> FilteringBoundLogger:
-    """A logger that adds `context` to each line."""
+    """Return a logger that adds `context` to each line."""
     logger: FilteringBoundLogger = structlog.get_logger(**context)
     return logger
 
 
 def describe_error(error: BaseException) -> str:
-    """Describe an error: our own by its message, a system error by its name, any other by type.
+    """Describe an error: ours by its message, a system error by its name, any other by its type.
 
-    The text of a library's error may hold content of a record, or a secret.
+    The text of a library's error may quote a record or a secret.
     """
     match error:
         case NormalizerError():
@@ -99,21 +99,21 @@ def describe_error(error: BaseException) -> str:
 
 
 def log_mistake(event: str, error: BaseException) -> None:
-    """Log an error that nobody foresaw; its traceback, which may show content, at level debug."""
+    """Log an unexpected error. Its traceback may show content, so it goes to level debug."""
     logger = get_logger()
-    logger.error(event, why=f"a mistake of ours: {describe_error(error)}")
+    logger.error(event, why=f"unexpected error, our bug: {describe_error(error)}")
     logger.debug("traceback", exc_info=error)
 
 
 class Masker:
-    """A structlog processor that masks secrets in every text of a line, also nested ones."""
+    """A structlog processor that masks secrets in every text of a line, nested ones included."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         known = sorted((text for text in secrets if len(text) > 2), key=len, reverse=True)
         self._known = re.compile("|".join(map(re.escape, known))) if known else None
 
     def __call__(self, _logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
-        """The line with its secrets masked; timestamp, level and event come first."""
+        """Return the line with its secrets masked and with timestamp, level, and event first."""
         ordered = {key: line[key] for key in _FIRST if key in line} | dict(line)
         return {key: self._masked(value) for key, value in ordered.items()}
 
@@ -146,7 +146,7 @@ _TOKEN: Final = re.compile(
 
 
 class LibraryLogHandler(logging.Handler):
-    """Logs the lines of libraries with our logger; many of one kind become one with a count."""
+    """Logs lines of libraries with our logger, and repeated lines of one kind as a count."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(level=logging.WARNING)
@@ -155,7 +155,7 @@ class LibraryLogHandler(logging.Handler):
         self._left_out: dict[tuple[str, str], int] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Log a line, or count it if one of its kind was logged a moment ago."""
+        """Log a line, or only count it if a similar line was logged a moment ago."""
         kind = (record.name, str(record.msg))
         now = self._clock()
         if now < self._silent_until.get(kind, 0.0):
@@ -172,7 +172,7 @@ class LibraryLogHandler(logging.Handler):
 
 
 class Outage:
-    """Logs one line when something becomes unavailable, and one when it is back."""
+    """Logs one line when something becomes unavailable, and one when it's back."""
 
     def __init__(
         self, logger: FilteringBoundLogger, clock: Callable[[], float] = time.monotonic
@@ -188,7 +188,7 @@ class Outage:
         return self._since_s is not None
 
     def failed(self, error: RetryableError) -> int:
-        """Another try failed; how many have, in a row.
+        """Count another failed try. Returns how many have failed in a row.
 
         Raises FatalError if the sign-in was refused too often.
         """
@@ -201,7 +201,7 @@ class Outage:
         return self._tries
 
     def silent(self, why: str) -> None:
-        """Nothing failed yet, and nothing was answered either: the failure is logged as well."""
+        """Log that there is no answer yet. A failure later is logged as well."""
         if self._since_s is None:
             self._begin(why)
             self._is_silent = True
@@ -213,7 +213,7 @@ class Outage:
 
     @contextlib.contextmanager
     def unless_answered(self) -> Iterator[None]:
-        """Log that the database is silent if the block takes longer than SILENT_AFTER_S."""
+        """Log that the database doesn't answer if the block takes longer than SILENT_AFTER_S."""
         silence = f"database: no answer for {SILENT_AFTER_S:g} s"
         timer = asyncio.get_running_loop().call_later(SILENT_AFTER_S, self.silent, silence)
         try:
@@ -222,7 +222,7 @@ class Outage:
             timer.cancel()
 
     def over(self) -> bool:
-        """A try succeeded; whether that ended an outage."""
+        """Count a success. Returns whether it ended an outage."""
         if self._since_s is None:
             return False
         away_s = round(self._clock() - self._since_s, 1)
@@ -235,7 +235,7 @@ class Outage:
 
 
 class ServiceCounters(msgspec.Struct):
-    """Counts what a process has done since it started, for the live line and the tests."""
+    """Counts what the process has done since it started, for the live line and the tests."""
 
     batches: int = 0
     records: int = 0
@@ -270,7 +270,10 @@ _ECS: Final = {
 
 
 def _as_ecs(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
-    """The line in the Elastic Common Schema; what that has no name for is below `normalizer`."""
+    """Return the line in the Elastic Common Schema.
+
+    Fields that it doesn't define go below `normalizer`.
+    """
     event, why = line.pop("event"), line.get("why")
     ecs = {name: line.pop(key) for key, name in _ECS.items() if key in line}
     ecs |= {"message": f"{event}: {why}" if why else event, "ecs.version": ECS_VERSION}
@@ -282,5 +285,5 @@ def _as_ecs(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
 def _as_json(line: object, **_options: object) -> str:
     try:
         return msgspec.json.encode(line, enc_hook=str).decode()
-    except UnicodeEncodeError:  # The name of a file, say, may be bytes that are no text.
+    except UnicodeEncodeError:  # A text such as a file name may hold bytes that aren't UTF-8.
         return json.dumps(line, default=str)

@@ -1,4 +1,4 @@
-"""Loads the files of TLS, and names the one that does not hold."""
+"""Loads the TLS files, and names the one that can't be used."""
 
 import contextlib
 import os
@@ -12,11 +12,11 @@ from normalizer.errors import ConfigurationError
 from normalizer.settings import Settings
 
 _DEFAULT_ROOT: Final = Path("~/.postgresql/root.crt")
-"""Where libpq looks for the authority's certificate if nobody names another file."""
+"""Where libpq looks for the authority's certificate by default."""
 
 
 def kafka_tls(settings: Settings) -> ssl.SSLContext:
-    """The context of connections to brokers. Raises ConfigurationError, which names variables."""
+    """Build the TLS context for brokers. Raises ConfigurationError, which names the variables."""
     with _loading("KAFKA_SSL_CA_FILE"):
         context = ssl.create_default_context(cafile=settings.kafka_ssl_ca_file)
     context.check_hostname = settings.kafka_ssl_check_hostname
@@ -31,7 +31,7 @@ def kafka_tls(settings: Settings) -> ssl.SSLContext:
 
 
 def system_tls(database_url: str) -> ssl.SSLContext | None:
-    """TLS with the system's authorities for sslrootcert=system, as libpq has it; None otherwise."""
+    """Trust the system's authorities for sslrootcert=system, like libpq. Otherwise return None."""
     if address_option(database_url, "sslrootcert") != "system":
         return None
     context = ssl.create_default_context()
@@ -42,7 +42,7 @@ def system_tls(database_url: str) -> ssl.SSLContext | None:
 
 
 def unfit_file(database_url: str) -> ConfigurationError | None:
-    """The first file for TLS that cannot be loaded, and why; None if all can."""
+    """Find the first TLS file that can't be loaded, and why. Returns None if all can."""
     sslmode = address_option(database_url, "sslmode") or ""
     root = address_option(database_url, "sslrootcert")
     if sslmode.startswith("verify") and not root and not _DEFAULT_ROOT.expanduser().exists():
@@ -78,15 +78,15 @@ def unfit_file(database_url: str) -> ConfigurationError | None:
 
 
 def address_option(database_url: str, name: str) -> str | None:
-    """An option of the address, or else its variable, as libpq has them."""
+    """Return an option of the address, or its environment variable, like libpq."""
     given = parse_qs(urlsplit(database_url).query).get(name, [""])[-1]
     return given or os.environ.get(f"PG{name.upper()}")
 
 
 def why_unfit(error: OSError) -> str:
-    """Why a file cannot be loaded. Of a key, OpenSSL does not say what is wrong with it."""
+    """Say why a file can't be loaded. OpenSSL doesn't say what's wrong with a key."""
     if isinstance(error, ssl.SSLError):
-        return (error.reason or "not PEM, or another password").replace("_", " ").lower()
+        return (error.reason or "not PEM, or the password doesn't match").replace("_", " ").lower()
     return str(error.strerror)
 
 

@@ -84,7 +84,7 @@ async def test_a_wrong_address_stops_every_partition_and_the_right_one_goes_on_w
     assert (await watcher.positions(topic)).keys() == {0, 1}
     for why in reasons:
         assert "KAFKA_BOOTSTRAP_SERVERS leads to cluster " in why
-        assert "; correct the address and restart; " in why
+        assert "; correct the address and restart. " in why
 
     await admin.create_partitions({topic.name: NewPartitions(WIDE)})
     wide = Topic(name=topic.name, partitions=WIDE)

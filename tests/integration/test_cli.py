@@ -281,7 +281,7 @@ async def test_of_another_cluster_they_say_that_the_address_is_wrong(
         assert "KAFKA_BOOTSTRAP_SERVERS leads to cluster " in said
         assert "the position is of cluster theirs" in said
         assert "recreated" not in said.lower()
-    assert "correct the address and restart; only if you moved" in at_check[1]
+    assert "correct the address and restart. If you moved" in at_check[1]
     assert "ANOTHER CLUSTER: " in ledger[1]
 
 

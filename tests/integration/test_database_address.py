@@ -49,7 +49,10 @@ async def test_an_address_that_cannot_be_read_is_refused_without_its_password(si
             "sslmode=verify-full&sslrootcert=/dev/null",
             "sslrootcert=/dev/null: no certificate or crl found",
         ),
-        ("sslmode=require&sslcert=/dev/null&sslkey=/dev/null", "sslcert, .*: not pem, or another"),
+        (
+            "sslmode=require&sslcert=/dev/null&sslkey=/dev/null",
+            "sslcert, .*: not pem, or the password",
+        ),
     ],
 )
 async def test_a_setting_that_no_server_is_needed_to_refuse_is_no_outage(

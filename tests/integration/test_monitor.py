@@ -499,9 +499,11 @@ async def test_a_mistake_of_ours_is_logged_and_heartbeats_and_probes_go_on(
             monkeypatch.undo()
             await until(lambda: ready(monitor.url))
 
-    lines = [line for line in capsys.readouterr().out.splitlines() if "a mistake of ours" in line]
+    lines = [
+        line for line in capsys.readouterr().out.splitlines() if "unexpected error, our bug" in line
+    ]
     assert [line.split()[4] for line in lines] == ["report_failed", "probe_failed"]
-    assert all(line.endswith("why='a mistake of ours: KeyError'") for line in lines)
+    assert all(line.endswith("why='unexpected error, our bug: KeyError'") for line in lines)
 
 
 async def test_how_long_another_role_holds_a_snapshot_is_measured_or_left_out(

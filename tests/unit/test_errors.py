@@ -20,7 +20,7 @@ def test_another_cluster_is_named_with_what_to_do() -> None:
 
     assert str(error) == (
         "KAFKA_BOOTSTRAP_SERVERS leads to cluster wrong, topic noetl.events is of cluster right; "
-        "correct the address and restart; only if you moved to this cluster on purpose, start once "
+        "correct the address and restart. If you moved to this cluster on purpose, start once "
         "with --accept-reset"
     )
     assert (error.known, error.topic, error.partition) == ("right", "noetl.events", 2)

@@ -74,7 +74,7 @@ def test_a_path_of_nothing_is_not_the_current_folder(
     result = CliRunner().invoke(program, arguments)
 
     assert result.exit_code == 2
-    assert "expected a path, got an empty text" in result.output
+    assert "expected a path, got an empty string" in result.output
 
 
 @pytest.mark.parametrize("number", ["nan", "inf", "-inf", "-1"])

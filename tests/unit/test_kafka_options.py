@@ -135,7 +135,7 @@ def test_a_key_that_cannot_be_read_says_which_settings_name_it(files: Path) -> N
     ("environ", "said"),
     [
         ({"KAFKA_SSL_CA_FILE": "key.pem"}, "KAFKA_SSL_CA_FILE: no certificate or crl found"),
-        ({"KAFKA_SSL_CERT_FILE": "key.pem"}, "KAFKA_SSL_CERT_FILE, .*: not pem, or another"),
+        ({"KAFKA_SSL_CERT_FILE": "key.pem"}, "KAFKA_SSL_CERT_FILE, .*: not pem, or the password"),
         (
             {"KAFKA_SSL_CERT_FILE": "ca.pem", "KAFKA_SSL_KEY_FILE": "both.pem"},
             "KAFKA_SSL_CERT_FILE, .*: key values mismatch",

@@ -1,4 +1,4 @@
-"""The commands of backfill: from a topic, from files, from a table."""
+"""The backfill commands: from a topic, from files, from a table."""
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
@@ -38,13 +38,13 @@ from normalizer.settings import Settings
 _expired_option: Final = click.option(
     "--accept-expired",
     is_flag=True,
-    help="Go on without events that are older than the retention of events.",
+    help="Skip events that are older than the retention of events.",
 )
 
 
 @click.group()
 def backfill() -> None:
-    """Replay history through the same rules and the same store: a second run adds nothing.
+    """Replay history through the same rules into the same store. A second run adds nothing.
 
     \b
     normalizer backfill topic noetl.events --from-time 2026-01-01
@@ -52,15 +52,15 @@ def backfill() -> None:
     normalizer backfill table noetl.event --source-url postgresql://reader@noetl/noetl
     normalizer backfill file dump.ndjson.zst --dry-run
 
-    It can be stopped or killed at any moment: the same command resumes. It pauses while live
-    traffic is behind that a process reads.
+    You can stop or kill it at any time. Run the same command again to resume. It pauses while a
+    running service has lag.
     """
 
 
 @backfill.command("topic")
 @click.argument("topic")
 @click.option("--partition", "partitions", type=SMALL_NUMBER, multiple=True, help="Only this.")
-@click.option("--from-offset", type=OFFSET, help="In each partition.")
+@click.option("--from-offset", type=OFFSET, help="The first offset, in each partition.")
 @click.option("--to-offset", type=OFFSET, help="Up to, not including.")
 @click.option("--from-time", metavar="TIME", help="2026-01-31, or 2026-01-31T12:00:00Z; UTC.")
 @click.option("--to-time", metavar="TIME", help="Up to, not including.")
@@ -79,17 +79,18 @@ def backfill_topic(
     changes: Path | None,
     **throttling: Any,
 ) -> None:
-    """A topic, whole or by offsets or times, up to its end now.
+    """Backfill a topic up to its present end: all of it, or a range of offsets or times.
 
     \b
     normalizer backfill topic noetl.events
     normalizer backfill topic noetl.events --from-time 2026-01-01 --to-time 2026-02-01
     normalizer backfill topic other.events --partition 3 --from-offset 1000 --to-offset 2000
 
-    Records keep their coordinates, so what the service has read, or will read, is the same.
+    Records keep their coordinates, so nothing is stored twice if the service has read them, or
+    will.
     """
     if (from_offset is not None and from_time) or (to_offset is not None and to_time):
-        raise click.UsageError("give the range by offset or by time, not by both")
+        raise click.UsageError("give the range by offset or by time, not both")
     raise_if_empty("offset", from_offset, to_offset)
     first, after = parse_times(from_time, to_time)
     settings = load_settings("database_url", "kafka_bootstrap_servers")
@@ -126,12 +127,12 @@ def backfill_topic(
     type=click.Choice(["auto", "lines", "dump"]),
     default="auto",
     show_default=True,
-    help='A record per line, or one {"result":[...]} or [...].',
+    help='One record per line, or a single {"result":[...]} or [...].',
 )
 @click.option(
     "--incarnation",
     type=SMALL_NUMBER,
-    help="Of records that name their topic; default the live one.",
+    help="Incarnation for records that name their topic. Default: the live one.",
 )
 @set_option
 @changes_option
@@ -154,10 +155,10 @@ def backfill_file(
     normalizer backfill file events.ndjson.zst
     normalizer backfill file execution_events.json --set execution_id=543942402461926429
 
-    A line is an event, or a record as `kcat -J` prints it, which keeps its own coordinates. All
-    regular files in a folder are read, except hidden ones; a link to a folder in it is not
-    followed, and named in a warning. A line that is no event is quarantined.
-    A stream must be saved to a file first: a resumed run reads the file again.
+    Each line is an event, or a record as printed by `kcat -J`, which keeps its own coordinates. A
+    line that isn't an event goes to quarantine. In a folder it reads all regular files that aren't
+    hidden. It doesn't follow links to folders, but names them in a warning. Save a stream to a file
+    first, because a resumed run reads the file again.
     """
     settings = load_settings("database_url")
     given = settings_or_exit(lambda: parse_defaults(defaults))
@@ -183,16 +184,16 @@ def backfill_file(
 
 @backfill.command("table")
 @click.argument("table", required=False)
-@click.option("--query", help="Rows of a query instead; it must give event_id.")
+@click.option("--query", help="Read the rows of a query instead. They need an event_id.")
 @click.option(
     "--source-url",
     envvar="SOURCE_DATABASE_URL",
     show_envvar=True,
-    help="Where the table is; default DATABASE_URL.",
+    help="Database of the table. Default: DATABASE_URL.",
 )
-@click.option("--name", help="What coordinates call it; default the table's name.")
+@click.option("--name", help="Name of the source in coordinates. Default: the table's name.")
 @click.option(
-    "--key", help="Columns that identify a row, separated by commas; default the primary key."
+    "--key", help="Comma-separated columns that identify a row. Default: the primary key."
 )
 @set_option
 @changes_option
@@ -210,17 +211,17 @@ def backfill_table(
     changes: Path | None,
     **throttling: Any,
 ) -> None:
-    """A PostgreSQL table, as NoETL's noetl.event, or a query.
+    """Backfill a PostgreSQL table, such as NoETL's noetl.event, or the rows of a query.
 
     \b
     SOURCE_DATABASE_URL=postgresql://reader@noetl/noetl normalizer backfill table noetl.event
     normalizer backfill table --key event_id --name recent \\
         --query "select * from noetl.event where created_at >= '2026-01-01'"
 
-    Rows are read in pages along the key, each in a statement of its own.
+    It reads the rows in pages along the key, one statement per page.
     """
     if (table is None) == (query is None):
-        raise click.UsageError("name a table or give --query, one of them")
+        raise click.UsageError("name a table or give --query, not both")
     settings = load_settings("database_url")
     given = settings_or_exit(lambda: parse_defaults(defaults))
     url = source_url or settings.required_database_url
@@ -256,7 +257,7 @@ def _run_backfill(
     changes: Path | None,
     throttling: dict[str, Any],
 ) -> NoReturn:
-    """Run a backfill or its dry run, and end with its exit code."""
+    """Run a backfill or its dry run, and exit with its code."""
     screen = configure_screen(settings)
     source = source_of(run_or_exit(read_stored_state(settings.required_database_url)))
     normalize = normalizer_or_exit(settings).normalize

@@ -1,4 +1,4 @@
-"""Checks what this process may and may not do in Kafka and PostgreSQL, line by line."""
+"""Checks what this process is allowed to do in Kafka and PostgreSQL, one line per check."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -16,25 +16,22 @@ from normalizer.settings import Settings
 ANSWER_S: Final = 20.0
 
 _LOST: Final = (
-    "raise retention.ms of the topic, find out what held reading up, and load them with "
-    "`normalizer backfill` from a copy of the topic that you keep"
+    "raise retention.ms of the topic, find out why reading stopped, and load the lost records "
+    "with `normalizer backfill` if you keep a copy of the topic"
 )
 
 _BLAMED: Final = (
-    "look at that record with kafka-console-consumer, and at the memory of the process; if the "
-    "record is to blame, `normalizer position skip`"
+    "look at that record with kafka-console-consumer, and at the memory of the process. If the "
+    "record is to blame, use `normalizer position skip`"
 )
 
-_GONE: Final = (
-    "if the topic was made again with fewer partitions, nobody reads it any more: "
-    "`normalizer position retire`"
-)
+_GONE: Final = "if the topic was recreated with fewer partitions, use `normalizer position retire`"
 
 
 async def check(settings: Settings, log: TopicReader) -> AsyncIterator[CheckResult]:
-    """Check Kafka, then the database, then whether they fit together. Changes nothing.
+    """Check Kafka, then the database, then whether they belong together. Changes nothing.
 
-    A check that depends on a failed one is left out.
+    Checks that depend on a failed check are left out.
     """
     kafka = KafkaCheck(settings, log)
     database = DatabaseCheck(settings)
@@ -67,18 +64,20 @@ async def check(settings: Settings, log: TopicReader) -> AsyncIterator[CheckResu
 
 
 async def _clusters(kafka: KafkaCheck, database: DatabaseCheck) -> AsyncIterator[CheckResult]:
-    """Check that each topic is of the cluster that answers."""
+    """Check that each topic was read from the cluster that answers."""
     if not kafka.bounds or not database.readable:
         return
     topics = {partition.topic for partition in kafka.bounds}
     for topic, cluster_id in await database.clusters(sorted(topics)):
         if cluster_id != kafka.cluster_id:
-            message = f"it is of cluster {cluster_id}, and cluster {kafka.cluster_id} answers"
+            message = (
+                f"it was read from cluster {cluster_id}, but cluster {kafka.cluster_id} answers"
+            )
             yield CheckResult(f"topic {topic}", message, AnotherCluster.REMEDY)
 
 
 async def _positions(kafka: KafkaCheck, database: DatabaseCheck) -> AsyncIterator[CheckResult]:
-    """Check that each topic is still the one that its position is of."""
+    """Check that each topic is still the one that its position belongs to."""
     if not kafka.bounds or not database.readable:
         return
     topics = {partition.topic for partition in kafka.bounds}
@@ -93,7 +92,7 @@ async def _positions(kafka: KafkaCheck, database: DatabaseCheck) -> AsyncIterato
         elif row["slice_records"] == BLAMED:
             fit = False
             message = (
-                f"a process was killed while it had offset {row['next_offset']} in hand, and no "
+                f"a process was killed while it processed offset {row['next_offset']} and no "
                 "other record"
             )
             yield CheckResult(about, message, _BLAMED, warns=True)
@@ -106,12 +105,14 @@ async def _positions(kafka: KafkaCheck, database: DatabaseCheck) -> AsyncIterato
             fit = False
             deleted = f"{row['next_offset']} to {bounds.start - 1}"
             message = (
-                f"Kafka deleted offsets {deleted} before they were read; they become a gap of "
+                f"Kafka deleted offsets {deleted} before they were read. They become a gap with "
                 "reason expired"
             )
             yield CheckResult(about, message, _LOST, warns=True)
     if fit:
-        message = f"{len(rows) - without_leader} partitions were read before, all fit their logs"
+        message = (
+            f"{len(rows) - without_leader} partitions were read before, and all match their logs"
+        )
         if without_leader:
             message += f"; {without_leader} without a leader"
         yield CheckResult("positions", message)

@@ -50,7 +50,7 @@ _ROLES: Final = """
            pg_has_role('projector_reader', 'usage')
 """
 NAMED: Final = 5
-"""Missing rights that are named; who lacks the role lacks dozens."""
+"""The most missing rights to name. A login without the role lacks dozens."""
 
 
 _GRANTED_TO_PUBLIC: Final = """
@@ -77,7 +77,7 @@ class DatabaseCheck:
         )
 
     async def connects(self) -> AsyncIterator[CheckResult]:
-        """Connect; check that the server is new enough, and not a standby."""
+        """Connect, and check that the server is new enough and not a standby."""
         async with read_only_connection(self._url) as connection:
             version = int(await connection.fetchval("show server_version_num"))
             user = await connection.fetchval("select current_user")
@@ -104,12 +104,14 @@ class DatabaseCheck:
         if pending and not (applied or edited or by_hand):
             yield CheckResult(
                 "migrations",
-                "this database has no tables of ours",
-                "if DATABASE_URL names the right database: `normalizer migrate`, as its owner",
+                "this database doesn't have our tables",
+                "if DATABASE_URL names the right database, run `normalizer migrate` as its owner",
             )
         elif pending:
             yield CheckResult(
-                "migrations", f"pending: {pending}", "`normalizer migrate`, as the database's owner"
+                "migrations",
+                f"pending: {pending}",
+                "run `normalizer migrate` as the database's owner",
             )
         if edited:
             yield CheckResult("migrations", f"edited after they were applied: {edited}", REMEDY)
@@ -128,7 +130,7 @@ class DatabaseCheck:
             return
         async with read_only_connection(self._url) as connection:
             user, is_writer, is_reader = await connection.fetchrow(_ROLES)
-            # Without the schemas the server says nothing of what is in them.
+            # Without the rights to a schema the server says nothing about the objects in it.
             missing = await _missing(connection, schemas=True) or await _missing(
                 connection, schemas=False
             )
@@ -137,9 +139,9 @@ class DatabaseCheck:
         if missing and is_reader and not is_writer:
             yield CheckResult(
                 "rights",
-                f"{user} is a login for dashboards: it may only read the views",
-                "name the service's login in DATABASE_URL, a member of normalizer_writer. "
-                "`projector serve` is what this login is for",
+                f"{user} is a login for dashboards, which may only read the views",
+                "set DATABASE_URL to the service's login, a member of normalizer_writer. This "
+                "login is for `projector serve`",
             )
         elif missing:
             more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
@@ -148,10 +150,10 @@ class DatabaseCheck:
                 remedy = " ".join(f"grant {right} to normalizer_writer;" for right in missing)
             yield CheckResult("rights", f"missing: {', '.join(missing[:NAMED])}{more}", remedy)
         else:
-            yield CheckResult("rights", "may write events, positions, quarantine and projections")
+            yield CheckResult("rights", "may write events, positions, quarantine, and projections")
 
     async def statistics(self) -> AsyncIterator[CheckResult]:
-        """Check the right to see how old the snapshots of other roles are."""
+        """Check the right to see the age of other roles' snapshots."""
         if not self.readable:
             return
         async with read_only_connection(self._url) as connection:
@@ -161,14 +163,15 @@ class DatabaseCheck:
             "statistics",
             "may see how long other roles hold a snapshot"
             if sees
-            else "other roles' snapshots are hidden, NormalizerSnapshotHeld cannot fire",
+            else "other roles' snapshots are hidden, so the alert NormalizerSnapshotHeld can't "
+            "fire",
             "" if sees else f"grant pg_read_all_stats to {user};",
-            # On many managed servers nobody may grant it, and all else works without.
+            # On many managed servers nobody may grant it, and everything else works without.
             warns=not sees,
         )
 
     async def crashes(self) -> AsyncIterator[CheckResult]:
-        """Check that PostgreSQL starts again after it was killed."""
+        """Check that PostgreSQL can start again after a crash."""
         if not self.answers:
             return
         async with read_only_connection(self._url) as connection:
@@ -177,24 +180,25 @@ class DatabaseCheck:
             "full_page_writes",
             "on" if is_on else "off: after a crash the server may not start again",
             "" if is_on else "alter system set full_page_writes = on; select pg_reload_conf();",
-            # Some administrators turn it off, because their file system never tears a page.
+            # Only a warning, because some file systems never tear a page, so it may be off on
+            # purpose.
             warns=not is_on,
         )
 
     async def public_rights(self) -> AsyncIterator[CheckResult]:
-        """Check that no reader can fill the disk by what PostgreSQL grants to every login."""
+        """Check that no reader can fill the disk with rights that every login has."""
         if not self.answers:
             return
         async with read_only_connection(self._url) as connection:
             granted = [name for (name,) in await connection.fetch(_GRANTED_TO_PUBLIC)]
         yield CheckResult(
             "large objects, WAL",
-            f"every login may fill the disk by {', '.join(granted)}"
+            f"every login may fill the disk with {', '.join(granted)}"
             if granted
-            else "no login but a superuser's may make large objects or write messages to the WAL",
-            "if no other application in this database needs them, a superuser sets "
-            "REVOKE_FROM_PUBLIC=yes and runs deploy/postgres/roles.sql in it; else give a reader's "
-            "login only to those whom you trust"
+            else "only superusers may make large objects or write messages to the WAL",
+            "if no other application in this database needs them, run deploy/postgres/roles.sql "
+            "with REVOKE_FROM_PUBLIC=yes as a superuser. Otherwise give a reader's login only to "
+            "people you trust"
             if granted
             else "",
             # On managed servers nobody may revoke them.
@@ -205,7 +209,7 @@ class DatabaseCheck:
         """Check that the server's clock agrees with this machine's."""
         if not self.answers:
             return
-        # Only the statement is measured, not the begin and the end of its transaction.
+        # Measure only the statement, not the begin and end of its transaction.
         async with read_only_connection(self._url) as connection, connection.transaction():
             before_s = time.time()
             theirs_s = float(
@@ -217,11 +221,11 @@ class DatabaseCheck:
         yield CheckResult("clock", message, remedy)
 
     async def clusters(self, topics: Sequence[str]) -> list[asyncpg.Record]:
-        """The cluster of each of these topics that was read."""
+        """Return the cluster that each of these topics was read from."""
         return await self._fetch(CLUSTERS_OF_TOPICS, topics)
 
     async def positions(self, topics: Sequence[str]) -> list[asyncpg.Record]:
-        """The newest position of each partition."""
+        """Return the newest position of each partition."""
         return await self._fetch(NEWEST_POSITIONS, topics)
 
     async def _fetch(self, statement: str, topics: Sequence[str]) -> list[asyncpg.Record]:
@@ -232,9 +236,9 @@ class DatabaseCheck:
 
 @cache
 def _granted() -> tuple[tuple[str, str, str, str | None], ...]:
-    """What the migrations grant to a writer: kind and name of an object, the right, its column.
+    """List the writer's grants in the migrations: object kind, object name, right, and column.
 
-    Not from the catalogue of the database: a restore may have lost a grant there.
+    The database's own catalog doesn't help, because a restore may have lost a grant.
     """
     return tuple(
         (kind, what, "EXECUTE" if right == "ALL" else right, field or None)
@@ -244,7 +248,7 @@ def _granted() -> tuple[tuple[str, str, str, str | None], ...]:
 
 
 async def _missing(connection: asyncpg.Connection, *, schemas: bool) -> list[str]:
-    """The rights of a writer that this user lacks, to schemas or to what is in them."""
+    """List the writer's rights that this user lacks, to schemas or to objects in them."""
     wanted = [one for one in _granted() if (one[0] == "SCHEMA") is schemas]
     rows = await connection.fetch(_RIGHTS, *map(list, zip(*wanted, strict=True)))
     return [right for (right,) in rows]

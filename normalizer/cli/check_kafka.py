@@ -20,7 +20,7 @@ from normalizer.kafka import (
 from normalizer.settings import Settings
 
 _NO_SUCH_GROUP: Final = frozenset({"Dead", ""})
-"""What Kafka calls a group that it does not have."""
+"""The states that Kafka reports for a group that doesn't exist."""
 _UNUSED: Final = "new: no process has joined it yet"
 
 
@@ -32,7 +32,7 @@ class KafkaCheck:
         self._log = log
         self.cluster_id: str | None = None
         self.bounds: dict[KafkaPartition, Bounds | None] = {}
-        """Of every partition that there is; None where no leader tells them."""
+        """The bounds of every existing partition. None if it has no leader."""
         self._servers = ",".join(settings.kafka_bootstrap_servers)
         self.trouble = (
             f"kafka {self._servers}",
@@ -40,7 +40,7 @@ class KafkaCheck:
         )
 
     async def connects(self) -> AsyncIterator[CheckResult]:
-        """Connect; report address, user and encryption."""
+        """Connect, and report address, user, and encryption."""
         await self._log.check_sign_in()
         self.cluster_id = await self._log.cluster_id()
         settings = self._settings
@@ -55,24 +55,26 @@ class KafkaCheck:
         yield CheckResult(self.trouble[0], f"cluster {self.cluster_id}, {how}")
 
     def _command(self, tool: str, topic: str, options: str) -> str:
-        """What to type: one of Kafka's own commands."""
+        """Build the command line of one of Kafka's own tools."""
         return f"{tool} --bootstrap-server {self._servers} --topic {topic} {options}"
 
     async def topic(self, topic: str) -> AsyncIterator[CheckResult]:
-        """Check that the topic exists and is readable; report its retention."""
+        """Check that the topic exists and is readable, and report its retention."""
         if self.cluster_id is None:
             return
         try:
             partitions = await self._log.partitions(topic)
         except FatalError:
-            message = "no right to describe it, so it may exist or not"
+            message = "no right to describe it, so it may or may not exist"
             yield CheckResult(f"topic {topic}", message, grant("topic", topic))
             return
         if not partitions:
             create = self._command("kafka-topics.sh", topic, "--create --partitions 6")
-            before = "if it was read before, as many as `normalizer position show` lists"
-            remedy = f"correct KAFKA_TOPICS, or make the topic: {create} ({before})"
-            yield CheckResult(f"topic {topic}", "there is none", remedy)
+            before = (
+                "if it was read before, with as many partitions as `normalizer position show` lists"
+            )
+            remedy = f"correct KAFKA_TOPICS, or create the topic: {create} ({before})"
+            yield CheckResult(f"topic {topic}", "no such topic", remedy)
             return
         bounds = await self._log.reachable_bounds(partitions)
         self.bounds |= dict.fromkeys(partitions) | bounds
@@ -87,7 +89,7 @@ class KafkaCheck:
             yield finding
 
     async def group(self) -> AsyncIterator[CheckResult]:
-        """Check that the group is visible; report its members."""
+        """Check that the group is visible, and report its members."""
         if self.cluster_id is None:
             return
         group = self._settings.kafka_group_id
@@ -100,7 +102,7 @@ class KafkaCheck:
             yield CheckResult(f"group {group}", said)
 
     async def why_reset(self, partition: KafkaPartition, row: asyncpg.Record) -> OtherLog | None:
-        """Return why a partition is not the one of its position; None if it is."""
+        """Return why a partition isn't the one of its position, or None if it is."""
         cluster_ids = (row["cluster_id"], self.cluster_id or "")
         if self.bounds.get(partition) is None and cluster_ids[0] == cluster_ids[1]:
             return None
@@ -120,7 +122,7 @@ class KafkaCheck:
         ]
         if not filled:
             yield CheckResult(
-                f"topic {topic}", "empty: the first record will show whether it may be read"
+                f"topic {topic}", "empty, so only the first record will show whether it may be read"
             )
             return
         partition = filled[0]
@@ -137,14 +139,14 @@ class KafkaCheck:
         except FatalError:
             yield CheckResult(
                 f"topic {topic}",
-                "its settings are hidden, NormalizerRecordsExpire cannot fire",
+                "its settings are hidden, so the alert NormalizerRecordsExpire can't fire",
                 grant("topic", topic, "DescribeConfigs"),
             )
             return
         if "compact" in configs.get("cleanup.policy", ""):
             yield CheckResult(
                 f"topic {topic}",
-                "compacted: Kafka deletes an event once a newer one has its key",
+                "compacted, so Kafka deletes an event once a newer one has the same key",
                 self._command(
                     "kafka-configs.sh", topic, "--alter --add-config cleanup.policy=delete"
                 ),

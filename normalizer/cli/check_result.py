@@ -4,9 +4,9 @@ import msgspec
 
 
 class CheckResult(msgspec.Struct, frozen=True):
-    """One line of the report; `remedy`, what to do about it, is set where a check fails or warns.
+    """One line of the report. If a check fails or warns, `remedy` says what to do about it.
 
-    `warns`: the service works all the same, so the command does not fail.
+    With `warns` the service works anyway, so the command doesn't fail.
     """
 
     about: str
@@ -16,7 +16,7 @@ class CheckResult(msgspec.Struct, frozen=True):
 
     @property
     def failed(self) -> bool:
-        """Whether the command has to exit with 1."""
+        """Return whether the command must exit with 1."""
         return bool(self.remedy) and not self.warns
 
     def __str__(self) -> str:

@@ -1,8 +1,8 @@
 """Runs another program over the contract's vectors and compares its lines.
 
-One run of the program reads all vectors. Between two vectors it reads an event that every program
-knows how to pass on, and whose id marks where the lines of the next vector begin: so a program that
-writes a line too few or too many is wrong in that vector only.
+The program reads all vectors in one run. Between two vectors it reads a marker: an event that every
+program can pass on, and whose id shows where the lines of the next vector begin. So a program that
+writes one line too few or too many fails only in that vector.
 """
 
 import os
@@ -25,22 +25,22 @@ FOLDER: Final = Path(__file__).parents[1] / "vectors"
 
 Level = Literal["lines", "shapes", "rules"]
 LEVELS: Final[tuple[Level, ...]] = ("lines", "shapes", "rules")
-"""What a program is tested against; each level includes those before it.
+"""The levels of a test. Each level includes the ones before it.
 
 lines    canonical lines are returned byte for byte
-shapes   events of every shape whose status no rule has to judge become canonical lines
-rules    every record becomes what the filter makes of it, or is refused for the same reason
+shapes   events of every shape become canonical lines, unless a rule must judge their status
+rules    every record gives the filter's line, or is rejected for the same reason
 """
 
 
 class ExpectedRejection(msgspec.Struct, frozen=True):
-    """A record, or an event of a batch, that must be refused for this reason."""
+    """A record, or an event of a batch, that must be rejected for this reason."""
 
     refused: str
 
 
 class Vector(msgspec.Struct, frozen=True, kw_only=True):
-    """A record and its expected outcome; `raw_hex` holds bytes that are not UTF-8."""
+    """A record and its expected outcome. `raw_hex` holds bytes that aren't UTF-8."""
 
     id: str
     about: str
@@ -94,10 +94,10 @@ def read_cases(level: Level) -> list[Case]:
 def run_program(
     command: Sequence[str], cases: Sequence[Case], *, within_s: float = 600.0
 ) -> tuple[list[VectorMismatch], str]:
-    """Run the program over the cases; return those in which its lines differ, and how it failed.
+    """Run the program over the cases. Returns the cases in which its lines differ, and its failure.
 
-    A program that ends with 0 within the time did not: "". Raises ConfigurationError if it cannot
-    be started.
+    The failure is "" for a program that ends with 0 in time. Raises ConfigurationError if the
+    program can't be started.
     """
     given = b"".join(
         line + b"\n"
@@ -122,7 +122,7 @@ def run_program(
 
 
 def _output_of(program: subprocess.Popen[bytes], within_s: float) -> tuple[bytes, str]:
-    """Return what it writes until it ends, and how it failed; the caller kills it if it goes on."""
+    """Return its output and how it failed. The caller kills a program that is still running."""
     assert program.stdout
     ends_at_s = time.monotonic() + within_s
     left_s, output, chunk = within_s, bytearray(), b"-"
@@ -140,7 +140,7 @@ def _output_of(program: subprocess.Popen[bytes], within_s: float) -> tuple[bytes
 
 
 def mismatch_lines(mismatch: VectorMismatch) -> Iterator[str]:
-    """A difference in words: the record, and the expected and actual lines."""
+    """Describe a mismatch: the record, and the expected and actual lines."""
     case, given = mismatch.case, mismatch.given
     yield f"{case.id}: {case.about}" if case.about else case.id
     yield f"  read      {_shortened(_text(case.given))}"
@@ -162,7 +162,7 @@ def mismatch_lines(mismatch: VectorMismatch) -> Iterator[str]:
 def _mismatches(cases: Sequence[Case], output: bytes) -> Iterator[VectorMismatch]:
     printed: list[list[str | ExpectedRejection]] = [[] for _ in cases]
     markers: list[list[str | ExpectedRejection]] = [[] for _ in cases]
-    begun = markers[0]  # What stands before the first marker is in its place.
+    begun = markers[0]  # Lines before the first marker are in the right place.
     for line in (ended.removesuffix(b"\n") for ended in BytesIO(output)):
         if (found := _MARKER.search(line)) and int(found[1]) < len(cases):
             number = int(found[1])
@@ -188,7 +188,7 @@ def _rejection_or_line(line: bytes) -> str | ExpectedRejection:
 
 
 def _text(line: bytes) -> str:
-    """Give the text of a line; a byte that is no UTF-8 stays one that no expected line has."""
+    """Return the text of a line. A byte that isn't UTF-8 becomes one that no expected line has."""
     return line.decode(errors="surrogateescape")
 
 
@@ -212,12 +212,12 @@ def _shortened(text: str) -> str:
 
 
 _MARKED: Final = "1777777777777"
-"""The beginning of the id of a marker event between two vectors; their number follows."""
+"""The beginning of a marker's id. The number of the next vector follows."""
 _MARKER: Final = re.compile(rf"(?<![0-9]){_MARKED}([0-9]{{6}})(?![0-9])".encode())
 _LONGEST: Final = 400
 _BEFORE: Final = 60
 _MOST_BYTES: Final = 4 << 20
-"""Twice what all vectors give: a program that writes without an end would fill the memory."""
+"""Twice the output of all vectors. A program that never stops writing would fill the memory."""
 
 
 class _Reason(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""How a command begins and ends: its settings, one line for an error, its exit code."""
+"""Begins and ends a command: its settings, one line for an error, and its exit code."""
 
 import asyncio
 import os
@@ -20,16 +20,16 @@ _T = TypeVar("_T")
 
 
 def load_settings(*needs: str) -> Settings:
-    """Read the settings of the environment; end the process if they are wrong.
+    """Read the settings from the environment, and end the process if they're wrong.
 
-    Logs are silent from here on, until a command configures its own.
+    Nothing is logged from here on until a command configures its own log.
     """
     telemetry.configure(level="critical")
     return settings_or_exit(lambda: environment.load(os.environ, needs=needs))
 
 
 def settings_or_exit(read: Callable[[], _T]) -> _T:
-    """Return what is read; end the process if a setting is wrong."""
+    """Return the result of `read`, and end the process if a setting is wrong."""
     try:
         return read()
     except NormalizerError as error:
@@ -37,12 +37,12 @@ def settings_or_exit(read: Callable[[], _T]) -> _T:
 
 
 def normalizer_or_exit(settings: Settings) -> Normalizer:
-    """Return the rules as they are set; end the process if the table of shapes does not hold."""
+    """Return the configured rules, and end the process if the table of shapes is invalid."""
     return settings_or_exit(lambda: normalizer_of(settings))
 
 
 def run_or_exit(work: Coroutine[Any, Any, _T]) -> _T:
-    """Return the result of the work; end the process with one line if it fails."""
+    """Return the result of the work, and end the process with one line if it fails."""
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(work)
@@ -51,7 +51,7 @@ def run_or_exit(work: Coroutine[Any, Any, _T]) -> _T:
 
 
 def exit_with_error(error: NormalizerError) -> NoReturn:
-    """Print what is wrong on its own lines, and end the process with its exit code."""
+    """Print the error on its own lines, and end the process with its exit code."""
     for line in str(error).splitlines():
         click.echo(f"error: {masked_url(line)}", err=True)
     raise SystemExit(exit_code_of(error)) from error

@@ -1,6 +1,6 @@
 """Explains where one record went, and by which rules.
 
-The tables come first; the record itself follows if the log still has it.
+It shows the tables first, and then the record itself if the log still has it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -82,13 +82,14 @@ _GAP_OF: Final = """
 """
 
 _GAPS: Final = {
-    "hole": "the log had no record there (a transaction's marker, an aborted record, compaction)",
-    "expired": "retention took it before it was read",
+    "hole": "the log had no record there (for example a transaction marker, an aborted record, or "
+    "compaction)",
+    "expired": "Kafka's retention deleted it before it was read",
     "skipped": "an operator skipped it",
 }
 _ATTEMPTS: Final = (
     "none given, so the first attempt",
-    "a number that counts from 1, less one",
+    "a number that counts from 1, minus one",
     "declared by the producer",
 )
 _STATUS: Final = (
@@ -115,7 +116,10 @@ async def explain(
     incarnation: int | None = None,
     normalizer: Normalizer,
 ) -> list[str]:
-    """Lines that explain what became of the record. Raises StoreUnavailable and FatalError."""
+    """Yield lines that explain what happened to the record.
+
+    Raises StoreUnavailable and FatalError.
+    """
     async with read_only_connection(database_url) as connection:
         position = await connection.fetchrow(_POSITION, at.topic, at.partition, incarnation)
         number = position["incarnation"] if position else incarnation or 0
@@ -137,17 +141,19 @@ async def explain(
 async def _read_from_topic(
     log: TopicReader | None, at: RecordPlace, position: asyncpg.Record | None
 ) -> tuple[RawRecord | None, str]:
-    """Return the record as the log has it now, and a sentence about that."""
+    """Return the record as the log has it now, and a sentence about it."""
     if position is None:
-        return None, "not read: the service has no position there to compare it with"
+        return None, "not read, because the service has no position there to compare it with"
     if log is None:
-        return None, "not read: KAFKA_BOOTSTRAP_SERVERS is not set"
+        return None, "not read, because KAFKA_BOOTSTRAP_SERVERS is not set"
     partition = KafkaPartition(at.topic, at.partition)
     if position["is_superseded"]:
-        return None, "not read: the topic was recreated, and a later incarnation is there now"
+        return None, (
+            "not read, because the topic was recreated, and a later incarnation is there now"
+        )
     try:
         if partition not in await log.partitions(at.topic):
-            return None, "the partition is not there now"
+            return None, "the partition doesn't exist now"
         other_log = await why_reset(
             log,
             partition,
@@ -159,9 +165,9 @@ async def _read_from_topic(
             return None, f"not read: {other_log.why}"
         bounds = (await log.bounds([partition]))[partition]
         if at.offset >= bounds.end:
-            return None, f"not there: the log ends at {bounds.end}"
+            return None, f"not there, because the log ends at {bounds.end}"
         if at.offset < bounds.start:
-            return None, f"expired: the log begins at {bounds.start}"
+            return None, f"expired, because the log begins at {bounds.start}"
         record = await log.record_at(partition, at.offset)
     except BrokerUnavailable as error:
         return None, f"not read: {error}"
@@ -177,7 +183,10 @@ async def _outcome_lines(
     position: asyncpg.Record | None,
     outcomes: tuple[Normalized, ...],
 ) -> list[str]:
-    """What the tables know of this record. A job may have stored what the service did not read."""
+    """Show the record's rows in the tables.
+
+    A job may have stored one that the service never read.
+    """
     topic, _, partition, offset = key
     events = await connection.fetch(_EVENTS_OF, *key)
     refusals = await connection.fetch(_REFUSALS_OF, *key)
@@ -190,7 +199,7 @@ async def _outcome_lines(
     if offset >= position["next_offset"]:
         return lines or [f"not read yet: the position is {position['next_offset']}"]
     if offset < position["start_offset"]:
-        return lines or [f"before the beginning: reading began at {position['start_offset']}"]
+        return lines or [f"before the first offset that was read: {position['start_offset']}"]
     known = {row["source_index"] for row in (*events, *refusals)}
     for outcome in outcomes:
         if isinstance(outcome, Envelope) and outcome.source_index not in known:
@@ -200,12 +209,12 @@ async def _outcome_lines(
     if gap := await connection.fetchrow(_GAP_OF, *key):
         between = f"offsets {gap['first_offset']} to {gap['next_offset']}"
         return [f"no record: {between} are a gap: {_GAPS[gap['reason']]}"]
-    why = "it was ignored, it repeated an event of another record, or its row was deleted"
+    why = "it was ignored, or it repeated another record's event, or its row was deleted"
     return [f"read, but has no row of its own: {why} (by retention, or by forget)"]
 
 
 async def _reported_before(connection: asyncpg.Connection, event: Envelope) -> list[str]:
-    """Find an event without a row of this record: it is in the row of another record."""
+    """Find an event of this record that is stored in another record's row."""
     assert event.event_id is not None
     ids = [event.event_id, *sibling_ids(event.event_id, event.execution_id)]
     rows = [row for one in ids if (row := await connection.fetchrow(_EVENT_BY_ID, one))]
@@ -219,7 +228,7 @@ async def _reported_before(connection: asyncpg.Connection, event: Envelope) -> l
 
 
 def _named(row: asyncpg.Record) -> Envelope:
-    """What identifies the row's event among others of its id."""
+    """Return the fields that tell the row's event from others with its id."""
     names = ("execution_id", "event_type", "status", "step", "command_id")
     return Envelope(**{name: row[name] for name in names})
 
@@ -243,7 +252,7 @@ def _refused(row: asyncpg.Record) -> str:
     code = f" (SQLSTATE {row['sqlstate']})" if row["sqlstate"] else ""
     was = "was" if row["redriven_at"] else "is"
     return (
-        f"event {row['source_index']} {was} in quarantine as {row['quarantine_id']}: "
+        f"event {row['source_index']} {was} in quarantine as entry {row['quarantine_id']}: "
         f"{row['reason']}: {row['detail']}{code}"
     )
 
@@ -255,7 +264,7 @@ def _by_todays_rules(outcomes: Iterable[Normalized]) -> Iterator[str]:
                 line = to_canonical(outcome).decode()
                 yield f"today's rules (version {RULES_VERSION}) make of it: {line}"
             case Rejected():
-                yield f"today's rules refuse it: {outcome.reason}: {outcome.detail}"
+                yield f"today's rules reject it: {outcome.reason}: {outcome.detail}"
             case Ignored():
                 yield f"today's rules ignore it: {outcome.why}"
 

@@ -30,16 +30,19 @@ FORMATS: Final[Mapping[str, Callable[[Envelope], bytes]]] = {
 
 @click.command()
 @click.argument("file", type=NewPath(path_type=Path, allow_dash=True))
-@click.option("--from-time", metavar="TIME", help="Of created_at: 2026-01-31, UTC.")
+@click.option("--from-time", metavar="TIME", help="First created_at, such as 2026-01-31, in UTC.")
 @click.option("--to-time", metavar="TIME", help="Up to, not including.")
-@click.option("--execution", "executions", type=ID, multiple=True, help="Only this. Repeatable.")
+@click.option(
+    "--execution", "executions", type=ID, multiple=True, help="Only this execution. Repeatable."
+)
 @click.option(
     "--format",
     "form",
     type=click.Choice(FORMATS),
     default="canonical",
     show_default=True,
-    help="canonical: the filter's lines; cloudevents: each as the data of a CloudEvent 1.0.",
+    help="canonical: the same lines as `normalizer normalize`. cloudevents: each line as the data "
+    "of a CloudEvent 1.0.",
 )
 def export(
     *,
@@ -49,7 +52,7 @@ def export(
     executions: tuple[int, ...],
     form: str,
 ) -> None:
-    """Export canonical events to FILE, one a line; - writes to standard output.
+    """Export canonical events to FILE, one per line. FILE - is standard output.
 
     \b
     normalizer export events.ndjson.zst --from-time 2026-01-01 --to-time 2026-02-01
@@ -57,10 +60,10 @@ def export(
     normalizer export - --execution 543942402461926429 | jq .event_type
     normalizer export events.ndjson.zst --format cloudevents
 
-    FILE is packed by zstd if its name ends in .zst, by gzip if in .gz; any other is plain text.
-    The same events give the same bytes; `normalizer backfill file` reads them, as events that
-    declare every value: the lines do not show which values were defaults. It waits for a database
-    that goes away, and goes on from where it was.
+    FILE is compressed with zstd if its name ends in .zst, with gzip if it ends in .gz, and plain
+    text otherwise. The same events always give the same bytes. `normalizer backfill file` reads
+    them, but takes every value as declared, because the lines don't show which values were
+    defaults. If the database is unreachable, it waits and then continues from the same place.
     """
     first, after = parse_times(from_time, to_time)
     settings = load_settings("database_url")
@@ -86,7 +89,7 @@ def export(
 
 
 async def _plain(work: Export, line_of: Callable[[Envelope], bytes], progress: Progress) -> None:
-    """Write lines to stdout; where that is a terminal, they are all the progress there is."""
+    """Write lines to stdout. On a terminal they also serve as progress."""
     with contextlib.ExitStack() as reporting:
         if not sys.stdout.isatty():
             reporting.enter_context(progress.reporting(work.done))
@@ -94,7 +97,7 @@ async def _plain(work: Export, line_of: Callable[[Envelope], bytes], progress: P
 
 
 async def _cancelled_by_signals(work: Coroutine[Any, Any, int]) -> int:
-    """End the process in order on a signal: what is unfinished is removed."""
+    """End the process cleanly on a signal, and remove unfinished output."""
     task = asyncio.current_task()
     assert task
 

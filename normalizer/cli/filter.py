@@ -1,6 +1,6 @@
-"""Runs the rules alone: reads raw records and writes canonical events, one a line.
+"""Runs the rules alone: reads raw records and writes canonical events, one per line.
 
-A refused record gives `{"quarantine":{"line":N,"reason":CODE,"detail":TEXT}}` in its place.
+A rejected record gives `{"quarantine":{"line":N,"reason":CODE,"detail":TEXT}}` in its place.
 Source: docs/spec/envelope.md#c2, #c8.
 """
 
@@ -14,8 +14,8 @@ from normalizer.envelope import Envelope, Ignored, Rejected, to_canonical
 from normalizer.files.record_lines import Readable, pages, record_of
 
 _HINT_FOR_KCAT: Final = (
-    "; `kcat -J` prints records like this one; only the payload is an event: print payloads"
-    " alone (kcat -f '%s\\n'), or read the file by `normalizer backfill file`"
+    ". This looks like a record printed by `kcat -J`, whose payload is the event. Print only "
+    "payloads (kcat -f '%s\\n'), or load the file with `normalizer backfill file`"
 )
 
 PLAIN_NORMALIZER: Final = Normalizer()
@@ -24,9 +24,10 @@ PLAIN_NORMALIZER: Final = Normalizer()
 def filter_lines(
     source: Readable, sink: BinaryIO, normalizer: Normalizer = PLAIN_NORMALIZER
 ) -> int:
-    """Normalize every line of the source; return how many records or events were refused.
+    """Normalize every line of the source. Returns how many records or events were rejected.
 
-    What was read is written before it waits for more. Raises what the sink raises.
+    It writes the result of all it has read before it waits for more input. Raises what the sink
+    raises.
     """
     normalize = normalizer.normalize
     refused = 0

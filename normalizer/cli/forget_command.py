@@ -24,26 +24,29 @@ def _execution(text: str) -> ForgottenExecution:
 
 @click.command()
 @click.argument("execution", type=_execution)
-@click.option("--who", help="Who does it.  [default: user@host]")
-@click.option("--why", required=True, help="Why: kept with the erasure, so no content.")
+@click.option("--who", help="Who does this.  [default: user@host]")
+@click.option("--why", required=True, help="Why. Kept with the erasure, so don't quote content.")
 @click.option("--dry-run", is_flag=True, help="Only count what would be deleted.")
 def forget(*, execution: ForgottenExecution, who: str | None, why: str, dry_run: bool) -> None:
-    """Erase EXECUTION: its events, calls and refused bytes. Counts stay.
+    """Erase EXECUTION: its events, calls, and quarantined bytes. Counts stay.
 
     \b
     normalizer forget 543942402461926429 --why "request 17" --dry-run
     normalizer forget 543942402461926429 --why "request 17" --who alice
 
-    EXECUTION is its number, or the text that its producer named it by. Events of it
-    that arrive later, from the log or from a file, are ignored. Refused records are emptied if
-    their bytes contain its id, other than inside a longer word or number. Who, when and why is
-    kept in normalizer.forgotten_executions. Not covered: executions that it started, the log
-    itself, what a relay sent, backups, files of `normalizer export` and `projector maintain`.
-    docs/operate/erase.md says how to find all executions of a person. After a stop or a kill,
-    the same command resumes. Its user must be the owner.
+    EXECUTION is its number, or the text that its producer used as id. Events of it that arrive
+    later, from Kafka or a file, are ignored. Quarantined records lose their bytes if these contain
+    the id (but not inside a longer word or number). normalizer.forgotten_executions keeps who,
+    when, and why.
 
-    Exit codes: 0 done; 2 wrong usage or settings; 3 the database did not answer, or the execution
-    has an open divergence: `projector repair --executions ID` first.
+    It doesn't cover executions that this one started, the Kafka log itself, events that a relay has
+    published, backups, or files made by `normalizer export` and `projector maintain`.
+    docs/operate/erase.md says how to find all executions of a person.
+
+    Run it as the owner of the database. After a stop or a kill, run the same command to resume.
+
+    Exit codes: 0 done, 2 wrong usage or settings, 3 the database did not answer, or the execution
+    has an open divergence. In that case run `projector repair --executions ID` first.
     """
     settings = load_settings("database_url")
     if not why.strip():
@@ -57,7 +60,7 @@ def forget(*, execution: ForgottenExecution, who: str | None, why: str, dry_run:
 
     if dry_run:
         click.echo(
-            f"nothing was changed; it would delete: {run_or_exit(with_progress(flow.count()))}"
+            f"nothing was changed. It would delete: {run_or_exit(with_progress(flow.count()))}"
         )
         return
     reason = ErasureReason(who=who or user_at_host(), why=why.strip())

@@ -1,4 +1,4 @@
-"""Runs a job, or its dry run, with a screen, a throttle and a stop by signal."""
+"""Runs a job or its dry run, with a screen, a throttle, and a clean stop on a signal."""
 
 import contextlib
 import sys
@@ -50,7 +50,7 @@ def run_job(
     screen: Screen,
     throttling: ThrottleOptions,
 ) -> RunResult:
-    """Run the job; a signal stops it in order, and one before it has begun ends the process."""
+    """Run the job. A signal stops it cleanly, or ends the process if the job hasn't begun."""
 
     async def run() -> RunResult:
         async with contextlib.AsyncExitStack() as opened:
@@ -67,7 +67,7 @@ def run_job(
 async def _throttle(
     settings: Settings, throttling: ThrottleOptions, opened: contextlib.AsyncExitStack
 ) -> Throttle:
-    """The throttle, which reads live traffic if brokers are configured."""
+    """Build the throttle, which watches live traffic if brokers are configured."""
     logger = telemetry.get_logger()
     live = None
     if settings.kafka_bootstrap_servers and throttling.yield_at_s is not None:
@@ -116,17 +116,19 @@ def run_dry(
         click.echo(f"truncated: {source.truncated}", err=True)
     lines = [*diff.lines()]
     if stale.count("changed") or stale.count("refused"):
-        lines.append("already stored by older rules, and left as it is; renormalize would make it:")
+        lines.append(
+            "already stored by older rules, and left as is. `normalizer renormalize` would make it:"
+        )
         lines += stale.lines()
     end_dry_run(lines, partial=stopped or bool(source.truncated), broken=broken)
 
 
 @contextlib.contextmanager
 def collecting_diff(path: Path | None) -> Iterator[Diff]:
-    """A diff that also writes each row to the file, if one is named.
+    """Yield a diff that also writes each row to the file, if one is named.
 
-    It must be a new one: a dry run changes nothing, also if the file is the source itself. So the
-    file goes where the block fails: else the corrected command would find it there.
+    The file must be new, so that a dry run changes nothing even if somebody names the source
+    itself. If the block fails, the file is removed, or the corrected command would find it.
     """
     if path is None:
         yield Diff()
@@ -152,7 +154,7 @@ class _Trial(Protocol):
 
 
 async def run_until_stopped(trial: _Trial, screen: Screen) -> bool:
-    """Run the trial and show how far it is; a signal ends it. Return whether one did."""
+    """Run the trial and show its progress. Returns whether a signal ended it."""
     async with until_signal() as block:
         with Progress(screen, "dry run").reporting(trial.done):
             await trial.run()
@@ -162,12 +164,13 @@ async def run_until_stopped(trial: _Trial, screen: Screen) -> bool:
 def end_dry_run(
     lines: Iterable[str], *, partial: bool, broken: FatalError | None = None
 ) -> NoReturn:
-    """Print what would change, and end. `partial`: only a part was read, so the exit code is 1.
+    """Print what would change, and exit, with code 1 if it's only `partial`.
 
-    A run that `broken` would end stores what came before, so that is printed too.
+    If `broken` would end the real run, that run would still store everything before it, so print
+    that too.
     """
     if partial or broken:
-        click.echo("it ended early: this is of the part that was read", err=True)
+        click.echo("it ended early, so this covers only the part that was read", err=True)
     click.echo("dry run: nothing was written. It would be:")
     for line in lines:
         click.echo(line)
@@ -177,7 +180,7 @@ def end_dry_run(
 
 
 class _ScreenStream:
-    """A stream for log lines that go to the screen: they replace the live line."""
+    """A stream for log lines on the screen, where they replace the live line."""
 
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
@@ -187,14 +190,14 @@ class _ScreenStream:
             self._screen.print_line(text.rstrip("\n"))
 
     def flush(self) -> None:
-        """Do nothing: every line is flushed when it is written."""
+        """Do nothing, because every line is flushed when it's written."""
 
     def isatty(self) -> bool:
         return self._screen.rewrites
 
 
 def end_job(screen: Screen, result: RunResult, more: Iterable[str] = ()) -> NoReturn:
-    """Print the result, and more lines about it; end with its exit code."""
+    """Print the result and more lines about it, and exit with its code."""
     for line in chain(result.lines(), more):
         screen.print_line(line)
     raise SystemExit({"truncated": FOUND, "failed": FAILED}.get(result.state, 0))

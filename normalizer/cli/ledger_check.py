@@ -1,13 +1,15 @@
-"""Checks for each partition whether every offset is accounted for, by positions, tables and log.
+"""Checks that positions, tables, and log account for every offset of each partition.
 
-`explained`: every offset up to the position gave a record or is in a known gap, and the tables
-hold as many rows as the totals say. `LOST`: a record can still be read inside a gap, or rows are
-missing. `MORE`: there are rows that nobody counted. `RECREATED`: the topic was recreated. `ANOTHER
-CLUSTER`: the brokers are not those that were read. `UNREADABLE`: the log is damaged at the
-position, or the batch there unpacks to more than a batch may.
-Offsets older than the log's retention, or of an earlier incarnation, cannot be checked and are
-counted. Rows that a job stored (backfill, redrive) are in the totals of its run, whatever their
-coordinates. Rows that retention deleted are counted where it noted them.
+`explained` means that every offset up to the position gave a record or is in a known gap, and that
+the tables hold as many rows as the totals say. `LOST` means that a record can still be read inside
+a gap, or that rows are missing. `MORE` means that there are rows that no total counts. `RECREATED`
+means that the topic was recreated, and `ANOTHER CLUSTER` that other brokers answer than those that
+were read. `UNREADABLE` means that the log is damaged at the position, or that the batch there
+unpacks to more than the limit.
+
+Offsets older than the log's retention, or of an earlier incarnation, can't be checked, so they're
+only counted. Rows that a job stored, such as a backfill or redrive, count in the totals of its run,
+whatever their coordinates. Rows that retention deleted count in `archived_rows`.
 """
 
 from collections import Counter, defaultdict
@@ -55,14 +57,14 @@ _ROWS_A_CHUNK: Final = 500_000
 async def verify_ledger(
     database_url: str, log: TopicReader | None
 ) -> AsyncIterator[PartitionFinding | RunFinding]:
-    """Check every position, partition by partition; without a log, against the tables only.
+    """Check every position, partition by partition. Without a log, compare it with the tables only.
 
-    Runs of jobs follow, those that wrote anything. A partition whose leader does not answer is
-    compared with the tables only; the end then raises BrokerUnavailable, which names it.
+    After the partitions come the runs of jobs that wrote anything. If a partition's leader doesn't
+    answer, only the tables are compared, and BrokerUnavailable at the end names the partition.
 
-    The tables are read in chunks, each with its own snapshot. Rows beyond the positions noted at
-    the start are left out, so the chunks together are consistent. Raises StoreUnavailable,
-    FatalError, and what the log raises.
+    It reads the tables in chunks, each with its own snapshot. Rows beyond the positions read at the
+    start don't count, so the chunks are consistent together. Raises StoreUnavailable, FatalError,
+    and what the log raises.
     """
     async with read_only_connection(
         database_url,
@@ -71,7 +73,7 @@ async def verify_ledger(
         statement_timeout="120s",
         plan_cache_mode="force_custom_plan",
     ) as connection:
-        # Read both at one moment: a batch adds to both.
+        # Read both in one snapshot, because a batch adds to both.
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             positions = [LedgerPosition(**row) for row in await connection.fetch(POSITIONS)]
             gaps = await _gaps(connection)
@@ -110,7 +112,7 @@ async def verify_ledger(
 async def _log_bounds(
     log: TopicReader | None, positions: Sequence[LedgerPosition]
 ) -> tuple[dict[PartitionKey, Bounds], AbstractSet[KafkaPartition]]:
-    """The bounds of the log of each newest position, and the partitions that have no leader."""
+    """Return the log bounds of each newest position, and the partitions without a leader."""
     if log is None:
         return {}, frozenset()
     newest = {
@@ -123,7 +125,7 @@ async def _log_bounds(
 
 
 class _Gaps(msgspec.Struct):
-    """Gaps of one partition: how many offsets were counted as holes, and which, by reason."""
+    """The gaps of one partition: how many offsets count as holes, and which, by reason."""
 
     offsets: int = 0
     missing: list[tuple[int, int]] = []
@@ -222,9 +224,9 @@ async def _rows(
     positions: Sequence[LedgerPosition],
     runs: Sequence[asyncpg.Record],
 ) -> tuple[Counter[PartitionKey], Counter[JobRunKey], Counter[PartitionKey], Counter[JobRunKey]]:
-    """Rows stored, by partition and by run, and refused: present ones and archived ones.
+    """Count rows by partition and by run: stored and quarantined, present and archived.
 
-    Counted again if retention deleted rows meanwhile: they would be missed, or counted twice.
+    Count again if retention deleted rows meanwhile, which would be missed or counted twice.
     """
     taken = await connection.fetch(ARCHIVED)
     while True:
@@ -251,7 +253,7 @@ async def _stored_rows(
     positions: Sequence[LedgerPosition],
     runs: Sequence[asyncpg.Record],
 ) -> tuple[Counter[PartitionKey], Counter[JobRunKey]]:
-    """Rows of `events` by the partition or the run that stored them, up to those given."""
+    """Count rows of `events` by the partition or the run that stored them, up to the given ones."""
     by_partition: Counter[PartitionKey] = Counter()
     by_run: Counter[JobRunKey] = Counter()
 

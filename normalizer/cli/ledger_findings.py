@@ -1,4 +1,4 @@
-"""Positions of the ledger check, and what it found about partitions and runs."""
+"""The positions of the ledger check, and its findings about partitions and runs."""
 
 import msgspec
 
@@ -38,7 +38,7 @@ class LedgerPosition(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def last(self) -> LastRecord | None:
-        """The last record that was read; None before the first."""
+        """Return the last record that was read, or None before the first."""
         return stored_last_record(self.last_offset, self.last_recorded_ms, self.last_crc)
 
     @property
@@ -48,10 +48,10 @@ class LedgerPosition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PartitionFinding(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found about one partition.
+    """The findings about one partition.
 
-    `wrong` are sentences, each a reason for exit code 1: LOST, MORE, RECREATED, ANOTHER CLUSTER or
-    UNREADABLE. `unverified` are offsets in gaps that the log no longer reaches: nobody can tell
+    Each sentence in `wrong` is a reason for exit code 1: LOST, MORE, RECREATED, ANOTHER CLUSTER, or
+    UNREADABLE. `unverified` counts offsets in gaps that are older than the log, so nobody can know
     whether they held a record.
     """
 
@@ -65,7 +65,9 @@ class PartitionFinding(msgspec.Struct, frozen=True, kw_only=True):
         again = f", {at.rewound} set back, to be read again" if at.rewound else ""
         result = [*self.wrong] or ["explained"]
         if self.unverified:
-            result.append(f"{self.unverified} offsets cannot be checked: older than the log")
+            result.append(
+                f"{self.unverified} offsets cannot be checked, because they are older than the log"
+            )
         if self.skipped:
             result.append(f"{self.skipped} offsets were skipped by an operator")
         return (
@@ -78,7 +80,7 @@ class PartitionFinding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunFinding(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found about one run of a job; `wrong` as for a partition."""
+    """The findings about one run of a job. `wrong` is as for a partition."""
 
     job_id: str
     run: int

@@ -1,6 +1,7 @@
-"""Shows positions of partitions, and moves one by hand: past a record, or back; or retires it.
+"""Shows the positions of partitions. Skips a record, rewinds a position, or retires a partition.
 
-Skipped offsets are read first: a record is quarantined, an unreadable offset becomes a gap.
+Before it skips offsets, it reads them. A record goes to quarantine, and an unreadable offset
+becomes a gap.
 """
 
 from collections.abc import Sequence
@@ -18,8 +19,8 @@ from normalizer.store.position_changes import PositionChange, change_position, m
 from normalizer.store.read_only import read_only_connection
 
 MOST_OFFSETS: Final = 10_000
-"""Offsets skipped at once: one transaction, whose records are held in memory."""
-EMPTY_ANSWERS: Final = 3  # One may be a quota's: it holds the answer back.
+"""The most offsets to skip at once: one transaction, whose records are kept in memory."""
+EMPTY_ANSWERS: Final = 3  # A quota delays an answer, so a single empty one proves nothing.
 
 _POSITIONS: Final = """
     select   topic, incarnation, partition, next_offset, start_offset, owner, epoch, records, holes,
@@ -33,7 +34,7 @@ _POSITIONS: Final = """
 
 
 class PartitionPosition(msgspec.Struct, kw_only=True):
-    """The position of a partition; `log_end` is None if no broker of its cluster reported it."""
+    """The position of a partition. `log_end` is None if no broker of its cluster reported it."""
 
     topic: str
     incarnation: int
@@ -57,12 +58,12 @@ class PartitionPosition(msgspec.Struct, kw_only=True):
 
     @property
     def at(self) -> KafkaPartition:
-        """The partition in Kafka's notation."""
+        """Return the partition in Kafka's notation."""
         return KafkaPartition(self.topic, self.partition)
 
 
 class MovedPosition(msgspec.Struct, frozen=True, kw_only=True):
-    """What was done, or would be."""
+    """A change of a position that was made, or would be made."""
 
     change: PositionChange
     part: PartitionBatch
@@ -71,7 +72,7 @@ class MovedPosition(msgspec.Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         part = self.part
         gaps = sum(after - first for first, after in part.holes)
-        done = "nothing was changed; it would be: " if self.epoch is None else ""
+        done = "nothing was changed. It would be: " if self.epoch is None else ""
         passed = {
             "skip": f"{len(part.items)} records to quarantine as skipped, {gaps} offsets to gaps",
             "rewind": f"{part.from_offset - part.next_offset} offsets will be read again",
@@ -87,10 +88,10 @@ class MovedPosition(msgspec.Struct, frozen=True, kw_only=True):
 async def read_positions(
     settings: Settings, log: TopicReader | None, topic: str | None, partition: int | None
 ) -> list[PartitionPosition]:
-    """Every matching position, the newest incarnation of each partition first.
+    """Read every matching position, with the newest incarnation of each partition first.
 
-    Raises StoreUnavailable, FatalError, and ConfigurationError for one that was never read; while a
-    broker is away only its ends are missing.
+    Raises StoreUnavailable, FatalError, and ConfigurationError for a partition that was never read.
+    While a broker is unreachable, only its log ends are missing.
     """
     async with read_only_connection(settings.required_database_url) as connection:
         rows = await connection.fetch(_POSITIONS, topic, partition)
@@ -124,12 +125,15 @@ async def skip(
     change: PositionChange,
     dry_run: bool,
 ) -> MovedPosition:
-    """Skip the record at the position, or all up to `to`. Raises what `change_position` does."""
+    """Skip the record at the position, or all records before `to`.
+
+    Raises what `change_position` does.
+    """
     position = (await read_positions(settings, log, *at))[0]
     if to is not None and not offset < to <= offset + MOST_OFFSETS:
         raise ConfigurationError(
-            f"--to: expected {offset + 1} to {offset + MOST_OFFSETS}, got {to}: it is the offset "
-            "to read next"
+            f"--to: expected {offset + 1} to {offset + MOST_OFFSETS}, the offset to read next; "
+            f"got {to}"
         )
     if position.next_offset != offset:
         raise moved_elsewhere(*at, position.next_offset)
@@ -154,18 +158,18 @@ async def rewind(
     change: PositionChange,
     dry_run: bool,
 ) -> MovedPosition:
-    """Set the position back; offsets read again are duplicates. Raises as `skip` does."""
+    """Set the position back. Records that are read again are duplicates. Raises as `skip` does."""
     position = (await read_positions(settings, log, *at))[0]
     if not position.start_offset <= offset < position.next_offset:
         raise ConfigurationError(
-            f"--offset: expected {position.start_offset} to {position.next_offset - 1}, where "
-            f"reading began and the position is; got {offset}"
+            f"--offset: expected {position.start_offset} to {position.next_offset - 1}, from "
+            f"where reading began to before the position; got {offset}"
         )
     start = (await log.bounds([at]))[at].start if log and position.log_end is not None else offset
     if offset < start:
         raise ConfigurationError(
-            f"--offset: the log begins at {start}; load earlier records from a copy of the "
-            "topic, by `normalizer backfill`"
+            f"--offset: the log begins at {start}. Load earlier records from a copy of the topic "
+            "with `normalizer backfill`"
         )
     part = _part(position, position.next_offset, offset)
     return await _done(settings, change, part, dry_run=dry_run)
@@ -179,7 +183,7 @@ async def retire(
     change: PositionChange,
     dry_run: bool,
 ) -> MovedPosition:
-    """Leave the partition out of the log's freshness. Raises what `change_position` does."""
+    """Exclude the partition from the view freshness. Raises what `change_position` does."""
     position = (await read_positions(settings, log, *at))[0]
     part = _part(position, position.next_offset, position.next_offset)
     return await _done(settings, change, part, dry_run=dry_run)
@@ -198,19 +202,20 @@ async def _passed(
     offset: int,
     to: int | None,
 ) -> tuple[list[RawRecord], int]:
-    """Return the records that can be read there, and the offset to read next."""
+    """Return the records that can be read there, and the next offset to read."""
     if log is None:
         raise ConfigurationError(
-            f"{position.at}: skipped offsets are read first: set KAFKA_BOOTSTRAP_SERVERS"
+            f"{position.at}: set KAFKA_BOOTSTRAP_SERVERS, because skipped offsets are read first"
         )
     if (cluster := await log.cluster_id()) != position.cluster_id:
         raise ConfigurationError(
-            f"{position.at}: the position is of cluster {position.cluster_id}, this is {cluster}"
+            f"{position.at}: the position is of cluster {position.cluster_id}, but this is "
+            f"cluster {cluster}"
         )
     if position.at not in await log.partitions(position.topic):
         raise ConfigurationError(
-            f"{position.at}: the brokers have no such partition, so there is nothing to skip; if "
-            "nobody is to read it any more: `normalizer position retire`"
+            f"{position.at}: the brokers have no such partition, so there is nothing to skip. If "
+            "it is gone for good, use `normalizer position retire`"
         )
     bounds = (await log.bounds([position.at]))[position.at]
     if (to or offset + 1) > bounds.end:
@@ -223,7 +228,7 @@ async def _passed(
 async def _read(
     log: TopicReader, position: PartitionPosition, offset: int, to: int | None, end: int
 ) -> tuple[list[RawRecord], int]:
-    """Return records up to `to`; without it, the one at `offset` or the offset of the next one."""
+    """Return the records before `to`, or else the record at `offset` or the next one's offset."""
     records: list[RawRecord] = []
     first, last, empty_answers = offset, to or min(end, offset + MOST_OFFSETS), 0
     while offset < last and empty_answers < EMPTY_ANSWERS:
@@ -242,7 +247,10 @@ async def _read(
         empty_answers = empty_answers + 1 if chunk.next_offset == offset else 0
         offset = chunk.next_offset
     if to is None and offset < last:
-        raise BrokerUnavailable(f"{position.at}: nothing comes from {offset} on: lost? give --to")
+        raise BrokerUnavailable(
+            f"{position.at}: no record can be read from {offset} on. If the log is damaged there, "
+            "give --to"
+        )
     return records, to or min(offset, end)
 
 
@@ -254,7 +262,7 @@ def _part(
     records: Sequence[RawRecord] = (),
     details: Sequence[str] = (),
 ) -> PartitionBatch:
-    """The skipped range; offsets without a record are holes. No other change has either."""
+    """Return the skipped range. Its offsets without a record are holes."""
     return PartitionBatch(
         topic=position.topic,
         incarnation=position.incarnation,
@@ -271,7 +279,7 @@ def _part(
 
 
 def positions_table(positions: Sequence[PartitionPosition]) -> str:
-    """Lines for a person, one per partition."""
+    """Format positions as a table for people, one line per partition."""
     names = (
         *("topic", "partition", "incarnation", "next_offset", "log_end", "epoch", "owner"),
         *("records", "holes", "rewound", "stored", "duplicate", "merged", "quarantined", "ignored"),

@@ -1,4 +1,4 @@
-"""The commands that show, move and retire the position of a partition."""
+"""The commands that show, move, and retire the position of a partition."""
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
@@ -33,10 +33,12 @@ def _partition(text: str) -> KafkaPartition:
 
 
 def _changes(command: Callable[..., None]) -> Callable[..., None]:
-    """The options of every command that moves a position."""
+    """Add the options of every command that changes a position."""
     for option in (
-        click.option("--who", help="Who does it.  [default: user@host]"),
-        click.option("--why", required=True, help="Why: kept with the change, so no content."),
+        click.option("--who", help="Who does this.  [default: user@host]"),
+        click.option(
+            "--why", required=True, help="Why. Kept with the change, so don't quote content."
+        ),
         click.option("--dry-run", is_flag=True, help="Only print what would be done."),
         click.argument("at", metavar="TOPIC:PARTITION", type=_partition),
     ):
@@ -46,7 +48,7 @@ def _changes(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.group()
 def position() -> None:
-    """Show positions of partitions, move one past a record, or retire one.
+    """Show, skip, rewind, and retire the positions of partitions.
 
     \b
     normalizer position show
@@ -54,23 +56,23 @@ def position() -> None:
     normalizer position rewind noetl.events:3 --offset 900 --why "rows were deleted by hand"
     normalizer position retire old.events:3 --why "the topic is noetl.events now"
 
-    A process that reads the partition continues from the new position. Every change is
-    kept in normalizer.position_changes.
+    A process that reads the partition continues from the new position. normalizer.position_changes
+    keeps every change.
     """
 
 
 @position.command()
 @click.argument("at", metavar="[TOPIC[:PARTITION]]", default="")
-@click.option("--json", "as_json", is_flag=True, help="A JSON array of objects.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array of objects.")
 def show(*, at: str, as_json: bool) -> None:
-    """Position, owner, epoch and running totals of each partition; changes nothing.
+    """Show position, owner, epoch, and running totals of each partition. Changes nothing.
 
     \b
     normalizer position show
     normalizer position show noetl.events:3 --json
 
-    Without KAFKA_BOOTSTRAP_SERVERS, while no broker answers, or where another cluster answers,
-    log_end is left out.
+    log_end is missing if KAFKA_BOOTSTRAP_SERVERS isn't set, if no broker answers, or if another
+    cluster answers.
     """
     settings = load_settings("database_url")
     topic, partition = parse_partition(at) or (at or None, None)
@@ -80,14 +82,16 @@ def show(*, at: str, as_json: bool) -> None:
             positions = await read_positions(settings, log, topic, partition)
         if as_json:
             return msgspec.json.encode(positions).decode()
-        return positions_table(positions) if positions else "nothing was read yet"
+        return positions_table(positions) if positions else "nothing has been read yet"
 
     click.echo(run_or_exit(read()))
 
 
 @position.command()
 @_changes
-@click.option("--offset", type=OFFSET, required=True, help="The position it must have now.")
+@click.option(
+    "--offset", type=OFFSET, required=True, help="The present position, which must be this one."
+)
 @click.option("--to", type=click.IntRange(1), help="The offset to read next.")
 def skip(
     *,
@@ -98,19 +102,19 @@ def skip(
     why: str,
     dry_run: bool,
 ) -> None:
-    """Move the position past the record there; what can be read goes to quarantine.
+    """Move the position past the next record, which goes to quarantine if it can be read.
 
     \b
     normalizer position skip noetl.events:3 --offset 1042 --dry-run --why "what is it?"
     normalizer position skip noetl.events:3 --offset 1042 --why "poison, see ticket 17"
     normalizer position skip noetl.events:3 --offset 1042 --to 1100 --why "broken segment"
 
-    A record that can be read goes to quarantine as `skipped`, whole: `normalizer quarantine
-    redrive --reason skipped` brings it back. What cannot be read, up to the next that can (or up
-    to --to), becomes a gap of reason `skipped`.
+    A readable record goes to quarantine as `skipped`, and `normalizer quarantine redrive --reason
+    skipped` brings it back. Unreadable offsets, up to the next readable record or to --to, become a
+    gap with reason `skipped`.
 
-    Exit codes: 0 done; 1 the position is not at --offset: nothing was changed; 2 wrong usage or
-    settings; 3 no answer.
+    Exit codes: 0 done, 1 the position is not at --offset and nothing was changed, 2 wrong usage or
+    settings, 3 no answer.
     """
     move = partial(skip_position, at=at, offset=offset, to=to, dry_run=dry_run)
     _run("skip", who, why, move)
@@ -120,14 +124,14 @@ def skip(
 @_changes
 @click.option("--offset", type=OFFSET, required=True, help="The offset to read next.")
 def rewind(*, at: KafkaPartition, offset: int, who: str | None, why: str, dry_run: bool) -> None:
-    """Set the position back: records from --offset on are read again.
+    """Set the position back, so that records from --offset on are read again.
 
     \b
     normalizer position rewind noetl.events:3 --offset 900 --dry-run --why "what would it be?"
     normalizer position rewind noetl.events:3 --offset 900 --why "rows were deleted by hand"
 
-    Events that are stored already count as duplicates then; missing ones are stored. The column
-    `rewound` holds the number of these offsets, so that the totals still balance.
+    Events that are already stored count as duplicates then, and missing ones are stored. The column
+    `rewound` counts these offsets, so that the totals still balance.
 
     Exit codes: 0 done; 1 the position was moved meanwhile: nothing was changed; 2 wrong usage or
     settings; 3 no answer.
@@ -139,14 +143,14 @@ def rewind(*, at: KafkaPartition, offset: int, who: str | None, why: str, dry_ru
 @position.command()
 @_changes
 def retire(*, at: KafkaPartition, who: str | None, why: str, dry_run: bool) -> None:
-    """Say that nobody is to read the partition any more, as that of a topic that was renamed.
+    """Retire a partition that nobody will read again, for example after its topic was renamed.
 
     \b
     normalizer position retire old.events:3 --why "the topic is noetl.events now"
 
-    The view freshness leaves it out, and with it the API's as_of and the alert for a log that
-    nobody reads. Position, totals and rows stay, and the ledger accounts for them. A claim takes it
-    back: take the topic out of KAFKA_TOPICS first.
+    The view freshness ignores it from then on, and so do the API's as_of and the alert for a log
+    that nobody reads. Position, totals, and rows stay, and the ledger accounts for them. Remove the
+    topic from KAFKA_TOPICS first, because a claim reverts this.
 
     Exit codes: 0 done; 1 the position was moved meanwhile: nothing was changed; 2 wrong usage or
     settings; 3 no answer.
@@ -179,7 +183,7 @@ def _run(
 
 
 def user_at_host() -> str:
-    """The default for --who: the user who runs the command."""
+    """Return the default for --who: the user who runs the command."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):

@@ -1,4 +1,4 @@
-"""Every command under its name."""
+"""The program `normalizer` and the module of each command."""
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
@@ -31,14 +31,14 @@ _MODULES: Final = {
     "forget": "forget_command",
     "export": "export_command",
 }
-"""The module of each command: only that of the command that runs is imported."""
+"""The module of each command. Only the module of the command that runs is imported."""
 
 
 class CommandGroup(Program):
-    """Finds a command."""
+    """Finds and imports a command."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - as click passes it
-        """Every command, by name."""
+        """Return the names of all commands."""
         return sorted(_MODULES)
 
     def get_command(
@@ -71,11 +71,14 @@ def main() -> None:
     normalizer run                     the service, until SIGTERM
     normalizer normalize < raw.ndjson  the rules alone, as a filter
 
-    Settings come from the environment: `normalizer config` documents each of them.
+    Settings come from environment variables. `normalizer config` documents each one.
 
     \b
-    Exit codes: 0 done, or stopped by a signal; 1 something was found, or a dry run was stopped;
-    2 wrong usage or settings; 3 no answer, a refused sign-in, or trying again cannot help; 4 a
-    service that cannot go on, but can if it is started again; 130 ended at once by a signal: the
-    second, or the first where there is nothing to finish.
+    Exit codes:
+      0    done, or stopped by a signal
+      1    a problem was found, or a dry run was stopped
+      2    wrong usage or settings
+      3    no answer, a refused sign-in, or an error that a retry can't fix
+      4    the service can't continue, but a restart helps
+      130  ended at once by a signal: the second one, or the first if there is nothing to finish
     """

@@ -1,4 +1,4 @@
-"""The commands over refused records: quarantine list, show and redrive."""
+"""The commands for rejected records: quarantine list, show, and redrive."""
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
@@ -34,7 +34,7 @@ from normalizer.store import quarantine_reader
 
 @click.group()
 def quarantine() -> None:
-    """Records that were refused, and why.
+    """List, show, and redrive rejected records.
 
     \b
     normalizer quarantine list --reason invalid_json
@@ -45,10 +45,10 @@ def quarantine() -> None:
 @quarantine.command("list")
 @click.option("--reason", type=click.Choice(REASONS), help="Only of this reason.")
 @click.option("--topic", help="Only of this topic.")
-@click.option("--redriven", is_flag=True, help="Also entries that were stored since.")
+@click.option("--redriven", is_flag=True, help="Include entries that a redrive has stored since.")
 @click.option("--limit", type=LIMIT, default=50, show_default=True)
 def list_quarantined(*, reason: str | None, topic: str | None, redriven: bool, limit: int) -> None:
-    """List the latest records that are still refused, one a line, the newest first.
+    """List the latest records that are still in quarantine, one per line, newest first.
 
     \b
     normalizer quarantine list
@@ -69,16 +69,16 @@ def list_quarantined(*, reason: str | None, topic: str | None, redriven: bool, l
 
 @quarantine.command("show")
 @click.argument("number", type=ID)
-@click.option("--raw", is_flag=True, help="Show the content as received, secrets included.")
+@click.option("--raw", is_flag=True, help="Show the content as received, including secrets.")
 def show_quarantined(*, number: int, raw: bool) -> None:
-    """Show everything about one entry; its content with secrets redacted.
+    """Show everything about one entry, with secrets in its content redacted.
 
     \b
     normalizer quarantine show 17
     normalizer quarantine show 17 --raw
 
-    Its user needs the roles normalizer_redriver and normalizer_writer, or to be the owner: refused
-    bytes may hold secrets.
+    Run it as the owner, or as a user with the roles normalizer_redriver and normalizer_writer,
+    because rejected bytes may hold secrets.
     """
     settings = load_settings("database_url")
     entry, kept = run_or_exit(quarantine_reader.show_entry(settings.required_database_url, number))
@@ -89,13 +89,21 @@ def show_quarantined(*, number: int, raw: bool) -> None:
 @click.option("--reason", type=click.Choice(REASONS), help="Only of this reason.")
 @click.option("--shape", help="Only of this shape.")
 @click.option("--topic", help="Only of this topic.")
-@click.option("--version", type=SMALL_NUMBER, help="Refused by this version of the rules.")
-@click.option("--from-time", metavar="TIME", help="Refused at or after: 2026-01-31, UTC.")
+@click.option(
+    "--version", type=SMALL_NUMBER, help="Only entries rejected by this version of the rules."
+)
+@click.option(
+    "--from-time",
+    metavar="TIME",
+    help="Rejected at or after this time, such as 2026-01-31, in UTC.",
+)
 @click.option("--to-time", metavar="TIME", help="Up to, not including.")
 @click.option("--id", "ids", type=ID, multiple=True, help="Only this entry. Repeatable.")
-@click.option("--again", is_flag=True, help="Also entries that were tried under today's rules.")
-@click.option("--limit", type=LIMIT, help="Entries at most.")
-@click.option("--yes", is_flag=True, help="Try all refused records without a question.")
+@click.option(
+    "--again", is_flag=True, help="Include entries that today's rules have already tried."
+)
+@click.option("--limit", type=LIMIT, help="At most this many entries.")
+@click.option("--yes", is_flag=True, help="Try all rejected records without asking.")
 @set_option
 @changes_option
 @history_options
@@ -109,18 +117,18 @@ def redrive(
     yes: bool,
     **options: Any,
 ) -> None:
-    """Try refused records again, after the rules or the database were corrected.
+    """Try rejected records again, for example after the rules or the database were fixed.
 
     \b
     normalizer quarantine redrive --reason invalid_id --dry-run
     normalizer quarantine redrive --reason invalid_id --limit 100
     normalizer quarantine redrive --reason missing_time --set created_at=2026-01-31
 
-    Records keep their coordinates. Every attempt is recorded; a record that fails again stays, and
-    so does one that is older than the retention of events, or of a forgotten execution.
-    Without a selection it prints how many there are and asks for a confirmation; --yes answers it.
-    Its user needs the roles normalizer_redriver and normalizer_writer, or to be the owner: refused
-    bytes may hold secrets.
+    Records keep their coordinates, and every attempt is recorded. A record stays in quarantine if
+    it fails again, if it's older than the retention of events, or if its execution was forgotten.
+    Without a selection it prints how many there are and asks you to confirm. --yes skips that. Run
+    it as the owner, or as a user with the roles normalizer_redriver and normalizer_writer, because
+    rejected bytes may hold secrets.
     """
     first, after = parse_times(from_time, to_time)
     settings = load_settings("database_url")
@@ -147,12 +155,12 @@ def redrive(
 
 
 def _ask_for_all(refused: int) -> None:
-    """Ask whether all are meant; end the process if they are not."""
+    """Ask whether to try all of them, and end the process if not."""
     if not refused:
         return
-    warning = f"no option narrows the selection: all {refused:,} refused records are tried"
+    warning = f"without a selection all {refused:,} rejected records are tried"
     if not sys.stdin.isatty():
-        click.echo(f"error: {warning}: give --yes or select (--reason ...)", err=True)
+        click.echo(f"error: {warning}: give --yes, or select some (--reason ...)", err=True)
         raise SystemExit(MISUSED)
     if not click.confirm(f"{warning}. Go on?", err=True):
         raise SystemExit(0)

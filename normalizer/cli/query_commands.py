@@ -1,4 +1,4 @@
-"""The commands that read what is stored: check, metrics, explain, ledger."""
+"""The commands that only read: check, metrics, explain, ledger."""
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
@@ -24,7 +24,7 @@ from normalizer.service.metric_catalog import documented as documented_metrics
 
 @click.command()
 def metrics() -> None:
-    """Every metric of /metrics: what it means, and what to do about it. A Markdown table.
+    """Print a Markdown table of all metrics: what each means, and what to do about it.
 
     \b
     normalizer metrics | grep lag
@@ -35,14 +35,14 @@ def metrics() -> None:
 
 @click.command()
 def check() -> None:
-    """Check what the service may do with these settings; changes nothing. Exit 1: a check failed.
+    """Check everything that the service needs with these settings. Changes nothing.
 
     \b
     DATABASE_URL=postgresql://writer:secret@db/events \\
     KAFKA_BOOTSTRAP_SERVERS=kafka:9092 normalizer check
 
-    A line each: ok, FAIL or warn, the last two with what to do. With a warn alone the exit code is
-    0: the service works all the same.
+    Each check prints a line: ok, FAIL, or warn. FAIL and warn say what to do. Exit code 1 means
+    that a check failed. A warn alone exits with 0, because the service works anyway.
     """
     settings = load_settings("database_url", "kafka_bootstrap_servers")
     of_environment = list(check_environment(os.environ))
@@ -71,15 +71,15 @@ def ledger() -> None:
 
 @ledger.command("verify")
 def verify_command() -> None:
-    """Compare the running totals with the tables and with the log. Exit 1: they differ.
+    """Compare the running totals with the tables and the log. Exit 1 if they differ.
 
     \b
     normalizer ledger verify
 
-    LOST: a record is missing. MORE: there are rows that nobody counted. RECREATED: the topic
-    is not the one that was read. ANOTHER CLUSTER: nor are the brokers; KAFKA_BOOTSTRAP_SERVERS may
-    be wrong. UNREADABLE: no reader gets past the batch at the position. Without
-    KAFKA_BOOTSTRAP_SERVERS the tables alone are compared.
+    LOST: a record is missing. MORE: there are rows that no total counts. RECREATED: the topic isn't
+    the one that was read. ANOTHER CLUSTER: the brokers aren't the ones that were read, and
+    KAFKA_BOOTSTRAP_SERVERS may be wrong. UNREADABLE: no reader gets past the batch at the position.
+    Without KAFKA_BOOTSTRAP_SERVERS only the tables are compared.
     """
     settings = load_settings("database_url")
     database_url = settings.required_database_url
@@ -97,14 +97,18 @@ def verify_command() -> None:
 
 @click.command()
 @click.argument("coordinates", metavar="TOPIC:PARTITION:OFFSET")
-@click.option("--incarnation", type=SMALL_NUMBER, help="Of a recreated topic; default the newest.")
+@click.option(
+    "--incarnation",
+    type=SMALL_NUMBER,
+    help="Incarnation of a recreated topic. Default: the newest.",
+)
 def explain(*, coordinates: str, incarnation: int | None) -> None:
-    """Show where one record went: its row, or why it has none; its shape, rules and coercions.
+    """Show what happened to a record: its row or why it has none, its shape, and its coercions.
 
     \b
     normalizer explain noetl.events:3:1042
 
-    Where the log still has the record, what today's rules make of it is shown too, redacted.
+    If Kafka still has the record, it also shows today's canonical event for it, redacted.
     """
     settings = load_settings("database_url")
     database_url = settings.required_database_url

@@ -24,7 +24,8 @@ from normalizer.settings import Settings
 
 GROUP: Final = "relay"
 TABLE_GROUP: Final = "relay-from-postgres"
-"""These follow the name of the service's group: in one group they would share the partitions."""
+"""Suffixes of the service's group. In one group the relay and the service would share partitions.
+"""
 
 
 @click.command()
@@ -34,7 +35,9 @@ TABLE_GROUP: Final = "relay-from-postgres"
     "--from-postgres", is_flag=True, help="Publish the stored events of DATABASE_URL instead."
 )
 @click.option(
-    "--unregister", is_flag=True, help="End --from-postgres for good: changes are not noted."
+    "--unregister",
+    is_flag=True,
+    help="End --from-postgres for good, so that the database stops recording changes.",
 )
 def relay(
     *, accept_reset: bool, accept_shapes: bool, from_postgres: bool, unregister: bool
@@ -46,16 +49,17 @@ def relay(
     DATABASE_URL=postgresql://writer:secret@db/events \\
     KAFKA_BOOTSTRAP_SERVERS=kafka:9092 normalizer relay --from-postgres
 
-    Canonical events go to KAFKA_CANONICAL_TOPIC, what is refused to KAFKA_REFUSED_TOPIC: its
-    reason and where it is, never its bytes. Both topics have to be there. Readers with
-    isolation.level=read_committed see what is written once, whatever is killed meanwhile.
+    Canonical events go to KAFKA_CANONICAL_TOPIC. For each rejected record, its place and reason
+    (never its bytes) go to KAFKA_REFUSED_TOPIC. Both topics must exist. Readers with
+    isolation.level=read_committed see each event exactly once, even if processes are killed.
 
-    The first form normalizes KAFKA_TOPICS and needs no database. It does not merge reports of one
-    event. Any number may run at once: they share the partitions, in the group KAFKA_GROUP_ID.relay.
+    The first form normalizes KAFKA_TOPICS and needs no database. It doesn't merge reports of the
+    same event. You can run any number at once. They share the partitions in the group
+    KAFKA_GROUP_ID.relay.
 
-    With --from-postgres one process sends the stored events, merged: first all, then each that is
-    new or changed, with a revision in a header. A database has one such relay. The first start
-    registers it: from then on the database notes what changes, until --unregister.
+    With --from-postgres a single process publishes the stored, merged events: first all of them,
+    then each new or changed one, with a revision in a header. A database can have one such relay.
+    Its first start registers it, and from then on the database records changes until --unregister.
     """
     if (from_postgres or unregister) and (accept_reset or accept_shapes):
         raise click.UsageError("--accept-reset and --accept-shapes are for KAFKA_TOPICS")

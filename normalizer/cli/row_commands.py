@@ -1,4 +1,4 @@
-"""The commands over stored rows: renormalize, redact, and the list of jobs."""
+"""The commands for stored rows: renormalize, redact, and the list of jobs."""
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
@@ -47,7 +47,7 @@ SHOWN_REFUSALS: Final = 20
 @click.command()
 @click.option("--shape", help="Only rows of this shape.")
 @click.option("--rule", type=click.Choice(RULES), help="Only rows with a coercion by this rule.")
-@click.option("--from-time", metavar="TIME", help="Of created_at: 2026-01-31, UTC.")
+@click.option("--from-time", metavar="TIME", help="First created_at, such as 2026-01-31, in UTC.")
 @click.option("--to-time", metavar="TIME", help="Up to, not including.")
 @changes_option
 @history_options
@@ -61,16 +61,16 @@ def renormalize(
     changes: Path | None,
     **throttling: Any,
 ) -> None:
-    """Update stored rows of older rules to what today's rules make of them.
+    """Update rows stored by older rules to the result of today's rules.
 
     \b
     normalizer renormalize --dry-run
     normalizer renormalize --rule status_unmapped --from-time 2026-01-01
     normalizer renormalize
 
-    Each is rebuilt into what its producer sent and read again; projections follow. Keys never
-    change. A row that today's rules would refuse, or a merged one that they would change, stays
-    as it is, and is listed.
+    It rebuilds what the producer sent from each row and normalizes it again. Projections follow.
+    Keys never change. A row stays as it is, and is listed, if today's rules would reject it, or if
+    it's a merged row that they would change.
     """
     first, after = parse_times(from_time, to_time)
     settings = load_settings("database_url")
@@ -97,16 +97,16 @@ def renormalize(
 @click.command()
 @history_options
 def redact(*, dry_run: bool, **throttling: Any) -> None:
-    """Take secrets, as today's rules define them, out of rows that older rules stored.
+    """Redact secrets that today's rules find in rows stored by older rules.
 
     \b
     normalizer redact --dry-run
     normalizer redact
 
-    This covers events, details of refusals, and the names that counters are grouped by.
-    Projections follow. The dry run counts by table and column, and shows no content. Refused
-    bytes stay as received (`projector maintain --keep-raw`).
-    NORMALIZER_REDACT_KEYS apply too. Its user must be the owner.
+    It covers events, details of rejections, and the names that counters are grouped by. Projections
+    follow. The dry run counts by table and column and shows no content. Rejected bytes stay as
+    received (see `projector maintain --keep-raw`). NORMALIZER_REDACT_KEYS applies too. Run it as
+    the owner.
     """
     settings = load_settings("database_url")
     sanitizer = Sanitizer(settings.redact_keys)
@@ -131,38 +131,41 @@ def redact(*, dry_run: bool, **throttling: Any) -> None:
 
 @click.command()
 @click.option("--limit", type=LIMIT, default=20, show_default=True)
-@click.option("--end", metavar="JOB", help="End this one, which was not completed.")
+@click.option("--end", metavar="JOB", help="End this job, which was not completed.")
 def jobs(*, limit: int, end: str | None) -> None:
-    """List runs of backfill, renormalize, redact and redrive, the newest first.
+    """List the runs of backfill, renormalize, redact, and redrive, newest first.
 
     \b
     normalizer jobs
     normalizer jobs --end 3f2a9c01d4b8e675
 
-    The command of a job that was not completed continues it. Where none can, because its file or
-    its topic is gone or the rules have another version by now, --end ends it: what it stored
-    stays, and its command begins a new run. Exit 1: no job of that id can be ended.
+    To continue an incomplete job, run its command again. If that's impossible, for example because
+    its file or topic is gone or the rules have another version by now, end it with --end. The rows
+    that it stored stay, and its command begins a new run. Exit 1 if no job with that id can be
+    ended.
     """
     settings = load_settings("database_url")
     if end:
         reason = f"ended by {user_at_host()}"
         ended = run_or_exit(end_unfinished(settings.required_database_url, end, reason))
-        said = "ended" if ended else "it runs, or there is nothing to end"
+        said = "ended" if ended else "it is running, or there is nothing to end"
         click.echo(f"job {end}: {said}", err=not ended)
         raise SystemExit(0 if ended else FOUND)
-    for line in run_or_exit(list_runs(settings.required_database_url, limit)) or ["no job has run"]:
+    for line in run_or_exit(list_runs(settings.required_database_url, limit)) or [
+        "no job has run yet"
+    ]:
         click.echo(line)
 
 
 def _refusals(database_url: str, result: RunResult) -> Iterator[str]:
-    """The first rows that stayed as they were, a line each."""
+    """Yield a line for each of the first rows that stayed as they were."""
     if not result.totals.refused:
         return
     rows = run_or_exit(_refused_rows(database_url, result))
     for row in rows:
         yield f"  event {row['event_id']} stays: {row['reason']}: {row['detail']}"
     if result.totals.refused > len(rows):
-        yield "  ... all of them are in normalizer.job_refusals"
+        yield "  ... find all of them in normalizer.job_refusals"
 
 
 async def _refused_rows(database_url: str, result: RunResult) -> list[asyncpg.Record]:

@@ -1,4 +1,4 @@
-"""The commands that need no server: normalize, schema, conform, config."""
+"""The commands that need no server: normalize, schema, conform, and config."""
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
@@ -25,17 +25,17 @@ from normalizer.json_schema import json_schema
 
 @click.command()
 @click.argument("file", default="-", type=click.Path(exists=True, allow_dash=True, dir_okay=False))
-@click.option("--strict", is_flag=True, help="Exit 1 if anything was refused.")
+@click.option("--strict", is_flag=True, help="Exit 1 if anything was rejected.")
 def normalize(*, file: str, strict: bool) -> None:
-    """Turn raw records, one a line, into canonical events, one a line.
+    """Turn raw records, one per line, into canonical events, one per line.
 
     \b
     echo '{"execution_id":"7","name":"call.done","step":"s","payload":{}}' | normalizer normalize
     normalizer normalize --strict records.ndjson.gz > events.ndjson
 
-    A refused record gives {"quarantine":{"line":N,"reason":CODE,"detail":TEXT}} in its place.
-    A blank line holds no record. NORMALIZER_REDACT_KEYS and NORMALIZER_SHAPES are followed.
-    Exit 1 also if a packed file is cut off.
+    A rejected record gives {"quarantine":{"line":N,"reason":CODE,"detail":TEXT}} in its place.
+    Blank lines are skipped. NORMALIZER_REDACT_KEYS and NORMALIZER_SHAPES apply. Exit 1 also if a
+    compressed file is truncated.
     """
     normalizer = normalizer_or_exit(load_settings())
     with contextlib.ExitStack() as opened:
@@ -50,14 +50,14 @@ def normalize(*, file: str, strict: bool) -> None:
         except NormalizerError as error:
             exit_with_error(error)
         if file != "-" and source.cut:
-            click.echo(f"error: {file} is cut off", err=True)
+            click.echo(f"error: {file} is truncated", err=True)
             raise SystemExit(FOUND)
     raise SystemExit(FOUND if strict and refused else 0)
 
 
 @click.command()
 def schema() -> None:
-    """The JSON Schema of a canonical event.
+    """Print the JSON Schema of a canonical event.
 
     \b
     normalizer schema > event.schema.json
@@ -71,15 +71,15 @@ def schema() -> None:
     type=click.Choice(conformance.LEVELS),
     default="lines",
     show_default=True,
-    help="lines: canonical lines are returned; shapes: also events whose status no rule has to "
-    "judge; rules: also every other record, and every refusal.",
+    help="lines: returns canonical lines unchanged. shapes: also normalizes events whose status no "
+    "rule has to judge. rules: also every other record, and every rejection.",
 )
 @click.option(
     "--show",
     type=click.IntRange(0),
     default=10,
     show_default=True,
-    help="Print this many differences.",
+    help="Print at most this many differences.",
 )
 @click.option(
     "--within",
@@ -87,22 +87,22 @@ def schema() -> None:
     default=600,
     show_default=True,
     metavar="SECONDS",
-    help="Kill a program that has not ended by then.",
+    help="Kill a program that hasn't ended by then.",
 )
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def conform(
     *, level: conformance.Level, show: int, within: float, command: tuple[str, ...]
 ) -> None:
-    """Test a program against the contract: it reads lines, and must write what contract/ expects.
+    """Test a program against the contract in contract/.
 
     \b
     normalizer conform -- cat
     normalizer conform --level shapes -- ./my-filter --ndjson
     normalizer conform --level rules -- normalizer normalize
 
-    The program reads raw or canonical events on standard input, one a line, and writes canonical
-    ones, and ends with 0 once its input ends. A refusal is {"quarantine":{"reason":CODE,...}} in
-    the event's place. Exit 1: it differs.
+    The program reads raw or canonical events on standard input, one per line, writes canonical
+    ones, and exits with 0 when its input ends. For a rejected event it writes
+    {"quarantine":{"reason":CODE,...}} in its place. Exit 1 if its lines differ.
     """
     cases = conformance.read_cases(level)
     try:
@@ -119,7 +119,7 @@ def conform(
 
 @click.command()
 def config() -> None:
-    """Every setting with what it means, its default and its present value; secrets are masked.
+    """Print every setting with its meaning, default, and present value. Secrets are masked.
 
     \b
     normalizer config

@@ -1,4 +1,4 @@
-"""The commands run, up and migrate."""
+"""The commands run, up, and migrate."""
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
@@ -41,7 +41,7 @@ reset_option: Final = click.option(
     help="Read a recreated topic, or another cluster, as a new incarnation.",
 )
 shapes_option: Final = click.option(
-    "--accept-shapes", is_flag=True, help="Go on with another table of shapes."
+    "--accept-shapes", is_flag=True, help="Continue with another table of shapes."
 )
 
 
@@ -53,27 +53,29 @@ shapes_option: Final = click.option(
     type=click.IntRange(1, 64),
     default=1,
     show_default=True,
-    help="This many processes here, which share the partitions; one /metrics for all of them.",
+    help="Run this many processes here. They share the partitions and one /metrics.",
 )
 def run(*, accept_reset: bool, accept_shapes: bool, processes: int) -> None:
-    """Read, normalize and store, until SIGTERM or Ctrl-C; a second one ends at once.
+    """Read, normalize, and store until SIGTERM or Ctrl-C. A second signal ends it at once.
 
     \b
     DATABASE_URL=postgresql://writer:secret@db/events \\
     KAFKA_BOOTSTRAP_SERVERS=kafka:9092 normalizer run
 
-    Any number may run at once: they share the partitions. Killing one at any moment loses and
-    doubles nothing. One process keeps about one processor busy: --processes 2 runs two of them,
-    and starts one again that dies. Several commands on one machine need a port each:
-    NORMALIZER_HTTP_PORT=0.
+    You can run any number at once. They share the partitions. Killing one at any moment neither
+    loses nor duplicates an event. One process keeps about one processor busy. --processes 2 runs
+    two of them, and restarts one that dies. Several commands on one machine need different ports,
+    for example with NORMALIZER_HTTP_PORT=0.
 
     \b
-    curl localhost:9464/metrics   what `normalizer metrics` explains
+    curl localhost:9464/metrics   explained by `normalizer metrics`
     curl localhost:9464/livez     is the process alive? (restart it if not)
     curl localhost:9464/readyz    is it working? if not, why?
     """
     if accept_reset and processes > 1:
-        raise click.UsageError("--accept-reset is for one process: a restart would accept any log")
+        raise click.UsageError(
+            "--accept-reset works with one process only, because a restart would accept any log"
+        )
     settings = load_logged_settings("database_url", "kafka_bootstrap_servers")
     if processes > 1:
         _run_several(settings, ["--accept-shapes"] if accept_shapes else [], processes)
@@ -101,7 +103,7 @@ async def run_service(
 
 
 def load_logged_settings(*needs: str) -> Settings:
-    """Read the settings, and log as they say; end the process if they are wrong."""
+    """Read the settings and configure the log. Ends the process if they're wrong."""
     settings = load_settings(*needs)
     telemetry.configure(
         level=settings.log_level,
@@ -113,7 +115,7 @@ def load_logged_settings(*needs: str) -> Settings:
 
 
 def run_until_stopped(serving: Coroutine[Any, Any, None]) -> None:
-    """Run a service in this process; end the process with a log line and a code if it fails."""
+    """Run a service in this process. If it fails, log a line and exit with its code."""
     collect_rarely()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -127,13 +129,13 @@ def run_until_stopped(serving: Coroutine[Any, Any, None]) -> None:
 
 
 def _log_mistakes() -> None:
-    """Log what the environment has and the service does not use."""
+    """Warn about variables of the environment that the service doesn't use."""
     for mistake in environment.unknown_variables(os.environ):
         telemetry.get_logger().warning("unknown_variable", why=str(mistake))
 
 
 def _run_several(settings: Settings, arguments: list[str], processes: int) -> NoReturn:
-    """Run this many processes until the stop, and exit with their code."""
+    """Run this many processes until a signal, and exit with their code."""
 
     async def serve() -> int:
         group = ProcessGroup(settings, os.environ, arguments, processes)
@@ -149,11 +151,17 @@ def _run_several(settings: Settings, arguments: list[str], processes: int) -> No
 
 @click.command()
 @click.option("--folder", type=NewPath(path_type=Path), default=Path(".noetl"), show_default=True)
-@click.option("--no-kafka", is_flag=True, help="Backfill the records from a file: needs no Java.")
+@click.option(
+    "--no-kafka", is_flag=True, help="Backfill the records from a file, which needs no Java."
+)
 @click.option("--no-traffic", is_flag=True, help="Start everything, but send no traffic.")
 @click.option("--rate", type=RATE, default=200.0, show_default=True, help="Events per second.")
 @click.option(
-    "--seed", type=int, default=1, show_default=True, help="The same seed makes the same traffic."
+    "--seed",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Seed of the traffic. The same seed makes the same traffic.",
 )
 @click.option("--for", "for_s", type=SECONDS, metavar="SECONDS", help="Stop after this time.")
 def up(
@@ -165,15 +173,15 @@ def up(
     seed: int,
     for_s: float | None,
 ) -> None:
-    """Start PostgreSQL, Kafka, normalizer, dashboard and traffic here; Ctrl-C stops all.
+    """Start PostgreSQL, Kafka, normalizer, dashboard, and traffic here. Ctrl-C stops all.
 
     \b
     normalizer up
     normalizer up --rate 2000 --seed 7
     normalizer up --no-kafka
 
-    The simulator makes the traffic. It is part of the source, not of the wheel: installed from a
-    wheel, everything starts without traffic.
+    The simulator makes the traffic. It's part of the source but not of the wheel, so an installed
+    wheel starts everything without traffic.
     """
     telemetry.configure(level="critical")
     options = Options(
@@ -188,20 +196,21 @@ def up(
 
 
 @click.command()
-@click.option("--status", is_flag=True, help="Only list what is applied and what is pending.")
+@click.option("--status", is_flag=True, help="Only list applied and pending migrations.")
 @click.option("--print", "print_script", is_flag=True, help="Only print the SQL, for psql.")
 def migrate(*, status: bool, print_script: bool) -> None:
-    """Migrate the database of DATABASE_URL to the newest schema; nothing if it is there.
+    """Migrate the database of DATABASE_URL to the newest schema.
 
     \b
     normalizer migrate --status
     normalizer migrate
     normalizer migrate --print | psql "$DATABASE_URL"
 
-    With --status, exit code 1: a file is pending, was edited, was applied by hand, or is unknown,
-    applied by a newer release, as after a rollback. --print needs no DATABASE_URL. Its script
-    applies what a database lacks, and stores a checksum of each file. Don't run the files
-    themselves by psql: without a checksum nobody can tell which build they came with.
+    --status exits with 1 if a migration is pending, was edited, was applied by hand, or is unknown
+    (applied by a newer release, for example before a rollback). --print needs no DATABASE_URL. Its
+    script applies the migrations that a database lacks, and stores a checksum of each file. Don't
+    run the files themselves with psql, because without checksums nobody can tell which build they
+    came from.
     """
     if print_script:
         click.echo(migration_script(), nl=False)

@@ -31,15 +31,19 @@ def main() -> None:
     projector repair                   repair what verify found to differ
     projector maintain --dry-run       print what retention and compaction would do
 
-    DATABASE_URL is the database:
+    Set DATABASE_URL to the database:
 
     \b
     DATABASE_URL=postgresql://reader:secret@db/noetl projector views
 
     \b
-    Exit codes: 0 done, or stopped by a signal; 1 something was found; 2 wrong usage or settings;
-    3 no answer, a refused sign-in, or trying again cannot help; 4 a service that cannot go on, but
-    can if it is started again; 130 ended at once by a signal.
+    Exit codes:
+      0    done, or stopped by a signal
+      1    a problem was found
+      2    wrong usage or settings
+      3    no answer, a refused sign-in, or an error that a retry can't fix
+      4    the service can't continue, but a restart helps
+      130  ended at once by a signal
     """
     name_unknown_variables()
 

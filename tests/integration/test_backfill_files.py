@@ -296,7 +296,7 @@ async def test_a_file_that_is_cut_off_is_truncated_and_goes_on_when_it_is_whole(
     resumed = await backfill_files(database, path)
 
     assert cut.state == "truncated"
-    assert "is cut off" in cut.reason
+    assert "is truncated" in cut.reason
     assert 0 < cut.totals.stored < 2_000
     assert (resumed.state, resumed.run, resumed.totals.stored) == ("complete", cut.run, 2_000)
 
@@ -315,7 +315,7 @@ async def test_a_file_that_is_cut_off_before_anything_can_be_unpacked_is_not_tak
     path.write_bytes(whole)
     resumed = await backfill_files(database, empty, path)
 
-    assert (cut.state, cut.reason) == ("truncated", f"{path} is cut off before its first byte")
+    assert (cut.state, cut.reason) == ("truncated", f"{path} is truncated before its first byte")
     assert (resumed.state, resumed.run, resumed.totals.stored) == ("complete", cut.run, 20)
 
 
@@ -331,7 +331,7 @@ async def test_a_last_line_that_cannot_be_reported_to_be_whole_is_cut_off(
     resumed = await backfill_files(database, path)
 
     assert (cut.state, cut.totals.stored) == ("truncated", 1)
-    assert "is cut off in line 2" in cut.reason
+    assert "is truncated in line 2" in cut.reason
     assert (resumed.state, resumed.totals.quarantined) == ("complete", 1)
 
 

@@ -472,7 +472,7 @@ async def test_a_job_that_no_command_continues_is_ended_by_its_id(
     assert row["state"] == "stopped"
     assert row["reason"].startswith("ended by ")
     assert row["ended_at"] is not None
-    assert again == (1, f"job {job_id}: it runs, or there is nothing to end\n")
+    assert again == (1, f"job {job_id}: it is running, or there is nothing to end\n")
     verdict = await backfill_of(settings, FileSource([history]), str(history)).run()
     assert (verdict.state, verdict.run) == ("complete", 2)
 
@@ -652,7 +652,7 @@ async def test_the_list_of_a_dry_run_is_a_new_file_and_never_that_of_a_run(
     runs = await command(database, "jobs")
 
     assert (done[0], listed.read_bytes().count(b"\n")) == (0, COUNT)
-    assert (forgotten[0], "--changes: give --dry-run too" in forgotten[1]) == (2, True)
+    assert (forgotten[0], "--changes: add --dry-run" in forgotten[1]) == (2, True)
     assert history.read_bytes() == before
     assert "no job has run" in runs[1]
 
@@ -668,7 +668,7 @@ async def test_a_source_that_is_cut_off_ends_a_command_by_1(
 
     assert code == 1
     assert "truncated: " in said
-    assert "is cut off" in said
+    assert "is truncated" in said
 
 
 async def test_a_signal_stops_it_in_order(database: Database, history: Path) -> None:

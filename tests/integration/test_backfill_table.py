@@ -287,8 +287,8 @@ async def test_wrong_usage_of_the_command_is_said_in_words_and_begins_no_job(
 ) -> None:
     query = ("--query", "select 1 as event_id")
     for arguments, why in (
-        ((), "name a table or give --query, one of them"),
-        (("noetl.event", *query), "name a table or give --query, one of them"),
+        ((), "name a table or give --query, not both"),
+        (("noetl.event", *query), "name a table or give --query, not both"),
         (query, "no primary key: name with --key"),
         (("nowhere",), 'relation "nowhere" does not exist'),
         (("nowhere", "--set", "x"), "--set: expected NAME=VALUE; got 'x'"),

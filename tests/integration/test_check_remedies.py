@@ -124,8 +124,8 @@ async def test_an_empty_database_may_be_the_wrong_one(
 ) -> None:
     said = await _said(settings, empty_database.url)
 
-    assert "migrations: this database has no tables of ours" in said
-    assert "`normalizer migrate`, as its owner" in said
+    assert "migrations: this database doesn't have our tables" in said
+    assert "run `normalizer migrate` as its owner" in said
 
 
 async def test_who_may_not_connect_gets_the_grant(settings: Settings, database: Database) -> None:
@@ -176,7 +176,7 @@ async def test_a_variable_that_nobody_reads_is_a_failure(settings: Settings, nam
     said = await _said(settings, url, **{name: "1"})
 
     assert said.count("FAIL") == 1
-    assert f"FAIL  variable {name}: not known, so nothing reads it\n      did you mean " in said
+    assert f"FAIL  variable {name}: unknown, so nothing reads it\n      did you mean " in said
 
 
 @pytest.mark.parametrize(

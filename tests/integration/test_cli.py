@@ -193,12 +193,13 @@ async def test_who_has_no_rights_is_reported_which_and_how_to_get_them(
     assert f"grant normalizer_writer to {role};" in nothing
     # A login for dashboards must not become one that writes.
     assert f"FAIL  rights: {role} is a login for dashboards" in views_only
-    assert "name the service's login in DATABASE_URL" in views_only
+    assert "set DATABASE_URL to the service's login" in views_only
     assert "grant" not in views_only
     assert (blind[0], blind[1].count("FAIL")) == (0, 0), blind[1]
     assert "warn  statistics: other roles' snapshots are hidden" in blind[1]
     assert (
-        f"NormalizerSnapshotHeld cannot fire\n      grant pg_read_all_stats to {role};" in blind[1]
+        f"so the alert NormalizerSnapshotHeld can't fire\n      grant pg_read_all_stats to {role};"
+        in blind[1]
     )
     assert enough[0] == 0, enough[1]
     assert "snapshots are hidden" not in enough[1]
@@ -327,9 +328,9 @@ async def test_check_warns_of_records_that_kafka_deleted_before_they_were_read(
     assert code == 0, said
     assert (
         f"warn  position of {topic.name}[0]: Kafka deleted offsets 3 to 6 before they were read; "
-        "they become a gap of reason expired\n      raise retention.ms of the topic"
+        "They become a gap with reason expired\n      raise retention.ms of the topic"
     ) in said
-    assert "fit their logs" not in said
+    assert "match their logs" not in said
 
 
 @ONE_PARTITION
@@ -350,8 +351,8 @@ async def test_check_names_a_position_whose_partition_is_not_there_until_it_is_r
 
     assert code == 0, said
     assert f"warn  position of {gone}: the brokers have no such partition" in said
-    assert "fit their logs" not in said
-    assert "1 partitions were read before, all fit their logs" in later
+    assert "match their logs" not in said
+    assert "1 partitions were read before, all match their logs" in later
 
 
 @ONE_PARTITION

@@ -474,7 +474,7 @@ async def test_check_tells_a_topic_that_may_not_be_seen_from_one_that_is_not_the
     assert ("topic none", "there is none") in [one[:2] for one in anybody]
     seen = next(message for about, message, _ in anybody if about == f"topic {TOPIC}")
     assert seen.startswith("1 partitions")
-    hidden = "no right to describe it, so it may exist or not"
+    hidden = "no right to describe it, so it may or may not exist"
     for topic in (TOPIC, "none"):
         assert (f"topic {topic}", hidden) in [one[:2] for one in nobody]
 

@@ -34,7 +34,7 @@ def run(*arguments: str, given: str | bytes = "", **environ: str) -> Result:
 @pytest.mark.parametrize(
     ("arguments", "refusal"),
     [
-        (["run", "--processes", "2", "--accept-reset"], "--accept-reset is for one process"),
+        (["run", "--processes", "2", "--accept-reset"], "--accept-reset works with one process"),
         (["relay", "--from-postgres", "--accept-reset"], "are for KAFKA_TOPICS"),
         (["relay", "--from-postgres", "--accept-shapes"], "are for KAFKA_TOPICS"),
         (["relay", "--unregister", "--accept-reset"], "are for KAFKA_TOPICS"),
@@ -88,7 +88,7 @@ def test_strict_ends_with_1_only_if_something_was_refused(given: str, code: int)
 @pytest.mark.parametrize(
     ("damage", "code", "why"),
     [
-        (lambda packed: packed[:-9], 1, "is cut off"),
+        (lambda packed: packed[:-9], 1, "is truncated"),
         (lambda packed: packed[:20] + b"????" + packed[24:], 3, "the gzip is damaged"),
     ],
 )

@@ -121,10 +121,10 @@ def test_help_and_the_operators_page_say_what_each_code_means(where: str) -> Non
 
     for code, meaning in {
         0: "done, or stopped by a signal",
-        FOUND: "something was found",
+        FOUND: "a problem was found",
         MISUSED: "wrong usage or settings",
-        FAILED: "no answer, a refused sign-in, or trying again cannot help",
-        STUCK: "a service that cannot go on, but can if it is started again",
+        FAILED: "no answer, a refused sign-in, or an error that a retry can't fix",
+        STUCK: "the service can't continue, but a restart helps",
         STOPPED_AT_ONCE: "ended at once by a signal",
     }.items():
         assert f"{code} {meaning}" in said
@@ -149,7 +149,7 @@ async def test_a_dry_run_that_was_stopped_says_so(
 
     said = capsys.readouterr()
     assert said.out == "dry run: nothing was written. It would be:\n3 new\n"
-    assert ("of the part that was read" in said.err) is signalled
+    assert ("this covers only the part that was read" in said.err) is signalled
     assert ended.value.code == (FOUND if signalled else 0)
 
 

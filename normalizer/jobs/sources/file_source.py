@@ -125,7 +125,7 @@ class FileSource:
                         else:
                             await asyncio.sleep(0)
                 if self._cut:
-                    self._is_truncated(f"{file.path} is cut off after line {next_offset - 1}")
+                    self._is_truncated(f"{file.path} is truncated after line {next_offset - 1}")
             self._read_bytes += file.packed_bytes
 
     def share(self) -> float | None:
@@ -139,7 +139,7 @@ class FileSource:
         for path in list_files(self._paths):
             first, cut = beginning(path, NAMED_BY_BYTES)
             if not first and cut:
-                self._is_truncated(f"{path} is cut off before its first byte")
+                self._is_truncated(f"{path} is truncated before its first byte")
                 continue
             if not first:
                 _log.info("file_skipped", file=str(path), why="it is empty")
@@ -207,7 +207,7 @@ class FileSource:
             return False
         if is_whole(line) or line.isspace():
             return True
-        self._is_truncated(f"{file.path} is cut off in line {number}")
+        self._is_truncated(f"{file.path} is truncated in line {number}")
         return False
 
     def _page(

@@ -6,6 +6,7 @@ part of it gets a link, and any other file keeps its name without one.
 
 import posixpath
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -64,8 +65,21 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: Any) -> str:
 
     parts = _FENCED.split(markdown)
     parts[::2] = [_SOURCE.sub(r'\1="\2"', _LINK.sub(moved, part)) for part in parts[::2]]
-    text = "".join(parts)
+    text = "\n".join(_indented("".join(parts).split("\n")))
     return f"{text}\n{figures()}\n" if place == "results.md" else text
+
+
+def _indented(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the lines with four spaces inside a list, as Python-Markdown wants them."""
+    width, in_block = 0, False
+    for line in lines:
+        in_block ^= line.startswith("```")
+        if not in_block and (marker := re.match(r"(- |\d+\. )", line)):
+            width = len(marker[1])
+        elif not line.startswith(" ") and line:
+            width = 0
+        inside = width and not in_block and line.startswith(" " * width)
+        yield f"    {line[width:]}" if inside else line
 
 
 def _origin(place: str) -> str | None:

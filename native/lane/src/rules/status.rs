@@ -1,0 +1,304 @@
+//! Resolves the status of an event, and the rank of its evidence.
+//!
+//! Source: docs/spec/wire-shapes.md#s1, #s2, #s3, #s4, #s5, #s6, #s7, #s8, #s9, #s10, #s11, #s13,
+//! #s14, #s16. Words that aren't ASCII, or are longer than any status, are left.
+
+use std::borrow::Cow;
+
+use crate::left::Left;
+use crate::scan::Raw;
+use crate::tables::{
+    call_outcome, other_word, Member, Top, CALL_DONE, ENDINGS, FAILED_PREFIX, FAILURES,
+    MAX_STATUS_BYTES, NAME_WORDS, NESTED_ENDINGS, NO_STATUS, STEP_EXIT, WEAKER, WORK,
+};
+use crate::wire_event::{From, WireEvent};
+use crate::wire_values::{value, Value};
+
+/// The canonical word, and the rank of its evidence. 0: from the event's type; 1: a declared word;
+/// 2: a failure, declared or found nested.
+pub type Status<'a> = (Cow<'a, str>, i16);
+
+/// The status that an event type implies, and which other evidence counts.
+struct Meaning {
+    status: &'static str,
+    /// The event ends something.
+    ends: bool,
+    /// Servers derive the declared status from the type, so an equal one is no further evidence.
+    by_servers: bool,
+    /// A user's own word may be the nested status.
+    any_word: bool,
+}
+
+/// Gives the status of the event.
+pub fn resolve_status<'a>(event: &mut WireEvent<'a>, event_type: &str) -> Result<Status<'a>, Left> {
+    let declared = declared(event)?;
+    if CALL_DONE.contains(&event_type) {
+        of_call(event, declared)
+    } else {
+        of_other(event, event_type, declared)
+    }
+}
+
+/// Gives the status declared at the top level, empty for none (#s5).
+fn declared<'a>(event: &mut WireEvent<'a>) -> Result<Cow<'a, str>, Left> {
+    match event.value(Top::Status)? {
+        Value::Absent => Ok(Cow::Borrowed("")),
+        Value::Text(text) => known_letters(text),
+        _ => {
+            event.keep_extra(Top::Status);
+            event.flag("status_not_text", "status");
+            Ok(Cow::Borrowed(""))
+        }
+    }
+}
+
+/// Gives one of four words: a declared failure, else a nested failure, else COMPLETED.
+fn of_call<'a>(event: &mut WireEvent<'a>, declared: Cow<'a, str>) -> Result<Status<'a>, Left> {
+    let outcome = outcome_of(&declared);
+    if let Some(failure) = outcome.filter(|word| FAILURES.contains(word)) {
+        keep_other_word(event, &declared, failure);
+        return Ok((Cow::Borrowed(failure), 2));
+    }
+    let (found, failure) = nested_outcomes(event)?;
+    let rank = i16::from(found);
+    if let (Some(outcome), None) = (outcome, failure) {
+        keep_other_word(event, &declared, outcome);
+        return Ok((Cow::Borrowed(outcome), rank));
+    }
+    if is_unknown(&declared) {
+        if !declared.is_empty() {
+            event.keep_extra(Top::Status);
+        }
+    } else if outcome.is_some() || WEAKER.contains(&&*canonical_word(&declared)) {
+        event.coerce("status_overruled", "status", From::Text(declared));
+    } else {
+        event.coerce("status_unmapped", "status", From::Text(declared));
+    }
+    Ok(failure.map_or((Cow::Borrowed("COMPLETED"), rank), |word| {
+        (Cow::Borrowed(word), 2)
+    }))
+}
+
+fn of_other<'a>(
+    event: &mut WireEvent<'a>,
+    event_type: &str,
+    declared: Cow<'a, str>,
+) -> Result<Status<'a>, Left> {
+    let meaning = meaning_of_type(event_type);
+    let of_name = Cow::Borrowed(meaning.status);
+    let is_unknown = is_unknown(&declared);
+    let canonical = canonical_word(&declared);
+    let mut overruled = false;
+    if is_unknown {
+        if !declared.is_empty() {
+            event.keep_extra(Top::Status);
+        }
+    } else if meaning.ends && WEAKER.contains(&&*canonical) {
+        overruled = true;
+        event.coerce("status_overruled", "status", From::Text(declared.clone()));
+        if !meaning.by_servers {
+            return Ok((of_name, 0));
+        }
+    } else {
+        keep_other_word(event, &declared, &canonical);
+        if !(meaning.by_servers && canonical == meaning.status) {
+            let rank = rank(&canonical);
+            return Ok((canonical, rank));
+        }
+    }
+    let Some(found) = nested_status(event, &meaning)? else {
+        return Ok((of_name, 0));
+    };
+    if found != of_name && !overruled && !is_unknown {
+        event.extra.retain(|(key, _)| key != "status");
+        event.coerce("status_overruled", "status", From::Text(declared));
+    }
+    let rank = rank(&found);
+    Ok((found, rank))
+}
+
+/// Gives the meaning of an event type (#s1, #s7, #s10, #s11).
+fn meaning_of_type(event_type: &str) -> Meaning {
+    let lower = event_type.to_ascii_lowercase();
+    let begins_with_word = lower.starts_with(|letter: char| letter.is_ascii_alphanumeric());
+    let words: Vec<&str> = lower
+        .split(|letter: char| !letter.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .collect();
+    let timed_out = words.windows(2).any(|pair| pair == ["timed", "out"]);
+    let says = |named: &[&str]| {
+        named
+            .iter()
+            .any(|word| words.contains(word) || (timed_out && *word == "timedout"))
+    };
+    let status = NAME_WORDS
+        .iter()
+        .find(|(_, named)| says(named))
+        .map_or("RUNNING", |(status, _)| *status);
+    Meaning {
+        status,
+        ends: ENDINGS.contains(&status),
+        by_servers: status == "COMPLETED"
+            && begins_with_word
+            && words.first().is_some_and(|word| WORK.contains(word)),
+        any_word: STEP_EXIT.contains(&event_type),
+    }
+}
+
+/// Gives the status that nested words imply: a failure, else one other than COMPLETED (#s3).
+fn nested_status(
+    event: &WireEvent<'_>,
+    meaning: &Meaning,
+) -> Result<Option<Cow<'static, str>>, Left> {
+    let nested = &event.nested;
+    let mut words = Vec::new();
+    for raw in [
+        nested.payload.get(Member::Status),
+        stored_payload_status(event)?,
+        nested.result.get(Member::Status),
+    ] {
+        if let Some(word) = text_of(raw)? {
+            words.extend(nested_word(&word, meaning));
+        }
+    }
+    let failure = words.iter().position(|word| FAILURES.contains(&&**word));
+    let other = words.iter().position(|word| *word != "COMPLETED");
+    let at = failure.or(other).unwrap_or(0);
+    Ok(words.into_iter().nth(at))
+}
+
+/// Gives `result.context.status`, unless it's a tool's word (#s16).
+fn stored_payload_status<'a>(event: &WireEvent<'a>) -> Result<Raw<'a>, Left> {
+    let own = value(event.nested.result.get(Member::Status))?;
+    let is_word = matches!(&own, Value::Text(text) if !is_unknown(text));
+    if matches!(&own, Value::Text(text) if !text.is_ascii()) {
+        return Err(Left::Rare);
+    }
+    if is_word && event.fields.other("prev_event_id").is_empty() {
+        return Ok("");
+    }
+    Ok(event.nested.result_context.get(Member::Status))
+}
+
+/// Gives the word if it's evidence; an ending only for an event that ends (#s3, #s8, #s10).
+fn nested_word(sent: &str, meaning: &Meaning) -> Option<Cow<'static, str>> {
+    if is_unknown(sent) {
+        return None;
+    }
+    let found = canonical_word(sent);
+    let is_in = |words: &[&str]| words.contains(&&*found);
+    let counts = if is_in(WEAKER) {
+        !meaning.ends
+    } else if found == "COMPLETED" && FAILURES.contains(&meaning.status) {
+        false
+    } else if is_in(NESTED_ENDINGS) {
+        meaning.ends
+    } else {
+        meaning.any_word
+    };
+    counts.then_some(found)
+}
+
+/// Tells whether an outcome nests in a call, and gives the first failure.
+fn nested_outcomes(event: &WireEvent<'_>) -> Result<(bool, Option<&'static str>), Left> {
+    let nested = &event.nested;
+    let (mut found, mut failure) = (false, None);
+    for raw in [
+        nested.payload.get(Member::Status),
+        nested.payload_result.get(Member::Status),
+        nested.payload_result_context.get(Member::Status),
+        nested.payload_result_context.get(Member::TerminalState),
+        nested.payload_response.get(Member::Status),
+        // A stored row keeps the payload under result.context: the same fields again (#s6).
+        nested.result_context.get(Member::Status),
+        nested.result_context.get(Member::TerminalState),
+        nested.result_inner.get(Member::Status),
+        nested.result_inner_context.get(Member::Status),
+        nested.result_inner_context.get(Member::TerminalState),
+        nested.result_response.get(Member::Status),
+        nested.result.get(Member::Status),
+    ] {
+        let Some(outcome) = text_of(raw)?.and_then(|word| outcome_of(&word)) else {
+            continue;
+        };
+        found = true;
+        if failure.is_none() && FAILURES.contains(&outcome) {
+            failure = Some(outcome);
+        }
+    }
+    Ok((found, failure))
+}
+
+/// Gives a text that may be a status; nothing for any other value.
+fn text_of(raw: Raw<'_>) -> Result<Option<Cow<'_, str>>, Left> {
+    match value(raw)? {
+        Value::Text(text) => known_letters(text).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Gives a text whose upper case Rust and Python agree on, and that isn't longer than a status.
+fn known_letters(text: Cow<'_, str>) -> Result<Cow<'_, str>, Left> {
+    if text.is_ascii() && text.len() <= MAX_STATUS_BYTES {
+        Ok(text)
+    } else {
+        Err(Left::Rare)
+    }
+}
+
+fn outcome_of(sent: &str) -> Option<&'static str> {
+    let folded = fold(sent);
+    if folded.starts_with(FAILED_PREFIX) {
+        return Some("FAILED");
+    }
+    call_outcome(&folded)
+}
+
+/// Gives the canonical word; an unknown word in upper case (#s4).
+fn canonical_word(sent: &str) -> Cow<'static, str> {
+    let folded = fold(sent);
+    if folded.starts_with(FAILED_PREFIX) {
+        return Cow::Borrowed("FAILED");
+    }
+    other_word(&folded).map_or_else(|| Cow::Owned(sent.to_ascii_uppercase()), Cow::Borrowed)
+}
+
+fn keep_other_word(event: &mut WireEvent<'_>, declared: &str, canonical: &str) {
+    if !declared.eq_ignore_ascii_case(canonical) {
+        event.keep_extra(Top::Status);
+    }
+}
+
+fn is_unknown(declared: &str) -> bool {
+    declared.is_empty() || declared.eq_ignore_ascii_case(NO_STATUS)
+}
+
+fn rank(canonical: &str) -> i16 {
+    if FAILURES.contains(&canonical) {
+        2
+    } else {
+        1
+    }
+}
+
+fn fold(sent: &str) -> String {
+    sent.to_ascii_uppercase().replace(['-', ' '], "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::meaning_of_type;
+
+    #[test]
+    fn the_name_of_an_event_gives_a_status() {
+        let status = |event_type| meaning_of_type(event_type).status;
+
+        assert_eq!(status("call.done"), "COMPLETED");
+        assert_eq!(status("step_timed.out"), "FAILED");
+        assert_eq!(status("timeout-cancelled"), "CANCELLED");
+        assert_eq!(status("command.issued"), "PENDING");
+        assert_eq!(status("outtimed"), "RUNNING");
+        assert!(!meaning_of_type(".call.done").by_servers);
+        assert!(meaning_of_type("step_completed").any_word);
+    }
+}

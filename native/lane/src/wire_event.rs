@@ -1,0 +1,438 @@
+//! One wire event, read for the rules: its fields, its nested objects, and the rest for `extra`.
+
+use std::borrow::Cow;
+
+use crate::left::Left;
+use crate::scan::{object, Raw, ABSENT};
+use crate::tables::{key_sets, Member, Top, FIRST_COLUMN, PAIRS};
+use crate::wire_values::{canonical, present, quote, same_json, value, Value};
+
+/// The most keys of an event that no column is made of. Each is compared with all others.
+const MAX_OTHERS: usize = 64;
+
+/// The members of one JSON object that is an event, a batch, or a wrapper.
+#[derive(Clone)]
+pub struct Fields<'a> {
+    top: [Raw<'a>; Top::COUNT],
+    /// Every key that becomes no column, in order, also those that rules read, and nulls.
+    pub others: Vec<(&'a str, Raw<'a>)>,
+    /// The sets that its keys are in, for its shape.
+    pub keys: u32,
+}
+
+impl<'a> Fields<'a> {
+    /// No members.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            top: [ABSENT; Top::COUNT],
+            others: Vec::new(),
+            keys: 0,
+        }
+    }
+
+    /// Reads a text that is one object.
+    pub fn read(text: &'a str) -> Result<Self, Left> {
+        let mut fields = Self::new();
+        object(text, |key, raw| fields.add(key, raw))?;
+        Ok(fields)
+    }
+
+    /// Gives a field as it was sent, also null; empty if there's no such key.
+    #[must_use]
+    pub fn sent(&self, field: Top) -> Raw<'a> {
+        self.top[field as usize]
+    }
+
+    /// Gives the value of a field; empty if it's absent or null.
+    #[must_use]
+    pub fn get(&self, field: Top) -> Raw<'a> {
+        present(self.sent(field))
+    }
+
+    /// Gives the value of a key that becomes no column; empty if it's absent or null.
+    #[must_use]
+    pub fn other(&self, key: &str) -> Raw<'a> {
+        present(self.other_sent(key).unwrap_or(ABSENT))
+    }
+
+    /// Gives the value of a key that becomes no column, also null; None without such a key.
+    #[must_use]
+    pub fn other_sent(&self, key: &str) -> Option<Raw<'a>> {
+        self.others
+            .iter()
+            .find(|(name, _)| *name == key)
+            .map(|(_, raw)| *raw)
+    }
+
+    /// Gives the value of any key as it was sent; None without such a key.
+    #[must_use]
+    pub fn of_key(&self, key: &str) -> Option<Raw<'a>> {
+        match Top::of_key(key) {
+            Some(field) => Some(self.sent(field)).filter(|raw| !raw.is_empty()),
+            None => self.other_sent(key),
+        }
+    }
+
+    /// Adds a member. A repeated key is left: the last value counts, in the place of the first.
+    fn add(&mut self, key: &'a str, raw: Raw<'a>) -> Result<(), Left> {
+        if key.contains('\\') {
+            return Err(Left::Rare);
+        }
+        self.keys |= key_sets(key);
+        let field = Top::of_key(key);
+        if let Some(field) = field {
+            if !self.sent(field).is_empty() {
+                return Err(Left::Rare);
+            }
+            self.top[field as usize] = raw;
+            if field as usize >= FIRST_COLUMN {
+                return Ok(());
+            }
+        }
+        if self.others.len() >= MAX_OTHERS || self.other_sent(key).is_some() {
+            return Err(Left::Rare);
+        }
+        self.others.push((key, raw));
+        Ok(())
+    }
+
+    /// Gives the fields of an item with those that it inherits (#b1): it has no value for them,
+    /// under any of their names.
+    pub fn inheriting(self, shared: &Self) -> Result<Self, Left> {
+        let mut merged = Self::new();
+        merged.keys = self.keys;
+        let names_of = |field: Top| PAIRS.iter().find(|names| names.contains(&field));
+        let has_own = |field: Top| match names_of(field) {
+            Some(names) => names.iter().any(|&name| !self.get(name).is_empty()),
+            None => !self.get(field).is_empty(),
+        };
+        for &name in &Top::NAMES[FIRST_COLUMN..] {
+            let Some(field) = Top::of_key(name) else {
+                continue;
+            };
+            let outer = shared.get(field);
+            merged.top[field as usize] = if outer.is_empty() || has_own(field) {
+                self.sent(field)
+            } else {
+                merged.keys |= key_sets(name);
+                outer
+            };
+        }
+        for &(key, raw) in &shared.others {
+            if raw != "null" && self.other(key).is_empty() {
+                merged.add(key, raw)?;
+            }
+        }
+        for &(key, raw) in &self.others {
+            if merged.other_sent(key).is_none() {
+                merged.add(key, raw)?;
+            }
+        }
+        Ok(merged)
+    }
+
+    /// Sets a field that a wrapper supplies.
+    pub fn supply(&mut self, field: Top, raw: Raw<'a>) {
+        self.top[field as usize] = raw;
+        self.keys |= key_sets(Top::NAMES[field as usize]);
+    }
+
+    /// Removes a field.
+    pub fn take(&mut self, field: Top) -> Raw<'a> {
+        std::mem::replace(&mut self.top[field as usize], ABSENT)
+    }
+
+    /// Removes a key that becomes no column.
+    pub fn take_other(&mut self, key: &str) {
+        self.others.retain(|(name, _)| *name != key);
+    }
+}
+
+/// What a rule reads inside a payload, a meta, or a result; without members for what's no object.
+#[derive(Clone)]
+pub struct Nested<'a> {
+    members: [Raw<'a>; Member::COUNT],
+    /// Whether the value is an object.
+    pub is_object: bool,
+}
+
+impl<'a> Nested<'a> {
+    /// No object.
+    pub const NOTHING: Self = Self {
+        members: [ABSENT; Member::COUNT],
+        is_object: false,
+    };
+
+    /// Reads a value that was scanned.
+    pub fn read(raw: Raw<'a>) -> Result<Self, Left> {
+        if !raw.starts_with('{') {
+            return Ok(Self::NOTHING);
+        }
+        let mut nested = Self {
+            members: [ABSENT; Member::COUNT],
+            is_object: true,
+        };
+        object(raw, |key, value| {
+            if let Some(member) = Member::of_key(key) {
+                if !nested.members[member as usize].is_empty() {
+                    return Err(Left::Rare);
+                }
+                nested.members[member as usize] = value;
+            } else if key.contains('\\') {
+                return Err(Left::Rare);
+            }
+            Ok(())
+        })?;
+        Ok(nested)
+    }
+
+    /// Gives the value of a member; empty if it's absent or null.
+    #[must_use]
+    pub fn get(&self, member: Member) -> Raw<'a> {
+        present(self.members[member as usize])
+    }
+
+    /// Reads a member.
+    pub fn inner(&self, member: Member) -> Result<Self, Left> {
+        Self::read(self.members[member as usize])
+    }
+}
+
+/// The nested objects that may hold an outcome, an error, a duration, or a command.
+///
+/// The names read as paths: `payload_result_context` is payload.result.context, `result_inner` is
+/// result.context.result, and `result_response` is result.context.response.
+pub struct NestedObjects<'a> {
+    pub payload: Nested<'a>,
+    pub payload_result: Nested<'a>,
+    pub payload_result_context: Nested<'a>,
+    pub payload_response: Nested<'a>,
+    pub result: Nested<'a>,
+    pub result_context: Nested<'a>,
+    pub result_inner: Nested<'a>,
+    pub result_inner_context: Nested<'a>,
+    pub result_response: Nested<'a>,
+}
+
+impl<'a> NestedObjects<'a> {
+    fn read(payload: Raw<'a>, result: Raw<'a>) -> Result<Self, Left> {
+        let payload = Nested::read(payload)?;
+        let payload_result = payload.inner(Member::Result)?;
+        let result = Nested::read(result)?;
+        let result_context = result.inner(Member::Context)?;
+        let result_inner = result_context.inner(Member::Result)?;
+        Ok(Self {
+            payload_result_context: payload_result.inner(Member::Context)?,
+            payload_response: payload.inner(Member::Response)?,
+            result_inner_context: result_inner.inner(Member::Context)?,
+            result_response: result_context.inner(Member::Response)?,
+            payload,
+            payload_result,
+            result,
+            result_context,
+            result_inner,
+        })
+    }
+
+    /// Gives those below the payload that may name a command (#k2), in order.
+    #[must_use]
+    pub fn deeper(&self) -> [&Nested<'a>; 6] {
+        [
+            &self.payload_result,
+            &self.payload_result_context,
+            &self.result,
+            &self.result_context,
+            &self.result_inner,
+            &self.result_inner_context,
+        ]
+    }
+}
+
+/// The original value of a coercion.
+#[derive(Clone)]
+pub enum From<'a> {
+    /// `extra` has it.
+    InExtra,
+    /// A text, or an id as text.
+    Text(Cow<'a, str>),
+    /// A value as it was sent.
+    Raw(Raw<'a>),
+}
+
+/// One coercion (#v2).
+pub struct Coercion<'a> {
+    rule: &'static str,
+    field: &'static str,
+    from: From<'a>,
+}
+
+/// One event while the rules read it.
+pub struct WireEvent<'a> {
+    /// The top-level values as they were sent.
+    pub fields: Fields<'a>,
+    /// What becomes the column of that name.
+    pub extra: Vec<(Cow<'a, str>, Raw<'a>)>,
+    coercions: Vec<Coercion<'a>>,
+    /// The context, or the payload where there's no context (#a1, #x1).
+    pub context: Raw<'a>,
+    /// The result.
+    pub result: Raw<'a>,
+    /// The meta as it was sent, if it's an object.
+    pub meta_sent: Raw<'a>,
+    /// The meta.
+    pub meta: Nested<'a>,
+    /// What nests in context and result.
+    pub nested: NestedObjects<'a>,
+}
+
+impl<'a> WireEvent<'a> {
+    /// Reads the event that these fields are; `extra` has what its wrappers say besides.
+    pub fn read(fields: Fields<'a>, mut extra: Vec<(Cow<'a, str>, Raw<'a>)>) -> Result<Self, Left> {
+        let unread = fields.others.iter().filter(|(_, raw)| *raw != "null");
+        extra.extend(unread.map(|&(key, raw)| (Cow::Borrowed(key), raw)));
+        let (context, payload) = (fields.get(Top::Context), fields.get(Top::Payload));
+        let chosen = if context.is_empty() { payload } else { context };
+        let (result, meta) = (fields.get(Top::Result), fields.get(Top::Meta));
+        let mut event = Self {
+            nested: NestedObjects::read(chosen, result)?,
+            meta: Nested::read(meta)?,
+            meta_sent: ABSENT,
+            context: chosen,
+            result,
+            fields,
+            extra,
+            coercions: Vec::new(),
+        };
+        if !context.is_empty() && !payload.is_empty() && !same_json(context, payload)? {
+            event.drop_alias(Top::Payload);
+        }
+        if event.meta.is_object {
+            event.meta_sent = meta;
+        } else if !meta.is_empty() {
+            event.keep_extra(Top::Meta);
+            event.flag("meta_not_object", "meta"); // #n2
+        }
+        Ok(event)
+    }
+
+    /// Gives the value of a field; empty if it's absent or null.
+    #[must_use]
+    pub fn get(&self, field: Top) -> Raw<'a> {
+        self.fields.get(field)
+    }
+
+    /// Decodes a field.
+    pub fn value(&self, field: Top) -> Result<Value<'a>, Left> {
+        value(self.get(field))
+    }
+
+    /// Keeps a field in `extra`, because no rule could use it.
+    pub fn keep_extra(&mut self, field: Top) {
+        let (name, raw) = (Top::NAMES[field as usize], self.fields.sent(field));
+        match self.extra.iter_mut().find(|(key, _)| key == name) {
+            Some((_, kept)) => *kept = raw,
+            None => self.extra.push((Cow::Borrowed(name), raw)),
+        }
+    }
+
+    /// Keeps the weaker of two names with different values in `extra`, and records that (#a1).
+    pub fn drop_alias(&mut self, field: Top) {
+        self.keep_extra(field);
+        self.flag("alias_conflict", Top::NAMES[field as usize]);
+    }
+
+    /// Records a coercion whose original value is kept in `extra`.
+    pub fn flag(&mut self, rule: &'static str, field: &'static str) {
+        self.coerce(rule, field, From::InExtra);
+    }
+
+    /// Records a coercion with the original value: its meaning was changed or guessed.
+    pub fn coerce(&mut self, rule: &'static str, field: &'static str, from: From<'a>) {
+        self.coercions.push(Coercion { rule, field, from });
+    }
+
+    /// Gives the column `extra`, None for an empty one.
+    #[must_use]
+    pub fn written_extra(&self) -> Option<String> {
+        if self.extra.is_empty() {
+            return None;
+        }
+        let bytes = self
+            .extra
+            .iter()
+            .map(|(key, raw)| key.len() + raw.len() + 4)
+            .sum::<usize>();
+        let mut out = String::with_capacity(bytes + 2);
+        for (key, raw) in &self.extra {
+            out.push(if out.is_empty() { '{' } else { ',' });
+            // No key has an escape, so none needs one.
+            out.push('"');
+            out.push_str(key);
+            out.push_str("\":");
+            out.push_str(raw);
+        }
+        out.push('}');
+        Some(out)
+    }
+
+    /// Gives the column `coercions`: several are canonical, without duplicates, ordered by bytes.
+    pub fn written_coercions(&self) -> Result<Option<String>, Left> {
+        Ok(match &self.coercions[..] {
+            [] => None,
+            [one] => Some(format!("[{}]", one.written())),
+            several => {
+                let mut entries = several
+                    .iter()
+                    .map(Coercion::canonical)
+                    .collect::<Result<Vec<_>, _>>()?;
+                entries.sort_unstable();
+                entries.dedup();
+                Some(format!("[{}]", entries.join(",")))
+            }
+        })
+    }
+}
+
+impl Coercion<'_> {
+    fn written(&self) -> String {
+        let mut out = format!("{{\"rule\":\"{}\",\"field\":\"{}\"", self.rule, self.field);
+        match &self.from {
+            From::InExtra => {}
+            From::Text(text) => {
+                out.push_str(",\"from\":");
+                quote(text, &mut out);
+            }
+            From::Raw(raw) => {
+                out.push_str(",\"from\":");
+                out.push_str(raw);
+            }
+        }
+        out.push('}');
+        out
+    }
+
+    fn canonical(&self) -> Result<String, Left> {
+        let mut out = format!("{{\"field\":\"{}\"", self.field);
+        match &self.from {
+            From::InExtra => {}
+            From::Text(text) => {
+                out.push_str(",\"from\":");
+                quote(text, &mut out);
+            }
+            From::Raw(raw) => {
+                out.push_str(",\"from\":");
+                match value(raw)? {
+                    Value::Text(text) => quote(&text, &mut out),
+                    Value::Number(number) => out.push_str(canonical(number)?),
+                    Value::Other if raw.starts_with(['{', '[']) => return Err(Left::Rare),
+                    Value::Integer(_) | Value::Absent | Value::Other => out.push_str(raw),
+                }
+            }
+        }
+        out.push_str(",\"rule\":\"");
+        out.push_str(self.rule);
+        out.push_str("\"}");
+        Ok(out)
+    }
+}

@@ -20,7 +20,7 @@ test: $(INSTALLED) ## Every test but the long ones; the core's branches must all
 	$(BIN)/coverage run -m pytest $(COMPUTING) tests/unit tests/property
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
-	$(BIN)/python -m tests.support.one_kafka $(BIN)/pytest $(WAITING) tests/rules tests/integration tests/chaos
+	$(BIN)/python -m tests.support.one_kafka $(BIN)/pytest $(WAITING) tests/rules tests/native tests/integration tests/chaos
 
 soak: $(INSTALLED) ## The long tests, into docs/results.csv; ARGS="-k keyed" runs one of them
 	$(BIN)/pytest -m soak -v $(ARGS)
@@ -67,7 +67,7 @@ clean: ## Remove the stack's data, caches and builds; .venv and the downloaded K
 		{ echo "normalizer up runs here: stop it first"; exit 1; }
 	@test ! -L .noetl/postgres/outside || rm -rf "$$(readlink .noetl/postgres/outside)"
 	rm -rf .noetl build dist *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache \
-		.import_linter_cache contract/rust/target
+		.import_linter_cache contract/rust/target native/target
 	find . -name __pycache__ -not -path "./.venv/*" -prune -exec rm -rf {} +
 
 help: ## This list

@@ -109,6 +109,14 @@ class Prefilter:
             for sign in signs
         )
 
+    def automaton(self) -> tuple[list[bytes], int, bytes, bytes]:
+        """Give what the native lane builds its own search of.
+
+        The signs with the weak ones first, how many are weak, what each byte is folded into, and
+        which bytes are taken out.
+        """
+        return self._signs, len(_WEAK_SIGNS), _FOLDED, _SEPARATORS
+
     def _signs_in_long(self, looked_at: bytes) -> set[int]:
         """Search piece by piece up to the first strong sign: every hit takes 160 bytes of memory.
 

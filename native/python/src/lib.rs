@@ -1,0 +1,202 @@
+//! The native lane as the Python module `event_normalizer_native`.
+//!
+//! `normalizer/core/encoded_events.py` says what Python expects of it. A panic never crosses into
+//! Python, where it would end the service: it's caught for each call, and all records of the call
+//! are left.
+
+use std::panic::{catch_unwind, set_hook, AssertUnwindSafe};
+
+use event_normalizer_lane::{EncodedEvents, Lane as Rules, Record, Signs};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyBytesMethods, PyList, PyString, PyTuple};
+
+/// The most bytes of a record's key: the limits of a longer one are Python's to check.
+const MAX_KEY_BYTES: usize = 1 << 20;
+
+/// What the rules' sources were when this was built; `make native` passes it.
+const RULES_SHA256: &str = match option_env!("RULES_SHA256") {
+    Some(sha256) => sha256,
+    None => "",
+};
+
+/// Reads records as the Python rules would, or leaves them.
+#[pyclass(module = "event_normalizer_native")]
+struct Lane {
+    rules: Rules,
+    encoded_event: Py<PyAny>,
+    suspects: Py<PyAny>,
+    /// How many calls of `read` have panicked.
+    #[pyo3(get)]
+    panics: u64,
+}
+
+#[pymethods]
+impl Lane {
+    /// `encoded_event` is called with the five fields of an event. `prefilter` has the signs of
+    /// secrets: without one those that no operator added to.
+    #[new]
+    #[pyo3(signature = (encoded_event, prefilter=None))]
+    fn new(
+        encoded_event: Py<PyAny>,
+        prefilter: Option<Bound<'_, PyAny>>,
+        py: Python<'_>,
+    ) -> PyResult<Self> {
+        let prefilter = match prefilter {
+            Some(prefilter) => prefilter,
+            None => py
+                .import("normalizer.core.prefilter")?
+                .getattr("Prefilter")?
+                .call0()?,
+        };
+        let (signs, weak, folded, separators) = prefilter.call_method0("automaton")?.extract()?;
+        let rules = Rules::new(&Signs {
+            signs,
+            weak,
+            folded,
+            separators,
+        });
+        let suspects = prefilter.getattr("suspects")?.unbind();
+        Ok(Self {
+            rules,
+            encoded_event,
+            suspects,
+            panics: 0,
+        })
+    }
+
+    /// Gives for each record a tuple of its encoded events, or None to leave it to Python.
+    #[allow(clippy::needless_pass_by_value)] // PyO3 hands over a list by value.
+    fn read<'py>(
+        &mut self,
+        records: Vec<Bound<'py, PyAny>>,
+        py: Python<'py>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let mut events = EncodedEvents::default();
+        let read = catch_unwind(AssertUnwindSafe(|| {
+            records
+                .iter()
+                .map(|record| self.read_one(record, &mut events))
+                .collect::<PyResult<Vec<usize>>>()
+        }));
+        let counts = match read {
+            Ok(counts) => counts?,
+            Err(_panic) => {
+                self.panics += 1;
+                events = EncodedEvents::default();
+                vec![0; records.len()]
+            }
+        };
+        self.outcomes(&counts, &events, py)
+    }
+}
+
+impl Lane {
+    /// Reads one record; gives how many events it holds, none if it's left.
+    fn read_one(&self, record: &Bound<'_, PyAny>, events: &mut EncodedEvents) -> PyResult<usize> {
+        let py = record.py();
+        let get = |name| record.getattr(name);
+        let (value, topic) = (get(intern!(py, "value"))?, get(intern!(py, "topic"))?);
+        let (Ok(value), Ok(topic)) = (value.cast::<PyBytes>(), topic.cast::<PyString>()) else {
+            return Ok(0);
+        };
+        let key = get(intern!(py, "key"))?;
+        let is_long = key
+            .cast::<PyBytes>()
+            .is_ok_and(|key| key.as_bytes().len() > MAX_KEY_BYTES);
+        let is_plain = get(intern!(py, "shape"))?.is_none()
+            && get(intern!(py, "cut"))?.is_none()
+            && get(intern!(py, "index"))?
+                .extract::<u32>()
+                .is_ok_and(|index| index == 0);
+        let coordinates = (
+            get(intern!(py, "incarnation"))?.extract(),
+            get(intern!(py, "partition"))?.extract(),
+            get(intern!(py, "offset"))?.extract(),
+        );
+        let (Ok(incarnation), Ok(partition), Ok(offset)) = coordinates else {
+            return Ok(0);
+        };
+        if is_long || !is_plain {
+            return Ok(0);
+        }
+        let headers = get(intern!(py, "headers"))?;
+        let headers =
+            headers.extract::<Vec<(Bound<'_, PyString>, Option<Bound<'_, PyBytes>>)>>()?;
+        let headers = headers
+            .iter()
+            .map(|(name, text)| Ok((name.to_str()?, text.as_ref().map(PyBytesMethods::as_bytes))))
+            .collect::<PyResult<_>>();
+        // A lone surrogate is no name.
+        let (Ok(headers), Ok(topic)) = (headers, topic.to_str()) else {
+            return Ok(0);
+        };
+        let record = Record {
+            value: value.as_bytes(),
+            topic,
+            incarnation,
+            partition,
+            offset,
+            headers,
+            timestamp_ms: get(intern!(py, "recorded_ms"))?.extract()?,
+        };
+        let before = events.len();
+        let mut failure = None;
+        let read = self.rules.read(&record, events, |text| {
+            let asked = self
+                .suspects
+                .bind(py)
+                .call1((PyBytes::new(py, text.as_bytes()),));
+            asked
+                .and_then(|answer| answer.is_truthy())
+                .unwrap_or_else(|error| {
+                    failure = Some(error);
+                    true
+                })
+        });
+        match (failure, read) {
+            (Some(error), _) => Err(error),
+            (None, Ok(())) => Ok(events.len() - before),
+            (None, Err(_left)) => Ok(0),
+        }
+    }
+
+    fn outcomes<'py>(
+        &self,
+        counts: &[usize],
+        events: &EncodedEvents,
+        py: Python<'py>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let make = self.encoded_event.bind(py);
+        let mut encoded = events.iter().map(|event| {
+            make.call1((
+                event.event_id,
+                event.execution_id,
+                // Few different ones: each is one object.
+                PyString::intern(py, event.shape),
+                event
+                    .coercions
+                    .map(|coercions| PyBytes::new(py, coercions.as_bytes())),
+                PyBytes::new(py, event.columns),
+            ))
+        });
+        let outcomes = PyList::empty(py);
+        for &count in counts {
+            if count == 0 {
+                outcomes.append(py.None())?;
+            } else {
+                let events = encoded.by_ref().take(count).collect::<PyResult<Vec<_>>>()?;
+                outcomes.append(PyTuple::new(py, events)?)?;
+            }
+        }
+        Ok(outcomes)
+    }
+}
+
+#[pymodule]
+fn event_normalizer_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    // A panic's message may hold what a producer sent, so nobody prints it. It's counted.
+    set_hook(Box::new(|_| {}));
+    module.add("RULES_SHA256", RULES_SHA256)?;
+    module.add_class::<Lane>()
+}

@@ -1,0 +1,1 @@
+"""The native lane, compared with the rules in Python."""

@@ -1,0 +1,175 @@
+"""The native lane answers each record as the rules in Python do, to the byte, or leaves it."""
+
+import json
+import random
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import pytest
+from hypothesis import given
+from msgspec.structs import replace
+
+from bench.peers.comparison import ODD
+from normalizer.core.encoded_events import EncodedEvent, Lane
+from normalizer.core.prefilter import Prefilter
+from normalizer.core.raw_record import RawRecord
+from normalizer.native_lane import rules_sha256
+from simulator.mix import Mix
+from simulator.topic_records import records
+from tests.property.raw_events import records as raw_records_of_laws
+from tests.support.cut_bytes import with_changed_bytes
+from tests.support.hostile_records import hostile_values
+from tests.support.lane_tables import TABLES, tables
+from tests.support.native_lane import (
+    BUILD_S,
+    Answers,
+    cargo,
+    compare_answers,
+    native_lane,
+    native_module,
+    raw_records,
+    why_no_lane,
+)
+from tests.vectors.corpus import SINGLE, raw_record, read_vectors
+
+pytestmark = [
+    pytest.mark.timeout(BUILD_S),
+    pytest.mark.skipif((_WHY := why_no_lane()) is not None, reason=str(_WHY)),
+]
+
+LEFT: Final = Path(__file__).parent / "left_vectors.json"
+"""The vectors that the lane leaves, and how many it answers, by file."""
+
+
+@pytest.fixture(scope="module")
+def lane() -> Lane:
+    return native_lane()
+
+
+def test_the_tables_are_those_of_the_rules() -> None:
+    assert TABLES.read_text() == tables(), "run: python -m tests.support.lane_tables"
+
+
+def test_the_lane_carries_the_hash_of_the_rules_it_was_built_beside() -> None:
+    assert rules_sha256() == native_module().RULES_SHA256
+
+
+@pytest.mark.parametrize(
+    ("mix", "least_share"),
+    [
+        (replace(Mix(poison=0.0), **dict.fromkeys(ODD, 0.0)), 0.98),
+        (Mix(), 0.85),
+        (Mix(mutated=1.0), 0.75),
+    ],
+    ids=["peers", "default", "mutated"],
+)
+def test_simulated_records_are_answered_as_in_python(
+    lane: Lane, mix: Mix, least_share: float
+) -> None:
+    answers = compare_answers(lane, simulated(mix, 6_000, seed=random.randrange(1_000_000)))
+
+    assert not answers.wrong, answers.wrong[:5]
+    assert answers.native_share >= least_share
+
+
+def test_records_with_changed_bytes_are_answered_as_in_python(lane: Lane) -> None:
+    rng = random.Random(seed := random.randrange(1_000_000))
+    sent = [record for record in simulated(Mix(mutated=0.2), 2_000, seed) if record.value]
+    values = [with_changed_bytes(rng.choice(sent).value or b"", rng) for _ in range(8_000)]
+
+    answers = compare_answers(lane, raw_records(values))
+
+    assert not answers.wrong, answers.wrong[:5]
+    assert answers.native_share >= 0.1
+
+
+def test_hostile_records_are_answered_as_in_python_or_left(lane: Lane) -> None:
+    values = [*hostile_values(random.randrange(1_000_000), 5_000), *EXTREME]
+
+    answers = compare_answers(lane, raw_records(values))
+
+    assert not answers.wrong, answers.wrong[:5]
+    assert answers.native_share >= 0.03
+    assert lane.panics == 0
+
+
+@given(raw_records_of_laws())
+def test_any_record_is_answered_as_in_python_or_left(lane: Lane, record: RawRecord) -> None:
+    answers = compare_answers(lane, [record])
+
+    assert not answers.wrong, answers.wrong
+
+
+def test_the_lane_leaves_the_vectors_that_it_is_known_to_leave(lane: Lane) -> None:
+    """A rule that silently falls back to Python shows here: change the list on purpose only."""
+    found = {name: _vector_answers(lane, name) for name in SINGLE}
+
+    assert found == json.loads(LEFT.read_text()), json.dumps(found, indent=1)
+
+
+def test_records_of_no_log_and_of_a_stored_row_are_left(lane: Lane) -> None:
+    plain = RawRecord(b'{"event_type":"a.b","execution_id":7}', "t", recorded_ms=1_784_000_000_000)
+    answered, *left = lane.read(
+        [
+            plain,
+            RawRecord(plain.value),
+            RawRecord(plain.value, "t", index=1, recorded_ms=1),
+            RawRecord(plain.value, "t", shape="worker", recorded_ms=1),
+            RawRecord(None, "t"),
+            RawRecord(plain.value, "t", headers=(("a", b"1"), ("a", b"2")), recorded_ms=1),
+        ]
+    )
+
+    assert answered is not None
+    assert left == [None] * 5
+
+
+def test_a_word_that_an_operator_added_leaves_the_record() -> None:
+    with_word = native_module().Lane(EncodedEvent, Prefilter(["iban"]))
+    (record,) = raw_records([b'{"event_type":"a.b","execution_id":7,"context":{"iban":"x"}}'])
+
+    assert native_lane().read([record]) != [None]
+    assert with_word.read([record]) == [None]
+
+
+def test_the_crates_own_tests_pass_and_clippy_is_silent() -> None:
+    cargo("test", "--locked", "--quiet")
+    cargo("clippy", "--locked", "--quiet", "--all-targets", "--", "--deny", "warnings")
+
+
+def simulated(mix: Mix, count: int, seed: int) -> list[RawRecord]:
+    """Records of the simulator, as the service gets them."""
+    return [
+        RawRecord(
+            *(sent.value, "noetl.events", 0, max(sent.partition, 0), offset),
+            sent.key,
+            tuple(sent.headers),
+            sent.timestamp_ms,
+        )
+        for offset, sent in enumerate(islice(records(mix, seed), count))
+    ]
+
+
+def _vector_answers(lane: Lane, name: str) -> dict[str, object]:
+    equal, left = 0, []
+    for vector in read_vectors(name):
+        if "filter" in vector or "redact_keys" in vector:
+            continue
+        answers: Answers = compare_answers(lane, [raw_record(vector)])
+        assert not answers.wrong, f"{vector['id']}: {answers.wrong}"
+        equal += answers.equal
+        left += [vector["id"]] * answers.left
+    return {"equal": equal, "left": left}
+
+
+EVENT: Final = b'{"event_type":"a","execution_id":1,"context":%b}'
+EXTREME: Final = (
+    *(b"", b" ", b"null", b"[]", b"{}", b'"', b"\xef\xbb\xbf{}", b"[" * 100_000),
+    EVENT % (b"[" * 20_000 + b"]" * 20_000),
+    EVENT % (b'{"a":' * 9_000 + b"1" + b"}" * 9_000),
+    b'{"event_type":"' + b"a" * 60_000 + b'"}',
+    b'{"worker_id":"' + b"w" * 20_000 + b'","events":[' + b",".join([b"{}"] * 9_000) + b"]}",
+    b'{"transaction_id":1,"payload":"' + b'\\"' * 20_000 + b'"}',
+    b'{"event_type":"a","execution_id":' + b"9" * 40_000 + b"}",
+)

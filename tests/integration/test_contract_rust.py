@@ -36,13 +36,7 @@ from tests.support.simulator_pipeline import simulated_log
 
 _normalize: Final = Normalizer().normalize
 CRATE: Final = FOLDER / "rust"
-PUBLISHED_READER: Final = Path(__file__).parents[1] / "published_reader"
 MILLION: Final = 1_000_000
-RECORDED_MS: Final = 1_784_000_000_000
-NINE: Final = (
-    *("event_id", "execution_id", "event_type", "step", "status", "created_at", "context"),
-    *("worker_id", "meta"),
-)
 OLDEST_MINOR: Final = 71
 BUILD_S: Final = 600
 """A first build fetches and compiles seventeen crates, on a machine that others use too."""
@@ -216,34 +210,6 @@ def test_the_lines_of_a_simulated_platform_come_back_byte_for_byte(
     )
 
 
-@pytest.mark.soak
-def test_a_program_that_uses_the_published_crate_reads_every_line() -> None:
-    """Each as in the log, where an event has an id and a time. README.md says what it drops."""
-    target = str(CRATE / "target")  # what both depend on is compiled once
-    build = ("build", "--locked", "--quiet")
-    _cargo(*build, folder=PUBLISHED_READER, CARGO_TARGET_DIR=target)
-    vectors = (FOLDER / "vectors/lines.ndjson").read_bytes().split(b"\n")[:-1]
-    logged = [RawRecord(value=line, topic="t", recorded_ms=RECORDED_MS) for line in vectors]
-    lines = [to_canonical(event) for record in logged for event in _events_of(record)]
-
-    read = subprocess.run(
-        [f"{target}/debug/published-reader"],
-        input=b"\n".join(lines) + b"\n",
-        capture_output=True,
-        check=True,
-    ).stdout.split(b"\n")[:-1]
-
-    assert [text for text in read if text.startswith(b"refused")] == []
-    assert len(read) == len(lines) > 1_000
-    for line, again in zip(lines, read, strict=True):
-        wanted, given = (
-            json.loads(text, parse_int=_integer, parse_float=_double) for text in (line, again)
-        )
-        wanted = {name: wanted[name] for name in NINE if wanted[name] is not None or name in given}
-        assert given.pop("created_at").rstrip("Z0.") == wanted.pop("created_at").rstrip("Z0.")
-        assert given == wanted
-
-
 def test_what_each_shape_of_an_event_becomes_the_filter_says_too(
     reports: list[dict[str, str]],
 ) -> None:
@@ -302,16 +268,6 @@ def _has_opaque_parent(report: str) -> bool:
 
 def _events_of(record: RawRecord) -> list[Envelope]:
     return [event for event in _normalize(record) if isinstance(event, Envelope)]
-
-
-def _integer(text: str) -> int | float:
-    """An integer as serde_json's `Value` has it: beyond 64 bits it is a double."""
-    return number if -(2**63) <= (number := int(text)) < 2**64 else _double(text)
-
-
-def _double(text: str) -> float:
-    """Without its last digits: serde_json reads a double with an error of one unit there."""
-    return float(f"{float(text):.14g}")
 
 
 def _by_python(line: bytes) -> tuple[bytes, bytes, bytes]:

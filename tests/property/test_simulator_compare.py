@@ -1,8 +1,6 @@
 """The comparison by itself: it sees a row that is missing, doubled, too many, or different."""
 
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from typing import Any
 
 import msgspec
 import pytest
@@ -13,14 +11,12 @@ from simulator.actual_rows import ActualQuarantine, ActualRow, ActualTotals
 from simulator.compare import compare
 from simulator.comparison_report import ComparisonReport
 from simulator.expected_rows import LoggedReport, expected_row
-from simulator.expected_views import expected_lines, expected_views
 from simulator.ledger_file import Line
 from simulator.mix import Mix
 from simulator.rendering import ReportedFields
 from tests.support.simulator_pipeline import TOPIC, MemoryDatabase, compare_in_memory, simulated_log
 
 Play = tuple[list[RawRecord], list[Line]]
-HOUR_US = 3_600_000_000
 
 
 @pytest.fixture(scope="module")
@@ -187,14 +183,6 @@ async def test_totals_are_compared(play: Play) -> None:
     assert report.differences == {"differs in totals": 4}
 
 
-async def test_a_partition_that_was_never_read_is_named(play: Play) -> None:
-    report = await report_of(
-        play, totals=lambda totals: {p: t for p, t in totals.items() if p != 0}
-    )
-
-    assert any("was never read" in example for example in report.examples["differs in totals"])
-
-
 async def test_no_record_at_all_is_a_difference(play: Play) -> None:
     report = await compare_in_memory([], play[1], Normalizer().normalize)
 
@@ -245,29 +233,6 @@ def test_a_row_has_the_greater_shape_of_its_reports(shapes: list[str], shape: st
     reports = [LoggedReport(0, n, 0, 5, reported(shape=one)) for n, one in enumerate(shapes)]
 
     assert expected_row(reports).shape == shape
-
-
-async def test_expected_views_count_what_the_rows_count(play: Play) -> None:
-    rows = [row async for row in (await held(play)).view().rows()]
-
-    counted = sum((one.counts for one in expected_views(play[1])), Counter[Any]())
-    assert counted == Counter(
-        (row.created_us // HOUR_US * HOUR_US, row.step, row.event_type, row.status, row.attempts)
-        for row in rows
-    )
-
-
-def test_the_truth_has_executions_and_calls_and_what_really_happened(play: Play) -> None:
-    lines = list(expected_lines(play[1]))
-
-    executions = [one for one in lines if one["line"] == "execution"]
-    calls = [one for one in lines if one["line"] == "call"]
-    assert len(executions) + len(calls) == len(lines)
-    assert sum(one["events"] for one in executions) == len(_reports_by_event(play))
-    assert len({(one["execution_id"], one["command_id"], one["attempts"]) for one in calls}) == len(
-        calls
-    )
-    assert {one["really"] for one in calls} >= {None, "COMPLETED", "FAILED"}
 
 
 def _reports_by_event(play: Play) -> dict[int, list[LoggedReport]]:

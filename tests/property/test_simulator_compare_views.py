@@ -10,10 +10,9 @@ import pytest
 from simulator.actual_views import ActualCall, ActualExecution, EventCountKey
 from simulator.compare_views import compare_views
 from simulator.comparison_report import ComparisonReport
-from simulator.expected_views import ExpectedViews, expected_lines, expected_views
-from simulator.ledger_file import CallLine, ExecutionLine, Line
+from simulator.expected_views import ExpectedViews, expected_views
+from simulator.ledger_file import ExecutionLine, Line
 from simulator.mix import Mix
-from simulator.view_fold import ORCHESTRATE
 from tests.support.simulator_pipeline import simulated_log
 
 
@@ -60,16 +59,6 @@ async def report_of(lines: list[Line], **changes: Any) -> ComparisonReport:
     return report
 
 
-def test_a_call_of_the_engine_itself_ends_and_is_not_shown() -> None:
-    ledger = simulated_log(Mix(in_flight=5, orchestrated=1.0), 7, 300)[1]
-    own = [line for line in ledger if isinstance(line, CallLine) and line.step == ORCHESTRATE]
-    facts = [fact for line in ledger if isinstance(line, ExecutionLine) for fact in line.facts]
-
-    assert {call.outcome for call in own} == {"COMPLETED"}
-    assert [fact for fact in facts if ORCHESTRATE in fact] == []
-    assert [line for line in expected_lines(ledger) if ORCHESTRATE in repr(line)] == []
-
-
 async def test_views_as_reported_agree(lines: list[Line]) -> None:
     report = await report_of(lines)
 
@@ -106,24 +95,6 @@ async def test_a_call_that_differs_is_named(lines: list[Line], column: str, valu
     report = await report_of(lines, calls=lambda rows: changed(rows, **{column: value}))
 
     assert f"differs in calls.{column}" in report.differences
-
-
-async def test_a_duration_that_differs_is_named(lines: list[Line]) -> None:
-    def longer(rows: list[ActualCall]) -> list[ActualCall]:
-        return [
-            row if row.duration is None else msgspec.structs.replace(row, duration=row.duration + 1)
-            for row in rows
-        ]
-
-    report = await report_of(lines, calls=longer)
-
-    assert report.differences["differs in calls.duration"] > 20
-
-
-async def test_a_try_under_another_number_is_missing(lines: list[Line]) -> None:
-    report = await report_of(lines, calls=lambda rows: changed(rows, attempts=77))
-
-    assert report.differences["call not shown"] == 1
 
 
 async def test_missing_and_surplus_rows_are_named(lines: list[Line]) -> None:

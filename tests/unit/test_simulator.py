@@ -4,7 +4,7 @@ import base64
 import io
 import json
 from collections import Counter, defaultdict
-from contextlib import ExitStack, closing
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from aiokafka.partitioner import DefaultPartitioner
 
 from normalizer.core.event_types import SPELLINGS
 from normalizer.errors import REASONS
-from simulator import ids, status_words, time_formats
+from simulator import status_words, time_formats
 from simulator.deployments import DEPLOYMENTS
 from simulator.ledger_file import (
     CallLine,
@@ -30,7 +30,6 @@ from simulator.ledger_file import (
 from simulator.mix import Mix
 from simulator.sent_record import MustIgnore, MustReject, SentEvent, SentRecord
 from simulator.simulator_run import SimulatorRun, write_lines
-from simulator.spill_partitions import PARTITIONS, SpillPartitions
 from simulator.topic_records import keyed_partition, records
 
 DAY_US = 86_400_000_000
@@ -51,10 +50,6 @@ def test_the_same_seed_gives_the_same_bytes() -> None:
     assert list(map(sent, play())) == list(map(sent, play()))
 
 
-def test_another_seed_gives_other_bytes() -> None:
-    assert list(map(sent, play())) != list(map(sent, play(seed=2)))
-
-
 def test_a_ledger_changes_no_byte() -> None:
     written: list[bytes] = []
     ledger = Ledger(written.append)
@@ -66,39 +61,6 @@ def test_a_ledger_changes_no_byte() -> None:
 
     assert played == list(map(sent, play()))
     assert len(written) > 300
-
-
-def test_records_arrive_in_the_order_of_their_time() -> None:
-    times_ms = [record.timestamp_ms for record in play()]
-
-    assert times_ms == sorted(times_ms)
-
-
-def test_the_rate_is_about_what_was_set() -> None:
-    played = play(6_000, rate=500.0, in_flight=60)
-    seconds = (played[-1].timestamp_ms - played[2_000].timestamp_ms) / 1000
-
-    assert 350 < 4_000 / seconds < 700
-
-
-def test_a_limited_number_of_executions_comes_to_an_end() -> None:
-    played = list(records(Mix(in_flight=5, children=0.0, poison=0.0), 1, executions=20))
-
-    assert len({record.key for record in played}) == 20
-
-
-@pytest.mark.parametrize("deployment", [one.name for one in DEPLOYMENTS])
-def test_every_deployment_plays(deployment: str) -> None:
-    shares = {one.name: float(one.name == deployment) for one in DEPLOYMENTS}
-
-    kinds = [
-        outcome.reported.kind
-        for record in play(200, in_flight=3, deployments=shares)
-        for outcome in record.outcomes
-        if isinstance(outcome, SentEvent)
-    ]
-
-    assert {"playbook.started", "command.issued", "call.done", "step.exit"} <= set(kinds)
 
 
 def test_some_commands_have_tries_that_only_their_issuer_numbers() -> None:
@@ -144,12 +106,6 @@ def test_every_report_has_a_shape_to_be_compared_with() -> None:
     assert shapes == {"executor", "unknown", "python_request"}
 
 
-def test_nothing_is_refused_without_poison() -> None:
-    outcomes = [outcome for record in play(2_000, poison=0.0) for outcome in record.outcomes]
-
-    assert {type(outcome) for outcome in outcomes} == {SentEvent}
-
-
 def test_every_coercion_is_played() -> None:
     rules = Counter(
         rule
@@ -172,40 +128,6 @@ def test_every_coercion_is_played() -> None:
     } <= set(rules)
 
 
-def test_events_are_as_large_as_set() -> None:
-    sizes = [
-        len(record.value or b"")
-        for record in play(3_000, event_bytes_low=5_000, event_bytes_high=100_000, poison=0.0)
-        if any(isinstance(o, SentEvent) and o.reported.kind == "call.done" for o in record.outcomes)
-    ]
-
-    assert sorted(sizes)[len(sizes) // 2] > 4_500
-    assert 60_000 < max(sizes) < 130_000
-
-
-def test_two_events_with_one_id_are_two_events() -> None:
-    played = play(4_000, colliding=0.5, deployments={"rust_now": 100.0})
-    numbers: dict[int, set[int]] = {}
-    for record in played:
-        for outcome in record.outcomes:
-            if isinstance(outcome, SentEvent) and outcome.reported.event_id is not None:
-                numbers.setdefault(outcome.reported.event_id, set()).add(outcome.number)
-
-    assert max(map(len, numbers.values())) == 2
-
-
-def test_a_copy_of_an_event_without_an_id_is_another_event() -> None:
-    played = play(2_000, redelivered=1.0, deployments={"rust_before": 1e9})
-    numbers = Counter(
-        outcome.number
-        for record in played
-        for outcome in record.outcomes
-        if isinstance(outcome, SentEvent) and outcome.reported.event_id is None
-    )
-
-    assert max(numbers.values()) == 1
-
-
 @pytest.mark.parametrize("key", [b"187354526515462145", b"cli-local-1", b"", b"\xff\xfe"])
 def test_a_key_lies_where_every_client_puts_it(key: bytes) -> None:
     partitions = list(range(6))
@@ -221,16 +143,6 @@ def test_a_value_that_is_no_text_is_written_in_base64() -> None:
     arrow = [line for line in written if "payload_b64" in line]
     assert any(base64.b64decode(line["payload_b64"]).startswith(b"ARROW1") for line in arrow)
     assert {"topic", "partition", "offset", "ts", "key", "payload"} <= set(written[0])
-
-
-def test_lines_count_each_partition_from_zero() -> None:
-    file = io.BytesIO()
-    write_lines(SimulatorRun(events=500), file, "t", Ledger(lambda _: None))
-
-    offsets: dict[int, list[int]] = {}
-    for line in map(json.loads, file.getvalue().splitlines()):
-        offsets.setdefault(line["partition"], []).append(line["offset"])
-    assert all(found == list(range(len(found))) for found in offsets.values())
 
 
 def test_a_ledger_file_reads_back_as_it_was_written(tmp_path: Path) -> None:
@@ -252,43 +164,6 @@ def test_sealed_values_are_equal_if_the_values_are() -> None:
     assert value_or_digest(long) != value_or_digest(long | {"e": 1})
     assert value_or_digest(None) is value_or_digest(msgspec.Raw(b"null")) is None
     assert value_or_digest({}) == "{}"
-
-
-def test_snowflakes_spill_evenly() -> None:
-    minter = ids.Minter(64)
-    minted = [minter.mint(ids.EPOCH_MS + 75_000_000_000 + 7 * n) for n in range(6_400)]
-    with ExitStack() as stack:
-        piles = SpillPartitions(stack)
-        for event_id in minted:
-            piles.put(event_id, event_id)
-
-        sizes = [len(list(piles.take(number, int))) for number in range(PARTITIONS)]
-
-    assert sum(sizes) == 6_400
-    assert max(sizes) < 200
-
-
-def test_ids_of_both_layouts_hold_their_time() -> None:
-    at_ms = ids.EPOCH_MS + 75_000_000_123
-    application, doubled = ids.Minter(64), ids.DoubledMinter(0)
-
-    assert ids.minted_ms(application.mint(at_ms), doubled=False) == at_ms
-    assert ids.minted_ms(doubled.mint(at_ms), doubled=True) == at_ms
-    assert doubled.mint(at_ms) & 0x7FFC00 == 0x040000
-
-
-def test_a_full_millisecond_flows_into_the_next() -> None:
-    minter = ids.Minter(1)
-    at_ms = ids.EPOCH_MS + 75_000_000_005
-
-    minted = [minter.mint(at_ms) for _ in range(5_000)]
-
-    assert minted == sorted(set(minted))
-    assert ids.minted_ms(minted[-1]) == at_ms + 1
-
-
-def test_a_small_number_holds_no_time() -> None:
-    assert ids.minted_ms(ids.SmallNumbers(0).mint(ids.EPOCH_MS)) is None
 
 
 @pytest.mark.parametrize("clock", time_formats.ANY, ids=lambda clock: clock.__name__)

@@ -31,12 +31,6 @@ def test_write_wants_to_know_how_much() -> None:
     assert "--events N or --executions N" in result.output
 
 
-def test_a_setting_reaches_the_mix() -> None:
-    result = run("write", "-", "--events=20", "--set=partitions=1", "--set=poison=0")
-
-    assert {json.loads(line)["partition"] for line in result.output.splitlines()} == {0}
-
-
 @pytest.mark.parametrize(
     "setting",
     [
@@ -52,14 +46,6 @@ def test_a_setting_that_is_none_is_refused(setting: str) -> None:
 
     assert result.exit_code == 2
     assert "Usage:" in result.output
-
-
-@pytest.mark.parametrize("amount", ["--events=-1", "--executions=-1"])
-def test_an_amount_below_nothing_is_refused(amount: str) -> None:
-    result = run("write", "-", amount)
-
-    assert result.exit_code == 2
-    assert "is not in the range" in result.output
 
 
 def test_truth_prints_executions_and_calls(tmp_path: Path) -> None:
@@ -91,17 +77,3 @@ def test_a_comparison_that_is_not_possible_is_no_difference(tmp_path: Path) -> N
 
     assert (result.exit_code, result.exception.__class__) == (3, SystemExit)
     assert result.output.startswith("Error: nothing was compared: ")
-
-
-@pytest.mark.parametrize("command", ["truth", "compare --database-url=postgresql://"])
-def test_half_a_line_in_a_ledger_is_said(command: str, tmp_path: Path) -> None:
-    (tmp_path / "ledger").write_text('{"line":"beg')
-
-    result = run(*command.split(), f"--ledger={tmp_path / 'ledger'}")
-
-    assert result.exit_code == 3
-    assert "Error: the ledger cannot be read: Input data was truncated" in result.output
-
-
-def test_live_traffic_without_a_rate_has_one_all_the_same() -> None:
-    assert "or 5,000 with --live" in " ".join(run("play", "--help").output.split())

@@ -51,20 +51,6 @@ def test_the_objects_are_made_of_this_chart() -> None:
     )
 
 
-def test_the_objects_are_of_every_kind() -> None:
-    made = {(one["kind"], one["metadata"]["name"].removeprefix("noetl-")) for one in OBJECTS}
-
-    assert made >= {
-        *(("Deployment", name) for name in ("normalizer", "projector", "relay")),
-        *(("CronJob", name) for name in ("maintain", "verify", "backfill")),
-        *(("Service", "normalizer"), ("Service", "projector"), ("Job", "migrate")),
-        *(("Ingress", "projector"), ("ScaledObject", "normalizer")),
-        *(("ServiceMonitor", name) for name in ("normalizer", "projector", "relay")),
-        *(("PodDisruptionBudget", name) for name in ("normalizer", "projector", "relay")),
-        *(("NetworkPolicy", name) for name in ("all", "kafka", "normalizer", "projector")),
-    }
-
-
 @pytest.mark.parametrize("name", PODS)
 def test_every_variable_is_one_that_the_program_reads(name: str) -> None:
     container = chart.container(PODS[name])
@@ -155,14 +141,6 @@ def test_a_node_is_drained_in_an_outage_too() -> None:
     assert {one.get("unhealthyPodEvictionPolicy") for one in budgets} == {"AlwaysAllow"}
 
 
-def test_every_pod_may_ask_for_names_at_either_port() -> None:
-    """The pods that answer listen on 5353 on OpenShift."""
-    (policy,) = (one for one in OBJECTS if chart.is_called(one, "NetworkPolicy", "all"))
-
-    names = {(one["port"], one["protocol"]) for one in policy["spec"]["egress"][0]["ports"]}
-    assert names == {(port, protocol) for port in (53, 5353) for protocol in ("UDP", "TCP")}
-
-
 def test_each_port_is_the_one_that_its_program_listens_on() -> None:
     ports = {"normalizer": Settings().http_port, "projector": ApiSettings(database_url="").port}
 
@@ -205,20 +183,6 @@ def test_selectors_choose_the_pods_of_their_component_alone() -> None:
         component = wanted.get("app.kubernetes.io/component")
         chosen = {name for name, has in labels.items() if wanted.items() <= has.items()}
         assert chosen == ({component} if component else set(PODS)), one["metadata"]["name"]
-
-
-def test_the_restart_that_the_pages_name_is_of_this_release_alone() -> None:
-    pages = (ROOT / "docs" / "kubernetes.md", chart.CHART / "README.md")
-    named = [re.findall(r"kubectl[^`\n]* rollout restart[^`\n]*", one.read_text()) for one in pages]
-
-    (labels,) = (
-        one["metadata"]["labels"]
-        for one in OBJECTS
-        if chart.is_called(one, "Deployment", "normalizer")
-    )
-    selector = f"--selector app.kubernetes.io/instance={labels['app.kubernetes.io/instance']}"
-    command = f"kubectl --namespace events rollout restart deployment {selector}"
-    assert named == [[command], [command]]
 
 
 def test_jobs_have_as_much_memory_in_compose_as_here() -> None:

@@ -84,18 +84,6 @@ def services(compose: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def test_the_whole_is_there_and_traffic_only_when_requested(services: dict[str, Any]) -> None:
-    always = {name for name, one in services.items() if not one.get("profiles")}
-
-    assert always == {
-        *("kafka", "topic", "postgres", "migrate", "normalizer", "projector", "maintain"),
-        *("prometheus", "grafana"),
-    }
-    assert {name: one["profiles"] for name, one in services.items() if name not in always} == {
-        "demo": ["demo"]
-    }
-
-
 def test_env_is_made_once_with_secrets_of_its_own_that_only_its_owner_reads(
     env_file: Path, tmp_path: Path
 ) -> None:
@@ -157,16 +145,6 @@ def test_what_runs_for_ever_is_healthy_or_not_and_start_follows_health(
             condition = how["condition"]
             assert condition != "service_started", f"{name} waits for no health of {needed}"
             assert (condition == "service_healthy") == (needed in healthy), (name, needed)
-
-
-def test_volumes_are_named_and_used_and_files_are_there(compose: dict[str, Any]) -> None:
-    mounts = [one for service in compose["services"].values() for one in service.get("volumes", ())]
-
-    assert {one["source"] for one in mounts if one["type"] == "volume"} == set(compose["volumes"])
-    for one in mounts:
-        if one["type"] == "bind":
-            assert Path(one["source"]).exists(), one["source"]
-            assert one["read_only"] is True
 
 
 def test_only_this_machine_gets_at_the_ports(services: dict[str, Any]) -> None:
@@ -363,16 +341,6 @@ def test_grafana_finds_its_sources(services: dict[str, Any]) -> None:
     assert home.parent == Path(provider["options"]["path"])
 
 
-def test_the_image_copies_only_what_there_is_and_is_not_left_out() -> None:
-    left_out = (ROOT / ".dockerignore").read_text().split()
-
-    for line in re.findall(r"^COPY (?!--from)(.*)$", DOCKERFILE, re.MULTILINE):
-        *sources, _target = line.split()
-        for source in sources:
-            assert (ROOT / source).exists(), source
-            assert source not in left_out
-
-
 def test_the_image_runs_what_is_installed_as_nobody_in_particular() -> None:
     bases = re.findall(r"^FROM (\S+) AS", DOCKERFILE, re.MULTILINE)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -387,21 +355,6 @@ def test_the_image_runs_what_is_installed_as_nobody_in_particular() -> None:
     user = re.findall(r"^USER (\S+)$", DOCKERFILE, re.MULTILINE)[-1]
     assert user == _resolved_user()
     assert int(user) > 0
-
-
-def test_only_the_demo_is_built_with_the_simulator(services: dict[str, Any]) -> None:
-    stages = re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)[1:]
-    with_it = {stage.split()[-1] for stage in _first_lines(stages, "COPY simulator ")}
-    targets = {name: services[name]["build"]["target"] for name in OURS}
-
-    assert with_it == {"demo"}
-    assert targets.pop("demo") == "demo"
-    assert set(targets.values()) == {"service"}
-    assert stages[-1].split() == ["runtime", "AS", "service"]
-
-
-def _first_lines(stages: list[str], holding: str) -> list[str]:
-    return [stage.splitlines()[0] for stage in stages if holding in stage]
 
 
 def _resolved_user() -> str:

@@ -65,17 +65,3 @@ def test_the_first_row_has_the_figures_and_thresholds_of_the_page() -> None:
             expected.reverse()
         assert steps == [None, *expected]
         assert stats[title]["gridPos"]["y"] == 0
-
-
-def test_no_two_panels_lie_on_each_other() -> None:
-    for path in DASHBOARDS:
-        taken: set[tuple[int, int]] = set()
-        for panel in read(path)["panels"]:
-            at = panel["gridPos"]
-            cells = {
-                (x, y)
-                for x in range(at["x"], at["x"] + at["w"])
-                for y in range(at["y"], at["y"] + at["h"])
-            }
-            assert not cells & taken, panel["title"]
-            taken |= cells

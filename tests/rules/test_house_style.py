@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-VAGUE_NAMES = {"manager", "handler", "helper", "helpers", "utils", "util", "common", "misc"}
-
 # Put together here, so that this file does not hold them.
 REGISTRY_HOSTS = [
     ".".join(parts)
@@ -141,12 +139,6 @@ def test_every_task_has_a_name() -> None:
     ]
 
     assert nameless == []
-
-
-def test_no_module_has_a_vague_name() -> None:
-    vague = [str(path) for path in _tracked("*.py") if path.stem in VAGUE_NAMES]
-
-    assert vague == []
 
 
 @pytest.mark.parametrize("forbidden", [*REGISTRY_HOSTS, *MACHINE_PATHS])

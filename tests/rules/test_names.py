@@ -1,9 +1,7 @@
 """Words of this project's former dialect stay out; a name of a class or a module is used once."""
 
-import ast
 import re
 import subprocess
-from collections import defaultdict
 from pathlib import Path
 from typing import Final
 
@@ -70,23 +68,3 @@ def test_no_retired_word_is_used() -> None:
     ]
 
     assert found == []
-
-
-def test_no_public_class_is_defined_twice() -> None:
-    where: dict[str, list[str]] = defaultdict(list)
-    for path in _tracked("normalizer", "projector", "simulator"):
-        if path.suffix == ".py":
-            for node in ast.parse(path.read_text()).body:
-                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                    where[node.name].append(str(path.relative_to(ROOT)))
-
-    assert {name: files for name, files in where.items() if len(files) > 1} == {}
-
-
-def test_no_module_name_is_used_twice() -> None:
-    where: dict[str, list[str]] = defaultdict(list)
-    for path in _tracked("normalizer", "projector", "simulator"):
-        if path.suffix == ".py" and not path.stem.startswith("__"):
-            where[path.stem].append(str(path.relative_to(ROOT)))
-
-    assert {name: files for name, files in where.items() if len(files) > 1} == {}

@@ -68,12 +68,6 @@ def test_the_two_records_of_the_readme_become_one_event() -> None:
     assert len(records) == 2
 
 
-def test_producing_is_on_the_first_screen() -> None:
-    first_screen = (ROOT / "README.md").read_text().splitlines()[:26]
-
-    assert any("docs/producing.md" in line for line in first_screen)
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_module_that_a_page_names_is_there(page: Path) -> None:
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, check=True)

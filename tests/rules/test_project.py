@@ -59,15 +59,6 @@ def test_every_dependency_has_its_reason() -> None:
     assert unsaid == []
 
 
-def test_make_help_names_every_target() -> None:
-    makefile = (ROOT / "Makefile").read_text()
-    phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
-    documented = set(re.findall(r"^([a-z]+):.*## ", makefile, re.MULTILINE))
-
-    assert phony is not None
-    assert set(phony[1].split()) == documented
-
-
 def test_no_ignored_file_is_tracked() -> None:
     """A link to an environment of one machine, for example, breaks every other checkout."""
     command = ["git", "ls-files", "--cached", "--ignored", "--exclude-standard"]
@@ -129,7 +120,3 @@ def test_a_second_script_has_a_name_that_no_other_package_installs() -> None:
 
     assert ours["event-normalizer"] == ours["normalizer"]
     assert others.isdisjoint({"event-normalizer", "projector"})
-
-
-def test_make_runs_no_script_that_another_package_may_have_replaced() -> None:
-    assert "$(BIN)/normalizer" not in (ROOT / "Makefile").read_text()

@@ -3,7 +3,6 @@
 import json
 import re
 import subprocess
-from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 from functools import cache
@@ -114,13 +113,6 @@ def test_every_rule_is_cited_by_a_module_or_a_test() -> None:
 
 def _is_code(name: str) -> bool:
     return name.endswith((".py", ".sql", ".rs", ".js"))
-
-
-@pytest.mark.parametrize("page", SPEC, ids=lambda page: page.name)
-def test_no_anchor_is_on_a_page_twice(page: Path) -> None:
-    anchors = Counter(_anchors(str(page.relative_to(ROOT))))
-
-    assert [anchor for anchor, times in anchors.items() if times > 1] == []
 
 
 @pytest.mark.parametrize("page", SPEC, ids=lambda page: page.name)

@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -183,31 +182,3 @@ def test_a_stored_row_says_the_same_but_for_where_the_result_lies(e: dict[str, A
         event.pop("result", None)
     assert sent == stored
     assert sent["error"] == "boom"
-
-
-def test_every_shape_is_distinguished_from_the_others() -> None:
-    event = {
-        "event_id": 2**51,
-        "event_type": "call.done",
-        "step": "start",
-        "status": "COMPLETED",
-        "time": "2026-07-10T09:00:00.040482",
-        "worker_id": "w",
-        "attempts": 1,
-        "context": {},
-        "meta": {},
-    }
-    shapes = {
-        "executor": as_executor(event),
-        "python_emit": {**as_python_emit(event), "created_at": None},
-        "rust_request": as_rust_request(event),
-        "rust_row": as_rust_row(event),
-    }
-
-    for shape, value in shapes.items():
-        (outcome,) = normalizer.normalize(
-            RawRecord(value=msgspec.json.encode(value), topic="t", recorded_ms=RECORDED_MS)
-        )
-
-        assert isinstance(outcome, Envelope)
-        assert outcome.shape == shape

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import csv
 import io
-import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,20 +19,17 @@ from normalizer.core.shapes import SHAPES
 from normalizer.errors import REASONS, ConfigurationError
 from projector.api import serve_command
 from projector.api.answers import ApiAnswer, ApiRow
-from projector.api.api_errors import ERRORS, ApiError, BusyError, InvalidParameterError
+from projector.api.api_errors import ERRORS, ApiError, BusyError
 from projector.api.api_metrics import ApiMetrics
 from projector.api.api_page import as_html
-from projector.api.endpoints import ENDPOINTS, TAGS
-from projector.api.formats import as_csv, preferred, row_type
+from projector.api.endpoints import ENDPOINTS
+from projector.api.formats import as_csv, preferred
 from projector.api.openapi import document
 from projector.api.own_paths import OwnPaths
 from projector.api.parameters import GroupedParams, Shapes
-from projector.api.queries.call_lists import CallsParams
-from projector.api.queries.execution_lists import ExecutionsParams
 from projector.api.queries.quarantine_detail import RULES
 from projector.api.queries.recent_outcomes import CallSums, RecentOutcomes
 from projector.api.queries.trends import MOST_INTERVALS, window_of
-from projector.api.query_strings import parse
 from projector.api.response_cache import ResponseCache
 from projector.api.responses import problem
 from projector.api.serve import ApiSettings
@@ -84,37 +80,6 @@ def test_a_trend_has_few_intervals_that_cover_the_window(
     assert window.since - window.before == window.until - window.since
 
 
-def test_a_window_without_time_has_no_intervals() -> None:
-    window = window_of(GroupedParams(since=NOW, until=NOW), NOW)
-
-    assert (window.intervals, window.unfinished) == (0, False)
-    backwards = GroupedParams(since=NOW, until=datetime(2026, 7, 1, tzinfo=UTC))
-    assert window_of(backwards, NOW).intervals == 0
-
-
-def test_a_trend_has_zeros_where_nothing_was_counted() -> None:
-    window = window_of(GroupedParams(last="24h"), NOW)
-
-    trend = window.trend({"bins": [3, 0], "calls_trend": [7, None]}, "calls")
-
-    assert (len(trend), trend[0], trend[3], sum(trend)) == (25, 0, 7, 7)
-    assert sum(window.trend({"bins": None, "calls_trend": None}, "calls")) == 0
-
-
-def test_rows_as_csv_are_read_back() -> None:
-    rows = answer(
-        Cell(step='load, "fast"\nor slow', calls=3, share=0.5, new=True, steps=["a", "b"]), Cell()
-    )
-
-    read = list(csv.DictReader(io.StringIO(as_csv(rows, Cell).decode())))
-
-    assert read == [
-        {"step": 'load, "fast"\nor slow', "calls": "3", "share": "0.5", "new": "true",
-         "steps": '["a","b"]'},
-        {"step": "", "calls": "", "share": "", "new": "", "steps": ""},
-    ]  # fmt: skip
-
-
 @pytest.mark.parametrize(
     ("text", "cell"),
     [
@@ -133,28 +98,6 @@ def test_no_cell_of_text_is_a_formula_by_whatever_separator(text: str, cell: str
     (row,) = csv.DictReader(io.StringIO(read, newline=""))
 
     assert (row["step"], row["steps"]) == (cell, '[";\'=2"]')
-
-
-@pytest.mark.parametrize(
-    ("accept", "form"),
-    [
-        ("", "json"), ("*/*", "json"), ("text/csv", "csv"), ("text/csv, */*;q=0.9", "csv"),
-        ("application/json, text/csv", "json"), ("text/html, text/csv", "csv"),
-        ("image/png", "json"),
-    ],
-)  # fmt: skip
-def test_the_first_known_format_is_sent(accept: str, form: str) -> None:
-    assert preferred(accept) == form
-
-
-def test_every_endpoint_has_rows_and_a_tag() -> None:
-    for endpoint in ENDPOINTS:
-        assert issubclass(row_type(endpoint.answer), ApiRow)
-        assert endpoint.tag in TAGS
-        parse(
-            "&".join(f"{k}={v}" for k, v in endpoint.example.items()).encode(), endpoint.parameters
-        )
-    assert len({endpoint.name for endpoint in ENDPOINTS}) == len(ENDPOINTS)
 
 
 def test_thresholds_are_settings_that_replace_the_defaults() -> None:
@@ -178,12 +121,6 @@ def test_thresholds_are_settings_that_replace_the_defaults() -> None:
 def test_a_threshold_that_makes_no_sense_is_refused_by_name(text: str) -> None:
     with pytest.raises(ConfigurationError, match=f"threshold {re.escape(repr(text))}"):
         thresholds_of([text])
-
-
-def test_an_unknown_word_in_a_closed_list_is_refused_with_the_words() -> None:
-    with pytest.raises(InvalidParameterError, match="status: expected one of PENDING, CLAIMED"):
-        parse(b"status=DONE", CallsParams)
-    assert parse(b"status=ERROR&status=FAILED", CallsParams).status == ("ERROR", "FAILED")
 
 
 def test_the_shapes_of_a_filter_are_those_of_the_rules() -> None:
@@ -217,31 +154,6 @@ def test_metrics_of_outcomes_are_at_most_two_hundred_series() -> None:
     assert sum(float(line.rpartition(" ")[2]) for line in of_steps) == 2 * (499_500 + 1_000)
     assert 'projector_recent_step_calls{outcome="failed",step="step 999"} 2.0' in text
     assert 'projector_stuck_executions{silent_for="under 1 h"} 3.0' in text
-
-
-def test_before_the_first_reading_no_partition_has_a_state() -> None:
-    text = ApiMetrics().text().decode()
-
-    assert "projector_partitions{" not in text
-    assert "projector_figures_age_seconds +Inf" in text
-
-
-def test_what_is_not_known_is_no_series() -> None:
-    metrics = ApiMetrics()
-    name = "projector_first_attempt_success_ratio{window="
-
-    metrics.outcomes.set_recent(
-        RecentOutcomes(calls=[CallSums(step="load", first=True, succeeded=3, failed=1)], stuck={})
-    )
-    metrics.outcomes.set_last_week(None)
-    some = metrics.text().decode()
-    metrics.outcomes.set_recent(RecentOutcomes(calls=[], stuck={}))
-    metrics.outcomes.set_last_week(None)
-
-    assert f'{name}"recent"}} 0.75' in some
-    assert f'{name}"last_week"' not in some
-    assert name not in metrics.text().decode()
-    assert 'step="load"' not in metrics.text().decode()
 
 
 _OUTCOMES: Final = (
@@ -317,19 +229,6 @@ def test_serve_refuses_settings_that_are_none(arguments: tuple[str, ...], why: s
     assert "secret" not in done.output
 
 
-def test_every_time_in_an_answer_is_described_as_one() -> None:
-    schemas = document(ENDPOINTS, token=False)["components"]["schemas"]
-    times = {
-        f"{kind}.{name}": json.dumps(described)
-        for kind, schema in schemas.items()
-        for name, described in schema.get("properties", {}).items()
-        if name.endswith(("_at", "_hour")) or name in {"as_of", "at", "hour", "minute", "since"}
-    }
-
-    assert len(times) > 50
-    assert [name for name, described in times.items() if '"date-time"' not in described] == []
-
-
 @pytest.mark.parametrize(
     ("accept", "form"),
     [
@@ -341,15 +240,6 @@ def test_every_time_in_an_answer_is_described_as_one() -> None:
 )  # fmt: skip
 def test_the_format_that_is_wanted_most_is_sent(accept: str, form: str) -> None:
     assert preferred(accept) == form
-
-
-@pytest.mark.parametrize(
-    ("parameter", "text"),
-    [("last", "24h%0A"), ("cursor", "AAAA%0A"), ("trace", "ab%0A"), ("execution", "1%0A")],
-)
-def test_a_line_break_at_the_end_is_no_part_of_a_value(parameter: str, text: str) -> None:
-    with pytest.raises(InvalidParameterError, match=f"^{parameter}: "):
-        parse(f"{parameter}={text}".encode(), ExecutionsParams)
 
 
 def test_an_error_that_passes_says_when_to_try_again() -> None:

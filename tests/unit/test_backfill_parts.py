@@ -12,29 +12,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from normalizer.core.batch_builder import BatchBuilder
 from normalizer.core.coordinates import coordinates_of
-from normalizer.errors import BrokerUnavailable, ConfigurationError, FatalError
+from normalizer.errors import BrokerUnavailable
 from normalizer.files.record_lines import NAMED_BY_BYTES, topic_named_by
-from normalizer.jobs.dry_run.diff import PAIRS_A_FIELD, Diff, changes_between
+from normalizer.jobs.dry_run.diff import changes_between
 from normalizer.jobs.dry_run.overlay import Overlay
 from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRangeWalk
 from normalizer.jobs.engine.job_run import RunTotals
 from normalizer.jobs.engine.job_statements import ROWS_IN_ALL
-from normalizer.jobs.engine.run_progress import RunProgress, RunResult, balance
-from normalizer.jobs.engine.source_pages import batch_part, split_page
+from normalizer.jobs.engine.run_progress import RunProgress
+from normalizer.jobs.engine.source_pages import split_page
 from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.engine.throttle import LiveLag, LiveLagHistory, Throttle
-from normalizer.jobs.sources.field_defaults import FieldDefaults, parse_defaults
+from normalizer.jobs.sources.field_defaults import FieldDefaults
 from normalizer.jobs.sources.source import ReadPosition, SourcePage
 from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
 from normalizer.kafka import FetchedChunk, KafkaPartition
 from normalizer.kafka.range_reader import OffsetRange
-from normalizer.process.progress import duration
 from normalizer.process.screen import Screen
 from normalizer.settings import Settings
 from normalizer.telemetry import get_logger
-from tests.support.factories import envelope, ignored, raw_record
+from tests.support.factories import envelope, raw_record
 
 ONE = KafkaPartition("noetl.events", 1)
 
@@ -98,12 +96,6 @@ def test_a_value_gets_what_it_lacks_under_any_name(
     assert defaults.complete(value) == completed
 
 
-def test_defaults_are_names_and_values() -> None:
-    assert parse_defaults(["a=1", "b=x=y"]) == {"a": "1", "b": "x=y"}
-    with pytest.raises(ConfigurationError, match="NAME=VALUE"):
-        parse_defaults(["a"])
-
-
 def page_of(offsets: list[int], from_offset: int, next_offset: int) -> SourcePage:
     """A page of these offsets; the others are holes."""
     holes = []
@@ -135,14 +127,6 @@ def test_a_page_cut_into_pieces_loses_no_offset(offsets: set[int], size: int) ->
         assert piece.next_offset - piece.from_offset == len(piece.records) + holes
 
 
-def test_pages_of_a_part_must_follow_each_other() -> None:
-    builder = BatchBuilder()
-    builder.add(batch_part(page_of([0, 1], 0, 2), [(raw_record(0), (ignored(),))], epoch=1))
-
-    with pytest.raises(FatalError, match="the batch ends at 2, the next records begin at 5"):
-        builder.add(batch_part(page_of([5], 5, 6), [], epoch=1))
-
-
 def test_records_wait_since_the_log_was_first_seen_beyond_them() -> None:
     history = LiveLagHistory()
     for now_s, end in ((0.0, 10), (1.0, 10), (2.0, 25), (3.0, 40)):
@@ -154,16 +138,6 @@ def test_records_wait_since_the_log_was_first_seen_beyond_them() -> None:
     assert history.behind_s(5.0, ONE, 10) == 3.0
     assert history.behind_s(5.0, ONE, 9) == 5.0
     assert history.behind_s(5.0, KafkaPartition("other", 0), 0) is None
-
-
-def test_what_was_long_ago_is_forgotten_but_the_last_of_it() -> None:
-    history = LiveLagHistory()
-    for second in range(1_000):
-        history.note(float(second), {ONE: second})
-
-    behind_s = history.behind_s(999.0, ONE, 0)
-    assert behind_s is not None
-    assert 119 <= behind_s <= 121
 
 
 def test_a_lag_is_remembered_for_as_long_as_a_job_may_let_it_grow() -> None:
@@ -244,15 +218,6 @@ async def test_time_in_which_nothing_was_to_do_is_no_credit() -> None:
     assert 0.05 < throttle.throttled_s["max_rate"] < 0.2
 
 
-def test_a_low_rate_makes_small_batches() -> None:
-    def rows(rate: float | None) -> int:
-        return Throttle(get_logger(), live=None, yield_at_s=None, max_rate=rate).max_batch_rows(
-            5_000
-        )
-
-    assert [rows(None), rows(100_000), rows(1_000), rows(1)] == [5_000, 5_000, 500, 1]
-
-
 @pytest.mark.parametrize(
     ("fields", "changed"),
     [
@@ -268,21 +233,6 @@ def test_only_values_make_a_change(fields: dict[str, Any], changed: dict[str, An
     values = {"context": b'{"a":2,"b":10}', "coercions": b'[{"rule":"a"}, {"rule":"b"}]'}
 
     assert changes_between(envelope(**values), envelope(**(values | fields))) == changed
-
-
-def test_a_diff_stays_small_and_counts_all() -> None:
-    diff = Diff()
-    for number in range(PAIRS_A_FIELD + 50):
-        diff.change("changed", number, {"status": ("A", str(number)), "attempts": (0, 1)})
-    diff.refuse("t[0]@7", "invalid_id")
-
-    said = "\n".join(diff.lines())
-
-    assert "250 changed" in said
-    assert "250 0 -> 1, as 0, 1, 2" in said
-    assert "1 invalid_id, as t[0]@7" in said
-    assert len(diff._fields["changed"]["status"].counts) == PAIRS_A_FIELD
-    assert len(said.splitlines()) < 20
 
 
 def test_an_overlay_keeps_what_would_be_and_what_was_first() -> None:
@@ -380,44 +330,6 @@ def test_progress_says_rate_and_time_left(stream: Callable[[], io.StringIO], sai
     )
 
 
-def test_progress_names_the_outcomes_that_its_job_has() -> None:
-    screen = Screen(written := Terminal())
-
-    RunProgress(screen, "redact").report(
-        RunTotals(records=9, outcomes=9, changed=1, unchanged=8), None, "live_lag"
-    )
-
-    assert written.getvalue().rstrip().endswith("throttled by live lag (1 changed + 8 unchanged)")
-
-
-def test_a_result_says_balance_time_and_what_throttled_it() -> None:
-    totals = RunTotals(records=10, holes=2, outcomes=12, stored=9, duplicate=3)
-    verdict = RunResult(
-        job_id="abc",
-        run=2,
-        state="failed",
-        reason="there is no such topic",
-        totals=totals,
-        took_s=4.0,
-        records_per_s=2.4,
-        throttled_s={"live_lag": 1.5, "max_rate": 0.0},
-    )
-
-    assert verdict.lines() == [
-        "failed: job abc, run 2: there is no such topic",
-        "10 records, 2 offsets without a record: 12 outcomes = 9 stored + 3 duplicate",
-        "took 4.0 s, 2 records/s; throttled 1.5 s by live lag",
-    ]
-    assert balance(RunTotals()) == "0 records: 0 outcomes = 0"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"), [(0.25, "0.2 s"), (75, "1 min 15 s"), (7_500, "2 h 05 min")]
-)
-def test_durations_are_said_as_a_person_says_them(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
-
-
 @pytest.mark.parametrize(
     "sizes", [(1, 2), (10, 70_000), (65_535, 65_536, 65_537), (65_536, 90_000), (7, 300, 9, 7)]
 )
@@ -430,11 +342,3 @@ def test_a_file_keeps_the_topic_that_it_was_first_read_by(sizes: tuple[int, ...]
     topics = {topic_named_by(content[: min(size, NAMED_BY_BYTES)], known) for size in sizes}
 
     assert topics == {first}
-
-
-def test_a_file_has_the_topic_of_the_longest_that_it_begins_with() -> None:
-    short, longer = (topic_named_by(b"x" * size, ()) for size in (10, 20))
-
-    assert topic_named_by(b"x" * 30, {short, longer}) == longer
-    assert topic_named_by(b"x" * 15, {short, longer}) == short
-    assert topic_named_by(b"y" * 30, {short, longer}) not in {short, longer}

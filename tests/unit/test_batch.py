@@ -4,15 +4,13 @@ import zlib
 
 import pytest
 
-from normalizer.core.batch import Batch, LastRecord, OutcomeTotals, last_record, record_crc
+from normalizer.core.batch import Batch, LastRecord, last_record, record_crc
 from normalizer.core.raw_record import CutValue
 from tests.support.factories import (
     batch_of,
     claim_of,
     envelope,
-    ignored,
     raw_record,
-    rejected,
     together,
 )
 
@@ -28,10 +26,6 @@ def test_one_record_or_none_cannot_be_halved(count: int) -> None:
     batch = batch_of(*[envelope()] * count, holes=[(5, 7), (count, 5)] if count == 0 else ())
 
     assert batch.split() is None
-
-
-def test_a_record_of_many_events_cannot_be_halved() -> None:
-    assert batch_of((envelope(), envelope(), rejected())).split() is None
 
 
 @pytest.mark.parametrize("count", [2, 3, 10, 11])
@@ -57,15 +51,6 @@ def test_pieces_merge_on_to_each_other_and_share_out_the_holes() -> None:
     assert [a.next_offset for a in parts[:-1]] == [b.from_offset for b in parts[1:]]
     assert [hole for part in parts for hole in part.holes] == list(batch.parts[0].holes)
     assert {(part.epoch, part.key) for part in parts} == {(3, ("noetl.events", 2, 0))}
-
-
-def test_each_piece_covers_its_offsets_by_records_and_holes() -> None:
-    batch = batch_of(*[envelope()] * 7, holes=[(0, 3), (5, 6), (8, 9), (11, 15)])
-
-    for piece in pieces(batch):
-        (part,) = piece.parts
-        covered = len(part.items) + sum(after - first for first, after in part.holes)
-        assert covered == part.next_offset - part.from_offset
 
 
 def test_halving_takes_whole_partitions_where_it_can() -> None:
@@ -94,14 +79,6 @@ def test_a_partition_of_holes_alone_stays_whole_and_is_in_one_half_only() -> Non
     assert parts[-1] == batch.parts[2]
 
 
-def test_totals_add_up_kind_by_kind() -> None:
-    kinds = OutcomeTotals.__struct_fields__
-    one = OutcomeTotals(**{kind: 10**power for power, kind in enumerate(kinds)})
-    two = OutcomeTotals(**{kind: 2 * 10**power for power, kind in enumerate(kinds)})
-
-    assert one + two == OutcomeTotals(**{kind: 3 * 10**power for power, kind in enumerate(kinds)})
-
-
 def test_a_record_is_known_again_by_its_offset_time_and_crc() -> None:
     record = raw_record(7, recorded_ms=5, key=b"a", value=b"b")
 
@@ -113,13 +90,6 @@ def test_the_crc_tells_key_from_value() -> None:
     assert record_crc(raw_record(key=b"ab", value=b"")) != record_crc(
         raw_record(key=b"a", value=b"b")
     )
-
-
-def test_a_tombstone_has_a_crc() -> None:
-    tombstone = raw_record(value=b"", key=None)
-
-    assert record_crc(tombstone) == zlib.crc32(b"\0")
-    assert batch_of(ignored()).split() is None
 
 
 def test_a_record_that_was_cut_has_the_checksum_of_the_whole_one() -> None:

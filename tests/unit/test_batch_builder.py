@@ -18,13 +18,6 @@ def add(builder: BatchBuilder, *offsets: int, first: int, after: int, epoch: int
     builder.add(claim_of(epoch=epoch).part(first, after, items))
 
 
-def test_an_empty_builder_builds_an_empty_batch() -> None:
-    builder = BatchBuilder()
-
-    assert not builder
-    assert builder.build().parts == ()
-
-
 def test_records_in_a_row_leave_no_hole() -> None:
     builder = BatchBuilder()
 
@@ -34,15 +27,6 @@ def test_records_in_a_row_leave_no_hole() -> None:
     (part,) = builder.build().parts
     assert (part.from_offset, part.next_offset, part.holes) == (0, 3, ())
     assert [record.offset for record, _ in part.items] == [0, 1, 2]
-
-
-def test_every_jump_of_offsets_is_a_hole() -> None:
-    builder = BatchBuilder()
-
-    add(builder, 7, 10, first=5, after=14)
-
-    (part,) = builder.build().parts
-    assert part.holes == ((5, 7), (8, 10), (11, 14))
 
 
 def test_holes_that_touch_are_one() -> None:
@@ -64,24 +48,6 @@ def test_an_offset_range_without_a_record_is_a_part_too() -> None:
 
     (part,) = builder.build().parts
     assert (part.items, part.holes) == ([], ((3, 5),))
-
-
-def test_records_and_rows_and_bytes_are_counted() -> None:
-    builder = BatchBuilder()
-    record = raw_record(0, b"x" * 10, key=b"k" * 20, headers=(("h" * 30, b"v" * 40), ("n", None)))
-
-    builder.add(claim_of().part(0, 1, [(record, (envelope(), envelope(), envelope()))]))
-
-    assert (builder.records, builder.rows, builder.record_bytes) == (1, 3, 101)
-
-
-def test_a_batch_of_records_without_values_is_full_too() -> None:
-    builder = BatchBuilder()
-    record = raw_record(0, b"", key=bytes(MAX_RECORD_BYTES))
-
-    builder.add(claim_of().part(0, 1, [(record, (envelope(),))]))
-
-    assert builder.is_full(2)
 
 
 @pytest.mark.parametrize("held", [{}, {ZERO: claim_of(epoch=2)}])

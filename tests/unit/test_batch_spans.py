@@ -18,7 +18,6 @@ from opentelemetry.semconv._incubating.attributes import (
 )
 from opentelemetry.semconv.schemas import Schemas
 from opentelemetry.trace import StatusCode
-from structlog.contextvars import get_contextvars
 from structlog.testing import capture_logs
 
 from normalizer.core.batch import Batch, Item, OutcomeTotals, PartitionBatch
@@ -105,26 +104,6 @@ def test_every_span_of_a_producer_is_linked_once() -> None:
     )
 
 
-def test_over_the_limit_each_sampled_trace_has_a_link_before_any_has_two() -> None:
-    sent = [parent(1, 1, "00"), parent(2, 1), parent(2, 2), parent(3, 1), parent(4, 1)]
-
-    assert linked(sent, 3) == ([(2, 1), (3, 1), (4, 1)], 2)
-    assert linked(sent, 4) == ([(2, 1), (3, 1), (4, 1), (2, 2)], 1)
-    assert linked(sent, None) == ([(1, 1), (2, 1), (2, 2), (3, 1), (4, 1)], 0)
-
-
-def test_a_link_says_which_record_it_is_of() -> None:
-    (link,), _ = producer_spans(Batch(parts=(part_of(3, [None, parent(1)]),)), 128)
-
-    assert link.attributes == {
-        "messaging.destination.name": "noetl.events",
-        "messaging.destination.partition.id": "3",
-        "messaging.kafka.offset": 1,
-    }
-    assert link.context.is_remote
-    assert link.context.trace_flags.sampled
-
-
 def test_what_is_left_out_is_counted_on_the_span(traced: Traced) -> None:
     with traced.spans.batch(Batch(parts=(part_of(0, [parent(n) for n in range(1, 8)]),))):
         pass
@@ -133,53 +112,6 @@ def test_what_is_left_out_is_counted_on_the_span(traced: Traced) -> None:
     assert len(batch.links) == 4
     assert batch.attributes
     assert batch.attributes["normalizer.links_left_out"] == 3
-
-
-def test_a_span_tells_of_topic_and_partition_only_what_holds_for_the_whole_batch(
-    traced: Traced,
-) -> None:
-    with traced.spans.batch(Batch(parts=(part_of(0, [None]), part_of(1, [None])))):
-        pass
-    traced.spans.begin()
-    with traced.spans.batch(Batch(parts=(part_of(0, [None]), part_of(0, [None], "other")))):
-        pass
-
-    one_topic, two_topics = traced.ended()["process noetl.events"], traced.ended()["process"]
-    assert one_topic.attributes
-    assert two_topics.attributes
-    assert one_topic.attributes["messaging.destination.name"] == "noetl.events"
-    assert "messaging.destination.partition.id" not in one_topic.attributes
-    assert "messaging.destination.name" not in two_topics.attributes
-    assert two_topics.attributes["normalizer.offsets"] == ("noetl.events[0]@0-0", "other[0]@0-0")
-
-
-def test_the_polls_that_found_nothing_are_not_of_the_batch(traced: Traced) -> None:
-    spans = traced.spans
-    for stage, seconds in (
-        ("fetch", 500.0),
-        ("write", 900.0),
-        ("fetch", 2.0),
-        ("normalize", 1.0),
-        ("fetch", 0.5),
-        ("normalize", 0.25),
-    ):
-        spans.note(stage, seconds)
-
-    with spans.batch(Batch(parts=(part_of(0, [None]),))):
-        pass
-
-    ended = traced.ended()
-    busy = {
-        name: span.attributes["normalizer.busy_seconds"]
-        for name, span in ended.items()
-        if span.attributes and "normalizer.busy_seconds" in span.attributes
-    }
-    assert busy == {"poll noetl.events": 2.5, "normalize": 1.25}
-    poll, batch = ended["poll noetl.events"], ended["process noetl.events"]
-    assert batch.start_time == poll.start_time
-    assert poll.start_time
-    assert poll.end_time
-    assert 2e9 <= poll.end_time - poll.start_time < 3e9
 
 
 def test_a_commit_is_below_the_write_and_its_ids_are_an_exemplar(traced: Traced) -> None:
@@ -231,44 +163,6 @@ def test_an_error_of_a_library_is_named_and_its_text_is_not_sent(traced: Traced)
         raise ValueError("content of a record")
 
     assert "content of a record" not in str([span.to_json() for span in traced.ended().values()])
-
-
-def test_log_lines_inside_the_block_have_the_ids_of_the_write(traced: Traced) -> None:
-    with traced.spans.batch(Batch(parts=(part_of(0, [None]),))):
-        bound = get_contextvars()
-
-    write = traced.ended()["write normalizer.events"]
-    assert bound == {
-        "trace_id": f"{write.context.trace_id:032x}",
-        "span_id": f"{write.context.span_id:016x}",
-    }
-    assert get_contextvars() == {}
-
-
-def test_a_batch_that_is_not_sampled_has_no_spans_ids_or_exemplars() -> None:
-    traced = Traced(sampler=sampling.ALWAYS_OFF)
-    traced.spans.begin()
-
-    with traced.spans.batch(Batch(parts=(part_of(0, [parent(1)]),))):
-        traced.spans.failed(StoreUnavailable("away"))
-        ids = traced.spans.committed(committed())
-        bound = get_contextvars()
-
-    assert (ids, bound, traced.ended()) == (None, {}, {})
-
-
-@pytest.mark.parametrize("url", ["postgresql://a:1,b:2/noetl", "postgresql:///noetl?host=/run"])
-def test_a_server_is_named_only_where_there_is_one(url: str) -> None:
-    traced = Traced(Settings(database_url=url))
-    traced.spans.begin()
-
-    with traced.spans.batch(Batch(parts=(part_of(0, [None]),))):
-        pass
-
-    attributes = traced.ended()["write normalizer.events"].attributes
-    assert attributes
-    assert attributes["db.namespace"] == "noetl"
-    assert "server.address" not in attributes
 
 
 @pytest.mark.parametrize(
@@ -341,29 +235,6 @@ def test_what_turns_tracing_off_is_said_once_or_was_wanted(
     assert [(line["event"], line["why"]) for line in lines] == (
         [("tracing_off", why)] if why else []
     )
-
-
-def test_an_endpoint_without_the_extra_is_said_and_the_service_runs(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(sys.modules, "normalizer.service.batch_spans", None)
-
-    with capture_logs() as lines, tracing(SETTINGS, ENDPOINT) as spans:
-        assert type(spans) is Untraced
-
-    (line,) = lines
-    assert line["why"] == "it needs pip install event-normalizer[otel]"
-
-
-def test_a_value_that_the_sdk_cannot_read_is_said_and_the_service_runs(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("OTEL_SPAN_LINK_COUNT_LIMIT", "many")
-
-    with capture_logs() as lines, tracing(SETTINGS, ENDPOINT) as spans:
-        assert type(spans) is Untraced
-
-    assert [(line["event"], line["why"]) for line in lines] == [("tracing_off", "ValueError")]
 
 
 def test_keys_in_the_headers_of_the_exporter_are_secrets() -> None:

@@ -11,15 +11,12 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner, Result
-from jsonschema import Draft202012Validator
 
 from normalizer.cli import main
 from normalizer.cli.explain import parse_coordinates
 from normalizer.cli.filter import filter_lines
-from normalizer.cli.job_options import parse_time
 from normalizer.errors import ConfigurationError
 from normalizer.files.record_lines import LONGEST_BYTES, pages, record_of
-from projector.cli import main as projector
 from projector.cli.scope_options import parse_span, scope_of
 from tests.support.command_tree import commands_of
 
@@ -102,14 +99,6 @@ def test_a_packed_file_that_is_not_whole_does_not_pass_for_one(
 
     assert result.exit_code == code
     assert why in result.stderr
-
-
-def test_a_batch_gives_a_line_for_each_event_and_an_empty_one_none() -> None:
-    item = '{"step":"a","name":"step.enter"}'
-    batch = f'{{"execution_id":"7","events":[{item},{item}]}}'
-
-    assert len(run("normalize", given=batch).output.splitlines()) == 2
-    assert not run("normalize", given='{"execution_id":"7","events":[]}').output
 
 
 def test_bytes_that_are_not_utf8_cost_their_line() -> None:
@@ -205,13 +194,6 @@ def test_a_reader_that_has_enough_ends_the_filter_quietly() -> None:
         filtering.stdin.close()
 
 
-def test_the_schema_accepts_what_the_filter_gives() -> None:
-    schema = json.loads(run("schema").output)
-
-    Draft202012Validator.check_schema(schema)
-    Draft202012Validator(schema).validate(json.loads(run("normalize", given=GOOD).output))
-
-
 def test_the_configuration_is_displayed_without_secrets_and_misspellings_are_named() -> None:
     result = run("config", DATABASE_URL="postgresql://u:hunter2@h/n", NORMALIZER_BATCH_ROW="1")
 
@@ -239,10 +221,6 @@ def test_coordinates_that_are_none_are_refused(text: str) -> None:
         parse_coordinates(text)
 
 
-def test_a_topic_may_hold_colons() -> None:
-    assert parse_coordinates("file:00ff:0:12") == ("file:00ff", 0, 12)
-
-
 def every_command(group: click.Group, *path: str) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = [path]
     for name, command in commands_of(group).items():
@@ -257,12 +235,6 @@ def test_each_help_teaches_by_example(path: tuple[str, ...]) -> None:
 
     assert result.exit_code == 0
     assert "normalizer " in result.output.partition("Usage:")[2].partition("\n")[2]
-
-
-def test_blank_lines_are_left_out_but_counted() -> None:
-    stream = io.BufferedReader(io.BytesIO(b"a\n\n  \nb"))
-
-    assert [line for page in pages(stream) for line in page] == [(1, b"a"), (4, b"b")]
 
 
 def test_a_long_line_is_cut_by_one_byte_too_many() -> None:
@@ -284,13 +256,6 @@ def test_a_line_of_kcat_keeps_its_coordinates() -> None:
     assert (record.topic, record.partition, record.offset, record.recorded_ms) == ("t", 2, 9, 5)
     assert (record.key, record.value) == (b"k", b"{}")
     assert record.headers == (("h", b"v"), ("n", None))
-
-
-def test_kcats_null_payload_is_a_tombstone_and_packed_bytes_are_unpacked() -> None:
-    place = b'{"topic":"t","partition":0,"offset":0,'
-
-    assert record_of(place + b'"payload":null}', 1, "file:x").value is None
-    assert record_of(place + b'"payload_b64":"/w=="}', 1, "file:x").value == b"\xff"
 
 
 @pytest.mark.parametrize(
@@ -318,13 +283,6 @@ def test_a_span_that_reaches_beyond_the_calendar_is_none(span: str) -> None:
         parse_span(span)
 
 
-def test_a_span_that_is_none_names_its_option_and_its_variable() -> None:
-    result = CliRunner().invoke(projector, ["maintain"], env={"PROJECTOR_KEEP_RAW": "1 week"})
-
-    assert result.exit_code == 2
-    assert "'--keep-raw' (env var: 'PROJECTOR_KEEP_RAW'): '1 week' is not a span" in result.output
-
-
 @pytest.mark.parametrize(
     "bounds",
     [
@@ -339,19 +297,6 @@ def test_a_time_that_is_beyond_the_calendar_is_none(
 ) -> None:
     with pytest.raises(click.BadParameter, match="is not a time"):
         scope_of(*bounds, None, None)
-
-
-def test_a_time_of_a_job_that_is_beyond_the_calendar_is_none() -> None:
-    with pytest.raises(click.UsageError, match="expected a time"):
-        parse_time("9999-12-31T23:59-05:00")
-
-
-@pytest.mark.parametrize(
-    ("since", "last"), [("2027-01-01", None), ("2026-01-01", None), (None, "1h")]
-)
-def test_hours_whose_ends_were_swapped_are_no_match(since: str | None, last: str | None) -> None:
-    with pytest.raises(click.UsageError, match="nothing is before 2026-01-01"):
-        scope_of(since, "2026-01-01", last, None, None)
 
 
 def test_bounds_are_rounded_outwards_to_hours() -> None:

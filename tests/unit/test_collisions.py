@@ -13,36 +13,6 @@ from tests.support.factories import envelope
 from tests.support.merging import merge
 
 
-def test_one_command_is_one_event_whatever_else_its_reports_name() -> None:
-    named = envelope(event_type="call.done", command_id="1:a:2", worker_id="w")
-
-    assert match_strength(named, named) == 3
-    assert match_strength(named, envelope(command_id="1:a:2", step="other", worker_id="v")) == 3
-    assert match_strength(named, msgspec.structs.replace(named, event_type="action_done")) == 3
-
-
-def test_one_step_is_one_event_where_not_both_name_a_command() -> None:
-    named, silent = envelope(command_id="1:a:2"), envelope()
-
-    assert (
-        match_strength(named, silent)
-        == match_strength(silent, named)
-        == match_strength(silent, silent)
-        == 2
-    )
-
-
-def test_a_report_without_a_step_could_be_of_any_row() -> None:
-    named, silent = envelope(command_id="1:a:2"), envelope(step="")
-
-    assert (
-        match_strength(named, silent)
-        == match_strength(silent, named)
-        == match_strength(silent, silent)
-        == 1
-    )
-
-
 @pytest.mark.parametrize(
     ("column", "other"),
     [
@@ -57,13 +27,6 @@ def test_what_differs_makes_two_events(column: str, other: Any) -> None:
     differing = msgspec.structs.replace(named, **{column: other})
 
     assert match_strength(named, differing) == match_strength(differing, named) == 0
-
-
-@pytest.mark.parametrize("command_id", [None, "1:a:2"])
-def test_two_steps_are_two_events_where_not_both_name_a_command(command_id: str | None) -> None:
-    one, other = envelope(step="a", command_id=command_id), envelope(step="b")
-
-    assert match_strength(one, other) == match_strength(other, one) == 0
 
 
 def test_a_row_is_found_by_a_step_that_another_report_of_it_overruled() -> None:

@@ -98,13 +98,6 @@ def test_a_refusal_never_holds_content(value: Any) -> None:
     assert SECRET not in refused(value).detail
 
 
-def test_a_tombstone_and_an_empty_batch_are_ignored() -> None:
-    tombstone = Normalizer().normalize(RawRecord(value=None))
-
-    assert tombstone == (Ignored(why="tombstone"),)
-    assert outcomes({"execution_id": 1, "events": []}) == (Ignored(why="a batch of no events"),)
-
-
 @pytest.mark.parametrize("depth", [900, 1_000, 5_000, 20_000, 200_000])
 @pytest.mark.parametrize("secret", [b"", b'"token":"t",'])
 def test_a_value_too_deep_to_be_read_is_too_deep(depth: int, secret: bytes) -> None:
@@ -199,36 +192,6 @@ def test_what_a_wrapper_holds_beside_its_event_keeps_a_name_of_its_own() -> None
         "wrapper.retry_count": 3,
         "wrapper.wrapper.foo": 4,
     }
-
-
-def test_an_id_that_a_wrapper_repeats_in_its_own_spelling_is_no_news() -> None:
-    wrapper = {
-        "transaction_id": 5,
-        "execution_id": "7",
-        "payload": json.dumps({"execution_id": 7, "event_type": "x"}),
-    }
-
-    (event,) = outcomes(wrapper)
-
-    assert isinstance(event, Envelope)
-    assert json.loads(event.extra or b"") == {"transaction_id": 5}
-
-
-def test_recovered_places_follow_what_an_item_inherits() -> None:
-    batch = {
-        "execution_id": 1,
-        "x": "\0",
-        "payload": "\0",
-        "events": [{"name": "a"}, {"name": "b\0", "context": 1}, {"name": "c", "x": 2}],
-    }
-
-    fields = [
-        [coercion["field"] for coercion in json.loads(event.coercions or b"[]")]
-        for event in outcomes(batch)
-        if isinstance(event, Envelope)
-    ]
-
-    assert fields == [["context", "x"], ["event_type", "x"], ["context"]]
 
 
 def test_a_mark_before_a_wrapped_text_is_noted_once() -> None:
@@ -353,19 +316,6 @@ def test_a_batch_is_the_key_whose_value_is_a_list(order: tuple[str, str], escape
 
         assert [type(one) for one in result] == [Envelope if is_first else Ignored]
         assert SECRET not in repr(result)
-
-
-@pytest.mark.parametrize("kind", ["step.exit", "step.e\\u0078it"])
-@pytest.mark.parametrize("around", ["%s", '{"schema":null,"payload":%s}'])
-def test_a_row_of_an_outbox_is_opened_with_or_without_an_envelope(kind: str, around: str) -> None:
-    event = json.dumps('{"execution_id":7,"event_id":5,"created_at":"2026-07-10T09:00:00Z"}')
-    row = f'{{"aggregatetype":"execution","aggregateid":"7","type":"{kind}","payload":{event}}}'
-
-    (stored,) = outcomes((around % row).encode())
-
-    assert isinstance(stored, Envelope)
-    assert (stored.execution_id, stored.event_type) == (7, "step.exit")
-    assert stored.extra == b'{"aggregatetype":"execution","aggregateid":"7"}'
 
 
 def test_a_feed_wrapper_with_the_columns_of_an_outbox_stays_one() -> None:

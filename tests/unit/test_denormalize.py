@@ -10,7 +10,7 @@ from normalizer.core.collisions import with_event_id
 from normalizer.core.denormalize import denormalize
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
-from normalizer.envelope import Envelope, canonical_json
+from normalizer.envelope import Envelope
 from normalizer.snowflake import EPOCH_MS, derive_id
 from tests.support.merging import merge
 
@@ -41,16 +41,6 @@ def sent(event: Envelope) -> Any:
     return json.loads(denormalize(event).value or b"")
 
 
-def test_an_event_of_a_batch_keeps_its_index_and_its_derived_id() -> None:
-    events = envelopes({"execution_id": 1, "events": [{"name": "a"}, 5, {"name": "b"}]})
-
-    last = events[-1]
-
-    assert last.source_index == 2
-    assert again(last) == last
-    assert "event_id" not in sent(last)
-
-
 def test_an_id_that_the_store_salted_or_assigned_leaves_the_choice_to_the_store() -> None:
     event = envelope()
     salted = msgspec.structs.replace(
@@ -69,73 +59,12 @@ def test_an_event_whose_id_was_taken_is_denormalized_under_its_own() -> None:
     assert again(with_event_id(event, 3 << 61)) == event
 
 
-def test_an_opaque_id_comes_back_as_its_text() -> None:
-    event = envelope(
-        {"execution_id": "cli-local-1", "event_id": "evt", "catalog_id": "c", "parent_event_id": []}
-    )
-
-    assert again(event) == event
-    assert sent(event) == {
-        "execution_id": "cli-local-1",
-        "event_type": "x",
-        "event_id": "evt",
-        "catalog_id": "c",
-        "parent_event_id": [],
-    }
-    assert sent(with_event_id(event, 3 << 61))["event_id"] == "evt"
-
-
 def test_a_text_that_hashes_to_another_id_is_not_this_ids_text() -> None:
     """Rows merged from two reports hold the coercions of both."""
     event = envelope({"catalog_id": "c"})
     merged = msgspec.structs.replace(event, catalog_id=77)
 
     assert sent(merged)["catalog_id"] == 77
-
-
-def test_an_exponent_that_jsonb_drops_is_put_back() -> None:
-    (event,) = envelopes(b'{"execution_id":1,"event_type":"x","catalog_id":5e2}')
-    stored = msgspec.structs.replace(event, coercions=canonical_json(event.coercions or b""))
-
-    rebuilt = again(stored)
-
-    assert rebuilt.catalog_id is None
-    assert canonical_json(rebuilt.coercions or b"") == stored.coercions
-
-
-def test_times_that_did_not_count_come_back_beside_the_one_that_did() -> None:
-    times = {
-        "created_at": "soon",
-        "timestamp": "2026-07-10T09:00:00Z",
-        "event_time": "2026-07-10T09:00:07Z",
-    }
-    event = envelope(times)
-
-    assert again(event) == event
-    assert sent(event).keys() >= times.keys()
-    assert sent(event)["created_at"] == "soon"
-    assert sent(event)["event_time"] == times["event_time"]
-
-
-def test_headers_come_back_as_they_were() -> None:
-    headers = (
-        ("a", b"1"),
-        ("a", None),
-        ("b", b"\xff"),
-        ("c", b"base64:/w="),
-        ("d", b"base64:YQ=="),
-    )
-
-    assert denormalize(envelope(headers=headers)).headers == headers
-
-
-def test_a_row_without_a_place_is_denormalized_without_one() -> None:
-    event = envelope(topic=None, recorded_ms=None)
-
-    record = denormalize(event)
-
-    assert (record.topic, record.recorded_ms) == (None, None)
-    assert again(event) == event
 
 
 @pytest.mark.parametrize("swap", [False, True])

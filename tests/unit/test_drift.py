@@ -8,7 +8,6 @@ from normalizer.core.drift import (
     EVENTS_A_SECOND,
     EXAMPLE_LETTERS,
     FIELDS_A_SHAPE,
-    LARGEST_BYTES,
     DriftDetector,
 )
 from normalizer.core.normalize import Normalizer
@@ -67,46 +66,12 @@ def test_an_unknown_key_and_a_changed_type_are_found_where_they_first_were() -> 
     assert drift_detector.take_findings() == []
 
 
-def test_what_could_not_be_kept_is_taken_again() -> None:
-    drift_detector = DriftDetector()
-    drift_detector.inspect(read(raw_event(1, brand_new=1)), 0.0)
-    found = drift_detector.take_findings()
-
-    drift_detector.put_back(found)
-
-    assert drift_detector.take_findings() == found
-
-
 def test_a_secret_does_not_become_an_example() -> None:
     drift_detector = DriftDetector(["wombat"])
 
     drift_detector.inspect(read(raw_event(1, wombat_key="hunter2", session_token="hunter2")), 0.0)
 
     assert "hunter2" not in str(drift_detector.take_findings())
-
-
-def test_refused_records_mixed_batches_and_large_ones_are_passed_over() -> None:
-    drift_detector = DriftDetector()
-    mixed = {
-        "execution_id": 1,
-        "events": [
-            {"step": "a", "name": "step.enter", "brand_new": 1},
-            {"step": "a", "event_type": "step.enter", "actionable": True, "brand_new": 1},
-        ],
-    }
-
-    large = raw_event(1, brand_new=1, context="x" * LARGEST_BYTES)
-
-    assert drift_detector.inspect(read(b"{broken", mixed, large), 0.0) == Counter()
-
-
-def test_a_batch_with_a_broken_item_shows_its_other_items() -> None:
-    drift_detector = DriftDetector()
-    batch = {"execution_id": 1, "events": [7, {"step": "a", "name": "x", "brand_new": 1}]}
-
-    drift_detector.inspect(read(batch), 0.0)
-
-    assert [one.field for one in drift_detector.take_findings()] == ["brand_new"]
 
 
 def test_no_more_than_a_sample_of_a_second_is_looked_at() -> None:

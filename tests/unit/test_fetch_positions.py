@@ -14,7 +14,6 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
 )
 from aiokafka.protocol.fetch import FetchRequest
-from aiokafka.protocol.metadata import MetadataRequest
 
 from normalizer.kafka import KafkaPartition
 from normalizer.kafka.connection import RETRY_BACKOFF_S
@@ -136,16 +135,6 @@ async def test_a_lost_connection_is_one_doubt() -> None:
     assert fetch_positions.trusted(ZERO)
 
 
-async def test_other_requests_may_fail() -> None:
-    client: Any = Client(error=KafkaConnectionError())
-    fetch_positions, _ = readings_of(client)
-
-    with pytest.raises(KafkaConnectionError):
-        await client.send(1, MetadataRequest([]))
-
-    assert doubted(fetch_positions) == set()
-
-
 @pytest.mark.parametrize(
     ("passed_ms", "is_doubted"),
     [(MAX_SILENCE_MS, False), (MAX_SILENCE_MS + 1, True), (-MAX_SILENCE_MS - 1, True)],
@@ -184,16 +173,5 @@ def test_a_comparison_that_takes_long_is_no_silence() -> None:
 
     fetch_positions.mark_verified(doubt, compared_ms=10_000)
     fetch_positions.note_answer(ZERO, 14_000)
-
-    assert fetch_positions.trusted(ZERO)
-
-
-def test_a_comparison_ends_a_silence() -> None:
-    fetch_positions = FetchPositions(lambda: None)
-    fetch_positions[ZERO] = FetchPosition(0, 5, None, 10_000)
-    fetch_positions.note_answer(ZERO, 20_000)
-
-    fetch_positions.mark_verified(fetch_positions.unverified()[0], compared_ms=21_000)
-    fetch_positions.note_answer(ZERO, 21_000 + MAX_SILENCE_MS)
 
     assert fetch_positions.trusted(ZERO)

@@ -85,15 +85,6 @@ async def test_a_fetch_without_an_answer_makes_the_next_one_smaller() -> None:
     assert client.requested == [FIRST_BYTES, FIRST_BYTES // 4]
 
 
-def test_a_small_answer_says_nothing_about_the_link() -> None:
-    sizes = FetchSizes(MOST_BYTES)
-
-    sizes.note_answer(BROKER, 900, 30.0)
-    sizes.note_answer(BROKER, 900, 0.01)
-
-    assert sizes.of(BROKER) == FIRST_BYTES
-
-
 def test_after_requests_without_an_answer_less_is_requested_but_not_nothing() -> None:
     sizes = FetchSizes(MOST_BYTES)
 
@@ -101,13 +92,5 @@ def test_after_requests_without_an_answer_less_is_requested_but_not_nothing() ->
     assert sizes.of(BROKER) == FIRST_BYTES // 4
     for _ in range(5):
         sizes.note_failure(BROKER)
-
-    assert sizes.of(BROKER) == LEAST_BYTES
-
-
-def test_never_more_is_requested_than_the_setting_allows() -> None:
-    sizes = FetchSizes(LEAST_BYTES)
-
-    read_over_a_link(sizes, 1e9, 0.001)
 
     assert sizes.of(BROKER) == LEAST_BYTES

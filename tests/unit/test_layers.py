@@ -5,7 +5,6 @@ noetl/server, `_build_reference_only_result` of noetl/noetl, and what noetl's Py
 a payload before it sends it.
 """
 
-import itertools
 from collections import Counter
 from collections.abc import Iterator
 from random import Random
@@ -22,7 +21,6 @@ from simulator.mix import Mix
 from simulator.rendering import RenderChoices
 from simulator.world import World
 from tests.support.factories import raw_record
-from tests.support.merging import merge
 
 EXECUTIONS: Final = 25
 PRODUCERS: Final = {
@@ -62,21 +60,6 @@ def test_every_layer_of_an_event_gives_one_status(producer: str) -> None:
 
     assert differing[:3] == []
     assert all(pairs[kind, server] for kind in BY_PAYLOAD for server in ("Rust", "Python"))
-
-
-def test_a_rust_workers_word_stays_beside_a_python_servers_row_that_hides_it() -> None:
-    hidden = 0
-
-    for client, fact in itertools.chain(*map(_reports, PRODUCERS)):
-        report = _envelope(client)
-        (row,) = (row for server, row in _rows(client) if server == "Python")
-        if not _hides_the_word(fact, report, row) or report.status not in ("FAILED", "CANCELLED"):
-            continue
-        hidden += 1
-        stored = msgspec.structs.replace(_envelope(row), event_id=report.event_id)
-        assert merge(stored, report).status == merge(report, stored).status == report.status
-
-    assert hidden > 10
 
 
 def _reports(producer: str) -> Iterator[tuple[Body, Fact]]:

@@ -41,19 +41,6 @@ def test_more_evidence_wins_whatever_the_value(
     assert both_ways(a, b, "evidence") == higher * digit
 
 
-@pytest.mark.parametrize(("rank", "lost"), [(0, None), (1, [9]), (2, [9])])
-def test_a_declared_value_that_lost_is_kept_and_a_default_is_not(
-    rank: int, lost: list[int] | None
-) -> None:
-    row = merge(
-        envelope(evidence=200, attempts=2),
-        envelope(evidence=rank * 100, attempts=9 if rank < 2 else 1),
-    )
-
-    assert row.attempts == 2
-    assert kept(row) == (lost and {"attempts": [9 if rank < 2 else 1]})
-
-
 def test_between_equals_the_greater_by_bytes_stays() -> None:
     assert both_ways(envelope(attempts=9), envelope(attempts=10), "attempts") == 9
     assert both_ways(envelope(error="b"), envelope(error="ab"), "error") == "b"
@@ -76,13 +63,6 @@ def test_a_time_of_the_producer_beats_the_ids_and_the_ids_beats_the_logs() -> No
     assert both_ways(log, identified, "created_at") == recorded_at(5)
     assert both_ways(identified, producer, "created_at") == recorded_at(1)
     assert kept(merge(merge(log, identified), producer)) is None
-
-
-def test_two_times_of_producers_are_both_kept() -> None:
-    row = merge(envelope(created_at=recorded_at(1)), envelope(created_at=recorded_at(2)))
-
-    assert row.created_at == recorded_at(2)
-    assert kept(row) == {"created_at": ["2025-11-24T16:00:00.001000Z"]}
 
 
 @pytest.mark.parametrize(
@@ -137,21 +117,6 @@ def test_objects_are_merged_key_by_key_and_a_null_hides_nothing(column: str) -> 
     assert kept(merge(a, b)) == {f"{column}.differ": ["a"]}
 
 
-def test_meta_says_the_attempts_that_won() -> None:
-    a = envelope(evidence=100, attempts=1, meta=b'{"attempts":1,"attempt":2}')
-    b = envelope(evidence=200, attempts=4, meta=b'{"attempts":4}')
-
-    assert msgspec.json.decode(both_ways(a, b, "meta")) == {"attempts": 4, "attempt": 2}
-
-
-def test_coercions_are_the_union_each_once() -> None:
-    a = envelope(coercions=b'[{"rule":"b"},{"rule":"a"}]')
-    b = envelope(coercions=b'[{"rule":"a"},{"rule":"c"}]')
-
-    row = msgspec.json.decode(both_ways(a, b, "coercions"))
-    assert sorted(coercion["rule"] for coercion in row) == ["a", "b", "c"]
-
-
 def test_json_is_compared_by_value_and_not_by_spelling() -> None:
     stored = envelope(context=b'{"a": 1, "b": "\xc3\xa9"}', meta=b'{"x": 1e2, "attempts": 0}')
     report = envelope(context=b'{"b":"\\u00e9","a":1}', meta=b'{"attempts":0,"x":100}')
@@ -174,19 +139,6 @@ def test_the_earlier_time_of_the_log_stays() -> None:
     assert both_ways(a, b, "recorded_at") == recorded_at(1)
 
 
-def test_a_value_that_lost_and_wins_in_the_end_is_not_kept() -> None:
-    weak = envelope(evidence=12, attempts=3)
-    strong = envelope(evidence=112, attempts=1)
-    declared = envelope(evidence=212, attempts=1)
-    other = envelope(evidence=212, attempts=0)
-
-    row = merge(merge(strong, other), declared)
-
-    assert row.attempts == 1
-    assert kept(row) == {"attempts": [0]}
-    assert kept(merge(weak, declared)) is None
-
-
 @pytest.mark.parametrize("own", [b'"x"', b"[1]", b'{"context":1}', b'{"context":"x"}'])
 def test_what_a_producer_calls_conflicting_values_was_not_kept_by_a_merge(own: bytes) -> None:
     assert kept_values(envelope(extra=b'{"conflicting_values":%b}' % own)) == []
@@ -200,71 +152,11 @@ def test_what_a_merge_kept_stands_under_its_column() -> None:
     assert kept in ([("result", b'{"a":1}')], [("result", b'{"a":2}')])
 
 
-@pytest.mark.parametrize(
-    "own",
-    [
-        b'"a word"',
-        b"null",
-        b"{}",
-        b'{"step":[]}',
-        b'{"step":["b","a"]}',
-        b'{"step":["a","a"]}',
-        b'{"colour":["red"]}',
-        b'{"step":"a"}',
-        b"[1]",
-        b'[{"step":["a"]}]',
-        b'{"extra.conflicting_values":["x"]}',
-    ],
-)
-def test_a_producers_own_conflicting_values_is_a_value_like_any_other(own: bytes) -> None:
-    a = envelope(extra=b'{"conflicting_values":%b}' % own)
-
-    assert merge(a, a) is a
-    assert merge(a, envelope()) is a
-    assert kept(merge(envelope(), a)) == msgspec.json.decode(own)
-    assert kept(merge(envelope(error="a"), merge(a, envelope(error="b")))) == {
-        "error": ["a"],
-        "extra.conflicting_values": [msgspec.json.decode(own)],
-    }
-
-
 def test_a_value_of_our_own_form_that_lost_is_not_taken_for_what_was_kept() -> None:
     a = envelope(extra=b'{"conflicting_values":{"extra.conflicting_values":[{"step":["x"]}]}}')
 
     assert merge(a, a) is a
     assert merge(a, envelope()) is a
-
-
-def test_two_producers_own_conflicting_values_are_both_kept() -> None:
-    a, b = (
-        envelope(extra=b'{"conflicting_values":1}'),
-        envelope(extra=b'{"conflicting_values":"x"}'),
-    )
-
-    row = merge(a, b)
-
-    assert kept(row) == {"extra.conflicting_values": ["x", 1]}
-    assert merge(row, a) is row
-
-
-def test_what_was_kept_before_stays_and_is_added_to() -> None:
-    row = merge(envelope(error="a"), envelope(error="c"))
-
-    row = merge(row, envelope(error="b", trace_id="t"))
-    row = merge(row, envelope(extra=b'{"mine":1}', trace_id="s"))
-
-    assert row.error == "c"
-    assert msgspec.json.decode(row.extra or b"") == {
-        "mine": 1,
-        "conflicting_values": {"error": ["a", "b"], "trace_id": ["s"]},
-    }
-
-
-def test_a_value_that_won_is_not_kept_as_one_that_lost() -> None:
-    imported = envelope(step="fetch", extra=b'{"conflicting_values":{"step":["fetch"]}}')
-    report = envelope(step="fetch", worker_id="worker-1")
-
-    assert kept(merge(imported, report)) is None
 
 
 def test_of_many_values_the_shortest_are_kept_and_that_there_were_more() -> None:

@@ -23,10 +23,6 @@ def test_names_are_said_once_and_tell_kind_and_unit() -> None:
         assert metric.hint.endswith(".")
 
 
-def test_no_execution_is_a_label() -> None:
-    assert not [metric.name for metric in CATALOGUE if "execution_id" in metric.labels]
-
-
 def test_what_is_counted_stands_at_zero_from_the_start() -> None:
     said = generate_latest(ServiceMetrics().registry).decode()
 

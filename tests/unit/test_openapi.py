@@ -48,14 +48,6 @@ def test_an_operation_is_described_and_its_examples_are_valid(name: str) -> None
         check(example, content["schema"])
 
 
-def test_an_example_that_does_not_fit_its_schema_is_noticed() -> None:
-    content = OPERATIONS["jobs"][1]["responses"]["200"]["content"]["application/json"]
-    example = content["examples"]["answer"]["value"]
-
-    with pytest.raises(jsonschema.ValidationError, match="'x' is not of type 'integer'"):
-        check({**example, "rows": [{**example["rows"][0], "run": "x"}]}, content["schema"])
-
-
 def test_a_stale_example_keeps_nobody_from_starting(monkeypatch: pytest.MonkeyPatch) -> None:
     stale: defaultdict[str, Example] = defaultdict(
         lambda: Example(answer={"rows": [{"former": 1}]})
@@ -63,12 +55,6 @@ def test_a_stale_example_keeps_nobody_from_starting(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(openapi, "examples", lambda: stale)
 
     assert openapi.document(ENDPOINTS, token=False)["paths"].keys() == DOCUMENT["paths"].keys()
-
-
-def test_an_example_of_a_problem_is_one() -> None:
-    (example,) = DOCUMENT["components"]["schemas"]["Problem"]["examples"]
-
-    check(example, {"$ref": "#/components/schemas/Problem"})
 
 
 def test_the_page_shows_each_operation_with_its_request_and_its_answer() -> None:

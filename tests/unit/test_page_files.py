@@ -33,14 +33,6 @@ async def test_a_browser_keeps_a_file_whose_address_changes_with_it() -> None:
         assert "immutable" in response.headers["Cache-Control"]
 
 
-async def test_a_file_of_another_version_is_requested_again() -> None:
-    client = _client()
-
-    for address in ("/assets/page.js", "/assets/0123456789abcdef/page.js"):
-        response = await client.get(address)
-        assert response.headers["Cache-Control"] == "private, no-cache"
-
-
 def test_every_module_is_loaded_in_one_round_trip() -> None:
     named = set(re.findall(r'modulepreload" href="/assets/\w+/(\w+\.js)"', page.index().decode()))
     imported = {

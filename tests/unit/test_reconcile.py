@@ -13,7 +13,6 @@ from normalizer.core.coordinates import Coordinates, coordinates_of
 from normalizer.core.encoded_events import envelope_of
 from normalizer.core.merge_flags import SHARES_ID
 from normalizer.core.reconcile import reconcile
-from normalizer.core.stored_events import WritePlan
 from normalizer.envelope import Envelope
 from normalizer.snowflake import derive_id
 from tests.support.factories import (
@@ -107,47 +106,12 @@ async def test_coordinates_that_come_twice_in_a_batch_are_one_record() -> None:
     assert outcomes == ["stored", "duplicate"]
 
 
-async def test_one_event_reported_twice_in_one_batch_is_one_row() -> None:
-    log = MemoryLog()
-
-    outcomes = await log.take(
-        envelope(1, error=None), envelope(2, event_id=snowflake(1), error="e")
-    )
-
-    assert outcomes == ["stored", "merged"]
-    assert log.rows_by_id[snowflake(1)].error == "e"
-    assert log.rows_by_id[snowflake(1)].source_offset == 1
-
-
-async def test_one_event_reported_twice_in_two_batches_is_one_row() -> None:
-    log = MemoryLog(envelope(1))
-
-    outcomes = await log.take(envelope(2, event_id=snowflake(1), error="e"))
-
-    assert outcomes == ["merged"]
-    assert log.rows_by_id[snowflake(1)].error == "e"
-    assert log.locked == [snowflake(1)]
-
-
 async def test_a_report_that_adds_nothing_is_a_duplicate() -> None:
     log = MemoryLog(envelope(1, error="e"))
 
     outcomes = await log.take(envelope(2, event_id=snowflake(1)))
 
     assert outcomes == ["duplicate"]
-
-
-async def test_three_reports_over_two_batches_are_one_row() -> None:
-    log = MemoryLog()
-    one = envelope(1, event_id=5, error="e")
-    two = envelope(2, event_id=5, worker_id="w")
-    three = envelope(3, event_id=5, duration=2.0)
-
-    outcomes = [*await log.take(one, two), *await log.take(three, one, two, three)]
-
-    assert outcomes == ["stored", "merged", "merged", "duplicate", "duplicate", "duplicate"]
-    row = log.rows_by_id[5]
-    assert (row.error, row.worker_id, row.duration) == ("e", "w", 2.0)
 
 
 async def test_a_batch_reported_twice_asks_no_more_than_once_for_all() -> None:
@@ -183,23 +147,6 @@ async def test_two_events_with_one_id_are_two_rows(
     assert (holder.step, moved.step) == (first.step, later.step)
     assert "event_id_conflict" in rule_of(moved)
     assert "event_id_conflict" not in rule_of(holder)
-    assert log.rows_stored == 2
-
-
-async def test_copies_of_a_conflicting_event_meet_it() -> None:
-    log = MemoryLog()
-    other = envelope(2, event_id=5, step="b")
-
-    await log.take(envelope(1, event_id=5, step="a"), other)
-    outcomes = await log.take(
-        other,
-        envelope(3, event_id=5, step="b", error="e"),
-        envelope(4, event_id=5, step="a", error="f"),
-    )
-
-    assert outcomes == ["duplicate", "merged", "merged"]
-    assert log.rows_by_id[sibling()].error == "e"
-    assert log.rows_by_id[5].error == "f"
     assert log.rows_stored == 2
 
 
@@ -266,22 +213,6 @@ async def test_a_report_goes_to_the_row_of_its_command_before_that_of_its_step()
     ]
 
 
-async def test_a_report_that_names_nothing_goes_to_the_holder_and_says_that_it_is_a_guess() -> None:
-    log = MemoryLog()
-    await log.take(
-        envelope(1, event_id=5, step="a", command_id="x"),
-        envelope(2, event_id=5, step="b", command_id="y"),
-    )
-    assert [rule_of(row) for row in log.rows_by_id.values()] == [[], ["event_id_conflict"]]
-
-    outcomes = await log.take(envelope(3, event_id=5, step="", error="whose?"))
-
-    assert outcomes == ["merged"]
-    assert log.rows_by_id[5].error == "whose?"
-    assert rule_of(log.rows_by_id[5]) == ["ambiguous_report"]
-    assert rule_of(log.rows_by_id[sibling()]) == ["event_id_conflict"]
-
-
 async def test_the_order_decides_which_row_takes_a_report_that_names_nothing() -> None:
     """It is marked in both orders, as docs/guarantees.md says."""
     a = envelope(1, event_id=5, step="a", command_id="x")
@@ -297,40 +228,6 @@ async def test_the_order_decides_which_row_takes_a_report_that_names_nothing() -
         taken.append(row.step)
 
     assert taken == ["a", "b"]
-
-
-async def test_a_guess_of_before_is_marked_when_a_second_event_comes() -> None:
-    log = MemoryLog(
-        envelope(1, event_id=5, step="a", command_id="x"),
-        envelope(9, event_id=9),
-    )
-    await log.take(envelope(2, event_id=5, step="", error="whose?"))
-    assert rule_of(log.rows_by_id[5]) == []
-
-    write_plan = await reconcile([envelope(3, event_id=5, step="b", command_id="y")], log)
-
-    assert [row.event_id for row in write_plan.inserts] == [sibling()]
-    assert [(row.event_id, rule_of(row)) for row in write_plan.updates] == [
-        (5, ["ambiguous_report"])
-    ]
-    assert write_plan.ambiguous == 1
-
-
-async def test_events_of_other_executions_or_classes_make_no_report_ambiguous() -> None:
-    log = MemoryLog()
-
-    await log.take(
-        envelope(1, event_id=5),
-        envelope(2, event_id=5, execution_id=77),
-        envelope(3, event_id=5, event_type="step.exit"),
-    )
-
-    assert sorted(map(rule_of, log.rows_by_id.values())) == [
-        [],
-        ["event_id_conflict"],
-        ["event_id_conflict"],
-    ]
-    assert log.rows_by_id.keys() == {5, sibling_ids(5, 77)[0], sibling()}
 
 
 async def test_a_holder_that_is_gone_leaves_its_siblings_as_they_are() -> None:
@@ -553,10 +450,6 @@ async def test_an_event_that_brings_the_id_of_a_conflict_in_the_same_batch_overw
 async def test_an_event_without_any_id_has_no_row() -> None:
     with pytest.raises(ValueError, match="without an id"):
         await reconcile([envelope(event_id=None)], MemoryLog())
-
-
-async def test_no_events_are_no_rows() -> None:
-    assert await reconcile([], MemoryLog()) == WritePlan(inserts=[], updates=[], outcomes=[])
 
 
 async def test_a_large_row_is_decoded_once_for_all_events_that_are_compared_with_it() -> None:

@@ -10,25 +10,20 @@ import msgspec
 import pytest
 import yaml
 from aiokafka.errors import TopicAuthorizationFailedError
-from aiokafka.partitioner import DefaultPartitioner
-from hypothesis import given
-from hypothesis import strategies as some
-from msgspec.structs import replace
 
-from normalizer.core.batch import Batch, LastRecord
+from normalizer.core.batch import LastRecord
 from normalizer.core.last_try import BLAMED, SHARED, LastTry
 from normalizer.envelope import to_canonical
-from normalizer.environment import load
-from normalizer.errors import BrokerUnavailable, ConfigurationError, PartsLost
+from normalizer.errors import BrokerUnavailable, PartsLost
 from normalizer.kafka import CommittedOffset, KafkaPartition, transactional_producer
-from normalizer.kafka.transactional_producer import OutputRecord, partition_of
+from normalizer.kafka.transactional_producer import OutputRecord
 from normalizer.relay import relay_store
-from normalizer.relay.output_records import canonical_record, refusal_record, too_large
+from normalizer.relay.output_records import canonical_record, refusal_record
 from normalizer.relay.relay_positions import RelayPosition, claim_of, position_of
 from normalizer.settings import Settings
 from normalizer.store.store import Claim
 from tests.contract import FOLDER
-from tests.support.factories import TOPIC, after, batch_of, envelope, raw_record, rejected
+from tests.support.factories import TOPIC, batch_of, envelope, raw_record, rejected
 
 WHERE = KafkaPartition("noetl.events", 3)
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -91,33 +86,6 @@ def test_a_refusal_has_the_place_and_the_reason_and_no_byte_of_the_record() -> N
     assert (body["offset"], body["index"], len(body["detail"])) == (5, 2, 500)
     assert record.key == b"noetl.events:0:5"
     assert b"hunter2" not in record.value
-
-
-def test_an_event_is_too_large_from_the_first_byte_beyond_the_limit() -> None:
-    event = envelope(4, context=b'"xyz"')
-    record = canonical_record(event, "out")
-
-    assert too_large(event, record, record.batch_bytes) is None
-    refused = too_large(event, record, record.batch_bytes - 1)
-    assert refused is not None
-    assert (refused.reason, refused.shape) == ("too_large", "executor")
-    assert f"takes {record.batch_bytes} bytes, and max.message.bytes of out is" in refused.detail
-
-
-def test_topics_of_the_contract_are_the_defaults_and_none_may_be_read_too() -> None:
-    channels, settings = ASYNCAPI["channels"], load({})
-
-    assert channels["canonical"]["address"] == settings.kafka_canonical_topic
-    assert channels["refused"]["address"] == settings.kafka_refused_topic
-    with pytest.raises(ConfigurationError, match="KAFKA_REFUSED_TOPIC: must not be one of KAFKA"):
-        load({"KAFKA_TOPICS": "a,b", "KAFKA_REFUSED_TOPIC": "b"})
-
-
-@given(key=some.binary(max_size=24), partitions=some.integers(1, 64))
-def test_a_key_has_the_partition_that_other_clients_give_it(key: bytes, partitions: int) -> None:
-    everywhere = list(range(partitions))
-
-    assert partition_of(key, partitions) == DefaultPartitioner()(key, everywhere, everywhere)
 
 
 async def test_a_batch_that_fails_while_the_next_is_handed_over_leaves_no_unread_error() -> None:
@@ -203,21 +171,6 @@ def committed(monkeypatch: pytest.MonkeyPatch) -> list[CommittedOffset]:
     monkeypatch.setattr(relay_store, "TransactionalProducer", Producer)
     monkeypatch.setattr(relay_store, "read_limits", limits)
     return committed
-
-
-async def test_a_part_without_a_record_keeps_the_last_one_of_the_part_before(
-    committed: list[CommittedOffset],
-) -> None:
-    async with relay_store.RelayStore(Settings()) as store:
-        claim = await store.claim(TOPIC, 0, cluster_id="c", log_start=0)
-        first = batch_of(envelope(0), claim=claim)
-        await store.write(first)
-        hole = replace(after(claim, first).part(1, 3, []), holes=((1, 3),))
-        await store.write(Batch(parts=(hole,)))
-
-    positions = [position_of(one, RelayPosition(cluster_id="")) for one in committed]
-    assert [one.next_offset for one in committed] == [0, 1, 3]
-    assert [position.last and position.last.offset for position in positions] == [None, 0, 0]
 
 
 async def test_partition_that_a_relay_gave_up_is_no_suspect_and_one_that_it_left_is(

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable, Iterable
 from itertools import repeat
 
-import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -20,12 +19,9 @@ from normalizer.store.retry import (
 )
 from tests.support.factories import (
     TOPIC,
-    after,
     batch_of,
     claim_of,
     envelope,
-    ignored,
-    rejected,
     together,
 )
 from tests.support.waiting import until
@@ -141,18 +137,6 @@ async def test_after_an_outage_of_any_length_pieces_grow_to_whole_batches_again(
     assert totals.records == RECORDS
 
 
-async def test_no_outcome_is_changed_whatever_fails() -> None:
-    log = Log(poison=(1, 2, 7, 15))
-    log.healed_after(40)
-    batch = batch_of(*[(envelope(), rejected(reason="invalid_id"), ignored())] * 16)
-
-    await delivered(log, batch)
-
-    assert [one for _, one in log.outcomes] == [
-        one for _, outcomes in batch.items() for one in outcomes
-    ]
-
-
 async def test_several_partitions_are_halved_with_their_holes() -> None:
     log = Log(poison=(4,))
     log.healed_after(30)
@@ -165,14 +149,6 @@ async def test_several_partitions_are_halved_with_their_holes() -> None:
     await delivered(log, batch)
 
     assert log.position == {part.partition: part.next_offset for part in batch.parts}
-
-
-async def test_a_batch_without_records_is_tried_for_as_long_as_it_takes() -> None:
-    log = Log(outages=[True] * 9)
-
-    await delivered(log, batch_of(holes=[(0, 9)]))
-
-    assert log.position == {0: 9}
 
 
 @pytest.mark.parametrize(
@@ -218,15 +194,6 @@ async def test_a_stop_ends_the_waiting() -> None:
     with pytest.raises(StoreUnavailable):
         async with asyncio.timeout(5):
             await trying
-
-
-async def test_a_stop_while_it_goes_well_stops_nothing() -> None:
-    stop = asyncio.Event()
-    stop.set()
-
-    totals = await write_with_retry(Log(), records(), stop=stop)
-
-    assert totals.records == RECORDS
 
 
 async def test_waits_double_up_to_two_seconds_and_are_spread_by_the_draw(
@@ -440,13 +407,6 @@ async def test_of_a_batch_that_is_dropped_it_is_not_said_that_it_goes_on(
     assert [line["event"] for line in lines] == ["batch_blocked"]
 
 
-async def test_a_batch_that_does_not_wait_is_said_nowhere() -> None:
-    with capture_logs() as lines:
-        await delivered(Log(outages=[True] * 2), records())
-
-    assert [line["event"] for line in lines if line["log_level"] != "debug"] == []
-
-
 async def test_what_is_in_hand_is_known_from_the_begin_of_the_first_try() -> None:
     now = iter(range(0, 100, 7))
     in_flight = InFlightBatch(lambda: float(next(now)))
@@ -460,13 +420,3 @@ async def test_what_is_in_hand_is_known_from_the_begin_of_the_first_try() -> Non
         Log(outages=[True]), records(), stop=asyncio.Event(), draw=lambda: -1.0, in_flight=in_flight
     )
     assert (in_flight.age_s(), in_flight.is_waiting(), in_flight.offsets()) == (0.0, False, "")
-
-
-async def test_the_batch_that_was_given_is_not_touched() -> None:
-    batch = records(4)
-    before = msgspec.structs.replace(batch)
-
-    await delivered(Log(outages=[True] * 9), batch)
-
-    assert batch == before
-    assert after(claim_of(), batch).next_offset == 4

@@ -72,14 +72,6 @@ def test_the_table_of_the_page_gives_the_line_of_the_page(tmp_path: Path) -> Non
     assert normalizer.version.endswith(f"+{TABLE.fingerprint}")
 
 
-def test_without_its_keys_an_event_is_as_it_ever_was() -> None:
-    value = b'{"execution_id":7,"event_type":"a","try_number":2,"occurred_at":"2026-07-10"}'
-
-    assert NORMALIZER.normalize(RawRecord(value=value)) == Normalizer().normalize(
-        RawRecord(value=value)
-    )
-
-
 @pytest.mark.parametrize(
     ("fields", "columns"),
     [
@@ -137,20 +129,6 @@ def test_an_event_type_may_have_another_name() -> None:
 
     assert isinstance(event, Envelope)
     assert event.event_type == "call.done"
-
-
-def test_what_a_wrapper_says_besides_is_kept() -> None:
-    inner = msgspec.json.encode({**EVENT, "try_number": 2}).decode()
-    value = msgspec.json.encode({"global_sequence": 4, "payload": inner})
-
-    (event,) = NORMALIZER.normalize(RawRecord(value=value))
-
-    assert isinstance(event, Envelope)
-    assert msgspec.json.decode(event.extra or b"") == {
-        "scheduler_id": "s",
-        "attempt": 2,
-        "global_sequence": 4,
-    }
 
 
 def test_the_fingerprint_is_of_what_is_read_alone() -> None:

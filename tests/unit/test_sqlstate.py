@@ -203,16 +203,6 @@ def test_a_function_named_by_content_is_not_repeated() -> None:
     assert SECRET not in str(translated(refusal("22003", context=context)))
 
 
-def test_a_connection_that_ended_is_said_in_words() -> None:
-    assert str(translated(refusal("08003"))) == "database: the connection ended (SQLSTATE 08003)"
-
-
-def test_a_fatal_error_says_the_names_of_what_it_is_about() -> None:
-    error = refusal("42501", schema="normalizer", table="events")
-
-    assert "normalizer.events" in str(translated(error))
-
-
 def test_a_connection_error_is_said_by_its_kind_alone() -> None:
     assert SECRET not in str(translated(ConnectionResetError(SECRET)))
 
@@ -234,10 +224,6 @@ def test_the_refused_line_is_read_from_the_context(context: str | None, line: in
     fields = {} if context is None else {"context": context}
 
     assert line_of(refusal("22P02", **fields)) == line
-
-
-def test_an_error_without_a_context_names_no_line() -> None:
-    assert line_of(UnicodeEncodeError("utf-8", "x", 0, 1, "COPY events, line 3")) is None
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import logging
 import os
 import select
 import threading
-from typing import TextIO, cast
 
 import asyncpg
 import pytest
@@ -27,19 +26,6 @@ def lines() -> io.StringIO:
 
 def logged(lines: io.StringIO) -> list[dict[str, object]]:
     return [json.loads(line) for line in lines.getvalue().splitlines()]
-
-
-def test_a_line_is_one_json_object_with_time_and_level(lines: io.StringIO) -> None:
-    telemetry.get_logger(instance="pod-1").info("started", partitions=[1, 2])
-
-    (line,) = logged(lines)
-    assert line.pop("timestamp")
-    assert line == {
-        "event": "started",
-        "level": "info",
-        "instance": "pod-1",
-        "partitions": [1, 2],
-    }
 
 
 def test_the_name_of_a_file_that_is_no_text_ends_nothing(lines: io.StringIO) -> None:
@@ -129,35 +115,6 @@ def test_a_line_that_a_pipe_takes_as_one_is_written_as_one(
         assert pipe.read() == (line * 4).encode()
 
 
-def test_a_stream_that_is_no_file_gets_each_line_whole() -> None:
-    """The screen of a job makes a line of each text."""
-    texts: list[str] = []
-
-    class Screen:
-        write = texts.append
-
-        def isatty(self) -> bool:
-            return False
-
-        def flush(self) -> None:
-            pass
-
-    telemetry.configure(stream=cast("TextIO", Screen()))
-    telemetry.get_logger().info("x" * 10_000)
-
-    assert [len(text) > 10_000 for text in texts] == [True]
-
-
-def test_a_library_speaks_through_our_lines_from_warning_on(lines: io.StringIO) -> None:
-    logging.getLogger("aiokafka.consumer").info("joined")
-    logging.getLogger("aiokafka.consumer").error("no broker at %s", "amqp://u:hunter2@h")
-
-    (line,) = logged(lines)
-    assert line["library"] == "aiokafka"
-    assert line["level"] == "error"
-    assert line["event"] == "no broker at amqp://u:***@h"
-
-
 def test_a_library_that_repeats_itself_is_counted(lines: io.StringIO) -> None:
     now = 100.0
     handler = telemetry.LibraryLogHandler(clock=lambda: now)
@@ -181,25 +138,6 @@ def test_a_librarys_traceback_is_only_named(lines: io.StringIO) -> None:
     (line,) = logged(lines)
     assert line["error"] == "ValueError"
     assert "content" not in lines.getvalue()
-
-
-def test_a_level_below_the_set_one_is_not_logged() -> None:
-    stream = io.StringIO()
-    telemetry.configure(level="warning", stream=stream)
-
-    telemetry.get_logger().info("quiet")
-
-    assert not stream.getvalue()
-
-
-def test_a_pretty_line_is_for_people() -> None:
-    stream = io.StringIO()
-    telemetry.configure(log_format="pretty", stream=stream)
-
-    telemetry.get_logger().info("started", topic="t")
-
-    assert "started" in stream.getvalue()
-    assert not stream.getvalue().startswith("{")
 
 
 @pytest.mark.parametrize(

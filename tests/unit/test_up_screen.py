@@ -28,29 +28,6 @@ def test_a_terminal_shows_one_live_line_and_keeps_what_is_said() -> None:
     assert terminal.getvalue() == "one\r\x1b[Ktwo\r\x1b[Kkept\nthree"
 
 
-def test_elsewhere_every_line_stays() -> None:
-    stream = io.StringIO()
-    screen = Screen(stream)
-
-    screen.print_live("one")
-    screen.print_line("kept")
-    screen.print_live("two")
-
-    assert stream.getvalue() == "one\nkept\ntwo\n"
-
-
-def test_a_stream_that_takes_no_line_any_more_ends_nothing() -> None:
-    """Neither the work behind it nor, by a flush at its exit, the process."""
-    with Path("/dev/full").open("w") as full:
-        screen = Screen(full)
-
-        screen.print_line("one")
-        screen.print_live("two")
-
-        assert not screen.is_read
-        full.flush()
-
-
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [

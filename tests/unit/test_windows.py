@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projector.api.parameters import SECONDS, Grain, floor, minutes_from
+from projector.api.parameters import SECONDS, Grain, minutes_from
 from projector.api.queries.call_times import DurationsParams
 from projector.api.queries.event_rates import EventRateParams
 from projector.api.query_strings import parse
@@ -43,13 +43,6 @@ def test_bounds_are_rounded_outwards_to_what_is_counted(
     assert (buckets[0], f"{buckets[1]:%H:%M}", f"{buckets[2]:%H:%M}") == (grain, since, until)
 
 
-def test_four_days_by_the_minute_are_answered_by_the_hour() -> None:
-    grain, since, until = parameters("last=4d&every=minute").buckets(NOW, "minute")
-
-    assert grain == "hour"
-    assert until - since == timedelta(days=4, hours=1)
-
-
 @pytest.mark.parametrize(
     ("query", "minutes"),
     [
@@ -61,21 +54,6 @@ def test_four_days_by_the_minute_are_answered_by_the_hour() -> None:
 )
 def test_minutes_that_are_dear_are_read_for_short_windows(query: str, minutes: bool) -> None:
     assert parameters(query, DurationsParams).needs_minutes(NOW) is minutes
-
-
-@pytest.mark.parametrize("until", ["2026-07-10T08:30:00Z", "2026-07-10T08:10:00Z"])
-@pytest.mark.parametrize("every", ["minute", "hour", "day"])
-@pytest.mark.parametrize("finest", ["minute", "hour"])
-def test_a_window_without_time_stays_empty_however_it_is_rounded(
-    until: str, every: Grain, finest: Grain
-) -> None:
-    window = parameters(f"since=2026-07-10T08:30:00Z&until={until}&every={every}&by=at")
-
-    _, low, high = window.buckets(NOW, finest)
-    begin, end = window.bounds(NOW)
-
-    assert low >= high
-    assert floor(begin, "hour") >= end
 
 
 @pytest.mark.parametrize(

@@ -13,15 +13,13 @@ from typing import Any
 import asyncpg
 import msgspec
 import pytest
-import structlog.testing
 
-from normalizer import telemetry
 from normalizer.cli.job_execution import collecting_diff
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
 from normalizer.errors import FatalError, StoreUnavailable
 from normalizer.jobs.engine import job_statements
-from normalizer.jobs.engine.job_run import JobRun, RunHeartbeat, end_unfinished
+from normalizer.jobs.engine.job_run import JobRun, end_unfinished
 from normalizer.jobs.engine.source_pages import split_page
 from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.engine.throttle import LiveLag, LiveTraffic
@@ -54,11 +52,6 @@ from tests.support.waiting import until
 
 COUNT = 1_500
 ITS_OWN_END = "select pg_terminate_backend(pg_backend_pid()), $1::bigint, $2::integer[]"
-END_LOOKING = """
-    select pg_terminate_backend(pid)
-    from   pg_stat_activity
-    where  application_name = 'normalizer throttle' and datname = current_database()
-"""
 
 
 @pytest.fixture
@@ -139,26 +132,6 @@ async def test_a_run_that_retention_deletes_as_it_is_resumed_is_begun_again(
 
     async with await JobRun.begin(database.url, spec, owner="o") as run:
         assert (run.number, run.resumed, run.epoch) == (1, False, 1)
-
-
-async def test_the_share_of_a_run_never_falls(database: Database, history: Path) -> None:
-    spec = JobSpec(kind="backfill", source=str(history))
-    async with (
-        await JobRun.begin(database.url, spec, owner="it") as run,
-        connected(database) as connection,
-    ):
-        reports = [
-            RunHeartbeat(
-                share=share, records_per_s=1.0, throttled_by_lag_s=0.0, throttled_by_rate_s=0.0
-            )
-            for share in (0.6, 0.1, None)
-        ]
-        for progress in reports:
-            await run.heartbeat(progress)
-        await run.end("stopped", "", reports[-1])
-        kept = await connection.fetchval("select progress_ratio from projector.jobs")
-
-    assert kept == 0.6
 
 
 async def test_a_runner_that_lost_the_job_writes_nothing_more(
@@ -343,29 +316,6 @@ async def test_a_writer_that_breaks_ends_a_reader_that_waits_for_it(
     assert await ledger_mistakes(database) == []
 
 
-async def test_a_run_that_fails_at_its_first_batch_has_done_no_share(
-    database: Database, history: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is read is ahead of what is written, and a small file is read at once."""
-    monkeypatch.setattr("normalizer.jobs.engine.runner.HEARTBEAT_EVERY_S", 0.1)
-    flow = backfill_of(
-        job_settings(database, batch_rows=100),
-        FileSource([history]),
-        str(history),
-        live=LagsAtFirst(1),
-        yield_at_s=2.0,
-    )
-    async with connected(database) as connection:
-        await connection.execute(
-            "update normalizer.retention_horizon set expired_before = '2100-01-01'"
-        )
-        failed = await flow.run()
-        share = await connection.fetchval("select progress_ratio from projector.jobs")
-
-    assert (failed.state, failed.totals.records) == ("failed", 0)
-    assert not share
-
-
 class BreaksAfter(FileSource):
     """A file that cannot be read beyond this number of records."""
 
@@ -546,34 +496,6 @@ async def test_live_traffic_is_seen_to_wait_unless_nobody_reads_its_log(
     assert unread == [None, 7.0] * 2
 
 
-@pytest.mark.parametrize("topic", [1], indirect=True)
-async def test_live_traffic_is_seen_also_after_its_connection_was_lost(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any
-) -> None:
-    settings = settings_for(database, topic, bootstrap_servers)
-    now_s = 100.0
-    async with (
-        watching(database.url) as watcher,
-        TopicReader(settings) as log,
-        LiveTraffic(database.url, log, clock=lambda: now_s) as live,
-        connected(database) as connection,
-    ):
-        await send(producer, topic, range(5))
-        async with running(settings):
-            await _until_read_and_reported(watcher, topic, 5)
-        await send(producer, topic, range(5, 6))
-        await live.read()
-        ended = await connection.fetch(END_LOOKING)
-        now_s += 7
-        # A connection that was lost a moment ago may be noticed only when it is used.
-        with contextlib.suppress(StoreUnavailable):
-            await live.read()
-        waiting = await live.read()
-
-    assert [tuple(row) for row in ended] == [(True,)]
-    assert (waiting.seconds, waiting.partition) == (7.0, f"{topic.name}[0]")
-
-
 async def command(database: Database, *arguments: str) -> tuple[int, str]:
     """Exit code and output of `normalizer ...`."""
     process = await asyncio.create_subprocess_exec(
@@ -689,23 +611,6 @@ async def test_a_signal_stops_it_in_order(database: Database, history: Path) -> 
     assert "the same command resumes from here" in said.decode()
 
 
-async def test_a_result_waits_for_a_database_that_is_away_at_the_end(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Else it would be shown as interrupted, and its alert would ask for a run of nothing."""
-    ended = runner(job_settings(database), JobSpec(kind="backfill", source="ended"))
-    failing = _failing_at_first(monkeypatch, 2)
-
-    async def work(*_: object) -> None:
-        failing.set()
-
-    result = await ended.run(work, lambda: None)
-
-    assert result.state == "complete"
-    async with connected(database) as connection:
-        assert await connection.fetchval("select state from projector.jobs") == "complete"
-
-
 async def test_a_stop_while_the_database_is_away_says_what_the_run_is_now(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -718,31 +623,6 @@ async def test_a_stop_while_the_database_is_away_says_what_the_run_is_now(
 
     with pytest.raises(StoreUnavailable, match="left as interrupted: the same command resumes"):
         await stopped.run(work, lambda: None)
-
-
-async def test_a_job_says_that_the_database_says_nothing(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(telemetry, "SILENT_AFTER_S", 0.2)
-    fetch = JobRun._fetch
-
-    async def slow(run: JobRun, statement: str, *values: object) -> Any:
-        await asyncio.sleep(0.4)
-        return await fetch(run, statement, *values)
-
-    async def work(*_: object) -> None:
-        monkeypatch.setattr(JobRun, "_fetch", slow)
-        await until(has_recovered)
-
-    async def has_recovered() -> bool:
-        return "recovered" in (line["event"] for line in lines)
-
-    slowed = runner(job_settings(database), JobSpec(kind="renormalize", source="slow"))
-    with structlog.testing.capture_logs() as lines:
-        await slowed.run(work, lambda: None)
-
-    said = {line["why"] for line in lines if line["event"] == "unavailable"}
-    assert said == {"database: no answer for 0.2 s"}
 
 
 def _failing_at_first(monkeypatch: pytest.MonkeyPatch, tries: int) -> asyncio.Event:

@@ -4,11 +4,8 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 import pytest
 
-from normalizer.core.batch import Batch
-from normalizer.core.batch_builder import MAX_RECORD_BYTES, BatchBuilder
 from normalizer.core.coordinates import Coordinates
 from normalizer.envelope import Envelope
 from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
@@ -18,7 +15,6 @@ from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
 from normalizer.store.rows import StoredRows
 from simulator.kafka_producer import producer as play_into
 from simulator.sent_record import SentRecord
-from tests.support.factories import raw_event
 from tests.support.job_runs import (
     NORMALIZE,
     backfill_files,
@@ -153,51 +149,3 @@ async def test_a_dry_run_searches_only_for_what_may_be_stored(
     diff, _ = await _dry(database, path, 100)
 
     assert (diff.count("new") > 200, searched) == (True, 0)
-
-
-async def test_a_dry_run_says_what_would_be_ignored(database: Database, tmp_path: Path) -> None:
-    tombstone = {"topic": "noetl.events", "partition": 0, "payload": None}
-    lines = [msgspec.json.encode(tombstone | {"offset": number}) + b"\n" for number in range(3)]
-    path = write_file(tmp_path / "file.ndjson", b"".join(lines))
-
-    diff, _ = await _dry(database, path, 100)
-    verdict = await backfill_files(database, path)
-
-    assert diff.count("ignored") == verdict.totals.ignored == 3
-
-
-async def test_large_records_of_a_dry_run_are_in_memory_a_few_at_a_time(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A batch of 5,000 rows could hold thirty times as much."""
-    large = (msgspec.json.encode(raw_event(n, result="x" * 100_000)) + b"\n" for n in range(200))
-    path = write_file(tmp_path / "file.ndjson", b"".join(large))
-    batches: list[int] = []
-    build = BatchBuilder.build
-
-    def noted(builder: BatchBuilder) -> Batch:
-        batches.append(builder.record_bytes)
-        return build(builder)
-
-    monkeypatch.setattr(BatchBuilder, "build", noted)
-    diff, _ = await _dry(database, path, 5_000)
-
-    assert diff.count("new") == 200
-    assert max(batches) < MAX_RECORD_BYTES + (1 << 20)
-
-
-async def test_a_second_report_meets_what_the_dry_run_would_have_stored(
-    database: Database, tmp_path: Path
-) -> None:
-    reports: list[dict[str, Any]] = [
-        raw_event(0, worker_id=None),
-        raw_event(1),
-        raw_event(0, worker_id="worker-7"),
-        raw_event(0, worker_id="worker-7"),
-    ]
-    lines = b"".join(msgspec.json.encode(report) + b"\n" for report in reports)
-    path = write_file(tmp_path / "reports.ndjson", lines)
-
-    diff, _ = await _dry(database, path, 1)
-
-    assert (diff.count("new"), diff.count("merged"), diff.count("unchanged")) == (2, 0, 1)

@@ -1,20 +1,18 @@
 """Rows of a table replayed, first of all of noetl.event: paged, resumed, and kept apart."""
 
-import asyncio
 import re
 from itertools import pairwise
 from typing import Any, Final
 
 import pytest
 
-from normalizer.errors import ConfigurationError, FatalError
+from normalizer.errors import FatalError
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.sources.row_pages import BYTES_A_PAGE
 from normalizer.jobs.sources.source import ReadPosition
 from normalizer.jobs.sources.table_source import TableSource
 from tests.integration.test_backfill_runs import command
 from tests.support.job_runs import backfill_of, job_settings
-from tests.support.lossy_proxy import Proxy
 from tests.support.noetl_event_table import EVENT_TABLE, insert
 from tests.support.stack import Database
 from tests.support.table_rows import connected, stored_events
@@ -50,23 +48,6 @@ async def test_two_executions_may_have_rows_of_one_id(database: Database) -> Non
     assert {event.source_topic for event in events} == {"pg:noetl.event"}
 
 
-async def test_rows_are_read_page_by_page_to_the_last(database: Database) -> None:
-    async with connected(database) as connection:
-        await connection.execute(
-            """
-            create table public.history as
-            select number::text as event_id, 7 as execution_id, 'step.enter' as name,
-                   '2026-01-31'::timestamptz as created_at
-            from   generate_series(1, 4567) as number;
-            grant select on public.history to public;
-            """
-        )
-
-    verdict = await backfilled(database, table="public.history", key=["execution_id", "event_id"])
-
-    assert (verdict.state, verdict.totals.stored) == ("complete", 4567)
-
-
 async def test_pages_of_large_rows_are_short(database: Database) -> None:
     """By rows alone they would all be one page, and all in memory."""
     source = TableSource(
@@ -84,26 +65,6 @@ async def test_pages_of_large_rows_are_short(database: Database) -> None:
     assert all(one.next_offset == after.from_offset for one, after in pairwise(pages))
 
 
-async def test_a_database_that_says_nothing_more_keeps_no_job_from_its_end(
-    database: Database,
-) -> None:
-    query = "select number as event_id from generate_series(1, 3) as number"
-    async with (
-        Proxy(database.url) as proxy,
-        TableSource(proxy.url, query=query, key=["event_id"]) as source,
-    ):
-        (part,) = await source.parts()
-        reading = asyncio.create_task(anext(source.read({part.key: ReadPosition(next_offset=0)})))
-        proxy.lose(b"row_to_json", "silence", passed_on=False)
-        await proxy.lost.wait()
-        reading.cancel()
-
-        done, _ = await asyncio.wait([reading], timeout=20)
-
-    assert done == {reading}
-    assert reading.cancelled()
-
-
 async def test_a_query_is_named_and_keyed_and_its_rows_get_what_they_lack(
     database: Database,
 ) -> None:
@@ -119,28 +80,6 @@ async def test_a_query_is_named_and_keyed_and_its_rows_get_what_they_lack(
         events = await stored_events(connection)
     assert verdict.totals.stored == 3
     assert {event.source_topic for event in events} == {"pg:three"}
-
-
-_WRONG: Final[list[tuple[dict[str, Any], str]]] = [
-    ({"table": "nowhere"}, 'relation "nowhere" does not exist'),
-    ({"table": "keyless"}, "no primary key: name with --key"),
-    ({"table": "keyless", "key": ["other"]}, "there is no column event_id, other"),
-    ({"query": "select 1 as event_id from", "key": ["event_id"]}, "SQLSTATE 42601"),
-    ({"query": "select 1 as event_id", "key": []}, "no primary key"),
-]
-
-
-async def test_a_table_or_query_that_does_not_hold_is_wrong_usage_and_begins_no_job(
-    database: Database,
-) -> None:
-    async with connected(database) as connection:
-        await connection.execute("create table public.keyless (name text)")
-
-        for options, why in _WRONG:
-            with pytest.raises(ConfigurationError, match=re.escape(why)):
-                await backfilled(database, **options)
-
-        assert await connection.fetchval("select count(*) from normalizer.jobs") == 0
 
 
 _UNPAGED: Final[list[tuple[dict[str, Any], str]]] = [
@@ -255,31 +194,6 @@ async def test_the_command_stores_each_row_of_a_table_once_and_says_so(
         assert code == 0, said
         assert re.search(rf"complete: job \S+, run {run}$", said, re.MULTILINE), said
         assert f"1,234 records: 1,234 outcomes = 1,234 {outcome}\n" in said
-
-
-async def test_the_options_of_the_command_reach_the_rows(database: Database) -> None:
-    """Only the source's user may read the table, and only --key can order its rows."""
-    async with connected(database) as connection:
-        await connection.execute(
-            """
-            create table public.secluded as
-            select number as event_id, 'step.enter' as name, '2026-01-31'::timestamptz as created_at
-            from   generate_series(1, 5) as number;
-            """
-        )
-
-        code, said = await command(
-            database,
-            *("backfill", "table", "--source-url", database.admin_url, "--name", "recent"),
-            *("--query", "select * from public.secluded where event_id > 2"),
-            *("--key", " created_at , event_id", "--set", "execution_id=77"),
-        )
-
-        stored = await stored_events(connection)
-    assert (code, "3 outcomes = 3 stored" in said) == (0, True), said
-    assert {(event.source_topic, event.source_offset, event.execution_id) for event in stored} == {
-        ("pg:recent", offset, 77) for offset in (3, 4, 5)
-    }
 
 
 async def test_wrong_usage_of_the_command_is_said_in_words_and_begins_no_job(

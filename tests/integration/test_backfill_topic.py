@@ -1,7 +1,5 @@
 """A topic replayed: by itself, before and beside the service, by range, and when it is gone."""
 
-import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -11,20 +9,19 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
 from normalizer.cli.ledger_check import verify_ledger
-from normalizer.errors import ConfigurationError, FatalError
+from normalizer.errors import FatalError
 from normalizer.jobs.engine.stored_state import read_stored_state
-from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePage
+from normalizer.jobs.sources.source import ReadPosition
 from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
-from normalizer.kafka import TopicReader, range_reader
+from normalizer.kafka import TopicReader
 from normalizer.settings import Settings
-from tests.support.job_runs import backfill_of, backfill_topic
+from tests.support.job_runs import backfill_topic
 from tests.support.service_runs import (
     Watcher,
     recreate_topic,
     running,
     send,
     settings_for,
-    until,
     watching,
 )
 from tests.support.stack import Database, Topic
@@ -65,21 +62,6 @@ async def test_what_a_backfill_stored_is_a_duplicate_to_the_service_and_again(
     assert (second.totals.duplicate, second.totals.stored) == (90, 0)
     assert await watcher.events() == 90
     assert await wrong(settings) == []
-
-
-async def test_the_ledger_misses_a_row_that_a_job_stored(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
-) -> None:
-    settings = settings_for(database, topic, bootstrap_servers)
-    await send(producer, topic, range(9))
-    await backfill_topic(settings, topic)
-    assert await wrong(settings) == []
-
-    await watcher.connection.execute(
-        "delete from normalizer.events where source_partition = 0 and source_offset = 0"
-    )
-
-    assert await wrong(settings) == ["LOST: stored: the totals say 9, the table holds 8"]
 
 
 async def test_a_range_of_offsets_or_times_is_read_and_no_more(
@@ -132,15 +114,6 @@ async def test_expired_offsets_are_counted_and_named_in_the_result(
     assert (again.run, again.state) == (verdict.run + 1, "truncated")
     assert (again.totals.stored, again.totals.duplicate) == (5, 12)
     assert await wrong(settings) == []
-
-
-async def test_a_topic_that_is_not_there_is_wrong_usage_and_says_so(
-    database: Database, bootstrap_servers: str
-) -> None:
-    nowhere = Topic(name="test.nowhere", partitions=1)
-
-    with pytest.raises(ConfigurationError, match=r"test\.nowhere: there is no such topic"):
-        await backfill_topic(settings_for(database, nowhere, bootstrap_servers), nowhere)
 
 
 @ONE_PARTITION
@@ -214,53 +187,3 @@ async def test_what_a_run_had_left_of_a_recreated_topic_is_named_in_its_result(
     assert source.truncated == (
         f"the topic was recreated before these offsets were read: {topic.name}[0] 5 to 10"
     )
-
-
-class VanishesAfterAPage(TopicSource):
-    """A topic that is deleted when one page of it has been read."""
-
-    def __init__(
-        self, settings: Settings, topic: Topic, delete: Callable[[], Awaitable[None]]
-    ) -> None:
-        super().__init__(settings, topic.name, TopicRange())
-        self._delete = delete
-
-    async def read(
-        self, positions: Mapping[PartKey, ReadPosition]
-    ) -> AsyncGenerator[SourcePage, None]:
-        async with contextlib.aclosing(super().read(positions)) as pages:
-            yield await anext(pages)
-            await self._delete()
-            async for page in pages:
-                yield page
-
-
-@ONE_PARTITION
-async def test_a_topic_that_vanishes_while_it_is_read_ends_the_run(
-    database: Database,
-    topic: Topic,
-    bootstrap_servers: str,
-    producer: Any,
-    admin: AIOKafkaAdminClient,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Each fetch is of one batch of its producer, so that most of the topic is still to come."""
-    monkeypatch.setattr(range_reader, "PARTITION_BYTES", 1)
-    monkeypatch.setattr(range_reader, "POLL_S", 0.1)
-    settings = settings_for(database, topic, bootstrap_servers)
-    await send(producer, topic, range(2_000))
-
-    async def delete() -> None:
-        async def gone() -> bool:
-            return topic.name not in await admin.list_topics()
-
-        await admin.delete_topics([topic.name])
-        await until(gone)
-
-    verdict = await backfill_of(
-        settings, VanishesAfterAPage(settings, topic, delete), topic.name
-    ).run()
-
-    assert verdict.state == "failed"
-    assert "the topic no longer exists" in verdict.reason
-    assert 0 < verdict.totals.stored < 2_000

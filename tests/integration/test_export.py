@@ -17,9 +17,8 @@ import msgspec
 import pytest
 import zstandard
 
-from normalizer.core.cloudevents import to_cloudevent
 from normalizer.envelope import Envelope
-from normalizer.errors import FatalError, StoreUnavailable
+from normalizer.errors import FatalError
 from normalizer.jobs import export
 from normalizer.jobs.export import Export, ExportFile, ExportSelection
 from normalizer.jobs.sources import row_pages
@@ -114,22 +113,6 @@ async def test_the_same_events_give_the_same_bytes_and_come_back_but_for_how_the
     assert differing == source | provenance
 
 
-async def test_what_is_exported_as_cloudevents_comes_back_as_the_same_lines(
-    database: Database, tmp_path: Path, cluster: Any
-) -> None:
-    records = record_lines(simulated_records(1_000))
-    await backfill_files(database, write_file(tmp_path / "f.zst", records))
-    with ExportFile(tmp_path / "cloudevents.zst") as packed:
-        events = await Export(database.url, ExportSelection()).run(packed.write, to_cloudevent)
-
-    async with cluster.database() as other:
-        imported = await backfill_files(other, tmp_path / "cloudevents.zst")
-        again = await exported(other, tmp_path / "again.zst")
-
-    assert imported.totals.stored == events > 500
-    assert again == await exported(database, tmp_path / "lines.zst")
-
-
 @pytest.mark.parametrize("executions", [(), (7,)])
 async def test_large_rows_are_in_memory_a_few_at_a_time(
     database: Database, tmp_path: Path, executions: tuple[int, ...]
@@ -203,15 +186,6 @@ async def test_a_connection_that_is_lost_in_any_page_loses_and_doubles_no_event(
     assert (count, ended > 0) == (40, True)
 
 
-async def test_a_database_that_is_away_from_the_beginning_is_not_waited_for(
-    database: Database,
-) -> None:
-    url = database.url.replace(database.name, "nowhere")
-
-    with pytest.raises(StoreUnavailable, match="nowhere"):
-        await Export(url, ExportSelection()).run(lambda _: None)
-
-
 async def test_executions_and_times_select(database: Database, tmp_path: Path) -> None:
     events = [
         raw_event(number, execution_id=number % 3 + 1, created_at=f"2026-01-{number % 9 + 1:02}")
@@ -231,18 +205,6 @@ async def test_executions_and_times_select(database: Database, tmp_path: Path) -
     assert await count(from_time=day) == 60
     assert await count(to_time=day) == 30
     assert await count(from_time=day, executions=(1,)) == 20
-
-
-async def test_a_file_that_cannot_be_written_leaves_nothing(
-    database: Database, tmp_path: Path
-) -> None:
-    with pytest.raises(FatalError, match="No such file or directory"):
-        await exported(database, tmp_path / "nowhere" / "file.zst")
-
-    with pytest.raises(ZeroDivisionError), ExportFile(tmp_path / "file.zst") as packed:
-        packed.write(b"begun" * (1 // 0))
-
-    assert list(tmp_path.iterdir()) == []
 
 
 @contextlib.asynccontextmanager
@@ -276,23 +238,6 @@ async def test_a_signal_leaves_nothing_unfinished(
 
     assert code == 130
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_end_of_one_export_leaves_the_file_of_the_next_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    replace = Path.replace
-
-    def replaced(unfinished: Path, target: Path) -> Path:
-        named = replace(unfinished, target)
-        unfinished.write_bytes(b"of the next one")
-        return named
-
-    monkeypatch.setattr(Path, "replace", replaced)
-    with ExportFile(tmp_path / "file.zst"):
-        pass
-
-    assert (tmp_path / ".file.zst.unfinished").read_bytes() == b"of the next one"
 
 
 async def test_what_a_kill_left_is_gone_after_the_next_export(

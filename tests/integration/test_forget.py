@@ -12,15 +12,13 @@ from normalizer.core.batch import Batch
 from normalizer.core.drift import DriftDetector
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import FatalError, StoreUnavailable
-from normalizer.jobs import forget, forget_statements
+from normalizer.jobs import forget
 from normalizer.jobs.forget import ErasureReason, Forget, ForgottenExecution
 from normalizer.service.lag import LagMonitor
 from normalizer.settings import Settings
 from normalizer.snowflake import hash_text_id
-from normalizer.store import patient_session
 from normalizer.store.patient_session import PatientSession
 from normalizer.store.position_changes import PositionChange, change_position
-from normalizer.store.session import Session
 from tests.integration.test_maintain import without_executions
 from tests.integration.test_position import typed
 from tests.support import view_rows
@@ -34,7 +32,7 @@ from tests.support.job_runs import (
     ledger_mistakes,
     write_file,
 )
-from tests.support.stack import Cluster, Database
+from tests.support.stack import Database
 from tests.support.table_rows import claimed, connected, count, open_store, position_of, totals_of
 from tests.support.view_rows import differences
 
@@ -256,20 +254,6 @@ async def test_killed_after_any_transaction_it_ends_the_same(
     assert await ledger_mistakes(database) == []
 
 
-@pytest.mark.usefixtures("connection")
-async def test_a_batch_of_another_database_is_not_waited_for(
-    database: Database, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its tables have the same numbers, where both were made from one template."""
-    monkeypatch.setattr(forget, "_ABORT_AFTER_S", 0.2)
-    async with cluster.database() as other, connected(other) as writer, writer.transaction():
-        await writer.execute("select from normalizer.forgotten_executions")
-
-        erased = await forgotten(database)
-
-    assert erased.events == 6
-
-
 async def test_a_batch_that_began_before_is_waited_for(
     connection: asyncpg.Connection, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -337,52 +321,6 @@ async def test_an_execution_whose_events_were_miscounted_is_repaired_first(
     with pytest.raises(FatalError, match=r"projector repair --executions"):
         async with asyncio.timeout(60):
             await forgotten(database)
-
-
-async def test_an_erasure_that_takes_too_long_each_time_is_an_error(
-    connection: asyncpg.Connection, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await connection.execute(
-        """
-        create function public.too_slow() returns bigint language plpgsql
-        as $$ begin raise query_canceled; end $$;
-        """
-    )
-    monkeypatch.setattr(
-        forget_statements, "DELETE_EXECUTION", "select public.too_slow() where $1::bigint > 0"
-    )
-    monkeypatch.setattr(patient_session, "MOST_TIMEOUTS", 2)
-    monkeypatch.setattr(patient_session, "back_off_s", lambda _: 0.01)
-
-    with pytest.raises(FatalError, match=r"57014.*2 times in a row: it takes too long"):
-        async with asyncio.timeout(20):
-            await forgotten(database)
-
-
-async def test_an_answer_that_is_lost_counts_nothing_twice(
-    connection: asyncpg.Connection, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Every second transaction is committed, and fails then as if the connection had been lost."""
-    before = await counts(connection)
-    transaction = Session.transaction
-    committed = 0
-
-    async def losing(self: Session, work: Any, **how: Any) -> Any:
-        nonlocal committed
-        answer = await transaction(self, work, **how)
-        committed += 1
-        if committed % 2 == 0:
-            raise StoreUnavailable("database: the answer was lost")
-        return answer
-
-    monkeypatch.setattr(Session, "transaction", losing)
-    await forgotten(database)
-
-    row = await connection.fetchrow("select * from normalizer.forgotten_executions")
-    assert (row["events"], row["refused"], row["ended_at"] is None) == (6, 4, False)
-    assert await where(connection, MARK) == set()
-    assert differences(await counts(connection), before) == {}
-    assert await ledger_mistakes(database) == []
 
 
 @pytest.mark.parametrize("of", [GONE, None])

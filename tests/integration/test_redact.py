@@ -1,7 +1,6 @@
 """`normalizer redact`: secrets that older rules stored go from every place; projections agree."""
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -11,15 +10,13 @@ import msgspec
 import pytest
 
 from normalizer.core.sanitize import Sanitizer
-from normalizer.jobs import redact, renormalize
+from normalizer.jobs import renormalize
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.redact import Redact, RedactDryRun, RedactedCounts
-from normalizer.store import session
 from normalizer.store.session import Session
 from projector.maintenance.maintain import Keep, maintain
 from tests.integration.test_forget import counts, everything, where
-from tests.integration.test_position import typed
 from tests.support.factories import batch_of, envelope, rejected
 from tests.support.job_runs import job_settings, ledger_mistakes, runner
 from tests.support.stack import Database
@@ -201,61 +198,3 @@ async def test_secrets_leave_the_texts_of_jobs(database: Database) -> None:
 
         assert await where(connection, SECRET) == set()
     assert places == {"normalizer.jobs.spec": 1, "normalizer.jobs.reason": 1}
-
-
-async def test_the_command_counts_by_table_and_prints_no_content(
-    connection: asyncpg.Connection, database: Database
-) -> None:
-    settings = job_settings(database)
-
-    code, said = await typed(settings, "redact", "--dry-run")
-    done, verdict = await typed(settings, "redact", "--no-yield")
-
-    assert (code, done) == (0, 0)
-    assert "           4 normalizer.events.error\n" in said
-    assert "complete" in verdict
-    assert SECRET not in said + verdict
-    assert PASSWORD not in said + verdict
-    assert await where(connection, SECRET) == set()
-
-
-async def test_counters_are_read_and_renamed_in_pages(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A whole table may take longer than a statement may, each time that it is tried."""
-    monkeypatch.setattr(redact, "COUNTERS_A_STEP", 2)
-    monkeypatch.setitem(session._SETTINGS, "enable_seqscan", "off")
-    monkeypatch.setitem(session._SETTINGS, "enable_bitmapscan", "off")
-    fetch = Session.fetch
-    read: list[int] = []
-    renamed: list[int] = []
-
-    async def explained(self: Session, statement: str, *values: Any) -> Any:
-        if "projector.error_hours" in statement:
-            (row,) = await fetch(self, f"explain (analyze, format json) {statement}", *values)
-            read.extend(map(int, re.findall(r'"Actual Rows": (\d+)', row[0])))
-        done = await fetch(self, statement, *values)
-        if "rename_counts" in statement:
-            renamed.append(done[0][0])
-        return done
-
-    monkeypatch.setattr(Session, "fetch", explained)
-    async with connected(database) as connection:
-        await connection.execute(_COUNTERS_OF_TEN_HOURS, f"refused: {SECRET}")
-
-        verdict, places = await redacted(database)
-
-        assert await where(connection, SECRET) == set()
-        assert await connection.fetchval("select sum(calls) from projector.error_hours") == 10
-    assert (verdict.state, places) == ("complete", {"projector.error_hours.error_class": 4})
-    assert max(read) == 2
-    assert renamed == [1, 2, 1]
-
-
-_COUNTERS_OF_TEN_HOURS: Final = """
-    insert into projector.error_hours
-           (hour, step, attempts, status, error_class, shard, calls)
-    select '2026-01-01 00:00:00+00'::timestamptz + make_interval(hours => n), '', 0, 'FAILED',
-           case when n in (0, 4, 5, 9) then $1::text else 'another' end, -1, 1
-    from   generate_series(0, 9) as n
-"""

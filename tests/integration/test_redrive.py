@@ -12,7 +12,6 @@ import pytest
 
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized, Rejected
-from normalizer.errors import StoreUnavailable
 from normalizer.jobs import redrive
 from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
 from normalizer.jobs.dry_run.diff import Diff
@@ -21,7 +20,6 @@ from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.redrive import QuarantineSource, RedriveSelection, redrive_job
 from normalizer.jobs.sources.field_defaults import FieldDefaults
 from normalizer.jobs.sources.file_source import FileSource
-from projector.maintenance.retention import _DELETE_RUN
 from tests.support.factories import raw_event
 from tests.support.job_runs import (
     NORMALIZE,
@@ -198,48 +196,6 @@ async def test_what_fails_again_is_not_tried_again_under_the_same_rules(
     assert len(await tries(database)) == 12 + 6 + 6
 
 
-async def test_a_run_tries_what_a_run_that_retention_deleted_has_tried(
-    database: Database, tmp_path: Path
-) -> None:
-    await refused(database, tmp_path)
-    first = await redriven(database, again=True)
-    async with connected(database) as connection:
-        await connection.execute("delete from normalizer.job_batches where run = 1")
-        await connection.execute(_DELETE_RUN, first.job_id, first.run)
-
-    again = await redriven(database, again=True)
-
-    assert (again.run, again.totals.records, again.totals.refused) == (1, 6, 6)
-
-
-class FailingOnce(QuarantineSource):
-    """The database is away when the second page is read."""
-
-    pages = 0
-
-    async def _next_entries(self) -> Any:
-        self.pages += 1
-        if self.pages == 2:
-            raise StoreUnavailable("away for a moment")
-        return await super()._next_entries()
-
-
-async def test_entries_that_were_read_are_not_read_again_after_an_outage(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(redrive, "ENTRIES_A_PAGE", 5)
-    await refused(database, tmp_path)
-    source = FailingOnce(database.url, RedriveSelection())
-
-    verdict = await redriven_from(source, database)
-
-    assert (verdict.state, verdict.totals.records) == ("complete", 18)
-    assert (verdict.totals.stored, verdict.totals.refused) == (12, 6)
-    assert len(await tries(database)) == 18
-    assert source.share() == 1.0
-    assert await ledger_mistakes(database) == []
-
-
 async def test_entries_of_one_record_in_two_pages_are_tried_once_each(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,21 +239,6 @@ async def test_a_limit_is_that_of_the_run_however_often_it_is_resumed(
     assert len(await tries(database)) == 8
 
 
-async def test_an_event_whose_record_is_refused_as_a_whole_stays(
-    database: Database, tmp_path: Path
-) -> None:
-    batch = msgspec.json.encode({"events": [raw_event(1), {"no": "event"}]}) + b"\n"
-    path = write_file(tmp_path / "file.ndjson", batch)
-    await backfill_of(job_settings(database), FileSource([path]), "f").run()
-
-    def refuse(_: RawRecord) -> tuple[Normalized, ...]:
-        return (Rejected(reason="invalid_json", detail="no JSON"),)
-
-    await redriven(database, refuse)
-
-    assert [entry[1:] for entry in await tries(database)] == [("refused", True, False)]
-
-
 @pytest.mark.parametrize(
     ("selection", "records"),
     [
@@ -317,27 +258,6 @@ async def test_only_what_was_selected_is_tried(
     verdict = await redriven(database, **selection)
 
     assert verdict.totals.records == records
-
-
-async def test_a_dry_run_records_nothing(database: Database, tmp_path: Path) -> None:
-    await refused(database, tmp_path)
-    async with connected(database) as connection:
-        before = await table_contents(connection)
-        source = QuarantineSource(database.url, RedriveSelection())
-        diff = Diff()
-
-        async with BackfillDryRun(
-            database.url,
-            source,
-            source.normalized_by(NORMALIZE),
-            diff,
-            batch_rows=5,
-        ) as trial:
-            await trial.run()
-
-        assert await table_contents(connection) == before
-    assert (diff.count("new"), diff.count("refused"), diff.count("unchanged")) == (12, 0, 6)
-    assert await tries(database) == []
 
 
 async def test_bytes_that_are_gone_are_said_to_be(database: Database, tmp_path: Path) -> None:
@@ -424,13 +344,3 @@ async def test_an_entry_that_retention_deletes_meanwhile_holds_up_nobody(
     assert verdict.state == "complete", verdict.reason
     assert min(outcomes) == 10
     assert outcomes[11] == "redriven"
-
-
-async def test_records_get_what_they_lack(database: Database, tmp_path: Path) -> None:
-    timeless = msgspec.json.encode(raw_event(0, event_id=None, created_at=None)) + b"\n"
-    path = write_file(tmp_path / "file.ndjson", timeless)
-    await backfill_of(job_settings(database), FileSource([path]), "f").run()
-
-    verdict = await redriven(database, reason="missing_time", defaults={"created_at": "2026-01-31"})
-
-    assert verdict.totals.stored == 1

@@ -9,7 +9,6 @@ import pytest
 
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import RULES_VERSION, Envelope, Normalized, Rejected
-from normalizer.errors import StoreUnavailable
 from normalizer.jobs import renormalize
 from normalizer.jobs.dry_run import rewrite_dry_run
 from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
@@ -159,53 +158,6 @@ async def test_large_rows_are_in_memory_a_few_at_a_time(
     assert await ledger_mistakes(database) == []
 
 
-@pytest.mark.usefixtures("short_pages")
-async def test_stopped_between_two_pages_the_same_command_goes_on_there(
-    database: Database, tmp_path: Any
-) -> None:
-    await backfill_files(database, write_file(tmp_path / "file.zst", events(90)))
-    seen: list[RawRecord] = []
-    spec = JobSpec(kind="renormalize", source="events")
-    first, then = (runner(job_settings(database), spec) for _ in range(2))
-
-    def stopping(record: RawRecord) -> tuple[Normalized, ...]:
-        seen.append(record)
-        if len(seen) == row_pages.FIRST_ROWS + 1:
-            first.stopping.set()
-        return changed_rules(record)
-
-    stopped, ended = [
-        await Renormalize(each, RenormalizeSelection(), stopping, rules_version=NEXT).run()
-        for each in (first, then)
-    ]
-
-    async with connected(database) as connection:
-        statuses = {event.status for event in await stored_events(connection)}
-    assert (stopped.state, stopped.totals.records) == ("stopped", 2 * row_pages.FIRST_ROWS)
-    assert (ended.state, ended.run, ended.totals.records) == ("complete", 1, 90)
-    assert (ended.totals.changed, ended.totals.unchanged) == (30, 60)
-    assert len(seen) == 90
-    assert statuses == {"COMPLETED", "ERROR"}
-    assert await ledger_mistakes(database) == []
-
-
-@pytest.mark.usefixtures("short_pages")
-async def test_a_rate_is_of_rows_however_many_pages_they_take(
-    database: Database, tmp_path: Any
-) -> None:
-    await backfill_files(database, write_file(tmp_path / "file.zst", events(90)))
-    spec = JobSpec(kind="renormalize", source="events")
-    paced = runner(job_settings(database), spec, max_rate=200)
-
-    verdict = await Renormalize(
-        paced, RenormalizeSelection(), changed_rules, rules_version=NEXT
-    ).run()
-
-    # Ninety rows and the wait before the first; an empty bucket or a short page is no hundred.
-    assert verdict.totals.records == 90
-    assert 0.4 < paced.throttle.throttled_s["max_rate"] < 2
-
-
 async def test_a_second_run_changes_nothing(database: Database, tmp_path: Any) -> None:
     await backfill_files(database, write_file(tmp_path / "file.zst", events(30)))
     await renormalized(database)
@@ -301,29 +253,6 @@ async def test_a_row_whose_projection_fails_stays_and_the_others_change(
     assert [tuple(row) for row in listed] == [
         (bad, "rejected_by_database", "the database refused: 22012")
     ]
-
-
-async def test_a_failure_after_the_last_row_is_reported_and_waited_for(
-    database: Database, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await backfill_files(database, write_file(tmp_path / "file.zst", events(3)))
-    failures = [StoreUnavailable("x", sqlstate="23514", in_projection=True)] * 3
-    waits: list[float] = []
-
-    async def finish(_: Renormalize) -> None:
-        if failures:
-            raise failures.pop()
-
-    async def wait(_: asyncio.Event, timeout_s: float) -> None:
-        waits.append(timeout_s)
-
-    monkeypatch.setattr(Renormalize, "_finish", finish)
-    monkeypatch.setattr(renormalize, "wait_at_most", wait)
-
-    verdict = await renormalized(database)
-
-    assert verdict.state == "complete"
-    assert len(waits) == 3
 
 
 @pytest.mark.parametrize(

@@ -207,22 +207,6 @@ async def test_a_file_and_the_service_store_one_row_a_record(
     assert await ledger_mistakes(database) == []
 
 
-@pytest.mark.parametrize("change", CHANGES)
-async def test_a_file_under_coordinates_of_its_own_is_read_once(
-    database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: Change
-) -> None:
-    lines = b"".join(msgspec.json.encode(value) + b"\n" for value in HISTORY)
-    path = write_file(tmp_path / "lines.ndjson", lines)
-    await backfill_files(database, path)
-    change(monkeypatch)
-
-    again = await backfill_files(database, path, batch_rows=4)
-
-    assert (again.state, again.totals.duplicate) == ("complete", again.totals.outcomes)
-    async with connected(database) as connection:
-        assert await count(connection, "normalizer.events") == ROWS
-
-
 async def test_a_file_that_read_ahead_of_the_service_is_met_by_it(
     database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -257,21 +241,6 @@ async def test_a_deleted_position_still_tells_a_topic_that_was_recreated(
             assert getattr(claim, name) == getattr(last, name) is not None
 
 
-@pytest.mark.every_postgres(oldest_in_soak=True)
-async def test_a_row_that_is_gone_is_stored_again(database: Database) -> None:
-    """Reading history again restores what was lost, with the reports that were merged into it."""
-    async with open_store(database) as store, connected(database) as connection:
-        await read(store, history_records())
-        before = await connection.fetch("select event_id, error from events order by 1")
-        await connection.execute("delete from normalizer.events where event_id in (5, 6)")
-        await connection.execute(DELETED)
-
-        again = await read(store, history_records())
-
-        assert (again.stored, again.merged) == (2, 1)
-        assert await connection.fetch("select event_id, error from events order by 1") == before
-
-
 async def test_a_refused_record_that_todays_rules_accept_is_stored(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,19 +254,6 @@ async def test_a_refused_record_that_todays_rules_accept_is_stored(
         again = await read(store, history_records())
 
         assert (again.stored, again.merged, again.duplicate) == (ROWS, 2, 1)
-
-
-async def test_records_no_one_reached_are_not_looked_for(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The live path pays nothing: it knows from its position that its records are new."""
-
-    async def looked(*_: object) -> dict[Any, int]:
-        raise AssertionError("looked for new records by their coordinates")
-
-    monkeypatch.setattr("normalizer.store.rows.StoredRows.find_rows_at", looked)
-    async with open_store(database) as store:
-        assert (await read(store, history_records())).stored == ROWS
 
 
 @pytest.mark.parametrize("topic", [1], indirect=True)

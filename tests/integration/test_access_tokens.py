@@ -4,7 +4,6 @@ import base64
 from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
 
-import msgspec
 import pytest
 
 from normalizer.kafka.token_sources import TokenUnavailable, described, request_token, sign_token
@@ -76,13 +75,6 @@ def test_an_answer_without_a_token_is_an_outage_or_a_refusal(
     assert refused(client_of(endpoint)).is_refusal is is_refusal
 
 
-def test_a_lifetime_may_be_text_as_some_servers_write_it(endpoint: TokenEndpoint) -> None:
-    endpoint.answer = (200, b'{"access_token":"opaque","expires_in":"3599"}', {})
-
-    assert request_token(client_of(endpoint)) == ("opaque", 3599)
-    assert described("opaque") == ""
-
-
 def test_a_server_that_is_away_is_an_outage_and_its_query_stays_unsaid() -> None:
     url = "http://127.0.0.1:1/token?code=hunter2"
     error = refused(Settings(kafka_sasl_oauthbearer_token_endpoint_url=url))
@@ -90,12 +82,6 @@ def test_a_server_that_is_away_is_an_outage_and_its_query_stays_unsaid() -> None
     assert not error.is_refusal
     assert "http://127.0.0.1:1/token: Connection refused" in str(error)
     assert "hunter2" not in str(error)
-
-
-def test_a_token_that_has_expired_says_so(endpoint: TokenEndpoint) -> None:
-    endpoint.lifetime_s = -60
-
-    assert "expired at 20" in described(endpoint.token())
 
 
 def test_a_token_for_msk_is_a_signed_address(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,11 +111,3 @@ def test_msk_without_credentials_says_where_they_are_looked_for(
         sign_token("eu-central-1")
 
     assert not raised.value.is_refusal
-
-
-def test_the_clients_secret_is_among_those_that_logs_mask() -> None:
-    settings = msgspec.structs.replace(
-        Settings(), kafka_sasl_oauthbearer_client_secret=SECRET, kafka_sasl_password="hunter2"
-    )
-
-    assert set(settings.secrets()) == {SECRET, "hunter2"}

@@ -150,15 +150,6 @@ async def test_of_two_clusters_that_begin_a_topic_at_once_one_gets_it(database: 
     assert len({claim.cluster_id for claim in claims}) == 1
 
 
-async def test_another_cluster_does_not_fence_the_owner(database: Database) -> None:
-    async with Store(database.url, owner="me") as mine, Store(database.url, owner="b") as theirs:
-        claim = await mine.claim("t", 0, cluster_id="mine", log_start=0)
-        with pytest.raises(TopicReset, match="leads to cluster theirs, topic t is of cluster mine"):
-            await theirs.claim("t", 0, cluster_id="theirs", log_start=0)
-
-        assert await mine.lost_claims([claim]) == []
-
-
 async def test_a_backfill_of_a_partition_that_was_never_read_compares_the_cluster_too(
     database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
 ) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-import ssl
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -14,8 +13,7 @@ from normalizer.errors import ConfigurationError, StoreUnavailable
 from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.session import Session
 from tests.support.certificates import make_certificates
-from tests.support.stack import Database, Stack
-from tests.support.tls_postgres import tls_postgres
+from tests.support.stack import Database
 
 REFUSING = "127.0.0.1:1"
 
@@ -84,11 +82,6 @@ async def test_a_server_that_vanishes_is_noticed_however_long_a_statement_may_ta
     assert idle_s + between_s * probes <= 60
 
 
-async def test_a_socket_that_is_not_there_yet_is_an_outage() -> None:
-    with pytest.raises(FileNotFoundError):
-        await connect("postgresql://u@/none?host=/none", application_name="test")
-
-
 async def test_hosts_that_refuse_or_say_nothing_are_passed_over(database: Database) -> None:
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
@@ -117,24 +110,6 @@ async def test_a_server_that_only_reads_is_left_for_the_next_one(database: Datab
     async with one.use() as connection:
         assert connection.get_server_pid() != before
     one.terminate()
-
-
-async def test_the_system_s_authorities_can_vouch_for_the_server(
-    stack: Stack, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with tls_postgres(stack) as (server, authority):
-        url = f"{server.url}?sslrootcert=system"
-
-        with pytest.raises(ssl.SSLCertVerificationError):
-            await connect(url, application_name="test")
-        monkeypatch.setenv("SSL_CERT_FILE", str(authority))
-        connection = await connect(url, application_name="test")
-        is_encrypted = await connection.fetchval(
-            "select ssl from pg_stat_ssl where pid = pg_backend_pid()"
-        )
-        await connection.close()
-
-    assert is_encrypted
 
 
 async def test_a_file_that_held_before_is_an_outage_while_it_is_renewed(

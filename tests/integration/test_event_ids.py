@@ -16,8 +16,6 @@ from normalizer.cli import ledger_check
 from normalizer.cli.ledger_findings import LedgerPosition, PartitionKey
 from normalizer.embedded.postgres_server import wheel_binaries
 from normalizer.errors import FatalError
-from normalizer.jobs.engine.job_run import JobRun
-from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.export import Export, ExportSelection
 from normalizer.settings import Settings
 from normalizer.store.migrate import SchemaMismatch, migrate
@@ -51,7 +49,6 @@ oldest_in_soak = pytest.mark.every_postgres(oldest_in_soak=True)
 
 LEAST, GREATEST = -(1 << 63), (1 << 63) - 1
 DERIVED_FROM, HASHED_FROM = 1 << 62, 3 << 61
-NOW_MS = 1_790_000_000_000
 """In September 2026."""
 
 
@@ -111,18 +108,6 @@ async def test_a_reader_sees_the_timeline_of_ids_of_every_layout(database: Datab
         )
 
     assert sorted(event_id for (event_id,) in shown) == ids
-
-
-async def test_records_read_again_are_found_by_their_coordinates(database: Database) -> None:
-    events = [envelope(number) for number in range(5)]
-    async with open_store(database) as store, connected(database) as connection:
-        await store.write(batch_of(*events, claim=await claimed(store)))
-        await connection.execute("delete from normalizer.source_positions")
-        claim = await claimed(store)
-
-        totals = await store.write(batch_of(*events, claim=claim))
-
-        assert totals.duplicate == 5
 
 
 def _call(event_id: int, what: str, attempts: int, **fields: object) -> Outcomes:
@@ -210,22 +195,6 @@ async def test_twenty_thousand_random_ids_make_no_relation_and_stop_nobody(
     )
 
 
-async def test_an_export_holds_negative_ids_too(database: Database) -> None:
-    async with connected(database) as connection:
-        for event_id in (LEAST, -1, 0, snowflake(), GREATEST):
-            await connection.execute(
-                "insert into events (event_id, execution_id, event_type, status) "
-                "values ($1, 5, 'step.enter', 'ENTERED')",
-                event_id,
-            )
-    lines: list[bytes] = []
-
-    everything = await Export(database.url, ExportSelection()).run(lines.append)
-    of_one = await Export(database.url, ExportSelection(executions=(5,))).run(lines.append)
-
-    assert (everything, of_one) == (5, 5)
-
-
 async def test_the_ledger_counts_so_many_rows_at_a_time_whatever_their_ids(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,17 +257,6 @@ async def test_a_claim_that_a_migration_overtakes_is_refused(database: Database)
 
         with pytest.raises(FatalError, match="protocol"):
             await claiming
-
-
-async def test_a_raised_protocol_stops_a_job_at_its_start(database: Database) -> None:
-    spec = JobSpec(kind="backfill", source="a file")
-    async with connected(database) as connection:
-        await connection.execute(RAISED)
-
-        with pytest.raises(FatalError, match="requires protocol 2"):
-            await JobRun.begin(database.url, spec, owner="me")
-
-        assert await count(connection, "normalizer.jobs") == 0
 
 
 EARLIER = "update migrations.applied set checksum = 'another' where version in ('0001', '0004')"

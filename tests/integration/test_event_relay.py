@@ -9,14 +9,12 @@ from typing import Any
 import asyncpg
 import msgspec
 import pytest
-import structlog.testing
 from aiokafka.admin import AIOKafkaAdminClient
 from msgspec.structs import replace
 
 from normalizer.cli.relay_command import TABLE_GROUP
 from normalizer.envelope import to_canonical
 from normalizer.errors import FatalError
-from normalizer.jobs import event_relay
 from normalizer.jobs.event_pages import (
     Horizon,
     Registration,
@@ -26,16 +24,12 @@ from normalizer.jobs.event_pages import (
     unregister,
 )
 from normalizer.jobs.event_relay import EventRelay
-from normalizer.jobs.event_relay_monitor import monitoring
 from normalizer.jobs.relay_statements import REGISTER
 from normalizer.jobs.sources.row_pages import BYTES_A_PAGE
 from normalizer.kafka import KafkaPartition, TopicReader, TransactionalProducer
 from normalizer.settings import Settings
-from normalizer.store.session import _SETTINGS as SESSION_SETTINGS
 from normalizer.store.session import Session
 from tests.support.factories import after, batch_of, envelope
-from tests.support.lossy_proxy import Proxy
-from tests.support.probe_client import http_get, metric_value, scrape_metrics
 from tests.support.relay_runs import output_topics, read_topic, relay_settings, silent_output
 from tests.support.service_runs import process, until
 from tests.support.stack import Database, Topic
@@ -320,19 +314,6 @@ async def test_a_lost_position_and_a_restored_database_are_refused_in_words(
         await EventRelay(settings).run()
 
 
-async def test_its_probes_say_what_it_has_sent(database: Database, settings: Settings) -> None:
-    async with connected(database) as connection, relaying(settings) as relay:
-        await connection.execute(INSERT, 1, 10)
-        await until_sent(settings, 10)
-        with monitoring(settings, relay) as probes:
-            assert (await http_get(f"{probes.url}/livez"))[0] == 200
-            assert (await http_get(f"{probes.url}/readyz"))[0] == 200
-            metrics = await scrape_metrics(probes.url)
-
-    assert metric_value(metrics, "normalizer_outcomes_total", outcome="stored") == 10
-    assert metric_value(metrics, "normalizer_ready") == 1
-
-
 async def _is_zero(connection: asyncpg.Connection, statement: str) -> bool:
     return bool(await connection.fetchval(statement) == 0)
 
@@ -368,27 +349,6 @@ async def test_a_page_below_a_revision_that_was_sent_is_refused_in_words(
                 await EventRelay(settings).run()
 
 
-async def test_a_dump_that_was_restored_into_the_same_cluster_is_refused_in_words(
-    database: Database, settings: Settings
-) -> None:
-    """Numbers of transactions go on there; the tables are others."""
-    async with relaying(settings):
-        await until_position(settings, in_first_pass=False)
-    async with connected(database) as connection:
-        await connection.execute(
-            """
-            create table normalizer.restored (like normalizer.event_changes including all);
-            grant select, delete on normalizer.restored to public;
-            drop table normalizer.event_changes;
-            alter table normalizer.restored rename to event_changes;
-            """
-        )
-
-    with pytest.raises(FatalError, match="was restored"):
-        async with asyncio.timeout(30):
-            await EventRelay(settings).run()
-
-
 async def test_numbers_that_a_restored_database_gave_again_are_refused_in_words(
     database: Database, settings: Settings
 ) -> None:
@@ -404,26 +364,6 @@ async def test_numbers_that_a_restored_database_gave_again_are_refused_in_words(
         with pytest.raises(FatalError, match="was restored"):
             async with asyncio.timeout(30):
                 await EventRelay(settings).run()
-
-
-async def test_a_position_before_changes_that_were_deleted_is_refused_in_words(
-    database: Database, settings: Settings
-) -> None:
-    """Kafka may lose its last commits: what they had sent is no longer noted."""
-    noted = "select count(*) from normalizer.event_changes"
-    async with connected(database) as connection, relaying(settings):
-        await connection.execute(INSERT, 1, 1)
-        await until_sent(settings, 1)
-        await until(lambda: _is_zero(connection, noted))
-        before = await connection.fetchval("select pg_current_xact_id()::text::bigint")
-        await connection.execute(INSERT, 2, 2)
-        await until_sent(settings, 2)
-        await until(lambda: _is_zero(connection, noted))
-    await _set_position(settings, transaction_id=before)
-
-    with pytest.raises(FatalError, match="Kafka was set back"):
-        async with asyncio.timeout(30):
-            await EventRelay(settings).run()
 
 
 async def test_a_relay_that_is_unregistered_while_it_runs_ends_and_deletes_no_change_of_the_next(
@@ -442,46 +382,6 @@ async def test_a_relay_that_is_unregistered_while_it_runs_ends_and_deletes_no_ch
                 await task
 
         assert await connection.fetchval("select count(*) from normalizer.event_changes") == 1
-
-
-async def test_a_relay_that_another_has_overtaken_does_not_blame_kafka(
-    database: Database, settings: Settings
-) -> None:
-    """The other one has sent and deleted what came while this one had nothing to commit."""
-    idle = EventRelay(settings)
-    task = asyncio.create_task(idle.run())
-    await until(lambda: idle.waits_for is None)
-
-    async with connected(database) as connection:
-        await connection.execute(
-            "update normalizer.event_relay set sent_transaction_id = pg_current_xact_id()"
-        )
-
-    with pytest.raises(FatalError, match="another relay has sent later changes"):
-        async with asyncio.timeout(30):
-            await task
-
-
-async def test_unregistering_takes_as_long_as_it_takes(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The longer a relay was away, the more has been noted."""
-    async with connected(database) as connection:
-        reader = StoredEventReader(database.url)
-        await reader.register(Registration("one", "group"))
-        reader.terminate()
-        await connection.execute(INSERT, 1, 1)
-        await connection.execute("""
-            create function be_slow() returns trigger language plpgsql
-            as $$ begin perform pg_sleep(0.5); return old; end $$;
-            create trigger is_slow before delete on normalizer.event_changes
-                for each row execute function be_slow();
-        """)
-        monkeypatch.setitem(SESSION_SETTINGS, "statement_timeout", "300ms")
-
-        await unregister(database.url)
-
-        assert await _is_zero(connection, "select count(*) from normalizer.event_changes")
 
 
 async def test_unregistering_forgets_nothing_of_a_relay_that_registers_meanwhile(
@@ -555,31 +455,6 @@ async def test_a_row_that_no_line_may_hold_is_refused_and_the_others_are_sent(
         "event 2",
         "event 3",
     ]
-
-
-async def test_lag_grows_while_the_database_is_away(settings: Settings) -> None:
-    away = replace(settings, database_url="postgresql://nobody@127.0.0.1:1/none")
-    async with relaying(away) as relay:
-        await until(lambda: relay.waits_for is not None and relay.lag_s > 0.5)
-
-
-async def test_a_database_that_says_nothing_is_waited_for_in_words(
-    database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(event_relay, "UNKNOWN_S", 2.0)
-    async with Proxy(database.url) as proxy:
-        silent = replace(settings, database_url=proxy.url, stop_timeout_s=1)
-        with structlog.testing.capture_logs() as lines:
-            async with relaying(silent) as relay:
-                await until(lambda: relay.waits_for is None)
-                lines.clear()
-                proxy.lose(b"event_changes", "silence", passed_on=False)
-                await until(lambda: any(line["event"] == "unavailable" for line in lines))
-                waits_for = relay.waits_for
-
-    said = "no answer of PostgreSQL or Kafka for "
-    assert (waits_for or "").startswith(said)
-    assert [line for line in lines if str(line.get("why")).startswith(said)]
 
 
 async def _set_position(settings: Settings, **fields: int) -> None:

@@ -5,8 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from normalizer.cli.ledger_check import verify_ledger
 from normalizer.cli.partition_positions import read_positions, retire
@@ -289,32 +288,6 @@ async def test_a_log_that_was_never_read_to_an_end_is_as_old_as_the_last_record_
 
 
 @ONE_PARTITION
-async def test_a_stopped_partition_is_no_fresher_than_when_it_was_read(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
-) -> None:
-    """The end that the broker reports of it may be another log's, or not behind what was read."""
-    await send(producer, topic, range(3))
-    async with monitored(settings_for(database, topic, bootstrap_servers)) as service:
-        await watcher.until_read(topic, {0: 3})
-        level = await until_state(watcher, "caught_up")
-        await watcher.connection.execute(
-            "update normalizer.source_positions set cluster_id = 'another'"
-        )
-        partition = KafkaPartition(topic.name, 0)
-        service.ownership.release(partition, service.ownership.held[partition].epoch)
-        first = await until_state(watcher, "stopped")
-
-        async def reported_again() -> bool:
-            return bool((await freshness(watcher))[0]["end_seen_at"] > first["end_seen_at"])
-
-        await until(reported_again, lambda: freshness(watcher))
-        stopped = (await freshness(watcher))[0]
-
-    assert level["as_of"] <= stopped["as_of"] == first["as_of"] < first["end_seen_at"]
-    assert stopped["behind_s"] > first["behind_s"] > 0
-
-
-@ONE_PARTITION
 async def test_a_killed_process_is_dead_and_makes_nothing_stuck(
     database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
 ) -> None:
@@ -362,40 +335,3 @@ async def test_a_claim_after_an_outage_does_not_make_old_figures_fresh(
         await watcher.until_claimed(topic, epoch=2)
 
     assert (await freshness(watcher))[0]["last_committed_at"] == committed
-
-
-@ONE_PARTITION
-async def test_a_partition_that_nobody_claimed_shows(
-    database: Database,
-    topic: Topic,
-    bootstrap_servers: str,
-    watcher: Watcher,
-    admin: AIOKafkaAdminClient,
-) -> None:
-    async with monitored(settings_for(database, topic, bootstrap_servers)):
-        await until_state(watcher, "caught_up")
-        await admin.create_partitions({topic.name: NewPartitions(total_count=2)})
-        row = await until_state(watcher, "unclaimed", partition=1)
-
-    assert row["as_of"] is None
-
-
-async def test_a_broker_that_stops_is_away_while_the_process_lives(
-    database: Database, kafka_broker: KafkaBroker, watcher: Watcher
-) -> None:
-    topic = Topic(name="quiet.events", partitions=1)
-    servers = kafka_broker.bootstrap_servers
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
-    await admin.start()
-    await admin.create_topics([NewTopic(topic.name, 1, 1)])
-    await admin.close()
-    async with AIOKafkaProducer(bootstrap_servers=servers) as producer:
-        await send(producer, topic, range(3))
-    async with process(settings_for(database, topic, servers)):
-        await watcher.until_read(topic, {0: 3})
-        await until_state(watcher, "caught_up")
-        await kafka_broker.stop()
-        row = await until_state(watcher, "broker_away")
-
-    assert row["heartbeat_at"] > row["end_seen_at"]
-    assert row["as_of"] == row["end_seen_at"]

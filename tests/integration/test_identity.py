@@ -11,13 +11,12 @@ import msgspec
 import pytest
 
 from normalizer.core.batch import OutcomeTotals
-from normalizer.core.collisions import sibling_ids
 from normalizer.core.digests import Digest, Digests, digest_of_text
 from normalizer.envelope import Envelope
 from normalizer.store.rows import StoredRows
 from normalizer.store.session import Session
 from normalizer.store.store import CommittedBatch
-from tests.support.factories import EXECUTION_ID, after, batch_of, envelope
+from tests.support.factories import after, batch_of, envelope
 from tests.support.merging import jsonb_text
 from tests.support.stack import Database
 from tests.support.table_rows import claimed, connected, open_store, stored_events
@@ -67,19 +66,6 @@ async def test_a_report_that_may_be_of_two_events_is_marked_in_every_order(
         assert marked, (order, at_once)
         of_all += len(marked)
         assert counted == of_all
-
-
-async def test_copies_of_events_that_share_an_id_meet_their_rows(database: Database) -> None:
-    one, other = {"step": "a", "command_id": "x"}, {"step": "b", "command_id": "y"}
-    poorer = ({"step": "b"}, {"step": "", "command_id": "y"}, {"step": ""})
-
-    totals = await written(database, one, other, *poorer, *poorer, at_once=2)
-
-    assert totals.stored == 2
-    async with connected(database) as connection:
-        rows = await stored_events(connection)
-        assert [row.event_id for row in rows] == [5, sibling_ids(5, EXECUTION_ID)[0]]
-        assert [row.step for row in rows] == ["a", "b"]
 
 
 async def test_two_writers_that_share_ids_count_each_ambiguous_row_once(

@@ -4,16 +4,14 @@ import asyncio
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import NewTopic
 from aiokafka.errors import CorruptRecordException, KafkaError, UnsupportedCodecError
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
-from normalizer.core.batch import record_crc
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import BrokerUnavailable, ProcessStuck
 from normalizer.kafka import (
-    Bounds,
     FetchedChunk,
     GroupReader,
     KafkaPartition,
@@ -22,10 +20,9 @@ from normalizer.kafka import (
     lenient_reader,
 )
 from normalizer.kafka.connection import ended
-from normalizer.kafka.lenient_reader import ONE_BATCH, read_leniently
+from normalizer.kafka.lenient_reader import read_leniently
 from normalizer.kafka.range_reader import OffsetRange, OffsetRangeReader
 from normalizer.settings import Settings
-from tests.support.factories import raw_record
 from tests.support.service_runs import until
 from tests.support.stack import Topic
 
@@ -75,25 +72,6 @@ async def test_an_assigned_partition_is_not_read_before_it_is_begun(
 
     assert reader.assigned == {KafkaPartition(topic.name, number) for number in range(3)}
     assert await reader.fetch(reader.assigned, max_records=9, timeout_s=1.0) == []
-
-
-async def test_a_partition_is_read_from_the_offset_it_was_begun_at(
-    topic: Topic, reader: GroupReader, producer: Any
-) -> None:
-    for value in (b"0", b"1", b"2"):
-        await producer.send_and_wait(
-            topic.name, value, partition=1, key=b"k", headers=[("h", b"v")]
-        )
-    partition = KafkaPartition(topic.name, 1)
-
-    reader.start_reading(partition, incarnation=4, offset=1)
-    (chunk,) = await reader.fetch([partition], max_records=1, timeout_s=10)
-
-    assert (chunk.from_offset, chunk.next_offset) == (1, 2)
-    (record,) = chunk.records
-    assert (record.value, record.key, record.headers) == (b"1", b"k", (("h", b"v"),))
-    assert (record.incarnation, record.partition, record.offset) == (4, 1, 1)
-    assert reader.next_offset(partition) == 2
 
 
 async def test_another_writer_does_not_get_a_partitions_records(
@@ -219,16 +197,6 @@ async def test_a_rebalance_takes_every_partition(
     assert not reader.is_reading(partition)
     assert not reader.assigned & second.assigned
     await second.stop(timeout_s=10)
-
-
-async def test_the_group_learns_how_far_we_are_of_what_is_ours(
-    topic: Topic, reader: GroupReader
-) -> None:
-    partition = KafkaPartition(topic.name, 0)
-
-    await reader.commit({partition: 7, KafkaPartition("of another", 0): 9}, timeout_s=10)
-
-    assert await reader._consumer.committed(TopicPartition(*partition)) == 7
 
 
 @pytest.mark.parametrize("compression", [None, "gzip", "snappy", "lz4", "zstd"])
@@ -376,22 +344,6 @@ async def test_the_first_record_is_found_beyond_rolled_back_ones(
     assert before_it is None
 
 
-@ONE_PARTITION
-async def test_one_record_is_read_with_its_batch_and_no_other(
-    topic: Topic, producer: Any, settings: Settings
-) -> None:
-    partition = KafkaPartition(topic.name, 0)
-    for number in range(3):
-        await producer.send_and_wait(topic.name, b"%d" % number)
-
-    async with TopicReader(settings) as log:
-        found = await log.chunk_at(partition, 1, most_bytes=ONE_BATCH)
-
-    assert found
-    assert [record.value for record in found.records] == [b"1"]
-    assert found.next_offset == 2
-
-
 async def test_a_consumer_whose_stop_ends_as_if_cancelled_is_stopped_all_the_same() -> None:
     """As the client's does while brokers refuse connections, after it cancelled its own fetch."""
 
@@ -422,14 +374,6 @@ def test_a_rebalance_that_ends_while_the_group_is_left_assigns_nothing() -> None
     reader._assigned(frozenset({KafkaPartition("t", 0)}))
 
     assert (reader.assigned, assigned) == (frozenset(), [])
-
-
-async def test_a_consumer_that_does_not_stop_is_left() -> None:
-    class Consumer:
-        async def stop(self) -> None:
-            await asyncio.Event().wait()
-
-    assert not await ended(Consumer(), timeout_s=0.05)
 
 
 @ONE_PARTITION
@@ -500,36 +444,6 @@ async def test_of_a_large_cluster_only_the_topics_concerned_are_looked_up(
     assert listed == {topic.name}
 
 
-async def test_a_log_tells_its_cluster_partitions_and_bounds(
-    topic: Topic, settings: Settings, producer: Any
-) -> None:
-    await producer.send_and_wait(topic.name, b"0", partition=2)
-
-    async with TopicReader(settings) as log:
-        assert len(await log.cluster_id()) > 10
-        partitions = await log.partitions(topic.name)
-        assert {one.partition for one in partitions} == {0, 1, 2}
-        assert await log.partitions("no.such.topic") == frozenset()
-        bounds = await log.bounds(partitions)
-        assert bounds[KafkaPartition(topic.name, 2)] == Bounds(0, 1)
-        assert bounds[KafkaPartition(topic.name, 0)] == Bounds(0, 0)
-        assert (await log.topic_configs(topic.name))["cleanup.policy"] == "delete"
-
-
-async def test_a_record_is_found_at_its_offset_and_only_there(
-    topic: Topic, settings: Settings, producer: Any
-) -> None:
-    partition = KafkaPartition(topic.name, 0)
-    for value in (b"0", b"1"):
-        await producer.send_and_wait(topic.name, value, partition=0)
-
-    async with TopicReader(settings) as log:
-        record = await log.record_at(partition, 1)
-        assert record
-        assert record_crc(record) == record_crc(raw_record(1, b"1", key=None))
-        assert await log.data_offsets(topic.name, 0, [(0, 1), (1, 99)]) == [0, 1]
-
-
 async def test_a_connection_that_has_fallen_silent_is_replaced(
     topic: Topic, settings: Settings
 ) -> None:
@@ -545,16 +459,6 @@ async def test_a_connection_that_has_fallen_silent_is_replaced(
 
     assert bounds.keys() == partitions
     assert (in_silence, afterwards) == ({}, bounds)
-
-
-async def test_no_broker_is_an_outage_not_a_crash() -> None:
-    settings = Settings(kafka_bootstrap_servers=("127.0.0.1:1",))
-
-    async with TopicReader(settings) as log:
-        with pytest.raises(BrokerUnavailable):
-            await log.cluster_id()
-    with pytest.raises(BrokerUnavailable, match="TCP: Connection refused"):
-        await GroupReader(settings).start()
 
 
 async def test_a_reader_that_lost_its_place_says_so(

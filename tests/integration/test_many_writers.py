@@ -16,7 +16,6 @@ from normalizer.store.store import Store
 from projector.maintenance import event_retention
 from projector.verify.ranges import Scope
 from projector.verify.verify import verify
-from tests.integration.test_store_quarantine import refusing
 from tests.support.factories import after, batch_of, envelope, snowflake
 from tests.support.job_runs import ledger_mistakes
 from tests.support.stack import Database
@@ -178,26 +177,3 @@ async def test_a_change_that_does_not_last_holds_up_no_batch(database: Database)
 
         assert (totals.merged, totals.stored) == (1, 1)
         assert await connection.fetchval("select count(*) from normalizer.merged_records") == 1
-
-
-async def test_a_report_that_is_refused_before_its_batch_costs_itself(
-    database: Database,
-) -> None:
-    async with (
-        refusing(database, "22003", only="new.error = 'bad'", when="before update") as connection,
-        open_store(database) as store,
-    ):
-        claims = [await claimed(store, partition) for partition in (0, 1)]
-        await store.write(batch_of(envelope(0), envelope(1), claim=claims[0]))
-        reports = [
-            envelope(event_id=snowflake(0), error="bad"),
-            envelope(event_id=snowflake(1), error="good"),
-            envelope(2),
-        ]
-
-        totals = await store.write(batch_of(*reports, claim=claims[1]))
-
-        assert (totals.stored, totals.merged, totals.quarantined) == (1, 1, 1)
-        errors = await connection.fetch("select error from normalizer.events order by event_id")
-        assert [row["error"] for row in errors] == [None, "good", None]
-        await assert_ledger_holds(connection)

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import math
 import secrets
-import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import partial
@@ -15,12 +14,11 @@ import asyncpg
 import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.fetch import FetchRequest
 
 from normalizer.core.last_try import BLAMED
-from normalizer.errors import REASONS, ConfigurationError
+from normalizer.errors import REASONS
 from normalizer.kafka import KafkaPartition
 from normalizer.service import monitor as monitor_module
 from normalizer.service.lag_statements import READ_SERVER
@@ -256,26 +254,6 @@ async def test_record_that_may_kill_leaves_the_process_ready(
     assert metric_value(values, "normalizer_degraded") == 1
 
 
-async def test_a_topic_that_is_deleted_is_a_reason(
-    database: Database, topic: Topic, bootstrap_servers: str
-) -> None:
-    """The group then assigns nothing, as to a process more than there are partitions."""
-    async with monitored(settings_for(database, topic, bootstrap_servers)) as (_, url):
-        await until(lambda: ready(url))
-        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
-        await admin.start()
-        await admin.delete_topics([topic.name])
-        await admin.close()
-
-        async def reported() -> bool:
-            reasons: list[str] = (await http_get(f"{url}/readyz"))[1]["reasons"]
-            return reasons == [
-                f"topic {topic.name}: there is none: `normalizer check` says how to make it"
-            ]
-
-        await until(reported, lambda: http_get(f"{url}/readyz"))
-
-
 async def test_a_partition_that_another_process_keeps_is_a_reason(
     database: Database, topic: Topic, bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,19 +273,6 @@ async def test_a_partition_that_another_process_keeps_is_a_reason(
             ]
 
         await until(is_a_reason)
-
-
-async def test_an_address_that_is_taken_names_the_variable() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as somebody:
-        taken = Settings(
-            database_url="postgresql://u@127.0.0.1:1/none",
-            kafka_bootstrap_servers=("127.0.0.1:1",),
-            kafka_topics=("t",),
-            http_port=somebody.getsockname()[1],
-        )
-
-        with pytest.raises(ConfigurationError, match="NORMALIZER_HTTP_PORT"):
-            Monitor(taken, Service(taken))
 
 
 def hanging_fetch(
@@ -415,27 +380,6 @@ async def test_only_a_scrape_reads_unread_records_and_of_each_partition_one_batc
     assert all(0 < size < 2_000 for size in fetched)
     for partition in range(topic.partitions):
         assert metric_value(values, "normalizer_lag_seconds", partition=str(partition)) > 0
-
-
-async def test_scrapes_that_come_together_share_one_reading_of_unread_records(
-    database: Database, topic: Topic, bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One reading may wait for two seconds, and the heartbeat waits for all that came before."""
-    settings = settings_for(database, topic, bootstrap_servers)
-    readings = 0
-
-    async def slow_reading() -> None:
-        nonlocal readings
-        readings += 1
-        await asyncio.sleep(1)
-
-    async with running(settings) as service:
-        with Monitor(settings, service) as monitor:
-            await until(lambda: ready(monitor.url))
-            monkeypatch.setattr(monitor.lag_monitor, "find_oldest_unread", slow_reading)
-            await asyncio.gather(*(scrape_metrics(monitor.url) for _ in range(4)))
-
-    assert 1 <= readings <= 2  # one that was under way, and one for all that came meanwhile
 
 
 async def test_a_silent_broker_holds_up_no_heartbeat(

@@ -14,7 +14,6 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.store.retry import write_with_retry
 from normalizer.store.store import Store
 from tests.support.factories import batch_of_records, raw_event, raw_record
-from tests.support.hostile_records import hostile_values
 from tests.support.poison_cases import BIG, POISON, Poison
 from tests.support.service_runs import running, settings_for
 from tests.support.stack import Database, Stack, Topic
@@ -142,26 +141,3 @@ async def _send(producer: AIOKafkaProducer, topic: Topic, record: RawRecord) -> 
         partition=0,
         headers=[(name, value or b"") for name, value in record.headers],
     )
-
-
-async def test_whatever_the_core_accepts_the_database_takes(database: Database) -> None:
-    """1,000 hostile records: none is refused by Postgres, and none costs another one."""
-    normalize = Normalizer().normalize
-    records = [raw_record(at, value=value) for at, value in enumerate(hostile_values(7, 1_000))]
-    async with open_store(database) as store, connected(database) as connection:
-        claim = await claimed(store)
-
-        totals = await store.write(
-            batch_of_records(claim, [(record, normalize(record)) for record in records])
-        )
-
-        refused = await connection.fetch(
-            """
-            select source_offset, detail from normalizer.quarantine
-            where  reason = 'rejected_by_database'
-            """
-        )
-        assert [tuple(row) for row in refused] == []
-        assert totals.records == len(records)
-        assert totals.stored + totals.merged > 150
-        await assert_ledger_holds(connection)

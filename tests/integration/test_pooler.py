@@ -15,17 +15,14 @@ from urllib.parse import urlsplit
 import asyncpg
 import msgspec
 import pytest
-import structlog
-from aiokafka import AIOKafkaProducer
 
 from normalizer.cli.query_commands import check, ledger
 from normalizer.database import connect
 from normalizer.database_connection import Connection
-from normalizer.errors import ConfigurationError, FatalError
+from normalizer.errors import FatalError
 from normalizer.jobs.engine.job_run import JobRun
 from normalizer.jobs.engine.spec import JobSpec
 from normalizer.settings import Settings
-from normalizer.store.migrate import migrate, read_status
 from projector.api.endpoints import ENDPOINTS, ROOT
 from projector.cli import main as projector
 from projector.maintenance.maintain import maintenance_lock
@@ -38,9 +35,7 @@ from tests.support.service_runs import (
     Watcher,
     environment,
     running,
-    send,
     settings_for,
-    until,
     watching,
 )
 from tests.support.simulator_runs import compare_database, load_topic, traffic_mix
@@ -91,30 +86,6 @@ async def test_a_wrong_login_through_it_ends_the_service_and_says_why(
     assert f"database: sign-in through a pooler: {text} (SQLSTATE 08P01)" in last["why"]
     assert "refused 5 times" in last["why"]
     assert str(address.password) not in log
-
-
-async def test_a_batch_that_waits_in_its_queue_says_so(
-    pooled: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
-) -> None:
-    settings = settings_for(pooled, topic, bootstrap_servers)
-    with structlog.testing.capture_logs() as lines:
-
-        def said() -> list[str]:
-            return [line["why"] for line in lines if line["event"] == "batch_blocked"]
-
-        async with running(settings), watching(pooled.admin_url) as watcher:
-            await send(producer, topic, range(1), partition=0)
-            await watcher.until_read(topic, {0: 1})
-            async with contextlib.AsyncExitStack() as opened:
-                for number in range(SESSIONS):
-                    one = await opened.enter_async_context(client(pooled.url, f"held {number}"))
-                    await opened.enter_async_context(one.transaction())
-                await send(producer, topic, range(1, 9), partition=0)
-                await until(lambda: bool(said()))
-            await watcher.until_read(topic, {0: 9})
-            assert await watcher.events() == 9
-
-    assert "it waits for a server connection of the pooler, which are all in use" in said()[0]
 
 
 async def open_sessions(url: str) -> None:
@@ -168,11 +139,6 @@ async def test_a_pooler_is_seen_and_a_server_is_none(
     assert seen == [True, False]
 
 
-async def test_a_setting_in_the_address_is_refused_by_its_name(pooled: Database) -> None:
-    with pytest.raises(ConfigurationError, match="unsupported startup parameter: lock_timeout"):
-        await connect(f"{pooled.url}?lock_timeout=1s", application_name="test")
-
-
 async def test_settings_hold_in_every_transaction_and_stay_in_no_session(pooled: Database) -> None:
     settings = {"search_path": "projector, public", "statement_timeout": "7s"}
     await open_sessions(pooled.url)
@@ -189,20 +155,6 @@ async def test_settings_hold_in_every_transaction_and_stay_in_no_session(pooled:
     assert len({pid for pid, *_ in seen}) > SESSIONS // 2
     assert {tuple(rest) for _, *rest in seen} == {("projector, public", "7s")}
     assert await left_in_sessions(pooled.url) == set()
-
-
-async def test_a_database_is_migrated_through_it(
-    pooler: PgBouncer, empty_database: Database
-) -> None:
-    url = pooler.through(empty_database.url)
-    await open_sessions(url)
-
-    applied = await asyncio.gather(*(migrate(url, report=lambda _: None) for _ in range(2)))
-
-    status = await read_status(url)
-    assert {one.state for one in status} == {"applied"}
-    assert sum(map(len, applied)) == len(status)
-    assert await left_in_sessions(url) == set()
 
 
 async def test_a_job_has_one_runner_and_its_lock_ends_with_it(pooled: Database) -> None:

@@ -225,38 +225,6 @@ async def test_what_makes_no_sense_is_refused_with_a_sentence(
         assert await count(connection, "normalizer.position_changes") == 0
 
 
-async def test_a_skip_from_elsewhere_changes_nothing_and_its_dry_run_says_the_same(
-    database: Database,
-) -> None:
-    async with open_store(database) as store:
-        claim = await store.claim("file:x", 0, cluster_id="file", log_start=0)
-        await store.write(batch_of(*map(envelope, range(3)), claim=claim))
-    settings = job_settings(database)
-
-    for offset, *dry in (("1",), ("1", "--dry-run"), ("5",), ("5", "--dry-run")):
-        place = ("file:x:0", "--offset", offset, "--to", "7")
-        answer = await position_command(settings, "skip", *place, *WHY, *dry)
-
-        said = (1, "file:x[0]: the position is 3: nothing was changed\n")
-        assert answer == said, (offset, dry)
-
-
-async def test_of_a_topic_that_is_gone_it_is_not_said_that_no_broker_answers(
-    database: Database, topic: Topic, bootstrap_servers: str
-) -> None:
-    settings = settings_for(database, topic, bootstrap_servers)
-    async with open_store(database) as store, TopicReader(settings) as log:
-        claim = await store.claim("gone", 0, cluster_id=await log.cluster_id(), log_start=0)
-        await store.write(batch_of(envelope(0), claim=claim))
-
-    code, said = await position_command(settings, "skip", "gone:0", "--offset", "1", *WHY)
-    code_of_retire, _ = await position_command(settings, "retire", "gone:0", *WHY)
-
-    assert (code, code_of_retire) == (2, 0)
-    assert "gone[0]: the brokers have no such partition" in said
-    assert "normalizer position retire" in said
-
-
 @pytest.mark.every_postgres
 async def test_the_owner_of_a_moved_partition_has_to_claim_it_again(database: Database) -> None:
     async with open_store(database) as store, connected(database) as connection:

@@ -1,13 +1,10 @@
 """Several service processes as one: they share the partitions, one that dies is started again."""
 
 import asyncio
-import contextlib
 import errno
 import os
 import signal
-import socket
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -80,15 +77,6 @@ def test_each_process_keeps_its_name_and_no_other_group_has_it() -> None:
 
     assert names[:2] == names[2:4]
     assert len({*names}) == 4
-
-
-async def test_wrong_settings_end_all_processes_with_their_code(
-    database: Database, topic: Topic, bootstrap_servers: str
-) -> None:
-    settings = settings_for(database, topic, bootstrap_servers)
-    environ = environment(settings) | {"NORMALIZER_BATCH_ROWS": "none"}
-
-    assert await ProcessGroup(settings, environ, [], 2).run() == 2
 
 
 @pytest.mark.parametrize(("code", "is_final"), [(2, True), (3, True), (4, False), (1, False)])
@@ -200,47 +188,6 @@ async def test_while_a_process_waits_for_its_next_start_the_others_are_alive(
     assert await http_get(f"{group.url}/readyz") == (503, {"processes": [{}, reasons]})
     group.stop()
     assert await running == 0
-
-
-async def test_a_port_that_somebody_takes_meanwhile_does_not_keep_a_process_from_its_next_start(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(process_group, "RESTART_S", 0.2)
-    group = ProcessGroup(Settings(http_port=0, instance="one"), {}, [], 1)
-    group._command = [sys.executable, "-c", STAND_IN]
-    running = asyncio.create_task(group.run())
-
-    async def answers() -> bool:
-        return running.done() or (await http_get(f"{group.url}/readyz"))[0] == 200
-
-    await until(answers)
-    (first,) = pids_of(group)
-    os.kill(first, signal.SIGKILL)
-    await until(lambda: not pids_of(group))
-    with socket.create_server((process_group.HOST, group._ports[0])):
-        await until(answers)
-
-    assert not running.done()
-    group.stop()
-    assert await running == 0
-
-
-async def test_processes_are_queried_at_once_however_long_each_takes(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A scraper waits ten seconds, and each process may take six."""
-    monkeypatch.setattr(process_group, "ANSWER_S", 1.0)
-    group = ProcessGroup(Settings(http_port=0), {}, [], 8)
-    with contextlib.ExitStack() as silent:
-        for number in group._all:
-            server = silent.enter_context(socket.create_server((process_group.HOST, 0)))
-            group._ports[number] = server.getsockname()[1]
-        begun_s = time.monotonic()
-        answers = await asyncio.to_thread(group._answers, "/metrics", group._all)
-    group._probes._server.server_close()
-
-    assert [number for number, _, _ in answers] == [*range(8)]
-    assert time.monotonic() - begun_s < 4
 
 
 def _is_there(pid: int) -> bool:

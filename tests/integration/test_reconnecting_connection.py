@@ -1,11 +1,9 @@
 """The connection that all that reconnects shares: one at a time, a new one after a loss."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 import asyncpg
 import pytest
-from structlog.testing import capture_logs
 
 from normalizer.database import connect
 from normalizer.errors import FatalError
@@ -44,16 +42,6 @@ async def test_a_session_has_its_name_its_settings_and_times_in_utc(database: Da
     one.terminate()
 
     assert settings == [NAME, "20s", "UTC"]
-
-
-async def test_tasks_use_it_one_after_the_other(database: Database) -> None:
-    one = connection_to(database.url)
-
-    async with asyncio.TaskGroup() as tasks:
-        queries = [tasks.create_task(pid_of(one), name=f"ask {number}") for number in range(8)]
-    one.terminate()
-
-    assert len({task.result() for task in queries}) == 1
 
 
 async def test_a_statement_that_fails_keeps_the_connection(database: Database) -> None:
@@ -105,30 +93,6 @@ async def test_every_connection_is_prepared_and_ended_if_that_fails(database: Da
 
     assert (prepared[0], prepared[2]) == (first, last)
     assert len(set(prepared)) == 3
-
-
-async def test_an_outage_ends_with_one_line(database: Database) -> None:
-    failures = iter([True, True, False, False])
-
-    async def prepare(_: asyncpg.Connection) -> None:
-        if next(failures):
-            raise ConnectionResetError
-
-    one = connection_to(database.url, prepare)
-    with capture_logs() as lines:
-        for _ in range(2):
-            with pytest.raises(ConnectionResetError):
-                await pid_of(one)
-        for _ in range(2):
-            await pid_of(one)
-            one.terminate()
-
-    assert [(line["event"], line["log_level"], line["tries"]) for line in lines] == [
-        ("connection_failed", "debug", 1),
-        ("connection_failed", "debug", 2),
-        ("reconnected", "info", 2),
-    ]
-    assert {line["application"] for line in lines} == {NAME}
 
 
 async def test_a_statement_after_the_end_of_its_connection_is_an_error_of_the_client(

@@ -24,10 +24,8 @@ from normalizer.kafka import (
     transactional_producer,
 )
 from normalizer.relay.relay_store import relay_stores
-from normalizer.service.monitor import Monitor
 from normalizer.settings import Settings
 from tests.support.factories import raw_event, raw_record
-from tests.support.probe_client import http_get, metric_value, scrape_metrics
 from tests.support.relay_runs import (
     expected_lines,
     output_topics,
@@ -37,7 +35,7 @@ from tests.support.relay_runs import (
     until_members,
     until_relayed,
 )
-from tests.support.service_runs import process, running, send, until
+from tests.support.service_runs import process, running, until
 from tests.support.simulator_runs import load_topic, traffic_mix
 from tests.support.stack import Topic
 from tests.support.waiting import DEADLINE_S
@@ -96,22 +94,6 @@ async def test_each_event_becomes_one_record_and_each_refusal_one(
         (3, 1, "not_an_event"),
     ]
     assert {(one["topic"], one["partition"]) for one in bodies} == {(topic.name, 0)}
-
-
-@ONE_PARTITION
-async def test_a_record_lies_where_the_java_client_would_put_it(
-    topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer, settings: Settings
-) -> None:
-    for number in range(20):
-        await producer.send(topic.name, msgspec.json.encode(raw_event(number, execution_id=number)))
-    await producer.flush()
-
-    async with running(settings, open_stores=relay_stores):
-        await until_relayed(settings, {0: 20})
-
-    for record in await read_topic(bootstrap_servers, settings.kafka_canonical_topic):
-        sent = await producer.send_and_wait(settings.kafka_canonical_topic, b"", key=record.key)
-        assert sent.partition == record.partition
 
 
 @ONE_PARTITION
@@ -255,25 +237,3 @@ async def test_two_relays_a_kill_and_a_frozen_one_lose_and_double_nothing(
     assert expected.as_filtered > 500
     expected.as_filtered = 0
     assert await relayed_lines(bootstrap_servers, settings) == expected
-
-
-async def test_probes_answer_without_a_database(
-    topic: Topic, producer: AIOKafkaProducer, settings: Settings
-) -> None:
-    await send(producer, topic, range(30))
-
-    async with running(settings, open_stores=relay_stores) as service:
-        with Monitor(settings, service) as monitor:
-            await until_relayed(settings, {0: 10, 1: 10, 2: 10})
-
-            async def is_level() -> bool:
-                metrics = await scrape_metrics(monitor.url)
-                return metric_value(metrics, "normalizer_work_remaining_records") == 0
-
-            await until(is_level)
-            status, body = await http_get(f"{monitor.url}/readyz")
-            metrics = await scrape_metrics(monitor.url)
-
-    assert (status, body["reasons"]) == (200, [])
-    assert metric_value(metrics, "normalizer_outcomes_total", outcome="stored") == 30
-    assert "normalizer_database_up" not in {name for name, _ in metrics}

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import msgspec
 import pytest
-from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import MessageSizeTooLargeError
 
@@ -98,26 +98,6 @@ async def _until_limited(bootstrap_servers: str, name: str) -> None:
             return True
 
         await until(are_limited)
-
-
-@ONE_PARTITION
-async def test_offsets_that_retention_took_unread_are_passed_and_said(
-    topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer, admin: AIOKafkaAdminClient
-) -> None:
-    settings = relay_settings(topic, bootstrap_servers)
-    async with output_topics(admin, settings):
-        await send(producer, topic, range(10))
-        async with running(settings, open_stores=relay_stores):
-            await until_relayed(settings, {0: 10})
-        await send(producer, topic, range(10, 30))
-        await admin.delete_records({TopicPartition(topic.name, 0): RecordsToDelete(20)})
-
-        async with running(settings, open_stores=relay_stores) as service:
-            await until_relayed(settings, {0: 30})
-
-        assert service.counters.gaps == 1
-        lines = await read_topic(bootstrap_servers, settings.kafka_canonical_topic)
-        assert len(lines) == 20
 
 
 async def test_a_part_that_is_not_written_ends_its_own_claim_alone(

@@ -68,39 +68,6 @@ async def test_records_become_rows_the_group_learns_how_far_and_a_second_run_goe
 
 
 @ONE_PARTITION
-async def test_what_is_no_event_moves_the_position_too(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
-) -> None:
-    await producer.send_and_wait(topic.name, None, key=b"7")
-    await producer.send_and_wait(topic.name, b"{broken", key=b"7")
-    await producer.send_and_wait(topic.name, msgspec.json.encode(raw_event(1)), key=b"\xff")
-
-    with structlog.testing.capture_logs() as lines:
-        async with running(settings_for(database, topic, bootstrap_servers)):
-            await watcher.until_read(topic, {0: 3})
-
-    position = (await watcher.positions(topic))[0]
-    assert (position["ignored"], position["quarantined"], position["stored"]) == (1, 1, 1)
-    (refused,) = [line for line in lines if line["event"] == "records_refused"]
-    assert refused["reasons"] == {"invalid_json": 1}
-    assert refused["first"]["record"] == f"{topic.name}[0]@1"
-    assert refused["first"]["execution_id"] == "7"
-
-
-@ONE_PARTITION
-async def test_batches_are_bounded_by_rows(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
-) -> None:
-    await send(producer, topic, range(100))
-    settings = settings_for(database, topic, bootstrap_servers, batch_rows=10, batch_age_ms=10_000)
-
-    async with running(settings) as service:
-        await watcher.until_read(topic, {0: 100})
-
-    assert service.counters.batches == 10
-
-
-@ONE_PARTITION
 async def test_a_record_does_not_wait_for_its_batch_to_fill_where_writes_are_fast(
     database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
 ) -> None:
@@ -281,25 +248,6 @@ async def test_two_processes_share_the_partitions_and_lose_nothing(
     assert await watcher.events() == 150
     for position in (await watcher.positions(topic)).values():
         assert (position["records"], position["stored"]) == (50, 50)
-
-
-async def test_what_a_killed_process_left_is_read_by_another(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
-) -> None:
-    settings = settings_for(database, topic, bootstrap_servers, instance="first", batch_rows=7)
-    await send(producer, topic, range(200))
-    async with process(settings) as killed:
-        await watcher.until_read(topic, {0: 21})
-        killed.kill()
-        await killed.wait()
-    await send(producer, topic, range(200, 300))
-
-    async with running(msgspec.structs.replace(settings, instance="second")):
-        await watcher.until_read(topic, {0: 100, 1: 100, 2: 100})
-
-    assert await watcher.events() == 300
-    for position in (await watcher.positions(topic)).values():
-        assert (position["records"], position["stored"]) == (100, 100)
 
 
 @ONE_PARTITION

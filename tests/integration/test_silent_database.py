@@ -3,26 +3,16 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 from itertools import product, starmap
 
 import asyncpg
 import pytest
-import structlog.testing
 
-from normalizer import telemetry
-from normalizer.core.drift import DriftFinding
-from normalizer.errors import StoreUnavailable
 from normalizer.kafka import KafkaPartition
-from normalizer.service import heartbeat, lag
+from normalizer.service import heartbeat
 from normalizer.service.heartbeat import Heartbeat, ObservedLog
-from normalizer.service.lag import LagMonitor
-from normalizer.settings import Settings
-from normalizer.store import read_only
 from normalizer.store.migrate import _connected as migrating
-from normalizer.store.patient_session import PatientSession
 from normalizer.store.read_only import read_only_connection
-from projector import database_session
 from projector.database_session import connected as projecting
 from tests.support.factories import TOPIC
 from tests.support.lossy_proxy import Proxy
@@ -56,36 +46,6 @@ async def test_a_heartbeat_gives_up_and_the_next_one_is_reported(
 
     async with connected(database) as connection:
         assert await count(connection, "normalizer.source_heartbeats") == 1
-
-
-async def test_keeping_what_drifted_gives_up(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    finding = DriftFinding(
-        shape="client",
-        kind="unknown_key",
-        field="field",
-        type="str",
-        topic=TOPIC,
-        incarnation=0,
-        partition=0,
-        offset=1,
-        example="x",
-    )
-    async with Proxy(database.url) as proxy:
-        lag_monitor = LagMonitor(
-            Settings(database_url=proxy.url, kafka_bootstrap_servers=("none:1",))
-        )
-        await lag_monitor._poll_database()
-        # The connection is open by now.
-        monkeypatch.setattr(lag, "POLL_TIMEOUT_S", 1.0)
-        proxy.lose(b"normalizer.drift_findings", "silence", passed_on=False)
-
-        async with asyncio.timeout(PATIENCE_S):
-            with pytest.raises(TimeoutError):
-                await lag_monitor.store_drift([finding])
-        assert proxy.lost.is_set()
-        await lag_monitor.close()
 
 
 async def test_a_stop_ends_a_transaction_that_gets_no_answer(database: Database) -> None:
@@ -131,41 +91,3 @@ async def test_a_statement_that_is_given_up_ends_its_connection(
 
         assert working.cancelled()
         assert connection.is_closed()
-
-
-async def test_long_work_says_that_it_gets_no_answer(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(telemetry, "SILENT_AFTER_S", 0.2)
-    session = PatientSession(database.url, application_name="test")
-    with structlog.testing.capture_logs() as lines:
-        for wait_s in (0, 0.5):
-            await session.run_once(partial(_sleep, wait_s))
-    session.terminate()
-
-    assert [line["event"] for line in lines] == ["unavailable", "recovered"]
-    assert lines[0]["why"] == "database: no answer for 0.2 s"
-
-
-async def _sleep(wait_s: float, connection: asyncpg.Connection) -> None:
-    await connection.execute("select pg_sleep($1)", wait_s)
-
-
-async def test_a_command_waits_for_an_answer_for_so_long(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    waited: list[asyncio.Event] = []
-
-    async def answer(connecting: Connecting) -> None:
-        async with Proxy(database.url) as proxy, connecting(proxy.url) as connection:
-            proxy.lose(b"select 7", "silence", passed_on=False)
-            waited.append(proxy.lost)
-            await connection.fetchval("select 7")
-
-    for module in (database_session, read_only):
-        monkeypatch.setattr(module, "COMMAND_TIMEOUT_S", 2.0)
-    for connecting in (projecting, read_only_connection):
-        async with asyncio.timeout(PATIENCE_S):
-            with pytest.raises(StoreUnavailable):
-                await answer(connecting)
-    assert [lost.is_set() for lost in waited] == [True, True]

@@ -24,20 +24,6 @@ async def test_a_crash_before_the_commit_leaves_neither_rows_nor_position(
         assert (await position_of(connection))["next_offset"] == 0
 
 
-async def test_a_crash_after_the_commit_leaves_both(database: Database) -> None:
-    writer = Writer(database.url, "one")
-    batch = batch_of(envelope(0), rejected(), claim=await writer.claim(0))
-
-    with pytest.raises(Crash):
-        await writer.write(batch, crash="after the commit")
-    writer.die()
-
-    async with connected(database) as connection:
-        assert await count(connection, "normalizer.events") == 1
-        assert (await position_of(connection))["next_offset"] == 2
-        await assert_ledger_holds(connection)
-
-
 async def test_what_was_merged_before_a_crash_is_counted_as_merged_after_it(
     database: Database,
 ) -> None:

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 import asyncpg
-import msgspec
 import pytest
 
 from normalizer.core.batch import Batch, OutcomeTotals
@@ -92,17 +91,6 @@ async def test_the_first_claim_begins_where_the_log_begins(database: Database) -
         assert (position["owner"], position["start_offset"]) == ("me", 40)
 
 
-async def test_a_later_claim_goes_on_where_the_last_batch_ended(database: Database) -> None:
-    async with open_store(database, "one") as one, open_store(database, "two") as two:
-        await one.write(batch_of(envelope(0), envelope(1), claim=await claimed(one)))
-
-        claim = await two.claim(TOPIC, 0, cluster_id="cluster", log_start=99)
-
-        assert (claim.epoch, claim.next_offset, claim.cluster_id) == (2, 2, "cluster")
-    async with connected(database) as connection:
-        assert (await position_of(connection))["owner"] == "two"
-
-
 async def test_offsets_without_a_record_do_not_delay_the_last_record(database: Database) -> None:
     """As of a transaction that a producer aborts while the log is quiet."""
     async with open_store(database) as store, connected(database) as connection:
@@ -118,14 +106,6 @@ async def test_offsets_without_a_record_do_not_delay_the_last_record(database: D
 
 
 _LAST_RECORD = "select last_recorded_at, last_committed_at, delay_s from projector.freshness"
-
-
-async def test_partitions_and_topics_are_claimed_apart(database: Database) -> None:
-    async with open_store(database) as store:
-        claims = [await claimed(store, 0), await claimed(store, 1), await claimed(store, 0, "b")]
-
-        assert [claim.epoch for claim in claims] == [1, 1, 1]
-        assert (await claimed(store, 1)).epoch == 2
 
 
 async def test_two_processes_that_claim_a_new_partition_at_once_both_get_an_answer(
@@ -189,15 +169,6 @@ async def test_one_lost_partition_keeps_the_whole_batch_out(database: Database) 
         async with connected(database) as connection:
             assert await count(connection, "normalizer.events") == 0
         assert (await one.write(batches[0])).stored == 1
-
-
-async def test_a_process_that_lost_the_partition_records_no_gap_either(database: Database) -> None:
-    async with open_store(database, "one") as one, open_store(database, "two") as two:
-        lost = await claimed(one)
-        await claimed(two)
-
-        with pytest.raises(Fenced):
-            await one.record_gap(lost, 5, "expired")
 
 
 async def test_a_new_incarnation_fences_writers_of_the_old_one(
@@ -485,52 +456,6 @@ async def _wait_until_both_wait(connection: asyncpg.Connection, *owners: str) ->
         await wait_for_lock(connection, owner)
 
 
-async def test_two_writers_that_tell_of_one_stored_row_both_leave_their_word(
-    database: Database,
-) -> None:
-    """The second reads the row only when the first has committed, or it would undo its join."""
-    async with (
-        gate(database, "new.error = 'first'", when="update") as connection,
-        open_store(database, "first") as first,
-        open_store(database, "second") as second,
-    ):
-        claim = await claimed(first, 0)
-        stored = batch_of(envelope(event_id=5), claim=claim)
-        await first.write(stored)
-        correction = batch_of(envelope(event_id=5, error="first"), claim=after(claim, stored))
-        slow = asyncio.ensure_future(first.write(correction))
-        await wait_for_lock(connection, "first")
-        other = batch_of(envelope(event_id=5, trace_id="t"), claim=await claimed(second, 1))
-        waiting = asyncio.ensure_future(second.write(other))
-        await wait_for_lock(connection, "second")
-
-        await open_gate(connection)
-
-        assert ((await slow).merged, (await waiting).merged) == (1, 1)
-        row = await connection.fetchrow("select error, trace_id from normalizer.events")
-        assert tuple(row) == ("first", "t")
-
-
-async def test_two_writers_with_two_new_events_of_one_id_keep_both(database: Database) -> None:
-    async with (
-        gate(database, "new.source_partition = 0") as connection,
-        open_store(database, "first") as first,
-        open_store(database, "second") as second,
-    ):
-        slow = asyncio.ensure_future(
-            first.write(batch_of(envelope(event_id=5, step="a"), claim=await claimed(first, 0)))
-        )
-        await wait_for_lock(connection, "first")
-        quick = await second.write(
-            batch_of(envelope(event_id=5, step="b"), claim=await claimed(second, 1))
-        )
-        await open_gate(connection)
-
-        assert (quick.stored, (await slow).stored) == (1, 1)
-        assert await count(connection, "normalizer.events") == 2
-        await assert_ledger_holds(connection)
-
-
 async def test_an_event_that_another_writer_stores_first_is_a_report_of_it(
     database: Database,
 ) -> None:
@@ -616,20 +541,6 @@ async def test_a_batch_that_ends_where_the_position_stands_is_known_by_its_epoch
             await one.write(batch)
 
 
-async def test_a_batch_of_which_one_partition_is_written_already_is_a_moved_position(
-    database: Database,
-) -> None:
-    async with open_store(database) as store:
-        claims = [await claimed(store, partition) for partition in (0, 1)]
-        batches = [batch_of(envelope(at), claim=claim) for at, claim in enumerate(claims)]
-        await store.write(batches[0])
-
-        with pytest.raises(PositionMoved):
-            await store.write(together(*batches))
-
-        assert (await store.write(batches[1])).stored == 1
-
-
 async def test_positions_are_locked_in_key_order_whatever_the_order_in_the_batch(
     database: Database,
 ) -> None:
@@ -660,17 +571,3 @@ async def test_positions_are_locked_in_key_order_whatever_the_order_in_the_batch
         assert [row["partition"] for row in free] == [2]
         await blocking.rollback()
         assert (await writing).stored == 3
-
-
-async def test_a_claim_keeps_every_total(database: Database) -> None:
-    async with open_store(database) as store, connected(database) as connection:
-        claim = await claimed(store)
-        await store.write(batch_of(envelope(0), rejected(), claim=claim))
-        before = await totals_of(connection)
-
-        again = await claimed(store)
-
-        assert await totals_of(connection) == before
-        assert msgspec.structs.replace(again, epoch=1) == msgspec.structs.replace(
-            await claimed(store), epoch=1
-        )

@@ -115,25 +115,6 @@ async def test_under_a_frozen_process_it_stops_the_partition(
 
 
 @ONE_PARTITION
-async def test_under_a_running_process_it_stops_the_partition(
-    database: Database,
-    topic: Topic,
-    bootstrap_servers: str,
-    watcher: Watcher,
-    admin: AIOKafkaAdminClient,
-) -> None:
-    settings = settings_for(database, topic, bootstrap_servers)
-    await fill(bootstrap_servers, topic, OLD)
-    async with running(settings) as service:
-        await watcher.until_read(topic, {0: len(OLD)})
-        await recreate_topic(admin, topic)
-        await fill(bootstrap_servers, topic, NEW)
-        await until(lambda: KafkaPartition(topic.name, 0) in service.ownership.stopped)
-
-    await assert_accepted(settings, topic, watcher)
-
-
-@ONE_PARTITION
 async def test_while_the_database_holds_the_writer_up_it_stops_the_partition(
     database: Database,
     topic: Topic,

@@ -1,10 +1,8 @@
 """A record's trace leads from its producer's span to the commit of its batch, over real OTLP."""
 
 import asyncio
-import http.client
 import signal
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +16,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from normalizer.embedded.ports import free_port
 from normalizer.relay.relay_store import relay_stores
-from normalizer.service.monitor import Monitor
 from normalizer.service.tracing import tracing
 from normalizer.settings import Settings
-from normalizer.telemetry import REPEAT_AFTER_S
 from tests.support.factories import raw_event
 from tests.support.otlp_endpoint import OtlpEndpoint, SentSpan, otlp_endpoint
 from tests.support.relay_runs import output_topics, relay_settings, until_relayed
@@ -34,7 +28,6 @@ from tests.support.service_runs import (
     running,
     send,
     settings_for,
-    until,
     watching,
 )
 from tests.support.stack import Database, Topic
@@ -43,7 +36,6 @@ ROOT = Path(__file__).parents[2]
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PRODUCER_SPAN = "b7ad6b7169203331"
 TRACEPARENT = ("traceparent", f"00-{TRACE}-{PRODUCER_SPAN}-01".encode())
-REFUSED_BATCHES = 20
 KINDS = {"INTERNAL": 1, "CLIENT": 3, "PRODUCER": 4, "CONSUMER": 5}
 
 pytestmark = pytest.mark.parametrize("topic", [1], indirect=True)
@@ -203,88 +195,3 @@ async def test_a_collector_that_hangs_delays_no_record_and_no_stop(
     for _, writer in open_streams:
         writer.close()
     silent.close()
-
-
-@pytest.mark.parametrize(
-    ("variables", "expected"),
-    [
-        pytest.param(
-            {"OTEL_BSP_SCHEDULE_DELAY": "10", "OTEL_EXPORTER_OTLP_TIMEOUT": "0.1"},
-            {"Failed"},
-            id="each request is given up after 0.1 s",
-        ),
-        pytest.param(
-            {"OTEL_BSP_MAX_QUEUE_SIZE": "8", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "4"},
-            {"Transient", "Queue", "spans_not_sent"},
-            id="a request is tried for seconds, and the queue is full",
-        ),
-    ],
-)
-async def test_a_collector_that_refuses_connections_costs_spans_and_nothing_else(
-    database: Database,
-    topic: Topic,
-    bootstrap_servers: str,
-    producer: AIOKafkaProducer,
-    variables: dict[str, str],
-    expected: set[str],
-) -> None:
-    settings = settings_for(database, topic, bootstrap_servers)
-    endpoint = f"http://127.0.0.1:{free_port(set())}"
-    process = await service_process(settings, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, **variables)
-    async with watching(database.url) as watcher:
-        for number in range(REFUSED_BATCHES):  # each is a batch, because the next one waits for it
-            await send(producer, topic, range(number, number + 1))
-            await watcher.until_read(topic, {0: number + 1})
-        assert await watcher.events() == REFUSED_BATCHES
-    began_s = asyncio.get_running_loop().time()
-
-    lines = await stopped(process)
-
-    assert asyncio.get_running_loop().time() - began_s < 15
-    said = Counter(
-        line["event"].split()[0]  # the kind of a line: what follows holds addresses and times
-        for line in lines
-        if line.get("library") == "opentelemetry" or line["event"] == "spans_not_sent"
-    )
-    assert said.keys() >= expected
-    # A line in REPEAT_AFTER_S, also on a machine that needs the whole timeout of a test.
-    assert max(said.values()) <= 120 / REPEAT_AFTER_S < REFUSED_BATCHES / 4
-
-
-async def test_an_exemplar_leads_from_the_histogram_to_the_trace(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
-) -> None:
-    settings = settings_for(database, topic, bootstrap_servers)
-    with otlp_endpoint() as endpoint, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.url)
-        with tracing(settings, {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint.url}) as spans:
-            async with running(settings, spans=spans) as service:
-                await send(producer, topic, range(3))
-                await until(lambda: service.counters.stored == 3)
-                with Monitor(settings, service) as monitor:
-                    accepting = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"
-                    kind, text = await asyncio.to_thread(scraped, monitor.url, accepting)
-                    plain_kind, plain = await asyncio.to_thread(scraped, monitor.url, "*/*")
-
-    assert kind.startswith("application/openmetrics-text; version=1.0.0")
-    exemplars = {
-        family.name: sample.exemplar.labels
-        for family in text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
-        for sample in family.samples
-        if sample.exemplar
-    }
-    assert exemplars.keys() == {"normalizer_batch_rows", "normalizer_commit_seconds"}
-    sent = {(span.trace_id, span.span_id) for span in endpoint.named("COMMIT")}
-    assert {(one["trace_id"], one["span_id"]) for one in exemplars.values()} <= sent
-    assert plain_kind.startswith("text/plain; version=0.0.4")
-    assert "trace_id" not in plain
-
-
-def scraped(url: str, accepting: str) -> tuple[str, str]:
-    """Content type and text of /metrics for a client that accepts this."""
-    client = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
-    client.request("GET", "/metrics", headers={"Accept": accepting})
-    answer = client.getresponse()
-    text = answer.read().decode()
-    client.close()
-    return answer.headers["Content-Type"], text

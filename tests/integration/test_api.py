@@ -1,7 +1,6 @@
 """The HTTP API: each answer is what SQL says of the same moment, page by page, or says why not."""
 
 import asyncio
-import math
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -13,20 +12,15 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from normalizer.embedded import PostgresServer
 from projector.api import downloads, response_cache
 from projector.api import snapshots as api_database
-from projector.api.api_errors import ApiError, DatabaseUnavailableError, TooSlowError
+from projector.api.api_errors import DatabaseUnavailableError
 from projector.api.app import build
 from projector.api.endpoints import ENDPOINTS, ROOT
 from projector.api.middleware import SECURITY_HEADERS
-from projector.api.snapshots import Reader, Statement
-from projector.database_session import connected
-from projector.maintenance.maintain import Keep, maintain
+from projector.api.snapshots import Reader
 from tests.support.api_client import api_client, get_rows, insert_events
-from tests.support.lossy_proxy import Proxy
 from tests.support.stack import Database, Stack
-from tests.support.view_rows import read_up_to
 
 TOKEN: Final = "a-token-of-some-length"
 LISTS: Final = (
@@ -115,72 +109,6 @@ async def test_rates_are_what_the_view_says(
     assert [row["calls"] for row in rows] == sorted((row["calls"] for row in rows), reverse=True)
 
 
-async def test_groups_add_up_however_they_are_requested(client: httpx.AsyncClient) -> None:
-    keys = ("at", "playbook", "step", "attempts", "status")
-    totals = set()
-    for count in range(1, len(keys) + 1):
-        rows = await get_rows(client, "call-outcomes-by-attempt", by=keys[:count], limit=5_000)
-
-        assert all(set(row) == {*keys[:count], "calls"} for row in rows)
-        totals.add(sum(row["calls"] for row in rows))
-
-    assert len(totals) == 1
-
-
-async def test_retries_of_a_week_are_those_of_the_week(database: Database) -> None:
-    """Minutes are kept for two days: for a longer window hours are added up."""
-    async with connected(database.admin_url) as connection:
-        await connection.execute(
-            """
-            insert into normalizer.events (event_id, execution_id, event_type, step, status,
-                                           attempts, created_at, command_id)
-            select number, number, 'call.done', 'fetch', 'COMPLETED', attempts, now() - age, 'c'
-            from   (
-                       values (1, 0, interval '1 hour'), (2, 1, '1 hour'), (3, 0, '100 hours'),
-                              (4, 1, '100 hours'), (5, 2, '100 hours')
-                   ) as call (number, attempts, age)
-            """
-        )
-        assert [done async for done in maintain(connection, Keep(), dry_run=False)]
-    async with api_client(database.url) as client:
-        two_hours = await get_rows(client, "retries-by-minute", last="2h", by="step")
-        week = await get_rows(client, "retries-by-minute", last="7d", by="step")
-        hours = await get_rows(client, "retries-by-minute", last="7d", by="at", every="hour")
-        recovery = await get_rows(client, "retry-recovery", last="7d", by="step")
-
-    assert two_hours == [{"step": "fetch", "retries": 1, "first_tries": 1}]
-    assert week == [{"step": "fetch", "retries": 3, "first_tries": 2}]
-    assert [(row["retries"], row["first_tries"]) for row in hours] == [(1, 1), (2, 1)]
-    assert recovery[0]["retries"] == week[0]["retries"]
-
-
-async def test_days_are_hours_added_up(client: httpx.AsyncClient) -> None:
-    window = {"since": "2000-01-01T00:00:00Z", "until": "2100-01-01T00:00:00Z", "by": "at"}
-    hours = await get_rows(client, "attempts-by-status", every="hour", **window)
-    days = await get_rows(client, "attempts-by-status", every="day", **window)
-    minutes = await get_rows(client, "events-per-second", every="minute", by="at", limit=5_000)
-
-    assert len(minutes) > len(hours) > len(days)
-    assert {row["at"][11:] for row in days} == {"00:00:00Z"}
-    counts = [sum(row["events"] for row in rows) for rows in (minutes, hours, days)]
-    assert counts == [counts[0]] * 3
-
-
-async def test_percentiles_over_hours_are_those_of_the_histogram(
-    client: httpx.AsyncClient, connection: asyncpg.Connection
-) -> None:
-    (row,) = await get_rows(client, "call-durations-by-attempt", by="step", step="load")
-    durations = await connection.fetch(
-        "select duration_s from projector.calls where step = 'load' and status <> 'RUNNING'"
-        " and duration_s is not null and finished_at is not null order by 1"
-    )
-
-    exact = [row["duration_s"] for row in durations]
-    assert row["calls"] == len(exact)
-    for name, share in (("p50_s", 0.5), ("p95_s", 0.95), ("p99_s", 0.99)):
-        assert row[name] == pytest.approx(exact[math.ceil(share * len(exact)) - 1], rel=0.05)
-
-
 @pytest.mark.parametrize("path", LISTS)
 async def test_pages_hold_each_row_once_in_one_order(client: httpx.AsyncClient, path: str) -> None:
     whole = await client.get(f"/api/v1/{path}", params={"limit": 500})
@@ -264,26 +192,6 @@ async def test_a_download_that_the_database_cuts_off_is_logged_as_that(
     ]
 
 
-async def test_the_longest_names_lead_to_the_next_page(database: Database) -> None:
-    owner = await asyncpg.connect(database.admin_url)
-    await owner.execute(
-        """
-        insert into normalizer.events (event_id, execution_id, event_type, step, status, created_at,
-                                       command_id)
-        select number, 7, 'call.done', repeat(chr(1), 1000), 'COMPLETED', now(),
-               repeat(chr(1), 999) || number
-        from   generate_series(1, 4) as number
-        """
-    )
-    await owner.close()
-    async with api_client(database.url) as client:
-        first = (await client.get("/api/v1/calls", params={"limit": "3"})).json()
-        second = await client.get("/api/v1/calls", params={"limit": "3", "cursor": first["next"]})
-
-    assert second.status_code == 200, second.text
-    assert len(first["rows"]) + len(second.json()["rows"]) == 4
-
-
 async def test_a_forged_cursor_is_no_page(client: httpx.AsyncClient) -> None:
     first = (await client.get("/api/v1/calls?limit=1")).json()["next"]
     keyset = msgspec.json.decode(urlsafe_b64decode(first + "=" * (-len(first) % 4)))
@@ -299,20 +207,6 @@ async def test_a_forged_cursor_is_no_page(client: httpx.AsyncClient) -> None:
         assert (answer.status_code, answer.json()["reason"]) == (400, "no_such_page"), value
 
 
-async def test_a_cursor_of_another_question_is_no_page(client: httpx.AsyncClient) -> None:
-    cursor = (await client.get("/api/v1/calls?limit=1")).json()["next"]
-
-    assert (await client.get(f"/api/v1/calls?limit=1&cursor={cursor}")).status_code == 200
-    alike = (await client.get("/api/v1/executions?limit=1")).json()["next"]
-    for path, text in (
-        ("executions", cursor), ("calls", cursor[:-4]), ("calls", "AAAA"),
-        ("stuck-executions", alike), ("contradicting-executions", alike),
-    ):  # fmt: skip
-        answer = await client.get(f"/api/v1/{path}", params={"cursor": text})
-        assert (answer.status_code, answer.json()["reason"]) == (400, "no_such_page")
-        assert answer.json()["detail"].startswith("cursor: ")
-
-
 async def test_a_parameter_that_an_answer_needs_is_required(client: httpx.AsyncClient) -> None:
     for path, name in (("search", "q"), ("error-group", "error_class")):
         answer = await client.get(f"/api/v1/{path}?last=24h")
@@ -323,38 +217,6 @@ async def test_a_parameter_that_an_answer_needs_is_required(client: httpx.AsyncC
         assert required == [name]
 
     assert (await client.get("/api/v1/search?q=")).status_code == 400
-
-
-async def test_a_refused_parameter_shows_an_example_and_no_regular_expression(
-    client: httpx.AsyncClient,
-) -> None:
-    for query, detail in (
-        ("calls?last=5x", "last: expected a span such as 15m, 24h or 7d"),
-        ("calls?execution=1e3", "execution: expected an id such as 333895119667515392"),
-        ("calls?cursor=%2F", "cursor: expected `next` of the page before"),
-        ("calls?step=%00", "step: expected text without U+0000"),
-        ("executions?trace=..", "trace: expected a trace id of up to 64 letters and digits"),
-        ("search?q=%00", "q: expected text without U+0000"),
-    ):
-        answer = await client.get(f"/api/v1/{query}")
-
-        assert (answer.status_code, answer.json()["detail"]) == (400, detail)
-
-
-async def test_a_leap_second_is_the_second_after_it(client: httpx.AsyncClient) -> None:
-    for text, since in (
-        ("2016-12-31T23:59:60Z", "2017-01-01T00:00:00Z"),
-        ("2016-12-31T23:59:60.25Z", "2017-01-01T00:00:00.250000Z"),
-        ("2017-01-01T00:59:60+01:00", "2017-01-01T00:00:00Z"),
-    ):
-        answer = await client.get("/api/v1/calls", params={"since": text, "limit": 1})
-
-        assert answer.status_code == 200, answer.text
-        assert answer.json()["since"] == since
-
-    for text in ("2016-12-31T23:59:61Z", "2016-12-31T23:60:60Z", "2016-12-31T23:59:60"):
-        answer = await client.get("/api/v1/calls", params={"since": text})
-        assert answer.status_code == 400, text
 
 
 @pytest.mark.parametrize(
@@ -436,18 +298,6 @@ async def test_calls_are_filtered_by_their_execution_and_executions_and_events_b
     assert [[row["execution_id"] for row in rows] for rows in executions] == [["2"]] * 3
 
 
-async def test_from_a_failing_attempt_to_its_error_text(client: httpx.AsyncClient) -> None:
-    cell = next(row for row in await get_rows(client, "error-rate-by-attempt") if row["failed"] > 0)
-    failures = await get_rows(
-        client, "calls", failed="true", step=cell["step"], attempts=cell["attempts"], limit=500
-    )
-    timeline = await get_rows(client, f"executions/{failures[0]['execution_id']}/events", limit=500)
-
-    assert len(failures) == cell["failed"]
-    assert all(row["error"] for row in failures)
-    assert failures[0]["error"] in {row["error"] for row in timeline}
-
-
 async def test_an_event_is_displayed_as_sent_and_canonical(
     client: httpx.AsyncClient, connection: asyncpg.Connection
 ) -> None:
@@ -518,68 +368,6 @@ async def test_requests_that_hold_every_connection_make_no_server_unready(
     assert "projector_figures_age_seconds +Inf" not in metrics
 
 
-async def test_the_wait_for_a_connection_is_no_time_in_the_database(
-    filled: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with (
-        Reader(filled.url, connections=1, timeout_s=5) as reader,
-        Reader(filled.url, connections=1, timeout_s=5) as own,
-        httpx.AsyncClient(
-            transport=httpx.ASGITransport(app=build(reader, own)), base_url="http://127.0.0.1"
-        ) as client,
-    ):
-        async with reader.snapshot():
-            with monkeypatch.context() as impatient:
-                impatient.setattr(api_database, "_WAIT_S", 0.1)
-                busy = await client.get("/api/v1/jobs")
-        answered = await client.get("/api/v1/freshness")
-        metrics = (await client.get("/metrics")).text
-
-    assert (busy.status_code, answered.status_code) == (503, 200)
-    assert 'projector_api_query_seconds_sum{endpoint="freshness"}' in metrics
-    assert 'projector_api_query_seconds_sum{endpoint="jobs"}' not in metrics
-
-
-async def test_each_partition_says_how_far_behind_it_is(client: httpx.AsyncClient) -> None:
-    answer = (await client.get("/api/v1/freshness")).json()
-
-    newest, older = answer["rows"]
-    assert newest["as_of"] > older["as_of"] == answer["as_of"]
-    assert [row["state"] for row in answer["rows"]] == ["dead", "dead"]
-
-
-async def test_while_a_partition_was_not_read_no_time_is_given(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(response_cache, "FRESH_S", 0.0)
-    owner = await asyncpg.connect(database.admin_url)
-    await read_up_to(owner, "noetl.events", 0, datetime.now(UTC))
-    async with api_client(database.url) as client:
-        one_of_two = (await client.get("/api/v1/freshness")).json()
-        await owner.execute("update normalizer.source_heartbeats set partition_count = 1")
-        one_of_one = (await client.get("/api/v1/freshness")).json()
-        # The lines of a file may say no time: it has none in which it could grow.
-        await owner.execute(
-            "insert into normalizer.source_positions "
-            "(topic, incarnation, partition, cluster_id, owner, start_offset, next_offset, holes) "
-            "values ('file:1', 0, 0, 'file', 'a job', 1, 5, 4)"
-        )
-        and_a_file = (await client.get("/api/v1/freshness")).json()
-        await owner.execute(
-            "update normalizer.source_positions set last_recorded_ms = 1 where topic = 'file:1'"
-        )
-        and_an_old_file = (await client.get("/api/v1/freshness")).json()
-    await owner.close()
-
-    assert [row["state"] for row in one_of_two["rows"]] == ["caught_up", "unclaimed"]
-    assert (one_of_two["as_of"], one_of_two["behind_s"]) == (None, None)
-    assert [row["state"] for row in one_of_one["rows"]] == ["caught_up"]
-    assert one_of_one["as_of"] == one_of_one["rows"][0]["as_of"] == and_a_file["as_of"]
-    assert [row["as_of"] is None for row in and_an_old_file["rows"]] == [False, False]
-    assert and_an_old_file["as_of"] == and_a_file["as_of"], "a file ends nobody's charts"
-    assert [row["state"] for row in and_a_file["rows"]] == ["file", "caught_up"]
-
-
 async def test_an_etag_changes_with_what_is_found_and_not_with_the_clock(
     filled: Database, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -607,45 +395,6 @@ async def test_an_etag_changes_with_what_is_found_and_not_with_the_clock(
     assert len(changed.json()["rows"]) == len(first.json()["rows"]) + 1
 
 
-@pytest.mark.parametrize(
-    "path", ["executions", "calls?last=7d", "quarantine-records", "completed-with-failures"]
-)
-async def test_an_etag_of_a_list_stays_while_its_window_moves(
-    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, path: str
-) -> None:
-    monkeypatch.setattr(response_cache, "FRESH_S", 0.0)
-    first = await client.get(f"/api/v1/{path}")
-    again = await client.get(f"/api/v1/{path}", headers={"If-None-Match": first.headers["etag"]})
-
-    assert first.json()["rows"]
-    assert again.status_code == 304
-
-
-async def test_an_etag_changes_with_the_length_of_a_list_whose_page_stays(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(response_cache, "FRESH_S", 0.0)
-    path, page = "/api/v1/executions/7/events", {"limit": "1"}
-    store = """
-        insert into normalizer.events (event_id, execution_id, event_type, step, status, created_at)
-        select number, 7, 'call.done', 'fetch', 'COMPLETED', now() + make_interval(secs => number)
-        from   generate_series($1::integer, $2::integer) as number
-    """
-    owner = await asyncpg.connect(database.admin_url)
-    await owner.execute(store, 1, 2)
-    async with api_client(database.url) as client:
-        first = await client.get(path, params=page)
-        await owner.execute(store, 3, 5)
-        known = {"If-None-Match": first.headers["etag"]}
-        longer = await client.get(path, params=page, headers=known)
-    await owner.close()
-
-    assert first.json()["total"] == 2
-    assert longer.status_code == 200
-    assert longer.json()["total"] == 5
-    assert longer.json()["rows"] == first.json()["rows"]
-
-
 async def test_pages_that_ask_the_same_share_one_query(filled: Database) -> None:
     async with api_client(filled.url) as client:
         answers = await asyncio.gather(*(client.get("/api/v1/freshness") for _ in range(50)))
@@ -669,49 +418,6 @@ async def test_a_database_that_is_away_is_an_error_and_no_empty_answer() -> None
     assert ready.json()["reasons"] == ["the database does not answer"]
     assert alive.status_code == 200
     assert "secret" not in answer.text + ready.text
-
-
-async def test_a_database_that_comes_back_is_read_again(postgres_server: PostgresServer) -> None:
-    """It answers that there are no views, which no lost connection does."""
-    url = await postgres_server.create_database("returning")
-    async with api_client(url) as client:
-        before = await client.get("/api/v1/freshness")
-        await postgres_server.kill()
-        away = [await client.get(f"/api/v1/gaps?limit={limit}") for limit in (1, 2, 3)]
-        await postgres_server.start()
-        back = await client.get("/api/v1/gaps?limit=1")
-        ready = await client.get("/readyz")
-
-    assert [one.json()["reason"] for one in (before, back)] == ["database_refused"] * 2
-    assert {one.json()["reason"] for one in away} == {"database_unavailable"}
-    no_view = "the user of DATABASE_URL may not act as projector_reader: grant it"
-    assert (ready.status_code, ready.json()["reasons"]) == (503, [no_view])
-
-
-class _HeldOpen(Proxy):
-    """When the server has ended a connection, its last words arrive, and the end does not."""
-
-    async def _pass_on(self, server: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
-        while said := await server.read(1 << 16):
-            client.write(said)
-        self.lost.set()
-
-
-async def test_a_connection_whose_end_is_on_its_way_is_no_bug(
-    filled: Database, connection: asyncpg.Connection
-) -> None:
-    async with _HeldOpen(filled.url) as proxy, api_client(proxy.url, connections=1) as client:
-        before = await client.get("/api/v1/gaps?limit=1")
-        await connection.execute(
-            "select pg_terminate_backend(pid) from pg_stat_activity "
-            "where application_name = 'projector serve' and datname = current_database()"
-        )
-        await proxy.lost.wait()
-        ended = await client.get("/api/v1/gaps?limit=2")
-        after = await client.get("/api/v1/gaps?limit=3")
-
-    assert before.status_code == after.status_code == 200
-    assert (ended.status_code, ended.json()["reason"]) == (503, "database_unavailable")
 
 
 async def test_a_database_without_views_says_to_migrate(empty_database: Database) -> None:
@@ -743,47 +449,6 @@ async def test_a_slow_question_ends_by_its_time_out_and_others_do_not_wait_for_e
     assert {slow.json()["reason"], other.json()["reason"]} == {"too_slow", "busy"}
     assert {slow.status_code, other.status_code} == {504, 503}
     assert quick.status_code == 200
-
-
-async def test_all_statements_of_an_answer_share_its_time_out(database: Database) -> None:
-    async with Reader(database.url, connections=1, timeout_s=0.6) as reader:
-        async with reader.snapshot():
-            pass
-        with pytest.raises(TooSlowError):
-            await _four_naps(reader)
-
-
-async def test_a_statement_that_somebody_cancelled_was_not_too_slow(database: Database) -> None:
-    administrator = await asyncpg.connect(database.admin_url)
-    cancel = """
-        select pg_cancel_backend(pid) from pg_stat_activity
-        where  datname = current_database() and query like '%pg_sleep(0.4)%'
-        and    pid <> pg_backend_pid() and state = 'active'
-    """
-    async with (
-        Reader(database.url, connections=1, timeout_s=20) as reader,
-        asyncio.timeout(10),
-        asyncio.TaskGroup() as tasks,
-    ):
-        naps = tasks.create_task(_ended_naps(reader), name="naps")
-        while not naps.done():
-            await administrator.execute(cancel)
-    await administrator.close()
-
-    assert isinstance(naps.result(), DatabaseUnavailableError)
-    assert "57014" in str(naps.result())
-
-
-async def _ended_naps(reader: Reader) -> ApiError:
-    with pytest.raises(ApiError) as ended:
-        await _four_naps(reader)
-    return ended.value
-
-
-async def _four_naps(reader: Reader) -> None:
-    async with reader.snapshot() as snapshot:
-        for _ in range(4):
-            await snapshot.records(Statement("select pg_sleep(0.4)"), {})
 
 
 async def test_with_a_token_nothing_of_the_database_is_reported_without_it(

@@ -6,8 +6,7 @@ import gzip
 import io
 import time
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import datetime
 from typing import Any, Final
 
 import asyncpg
@@ -20,8 +19,6 @@ from projector.api import downloads
 from projector.api.thresholds import Threshold, Thresholds
 from projector.api.visible_settings import VisibleSettings
 from tests.support.api_client import api_client, get_rows, insert_events
-from tests.support.factories import raw_event
-from tests.support.job_runs import backfill_files, write_file
 from tests.support.stack import Database, Stack
 from tests.support.table_rows import connected
 
@@ -99,45 +96,6 @@ async def test_a_pasted_id_is_found_whatever_it_is_of(client: httpx.AsyncClient)
         assert await found(client, nothing) == [], nothing
 
 
-async def test_a_record_between_the_markers_of_transactions_lies_in_no_gap(
-    database: Database,
-) -> None:
-    connection = await asyncpg.connect(database.admin_url)
-    await connection.execute(
-        """
-        insert into normalizer.gaps (topic, incarnation, partition, missing, offsets, reason)
-        values ('noetl.events', 0, 0, '{[2, 3), [5, 6)}', 2, 'hole')
-        """
-    )
-    await connection.close()
-    async with api_client(database.url) as client:
-        kinds = [await found(client, f"noetl.events:0:{offset}") for offset in range(1, 7)]
-
-    assert [[kind for kind, _ in hits] for hits in kinds] == [[], ["gap"], [], [], ["gap"], []]
-
-
-async def test_a_record_that_only_a_job_has_read_is_found_where_it_was_merged(
-    database: Database, tmp_path: Path
-) -> None:
-    """Nothing reads its partition, so the partition has no position."""
-    for number, event in enumerate((raw_event(1, worker_id=None), raw_event(1))):
-        line = {
-            "topic": "noetl.history", "partition": 0, "offset": 5_000 * number,
-            "ts": 1_764_000_000_000, "payload": msgspec.json.encode(event).decode(),
-        }  # fmt: skip
-        path = write_file(tmp_path / f"{number}.ndjson", msgspec.json.encode(line) + b"\n")
-        await backfill_files(database, path)
-
-    async with api_client(database.url) as client:
-        first = await get_rows(client, "search", q="noetl.history:0:0")
-        # As log lines have it.
-        second = await get_rows(client, "search", q="noetl.history[0]@5000")
-
-    assert [hit["kind"] for hit in first] == ["event"]
-    assert [hit["params"] for hit in second] == [hit["params"] for hit in first]
-    assert "merged into the row of another record" in second[0]["detail"]
-
-
 async def test_a_trace_is_found_by_its_id_or_a_whole_header(client: httpx.AsyncClient) -> None:
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     expected = [("trace", {"execution": one, "trace": trace}) for one in ("91", "90")]
@@ -145,23 +103,6 @@ async def test_a_trace_is_found_by_its_id_or_a_whole_header(client: httpx.AsyncC
     for text in (trace, trace.upper(), f"00-{trace}-00f067aa0ba902b7-01"):
         assert await found(client, text) == expected
     assert await found(client, trace.replace("4", "5")) == []
-
-
-async def test_names_are_found_exact_ones_first(client: httpx.AsyncClient) -> None:
-    hits = await get_rows(client, "search", q="FETCH")
-    errors = await get_rows(client, "search", q="http 503")
-    team = await get_rows(client, "search", q="team1/")
-    worker = await get_rows(client, "search", q="worker-1")
-
-    assert (hits[0]["kind"], hits[0]["label"], hits[0]["exact"]) == ("step", "fetch", True)
-    assert hits[0]["params"] == {"step": "fetch"}
-    assert {hit["kind"] for hit in errors} == {"error"}
-    assert errors[0]["params"] == {"error_class": errors[0]["label"]}
-    assert {hit["kind"] for hit in team} == {"playbook"}
-    assert all(hit["label"].startswith("team1/") for hit in team)
-    assert worker[0]["params"] == {"worker": "worker-1"}
-    old = {"since": "2001-01-01T00:00:00Z", "until": "2001-02-01T00:00:00Z"}
-    assert await get_rows(client, "search", q="fetch", **old) == []
 
 
 async def test_an_error_text_is_found_as_it_was_sent(database: Database) -> None:
@@ -211,34 +152,6 @@ async def test_an_error_text_is_found_as_it_was_sent(database: Database) -> None
     assert [answer["rows"] for answer in misses.values()] == [[]] * 4
     assert misses["after 30 days"]["error_class"] == "after # days"
     assert misses["no such thing"]["error_class"] == "no such thing"
-
-
-async def test_error_groups_are_the_failed_calls_once(
-    client: httpx.AsyncClient, connection: asyncpg.Connection
-) -> None:
-    expected = await connection.fetch(
-        "select error_class, count(*) as calls, min(finished_at) as first, "
-        "max(finished_at) as last, array_agg(distinct step order by step) as steps "
-        "from projector.failed_calls group by 1"
-    )
-
-    answer = (await client.get("/api/v1/error-groups", params=DAY)).json()
-
-    rows = {row["error_class"]: row for row in answer["rows"]}
-    assert {name: row["calls"] for name, row in rows.items()} == {
-        row["error_class"]: row["calls"] for row in expected
-    }
-    assert answer["calls"] == sum(row["calls"] for row in rows.values())
-    assert answer["groups"] == len(rows)
-    assert sum(row["share"] for row in rows.values()) == pytest.approx(1.0)
-    for one in expected:
-        row = rows[one["error_class"]]
-        assert datetime.fromisoformat(row["first_seen_at"]) == one["first"]
-        assert datetime.fromisoformat(row["last_seen_at"]) == one["last"]
-        assert sorted(row["steps"]) == one["steps"]
-        assert len(row["trend"]) == answer["trend_intervals"]
-        assert sum(row["trend"]) == row["calls"]
-        assert (row["new"], row["back"], row["calls_before"]) == (True, False, 0)
 
 
 async def test_many_error_groups_with_many_steps_hold_up_nobody(database: Database) -> None:
@@ -357,52 +270,6 @@ async def test_an_error_is_new_in_the_window_in_which_it_was_first_seen(database
     assert (gone["new"], gone["back"]) == neither
 
 
-async def test_calls_before_are_those_of_the_window_before(
-    client: httpx.AsyncClient, connection: asyncpg.Connection
-) -> None:
-    latest = await connection.fetchval("select max(finished_at) from projector.failed_calls")
-    since = latest - timedelta(minutes=61)
-    window = {"since": since.isoformat(), "until": (latest + timedelta(seconds=60)).isoformat()}
-
-    by_call = await get_rows(client, "error-groups", **window)
-    by_step = await get_rows(client, "error-groups", **window, worker="worker-1")
-
-    before = since.replace(second=0, microsecond=0) - (latest - since + timedelta(minutes=2))
-    for row in by_call:
-        had = await connection.fetchval(
-            "select count(*) from projector.failed_calls where error_class = $1 "
-            "and finished_at >= $2 and finished_at < $3",
-            row["error_class"], before, since.replace(second=0, microsecond=0),
-        )  # fmt: skip
-        assert row["calls_before"] <= had
-    assert any(row["calls_before"] for row in by_call)
-    assert {row["error_class"] for row in by_step} <= {row["error_class"] for row in by_call}
-    assert sum(row["calls"] for row in by_step) < sum(row["calls"] for row in by_call)
-
-
-async def test_one_error_says_what_its_calls_have_in_common(client: httpx.AsyncClient) -> None:
-    group = max(await get_rows(client, "error-groups", **DAY), key=lambda row: row["calls"])
-    name = group["error_class"]
-
-    (detail,) = await get_rows(client, "error-group", error_class=name, **DAY)
-    calls = await get_rows(client, "calls", error_class=name, limit=500, **DAY)
-    (gone,) = await get_rows(
-        client, "error-group", error_class=name, since="2001-01-01T00:00:00Z",
-        until="2001-01-02T00:00:00Z",
-    )  # fmt: skip
-    unknown = await client.get("/api/v1/error-group", params={"error_class": "never seen"})
-
-    assert {key: detail[key] for key in group} == group
-    assert detail["counted"] == group["calls"] == len(calls)
-    for key, column in (("step", "step"), ("playbook", "playbook"), ("attempts", "attempts"),
-                        ("status", "status"), ("worker", "worker_id")):  # fmt: skip
-        counted = {one["value"]: one["calls"] for one in detail[f"by_{key}"]}
-        values = [str(row[column]) for row in calls]
-        assert counted == {value: values.count(value) for value in values}
-    assert (gone["calls"], gone["last_seen_at"]) == (0, group["last_seen_at"])
-    assert unknown.status_code == 404
-
-
 async def test_a_count_is_compared_with_the_window_before_once_its_own_is_over(
     database: Database,
 ) -> None:
@@ -488,78 +355,6 @@ _AHEAD: Final = """
            number || ':fetch', 'HTTP 500', 'noetl.events', 0
     from   generate_series(0, 1) as number
 """
-
-
-async def test_the_executions_behind_a_bar_are_those_that_ended_in_it(
-    database: Database,
-) -> None:
-    """One began in the hour before it ended, and is alone in its hour: that is also paged."""
-    connection = await asyncpg.connect(database.admin_url)
-    await connection.execute(_ENDS_LATER)
-    await connection.close()
-    hour = {"since": "2026-07-10T10:00:00Z", "until": "2026-07-10T11:00:00Z"}
-
-    async with api_client(database.url) as client:
-        (bar,) = await get_rows(client, "execution-outcomes", every="hour", **hour)
-        began = await get_rows(client, "executions", **hour)
-        first = await client.get(
-            "/api/v1/executions", params=hour | {"time": "ended_at", "limit": "1"}
-        )
-        cursor = {"cursor": first.json()["next"], "limit": "1"}
-        rest = await get_rows(client, "executions", time="ended_at", **hour, **cursor)
-        failed = await get_rows(client, "executions", time="ended_at", status="FAILED", **hour)
-
-    assert (bar["begun"], bar["completed"], bar["failed"]) == (1, 1, 1)
-    assert [row["execution_id"] for row in began] == ["2"]
-    assert [row["execution_id"] for row in (*first.json()["rows"], *rest)] == ["1", "2"]
-    assert [row["execution_id"] for row in failed] == ["1"]
-
-
-_ENDS_LATER: Final = """
-    insert into normalizer.events (event_id, execution_id, event_type, step, status, created_at,
-                                   source_topic, source_partition, source_offset, context)
-    select row_number() over (), execution_id, event_type, 'flow', status,
-           '2026-07-10T09:00Z'::timestamptz + make_interval(mins => minute),
-           'noetl.events', 0, row_number() over (), '{}'
-    from   (values (1, 'playbook.started', 'STARTED', 50), (1, 'playbook.failed', 'FAILED', 70),
-                   (2, 'playbook.started', 'STARTED', 61),
-                   (2, 'playbook.completed', 'COMPLETED', 62))
-           as sent (execution_id, event_type, status, minute)
-"""
-
-
-async def test_a_loop_says_how_many_of_its_iterations_are_done(client: httpx.AsyncClient) -> None:
-    far = {"step": "each", "issued": 3, "done": 1, "failed": 1}
-
-    assert await get_rows(client, "executions/3/loops") == [far]
-    (open_loop,) = await get_rows(client, "open-loops", **DAY)
-    assert open_loop["execution_id"] == "3"
-    assert open_loop | far == open_loop
-    assert await get_rows(client, "open-loops", step="fetch", **DAY) == []
-    assert await get_rows(client, "open-loops", until="2001-01-01T00:00:00Z") == []
-
-
-async def test_the_matrix_is_the_calls_by_attempt_and_status(
-    client: httpx.AsyncClient, connection: asyncpg.Connection
-) -> None:
-    expected = await connection.fetch(
-        "select attempts, status, count(*) as calls from projector.calls "
-        "where finished_at is not null group by 1, 2 order by 1, 2"
-    )
-
-    answer = (await client.get("/api/v1/attempts-matrix", params=DAY)).json()
-    failed = await get_rows(client, "attempts-matrix", status=FAILED, step="fetch", last="2h")
-
-    cells = [(cell["attempts"], cell["status"], cell["calls"]) for cell in answer["rows"]]
-    assert cells == [tuple(row) for row in expected]
-    assert answer["calls"] == sum(row["calls"] for row in expected)
-    assert sum(cell["share"] for cell in answer["rows"]) == pytest.approx(1.0)
-    first = [cell for cell in answer["rows"] if cell["attempts"] == 0]
-    assert sum(cell["share_of_attempt"] for cell in first) == pytest.approx(1.0)
-    assert all(sum(cell["trend"]) == cell["calls"] for cell in answer["rows"])
-    assert answer["unfinished"] is True
-    assert failed
-    assert {cell["status"] for cell in failed} <= set(FAILED)
 
 
 async def test_the_shares_of_the_matrix_are_of_all_calls_however_few_cells_are_returned(
@@ -655,37 +450,6 @@ async def test_a_refused_record_says_why_and_what_to_type(client: httpx.AsyncCli
         assert (await client.get(f"/api/v1/quarantine-records/{path}")).status_code == 404
 
 
-@pytest.mark.parametrize(
-    ("change", "redrives"),
-    [
-        (
-            f"update normalizer.redrive_attempts set normalizer_version = {RULES_VERSION}",
-            ["--id {} --again --dry-run", "--id {} --again"],
-        ),
-        ("update normalizer.quarantine set redriven_at = now()", []),
-    ],
-    ids=["tried under the rules of today", "redriven"],
-)
-async def test_only_commands_that_would_do_something_are_given(
-    database: Database, change: str, redrives: list[str]
-) -> None:
-    await insert_events(database, 100)
-    connection = await asyncpg.connect(database.admin_url)
-    await connection.execute(f"{_FAMILY} {change}")
-    await connection.close()
-    async with api_client(database.url) as client:
-        listed = (await get_rows(client, "quarantine-records"))[0]
-
-        (record,) = await get_rows(client, f"quarantine-records/{listed['quarantine_id']}")
-
-    typed = [one["command"] for one in record["commands"]]
-    start = "normalizer quarantine redrive "
-    entry = listed["quarantine_id"]
-    assert [one.removeprefix(start) for one in typed if one.startswith(f"{start}--id")] == [
-        one.format(entry) for one in redrives
-    ]
-
-
 async def test_an_execution_has_its_parents_above_and_its_children_below(
     client: httpx.AsyncClient,
 ) -> None:
@@ -698,29 +462,6 @@ async def test_an_execution_has_its_parents_above_and_its_children_below(
     ]  # fmt: skip
     assert await tree(93) == [("90", -2, 2), ("91", -1, 1), ("93", 0, 1), ("94", 1, 0)]
     assert (await client.get("/api/v1/executions/1234567/tree")).status_code == 404
-
-
-@pytest.mark.parametrize(
-    ("execution", "rows", "truncated"),
-    [(1, 9, True), (17, 25, True), (18, 26, False), (21, 26, False), (22, 25, True)],
-)
-async def test_a_tree_says_that_there_is_more_of_it(
-    database: Database, execution: int, rows: int, truncated: bool
-) -> None:
-    owner = await asyncpg.connect(database.admin_url)
-    await owner.execute(
-        """
-        insert into normalizer.events (event_id, execution_id, event_type, step, status, created_at,
-                                       parent_execution_id)
-        select number, number, 'playbook.started', 'flow', 'STARTED', now(), nullif(number - 1, 0)
-        from   generate_series(1, 26) as number
-        """
-    )
-    await owner.close()
-    async with api_client(database.url) as client:
-        answer = (await client.get(f"/api/v1/executions/{execution}/tree")).json()
-
-    assert (len(answer["rows"]), answer["truncated"]) == (rows, truncated)
 
 
 async def test_the_events_of_an_execution_are_a_file_of_canonical_lines(
@@ -793,38 +534,6 @@ async def test_a_download_has_every_event_once_that_was_there_when_it_began(
     assert ids == [1, 2, 3, 4, 5, 6]
 
 
-async def test_a_download_of_large_events_is_read_in_small_pages(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    owner = await asyncpg.connect(database.admin_url)
-    await owner.execute(
-        """
-        insert into normalizer.events (event_id, execution_id, event_type, step, status, created_at,
-                                       source_topic, source_partition, context)
-        select 950 + number, 95, 'call.done', 'fetch', 'COMPLETED',
-               now() - make_interval(mins => 100 - number), 'noetl.events', 3,
-               json_build_object('text', repeat('x', 250000))
-        from   generate_series(1, 40) as number
-        """
-    )
-    await owner.close()
-    sizes: list[int] = []
-
-    async def measured(*arguments: Any) -> Any:
-        page = await read_page(*arguments)
-        sizes.append(len(page.lines))
-        return page
-
-    read_page = downloads._page
-    monkeypatch.setattr(downloads, "_page", measured)
-    async with api_client(database.url) as client:
-        answer = await client.get("/api/v1/executions/95/events.ndjson")
-
-    assert answer.content.count(b"\n") == 40
-    assert sum(sizes) == len(answer.content) > 10_000_000
-    assert max(sizes) < 1_500_000
-
-
 async def test_rows_come_as_csv_and_answers_compressed(client: httpx.AsyncClient) -> None:
     params: dict[str, str] = {"limit": "50", **DAY}
     rows = await get_rows(client, "calls", **params)
@@ -848,17 +557,6 @@ async def test_rows_come_as_csv_and_answers_compressed(client: httpx.AsyncClient
     assert "content-encoding" not in plain.headers
     assert answer.headers["etag"] != plain.headers["etag"]
     assert "Accept-Encoding" in plain.headers["vary"]
-
-
-async def test_rows_as_csv_say_whether_there_are_more(client: httpx.AsyncClient) -> None:
-    for path, name in (("calls?limit=2", "next"), ("error-groups?limit=1", "truncated")):
-        whole = (await client.get(f"/api/v1/{path}")).json()
-        answer = await client.get(f"/api/v1/{path}", headers={"Accept": "text/csv"})
-
-        beside = msgspec.json.decode(answer.headers["answer-clock"])
-        assert whole[name], path
-        assert beside[name] == whole[name]
-        assert beside.keys() >= whole.keys() - {"rows"}
 
 
 async def test_the_first_page_of_a_list_says_how_long_it_is(
@@ -919,20 +617,6 @@ async def test_only_pages_of_allowed_origins_may_read_and_only_the_token_shows_n
     assert "access-control-allow-origin" not in other.headers
 
 
-async def test_an_unknown_word_of_a_closed_list_is_refused(client: httpx.AsyncClient) -> None:
-    for path, params in (
-        ("calls", {"status": "DONE"}), ("executions", {"status": "ERROR"}),
-        ("quarantine-records", {"reason": "none"}), ("late-arrivals", {"shape": "martian"}),
-        ("coercions-by-rule", {"rule": "none"}), ("stuck-executions", {"silent_for": "ever"}),
-        ("late-arrivals", {"lateness": "soon"}), ("attempts-matrix", {"status": ["FAILED", "x"]}),
-    ):  # fmt: skip
-        answer = await client.get(f"/api/v1/{path}", params=params)
-
-        assert answer.status_code == 400, (path, answer.text)
-        assert answer.headers["content-type"] == "application/problem+json"
-        assert "expected one of" in answer.json()["detail"]
-
-
 async def test_metrics_of_outcomes_are_what_the_views_say(
     client: httpx.AsyncClient, connection: asyncpg.Connection
 ) -> None:
@@ -972,43 +656,3 @@ async def test_figures_that_can_no_longer_be_read_grow_old(database: Database) -
 
     assert read < 1 < locked_out
     assert read_again < 1
-
-
-async def test_the_last_week_counts_only_if_it_is_whole(database: Database) -> None:
-    connection = await asyncpg.connect(database.admin_url)
-    insert = (
-        "insert into projector.call_hours values (projector.hour_of($1::timestamptz), '', 'load', "
-        "0, $2::text, 0, 1, 0, 0, 0)"
-    )
-    ratios = []
-    for days, status in ((6, "FAILED"), (3, "COMPLETED"), (8, "COMPLETED")):
-        await connection.execute(insert, datetime.now(UTC) - timedelta(days=days), status)
-        async with api_client(database.url) as client:
-            text = (await client.get("/metrics")).text
-        ratios.append(
-            [line[-3:] for line in text.splitlines() if 'ratio{window="last_week"}' in line]
-        )
-    await connection.close()
-
-    assert ratios == [[], [], ["0.5"]]
-
-
-async def test_an_hour_whose_parts_add_up_to_nothing_is_no_begin_of_the_week(
-    database: Database,
-) -> None:
-    connection = await asyncpg.connect(database.admin_url)
-    await connection.executemany(
-        "insert into projector.call_hours values (projector.hour_of(now() - $1::interval), '', "
-        "'load', 0, 'COMPLETED', $2, $3, 0, 0, 0)",
-        [
-            (timedelta(days=8), 0, 1),
-            (timedelta(days=8), 1, -1),
-            (timedelta(days=3), 0, 1),
-        ],
-    )
-    await connection.close()
-
-    async with api_client(database.url) as client:
-        text = (await client.get("/metrics")).text
-
-    assert 'ratio{window="last_week"}' not in text

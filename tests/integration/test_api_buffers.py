@@ -176,22 +176,6 @@ async def test_what_few_rows_have_is_found_by_an_index_however_long_the_window(
     assert explained.scanned == ()
 
 
-async def test_a_rare_error_costs_no_more_by_the_end_of_executions_than_by_their_begin(
-    small_and_large: tuple[Filled, Filled],
-) -> None:
-    _, large = small_and_large
-    (question,) = (one for one in ENDPOINTS if one.path == "/executions")
-    begin, end = (
-        parse(f"last=90d&error_class=8&time={time_of}".encode(), question.parameters)
-        for time_of in ("first_at", "ended_at")
-    )
-
-    by_begin = await _explained(large, question, begin)
-    by_end = await _explained(large, question, end)
-
-    assert by_end.buffers < 1.5 * by_begin.buffers + FEW
-
-
 async def test_a_page_of_an_execution_with_many_calls_compares_none_with_all(
     database: Database,
 ) -> None:

@@ -12,7 +12,6 @@ from bench.drain import connected, copy
 from bench.history import make_history
 from bench.projections import Row, lives
 from bench.views import SMALL_BUFFERS, buffers_of, day
-from normalizer.store.store_statements import EVENT_COLUMNS
 from projector.views.catalog import VIEWS
 from tests.support.stack import Cluster, Database
 from tests.support.table_rows import pages_touched
@@ -79,35 +78,6 @@ async def test_no_index_of_ours_asks_autovacuum_to_summarize(database: Database)
     assert [one for one in indexes if "autosummarize" in str(one["reloptions"])] == []
 
 
-async def test_new_rows_of_a_roll_up_lie_in_the_order_of_their_keys(database: Database) -> None:
-    """Else a window of time, read by its index, goes to another page for nearly each row."""
-    keys = {
-        "event_minutes": "minute, event_type, status, attempts",
-        "call_hours": "hour, playbook, step, attempts, status",
-        "call_times": "hour, measure, playbook, step, attempts, status, bucket",
-    }
-    connection = await asyncpg.connect(database.admin_url)
-    try:
-        await make_history(connection, 20_000, until=datetime.now(UTC))
-        for table, key in keys.items():
-            query = _PAGE_CHANGES.format(table=table, key=key)
-            rows, elsewhere = await connection.fetchrow(query)
-
-            assert rows > 1_000, table
-            assert elsewhere < rows / 2, table
-    finally:
-        await connection.close()
-
-
-_PAGE_CHANGES: Final = """
-    select count(*), count(*) filter (where page <> before)
-    from   (
-               select page, lag(page) over (order by {key}) as before
-               from   (select *, (ctid::text::point)[0] as page from projector.{table}) as placed
-           ) as beside
-"""
-
-
 @pytest.fixture
 async def writer(database: Database) -> AsyncIterator[asyncpg.Connection]:
     opened = await connected(database.admin_url)
@@ -117,17 +87,6 @@ async def writer(database: Database) -> AsyncIterator[asyncpg.Connection]:
 
 async def test_an_execution_costs_no_more_as_it_grows(writer: asyncpg.Connection) -> None:
     touched = await _pages_of_batches(writer, list(lives(1, 20_000)))
-
-    assert sum(touched[-4:]) < 1.25 * sum(touched[1:5])
-
-
-async def test_a_command_costs_no_more_where_other_executions_have_its_id(
-    writer: asyncpg.Connection,
-) -> None:
-    """A producer may number its commands within each execution."""
-    name = EVENT_COLUMNS.index("command_id")
-    rows = [(*row[:name], "fetch:1", *row[name + 1 :]) for row in lives(3_000, 15_000)]
-    touched = await _pages_of_batches(writer, rows)
 
     assert sum(touched[-4:]) < 1.25 * sum(touched[1:5])
 

@@ -102,60 +102,6 @@ async def test_calls_are_counted_within_the_bounds_that_the_answer_names(
     assert sum(row[column] for row in answer["rows"]) == wanted > 0
 
 
-@pytest.mark.parametrize(
-    ("path", "column"),
-    [("calls", "finished_at"), ("executions", "first_at"), ("open-calls", "since")],
-)
-async def test_a_list_ends_where_it_is_requested_to(
-    client: httpx.AsyncClient, path: str, column: str
-) -> None:
-    everything = [
-        datetime.fromisoformat(row[column]) if row[column] else None
-        for row in await get_rows(client, path, limit=500)
-    ]
-    times = sorted(one for one in everything if one)
-    until = times[len(times) // 2] + timedelta(microseconds=1)
-
-    rows = await get_rows(client, path, limit=500, until=until.isoformat())
-
-    assert rows
-    assert all(row[column] is None or datetime.fromisoformat(row[column]) < until for row in rows)
-
-
-async def test_executions_of_a_short_window_are_counted_to_the_minute(
-    client: httpx.AsyncClient, filled: Database
-) -> None:
-    answer = (await client.get("/api/v1/execution-outcomes?last=30m&every=minute")).json()
-
-    connection = await asyncpg.connect(filled.admin_url)
-    low, high = (datetime.fromisoformat(answer[name]) for name in ("since", "until"))
-    wanted = await connection.fetchrow(
-        """
-        select count(*) filter (where begun_at >= $1 and begun_at < $2) as begun,
-               count(*) filter (where ended_at >= $1 and ended_at < $2) as ended
-        from   projector.executions
-        """,
-        low,
-        high,
-    )
-    await connection.close()
-    assert answer["every"] == "minute"
-    assert sum(row["begun"] for row in answer["rows"]) == wanted["begun"] > 0
-    ended = sum(row[one] for row in answer["rows"] for one in ("completed", "failed", "cancelled"))
-    assert ended == wanted["ended"] > 0
-
-
-async def test_a_rate_is_over_the_time_that_is_counted(client: httpx.AsyncClient) -> None:
-    for query in ("last=4d&every=minute&by=event_type", "last=15m&by=event_type"):
-        answer = (await client.get(f"/api/v1/events-per-second?{query}")).json()
-        low, read_at = (datetime.fromisoformat(answer[name]) for name in ("since", "read_at"))
-        for row in answer["rows"]:
-            seconds = (read_at - low).total_seconds()
-            assert row["events_per_s"] == pytest.approx(row["events"] / seconds, rel=0.01)
-        assert answer["rows"]
-        assert answer["every"] == ("hour" if "4d" in query else "minute")
-
-
 STORMS: Final = {
     "steady": ((200, 24), (200, 24), False),
     "a rise": ((20, 2), (2_000, 240), False),
@@ -195,26 +141,6 @@ async def test_a_storm_is_more_retries_for_each_first_try(connection: asyncpg.Co
     assert found == STORMS
 
 
-async def test_a_retry_that_a_later_event_took_back_is_no_last_retry(
-    connection: asyncpg.Connection,
-) -> None:
-    """Two writers counted it, each in its own shard: the sum is none."""
-    this = datetime.now(UTC).replace(second=0, microsecond=0)
-    await connection.executemany(
-        "insert into projector.retry_minutes (minute, step, shard, first_tries, retries) "
-        "values ($1, 'fetch', $2, 0, $3)",
-        [
-            (this - timedelta(minutes=9), 0, 1),
-            (this - timedelta(minutes=2), 0, 1),
-            (this - timedelta(minutes=2), 1, -1),
-        ],
-    )
-
-    row = await connection.fetchrow("select minute, retries_now from projector.retry_storms")
-
-    assert tuple(row) == (this - timedelta(minutes=9), 0)
-
-
 async def test_what_is_stuck_is_reported_by_its_silence_and_strays_apart(
     connection: asyncpg.Connection, database: Database
 ) -> None:
@@ -242,29 +168,6 @@ async def test_what_is_stuck_is_reported_by_its_silence_and_strays_apart(
         (True, "under 7 days", 1),
         (True, "7 days and more", 1),
         (False, "under 1 day", 1),
-    ]
-
-
-async def test_what_is_unread_is_not_known_without_the_end_of_the_log(
-    connection: asyncpg.Connection,
-) -> None:
-    """Of a partition that was never claimed, or whose process has not reported yet."""
-    await view_rows.read_up_to(connection, "noetl.events", 0, datetime.now(UTC))
-    await connection.execute(
-        """
-        insert into normalizer.source_positions
-               (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset)
-        values ('claimed', 0, 0, 'c', 'o', 0, 0), ('file:1', 0, 0, 'file', 'o', 0, 0)
-        """
-    )
-
-    rows = await connection.fetch("select topic, partition, state, unread from projector.freshness")
-
-    assert sorted(tuple(row) for row in rows) == [
-        ("claimed", 0, "dead", None),
-        ("file:1", 0, "file", None),
-        ("noetl.events", 0, "caught_up", 0),
-        ("noetl.events", 1, "unclaimed", None),
     ]
 
 
@@ -329,31 +232,6 @@ _PARTS: Final = (
     *("code 4", "http404", " 503 Service", "exit=1", "status_code 5"),
 )
 """What error texts are made of: ids, codes, addresses, quotes, and what is none of them."""
-
-
-async def test_an_error_group_has_its_first_and_last_call_and_a_sample(
-    connection: asyncpg.Connection, database: Database
-) -> None:
-    at = datetime.now(UTC) - HOUR
-    await view_rows.insert(
-        connection,
-        [
-            failed(1, at, "HTTP 503 of job 01ARZ3NDEKTSV4RRFFQ69G5FAV"),
-            failed(2, at + timedelta(minutes=7), "HTTP 503 of job 01BRZ3NDEKTSV4RRFFQ69G5FAV"),
-            failed(3, at, "HTTP 404 of job 01CRZ3NDEKTSV4RRFFQ69G5FAV"),
-        ],
-    )
-
-    async with api_client(database.url) as client:
-        (group,) = await get_rows(client, "error-groups", error_class="HTTP 503 of job #")
-        calls = await get_rows(client, "calls", error_class="HTTP 503 of job #")
-
-    assert (group["execution_id"], group["attempt"], group["attempts"]) == ("2", 0, [0])
-    assert (group["calls"], group["share"], group["new"]) == (2, 2 / 3, True)
-    first, last = (datetime.fromisoformat(group[f"{one}_seen_at"]) for one in ("first", "last"))
-    assert (first, last) == (at, at + timedelta(minutes=7))
-    assert group["error"] == "HTTP 503 of job 01BRZ3NDEKTSV4RRFFQ69G5FAV"
-    assert [row["execution_id"] for row in calls] == ["2", "1"]
 
 
 def failed(number: int, at: datetime, error: str) -> Row:

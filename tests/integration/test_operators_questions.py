@@ -325,11 +325,6 @@ async def test_what_happened_in_an_execution_is_every_event_of_it(
     )
 
 
-def test_there_are_twenty_eight_questions() -> None:
-    assert len(OPERATOR_QUESTIONS) == 28
-    assert {*EXPECTED, 20, 22, 25, 26, 27} == set(range(1, 29))
-
-
 async def test_a_percentile_is_that_of_the_plain_list(connection: asyncpg.Connection) -> None:
     microseconds = [0, 1, 999, 1_000, 5_000_000, 5_100_000, 86_400_000_000]
     buckets = Counter(_bucket(one) for one in microseconds)

@@ -67,19 +67,6 @@ def call(number: int, kind: str, **columns: Any) -> Row:
     )
 
 
-async def test_a_retry_that_only_its_issuer_numbers_is_one_call(
-    connection: asyncpg.Connection,
-) -> None:
-    defaulted = {"evidence": 12, "attempts": 0}
-    await view_rows.insert(connection, [call(1, "command.claimed", **defaulted)])
-    await view_rows.insert(connection, [call(2, "command.issued", attempts=2)])
-    await view_rows.insert(connection, [call(3, "call.done", status="COMPLETED", **defaulted)])
-
-    calls = await connection.fetch("select attempts, status from projector.calls")
-
-    assert [tuple(row) for row in calls] == [(2, "COMPLETED")]
-
-
 async def test_tries_that_only_their_issuer_numbers_are_distinguished(
     connection: asyncpg.Connection,
 ) -> None:
@@ -166,28 +153,6 @@ async def test_ends_with_different_call_indexes_are_of_one_attempt(
 
     assert [tuple(row) for row in calls] == [(0, "PENDING"), (1, "COMPLETED")]
     assert await view_differences(connection) == {}
-
-
-async def test_of_two_ends_in_one_microsecond_the_worse_counts(
-    connection: asyncpg.Connection,
-) -> None:
-    words = ("CANCELLED", "COMPLETED", "ERROR", "FAILED")
-    at_once = {"created_at": T0, "command_id": "c"}
-    pairs = list(product(words, words))
-    for number, pair in enumerate(pairs):
-        for place, status in enumerate(pair):
-            end = event(
-                event_id=2 * number + place, execution_id=number + 1, event_type="call.done",
-                status=status, **at_once,
-            )  # fmt: skip
-            await view_rows.insert(connection, [end])
-
-    calls = await connection.fetch("select execution_id, status from projector.calls order by 1")
-
-    worst = ("FAILED", "ERROR", "CANCELLED", "COMPLETED")
-    assert [tuple(row) for row in calls] == [
-        (number, min(pair, key=worst.index)) for number, pair in enumerate(pairs, 1)
-    ]
 
 
 async def test_events_that_name_no_command_make_no_call_and_are_counted(
@@ -301,21 +266,6 @@ def as_reported(execution_id: int, number: int, kind: str, words: dict[str, Any]
     return event(**columns | {"event_id": event_id, "context": None, "coercions": None})
 
 
-async def test_a_loop_of_fifty_is_no_retry(connection: asyncpg.Connection) -> None:
-    await view_rows.insert(
-        connection,
-        [
-            call(n, "call.done", status="COMPLETED", command_id=f"1:fetch:9:i{n}", iteration=n)
-            for n in range(1, 51)
-        ],
-    )
-
-    assert await connection.fetchval("select count(*) from projector.calls") == 50
-    assert await connection.fetchval("select max(ordinal) from projector.attempts_in_order") == 0
-    counts = "select sum(first_tries), sum(retries) from projector.retries_by_minute"
-    assert tuple(await connection.fetchrow(counts)) == (50, 0)
-
-
 async def test_events_tell_attempt_0_from_a_number_that_nobody_sent(
     connection: asyncpg.Connection,
 ) -> None:
@@ -346,21 +296,6 @@ async def test_events_tell_attempt_0_from_a_number_that_nobody_sent(
         "select attempts, calls from projector.call_outcomes_by_attempt where succeeded > 0"
     )
     assert sorted(map(tuple, calls)) == [(0, 1), (1, 1)]
-
-
-async def test_a_command_issued_again_is_recognised_by_its_ordinal(
-    connection: asyncpg.Connection,
-) -> None:
-    await view_rows.insert(
-        connection,
-        [call(n, "command.issued", command_id=f"1:fetch:{n}") for n in (1, 2)],
-    )
-
-    tries = await connection.fetch(
-        "select ordinal, attempts, status from projector.attempts_in_order"
-    )
-
-    assert sorted(tuple(row) for row in tries) == [(0, 0, "PENDING"), (1, 0, "PENDING")]
 
 
 @pytest.mark.parametrize(
@@ -439,21 +374,6 @@ async def test_an_execution_ends_by_lifecycle_events_only_and_as_the_first_one_s
     ]
 
 
-async def test_a_playbook_known_late_takes_what_its_execution_had(
-    connection: asyncpg.Connection,
-) -> None:
-    await view_rows.insert(connection, [call(2, "call.done", status="COMPLETED", duration=1.0)])
-    before = await connection.fetch("select playbook from projector.call_outcomes_by_attempt")
-
-    started = event(event_id=1, event_type="playbook.started", context={"path": "flow/late"})
-    await view_rows.insert(connection, [started])
-
-    assert [row[0] for row in before] == [""]
-    for view in ("call_outcomes_by_attempt", "call_time_histogram", "execution_outcomes"):
-        rows = await connection.fetch(f"select distinct playbook from projector.{view}")
-        assert [row[0] for row in rows] == ["flow/late"], view
-
-
 async def test_truncating_the_log_empties_what_hangs_on_it(
     connection: asyncpg.Connection,
 ) -> None:
@@ -476,25 +396,6 @@ async def test_a_writer_needs_no_right_to_any_projection(connection: asyncpg.Con
     assert await connection.fetchval("select count(*) from projector.calls") == 1
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await connection.execute("delete from projector.call_facts")
-
-
-async def test_a_reader_reads_views_and_nothing_else(connection: asyncpg.Connection) -> None:
-    views = await connection.fetch(
-        "select viewname from pg_views where schemaname = 'projector' order by viewname"
-    )
-    tables = await connection.fetch(
-        "select schemaname || '.' || tablename from pg_tables "
-        "where schemaname in ('projector', 'normalizer')"
-    )
-    await connection.execute("set role projector_reader")
-
-    for (view,) in views:
-        if view not in ("counted_calls", "timed_executions"):
-            await connection.fetch(f"select * from projector.{view} limit 1")
-    for (table,) in tables:
-        with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await connection.fetch(f"select * from {table} limit 1")
-    assert await connection.fetch(_WRITES_AS_ITS_OWNER) == []
 
 
 async def test_updates_of_what_runs_stay_hot(connection: asyncpg.Connection) -> None:
@@ -558,15 +459,6 @@ def busy(writer: int, again: int) -> list[Row]:
     ]
 
 
-_WRITES_AS_ITS_OWNER: Final = """
-    select proname
-    from   pg_proc
-    where  prosecdef
-    and    provolatile = 'v'
-    and    prorettype <> 'trigger'::regtype
-    and    pronamespace in ('projector'::regnamespace, 'normalizer'::regnamespace)
-    and    has_function_privilege(current_user, oid, 'execute')
-"""
 """Functions by which this role could change what it may not; of these only volatile ones can."""
 
 

@@ -1,6 +1,5 @@
 """The schema as a reader finds it: schema.sql is up to date, and everything in it is described."""
 
-import re
 from collections.abc import AsyncIterator
 
 import pytest
@@ -10,13 +9,8 @@ from tests.support.schema_dump import SCHEMA_FILE, dump_schema
 from tests.support.stack import Cluster, Database, Stack
 from tests.support.table_rows import connected
 
-MIGRATIONS = sorted(SCHEMA_FILE.parent.glob("[0-9]*_*.sql"))
-MAX_FUNCTION_LINES = 120
-STEPPED_FUNCTION_LINES = 60
-
 OURS = "relnamespace::regnamespace::text in ('normalizer', 'projector', 'migrations')"
 TABLES = f"{OURS} and relkind = 'r'"
-LINES = r"cardinality(string_to_array(btrim(prosrc, E'\n'), E'\n'))"
 
 
 @pytest.fixture(scope="module")
@@ -102,49 +96,3 @@ async def test_a_table_or_view_is_of_the_contract_or_marked_private(database: Da
     )
 
     assert sorted(unmarked) == sorted(["events", *(view.name for view in VIEWS)])
-
-
-async def test_no_function_is_too_long_to_follow(database: Database) -> None:
-    long = await found(
-        database,
-        f"""
-        select proname
-        from   pg_proc
-        where  pronamespace in ('normalizer'::regnamespace, 'projector'::regnamespace)
-        and    {LINES} > {MAX_FUNCTION_LINES}
-        """,
-    )
-
-    assert long == []
-
-
-async def test_a_long_function_has_numbered_steps_and_lists_them(database: Database) -> None:
-    """The steps in its body are those in the comment above it."""
-    long = await found(
-        database,
-        f"""
-        select nspname || '.' || proname
-        from   pg_proc
-        join   pg_namespace on pg_namespace.oid = pronamespace
-        where  nspname in ('normalizer', 'projector')
-        and    {LINES} > {STEPPED_FUNCTION_LINES}
-        """,
-    )
-
-    for name in long:
-        listed, steps = _steps(name)
-        assert steps, f"{name} has no numbered steps"
-        assert listed == steps, name
-
-
-def _steps(name: str) -> tuple[list[str], list[str]]:
-    """The numbers of the steps in the comment above a function, and in its body."""
-    text = "\n".join(path.read_text() for path in MIGRATIONS)
-    above, body = text.split(f"create function {name}(")
-    header: list[str] = []
-    for line in reversed(above.splitlines()):
-        if not line.startswith("--"):
-            break
-        header.append(line)
-    number = re.compile(r"^ *-- +(\d)\. ", re.MULTILINE)
-    return number.findall("\n".join(reversed(header))), number.findall(body.partition("\n$$;")[0])

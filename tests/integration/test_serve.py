@@ -6,10 +6,8 @@ import os
 import resource
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import timedelta
 
 import httpx
 import pytest
@@ -26,28 +24,6 @@ from tests.support.stack import Database
 from tests.support.waiting import moment, until
 
 UNREACHABLE = "postgresql://u:secret@127.0.0.1:1/none"
-
-
-async def test_serve_tells_its_address_and_ends_in_order(database: Database) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "projector", "serve", "--port", "0"),
-        env=os.environ | {"DATABASE_URL": database.url},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    assert process.stdout
-    address = (await process.stdout.readline()).decode().split()[-1]
-    async with httpx.AsyncClient(base_url=address, timeout=30) as client:
-        ready = await client.get("/readyz")
-        answers = [await client.get("/livez") for _ in range(10)]
-    process.send_signal(signal.SIGTERM)
-    said, _ = await process.communicate()
-
-    assert ready.json() == {"ready": True, "reasons": []}
-    assert {answer.text for answer in answers} == {"alive\n"}
-    quickest = min(answer.elapsed for answer in answers)
-    assert quickest < timedelta(milliseconds=35), "small packets are held back for 40 ms"
-    assert (process.returncode, said) == (0, b"")
 
 
 @contextlib.contextmanager
@@ -86,37 +62,6 @@ async def test_half_sent_requests_keep_nobody_out(database: Database) -> None:
     await process.communicate()
 
     assert [answer.status_code for answer in answers] == [200, 200, 200]
-
-
-async def test_a_head_that_does_not_end_is_cut_off(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However it trickles in; a connection that is only kept is kept longer."""
-    monkeypatch.setattr(idle_connections, "HEAD_S", 2)
-    async with Reader(database.url, connections=1, timeout_s=5) as reader:
-        server = Server(build(reader, reader, token=None, host="127.0.0.1"))
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            serving = asyncio.create_task(server.serve(sockets=[listener]))
-            trickling = await asyncio.open_connection(*listener.getsockname())
-            kept = await asyncio.open_connection(*listener.getsockname())
-            request = b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-            kept[1].write(request)
-            assert b"200" in await kept[0].read(1_000)
-            with contextlib.suppress(ConnectionError):
-                for byte in request:
-                    trickling[1].write(bytes([byte]))
-                    for _ in range(10):
-                        await moment()
-            kept[1].write(request)
-            answer = await kept[0].read(1_000)
-            with contextlib.suppress(ConnectionError):
-                assert await trickling[0].read() == b""
-            for _, writer in (trickling, kept):
-                writer.close()
-            server.stop()
-            await serving
-
-    assert b"200" in answer
 
 
 async def test_a_client_that_reads_nothing_is_cut_off_and_a_slow_one_is_not(
@@ -239,17 +184,3 @@ def test_serve_refuses_to_let_others_read_along(
     assert why in done.output
     assert "secret" not in done.output
     assert not token or os.fsencode(token) not in done.output_bytes
-
-
-def test_its_process_refuses_it_too() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "projector", "serve", "--host", "0.0.0.0"],  # noqa: S104 - it is refused
-        env=os.environ | {"DATABASE_URL": UNREACHABLE},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert done.returncode == 2
-    assert "lets other machines read" in done.stderr
-    assert "secret" not in done.stdout + done.stderr

@@ -147,17 +147,6 @@ async def test_two_connections_at_once_never_mint_the_same_id(database: Database
 
 
 @newest_postgres
-async def test_an_id_that_was_rolled_back_is_not_minted_again(database: Database) -> None:
-    async with connected(database) as connection:
-        transaction = connection.transaction()
-        await transaction.start()
-        lost = await connection.fetchval("select gen_snowflake()")
-        await transaction.rollback()
-
-        assert await connection.fetchval("select snowflake_at(0)") > lost
-
-
-@newest_postgres
 async def test_an_open_transaction_holds_nobody_up(database: Database) -> None:
     async with connected(database) as one, connected(database) as two:
         transaction = one.transaction()
@@ -197,20 +186,6 @@ async def test_a_statement_ended_in_the_middle_leaves_no_lock_behind(
         async with asyncio.timeout(5):
             assert await watching.fetchval("select gen_snowflake()") > before
         minting.terminate()
-
-
-@newest_postgres
-async def test_an_error_beside_it_leaves_no_lock_behind(database: Database) -> None:
-    async with connected(database) as one, connected(database) as two:
-        transaction = one.transaction()
-        await transaction.start()
-        with pytest.raises(asyncpg.DivisionByZeroError):
-            await one.execute("select 1 / (gen_snowflake() * 0)")
-
-        async with asyncio.timeout(5):
-            await two.fetchval("select gen_snowflake()")
-        assert await _locks_of_the_clock(two) == 0
-        await transaction.rollback()
 
 
 async def _locks_of_the_clock(connection: asyncpg.Connection) -> int:

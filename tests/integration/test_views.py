@@ -1,6 +1,5 @@
 """Views are the contract: each answers its question, and is described as it is."""
 
-import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -67,21 +66,6 @@ async def test_every_view_asks_a_question_and_says_what_its_columns_mean(
     ] == []
 
 
-async def test_no_view_is_without_a_question(untouched: asyncpg.Connection) -> None:
-    """Also those that nobody but us reads."""
-    silent = await untouched.fetch(
-        """
-        select relname::text
-        from   pg_class
-        where  relnamespace = 'projector'::regnamespace
-        and    relkind = 'v'
-        and    coalesce(obj_description(oid, 'pg_class'), '') not like '%?%'
-        """
-    )
-
-    assert silent == []
-
-
 async def test_only_the_timeline_reads_the_log(untouched: asyncpg.Connection) -> None:
     """Every other view answers from projections."""
     reading = await untouched.fetch(
@@ -109,20 +93,6 @@ async def test_the_contract_of_the_views_is_what_the_database_says(
     )
 
 
-async def test_a_view_that_counts_has_its_hour_or_minute(untouched: asyncpg.Connection) -> None:
-    about_now = {
-        "retry_storms", "freshness", "agreement", "execution_timeline", "error_groups", "jobs",
-    }  # fmt: skip
-
-    timeless = [
-        one.view.name
-        for one in await describe(untouched)
-        if not {"hour", "minute", "bucket_start"} & {column.name for column in one.columns}
-    ]
-
-    assert set(timeless) <= about_now
-
-
 @pytest.fixture
 async def filled(connection: asyncpg.Connection) -> asyncpg.Connection:
     """An hour ago until now: something for every view."""
@@ -145,43 +115,6 @@ async def filled(connection: asyncpg.Connection) -> asyncpg.Connection:
     rows.append(said(4, 97, "command.issued", now, command_id="4:loop:i0", iteration=0))
     await view_rows.insert(connection, rows)
     return connection
-
-
-async def test_a_view_says_whether_it_leaves_out_the_calls_of_the_engine(
-    connection: asyncpg.Connection,
-) -> None:
-    """The same history twice, once of a step of a playbook and once of the engine's own step."""
-    started = datetime.now(UTC) - timedelta(minutes=40)
-    shown: dict[str, list[tuple[Any, ...]]] = {}
-    for step in ("fetch", "__orchestrate__"):
-        rows = [
-            *life(1, started, outcome="COMPLETED", tries=("ERROR", "COMPLETED")),
-            *life(3, started, outcome="", tries=("COMPLETED",)),
-            *life(4, started, outcome="", tries=()),
-            said(4, 97, "command.issued", started, command_id="4:loop:i0", iteration=0),
-        ]
-        undone = connection.transaction()
-        await undone.start()
-        await view_rows.insert(connection, [row | {"step": row["step"] and step} for row in rows])
-        for view in VIEWS:
-            figure = "sum(failed_calls)" if view.name == "executions" else "null"
-            query = f"select count(*), {figure} from projector.{view.name}"
-            shown.setdefault(view.name, []).append(tuple(await connection.fetchrow(query)))
-        await undone.rollback()
-
-    leaving_out = {name for name, (playbook, engine) in shown.items() if playbook != engine}
-    saying_so = {
-        one.view.name
-        for one in await describe(connection)
-        if re.search("(left|leaves) out.*__orchestrate__|__orchestrate__ are left out", one.comment)
-    }
-
-    assert leaving_out == saying_so
-    assert all(
-        engine[1 if name == "executions" else 0] == 0
-        for name, (_, engine) in shown.items()
-        if name in leaving_out
-    )
 
 
 async def test_every_example_query_gives_rows(filled: asyncpg.Connection) -> None:

@@ -17,13 +17,10 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from normalizer.core.normalize import Normalizer
-from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope
 from simulator.mix import Mix
-from tests.support.canonical_topic import FIGURES, RELAYS, published, record_of, row_of
+from tests.support.canonical_topic import FIGURES, RELAYS, published, record_of
 from tests.support.engines import ROOT, python_with
-from tests.support.projection_oracle import expected_views
 from tests.support.results import PrintLine, write_results
 from tests.support.simulator_pipeline import simulated_log
 
@@ -64,56 +61,6 @@ def test_clickhouse_counts_what_the_projections_count(
                 **{f"`{view}`, all of it": f"{answer['took_s'][view]:.2f} s" for view in FIGURES},
             },
         )
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(1_200)
-@pytest.mark.parametrize("pending", ["true", "1", '"yes"'])
-@pytest.mark.parametrize("place", [b'"context":{%b}', b'"result":{"context":{%b}}'])
-def test_a_call_is_handed_over_by_true_alone(place: bytes, pending: str, tmp_path: Path) -> None:
-    line = (
-        b'{"event_id":1,"execution_id":7,"event_type":"command.completed","step":"s",'
-        b'"status":"COMPLETED","created_at":"2026-01-01T00:00:00Z","command_id":"c",'
-        b'%b,"meta":{"attempts":0}}'
-    )
-    handed_over = place % (b'"pending_callback":%b' % pending.encode())
-    outcomes = Normalizer().normalize(RawRecord(value=line % handed_over))
-    events = [outcome for outcome in outcomes if isinstance(outcome, Envelope)]
-
-    answer = figures_of(events, tmp_path)
-
-    view = "call_outcomes_by_attempt"
-    assert len(events) == 1
-    assert counted(answer["rows"][view]) == Counter(expected_views(map(row_of, events))[view])
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(1_200)
-@pytest.mark.parametrize("path", ['"flow/a"', '""', "7"])
-@pytest.mark.parametrize("place", ['"context":%s', '"result":{"context":%s}'])
-def test_a_begin_event_names_its_playbook_by_a_path_that_is_text(
-    place: str, path: str, tmp_path: Path
-) -> None:
-    begun = (
-        '{"event_id":1,"execution_id":7,"event_type":"playbook.started","step":"s",'
-        '"status":"RUNNING","created_at":"2026-01-01T00:00:00Z",%s,"meta":{"attempts":0}}'
-    ) % (place % f'{{"path":{path}}}')
-    done = (
-        '{"event_id":2,"execution_id":7,"event_type":"call.done","step":"s","status":"FAILED",'
-        '"created_at":"2026-01-01T00:00:01Z","command_id":"c","meta":{"attempts":0}}'
-    )
-    outcomes = [
-        outcome
-        for line in (begun, done)
-        for outcome in Normalizer().normalize(RawRecord(value=line.encode()))
-    ]
-    events = [outcome for outcome in outcomes if isinstance(outcome, Envelope)]
-
-    answer = figures_of(events, tmp_path)
-
-    view = "call_outcomes_by_attempt"
-    assert len(events) == 2
-    assert counted(answer["rows"][view]) == Counter(expected_views(map(row_of, events))[view])
 
 
 def figures_of(events: Sequence[Envelope], folder: Path) -> dict[str, Any]:

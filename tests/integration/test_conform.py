@@ -48,14 +48,6 @@ def test_a_line_that_differs_is_reported_with_its_vector_alone(
     assert "two: a second" in "\n".join(mismatch_lines(difference))
 
 
-def test_a_program_that_gives_nothing_conforms_nowhere() -> None:
-    differences, _ = run_program(_program("    pass"), CASES)
-
-    assert len(differences) == len(CASES)
-    assert "the event before one" in "\n".join(mismatch_lines(differences[0]))
-    assert "got       nothing" in "\n".join(mismatch_lines(differences[0]))
-
-
 def _bytes_program(code: str) -> tuple[str, ...]:
     head = "import sys\ngiven = sys.stdin.buffer.read()\nout = sys.stdout.buffer\n"
     return (sys.executable, "-c", head + code)
@@ -78,17 +70,6 @@ def test_other_bytes_are_a_difference_wherever_they_stand(code: str, named: str)
     assert named in [one.case.id for one in differences]
     said = "\n".join(line for one in differences for line in mismatch_lines(one))
     assert said.encode()
-
-
-def test_a_refusal_in_words_is_no_refusal() -> None:
-    case = Case("one", "", b"{", (ExpectedRejection("invalid_json"),))
-
-    (difference,), _ = run_program(
-        _program("    print(line if line != '{' else 'refused: invalid_json')"), [case]
-    )
-
-    assert difference.given == ("refused: invalid_json",)
-    assert "got       refused: invalid_json" in "\n".join(mismatch_lines(difference))
 
 
 def test_a_program_that_cannot_be_started_is_a_mistake_of_the_caller() -> None:

@@ -10,9 +10,6 @@ from urllib.parse import quote, urlsplit
 import asyncpg
 import httpx
 import pytest
-import yaml
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from normalizer.cli.check_database import DatabaseCheck
 from normalizer.cli.check_result import CheckResult
@@ -33,9 +30,7 @@ from tests.support.stack import Database
 from tests.support.table_rows import claimed
 
 ROOT = Path(__file__).parents[2]
-COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 ROLES = ROOT / "deploy" / "postgres" / "roles.sql"
-OF_THE_IMAGE = {"KAFKA_HEAP_OPTS"}
 """Read by Kafka's scripts; every other KAFKA_ variable becomes a property of the broker."""
 
 
@@ -159,16 +154,3 @@ async def _done(*command: str, **options: Any) -> None:
         *command, stdout=asyncio.subprocess.DEVNULL, **options
     )
     assert await child.wait() == 0, command
-
-
-async def test_kafka_knows_every_property_that_it_is_given(admin: AIOKafkaAdminClient) -> None:
-    (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.BROKER, "1")])
-    known = {entry[0] for resource in answer.resources for entry in resource[4]}
-
-    given = {
-        name.removeprefix("KAFKA_").lower().replace("_", ".")
-        for name in COMPOSE["services"]["kafka"]["environment"]
-        if name not in OF_THE_IMAGE
-    }
-    assert len(given) > 10
-    assert given - known == set()

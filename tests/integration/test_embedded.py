@@ -9,7 +9,6 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -17,11 +16,11 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from normalizer.cli.check_database import DatabaseCheck
-from normalizer.embedded import EmbeddedError, KafkaBroker, PostgresServer, ports
-from normalizer.embedded.ports import free_port, is_free, keep_ports
+from normalizer.embedded import KafkaBroker, PostgresServer, ports
+from normalizer.embedded.ports import free_port, keep_ports
 from normalizer.process.child import until_ended
 from normalizer.settings import Settings
-from tests.support.stack import Cluster, Database, Stack, Topic
+from tests.support.stack import Cluster, Stack
 
 
 async def _count(url: str, statement: str) -> int:
@@ -58,31 +57,6 @@ async def _read_all(bootstrap_servers: str, topic: str) -> list[bytes]:
         return values
 
 
-@pytest.mark.every_postgres(oldest_in_soak=True)
-async def test_a_database_is_owned_by_a_role_that_is_no_superuser(cluster: Cluster) -> None:
-    assert cluster.server.port  # left out where another stack was named
-
-    async with cluster.empty_database() as made:
-        superuser = await _count(
-            made.url, "select usesuper::integer from pg_user where usename = current_user"
-        )
-
-    assert superuser == 0
-
-
-async def test_a_database_from_the_template_keeps_its_search_path(database: Database) -> None:
-    found = await _count(database.url, "select (to_regclass('events') is not null)::integer")
-
-    assert found == 1
-
-
-async def test_a_wrong_password_is_refused(cluster: Cluster) -> None:
-    url = f"postgresql://noetl:wrong@127.0.0.1:{cluster.server.port}/postgres"
-
-    with pytest.raises(asyncpg.InvalidPasswordError):
-        await asyncpg.connect(url)
-
-
 async def test_rows_survive_a_kill_on_the_same_port(
     postgres_server: PostgresServer,
 ) -> None:
@@ -93,13 +67,6 @@ async def test_rows_survive_a_kill_on_the_same_port(
     await postgres_server.start()
 
     assert await _count(url, "select count(*) from kept") == 1
-
-
-async def test_a_server_that_cannot_start_says_why(stack: Stack) -> None:
-    server = PostgresServer(stack.folder / "postgres-wrong", settings={"no_such_setting": "1"})
-
-    with pytest.raises(EmbeddedError, match="no_such_setting"):
-        await server.start()
 
 
 async def test_a_server_whose_port_was_taken_before_it_was_bound_gets_another(
@@ -146,73 +113,6 @@ async def test_records_survive_a_kill_on_the_same_port(kafka_broker: KafkaBroker
 
     assert kafka_broker.bootstrap_servers == address
     assert await _read_all(address, "kept") == [b"before", b"after"]
-
-
-@pytest.mark.parametrize("topic", [1], indirect=True)
-async def test_a_value_of_20_megabytes_goes_through(
-    topic: Topic, producer: AIOKafkaProducer, bootstrap_servers: str
-) -> None:
-    value = b"x" * (20 << 20)
-
-    await producer.send_and_wait(topic.name, value, partition=0)
-
-    assert await _read_all(bootstrap_servers, topic.name) == [value]
-
-
-@pytest.mark.parametrize("topic", [1], indirect=True)
-async def test_an_aborted_transaction_leaves_a_hole_and_no_record(
-    topic: Topic, bootstrap_servers: str
-) -> None:
-    async with AIOKafkaProducer(
-        bootstrap_servers=bootstrap_servers, transactional_id=topic.name
-    ) as producer:
-        await producer.begin_transaction()
-        await producer.send_and_wait(topic.name, b"aborted", partition=0)
-        await producer.abort_transaction()
-        async with producer.transaction():
-            await producer.send_and_wait(topic.name, b"committed", partition=0)
-
-    assert await _read_all(bootstrap_servers, topic.name) == [b"committed"]
-
-
-async def test_an_unknown_topic_is_not_made(bootstrap_servers: str) -> None:
-    async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as producer:
-        known = await producer.client.fetch_all_metadata()
-
-    assert "never.made" not in known.topics()
-
-
-async def test_a_listener_with_scram_takes_who_knows_the_password(stack: Stack) -> None:
-    broker = await stack.new_broker("kafka-scram")
-    secured = KafkaBroker(
-        broker.folder,
-        broker.jars,
-        listeners={"SECURED": "SASL_PLAINTEXT"},
-        properties={
-            "sasl.enabled.mechanisms": "SCRAM-SHA-256,PLAIN",
-            "listener.name.secured.scram-sha-256.sasl.jaas.config": (
-                "org.apache.kafka.common.security.scram.ScramLoginModule required;"
-            ),
-            "listener.name.secured.plain.sasl.jaas.config": (
-                "org.apache.kafka.common.security.plain.PlainLoginModule required "
-                'user_plain="plain-secret";'
-            ),
-        },
-        format_arguments=["--add-scram", "SCRAM-SHA-256=[name=scram,password=scram-secret]"],
-    )
-
-    async with secured:
-        for mechanism, user in (("SCRAM-SHA-256", "scram"), ("PLAIN", "plain")):
-            client = AIOKafkaAdminClient(
-                bootstrap_servers=secured.address_of("SECURED"),
-                security_protocol="SASL_PLAINTEXT",
-                sasl_mechanism=mechanism,
-                sasl_plain_username=user,
-                sasl_plain_password=f"{user}-secret",
-            )
-            await client.start()
-            assert await client.list_topics() == []
-            await client.close()
 
 
 @pytest.mark.parametrize(
@@ -331,22 +231,3 @@ def test_a_full_disk_leaves_the_ports_as_they_were(tmp_path: Path) -> None:
         keep_ports(tmp_path / "ports.json", ["a"])
 
     assert keep_ports(tmp_path / "ports.json", ["a"]) == first
-
-
-def test_a_full_disk_leaves_no_empty_password(tmp_path: Path) -> None:
-    server = PostgresServer(tmp_path)
-
-    with _full_disk():
-        server.url_of("any")
-
-    assert urlsplit(server.url_of("any")).password
-    assert (tmp_path / "password").stat().st_mode & 0o777 == 0o600
-
-
-def test_a_port_is_not_one_that_clients_are_given() -> None:
-    lowest_of_clients = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-
-    port = free_port(set())
-
-    assert is_free(port)
-    assert port < lowest_of_clients

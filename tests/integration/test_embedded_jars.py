@@ -40,20 +40,6 @@ async def test_without_java_it_says_what_to_type(tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
 
 
-async def test_an_old_java_is_named(commands: Path, tmp_path: Path) -> None:
-    _command(commands, "java", _JAVA.format(version="11.0.2"))
-
-    with pytest.raises(KafkaMissing, match=r"version 11\..*needs Java 17"):
-        await kafka_jars(print, tmp_path / "cache")
-
-
-async def test_without_maven_it_says_what_to_type(commands: Path, tmp_path: Path) -> None:
-    _command(commands, "java", _JAVA.format(version="17.0.1"))
-
-    with pytest.raises(KafkaMissing, match="type `apt-get install maven`"):
-        await kafka_jars(print, tmp_path / "cache")
-
-
 async def test_a_download_that_fails_leaves_nothing_half_done(
     commands: Path, tmp_path: Path
 ) -> None:

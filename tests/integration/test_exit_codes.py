@@ -6,12 +6,10 @@ import pty
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from projector.maintenance.maintain import maintenance_lock
 from tests.support.factories import TOPIC
 from tests.support.stack import Database
 from tests.support.table_rows import connected
@@ -70,10 +68,6 @@ async def test_ctrl_c_ends_a_command_that_waits_by_130(command: tuple[str, ...])
     assert await code_after_ctrl_c(*command) == 130
 
 
-async def test_ctrl_c_ends_a_service_of_maintenance_that_waits() -> None:
-    assert await code_after_ctrl_c("projector", "maintain", "--every", "1h") == 0
-
-
 async def code_after_ctrl_c(*command: str) -> int | None:
     """Its code, where neither database nor broker says anything."""
     called = asyncio.Event()
@@ -110,28 +104,6 @@ async def code_after_ctrl_c(*command: str) -> int | None:
     return child.returncode
 
 
-def test_a_full_disk_ends_the_filter_by_a_line() -> None:
-    with Path("/dev/full").open("wb") as full:
-        child = subprocess.run(
-            (sys.executable, "-m", "normalizer", "normalize"),
-            input=b'{"execution_id":7,"event_type":"x"}\n',
-            stdout=full,
-            stderr=subprocess.PIPE,
-            check=False,
-        )
-
-    assert child.stderr.decode() == ("error: cannot write the output: No space left on device\n")
-    assert child.returncode == 3
-
-
-async def test_a_maintainer_that_finds_another_one_is_not_a_finding(database: Database) -> None:
-    async with maintenance_lock(database.url):
-        code, said = await ended("projector", "maintain", DATABASE_URL=database.url)
-
-    assert code == 3
-    assert "another process maintains" in said
-
-
 async def test_a_wrong_password_ends_every_command_by_3(database: Database) -> None:
     address = urlsplit(database.url)
     host = f"{address.username}:wrong-one@{address.hostname}:{address.port}"
@@ -160,24 +132,6 @@ async def refuse_two(database: Database) -> None:
             from   generate_series(1, 2) as n
             """
         )
-
-
-async def test_a_redrive_of_all_is_meant(database: Database) -> None:
-    await refuse_two(database)
-    redrive = ("normalizer", "quarantine", "redrive", "--no-yield")
-    environ = {"DATABASE_URL": database.url}
-
-    refused = await ended(*redrive, **environ)
-    narrowed = await ended(*redrive, "--limit", "1", **environ)
-    meant = await ended(*redrive, "--yes", **environ)
-    async with connected(database) as connection:
-        tried = await connection.fetchval("select count(*) from normalizer.redrive_attempts")
-
-    assert refused[0] == 2
-    assert "all 2 refused records are tried: give --yes" in refused[1]
-    assert narrowed[0] == 0
-    assert meant[0] == 0
-    assert tried == 2
 
 
 @pytest.mark.parametrize(("answer", "tried"), [("n\n", 0), ("y\n", 2)])

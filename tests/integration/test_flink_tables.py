@@ -7,7 +7,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -19,10 +18,6 @@ from tests.support.waiting import until
 
 FLINK: Final = ROOT / "deploy" / "flink"
 TABLES: Final = ("event_hours", "call_hours", "call_times", "error_hours", "partitions")
-_VIEWS: Final = """
-    select schemaname, viewname, definition from pg_views
-    where  schemaname not in ('pg_catalog', 'information_schema') order by 1, 2
-"""
 _WAITS: Final = """
     select exists (
         select from pg_locks
@@ -30,30 +25,6 @@ _WAITS: Final = """
     )
 """
 _ROW: Final = "insert into flink.partitions values (0, %d, 0)"
-
-
-async def test_its_tables_refuse_the_database_of_the_service(database: Database) -> None:
-    before = await rows(database.url, _VIEWS)
-
-    status, said = await made_tables(database.url)
-
-    assert status != 0
-    assert "normalizer.events is here" in said
-    assert "create database figures" in said
-    assert await rows(database.url, _VIEWS) == before
-    assert await rows(database.url, "select 1 from pg_namespace where nspname = 'flink'") == []
-
-
-async def test_its_tables_are_made_once_and_all_in_one_schema(empty_database: Database) -> None:
-    first, _ = await made_tables(empty_database.url)
-    again, said = await made_tables(empty_database.url)
-
-    schemas = "select distinct schemaname from pg_views where viewname = 'event_counts'"
-    assert first == 0
-    assert again != 0
-    assert 'schema "flink" already exists' in said
-    assert await rows(empty_database.url, schemas) == [("flink",)]
-    assert await rows(empty_database.url, "select * from flink.attempts_by_status") == []
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -133,18 +104,6 @@ async def test_a_start_continues_from_the_newest_complete_checkpoint(
     assert setting in submitted(tmp_path)
 
 
-async def test_a_start_from_a_folder_without_a_checkpoint_changes_nothing(
-    empty_database: Database, tmp_path: Path
-) -> None:
-    await made_tables(empty_database.url)
-
-    status, said = await started(empty_database, tmp_path, "--from-checkpoint", tmp_path)
-
-    assert status == 1
-    assert f"no complete checkpoint in {tmp_path}" in said
-    assert await rows(empty_database.url, "select name from flink.job") == [("",)]
-
-
 async def test_a_start_fills_in_addresses_and_what_kafka_wants(
     empty_database: Database, tmp_path: Path
 ) -> None:
@@ -171,27 +130,6 @@ async def test_a_start_fills_in_addresses_and_what_kafka_wants(
     assert script.count(f"ApplicationName={job}'") == len(TABLES)
     assert "'kafka:9092'" not in script
     assert "//postgres:5432" not in script
-
-
-async def test_a_start_whose_job_flink_refuses_fails_without_the_password(
-    empty_database: Database, tmp_path: Path
-) -> None:
-    password = urlsplit(empty_database.url).password
-    properties = tmp_path / "client.properties"
-    properties.write_text("sasl.jaas.config=a.Module required password='s3cr3t';\n")
-    await made_tables(empty_database.url)
-
-    status, said = await started(
-        empty_database, tmp_path, "--kafka-properties", properties,
-        program='cat "$2" && echo "[ERROR] no such broker"',
-    )  # fmt: skip
-
-    assert status == 1
-    assert "[ERROR] no such broker" in said
-    assert "'password' = ***" in said
-    assert password
-    assert password not in said
-    assert "s3cr3t" not in said
 
 
 async def made_tables(url: str) -> tuple[int, str]:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +14,6 @@ import yaml
 
 from tests import chart
 
-ROOT: Final = Path(__file__).parents[2]
 VALUES: Final = sorted(chart.CHART.glob("ci/*-values.yaml"))
 KUBERNETES_VALIDATE: Final = "kubernetes-validate==1.37.0"
 MODELS: Final = {
@@ -81,38 +79,6 @@ def test_the_objects_in_the_tree_are_what_helm_makes(
     assert manifests["everything-values"] == chart.objects()
 
 
-@pytest.mark.parametrize("release", ["2024", "on", "null"])
-def test_labels_are_text_whatever_the_name_of_the_release(helm: str, release: str) -> None:
-    made = chart.render(helm, chart.CHART / "ci" / "everything-values.yaml", release=release)
-
-    named = re.findall(r"app.kubernetes.io/instance: (.*)", made)
-    assert set(named) == {f'"{release}"'}
-
-
-def test_a_kubernetes_that_does_not_know_a_field_does_not_get_it(helm: str) -> None:
-    values = chart.CHART / "ci" / "everything-values.yaml"
-
-    assert "unhealthyPodEvictionPolicy" not in chart.render(helm, values, kubernetes="1.26.0")
-    assert "unhealthyPodEvictionPolicy" in chart.render(helm, values, kubernetes="v1.27.3-eks-1")
-
-
-def test_a_relay_that_fences_another_starts_when_that_has_ended(
-    manifests: dict[str, list[dict[str, Any]]],
-) -> None:
-    """Beside the new pod of the stored relay the old one would end, and be started again."""
-    strategies = [
-        one["spec"]["strategy"]
-        for name in ("everything-values", "monitored-values")
-        for one in manifests[name]
-        if chart.is_called(one, "Deployment", "relay")
-    ]
-
-    assert strategies == [
-        {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-        {"type": "Recreate"},
-    ]
-
-
 def test_kubernetes_takes_every_object(
     manifests: dict[str, list[dict[str, Any]]], tmp_path: Path
 ) -> None:
@@ -162,80 +128,3 @@ def _program(objects: list[dict[str, Any]]) -> Iterator[str]:
     for one in objects:
         parts = {name: part for name, part in one.items() if name not in ("apiVersion", "kind")}
         yield f"new {one['kind']}({json.dumps(parts)}).validate();\n"
-
-
-def test_rules_come_with_the_base_of_their_runbooks(
-    manifests: dict[str, list[dict[str, Any]]],
-) -> None:
-    made = manifests["monitored-values"]
-    rules = {one["metadata"]["name"]: one for one in made if one["kind"] == "PrometheusRule"}
-    values = yaml.safe_load((chart.CHART / "ci" / "monitored-values.yaml").read_text())
-    base = values["prometheusRule"]["runbookBase"]
-
-    for name, rule in rules.items():
-        path = ROOT / "deploy" / "prometheus" / f"{name.removeprefix('noetl-')}.yml"
-        expected = path.read_text().replace("runbook_url: ", f"runbook_url: {base}")
-        assert rule["spec"] == yaml.safe_load(expected)
-    assert len(rules) == 2
-
-
-def test_rules_of_a_release_without_a_projector_miss_none(
-    manifests: dict[str, list[dict[str, Any]]],
-) -> None:
-    """One that somebody else runs is watched like any other."""
-    made = manifests["normalizer-only-values"]
-    rules = [
-        rule
-        for one in made
-        if one["kind"] == "PrometheusRule"
-        for group in one["spec"]["groups"]
-        for rule in group["rules"]
-    ]
-
-    (down,) = (rule for rule in rules if rule.get("alert") == "ProjectorDown")
-    (answers,) = (
-        rule
-        for rule in rules
-        if rule.get("record") == "slo:missed:bool" and rule["labels"] == {"slo": "answers"}
-    )
-    assert down["expr"] == 'up{job="projector"} == 0'
-    assert answers["expr"].endswith('+ (max(up{job="projector"}) == bool 0), 1)')
-
-
-def test_a_relay_that_the_chart_runs_is_missed(manifests: dict[str, list[dict[str, Any]]]) -> None:
-    for values, absent in (("monitored-values", True), ("normalizer-only-values", False)):
-        rules = [
-            rule
-            for one in manifests[values]
-            if one["kind"] == "PrometheusRule"
-            for group in one["spec"]["groups"]
-            for rule in group["rules"]
-        ]
-
-        (down,) = (rule for rule in rules if rule.get("alert") == "RelayDown")
-        assert ('absent(up{job="relay"})' in down["expr"]) is absent
-
-
-def test_dashboards_come_as_they_are_but_for_the_address_of_the_page(
-    manifests: dict[str, list[dict[str, Any]]],
-) -> None:
-    made = [one for one in manifests["monitored-values"] if one["kind"] == "ConfigMap"]
-
-    shown = {name: text for one in made for name, text in one["data"].items()}
-    expected = {
-        f"event-normalizer-{path.name}": json.loads(
-            path.read_text().replace("http://localhost:8384", "http://events.example.com")
-        )
-        for path in (ROOT / "deploy" / "grafana" / "dashboards").glob("*.json")
-    }
-    assert {name: json.loads(text) for name, text in shown.items()} == expected
-
-
-def test_a_package_holds_rules_and_dashboards(helm: str, tmp_path: Path) -> None:
-    subprocess.run([helm, "package", chart.CHART, "--destination", tmp_path], check=True)
-    (package,) = tmp_path.glob("*.tgz")
-    listed = subprocess.run(["tar", "tzf", package], capture_output=True, text=True, check=True)
-
-    names = set(listed.stdout.splitlines())
-    assert "event-normalizer/files/rules/alerts.yml" in names
-    assert "event-normalizer/files/dashboards/workflows.json" in names

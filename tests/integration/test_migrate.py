@@ -3,16 +3,13 @@
 import asyncio
 import os
 import signal
-import socket
 import sys
 from pathlib import Path
 
 import asyncpg
 import pytest
 
-from normalizer import database as database_connections
 from normalizer.embedded.postgres_server import wheel_binaries
-from normalizer.errors import ConfigurationError, StoreUnavailable
 from normalizer.store import migrate as migrate_module
 from normalizer.store.migrate import (
     MigrationFailed,
@@ -85,18 +82,6 @@ async def test_the_project_s_own_files_apply_once(empty_database: Database) -> N
                 await connection.execute("create temporary table regnamespace (a integer)")
 
 
-async def test_a_new_file_is_applied_alone(empty_database: Database, folder: Path) -> None:
-    await migrate(empty_database.url, folder=folder, report=_quiet)
-    _write(folder, "0003_create_three", "create table three (a integer);")
-    before = await read_status(empty_database.url, folder=folder)
-
-    applied = await migrate(empty_database.url, folder=folder, report=_quiet)
-
-    assert [one.state for one in before] == ["applied", "applied", "applied", "pending"]
-    assert applied == ("0003_create_three",)
-    assert await _tables(empty_database.url) == {"one", "two", "three"}
-
-
 async def test_an_edited_file_is_refused_and_nothing_is_applied(
     empty_database: Database, folder: Path
 ) -> None:
@@ -159,17 +144,6 @@ async def test_the_printed_script_refuses_a_database_of_another_build(
     assert await _tables(empty_database.url) == {"one", "two"}
 
 
-async def test_the_printed_script_makes_the_schema_of_the_command(
-    empty_database: Database, tmp_path: Path
-) -> None:
-    script = tmp_path / "script"
-    script.write_text(migration_script())
-
-    assert await _psql(empty_database.url, "-f", script) == 0
-
-    assert await migrate(empty_database.url, report=_quiet) == ()
-
-
 async def test_a_failing_file_is_rolled_back_and_says_where(
     empty_database: Database, folder: Path
 ) -> None:
@@ -181,16 +155,6 @@ async def test_a_failing_file_is_rolled_back_and_says_where(
 
     assert [one.state for one in status] == ["applied", "applied", "applied", "pending"]
     assert await _tables(empty_database.url) == {"one", "two"}
-
-
-async def test_a_reader_that_goes_away_is_not_the_database_s_fault(
-    empty_database: Database, folder: Path
-) -> None:
-    def say(_: str) -> None:
-        raise BrokenPipeError
-
-    with pytest.raises(BrokenPipeError):
-        await migrate(empty_database.url, folder=folder, report=say)
 
 
 async def test_two_at_once_apply_each_file_once(empty_database: Database, folder: Path) -> None:
@@ -286,21 +250,3 @@ async def test_an_older_program_leaves_a_newer_database_alone(
     assert applied == ()
     assert status[-1].state == "unknown"
     assert status[-1].name == "0002_create_two"
-
-
-async def test_a_database_that_is_away_is_said_so() -> None:
-    with pytest.raises(StoreUnavailable, match="ConnectionRefusedError"):
-        await migrate("postgresql://nobody@127.0.0.1:9/none", report=_quiet)
-
-
-async def test_a_database_that_says_nothing_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database_connections, "CONNECT_S", 0.2)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        port = silent.getsockname()[1]
-        with pytest.raises(StoreUnavailable, match="TimeoutError"):
-            await migrate(f"postgresql://nobody@127.0.0.1:{port}/none", report=_quiet)
-
-
-async def test_a_folder_without_files_is_said_so(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="no migrations"):
-        await migrate("postgresql://nobody@127.0.0.1:9/none", folder=tmp_path, report=_quiet)

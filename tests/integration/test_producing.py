@@ -41,10 +41,6 @@ NOETL_EVENT = """
 """
 
 
-def test_every_way_in_has_an_example() -> None:
-    assert len(EXAMPLES) == len(blocks(PAGE, "json record")) == 4
-
-
 @pytest.mark.parametrize(("record", "event"), EXAMPLES, ids=["python", "rust", "row", "nats"])
 def test_each_record_gives_the_event_below_it(record: str, event: str) -> None:
     (outcome,) = Normalizer().normalize(RawRecord(value=record.encode()))

@@ -42,15 +42,6 @@ async def start(*arguments: str, database_url: str) -> asyncio.subprocess.Proces
     )
 
 
-async def test_every_view_is_listed_with_its_question(database: Database) -> None:
-    code, printed = await projector("views", database_url=database.url)
-
-    lines = printed.splitlines()
-    assert code == 0
-    assert "projector.attempts_by_status" in lines
-    assert all(question.strip() not in ("", "None") for question in lines[1::2])
-
-
 async def test_without_a_database_it_says_what_to_type() -> None:
     code, printed = await projector("views")
 
@@ -108,42 +99,6 @@ async def test_verify_exits_with_1_only_on_a_divergence_and_names_the_row(
     assert kept == "divergent"
 
 
-async def test_a_verdict_that_may_not_be_stored_says_so(database: Database) -> None:
-    """Of a user who may read every table and write none."""
-    async with connected(database) as connection, as_user(database, "pg_read_all_data") as reader:
-        await fill(connection)
-        await connection.execute("update projector.event_hours set events = events + 1")
-        code, printed = await projector("verify", "--only", "event_hours", database_url=reader.url)
-        stored = await connection.fetchval("select count(*) from projector.verifications")
-
-    assert code == 1
-    assert "event_hours       divergent" in printed
-    assert printed.count("not stored: this user may not write here") == 1
-    assert stored == 0
-
-
-async def test_what_a_writer_may_not_run_says_in_its_help_who_may(database: Database) -> None:
-    async with as_user(database, "normalizer_writer") as writer:
-        for command in ("verify", "repair", "maintain"):
-            refused = await projector(command, database_url=writer.url)
-            explained = await projector(command, "--help")
-
-            assert refused[0] == 3, refused[1]
-            assert "Its user must be the owner." in explained[1]
-
-
-async def test_a_sample_says_how_to_draw_it_again(database: Database) -> None:
-    async with connected(database) as connection:
-        await fill(connection)
-
-    code, printed = await projector(
-        "verify", "--sample", "2", "--seed", "7", database_url=database.admin_url
-    )
-
-    assert code == 0
-    assert printed.startswith("sample of 2 hours, --seed 7")
-
-
 async def test_wait_returns_once_the_record_is_in_the_views(database: Database) -> None:
     async with open_store(database) as store:
         await claimed(store)
@@ -187,19 +142,6 @@ async def test_wait_says_that_a_record_in_quarantine_is_not_in_the_views(
     assert redriven == (0, "noetl.events[0]: read to 42\n")
 
 
-async def test_wait_gives_up_and_says_how_far_it_is(database: Database) -> None:
-    async with open_store(database) as store:
-        await claimed(store)
-
-    read = await projector(
-        "wait", "noetl.events:0:0", "--timeout", "0.1", database_url=database.url
-    )
-    never = await projector("wait", "other:0:0", "--timeout", "0.1", database_url=database.url)
-
-    assert read == (1, "Error: noetl.events[0]: read to 0 after 0.1 s, waited for 0\n")
-    assert never == (1, "Error: other[0]: read by nobody after 0.1 s, waited for 0\n")
-
-
 async def test_maintain_says_what_it_would_do_does_it_and_verifies_a_sample(
     database: Database,
 ) -> None:
@@ -222,31 +164,6 @@ async def test_maintain_says_what_it_would_do_does_it_and_verifies_a_sample(
     assert drifted[0] == 1
     assert "events shows 7, should be 1" in drifted[1]
     assert found == "sample: divergent"
-
-
-async def test_maintain_exits_with_3_when_a_step_failed_and_has_done_the_others(
-    database: Database,
-) -> None:
-    async with connected(database) as connection:
-        await fill(connection)
-        await connection.execute(
-            """
-            create function public.refuse() returns trigger language plpgsql
-            as $$ begin raise exception 'no'; end $$;
-
-            create trigger refuse before delete on normalizer.quarantine_raw
-            for each statement execute function public.refuse()
-            """
-        )
-
-    code, said = await projector("maintain", database_url=database.admin_url)
-
-    assert code == 3
-    assert "retention of refused bytes failed: database: SQLSTATE P0001 (RaiseError)" in said
-    assert "Error: 1 of 5 steps failed: retention of refused bytes" in said
-    # Its age is what the alert watches.
-    assert "verification of a sample left out" in said
-    assert "execution_facts" not in said
 
 
 async def test_maintain_goes_on_until_it_is_requested_to_stop(database: Database) -> None:
@@ -291,45 +208,6 @@ async def test_repair_recovers_what_is_known_to_differ(database: Database) -> No
     assert "execution_facts" not in counted[1]
 
 
-async def test_a_repair_that_is_not_understood_says_how(database: Database) -> None:
-    wrong = {
-        ("--all", "--counters"): "give one of",
-        ("7",): "arguments need",
-        ("--executions",): "--executions needs",
-        ("--executions", "x"): "not execution ids",
-        ("--hours", "2026-07-01"): "--hours needs",
-    }
-
-    for options, said in wrong.items():
-        code, printed = await projector("repair", *options, database_url=database.admin_url)
-        assert code == 2
-        assert said in printed
-
-
-async def test_what_a_repair_cannot_fix_stays_divergent(database: Database) -> None:
-    async with connected(database) as connection:
-        await connection.execute(
-            """
-            insert into normalizer.quarantine
-                   (reason, detail, shape, normalizer_version, source_topic, source_incarnation,
-                    source_partition, source_offset, source_index, value_bytes, batch_id)
-            values ('invalid_json', 'line 1', 'executor', 1, 'noetl.events', 0, 0, 1, 0, 1, 1);
-            delete from projector.quarantine_hours;
-
-            create function public.miscount() returns trigger language plpgsql
-            as $$ begin new.refused := 7; return new; end $$;
-
-            create trigger miscount before insert on projector.quarantine_hours
-            for each row execute function public.miscount();
-            """
-        )
-
-    code, printed = await projector("repair", "--counters", database_url=database.admin_url)
-
-    assert code == 1
-    assert "quarantine_hours  divergent" in printed
-
-
 async def fill(connection: asyncpg.Connection) -> None:
     await view_rows.insert(connection, [event()])
 
@@ -348,19 +226,3 @@ async def test_who_stops_reading_gets_no_traceback_and_the_work_is_done(database
     _, said = await process.communicate()
 
     assert (process.returncode, said) == (0, b"")
-
-
-async def test_output_that_cannot_be_written_is_not_taken_for_a_silent_database(
-    database: Database,
-) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *("/bin/sh", "-c", f"{sys.executable} -m projector verify --only call_facts > /dev/full"),
-        env=os.environ | {"DATABASE_URL": database.url},
-        stderr=asyncio.subprocess.PIPE,
-    )
-    _, said = await process.communicate()
-
-    assert (process.returncode, said) == (
-        3,
-        b"Error: cannot write the output: No space left on device\n",
-    )

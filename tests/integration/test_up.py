@@ -13,9 +13,7 @@ import asyncpg
 import httpx
 import msgspec
 import pytest
-from click.testing import CliRunner, Result
 
-from normalizer.cli import main
 from normalizer.embedded import remove_folder
 from normalizer.process.child import until_ended
 from normalizer.up.stackfile import Stack as StackFile
@@ -89,11 +87,6 @@ async def _up(
         assert process.stdout is not None
         await process.stdout.read()
         await process.wait()
-
-
-def _up_here(*arguments: str) -> Result:
-    """A run that ends at once, in this process."""
-    return CliRunner().invoke(main, ["up", *arguments])
 
 
 @pytest.fixture
@@ -190,34 +183,6 @@ async def test_it_runs_until_sigterm_starts_a_killed_normalizer_again_and_keeps_
     assert second.bootstrap_servers == first.bootstrap_servers
     assert not (folder / "stack.json").exists()
     await _until_all_ended(second.pids)
-
-
-@pytest.mark.soak
-async def test_its_rows_survive_a_kill(folder: Path) -> None:
-    async with _up(folder) as running:
-        await running.until(_STARTED)
-        first = running.stack
-        rows = await running.until_events(200)
-        await running.end(signal.SIGKILL)
-    await _until_all_ended(first.pids)
-    async with _up(folder, "--no-traffic") as running:
-        await running.until(_STARTED)
-        second = running.stack
-        assert await running.until_events(1) >= rows
-        assert await running.end(signal.SIGTERM) == 0
-
-    assert second.database_url == first.database_url
-    assert second.bootstrap_servers == first.bootstrap_servers
-
-
-def test_a_folder_that_cannot_be_used_is_said_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    for folder in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/none")):
-        answer = _up_here("--folder", str(folder))
-
-        assert answer.exit_code == 1
-        assert answer.output.startswith(f"error: cannot use the folder {folder}: ")
-        assert answer.output.count("\n") == 1
 
 
 async def test_a_folder_of_any_name_keeps_its_rights_and_has_one_run_and_commands_that_work(

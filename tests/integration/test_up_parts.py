@@ -48,29 +48,6 @@ async def test_a_program_that_cannot_run_is_given_up_with_its_last_words(tmp_pat
     assert said == ["program ended (exit code 3): starting it again"] * 9
 
 
-async def test_a_program_that_may_end_is_not_started_again(tmp_path: Path) -> None:
-    said: list[str] = []
-    async with Supervisor(pause_s=0.0) as parts:
-        await parts.start("program", _program(tmp_path / "log", "true"), may_end=True)
-        await _keep(parts, said, asyncio.Event())
-
-    assert said == []
-
-
-async def test_parts_stop_in_the_reverse_order(tmp_path: Path) -> None:
-    order = tmp_path / "order"
-    async with Supervisor() as parts:
-        for name in ("first", "second", "third"):
-            script = f"trap 'echo {name} >> {order}; exit 0' TERM; echo ready; while :; do :; done"
-            log = tmp_path / name
-            await parts.start(name, _program(log, script, name))
-            async with asyncio.timeout(10):
-                while not log.exists() or "ready" not in log.read_text():
-                    await asyncio.to_thread(os.sched_yield)
-
-    assert order.read_text().split() == ["third", "second", "first"]
-
-
 async def test_a_program_deaf_to_sigterm_is_killed_after_its_deadline(tmp_path: Path) -> None:
     log = tmp_path / "log"
     program = ChildProgram(

@@ -1,7 +1,7 @@
 """The Helm chart agrees with the programs; no Helm is needed.
 
 deploy/helm/everything.yaml, what Helm makes of the chart with every part on, is compared.
-In the soak tests/integration/test_chart_rollout.py runs its pods, tests/integration/test_helm.py Helm.
+In the soak tests/integration/test_chart_rollout.py runs its pods, test_helm.py Helm.
 """
 
 import json

@@ -1,7 +1,6 @@
 """Files of history: every form and packing, once and again, cut off, damaged and grown."""
 
 import asyncio
-import errno
 import os
 import re
 from hashlib import sha256
@@ -11,10 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from normalizer.core.decode_json import BOM
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Normalized
-from normalizer.errors import ConfigurationError, FatalError
+from normalizer.errors import ConfigurationError
 from normalizer.jobs.sources.field_defaults import FieldDefaults
 from normalizer.jobs.sources.file_source import FileSource
 from normalizer.store.store import Store
@@ -38,13 +36,6 @@ _CHANGED_APART = """
     from   normalizer.events
     where  not exists (select from normalizer.job_batches where job_batches.xmin = events.xmin)
 """
-_CHANGED_LATER = """
-    select count(*)
-    from   normalizer.events
-    join   normalizer.job_batches using (batch_id)
-    where  job_batches.xmin <> events.xmin
-"""
-
 ADDED = ("stored", "merged", "quarantined")
 
 
@@ -73,21 +64,6 @@ async def test_a_second_run_adds_nothing_whatever_became_of_the_file(
     assert {verdict.state for verdict in again} == {"complete"}
     assert [getattr(verdict.totals, name) for verdict in again for name in ADDED] == [0] * 12
     assert await ledger_mistakes(database) == []
-
-
-async def test_a_batch_of_record_lines_is_one_transaction(
-    database: Database, tmp_path: Path
-) -> None:
-    """Also where it changes a row of a batch before it: no other writer shares its executions."""
-    path = write_file(tmp_path / "f.zst", record_lines(simulated_records(2_000)))
-
-    await backfill_files(database, path, batch_rows=50)
-
-    async with connected(database) as connection:
-        changed_apart = await connection.fetchval(_CHANGED_APART)
-        changed_later = await connection.fetchval(_CHANGED_LATER)
-    assert changed_later > 0
-    assert changed_apart == 0
 
 
 async def test_rows_reported_again_go_first_where_the_service_may_write_the_same_records(
@@ -141,45 +117,6 @@ async def test_a_grown_file_gives_what_is_new_in_it(
     verdict = await backfill_files(database, write_file(path, ndjson(*events)))
 
     assert (verdict.totals.stored, verdict.totals.duplicate) == (2, lines)
-
-
-async def test_a_dump_cut_off_before_its_first_row_names_no_other(
-    database: Database, tmp_path: Path
-) -> None:
-    """All dumps begin as it does, and rows of one are not those of another."""
-    await backfill_files(database, write_file(tmp_path / "cut.json", b'{"result":['))
-
-    verdicts = [
-        await backfill_files(
-            database,
-            write_file(
-                tmp_path / f"{number}.json",
-                msgspec.json.encode({"result": [raw_event(number, event_id=None)]}),
-            ),
-        )
-        for number in range(2)
-    ]
-
-    assert [verdict.totals.stored for verdict in verdicts] == [1, 1]
-
-
-async def test_a_folder_that_cannot_be_read_is_no_empty_one(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "kept" / "shut").mkdir(parents=True)
-    write_file(tmp_path / "kept" / "file.ndjson", ndjson(raw_event(0)))
-    scandir = os.scandir
-
-    def refuse(path: Any = ".") -> Any:
-        if Path(path).name == "shut":
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(FatalError) as refused:
-        await backfill_files(database, tmp_path / "kept")
-
-    assert str(refused.value) == f"{tmp_path / 'kept' / 'shut'}: Permission denied"
 
 
 async def test_what_a_folder_holds_and_is_not_read_is_named(
@@ -243,35 +180,6 @@ async def test_two_files_that_begin_alike_are_refused(database: Database, tmp_pa
         await backfill_files(database, tmp_path)
 
 
-async def test_a_stream_is_refused_before_a_byte_of_it_is_read(
-    database: Database, tmp_path: Path
-) -> None:
-    """To name a file its beginning is read first: of a pipe that would be gone."""
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-
-    for path in (pipe, Path("-")):
-        with pytest.raises(ConfigurationError, match="save it as a file first"):
-            await backfill_files(database, path)
-
-
-async def test_a_run_says_which_file_a_topic_means(
-    database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Refused lines name the topic."""
-    path = write_file(tmp_path / "notes.txt", b"no event\n")
-    write_file(tmp_path / "empty.ndjson", b"")
-
-    await backfill_files(database, tmp_path)
-
-    async with connected(database) as connection:
-        topic = await connection.fetchval("select source_topic from normalizer.quarantine")
-    said = capsys.readouterr()
-    lines = (said.out + said.err).splitlines()
-    assert [str(path) in line for line in lines if topic in line and "reading" in line] == [True]
-    assert any("file_skipped" in line and "empty.ndjson" in line for line in lines)
-
-
 async def test_blank_lines_are_holes(database: Database, tmp_path: Path) -> None:
     first, second = map(ndjson, (raw_event(0), raw_event(1)))
 
@@ -301,24 +209,6 @@ async def test_a_file_that_is_cut_off_is_truncated_and_goes_on_when_it_is_whole(
     assert (resumed.state, resumed.run, resumed.totals.stored) == ("complete", cut.run, 2_000)
 
 
-@pytest.mark.parametrize("suffix", [".gz", ".zst"])
-async def test_a_file_that_is_cut_off_before_anything_can_be_unpacked_is_not_taken_for_an_empty_one(
-    database: Database, tmp_path: Path, suffix: str
-) -> None:
-    """Up to 128 KiB are one block of zstd, of which nothing can be unpacked without its end."""
-    path = tmp_path / f"file{suffix}"
-    empty = write_file(tmp_path / f"empty{suffix}", b"")
-    whole = write_file(path, ndjson(*(raw_event(number) for number in range(20)))).read_bytes()
-    path.write_bytes(whole[:60])
-
-    cut = await backfill_files(database, empty, path)
-    path.write_bytes(whole)
-    resumed = await backfill_files(database, empty, path)
-
-    assert (cut.state, cut.reason) == ("truncated", f"{path} is truncated before its first byte")
-    assert (resumed.state, resumed.run, resumed.totals.stored) == ("complete", cut.run, 20)
-
-
 async def test_a_last_line_that_cannot_be_reported_to_be_whole_is_cut_off(
     database: Database, tmp_path: Path
 ) -> None:
@@ -333,23 +223,6 @@ async def test_a_last_line_that_cannot_be_reported_to_be_whole_is_cut_off(
     assert (cut.state, cut.totals.stored) == ("truncated", 1)
     assert "is truncated in line 2" in cut.reason
     assert (resumed.state, resumed.totals.quarantined) == ("complete", 1)
-
-
-async def test_a_mark_of_byte_order_is_no_part_of_a_line(
-    database: Database, tmp_path: Path
-) -> None:
-    recorded = record_lines(simulated_records(3))
-    plain = write_file(tmp_path / "plain.ndjson", recorded)
-    marked = write_file(tmp_path / "marked.ndjson", BOM + recorded)
-    one_line = write_file(tmp_path / "one_line.ndjson", BOM + ndjson(raw_event(1)).rstrip())
-
-    first = await backfill_files(database, plain)
-    again = await backfill_files(database, marked)
-    alone = await backfill_files(database, one_line)
-
-    assert again.totals.stored == again.totals.quarantined == 0
-    assert again.totals.records == first.totals.records
-    assert (alone.state, alone.reason, alone.totals.stored) == ("complete", "", 1)
 
 
 def _long_when_packed() -> bytes:
@@ -375,30 +248,6 @@ async def test_a_damaged_file_fails_and_says_where_and_keeps_what_came_before(
     assert verdict.state == "failed"
     assert "the zstd is damaged before byte" in verdict.reason
     assert 500 < verdict.totals.stored < 4_000
-    assert await ledger_mistakes(database) == []
-
-
-async def test_a_bad_line_costs_itself(database: Database, tmp_path: Path) -> None:
-    content = ndjson(raw_event(0)) + b'{"broken\n\xff\xfe\n' + ndjson(raw_event(1))
-
-    verdict = await backfill_files(database, write_file(tmp_path / "file.ndjson", content))
-
-    async with connected(database) as connection:
-        refused = await connection.fetch(
-            "select source_offset, reason from normalizer.quarantine order by 1"
-        )
-    assert (verdict.state, verdict.totals.stored) == ("complete", 2)
-    assert [tuple(row) for row in refused] == [(2, "invalid_json"), (3, "invalid_utf8")]
-
-
-async def test_a_record_that_a_file_holds_twice_is_counted_once(
-    database: Database, tmp_path: Path
-) -> None:
-    line = b'{"topic":"t","partition":0,"offset":7,"ts":1764000000000,"key":null,"payload":"{}"}\n'
-
-    verdict = await backfill_files(database, write_file(tmp_path / "file.ndjson", line + line))
-
-    assert (verdict.totals.quarantined, verdict.totals.duplicate) == (1, 1)
     assert await ledger_mistakes(database) == []
 
 
@@ -489,16 +338,6 @@ async def test_a_dump_is_its_rows_with_what_they_lack(
         "2026-01-20 11:57:24.530192+00:00",
         "2026-04-17 05:03:30.349415+00:00",
     ]
-
-
-async def test_a_dump_without_its_execution_is_refused_row_by_row(
-    database: Database, tmp_path: Path
-) -> None:
-    path = write_file(tmp_path / "dump.json", msgspec.json.encode(DUMP))
-
-    verdict = await backfill_files(database, path)
-
-    assert (verdict.state, verdict.totals.quarantined) == ("complete", 3)
 
 
 async def test_a_bare_line_without_a_time_needs_one(database: Database, tmp_path: Path) -> None:

@@ -111,23 +111,6 @@ async def test_a_wrong_part_of_the_address_is_named(
     assert f"\n      {remedy}\n" in said
 
 
-async def test_the_port_of_something_else_is_suspected(
-    settings: Settings, bootstrap_servers: str
-) -> None:
-    said = await _said(settings, f"postgresql://writer:{PASSWORD}@{bootstrap_servers}/noetl")
-
-    assert "port in DATABASE_URL" in said
-
-
-async def test_an_empty_database_may_be_the_wrong_one(
-    settings: Settings, empty_database: Database
-) -> None:
-    said = await _said(settings, empty_database.url)
-
-    assert "migrations: this database doesn't have our tables" in said
-    assert "run `normalizer migrate` as its owner" in said
-
-
 async def test_who_may_not_connect_gets_the_grant(settings: Settings, database: Database) -> None:
     async with as_user(database, "normalizer_writer") as writer, connected(database) as admin:
         await admin.execute(f"revoke connect on database {database.name} from public")
@@ -154,19 +137,6 @@ async def test_no_advice_says_to_migrate_a_standby(
     assert "normalizer migrate" not in said
     assert code == 3
     assert "this server is a standby: it is read-only: name the primary" in migrating
-
-
-async def test_a_login_that_may_not_migrate_learns_who_may(
-    settings: Settings, empty_database: Database
-) -> None:
-    async with as_user(empty_database, "pg_monitor") as stranger:
-        for url in (f"{empty_database.url}?default_transaction_read_only=on", stranger.url):
-            one = msgspec.structs.replace(settings, database_url=url)
-
-            code, said = await typed(one, "migrate")
-
-            assert code == 3
-            assert "DATABASE_URL must name the owner of the database" in said
 
 
 @pytest.mark.parametrize("name", ["NORMALIZER_BATCHROWS", "PROJECTOR_TOKN", "KAFKA_TOPIC"])

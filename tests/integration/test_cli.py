@@ -11,27 +11,22 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.structs import TopicPartition
 
 from normalizer.cli.check import check
 from normalizer.cli.explain import explain, parse_coordinates
 from normalizer.cli.ledger_check import verify_ledger
-from normalizer.cli.partition_positions import retire
 from normalizer.core.normalize import Normalizer
 from normalizer.errors import FatalError
-from normalizer.kafka import KafkaPartition, TopicReader, optional_topic_reader
+from normalizer.kafka import TopicReader, optional_topic_reader
 from normalizer.settings import Settings
-from normalizer.store.position_changes import PositionChange
 from normalizer.store.quarantine_reader import list_entries, page, show_entry, table
-from normalizer.store.store import Store
 from tests.integration.test_redrive import as_user
 from tests.support.factories import raw_event
 from tests.support.service_runs import (
     Watcher,
     environment,
-    process,
     recreate_topic,
     running,
     send,
@@ -229,24 +224,6 @@ async def test_each_right_that_a_restore_lost_is_named(
         assert f"      grant {right} to normalizer_writer;\n" in lines
 
 
-async def test_check_distinguishes_an_edited_migration_from_a_newer_one(
-    settings: Settings, watcher: Watcher
-) -> None:
-    await watcher.connection.execute("insert into migrations.applied (version) values ('9999')")
-    newer = await checked(settings)
-    await watcher.connection.execute(
-        "update migrations.applied set checksum = 'another' where version = '0001'"
-    )
-    edited = await checked(settings)
-
-    assert newer[0] == 0, newer[1]
-    assert "applied, 1 of a newer version" in newer[1]
-    assert edited[0] == 1
-    assert (
-        "edited after they were applied: 0001_create_normalizer\n      Another build" in edited[1]
-    )
-
-
 @ONE_PARTITION
 async def test_check_sees_a_topic_recreated(
     settings: Settings, topic: Topic, producer: AIOKafkaProducer, watcher: Watcher
@@ -263,96 +240,6 @@ async def test_check_sees_a_topic_recreated(
     assert code == 1
     assert "log ends at 3, the position is 9: the topic was recreated\n" in said
     assert "start once with --accept-reset" in said
-
-
-@ONE_PARTITION
-async def test_of_another_cluster_they_say_that_the_address_is_wrong(
-    settings: Settings, topic: Topic, producer: AIOKafkaProducer, watcher: Watcher
-) -> None:
-    """To accept a reset there would store the events of another cluster."""
-    await send(producer, topic, range(3))
-    async with running(settings):
-        await watcher.until_read(topic, {0: 3})
-    await watcher.connection.execute("update normalizer.source_positions set cluster_id = 'theirs'")
-
-    at_check, ledger = await checked(settings), await verified(settings)
-
-    for code, said in (at_check, ledger):
-        assert code == 1
-        assert "KAFKA_BOOTSTRAP_SERVERS leads to cluster " in said
-        assert "the position is of cluster theirs" in said
-        assert "recreated" not in said.lower()
-    assert "correct the address and restart. If you moved" in at_check[1]
-    assert "ANOTHER CLUSTER: " in ledger[1]
-
-
-@ONE_PARTITION
-async def test_check_says_of_a_longer_log_that_it_was_recreated(
-    settings: Settings,
-    topic: Topic,
-    producer: AIOKafkaProducer,
-    admin: AIOKafkaAdminClient,
-    bootstrap_servers: str,
-    watcher: Watcher,
-) -> None:
-    await send(producer, topic, range(3))
-    async with running(settings):
-        await watcher.until_read(topic, {0: 3})
-    await recreate_topic(admin, topic)
-    async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as another:
-        await send(another, topic, range(10, 15))
-
-    code, said = await checked(settings)
-
-    assert code == 1
-    assert f"position of {topic.name}[0]: offset 2 holds another record" in said
-
-
-@ONE_PARTITION
-async def test_check_warns_of_records_that_kafka_deleted_before_they_were_read(
-    settings: Settings,
-    topic: Topic,
-    producer: AIOKafkaProducer,
-    admin: AIOKafkaAdminClient,
-    watcher: Watcher,
-) -> None:
-    """The service passes them by itself, so nothing fails: but somebody has to raise retention."""
-    await send(producer, topic, range(3))
-    async with running(settings):
-        await watcher.until_read(topic, {0: 3})
-    await send(producer, topic, range(3, 9))
-    await admin.delete_records({TopicPartition(topic.name, 0): RecordsToDelete(7)})
-
-    code, said = await checked(settings)
-
-    assert code == 0, said
-    assert (
-        f"warn  position of {topic.name}[0]: Kafka deleted offsets 3 to 6 before they were read; "
-        "They become a gap with reason expired\n      raise retention.ms of the topic"
-    ) in said
-    assert "match their logs" not in said
-
-
-@ONE_PARTITION
-async def test_check_names_a_position_whose_partition_is_not_there_until_it_is_retired(
-    settings: Settings, topic: Topic, bootstrap_servers: str
-) -> None:
-    gone = KafkaPartition(topic.name, 1)
-    async with (
-        TopicReader(Settings(kafka_bootstrap_servers=(bootstrap_servers,))) as log,
-        Store(settings.required_database_url, owner="one") as store,
-    ):
-        await store.claim(*gone, cluster_id=await log.cluster_id(), log_start=0)
-
-    code, said = await checked(settings)
-    change = PositionChange(action="retire", who="me", why="made again with one")
-    await retire(settings, None, gone, change=change, dry_run=False)
-    _, later = await checked(settings)
-
-    assert code == 0, said
-    assert f"warn  position of {gone}: the brokers have no such partition" in said
-    assert "match their logs" not in said
-    assert "1 partitions were read before, all match their logs" in later
 
 
 @ONE_PARTITION
@@ -415,45 +302,6 @@ async def test_every_offset_is_explained(
     assert "still there" in await of(0)
     said = await explained(settings, f"{topic.name}:0:0", incarnation=0)
     assert ("a later incarnation is there now" in said, "today's" in said) == (True, False)
-
-
-@ONE_PARTITION
-async def test_what_a_job_stored_is_explained_wherever_the_service_is(
-    settings: Settings, topic: Topic, producer: AIOKafkaProducer, watcher: Watcher
-) -> None:
-    """It has no position here, and then one that is before the record, or begins after it."""
-    await send(producer, topic, range(2))
-    assert (await typed(settings, "backfill", "topic", topic.name))[0] == 0
-
-    async def is_stored() -> bool:
-        said = await explained(settings, f"{topic.name}:0:1")
-        return f"event 0 of {topic.name}[0]@1 is stored as " in said
-
-    alone = await is_stored()
-    begun = []
-    for start, position in ((0, 0), (2, 2)):
-        await watcher.connection.execute(
-            """
-            insert into normalizer.source_positions
-                   (topic, incarnation, partition, cluster_id, start_offset, next_offset, owner)
-            values ($1, 0, 0, 'any', $2, $3, 'test')
-            on conflict on constraint source_positions_pkey do update
-            set    start_offset = excluded.start_offset, next_offset = excluded.next_offset
-            """,
-            topic.name,
-            start,
-            position,
-        )
-        begun.append(await is_stored())
-
-    assert [alone, *begun] == [True] * 3
-
-
-async def test_what_was_never_read_is_said_so(settings: Settings) -> None:
-    with pytest.raises(FatalError, match=r"^unheard\.of\[0\] was never read into this database$"):
-        await explained(settings, "unheard.of:0:1")
-
-    assert (await typed(settings, "explain", "nonsense"))[0] == 2
 
 
 @ONE_PARTITION
@@ -532,23 +380,6 @@ async def test_the_ledger_explains_every_offset_and_finds_what_was_lost(
 
 
 @ONE_PARTITION
-async def test_rows_that_nobody_counted_are_more_and_not_lost(
-    settings: Settings, topic: Topic, producer: AIOKafkaProducer, watcher: Watcher
-) -> None:
-    await send(producer, topic, range(5))
-    async with running(settings):
-        await watcher.until_read(topic, {0: 5})
-    await watcher.connection.execute(
-        "update normalizer.source_positions set stored = stored - 1, duplicate = duplicate + 1"
-    )
-
-    code, said = await verified(settings)
-
-    assert (code, "MORE: stored: the totals say 4, the table holds 5" in said) == (1, True)
-    assert "LOST" not in said
-
-
-@ONE_PARTITION
 async def test_markers_of_transactions_share_a_row_and_a_record_among_them_is_found(
     settings: Settings,
     topic: Topic,
@@ -594,16 +425,3 @@ async def test_a_migration_that_is_missing_ends_the_service_with_3(
 
     assert code == 3
     assert '"event":"ended"' in said
-
-
-@ONE_PARTITION
-async def test_no_secret_of_the_settings_is_in_any_line(
-    settings: Settings, topic: Topic, watcher: Watcher
-) -> None:
-    async with process(msgspec.structs.replace(settings, log_level="debug")) as service:
-        await watcher.until_claimed(topic)
-        service.terminate()
-        said, _ = await service.communicate()
-
-    (password,) = settings.secrets()
-    assert password.encode() not in said

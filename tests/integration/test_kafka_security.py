@@ -461,35 +461,6 @@ async def test_hidden_settings_of_a_topic_are_reported_with_what_shows_them(
     assert shown in said[0]
 
 
-async def test_check_tells_a_topic_that_may_not_be_seen_from_one_that_is_not_there(
-    broker: KafkaBroker, files: Path, endpoint: TokenEndpoint
-) -> None:
-    topics = {"kafka_topics": (TOPIC, "none")}
-
-    anybody = await findings(through(broker, files, endpoint, "PLAINTEXT", **topics))
-    nobody = await findings(
-        through(broker, files, endpoint, "PASSWORD", kafka_sasl_username="bob", **topics)
-    )
-
-    assert ("topic none", "there is none") in [one[:2] for one in anybody]
-    seen = next(message for about, message, _ in anybody if about == f"topic {TOPIC}")
-    assert seen.startswith("1 partitions")
-    hidden = "no right to describe it, so it may or may not exist"
-    for topic in (TOPIC, "none"):
-        assert (f"topic {topic}", hidden) in [one[:2] for one in nobody]
-
-
-async def test_check_names_the_step_that_failed(
-    broker: KafkaBroker, files: Path, endpoint: TokenEndpoint
-) -> None:
-    wrong = through(broker, files, endpoint, "PASSWORD", kafka_sasl_password="hunter2")
-
-    ((_, message, remedy),) = [one for one in await findings(wrong) if one[0].startswith("kafka")]
-
-    assert f"SASL: PLAIN: {INVALID}" in message
-    assert remedy
-
-
 async def findings(settings: Settings) -> list[tuple[str, str, str]]:
     """What `check` finds at the brokers; no database answers."""
     nowhere = msgspec.structs.replace(settings, database_url="postgresql://u:p@127.0.0.1:1/none")

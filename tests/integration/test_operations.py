@@ -136,15 +136,6 @@ async def test_every_query_of_the_page_runs(database: Database) -> None:
     assert len(queries) > 4
 
 
-def test_the_first_command_needs_no_program_but_ours() -> None:
-    """`make run`, the stack that the README gives, has no tools of Kafka."""
-    page = (DOCS / "operate" / "README.md").read_text()
-    first = re.search(r"^ *```\w*\n *(\S+)", page, re.MULTILINE)
-
-    assert first is not None
-    assert first[1] in PROGRAMS
-
-
 def test_every_command_has_its_line() -> None:
     table = (DOCS / "operate" / "commands.md").read_text()
     listed = set(re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE))

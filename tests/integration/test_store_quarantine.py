@@ -24,19 +24,13 @@ from tests.support.table_rows import (
     connected,
     count,
     open_store,
-    pids_of,
     position_of,
     stored_events,
-    totals_of,
 )
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.every_postgres(oldest_in_soak=True)
 
-RECORDS_OWN: Final = [
-    *("22000", "22001", "22003", "22008", "22021", "22023", "22P02", "22P05", "22032", "22030"),
-    *("54000", "54001"),
-]
 MOMENTS: Final = [
     *("08000", "08006", "40001", "40P01", "53000", "53100", "53200", "53300", "53400"),
     *("55P03", "55006", "57014", "57P01", "57P03", "58000", "58030", "XX000", "XX001", "XX002"),
@@ -121,23 +115,6 @@ def events(*bad: int, of: int = 20, **marks: Any) -> list[Envelope]:
     ]
 
 
-async def test_a_row_refused_in_copy_costs_its_record_only(database: Database) -> None:
-    async with refusing(database, "22000") as connection, open_store(database) as store:
-        claim = await claimed(store)
-        for number, sqlstate in enumerate([*RECORDS_OWN, "08P01"]):
-            await refuse_with(connection, sqlstate)
-            start = 10 * number
-            outcomes = events(start + 7, of=start + 10)[start:]
-
-            batch = batch_of(*outcomes, claim=claim)
-            totals = await store.write(batch)
-
-            assert (totals.stored, totals.quarantined) == (9, 1), sqlstate
-            assert (await quarantined(connection))[start + 7] == sqlstate
-            claim = after(claim, batch)
-        await assert_ledger_holds(connection)
-
-
 async def test_a_batch_with_a_refused_row_is_let_go_without_the_collector(
     database: Database,
 ) -> None:
@@ -184,43 +161,6 @@ async def test_an_error_of_ours_ends_the_process(database: Database) -> None:
             assert "secret" not in str(fatal.value)
             assert await count(connection, "normalizer.events") == 0
         assert await quarantined(connection) == {}
-
-
-REFUSED_VALUES: Final[list[tuple[dict[str, Any], str | None]]] = [
-    ({"attempts": -1, "event_type": "step.exit"}, "23514"),
-    ({"status": "RUNNING"}, "23514"),
-    ({"event_type": None}, "23502"),
-    ({"created_at": None}, None),
-    ({"extra": b"[]"}, "23514"),
-    ({"context": b'"\\u0000"'}, "22P05"),
-    ({"context": b'"\\ud800"'}, "22P02"),
-    ({"context": b"{"}, "22P02"),
-    ({"context": b"NaN"}, "22P02"),
-    ({"context": b'"\xff"'}, "22021"),
-    ({"context": b"1e200000"}, "22003"),
-    ({"context": b"[" * 20_000 + b"]" * 20_000}, "54001"),
-    ({"worker_id": "a\0b"}, "22021"),
-    ({"worker_id": "\ud800"}, None),
-    ({"attempts": 1 << 40}, None),
-    ({"execution_id": 1 << 63}, None),
-]
-
-
-async def test_values_that_postgres_itself_refuses_cost_their_records_only(
-    database: Database,
-) -> None:
-    async with open_store(database) as store, connected(database) as connection:
-        outcomes = [envelope(0)]
-        for at, (marks, _) in enumerate(REFUSED_VALUES):
-            outcomes += [envelope(2 * at + 1, **marks), envelope(2 * at + 2)]
-
-        totals = await store.write(batch_of(*outcomes, claim=await claimed(store)))
-
-        assert await quarantined(connection) == {
-            2 * at + 1: sqlstate for at, (_, sqlstate) in enumerate(REFUSED_VALUES)
-        }
-        assert totals.stored == 1 + len(REFUSED_VALUES)
-        await assert_ledger_holds(connection)
 
 
 @pytest.mark.parametrize(
@@ -481,24 +421,6 @@ async def test_a_refused_event_leaves_the_other_events_of_its_record(database: D
         assert await connection.fetchval("select source_index from normalizer.quarantine") == 1
 
 
-async def test_a_refused_record_that_is_read_again_is_a_duplicate(database: Database) -> None:
-    async with refusing(database, "22003") as connection, open_store(database) as store:
-        claim = await claimed(store)
-        batch = batch_of(*events(1, of=3), claim=claim)
-        await store.write(batch)
-        await connection.execute(
-            """
-            update normalizer.source_positions
-            set    next_offset = 0, records = 0, outcomes = 0, stored = 0, quarantined = 0
-            """
-        )
-
-        totals = await store.write(batch)
-
-        assert totals.duplicate == 3
-        assert await count(connection, "normalizer.quarantine") == 1
-
-
 @pytest.mark.parametrize(
     "sqlstate",
     [
@@ -633,74 +555,6 @@ async def test_a_statement_that_takes_too_long_is_an_error_of_the_moment(
 
         await let_all_in(connection)
         assert (await store.write(batch)).stored == 2
-
-
-async def test_a_database_that_only_reads_is_an_error_of_the_moment(database: Database) -> None:
-    async with connected(database) as connection, open_store(database) as store:
-        batch = batch_of(*events(of=2), claim=await claimed(store))
-        await connection.execute(
-            f'alter database "{database.name}" set default_transaction_read_only = on'
-        )
-        await _cut_off(connection, store)
-
-        with pytest.raises(StoreUnavailable, match="25006"):
-            await store.write(batch)
-
-        await connection.execute(
-            f'alter database "{database.name}" reset default_transaction_read_only'
-        )
-        await _cut_off(connection, store)
-        assert (await store.write(batch)).stored == 2
-
-
-async def _cut_off(connection: asyncpg.Connection, store: Store) -> None:
-    """The store's session is ended by the server, and the store has noticed."""
-    for pid in await pids_of(connection, "one"):
-        await connection.execute("select pg_terminate_backend($1, 5000)", pid)
-    with contextlib.suppress(StoreUnavailable):
-        await store.claim("other", 0, cluster_id="c", log_start=0)
-
-
-async def test_a_database_out_of_connections_is_an_error_of_the_moment(
-    database: Database,
-) -> None:
-    async with connected(database) as connection, open_store(database) as store:
-        batch = batch_of(*events(of=2), claim=await claimed(store))
-        await connection.execute(f'alter database "{database.name}" connection limit 0')
-        for pid in await pids_of(connection, "one"):
-            await connection.execute("select pg_terminate_backend($1, 5000)", pid)
-
-        for _ in range(2):
-            with pytest.raises(StoreUnavailable):
-                await store.write(batch)
-
-        await connection.execute(f'alter database "{database.name}" connection limit -1')
-        assert (await store.write(batch)).stored == 2
-
-
-async def test_a_connection_that_is_killed_again_and_again_loses_and_doubles_nothing(
-    database: Database,
-) -> None:
-    async with connected(database) as connection, open_store(database) as store:
-        claim = await claimed(store)
-        killed = 0
-        for round_ in range(6):
-            batch = batch_of(*(envelope(10 * round_ + at) for at in range(10)), claim=claim)
-            trying = asyncio.ensure_future(delivered(store, batch))
-            while not trying.done():
-                for pid in await pids_of(connection, "one"):
-                    if killed <= 2 * round_:
-                        killed += await connection.fetchval(
-                            "select pg_terminate_backend($1)::int", pid
-                        )
-                await asyncio.sleep(0)
-            await trying
-            claim = after(claim, batch)
-
-        assert killed > 3
-        assert await totals_of(connection) == OutcomeTotals(records=60, outcomes=60, stored=60)
-        assert await quarantined(connection) == {}
-        await assert_ledger_holds(connection)
 
 
 async def test_a_missing_right_ends_the_process_and_says_on_what(database: Database) -> None:

@@ -287,13 +287,6 @@ def _constant(values: str) -> str:
     return values.removesuffix("x60")
 
 
-def test_a_gap_found_before_the_first_scrape_is_reported(promtool: str, tmp_path: Path) -> None:
-    (alert,) = (one for one in ALERTS if one["alert"] == "NormalizerRecordsLost")
-    since_ten_minutes = {'normalizer_gaps_total{instance="a"}': "_x50 1x10"}
-
-    _try(promtool, tmp_path, [_checked(alert, since_ten_minutes)])
-
-
 def test_a_relay_beside_the_normalizer_hides_no_stuck_partition(
     promtool: str, tmp_path: Path
 ) -> None:
@@ -336,15 +329,6 @@ def test_one_bad_record_in_a_quiet_night_is_no_flood(promtool: str, tmp_path: Pa
     one_record = {_EVENTS: "0x60", _REFUSED: "0x56 1x4"}
 
     _try(promtool, tmp_path, [_checked(alert, one_record, silent=True)])
-
-
-def test_with_less_than_a_week_of_history_first_attempts_are_not_compared(
-    promtool: str, tmp_path: Path
-) -> None:
-    (alert,) = (one for one in ALERTS if one["alert"] == "ProjectorFirstAttemptsWorse")
-    recent = {'projector_first_attempt_success_ratio{window="recent"}': "0x60"}
-
-    _try(promtool, tmp_path, [_checked(alert, _calls((0, 40), (0, 0)) | recent, silent=True)])
 
 
 @pytest.mark.parametrize(

@@ -104,3 +104,15 @@ def test_a_step_read_from_elsewhere_needs_no_name_of_its_own() -> None:
     assert event.step == "s"
     assert again(event) == event
     assert sent(event)["node_name"] == "unknown"
+
+
+def test_headers_come_back_as_they_were() -> None:
+    headers = (
+        ("a", b"1"),
+        ("a", None),
+        ("b", b"\xff"),
+        ("c", b"base64:/w="),
+        ("d", b"base64:YQ=="),
+    )
+
+    assert denormalize(envelope(headers=headers)).headers == headers

@@ -231,3 +231,16 @@ def test_a_value_that_says_ambiguous_report_marks_no_row() -> None:
         "ambiguous_report",
         "opaque_id",
     ]
+
+
+def test_a_value_that_lost_and_wins_in_the_end_is_not_kept() -> None:
+    weak = envelope(evidence=12, attempts=3)
+    strong = envelope(evidence=112, attempts=1)
+    declared = envelope(evidence=212, attempts=1)
+    other = envelope(evidence=212, attempts=0)
+
+    row = merge(merge(strong, other), declared)
+
+    assert row.attempts == 1
+    assert kept(row) == {"attempts": [0]}
+    assert kept(merge(weak, declared)) is None

@@ -103,7 +103,7 @@ from projector.verify.verdict import Verdict
     type=click.IntRange(0),
     default=2,
     metavar="HOURS",
-    help="Verify this many random hours, and one that may be empty; default 2, 0 for none.",
+    help="Verify this many random hours that still have events; default 2, 0 for none.",
 )
 @click.option(
     "--every", type=parse_span, metavar="SPAN", help="Repeat after this pause, until SIGTERM."

@@ -21,7 +21,7 @@ from projector.verify.verify import verify as compare
     "--sample",
     type=click.IntRange(1),
     metavar="HOURS",
-    help="Number of random hours, and one that may be empty.",
+    help="Number of random hours that still have events.",
 )
 @click.option("--seed", type=int, help="Seed of the sample, to repeat it.")
 @click.option(
@@ -48,12 +48,12 @@ def verify(
     projector verify --sample 5         five hours and some of their executions, at random
     projector verify --only call_facts  one projection
 
-    Writers can continue: each range is compared in one statement, so in one snapshot, and no
-    statement takes longer than ten seconds. A verdict of match requires that the comparison
-    detected three rows that were tampered with. "nothing to compare" is no agreement: the hours
-    have no event of this projection, and no row of it.
-    inconclusive, also exit 1: something took longer than ten seconds; run it again when the
-    database is less busy.
+    Writers can continue: each range is compared in one statement, so in one snapshot. A range that
+    takes longer than ten seconds is halved, down to one hour or one execution, which may take a
+    minute. A verdict of match requires that the comparison detected three rows that were tampered
+    with. "nothing to compare" is no agreement: the hours have no event of this projection, and no
+    row of it. inconclusive, also exit 1: something took too long. Run it again when the database is
+    less busy.
 
     \b
     event_hours       divergent: 282 rows compared, 1 differ (0.3 s)

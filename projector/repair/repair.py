@@ -10,10 +10,8 @@ process is killed, finished work is correct and the rest is still an open diverg
 same command again gives the same result.
 """
 
-from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 import msgspec
@@ -21,7 +19,7 @@ import msgspec
 from projector.chunks import Chunks
 from projector.database_session import with_lock_retry
 from projector.verify.divergences import record
-from projector.verify.queries import COMPARISONS, Bounds, Comparison
+from projector.verify.queries import COMPARISONS, Comparison
 from projector.verify.ranges import Scope, VerifyRange
 from projector.verify.row_comparison import RowDifferences, planned
 from projector.verify.verdict import Verdict
@@ -34,11 +32,8 @@ CHUNK_S: Final = 0.1
 """Target time for one chunk of executions, and so the longest wait of their writers."""
 
 MOST_EXECUTIONS: Final = 500
-EVENTS_A_PAGE: Final = 100_000
 
 _NOTED: Final = Scope(kind="range", noted=True)
-_LEAST_ID: Final = -(1 << 63)
-_GREATEST_ID: Final = (1 << 63) - 1
 _TOO_MUCH: Final = (
     asyncpg.QueryCanceledError,
     asyncpg.DataError,
@@ -105,22 +100,16 @@ async def _repaired(
     activity: Callable[[str], None],
 ) -> AsyncIterator[Verdict]:
     async def repair_range(
-        comparison: Comparison, verify_range: VerifyRange, differences: Sequence[RowDifferences]
+        comparison: Comparison, verify_range: VerifyRange, found: RowDifferences
     ) -> None:
         activity(f"repairing {comparison.name}, {verify_range}")
-        await _repair_range(connection, comparison, verify_range, differences)
+        await _repair_range(connection, comparison, verify_range, found)
 
-    log_hours: Counter[tuple[Bounds, datetime]] = Counter()
-    if scope.kind == "all":
-        async for read in _read_log(connection, log_hours, repairs=not request.only_counters):
-            activity(read)
     if scope.execution_ids:
         activity(f"repairing {len(scope.execution_ids):,} executions")
         await repair_executions(connection, scope.execution_ids)
     compared = _compared(scope, request)
-    async for verdict in verify(
-        connection, scope, comparisons=compared, repair_range=repair_range, log_hours=log_hours
-    ):
+    async for verdict in verify(connection, scope, comparisons=compared, repair_range=repair_range):
         await record(connection, verdict)
         yield verdict
 
@@ -142,49 +131,14 @@ async def _repair_range(
     connection: asyncpg.Connection,
     comparison: Comparison,
     verify_range: VerifyRange,
-    differences: Sequence[RowDifferences],
+    found: RowDifferences,
 ) -> None:
     if comparison.bounds == "executions":
-        ids = [at for one in differences for at in one.locations if isinstance(at, int)]
+        ids = [at for at in found.locations if isinstance(at, int)]
         await repair_executions(connection, ids)
         return
-    statement = _add_differences(comparison)
-    for one in differences:
-        bounds: list[Any] = [verify_range.low, verify_range.high, one.shares, one.share]
-        async with planned(connection):
-            await connection.execute(statement, *bounds, verify_range.execution_ids)
-
-
-async def _read_log(
-    connection: asyncpg.Connection,
-    log_hours: Counter[tuple[Bounds, datetime]],
-    *,
-    repairs: bool,
-) -> AsyncIterator[str]:
-    """Read all events in pages into `log_hours`; repair executions that no projection has.
-
-    Yields a phrase about the progress after each page.
-    """
-    low, read, size = _LEAST_ID, 0, EVENTS_A_PAGE
-    while low <= _GREATEST_ID:
-        try:
-            rows = await connection.fetch(_PAGE, low, size)
-            if not rows:
-                return
-            high: int = max(row["last_id"] for row in rows)
-            unknown = await connection.fetch(_UNKNOWN, low, high) if repairs else []
-        except asyncpg.QueryCanceledError:
-            if size == 1:
-                raise
-            size = max(size // 4, 1)
-            continue
-        for row in rows:
-            log_hours["created", row["created"]] += row["events"]
-            log_hours["arrived", row["arrived"]] += row["events"]
-            read += row["events"]
-        await repair_executions(connection, [row["execution_id"] for row in unknown])
-        yield f"read {read:,} events of the log"
-        low = high + 1
+    async with planned(connection, verify_range):
+        await connection.execute(_add_differences(comparison), *verify_range.bounds)
 
 
 def _add_differences(comparison: Comparison) -> str:
@@ -214,35 +168,8 @@ _ADD: Final = """
     from     side
     -- With the types and collations of the table.
     cross join lateral jsonb_populate_record(null::{table}, side.row) as typed
-    where    $5::bigint[] is null
     group by {keys}
     having   {differs}
     order by {keys}
     on conflict ({keys}, shard) do update set {added}
-"""
-
-_PAGE: Final = """
-    select   hour_of(created_at) as created,
-             hour_of(coalesce(recorded_at, created_at)) as arrived,
-             count(*) as events, max(event_id) as last_id
-    from     (
-                 select   event_id, created_at, recorded_at
-                 from     normalizer.events
-                 where    event_id >= $1::bigint
-                 order by event_id
-                 limit    $2::integer
-             ) as page
-    group by 1, 2
-"""
-
-_UNKNOWN: Final = """
-    select   distinct execution_id
-    from     normalizer.events
-    where    event_id between $1::bigint and $2::bigint
-    and      not exists (
-                 select
-                 from   execution_facts as known
-                 where  known.execution_id = events.execution_id
-             )
-    order by execution_id
 """

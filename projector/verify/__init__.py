@@ -1,7 +1,6 @@
 """Compares projections with the events they are made from.
 
-counted_hours.py   the hours that counters have rows of, and a sample of them
-ranges.py          splits a scope into ranges that fit one short snapshot
+ranges.py          splits a scope into ranges that fit one short snapshot, or draws a sample
 queries/           for each projection, two queries that must return the same rows
 row_comparison.py  compares the rows of one range in one statement; self-tests
 verdict.py         the verdict on one projection

@@ -7,7 +7,6 @@ cannot cause a false difference.
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from operator import attrgetter
 from typing import Any, Final
 
 import asyncpg
@@ -18,7 +17,8 @@ from projector.hours import hour_of, with_zone
 from projector.verify.queries import Comparison
 from projector.verify.ranges import VerifyRange
 
-MOST_SHARES: Final = 64
+LONGEST_S: Final = 60
+"""Longest time of the statement about one hour or one execution, which can't be cut any more."""
 
 _SELF_TESTS: Final[dict[str, tuple[str, int, int]]] = {
     "lost": ("select row from expected order by row offset 1", 0, 1),
@@ -26,7 +26,7 @@ _SELF_TESTS: Final[dict[str, tuple[str, int, int]]] = {
         """
         select row from expected
         union all
-        (select jsonb_set(row, $6::text[], '"invented"') from expected order by row limit 1)
+        (select jsonb_set(row, {column}::text[], '"invented"') from expected order by row limit 1)
         """,
         1,
         0,
@@ -35,7 +35,7 @@ _SELF_TESTS: Final[dict[str, tuple[str, int, int]]] = {
         """
         select case
                    when row_number() over (order by row) = 1
-                   then jsonb_set(row, $6::text[], '"changed"')
+                   then jsonb_set(row, {column}::text[], '"changed"')
                    else row
                end
         from   expected
@@ -47,18 +47,14 @@ _SELF_TESTS: Final[dict[str, tuple[str, int, int]]] = {
 """For each self-test, a query that replaces the actual rows by the expected rows with one of them
 tampered with; then how many rows only the actual side and only the expected side must have."""
 
-_ACTUAL: Final = "select row from actual"
-
 
 class RowDifferences(msgspec.Struct, frozen=True):
-    """The result of one statement, which compared share `share` of `shares` of a range.
+    """The result of one statement, which compared one range.
 
     `actual_only` and `expected_only` are numbers of rows that only the projection and only the
     events give. `examples` are sentences, each about one row; `locations` are executions or hours.
     """
 
-    shares: int
-    share: int
     expected: int
     compared: int
     actual_only: int
@@ -73,8 +69,8 @@ class RowDifferences(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def planned(connection: asyncpg.Connection) -> AsyncIterator[None]:
-    """A transaction for a statement that joins intermediate results.
+async def planned(connection: asyncpg.Connection, verify_range: VerifyRange) -> AsyncIterator[None]:
+    """A transaction for a statement about this range, which joins intermediate results.
 
     The planner has no statistics for these: nested loops would take hours.
     """
@@ -84,60 +80,29 @@ async def planned(connection: asyncpg.Connection) -> AsyncIterator[None]:
             "set local enable_nestloop = off; "
             "set local jit = off"
         )
+        if not verify_range.halves():
+            await connection.execute(f"set local statement_timeout = '{LONGEST_S}s'")
         yield
 
 
 async def compare(
-    connection: asyncpg.Connection, comparison: Comparison, verify_range: VerifyRange, shares: int
-) -> list[RowDifferences]:
-    """Compare the range in `shares` statements; use four times as many when one takes too long.
-
-    Raises QueryCanceledError if a statement takes too long even with MOST_SHARES.
-    """
-    while True:
-        try:
-            return [
-                await _difference(connection, comparison, verify_range, _ACTUAL, shares, share)
-                for share in range(shares)
-            ]
-        except asyncpg.QueryCanceledError:
-            if shares == MOST_SHARES:
-                raise
-            shares *= 4
+    connection: asyncpg.Connection, comparison: Comparison, verify_range: VerifyRange
+) -> RowDifferences:
+    """Compare the range. Raises QueryCanceledError if that takes too long."""
+    return await _difference(connection, comparison, verify_range, "select row from actual")
 
 
 async def run_self_tests(
-    connection: asyncpg.Connection,
-    comparison: Comparison,
-    verify_range: VerifyRange,
-    where: RowDifferences,
+    connection: asyncpg.Connection, comparison: Comparison, verify_range: VerifyRange
 ) -> int:
     """Run every self-test and return their number. Raises FatalError if one detects nothing.
 
-    Returns 0 if the rows have been deleted meanwhile.
-    It takes longer than the comparison of the same rows, so it may need a smaller share than that.
+    Returns 0 if the rows have been deleted meanwhile. Raises QueryCanceledError if one takes too
+    long, which is longer than the comparison of the same rows.
     """
-    while True:
-        try:
-            return await _run_self_tests(connection, comparison, verify_range, where)
-        except asyncpg.QueryCanceledError:
-            if where.shares == MOST_SHARES:
-                raise
-            smaller = await compare(connection, comparison, verify_range, 4 * where.shares)
-            where = max(smaller, key=attrgetter("expected"))
-
-
-async def _run_self_tests(
-    connection: asyncpg.Connection,
-    comparison: Comparison,
-    verify_range: VerifyRange,
-    where: RowDifferences,
-) -> int:
     for name, (tampered, invented, lost) in _SELF_TESTS.items():
         column = comparison.keys.split()[0] if name == "invented" else comparison.measure
-        found = await _difference(
-            connection, comparison, verify_range, tampered, where.shares, where.share, [column]
-        )
+        found = await _difference(connection, comparison, verify_range, tampered, [column])
         if not found.expected:
             return 0  # its events are gone by now: the next range runs them
         if (found.actual_only, found.expected_only) != (invented, lost):
@@ -150,34 +115,22 @@ async def _difference(
     connection: asyncpg.Connection,
     comparison: Comparison,
     verify_range: VerifyRange,
-    actual: str,
-    shares: int,
-    share: int,
+    observed: str,
     column: Sequence[str] | None = None,
 ) -> RowDifferences:
     """Run one statement on one snapshot; `column` is the one that a self-test changes."""
-    key = comparison.keys.split()[0]
-    location_type = "bigint" if comparison.bounds == "executions" else "timestamptz"
+    column_parameter = f"${len(verify_range.bounds) + 1}"
     statement = _COMPARE.format(
         actual=comparison.actual,
         expected=comparison.expected,
-        observed=actual,
-        key=key,
-        location_type=location_type,
+        observed=observed.format(column=column_parameter),
+        key=comparison.keys.split()[0],
+        location_type="bigint" if comparison.bounds == "executions" else "timestamptz",
+        column=column_parameter,
     )
-    async with planned(connection):
-        row = await connection.fetchrow(
-            statement,
-            verify_range.low,
-            verify_range.high,
-            shares,
-            share,
-            verify_range.execution_ids,
-            column,
-        )
+    async with planned(connection, verify_range):
+        row = await connection.fetchrow(statement, *verify_range.bounds, column)
     return RowDifferences(
-        shares=shares,
-        share=share,
         expected=row["expected"],
         compared=row["compared"],
         actual_only=row["actual_count"],
@@ -257,7 +210,6 @@ _COMPARE: Final = """
                           select row from expected_only
                       ) as differing
                -- A self-test has an invented key, which cannot be converted.
-               where  $6::text[] is null
+               where  {column}::text[] is null
            ) as locations
-    from   (select $5::bigint[], $6::text[]) as named_in_every_form
 """

@@ -7,7 +7,6 @@ or there was no row to compare.
 """
 
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Final
@@ -16,19 +15,18 @@ import asyncpg
 
 from projector.hours import AFTER_ALL, BEFORE_ALL
 from projector.verify.divergences import open_divergences
-from projector.verify.queries import COMPARISONS, Bounds, Comparison
+from projector.verify.queries import COMPARISONS, Comparison
 from projector.verify.ranges import DivergentLocation, Scope, VerifyRange, ranges
-from projector.verify.row_comparison import (
-    MOST_SHARES,
-    RowDifferences,
-    compare,
-    run_self_tests,
-)
+from projector.verify.row_comparison import RowDifferences, compare, run_self_tests
 from projector.verify.verdict import Verdict
 
 EXAMPLES: Final = 10
 
-RepairRange = Callable[[Comparison, VerifyRange, Sequence[RowDifferences]], Awaitable[None]]
+MOST_TIMEOUTS: Final = 40
+"""After this number in a row, the database seems too slow for any range. It takes 27 to halve the
+whole calendar down to one hour."""
+
+RepairRange = Callable[[Comparison, VerifyRange, RowDifferences], Awaitable[None]]
 """Repairs a range in which rows differ; the range is compared again afterwards."""
 
 
@@ -38,12 +36,10 @@ async def verify(
     *,
     comparisons: Sequence[Comparison] = COMPARISONS,
     repair_range: RepairRange | None = None,
-    log_hours: Counter[tuple[Bounds, datetime]] | None = None,
 ) -> AsyncIterator[Verdict]:
     """One verdict for each comparison, as soon as it is reached. Writes only in `repair_range`.
 
     If the scope covers only open divergences, a projection without one has no verdict.
-    `log_hours` are the events of the log by hour, for a projection that may have lost all its rows.
     Raises FatalError if a self-test fails, and the errors of asyncpg.
     """
     for comparison in comparisons:
@@ -51,7 +47,7 @@ async def verify(
         if scope.noted and not noted:
             continue
         run = _ComparisonRun(connection, comparison, scope, noted, repair_range)
-        yield await run.verdict(log_hours)
+        yield await run.verdict()
 
 
 class _ComparisonRun:
@@ -71,22 +67,26 @@ class _ComparisonRun:
         self._noted = noted
         self._repair_range = repair_range
         self._compared = self._divergent = self._archived = self._repaired = self._self_tests = 0
-        self._shares = 1
+        self._timeouts = 0
+        """Ranges in a row that took too long."""
+        self._untested = False
         self._examples: list[str] = []
         self._inconclusive: list[str] = []
         self._locations: set[int | datetime] = set()
         self._agreed: set[int] = set()
 
-    async def verdict(self, log_hours: Counter[tuple[Bounds, datetime]] | None) -> Verdict:
+    async def verdict(self) -> Verdict:
         """Compares every range of the scope."""
         began = time.monotonic()
         try:
             async for verify_range in ranges(
-                self._connection, self._comparison, self._scope, self._noted, log_hours
+                self._connection, self._comparison, self._scope, self._noted
             ):
                 await self._add_range(verify_range)
         except asyncpg.QueryCanceledError:
             self._inconclusive.append("its ranges: too much for one snapshot")
+        if self._untested and not self._self_tests:
+            self._inconclusive.append("its self-tests: too much for one snapshot")
         covers_all = self._scope.kind == "all" or self._scope.noted
         if covers_all and not self._divergent and not self._inconclusive:
             self._agreed.update(location.divergence_id for location in self._noted)
@@ -112,57 +112,61 @@ class _ComparisonRun:
         )
 
     async def _add_range(self, verify_range: VerifyRange) -> None:
+        """Compares the range; in halves if that takes too long."""
         try:
-            await self._add_archived(verify_range)
-            await self._compare(verify_range)
+            found = await self._compare(verify_range)
+            archived = await self._count_archived(verify_range)
         except asyncpg.QueryCanceledError:
-            self._inconclusive.append(
-                f"{verify_range}: too much for one snapshot, even in {MOST_SHARES} shares"
-            )
-        else:
-            self._add_agreed(verify_range)
-
-    async def _add_archived(self, verify_range: VerifyRange) -> None:
-        if self._comparison.archived is None:
+            self._timeouts += 1
+            if self._timeouts == MOST_TIMEOUTS:
+                raise
+            halves = verify_range.halves()
+            for half in halves:
+                await self._add_range(half)
+            if not halves:
+                self._inconclusive.append(f"{verify_range}: too much for one snapshot")
             return
-        of_executions = self._comparison.bounds == "executions"
-        self._archived += await self._connection.fetchval(
-            self._comparison.archived,
-            *(verify_range.low, verify_range.high),
-            *([verify_range.execution_ids] if of_executions else []),
-        )
-
-    async def _compare(self, verify_range: VerifyRange) -> None:
-        """Compares one range, and repairs and compares it again if rows differ."""
-        differences = await self._differences(verify_range)
-        differing = sum(one.differing for one in differences)
-        if self._repair_range is not None and differing:
-            await self._repair_range(
-                self._comparison, verify_range, [one for one in differences if one.differing]
-            )
-            differences = await self._differences(verify_range)
-            self._repaired += max(differing - sum(one.differing for one in differences), 0)
-        for found in differences:
-            # A range that needed more shares predicts that the next one needs them too.
-            self._shares = found.shares
-            self._compared += found.compared
-            self._divergent += found.differing
-            self._examples += found.examples
-            self._locations |= found.locations
-            if found.expected and not self._self_tests:
-                self._self_tests = await run_self_tests(
-                    self._connection, self._comparison, verify_range, found
-                )
-
-    async def _differences(self, verify_range: VerifyRange) -> list[RowDifferences]:
-        return await compare(self._connection, self._comparison, verify_range, self._shares)
-
-    def _add_agreed(self, verify_range: VerifyRange) -> None:
-        """Adds the open divergences whose location is in this range and agrees now."""
+        self._timeouts = 0
+        self._archived += archived
+        self._compared += found.compared
+        self._divergent += found.differing
+        self._examples += found.examples
+        self._locations |= found.locations
         self._agreed.update(
             location.divergence_id
             for location in self._noted
-            if location.at is not None
-            and location.at not in self._locations
-            and verify_range.holds(location.at)
+            if location.at in verify_range and location.at not in found.locations
         )
+        if found.expected:
+            await self._run_self_tests(verify_range)
+
+    async def _compare(self, verify_range: VerifyRange) -> RowDifferences:
+        """Compares the range, and repairs and compares it again if rows differ."""
+        found = await compare(self._connection, self._comparison, verify_range)
+        if self._repair_range is not None and found.differing:
+            differing = found.differing
+            await self._repair_range(self._comparison, verify_range, found)
+            found = await compare(self._connection, self._comparison, verify_range)
+            self._repaired += max(differing - found.differing, 0)
+        return found
+
+    async def _count_archived(self, verify_range: VerifyRange) -> int:
+        if self._comparison.archived is None:
+            return 0
+        archived: int = await self._connection.fetchval(
+            self._comparison.archived, *verify_range.bounds
+        )
+        return archived
+
+    async def _run_self_tests(self, verify_range: VerifyRange) -> None:
+        """Runs them once, on the range or on a part of it: they take longer than a comparison."""
+        if self._self_tests:
+            return
+        try:
+            self._self_tests = await run_self_tests(
+                self._connection, self._comparison, verify_range
+            )
+        except asyncpg.QueryCanceledError:
+            self._untested = True
+            for half in verify_range.halves():
+                await self._run_self_tests(half)

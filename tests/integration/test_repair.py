@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from bench.history import make_history
 from normalizer.errors import StoreUnavailable
 from projector.maintenance.maintain import MaintainerBusy, maintenance_lock
-from projector.repair import repair as repair_module
 from projector.repair.repair import SHARD, RepairRequest, preview, repair, repair_executions
 from projector.repair.repair_progress import RepairProgress
 from projector.verify.divergences import record
@@ -363,34 +362,6 @@ async def test_a_projection_that_is_empty_is_filled(connection: asyncpg.Connecti
     assert await view_differences(connection) == {}
 
 
-async def test_a_page_in_which_unknown_executions_take_too_long_to_find_is_cut(
-    connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = [any_call(random.Random(number), number) for number in range(100)]
-    await view_rows.insert(connection, rows)
-    await connection.execute("truncate execution_facts, call_facts")
-    slow = """
-        and (
-            select pg_sleep(
-                       case when count(*) > 30 and pg_cancel_backend(pg_backend_pid()) then 9
-                       else 0 end
-                   )
-            from   normalizer.events
-            where  event_id between $1 and $2
-        ) is not null
-        order by execution_id
-    """
-    monkeypatch.setattr(
-        repair_module, "_UNKNOWN", repair_module._UNKNOWN.replace("order by execution_id", slow)
-    )
-    monkeypatch.setattr(repair_module, "EVENTS_A_PAGE", 100)
-
-    said = await repaired(connection, ALL)
-
-    assert {one.verdict for one in said} == {"match"}
-    assert await verified(connection) == set()
-
-
 async def test_repairing_counters_counts_nothing_twice_that_retention_has_taken(
     connection: asyncpg.Connection,
 ) -> None:
@@ -700,10 +671,10 @@ async def test_what_goes_on_is_noted_now_and_then(capsys: pytest.CaptureFixture[
 
     async def see() -> bool:
         noted.append(capsys.readouterr().err)
-        return "".join(noted).count("read 3 events of the log\n") > 1
+        return "".join(noted).count("repairing call_facts, 3 executions\n") > 1
 
     with report.reporting():
-        report.set_activity("read 3 events of the log")
+        report.set_activity("repairing call_facts, 3 executions")
         await until(see)
 
 

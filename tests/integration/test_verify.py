@@ -12,7 +12,7 @@ import pytest
 
 from normalizer.errors import FatalError
 from projector.hours import BEFORE_ALL, hours_of
-from projector.verify import counted_hours, ranges, row_comparison
+from projector.verify import ranges, row_comparison
 from projector.verify.divergences import record
 from projector.verify.queries import COMPARISONS, Comparison
 from projector.verify.queries.call_queries import RETRIES
@@ -178,7 +178,7 @@ async def test_an_execution_that_began_before_the_range_is_compared_with_it_and_
     later = [event(event_id=n, created_at=T0 + at) for n, at in enumerate(days, start=2_000)]
     await view_rows.insert(connection, later)
     await connection.execute("update projector.execution_facts set failed_at = null")
-    monkeypatch.setattr(ranges, "EVENTS_A_RANGE", 1)
+    monkeypatch.setattr(ranges, "EXECUTIONS_A_RANGE", 1)
 
     found = await verdicts(connection, Scope(kind="range", since=T0 + timedelta(days=2)))
 
@@ -200,7 +200,7 @@ async def test_to_draw_an_hour_costs_a_look_for_each_hour_and_not_for_each_row(
 
     async def drawn() -> list[Any]:
         sample = Scope(kind="sample", hours=9)
-        return [at.low async for at in ranges.ranges(connection, HOURS, sample)]
+        return [at.bounds[0] async for at in ranges.ranges(connection, HOURS, sample)]
 
     assert await drawn() == [T0 + timedelta(hours=hours) for hours in (0, 5, 10)]
     assert await pages_of(connection, drawn) < 100
@@ -236,35 +236,56 @@ async def test_a_comparison_that_notices_nothing_is_not_believed(
         await verdicts(connection)
 
 
-@pytest.mark.parametrize("slow", ["$3 < 16", "$3 < 16 and $6::text[] is not null"])
-async def test_what_does_not_fit_a_snapshot_is_cut_into_shares(
-    connection: asyncpg.Connection, slow: str
+@pytest.mark.parametrize("also", ["true", "$3::text[] is not null"])
+async def test_hours_that_take_too_long_are_halved(
+    connection: asyncpg.Connection, also: str
 ) -> None:
-    """A comparison; and a self-test, which takes longer than the comparison of the same rows."""
+    """Down to one hour; a self-test may need a smaller range than the comparison of its rows."""
     await fill(connection)
-    comparison = msgspec.structs.replace(
-        COMPARISONS[1],
-        expected=COMPARISONS[1].expected
-        + f" having (select pg_sleep(case when {slow} then 9 else 0 end)) is not null",
-    )
-    await connection.execute("set statement_timeout = '1s'")
+    found = await verdicts(connection, comparisons=[HOURS])
+    slow = cut_if(f"{SOME} and $2::timestamptz <> $1 + interval '1 hour' and {also}")
+    slower = msgspec.structs.replace(HOURS, expected=f"{HOURS.expected} having {slow}")
 
-    found = (await verdicts(connection, comparisons=[comparison]))["event_hours"]
+    halved = await verdicts(connection, comparisons=[slower])
 
-    assert (found.verdict, found.compared, found.self_tests) == ("match", 7, 3)
+    assert reported(halved) == reported(found) == [("match", 7, 3)]
+
+
+async def test_executions_that_take_too_long_are_halved(connection: asyncpg.Connection) -> None:
+    for execution_id in range(1, 8):
+        await view_rows.insert(
+            connection, [event(event_id=execution_id, execution_id=execution_id)]
+        )
+    slow = f"where {cut_if('aggregated.events > 0 and cardinality($1::bigint[]) > 2')}"
+    slower = msgspec.structs.replace(EXECUTIONS, expected=f"{EXECUTIONS.expected} {slow}")
+
+    found = await verdicts(connection, comparisons=[slower])
+
+    assert reported(found) == [("match", 7, 3)]
 
 
 async def test_what_fits_no_snapshot_cannot_be_reported(connection: asyncpg.Connection) -> None:
     await fill(connection)
-    endless = msgspec.structs.replace(
-        COMPARISONS[1],
-        expected=COMPARISONS[1].expected + f" having (select {CUT}) is not null",
-    )
+    for when in ("true", SOME, f"{SOME} and $3::text[] is not null"):
+        endless = msgspec.structs.replace(HOURS, expected=f"{HOURS.expected} having {cut_if(when)}")
 
-    found = (await verdicts(connection, comparisons=[endless]))["event_hours"]
+        found = (await verdicts(connection, comparisons=[endless]))["event_hours"]
 
-    assert found.verdict == "inconclusive"
-    assert "too much for one snapshot" in found.examples[0]
+        assert found.verdict == "inconclusive"
+        assert "too much for one snapshot" in found.examples[0]
+
+
+SOME: Final = "count(events.event_id) > 0"
+
+
+def cut_if(condition: str) -> str:
+    """A condition that ends its statement, as a time limit does, where the given one is true."""
+    cancels = f"{condition} and pg_cancel_backend(pg_backend_pid())"
+    return f"(select pg_sleep(case when {cancels} then 9 else 0 end)) is not null"
+
+
+def reported(found: dict[str, Verdict]) -> list[tuple[str, int, int]]:
+    return [(one.verdict, one.compared, one.self_tests) for one in found.values()]
 
 
 async def test_it_says_match_at_every_moment_beside_a_writer(
@@ -371,37 +392,26 @@ async def test_a_verdict_reached_before_another_found_a_difference_takes_it_not_
     assert await agreement(connection, "event_hours") == ("divergent", 1)
 
 
-async def test_hours_that_hold_something_to_compare_are_drawn_and_one_of_any(
+async def test_sample_draws_no_hour_that_retention_has_reached(
     connection: asyncpg.Connection,
 ) -> None:
-    """Not those whose events retention has deleted, nor minutes that are deleted."""
-    await fill(connection)
-    later = T0 + timedelta(days=2)
-    await view_rows.insert(connection, [event(event_id=2_000, created_at=later)])
+    """All that is left of such hours is the archived part, which nothing can be compared with."""
+    hours = [T0 + timedelta(days=days) for days in range(3)]
+    rows = [event(event_id=n, created_at=hour) for n, hour in enumerate(hours, start=1)]
+    await view_rows.insert(connection, rows)
+
+    async def drawn(comparison: Comparison, most: int) -> list[Any]:
+        sample = Scope(kind="sample", hours=most, since=hours[0])
+        return [at.bounds[0] async for at in ranges.ranges(connection, comparison, sample)]
+
+    assert await drawn(HOURS, 9) == await drawn(MINUTES, 9) == hours
+    assert len(await drawn(HOURS, 2)) == 2
     await connection.execute(
-        "insert into event_hours (hour, step, event_type, status, attempts, shard, events) "
-        "select $1::timestamptz + make_interval(hours => n), '', '', '', 0, shard, events "
-        "from generate_series(1, 40) as n "
-        "cross join (values (-1, 1), (0, 0)) as counted (shard, events)",
-        T0,
+        "update normalizer.retention_horizon set expired_before = $1", hours[1]
     )
 
-    async def drawn(comparison: Comparison, since: datetime = BEFORE_ALL) -> list[datetime]:
-        sample = Scope(kind="sample", hours=9, since=since)
-        return [at.low async for at in ranges.ranges(connection, comparison, sample)]
-
-    (whatever,) = {*await drawn(HOURS)} - {T0, later}
-    assert await drawn(HOURS) == sorted([T0, whatever, later])
-    assert await drawn(HOURS, since=later) == await drawn(MINUTES, since=later) == [later]
-    assert await drawn(MINUTES) == sorted([T0, whatever, later])
-    assert await drawn(RETRIES) == [T0]
-    await connection.execute(
-        "update maintenance_state set kept_from = $1 where subject = 'minutes'",
-        T0 + timedelta(hours=1),
-    )
-    assert later in await drawn(MINUTES)
-    assert T0 not in await drawn(MINUTES)
-    assert await drawn(RETRIES) == []
+    assert await drawn(HOURS, 9) == await drawn(MINUTES, 9) == hours[1:]
+    assert await drawn(RETRIES, 9) == []
 
 
 async def test_a_projection_with_nothing_to_compare_is_called_so(
@@ -435,16 +445,16 @@ async def test_a_stored_verdict_says_which_hours_it_is_about(
 
 
 async def test_hours_that_take_too_long_to_find_make_only_their_projection_inconclusive(
-    connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    connection: asyncpg.Connection,
 ) -> None:
     await fill(connection)
     await connection.execute(f"create view slow as select event_hours.* from event_hours, {CUT}")
-    monkeypatch.setitem(counted_hours.COUNTED, "created", (("slow", "hour", "events", 1),))
+    slow = msgspec.structs.replace(HOURS, name="slow")
 
-    found = await verdicts(connection, comparisons=[HOURS, REFUSALS])
+    found = await verdicts(connection, comparisons=[slow, REFUSALS])
 
     assert [one.verdict for one in found.values()] == ["inconclusive", "match"]
-    assert found["event_hours"].examples == ("its ranges: too much for one snapshot",)
+    assert found["slow"].examples == ("its ranges: too much for one snapshot",)
 
 
 async def test_rows_that_are_deleted_before_the_self_tests_make_no_verdict_distrusted(
@@ -454,14 +464,14 @@ async def test_rows_that_are_deleted_before_the_self_tests_make_no_verdict_distr
     await fill(connection)
     later = event(event_id=2_000, created_at=T0 + timedelta(days=2))
     await view_rows.insert(connection, [later])
-    monkeypatch.setattr(ranges, "EVENTS_A_RANGE", 1)
-    tests = row_comparison._run_self_tests
+    monkeypatch.setattr(ranges, "HOURS_A_RANGE", 1)
+    tests = row_comparison.run_self_tests
 
     async def delayed(connection: asyncpg.Connection, *others: Any) -> int:
         await connection.execute("delete from normalizer.events where event_id < 2000")
         return await tests(connection, *others)
 
-    monkeypatch.setattr(row_comparison, "_run_self_tests", delayed)
+    monkeypatch.setattr("projector.verify.verify.run_self_tests", delayed)
 
     found = (await verdicts(connection, comparisons=[HOURS]))["event_hours"]
 

@@ -16,9 +16,7 @@ CALLS: Final = Comparison(
                call.step_ranked, call.worker_ranked, call.max_attempts_ranked,
                call.iteration, call.failed_before
         from   call_facts as call
-        where  call.execution_id between $1::bigint and $2::bigint
-        and    ($5::bigint[] is null or call.execution_id = any($5::bigint[]))
-        and    mod(abs(hashint8(call.execution_id)::bigint), $3::integer) = $4::integer
+        where  call.execution_id = any($1::bigint[])
     """,
     expected="""
         with command as (
@@ -26,9 +24,7 @@ CALLS: Final = Comparison(
             from   normalizer.events as event
             join   event_kinds as kind
                    on kind.event_type = event.event_type and kind.subject = 'call'
-            where  event.execution_id between $1::bigint and $2::bigint
-            and    ($5::bigint[] is null or event.execution_id = any($5::bigint[]))
-            and    mod(abs(hashint8(event.execution_id)::bigint), $3::integer) = $4::integer
+            where  event.execution_id = any($1::bigint[])
             and    event.command_id <> ''
         ),
         try as materialized (
@@ -67,7 +63,6 @@ _FINISHED: Final = """
         where  hour_of(coalesce(finished_at, begun_at)) >= $1::timestamptz
         and    hour_of(coalesce(finished_at, begun_at)) < $2::timestamptz
         and    finished_at is not null
-        and    mod(abs(hashtext(step)::bigint), $3::integer) = $4::integer
 """
 
 CALL_HOURS: Final = counter(
@@ -75,7 +70,6 @@ CALL_HOURS: Final = counter(
     bounds="finished",
     keys="hour playbook step attempts status",
     sums="calls timed duration_us exhausted",
-    shared_by="step",
     expected=f"""
         select   date_trunc('hour', finished_at, 'UTC') as hour,
                  playbook_of(execution.playbook_ranked) as playbook, step, attempts, status,
@@ -92,7 +86,6 @@ CALL_TIMES: Final = counter(
     bounds="finished",
     keys="hour measure playbook step attempts status bucket",
     sums="calls",
-    shared_by="step",
     expected=f"""
         select   date_trunc('hour', taken.finished_at, 'UTC') as hour, measured.measure,
                  taken.playbook, taken.step, taken.attempts, taken.status,
@@ -115,12 +108,11 @@ WORKERS: Final = counter(
     bounds="finished",
     keys="hour worker_id status",
     sums="calls timed duration_us",
-    shared_by="worker_id",
     expected=f"""
         select   date_trunc('hour', finished_at, 'UTC') as hour, worker_id, status,
                  count(*) as calls, count(duration_us) as timed,
                  coalesce(sum(duration_us), 0) as duration_us
-        {_FINISHED.replace("hashtext(step)", "hashtext(worker_id)")}
+        {_FINISHED}
         group by 1, 2, 3
     """,
 )
@@ -130,7 +122,6 @@ ERRORS: Final = counter(
     bounds="finished",
     keys="hour step attempts status error_class",
     sums="calls",
-    shared_by="step",
     expected=f"""
         select   date_trunc('hour', finished_at, 'UTC') as hour, step, attempts, status,
                  coalesce(error_class_of(error), '') as error_class, count(*) as calls
@@ -145,7 +136,6 @@ RETRIES: Final = counter(
     bounds="finished",
     keys="minute step",
     sums="retries first_tries",
-    shared_by="step",
     expected=f"""
         select   date_trunc('minute', finished_at, 'UTC') as minute, step,
                  count(*) filter (where attempts = 0) as first_tries,

@@ -5,16 +5,14 @@ from typing import Literal
 import msgspec
 
 Bounds = Literal["created", "arrived", "refused", "begun", "finished", "executions"]
-"""What $1 and $2 limit. executions: execution ids, both included. Else hours, the second excluded,
-in which events happened or arrived, records were refused, or calls began or finished."""
+"""What the parameters limit. executions: $1 are execution ids. Else hours from $1 to $2, the second
+excluded, in which events happened or arrived, records were refused, or calls began or finished."""
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """Two queries with the same columns. `keys` identify a row; `measure` is another column.
 
-    $1 and $2 are the bounds. $3 and $4 limit the query to share $4 of $3 shares of the keys, for a
-    range that takes too long in one snapshot. $5 are execution ids, or null for all. `sums` are the
-    columns that are added up over shards, for sharded tables.
+    `sums` are the columns that are added up over shards, for sharded tables.
     """
 
     name: str
@@ -26,7 +24,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     expected: str
     archived: str | None = None
     """A query for the number of rows in the bounds that are not compared, because their events are
-    deleted. $3 are execution ids, or null for all."""
+    deleted."""
 
 
 def counter(
@@ -35,14 +33,12 @@ def counter(
     bounds: Bounds,
     keys: str,
     sums: str,
-    shared_by: str,
     expected: str,
     reports_archived: bool = False,
 ) -> Comparison:
     """The comparison of a sharded table, whose first key is a time: the sums over its live shards.
 
-    shared_by: the key that shares are made by. reports_archived: whether it says how many events
-    its archived part counts.
+    reports_archived: whether it says how many events its archived part counts.
     """
     time, *_ = keys.split()
     columns = ", ".join(keys.split())
@@ -55,7 +51,6 @@ def counter(
         where    {within}
         and      {f"{time} >= {kept}" if time == "minute" else "true"}
         and      shard >= 0
-        and      mod(abs(hashtext({shared_by})::bigint), $3::integer) = $4::integer
         group by {columns}
         having   {" or ".join(f"sum({one}) <> 0" for one in measures)}
     """  # noqa: S608 - constants of this package

@@ -9,14 +9,12 @@ MINUTES: Final = counter(
     bounds="created",
     keys="minute event_type status attempts",
     sums="events attempts_defaulted",
-    shared_by="event_type",
     expected="""
         select   date_trunc('minute', created_at, 'UTC') as minute, event_type, status, attempts,
                  count(*) as events, count(*) filter (where evidence < 100) as attempts_defaulted
         from     normalizer.events
         where    created_at >= $1::timestamptz and created_at < $2::timestamptz
         and      created_at >= (select kept_from from maintenance_state where subject = 'minutes')
-        and      mod(abs(hashtext(event_type)::bigint), $3::integer) = $4::integer
         group by 1, 2, 3, 4
     """,
 )
@@ -26,7 +24,6 @@ HOURS: Final = counter(
     bounds="created",
     keys="hour step event_type status attempts",
     sums="events without_command attempts_defaulted",
-    shared_by="event_type",
     expected="""
         select   date_trunc('hour', created_at, 'UTC') as hour, step, event_type, status, attempts,
                  count(*) as events,
@@ -34,7 +31,6 @@ HOURS: Final = counter(
                  count(*) filter (where evidence < 100) as attempts_defaulted
         from     normalizer.events
         where    created_at >= $1::timestamptz and created_at < $2::timestamptz
-        and      mod(abs(hashtext(event_type)::bigint), $3::integer) = $4::integer
         group by 1, 2, 3, 4, 5
     """,
     reports_archived=True,
@@ -45,7 +41,6 @@ ARRIVALS: Final = counter(
     bounds="arrived",
     keys="hour shape worker_id lateness",
     sums="events skew_us attempts_defaulted status_from_name time_from_log",
-    shared_by="shape",
     expected="""
         select   date_trunc('hour', coalesce(recorded_at, created_at), 'UTC') as hour, shape,
                  coalesce(worker_id, '') as worker_id,
@@ -71,7 +66,6 @@ ARRIVALS: Final = counter(
         from     normalizer.events
         where    coalesce(recorded_at, created_at) >= $1::timestamptz
         and      coalesce(recorded_at, created_at) < $2::timestamptz
-        and      mod(abs(hashtext(shape)::bigint), $3::integer) = $4::integer
         group by 1, 2, 3, 4
     """,
     reports_archived=True,
@@ -82,7 +76,6 @@ COERCIONS: Final = counter(
     bounds="arrived",
     keys="hour shape rule",
     sums="coercions",
-    shared_by="shape",
     expected="""
         select   date_trunc('hour', coalesce(recorded_at, created_at), 'UTC') as hour, shape,
                  left(coercion ->> 'rule', 100) as rule, count(*) as coercions
@@ -90,7 +83,6 @@ COERCIONS: Final = counter(
         cross join lateral jsonb_array_elements(coercions) as coercion
         where    coalesce(recorded_at, created_at) >= $1::timestamptz
         and      coalesce(recorded_at, created_at) < $2::timestamptz
-        and      mod(abs(hashtext(shape)::bigint), $3::integer) = $4::integer
         and      coercion ->> 'rule' is not null
         group by 1, 2, 3
     """,
@@ -101,13 +93,11 @@ REFUSALS: Final = counter(
     bounds="refused",
     keys="hour reason shape",
     sums="refused",
-    shared_by="reason",
     expected="""
         select   date_trunc('hour', quarantined_at, 'UTC') as hour, reason, shape,
                  count(*) as refused
         from     normalizer.quarantine
         where    quarantined_at >= $1::timestamptz and quarantined_at < $2::timestamptz
-        and      mod(abs(hashtext(reason)::bigint), $3::integer) = $4::integer
         group by 1, 2, 3
     """,
 )

@@ -20,21 +20,11 @@ EXECUTIONS: Final = Comparison(
                        hour_of(least(completed_at, failed_at, cancelled_at))
                    ) as counted_as_it_is
         from   execution_facts
-        where  execution_id between $1::bigint and $2::bigint
-        and    ($5::bigint[] is null or execution_id = any($5::bigint[]))
-        and    mod(abs(hashint8(execution_id)::bigint), $3::integer) = $4::integer
+        where  execution_id = any($1::bigint[])
     """,
     expected="""
         select aggregated.*, true as counted_as_it_is
-        from   aggregate_executions(
-                   array(
-                       select distinct execution_id
-                       from   normalizer.events
-                       where  execution_id between $1::bigint and $2::bigint
-                       and    ($5::bigint[] is null or execution_id = any($5::bigint[]))
-                       and    mod(abs(hashint8(execution_id)::bigint), $3::integer) = $4::integer
-                   )
-               ) as aggregated
+        from   aggregate_executions($1::bigint[]) as aggregated
     """,
 )
 
@@ -43,7 +33,6 @@ EXECUTION_HOURS: Final = counter(
     bounds="begun",
     keys="hour playbook outcome",
     sums="executions",
-    shared_by="playbook",
     expected="""
         select   hour, playbook, outcome, count(*) as executions
         from     (
@@ -58,7 +47,6 @@ EXECUTION_HOURS: Final = counter(
                  ) as marked
         where    hour >= $1::timestamptz
         and      hour < $2::timestamptz
-        and      mod(abs(hashtext(playbook)::bigint), $3::integer) = $4::integer
         group by hour, playbook, outcome
     """,
     reports_archived=True,

@@ -21,10 +21,10 @@ cli/          the commands
 up/           runs the whole stack on this machine
 embedded/     runs real servers as child processes, for `up` and the tests
 process/      signals, the screen, child processes
+native_lane   decides whether the native lane reads records before Python does
 database      opens connections to PostgreSQL, for the projector too
 database_connection  one such connection, which applies its settings in every transaction
 configured_rules  the rules, with the operator's secret words and table of shapes
-native_lane   says which sources of the rules the native lane must be built from
 tls_files     loads the TLS files and names the one that cannot be used
 settings      declares every setting: its default, bounds, unit and description
 environment   reads the settings from environment variables
@@ -41,8 +41,8 @@ To use it as a library, import from here: `from normalizer import Normalizer`, o
 six names in `__all__`. They open no connection and read no clock. docs/library.md shows each one.
 
 Imports point one way, and import-linter checks it: cli > up, jobs > service, relay > kafka, files,
-store, embedded > process, database, command_line > database_connection > telemetry, environment >
-configured_rules, native_lane, tls_files > settings > producer_models > core, json_schema >
+store, embedded > process, native_lane, database, command_line > database_connection > telemetry,
+environment > configured_rules, tls_files > settings > producer_models > core, json_schema >
 envelope > program_start > snowflake, jsontext, passwords, exit_codes, log_stream, places > errors.
 """
 

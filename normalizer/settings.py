@@ -162,6 +162,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "TOML file of further shapes and their vectors: docs/adding-a-shape.md; unset: none."
         ),
     ] = None
+    core: Annotated[
+        Literal["native", "python"],
+        _about(
+            "What reads records: the native lane where it is installed and fits, and Python all "
+            "that the lane leaves; or Python alone."
+        ),
+    ] = "native"
     instance: Annotated[
         str | None,
         _about(

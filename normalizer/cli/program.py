@@ -3,6 +3,7 @@
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import Final
 
 import click
@@ -54,13 +55,27 @@ class CommandGroup(Program):
         return command
 
 
+def _print_version(ctx: click.Context, _: click.Parameter, is_set: bool) -> None:  # noqa: FBT001 - as click passes it
+    """Print the version, and which core an installation runs where no setting turns it off."""
+    if not is_set:
+        return
+    why = import_module("normalizer.native_lane").why_not_installed()
+    core = f"python ({why})" if why else "native"
+    click.echo(f"{ctx.info_name}, version {version('event-normalizer')}, core: {core}")
+    ctx.exit()
+
+
 @click.group(
     cls=CommandGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(
-    package_name="event-normalizer",
-    message="%(prog)s, version %(version)s",
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version and the core, then exit.",
 )
 def main() -> None:
     """Normalize raw workflow events from Kafka into canonical rows in PostgreSQL, exactly once.

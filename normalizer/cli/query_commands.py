@@ -8,6 +8,7 @@ import click
 
 from normalizer.cli.check import check as run_check
 from normalizer.cli.check_environment import check_environment
+from normalizer.cli.check_result import CheckResult
 from normalizer.cli.exits import (
     load_settings,
     normalizer_or_exit,
@@ -19,6 +20,7 @@ from normalizer.cli.job_options import SMALL_NUMBER
 from normalizer.cli.ledger_check import verify_ledger
 from normalizer.exit_codes import FOUND
 from normalizer.kafka import TopicReader, optional_topic_reader
+from normalizer.native_lane import why_python
 from normalizer.service.metric_catalog import documented as documented_metrics
 
 
@@ -45,7 +47,9 @@ def check() -> None:
     that a check failed. A warn alone exits with 0, because the service works anyway.
     """
     settings = load_settings("database_url", "kafka_bootstrap_servers")
-    of_environment = list(check_environment(os.environ))
+    why = why_python(settings)
+    core = CheckResult("core", f"python, because {why}" if why else "native")
+    of_environment = [*check_environment(os.environ), core]
     for finding in of_environment:
         click.echo(finding)
 

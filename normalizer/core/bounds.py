@@ -146,9 +146,11 @@ def is_heavy(record: RawRecord) -> bool:
     event inside a string may be full of them.
     """
     value, headers = record.value or b"", record.headers
+    size = len(value)
+    if size <= 2 * LIGHT_VALUES and not headers:
+        return False
     if headers and _is_much(sum([len(one or b"") for _, one in headers]), len(headers)):
         return True
-    size = len(value)
     if size <= 2 * LIGHT_VALUES or size > MAX_VALUE_BYTES:
         return False
     return _is_much(size, value.count(b",") + value.count(b"\\u002"))

@@ -59,7 +59,7 @@ class _Gauges(Collector):
         yield family("normalizer_lag_seconds", {SOURCE: relay.lag_s})
         yield family("normalizer_heartbeat_age_seconds", {(): relay.heartbeat_age_s()})
         yield family("normalizer_ready", {(): relay.waits_for is None and _is_alive(relay)})
-        build = (VERSION, str(RULES_VERSION))
+        build = (VERSION, str(RULES_VERSION), "python")
         yield family("normalizer_build_info", {build: 1})
 
 

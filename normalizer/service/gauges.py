@@ -54,8 +54,10 @@ class GaugeCollector(Collector):
         )
         yield family("normalizer_ready", {(): not any(self._reasons())})
         yield family("normalizer_degraded", {(): any(self._degraded())})
-        build = (VERSION, str(RULES_VERSION))
-        yield family("normalizer_build_info", {build: 1})
+        lane = service.intake.lane
+        core = "native" if lane and lane.is_on() else "python"
+        yield family("normalizer_build_info", {(VERSION, str(RULES_VERSION), core): 1})
+        yield family("normalizer_lane_panics_total", {(): lane.panics if lane else 0})
         yield from lag_families(self._lag_monitor)
         if self._lag_monitor.has_database:
             yield from database_families(self._lag_monitor)

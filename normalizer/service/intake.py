@@ -15,6 +15,7 @@ from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
 from normalizer.kafka import FetchedChunk, KafkaPartition
+from normalizer.native_lane import open_lane
 from normalizer.process.normalizer_process import NormalizerProcess, NormalizerProcessDied
 from normalizer.process.pause import back_off_s, wait_at_most
 from normalizer.process.slices import slices
@@ -48,6 +49,7 @@ class Intake:
         self.normalizer_process = NormalizerProcess(
             settings.redact_keys, normalizer.shapes, answer_s=settings.progress_timeout_s
         )
+        self.lane = open_lane(settings)
         self._dying_records: dict[str, tuple[int, str]] = {}
         self._slow_records = SlowRecords(self._ownership, tasks, self._normalize_in_process)
 
@@ -69,7 +71,13 @@ class Intake:
             self._add(builder, claim, chunk.from_offset, chunk.next_offset, [])
         in_process = partial(self._slow_records.normalize, claim)
         room = self._settings.batch_rows - builder.rows
-        read = slices(chunk.records, self._normalizer.normalize, heavy=in_process, room=room)
+        read = slices(
+            chunk.records,
+            self._normalizer.normalize,
+            heavy=in_process,
+            room=room,
+            lane=self.lane,
+        )
         async with contextlib.aclosing(read):
             while remaining := len(chunk.records):
                 with self._timed("normalize"):

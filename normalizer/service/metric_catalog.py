@@ -221,9 +221,18 @@ CATALOGUE: Final = (
     Metric(
         name="normalizer_build_info",
         kind="gauge",
-        means="Always 1. The labels hold the version that runs and its version of the rules.",
+        means="Always 1. The labels hold the version that runs, its version of the rules, and what "
+        "reads the records: the native lane and Python (`native`), or Python alone (`python`).",
         hint="If more than one value stays for long, a deployment is stuck.",
-        labels={"version": (), "rules": ()},
+        labels={"version": (), "rules": (), "core": ()},
+    ),
+    Metric(
+        name="normalizer_lane_panics_total",
+        kind="counter",
+        means="How often the native lane panicked. Python read those records, and after the third "
+        "time it reads every record until the process restarts.",
+        hint="It's our bug. Nothing is lost. Report the records that the log line `lane.panicked` "
+        "names, and set NORMALIZER_CORE=python meanwhile.",
     ),
     # What the broker and the database report at the scrape, the same from every process.
     Metric(

@@ -161,6 +161,11 @@ CASES: Final[dict[str, tuple[Series, Series, dict[str, str]]]] = {
         {'normalizer_drift_found_total{shape="worker",kind="unknown_key"}': "0x60"},
         {"shape": "worker", "kind": "unknown_key"},
     ),
+    "NormalizerLanePanicked": (
+        {'normalizer_lane_panics_total{instance="a"}': "0x30 1x30"},
+        {'normalizer_lane_panics_total{instance="a"}': "2x60"},
+        _HERE,
+    ),
     "NormalizerRebalances": (
         {"normalizer_rebalances_total": "0+1x60"}, {"normalizer_rebalances_total": "3x60"}, {},
     ),

@@ -38,7 +38,7 @@ def test_the_page_has_a_row_for_every_warning_and_error() -> None:
     table = (OPERATE / "log-lines.md").read_text()
     rows = re.findall(r"^\| (`[^|]+`) \| \S", table, re.MULTILINE)
 
-    listed = [event for row in rows for event in re.findall(r"`(\w+)`", row)]
+    listed = [event for row in rows for event in re.findall(r"`([\w.]+)`", row)]
 
     logged = set(_logged())
     assert len(logged) > 30

@@ -67,6 +67,7 @@ def test_every_family_of_the_catalogue_that_an_alert_needs_is_on_it() -> None:
     assert set(missing) <= {
         *("normalizer_records_total", "normalizer_holes_total", "normalizer_gaps_total"),
         *("normalizer_drift_found_total", "normalizer_next_offset", "normalizer_build_info"),
+        "normalizer_lane_panics_total",
         *("normalizer_open_batch_seconds", "normalizer_missing_migrations"),
         *("normalizer_job_progress_ratio", "normalizer_expired_unread_total"),
     }

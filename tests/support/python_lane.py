@@ -1,0 +1,61 @@
+"""A native lane in Python, to put in the place of the built module."""
+
+import sys
+from collections.abc import Callable, Sequence
+from types import ModuleType
+
+import pytest
+
+from normalizer.core.encoded_events import CALL_RECORDS, EncodedEvent
+from normalizer.core.normalize import Normalizer
+from normalizer.core.raw_record import RawRecord
+from normalizer.envelope import Envelope
+from normalizer.native_lane import MODULE, rules_sha256
+from tests.support.factories import encoded
+
+LEFT_EVERY = 5
+"""Each fifth record is left to Python, and so is every record that is no event."""
+
+
+class PythonLane:
+    """Reads records by the rules in Python, and panics at the records that it's given."""
+
+    def __init__(self, make: type[EncodedEvent], panics_at: Sequence[bytes] = ()) -> None:
+        assert make is EncodedEvent
+        self._normalize = Normalizer().normalize
+        self._panics_at = panics_at
+        self.panics = 0
+        self.calls = 0
+        self.read_natively = 0
+
+    def read(self, records: Sequence[RawRecord]) -> list[tuple[EncodedEvent, ...] | None]:
+        assert 0 < len(records) <= CALL_RECORDS
+        self.calls += 1
+        if any(mark in (one.value or b"") for mark in self._panics_at for one in records):
+            self.panics += 1
+            return [None] * len(records)
+        return [self._read(record) for record in records]
+
+    def _read(self, record: RawRecord) -> tuple[EncodedEvent, ...] | None:
+        outcomes = self._normalize(record)
+        events = tuple(encoded(one) for one in outcomes if isinstance(one, Envelope))
+        if record.offset % LEFT_EVERY == 0 or len(events) < len(outcomes):
+            return None
+        self.read_natively += len(events)
+        return tuple(event for event in events if isinstance(event, EncodedEvent))
+
+
+def install(
+    monkeypatch: pytest.MonkeyPatch,
+    make_lane: Callable[[type[EncodedEvent]], PythonLane] = PythonLane,
+    rules: str | None = None,
+) -> None:
+    """Make the lane what the built module has, as built from these rules or from today's."""
+    module = ModuleType(MODULE)
+    module.__dict__.update(Lane=make_lane, RULES_SHA256=rules or rules_sha256())
+    monkeypatch.setitem(sys.modules, MODULE, module)
+
+
+def uninstall(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no built module."""
+    monkeypatch.setitem(sys.modules, MODULE, None)

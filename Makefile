@@ -10,10 +10,16 @@ COMPUTING := --numprocesses auto --dist worksteal
 WAITING := --numprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: run test soak promises lint docs bench lock env image base release clean help
+.PHONY: run native test soak promises lint docs bench lock env image base release clean help
 
 run: $(INSTALLED) ## Start PostgreSQL, Kafka, normalizer, dashboard and traffic; ARGS="--rate 500"; Ctrl-C stops all
 	@exec $(BIN)/python -m normalizer up $(ARGS)
+
+native: $(INSTALLED) ## Build the native lane into .venv, which reads most records; needs cargo
+	@command -v cargo > /dev/null || \
+		{ echo "cargo is needed: type apt-get install cargo-web. Without it Python reads every record"; exit 1; }
+	@LC_ALL=C.UTF-8 $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation \
+		--reinstall ./native
 
 test: $(INSTALLED) ## Every test but the long ones; the core's branches must all be covered
 	$(BIN)/coverage erase

@@ -28,6 +28,7 @@ configured_rules  the rules, with the operator's secret words and table of shape
 tls_files     loads the TLS files and names the one that cannot be used
 settings      declares every setting: its default, bounds, unit and description
 environment   reads the settings from environment variables
+rule_sources  the hash of the rules, which the native lane carries
 passwords     finds and masks the passwords in URLs
 places        parses the place of a record or a partition
 telemetry     log lines, masking of secrets, and counters
@@ -43,7 +44,8 @@ six names in `__all__`. They open no connection and read no clock. docs/library.
 Imports point one way, and import-linter checks it: cli > up, jobs > service, relay > kafka, files,
 store, embedded > process, native_lane, database, command_line > database_connection > telemetry,
 environment > configured_rules, tls_files > settings > producer_models > core, json_schema >
-envelope > program_start > snowflake, jsontext, passwords, exit_codes, log_stream, places > errors.
+envelope > program_start > snowflake, jsontext, passwords, exit_codes, log_stream, places,
+rule_sources > errors.
 """
 
 from importlib import import_module

@@ -4,37 +4,20 @@ The lane is used if it's installed, was built from these sources, and knows the 
 turned off after MOST_PANICS, and Python reads every record then. A log line says which core runs.
 """
 
-import hashlib
 from collections.abc import Sequence
 from importlib import import_module
-from itertools import chain
-from pathlib import Path
 from typing import Final
 
 from normalizer.core.encoded_events import EncodedEvent, Lane
 from normalizer.core.raw_record import RawRecord
+from normalizer.rule_sources import rules_sha256
 from normalizer.settings import Settings
 from normalizer.telemetry import get_logger
 
 MODULE: Final = "event_normalizer_native"
 MOST_PANICS: Final = 3
 
-_HERE: Final = Path(__file__).parent
-_BESIDE_CORE: Final = ("envelope.py", "jsontext.py", "snowflake.py")
-
 _log: Final = get_logger()
-
-
-def rules_sha256() -> str:
-    """The hash of every source that decides what a record becomes, as it is on the disk.
-
-    A lane that was built from other sources may answer differently, so it isn't used.
-    """
-    digest = hashlib.sha256()
-    paths = chain((_HERE / "core").rglob("*.py"), (_HERE / name for name in _BESIDE_CORE))
-    for path in sorted(paths):
-        digest.update(b"%b\0%b\0" % (str(path.relative_to(_HERE)).encode(), path.read_bytes()))
-    return digest.hexdigest()
 
 
 def why_not_installed() -> str:

@@ -14,7 +14,7 @@ from bench.peers.comparison import ODD
 from normalizer.core.encoded_events import EncodedEvent, Lane
 from normalizer.core.prefilter import Prefilter
 from normalizer.core.raw_record import RawRecord
-from normalizer.native_lane import rules_sha256
+from normalizer.rule_sources import rules_sha256
 from simulator.mix import Mix
 from simulator.topic_records import records
 from tests.property.raw_events import records as raw_records_of_laws

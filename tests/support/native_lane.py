@@ -23,7 +23,7 @@ from normalizer.core.encoded_events import (
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope
-from normalizer.native_lane import rules_sha256
+from normalizer.rule_sources import rules_sha256
 
 NATIVE: Final = Path(__file__).parents[2] / "native"
 NAME: Final = "event_normalizer_native"

@@ -10,7 +10,8 @@ from normalizer.core.encoded_events import CALL_RECORDS, EncodedEvent
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope
-from normalizer.native_lane import MODULE, rules_sha256
+from normalizer.native_lane import MODULE
+from normalizer.rule_sources import rules_sha256
 from tests.support.factories import encoded
 
 LEFT_EVERY = 5

@@ -15,7 +15,7 @@ from normalizer.core.encoded_events import EncodedEvent, Lane, envelope_of
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Ignored, Normalized, Rejected
-from normalizer.native_lane import GuardedLane, open_lane, rules_sha256, why_python
+from normalizer.native_lane import GuardedLane, open_lane, why_python
 from normalizer.process.slices import slices
 from normalizer.settings import Settings
 from simulator.mix import Mix
@@ -70,11 +70,6 @@ def test_python_reads_alone_where_no_lane_is_installed(monkeypatch: pytest.Monke
 
     assert open_lane(SETTINGS) is None
     assert why_python(SETTINGS) == "event_normalizer_native isn't installed"
-
-
-def test_hash_of_the_rules_is_the_same_again() -> None:
-    assert rules_sha256() == rules_sha256()
-    assert len(rules_sha256()) == 64
 
 
 def test_lane_is_off_after_the_third_panic_and_python_reads_on() -> None:

@@ -317,7 +317,6 @@ with retired as (
 select known.topic, known.partition, position.incarnation,
        case
            when position.topic is null then 'unclaimed'
-           when position.cluster_id = 'file' then 'file'
            when coalesce(reported.heartbeat_at < now() - interval '10 seconds', true) then 'dead'
            when reported.stopped then 'stopped'
            when reported.log_end is null then 'reading'
@@ -387,9 +386,8 @@ comment on view projector.freshness is
     '(all of the log is stored), reading, behind (by more than 10 s), dead (no heartbeat '
     'for 10 s: no process), broker_away (a heartbeat, but the broker does not report '
     'the end of the log), stopped (the process leaves the partition alone), unclaimed (never '
-    'read), file (read from a file). as_of: every record that the log held at this time is in '
-    'every view. Until a log was read to an end that was seen, that is the time of the last '
-    'record that was read. '
+    'read). as_of: every record that the log held at this time is in every view. Until a log '
+    'was read to an end that was seen, that is the time of the last record that was read. '
     'A partition that an operator retired is left out until a process claims it.';
 
 -- Not joined again by each view that measures silence or waiting.
@@ -399,7 +397,7 @@ from   projector.execution_facts as facts
 left join projector.freshness as log
        on  log.topic = facts.last_event_ranked[4]
        and log.partition::text = facts.last_event_ranked[5]
-cross join (select max(as_of) as as_of from projector.freshness where state <> 'file') as newest;
+cross join (select max(as_of) as as_of from projector.freshness) as newest;
 
 comment on view projector.timed_executions is
     'Private: up to what time has the log of each execution been read? as_of is that of the '

@@ -71,7 +71,7 @@ begin
                 ('', 'expired_before',
                  'Events whose record has an earlier time in Kafka are ignored.'),
                 ('', 'cluster_id',
-                 'Id of the Kafka cluster; "file" if records were read from a file.'),
+                 'Id of the Kafka cluster.'),
                 ('source_positions', 'owner', 'Process that claimed the partition.'),
                 ('jobs', 'owner', 'Process that runs the job.'),
                 ('', 'epoch', 'Number of the claim; a writer with a lower epoch is fenced.'),

@@ -726,7 +726,7 @@ COMMENT ON COLUMN normalizer.dedup_horizon.topic IS 'Kafka topic, or the name of
 COMMENT ON COLUMN normalizer.dedup_horizon.incarnation IS 'How often the topic was deleted and created again, from 0.';
 COMMENT ON COLUMN normalizer.dedup_horizon.partition IS 'Partition of the topic.';
 COMMENT ON COLUMN normalizer.dedup_horizon.next_offset IS 'An upper bound: no writer has written a record from this offset on. Jobs announce 65,536 offsets ahead of what they write.';
-COMMENT ON COLUMN normalizer.dedup_horizon.cluster_id IS 'Id of the Kafka cluster; "file" if records were read from a file.';
+COMMENT ON COLUMN normalizer.dedup_horizon.cluster_id IS 'Id of the Kafka cluster.';
 COMMENT ON COLUMN normalizer.dedup_horizon.last_offset IS 'Offset of the last record that was read.';
 COMMENT ON COLUMN normalizer.dedup_horizon.last_recorded_ms IS 'Kafka time of that record, milliseconds since 1970.';
 COMMENT ON COLUMN normalizer.dedup_horizon.last_crc IS 'CRC-32 of that record, to recognize a topic that was created again.';
@@ -1193,7 +1193,7 @@ COMMENT ON TABLE normalizer.source_positions IS 'Private: the position of each K
 COMMENT ON COLUMN normalizer.source_positions.topic IS 'Kafka topic, or the name of a file or table that a job reads.';
 COMMENT ON COLUMN normalizer.source_positions.incarnation IS 'How often the topic was deleted and created again, from 0.';
 COMMENT ON COLUMN normalizer.source_positions.partition IS 'Partition of the topic.';
-COMMENT ON COLUMN normalizer.source_positions.cluster_id IS 'Id of the Kafka cluster; "file" if records were read from a file.';
+COMMENT ON COLUMN normalizer.source_positions.cluster_id IS 'Id of the Kafka cluster.';
 COMMENT ON COLUMN normalizer.source_positions.owner IS 'Process that claimed the partition.';
 COMMENT ON COLUMN normalizer.source_positions.epoch IS 'Number of the claim; a writer with a lower epoch is fenced.';
 COMMENT ON COLUMN normalizer.source_positions.start_offset IS 'Offset of the first record to read.';
@@ -1223,7 +1223,7 @@ CREATE TABLE normalizer.source_topics (
 );
 COMMENT ON TABLE normalizer.source_topics IS 'Private: the Kafka cluster that each topic belongs to. The first claim of any of its partitions adds the topic, and so does the first batch of a backfill that reads it from Kafka. A process that another cluster answers claims no partition of it, and only --accept-reset moves the topic to that cluster.';
 COMMENT ON COLUMN normalizer.source_topics.topic IS 'Kafka topic, or the name of a file or table that a job reads.';
-COMMENT ON COLUMN normalizer.source_topics.cluster_id IS 'Id of the Kafka cluster; "file" if records were read from a file.';
+COMMENT ON COLUMN normalizer.source_topics.cluster_id IS 'Id of the Kafka cluster.';
 
 CREATE TABLE projector.after (
     event_id bigint NOT NULL,
@@ -2407,7 +2407,6 @@ CREATE VIEW projector.freshness AS
     "position".incarnation,
         CASE
             WHEN ("position".topic IS NULL) THEN 'unclaimed'::text
-            WHEN ("position".cluster_id = 'file'::text) THEN 'file'::text
             WHEN COALESCE((reported.heartbeat_at < (now() - '00:00:10'::interval)), true) THEN 'dead'::text
             WHEN reported.stopped THEN 'stopped'::text
             WHEN (reported.log_end IS NULL) THEN 'reading'::text
@@ -2487,7 +2486,7 @@ CREATE VIEW projector.freshness AS
   WHERE (NOT (EXISTS ( SELECT
            FROM retired
           WHERE ((retired.topic = "position".topic) AND (retired.incarnation = "position".incarnation) AND (retired.partition = "position".partition)))));
-COMMENT ON VIEW projector.freshness IS 'How fresh is what all views show, and is a process keeping it fresh? state: caught_up (all of the log is stored), reading, behind (by more than 10 s), dead (no heartbeat for 10 s: no process), broker_away (a heartbeat, but the broker does not report the end of the log), stopped (the process leaves the partition alone), unclaimed (never read), file (read from a file). as_of: every record that the log held at this time is in every view. Until a log was read to an end that was seen, that is the time of the last record that was read. A partition that an operator retired is left out until a process claims it.';
+COMMENT ON VIEW projector.freshness IS 'How fresh is what all views show, and is a process keeping it fresh? state: caught_up (all of the log is stored), reading, behind (by more than 10 s), dead (no heartbeat for 10 s: no process), broker_away (a heartbeat, but the broker does not report the end of the log), stopped (the process leaves the partition alone), unclaimed (never read). as_of: every record that the log held at this time is in every view. Until a log was read to an end that was seen, that is the time of the last record that was read. A partition that an operator retired is left out until a process claims it.';
 COMMENT ON COLUMN projector.freshness.topic IS 'topic';
 COMMENT ON COLUMN projector.freshness.partition IS 'partition of the topic';
 COMMENT ON COLUMN projector.freshness.incarnation IS 'how often the topic was deleted and created again';
@@ -2539,8 +2538,7 @@ CREATE VIEW projector.timed_executions AS
    FROM ((projector.execution_facts facts
      LEFT JOIN projector.freshness log ON (((log.topic = facts.last_event_ranked[4]) AND ((log.partition)::text = facts.last_event_ranked[5]))))
      CROSS JOIN ( SELECT max(freshness.as_of) AS as_of
-           FROM projector.freshness
-          WHERE (freshness.state <> 'file'::text)) newest);
+           FROM projector.freshness) newest);
 COMMENT ON VIEW projector.timed_executions IS 'Private: up to what time has the log of each execution been read? as_of is that of the partition of its last event. If that has no position, for example because a backfill took the event from a file or a table, it is the newest as_of of the partitions of Kafka. This view is granted to nobody and may change.';
 COMMENT ON COLUMN projector.timed_executions.execution_id IS 'id of the execution';
 COMMENT ON COLUMN projector.timed_executions.events IS 'events';

@@ -18,7 +18,7 @@ _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0
 
 
 STATES: Final = (
-    *("caught_up", "reading", "behind", "dead", "broker_away", "stopped", "unclaimed", "file"),
+    *("caught_up", "reading", "behind", "dead", "broker_away", "stopped", "unclaimed"),
 )
 """The values of `state` in projector.freshness."""
 

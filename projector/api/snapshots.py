@@ -28,10 +28,7 @@ _WAIT_S: Final = 5.0
 _IDLE_S: Final = 60.0
 _STAMP: Final = """
     select statement_timestamp() as read_at,
-           case
-               when bool_and(as_of is not null or state = 'file') then
-                   coalesce(min(as_of) filter (where state <> 'file'), min(as_of))
-           end as as_of
+           case when bool_and(as_of is not null) then min(as_of) end as as_of
     from   projector.freshness
 """
 _TABLES: Final = """

@@ -7,7 +7,7 @@ from projector.api.snapshots import Snapshot, Statement
 
 
 class PartitionFreshness(ApiRow, frozen=True, kw_only=True):
-    """state: caught_up, reading, behind, dead, broker_away, stopped, unclaimed or file.
+    """state: caught_up, reading, behind, dead, broker_away, stopped or unclaimed.
 
     as_of: every record that the partition had at this time is in the views. behind_s: seconds from
     as_of to the heartbeat. delay_s: seconds from the log's timestamp of the last record to its

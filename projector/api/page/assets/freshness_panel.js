@@ -86,7 +86,7 @@ const UNREAD = [
 
 /** What every figure lacks, in words: nobody reads the log, or it is read late. "" if nothing is missing. */
 export function missingText(freshness) {
-  const rows = freshness.rows.filter((row) => row.state !== "file");
+  const { rows } = freshness;
   const late = rows.filter((row) => UNREAD.some(({ is }) => is(row)));
   if (!late.length) return "";
   const causes = UNREAD.map(({ is, at, words }) => {
@@ -111,5 +111,5 @@ export function logState(rows) {
     return { word: `Behind ${span(Math.max(...rows.map((row) => row.behind_s ?? 0)))}`, state: "warn" };
   }
   if (!rows.length) return { word: "–", state: null };
-  return has("reading") ? { word: "Reading", state: null } : has("caught_up") ? { word: "Caught up", state: null, caughtUp: true } : { word: "From a file", state: null };
+  return has("reading") ? { word: "Reading", state: null } : { word: "Caught up", state: null, caughtUp: true };
 }

@@ -102,7 +102,7 @@ export const stamp = (iso, every) => {
 /** While a partition was never read, the time up to which all others were. */
 export function othersReadUntil() {
   const { as_of: all, rows = [] } = page.freshness?.answer ?? {};
-  return all ? null : earliest(rows.filter((row) => row.state !== "file").map((row) => row.as_of));
+  return all ? null : earliest(rows.map((row) => row.as_of));
 }
 
 /** How far the log was read when an answer was made, in ms: what is later is not known yet, and no 0. */

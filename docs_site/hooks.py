@@ -26,6 +26,10 @@ OUTSIDE: Final = {
     "contract/README.md": "contract/index.md",
     "contract/CHANGELOG.md": "contract/changelog.md",
     "contract/evolution.md": "contract/evolution.md",
+    **{
+        f"contract/languages/{name}.md": f"contract/{name}.md"
+        for name in ("csharp", "go", "java", "javascript", "python", "rust")
+    },
     "contract/rust/README.md": "contract/crate.md",
     "deploy/flink/README.md": "flink.md",
     "deploy/helm/event-normalizer/README.md": "chart.md",

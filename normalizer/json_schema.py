@@ -24,12 +24,13 @@ def json_schema() -> dict[str, object]:
     }
 
 
-_ID: Final = {"type": "integer", "minimum": 1, "maximum": MAX_ID}
+_DIGITS: Final = "It doesn't fit a double, so read it as a 64-bit integer."
+_ID: Final = {"type": "integer", "minimum": 1, "maximum": MAX_ID, "description": _DIGITS}
 _WORD: Final = {"type": "string", "minLength": 1}
 _PROPERTIES: Final[dict[str, object]] = {
     "event_id": _ID
     | {
-        "description": "Missing only in the filter's lines, where an event has no "
+        "description": f"{_DIGITS} Missing only in the filter's lines, where an event has no "
         "coordinates in a log."
     },
     "execution_id": _ID,

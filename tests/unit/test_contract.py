@@ -1,6 +1,7 @@
 """contract/: its files are those of the code, and hold what the pages say of them."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +29,11 @@ RECORDS: Final[list[dict[str, Any]]] = [
 LINES: Final = (FOLDER / "vectors/lines.ndjson").read_text(encoding="utf-8").split("\n")[:-1]
 NORMALIZER: Final = Normalizer()
 VALIDATOR: Final = jsonschema.Draft202012Validator(SCHEMA)
+
+IDS: Final = {
+    *("event_id", "prev_event_id", "execution_id"),
+    *("catalog_id", "parent_event_id", "parent_execution_id"),
+}
 
 WHOLE: Final[dict[str, Any]] = {
     "event_id": 5,
@@ -236,3 +242,26 @@ def test_each_level_contains_the_levels_before_it() -> None:
 
     assert sizes == sorted(set(sizes))
     assert sizes[-1] == len(LINES) + len(RECORDS)
+
+
+def _ids(value: Any) -> Iterator[tuple[str, Any]]:
+    """Name and schema of every id."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if name in IDS and isinstance(inner, dict):
+                yield name, inner
+            yield from _ids(inner)
+
+
+def test_every_id_of_the_schemas_says_that_it_does_not_fit_a_double() -> None:
+    schemas = ASYNCAPI["components"]["schemas"]
+    named = [*_ids(SCHEMA["properties"]), *_ids(schemas)]
+
+    ids = [
+        (name, schemas[one["$ref"].rpartition("/")[2]] if "$ref" in one else one)
+        for name, one in named
+    ]
+
+    assert len(ids) > 20
+    silent = [name for name, one in ids if "doesn't fit a double" not in one.get("description", "")]
+    assert silent == []

@@ -1,0 +1,3 @@
+module example.com/noetl/envelope
+
+go 1.19

@@ -1,20 +1,20 @@
-"""Jobs over history: run by hand, with the rules and the store of the service.
+"""Jobs over history, started by hand, with the rules and the store of the service.
 
-engine/            what every job shares: its id, its run, its positions, its throttle, its progress
-sources/           where records of history come from: files, topics, tables
-dry_run/           what a job would change, without writing
+engine/            the parts that all jobs share: id, run, positions, throttle, and progress
+sources/           the sources of history: files, topics, and tables
+dry_run/           finds out what a job would change, without writing
 
-backfill           reads a source, normalizes it and stores it, until the source ends
+backfill           reads a source to its end, normalizes it, and stores it
 renormalize        updates every stored row of older rules to today's rules
-rewrite_rows       rewrites rows in memory: which ones, and how
+rewrite_rows       chooses rows and rewrites them in memory
 renormalize_row    renormalizes one stored row
-redact             takes secrets that older rules missed out of every table
-redact_statements  the SQL statements of redact, except for events
+redact             redacts secrets that older rules missed, in every table
+redact_statements  the SQL statements of redact for every table but events
 redrive            runs quarantined records through the rules again
 export             writes stored events as canonical lines
 event_relay        sends stored events to Kafka
 event_relay_monitor  its /metrics, /livez and /readyz
-event_pages        reads them for it, in an order that no late commit can slip under
+event_pages        reads them for the relay, in an order that no late commit can undercut
 relay_statements   its SQL statements
 forget             erases one execution and keeps its counts
 forget_statements  the SQL statements of forget

@@ -1,7 +1,8 @@
-"""Reads a source of history, normalizes it, and stores it as the service would.
+"""Reads a source of history, normalizes it, and stores it like the service.
 
-Batches are read and normalized while earlier ones are written, one at a time and in order. A batch
-moves the job's own positions in its transaction, so a kill at any moment loses and doubles nothing.
+It reads and normalizes batches while it writes earlier ones, one at a time and in order. Each batch
+moves the job's own positions in its transaction, so a kill at any time neither loses nor duplicates
+an event.
 """
 
 import asyncio
@@ -34,8 +35,9 @@ from normalizer.store.store import Store
 from normalizer.telemetry import Outage, get_logger
 
 BATCHES_WAITING: Final = 1
-"""Full batches that wait, besides the one being written and the one being filled: so neither side
-waits when one batch takes longer than the next. All of them are in memory."""
+"""The number of full batches that wait in memory, besides the one being written and the one being
+filled. It keeps both sides busy if one batch takes longer than the next.
+"""
 
 _Filled = tuple[BatchBuilder, float | None]
 """A full batch, and the share of the source up to its end."""
@@ -44,10 +46,10 @@ _log: Final = get_logger()
 
 
 class Backfill:
-    """One run of a backfill; `run` returns at the source's end or after a stop.
+    """One run of a backfill. `run` returns at the source's end or after a stop.
 
-    `positions_of` makes what its batches move, if that is more than the run's positions. Without
-    `accept_expired` it fails at the first events that are older than the retention of events.
+    `positions_of` builds the positions that its batches move, if these are more than the run's own.
+    Without `accept_expired` it fails at the first event that's older than the retention of events.
     """
 
     def __init__(
@@ -73,7 +75,7 @@ class Backfill:
         self._refusals = RejectionLog(_log)
 
     async def run(self) -> RunResult:
-        """Read, normalize and store. What the source refuses at once begins no run."""
+        """Read, normalize, and store. If the source fails at once, no run begins."""
         async with self._source:
             self._parts = await self._source.parts()
             result = await self.runner.run(self._work, self.share)
@@ -81,7 +83,7 @@ class Backfill:
         return result
 
     def share(self) -> float | None:
-        """The share of the source that is written; what is read may be far ahead of it."""
+        """Return the share of the source that's written. Reading may be far ahead of it."""
         return self._share_written
 
     async def _work(self, run: JobRun, tasks: asyncio.TaskGroup) -> str | None:
@@ -104,7 +106,7 @@ class Backfill:
     async def _transfer(
         self, run: JobRun, store: Store, positions: JobPositions, tasks: asyncio.TaskGroup
     ) -> None:
-        """Transfer from the positions to the end; batches fill while earlier ones are written."""
+        """Transfer from the positions to the end. Batches fill while earlier ones are written."""
         queue: asyncio.Queue[_Filled | None] = asyncio.Queue(BATCHES_WAITING)
         writing = tasks.create_task(self._write_batches(store, queue), name="write")
         broken: FatalError | None = None
@@ -122,7 +124,7 @@ class Backfill:
     async def _full_batches(
         self, run: JobRun, positions: JobPositions
     ) -> AsyncGenerator[_Filled, None]:
-        """Yield full batches, and last what is left, also if the source failed."""
+        """Yield full batches, and then the rest, even if the source failed."""
         builder = BatchBuilder()
         try:
             positions_now = await run.positions(self._parts)
@@ -145,7 +147,7 @@ class Backfill:
         yield builder, self._share_read
 
     async def _write_batches(self, store: Store, queue: asyncio.Queue[_Filled | None]) -> None:
-        """Write batch after batch up to None; after the stop they are only taken from the queue."""
+        """Write batches up to None. After a stop, only take them from the queue."""
         while (filled := await queue.get()) is not None:
             builder, share = filled
             if builder and await self._write(store, builder.build(), builder.records):
@@ -154,7 +156,7 @@ class Backfill:
     async def _pages(
         self, positions: dict[PartKey, ReadPosition]
     ) -> AsyncGenerator[SourcePage, None]:
-        """Yield the source's pages; during an outage of the source, wait and go on."""
+        """Yield the source's pages. During an outage of the source, wait and then continue."""
         while True:
             try:
                 async with contextlib.aclosing(self._source.read(positions)) as read:
@@ -176,7 +178,7 @@ class Backfill:
                 return
 
     async def _write(self, store: Store, batch: Batch, records: int) -> bool:
-        """Write the batch; whether it is written: a stop may have been first."""
+        """Write the batch. Returns False if a stop came first."""
         await self.runner.throttle.acquire(records, self._stopping)
         if self._stopping.is_set():
             return False
@@ -191,7 +193,7 @@ class Backfill:
 async def normalized(
     page: SourcePage, normalize: Normalize, *, room: int | None = None
 ) -> AsyncGenerator[tuple[SourcePage, list[Item]], None]:
-    """Yield the page in slices, with the outcomes of its records; other tasks run in between."""
+    """Yield the page in slices with the outcomes of its records, so that other tasks can run."""
     async for items in slices(page.records, normalize, room=room):
         left = len(page.records) - len(items)
         piece, page = cut_page(page, len(items)) if left else (page, page)
@@ -209,5 +211,5 @@ def _after(page: SourcePage, at: ReadPosition, *, keyed: bool) -> ReadPosition:
 
 
 def _passed(whole: SourcePage, page: SourcePage) -> float:
-    """The share of the whole page up to the end of this piece of it."""
+    """Return the share of the whole page up to the end of this piece."""
     return (page.next_offset - whole.from_offset) / (whole.next_offset - whole.from_offset)

@@ -1,7 +1,7 @@
 """Reads stored events for the relay: all of them once, then those that were inserted or changed.
 
-The changes stand in `event_changes` from the relay's registration on. They are read below the
-oldest transaction that still runs: none that is passed can commit later.
+The table `event_changes` holds the changes since the relay's registration. The relay reads only
+changes below the oldest running transaction, so that nothing can commit behind it.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -29,24 +29,24 @@ from normalizer.store.store_statements import READ_EVENTS
 
 EVENTS_A_PAGE: Final = 5_000
 START_AGAIN: Final = (
-    "`normalizer relay --unregister`, then start it again: it sends every event again"
+    "run `normalizer relay --unregister` and start the relay again, which sends every event again"
 )
 RESTORED: Final = (
-    "this database has given numbers of transactions again that the relay had passed: "
-    f"it was restored; {START_AGAIN}"
+    "this database was restored, because it reuses transaction numbers that the relay has "
+    f"passed; {START_AGAIN}"
 )
 CHANGED_ROWS: Final = 250
-"""Changed events read at once: each read is a query for each partition of theirs."""
+"""The number of changed events to read at once. Each read is one query per partition of them."""
 
 
 class TablePosition(msgspec.Struct, frozen=True, kw_only=True):
-    """How far the relay of one registration has come.
+    """The position of the relay of one registration.
 
-    `event_id` is there during the first pass, in which all stored events up to it are sent. After
-    that all changes up to (transaction_id, change_id) are sent, and `ids_sent` ids of the next one.
-    `noted_at` is that of the latest change among them. `revision_base` and the number of a
-    transaction make a revision; no revision below `revision` is sent. `changes_table` is the
-    table that the changes are read from.
+    `event_id` is set during the first pass, in which all stored events up to it are sent. After
+    that all changes up to (transaction_id, change_id) are sent, and `ids_sent` ids of the next
+    change. `noted_at` is the time of the latest change among them. A revision is `revision_base`
+    plus a transaction's number, and no revision below `revision` is sent. `changes_table` is the
+    table that it reads the changes from.
     """
 
     registration: str
@@ -60,19 +60,19 @@ class TablePosition(msgspec.Struct, frozen=True, kw_only=True):
     noted_at: datetime = datetime.min.replace(tzinfo=UTC)
 
     def committed(self) -> CommittedOffset:
-        """What to commit to Kafka."""
+        """Return the offset and metadata to commit to Kafka."""
         return CommittedOffset(self.transaction_id, msgspec.json.encode(self).decode())
 
 
 def first_position(
     registration: str, now: "Horizon", before: TablePosition | None = None
 ) -> TablePosition:
-    """Before every event; `before` is where an earlier registration of the group has come.
+    """Return the position before every event. `before` is that of an earlier registration.
 
-    Revisions begin at the clock and grow with transactions, of which there are fewer than
-    microseconds. So they are greater than those of all earlier registrations, also where the
-    database was restored into a cluster that has counted less transactions; and greater than the
-    last one where the clock was set back.
+    Revisions begin at the clock, in microseconds, and grow by one per transaction, which is slower.
+    So they're greater than those of all earlier registrations, even if the database was restored
+    into a cluster with fewer transactions. If the clock was set back, they still begin above the
+    last revision.
     """
     first_revision = max(now.clock_us, before.revision + 1 if before else 0)
     return TablePosition(
@@ -85,7 +85,7 @@ def first_position(
 
 
 def table_position(committed: CommittedOffset | None) -> TablePosition | None:
-    """Read what was committed to Kafka; None if nothing, or by somebody else."""
+    """Read the position committed to Kafka, or return None if there is none of ours."""
     try:
         return None if committed is None else _decoder.decode(committed.metadata)
     except msgspec.MsgspecError:
@@ -93,10 +93,10 @@ def table_position(committed: CommittedOffset | None) -> TablePosition | None:
 
 
 class EventPage(msgspec.Struct, frozen=True, kw_only=True):
-    """Events in the order in which they are sent, and the position after them.
+    """Events in the order in which to send them, and the position after them.
 
-    The position's revision never falls from page to page. An event is as it was then, or newer; if
-    it changes after that, a later page with a greater revision has it.
+    The position's revision never falls from page to page. An event is as it was at that revision,
+    or newer. If it changes after that, a later page with a greater revision has it.
     """
 
     position: TablePosition
@@ -104,9 +104,9 @@ class EventPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Horizon(NamedTuple):
-    """The cluster's oldest transaction that runs, and the one after the last that has ended.
+    """The cluster's oldest running transaction, and the one after the last that has ended.
 
-    Its clock, and the table of changes.
+    Also the server's clock, and the table of changes.
     """
 
     oldest_running: int
@@ -116,14 +116,14 @@ class Horizon(NamedTuple):
 
 
 class Registration(NamedTuple):
-    """The relay that changes are noted for."""
+    """The relay for which the database records changes."""
 
     name: str
     group_id: str
 
 
 class RelayState(NamedTuple):
-    """Whether the position and the database belong together; the age of the oldest change left."""
+    """Whether position and database belong together, and the age of the oldest change left."""
 
     is_registered: bool
     was_restored: bool
@@ -132,7 +132,7 @@ class RelayState(NamedTuple):
 
 
 class StoredEventReader:
-    """Reads over one connection. Every method raises StoreUnavailable and FatalError."""
+    """Reads events over one connection. Every method raises StoreUnavailable and FatalError."""
 
     def __init__(self, database_url: str) -> None:
         self._session = Session(
@@ -145,20 +145,23 @@ class StoredEventReader:
         self._session.terminate()
 
     async def registration(self) -> Registration | None:
-        """The registered relay; None while changes are not noted."""
+        """Return the registered relay, or None while no changes are recorded."""
         rows = await self._session.fetch(sql.READ_REGISTRATION)
         return Registration(*rows[0]) if rows else None
 
     async def register(self, registration: Registration) -> None:
-        """Have changes noted from now on; nothing if a relay is registered."""
+        """Register the relay, so that changes are recorded. Does nothing if one is registered."""
         await self._session.fetch(sql.REGISTER, *registration)
 
     async def horizon(self) -> Horizon:
-        """Which transactions of the database run."""
+        """Return which transactions of the database are running."""
         return Horizon(*(await self._session.fetch(sql.READ_HORIZON))[0])
 
     async def take_transaction(self) -> int:
-        """Take the number of a transaction: the numbers of all that write already are below it."""
+        """Take a transaction's number.
+
+        All transactions that are writing already have lower numbers.
+        """
         ((transaction_id,),) = await self._session.fetch(sql.TAKE_TRANSACTION)
         return int(transaction_id)
 
@@ -179,18 +182,18 @@ class StoredEventReader:
         yield EventPage(position=msgspec.structs.replace(position, event_id=None))
 
     async def changed(self, position: TablePosition) -> EventPage | None:
-        """The events of the next changes, in the order of their last one; None if there are none.
+        """Return the events of the next changes, ordered by their last change, or None.
 
-        They are as they are now. A deleted one is left out.
+        The events are as they are now. Deleted events are left out.
         """
         return await self._session.run_once(partial(self._read_changed, position))
 
     async def state(self, position: TablePosition) -> RelayState:
-        """Whether this position may be gone on from, and how much is left."""
+        """Return whether the relay can continue from this position, and how much is left."""
         return RelayState(*(await self._session.fetch(sql.READ_STATE, *_marks(position)))[0])
 
     async def delete_sent(self, position: TablePosition) -> None:
-        """Delete the changes up to the position and note it, unless another relay is registered."""
+        """Delete the changes up to the position and store it, unless another relay took over."""
         await self._session.fetch(sql.DELETE_SENT, *_marks(position))
 
     async def _read_changed(
@@ -211,7 +214,7 @@ class StoredEventReader:
     async def _read_rows(
         self, ids: Sequence[int], start: int, connection: asyncpg.Connection
     ) -> tuple[list[asyncpg.Record], int]:
-        """Rows of ids[start:], each at its last place, that fit in memory; and where they end."""
+        """Return rows of ids[start:] that fit in memory, each at its last place, and the end."""
         last_places = {event_id: place for place, event_id in enumerate(ids)}
         rows: list[asyncpg.Record] = []
         page = PageSize(CHANGED_ROWS)
@@ -229,7 +232,7 @@ class StoredEventReader:
 
 
 async def unregister(database_url: str) -> None:
-    """Have changes no longer noted, and forget those that are, however long that takes.
+    """Stop recording changes and delete the recorded ones, however long that takes.
 
     Raises StoreUnavailable and FatalError.
     """
@@ -248,14 +251,14 @@ async def unregister(database_url: str) -> None:
 async def _read_range(
     ids: IdRange, connection: asyncpg.Connection
 ) -> tuple[int, list[asyncpg.Record], int]:
-    """The oldest transaction, rows as they are then or newer, and the id of the last of them."""
+    """Return the oldest transaction, rows as of then or newer, and the id of the last row."""
     running = await connection.fetchval(sql.READ_HORIZON)
     rows, last_id = await fetch_rows(connection, ALL_EVENTS, ids)
     return running, rows, last_id
 
 
 def _at_revision(position: TablePosition, oldest_running: int) -> TablePosition:
-    """The position, of rows that are not older than this transaction. Raises FatalError."""
+    """Return the position for rows that aren't older than this transaction. Raises FatalError."""
     revision = position.revision_base + oldest_running
     if revision < position.revision:
         raise FatalError(RESTORED)
@@ -263,7 +266,7 @@ def _at_revision(position: TablePosition, oldest_running: int) -> TablePosition:
 
 
 def _marks(position: TablePosition) -> tuple[int, int, datetime, str]:
-    """The position, as the statements take it."""
+    """Return the position as parameters of the statements."""
     return (
         position.transaction_id,
         position.change_id,
@@ -275,7 +278,7 @@ def _marks(position: TablePosition) -> tuple[int, int, datetime, str]:
 def _position_after(
     position: TablePosition, changes: Sequence[asyncpg.Record], ids_read: int
 ) -> TablePosition:
-    """The position after this many ids of the changes."""
+    """Return the position after this many ids of the changes."""
     for change in changes:
         if ids_read < len(change["event_ids"]):
             break

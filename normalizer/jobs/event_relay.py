@@ -1,4 +1,4 @@
-"""Sends stored events to Kafka, each page in one transaction with the position after it."""
+"""Sends stored events to Kafka, each page in one transaction with its position."""
 
 import asyncio
 import contextlib
@@ -39,18 +39,23 @@ IDLE_S: Final = 0.2
 RETRY_S: Final = 1.0
 CHECK_EVERY_S: Final = 1.0
 UNKNOWN_S: Final = 10.0
-"""After this long without a check, PostgreSQL or Kafka is silent."""
+"""After this long without a check, PostgreSQL or Kafka counts as silent."""
 COMMIT_EVERY_S: Final = 3_600.0
-"""Kafka forgets an offset that was not committed for days, also of a relay with nothing to send."""
+"""Commit at least this often. Kafka forgets an offset that wasn't committed for days, even if the
+relay has nothing to send.
+"""
 
 _log: Final = get_logger()
 
 Outcomes = Counter[tuple[str, str]]
-"""Counts by shape and outcome: `stored` in the canonical topic, or `quarantined`: refused."""
+"""Counts by shape and outcome: `stored` in the canonical topic, or `quarantined`."""
 
 
 class EventRelay:
-    """The one relay of a database. `run` ends after `stop`, or with an error no retry cures."""
+    """The one relay of a database.
+
+    `run` ends after `stop`, or with an error that no retry fixes.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -63,12 +68,12 @@ class EventRelay:
         self._checked_at_s = self._committed_at_s = self._heartbeat_s = time.monotonic()
         self._heard_at_s = self._checked_at_s
         self._lag_s = 0.0
-        self._waits_for: str | None = "the first page is not sent yet"
+        self._waits_for: str | None = "the first page has not been sent yet"
         self.outcomes = Outcomes()
-        """Like all below, safe to read from any thread."""
+        """Like everything below, safe to read from any thread."""
 
     def stop(self) -> None:
-        """Finish the page that is being sent within the deadline, then end `run`; does not wait."""
+        """Let `run` finish the current page within the deadline, and end. Doesn't wait."""
         if self._deadline and not self._stopping.is_set():
             now_s = asyncio.get_running_loop().time()
             self._deadline.reschedule(now_s + self._settings.stop_timeout_s)
@@ -76,21 +81,21 @@ class EventRelay:
 
     @property
     def waits_for(self) -> str | None:
-        """Why nothing is sent."""
+        """Return why nothing is being sent."""
         return self._waits_for or self._silence()
 
     @property
     def lag_s(self) -> float:
-        """Age of the oldest change that is not sent yet; grows while nothing is known of it."""
+        """Return the age of the oldest unsent change. It grows while there is no news."""
         unknown_s = time.monotonic() - self._checked_at_s
         return self._lag_s + (unknown_s if self.waits_for else 0.0)
 
     def heartbeat_age_s(self) -> float:
-        """Time since the event loop last ran."""
+        """Return the time since the event loop last ran."""
         return time.monotonic() - self._heartbeat_s
 
     async def run(self) -> None:
-        """Send until `stop`, and try again after an outage. Raises FatalError."""
+        """Send until `stop`, and retry after an outage. Raises FatalError."""
         _log.info("started", topic=self._settings.kafka_canonical_topic)
         self._keep_heartbeat()
         try:
@@ -99,7 +104,7 @@ class EventRelay:
         except TimeoutError:
             if not self._stopping.is_set():
                 raise
-            _log.warning("deadline_passed", why="the page in hand is rolled back")
+            _log.warning("deadline_passed", why="the page in flight is rolled back")
         finally:
             self._deadline = None
             self._next_heartbeat.cancel()
@@ -112,20 +117,20 @@ class EventRelay:
             try:
                 await self._relay()
             except Fenced as error:
-                raise FatalError(f"{error}: a database has one relay") from error
+                raise FatalError(f"{error}: a database can have only one relay") from error
             except RetryableError as error:
                 self._waits_for = str(error)
                 self._outage.failed(error)
                 await wait_at_most(self._stopping, RETRY_S)
 
     async def _relay(self) -> None:
-        """Go on from the position in Kafka, until `stop` or an error."""
+        """Continue from the position in Kafka, until `stop` or an error."""
         settings = self._settings
         self._limits = await read_limits(self._topics, settings)
         producer = TransactionalProducer(
             settings,
             settings.kafka_group_id,
-            # Kafka keeps offsets of partitions that exist; which one this is does not matter.
+            # Kafka keeps offsets only of existing partitions. It doesn't matter which one we use.
             KafkaPartition(settings.kafka_canonical_topic, 0),
             max_batch_bytes=min(self._limits.values()),
         )
@@ -143,15 +148,16 @@ class EventRelay:
             await producer.stop()
 
     async def _begin(self, producer: TransactionalProducer) -> TablePosition:
-        """The position to go on from; a relay that is not registered is registered first.
+        """Return the position to continue from. Registers the relay first if necessary.
 
-        Raises FatalError where position and database do not belong together.
+        Raises FatalError if position and database don't belong together.
         """
         group_id = self._settings.kafka_group_id
         position = table_position(await producer.committed())
         registered = await self._reader.registration()
         if registered is None:
-            # First in Kafka: the other way round, a kill between would look like a lost position.
+            # Commit to Kafka first. The other way round, a kill in between would look like a lost
+            # position.
             now = await self._reader.horizon()
             position = first_position(secrets.token_hex(8), now, position)
             await producer.commit((), position.committed())
@@ -161,31 +167,32 @@ class EventRelay:
             raise FatalError(f"another relay is registered: {registered}; {START_AGAIN}")
         if position is None or position.registration != registered.name:
             raise FatalError(
-                f"the position in group {group_id} is gone; Kafka keeps offsets of a group without "
-                f"members for offsets.retention.minutes; {START_AGAIN}"
+                f"the position in group {group_id} is gone (Kafka keeps the offsets of a group "
+                f"without members for offsets.retention.minutes); {START_AGAIN}"
             )
         now = await self._reader.horizon()
         if position.transaction_id >= now.next_transaction:
             raise FatalError(
-                f"the relay has sent transaction {position.transaction_id}, but the next one of "
-                f"this database is {now.next_transaction}: it was restored; {START_AGAIN}"
+                "this database was restored: the relay has sent transaction "
+                f"{position.transaction_id}, but the next one is {now.next_transaction}; "
+                f"{START_AGAIN}"
             )
         if position.changes_table != now.changes_table:
             raise FatalError(f"this database was restored from a dump; {START_AGAIN}")
         await self._check(
             position,
-            f"the position in group {group_id} is before changes that were sent and deleted: Kafka "
-            f"was set back, or has lost its last commits; {START_AGAIN}",
+            f"the position in group {group_id} is before changes that were already sent and "
+            f"deleted, so Kafka was set back or lost its last commits; {START_AGAIN}",
         )
         if position.event_id is not None:
             await self._wait_for_writers()
         return position
 
     async def _wait_for_writers(self) -> None:
-        """Wait for all transactions that write already.
+        """Wait for all transactions that are already writing.
 
-        One of them may have written events before it saw the registration, so that they are not
-        noted. The first pass must see them.
+        One of them may have written events before it saw the registration, so they aren't recorded
+        as changes. The first pass must see them.
         """
         later = await self._reader.take_transaction()
         while not self._stopping.is_set():
@@ -193,13 +200,15 @@ class EventRelay:
             self._heard_at_s = time.monotonic()
             if now.oldest_running >= later:
                 return
-            if self._waits_for != (waits_for := f"transaction {now.oldest_running} still runs"):
+            if self._waits_for != (
+                waits_for := f"transaction {now.oldest_running} is still running"
+            ):
                 self._waits_for = waits_for
                 _log.info("waiting", why=waits_for)
             await wait_at_most(self._stopping, IDLE_S)
 
     async def _pages(self, position: TablePosition) -> AsyncGenerator[EventPage, None]:
-        """Everything after the position, and then what changes, until `stop`."""
+        """Yield everything after the position, and then the changes, until `stop`."""
         if position.event_id is not None:
             async with contextlib.aclosing(self._reader.first_pass(position)) as first_pass:
                 async for page in first_pass:
@@ -228,13 +237,15 @@ class EventRelay:
             await self._check(position, "another relay has sent later changes")
 
     async def _check(self, position: TablePosition, went_back: str) -> None:
-        """Note the lag. Raises FatalError where position and database do not belong together.
+        """Note the lag. Raises FatalError if position and database don't belong together.
 
-        `went_back` says why changes after the position may be sent and deleted.
+        `went_back` says why changes after the position may have been sent and deleted.
         """
         state = await self._reader.state(position)
         if not state.is_registered:
-            raise FatalError("this relay is no longer registered: changes are not noted for it")
+            raise FatalError(
+                "this relay is no longer registered, so the database doesn't record changes for it"
+            )
         if state.was_restored:
             raise FatalError(RESTORED)
         if state.went_back:
@@ -243,7 +254,7 @@ class EventRelay:
         self._checked_at_s = self._heard_at_s = time.monotonic()
 
     async def _make_records(self, page: EventPage) -> tuple[list[OutputRecord], Outcomes]:
-        """The page's records, and what to count; a few milliseconds of work at a time."""
+        """Return the page's records and counts, working for a few milliseconds at a time."""
         records, outcomes = [], Outcomes()
         due_s = time.perf_counter() + SLICE_S
         for event in page.events:
@@ -270,7 +281,10 @@ class EventRelay:
         return refusal, "quarantined"
 
     def _note_success(self) -> None:
-        """A page was sent, or there is none: reading one says nothing of Kafka."""
+        """Note that a page was sent, or that there is none.
+
+        Reading one says nothing about Kafka.
+        """
         self._outage.over()
         self._waits_for = None
         self._heard_at_s = time.monotonic()
@@ -278,7 +292,7 @@ class EventRelay:
     def _silence(self) -> str | None:
         silent_s = time.monotonic() - self._heard_at_s
         is_silent = silent_s > UNKNOWN_S
-        return f"no answer of PostgreSQL or Kafka for {silent_s:.0f} s" if is_silent else None
+        return f"no answer from PostgreSQL or Kafka for {silent_s:.0f} s" if is_silent else None
 
     def _keep_heartbeat(self) -> None:
         self._heartbeat_s = time.monotonic()

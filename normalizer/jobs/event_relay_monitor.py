@@ -18,7 +18,7 @@ from normalizer.settings import Settings
 from normalizer.telemetry import get_logger
 
 SOURCE: Final = ("normalizer.events", "0")
-"""The topic and partition that the lag is reported for: the table."""
+"""The topic and partition under which the lag is reported: the table."""
 
 _log: Final = get_logger()
 
@@ -27,7 +27,7 @@ _log: Final = get_logger()
 def monitoring(settings: Settings, relay: EventRelay) -> Iterator[ProbeServer]:
     """Serve the probes inside the block.
 
-    Raises ConfigurationError where the address cannot be bound.
+    Raises ConfigurationError if the address can't be bound.
     """
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
@@ -48,7 +48,7 @@ def monitoring(settings: Settings, relay: EventRelay) -> Iterator[ProbeServer]:
 
 
 class _Gauges(Collector):
-    """What the relay counts, under the names of the service's metrics."""
+    """The relay's counts, under the names of the service's metrics."""
 
     def __init__(self, relay: EventRelay) -> None:
         self._relay = relay

@@ -1,8 +1,7 @@
-"""Exports stored events as canonical lines, in one order and packing: the same bytes every time.
+"""Exports stored events as canonical lines, with the same bytes every time.
 
-Events are read by id, a page per statement, so that no snapshot gets old, and an outage costs no
-page that was read. The lines are those of
-the filter, and a backfill can read them.
+It reads events by id, one page per statement, so that no snapshot gets old and an outage costs no
+page that was already read. The lines are the same as the filter's, and a backfill can read them.
 """
 
 import fcntl
@@ -36,11 +35,11 @@ from normalizer.store.session import READ_ONLY
 ROWS_A_CHUNK: Final = 5_000
 LEVEL: Final = 3
 PIECE_BYTES: Final = 1 << 20
-"""The packer's input is cut to this size, because its output depends on the cuts."""
+"""Compress in pieces of this size, because the output depends on where the input is cut."""
 
 
 class ExportSelection(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events; None everywhere: all of them. Times are of created_at."""
+    """Which events to export. None everywhere means all. Times are of created_at."""
 
     from_time: datetime | None = None
     to_time: datetime | None = None
@@ -48,7 +47,7 @@ class ExportSelection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Export:
-    """One export. `run` returns the number of events written; `done` is how far it is."""
+    """One export. `run` returns the number of events written, and `done` how far it is."""
 
     def __init__(self, database_url: str, selection: ExportSelection) -> None:
         self._selection = selection
@@ -62,7 +61,7 @@ class Export:
         self._share: Callable[[], float | None] = lambda: None
 
     def done(self) -> WorkDone:
-        """How many events are written, and the share of all ids that was passed."""
+        """Return how many events are written, and the share of all ids passed."""
         return WorkDone("events", self._events, self._share())
 
     async def run(
@@ -72,8 +71,8 @@ class Export:
     ) -> int:
         """Write the line of every event.
 
-        Raises StoreUnavailable and FatalError, also for a row that somebody inserted and that holds
-        what no line can; and what `write` raises.
+        Raises StoreUnavailable, FatalError, and what `write` raises. A FatalError may mean that
+        somebody inserted a row that no line can hold.
         """
         try:
             async for rows in self._pages():
@@ -92,7 +91,7 @@ class Export:
                 yield rows
 
     async def _id_ranges(self) -> AsyncIterator[IdRange]:
-        """All ranges of ids; for named executions one, because an index finds the rows."""
+        """Yield all ranges of ids, or just one for named executions, whose rows an index finds."""
         if self._selection.executions:
             yield ALL_IDS
             return
@@ -118,7 +117,7 @@ def _line(event: Envelope, line_of: Callable[[Envelope], bytes]) -> bytes:
 
 
 class _Packer(Protocol):
-    """Packs a stream; `flush` ends it."""
+    """Compresses a stream. `flush` ends it."""
 
     def compress(self, content: bytes, /) -> bytes: ...
 
@@ -126,7 +125,7 @@ class _Packer(Protocol):
 
 
 class _Plain:
-    """Leaves a stream as it is."""
+    """Leaves a stream uncompressed."""
 
     def compress(self, content: bytes, /) -> bytes:
         return content
@@ -140,20 +139,20 @@ def _zstd() -> _Packer:
 
 
 def _gzip() -> _Packer:
-    # zlib writes no name and no time into the header: the same lines give the same bytes.
+    # zlib writes no name and no time into the header, so the same lines give the same bytes.
     return zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
 
 
 PACKERS: Final[Mapping[str, Callable[[], _Packer]]] = {".zst": _zstd, ".gz": _gzip}
-"""How a file is packed whose name ends like this."""
+"""The compression for each ending of a file name."""
 
 
 class ExportFile:
-    """A file that gets its name only when it is complete; `with` ends it.
+    """A file that gets its name only when it's complete. The end of `with` completes it.
 
-    It is what its name says: packed by zstd (.zst) or gzip (.gz), else the plain lines. Lines may
-    be written in any pieces: the file's bytes are the same. Until then it has a name beside it,
-    which a lock of its process holds. What a killed process left there is written over.
+    It's compressed with zstd (.zst) or gzip (.gz), depending on its name, or else plain. Its bytes
+    don't depend on how the lines are split between calls. Until it's complete it has a similar
+    name, locked by this process. It overwrites an unfinished file of a killed process.
     """
 
     def __init__(self, path: Path) -> None:
@@ -165,11 +164,11 @@ class ExportFile:
 
     def __enter__(self) -> Self:
         if self._path.exists() and not self._path.is_file():
-            raise FatalError(f"{self._path}: it is no file, and would be replaced by one")
+            raise FatalError(f"{self._path} is not a regular file, and would be replaced by one")
         try:
             self._file = self._opened()
         except BlockingIOError as error:
-            raise FatalError(f"{self._path}: another export is writing it") from error
+            raise FatalError(f"{self._path}: another export is writing this file") from error
         except OSError as error:
             raise FatalError(f"{self._path}: {error.strerror}") from error
         return self
@@ -182,7 +181,7 @@ class ExportFile:
     ) -> None:
         assert self._file
         is_complete = False
-        # The lock ends with the file, so until then nobody else has this name.
+        # The lock ends when the file is closed, so until then nobody else has this name.
         with self._file:
             try:
                 if error is None:
@@ -194,14 +193,17 @@ class ExportFile:
             except OSError as failure:
                 raise FatalError(f"{self._path}: {failure.strerror}") from failure
             finally:
-                # The name is free once the file is complete: the next export may have it.
+                # The temporary name is free once the file is complete, so the next export may have
+                # it.
                 if not is_complete:
                     self._unfinished.unlink(missing_ok=True)
 
     def _opened(self) -> BinaryIO:
-        """The unfinished file, empty and locked. Raises BlockingIOError if another process has it.
+        """Open the unfinished file, empty and locked.
 
-        A file that lost its name before it was locked is another's, and complete or removed.
+        Raises BlockingIOError if another process has it.
+
+        If the file lost its name before we locked it, another process has completed or removed it.
         """
         while True:
             file = self._unfinished.open("ab")
@@ -222,7 +224,7 @@ class ExportFile:
             return False
 
     def write(self, content: bytes) -> None:
-        """Write. Raises FatalError where that fails."""
+        """Write. Raises FatalError if that fails."""
         self._waiting += content
         while len(self._waiting) >= PIECE_BYTES:
             part = bytes(self._waiting[:PIECE_BYTES])

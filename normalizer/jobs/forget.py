@@ -1,9 +1,9 @@
-"""Erases one execution: its events, calls, notes and refused bytes; counts stay.
+"""Erases one execution: its events, calls, notes, and quarantined bytes. Counts stay.
 
-Its id goes into a list first, in a transaction of its own: from then on every writer ignores its
-events. Earlier rows are deleted once no transaction is left that may not have seen the list.
-Each step can stop anywhere, and is run again after a deadlock or an outage; after a kill the same
-command resumes. Source: 0014_create_erasure.sql.
+First, a separate transaction puts its id on a list, and from then on every writer ignores its
+events. Once every transaction has ended that may not have seen the list, the earlier rows are
+deleted. Each step can stop anywhere, and runs again after a deadlock or an outage. After a kill,
+the same command resumes. Source: 0014_create_erasure.sql.
 """
 
 import asyncio
@@ -26,50 +26,52 @@ from normalizer.store.patient_session import PatientSession
 
 ROWS_A_STEP: Final = 5_000
 _ABORT_AFTER_S: Final = 120.0
-"""Longer than the longest batch: one of its statements may take a minute."""
+"""Longer than the longest batch, of which one statement may take a minute."""
 _SESSION: Final = {"lock_timeout": "70s", "statement_timeout": "80s"}
 _LEAST_TIMEOUT_MS: Final = 80_000
 _TIMEOUT_AN_EVENT_MS: Final = 1
-"""Deleting an event takes a twentieth of that."""
+"""The time limit per event. Deleting one takes a twentieth of that."""
 _LOCKED_PAUSE_S: Final = 1.0
 
 RecordKey = tuple[object, ...]
-"""Topic, incarnation, partition and offset of a record."""
+"""Topic, incarnation, partition, and offset of a record."""
 
 
 class ForgottenExecution(msgspec.Struct, frozen=True, kw_only=True):
-    """An execution by its number, and the text that it was named by if that is no number."""
+    """An execution by its number, and by the text of its id if that isn't a number."""
 
     execution_id: int
     text: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> "ForgottenExecution":
-        """Parse the operator's input. Raises ConfigurationError if it is no id."""
+        """Parse the operator's input. Raises ConfigurationError if it isn't an id."""
         name = text.strip()
         if not name:
             raise ConfigurationError("EXECUTION: expected an id, got nothing")
         if not re.fullmatch(r"-?\d{1,19}", name):
             return cls(execution_id=hash_text_id(name), text=name)
         if not -(1 << 63) <= int(name) < 1 << 63:
-            raise ConfigurationError(f"EXECUTION: {name} is no id: it has over 63 bits")
+            raise ConfigurationError(
+                f"EXECUTION: {name} is not an id, because it has more than 63 bits"
+            )
         return cls(execution_id=int(name))
 
     @property
     def names(self) -> set[str]:
-        """Every form in which bytes may name it."""
+        """Return every form in which bytes may name the execution."""
         return {str(self.execution_id)} | ({self.text} if self.text else set())
 
 
 class ErasureReason(msgspec.Struct, frozen=True, kw_only=True):
-    """Who erases, and why: kept for ever, so it must hold no content."""
+    """Who erases, and why. Kept indefinitely, so it must not quote content."""
 
     who: str
     why: str
 
 
 class ErasedCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """What was deleted, or would be: events, calls, notes of merged records, refused records."""
+    """The counts of deleted events, calls, notes of merged records, and quarantined records."""
 
     events: int
     calls: int
@@ -78,13 +80,13 @@ class ErasedCounts(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         return (
-            f"{self.events:,} events, {self.calls:,} calls, notes of {self.reports:,} records that "
-            f"reported them again, the bytes of {self.refused:,} refused records"
+            f"{self.events:,} events, {self.calls:,} calls, notes of {self.reports:,} records "
+            f"that reported them again, the bytes of {self.refused:,} rejected records"
         )
 
 
 class _Found(msgspec.Struct, kw_only=True):
-    """The stored events of the execution: their ids and records, and its names in them."""
+    """The execution's stored events: their ids and records, and the names that they use for it."""
 
     names: set[str]
     event_ids: list[int] = []
@@ -95,8 +97,8 @@ class _Found(msgspec.Struct, kw_only=True):
 class Forget:
     """One erasure. Both methods wait for the database once it has answered.
 
-    They raise StoreUnavailable where it never did or an earlier batch does not end, and FatalError;
-    then run it again.
+    They raise StoreUnavailable if it never answered or an earlier batch doesn't end, and
+    FatalError. Run it again after that.
     """
 
     def __init__(self, database_url: str, execution: ForgottenExecution) -> None:
@@ -110,11 +112,11 @@ class Forget:
         self._done = WorkDone("events found", 0)
 
     def done(self) -> WorkDone:
-        """How far the step in hand is."""
+        """Return how far the current step is."""
         return self._done
 
     async def count(self) -> ErasedCounts:
-        """Count what would be deleted. Refuses what `run` refuses."""
+        """Count what would be deleted. Raises the same errors as `run`."""
         try:
             await self._session.run_once(self._check_not_divergent)
             found = await self._find()
@@ -128,13 +130,13 @@ class Forget:
             self._session.terminate()
 
     async def run(self, reason: ErasureReason) -> ErasedCounts:
-        """Erase it; return what this run deleted."""
+        """Erase the execution. Returns the counts that this run deleted."""
         try:
             await self._session.run_once(self._check_not_divergent)
             await self._session.fetch(statements.ADD_FORGOTTEN, self._id, reason.who, reason.why)
             await self._wait_for_writers()
-            # Rows that are found through the events go first: a run that died later would not find
-            # them.
+            # Delete rows that are found through the events first, because a resumed run could no
+            # longer find them.
             found = await self._find()
             refused = await self._empty_rejected(found.names)
             await self._session.run_once(partial(self._drop_notes, found))
@@ -146,21 +148,24 @@ class Forget:
         return ErasedCounts(events=events, calls=found.calls, reports=reports, refused=refused)
 
     async def _check_not_divergent(self, connection: asyncpg.Connection) -> None:
-        """Refuse if projections are known to differ: the counts that stay would be wrong."""
+        """Fail if projections are known to differ, because the remaining counts would be wrong."""
         if await connection.fetchval(statements.IS_DIVERGENT, self._id):
             raise self._divergent()
 
     def _divergent(self) -> FatalError:
         return FatalError(
             f"the projections of execution {self._id} may differ from its events, so its counts "
-            f"cannot be kept: `projector repair --executions {self._id}`, then the same command"
+            f"cannot be kept; run `projector repair --executions {self._id}`, then the same "
+            "command"
         )
 
     async def _wait_for_writers(self) -> None:
-        """Wait until no open transaction may have read the list before the execution was on it."""
+        """Wait for transactions that may have read the list before the execution was on it."""
         table = "normalizer.forgotten_executions"
         if not await readers_end(self._session.fetch, table, _ABORT_AFTER_S):
-            raise StoreUnavailable("database: an earlier batch has not ended yet")
+            raise StoreUnavailable(
+                "database: an earlier batch is still running; try again in a minute"
+            )
 
     async def _find(self) -> _Found:
         found = _Found(names=self._execution.names)
@@ -175,7 +180,7 @@ class Forget:
         return found
 
     async def _rejected_records(self, names: set[str]) -> list[RecordKey]:
-        """The refused records whose key, value or headers contain one of the names."""
+        """Find the rejected records whose key, value, or headers contain one of the names."""
         stored = _pattern(names)
         sought = [max(_UNESCAPED.findall(name), key=len, default="").encode() for name in names]
         found: list[RecordKey] = []
@@ -184,7 +189,7 @@ class Forget:
         while rows := await self._session.fetch(statements.READ_RAW, *last, sought):
             last = tuple(rows[-1])[:4]
             read += len(rows)
-            self._done = WorkDone("refused records read", read)
+            self._done = WorkDone("rejected records read", read)
             found += [
                 tuple(row)[:4]
                 for row in rows
@@ -207,14 +212,17 @@ class Forget:
         return len(record_keys)
 
     async def _drop_notes(self, found: _Found, connection: asyncpg.Connection) -> None:
-        """Drop what the store and the drift detector noted of these events."""
+        """Delete the notes of the store and the drift detector about these events."""
         ids = found.event_ids
         record_keys = [list(column) for column in zip(*found.record_keys, strict=True)] or [[]] * 4
         await connection.execute(statements.DELETE_ASSIGNED_IDS, ids)
         await connection.execute(statements.DELETE_DRIFT, ids, *record_keys)
 
     async def _each_page(self, statement: str, found: _Found) -> int:
-        """Run the statement on every page of merged records; return how many named these events."""
+        """Run the statement on every page of merged records.
+
+        Returns how many named these events.
+        """
         reports = pages = 0
         last: tuple[object, ...] = ("", 0, 0, 0, 0)
         while rows := await self._session.fetch(statement, *last, ROWS_A_STEP, found.event_ids):
@@ -224,16 +232,16 @@ class Forget:
         return reports
 
     async def _delete(self) -> int:
-        """Delete all its events in one transaction, and return their number."""
+        """Delete all events in one transaction, and return their number."""
         while True:
             deleted = await self._session.run_once(self._delete_unless_locked)
             if deleted is not None:
                 return deleted
-            # Waiting inside the transaction would hold up writers and retention.
+            # Wait outside the transaction, so that writers and retention can continue.
             await asyncio.sleep(_LOCKED_PAUSE_S)
 
     async def _delete_unless_locked(self, connection: asyncpg.Connection) -> int | None:
-        """Return the number of deleted events; None if somebody has locked it, or a row of it."""
+        """Return the number of deleted events, or None if the execution or a row is locked."""
         executions = await connection.fetchval(statements.LOCK_EXECUTION, self._id)
         events = await connection.fetchval(statements.COUNT_EVENTS, self._id)
         if events is not None and not executions:
@@ -255,11 +263,11 @@ class Forget:
 
 
 _UNESCAPED: Final = re.compile("[0-9A-Za-z_.:@ -]+")
-"""What no writer of JSON escapes: looked for first."""
+"""Characters that no JSON writer escapes. Names of these are searched for first."""
 
 
 def _opaque_names(coercions: bytes | None) -> set[str]:
-    """The names of the execution that are no numbers."""
+    """Return the execution's names that aren't numbers."""
     return {
         original
         for each in coercions_of(coercions)
@@ -269,15 +277,15 @@ def _opaque_names(coercions: bytes | None) -> set[str]:
 
 
 def _pattern(names: Iterable[str]) -> re.Pattern[bytes]:
-    """A pattern for any of the names, as it is or escaped, where it is not part of a longer one."""
+    """Build a pattern for any of the names, plain or escaped, but not inside a longer word."""
     any_of = b"|".join(b"".join(map(_character, name)) for name in sorted(names))
-    # The letter that ends an escape is of no word: \\n5439.
+    # The letter that ends an escape isn't part of a word: \\n5439.
     begins = rb"(?:(?<![0-9A-Za-z_-])|(?<=\\[bfnrt])|(?<=\\u[0-9A-Fa-f]{4}))"
     return re.compile(begins + rb"(?:" + any_of + rb")(?![0-9A-Za-z_-])")
 
 
 def _character(char: str) -> bytes:
-    """A pattern for the character as it is, and as any writer of JSON may escape it."""
+    """Build a pattern for the character, plain or as any JSON writer may escape it."""
     units = char.encode("utf-16-be").hex("-", 2).split("-")
     escapes = {char, json.dumps(char)[1:-1], f"\\{char}" if char == "/" else char}
     plain = b"|".join(re.escape(escape.encode()) for escape in sorted(escapes))

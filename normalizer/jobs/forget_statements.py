@@ -2,7 +2,7 @@
 
 from typing import Final
 
-# Retention leaves these too: their counts would be wrong.
+# Retention skips these too, because their counts would be wrong.
 IS_DIVERGENT: Final = """
     select exists (
         select
@@ -72,7 +72,7 @@ _KEY: Final = "source_topic, source_incarnation, source_partition, offset_block,
 
 FIND_MERGED_RECORDS: Final = f"{_PAGE} {_FOUND}"
 
-# Merged records that reported these events lose their notes of them.
+# Deletes the notes of merged records about these events.
 DELETE_MERGED_RECORDS: Final = f"""
     {_PAGE},
     emptied as (
@@ -94,7 +94,7 @@ DELETE_MERGED_RECORDS: Final = f"""
     {_FOUND}
 """  # noqa: S608 - parts from this module
 
-# A page; only bytes that may contain a name. The caller checks whether they do.
+# A page, with only those bytes that may contain a name. The caller checks whether they do.
 READ_RAW: Final = """
     select   source_topic, source_incarnation, source_partition, source_offset,
              case when may.name_it then key end as key,
@@ -144,8 +144,9 @@ EMPTY_ATTEMPTS: Final = f"""
     where  quarantine_id in (select quarantine_id from normalizer.quarantine {_OF_THESE})
 """  # noqa: S608 - parts from this module
 
-# The row stays for ever: with it, a record that is read again does not bring its bytes back. Counts
-# those that were not empty: the same step may have been done before, and its answer lost.
+# The row stays indefinitely, so that reading the record again doesn't bring its bytes back. It
+# counts only rows that weren't empty yet, because an earlier try may have committed although its
+# answer was lost.
 EMPTY_RAW: Final = f"""
     with gone as (
         update normalizer.quarantine_raw as raw
@@ -175,7 +176,7 @@ DELETE_ASSIGNED_IDS: Final = (
     "delete from normalizer.assigned_ids where event_id = any($1::bigint[])"
 )
 
-# An example is a value of the record that it names, one that made a row or was merged into one.
+# An example is a value of the record that it names, which gave a row or was merged into one.
 DELETE_DRIFT: Final = """
     delete from normalizer.drift_findings
     where  (source_topic, source_incarnation, source_partition, source_offset) in (
@@ -197,7 +198,7 @@ DELETE_DRIFT: Final = """
 
 LOCK_EXECUTION: Final = "select projector.lock_executions(array[$1::bigint])"
 
-# A row that somebody has locked is skipped: its writer may wait for the execution.
+# Skips locked rows, because their writer may be waiting for the execution.
 LOCK_EVENTS: Final = """
     with locked as (
         select   event_id

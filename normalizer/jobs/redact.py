@@ -1,11 +1,11 @@
-"""Takes secrets, as today's rules define them, out of stored rows while other writers work.
+"""Redacts secrets that today's rules find in stored rows, while other writers work.
 
-Order: events, texts about records, names that counters are grouped by.
+The order is: events, texts about records, then names that counters are grouped by.
 
-Events are rewritten page by page from the run's position on; the triggers of the projections
-follow. The other tables come last, because a counter reaches zero only once no row has its name
-any more; a resumed run reads all of them again. Refused bytes are kept as received,
-for a limited time: no rule changes them.
+It rewrites events page by page from the run's position on, and the triggers update the projections.
+The other tables come last, because a counter reaches zero only after no row has its name any more.
+A resumed run reads all of them again. Rejected bytes stay as received for a limited time, and no
+rule changes them.
 """
 
 from collections import Counter
@@ -26,9 +26,9 @@ from normalizer.jobs.renormalize import Rewrite
 from normalizer.jobs.rewrite_rows import RewritePlan
 
 BLOCKS_A_STEP: Final = 64
-"""Blocks of eight kibibytes."""
+"""The number of 8 KiB blocks per step."""
 COUNTERS_A_STEP: Final = 20_000
-"""Rows of counters in one statement: those of one time are together, and may be more."""
+"""Rows of counters in one statement. Rows of one time stay together, so there may be more."""
 
 TEXTS: Final = (
     ("normalizer.quarantine", "detail"),
@@ -40,14 +40,14 @@ TEXTS: Final = (
     ("normalizer.drift_findings", "example"),
     ("projector.verifications", "detail"),
 )
-"""Tables with a column of text that may quote a record."""
+"""Tables with a text column that may quote a record."""
 
 RedactedCounts = Counter[str]
-"""Table and column -> rows that were changed, or would be at most."""
+"""Table and column -> rows that were changed, or in a dry run the most that would be."""
 
 
 class Redact(Rewrite):
-    """One run. `counts` is what was changed outside of events, whose rows are in the totals."""
+    """One run. `counts` covers every table but events, whose rows are in the totals."""
 
     def __init__(self, runner: JobRunner, sanitizer: Sanitizer) -> None:
         super().__init__(runner, _rewrite_plan(sanitizer))
@@ -55,20 +55,20 @@ class Redact(Rewrite):
 
     @property
     def counts(self) -> RedactedCounts:
-        """What this process did."""
+        """Return what this process changed."""
         return self._others.counts
 
     async def _finish(self) -> None:
         await self._others.redact()
 
     async def _turn(self) -> bool:
-        """Wait for live traffic; return whether to go on."""
+        """Wait for live traffic. Returns whether to continue."""
         await self._runner.throttle.acquire(0, self._stopping)
         return not self._stopping.is_set()
 
 
 class RedactDryRun(RewriteDryRun):
-    """Counts what a run would change, by table and column; only reads, and shows no content."""
+    """Counts the changes of a run by table and column. Only reads, and shows no content."""
 
     def __init__(self, database_url: str, sanitizer: Sanitizer) -> None:
         super().__init__(database_url, _rewrite_plan(sanitizer), Diff(self._note))
@@ -87,7 +87,7 @@ class RedactDryRun(RewriteDryRun):
 
 
 def redacted_lines(counts: RedactedCounts) -> Iterator[str]:
-    """The counts, one line each."""
+    """Yield the counts, one line each."""
     for table, rows in sorted(counts.items()):
         yield f"{rows:>12,} {table}"
 
@@ -102,9 +102,9 @@ def _rewrite_plan(sanitizer: Sanitizer) -> RewritePlan:
 
 
 class _OtherTables:
-    """Every table but events; without `writes` it only reads.
+    """Redacts every table but events. Without `writes` it only reads.
 
-    `turn` waits for live traffic, and returns whether to go on.
+    `turn` waits for live traffic, and returns whether to continue.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class _OtherTables:
     async def _redact_table(
         self, table: str, redact: Callable[[int, int], Awaitable[bool]]
     ) -> None:
-        """Work step by step; repeat a step if somebody else changed a row meanwhile."""
+        """Redact step by step. Repeat a step if somebody else changed a row in the meantime."""
         is_done = False
         while not is_done:
             is_done, block = True, 0

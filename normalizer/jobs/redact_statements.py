@@ -1,8 +1,8 @@
-"""The SQL statements that take secrets out of every table but `events`.
+"""The SQL statements that redact secrets in every table but `events`.
 
-The tables have no key in common, so they are read block by block. A changed row moves to another
-block and is read again there. Counters are read by the time that their key begins with, which no
-change moves.
+The tables have no key in common, so they're read block by block. A changed row moves to another
+block and is read again there. Counters are read by the time at the beginning of their key, which
+redaction never changes.
 """
 
 from typing import Final
@@ -17,7 +17,7 @@ _IN_BLOCKS: Final = """
 
 
 def read_texts(table: str, column: str) -> str:
-    """Read the texts in these blocks."""
+    """Build the statement that reads the texts in these blocks."""
     return f"""
         select ctid::text as row_id, {column} as said
         from   {table}
@@ -26,7 +26,7 @@ def read_texts(table: str, column: str) -> str:
 
 
 def change_texts(table: str, column: str) -> str:
-    """Change the texts that nobody else has changed meanwhile."""
+    """Build the statement that changes texts that nobody else has changed in the meantime."""
     return f"""
         update {table} as kept
         set    {column} = wanted.becomes
@@ -38,7 +38,7 @@ def change_texts(table: str, column: str) -> str:
     """  # noqa: S608 - names from this module
 
 
-# The counters that have texts in their keys: table, column, and the time that the key begins with.
+# The counters with texts in their keys: table, column, and the time at the beginning of the key.
 COUNTED_TEXTS: Final = """
     select   counter.relname::text as counter_table, name.attname::text as text_column,
              moment.attname::text as time_column
@@ -62,7 +62,7 @@ COUNTED_TEXTS: Final = """
 
 
 def step_end(counted_in: str, timed: str) -> str:
-    """Find the time up to which some of the rows after a time are; null if there is none."""
+    """Build the statement that finds the end of the next step, or null after the last one."""
     return f"""
         select max(at)
         from   (
@@ -76,7 +76,7 @@ def step_end(counted_in: str, timed: str) -> str:
 
 
 def read_names(counted_in: str, named: str, timed: str) -> str:
-    """Read every text that the counters of these times are grouped by, and how many have it."""
+    """Build the statement that reads the texts of counters in a range of times, with counts."""
     return f"""
         select   {named} as said, count(*) as counters
         from     projector.{counted_in}

@@ -1,7 +1,8 @@
 """Runs quarantined records through today's rules and the same store again.
 
-A record keeps the coordinates of its entry. Every attempt is recorded in the transaction of its
-rows. A record that fails again stays; a run tries each entry once. Successful entries stay visible.
+A record keeps the coordinates of its entry. Every attempt is recorded in the same transaction as
+its rows. A record that fails again stays in quarantine, and a run tries each entry once. Successful
+entries stay visible.
 """
 
 import base64
@@ -31,7 +32,7 @@ from normalizer.store.read_only import read_only_connection
 from normalizer.store.sorted_outcomes import SortedOutcomes
 
 ENTRIES_A_PAGE: Final = 50
-"""Up to 1 MiB each, all in memory, in up to three batches."""
+"""Each entry may have up to 1 MiB in memory, in up to three batches."""
 PART: Final[PartKey] = ("quarantine", 0, 0)
 
 EntryCoordinates = tuple[str | None, int, int, int]
@@ -42,10 +43,10 @@ _headers: Final[msgspec.json.Decoder[list[tuple[str, str | None]]]] = msgspec.js
 
 
 class RedriveSelection(msgspec.Struct, frozen=True, kw_only=True):
-    """Which entries; None everywhere: all that are still refused.
+    """Which entries to try. None everywhere means all that are still in quarantine.
 
-    Times are of quarantined_at; `version` is of the rules that refused. An entry that was tried
-    under today's rules is left out unless `again`.
+    Times are of quarantined_at. `version` is that of the rules that rejected the record. Without
+    `again`, entries that today's rules have already tried are left out.
     """
 
     reason: str | None = None
@@ -60,7 +61,7 @@ class RedriveSelection(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def takes_all(self) -> bool:
-        """Whether no option narrows the selection."""
+        """Return whether no option narrows the selection."""
         return msgspec.structs.replace(self, again=False) == RedriveSelection()
 
 
@@ -88,7 +89,7 @@ class QuarantineSource:
         self._defaults = defaults or FieldDefaults({})
         self._run: tuple[str, int] = ("", 0)
         self._entries: dict[int, list[_Entry]] = {}
-        """By the offset of their record in the part: a later page may repeat a record."""
+        """Entries by their record's offset in the part. A later page may repeat a record."""
         self._unreadable: dict[EntryCoordinates, str] = {}
         self._last_id = 0
         self._entries_read = 0
@@ -98,25 +99,25 @@ class QuarantineSource:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Nothing to close: every statement has its own connection."""
+        """Do nothing, because every statement has its own connection."""
 
     def positions(self, run: JobRun) -> JobPositions:
-        """What its batches move: the run's positions, and the outcome of each entry."""
+        """Return the positions that its batches move, with the outcome of each entry."""
         self._run = (run.spec.job_id, run.number)
         return _RedrivePositions(run, self)
 
     def normalized_by(self, normalize: Normalize) -> Normalize:
-        """Normalize a record whose bytes are kept; one without them has no outcomes."""
+        """Normalize a record whose bytes are kept. A record without bytes has no outcomes."""
         return lambda record: (
             () if _entry_coordinates(record) in self._unreadable else normalize(record)
         )
 
     def share(self) -> float | None:
-        """The share of entries tried."""
+        """Return the share of entries tried."""
         return min(self._entries_read / self._entries_in_all, 1.0) if self._entries_in_all else None
 
     async def count(self) -> int:
-        """Count the entries to try, which the limit leaves after those that the run has tried."""
+        """Count the entries that this run still has to try within its limit."""
         async with read_only_connection(self._database_url) as connection:
             found: int = await connection.fetchval(
                 f"select count(*) from ({job_statements.READ_ENTRIES}) as entry",  # noqa: S608 - a constant
@@ -127,15 +128,15 @@ class QuarantineSource:
         return found if limit is None else min(found, max(0, limit - tried))
 
     async def parts(self) -> list[SourcePart]:
-        """The only part: its records are just numbered."""
+        """Return the only part, in which records are simply numbered."""
         return [SourcePart(key=PART, start=0)]
 
     async def read(
         self, positions: Mapping[PartKey, ReadPosition]
     ) -> AsyncGenerator[SourcePage, None]:
-        """Yield entries by id, each once, also when reading breaks and resumes.
+        """Yield entries by id, each once, even if reading breaks and resumes.
 
-        Entries of one record in a page are one record.
+        Entries of the same record in a page become one record.
         """
         next_offset = positions[PART].next_offset
         self._entries_in_all = self._entries_in_all or await self.count()
@@ -150,8 +151,8 @@ class QuarantineSource:
                 self._entries.setdefault(offset, []).append(
                     _Entry(quarantine_id=entry["quarantine_id"], index=entry["source_index"])
                 )
-            # Yielded entries may be in an uncommitted batch, so page by last id, not by what the
-            # tables say.
+            # Yielded entries may be in an uncommitted batch, so page by the last id, not by the
+            # tables.
             self._last_id = entries[-1]["quarantine_id"]
             self._entries_read += len(entries)
             yield SourcePage(
@@ -165,10 +166,10 @@ class QuarantineSource:
     def entry_outcomes(
         self, part: PartitionBatch, sorted_outcomes: SortedOutcomes
     ) -> list[tuple[int, str, str]]:
-        """For each entry of the part's records: id, outcome, detail.
+        """Yield id, outcome, and detail for each entry of the part's records.
 
-        An entry is one event of its record. Where today's rules find no such event, the record was
-        refused as a whole, if anything of it was.
+        An entry is one event of its record. If today's rules find no such event but reject
+        anything, they rejected the record as a whole.
         """
         failures: defaultdict[EntryCoordinates, dict[int, tuple[str, str]]] = defaultdict(dict)
         for (topic, incarnation, partition, offset, index), why in sorted_outcomes.excluded.items():
@@ -237,23 +238,23 @@ class QuarantineSource:
         )
         if not entry["whole"]:
             self._unreadable[_entry_coordinates(record)] = (
-                "its bytes were deleted by age"
+                "its bytes were deleted because of their age"
                 if entry["whole"] is None
                 else "its bytes were erased with their execution"
                 if entry["value"] is None
-                else "only the beginning of its bytes was kept: read it from its source again"
+                else "only the beginning of its bytes was kept, so read it from its source again"
             )
         return record
 
 
 def redrive_job(runner: JobRunner, source: QuarantineSource, normalize: Normalize) -> Backfill:
-    """The job that tries the entries; what retention or an erasure ignores stays refused."""
+    """Build the job that tries the entries. Entries ignored by retention or erasure stay."""
     tries = source.normalized_by(normalize)
     return Backfill(runner, source, tries, positions_of=source.positions, accept_expired=True)
 
 
 class _RedrivePositions(JobPositions):
-    """The run's positions; the outcomes of the entries move with them."""
+    """The run's positions, together with the outcomes of the entries."""
 
     def __init__(self, run: JobRun, source: QuarantineSource) -> None:
         super().__init__(run)
@@ -290,7 +291,7 @@ class _RedrivePositions(JobPositions):
     def _outcome_counts(
         self, part: PartitionBatch, totals: OutcomeTotals, sorted_outcomes: SortedOutcomes
     ) -> tuple[int, ...]:
-        """A record that is refused again is no duplicate."""
+        """Return the counts. A record that's rejected again isn't a duplicate."""
         again = len(sorted_outcomes.refusals) - totals.quarantined if part.items else 0
         kept = msgspec.structs.replace(totals, duplicate=totals.duplicate - again)
         return (*msgspec.structs.astuple(kept), 0, 0, again)

@@ -1,6 +1,6 @@
-"""The SQL statements by which stored events are read for the relay.
+"""The SQL statements that read stored events for the relay.
 
-Transaction ids cross the border as bigint: 64 bits, counted from the cluster's first transaction.
+Transaction ids are passed as bigint: 64 bits, counted from the cluster's first transaction.
 """
 
 from typing import Final
@@ -13,19 +13,19 @@ REGISTER: Final = """
     on conflict on constraint event_relay_pkey do nothing
 """
 
-# At once: what is noted for a relay that registers after this stays. The registration goes first,
-# for a running relay locks in the same order (DELETE_SENT).
+# One statement, so that changes recorded for a relay that registers later stay. It deletes the
+# registration first, because a running relay locks in the same order (DELETE_SENT).
 UNREGISTER: Final = """
     with gone as (delete from normalizer.event_relay returning true)
     delete from normalizer.event_changes
     where  (select count(*) from gone) >= 0
 """
 
-# A number above those of all transactions that have one.
+# Takes a number above those of all transactions that have one.
 TAKE_TRANSACTION: Final = "select pg_current_xact_id()::text::bigint"
 
-# Of a cluster's snapshot: the first transaction that may still run, and the one after the last that
-# has ended; the clock of the server; and the number of a table, which a dump does not keep.
+# From a snapshot: the first transaction that may still be running, and the one after the last that
+# has ended. Also the server's clock, and a table's oid, which a dump doesn't keep.
 READ_HORIZON: Final = """
     select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as oldest_running,
            pg_snapshot_xmax(pg_current_snapshot())::text::bigint as next_transaction,
@@ -33,7 +33,7 @@ READ_HORIZON: Final = """
            'normalizer.event_changes'::regclass::oid::bigint as changes_table
 """
 
-# Whole changes, until they have $3 ids or more.
+# Returns whole changes until they have $3 ids or more.
 FIND_CHANGES: Final = """
     with later as (
         select   transaction_id, change_id, event_ids, noted_at,
@@ -55,8 +55,8 @@ FIND_CHANGES: Final = """
     order by later.transaction_id, change_id
 """
 
-# What another relay was registered for stays. So does what was noted after the latest change that
-# was sent ($3): the relay has passed its number, but not sent it.
+# Keeps the changes of another registration, and those recorded after the latest sent change ($3),
+# because the relay has passed their number but not sent them.
 DELETE_SENT: Final = """
     with moved as (
         update normalizer.event_relay
@@ -71,8 +71,8 @@ DELETE_SENT: Final = """
     and    exists (select from moved)
 """
 
-# A transaction has a number that was passed, or one that is not given yet, only if the database
-# was restored: its numbers are given again.
+# A transaction can have a number that the relay passed, or one that isn't given out yet, only if
+# the database was restored and gives its numbers out again.
 READ_STATE: Final = """
     select exists (
                select from normalizer.event_relay where registration = $4::text

@@ -1,8 +1,8 @@
-"""Updates stored rows of older rules to what today's rules make of them.
+"""Updates rows stored by older rules to the result of today's rules.
 
-A row is rebuilt into the event it came from and normalized again. Keys never change. A row that
-today's rules would refuse stays and is listed; a row with an equal result is not written, its
-version included. The triggers of the projections run as for any update. `redact` rewrites rows in
+It rebuilds the original event from each row and normalizes it again. Keys never change. A row that
+today's rules would reject stays and is listed. A row with an equal result isn't written at all, so
+it keeps its version. The triggers update the projections as for any update. `redact` rewrites rows
 the same way, with another function for one row.
 """
 
@@ -36,7 +36,7 @@ from normalizer.store.sqlstate import STATEMENT_ENDED
 from normalizer.telemetry import Outage, get_logger
 
 ROWS_A_CHUNK: Final = 1_000
-"""Rows locked while they are renormalized: some tens of milliseconds."""
+"""The number of rows to lock while they're renormalized, for some tens of milliseconds."""
 PART: Final[PartKey] = ("events", 0, 0)
 _ROUNDS: Final = 5
 
@@ -44,7 +44,7 @@ _log: Final = get_logger()
 
 
 class RenormalizeSelection(msgspec.Struct, frozen=True, kw_only=True):
-    """Which of the outdated rows; None everywhere: all of them. Times are of created_at."""
+    """Which outdated rows. None everywhere means all. Times are of created_at."""
 
     shape: str | None = None
     rule: str | None = None
@@ -52,13 +52,13 @@ class RenormalizeSelection(msgspec.Struct, frozen=True, kw_only=True):
     to_time: datetime | None = None
 
     def parameters(self, version: int) -> tuple[object, ...]:
-        """The parameters of the statement."""
+        """Return the parameters of the statement."""
         rule = None if self.rule is None else msgspec.json.encode([{"rule": self.rule}])
         return (version, self.shape, rule, self.from_time, self.to_time)
 
 
 class Rewrite:
-    """One run over all events that rewrites rows."""
+    """One run that rewrites rows of events."""
 
     def __init__(self, runner: JobRunner, plan: RewritePlan) -> None:
         self._runner = runner
@@ -74,10 +74,10 @@ class Rewrite:
         self._outage = Outage(_log)
         self._page_rows = ROWS_A_CHUNK
         self._changing: list[int] = []
-        """Rows that the page in hand changes."""
+        """The rows that the current page changes."""
         self._failures_of_one = 0
         self._refused: dict[int, str | None] = {}
-        """Rows of the page in hand that the database refused, each with the SQLSTATE."""
+        """The rows of the current page that the database rejected, each with its SQLSTATE."""
 
     async def run(self) -> RunResult:
         """Rewrite every row that today's rules change."""
@@ -87,7 +87,7 @@ class Rewrite:
             self._session.terminate()
 
     async def _work(self, run: JobRun, _tasks: asyncio.TaskGroup) -> None:
-        """Page by page from the position on; after a failure, from the last page written."""
+        """Rewrite page by page from the position on. After a failure, repeat from the last page."""
         at = (await run.positions([SourcePart(key=PART, start=0)]))[PART]
         while not self._stopping.is_set():
             finishing = False
@@ -104,15 +104,15 @@ class Rewrite:
             except RetryableError as error:
                 if finishing or not self._give_way(error):
                     await wait_at_most(self._stopping, back_off_s(self._outage.failed(error)))
-                # A commit may have taken effect although its answer was lost.
+                # A commit may have succeeded although its answer was lost.
                 at = await self._stored_position(run, at)
             else:
                 return
 
     def _give_way(self, error: RetryableError) -> bool:
-        """Take a quarter of the page, and at last refuse a row whose projection goes on to fail.
+        """Try a quarter of the page, and in the end leave a row whose projection keeps failing.
 
-        False if the failure is not of these rows, or may end by itself.
+        Returns False if these rows aren't the cause, or if the failure may end by itself.
         """
         if not isinstance(error, StoreUnavailable):
             return False
@@ -128,7 +128,7 @@ class Rewrite:
         return True
 
     async def _finish(self) -> None:
-        """Finish after the last row; repeated after an outage."""
+        """Finish after the last row. Repeated after an outage."""
 
     async def _stored_position(self, run: JobRun, at: ReadPosition) -> ReadPosition:
         try:
@@ -137,7 +137,7 @@ class Rewrite:
             return at
 
     async def _rewrite(self, run: JobRun, ids: IdRange, at: ReadPosition) -> ReadPosition:
-        """Write the next page of a range in a transaction; return the position after it."""
+        """Write the next page of a range in a transaction. Returns the position after it."""
         throttle = self._runner.throttle
         most = throttle.max_batch_rows(ROWS_A_CHUNK)
         await throttle.acquire(most, self._stopping)
@@ -158,7 +158,9 @@ class Rewrite:
                     self._refused.clear()
                     throttle.refund(most - (after.next_offset - at.next_offset))
                     return after
-        raise FatalError(f"events {rest.low} to {rest.high}: rows are refused in every round")
+        raise FatalError(
+            f"events {rest.low} to {rest.high}: the database rejects rows in every round"
+        )
 
     async def _write(
         self,
@@ -172,7 +174,7 @@ class Rewrite:
             job_statements.LOCK_PARTS, *job, *([value] for value in PART)
         )
         if not locked or locked[0]["epoch"] != run.epoch:
-            raise Fenced("another runner has the job", topic=PART[0], partition=0)
+            raise Fenced("another runner took over the job", topic=PART[0], partition=0)
         found, last_id = await self._rewrite_page(connection, rest)
         await update_rows(connection, found.changed)
         if found.unreadable:
@@ -198,7 +200,7 @@ class Rewrite:
     async def _find_refused(
         self, rest: IdRange, connection: asyncpg.Connection
     ) -> dict[int, str | None]:
-        """Find the rows whose new form the database refuses; nothing stays written."""
+        """Find the rows whose new form the database rejects. Writes nothing permanently."""
         found, _ = await self._rewrite_page(connection, rest)
 
         async def change(some: Sequence[Envelope]) -> None:
@@ -209,7 +211,7 @@ class Rewrite:
     async def _rewrite_page(
         self, connection: asyncpg.Connection, rest: IdRange
     ) -> tuple[RewrittenPage, int]:
-        """Read the next page of a range, and the id that it reaches."""
+        """Read the next page of a range, and return it with the id that it reaches."""
         what = self._plan
         records, last_id = await fetch_rows(connection, what.find, rest, *what.parameters)
         if len(records) > self._page_rows:
@@ -217,7 +219,7 @@ class Rewrite:
             last_id = records[-1]["event_id"]
         rows = [Envelope(**record) for record in records]
         if what.may_change:
-            # A row that was read without a lock may have changed meanwhile.
+            # A row that was read without a lock may have changed since.
             ids = [row.event_id or 0 for row in rows if what.may_change(row)]
             rows = list((await StoredRows(connection).rows(ids)).values())
         found = await rewrite_rows(rows, what.rewrite, self._refused)
@@ -246,5 +248,5 @@ class Renormalize(Rewrite):
 
 
 def _last_id(at: ReadPosition) -> int:
-    """The id up to which rows were renormalized."""
+    """Return the id up to which rows were renormalized."""
     return int(at.cursor or BELOW_ALL_IDS)

@@ -1,4 +1,4 @@
-"""Renormalizes one stored row: what today's rules make of it, under the same keys."""
+"""Renormalizes one stored row with today's rules, under the same keys."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -17,13 +17,11 @@ KEYS: Final = (
     *("event_id", "execution_id", "source_topic", "source_incarnation"),
     *("source_partition", "source_offset", "source_index", "merge_flags"),
 )
-"""The row's keys, where it came from and how it was merged: no rule ever changes these."""
+"""The row's keys, its origin, and how it was merged. No rule ever changes these."""
 
 SET_BY_STORE: Final = frozenset(("event_id_conflict", "ambiguous_report"))
 
-_MERGED: Final = (
-    "merged from several records: today's rules are not applied to the row made of them"
-)
+_MERGED: Final = "merged from several records, so today's rules can't be applied to it"
 
 _object: Final[msgspec.json.Decoder[dict[str, msgspec.Raw]]] = msgspec.json.Decoder(
     dict[str, msgspec.Raw]
@@ -32,7 +30,10 @@ _list: Final[msgspec.json.Decoder[list[msgspec.Raw]]] = msgspec.json.Decoder(lis
 
 
 class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
-    """Why today's rules make no row with the same keys: the stored row stays as it is."""
+    """The reason why today's rules give no row with the same keys.
+
+    The stored row stays as it is.
+    """
 
     reason: str
     detail: str
@@ -41,9 +42,9 @@ class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
 def renormalize_row(
     row: Envelope, normalize: Callable[[RawRecord], tuple[Normalized, ...]]
 ) -> Envelope | Unreadable:
-    """Return the row that today's rules make of what the producers sent.
+    """Return the row that today's rules give for the original events.
 
-    A row merged from several reports is the same or Unreadable.
+    A row merged from several reports either stays the same or is Unreadable.
     """
     record = denormalize(row)
     match normalize(record):
@@ -53,7 +54,7 @@ def renormalize_row(
             return Unreadable(reason=rejected.reason, detail=rejected.detail)
         case outcomes:
             return Unreadable(
-                reason="not_one_event", detail=f"today's rules make {len(outcomes)} events of it"
+                reason="not_one_event", detail=f"today's rules find {len(outcomes)} events in it"
             )
     if event.execution_id != row.execution_id:
         return Unreadable(reason="key_changes", detail="today's rules give it another execution_id")
@@ -65,14 +66,15 @@ def renormalize_row(
         **kept,
     )
     if row.merge_flags & MERGED and changes_between(row, today):
-        # The row is of several records, and one event in their place may not say all of it: whether
-        # the rules changed it or the rebuilding did, only the records themselves could tell.
+        # The row comes from several records, and a single rebuilt event may not say everything that
+        # they did. Only the records themselves could tell whether the rules or the rebuilding
+        # changed it.
         return Unreadable(reason="merged_row", detail=_MERGED)
     return today
 
 
-# A row merged from several records is rebuilt as one event. Values that only another record sent
-# stay where the merge kept them. So do the store's notes about the row's id.
+# A row merged from several records is rebuilt as one event. Values that only another record sent,
+# and the store's notes about the row's id, stay where the merge put them.
 
 
 def _with_other_values(
@@ -108,7 +110,7 @@ def _canonical(raw: msgspec.Raw) -> bytes:
 
 
 def _has_value(record: RawRecord, path: list[str], original: msgspec.Raw) -> bool:
-    """Whether the rebuilt record has this value at this path."""
+    """Return whether the rebuilt record has this value at this path."""
     value: Any = msgspec.Raw((record.value or b"null").removeprefix(BOM))
     for name in path:
         try:

@@ -1,4 +1,4 @@
-"""Rewrites rows in memory: which rows are read, and how each one is rewritten."""
+"""Reads rows and rewrites them in memory, as a plan says."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -11,14 +11,14 @@ from normalizer.jobs.dry_run.diff import changes_between
 from normalizer.jobs.renormalize_row import Unreadable
 
 _ROWS_A_SLICE: Final = 50
-"""Rows renormalized without a pause: a few milliseconds."""
+"""The number of rows to renormalize without a pause, in a few milliseconds."""
 
 
 class RewritePlan(msgspec.Struct, frozen=True, kw_only=True):
-    """Which rows are read, and how each is rewritten.
+    """Which rows to read, and how to rewrite each one.
 
-    `find` is a statement whose first parameters are bounds; it locks the rows. With `may_change` it
-    need not: then only rows that may change are locked.
+    `find` is a statement whose first parameters are bounds. It locks the rows, unless there is
+    `may_change`, in which case only rows that may change are locked.
     """
 
     find: str
@@ -28,7 +28,7 @@ class RewritePlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RewrittenPage(msgspec.Struct):
-    """What was done with the rows of one page."""
+    """The result of rewriting one page."""
 
     rows: int = 0
     changed: list[Envelope] = []
@@ -36,7 +36,7 @@ class RewrittenPage(msgspec.Struct):
 
     @property
     def unchanged(self) -> int:
-        """The number of rows that stay as they are."""
+        """Return the number of rows that stay as they are."""
         return self.rows - len(self.changed) - len(self.unreadable)
 
 
@@ -45,7 +45,7 @@ async def rewrite_rows(
     rewrite: Callable[[Envelope], Envelope | Unreadable],
     refused: dict[int, str | None],
 ) -> RewrittenPage:
-    """Renormalize each row; rows that the database refused are unreadable."""
+    """Renormalize each row. Rows that the database rejected are unreadable."""
     found = RewrittenPage(rows=len(rows))
     for number, row in enumerate(rows):
         if number % _ROWS_A_SLICE == 0:
@@ -53,9 +53,9 @@ async def rewrite_rows(
         assert row.event_id is not None
         today = rewrite(row)
         if row.event_id in refused:
-            code = refused[row.event_id] or "it cannot be encoded"
+            code = refused[row.event_id] or "it can't be encoded"
             today = Unreadable(
-                reason="rejected_by_database", detail=f"the database refused: {code}"
+                reason="rejected_by_database", detail=f"the database rejected it: {code}"
             )
         if isinstance(today, Unreadable):
             found.unreadable.append((row.event_id, today))

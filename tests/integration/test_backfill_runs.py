@@ -608,7 +608,7 @@ async def test_a_signal_stops_it_in_order(database: Database, history: Path) -> 
 
     assert process.returncode == 0
     assert "stopped: job" in said.decode()
-    assert "the same command resumes from here" in said.decode()
+    assert "run the same command to resume from here" in said.decode()
 
 
 async def test_a_stop_while_the_database_is_away_says_what_the_run_is_now(
@@ -621,7 +621,9 @@ async def test_a_stop_while_the_database_is_away_says_what_the_run_is_now(
         failing.set()
         stopped.stop()
 
-    with pytest.raises(StoreUnavailable, match="left as interrupted: the same command resumes"):
+    with pytest.raises(
+        StoreUnavailable, match="so the run stays interrupted. Run the same command"
+    ):
         await stopped.run(work, lambda: None)
 
 

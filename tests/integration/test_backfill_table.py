@@ -97,11 +97,11 @@ _UNPAGED: Final[list[tuple[dict[str, Any], str]]] = [
     ({"query": "select 'x' as event_id", "key": ["event_id"]}, "a row without an event_id"),
     (
         {"query": "select 9223372036854775807 as event_id", "key": ["event_id"]},
-        "an event_id of over 63 bits",
+        "an event_id of more than 63 bits",
     ),
     (
         {"query": "select -9223372036854775809 as event_id", "key": ["event_id"]},
-        "an event_id of over 63 bits",
+        "an event_id of more than 63 bits",
     ),
 ]
 
@@ -203,7 +203,7 @@ async def test_wrong_usage_of_the_command_is_said_in_words_and_begins_no_job(
     for arguments, why in (
         ((), "name a table or give --query, not both"),
         (("noetl.event", *query), "name a table or give --query, not both"),
-        (query, "no primary key: name with --key"),
+        (query, "no primary key, so name the columns"),
         (("nowhere",), 'relation "nowhere" does not exist'),
         (("nowhere", "--set", "x"), "--set: expected NAME=VALUE; got 'x'"),
     ):

@@ -271,7 +271,7 @@ async def test_a_second_relay_takes_over_and_the_first_ends(
     async with relaying(settings) as second, connected(database) as connection:
         await until(lambda: second.waits_for is None)
         await connection.execute(INSERT, 1, 1)
-        with pytest.raises(FatalError, match="a database has one relay"):
+        with pytest.raises(FatalError, match="a database can have only one relay"):
             async with asyncio.timeout(30):
                 await task
         assert [event_id for event_id, *_ in await until_sent(settings, 1)] == [1]

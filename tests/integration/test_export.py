@@ -245,7 +245,7 @@ async def test_what_a_kill_left_is_gone_after_the_next_export(
 ) -> None:
     path = tmp_path / "file.zst"
     async with waiting_export(database, path) as export:
-        with pytest.raises(FatalError, match="another export is writing it"):
+        with pytest.raises(FatalError, match="another export is writing this file"):
             await exported(database, path)
         export.kill()
         await export.wait()
@@ -265,7 +265,7 @@ def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path) -> None:
     os.mkfifo(pipe)
 
     for path in (folder, pipe, Path(), Path("/")):
-        with pytest.raises(FatalError, match="it is no file"), ExportFile(path):
+        with pytest.raises(FatalError, match="is not a regular file"), ExportFile(path):
             pass
 
     assert folder.is_dir()

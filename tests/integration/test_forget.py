@@ -264,7 +264,7 @@ async def test_a_batch_that_began_before_is_waited_for(
         await transaction.start()
         await writer.execute("select from normalizer.forgotten_executions")
 
-        with pytest.raises(StoreUnavailable, match="an earlier batch has not ended"):
+        with pytest.raises(StoreUnavailable, match="an earlier batch is still running"):
             await forgotten(database)
         left = await count(connection, f"normalizer.events where execution_id = {GONE}")
         await writer.execute(

@@ -1,7 +1,7 @@
 """Finds out what a backfill of a source would change, without writing.
 
-Each batch is reconciled with what is stored, by its own reads, and with what the batches before it
-would have stored. So the run then makes exactly these changes, unless others write meanwhile.
+It reconciles each batch with the stored rows and with the rows that earlier batches would have
+stored. So a real run makes exactly these changes, unless others write in the meantime.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ from normalizer.store.store_statements import READ_EVENTS
 
 
 class BackfillDryRun:
-    """One reading of a source from its beginning; the diff covers what was read."""
+    """Reads a source once from its beginning. The diff covers everything that was read."""
 
     def __init__(
         self,
@@ -75,14 +75,14 @@ class BackfillDryRun:
         self._session.terminate()
 
     def done(self) -> WorkDone:
-        """How far the reading is."""
+        """Return how far the reading is."""
         return WorkDone("records", self._records_read, self._source.share())
 
     async def run(self) -> None:
-        """Read the source and fill the diff, also when it is cancelled. Propagates errors.
+        """Read the source and fill the diff, even if it's cancelled. Propagates errors.
 
-        `stale` then holds what renormalize would change in rows of this history that an older
-        version of the rules stored: a backfill leaves them as they are.
+        A backfill leaves rows as they are that an older version of the rules stored. `stale` holds
+        what renormalize would change in them.
         """
         with Overlay() as overlay:
             try:
@@ -105,7 +105,7 @@ class BackfillDryRun:
                 await self._compare(batch, overlay)
 
     async def _batches(self, positions: dict[PartKey, ReadPosition]) -> AsyncGenerator[Batch, None]:
-        """Yield full batches, and last what is left, also if the source failed: as the run does."""
+        """Yield full batches, and then the rest, even if the source failed, like a real run."""
         builder = BatchBuilder()
         broken: FatalError | None = None
         try:
@@ -138,7 +138,10 @@ class BackfillDryRun:
         await self._note_refusals(refusals, overlay)
 
     def _events_and_rejected(self, batch: Batch) -> tuple[list[Envelope], list[RejectedRecord]]:
-        """Events to reconcile, and rejections; events that would be ignored are only counted."""
+        """Return events to reconcile, and rejections.
+
+        Events that would be ignored are only counted.
+        """
         events: list[Envelope] = []
         refusals: list[RejectedRecord] = []
         for record, outcomes in batch.items():
@@ -218,7 +221,7 @@ class BackfillDryRun:
 
 
 class _StoredAndPending:
-    """Rows that are stored or would be: only reads, and keeps rows as they were at first."""
+    """Reads rows that are stored or would be stored, and remembers them as they were at first."""
 
     def __init__(
         self, stored: StoredRows, connection: asyncpg.Connection, overlay: Overlay
@@ -266,7 +269,7 @@ class _StoredAndPending:
         await self._stored.pause()
 
     async def read_same(self, events: Sequence[Envelope], write_plan: WritePlan) -> None:
-        """Fetch the rows that were stored from the very records of this batch."""
+        """Fetch the rows that were stored from the same records as this batch's."""
         same = sorted(
             row
             for event, (outcome, row) in zip(events, write_plan.outcomes, strict=True)

@@ -1,7 +1,7 @@
-"""Collects what a job would change: counts, old and new values, and examples.
+"""Collects the changes that a job would make: counts, old and new values, and examples.
 
-It stays small however long the history is: for each field only a limited number of different
-changes is kept apart, the others are only counted.
+It stays small however long the history is, because it keeps a limited number of different changes
+for each field and only counts the rest.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -23,7 +23,10 @@ FIELDS: Final = tuple(
         *("source_index", "merge_flags"),
     }
 )
-"""Every column that rules decide. Keys never change; version and flags alone are no change."""
+"""Every column that rules decide.
+
+Keys never change, and a new version or flag alone doesn't count.
+"""
 
 KINDS: Final = (
     *("new", "merged", "changed", "refused", "unchanged", "ignored", "expired", "forgotten"),
@@ -40,7 +43,7 @@ FieldChanges = dict[str, tuple[Any, Any]]
 
 
 class RowChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One row of the diff. `fields` is what changes; `reason` why a record would be refused."""
+    """One row of the diff. `fields` holds the changes, `reason` why a record would be rejected."""
 
     what: str
     event_id: str = ""
@@ -56,7 +59,7 @@ class _Pairs(msgspec.Struct):
 
 
 class Diff:
-    """Collects what would change. `sink` gets every row that would, one by one."""
+    """Collects the changes. `sink` gets every changed row, one by one."""
 
     def __init__(self, sink: Callable[[RowChange], object] | None = None) -> None:
         self._sink = sink
@@ -66,17 +69,17 @@ class Diff:
         self._rejected_examples: dict[str, list[str]] = {}
 
     def count(self, what: str) -> int:
-        """Rows or records of a kind: one of `KINDS`."""
+        """Return the number of rows or records of a kind, one of `KINDS`."""
         return self._rows.get(what, 0)
 
     def add(self, what: str, event: Envelope | None = None) -> None:
-        """Add a row that is `new` or `unchanged`, or a record of which there would be none."""
+        """Add a row that's `new` or `unchanged`, or a record that would give no row."""
         self._rows[what] = self.count(what) + 1
         if self._sink and event is not None:
             self._sink(RowChange(what=what, event_id=str(event.event_id)))
 
     def change(self, what: str, event_id: int, fields: FieldChanges) -> None:
-        """Add a row that is `merged` or `changed`, with the fields that would differ."""
+        """Add a row that's `merged` or `changed`, with the fields that would differ."""
         self._rows[what] = self.count(what) + 1
         for field, (before, after) in fields.items():
             pairs = self._fields.setdefault(what, {}).setdefault(field, _Pairs())
@@ -92,7 +95,7 @@ class Diff:
             self._sink(RowChange(what=what, event_id=str(event_id), fields=fields))
 
     def refuse(self, coordinates: str, reason: str, event_id: int | None = None) -> None:
-        """Add a record, or a stored row, that would be refused."""
+        """Add a record, or a stored row, that would be rejected."""
         self._rows["refused"] = self.count("refused") + 1
         self._reasons[reason] = self._reasons.get(reason, 0) + 1
         examples = self._rejected_examples.setdefault(reason, [])
@@ -109,7 +112,7 @@ class Diff:
             )
 
     def lines(self) -> Iterator[str]:
-        """The whole diff, for an operator."""
+        """Yield the whole diff as lines for an operator."""
         for what in KINDS:
             if what in self._rows:
                 yield f"{self._rows[what]:>12,} {what}{_WHY.get(what, '')}"
@@ -123,9 +126,9 @@ class Diff:
 
 
 _WHY: Final = {
-    "expired": ", before the horizon of retention: ignored; a backfill needs --accept-expired",
-    "forgotten": ", their executions were erased: ignored",
-    "gone": ", their bytes are not kept whole: tried, and refused still",
+    "expired": ", before the horizon of retention, so ignored. A backfill needs --accept-expired",
+    "forgotten": ", ignored because their executions were erased",
+    "gone": ", tried and rejected again, because not all of their bytes were kept",
 }
 
 
@@ -143,7 +146,7 @@ def changes_between(before: Envelope, after: Envelope) -> FieldChanges:
 
 
 def rejected_coordinates(record: RawRecord, rejected: Rejected) -> str:
-    """Return the coordinates of a refused event."""
+    """Return the coordinates of a rejected event."""
     return f"{record.coordinates}#{rejected.index}" if rejected.index else record.coordinates
 
 

@@ -1,6 +1,6 @@
-"""Keeps what a dry run would have written: later records are merged into it.
+"""Keeps the rows that a dry run would have written, so that later records can merge into them.
 
-It is in a file without a name, so memory use stays flat and no file is left behind.
+They're in a file without a name, so memory use stays flat and no file is left behind.
 """
 
 import sqlite3
@@ -28,9 +28,9 @@ _place: Final[msgspec.msgpack.Decoder[Coordinates]] = msgspec.msgpack.Decoder(Co
 
 
 class Overlay:
-    """Rows that would be stored or changed, ids that would be assigned, refusals that would be new.
+    """Rows that would be stored or changed, ids that would be assigned, and new rejections.
 
-    `with` closes it and drops its contents.
+    The end of the `with` block drops its contents.
     """
 
     def __init__(self) -> None:
@@ -45,20 +45,20 @@ class Overlay:
         self._files.close()
 
     def find_coordinates(self, event_ids: Sequence[int]) -> dict[int, Coordinates]:
-        """The coordinates of those of the ids that would be stored."""
+        """Return the coordinates of the given ids that would be stored."""
         return {
             event_id: _place.decode(coordinates)
             for event_id, coordinates in self._find("place", event_ids)
         }
 
     def rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
-        """Those of the rows that would be stored or changed, in their new form."""
+        """Return the given rows that would be stored or changed, in their new form."""
         return {event_id: _row.decode(row) for event_id, row in self._find("row", event_ids)}
 
     def keep(self, new: Iterable[Envelope], changed: Iterable[tuple[Envelope, Envelope]]) -> None:
-        """Keep rows that would be stored, and rows that would be changed, before and after.
+        """Keep rows that would be stored, and the before and after of rows that would be changed.
 
-        A row that is changed again keeps its first form as `before`.
+        A row that's changed again keeps its first form as `before`.
         """
         rows: list[tuple[Envelope, bytes | None]] = [(row, None) for row in new]
         rows += [(row, msgspec.msgpack.encode(stored)) for stored, row in changed]
@@ -81,28 +81,28 @@ class Overlay:
         self._files.execute("commit")
 
     def new(self) -> Iterator[Envelope]:
-        """Every row that would be stored, in its final form; by id."""
+        """Yield every row that would be stored, in its final form, by id."""
         for (row,) in self._files.execute(
             "select row from event where stored is null order by event_id"
         ):
             yield _row.decode(row)
 
     def changed(self) -> Iterator[tuple[Envelope, Envelope]]:
-        """Every row that would be changed, as it is and in its final form; by id."""
+        """Yield every row that would be changed, as it is and in its final form, by id."""
         for stored, row in self._files.execute(
             "select stored, row from event where stored is not null order by event_id"
         ):
             yield _row.decode(stored), _row.decode(row)
 
     def find_assigned(self, coordinates: Coordinates) -> int | None:
-        """The id that would have been assigned to these coordinates."""
+        """Return the id that would have been assigned to these coordinates."""
         found = self._files.execute(
             "select event_id from assigned where place = ?", (msgspec.msgpack.encode(coordinates),)
         ).fetchone()
         return None if found is None else int(found[0])
 
     def assign(self, coordinates: Coordinates) -> int:
-        """Assign an id below zero, in place of the one that the database would assign."""
+        """Assign an id below zero, instead of the one that the database would assign."""
         self._assigned -= 1
         self._files.execute(
             "insert into assigned values (?, ?)",
@@ -111,7 +111,7 @@ class Overlay:
         return self._assigned
 
     def refuse(self, coordinates: Coordinates) -> bool:
-        """Note a refusal; return whether it is the first of these coordinates."""
+        """Note a rejection. Returns whether it's the first for these coordinates."""
         return (
             self._files.execute(
                 "insert or ignore into refused values (?)", (msgspec.msgpack.encode(coordinates),)

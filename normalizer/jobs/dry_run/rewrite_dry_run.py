@@ -18,7 +18,7 @@ from normalizer.store.session import READ_ONLY
 
 
 class RewriteDryRun:
-    """Fills a diff with what a run would change; reads only."""
+    """Fills a diff with the changes that a run would make. Only reads."""
 
     def __init__(self, database_url: str, plan: RewritePlan, diff: Diff) -> None:
         self._plan = plan
@@ -32,7 +32,7 @@ class RewriteDryRun:
         self._rows_read = 0
 
     def done(self) -> WorkDone:
-        """How far the comparison is."""
+        """Return how far the comparison is."""
         return WorkDone("rows", self._rows_read, self._id_ranges.share())
 
     async def run(self) -> None:
@@ -49,7 +49,7 @@ class RewriteDryRun:
                 last_id = await self._compare(IdRange(last_id + 1, ids.high))
 
     async def _compare(self, rest: IdRange) -> int:
-        """Compare the next page of a range; return the id that it reaches."""
+        """Compare the next page of a range. Returns the id that it reaches."""
         records, last_id = await self._session.run_once(partial(self._fetch, rest))
         what = self._plan
         before = {record["event_id"]: Envelope(**record) for record in records}
@@ -74,7 +74,7 @@ class RewriteDryRun:
 
 
 class RenormalizeDryRun(RewriteDryRun):
-    """Fills a diff with what renormalizing would change; reads only."""
+    """Fills a diff with the changes that renormalizing would make. Only reads."""
 
     def __init__(
         self,

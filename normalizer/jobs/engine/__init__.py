@@ -1,13 +1,13 @@
-"""What every job shares, in the order in which a run meets it.
+"""The parts that every job shares, in the order in which a run meets them.
 
-spec               what makes one job another, and the id of the job
-stored_state       what the database knows of sources when a job begins
+spec               the kind, source, and options that identify a job, and its id
+stored_state       what the database knows about sources when a job begins
 runner             runs a job once: heartbeat, stop, throttle, result
-job_run            one run of a job, held by an advisory lock and an epoch
-throttle           waits while live traffic is behind, and keeps to a rate
-source_pages       pages of a source, and the parts of a batch that they become
-job_positions      the positions of a run, moved with each batch
+job_run            one run of a job, protected by an advisory lock and an epoch
+throttle           waits while live traffic has lag, and limits the rate
+source_pages       cuts pages of a source, and turns them into parts of a batch
+job_positions      the positions of a run, which each batch moves
 id_ranges          walks all stored events in ranges of ids
-run_progress       progress and result of a run, as lines
+run_progress       the progress and the result of a run, as lines
 job_statements     every SQL text of the jobs
 """

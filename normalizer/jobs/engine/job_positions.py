@@ -1,4 +1,4 @@
-"""The positions of one run: locked, checked, and moved with the totals of each batch."""
+"""Locks, checks, and moves the positions of one run, with the totals of each batch."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -20,10 +20,10 @@ from normalizer.store.source_positions import is_already_committed
 from normalizer.store.store_statements import ADD_DEDUP_HORIZON, LOCK_DEDUP_HORIZON
 
 NOTHING_REWRITTEN = (0, 0, 0)
-"""A backfill stores records or leaves them; it has no changed, unchanged or refused rows."""
+"""A backfill has no changed, unchanged, or refused rows. It stores records or leaves them."""
 
 ANNOUNCED_AHEAD: Final = 65_536
-"""Reported in steps of this many offsets, because it waits for the service's batch in flight."""
+"""Announce in steps of this many offsets, because each waits for the service's batch in flight."""
 
 
 _SOURCE: Final = attrgetter("topic", "incarnation", "partition")
@@ -31,9 +31,9 @@ _OFFSET: Final = attrgetter("offset")
 
 
 class _OffsetSpan(msgspec.Struct, frozen=True, kw_only=True):
-    """Offsets `first` up to `end` of a source; `shuffled`: they do not ascend.
+    """The offsets from `first` to `end` of a source. `shuffled` means that they don't ascend.
 
-    In a shuffled span a record may occur twice.
+    A record may occur twice in a shuffled span.
     """
 
     first: int
@@ -42,11 +42,11 @@ class _OffsetSpan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobPositions:
-    """The positions of one run, in place of the service's: with the same locks and checks.
+    """The positions of one run, with the same locks and checks as the service's.
 
-    `keyed`: the key of a range's last record says where to resume. Offsets noted as `expired` are
-    counted when a batch passes over them. `cluster_id`: the Kafka cluster that is read, of which
-    each topic has to be.
+    If `keyed`, the key of a range's last record says where to resume. Offsets noted as `expired`
+    count when a batch passes over them. `cluster_id` is the Kafka cluster that it reads, and each
+    topic must belong to it.
     """
 
     def __init__(self, run: JobRun, *, keyed: bool = False, cluster_id: str | None = None) -> None:
@@ -55,16 +55,16 @@ class JobPositions:
         self._cluster_id = cluster_id
         self._expired: dict[PartKey, list[tuple[int, int]]] = {}
         self._spans: dict[SourceKey, _OffsetSpan] = {}
-        """Positions of the batch that was locked last."""
+        """The positions of the last locked batch."""
 
     def note_expired(self, part: PartKey, spans: Iterable[tuple[int, int]]) -> None:
-        """Note offsets (first, next) that retention deleted before they could be read."""
+        """Note the ranges (first, next) that retention deleted before they could be read."""
         self._expired.setdefault(part, []).extend(spans)
 
     async def lock(
         self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
     ) -> DedupHorizon | None:
-        """Lock the positions in key order. None: this batch was committed already.
+        """Lock the positions in key order. Returns None if this batch was already committed.
 
         Raises Fenced (another runner took the job over), PositionMoved and AnotherCluster.
         """
@@ -91,9 +91,9 @@ class JobPositions:
         batch_id: int,
         sorted_outcomes: SortedOutcomes,
     ) -> None:
-        """Move each position to the end of its range, and add to the run's totals.
+        """Move each position to the end of its range and add to the run's totals.
 
-        After `lock` of the same batch, in the same transaction.
+        Call it after `lock` for the same batch, in the same transaction.
         """
         rows = [
             (
@@ -116,11 +116,11 @@ class JobPositions:
 
     def _outcome_counts(
         self,
-        part: PartitionBatch,  # noqa: ARG002 - in some jobs records differ
+        part: PartitionBatch,  # noqa: ARG002 - some jobs count records differently
         totals: OutcomeTotals,
         sorted_outcomes: SortedOutcomes,  # noqa: ARG002 - the same
     ) -> tuple[int, ...]:
-        """Records to refused, in the column order of MOVE_PARTS."""
+        """Return the counts from records to refused, in the column order of MOVE_PARTS."""
         return (*msgspec.structs.astuple(totals), *NOTHING_REWRITTEN)
 
     def _cursor(self, part: PartitionBatch) -> str | None:
@@ -141,10 +141,11 @@ async def _reached(
     spans: Mapping[SourceKey, _OffsetSpan],
     cluster_id: str | None,
 ) -> DedupHorizon:
-    """Return the offsets below which records of this batch may have been written before.
+    """Return the dedup horizons: offsets below which records may have been written before.
 
-    The job's own positions cannot tell: other jobs and the service read the same records. The
-    service is informed first of records ahead of its position that will not be new to it.
+    The job's own positions don't tell, because other jobs and the service read the same records.
+    Before the job writes records ahead of the service's position, it raises the service's horizon,
+    because they won't be new to it.
     """
     if not spans:
         return NO_DEDUP_HORIZON
@@ -155,7 +156,7 @@ async def _reached(
     written = _offsets(await connection.fetch(LOCK_DEDUP_HORIZON, *wanted))
     live = _offsets(await connection.fetch(job_statements.LIVE_REACHED, *wanted))
     if any(reached < spans[source].end for source, reached in live.items()):
-        raise RetryTransaction("a partition was claimed meanwhile")
+        raise RetryTransaction("a partition was claimed in the meantime")
     if any(span.shuffled for span in spans.values()):
         return dict.fromkeys(spans, DEDUP_ALWAYS)
     below = {
@@ -167,13 +168,13 @@ async def _reached(
 async def read_dedup_horizon(
     connection: asyncpg.Connection, sources: Collection[SourceKey]
 ) -> DedupHorizon:
-    """Return the offsets below which records of these sources may be stored; lock nothing."""
+    """Return the dedup horizons of these sources, without locks."""
     columns = [[source[at] for source in sources] for at in range(3)]
     return _offsets(await connection.fetch(job_statements.READ_DEDUP_HORIZON, *columns))
 
 
 def _offset_spans(parts: Iterable[PartitionBatch]) -> dict[SourceKey, _OffsetSpan]:
-    """The offsets that the records take up in each source."""
+    """Return the span of offsets of the records in each source."""
     records = [record for part in parts for record, _ in part.items]
     offsets: dict[SourceKey, list[int]] = defaultdict(list)
     for source, offset in zip(map(_SOURCE, records), map(_OFFSET, records), strict=True):
@@ -197,7 +198,7 @@ def _offsets(rows: Iterable[asyncpg.Record]) -> dict[SourceKey, int]:
 async def move_parts(
     connection: asyncpg.Connection, run: JobRun, rows: Sequence[tuple[object, ...]]
 ) -> None:
-    """Move positions; a row is in the form of MOVE_PARTS."""
+    """Move positions. Each row has the columns of MOVE_PARTS."""
     await connection.execute(
         job_statements.MOVE_PARTS, run.spec.job_id, run.number, *map(list, zip(*rows, strict=True))
     )

@@ -1,7 +1,7 @@
-"""One run of a job, held by an advisory lock and an epoch.
+"""One run of a job, protected by an advisory lock and an epoch.
 
-The epoch makes it correct: every batch checks it in its own transaction. The advisory lock, on its
-own connection, keeps a second runner from starting, and is free at once when this process dies.
+The epoch makes it correct, because every batch checks it in its own transaction. The advisory lock,
+on its own connection, keeps a second runner from starting. It's free as soon as this process dies.
 """
 
 from collections.abc import Iterable
@@ -56,7 +56,7 @@ class RunTotals(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunHeartbeat(msgspec.Struct, frozen=True, kw_only=True):
-    """Progress of a run, for the table that the pages and the API read."""
+    """The progress of a run, for the table that the pages and the API read."""
 
     share: float | None
     records_per_s: float
@@ -65,7 +65,7 @@ class RunHeartbeat(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def end_unfinished(database_url: str, job_id: str, reason: str) -> bool:
-    """End a job that nobody runs and that is not over; False if there is none of this id.
+    """End an incomplete job that nobody runs. Returns False if there is none with this id.
 
     Raises StoreUnavailable and FatalError.
     """
@@ -82,7 +82,7 @@ async def end_unfinished(database_url: str, job_id: str, reason: str) -> bool:
 
 
 class JobRun:
-    """One run of a job while this process is its runner. Made by `JobRun.begin`; `async with`.
+    """One run of a job while this process is its runner. Use `async with` on `JobRun.begin`.
 
     Every method raises StoreUnavailable, or FatalError if another runner has the job.
     """
@@ -109,9 +109,9 @@ class JobRun:
 
     @classmethod
     async def begin(cls, database_url: str, spec: JobSpec, *, owner: str) -> Self:
-        """Resume the last run of the job, or begin the next one if that is over.
+        """Resume the last run of the job, or begin the next one if that run is over.
 
-        Raises FatalError if somebody else runs it now.
+        Raises FatalError if another process runs it now.
         """
         run = cls(database_url, spec, owner)
         try:
@@ -129,7 +129,7 @@ class JobRun:
         await self._release()
 
     async def positions(self, parts: Iterable[SourcePart]) -> dict[PartKey, ReadPosition]:
-        """The position of each part of the run; new parts begin at their start."""
+        """Return the position of each part of the run. New parts begin at their start."""
         rows = [(*part.key, part.start, part.end) for part in parts]
         if rows:
             await self._fetch(job_statements.ADD_PARTS, *map(list, zip(*rows, strict=True)))
@@ -144,7 +144,7 @@ class JobRun:
         }
 
     async def totals(self) -> RunTotals:
-        """The committed totals."""
+        """Return the committed totals."""
         (row,) = await self._fetch(job_statements.READ_TOTALS)
         return RunTotals(**row)
 
@@ -156,7 +156,7 @@ class JobRun:
             raise self._lost()
 
     async def end(self, state: RunState, reason: str, heartbeat: RunHeartbeat) -> None:
-        """Store the result, or that the run was stopped and can be resumed."""
+        """Store the result, or that the run was stopped and can resume."""
         last = (*msgspec.structs.astuple(heartbeat), state, reason)
         if not await self._fetch(job_statements.END_RUN, self.epoch, *last):
             raise self._lost()
@@ -186,10 +186,10 @@ class JobRun:
         self._lock.terminate()
 
     async def _take_lock(self, connection: asyncpg.Connection) -> None:
-        """Take the job's lock for a transaction that stays open; again after an outage.
+        """Take the job's lock in a transaction that stays open. Called again after an outage.
 
-        A lock of the session would stay with a pooler when this process has ended. The server may
-        not know yet that our last connection is lost: its session is ended.
+        A session's lock would stay with a pooler after this process has ended. If the server
+        doesn't know yet that our last connection is lost, this ends that session.
         """
         self._lock_transaction = lock = connection.transaction()
         await lock.start()
@@ -202,7 +202,8 @@ class JobRun:
         last = await connection.fetchrow(job_statements.LAST_RUN, self.spec.job_id)
         by = f" by {last['owner']}" if last else ""
         raise FatalError(
-            f"job {self.spec.job_id} ({self.spec}) is being run{by}: one runner at a time"
+            f"job {self.spec.job_id} ({self.spec}) is already running{by}, and a job can have one "
+            "runner at a time"
         )
 
     async def _begin(self, connection: asyncpg.Connection) -> None:
@@ -214,7 +215,7 @@ class JobRun:
     async def _take(self, connection: asyncpg.Connection) -> None:
         job_id = self.spec.job_id
         row: asyncpg.Record | None = None
-        while row is None:  # retention may delete the run that is resumed
+        while row is None:  # retention may delete the run while we resume it
             last = await connection.fetchrow(job_statements.LAST_RUN, job_id)
             self.resumed = last is not None and not last["is_over"]
             if self.resumed:

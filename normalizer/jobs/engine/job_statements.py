@@ -4,8 +4,9 @@ from typing import Final
 
 from normalizer.store.store_statements import SELECTED
 
-# Positions that a process moves: no pause helps one that nobody reads. A heartbeat is written every
-# three seconds, later where the database is busy, which is when a job must wait.
+# Only positions that a process moves, because a pause doesn't help one that nobody reads. A
+# heartbeat comes every three seconds, or later if the database is busy, which is just when a job
+# must wait.
 LIVE_POSITIONS: Final = """
     select topic, partition, position.next_offset, position.cluster_id
     from   normalizer.source_heartbeats as reported
@@ -13,8 +14,8 @@ LIVE_POSITIONS: Final = """
     where  not reported.stopped and reported.heartbeat_at > now() - interval '1 minute'
 """
 
-# What was read of each partition in its newest incarnation, and how many incarnations there were.
-# A deleted position counts: the next one goes on in its incarnation.
+# The last read of each partition in its newest incarnation, and the number of incarnations. A
+# deleted position counts, because the next position continues in its incarnation.
 LAST_READ: Final = """
     with known as (
         select topic, incarnation, partition, epoch, next_offset, cluster_id, last_offset,
@@ -51,7 +52,7 @@ END_LOST: Final = """
     and    (classid::bigint << 32 | objid::bigint) = $1::bigint and pid = any($2::integer[])
 """
 
-# A run is over, and the next one begins, once nothing is left that it could read.
+# A run is over once it has nothing left to read. Then the next one begins.
 LAST_RUN: Final = """
     select   run, owner,
              state = 'complete' or state <> 'running' and (
@@ -114,7 +115,7 @@ READ_TOTALS: Final = """
     where  job_id = $1::text and run = $2::integer
 """
 
-# Only under the current epoch: a runner that lost the job must not report for it.
+# Only under the current epoch, because a runner that lost the job must not report for it.
 WRITE_HEARTBEAT: Final = """
     update normalizer.jobs
     set    progress_ratio = greatest($4::double precision, progress_ratio),
@@ -179,7 +180,7 @@ MOVE_PARTS: Final = """
          = (moved.topic, moved.incarnation, moved.partition)
 """
 
-# Raises the bound before a job writes records that the service has not reached yet.
+# Raises the dedup horizon before a job writes records that the service hasn't reached yet.
 ANNOUNCE_AHEAD: Final = """
     with ahead as (
         select   position.topic, position.incarnation, position.partition, wanted.next_offset
@@ -209,7 +210,7 @@ LIVE_REACHED: Final = """
            using (topic, incarnation, partition)
 """
 
-# The same without a lock, for a dry run: what the service reads it may store at this moment.
+# The same without a lock, for a dry run. The service may be storing records that it reads.
 READ_DEDUP_HORIZON: Final = """
     select topic, incarnation, partition,
            case when live.topic is null then horizon.next_offset else 1::bigint << 62 end
@@ -249,12 +250,12 @@ READ_EXPIRY: Final = """
     from   normalizer.retention_horizon
 """
 
-# Estimated by the server's counters.
+# An estimate from the server's counters.
 ROWS_IN_ALL: Final = """
     select greatest(pg_stat_get_live_tuples('normalizer.events'::regclass), 1)
 """
 
-# The last id of a range with this many stored ids; no row: fewer are left.
+# The last id of a range with this many stored ids. No row if fewer are left.
 CHUNK_END: Final = """
     select   event_id
     from     normalizer.events
@@ -264,7 +265,7 @@ CHUNK_END: Final = """
     offset   $2::bigint
 """
 
-# Rows made by an older version of the rules. Version 0 marks a row inserted by hand in SQL.
+# Rows from an older version of the rules. Version 0 marks a row that somebody inserted with SQL.
 READ_OUTDATED: Final = f"""
     select   {SELECTED}
     from     normalizer.events
@@ -301,7 +302,7 @@ LIST_ROW_REFUSALS: Final = """
     limit    $3::integer
 """
 
-# Retention may have deleted an earlier run of the same number; its attempts stay.
+# Retention may have deleted an earlier run with the same number, whose attempts stay.
 _TRIED_IN_RUN: Final = """
     tried.job_id = {job_id}::text and tried.run = {run}::integer
     and tried.tried_at >= (
@@ -311,7 +312,7 @@ _TRIED_IN_RUN: Final = """
     )
 """
 
-# Entries that are still refused and were not tried in this run; with bytes where they are kept.
+# Entries that are still in quarantine and weren't tried in this run, with their bytes if kept.
 READ_ENTRIES: Final = f"""
     select   entry.quarantine_id, entry.source_topic, entry.source_incarnation,
              entry.source_partition, entry.source_offset, entry.source_index, entry.recorded_at,
@@ -381,8 +382,8 @@ EVENTS_OF_EXECUTIONS: Final = f"""
     order by event_id
 """  # noqa: S608 - column names of this project
 
-# Under the lock of its runner, so that none runs; one that lost it is fenced by the epoch. Its
-# parts end where they were read to, so the run is over.
+# Takes the runner's lock, so that no runner is active. The epoch fences a runner that lost it. The
+# parts end where reading stopped, so the run is over.
 END_UNFINISHED: Final = """
     with ended as (
         update normalizer.jobs as job

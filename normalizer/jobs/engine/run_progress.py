@@ -1,4 +1,4 @@
-"""Progress and result of a run, as lines."""
+"""The progress and the result of a run, as lines."""
 
 from typing import Final
 
@@ -17,10 +17,10 @@ _OUTCOMES: Final = RunTotals.__struct_fields__[RunTotals.__struct_fields__.index
 
 
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
-    """Result of a run. `reason` is why the source is truncated, or why the run failed.
+    """The result of a run. `reason` says why the source is truncated, or why the run failed.
 
-    Totals and throttled time are those of the run; time and rate are this process's, which may have
-    resumed the run.
+    Totals and throttled time are those of the run. Time and rate are those of this process, which
+    may have resumed the run.
     """
 
     job_id: str
@@ -33,7 +33,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     throttled_s: dict[ThrottleCause, float]
 
     def lines(self) -> list[str]:
-        """The result, with the balance of the totals."""
+        """Return the result, with the balance of the totals."""
         head = f"{self.state}: job {self.job_id}, run {self.run}"
         lines = [f"{head}: {self.reason}" if self.reason else head, balance(self.totals)]
         held = [
@@ -46,12 +46,12 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
             + (f"; throttled {' and '.join(held)}" if held else "")
         )
         if self.state == "stopped":
-            lines.append("the same command resumes from here")
+            lines.append("run the same command to resume from here")
         return lines
 
 
 async def list_runs(database_url: str, limit: int) -> list[str]:
-    """The newest runs, one a line, each with its balance. Raises StoreUnavailable, FatalError."""
+    """Return the newest runs, one per line. Raises StoreUnavailable and FatalError."""
     async with read_only_connection(database_url) as connection:
         rows = await connection.fetch(job_statements.LIST_RUNS, limit)
     lines = []
@@ -67,7 +67,7 @@ async def list_runs(database_url: str, limit: int) -> list[str]:
 
 
 def balance(totals: RunTotals) -> str:
-    """One line: how many records were read, and how many had each outcome."""
+    """Return one line with the number of records read and the number of each outcome."""
     holes = f", {totals.holes:,} offsets without a record" if totals.holes else ""
     return (
         f"{totals.records:,} records{holes}: "
@@ -81,12 +81,12 @@ def _outcomes(totals: RunTotals) -> str:
 
 
 class RunProgress(Progress):
-    """Reports how far a run is, at intervals."""
+    """Reports the progress of a run at intervals."""
 
     def report(
         self, totals: RunTotals, share: float | None, throttled_by: ThrottleCause | None
     ) -> None:
-        """Note how far the run is, and print it if it is time."""
+        """Note the progress of the run, and print it if it's time."""
         self.note(WorkDone("records", totals.records, share))
         held = f", throttled by {_CAUSES[throttled_by]}" if throttled_by else ""
         self.say(f"{held} ({_outcomes(totals) or 'nothing yet'})")

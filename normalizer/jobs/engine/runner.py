@@ -1,7 +1,7 @@
-"""Runs one job: what all jobs share around their work.
+"""Runs one job, with everything that all jobs share around their work.
 
-One runner at a time, progress on the screen and in the table, a throttle for live traffic, a stop
-within a deadline, and a stored result whatever ended the run.
+It allows one runner at a time, reports progress on the screen and in the table, throttles for live
+traffic, stops within a deadline, and stores a result however the run ended.
 """
 
 import asyncio
@@ -33,13 +33,15 @@ from normalizer.telemetry import Outage, get_logger
 HEARTBEAT_EVERY_S: Final = 1.0
 
 JobWork = Callable[[JobRun, asyncio.TaskGroup], Awaitable[str | None]]
-"""The work of a job. It ends soon after a stop; returns why the source was truncated, or None."""
+"""The work of a job. It ends soon after a stop, and returns why the source was truncated, or None.
+
+"""
 
 _log: Final = get_logger()
 
 
 class JobRunner:
-    """Runs one job once; after `stop`, the same command resumes it."""
+    """Runs one job once. After `stop`, the same command resumes it."""
 
     def __init__(
         self,
@@ -59,18 +61,19 @@ class JobRunner:
         self._deadline = asyncio.timeout(None)
 
     def stop(self) -> None:
-        """Let the current transaction end, within the deadline, and begin no other.
+        """Let the current transaction end within the deadline, and begin no other.
 
-        Other batches in memory are dropped: the next run reads them again.
+        It drops other batches in memory, and the next run reads them again.
         """
         _log.info("stopping", deadline_s=self.settings.stop_timeout_s)
         self.stopping.set()
         self._finished.set()
 
     async def run(self, work: JobWork, share: Callable[[], float | None]) -> RunResult:
-        """Run the work to its end; a signal stops it.
+        """Run the work to its end, or until a signal stops it.
 
-        Raises errors that keep it from beginning, or after a stop from storing its result.
+        Raises errors that keep it from beginning, or that keep it from storing its result after a
+        stop.
         """
         began_s = time.monotonic()
         run = await JobRun.begin(self.database_url, self.spec, owner=self.settings.owner)
@@ -92,21 +95,24 @@ class JobRunner:
         records_before: int,
         took_s: float,
     ) -> RunResult:
-        """Store the result and return it; wait for the database until a stop."""
+        """Store the result and return it. Wait for the database until a stop."""
         outage = Outage(_log)
         while True:
             try:
                 totals = await run.totals()
                 if state == "complete" and totals.expired:
                     state = "truncated"
-                    reason = f"retention took {totals.expired:,} offsets before they were read"
+                    reason = (
+                        f"Kafka's retention deleted {totals.expired:,} offsets before they were "
+                        "read"
+                    )
                 records_per_s = (totals.records - records_before) / took_s
                 await run.end(state, reason, self._heartbeat(share, records_per_s))
             except RetryableError as error:
                 if self.stopping.is_set():
                     raise StoreUnavailable(
-                        f"{error}; so the run is left as interrupted: the same command resumes "
-                        "from what was committed"
+                        f"{error}, so the run stays interrupted. Run the same command to resume "
+                        "from the last commit"
                     ) from error
                 await wait_at_most(self.stopping, back_off_s(outage.failed(error)))
             else:
@@ -125,7 +131,7 @@ class JobRunner:
     async def _supervised(
         self, run: JobRun, work: JobWork, share: Callable[[], float | None]
     ) -> tuple[RunState, str]:
-        """Return the state the run ended in, and the reason unless it is complete."""
+        """Return the state in which the run ended, and the reason unless it's complete."""
         truncated: str | None = None
         try:
             async with self._deadline, asyncio.TaskGroup() as tasks:
@@ -148,19 +154,20 @@ class JobRunner:
         return ("complete", "") if truncated is None else ("truncated", truncated)
 
     async def _set_deadline(self) -> None:
-        """Limit the work once it is stopped, be it before it began."""
+        """Set the deadline once the work is stopped, even before it began."""
         await self._finished.wait()
         if self.stopping.is_set():
             now_s = asyncio.get_running_loop().time()
             self._deadline.reschedule(now_s + self.settings.stop_timeout_s)
 
     async def _write_heartbeats(self, run: JobRun, share: Callable[[], float | None]) -> None:
-        """Report progress, on the screen and in the table, and that the database is silent."""
+        """Report progress on the screen and in the table, and report a silent database."""
         outage = Outage(_log)
         while not self._finished.is_set():
             await wait_at_most(self._finished, HEARTBEAT_EVERY_S)
             with contextlib.suppress(RetryableError):
-                # The heartbeat waits for the batch that is being written: that is no silence.
+                # The heartbeat waits for the batch that's being written, and that doesn't count as
+                # silence.
                 with outage.unless_answered():
                     totals = await run.totals()
                 outage.over()

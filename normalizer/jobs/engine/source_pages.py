@@ -1,4 +1,4 @@
-"""Cuts pages of a source, and makes parts of a job's batch of them."""
+"""Cuts pages of a source, and turns them into parts of a job's batch."""
 
 from collections.abc import Iterator
 
@@ -17,7 +17,7 @@ def split_page(page: SourcePage, records: int) -> Iterator[SourcePage]:
 
 
 def cut_page(page: SourcePage, records: int) -> tuple[SourcePage, SourcePage]:
-    """Return a page of that many records, with the holes before the next one, and the rest."""
+    """Return a page with this many records and the holes up to the next one, and the rest."""
     boundary = offset_after(records, page.from_offset, page.holes)
     piece = msgspec.structs.replace(
         page,

@@ -1,4 +1,4 @@
-"""What makes one job another, and the job's id: the same command finds its job again."""
+"""Identifies a job, so that the same command finds the same job again."""
 
 import hashlib
 from typing import Final, Literal
@@ -14,30 +14,30 @@ _NAMESPACE: Final = b"event-normalizer job\0"
 
 
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What makes one job another: its kind, its source, and every option that changes its rows.
+    """The identity of a job: its kind, its source, and every option that changes its rows.
 
-    `source` names the source without secrets; `options` are the other options, as text. Throttle
-    and reporting options do not belong to it.
+    `source` names the source without secrets. `options` holds the other options as text. Throttle
+    and reporting options aren't part of it.
     """
 
     kind: JobKind
     source: str
     options: dict[str, str] = {}
     redact_keys: tuple[str, ...] = ()
-    """Only for readers: they change no row."""
+    """Only used for display. They change no row."""
 
     @property
     def job_id(self) -> str:
-        """16 hex digits."""
+        """Return the id: 16 hex digits."""
         return self._digest().hex()
 
     @property
     def lock_key(self) -> int:
-        """The advisory lock of the job: 63 bits, so that `pg_locks` shows the same number."""
+        """Return the job's advisory lock: 63 bits, so that `pg_locks` shows the same number."""
         return int.from_bytes(self._digest(), "big") >> 1
 
     def __str__(self) -> str:
-        """What readers see: a query or a default may hold a secret, which is cut out."""
+        """Return the text for display, without the secrets that a query or a default may hold."""
         options = "".join(f" {name}={value}" for name, value in sorted(self.options.items()))
         return redact_stored_text(
             f"{self.kind} {self.source}{options}", Sanitizer(self.redact_keys)

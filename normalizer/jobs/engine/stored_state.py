@@ -1,4 +1,4 @@
-"""What the database knows of sources: live positions, incarnations, topics of files."""
+"""Reads what the database knows about sources: live positions, incarnations, and file topics."""
 
 from collections.abc import Callable
 
@@ -13,10 +13,10 @@ from normalizer.store.store import Claim
 
 
 class StoredState(msgspec.Struct, frozen=True, kw_only=True):
-    """The state when a job began. `incarnations` gives the newest and how many there are.
+    """The state when a job began. `incarnations` holds the newest one and how many there are.
 
-    `live` are the positions of Kafka's partitions, also of those that were deleted since, and
-    `clusters` the cluster of each topic that was read.
+    `live` holds the positions of Kafka partitions, including deleted positions, and `clusters` the
+    cluster of each topic that was read.
     """
 
     live: tuple[Claim, ...]
@@ -27,7 +27,7 @@ class StoredState(msgspec.Struct, frozen=True, kw_only=True):
     def incarnation_of(self, named: int | None) -> Callable[[str, int], int]:
         """Return the incarnation of a record that names its topic and partition.
 
-        Raises ConfigurationError if it may be one of several and none was given: records under the
+        Raises ConfigurationError if there are several and none was given, because records under the
         wrong one would count as duplicates of stored ones.
         """
 
@@ -37,8 +37,8 @@ class StoredState(msgspec.Struct, frozen=True, kw_only=True):
             newest, incarnations = self.incarnations.get((topic, partition), (0, 1))
             if incarnations > 1:
                 raise ConfigurationError(
-                    f"{topic}[{partition}] was recreated, its newest incarnation is {newest}: say "
-                    "with --incarnation which one these records were written in"
+                    f"{topic}[{partition}] was recreated, and its newest incarnation is {newest}. "
+                    "Say with --incarnation which one these records are from"
                 )
             return newest
 

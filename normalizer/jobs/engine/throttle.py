@@ -1,8 +1,8 @@
-"""Lets a job write its next batch only while live traffic is not behind, and at a limited rate.
+"""Lets a job write its next batch only while live traffic has no lag, and at a limited rate.
 
-The lag of live traffic is seen from outside: the broker's end of the log against the service's
-position. A log that no process reads is not waited for: a pause would give nobody room. A record
-waits since the end of the log was first seen beyond the position, whatever the producer's clock
+It measures the lag from outside: the broker's end of the log against the service's position. It
+doesn't wait for a log that no process reads, because a pause would help nobody. A record's wait
+begins when the end of the log was first seen beyond the position, whatever the producer's clock
 shows.
 """
 
@@ -26,23 +26,23 @@ from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
 
 CHECK_EVERY_S: Final = 0.5
 REMEMBERED_S: Final = 120.0
-"""How long ends of the log are remembered; longer for a job that lets live records wait longer."""
+"""How long to remember ends of the log. A job that lets live records wait longer needs longer."""
 LINE_EVERY_S: Final = 10.0
 
 ThrottleCause = Literal["live_lag", "max_rate"]
 
 
 class LiveLag(msgspec.Struct, frozen=True, kw_only=True):
-    """How long the oldest unread live record has waited, and where; None if none waits."""
+    """How long the oldest unread live record has waited, and where. None if none waits."""
 
     seconds: float | None = None
     partition: str = ""
 
 
 class LiveLagHistory:
-    """Past ends of the log; tells since when records beyond a position have been there.
+    """Past ends of the log, which tell since when records beyond a position have been there.
 
-    Longer than `remembered_s` no record is seen to wait.
+    It can't see waits longer than `remembered_s`.
     """
 
     def __init__(self, remembered_s: float = REMEMBERED_S) -> None:
@@ -55,12 +55,12 @@ class LiveLagHistory:
             samples = self._samples.setdefault(partition, deque())
             if not samples or samples[-1][1] != end:
                 samples.append((now_s, end))
-            # The last entry before the limit stays: the position may not have reached it.
+            # Keep the last entry before the limit, because the position may not have reached it.
             while len(samples) > 1 and samples[1][0] < now_s - self._remembered_s:
                 samples.popleft()
 
     def behind_s(self, now_s: float, partition: KafkaPartition, next_offset: int) -> float | None:
-        """How long the record at this offset has been seen to wait; None if there is none."""
+        """Return how long the record at this offset has waited, or None if there is none."""
         return max(
             (now_s - at_s for at_s, end in self._samples.get(partition, ()) if end > next_offset),
             default=None,
@@ -68,16 +68,16 @@ class LiveLagHistory:
 
 
 class LiveLagSource(Protocol):
-    """What the throttle reads about live traffic."""
+    """The throttle's source for the lag of live traffic."""
 
     async def read(self) -> LiveLag:
-        """Return how far live traffic is behind. Raises RetryableError if that is unknown."""
+        """Return the lag of live traffic. Raises RetryableError if that's unknown."""
 
 
 class LiveTraffic:
-    """Live traffic, read from a broker and the positions. `async with`, inside that of the log.
+    """Reads live traffic from a broker and the positions. Use `async with`, inside the log's.
 
-    It keeps one connection: a new one for each reading would cost several milliseconds.
+    It keeps one connection, because a new one for each reading costs several milliseconds.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class LiveTraffic:
         self._connection.terminate()
 
     async def read(self) -> LiveLag:
-        """Return how far live traffic is behind. Raises RetryableError and FatalError."""
+        """Return the lag of live traffic. Raises RetryableError and FatalError."""
         if self._cluster_id is None:
             self._cluster_id = await self._log.cluster_id()
         positions = {
@@ -142,9 +142,9 @@ class LiveTraffic:
 
 
 class Throttle:
-    """Lets batches through one by one; `throttled_s` counts the seconds that each cause took.
+    """Lets batches through one by one. `throttled_s` counts the seconds spent on each cause.
 
-    `yield_at_s` None, or no `live`: live traffic is ignored. `max_rate` is records per second.
+    It ignores live traffic if `yield_at_s` or `live` is None. `max_rate` is in records per second.
     """
 
     def __init__(
@@ -171,15 +171,15 @@ class Throttle:
         self.throttled_by: ThrottleCause | None = None
 
     def throttled_before(self, throttled_s: tuple[float, float]) -> None:
-        """Count throttled time of earlier processes of this run, by live lag and by --max-rate."""
+        """Add the throttled time of this run's earlier processes, by live lag and by --max-rate."""
         self.throttled_s["live_lag"], self.throttled_s["max_rate"] = throttled_s
 
     def max_batch_rows(self, most: int) -> int:
-        """Rows of a batch: few enough that a low rate does not come in bursts."""
+        """Return the most rows per batch, few enough that a low rate doesn't come in bursts."""
         return most if self._max_rate is None else max(1, min(most, round(self._max_rate / 2)))
 
     async def watch(self, stop: asyncio.Event) -> None:
-        """Read the lag of live traffic again and again until the stop."""
+        """Keep reading the lag of live traffic until the stop."""
         while self._live and not stop.is_set():
             await self._check_lag(self._live)
             self._checked.set()
@@ -187,7 +187,7 @@ class Throttle:
         self._checked.set()
 
     async def acquire(self, records: int, stop: asyncio.Event) -> None:
-        """Return when this many records may be written, or at the stop."""
+        """Return once this many records may be written, or at the stop."""
         if self._live:
             await self._checked.wait()
             await self._wait("live_lag", self._lag_s, stop)
@@ -200,11 +200,11 @@ class Throttle:
             await self._wait("max_rate", self._ahead_s, stop)
 
     def refund(self, records: int) -> None:
-        """Return the allowance of records that did not exist."""
+        """Give back the allowance of records that didn't exist."""
         self._let_through -= records
 
     def _lag_s(self) -> float:
-        """Seconds until the next look at live traffic; 0: go on."""
+        """Return the seconds until the next look at live traffic, or 0 to continue."""
         behind_s = self._lag.seconds
         return CHECK_EVERY_S / 5 if behind_s is not None and behind_s >= self._yield_at_s else 0.0
 
@@ -247,7 +247,7 @@ class Throttle:
         try:
             self._lag = await live.read()
         except RetryableError as error:
-            # If neither broker nor database answers, no live record can be written anyway.
+            # If neither the broker nor the database answers, nobody can write a live record anyway.
             self._lag = LiveLag()
             if not self._lag_unknown:
                 self._log.warning("live_lag_unknown", why=str(error))

@@ -1,4 +1,4 @@
-"""Adds missing fields to the values of records, by `--set NAME=VALUE`."""
+"""Adds missing fields to the values of records, for `--set NAME=VALUE`."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -15,7 +15,7 @@ _fields: Final[msgspec.json.Decoder[dict[str, Raw]]] = msgspec.json.Decoder(dict
 
 
 def parse_defaults(settings: Iterable[str]) -> dict[str, str]:
-    """Return the texts of `NAME=VALUE`, by name. Raises ConfigurationError for any other form."""
+    """Return the texts of `NAME=VALUE` by name. Raises ConfigurationError for any other form."""
     defaults: dict[str, str] = {}
     for setting in settings:
         name, equals, value = setting.partition("=")
@@ -26,10 +26,10 @@ def parse_defaults(settings: Iterable[str]) -> dict[str, str]:
 
 
 class FieldDefaults:
-    """Fields for values that lack them under every name of the pair, or hold null there.
+    """Fields for values that lack them, or have null, under every name of the pair.
 
-    A VALUE that is JSON is that value, any other is a string: an id, a time. Only objects are
-    completed: a JSON string, a list or a broken value stays as it is.
+    A VALUE that's valid JSON is that value, and any other is a string, such as an id or a time.
+    Only objects are completed. A JSON string, a list, or a broken value stays as it is.
     """
 
     def __init__(self, defaults: Mapping[str, str]) -> None:
@@ -42,7 +42,7 @@ class FieldDefaults:
         return bool(self._members)
 
     def complete(self, value: bytes | None) -> bytes | None:
-        """Append the missing fields as last members: of duplicate members the last counts."""
+        """Append the missing fields as last members, because the last of duplicates counts."""
         if value is None or not self._members:
             return value
         try:
@@ -64,7 +64,7 @@ class FieldDefaults:
 
 
 def _json_of(value: str) -> bytes:
-    """Return the value as JSON: unchanged if it is JSON, else as a string."""
+    """Return the value unchanged if it's JSON, or else as a JSON string."""
     text = value.encode()
     try:
         msgspec.json.decode(text)

@@ -14,7 +14,7 @@ _log: Final = get_logger()
 
 
 def list_files(paths: Sequence[Path]) -> Iterator[Path]:
-    """The files, and those in folders without hidden ones; in the order of their names."""
+    """Yield the files and the visible files in folders, in the order of their names."""
     for path in paths:
         if path.is_dir():
             yield from sorted(_files_in(path))
@@ -22,7 +22,7 @@ def list_files(paths: Sequence[Path]) -> Iterator[Path]:
             yield path
         elif path.exists() or path == STANDARD_INPUT:
             raise ConfigurationError(
-                f"{path}: a stream can be read only once, and a run must be able to go on: "
+                f"{path}: a stream can be read only once, but a run must be able to resume, so "
                 "save it as a file first"
             )
         else:
@@ -30,21 +30,21 @@ def list_files(paths: Sequence[Path]) -> Iterator[Path]:
 
 
 def _files_in(folder: Path) -> Iterator[Path]:
-    """Every regular file in it that is not hidden. A folder that cannot be read is no empty one.
+    """Yield every visible regular file in the folder. Raises if the folder can't be read.
 
-    A link to a folder is not followed: it may lead to files that are read anyway, or to itself.
-    Whatever is passed over is named in a warning.
+    It doesn't follow a link to a folder, which may lead to files that are read anyway, or to
+    itself. A warning names everything that it skips.
     """
     for place, folders, names in os.walk(folder, onerror=_fail):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for link in (Path(place, name) for name in folders):
             if link.is_symlink():
-                _pass_over(link, "it is a link to a folder: name it as well if it is to be read")
+                _pass_over(link, "it is a link to a folder, so name it too if you want it read")
         for file in (Path(place, name) for name in names if not name.startswith(".")):
             if file.is_file():
                 yield file
             else:
-                _pass_over(file, "it is no regular file, or a link to none")
+                _pass_over(file, "it is not a regular file, or a link to something else")
 
 
 def _pass_over(path: Path, why: str) -> None:

@@ -1,8 +1,9 @@
 """Reads the lines and rows of files and folders as records, each with its coordinates.
 
-The topic of a file is a hash of its first 64 KiB, so a renamed, recompressed or grown file keeps
-it; a line's number, from 1, is its offset. A line as `kcat -J` prints it keeps its own
-coordinates and time, in the live incarnation of its topic. Source: docs/spec/wire-shapes.md#g6.
+The topic of a file is a hash of its first 64 KiB, so a file keeps it when it's renamed,
+recompressed, or grows. A line's number, from 1, is its offset. A line printed by `kcat -J` keeps
+its own coordinates and time, in the live incarnation of its topic. Source:
+docs/spec/wire-shapes.md#g6.
 """
 
 import asyncio
@@ -37,15 +38,14 @@ from normalizer.telemetry import get_logger
 Form = Literal["auto", "lines", "dump"]
 
 LONGEST_LINE_BYTES: Final = 1 << 26
-"""Maximum bytes of a line: kcat's form escapes its value, which may make 8 MiB six times as
-long."""
+"""The most bytes in a line. kcat escapes the value, which can make 8 MiB six times as long."""
 
 
 IncarnationOf = Callable[[str, int], int]
 """Returns the incarnation of records of a topic and partition."""
 
 _Numbered = tuple[Sequence[int], list[RawRecord]]
-"""Numbers of lines or rows, ascending, and their records."""
+"""Ascending numbers of lines or rows, and their records."""
 _PLACE: Final = attrgetter("topic", "partition")
 
 _log: Final = get_logger()
@@ -63,9 +63,9 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FileSource:
-    """Every file that the paths name, folders with all that is in them, in the order of names.
+    """Every file that the paths name, including the contents of folders, in the order of names.
 
-    `known` are topics of files that were read before: one that has grown since is recognized.
+    `known` holds the topics of files that were read before, so that a grown file is recognized.
     """
 
     keyed = False
@@ -99,7 +99,7 @@ class FileSource:
             self._open.__exit__(*why)
 
     async def parts(self) -> list[SourcePart]:
-        """One part per file. Raises FatalError and ConfigurationError."""
+        """Return one part per file. Raises FatalError and ConfigurationError."""
         self._files = await asyncio.to_thread(self._find)
         return [SourcePart(key=file.key, start=1) for file in self._files]
 
@@ -129,7 +129,7 @@ class FileSource:
             self._read_bytes += file.packed_bytes
 
     def share(self) -> float | None:
-        """The share of bytes of the files as stored, packed or not."""
+        """Return the share of the files' stored bytes, compressed or not."""
         total = sum(file.packed_bytes for file in self._files)
         read = self._read_bytes + (self._open.read_bytes if self._open else 0)
         return min(read / total, 1.0) if total else None
@@ -162,10 +162,11 @@ class FileSource:
         return list(files.values())
 
     async def _read(self, file: _File, from_line: int) -> AsyncGenerator[_Numbered, None]:
-        """Read about a mebibyte at a time; may include lines before `from_line`.
+        """Read about a mebibyte at a time. May include lines before `from_line`.
 
-        Slow work runs in a thread: waiting for a disk, searching a dump for its rows. Lines are
-        unpacked and decoded here: two threads that compete for Python's lock would take longer.
+        Slow work runs in a thread, such as waiting for a disk or searching a dump for its rows.
+        Lines are unpacked and decoded here, because two threads that compete for Python's lock
+        would take longer.
         """
         self._cut = False
         with await asyncio.to_thread(Unpacked.open, file.path) as stream:
@@ -186,7 +187,7 @@ class FileSource:
             self._cut = stream.cut
 
     def _lines(self, stream: Unpacked, file: _File, from_line: int) -> Iterator[_Numbered]:
-        """Lines of a file; a last line that is cut off is left out."""
+        """Yield the lines of a file, without a truncated last line."""
         watched = EndDetector(stream)
         number = 1
         for text in texts(watched, longest_bytes=LONGEST_LINE_BYTES):
@@ -202,7 +203,7 @@ class FileSource:
             yield numbers, records
 
     def _ends_whole(self, stream: Unpacked, file: _File, number: int, line: bytes) -> bool:
-        """Whether the last line is complete although its newline is missing."""
+        """Return whether the last line is complete although its newline is missing."""
         if stream.cut:
             return False
         if is_whole(line) or line.isspace():
@@ -213,9 +214,9 @@ class FileSource:
     def _page(
         self, file: _File, from_offset: int, numbers: Sequence[int], records: list[RawRecord]
     ) -> SourcePage | None:
-        """A page of lines from there on; blank lines before and between them are holes.
+        """Return a page of lines. Blank lines before and between them are holes.
 
-        None if there are none.
+        Returns None if there are no lines.
         """
         unread = bisect_left(numbers, from_offset)
         numbers, records = numbers[unread:], records[unread:]
@@ -251,7 +252,7 @@ class FileSource:
 
 
 def _rows(stream: Unpacked, file: _File) -> Iterator[_Numbered]:
-    """The rows of a dump."""
+    """Yield the rows of a dump."""
     for page in rows(stream, str(file.path)):
         yield (
             [number for number, _ in page],

@@ -1,4 +1,4 @@
-"""Fetches rows of a statement in pages that fit in memory: one row may hold megabytes."""
+"""Fetches rows of a statement in pages that fit in memory, because a row may hold megabytes."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -6,10 +6,12 @@ from typing import Final
 import asyncpg
 
 BYTES_A_PAGE: Final = 8 << 20
-"""Bytes of JSON and text at which a page ends, estimated from the rows read so far."""
+"""End a page at this many bytes of JSON and text, estimated from the rows read so far."""
 FIRST_ROWS: Final = 16
 MAX_ROWS: Final = 100
-"""Rows fetched at once: large ones may follow small ones. More would save little."""
+"""Fetch at most this many rows at once, because large rows may follow small ones. More would save
+little.
+"""
 
 _SIZED: Final = (str, bytes)
 
@@ -24,11 +26,11 @@ class PageSize:
 
     @property
     def is_full(self) -> bool:
-        """Whether the page ends here."""
+        """Return whether the page ends here."""
         return self._bytes >= BYTES_A_PAGE
 
     def next_rows(self) -> int:
-        """How many rows to fetch at once."""
+        """Return how many rows to fetch at once."""
         if not self._rows:
             return FIRST_ROWS
         fitting = (BYTES_A_PAGE - self._bytes) * self._rows // max(self._bytes, 1)
@@ -43,10 +45,10 @@ class PageSize:
 async def fetch_page(
     connection: asyncpg.Connection, statement: str, *values: object
 ) -> tuple[list[asyncpg.Record], bool]:
-    """Return rows in the statement's order, and whether they are all; call within a transaction."""
+    """Return rows in order, and whether they're all of them. Call it within a transaction."""
     rows: list[asyncpg.Record] = []
     page = PageSize()
-    # Not `connection.cursor`: that statement has a name, which others behind a pooler may have too.
+    # `connection.cursor` would name its statement, and others behind a pooler may use that name.
     cursor = await (await connection.prepare(statement)).cursor(*values)
     while True:
         fetched = await cursor.fetch(fetch_size := page.next_rows())

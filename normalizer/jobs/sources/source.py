@@ -1,4 +1,4 @@
-"""The interface of every source: its parts, and pages of their records from any position on."""
+"""The interface of a source: its parts, and pages of their records from any position on."""
 
 from collections.abc import AsyncGenerator, Mapping
 from types import TracebackType
@@ -9,11 +9,11 @@ import msgspec
 from normalizer.core.raw_record import RawRecord
 
 PartKey = tuple[str, int, int]
-"""(topic, incarnation, partition): names a part of a source, and the position in it."""
+"""(topic, incarnation, partition) of a part of a source, and of the position in it."""
 
 
 class SourcePart(msgspec.Struct, frozen=True, kw_only=True):
-    """One part of a source: offsets from `start` up to `end`, None if the end is not known."""
+    """One part of a source: the offsets from `start` to `end`, which is None if unknown."""
 
     key: PartKey
     start: int
@@ -21,10 +21,10 @@ class SourcePart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReadPosition(msgspec.Struct, frozen=True, kw_only=True):
-    """A position in a part: the next offset to read, and the key of the last row before it.
+    """A position in a part: the next offset to read, and the key of the row before it.
 
-    `start` and `end` are where the part began and ended when the run did; `end` is None if it is
-    read as far as it goes.
+    `start` and `end` are the bounds of the part when the run began. `end` is None if the run reads
+    as far as it can.
     """
 
     start: int = 0
@@ -34,11 +34,11 @@ class ReadPosition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SourcePage(msgspec.Struct, frozen=True, kw_only=True):
-    """Offsets from_offset up to next_offset of one part.
+    """The offsets of one part from from_offset up to, but not including, next_offset.
 
-    `records` are in the part's order; their own coordinates are those they were recorded under and
-    need not be the part's. `holes` are (first, next): offsets without a record. `expired`, in the
-    same form, are the holes that retention deleted before they could be read.
+    `records` are in the part's order. Their own coordinates are those of their origin, and needn't
+    be the part's. `holes` are ranges (first, next) of offsets without a record. `expired` are the
+    holes that Kafka's retention deleted before they could be read.
     """
 
     part: PartKey
@@ -50,19 +50,19 @@ class SourcePage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HistorySource(Protocol):
-    """Where history comes from. `async with` opens and closes the source."""
+    """A source of history. `async with` opens and closes it."""
 
     @property
     def keyed(self) -> bool:
-        """Whether a position needs the key of the last row: offsets only count the rows."""
+        """Return whether a position needs the last row's key, because offsets only count rows."""
 
     @property
     def cluster_id(self) -> str | None:
-        """The Kafka cluster that is read, once the parts are known; None where it is no topic."""
+        """Return the Kafka cluster once the parts are known, or None if it isn't a topic."""
 
     @property
     def truncated(self) -> str | None:
-        """Why the source ended too early, known once it was read; None if it did not."""
+        """Return why the source ended too early, once it was read, or None if it didn't."""
 
     async def __aenter__(self) -> Self: ...
 
@@ -74,13 +74,13 @@ class HistorySource(Protocol):
     ) -> None: ...
 
     async def parts(self) -> list[SourcePart]:
-        """The parts there are now, with their ends. Propagates the source's errors."""
+        """Return the present parts with their ends. Propagates the source's errors."""
 
     def read(self, positions: Mapping[PartKey, ReadPosition]) -> AsyncGenerator[SourcePage, None]:
-        """Yield pages from the positions on; a part without one is not read. The caller closes it.
+        """Yield pages from the positions on, only of parts that have one. The caller closes it.
 
-        Raises FatalError where it cannot go on, RetryableError where it can later.
+        Raises FatalError if it can't continue, and RetryableError if it can later.
         """
 
     def share(self) -> float | None:
-        """How much has been read, 0 to 1; None where that is unknown."""
+        """Return the share that has been read, from 0 to 1, or None if unknown."""

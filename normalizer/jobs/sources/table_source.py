@@ -1,8 +1,8 @@
 """Reads the rows of a PostgreSQL table or query as records, page by page along its key.
 
-A row's coordinates: topic `pg:` and the table's name, offset its event_id. Two executions may have
-rows of one event_id, so the partition is made from the execution's.
-Source: docs/spec/wire-shapes.md#g6.
+A row's topic is `pg:` and the table's name, and its offset is the event_id. Rows of two executions
+may share an event_id, so the partition comes from the execution's id. Source:
+docs/spec/wire-shapes.md#g6.
 """
 
 import hashlib
@@ -28,17 +28,17 @@ ROWS_A_PAGE: Final = 2_000
 
 _SESSION: Final = {
     "transaction_read_only": "on",
-    # A snapshot here lasts for one page, in whatever database: for a few short statements.
+    # The source may be any database, so a snapshot lasts only for one page: a few short statements.
     "statement_timeout": "10s",
 }
 _EVENT_ID: Final = re.compile(r"-?[0-9]{1,19}")
 _ITS_OWN: Final = frozenset(("22", "28", "3D", "3F", "42"))
-"""Error classes caused by the operator's input: an address, a table, a column, a query, a cast."""
+"""SQLSTATE classes caused by the operator's input: an address, table, column, query, or cast."""
 _REFUSALS: Final = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InsufficientPrivilegeError,
 )
-"""Of these, a sign-in or a right that is refused: the command was right."""
+"""The ones for a refused sign-in or a missing right, in which case the command was right."""
 
 _TABLE: Final = """
     select   wanted.oid::text as name,
@@ -63,10 +63,11 @@ _TABLE: Final = """
 
 
 class TableSource:
-    """Every row of a table or a query; each page is a statement of its own, with a short snapshot.
+    """Every row of a table or a query. Each page is a separate statement with a short snapshot.
 
-    `key` are the columns that order the rows and are unique together; for a table the default is
-    the primary key. A second run finds rows that are added behind the position while it reads.
+    `key` lists the columns that order the rows and are unique together. For a table the default is
+    the primary key. Rows that are added behind the position while it reads are left to a second
+    run.
     """
 
     keyed = True
@@ -104,7 +105,7 @@ class TableSource:
         self._connection.terminate()
 
     async def parts(self) -> list[SourcePart]:
-        """The only part: its rows are just numbered. Raises ConfigurationError, FatalError."""
+        """Return the only part, with numbered rows. Raises ConfigurationError and FatalError."""
         try:
             async with self._connection.use() as connection:
                 await self._prepare(connection)
@@ -134,7 +135,7 @@ class TableSource:
             self._read_rows = next_offset
 
     def share(self) -> float | None:
-        """The share by the estimated number of rows; None for a query, or without statistics."""
+        """Return the share of the estimated rows, or None for a query or without statistics."""
         return min(self._read_rows / self._rows, 1.0) if self._rows else None
 
     @property
@@ -146,7 +147,7 @@ class TableSource:
             raise self._failed(f"a row without an event_id, at key {row['key']}")
         offset = int(row["event_id"])
         if not -(1 << 63) <= offset < (1 << 63) - 1:
-            raise self._failed(f"an event_id of over 63 bits, at key {row['key']}")
+            raise self._failed(f"an event_id of more than 63 bits, at key {row['key']}")
         return RawRecord(
             value=self._defaults.complete(row["value"].encode()),
             topic=f"pg:{self._name}",
@@ -156,21 +157,20 @@ class TableSource:
         )
 
     def _check_key(self, keys: Sequence[str]) -> None:
-        """Rows with equal keys, or none, would be lost at the end of a page."""
+        """Check the keys, because rows with an equal key or none would be lost between pages."""
         for key, following in pairwise((*keys, "")):
             if "null" in key and None in msgspec.json.decode(key):
                 raise self._failed(f"a row's key holds null: {key}")
             if key == following:
-                raise self._failed(f"two rows have the key {key}: name one with --key")
+                raise self._failed(f"two rows have the key {key}, so give a unique one with --key")
 
     async def _page(self, cursor: str | None) -> list[asyncpg.Record]:
-        """Return the next rows; one more is read, to compare its key."""
+        """Return the next rows. Reads one more, to compare its key."""
         statement = self._first_page if cursor is None else self._next_page
         values = [] if cursor is None else msgspec.json.decode(cursor, type=list[str])
         try:
             async with self._connection.use() as connection:
-                # Not `async with`: a job that is cancelled would wait for a silent server's
-                # ROLLBACK.
+                # With `async with`, a cancelled job would wait for a silent server's ROLLBACK.
                 transaction = connection.transaction()
                 await transaction.start()
                 rows, are_all = await fetch_page(connection, statement, *values)
@@ -190,23 +190,24 @@ class TableSource:
             key = self._key_columns or found["key"] or []
         if not key:
             raise ConfigurationError(
-                f"{self._name}: no primary key: name with --key the columns that identify a row"
+                f"{self._name} has no primary key, so name the columns that identify a row with "
+                "--key"
             )
         all_of_it = f"select * from {rows_of} as source"  # noqa: S608 - the operator's own name for it
         columns = (await connection.prepare(all_of_it)).get_attributes()
         types = {column.name: f'"{column.type.schema}"."{column.type.name}"' for column in columns}
         if missing := [name for name in ("event_id", *key) if name not in types]:
-            raise ConfigurationError(f"{self._name}: there is no column {', '.join(missing)}")
+            raise ConfigurationError(f"{self._name} has no column {', '.join(missing)}")
         self._first_page, self._next_page = _pages_along(
             rows_of, {name: types[name] for name in key}, has_execution="execution_id" in types
         )
 
     def _translated(self, error: BaseException) -> NormalizerError:
-        """Translate the source's error; the message of one about the operator's input is kept."""
+        """Translate the source's error, and keep the message if it's about the operator's input."""
         if isinstance(error, asyncpg.QueryCanceledError):
             return FatalError(
-                f"{self._name}: a page took longer than {_SESSION['statement_timeout']}: "
-                "is there an index on its key?"
+                f"{self._name}: a page took longer than {_SESSION['statement_timeout']}. Is there "
+                "an index on its key?"
             )
         if fault_of(error, copying=False) is Fault.TRANSIENT:
             return StoreUnavailable(f"source {translated(error)}")
@@ -215,7 +216,7 @@ class TableSource:
         return FatalError(f"{self._name}: source {translated(error)}")
 
     def _failed(self, why: str) -> FatalError:
-        """What quotes a row or a statement is kept as the job's reason: without secrets."""
+        """Build the error. It becomes the job's reason and may quote a row, so redact secrets."""
         return FatalError(f"{self._name}: {redact_stored_text(why, self._sanitizer)}")
 
 
@@ -224,9 +225,9 @@ def _is_its_own(error: BaseException) -> TypeGuard[asyncpg.PostgresError]:
 
 
 def _pages_along(rows_of: str, key: Mapping[str, str], *, has_execution: bool) -> tuple[str, str]:
-    """The statements of the first page, and of those after a key whose values are given as text.
+    """Build the statements for the first page and for later pages, after a key given as texts.
 
-    Each begins with a row that no later page would give, if there is one: null is neither after a
+    Each returns rows with a null key first, because no later page would: null is neither after a
     value nor before it.
     """
     names = [f"source.{_quoted(name)}" for name in key]
@@ -260,7 +261,7 @@ def _quoted(name: str) -> str:
 
 
 def _partition_of(execution: str | None) -> int:
-    """28 bits of a hash, times 8; it never changes, because stored events are found by it."""
+    """Return 28 bits of a hash, times 8. Never change this, because it identifies stored events."""
     return int.from_bytes(_hash(execution or "")[:4], "big") >> 4 << 3
 
 

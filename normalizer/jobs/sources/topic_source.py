@@ -1,7 +1,7 @@
-"""Reads ranges of a topic's partitions, under the coordinates that the service uses.
+"""Reads ranges of a topic's partitions, under the same coordinates as the service.
 
-Its records belong to the live incarnation, so what the service has stored, or will store, and what
-a job stores are the same records. Source: docs/spec/wire-shapes.md#m1, #g6.
+Its records belong to the live incarnation, so they're the same records as those that the service
+has stored or will store. Source: docs/spec/wire-shapes.md#m1, #g6.
 """
 
 from collections.abc import AsyncGenerator, Collection, Mapping
@@ -20,10 +20,10 @@ from normalizer.store.store import Claim
 
 
 class TopicRange(msgspec.Struct, frozen=True, kw_only=True):
-    """Which records of a topic; None everywhere: all of them.
+    """Which records of a topic to read. None everywhere means all.
 
-    Offsets are per partition, times in milliseconds since 1970: from the first record of that time
-    or later, up to (not including) the first of `to_ms` or later.
+    Offsets are per partition, and times in milliseconds since 1970. It reads from the first record
+    at `from_ms` or later, up to but not including the first one at `to_ms` or later.
     """
 
     partitions: tuple[int, ...] = ()
@@ -36,8 +36,8 @@ class TopicRange(msgspec.Struct, frozen=True, kw_only=True):
 class TopicSource:
     """A range of a topic, all partitions at once, up to where each ends now.
 
-    `live` are the positions of the service; a topic that it reads is first compared with them.
-    `clusters` tells of which cluster each known topic is.
+    `live` holds the service's positions, and a topic that the service reads is first compared with
+    them. `clusters` holds the cluster of each known topic.
     """
 
     keyed = False
@@ -63,7 +63,7 @@ class TopicSource:
         self._offset_ranges: dict[PartKey, OffsetRange] = {}
         self._sizes: dict[PartKey, int] = {}
         self._read: dict[PartKey, int] = {}
-        """How many offsets of each part are read, and how many there are."""
+        """The offsets read of each part."""
         self._expired: list[ExpiredRange] = []
 
     async def __aenter__(self) -> Self:
@@ -74,7 +74,7 @@ class TopicSource:
 
     @property
     def truncated(self) -> str | None:
-        """Which offsets were gone before they were read; None if none."""
+        """Return which offsets were gone before they were read, or None."""
         expired = [f"{one.partition} {one.first} to {one.after}" for one in self._expired]
         lost = [
             f"{KafkaPartition(topic, partition)} {at.next_offset} to {at.end}"
@@ -89,7 +89,10 @@ class TopicSource:
         )
 
     async def parts(self) -> list[SourcePart]:
-        """One part per partition. Raises FatalError, ConfigurationError and BrokerUnavailable."""
+        """Return one part per partition.
+
+        Raises FatalError, ConfigurationError, and BrokerUnavailable.
+        """
         async with TopicReader(self._settings) as log:
             partitions = self._partitions_to_read(await log.partitions(self._topic))
             bounds = await log.bounds(partitions)
@@ -107,7 +110,7 @@ class TopicSource:
     ) -> AsyncGenerator[SourcePage, None]:
         """Yield every partition from its position to its end.
 
-        An earlier process of the run may have left part of a log that is not there any more.
+        An earlier process of the run may have read a log that no longer exists.
         """
         for key, at in positions.items():
             _, incarnation, _ = key
@@ -137,13 +140,13 @@ class TopicSource:
             raise
 
     def share(self) -> float | None:
-        """The share of the run's offsets, wherever this reading began."""
+        """Return the share of the run's offsets, wherever this process began."""
         total = sum(self._sizes.values())
         return sum(self._read.values()) / total if total else None
 
     def _partitions_to_read(self, known: Collection[KafkaPartition]) -> list[KafkaPartition]:
         if not known:
-            raise ConfigurationError(f"{self._topic}: there is no such topic")
+            raise ConfigurationError(f"{self._topic}: no such topic")
         wanted = sorted(known)
         if self._range.partitions:
             wanted = [KafkaPartition(self._topic, number) for number in self._range.partitions]
@@ -154,7 +157,7 @@ class TopicSource:
     async def _check_incarnation(
         self, log: TopicReader, bounds: Mapping[KafkaPartition, Bounds]
     ) -> None:
-        """Raise FatalError for a topic that is not the one of the service's positions."""
+        """Raise FatalError if the topic isn't the one of the service's positions."""
         self.cluster_id = cluster_id = await log.cluster_id()
         known = self._cluster_of_topic
         if known not in {None, cluster_id}:
@@ -180,7 +183,7 @@ class TopicSource:
         if self._range.from_ms is not None:
             at = await self._reader.offsets_at(list(bounds), self._range.from_ms)
             return {one: _or(at[one], bound.end) for one, bound in bounds.items()}
-        # A requested offset that no longer exists is reported when it is read.
+        # An expired offset is reported when it's read.
         return {
             one: min(_or(self._range.from_offset, bound.start), bound.end)
             for one, bound in bounds.items()

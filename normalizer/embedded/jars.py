@@ -1,4 +1,4 @@
-"""Downloads Apache Kafka's jars by Maven, once for all checkouts."""
+"""Downloads Apache Kafka's jars with Maven, once for all checkouts."""
 
 import asyncio
 import contextlib
@@ -44,10 +44,10 @@ _DOWNLOADED: Final = re.compile(r"Downloaded from \S+ \S*/([^/\s]+\.jar) \(([^)]
 
 
 async def kafka_jars(report: Callable[[str], None], cache: Path | None = None) -> Path:
-    """Return the folder of jars, from the cache or downloaded now; `report` gets progress lines.
+    """Return the folder of jars, and download them first if necessary.
 
-    `cache` is by default `event-normalizer` in XDG_CACHE_HOME or ~/.cache. Two concurrent callers
-    download once. Raises KafkaMissing.
+    `report` gets progress lines. `cache` defaults to `event-normalizer` in XDG_CACHE_HOME or
+    ~/.cache. Two concurrent callers download once. Raises KafkaMissing.
     """
     await java()
     cache = cache if cache is not None else _default_cache()
@@ -62,13 +62,13 @@ async def kafka_jars(report: Callable[[str], None], cache: Path | None = None) -
 
 
 async def java() -> Path:
-    """Return the java command, 17 or newer: from JAVA_HOME, else from PATH. Raises KafkaMissing."""
+    """Return Java 17 or newer, from JAVA_HOME or else from PATH. Raises KafkaMissing."""
     home = os.environ.get("JAVA_HOME")
     at_home = Path(home) / "bin" / "java" if home else None
     found = at_home if at_home is not None and at_home.exists() else shutil.which("java")
-    advice = "Kafka needs Java 17: type `apt-get install openjdk-17-jre-headless` or set JAVA_HOME"
+    advice = "Kafka needs Java 17: run `apt-get install openjdk-17-jre-headless` or set JAVA_HOME"
     if found is None:
-        raise KafkaMissing(f"There is no Java here. {advice}")
+        raise KafkaMissing(f"Java is missing. {advice}")
     version_process = await asyncio.create_subprocess_exec(
         found,
         "-version",
@@ -80,15 +80,15 @@ async def java() -> Path:
     version = re.search(rb'version "(\d+)', output)
     if version is None or int(version[1]) < _JAVA_AT_LEAST:
         old = "unknown" if version is None else version[1].decode()
-        raise KafkaMissing(f"The Java here has version {old}. {advice}")
+        raise KafkaMissing(f"This Java has version {old}. {advice}")
     return Path(found)
 
 
 async def _download(jars: Path, report: Callable[[str], None]) -> None:
-    """Download to a temporary folder, then rename it: a folder of the final name is complete."""
+    """Download to a temporary folder, then rename it, so that the final folder is complete."""
     maven = shutil.which("mvn")
     if maven is None:
-        raise KafkaMissing("Kafka is downloaded by Maven: type `apt-get install maven`")
+        raise KafkaMissing("Kafka is downloaded with Maven: run `apt-get install maven`")
     report(f"Downloading Apache Kafka {KAFKA_VERSION} (about 45 MB, once) ...")
     with tempfile.TemporaryDirectory(dir=jars.parent) as folder:
         pom = Path(folder) / "pom.xml"
@@ -115,14 +115,14 @@ async def _download(jars: Path, report: Callable[[str], None]) -> None:
                 await process.wait()
         if process.returncode != 0:
             raise KafkaMissing(
-                f"Kafka could not be downloaded ({failure}): "
-                "check that Maven reaches its repository, then type `make run` again"
+                f"Kafka could not be downloaded ({failure}): check that Maven reaches its "
+                "repository, then run `make run` again"
             )
         (Path(folder) / "jars").rename(jars)
 
 
 async def _follow(process: asyncio.subprocess.Process, report: Callable[[str], None]) -> str:
-    """Report each jar of a megabyte or more; return the first error that Maven prints."""
+    """Report each jar of a megabyte or more. Returns the first error that Maven prints."""
     assert process.stdout is not None
     failure = ""
     async for line in process.stdout:
@@ -137,7 +137,7 @@ async def _follow(process: asyncio.subprocess.Process, report: Callable[[str], N
 
 @contextlib.asynccontextmanager
 async def _locked(file: Path) -> AsyncIterator[None]:
-    """Hold a lock between processes of this user; the kernel releases it if this one dies."""
+    """Hold a lock among this user's processes. The kernel releases it if this process dies."""
     with file.open("w") as lock:
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Runs Apache Kafka in a folder: one process, broker and controller in one."""
+"""Runs Apache Kafka in a folder, as one process that is both broker and controller."""
 
 import base64
 import os
@@ -20,12 +20,12 @@ _CONTROLLER: Final = "CONTROLLER"
 _PLAIN: Final = "PLAINTEXT"
 _STARTED: Final = b"Kafka Server started"
 _ENV: Final = {"PATH": os.defpath, "LC_ALL": "C.UTF-8", "TZ": "UTC"}
-"""In the locale C, Java finds no folder whose name has a letter beyond ASCII."""
+"""In the locale C, Java doesn't find folders whose names have letters beyond ASCII."""
 _LOG: Final = "log"
 _PROPERTIES_FILE: Final = "server.properties"
 _LOGGING_FILE: Final = "log4j2.properties"
 _QUICK_START: Final = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
-"""Half the start's CPU: a broker of one machine does not live long enough to earn more back."""
+"""Saves half of the start's CPU time. A local broker doesn't live long enough to gain more."""
 _PROPERTIES: Final = {
     "process.roles": "broker,controller",
     "node.id": "1",
@@ -48,7 +48,8 @@ _PROPERTIES: Final = {
     "log.cleaner.backoff.ms": "500",
     "log.cleaner.dedupe.buffer.size": str(8 << 20),
     "log.initial.task.delay.ms": "1000",
-    "broker.session.timeout.ms": "3000",  # a restarted broker waits this long for its own name
+    # a restarted broker waits this long for its old session to expire
+    "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
 }
 _LOGGING: Final = """\
@@ -67,10 +68,10 @@ logger.server.level = info
 class KafkaBroker(StackProcess):
     """Apache Kafka on 127.0.0.1.
 
-    `folder` holds log, ports and cluster id; `jars` is what `kafka_jars` returned. `properties`
-    override the defaults. `listeners` adds to the plain one, name -> protocol, as in {"SECURE":
-    "SASL_SSL"}; their settings are in `properties`. `format_arguments` are for the storage tool
-    (`--add-scram`), `java_options` for Java.
+    `folder` holds the log, ports, and cluster id. `jars` is the result of `kafka_jars`.
+    `properties` override the defaults. `listeners` maps the names of additional listeners to
+    protocols, such as {"SECURE": "SASL_SSL"}, and their settings go into `properties`.
+    `format_arguments` are for the storage tool (such as `--add-scram`), `java_options` for Java.
     """
 
     stop_s = 20.0
@@ -98,15 +99,15 @@ class KafkaBroker(StackProcess):
 
     @property
     def bootstrap_servers(self) -> str:
-        """The address of the plain listener."""
+        """Return the address of the plain listener."""
         return self.address_of(_PLAIN)
 
     def address_of(self, listener: str) -> str:
-        """The host and port of an additional listener."""
+        """Return the host and port of an additional listener."""
         return f"127.0.0.1:{self._ports[listener]}"
 
     async def start(self) -> None:
-        """Start, and return when the broker answers; formats the log folder the first time."""
+        """Start, and return when the broker answers. Formats the log folder the first time."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         names = [_CONTROLLER, *self._listeners]
         await start_on_ports(self.folder / "ports.json", names, self._start)
@@ -136,7 +137,7 @@ class KafkaBroker(StackProcess):
         (self.folder / _LOGGING_FILE).write_text(_LOGGING)
 
     async def _format(self) -> None:
-        """Format the log folder, unless done; an interrupted format leaves no meta.properties."""
+        """Format the log folder once. An interrupted format leaves no meta.properties."""
         shutil.rmtree(self.folder / _LOG, ignore_errors=True)
         child = await self._java(
             "kafka-storage",
@@ -154,7 +155,7 @@ class KafkaBroker(StackProcess):
         return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
     async def _java(self, name: str, main: str, *arguments: str) -> Child:
-        """Start Java in the folder, so that no file of Kafka's has to spell the folder's name."""
+        """Start Java inside the folder, so that no Kafka file must contain the folder's name."""
         return await Child.start(
             name,
             [
@@ -174,7 +175,7 @@ class KafkaBroker(StackProcess):
         )
 
     async def _has_started(self, offset: int) -> bool:
-        """Whether it has logged the line that says it accepts connections."""
+        """Return whether its log says that it accepts connections."""
         with self.log.open("rb") as log:
             log.seek(offset)
             return _STARTED in log.read()

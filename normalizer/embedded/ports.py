@@ -1,4 +1,4 @@
-"""Free ports on 127.0.0.1 that stay the same across restarts."""
+"""Finds free ports on 127.0.0.1 that stay the same across restarts."""
 
 import json
 import random
@@ -17,9 +17,9 @@ _ATTEMPTS = 1_000
 async def start_on_ports(
     file: Path, names: Sequence[str], start: Callable[[dict[str, int]], Awaitable[None]]
 ) -> None:
-    """Start with the ports of `keep_ports`; on others if it fails and somebody has one of them.
+    """Start with the ports of `keep_ports`, or with others if somebody has taken one of them.
 
-    A server binds its port a moment after it was found free: another process may be faster.
+    A server binds its port a moment after it was found free, so another process may be faster.
     """
     while True:
         ports = keep_ports(file, names)
@@ -31,7 +31,7 @@ async def start_on_ports(
 
 
 def keep_ports(file: Path, names: Sequence[str]) -> dict[str, int]:
-    """Return a port for each name: the ones remembered in `file` if free, else new ones."""
+    """Return a port for each name: the one remembered in `file` if it's free, or a new one."""
     known: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
     ports: dict[str, int] = {}
     for name in names:
@@ -45,10 +45,10 @@ def keep_ports(file: Path, names: Sequence[str]) -> dict[str, int]:
 
 
 def free_port(taken: set[int]) -> int:
-    """Return a port that nobody listens on, outside the range that the kernel gives to clients.
+    """Return a port that nobody listens on, outside the kernel's range for clients.
 
-    A client that retries a port of that range while nobody listens can get the same port at its own
-    end, connect to itself, and so keep the server from restarting.
+    A client that retries a port in that range while nobody listens can get the same port for its
+    own end. Then it connects to itself, which keeps the server from restarting.
     """
     lowest_of_clients = int(_EPHEMERAL.read_text().split()[0]) if _EPHEMERAL.exists() else 32_768
     highest = lowest_of_clients if lowest_of_clients > _LOWEST + _ATTEMPTS else 65_536
@@ -61,7 +61,7 @@ def free_port(taken: set[int]) -> int:
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on this port now."""
+    """Return whether a server could listen on this port now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

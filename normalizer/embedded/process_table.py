@@ -1,4 +1,4 @@
-"""Reads the process table for processes that are not children of this one."""
+"""Reads the process table for processes that aren't children of this one."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ from normalizer.process.child import until_ended
 
 
 def children_of(pid: int) -> list[int]:
-    """The process ids of its children."""
+    """Return the process ids of its children."""
     return [
         int(child)
         for task in Path(f"/proc/{pid}/task").iterdir()
@@ -18,7 +18,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def command_of(pid: int) -> list[bytes]:
-    """The arguments of a process; none if it has ended (a zombie has none either)."""
+    """Return the arguments of a process, or none if it has ended or is a zombie."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
     except OSError:
@@ -26,7 +26,7 @@ def command_of(pid: int) -> list[bytes]:
 
 
 async def end_process(pid: int, number: signal.Signals) -> None:
-    """Send the signal, and wait for a process that is not a child."""
+    """Send the signal, and wait for a process that isn't a child."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
     await until_ended(pid)

@@ -1,4 +1,4 @@
-"""A server or program that runs as a child process, and can be started again."""
+"""A server or program that runs as a child process and can restart."""
 
 import asyncio
 import signal
@@ -14,10 +14,10 @@ _POLL_S: Final = 0.02
 
 
 class StackProcess:
-    """Runs from `start` (or `async with`) to `stop`; dies with this process.
+    """Runs from `start` (or `async with`) to `stop`, and dies with this process.
 
-    A subclass says how it starts. `stop` sends `stop_signals` one after the other, each followed by
-    `stop_s`, and then SIGKILL; `abort` sends `abort_signal`.
+    A subclass says how it starts. `stop` sends `stop_signals` one after the other, waits `stop_s`
+    after each, and then sends SIGKILL. `abort` sends `abort_signal`.
     """
 
     stop_signals: tuple[signal.Signals, ...] = (signal.SIGTERM,)
@@ -38,30 +38,30 @@ class StackProcess:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """Return its process id."""
         return self._running().pid
 
     async def start(self) -> None:
-        """Start, and return when it runs. Raises EmbeddedError."""
+        """Start it, and return when it runs. Raises EmbeddedError."""
         raise NotImplementedError
 
     async def stop(self) -> None:
-        """Stop in order; nothing if it does not run."""
+        """Stop it cleanly. Does nothing if it isn't running."""
         if self._child is not None:
             await self._child.stop(*self.stop_signals, deadline_s=self.stop_s)
             self._child = None
 
     async def kill(self) -> None:
-        """Send SIGKILL, and wait for its end; it may be started again."""
+        """Send SIGKILL and wait for its end. It can be started again."""
         await self._running().kill()
         self._child = None
 
     async def wait(self) -> int:
-        """Wait for it to end; return its exit code."""
+        """Wait for it to end. Returns its exit code."""
         return await self._running().wait()
 
     async def until_ready(self, is_ready: Callable[[], Awaitable[bool]]) -> None:
-        """Return when it is; raise EmbeddedError with the end of its log where it will not be."""
+        """Return when it's ready, or raise EmbeddedError with the tail of its log."""
         child = self._running()
         state = "ended"
         try:
@@ -77,12 +77,12 @@ class StackProcess:
         raise EmbeddedError(f"{self.name} {state}; {self.log}:\n{last_words(self.log)}")
 
     def abort(self) -> None:
-        """End it at once and do not wait; nothing if it does not run."""
+        """End it at once without waiting. Does nothing if it isn't running."""
         if self._child is not None:
             self._child.send_signal(self.abort_signal)
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send a signal to this process only, such as SIGSTOP and SIGCONT in a test."""
+        """Send a signal to this process only, such as SIGSTOP or SIGCONT in a test."""
         self._running().send_signal(number)
 
     def _running(self) -> Child:

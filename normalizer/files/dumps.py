@@ -1,7 +1,7 @@
 """Reads the rows of an API dump, `{"result":[...]}` or a bare list, one by one.
 
-A dump is one JSON document over any number of lines. Only its list of rows is read; the rest is
-skipped. A row is returned as the bytes that the file holds.
+A dump is one JSON document over any number of lines. This reads only its list of rows and skips the
+rest. It returns each row as the bytes in the file.
 """
 
 import codecs
@@ -16,15 +16,15 @@ from normalizer.errors import FatalError
 from normalizer.files.unpack import Unpacked
 
 LIST_KEY: Final = "result"
-"""The key under which the dumps of the platform's APIs keep their rows."""
+"""The key of the rows in dumps of the platform's APIs."""
 
 _ROWS_A_PAGE: Final = 1_000
 _PAGE_BYTES: Final = 1 << 20
 _LONGEST: Final = 1 << 26
-"""Maximum letters of one row, or of one other value in the document."""
+"""The most letters in one row, or in another value of the document."""
 
 _WORD_LETTERS: Final = len("-Infinity")
-"""A word or an escape that is cut off begins within this many letters of the end."""
+"""A truncated word or escape begins within this many letters of the end."""
 
 _EVENT_KEYS: Final = frozenset(("event_type", "name", "events"))
 _SCALAR: Final = r'(?:null|true|false|-?[0-9][0-9.eE+-]*|"(?:[^"\\]|\\.)*")'
@@ -37,7 +37,7 @@ _SPACE: Final = re.compile(r"[ \t\r\n]*")
 
 
 def is_dump(beginning: bytes) -> bool:
-    """Whether a file with this beginning (64 KiB, or all of it) is a dump, not lines of records."""
+    """Return whether a file with this beginning (64 KiB, or all of it) is a dump, not lines."""
     text = beginning.decode(errors="replace").removeprefix("\ufeff")
     first, newline, rest = text.lstrip().partition("\n")
     try:
@@ -57,9 +57,9 @@ def is_dump(beginning: bytes) -> bool:
 
 
 def rows(stream: Unpacked, name: str) -> Iterator[list[tuple[int, bytes]]]:
-    """Yield pages of (number from 1, row). A stream that ends too early sets its `cut`.
+    """Yield pages of (number from 1, row). If the stream ends too early, its `cut` is set.
 
-    Raises FatalError where the text is not JSON: the rows after it have no known begin.
+    Raises FatalError if the text isn't JSON, because nobody knows where the next row begins.
     """
     reader = _DumpReader(stream, name)
     page: list[tuple[int, bytes]] = []
@@ -82,12 +82,12 @@ def rows(stream: Unpacked, name: str) -> Iterator[list[tuple[int, bytes]]]:
 
 
 class _DumpReader:
-    """Reads one document through a window over its text; holds at most one value and one chunk."""
+    """Reads one document through a window over its text, with at most one value and one chunk."""
 
     def __init__(self, stream: Unpacked, name: str) -> None:
         self._stream = stream
         self._name = name
-        # Bytes that are not UTF-8 are passed on: the rules report what is wrong with their row.
+        # Pass on bytes that aren't UTF-8. The rules report what's wrong with their row.
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="surrogateescape")
         self._text = ""
         self._at = 0
@@ -121,8 +121,8 @@ class _DumpReader:
         self._take("[")
         while self._peek() != "]":
             _, text = self._value()
-            # A cut-off value must end before the next delimiter: half a number looks like a whole
-            # one.
+            # A truncated value must end before the next delimiter, because half a number looks like
+            # a whole one.
             if self._peek() == ",":
                 self._at += 1
             yield text.encode(errors="surrogateescape")
@@ -141,19 +141,19 @@ class _DumpReader:
                     raise EOFError from None
                 continue
             if end == len(self._text) and self._read():
-                continue  # a number may go on
+                continue  # the number may continue in the next chunk
             text = self._text[self._at : end]
             self._at = end
             return value, text
 
     def _may_go_on(self, error: JSONDecodeError | RecursionError) -> bool:
-        """Whether the value may only be incomplete so far, judged by where the decoder stopped."""
+        """Return whether the value may just be incomplete, judging by where the decoder stopped."""
         if isinstance(error, RecursionError) or len(self._text) - self._at > _LONGEST:
             return False
         return error.msg.startswith("Unterminated") or error.pos >= len(self._text) - _WORD_LETTERS
 
     def _peek(self) -> str:
-        """Return the next letter that is no space. Raises EOFError at the end."""
+        """Return the next letter that isn't whitespace. Raises EOFError at the end."""
         while True:
             space = _SPACE.match(self._text, self._at)
             assert space is not None
@@ -176,7 +176,7 @@ class _DumpReader:
         self._at += 1
 
     def _read(self) -> bool:
-        """Read the next chunk; return whether there was one."""
+        """Read the next chunk. Returns whether there was one."""
         self._dropped += self._at
         self._text, self._at = self._text[self._at :], 0
         while not self._ended:

@@ -1,6 +1,6 @@
-"""Reads the lines of a byte stream page by page, and the record that each line holds.
+"""Reads the lines of a byte stream page by page, and the record in each line.
 
-A blank line holds no record: it is left out, but it counts in the line numbers.
+Blank lines hold no record. They're skipped, but count in the line numbers.
 """
 
 import base64
@@ -17,7 +17,7 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.files.unpack import beginning
 
 LONGEST_BYTES: Final = (8 << 20) + 1
-"""A longer line is cut to this: one byte more than a record may have, so that the rules refuse it.
+"""A longer line is cut to this size, one byte more than a record may have, so the rules reject it.
 
 Source: docs/spec/wire-shapes.md#l3.
 """
@@ -27,10 +27,13 @@ NAMED_BY_BYTES: Final = 1 << 16
 
 
 class Readable(Protocol):
-    """A buffered byte stream. `read1` returns at least one byte, at most as many as requested."""
+    """A buffered byte stream.
+
+    `read1` returns at least one byte and at most as many as requested.
+    """
 
     def read1(self, size: int, /) -> bytes:
-        """Return some bytes; none at the end."""
+        """Return some bytes, or none at the end."""
 
 
 class EndDetector:
@@ -48,7 +51,7 @@ class EndDetector:
 
 
 def is_whole(line: bytes) -> bool:
-    """Whether a line without its newline is one complete JSON value, as far as a line shows."""
+    """Return whether a line without its newline looks like one complete JSON value."""
     try:
         msgspec.json.decode(line.removeprefix(BOM), type=msgspec.Raw)
     except (msgspec.MsgspecError, RecursionError):
@@ -61,8 +64,9 @@ def pages(
 ) -> Iterator[list[tuple[int, bytes]]]:
     """Yield pages of (line number from 1, line without its newline).
 
-    A page holds what could be read without waiting, so its consumer should flush after each one. A
-    line is cut to `longest_bytes`; an escaped value is shorter than its line.
+    A page holds the lines that could be read without waiting, so flush your output after each one.
+    A line is cut to `longest_bytes`. That's enough, because an escaped value is shorter than its
+    line.
     """
     number = 1
     for text in texts(stream, longest_bytes=longest_bytes):
@@ -71,10 +75,10 @@ def pages(
 
 
 def texts(stream: Readable, *, longest_bytes: int = LONGEST_BYTES) -> Iterator[bytes]:
-    """Yield whole lines with their newlines (the last may lack one), about a mebibyte at a time.
+    """Yield whole lines with newlines (the last may lack one), about a mebibyte at a time.
 
-    A text holds what could be read without waiting; it is empty if no line ended in that. A line
-    that arrives in several chunks is cut to `longest_bytes`; a line of one chunk is in memory
+    A text holds the lines that could be read without waiting. It's empty if no line ended. A line
+    that arrives in several chunks is cut to `longest_bytes`. A line in one chunk is in memory
     anyway.
     """
     begun = bytearray()
@@ -97,7 +101,7 @@ def texts(stream: Readable, *, longest_bytes: int = LONGEST_BYTES) -> Iterator[b
 
 
 def _cut(text: bytes) -> Iterator[bytes]:
-    """Cut the text after newlines: a well-packed chunk unpacks to many times its size."""
+    """Cut the text after newlines, because a chunk may decompress to many times its size."""
     begin = 0
     while len(text) - begin > 2 * _CHUNK_BYTES:
         after = text.index(b"\n", begin + _CHUNK_BYTES) + 1
@@ -108,7 +112,7 @@ def _cut(text: bytes) -> Iterator[bytes]:
 
 
 def _lines_of(number: int, text: bytes, longest_bytes: int) -> list[tuple[int, bytes]]:
-    """Return the lines of a text with their numbers; blank lines are left out."""
+    """Return the lines of a text with their numbers, without blank lines."""
     return [
         (at, line)
         for at, whole in enumerate(text.split(b"\n"), number)
@@ -117,16 +121,16 @@ def _lines_of(number: int, text: bytes, longest_bytes: int) -> list[tuple[int, b
 
 
 def topic_of(file: Path, known: Collection[str]) -> str:
-    """The topic that stands for a file; see `topic_named_by`. Raises FatalError."""
+    """Return the topic that stands for a file (see `topic_named_by`). Raises FatalError."""
     return topic_named_by(beginning(file, NAMED_BY_BYTES).content, known)
 
 
 def topic_named_by(first_bytes: bytes, known: Collection[str]) -> str:
-    """Return the topic of a file from its first 64 KiB unpacked, or all of a shorter file.
+    """Return the topic of a file from its first 64 KiB uncompressed, or all of a shorter file.
 
-    The topic of a shorter file says how many bytes it is made of. `known` are the topics of files
-    that were read before: one that has grown since keeps the topic that it had.
-    Source: docs/spec/wire-shapes.md#g6.
+    The topic of a shorter file includes its number of bytes. `known` holds the topics of files that
+    were read before, so that a file that has grown since keeps its topic. Source:
+    docs/spec/wire-shapes.md#g6.
     """
     known_sizes = {int(size) for one in known if (size := one.partition(".")[2]).isdecimal()}
     hashed, begin = hashlib.blake2b(digest_size=8), 0
@@ -142,7 +146,10 @@ def topic_named_by(first_bytes: bytes, known: Collection[str]) -> str:
 
 
 class _KcatLine(msgspec.Struct, frozen=True, gc=False):
-    """A record as `kcat -J` prints it; *_b64 for bytes that are not UTF-8 (ours)."""
+    """A record as printed by `kcat -J`.
+
+    Fields *_b64, our addition, are for bytes that aren't UTF-8.
+    """
 
     topic: Annotated[str, Meta(max_length=249, pattern="^[^\\0]*$")]
     partition: Annotated[int, Meta(ge=0, lt=1 << 31)]
@@ -156,7 +163,7 @@ class _KcatLine(msgspec.Struct, frozen=True, gc=False):
 
 
 _UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
-"""The line is not JSON, not kcat's form, not UTF-8, not base64, or too deep."""
+"""The line isn't JSON, kcat's form, UTF-8, or base64, or it's too deep."""
 
 _kcat: Final[msgspec.json.Decoder[_KcatLine]] = msgspec.json.Decoder(_KcatLine)
 
@@ -164,10 +171,10 @@ _kcat: Final[msgspec.json.Decoder[_KcatLine]] = msgspec.json.Decoder(_KcatLine)
 def records_in(
     number: int, text: bytes, topic: str, *, longest_bytes: int = LONGEST_BYTES
 ) -> tuple[int, Sequence[int], list[RawRecord]]:
-    """Return the number of the next text's first line, the numbers of lines not blank, and records.
+    """Return the next line number, and the numbers and records of the lines that aren't blank.
 
-    `number` is the number of this text's first line. A line without a newline is the last one, so
-    the returned next number has no meaning then. See `record_of`.
+    `number` is the number of this text's first line. Only the last line of a file may lack a
+    newline, and then the returned next number has no meaning. See `record_of`.
     """
     if len(text) <= longest_bytes and (records := _all_in_kcats_form(text)) is not None:
         after = number + len(records)
@@ -181,9 +188,9 @@ def records_in(
 
 
 def record_of(line: bytes, number: int, topic: str) -> RawRecord:
-    """Return the record of a line: kcat's form has its own coordinates; any other line is a value.
+    """Return the record of a line: either in kcat's form with its own coordinates, or a bare value.
 
-    `topic` and `number` (the line's number from 1) become the coordinates of such a value.
+    `topic` and `number`, the line's number from 1, become the coordinates of a bare value.
     """
     try:
         record = _recorded(_kcat.decode(line.removeprefix(BOM)))
@@ -193,9 +200,9 @@ def record_of(line: bytes, number: int, topic: str) -> RawRecord:
 
 
 def _all_in_kcats_form(text: bytes) -> list[RawRecord] | None:
-    """Decode all lines at once, in half the time; None unless each line holds one record.
+    """Decode all lines at once, in half the time. Returns None unless each line is one record.
 
-    After `}` and a newline no JSON value can continue with `{`: if there are as many values as
+    After `}` and a newline no JSON value can continue with `{`. So if there are as many values as
     lines between such newlines, each line is one value.
     """
     lines = _objects(text)
@@ -210,9 +217,10 @@ def _all_in_kcats_form(text: bytes) -> list[RawRecord] | None:
 
 
 def _objects(text: bytes) -> int:
-    """Return the number of lines if each begins with `{` and each but the last ends in `}`, else 0.
+    """Return the number of lines if each begins with `{` and all but the last end in `}`, or 0.
 
-    Counting such newlines would take twice as long: searching for one letter skips all others.
+    Counting such newlines would take twice as long, because a search for one letter skips all
+    others.
     """
     if not text.startswith(b"{"):
         return 0
@@ -227,7 +235,10 @@ def _objects(text: bytes) -> int:
 
 
 def _recorded(parsed: _KcatLine) -> RawRecord | None:
-    """Return None for an object without a payload. Raises what `_UNREADABLE` names."""
+    """Return the record, or None for an object without a payload.
+
+    Raises the errors in `_UNREADABLE`.
+    """
     payload, key, at_ms = parsed.payload, parsed.key, parsed.ts
     if parsed.payload_b64 is not None:
         value: bytes | None = base64.b64decode(parsed.payload_b64, validate=True)
@@ -252,7 +263,7 @@ def _recorded(parsed: _KcatLine) -> RawRecord | None:
 
 
 def _headers(flat: tuple[str | None, ...]) -> tuple[tuple[str, bytes | None], ...]:
-    """Kcat prints headers as name, value, name, value."""
+    """Pair the headers, which kcat prints as name, value, name, value."""
     each = iter(flat)
     pairs = zip(each, each, strict=False)
     return tuple([(name or "", None if value is None else value.encode()) for name, value in pairs])

@@ -1,4 +1,4 @@
-"""Reads the bytes of a file, unpacked if it is gzip or zstd, and notes whether it was cut off."""
+"""Reads a file, decompressed if it's gzip or zstd, and notes whether it was truncated."""
 
 import zlib
 from pathlib import Path
@@ -10,23 +10,24 @@ from normalizer.errors import FatalError
 
 _PLAIN_BYTES: Final = 1 << 20
 _PACKED_BYTES: Final = 1 << 17
-"""One step of unpacking reads as much as of a plain file; the result may be many times larger."""
+"""Compressed bytes per step. The result may be many times larger."""
 _PIECE_BYTES: Final = 1 << 12
-"""Packed bytes that are unpacked at once: a thousand equal lines may be packed into a few of them,
-so that one step could not be held in memory. Of zstd, four bytes may be 128 KiB."""
+"""Decompress this many bytes at once. A few bytes may hold a thousand equal lines (in zstd, four
+bytes can be 128 KiB), so a whole step might not fit in memory.
+"""
 _AHEAD_BYTES: Final = 1 << 22
-"""Bytes read from the file at once; the first read takes only one step of unpacking."""
+"""Bytes to read from the file at once. The first read takes only one step."""
 _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _ZSTD_SKIPPED: Final = tuple(bytes([0x50 + low, 0x2A, 0x4D, 0x18]) for low in range(16))
-"""A zstd file may begin with a frame that readers skip."""
+"""A zstd file may begin with a skippable frame."""
 
 
 class Unpacked:
-    """The bytes of a file; `with` closes it. Several frames or members may follow each other.
+    """The bytes of a file. `with` closes it. It may have several frames or members.
 
-    `cut` is true once the end was reached inside a frame: the file is incomplete. `read_bytes`
-    counts bytes of the file itself, before unpacking.
+    `cut` is true if the file ended inside a frame, so it's incomplete. `read_bytes` counts bytes of
+    the file itself, before decompression.
     """
 
     def __init__(self, file: BinaryIO, name: str) -> None:
@@ -45,7 +46,7 @@ class Unpacked:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Open the file. Raises FatalError where that fails."""
+        """Open the file. Raises FatalError if that fails."""
         try:
             return cls(path.open("rb", buffering=0), str(path))
         except OSError as error:
@@ -59,13 +60,13 @@ class Unpacked:
 
     @property
     def is_drained(self) -> bool:
-        """Whether all that was read ahead is consumed, and the file may hold more."""
+        """Return whether everything read ahead is consumed, and the file may hold more."""
         return self._taken_of_ahead >= len(self._ahead) and not self._ended
 
     def read_ahead(self) -> None:
-        """Read what `read1` returns next. Call when drained, in another thread: a disk may hang.
+        """Read ahead for `read1`. Call it when drained, in a thread, because a disk may hang.
 
-        Errors are raised later, by `read1`, which may first return bytes from before the error.
+        It raises no errors. `read1` does later, after it has returned the bytes before the error.
         """
         assert self.is_drained
         try:
@@ -77,7 +78,7 @@ class Unpacked:
         self._ended = not self._ahead
 
     def read1(self, _size: int = -1, /) -> bytes:
-        """Return some bytes, none at the end. Raises FatalError where the file is damaged."""
+        """Return some bytes, or none at the end. Raises FatalError if the file is damaged."""
         if not self._kind:
             self._detect()
         if self._kind == "plain":
@@ -90,7 +91,7 @@ class Unpacked:
             ) from error
 
     def _unpack(self) -> bytes:
-        """Unpack about as much as is read of a plain file, of what was read from the file."""
+        """Decompress the next bytes, about as many as one read of a plain file gives."""
         unpacked = bytearray()
         while len(unpacked) < _PLAIN_BYTES:
             packed = self._taken() or (b"" if unpacked else self._read())
@@ -144,7 +145,7 @@ class Unpacked:
 
 
 class Beginning(NamedTuple):
-    """The first bytes of a file, unpacked; fewer if it is shorter, or cut off before more."""
+    """The first bytes of a file, decompressed. Fewer if the file is shorter or truncated."""
 
     content: bytes
     cut: bool

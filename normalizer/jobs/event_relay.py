@@ -41,9 +41,7 @@ CHECK_EVERY_S: Final = 1.0
 UNKNOWN_S: Final = 10.0
 """After this long without a check, PostgreSQL or Kafka counts as silent."""
 COMMIT_EVERY_S: Final = 3_600.0
-"""Commit at least this often. Kafka forgets an offset that wasn't committed for days, even if the
-relay has nothing to send.
-"""
+"""Commit at least this often, because Kafka forgets an offset after some days."""
 
 _log: Final = get_logger()
 

@@ -1,8 +1,7 @@
 """Runs quarantined records through today's rules and the same store again.
 
-A record keeps the coordinates of its entry. Every attempt is recorded in the same transaction as
-its rows. A record that fails again stays in quarantine, and a run tries each entry once. Successful
-entries stay visible.
+A record keeps the coordinates of its entry. Every attempt is recorded in the transaction of its
+rows. A run tries each entry once. A record that fails again stays. Successful ones stay visible.
 """
 
 import base64

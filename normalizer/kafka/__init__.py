@@ -1,25 +1,26 @@
-"""Reads records of Kafka; the only package that imports aiokafka.
+"""Reads and writes Kafka, the only package that imports aiokafka.
 
-connection       what every client shares: options, partitions, records, errors
-access_tokens    keeps the token of SASL OAUTHBEARER
-token_sources    requests it from an authorization server, or signs it for AWS
+connection       the parts that every client shares: options, partitions, records, errors
+access_tokens    keeps the access token of SASL OAUTHBEARER
+token_sources    requests a token from an authorization server, or signs one for AWS
 token_sessions   replaces connections before their token expires
-sign_in          finds the step at which brokers do not let a client in
+sign_in          finds the step at which brokers refuse a client
 port_protocol    asks a port whether it speaks TLS, and which SASL mechanisms it offers
 reader_connection  the clients of a reader, opened when needed
 group_reader     GroupReader reads the partitions that a consumer group assigns to this process
 group_consumer   the aiokafka consumer of a group, with its options
 named_member     lets a process with a name keep its partitions while it restarts
-fetch_sizes      requests from each broker what the way to it carries in about a second
-fetch_positions  how far each partition was read, and whether its topic may have been recreated
+fetch_sizes      limits each request to what its broker's link carries in about a second
+fetch_positions  tracks how far each partition was read, and whether its topic may have been
+                 recreated
 unreadable_batch  the error for a batch that no reader gets past
 range_reader     OffsetRangeReader reads ranges of offsets, outside any group
-lenient_reader   reads record batches that aiokafka cannot decode
+lenient_reader   reads record batches that aiokafka can't decode
 field_reader     reads the fields of records from bytes that arrive in pieces
 unpacking        unpacks compressed batches in bounded memory
-topic_reader     TopicReader reads bounds, settings and single records, outside any group
-topic_identity   compares a topic with what was read of it
-committed_offsets  reads what a group has committed
+topic_reader     TopicReader reads bounds, settings, and single records, outside any group
+topic_identity   compares a topic with the log that was read
+committed_offsets  reads the offsets that a group has committed
 transactional_producer  writes records and a committed offset in one transaction
 """
 

@@ -1,4 +1,4 @@
-"""Keeps the access token of SASL OAUTHBEARER, one for all clients of this process."""
+"""Keeps one access token of SASL OAUTHBEARER for all clients of this process."""
 
 import asyncio
 import contextlib
@@ -19,14 +19,14 @@ from normalizer.kafka.token_sources import (
 from normalizer.settings import Settings
 
 RENEWED_AFTER: Final = 0.8
-"""The share of its life after which a token is renewed."""
+"""Renew a token after this share of its lifetime."""
 RETRY_S: Final = 5.0
 
 
 class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
     """One token for all clients of this process, of any thread and event loop.
 
-    `generation` counts the tokens, and `is_due` says that it is time for the next one.
+    `generation` counts the tokens, and `is_due` says that it's time for the next one.
     """
 
     def __init__(
@@ -44,44 +44,44 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
         self.generation = 0
 
     async def token(self) -> str:
-        """A valid token, fetched if there is none. Raises TokenUnavailable."""
+        """Return a valid token, and fetch one if necessary. Raises TokenUnavailable."""
         if self._clock() >= self._expires_at_s:
             await asyncio.to_thread(self._renew)
         return self._text
 
     def extensions(self) -> dict[str, str]:
-        """What is sent beside the token."""
+        """Return the extensions to send with the token."""
         return self._extensions
 
     @property
     def is_due(self) -> bool:
-        """Whether the token should be renewed, and the last attempt is not too fresh."""
+        """Return whether to renew the token now. False soon after a failed attempt."""
         return self._clock() >= max(self._renew_at_s, self._retry_at_s)
 
     def renew_in_background(self) -> None:
-        """Fetch the next token in a thread; until it is there, the present one stays."""
+        """Fetch the next token in a thread. The present one stays until then."""
         self._retry_at_s = self._clock() + RETRY_S
         asyncio.get_running_loop().run_in_executor(None, self._try_to_renew)
 
     def _try_to_renew(self) -> None:
-        with contextlib.suppress(TokenUnavailable):  # the next attempt follows
+        with contextlib.suppress(TokenUnavailable):  # another attempt follows later
             self._renew()
 
     def _renew(self) -> None:
         with self._lock:
             begun_s = self._clock()
-            if begun_s >= self._renew_at_s:  # else another thread was first
+            if begun_s >= self._renew_at_s:  # otherwise another thread was first
                 self._text, lifetime_s = self._fetch()
                 self._renew_at_s = begun_s + RENEWED_AFTER * lifetime_s
                 self._expires_at_s = begun_s + lifetime_s
                 self.generation += 1
-            if self._clock() < self._renew_at_s:  # else each request would renew it
+            if self._clock() < self._renew_at_s:  # otherwise each request would renew it
                 self._retry_at_s = 0.0
 
 
 @cache
 def token_provider(settings: Settings) -> TokenProvider:
-    """The provider of these settings, the same for all clients of the process."""
+    """Return the provider for these settings, the same for all clients of the process."""
     fetch: Callable[[], AccessToken] = partial(request_token, settings)
     if settings.kafka_sasl_mechanism == "AWS_MSK_IAM":
         fetch = partial(sign_token, settings.kafka_sasl_aws_region or "")

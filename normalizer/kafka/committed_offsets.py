@@ -1,7 +1,7 @@
-"""Reads the offsets that a consumer group has committed, once they are stable if that matters.
+"""Reads the offsets that a consumer group has committed, and can wait until they're stable.
 
-The client's own request cannot ask for stable offsets: while a broker still applies the end of a
-transaction, it would answer with the offset from before it.
+The client's own request can't ask for stable offsets. While a broker still applies the end of a
+transaction, it would answer with the offset from before.
 """
 
 import asyncio
@@ -34,20 +34,23 @@ from normalizer.kafka.connection import KafkaPartition
 _T = TypeVar("_T")
 
 UNSTABLE: Final = 88
-"""The error code while a transaction that commits the offset is not complete."""
+"""The error code while a transaction that commits the offset isn't complete."""
 AGAIN_S: Final = 0.05
 COORDINATOR_NOT_READY: Final = (
     GroupCoordinatorNotAvailableError,
     GroupLoadInProgressError,
     NotCoordinatorForGroupError,
 )
-"""A cluster creates a group's coordinator on the first request, and loads it after a start."""
+"""Temporary errors.
+
+A cluster creates a group's coordinator on the first request, and loads it after a start.
+"""
 COORDINATOR_TRIES: Final = 40
 COORDINATOR_WAIT_S: Final = 0.25
 
 
 class CommittedOffset(NamedTuple):
-    """The next offset to read, and the text that was committed with it."""
+    """The next offset to read, and the metadata committed with it."""
 
     next_offset: int
     metadata: str = ""
@@ -56,10 +59,9 @@ class CommittedOffset(NamedTuple):
 async def read_committed(
     client: Any, group_id: str, partitions: Iterable[KafkaPartition], *, stable: bool
 ) -> dict[KafkaPartition, CommittedOffset]:
-    """Return what the group has committed; a partition of which it has nothing is left out.
+    """Return the group's committed offsets, without partitions that have none.
 
-    With `stable` it waits while a transaction of one of them is not complete. Raises the client's
-    errors.
+    With `stable` it waits until no transaction on them is pending. Raises the client's errors.
     """
     by_topic: defaultdict[str, list[int]] = defaultdict(list)
     for topic, partition in partitions:
@@ -69,7 +71,7 @@ async def read_committed(
 
 
 async def from_coordinator(ask: Callable[[], Awaitable[_T]]) -> _T:
-    """Ask a group's coordinator; again while the cluster creates or loads it."""
+    """Ask a group's coordinator, and repeat while the cluster creates or loads it."""
     for _ in range(COORDINATOR_TRIES):
         try:
             return await ask()
@@ -161,5 +163,5 @@ class _OffsetFetch(Request[_Query]):  # type: ignore[misc]
         ]
 
     def build(self, request_struct_class: Any) -> Any:
-        """Build the request that the client sends."""
+        """Build the request for the client to send."""
         return request_struct_class(self._group_id, self._topics, self._stable, {})

@@ -1,4 +1,4 @@
-"""What every Kafka client of this project shares: options, partitions, records, errors."""
+"""The parts that every Kafka client shares: options, partitions, records, errors."""
 
 import asyncio
 import ssl
@@ -34,11 +34,11 @@ from normalizer.tls_files import kafka_tls
 
 REQUEST_TIMEOUT_MS: Final = 15_000
 REBALANCE_TIMEOUT_MS: Final = 30_000
-"""How long a rebalance waits for a process that has not joined yet."""
+"""How long a rebalance waits for a process that hasn't joined yet."""
 PARTITION_BYTES: Final = 4 << 20
-"""Of one partition in one answer; memory holds one such part per partition."""
+"""The most bytes of one partition in one answer. Memory holds one such part per partition."""
 RETRY_BACKOFF_S: Final = 0.1
-"""What Kafka's own client calls retry.backoff.ms, with its default."""
+"""The same as retry.backoff.ms of Kafka's own client, with its default."""
 
 
 class KafkaPartition(NamedTuple):
@@ -59,7 +59,10 @@ class Bounds(NamedTuple):
 
 
 class FetchedChunk(msgspec.Struct, frozen=True, kw_only=True):
-    """Offsets from_offset up to next_offset of one partition; others are holes."""
+    """The offsets of one partition from from_offset to next_offset.
+
+    Those without a record are holes.
+    """
 
     partition: KafkaPartition
     from_offset: int
@@ -68,9 +71,9 @@ class FetchedChunk(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def connection_options(settings: Settings) -> dict[str, Any]:
-    """Return the options of every aiokafka client: addresses, authentication, TLS.
+    """Return the options of every aiokafka client: addresses, authentication, and TLS.
 
-    Raises BrokerUnavailable where a certificate or key cannot be read any more.
+    Raises BrokerUnavailable if a certificate or key can't be read any more.
     """
     limit_unpacking(settings.kafka_fetch_max_bytes)
     options: dict[str, Any] = {
@@ -92,7 +95,10 @@ def connection_options(settings: Settings) -> dict[str, Any]:
 
 
 def _tls_context(settings: Settings) -> ssl.SSLContext:
-    """These files held when the process started: they may be halfway through being renewed."""
+    """Load the TLS files.
+
+    They worked at the start, so a failure may mean that they're being renewed.
+    """
     try:
         return kafka_tls(settings)
     except ConfigurationError as error:
@@ -100,11 +106,11 @@ def _tls_context(settings: Settings) -> ssl.SSLContext:
 
 
 def pace_metadata(client: Any) -> None:
-    """Let a consumer's client request metadata once in RETRY_BACKOFF_S at most.
+    """Let a consumer's client request metadata at most once per RETRY_BACKOFF_S.
 
-    While a partition that is read has no leader, it would request them again with every answer.
+    While a partition has no leader, it would otherwise request metadata after every answer.
     """
-    update = client._metadata_update  # noqa: SLF001 - the public API has no setting for it
+    update = client._metadata_update  # noqa: SLF001 - the public API has no setting for this
     next_at_s = 0.0
 
     async def update_in_time(*arguments: Any) -> Any:
@@ -117,10 +123,11 @@ def pace_metadata(client: Any) -> None:
 
 
 def close_abandoned(client: Any) -> None:
-    """Let a client close the connection of a request that its caller gives up.
+    """Let a client close the connection of a request that its caller cancels.
 
-    The client itself closes a silent one only after a request timeout of its own, which is longer
-    than most of our waits, and without that keeps it for as long as TCP does: a quarter of an hour.
+    The client itself closes a silent connection only after its own request timeout, which is longer
+    than most of our waits. Without one it keeps the connection as long as TCP does, a quarter of an
+    hour.
     """
     send = client.send
 
@@ -138,13 +145,13 @@ def close_abandoned(client: Any) -> None:
 
 
 async def start_client(client: Any, settings: Settings, doing: str) -> None:
-    """Start any of the library's clients; where it has a token, renew that in time.
+    """Start any of the library's clients, and renew its token in time if it has one.
 
-    Raises BrokerUnavailable, which names the step at which brokers do not let it in, and FatalError
-    where rights are missing.
+    Raises BrokerUnavailable, which names the step at which brokers refuse it, and FatalError if
+    rights are missing.
     """
     if _signs_in_by_token(settings):
-        # The client takes a refused token for a success, and goes on to requests without an answer.
+        # The client takes a refused token for a success, and its next requests get no answer.
         if refusal := await why_unavailable(connection_options(settings)):
             raise refusal
         inner = getattr(client, "_client", None) or getattr(client, "client", client)
@@ -173,11 +180,11 @@ _MISSING_RIGHTS: Final = {
     TopicAuthorizationFailedError: "topic",
     TransactionalIdAuthorizationFailed: "transactional-id",
 }
-"""What each error is about, by the name of its option of kafka-acls.sh."""
+"""The option of kafka-acls.sh for the resource of each error."""
 
 
 def grant(resource: str, name: str, operation: str = "Read") -> str:
-    """What an administrator types to let a user do the operation with what the name stands for."""
+    """Return the command that gives a user this right."""
     return (
         "kafka-acls.sh --add --allow-principal User:NAME "
         f"--operation {operation} --{resource} {name}"
@@ -186,15 +193,15 @@ def grant(resource: str, name: str, operation: str = "Read") -> str:
 
 @contextmanager
 def translated(doing: str, *, writes: bool = False, topic: str = "") -> Iterator[None]:
-    """Translate the client's errors into this project's, by what the caller must do.
+    """Translate the client's errors into ours, by what the caller must do.
 
-    `writes`: the right to a topic that may be missing is to write to it. `topic` is the one that is
-    meant where the client names none.
+    With `writes`, a missing right to a topic is the right to write to it. `topic` is the topic if
+    the client's error names none.
     """
     try:
         yield
     except (KafkaError, OSError, TimeoutError) as error:
-        for one in (error, error.__cause__):  # the client's own task wraps what ended it
+        for one in (error, error.__cause__):  # the client's own task wraps the error that ended it
             if isinstance(one, tuple(_MISSING_RIGHTS)):
                 right = _missing_right(one, writes=writes, topic=topic)
                 raise FatalError(f"{doing}: {right}") from error
@@ -202,10 +209,10 @@ def translated(doing: str, *, writes: bool = False, topic: str = "") -> Iterator
 
 
 async def ended(client: Any, *, timeout_s: float) -> bool:
-    """Stop a consumer, or close an admin client; False if that failed or took too long.
+    """Stop a consumer, or close an admin client. Returns False if that failed or took too long.
 
-    While brokers are away, the client's own stop can end with the CancelledError of a task that it
-    cancelled, and leave its connections open. That error must not cancel the caller.
+    While brokers are unreachable, the client's own stop can end with the CancelledError of a task
+    that it cancelled, and leave its connections open. That error must not cancel the caller.
     """
 
     async def stop() -> bool:
@@ -221,7 +228,7 @@ async def ended(client: Any, *, timeout_s: float) -> bool:
                 stopping = tasks.create_task(stop(), name="stop client")
             if not stopping.cancelled():
                 return stopping.result()
-            await client._client.close()  # noqa: SLF001 - stop() did not reach this
+            await client._client.close()  # noqa: SLF001 - stop() didn't get this far
     except (KafkaError, OSError, TimeoutError):
         return False
     return True
@@ -230,7 +237,7 @@ async def ended(client: Any, *, timeout_s: float) -> bool:
 async def bounds_of(
     consumer: Any, partitions: Iterable[KafkaPartition]
 ) -> dict[KafkaPartition, Bounds]:
-    """Ask for first offset and end of each partition. Raises the client's errors."""
+    """Request the first offset and the end of each partition. Raises the client's errors."""
     wanted = [TopicPartition(*one) for one in partitions]
     starts = await consumer.beginning_offsets(wanted)
     ends = await consumer.end_offsets(wanted)
@@ -252,7 +259,7 @@ def raw_record(record: Any, incarnation: int) -> RawRecord:
 
 
 def _missing_right(error: KafkaError, *, writes: bool, topic: str) -> str:
-    """Name the right; the error may hold the name of a group or topic, or a set of topics."""
+    """Name the missing right. The error may hold a group, a topic, or a set of topics."""
     resource = _MISSING_RIGHTS[type(error)]
     names = error.args[0] if error.args else topic if resource == "topic" else ""
     named = ",".join(sorted([names] if isinstance(names, str) else map(str, names)))

@@ -1,9 +1,9 @@
 """Tracks how far each partition was read, and whether its topic may have been recreated.
 
-The client knows a topic only by its name, and reads on in a recreated topic without an error. So a
-broker's answer is trusted only if it came over the same connection as the one before it, soon
-after it, and no fetch failed in between. Otherwise the partition is unverified until somebody has
-compared its log with what was read. Each partition is tracked separately.
+The client knows a topic only by its name, and continues in a recreated topic without an error. So
+we trust a broker's answer only if it came over the same connection as the previous one, soon after
+it, and no fetch failed in between. Otherwise the partition is unverified until somebody has
+compared its log with the last record read. Each partition is tracked separately.
 """
 
 import asyncio
@@ -20,16 +20,18 @@ from normalizer.core.batch import LastRecord, last_record
 from normalizer.kafka.connection import RETRY_BACKOFF_S, FetchedChunk, KafkaPartition
 
 MAX_SILENCE_MS: Final = 2_000
-"""The client fetches every half second. After a longer silence the topic may have been recreated:
-whatever comes next waits until the log was compared."""
+"""The client fetches every half second. After a longer silence the topic may have been recreated,
+so the next records wait until the log has been compared.
+"""
 
 _TOPIC_CHANGES: Final = {NotLeaderForPartitionError.errno, UnknownTopicOrPartitionError.errno}
-"""Errors that a deleted topic causes. Records of its other partitions may be fetched but not yet
-taken; then no fetch of them is under way that could fail."""
+"""Errors that a deleted topic causes. They cover all of its partitions: if another one's records
+are fetched but not yet taken, no fetch of it is running that could fail.
+"""
 
 
 class FetchPosition(msgspec.Struct):
-    """How far one partition was read; moves together with the consumer's own position.
+    """How far one partition was read. Moves together with the consumer's own position.
 
     `last_answer_ms` is the time of the broker's last answer, `answered_over` its connection.
     `unverified_count` counts how often the log became unverified since it was last compared.
@@ -59,16 +61,16 @@ class UnverifiedLog(NamedTuple):
 
 
 class FetchPositions(dict[KafkaPartition, FetchPosition]):
-    """The fetch positions of a consumer; listens to brokers' answers. Calls `on_unverified`."""
+    """The fetch positions of a consumer. Listens to brokers' answers and calls `on_unverified`."""
 
     def __init__(self, on_unverified: Callable[[], None]) -> None:
         super().__init__()
         self._on_unverified = on_unverified
 
     def listen(self, client: Any) -> None:
-        """Call back for every answer to a fetch of this client, and for every failed fetch.
+        """Watch every answer to a fetch of this client, and every failed fetch.
 
-        The consumer reports neither; it silently fetches again.
+        The consumer reports neither. It silently fetches again.
         """
         send = client.send
 
@@ -87,19 +89,19 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
             connection = client._conns.get((node_id, ConnectionGroup.DEFAULT))  # noqa: SLF001 - the public API reports neither
             self._take(answer, connection, wall_ms())
             if any(code for _, partitions in answer.topics for _, code, *_ in partitions):
-                # The fetcher would fetch again at once, and be refused at once.
+                # Otherwise the fetcher would fetch again at once, and fail at once.
                 await asyncio.sleep(RETRY_BACKOFF_S)
             return answer
 
         client.send = send_and_hear
 
     def trusted(self, partition: KafkaPartition) -> FetchPosition | None:
-        """The position of a partition that is read and whose log is verified, else None."""
+        """Return the position of a partition that's being read and verified, or None."""
         position = self.get(partition)
         return position if position and not position.unverified_count else None
 
     def unverified(self) -> list[UnverifiedLog]:
-        """Partitions whose log must be compared before any more of their records are returned."""
+        """Return partitions whose log must be compared before they return more records."""
         return [
             UnverifiedLog(partition, position.next_offset, position.last, position.unverified_count)
             for partition, position in self.items()
@@ -107,21 +109,21 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
         ]
 
     def mark_verified(self, unverified_log: UnverifiedLog, *, compared_ms: int) -> None:
-        """Note that the log was the same at that moment; a later doubt remains."""
+        """Note that the log was the same at that moment. A later doubt remains."""
         position = self.get(unverified_log.partition)
         if (
             position
             and position.unverified_count == unverified_log.unverified_count
             and position.last == unverified_log.last
         ):
-            # A long comparison must not count as silence: answers came meanwhile.
+            # A long comparison must not count as silence, because answers came in the meantime.
             position.unverified_count, position.last_answer_ms = (
                 0,
                 max(position.last_answer_ms, compared_ms),
             )
 
     def mark_unverified(self, partitions: Iterable[KafkaPartition]) -> None:
-        """Mark these logs unverified, those that are read: their topics may have been recreated."""
+        """Mark logs that are being read as unverified, because their topics may be recreated."""
         found = [position for one in partitions if (position := self.get(one))]
         for position in found:
             position.unverified_count += 1
@@ -130,7 +132,7 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
             self._on_unverified()
 
     def note_answer(self, partition: KafkaPartition, answer_ms: int, *, over: Any = None) -> None:
-        """Note an answer at this moment; a clock that was set back makes the log unverified too."""
+        """Note an answer at this moment. If the clock was set back, the log is unverified too."""
         position = self.get(partition)
         if position is None:
             return
@@ -151,5 +153,5 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
 
 
 def wall_ms() -> int:
-    """The clock in which answers are timed."""
+    """Return the time, in the clock for answers."""
     return round(time.time() * 1000)

@@ -1,8 +1,7 @@
-"""Requests from each broker what the way to it carries in about a second.
+"""Limits each fetch to what the link to its broker carries in about a second.
 
-The client itself always requests the same size. Over a slow link, an answer of that size takes
-longer than a request may last: the client gives up, requests the same again, and never reads
-anything.
+The client itself always requests the same size. Over a slow link, such an answer takes longer than
+the request timeout, so the client would request the same again and never read anything.
 """
 
 import time
@@ -13,25 +12,25 @@ from aiokafka.errors import KafkaError
 from aiokafka.protocol.fetch import FetchRequest
 
 ANSWER_S: Final = 1.0
-"""What an answer may take. A log that is silent for longer than two seconds has to be compared."""
+"""The target time of an answer. A log that's silent for more than two seconds must be compared."""
 FIRST_BYTES: Final = 1 << 20
 LEAST_BYTES: Final = 64 << 10
-"""Smaller answers are mostly waiting. A broker answers with one whole batch at least anyway."""
+"""Smaller answers would mostly wait. A broker answers with at least one whole batch anyway."""
 
 
 class FetchSizes:
-    """How many bytes to request from each broker next, by how long its last answer took."""
+    """Chooses how many bytes to request from each broker, by the time of its last answer."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
         self._bytes: dict[Any, int] = {}
 
     def of(self, broker: Any) -> int:
-        """The bytes to request next."""
+        """Return the bytes to request next."""
         return self._bytes.get(broker, min(FIRST_BYTES, self._most_bytes))
 
     def note_answer(self, broker: Any, answer_bytes: int, took_s: float) -> None:
-        """Request what fits after a slow answer, and twice as much after a fast and full one.
+        """Request less after a slow answer, and twice as much after a fast and full one.
 
         A small answer may have waited for records, so it says nothing about the link.
         """
@@ -50,7 +49,7 @@ class FetchSizes:
 def fit_fetches(
     client: Any, most_bytes: int, *, clock: Callable[[], float] = time.monotonic
 ) -> None:
-    """Let a client request what fits, and never more than `most_bytes` in one answer."""
+    """Let a client request what fits, but never more than `most_bytes` in one answer."""
     send = client.send
     sizes = FetchSizes(most_bytes)
 

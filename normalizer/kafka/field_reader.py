@@ -6,12 +6,12 @@ from typing import Final
 from aiokafka.errors import CorruptRecordException
 
 _LONGEST_NUMBER: Final = 10
-"""Bytes of a varint of 64 bits."""
+"""The most bytes of a 64-bit varint."""
 _PART_BYTES: Final = 1 << 18
 
 
 class FieldReader:
-    """Reads fields one after the other; holds no more than a piece and the field being read."""
+    """Reads fields one after the other, with only a piece and the current field in memory."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
@@ -21,11 +21,11 @@ class FieldReader:
 
     @property
     def position(self) -> int:
-        """How many bytes were read."""
+        """Return how many bytes were read."""
         return self._before + self._at
 
     def has_more(self) -> bool:
-        """Whether any byte follows."""
+        """Return whether another byte follows."""
         while self._at == len(self._held):
             if (piece := next(self._pieces, None)) is None:
                 return False
@@ -46,9 +46,9 @@ class FieldReader:
         raise CorruptRecordException("a number does not end")
 
     def bytes_or_null(self, *, end: int) -> bytes | None:
-        """Read as many bytes as the length before them says; a negative length is null.
+        """Read bytes after their length. A negative length means null.
 
-        `end` is the position where their record ends.
+        `end` is the position of the end of their record.
         """
         length = self.number()
         if length > end - self.position:
@@ -56,7 +56,7 @@ class FieldReader:
         return None if length < 0 else b"".join(self.parts(length))
 
     def parts(self, length: int) -> Iterator[bytes]:
-        """Read that many bytes, in parts of 256 KiB at most."""
+        """Read that many bytes, in parts of at most 256 KiB."""
         while length > 0:
             if not self.has_more():
                 raise CorruptRecordException(f"{length} bytes are missing")
@@ -66,6 +66,6 @@ class FieldReader:
             yield part
 
     def skip(self, length: int) -> None:
-        """Read that many bytes, and drop them."""
+        """Skip that many bytes."""
         for _ in self.parts(length):
             pass

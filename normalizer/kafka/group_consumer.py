@@ -1,4 +1,4 @@
-"""Builds the aiokafka consumer of a group; this project's offsets live in PostgreSQL."""
+"""Builds the aiokafka consumer of a group. The real offsets live in PostgreSQL."""
 
 from collections.abc import Callable, Collection
 from typing import Any, Final
@@ -16,10 +16,12 @@ from normalizer.kafka.fetch_sizes import fit_fetches
 from normalizer.settings import Settings
 
 NEVER_MS: Final = 2**31 - 1
-"""Turns off aiokafka's idle watch, which leaves the group; the service has its own watchdog."""
+"""Turns off aiokafka's idle check, which would leave the group. The service has its own watchdog.
+
+"""
 
 METADATA_AGE_MS: Final = 30_000
-"""New partitions are noticed within this time; the client's default is five minutes."""
+"""Notice new partitions within this time. The client's default is five minutes."""
 
 
 def new_group_consumer(
@@ -27,9 +29,9 @@ def new_group_consumer(
     on_assigned: Callable[[frozenset[KafkaPartition]], None],
     on_revoked: Callable[[], None],
 ) -> Any:
-    """Return a consumer that is subscribed to the topics, but not started.
+    """Return a consumer that's subscribed to the topics, but not started.
 
-    The callbacks are called inside the rebalance and must not wait.
+    The callbacks run inside the rebalance and must not wait.
     """
     consumer = AIOKafkaConsumer(
         **connection_options(settings),
@@ -37,14 +39,15 @@ def new_group_consumer(
         group_instance_id=settings.instance or None,
         enable_auto_commit=False,
         isolation_level="read_committed",
-        # Positions live in PostgreSQL. An offset that the log does not have must raise an
-        # error: a silent jump to the earliest or latest offset would look like a hole.
+        # Positions live in PostgreSQL. A missing offset must raise an error, because a silent jump
+        # to the earliest or latest offset would look like a hole.
         auto_offset_reset="none",
         fetch_max_bytes=settings.kafka_fetch_max_bytes,
         max_partition_fetch_bytes=PARTITION_BYTES,
         client_rack=settings.kafka_client_rack,
         session_timeout_ms=settings.kafka_session_timeout_ms,
-        # At most Kafka's default: a member learns of a rebalance with its next heartbeat.
+        # At most Kafka's default, because a member learns about a rebalance with its next
+        # heartbeat.
         heartbeat_interval_ms=min(3_000, settings.kafka_session_timeout_ms // 4),
         rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
         max_poll_interval_ms=NEVER_MS,
@@ -67,9 +70,9 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         self._revoked = revoked
 
     def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:  # noqa: ARG002 - aiokafka's signature
-        """In this protocol every rebalance first revokes all partitions."""
+        """Pass on the revocation. In this protocol every rebalance first revokes all partitions."""
         self._revoked()
 
     def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
-        """Pause new partitions before any record of them can be fetched."""
+        """Pause new partitions before any of their records can be fetched."""
         self._assigned(frozenset(KafkaPartition(*one) for one in assigned))

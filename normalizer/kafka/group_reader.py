@@ -31,22 +31,21 @@ from normalizer.settings import Settings
 
 STOP_S: Final = 5.0
 GETMANY_GRACE_S: Final = 5.0
-"""getmany blocks without limit during a rebalance: it is cancelled after this much longer."""
+"""Cancel getmany after this much longer, because it blocks without limit during a rebalance."""
 
 NOWHERE: Final = TopicPartition("", 0)
-"""Wait of a getmany call for no partition, which only raises the errors of the group."""
+"""A partition that never exists. Calling getmany for it only raises the errors of the group."""
 
 
 class GroupReader:
     """This process's partitions of a consumer group, read from given offsets.
 
-    An assigned partition stays paused until `start_reading`. `on_revoked` and `on_assigned` are
-    called inside the rebalance and must not wait. `assignments` counts both, so a waiting caller
-    can see whether the group changed meanwhile.
+    An assigned partition stays paused until `start_reading`. `on_revoked` and `on_assigned` run
+    inside the rebalance and must not wait. `assignments` counts both, to show waiting callers.
 
-    After a failed fetch or a silence the logs of the partitions concerned are unverified: none of
-    their records are returned until somebody has compared them and calls `mark_verified`.
-    `on_unverified` is called at that moment.
+    After a failed fetch or a silence, the logs of the affected partitions are unverified, and
+    `on_unverified` is called. None of their records are returned until somebody has compared the
+    logs and calls `mark_verified`.
     """
 
     def __init__(
@@ -69,7 +68,7 @@ class GroupReader:
         self.rebalancing = True
 
     async def start(self) -> None:
-        """Connect and join the group. Raises BrokerUnavailable; may be called again then."""
+        """Connect and join the group. Raises BrokerUnavailable, and then you may call it again."""
         settings = self._settings
         self._consumer = new_group_consumer(settings, self._assigned, self._revoked)
         self._member.prepare(self._consumer)
@@ -80,15 +79,15 @@ class GroupReader:
                     await start_client(self._consumer, settings, doing)
         except BaseException as error:
             if not await self.stop(timeout_s=STOP_S) and isinstance(error, BrokerUnavailable):
-                raise ProcessStuck(f"{error}; and the Kafka client does not stop") from error
+                raise ProcessStuck(f"{error}, and the Kafka client does not stop") from error
             raise
         self._joined = True
 
     async def stop(self, *, timeout_s: float) -> bool:
-        """Leave the group; False if that took too long and the process should exit.
+        """Leave the group. Returns False if that took too long, and the process should exit.
 
-        A half-stopped consumer goes on sending heartbeats, so the group would believe that its
-        partitions are read.
+        A half-stopped consumer would keep sending heartbeats, and the group would believe that it
+        still reads its partitions.
         """
         consumer, self._consumer = self._consumer, None
         self._joined = False
@@ -109,7 +108,7 @@ class GroupReader:
     ) -> None:
         """Read an assigned partition from this offset on, in the log that `last` was read from.
 
-        `compared_ms` is when the log was compared, by wall_ms(); by default now.
+        `compared_ms` is the wall_ms() at which the log was compared, by default now.
         """
         last_answer_ms = wall_ms() if compared_ms is None else compared_ms
         self._fetch_positions[partition] = FetchPosition(incarnation, offset, last, last_answer_ms)
@@ -117,36 +116,36 @@ class GroupReader:
         self._consumer.resume(TopicPartition(*partition))
 
     def stop_reading(self, partition: KafkaPartition) -> None:
-        """Stop reading a partition; it stays assigned and paused."""
+        """Stop reading a partition, which stays assigned and paused."""
         if self._fetch_positions.pop(partition, None) and partition in self.assigned:
             self._consumer.pause(TopicPartition(*partition))
 
     def is_reading(self, partition: KafkaPartition) -> bool:
-        """Whether `start_reading` was called and the log has the requested offset."""
+        """Return whether `start_reading` was called and the log has the requested offset."""
         return partition in self._fetch_positions
 
     def next_offset(self, partition: KafkaPartition) -> int:
-        """The next offset to read of a partition; -1 before `start_reading`."""
+        """Return the next offset to read of a partition, or -1 before `start_reading`."""
         position = self._fetch_positions.get(partition)
         return -1 if position is None else position.next_offset
 
     def unverified_logs(self) -> list[UnverifiedLog]:
-        """Partitions whose log must be compared before any more of their records are returned."""
+        """Return partitions whose log must be compared before they return more records."""
         return self._fetch_positions.unverified()
 
     def mark_verified(self, unverified_log: UnverifiedLog, *, compared_ms: int) -> None:
-        """Note that the log was the same at that moment; a later doubt remains."""
+        """Note that the log was the same at that moment. A later doubt remains."""
         self._fetch_positions.mark_verified(unverified_log, compared_ms=compared_ms)
 
     async def fetch(
         self, partitions: Collection[KafkaPartition], *, max_records: int, timeout_s: float
     ) -> list[FetchedChunk]:
-        """Return new records of these partitions, at most max_records; waits for the first.
+        """Return up to max_records new records of these partitions. Waits for the first.
 
-        They are more where the lenient reader is needed: all of an answer of the broker.
-        Raises BrokerUnavailable where the group is in trouble (rejoin), FatalError where rights are
-        missing or another process took the name, UnreadableBatch for a damaged log. A partition
-        whose requested offset the log no longer has is no longer read: claim it again.
+        If the lenient reader is needed, it returns more: the whole answer of the broker. Raises
+        BrokerUnavailable if the group has a problem (rejoin it), FatalError if rights are missing
+        or another process took our name, and UnreadableBatch for a damaged log. It stops reading a
+        partition whose requested offset is gone from the log. Claim that partition again.
         """
         if not self._joined:
             await asyncio.sleep(timeout_s)
@@ -179,8 +178,8 @@ class GroupReader:
         except Exception as error:  # noqa: BLE001 - the client may raise anything on a damaged batch
             self._rewind()
             return await self._read_leniently(consumer, wanted, error)
-        # No other task runs from here on: of a partition that is read the client knows its position
-        # without a wait. So its positions and ours move in one step.
+        # No other task runs from here on, because the client knows the position of a partition
+        # that's being read without waiting. So its positions and ours move in one step.
         return await self._chunks(wanted, drained)
 
     async def commit(self, offsets: dict[KafkaPartition, int], *, timeout_s: float) -> None:
@@ -195,10 +194,10 @@ class GroupReader:
     async def _chunks(
         self, wanted: dict[KafkaPartition, FetchPosition], drained: dict[Any, list[Any]]
     ) -> list[FetchedChunk]:
-        """Build chunks of the drained records and the holes around them; advance the positions.
+        """Build chunks from the drained records and holes, and advance the positions.
 
-        A partition that was started again while this call hung, in a rebalance for instance, is
-        sought back: its records belong to the call that fetches it by its new position.
+        If a partition was started again while this call hung, for example in a rebalance, seek back
+        to its new position. Its records belong to the call that fetches from there.
         """
         positions = self._fetch_positions
         for one in map(KafkaPartition._make, drained):
@@ -222,8 +221,8 @@ class GroupReader:
                 records and not position.next_offset <= records[0].offset <= next_offset
             ):
                 raise ProcessStuck(
-                    f"{partition}: expected offset {position.next_offset}, "
-                    f"came to {next_offset}: the client lost its position"
+                    f"{partition}: the client lost its position: expected offset "
+                    f"{position.next_offset}, got {next_offset}"
                 )
             chunks.append(
                 FetchedChunk(
@@ -241,8 +240,8 @@ class GroupReader:
     ) -> list[FetchedChunk]:
         """Read one answer of the broker for each partition with the lenient reader.
 
-        Raises BrokerUnavailable if that returns nothing new: then no record was to blame. A
-        partition that is quiet, or whose leader is away, does not hold the others up.
+        Raises BrokerUnavailable if that returns nothing new, because then no record was to blame. A
+        quiet partition, or one whose leader is unreachable, doesn't hold up the others.
         """
         positions = self._fetch_positions
         starts = {
@@ -263,8 +262,8 @@ class GroupReader:
                 read.append(answer)
         if not read:
             raise BrokerUnavailable(f"fetching: {type(failure).__name__}") from failure
-        # Positions move only here, with what is returned: reading another partition may raise. One
-        # that became unverified meanwhile, or that another caller started again, is read again.
+        # Positions move only here, because reading another partition may raise. A partition that
+        # is unverified by now, or that another caller started again, is read again.
         taken = [one for one in read if positions.trusted(one.partition) is wanted[one.partition]]
         for chunk in taken:
             wanted[chunk.partition].advance(chunk)
@@ -275,17 +274,18 @@ class GroupReader:
         self._consumer.seek(TopicPartition(*partition), offset)
 
     def _rewind(self) -> None:
-        """Seek back to every fetch position: a failed getmany forgets all that it had drained."""
+        """Seek back to every fetch position, because a failed getmany forgets what it drained."""
         for partition, position in self._fetch_positions.items():
             with contextlib.suppress(IllegalStateError):
                 self._seek(partition, position.next_offset)
 
     def _assigned(self, partitions: frozenset[KafkaPartition]) -> None:
         if self._consumer is None:
-            return  # A rebalance ended while the group is being left.
+            return  # A rebalance ended while we leave the group.
         for partition in partitions:
             self._consumer.pause(TopicPartition(*partition))
-            # Any valid offset will do while paused; with none the client fetches a committed one.
+            # Any valid offset works while paused. Without one the client would fetch a committed
+            # offset.
             self._seek(partition, 0)
         self.assigned = partitions
         self.assignments += 1

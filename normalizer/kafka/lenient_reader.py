@@ -1,8 +1,8 @@
-"""Reads records from an offset on, also of batches that the client cannot decode.
+"""Reads records from an offset on, even from batches that the client can't decode.
 
-Header names are bytes on the wire, and Kafka itself accepts any. The client rejects a whole batch
-for one name that is not UTF-8, and would never get past it. Nor does it get past a batch that
-unpacks to more than a process may take into memory. Here such a batch is unpacked record by record.
+Header names are bytes on the wire, and Kafka accepts any bytes. The client rejects a whole batch
+for one name that isn't UTF-8, and would never get past it. Nor does it get past a batch that
+decompresses to more than fits in memory. This reader decompresses such a batch record by record.
 """
 
 import asyncio
@@ -35,21 +35,21 @@ from normalizer.kafka.unpacking import CHUNK_BYTES, UnpacksTooFar, pieces
 from normalizer.kafka.unreadable_batch import UnreadableBatch
 
 BROKEN_BATCH: Final = (CorruptRecordException, UnsupportedCodecError)
-"""The errors of a client whose cause is a batch, and not the broker."""
+"""The client's errors that a batch causes, and not the broker."""
 ANSWER_S: Final = 10.0
-"""A broker that is silent for this long is away; the client itself would wait for minutes."""
+"""A broker that's silent for this long counts as unreachable. The client itself waits minutes."""
 _WAIT_MS: Final = 500
 _CODECS: Final = ("", "gzip", "snappy", "lz4", "zstd")
-"""By the number in a batch's attributes. Source: Kafka's record format, version 2."""
+"""Codecs by the number in a batch's attributes. Source: Kafka's record format, version 2."""
 MOST_BYTES: Final = 1 << 20
 ONE_BATCH: Final = 1
-"""Bytes to request for one record: a broker answers with at least one whole batch."""
+"""The bytes to request for one record. A broker answers with at least one whole batch."""
 
 
 async def read_each_leniently(
     client: Any, starts: Mapping[KafkaPartition, tuple[int, int]]
 ) -> dict[KafkaPartition, FetchedChunk | NormalizerError]:
-    """What `read_leniently` returns or raises for each (incarnation, offset), read at once."""
+    """Read each (incarnation, offset) at once. Returns results or errors of `read_leniently`."""
 
     async def read(partition: KafkaPartition) -> FetchedChunk | NormalizerError:
         incarnation, offset = starts[partition]
@@ -71,23 +71,23 @@ async def read_leniently(
     offset: int,
     most_bytes: int = MOST_BYTES,
 ) -> FetchedChunk:
-    """Return committed records from `offset` on, of one answer of the broker, with names repaired.
+    """Return committed records from `offset` on, from one answer, with header names repaired.
 
-    They have some CHUNK_BYTES at most. A batch that unpacks to more is read in parts, and for each
-    of them it is fetched and unpacked again from its beginning.
+    They take up to about CHUNK_BYTES. A larger batch is read in parts, and each part fetches and
+    decompresses it again from its beginning.
 
-    Raises BrokerUnavailable, and UnreadableBatch where even this reader cannot decode the first
-    batch; another one ends the answer. `client` is an open one.
+    Raises BrokerUnavailable, and UnreadableBatch if even this reader can't decode the first batch.
+    A later unreadable batch ends the answer. `client` must be open.
     """
     with translated(f"reading {partition}"):
         try:
             async with asyncio.timeout(ANSWER_S):
                 answer = await _fetch(client, partition, offset, most_bytes)
         except CorruptRecordException as error:
-            raise UnreadableBatch.at(partition, offset, "the broker says so itself") from error
+            raise UnreadableBatch.at(partition, offset, "the broker itself says so") from error
     with contextlib.suppress(Exception):  # the client's own decoder is compiled
         return _decode(_records(MemoryRecords, answer, partition, offset), partition, incarnation)
-    # In a thread: a batch may take seconds to unpack, and unpacking needs no interpreter lock.
+    # In a thread, because decompressing may take seconds and doesn't need the interpreter lock.
     records = _records(_LenientRecords, answer, partition, offset)
     return await asyncio.to_thread(_decode, records, partition, incarnation)
 
@@ -95,7 +95,7 @@ async def read_leniently(
 async def _fetch(
     client: Any, partition: KafkaPartition, offset: int, most_bytes: int
 ) -> tuple[Any, ...]:
-    """Fetch from the leader; return its offset bounds and the record batches of its answer."""
+    """Fetch from the leader. Returns its offset bounds and the record batches of its answer."""
     await client.add_topic(partition.topic)
     request = FetchRequest(
         _WAIT_MS,
@@ -128,7 +128,7 @@ def _records(
 
 
 def _decode(records: PartitionRecords, partition: KafkaPartition, incarnation: int) -> FetchedChunk:
-    """Decode records up to CHUNK_BYTES; what lies before a damage is good, and is read first."""
+    """Decode records up to CHUNK_BYTES. Records before a damaged place are good and come first."""
     offset = records.next_fetch_offset
     found: list[RawRecord] = []
     chunk_bytes = 0
@@ -161,7 +161,7 @@ class _LenientRecords(_MemoryRecordsPy):  # type: ignore[misc]
     """Record batches of a broker's answer."""
 
     def next_batch(self) -> Any:
-        """Return the next batch; one of the format since Kafka 0.11 is decoded leniently."""
+        """Return the next batch. Batches in the format since Kafka 0.11 are decoded leniently."""
         one = self._next_slice
         if one is None or one[self.MAGIC_OFFSET] < 2:
             return super().next_batch()
@@ -170,7 +170,7 @@ class _LenientRecords(_MemoryRecordsPy):  # type: ignore[misc]
 
 
 class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
-    """A batch that is unpacked record by record, and whose headers may have any bytes as names.
+    """A batch that's decompressed record by record and may have any bytes as header names.
 
     Source: Kafka's record format, version 2.
     """
@@ -205,7 +205,7 @@ class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
     def _read_record(self, fields: FieldReader) -> _DefaultRecordPy:
         length = fields.number()
         end = fields.position + length
-        fields.number()  # attributes: there are none yet
+        fields.number()  # attributes, which aren't used yet
         passed_ms = fields.number()
         further = fields.number()
         value: bytes | None
@@ -230,13 +230,13 @@ class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
 
 
 class _CutBytes(bytes):
-    """The beginning of a value, with what is known of its record."""
+    """The beginning of a value, with checksum and size of its record."""
 
     cut: CutValue
 
 
 def _read_cut(fields: FieldReader, length: int) -> tuple[bytes | None, _CutBytes]:
-    """Read key and value of a record that is too large to be held: their first bytes, and sums."""
+    """Read key and value of a record that's too large for memory: their first bytes, and sums."""
     crc, key = 0, b""
     key_bytes = fields.number()
     for part in fields.parts(key_bytes):

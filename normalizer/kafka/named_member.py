@@ -1,7 +1,7 @@
 """Lets a process with a name keep its partitions while it restarts (Kafka's static membership).
 
-The group waits for a named process until its session times out. If it joins again before that, it
-gets the same partitions back, and nobody else notices. The client lacks three things for that:
+The group waits for a named process until its session times out. If it rejoins before that, it gets
+the same partitions back, and nobody else notices. The client lacks three things for this:
 
 - Its heartbeats have no name. So two processes with one name would take each other's place, again
   and again.
@@ -22,7 +22,7 @@ from normalizer.kafka import group_consumer
 from normalizer.settings import Settings
 
 NAME_TAKEN: Final = 82
-"""Kafka's FENCED_INSTANCE_ID: another process has joined with this name since."""
+"""Kafka's FENCED_INSTANCE_ID: another process has since joined with this name."""
 
 
 class NamedMember:
@@ -34,10 +34,10 @@ class NamedMember:
         self._is_taken = False
 
     def prepare(self, consumer: Any) -> None:
-        """Let a consumer send the name with each request that has a place for it; before its start.
+        """Let a consumer send the name with each request that has a field for it.
 
-        Raises FatalError if another process took the name over: to join would take it back, and
-        the other process would do the same.
+        Call it before the consumer's start. Raises FatalError if another process took over the
+        name. Joining would take it back, and then the other process would do the same.
         """
         self.check()
         if not self._name:
@@ -73,7 +73,7 @@ def leave_when_stopped(consumer: Any) -> None:
 
 
 def _lead_later(consumer: Any, generation: int) -> None:
-    """Join once more, unless that has happened by then: the client learns that it's the leader."""
+    """Join once more, unless that happened already, so that the client learns that it leads."""
 
     def lead() -> None:
         coordinator = consumer._coordinator  # noqa: SLF001 - as above
@@ -85,9 +85,9 @@ def _lead_later(consumer: Any, generation: int) -> None:
 
 
 def _is_former_self(answer: Any, name: str) -> bool:
-    """Whether the group's leader is this process before it restarted: the group says its old id.
+    """Return whether the group's leader is this process before its restart, by its old id.
 
-    Kafka makes the ids of named members: the name, a hyphen, and 36 characters.
+    Kafka builds the id of a named member from the name, a hyphen, and 36 characters.
     """
     leader: str = answer.leader_id
     return leader != answer.member_id and leader[:-36] == f"{name}-"

@@ -1,4 +1,4 @@
-"""Asks a port whether it speaks TLS, and which SASL mechanisms it offers; sends no secret."""
+"""Finds out whether a port speaks TLS and which SASL mechanisms it offers. Sends no secret."""
 
 import asyncio
 import ssl
@@ -11,14 +11,14 @@ from aiokafka.protocol.admin import SaslHandShakeRequest
 
 STEP_S: Final = 5.0
 FAILURES: Final = (KafkaError, OSError, TimeoutError, EOFError)
-"""What a connection or a request of the client raises."""
+"""The errors that a connection or request of the client raises."""
 
 
 async def speaks_tls(host: str, port: int) -> bool | None:
-    """Whether the port answers a TLS handshake, or a plain request; None if neither."""
+    """Return True if the port answers a TLS handshake, False for a plain request, else None."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE  # nothing is sent but the handshake
+    context.verify_mode = ssl.CERT_NONE  # we send nothing but the handshake
     try:
         async with asyncio.timeout(STEP_S):
             _, writer = await asyncio.open_connection(host, port, ssl=context)
@@ -38,7 +38,7 @@ async def speaks_tls(host: str, port: int) -> bool | None:
 async def offered_mechanisms(
     host: str, port: int, options: Mapping[str, Any]
 ) -> frozenset[str] | None:
-    """The SASL mechanisms that the port offers; empty if it has no SASL, None without an answer."""
+    """Return the port's SASL mechanisms, empty without SASL, or None without an answer."""
     without_sasl = {name: value for name, value in options.items() if not name.startswith("sasl_")}
     without_sasl["security_protocol"] = options["security_protocol"].removeprefix("SASL_")
     connection = AIOKafkaConnection(host, port, **without_sasl)

@@ -1,4 +1,4 @@
-"""Reads ranges of offsets, each to its own end, outside any group and without commits."""
+"""Reads ranges of offsets, each to its own end, without a group and without commits."""
 
 from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Any, Final, NamedTuple, Self
@@ -32,7 +32,7 @@ SILENT_FETCHES: Final = 10
 
 
 class OffsetRange(NamedTuple):
-    """Offsets `first` up to `after` of a partition, read under this incarnation."""
+    """The offsets from `first` up to, but not including, `after`, under this incarnation."""
 
     incarnation: int
     first: int
@@ -40,7 +40,7 @@ class OffsetRange(NamedTuple):
 
 
 class ExpiredRange(NamedTuple):
-    """Offsets `first` up to `after` of a partition that retention deleted before they were read."""
+    """Offsets from `first` up to `after` that retention deleted before they were read."""
 
     partition: KafkaPartition
     first: int
@@ -62,13 +62,13 @@ class OffsetRangeReader:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection; the next call opens a new one."""
+        """Close the connection. The next call opens a new one."""
         consumer, self._consumer = self._consumer, None
         if consumer:
             await ended(consumer, timeout_s=ENDING_S)
 
     async def bounds(self, partitions: Collection[KafkaPartition]) -> dict[KafkaPartition, Bounds]:
-        """First offset and committed end of each of these partitions, which must exist."""
+        """Return first offset and committed end of each partition. All must exist."""
         with translated("reading the bounds of the log"):
             consumer = await self._connected()
             return await bounds_of(consumer, partitions)
@@ -76,7 +76,7 @@ class OffsetRangeReader:
     async def offsets_at(
         self, partitions: Collection[KafkaPartition], time_ms: int
     ) -> dict[KafkaPartition, int | None]:
-        """Return each one's first offset with a record of this time or later; None if none."""
+        """Return each partition's first offset with a record at this time or later, or None."""
         with translated("looking up offsets by time"):
             consumer = await self._connected()
             found = await consumer.offsets_for_times(
@@ -91,8 +91,8 @@ class OffsetRangeReader:
     ) -> AsyncIterator[FetchedChunk | ExpiredRange]:
         """Yield each range to its end, as records arrive. Raises FatalError for a recreated topic.
 
-        What retention deleted meanwhile is yielded as an ExpiredRange; reading goes on after it.
-        Raises UnreadableBatch where no reader can read on, after all that can be read.
+        Offsets that retention has just deleted come as an ExpiredRange, and reading continues after
+        them. Raises UnreadableBatch if no reader can continue, after it has yielded all it can.
         """
         self._left = {one: at for one, at in offset_ranges.items() if at.first < at.after}
         if not self._left:
@@ -146,7 +146,7 @@ class OffsetRangeReader:
         found: list[FetchedChunk | ExpiredRange] = []
         for one, offset_range in list(self._left.items()):
             chunk = await read_leniently(
-                self._consumer._client,  # noqa: SLF001 - the consumer cannot decode the answer
+                self._consumer._client,  # noqa: SLF001 - the consumer can't decode the answer
                 one,
                 incarnation=offset_range.incarnation,
                 offset=offset_range.first,
@@ -157,14 +157,14 @@ class OffsetRangeReader:
         return found
 
     async def _read_past_silence(self) -> list[FetchedChunk | ExpiredRange]:
-        """Read what the client does not give, though the log has it.
+        """Read records that the client doesn't return although the log has them.
 
         A broker that finds no batch at an offset of a damaged log answers with nothing.
         """
         found = await self._read_leniently()
         if not found:
             one, offset_range = next(iter(self._left.items()))
-            raise UnreadableBatch.at(one, offset_range.first, "the broker gives nothing of it")
+            raise UnreadableBatch.at(one, offset_range.first, "the broker returns nothing from it")
         return found
 
     def _chunk(self, one: KafkaPartition, position: int, records: list[Any]) -> FetchedChunk:
@@ -179,13 +179,13 @@ class OffsetRangeReader:
         )
 
     async def _skip_expired(self, one: KafkaPartition) -> ExpiredRange:
-        """Go on at the first offset of the log, which is now beyond the position."""
+        """Continue at the first offset of the log, which is now beyond the position."""
         bounds = (await self.bounds([one]))[one]
         offset_range = self._left[one]
         if bounds.start <= offset_range.first:
             raise FatalError(
-                f"{one}: offset {offset_range.first} was to be read, the log ends at {bounds.end}: "
-                "the topic was recreated"
+                f"{one}: the topic was recreated: offset {offset_range.first} should be read, but "
+                f"the log ends at {bounds.end}"
             )
         after = min(bounds.start, offset_range.after)
         self._advance(one, after)
@@ -193,7 +193,7 @@ class OffsetRangeReader:
         return ExpiredRange(one, offset_range.first, after)
 
     async def _check_topic(self) -> None:
-        """No records arrive: check that the log is still the one to be read."""
+        """Check that the log is still the right one, because no records arrive."""
         with translated("looking for the topic"):
             known = await self._consumer.topics()
         for one, offset_range in self._left.items():
@@ -202,8 +202,8 @@ class OffsetRangeReader:
             end = (await self.bounds([one]))[one].end
             if end < offset_range.after:
                 raise FatalError(
-                    f"{one}: it was to be read to offset {offset_range.after}, "
-                    f"the log ends at {end}: the topic was recreated"
+                    f"{one}: the topic was recreated: it should be read to offset "
+                    f"{offset_range.after}, but the log ends at {end}"
                 )
 
     def _advance(self, one: KafkaPartition, position: int) -> None:
@@ -214,7 +214,7 @@ class OffsetRangeReader:
         self._consumer.pause(TopicPartition(*one))
 
     def _seek(self) -> None:
-        """Seek the client to every position: an error makes it forget what it drained."""
+        """Seek the client to every position, because an error makes it forget what it drained."""
         for one, offset_range in self._left.items():
             self._consumer.seek(TopicPartition(*one), offset_range.first)
 

@@ -24,11 +24,11 @@ from normalizer.settings import Settings
 
 ENDING_S: Final = 5.0
 SILENT_S: Final = 1.0
-"""After this, what any broker can answer is requested of another."""
+"""After this long, send a request that any broker can answer to another one."""
 
 
 class ReaderConnection:
-    """The two clients of a reader; leaving the `async with` block closes them."""
+    """The two clients of a reader. Leaving the `async with` block closes them."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -36,7 +36,7 @@ class ReaderConnection:
         self._admin: Any = None
         self._turn = asyncio.Lock()
         self._answering: int | None = None
-        """The broker that answered last what any of them can."""
+        """The broker that last answered such a request."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -45,14 +45,14 @@ class ReaderConnection:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections; the next call opens new ones."""
+        """Close the connections. The next call opens new ones."""
         clients = (self._consumer, self._admin)
         self._consumer = self._admin = None
         await _end(clients)
 
     @contextlib.asynccontextmanager
     async def _connected(self, doing: str) -> AsyncIterator[None]:
-        """Yields the connection to one caller at a time; opens it when first needed."""
+        """Give the connection to one caller at a time, and open it when first needed."""
         async with self._turn:
             try:
                 with translated(doing):
@@ -64,7 +64,7 @@ class ReaderConnection:
 
     async def _connect(self, doing: str) -> None:
         if self._consumer is None:
-            # It joins no group, so that none of its requests lasts as long as a rebalance.
+            # It joins no group, so none of its requests takes as long as a rebalance.
             options = connection_options(self._settings) | {
                 "request_timeout_ms": REQUEST_TIMEOUT_MS
             }
@@ -84,9 +84,9 @@ class ReaderConnection:
             self._consumer, self._admin = consumer, admin
 
     async def _metadata(self, topics: Iterable[str]) -> Any:
-        """The metadata of the cluster and these topics; those of all may be megabytes.
+        """Return the metadata of the cluster and these topics. All topics may be megabytes.
 
-        Any broker can give them. One that is silent is passed over, unless it is the only one.
+        Any broker can answer. A silent one is skipped, unless it's the only one.
         """
         request = MetadataRequest([*topics], allow_auto_topic_creation=False)
         client = self._admin._client  # noqa: SLF001 - describe_topics() would create the topics

@@ -1,8 +1,8 @@
-"""Finds the step at which brokers do not let this process in, and says what to set.
+"""Finds the step at which brokers refuse this process, and says what to set.
 
-The client tries address after address and keeps the reasons to itself. So after a failed start each
-address is tried once more, step by step: TCP, TLS, API versions, SASL. Where brokers just close the
-connection, as Kafka does for a wrong protocol, `port_protocol` asks the port what it speaks.
+The client tries one address after another and doesn't report the reasons. So after a failed start
+we try each address once more, step by step: TCP, TLS, API versions, SASL. If the broker just closes
+the connection, as Kafka does for a wrong protocol, `port_protocol` finds out what the port speaks.
 """
 
 import asyncio
@@ -26,11 +26,11 @@ _OTHER_HOST: Final = (
 )
 _OTHER_TIME: Final = "renew the broker's certificate, or set the clock here"
 _CERTIFICATE_REMEDIES: Final = {9: _OTHER_TIME, 10: _OTHER_TIME, 62: _OTHER_HOST, 64: _OTHER_HOST}
-"""By OpenSSL's code: not yet valid, expired, of another host name, of another IP address."""
+"""Remedies by OpenSSL's code: not yet valid, expired, another host name, another IP address."""
 
 
 class Failure(NamedTuple):
-    """The step that failed, why, what to do; `is_refusal` if the broker is there and says no."""
+    """The failed step, why, and what to do. `is_refusal` if the broker answers and refuses."""
 
     step: str
     reason: str
@@ -39,9 +39,9 @@ class Failure(NamedTuple):
 
 
 async def why_unavailable(options: Mapping[str, Any]) -> BrokerUnavailable | None:
-    """Try every bootstrap server with these options of a client; None if one lets us in.
+    """Try every bootstrap server with these client options. Returns None if one accepts us.
 
-    The error names a server that refuses, before one that is away.
+    The error prefers a server that refuses to one that's unreachable.
     """
     client_options = dict(options)
     hosts = collect_hosts(client_options.pop("bootstrap_servers"), randomize=False)
@@ -69,7 +69,7 @@ async def why_unavailable(options: Mapping[str, Any]) -> BrokerUnavailable | Non
 
 
 async def _failure_at(host: str, port: int, options: Mapping[str, Any]) -> Failure | None:
-    """Open a connection step by step, as the client does, and request the cluster's brokers."""
+    """Open a connection step by step, like the client, and request the cluster's brokers."""
     try:
         async with asyncio.timeout(STEP_S):
             _, writer = await asyncio.open_connection(host, port)
@@ -89,7 +89,7 @@ async def _failure_at(host: str, port: int, options: Mapping[str, Any]) -> Failu
 
 
 class _SteppingConnection(AIOKafkaConnection):  # type: ignore[misc]
-    """A connection that knows which step it is at."""
+    """A connection that knows its current step."""
 
     step = "TLS"
 
@@ -108,7 +108,7 @@ class _SteppingConnection(AIOKafkaConnection):  # type: ignore[misc]
 
 
 class _HeedingAuthenticator(OAuthAuthenticator):  # type: ignore[misc]
-    """Answers a refusal, so that the broker gives its reason; the client takes it for a success.
+    """Answers a refusal, so that the broker gives its reason. The client takes it for a success.
 
     Source: RFC 7628, section 3.2.3.
     """
@@ -120,16 +120,16 @@ class _HeedingAuthenticator(OAuthAuthenticator):  # type: ignore[misc]
 def _failure_of_tcp(error: BaseException) -> Failure:
     reason = f"no answer in {STEP_S:.0f} s"
     if isinstance(error, OSError) and error.errno:
-        # asyncio's own text repeats the address; a name that is not found has a code below 0.
+        # asyncio's own text repeats the address. An unknown host name has a code below 0.
         reason = os.strerror(error.errno) if error.errno > 0 else str(error.strerror)
-    remedy = "does the broker run, and is it the one of KAFKA_BOOTSTRAP_SERVERS?"
+    remedy = "is the broker running, and is it the one in KAFKA_BOOTSTRAP_SERVERS?"
     return Failure("TCP", reason, remedy, is_refusal=False)
 
 
 async def _explained(
     connection: _SteppingConnection, error: BaseException, options: Mapping[str, Any]
 ) -> Failure:
-    """Say what the failure of a step means; the cause of a closed connection is in its chain."""
+    """Say what the failure of a step means. A closed connection has its cause in its chain."""
     tls_error = next((one for one in _chain(error) if isinstance(one, ssl.SSLError)), None)
     if isinstance(tls_error, ssl.SSLCertVerificationError):
         return _failure_of_certificate(tls_error)
@@ -188,7 +188,7 @@ def _failure_of_mechanism(
 
 
 async def _wrong_protocol(host: str, port: int, options: Mapping[str, Any]) -> Failure | None:
-    """Ask the port whether it speaks TLS, and whether it wants SASL; None if as we do."""
+    """Find out whether the port speaks TLS and wants SASL. Returns None if it does as we do."""
     protocol = options["security_protocol"]
     has_tls = await speaks_tls(host, port)
     if has_tls is None:
@@ -219,11 +219,11 @@ def _chain(error: BaseException | None) -> Iterable[BaseException]:
 
 
 def _printable(reason: str, secret: str | None) -> str:
-    """A broker's own words on one line, and no more than that, even if it echoes our password."""
+    """Put a broker's own words on one line, and mask our password if it echoes that."""
     masked = reason.replace(secret, MASK) if secret else reason
     return " ".join(masked.split())[:REASON_CHARS]
 
 
 def _words(reason: str | None) -> str:
-    """OpenSSL's name of an alert in lower case, as tlsv13 alert certificate required."""
+    """Return OpenSSL's name of an alert, such as tlsv13 alert certificate required."""
     return (reason or "the handshake failed").replace("_", " ").lower()

@@ -1,9 +1,8 @@
 """Replaces connections before the token that they signed in with expires.
 
-The client signs in once for each connection. A broker that limits sessions
-(connections.max.reauth.ms) closes a connection at the first request after its token has expired,
-and that request is lost. So a connection is replaced when a newer token is there and no request is
-under way on it.
+The client signs in once per connection. A broker that limits sessions (connections.max.reauth.ms)
+closes a connection at the first request after its token has expired, and that request is lost. So
+we replace a connection when there's a newer token and no request is in flight on it.
 """
 
 from typing import Any
@@ -16,7 +15,10 @@ from normalizer.kafka.access_tokens import TokenProvider
 
 
 def renew_connections(client: Any, provider: TokenProvider) -> None:
-    """Renew token and connections of a client, with its requests; called before it is started."""
+    """Renew the token and connections of a client as it sends requests.
+
+    Call it before its start.
+    """
     get_connection = client._get_conn  # noqa: SLF001 - the public API has no access to connections
     generations: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 
@@ -32,7 +34,8 @@ def renew_connections(client: Any, provider: TokenProvider) -> None:
             and generations.get(open_one, provider.generation) < provider.generation
         ):
             open_one.close(reason=CloseReason.IDLE_DROP)
-        generation = provider.generation  # before the sign-in: its token is this one or newer
+        # read before the sign-in, which uses this token or a newer one
+        generation = provider.generation
         connection = await get_connection(node_id, group=group, **options)
         if connection is not None:
             generations.setdefault(connection, generation)

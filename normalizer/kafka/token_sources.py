@@ -26,16 +26,16 @@ _MAY_PASS: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_RE
 
 
 class AccessToken(NamedTuple):
-    """A token, and how long it is valid from the moment it was issued."""
+    """A token, and how long it's valid from the moment it was issued."""
 
     text: str
     lifetime_s: float
 
 
 class TokenUnavailable(KafkaError):  # type: ignore[misc]  # noqa: N818 - a state, not a mistake
-    """No token was issued; the message holds neither token nor secret.
+    """No token was issued. The message holds neither a token nor a secret.
 
-    An error of the client's own tree: its background tasks survive no other.
+    It's part of the client's own error tree, because its background tasks survive no other error.
     """
 
     def __init__(self, reason: str, remedy: str, *, is_refusal: bool = False) -> None:
@@ -53,7 +53,7 @@ class _Refusal(msgspec.Struct, frozen=True):
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """The client's secret goes to the address that was set, and to no other."""
+    """Follows no redirect, so that the client's secret goes only to the configured address."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
@@ -101,14 +101,14 @@ def sign_token(region: str) -> AccessToken:
 
     try:
         text, expires_at_ms = MSKAuthTokenProvider.generate_auth_token(region)
-    except Exception as error:  # noqa: BLE001 - the AWS library has a tree of its own
+    except Exception as error:  # noqa: BLE001 - the AWS library has its own tree of errors
         remedy = "see the AWS_* variables, and KAFKA_SASL_AWS_REGION"
         raise TokenUnavailable(f"AWS credentials: {type(error).__name__}", remedy) from None
     return AccessToken(text, expires_at_ms / 1000 - time.time())
 
 
 def described(token: str) -> str:
-    """Who issued a JWT, for whom, and until when, without its signature; '' for any other token."""
+    """Describe a JWT by its claims, without its signature. Returns '' for any other token."""
     try:
         _, payload, _ = token.split(".")
         claims = msgspec.json.decode(base64.urlsafe_b64decode(f"{payload}=="), type=dict[str, Any])
@@ -123,7 +123,7 @@ def described(token: str) -> str:
 
 
 def _refusal(url: str, error: HTTPError) -> TokenUnavailable:
-    """Only the code of the error is repeated: a description may echo what was sent."""
+    """Build the error with only its code, because a description may echo what we sent."""
     with error:
         try:
             code = msgspec.json.decode(error.read(_MOST_BYTES), type=_Refusal).error
@@ -153,5 +153,5 @@ def _failure(url: str, error: Exception) -> TokenUnavailable:
 
 
 def _place(url: str) -> str:
-    """The address without its query, which may hold a secret."""
+    """Return the address without its query, which may hold a secret."""
     return url.partition("?")[0]

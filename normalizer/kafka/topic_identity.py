@@ -1,4 +1,4 @@
-"""Compares a topic with what was read of it: was it recreated, does another cluster answer?"""
+"""Finds out whether a topic was recreated, or another cluster answers."""
 
 import asyncio
 from typing import Final, Literal
@@ -14,7 +14,7 @@ COMPARING_S: Final = 10.0
 
 
 class OtherLog(msgspec.Struct, frozen=True):
-    """Why a log is not the one that was read, and what to do; its text says both."""
+    """Why a log isn't the one that was read, and what to do. Its text says both."""
 
     kind: Literal["RECREATED", "ANOTHER CLUSTER"]
     why: str
@@ -33,12 +33,12 @@ async def why_reset(
     last: LastRecord | None,
     bounds: Bounds | None = None,
 ) -> OtherLog | None:
-    """Return why the log is not the one read up to next_offset; None if it is the same.
+    """Return why the log isn't the one read up to next_offset, or None if it's the same.
 
-    `cluster_ids`: the cluster that was read, and the one that answers. Pass `bounds` only if they
-    were read after the position, which may have moved beyond older ones. Raises BrokerUnavailable.
-    Two cases go unnoticed: the last record is gone by now (retention, compaction), or the new topic
-    holds the same record, with the same bytes and time.
+    `cluster_ids` are the cluster that was read, and the one that answers. Pass `bounds` only if
+    they were read after the position, which may have moved beyond older bounds. Raises
+    BrokerUnavailable. It can't notice two cases: the last record is already gone (retention or
+    compaction), or the new topic holds the same record, with the same bytes and time.
     """
     known, cluster_id = cluster_ids
     if known != cluster_id:
@@ -51,22 +51,23 @@ async def why_reset(
             if last is None or last.offset < bounds.start:
                 return None
             if last.offset >= bounds.end:
-                return _recreated(f"log ends at {bounds.end}, offset {last.offset} was read")
+                return _recreated(f"log ends at {bounds.end}, but offset {last.offset} was read")
             record = await log.record_at(partition, last.offset)
             if record is None:
-                # Retention or compaction deleted it, or the topic was recreated since `bounds`.
+                # Retention or compaction deleted the record, or the topic was recreated since
+                # `bounds`.
                 return _shorter((await log.bounds([partition]))[partition], next_offset)
     except TimeoutError as error:
         raise BrokerUnavailable(f"{partition}: no answer when it was compared") from error
     if last_record(record) == last:
         return None
-    return _recreated(f"offset {last.offset} holds another record than was read there")
+    return _recreated(f"offset {last.offset} holds another record than the one that was read")
 
 
 def _shorter(bounds: Bounds, next_offset: int) -> OtherLog | None:
     if next_offset <= bounds.end:
         return None
-    return _recreated(f"log ends at {bounds.end}, the position is {next_offset}")
+    return _recreated(f"log ends at {bounds.end}, but the position is {next_offset}")
 
 
 def _recreated(how: str) -> OtherLog:
@@ -80,7 +81,7 @@ def _recreated(how: str) -> OtherLog:
 def _another_cluster(known: str, cluster_id: str) -> OtherLog:
     return OtherLog(
         "ANOTHER CLUSTER",
-        f"KAFKA_BOOTSTRAP_SERVERS leads to cluster {cluster_id}, the position is of cluster "
+        f"KAFKA_BOOTSTRAP_SERVERS leads to cluster {cluster_id}, but the position is of cluster "
         f"{known}",
         AnotherCluster.REMEDY,
     )

@@ -1,4 +1,4 @@
-"""Reads the bounds, settings and single records of a topic, outside any group."""
+"""Reads the bounds, settings, and single records of a topic, without a group."""
 
 import asyncio
 import contextlib
@@ -43,23 +43,23 @@ NO_LEADER: Final = -1
 
 
 class TopicReader(ReaderConnection):
-    """Reads a topic outside any group: its bounds, and the record at an offset.
+    """Reads the bounds and settings of a topic, and the record at an offset, without a group.
 
-    Every method raises BrokerUnavailable where no broker answers.
+    Every method raises BrokerUnavailable if no broker answers.
     """
 
     async def check_sign_in(self) -> None:
-        """Raise BrokerUnavailable if no broker lets us in, sooner than a client would."""
+        """Raise BrokerUnavailable if every broker refuses us, sooner than a client would."""
         if error := await why_unavailable(connection_options(self._settings)):
             raise error
 
     async def cluster_id(self) -> str:
-        """The id of the cluster; '' where brokers do not report one."""
+        """Return the id of the cluster, or '' if brokers don't report one."""
         async with self._connected("reading the cluster id"):
             return getattr(await self._metadata(()), "cluster_id", None) or ""
 
     async def partitions(self, topic: str) -> frozenset[KafkaPartition]:
-        """The partitions of a topic; empty where there is none. Never creates the topic.
+        """Return the partitions of a topic, or none if it doesn't exist. Never creates it.
 
         Raises FatalError without the right to describe it, whether the topic exists or not.
         """
@@ -71,7 +71,10 @@ class TopicReader(ReaderConnection):
         return frozenset(KafkaPartition(topic, number) for _code, number, *_ in partitions)
 
     async def create_topic(self, topic: str, *, partitions: int) -> None:
-        """Create the topic with one replica, unless it exists; for this project's own stacks."""
+        """Create the topic with one replica, unless it exists.
+
+        Only for this project's own stacks.
+        """
         if await self.partitions(topic):
             return
         async with self._connected(f"creating topic {topic}"):
@@ -80,10 +83,10 @@ class TopicReader(ReaderConnection):
             if await self.partitions(topic):
                 return
             await asyncio.sleep(0.1)
-        raise BrokerUnavailable(f"topic {topic} was created but is not there")
+        raise BrokerUnavailable(f"topic {topic} was created but does not appear")
 
     async def topic_configs(self, topic: str) -> dict[str, str]:
-        """The settings of a topic, by Kafka's names; none where there is no such topic.
+        """Return the settings of a topic, by Kafka's names, or none if it doesn't exist.
 
         Raises FatalError without the right to describe them, whether the topic exists or not.
         """
@@ -98,10 +101,11 @@ class TopicReader(ReaderConnection):
         return {entry[0]: entry[1] for entry in entries}
 
     async def group_members(self, group_id: str) -> tuple[str, int]:
-        """The state of a consumer group, in Kafka's word, and its number of members.
+        """Return the state of a consumer group, in Kafka's words, and its number of members.
 
-        A cluster that never had a group creates its coordinator on the first request, and one that
-        started loads it, so that is repeated. Raises FatalError without the right to describe it.
+        It repeats the request while the cluster creates the group's coordinator (on the first
+        request ever) or loads it (after a start). Raises FatalError without the right to describe
+        the group.
         """
         async with self._connected(f"looking up group {group_id}"):
             return await from_coordinator(partial(self._group_members, group_id))
@@ -109,18 +113,18 @@ class TopicReader(ReaderConnection):
     async def committed(
         self, group_id: str, partitions: Iterable[KafkaPartition]
     ) -> dict[KafkaPartition, CommittedOffset]:
-        """What the group has committed of these partitions; one without anything is left out.
+        """Return the group's committed offsets of these partitions, without those that have none.
 
-        Waits for no transaction: of many partitions that are written to, some always have one.
+        It doesn't wait for transactions, because among many busy partitions some always have one.
         """
         async with self._connected(f"reading the offsets of group {group_id}"):
             client = self._admin._client  # noqa: SLF001 - its own request gives up while the coordinator loads
             return await read_committed(client, group_id, partitions, stable=False)
 
     async def bounds(self, partitions: Iterable[KafkaPartition]) -> dict[KafkaPartition, Bounds]:
-        """First offset and committed end of each of these partitions, which must exist.
+        """Return first offset and committed end of each partition. All must exist.
 
-        Raises BrokerUnavailable, which names those whose leader does not answer.
+        Raises BrokerUnavailable, which names partitions whose leader doesn't answer.
         """
         wanted = set(partitions)
         found = await self.reachable_bounds(wanted)
@@ -131,9 +135,9 @@ class TopicReader(ReaderConnection):
     async def reachable_bounds(
         self, partitions: Iterable[KafkaPartition], *, within_s: float = LEADER_S
     ) -> dict[KafkaPartition, Bounds]:
-        """The bounds of partitions whose leader answers in time; in parallel by broker.
+        """Return the bounds of partitions whose leader answers in time, in parallel by broker.
 
-        Raises FatalError where rights are missing.
+        Raises FatalError if rights are missing.
         """
         wanted = list(partitions)
         if not wanted:
@@ -158,17 +162,16 @@ class TopicReader(ReaderConnection):
         return found
 
     async def record_at(self, partition: KafkaPartition, offset: int) -> RawRecord | None:
-        """The record at this offset; None where the log has none there, or no longer."""
+        """Return the record at this offset, or None if the log doesn't have it (any more)."""
         return await self.first_record(partition, offset, offset + 1)
 
     async def first_record(
         self, partition: KafkaPartition, offset: int, next_offset: int
     ) -> RawRecord | None:
-        """The first committed record from `offset` on and below `next_offset`; None if none is.
+        """Return the first committed record from `offset` on and below `next_offset`, or None.
 
-        It is also None where the log no longer reaches back to `offset`, and where even the lenient
-        reader cannot decode the batch. No batch but that of the record is read, unless the offset
-        is in a hole.
+        It's also None if the log no longer reaches back to `offset`, or if even the lenient reader
+        can't decode the batch. It reads only the record's batch, unless the offset is in a hole.
         """
         most_bytes = ONE_BATCH
         while offset < next_offset:
@@ -192,9 +195,9 @@ class TopicReader(ReaderConnection):
         incarnation: int = 0,
         most_bytes: int = MOST_BYTES,
     ) -> FetchedChunk | None:
-        """One answer of the broker; None where the offset is not in the log.
+        """Return one answer of the broker, or None if the offset isn't in the log.
 
-        Raises UnreadableBatch where even the lenient reader cannot decode the batch there.
+        Raises UnreadableBatch if even the lenient reader can't decode the batch there.
         """
         try:
             async with self._connected(f"reading {partition}"):
@@ -210,9 +213,9 @@ class TopicReader(ReaderConnection):
     async def data_offsets(
         self, topic: str, partition: int, ranges: Sequence[tuple[int, int]]
     ) -> list[int]:
-        """The offsets in these ranges (first, after), ascending, that hold a committed record.
+        """Yield the offsets in these ranges (first, after) with a committed record, ascending.
 
-        Raises UnreadableBatch where even the lenient reader cannot decode a batch.
+        Raises UnreadableBatch if even the lenient reader can't decode a batch.
         """
         where = KafkaPartition(topic, partition)
         bounds = (await self.bounds([where]))[where]
@@ -225,7 +228,7 @@ class TopicReader(ReaderConnection):
         while left:
             chunk = await self.chunk_at(where, left[0][0])
             if chunk is None or chunk.next_offset == left[0][0]:
-                # Retention deleted it meanwhile: it can no longer be checked.
+                # Retention has just deleted it, so it can't be checked any more.
                 del left[0]
                 continue
             at = [record.offset for record in chunk.records]
@@ -246,7 +249,7 @@ class TopicReader(ReaderConnection):
         return state, len(members)
 
     async def _leaders(self, topics: Iterable[str]) -> dict[KafkaPartition, int]:
-        """The broker that leads each existing partition of the topics."""
+        """Return the broker that leads each existing partition of the topics."""
         return {
             KafkaPartition(topic, number): leader
             for _code, topic, _internal, partitions in (await self._metadata(topics)).topics
@@ -256,7 +259,7 @@ class TopicReader(ReaderConnection):
     async def _ask_leader(
         self, partitions: Sequence[KafkaPartition], within_s: float
     ) -> dict[KafkaPartition, Bounds] | FatalError:
-        """Returns its error: a task that raises would cancel the requests to the other brokers."""
+        """Return the error, because raising it would cancel the requests to the other brokers."""
         try:
             with translated("reading the bounds of the log"):
                 async with asyncio.timeout(within_s):
@@ -268,13 +271,13 @@ class TopicReader(ReaderConnection):
 
 
 def no_leader(partitions: Iterable[KafkaPartition]) -> BrokerUnavailable:
-    """The error that names them."""
+    """Build the error that names these partitions."""
     return BrokerUnavailable(f"no leader answers for {', '.join(map(str, sorted(partitions)))}")
 
 
 @contextlib.asynccontextmanager
 async def optional_topic_reader(settings: Settings) -> AsyncIterator[TopicReader | None]:
-    """A reader of topics; None if no brokers are configured."""
+    """Yield a reader of topics, or None if no brokers are configured."""
     if not settings.kafka_bootstrap_servers:
         yield None
         return

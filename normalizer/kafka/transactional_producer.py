@@ -1,4 +1,4 @@
-"""Writes records and a committed offset in one transaction of Kafka."""
+"""Writes records and a committed offset in one Kafka transaction."""
 
 import asyncio
 from collections import defaultdict
@@ -24,15 +24,15 @@ from normalizer.kafka.connection import (
 from normalizer.settings import Settings
 
 BATCH_BYTES: Final = 1 << 18
-"""Records of one partition in one request, before they are compressed."""
+"""The most bytes of one partition's records in one request, before compression."""
 TRANSACTION_TIMEOUT_MS: Final = 60_000
-"""After this long without its end a transaction is aborted by the broker."""
+"""The broker aborts a transaction that hasn't ended after this long."""
 START_S: Final = 30.0
 STOP_S: Final = 5.0
 
 
 class OutputRecord(NamedTuple):
-    """A record to be written. Its key decides the partition, as in the Java client."""
+    """A record to write. Its key decides the partition, as in the Java client."""
 
     topic: str
     key: bytes
@@ -41,7 +41,7 @@ class OutputRecord(NamedTuple):
 
     @property
     def batch_bytes(self) -> int:
-        """At most this many bytes as a record batch of its own: compare with max.message.bytes."""
+        """Return the most bytes of a batch with only this record, for max.message.bytes."""
         found: int = DefaultRecordBatchBuilder.estimate_size_in_bytes(
             self.key, self.value, self.headers
         )
@@ -51,10 +51,10 @@ class OutputRecord(NamedTuple):
 class TransactionalProducer:
     """The one live producer for an input partition of a group.
 
-    Group and partition make its transactional id. So `start` aborts what an earlier producer of
-    the partition has left open and fences it, and the offset is read after that: nobody else can
-    commit records of the partition from then on. The offsets need no other fence: they are
-    committed in this producer's transactions alone.
+    Its transactional id consists of group and partition. So `start` fences an earlier producer of
+    the partition and aborts its open transaction, and from then on nobody else can commit records
+    of the partition. The offset is read after that. The offsets need no other fence, because
+    they're committed only in this producer's transactions.
     """
 
     def __init__(
@@ -73,10 +73,10 @@ class TransactionalProducer:
         self._committing: asyncio.Timeout | None = None
 
     async def start(self) -> int:
-        """Fence all earlier producers; return the number of this start.
+        """Fence all earlier producers. Returns the number of this start.
 
-        It is the producer's id and, in the last 16 bits, its epoch, which rises with each start.
-        Raises BrokerUnavailable, and FatalError where a right is missing.
+        The number consists of the producer's id and, in the last 16 bits, its epoch, which rises
+        with each start. Raises BrokerUnavailable, and FatalError if a right is missing.
         """
         self._producer = AIOKafkaProducer(
             **connection_options(self._settings),
@@ -97,7 +97,7 @@ class TransactionalProducer:
         return int(identity.producer_id << 16 | identity.producer_epoch)
 
     async def committed(self) -> CommittedOffset | None:
-        """What the group has committed for the partition. Raises BrokerUnavailable."""
+        """Return the group's committed offset of the partition. Raises BrokerUnavailable."""
         with translated(f"reading the committed offset of {self._partition}"):
             async with asyncio.timeout(START_S):
                 found = await read_committed(
@@ -108,11 +108,11 @@ class TransactionalProducer:
     async def commit(self, records: Sequence[OutputRecord], committed: CommittedOffset) -> None:
         """Write the records and commit the offset, all or nothing.
 
-        Raises Fenced where a later producer was started for the partition. After BrokerUnavailable
-        it is unknown whether the transaction took effect. After either, only another producer can
-        go on.
+        Raises Fenced if a later producer was started for the partition. After BrokerUnavailable,
+        nobody knows whether the transaction succeeded. After either, only another producer can
+        continue.
         """
-        producer = self._producer  # stop takes it away
+        producer = self._producer  # `stop` sets it to None
         try:
             doing = f"committing {self._partition}@{committed.next_offset}"
             with translated(doing, topic=self._partition.topic):
@@ -126,7 +126,7 @@ class TransactionalProducer:
             if not isinstance(error.__cause__, (ProducerFenced, InvalidProducerEpoch)):
                 raise
             raise Fenced(
-                f"{self._partition}: another producer was started for it",
+                f"{self._partition}: another producer has started for this partition",
                 topic=self._partition.topic,
                 partition=self._partition.partition,
             ) from error
@@ -134,28 +134,28 @@ class TransactionalProducer:
             self._committing = None
 
     async def stop(self) -> None:
-        """Close the connections; an open transaction is left to the next producer, or aborted.
+        """Close the connections. An open transaction is left to the next producer, or aborted.
 
-        A commit in flight fails at once: a closed client may leave it without any answer.
+        A commit in flight fails at once, because it might never get an answer from a closed client.
         """
         if self._committing and not self._committing.expired():
             self._committing.reschedule(asyncio.get_running_loop().time())
         producer, self._producer = self._producer, None
         if producer is not None:
             if not await ended(producer, timeout_s=STOP_S):
-                # Its own stop closes nothing before all was sent, and would go on sending.
-                sending = producer._sender.sender_task  # noqa: SLF001 - nobody else ends it
+                # Its own stop would keep sending, and closes nothing before everything is sent.
+                sending = producer._sender.sender_task  # noqa: SLF001 - nothing else ends it
                 if sending is not None:
                     sending.cancel()
                 await ended(producer.client, timeout_s=STOP_S)
                 if sending is not None:
-                    # It may wait for a request that a closed client never answers.
+                    # It may be waiting for a request that a closed client never answers.
                     sending.cancel()
             _read_errors(producer)
 
     @contextmanager
     def _first_failure(self, producer: Any) -> Iterator[None]:
-        """Raise what the transaction has failed of, where the client says only that it did."""
+        """Raise the cause of a failed transaction. The client says only that it failed."""
         try:
             yield
         except (AssertionError, IllegalOperation) as error:
@@ -174,14 +174,14 @@ async def _write(producer: Any, records: Sequence[OutputRecord]) -> None:
     sent = await _send(producer, records)
     if sent:
         await asyncio.wait(sent)
-    # The client commits a transaction of which a batch has failed, without that batch.
+    # If a batch fails, the client commits the transaction without it.
     errors = [error for one in sent if (error := one.exception())]
     if errors:
         raise errors[0]
 
 
 async def _send(producer: Any, records: Sequence[OutputRecord]) -> list[asyncio.Future[Any]]:
-    """Hand the records over in batches; return a future for each batch."""
+    """Hand over the records in batches. Returns a future for each batch."""
     counts: dict[str, int] = {}
     by_partition: defaultdict[tuple[str, int], list[OutputRecord]] = defaultdict(list)
     for record in records:
@@ -201,7 +201,7 @@ async def _send_batches(
 
     async def send() -> None:
         one = await producer.send_batch(batch, topic, partition=partition)
-        one.add_done_callback(_failure_of)  # nobody waits for it once a later batch is refused
+        one.add_done_callback(_failure_of)  # nobody awaits it once a later batch fails
         sent.append(one)
 
     batch = producer.create_batch()
@@ -221,7 +221,7 @@ async def _send_batches(
 
 
 def _read_errors(producer: Any) -> None:
-    """Read what the client has left of a failed transaction."""
+    """Read the errors that the client left after a failed transaction."""
     batches = producer._message_accumulator._batches.values()  # noqa: SLF001 - nobody else reads them
     waiting = [batch._drain_waiter for of_partition in batches for batch in of_partition]  # noqa: SLF001 - as above
     for future in (producer._txn_manager._transaction_waiter, *waiting):  # noqa: SLF001 - as above
@@ -229,7 +229,7 @@ def _read_errors(producer: Any) -> None:
 
 
 def _failure_of(future: asyncio.Future[Any] | None) -> BaseException | None:
-    """Read what a future has failed of: an error that nobody reads is logged as a mistake."""
+    """Read a future's error, because asyncio logs an error that nobody reads."""
     if future is None or not future.done() or future.cancelled():
         return None
     return future.exception()
@@ -237,6 +237,6 @@ def _failure_of(future: asyncio.Future[Any] | None) -> BaseException | None:
 
 @lru_cache(maxsize=1 << 16)
 def partition_of(key: bytes, partitions: int) -> int:
-    """The partition of a key among this number of them, as the Java client has it."""
+    """Return the partition of a key among this many partitions, like the Java client."""
     found: int = (murmur2(key) & 0x7FFFFFFF) % partitions
     return found

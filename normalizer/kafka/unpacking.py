@@ -1,8 +1,8 @@
-"""Unpacks compressed batches in bounded memory: one of some kilobytes may hold gigabytes.
+"""Decompresses batches in bounded memory, because a few kilobytes may hold gigabytes.
 
-The client has no limit, and unpacks a whole batch before its first record is read. A process that
-ran out of memory would be started again, and run out of it again. So the client gets a limit, and
-the lenient reader unpacks a batch beyond it piece by piece.
+The client has no limit, and decompresses a whole batch before it reads the first record. A process
+that runs out of memory would restart and run out of memory again. So we give the client a limit,
+and the lenient reader decompresses a larger batch piece by piece.
 """
 
 import gzip
@@ -23,39 +23,41 @@ from aiokafka.record._crecords import default_records as compiled_records
 from normalizer.errors import NormalizerError
 
 CHUNK_BYTES: Final = 16 << 20
-"""Bytes of one partition's records that are taken at once."""
+"""The most bytes of one partition's records to take at once."""
 MOST_BATCH_BYTES: Final = 1 << 30
-"""A batch that unpacks to more stops its partition: to read it would take the process too long."""
+"""A batch that decompresses to more than this stops its partition, because reading it would take
+too long.
+"""
 _PIECE_BYTES: Final = 1 << 18
 _XERIAL: Final = b"\x82SNAPPY\0"
-"""Snappy has no frames of its own. Java's clients write blocks of 32 kB behind this header."""
+"""Snappy has no framing of its own. Java clients write blocks of 32 kB after this header."""
 _XERIAL_HEADER_BYTES: Final = 16
 _LZ4_FRAME: Final = b"\x04\x22\x4d\x18"
 _LZ4_LINKED_FRAME: Final = _LZ4_FRAME + b"\x40\x70\xdf"
-"""Begins a frame without checksums, whose blocks of up to 4 MiB may repeat earlier ones."""
+"""Begins a frame without checksums, whose blocks of up to 4 MiB may refer to earlier ones."""
 _LZ4_BLOCK_BYTES: Final = 4 << 20
 _LZ4_WINDOW_BYTES: Final = 1 << 16
 _LZ4_PLAIN: Final = 1 << 31
-"""Set in the length of a block that is not compressed."""
+"""Set in the length of an uncompressed block."""
 _LZ4_END: Final = bytes(4)
 
 _local: Final = threading.local()
-"""Memory to unpack into, of each thread: what was touched once is not faulted in again."""
+"""Memory to decompress into, one per thread. Reusing it avoids page faults."""
 
 
 class UnpacksTooFar(NormalizerError):  # noqa: N818 - a state, not a mistake
-    """A batch holds more than the client, or anybody, may take into memory.
+    """A batch holds more than the client, or any reader, may take into memory.
 
-    `next_offset` is the first offset behind it, where that is known.
+    `next_offset` is the first offset after it, if known.
     """
 
     next_offset = 0
 
 
 def limit_unpacking(most_bytes: int) -> None:
-    """Let no client of this process unpack a batch beyond this size.
+    """Let no client of this process decompress a batch beyond this size.
 
-    A batch of snappy holds at most 21 times its own size, so that has no need of it.
+    Snappy needs no limit, because a batch holds at most 21 times its own size.
     """
     for name in ("gzip", "lz4", "zstd"):
         unpack = partial(_unpack, getattr(cramjam, name), most_bytes)
@@ -65,9 +67,9 @@ def limit_unpacking(most_bytes: int) -> None:
 
 
 def _take(fetched: Any, max_records: int | None = None) -> list[Any]:
-    """Take the next records of an answer, as `FetchResult.getall` does, but CHUNK_BYTES of them.
+    """Take the next records of an answer, like `FetchResult.getall`, but only CHUNK_BYTES of them.
 
-    An answer may have many batches, each of them below the limit.
+    An answer may have many batches, each below the limit.
     """
     if not fetched.check_assignment(fetched._topic_partition) or not fetched.has_more():  # noqa: SLF001 - the client has no limit
         return []
@@ -97,10 +99,10 @@ def _unpack(codec: Any, most_bytes: int, payload: Any) -> bytes:
 
 
 def pieces(codec: str, packed: bytes) -> Iterator[bytes]:
-    """Yield what a batch unpacks to, in pieces. Raises UnpacksTooFar, and the codec's errors.
+    """Decompress a batch in pieces. Raises UnpacksTooFar, and the codec's errors.
 
-    A piece has at most 4 MiB, except of snappy without Java's blocks: that unpacks in one piece, to
-    at most 21 times its own size.
+    A piece has at most 4 MiB, except for snappy without Java's blocks, which gives one piece of at
+    most 21 times its own size.
     """
     total = 0
     for piece in _CODECS[codec](packed):
@@ -135,17 +137,17 @@ def _snappy(packed: bytes) -> Iterator[bytes]:
 
 
 def _lz4(packed: bytes) -> Iterator[bytes]:
-    """Unpack block by block; each as a frame of its own, behind what the blocks before it held.
+    """Decompress block by block, each as a separate frame after the content of earlier blocks.
 
-    Source: LZ4 frame format 1.6. The batch has a checksum of its own, so that those of the frame
-    are not compared.
+    Source: LZ4 frame format 1.6. The batch has its own checksum, so those of the frame aren't
+    compared.
     """
     memory = bytearray(_LZ4_WINDOW_BYTES + _LZ4_BLOCK_BYTES)
     at = 0
     while at < len(packed):
         flags = packed[at + 4]
         if not packed.startswith(_LZ4_FRAME, at) or flags >> 6 != 1 or flags & 1:
-            raise ValueError("no LZ4 frame, or one with a dictionary")
+            raise ValueError("not an LZ4 frame, or one with a dictionary")
         at += 15 if flags & 8 else 7
         window = b""
         while size := int.from_bytes(packed[at : at + 4], "little"):

@@ -1,26 +1,24 @@
-"""The error for a batch that no reader gets past, with what an operator does about it."""
+"""The error for a batch that no reader gets past, and the remedy."""
 
 from typing import Final, Self
 
 from normalizer.errors import PositionError
 from normalizer.kafka.connection import KafkaPartition
 
-_IF_DAMAGED: Final = (
-    "see whether the broker's log is sound; `normalizer position skip` goes past it"
-)
+_IF_DAMAGED: Final = "check the broker's log for damage; `normalizer position skip` skips the batch"
 
 
 _IF_TOO_LARGE: Final = (
-    "its producer packed far more than a batch may hold; `normalizer position skip` with `--to {}` "
-    "goes past it"
+    "its producer packed far more than a batch may hold; `normalizer position skip` with `--to "
+    "{}` skips it"
 )
 
 
 class UnreadableBatch(PositionError):  # noqa: N818 - a state, not a mistake
-    """A record batch of the broker cannot be decoded.
+    """A record batch from the broker can't be decoded.
 
-    Most likely the broker's log is damaged, or the batch unpacks to more than is allowed: then
-    `next_offset` is the first offset behind it.
+    Most likely the broker's log is damaged, or the batch decompresses to more than allowed. In the
+    latter case `next_offset` is the first offset after it.
     """
 
     next_offset: int | None = None
@@ -29,7 +27,7 @@ class UnreadableBatch(PositionError):  # noqa: N818 - a state, not a mistake
     def at(
         cls, partition: KafkaPartition, offset: int, why: str, *, next_offset: int | None = None
     ) -> Self:
-        """The error for the batch at this offset; says what to do."""
+        """Build the error for the batch at this offset. It says what to do."""
         remedy = _IF_DAMAGED if next_offset is None else _IF_TOO_LARGE.format(next_offset)
         error = cls(
             f"{partition}@{offset}: the batch there cannot be read ({why}): {remedy}",

@@ -1,13 +1,13 @@
 """This process and its child processes.
 
-signals             the first signal stops in order, the second exits at once
-pause               waits for an event, but no longer than a given time, and before a retry
+signals             stops cleanly on the first signal, and exits at once on the second
+pause               waits for an event with a time limit, and computes backoff
 garbage             makes Python's garbage collector run rarely
-screen              prints lines, to a terminal or to a plain stream
-progress            prints how far long work is, with its rate and the time left
+screen              prints lines to a terminal or a plain stream
+progress            prints the progress of long work, with its rate and the time left
 child               a child process that dies with its parent
 slices              normalizes records in slices, so that the event loop runs in between
-normalizer_process  normalizes heavy records in the helper process, a child
-normalizer_loop     the loop of the helper process: reads records, writes outcomes
-become              the script between: drops root's rights, becomes the command
+normalizer_process  normalizes heavy records in the helper process, which is a child
+normalizer_loop     the loop of the helper process, which reads records and writes outcomes
+become              the script that starts a child: drops root's rights, then becomes the command
 """

@@ -1,8 +1,9 @@
-"""Drops root's rights, requests a signal for the parent's death, and becomes the command.
+"""Drops root's rights, requests a signal on the parent's death, and becomes the command.
 
-A script, because `preexec_fn` is unsafe with threads. It imports little: it runs before every
-child, and after the change of user Python's own library may be unreadable.
-Arguments: parent's pid, death signal, uid, gid (-1: keep), the command with its full path.
+It's a script, because `preexec_fn` is unsafe with threads. It imports little, because it runs
+before every child, and because Python's own library may be unreadable after the change of user. Its
+arguments are the parent's pid, the death signal, uid, gid (-1 keeps them), and the command with its
+full path.
 """
 
 import ctypes
@@ -14,7 +15,7 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def become(arguments: list[str]) -> None:
-    """Does not return. Rights are dropped first: a change of user clears the death signal."""
+    """Become the command, so never return. Drop rights first, which clears the death signal."""
     parent, death_signal, uid, gid = map(int, arguments[:4])
     if uid >= 0:
         os.setgroups([])
@@ -22,9 +23,10 @@ def become(arguments: list[str]) -> None:
         os.setuid(uid)
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, death_signal, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    if os.getppid() != parent:  # the parent died before the kernel knew of the death signal
+    if os.getppid() != parent:  # the parent died before the kernel knew about the death signal
         os._exit(1)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a child would inherit that Python ignores it
+    # Python ignores it, and a child would inherit that
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     command = arguments[4:]
     try:
         os.execv(command[0], command)  # noqa: S606 - this project's own command, no shell

@@ -1,8 +1,8 @@
 """Starts a child process that dies with its parent, even on kill -9.
 
-The script `become` runs in between: it drops root's rights, requests a signal from the kernel for
-the parent's death, and becomes the command. The kernel sends that signal when the *thread* ends
-that started the child, so children are started from the main thread.
+The script `become` runs first. It drops root's rights, requests a signal from the kernel for the
+parent's death, and becomes the command. The kernel sends that signal when the *thread* that started
+the child ends, so start children from the main thread.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ _BECOME = Path(__file__).with_name("become.py")
 
 
 class Child:
-    """One child process; `stop` or `kill` it, or leave the `async with` block."""
+    """One child process. `stop` or `kill` it, or leave the `async with` block."""
 
     def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
         self.name = name
@@ -36,10 +36,10 @@ class Child:
         death_signal: signal.Signals = signal.SIGKILL,
         cwd: Path = Path("/"),
     ) -> Self:
-        """Start a child in its own session: a terminal's Ctrl-C does not reach it.
+        """Start a child in its own session, so that a terminal's Ctrl-C doesn't reach it.
 
-        The command has its full path; `env` is its whole environment. Its output is appended to
-        `log` (None: inherited); `owner` is the (uid, gid) to run as.
+        The command needs its full path, and `env` is its whole environment. Its output is appended
+        to `log`, or inherited if that's None. `owner` is the (uid, gid) to run as.
         """
         uid, gid = owner if owner is not None else (-1, -1)
         step = [sys.executable, "-I", "-S", _BECOME, os.getpid(), int(death_signal), uid, gid]
@@ -65,20 +65,20 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Its process id, also the id of its session."""
+        """Return its process id, which is also the id of its session."""
         return self._process.pid
 
     @property
     def returncode(self) -> int | None:
-        """None while it runs."""
+        """Return the exit code, or None while it runs."""
         return self._process.returncode
 
     async def wait(self) -> int:
-        """Wait for the process to end; return its exit code."""
+        """Wait for the process to end. Returns its exit code."""
         return await self._process.wait()
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send a signal; a child that has ended ignores it."""
+        """Send a signal. A child that has ended ignores it."""
         send_signal(self._process, number)
 
     async def stop(self, *signals: signal.Signals, deadline_s: float = 10.0) -> int:
@@ -94,16 +94,16 @@ class Child:
         return await self.kill()
 
     async def kill(self) -> int:
-        """Send SIGKILL; return the exit code."""
+        """Send SIGKILL. Returns the exit code."""
         self.send_signal(signal.SIGKILL)
         return await self._process.wait()
 
 
 def send_signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
-    """Send a signal to a child; one that has ended ignores it.
+    """Send a signal to a child. A child that has ended ignores it.
 
-    The child's own method looks first whether it has ended, which may take its exit code away from
-    the event loop: that would name 255.
+    The child's own method first checks whether it has ended, which may consume its exit code. Then
+    the event loop would report 255.
     """
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
@@ -111,15 +111,15 @@ def send_signal(process: asyncio.subprocess.Process, number: signal.Signals) -> 
 
 
 def same_imports() -> dict[str, str]:
-    """The environment in which a child that runs a module imports what this process would.
+    """Return an environment in which `python -m` imports the same modules as this process.
 
-    By itself `python -m` looks in the current folder first, which may hold another version.
+    By default `python -m` looks in the current folder first, which may hold another version.
     """
     return {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1"}
 
 
 async def until_ended(pid: int) -> None:
-    """Return when that process has ended, be it a child or not; at once if it is unknown."""
+    """Return when that process has ended, whether it's a child or not. At once if it's unknown."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:

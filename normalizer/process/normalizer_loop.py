@@ -1,4 +1,4 @@
-"""The loop of the helper process: reads records from stdin, writes outcomes to stdout."""
+"""The loop of the helper process, which reads records from stdin and writes outcomes to stdout."""
 
 import contextlib
 import pickle
@@ -11,16 +11,15 @@ from normalizer.core.normalize import Normalizer
 from normalizer.envelope import Envelope, Normalized
 
 FRAME: Final = 8
-"""The same as in `normalizer_process`, which is not imported here: it brings asyncio, and
-megabytes."""
+"""The same as in `normalizer_process`. Importing that would load asyncio, which takes megabytes."""
 OUTCOMES_A_MESSAGE: Final = 200
 MESSAGE_BYTES: Final = 1 << 20
-"""A message of more outcomes than one stays below this size."""
+"""A message with more than one outcome stays below this size."""
 
 
 def main() -> None:
     """Answer until standard input ends."""
-    with contextlib.suppress(OSError):  # if memory runs out, the kernel must kill this process
+    with contextlib.suppress(OSError):  # if memory runs out, the kernel should kill this process
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     size = int.from_bytes(source.read(FRAME))

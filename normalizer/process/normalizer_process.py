@@ -1,6 +1,6 @@
 """Normalizes heavy records in the helper process, so that the parent's event loop stays free.
 
-A thread would not help: a C call that reads megabytes holds the interpreter lock until it is done.
+A thread wouldn't help, because a C call that reads megabytes holds the interpreter lock.
 """
 
 import asyncio
@@ -18,22 +18,22 @@ from normalizer.envelope import Normalized
 from normalizer.process.child import same_imports, send_signal
 
 FRAME: Final = 8
-"""Bytes of the length before each message; length 0 ends an answer."""
+"""The size of the length before each message, in bytes. Length 0 ends an answer."""
 ENDING_S: Final = 2.0
 ANSWER_S: Final = 120.0
-"""The most costly record takes some seconds."""
+"""The longest wait for an answer. The most costly record takes some seconds."""
 _PIPE_BYTES: Final = 1 << 20
 
 
-class NormalizerProcessDied(Exception):  # noqa: N818 - it is started again
-    """The child ended during a record, most likely for lack of memory, or gave no answer."""
+class NormalizerProcessDied(Exception):  # noqa: N818 - the helper restarts
+    """The child ended during a record, most likely out of memory, or gave no answer."""
 
 
 class NormalizerProcess:
-    """The helper process: started when first needed, again after it died, ended by `stop`.
+    """The helper process. It starts when first needed, restarts after it died, and ends by `stop`.
 
-    It exits when this process does, because the other end of its pipe is closed then. One that
-    takes longer than `answer_s` for a record is killed: it is frozen, or hangs.
+    It exits with this process, because the other end of its pipe closes. If it takes longer than
+    `answer_s` for a record, it's frozen or hangs, so it's killed.
     """
 
     def __init__(
@@ -46,13 +46,13 @@ class NormalizerProcess:
         self._rules = (tuple(redact_keys), shapes)
         self._answer_s = answer_s
         self.process: asyncio.subprocess.Process | None = None
-        """None while none runs."""
+        """None while it isn't running."""
         self._turn = asyncio.Lock()
 
     async def normalize(self, record: RawRecord) -> tuple[Normalized, ...]:
-        """Return the outcomes of one record; one call at a time. Raises NormalizerProcessDied.
+        """Return the outcomes of one record. One call at a time. Raises NormalizerProcessDied.
 
-        Cancelling the call kills the child: its late answer must not be taken for the next one.
+        Cancelling the call kills the child, so that its late answer can't look like the next one.
         """
         async with self._turn:
             process = self.process = self.process or await self._start()
@@ -80,12 +80,12 @@ class NormalizerProcess:
                 env=os.environ | same_imports(),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,  # a traceback is no JSON log line
+                stderr=asyncio.subprocess.DEVNULL,  # a traceback isn't a JSON log line
                 limit=_PIPE_BYTES,
                 start_new_session=True,  # a terminal's Ctrl-C is for the parent
             )
         except OSError as error:
-            raise NormalizerProcessDied(f"it cannot be started: {error.strerror}") from error
+            raise NormalizerProcessDied(f"it can't start: {error.strerror}") from error
         _write(process, pickle.dumps(self._rules))
         return process
 
@@ -108,7 +108,7 @@ def _write(process: asyncio.subprocess.Process, message: bytes) -> None:
 async def _exchange(
     process: asyncio.subprocess.Process, record: RawRecord
 ) -> AsyncIterator[Normalized]:
-    """Send a record, yield its outcomes as they arrive: some hundred are unpickled at a time."""
+    """Send a record, and yield its outcomes as they arrive, some hundred at a time."""
     assert process.stdin
     assert process.stdout
     _write(process, pickle.dumps(record))

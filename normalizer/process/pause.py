@@ -1,4 +1,4 @@
-"""Waits for an event, but no longer than a given time; says how long to wait before a retry."""
+"""Waits for an event with a time limit, and computes the backoff before a retry."""
 
 import asyncio
 import contextlib
@@ -8,7 +8,9 @@ from typing import Final
 
 FIRST_WAIT_S: Final = 0.1
 LONGEST_WAIT_S: Final = 2.0
-"""Short: a batch that waited for a lock must be stored within five seconds of its release."""
+"""It's short, because a batch that waited for a lock must be stored within five seconds of its
+release.
+"""
 
 
 def back_off_s(
@@ -17,15 +19,15 @@ def back_off_s(
     *,
     longest_s: float = LONGEST_WAIT_S,
 ) -> float:
-    """Seconds to wait after this many failed tries in a row: twice as long each time.
+    """Return the seconds to wait after this many failures in a row, doubling each time.
 
-    Spread by half, so that processes that failed together do not try again together.
+    They vary by half, so that processes that failed together don't retry together.
     """
     return min(longest_s, FIRST_WAIT_S * 2.0 ** min(tries, 10)) * (0.5 + draw() / 2)
 
 
 async def wait_at_most(event: asyncio.Event, wait_s: float) -> bool:
-    """Wait for the event, at most this long; return whether it is set."""
+    """Wait for the event, at most this long. Returns whether it's set."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(wait_s):
             await event.wait()

@@ -1,4 +1,4 @@
-"""Prints how far long work is; on a terminal the line is rewritten in place."""
+"""Prints the progress of long work. On a terminal it rewrites the line in place."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ RATE_OVER_S: Final = 15.0
 
 
 class WorkDone(NamedTuple):
-    """How much of what is done, and the share of all work; None where that is unknown."""
+    """How much is done, and the share of all work, or None if unknown."""
 
     what: str
     amount: int
@@ -23,7 +23,7 @@ class WorkDone(NamedTuple):
 
 
 def duration(seconds: float) -> str:
-    """Format seconds for a person."""
+    """Format seconds for people."""
     whole = round(seconds)
     hours, minutes = divmod(whole // 60, 60)
     if hours:
@@ -32,7 +32,7 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Reports how far work is, at intervals; it may be counted from any moment on."""
+    """Reports the progress of work at intervals."""
 
     def __init__(
         self, screen: Screen, name: str, clock: Callable[[], float] = time.monotonic
@@ -46,14 +46,14 @@ class Progress:
 
     @property
     def records_per_s(self) -> float:
-        """The rate over the last seconds."""
+        """Return the rate over the last seconds."""
         if len(self._samples) < 2:
             return 0.0
         (first_s, first, _), (last_s, last, _) = self._samples[0], self._samples[-1]
         return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
 
     def note(self, done: WorkDone) -> None:
-        """Note how far the work is; a count of something else begins again."""
+        """Note the progress. A count of something else starts over."""
         if done.what != self._what:
             self._what = done.what
             self._samples.clear()
@@ -63,7 +63,7 @@ class Progress:
             self._samples.popleft()
 
     def say(self, more: str = "") -> None:
-        """Print the progress line: on a terminal each time, else every ten seconds."""
+        """Print the progress line, on a terminal each time, otherwise every ten seconds."""
         line = self._line() + more
         if self._screen.rewrites:
             self._screen.print_live(line)
@@ -75,7 +75,7 @@ class Progress:
     def reporting(
         self, done: Callable[[], WorkDone], *, every_s: float = EVERY_S
     ) -> Iterator[None]:
-        """Report while the block runs; then take the live line away."""
+        """Report while the block runs, then clear the live line."""
         loop = asyncio.get_running_loop()
         timer: asyncio.TimerHandle
 

@@ -1,4 +1,4 @@
-"""Prints lines that stay and one live line, on a terminal or to a plain stream."""
+"""Prints permanent lines and one live line, on a terminal or to a plain stream."""
 
 import os
 import sys
@@ -8,10 +8,10 @@ _CLEAR = "\r\x1b[K"
 
 
 class Screen:
-    """`print_line` prints a line that stays; `print_live` one that the next replaces on a terminal.
+    """`print_line` prints permanent lines, `print_live` a line that the next one replaces.
 
-    Once the stream takes no line any more (its reader is gone, the disk is full), `is_read` is
-    false and everything written goes nowhere: no job depends on it.
+    When the stream takes no more lines (its reader is gone, or the disk is full), `is_read` becomes
+    false and all output is discarded, because no job depends on it.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -21,15 +21,15 @@ class Screen:
         self.is_read = True
 
     def print_line(self, text: str) -> None:
-        """Print lines that stay."""
+        """Print permanent lines."""
         self._write(f"{text}\n", is_live=False)
 
     def print_live(self, text: str) -> None:
-        """Replace the live line on a terminal; elsewhere print a line like any other."""
+        """Replace the live line on a terminal. Elsewhere print an ordinary line."""
         self._write(text if self.rewrites else f"{text}\n", is_live=self.rewrites)
 
     def clear_live(self) -> None:
-        """Take the live line away, so that others can write there."""
+        """Clear the live line, so that others can write there."""
         if self._is_live:
             self._write("", is_live=False)
 
@@ -41,6 +41,6 @@ class Screen:
             self._stream.flush()
         except OSError:
             self.is_read = False
-            # Python would fail again when it flushes at exit.
+            # Otherwise Python would fail again when it flushes at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
         self._is_live = is_live

@@ -1,6 +1,6 @@
-"""Handles the signals that stop a process: the first stops in order, any later one at once.
+"""Handles the signals that stop a process: the first cleanly, any later one at once.
 
-Nothing is lost by the second: uncommitted work is rolled back.
+The second signal loses nothing, because uncommitted work is rolled back.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ def stop_on_signals(
     abort: Callable[[], object] = lambda: None,
     signals: Sequence[signal.Signals] = _SIGNALS,
 ) -> Iterator[None]:
-    """Call `stop` on the first signal; a second one calls `abort`, and ends the process."""
+    """Call `stop` on the first signal. A second one calls `abort` and ends the process."""
     loop = asyncio.get_running_loop()
     is_stopping = False
 
@@ -45,7 +45,7 @@ def stop_on_signals(
 
 @asynccontextmanager
 async def until_signal() -> AsyncIterator[asyncio.Timeout]:
-    """Cancel the block at the first signal; what it yields has `expired` then."""
+    """Cancel the block at the first signal. The yielded timeout has then `expired`."""
     loop = asyncio.get_running_loop()
     block = asyncio.timeout(None)
     try:

@@ -13,8 +13,9 @@ from normalizer.envelope import Normalized
 from normalizer.telemetry import get_logger
 
 SLICE_S: Final = 0.002
-"""Long enough that a round of the loop costs little. Short, because each of a dozen statements of
-the batch being written waits for a slice, and its connection idles meanwhile."""
+"""Long enough that a round of the event loop costs little. Short, because each of a dozen
+statements of the batch being written waits for a slice while its connection idles.
+"""
 SLOW_S: Final = 0.5
 LARGE_BYTES: Final = 1 << 20
 _LOOK_EVERY: Final = 8

@@ -1,4 +1,4 @@
-"""Makes the records that the relay writes: canonical events, and refusals without content.
+"""Builds the records that the relay writes: canonical events, and rejections without content.
 
 Source: contract/asyncapi.yaml, channels canonical and refused.
 """
@@ -19,21 +19,21 @@ MESSAGE_LIMIT: Final = "max.message.bytes"
 
 
 async def read_limits(topics: TopicReader, settings: Settings) -> dict[str, int]:
-    """The greatest record of each output topic, in bytes.
+    """Return the largest record that each output topic takes, in bytes.
 
-    Raises BrokerUnavailable for a topic that is missing: the client might create it.
+    Raises BrokerUnavailable for a missing topic, which the client might otherwise create.
     """
     limits = {}
     for topic in (settings.kafka_canonical_topic, settings.kafka_refused_topic):
         configs = await topics.topic_configs(topic)
         if not configs:
-            raise BrokerUnavailable(f"topic {topic} is not there: create it")
+            raise BrokerUnavailable(f"topic {topic} does not exist: create it")
         limits[topic] = int(configs[MESSAGE_LIMIT])
     return limits
 
 
 def canonical_record(event: Envelope, topic: str, *, revision: int | None = None) -> OutputRecord:
-    """The canonical line of an event, keyed by its execution."""
+    """Build the record of a canonical event, keyed by its execution."""
     headers = {
         "event_id": event.event_id,
         "shape": event.shape,
@@ -53,10 +53,10 @@ def canonical_record(event: Envelope, topic: str, *, revision: int | None = None
 
 
 def traceparent_of(event: Envelope) -> str | None:
-    """The header of the raw record that the event's `trace_id` was read from.
+    """Return the traceparent header of the raw record that the event's `trace_id` is from.
 
-    None without one, and where reports of two traces were merged and each lent one of the two.
-    Source: docs/spec/wire-shapes.md#v6.
+    Returns None without one, and if `trace_id` and header come from two merged reports with
+    different traces. Source: docs/spec/wire-shapes.md#v6.
     """
     if event.trace_id is None or event.headers is None:
         return None
@@ -73,7 +73,7 @@ _headers_decoder: Final[msgspec.json.Decoder[dict[str, Any]]] = msgspec.json.Dec
 
 
 def too_large(event: Envelope, record: OutputRecord, limit: int) -> Rejected | None:
-    """The refusal of an event whose record its topic does not take; None if it fits."""
+    """Return the rejection of an event whose record is too large for its topic, or None."""
     if record.batch_bytes <= limit:
         return None
     return Rejected(
@@ -87,7 +87,7 @@ def too_large(event: Envelope, record: OutputRecord, limit: int) -> Rejected | N
 
 
 def unwritable(event: Envelope, why: ValueError) -> Rejected:
-    """The refusal of a stored event that no line may hold: somebody has written its row by SQL."""
+    """Reject a stored event that no line may hold, because somebody wrote its row with SQL."""
     return Rejected(
         reason="invalid_json",
         detail=f"event {event.event_id}: {why}",
@@ -97,7 +97,7 @@ def unwritable(event: Envelope, why: ValueError) -> Rejected:
 
 
 def refusal_record(source: RawRecord, rejected: Rejected, topic: str) -> OutputRecord:
-    """Why an event or a record was refused, and where it is; none of its bytes."""
+    """Build the record that says why an event or record was rejected, without its bytes."""
     refusal = {
         "topic": source.topic,
         "partition": source.partition,

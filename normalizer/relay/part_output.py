@@ -1,4 +1,4 @@
-"""Makes what the relay writes of one part of a batch, and counts what comes of its events."""
+"""Builds the output of one part of a batch, and counts the outcomes of its events."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ from normalizer.store.store import CommittedBatch
 
 
 class PartOutput:
-    """What is written of one part of a batch, and what came of its events."""
+    """The output of one part of a batch, and the outcomes of its events."""
 
     def __init__(self, settings: Settings, limits: Mapping[str, int], part: PartitionBatch) -> None:
         self._settings = settings
@@ -29,7 +29,7 @@ class PartOutput:
         self._refusals: list[RejectedRecord] = []
 
     async def make_records(self) -> list[OutputRecord]:
-        """Make the records in the order of their events, a few milliseconds of work at a time."""
+        """Build the records in the order of their events, a few milliseconds of work at a time."""
         records = []
         due_s = time.perf_counter() + SLICE_S
         for source, outcomes in self._part.items:
@@ -47,7 +47,7 @@ class PartOutput:
         return records
 
     def committed(self, *, commit_s: float) -> CommittedBatch:
-        """What to count of the part, once its transaction is committed."""
+        """Return the counts of the part, for after its transaction has committed."""
         return CommittedBatch(
             events=self._events,
             new=self._events,

@@ -1,6 +1,6 @@
-"""What is committed with an offset: how far a partition was read, of which log, and by whom.
+"""The metadata committed with an offset: how far a partition was read, of which log, by whom.
 
-Kafka keeps a text beside each committed offset. The relay keeps there what `source_positions` keeps
+Kafka keeps a text with each committed offset. The relay stores there what `source_positions` holds
 for the service. With it the relay notices a recreated topic, and an owner that was killed.
 """
 
@@ -17,9 +17,9 @@ NO_TRY: Final = LastTry()
 
 
 class RelayPosition(msgspec.Struct, frozen=True, kw_only=True):
-    """The log that was read up to the offset, its last record, and what the owner does next.
+    """The log that was read up to the offset, its last record, and the owner's next step.
 
-    `shapes` is the fingerprint of the table of shapes by which it was read; '' without one.
+    `shapes` is the fingerprint of the table of shapes that it was read with, or ''.
     """
 
     cluster_id: str
@@ -29,21 +29,21 @@ class RelayPosition(msgspec.Struct, frozen=True, kw_only=True):
     last_try: LastTry = NO_TRY
 
     def trying(self, slice_records: int | None) -> "RelayPosition":
-        """The same while its owner has at most that number of the next records in hand."""
+        """Return the same position while its owner works on at most that many records."""
         last_try = msgspec.structs.replace(self.last_try, slice_records=slice_records)
         return msgspec.structs.replace(self, last_try=last_try)
 
     def committed(self, next_offset: int) -> CommittedOffset:
-        """What to commit once everything before `next_offset` was written."""
+        """Return the offset and metadata to commit after everything before `next_offset`."""
         return CommittedOffset(next_offset, msgspec.json.encode(self).decode())
 
 
 NO_POSITION: Final = RelayPosition(cluster_id="")
-"""Of an offset that somebody has set by hand."""
+"""The position for an offset that somebody has set by hand."""
 
 
 def position_of(committed: CommittedOffset, otherwise: RelayPosition) -> RelayPosition:
-    """Read what was committed; `otherwise` if somebody has set the offset by hand."""
+    """Read the committed metadata, or return `otherwise` if somebody set the offset by hand."""
     try:
         return _decoder.decode(committed.metadata)
     except msgspec.MsgspecError:
@@ -57,7 +57,7 @@ def claim_of(
     position: RelayPosition,
     slice_records: int | None = None,
 ) -> Claim:
-    """The claim of this epoch, which goes on at the position that was found."""
+    """Return the claim of this epoch, which continues at the position found."""
     last = position.last
     return Claim(
         topic=partition.topic,

@@ -1,9 +1,8 @@
-"""The service's store in Kafka: claims partitions, and writes batches to the output topics.
+"""The relay's store: claims partitions, and writes batches to the output topics.
 
 A claim starts the one live producer of a partition, reads its committed offset, and commits it
-again as its own. A part of a batch is written with the offset after it in one transaction. A part
-that could not be written is never tried again under its claim: only another claim knows whether its
-transaction took effect.
+again as its own. Each part of a batch is written in one transaction with its next offset. A failed
+part is never retried under the same claim, because only a new claim shows whether it succeeded.
 """
 
 import asyncio
@@ -64,7 +63,7 @@ class RelayStore:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        # At once: while the output does not answer, each takes the whole time that it is given.
+        # All at once, because each takes its full timeout while the output doesn't answer.
         async with asyncio.TaskGroup() as tasks:
             for partition in self._owned:
                 tasks.create_task(self._disown(partition), name=f"disown {partition}")
@@ -81,12 +80,12 @@ class RelayStore:
         shapes: ShapesOfProcess = NO_TABLE,
         accept_reset: bool = False,
     ) -> Claim:
-        """Claim the partition: every earlier owner is fenced, and its open transaction aborted.
+        """Claim the partition. Fences every earlier owner and aborts its open transaction.
 
-        A partition of which nothing was committed begins at `log_start`. A partition that another
-        process didn't give up is a suspect of this one (`LastTry`). Raises BrokerUnavailable,
-        Fenced, FatalError, AnotherCluster unless `accept_reset`, and ShapesChanged where its
-        records are read by another table of shapes.
+        A partition without a committed offset begins at `log_start`. A partition that its last
+        owner didn't release becomes a suspect (`LastTry`). Raises BrokerUnavailable, Fenced,
+        FatalError, AnotherCluster unless `accept_reset`, and ShapesChanged if the table of shapes
+        has changed.
         """
         where = KafkaPartition(topic, partition)
         if not accept_reset:
@@ -128,22 +127,22 @@ class RelayStore:
         return claim
 
     async def release_claims(self) -> None:
-        """Note that no record of any claimed partition is in hand any more.
+        """Note that no record of any claimed partition is being processed any more.
 
-        A partition whose commit is in flight, or has failed, is left to its next owner.
+        A partition whose commit is in flight or has failed is left to its next owner.
         """
         async with asyncio.TaskGroup() as tasks:
             for where, owned in self._owned.items():
                 tasks.create_task(self._release(where, owned), name=f"release {where}")
 
     async def take_alone(self, claim: Claim) -> None:
-        """Note that the next record of the partition is in hand, and no other record is."""
+        """Note that only the next record of the partition is being processed."""
         where = KafkaPartition(claim.topic, claim.partition)
         owned = self._owned_under(where, claim.epoch)
         await self._commit(where, owned, owned.position.trying(ALONE))
 
     async def lost_claims(self, claims: Sequence[Claim]) -> list[tuple[Claim, PositionError]]:  # noqa: ARG002 - a store's signature
-        """None that is known: who lost a claim learns it from the next transaction."""
+        """Return none, because the next transaction shows whether a claim was lost."""
         return []
 
     async def begin_incarnation(self, claim: Claim, *, cluster_id: str, log_start: int) -> Claim:
@@ -161,19 +160,19 @@ class RelayStore:
         return await self._move(claim, began)
 
     async def record_gap(self, claim: Claim, next_offset: int, reason: str) -> Claim:  # noqa: ARG002 - a store's signature
-        """Move over offsets that can no longer be read. Raises Fenced and PositionMoved."""
+        """Skip offsets that can no longer be read. Raises Fenced and PositionMoved."""
         moved = msgspec.structs.replace(claim, next_offset=next_offset, slice_records=None)
         return await self._move(claim, moved)
 
     async def lock_holders(self, pid: int) -> str:  # noqa: ARG002 - a store's signature
-        """Nobody: Kafka has no locks."""
+        """Return nobody, because Kafka has no locks."""
         return ""
 
     async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:  # noqa: ARG002 - there are none
-        """Write each part in a transaction of its own, all at once.
+        """Write each part in its own transaction, all at once.
 
-        Raises PartsLost with the reason of each part that was not written: Fenced where another
-        process claimed its partition, else PositionMoved: claim it again.
+        Raises PartsLost with the reason for each part that wasn't written: Fenced if another
+        process claimed its partition, otherwise PositionMoved, which means claim it again.
         """
         async with asyncio.TaskGroup() as tasks:
             parts = [
@@ -187,7 +186,7 @@ class RelayStore:
         return sum(written, OutcomeTotals())
 
     async def _write_part(self, part: PartitionBatch) -> OutcomeTotals | PositionError:
-        """Returns its error: a task that raises would cancel those of the other parts."""
+        """Return the error, because raising it would cancel the tasks of the other parts."""
         output = PartOutput(self._settings, self._limits, part)
         records = await output.make_records()
         where = KafkaPartition(part.topic, part.partition)
@@ -244,7 +243,7 @@ class RelayStore:
             await owned.producer.commit(records, position.committed(next_offset))
         except BrokerUnavailable as error:
             raise PositionMoved(
-                f"{error}: whether it took effect shows when the partition is claimed again",
+                f"{error}; the next claim of the partition shows whether it succeeded",
                 topic=where.topic,
                 partition=where.partition,
             ) from error
@@ -252,7 +251,7 @@ class RelayStore:
             self._owned[where] = owned._replace(position=position, next_offset=next_offset)
 
     def _owned_under(self, where: KafkaPartition, epoch: int) -> "_OwnedPartition":
-        """The partition as this claim owns it. Raises PositionMoved if the claim is gone."""
+        """Return the partition as this claim owns it. Raises PositionMoved if the claim is gone."""
         owned = self._owned.get(where)
         if owned is None or owned.epoch != epoch:
             raise _claimed_again(where)
@@ -264,9 +263,10 @@ class RelayStore:
 
 
 async def clusters_read(topics: TopicReader, settings: Settings, topic: str) -> set[str]:
-    """The clusters that the relay's offsets for any partition of this topic are of.
+    """Return the clusters of the relay's offsets for the partitions of this topic.
 
-    An offset is in the cluster that is read, so one of another cluster is a mirror's copy.
+    An offset lives in the cluster that's read, so an offset from another cluster is a mirror's
+    copy.
     """
     partitions = await topics.partitions(topic)
     offsets = await topics.committed(settings.kafka_group_id, partitions)
@@ -277,16 +277,16 @@ async def clusters_read(topics: TopicReader, settings: Settings, topic: str) -> 
 def relay_stores(
     settings: Settings, on_commit: Callable[[CommittedBatch], None]
 ) -> tuple[RelayStore, RelayStore, RelayStore]:
-    """The same store for everything: a partition has one producer."""
+    """Return the same store for everything, because a partition has one producer."""
     store = RelayStore(settings, on_commit=on_commit)
     return store, store, store
 
 
 class _OwnedPartition(NamedTuple):
-    """A claimed partition: its producer, and what was committed last.
+    """A claimed partition: its producer, and its last committed position.
 
-    `next_offset` is None while a commit is in flight, and after one that failed: whether that took
-    effect is unknown, so that committing the earlier offset might set the position back.
+    `next_offset` is None while a commit is in flight, and after a failed commit. Nobody knows
+    whether that one succeeded, so committing the earlier offset might set the position back.
     """
 
     producer: TransactionalProducer
@@ -296,5 +296,5 @@ class _OwnedPartition(NamedTuple):
 
 
 def _claimed_again(where: KafkaPartition) -> PositionMoved:
-    message = f"{where}: was claimed again"
+    message = f"{where}: the partition was claimed again"
     return PositionMoved(message, topic=where.topic, partition=where.partition)

@@ -1,12 +1,12 @@
-"""`normalizer up`: starts and stops PostgreSQL, Kafka, normalizer, dashboard and traffic.
+"""`normalizer up`, which starts and stops PostgreSQL, Kafka, normalizer, dashboard, and traffic.
 
-flow           the whole run on one page
-stackfile      .noetl/: one run at a time, stack.json, the password file
+flow           the whole run, on one page
+stackfile      the folder .noetl/ with its lock, stack.json, and the password file
 servers        starts the database and the broker
-programs       normalizer, projector and traffic as child processes
-supervisor     starts processes in order, restarts them, stops them in the reverse order
+programs       starts normalizer, projector, and traffic as child processes
+supervisor     starts processes in order, restarts them, and stops them in reverse order
 call_table     prints how calls ended, by attempts and status
-process_group  several service processes as one, for `normalizer run --processes`
+process_group  runs several service processes as one, for `normalizer run --processes`
 """
 
 from normalizer.up.flow import Options, up

@@ -1,4 +1,4 @@
-"""Prints from time to time how calls ended, by attempts and status."""
+"""Prints the outcomes of calls from time to time, by attempts and status."""
 
 import asyncio
 import time
@@ -25,7 +25,7 @@ _WORDS: Final = ("COMPLETED", "FAILED", "ERROR", "CANCELLED")
 
 
 async def keep_showing_calls(database_url: str, screen: Screen) -> None:
-    """Print the table every half minute, also in outages.
+    """Print the table every half minute, even during outages.
 
     Raises BrokenPipeError once nobody reads it.
     """
@@ -39,7 +39,7 @@ async def keep_showing_calls(database_url: str, screen: Screen) -> None:
 
 
 async def show_calls(database_url: str, screen: Screen) -> None:
-    """Print the table now, or that the database is unreachable."""
+    """Print the table now, or say that the database is unreachable."""
     try:
         async with connected(database_url, application_name="normalizer up") as connection:
             screen.print_line(await _calls_by_attempts(connection))
@@ -48,7 +48,7 @@ async def show_calls(database_url: str, screen: Screen) -> None:
 
 
 async def _calls_by_attempts(connection: asyncpg.Connection) -> str:
-    """Format `projector.attempts_by_status` of finished calls as a table, a line per attempt."""
+    """Format the finished calls in `projector.attempts_by_status`, one line per attempt."""
     rows = await connection.fetch(_CALLS, timeout=_READ_S)
     counts: dict[int, dict[str, int]] = {}
     for row in rows:

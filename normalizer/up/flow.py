@@ -29,13 +29,16 @@ PARTITIONS: Final = 6
 
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _NO_FILE: Final = (
-    "no traffic: the simulator comes with the source, not with the wheel; "
-    "to store your own records: normalizer backfill file FILE"
+    "no traffic, because the simulator is part of the source and not of the wheel. To store your "
+    "own records: normalizer backfill file FILE"
 )
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """Options of the command. `rate` is events per second; `for_s` None: until a signal."""
+    """Options of the command.
+
+    `rate` is in events per second. With `for_s` None it runs until a signal.
+    """
 
     folder: Path = Path(".noetl")
     kafka: bool = True
@@ -51,9 +54,9 @@ async def up(
     environ: Mapping[str, str] = os.environ,
     screen: Screen | None = None,
 ) -> int:
-    """Run the stack; return the exit code: 0 if it was stopped by a signal or after `for_s`.
+    """Run the stack. Returns the exit code, 0 if a signal or `for_s` stopped it.
 
-    The first SIGINT, SIGTERM or SIGHUP stops everything in order; a second one ends it at once.
+    The first SIGINT, SIGTERM, or SIGHUP stops everything cleanly. A second one ends it at once.
     """
     run = _Run(options, environ, screen or Screen())
     code = 0
@@ -100,7 +103,7 @@ class _Run:
                     self.screen.print_line(
                         f"for another shell: .  {shlex.quote(str(self._folder / SHELL_FILE))}"
                     )
-                    self.screen.print_line("Ctrl-C stops it; twice: at once")
+                    self.screen.print_line("Ctrl-C stops it, and a second Ctrl-C ends it at once")
                     try:
                         await self._watch(stack)
                     finally:
@@ -109,7 +112,7 @@ class _Run:
         self.screen.print_line("stopped")
 
     def abort(self) -> None:
-        """End every process at once, and do not wait."""
+        """End every process at once without waiting."""
         self._supervisor.abort()
         forget_stack(self._folder)
 
@@ -131,7 +134,7 @@ class _Run:
         programs = Programs(self._folder, stack, self._supervisor, self._environ)
         stack.api_url = await programs.start_projector()
         live = log is not None and self._sends_traffic
-        # A day's window would show an hour that has just begun, and 23 empty ones.
+        # The default window of a day would show one hour that has just begun and 23 empty ones.
         self.screen.print_line(f"dashboard: {stack.api_url}{'/?last=15m' if live else ''}")
         if log is None:
             if has_simulator():
@@ -145,14 +148,17 @@ class _Run:
             await programs.start_traffic(rate=self._options.rate, seed=self._options.seed)
         elif self._options.traffic:
             self.screen.print_line(
-                "no traffic: the simulator is part of the source, not of the wheel; from the "
-                "source: python -m simulator play --live "
+                "no traffic, because the simulator is part of the source and not of the wheel. "
+                "From the source: python -m simulator play --live "
                 f"--bootstrap-servers={stack.bootstrap_servers} --rate={self._options.rate:g} "
                 f"--topic={stack.topic}"
             )
 
     async def _watch(self, stack: Stack) -> None:
-        """Watch until cancelled, or `for_s` is over. Raises EmbeddedError if a process fails."""
+        """Watch until cancelled or until `for_s` is over.
+
+        Raises EmbeddedError if a process fails.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._options.for_s), asyncio.TaskGroup() as tasks:
                 keeping = self._supervisor.keep_running(
@@ -169,7 +175,7 @@ class _Run:
 
     @contextlib.contextmanager
     def _without_stack_file(self) -> Iterator[None]:
-        """Remove stack.json: it exists only while everything runs."""
+        """Remove stack.json after the block, because it exists only while everything runs."""
         forget_stack(self._folder)
         try:
             yield
@@ -178,7 +184,7 @@ class _Run:
 
 
 def _in_words(errors: BaseExceptionGroup[BaseException]) -> str:
-    """The first real error of nested exception groups, without the password of any URL in it."""
+    """Return the first real error of nested exception groups, with passwords in URLs masked."""
     error: BaseException = errors
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

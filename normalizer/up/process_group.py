@@ -1,8 +1,8 @@
-"""Runs several service processes on one machine, restarts those that die, and answers for all.
+"""Runs several service processes on one machine, restarts them, and answers their probes.
 
-Each process is a `normalizer run` of its own: the consumer group shares the partitions among them,
-as among processes of different machines. /metrics has the metrics of all, with a label for each;
-/readyz fails if it fails for one, /livez if it fails for one that runs.
+Each process is a separate `normalizer run`, and the consumer group shares the partitions among
+them, as among processes on different machines. /metrics has the metrics of all of them, with a
+label for each. /readyz fails if it fails for one of them, /livez if it fails for a running one.
 """
 
 import asyncio
@@ -35,37 +35,37 @@ from normalizer.settings import Settings
 from normalizer.telemetry import get_logger
 
 OPEN_METRICS: Final = "application/openmetrics-text"
-"""The format that has exemplars."""
+"""The format that supports exemplars."""
 LABEL: Final = "process"
-"""The label of the metrics of one process: 0, 1 and so on."""
+"""The label of the metrics of each process: 0, 1, and so on."""
 HOST: Final = "127.0.0.1"
 RESTART_S: Final = 1.0
 LONGEST_WAIT_S: Final = 30.0
 STEADY_S: Final = 60.0
-"""A process that lived for so long is started again after RESTART_S, others later each time."""
+"""A process that lived this long restarts after RESTART_S. Others restart later each time."""
 ANSWER_S: Final = 6.0
-"""Longer than a process takes to answer a probe while its servers are away."""
+"""Longer than a process takes to answer a probe while its servers are unreachable."""
 GRACE_S: Final = 5.0
 FINAL_CODES: Final = frozenset((MISUSED, FAILED))
-"""Exit codes that a restart does not cure: wrong settings, and what trying again cannot cure."""
+"""Exit codes that a restart doesn't fix: wrong settings, and errors that retries can't fix."""
 
 _log: Final = get_logger()
 
 
 class ProcessGroup:
-    """This many processes of the service; `run` ends after `stop`, or with a final exit code."""
+    """Several processes of the service. `run` ends after `stop`, or with a final exit code."""
 
     def __init__(
         self, settings: Settings, environ: Mapping[str, str], arguments: Sequence[str], count: int
     ) -> None:
-        """Raises ConfigurationError where the address of the probes cannot be bound."""
+        """Raises ConfigurationError if the address of the probes can't be bound."""
         self._settings = settings
         self._environ = environ
         self._name = settings.instance or f"{socket.gethostname()}-{secrets.token_hex(4)}"
-        """Each process keeps its name through its restarts, and so its place in the group."""
+        """Each process keeps its name, and so its place in the group, through restarts."""
         self._command = [sys.executable, "-m", "normalizer", "run", *arguments]
         self._ports = [0] * count
-        """Drawn at each start: somebody may take the port of one that ended."""
+        """Chosen at each start, because somebody may take the port of a process that ended."""
         self._all = range(count)
         self._children: dict[int, Child] = {}
         self._stopping = asyncio.Event()
@@ -79,7 +79,7 @@ class ProcessGroup:
         self.url = self._probes.url
 
     async def run(self) -> int:
-        """Keep all processes running until `stop`; return the exit code of the group."""
+        """Keep all processes running until `stop`. Returns the exit code of the group."""
         with self._probes:
             _log.info("listening", url=self.url, processes=len(self._all))
             async with asyncio.TaskGroup() as tasks:
@@ -89,19 +89,19 @@ class ProcessGroup:
         return self._code
 
     def stop(self) -> None:
-        """Stop every process in order; does not wait."""
+        """Stop every process cleanly, without waiting."""
         self._stopping.set()
 
     def _running(self) -> list[int]:
-        """The numbers of those that run; those that ended are started again."""
+        """Return the numbers of the running processes. The others are being restarted."""
         children = [(number, self._children.get(number)) for number in self._all]
         return [number for number, child in children if child and child.returncode is None]
 
     async def _keep(self, number: int) -> None:
-        """Run one process until the stop, and start it again where it dies.
+        """Run one process until the stop, and restart it when it dies.
 
-        One that dies at once again and again would have its group rebalance without end, and take
-        a processor for its starts.
+        Restarts back off, because a process that keeps dying at once would make its group rebalance
+        endlessly and keep a processor busy.
         """
         wait_s = RESTART_S
         while not self._stopping.is_set():
@@ -113,16 +113,16 @@ class ProcessGroup:
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 
     async def _run_once(self, number: int) -> None:
-        """Run one process until it ends; a final exit code stops all of them."""
+        """Run one process until it ends. A final exit code stops all of them."""
         try:
             child = await self._start(number)
         except OSError as error:
-            # No process more, no memory or no port, for now: those that run go on.
+            # The system has no process, memory, or port for it at the moment. The others continue.
             _log.warning("process_not_started", process=number, why=str(error))
             return
         self._children[number] = child
         if self._stopping.is_set():
-            await self._stop_child(child)  # it was started too late for `_stop_all`
+            await self._stop_child(child)  # it started too late for `_stop_all`
         code = await child.wait()
         if self._stopping.is_set():
             return
@@ -149,7 +149,7 @@ class ProcessGroup:
                 tasks.create_task(self._stop_child(child), name=f"stop {number}")
 
     async def _stop_child(self, child: Child) -> None:
-        """Stop it in order, and kill it if it takes longer than it may."""
+        """Stop it cleanly, and kill it if that takes too long."""
         await child.stop(deadline_s=self._settings.stop_timeout_s + GRACE_S)
 
     def _environment(self, number: int) -> dict[str, str]:
@@ -161,7 +161,7 @@ class ProcessGroup:
         return {**self._environ, **same_imports(), **own}
 
     def _answers(self, path: str, numbers: Sequence[int]) -> list[tuple[int, int, bytes]]:
-        """What these processes answer at a path: number, status and body of each. All at once."""
+        """Request a path of these processes at once. Returns number, status, and body of each."""
         with ThreadPoolExecutor(len(self._all)) as pool:
             ports = [self._ports[number] for number in numbers]
             return list(pool.map(partial(_answer, path), numbers, ports))
@@ -196,7 +196,7 @@ _BODY: Final = itemgetter(2)
 
 
 class _Merged(Collector):
-    """The metrics of several processes as one, with a label for each."""
+    """The metrics of several processes together, with a label for each."""
 
     def __init__(self, answers: Sequence[tuple[int, int, bytes]]) -> None:
         self._answers = answers

@@ -1,7 +1,7 @@
-"""Starts normalizer, projector and traffic as child processes, each with its own environment.
+"""Starts normalizer, projector, and traffic as child processes, each with its own environment.
 
-The shell's DATABASE_URL, KAFKA_* and NORMALIZER_* are left out: a shell that is set up for
-production must not get traffic.
+They don't get the shell's DATABASE_URL, KAFKA_*, and NORMALIZER_*, because that shell may be set up
+for production, which must not get this traffic.
 """
 
 import importlib.util
@@ -30,7 +30,7 @@ _EPOCHS: Final = """
 
 
 def has_simulator() -> bool:
-    """Whether this installation can make traffic: a checkout has the simulator, a wheel has not."""
+    """Return whether this installation can make traffic. A wheel lacks the simulator."""
     return importlib.util.find_spec("simulator") is not None
 
 
@@ -49,13 +49,13 @@ class Programs:
             "KAFKA_BOOTSTRAP_SERVERS": stack.bootstrap_servers or "",
             "KAFKA_TOPICS": stack.topic,
             "KAFKA_GROUP_ID": stack.group,
-            "KAFKA_SESSION_TIMEOUT_MS": "6000",  # the minimum that a broker allows by default
+            "KAFKA_SESSION_TIMEOUT_MS": "6000",  # the least that a broker allows by default
             "NORMALIZER_LOG_FORMAT": "json",
             "NORMALIZER_STOP_TIMEOUT_S": "5",
         }
 
     async def start_normalizer(self, partitions: int) -> None:
-        """Start it, and return when it has claimed every partition of the topic."""
+        """Start the normalizer, and return when it has claimed every partition of the topic."""
         port = keep_ports(self._folder / "normalizer-port.json", ["normalizer"])["normalizer"]
         self._stack.normalizer_url = f"http://127.0.0.1:{port}"
         http = {"NORMALIZER_HTTP_PORT": str(port)}
@@ -72,7 +72,7 @@ class Programs:
             await program.until_ready(has_claimed)
 
     async def start_projector(self) -> str:
-        """Start it, and return the dashboard's address when it answers; the port stays the same."""
+        """Start the projector, and return the dashboard's address when it answers."""
         port = keep_ports(self._folder / "ports.json", [_PROJECTOR])[_PROJECTOR]
         program = self._program(
             _PROJECTOR,
@@ -88,7 +88,7 @@ class Programs:
         return f"http://127.0.0.1:{port}"
 
     async def start_traffic(self, *, rate: float, seed: int) -> None:
-        """Start live traffic: its event times follow the wall clock."""
+        """Start live traffic, whose event times follow the wall clock."""
         program = self._program(
             "simulator",
             *("play", "--live"),
@@ -100,7 +100,7 @@ class Programs:
         await self._supervisor.start("traffic", program, may_end=True)
 
     async def replay_file(self, *, seed: int, report: Callable[[str], None]) -> None:
-        """Backfill the same records from a file, which is written once and kept."""
+        """Backfill the same records from a file, which is written once and then reused."""
         file = self._folder / f"traffic-{seed}.ndjson"
         if not file.exists():
             report(f"writing {FILE_EVENTS:,} events to {file}")

@@ -17,11 +17,11 @@ DATABASE: Final = "noetl"
 async def start_postgres(
     folder: Path, supervisor: Supervisor, report: Callable[[str], None]
 ) -> Stack:
-    """Start PostgreSQL; return the stack so far, with the owner's database."""
+    """Start PostgreSQL. Returns the stack so far, with the owner's database."""
     server = PostgresServer(folder / "postgres")
     await supervisor.start("postgres", server)
     url = await server.create_database(DATABASE)
-    report(f"PostgreSQL on 127.0.0.1:{server.port}; to query it:")
+    report(f"PostgreSQL on 127.0.0.1:{server.port}. To query it:")
     pgpass = write_pgpass(folder, url)
     psql = shlex.join([str(server.bin_dir / "psql"), _without_password(url)])
     report(f"  PGPASSFILE={shlex.quote(str(pgpass))} {psql}")
@@ -31,11 +31,11 @@ async def start_postgres(
 async def start_kafka(
     folder: Path, stack: Stack, supervisor: Supervisor, report: Callable[[str], None]
 ) -> Settings:
-    """Start Kafka; return how to reach it: nothing, with a message, if Java or jars are missing."""
+    """Start Kafka and return its address. Prints why and returns nothing if parts are missing."""
     try:
         jars = await kafka_jars(report)
     except KafkaMissing as missing:
-        report(f"{missing} (until then: --no-kafka, the same records from a file)")
+        report(f"{missing} (until then use --no-kafka, which loads the same records from a file)")
         return Settings()
     broker = KafkaBroker(folder / "kafka", jars)
     await supervisor.start("kafka", broker)

@@ -1,4 +1,4 @@
-"""The state folder: a lock for one run at a time, stack.json, shell variables, a password file."""
+"""The state folder: a lock, stack.json, shell variables, and a password file."""
 
 import contextlib
 import fcntl
@@ -21,7 +21,7 @@ _PGPASS: Final = "pgpass"
 
 
 class Stack(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What runs, so that tools and tests can connect. `database_url` is the owner's.
+    """Addresses of the running stack, for tools and tests. `database_url` is the owner's.
 
     `normalizer_url` has /metrics, /livez and /readyz.
     """
@@ -38,19 +38,20 @@ class Stack(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 @contextlib.contextmanager
 def only_one(folder: Path) -> Iterator[None]:
-    """Create the folder and lock it against another run, until this process ends.
+    """Create the folder, and lock it against another run until this process ends.
 
-    Raises ConfigurationError for a folder that cannot be used, or is in use.
+    Raises ConfigurationError if the folder can't be used, or is in use.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if os.geteuid() == 0:
-            # The database's user must be able to enter. A folder that was there keeps its rights.
+            # The database's user must be able to enter the folder. An existing folder keeps its
+            # rights.
             folder.chmod(folder.stat().st_mode | 0o111)
         lock = (folder / "lock").open("a+")
     except OSError as error:
         raise ConfigurationError(
-            f"cannot use the folder {folder}: {error.strerror}: name another by --folder"
+            f"cannot use the folder {folder}: {error.strerror}. Choose another with --folder"
         ) from error
     with lock:
         try:
@@ -59,7 +60,7 @@ def only_one(folder: Path) -> Iterator[None]:
             lock.seek(0)
             pid = lock.read().strip() or "unknown"
             raise ConfigurationError(
-                f"`normalizer up` runs in {folder} already: pid {pid}"
+                f"`normalizer up` is already running in {folder}: pid {pid}"
             ) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))
@@ -68,7 +69,7 @@ def only_one(folder: Path) -> Iterator[None]:
 
 
 def write_stack(folder: Path, stack: Stack) -> None:
-    """Write stack.json, readable by its owner only; a reader sees the old file or the new one."""
+    """Write stack.json atomically, readable by its owner only."""
     write_private(folder / SHELL_FILE, _for_shell(stack))
     write_private(
         folder / STACK_FILE, msgspec.json.format(msgspec.json.encode(stack).decode()) + "\n"
@@ -91,7 +92,7 @@ def write_pgpass(folder: Path, database_url: str) -> Path:
 
 
 def _for_shell(stack: Stack) -> str:
-    """Shell commands, read by `.`: after that the project's commands use this stack."""
+    """Return shell commands to read with `.`, so that the project's commands use this stack."""
     values = {
         "DATABASE_URL": stack.database_url,
         "KAFKA_BOOTSTRAP_SERVERS": stack.bootstrap_servers,

@@ -1,4 +1,4 @@
-"""Starts processes in order, restarts those that end unexpectedly, and stops all of them."""
+"""Starts processes in order, restarts those that end unexpectedly, and stops them all."""
 
 import asyncio
 import collections
@@ -18,7 +18,7 @@ _WITHIN_S: Final = 60.0
 
 
 class ChildProgram(StackProcess):
-    """A program of the stack; `start` returns at once, and the caller checks when it is ready."""
+    """A program of the stack. `start` returns at once, and the caller checks when it's ready."""
 
     def __init__(
         self,
@@ -40,9 +40,9 @@ class ChildProgram(StackProcess):
 
 
 class Supervisor:
-    """Everything started here; leaving the `async with` block stops it in reverse order.
+    """The running processes. Leaving the `async with` block stops them in reverse order.
 
-    A process that ends unexpectedly is restarted after `pause_s`.
+    A process that ends unexpectedly restarts after `pause_s`.
     """
 
     def __init__(self, *, pause_s: float = 1.0) -> None:
@@ -59,11 +59,11 @@ class Supervisor:
 
     @property
     def pids(self) -> dict[str, int]:
-        """The process ids of what runs, by name."""
+        """Return the process ids of running processes, by name."""
         return {name: part.pid for name, part in self._processes.items()}
 
     async def start(self, name: str, part: StackProcess, *, may_end: bool = False) -> None:
-        """Start it, and return when it runs; it is stopped later even if it does not get ready."""
+        """Start it, and return when it runs. It's stopped later even if it never gets ready."""
         self._processes[name] = part
         self._stops.push_async_callback(part.stop)
         if may_end:
@@ -73,14 +73,14 @@ class Supervisor:
     async def keep_running(
         self, *, report: Callable[[str], None], started_again: Callable[[], None]
     ) -> None:
-        """Restart what ends unexpectedly. Raises EmbeddedError after too many restarts."""
+        """Restart processes that end unexpectedly. Raises EmbeddedError after too many restarts."""
         async with asyncio.TaskGroup() as tasks:
             for name, part in self._processes.items():
                 keeping = self._keep(part, report, started_again, may_end=name in self._may_end)
                 tasks.create_task(keeping, name=f"keep {name}")
 
     def abort(self) -> None:
-        """End everything at once, without order and without waiting."""
+        """End everything at once, in any order and without waiting."""
         for part in reversed(self._processes.values()):
             part.abort()
 
@@ -92,7 +92,7 @@ class Supervisor:
         *,
         may_end: bool,
     ) -> None:
-        """Restart one process; `may_end` allows exit code 0. Ten ends in a minute are too many."""
+        """Restart one process. `may_end` allows exit code 0. Ten ends in a minute are too many."""
         ends: collections.deque[float] = collections.deque(maxlen=_ENDS_AT_MOST)
         while True:
             code = await part.wait()
@@ -101,9 +101,9 @@ class Supervisor:
             ends.append(time.monotonic())
             if len(ends) == _ENDS_AT_MOST and ends[-1] - ends[0] < _WITHIN_S:
                 raise EmbeddedError(
-                    f"{part.name} ends again and again; {part.log}:\n{last_words(part.log)}"
+                    f"{part.name} keeps ending. See {part.log}:\n{last_words(part.log)}"
                 )
-            report(f"{part.name} ended ({_in_words(code)}): starting it again")
+            report(f"{part.name} ended ({_in_words(code)}), restarting it")
             await asyncio.sleep(self._pause_s)
             await part.start()
             started_again()

@@ -621,9 +621,7 @@ async def test_a_stop_while_the_database_is_away_says_what_the_run_is_now(
         failing.set()
         stopped.stop()
 
-    with pytest.raises(
-        StoreUnavailable, match="so the run stays interrupted. Run the same command"
-    ):
+    with pytest.raises(StoreUnavailable, match="so the run stays interrupted"):
         await stopped.run(work, lambda: None)
 
 

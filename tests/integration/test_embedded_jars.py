@@ -34,7 +34,7 @@ def _command(folder: Path, name: str, body: str) -> None:
 
 @pytest.mark.usefixtures("commands")
 async def test_without_java_it_says_what_to_type(tmp_path: Path) -> None:
-    with pytest.raises(KafkaMissing, match=r"no Java here.*type `apt-get install openjdk"):
+    with pytest.raises(KafkaMissing, match=r"Java is missing.*run `apt-get install openjdk"):
         await kafka_jars(print, tmp_path / "cache")
 
     assert not (tmp_path / "cache").exists()

@@ -568,7 +568,7 @@ async def test_a_batch_of_which_the_broker_itself_says_that_it_is_broken_is_name
             return answer
 
         monkeypatch.setattr(log._consumer._client, "send", answer_corrupt)
-        with pytest.raises(UnreadableBatch, match=r"@0: .*the broker says so itself"):
+        with pytest.raises(UnreadableBatch, match=r"@0: .*the broker itself says so"):
             await log.chunk_at(partition, 0)
 
 

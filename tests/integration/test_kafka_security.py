@@ -377,7 +377,7 @@ async def test_what_may_pass_is_no_refusal(
     closing.close()
 
     assert [error.sign_in_refused for error in errors] == [False, False]
-    assert "127.0.0.1:1: TCP: Connection refused: does the broker run" in str(errors[0])
+    assert "127.0.0.1:1: TCP: Connection refused: is the broker running" in str(errors[0])
     assert f"127.0.0.1:{port}: API versions: the connection was closed" in str(errors[1])
 
 

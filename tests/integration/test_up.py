@@ -139,7 +139,7 @@ async def test_it_runs_until_sigterm_starts_a_killed_normalizer_again_and_keeps_
             first.database_url, "select sum(events) from projector.attempts_by_status"
         )
         os.kill(first.pids["normalizer"], signal.SIGKILL)
-        await running.until(re.compile("normalizer ended .by SIGKILL.: starting it again"))
+        await running.until(re.compile("normalizer ended .by SIGKILL., restarting it"))
         await running.until_events(rows + 200)
         async with asyncio.timeout(30):
             while running.stack.pids["normalizer"] == first.pids["normalizer"]:
@@ -246,6 +246,6 @@ async def test_without_java_and_out_of_the_database_users_reach_it_plays_a_file(
     assert code == 0
     assert stack.bootstrap_servers is None
     assert "kafka" not in stack.pids
-    assert re.search(r"There is no Java here.*type `apt-get install", running.said)
+    assert re.search(r"Java is missing.*run `apt-get install", running.said)
     assert data.is_relative_to(hidden) == (os.geteuid() != 0)
     assert not data.exists()

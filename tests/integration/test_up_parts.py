@@ -34,7 +34,7 @@ async def test_a_program_that_ends_is_started_again_and_said(tmp_path: Path) -> 
             after = parts.pids["program"]
             keeping.cancel()
 
-    assert said == ["program ended (by SIGKILL): starting it again"]
+    assert said == ["program ended (by SIGKILL), restarting it"]
     assert after != before
 
 
@@ -45,7 +45,7 @@ async def test_a_program_that_cannot_run_is_given_up_with_its_last_words(tmp_pat
         with pytest.RaisesGroup(pytest.RaisesExc(EmbeddedError, match="no such thing")):
             await _keep(parts, said, asyncio.Event())
 
-    assert said == ["program ended (exit code 3): starting it again"] * 9
+    assert said == ["program ended (exit code 3), restarting it"] * 9
 
 
 async def test_a_program_deaf_to_sigterm_is_killed_after_its_deadline(tmp_path: Path) -> None:

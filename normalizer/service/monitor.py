@@ -147,8 +147,8 @@ class Monitor:
         for partition, suspect in sorted({**ownership.suspects}.items()):
             if suspect.is_blamed:
                 yield (
-                    f"partition {partition}: a process was killed while it had offset "
-                    f"{suspect.claim.next_offset} in hand, and no other record"
+                    f"partition {partition}: a process was killed while it processed offset "
+                    f"{suspect.claim.next_offset} and no other record"
                 )
 
     def _database_reasons(self) -> Iterator[str]:

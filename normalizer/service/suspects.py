@@ -99,7 +99,7 @@ class Suspects(dict[KafkaPartition, Suspect]):
                 "record_blamed",
                 partition=str(partition),
                 offset=claim.next_offset,
-                why="a process was killed while it had this record in hand, and no other",
+                why="a process was killed while it processed this record and no other",
             )
 
     def drop(self, partition: KafkaPartition) -> None:

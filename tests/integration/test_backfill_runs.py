@@ -66,7 +66,7 @@ async def test_a_second_runner_is_reported_who_the_first_one_is(
     spec = JobSpec(kind="backfill", source=str(history))
 
     async with await JobRun.begin(database.url, spec, owner="the first"):
-        with pytest.raises(FatalError, match="is being run by the first: one runner at a time"):
+        with pytest.raises(FatalError, match="is already running by the first, and a job"):
             await JobRun.begin(database.url, spec, owner="the second")
 
     async with await JobRun.begin(database.url, spec, owner="the second") as run:
@@ -114,7 +114,7 @@ async def test_a_runner_whose_own_lost_connection_holds_the_lock_goes_on(
                 await run.positions([])
 
         await run.positions([])
-        with pytest.raises(FatalError, match="is being run by the first: one runner at a time"):
+        with pytest.raises(FatalError, match="is already running by the first, and a job"):
             await JobRun.begin(database.url, spec, owner="the second")
         lost.terminate()
 

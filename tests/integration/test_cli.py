@@ -291,12 +291,12 @@ async def test_every_offset_is_explained(
     assert SECRET not in await of(4)
     assert "are a gap: the log had no record there" in await of(6)
     assert "not read yet: the position is 7" in await of(7)
-    assert "not there: the log ends at 8" in await of(99)
+    assert "not there, because the log ends at 8" in await of(99)
 
     await recreate_topic(admin, topic)
     async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as to_the_new_one:
         await send(to_the_new_one, topic, range(100, 110))
-    assert "not read: offset 5 holds another record than was read there" in await of(0)
+    assert "not read: offset 5 holds another record than the one that was read" in await of(0)
     async with running(settings, accept_reset=True):
         await watcher.until_read(topic, {0: 10})
     assert "still there" in await of(0)

@@ -248,7 +248,7 @@ async def test_record_that_may_kill_leaves_the_process_ready(
 
     assert (status, body["ready"], body["reasons"]) == (200, True, [])
     (degraded,) = body["degraded"]
-    words = "a process was killed while it had offset 5 in hand, and no other record"
+    words = "a process was killed while it processed offset 5 and no other record"
     assert degraded == f"partition {partition}: {words}"
     assert metric_value(values, "normalizer_ready") == 1
     assert metric_value(values, "normalizer_degraded") == 1

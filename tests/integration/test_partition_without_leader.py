@@ -189,7 +189,10 @@ async def say_what_is_known_and_name_the_other(settings: Settings, topic: Topic)
     assert sum(bool(re.search(missing, one)) for one in topics) == 1
     assert any("may be read" in one for one in topics)
     assert [str(one) for one in found if one.about.startswith("position")] == [
-        "ok    positions: 1 partitions were read before, all fit their logs; 1 without a leader"
+        (
+            "ok    positions: 1 partitions were read before, and all match their logs; "
+            "1 without a leader"
+        )
     ]
 
 

@@ -162,7 +162,7 @@ async def test_a_job_has_one_runner_and_its_lock_ends_with_it(pooled: Database) 
     await open_sessions(pooled.url)
 
     async with await JobRun.begin(pooled.url, spec, owner="one"):
-        with pytest.raises(FatalError, match="is being run by one"):
+        with pytest.raises(FatalError, match="is already running by one"):
             await JobRun.begin(pooled.url, spec, owner="another")
     async with await JobRun.begin(pooled.url, spec, owner="another") as run:
         assert run.resumed

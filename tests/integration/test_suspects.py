@@ -343,7 +343,7 @@ async def test_record_that_kills_is_named_after_five_deaths_and_all_before_it_is
     position = (await watcher.positions(topic))[0]
     assert (position["next_offset"], position["stored"]) == (before, before)
     where = f"{topic.name}[0]"
-    words = f"a process was killed while it had offset {before} in hand, and no other record"
+    words = f"a process was killed while it processed offset {before} and no other record"
     assert reasons == [f"partition {where}: {words}"]
     assert [one.message for one in found if one.about == f"position of {where}"] == [words]
     async with process(next(groups)):

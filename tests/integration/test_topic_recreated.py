@@ -109,7 +109,7 @@ async def test_under_a_frozen_process_it_stops_the_partition(
         frozen.send_signal(signal.SIGCONT)
         why = await until_stopped(frozen)
 
-    assert "offset 29 holds another record than was read there" in why
+    assert "offset 29 holds another record than the one that was read" in why
     assert "--accept-reset" in why
     await assert_accepted(settings, topic, watcher)
 

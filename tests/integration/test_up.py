@@ -208,7 +208,7 @@ async def test_a_folder_of_any_name_keeps_its_rights_and_has_one_run_and_command
 
     assert answer == b"1\nnoetl.events.file\n"
     assert code == 1
-    assert f"already: pid {running.process.pid}" in other.said
+    assert f": pid {running.process.pid}" in other.said
     assert odd.stat().st_mode & 0o7777 == 0o1777
 
 

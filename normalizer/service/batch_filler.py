@@ -14,19 +14,19 @@ from normalizer.settings import Settings
 RECORDS_A_FETCH: Final = 500
 IDLE_S: Final = 0.5
 WRITES_OF_AGE: Final = 2.0
-"""A batch is due once it is as old as this many times what the last write took, at most at its
-greatest age: a process with little to do then writes half of its time."""
+"""A batch is due at this multiple of the last write's time, or at the maximum age if that's sooner.
+So a process with little to do spends half of its time writing."""
 FEW_RECORDS: Final = 100
-"""After two fetches of fewer, the next one comes when the batch is due, or after IDLE_S: a fetch
-costs as much as normalizing some ten records. One alone may be the rest of a full answer."""
+"""After two smaller fetches in a row, wait until the batch is due, or for IDLE_S, because a fetch
+costs as much as normalizing ten records. A single small fetch may be the rest of a full answer."""
 PAUSE_S: Final = 0.01
 FRESH_S: Final = 0.003
-"""How long a batch that is due waits for what has arrived at the broker meanwhile: the client asks
-for it only once its last answer was taken."""
+"""How long a due batch waits for records that have just arrived at the broker. The client requests
+them only after its last answer was taken."""
 
 
 class BatchFiller:
-    """Fills one batch after the other; keeps what the last one had no room for."""
+    """Fills one batch after the other, and keeps records that the last one had no room for."""
 
     def __init__(
         self,
@@ -43,13 +43,13 @@ class BatchFiller:
         self._clock = clock
         self._left: list[ClaimedChunk] = []
         self.last_write_s = 0.0
-        """How long the last batch took to be written."""
+        """How long the last batch took to write."""
 
     async def fill(self, writing: asyncio.Task[None] | None) -> BatchBuilder:
-        """Return a batch; it is empty where the service stops, or a suspect has no record yet.
+        """Return a batch. It's empty if the service stops, or if a suspect has no record yet.
 
-        While the last batch is being written (`writing`), it goes on filling until it is full. But
-        while there are suspects, the process has the records of one batch in hand at most.
+        While the last batch is being written (`writing`), it keeps filling until it's full. But
+        while there are suspects, the process works on the records of one batch at most.
         """
         if not self._turns.has_suspects:
             return await self._fill(BatchBuilder(), writing, None)
@@ -80,10 +80,10 @@ class BatchFiller:
             chunks = self._left or await self._turns.fetch(room, wait_s)
             if chunks is None:
                 if builder:
-                    break  # joining again, or stopping, ends the claims of all that is not written
+                    break  # rejoining or stopping ends the claims of everything unwritten
                 await wait_at_most(self._stopping, IDLE_S)
                 continue
-            # What was left says nothing of how much there is to fetch.
+            # Leftover records don't tell how much there is to fetch.
             fetched = room if self._left else sum([len(one.records) for _, one in chunks])
             if fetched:
                 few = few + 1 if fetched < min(room, FEW_RECORDS) else 0
@@ -95,11 +95,11 @@ class BatchFiller:
         return builder
 
     def _ends(self, due_s: float | None) -> bool:
-        """Whether to fetch no more: suspects that were claimed meanwhile have their own turn."""
+        """Return whether to stop fetching, also because new suspects need their own turn."""
         return self._stopping.is_set() or (due_s is None and self._turns.has_suspects)
 
     async def _add(self, builder: BatchBuilder, chunks: list[ClaimedChunk]) -> list[ClaimedChunk]:
-        """Add the chunks; what the batch has no room for is returned."""
+        """Add the chunks. Returns what the batch has no room for."""
         for at, (claim, chunk) in enumerate(chunks, 1):
             rest = await self._intake.add_chunk(builder, claim, chunk)
             if rest or self._intake.is_full(builder):
@@ -107,11 +107,11 @@ class BatchFiller:
         return []
 
     def _age_s(self) -> float:
-        """How old a batch may become before it is written."""
+        """Return how old a batch may become before it's written."""
         return min(self._settings.batch_age_ms / 1000, WRITES_OF_AGE * self.last_write_s)
 
     async def _pause(self, writing: asyncio.Task[None] | None, left_s: float) -> None:
-        """Wait until the batch is due; if it is, for the last write, at most PAUSE_S."""
+        """Wait until the batch is due. If it already is, wait up to PAUSE_S for the last write."""
         if left_s > 0:
             await wait_at_most(self._stopping, left_s)
         elif writing:

@@ -1,4 +1,4 @@
-"""Makes the spans of batches, and sends them by OTLP over HTTP.
+"""Makes the spans of batches, and sends them with OTLP over HTTP.
 
     process TOPIC                  CONSUMER, with links to the spans that produced its records
       poll TOPIC                   from the first record's fetch to the last fetch
@@ -6,7 +6,7 @@
       write normalizer.events      with each failed try as an event; `send` where the relay writes
         COMMIT                     one for each transaction
 
-This module, `producer_spans` and `span_attributes` alone import OpenTelemetry.
+Only this module, `producer_spans`, and `span_attributes` import OpenTelemetry.
 """
 
 import contextlib
@@ -55,15 +55,18 @@ from normalizer.store.store import CommittedBatch
 from normalizer.telemetry import describe_error, get_logger
 
 FLUSH_S: Final = 3.0
-"""How long the end of the process waits for the last spans: a part of the pod's grace period."""
+"""How long the end of the process waits for the last spans, as part of the pod's grace period."""
 _FILLING: Final = ("fetch", "normalize")
-"""The stages that fill a batch; the others are of the batch before it."""
+"""The stages that fill a batch. The others belong to the batch before it."""
 
 _log: Final = get_logger()
 
 
 def open_spans(settings: Settings) -> "BatchSpans":
-    """Spans that are sent as OTEL_* say. Raises what the SDK raises for values it cannot read."""
+    """Open spans as OTEL_* configure them.
+
+    Raises the SDK's errors for values that it can't read.
+    """
     own = {
         "service.name": "normalizer",
         "service.version": VERSION,
@@ -80,7 +83,7 @@ def open_spans(settings: Settings) -> "BatchSpans":
 
 
 class BatchSpans(Untraced):
-    """The spans of the batches of one process; a batch has five, and no more with its size."""
+    """The spans of one process's batches. A batch has about five, whatever its size."""
 
     def __init__(self, settings: Settings, provider: TracerProvider, limits: SpanLimits) -> None:
         self._provider = provider
@@ -97,16 +100,16 @@ class BatchSpans(Untraced):
         )
 
     def begin(self) -> None:
-        """A batch begins to be filled."""
+        """Note that a batch begins to fill."""
         self._building = _Stages()
 
     def note(self, stage: str, seconds: float) -> None:
-        """That batch was just worked on for so long."""
+        """Note that a stage of that batch has just taken this long."""
         if stage in _FILLING:
             self._building.note(stage, seconds)
 
     def batch(self, batch: Batch) -> AbstractContextManager[None]:
-        """The block in which the batch is written; its spans end with it."""
+        """Write the batch inside this block. Its spans end with the block."""
         return self._in_spans(batch, self._building)
 
     def failed(self, error: RetryableError) -> None:
@@ -114,7 +117,7 @@ class BatchSpans(Untraced):
         get_current_span().add_event("retry", error_attributes(error))
 
     def committed(self, written: CommittedBatch) -> Mapping[str, str] | None:
-        """Make the span of a commit that has just ended; give the ids of it."""
+        """Make the span of a commit that has just ended. Returns its ids."""
         if not get_current_span().is_recording():
             return None
         end_ns = time.time_ns()
@@ -138,13 +141,13 @@ class BatchSpans(Untraced):
         return _ids(commit)
 
     def close(self) -> None:
-        """Send what is not sent yet; what FLUSH_S is too short for is lost."""
+        """Send unsent spans. Those that take longer than FLUSH_S are lost."""
         closing = threading.Thread(target=self._provider.shutdown, name="last spans", daemon=True)
         closing.start()
         closing.join(FLUSH_S)
         if closing.is_alive():
             _log.warning(
-                "spans_not_sent", why=f"the collector did not take them in {FLUSH_S:.0f} s"
+                "spans_not_sent", why=f"the collector did not take them within {FLUSH_S:.0f} s"
             )
 
     @contextlib.contextmanager
@@ -186,7 +189,7 @@ class BatchSpans(Untraced):
                 root.end()
 
     def _describe(self, root: Span, batch: Batch) -> None:
-        """Say which records the batch holds, and link the spans that produced them."""
+        """Add which records the batch holds, and links to the spans that produced them."""
         root.set_attributes(
             {
                 "messaging.batch.message_count": sum(len(part.items) for part in batch.parts),
@@ -225,16 +228,16 @@ class _Interval:
 
 
 class _Stages:
-    """The stages of a batch that is being filled."""
+    """The stages of a batch that's being filled."""
 
     def __init__(self) -> None:
         self._intervals: dict[str, _Interval] = {}
 
     def note(self, stage: str, seconds: float) -> None:
-        """A stage has just worked for so long.
+        """Note that a stage has just worked for this long.
 
-        The first fetch that counts is the one whose records were normalized first: those before it
-        found nothing.
+        The first fetch that counts is the one whose records were normalized first, because earlier
+        ones found nothing.
         """
         interval = _Interval(seconds)
         earlier = self._intervals.get(stage)
@@ -244,11 +247,11 @@ class _Stages:
             earlier.extend(interval)
 
     def of(self, stage: str) -> _Interval | None:
-        """The stage; None if the batch had none."""
+        """Return the stage, or None if the batch didn't have it."""
         return self._intervals.get(stage)
 
     def begun_ns(self) -> int:
-        """When the batch began."""
+        """Return when the batch began."""
         return min((one.begin_ns for one in self._intervals.values()), default=time.time_ns())
 
 

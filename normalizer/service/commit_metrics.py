@@ -1,4 +1,4 @@
-"""Counts what committed transactions wrote, in one or two passes over a batch."""
+"""Counts the rows of committed transactions, in one or two passes over a batch."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -18,18 +18,19 @@ _outcome_of: Final = itemgetter(0)
 
 
 class CommitMetrics:
-    """Counts what each transaction wrote."""
+    """Counts the rows of each transaction."""
 
     def __init__(self, metrics: ServiceMetrics) -> None:
         self._metrics = metrics
-        for shape in (*SHAPES, NO_SHAPE):  # those of a table are there once an event has one
+        # shapes of an operator's table appear with their first event
+        for shape in (*SHAPES, NO_SHAPE):
             for outcome in OUTCOMES:
                 metrics.outcomes.labels(shape=shape, outcome=outcome)
         self._reasons = {reason: metrics.quarantined.labels(reason=reason) for reason in REASONS}
         self._rules = {str(rule): metrics.coercions.labels(rule=rule) for rule in RULES}
 
     def count(self, written: CommittedBatch, exemplar: Mapping[str, str] | None = None) -> None:
-        """Count a committed batch; `exemplar` has the ids of its span."""
+        """Count a committed batch. `exemplar` has the ids of its span."""
         metrics, totals = self._metrics, written.totals
         labels = None if exemplar is None else {**exemplar}
         metrics.batch_rows.observe(totals.outcomes, labels)

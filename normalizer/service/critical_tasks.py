@@ -1,4 +1,4 @@
-"""Runs tasks that must last as long as the service: if one ends early, the service ends."""
+"""Runs tasks that must last as long as the service. If one ends early, the service ends."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,10 +11,10 @@ def start_critical_tasks(
     stopping: asyncio.Event,
     works: Mapping[str, Callable[[], Awaitable[None]]],
 ) -> list[asyncio.Task[None]]:
-    """Start each task, by name; it may end only once `stopping` is set.
+    """Start each task by name. It may end only once `stopping` is set.
 
-    A task that ends earlier raises ProcessStuck in its group. Without this, a task that ended
-    because a future inside aiokafka was cancelled would end silently.
+    A task that ends earlier raises ProcessStuck in its group. Otherwise a task would end silently
+    if, for example, a future inside aiokafka was cancelled.
     """
     return [
         tasks.create_task(_run_critical(name, work, stopping), name=name)
@@ -33,5 +33,5 @@ async def _run_critical(
             raise
     if not stopping.is_set():
         raise ProcessStuck(
-            f"the task {name!r} ended unexpectedly: the process cannot go on without it"
+            f"the task {name!r} ended unexpectedly, and the process cannot continue without it"
         )

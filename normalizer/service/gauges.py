@@ -1,4 +1,4 @@
-"""Gauges of the service, read at the moment of the scrape."""
+"""The service's gauges, read at the moment of the scrape."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ class GaugeCollector(Collector):
         self._degraded = degraded
 
     def describe(self) -> list[Family]:
-        """Return nothing: registering must not poll."""
+        """Return nothing, because registering must not poll."""
         return []
 
     def collect(self) -> Iterator[Family]:
@@ -64,7 +64,7 @@ class GaugeCollector(Collector):
 
 
 def lag_families(lag_monitor: LagMonitor) -> Iterator[Family]:
-    """What the broker reported, beside the positions."""
+    """Yield the metrics of lag, from the broker's reports and the positions."""
     now_s = time.time()
     partitions = {
         (partition.topic, str(partition.partition)): one
@@ -89,7 +89,7 @@ def lag_families(lag_monitor: LagMonitor) -> Iterator[Family]:
 
 
 def database_families(lag_monitor: LagMonitor) -> Iterator[Family]:
-    """What the database reported."""
+    """Yield the metrics that the database reported."""
     yield family("normalizer_database_up", {(): lag_monitor.database_up})
     yield family("normalizer_database_writable", {(): lag_monitor.writable})
     yield family(

@@ -19,7 +19,7 @@ _log: Final = get_logger()
 
 
 class GroupOffsets:
-    """Commits what was written since, and where new claims begin; what fails is tried again."""
+    """Commits new positions and the starts of new claims, and retries after a failure."""
 
     def __init__(self, reader: GroupReader, ownership: Ownership, store: RecordStore) -> None:
         self._reader = reader
@@ -33,12 +33,12 @@ class GroupOffsets:
         self._to_commit[partition] = next_offset
 
     async def keep_committing(self, stopping: asyncio.Event) -> None:
-        """Commit each second until the service stops."""
+        """Commit every second until the service stops."""
         while not await wait_at_most(stopping, COMMITS_EVERY_S):
             await self.commit()
 
     async def commit(self) -> None:
-        """Commit what is noted, unless the group's offsets are the positions themselves."""
+        """Commit the noted positions, unless the group's offsets are the positions themselves."""
         if self._store.keeps_group_offsets:
             return
         noted, held = self._claims_noted, {**self._ownership.held}

@@ -1,4 +1,4 @@
-"""Writes what this process owns, and where its logs end, to the table `source_heartbeats`."""
+"""Writes this process's partitions, and where their logs end, to `source_heartbeats`."""
 
 import asyncio
 from collections.abc import Collection, Mapping
@@ -13,22 +13,22 @@ from normalizer.store.store import Claim
 from normalizer.telemetry import describe_error, get_logger
 
 SEND_TIMEOUT_S: Final = 4.0
-"""A vanished host sends nothing at all, so the client needs a timeout of its own."""
+"""A vanished host sends nothing at all, so the client needs its own timeout."""
 
 _log: Final = get_logger()
 
 _SESSION: Final = {
     "statement_timeout": "3s",
-    # A heartbeat lost in a server crash is replaced by the next one.
+    # The next heartbeat replaces one that's lost in a server crash.
     "synchronous_commit": "off",
     "search_path": "normalizer, public",
 }
 
-# Only partitions that are still claimed: a lost one has a new owner to report it. The position is
-# read without a lock, so the heartbeat does not wait for a batch. The first row of a partition that
-# is behind can only say "since now". Later rows say: since the log was last fully read, or since
-# the mark that the position has passed. A stopped partition is behind and keeps its mark, because
-# the end that the broker reports may be that of another log.
+# Writes only partitions that are still claimed, because a lost one has a new owner that reports it.
+# It reads the position without a lock, so the heartbeat doesn't wait for a batch. The first row of
+# a partition that's behind can only say "since now". Later rows say since when: since the log was
+# last fully read, or since the mark that the position has passed. A stopped partition counts as
+# behind and keeps its mark, because the broker may report the end of another log.
 _HEARTBEAT: Final = """
     with mine as (
         select   owned.*, position.next_offset,
@@ -80,9 +80,9 @@ _HEARTBEAT: Final = """
     where  (reported.incarnation, reported.epoch) <= (excluded.incarnation, excluded.epoch)
 """
 
-# A process at a wrong address, for example, gets no claim, so no row is its own. It updates the row
-# that the last owner left, but only once that owner has been silent for as long as the views call
-# dead. An owner that comes back replaces all of it.
+# A process with a wrong address, for example, gets no claim, so it has no row. It updates the row
+# of the last owner, but only after that owner has been silent long enough for the views to call it
+# dead. If that owner comes back, it replaces the whole row.
 _STOPPED_WITHOUT_CLAIM: Final = """
     update normalizer.source_heartbeats as reported
     set    stopped = true,
@@ -95,7 +95,7 @@ _STOPPED_WITHOUT_CLAIM: Final = """
 
 
 class ObservedLog(msgspec.Struct, frozen=True, kw_only=True):
-    """The end of a partition's log as the broker last reported it, and how long ago that was."""
+    """The end of a partition's log as the broker last reported it, and how long ago."""
 
     log_end: int
     partition_count: int
@@ -103,7 +103,7 @@ class ObservedLog(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Heartbeat:
-    """Reports that this process lives and where its logs end, on its own connection."""
+    """Reports that this process is alive and where its logs end, on its own connection."""
 
     def __init__(self, database_url: str) -> None:
         self._connection = ReconnectingConnection(
@@ -116,7 +116,7 @@ class Heartbeat:
         observed: Mapping[KafkaPartition, ObservedLog],
         stopped: Collection[KafkaPartition],
     ) -> None:
-        """Report these partitions; an error is left to the next call."""
+        """Report these partitions. After an error, leave it to the next call."""
         rows = [
             (
                 *(*partition, claim.incarnation, claim.epoch),

@@ -31,7 +31,7 @@ _log: Final = get_logger()
 
 
 class Intake:
-    """Normalizes records; heavy ones in the helper process. `timed` measures a stage of a batch."""
+    """Normalizes records, heavy ones in the helper process. `timed` measures a stage of a batch."""
 
     def __init__(
         self,
@@ -54,18 +54,18 @@ class Intake:
         self._slow_records = SlowRecords(self._ownership, tasks, self._normalize_in_process)
 
     async def stop(self) -> None:
-        """End the helper process, and give up the record that it is at."""
+        """End the helper process, and abandon its current record."""
         await self._slow_records.stop()
         await self.normalizer_process.stop()
 
     def is_full(self, builder: BatchBuilder) -> bool:
-        """Whether the batch has reached its maximum of rows or bytes."""
+        """Return whether the batch has reached its maximum of rows or bytes."""
         return builder.is_full(self._settings.batch_rows)
 
     async def add_chunk(
         self, builder: BatchBuilder, claim: Claim, chunk: FetchedChunk
     ) -> FetchedChunk | None:
-        """Normalize a chunk into the batch, bit by bit; return what the batch has no room for."""
+        """Normalize a chunk into the batch in slices. Returns what the batch has no room for."""
         self._membership.watchdog.note_progress(chunk.partition)
         if not chunk.records:
             self._add(builder, claim, chunk.from_offset, chunk.next_offset, [])
@@ -108,17 +108,17 @@ class Intake:
         builder.add(part)
 
     def dying_records(self) -> Iterator[str]:
-        """Records that the helper process died of, one line each; call it from any thread."""
+        """Yield a line for each record that killed the helper process. Safe from any thread."""
         for record, (tries, why) in sorted({**self._dying_records}.items()):
             yield f"record {record}: the helper process died {tries} times: {why}"
 
     async def _normalize_in_process(
         self, claim: Claim, record: RawRecord
     ) -> tuple[Normalized, ...] | None:
-        """Return the outcomes of a record; None if its partition was lost, or the service stops.
+        """Return the outcomes of a record, or None if its partition was lost or the service stops.
 
-        A record that kills the helper process is retried without end, as after any other fault;
-        `dying_records` names it meanwhile.
+        A record that kills the helper process is retried endlessly, like after any other fault, and
+        `dying_records` names it.
         """
         tries = 0
         stopping, partition = (
@@ -154,7 +154,7 @@ class Intake:
 
 
 def held_parts(batch: Batch, held: Mapping[KafkaPartition, Claim]) -> Batch:
-    """The batch without the parts whose claim was lost: these are left to the new owner."""
+    """Return the batch without parts whose claim was lost. These are left to the new owner."""
     return Batch(
         parts=tuple(
             part

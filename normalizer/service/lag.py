@@ -1,8 +1,8 @@
 """Polls Kafka and PostgreSQL for lag, retention and reachability.
 
-It runs in an event loop of its own, and covers all partitions of the topics: so the lag is reported
-while the service hangs, and for partitions whose process is dead. A value that cannot be read keeps
-its last known one, but for the ends of logs: one that is too old says nothing about what is unread.
+It has its own event loop and covers all partitions of the topics, so it reports the lag even while
+the service hangs, and for partitions whose process is dead. A value that can't be read keeps its
+last state. The exception is the end of a log, because an old one doesn't tell what's unread.
 """
 
 import asyncio
@@ -34,13 +34,13 @@ LEADER_TIMEOUT_S: Final = 2.0
 UNREAD_TIMEOUT_S: Final = 2.0
 RETENTION_EVERY_S: Final = 300.0
 BOUNDS_LAST_S: Final = 15.0
-"""Five polls. After this, what a partition holds is unknown: it may have grown by any number."""
+"""Five polls. After this long a log's end is unknown, because the log may have grown."""
 
 _log: Final = get_logger()
 
 _SESSION: Final = {
     "statement_timeout": "3s",
-    # Of the time of a poll, so that what somebody locks does not take the time of the rest.
+    # A part of the poll's time, so that a lock doesn't use up the time for the rest.
     "lock_timeout": "500ms",
     "idle_in_transaction_session_timeout": "10s",
     "search_path": "normalizer, public",
@@ -48,7 +48,7 @@ _SESSION: Final = {
 
 
 class LagMonitor:
-    """Polls when called. Lives in one event loop; its attributes may be read from any thread."""
+    """Polls when called. Lives in one event loop, but any thread may read its attributes."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -75,18 +75,18 @@ class LagMonitor:
         self.writable = False
         self.missing_migrations: tuple[str, ...] = ()
         self.divergent: tuple[int, float] | None = None
-        """How many executions and hours, and since when in s; None while it is unknown."""
+        """The number of executions and hours, and for how many seconds. None while unknown."""
         self.unverified_s: dict[str, float] = {}
         self.snapshot_s: float | None = None
-        """Age of the oldest snapshot; None while it is unknown, or without the right to see it."""
+        """Age of the oldest snapshot. None while unknown, or without the right to see it."""
         self.jobs: dict[tuple[str, str], int] = {}
         self.progress: dict[str, float] = dict.fromkeys(JOB_KINDS, 1.0)
 
     @property
     def partitions(self) -> Mapping[KafkaPartition, PartitionLag]:
-        """The lag of each partition whose end is known; none before the positions are.
+        """Return the lag of each partition whose end is known, or none without the positions.
 
-        The position may be older: while nobody can read it, nobody can move it either.
+        The position may be older, because while nobody can read it, nobody can move it either.
         """
         positions = self._positions
         if positions is None:
@@ -105,14 +105,14 @@ class LagMonitor:
 
     @property
     def unmeasured(self) -> list[KafkaPartition]:
-        """Partitions whose end no broker has reported for `BOUNDS_LAST_S`, in order."""
+        """Return partitions whose end no broker has reported for `BOUNDS_LAST_S`, in order."""
         oldest_s = time.monotonic() - BOUNDS_LAST_S
         known_at_s = self._bounds_at_s
         return sorted(one for one in self._existing if known_at_s.get(one, -math.inf) < oldest_s)
 
     @property
     def lag_records(self) -> int | None:
-        """The unread records of all partitions; None if those of one are unknown."""
+        """Return the unread records of all partitions, or None if any are unknown."""
         partitions = self.partitions
         if not partitions or self.unmeasured:
             return None
@@ -120,13 +120,13 @@ class LagMonitor:
 
     @property
     def missing_topics(self) -> tuple[str, ...]:
-        """Those of KAFKA_TOPICS that the brokers, while they answer, do not have."""
+        """Return the topics in KAFKA_TOPICS that the brokers answer they don't have."""
         topics = self._settings.kafka_topics if self.broker_up else ()
         return tuple(one for one in topics if not self._counts[one])
 
     @property
     def observed(self) -> Mapping[KafkaPartition, ObservedLog]:
-        """Where each log ends, as the broker last reported."""
+        """Return where each log ends, as the broker last reported."""
         now_s = time.monotonic()
         return {
             one: ObservedLog(
@@ -138,10 +138,9 @@ class LagMonitor:
         }
 
     async def poll(self) -> None:
-        """Poll both ends at once; the `*_up` attributes show which failed.
+        """Poll Kafka and PostgreSQL at once. The `*_up` attributes show which failed.
 
-        `waiting` are this service's server processes whose statements take long: the poll looks up
-        who holds the locks they wait for.
+        `waiting` holds our server processes with slow statements. It looks up who blocks them.
         """
         async with asyncio.TaskGroup() as tasks:
             if self.has_database:
@@ -149,7 +148,7 @@ class LagMonitor:
             tasks.create_task(self.poll_broker(), name="poll the broker")
 
     async def poll_broker(self) -> None:
-        """Read the bounds; a partition whose leader is away keeps its last known ones."""
+        """Read the bounds. A partition whose leader is unreachable keeps its last known ones."""
         try:
             async with asyncio.timeout(POLL_TIMEOUT_S):
                 found = [await self._log.partitions(one) for one in self._settings.kafka_topics]
@@ -170,9 +169,10 @@ class LagMonitor:
             await self._log.close()
 
     async def find_oldest_unread(self) -> None:
-        """Read the time of the record at each position that lags, longest unchecked first.
+        """Read the time of the record at each position with lag, longest unchecked first.
 
-        Only the lag in seconds and the time to expiry need it, and it costs a fetch by partition.
+        Only the lag in seconds and the time to expiry need it, and it costs one fetch per
+        partition.
         """
         if not self.broker_up:
             return
@@ -180,7 +180,7 @@ class LagMonitor:
         polled_at_s = max(self._bounds_at_s.values(), default=0.0)
         for partition, lag in self.partitions.items():
             if self._bounds_at_s[partition] < polled_at_s:
-                continue  # its leader is away: reading it would delay the others
+                continue  # its leader is unreachable, so reading it would delay the others
             known_at, _ = self._oldest.get(partition, (None, None))
             if not lag.lag_records:
                 self._oldest.pop(partition, None)
@@ -194,16 +194,16 @@ class LagMonitor:
                     record = await self._log.first_record(partition, at, end)
                     recorded_ms = record.recorded_ms if record else None
                     if recorded_ms is None:
-                        # A batch that nobody can read hides its time: its age counts from now.
+                        # An unreadable batch hides its time, so its age counts from now.
                         recorded_ms = wall_ms()
                     self._oldest[partition] = (at, recorded_ms)
         except (NormalizerError, TimeoutError) as error:
             _log.debug("oldest_unread_unknown", why=describe_error(error))
 
     async def store_drift(self, findings: list[DriftFinding]) -> list[bool]:
-        """Store drift findings; return for each whether it is new. Raises what asyncpg raises.
+        """Store drift findings. Returns for each whether it's new. Raises asyncpg's errors.
 
-        Without a database all of them are new.
+        Without a database all of them count as new.
         """
         if not self.has_database:
             return [True] * len(findings)
@@ -225,7 +225,7 @@ class LagMonitor:
         await self._log.close()
 
     async def _poll_database(self) -> None:
-        """Whether the server answers is one thing, what its tables and views hold is another."""
+        """Poll whether the server answers, and separately what its tables and views say."""
         reads: tuple[Callable[[asyncpg.Connection], Awaitable[None]], ...] = (
             self._poll_migrations,
             self._poll_positions,
@@ -238,7 +238,7 @@ class LagMonitor:
                 row = await connection.fetchrow(sql.READ_SERVER)
                 answers, self.writable, self.snapshot_s = True, row["writable"], row["snapshot_s"]
                 for read in reads:
-                    # What is locked, slow, missing or not readable keeps its values.
+                    # Values that are locked, slow, missing, or unreadable stay as they are.
                     with contextlib.suppress(asyncpg.PostgresError):
                         await read(connection)
         self.database_up = answers
@@ -273,12 +273,12 @@ class LagMonitor:
         self.jobs, self.progress = counts, progress
 
     async def _poll_group(self) -> None:
-        """Read the positions of a service whose group keeps them."""
+        """Read the positions of a service that keeps them in its group."""
         committed = await self._log.committed(self._settings.kafka_group_id, self._bounds)
         self._positions = {one: found.next_offset for one, found in committed.items()}
 
     async def _poll_retention(self) -> None:
-        """Read the retention of topics; of one that may not be described it is unknown."""
+        """Read the retention of topics. It's unknown if we may not describe a topic."""
         now_s = time.monotonic()
         for topic in {partition.topic for partition in self._bounds}:
             if now_s - self._retention_at_s.get(topic, -math.inf) < RETENTION_EVERY_S:
@@ -290,8 +290,8 @@ class LagMonitor:
                     _log.warning(
                         "retention_unknown",
                         topic=topic,
-                        why="its settings are hidden, NormalizerRecordsExpire cannot fire: "
-                        + grant("topic", topic, "DescribeConfigs"),
+                        why="its settings are hidden, so the alert NormalizerRecordsExpire can't "
+                        "fire: " + grant("topic", topic, "DescribeConfigs"),
                     )
             else:
                 kept_ms = int(configs.get("retention.ms", "-1"))

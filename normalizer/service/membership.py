@@ -1,8 +1,8 @@
 """Keeps this process in the consumer group, and its partitions claimed.
 
-One task joins the group and claims the assigned partitions, again after each rebalance and outage.
-A second one compares unverified logs with what was read of them, a third commits offsets to Kafka,
-and a fourth rejoins the group when a partition with records makes no progress.
+One task joins the group and claims the assigned partitions, and does so again after each rebalance
+and outage. A second compares unverified logs with the records read from them, a third commits
+offsets to Kafka, and a fourth rejoins the group when a partition with records makes no progress.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ _log: Final = get_logger()
 
 
 class Membership:
-    """This process's membership of the group; `start` its tasks inside `async with`."""
+    """This process's membership in the group. Call `start` inside `async with`."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class Membership:
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         await self._group_offsets.commit()
         if kind is None:
-            # Of any other end a record may be to blame: then the next owner finds our claims.
+            # Any other end may be a record's fault, so the next owner must find our claims.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LEAVING_S):
                     await self._release_claims()
@@ -111,7 +111,7 @@ class Membership:
         await self._kafka.close()
 
     def start(self, tasks: asyncio.TaskGroup) -> None:
-        """Start the tasks; they run until `stop`."""
+        """Start the tasks, which run until `stop`."""
         self._tasks = start_critical_tasks(
             tasks,
             self.stopping,
@@ -124,9 +124,10 @@ class Membership:
         )
 
     def stop(self) -> None:
-        """End the tasks, and writes that wait for an outage; a batch in flight may finish.
+        """End the tasks, and writes that wait for an outage. A batch in flight may finish.
 
-        What waits for an answer, be it of a silent broker, is cancelled: it has nothing to finish.
+        Tasks that wait for an answer, for example from a silent broker, are cancelled, because they
+        have nothing to finish.
         """
         self.stopping.set()
         self.abort_writes.set()
@@ -135,7 +136,7 @@ class Membership:
                 task.cancel()
 
     def on_commit(self, batch: Batch, lost: Sequence[PositionError] = ()) -> None:
-        """Note that the batch was committed, but for the parts that `lost` names."""
+        """Note that the batch was committed, except for the parts that `lost` names."""
         names = {(error.topic, error.partition) for error in lost}
         for part in batch.parts:
             partition = KafkaPartition(part.topic, part.partition)
@@ -149,9 +150,9 @@ class Membership:
     def on_rollback(
         self, parts: Sequence[PartitionBatch], lost: Sequence[PositionError] = ()
     ) -> None:
-        """Release the claims of parts that were rolled back; `lost` says which no longer hold.
+        """Release the claims of parts that were rolled back. `lost` says which no longer hold.
 
-        They are claimed again, later for each time that this befell a partition without a commit.
+        They're claimed again, and each rollback of a partition in a row makes that later.
         """
         errors = {(error.topic, error.partition): error for error in lost}
         for part in parts:
@@ -163,7 +164,7 @@ class Membership:
             self._rollbacks[partition] += 1
 
     def rejoin(self, why: str) -> None:
-        """Leave the group and join it again, with a new client, at the next try to claim."""
+        """Leave the group, and rejoin it with a new client at the next try to claim."""
         if not self._must_rejoin:
             self._counters.rejoins += 1
             _log.warning("rejoining_group", why=why)
@@ -177,7 +178,7 @@ class Membership:
             is_cancelled = self._join_task.cancelled()
             error = None if is_cancelled else self._join_task.result()
             tries = self._outage.failed(error) if error else 0
-            # A rebalance cancels it: that does not end an outage.
+            # A rebalance cancels it, which doesn't end an outage.
             if not (error or is_cancelled) and self._outage.over():
                 self.watchdog.restart_clock()
             failures = max([tries, *self._rollbacks.values()])
@@ -185,19 +186,19 @@ class Membership:
             await wait_at_most(self._wake_claims, wait_s)
 
     async def _join_and_claim(self) -> RetryableError | None:
-        """Try once. Errors are returned: a task that raises would end all others."""
+        """Try once. Return errors, because raising one would end all other tasks."""
         try:
             if self._must_rejoin:
                 if not await self.reader.stop(timeout_s=REJOIN_S):
                     raise ProcessStuck(
-                        "the Kafka client does not stop: only a new process can join"
+                        "the Kafka client does not stop, so only a new process can join"
                     )
                 await self._find_topics()
                 await self.reader.start()
                 self._must_rejoin = False
             if self._must_release:
                 await self._release_claims()
-            # Fetches no partition: this raises the errors of the group when nobody fetches.
+            # Fetching no partition raises the errors of the group when nobody else fetches.
             await self.reader.fetch((), max_records=1, timeout_s=0.0)
             self._is_claiming = True
             with self.watchdog.busy("claims"):
@@ -212,13 +213,13 @@ class Membership:
         return None
 
     async def _release_claims(self) -> None:
-        """Say that no record is in hand here: in an outage the next owners do without."""
+        """Tell the next owners that no record is being processed here. Skipped in an outage."""
         self._must_release = False
         with contextlib.suppress(RetryableError):
             await self._store.release_claims()
 
     async def _drop_lost_claims(self) -> None:
-        """Check from time to time; an outage is reported by those that have something to write."""
+        """Check from time to time. Outages are reported by tasks that have something to write."""
         if self._clock() < self._checked_lost_at_s + LOST_EVERY_S:
             return
         self._checked_lost_at_s = self._clock()
@@ -226,11 +227,11 @@ class Membership:
             await self.ownership.drop_lost_claims()
 
     async def _find_topics(self) -> None:
-        """Raise BrokerUnavailable for a missing topic: the client might create it."""
+        """Raise BrokerUnavailable for a missing topic, which the client might otherwise create."""
         for topic in self._settings.kafka_topics:
             if not await self._kafka.partitions(topic):
                 raise BrokerUnavailable(
-                    f"topic {topic} is not there: create it, or correct KAFKA_TOPICS"
+                    f"topic {topic} does not exist: create it, or correct KAFKA_TOPICS"
                 )
 
     def _on_assigned(self) -> None:
@@ -241,9 +242,9 @@ class Membership:
         self._wake_claims.set()
 
     def _on_revoked(self) -> None:
-        """Abort writes that wait for an outage; a batch in flight may still finish.
+        """Abort writes that wait for an outage. A batch in flight may still finish.
 
-        A claim that waits for a lock is cancelled too: later it would fence the new owner.
+        A claim that waits for a lock is cancelled too, because later it would fence the new owner.
         """
         self.watchdog.note_rebalance()
         self._must_release = bool(self.ownership.claimed)
@@ -273,7 +274,7 @@ class Membership:
                 await wait_at_most(self.stopping, VERIFIES_EVERY_S)
 
     async def _watch(self) -> None:
-        """Rejoin the group when anything is stuck; raise ProcessStuck if that did not help."""
+        """Rejoin the group when anything is stuck. Raises ProcessStuck if that didn't help."""
         limit_s = self._settings.progress_timeout_s
         while not await wait_at_most(self.stopping, limit_s / 8):
             if self._outage or self.watchdog.is_busy_for_long():
@@ -282,9 +283,9 @@ class Membership:
             stuck = await self.watchdog.find_stuck()
             if stuck is None:
                 continue
-            why = f"no progress in {limit_s} s, though records wait: {', '.join(sorted(stuck))}"
+            why = f"no progress in {limit_s} s although records wait: {', '.join(sorted(stuck))}"
             if stuck <= self.watchdog.stuck_earlier and not self._must_rejoin:
-                raise ProcessStuck(f"{why}; rejoining the group did not help")
+                raise ProcessStuck(f"{why}, and rejoining the group did not help")
             self.rejoin(why)
             self.watchdog.restart_clock()
             self.watchdog.stuck_earlier = stuck

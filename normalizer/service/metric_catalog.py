@@ -28,11 +28,11 @@ JOB_STATES: Final = ("running", "interrupted")
 SCOPES: Final = ("all", "range", "sample")
 
 NO_SHAPE: Final = "none"
-"""The shape of an item that could not be read far enough to tell, or that holds no event."""
+"""The shape of an item that's unreadable, or that holds no event."""
 
 
 class Metric(msgspec.Struct, frozen=True, kw_only=True):
-    """One metric of /metrics. A label with no values has those of the topics."""
+    """One metric of /metrics. A label without values gets those of the topics."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
@@ -45,24 +45,25 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
 _PARTITION: Final[dict[str, tuple[str, ...]]] = {"topic": (), "partition": ()}
 
 CATALOGUE: Final = (
-    # What this process did since it started.
+    # Counts since this process started.
     Metric(
         name="normalizer_records_total",
         kind="counter",
         means="Records read and committed.",
-        hint="At 0 with lag growing: see normalizer_heartbeat_age_seconds, then the log.",
+        hint="If it stays at 0 while lag grows, check normalizer_heartbeat_age_seconds, then the "
+        "log.",
     ),
     Metric(
         name="normalizer_holes_total",
         kind="counter",
-        means="Offsets that held no record: transaction markers, compaction.",
-        hint="Nothing to do; `normalizer ledger verify` proves that nothing was in them.",
+        means="Offsets without a record, such as transaction markers and compacted records.",
+        hint="Nothing. `normalizer ledger verify` proves that no record was there.",
     ),
     Metric(
         name="normalizer_outcomes_total",
         kind="counter",
-        means="Outcome of each event, or of a record without events, by the producer's shape. "
-        "Events are the sum of stored, merged and duplicate.",
+        means="Outcome of each event, or of a record without events, by the producer's shape. The "
+        "number of events is the sum of stored, merged, and duplicate.",
         hint="quarantined: `normalizer quarantine list`. duplicate for long: a producer sends "
         "everything twice. A shape that appears or disappears: a producer was deployed.",
         labels={"shape": (*SHAPES, NO_SHAPE), "outcome": OUTCOMES},
@@ -70,139 +71,139 @@ CATALOGUE: Final = (
     Metric(
         name="normalizer_coercions_total",
         kind="counter",
-        means="Values of stored events whose meaning was changed or guessed, by rule.",
-        hint="`select * from projector.coercions_by_rule` shows the shapes; correct the producer.",
+        means="Values of stored events whose meaning a rule changed or guessed, by rule.",
+        hint="`select * from projector.coercions_by_rule` shows the shapes. Correct the producer.",
         labels={"rule": RULES},
     ),
     Metric(
         name="normalizer_quarantined_total",
         kind="counter",
         means="Records or events rejected, by reason.",
-        hint="`normalizer quarantine list --reason REASON`, then `quarantine show`; correct "
-        "the producer or the rule, then `normalizer quarantine redrive`.",
+        hint="`normalizer quarantine list --reason REASON`, then `quarantine show`. Correct the "
+        "producer or the rule, then `normalizer quarantine redrive`.",
         labels={"reason": REASONS},
     ),
     Metric(
         name="normalizer_drift_total",
         kind="counter",
-        means="Sightings of an undocumented top-level key, or of a known one with a new type "
-        "of value. A sample: at most 8 events of a shape are inspected per second.",
-        hint="`select * from projector.drift` shows key, type, first offset and an example; "
-        "nothing is lost (the value is in events.extra): extend the rules, or correct the "
-        "producer.",
+        means="Sightings of an undocumented top-level key, or of a known one with a new type of "
+        "value. This is a sample: at most 8 events of a shape are inspected per second.",
+        hint="`select * from projector.drift` shows key, type, first offset, and an example. "
+        "Nothing is lost, because the value is in events.extra. Extend the rules, or correct "
+        "the producer.",
         labels={"shape": SHAPES, "kind": DRIFTS},
     ),
     Metric(
         name="normalizer_drift_found_total",
         kind="counter",
         means="Rows that this process added to projector.drift: keys or types never seen before.",
-        hint="As normalizer_drift_total.",
+        hint="The same as for normalizer_drift_total.",
         labels={"shape": SHAPES, "kind": DRIFTS},
     ),
     Metric(
         name="normalizer_expired_unread_total",
         kind="counter",
-        means="Events ignored because they are older than the retention of events, though "
-        "nobody had read them before: lost events, or a producer's clock.",
-        hint="This database cannot store them any more. Lag was longer than --keep-events of "
-        "`projector maintain`: raise it, and backfill into another database. No lag: a producer's "
-        "clock is wrong.",
+        means="Events ignored because they're older than the retention of events although nobody "
+        "had read them before: either lost events, or a wrong clock of a producer.",
+        hint="This database can't store them any more. If lag was longer than --keep-events of "
+        "`projector maintain`, raise it, and backfill into another database. Without lag a "
+        "producer's clock is wrong.",
     ),
     Metric(
         name="normalizer_batches_total",
         kind="counter",
-        means="Batches begun, by why they were closed: full of rows or bytes, old, or at the stop.",
-        hint="Nearly all by rows and lag growing: add processes. All by age: there is spare "
-        "capacity.",
+        means="Batches, by why they closed: full of rows or bytes, old, or at the stop.",
+        hint="If nearly all close by rows and lag grows, add processes. If all close by age, there "
+        "is spare capacity.",
         labels={"closed_by": CLOSED_BY},
     ),
     Metric(
         name="normalizer_batch_rows",
         kind="histogram",
-        means="Outcomes in a batch.",
-        hint="Small batches cost more per row; they are written where there is spare capacity.",
+        means="Outcomes per batch.",
+        hint="Nothing. Small batches cost more per row, but are written only if there is spare "
+        "capacity.",
         buckets=(1, 10, 50, 100, 500, 1_000, 2_500, 5_000, 10_000, 50_000),
     ),
     Metric(
         name="normalizer_stage_seconds_total",
         kind="counter",
-        means="Time by stage. fetch includes waiting for records, but not for a batch to be due; "
-        "wait: the next batch is full and the last one not written; write: the whole transaction "
-        "with its retries.",
-        hint="wait grows: PostgreSQL is the limit. normalize near 1 per second: the processor "
-        "is; add processes.",
+        means="Time by stage. fetch includes waiting for records, but not waiting for a batch to "
+        "be due. wait means that the next batch is full and the last one isn't written yet."
+        " write is the whole transaction with its retries.",
+        hint="If wait grows, PostgreSQL is the limit. If normalize is near 1 per second, the "
+        "processor is, so add processes.",
         labels={"stage": STAGES},
     ),
     Metric(
         name="normalizer_commit_seconds",
         kind="histogram",
-        means="The COMMIT alone, of each transaction.",
-        hint="Slow: the database's disk, or a synchronous standby.",
+        means="Time of only the COMMIT of each transaction.",
+        hint="If it's slow, check the database's disk, or a synchronous standby.",
         buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30),
     ),
     Metric(
         name="normalizer_retries_total",
         kind="counter",
-        means="Failed attempts to write a batch, by SQLSTATE class; none: no answer at all. A "
-        "damaged table or index has its whole code: XX001, XX002.",
-        hint="08, 57, none: the database restarts or is away. 40: deadlocks. 53: out of space "
-        "or connections. 55: somebody holds a lock. 25: it is read-only. XX001, XX002: "
-        "restore it. other: a projection or a bug; /readyz shows the error.",
+        means="Failed attempts to write a batch, by SQLSTATE class, or none if there was no "
+        "answer. A damaged table or index has its full code, XX001 or XX002.",
+        hint="08, 57, none: the database restarts or is unreachable. 40: deadlocks. 53: out of "
+        "space or connections. 55: somebody holds a lock. 25: it's read-only. XX001, XX002: "
+        "restore it. other: a projection or a bug, and /readyz shows the error.",
         labels={"sqlstate_class": SQLSTATE_CLASSES},
     ),
     Metric(
         name="normalizer_rebalances_total",
         kind="counter",
         means="Times the group assigned partitions to this process.",
-        hint="Repeatedly: processes that die, or KAFKA_SESSION_TIMEOUT_MS too short.",
+        hint="If it keeps rising, processes die, or KAFKA_SESSION_TIMEOUT_MS is too short.",
     ),
     Metric(
         name="normalizer_rejoins_total",
         kind="counter",
-        means="Times this process left a group in trouble and joined it again.",
+        means="Times this process left its group after an error and joined it again.",
         hint="The log event rejoining_group gives the reason.",
     ),
     Metric(
         name="normalizer_fenced_total",
         kind="counter",
         means="Partitions lost to a newer claim of another process.",
-        hint="One at a rebalance is normal. Many: two groups write to one database.",
+        hint="One per rebalance is normal. Many mean that two groups write to one database.",
     ),
     Metric(
         name="normalizer_gaps_total",
         kind="counter",
-        means="Ranges of offsets that Kafka's retention deleted before they were read: lost "
+        means="Ranges of offsets that Kafka's retention deleted before they were read, so lost "
         "records.",
-        hint="`select * from projector.gaps where reason = 'expired'`; raise retention.ms; load "
-        "them with `normalizer backfill` from a copy of the topic that you keep, or let the "
-        "producer send them again.",
+        hint="`select * from projector.gaps where reason = 'expired'` lists them. Raise "
+        "retention.ms. Load them with `normalizer backfill` if you keep a copy of the topic, "
+        "or let the producer send them again.",
     ),
     # The present state of this process.
     Metric(
         name="normalizer_heartbeat_age_seconds",
         kind="gauge",
-        means="Time since the event loop last ran. It updates this twice a second, also while "
-        "it waits.",
-        hint="Over 30: /livez fails, and the process should be restarted; keep its log.",
+        means="Time since the event loop last ran. It updates this twice a second, even while it "
+        "waits.",
+        hint="Over 30, /livez fails. Keep the log, and restart the process.",
     ),
     Metric(
         name="normalizer_open_batch_seconds",
         kind="gauge",
-        means="Age of the oldest batch, or part of one that is set aside, that is being written: "
-        "from its start to its commit, including waits for locks and failed attempts; 0 if "
-        "there is none.",
-        hint="From 5 on, /readyz and the log event batch_blocked show the offsets, the "
-        "database's last error, and who holds the lock that the batch waits for.",
+        means="Age of the oldest batch (or part set aside) that's being written: from its start to "
+        "its commit, including waits for locks and failed attempts. 0 if there is none.",
+        hint="From 5 on, /readyz and the log event batch_blocked show the offsets, the database's "
+        "last error, and who holds the lock that the batch waits for.",
     ),
     Metric(
         name="normalizer_partitions",
         kind="gauge",
-        means="Partitions of this process: assigned by the group; of those, claimed (in "
-        "PostgreSQL, and read), set_aside (a part of it waits for a lock, for example), fenced, "
-        "or stopped.",
-        hint="stopped: /readyz and the log event partition_stopped give the reason; "
-        "`normalizer run --accept-reset` if the topic was recreated. assigned but not "
-        "claimed: the database is away.",
+        means="Partitions that the group assigned to this process, and how many of these are "
+        "claimed (in PostgreSQL, and being read), set_aside (for example a part waits for a "
+        "lock), fenced, or stopped.",
+        hint="stopped: /readyz and the log event partition_stopped give the reason. If the topic "
+        "was recreated, use `normalizer run --accept-reset`. assigned but not claimed: the "
+        "database is unreachable.",
         labels={"state": PARTITION_STATES},
     ),
     Metric(
@@ -214,8 +215,9 @@ CATALOGUE: Final = (
     Metric(
         name="normalizer_degraded",
         kind="gauge",
-        means="1 while this process cannot read some of its partitions as it should: a leader is "
-        "away, or records are read one by one. It stays ready, since it reads all others.",
+        means="1 while this process can't read some of its partitions as it should, because a "
+        "leader is unreachable, or records are read one by one. It stays ready, because it "
+        "reads all others.",
         hint="`curl .../readyz` lists them under `degraded`.",
     ),
     Metric(
@@ -234,114 +236,115 @@ CATALOGUE: Final = (
         hint="It's our bug. Nothing is lost. Report the records that the log line `lane.panicked` "
         "names, and set NORMALIZER_CORE=python meanwhile.",
     ),
-    # What the broker and the database report at the scrape, the same from every process.
+    # Reports of the broker and the database at the scrape, the same from every process.
     Metric(
         name="normalizer_broker_up",
         kind="gauge",
         means="Whether the brokers answered at this scrape.",
-        hint="Look at Kafka. Nothing is lost meanwhile; the ends of logs are the last known.",
+        hint="Look at Kafka. Nothing is lost. Until then the ends of logs are the last known ones.",
     ),
     Metric(
         name="normalizer_database_up",
         kind="gauge",
         means="Whether PostgreSQL answered at this scrape.",
-        hint="Look at PostgreSQL. Nothing is lost meanwhile; positions are the last known.",
+        hint="Look at PostgreSQL. Nothing is lost. Until then positions are the last known ones.",
     ),
     Metric(
         name="normalizer_database_writable",
         kind="gauge",
         means="Whether it answered and accepts writes.",
-        hint="A standby, or default_transaction_read_only: DATABASE_URL must lead to the primary.",
+        hint="It's a standby, or has default_transaction_read_only. DATABASE_URL must lead to the "
+        "primary.",
     ),
     Metric(
         name="normalizer_next_offset",
         kind="gauge",
-        means="The stored position of each partition of the topics, whichever process reads it; "
-        "0 before the first. No partition before this process could read the positions once.",
+        means="The stored position of each partition of the topics, whichever process reads it, or "
+        "0 before the first. Missing until this process has read the positions once.",
         hint="It moves unless there is nothing to read.",
         labels=_PARTITION,
     ),
     Metric(
         name="normalizer_lag_records",
         kind="gauge",
-        means="Offsets between the stored position and the log's end. Every process reports "
-        "every partition: take the max by topic and partition. One live process is "
-        "enough to see it grow. A partition whose end no broker has reported for 15 seconds is "
-        "left out.",
-        hint="All partitions: more processes, or a faster database. One: that partition is stuck.",
+        means="Offsets between the stored position and the log's end. Every process reports every "
+        "partition, so take the max by topic and partition. One live process is enough to see "
+        "it grow. A partition whose end no broker has reported for 15 seconds is left out.",
+        hint="If all partitions have lag, add processes or a faster database. If only one has, "
+        "it's stuck.",
         labels=_PARTITION,
     ),
     Metric(
         name="normalizer_lag_seconds",
         kind="gauge",
-        means="How long the oldest unread record has been in the log; 0 where none is unread. If "
-        "its batch cannot be decoded: since this process first saw it. Left out while the end is "
-        "unknown, or before the first look at that record.",
+        means="How long the oldest unread record has been in the log, or 0 if none is unread. If "
+        "its batch can't be decoded, it counts from when this process first saw it. Left out "
+        "while the end is unknown, or before the first look at that record.",
         hint="The dashboards are this far behind.",
         labels=_PARTITION,
     ),
     Metric(
         name="normalizer_time_to_expiry_seconds",
         kind="gauge",
-        means="Time until retention.ms deletes the oldest unread record; the whole retention "
-        "if none is unread, +Inf if nothing expires or the settings of the topic are hidden. "
-        "retention.bytes may delete earlier.",
-        hint="Low: raise retention.ms now (docs/operate/records-expire.md has the command), then "
-        "remove the cause of the lag.",
+        means="Time until retention.ms deletes the oldest unread record. The whole retention if "
+        "none is unread, +Inf if nothing expires or the topic's settings are hidden. "
+        "retention.bytes may delete it earlier.",
+        hint="If it's low, raise retention.ms now (docs/operate/records-expire.md has the "
+        "command), then remove the cause of the lag.",
         labels=_PARTITION,
     ),
     Metric(
         name="normalizer_work_remaining_records",
         kind="gauge",
-        means="Sum of normalizer_lag_records: for an autoscaler. Left out while the lag of one "
+        means="Sum of normalizer_lag_records, for an autoscaler. Left out while the lag of any "
         "partition is unknown.",
-        hint="Divide by what one process handles in the time you allow.",
+        hint="Divide it by the records that one process handles in the time you allow.",
     ),
     Metric(
         name="normalizer_unverified_seconds",
         kind="gauge",
-        means="Time since all projections were last compared with the events, by scope: all of "
-        "them, a range of hours, or a sample (as maintain does); +Inf: never. Left out before this "
-        "process could read it once.",
-        hint="Run `projector verify`, for instance once a day.",
+        means="Time since all projections were last compared with the events, by scope: all "
+        "events, a range of hours, or a sample (as maintain does). +Inf means never. Left "
+        "out until this process has read it once.",
+        hint="Run `projector verify`, for example once a day.",
         labels={"scope": SCOPES},
     ),
     Metric(
         name="normalizer_divergent_rows",
         kind="gauge",
-        means="Executions and hours at which projections are known to differ from the events: "
-        "verify found them, or events went in without their projections.",
-        hint="`select * from projector.agreement`, then `projector repair`; report it.",
+        means="Executions and hours whose projections are known to differ from the events, because "
+        "verify found that, or because events were stored without their projections.",
+        hint="`select * from projector.agreement`, then `projector repair`. Report it.",
     ),
     Metric(
         name="normalizer_divergent_seconds",
         kind="gauge",
-        means="How long the oldest of them has been known; 0 if there are none.",
+        means="How long the oldest of them has been known, or 0 if there are none.",
         hint="As above.",
     ),
     Metric(
         name="normalizer_jobs",
         kind="gauge",
-        means="Jobs over history that run, or were interrupted and wait for their command.",
-        hint="interrupted: `normalizer jobs`; run the command again, it resumes.",
+        means="Jobs over history that are running, or were interrupted and wait for their command.",
+        hint="interrupted: find it with `normalizer jobs`, and run its command again to resume.",
         labels={"kind": JOB_KINDS, "state": JOB_STATES},
     ),
     Metric(
         name="normalizer_job_progress_ratio",
         kind="gauge",
-        means="How much of its source the slowest running job has done; 1 if none runs.",
+        means="The share of its source that the slowest running job has done, or 1 if none runs.",
         hint="`normalizer jobs` shows how long it will take and what throttles it.",
         labels={"kind": JOB_KINDS},
     ),
     Metric(
         name="normalizer_oldest_snapshot_seconds",
         kind="gauge",
-        means="Age of the oldest snapshot in the database that prevents vacuum from removing "
-        "dead rows. Left out without the right pg_read_all_stats, which `normalizer check` "
-        "asks for.",
-        hint="Over 300: updates get slower by the minute; find it in pg_stat_activity (order "
-        "by xact_start) and end it, unless it is a dump. A VACUUM holds up no other and is not "
-        "counted.",
+        means="Age of the oldest snapshot in the database that keeps vacuum from removing dead "
+        "rows. Left out without the right pg_read_all_stats, which `normalizer check` asks "
+        "for.",
+        hint="Over 300, updates get slower by the minute. Find it in pg_stat_activity (order by "
+        "xact_start) and end it, unless it's a dump. A VACUUM doesn't hold up others and "
+        "doesn't count.",
     ),
     Metric(
         name="normalizer_missing_migrations",
@@ -353,7 +356,7 @@ CATALOGUE: Final = (
 
 
 def documented() -> Iterator[str]:
-    """Yield the catalog as lines of a Markdown table."""
+    """Yield the catalog as the lines of a Markdown table."""
     yield "| name | type | meaning | what to do |"
     yield "|---|---|---|---|"
     for metric in CATALOGUE:

@@ -1,7 +1,7 @@
-"""Answers /metrics, /livez and /readyz for a running service, from its own threads.
+"""Answers /metrics, /livez, and /readyz for a running service, from its own threads.
 
-Alive means that the event loop still runs; outages do not matter. Ready means more: topics are
-there, partitions are assigned and claimed, broker and database answer, the database is writable and
+Alive means that the event loop still runs, even in an outage. Ready means more: topics exist,
+partitions are assigned and claimed, broker and database answer, the database is writable and
 migrated, and no partition is stopped.
 """
 
@@ -29,17 +29,19 @@ from normalizer.telemetry import get_logger, log_mistake
 
 HEARTBEAT_LIMIT_S: Final = 30.0
 REPORT_EVERY_S: Final = 3.0
-"""How often the ends of the logs are read; each time a heartbeat is sent."""
+"""How often to read the ends of the logs. Each time sends a heartbeat."""
 SILENT_S: Final = 5.0
-"""While the broker is silent, a heartbeat is sent this often: after 10 s without one the views call
-the partitions dead, and not the broker away."""
+"""While the broker is silent, send a heartbeat this often. After 10 s without one, the views call
+the partitions dead instead of the broker unreachable."""
 FENCED_LIMIT_S: Final = 30.0
-"""A rebalance that takes a partition away has ended by then."""
+"""By then a rebalance that takes a partition away has ended."""
 HANGING_S: Final = 5.0
 FRESH_S: Final = 1.0
 """Probes and scrapes within a second share one poll."""
 POLL_TIMEOUT_S: Final = 5.5
-"""A probe waits this long for a poll, then reports what is known. Below the timeout of scrapers."""
+"""A probe waits this long for a poll, then reports what it knows. Shorter than scrapers' timeouts.
+
+"""
 
 _log: Final = get_logger()
 
@@ -48,7 +50,7 @@ class Monitor:
     """Serves the probes at `url` inside `with Monitor(settings, service) as monitor`."""
 
     def __init__(self, settings: Settings, service: Service) -> None:
-        """Raises ConfigurationError where the address cannot be bound."""
+        """Raises ConfigurationError if the address can't be bound."""
         self._service = service
         self.lag_monitor = LagMonitor(settings)
         self._heartbeat = Heartbeat(settings.database_url or "")
@@ -81,15 +83,15 @@ class Monitor:
         self._thread.join(timeout=2.0)
 
     def livez(self) -> HttpResponse:
-        """Fail if the event loop hangs, but not for an outage: a restart would not end that."""
+        """Fail if the event loop hangs, but not in an outage, which a restart wouldn't end."""
         age_s = self._service.heartbeat_age_s()
         return probe_response({"heartbeat_age_s": round(age_s, 3)}, ok=age_s < HEARTBEAT_LIMIT_S)
 
     def readyz(self) -> HttpResponse:
-        """Fail while there are reasons; the body lists all of them.
+        """Fail while there are reasons. The body lists all of them.
 
-        What is degraded concerns some partitions only, and fails nothing: a rollout that waited
-        for it would stop, although a new process cannot make it better.
+        `degraded` concerns only some partitions and doesn't fail the probe. A rollout would
+        otherwise stop, although a new process can't improve anything.
         """
         self._wait_for(self._poll())
         reasons = list(self.reasons())
@@ -108,12 +110,12 @@ class Monitor:
         )
 
     def metrics(self) -> Collector:
-        """Every metric of the catalog."""
+        """Return the collector of every metric in the catalog."""
         self._wait_for(self._poll_for_metrics())
         return self._service.metrics.registry
 
     def reasons(self) -> Iterator[str]:
-        """Why the service is not ready; nothing if it is."""
+        """Yield the reasons why the service isn't ready."""
         service, lag_monitor = self._service, self.lag_monitor
         if service.heartbeat_age_s() >= HEARTBEAT_LIMIT_S:
             yield f"loop: no heartbeat for {service.heartbeat_age_s():.0f} s"
@@ -137,7 +139,7 @@ class Monitor:
             yield f"partition {partition} is stopped: {why.removeprefix(f'{partition}: ')}"
 
     def degraded(self) -> Iterator[str]:
-        """Which partitions this process cannot read as it should, while it reads all others."""
+        """Yield the partitions that this process can't read as it should, and why."""
         ownership = self._service.ownership
         for partition, why in sorted({**ownership.unreachable}.items()):
             yield f"partition {partition} is away: {why.removeprefix(f'{partition}: ')}"
@@ -169,13 +171,13 @@ class Monitor:
                 yield _why_waiting(in_flight)
 
     def _wait_for(self, polling: Coroutine[Any, Any, None]) -> None:
-        """Wait until it was polled; if that takes too long, go on without."""
+        """Wait for a poll, but continue without it if it takes too long."""
         future = asyncio.run_coroutine_threadsafe(polling, self._loop)
         with contextlib.suppress(TimeoutError, PollCancelled):
             future.result(POLL_TIMEOUT_S)
 
     async def _poll(self) -> None:
-        """Poll both ends, unless that was done a moment ago."""
+        """Poll Kafka and PostgreSQL, unless that happened a moment ago."""
         async with self._polling:
             if time.monotonic() - self._polled_at_s < FRESH_S:
                 return
@@ -183,7 +185,7 @@ class Monitor:
             self._polled_at_s = time.monotonic()
 
     async def _poll_for_metrics(self) -> None:
-        """Read unread records too, which may take seconds, unless a scrape after this one has."""
+        """Also read unread records, which may take seconds, unless a later scrape already has."""
         scraped_at_s = time.monotonic()
         await self._poll()
         async with self._polling:
@@ -192,13 +194,13 @@ class Monitor:
                 await self.lag_monitor.find_oldest_unread()
 
     async def _poll_ends(self) -> None:
-        """Read the ends of the logs, for the next heartbeat."""
+        """Read the ends of the logs for the next heartbeat."""
         async with self._polling:
             await self.lag_monitor.poll_broker()
         self._ends_polled.set()
 
     async def _send_heartbeat(self) -> None:
-        """Send a heartbeat to the database, unless the event loop hangs: threads are not enough."""
+        """Send a heartbeat to the database, unless the event loop hangs."""
         self._ends_polled.clear()
         if self.lag_monitor.has_database and self._service.heartbeat_age_s() < HANGING_S:
             ownership = self._service.ownership
@@ -231,7 +233,10 @@ class Monitor:
             runner.run(self._keep_reporting())
 
     async def _keep_reporting(self) -> None:
-        """Report until the monitor stops. No report waits for another: a broker may be silent."""
+        """Report until the monitor stops.
+
+        No report waits for another, because a broker may hang.
+        """
         async with asyncio.TaskGroup() as tasks:
             reports = [
                 tasks.create_task(self._repeat(work, wake, wait_s), name=name)
@@ -250,11 +255,11 @@ class Monitor:
     async def _repeat(
         self, work: Callable[[], Awaitable[None]], wake: asyncio.Event, wait_s: float
     ) -> None:
-        """Do the work until the monitor stops: each time `wake` is set, or after `wait_s`."""
+        """Repeat the work until the monitor stops: each time `wake` is set, or after `wait_s`."""
         while not self._stopping.is_set():
             try:
                 await work()
-            except Exception as error:  # noqa: BLE001 - without it the views would call us dead
+            except Exception as error:  # noqa: BLE001 - if this ended, the views would call us dead
                 log_mistake("report_failed", error)
             await wait_at_most(wake, wait_s)
 

@@ -1,7 +1,8 @@
 """Decides which assigned partitions this process owns, by claims in PostgreSQL.
 
-The group's assignment is not enough. A partition is read only after its claim, which waits for the
-last owner's batch in flight, and after a check that its topic is the one that the position is of.
+The group's assignment isn't enough. Reading a partition begins only after its claim, which waits
+for the last owner's batch in flight, and after a check that the topic is still the one of the
+position.
 """
 
 import time
@@ -29,7 +30,7 @@ _log: Final = get_logger()
 
 
 class Ownership:
-    """Which of the assigned partitions this process owns."""
+    """The assigned partitions that this process owns."""
 
     def __init__(
         self,
@@ -57,32 +58,32 @@ class Ownership:
         self.stopped: dict[KafkaPartition, str] = {}
         self._claims_of_stopped: dict[KafkaPartition, Claim] = {}
         self.set_aside: dict[KafkaPartition, int] = {}
-        """Partitions that aren't read while a part or a record waits apart, with its epoch."""
+        """Partitions that aren't read while one of their parts or records waits, with its epoch."""
         self.suspects = Suspects(clock)
         self.gaps: dict[KafkaPartition, tuple[int, int]] = {}
         """Each partition's last range (first and next offset) that retention deleted unread."""
 
     @property
     def held(self) -> Mapping[KafkaPartition, Claim]:
-        """The claims under which batches may be written."""
+        """Return the claims under which batches may be written."""
         return self._held
 
     @property
     def claimed(self) -> Mapping[KafkaPartition, Claim]:
-        """The last claim of each partition, also of those no longer held."""
+        """Return the last claim of each partition, including those that ended."""
         return self._claimed
 
     def unclaimed(self) -> list[KafkaPartition]:
-        """Assigned partitions that are still to be claimed, in order."""
+        """Return assigned partitions that aren't claimed yet, in order."""
         others = (self._held, self.fenced, self.stopped, self.set_aside)
         return sorted(self._reader.assigned.difference(*others))
 
     def fenced_for_s(self) -> dict[KafkaPartition, float]:
-        """How long each partition that the group assigns here has been another process's."""
+        """Return how long each partition assigned here has belonged to another process."""
         return {one: self._clock() - at_s for one, at_s in sorted({**self.fenced}.items())}
 
     async def drop_lost_claims(self) -> None:
-        """Drop claims that other processes took over, and those whose position an operator moved.
+        """Drop claims that other processes took over, or whose position an operator moved.
 
         The next batch would notice too, but a partition without records has no next batch.
         """
@@ -98,7 +99,7 @@ class Ownership:
                 self.drop_claim(partition, claim.epoch, why)
 
     def drop_claim(self, partition: KafkaPartition, epoch: int, why: PositionError) -> None:
-        """Drop the claim of this epoch because it is no longer valid; nothing if it is not held."""
+        """Drop the claim of this epoch because it's no longer valid. Does nothing without one."""
         if isinstance(why, Fenced):
             self.fence(partition, epoch, why)
         elif self.release(partition, epoch):
@@ -107,10 +108,10 @@ class Ownership:
     async def claim_unclaimed(self) -> None:
         """Claim assigned partitions that are not claimed yet, and start to read them.
 
-        A partition whose offset the log no longer has is no longer read: it is claimed again. A
-        partition whose leader is away does not stop the others: it is in `unreachable` and is
-        retried. A locked position does not either: the others are claimed before its error is
-        raised. Raises RetryableError where database or cluster is away; earlier claims stay.
+        A partition whose offset is gone from the log is claimed again. A partition whose leader is
+        unreachable doesn't stop the others. It goes into `unreachable` and is retried. A locked
+        position doesn't stop them either, because its error is raised after they're claimed. Raises
+        RetryableError if the database or cluster is unreachable. Earlier claims stay.
         """
         for partition in [one for one in self._held if not self._reader.is_reading(one)]:
             self._drop(partition)
@@ -152,10 +153,10 @@ class Ownership:
             raise locked
 
     async def verify_logs(self) -> None:
-        """Compare unverified logs with what was read of them; stop a partition of another log.
+        """Compare unverified logs with the last record read. Stops a partition with another log.
 
-        A partition whose leader is away, or that does not exist now, stays unverified and is in
-        `unreachable`. Raises BrokerUnavailable where the cluster is away.
+        A partition whose leader is unreachable, or that doesn't exist now, stays unverified and
+        goes into `unreachable`. Raises BrokerUnavailable if the cluster is unreachable.
         """
         unverified_logs = {one.partition: one for one in self._reader.unverified_logs()}
         if not unverified_logs:
@@ -186,7 +187,7 @@ class Ownership:
                 self.stop(partition, _topic_reset(partition, reset))
 
     def release(self, partition: KafkaPartition, epoch: int) -> bool:
-        """Release the claim of this epoch, to be claimed again. False if it is not held."""
+        """Release the claim of this epoch, to claim it again. Returns False without one."""
         if self.set_aside.get(partition) == epoch:
             del self.set_aside[partition]
             return True
@@ -197,12 +198,12 @@ class Ownership:
         return True
 
     def put_aside(self, partition: KafkaPartition, epoch: int) -> None:
-        """Read no more of the partition until its claim is released; it's one that is held."""
+        """Stop reading a claimed partition until its claim is released."""
         self._drop(partition)
         self.set_aside[partition] = epoch
 
     def fence(self, partition: KafkaPartition, epoch: int, why: Fenced) -> None:
-        """Another process claimed the partition: leave it until the group assigns it again."""
+        """Leave a partition that another process claimed, until the group assigns it again."""
         if not self.release(partition, epoch):
             return
         self.fenced[partition] = self._clock()
@@ -210,7 +211,7 @@ class Ownership:
         _log.warning("partition_fenced", partition=str(partition), why=str(why))
 
     def stop(self, partition: KafkaPartition, why: PositionError) -> None:
-        """Do not read the partition until an operator moves its position; the others go on."""
+        """Don't read the partition until an operator moves its position. The others continue."""
         if partition in self._held:
             self._claims_of_stopped[partition] = self._held[partition]
             self._drop(partition)
@@ -220,12 +221,12 @@ class Ownership:
         _log.error("partition_stopped", partition=str(partition), why=str(why))
 
     def forget_stopped(self) -> None:
-        """Try stopped partitions again after an assignment: their causes may be fixed by now."""
+        """Retry stopped partitions after an assignment. Their causes may be fixed by now."""
         self.stopped.clear()
         self._claims_of_stopped.clear()
 
     def revoke_all(self) -> None:
-        """Drop every claim at a rebalance; stopped partitions stay so until the assignment."""
+        """Drop every claim at a rebalance. Stopped partitions stay stopped until the assignment."""
         self._held.clear()
         self.set_aside.clear()
         self.suspects.clear()
@@ -235,7 +236,7 @@ class Ownership:
     async def _claim_unless_away(
         self, partition: KafkaPartition, cluster_id: str, bounds: Bounds
     ) -> Claim | None:
-        """Return None if the partition is stopped, claimed by another meanwhile, or unreachable."""
+        """Claim a partition. Returns None if it's stopped, unreachable, or claimed by another."""
         try:
             return await self._claim(partition, cluster_id, bounds)
         except (TopicReset, ShapesChanged) as changed:
@@ -253,7 +254,7 @@ class Ownership:
             *partition, cluster_id=cluster_id, log_start=start, log_end=end, accept_reset=accepts
         )
         self._claimed[partition] = claim
-        # After the claim: before it, the last owner could still move the position.
+        # After the claim, because before it the last owner could still move the position.
         reset = await why_reset(
             self._kafka,
             partition,
@@ -283,7 +284,7 @@ class Ownership:
                 partition=str(partition),
                 first_offset=claim.next_offset,
                 next_offset=start,
-                why="retention took these records before they were read",
+                why="Kafka's retention deleted these records before they were read",
             )
             claim = await self._store.record_gap(claim, start, "expired")
         return claim

@@ -1,4 +1,4 @@
-"""How far a position is behind its log, in offsets and in time."""
+"""Computes how far a position is behind its log, in offsets and in time."""
 
 import math
 
@@ -8,7 +8,7 @@ from normalizer.kafka import Bounds
 
 
 class PartitionLag(msgspec.Struct, frozen=True, kw_only=True):
-    """One partition. `next_offset` is the stored position, 0 before the first.
+    """The lag of one partition. `next_offset` is the stored position, or 0 before the first.
 
     `oldest_unread_ms` is None if every record is read, or before the first look.
     """
@@ -20,16 +20,16 @@ class PartitionLag(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def unread_from(self) -> int:
-        """The first offset that can still be read: what the log deleted unread is no lag."""
+        """Return the first offset that can still be read. Deleted offsets aren't lag."""
         return max(self.next_offset, self.bounds.start)
 
     @property
     def lag_records(self) -> int:
-        """Offsets still to read."""
+        """Return the number of unread offsets."""
         return max(0, self.bounds.end - self.unread_from)
 
     def lag_s(self, now_s: float) -> float | None:
-        """Age of the oldest unread record; None before the first look at it."""
+        """Return the age of the oldest unread record, or None before the first look at it."""
         if not self.lag_records:
             return 0.0
         if self.oldest_unread_ms is None:
@@ -37,7 +37,7 @@ class PartitionLag(msgspec.Struct, frozen=True, kw_only=True):
         return max(0.0, now_s - self.oldest_unread_ms / 1000)
 
     def expires_s(self, now_s: float) -> float | None:
-        """Time until the oldest unread record may be deleted; None before the first look at it."""
+        """Return the time until the oldest unread record may be deleted, or None if unknown."""
         if math.isinf(self.retention_ms):
             return math.inf
         lag_s = self.lag_s(now_s)

@@ -1,7 +1,7 @@
 """A small HTTP server for probes, on its own threads.
 
-It builds on the standard library: prometheus-client's own server does the same, but serves a single
-path and no JSON. Each request has its own thread, so it is answered while the service's loop hangs.
+It uses only the standard library, because prometheus-client's own server has a single path and no
+JSON. Each request has its own thread, so it gets an answer even while the service's loop hangs.
 When too many clients have connected without sending a request, a new one replaces the oldest.
 """
 
@@ -23,9 +23,9 @@ from normalizer.errors import ConfigurationError
 from normalizer.telemetry import log_mistake
 
 REQUEST_S: Final = 10.0
-"""A client that sends nothing for this long is disconnected."""
+"""Disconnect a client that sends nothing for this long."""
 MAX_CONNECTIONS: Final = 100
-"""Maximum connections, each a thread; a probe and a scraper need two."""
+"""The most connections, each with a thread. A probe and a scraper need two."""
 
 
 class HttpResponse(msgspec.Struct, frozen=True):
@@ -37,13 +37,13 @@ class HttpResponse(msgspec.Struct, frozen=True):
 
 
 def probe_response(body: dict[str, Any], *, ok: bool) -> HttpResponse:
-    """The response of a probe: the body as JSON, with 200 or 503."""
+    """Build a probe's response: the body as JSON, with 200 or 503."""
     status = HTTPStatus.OK if ok else HTTPStatus.SERVICE_UNAVAILABLE
     return HttpResponse(status, "application/json", msgspec.json.encode(body) + b"\n")
 
 
 Routes = Mapping[str, Callable[[], HttpResponse | Collector]]
-"""Metrics are a Collector: the client says in which format it reads them."""
+"""Metrics are a Collector, because the client chooses their format."""
 
 
 class ProbeServer:
@@ -104,7 +104,7 @@ class _Server(ThreadingMixIn, TCPServer):
         super().shutdown_request(request)
 
     def handle_error(self, *_: object) -> None:
-        """Log a mistake of ours; a client that disconnects early is not worth a line."""
+        """Log an unexpected error, but not a client that disconnects early."""
         error = sys.exception()
         if error is not None and not isinstance(error, OSError):
             log_mistake("probe_failed", error)
@@ -129,7 +129,7 @@ class _Request(BaseHTTPRequestHandler):
         self.do_GET()
 
     def log_message(self, *_: object) -> None:
-        """Neither is a probe every few seconds."""
+        """Log nothing, because a probe comes every few seconds."""
 
     def _answer(self) -> HttpResponse:
         route = self.server.routes.get(self.path.partition("?")[0])

@@ -11,10 +11,10 @@ from normalizer.core.raw_record import RawRecord
 
 
 def producer_spans(batch: Batch, limit: int | None) -> tuple[list[Link], int]:
-    """The links of a batch, at most `limit`, and how many producers' spans have none.
+    """Return at most `limit` links of a batch, and how many producers' spans got none.
 
-    Where there are more than the limit, sampled spans come first, and of these one of each trace
-    before a second one of any.
+    If there are more, sampled spans come first, and one span of each trace comes before a second
+    one of any.
     """
     found: dict[tuple[str, str], tuple[bool, RawRecord]] = {}
     for part in batch.parts:
@@ -35,7 +35,7 @@ def producer_spans(batch: Batch, limit: int | None) -> tuple[list[Link], int]:
 
 
 def _sent_spans(record: RawRecord) -> Iterator[tuple[str, str, str]]:
-    """Trace, span and flags of the header that the row's `trace_id` is of; nothing without one."""
+    """Yield trace, span, and flags of the header that the row's `trace_id` comes from."""
     for name, value in record.headers:
         if value is not None and name.lower() == "traceparent":
             match = TRACEPARENT.fullmatch(header_text(value))

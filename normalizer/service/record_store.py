@@ -1,4 +1,4 @@
-"""What the service needs of a store: PostgreSQL, or Kafka itself for the relay."""
+"""The interface of a store: PostgreSQL, or Kafka itself for the relay."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,15 +13,18 @@ from normalizer.store.store import Claim, CommittedBatch, ShapesOfProcess, Store
 
 
 class RecordStore(Protocol):
-    """Keeps the positions of partitions, and writes batches: a Store. It says what each raises."""
+    """Keeps the positions of partitions and writes batches.
+
+    `Store` says what each method raises.
+    """
 
     @property
     def server_pid(self) -> int | None:
-        """The process of the database that writes; None without one."""
+        """Return the database's process that writes, or None."""
 
     @property
     def keeps_group_offsets(self) -> bool:
-        """Whether the group's offsets are the positions, so that nobody else may commit them."""
+        """Return whether the group's offsets are the positions, so nobody else commits them."""
 
     async def __aenter__(self) -> Self: ...
 
@@ -46,41 +49,44 @@ class RecordStore(Protocol):
         """Claim a partition."""
 
     async def release_claims(self) -> None:
-        """Note that no record of any claimed partition is in hand any more."""
+        """Note that no record of any claimed partition is being processed any more."""
 
     async def take_alone(self, claim: Claim) -> None:
-        """Note that the next record of the partition is in hand, and no other record is."""
+        """Note that only the next record of the partition is being processed."""
 
     async def lost_claims(self, claims: Sequence[Claim]) -> list[tuple[Claim, PositionError]]:
-        """The claims that no longer hold, each with its reason."""
+        """Return the claims that are no longer valid, each with its reason."""
 
     async def begin_incarnation(self, claim: Claim, *, cluster_id: str, log_start: int) -> Claim:
-        """Begin the next incarnation of a topic that was created again."""
+        """Begin the next incarnation of a recreated topic."""
 
     async def record_gap(self, claim: Claim, next_offset: int, reason: str) -> Claim:
-        """Move the position over offsets that can no longer be read."""
+        """Move the position past offsets that can no longer be read."""
 
     @property
     def not_begun(self) -> str:
-        """What keeps the transaction from beginning; empty if it has begun, or there's none."""
+        """Return what keeps the transaction from beginning.
+
+        Empty if it has begun, or there's none.
+        """
 
     async def lock_holders(self, pid: int) -> str:
-        """Who holds the lock that this process of the database waits for; empty if it doesn't."""
+        """Return who holds the lock that this database process waits for, or an empty string."""
 
     async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:
-        """Write the batch. Raises PartsLost where the parts are written one by one."""
+        """Write the batch. Raises PartsLost if the store writes parts one by one."""
 
 
 OnCommit = Callable[[CommittedBatch], None]
 StoresOf = Callable[[Settings, OnCommit], tuple[RecordStore, RecordStore, RecordStore]]
-"""Gives the stores for claims, for batches, and for parts that are set aside.
+"""Returns the stores for claims, for batches, and for parts that are set aside.
 
-They may be the same one.
+They may be the same store.
 """
 
 
 def postgres_stores(settings: Settings, on_commit: OnCommit) -> tuple[Store, Store, Store]:
-    """One connection for claims, one that writes batches, and one for parts that are set aside."""
+    """Return three connections: for claims, for batches, and for parts that are set aside."""
     open_store = partial(
         Store, settings.required_database_url, owner=settings.owner, on_commit=on_commit
     )

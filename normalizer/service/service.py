@@ -1,8 +1,8 @@
 """The loop: reads records of a consumer group and writes canonical rows, until `stop`.
 
-The next batch is fetched and normalized while the last one is written, and once it is full nothing
-more is fetched: so memory is bounded. `membership` and `ownership` decide which partitions are
-read. One batch is written at a time: one process more writes one more at once.
+It fetches and normalizes the next batch while it writes the last one, and stops fetching once that
+batch is full, so memory is bounded. `membership` and `ownership` decide which partitions to read.
+Each process writes one batch at a time. Add processes to write in parallel.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ _log: Final = get_logger()
 
 
 class Service:
-    """One process of the group. `run` ends after `stop`, or with an error that no retry cures."""
+    """One process of the group. `run` ends after `stop`, or with an error that no retry fixes."""
 
     def __init__(
         self,
@@ -97,11 +97,11 @@ class Service:
         self.in_flight = InFlightBatch(clock)
 
     def in_flight_batches(self) -> tuple[InFlightBatch, ...]:
-        """What is being written: the batch, and the parts that are set aside. From any thread."""
+        """Return the batch and the parts set aside that are being written. Safe from any thread."""
         return (self.in_flight, *self._parts_set_aside.in_flight)
 
     async def run(self) -> None:
-        """Read, normalize and store until `stop`. Raises FatalError."""
+        """Read, normalize, and store until `stop`. Raises FatalError."""
         _log.info("started", topics=self._settings.kafka_topics, owner=self._settings.owner)
         self._keep_heartbeat()
         async with contextlib.AsyncExitStack() as opened:
@@ -127,17 +127,17 @@ class Service:
         _log.info("stopped", **msgspec.structs.asdict(self.counters))
 
     def stop(self) -> None:
-        """Write open batches within the deadline, then end `run`; does not wait."""
+        """Write open batches within the deadline, then end `run`. Doesn't wait."""
         if not self._stopping.is_set():
             _log.info("stopping", deadline_s=self._settings.stop_timeout_s)
             self.membership.stop()
 
     def heartbeat_age_s(self) -> float:
-        """Time since the event loop last ran; like all below, safe to call from any thread."""
+        """Return the time since the event loop last ran. Like all below, safe from any thread."""
         return self._clock() - self._heartbeat_s
 
     def partitions(self) -> dict[str, int]:
-        """How many partitions this process has, by state."""
+        """Return how many partitions this process has, by state."""
         ownership = self.ownership
         return {
             "assigned": len(self.reader.assigned),
@@ -148,7 +148,7 @@ class Service:
         }
 
     def _keep_heartbeat(self) -> None:
-        """Note that the event loop runs, for as long as it does: a stop may take minutes."""
+        """Keep noting that the event loop runs, even during a stop, which may take minutes."""
         self._heartbeat_s = self._clock()
         loop = asyncio.get_running_loop()
         self._next_heartbeat = loop.call_later(HEARTBEAT_S, self._keep_heartbeat)
@@ -162,15 +162,15 @@ class Service:
         self._deadline.reschedule(now_s + self._settings.stop_timeout_s)
 
     async def _run_writer(self) -> None:
-        """Fetch, normalize and write; the next batch fills while the last one is written."""
+        """Fetch, normalize, and write. The next batch fills while the last one is written."""
         writing: asyncio.Task[None] | None = None
         while not self._stopping.is_set():
             self._spans.begin()
             builder = await self._filler.fill(writing)
             if writing:
                 with self._timed("wait"):
-                    # To wait for a task that is done would let others run: where they join the
-                    # group again, the claims end, and the batch is dropped.
+                    # Don't await a finished task. Awaiting yields, and a rejoin in that gap would
+                    # end our claims and drop the batch.
                     if not writing.done():
                         await asyncio.wait([writing])
             batch = held_parts(builder.build(), self.ownership.held)
@@ -183,7 +183,7 @@ class Service:
         await self.intake.stop()
 
     async def _write(self, batch: Batch, spans: AbstractContextManager[None]) -> None:
-        """Write the batch; if that fails for good, claim its partitions again."""
+        """Write the batch. If that fails for good, claim its partitions again."""
         begun_s = self._clock()
         taken: list[PartitionBatch] = []
         try:
@@ -215,12 +215,12 @@ class Service:
         )
 
     def _set_aside(self, taken: list[PartitionBatch], part: PartitionBatch) -> bool:
-        """Have the part written apart from its batch; False where that isn't possible."""
+        """Write the part separately from its batch. Returns False if that isn't possible."""
         writing = self._parts_set_aside.add(part, self.in_flight)
         if writing is None:
             return False
         taken.append(part)
-        # Not in the span of the batch, which ends before.
+        # Not inside the span of the batch, which ends before this.
         self._tasks.create_task(writing, name="write set aside", context=Context())
         return True
 

@@ -1,4 +1,4 @@
-"""Counters of the service for Prometheus; all label values start at zero."""
+"""The service's counters for Prometheus. All label values start at zero."""
 
 from collections.abc import Mapping, Sequence
 from itertools import product
@@ -27,7 +27,7 @@ _BY_NAME: Final = {metric.name: metric for metric in CATALOGUE}
 
 
 class ServiceMetrics:
-    """Counters updated per batch; safe to read from any thread."""
+    """Counters that are updated per batch. Any thread may read them."""
 
     def __init__(self) -> None:
         self.registry: Final = CollectorRegistry()
@@ -68,9 +68,9 @@ class ServiceMetrics:
 
 
 def family(name: str, values: Mapping[Sequence[str], float | None]) -> Family:
-    """One metric, with a value for each tuple of label values (in the order of its labels).
+    """Build a metric with a value for each tuple of label values, in the order of its labels.
 
-    None is a value that is not known. It is left out, because 0 would look like a fact.
+    A None value is unknown. It's left out, because 0 would look like a fact.
     """
     metric = _BY_NAME[name]
     kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily

@@ -1,9 +1,9 @@
-"""Writes parts of batches that wait, apart from the batches of the other partitions.
+"""Writes parts of batches that wait, separately from the batches of other partitions.
 
-A part waits, for example, for the lock of a row that somebody holds in psql. Its partition isn't
-read meanwhile, so this process keeps at most one part of each. The part keeps the epoch and the
-offset of its claim: if another process claims the partition, or an operator moves its position,
-nothing more is written of it.
+A part waits, for example, for a row lock that somebody holds in psql. Its partition isn't read in
+the meantime, so this process keeps at most one part of each. The part keeps the epoch and the
+offset of its claim. So nothing more of it is written if another process claims the partition or an
+operator moves its position.
 """
 
 import asyncio
@@ -23,13 +23,13 @@ from normalizer.store.retry import InFlightBatch, write_with_retry
 from normalizer.telemetry import get_logger
 
 MAX_BYTES: Final = MAX_RECORD_BYTES
-"""More than one part is kept only while their records have at most this many bytes together."""
+"""Keep more than one part only while their records have at most this many bytes together."""
 
 _log: Final = get_logger()
 
 
 class PartsSetAside:
-    """The parts that wait apart. They share one connection, and each try is a turn."""
+    """The parts that are set aside. They share one connection and take turns."""
 
     def __init__(
         self,
@@ -51,20 +51,20 @@ class PartsSetAside:
 
     @property
     def in_flight(self) -> tuple[InFlightBatch, ...]:
-        """The parts. Safe to call from any thread."""
+        """Return the parts. Safe to call from any thread."""
         return tuple(self._bytes)
 
     @property
     def trying(self) -> tuple[InFlightBatch | None, RecordStore]:
-        """The part whose turn it is, and the store that writes it."""
+        """Return the part whose turn it is, and the store that writes it."""
         return self._trying, self._store
 
     def add(
         self, part: PartitionBatch, in_flight: InFlightBatch
     ) -> Coroutine[Any, Any, None] | None:
-        """Set the part of this batch aside; what is returned writes it.
+        """Set the part of this batch aside. Returns the coroutine that writes it.
 
-        None where there's no room for it, or where the claim of its partition is lost.
+        Returns None if there's no room for it, or if the claim of its partition is lost.
         """
         partition = KafkaPartition(part.topic, part.partition)
         claim = self._ownership.held.get(partition)
@@ -86,7 +86,7 @@ class PartsSetAside:
     async def _write(
         self, part: PartitionBatch, in_flight: InFlightBatch, stop: asyncio.Event
     ) -> None:
-        """Write the part; then its partition is claimed again."""
+        """Write the part, and then let its partition be claimed again."""
         batch = Batch(parts=(part,))
         try:
             await write_with_retry(
@@ -112,7 +112,7 @@ class PartsSetAside:
 
     @asynccontextmanager
     async def turn(self, in_flight: InFlightBatch, stop: asyncio.Event) -> AsyncIterator[None]:
-        """One try of this part, after those of the others. Raises StoreUnavailable after `stop`."""
+        """Wait for this part's turn, for one try. Raises StoreUnavailable after `stop`."""
         async with self._turn:
             if stop.is_set():
                 message = "its process stops, or the group rebalances"
@@ -125,7 +125,7 @@ class PartsSetAside:
 
 
 class _Turns(NamedTuple):
-    """The BatchWriter of one part: it waits for its turn."""
+    """The BatchWriter of one part, which waits for its turn."""
 
     parts: PartsSetAside
     store: RecordStore
@@ -133,12 +133,12 @@ class _Turns(NamedTuple):
     stop: asyncio.Event
 
     async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:
-        """As Store.write."""
+        """Write the batch like Store.write."""
         async with self.parts.turn(self.in_flight, self.stop):
             return await self.store.write(batch, projections=projections)
 
 
 def without(batch: Batch, parts: Sequence[PartitionBatch]) -> Batch:
-    """The batch without the partitions of these parts."""
+    """Return the batch without the partitions of these parts."""
     keys = {part.key for part in parts}
     return Batch(parts=tuple(part for part in batch.parts if part.key not in keys))

@@ -1,8 +1,8 @@
-"""Lets a record that takes long in the helper process wait apart, with its partition alone.
+"""Lets only its own partition wait for a record that is slow in the helper process.
 
-Its neighbours wait for PATIENCE_S. Then its partition isn't read until the record is done, and
-is claimed again. The next owner of the partition, most likely this process, reads the record again
-and takes the outcomes that are there by then.
+The rest of the batch waits for PATIENCE_S. Then the partition isn't read until the record is done,
+and is claimed again. The next owner of the partition, most likely this process, reads the record
+again and takes the outcomes that are ready by then.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ _log: Final = get_logger()
 
 
 class SlowRecords:
-    """The records that take long: at most one of each partition."""
+    """The slow records, at most one per partition."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class SlowRecords:
         self._tasks: dict[KafkaPartition, tuple[str, int, asyncio.Task[Outcomes]]] = {}
 
     async def normalize(self, claim: Claim, record: RawRecord) -> Outcomes:
-        """Return the outcomes of a record; None if its partition is read no further for now."""
+        """Return the outcomes of a record, or None if its partition must wait."""
         partition = KafkaPartition(claim.topic, claim.partition)
         task = self._begun(partition, claim, record)
         await asyncio.wait([task], timeout=PATIENCE_S)
@@ -51,7 +51,7 @@ class SlowRecords:
             _log.warning(
                 "partition_set_aside",
                 partition=str(partition),
-                why=f"a record of {record.value_bytes} bytes takes long in the helper process",
+                why=f"a record of {record.value_bytes} bytes is slow in the helper process",
                 piece=record.coordinates,
             )
         return None
@@ -59,10 +59,10 @@ class SlowRecords:
     def _begun(
         self, partition: KafkaPartition, claim: Claim, record: RawRecord
     ) -> asyncio.Task[Outcomes]:
-        """The task for this record: the one that has begun under an earlier claim, or a new one."""
+        """Return the record's task, either one from an earlier claim or a new one."""
         coordinates, incarnation, task = self._tasks.get(partition, ("", 0, None))
         if task and (coordinates, incarnation) == (record.coordinates, record.incarnation):
-            # One that is done without outcomes had lost its claim.
+            # A task that's done without outcomes had lost its claim.
             if not task.done() or task.result() is not None:
                 return task
         elif task:
@@ -72,7 +72,7 @@ class SlowRecords:
         return task
 
     async def stop(self) -> None:
-        """Give up the records that are not done."""
+        """Abandon the unfinished records."""
         tasks = [task for _, _, task in self._tasks.values()]
         self._tasks.clear()
         for task in tasks:

@@ -1,7 +1,7 @@
 """The names and attributes of spans.
 
-Source: OpenTelemetry semantic conventions 1.44: messaging, Kafka, database, PostgreSQL. What these
-have no name for begins with `normalizer.`.
+Source: OpenTelemetry semantic conventions 1.44 for messaging, Kafka, database, and PostgreSQL.
+Attributes that these don't define begin with `normalizer.`.
 """
 
 from typing import Any, Final, NamedTuple
@@ -18,7 +18,7 @@ KAFKA: Final = {"messaging.system": "kafka"}
 
 
 class Sink(NamedTuple):
-    """Names and attributes of the spans that write, and that commit."""
+    """The names and attributes of the spans that write and commit."""
 
     name: str
     kind: SpanKind
@@ -28,7 +28,7 @@ class Sink(NamedTuple):
 
 
 def postgres_sink(database_url: str) -> Sink:
-    """The database of the URL, without user and password."""
+    """Describe the database of the URL, without user and password."""
     parts = urlsplit(database_url)
     database = unquote(parts.path.lstrip("/"))
     common: dict[str, Any] = {"db.system.name": "postgresql"}
@@ -47,7 +47,7 @@ def postgres_sink(database_url: str) -> Sink:
 
 
 def relay_sink(settings: Settings) -> Sink:
-    """The relay's topic of canonical events."""
+    """Describe the relay's topic of canonical events."""
     topic = settings.kafka_canonical_topic
     common = {
         **KAFKA,
@@ -64,12 +64,12 @@ def relay_sink(settings: Settings) -> Sink:
 
 
 def operation(kind: str, name: str = "") -> dict[str, str]:
-    """A messaging operation: its kind, and its name in Kafka if that is another."""
+    """Return the attributes of a messaging operation: its kind, and its name in Kafka."""
     return {"messaging.operation.type": kind, "messaging.operation.name": name or kind}
 
 
 def destination_of(batch: Batch) -> dict[str, str]:
-    """Topic and partition, each if it is the same for the whole batch."""
+    """Return topic and partition, if they're the same for the whole batch."""
     topics = {part.topic for part in batch.parts}
     partitions = {(part.topic, part.partition) for part in batch.parts}
     where = {}
@@ -81,7 +81,7 @@ def destination_of(batch: Batch) -> dict[str, str]:
 
 
 def error_attributes(error: BaseException) -> dict[str, str]:
-    """Class and SQLSTATE of an error, never its text."""
+    """Return the class and SQLSTATE of an error, never its text."""
     attributes = {"error.type": type(error).__name__}
     if isinstance(error, StoreUnavailable) and error.sqlstate:
         attributes["db.response.status_code"] = error.sqlstate

@@ -1,9 +1,9 @@
-"""Partitions whose last owner was killed: one of the records that it had in hand may be to blame.
+"""Partitions whose last owner was killed, perhaps by one of the records that it was processing.
 
-A suspect is read in slices of 1, 2, 4, ... records, at most one slice of it in each batch. Suspects
-share their batches with each other and with healthy partitions. If an owner ends within a slice,
-the next one takes a fraction of that slice at a time, until one record is left that was in hand
-alone. Then that record is to blame. The position remembers the size: see `LastTry`.
+A suspect is read in slices of 1, 2, 4, ... records, at most one of its slices in each batch.
+Suspects share batches with each other and with healthy partitions. If an owner dies within a slice,
+the next one takes a fraction of that slice at a time, until one record remains that was processed
+alone. That record is to blame. The position remembers the size (see `LastTry`).
 """
 
 import time
@@ -20,20 +20,20 @@ from normalizer.telemetry import get_logger
 RECORDS_UNTIL_CLEARED: Final = 2_000
 LARGEST_SLICE: Final = 512
 PARTS: Final = 64
-"""A slice that an owner ended in is read in about this number of parts."""
+"""Split a slice in which an owner died into about this many parts."""
 BLAMED_WAIT_S: Final = 2.0
-"""A record that is to blame waits first. Its process reads its other partitions meanwhile,
-and /readyz names the record: it may be the last thing that the process does."""
+"""How long to wait before a record that's to blame. The process reads its other partitions in the
+meantime, and /readyz names the record, because it may kill the process."""
 
 _log: Final = get_logger()
 
 
 class Suspect(msgspec.Struct, frozen=True, kw_only=True):
-    """A partition of which the next slice has `size` records, at most `most` of the next `within`.
+    """A partition whose next slice has `size` records, at most `most` of the next `within`.
 
-    `must_be_alone`: nothing else in the process may be in hand with one of these. The partition is
+    With `must_be_alone`, the process may work on nothing else at the same time. The partition is
     cleared once `left` more of its records are committed, or all before `end`, the end of the log
-    at its claim: no earlier owner has read any further.
+    at its claim, because no earlier owner has read further.
     """
 
     claim: Claim
@@ -47,16 +47,16 @@ class Suspect(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_blamed(self) -> bool:
-        """Whether an owner ended while it had the next record in hand, and no other record."""
+        """Return whether an owner died while it processed the next record and no other."""
         return self.claim.slice_records == BLAMED and self.left == RECORDS_UNTIL_CLEARED
 
     @property
     def is_alone(self) -> bool:
-        """Whether the next record must be in hand alone."""
+        """Return whether the next record must be processed alone."""
         return self.must_be_alone and self.within > 0
 
     def after(self, records: int, next_offset: int) -> "Suspect | None":
-        """The suspect once this number of records more is committed; None if it's cleared then."""
+        """Return the suspect after this many more committed records, or None if it's cleared."""
         if records >= self.left or next_offset >= self.end:
             return None
         within = max(self.within - records, 0)
@@ -70,13 +70,13 @@ class Suspect(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Suspects(dict[KafkaPartition, Suspect]):
-    """The suspects among the claimed partitions; the one that has waited longest comes first."""
+    """The suspects among the claimed partitions. The one that has waited longest comes first."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._clock = clock
         self._in_hand: dict[KafkaPartition, int] = {}
-        """How many records of each slice are in hand, from its fetch to its commit."""
+        """The number of each slice's records that are being processed, from fetch to commit."""
 
     def add(self, partition: KafkaPartition, claim: Claim, log_end: int) -> None:
         """Add a partition if its claim says that it's a suspect."""
@@ -113,7 +113,7 @@ class Suspects(dict[KafkaPartition, Suspect]):
         self._in_hand.clear()
 
     def due(self, *, alone: bool) -> Iterator[tuple[KafkaPartition, int]]:
-        """The suspects that may be fetched, and how many records of each at most."""
+        """Yield the suspects that may be fetched, and the most records to fetch from each."""
         now_s = self._clock()
         for partition, suspect in [*self.items()]:
             is_free = partition not in self._in_hand and suspect.due_s <= now_s
@@ -121,11 +121,11 @@ class Suspects(dict[KafkaPartition, Suspect]):
                 yield partition, suspect.size
 
     def note_fetched(self, partition: KafkaPartition) -> None:
-        """Note that a slice was fetched: there's no other one of the partition until its commit."""
+        """Note that a slice was fetched. The partition gets no other one until its commit."""
         self._in_hand[partition] = 0
 
     def take(self, claim: Claim, records: int, next_offset: int) -> int | None:
-        """Add records to the slice in hand; what the position holds once they are committed."""
+        """Add records to the current slice. Returns what the position holds after their commit."""
         partition = KafkaPartition(claim.topic, claim.partition)
         suspect = self.get(partition)
         if suspect is None or suspect.claim is not claim:

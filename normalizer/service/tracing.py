@@ -1,6 +1,6 @@
-"""Decides whether batches have spans: OpenTelemetry's own variables do, and the extra `otel`.
+"""Decides whether batches have spans, by OpenTelemetry's own variables and the extra `otel`.
 
-Without them nothing of OpenTelemetry is imported. docs/tracing.md says what an operator sets.
+Without them, nothing imports OpenTelemetry. docs/tracing.md says what an operator sets.
 """
 
 import contextlib
@@ -19,41 +19,41 @@ from normalizer.telemetry import describe_error, get_logger
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _PROTOCOL: Final = "http/protobuf"
-_HTTP_PORT: Final = "the collector's port for HTTP, 4318 unless somebody changed it"
+_HTTP_PORT: Final = "the collector's port for HTTP, which is 4318 by default"
 _GRPC_PORT: Final = re.compile(r":4317(/|$)")
 
 _log: Final = get_logger()
 
 
 class Untraced:
-    """What the service tells of its batches; here it goes nowhere, because tracing is off."""
+    """Receives the events of batches, and ignores them because tracing is off."""
 
     def begin(self) -> None:
-        """A batch begins to be filled."""
+        """Note that a batch begins to fill."""
 
     def note(self, stage: str, seconds: float) -> None:
-        """That batch was just worked on for so long; `stage` is one of STAGES."""
+        """Note that a stage of that batch has just taken this long. `stage` is one of STAGES."""
 
     def batch(self, batch: Batch) -> AbstractContextManager[None]:  # noqa: ARG002 - nobody asks
-        """The batch is built; inside the returned block it is written."""
+        """Note that the batch is built. It's written inside the returned block."""
         return contextlib.nullcontext()
 
     def failed(self, error: RetryableError) -> None:
-        """Writing the batch failed, and is tried again; called inside its block."""
+        """Note that writing failed and will be retried. Called inside the block."""
 
     def committed(self, written: CommittedBatch) -> Mapping[str, str] | None:  # noqa: ARG002 - as above
-        """A transaction has committed, inside the block; the labels of an exemplar for it."""
+        """Note a committed transaction, inside the block. Returns labels for its exemplar."""
         return None
 
     def close(self) -> None:
-        """Send what is not sent yet, for a few seconds at most."""
+        """Send unsent spans, for a few seconds at most."""
 
 
 @contextlib.contextmanager
 def tracing(settings: Settings, environ: Mapping[str, str]) -> Iterator[Untraced]:
-    """The spans of batches, as the environment says; they are sent until the end of the block.
+    """Open the spans of batches as the environment says, and send them until the block ends.
 
-    Whether spans can be sent decides nothing else: what is wrong with tracing is one log line.
+    A problem with tracing gives one log line and changes nothing else.
     """
     spans = _open_spans(settings, environ)
     try:
@@ -83,7 +83,7 @@ def _open_spans(settings: Settings, environ: Mapping[str, str]) -> Untraced:
 
 
 def why_untraced(environ: Mapping[str, str]) -> ConfigurationError | None:
-    """A wish of the environment that this build cannot fulfil, with what to do about it."""
+    """Return why this build can't trace as the environment asks, and what to do about it."""
     if not _is_wanted(environ):
         return None
     exporter = environ.get("OTEL_TRACES_EXPORTER", "").strip()
@@ -101,7 +101,7 @@ def why_untraced(environ: Mapping[str, str]) -> ConfigurationError | None:
 
 
 def leads_to_grpc(environ: Mapping[str, str]) -> ConfigurationError | None:
-    """An endpoint whose port is most likely the collector's for gRPC, which is not spoken here."""
+    """Return the error for an endpoint whose port is most likely the collector's for gRPC."""
     endpoint = _first(environ, _ENDPOINTS)
     if not _is_wanted(environ) or not _GRPC_PORT.search(endpoint):
         return None
@@ -120,12 +120,12 @@ def _is_wanted(environ: Mapping[str, str]) -> bool:
 
 
 def _first(environ: Mapping[str, str], names: tuple[str, str]) -> str:
-    """The variable for traces if it is set, else the one for all signals."""
+    """Return the variable for traces if it's set, or the one for all signals."""
     return next((text for name in names if (text := environ.get(name, "").strip())), "")
 
 
 def secrets_of(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """The values of the headers that go with each request: most often a key."""
+    """Return the values of the headers of each request, most often an API key."""
     names = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
     pairs = [pair for name in names for pair in environ.get(name, "").split(",")]
     return tuple(value for pair in pairs if (value := pair.partition("=")[2].strip()))

@@ -1,6 +1,6 @@
-"""Fetches records in turns: slices of suspects, then healthy partitions.
+"""Fetches records in turns: first slices of suspects, then healthy partitions.
 
-A record that must be in hand alone has a turn of its own, in which nothing else is read.
+A record that must be processed alone gets its own turn, in which nothing else is read.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from normalizer.service.record_store import RecordStore
 from normalizer.store.store import Claim
 
 SUSPECT_WAIT_S: Final = 0.01
-"""While no suspect has records, those of healthy partitions are waited for no longer than this."""
+"""While no suspect has records, wait no longer than this for healthy partitions."""
 
 ClaimedChunk = tuple[Claim, FetchedChunk]
 
@@ -37,15 +37,15 @@ class Turns:
 
     @property
     def has_suspects(self) -> bool:
-        """Whether any partition is a suspect."""
+        """Return whether any partition is a suspect."""
         return bool(self._ownership.suspects)
 
     async def fetch(self, room: int, wait_s: float) -> list[ClaimedChunk] | None:
-        """Return at most `room` records; wait for the first, at most `wait_s`.
+        """Return at most `room` records. Waits for the first one, at most `wait_s`.
 
-        None at once: write what there is first. The broker is away, and the process joins the group
-        again, or a partition is about to be stopped. Suspects take half of the room at most, so
-        that healthy partitions are read beside them.
+        It returns None at once to have the present batch written first, because the broker is
+        unreachable and the process rejoins the group, or because a partition is about to stop.
+        Suspects take at most half of the room, so that healthy partitions are read too.
         """
         healthy = self._ownership.held.keys() - self._ownership.suspects.keys()
         if not self.has_suspects:
@@ -67,10 +67,10 @@ class Turns:
         return slices + others if others is not None else slices or None
 
     async def fetch_alone(self) -> list[ClaimedChunk]:
-        """Return one record that must be in hand alone, if there's one; the store knows then.
+        """Return one record that must be processed alone, if any, and tell the store first.
 
-        If the store doesn't answer, the record is read all the same: an owner that's killed by it
-        leaves no word of it then, so that one more owner is.
+        If the store doesn't answer, it reads the record anyway. If that kills the process, no note
+        is left, and the record kills one more owner.
         """
         suspects = self._ownership.suspects
         for partition, size in suspects.due(alone=True):
@@ -87,11 +87,11 @@ class Turns:
     async def _fetch(
         self, partitions: Collection[KafkaPartition], room: int, wait_s: float
     ) -> list[ClaimedChunk] | None:
-        """Return chunks with the claims held at that moment: a later claim must not cover them.
+        """Return chunks with their claims at that moment. A later claim must not cover them.
 
-        None where the broker is away, or where a partition comes to a batch that nobody can read.
-        What was read before that batch is written first. The partition is stopped when the fetch
-        after that fails in the same way.
+        Returns None if the broker is unreachable, or if a partition reaches a batch that nobody can
+        read. The records before that batch are written first. The partition stops when the next
+        fetch fails in the same way.
         """
         try:
             with self._timed("fetch"):

@@ -1,4 +1,4 @@
-"""Partitions whose leader does not answer."""
+"""Keeps track of partitions whose leader doesn't answer."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ _log = get_logger()
 
 
 class UnreachablePartitions(dict[KafkaPartition, str]):
-    """Assigned partitions to be claimed or verified whose leader does not answer, and why."""
+    """Assigned partitions to claim or verify whose leader doesn't answer, and why."""
 
     def __init__(self, reader: GroupReader, kafka: TopicReader) -> None:
         super().__init__()
@@ -20,16 +20,16 @@ class UnreachablePartitions(dict[KafkaPartition, str]):
     async def reachable_bounds(
         self, partitions: Iterable[KafkaPartition]
     ) -> dict[KafkaPartition, Bounds]:
-        """Return bounds of partitions whose leader answers, in order; add the others to this."""
+        """Return bounds of partitions whose leader answers, in order, and add the others here."""
         wanted = sorted(partitions)
         bounds = await self._kafka.reachable_bounds(wanted)
         for partition in wanted:
             if partition not in bounds:
-                self.mark(partition, BrokerUnavailable("it has no leader that answers"))
+                self.mark(partition, BrokerUnavailable("no leader of it answers"))
         return dict(sorted(bounds.items()))
 
     def mark(self, partition: KafkaPartition, why: BrokerUnavailable) -> None:
-        """Note that the leader is away; logged once."""
+        """Note that the leader is unreachable. Logged once."""
         if partition not in self._reader.assigned:
             return
         if partition not in self:
@@ -37,6 +37,6 @@ class UnreachablePartitions(dict[KafkaPartition, str]):
         self[partition] = str(why)
 
     def unmark(self, partition: KafkaPartition) -> None:
-        """Note that the leader answers; logged if it was away."""
+        """Note that the leader answers. Logged if it was unreachable."""
         if self.pop(partition, None):
             _log.info("partition_recovered", partition=str(partition))

@@ -1,4 +1,4 @@
-"""Asks the server what a batch waits for that takes long: /readyz and the log say it."""
+"""Asks the server what a slow batch is waiting for, for /readyz and the log."""
 
 import asyncio
 import contextlib
@@ -13,17 +13,17 @@ from normalizer.store.retry import WAITING_AFTER_S, InFlightBatch
 ASKS_EVERY_S: Final = 1.0
 
 Writers = Callable[[], Sequence[tuple[InFlightBatch | None, RecordStore]]]
-"""Gives what is being written now, each with its store."""
+"""Returns what is being written now, each with its store."""
 
 
 async def keep_asking(stopping: asyncio.Event, claims_store: RecordStore, writers: Writers) -> None:
-    """Ask until the service stops, on the connection for claims: the others are waiting."""
+    """Keep asking until the service stops, on the connection for claims, because others wait."""
     while not await wait_at_most(stopping, ASKS_EVERY_S):
         for in_flight, store in writers():
             if in_flight and in_flight.age_s() >= WAITING_AFTER_S / 2:
                 piece = in_flight.piece
                 waits_for = store.not_begun or await _lock(claims_store, store.server_pid)
-                # Between two tries nothing is found, and what was found before still holds.
+                # Between two tries there is nothing to find, and the last finding is still valid.
                 if waits_for and in_flight.piece is piece:
                     in_flight.waits_for = waits_for
 

@@ -1,7 +1,7 @@
 """Finds partitions that have records and make no progress.
 
-The client can lock up after a failed rebalance without an error, and a partition that another
-process took by mistake has no reader. During an outage nothing is stuck.
+The client can hang after a failed rebalance without an error, and a partition that another process
+claimed by mistake has no reader. During an outage nothing counts as stuck.
 """
 
 import contextlib
@@ -13,11 +13,11 @@ from normalizer.kafka import GroupReader, KafkaPartition, TopicReader, Unreadabl
 from normalizer.service.ownership import Ownership
 
 GROUP: Final = "the group"
-"""Stuck where the group itself does not finish its rebalance."""
+"""What is stuck if the group itself doesn't finish its rebalance."""
 
 
 class Watchdog:
-    """Times how long assigned partitions make no progress; the limit is `limit_s`."""
+    """Measures how long assigned partitions make no progress. The limit is `limit_s`."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Watchdog:
 
     @contextlib.contextmanager
     def busy(self, worker: str) -> Iterator[None]:
-        """Note that a write, the helper process or the claims are busy: what waits is not stuck."""
+        """Note that a write, the helper process, or the claims are busy, so nothing is stuck."""
         self._busy_since_s[worker] = self._clock()
         try:
             yield
@@ -62,20 +62,20 @@ class Watchdog:
             del self._busy_since_s[worker]
 
     def is_busy_for_long(self) -> bool:
-        """Whether a write, or a round of claims, has lasted for half of the limit."""
+        """Return whether a write, or a round of claims, has lasted for half of the limit."""
         now_s = self._clock()
         return any(now_s - at_s > self._limit_s / 2 for at_s in self._busy_since_s.values())
 
     def restart_clock(self) -> None:
-        """Count the time without progress from now on."""
+        """Restart the count of time without progress."""
         self._moved_at_s = dict.fromkeys(self._reader.assigned, self._clock())
         self._rebalancing_since_s = self._clock()
 
     async def find_stuck(self) -> set[str] | None:
-        """Return what has records and made no progress for the limit; None if all is well.
+        """Return what has records but made no progress for the limit, or None.
 
-        It is some partitions, or GROUP. The time of a partition counts from the last call that
-        found nothing to read of it, or its leader away.
+        It returns some partitions, or GROUP. A partition's time counts from the last call that
+        found nothing to read in it, or its leader unreachable.
         """
         if self._reader.rebalancing:
             is_late = self._clock() - self._rebalancing_since_s >= self._limit_s
@@ -89,7 +89,7 @@ class Watchdog:
         now_s = self._clock()
         waiting = {one for one, at in bounds.items() if at.end > self._reader.next_offset(one)}
         self._moved_at_s |= dict.fromkeys(self._reader.assigned - waiting, now_s)
-        # What was read meanwhile, be it by another process, is not stuck for the second time.
+        # A partition that has advanced since the last check isn't stuck.
         self.stuck_earlier &= set(map(str, waiting))
         late = {one for one in waiting if now_s - self._moved_at_s.get(one, now_s) >= self._limit_s}
         again = {one for one in late if str(one) in self.stuck_earlier}
@@ -97,7 +97,7 @@ class Watchdog:
         return set(map(str, late - unreadable)) or None
 
     async def _stop_if_unreadable(self, partition: KafkaPartition) -> bool:
-        """Stop a partition of which no client can read on, and no other; whether it is one.
+        """Stop a partition that no client can read further. Returns whether this is one.
 
         A broker that finds no batch at an offset of a damaged log answers with nothing.
         """
@@ -114,6 +114,6 @@ class Watchdog:
         except RetryableError:
             return False
         else:
-            why = UnreadableBatch.at(partition, offset, "the broker gives nothing of it")
+            why = UnreadableBatch.at(partition, offset, "the broker returns nothing from it")
         self._ownership.stop(partition, why)
         return True

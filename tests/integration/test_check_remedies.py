@@ -165,4 +165,4 @@ async def test_spans_over_grpc_get_the_way_that_works(
 
     assert code == 0
     assert "warn  tracing: " in said
-    assert "the collector's port for HTTP, 4318" in said
+    assert "the collector's port for HTTP, which is 4318" in said

@@ -541,7 +541,7 @@ async def test_a_range_that_the_client_gives_nothing_of_is_read_or_named(
         monkeypatch.setattr(ranges._consumer, "position", lambda _: asyncio.sleep(0, result=0))
         reading = ranges.read({partition: OffsetRange(0, 0, 1)})
         if is_damaged:
-            with pytest.raises(UnreadableBatch, match=r"@0: .*the broker gives nothing of it"):
+            with pytest.raises(UnreadableBatch, match=r"@0: .*the broker returns nothing from it"):
                 await anext(reading)
             return
         chunk = await anext(reading)

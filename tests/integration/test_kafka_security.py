@@ -454,7 +454,7 @@ async def test_hidden_settings_of_a_topic_are_reported_with_what_shows_them(
     await lag_monitor.close()
 
     said = [line for line in capsys.readouterr().out.splitlines() if "retention_unknown" in line]
-    hidden = "its settings are hidden, NormalizerRecordsExpire cannot fire"
+    hidden = "its settings are hidden, so the alert NormalizerRecordsExpire can't fire"
     assert (f"topic {TOPIC}", hidden, shown) in found
     assert lag_monitor.broker_up
     assert len(said) == 1

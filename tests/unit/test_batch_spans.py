@@ -221,7 +221,7 @@ def test_without_an_endpoint_nothing_of_opentelemetry_is_imported() -> None:
             (
                 "OTEL_EXPORTER_OTLP_PROTOCOL: expected http/protobuf; got 'grpc': set "
                 "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf, and in the endpoint the collector's "
-                "port for HTTP, 4318 unless somebody changed it"
+                "port for HTTP, which is 4318 by default"
             ),
         ),
     ],

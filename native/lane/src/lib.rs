@@ -31,6 +31,8 @@ mod tables;
 mod wire_event;
 mod wire_values;
 
+use std::panic::{catch_unwind, AssertUnwindSafe};
+
 pub use encoded_events::{EncodedEvent, EncodedEvents};
 pub use left::Left;
 pub use prefilter::Signs;
@@ -39,6 +41,19 @@ pub use record::Record;
 
 /// The most bytes of a record's value: a longer one has limits of its own, which Python checks.
 pub const MAX_BYTES: usize = 50_000;
+
+/// Reads some records into `events`. If `read` panics, all of them are left: `events` is empty, and
+/// the answer None.
+pub fn caught<T>(
+    events: &mut EncodedEvents,
+    read: impl FnOnce(&mut EncodedEvents) -> T,
+) -> Option<T> {
+    let result = catch_unwind(AssertUnwindSafe(|| read(events)));
+    if result.is_err() {
+        *events = EncodedEvents::default();
+    }
+    result.ok()
+}
 
 /// Reads records. It keeps nothing between them.
 pub struct Lane {
@@ -92,5 +107,82 @@ impl Lane {
             events.truncate(before);
         }
         read
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{caught, EncodedEvents, Lane, Left, Record, Signs};
+
+    fn lane() -> Lane {
+        Lane::new(&Signs {
+            signs: vec![b"weak".to_vec(), b"strong".to_vec()],
+            weak: 1,
+            folded: std::array::from_fn(|byte| u8::try_from(byte).unwrap_or(0)),
+            separators: Vec::new(),
+        })
+    }
+
+    fn record(value: &str) -> Record<'_> {
+        Record {
+            value: value.as_bytes(),
+            topic: "t",
+            incarnation: 0,
+            partition: 0,
+            offset: 7,
+            headers: Vec::new(),
+            timestamp_ms: Some(1_784_000_000_000),
+        }
+    }
+
+    #[test]
+    fn a_record_with_one_bad_item_adds_no_event() {
+        let mut events = EncodedEvents::default();
+        let good = r#"{"event_type":"a.b","execution_id":7}"#;
+
+        assert_eq!(lane().read(&record(good), &mut events, |_| false), Ok(()));
+        let batch = format!("[{good},{good},1]");
+        assert_eq!(
+            lane().read(&record(&batch), &mut events, |_| false),
+            Err(Left::Unreadable)
+        );
+
+        assert_eq!(events.len(), 1);
+        assert!(events.iter().all(|event| event.execution_id == 7));
+    }
+
+    #[test]
+    fn only_weak_signs_are_asked_about() {
+        let read = |word: &str, answer| {
+            let text = format!(r#"{{"event_type":"a.b","execution_id":7,"x":"{word}"}}"#);
+            lane().read(&record(&text), &mut EncodedEvents::default(), |_| answer)
+        };
+
+        assert_eq!(read("weak", false), Ok(()));
+        assert_eq!(read("weak", true), Err(Left::Suspicious));
+        assert_eq!(read("strong", false), Err(Left::Suspicious));
+        assert_eq!(read("other", true), Ok(()));
+    }
+
+    #[test]
+    fn a_panic_leaves_every_record_and_the_next_call_reads_again() {
+        let mut events = EncodedEvents::default();
+        let text = r#"{"event_type":"a.b","execution_id":7}"#;
+        let weak = r#"{"event_type":"weak","execution_id":7}"#;
+
+        let panicked = caught(&mut events, |events| {
+            let good = lane().read(&record(text), events, |_| false);
+            (
+                good,
+                lane().read(&record(weak), events, |_| panic!("as a bug would")),
+            )
+        });
+
+        assert!(panicked.is_none());
+        assert!(events.is_empty());
+        let again = caught(&mut events, |events| {
+            lane().read(&record(text), events, |_| false)
+        });
+        assert_eq!((again, events.len()), (Some(Ok(())), 1));
     }
 }

@@ -4,9 +4,9 @@
 //! Python, where it would end the service: it's caught for each call, and all records of the call
 //! are left.
 
-use std::panic::{catch_unwind, set_hook, AssertUnwindSafe};
+use std::panic::set_hook;
 
-use event_normalizer_lane::{EncodedEvents, Lane as Rules, Record, Signs};
+use event_normalizer_lane::{caught, EncodedEvents, Lane as Rules, Record, Signs};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyBytesMethods, PyList, PyString, PyTuple};
@@ -73,19 +73,15 @@ impl Lane {
         py: Python<'py>,
     ) -> PyResult<Bound<'py, PyList>> {
         let mut events = EncodedEvents::default();
-        let read = catch_unwind(AssertUnwindSafe(|| {
-            records
-                .iter()
-                .map(|record| self.read_one(record, &mut events))
-                .collect::<PyResult<Vec<usize>>>()
-        }));
-        let counts = match read {
-            Ok(counts) => counts?,
-            Err(_panic) => {
-                self.panics += 1;
-                events = EncodedEvents::default();
-                vec![0; records.len()]
-            }
+        let read = caught(&mut events, |events| {
+            let read = records.iter().map(|record| self.read_one(record, events));
+            read.collect::<PyResult<Vec<usize>>>()
+        });
+        let counts = if let Some(counts) = read {
+            counts?
+        } else {
+            self.panics += 1;
+            vec![0; records.len()]
         };
         self.outcomes(&counts, &events, py)
     }

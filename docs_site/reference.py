@@ -22,6 +22,7 @@ from projector.api.openapi import document
 from projector.cli import main as projector
 from projector.views.catalog import VIEWS
 from projector.views.operator_questions import OPERATOR_QUESTIONS
+from tests.chart import value_rows
 
 ROOT: Final = Path(__file__).parents[1]
 _WIDTH: Final = 100
@@ -31,6 +32,7 @@ def generated() -> dict[str, str]:
     """Return every generated page by its path on the site."""
     return {
         "reference/commands.md": "".join(_commands()),
+        "reference/chart.md": "\n".join(_chart()) + "\n",
         "reference/settings.md": "\n".join(_settings()) + "\n",
         "reference/api.md": "".join(_api()),
         "reference/views.md": "\n".join(_views()) + "\n",
@@ -79,6 +81,15 @@ def _settings() -> Iterator[str]:
         default = "not set" if is_secret(field) or value in {None, ""} else f"`{value}`"
         meaning = _cell(_line(meta_of(field).description or ""))
         yield f"| `{variable(field.name)}` | {default} | {meaning} |"
+
+
+def _chart() -> Iterator[str]:
+    yield "# Chart values\n"
+    yield "`helm show values deploy/helm/event-normalizer` prints them too.\n"
+    yield "| value | default | meaning |"
+    yield "|---|---|---|"
+    for path, default, meaning in value_rows():
+        yield f"| `{path}` | `{_cell(default)}` | {_cell(meaning)} |"
 
 
 def _api() -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 With --write it writes them; with --helm PROGRAM also the one that only Helm can make:
 
-event-normalizer/README.md           its table of values, from the comments of values.yaml
 event-normalizer/values.schema.json  the names that settings may have, from the programs
 everything.yaml                      the objects of ci/everything-values.yaml, as Helm makes them
 
@@ -46,12 +45,10 @@ _OWN_OF_NORMALIZER: Final = {
 _OWN_OF_PROJECTOR: Final = {"KAFKA_BOOTSTRAP_SERVERS", "KAFKA_TOPICS", "PROJECTOR_PORT"}
 """What the chart sets itself, or takes from another value."""
 
-_MARK: Final = "<!-- Generated: python -m tests.chart --write -->\n"
-
 
 def generated() -> dict[str, str]:
     """Every generated file that needs no Helm, by its name in the chart."""
-    return {"README.md": _readme(), "values.schema.json": _schema()}
+    return {"values.schema.json": _schema()}
 
 
 def objects() -> list[dict[str, Any]]:
@@ -171,14 +168,6 @@ def _require_groups(schema: dict[str, Any], values: dict[str, Any]) -> None:
         schema["required"] = needed
     for name in groups:
         _require_groups(parts[name], values[name])
-
-
-def _readme() -> str:
-    by_hand = (CHART / "README.md").read_text().partition(_MARK)[0]
-    rows = "".join(
-        f"| `{path}` | `{default}` | {meaning} |\n" for path, default, meaning in value_rows()
-    )
-    return f"{by_hand}{_MARK}\n| value | default | meaning |\n|---|---|---|\n{rows}"
 
 
 def value_rows() -> Iterator[tuple[str, str, str]]:

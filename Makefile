@@ -4,13 +4,15 @@ INSTALLED := .venv/installed
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --quiet --upgrade --custom-compile-command "make lock"
-# Who is done first takes tests of another. What computes has a process for each core; where many
-# tests wait there are four, each with a stack of its own.
+# Idle workers steal tests. Tests that compute get a process per core. Tests that wait get four processes, each with
+# its own PostgreSQL.
 COMPUTING := --numprocesses auto --dist worksteal
 WAITING := --numprocesses 4 --dist worksteal
+WITH_KAFKA := $(BIN)/python -m tests.support.one_kafka $(BIN)/pytest $(WAITING)
+MAIN := tests/rules tests/native tests/integration/store tests/integration/projections tests/integration/service
 
 .DEFAULT_GOAL := help
-.PHONY: run native test soak promises lint docs bench lock env image base release clean help
+.PHONY: run native test test-all soak promises lint docs bench lock env image base release clean help
 
 run: $(INSTALLED) ## Start PostgreSQL, Kafka, normalizer, dashboard and traffic; ARGS="--rate 500"; Ctrl-C stops all
 	@exec $(BIN)/python -m normalizer up $(ARGS)
@@ -21,12 +23,16 @@ native: $(INSTALLED) ## Build the native lane into .venv, which reads most recor
 	@LC_ALL=C.UTF-8 $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation \
 		--reinstall ./native
 
-test: $(INSTALLED) ## Every test but the long ones; the core's branches must all be covered
+test: $(INSTALLED) ## Rules, store, projections and service, in at most 5 minutes on two quiet cores
+	$(BIN)/pytest $(COMPUTING) tests/unit tests/property
+	$(WITH_KAFKA) $(MAIN)
+
+test-all: $(INSTALLED) ## Also jobs, relays, API, page, commands and deployment; the core's branches must all be covered
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(COMPUTING) tests/unit tests/property
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
-	$(BIN)/python -m tests.support.one_kafka $(BIN)/pytest $(WAITING) tests/rules tests/native tests/integration tests/chaos
+	$(WITH_KAFKA) tests/rules tests/native tests/integration tests/chaos
 
 soak: $(INSTALLED) ## The long tests, into docs/results.csv; ARGS="-k keyed" runs one of them
 	$(BIN)/pytest -m soak -v $(ARGS)
@@ -77,7 +83,7 @@ clean: ## Remove the stack's data, caches and builds; .venv and the downloaded K
 	find . -name __pycache__ -not -path "./.venv/*" -prune -exec rm -rf {} +
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # .venv holds exactly what the lock names, each file checked by its hash. venv writes activate last: without
 # it .venv is half made, and has no pip. uv takes a tenth of pip's time; it reads no pip.conf, so pip installs

@@ -19,8 +19,8 @@ from normalizer.settings import Settings
 from normalizer.snowflake import hash_text_id
 from normalizer.store.patient_session import PatientSession
 from normalizer.store.position_changes import PositionChange, change_position
-from tests.integration.test_maintain import without_executions
-from tests.integration.test_position import typed
+from tests.integration.projections.test_maintain import without_executions
+from tests.integration.service.test_position import typed
 from tests.support import view_rows
 from tests.support.doc_pages import blocks
 from tests.support.factories import TOPIC, batch_of_records, raw_event, raw_record, snowflake

@@ -15,8 +15,8 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.core.wire_values import RecordRefused
 from normalizer.snowflake import derive_id, hash_event_id
 from normalizer.store.store import Store
+from tests.integration.store.test_store_positions import gate, open_gate
 from tests.integration.test_backfill_topic import wrong
-from tests.integration.test_store_positions import gate, open_gate
 from tests.support.factories import (
     RECORDED_MS,
     after,

@@ -17,7 +17,7 @@ from tests.support.projection_oracle import expected_views
 from tests.support.stack import Database, Stack
 from tests.support.view_rows import event
 
-PAGE: Final = Path(__file__).parents[2] / "docs" / "views.json"
+PAGE: Final = Path(__file__).parents[3] / "docs" / "views.json"
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from normalizer.store.migrate import (
 )
 from normalizer.store.migration_files import FOLDER, read_migrations
 from normalizer.store.migration_script import migration_script
-from tests.integration.test_privileges import session_of
+from tests.integration.store.test_privileges import session_of
 from tests.support.stack import Database
 
 _FIRST = (FOLDER / "0000_record_migrations.sql").read_text()

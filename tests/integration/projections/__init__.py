@@ -1,0 +1,1 @@
+"""Views against the fold of their events, verification, repair, and retention."""

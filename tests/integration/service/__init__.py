@@ -1,0 +1,1 @@
+"""The service that reads Kafka: partitions, outages, large records, probes, and secrets."""

@@ -1,0 +1,1 @@
+"""PostgreSQL: batches, claims, quarantine, migrations, ids, and rights."""

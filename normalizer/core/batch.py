@@ -1,4 +1,4 @@
-"""What one transaction writes: offsets of each partition, with the outcomes of their records."""
+"""One transaction's content: offsets of each partition, with the outcomes of their records."""
 
 import zlib
 from collections.abc import Iterator, Sequence
@@ -15,12 +15,12 @@ Item = tuple[RawRecord, tuple[Outcome, ...]]
 
 
 class PartitionBatch(msgspec.Struct, frozen=True, kw_only=True):
-    """The offsets from from_offset up to, not including, next_offset of one partition.
+    """The offsets of one partition from from_offset up to, but not including, next_offset.
 
-    Every offset in between is the record of an item or lies in a hole (first, next); both ascend.
-    The records of a Kafka partition have these offsets. A job's source may count its own offsets,
-    and its records have others. `epoch` is that of the claim. `slice_records` is what the position
-    holds once the part is committed: see `LastTry`.
+    Every offset in between belongs to an item's record or lies in a hole (first, next). Both
+    ascend. In a Kafka partition these are the records' own offsets. A job's source may count its
+    own. `epoch` is the claim's. `slice_records` is what the position holds after the commit (see
+    `LastTry`).
     """
 
     topic: str
@@ -40,17 +40,17 @@ class PartitionBatch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """The parts of one transaction, at most one of each partition."""
+    """The parts of one transaction, at most one per partition."""
 
     parts: tuple[PartitionBatch, ...]
 
     def items(self) -> Iterator[Item]:
-        """Every record of the batch with its outcomes, partition by partition."""
+        """Yield every record of the batch with its outcomes, partition by partition."""
         for part in self.parts:
             yield from part.items
 
     def split(self) -> "tuple[Batch, Batch] | None":
-        """The batch cut in two at a record boundary; None for a batch of one record or none."""
+        """Split the batch in two at a record boundary, or return None if it has fewer than two."""
         count = sum(len(part.items) for part in self.parts)
         if count < 2:
             return None
@@ -71,7 +71,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OutcomeTotals(msgspec.Struct, frozen=True, kw_only=True):
-    """How many records, hole offsets, and outcomes of each kind a batch had."""
+    """The number of records, hole offsets, and outcomes of each kind in a batch."""
 
     records: int = 0
     holes: int = 0
@@ -89,7 +89,7 @@ class OutcomeTotals(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LastRecord(NamedTuple):
-    """What identifies the last record that was read."""
+    """The fields that identify the last record that was read."""
 
     offset: int
     recorded_ms: int | None
@@ -97,21 +97,21 @@ class LastRecord(NamedTuple):
 
 
 def last_record(record: RawRecord) -> LastRecord:
-    """What to store of a record to recognize it later."""
+    """Return the fields to store so that the record can be recognized later."""
     return LastRecord(record.offset, record.recorded_ms, record_crc(record))
 
 
 def stored_last_record(
     offset: int | None, recorded_ms: int | None, crc: int | None
 ) -> LastRecord | None:
-    """The last record from the columns of a position; None before the first."""
+    """Return the last record from the columns of a position, or None before the first."""
     if offset is None or crc is None:
         return None
     return LastRecord(offset, recorded_ms, crc)
 
 
 def record_crc(record: RawRecord) -> int:
-    """CRC-32 of key and value, to check that an offset still holds the same record."""
+    """Return the CRC-32 of key and value, to check that an offset still holds the same record."""
     if record.cut is not None:
         return record.cut.crc
     return zlib.crc32((record.key or b"") + b"\0" + (record.value or b""))
@@ -120,7 +120,7 @@ def record_crc(record: RawRecord) -> int:
 def holes_between(
     offsets: Sequence[int], from_offset: int, next_offset: int
 ) -> tuple[tuple[int, int], ...]:
-    """The holes (first, next) between two offsets that hold records at these, and no other."""
+    """Return the holes (first, next) between two offsets, if only these offsets hold records."""
     if len(offsets) == next_offset - from_offset:
         return ()
     edges = (from_offset - 1, *offsets, next_offset)
@@ -128,7 +128,7 @@ def holes_between(
 
 
 def offset_after(records: int, from_offset: int, holes: Sequence[tuple[int, int]]) -> int:
-    """The offset after this many records and after the holes before the next one."""
+    """Return the offset after this many records and after the holes before the next one."""
     boundary = from_offset + records
     for first, after in holes:
         if first <= boundary:
@@ -137,7 +137,7 @@ def offset_after(records: int, from_offset: int, holes: Sequence[tuple[int, int]
 
 
 def _split(part: PartitionBatch, count: int) -> tuple[PartitionBatch, PartitionBatch]:
-    """The first `count` records with the holes before the next one, and the rest."""
+    """Return the first `count` records with the holes before the next one, and the rest."""
     boundary = offset_after(count, part.from_offset, part.holes)
     head = msgspec.structs.replace(
         part,

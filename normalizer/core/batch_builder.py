@@ -9,11 +9,11 @@ from normalizer.core.bounds import record_bytes_of
 from normalizer.errors import ProcessStuck
 
 MAX_RECORD_BYTES: Final = 16 << 20
-"""Record bytes after which a batch is written."""
+"""A batch with this many record bytes is full."""
 
 
 class BatchBuilder:
-    """Collects one batch; counts its records, rows (outcomes) and bytes."""
+    """Collects one batch, and counts its records, rows (outcomes), and bytes."""
 
     def __init__(self) -> None:
         self._parts: dict[tuple[str, int, int], _OpenPart] = {}
@@ -25,9 +25,9 @@ class BatchBuilder:
         return bool(self._parts)
 
     def add(self, part: PartitionBatch) -> None:
-        """Add the next offsets of a partition. Raises ProcessStuck if they do not follow the last.
+        """Add the next offsets of a partition. Raises ProcessStuck if they don't follow the last.
 
-        A partition that was claimed again begins again: its old epoch can write nothing.
+        A partition that was claimed again starts over, because its old epoch can't write anything.
         """
         into = self._parts.get(part.key)
         if into is None or into.epoch != part.epoch:
@@ -48,11 +48,11 @@ class BatchBuilder:
         self.record_bytes += sum([record_bytes_of(record) for record, _ in part.items])
 
     def is_full(self, max_rows: int) -> bool:
-        """Whether it has reached its maximum of rows or bytes."""
+        """Return whether it has reached its maximum of rows or bytes."""
         return self.rows >= max_rows or self.record_bytes >= MAX_RECORD_BYTES
 
     def build(self) -> Batch:
-        """Return the batch, ready to be written: its parts in the locking order."""
+        """Return the batch, with its parts in the locking order."""
         return Batch(
             parts=tuple(
                 PartitionBatch(
@@ -82,7 +82,7 @@ class _OpenPart(msgspec.Struct):
     slice_records: int | None = None
 
     def add_hole(self, first: int, after: int) -> None:
-        """Add a hole; adjacent ones become one."""
+        """Add a hole. Adjacent holes become one."""
         if self.holes and self.holes[-1][1] == first:
             first, _ = self.holes.pop()
         self.holes.append((first, after))

@@ -1,7 +1,7 @@
 """Checks the limits of a record over its bytes, before anything is decoded.
 
-Nearly every record is too short to exceed a limit and costs a comparison or two.
-Source: docs/spec/wire-shapes.md#l2, #l3.
+Nearly every record is too short to exceed a limit, and costs one or two comparisons. Source:
+docs/spec/wire-shapes.md#l2, #l3.
 """
 
 import re
@@ -15,26 +15,27 @@ from normalizer.jsontext import MAX_DEPTH, STRINGS, NumberError, canonical_numbe
 
 MAX_VALUE_BYTES: Final = 8 << 20
 MAX_RECORD_BYTES: Final = 16 << 20
-"""Bytes of a record's value, key and headers together."""
+"""The most bytes of a record's value, key, and headers together."""
 HEAD_BYTES: Final = 1 << 16
-"""Bytes that are kept of a value, or a key, that is too large to be stored."""
+"""How many bytes to keep of a value, or a key, that's too large to store."""
 MAX_NESTING: Final = 256
-"""Levels of a record, including a batch or a wrapper around its events."""
+"""The most levels of a record, including a batch or a wrapper around its events."""
 MAX_ITEMS: Final = 10_000
-"""Events of one batch."""
+"""The most events in one batch."""
 MAX_EXPONENTS: Final = 10_000
-"""Numbers with an exponent beyond SMALL_EXPONENT: `1e300` has 5 bytes, and 301 in the database."""
+"""The most numbers with an exponent beyond SMALL_EXPONENT. `1e300` has 5 bytes, but 301 in the
+database."""
 SMALL_EXPONENT: Final = 22
 PLAIN_BYTES: Final = 5 * MAX_EXPONENTS
-"""A text this short cannot hold too many such numbers: `1e23,` takes 5 bytes."""
+"""A text this short can't hold too many such numbers, because `1e23,` takes 5 bytes."""
 MAX_WRITTEN_BYTES: Final = 16 << 20
-"""Bytes of a text with its numbers written out, as jsonb prints them."""
+"""The most bytes of a text with its numbers written out, as jsonb prints them."""
 MAX_BATCH_BYTES: Final = 64 << 20
-"""Bytes of the outer fields of a batch and of its wrappers, copied into each of its items. Without
+"""The most bytes of a batch's outer fields and wrappers, copied into each of its items. Without
 this limit a record of a few megabytes could become terabytes of rows."""
 
 _SHORT: Final = 64
-"""A number with this many digits at most and a small exponent is far below its limits."""
+"""A number with at most this many digits and a small exponent is far below its limits."""
 
 LIGHT_BYTES: Final = 1 << 16
 LIGHT_VALUES: Final = 2_000
@@ -44,12 +45,12 @@ _NO_LIST: Final = bytes(set(range(256)) - set(b"[{]},"))
 _INNERMOST: Final = re.compile(rb"[\[{],*[\]}]")
 _DIGITS: Final = bytes.maketrans(b"123456789E", b"000000000e")
 _EXPONENT: Final = b"0e0"
-"""Every number with an exponent holds this once its signs are removed; other text may too."""
+"""Without its signs, every number with an exponent contains this. Other text may too."""
 _WITH_EXPONENT: Final = re.compile(rb"-?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]+")
 
 
 def check_size(record: RawRecord) -> None:
-    """Raise RecordRefused for a value, or a record with its key and headers, that is too large."""
+    """Raise RecordRefused if the value, or the record with key and headers, is too large."""
     if (value_bytes := record.value_bytes) > MAX_VALUE_BYTES:
         raise RecordRefused(
             "too_large", f"expected at most {MAX_VALUE_BYTES} bytes, got {value_bytes}"
@@ -63,7 +64,7 @@ def check_size(record: RawRecord) -> None:
 
 
 def record_bytes_of(record: RawRecord) -> int:
-    """The bytes of value, key and headers that are held in memory."""
+    """Return the bytes of value, key, and headers in memory."""
     size = len(record.value or b"") + len(record.key or b"")
     if record.headers:
         size += sum([len(name) + len(text or b"") for name, text in record.headers])
@@ -71,20 +72,20 @@ def record_bytes_of(record: RawRecord) -> int:
 
 
 def check_depth(text: bytes, most: int) -> None:
-    """Raise RecordRefused for JSON of more levels than `most`."""
+    """Raise RecordRefused for JSON with more levels than `most`."""
     if is_deeper(text, most):
         raise too_deep()
 
 
 def too_deep() -> RecordRefused:
-    """Give the refusal for JSON that is too deep."""
+    """Return the error for JSON that's too deep."""
     return RecordRefused("too_deep", f"expected at most {MAX_DEPTH} levels below a field, got more")
 
 
 def may_be_expansive(text: bytes) -> bool:
-    """Tell whether `check_numbers` could refuse the JSON: it may have too many exponents.
+    """Return whether `check_numbers` might reject the JSON, because of too many exponents.
 
-    Without too many, 8 MiB and 400 digits for each of 10,000 numbers are below MAX_WRITTEN_BYTES.
+    Without too many, 8 MiB plus 400 digits for each of 10,000 numbers are below MAX_WRITTEN_BYTES.
     """
     return len(text) > PLAIN_BYTES and _exponents_at_most(text) > MAX_EXPONENTS
 
@@ -92,7 +93,7 @@ def may_be_expansive(text: bytes) -> bool:
 def check_numbers(text: bytes) -> None:
     """Raise RecordRefused for a number beyond its limits, too many exponents, or too many bytes.
 
-    They are checked in this order. `text` is valid JSON, apart from the limits of its numbers.
+    It checks in this order. `text` is valid JSON, apart from the limits of its numbers.
     """
     beyond = 0
     written = len(text)
@@ -118,7 +119,7 @@ def check_numbers(text: bytes) -> None:
 
 
 def check_items(events: bytes) -> None:
-    """Raise RecordRefused for a JSON list of more items than a batch may have."""
+    """Raise RecordRefused for a JSON list with more items than a batch may have."""
     if events.count(b",") < MAX_ITEMS:
         return
     inside = STRINGS.sub(b"", events).translate(None, _NO_LIST)[1:-1]
@@ -129,7 +130,7 @@ def check_items(events: bytes) -> None:
 
 
 def check_shared(shared: Iterable[tuple[str, bytes]], items: int) -> None:
-    """Raise RecordRefused where the outer fields, copied into each item, are too long."""
+    """Raise RecordRefused if the outer fields, copied into each item, are too long."""
     total = items * sum(len(key) + _written_bytes(value) for key, value in shared)
     if total > MAX_BATCH_BYTES:
         raise RecordRefused(
@@ -140,9 +141,9 @@ def check_shared(shared: Iterable[tuple[str, bytes]], items: int) -> None:
 
 
 def is_heavy(record: RawRecord) -> bool:
-    """Tell whether normalizing the record may take longer than some tens of milliseconds.
+    """Return whether normalizing the record may take longer than some tens of milliseconds.
 
-    A record that is refused for its size alone is not heavy. Escaped commas count too, because an
+    A record that's rejected only for its size isn't heavy. Escaped commas count too, because an
     event inside a string may be full of them.
     """
     value, headers = record.value or b"", record.headers
@@ -169,7 +170,7 @@ def _numbers_with_exponent(text: bytes) -> Counter[bytes]:
 
 
 def _written_bytes(value: bytes) -> int:
-    """The bytes of a valid value with its numbers written out."""
+    """Return the bytes of a valid value with its numbers written out."""
     if not _exponents_at_most(value):
         return len(value)
     return len(value) + sum(
@@ -181,7 +182,7 @@ def _written_bytes(value: bytes) -> int:
 def _written_out(number: bytes) -> tuple[int, int]:
     """Give the length of a number as jsonb prints it, and its exponent.
 
-    Raises NumberError where it is beyond the limits.
+    Raises NumberError if it's beyond the limits.
     """
     mantissa, _, sent = number.lower().partition(b"e")
     if len(mantissa) > _SHORT or len(sent) > _SHORT or abs(exponent := int(sent)) > SMALL_EXPONENT:

@@ -1,4 +1,4 @@
-"""Writes a canonical event as a CloudEvent 1.0 in its JSON format. docs/cloudevents.md maps it.
+"""Writes a canonical event as a CloudEvent 1.0 in JSON. docs/cloudevents.md has the mapping.
 
 Source: docs/spec/wire-shapes.md#w7, which reads it.
 """
@@ -15,7 +15,7 @@ from normalizer.envelope import Envelope, to_canonical
 def to_cloudevent(event: Envelope) -> bytes:
     """Give the CloudEvent of an event that has an id, as one line without a line feed.
 
-    The canonical line is its data; the filter makes the same line of it again.
+    Its data is the canonical line, and the filter turns it back into the same line.
     """
     assert event.event_id is not None
     attributes: dict[str, object] = {

@@ -12,7 +12,7 @@ from normalizer.core.wire_values import ABSENT
 
 
 class Coercion(msgspec.Struct, frozen=True):
-    """One coercion: its rule, the path of the value, and the original value, ABSENT if not kept.
+    """One coercion: its rule, the path of the value, and the original value, or ABSENT if not kept.
 
     `more` is set if text at later paths was replaced too.
     """

@@ -1,8 +1,8 @@
-"""Decides which of several events with one id a report belongs to, and which ids the others get.
+"""Decides which of several events with the same id a report belongs to, and assigns other ids.
 
-Two reports are of one event if event_id, execution and class of the type are equal. The command
-must be equal too where both name one, else the step where both name one.
-Source: docs/spec/wire-shapes.md#m2, #m3.
+Two reports are about one event if event_id, execution, and class of the type are equal. If both
+name a command, it must be equal too. Otherwise, if both name a step, that must be equal. Source:
+docs/spec/wire-shapes.md#m2, #m3.
 """
 
 import hashlib
@@ -18,10 +18,10 @@ from normalizer.core.merge_flags import SHARES_ID, with_coercion
 from normalizer.envelope import Envelope
 
 HASHED_REGION: Final = 1 << 62 | 1 << 61
-"""Ids with bits 62 and 61 set carry no time: 61 bits of a hash."""
+"""Ids with bits 62 and 61 set hold no time, but 61 bits of a hash."""
 
 MAX_SIBLINGS: Final = 8
-"""How many other events may share an id with its holder; further ones get a derived id."""
+"""How many other events may share an id with its holder. Further ones get a derived id."""
 
 _HASH_BITS: Final = (1 << 61) - 1
 
@@ -31,9 +31,10 @@ def match_strength(
     report: Envelope,
     steps_of: Callable[[Envelope], Collection[str]] = reported_steps,
 ) -> int:
-    """How surely a report is of the row's event: 3 by command, 2 by step, 1 by default, 0 not.
+    """Return how surely a report is about the row's event: 3 by command, 2 by step, 1, or 0.
 
-    `steps_of` may remember what `reported_steps` gives: that decodes the row.
+    1 means that nothing speaks against it, and 0 that it's another event. `steps_of` may cache the
+    result of `reported_steps`, which decodes the row.
     """
     if row.execution_id != report.execution_id or not is_same_class(row, report):
         return 0
@@ -45,17 +46,17 @@ def match_strength(
 
 
 def is_same_class(a: Envelope, b: Envelope) -> bool:
-    """Whether both types are spellings of one class."""
+    """Return whether both types are spellings of the same class."""
     return a.event_type == b.event_type or event_class(a.event_type) == event_class(b.event_type)
 
 
 def are_rivals(row: Envelope, event: Envelope) -> bool:
-    """Whether a report without step and command could be of either."""
+    """Return whether a report without step and command could be about either one."""
     return row.execution_id == event.execution_id and is_same_class(row, event)
 
 
 def sibling_ids(event_id: int, execution_id: int) -> list[int]:
-    """The ids for events of an execution whose own id belongs to another event, in order.
+    """Return the ids, in order, for an execution's events whose own id belongs to another event.
 
     2^62 | 2^61 | the low 61 bits of BLAKE2b over the id, the execution and 1 to 8.
     """
@@ -71,7 +72,7 @@ def sibling_ids(event_id: int, execution_id: int) -> list[int]:
 
 
 def with_event_id(event: Envelope, event_id: int) -> Envelope:
-    """The event under another id than its producer gave, with the coercion that records it."""
+    """Return the event under another id than its producer's, with a coercion that records it."""
     coercion = msgspec.json.encode(
         {"rule": "event_id_conflict", "field": "event_id", "from": event.event_id}
     )

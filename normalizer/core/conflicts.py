@@ -1,4 +1,4 @@
-"""Keeps in `extra` the values of reports that lost when they were merged into a row."""
+"""Keeps the values of reports that lost in a merge, in `extra`."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -32,19 +32,19 @@ WHOLE_COLUMNS: Final[tuple[str, ...]] = (
 )
 PAYLOADS: Final[tuple[str, ...]] = ("context", "result")
 CONFLICTING_VALUES: Final = "conflicting_values"
-"""The key of `extra` that holds the values that lost: column -> values."""
+"""The key of `extra` with the values that lost: column -> values."""
 MAX_VALUES: Final = 8
-"""How many values of a column are kept, the shortest first; the winning one counts too."""
+"""How many values of a column to keep, the shortest first. The winning one counts too."""
 MAX_KEPT_BYTES: Final = 32 * 1024 * 1024
-"""How many bytes of a column's values are kept, as jsonb text: that of two largest records."""
+"""How many bytes of a column's values to keep, as jsonb text: as many as in two maximal records."""
 _MORE: Final = "more"
-"""The key that names the columns of which more values were reported than are kept."""
+"""The key that names the columns with more reported values than are kept."""
 _KEPT_COLUMNS: Final = frozenset(
     {*(column for column, _ in RANKED_COLUMNS), *WHOLE_COLUMNS, *PAYLOADS, _MORE}
 )
 _KEPT_KEYS: Final = ("extra.", "meta.", "headers.")
 _OWN_KEY: Final = f"extra.{CONFLICTING_VALUES}"
-"""Where a producer's own key of that name is kept, like any other value that lost."""
+"""Keeps a producer's own key of that name, like any other value that lost."""
 _DIGITS: Final = 19
 by_bytes: Final = itemgetter(1)
 JsonObject = dict[str, msgspec.Raw]
@@ -76,7 +76,7 @@ class Conflicts:
     def write_into(
         self, extra: bytes | None, stored: Envelope, winners: dict[str, Any]
     ) -> bytes | None:
-        """Add the values that lost to `extra`; a value that wins after all is left out."""
+        """Add the values that lost to `extra`, except those that won in the end."""
         lost = self._losers({**winners, "extra": extra}, stored)
         if lost == self._before and extra == self.extras[0]:
             return stored.extra
@@ -87,9 +87,9 @@ class Conflicts:
         return encode_object(own)
 
     def _losers(self, winners: dict[str, Any], stored: Envelope) -> dict[str, list[bytes]]:
-        """The values to keep of each column, without the one that won.
+        """Return the values to keep of each column, without the one that won.
 
-        The winner counts towards the limits, so what is kept does not depend on the order of the
+        The winner counts towards the limits, so the kept values don't depend on the order of the
         reports.
         """
         lost: dict[str, list[bytes]] = {}
@@ -151,7 +151,7 @@ def _kept_digests(values: ValuesByDigest) -> list[Digest]:
 
 
 def _encode_kept(lost: dict[str, list[bytes]], digests: Digests) -> bytes:
-    """Encode the values that lost; a producer's own value alone stays as it was sent."""
+    """Encode the values that lost. If a producer's own value is the only one, it stays as sent."""
     own = lost.get(_OWN_KEY, [])
     if len(lost) == len(own) == 1 and _decode_kept(own[0], digests) is None:
         return own[0]
@@ -163,7 +163,7 @@ def _encode_kept(lost: dict[str, list[bytes]], digests: Digests) -> bytes:
 
 
 def _decode_kept(value: bytes, digests: Digests) -> dict[str, list[bytes]] | None:
-    """The values an earlier merge kept; None for a value that a producer sent under this key."""
+    """Return the values that an earlier merge kept, or None if a producer sent this key."""
     try:
         conflicts = _conflicts_decoder.decode(value)
     except msgspec.MsgspecError:
@@ -177,13 +177,13 @@ def _decode_kept(value: bytes, digests: Digests) -> dict[str, list[bytes]] | Non
     )
     if not kept or not is_ours:
         return None
-    # A single value of a producer is written as it is, unless it looks like kept values.
+    # Write a single value of a producer as it is, unless it looks like kept values.
     own = kept.get(_OWN_KEY, [])
     return None if len(kept) == len(own) == 1 and _decode_kept(own[0], digests) is None else kept
 
 
 def kept_values(row: Envelope) -> list[tuple[str, bytes]]:
-    """Column and value of each that lost in an earlier merge; a producer's own may look so."""
+    """Return column and value of each value that lost. A producer's own value may look like one."""
     if row.extra is None or CONFLICTING_VALUES.encode() not in row.extra:
         return []
     try:
@@ -194,20 +194,20 @@ def kept_values(row: Envelope) -> list[tuple[str, bytes]]:
 
 
 def reported_steps(row: Envelope) -> tuple[str, ...]:
-    """The steps that reports of the row named and that lost, as far as they are kept."""
+    """Return the steps that reports of the row named but that lost, as far as they're kept."""
     return tuple(
         msgspec.json.decode(value) for column, value in kept_values(row) if column == "step"
     )
 
 
 class ReportedSteps:
-    """`reported_steps`, decoded once for each state of a row: thousands may ask for it."""
+    """Caches `reported_steps` for each state of a row, because thousands may need it."""
 
     def __init__(self) -> None:
         self._known: dict[int | None, tuple[bytes | None, tuple[str, ...]]] = {}
 
     def of(self, row: Envelope) -> tuple[str, ...]:
-        """The steps that reports of the row named and that lost."""
+        """Return the steps that reports of the row named but that lost."""
         extra, steps = self._known.get(row.event_id, (None, ()))
         if extra is not row.extra:
             steps = reported_steps(row)
@@ -223,21 +223,21 @@ _kept_decoder: msgspec.json.Decoder[_Kept] = msgspec.json.Decoder(_Kept)
 
 
 def canonical_value(value: Any) -> bytes:
-    """A column's value as jsonb text: two values are ordered by it, and the loser is kept so."""
+    """Return a column's value as jsonb text, which orders two values and keeps the loser."""
     if isinstance(value, datetime):
         value = value.isoformat(timespec="microseconds").replace("+00:00", "Z")
     text = msgspec.json.encode(value)
-    # A text without escapes and a short integer are canonical already.
+    # A text without escapes or a short integer is already canonical.
     if (text[:1] == b'"' and b"\\" not in text) or (text.isdigit() and len(text) < _DIGITS):
         return text
     return canonical_json(text)
 
 
 def decode_object(value: bytes | None) -> JsonObject:
-    """The members of a JSON object; none for None."""
+    """Return the members of a JSON object, or none for None."""
     return {} if value is None else _object_decoder.decode(value)
 
 
 def encode_object(members: Iterable[tuple[str, msgspec.Raw]] | JsonObject) -> bytes:
-    """The JSON object of these members."""
+    """Return the JSON object with these members."""
     return msgspec.json.encode(dict(members))

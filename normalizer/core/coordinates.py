@@ -12,25 +12,25 @@ Coordinates = tuple[str | None, int, int, int, int]
 """Topic, incarnation, partition, offset, and the event's index in its record."""
 
 SourceKey = tuple[str | None, int, int]
-"""Topic, incarnation and partition of a record."""
+"""Topic, incarnation, and partition of a record."""
 
 DedupHorizon = Mapping[SourceKey, int]
-"""For each source an offset: a record below it may be stored already, any other is new."""
+"""An offset for each source. A record below it may already be stored, and any other is new."""
 
 NO_DEDUP_HORIZON: Final[DedupHorizon] = MappingProxyType({})
 
 DEDUP_ALWAYS: Final = 1 << 62
-"""A horizon above every offset, for a source that other writers may write at this moment."""
+"""A horizon above every offset, for a source that others may be writing right now."""
 
 DERIVED_REGION: Final = 1 << 62
-"""Ids from here on were not given by a producer."""
+"""No producer's id is this high. We derive or assign ids from here on."""
 
 SALTS: Final = range(4)
-"""How many ids can be derived from the coordinates of one event."""
+"""The salts, so the number of ids that can be derived from an event's coordinates."""
 
 
 def coordinates_of(event: Event) -> Coordinates:
-    """The coordinates of the event, which never change."""
+    """Return the coordinates of the event, which never change."""
     if isinstance(event, EncodedEvent):
         return coordinates_in(event.columns)
     return (
@@ -43,18 +43,18 @@ def coordinates_of(event: Event) -> Coordinates:
 
 
 def source_key(event: Event) -> SourceKey:
-    """The partition that the event's record came from."""
+    """Return the partition that the event's record came from."""
     return coordinates_of(event)[:3]
 
 
 def is_below(event: Event, dedup_horizon: DedupHorizon) -> bool:
-    """Whether an earlier batch may have stored the event's record."""
+    """Return whether an earlier batch may have stored the event's record."""
     coordinates = coordinates_of(event)
     return coordinates[3] < dedup_horizon.get(coordinates[:3], 0)
 
 
 def id_of(event: Event) -> int:
-    """The id of an event that came from a log. Raises ValueError where it has none."""
+    """Return the id of an event from a log. Raises ValueError if it has none."""
     if event.event_id is None:
         topic, _, _, offset, _ = coordinates_of(event)
         message = f"an event without an id has no row: {topic}@{offset}"
@@ -63,14 +63,14 @@ def id_of(event: Event) -> int:
 
 
 def is_derived(event: Envelope) -> bool:
-    """Whether the event's id is derived from its own coordinates: its producer gave none."""
+    """Return whether the event's id is derived from its coordinates, because it had none."""
     return id_of(event) >= DERIVED_REGION and any(
         derived_id(event, salt) == event.event_id for salt in SALTS
     )
 
 
 def derived_id(event: Envelope, salt: int) -> int:
-    """The id that is derived from the event's coordinates with this salt."""
+    """Return the id derived from the event's coordinates with this salt."""
     recorded = event.recorded_at
     return derive_id(
         event.source_topic or "",

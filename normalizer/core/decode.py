@@ -1,4 +1,4 @@
-"""Decodes the bytes of a record into wire events: unwraps envelopes and splits batches.
+"""Decodes the bytes of a record into wire events. Unwraps envelopes and splits batches.
 
 Source: docs/spec/wire-shapes.md#w1, #w2, #w3, #w4, #w5, #w6, #w7, #w8, #w9, #b1, #b2, #l2, #l3.
 The limits of a record are in `bounds`.
@@ -67,11 +67,11 @@ from normalizer.jsontext import MAX_DEPTH, is_deeper
 NO_ATTRIBUTES: Final[Mapping[str, str]] = {}
 
 _LIST: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?=[ \t\r\n]*\[)")
-"""A list, with the byte order mark before it, if any."""
+"""A list, with its byte order mark if there is one."""
 
 
 class UndecodableItem(msgspec.Struct, frozen=True, gc=False):
-    """An item of a batch that was refused before it could be decoded."""
+    """An item of a batch that was rejected before it was decoded."""
 
     index: int
     reason: Reason
@@ -81,7 +81,7 @@ class UndecodableItem(msgspec.Struct, frozen=True, gc=False):
 def decode_events(
     value: bytes, sanitizer: Sanitizer, cloudevent: Mapping[str, str] = NO_ATTRIBUTES
 ) -> Iterable[WireEvent | UndecodableItem]:
-    """Give the events of a record, in order; none for an empty batch.
+    """Return the events of a record in order, or none for an empty batch.
 
     `cloudevent` are the attributes of a CloudEvent in binary mode (#w8).
     Raises RecordRefused or RecordIgnored, before the first event, for the whole record.
@@ -103,7 +103,7 @@ def decode_events(
 
 
 class _RecordDecoder:
-    """Decodes one record. `suspicious` text is cleaned, at each of its levels."""
+    """Decodes one record. Cleans `suspicious` text at each level."""
 
     def __init__(self, sanitizer: Sanitizer, *, suspicious: bool) -> None:
         self._sanitizer = sanitizer
@@ -145,7 +145,7 @@ class _RecordDecoder:
             if not (k in shared and same_json(shared[k], raw))
         ]
         check_shared(outer + kept, len(items))
-        # Once for all items: a wrapper's text holds the whole batch.
+        # Check once for all items, because a wrapper's text holds the whole batch.
         are_deep = any(is_deeper(wrapper.text, EVENT_DEPTH) for wrapper in wrappers)
         return (
             self._decode_item(batch, shared, index, item, are_deep=are_deep)
@@ -155,9 +155,9 @@ class _RecordDecoder:
     def _decode_item(
         self, batch: Level, shared: dict[str, Raw], index: int, item: Raw, *, are_deep: bool
     ) -> WireEvent | UndecodableItem:
-        """Decode one item with the fields it inherits (#b1); unwraps it at most once (#b2).
+        """Decode one item with its inherited fields (#b1). Unwraps it at most once (#b2).
 
-        `are_deep`: a wrapper around the batch nests too deep.
+        `are_deep` means that a wrapper around the batch is too deep.
         """
         text = bytes(item)
         try:
@@ -185,7 +185,7 @@ class _RecordDecoder:
                 text = _text_decoder.decode(payload)
             case b"{" if holds_event(_members_decoder.decode(payload)):
                 text = bytes(payload).decode()
-                # The event counts its own levels: the wrapper's text must not hold them too.
+                # The event counts its own levels, so the wrapper's text must not include them.
                 level = msgspec.structs.replace(
                     level, fields=fields, text=msgspec.json.encode(fields)
                 )
@@ -202,7 +202,7 @@ class _RecordDecoder:
         return content
 
     def _open_envelope(self, unwrapped: Unwrapped, *, bom: bool) -> Level:
-        """Decode what is in the envelopes of others, and what they say besides (#w7, #w9)."""
+        """Decode the content of foreign envelopes, and their other fields (#w7, #w9)."""
         decoder = self
         if unwrapped.encoded:
             _refuse_invalid_utf8(unwrapped.value)
@@ -223,10 +223,10 @@ class _RecordDecoder:
         return msgspec.structs.replace(level, supplies=SUPPLIED)
 
     def decode(self, text: bytes, *, is_record: bool = False) -> "Level | str":
-        """Decode one level: an object, or the text within a JSON string.
+        """Decode one level: an object, or the text in a JSON string.
 
-        Of a record the envelopes of others are opened first, so that what they hold is cleaned as
-        the event that it is.
+        For a record, foreign envelopes are opened first, so that their content is cleaned as an
+        event.
         """
         bom = text.startswith(BOM)
         if bom:
@@ -251,7 +251,7 @@ class _RecordDecoder:
                 return self._open_envelope(unwrapped, bom=bom)
         if not isinstance(content, str):
             return Level(text, content, replaced, bom)
-        # A byte order mark before a JSON string counts as one before the text within it.
+        # A byte order mark before a JSON string counts as one before its text.
         return "\ufeff" + content.removeprefix("\ufeff") if bom else content
 
 

@@ -1,4 +1,4 @@
-"""Decodes one JSON text of a record: an object, or the text within a JSON string."""
+"""Decodes one JSON text of a record: an object, or the text in a JSON string."""
 
 import re
 from collections.abc import Callable
@@ -21,14 +21,14 @@ from normalizer.jsontext import MAX_DEPTH, Json, NumberError, brackets
 
 
 def decode_object_or_text(text: bytes) -> dict[str, Raw] | str:
-    """Give the fields of a JSON object, or the text of a JSON string; its depth is not checked.
+    """Return the fields of a JSON object, or the text of a JSON string, at any depth.
 
-    Raises RecordRefused for any other value, and for text that is not JSON to its last byte.
+    Raises RecordRefused for any other value, and for text that isn't valid JSON to its last byte.
     """
     try:
         content = _decoder.decode(text)
     except msgspec.ValidationError as error:
-        # Another kind of value. Broken JSON further on is the reason that counts first (#l2).
+        # It's another kind of value. But if the JSON is broken further on, that's the reason (#l2).
         refuse_invalid(text)
         check_depth(text, MAX_NESTING)
         kind = "".join(_KIND.findall(str(error)))
@@ -39,10 +39,10 @@ def decode_object_or_text(text: bytes) -> dict[str, Raw] | str:
 
 
 def unframe(value: bytes) -> bytes:
-    """Give the JSON behind a schema registry's frame: a zero byte, and four of the schema's id.
+    """Return the JSON after a schema registry's frame: a zero byte, and four bytes of schema id.
 
-    Raises RecordRefused if it is no JSON, for Avro and Protobuf have the same frame. JSON that is
-    too deep is left to the decoder. Source: docs/spec/wire-shapes.md#w6.
+    Raises RecordRefused if it isn't JSON, because Avro and Protobuf have the same frame. The
+    decoder handles JSON that's too deep. Source: docs/spec/wire-shapes.md#w6.
     """
     text = value[_FRAME_BYTES:]
     try:
@@ -57,7 +57,7 @@ def unframe(value: bytes) -> bytes:
 
 
 def refuse_numbers(text: bytes) -> None:
-    """Raise RecordRefused for numbers far longer written out; broken or too deep JSON first."""
+    """Raise RecordRefused for numbers that are too long when written out, or for bad JSON first."""
     if may_be_expansive(text):
         content = decode_object_or_text(_SURROGATES.sub(rb"\\ufffd", text))
         is_event = (
@@ -68,7 +68,7 @@ def refuse_numbers(text: bytes) -> None:
 
 
 def refuse_invalid(text: bytes) -> None:
-    """Raise RecordRefused for text that is not one JSON value; a lone surrogate is text (#v5)."""
+    """Raise RecordRefused for text that isn't one JSON value. Lone surrogates are fine (#v5)."""
     try:
         _raw_decoder.decode(_SURROGATES.sub(rb"\\ufffd", text))
     except (msgspec.DecodeError, RecursionError) as error:
@@ -76,7 +76,7 @@ def refuse_invalid(text: bytes) -> None:
 
 
 def parse_tree(text: bytes, suspects: Callable[[bytes], bool] = bool) -> Json:
-    """Give the tree of a JSON text, read where it has a sign. Raises RecordRefused."""
+    """Parse the suspicious parts of a JSON text into a tree. Raises RecordRefused."""
     try:
         return parse_suspicious(text, suspects)
     except (ValueError, RecursionError) as error:
@@ -84,9 +84,9 @@ def parse_tree(text: bytes, suspects: Callable[[bytes], bool] = bool) -> Json:
 
 
 def _unreadable(text: bytes, error: Exception) -> RecordRefused:
-    """Give the refusal, in our own words: a library's message may hold content."""
+    """Return the error in our own words, because a library's message may quote content."""
     if isinstance(error, RecursionError):
-        # Too deep to be decoded. If it is also cut off, it is refused as broken (#l2).
+        # It's too deep to decode. If it's also truncated, it counts as broken (#l2).
         braces = brackets(text)
         if braces.count(b"{") == braces.count(b"}"):
             return too_deep()
@@ -115,4 +115,4 @@ _FRAME_BYTES: Final = 5
 _SURROGATES: Final = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 
 EVENT_DEPTH: Final = MAX_DEPTH + 1
-"""Levels of an event with its own object."""
+"""The most levels of an event, including its own object."""

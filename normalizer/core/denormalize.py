@@ -1,8 +1,8 @@
 """Turns a stored row back into a raw record that normalizes to the same row.
 
-The record holds everything that was sent, but not its spelling: names, wrappers, batches and the
-form of ids are those of the envelope. Redacted values stay redacted.
-Source: docs/spec/wire-shapes.md#v4.
+The record holds everything that was sent, but not its spelling. Names, wrappers, batches, and the
+form of ids are those of the envelope. Redacted values stay redacted. Source:
+docs/spec/wire-shapes.md#v4.
 """
 
 from collections.abc import Callable, Iterable
@@ -31,10 +31,11 @@ _Fields = dict[str, Raw]
 
 
 def denormalize(event: Envelope) -> RawRecord:
-    """Give the record, at the same coordinates, with the same time and headers.
+    """Return the record at the same coordinates, with the same time and headers.
 
-    The record has the id that the producer gave, although the row may be stored under another. If
-    the id was derived or assigned, the record has none; the store finds the same row again.
+    The record has the producer's id, although the row may be stored under another one. If the id
+    was derived or assigned, the record has none, and the store finds the same row by its
+    coordinates.
     """
     coercions = _Coercions(event.coercions)
     recorded_ms = recorded_ms_of(event.recorded_at)
@@ -55,7 +56,7 @@ def denormalize(event: Envelope) -> RawRecord:
 
 
 class _Coercions:
-    """The coercions of the row: what the rules changed, and the original values."""
+    """The coercions of the row: what the rules changed, with the original values."""
 
     def __init__(self, coercions: bytes | None) -> None:
         self._all: Final = coercions_of(coercions)
@@ -75,7 +76,7 @@ class _Coercions:
         return {each.field for each in self._all if each.rule == rule}
 
     def marks(self, path: Path) -> bool:
-        """Tell whether U+FFFD at this path may have replaced text that could not be stored."""
+        """Return whether U+FFFD at this path may have replaced unstorable text."""
         path_text = dotted_path(canonical_path(path))
         return any(
             path_text == each.field or (each.more and path_text > each.field)
@@ -85,7 +86,7 @@ class _Coercions:
 
 
 def _fields(event: Envelope, coercions: _Coercions, recorded_ms: int | None) -> _Fields:
-    """Give the top-level fields of the event; fields in `extra` keep their names."""
+    """Return the top-level fields of the event. Fields in `extra` keep their names."""
     fields = _object(event.extra)
     _put(fields, "event_id", _event_id(event, coercions, recorded_ms))
     _put(fields, "execution_id", _id(event.execution_id, "execution_id", coercions))
@@ -107,7 +108,7 @@ def _fields(event: Envelope, coercions: _Coercions, recorded_ms: int | None) -> 
 
 
 def _event_id(event: Envelope, coercions: _Coercions, recorded_ms: int | None) -> Raw:
-    """Give the id as the producer sent it; ABSENT for one that the normalizer made."""
+    """Return the id as the producer sent it, or ABSENT if the normalizer made it."""
     event_id = event.event_id
     opaque = coercions.originals("opaque_id", field="event_id")
     conflict = coercions.originals("event_id_conflict", field="event_id")
@@ -121,7 +122,8 @@ def _event_id(event: Envelope, coercions: _Coercions, recorded_ms: int | None) -
         event.source_index,
         recorded_ms,
     )
-    # If a producer had sent this snowflake id, created_at would have the rank of the time in it.
+    # If a producer had sent this snowflake id, created_at would have the rank of the time in the
+    # id.
     in_id = decode(event_id, recorded_ms)
     assigned = event.evidence % 10 == 0 and in_id is not None and in_id.layout != "derived"
     return ABSENT if derived or assigned else _raw(event_id)
@@ -137,7 +139,7 @@ def _id(number: int | None, name: str, coercions: _Coercions) -> Raw:
 
 
 def _not_an_int(raw: Raw) -> Raw:
-    """Give a value that is no id. A positive integer had an exponent, which jsonb drops."""
+    """Return a value that isn't an id. A positive integer had an exponent, which jsonb drops."""
     text = bytes(raw)
     return Raw(text + b"e0") if text.isdigit() else raw
 
@@ -193,10 +195,10 @@ def _put_duration(fields: _Fields, event: Envelope, coercions: _Coercions) -> No
 def _put_fitting(
     fields: _Fields, name: str, values: list[Raw], fits: Callable[[WireEvent], bool]
 ) -> None:
-    """Put the first value from which the rules resolve the row's columns, that in `extra` first.
+    """Put the first value from which the rules resolve the row's columns. `extra` comes first.
 
-    The last but one value is the row's own. It is put if no value fits: a row merged from several
-    reports may have columns that no single event resolves to.
+    The second-to-last value is the row's own. It's used if no value fits, because a row merged from
+    several reports may have columns that no single event resolves to.
     """
     kept_values = [fields[name]] if name in fields else []
     others = {key: raw for key, raw in fields.items() if key != name}
@@ -216,7 +218,7 @@ def _agree(read: WireEvent, coercions: _Coercions, rule: Rule) -> bool:
 
 
 def _put(fields: _Fields, name: str, value: Raw) -> None:
-    """Put a value under a name that is free."""
+    """Put a value under a name that's free."""
     if value:
         fields.setdefault(name, value)
 

@@ -1,8 +1,7 @@
 """Compares JSON values by the digests that PostgreSQL computes of their jsonb text.
 
-Two spellings of one value have the same jsonb. So no value is decoded or sorted here, and a value
-of megabytes takes no time of the event loop. `reconcile` loads missing digests from the
-database.
+Two spellings of one value have the same jsonb. So nothing is decoded or sorted here, and a value of
+megabytes doesn't block the event loop. `reconcile` loads missing digests from the database.
 """
 
 import hashlib
@@ -10,7 +9,9 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 Digest = tuple[int, bytes]
-"""The length in bytes of the value's jsonb text, and its sha256; a short text is kept itself."""
+"""The length in bytes of the value's jsonb text, and its sha256, or the text itself if it's short.
+
+"""
 
 SHORT: Final = 64
 _SMALL: Final = 4_096
@@ -19,14 +20,14 @@ _LITERALS: Final = frozenset((b"true", b"false", b"null", b"{}", b"[]"))
 
 
 class Digests:
-    """The known digests; collects the values whose digests are missing."""
+    """The known digests. Also collects the values whose digests are missing."""
 
     def __init__(self) -> None:
         self._known: dict[bytes, Digest] = {}
         self._missing: dict[bytes, None] = {}
 
     def of(self, value: bytes) -> Digest:
-        """The digest of a JSON value; while it is missing, one that equals no other digest."""
+        """Return the digest of a JSON value. If it's missing, return one that equals no other."""
         digest = self._known.get(value) or _own_digest(value)
         if digest is None:
             self._missing[value] = None
@@ -34,7 +35,7 @@ class Digests:
         return digest
 
     def missing(self) -> list[bytes]:
-        """The values whose digests `of` did not know."""
+        """Return the values whose digests `of` didn't know."""
         return list(self._missing)
 
     def learn(self, values: Sequence[bytes], digests: Iterable[Digest]) -> None:
@@ -45,18 +46,18 @@ class Digests:
 
 
 def digest_of_text(text: bytes) -> Digest:
-    """The digest of a value whose text is canonical jsonb text."""
+    """Return the digest of a value that is canonical jsonb text."""
     return len(text), text if len(text) <= SHORT else hashlib.sha256(text).digest()
 
 
 def hash_of(digest: Digest) -> bytes:
-    """The sha256 of the value's jsonb as text."""
+    """Return the sha256 of the value's jsonb as text."""
     length, content = digest
     return hashlib.sha256(content).digest() if length <= SHORT else content
 
 
 def _own_digest(value: bytes) -> Digest | None:
-    """The digest of a small value that is jsonb text already, as most differing values are."""
+    """Return the digest of a small value that's already jsonb text, like most differing values."""
     if len(value) > _SMALL:
         return None
     is_canonical = (

@@ -1,7 +1,7 @@
-"""Finds drift: top-level keys that are not documented, and values of another type than documented.
+"""Finds drift: undocumented top-level keys, and values of another type than documented.
 
-Only a sample is inspected: EVENTS_A_SECOND events of each shape, which is every event where traffic
-is low. Payloads belong to the producers and are not inspected.
+It inspects only a sample: EVENTS_A_SECOND events of each shape, so all of them if traffic is low.
+It doesn't inspect payloads, which belong to the producers.
 """
 
 import re
@@ -19,11 +19,11 @@ from normalizer.core.wire_event import WireEvent
 from normalizer.core.wire_values import first_byte
 
 EVENTS_A_SECOND: Final = 8
-"""Events of one shape that are inspected in a second: less than a millisecond of work."""
+"""Events of one shape to inspect per second, which is less than a millisecond of work."""
 LARGEST_BYTES: Final = 65_536
-"""Larger records are skipped: decoding one again could take as long as its batch."""
+"""Skip larger records, because decoding one again could take as long as its batch."""
 FIELDS_A_SHAPE: Final = 100
-"""How many findings of a shape are remembered: a producer may send new keys without end."""
+"""How many findings per shape to remember, because a producer may send endless new keys."""
 EXAMPLE_LETTERS: Final = 200
 KEY_LETTERS: Final = 100
 
@@ -65,7 +65,7 @@ _TYPES: Final = {
 
 
 class DriftFinding(msgspec.Struct, frozen=True, kw_only=True):
-    """A field that is not as documented, with the first record that had it."""
+    """A field that isn't as documented, with the first record that had it."""
 
     shape: str
     kind: DriftKind
@@ -77,18 +77,18 @@ class DriftFinding(msgspec.Struct, frozen=True, kw_only=True):
     offset: int
     example: str
     execution_ids: tuple[int, ...] = ()
-    """Those of the record that a column can hold."""
+    """The record's execution ids that fit a column."""
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """The identity of a finding: two with the same key are one."""
+        """Return the identity of a finding. Two with the same key are the same finding."""
         return (self.shape, self.field, self.type)
 
 
 class DriftDetector:
-    """Inspects written batches; `take_findings` returns each new finding once.
+    """Inspects written batches. `take_findings` returns each new finding once.
 
-    `documented` are fields that a table of shapes names besides those of the rules.
+    `documented` lists the fields that a table of shapes adds to those of the rules.
     """
 
     def __init__(self, redact_keys: Iterable[str] = (), documented: Iterable[str] = ()) -> None:
@@ -100,13 +100,13 @@ class DriftDetector:
         self._new: list[DriftFinding] = []
 
     def inspect(self, batch: Batch, now_s: float) -> Counter[tuple[str, DriftKind]]:
-        """Inspect a batch; how many drifts of each kind each shape had."""
+        """Inspect a batch. Returns the number of drifts by shape and kind."""
         if int(now_s) != self._second:
             self._second = int(now_s)
             self._inspected.clear()
         seen: Counter[tuple[str, DriftKind]] = Counter()
         for part in batch.parts:
-            # A sample spread over the items, not only their beginning.
+            # Spread the sample over all items, not only the first ones.
             step = max(1, len(part.items) // (8 * EVENTS_A_SECOND))
             for record, outcomes in part.items[::step]:
                 if record.value is None or len(record.value) > LARGEST_BYTES:
@@ -123,12 +123,12 @@ class DriftDetector:
         return seen
 
     def take_findings(self) -> list[DriftFinding]:
-        """The findings since the last call. Safe from another thread."""
+        """Return the findings since the last call. Safe from another thread."""
         new, self._new = self._new, []
         return new
 
     def put_back(self, findings: Sequence[DriftFinding]) -> None:
-        """Return findings that were taken and could not be stored."""
+        """Take back findings that couldn't be stored."""
         self._new = [*findings, *self._new]
 
     def _findings(self, item: Item, shape: str) -> list[DriftFinding]:
@@ -163,7 +163,7 @@ class DriftDetector:
 
 
 def _drifts(event: WireEvent) -> Iterable[tuple[str, str, str]]:
-    """Field, type and value of each top-level field that is not as documented."""
+    """Yield field, type, and value of each top-level field that isn't as documented."""
     for field, raw in event.fields.items():
         kind = _TYPES.get(first_byte(raw), "number")
         known = _kinds_of(field)

@@ -1,7 +1,7 @@
 """Maps each spelling of an event type to its class.
 
-Producers spell one event type in several ways. What a class means for the projections is in the
-table projector.event_kinds.
+Producers spell an event type in several ways. The table projector.event_kinds says what each class
+means for the projections.
 """
 
 from typing import Final
@@ -43,7 +43,7 @@ SPELLINGS: Final[tuple[tuple[str, ...], ...]] = (
     ("command.failed", "action_failed", "command.timed_out", "command.timeout"),
     ("call.done", "action_done", "call_done"),
 )
-"""One class a line, named by its first spelling. Source: docs/spec/wire-shapes.md#e2."""
+"""One class per line, named by its first spelling. Source: docs/spec/wire-shapes.md#e2."""
 
 
 BEGIN_CLASS: Final = SPELLINGS[0][0]
@@ -55,7 +55,7 @@ _CLASS_OF: Final[dict[str, str]] = {
 
 
 def event_class(event_type: str) -> str:
-    """The class of an event type; an unknown type is its own class."""
+    """Return the class of an event type. An unknown type is its own class."""
     known = _CLASS_OF.get(event_type)
     if known is not None:
         return known

@@ -17,17 +17,17 @@ from normalizer.jsontext import Json, write
 TRACEPARENT: Final = re.compile(
     "(?!ff|00.{54})[0-9a-f]{2}-((?!0{32})[0-9a-f]{32})-((?!0{16})[0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
 )
-"""A valid traceparent: trace id, span id, flags; behind them version 00 has nothing."""
+"""A valid traceparent: trace id, span id, and flags. In version 00 nothing follows."""
 _SPECVERSION: Final = "ce_specversion"
 NOT_TEXT: Final = "base64:"
-"""The prefix of a value that is not UTF-8 and is kept in base64."""
+"""The prefix of a value that isn't UTF-8, which is kept in base64."""
 
 
 class Headers(msgspec.Struct, frozen=True, gc=False):
-    """`json` is an object: name -> text or null, or a list of them for a repeated name.
+    """The headers of a record. `json` maps names to text or null, or to a list for a repeated name.
 
-    `cloudevent` are the attributes that a CloudEvent in binary mode has there, under the names of
-    an event's fields (#w8).
+    `cloudevent` holds the attributes of a CloudEvent in binary mode, under the names of an event's
+    fields (#w8).
     """
 
     json: bytes | None = None
@@ -73,7 +73,7 @@ def _cloudevent(headers: dict[str, Json]) -> dict[str, str]:
 
 
 def header_text(value: bytes) -> str:
-    """Give a header's value as text; in base64 if it is not UTF-8."""
+    """Return a header's value as text, or in base64 if it isn't UTF-8."""
     try:
         return value.decode()
     except UnicodeDecodeError:

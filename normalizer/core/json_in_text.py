@@ -1,4 +1,4 @@
-"""Finds JSON objects and lists inside other text, as log lines have them."""
+"""Finds JSON objects and lists inside other text, such as log lines."""
 
 import json
 import re
@@ -7,13 +7,13 @@ from typing import Final
 
 _BEGIN: Final = re.compile(r"""[\[{]\s{0,4}["\[{]""")
 _MOST_BROKEN: Final = 16
-"""Of one text. What only begins like JSON is read, maybe to its end, and then again from its next
-character: more of it would take long."""
+"""The most false beginnings of JSON to try per text. Each may be read to the end of the text, so
+more of them would take long."""
 _decoder: Final = json.JSONDecoder()
 
 
 def json_spans(text: str) -> Iterator[tuple[int, int]]:
-    """Give where objects and lists of JSON begin and end in the text, from left to right."""
+    """Yield where JSON objects and lists begin and end in the text, from left to right."""
     at = broken = 0
     while broken < _MOST_BROKEN and (begin := _BEGIN.search(text, at)):
         try:

@@ -1,8 +1,8 @@
-"""What a position says about the last try to read on, and what a new owner makes of it.
+"""What a position says about the last try to continue, and what a new owner does with that.
 
-An owner that ends in order gives its partitions up. If it's killed, nobody gives them up, and one
-of the records that it had in hand may be to blame. The position tells the next owner how many
-records that were. Every number here counts records from the position on.
+An owner that ends cleanly releases its partitions. If it's killed, nobody releases them, and one of
+the records that it was processing may be to blame. The position tells the next owner how many
+records those were. Every number here counts records from the position on.
 """
 
 from typing import Final
@@ -10,30 +10,30 @@ from typing import Final
 import msgspec
 
 ALONE: Final = 1
-"""One record is in hand, and nothing else in its whole process."""
+"""The owner processes one record, and nothing else in the whole process."""
 BLAMED: Final = 0
-"""The next record was in hand alone when an owner ended."""
+"""An owner died while it processed only the next record."""
 SHARED: Final = 2
-"""One record is in hand, or none yet. The owner may have records of other partitions in hand too.
-
-Every larger number is the size of a slice, or the next one above it."""
+"""The owner processes one record, or none yet, perhaps beside records of other partitions. Every
+larger number is the size of a slice, or one more."""
 
 
 class LastTry(msgspec.Struct, frozen=True, kw_only=True):
-    """The `holder` that may have records in hand, and at most how many (`slice_records`).
+    """The `holder` that may be processing records, and at most how many (`slice_records`).
 
-    `holder` is the random name of a process, None after it has given the partition up.
-    `slice_records` is None for a partition that is no suspect: its owner reads without this limit.
+    `holder` is the random name of a process, or None after it has released the partition.
+    `slice_records` is None for a partition that isn't a suspect, whose owner reads without this
+    limit.
     """
 
     holder: str | None = None
     slice_records: int | None = None
 
     def slice_for(self, holder: str, *, next_offset: int, log_end: int | None) -> int | None:
-        """The `slice_records` under the claim of this holder; None for no suspect.
+        """Return the `slice_records` under the claim of this holder, or None for no suspect.
 
-        Without records up to `log_end` no owner can have ended because of one. A caller that
-        doesn't know the end doesn't judge.
+        If there are no records up to `log_end`, no record can have killed an owner. A `log_end` of
+        None means that the caller doesn't know.
         """
         if log_end is None:
             return self.slice_records

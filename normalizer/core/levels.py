@@ -1,4 +1,4 @@
-"""Makes one wire event of the levels of a record: the event, its batch, and wrappers around them.
+"""Combines the levels of a record into a wire event: the event, its batch, and wrappers.
 
 Source: docs/spec/wire-shapes.md#w2, #w5, #w7, #b1, #v5.
 """
@@ -19,14 +19,14 @@ from normalizer.core.wire_values import NULL, decode_value, same_json, text_or_n
 from normalizer.envelope import Rule
 
 MAX_COERCIONS: Final = 20
-"""How many paths of replaced text become coercions; the last one records that there are more."""
+"""How many paths of replaced text become coercions. The last one records that there are more."""
 
 
 class Level(msgspec.Struct, frozen=True, gc=False):
-    """The JSON object of one event, batch or wrapper, and what was undone to decode it.
+    """The JSON object of one event, batch, or wrapper, and how it was decoded.
 
-    `supplies`: what an event within this wrapper takes from it if it has none of its own.
-    `is_kept`: what the wrapper says besides is kept in `extra`.
+    `supplies` names the fields that an event in this wrapper takes from it if it lacks them. With
+    `is_kept`, the wrapper's other fields are kept in `extra`.
     """
 
     text: bytes
@@ -45,7 +45,7 @@ def within(level: Level, outermost: Level) -> Level:
 
 
 def wrappers_of(level: Level) -> Iterator[Level]:
-    """Give the wrappers around a level, from within."""
+    """Yield the wrappers around a level, innermost first."""
     wrapper = level.wrapper
     while wrapper is not None:
         yield wrapper
@@ -53,9 +53,9 @@ def wrappers_of(level: Level) -> Iterator[Level]:
 
 
 def wire_event(level: Level, batch: Level | None, index: int, shared: dict[str, Raw]) -> WireEvent:
-    """Make the event with the fields it inherits, those of its wrappers, and its coercions.
+    """Build the event with its inherited fields, its wrappers' fields, and its coercions.
 
-    The depth of what is around the batch was checked with the batch.
+    The depth of the wrappers around a batch was checked with the batch.
     """
     text, fields = level.text, level.fields
     levels = [level] if batch is None else [level, batch]
@@ -89,12 +89,12 @@ def wire_event(level: Level, batch: Level | None, index: int, shared: dict[str, 
 
 
 def supplied(wrapper: Level, names: tuple[str, ...]) -> dict[str, Raw]:
-    """Give what a wrapper supplies to an event that has no value of its own (#w5, #w7)."""
+    """Return the fields that a wrapper supplies to an event that lacks them (#w5, #w7)."""
     return {name: raw for name in names if (raw := wrapper.fields.get(name, NULL)) != NULL}
 
 
 def kept_beside(wrapper: Level) -> dict[str, Raw]:
-    """Give what a wrapper says besides, which is kept in `extra` of each event within it."""
+    """Return a wrapper's other fields, which each event in it keeps in `extra`."""
     if not wrapper.is_kept:
         return {}
     opened = "payload" if is_wrapper(wrapper.fields) else None
@@ -102,7 +102,7 @@ def kept_beside(wrapper: Level) -> dict[str, Raw]:
 
 
 def _adopt(wrapper: Level, fields: dict[str, Raw], extra: dict[str, Raw]) -> dict[str, str]:
-    """Keep the other fields of a wrapper in `extra`; give their names there."""
+    """Keep the other fields of a wrapper in `extra`. Returns their names there."""
     names: dict[str, str] = {}
     for key, raw in kept_beside(wrapper).items():
         if key in fields and _same_value(fields[key], raw):
@@ -115,7 +115,7 @@ def _adopt(wrapper: Level, fields: dict[str, Raw], extra: dict[str, Raw]) -> dic
 
 
 def unstorable_coercions(paths: Iterable[Path]) -> list[dict[str, object]]:
-    """Give a coercion for each path where text was replaced, sorted by path."""
+    """Return a coercion for each path where text was replaced, sorted by path."""
     paths_text = sorted(set(map(dotted_path, paths)))
     coercions = [
         _coercion("unstorable_text", path_text) for path_text in paths_text[:MAX_COERCIONS]
@@ -126,7 +126,7 @@ def unstorable_coercions(paths: Iterable[Path]) -> list[dict[str, object]]:
 
 
 def _inherited(shared: dict[str, Raw], own: dict[str, Raw]) -> dict[str, Raw]:
-    """Give the outer fields that an item inherits: those that it has no value of its own for.
+    """Return the outer fields that an item inherits because it has no value of its own.
 
     An item's own value under one name of a field also excludes outer values under its other names.
     """
@@ -135,7 +135,7 @@ def _inherited(shared: dict[str, Raw], own: dict[str, Raw]) -> dict[str, Raw]:
 
 
 def _same_value(a: Raw, b: Raw) -> bool:
-    """Tell whether two values are equal; an id may be text in one and a number in the other."""
+    """Return whether two values are equal. An id may be text in one and a number in the other."""
     return (
         same_json(a, b) or text_or_number(decode_value(a)) == text_or_number(decode_value(b)) != ""
     )

@@ -1,10 +1,10 @@
 """Merges two reports of one event into one row, column by column.
 
-Merging is commutative, associative and idempotent. Only so can records arrive in any order, twice,
-and in any batches, and still make the same row.
+Merging is commutative, associative, and idempotent, so records may arrive in any order, twice, and
+in any batches, and still give the same row.
 
-JSON values are compared by their digests, so no large value is decoded here.
-Source: docs/spec/wire-shapes.md#m4, #v3.
+It compares JSON values by their digests, so it never decodes a large value. Source:
+docs/spec/wire-shapes.md#m4, #v3.
 """
 
 from collections import defaultdict
@@ -46,10 +46,11 @@ _list_decoder: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(li
 
 
 def merge(stored: Envelope, report: Envelope, digests: Digests) -> Envelope:
-    """Merge the report into the row; returns `stored` itself if the report adds nothing.
+    """Merge the report into the row. Returns `stored` itself if the report adds nothing.
 
-    The id and the coordinates stay those of `stored`: the ledger counts a row where it was stored.
-    If `digests` misses digests afterwards, load them and merge again: the result may be wrong.
+    The row keeps the id and coordinates of `stored`, because the ledger counts a row where it was
+    stored. If `digests` has missing digests afterwards, the result may be wrong, so load them and
+    merge again.
     """
     conflicts = Conflicts(stored, report, digests)
     fields: dict[str, Any] = {
@@ -80,7 +81,7 @@ def merge(stored: Envelope, report: Envelope, digests: Digests) -> Envelope:
 
 
 def request_digests(reports: Sequence[Envelope], digests: Digests) -> None:
-    """Request nearly every digest that merging a row's reports needs: a batch needs one query."""
+    """Request nearly every digest that a row's merge needs, so that a batch needs one query."""
     sent = {column: [getattr(report, column) for report in reports] for column in _JSON}
     compared: defaultdict[str, list[bytes | None]] = defaultdict(list)
     for column in PAYLOADS:
@@ -89,7 +90,7 @@ def request_digests(reports: Sequence[Envelope], digests: Digests) -> None:
         for sent_object in _differing(sent[column]):
             for key, member in decode_object(sent_object).items():
                 compared[f"{column}.{key}"].append(bytes(member))
-    # Merging compares kept values with the one that won, also where all reports agree.
+    # Merging compares kept values with the one that won, even if all reports agree.
     for name, value in chain.from_iterable(map(kept_values, reports)):
         compared[name].append(value)
         digests.of(value)
@@ -100,7 +101,7 @@ def request_digests(reports: Sequence[Envelope], digests: Digests) -> None:
 
 
 def _differing(values: list[bytes | None]) -> Iterable[bytes]:
-    """The different values if there are several; absent and null ones lose without a digest."""
+    """Return the different values if there are several. Absent and null ones need no digest."""
     if values.count(values[0]) == len(values):
         return ()
     different = dict.fromkeys(value for value in values if value not in (None, b"null"))
@@ -108,7 +109,7 @@ def _differing(values: list[bytes | None]) -> Iterable[bytes]:
 
 
 def _flags(stored: Envelope, report: Envelope, row: Envelope) -> int:
-    """The flags to set for two reports and the row that they make."""
+    """Return the flags to set for two reports and their row."""
     flags = report.merge_flags & ~MERGED
     lacking = lacks(stored) | lacks(report)
     if row.step:
@@ -123,7 +124,10 @@ def _flags(stored: Envelope, report: Envelope, row: Envelope) -> int:
 def _higher_ranked(
     column: str, digit: int, stored: Envelope, report: Envelope, conflicts: Conflicts
 ) -> Any:
-    """Declared beats derived, derived beats defaulted; of equal ranks the greater value wins."""
+    """Return the value with the stronger evidence: declared, then derived, then defaulted.
+
+    With equal evidence the greater value wins.
+    """
     mine, theirs = getattr(stored, column), getattr(report, column)
     if mine == theirs or theirs is None:
         return mine
@@ -145,7 +149,7 @@ def _better_evidence(a: int, b: int) -> int:
 
 
 def _greater_value(column: str, a: Any, b: Any, conflicts: Conflicts) -> Any:
-    """The greater by bytes of two values; the other is kept. An absent value or '' always loses."""
+    """Return the greater value by bytes, and keep the other. An absent value or '' always loses."""
     if b in (None, ""):
         return a
     if a in (None, ""):
@@ -159,7 +163,7 @@ def _greater_value(column: str, a: Any, b: Any, conflicts: Conflicts) -> Any:
 def _greater_json(
     column: str, a: bytes | None, b: bytes | None, conflicts: Conflicts
 ) -> bytes | None:
-    """The greater of two JSON values; absent and null lose. Payloads are compared by hash."""
+    """Return the greater of two JSON values. Absent and null lose. Payloads compare by hash."""
     if a == b or b in (None, b"null"):
         return a or b
     if a in (None, b"null"):
@@ -180,7 +184,7 @@ def _greater_json(
 def _merge_objects(
     column: str, a: bytes | None, b: bytes | None, conflicts: Conflicts
 ) -> bytes | None:
-    """Merge two objects key by key; returns `a` itself if `b` adds nothing."""
+    """Merge two objects key by key. Returns `a` itself if `b` adds nothing."""
     if a == b or b is None:
         return a
     if a is None:
@@ -192,7 +196,7 @@ def _merge_objects(
 
 
 def _merge_members(mine: JsonObject, column: str, theirs: JsonObject, conflicts: Conflicts) -> bool:
-    """Merge the second object into the first; whether that changed it."""
+    """Merge the second object into the first. Returns whether that changed it."""
     changed = False
     for key, value in theirs.items():
         before = mine.get(key)
@@ -209,7 +213,7 @@ def _merge_members(mine: JsonObject, column: str, theirs: JsonObject, conflicts:
 
 
 def _merge_meta(stored: Envelope, report: Envelope, attempts: int, conflicts: Conflicts) -> bytes:
-    """Merge two metas as objects; `attempts` is that of the merged column."""
+    """Merge two metas as objects. `attempts` is the value of the merged column."""
     if stored.meta == report.meta and stored.attempts == report.attempts:
         return stored.meta
     mine, theirs = decode_object(stored.meta), decode_object(report.meta)
@@ -223,7 +227,7 @@ def _merge_meta(stored: Envelope, report: Envelope, attempts: int, conflicts: Co
 
 
 def _merge_lists(a: bytes | None, b: bytes | None, digests: Digests) -> bytes | None:
-    """The union of two lists, without duplicates, the shortest entry first."""
+    """Return the union of two lists without duplicates, with the shortest entry first."""
     if a == b or b is None:
         return a
     if a is None:

@@ -1,4 +1,4 @@
-"""The bits of `merge_flags`: what a row remembers of its reports and of its id.
+"""The bits of `merge_flags`, which record facts about a row's reports and its id.
 
 Source: docs/spec/wire-shapes.md#m5.
 """
@@ -11,11 +11,11 @@ from normalizer.core.coercions import coercions_of
 from normalizer.envelope import Envelope
 
 WITHOUT_STEP: Final = 1
-"""The row has a step, and a report of it named none."""
+"""The row has a step, but one of its reports named none."""
 WITHOUT_COMMAND: Final = 2
-"""The row has a command, and a report of it named none."""
+"""The row has a command, but one of its reports named none."""
 MERGED: Final = 4
-"""A report changed the row after it was stored. Never compared: it depends on the order."""
+"""A report changed the row after it was stored. Never compared, because it depends on the order."""
 SHARES_ID: Final = 8
 """Another event has, or had, the same id."""
 HAS_RIVAL: Final = 16
@@ -28,7 +28,7 @@ _AMBIGUOUS: Final = b'{"rule":"ambiguous_report","field":"event_id"}'
 
 
 def lacks(row: Envelope) -> int:
-    """WITHOUT_STEP and WITHOUT_COMMAND, for what the row or one of its reports does not name."""
+    """Return WITHOUT_STEP and WITHOUT_COMMAND, if the row or one of its reports lacks these."""
     return (
         row.merge_flags & (WITHOUT_STEP | WITHOUT_COMMAND)
         | (0 if row.step else WITHOUT_STEP)
@@ -37,7 +37,7 @@ def lacks(row: Envelope) -> int:
 
 
 def with_flags(row: Envelope, flags: int) -> Envelope:
-    """The row with these flags set; adds a coercion if a report may be another event's."""
+    """Return the row with these flags. Adds a coercion if a report may be about another event."""
     flags |= row.merge_flags
     if flags != row.merge_flags:
         row = msgspec.structs.replace(row, merge_flags=flags)
@@ -47,13 +47,13 @@ def with_flags(row: Envelope, flags: int) -> Envelope:
 
 
 def with_coercion(coercions: bytes | None, coercion: bytes) -> bytes:
-    """The list with the coercion added at its front."""
+    """Return the list with the coercion added at its front."""
     others = b"" if coercions is None else coercions.strip()[1:-1].strip()
     return b"[%b%b%b]" % (coercion, b"," if others else b"", others)
 
 
 def is_ambiguous(row: Envelope) -> bool:
-    """Whether the row records that one of its reports may be another event's."""
+    """Return whether the row records that a report may be about another event."""
     return (
         row.coercions is not None
         and b"ambiguous_report" in row.coercions

@@ -1,4 +1,4 @@
-"""Normalizes a RawRecord: each of its events becomes an Envelope, a Rejected or an Ignored.
+"""Normalizes a RawRecord: each of its events becomes an Envelope, a Rejected, or an Ignored.
 
 Source: docs/spec/wire-shapes.md#l2 (the order of the rules), #v3 (evidence), #g4.
 """
@@ -61,7 +61,7 @@ from normalizer.snowflake import derive_id
 class Normalizer:
     """All rules as one function, without state between records.
 
-    `redact_keys` are further words that make a key secret, `shapes` further shapes.
+    `redact_keys` adds words that make a key secret, and `shapes` adds shapes.
     """
 
     def __init__(self, redact_keys: Iterable[str] = (), shapes: ShapeTable | None = None) -> None:
@@ -71,11 +71,11 @@ class Normalizer:
 
     @property
     def version(self) -> str:
-        """The version of the rules, with the fingerprint of a table of shapes: one of both."""
+        """Return the version of the rules, with the fingerprint of the table of shapes."""
         return f"{RULES_VERSION}+{self.fingerprint}" if self.fingerprint else str(RULES_VERSION)
 
     def normalize(self, record: RawRecord) -> tuple[Normalized, ...]:
-        """Give the outcomes of a record, at least one; never raises, whatever the bytes."""
+        """Return the outcomes of a record, at least one. Never raises, whatever the bytes."""
         try:
             check_size(record)
             if record.value is None:
@@ -89,7 +89,7 @@ class Normalizer:
         except RecordIgnored as ignored:
             return (Ignored(why=str(ignored)),)
         recorded = recorded_at(record.recorded_ms)
-        # One by one: the decoded event is freed before the next one of the batch is decoded.
+        # One by one, so that a decoded event is freed before the next one of the batch is decoded.
         outcomes = tuple(
             [_outcome(record, event, headers, recorded, self.shapes) for event in events]
         )
@@ -98,7 +98,7 @@ class Normalizer:
     def _sampled(
         self, record: RawRecord, outcomes: tuple[Normalized, ...]
     ) -> tuple[Normalized, ...]:
-        """The outcomes with a sample of the record on the first Rejected."""
+        """Return the outcomes, with a sample of the record in the first Rejected."""
         for n, outcome in enumerate(outcomes):
             if isinstance(outcome, Rejected):
                 is_whole = record.cut is None
@@ -141,7 +141,7 @@ def _envelope(
     headers: Headers,
     recorded: datetime | None,
 ) -> Envelope:
-    """Apply every rule, in the order in which reasons to refuse count (#l2)."""
+    """Apply every rule, in the order in which reasons to reject count (#l2)."""
     index = record.index + event.index
 
     command_id = resolve_command_id(event)
@@ -154,7 +154,7 @@ def _envelope(
     created_at, created_rank = resolve_created_at(event, own_id, recorded, in_log=in_log)
     attempts, attempts_rank = resolve_attempts(event)
 
-    # Positional on purpose: keyword arguments cost 5 % of normalize().
+    # Positional on purpose, because keyword arguments cost 5 % of normalize().
     return Envelope(
         execution_id,
         event_type,
@@ -211,7 +211,7 @@ def _meta(event: WireEvent, attempts: int) -> bytes:
 
 
 def _coercions(coercions: list[dict[str, object]]) -> bytes:
-    """The coercions without duplicates, ordered by bytes, as a merged row has them."""
+    """Return the coercions without duplicates, ordered by bytes, like in a merged row."""
     if len(coercions) < 2:
         return _encode(coercions)
     entries = {canonical_json(msgspec.json.encode(coercion)) for coercion in coercions}

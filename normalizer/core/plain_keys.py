@@ -1,6 +1,6 @@
-"""Tells by fast checks that keys, or a value, need no look for secrets.
+"""Finds out with fast checks that keys, or a value, need no search for secrets.
 
-The keys of an event recur, so the answers for all keys of an object together are kept.
+The keys of events recur, so it caches the answer for all keys of an object together.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ _REMEMBERED_CHARS: Final = 500
 
 
 class PlainKeys:
-    """Judges the keys of an object, which are given as one text, one a line."""
+    """Judges the keys of an object, given as one text with one key per line."""
 
     def __init__(self, texts: SecretText, members: SecretMembers) -> None:
         self._texts = texts
@@ -27,11 +27,11 @@ class PlainKeys:
         self._harmless: Final = lru_cache(maxsize=2048)(self._are_harmless)
 
     def are_plain(self, keys: str) -> bool:
-        """Tell whether the keys hold no secret and no text that cannot be stored."""
+        """Return whether the keys hold no secret and no unstorable text."""
         return (self._plain if len(keys) <= _REMEMBERED_CHARS else self._are_plain)(keys)
 
     def are_harmless(self, keys: str, *, at_top: bool) -> bool:
-        """Tell whether the keys are plain, and make no value under them or beside them secret."""
+        """Return whether the keys are plain, and make no value under or beside them secret."""
         return len(keys) <= _REMEMBERED_CHARS and self._harmless(keys, at_top)
 
     def _are_plain(self, keys: str) -> bool:
@@ -53,7 +53,7 @@ class PlainKeys:
 
 
 def is_harmless(value: Json) -> bool:
-    """Tell by a fast check that a value holds no secret and no text that cannot be stored."""
+    """Find out with a fast check that a value holds no secret and no unstorable text."""
     if type(value) is not str:
         return not value or not isinstance(value, (list, dict))
     return (

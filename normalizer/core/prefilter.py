@@ -18,11 +18,11 @@ from normalizer.core.rules.secret_tokens import TOKENS
 from normalizer.jsontext import MAX_DIGITS
 
 _SEPARATORS: Final = b"-_+ \t\r\n\\"
-"""Taken out first. JSON in a text has backslashes before its quotes."""
+"""Removed before the search. JSON in a text has backslashes before its quotes."""
 _FOLDED: Final = bytes.maketrans(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZ123456789.=", b"abcdefghijklmnopqrstuvwxyz000000000::"
 )
-"""Fewer than 32 kinds of bytes are left, which halves the automaton's table."""
+"""Leaves fewer than 32 kinds of bytes, which halves the automaton's table."""
 _LONG_NUMBER: Final = b"0" * (MAX_DIGITS // 2)
 """A number beyond the limits has a run of this many digits before or after its point."""
 _AT_ONCE_BYTES: Final = 1 << 16
@@ -36,10 +36,12 @@ _DISGUISED: Final = re.compile(
     rb"\xe2(?:\x80[\x8b-\x8f\xaa-\xae]|\x81[\xa0-\xaf])[A-Za-z_-]|\xc2\xad[A-Za-z_-]"
     rb"|\xef(?:\xbb\xbf[A-Za-z_-]|\xbc[\xa1-\xba]|\xbd[\x81-\x9a])|\xf0\x9d[\x90-\x9f]"
 )
-"""Disguises of a word: invisible characters inside it, and letters in another style. (Each
-alternative begins with one byte, which the search looks for quickly.)"""
+"""Disguises of a word: invisible characters inside it, and letters in another style.
+
+Each alternative begins with one byte, so that the search is fast.
+"""
 _BEGINS: Final = rb"(?:(?<![A-Za-z])|(?<=\\[bfnrt]))"
-"""Before a word: no letter, or an escape that ends in one."""
+"""Before a word there is no letter, or an escape that ends in one."""
 _WEAK_SIGNS: Final = {
     b"://": re.compile(
         rb"://(?:[^\s\"\\/@:]*+:(?!\d{1,5}[/?#\"'\\<>,;)])(?:[^\s\"\\:@]|\\.|:(?!//))*+"
@@ -68,11 +70,11 @@ _WEAK_SIGNS: Final = {
         for sign in signs
     },
 }
-"""Signs that are common in harmless text: they count only if the expression matches the text."""
+"""Signs that are common in harmless text. They count only if the expression matches the text."""
 
 
 def _spelled(words: Iterable[str]) -> set[bytes]:
-    """The signs of words, with nothing or a dot between any two parts."""
+    """Return the signs of words, with nothing or a dot between any two parts."""
     return {
         _looked_at("".join(spelled).encode())
         for word in words
@@ -81,7 +83,7 @@ def _spelled(words: Iterable[str]) -> set[bytes]:
 
 
 class Prefilter:
-    """Searches for signs of secrets, of text that cannot be stored and of extreme numbers."""
+    """Searches for signs of secrets, unstorable text, and extreme numbers."""
 
     def __init__(self, added_words: Iterable[str] = ()) -> None:
         own = _spelled((*SECRET_WORDS, *SECRET_WHOLE_WORDS, *SIGNS)) - _WEAK_SIGNS.keys()
@@ -91,7 +93,7 @@ class Prefilter:
         self._looker: Final = BytesAhoCorasick(self._signs, implementation=Implementation.DFA)
 
     def suspects(self, text: bytes) -> bool:
-        """Tell whether the text must be parsed and cleaned; false positives, but no misses."""
+        """Return whether the text must be parsed and cleaned. False positives, but no misses."""
         if b"\\" in text and (b"\\u" in text or b"\\/" in text):
             return True  # an escape may hide any word
         if not text.isascii() and _is_disguised(text):
@@ -110,15 +112,15 @@ class Prefilter:
         )
 
     def automaton(self) -> tuple[list[bytes], int, bytes, bytes]:
-        """Give what the native lane builds its own search of.
+        """Return the parts from which the native lane builds its own search.
 
-        The signs with the weak ones first, how many are weak, what each byte is folded into, and
-        which bytes are taken out.
+        These are the signs with the weak ones first, how many are weak, the fold of each byte, and
+        the bytes to remove.
         """
         return self._signs, len(_WEAK_SIGNS), _FOLDED, _SEPARATORS
 
     def _signs_in_long(self, looked_at: bytes) -> set[int]:
-        """Search piece by piece up to the first strong sign: every hit takes 160 bytes of memory.
+        """Search piece by piece up to the first strong sign, because a hit takes 160 bytes.
 
         Pieces overlap, because a sign may begin in one and end in the next.
         """

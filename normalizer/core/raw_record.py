@@ -1,10 +1,10 @@
-"""A record as a log holds it, not decoded yet."""
+"""A record as it is in a log, not decoded yet."""
 
 import msgspec
 
 
 class CutValue(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """What is known of a record that is too large to be held: RawRecord has only its beginning."""
+    """Facts about a record that's too large for memory. RawRecord has only its beginning."""
 
     value_bytes: int
     record_bytes: int
@@ -15,17 +15,17 @@ class CutValue(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class RawRecord(msgspec.Struct, frozen=True, gc=False):
-    """One record of a log: Kafka, a file line, a table row, a quarantine entry.
+    """One record of a log: from Kafka, a file line, a table row, or a quarantine entry.
 
-    Code that makes many passes positional arguments: keyword arguments take twice as long.
+    Code that makes many of them passes positional arguments, because keywords take twice as long.
 
     (topic, incarnation, partition, offset) are its coordinates and never change. With an event's
-    index in the record they identify that event. `topic` is None for a record that is in no log
-    (the filter): such an event gets no derived id.
-    `recorded_ms` is the time the log recorded, in milliseconds since 1970; None without one.
-    `shape` and `index` are set only for a record that `denormalize` made from a stored row: the
-    shape of the original event, and its index in the original record.
-    `cut` is set for a record that was too large to be held: it is rejected, whatever is in it.
+    index in the record they identify that event. `topic` is None for a record that isn't from a log
+    (in the filter), and its events get no derived ids. `recorded_ms` is the time that the log
+    recorded, in milliseconds since 1970, or None. `shape` and `index` are set only in a record that
+    `denormalize` made from a stored row. They're the shape of the original event, and its index in
+    the original record. `cut` is set for a record that's too large for memory. It's rejected
+    whatever it holds.
     """
 
     value: bytes | None
@@ -42,12 +42,12 @@ class RawRecord(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def value_bytes(self) -> int:
-        """The bytes of the whole value, also where only its beginning is held."""
+        """Return the bytes of the whole value, even if only its beginning is in memory."""
         return len(self.value or b"") if self.cut is None else self.cut.value_bytes
 
     @property
     def coordinates(self) -> str:
-        """`topic[partition]@offset`, as errors and logs name a record."""
+        """Return `topic[partition]@offset`, which names a record in errors and logs."""
         if self.topic is None:
             return f"line {self.offset}"
         return f"{self.topic}[{self.partition}]@{self.offset}"

@@ -1,8 +1,8 @@
 """Reconciles a batch's events with the stored rows: rows to insert, rows to update, outcomes.
 
-Decides identity: the same record read again, another report of the same event, or another event
-with the same id. It knows no SQL: `StoredEvents` returns the rows to compare with.
-Source: docs/spec/wire-shapes.md#m1, #m2, #m3, #g5.
+It decides identity: the same record read again, another report of the same event, or another event
+with the same id. It contains no SQL. `StoredEvents` returns the rows to compare with. Source:
+docs/spec/wire-shapes.md#m1, #m2, #m3, #g5.
 """
 
 from collections import Counter
@@ -45,7 +45,7 @@ async def reconcile(
     """Decide for each event whether it becomes a row, is merged into one, or is a duplicate.
 
     A record with the same coordinates is the same record, whatever id today's rules give it. So
-    below the dedup horizon a record that is not found by its id is searched by its coordinates.
+    below the dedup horizon, a record that isn't found by its id is looked up by its coordinates.
     Only events that are compared become Envelopes. Every other event is a new row as it is.
     """
     ids = [id_of(event) for event in events]
@@ -68,7 +68,7 @@ async def reconcile(
 
 
 class _Reconciler:
-    """The state while one batch is reconciled: stored rows, and rows of the batch so far."""
+    """The state while one batch is reconciled: stored rows, and the batch's rows so far."""
 
     def __init__(
         self, stored: StoredEvents, known: dict[int, Coordinates], dedup_horizon: DedupHorizon
@@ -89,9 +89,9 @@ class _Reconciler:
     async def reconcile(
         self, events: Sequence[Event], ids: Sequence[int], doubtful: Sequence[int]
     ) -> WritePlan:
-        """Reconcile the doubtful events one by one; every other event is a new row as it is.
+        """Reconcile the doubtful events one by one. Every other event is a new row as it is.
 
-        `ids` is parallel to `events`; `doubtful` are indexes of both.
+        `ids` is parallel to `events`, and `doubtful` holds indexes into both.
         """
         self._rows = dict(zip(ids, events, strict=True))
         outcomes: list[tuple[Outcome, int]] = [("stored", event_id) for event_id in ids]
@@ -119,7 +119,7 @@ class _Reconciler:
         )
 
     async def _load_rows(self, events: Sequence[Envelope]) -> None:
-        """Find where these records are stored; lock every row they report on, in one order."""
+        """Find where these records are stored, and lock every row they report on, in one order."""
         unknown = [event for event in events if not self._is_stored(event)]
         if self._dedup_horizon:
             below = {coordinates_of(one) for one in unknown if is_below(one, self._dedup_horizon)}
@@ -152,14 +152,14 @@ class _Reconciler:
             self._rows |= {event_id: found.get(event_id) for event_id in event_ids}
 
     def _current_rows(self, events: Sequence[Envelope]) -> list[Envelope]:
-        """The row of each event's id: the stored one, or else the first event with this id."""
+        """Return the row of each event's id: the stored one, or the first event with this id."""
         first: dict[int, Envelope] = {}
         return [
             self._loaded(id_of(event)) or first.setdefault(id_of(event), event) for event in events
         ]
 
     async def _load_digests(self) -> bool:
-        """Load the digests that merging missed; whether it missed any."""
+        """Load the digests that merging missed. Returns whether it missed any."""
         missing = self._digests.missing()
         if missing:
             self._digests.learn(missing, await self._stored.digests(missing))
@@ -176,11 +176,11 @@ class _Reconciler:
         return outcome
 
     def _is_stored(self, event: Envelope) -> bool:
-        """Whether the stored row of the event's id has the event's coordinates."""
+        """Return whether the stored row of the event's id has the event's coordinates."""
         return self._known.get(id_of(event)) == coordinates_of(event)
 
     async def _resolve(self, event: Envelope) -> tuple[Outcome, int]:
-        """Resolve an event whose id is taken: merge it into a row, or give it another id.
+        """Resolve an event whose id is taken. Merge it into a row, or give it another id.
 
         An event without a producer's id is compared only with rows of its derived ids.
         """
@@ -213,7 +213,7 @@ class _Reconciler:
         return self._add(with_event_id(event, free))
 
     async def _resolve_by_coordinates(self, event: Envelope) -> tuple[Outcome, int]:
-        """Resolve an event by ids that are derived from its coordinates, with salts 0 to 3.
+        """Resolve an event with ids derived from its coordinates, with salts 0 to 3.
 
         This is for an event without a producer's id, and for one of too many that share an id.
         """
@@ -230,7 +230,7 @@ class _Reconciler:
         return await self._assign(event, derived=derived)
 
     async def _assign(self, event: Envelope, *, derived: bool) -> tuple[Outcome, int]:
-        """Give the event an id from the database: every id that could be derived is taken."""
+        """Give the event an id from the database, because every derived id is taken."""
         event_id = await self._stored.find_assigned(coordinates_of(event))
         if event_id is not None and await self._row(event_id):
             return "duplicate", event_id
@@ -240,13 +240,13 @@ class _Reconciler:
 
     @staticmethod
     def _with_id(event: Envelope, event_id: int, *, derived: bool) -> Envelope:
-        """The event under this id, with a coercion if its producer gave another one."""
+        """Return the event under this id, with a coercion if its producer gave another one."""
         if derived:
             return msgspec.structs.replace(event, event_id=event_id)
         return with_event_id(event, event_id)
 
     def _may_have_siblings(self, holder: Envelope, event: Envelope) -> bool:
-        """Whether the event may belong to another row than that of its id's holder."""
+        """Return whether the event may belong to another row than its id's holder."""
         alike = match_strength(holder, event, self._steps.of)
         return alike == 0 or (alike < _BY_COMMAND and holder.merge_flags & SHARES_ID != 0)
 
@@ -256,17 +256,17 @@ class _Reconciler:
         self._change(now, with_flags(now, flags))
 
     def _is_unused(self, event_id: int) -> bool:
-        """Whether the id is known to be free, in the database and in the batch so far."""
+        """Return whether the id is known to be free, in the database and in the batch so far."""
         return event_id in self._rows and self._rows[event_id] is None
 
     async def _row(self, event_id: int) -> Envelope | None:
-        """The row of this id; queried only if the batch has not loaded it."""
+        """Return the row of this id. Queries it only if the batch hasn't loaded it."""
         if event_id not in self._rows:
             self._rows[event_id] = (await self._stored.rows([event_id])).get(event_id)
         return self._loaded(event_id)
 
     def _loaded(self, event_id: int) -> Envelope | None:
-        """The row of this id, if it was loaded or is new."""
+        """Return the row of this id, if it was loaded or is new."""
         row = self._rows.get(event_id)
         return None if row is None else envelope_of(row)
 

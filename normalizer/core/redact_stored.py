@@ -1,7 +1,7 @@
-"""Removes from a stored row what today's rules call a secret.
+"""Removes secrets from a stored row, as today's rules define them.
 
-A row keeps what its producer sent under the same keys, so the rules treat it like a record that
-arrives today. Ids and times are never secret. Idempotent.
+A row keeps the producer's values under the same keys, so the rules treat it like a record that
+arrives today. Ids and times are never secret. It's idempotent.
 """
 
 from typing import Final
@@ -17,14 +17,14 @@ DOCUMENTS: Final = ("context", "result", "meta", "coercions")
 
 
 def may_hide(row: Envelope, sanitizer: Sanitizer) -> bool:
-    """Tell whether the row must be cleaned. False positives, but no misses."""
+    """Return whether the row must be cleaned. False positives, but no misses."""
     documents = (getattr(row, name) for name in (*DOCUMENTS, "extra", "headers"))
     texts = (text.encode() for name in TEXTS if (text := getattr(row, name)))
     return any(sanitizer.suspects(part) for part in (*documents, *texts) if part)
 
 
 def redact_row(row: Envelope, sanitizer: Sanitizer) -> Envelope:
-    """Give the row without secrets; the same object if it has none."""
+    """Return the row without secrets, or the same object if it has none."""
     fields: dict[str, Json] = {
         name: parse(value.decode()) if name in DOCUMENTS else value
         for name in (*TEXTS, *DOCUMENTS)
@@ -36,7 +36,8 @@ def redact_row(row: Envelope, sanitizer: Sanitizer) -> Envelope:
             changed[name] = write(kept).encode() if name in DOCUMENTS else kept
     if row.extra is not None:
         extra = _object(row.extra)
-        # Without event_type the sanitizer could take it for a batch or a wrapper and skip its text.
+        # Without event_type the sanitizer could mistake it for a batch or a wrapper and skip its
+        # text.
         kept = _cleaned({"event_type": "", **extra}, sanitizer)
         if "event_type" not in extra:
             kept.pop("event_type", None)
@@ -51,7 +52,7 @@ def redact_row(row: Envelope, sanitizer: Sanitizer) -> Envelope:
 
 
 def redact_stored_text(text: str, sanitizer: Sanitizer) -> str:
-    """Clean a single text, as one under the key `error`."""
+    """Clean a single text, like one under the key `error`."""
     if not sanitizer.suspects(text.encode()):
         return text
     kept = _cleaned({"event_type": "", "error": text}, sanitizer)["error"]

@@ -9,7 +9,7 @@ from normalizer.jsontext import Json, Number, parse
 
 
 def restore_unstorable(tree: Json, path: Path, marked: Callable[[Path], bool]) -> Json:
-    """Replace U+FFFD by U+0000 at every marked path. Uses one stack frame a level."""
+    """Replace U+FFFD by U+0000 at every marked path. Uses one stack frame per level."""
     if isinstance(tree, str) and not isinstance(tree, Number):
         return _marked(tree, path, marked)
     if isinstance(tree, list):
@@ -36,7 +36,7 @@ def _marked(text: str, path: Path, marked: Callable[[Path], bool]) -> str:
 def restore_headers(
     headers: bytes | None, marked: Callable[[Path], bool]
 ) -> tuple[tuple[str, bytes | None], ...]:
-    """Give the headers of the record; their order within a name is kept."""
+    """Return the headers of the record, in the same order within each name."""
     tree = (
         None
         if headers is None
@@ -57,6 +57,6 @@ def _header(value: Json) -> bytes | None:
             sent = b64decode(value.removeprefix(NOT_TEXT), validate=True)
         except ValueError:
             return value.encode()
-        # A producer's own text may begin like our prefix.
+        # A producer's own text may begin with our prefix.
         return sent if header_text(sent) == value else value.encode()
     return value.encode()

@@ -1,119 +1,79 @@
-"""Docstrings and comments read like English: two rates per 1,000 words stay under their ceilings.
+"""How the pages read: few semicolons, no headless clauses, and a limit on all words."""
 
-They are a thermometer, not an aim: never write a worse sentence to pass.
-"""
-
-import ast
-import io
 import re
 import subprocess
-import tokenize
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 ROOT: Final = Path(__file__).parents[2]
-
-CEILINGS: Final = {
-    ("py", "semicolons"): 12.8,
-    ("py", "headless clauses"): 2.6,
-    ("sql", "semicolons"): 6.2,
-    ("sql", "headless clauses"): 2.7,
-}
-"""The highest rate per 1,000 words, by the kind of file and the habit. They only ever fall."""
-
-HABITS: Final = {
-    "semicolons": re.compile(r";"),
-    # For example "What is planned is carried out." Name the thing first: "Carries out the plan."
-    "headless clauses": re.compile(
-        r"(?:^|[.:;]\s)(?:What|Who|Whatever|Which of|One that|That which"
-        r"|Of (?:two|several|what|those|these|a|an|the))\s[^?]*?(?:,|\bis\b|\bare\b)"
-    ),
-}
-
-_WORD: Final = re.compile(r"[A-Za-z][A-Za-z'-]*")
-_CODE: Final = re.compile(r"``[^`]*``|`[^`\n]*`")
-_END: Final = re.compile(r"(?<=[.!?])\s+(?=[A-Z`\"(0-9])")
-
-
-def _tracked(pattern: str) -> list[Path]:
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", pattern], cwd=ROOT, capture_output=True, check=True
-    )
-    paths = [ROOT / name for name in listed.stdout.decode().split("\0") if name]
-    return [path for path in paths if path.is_file() and path.name != "schema.sql"]
-
-
-def _docstrings(source: str) -> Iterator[tuple[int, str]]:
-    """Every string that stands alone as a statement, so those below constants too."""
-    for node in ast.walk(ast.parse(source)):
-        match node:
-            case ast.Expr(value=ast.Constant(value=str(text)), lineno=line):
-                yield line, text
-            case _:
-                pass
-
-
-def _comments(source: str) -> Iterator[tuple[int, str]]:
-    """Each comment, with the lines right below it that continue it."""
-    found: list[tuple[int, int, str]] = []
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            (line, column), text = token.start, token.string.lstrip("#! ")
-            if found and found[-1][:2] == (line - 1, column):
-                text = f"{found.pop()[2]} {text}"
-            found.append((line, column, text))
-    yield from ((line, text) for line, _, text in found)
-
-
-def _sql_comments(source: str) -> Iterator[tuple[int, str]]:
-    found: list[tuple[int, str]] = []
-    for line, text in enumerate(source.splitlines(), 1):
-        if comment := re.search(r"(?:^|\s)--\s(.*)", text):
-            joined = found and found[-1][0] == line - 1 and text.lstrip().startswith("--")
-            found.append((line, f"{found.pop()[1]} {comment[1]}" if joined else comment[1]))
-    yield from found
-
-
-def _sentences(kind: str) -> Iterator[tuple[str, str]]:
-    """Each sentence, and where it ends. Questions and examples in backticks do not count."""
-    for path in _tracked(f"*.{kind}"):
-        source = path.read_text()
-        texts = (
-            [*_docstrings(source), *_comments(source)] if kind == "py" else _sql_comments(source)
-        )
-        for line, text in texts:
-            for paragraph in _CODE.sub("x", text).split("\n\n"):
-                for sentence in _END.split(" ".join(paragraph.split())):
-                    if not sentence.endswith("?"):
-                        yield f"{path.relative_to(ROOT)}:{line}", sentence
-
-
-@pytest.mark.parametrize(("kind", "habit"), CEILINGS)
-def test_rate_of_a_habit_never_rises(kind: str, habit: str) -> None:
-    sentences = list(_sentences(kind))
-    words = sum(len(_WORD.findall(sentence)) for _, sentence in sentences)
-
-    counted = [
-        (where, sentence) for where, sentence in sentences for _ in HABITS[habit].findall(sentence)
-    ]
-
-    rate = 1000 * len(counted) / words
-    report = "\n".join(f"{where}: {sentence}" for where, sentence in counted)
-    assert rate <= CEILINGS[kind, habit], f"{rate:.2f} {habit} per 1,000 words:\n{report}"
-
-
-@pytest.mark.parametrize(
-    ("sentence", "semicolons", "headless"),
-    [
-        ("Reads a record; then it writes the row.", 1, 0),
-        ("What is planned in the first transaction is carried out in its second.", 0, 1),
-        ("Reads the rows. Of two values the better declared one stays, as declared.", 0, 1),
-        ("The second transaction carries out the plan made in the first.", 0, 0),
-    ],
+PAGES: Final = sorted(
+    ROOT / name
+    for name in subprocess.run(
+        ["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split("\n")
+    if name and not name.endswith("CHANGELOG.md") and (ROOT / name).is_file()
 )
-def test_a_habit_is_counted(sentence: str, semicolons: int, headless: int) -> None:
-    assert len(HABITS["semicolons"].findall(sentence)) == semicolons
-    assert len(HABITS["headless clauses"].findall(sentence)) == headless
+
+MOST_WORDS: Final = 65_000
+SEMICOLONS: Final = 2.0
+HEADLESS: Final = 0.3
+"""The most for 1,000 words. A page may have one semicolon, however short it is."""
+
+_CODE: Final = re.compile(r"```[\s\S]*?```|`[^`\n]*`|^[ \t]{4,}\S.*$", re.MULTILINE)
+_LINK: Final = re.compile(r"\[([^\]]*)\]\([^)]*\)")
+_WORD: Final = re.compile(r"[A-Za-z][A-Za-z'’-]*")
+_HEADLESS: Final = re.compile(
+    r"(?:^|[.;:]\s+)(?:What|Who|Of (?:two|several|what|a|an|the)|One that|That which)"
+    r"\s[^.?!]*?(?:,|\bis\b|\bare\b)",
+    re.MULTILINE,
+)
+_WANTED: Final = {
+    "you": (re.compile(r"\b(?:you|your)\b", re.IGNORECASE), 12),
+    "contractions": (
+        re.compile(r"\b\w+(?:n't|'re|'ll|'ve)\b|\b(?:it|that|there|here)'s\b", re.IGNORECASE),
+        3,
+    ),
+    "examples": (re.compile(r"\b(?:such as|for example|for instance)", re.IGNORECASE), 1),
+}
+"""Printed for Start, Operate, and Produce together, with the least that we aim at."""
+
+
+def _prose(page: Path) -> str:
+    return _LINK.sub(r"\1", _CODE.sub(" ", page.read_text()))
+
+
+def _rate(pattern: re.Pattern[str], text: str) -> float:
+    return 1000 * len(pattern.findall(text)) / max(len(_WORD.findall(text)), 1)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_page_has_few_semicolons_and_no_headless_clauses(page: Path) -> None:
+    text = _prose(page)
+
+    headless = [found[0] for found in _HEADLESS.finditer(text)]
+    assert text.count(";") <= 1 or _rate(re.compile(";"), text) <= SEMICOLONS
+    assert 1000 * len(headless) / max(len(_WORD.findall(text)), 1) <= HEADLESS, headless
+
+
+def test_all_pages_together_stay_below_the_limit_of_words() -> None:
+    words = {page: len(page.read_text().split()) for page in PAGES}
+
+    longest = sorted(words, key=lambda page: -words[page])[:5]
+    assert sum(words.values()) <= MOST_WORDS, [str(page.relative_to(ROOT)) for page in longest]
+
+
+def test_pages_for_readers_speak_to_them(capsys: pytest.CaptureFixture[str]) -> None:
+    """The rates are proxies, so they are printed and fail nothing."""
+    navigation = (ROOT / "mkdocs.yml").read_text()
+    sections = navigation.partition("  - Start:\n")[2].partition("  - Read:\n")[0]
+    pages = [ROOT / "docs" / name for name in re.findall(r"\S+\.md", sections)]
+
+    text = "\n".join(_prose(page) for page in [ROOT / "README.md", *pages] if page.is_file())
+
+    assert len(_WORD.findall(text)) > 10_000
+    with capsys.disabled():
+        for name, (pattern, least) in _WANTED.items():
+            rate = f"{_rate(pattern, text):.1f}"
+            print(f"\n{name}: {rate} for 1,000 words, aim: {least}", end="")  # noqa: T201 - for a reader

@@ -38,7 +38,7 @@ soak: $(INSTALLED) ## The long tests, into docs/results.csv; ARGS="-k keyed" run
 	$(BIN)/pytest -m soak -v $(ARGS)
 
 promises: $(INSTALLED) ## Take mechanisms away, one at a time: and see which tests fail
-	$(BIN)/pytest -m soak -v tests/promises
+	$(BIN)/pytest -m soak -v tests/promises/test_promises.py
 
 lint: $(INSTALLED) ## Style, format, types and the dependency rule
 	$(BIN)/ruff check

@@ -94,22 +94,6 @@ async def test_axe_finds_nothing_charts_follow_the_theme_and_a_picture_is_taken(
         assert await axe(page) == []
 
 
-async def test_the_theme_can_be_chosen_and_is_remembered(
-    browser: Browser, platform: Platform
-) -> None:
-    async with looking(browser, platform.url, scheme="light") as page:
-        await fully_drawn(page)
-        light = await page.evaluate("getComputedStyle(document.body).backgroundColor")
-
-        await page.click("#theme")
-        await page.click("#theme")
-        dark = await page.evaluate("getComputedStyle(document.body).backgroundColor")
-        await page.reload()
-
-        assert dark != light
-        assert await page.evaluate("getComputedStyle(document.body).backgroundColor") == dark
-
-
 @pytest.fixture
 async def busy(database: Database) -> AsyncIterator[str]:
     """A month of millions of calls: a short history in which each stands for 8,000."""

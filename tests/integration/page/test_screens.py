@@ -10,11 +10,9 @@ import pytest
 from playwright.async_api import Browser, Page, Response, Route
 
 from projector.api.endpoints import ENDPOINTS
-from tests.integration.page.browsing import cells, fully_drawn, looking, serving, texts
+from tests.integration.page.browsing import cells, fully_drawn, looking, texts
 from tests.integration.page.platform import Platform
 from tests.integration.page.test_panels import error_text
-from tests.support.stack import Database
-from tests.support.table_rows import connected
 
 WALL: Final = (1920, 1080)
 ELSEWHERE: Final = {
@@ -149,48 +147,6 @@ _IN_SIGHT: Final = """
 """
 
 
-async def test_an_error_that_was_copied_from_the_page_is_found(
-    browser: Browser, database: Database
-) -> None:
-    async with connected(database) as connection:
-        await connection.execute(
-            """
-            insert into normalizer.events
-                   (event_id, execution_id, event_type, step, status, created_at, command_id, error)
-            values (1, 1, 'call.done', 'fetch', 'ERROR', now() - interval '9 minutes', 'c',
-                    'deadline exceeded after 30s')
-            """
-        )
-    async with (
-        serving(database.url) as url,
-        looking(browser, f"{url}/?show=calls&failed=true") as page,
-    ):
-        await page.wait_for_selector(".calls .error")
-        copied = await page.inner_text(".calls .error")
-        await page.fill("#search", f"  {copied} ")
-        await page.keyboard.press("Enter")
-        await page.wait_for_selector("#group .facts")
-        title = await page.inner_text("h1")
-
-        missed = []
-        for text in ("exceeded for 2 days", "12345"):
-            await page.fill("#search", text)
-            missed.append(await page.inner_text("#found .none"))
-
-    assert title == "deadline exceeded after #"
-    names, numbers = missed
-    assert names == (
-        "Nothing in the last 24 hours has “exceeded for 2 days” in the name of a playbook, step or "
-        "worker, or “exceeded for # days” in an error text, where # is any number and ? any quoted "
-        "part. Ids, traces and topic:partition:offset are found whole only."
-    )
-    assert numbers == (
-        "No execution, event or command has this id, and ids are found whole only. Nothing in the "
-        "last 24 hours has it in the name of a playbook, step or worker. Error texts are searched "
-        "without their numbers."
-    )
-
-
 def _found(*steps: str) -> dict[str, Any]:
     rows = [
         {"kind": "step", "label": one, "detail": "calls", "params": {"step": one}} for one in steps
@@ -238,41 +194,6 @@ async def test_what_is_new_in_the_last_hour_and_where_it_happens(
         assert re.search(rf"Calls\s+{calls}\b", summary)
         assert await page.locator("#where li").count() >= 5
         assert await page.locator(".calls li").count() > 0
-
-
-async def test_an_error_of_last_week_is_back_and_not_new(
-    browser: Browser, database: Database
-) -> None:
-    async with connected(database) as connection:
-        await connection.execute(
-            """
-            insert into normalizer.events
-                   (event_id, execution_id, event_type, step, status, created_at, command_id, error)
-            select number, number, 'call.done', 'fetch', 'ERROR',
-                   now() - make_interval(mins => minutes), 'c', error
-            from   (
-                       values (1, 8640, 'no route'), (2, 9, 'no route'), (3, 9, 'no memory')
-                   ) as call (number, minutes, error)
-            """
-        )
-    async with (
-        serving(database.url) as url,
-        looking(browser, f"{url}/?last=15m&show=errors") as page,
-    ):
-        await fully_drawn(page)
-        marks = {row[0]: row[1] for row in await cells(page, "#groups")}
-        said = await page.inner_text("#groups p >> nth=1")
-        await page.click("#groups >> text=no route")
-        await fully_drawn(page)
-        summary = await page.inner_text("#group .facts")
-        await page.goto(f"{url}/?last=15m")
-        await fully_drawn(page)
-        top = await texts(page, "#why li", ".what", ".flag")
-
-    assert marks == {"no route": "back", "no memory": "new"}
-    assert "1 new in this window, 1 back" in said
-    assert re.search(r"Calls\s+1\s+back", summary)
-    assert sorted(top) == [["no memory", "new"], ["no route", "back"]]
 
 
 async def test_which_records_were_refused_and_what_to_type(
@@ -506,21 +427,6 @@ async def test_tables_sort_and_are_saved_and_legends_hide(
         assert "hide=outcomes.completed" in page.url
 
 
-async def test_the_table_of_a_chart_has_all_that_is_drawn(
-    browser: Browser, platform: Platform
-) -> None:
-    async with looking(browser, platform.url) as page:
-        await fully_drawn(page)
-        await page.click("#rates .figures summary")
-        async with page.expect_download() as started:
-            await page.click("#rates button[data-as=csv]")
-        saved = (await (await started.value).path()).read_text().splitlines()
-
-        shown = len(await cells(page, "#rates .figures"))
-        assert len(saved) - 1 > shown == 120
-        assert f"showing 120 of {len(saved) - 1:,}" in await page.inner_text("#rates .figures")
-
-
 async def test_a_bar_leads_to_the_executions_that_ended_in_it(
     browser: Browser, platform: Platform
 ) -> None:
@@ -695,26 +601,6 @@ _DIFFERENCE: Final = """
         return difference(sent, kept).rows.map((row) => [row.path, row.kindBefore ?? null]).sort();
     }
 """
-
-
-async def test_one_object_leads_back_to_its_list_with_window_and_filters(
-    browser: Browser, platform: Platform
-) -> None:
-    reason = await platform.connection.fetchval(
-        "select reason from projector.quarantine_records order by quarantined_at desc limit 1"
-    )
-    walks = {
-        f"last=7d&show=quarantine&reason={reason}": ("#records tbody a", "Quarantine"),
-        "last=7d&status=FAILED&show=errors": ("#groups tbody a", "Errors"),
-        "last=7d&status=COMPLETED&show=executions": ("#executions tbody a", "Executions"),
-    }
-    for address, (one, word) in walks.items():
-        async with looking(browser, f"{platform.url}/?{address}") as page:
-            await page.click(f"{one} >> nth=0")
-            await page.click(f".back >> text=← {word}")
-            await page.wait_for_selector(one)
-
-            assert page.url == f"{platform.url}/?{address}"
 
 
 async def test_how_far_a_loop_is(browser: Browser, platform: Platform) -> None:

@@ -254,22 +254,6 @@ async def test_the_answers_of_a_poll_are_drawn_together(
     assert drawings < max(len(answers) / 2, 3 * took_s)
 
 
-async def test_an_answer_whose_rows_are_the_same_is_of_now(
-    browser: Browser, platform: Platform
-) -> None:
-    """What was found unchanged is known up to now, and not only up to its last change."""
-    async with looking(browser, platform.url) as page:
-        await fully_drawn(page)
-        before = dict(await page.evaluate(_READ_AT))
-
-        async def read_again() -> list[str]:
-            # More than once: the server keeps an answer for a second.
-            await page.evaluate(_EVERY_QUERY_NOW)
-            return [path for path, at in await page.evaluate(_READ_AT) if at <= before[path]]
-
-        await until(read_again, is_so=lambda old: old == [])
-
-
 _READ_AT: Final = """
     async () => {
         const { page } = await import(document.querySelector("link[href$='state.js']").href);
@@ -388,39 +372,6 @@ _STORM: Final = {
     "ratio_baseline": 0.1,
     "storm": True,
 }
-
-
-async def test_a_minute_that_is_not_read_in_full_is_no_full_minute(
-    browser: Browser, platform: Platform
-) -> None:
-    """The log was read up to a second before the running minute."""
-
-    async def as_if_a_minute_began(route: Route) -> None:
-        answer = await route.fetch()
-        content = await answer.json()
-        if "as_of" in content:
-            read_at = datetime.fromisoformat(content["read_at"])
-            minute = read_at.replace(second=0, microsecond=0)
-            content["as_of"] = (minute - timedelta(seconds=1)).isoformat()
-        await route.fulfill(response=answer, json=content)
-
-    async with looking(browser, platform.url, visit=False) as page:
-        await page.route("**/api/v1/*", as_if_a_minute_began)
-        for screen, chart in (("", "rates"), ("?view=wall", "wall-log")):
-            await page.goto(f"{platform.url}/{screen}")
-            await fully_drawn(page)
-            assert await page.evaluate(_FADED, f"chart-{chart}") == [], screen
-        await page.unroute_all(behavior="ignoreErrors")
-
-
-_FADED: Final = """
-    async (chart) => {
-        const module = document.querySelector("link[href$='charts.js']").href;
-        const { drawn } = await import(module);
-        const { x, step, now } = drawn.get(document.getElementById(chart)).spec;
-        return x.filter((at) => at < now && at + step > now);
-    }
-"""
 
 
 async def _times(requested: list[str], name: str) -> int:
@@ -558,37 +509,6 @@ async def test_what_is_refused_is_not_sent_again_until_the_reader_says_so(
         await until(partial(_times, requested, "jobs"), is_so=lambda times: times >= 2)
 
 
-async def test_what_is_not_stored_is_said_once(browser: Browser, platform: Platform) -> None:
-    async with looking(browser, platform.url, answers_fail=True, visit=False) as page:
-        for screen, panel in (
-            ("execution&execution=1", "execution"),
-            ("record&record=0", "refusal"),
-        ):
-            await page.goto(f"{platform.url}/?show={screen}")
-            await page.wait_for_selector(f"#{panel} >> text=Nothing is stored under this id")
-
-            assert await page.locator(".panel").count() == 1
-            assert await page.inner_text("#banner") == ""
-
-
-async def test_what_is_not_read_yet_comes_with_the_next_poll(
-    browser: Browser, platform: Platform
-) -> None:
-    path = "**/api/v1/executions/*"
-    known = await platform.connection.fetchval("select max(execution_id) from projector.executions")
-    async with looking(browser, platform.url, answers_fail=True, visit=False) as page:
-        await page.route(path, _unread)
-        await page.goto(f"{platform.url}/?show=execution&execution={known}")
-        await page.wait_for_selector("#execution >> text=Nothing is stored under this id")
-        await page.unroute(path)
-
-        await page.wait_for_selector("#execution >> text=Nothing is stored", state="detached")
-
-
-async def _unread(route: Route) -> None:
-    await route.fulfill(status=404, json={"status": 404, "reason": "not_found"})
-
-
 async def test_a_screen_that_is_opened_in_a_pause_is_read_until_it_is_answered(
     browser: Browser, platform: Platform
 ) -> None:
@@ -624,42 +544,6 @@ async def test_a_screen_that_is_opened_in_a_pause_is_read_until_it_is_answered(
 async def _read_later(page: Page, first: list[tuple[str, str]]) -> bool:
     newest = max(at for _, at in first)
     return all(at >= newest for _, at in await page.evaluate(_READ_AT))
-
-
-async def test_try_again_sends_in_a_pause_too(browser: Browser, platform: Platform) -> None:
-    refused = True
-
-    async def refuse(route: Route) -> None:
-        if not refused:
-            await route.continue_()
-        else:
-            await route.fulfill(status=403, json={"status": 403, "reason": "database_refused"})
-
-    async with looking(browser, platform.url, answers_fail=True, visit=False) as page:
-        await page.route("**/api/v1/jobs", refuse)
-        await page.goto(platform.url)
-        await page.wait_for_selector("#banner >> text=The database has refused the query")
-        await page.click("#pause")
-        refused = False
-
-        await page.click("#again")
-
-        await page.wait_for_selector("#banner >> text=Paused")
-
-
-async def test_a_page_of_another_list_is_said_and_leads_to_the_first(
-    browser: Browser, platform: Platform
-) -> None:
-    """An address that was copied before an upgrade has such a cursor."""
-    async with looking(browser, platform.url, answers_fail=True, visit=False) as page:
-        for show in ("calls", "executions"):
-            await page.goto(f"{platform.url}/?show={show}&cursor=abc")
-            await page.wait_for_selector(f"#{show} >> text=This page is of another list")
-
-            await page.click(f"#{show} >> text=From the start")
-
-            await page.wait_for_selector(f"#{show} >> text=showing 50 of")
-            assert page.url == f"{platform.url}/?show={show}"
 
 
 async def test_a_wrong_address_falls_back_and_says_so(browser: Browser, platform: Platform) -> None:

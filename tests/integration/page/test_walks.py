@@ -3,7 +3,6 @@
 import json
 import re
 from typing import Final
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.async_api import Browser, Page, Route
@@ -156,28 +155,6 @@ async def test_the_event_that_opens_is_one_of_the_call_that_the_reader_came_from
             status = await page.locator("#event .status").get_attribute("data-status")
             assert status in {"FAILED", "ERROR"}
         await page.unroute_all(behavior="ignoreErrors")
-
-
-async def test_the_event_that_opens_is_one_of_the_attempt_that_the_reader_came_from(
-    browser: Browser, platform: Platform
-) -> None:
-    execution, command, first, last = await platform.connection.fetchrow(
-        """
-        select execution_id, command_id, min(attempts), max(attempts)
-        from projector.calls where command_id is not null
-        group by execution_id, command_id having count(*) > 1 order by execution_id limit 1
-        """
-    )
-    place = f"{platform.url}/?show=execution&execution={execution}&command={command}"
-    opened = []
-    for attempts in (first, last):
-        async with looking(browser, f"{place}&try={attempts}", visit=False) as page:
-            await page.goto(f"{place}&try={attempts}")
-            await page.wait_for_selector("#as-sent .json")
-            opened.append(int(parse_qs(urlsplit(page.url).query)["event"][0]))
-
-    of_events = "select attempts from projector.execution_timeline where event_id = $1"
-    assert [await platform.connection.fetchval(of_events, one) for one in opened] == [first, last]
 
 
 async def test_an_event_is_shown_beside_or_below_the_list_it_is_chosen_in(
@@ -562,41 +539,6 @@ _BROKEN_NAMES: Final = """
     }).map((one) => one.textContent)
 """
 
-
-async def test_tables_that_fit_stay_tables_and_values_of_cards_stand_at_one_edge(
-    browser: Browser, platform: Platform
-) -> None:
-    async with looking(
-        browser, f"{platform.url}/?show=executions", size=(720, 900), visit=False
-    ) as page:
-        for screen, fitting in (("executions", "#executions"), ("retries", "#recovery, #open")):
-            await page.goto(f"{platform.url}/?show={screen}")
-            await fully_drawn(page)
-            assert await page.evaluate(_SHOWN_AS, f":is({fitting}) table") == ["table"]
-            assert await page.evaluate(_CUT_OFF, fitting) == []
-
-        await page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
-        await page.wait_for_selector("#recovery .cards")
-        await page.wait_for_function("document.querySelectorAll('.cards').length > 5")
-        for panel in ("recovery", "queue", "open", "with-failures"):
-            # One for the first figure of a line and for words, one for the second figure.
-            assert len(await page.evaluate(_VALUE_EDGES, f"#{panel}")) <= 2, panel
-        assert await page.evaluate(_SHOWN_AS, "#exhaustion table") == ["table"]
-
-
-_SHOWN_AS: Final = """
-    (each) => [...new Set([...document.querySelectorAll(each)]
-        .map((one) => getComputedStyle(one).display))]
-"""
-_VALUE_EDGES: Final = """
-    (within) => [...new Set([...document.querySelectorAll(`${within} .cards td`)]
-        .filter((cell) => cell.checkVisibility() && cell.textContent)
-        .map((cell) => {
-            const written = document.createRange();
-            written.selectNodeContents(cell);
-            return Math.round(written.getBoundingClientRect().left);
-        }))]
-"""
 
 _OPEN_ALL: Final = "for (const one of document.querySelectorAll('details')) one.open = true"
 _WIDER_THAN_ITS_SCREEN: Final = """

@@ -5,7 +5,7 @@ import errno
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -58,8 +58,6 @@ OLD: Final = NOW - timedelta(days=100)
 HASHED_FROM: Final = 1 << 62 | 1 << 61
 SETTINGS: Final = {"search_path": "projector, normalizer, public", "TimeZone": "UTC", "jit": "off"}
 WEEK: Final = Keep(events=timedelta(days=7), minutes=timedelta(days=20_000))
-
-Run = Callable[..., Any]
 
 
 @pytest.fixture
@@ -692,16 +690,6 @@ async def test_what_is_known_of_records_that_reported_again_goes_with_their_row(
     assert [row["event_ids"] for row in left] == [[young.event_id]]
 
 
-async def test_verify_says_how_much_it_leaves_alone(connection: asyncpg.Connection) -> None:
-    for number in (1, 2, 3):
-        await store(connection, life(number, OLD), OLD)
-    await run(connection)
-
-    archived = {one.projection: one.archived async for one in verify(connection, Scope())}
-
-    assert (archived["event_hours"], archived["execution_hours"]) == (12, 6)
-
-
 async def test_the_ledger_explains_what_retention_took_of_a_job(
     connection: asyncpg.Connection, database: Database, tmp_path: Path
 ) -> None:
@@ -888,27 +876,6 @@ async def test_what_may_differ_anywhere_holds_retention_up_and_is_said(
     assert "deleted 1 executions with 4 events (their counts stay)" in said
 
 
-async def test_the_last_verdict_that_says_anything_outlives_those_that_say_nothing(
-    connection: asyncpg.Connection,
-) -> None:
-    old = "match match inconclusive inconclusive"
-    for number, verdict in enumerate(old.split()):
-        await connection.execute(
-            "insert into verifications (projection, scope, verdict, compared, divergent, archived, "
-            "detail, took_s, verified_at) values ('event_hours', 'all', $1, 1, 0, 0, '', 1, $2)",
-            verdict,
-            OLD + timedelta(hours=number),
-        )
-
-    await run(connection)
-
-    left = await connection.fetch("select verdict, verified_at from verifications order by 2")
-    assert [tuple(row) for row in left] == [
-        ("match", OLD + timedelta(hours=1)),
-        ("inconclusive", OLD + timedelta(hours=3)),
-    ]
-
-
 async def test_merged_records_go_once_all_their_events_are_deleted(
     connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -974,16 +941,6 @@ async def test_a_large_execution_is_written_out_a_few_rows_at_a_time(
 
 def unpacked(path: Path) -> bytes:
     return zstandard.ZstdDecompressor().decompressobj().decompress(path.read_bytes())
-
-
-def test_steps_are_cut_by_events(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_retention, "EVENTS_A_STEP", 10)
-    groups = [silent_executions.Group([n], events) for n, events in enumerate([4, 4, 4, 50, 1, 9])]
-
-    steps = [[one.events for one in step] for step in event_retention._steps(groups)]
-
-    assert steps == [[4, 4], [4], [50], [1, 9]]
-    assert event_retention._steps([]) == []
 
 
 async def test_a_batch_that_waits_for_it_and_is_waited_for_does_not_end_it(
@@ -1054,26 +1011,6 @@ async def test_gaps_go_and_the_ledger_still_explains_their_offsets(
     assert (
         await connection.fetchval("select sum(holes)::integer from normalizer.archived_rows") == 6
     )
-    assert await ledger_mistakes(database) == []
-
-
-async def test_a_run_of_a_job_is_deleted_once_its_rows_are_gone(
-    connection: asyncpg.Connection, database: Database, tmp_path: Path
-) -> None:
-    keep = msgspec.structs.replace(WEEK, jobs=timedelta(days=30))
-    lines = [msgspec.json.encode(raw_event(number)) for number in range(3)]
-    await backfill_files(database, write_file(tmp_path / "events.jsonl", b"\n".join(lines)))
-    await connection.execute("update normalizer.jobs set ended_at = $1", OLD)
-    await connection.execute("update normalizer.events set recorded_at = $1", NOW)
-    await run(connection, keep)
-    assert await connection.fetchval("select count(*) from projector.jobs") == 1
-
-    await connection.execute("update normalizer.events set recorded_at = $1", OLD)
-    said = await run(connection, keep)
-
-    assert "deleted 1 runs of jobs" in said
-    for table in ("jobs", "job_parts", "job_batches", "archived_rows"):
-        assert await connection.fetchval(f"select count(*) from normalizer.{table}") == 0
     assert await ledger_mistakes(database) == []
 
 

@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 from bench.history import make_history
 from normalizer.errors import StoreUnavailable
 from projector.maintenance.maintain import MaintainerBusy, maintenance_lock
-from projector.repair.repair import SHARD, RepairRequest, preview, repair, repair_executions
-from projector.repair.repair_progress import RepairProgress
+from projector.repair.repair import RepairRequest, repair, repair_executions
 from projector.verify.divergences import record
 from projector.verify.queries import COMPARISONS
 from projector.verify.queries.execution_queries import EXECUTION_HOURS
@@ -250,23 +249,6 @@ async def test_every_projection_has_something_to_tamper_with() -> None:
     assert set(TAMPERING) == {one.name for one in COMPARISONS}
 
 
-async def test_what_verify_found_is_repaired_without_saying_what(
-    connection: asyncpg.Connection,
-) -> None:
-    await fill(connection)
-    await tamper(connection, random.Random(7), list(TAMPERING))
-    found = await verified(connection)
-    looked = {one.projection for one in [one async for one in preview(connection, NOTED)]}
-    assert found == looked == set(await standing(connection))
-
-    said = await repaired(connection)
-
-    assert {str(one) for one in said if one.verdict != "match"} == set()
-    assert await standing(connection) == {}
-    assert await verified(connection) == set()
-    assert await repaired(connection) == []
-
-
 async def test_executions_are_repaired_with_their_calls_and_roll_ups_and_nothing_else(
     connection: asyncpg.Connection,
 ) -> None:
@@ -281,85 +263,6 @@ async def test_executions_are_repaired_with_their_calls_and_roll_ups_and_nothing
     )
 
     assert await verified(connection) == {"event_hours"}
-
-
-async def test_hours_are_repaired_and_nothing_else(connection: asyncpg.Connection) -> None:
-    await fill(connection)
-    other = event(event_id=5_001, execution_id=50, created_at=T0 + timedelta(days=3))
-    await view_rows.insert(connection, [other])
-    await connection.execute("update event_hours set events = events + 1")
-    hours = Scope(kind="range", since=T0 + timedelta(days=2), until=T0 + timedelta(days=4))
-
-    await repaired(connection, RepairRequest(scope=hours))
-
-    left = await connection.fetchval(
-        "select count(*) from event_hours where hour > $1 and shard = $2",
-        T0 + timedelta(days=1),
-        SHARD,
-    )
-    assert left == 1
-    assert await verified(connection) == {"event_hours"}
-
-
-async def test_hours_are_repaired_with_the_executions_that_began_before_them(
-    connection: asyncpg.Connection,
-) -> None:
-    kinds = {-2: "command.issued", 0: "call.done"}
-    rows = [
-        event(
-            event_id=number,
-            event_type=kind,
-            status="COMPLETED",
-            command_id="c",
-            created_at=T0 + timedelta(days=days),
-        )
-        for number, (days, kind) in enumerate(kinds.items(), start=1)
-    ]
-    await view_rows.insert(connection, rows)
-    await connection.execute("update execution_facts set events = 7")
-    await connection.execute("update call_facts set outcome_ranked = null, finished_at = null")
-
-    await repaired(connection, RepairRequest(scope=Scope(kind="range", since=T0)))
-
-    assert await verified(connection) == set()
-
-
-@pytest.mark.parametrize(
-    "at",
-    [
-        datetime(1, 1, 1, 0, 30, tzinfo=UTC),
-        datetime(9999, 12, 31, 23, 30, tzinfo=UTC),
-    ],
-)
-async def test_the_first_and_the_last_hour_of_the_calendar_are_compared_and_repaired(
-    connection: asyncpg.Connection, at: datetime
-) -> None:
-    """A producer may send such a time, and no datetime lies before the one or after the other."""
-    failed = event(event_type="call.done", status="FAILED", command_id="c", created_at=at)
-    await view_rows.insert(connection, [failed])
-    counted = {"event_minutes", "event_hours", "arrival_hours"}
-    for table in counted:
-        await connection.execute(f"update {table} set events = events + 1")
-
-    found = await verified(connection)
-    sampled = await verified(connection, Scope(kind="sample"))
-    await repaired(connection)
-
-    assert found == sampled == counted
-    assert await standing(connection) == {}
-    assert await verified(connection) == set()
-    assert await view_differences(connection) == {}
-
-
-async def test_a_projection_that_is_empty_is_filled(connection: asyncpg.Connection) -> None:
-    await fill(connection)
-    for table in TAMPERING:
-        await connection.execute(f"truncate {table}")
-
-    await repaired(connection, ALL)
-
-    assert await verified(connection) == set()
-    assert await view_differences(connection) == {}
 
 
 async def test_repairing_counters_counts_nothing_twice_that_retention_has_taken(
@@ -663,33 +566,3 @@ _REFUSALS: Final = """
     select 'invalid_json', 'no JSON', '', 1, 'noetl.events', 0, 5, number, 0, 7, 1
     from   generate_series(1, 5) as number
 """
-
-
-async def test_what_goes_on_is_noted_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
-    noted: list[str] = []
-    report = RepairProgress(every_s=0.01)
-
-    async def see() -> bool:
-        noted.append(capsys.readouterr().err)
-        return "".join(noted).count("repairing call_facts, 3 executions\n") > 1
-
-    with report.reporting():
-        report.set_activity("repairing call_facts, 3 executions")
-        await until(see)
-
-
-async def test_an_error_says_what_was_being_done() -> None:
-    report = RepairProgress()
-
-    async def repair_and_fail() -> None:
-        with report.reporting():
-            report.set_activity("repairing call_facts, 3 executions")
-            raise StoreUnavailable("database: too late")
-
-    with pytest.raises(StoreUnavailable) as caught:
-        await repair_and_fail()
-
-    assert str(caught.value) == (
-        "database: too late, while repairing call_facts, 3 executions; "
-        "run the same command again to continue"
-    )

@@ -11,27 +11,23 @@ import msgspec
 import pytest
 
 from normalizer.errors import FatalError
-from projector.hours import BEFORE_ALL, hours_of
 from projector.verify import ranges, row_comparison
 from projector.verify.divergences import record
 from projector.verify.queries import COMPARISONS, Comparison
 from projector.verify.queries.call_queries import RETRIES
-from projector.verify.queries.counter_queries import HOURS, MINUTES, REFUSALS
+from projector.verify.queries.counter_queries import HOURS, MINUTES
 from projector.verify.queries.execution_queries import EXECUTIONS
 from projector.verify.ranges import Scope
 from projector.verify.verdict import Verdict
 from projector.verify.verify import verify
 from tests.support import view_rows
 from tests.support.stack import Database
-from tests.support.table_rows import pages_of
 from tests.support.tampering import TAMPERING
 from tests.support.view_rows import T0, event
 
 pytestmark = pytest.mark.every_postgres(oldest_in_soak=True)
 
 DEDUP_ALWAYS: Final = Scope()
-HALF_AN_HOUR: Final = timedelta(minutes=30)
-CUT: Final = "pg_sleep(case when pg_cancel_backend(pg_backend_pid()) then 9 end)"
 """Ends its own statement at once, as a time limit does; no other statement has a limit then."""
 
 
@@ -187,44 +183,6 @@ async def test_an_execution_that_began_before_the_range_is_compared_with_it_and_
     assert (found["call_facts"].verdict, found["call_facts"].compared) == ("match", 2)
 
 
-async def test_to_draw_an_hour_costs_a_look_for_each_hour_and_not_for_each_row(
-    connection: asyncpg.Connection,
-) -> None:
-    await connection.execute(
-        "insert into event_hours (hour, step, event_type, status, attempts, shard, events) "
-        "select $1::timestamptz + mod(n, 3) * interval '5 hours', n::text, 'call.done', "
-        "'COMPLETED', 0, 0, 1 from generate_series(1, 30000) as n",
-        T0,
-    )
-    await connection.execute("vacuum analyze event_hours")
-
-    async def drawn() -> list[Any]:
-        sample = Scope(kind="sample", hours=9)
-        return [at.bounds[0] async for at in ranges.ranges(connection, HOURS, sample)]
-
-    assert await drawn() == [T0 + timedelta(hours=hours) for hours in (0, 5, 10)]
-    assert await pages_of(connection, drawn) < 100
-
-
-async def test_hours_are_found_so_many_at_a_time(connection: asyncpg.Connection) -> None:
-    hours = [0, 1, 2, 40, 41, 9_000]
-    await connection.execute(
-        "insert into retry_minutes (minute, step, shard, first_tries, retries) "
-        "select $1::timestamptz + make_interval(hours => hour, mins => minute), '', 0, 0, 1 "
-        "from unnest($2::integer[]) as hour cross join generate_series(7, 9) as minute",
-        T0,
-        hours,
-    )
-    bounds = (T0 + timedelta(hours=1), T0 + timedelta(hours=41))
-
-    async def found(at_once: int) -> list[list[int]]:
-        pages = hours_of(connection, "retry_minutes", "minute", bounds, at_once)
-        return [[(hour - T0) // timedelta(hours=1) for hour in page] async for page in pages]
-
-    assert await found(2) == [[1, 2], [40]]
-    assert await found(3) == [[1, 2, 40]]
-
-
 async def test_a_comparison_that_notices_nothing_is_not_believed(
     connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,16 +285,6 @@ async def test_it_says_match_at_every_moment_beside_a_writer(
             assert compared > 0
         finally:
             stop.set()
-
-
-async def test_a_verdict_is_kept_for_the_view(connection: asyncpg.Connection) -> None:
-    await fill(connection)
-    for verdict in (await verdicts(connection)).values():
-        assert await record(connection, verdict)
-
-    kept = await connection.fetch("select projection, verdict from projector.agreement")
-
-    assert {tuple(row) for row in kept} == {(one.name, "match") for one in COMPARISONS}
 
 
 async def test_a_sample_that_matches_elsewhere_takes_no_verdict_back(
@@ -444,19 +392,6 @@ async def test_a_stored_verdict_says_which_hours_it_is_about(
         )
 
 
-async def test_hours_that_take_too_long_to_find_make_only_their_projection_inconclusive(
-    connection: asyncpg.Connection,
-) -> None:
-    await fill(connection)
-    await connection.execute(f"create view slow as select event_hours.* from event_hours, {CUT}")
-    slow = msgspec.structs.replace(HOURS, name="slow")
-
-    found = await verdicts(connection, comparisons=[slow, REFUSALS])
-
-    assert [one.verdict for one in found.values()] == ["inconclusive", "match"]
-    assert found["slow"].examples == ("its ranges: too much for one snapshot",)
-
-
 async def test_rows_that_are_deleted_before_the_self_tests_make_no_verdict_distrusted(
     connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -476,56 +411,6 @@ async def test_rows_that_are_deleted_before_the_self_tests_make_no_verdict_distr
     found = (await verdicts(connection, comparisons=[HOURS]))["event_hours"]
 
     assert (found.verdict, found.self_tests) == ("match", 3)
-
-
-async def test_a_negative_iteration_is_of_the_same_loop_as_none(
-    connection: asyncpg.Connection,
-) -> None:
-    """As the triggers say. Only a row that somebody inserted has one."""
-    failed = {"event_type": "call.done", "step": "s", "status": "FAILED", "command_id": "a"}
-    retry = {"event_type": "command.issued", "step": "s", "command_id": "b", "attempts": 1}
-    await view_rows.insert(
-        connection,
-        [
-            event(event_id=1, created_at=T0, iteration=-1, **failed),
-            event(event_id=2, created_at=T0 + timedelta(seconds=1), **retry),
-        ],
-    )
-
-    assert await connection.fetchval("select count(failed_before) from call_facts") == 1
-    assert (await verdicts(connection))["call_facts"].examples == ()
-
-
-async def test_many_differences_that_are_known_are_noted_again_at_once(
-    connection: asyncpg.Connection,
-) -> None:
-    """Each note takes the place of the one before, and keeps its time."""
-    await fill(connection)
-    of_executions = (await verdicts(connection, comparisons=[EXECUTIONS]))["execution_facts"]
-    of_hours = msgspec.structs.replace(of_executions, projection="event_hours")
-    hours = [T0 + timedelta(hours=n) for n in range(8_000)]
-    many = [
-        msgspec.structs.replace(of_executions, verdict="divergent", locations=range(8_000)),
-        msgspec.structs.replace(of_hours, verdict="divergent", locations=[BEFORE_ALL, *hours]),
-    ]
-    await connection.execute(
-        "insert into divergences (projection, noted_by) values ('event_hours', 'off'), "
-        "('execution_facts', 'off')"
-    )
-    await connection.execute("set statement_timeout = '10s'")
-    for _ in range(2):
-        for verdict in many:
-            assert await record(connection, verdict)
-
-    located = "from divergences where num_nulls(execution_id, hour) = 1"
-    assert await connection.fetchval(f"select count(*) {located} and ended_at is null") == 16_001
-    assert (
-        await connection.fetchval(f"select count(*) {located} and ended_at is not null") == 16_001
-    )
-    times = f"select count(distinct noted_at) {located} group by execution_id, hour"
-    assert await connection.fetchval(f"select max(count) from ({times}) as noted") == 1
-    anywhere = "select count(*) from divergences where num_nulls(execution_id, hour) = 2"
-    assert await connection.fetchval(f"{anywhere} and ended_at is null") == 2
 
 
 async def test_a_difference_anywhere_ends_as_all_is_compared_and_agrees(

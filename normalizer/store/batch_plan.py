@@ -1,4 +1,4 @@
-"""Plans what a batch writes, and in how many transactions."""
+"""Plans what a batch writes, and whether it takes one transaction or two."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -28,11 +28,11 @@ _MERGE_FIRST_BATCHES: Final = 1_000
 
 
 class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What one batch writes. It was made from `dedup_horizon` and `exclusions`.
+    """The rows that one batch writes. Made from `dedup_horizon` and `exclusions`.
 
-    `merged` are the records that an earlier transaction of this batch merged into stored rows.
-    `merge_first` are the records that must change stored rows in such a transaction before the new
-    rows are inserted; empty where one transaction writes the whole plan.
+    `merged` holds the records that an earlier transaction of this batch merged into stored rows.
+    `merge_first` holds the records that must change stored rows in such a transaction before the
+    new rows are inserted. It's empty if one transaction writes the whole plan.
 
     COPY and UPDATE each fire the projections' triggers. In one transaction they would lock the
     projections' rows twice over, and two writers of the same executions could deadlock.
@@ -46,7 +46,7 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
     merge_first: frozenset[Coordinates]
 
     def after_merge(self) -> "BatchPlan":
-        """What is left to write once the stored rows are changed."""
+        """Return the rest of the plan, after the stored rows were changed."""
         return msgspec.structs.replace(
             self,
             write_plan=msgspec.structs.replace(self.write_plan, updates=[], ambiguous=0),
@@ -57,20 +57,20 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def still_holds(self, dedup_horizon: DedupHorizon, exclusions: Exclusions) -> bool:
-        """Whether a later transaction can write this plan: nobody else writes these records.
+        """Return whether a later transaction can write this plan, because nobody else writes it.
 
-        If another event took the id of a new row meanwhile, the database refuses the row, and the
+        If another event has taken the id of a new row since, the database rejects the row, and the
         batch is planned again.
         """
         return not (self.dedup_horizon or dedup_horizon) and self.exclusions == exclusions
 
 
 class WriteProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """What the earlier transactions of one batch have found out and done.
+    """The results of the earlier transactions of one batch.
 
-    `refused` are the events whose rows the database refuses. `merged` are the records whose rows
-    are changed already, which left `ambiguous` rows ambiguous. `plan` is what is left to write;
-    None where the batch must be planned again.
+    `refused` holds the events whose rows the database rejects. `merged` holds the records whose
+    rows are already changed, which made `ambiguous` rows ambiguous. `plan` is the rest to write, or
+    None if the batch must be planned again.
     """
 
     refused: dict[Coordinates, Rejected] = {}
@@ -80,7 +80,7 @@ class WriteProgress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BatchPlanner:
-    """Plans batches. Remembers for a while that other writers share the rows.
+    """Plans batches, and remembers for a while that other writers share the rows.
 
     Without `accept_expired` it raises FatalError for events before the horizon of retention.
     """
@@ -88,7 +88,7 @@ class BatchPlanner:
     def __init__(self, *, accept_expired: bool) -> None:
         self._accept_expired = accept_expired
         self.merge_first_batches = 0
-        """How many further batches use the two-transaction path."""
+        """How many more batches use the two-transaction path."""
 
     async def plan(
         self,
@@ -103,8 +103,8 @@ class BatchPlanner:
         if sorted_outcomes.expired and not self._accept_expired:
             raise FatalError(
                 f"{sorted_outcomes.expired:,} of the next events lie before the horizon of "
-                f"retention, {exclusions.horizon:%Y-%m-%dT%H:%M:%SZ}, and would be ignored: "
-                "--accept-expired goes on without them"
+                f"retention, {exclusions.horizon:%Y-%m-%dT%H:%M:%SZ}, and would be ignored. Use "
+                "--accept-expired to continue without them"
             )
         events = sorted_outcomes.events
         write_plan = await reconcile(events, StoredRows(connection), dedup_horizon)
@@ -125,7 +125,7 @@ class BatchPlanner:
     def _are_rows_shared(
         self, batch: Batch, write_plan: WritePlan, dedup_horizon: DedupHorizon
     ) -> bool:
-        """Whether this batch, or one not long ago, changes rows of a partition of other writers."""
+        """Return whether this batch, or a recent one, changes rows of other writers' partitions."""
         if write_plan.updates:
             sources: set[SourceKey] = {
                 (record.topic, record.incarnation, record.partition) for record, _ in batch.items()
@@ -140,7 +140,7 @@ class BatchPlanner:
 def _updating_records(
     events: Sequence[Event], write_plan: WritePlan, merged: frozenset[Coordinates]
 ) -> frozenset[Coordinates]:
-    """The records that change stored rows: merged into them, or another event of their id.
+    """Return the records that change stored rows: merged into them, or sharing their id.
 
     Empty if all of them are in `merged`.
     """

@@ -1,6 +1,6 @@
 """Claims partitions for this process, and moves a claimed position over a gap.
 
-Every function here works inside a transaction of its caller, on the connection that it is given.
+Every function here runs inside its caller's transaction, on the given connection.
 """
 
 from collections.abc import Sequence
@@ -32,9 +32,9 @@ from normalizer.store.source_positions import (
 
 
 class ShapesOfProcess(NamedTuple):
-    """The fingerprint of this process's table of shapes, empty without one.
+    """The fingerprint of this process's table of shapes, or empty without one.
 
-    `accepted`: an operator has accepted it for positions that have another.
+    `accepted` means that an operator has accepted it for positions with another one.
     """
 
     fingerprint: str = ""
@@ -45,7 +45,7 @@ NO_TABLE: Final = ShapesOfProcess()
 
 
 class Owner(NamedTuple):
-    """This process: the name that operators know, and a random one that no other process has."""
+    """This process: the name that operators see, and a random unique one."""
 
     name: str
     holder: str
@@ -54,9 +54,9 @@ class Owner(NamedTuple):
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """A partition that this process owns from `epoch` on, with the position to read from.
 
-    `last_offset`, `last_recorded_ms` and `last_crc` identify the last record that was read. They
-    prove that the topic still holds the records of the stored position. `slice_records` is what the
-    position holds from this claim on, and `found_slice` what it held before: see `LastTry`.
+    `last_offset`, `last_recorded_ms`, and `last_crc` identify the last record that was read. They
+    prove that the topic still holds the records of the stored position. `slice_records` is the
+    position's value from this claim on, and `found_slice` its value before (see `LastTry`).
     """
 
     topic: str
@@ -72,7 +72,10 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     found_slice: int | None = None
 
     def part(self, from_offset: int, next_offset: int, items: list[Item]) -> PartitionBatch:
-        """The part of a batch with these offsets, read under this claim; the others are holes."""
+        """Return the part of a batch with these offsets, read under this claim.
+
+        Others are holes.
+        """
         return PartitionBatch(
             topic=self.topic,
             incarnation=self.incarnation,
@@ -86,7 +89,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def last(self) -> LastRecord | None:
-        """The last record that was read; None before the first."""
+        """Return the last record that was read, or None before the first."""
         return stored_last_record(self.last_offset, self.last_recorded_ms, self.last_crc)
 
 
@@ -103,9 +106,8 @@ async def claim_partition(
 ) -> Claim:
     """Raise the epoch of the partition's position, which the caller owns from then on.
 
-    Waits for the owner's transaction in flight. Raises FatalError where the database has a schema
-    or a protocol that this code must not write to, ShapesChanged where the records are read by
-    another table of shapes.
+    It waits for the owner's transaction in flight. Raises FatalError if this code must not write to
+    the database's schema or protocol, and ShapesChanged if the table of shapes has changed.
     """
     await refuse_other_files(connection)
     claim_latest = partial(
@@ -124,7 +126,7 @@ async def claim_partition(
         first = ([topic], [incarnation], [partition])
         await connection.execute(store_statements.ADD_DEDUP_HORIZON, *first, cluster_id)
         await connection.fetch(store_statements.LOCK_DEDUP_HORIZON, *first)
-        # Another process may begin the position at the same moment: then its row is claimed.
+        # If another process begins the position at the same moment, claim that process's row.
         begun = await connection.fetchrow(
             store_statements.BEGIN_POSITION,
             topic,
@@ -150,7 +152,7 @@ async def _claim_latest(
     log_end: int | None,
     shapes: ShapesOfProcess,
 ) -> dict[str, Any] | None:
-    """Claim the position of the latest incarnation; None where there is none."""
+    """Claim the position of the latest incarnation. Returns None if there is none."""
     found = await connection.fetchrow(store_statements.LOCK_LATEST_POSITION, *partition)
     if found is None:
         return None
@@ -176,9 +178,9 @@ async def check_cluster(
     *,
     accept_reset: bool = False,
 ) -> None:
-    """Raise AnotherCluster unless the topic is of this cluster; a new topic is from now on.
+    """Raise AnotherCluster unless the topic belongs to this cluster. A new topic joins it.
 
-    With `accept_reset` a topic of another cluster moves to this one.
+    With `accept_reset`, a topic of another cluster moves to this one.
     """
     known = await connection.fetchval(store_statements.CLUSTER_OF_TOPIC, topic)
     if known is None or (accept_reset and known != cluster_id):
@@ -191,11 +193,11 @@ async def check_cluster(
 
 
 def check_shapes(topic: str, partition: int, stored: str, fingerprint: str) -> None:
-    """Raise ShapesChanged unless the partition's records are read by this table of shapes."""
+    """Raise ShapesChanged unless the partition is read with this table of shapes."""
     if stored != fingerprint:
         raise ShapesChanged(
-            f"{topic}[{partition}]: its records are read by {_table(stored)}, this process has "
-            f"{_table(fingerprint)}; to go on by that, start once with --accept-shapes",
+            f"{topic}[{partition}]: its records are read with {_table(stored)}, but this process "
+            f"has {_table(fingerprint)}. To continue with that, start once with --accept-shapes",
             topic=topic,
             partition=partition,
         )
@@ -204,7 +206,7 @@ def check_shapes(topic: str, partition: int, stored: str, fingerprint: str) -> N
 async def find_lost_claims(
     connection: asyncpg.Connection, claims: Sequence[Claim]
 ) -> list[tuple[Claim, PositionError]]:
-    """Find the claims that no longer hold, each with its Fenced or PositionMoved."""
+    """Find the claims that are no longer valid, each with its Fenced or PositionMoved."""
     keys = [(claim.topic, claim.incarnation, claim.partition) for claim in claims]
     rows = await connection.fetch(
         store_statements.FIND_POSITIONS, *map(list, zip(*keys, strict=True))
@@ -252,12 +254,12 @@ async def _alive(connection: asyncpg.Connection, claim: Claim) -> Claim:
 
 
 async def release_claims(connection: asyncpg.Connection, holder: str) -> None:
-    """Note that the holder has no record of any partition in hand."""
+    """Note that the holder processes no record of any partition."""
     await connection.execute(store_statements.RELEASE_CLAIMS, holder)
 
 
 async def take_alone(connection: asyncpg.Connection, claim: Claim) -> None:
-    """Note that the next record of the partition is in hand, and no other record is."""
+    """Note that only the next record of the partition is being processed."""
     await connection.execute(
         store_statements.TAKE_ALONE,
         claim.topic,
@@ -273,8 +275,8 @@ async def move_over_gap(
 ) -> Claim:
     """Move the claimed position to `next_offset`, and store the offsets between as a gap.
 
-    Does nothing if an earlier call did so already. The partition is no suspect afterwards: no owner
-    has had the records behind the gap. Raises Fenced and PositionMoved.
+    Does nothing if an earlier call already did so. Afterwards the partition isn't a suspect,
+    because no owner has read the records after the gap. Raises Fenced and PositionMoved.
     """
     part = claim.part(claim.next_offset, next_offset, [])
     if await lock_positions(connection, (part,)) is not None:

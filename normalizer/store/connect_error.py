@@ -1,4 +1,4 @@
-"""Says why a connection to PostgreSQL could not be opened, and what to do about it."""
+"""Says why a connection to PostgreSQL couldn't be opened, and what to do about it."""
 
 import re
 import socket
@@ -18,18 +18,20 @@ _SIGN_IN_CLASSES: Final = frozenset({"28", "3D"})
 _POOLER_REFUSES: Final = re.compile(
     r"authentication failed|auth failed|no such (?:user|database)|does not exist|pg_hba"
 )
-"""What poolers say of a wrong password, user or database. With any other text the pooler may be
-waiting for its server, which is an outage."""
+"""Texts of poolers for a wrong password, user, or database.
+
+With any other text the pooler may be waiting for its server, which is an outage.
+"""
 _NO_LINE_IN_PG_HBA: Final = "ClientAuthentication"
-"""The server's function that looks for a line; it also raises 28000, but its text is translated."""
+"""The server's function that searches pg_hba.conf. It also raises 28000, with a translated text."""
 _OTHER_HOST: Final = frozenset({62, 64})
-"""OpenSSL's codes for a certificate of another host name, of another IP address."""
+"""OpenSSL's codes for a certificate with another host name or IP address."""
 
 
 def connect_error(error: BaseException, database_url: str) -> NormalizerError:
-    """Translate the error of a connection that could not be opened: which step failed, and why.
+    """Translate the error of a failed connection: which step failed, and why.
 
-    Before a statement runs the server's text quotes names only: users, hosts, databases.
+    Before a statement runs, the server's text quotes only names of users, hosts, and databases.
     """
     match error:
         case PoolerRefused():
@@ -52,12 +54,12 @@ def connect_error(error: BaseException, database_url: str) -> NormalizerError:
         case ConnectionError() if "rejected SSL upgrade" in str(error):
             return StoreUnavailable(
                 "database: TLS: the server offers none",
-                remedy="turn ssl on at the server, or set sslmode=prefer in DATABASE_URL, "
-                "which goes on without",
+                remedy="turn ssl on at the server, or set sslmode=prefer in DATABASE_URL, which "
+                "works without",
                 sign_in_refused=True,
             )
         case TimeoutError():
-            # A pooler says nothing either while its server refuses the pooler's own sign-in.
+            # A pooler doesn't answer either while its server refuses the pooler's own sign-in.
             return StoreUnavailable(
                 f"database: TCP: {describe_error(error)}",
                 remedy=_reaching(error),
@@ -72,7 +74,7 @@ def connect_error(error: BaseException, database_url: str) -> NormalizerError:
 
 
 def _refusal(error: asyncpg.PostgresError, database_url: str) -> NormalizerError:
-    """What the server said to the sign-in, and what to do about it."""
+    """Return the server's answer to the sign-in, and what to do about it."""
     code = error.sqlstate or ""
     said = f"database: sign-in: {error.args[0]} (SQLSTATE {code})"
     if code[:2] in _SIGN_IN_CLASSES:
@@ -132,8 +134,8 @@ def _reaching(error: OSError) -> str:
             return "check the host in DATABASE_URL"
         case TimeoutError():
             return (
-                "check host and port in DATABASE_URL, and the firewalls on the way; a pooler also "
-                "says nothing while it has no server connection"
+                "check host and port in DATABASE_URL, and the firewalls on the way. A pooler "
+                "doesn't answer either while it has no server connection"
             )
         case _:
-            return "does PostgreSQL run there? Check host and port in DATABASE_URL"
+            return "is PostgreSQL running there? Check host and port in DATABASE_URL"

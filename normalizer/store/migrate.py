@@ -1,10 +1,10 @@
-"""Applies the migrations: brings a database to the newest version.
+"""Applies the migrations, which bring a database to the newest version.
 
-Applies the files in order, each in a transaction of its own that holds a lock. A file that waits
-for a lock holds up every writer behind it, so it gives way after LOCK_WAIT_S. Every file records
-itself in `migrations.applied`, and its checksum is stored with it. A file that was edited after it
-was applied is an error. So is one without a checksum: somebody ran it by hand, and nothing tells
-from which build. A DBA who uses psql runs the script of migration_script.py, which stores them.
+It applies the files in order, each in its own transaction that holds a lock. A file that waits for
+a lock blocks every writer behind it, so it gives way after LOCK_WAIT_S. Every file records itself
+in `migrations.applied` with its checksum. A file that was edited after it was applied is an error.
+So is a file without a checksum, because somebody ran it by hand, from an unknown build. A DBA who
+uses psql runs the script from migration_script.py, which stores checksums.
 """
 
 import asyncio
@@ -34,19 +34,19 @@ from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
 from normalizer.store.store_statements import LOCK_HOLDERS
 
 REMEDY: Final = (
-    "Another build migrated this database: run that build, the version of your last deployment. "
-    "Only a throw-away database may be dropped (`make clean` drops the one of `make run`)"
+    "Another build migrated this database. Run that build, the version of your last deployment. "
+    "You may drop only a throw-away database (`make clean` drops the one of `make run`)"
 )
 
 LOCK_WAIT_S: Final = 5
 PAUSE_S: Final = 5.0
-"""Between two tries of a file: the writers that waited behind it write meanwhile."""
+"""The pause between two tries of a file, in which the waiting writers can write."""
 _LOOK_EVERY_S: Final = 1.0
 
 LOCK_KEY: Final = 5_203_947_410_801
 _OWNER: Final = "DATABASE_URL must name the owner of the database"
 _NO_RIGHT: Final = (asyncpg.InsufficientPrivilegeError, asyncpg.ReadOnlySQLTransactionError)
-"""A login that lacks a right, or whose sessions only read."""
+"""A login that lacks a right, or whose sessions are read-only."""
 PRIMARY: Final = "name the primary in DATABASE_URL; of several hosts, ?target_session_attrs=primary"
 _STORE_CHECKSUM: Final = """
     update migrations.applied
@@ -55,35 +55,35 @@ _STORE_CHECKSUM: Final = """
     where  version  = $1::text
 """
 BY_HAND: Final = (
-    "They may be another build's files: run the build that they came with. Fill a new database by "
-    "`normalizer migrate`, or have a DBA run the script of `normalizer migrate --print`"
+    "They may be another build's files, so run the build that they came with. Fill a new database "
+    "with `normalizer migrate`, or have a DBA run the script from `normalizer migrate --print`"
 )
-# A role's own limit is for queries: a migration takes as long as it takes.
+# A role's own limit is meant for queries. A migration takes as long as it needs.
 _SESSION: Final = {"statement_timeout": "0"}
 
 
 class MigrationFailed(FatalError):  # noqa: N818 - a state, not a mistake
-    """A file could not be applied, or differs from the applied one; nothing was changed."""
+    """A file couldn't be applied, or differs from the applied one. Nothing was changed."""
 
 
 class SchemaMismatch(MigrationFailed):
-    """Other files than these made the database: another build migrated it."""
+    """Another build with other files migrated the database."""
 
 
 async def migrate(
     database_url: str, *, folder: Path = FOLDER, report: Callable[[str], None] = print
 ) -> tuple[str, ...]:
-    """Apply the pending files; their names in order, none if the database was up to date.
+    """Apply the pending files. Returns their names in order, or none if there were none.
 
-    Waits for another migration to end, and for each lock that a file needs. Raises
-    MigrationFailed, StoreUnavailable.
+    It waits for another migration to end, and for each lock that a file needs. Raises
+    MigrationFailed and StoreUnavailable.
     """
     files = read_migrations(folder)
     applied = []
     report_once = cache(report)
     async with _connected(database_url) as connection:
         if await connection.fetchval("select pg_is_in_recovery()"):
-            raise MigrationFailed("this server is a standby: it is read-only", remedy=PRIMARY)
+            raise MigrationFailed("this server is a standby, so it is read-only", remedy=PRIMARY)
         connection.add_log_listener(lambda _, notice: report(f"  {notice.message}"))
         for file in files:
             watch = partial(_report_holders, database_url, report=report_once)
@@ -94,7 +94,7 @@ async def migrate(
 
 
 async def read_status(database_url: str, *, folder: Path = FOLDER) -> tuple[MigrationStatus, ...]:
-    """The state of every migration in the folder or the database, in order. Writes nothing."""
+    """Return the state of every migration in the folder or the database, in order."""
     files = {file.version: file for file in read_migrations(folder)}
     async with _connected(database_url) as connection:
         applied = await _read_applied(connection)
@@ -140,15 +140,15 @@ async def _connected(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     except _NO_RIGHT as error:
         raise MigrationFailed("this user may not migrate", remedy=_OWNER) from error
     except BrokenPipeError:
-        raise  # the reader of our output is gone
+        raise  # nobody reads our output any more
     except FOREIGN_ERRORS as error:
         raise translated(error) from error
 
 
 async def _lock(connection: asyncpg.Connection, report: Callable[[str], None]) -> None:
-    """Lock migrations for the transaction, so that each file is looked up and applied by one."""
+    """Lock migrations for the transaction, so that only one process checks and applies a file."""
     if not await connection.fetchval("select pg_try_advisory_xact_lock($1)", LOCK_KEY):
-        report("another migration is running on this database: waiting for it")
+        report("another migration is running on this database, waiting for it")
         await connection.execute(f"select pg_advisory_xact_lock({LOCK_KEY})")
 
 
@@ -159,7 +159,7 @@ async def _apply_unlocked(
     watch: Callable[[int], Coroutine[None, None, None]],
     report: Callable[[str], None],
 ) -> bool:
-    """Apply the file, again and again while somebody holds a lock that it needs."""
+    """Apply the file, and retry while somebody holds a lock that it needs."""
     while True:
         try:
             async with asyncio.TaskGroup() as tasks, connection.transaction():
@@ -174,14 +174,14 @@ async def _apply_unlocked(
             error = worst_of(errors)
             if not isinstance(error, asyncpg.LockNotAvailableError):
                 raise error from errors
-            report(f"{file.name} gave way to the writers behind it: tried again in some seconds")
+            report(f"{file.name} gave way to the writers behind it, and will retry in some seconds")
             await asyncio.sleep(PAUSE_S)
         else:
             return is_new
 
 
 async def _report_holders(database_url: str, pid: int, *, report: Callable[[str], None]) -> None:
-    """Report who holds the lock that the process of the server waits for; until cancelled."""
+    """Keep reporting who holds the lock that the server process waits for, until cancelled."""
     while True:
         await asyncio.sleep(_LOOK_EVERY_S)
         with contextlib.suppress(StoreUnavailable):
@@ -193,7 +193,7 @@ async def _report_holders(database_url: str, pid: int, *, report: Callable[[str]
 async def _apply(
     connection: asyncpg.Connection, files: tuple[Migration, ...], file: Migration
 ) -> bool:
-    """Apply the file unless it is applied, and store its checksum; whether it was applied now."""
+    """Apply the file unless it's applied, and store its checksum. Returns whether it did."""
     applied = await _read_applied(connection)
     _refuse_other_files(files, applied)
     if file.version not in applied:
@@ -210,7 +210,7 @@ async def _apply(
 
 
 async def _read_applied(connection: asyncpg.Connection) -> dict[str, AppliedMigration]:
-    """The applied files by version; empty if none was ever applied."""
+    """Return the applied files by version, or none if none was ever applied."""
     if await connection.fetchval("select to_regclass('migrations.applied')") is None:
         return {}
     rows = await connection.fetch(
@@ -224,7 +224,7 @@ async def _read_applied(connection: asyncpg.Connection) -> dict[str, AppliedMigr
 
 
 def _place(file: Migration, error: asyncpg.PostgresError) -> str:
-    """The line of the statement that failed if the server names it, and what the server says."""
+    """Return the line of the failed statement if the server names it, and the server's text."""
     said = f"SQLSTATE {error.sqlstate}: {error.args[0] if error.args else ''}"
     if isinstance(error, _NO_RIGHT):
         said = f"{said}; {error.hint or _OWNER}"

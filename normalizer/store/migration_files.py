@@ -28,7 +28,7 @@ class Migration(msgspec.Struct, frozen=True, kw_only=True):
 class MigrationStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A migration and its state.
 
-    `unknown`: applied, but newer than this program. `by hand`: applied without a checksum.
+    `unknown` means applied, but newer than this program. `by hand` means without a checksum.
     """
 
     version: str
@@ -39,7 +39,7 @@ class MigrationStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AppliedMigration(msgspec.Struct, frozen=True, kw_only=True):
-    """What a database says of a file that was applied; no checksum if by hand."""
+    """A database's record of an applied file. It has no checksum if somebody applied it by hand."""
 
     version: str
     name: str | None
@@ -49,7 +49,7 @@ class AppliedMigration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_migrations(folder: Path = FOLDER) -> tuple[Migration, ...]:
-    """The files in order of their version, the digits before the first underscore."""
+    """Read the files in order of their version, the digits before the first underscore."""
     paths = sorted(folder.glob("[0-9]*_*.sql"))
     if not paths:
         raise ConfigurationError(f"no migrations in {folder}")
@@ -67,7 +67,7 @@ def read_migrations(folder: Path = FOLDER) -> tuple[Migration, ...]:
 def status_of(
     version: str, file: Migration | None, row: AppliedMigration | None
 ) -> MigrationStatus:
-    """Compare a file with what the database says of its version; one of the two may be missing."""
+    """Compare a file with the database's record of its version. One of the two may be missing."""
     name = file.name if file is not None else (row.name if row is not None else None) or version
     if row is None:
         return MigrationStatus(version=version, name=name, state="pending")
@@ -88,5 +88,5 @@ def status_of(
 
 
 def names_in_state(statuses: Iterable[MigrationStatus], state: MigrationState) -> str:
-    """The names of the migrations in this state, comma-separated."""
+    """Return the names of the migrations in this state, comma-separated."""
     return ", ".join(one.name for one in statuses if one.state == state)

@@ -1,4 +1,4 @@
-"""Prints the migrations as one script for psql, for a DBA who runs no program of ours.
+"""Prints the migrations as one script for psql, for a DBA who doesn't run our programs.
 
 It applies the files that a database lacks, each in a transaction, and stores their checksums.
 """
@@ -48,7 +48,7 @@ commit;
 
 
 def migration_script(folder: Path = FOLDER) -> str:
-    """The script. It says what `normalizer migrate` of this build would do to any database."""
+    """Return the script, which does what this build's `normalizer migrate` would do."""
     first, *others = files = read_migrations(folder)
     checksums = ", ".join(f"('{file.version}', '{file.checksum}')" for file in files)
     head = _HEAD.format(lock_key=LOCK_KEY, first=_applying(first), checksums=checksums)

@@ -1,4 +1,4 @@
-"""A session whose transactions are run again for as long as the database is away or says no."""
+"""A session that retries transactions while the database is unreachable or busy."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,16 +18,16 @@ from normalizer.telemetry import Outage, get_logger
 _T = TypeVar("_T")
 
 MOST_TIMEOUTS: Final = 8
-"""In a row, of one piece of work: more than a database that is slow for a while causes."""
+"""The most timeouts in a row of one piece of work. A temporarily slow database causes fewer."""
 
 _log: Final = get_logger()
 
 
 class PatientSession(Session):
-    """A Session for long work: a deadlock, a lock or an outage costs time and nothing else.
+    """A Session for long work, in which a deadlock, a lock, or an outage costs only time.
 
-    A commit may have taken effect although its answer was lost, so work must give the same result
-    when it is run again.
+    A commit may have succeeded although its answer was lost, so the work must give the same result
+    when it runs again.
     """
 
     def __init__(
@@ -46,19 +46,19 @@ class PatientSession(Session):
     ) -> _T:
         """Run the work until it succeeds.
 
-        Raises FatalError, also where a value is at fault, and where a statement is ended for its
-        time MOST_TIMEOUTS times in a row; and StoreUnavailable where the very first try fails,
-        because then nothing is lost and the address may be wrong.
+        Raises FatalError, also if a value is at fault, or if a statement times out MOST_TIMEOUTS
+        times in a row. Raises StoreUnavailable if the very first try fails, because then nothing is
+        lost and the address may be wrong.
         """
         timeouts = 0
         while True:
             try:
-                # Where the first try fails, nothing is tried again.
+                # If the first try fails, there is no retry.
                 with self._outage.unless_answered() if self._has_answered else nullcontext():
                     answer = await self.transaction(work, rolled_back=rolled_back)
             except RowRefused as error:
-                why = error.sqlstate or "it cannot be encoded or decoded"
-                raise FatalError(f"database: a value was refused: {why}") from error
+                why = error.sqlstate or "it can't be encoded or decoded"
+                raise FatalError(f"database: a value was rejected: {why}") from error
             except (RetryTransaction, RetryableError) as error:
                 failed = _retryable(error)
                 if not self._has_answered:
@@ -66,7 +66,7 @@ class PatientSession(Session):
                 ended = isinstance(failed, StoreUnavailable) and failed.sqlstate == STATEMENT_ENDED
                 timeouts = timeouts + 1 if ended else 0
                 if timeouts == MOST_TIMEOUTS:
-                    message = f"{failed}, {timeouts} times in a row: it takes too long"
+                    message = f"{failed}, {timeouts} times in a row, so it takes too long"
                     raise FatalError(message) from error
                 await asyncio.sleep(back_off_s(self._outage.failed(failed)))
             else:

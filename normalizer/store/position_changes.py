@@ -1,7 +1,7 @@
-"""Moves or retires a position for an operator, and records who and why, in one transaction.
+"""Moves or retires a position for an operator and records who and why, in one transaction.
 
-The epoch rises, so the owner of the partition loses its claim, claims again and continues from the
-new position. Skipped offsets are written as a batch, so the totals and the ledger agree.
+The epoch rises, so the owner of the partition loses its claim, claims it again, and continues from
+the new position. Skipped offsets are written as a batch, so the totals and the ledger agree.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ Action = Literal["skip", "rewind", "retire"]
 
 
 class PositionChange(msgspec.Struct, frozen=True, kw_only=True):
-    """What an operator does, by whom and why."""
+    """An operator's change, with who and why."""
 
     action: Action
     who: str
@@ -30,7 +30,7 @@ class PositionChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChangedPositions:
-    """Changes the position of one partition once; for `Store(positions=...)`."""
+    """Changes the position of one partition once, for `Store(positions=...)`."""
 
     def __init__(self, change: PositionChange) -> None:
         self._change = change
@@ -40,7 +40,7 @@ class ChangedPositions:
     async def lock(
         self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
     ) -> DedupHorizon | None:
-        """Lock it, also while a process owns it. Raises PositionMoved if it is elsewhere."""
+        """Lock it, even while a process owns it. Raises PositionMoved if it has changed."""
         (part,) = parts
         topic, incarnation, partition = part.key
         rows = await connection.fetch(
@@ -64,7 +64,7 @@ class ChangedPositions:
         batch_id: int,  # noqa: ARG002 - only jobs need it
         sorted_outcomes: SortedOutcomes,  # noqa: ARG002 - only jobs need them
     ) -> None:
-        """Move it on with its totals, or back, or leave it; the partition has no owner then."""
+        """Move it forward with its totals, or back, or leave it. Clears the owner."""
         ((part, _),) = moves
         if self._change.action == "skip":
             await add_gaps(connection, [part], "skipped")
@@ -84,20 +84,20 @@ class ChangedPositions:
 
 
 def moved_elsewhere(topic: str, partition: int, stored: int | None) -> PositionMoved:
-    """The error of a change whose partition has this position and not the expected one."""
-    message = f"{topic}[{partition}]: the position is {stored}: nothing was changed"
+    """Build the error for a partition that doesn't have the expected position."""
+    message = f"{topic}[{partition}]: the position is {stored}, and nothing was changed"
     return PositionMoved(message, topic=topic, partition=partition)
 
 
 async def change_position(database_url: str, change: PositionChange, part: PartitionBatch) -> int:
-    """Change the position; the new epoch. Raises PositionMoved, StoreUnavailable, FatalError."""
+    """Change the position. Raises PositionMoved, StoreUnavailable, and FatalError."""
     positions = ChangedPositions(change)
     async with Store(
         database_url,
         owner=f"{OPERATOR}{change.who}",
         application_name="normalizer position",
         positions=positions,
-        # A blocked batch holds its position for up to a minute, so wait longer than that.
+        # A blocked batch locks its position for up to a minute, so wait longer than that.
         session={"lock_timeout": "70s", "statement_timeout": "80s"},
     ) as store:
         await store.write(Batch(parts=(part,)))

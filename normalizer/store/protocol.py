@@ -1,4 +1,4 @@
-"""Refuses a database whose protocol is not the one of this code."""
+"""Rejects a database whose protocol isn't this code's."""
 
 from typing import Final
 
@@ -8,18 +8,19 @@ from normalizer.errors import FatalError
 from normalizer.store import store_statements
 
 PROTOCOL: Final = 1
-"""The version of the rules for ids and identity; normalizer.layout holds the one in force."""
+"""The version of the rules for ids and identity. normalizer.layout holds the one in force."""
 
 
 async def check_protocol(connection: asyncpg.Connection) -> None:
     """Raise FatalError if a migration has changed the protocol.
 
-    Call it after claiming the position or the job's run: the migration fences earlier claims.
+    Call it after claiming the position or the job's run, because the migration fences earlier
+    claims.
     """
     in_force = await connection.fetchval(store_statements.PROTOCOL)
     if in_force != PROTOCOL:
         raise FatalError(
-            f"the database requires protocol {in_force}, and this version of normalizer writes "
-            f"{PROTOCOL}: one event would be stored under two ids; run the version of normalizer "
+            f"the database requires protocol {in_force}, but this version of normalizer writes "
+            f"{PROTOCOL} and would store one event under two ids. Run the version of normalizer "
             "that has the newest migration"
         )

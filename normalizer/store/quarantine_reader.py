@@ -1,7 +1,7 @@
-"""Shows refused records to an operator: a log line, a list, or one record as a whole.
+"""Shows rejected records to an operator: as a log line, a list, or one complete record.
 
-The table `quarantine` holds a sample without secrets. The bytes are in a table of their own, and
-are redacted unless the operator passes --raw.
+The table `quarantine` holds a sample without secrets. The bytes are in a separate table, and are
+redacted unless the operator passes --raw.
 """
 
 import time
@@ -47,7 +47,7 @@ _RAW: Final = """
 
 
 class QuarantineEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One refusal: a record, or one event in it."""
+    """One rejection, of a record or of one event in it."""
 
     quarantine_id: int
     quarantined_at: datetime
@@ -67,12 +67,12 @@ class QuarantineEntry(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def coordinates(self) -> str:
-        """topic:partition:offset, as `normalizer explain` takes it."""
+        """Return topic:partition:offset, as `normalizer explain` takes it."""
         return f"{self.source_topic}:{self.source_partition}:{self.source_offset}"
 
 
 class StoredBytes(msgspec.Struct, frozen=True, kw_only=True):
-    """The refused bytes; only the beginning of them unless `whole`."""
+    """The rejected bytes, or only their beginning unless `whole`."""
 
     key: bytes | None
     value: bytes | None
@@ -89,7 +89,7 @@ async def list_entries(
     redriven: bool = False,
     limit: int = 50,
 ) -> list[QuarantineEntry]:
-    """The latest refusals, the newest first; `redriven` includes those that were redriven.
+    """Return the latest rejections, newest first. `redriven` includes redriven ones.
 
     Raises StoreUnavailable and FatalError.
     """
@@ -101,16 +101,16 @@ async def list_entries(
 async def show_entry(
     database_url: str, quarantine_id: int
 ) -> tuple[QuarantineEntry, StoredBytes | None]:
-    """One refusal and its bytes; None where retention has deleted the bytes.
+    """Return one rejection and its bytes, which are None if retention has deleted them.
 
-    Raises ConfigurationError where there is no such refusal.
+    Raises ConfigurationError if there is no such rejection.
     """
     async with read_only_connection(database_url) as connection:
         rows = await connection.fetch(_LIST, None, None, quarantine_id, 1, True)
         if not rows:
             raise ConfigurationError(
-                f"quarantine {quarantine_id}: there is no such entry; "
-                "`normalizer quarantine list` shows those there are"
+                f"quarantine {quarantine_id}: there is no such entry; see `normalizer quarantine "
+                "list`"
             )
         entry = QuarantineEntry(**rows[0])
         raw = await connection.fetchrow(
@@ -124,7 +124,7 @@ async def show_entry(
 
 
 def table(entries: Iterable[QuarantineEntry]) -> str:
-    """One line a refusal."""
+    """Format one line per rejection."""
     return "\n".join(
         f"{entry.quarantine_id:>8}  {entry.quarantined_at:%Y-%m-%d %H:%M:%S}  "
         f"{entry.reason:<21} {entry.coordinates}  {entry.detail}"
@@ -136,7 +136,7 @@ def table(entries: Iterable[QuarantineEntry]) -> str:
 def page(
     entry: QuarantineEntry, kept: StoredBytes | None, *, raw: bool, redact_keys: Iterable[str] = ()
 ) -> str:
-    """Everything about one refusal; content redacted unless `raw`."""
+    """Format everything about one rejection, with content redacted unless `raw`."""
     lines = [
         ("quarantine", str(entry.quarantine_id)),
         ("record", f"{entry.coordinates} (incarnation {entry.source_incarnation})"),
@@ -170,9 +170,9 @@ def _content(kept: StoredBytes, *, raw: bool, redact_keys: Iterable[str]) -> lis
         text = kept.value.decode()
         tree = parse(text)
     except (ValueError, RecursionError):
-        return [("content", "not shown: only JSON can be redacted; --raw shows it")]
+        return [("content", "not shown, because only JSON can be redacted (--raw shows it)")]
     if isinstance(tree, dict) and ENCODED.decode() in tree:
-        return [("content", "not shown: base64 cannot be redacted; --raw shows it")]
+        return [("content", "not shown, because base64 can't be redacted (--raw shows it)")]
     text_shown = replace_unstorable(Sanitizer(redact_keys).clean(text, tree).text)
     if len(text_shown) > SHOWN_LETTERS:
         text_shown = (
@@ -186,7 +186,7 @@ def _shown(content: bytes | None) -> str:
 
 
 class RejectionLog:
-    """One log line for many refusals: how many for which reason, with the first as an example."""
+    """Logs one line for many rejections: the number for each reason, with an example."""
 
     def __init__(
         self, logger: FilteringBoundLogger, clock: Callable[[], float] = time.monotonic
@@ -198,7 +198,7 @@ class RejectionLog:
         self._example: dict[str, object] = {}
 
     def add(self, committed: CommittedBatch) -> None:
-        """Count the new refusals of a batch; log them if the last line is old enough."""
+        """Count the new rejections of a batch, and log them if the last line is old enough."""
         for (record, rejected), is_new in zip(committed.refusals, committed.kept, strict=True):
             if is_new:
                 self._reasons[rejected.reason] += 1
@@ -211,7 +211,7 @@ class RejectionLog:
             self.flush()
 
     def flush(self) -> None:
-        """Log what has been counted, if anything."""
+        """Log the counts, if there are any."""
         if not self._reasons:
             return
         self._log.warning("records_refused", reasons=dict(self._reasons), first=self._example)
@@ -221,6 +221,6 @@ class RejectionLog:
 
 
 def _execution_of(key: bytes | None) -> str | None:
-    """The execution id in a record's key; any other key may hold content and is not logged."""
+    """Return the execution id in a record's key. Other keys may hold content, so don't log them."""
     text = (key or b"")[:20]
     return text.decode() if text.isdigit() else None

@@ -1,4 +1,4 @@
-"""Stores refused records in quarantine, in the transaction of their batch."""
+"""Stores rejected records in quarantine, in their batch's transaction."""
 
 import base64
 import hashlib
@@ -20,14 +20,14 @@ _DETAIL_LETTERS: Final = 500
 
 
 class RejectedRecord(NamedTuple):
-    """A record and why it, or one event in it, was refused."""
+    """A record, and why it or one event in it was rejected."""
 
     record: RawRecord
     rejected: Rejected
 
     @property
     def coordinates(self) -> Coordinates:
-        """The coordinates of the refused record or event."""
+        """Return the coordinates of the rejected record or event."""
         record = self.record
         return (
             record.topic or "",
@@ -41,9 +41,9 @@ class RejectedRecord(NamedTuple):
 async def write_quarantine(
     connection: asyncpg.Connection, refusals: Sequence[RejectedRecord], batch_id: int
 ) -> list[bool]:
-    """Store the refusals; for each, whether it is new (False: its coordinates are stored already).
+    """Store the rejections. Returns for each whether it's new or already stored.
 
-    The bytes go to a table of their own, for redrive; only the owner can read it.
+    The bytes go to a separate table for redrive, which only the owner can read.
     """
     if not refusals:
         return []
@@ -60,14 +60,14 @@ async def write_quarantine(
     kept = []
     for rejected_record in refusals:
         kept.append(rejected_record.coordinates in new)
-        new.discard(rejected_record.coordinates)  # a file may hold one record twice
+        new.discard(rejected_record.coordinates)  # a file may hold a record twice
     return kept
 
 
 async def _keep_raw(
     connection: asyncpg.Connection, records: dict[tuple[str | None, int, int, int], RawRecord]
 ) -> None:
-    """Store the bytes of each record once, by COPY: a server never logs COPY data."""
+    """Store the bytes of each record once, with COPY, because servers never log COPY data."""
     kept = await connection.fetch(store_statements.FIND_RAW, *map(list, zip(*records, strict=True)))
     for row in kept:
         del records[tuple(row)]
@@ -95,7 +95,7 @@ def _row(rejected_record: RejectedRecord) -> tuple[object, ...]:
 
 
 def _raw(record: RawRecord) -> tuple[object, ...]:
-    """The record's bytes: whole up to 1 MiB, beyond that the first 64 KiB and the hash."""
+    """Return the record's bytes up to 1 MiB, or else its first 64 KiB and its hash."""
     value, key = record.value or b"", record.key or b""
     headers = msgspec.json.encode(
         [

@@ -26,7 +26,7 @@ async def read_only_connection(
     command_timeout_s: float | None = None,
     **settings: str,
 ) -> AsyncIterator[asyncpg.Connection]:
-    """Open one, and close it at the end; `settings` override those of the session.
+    """Open a connection for a block. `settings` override those of the session.
 
     Raises StoreUnavailable and FatalError, by SQLSTATE.
     """

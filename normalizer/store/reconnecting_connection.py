@@ -1,4 +1,4 @@
-"""One connection to PostgreSQL, opened when it is needed and again after an outage."""
+"""One connection to PostgreSQL, opened when needed and again after an outage."""
 
 import asyncio
 import contextlib
@@ -18,10 +18,10 @@ _log: Final = get_logger()
 
 
 class ReconnectingConnection:
-    """One connection at a time for any number of tasks, which use it one after the other.
+    """One connection for any number of tasks, which use it one after the other.
 
-    `prepare` is called with each new connection before its first use; the connection is closed if
-    it raises. The caller pauses before it tries again: `process.pause.back_off_s`.
+    It calls `prepare` with each new connection before its first use, and closes the connection if
+    that raises. The caller pauses before a retry (`process.pause.back_off_s`).
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class ReconnectingConnection:
 
     @property
     def server_pid(self) -> int | None:
-        """The process id of the server's backend; None without a connection. From any thread."""
+        """Return the pid of the server's backend, or None. Safe from any thread."""
         connection = self._connection
         if connection is None or connection.is_closed():
             return None
@@ -53,23 +53,23 @@ class ReconnectingConnection:
 
     @property
     def is_pooled(self) -> bool | None:
-        """Whether a pooler is between; None without a connection."""
+        """Return whether a pooler is in between, or None without a connection."""
         connection = self._connection
         return None if connection is None or connection.is_closed() else connection.is_pooled
 
     @asynccontextmanager
     async def use(self) -> AsyncIterator[asyncpg.Connection]:
-        """The connection for one block. Raises what asyncpg and `prepare` raise.
+        """Use the connection for one block. Raises what asyncpg and `prepare` raise.
 
-        After an error that leaves its state unknown, and where the server has become a standby, it
-        is ended, and the next block has a new one.
+        After an error that leaves its state unknown, or if the server has become a standby, it ends
+        the connection, and the next block gets a new one.
         """
         async with self._turn:
             connection = await self._opened()
             try:
                 yield connection
             except BaseException as error:
-                # Of several hosts another may be the primary now.
+                # If there are several hosts, another one may be the primary now.
                 is_standby = isinstance(error, asyncpg.ReadOnlySQLTransactionError)
                 if is_in_doubt_after(error) or is_standby:
                     self.terminate()
@@ -78,7 +78,7 @@ class ReconnectingConnection:
     async def close(self) -> None:
         """Close the connection, and ask the server to cancel its statement.
 
-        Otherwise the statement would go on, and hold its locks.
+        Otherwise the statement would continue and keep its locks.
         """
         connection, self._connection = self._connection, None
         if connection is not None:
@@ -127,7 +127,7 @@ class ReconnectingConnection:
 
 
 def is_in_doubt_after(error: BaseException) -> bool:
-    """Whether the state of a connection is unknown after this error."""
+    """Return whether the state of a connection is unknown after this error."""
     return isinstance(error, (*FOREIGN_ERRORS, asyncio.CancelledError)) and not isinstance(
         error, (asyncpg.PostgresError, *CLIENT_REFUSALS)
     )

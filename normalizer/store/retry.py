@@ -1,9 +1,9 @@
-"""Writes a batch until it succeeds: backs off, halves it, and retries for as long as it takes.
+"""Writes a batch until it succeeds: backs off, halves it, and retries as long as it takes.
 
-Nothing is refused here. A batch that keeps failing is halved down to one record, so that the
-position stops at the record to blame. That record is retried until it can be written, and is
-reported from the fifth second on. One that makes a projection fail, or take longer than a statement
-may, is written without projections.
+It never rejects anything. A batch that keeps failing is halved down to one record, so that the
+position stops at the record to blame. It retries that record until it can be written, and reports
+it from the fifth second on. A record that makes a projection fail, or time out, is written without
+projections.
 
 A batch that has waited for ten seconds while the database works is split into its partitions. The
 service takes over the part that still fails (`set_aside`), so that the others don't wait for it.
@@ -23,30 +23,30 @@ from normalizer.telemetry import get_logger
 
 TRIES_BEFORE_HALVING: Final = 3
 WAITING_AFTER_S: Final = 5.0
-"""A batch that is in flight for this long is reported as blocked."""
+"""Report a batch that's in flight for this long as blocked."""
 REPORT_EVERY_S: Final = 60.0
 SET_ASIDE_AFTER_S: Final = 10.0
-"""A batch that has waited for this long is written without the part that waits."""
+"""After this long, write a waiting batch without the part that waits."""
 
 SetAside = Callable[[PartitionBatch], bool]
-"""Takes over a part that waits, to write it later; False where it can't."""
+"""Takes over a waiting part, to write it later. Returns False if it can't."""
 
 _log: Final = get_logger()
 
 
 class BatchWriter(Protocol):
-    """Writes batches: a Store."""
+    """Writes batches, like a Store."""
 
     async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:
         """Write the batch in one transaction. Raises RetryableError if nothing was written."""
 
 
 class InFlightBatch:
-    """The batch that a writer is writing, since when, and its last error. Read from any thread.
+    """The batch in flight of a writer, since when, and its last error. Any thread may read it.
 
-    `piece` is the part of the batch that is being written; `error` is None again once it is.
-    `waits_for` is what its statement waits for, as the server says. `since_s`: it
-    has been waiting since then.
+    `piece` is the part of the batch that's being written, and `error` becomes None again after
+    that. `waits_for` is what its statement waits for according to the server. `since_s` is when the
+    wait began.
     """
 
     def __init__(
@@ -59,47 +59,47 @@ class InFlightBatch:
         self.waits_for = ""
 
     def begin(self, batch: Batch) -> None:
-        """The writer begins to write the batch."""
+        """Note that the writer begins to write the batch."""
         self.error, self.piece, self.waits_for = None, batch, ""
         if self.since_s is None:
             self.since_s = self._clock()
 
     def failed(self, error: RetryableError) -> None:
-        """A try has failed; only a lock that timed out may still be what the batch waits for."""
+        """Note a failed try. Only after a lock timeout may `waits_for` still be true."""
         self.error = error
         if getattr(error, "sqlstate", None) != LOCK_NOT_AVAILABLE:
             self.waits_for = ""
 
     def written(self) -> None:
-        """The piece is written."""
+        """Note that the piece is written."""
         self.error, self.waits_for = None, ""
 
     def clear(self) -> None:
-        """The batch is written, or its writer has stopped."""
+        """Note that the batch is written, or its writer has stopped."""
         self.since_s = self.piece = self.error = None
         self.waits_for = ""
 
     def age_s(self) -> float:
-        """Seconds since the writer began the batch; 0 without one."""
+        """Return the seconds since the writer began the batch, or 0 without one."""
         since_s = self.since_s
         return 0.0 if since_s is None else self._clock() - since_s
 
     def is_waiting(self) -> bool:
-        """Whether the batch takes longer than WAITING_AFTER_S."""
+        """Return whether the batch takes longer than WAITING_AFTER_S."""
         return self.age_s() >= WAITING_AFTER_S
 
     def last_error_text(self) -> str:
-        """The last error as a sentence."""
+        """Return the last error as a sentence."""
         error = self.error
         return str(error) if error else "the store has not answered yet"
 
     def why(self) -> str:
-        """What the batch waits for, and its last error."""
+        """Return what the batch waits for, and its last error."""
         waits_for, error = self.waits_for, self.last_error_text()
         return f"it waits for {waits_for}; last: {error}" if waits_for else error
 
     def offsets(self) -> str:
-        """What is being written, by partition: noetl.events[3]@1042 (1 record)."""
+        """Return what is being written, by partition, such as noetl.events[3]@1042 (1 record)."""
         piece = self.piece
         return ", ".join(
             f"{part.topic}[{part.partition}]@{part.from_offset} "
@@ -118,13 +118,12 @@ async def write_with_retry(
     on_failure: Callable[[RetryableError], None] = lambda _: None,
     set_aside: SetAside | None = None,
 ) -> OutcomeTotals:
-    """Write the batch, and retry for as long as it takes; `stop` ends the retries.
+    """Write the batch, and retry as long as it takes. `stop` ends the retries.
 
-    Nothing is written of a part that `set_aside` has taken over, from the offset of that part on.
-
-    Raises PositionError and FatalError from `write`, FatalError where the database goes on to
-    refuse the sign-in, and RetryableError once `stop` is set. The first pieces of a halved batch
-    may be written then.
+    It writes nothing of a part that `set_aside` has taken over, from that part's offset on. Raises
+    PositionError and FatalError from `write`, FatalError if the database keeps refusing the
+    sign-in, and RetryableError once `stop` is set. By then the first pieces of a halved batch may
+    be written.
     """
     in_flight = in_flight or InFlightBatch()
     in_flight.begin(batch)
@@ -139,7 +138,7 @@ async def write_with_retry(
 class _Retries:
     """Writes the pieces of one batch in the order of their offsets.
 
-    A piece that keeps failing is halved.
+    It halves a piece that keeps failing.
     """
 
     def __init__(
@@ -158,12 +157,12 @@ class _Retries:
         self._on_failure = on_failure
         self._set_aside = set_aside
         self._pieces: list[Batch] = []
-        """What is left to write; the last one comes first."""
+        """The pieces still to write. The last one comes first."""
         self._tries = self._tries_of_projections = 0
         self._projections = True
 
     async def write(self, batch: Batch) -> OutcomeTotals:
-        """Write the batch; what was written of it."""
+        """Write the batch. Returns the totals of what was written."""
         totals = OutcomeTotals()
         sign_in_tries = SignInTries()
         self._pieces = [batch]
@@ -188,7 +187,7 @@ class _Retries:
         return totals
 
     def _restart(self) -> None:
-        """The next try is the first of its piece."""
+        """Treat the next try as the first of its piece."""
         self._tries = self._tries_of_projections = 0
         self._projections = True
 
@@ -204,7 +203,7 @@ class _Retries:
         )
 
     def _shrink(self, error: RetryableError) -> bool:
-        """Make the failed piece smaller; False where that's not due, or not possible."""
+        """Make the failed piece smaller. Returns False if that's not due, or not possible."""
         piece = self._pieces[-1]
         has_waited = self._in_flight.age_s() >= SET_ASIDE_AFTER_S and not is_outage(error)
         if self._set_aside and has_waited:
@@ -224,7 +223,7 @@ class _Retries:
         self._tries = 0
 
     def _leave_out(self, taken: PartitionBatch) -> None:
-        """Drop what is left of its partition: it's read again once the part is written."""
+        """Drop the rest of its partition, which is read again once the part is written."""
         left = (
             Batch(parts=tuple(part for part in piece.parts if part.key != taken.key))
             for piece in self._pieces
@@ -233,13 +232,13 @@ class _Retries:
         self._restart()
 
     async def _back_off(self, error: RetryableError) -> None:
-        """Wait before the next try of the same piece, which may do without projections."""
+        """Wait before the next try of the same piece, perhaps without projections."""
         tries = min(self._tries, self._tries_of_projections)
         if self._projections and tries >= TRIES_BEFORE_HALVING:
             _log.error("projection_failed", why=str(error), piece=self._in_flight.offsets())
             self._projections = False
         elif not self._projections:
-            # The database is away or slow, and so it may have been before: nothing is proven.
+            # The database is unreachable or slow, perhaps since before, so this proves nothing.
             self._restart()
             await wait_at_most(self._stop, back_off_s(TRIES_BEFORE_HALVING, self._draw))
         else:
@@ -249,7 +248,7 @@ class _Retries:
 class _WaitReporter:
     """Logs when a batch is blocked, again every REPORT_EVERY_S, and when it is written.
 
-    It uses timers of the event loop, so it also logs while a statement waits for a lock.
+    It uses the event loop's timers, so it also logs while a statement waits for a lock.
     """
 
     def __init__(self, in_flight: InFlightBatch) -> None:

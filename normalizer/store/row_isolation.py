@@ -1,4 +1,4 @@
-"""Finds the events whose rows the database refuses, by writing them and rolling back."""
+"""Finds the events whose rows the database rejects, by writing them and rolling back."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ from normalizer.store.source_positions import Positions
 
 
 class RowIsolation:
-    """Isolates the refused rows of a batch; the caller rolls the transaction back."""
+    """Isolates the rejected rows of a batch. The caller rolls the transaction back."""
 
     def __init__(self, positions: Positions) -> None:
         self._positions = positions
@@ -25,11 +25,11 @@ class RowIsolation:
     async def isolate_rows(
         self, batch: Batch, refused: dict[Coordinates, Rejected], connection: asyncpg.Connection
     ) -> dict[Coordinates, Rejected]:
-        """Find the events whose rows are refused, besides those in `refused`."""
+        """Find the events whose rows are rejected, besides those in `refused`."""
         dedup_horizon = await self._positions.lock(connection, batch.parts) or NO_DEDUP_HORIZON
         _, exclusions = await begin_batch(connection, batch)
         events = sort_outcomes(batch, refused, exclusions, dedup_horizon).events
-        # A constraint that is checked at COMMIT must fail here, with the row that violates it.
+        # Make a deferred constraint fail here, at the row that violates it, and not at COMMIT.
         await connection.execute(store_statements.CHECK_CONSTRAINTS_NOW)
         codes, write_plan = await self._try_rows(connection, events, dedup_horizon)
         reports: dict[int, list[Event]] = {}
@@ -39,7 +39,7 @@ class RowIsolation:
         return {
             coordinates_of(event): Rejected(
                 reason="rejected_by_database",
-                detail="the database refused the row: " + (codes[row] or "it cannot be encoded"),
+                detail="the database rejected the row: " + (codes[row] or "it can't be encoded"),
                 shape=event.shape,
                 index=coordinates_of(event)[4],
                 sqlstate=codes[row],
@@ -54,7 +54,7 @@ class RowIsolation:
         events: Sequence[Event],
         dedup_horizon: DedupHorizon,
     ) -> tuple[dict[int, str | None], WritePlan]:
-        """The SQLSTATE of each refused row, by its id; every row is rolled back."""
+        """Return the SQLSTATE of each rejected row, by its id. Rolls back every row."""
         write_plan = await reconcile(events, StoredRows(connection), dedup_horizon)
 
         async def insert(rows: Sequence[Event]) -> None:
@@ -72,7 +72,7 @@ class RowIsolation:
         reports: Sequence[Event],
         dedup_horizon: DedupHorizon,
     ) -> Sequence[Event]:
-        """Of the reports merged into one refused row: those refused alone, else the last one."""
+        """Return the reports in a rejected merged row that are rejected alone, or the last."""
         if len(reports) == 1:
             return reports
         refused_alone = [

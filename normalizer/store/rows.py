@@ -1,4 +1,4 @@
-"""Reads, inserts and updates rows of the table `events`, and finds rows that it refuses."""
+"""Reads, inserts, and updates rows of the table `events`, and finds rows that it rejects."""
 
 import asyncio
 import hashlib
@@ -22,22 +22,22 @@ from normalizer.store.sqlstate import FOREIGN_ERRORS, Fault, fault_of, line_of
 Row = TypeVar("Row", Event, Envelope)
 
 ROWS_AT_ONCE: Final = 500
-"""Rows encoded for COPY, and sent, without yielding to the event loop: two milliseconds."""
+"""How many rows to encode and send before yielding to the event loop, after two milliseconds."""
 _HEAD: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 """Source: the PostgreSQL manual, COPY, Binary Format."""
 _END: Final = b"\xff\xff"
 MAX_GAP_OFFSETS: Final = 5_000
-"""Offsets less far apart than this are searched as one run."""
+"""Search offsets closer together than this as one run."""
 PAUSE_EVERY_S: Final = 0.005
-"""Work without a pause."""
+"""How long to work without a pause."""
 SAY_EVERY_S: Final = 10.0
-"""After 60 s without a statement the server would end the transaction."""
+"""Say something this often. After 60 s without a statement the server would end the transaction."""
 DIGESTED_BYTES: Final = 4 * 1024 * 1024
-"""Bytes of values that are sent to be hashed together; a larger value is sent alone."""
+"""How many bytes of values to send together for hashing. A larger value goes alone."""
 
 
 class RowRefused(Exception):  # noqa: N818 - never leaves the store
-    """The database refused a row; `line` (from 1) is its line in COPY, None if not known."""
+    """The database rejected a row. `line` (from 1) is its line in COPY, or None if unknown."""
 
     def __init__(self, sqlstate: str | None = None, line: int | None = None) -> None:
         super().__init__(sqlstate, line)
@@ -53,14 +53,14 @@ class StoredRows:
         self._paused_s = self._said_s = time.monotonic()
 
     async def find_coordinates(self, event_ids: Sequence[int]) -> dict[int, Coordinates]:
-        """The coordinates of the stored ones of these ids."""
+        """Return the coordinates of these ids that are stored."""
         if not event_ids:
             return {}
         rows = await self._connection.fetch(store_statements.FIND_COORDINATES, event_ids)
         return {row[0]: tuple(row)[1:] for row in rows}
 
     async def rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
-        """The rows of the stored ones of these ids, locked in ascending order."""
+        """Return the rows of these ids that are stored, and lock them in ascending order."""
         if not event_ids:
             return {}
         rows = await self._connection.fetch(store_statements.LOCK_EVENTS, event_ids)
@@ -69,7 +69,7 @@ class StoredRows:
     async def find_rows_at(
         self, coordinates_set: AbstractSet[Coordinates]
     ) -> dict[Coordinates, int]:
-        """The rows that these records were stored in or merged into, if they still exist."""
+        """Return the rows that these records were stored in or merged into, if they still exist."""
         if not coordinates_set:
             return {}
         found = await self.find_merged(coordinates_set)
@@ -82,7 +82,7 @@ class StoredRows:
     async def find_merged(
         self, coordinates_set: AbstractSet[Coordinates]
     ) -> dict[Coordinates, int]:
-        """The rows that these records were merged into, unless they were deleted since."""
+        """Return the rows that these records were merged into, unless they were deleted since."""
         columns = [list(column) for column in zip(*coordinates_set, strict=True)]
         merged_from = [
             (merge_id, event_id, coordinates)
@@ -102,7 +102,7 @@ class StoredRows:
         }
 
     async def digests(self, values: Sequence[bytes]) -> list[Digest]:
-        """The length and sha256 of each value's jsonb text, computed by the database."""
+        """Return the length and sha256 of each value's jsonb text, computed by the database."""
         return [
             digest
             for some in _chunked_by_bytes(values)
@@ -110,7 +110,7 @@ class StoredRows:
         ]
 
     async def _digests_of(self, values: Sequence[bytes]) -> list[Digest]:
-        """The digests; a value that is no jsonb gets a unique one, and its row is refused later."""
+        """Return the digests. Invalid jsonb gets a unique one, and its row is rejected later."""
         try:
             async with self._connection.transaction():
                 found = await self._connection.fetch(store_statements.DIGESTS, values)
@@ -123,19 +123,19 @@ class StoredRows:
         return [(row[0], row[1]) for row in found]
 
     async def find_assigned(self, coordinates: Coordinates) -> int | None:
-        """The id that was assigned to the event of these coordinates; None without one."""
+        """Return the id that was assigned to the event at these coordinates, or None."""
         found: int | None = await self._connection.fetchval(
             store_statements.FIND_ASSIGNED, *coordinates
         )
         return found
 
     async def assign(self, coordinates: Coordinates) -> int:
-        """A new id from gen_snowflake(), stored under the coordinates."""
+        """Return a new id from gen_snowflake(), and store it under the coordinates."""
         event_id: int = await self._connection.fetchval(store_statements.ASSIGN_ID, *coordinates)
         return event_id
 
     async def pause(self) -> None:
-        """Let other tasks run, every few milliseconds; keep the transaction from seeming idle."""
+        """Let other tasks run every few milliseconds, and keep the transaction active."""
         now_s = time.monotonic()
         if now_s >= self._paused_s + PAUSE_EVERY_S:
             await asyncio.sleep(0)
@@ -159,10 +159,10 @@ def _chunked_by_bytes(values: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
 def _runs(
     coordinates_set: AbstractSet[Coordinates],
 ) -> Iterator[tuple[str | None, int, int, int, int, Sequence[int]]]:
-    """For each source, runs of offsets (source, first, last) with the wanted ones in each.
+    """Yield runs of offsets (source, first, last), with the wanted ones in each.
 
-    Each run costs a search in the index, and each offset in it that is not wanted costs the server
-    a row to look at.
+    Each run costs a search in the index, and each unwanted offset in it makes the server read a
+    row.
     """
     ordered = sorted({(coordinates[:3], coordinates[3]) for coordinates in coordinates_set})
     for source, offsets in groupby(ordered, key=itemgetter(0)):
@@ -175,7 +175,7 @@ def _runs(
 async def add_merged_records(
     connection: asyncpg.Connection, merged_records: Sequence[tuple[Coordinates, int]]
 ) -> None:
-    """Store for each merged record the row that it was merged into."""
+    """Store which row each merged record was merged into."""
     if not merged_records:
         return
     columns = zip(
@@ -204,7 +204,7 @@ async def copy_rows(connection: asyncpg.Connection, rows: Sequence[Event], batch
 
 
 async def _encoded(rows: Sequence[Event]) -> list[bytes]:
-    """The columns of each row. Raises RowRefused for one that cannot be encoded."""
+    """Return the columns of each row. Raises RowRefused for one that can't be encoded."""
     encoded: list[bytes] = []
     for first in range(0, len(rows), ROWS_AT_ONCE):
         if first:
@@ -217,7 +217,7 @@ async def _encoded(rows: Sequence[Event]) -> list[bytes]:
 
 
 async def _copy_data(encoded: Sequence[bytes], batch_id: int) -> AsyncIterator[bytes]:
-    """What COPY reads: each row is its number of columns, its batch, and the other columns."""
+    """Yield the data for COPY: for each row the number of columns, its batch, and its columns."""
     begin = struct.pack(">hiq", len(store_statements.EVENT_COLUMNS), 8, batch_id)
     head = _HEAD
     for first in range(0, len(encoded), ROWS_AT_ONCE):
@@ -227,7 +227,7 @@ async def _copy_data(encoded: Sequence[bytes], batch_id: int) -> AsyncIterator[b
 
 
 async def update_rows(connection: asyncpg.Connection, rows: Sequence[Envelope]) -> None:
-    """Update merged rows, ascending by event_id; they were read and locked before."""
+    """Update merged rows, ascending by event_id, which were read and locked before."""
     if not rows:
         return
     ids = [row.event_id or 0 for row in rows]
@@ -240,11 +240,11 @@ async def find_refused_rows(
     rows: Sequence[Row],
     write: Callable[[Sequence[Row]], Awaitable[None]],
 ) -> dict[int, str | None]:
-    """Find the refused rows: event_id -> SQLSTATE. Every row is rolled back.
+    """Find the rejected rows: event_id -> SQLSTATE. Rolls back every row.
 
-    COPY names the line of a refused row, so the rows before it are good. Otherwise the rows are
-    tried in halves, and so are the rows after a refused one: many refused rows cost little more
-    than a few.
+    COPY names the line of a rejected row, so the rows before it are good. Otherwise it tries the
+    rows in halves, and also the rows after a rejected one, so that many rejected rows cost little
+    more than a few.
     """
     refused: dict[int, str | None] = {}
     suspects = [rows]
@@ -266,7 +266,7 @@ async def _try_write(
     rows: Sequence[Row],
     write: Callable[[Sequence[Row]], Awaitable[None]],
 ) -> RowRefused | None:
-    """Write the rows and roll them back; the refusal, if any."""
+    """Write the rows and roll them back. Returns the rejection, if any."""
     if not rows:
         return None
     savepoint = connection.transaction()
@@ -275,7 +275,8 @@ async def _try_write(
     try:
         await write(rows)
     except RowRefused as found:
-        # A new exception: the traceback of `found` holds this frame and its rows in a cycle.
+        # Make a new exception, because the traceback of `found` keeps this frame and its rows in a
+        # cycle.
         refusal = RowRefused(found.sqlstate, found.line)
     except FOREIGN_ERRORS as error:
         if fault_of(error, copying=False) is not Fault.RECORD:

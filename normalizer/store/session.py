@@ -30,17 +30,17 @@ _T = TypeVar("_T")
 _Work = Callable[[asyncpg.Connection], Awaitable[_T]]
 
 _SETTINGS: Final = {
-    # A frozen process must not hold its positions forever, and no statement may wait forever.
+    # A frozen process must not keep its positions locked, and no statement may wait indefinitely.
     "statement_timeout": "60s",
     "idle_in_transaction_session_timeout": "60s",
-    # Longer than deadlock_timeout, so that a deadlock is detected as one; short, because a stop or
-    # a rebalance is only noticed between two tries.
+    # Longer than deadlock_timeout, so that a deadlock is detected as one. Short, because we notice
+    # a stop or a rebalance only between two tries.
     "lock_timeout": "5s",
     "search_path": "normalizer, public",
 }
 
 READ_ONLY: Final = {"transaction_read_only": "on"}
-"""Settings of a session that writes nothing."""
+"""Settings of a session that only reads."""
 
 _JSONB_VERSION: Final = b"\x01"
 """The byte before the JSON text in the binary format of jsonb."""
@@ -49,13 +49,13 @@ _log: Final = get_logger()
 
 
 class RetryTransaction(Exception):  # noqa: N818 - never leaves the store
-    """Another writer was first: run the transaction again at once."""
+    """Another writer was first. Run the transaction again at once."""
 
 
 class Session:
-    """Transactions of one task, on one connection. Waits `command_timeout_s` for an answer.
+    """Runs one task's transactions on one connection. Waits `command_timeout_s` for an answer.
 
-    With None, and "0s" as `statement_timeout`, a statement may take as long as it takes.
+    With None, and "0s" as `statement_timeout`, a statement may take any time.
     """
 
     def __init__(
@@ -83,8 +83,8 @@ class Session:
     async def transaction(self, work: _Work[_T], *, rolled_back: bool = False) -> _T:
         """Run the work in a READ COMMITTED transaction, and translate the database's errors.
 
-        Raises RowRefused, RetryTransaction, StoreUnavailable or FatalError; nothing is written
-        then.
+        Raises RowRefused, RetryTransaction, StoreUnavailable, or FatalError. Then nothing is
+        written.
         """
         begun_s = time.monotonic()
         try:
@@ -102,7 +102,10 @@ class Session:
                     raise translated(error, timed_out=timed_out) from error
 
     async def run_once(self, work: _Work[_T], *, rolled_back: bool = False) -> _T:
-        """Run work without rows of a batch: a retry is left to the caller, as StoreUnavailable."""
+        """Run work other than a batch.
+
+        A race becomes StoreUnavailable, so that the caller retries.
+        """
         try:
             return await self.transaction(work, rolled_back=rolled_back)
         except (RowRefused, RetryTransaction) as error:
@@ -110,7 +113,7 @@ class Session:
             raise StoreUnavailable(message) from error
 
     async def fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
-        """Run one statement as `run_once` does, and return its rows."""
+        """Run one statement like `run_once`, and return its rows."""
 
         async def fetch(connection: asyncpg.Connection) -> list[asyncpg.Record]:
             rows: list[asyncpg.Record] = await connection.fetch(statement, *values)
@@ -134,7 +137,7 @@ class Session:
                 return await self._committed(connection, work, rolled_back=rolled_back)
             except BaseException as error:
                 if is_in_doubt_after(error):
-                    # The statement may hold the locks of the positions: have it cancelled.
+                    # Cancel the statement, because it may hold the locks of the positions.
                     await self._connection.close()
                 raise
 
@@ -142,7 +145,7 @@ class Session:
         self, connection: asyncpg.Connection, work: _Work[_T], *, rolled_back: bool
     ) -> _T:
         """Run the work, then commit or roll back."""
-        # Whatever the database's default is: a statement must see what was committed before it.
+        # Override the database's default, because a statement must see earlier commits.
         transaction = connection.transaction(isolation="read_committed")
         try:
             await transaction.start()
@@ -164,14 +167,14 @@ class Session:
 
     @property
     def server_pid(self) -> int | None:
-        """The process id of the server's backend; None without a connection."""
+        """Return the pid of the server's backend, or None without a connection."""
         return self._connection.server_pid
 
     @property
     def not_begun(self) -> str:
-        """What keeps the transaction from beginning; empty if it has begun, or there's none.
+        """Return what keeps the transaction from beginning. Empty if it has begun, or there's none.
 
-        A server answers BEGIN at once. A pooler lets it wait until a server connection is free.
+        A server answers BEGIN at once. A pooler delays it until a server connection is free.
         """
         if not self._is_beginning:
             return ""
@@ -179,7 +182,7 @@ class Session:
             case None:
                 return "a new connection to the database"
             case True:
-                return "a server connection of the pooler, which are all in use"
+                return "a server connection of the pooler, because all are in use"
             case False:
                 return "the server's answer to BEGIN"
 
@@ -199,9 +202,9 @@ class Session:
     async def _end_stalled_sessions(self) -> None:
         """End the sessions of frozen processes, which may hold the locks that we wait for.
 
-        PostgreSQL applies no timeout while a statement waits for its client: for the next bytes of
-        a COPY, between parsing and execution, or for room to write an answer to. So a process that
-        is frozen there would hold its locks for as long as it is frozen.
+        PostgreSQL applies no timeout while a statement waits for its client, for example for the
+        next bytes of a COPY, between parsing and execution, or for room to send an answer. So a
+        process that's frozen at such a point would keep its locks.
         """
         with contextlib.suppress(*FOREIGN_ERRORS):
             async with self._connection.use() as connection:
@@ -212,7 +215,7 @@ class Session:
                 )
 
     async def _roll_back(self, transaction: asyncpg.transaction.Transaction) -> None:
-        """Roll back; if that fails, close the connection, and the server rolls back."""
+        """Roll back. If that fails, close the connection, so that the server rolls back."""
         try:
             await transaction.rollback()
         except FOREIGN_ERRORS:
@@ -220,7 +223,7 @@ class Session:
 
 
 def _seconds(span: str) -> float:
-    """A time limit as these settings write it: 60s or 300ms."""
+    """Parse a time limit as these settings write it, such as 60s or 300ms."""
     return int(span[:-2]) / 1000 if span.endswith("ms") else float(span[:-1])
 
 

@@ -27,9 +27,9 @@ _outcome_of: Final = itemgetter(0)
 
 
 class Exclusions(msgspec.Struct, frozen=True, kw_only=True):
-    """What is ignored although it is valid: events before the horizon, forgotten executions.
+    """Valid events to ignore: those before the horizon, and those of forgotten executions.
 
-    `horizon` is the horizon of retention; None where nothing expires.
+    `horizon` is the horizon of retention, or None if nothing expires.
     """
 
     horizon: datetime | None
@@ -43,7 +43,7 @@ class OutcomeCounts:
         self._counts = dict.fromkeys(("stored", "duplicate", "merged", "quarantined", "ignored"), 0)
 
     def add(self, outcome: str) -> None:
-        """Count one outcome: stored, duplicate, merged, quarantined or ignored."""
+        """Count one outcome: stored, duplicate, merged, quarantined, or ignored."""
         self._counts[outcome] += 1
 
     def add_outcomes(self, outcomes: Iterable[tuple[Outcome, int]]) -> None:
@@ -52,7 +52,7 @@ class OutcomeCounts:
             self._counts[outcome] += count
 
     def totals(self, part: PartitionBatch) -> OutcomeTotals:
-        """The counts, with the records and holes of the part."""
+        """Return the counts, with the records and holes of the part."""
         return OutcomeTotals(
             records=len(part.items),
             holes=sum(after - first for first, after in part.holes),
@@ -62,13 +62,13 @@ class OutcomeCounts:
 
 
 class SortedOutcomes(msgspec.Struct, kw_only=True):
-    """A batch's outcomes by kind; ignored ones are only counted.
+    """A batch's outcomes by kind. Ignored ones are only counted.
 
-    `counts` is parallel to the batch's parts, and so is `ends`: the index in `events` after the
-    last event of each part. `counts_of_refusals` is parallel to `refusals`: the counts of the part
-    that each refusal belongs to. `excluded` says of each outcome that is ignored although it is
-    valid why. `expired` counts those before the horizon, `expired_unread` those of them that no
-    earlier batch has read.
+    `counts` is parallel to the batch's parts, and so is `ends`, the index in `events` after the
+    last event of each part. `counts_of_refusals` is parallel to `refusals` and holds the counts of
+    the part that each rejection belongs to. `excluded` says why valid outcomes are ignored.
+    `expired` counts those before the horizon, and `expired_unread` those of them that no earlier
+    batch has read.
     """
 
     counts: list[OutcomeCounts]
@@ -81,17 +81,17 @@ class SortedOutcomes(msgspec.Struct, kw_only=True):
     expired_unread: int = 0
 
     def add_refusal(self, refusal: RejectedRecord, counts: OutcomeCounts) -> None:
-        """Add a refused record, and the counts of its part."""
+        """Add a rejected record, and the counts of its part."""
         self.refusals.append(refusal)
         self.counts_of_refusals.append(counts)
 
 
 async def begin_batch(connection: asyncpg.Connection, batch: Batch) -> tuple[int, Exclusions]:
-    """A new batch id, and what this transaction has to ignore."""
+    """Return a new batch id, and what this transaction must ignore."""
     execution_ids = {
         event.execution_id for _, outcomes in batch.items() for event in events_of(outcomes)
     }
-    # No row can hold an id outside bigint. Such a row is refused later, not the whole batch.
+    # No row can hold an id outside bigint. Only that row is rejected later, not the whole batch.
     storable = [one for one in execution_ids if -(1 << 63) <= one < 1 << 63]
     batch_id, horizon, forgotten = await connection.fetchrow(store_statements.BEGIN_BATCH, storable)
     return batch_id, Exclusions(horizon=horizon, forgotten=frozenset(forgotten))
@@ -103,7 +103,7 @@ def sort_outcomes(
     exclusions: Exclusions,
     dedup_horizon: DedupHorizon,
 ) -> SortedOutcomes:
-    """Sort the outcomes of every record; `refused` are events whose rows the database refuses."""
+    """Sort the outcomes of every record. `refused` holds events whose rows the database rejects."""
     sorted_outcomes = SortedOutcomes(counts=[OutcomeCounts() for _ in batch.parts])
     events, horizon, forgotten = sorted_outcomes.events, exclusions.horizon, exclusions.forgotten
     for part, counts in zip(batch.parts, sorted_outcomes.counts, strict=True):
@@ -143,10 +143,10 @@ def _index_of(outcome: ReadOutcome) -> int:
 
 
 def is_expired(record: RawRecord, outcome: ReadOutcome, horizon: datetime) -> bool:
-    """Whether the outcome lies before the horizon of retention.
+    """Return whether the outcome lies before the horizon of retention.
 
-    Compares the time that Kafka recorded, else the event's own time, as retention does for stored
-    rows. An outcome without any time never expires.
+    It compares the time that Kafka recorded, or else the event's own time, like retention does for
+    stored rows. An outcome without any time never expires.
     """
     if isinstance(outcome, (Rejected, Ignored)):
         time = recorded_at(record.recorded_ms)

@@ -1,4 +1,4 @@
-"""Locks, checks and moves the positions of a batch, with their running totals."""
+"""Locks, checks, and moves the positions of a batch, with their running totals."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
@@ -13,18 +13,18 @@ from normalizer.store import store_statements
 from normalizer.store.sorted_outcomes import SortedOutcomes
 
 OPERATOR: Final = "operator:"
-"""The prefix of the owner of a position that an operator moved: nobody owns it until a claim."""
+"""The prefix of the owner after an operator's change. Nobody owns the position until a claim."""
 
 
 class Positions(Protocol):
-    """The positions of a batch: locked first in its transaction, moved last."""
+    """The positions of a batch, which its transaction locks first and moves last."""
 
     async def lock(
         self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
     ) -> DedupHorizon | None:
-        """Lock the positions in key order; gives the dedup horizon of each.
+        """Lock the positions in key order. Returns the dedup horizon of each.
 
-        None: an earlier commit of this batch took effect already. Raises Fenced and PositionMoved.
+        Returns None if an earlier commit of this batch succeeded. Raises Fenced and PositionMoved.
         """
 
     async def move(
@@ -43,7 +43,7 @@ class SourcePositions:
     async def lock(
         self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
     ) -> DedupHorizon | None:
-        """As `Positions.lock`: a record beyond every earlier position is new."""
+        """Lock like `Positions.lock`. A record beyond every earlier position is new."""
         return await lock_positions(connection, parts)
 
     async def move(
@@ -53,7 +53,7 @@ class SourcePositions:
         batch_id: int,  # noqa: ARG002 - only jobs need it
         sorted_outcomes: SortedOutcomes,  # noqa: ARG002 - only jobs need them
     ) -> None:
-        """As `Positions.move`; holes become rows of `gaps`."""
+        """Move like `Positions.move`. Holes become rows of `gaps`."""
         await add_gaps(connection, [part for part, _ in moves], "hole")
         await move_positions(connection, moves)
 
@@ -61,7 +61,7 @@ class SourcePositions:
 async def lock_positions(
     connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
 ) -> DedupHorizon | None:
-    """Lock the positions in key order. None: an earlier commit of this batch took effect."""
+    """Lock the positions in key order. Returns None if an earlier commit succeeded."""
     rows = await connection.fetch(
         store_statements.LOCK_POSITIONS,
         [part.topic for part in parts],
@@ -76,7 +76,7 @@ async def lock_positions(
 async def lock_dedup_horizon(
     connection: asyncpg.Connection, rows: Sequence[asyncpg.Record]
 ) -> DedupHorizon:
-    """Lock and give the dedup horizon of locked positions."""
+    """Lock and return the dedup horizon of locked positions."""
     dedup_horizon = {
         (topic, incarnation, partition): dedup_offset
         for topic, incarnation, partition, _, next_offset, dedup_offset, _ in rows
@@ -93,9 +93,9 @@ async def lock_dedup_horizon(
 def is_already_committed(
     parts: Sequence[PartitionBatch], rows: Sequence[Mapping[str, Any]]
 ) -> bool:
-    """Whether the positions are at the end of this batch: an earlier commit of it took effect.
+    """Return whether the positions are at the end of this batch, so an earlier commit succeeded.
 
-    False: they are at its beginning. Raises Fenced and PositionMoved otherwise.
+    Returns False if they're at its beginning. Otherwise raises Fenced or PositionMoved.
     """
     positions = {(row["topic"], row["incarnation"], row["partition"]): row for row in rows}
     for part in parts:
@@ -107,8 +107,8 @@ def is_already_committed(
         stored = positions[part.key]["next_offset"]
         if stored != part.from_offset:
             message = (
-                f"{part.topic}[{part.partition}]: the stored position is {stored}, "
-                f"this batch begins at {part.from_offset}"
+                f"{part.topic}[{part.partition}]: the stored position is {stored}, but this batch "
+                f"begins at {part.from_offset}"
             )
             raise PositionMoved(message, topic=part.topic, partition=part.partition)
     return False
@@ -117,9 +117,9 @@ def is_already_committed(
 def why_claim_lost(
     topic: str, partition: int, epoch: int, position: Mapping[str, Any] | None
 ) -> PositionError | None:
-    """Why a claim of this epoch no longer holds; None while it holds.
+    """Return why a claim of this epoch is no longer valid, or None if it is.
 
-    An operator who moves or deletes a position does not own it: the partition is claimed again.
+    After an operator has moved or deleted a position, the partition is claimed again.
     """
     if position is None:
         message = f"{topic}[{partition}]: the position was deleted"
@@ -161,6 +161,6 @@ async def move_positions(
 
 
 async def read_file_topics(connection: asyncpg.Connection) -> frozenset[str]:
-    """The topics that stand for files of which a record was read: docs/spec/wire-shapes.md#g6."""
+    """Return the topics that stand for files with a record read: docs/spec/wire-shapes.md#g6."""
     rows = await connection.fetch(store_statements.FILE_TOPICS)
     return frozenset(row["topic"] for row in rows)

@@ -1,4 +1,4 @@
-"""Decides from a database error whose fault it is: the record's, an outage's, or ours."""
+"""Decides whose fault a database error is: the record's, an outage's, or ours."""
 
 import re
 import struct
@@ -14,29 +14,29 @@ from normalizer.telemetry import describe_error
 
 
 class Fault(Enum):
-    """What to do with the batch after an error."""
+    """Whose fault an error is, which decides what to do with the batch."""
 
     RECORD = "record"
-    """One row is to blame: find it, quarantine its record, write the rest."""
+    """One row is to blame. Find it, quarantine its record, and write the rest."""
     RACE = "race"
-    """Another writer was first: roll back and write the batch again at once."""
+    """Another writer was first. Roll back and write the batch again at once."""
     PROJECTION = "projection"
-    """A projection failed: write the record without projections, and repair them later."""
+    """A projection failed. Write the record without projections, and repair them later."""
     TRANSIENT = "transient"
-    """The database is away, overloaded or locked, or the code is unknown: back off and retry."""
+    """The database is unreachable, overloaded, or locked, or the code is unknown. Retry later."""
     FATAL = "fatal"
-    """Our code, its rights or the schema is wrong: log once and exit."""
+    """Our code, its rights, or the schema is wrong. Log once and exit."""
 
 
 _RECORD_CODES: Final = frozenset({"54000", "54001"})
 _CHECKS: Final = frozenset({"23502", "23514"})
 _OUR_CLASSES: Final = frozenset({"42", "28", "3D", "3F", "0A", "26", "F0", "25"})
 _OUTAGES_OF_25: Final = frozenset({"25006", "25P03", "25P04"})
-"""A read-only server, and a session ended by a timeout: no mistake of ours."""
+"""A read-only server, and a session ended by a timeout, which aren't our bugs."""
 _OUTAGE_CLASSES: Final = frozenset({"08", "25", "40", "53", "55", "57", "58", "XX"})
 
 _SERVER_CLASSES: Final = frozenset({"08", "25", "53", "57", "58"})
-"""What the whole server suffers from: it's unreachable, read-only, full, or shutting down."""
+"""Classes of errors of the whole server: unreachable, read-only, full, or shutting down."""
 
 LOCK_NOT_AVAILABLE: Final = "55P03"
 """Another session held a lock for longer than lock_timeout."""
@@ -45,7 +45,7 @@ STATEMENT_ENDED: Final = "57014"
 """A statement took longer than statement_timeout, or somebody cancelled it."""
 
 DATA_CORRUPTED: Final = frozenset({"XX001", "XX002"})
-"""The server read a broken page or index: retried like any outage, and it raises an alert."""
+"""The server read a broken page or index. It's retried like any outage, and raises an alert."""
 
 CLIENT_REFUSALS: Final = (
     asyncpg.exceptions._base.DataError,  # noqa: SLF001 - not exported; a value that cannot be encoded
@@ -53,11 +53,11 @@ CLIENT_REFUSALS: Final = (
     OverflowError,
     struct.error,
 )
-"""Raised by the client before a row is sent: without a SQLSTATE, but the row is to blame."""
+"""Raised by the client before it sends a row. There's no SQLSTATE, but the row is to blame."""
 
 
 FOREIGN_ERRORS: Final = (*DATABASE_ERRORS, *CLIENT_REFUSALS)
-"""Every exception that a statement can raise; no other exception is the database's."""
+"""Every exception that a statement can raise. No other exception comes from the database."""
 
 _COPY_LINE: Final = re.compile(r"^COPY \w+, line (\d+)", re.MULTILINE)
 _FUNCTION: Final = re.compile(r"PL/pgSQL function ([^\s(]+)\(")
@@ -67,21 +67,21 @@ _PROJECTION: Final = re.compile(
 
 
 def fault_of(error: BaseException, *, copying: bool) -> Fault:
-    """Whose fault it is. The codes of a record's fault and those of ours are closed lists.
+    """Decide whose fault it is. The codes of a record's fault and of ours are closed lists.
 
-    Any other code is retried: it is never a record's fault.
-    Source: docs/guarantees.md#an-outage-fills-no-quarantine.
+    Any other code is retried, because it's never a record's fault. Source:
+    docs/guarantees.md#an-outage-fills-no-quarantine.
     """
     if isinstance(error, CLIENT_REFUSALS):
         return Fault.RECORD
-    # A table was changed after the statement was prepared: the client prepares it again.
+    # A table changed after the statement was prepared. The client prepares it again.
     prepared_before = isinstance(error, asyncpg.InvalidCachedStatementError)
     if prepared_before or not isinstance(error, asyncpg.PostgresError):
         return Fault.TRANSIENT
     code = error.sqlstate or ""
     if code[:2] in _OUR_CLASSES and code not in _OUTAGES_OF_25:
         return Fault.FATAL
-    # A pooler has this code for all that fails between it and the server; it knows of no line.
+    # A pooler uses this code for every failure between it and the server, but never names a line.
     if code == "08P01" and copying and line_of(error) is not None:
         return Fault.RECORD
     if code[:2] in _OUTAGE_CLASSES:
@@ -92,7 +92,7 @@ def fault_of(error: BaseException, *, copying: bool) -> Fault:
 
 
 def is_outage(error: NormalizerError) -> bool:
-    """Whether any other batch would fail like this one: the server doesn't answer, or can't write.
+    """Return whether any other batch would fail too: the server doesn't answer, or can't write.
 
     A lock, a deadlock, a statement that took too long, or a broken index needn't affect others.
     """
@@ -101,7 +101,7 @@ def is_outage(error: NormalizerError) -> bool:
 
 
 def _fault_of_row(error: asyncpg.PostgresError, code: str) -> Fault:
-    """Whose fault it is if the server is available and no projection raised the error."""
+    """Decide whose fault it is if the server is available and no projection raised the error."""
     if code == "23505":
         return Fault.RACE
     if code in _CHECKS and error.schema_name == "normalizer":
@@ -113,10 +113,10 @@ def _fault_of_row(error: asyncpg.PostgresError, code: str) -> Fault:
 
 
 def projection_of(error: BaseException) -> str | None:
-    """The function or table of schema projector that raised the error; None for any other.
+    """Return the function or table of schema projector that raised the error, or None.
 
-    The trigger functions of projections set the schema in their search_path, so the server names
-    them without it: only they begin with project_.
+    Trigger functions of projections set the schema in their search_path, so the server names them
+    without it. Only they begin with project_.
     """
     found: list[str] = _PROJECTION.findall(getattr(error, "context", None) or "")
     if found:
@@ -127,19 +127,19 @@ def projection_of(error: BaseException) -> str | None:
 
 
 def _innermost_function(error: asyncpg.PostgresError) -> str | None:
-    """The function that raised the error, for example an operator's own trigger; None without one.
+    """Return the function that raised the error, such as an operator's own trigger, or None.
 
-    Only the first line of the context is ours to read: what follows may be content of a record.
+    It reads only the first line of the context, because the rest may quote a record.
     """
     found = _FUNCTION.match(getattr(error, "context", None) or "")
     return found[1] if found else None
 
 
 def translated(error: BaseException, *, timed_out: bool = False) -> NormalizerError:
-    """Translate the error: its code and condition, never the server's texts.
+    """Translate the error by its code and condition, never with the server's texts.
 
-    Detail and context hold content, and the primary message may quote a value. `timed_out`: the
-    statement was given all its time, so that a projection which was cancelled took too long.
+    Detail and context hold content, and the primary message may quote a value. `timed_out` means
+    that the statement used up its time, so a cancelled projection took too long.
     """
     if not isinstance(error, asyncpg.PostgresError):
         return StoreUnavailable(f"database: {describe_error(error)}")
@@ -157,16 +157,16 @@ def translated(error: BaseException, *, timed_out: bool = False) -> NormalizerEr
 
 
 def line_of(error: BaseException) -> int | None:
-    """The line of the COPY (from 1) that the error names; None without one.
+    """Return the line of the COPY (from 1) that the error names, or None.
 
-    The outermost context comes last; the text before it may be content that was being parsed.
+    The outermost context comes last. The text before it may be content that was being parsed.
     """
     found: list[str] = _COPY_LINE.findall(getattr(error, "context", None) or "")
     return int(found[-1]) if found else None
 
 
 def _name_of(error: asyncpg.PostgresError) -> str:
-    """The names of the objects that the error is about; without any, a hint where to look."""
+    """Return the names of the objects that the error is about, or a hint where to look."""
     names = (error.schema_name, error.table_name, error.column_name, error.constraint_name)
     named = ".".join(name for name in names if name)
     return named or _LOOK_AT.get(error.sqlstate[:2], "the server named no object")
@@ -178,4 +178,4 @@ _LOOK_AT: Final = {
     "3F": "the schema is missing: run `normalizer migrate`",
     "42": "an object is missing, or the user has no right to it: run `normalizer check`",
 }
-"""By class of SQLSTATE."""
+"""Hints by class of SQLSTATE."""

@@ -1,4 +1,4 @@
-"""The store: claims partitions, and writes batches of events in transactions."""
+"""The store, which claims partitions and writes batches of events in transactions."""
 
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -43,13 +43,13 @@ _MAX_ROUNDS: Final = 10
 
 
 class Store:
-    """One connection that writes batches; it reconnects after an outage.
+    """Writes batches over one connection, which reconnects after an outage.
 
-    `async with Store(url, owner=...) as store`; not for two tasks at once.
-    Every method raises StoreUnavailable (nothing was written: call it again) or FatalError.
-    A job passes its own `positions`; `session` are server settings for the connection. Without
+    Use it as `async with Store(url, owner=...) as store`, and not from two tasks at once. Every
+    method raises StoreUnavailable (nothing was written, so call it again) or FatalError. A job
+    passes its own `positions`. `session` holds server settings for the connection. Without
     `accept_expired`, records before the horizon of retention raise FatalError instead of being
-    ignored. `on_commit` is called after each commit, unless only the answer of COMMIT was lost.
+    ignored. `on_commit` is called after every acknowledged commit.
     """
 
     keeps_group_offsets = False
@@ -87,16 +87,19 @@ class Store:
 
     @property
     def server_pid(self) -> int | None:
-        """The process id of the server's backend; None without a connection. From any thread."""
+        """Return the pid of the server's backend, or None. Safe from any thread."""
         return self._session.server_pid
 
     @property
     def not_begun(self) -> str:
-        """What keeps the transaction from beginning; empty if it has begun, or there's none."""
+        """Return what keeps the transaction from beginning.
+
+        Empty if it has begun, or there's none.
+        """
         return self._session.not_begun
 
     async def lock_holders(self, pid: int) -> str:
-        """Who holds the lock that this process of the server waits for; empty if it doesn't."""
+        """Return who holds the lock that this server process waits for, or an empty string."""
         rows = await self._session.fetch(store_statements.LOCK_HOLDERS, [pid])
         return "".join(row["holders"] for row in rows)
 
@@ -111,15 +114,14 @@ class Store:
         shapes: ShapesOfProcess = NO_TABLE,
         accept_reset: bool = False,
     ) -> Claim:
-        """Claim the partition: its epoch rises, and every earlier owner is fenced.
+        """Claim the partition. Raises its epoch, which fences every earlier owner.
 
-        Waits for the earlier owner's transaction in flight, so the position is final. A partition
-        that was never read begins incarnation 0 at `log_start`, one whose position was deleted the
-        incarnation that it had. A partition that another process didn't give up is a suspect of
-        this one (`LastTry`) if it has records up to `log_end`. Raises FatalError where this code
-        must not write to the database, AnotherCluster where the topic is of another cluster and its
-        move is not accepted (`accept_reset`), ShapesChanged where the position's records are read
-        by another table of shapes.
+        It waits for the earlier owner's transaction in flight, so the position is final. A
+        partition that was never read begins incarnation 0 at `log_start`. One whose position was
+        deleted keeps its incarnation. A partition that its last owner didn't release is a suspect
+        (`LastTry`) if it has records up to `log_end`. Raises FatalError if this code must not write
+        to the database, AnotherCluster if the topic belongs to another cluster and `accept_reset`
+        isn't set, and ShapesChanged if the table of shapes has changed.
         """
         claim = partial(
             claim_partition,
@@ -139,26 +141,27 @@ class Store:
         return await self._session.run_once(claim_in_cluster)
 
     async def release_claims(self) -> None:
-        """Note that no record of any partition is in hand here: ending now is no record's fault."""
+        """Note that this process works on no record, so its end is no record's fault."""
         await self._session.run_once(partial(release_claims, holder=self._owner.holder))
 
     async def take_alone(self, claim: Claim) -> None:
-        """Note that the next record of the partition is in hand here, and no other record is."""
+        """Note that this process works only on the next record of the partition."""
         await self._session.run_once(partial(take_alone, claim=claim))
 
     async def lost_claims(self, claims: Sequence[Claim]) -> list[tuple[Claim, PositionError]]:
-        """The claims that no longer hold, each with its reason.
+        """Return the claims that are no longer valid, each with its reason.
 
-        Fenced: another process claimed the partition. PositionMoved: an operator moved it.
+        Fenced means that another process claimed the partition, PositionMoved that an operator
+        moved it.
         """
         if not claims:
             return []
         return await self._session.run_once(partial(find_lost_claims, claims=claims))
 
     async def begin_incarnation(self, claim: Claim, *, cluster_id: str, log_start: int) -> Claim:
-        """Begin the next incarnation at `log_start`: the topic was created again (--accept-reset).
+        """Begin the next incarnation of a recreated topic at `log_start` (--accept-reset).
 
-        Raises Fenced and PositionMoved as `write` does: if two processes see a reset, one begins.
+        Raises Fenced and PositionMoved like `write`. If two processes see a reset, only one begins.
         """
         return await self._session.run_once(
             partial(
@@ -171,28 +174,28 @@ class Store:
         )
 
     async def record_gap(self, claim: Claim, next_offset: int, reason: str) -> Claim:
-        """Move the position over offsets that can no longer be read; the gap becomes a row.
+        """Move the position past offsets that can no longer be read. The gap becomes a row.
 
-        `reason` is expired or skipped. Raises Fenced and PositionMoved as `write` does.
+        `reason` is expired or skipped. Raises Fenced and PositionMoved like `write`.
         """
         return await self._session.run_once(
             partial(move_over_gap, claim=claim, next_offset=next_offset, reason=reason)
         )
 
     async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:
-        """Write the batch in one transaction; rows that the database refuses go to quarantine.
+        """Write the batch in one transaction. Rows that the database rejects go to quarantine.
 
-        A batch that merges rows of other partitions takes two: `BatchPlan.merge_first`. If
-        the process dies between them, the batch is written again: the merge changes nothing, and
-        is counted then.
+        A batch that merges rows of other partitions takes two (see `BatchPlan.merge_first`). If the
+        process dies between them, the batch is written again. Then the merge changes nothing, and
+        is counted.
 
-        If an earlier commit of this batch took effect although its answer was lost, nothing is
-        written, and the totals are empty.
+        If an earlier commit of this batch succeeded although its answer was lost, it writes
+        nothing, and the totals are empty.
 
-        Without `projections` the projections do not follow: the database marks the executions and
+        Without `projections`, the projections don't follow. The database marks the executions and
         hours of the batch as divergent, and `projector repair` rebuilds them. This is for a record
-        that makes a projection fail.
-        Raises Fenced (a younger epoch owns a partition) and PositionMoved (it is elsewhere).
+        that makes a projection fail. Raises Fenced (a newer epoch owns a partition) and
+        PositionMoved (the position has changed).
         """
         progress = WriteProgress()
         failure: BaseException | None = None
@@ -207,7 +210,8 @@ class Store:
                     _step(partial(self._transaction.run, batch, progress), projections=projections)
                 )
             except (RowRefused, RetryTransaction) as error:
-                # Drop the traceback: it keeps the whole batch alive until the next collection.
+                # Drop the traceback, which would keep the whole batch alive until the next
+                # collection.
                 failure = error.with_traceback(None)
                 progress = msgspec.structs.replace(progress, plan=None)
                 rounds += 1
@@ -221,7 +225,7 @@ class Store:
     async def _isolate_rows(
         self, batch: Batch, progress: WriteProgress, failure: RowRefused, *, projections: bool
     ) -> WriteProgress:
-        """Add the events whose rows the database refuses. Raises if it refuses none of them."""
+        """Add the events whose rows the database rejects. Raises if it rejects none of them."""
         found: dict[Coordinates, Rejected] = await self._session.transaction(
             _step(
                 partial(self._isolation.isolate_rows, batch, progress.refused),
@@ -237,7 +241,10 @@ class Store:
         return msgspec.structs.replace(progress, refused=progress.refused | found)
 
     def _report_commit(self, committed: CommittedBatch | None) -> OutcomeTotals:
-        """Call `on_commit`; the totals of the batch, empty if it was committed before."""
+        """Call `on_commit`.
+
+        Returns the batch's totals, or empty ones if it was committed before.
+        """
         if committed is None:
             return OutcomeTotals()
         if self._on_commit:
@@ -248,7 +255,7 @@ class Store:
 def _step(
     work: Callable[[asyncpg.Connection], Awaitable[_T]], *, projections: bool
 ) -> Callable[[asyncpg.Connection], Awaitable[_T]]:
-    """The work as it is, or with the projections switched off for its transaction."""
+    """Return the work as it is, or with projections switched off for its transaction."""
     return work if projections else partial(_without_projections, work)
 
 

@@ -14,8 +14,8 @@ SELECTED: Final = ", ".join(Envelope.__struct_fields__)
 
 CLUSTER_OF_TOPIC: Final = "select cluster_id from normalizer.source_topics where topic = $1::text"
 
-# Another process may add the topic at the same moment: then its cluster stays, unless a move of the
-# topic is accepted.
+# If another process adds the topic at the same moment, its cluster stays, unless the operator
+# accepts a move of the topic.
 SET_CLUSTER_OF_TOPIC: Final = """
     insert into normalizer.source_topics as known (topic, cluster_id)
     values ($1::text, $2::text)
@@ -50,9 +50,9 @@ CLAIM: Final = """
               slice_records, shapes
 """
 
-# So that a new owner is never taken for dead. The owner has not seen the end of the log yet, and
-# what is known of the time up to which it was read stays. A process that ends at each start claims
-# again and again, and its partitions are suspects: their claim is no sign of life.
+# Keeps a new owner from looking dead. The owner hasn't seen the end of the log yet, so the known
+# time up to which it was read stays. A process that dies at each start claims again and again. Its
+# partitions are suspects, whose claim isn't a sign of life.
 CLAIM_HEARTBEAT: Final = """
     insert into normalizer.source_heartbeats as reported
            (topic, partition, incarnation, epoch, next_offset, heartbeat_at)
@@ -71,7 +71,7 @@ CLAIM_HEARTBEAT: Final = """
            )
 """
 
-# Of all topics: no other process has this holder's name.
+# For all topics, because no other process has this holder's name.
 RELEASE_CLAIMS: Final = """
     update normalizer.source_positions
     set    holder = null
@@ -85,15 +85,15 @@ TAKE_ALONE: Final = """
          = ($1::text, $2::integer, $3::integer, $4::bigint)
 """
 
-# The incarnation whose position was deleted, or that a backfill read; 0 where there is none.
+# The incarnation whose position was deleted, or that a backfill read, or else 0.
 DELETED_INCARNATION: Final = """
     select coalesce(max(incarnation), 0)
     from   normalizer.dedup_horizon
     where  topic = $1::text and partition = $2::integer and cluster_id is not null
 """
 
-# A row to lock, so that the first claim of a partition and a job that writes its records see each
-# other.
+# Adds a row to lock, so that the first claim of a partition and a job that writes its records see
+# each other.
 ADD_DEDUP_HORIZON: Final = """
     insert into normalizer.dedup_horizon (topic, incarnation, partition, next_offset, cluster_id)
     select   topic, incarnation, partition, 0, $4::text
@@ -113,7 +113,7 @@ LOCK_DEDUP_HORIZON: Final = """
     for update of horizon
 """
 
-# Returns no row if another process was first: then the position exists and can be claimed.
+# Returns no row if another process was first. Then the position exists and can be claimed.
 BEGIN_POSITION: Final = """
     insert into normalizer.source_positions
            (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset,
@@ -165,7 +165,7 @@ FIND_POSITIONS: Final = """
              using (topic, incarnation, partition)
 """
 
-# dedup_offset stays, so records that are read again are searched by their coordinates.
+# dedup_offset stays, so that records that are read again are looked up by their coordinates.
 REWIND_POSITION: Final = """
     update normalizer.source_positions
     set    rewound     = rewound + next_offset - $4::bigint,
@@ -220,8 +220,8 @@ MOVE_POSITIONS: Final = """
          = (moved.topic, moved.incarnation, moved.partition)
 """
 
-# Locks both tables until the transaction ends: a transaction that raises the horizon or forgets an
-# execution waits for the batches that read them before.
+# Locks both tables until the transaction ends. A transaction that raises the horizon or forgets an
+# execution waits for the batches that have read them before.
 BEGIN_BATCH: Final = """
     select nextval('normalizer.batch_id') as batch_id,
            nullif(expired_before, '-infinity') as expired_before,
@@ -252,8 +252,8 @@ CLUSTERS_OF_TOPICS: Final = """
     order by topic
 """
 
-# For each of these server processes that waits for a lock, who holds it. Without pg_read_all_stats
-# the state of another role's session is hidden, and left out.
+# Says who holds the lock that each of these server processes waits for. Without pg_read_all_stats
+# the state of other roles' sessions is hidden, and left out.
 LOCK_HOLDERS: Final = """
     select   waiting.pid,
              string_agg(
@@ -300,7 +300,7 @@ FIND_ASSIGNED: Final = """
          = ($1::text, $2::integer, $3::integer, $4::bigint, $5::integer)
 """
 
-# For the server, a transaction that says nothing for a minute is one of a frozen process.
+# To the server, a transaction that's silent for a minute looks like a frozen process.
 STILL_HERE: Final = "select"
 
 # `offset 0` keeps the text from being computed twice, for its length and its hash.
@@ -320,8 +320,8 @@ ASSIGN_ID: Final = """
     returning event_id
 """
 
-# Some offsets of one source, within a run of them. The index is BRIN and finds blocks:
-# `source_offset + 0` keeps it from being searched for each offset.
+# Finds some offsets of one source within a run. The index is BRIN and finds blocks, so
+# `source_offset + 0` keeps the server from searching it for each offset.
 FIND_BY_COORDINATES: Final = """
     select event_id, source_topic, source_incarnation, source_partition, source_offset, source_index
     from   normalizer.events
@@ -363,7 +363,7 @@ FIND_MERGED_RECORDS: Final = """
                            as reported (source_offset, source_index, event_id)
 """
 
-# The columns that a merge can change, with their types; the others stay as they were stored.
+# The columns that a merge can change, with their types. The others stay as stored.
 MERGED_COLUMNS: Final = (
     ("event_type", "text"),
     ("step", "text"),
@@ -409,7 +409,7 @@ UPDATE_EVENTS: Final = f"""
 """  # noqa: S608 - column names of our own
 
 
-# A transactional producer leaves a hole after each transaction: holes within 1,024 offsets share
+# A transactional producer leaves a hole after each transaction, so holes within 1,024 offsets share
 # a row.
 ADD_GAPS: Final = """
     insert into normalizer.gaps as known (topic, incarnation, partition, reason, missing, offsets)
@@ -460,18 +460,18 @@ RAW_COLUMNS: Final = (
     "whole",
 )
 
-# For this transaction: projections do not follow, and the database marks them as divergent.
+# In this transaction projections don't follow, and the database marks them as divergent.
 PROJECTIONS_OFF: Final = "select set_config('projector.off', 'on', true)"
 
-# Topics of files of which a record was read, by a job or without one.
+# Topics of files from which a record was read, by a job or without one.
 FILE_TOPICS: Final = """
     select topic from normalizer.job_parts where topic like 'file:%' and records > 0
     union
     select topic from normalizer.dedup_horizon where topic like 'file:%'
 """
 
-# Ends each session of ours that has written and has waited for its client longer than a statement
-# may take. Those of another program stay, also of the same role; no right is needed.
+# Ends each of our sessions that has written and then waited for its client longer than a statement
+# may take. Sessions of other programs stay, even of the same role. It needs no special right.
 END_STALLED_SESSIONS: Final = """
     with stalled as materialized (
         select pid, application_name as application

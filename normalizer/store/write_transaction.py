@@ -1,8 +1,8 @@
-"""Writes a batch in one transaction: the only code that writes events.
+"""Writes a batch in one transaction. This is the only code that writes events.
 
-Locks the positions and checks the epoch and the offset, reconciles the events with the stored rows,
-copies new rows, updates changed ones, stores refused records in quarantine, and moves the positions
-with their running totals.
+It locks the positions and checks epoch and offset, reconciles the events with the stored rows,
+copies new rows, updates changed ones, stores rejected records in quarantine, and moves the
+positions with their running totals.
 """
 
 from collections.abc import Sequence
@@ -23,13 +23,13 @@ from normalizer.store.source_positions import Positions
 
 
 class CommittedBatch(msgspec.Struct, frozen=True, kw_only=True):
-    """What one committed batch did, for metrics.
+    """The results of one committed batch, for metrics.
 
-    `new` are the inserted rows. `outcomes` is parallel to `events`; `kept` is parallel to
-    `refusals`: whether the refusal is new. `expired_unread` counts the events that were ignored as
-    expired and that no earlier batch has read. `ambiguous` counts the rows that since this batch
-    hold a report that may be another event's. `commit_s` is how long COMMIT took.
-    `batch_id` is that of its rows; the relay has none.
+    `new` holds the inserted rows. `outcomes` is parallel to `events`. `kept` is parallel to
+    `refusals` and says whether each rejection is new. `expired_unread` counts the events that were
+    ignored as expired and that no earlier batch has read. `ambiguous` counts the rows that became
+    ambiguous in this batch. `commit_s` is how long COMMIT took. `batch_id` is that of its rows. The
+    relay has none.
     """
 
     events: Sequence[Event]
@@ -56,8 +56,9 @@ class WriteTransaction:
     ) -> CommittedBatch | WriteProgress | None:
         """Write the batch, or only the merge that its plan needs first.
 
-        WriteProgress: the merge is done, and the batch needs another transaction. None: an earlier
-        commit of this batch took effect, so nothing is left to write. Raises Fenced, PositionMoved.
+        Returns WriteProgress if the merge is done and the batch needs another transaction, and None
+        if an earlier commit of this batch succeeded, so nothing is left to write. Raises Fenced and
+        PositionMoved.
         """
         dedup_horizon = await self._positions.lock(connection, batch.parts)
         if dedup_horizon is None:
@@ -110,7 +111,7 @@ class WriteTransaction:
     async def _write_rows(
         self, connection: asyncpg.Connection, plan: BatchPlan, batch_id: int
     ) -> list[tuple[Outcome, int]]:
-        """Insert and change the rows of the plan; the outcome of each event, and its row's id."""
+        """Insert and change the rows of the plan. Returns each event's outcome and row id."""
         write_plan, merged = plan.write_plan, plan.merged
         await copy_rows(connection, write_plan.inserts, batch_id)
         await update_rows(connection, write_plan.updates)
@@ -119,7 +120,8 @@ class WriteTransaction:
         )
         if not merged:
             return write_plan.outcomes
-        # What this batch merged in its first transaction looks like a duplicate in the second.
+        # A record that this batch merged in its first transaction looks like a duplicate in the
+        # second.
         return [
             ("merged", row)
             if outcome == "duplicate" and coordinates_of(event) in merged
@@ -136,9 +138,9 @@ class WriteTransaction:
         batch_id: int,
         dedup_horizon: DedupHorizon,
     ) -> list[bool]:
-        """Store the refusals; for each, whether it is new.
+        """Store the rejections. Returns for each whether it's new.
 
-        A record that made a row under earlier rules stays a row: its refusal is not stored.
+        A record that has a row from earlier rules keeps it, and its rejection isn't stored.
         """
         below = {
             refusal.coordinates
@@ -161,7 +163,7 @@ def _count(
     outcomes: Sequence[tuple[Outcome, int]],
     kept: Sequence[bool],
 ) -> None:
-    """Add the outcomes of events and refusals to the counts of their parts."""
+    """Add the outcomes of events and rejections to the counts of their parts."""
     for counts, (first, after) in zip(
         sorted_outcomes.counts, pairwise((0, *sorted_outcomes.ends)), strict=True
     ):

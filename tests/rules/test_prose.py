@@ -23,7 +23,7 @@ HEADLESS: Final = 0.3
 
 _CODE: Final = re.compile(r"```[\s\S]*?```|`[^`\n]*`|^[ \t]{4,}\S.*$", re.MULTILINE)
 _LINK: Final = re.compile(r"\[([^\]]*)\]\([^)]*\)")
-_WORD: Final = re.compile(r"[A-Za-z][A-Za-z'’-]*")
+_WORD: Final = re.compile(r"[A-Za-z][A-Za-z'\u2019-]*")
 _HEADLESS: Final = re.compile(
     r"(?:^|[.;:]\s+)(?:What|Who|Of (?:two|several|what|a|an|the)|One that|That which)"
     r"\s[^.?!]*?(?:,|\bis\b|\bare\b)",

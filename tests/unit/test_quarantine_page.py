@@ -30,10 +30,10 @@ ENTRY: Final = QuarantineEntry(
     ("value", "shown"),
     [
         (b'{"password":"hunter2"}', '{"password":"[REDACTED]"}'),
-        (b"\0\0\0\0\7\2\6", "not shown: only JSON can be redacted; --raw shows it"),
+        (b"\0\0\0\0\7\2\6", "not shown, because only JSON can be redacted (--raw shows it)"),
         (
             rb'{"specversion":"1.0","data\u005fbase64":"aHVudGVyMg=="}',
-            "not shown: base64 cannot be redacted; --raw shows it",
+            "not shown, because base64 can't be redacted (--raw shows it)",
         ),
     ],
     ids=["JSON", "a frame", "base64"],

@@ -236,7 +236,7 @@ async def test_a_raised_protocol_stops_who_claims_and_fences_who_has(database: D
         claim = await claimed(store)
         await connection.execute(RAISED)
 
-        with pytest.raises(FatalError, match=r"requires protocol 2, and this version .* writes 1"):
+        with pytest.raises(FatalError, match=r"requires protocol 2, but this version .* writes 1"):
             await claimed(store)
         with pytest.raises(Exception, match="another process claimed it"):
             await store.write(batch_of(envelope(), claim=claim))

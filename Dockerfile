@@ -8,8 +8,9 @@ WORKDIR /build
 # Bytecode is written once, by compileall: Python's own holds the time at which pip wrote a source.
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=1
 RUN dpkg-query --show --showformat '${Package} ${Version} ${Architecture}\n' > base-packages.txt
-# Maven brings the page's charting library, pinned by its hash. Both tools stay behind in this stage.
-RUN apt-get update && apt-get install --yes --no-install-recommends binutils maven
+# Maven brings the page's charting library, pinned by its hash; cargo builds the native lane. Both stay
+# behind in this stage.
+RUN apt-get update && apt-get install --yes --no-install-recommends binutils cargo maven
 COPY requirements.lock requirements-build.lock ./
 RUN python -m venv /opt/tools && python -m venv --without-pip /opt/app \
     && /opt/tools/bin/pip install --require-hashes --requirement requirements-build.lock \
@@ -22,11 +23,12 @@ COPY normalizer normalizer
 COPY migrations migrations
 COPY contract/vectors contract/vectors
 COPY projector projector
+COPY native native
 # The time in the wheel, of which pip keeps the hash; 1980 is the first that a wheel can hold.
 ARG SOURCE_DATE_EPOCH=315532800
-RUN /opt/tools/bin/pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
+RUN /opt/tools/bin/pip wheel --no-deps --no-build-isolation --wheel-dir dist . ./native \
     && /opt/tools/bin/pip --python /opt/app/bin/python install --no-compile --no-deps dist/*.whl \
-    && /opt/app/bin/normalizer --version \
+    && /opt/app/bin/normalizer --version | grep "core: native" \
     && /opt/app/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/app/lib
 COPY release/sbom.py release/
 RUN /opt/tools/bin/cyclonedx-py environment --output-reproducible --gather-license-texts \

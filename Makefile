@@ -15,7 +15,7 @@ MAIN := tests/rules tests/native tests/integration/store tests/integration/proje
 .PHONY: run native test test-all soak promises lint docs bench lock env image base release clean help
 
 run: $(INSTALLED) ## Start PostgreSQL, Kafka, normalizer, dashboard and traffic; ARGS="--rate 500"; Ctrl-C stops all
-	@exec $(BIN)/python -m normalizer up $(ARGS)
+	@native/build-beside & exec $(BIN)/python -m normalizer up $(ARGS)
 
 native: $(INSTALLED) ## Build the native lane into .venv, which reads most records; needs cargo
 	@command -v cargo > /dev/null || \

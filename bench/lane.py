@@ -11,6 +11,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from itertools import islice
 from statistics import median
 from typing import Final
@@ -18,10 +19,11 @@ from typing import Final
 from msgspec.structs import replace
 
 from bench.peers.comparison import ODD
-from normalizer.core.encoded_events import CALL_RECORDS, EncodedEvent, encode_columns
+from normalizer.core.encoded_events import CALL_RECORDS, EncodedEvent, Lane, encode_columns
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope
+from normalizer.native_lane import MODULE
 from simulator.mix import Mix
 from simulator.topic_records import records
 
@@ -36,9 +38,7 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    from event_normalizer_native import Lane  # noqa: PLC0415 - only this benchmark needs it
-
-    lane = Lane(EncodedEvent)
+    lane: Lane = import_module(MODULE).Lane(EncodedEvent)
     normalizer = Normalizer()
     sent = _records(options.records)
 

@@ -3,7 +3,7 @@
 commands   runs commands; the error of a release that cannot be made
 notes      the heading of the version in CHANGELOG.md
 sources    copies of the commit, as two strangers would have them
-packages   wheel, sdist, crate and chart of a copy
+packages   wheels, sdist, crate and chart of a copy
 archives   archives whose bytes depend on their files alone
 image      the container image, built by buildah
 checks     what was built, tried out in an environment of its own

@@ -46,7 +46,7 @@ def _built_twice(
     for into in finished:
         tree = sources.export(ROOT, commit, into.parent / "tree")
         into.mkdir()
-        print(f"building wheel, sdist, crate and chart of {commit.revision}")
+        print(f"building wheels, sdist, crate and chart of {commit.revision}")
         packages.build(tree, into, tools, commit)
         name = f"event-normalizer:{version}"
         print(f"building the image {name}")

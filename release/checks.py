@@ -27,9 +27,9 @@ def install_and_run(root: Path, finished: Path, tools: Path, version: str) -> No
     run(sys.executable, "-m", "venv", "--without-pip", environment, folder=root)
     python = environment / "bin" / "python"
     pip = (tools / "pip", "--python", python, "install", "--quiet", "--disable-pip-version-check")
-    (wheel,) = finished.glob("*.whl")
+    wheels = sorted(finished.glob("*.whl"))
     run(*pip, "--require-hashes", "--requirement", "requirements.lock", folder=root)
-    run(*pip, "--no-deps", wheel, folder=root)
+    run(*pip, "--no-deps", *wheels, folder=root)
 
     elsewhere = finished.parent
     for program in ("normalizer", "projector"):
@@ -37,6 +37,9 @@ def install_and_run(root: Path, finished: Path, tools: Path, version: str) -> No
         if version not in said:
             raise ReleaseError(f"{program} --version says {said.strip()}")
     normalizer = environment / "bin" / "normalizer"
+    said = run(normalizer, "--version", folder=elsewhere).decode()
+    if "core: native" not in said:
+        raise ReleaseError(f"the native lane isn't used: {said.strip()}")
     run(
         *(normalizer, "conform", "--level", "rules", "--", normalizer, "normalize"),
         folder=elsewhere,

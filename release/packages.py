@@ -1,5 +1,6 @@
-"""Builds wheel, sdist, crate and chart of a copy of the sources."""
+"""Builds wheels, sdist, crate and chart of a copy of the sources."""
 
+import os
 import sys
 import tarfile
 import zipfile
@@ -28,6 +29,7 @@ def install_tools(root: Path, environment: Path) -> Path:
 def build(tree: Path, into: Path, tools: Path, commit: Commit) -> None:
     """Build everything but the image. Raises ReleaseError."""
     _wheel(tree, into, tools, commit)
+    _native_wheel(tree, into, tools, commit)
     _sdist(tree, into, tools, commit)
     _crate(tree, into)
     if (tree / _CHART).is_dir():
@@ -40,6 +42,18 @@ def _wheel(tree: Path, into: Path, tools: Path, commit: Commit) -> None:
     with zipfile.ZipFile(wheel) as opened:
         if "projector/api/page/charts/uplot.js" not in opened.namelist():
             raise ReleaseError(f"{wheel.name} has no charts: type `apt-get install maven`")
+
+
+def _native_wheel(tree: Path, into: Path, tools: Path, commit: Commit) -> None:
+    """It's for this machine's kind of Linux, and every Python from 3.11 on.
+
+    The module names the sources of its crates, but not the home folder that they are in.
+    """
+    crates = os.environ.get("CARGO_HOME", Path.home() / ".cargo")
+    _hook(
+        *("build_wheel", tree / "native", into, tools, commit),
+        rustflags=f"--remap-path-prefix={crates}=cargo",
+    )
 
 
 def _sdist(tree: Path, into: Path, tools: Path, commit: Commit) -> None:
@@ -58,10 +72,17 @@ def _sdist(tree: Path, into: Path, tools: Path, commit: Commit) -> None:
         raise ReleaseError(f"{sdist.name} gives another wheel than the sources")
 
 
-def _hook(name: str, tree: Path, into: Path, tools: Path, commit: Commit) -> str:
+def _hook(
+    name: str, tree: Path, into: Path, tools: Path, commit: Commit, rustflags: str = ""
+) -> str:
     """Call a hook of the build backend; return the name of the file that it made."""
     program = f"from setuptools import build_meta as b; print('\\n' + b.{name}({str(into)!r}))"
-    said = run(*(tools / "python", "-c", program), folder=tree, SOURCE_DATE_EPOCH=str(commit.epoch))
+    said = run(
+        *(tools / "python", "-c", program),
+        folder=tree,
+        SOURCE_DATE_EPOCH=str(commit.epoch),
+        RUSTFLAGS=rustflags,
+    )
     return said.decode().splitlines()[-1]
 
 

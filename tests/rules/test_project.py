@@ -27,7 +27,8 @@ def test_every_dependency_is_locked() -> None:
     extras = [line for extra in project["optional-dependencies"].values() for line in extra]
 
     assert _names(project["dependencies"]) - _pins(RUNTIME_LOCK).keys() == set()
-    assert _names([*project["dependencies"], *extras]) - _pins(DEV_LOCK).keys() == set()
+    unlocked = _names([*project["dependencies"], *extras]) - _pins(DEV_LOCK).keys()
+    assert unlocked == {"event-normalizer-native"}  # native/ builds it
     assert _names(PROJECT["dependency-groups"]["build"]) - _pins(BUILD_LOCK).keys() == set()
 
 

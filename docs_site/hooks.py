@@ -41,6 +41,10 @@ _LINK: Final = re.compile(r"(?<!\!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 _SOURCE: Final = re.compile(r'(src|srcset)="docs/([^"]+)"')
 
 
+BOOSTS: Final = {"operate/": 4.0, "decisions/": 0.3, "reference/": 0.5, "changelog": 0.2}
+"""How much a page counts in the search, by how its place begins. An operator types a symptom."""
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages from outside of docs/ and the generated ones."""
     for origin, place in OUTSIDE.items():
@@ -53,6 +57,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, files: Files, **_: Any) -> str:
     """Point each link at the page of the site, or leave only its text."""
     place = page.file.src_uri
+    for beginning, boost in BOOSTS.items():
+        if place.startswith(beginning):
+            page.meta["search"] = {"boost": boost}
     origin = _origin(place)
 
     def moved(match: re.Match[str]) -> str:

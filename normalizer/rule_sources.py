@@ -16,7 +16,7 @@ _TEXT: Final = rb'"""(?:[^"\\]|\\.|"(?!""))*+"""'
 _PROSE: Final = re.compile(
     rb"^[ \t]*(?P<prose>#[^\n]*|%b)\n|[bfrBFR]*%b" % (_TEXT, _TEXT), re.DOTALL | re.MULTILINE
 )
-"""A docstring, or a comment on lines of its own; and any other long text, which isn't prose."""
+"""A docstring, or a comment on its own lines, or any other long text, which isn't prose."""
 
 
 def rules_sha256(package: Path = _HERE) -> str:

@@ -133,8 +133,8 @@ def rewind(*, at: KafkaPartition, offset: int, who: str | None, why: str, dry_ru
     Events that are already stored count as duplicates then, and missing ones are stored. The column
     `rewound` counts these offsets, so that the totals still balance.
 
-    Exit codes: 0 done; 1 the position was moved meanwhile: nothing was changed; 2 wrong usage or
-    settings; 3 no answer.
+    Exit codes: 0 done, 1 the position has changed and nothing was done, 2 wrong usage or settings,
+    3 no answer.
     """
     move = partial(rewind_position, at=at, offset=offset, dry_run=dry_run)
     _run("rewind", who, why, move)
@@ -152,8 +152,8 @@ def retire(*, at: KafkaPartition, who: str | None, why: str, dry_run: bool) -> N
     that nobody reads. Position, totals, and rows stay, and the ledger accounts for them. Remove the
     topic from KAFKA_TOPICS first, because a claim reverts this.
 
-    Exit codes: 0 done; 1 the position was moved meanwhile: nothing was changed; 2 wrong usage or
-    settings; 3 no answer.
+    Exit codes: 0 done, 1 the position has changed and nothing was done, 2 wrong usage or settings,
+    3 no answer.
     """
     move = partial(retire_position, at=at, dry_run=dry_run)
     _run("retire", who, why, move)

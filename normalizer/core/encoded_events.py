@@ -91,7 +91,7 @@ class EncodedEvent(msgspec.Struct, frozen=True, gc=False):
 Event = Envelope | EncodedEvent
 
 Outcome = Event | Rejected | Ignored
-"""What one event, or a record without events, became."""
+"""The outcome of one event, or of a record without events."""
 
 CALL_RECORDS: Final = 200
 """Records that the lane reads in one call: about two milliseconds."""

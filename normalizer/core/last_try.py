@@ -1,4 +1,4 @@
-"""What a position says about the last try to continue, and what a new owner does with that.
+"""The note in a position about the last try to continue, and its use by a new owner.
 
 An owner that ends cleanly releases its partitions. If it's killed, nobody releases them, and one of
 the records that it was processing may be to blame. The position tells the next owner how many

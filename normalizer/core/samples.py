@@ -1,4 +1,4 @@
-"""Takes a sample of a rejected value that is safe to show, or none."""
+"""Takes a sample of a rejected value that's safe to show, or none."""
 
 import codecs
 import re
@@ -14,12 +14,12 @@ _BINARY: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 def sample_of(value: bytes, sanitizer: Sanitizer) -> str | None:
-    """The first 2 kB as text; None where they are not text, or where the value may hold a secret.
+    """Return the first 2 kB as text, or None if they aren't text or may hold a secret.
 
-    The last byte of a value can make its first one a secret, for example in
-    `{"value": x, ..., "name": "DB_PASSWORD"}`. So the whole value is searched, and one that is too
-    large to be searched has no sample. Secrets are not cut out: a rejected value is often not JSON,
-    so nobody can tell where a secret in it ends.
+    The last byte of a value can make its first one a secret, for example in `{"value": x, ...,
+    "name": "DB_PASSWORD"}`. So it searches the whole value, and a value that's too large to search
+    has no sample. It doesn't cut secrets out, because a rejected value often isn't JSON, so nobody
+    can know where a secret in it ends.
     """
     if len(value) > MAX_VALUE_BYTES or ENCODED in value or sanitizer.suspects(value):
         return None
@@ -27,7 +27,7 @@ def sample_of(value: bytes, sanitizer: Sanitizer) -> str | None:
 
 
 def _as_text(value: bytes, size: int) -> str | None:
-    """The first `size` bytes without a cut character; None for binary and for invalid UTF-8."""
+    """Return the first `size` bytes without a cut character, or None if it isn't UTF-8 text."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         text = decoder.decode(value[:size], final=len(value) <= size)

@@ -1,8 +1,8 @@
-"""Removes secrets from JSON text, and replaces text that PostgreSQL cannot hold.
+"""Removes secrets from JSON text, and replaces text that PostgreSQL can't store.
 
 The prefilter nearly always finds nothing. Only after a hit is the text parsed, and it keeps its own
-bytes unless something in it must change.
-Source: docs/spec/wire-shapes.md#v5, #r1, #r2, #r3, #r4, #r5, #r6.
+bytes unless something in it must change. Source: docs/spec/wire-shapes.md#v5, #r1, #r2, #r3, #r4,
+#r5, #r6.
 """
 
 import re
@@ -32,11 +32,11 @@ _MOST_TEXTS: Final = 2  # JSON is read in a text, and in a text of that JSON
 _REFERENCE: Final = "reference"
 _REFERENCE_KEYS: Final = frozenset(("ref", "uri", "locator", "sha256", "bytes"))
 _MAY_HIDE: Final = (str, list, dict)
-"""Only values of these types are secrets or hold one."""
+"""Only values of these types are secrets or can hold one."""
 
 
 class Cleaned(NamedTuple):
-    """The text, and the paths of replaced text by item of a batch; None is everything else."""
+    """The text, and the paths of replaced text by item of a batch. None is everything else."""
 
     text: str
     replaced: dict[int | None, set[Path]]
@@ -53,24 +53,25 @@ class Sanitizer:
         self.keys: Final = PlainKeys(self.texts, self.secret_members)
 
     def clean(self, text: str, tree: Json) -> Cleaned:
-        """Clean `text`, whose tree is `tree`; gives the same text if nothing must change.
+        """Clean `text`, whose tree is `tree`. Returns the same text if nothing must change.
 
-        What will be unwrapped is cleaned only then: a record that is a JSON string, the payload of
-        a feed wrapper, a string in a batch. Idempotent.
+        Text that will be unwrapped is cleaned later: a record that's a JSON string, the payload of
+        a feed wrapper, or a string in a batch. It's idempotent.
         """
         rewriter = _Rewriter(self)
         cleaned = rewriter.record(tree)
         return Cleaned(write(cleaned) if rewriter.changed else text, rewriter.replaced)
 
     def clean_headers(self, headers: dict[str, Json]) -> tuple[Json, set[Path]]:
-        """Clean the headers of a record; gives also the paths of replaced text."""
+        """Clean the headers of a record. Also returns the paths of replaced text."""
         rewriter = _Rewriter(self)
         cleaned = rewriter.walk(headers, ("headers",), "plain")
         return cleaned, rewriter.replaced.get(None, set())
 
 
 _Mode: TypeAlias = Literal["root", "plain", "reference", "untouched"]
-"""How much of a subtree may be changed. No Enum: to look up its members took a quarter of cleaning.
+"""How much of a subtree may change. Not an Enum, because looking up its members took a quarter of
+the time.
 
 root       everything but the values of the envelope's own keys
 plain      everything
@@ -112,7 +113,7 @@ class _Rewriter:
         if isinstance(tree, dict) and is_wrapper(tree):
             payload = tree["payload"]
             if isinstance(payload, dict) and holds_event(payload):
-                # As text it is left alone until it is unwrapped, like that of any other wrapper.
+                # As text it stays unchanged until it's unwrapped, like that of any other wrapper.
                 payload, self.changed = write(payload), True
             if isinstance(payload, str) and not isinstance(payload, Verbatim):
                 self.changed |= isinstance(tree, Repeated)
@@ -122,7 +123,7 @@ class _Rewriter:
         return self.walk(tree, (), "root")
 
     def walk(self, tree: Json, path: Path, mode: _Mode) -> Json:  # noqa: C901, PLR0912 - one frame a level
-        """Clean a tree; gives the same object if nothing changes. One stack frame a level."""
+        """Clean a tree. Returns the same object if nothing changes. One stack frame per level."""
         if isinstance(tree, str):
             return tree if isinstance(tree, Verbatim) else self._text(tree, path, mode)
         if isinstance(tree, list):
@@ -174,7 +175,7 @@ class _Rewriter:
         return kept
 
     def _wrapped(self, text: str) -> str:
-        """Give JSON text with its unstorable characters escaped, to be replaced when unwrapped."""
+        """Return JSON text with unstorable characters escaped, to replace when it's unwrapped."""
         escaped = _UNSTORABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
         self.changed |= escaped != text
         return escaped
@@ -189,7 +190,7 @@ class _Rewriter:
         return secrecy is Secrecy.NUMBERS_TOO or not isinstance(value, Number)
 
     def _redact_neighbours(self, items: list[Json], *, copied: bool) -> list[Json]:
-        """Give the list without the items that the ones before them make secret."""
+        """Return the list without the items that earlier items make secret."""
         for at, kept in self._sanitizer.secret_members.items(items):
             if items[at] != kept:
                 items = items if copied else items.copy()
@@ -231,7 +232,7 @@ class _Rewriter:
         return "".join((*kept, text[end:]))
 
     def _within(self, text: str) -> str | None:
-        """Give JSON in a string without its secrets; None if it cannot be cleaned as JSON."""
+        """Return JSON in a string without its secrets, or None if it can't be cleaned as JSON."""
         try:
             tree = parse(text)
         except (ValueError, RecursionError):
@@ -263,7 +264,7 @@ class _Rewriter:
         return keys
 
     def _key(self, key: str) -> str:
-        """Give a key without a secret in it; short names, which nearly all keys are, hold none."""
+        """Return a key without a secret in it. Nearly all keys are short names, which hold none."""
         if len(key) < SHORTEST_TOKEN and not _MAY_SAY.search(key):
             return key
         kept = self._sanitizer.texts.cut(key)

@@ -1,8 +1,8 @@
-"""Further shapes by a table: other names of an event's fields, and other places of their values.
+"""An operator's table of shapes: other names of an event's fields, and other places of values.
 
-Before the rules read an event of such a shape, its members are given the names that they know; from
-then on it is as if the producer had sent those. docs/adding-a-shape.md writes a table.
-Source: docs/spec/wire-shapes.md#d3.
+Before the rules read an event of such a shape, its members get the names that the rules know, as if
+the producer had sent those. docs/adding-a-shape.md shows how to write a table. Source:
+docs/spec/wire-shapes.md#d3.
 """
 
 import re
@@ -23,7 +23,7 @@ from normalizer.errors import ConfigurationError
 FIELDS: Final = frozenset(
     name for name in COLUMN_KEYS if CANONICAL_NAME.get(name, name) == name
 ) | {"attempt", "retry_count", "max_attempts"}
-"""What an alias or a place may be read as: the columns, and the three counts of tries (#n1)."""
+"""The possible targets of an alias or a place: the columns, and the three counts of tries (#n1)."""
 
 _NAMES: Final = {names[0]: names for names in PAIRS}
 _NAME: Final = re.compile("[a-z][a-z0-9_]{0,39}")
@@ -41,7 +41,7 @@ class ShapeVector(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TableShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One shape: `aliases` are key -> field, `places` field -> paths in the order that counts."""
+    """One shape. `aliases` maps keys to fields, and `places` maps fields to paths in order."""
 
     keys: _Words
     aliases: dict[str, str] = {}
@@ -78,7 +78,7 @@ class TableShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class ShapeTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Every shape of a table, by name, in the order in which they are tried."""
+    """Every shape of a table, by name, in the order in which to try them."""
 
     shapes: Annotated[dict[str, TableShape], Meta(min_length=1)]
 
@@ -112,14 +112,14 @@ class ShapeTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
     def read(self, event: WireEvent) -> tuple[str, WireEvent]:
-        """Give the shape of an event and the event as the rules read it; '' for another shape."""
+        """Return the event's shape, or '', and the event as the rules read it."""
         for name, shape in self.shapes.items():
             if event.fields.keys() >= {*shape.keys}:
                 return name, shape.read(event)
         return "", event
 
     def mistakes(self) -> Iterator[str]:
-        """Describe what no shape may say."""
+        """Yield the mistakes in a table."""
         for name, shape in self.shapes.items():
             where = f"shapes.{name}"
             if not _NAME.fullmatch(name) or name in SHAPES:
@@ -137,7 +137,7 @@ class ShapeTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def vector_mistake(name: str, number: int, vector: ShapeVector, gives: Iterable[str]) -> str:
-    """Describe how a vector differs from what its record gives; '' if it does not."""
+    """Describe how a vector differs from its record's line, or return ''."""
     given = "; ".join(gives) or "nothing"
     if given == vector.gives:
         return ""
@@ -152,13 +152,13 @@ def _shortened(text: str) -> str:
 
 
 def _value_of(fields: dict[str, Raw], field: str) -> Raw:
-    """Give the value of a field under the first of its names that has one; NULL without."""
+    """Return the value of a field under the first of its names that has one, or NULL."""
     sent = (fields.get(name, NULL) for name in _NAMES.get(field, (field,)))
     return next((raw for raw in sent if raw != NULL), NULL)
 
 
 def _sent_at(fields: dict[str, Raw], paths: Iterable[str]) -> Raw:
-    """Give the value of the first path that has one; NULL without."""
+    """Return the value of the first path that has one, or NULL."""
     for path in paths:
         first, *steps = path.split(".")
         raw = fields.get(first, NULL)

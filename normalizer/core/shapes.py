@@ -53,12 +53,12 @@ _EXECUTOR: Final = frozenset(("step", "status", "created_at", "context"))
 
 
 def is_named(fields: Collection[str]) -> bool:
-    """Tell whether a key names the event's type; then it is neither wrapped nor a batch."""
+    """Return whether a key names the event's type, so it's neither wrapped nor a batch."""
     return "event_type" in fields or "name" in fields
 
 
 def is_enveloped(fields: Collection[str]) -> bool:
-    """Tell whether these may be the keys of an envelope of others (W7, W9)."""
+    """Return whether these may be the keys of a foreign envelope (W7, W9)."""
     return not is_named(fields) and (
         "specversion" in fields
         or "op" in fields
@@ -68,7 +68,7 @@ def is_enveloped(fields: Collection[str]) -> bool:
 
 
 def is_wrapper(fields: Collection[str]) -> bool:
-    """Tell whether these are the keys of a feed wrapper, if `payload` is what one holds (W2)."""
+    """Return whether these are the keys of a feed wrapper, if `payload` is an event (W2)."""
     return (
         "payload" in fields
         and ("global_sequence" in fields or "transaction_id" in fields)
@@ -77,12 +77,12 @@ def is_wrapper(fields: Collection[str]) -> bool:
 
 
 def holds_event(payload: Mapping[str, object]) -> bool:
-    """Tell whether an object is what a feed wrapper holds: an event, or a batch of them (W2)."""
+    """Return whether an object is an event or a batch, as in a feed wrapper (W2)."""
     return is_named(payload) or batch_key(payload) is not None
 
 
 def batch_key(members: Mapping[str, object]) -> BatchKey | None:
-    """Give the key of a batch's events: the first whose value is a list (W4); None for none."""
+    """Return the key of a batch's events, the first with a list (W4), or None."""
     if is_named(members):
         return None
     return next((key for key in _BATCH_KEYS if _is_list(members.get(key))), None)
@@ -100,7 +100,7 @@ def detect_shape(of_keys: Shape, event_type: str) -> Shape:
 
 
 def shape_of(fields: frozenset[str], *, payload_is_object: bool) -> Shape:
-    """Give the shape of these keys; a key with null counts as present (#d1)."""
+    """Return the shape of these keys. A key with null counts as present (#d1)."""
     if "prev_event_id" in fields:
         return "rust_row"
     if not _RUST_REQUEST.isdisjoint(fields):

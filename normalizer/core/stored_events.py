@@ -1,4 +1,4 @@
-"""The interface between reconciling and the database: what it reads, and the plan it returns."""
+"""The interface between reconciling and the database: the rows it reads, and its plan."""
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
@@ -15,47 +15,49 @@ Outcome = Literal["stored", "duplicate", "merged"]
 
 
 class StoredEvents(Protocol):
-    """The stored rows; every row that is returned stays locked until the transaction ends."""
+    """The stored rows. Every returned row stays locked until the transaction ends."""
 
     async def find_coordinates(self, event_ids: Sequence[int]) -> dict[int, Coordinates]:
-        """The coordinates of those of the ids (ascending) that are stored."""
+        """Return the coordinates of these (ascending) ids that are stored."""
 
     async def rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
-        """The whole rows of those of the ids (ascending) that are stored."""
+        """Return the complete rows of these (ascending) ids that are stored."""
 
     async def find_rows_at(
         self, coordinates_set: AbstractSet[Coordinates]
     ) -> dict[Coordinates, int]:
-        """The id of the row that each of these records was stored in or merged into.
+        """Return the id of the row that each of these records was stored in or merged into.
 
-        Records that are not stored are left out. The rules may give them another id today.
+        Records that aren't stored are left out. The rules may give them another id today.
         """
 
     async def find_merged(
         self, coordinates_set: AbstractSet[Coordinates]
     ) -> dict[Coordinates, int]:
-        """The id of the row that each of these records was merged into."""
+        """Return the id of the row that each of these records was merged into."""
 
     async def digests(self, values: Sequence[bytes]) -> list[Digest]:
-        """The length and sha256 of each JSON value's jsonb as text."""
+        """Return the length and sha256 of each JSON value's jsonb as text."""
 
     async def find_assigned(self, coordinates: Coordinates) -> int | None:
-        """The id that was assigned to the event of these coordinates."""
+        """Return the id that was assigned to the event at these coordinates."""
 
     async def assign(self, coordinates: Coordinates) -> int:
-        """A new id for the event of these coordinates; `find_assigned` finds it from then on."""
+        """Return a new id for the event at these coordinates.
+
+        `find_assigned` finds it from then on.
+        """
 
     async def pause(self) -> None:
-        """Let other tasks run, from time to time; called after each event that is compared."""
+        """Let other tasks run from time to time. Called after each compared event."""
 
 
 class WritePlan(msgspec.Struct, frozen=True, kw_only=True):
     """The rows that a batch inserts and updates, both ascending by event_id.
 
-    `outcomes` is parallel to the batch's events: the outcome of each, and the id of its row.
-    `merged_records` are the records whose reports were merged into the row of another record, each
-    with the id of that row. `ambiguous` counts the stored rows that since this batch hold a report
-    that may be another event's.
+    `outcomes` is parallel to the batch's events and holds each event's outcome and row id.
+    `merged_records` holds the records whose reports were merged into another record's row, each
+    with the id of that row. `ambiguous` counts the stored rows that became ambiguous in this batch.
     """
 
     inserts: list[Event]

@@ -1,4 +1,4 @@
-"""Parses the parts of a JSON text that may hold something to clean, and leaves the others as text.
+"""Parses only the suspicious parts of a JSON text, and leaves the others as text.
 
 A large record usually has a sign of a secret in one of its values. Reading, walking, and writing
 the others would take most of the time. Source: docs/spec/wire-shapes.md#r6.
@@ -13,11 +13,11 @@ from msgspec import Raw
 from normalizer.jsontext import Json, Verbatim, parse, quote
 
 _SEARCHED_LEVELS: Final = 8
-"""Deeper parts are parsed whole: each level is searched once more."""
+"""Deeper parts are parsed as a whole, because each level costs one more search."""
 _SHORT: Final = 1_000
-"""A shorter text is parsed sooner than it's searched."""
+"""A shorter text is parsed faster than it's searched."""
 _JOINTS: Final = ((",", ":"), (", ", ": "))
-"""How writers of JSON separate members, and a key from its value."""
+"""How writers of JSON separate members, and keys from values."""
 
 _decode_object: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_list: Final = msgspec.json.Decoder(list[Raw]).decode
@@ -54,9 +54,9 @@ def _part(text: bytes, suspects: Callable[[bytes], bool], level: int) -> Json:
 
 
 def _members(text: bytes) -> dict[str, bytes] | None:
-    """Give the members of an object; None if a key may be repeated.
+    """Return the members of an object, or None if a key may be repeated.
 
-    None is repeated if the members, written again, give the same text.
+    No key is repeated if the members, written again, give the same text.
     """
     members = {key: bytes(raw) for key, raw in _decode_object(text).items()}
     for comma, colon in _JOINTS:

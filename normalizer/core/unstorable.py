@@ -1,10 +1,10 @@
-"""Replaces text that PostgreSQL cannot hold, and names the path where it was replaced."""
+"""Replaces text that PostgreSQL can't store, and names the paths where it did."""
 
 import re
 from typing import Final, TypeAlias
 
 Path: TypeAlias = tuple[str, ...]
-"""The keys from the event down to a text, `[]` for an item of a list; at most MAX_PATH."""
+"""The keys from the event down to a text, with `[]` for an item of a list. At most MAX_PATH."""
 
 MAX_PATH: Final = 8
 
@@ -21,10 +21,10 @@ def replace_unstorable(text: str) -> str:
 
 
 def child_path(path: Path, key: str) -> Path:
-    """Give the path of the value under `key` in the object at `path`; `[]` for a list's item."""
+    """Return the path of the value under `key`, or of an item under `[]`, below `path`."""
     return (*path, key) if len(path) < MAX_PATH else path
 
 
 def dotted_path(path: Path) -> str:
-    """Give a path as coercions name it: `context.rows[].error`."""
+    """Return a path as coercions name it, such as `context.rows[].error`."""
     return ".".join(path).replace(".[]", "[]")

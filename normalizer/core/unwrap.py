@@ -1,8 +1,8 @@
-"""Takes an event out of the envelopes of others: CloudEvents, Kafka Connect, Debezium.
+"""Takes an event out of foreign envelopes: CloudEvents, Kafka Connect, and Debezium.
 
-One stage before the shapes. It reads a value of which no key names an event type, and gives JSON:
-what is within, which is then cleaned and decoded as if it had been the record.
-Source: docs/spec/wire-shapes.md#w7, #w8, #w9.
+This happens before shapes are recognized. It reads a value in which no key names an event type, and
+returns the JSON inside, which is then cleaned and decoded as if it were the record. Source:
+docs/spec/wire-shapes.md#w7, #w8, #w9.
 """
 
 import binascii
@@ -18,7 +18,7 @@ from normalizer.core.wire_values import NULL, RecordIgnored, RecordRefused, firs
 from normalizer.jsontext import Json, Number, parse, write
 
 TYPE_PREFIX: Final = "io.noetl."
-"""What a CloudEvent's `type` has before the event type, where this project writes it."""
+"""The prefix of the event type in `type` of a CloudEvent that this project writes."""
 
 SUPPLIED: Final = ("event_id", "event_type", "created_at")
 """The fields that an envelope supplies to an event without them."""
@@ -31,11 +31,11 @@ _JSON_COLUMNS: Final = ("context", "payload", "result", "meta")
 
 
 class Unwrapped(msgspec.Struct, frozen=True, gc=False):
-    """What envelopes hold, as JSON.
+    """The content of envelopes, as JSON.
 
-    `value` is an event, a batch, or a string of either. `attributes` is an object: what the
-    envelopes say besides, under the names of an event's fields; None for nothing. `encoded`: the
-    value was in base64, where nobody has looked for secrets yet.
+    `value` is an event, a batch, or a string with either. `attributes` is an object with the
+    envelopes' own attributes, under the names of an event's fields, or None. With `encoded`, the
+    value was in base64, so it hasn't been searched for secrets yet.
     """
 
     value: bytes
@@ -62,7 +62,7 @@ class _RawValues:
 
 
 class _TreeValues:
-    """Values of a text that had to be taken apart."""
+    """Values of a text that had to be parsed."""
 
     def members(self, value: Any) -> Mapping[str, Any] | None:
         return value if isinstance(value, dict) else None
@@ -74,15 +74,15 @@ class _TreeValues:
         return parse(text)
 
     def write(self, value: Any) -> bytes:
-        # A lone surrogate stays an escape.
+        # Keep a lone surrogate as an escape.
         return write(value).encode(errors="backslashreplace")
 
 
 Values: TypeAlias = _RawValues | _TreeValues
-"""How values are read and written.
+"""Reads and writes values.
 
-`members` gives None for what is no object, `string` for what is no string; `parse` raises
-ValueError or RecursionError.
+`members` returns None for anything but an object, and `string` for anything but a string. `parse`
+raises ValueError or RecursionError.
 """
 
 RAWS: Final = _RawValues()
@@ -90,10 +90,10 @@ TREES: Final = _TreeValues()
 
 
 def unwrap(members: Mapping[str, Any], values: Values) -> Unwrapped | None:
-    """Give what is in the envelopes of others, or None if there is none.
+    """Return the content of foreign envelopes, or None if there are none.
 
-    Each kind is undone at most once, in one order, and none any more once an event type is named.
-    Raises RecordIgnored if the envelope says that there is no event.
+    It opens each kind at most once, in a fixed order, and stops once a key names an event type.
+    Raises RecordIgnored if the envelope says that there's no event.
     """
     envelope = _Envelope(values)
     inner: Any = None
@@ -111,7 +111,7 @@ def unwrap(members: Mapping[str, Any], values: Values) -> Unwrapped | None:
 
 
 class _Envelope:
-    """Opens one kind of envelope after the other; each method tells whether it was this kind."""
+    """Opens one kind of envelope after the other. Each method returns whether it was this kind."""
 
     def __init__(self, values: Values) -> None:
         self._values = values
@@ -134,7 +134,7 @@ class _Envelope:
         return True
 
     def connect(self, members: Mapping[str, Any]) -> bool:
-        """Open a value with its schema, as Kafka Connect's JSON converter writes both (#w9)."""
+        """Open a value with its schema, as written by Kafka Connect's JSON converter (#w9)."""
         if members.keys() != {"schema", "payload"}:
             return False
         if members["payload"] in (None, NULL):
@@ -162,7 +162,7 @@ class _Envelope:
         return True
 
     def attributes_text(self) -> bytes | None:
-        """Give the attributes as JSON: named, so that nobody takes them for a batch."""
+        """Return the attributes as JSON, named so that they don't look like a batch."""
         named = {"event_type": None} | self._attributes
         return self._values.write(named) if self._attributes else None
 
@@ -172,7 +172,7 @@ class _Envelope:
             self._attributes.setdefault(name if field in attributes else field, value)
 
     def _column(self, name: str, value: Any) -> Any:
-        """Give the column of a captured row: one of jsonb arrives as text."""
+        """Return the column of a captured row. A jsonb column arrives as text."""
         text = self._values.string(value) if name in _JSON_COLUMNS else None
         if text is None or text.lstrip(" \t\r\n")[:1] not in {"{", "["}:
             return value

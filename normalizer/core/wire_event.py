@@ -1,8 +1,8 @@
-"""Decodes one wire event for the rules: its fields, its nested objects, and the rest for `extra`.
+"""Decodes one wire event for the rules: fields, nested objects, and the rest for `extra`.
 
-Values are kept as the bytes that were sent. Scalars are decoded too, and so are the four objects
-that rules read (context, payload, result, meta). Deeper objects are decoded only for a rule that
-reads them.
+It keeps values as the bytes that were sent. It also decodes scalars and the four objects that rules
+read (context, payload, result, and meta). Deeper objects are decoded only for a rule that reads
+them.
 """
 
 from collections.abc import Iterable
@@ -27,10 +27,10 @@ from normalizer.jsontext import Number
 
 
 class Layout(msgspec.Struct, frozen=True, gc=False):
-    """What the top-level keys of an event determine.
+    """Facts that follow from the top-level keys of an event.
 
-    `unread` are the keys that become no column. `shape` is the shape of an event with these keys
-    whose payload is no object, `shape_with_payload` of one whose payload is an object.
+    `unread` holds the keys that don't become columns. `shape_with_payload` is the shape of an event
+    with these keys if its payload is an object, and `shape` if it isn't.
     """
 
     unread: tuple[str, ...]
@@ -124,7 +124,7 @@ class WireEvent(msgspec.Struct, gc=False):
         return self.fields.get("prev_event_id", NULL) != NULL
 
     def _read_payload(self, others: dict[str, Raw]) -> NestedObject:
-        """Read the context, or the payload where there is no context (#a1, #x1)."""
+        """Read the context, or the payload if there is no context (#a1, #x1)."""
         sent, fields = self.sent, self.fields
         context = others.get("context", ABSENT) if sent.context is None else fields["context"]
         payload = others.get("payload", ABSENT) if sent.payload is None else fields["payload"]
@@ -138,7 +138,7 @@ class WireEvent(msgspec.Struct, gc=False):
 
 
 def nested_object(raw: Raw) -> NestedObject:
-    """Decode an object for the rules; NOTHING for any other value."""
+    """Decode an object for the rules, or return NOTHING for any other value."""
     if raw is ABSENT or raw == NULL:
         return NOTHING
     try:
@@ -159,12 +159,12 @@ def _layout(names: tuple[str, ...]) -> Layout:
 _remembered_layout: Final = lru_cache(maxsize=1024)(_layout)
 _COMMON_BYTES: Final = 8192
 _COMMON_KEYS: Final = 64
-"""Larger events are not cached: producers have few layouts, but a hostile one may send any. The
-cache takes forty megabytes at most."""
+"""Don't cache events with more keys. Producers have few layouts, but a hostile one may send any.
+The cache takes at most forty megabytes."""
 
 
 def _read_others(fields: dict[str, Raw]) -> tuple[SentFields, dict[str, Raw]]:
-    """Decode the fields one by one; give also those that should be objects and are not."""
+    """Decode the fields one by one. Also returns those that should be objects but aren't."""
     others = {
         name: raw
         for name, raw in fields.items()

@@ -25,12 +25,14 @@ COLUMN_KEYS: Final = frozenset(
         *("result", "error", "duration"),
     )
 )
-"""The keys that become columns. Every other key is kept in `extra` as it was sent, also one that
-a rule reads (#v1)."""
+"""The keys that become columns.
+
+Every other key is kept in `extra` as it was sent, even if a rule reads it (#v1).
+"""
 
 
 class NestedObject(msgspec.Struct, frozen=True, gc=False):
-    """Every field that a rule reads inside a payload, a meta or a result."""
+    """Every field that a rule reads inside a payload, a meta, or a result."""
 
     attempt: Value = None
     attempt_number: Value = None
@@ -60,8 +62,8 @@ class NestedObject(msgspec.Struct, frozen=True, gc=False):
 class SentFields(msgspec.Struct, frozen=True, gc=False):
     """Every top-level field that a rule reads.
 
-    None: absent, null, or not an object where a rule reads an object. A Raw holds the bytes as they
-    were sent, or is ABSENT.
+    None means absent, null, or not an object although a rule reads an object. A Raw holds the bytes
+    as they were sent, or is ABSENT.
     """
 
     attempt: Value = None
@@ -101,12 +103,12 @@ NOTHING: Final = NestedObject()
 
 
 class NestedObjects(msgspec.Struct, frozen=True, gc=False):
-    """The nested objects that may hold an outcome, an error, a duration or a command.
+    """The nested objects that may hold an outcome, an error, a duration, or a command.
 
-    `payload` is the context, or the payload where there is no context. The names read as paths:
-    payload_result_context is payload.result.context, result_inner is result.context.result and
-    result_response is result.context.response.
-    `deep`: an object other than the payload itself was decoded; for most events none is.
+    `payload` is the context, or the payload if there is no context. The names are paths:
+    payload_result_context is payload.result.context, result_inner is result.context.result, and
+    result_response is result.context.response. `deep` means that an object other than the payload
+    itself was decoded, which is rare.
     """
 
     payload: NestedObject

@@ -1,4 +1,4 @@
-"""Reads single JSON values of a wire event: texts, integers, raw bytes."""
+"""Reads single JSON values of a wire event: texts, integers, and raw bytes."""
 
 from typing import Final, TypeAlias
 
@@ -14,12 +14,12 @@ ABSENT: Final = Raw(b"")
 NULL: Final = Raw(b"null")
 
 Value: TypeAlias = object
-"""A decoded value. A number with a point or an exponent is a Number, which is a str: so the rules
+"""A decoded value. A number with a point or an exponent is a Number, which is a str, so the rules
 compare exact types to recognize texts and integers. Absent and null are both None."""
 
 
 class RecordRefused(Exception):  # noqa: N818 - control flow inside the core: it becomes a Rejected
-    """This record, or one event in it, is refused."""
+    """This record, or one event in it, is rejected."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
@@ -28,11 +28,11 @@ class RecordRefused(Exception):  # noqa: N818 - control flow inside the core: it
 
 
 class RecordIgnored(Exception):  # noqa: N818 - control flow inside the core: it becomes an Ignored
-    """This record correctly holds no event; the message says why."""
+    """This record correctly holds no event. The message says why."""
 
 
 def text(value: Value) -> str:
-    """Give a text; '' for everything else."""
+    """Return a text, or '' for everything else."""
     return value if type(value) is str else ""
 
 
@@ -47,7 +47,7 @@ def integer_of(value: Value) -> int | None:
 
 
 def text_or_number(value: Value) -> str:
-    """Give a text or a number as text; '' for everything else (#p1, #k1)."""
+    """Return a text or a number as text, or '' for everything else (#p1, #k1)."""
     if type(value) is str:
         return value
     if type(value) is int:
@@ -70,12 +70,12 @@ def decode_value(raw: Raw) -> Value:
 
 
 def first_byte(raw: Raw) -> bytes:
-    """Give the first byte, which shows whether a value is an object, a list or a string."""
+    """Return the first byte, which shows whether a value is an object, a list, or a string."""
     return bytes(memoryview(raw)[:1])
 
 
 def same_json(a: Raw, b: Raw) -> bool:
-    """Tell whether two raw values are equal as JSON, however they are spelled.
+    """Return whether two raw values are equal as JSON, however they're spelled.
 
     Two values of four megabytes take a second or two, so large records are never normalized on the
     event loop.

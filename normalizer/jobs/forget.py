@@ -64,7 +64,7 @@ class ForgottenExecution(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ErasureReason(msgspec.Struct, frozen=True, kw_only=True):
-    """Who erases, and why. Kept indefinitely, so it must not quote content."""
+    """The operator who erases, and the reason. Kept indefinitely, so it must not quote content."""
 
     who: str
     why: str

@@ -13,7 +13,7 @@ from normalizer.kafka import GroupReader, KafkaPartition, TopicReader, Unreadabl
 from normalizer.service.ownership import Ownership
 
 GROUP: Final = "the group"
-"""What is stuck if the group itself doesn't finish its rebalance."""
+"""The name of what's stuck if the group itself doesn't finish its rebalance."""
 
 
 class Watchdog:

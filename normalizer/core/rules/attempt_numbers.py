@@ -29,7 +29,8 @@ _COUNTED_FROM_ONE: Final = (
 _DIGITS: Final = re.compile("0*[0-9]{1,5}")
 
 Rank: TypeAlias = Literal[0, 1, 2]
-"""0: not sent, so it is the first attempt; 1: a field that counts from 1; 2: sent explicitly."""
+"""0 means not sent, so it's the first attempt. 1 is from a field that counts from 1. 2 was sent
+explicitly."""
 
 
 Attempts: TypeAlias = tuple[int, Rank]
@@ -37,7 +38,7 @@ Attempts: TypeAlias = tuple[int, Rank]
 
 
 def resolve_attempts(event: WireEvent) -> Attempts:
-    """Give the first valid count; an invalid one before it becomes a coercion."""
+    """Return the first valid count. An invalid one before it becomes a coercion."""
     if event.meta.attempts is not None:
         explicit = _count(event, "meta.attempts", event.meta.attempts)
         if explicit is not None:
@@ -57,7 +58,7 @@ def resolve_attempts(event: WireEvent) -> Attempts:
 
 
 def resolve_max_attempts(event: WireEvent) -> int | None:
-    """Give the maximum number of attempts; None if it was not sent."""
+    """Return the maximum number of attempts, or None if it wasn't sent."""
     meta, payload, stored = event.meta, event.nested.payload, event.nested.result_context
     values: tuple[Value, ...] = (
         meta.max_attempts,

@@ -28,17 +28,17 @@ _FIELDS: Final = (
 
 _MAX_OF_WORK_S: Final = 30 * 24 * 3600
 _MAX_S: Final = 10 * 365 * 24 * 3600
-"""30 days for a call, a command or a step, ten years for everything else. A longer duration was
-sent in another unit: nanoseconds as seconds."""
+"""30 days for a call, a command, or a step, and ten years for everything else. A longer duration
+was sent in another unit, for example nanoseconds as seconds."""
 _WORK: Final = re.compile("(?:call|action|command|step)(?![a-z0-9])", re.IGNORECASE)
-"""How the type of an event of a call, a command or a step begins."""
+"""The beginning of an event type of a call, a command, or a step."""
 
-# Exact: no number that is accepted has more digits than this.
+# Exact, because no accepted number has more digits than this.
 _EXACT: Final = Context(prec=MAX_DIGITS + MAX_EXPONENT)
 
 
 def resolve_duration(event: WireEvent, event_type: str) -> float | None:
-    """Give the duration declared at the top level, else the first nested one."""
+    """Return the duration declared at the top level, or the first nested one."""
     if event.sent.duration is not None and (seconds := _declared(event, event_type)) is not None:
         return seconds
     if event.nested.payload.duration_ms is None and not event.nested.deep:
@@ -102,7 +102,7 @@ def _seconds(milliseconds: Decimal) -> Decimal:
 
 
 def _storable(number: Decimal, event_type: str) -> float | None:
-    """Give the float nearest to a duration; None if it is negative or too long to be one."""
+    """Return the float nearest to a duration, or None if it's negative or too long."""
     if not 0 <= number <= _MAX_S:
         return None
     if number > _MAX_OF_WORK_S and _WORK.match(event_type):
@@ -111,6 +111,6 @@ def _storable(number: Decimal, event_type: str) -> float | None:
 
 
 def _with_point(number: Decimal) -> str:
-    """Give the number with a point: an integer could be read as milliseconds."""
+    """Return the number with a point, because an integer could be read as milliseconds."""
     text = canonical_number(str(number))
     return text if "." in text else f"{text}.0"

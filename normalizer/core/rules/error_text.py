@@ -12,7 +12,7 @@ from normalizer.envelope import canonical_json
 
 
 def resolve_error(event: WireEvent) -> str | None:
-    """Give the text of the first field that holds an error; None if none does."""
+    """Return the text of the first field that holds an error, or None."""
     top, nested = event.sent.error, event.nested
     if top == NULL:
         top = ABSENT
@@ -40,9 +40,9 @@ def _deeper(nested: NestedObjects) -> tuple[Raw, ...]:
 
 
 def _error(raw: Raw) -> str:
-    """Give a text, an object's message, or the JSON of anything else; '' if there is no error.
+    """Return a text, an object's message, or the JSON of anything else, or '' for no error.
 
-    `false` is no error either: many tools return `{"error": false}`.
+    `false` isn't an error either, because many tools return `{"error": false}`.
     """
     if raw == NULL:
         return ""

@@ -1,4 +1,4 @@
-"""Resolves the ids of an event: event_id, execution_id, catalog_id and the parents' ids.
+"""Resolves the ids of an event: event_id, execution_id, catalog_id, and the parents' ids.
 
 Source: docs/spec/wire-shapes.md#i1, #i2, #i3, #i4, #k3.
 """
@@ -19,11 +19,11 @@ _DIGITS: Final = re.compile("[0-9]{1,19}")
 
 
 class NoId(NamedTuple):
-    """A value that is no id: opaque text, nothing, or a value that cannot be an id."""
+    """A value that isn't an id: opaque text, nothing, or a value that can't be an id."""
 
     kind: Literal["opaque", "missing", "negative", "invalid"]
     text: str = ""
-    """The value; for a value that is neither text nor number, the name of its type."""
+    """The value, or the name of its type if it's neither text nor a number."""
 
 
 def resolve_execution_id(event: WireEvent) -> int:
@@ -40,7 +40,7 @@ def resolve_execution_id(event: WireEvent) -> int:
 
 
 def resolve_event_id(event: WireEvent) -> int | None:
-    """Give the producer's id of the event; None without one. Raises RecordRefused (#i3)."""
+    """Return the producer's id of the event, or None. Raises RecordRefused (#i3)."""
     sent = parse_id_value(event.sent.event_id)
     if isinstance(sent, int):
         return sent
@@ -55,7 +55,7 @@ def resolve_event_id(event: WireEvent) -> int | None:
 
 
 def resolve_secondary_id(event: WireEvent, name: SecondaryId) -> int | None:
-    """Give the id of something else; an invalid one does not refuse the event (#i4)."""
+    """Return the id of something else. An invalid one doesn't reject the event (#i4)."""
     value = getattr(event.sent, name)
     if value is None:
         return None
@@ -73,7 +73,7 @@ def resolve_secondary_id(event: WireEvent, name: SecondaryId) -> int | None:
 
 
 def resolve_parent_execution_id(event: WireEvent, event_type: str, own_id: int) -> int | None:
-    """Give the execution that began this one; a begin may name it in its context (#k3)."""
+    """Return the execution that began this one. A start event may name it in its context (#k3)."""
     nested = event.nested
     parent = resolve_secondary_id(event, "parent_execution_id")
     values = (nested.payload.parent_execution_id, nested.result_context.parent_execution_id)
@@ -88,14 +88,14 @@ def resolve_parent_execution_id(event: WireEvent, event_type: str, own_id: int) 
 
 
 def keep_child_execution_id(event: WireEvent) -> None:
-    """Keep the execution that a result says was begun in `extra`, as it was sent (#k3)."""
+    """Keep the child execution that a result names in `extra`, as it was sent (#k3)."""
     child = event.nested.result.child_execution_id
     if child and child != NULL:
         event.extra.setdefault("child_execution_id", child)
 
 
 def parse_id_value(value: Value) -> int | NoId:
-    """Parse a value as an id; NoId says what it is instead (#i1, #i2)."""
+    """Parse a value as an id, or return a NoId that says what it is instead (#i1, #i2)."""
     if type(value) is int:
         return value if 0 < value <= MAX_ID else _of_number(value, value)
     if type(value) is str and value:

@@ -57,7 +57,7 @@ def resolve_command_id(event: WireEvent) -> str | None:
 
 
 def resolve_step(event: WireEvent, command_id: str | None) -> str:
-    """Give the step, '' if none is known (#p1). Raises RecordRefused if it is too long."""
+    """Return the step, or '' if none is known (#p1). Raises RecordRefused if it's too long."""
     sent = event.sent
     step = "" if sent.step is None else _step(sent.step)
     if step and sent.node_name is None and len(step) <= _SHORT_CHARS:
@@ -99,7 +99,7 @@ def resolve_worker_id(event: WireEvent) -> str | None:
 
 
 def resolve_node_type(event: WireEvent) -> str | None:
-    """Give the node's type, None if there is none."""
+    """Return the node's type, or None if there is none."""
     sent = event.sent.node_type
     if sent is None or sent == "":
         return None
@@ -128,7 +128,7 @@ def _deeper_commands(nested: NestedObjects) -> tuple[Value, ...]:
 
 
 def _command(value: Value) -> str:
-    """Give a text or an integer as text; '' for everything else."""
+    """Return a text or an integer as text, or '' for everything else."""
     if type(value) is str:
         return value
     number = integer_of(value)
@@ -148,7 +148,7 @@ def _step_of_command(command_id: str | None) -> str:
 
 
 def _kind(value: Value) -> str:
-    """Give the name of a value's type; a message must not hold the value itself."""
+    """Return the name of a value's type, because a message must not hold the value itself."""
     if value is None:
         return "neither"
     return "an empty one" if value == "" else type(value).__name__

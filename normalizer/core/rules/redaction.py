@@ -82,10 +82,8 @@ _ODD_CASE: Final = re.compile("[a-z][A-Z][a-z][A-Z]")
 """Capitals that begin no words: `pAsSwOrD`."""
 _PARTS: Final = re.compile("[A-Za-z]+|[0-9]+")
 _APART: Final = re.compile("[^A-Za-z0-9_+ .:=-]|[.:=][_+ -]*[.:=]")
-"""Between the parts of a word. What else may stand there, the prefilter looks past.
-
-Two words with one of these between are joined by two `_`, others by one.
-"""
+"""Stands between the parts of a word. The prefilter ignores everything else that may stand there.
+Two words with one of these in between are joined by two `_`, others by one."""
 _FOLD: Final = {ord(upper): upper.lower() for upper in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"} | {
     ord("-"): "_"
 }
@@ -95,7 +93,7 @@ _INVISIBLE: Final = re.compile(
 _STYLED: Final = re.compile("[\uff21-\uff3a\uff41-\uff5a\U0001d400-\U0001d7ff]")
 _REMEMBERED_CHARS: Final = 100
 _LONGEST_NAME: Final = 1000
-"""Of a longer key only the beginning and the end are judged."""
+"""Judge only the beginning and the end of a longer key."""
 
 
 class Secrecy(Enum):
@@ -107,9 +105,9 @@ class Secrecy(Enum):
 
 
 class Redaction:
-    """The words that make a key secret, with those an operator added; none can be removed.
+    """The words that make a key secret, including an operator's. None can be removed.
 
-    An added word counts anywhere in a key, and hides numbers too: an operator who adds `iban` means
+    An added word counts anywhere in a key, and hides numbers too. An operator who adds `iban` means
     its value, whatever its type.
     """
 
@@ -119,7 +117,7 @@ class Redaction:
         self._remembered = lru_cache(maxsize=4096)(self._secrecy)
 
     def secrecy(self, key: str) -> Secrecy:
-        """Tell which values of the key are secret. Only short keys are cached."""
+        """Return which values of the key are secret. Caches only short keys."""
         return (self._remembered if len(key) <= _REMEMBERED_CHARS else self._secrecy)(key)
 
     def _secrecy(self, key: str) -> Secrecy:
@@ -148,7 +146,7 @@ def plain_letters(text: str) -> str:
 
 
 def _any_of(words: Iterable[str]) -> Callable[[str], object]:
-    """Give a search for any of the words; none may be empty."""
+    """Build a search for any of the words, none of which may be empty."""
     return re.compile("|".join(map(re.escape, words))).search
 
 

@@ -1,6 +1,6 @@
-"""Finds passwords in command lines, by the options that each program has for them.
+"""Finds passwords in command lines, by each program's options for them.
 
-Options that name what they hold (`--password`) are found without the table here.
+Options that name their content (`--password`) are found without this table.
 """
 
 import re
@@ -14,7 +14,7 @@ _COLON: Final = ":"
 
 
 class _Command(NamedTuple):
-    """How a program, or one of its subcommands, takes a password; names are expressions."""
+    """How a program, or one of its subcommands, takes a password. Names are expressions."""
 
     name: str
     next: tuple[str, ...] = ()
@@ -24,9 +24,11 @@ class _Command(NamedTuple):
     user: Mapping[str, str] = {}
     """Options whose value is a user and a password, and what separates the two."""
     nth: Mapping[str, int] = {}
-    """Words after which the n-th word that is no option is a password; "" is the program itself."""
+    """Words after which the n-th word that isn't an option is a password. "" is the program itself.
+
+    """
     names_after: tuple[str, ...] = ()
-    """Words after which a name comes, then its value; "" is the program itself."""
+    """Words that a name and then its value follow. "" is the program itself."""
 
 
 _COMMANDS: Final = (
@@ -96,14 +98,16 @@ _ANY: Final = "|".join(f"({command.name})" for command in _COMMANDS)
 _NAME: Final = re.compile(_ANY)
 _PROGRAM: Final = re.compile(rf"""(?<![\w.\-=@:])(?:{_ANY})(?=["',\s])""")
 _MOST_PROGRAMS: Final = 4
-"""Of one command line, as in `sudo docker login`: more would make a long one expensive."""
+"""The most programs in one command line, such as `sudo docker login`. More would make a long one
+expensive."""
 _WORD: Final = re.compile(
     r"""(?:"(?=[^\s,\])])(?:[^"\\\n]|\\.)*+"|'(?=[^\s,\])])[^'\n]*+'|[^\s"'|;&\\]|&(?=[^\s&])|\\(?!\n)|["'])++"""
 )
 """A word of a shell. A quote before a blank closes what the whole command stands in."""
 _BLANKS: Final = re.compile(r"(?:[ \t]|\\\n)*+")
 _REACH_WORDS: Final = 200
-"""Of one command line. Not of characters, because one word may be all that curl sends."""
+"""How many words of a command line to read. Not characters, because one word may be all that curl
+sends."""
 _AROUND: Final = "\"'\\`[](),"
 _USER_FLAG: Final = re.compile(r"-[A-Za-z]{0,6}?[uU]")
 _FED: Final = re.compile(

@@ -1,4 +1,4 @@
-"""Finds members of a list or an object that their neighbours make secret.
+"""Finds members of a list or an object whose neighbors make them secret.
 
 Source: docs/spec/wire-shapes.md#r7: lists of arguments, and names with their values.
 """
@@ -21,8 +21,11 @@ NEVER_SECRET: Final = frozenset(
         *("context", "payload", "result", "meta", "events", "records"),
     )
 )
-"""The envelope's own keys. A word that an operator adds never hides their values: with `name`
-added, node_name must still name the step."""
+"""The envelope's own keys.
+
+A word that an operator adds never hides their values. For example, with `name` added, node_name
+must still name the step.
+"""
 
 _NAME_KEYS: Final = frozenset(
     "name key field param parameter variable var env header property prop attribute attr option"
@@ -54,11 +57,11 @@ _SAYS_SECRET: Final = (
 )
 _ENDS_OF_NAMES: Final = ("Name", "Key", "_name", "_key")
 _LONGEST_COMMAND: Final = 1000
-"""Of a longer list only options that name what they hold are looked at."""
+"""In a longer list, look only at options that name their content."""
 
 
 class SecretMembers:
-    """Finds members of lists and objects that their neighbours make secret."""
+    """Finds members of lists and objects whose neighbors make them secret."""
 
     def __init__(self, text: SecretText) -> None:
         self._text = text
@@ -78,7 +81,7 @@ class SecretMembers:
     def keys(self, tree: dict[str, Json], *, at_top: bool) -> frozenset[str]:
         """Give the keys of secret values: `value` in {"name": "DB_PASSWORD", "value": x}.
 
-        At the top of an event its own keys count neither way, nor does what says which event it is.
+        At the top of an event its own keys and its identity count neither as names nor as values.
         """
         if at_top:
             tree = {key: value for key, value in tree.items() if key not in _OF_THE_EVENT}

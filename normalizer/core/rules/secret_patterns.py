@@ -1,4 +1,4 @@
-"""Cuts out secrets that have a form of their own, whatever word precedes them.
+"""Cuts out secrets with their own recognizable form, whatever word precedes them.
 
 Each rule gives the text without its secrets, in time proportional to the text.
 """
@@ -54,13 +54,13 @@ _VALUE: Final = re.compile(
 _TUPLE: Final = re.compile(
     r"""(?<![\w\])])\(b?(?P<quote>["'])(?P<name>[\w.\- ]{1,100}+)(?P=quote),\s{0,4}b?(?=["'])"""
 )
-"""The begin of a pair as Python prints it; a call's arguments follow a name."""
+"""The beginning of a pair as Python prints it. A call's arguments follow a name instead."""
 _SIGNATURE: Final = re.compile(
     r"(?i)(?:(?:[?&;]|&amp;|%26)sig(?:nature)?=|(?<!\w)sig(?:nature)?=(?=[\w%+/.~-]{16}))"
     r"(?P<value>[^\s&\"'<>,;]++)"
     r"|[?&](?:amp;)?(?:code|key)=(?P<generated>[\w%+/.~-]{16,}+)"
 )
-"""A signature; a code of a sign-in or a key, which only a generated value tells from other ones."""
+"""A signature, or a sign-in code or key, which only its random look tells from other values."""
 _COOKIES: Final = re.compile(
     r"""(?i)(?<![A-Za-z])cookie[\\"']{0,8}\s{0,4}(?:[:=]|\s)\s{0,4}[\\"']{0,8}"""
     r"""(?P<value>[\w.\-]+=[^\s;,"'\\]*+(?:;\s*[\w.\-]+(?:=[^\s;,"'\\]*+)?)*+)"""
@@ -82,7 +82,7 @@ _PORT: Final = re.compile(r"""\d{1,5}(?:[/?#"'<>,;)\]\\]|\Z)""")
 
 
 def cut_private_keys(text: str) -> str:
-    """Cut private keys, from first to last line; a truncated one to the end of the text."""
+    """Cut private keys from first to last line, or a truncated one to the end of the text."""
     return _PEM.sub(REDACTED, text)
 
 
@@ -121,7 +121,7 @@ def _cut_user(cuts: Cuts, url: str, at: int) -> None:
         if len(name) >= SHORTEST_TOKEN and looks_random(name):
             cuts.add(at, at + len(name))
     else:
-        # The password holds an unescaped character that ends an authority, such as a slash.
+        # The password has an unescaped character that ends an authority, such as a slash.
         name, has_password, password = url.rpartition("@")[0].partition(":")
         if has_password and not re.search(r"""[/?#"'<>]""", name) and not _PORT.match(password):
             cuts.add(at + len(name) + 1, at + len(name) + 1 + len(password))
@@ -171,7 +171,7 @@ def cut_form_fields(text: str, is_secret: Callable[[str], bool]) -> str:
 
 
 def cut_tuples(text: str, hides: Callable[[str, str], bool]) -> str:
-    """Cut x1 in `('password', 'x1')`; what looks like a word or a sentence stays."""
+    """Cut x1 in `('password', 'x1')`, unless it looks like a word or a sentence."""
     cuts = Cuts(text)
     for pair in _TUPLE.finditer(text):
         start, end = quoted_at(text, pair.end()) or (0, 0)
@@ -201,7 +201,7 @@ def cut_signatures(text: str) -> str:
 
 
 def cut_credentials(text: str) -> str:
-    """Cut `Bearer x` and `Basic x` if x looks like a credential; all of a text that is no more."""
+    """Cut `Bearer x` and `Basic x` if x looks like a credential, or if there's no other text."""
     cuts = Cuts(text)
     for match in _CREDENTIAL.finditer(text):
         value, alone = match["value"], match[0] == text.strip()

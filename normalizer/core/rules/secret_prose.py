@@ -1,6 +1,6 @@
 """Cuts secrets that a sentence names: `using token x`, `the password for jane is x`.
 
-In a sentence nothing marks a value, so it must look like one: a word of letters alone never does.
+In a sentence nothing marks a value, so it must look like one. A word of only letters never does.
 """
 
 import re
@@ -32,13 +32,13 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9_]{8,}\Z", re.ASCII)
 _HEX: Final = re.compile(r"(?:[0-9a-f]{32,}|[0-9A-F]{32,})\Z")
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}|[0-9]+[A-Za-z]{1,2}\Z")
 _WHOSE_SECRET: Final = ("client", "api", "app", "shared", "webhook", "consumer")
-"""Words before `secret` that mean its value; else a name may follow, as of a secret in a store."""
+"""Words before `secret` that mean its value. Otherwise the name of a stored secret may follow."""
 _OF_A_PARSER: Final = ("unexpected", "next", "end", "last", "first")
 """Words before `token` that mean a word of a language."""
 
 
 def cut_said(text: str, secrecy: Callable[[str], Secrecy]) -> str:
-    """Cut what looks generated near the name of a secret, and less of a secret right behind it."""
+    """Cut values that look random near the name of a secret. Right after it, be less strict."""
     cuts = Cuts(text)
     for match in _GENERATED.finditer(text):
         if looks_generated(match[0]) and _is_near_name(text, match.start(), secrecy):
@@ -59,7 +59,7 @@ def _is_near_name(text: str, at: int, secrecy: Callable[[str], Secrecy]) -> bool
 
 
 def _is_said(text: str, at: int, value: str, secrecy: Callable[[str], Secrecy]) -> bool:
-    """Tell whether the words right before a value name it, and it looks like what they name."""
+    """Return whether the words right before a value name it, and it looks like what they name."""
     near = [word.start() for word in _WORDS_BEFORE.finditer(text, max(0, at - _CHARS_BEFORE), at)]
     for start in near[-_WORDS_OF_SAID:]:
         if said := _SAID.match(text, start, at):

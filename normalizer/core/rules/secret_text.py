@@ -1,9 +1,8 @@
 """Cuts secrets out of text, and leaves the rest as it is.
 
-A secret is recognized by its prefix, or by what precedes it: a word that would make a key secret, a
-scheme, the user of a URL, an option of a program. Each rule takes time proportional to the
-text.
-Source: docs/spec/wire-shapes.md#r3, #r7.
+It recognizes a secret by its prefix or by the text before it: a word that would make a key secret,
+a scheme, the user of a URL, or an option of a program. Each rule takes time proportional to the
+text. Source: docs/spec/wire-shapes.md#r3, #r7.
 """
 
 import re
@@ -73,7 +72,7 @@ _NAMED: Final = re.compile(
 )
 """A name and the sign after it. The match ends before the value, which may hold another name."""
 _WITH_BLANKS: Final = re.compile(r"""[^;"'\n=]+(?=;\s{0,4}[A-Za-z][\w ]{0,40}=)""")
-"""A value of a connection string: up to the semicolon, because it may hold blanks."""
+"""A value of a connection string, up to the semicolon, because it may hold spaces."""
 _BRACKETS: Final = re.compile(
     r"""\[(?=\s*\\*["'])[^\[\]{}]++\]|\((?=\s*\\*["'])[^(){}]++\)|\{(?=\s*\\*["'])[^\[\]{}]++\}"""
 )
@@ -138,14 +137,14 @@ class SecretText:
         )
 
     def may_hold_secret(self, text: str) -> bool:
-        """Tell whether a text has a sign of a secret. A URL with a user is one too."""
+        """Return whether a text has a sign of a secret. A URL with a user is one too."""
         return ("://" in text and "@" in text) or self._suspects(text.encode(errors="replace"))
 
     def cut(self, text: str) -> str:
         """Give the text without its secrets. Idempotent.
 
-        Of a long text only the pieces with a sign are read, and the piece before and after each:
-        what is secret may lie on either side of its sign, and a sign on both sides of a border.
+        In a long text it reads only pieces with a sign, and the pieces before and after each,
+        because a secret may lie on either side of its sign, and a sign may cross a border.
         """
         if len(text) <= _PIECE_CHARS:
             return self._cut(text) if self.may_hold_secret(text) else text
@@ -178,7 +177,7 @@ class SecretText:
         return self.secrecy(name) is not Secrecy.NOTHING and is_worth(value, loose=True)
 
     def hides_plainly(self, name: str, value: str) -> bool:
-        """Tell whether the value of a name is a secret; not if it reads as a word."""
+        """Return whether the value of a name is a secret, unless it reads like a word."""
         return self.hides(name, value) and not is_word(value)
 
     def _cut_named(self, text: str) -> str:
@@ -247,7 +246,7 @@ class SecretText:
 
 
 def _cut_bare(cuts: Cuts, match: re.Match[str], secrecy: Secrecy) -> None:
-    """Cut a value without quotes: any value after `=`, but in prose no value that is a word."""
+    """Cut a value without quotes: any value after `=`, but in prose not a word."""
     text, at, sign = cuts.whole, match.end(), match["sign"]
     spaced = match[0][-1].isspace()
     is_prose = sign == ":" and spaced and not _IDENTIFIER.search(match["name"])

@@ -1,6 +1,6 @@
 """Recognizes tokens by their published prefixes, in any text.
 
-Source: docs/spec/wire-shapes.md#r3, and the rules that gitleaks and detect-secrets publish; lengths
+Source: docs/spec/wire-shapes.md#r3, and the rules that gitleaks and detect-secrets publish. Lengths
 are lower bounds.
 """
 
@@ -106,8 +106,11 @@ TOKENS: Final[tuple[tuple[tuple[str, ...], str], ...]] = (
     (("eyjrijoi",), "eyJrIjoi[A-Za-z0-9+/]{70,}={0,3}"),
     (("opseyj",), "ops_eyJ[A-Za-z0-9+/]{100,}={0,3}"),
 )
-"""The signs and the expression of each token. The prefilter searches for a sign first: it is lower
-case, with 0 for each digit, without `-`, `_`, `+` and blanks."""
+"""The signs and the expression of each token.
+
+The prefilter searches for a sign first. It's lower case, with 0 for each digit, without `-`, `_`,
+`+`, and spaces.
+"""
 
 TOKEN: Final = re.compile(
     "(?<![A-Za-z0-9])(?:" + "|".join(pattern for _, pattern in TOKENS) + ")", re.ASCII

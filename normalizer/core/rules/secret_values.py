@@ -8,7 +8,7 @@ from typing import Final
 from normalizer.core.rules.redaction import REDACTED
 
 SHORTEST_TOKEN: Final = 16
-"""A shorter text of letters and digits alone is never a secret."""
+"""A shorter text of only letters and digits is never a secret."""
 _QUOTED: Final = re.compile(
     r"""(?P<open>\\*["'`])(?P<value>(?:(?!(?P=open)).|(?P=open)(?P=open))*+)(?:(?P=open)|\Z)""",
     re.DOTALL,
@@ -59,7 +59,7 @@ class Cuts:
         self._kept: list[str] = []
 
     def add(self, start: int, end: int) -> None:
-        """Cut from `start` to `end`, unless it is cut already or empty."""
+        """Cut from `start` to `end`, unless it's already cut or empty."""
         if start < self.end or end <= start:
             return
         self._kept += (self.whole[self.end : start], REDACTED)
@@ -84,7 +84,7 @@ def quoted_at(text: str, at: int) -> tuple[int, int] | None:
 
 
 def end_of(pattern: re.Pattern[str], text: str, at: int) -> int:
-    """Give the end of the match at `at`; `at` itself without a match."""
+    """Return the end of the match at `at`, or `at` itself without a match."""
     match = pattern.match(text, at)
     return match.end() if match else at
 

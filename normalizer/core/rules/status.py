@@ -18,7 +18,7 @@ from normalizer.envelope import CALL_DONE
 MAX_STATUS_BYTES: Final = 100
 
 Rank: TypeAlias = Literal[0, 1, 2]
-"""0: from the event's type; 1: a declared word; 2: a failure, declared or found nested."""
+"""0 is from the event's type, 1 a declared word, and 2 a failure, declared or nested."""
 
 
 Status: TypeAlias = tuple[str, Rank]
@@ -35,7 +35,7 @@ _OUTCOMES: Final = {
     }.items()
     for word in words.split()
 }
-"""Every word for one of the four outcomes, with the outcome: a new word for one goes here."""
+"""Every word for one of the four outcomes. Add a new word for an outcome here."""
 _CALL_OUTCOMES: Final = _OUTCOMES | dict.fromkeys(("NOOP", "BREAK", "PARTIAL"), "COMPLETED")
 _OTHER_WORDS: Final = (
     _OUTCOMES
@@ -45,7 +45,10 @@ _OTHER_WORDS: Final = (
     | {"INITIALIZED": "INITIALIZED"}
     | dict.fromkeys(("IN_PROGRESS", "PROGRESS"), "RUNNING")
 )
-"""Words of all other events; a new one that is no outcome goes here. Others stay, in upper case."""
+"""Words of all other events.
+
+Add a new one that isn't an outcome here. Others stay, in upper case.
+"""
 _FAILED_PREFIX: Final = "FAILED_"
 _FAILURES: Final = frozenset(("FAILED", "ERROR", "CANCELLED"))
 _NESTED_ENDINGS: Final = frozenset(("COMPLETED", "FAILED", "CANCELLED"))
@@ -54,7 +57,7 @@ _NOWHERE: Final = (None, None, None)
 _WEAKER: Final = frozenset(("RUNNING", "STARTED", "PENDING", "INITIALIZED", "CLAIMED", "ENTERED"))
 """Canonical words that are weaker than the name of an event that ends something."""
 _REMEMBERED: Final = 1024
-"""Cached results: a platform uses few words, and an unknown word takes one entry."""
+"""The number of cached results. A platform uses few words, and an unknown word takes one entry."""
 _UNKNOWN: Final = "UNKNOWN"
 
 _WORK: Final = frozenset(("call", "command", "step", "action"))
@@ -75,9 +78,9 @@ _OF_NAME: Final = (
 class TypeMeaning(NamedTuple):
     """The status that an event type implies, and which other evidence counts.
 
-    `ends`: the event ends something. `by_servers`: servers derive the declared status from the
-    type, so a status equal to it is no further evidence. `any_word`: a user's own word may be the
-    nested status.
+    With `ends`, the event ends something. With `by_servers`, servers derive the declared status
+    from the type, so a status equal to it is no further evidence. With `any_word`, a user's own
+    word may be the nested status.
     """
 
     status: str
@@ -109,7 +112,7 @@ def meaning_of_type(event_type: str) -> TypeMeaning:
 
 
 def _declared(event: WireEvent) -> str:
-    """Give the status declared at the top level, '' for none (#s5)."""
+    """Return the status declared at the top level, or '' (#s5)."""
     value = event.sent.status
     if value is None:
         return ""
@@ -121,7 +124,7 @@ def _declared(event: WireEvent) -> str:
 
 
 def _of_call(event: WireEvent, declared: str) -> Status:
-    """Give one of four words: a declared failure, else a nested failure, else COMPLETED."""
+    """Return one of four words: a declared failure, a nested failure, or else COMPLETED."""
     outcome = _call_outcome(declared)
     if outcome in _FAILURES:
         return _as_declared(event, declared, outcome)
@@ -185,8 +188,8 @@ def _nested_status(name: TypeMeaning, values: tuple[Value, ...]) -> str | None:
 class _Judged(NamedTuple):
     """The status from the declared word and the event type.
 
-    `decided`: nested evidence does not count. `overruled`: the type overruled the word. `kept`: the
-    word is kept in `extra`, because it says more than the status.
+    With `decided`, nested evidence doesn't count. With `overruled`, the type overruled the word.
+    With `kept`, the word is kept in `extra`, because it says more than the status.
     """
 
     status: str
@@ -229,7 +232,7 @@ def _deep_outcomes(nested: NestedObjects) -> tuple[Value, ...]:
         nested.payload_result_context.status,
         nested.payload_result_context.terminal_state,
         nested.payload_response.status,
-        # A stored row keeps the payload under result.context: the same fields again (#s6).
+        # A stored row keeps the payload under result.context, with the same fields (#s6).
         nested.result_context.status,
         nested.result_context.terminal_state,
         nested.result_inner.status,
@@ -245,12 +248,12 @@ def _call_outcome(sent: str) -> str | None:
 
 
 def _other_word(sent: str) -> str:
-    """Give the canonical word; an unknown word in upper case (#s4)."""
+    """Return the canonical word, or an unknown word in upper case (#s4)."""
     return _known_other_word(sent[:MAX_STATUS_BYTES]) or sent.upper()
 
 
-# Both take only the beginning of a word: no known word is longer, and the cache must not hold
-# megabytes of text.
+# Both take only the beginning of a word, because no known word is longer, and the cache must not
+# hold megabytes of text.
 @lru_cache(maxsize=_REMEMBERED)
 def _known_call_outcome(sent: str) -> str | None:
     folded = _fold(sent)
@@ -264,7 +267,10 @@ def _known_other_word(sent: str) -> str | None:
 
 
 def _nested_word(sent: str, name: TypeMeaning) -> str | None:
-    """Give the word if it is evidence; an ending only for an event that ends (#s3, #s8, #s10)."""
+    """Return the word if it's evidence.
+
+    An ending counts only if the event ends (#s3, #s8, #s10).
+    """
     if _is_unknown(sent):
         return None
     found = _other_word(sent)

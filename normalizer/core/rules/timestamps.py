@@ -24,10 +24,10 @@ LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
 ONE_DAY: Final = timedelta(days=1)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _MAX_RECORDED_MS: Final = 253_402_214_399_999
-"""The end of 9999-12-30: adding one day to it must not overflow."""
+"""The end of 9999-12-30, so that adding one day doesn't overflow."""
 
 Rank: TypeAlias = Literal[0, 1, 2]
-"""0: the log's time or none; 1: the time inside a snowflake id; 2: the producer's."""
+"""0 is the log's time or none, 1 the time inside a snowflake id, and 2 the producer's."""
 
 
 CreatedAt: TypeAlias = tuple[datetime | None, Rank]
@@ -45,19 +45,22 @@ Python 3.14 would read 24:00 as the next day.
 """
 _NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,4})?")
 
-# Exact: no number that is accepted has more digits than this.
+# Exact, because no accepted number has more digits than this.
 _EXACT: Final = Context(prec=MAX_DIGITS + MAX_EXPONENT)
 _UNITS: Final = (
     (Decimal(20_000_000_000_000_000), -3),
     (Decimal(20_000_000_000_000), 0),
     (Decimal(20_000_000_000), 3),
 )
-"""Above this a number counts nano-, micro- or milliseconds: times 10 to this gives microseconds."""
+"""Above this, a number counts nano-, micro-, or milliseconds.
+
+Times 10 to this power gives microseconds.
+"""
 _SECONDS: Final = 6
 
 
 def recorded_at(recorded_ms: int | None) -> datetime | None:
-    """Give the time that the log recorded; None for one outside the calendar."""
+    """Return the time that the log recorded, or None if it's outside the calendar."""
     if recorded_ms is None or not 0 <= recorded_ms <= _MAX_RECORDED_MS:
         return None
     return EPOCH + recorded_ms * _MILLISECOND
@@ -71,7 +74,7 @@ def recorded_ms_of(recorded: datetime | None) -> int | None:
 def resolve_created_at(
     event: WireEvent, event_id: int | None, recorded: datetime | None, *, in_log: bool
 ) -> CreatedAt:
-    """Give the producer's time, else the time inside the producer's id, else the log's.
+    """Return the producer's time, the time inside the producer's id, or else the log's.
 
     Raises RecordRefused if an event in a log has none of them.
     """
@@ -92,7 +95,7 @@ def resolve_created_at(
 
 
 def parse_time(value: Value) -> datetime | None:
-    """Parse a time, UTC, cut to microseconds; None if it is not readable."""
+    """Parse a time as UTC, cut to microseconds, or return None if it's unreadable."""
     if type(value) is str and _TEXT.fullmatch(value):
         return _of_text(value)
     if type(value) is int or (isinstance(value, str) and _NUMBER.fullmatch(value)):
@@ -101,7 +104,7 @@ def parse_time(value: Value) -> datetime | None:
 
 
 def _declared(event: WireEvent, latest: datetime) -> datetime | None:
-    """Give the first readable time; a different one after it is kept in `extra`."""
+    """Return the first readable time. A different one after it is kept in `extra`."""
     sent = event.sent
     values = (sent.created_at, sent.timestamp, sent.event_time, sent.ingest_time)
     candidates = values[:1] if values[1:] == _NO_OTHERS else values

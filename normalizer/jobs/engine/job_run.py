@@ -39,7 +39,7 @@ _LOCK_SESSION: Final = {
 
 
 class RunTotals(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run has done over all its parts; `outcomes` is the sum of the fields after it."""
+    """The totals of a run over all its parts. `outcomes` is the sum of the fields after it."""
 
     records: int = 0
     holes: int = 0

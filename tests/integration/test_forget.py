@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
@@ -22,6 +23,7 @@ from normalizer.store.position_changes import PositionChange, change_position
 from tests.integration.projections.test_maintain import without_executions
 from tests.integration.service.test_position import typed
 from tests.support import view_rows
+from tests.support.api_client import api_client, get_rows
 from tests.support.doc_pages import blocks
 from tests.support.factories import TOPIC, batch_of_records, raw_event, raw_record, snowflake
 from tests.support.job_runs import (
@@ -439,3 +441,66 @@ async def test_drift_brings_no_value_of_it_back(
     assert are_new == [False, True]
     drifted = await connection.fetch("select field from normalizer.drift_findings")
     assert [tuple(row) for row in drifted] == [(f"new_{KEPT}",)]
+
+
+async def test_every_window_counts_an_erased_execution(database: Database) -> None:
+    """Ten executions of one hour, one of them erased: in windows by minute and by hour."""
+    async with connected(database) as owner:
+        hour: datetime = await owner.fetchval(
+            "select date_trunc('hour', now() - interval '1 hour')"
+        )
+        await owner.execute(_OF_ONE_HOUR, hour)
+        spans = {
+            hours: {
+                "since": (hour - timedelta(hours=hours - 1)).isoformat(),
+                "until": (hour + timedelta(hours=1)).isoformat(),
+            }
+            for hours in (1, 2, 3)
+        }
+        by_minute = {"since": hour.isoformat(), "every": "minute", "by": "at"}
+        async with api_client(database.url) as client:
+            before = [await _figures(client, **window) for window in spans.values()]
+        await forgotten(database, 3)
+        async with api_client(database.url) as client:
+            after = [await _figures(client, **window) for window in spans.values()]
+            minutes = await get_rows(client, "call-outcomes-by-attempt", **by_minute)
+
+    assert after == before
+    assert [calls for calls, *_ in after] == [10, 10, 10]
+    # Nothing tells its minute any more, so it counts at the begin of its hour.
+    counted = {datetime.fromisoformat(row["at"]): row["calls"] for row in minutes}
+    assert counted == {hour + timedelta(minutes=minute): 1 for minute in (0, 1, 2, *range(4, 11))}
+
+
+async def _figures(client: Any, **window: str) -> list[Any]:
+    """Sums of calls and executions, and all rows of the figures that say when, where, and how."""
+    totals = [
+        sum(row["calls"] for row in await get_rows(client, "call-outcomes-by-attempt", **window)),
+        sum(row["begun"] for row in await get_rows(client, "execution-outcomes", **window)),
+    ]
+    rows = [
+        await get_rows(client, path, **window)
+        for path in (
+            *("call-outcomes-by-attempt", "error-rate-by-attempt", "retry-exhaustion"),
+            *("execution-outcomes", "call-durations-by-attempt", "failures-by-error"),
+            "worker-failures",
+        )
+    ]
+    return [*totals, *rows]
+
+
+_OF_ONE_HOUR: Final = """
+    insert into normalizer.events (event_id, execution_id, event_type, step, status, created_at,
+                                   command_id, error, worker_id, duration, context, source_topic,
+                                   source_partition)
+    select row_number() over (), execution_id, event_type, 'fetch', status,
+           $1::timestamptz + make_interval(mins => execution_id::integer, secs => second),
+           command_id, error, 'w' || execution_id, execution_id, '{"path": "flow/a"}',
+           'noetl.events', 0
+    from   generate_series(1, 10) as execution_id
+    cross join (
+        values ('playbook.started', 'STARTED', '', null, 0),
+               ('call.done', 'FAILED', 'fetch', 'HTTP 503', 20),
+               ('playbook.failed', 'FAILED', '', null, 40)
+    ) as sent (event_type, status, command_id, error, second)
+"""

@@ -7,7 +7,7 @@ import msgspec
 
 from projector.api.answers import ApiRow
 from projector.api.parameters import CallStatuses, GroupedParams, Numbers, Texts
-from projector.api.queries.grouping import FINISHED, Grains
+from projector.api.queries.grouping import FINISHED, Grains, to_the_minute
 from projector.api.queries.trends import TrendAnswer, trended, window_of
 from projector.api.snapshots import Snapshot
 
@@ -86,11 +86,11 @@ _MATRIX: Final = Grains(
         chosen=_CHOSEN,
     ),
     minutes=trended(
-        FINISHED,
+        to_the_minute(FINISHED, "call_outcomes_by_attempt"),
         keys=_KEYS,
         filters=_FILTERS,
         measures=_CALLS,
-        time="finished_at",
+        time="moment",
         chosen=_CHOSEN,
     ),
     slow_minutes=True,

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from projector.api.answers import ApiRow, GroupedAnswer, Timestamp
 from projector.api.parameters import By, CallStatuses, GroupedParams, MinuteToDay, Numbers, Texts
-from projector.api.queries.grouping import FINISHED, Grains, grouped, ratio, total
+from projector.api.queries.grouping import FINISHED, Grains, grouped, ratio, to_the_minute, total
 from projector.api.queries.run_query import run_grouped
 from projector.api.snapshots import Snapshot
 
@@ -18,13 +18,18 @@ def of_calls(
     where: str = "true",
     having: str = "sum(calls) <> 0",
 ) -> Grains:
-    """Statements over counts by hour, and over single calls by minute."""
+    """Statements over counts by hour, and to the minute."""
     return Grains(
         hours=grouped(
             f"projector.{view}", keys=keys, measures=measures, where=where, having=having
         ),
         minutes=grouped(
-            FINISHED, keys=keys, measures=measures, where=where, having=having, time="finished_at"
+            to_the_minute(FINISHED, view),
+            keys=keys,
+            measures=measures,
+            where=where,
+            having=having,
+            time="moment",
         ),
         slow_minutes=True,
     )

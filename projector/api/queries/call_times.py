@@ -4,7 +4,14 @@ from typing import Annotated, Literal
 
 from projector.api.answers import ApiRow, GroupedAnswer, Timestamp
 from projector.api.parameters import By, CallStatuses, GroupedParams, MinuteToDay, Numbers, Texts
-from projector.api.queries.grouping import FINISHED, Grains, columns, conditions, ordinals
+from projector.api.queries.grouping import (
+    FINISHED,
+    Grains,
+    columns,
+    conditions,
+    ordinals,
+    to_the_minute,
+)
 from projector.api.queries.run_query import run_grouped
 from projector.api.snapshots import Snapshot, Statement
 
@@ -96,7 +103,11 @@ def _measured(measure: str, seconds: str) -> Grains:
     """  # noqa: S608 - constants of this package
     return Grains(
         hours=_percentiles("projector.call_time_histogram", "hour", f"measure = '{measure}'"),
-        minutes=_percentiles(of_calls, "finished_at", "true"),
+        minutes=_percentiles(
+            to_the_minute(of_calls, "call_time_histogram", where=f"measure = '{measure}'"),
+            "moment",
+            "true",
+        ),
         slow_minutes=True,
     )
 

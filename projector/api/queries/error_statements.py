@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from projector.api.queries.grouping import FINISHED, Grains, grouped, total
+from projector.api.queries.grouping import FINISHED, Grains, grouped, to_the_minute, total
 from projector.api.queries.trends import trended
 from projector.api.snapshots import Statement
 
@@ -30,6 +30,11 @@ _CHOSEN: Final = f"""
             and (:q::text is null or {_Q})
 """
 KEYS: Final = ("error_class", "step", "attempts", "status")
+_TO_THE_MINUTE: Final = to_the_minute(
+    FINISHED,
+    "failures_by_error",
+    absent=("playbook", "worker_id"),
+)
 GROUPS: Final = Grains(
     hours=trended(
         "projector.failures_by_error",
@@ -39,11 +44,11 @@ GROUPS: Final = Grains(
         chosen=_CHOSEN,
     ),
     minutes=trended(
-        FINISHED,
+        _TO_THE_MINUTE,
         keys=("error_class",),
         filters=("playbook", "step", "attempts", "status", "worker"),
         measures=_MEASURES,
-        time="finished_at",
+        time="moment",
         where="status <> 'COMPLETED'",
         chosen=_CHOSEN,
     ),
@@ -51,10 +56,10 @@ GROUPS: Final = Grains(
 WHERE: Final = Grains(
     hours=grouped("projector.failures_by_error", keys=KEYS, measures=(total("calls"),)),
     minutes=grouped(
-        FINISHED,
+        _TO_THE_MINUTE,
         keys=(*KEYS, "playbook", "worker"),
         measures=(total("calls"),),
-        time="finished_at",
+        time="moment",
         where="status <> 'COMPLETED'",
     ),
 )

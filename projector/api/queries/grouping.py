@@ -23,6 +23,52 @@ FINISHED: Final = """
     ) as finished
 """
 """Finished calls with the columns of the roll-ups, to count them to the minute."""
+_ROLL_UPS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    "call_outcomes_by_attempt": (
+        ("playbook", "step", "attempts", "status"),
+        ("calls", "succeeded", "failed", "exhausted"),
+    ),
+    "call_time_histogram": (("playbook", "step", "attempts", "status", "bucket"), ("calls",)),
+    "failures_by_error": (("step", "attempts", "status", "error_class"), ("calls",)),
+    "worker_failures": (("worker_id",), ("calls", "failed")),
+    "execution_outcomes": (("playbook", "outcome"), ("executions",)),
+}
+"""The keys and the counts of each view by hour that has one over single rows beside it."""
+
+
+def to_the_minute(
+    stored: str,
+    view: str,
+    *,
+    time: str = "finished_at",
+    absent: Sequence[str] = (),
+    where: str = "true",
+) -> str:
+    """A query in brackets over stored rows by `moment`, and over those that were erased.
+
+    Of an erased call, only the roll-up of its hour is left. So it counts at the begin of its hour,
+    where the hour's counts are added and those of the stored rows taken away. `absent` are keys
+    that the roll-up doesn't have. With a filter by one of these, erased rows don't count.
+    """
+    keys, counts = _ROLL_UPS[view]
+    listed = ", ".join(keys)
+    return f"""
+    (
+        select placed.moment, {listed},
+               {"".join(f"case when sign > 0 then {key} end as {key}, " for key in absent)}
+               {", ".join(f"sign * {count} as {count}" for count in counts)}
+        from   {stored}
+        cross join lateral (
+            values ({time}, 1), (projector.hour_of({time}), -1)
+        ) as placed (moment, sign)
+        union all
+        select hour, {listed}, {"".join("null, " for _ in absent)}{", ".join(counts)}
+        from   projector.{view}
+        where  hour >= :since::timestamptz and hour < :until::timestamptz
+        and    {where}
+    ) as counted
+    """  # noqa: S608 - constants of this package
+
 
 _TYPES: Final = {"attempts": "integer"}
 _COLUMNS: Final = {"worker": "worker_id"}

@@ -4,7 +4,7 @@ from typing import Annotated, Final, Literal
 
 from projector.api.answers import ApiRow, GroupedAnswer, Timestamp
 from projector.api.parameters import By, GroupedParams, MinuteToDay, Texts
-from projector.api.queries.grouping import Grains, columns, conditions
+from projector.api.queries.grouping import Grains, columns, conditions, to_the_minute
 from projector.api.queries.run_query import run_grouped
 from projector.api.snapshots import Snapshot, Statement
 
@@ -46,9 +46,10 @@ def _outcomes(source: str, time: str) -> Statement:
     """)  # noqa: S608 - constants of this package
 
 
-ONE_BY_ONE: Final = """
+BY_MINUTE: Final = to_the_minute(
+    """
     (
-        select begun_at as moment, playbook, 'BEGUN' as outcome, 1 as executions
+        select begun_at as happened_at, playbook, 'BEGUN' as outcome, 1 as executions
         from   projector.executions
         where  projector.hour_of(begun_at) >= projector.hour_of(:since::timestamptz)
         and    projector.hour_of(begun_at) < :until::timestamptz
@@ -58,11 +59,14 @@ ONE_BY_ONE: Final = """
         where  projector.hour_of(ended_at) >= projector.hour_of(:since::timestamptz)
         and    projector.hour_of(ended_at) < :until::timestamptz
     ) as moved
-"""
+    """,
+    "execution_outcomes",
+    time="happened_at",
+)
 """Begins and ends of executions, to count them to the minute."""
 _OUTCOMES = Grains(
     hours=_outcomes("projector.execution_outcomes", "hour"),
-    minutes=_outcomes(ONE_BY_ONE, "moment"),
+    minutes=_outcomes(BY_MINUTE, "moment"),
     slow_minutes=True,
 )
 

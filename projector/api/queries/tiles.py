@@ -7,8 +7,8 @@ import msgspec
 
 from projector.api.answers import ApiRow
 from projector.api.parameters import CountsParams, Texts
-from projector.api.queries.grouping import FINISHED, Grains
-from projector.api.queries.outcome_counts import ONE_BY_ONE
+from projector.api.queries.grouping import FINISHED, Grains, to_the_minute
+from projector.api.queries.outcome_counts import BY_MINUTE
 from projector.api.queries.quarantine_lists import REFUSALS
 from projector.api.queries.trends import TrendAnswer, TrendWindow, trended, window_of
 from projector.api.snapshots import Snapshot, Statement
@@ -140,8 +140,8 @@ def _both(hours: str, minutes: str, time: str, *filters: str, **measures: str) -
 
 _CALLS: Final = _both(
     "projector.call_outcomes_by_attempt",
-    FINISHED,
-    "finished_at",
+    to_the_minute(FINISHED, "call_outcomes_by_attempt"),
+    "moment",
     "playbook",
     "step",
     calls="calls",
@@ -152,7 +152,7 @@ _CALLS: Final = _both(
 )
 _ENDED: Final = _both(
     "projector.execution_outcomes",
-    ONE_BY_ONE,
+    BY_MINUTE,
     "moment",
     "playbook",
     ended="case when outcome <> 'BEGUN' then executions else 0 end",

@@ -1,4 +1,4 @@
-"""`projector`, which `python -m projector` is too."""
+"""The program `projector`, also started by `python -m projector`."""
 
 from normalizer.program_start import start
 

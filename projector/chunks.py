@@ -1,4 +1,4 @@
-"""Cuts work into statements that end within the limit of their session."""
+"""Cuts work into statements that end within their session's time limit."""
 
 import math
 import time
@@ -12,17 +12,17 @@ from projector.database_session import SNAPSHOT_S
 T = TypeVar("T")
 
 RETENTION_S: Final = SNAPSHOT_S / 2
-"""Target time for one statement that deletes."""
+"""The target time for one statement that deletes."""
 MOST_FAILURES: Final = 20
-"""After this number in a row, retention takes the database to be too slow for any."""
+"""After this many failures in a row, retention takes the database to be too slow."""
 
 
 class Chunks:
-    """The number of items that one statement takes, from `size` to begin with up to `most`.
+    """The number of items per statement, from `size` at first up to `most`.
 
-    It aims at `target_s` seconds for each. `too_much` are the errors after which fewer items, or
-    other ones, may succeed; `most_failures` items that fail alone one after the other say that the
-    items are not the cause.
+    It aims at `target_s` seconds per statement. `too_much` lists the errors after which fewer
+    items, or other ones, may succeed. If `most_failures` items fail alone one after the other, the
+    items aren't the cause.
     """
 
     def __init__(
@@ -44,9 +44,9 @@ class Chunks:
     async def run(
         self, items: Sequence[T], work: Callable[[Sequence[T]], Awaitable[None]]
     ) -> AsyncIterator[T]:
-        """Call `work` on a few items at a time, in order. Yields each that fails even alone.
+        """Call `work` on a few items at a time, in order. Yields each item that fails even alone.
 
-        Raises what the last of `most_failures` has failed of.
+        Raises the error of the last of `most_failures`.
         """
         at = 0
         while at < len(items):

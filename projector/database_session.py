@@ -15,11 +15,11 @@ from normalizer.database import COMMAND_TIMEOUT_S, check_url, sentence_of
 from normalizer.errors import ConfigurationError, FatalError, StoreUnavailable
 
 SNAPSHOT_S: Final = 10
-"""Longest time that a statement may hold its snapshot: dead rows cannot be removed meanwhile,
+"""The longest that a statement may keep its snapshot. Until it ends, vacuum can't remove dead rows,
 and every writer slows down."""
 
 UNLIMITED_S: Final = 86_400.0
-"""The timeout of a statement that takes as long as it takes; any other waits COMMAND_TIMEOUT_S."""
+"""The timeout of a statement that may take any time. Every other one waits COMMAND_TIMEOUT_S."""
 
 _RETRY_PAUSE_S: Final = 0.5
 
@@ -32,27 +32,30 @@ _SESSION: Final = {
     "plan_cache_mode": "force_custom_plan",
 }
 OUTAGE_CLASSES: Final = frozenset({"08", "40", "53", "55", "57", "58", "XX"})
-"""Of SQLSTATE: errors that pass."""
+"""SQLSTATE classes of temporary errors."""
 
 CONNECTION_ERRORS: Final = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
-"""Errors that pass and have no SQLSTATE. InternalClientError: a connection was used while its end
-was on its way."""
+"""Temporary errors without a SQLSTATE. InternalClientError means that a connection was used while
+it was ending."""
 
 
 def database_url() -> str:
-    """The variable DATABASE_URL. Raises ConfigurationError if it is not set, or no address."""
+    """Return the variable DATABASE_URL.
+
+    Raises ConfigurationError if it isn't set or isn't an address.
+    """
     url = os.environ.get("DATABASE_URL")
     if not url:
-        raise ConfigurationError("DATABASE_URL is not set: type export DATABASE_URL=postgresql://…")
+        raise ConfigurationError("DATABASE_URL is not set: run export DATABASE_URL=postgresql://…")
     check_url(url, "DATABASE_URL")
     return url
 
 
 @asynccontextmanager
 async def connected(url: str, **settings: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection that is closed at the end; `settings` override the defaults of the session.
+    """Open a connection for a block. `settings` override the defaults of the session.
 
-    Raises StoreUnavailable if trying again may help, FatalError if not, by SQLSTATE.
+    Raises StoreUnavailable if a retry may help, or FatalError if not, by SQLSTATE.
     """
     try:
         async with database.connected(
@@ -71,7 +74,7 @@ async def connected(url: str, **settings: str) -> AsyncIterator[asyncpg.Connecti
 
 
 def sentence(error: Exception) -> str:
-    """One line about the error: what it is for PostgreSQL, else its message."""
+    """Return one line about the error: PostgreSQL's condition, or else its message."""
     if isinstance(error, asyncpg.PostgresError):
         return sentence_of(error)
     return str(error)
@@ -85,7 +88,7 @@ async def with_lock_retry(
 ) -> None:
     """Run `work` in a transaction, with a lock timeout of one second.
 
-    On a lock timeout or a deadlock it rolls back, pauses and tries again, until it succeeds. After
+    On a lock timeout or a deadlock it rolls back, pauses, and retries until it succeeds. After
     `for_s` seconds it raises the last of these errors.
     """
     ends_at = time.monotonic() + for_s

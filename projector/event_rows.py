@@ -1,4 +1,4 @@
-"""Reads the canonical events of rows of normalizer.events."""
+"""Reads canonical events from rows of normalizer.events."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -6,16 +6,16 @@ from typing import Any, Final
 from normalizer.envelope import Envelope
 
 JSON: Final = frozenset({"context", "result", "meta", "extra", "coercions", "headers"})
-"""The columns of JSON: text in a row, bytes in an envelope."""
+"""The JSON columns, which are text in a row and bytes in an envelope."""
 
 COLUMNS: Final = ", ".join(
     f"{name}::text" if name in JSON else name for name in Envelope.__struct_fields__
 )
-"""The select list of the rows that `envelope_of` takes."""
+"""The select list for the rows that `envelope_of` takes."""
 
 
 def envelope_of(row: Mapping[str, Any]) -> Envelope:
-    """The canonical event of a row with COLUMNS."""
+    """Return the canonical event of a row with COLUMNS."""
     columns: dict[str, Any] = {
         name: value.encode() if name in JSON and value is not None else value
         for name, value in row.items()

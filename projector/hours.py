@@ -1,7 +1,7 @@
-"""The begin of an hour, and the hours in which a table has rows.
+"""Computes the start of an hour, and finds the hours in which a table has rows.
 
-They are found by a loose index scan from one hour to the next: an hour costs one index lookup,
-however many rows it has.
+A loose index scan goes from one hour to the next, so an hour costs one index lookup, however many
+rows it has.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -17,17 +17,17 @@ AFTER_ALL: Final = datetime.max.replace(tzinfo=UTC)
 
 
 def hour_of(time: datetime) -> datetime:
-    """The begin of the hour of this time."""
+    """Return the start of this time's hour."""
     return time.replace(minute=0, second=0, microsecond=0)
 
 
 def end_of(hour: datetime) -> datetime:
-    """The end of the hour; the last one of the calendar has none that a datetime can hold."""
+    """Return the end of the hour. A datetime can't hold that of the calendar's last hour."""
     return hour + HOUR if hour < AFTER_ALL - HOUR else AFTER_ALL
 
 
 def with_zone(time: datetime) -> datetime:
-    """The time in UTC; asyncpg reads an infinite one, as it writes the two bounds, without zone."""
+    """Return the time in UTC. asyncpg reads infinite times without a zone."""
     return time.replace(tzinfo=UTC)
 
 
@@ -38,7 +38,7 @@ async def hours_of(
     bounds: tuple[datetime, datetime],
     at_once: int,
 ) -> AsyncIterator[Sequence[datetime]]:
-    """The hours from the first bound (included) to the second, ascending, `at_once` in each list.
+    """Yield the hours from the first bound (included) to the second, in lists of `at_once`.
 
     `time` is a timestamptz column with an index that begins with it.
     """

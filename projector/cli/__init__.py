@@ -1,8 +1,8 @@
 """The command line of the projector: each command calls one flow and prints its result.
 
-commands            every command under its name
-command_ends        exit codes, output, and errors as one line
-scope_options       times, spans and scopes that the commands take as text
+commands            all commands by name
+command_ends        exit codes, output, and one-line errors
+scope_options       parses times, spans, and scopes
 view_commands       views, wait
 verify_command      verify
 repair_command      repair

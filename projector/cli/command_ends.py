@@ -1,4 +1,4 @@
-"""How a command ends: its output, and errors as one line with an exit code."""
+"""Ends a command: its output, and errors as one line with an exit code."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -22,7 +22,7 @@ def print_result(text: str, *, nl: bool = True) -> None:
     except OSError as error:
         discard_output()
         lost = FatalError(f"cannot write the output: {error.strerror}")
-        # No OSError: `connected` would take it for the database's.
+        # Not an OSError, which `connected` would take for the database's.
         raise _Failure(str(lost), lost) from error
 
 
@@ -41,7 +41,7 @@ def run_flow(flow: Coroutine[Any, Any, _T]) -> _T:
 
 
 class _Failure(click.ClickException):
-    """An error with its own exit code, because 1 means that something was found."""
+    """An error with its own exit code, because 1 means that a problem was found."""
 
     def __init__(self, message: str, error: NormalizerError) -> None:
         super().__init__(message)

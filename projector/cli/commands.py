@@ -1,4 +1,4 @@
-"""Every command of `projector` under its name."""
+"""The program `projector` and its commands."""
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
@@ -20,8 +20,8 @@ from projector.cli.view_commands import views, wait
 def main() -> None:
     """Projections of the canonical events, grouped by attempts and status.
 
-    They are tables and views in PostgreSQL, schema projector, and are updated in the transaction of
-    their events. Any SQL client can read them, and they are never behind the stored events.
+    They're tables and views in the PostgreSQL schema projector, updated in the transaction of their
+    events. You can read them with any SQL client, and they're never behind the stored events.
 
     \b
     projector views                    list every view, with the question that it answers

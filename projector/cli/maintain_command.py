@@ -29,7 +29,7 @@ from projector.verify.verdict import Verdict
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="Print what would be done; change nothing.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, but change nothing.")
 @click.option(
     "--keep-events",
     envvar="PROJECTOR_KEEP_EVENTS",
@@ -46,7 +46,7 @@ from projector.verify.verdict import Verdict
     type=parse_span,
     metavar="SPAN",
     default="7d",
-    help="Keep executions this much longer; default 7d. Reports of one event that are at most "
+    help="Keep executions this much longer. Default: 7d. Reports of one event that are at most "
     "this far apart count once.",
 )
 @click.option(
@@ -63,7 +63,7 @@ from projector.verify.verdict import Verdict
     show_envvar=True,
     type=parse_span,
     metavar="SPAN",
-    help="Delete quarantine entries after this time. Default: for ever.",
+    help="Delete quarantine entries after this time. Default: never.",
 )
 @click.option(
     "--keep-raw",
@@ -72,7 +72,7 @@ from projector.verify.verdict import Verdict
     type=parse_span,
     metavar="SPAN",
     default="30d",
-    help="Delete the raw bytes of refused records after this time; default 30d.",
+    help="Delete the raw bytes of rejected records after this time. Default: 30d.",
 )
 @click.option(
     "--keep-hours",
@@ -80,7 +80,7 @@ from projector.verify.verdict import Verdict
     show_envvar=True,
     type=parse_span,
     metavar="SPAN",
-    help="Delete hourly counts of deleted events after this time. Default: for ever.",
+    help="Delete hourly counts of deleted events after this time. Default: never.",
 )
 @click.option(
     "--keep-gaps",
@@ -88,7 +88,7 @@ from projector.verify.verdict import Verdict
     show_envvar=True,
     type=parse_span,
     metavar="SPAN",
-    help="Delete gaps of the log found longer ago. Default: for ever.",
+    help="Delete gaps of the log found longer ago. Default: never.",
 )
 @click.option(
     "--keep-jobs",
@@ -96,14 +96,14 @@ from projector.verify.verdict import Verdict
     show_envvar=True,
     type=parse_span,
     metavar="SPAN",
-    help="Delete job runs that ended longer ago, once their rows are deleted. Default: for ever.",
+    help="Delete job runs that ended longer ago, once their rows are deleted. Default: never.",
 )
 @click.option(
     "--sample",
     type=click.IntRange(0),
     default=2,
     metavar="HOURS",
-    help="Verify this many random hours that still have events; default 2, 0 for none.",
+    help="Verify this many random hours that still have events. Default: 2. 0 verifies none.",
 )
 @click.option(
     "--every", type=parse_span, metavar="SPAN", help="Repeat after this pause, until SIGTERM."
@@ -123,16 +123,16 @@ def maintain(
     projector maintain                               run once, for cron
     projector maintain --every 15m                   run as a service
 
-    Everything is kept unless --keep-events is set. Then live reading and backfill ignore older
-    events as expired. An execution whose last event is older than that, and than the margin, is
-    deleted with all its events and calls. Its counts by hour stay. One that never falls silent
+    It keeps everything unless you set --keep-events. Then live reading and backfill ignore older
+    events as expired. An execution whose last event is older than that plus the margin is deleted
+    with all its events and calls. Its counts by hour stay. An execution that never falls silent
     stays. `projector verify` prints how many counts it can no longer check.
 
-    Any step can be interrupted at any moment; the next run continues. Only one maintain or repair
-    runs at a time. Its user must be the owner. The verdicts on the sample are stored for the view
-    projector.agreement. If a step fails, the others still run, but no sample is verified. Exit 1
-    unless all agree, 3 if a step failed; with --every it prints that and goes on. Nothing runs
-    while the clocks of database and client differ by over an hour.
+    You can interrupt any step at any time, and the next run continues. Only one maintain or repair
+    runs at a time. Run it as the owner. The view projector.agreement shows the verdicts on the
+    sample. If a step fails, the others still run, but no sample is verified. Exit 1 unless all
+    agree, 3 if a step failed. With --every it prints that and continues. Nothing runs while the
+    clocks of database and client differ by more than an hour.
     """
     keep = Keep(**{name.removeprefix("keep_"): span for name, span in spans.items() if span})
     folder = ArchiveFolder(archive) if archive and not dry_run else None
@@ -156,7 +156,7 @@ def maintain(
         assert service
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, service.cancel)
-        # Nothing of a run has to be finished: the next one continues.
+        # No run has to finish, because the next one continues.
         with contextlib.suppress(asyncio.CancelledError):
             while True:
                 try:

@@ -22,9 +22,9 @@ from projector.verify.ranges import Scope
 @click.option("--hours", is_flag=True, help="Repair what happened in these hours: FROM TO.")
 @click.option("--counters", is_flag=True, help="Repair all counters, of all hours.")
 @click.option(
-    "--all", "everything", is_flag=True, help="Repair everything, also empty projections."
+    "--all", "everything", is_flag=True, help="Repair everything, including empty projections."
 )
-@click.option("--dry-run", is_flag=True, help="Print what differs; change nothing.")
+@click.option("--dry-run", is_flag=True, help="Print what differs, but change nothing.")
 @click.argument("which", nargs=-1, metavar="[ID... | FROM TO]")
 def repair(
     *,
@@ -43,20 +43,20 @@ def repair(
     projector repair --executions 481036337152        these executions, their calls, their counters
     projector repair --hours 2026-07-01T09:00 2026-07-02
     projector repair --counters                       counters of all hours
-    projector repair --all                            everything, also empty projections
+    projector repair --all                            everything, including empty projections
 
     An open divergence is an execution or hour that `projector verify` found to differ, or whose
-    events had to be stored without updating projections; the view projector.agreement counts them.
-    Executions and calls are rebuilt from their events; counters are corrected by their difference.
-    Each step is a short transaction. A repair can be stopped or killed at any moment: run the same
-    command again to continue. Its user must be the owner.
+    events had to be stored without updating projections. The view projector.agreement counts them.
+    It rebuilds executions and calls from their events, and corrects counters by their difference.
+    Each step is a short transaction. You can stop or kill a repair at any time. Run the same
+    command again to continue. Run it as the owner.
 
     \b
     call_facts        match: 61,218 rows compared, 3 repaired (0.9 s)
 
-    Exit 0: everything that was compared agrees. 1: something still differs, is inconclusive (took
-    too long to compare), or would be repaired without --dry-run. 3: another repair or maintain
-    runs, or the database did not answer.
+    Exit 0 if everything compared agrees, 1 if something still differs, is inconclusive (took too
+    long to compare), or would be repaired without --dry-run, 3 if another repair or maintain is
+    running, or the database did not answer.
     """
     request = _repair_request(
         which, executions=executions, hours=hours, counters=counters, all_=everything

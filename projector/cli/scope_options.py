@@ -1,4 +1,4 @@
-"""Times, spans and scopes that commands take as text."""
+"""Parses the times, spans, and scopes of commands."""
 
 import re
 import secrets
@@ -14,7 +14,7 @@ from projector.verify.ranges import Scope
 def scope_of(
     since: str | None, until: str | None, last: str | None, sample: int | None, seed: int | None
 ) -> Scope:
-    """The scope of the options --since, --until, --last and --sample. Raises click.UsageError."""
+    """Build the scope from --since, --until, --last, and --sample. Raises click.UsageError."""
     if since and last:
         raise click.UsageError("give --since or --last, not both")
     bounds: dict[str, Any] = {}
@@ -25,7 +25,7 @@ def scope_of(
     if until:
         bounds["until"] = _parse_hour(until, up=True)
         if "since" in bounds and bounds["since"] >= bounds["until"]:
-            raise click.UsageError(f"nothing is before {until} that is after {since or last}")
+            raise click.UsageError(f"{until} is not after {since or last}")
     if sample:
         drawn = secrets.randbelow(1_000_000) if seed is None else seed
         return Scope(kind="sample", hours=sample, seed=drawn, **bounds)
@@ -33,22 +33,24 @@ def scope_of(
 
 
 def _parse_hour(text: str, *, up: bool = False) -> datetime:
-    """The hour of a time; with `up` the next one, unless the time is the begin of an hour."""
+    """Return the hour of a time, or with `up` the next one unless the time begins an hour."""
     try:
         moment = datetime.fromisoformat(text)
         utc = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
         return hour_of(utc + timedelta(hours=1, microseconds=-1) if up else utc)
     except (ValueError, OverflowError) as error:
-        raise click.BadParameter(f"{text!r} is not a time: write it as 2026-07-01T09:00") from error
+        raise click.BadParameter(
+            f"{text!r} is not a time; write it like 2026-07-01T09:00"
+        ) from error
 
 
 def parse_span(text: str) -> timedelta:
-    """A number of up to five digits with m, h or d, as 90m. Raises click.BadParameter.
+    """Parse a span such as 90m: up to five digits with m, h, or d. Raises click.BadParameter.
 
-    None is 0: who sets a time to keep rows to 0 may mean for ever.
+    0 isn't allowed, because somebody who keeps rows for 0 may mean indefinitely.
     """
     found = re.fullmatch(r"(?!0+[mhd])([0-9]{1,5})([mhd])", text.strip())
     if found is None:
-        raise click.BadParameter(f"{text!r} is not a span: write it as 90m, 24h or 7d")
+        raise click.BadParameter(f"{text!r} is not a span; write it like 90m, 24h, or 7d")
     unit = {"m": "minutes", "h": "hours", "d": "days"}[found[2]]
     return timedelta(**{unit: int(found[1])})

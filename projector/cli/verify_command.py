@@ -14,9 +14,11 @@ from projector.verify.verify import verify as compare
 
 
 @click.command()
-@click.option("--since", metavar="TIME", help="First hour, as 2026-07-01T09:00 (UTC).")
-@click.option("--until", metavar="TIME", help="End, not included; default: no limit.")
-@click.option("--last", metavar="SPAN", help="Instead of --since: the last 90m, 24h or 7d.")
+@click.option("--since", metavar="TIME", help="First hour, such as 2026-07-01T09:00 (UTC).")
+@click.option("--until", metavar="TIME", help="End, not included. Default: no limit.")
+@click.option(
+    "--last", metavar="SPAN", help="Instead of --since: for example the last 90m, 24h, or 7d."
+)
 @click.option(
     "--sample",
     type=click.IntRange(1),
@@ -40,7 +42,7 @@ def verify(
     seed: int | None,
     only: tuple[str, ...],
 ) -> None:
-    """Compute the projections from the events, and compare. Exit 1 if any differs.
+    """Compute the projections from the events and compare them. Exit 1 if any differs.
 
     \b
     projector verify                    everything
@@ -48,21 +50,21 @@ def verify(
     projector verify --sample 5         five hours and some of their executions, at random
     projector verify --only call_facts  one projection
 
-    Writers can continue: each range is compared in one statement, so in one snapshot. A range that
-    takes longer than ten seconds is halved, down to one hour or one execution, which may take a
-    minute. A verdict of match requires that the comparison detected three rows that were tampered
-    with. "nothing to compare" is no agreement: the hours have no event of this projection, and no
-    row of it. inconclusive, also exit 1: something took too long. Run it again when the database is
-    less busy.
+    Writers can continue, because each range is compared in one statement and one snapshot. A range
+    that takes longer than ten seconds is halved, down to one hour or one execution, which may take
+    a minute. For a verdict of match, the comparison must also detect three rows that it has
+    tampered with. "nothing to compare" isn't a match: the hours have no event and no row of this
+    projection. inconclusive, also exit 1, means that something took too long. Run it again when the
+    database is less busy.
 
     \b
     event_hours       divergent: 282 rows compared, 1 differ (0.3 s)
         hour 2026-07-01T09:00, step fetch, ...: events shows 7, should be 6
 
-    The result is stored for the view projector.agreement. An hour or execution that differs stays
-    divergent there until a comparison of that hour or execution agrees. `projector repair` repairs
-    it. Its user must be the owner. One that may read every table and write none compares too; a
-    line on stderr says that nothing is stored.
+    The view projector.agreement shows the result. An hour or execution that differs stays divergent
+    there until a comparison of that hour or execution agrees. `projector repair` repairs it. Run it
+    as the owner. A user who may only read every table can compare too, and a line on stderr says
+    that nothing is stored.
     """
     scope = scope_of(since, until, last, sample, seed)
     chosen = [one for one in COMPARISONS if not only or one.name in only]
@@ -75,7 +77,7 @@ def verify(
                 is_stored = await record(connection, verdict) and is_stored
                 agrees = agrees and verdict.verdict == "match"
         if not is_stored:
-            click.echo("not stored: this user may not write here", err=True)
+            click.echo("not stored, because this user may not write here", err=True)
         return agrees
 
     if scope.kind == "sample":

@@ -13,7 +13,7 @@ from projector.views.wait import InQuarantine, NotVisibleYet, wait_for
 
 
 @click.command()
-@click.option("--json", "in_json", is_flag=True, help="With columns and types, as JSON.")
+@click.option("--json", "in_json", is_flag=True, help="Print JSON, with columns and types.")
 def views(*, in_json: bool) -> None:
     """List every view, with the question that it answers.
 
@@ -36,7 +36,7 @@ def views(*, in_json: bool) -> None:
     "--timeout",
     type=FiniteRange(0),
     default=30.0,
-    help="Seconds to wait; default 30.",
+    help="Seconds to wait. Default: 30.",
     metavar="SECONDS",
 )
 def wait(*, coordinates: str, timeout: float) -> None:
@@ -45,7 +45,7 @@ def wait(*, coordinates: str, timeout: float) -> None:
     \b
     projector wait noetl.events:3:1042 && psql -c 'select * from projector.executions'
 
-    Exit 1 if the record is not in the views after the timeout, or is in quarantine instead.
+    Exit 1 if the record isn't in the views after the timeout, or is in quarantine instead.
     """
     place = parse_record(coordinates)
     if place is None:

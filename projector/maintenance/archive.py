@@ -1,13 +1,13 @@
-"""Writes events to archive files before they are deleted: canonical lines, compressed with zstd.
+"""Writes events to archive files before they're deleted, as canonical lines compressed with zstd.
 
 The transaction that deletes the events writes them first, some rows at a time. Its file is complete
-and on disk before the transaction commits, and gets its name after that. Until then its name says
-which transaction it is of, so that a later run can ask the server whether that was committed.
+and on disk before the transaction commits, and gets its final name after that. Until then its name
+contains the transaction's id, so that a later run can ask the server whether it committed.
 `normalizer backfill` reads any number of these files back.
 
-Several databases may share a folder. The first line of a file is made of the server, the database,
-and the transaction, so no two files begin with the same bytes: a backfill knows a file by its first
-bytes, and its records by file and line.
+Several databases may share a folder. The first line of a file encodes the server, the database, and
+the transaction, so no two files begin with the same bytes. That matters because a backfill
+identifies a file by its first bytes, and its records by file and line.
 """
 
 import hashlib
@@ -40,7 +40,10 @@ class _Transaction(NamedTuple):
 
 
 class ArchiveFolder:
-    """A folder of files named by their least and greatest event_id and a hash; made if missing."""
+    """A folder of files named by their least and greatest event_id and a hash.
+
+    Created if missing.
+    """
 
     def __init__(self, path: Path) -> None:
         with _translated(path):
@@ -51,9 +54,9 @@ class ArchiveFolder:
         return str(self._path)
 
     async def finish(self, connection: asyncpg.Connection) -> None:
-        """Name the files of this database's committed transactions; remove those of aborted ones.
+        """Rename the files of this database's committed transactions, remove aborted ones.
 
-        Raises FatalError if a file cannot be renamed or removed.
+        Raises FatalError if a file can't be renamed or removed.
         """
         here = [str(one) for one in await connection.fetchrow(_HERE)]
         for path in sorted(self._path.glob(".*.unfinished")):
@@ -103,15 +106,15 @@ class ArchiveFile:
     def add(self, rows: Sequence[asyncpg.Record]) -> None:
         """Add the lines of these rows.
 
-        Raises FatalError if they cannot be written, or if a row that somebody inserted holds what
-        no line can.
+        Raises FatalError if they can't be written, or if somebody inserted a row that no line can
+        hold.
         """
         self._write(b"".join(map(_line, rows)))
         ids = [*(self._ids or ()), *(row["event_id"] for row in rows)]
         self._ids = min(ids), max(ids)
 
     def complete(self) -> None:
-        """Bring the whole file to disk, before the commit. Raises FatalError if that fails."""
+        """Sync the whole file to disk before the commit. Raises FatalError if that fails."""
         assert self._ids
         name = f"events_{self._ids[0]:019}_{self._ids[1]:019}_{self._digest.hex()}.ndjson.zst"
         with _translated(self._path):
@@ -128,7 +131,7 @@ class ArchiveFile:
 
 @contextmanager
 def _translated(path: Path) -> Iterator[None]:
-    """Raise FatalError with the path and the system's words for an error of a file."""
+    """Raise FatalError with the path and the system's words for a file error."""
     try:
         yield
     except OSError as error:
@@ -144,7 +147,7 @@ def _sync_folder(path: Path) -> None:
 
 
 def _blank_line(digest: bytes) -> bytes:
-    """The bits of the digest as spaces and tabs: a backfill, like any reader of JSON, skips it."""
+    """Return the bits of the digest as spaces and tabs, which any reader of JSON skips."""
     return f"{int.from_bytes(digest):064b}\n".encode().translate(_BLANKS)
 
 

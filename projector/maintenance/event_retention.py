@@ -1,12 +1,12 @@
-"""Deletes executions that have been silent for long enough, each whole; their counts stay.
+"""Deletes executions that have been silent long enough, completely, but keeps their counts.
 
-The horizon is raised first, so that records from before it are ignored as expired. Then each
-execution leaves whose last event reached the log before the horizon less the margin: none of its
-records can be stored again. It leaves in one transaction with all its events and calls. Executions
-that share an event id leave together. Source: 0009_create_retention.sql.
+First it raises the horizon, so that earlier records are ignored as expired. Then it deletes each
+execution whose last event reached the log before the horizon minus the margin, because none of its
+records can be stored again. One transaction deletes the execution with all its events and calls.
+Executions that share an event id are deleted together. Source: 0009_create_retention.sql.
 
-What can't leave yet stays for the next run: an execution that isn't silent, one that somebody
-has locked, or a row of it, and one that is tied to such an execution.
+Executions that can't be deleted yet stay for the next run: those that aren't silent, those that
+somebody has locked (or a row of them), and those tied to such an execution.
 """
 
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -30,14 +30,14 @@ from projector.maintenance.silent_executions import (
 )
 
 EVENTS_A_STEP: Final = 5_000
-"""Events that one transaction deletes, unless one execution has more."""
+"""How many events one transaction deletes, unless one execution has more."""
 MOST_FAILURES: Final = 20
-"""After this number in a row, the database seems too slow for any execution."""
+"""After this many failures in a row, the database seems too slow for any execution."""
 _LEAST_TIMEOUT_MS: Final = 60_000
 _TIMEOUT_AN_EVENT_MS: Final = 1
-"""Deleting an event takes a twentieth of that."""
+"""The time limit per event. Deleting one takes a twentieth of that."""
 _ROWS_A_READ: Final = 20
-"""Rows of one fetch: the largest events have 16 MiB each after decompression."""
+"""Rows per fetch. The largest events have 16 MiB each after decompression."""
 _PATIENCE_S: Final = 60.0
 
 
@@ -49,10 +49,10 @@ async def drop_events(
     *,
     dry_run: bool,
 ) -> AsyncIterator[str]:
-    """Ignore records from before `before`; delete executions that are silent since the margin.
+    """Ignore records from before `before`, and delete executions silent for the margin too.
 
-    Yields one line for each thing done (or that would be done). Events are written to `folder`
-    first, if there is one. Raises FatalError if the folder cannot be written.
+    Yields one line for each change that it makes or would make. Writes events to `folder` first, if
+    there is one. Raises FatalError if it can't write to the folder.
     """
     if dry_run:
         yield f"would ignore events from before {before:%Y-%m-%dT%H:%M}"
@@ -73,7 +73,7 @@ async def drop_events(
 
 
 class _Retention:
-    """One run over all executions that have events from before `before`."""
+    """One run over all executions with events from before `before`."""
 
     def __init__(
         self, connection: asyncpg.Connection, before: datetime, folder: ArchiveFolder | None
@@ -82,11 +82,11 @@ class _Retention:
         self._before = before
         self._folder = folder
         self._kept: set[int] = set()
-        """Executions that have old events and stay."""
+        """Executions that have old events but stay."""
         self._executions = self._events = self._failures = 0
 
     async def run(self) -> AsyncIterator[str]:
-        """Delete what may go, and yield a line for each thing to know."""
+        """Delete what may be deleted, and yield a line for each fact to know."""
         connection, before = self._connection, self._before
         try:
             if self._folder:
@@ -109,7 +109,7 @@ class _Retention:
             )
 
     def _keep(self, groups: Sequence[Group]) -> Iterator[str]:
-        """Keep the groups that can't go yet, and name those that only wait for another one."""
+        """Keep groups that can't be deleted yet, and name those that wait for another one."""
         for group in groups:
             if group.blocker is None:
                 continue
@@ -122,7 +122,7 @@ class _Retention:
                     )
 
     async def _drop(self, groups: Sequence[Group]) -> AsyncIterator[str]:
-        """Delete these groups in one transaction; in halves if that takes too long."""
+        """Delete these groups in one transaction, or in halves if that takes too long."""
         try:
             work = partial(self._archive, groups)
             await with_lock_retry(self._connection, work, for_s=_PATIENCE_S)
@@ -145,16 +145,16 @@ class _Retention:
             self._failures = 0
 
     async def _archive(self, groups: Sequence[Group]) -> None:
-        """Lock executions and rows, and delete each group that is whole and still silent.
+        """Lock executions and rows, and delete each group that's complete and still silent.
 
-        Executions are locked first, and rows in a later statement, which therefore reads what the
-        previous writer committed. A locked execution or row is skipped: the session that has locked
-        it may hold it for long, and may wait for another one. Then the group stays.
+        It locks executions first, and rows in a later statement, which therefore reads what the
+        previous writer committed. It skips locked executions and rows, because another session may
+        keep the lock for long and may wait for another one. Then the group stays.
         """
         connection, timeout_ms = self._connection, _timeout_ms(groups)
         everybody = [one for group in groups for one in group.execution_ids]
         await connection.execute(f"set local statement_timeout = {timeout_ms}")
-        # The server waits while the file is written and brought to disk.
+        # The server waits while the file is written and synced.
         await connection.execute(f"set local idle_in_transaction_session_timeout = {timeout_ms}")
         locked = await connection.fetchval("select lock_executions($1::bigint[])", everybody)
         rows = await connection.fetch(
@@ -179,8 +179,8 @@ class _Retention:
     async def _write(self, folder: ArchiveFolder, execution_ids: Sequence[int]) -> None:
         """Write all their events to the file of this transaction."""
         with await folder.begin_file(self._connection) as file:
-            # Not `connection.cursor`: that statement has a name, which others behind a pooler may
-            # have too.
+            # `connection.cursor` would name its statement, and others behind a pooler may use that
+            # name.
             statement = await self._connection.prepare(_READ_ROWS)
             cursor = await statement.cursor(execution_ids)
             while rows := await cursor.fetch(_ROWS_A_READ):
@@ -189,7 +189,7 @@ class _Retention:
 
 
 def _steps(groups: Sequence[Group]) -> list[Sequence[Group]]:
-    """Split into steps of at most EVENTS_A_STEP events; a larger group is a step of its own."""
+    """Split into steps of at most EVENTS_A_STEP events. A larger group is a separate step."""
     steps: list[list[Group]] = []
     events = EVENTS_A_STEP
     for group in groups:
@@ -202,7 +202,7 @@ def _steps(groups: Sequence[Group]) -> list[Sequence[Group]]:
 
 
 def _timeout_ms(groups: Sequence[Group]) -> int:
-    """How long a statement on these groups may take."""
+    """Return how long a statement on these groups may take."""
     return max(_LEAST_TIMEOUT_MS, _TIMEOUT_AN_EVENT_MS * sum(group.events for group in groups))
 
 

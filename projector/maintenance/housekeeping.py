@@ -1,6 +1,6 @@
-"""Keeps reads and writes fast: compacts shards, deletes old minutes and hours, freezes partitions.
+"""Keeps reads and writes fast: compacts shards, and deletes old minutes and hours.
 
-Each step is a short statement. A run can stop after any of them and be repeated.
+Each step is a short statement. A run can stop after any of them and run again.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ _QUIET: Final = timedelta(hours=2)
 """Only late events write to minutes and hours that are older than this."""
 
 _LATE: Final = timedelta(hours=6)
-"""How far before the last compaction the next one begins; once a day it takes all hours."""
+"""How far before the last compaction the next one begins. Once a day it takes all hours."""
 
 _FULL_SCAN_EVERY: Final = timedelta(days=1)
 
@@ -44,13 +44,13 @@ HOURS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("worker_hours", "hour", ("calls", "timed", "duration_us")),
     ("error_hours", "hour", ("calls",)),
 )
-"""Sharded tables: name, time column, and the columns that are sums."""
+"""Sharded tables: name, time column, and the sum columns."""
 
 
 async def drop_minutes(
     connection: asyncpg.Connection, before: datetime, *, dry_run: bool
 ) -> AsyncIterator[str]:
-    """Delete counts by minute from before `before`; the counts by hour stay."""
+    """Delete counts by minute from before `before`. The counts by hour stay."""
     if not dry_run:
         # Views hide these minutes before they are deleted.
         await connection.execute(_RAISE_KEPT_FROM, before)
@@ -84,7 +84,7 @@ async def drop_hours(
 async def compact_shards(
     connection: asyncpg.Connection, now: datetime, *, dry_run: bool
 ) -> AsyncIterator[str]:
-    """Add the rows of several shards to one row, in hours to which no writer adds any more."""
+    """Add up the rows of several shards, in hours that no writer changes any more."""
     until = hour_of(now - _QUIET)
     for subject, tables in (("minutes", MINUTES), ("hours", HOURS)):
         since, is_full_scan = await connection.fetchrow(
@@ -96,7 +96,7 @@ async def compact_shards(
                 if dry_run:
                     compacted += rows
                     continue
-                # A writer that holds the shard goes first; a later run compacts this hour.
+                # If a writer has locked the shard, a later run compacts this hour.
                 with contextlib.suppress(asyncpg.LockNotAvailableError):
                     compacted += await connection.fetchval(
                         _COMPACT, table, time, hour, end_of(hour)
@@ -111,7 +111,7 @@ async def compact_shards(
 async def _sharded_hours(
     connection: asyncpg.Connection, table: str, time: str, bounds: tuple[datetime, datetime]
 ) -> AsyncIterator[tuple[datetime, int]]:
-    """Hours with rows in shards above 0, and the number of these rows."""
+    """Yield hours with rows in shards above 0, and the number of these rows."""
     statement = _SHARDED_HOURS.format(table=table, time=time)
     async for hours in hours_of(connection, table, time, bounds, _HOURS_AT_ONCE):
         for hour, rows in await connection.fetch(statement, hours):
@@ -141,7 +141,7 @@ _COUNT_ARCHIVED: Final = """
     and    (shard < 0 or {none})
 """
 
-# A row that a writer has locked is left for the next run.
+# Leaves rows that a writer has locked to the next run.
 _DELETE_ARCHIVED: Final = """
     with old as materialized (
         select ctid as row_id

@@ -1,8 +1,8 @@
 """Runs every maintenance step in a safe order, and reports each change in one line.
 
-Only one maintainer runs at a time: its command holds a lock. Any step can be interrupted; the next
-run continues. If a step fails, the others still run; only the sample is not verified then, so that
-one alert, on the age of the last one, says both that nothing runs and that a step fails.
+A lock ensures that only one maintainer runs at a time. Any step can be interrupted, and the next
+run continues. If a step fails, the others still run, but the sample isn't verified. So a single
+alert, on the age of the last verified sample, covers both that nothing runs and that a step fails.
 """
 
 import asyncio
@@ -43,24 +43,24 @@ _MOST_SKEW: Final = timedelta(hours=1)
 
 
 class MaintainerBusy(NormalizerError):  # noqa: N818 - a state, not a mistake
-    """Another process maintains or repairs this database now."""
+    """Another process is maintaining or repairing this database."""
 
 
 class ClocksDiffer(NormalizerError):  # noqa: N818 - a state, not a mistake
-    """One of two clocks is wrong by so much that nobody can tell what is old."""
+    """One of two clocks is so wrong that nobody can tell what's old."""
 
 
-class StepsFailed(NormalizerError):  # noqa: N818 - the steps are the mistake, not this
-    """The database rejected some steps; all others are done, and the next run tries again."""
+class StepsFailed(NormalizerError):  # noqa: N818 - the steps have failed, not this
+    """The database rejected some steps. All others are done, and the next run retries."""
 
 
 class Keep(msgspec.Struct, frozen=True, kw_only=True):
-    """How long rows are kept; None means for ever.
+    """How long to keep rows. None means indefinitely.
 
-    events: how old a record may be to be stored. margin: how much longer an execution must have
-    been silent before it is deleted, so that two reports of one event count once if they are at
-    most this far apart. jobs: they are deleted only once all of their events are. hours: counts of
-    deleted events. minutes: at least the two days that the views show.
+    `events` is how old a record may be to be stored. `margin` is how much longer an execution must
+    have been silent before it's deleted, so that two reports of one event at most this far apart
+    count once. `jobs` are deleted only after all of their events. `hours` are counts of deleted
+    events. `minutes` must be at least the two days that the views show.
     """
 
     minutes: timedelta = timedelta(days=2)
@@ -82,19 +82,19 @@ async def maintain(
     sample: Scope | None = None,
     folder: ArchiveFolder | None = None,
 ) -> AsyncGenerator[str | Verdict, None]:
-    """Yields one line for each change (with `dry_run`, each that would be made), then verdicts.
+    """Yield one line for each change (with `dry_run`, each possible change), then verdicts.
 
-    Events are written to `folder`, if there is one, before they are deleted. `sample` is verified
-    at the end if no step failed; its verdicts are stored for the view `agreement`. The caller holds
-    the lock. Raises ClocksDiffer before the first step, because no later run could take back what
-    a wrong clock deletes; StepsFailed after the last one if the database rejected one or more.
+    It writes events to `folder`, if there is one, before it deletes them. It verifies `sample` at
+    the end if no step failed, and stores its verdicts for the view `agreement`. The caller holds
+    the lock. Raises ClocksDiffer before the first step, because no later run could restore what a
+    wrong clock deletes. Raises StepsFailed after the last step if the database rejected any.
     """
     now: datetime = await connection.fetchval("select now()")
     here = datetime.now(UTC)
     if abs(now - here) > _MOST_SKEW:
         raise ClocksDiffer(
             f"the database's clock says {now:%Y-%m-%d %H:%M}, this machine's "
-            f"{here:%Y-%m-%d %H:%M}, both UTC: nothing was done; correct the wrong one"
+            f"{here:%Y-%m-%d %H:%M}, both UTC, so nothing was done; correct the wrong one"
         )
     steps = _steps(connection, keep, now, folder, dry_run=dry_run)
     failed: list[str] = []
@@ -115,16 +115,16 @@ async def maintain(
 
 @asynccontextmanager
 async def maintenance_lock(url: str) -> AsyncIterator[None]:
-    """Holds the lock of maintenance and repair by a transaction that stays open.
+    """Hold the lock of maintenance and repair with a transaction that stays open.
 
-    A lock of the session would stay with a pooler when this process has ended. Raises
-    MaintainerBusy if another process holds it; ends the block by StoreUnavailable when it is lost.
+    A session lock would stay with a pooler after this process has ended. Raises MaintainerBusy if
+    another process has the lock, and ends the block with StoreUnavailable if it's lost.
     """
     async with connected(url, idle_in_transaction_session_timeout="0") as connection:
         transaction = connection.transaction()
         await transaction.start()
         if not await connection.fetchval("select pg_try_advisory_xact_lock($1::bigint)", _LOCK):
-            raise MaintainerBusy("another process maintains or repairs this database now")
+            raise MaintainerBusy("another process is maintaining or repairing this database")
         try:
             async with _while_open(connection):
                 yield
@@ -134,7 +134,7 @@ async def maintenance_lock(url: str) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _while_open(connection: asyncpg.Connection) -> AsyncIterator[None]:
-    """Cancel the block when the connection ends, as if its time was over."""
+    """Cancel the block when the connection ends, as if it timed out."""
 
     def end(_: asyncpg.Connection) -> None:
         block.reschedule(asyncio.get_running_loop().time())
@@ -161,7 +161,7 @@ def _steps(
     *,
     dry_run: bool,
 ) -> dict[str, AsyncIterator[str | Verdict]]:
-    """The steps by name, in order; iterating over one runs it."""
+    """Yield the steps by name, in order. Iterating over one runs it."""
     steps: dict[str, AsyncIterator[str | Verdict]] = {}
     if keep.events is not None:
         before = now - keep.events

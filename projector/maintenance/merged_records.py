@@ -1,6 +1,6 @@
-"""Deletes merged records whose events are all deleted; at most once a day, as it reads them all.
+"""Deletes merged records whose events are all deleted. Once a day, because it reads them all.
 
-They have no use any more: if such a record is read again, it is expired, or stored as a new one.
+They're useless, because such a record would be expired, or stored as new, when it's read again.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -11,7 +11,7 @@ import asyncpg
 
 ROWS_A_STEP: Final = 1_000
 IDS_A_STEP: Final = 20_000
-"""Event ids of one page: a row has one for each event of its batch that was merged."""
+"""Event ids per page. A row has one for each merged event of its batch."""
 
 _SCAN_EVERY: Final = timedelta(days=1)
 
@@ -47,7 +47,7 @@ _NOTE_SCANNED: Final = (
     "update maintenance_state set full_scan_at = now() where subject = 'merged_records'"
 )
 
-# The first row is always taken, however many ids it has.
+# Always takes the first row, however many ids it has.
 _PAGE: Final = """
     select   source_topic, source_incarnation, source_partition, offset_block, merge_id, event_ids
     from     (

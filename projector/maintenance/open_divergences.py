@@ -1,4 +1,4 @@
-"""Open divergences hold retention up: a repair needs the events."""
+"""Finds open divergences, which block retention because a repair needs the events."""
 
 from typing import Final
 
@@ -6,11 +6,11 @@ import asyncpg
 
 
 async def difference_anywhere(connection: asyncpg.Connection) -> str | None:
-    """Why nothing of any execution may be deleted; None if it may."""
+    """Return why no execution may be deleted, or None."""
     projections = await connection.fetchval(_DIFFERING_ANYWHERE)
     return projections and (
-        f"{projections} may differ from the events, and where is not known; "
-        "projector repair compares all of it"
+        f"{projections} may differ from the events at an unknown place; `projector repair` "
+        "compares all of it"
     )
 
 
@@ -22,7 +22,7 @@ _DIFFERING_ANYWHERE: Final = """
     and    ended_at is null
 """
 
-# Nothing of an execution with an open divergence is deleted: a repair needs its events.
+# Excludes executions with an open divergence, because a repair needs their events.
 AGREES: Final = """
     not exists (
         select

@@ -1,7 +1,7 @@
-"""Deletes old quarantine entries, raw records, gaps and job runs; their counts stay.
+"""Deletes old quarantine entries, raw records, gaps, and job runs, but keeps their counts.
 
-Each step is a short statement; a run that is stopped anywhere is continued by the next one. The
-ledger stays complete: the offsets of deleted gaps stay counted.
+Each step is a short statement. The next run continues one that was stopped anywhere. The ledger
+stays complete, because the offsets of deleted gaps stay counted.
 """
 
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ async def drop_jobs(
     gone = len(runs) if dry_run else 0
     for job_id, run in runs if not dry_run else ():
         async with connection.transaction():
-            # The same command may have resumed it meanwhile.
+            # The same command may have resumed the run.
             if not await connection.fetchval(_LOCK_RUN, job_id, run, before):
                 continue
             while await connection.fetchval(_DELETE_BATCHES, job_id, run, ROWS_A_STEP):
@@ -33,10 +33,10 @@ async def drop_jobs(
 
 
 class OldRows(NamedTuple):
-    """Rows of a table that are deleted by their age alone, which the column `time` says.
+    """Rows of a table that are deleted only by their age, according to the column `time`.
 
-    delete: the statement that deletes rows from before $1, at most $2 of them, and returns how
-    many. report: what was deleted, for that number.
+    `delete` is the statement that deletes at most $2 rows from before $1 and returns how many.
+    `report` says what was deleted, with that number.
     """
 
     table: str
@@ -48,7 +48,7 @@ class OldRows(NamedTuple):
 async def drop_old(
     connection: asyncpg.Connection, old: OldRows, before: datetime, *, dry_run: bool
 ) -> AsyncIterator[str]:
-    """Delete these rows from before `before`, in steps; their counts stay."""
+    """Delete these rows from before `before`, in steps. Their counts stay."""
     gone = 0
     if dry_run:
         count = f"select count(*) from {old.table} where {old.time} < $1::timestamptz"  # noqa: S608 - constants of this package
@@ -191,7 +191,7 @@ _DELETE_BATCHES: Final = """
     select count(*) from gone
 """
 
-# In the order of the foreign keys.
+# Deletes in the order of the foreign keys.
 _DELETE_RUN: Final = """
     with refusals as (
         delete from normalizer.job_refusals where job_id = $1::text and run = $2::integer
@@ -209,6 +209,6 @@ QUARANTINE: Final = OldRows(
     "normalizer.quarantine", "quarantined_at", _DELETE_QUARANTINE, "{:,} quarantine entries"
 )
 RAW: Final = OldRows(
-    "normalizer.quarantine_raw", "kept_at", _DELETE_RAW, "the bytes of {:,} refused records"
+    "normalizer.quarantine_raw", "kept_at", _DELETE_RAW, "the bytes of {:,} rejected records"
 )
 GAPS: Final = OldRows("normalizer.gaps", "found_at", _DELETE_GAPS, "{:,} rows of gaps")

@@ -1,7 +1,7 @@
-"""Finds the executions that retention may delete, and those that have to leave with them.
+"""Finds the executions that retention may delete, and those tied to them.
 
-An execution may go once all its events reached the log before a time, unless its projections are
-known to differ from its events. Executions that share an event id leave together.
+An execution may be deleted if all its events reached the log before a time, unless its projections
+are known to differ from its events. Executions that share an event id are deleted together.
 """
 
 from collections.abc import Collection
@@ -19,7 +19,10 @@ EXECUTIONS_A_LOOK: Final = 1_000
 
 
 class Group(msgspec.Struct, frozen=True):
-    """Executions that leave together. `events` is their number; `blocker` can't go yet."""
+    """Executions that are deleted together.
+
+    `events` is their number. `blocker` can't be deleted yet.
+    """
 
     execution_ids: list[int]
     events: int
@@ -29,7 +32,7 @@ class Group(msgspec.Struct, frozen=True):
 async def find_candidates(
     connection: asyncpg.Connection, before: datetime, known: Collection[int]
 ) -> list[int]:
-    """Some executions that have an event from before `before`, without the known ones."""
+    """Find some executions with an event from before `before`, without the known ones."""
     async with connection.transaction():
         await connection.execute(_BY_ARRIVAL)
         rows = await connection.fetch(_CANDIDATES, before, list(known), OLD_ROWS_A_LOOK)
@@ -39,7 +42,7 @@ async def find_candidates(
 async def find_groups(
     connection: asyncpg.Connection, before: datetime, candidates: Collection[int]
 ) -> list[Group]:
-    """The candidates in groups, with what is tied to them, directly or through others."""
+    """Group the candidates with all executions tied to them, directly or through others."""
     events: dict[int, int] = {}
     ties: dict[int, set[int]] = {}
     known: set[int] = set()
@@ -61,7 +64,7 @@ async def find_groups(
 
 
 async def count_silent(connection: asyncpg.Connection, before: datetime) -> tuple[int, int]:
-    """Count the executions that may go, and their events, page by page."""
+    """Count the executions that may be deleted, and their events, page by page."""
     executions = events = 0
     last = -(1 << 63)
     while page := await connection.fetch(_PAGE, last, EXECUTIONS_A_LOOK):
@@ -88,7 +91,7 @@ def _components(candidates: Collection[int], ties: dict[int, set[int]]) -> list[
     return components
 
 
-# Ids do not show which rows are old: a replay stores old ids today.
+# Ids don't show which rows are old, because a replay stores old ids today.
 _BY_ARRIVAL: Final = "set local enable_seqscan = off; set local enable_indexscan = off"
 
 _CANDIDATES: Final = """
@@ -102,7 +105,7 @@ _CANDIDATES: Final = """
            ) as old
 """
 
-# The newest ids come first: of an execution that is not silent, one of them is new.
+# The newest ids come first, because an execution that isn't silent has a new one.
 _SILENT: Final = f"""
     select known.execution_id, known.events
     from   unnest($1::bigint[]) as wanted (execution_id)

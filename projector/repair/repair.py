@@ -1,13 +1,13 @@
 """Repairs projections while writers and readers continue.
 
-A repair is a `verify` that repairs each range with differences and compares it again. An execution
-and its calls are rebuilt from their events under the lock of the execution. For a counter, one
-statement reads the expected and the actual rows and adds their difference; additions commute with
+A repair is a `verify` that repairs each range with differences and compares it again. It rebuilds
+an execution and its calls from their events under the lock of the execution. For a counter, one
+statement reads the expected and the actual rows and adds their difference. Additions commute with
 those of writers, so nobody waits.
 
-Order: executions, their calls, counters and roll-ups, then the divergences found meanwhile. If the
-process is killed, finished work is correct and the rest is still an open divergence; running the
-same command again gives the same result.
+The order is: executions, their calls, counters and roll-ups, then divergences found in the
+meantime. If the process is killed, finished work is correct and the rest is still an open
+divergence. Running the same command again gives the same result.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
@@ -26,7 +26,7 @@ from projector.verify.verdict import Verdict
 from projector.verify.verify import verify
 
 SHARD: Final = 64
-"""The shard that only repairs write to; `maintain` compacts it together with the others."""
+"""The shard that only repairs write to. `maintain` compacts it together with the others."""
 
 CHUNK_S: Final = 0.1
 """Target time for one chunk of executions, and so the longest wait of their writers."""
@@ -45,7 +45,7 @@ _TOO_MUCH: Final = (
 
 
 class RepairRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What is repaired before the open divergences: a scope, only its counters, or nothing."""
+    """What to repair before the open divergences: a scope, only its counters, or nothing."""
 
     scope: Scope | None = None
     only_counters: bool = False
@@ -57,10 +57,10 @@ async def repair(
     *,
     activity: Callable[[str], None] = lambda _: None,
 ) -> AsyncGenerator[Verdict, None]:
-    """Verdicts on the request's scope, then on all open divergences.
+    """Yield verdicts on the request's scope, then on all open divergences.
 
-    The caller holds the lock of maintenance. `activity` is called with a phrase about what the
-    repair does now.
+    The caller holds the lock of maintenance. The repair calls `activity` with a phrase about what
+    it's doing.
     """
     if request.scope is not None:
         async for verdict in _repaired(connection, request.scope, request, activity):
@@ -70,7 +70,7 @@ async def repair(
 
 
 async def preview(connection: asyncpg.Connection, request: RepairRequest) -> AsyncIterator[Verdict]:
-    """Verdicts as `repair` would find them at first; changes nothing."""
+    """Yield the verdicts that `repair` would find at first. Changes nothing."""
     scope = request.scope or _NOTED
     async for verdict in verify(connection, scope, comparisons=_compared(scope, request)):
         yield verdict
@@ -79,7 +79,7 @@ async def preview(connection: asyncpg.Connection, request: RepairRequest) -> Asy
 async def repair_executions(connection: asyncpg.Connection, execution_ids: Sequence[int]) -> None:
     """Rebuild these executions and their calls from events, a few in each transaction, in id order.
 
-    An execution that cannot be rebuilt stays unchanged; the next comparison reports it.
+    An execution that can't be rebuilt stays unchanged, and the next comparison reports it.
     """
 
     async def rebuild(chunk: Sequence[int]) -> None:
@@ -115,7 +115,7 @@ async def _repaired(
 
 
 def _compared(scope: Scope, request: RepairRequest) -> list[Comparison]:
-    """The comparisons in repair order: executions, calls, then what is computed from them."""
+    """Return the comparisons in repair order: executions, calls, then what's computed from them."""
     executions = [one for one in COMPARISONS if one.bounds == "executions"]
     counted = [one for one in COMPARISONS if one.bounds != "executions"]
     return (
@@ -142,7 +142,7 @@ async def _repair_range(
 
 
 def _add_differences(comparison: Comparison) -> str:
-    """A statement that adds expected minus actual counts to the shard of repairs."""
+    """Build a statement that adds expected minus actual counts to the shard of repairs."""
     keys, sums = comparison.keys.split(), comparison.sums.split()
     return _ADD.format(
         table=comparison.name,

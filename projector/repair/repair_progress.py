@@ -1,4 +1,4 @@
-"""Reports every few seconds, on standard error, what a repair does now."""
+"""Reports on standard error every few seconds what a repair is doing."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ REPORT_EVERY_S: Final = 10.0
 
 
 class RepairProgress:
-    """`activity` is what the repair does now, and "" before its first step."""
+    """Reports the repair's `activity`, which is "" before its first step."""
 
     def __init__(self, *, every_s: float = REPORT_EVERY_S) -> None:
         self._every_s = every_s
@@ -22,7 +22,7 @@ class RepairProgress:
 
     @contextlib.contextmanager
     def reporting(self) -> Iterator[None]:
-        """Reports while the block runs; adds the activity to a StoreUnavailable raised in it."""
+        """Report while the block runs. Adds the activity to a StoreUnavailable raised in it."""
         self._schedule_report()
         try:
             yield
@@ -36,7 +36,7 @@ class RepairProgress:
                 self._timer.cancel()
 
     def set_activity(self, activity: str) -> None:
-        """Set what the repair does from now on."""
+        """Set what the repair is doing from now on."""
         self.activity = activity
 
     def _schedule_report(self) -> None:

@@ -1,8 +1,7 @@
 """Stores verdicts and divergences, and reads the divergences that are still open.
 
 A divergence is one execution or one hour in which a projection differs from the events. It stays
-open until a comparison of exactly that location agrees; the result of another range cannot close
-it.
+open until a comparison of exactly that location agrees. The result of another range can't close it.
 """
 
 from typing import Final
@@ -15,7 +14,7 @@ from projector.verify.ranges import DivergentLocation
 from projector.verify.verdict import Verdict
 
 MOST_LOCATIONS: Final = 100_000
-"""If more locations differ, they are stored as one divergence without a location."""
+"""If more locations differ, store them as one divergence without a location."""
 
 
 async def record(connection: asyncpg.Connection, verdict: Verdict) -> bool:
@@ -54,7 +53,7 @@ async def record(connection: asyncpg.Connection, verdict: Verdict) -> bool:
 async def open_divergences(
     connection: asyncpg.Connection, comparison: Comparison
 ) -> list[DivergentLocation]:
-    """The open divergences of one projection, in the order in which they were found."""
+    """Return the open divergences of one projection, in the order in which they were found."""
     return [
         DivergentLocation(
             row["divergence_id"],
@@ -88,8 +87,8 @@ _END_NOTES: Final = """
     and    ended_at is null
 """
 
-# A known difference gets a new note in place of its old one: a comparison that was finished before
-# this may end the old one.
+# Replaces the note of a known difference, because an earlier comparison may still close the old
+# note.
 _NOTE: Final = """
     with replaced as (
         update divergences

@@ -1,10 +1,10 @@
 """Splits a scope (everything, a time range, or a sample) into ranges that fit one short snapshot.
 
 A range is a day of hours, or 200 executions. Every hour of the scope lies in exactly one range,
-even one without rows, because a projection that lost all rows of an hour has to be detected as
-well. For the same reason executions are listed from the log and from the projections. A range that
-takes too long is cut in half, down to one hour or one execution. A sample has only the hours that
-were drawn.
+even an hour without rows, because the comparison must also detect a projection that lost all rows
+of an hour. For the same reason executions are listed from both the events and the projections. A
+range that takes too long is cut in half, down to one hour or one execution. A sample has only the
+drawn hours.
 """
 
 import random
@@ -27,7 +27,7 @@ _LEAST_ID: Final = -(1 << 63)
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
-    """What is compared: everything, the hours from `since` (included) to `until`, or a sample.
+    """What to compare: everything, the hours from `since` (included) to `until`, or a sample.
 
     A sample has `hours` hours, drawn with `seed`, and some executions that began in each of them. A
     range can be limited to `execution_ids`, or to the open divergences (`noted`).
@@ -67,7 +67,7 @@ class HourRange(msgspec.Struct, frozen=True):
         return self.low, self.high
 
     def halves(self) -> tuple["HourRange", ...]:
-        """Two smaller ranges; none if this is one hour."""
+        """Return two smaller ranges, or none if this is one hour."""
         middle = hour_of(self.low + (self.high - self.low) / 2)
         if middle <= self.low:
             return ()
@@ -91,7 +91,7 @@ class ExecutionRange(msgspec.Struct, frozen=True):
         return (self.execution_ids,)
 
     def halves(self) -> tuple["ExecutionRange", ...]:
-        """Two smaller ranges; none if this is one execution."""
+        """Return two smaller ranges, or none if this is one execution."""
         middle = len(self.execution_ids) // 2
         if not middle:
             return ()
@@ -110,7 +110,7 @@ async def ranges(
     scope: Scope,
     noted: Sequence[DivergentLocation] = (),
 ) -> AsyncIterator[VerifyRange]:
-    """The ranges, ascending. Each is read from the database only when the caller needs it."""
+    """Yield the ranges, ascending. Each is read from the database only when needed."""
     if (named := _named(scope, noted)) is not None:
         for found in _ranges_of(named):
             yield found
@@ -126,7 +126,7 @@ async def ranges(
 
 
 def _named(scope: Scope, noted: Sequence[DivergentLocation]) -> Sequence[datetime | int] | None:
-    """The hours or execution ids that the scope names one by one; None if it names none."""
+    """Return the hours or execution ids that the scope names one by one, or None."""
     if scope.execution_ids:
         return scope.execution_ids
     located = [location.at for location in noted if location.at is not None]
@@ -134,7 +134,7 @@ def _named(scope: Scope, noted: Sequence[DivergentLocation]) -> Sequence[datetim
 
 
 def _ranges_of(locations: Sequence[datetime | int]) -> list[VerifyRange]:
-    """One range for each hour, and some executions in each."""
+    """Return one range per hour, or ranges of some executions each."""
     hours = sorted({at for at in locations if isinstance(at, datetime)})
     return [
         *(HourRange(hour, end_of(hour)) for hour in hours),
@@ -151,10 +151,10 @@ def _cut(ids: Collection[int]) -> list[ExecutionRange]:
 async def _hours(
     connection: asyncpg.Connection, comparison: Comparison, scope: Scope, hours_a_range: int
 ) -> list[HourRange]:
-    """Ranges of `hours_a_range` hours with rows of the projection, and the empty hours between.
+    """Yield ranges of `hours_a_range` hours with rows, and the empty hours between.
 
-    A sample has hours with rows only. It draws them from those that retention has not reached: of
-    all others, only the archived part is left, which nothing can be compared with.
+    A sample has only hours with rows. It draws them from hours that retention hasn't reached,
+    because the others have only an archived part, which can't be compared with anything.
     """
     table, time = comparison.name, comparison.keys.split()[0]
     if comparison.bounds == "executions":
@@ -184,9 +184,9 @@ async def _all_executions(connection: asyncpg.Connection) -> AsyncIterator[Execu
 async def _executions_of(
     connection: asyncpg.Connection, comparison: Comparison, scope: Scope
 ) -> AsyncIterator[ExecutionRange]:
-    """Executions with an event in the hours of the scope, or that began there by the projection.
+    """Yield executions with an event in the scope's hours, or that began there.
 
-    A sample draws some of each hour, and always includes those that the projection does not have.
+    A sample draws some from each hour, and always includes those that the projection lacks.
     """
     compared: set[int] = set()
     for hours in await _hours(connection, comparison, scope, 1):
@@ -236,7 +236,7 @@ _NEXT_EXECUTIONS: Final = """
     limit  $2::integer
 """
 
-# An execution is always compared as a whole, so its events in other hours count as well.
+# An execution is always compared as a whole, so its events in other hours count too.
 _EXECUTIONS_OF: Final = """
     select   execution_id,
              -- Not a join: without nested loops it would read all executions.

@@ -1,7 +1,7 @@
 """Compares the rows of one range of one projection with the events, in one SQL statement.
 
-One statement reads one snapshot, and projections are exact at every snapshot, so concurrent writes
-cannot cause a false difference.
+One statement reads one snapshot, and projections are exact in every snapshot, so concurrent writes
+can't cause a false difference.
 """
 
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -18,7 +18,7 @@ from projector.verify.queries import Comparison
 from projector.verify.ranges import VerifyRange
 
 LONGEST_S: Final = 60
-"""Longest time of the statement about one hour or one execution, which can't be cut any more."""
+"""The longest time of a statement about one hour or one execution, which can't be cut any more."""
 
 _SELF_TESTS: Final[dict[str, tuple[str, int, int]]] = {
     "lost": ("select row from expected order by row offset 1", 0, 1),
@@ -44,15 +44,16 @@ _SELF_TESTS: Final[dict[str, tuple[str, int, int]]] = {
         1,
     ),
 }
-"""For each self-test, a query that replaces the actual rows by the expected rows with one of them
-tampered with; then how many rows only the actual side and only the expected side must have."""
+"""For each self-test, a query that returns the expected rows with one of them tampered with, and
+then how many rows only the actual side and only the expected side must have."""
 
 
 class RowDifferences(msgspec.Struct, frozen=True):
     """The result of one statement, which compared one range.
 
-    `actual_only` and `expected_only` are numbers of rows that only the projection and only the
-    events give. `examples` are sentences, each about one row; `locations` are executions or hours.
+    `actual_only` counts the rows that only the projection has, and `expected_only` those that only
+    the events give. `examples` are sentences, each about one row. `locations` are executions or
+    hours.
     """
 
     expected: int
@@ -64,15 +65,15 @@ class RowDifferences(msgspec.Struct, frozen=True):
 
     @property
     def differing(self) -> int:
-        """How many rows are missing, superfluous or have other values."""
+        """Return how many rows are missing, superfluous, or have other values."""
         return max(self.actual_only, self.expected_only)
 
 
 @asynccontextmanager
 async def planned(connection: asyncpg.Connection, verify_range: VerifyRange) -> AsyncIterator[None]:
-    """A transaction for a statement about this range, which joins intermediate results.
+    """Open a transaction for a statement about this range, which joins intermediate results.
 
-    The planner has no statistics for these: nested loops would take hours.
+    The planner has no statistics for these, and nested loops would take hours.
     """
     async with connection.transaction():
         await connection.execute(
@@ -97,16 +98,18 @@ async def run_self_tests(
 ) -> int:
     """Run every self-test and return their number. Raises FatalError if one detects nothing.
 
-    Returns 0 if the rows have been deleted meanwhile. Raises QueryCanceledError if one takes too
-    long, which is longer than the comparison of the same rows.
+    Returns 0 if the rows have been deleted since. Raises QueryCanceledError if one takes too long,
+    which is longer than the comparison of the same rows.
     """
     for name, (tampered, invented, lost) in _SELF_TESTS.items():
         column = comparison.keys.split()[0] if name == "invented" else comparison.measure
         found = await _difference(connection, comparison, verify_range, tampered, [column])
         if not found.expected:
-            return 0  # its events are gone by now: the next range runs them
+            return 0  # its events are gone, so the next range runs them
         if (found.actual_only, found.expected_only) != (invented, lost):
-            message = f"{comparison.name}: a {name} row went unnoticed: no verdict can be trusted"
+            message = (
+                f"{comparison.name}: a {name} row went unnoticed, so no verdict can be trusted"
+            )
             raise FatalError(message)
     return len(_SELF_TESTS)
 
@@ -118,7 +121,7 @@ async def _difference(
     observed: str,
     column: Sequence[str] | None = None,
 ) -> RowDifferences:
-    """Run one statement on one snapshot; `column` is the one that a self-test changes."""
+    """Run one statement in one snapshot. `column` is the one that a self-test changes."""
     column_parameter = f"${len(verify_range.bounds) + 1}"
     statement = _COMPARE.format(
         actual=comparison.actual,
@@ -147,7 +150,7 @@ def _location(at: int | datetime) -> int | datetime:
 def _sentences(
     comparison: Comparison, actual: Sequence[str] | None, expected: Sequence[str] | None
 ) -> Iterator[str]:
-    """One sentence for each differing row: its key, the actual and the expected values."""
+    """Return one sentence for each differing row: its key, the actual and the expected values."""
     keys = comparison.keys.split()
     sides: dict[tuple[Any, ...], list[dict[str, Any] | None]] = {}
     for side, rows in enumerate((actual or (), expected or ())):

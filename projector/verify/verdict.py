@@ -1,4 +1,4 @@
-"""The verdict on one projection, as text for a person."""
+"""The verdict on one projection, as text for people."""
 
 from datetime import datetime
 from typing import Literal
@@ -9,11 +9,11 @@ import msgspec
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The result of comparing one projection with the events.
 
-    `since` and `until` bound the hours that were compared; None without a limit.
-    `compared`, `divergent`, `archived` and `repaired` are numbers of rows: archived rows are not
-    compared, because their events are deleted; repaired rows differed before the repair.
-    `examples` are sentences, each about one row. `locations` are the executions or hours that
-    differ; `agreed` are the ids of open divergences that were compared and agree now.
+    `since` and `until` bound the compared hours. None means no limit. `compared`, `divergent`,
+    `archived`, and `repaired` are numbers of rows. Archived rows aren't compared, because their
+    events are deleted. Repaired rows differed before the repair. `examples` are sentences, each
+    about one row. `locations` are the executions or hours that differ. `agreed` are the ids of open
+    divergences that were compared and agree now.
     """
 
     projection: str
@@ -40,7 +40,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         if self.divergent:
             text += f", {self.divergent:,} differ"
         if self.archived:
-            text += f", {self.archived:,} not compared: their events are deleted"
+            text += f", {self.archived:,} not compared because their events are deleted"
         if self.compared and not self.self_tests:
             text += ", no row to run the self-tests on"
         return "\n".join([f"{text} ({self.took_s:.1f} s)", *(f"    {e}" for e in self.examples)])

@@ -1,9 +1,9 @@
 """Compares projections with the events, range by range, and gives a verdict on each projection.
 
-Each range is compared in one statement, under one snapshot, and projections are exact at every
-snapshot. The ranges together therefore cover the whole scope, also while others write. A verdict
-of `match` requires that the comparison detected three rows that were tampered with, on every run;
-or there was no row to compare.
+Each range is compared in one statement and one snapshot, and projections are exact in every
+snapshot. So the ranges together cover the whole scope, even while others write. For a verdict of
+`match`, the comparison must detect three tampered rows on every run, unless there is no row to
+compare.
 """
 
 import time
@@ -23,11 +23,11 @@ from projector.verify.verdict import Verdict
 EXAMPLES: Final = 10
 
 MOST_TIMEOUTS: Final = 40
-"""After this number in a row, the database seems too slow for any range. It takes 27 to halve the
-whole calendar down to one hour."""
+"""After this many timeouts in a row, the database seems too slow for any range. It takes 27 to
+halve the whole calendar down to one hour."""
 
 RepairRange = Callable[[Comparison, VerifyRange, RowDifferences], Awaitable[None]]
-"""Repairs a range in which rows differ; the range is compared again afterwards."""
+"""Repairs a range in which rows differ. The range is compared again afterwards."""
 
 
 async def verify(
@@ -37,7 +37,7 @@ async def verify(
     comparisons: Sequence[Comparison] = COMPARISONS,
     repair_range: RepairRange | None = None,
 ) -> AsyncIterator[Verdict]:
-    """One verdict for each comparison, as soon as it is reached. Writes only in `repair_range`.
+    """Yield one verdict for each comparison, as soon as it's known. Writes only in `repair_range`.
 
     If the scope covers only open divergences, a projection without one has no verdict.
     Raises FatalError if a self-test fails, and the errors of asyncpg.
@@ -68,7 +68,7 @@ class _ComparisonRun:
         self._repair_range = repair_range
         self._compared = self._divergent = self._archived = self._repaired = self._self_tests = 0
         self._timeouts = 0
-        """Ranges in a row that took too long."""
+        """The number of ranges in a row that took too long."""
         self._untested = False
         self._examples: list[str] = []
         self._inconclusive: list[str] = []
@@ -76,7 +76,7 @@ class _ComparisonRun:
         self._agreed: set[int] = set()
 
     async def verdict(self) -> Verdict:
-        """Compares every range of the scope."""
+        """Compare every range of the scope."""
         began = time.monotonic()
         try:
             async for verify_range in ranges(
@@ -112,7 +112,7 @@ class _ComparisonRun:
         )
 
     async def _add_range(self, verify_range: VerifyRange) -> None:
-        """Compares the range; in halves if that takes too long."""
+        """Compare the range, or its halves if that takes too long."""
         try:
             found = await self._compare(verify_range)
             archived = await self._count_archived(verify_range)
@@ -141,7 +141,7 @@ class _ComparisonRun:
             await self._run_self_tests(verify_range)
 
     async def _compare(self, verify_range: VerifyRange) -> RowDifferences:
-        """Compares the range, and repairs and compares it again if rows differ."""
+        """Compare the range, and repair and compare it again if rows differ."""
         found = await compare(self._connection, self._comparison, verify_range)
         if self._repair_range is not None and found.differing:
             differing = found.differing
@@ -159,7 +159,7 @@ class _ComparisonRun:
         return archived
 
     async def _run_self_tests(self, verify_range: VerifyRange) -> None:
-        """Runs them once, on the range or on a part of it: they take longer than a comparison."""
+        """Run them once, on the range or a part of it. They take longer than a comparison."""
         if self._self_tests:
             return
         try:

@@ -1,9 +1,9 @@
 """Two queries for each projection: its actual rows, and the rows expected from its events.
 
-A counter's expected rows are added up from the events in one query that shares nothing with the
-triggers. Executions and calls are recomputed from all their events, as a repair does, while the
-triggers merge each new event into what is stored. Both queries get the same bounds and must return
-the same rows at every snapshot. Table names have no schema: the search_path of the connection
+A counter's expected rows are added up from the events by a query that shares nothing with the
+triggers. Executions and calls are recomputed from all their events, like in a repair, while the
+triggers merge each new event into the stored row. Both queries get the same bounds and must return
+the same rows in every snapshot. Table names have no schema, because the connection's search_path
 decides.
 
     comparison.py         the type of such a pair, and the pair of a sharded counter
@@ -43,5 +43,8 @@ COMPARISONS: Final[tuple[Comparison, ...]] = (
     ERRORS,
     RETRIES,
 )
-"""Every projection table. Counters, executions and calls are compared with events; roll-ups are
-compared with the executions and calls they count, so all of them are checked against events."""
+"""Every projection table.
+
+Counters, executions, and calls are compared with events, and roll-ups with the executions and calls
+that they count, so all of them are checked against events.
+"""

@@ -5,12 +5,13 @@ from typing import Literal
 import msgspec
 
 Bounds = Literal["created", "arrived", "refused", "begun", "finished", "executions"]
-"""What the parameters limit. executions: $1 are execution ids. Else hours from $1 to $2, the second
-excluded, in which events happened or arrived, records were refused, or calls began or finished."""
+"""What the parameters bound. For `executions`, $1 holds execution ids. Otherwise they're the hours
+from $1 to $2, excluding the second, in which events happened or arrived, records were rejected, or
+calls began or finished."""
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """Two queries with the same columns. `keys` identify a row; `measure` is another column.
+    """Two queries with the same columns. `keys` identify a row. `measure` is another column.
 
     `sums` are the columns that are added up over shards, for sharded tables.
     """
@@ -23,7 +24,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     actual: str
     expected: str
     archived: str | None = None
-    """A query for the number of rows in the bounds that are not compared, because their events are
+    """A query for the number of rows in the bounds that aren't compared, because their events are
     deleted."""
 
 
@@ -36,9 +37,9 @@ def counter(
     expected: str,
     reports_archived: bool = False,
 ) -> Comparison:
-    """The comparison of a sharded table, whose first key is a time: the sums over its live shards.
+    """Build the comparison of a sharded table with a time as first key, by sums over live shards.
 
-    reports_archived: whether it says how many events its archived part counts.
+    `reports_archived` says whether it reports how many events its archived part counts.
     """
     time, *_ = keys.split()
     columns = ", ".join(keys.split())

@@ -863,7 +863,7 @@ async def test_what_may_differ_anywhere_holds_retention_up_and_is_said(
     await connection.execute(
         "insert into divergences (projection, noted_by) values ('call_facts', 'off')"
     )
-    why = "waits: call_facts may differ from the events, and where is not known; "
+    why = "waits: call_facts may differ from the events at an unknown place; "
     why += "`projector repair` compares all of it"
 
     for dry_run in (True, False):

@@ -316,7 +316,7 @@ async def test_a_second_repair_finds_it_busy(database: Database) -> None:
         code, said = await run(database)
 
     assert code == 3
-    assert "maintains or repairs" in said
+    assert "is maintaining or repairing" in said
 
 
 async def test_a_repair_whose_lock_is_lost_ends(

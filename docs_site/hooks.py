@@ -45,6 +45,17 @@ BOOSTS: Final = {"operate/": 4.0, "decisions/": 0.3, "reference/": 0.5, "changel
 """How much a page counts in the search, by how its place begins. An operator types a symptom."""
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """List every decision in the navigation."""
+    pages = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    assert config.nav is not None
+    for section in config.nav:
+        for part in section.get("Why", ()):
+            if isinstance(part, dict) and "Decisions" in part:
+                part["Decisions"] = [f"decisions/{page.name}" for page in pages]
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages from outside of docs/ and the generated ones."""
     for origin, place in OUTSIDE.items():

@@ -53,6 +53,14 @@ def test_the_index_of_docs_leads_to_every_page() -> None:
         assert page.name == "README.md" or f"({page.name})" in index, page.name
 
 
+def test_the_index_lists_every_decision_by_its_title() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
+
+    for page in sorted((ROOT / "docs" / "decisions").glob("*.md")):
+        number, _, title = page.read_text().splitlines()[0].removeprefix("# ").partition(". ")
+        assert f"\n{number}. [{title}](decisions/{page.name})\n" in index
+
+
 def test_the_two_records_of_the_readme_become_one_event() -> None:
     records = blocks("../README.md", "json record")
     (event,) = blocks("../README.md", "json event")

@@ -14,7 +14,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, NamedTuple, Self
@@ -28,6 +28,7 @@ from projector.event_rows import envelope_of
 
 _LEVEL: Final = 3
 _BLANKS: Final = bytes.maketrans(b"01", b" \t")
+_INCOMPLETE: Final = "events"
 _UNFINISHED: Final = re.compile(r"\.(.*)\.(\d+)-(\d+)-(\d+)\.unfinished")
 
 
@@ -56,20 +57,24 @@ class ArchiveFolder:
     async def finish(self, connection: asyncpg.Connection) -> None:
         """Rename the files of this database's committed transactions, remove aborted ones.
 
-        Raises FatalError if a file can't be renamed or removed.
+        The server forgets the status of very old transactions, and after a restore it has yet to
+        reach some. Then a complete file gets its name, too: a backfill knows what is stored, so a
+        file too many does no harm. Raises FatalError if a file can't be renamed or removed.
         """
         here = [str(one) for one in await connection.fetchrow(_HERE)]
         for path in sorted(self._path.glob(".*.unfinished")):
             match = _UNFINISHED.fullmatch(path.name)
             if not match or [match[2], match[3]] != here:
                 continue
-            status = await connection.fetchval(_STATUS, match[4])
+            status = None
+            with suppress(asyncpg.InvalidParameterValueError):  # it's in the future
+                status = await connection.fetchval(_STATUS, match[4])
             with _translated(path):
-                if status == "committed":
+                if status == "aborted" or (status is None and match[1] == _INCOMPLETE):
+                    path.unlink()
+                elif status != "in progress":
                     path.replace(self._path / match[1])
                     _sync_folder(self._path)
-                elif status == "aborted":
-                    path.unlink()
 
     async def begin_file(self, connection: asyncpg.Connection) -> "ArchiveFile":
         """Begin the file of the connection's transaction. Raises FatalError if that fails."""
@@ -84,7 +89,7 @@ class ArchiveFile:
     def __init__(self, folder: Path, transaction: _Transaction) -> None:
         self._folder = folder
         self._ending = f".{'-'.join(map(str, transaction))}.unfinished"
-        self._path = folder / f".events{self._ending}"
+        self._path = folder / f".{_INCOMPLETE}{self._ending}"
         self._digest = hashlib.blake2b(repr(transaction).encode(), digest_size=8).digest()
         self._ids: tuple[int, int] | None = None
         self._packer = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compressobj()

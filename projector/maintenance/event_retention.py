@@ -18,6 +18,7 @@ import asyncpg
 
 from projector.database_session import with_lock_retry
 from projector.event_rows import COLUMNS
+from projector.hours import BEFORE_ALL, end_of, hours_of
 from projector.maintenance.archive import ArchiveFolder
 from projector.maintenance.open_divergences import AGREES, difference_anywhere
 from projector.maintenance.retention_horizon import raise_horizon
@@ -36,6 +37,7 @@ MOST_FAILURES: Final = 20
 _LEAST_TIMEOUT_MS: Final = 60_000
 _TIMEOUT_AN_EVENT_MS: Final = 1
 """The time limit per event. Deleting one takes a twentieth of that."""
+_HOURS_AT_ONCE: Final = 1_000
 _ROWS_A_READ: Final = 20
 """Rows per fetch. The largest events have 16 MiB each after decompression."""
 _PATIENCE_S: Final = 60.0
@@ -91,13 +93,14 @@ class _Retention:
         try:
             if self._folder:
                 await self._folder.finish(self._connection)
-            while candidates := await find_candidates(connection, before, self._kept):
-                groups = await find_groups(connection, before, candidates)
-                for line in self._keep(groups):
-                    yield line
-                for step in _steps([group for group in groups if group.blocker is None]):
-                    async for line in self._drop(step):
+            async for since, until in _hours(connection, before):
+                while found := await find_candidates(connection, since, until, self._kept):
+                    groups = await find_groups(connection, before, found)
+                    for line in self._keep(groups):
                         yield line
+                    for step in _steps([group for group in groups if group.blocker is None]):
+                        async for line in self._drop(step):
+                            yield line
         finally:
             if self._folder and not self._connection.is_closed():
                 await self._folder.finish(self._connection)
@@ -186,6 +189,23 @@ class _Retention:
             while rows := await cursor.fetch(_ROWS_A_READ):
                 file.add(rows)
             file.complete()
+
+
+async def _hours(
+    connection: asyncpg.Connection, before: datetime
+) -> AsyncIterator[tuple[datetime, datetime]]:
+    """The time before `before`, cut after each hour in which events arrived.
+
+    An execution that never falls silent may have millions of old events. Each statement that looks
+    for candidates reads those of one hour.
+    """
+    since = BEFORE_ALL
+    bounds = (since, before)
+    async for hours in hours_of(connection, "arrival_hours", "hour", bounds, _HOURS_AT_ONCE):
+        for until in (end_of(hour) for hour in hours):
+            yield since, min(until, before)
+            since = until
+    yield since, before
 
 
 def _steps(groups: Sequence[Group]) -> list[Sequence[Group]]:

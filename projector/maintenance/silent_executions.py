@@ -15,6 +15,8 @@ from projector.database_session import UNLIMITED_S
 from projector.maintenance.open_divergences import AGREES
 
 OLD_ROWS_A_LOOK: Final = 50_000
+_LONGEST_MS: Final = 600_000
+"""It takes all events of an execution to know that it's silent, and it may have millions."""
 EXECUTIONS_A_LOOK: Final = 1_000
 
 
@@ -30,12 +32,12 @@ class Group(msgspec.Struct, frozen=True):
 
 
 async def find_candidates(
-    connection: asyncpg.Connection, before: datetime, known: Collection[int]
+    connection: asyncpg.Connection, since: datetime, until: datetime, known: Collection[int]
 ) -> list[int]:
-    """Find some executions with an event from before `before`, without the known ones."""
+    """Find some executions with an event that arrived in this time, without known ones."""
     async with connection.transaction():
         await connection.execute(_BY_ARRIVAL)
-        rows = await connection.fetch(_CANDIDATES, before, list(known), OLD_ROWS_A_LOOK)
+        rows = await connection.fetch(_CANDIDATES, since, until, list(known), OLD_ROWS_A_LOOK)
     return [row["execution_id"] for row in rows]
 
 
@@ -48,10 +50,10 @@ async def find_groups(
     known: set[int] = set()
     wanted = set(candidates)
     while wanted:
-        rows = await connection.fetch(_SILENT, list(wanted), before)
-        events |= {row["execution_id"]: row["events"] for row in rows}
+        events |= await _silent_among(connection, before, wanted)
         known |= wanted
-        for one, other in await connection.fetch(TIED, list(wanted & events.keys())):
+        tied = await _fetch_patiently(connection, TIED, list(wanted & events.keys()))
+        for one, other in tied:
             ties.setdefault(one, set()).add(other)
             ties.setdefault(other, set()).add(one)
         wanted = ties.keys() - known
@@ -69,11 +71,27 @@ async def count_silent(connection: asyncpg.Connection, before: datetime) -> tupl
     last = -(1 << 63)
     while page := await connection.fetch(_PAGE, last, EXECUTIONS_A_LOOK):
         last = page[-1]["execution_id"]
-        wanted = [row["execution_id"] for row in page]
-        rows = await connection.fetch(_SILENT, wanted, before, timeout=UNLIMITED_S)
-        executions += len(rows)
-        events += sum(row["events"] for row in rows)
+        silent = await _silent_among(connection, before, [row["execution_id"] for row in page])
+        executions += len(silent)
+        events += sum(silent.values())
     return executions, events
+
+
+async def _silent_among(
+    connection: asyncpg.Connection, before: datetime, execution_ids: Collection[int]
+) -> dict[int, int]:
+    """Those of them that may go, and how many events each has."""
+    rows = await _fetch_patiently(connection, _SILENT, list(execution_ids), before)
+    return {row["execution_id"]: row["events"] for row in rows}
+
+
+async def _fetch_patiently(
+    connection: asyncpg.Connection, query: str, *parameters: object
+) -> list[asyncpg.Record]:
+    async with connection.transaction():
+        await connection.execute(f"set local statement_timeout = {_LONGEST_MS}")
+        rows: list[asyncpg.Record] = await connection.fetch(query, *parameters, timeout=UNLIMITED_S)
+    return rows
 
 
 def _components(candidates: Collection[int], ties: dict[int, set[int]]) -> list[set[int]]:
@@ -99,9 +117,10 @@ _CANDIDATES: Final = """
     from   (
                select execution_id
                from   normalizer.events
-               where  coalesce(recorded_at, created_at) < $1::timestamptz
-               and    execution_id <> all($2::bigint[])
-               limit  $3::integer
+               where  coalesce(recorded_at, created_at) >= $1::timestamptz
+               and    coalesce(recorded_at, created_at) < $2::timestamptz
+               and    execution_id <> all($3::bigint[])
+               limit  $4::integer
            ) as old
 """
 

@@ -21,6 +21,7 @@ from normalizer.envelope import Envelope
 from normalizer.snowflake import EPOCH_MS
 from normalizer.store.store import Claim
 from projector.maintenance import (
+    archive,
     event_retention,
     merged_records,
     retention_horizon,
@@ -186,6 +187,46 @@ async def test_an_execution_that_is_not_silent_keeps_all_its_events(
     assert left == before
     assert await connection.fetchval("select count(*) from normalizer.events") == 4
     assert await divergent(connection) == {}
+
+
+async def test_an_execution_that_never_falls_silent_is_read_an_hour_at_a_time(
+    connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many old events it has, each statement that looks for candidates stays short."""
+    await connection.execute(_TEN_THOUSAND_HOURLY, OLD)
+    await store(connection, life(2, OLD), OLD)
+    await store(connection, life(1, NOW), NOW)
+    await connection.execute("vacuum analyze normalizer.events")
+    read: list[int] = []
+    find = silent_executions.find_candidates
+
+    async def counted(*others: Any) -> list[int]:
+        async with connection.transaction():
+            before = await connection.fetchval(EVENTS_READ)
+            found = await find(*others)
+            read.append(await connection.fetchval(EVENTS_READ) - before)
+        return found
+
+    monkeypatch.setattr(event_retention, "find_candidates", counted)
+
+    said = await run(connection)
+
+    assert any(line.startswith("deleted 1 executions with 4 events") for line in said)
+    assert max(read) < 5_000
+
+
+async def test_whether_executions_are_silent_may_take_long_to_find_out(
+    connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All events of an execution tell, and it may have millions."""
+    await store(connection, life(1, OLD), OLD)
+    slow = f"{silent_executions._SILENT} and (select pg_sleep(5)) is not null"
+    monkeypatch.setattr(silent_executions, "_SILENT", slow)
+    await connection.execute("set statement_timeout = '4s'")
+
+    await run(connection)
+
+    assert await connection.fetchval("select count(*) from normalizer.events") == 0
 
 
 async def test_an_event_that_comes_after_its_execution_left_begins_it_again(
@@ -580,6 +621,21 @@ async def test_a_file_of_a_committed_deletion_gets_its_name_after_a_kill(
     (named,) = (path for path in tmp_path.iterdir() if path != foreign)
     assert foreign.exists()
     assert unpacked(named).count(b"}\n") == 4
+
+
+@pytest.mark.parametrize("number", [0, 10**15])
+async def test_a_file_of_a_forgotten_transaction_is_kept_if_it_is_complete(
+    connection: asyncpg.Connection, tmp_path: Path, number: int
+) -> None:
+    """The server has no status of very old ones, and a restored one has yet to reach some."""
+    here = await connection.fetchrow(archive._HERE)
+    ending = f"{'-'.join(map(str, here))}-{number}.unfinished"
+    (tmp_path / f".events_1_2_f.ndjson.zst.{ending}").touch()
+    (tmp_path / f".events.{ending}").touch()
+
+    await ArchiveFolder(tmp_path).finish(connection)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["events_1_2_f.ndjson.zst"]
 
 
 async def test_what_goes_is_written_into_the_folder_and_a_backfill_reads_it_back(
@@ -1041,6 +1097,20 @@ _REFUSE_DELETES: Final = """
         $$ begin raise exception 'stays'; end $$;
     create trigger refuse before delete on normalizer.events
         for each row execute function public.refuse()
+"""
+
+_TEN_THOUSAND_HOURLY: Final = """
+    insert into normalizer.events (event_id, execution_id, event_type, status, created_at,
+                                   recorded_at)
+    select number, 1, 'step.enter', 'STARTED', at, at
+    from   generate_series(1, 10000) as number
+    cross join lateral (select $1::timestamptz + number * interval '1 minute') as times (at)
+"""
+
+EVENTS_READ: Final = """
+    select seq_tup_read + idx_tup_fetch
+    from   pg_stat_xact_user_tables
+    where  relid = 'normalizer.events'::regclass
 """
 
 _SLOW: Final = """

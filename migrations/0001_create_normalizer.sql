@@ -42,7 +42,7 @@ $$;
 set local search_path = "$user", public, normalizer;
 
 
--- What every writer must agree on.
+-- Every writer must agree on this.
 -- protocol: how ids and identity are decided. A migration that changes this raises the number, and
 -- fences every process that writes by the old rules:
 --     update normalizer.layout set protocol = 2;

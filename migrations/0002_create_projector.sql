@@ -206,7 +206,7 @@ create function projector.end_rank(reporter text, moment text, outcome text) ret
         else '0' || reporter || moment || '0'
     end;
 
--- What the rank of the deciding end says: the outcome, when the attempt ended, and whether it
+-- These read the rank of the deciding end: the outcome, when the attempt ended, and whether it
 -- failed.
 create function projector.call_outcome(outcome_ranked text) returns text
     language sql immutable parallel safe

@@ -168,8 +168,8 @@ create type projector.execution_report as (
     outcome             text
 );
 
--- What rows say about an execution: all of them, or those that a statement changes. Then events and
--- ended ones are those after the statement less those before it.
+-- Tells what rows say about an execution: all of them, or those that a statement changes. Then
+-- events and ended ones are those after the statement less those before it.
 create type projector.execution_change as (
     execution_id        bigint,
     events              bigint,
@@ -519,7 +519,7 @@ begin
         return null;
     end if;
 
-    -- 1. What each row says, and each execution.
+    -- 1. Derive what each row says, and add it up by execution.
     select jsonb_object_agg(event_type, role), jsonb_object_agg(event_type, outcome)
     into   roles, outcomes
     from   event_kinds;
@@ -585,7 +585,7 @@ begin
     -- 2. The executions.
     moved := array(select move from merge_executions(changes) as move);
 
-    -- 3. Executions that lost a value. What retention leaves in part is rebuilt in any case.
+    -- 3. Executions that lost a value. One that retention leaves in part is always rebuilt.
     if tg_op <> 'INSERT' then
         if is_archiving then
             doubtful := array(select execution_id from unnest(changes));

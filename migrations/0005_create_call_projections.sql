@@ -294,7 +294,7 @@ create type projector.call_count as (
 );
 
 
--- What these attempts are counted under now.
+-- Returns what these attempts are counted under now.
 create function projector.call_counts(sign integer, ids projector.call_id[])
     returns setof projector.call_count
     language plpgsql stable

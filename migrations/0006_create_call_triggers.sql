@@ -821,7 +821,7 @@ begin
         end if;
     end if;
 
-    -- 1. What each row says, and each command.
+    -- 1. Derive what each row says, and add it up by command.
     select jsonb_object_agg(event_type, role), jsonb_object_agg(event_type, outcome)
     into   roles, outcomes
     from   event_kinds

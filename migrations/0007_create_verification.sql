@@ -1,4 +1,4 @@
--- What else keeps projections equal to the log: truncation, and verification.
+-- Truncation and verification also keep projections equal to the log.
 
 -- Truncates the tables that are its arguments: what is projected of the table of its trigger.
 create function projector.project_truncate() returns trigger
@@ -39,7 +39,7 @@ create trigger project_truncated
     for each statement execute function projector.project_truncate('quarantine_hours');
 
 
--- What no event says is in no row either: times are within the calendar, a call has a number of
+-- No row holds what no event can say: times are within the calendar, a call has a number of
 -- attempts that an event can have, and a sum is small enough for the shard of repairs (64) to hold
 -- the difference of all shards.
 do $$

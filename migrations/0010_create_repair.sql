@@ -24,8 +24,8 @@ declare
     counts call_count[];
     moves  execution_move[];
 begin
-    -- 1. The upsert is the lock, in the order of ids, as writers lock. What is read for an
-    -- execution is read in later statements, so it sees what the previous writer committed.
+    -- 1. The upsert is the lock, in the order of ids, as writers lock. Later statements read the
+    -- execution, so they see what the previous writer committed.
     insert into execution_facts as known (execution_id, events, completed, failed, cancelled)
     select   wanted.execution_id, 0, 0, 0, 0
     from     unnest(whole) as wanted (execution_id)

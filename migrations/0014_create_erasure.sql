@@ -1,4 +1,4 @@
--- What is deleted on request: an execution (normalizer forget), and secrets that were stored under
+-- On request, an execution is deleted (normalizer forget), and so are secrets stored under
 -- older rules (normalizer redact).
 --
 -- Forgetting is retention at any age: the execution leaves whole, and its counts stay

@@ -1,5 +1,5 @@
--- What a search and the pages of an error and of a quarantined record read: where an event is, by
--- its trace or the coordinates of its record; the calls of one error; the tries to redrive a
+-- A search, and the pages of an error and of a quarantined record, read this: where an event is, by
+-- its trace or the coordinates of its record, the calls of one error, and the tries to redrive a
 -- record.
 
 -- Both functions act for their owner, because readers may not read the log itself.

@@ -31,6 +31,7 @@ from tests.support.native_lane import (
     raw_records,
     why_no_lane,
 )
+from tests.support.results import PrintLine, write_results
 from tests.vectors.corpus import SINGLE, raw_record, read_vectors
 
 pytestmark = [
@@ -38,6 +39,7 @@ pytestmark = [
     pytest.mark.skipif((_WHY := why_no_lane()) is not None, reason=str(_WHY)),
 ]
 
+SOAKED: Final = 10_000_000
 LEFT: Final = Path(__file__).parent / "left_vectors.json"
 """The vectors that the lane leaves, and how many it answers, by file."""
 
@@ -136,6 +138,30 @@ def test_a_word_that_an_operator_added_leaves_the_record() -> None:
 def test_the_crates_own_tests_pass_and_clippy_is_silent() -> None:
     cargo("test", "--locked", "--quiet")
     cargo("clippy", "--locked", "--quiet", "--all-targets", "--", "--deny", "warnings")
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(4 * 3600)
+def test_ten_million_changed_records_are_answered_as_in_python(lane: Lane, say: PrintLine) -> None:
+    seeds = random.Random(7)
+    records = equal = 0
+    while records < SOAKED:
+        rng = random.Random(seed := seeds.randrange(1_000_000_000))
+        sent = simulated(Mix(mutated=rng.random()), 3_000, seed)
+        values = [with_changed_bytes(rng.choice(sent).value or b"{}", rng) for _ in range(6_000)]
+        for some in (sent, raw_records([*values, *hostile_values(seed, 3_000)])):
+            answers = compare_answers(lane, some)
+            assert not answers.wrong, (seed, answers.wrong[:5])
+            records += len(some)
+            equal += answers.equal
+        say(f"{records:,} records, {equal:,} answered, all as in Python")
+
+    assert lane.panics == 0
+    write_results(
+        "lane",
+        'make soak ARGS="-k ten_million_changed"',
+        {"records": records, "answered as in Python": equal, "answered otherwise": 0, "panics": 0},
+    )
 
 
 def simulated(mix: Mix, count: int, seed: int) -> list[RawRecord]:

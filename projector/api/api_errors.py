@@ -21,10 +21,10 @@ import msgspec
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of every error response, as RFC 9457 has it; `reason` is an addition.
+    """The body of every error response, as in RFC 9457. `reason` is our addition.
 
     type: where the page about the API describes this kind of error. title: the same for every error
-    of the kind. detail: what was wrong with this request.
+    of the kind. detail: the problem with this request.
     """
 
     type: str
@@ -35,14 +35,17 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ApiError(Exception):
-    """A request that failed. Clients see its message: it has no secret and no event content."""
+    """A request that failed.
+
+    Clients see its message, which holds no secret and no event content.
+    """
 
     status: ClassVar[int] = 500
     reason: ClassVar[str] = "internal_error"
     retry_after_s: ClassVar[int | None] = None
 
     def problem(self) -> Problem:
-        """The body of the response."""
+        """Return the body of the response."""
         return Problem(
             type=f"/api#{self.reason}",
             title=title_of(type(self)),
@@ -53,7 +56,7 @@ class ApiError(Exception):
 
 
 def title_of(error: type[ApiError]) -> str:
-    """What happened, in a sentence."""
+    """Return a sentence about what happened."""
     return (error.__doc__ or "").rstrip(".")
 
 
@@ -65,7 +68,7 @@ class InvalidParameterError(ApiError):
 
 
 class NoSuchPageError(ApiError):
-    """The cursor is not one of this list, or of an older version of the server."""
+    """The cursor is from another list, or from an older version of the server."""
 
     status = 400
     reason = "no_such_page"
@@ -119,7 +122,7 @@ class DatabaseUnavailableError(ApiError):
 
 
 class DatabaseRefusedError(ApiError):
-    """The database rejected the query: a right, a role or a migration is missing."""
+    """The database rejected the query: a right, a role, or a migration is missing."""
 
     status = 503
     reason = "database_refused"

@@ -1,4 +1,4 @@
-"""Metrics of the API, of outcomes, and of the partitions: when the normalizer is dead, too."""
+"""Metrics of the API, of outcomes, and of the partitions, even when the normalizer is dead."""
 
 import math
 import time
@@ -24,7 +24,7 @@ STATES: Final = (
 
 
 class ApiMetrics:
-    """The metrics of one app, in a registry of its own."""
+    """The metrics of one app, in its own registry."""
 
     def __init__(self, thresholds: Thresholds = DEFAULT) -> None:
         self._registry: Final = CollectorRegistry()
@@ -32,20 +32,20 @@ class ApiMetrics:
         self.outcomes: Final = OutcomeMetrics(self._registry, self._named, thresholds)
         self.requests: Final = Counter(
             "projector_api_requests",
-            "Requests by endpoint and status. If 5xx rises, read `reason` of a response.",
+            "Requests by endpoint and status. If 5xx rises, read the `reason` in a response.",
             ["endpoint", "status"],
             registry=self._registry,
         )
         self.seconds: Final = Histogram(
             "projector_api_query_seconds",
-            "Seconds in the database, by endpoint. Near --timeout: request less data.",
+            "Seconds in the database, by endpoint. If they get near --timeout, request less data.",
             ["endpoint"],
             buckets=_SECONDS,
             registry=self._registry,
         )
         self.cached: Final = Counter(
             "projector_api_cache_hits",
-            "Requests that shared a response of the last second, or one that was being made.",
+            "Requests that shared a response of the last second, or one in progress.",
             registry=self._registry,
         )
         self.connections: Final = Gauge(
@@ -55,22 +55,22 @@ class ApiMetrics:
         )
         self.partitions: Final = Gauge(
             "projector_partitions",
-            "Partitions of the log by state, from the view freshness; the last known ones if the "
-            "database does not answer, none before it first did. dead: no normalizer reads them.",
+            "Partitions of the log by state, from the view freshness, or the last known ones if "
+            "the database does not answer. dead: no normalizer reads them.",
             ["state"],
             registry=self._registry,
         )
         self._figures_read_at_s = -math.inf
         figures_age = Gauge(
             "projector_figures_age_seconds",
-            "Seconds since a scrape last read all figures about partitions and outcomes; +Inf: "
-            "none has yet. Meanwhile the alerts about them see nothing new.",
+            "Seconds since a scrape last read all figures about partitions and outcomes, or +Inf "
+            "if none has yet. Until the next one, alerts about them see nothing new.",
             registry=self._registry,
         )
         figures_age.set_function(lambda: time.monotonic() - self._figures_read_at_s)
 
     async def refresh(self, snapshot: Snapshot) -> None:
-        """Read the figures about partitions and outcomes; what fails leaves them as they are.
+        """Read the figures about partitions and outcomes. Those that fail stay as they are.
 
         Raises ApiError.
         """
@@ -81,5 +81,5 @@ class ApiMetrics:
         self._figures_read_at_s = time.monotonic()
 
     def text(self, *, named: bool = True) -> bytes:
-        """The response to a scrape; `named`: with metrics that have names of steps."""
+        """Return the response to a scrape. `named` includes metrics with names of steps."""
         return generate_latest(self._registry) + (generate_latest(self._named) if named else b"")

@@ -31,7 +31,7 @@ _TAIL: Final = "</main>\n</body>\n</html>\n"
 
 
 def as_html(openapi: dict[str, Any]) -> bytes:
-    """The page, in UTF-8. `openapi` is the document that `openapi.document` returns."""
+    """Return the page in UTF-8. `openapi` is the result of `openapi.document`."""
     return "".join(
         [_HEAD, *_intro(openapi), *_contents(openapi), *_endpoints(openapi), *_problems(), _TAIL]
     ).encode()
@@ -53,7 +53,7 @@ def _intro(openapi: dict[str, Any]) -> Iterator[str]:
 
 
 def _contents(openapi: dict[str, Any]) -> Iterator[str]:
-    """Every path by what it is about."""
+    """Yield every path by its subject."""
     for tag in openapi["tags"]:
         yield f"<h2>{escape(tag['name'].capitalize())}</h2>\n<ul>\n"
         for path, operations in openapi["paths"].items():
@@ -80,7 +80,7 @@ def _endpoints(openapi: dict[str, Any]) -> Iterator[str]:
 
 
 def _answer(media_type: str, content: dict[str, Any], schemas: dict[str, Any]) -> Iterator[str]:
-    """An answer's fields, and an example."""
+    """Yield an answer's fields and an example."""
     shown = content["examples"]["answer"]
     example = shown["value"]
     text = (
@@ -102,7 +102,7 @@ def _answer(media_type: str, content: dict[str, Any], schemas: dict[str, Any]) -
 
 
 def _terms(meanings: dict[str, str]) -> Iterator[str]:
-    """Names with what they mean."""
+    """Yield names with their meanings."""
     if not meanings:
         return
     yield "<dl>\n"
@@ -112,12 +112,12 @@ def _terms(meanings: dict[str, str]) -> Iterator[str]:
 
 
 def _marked(text: str) -> str:
-    """The text as HTML, with what stands in backticks as code."""
+    """Return the text as HTML, with text in backticks as code."""
     return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def example_of(path: str, operation: dict[str, Any]) -> str:
-    """A command that sends an example request."""
+    """Return a command that sends an example request."""
     given = {one["name"]: one for one in operation["parameters"] if "example" in one}
     values = {name: one["example"] for name, one in given.items()}
     query = urlencode(
@@ -139,7 +139,7 @@ def _problems() -> Iterator[str]:
 
 
 def _meaning(parameter: dict[str, Any]) -> str:
-    """Its description, the values that it accepts, and its default."""
+    """Return a parameter's description, accepted values, and default."""
     schema = parameter["schema"]
     item = schema.get("items", schema)
     sentences = [parameter["description"]]
@@ -153,7 +153,7 @@ def _meaning(parameter: dict[str, Any]) -> str:
 
 
 def type_of(schema: dict[str, Any]) -> str:
-    """A type in words: `text or null`, `list of integer`, `day, hour or minute`."""
+    """Return a type in words, such as `text or null` or `list of integer`."""
     if "anyOf" in schema:
         return " or ".join(type_of(one) for one in schema["anyOf"])
     if "enum" in schema:
@@ -173,7 +173,7 @@ def type_of(schema: dict[str, Any]) -> str:
 
 
 def resolved(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
-    """The schema itself, if this one only names it."""
+    """Return the schema itself if this one only refers to it."""
     while "$ref" in schema:
         schema = schemas[schema["$ref"].rsplit("/", 1)[1]]
     return schema

@@ -1,4 +1,4 @@
-"""Builds the ASGI app from the endpoints, the page and the paths about the server itself."""
+"""Builds the ASGI app from the endpoints, the page, and the paths about the server itself."""
 
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
@@ -46,12 +46,12 @@ def build(
     origins: Sequence[str] = (),
     visible: VisibleSettings | None = None,
 ) -> ASGIApp:
-    """The app. The caller opens both readers before the app runs, and closes them afterwards.
+    """Build the app. The caller opens both readers before it runs, and closes them afterwards.
 
-    Probes and scrapes read through `own`: requests for answers, however many, neither fail nor
-    delay them. Scrapes that come together read once.
+    Probes and scrapes read through `own`, so that no number of requests for answers can fail or
+    delay them. Concurrent scrapes share one read.
 
-    Pages of `origins` may read the answers too, and send the token.
+    Pages of `origins` may also read the answers and send the token.
     """
     visible = visible or VisibleSettings()
     thresholds = visible.thresholds
@@ -105,7 +105,7 @@ def _endpoint(
         form = preferred(request.headers.get("accept", ""))
 
         async def run() -> tuple[bytes, str, str]:
-            # Without the wait for a connection, which less data would not shorten.
+            # Don't count the wait for a connection, which requesting less data wouldn't shorten.
             async with reader.snapshot() as snapshot:
                 with metrics.seconds.labels(endpoint.name).time():
                     result = await endpoint.run(snapshot, params, **request.path_params, **settings)
@@ -145,7 +145,7 @@ def _endpoint(
 
 
 def _parts(result: ApiAnswer[Any]) -> tuple[bytes, bytes]:
-    """The part of an answer that its ETag covers, and the part that the clock changes."""
+    """Return the part of an answer that its ETag covers, and the part that the clock changes."""
     parts: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
     for name in result.__struct_fields__:
         parts[name in result.of_the_clock][name] = getattr(result, name)
@@ -154,13 +154,13 @@ def _parts(result: ApiAnswer[Any]) -> tuple[bytes, bytes]:
 
 
 def _beside_rows(result: ApiAnswer[Any]) -> bytes:
-    """What an answer has beside its rows, for which CSV has no place: whether there are more."""
+    """Return the other fields of an answer, which don't fit into CSV, such as `next`."""
     names = (name for name in result.__struct_fields__ if name != "rows")
     return msgspec.json.encode({name: getattr(result, name) for name in names})
 
 
 def _bug(name: str, error: Exception) -> Response:
-    # The message may contain event content or a secret: log only its type and position.
+    # The message may contain event content or a secret, so log only its type and position.
     frame = traceback.extract_tb(error.__traceback__)[-1]
     _log.error(
         "endpoint_failed",
@@ -168,11 +168,11 @@ def _bug(name: str, error: Exception) -> Response:
         error=type(error).__name__,
         at=f"{Path(frame.filename).name}:{frame.lineno}",
     )
-    return problem(InternalError("a bug in the server: its log has the details"))
+    return problem(InternalError("a bug in the server; its log has the details"))
 
 
 async def _error(request: Request, error: Exception) -> Response:
-    # A download that the database cuts off is a RuntimeError of Starlette with this cause.
+    # A download that the database interrupts is a RuntimeError of Starlette with this cause.
     cause = error.__cause__ if isinstance(error.__cause__, ApiError) else error
     return _bug(getattr(request.scope.get("endpoint"), "__name__", "").lstrip("_"), cause)
 

@@ -13,14 +13,14 @@ NO_SUCH_PAGE: Final = "cursor: this endpoint gave no such `next` for these param
 
 
 def encode(list_: str, keyset: Sequence[Any]) -> str:
-    """The cursor of the page after the row with this keyset. `list_`: the SQL of the list."""
+    """Return the cursor of the page after the row with this keyset. `list_` is the list's SQL."""
     return urlsafe_b64encode(msgspec.json.encode([_mark(list_), *keyset])).decode().rstrip("=")
 
 
 def decode(list_: str, cursor: str | None, kinds: Mapping[str, Any]) -> dict[str, Any]:
-    """The keyset by name; only None without a cursor. Raises NoSuchPageError.
+    """Return the keyset by name, all None without a cursor. Raises NoSuchPageError.
 
-    Its values have the right types, but may be beyond the range of their columns.
+    Its values have the right types, but may be outside the range of their columns.
     """
     if cursor is None:
         return dict.fromkeys(kinds)
@@ -35,5 +35,5 @@ def decode(list_: str, cursor: str | None, kinds: Mapping[str, Any]) -> dict[str
 
 
 def _mark(list_: str) -> int:
-    """A number that differs between lists, whose keysets may have the same types."""
+    """Return a number that differs between lists, because their keysets may have the same types."""
     return crc32(list_.encode())

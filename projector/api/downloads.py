@@ -20,9 +20,9 @@ SUMMARY: Final = "All events of one execution as a file: canonical events, one i
 
 _EVENTS_A_PAGE: Final = 500
 _BYTES_A_PAGE: Final = 1 << 20
-"""A page ends after it: an event may have a megabyte."""
+"""End a page after this many bytes, because an event may have a megabyte."""
 _EVENTS_AT_ONCE: Final = 16
-"""Records that are received from the database before they are written as lines."""
+"""How many records to receive from the database before writing them as lines."""
 _IDS: Final = Statement("""
     select array_agg(event_id order by created_at, event_id) as event_ids
     from   projector.execution_timeline
@@ -37,16 +37,16 @@ _PAGE: Final = Statement(f"""
 
 
 class _Page(NamedTuple):
-    """Some events as lines, and how many of the requested ids it covers."""
+    """Some events as lines, and how many of the requested ids they cover."""
 
     lines: bytes
     ids: int
 
 
 async def download_events(request: Request, reader: Reader) -> Response:
-    """The events that there are at this moment, by time; each in its present form, once.
+    """Send the present events by time, each once, in its present form.
 
-    The connection is reset if the database fails after the first page.
+    If the database fails after the first page, reset the connection.
     """
     try:
         parse(request.scope["query_string"], Parameters)
@@ -80,14 +80,17 @@ async def _lines(
 
 
 async def _event_ids(reader: Reader, execution_id: int) -> Sequence[int]:
-    """The events of the execution: a report may move one to another time between two pages."""
+    """Return the event ids first. A report may move an event to another time between pages."""
     async with reader.snapshot() as snapshot:
         (row,) = await snapshot.records(_IDS, {"id": execution_id})
     return row["event_ids"] or ()
 
 
 async def _page(reader: Reader, execution_id: int, event_ids: Sequence[int]) -> _Page:
-    """The first of these events. Each page has a snapshot of its own: a slow client holds none."""
+    """Read the first of these events.
+
+    Each page has its own snapshot, so a slow client keeps none.
+    """
     lines: list[bytes] = []
     values = {"id": execution_id, "event_ids": event_ids}
     size = 0

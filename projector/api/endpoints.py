@@ -38,9 +38,9 @@ ROOT: Final = "/api/v1"
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """A path below ROOT and its function, which receives {names} of the path as strings.
+    """A path below ROOT and its function, which receives {names} in the path as strings.
 
-    example: parameters of a request that shows what the endpoint is for.
+    `example` holds the parameters of a typical request.
     """
 
     path: str
@@ -49,34 +49,34 @@ class Endpoint(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The name of the function, as in logs and metrics."""
+        """Return the name of the function, as in logs and metrics."""
         return self.run.__name__
 
     @property
     def summary(self) -> str:
-        """The question that the endpoint answers."""
+        """Return the question that the endpoint answers."""
         return " ".join((inspect.getdoc(self.run) or "").split())
 
     @property
     def tag(self) -> str:
-        """What the endpoint is about."""
+        """Return the subject of the endpoint."""
         return next(tag for tag, tagged in TAGS.items() if self in tagged)
 
     @property
     def has_thresholds(self) -> bool:
-        """Whether its function takes the thresholds of the settings."""
+        """Return whether its function takes the thresholds from the settings."""
         return "thresholds" in inspect.signature(self.run).parameters
 
     @property
     def parameters(self) -> type[Parameters]:
-        """The type of the parameters."""
+        """Return the type of the parameters."""
         hints = get_type_hints(self.run, include_extras=True)
         kind: type[Parameters] = hints["params"] if "params" in hints else hints["_params"]
         return kind
 
     @property
     def answer(self) -> Any:
-        """The type of the answer."""
+        """Return the type of the answer."""
         return get_type_hints(self.run)["return"]
 
 
@@ -151,6 +151,6 @@ TAGS: Final = {
     "errors": _ERRORS,
     "log and quarantine": _LOG,
 }
-"""The endpoints by what they are about."""
+"""The endpoints by subject."""
 
 ENDPOINTS: Final = tuple(endpoint for tagged in TAGS.values() for endpoint in tagged)

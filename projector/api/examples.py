@@ -1,4 +1,4 @@
-"""Example answers of the API's paths: a PostgreSQL with three hours of history gave them."""
+"""Example answers of the API's paths, from a PostgreSQL with three hours of history."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ FILE: Final = "examples.json"
 
 
 class Example(msgspec.Struct, frozen=True, kw_only=True):
-    """An example request and what it is answered.
+    """An example request and its answer.
 
-    path: the values of the names in the path. answer: the body; a download's is text. csv: the rows
-    of the answer as CSV. Of its rows only those are kept that show a field, or a type of a field,
-    that no row before them shows.
+    `path` holds the values of the names in the path. `answer` is the body, which is text for a
+    download. `csv` has the answer's rows as CSV. An answer keeps only rows that show a field, or a
+    type of a field, that no earlier row shows.
     """
 
     path: dict[str, str] = {}
@@ -24,6 +24,6 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def examples() -> Mapping[str, Example]:
-    """The example of each operation, by its operationId; an empty one for a new operation."""
+    """Return the example of each operation by operationId, or an empty one for a new operation."""
     content = files("projector.api").joinpath(FILE).read_bytes()
     return defaultdict(Example, msgspec.json.decode(content, type=dict[str, Example]))

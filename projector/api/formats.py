@@ -19,14 +19,14 @@ MEDIA_TYPES: Final[dict[Format, str]] = {
 _FORMULA: Final = re.compile(
     r"^(?=[\t\r\n])|(?:^|(?<=[;\t\r\n]))(?=[=+\-@\uff1d\uff0b\uff0d\uff20])"
 )
-"""Where a formula begins, by a sign or one in full width, which some spreadsheets take too.
+"""Finds the start of a formula: a sign, or its full-width form, which some spreadsheets accept.
 
-Where the decimal sign is a comma, they split lines at semicolons, and see no quotes within a cell.
+If the decimal sign is a comma, they split lines at semicolons and ignore quotes within a cell.
 """
 
 
 def preferred(accept: str) -> Format:
-    """The format that an Accept header wants most, the first of equals; JSON if there is none."""
+    """Return the format that an Accept header prefers, the first of equals, or JSON."""
     wanted = weights(accept)
     for one in sorted(wanted, key=wanted.__getitem__, reverse=True):
         match one:
@@ -42,7 +42,7 @@ def preferred(accept: str) -> Format:
 
 
 def row_type(answer: Any) -> type[msgspec.Struct]:
-    """The type of the rows of an answer, given the type of the answer."""
+    """Return the type of an answer's rows, from the type of the answer."""
     fields = {field.name: field.type for field in msgspec.structs.fields(answer)}
     (row,) = get_args(fields["rows"])
     assert get_origin(fields["rows"]) is list
@@ -51,9 +51,9 @@ def row_type(answer: Any) -> type[msgspec.Struct]:
 
 
 def as_csv(answer: ApiAnswer[Any], row: type[msgspec.Struct]) -> bytes:
-    """The rows as CSV (RFC 4180) with a header line; lists and objects are cells of JSON.
+    """Return the rows as CSV (RFC 4180) with a header line. Lists and objects are JSON cells.
 
-    What a spreadsheet would take for a formula in a text gets an apostrophe before it.
+    Text that a spreadsheet would take for a formula gets an apostrophe in front.
     """
     names = [field.encode_name for field in msgspec.structs.fields(row)]
     text = io.StringIO()

@@ -1,6 +1,6 @@
-"""Closes connections that are slow to send a request, do not read, or whose answer has failed.
+"""Closes connections that send a request too slowly, don't read, or whose answer has failed.
 
-Also the longest idle one when too many are open.
+It also closes the longest idle connection when too many are open.
 """
 
 import asyncio
@@ -12,19 +12,19 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 HEAD_S: Final = 10.0
-"""A connection is closed if the head of its request is not complete after this time."""
+"""Close a connection if the head of its request isn't complete after this time."""
 STALLED_S: Final = 30.0
-"""A connection is closed if its client reads nothing of what is sent for this time."""
+"""Close a connection if its client reads nothing for this time."""
 MOST_AT_ONCE: Final = 1_000
-"""Connections; a browser opens up to six for a page."""
+"""The most connections. A browser opens up to six for a page."""
 _RESET: Final = struct.pack("ii", 1, 0)
-"""SO_LINGER: what is not sent yet is dropped, and the client hears of a reset."""
+"""SO_LINGER: drop unsent data, and reset the connection."""
 
 
 class LimitedConnection(H11Protocol):
-    """uvicorn's protocol with time limits for the head and for clients that do not read.
+    """uvicorn's protocol with time limits for the head and for clients that don't read.
 
-    `idle` are the server's connections without a request in flight, the longest idle first.
+    `idle` holds the server's connections without a request in flight, longest idle first.
     """
 
     def __init__(
@@ -37,9 +37,9 @@ class LimitedConnection(H11Protocol):
         self._stalled_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Add it to the idle connections; close the longest idle one if too many are open.
+        """Add it to the idle connections, and close the longest idle one if too many are open.
 
-        So a client that opens many loses its own ones.
+        So a client that opens many loses its own.
         """
         super().connection_made(transport)
         self._idle[self] = None
@@ -73,19 +73,19 @@ class LimitedConnection(H11Protocol):
             self._idle[self] = None
 
     def pause_writing(self) -> None:
-        """Watch whether the client reads: what is sent to it fills the buffer."""
+        """Watch whether the client reads, because the send buffer is full."""
         super().pause_writing()
         self._watch(self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
-        """Stop watching: the client has read."""
+        """Stop watching, because the client has read."""
         super().resume_writing()
         self._forget_stalled()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the app; reset the connection if it fails after its response has begun.
+        """Run the app, and reset the connection if it fails after its response has begun.
 
-        In HTTP/1.0, which many proxies speak, the end of the connection is that of a whole body.
+        In HTTP/1.0, which many proxies speak, a closed connection means that the body is complete.
         """
         try:
             await self._whole_app(scope, receive, send)
@@ -102,7 +102,7 @@ class LimitedConnection(H11Protocol):
         self.transport.abort()
 
     def _limit_head(self) -> None:
-        """Start the time limit; further bytes do not extend it."""
+        """Start the time limit. Further bytes don't extend it."""
         if self._head_timer is None:
             self._head_timer = self.loop.call_later(HEAD_S, self.cut)
 

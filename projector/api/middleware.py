@@ -1,4 +1,4 @@
-"""Adds security headers to responses, and checks the length, token and host name of requests."""
+"""Adds security headers to responses, and checks the length, token, and host name of requests."""
 
 import hmac
 import re
@@ -31,15 +31,15 @@ _HOST: Final = re.compile(r"(\[(?P<ipv6>[^][]+)\]|(?P<name>[^][:]+))(:[0-9]{1,5}
 
 
 class AccessMiddleware:
-    """Adds security headers; requires the token, or a local host name if there is no token.
+    """Adds security headers, and requires the token, or a local host name if there is no token.
 
-    Open paths need neither; `request.state.trusted` tells whether the request had it.
+    Open paths need neither. `request.state.trusted` says whether the request had it.
 
-    The host name matters because of DNS rebinding: a page of another site could resolve its own
-    name to this server and read the answers. Its requests carry that name.
+    The host name matters because of DNS rebinding. A page of another site could resolve its own
+    name to this server and read the answers, but its requests have that name.
 
-    A request with two lengths ends its connection. A proxy may have believed the other length, so
-    the next bytes could be a request that somebody hid in this one.
+    A request with two lengths ends its connection. A proxy may have used the other length, so the
+    next bytes could be a request that somebody smuggled in this one.
     """
 
     def __init__(self, app: ASGIApp, *, token: str | None, host: str) -> None:
@@ -102,6 +102,6 @@ def _is_open(path: str) -> bool:
 
 
 def _host_of(header: str) -> str:
-    """The name in a Host header: `localhost`, `127.0.0.1:8384`, `[::1]:8384`; "" if it has none."""
+    """Return the name in a Host header such as `localhost` or `[::1]:8384`, or ""."""
     found = _HOST.fullmatch(header)
     return "" if found is None else (found["ipv6"] or found["name"]).lower()

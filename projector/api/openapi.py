@@ -23,8 +23,8 @@ _TOKEN: Final = {
     "token": {
         "type": "http",
         "scheme": "bearer",
-        "description": "It is the value of PROJECTOR_TOKEN. Without that setting, the server "
-        "answers local host names only, and needs no token.",
+        "description": "The value of PROJECTOR_TOKEN. Without that setting, the server answers "
+        "only local host names, and needs no token.",
     }
 }
 _ANSWERED: Final = {
@@ -33,20 +33,20 @@ _ANSWERED: Final = {
         "schema": {"type": "string"},
     },
     CLOCK: {
-        "description": "as_of, behind_s, read_at and the bounds of the window that move with the "
-        "clock, as JSON: how fresh the rows are, also of a 304. Of CSV: all that the answer has "
-        "beside its rows, such as next and truncated.",
+        "description": "How fresh the rows are, even in a 304: as_of, behind_s, read_at, and the "
+        "window's bounds that move with the clock, as JSON. For CSV it has all fields of the answer "
+        "except its rows, such as next and truncated.",
         "schema": {"type": "string"},
     },
 }
 _RETRY_AFTER: Final = {
     "Retry-After": {
-        "description": "Seconds, if trying again may help.",
+        "description": "Seconds, if a retry may help.",
         "schema": {"type": "integer"},
     }
 }
 
-_SHORTENED: Final = "Rows that show no other field than those before them are left out."
+_SHORTENED: Final = "Rows that show no new field are left out."
 
 _EXECUTION: Final = {"execution_id": "$response.body#/rows/0/execution_id"}
 _LINKS: Final = {
@@ -69,7 +69,7 @@ _LINKS: Final = {
 
 
 def document(endpoints: Sequence[Endpoint], *, token: bool) -> dict[str, Any]:
-    """The OpenAPI 3.1 document. `token`: whether requests need one."""
+    """Build the OpenAPI 3.1 document. `token` says whether requests need one."""
     (*answers, settings, _), components = msgspec.json.schema_components(
         [*(endpoint.answer for endpoint in endpoints), VisibleSettings, Problem], ref_template=_REF
     )
@@ -80,8 +80,8 @@ def document(endpoints: Sequence[Endpoint], *, token: bool) -> dict[str, Any]:
         "info": {
             "title": "Projections of canonical events",
             "version": version("event-normalizer"),
-            "description": "Read-only answers from the views of schema projector. Each answer says "
-            "how fresh it is; a query that fails returns an error and never an empty answer.",
+            "description": "Read-only answers from the views of schema projector. Each answer says how "
+            "fresh it is. A failed query returns an error and never an empty answer.",
         },
         "tags": [{"name": tag} for tag in TAGS],
         "paths": {
@@ -136,7 +136,7 @@ def _operation(endpoint: Endpoint, answer: dict[str, Any], example: Example) -> 
 
 
 def _download(example: Example) -> dict[str, Any]:
-    """The operation that is no endpoint: it streams a file."""
+    """Describe the operation that isn't an endpoint and streams a file."""
     return {
         "operationId": "download_events",
         "summary": downloads.SUMMARY,
@@ -158,7 +158,7 @@ def _download(example: Example) -> dict[str, Any]:
 
 
 def _settings(answer: dict[str, Any], example: Example) -> dict[str, Any]:
-    """The operation that needs no database."""
+    """Describe the operation that needs no database."""
     return {
         "operationId": "settings",
         "summary": "Which thresholds are set, where is Grafana, and what is to be read from Kafka?",
@@ -196,7 +196,7 @@ def _placeholders(path: str, given: Mapping[str, str]) -> list[dict[str, Any]]:
 
 
 def _values(endpoint: Endpoint) -> dict[str, Any]:
-    """The parameters of the example request as JSON has them."""
+    """Return the parameters of the example request as JSON values."""
     params: Parameters = parse(urlencode(endpoint.example).encode(), endpoint.parameters)
     return {name: msgspec.to_builtins(getattr(params, name)) for name in endpoint.example}
 
@@ -242,7 +242,7 @@ def _parameter(field: msgspec.structs.FieldInfo, example: Mapping[str, Any]) -> 
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema without null: a parameter can be left out, but is never null."""
+    """Return the schema without null, because a parameter can be left out but is never null."""
     alternatives = [one for one in schema.get("anyOf", []) if one != {"type": "null"}]
     if not alternatives:
         return schema

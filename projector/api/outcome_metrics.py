@@ -1,4 +1,4 @@
-"""Metrics about outcomes, which alerts compare with the thresholds; at most 200 series."""
+"""Metrics about outcomes, which alerts compare with the thresholds. At most 200 series."""
 
 import contextlib
 import time
@@ -24,9 +24,9 @@ _WEEK_S: Final = 600.0
 
 
 class OutcomeMetrics:
-    """Gauges that are read from the views at a scrape, but not more often than it helps.
+    """Gauges that are read from the views at a scrape, but not too often.
 
-    Those in the registry `named` have names of steps, which not everybody may read.
+    Gauges in the registry `named` have names of steps, which not everybody may read.
     """
 
     def __init__(
@@ -39,8 +39,8 @@ class OutcomeMetrics:
         self._week_at: float | None = None
         self._calls: Final = Gauge(
             "projector_recent_calls",
-            "Calls that ended in the running hour and in the one before it, by first attempt or "
-            "retry and by outcome; the last known ones if the database does not answer.",
+            "Calls that ended in the current hour and the one before it, by first attempt or "
+            "retry and by outcome. The last known ones if the database does not answer.",
             ["attempts", "outcome"],
             registry=registry,
         )
@@ -60,8 +60,9 @@ class OutcomeMetrics:
         )
         self._success: Final = Gauge(
             "projector_first_attempt_success_ratio",
-            "Share of first attempts that succeeded: recent, as projector_recent_calls; last_week, "
-            "in the seven days before, left out while there are fewer days of history.",
+            "Share of first attempts that succeeded. recent is like projector_recent_calls. "
+            "last_week is the seven days before, and is left out while there are fewer days of "
+            "history.",
             ["window"],
             registry=registry,
         )
@@ -107,7 +108,7 @@ class OutcomeMetrics:
         self._set_success("recent", outcomes.first_attempt_success())
 
     def set_last_week(self, success: float | None) -> None:
-        """Replace the success of first attempts of the last week; None leaves it out."""
+        """Replace last week's success of first attempts. None leaves it out."""
         self._set_success("last_week", success)
 
     def _set_success(self, window: str, success: float | None) -> None:

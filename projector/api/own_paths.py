@@ -1,4 +1,4 @@
-"""The paths about the server itself: probes, metrics, the description of the API; and downloads."""
+"""The paths about the server itself: probes, metrics, the API's description, and downloads."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ _SCRAPE_S: Final = 2.0
 
 
 class OwnPaths:
-    """Handlers of the paths that are no endpoint. `described` is the OpenAPI document."""
+    """Handlers of the paths that aren't endpoints. `described` is the OpenAPI document."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class OwnPaths:
         self._scrape: Final = asyncio.Lock()
 
     def routes(self) -> list[Route]:
-        """Each path with its handler."""
+        """Return each path with its handler."""
         return [
             Route("/livez", self._livez),
             Route("/readyz", self._readyz),

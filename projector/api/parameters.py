@@ -1,4 +1,4 @@
-"""The types of parameters: ids, words of closed lists, windows of time, pages."""
+"""The types of parameters: ids, words from closed lists, windows of time, and pages."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -43,7 +43,7 @@ Cursor = Annotated[
 ]
 Attempts = Annotated[int, Meta(ge=0, le=2_147_483_647)]
 _FEW: Final = Meta(
-    min_length=1, max_length=50, description="Only these; may be given more than once."
+    min_length=1, max_length=50, description="Only these. May be given more than once."
 )
 TraceId = Annotated[
     str,
@@ -93,14 +93,17 @@ By: Final = Meta(min_length=1, max_length=6, description="What to group by.")
 HourOrDay = Annotated[Literal["hour", "day"], Meta(description="How wide `at` is.")]
 MinuteToDay = Annotated[
     Grain,
-    Meta(description="How wide `at` is; minutes only within the last 48 hours, before that hours."),
+    Meta(
+        description="How wide `at` is. Minutes exist only for the last 48 hours, and hours "
+        "before that."
+    ),
 ]
 _MINUTES_KEPT: Final = timedelta(hours=48)
 _SHORT: Final = timedelta(hours=2)
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Parameters of an endpoint, by itself none; each field is one, and a list may be repeated."""
+    """Parameters of an endpoint. Each field is one, and a list may be repeated."""
 
 
 class WindowParams(Parameters, frozen=True, kw_only=True):
@@ -114,30 +117,32 @@ class WindowParams(Parameters, frozen=True, kw_only=True):
             str,
             Meta(
                 pattern=f"^[1-9][0-9]{{0,3}}[mhd]{_END}",
-                description="A span up to `until`: 15m, 24h, 7d. Default: 24h. Begins with "
-                "a minute, above two hours with an hour. Ignored if `since` is given.",
-                extra={"expected": "a span such as 15m, 24h or 7d"},
+                description="A span up to `until`, such as 15m, 24h, or 7d. Default: 24h. It "
+                "begins at a full minute, or a full hour if it's longer than two "
+                "hours. Ignored if `since` is given.",
+                extra={"expected": "a span such as 15m, 24h, or 7d"},
             ),
         ]
         | None
     ) = None
-    since: Annotated[datetime, Meta(tz=True, description="Begin of the window.")] | None = None
+    since: Annotated[datetime, Meta(tz=True, description="Start of the window.")] | None = None
     until: (
         Annotated[
             datetime,
             Meta(
                 tz=True,
-                description="End of the window, not included. Default: the end of the running "
-                "minute, of a window above two hours that of the running hour.",
+                description="End of the window, not included. Default: the end of the current "
+                "minute, or of the current hour if the window is longer than two "
+                "hours.",
             ),
         ]
         | None
     ) = None
 
     def bounds(self, now: datetime) -> tuple[datetime, datetime]:
-        """Begin (included) and end (not included). One that isn't given is where counts have it.
+        """Return start (included) and end (not included). Defaults are the same as for counts.
 
-        A call whose worker's clock is ahead, for example, is in the list if it is in the counts.
+        So a call whose worker's clock is ahead, for example, is in the list if it's in the counts.
         """
         since, until = self.requested(now)
         grain: Grain = "minute" if until - since <= _SHORT else "hour"
@@ -147,7 +152,10 @@ class WindowParams(Parameters, frozen=True, kw_only=True):
         )
 
     def requested(self, now: datetime) -> tuple[datetime, datetime]:
-        """The same as it was requested. An empty one is at a midnight: rounding adds nothing."""
+        """Return the bounds as requested.
+
+        An empty window is at midnight, so rounding adds nothing.
+        """
         until = now if self.until is None else _within(self.until)
         since = until - _span(self.last or "24h") if self.since is None else _within(self.since)
         window = max(since, _EARLIEST), until
@@ -158,15 +166,15 @@ class CountsParams(WindowParams, frozen=True, kw_only=True):
     """Parameters of an endpoint that returns counts of a window."""
 
     def needs_minutes(self, now: datetime) -> bool:
-        """Whether to read minutes, which is slower: for a short window, or if `at` is a minute."""
+        """Return whether to read minutes, which is slower: if window or `at` is short."""
         since, until = self.requested(now)
         by_minute = getattr(self, "every", "") == "minute" and "at" in getattr(self, "by", ())
         return by_minute or until - since <= _SHORT
 
     def buckets(self, now: datetime, finest: Grain) -> tuple[Grain, datetime, datetime]:
-        """The grain, and the bounds rounded outwards to it, because counts cover whole buckets.
+        """Return the grain, and the bounds rounded outwards to whole buckets of counts.
 
-        The grain is the finest that has counts, or that of `at` if it is wider.
+        The grain is the finest with counts, or that of `at` if it's wider.
         """
         since, until = self.requested(now)
         counted: Grain = finest
@@ -199,7 +207,7 @@ class PagedWindowParams(WindowParams, frozen=True, kw_only=True):
 
 
 def parse_id(text: str) -> int:
-    """An id in a path. Raises NotFoundError if it cannot be an id."""
+    """Parse an id in a path. Raises NotFoundError if it can't be an id."""
     number = int64(text)
     if number is None:
         raise NotFoundError("there is no such id")
@@ -207,21 +215,21 @@ def parse_id(text: str) -> int:
 
 
 def int64(text: str) -> int | None:
-    """The number from 0 that the text is, if it fits into 64 bits."""
+    """Parse a number from 0 that fits into 64 bits, or return None."""
     if re.fullmatch("[0-9]{1,19}", text, re.ASCII) is None or int(text) > _GREATEST_ID:
         return None
     return int(text)
 
 
 def ids(texts: list[str] | None) -> list[int] | None:
-    """Ids to filter by; a number above 64 bits matches nothing and is left out."""
+    """Return ids to filter by. A number above 64 bits matches nothing and is left out."""
     if texts is None:
         return None
     return [number for text in texts if (number := int64(text)) is not None]
 
 
 def _within(moment: datetime) -> datetime:
-    """The moment in UTC, limited to the years 1970 to 2200."""
+    """Return the moment in UTC, limited to the years 1970 to 2200."""
     try:
         return min(max(moment.astimezone(UTC), _EARLIEST), LATEST)
     except OverflowError:
@@ -233,12 +241,12 @@ def _span(text: str) -> timedelta:
 
 
 def minutes_from(now: datetime) -> datetime:
-    """The begin of the time for which the views have counts by minute."""
+    """Return the start of the time for which the views have counts by minute."""
     return floor(now, "hour") - _MINUTES_KEPT
 
 
 def floor(moment: datetime, grain: Grain, *, up: bool = False) -> datetime:
-    """The moment rounded down to the grain, or rounded up if `up`."""
+    """Round the moment down to the grain, or up if `up`."""
     beyond = (moment - _EARLIEST) % timedelta(seconds=SECONDS[grain])
     if up and beyond:
         return moment - beyond + timedelta(seconds=SECONDS[grain])

@@ -16,7 +16,7 @@ _Params = TypeVar("_Params", bound=Parameters)
 
 
 def parse(query: bytes, kind: type[_Params]) -> _Params:
-    """The parameters of one request. Raises InvalidParameterError."""
+    """Parse the parameters of one request. Raises InvalidParameterError."""
     given: dict[str, list[str]] = {}
     try:
         pairs = parse_qsl(
@@ -41,12 +41,12 @@ def parse(query: bytes, kind: type[_Params]) -> _Params:
 
 
 def is_list(field: msgspec.structs.FieldInfo) -> bool:
-    """Whether a parameter may be repeated."""
+    """Return whether a parameter may be repeated."""
     return get_origin(bare(field)) is tuple
 
 
 def bare(field: msgspec.structs.FieldInfo) -> Any:
-    """The type of a parameter without Annotated and None."""
+    """Return the type of a parameter without Annotated and None."""
     kind = field.type
     while get_origin(kind) in (Annotated, Union, UnionType):
         kind = get_args(kind)[0]
@@ -64,7 +64,7 @@ def _converted(field: msgspec.structs.FieldInfo, texts: list[str]) -> Any:
 
 
 def _moment(field: msgspec.structs.FieldInfo, text: str) -> datetime:
-    """A time. The leap second 23:59:60 is taken for 00:00:00, as the clock of a computer does."""
+    """Parse a time. The leap second 23:59:60 counts as 00:00:00, as on computer clocks."""
     leap = re.fullmatch(r"(.{10}[Tt][0-9]{2}:[0-9]{2}:)60(.*)", text)
     if leap is None:
         moment: datetime = _convert(field, text)
@@ -88,7 +88,7 @@ def _convert(field: msgspec.structs.FieldInfo, value: object) -> Any:
 
 
 def _form(kind: Any) -> str | None:
-    """What the pattern of a type expects, in words: `extra` of the Meta that has the pattern."""
+    """Return the expectation of a type's pattern in words, from `extra` of its Meta."""
     if isinstance(kind, Meta):
         return kind.extra["expected"] if kind.pattern is not None and kind.extra else None
     parts = (*get_args(kind), *getattr(kind, "__metadata__", ()))
@@ -100,12 +100,12 @@ def _is_number(field: msgspec.structs.FieldInfo) -> bool:
 
 
 def _item(field: msgspec.structs.FieldInfo) -> Any:
-    """The type of one value of the parameter."""
+    """Return the type of one value of the parameter."""
     kind = bare(field)
     item = get_args(kind)[0] if get_origin(kind) is tuple else kind
     return get_args(item)[0] if get_origin(item) is Annotated else item
 
 
 def _number(text: str) -> int | str:
-    """The number; other text is returned as it is, and rejected later with a good message."""
+    """Parse a number. Other text is returned as is, and rejected later with a good message."""
     return int(text) if re.fullmatch("-?(0|[1-9][0-9]{0,10})", text, re.ASCII) else text

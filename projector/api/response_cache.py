@@ -9,17 +9,17 @@ from typing import Final
 import msgspec
 
 FRESH_S: Final = 1.0
-"""How long a response is used for identical requests."""
+"""How long to reuse a response for identical requests."""
 MOST_BYTES: Final = 16 << 20
 LEAST_PACKED_BYTES: Final = 1_024
-"""Shorter bodies fit into one packet as they are."""
+"""Shorter bodies fit into one packet uncompressed."""
 _LEVEL: Final = 5
 
 
 class CachedResponse(msgspec.Struct, frozen=True):
-    """A response body, also compressed, and its ETag, which changes only if the rows change.
+    """A response body, plain and compressed, and its ETag, which changes only if the rows change.
 
-    clock: what the ETag does not cover, as JSON.
+    `clock` holds the fields that the ETag doesn't cover, as JSON.
     """
 
     body: bytes
@@ -30,7 +30,7 @@ class CachedResponse(msgspec.Struct, frozen=True):
 
 
 class ResponseCache:
-    """The responses of the last second by their path and query."""
+    """The responses of the last second, by path and query."""
 
     def __init__(self) -> None:
         self._answers: dict[str, CachedResponse] = {}
@@ -40,10 +40,10 @@ class ResponseCache:
     async def get(
         self, key: str, run: Callable[[], Awaitable[tuple[bytes, str, str]]]
     ) -> tuple[CachedResponse, bool]:
-        """The response, and whether it comes from the cache or from a request in flight.
+        """Return the response, and whether it comes from the cache or from a request in flight.
 
-        An error of `run` is raised to all requests that waited for it, and not cached: if each ran
-        after the other, the last would wait for the timeouts of all.
+        An error of `run` is raised in all requests that waited for it, and not cached. If they ran
+        one after the other, the last would wait for all timeouts.
         """
         known = self._answers.get(key)
         if known is not None and time.monotonic() - known.made_s < FRESH_S:
@@ -56,14 +56,14 @@ class ResponseCache:
             made = CachedResponse(body, await _packed(body), etag, clock, time.monotonic())
         except Exception as error:
             running.set_exception(error)
-            running.exception()  # it is read, even if no request waits
+            running.exception()  # read the error, even if no request waits
             raise
         else:
             self._keep(key, made)
             running.set_result(made)
             return made, False
         finally:
-            running.cancel()  # if this request was cancelled; without effect otherwise
+            running.cancel()  # has an effect only if this request was cancelled
             del self._running[key]
 
     def _keep(self, key: str, made: CachedResponse) -> None:
@@ -83,10 +83,10 @@ class ResponseCache:
 
 
 async def _packed(body: bytes) -> bytes | None:
-    """The body compressed, once for all requests; None if that is not worth it."""
+    """Compress the body once for all requests, or return None if that's not worth it."""
     if len(body) < LEAST_PACKED_BYTES:
         return None
-    # Compression releases the interpreter's lock, so other requests are answered meanwhile.
+    # Compression releases the interpreter's lock, so other requests continue.
     return await asyncio.to_thread(gzip.compress, body, compresslevel=_LEVEL, mtime=0)
 
 

@@ -11,20 +11,20 @@ from starlette.responses import Response
 from projector.api.api_errors import ApiError
 
 CLOCK = "Answer-Clock"
-"""The header with what the clock changes in an answer, also of a 304; of CSV, all but the rows."""
+"""The header with the fields that the clock changes, even in a 304. For CSV, all but the rows."""
 _JSON = "application/json"
 _PROBLEM = "application/problem+json"
 
 
 def etag_of(content: bytes) -> str:
-    """The weak ETag of a response that has this content."""
+    """Return the weak ETag of a response with this content."""
     return f'W/"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
 
 
 def weights(header: str) -> dict[str, float]:
-    """The values of an Accept or Accept-Encoding header with their q; 0 is not accepted.
+    """Return the values of an Accept or Accept-Encoding header with their q. 0 means not accepted.
 
-    A q that is no number is 0.
+    A q that isn't a number counts as 0.
     """
     found: dict[str, float] = {}
     for one in header.lower().split(","):
@@ -35,7 +35,7 @@ def weights(header: str) -> dict[str, float]:
 
 
 def problem(error: ApiError, headers: Mapping[str, str] | None = None) -> Response:
-    """The response for an error, which says when to try again if that helps."""
+    """Build the response for an error, which says when to retry if that helps."""
     again = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
     return Response(
         msgspec.json.encode(error.problem()),
@@ -54,9 +54,9 @@ def answer(
     media_type: str = _JSON,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """200 with the body, or 304 if the client has the same ETag.
+    """Build a 200 with the body, or a 304 if the client has the same ETag.
 
-    packed: the body compressed by gzip, for clients that accept it.
+    `packed` is the body compressed with gzip, for clients that accept it.
     """
     always = {
         "ETag": etag,
@@ -64,7 +64,7 @@ def answer(
         "Vary": "Accept, Accept-Encoding",
         **(headers or {}),
     }
-    # Proxies that compress make an ETag weak, so that is not compared.
+    # Proxies that compress make an ETag weak, so don't compare that.
     tags = request.headers.get("if-none-match", "").split(",")
     known = [tag.strip().removeprefix("W/") for tag in tags]
     if etag.removeprefix("W/") in known or "*" in known:

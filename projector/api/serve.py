@@ -27,13 +27,13 @@ LEAST_TOKEN: Final = 16
 
 _STOP_S: Final = 5
 _IDLE_S: Final = 30
-"""Longer than the polling interval of the page, so that it keeps its connection."""
+"""Longer than the page's polling interval, so that the page keeps its connection."""
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _BACKLOG: Final = 256
 
 
 class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings of `projector serve`; its --help documents each."""
+    """Settings of `projector serve`, whose --help documents each one."""
 
     database_url: str
     host: str = "127.0.0.1"
@@ -48,8 +48,8 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
 async def serve(settings: ApiSettings, print_line: Callable[[str], None]) -> None:
     """Print the address, then serve until SIGTERM or SIGINT.
 
-    Raises ConfigurationError if other machines could read without a token, if an origin is none, or
-    if the address cannot be used.
+    Raises ConfigurationError if other machines could read without a token, if an origin is invalid,
+    or if the address can't be used.
     """
     _refuse_exposure(settings)
     _refuse_addresses(settings)
@@ -74,7 +74,7 @@ async def serve(settings: ApiSettings, print_line: Callable[[str], None]) -> Non
 
 
 class Server(uvicorn.Server):
-    """uvicorn with our limits; SIGTERM and SIGINT end it with exit code 0."""
+    """uvicorn with our limits. SIGTERM and SIGINT end it with exit code 0."""
 
     def __init__(self, app: ASGIApp) -> None:
         super().__init__(
@@ -92,7 +92,7 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Replaces uvicorn's handling, which ends the process by the signal."""
+        """Replace uvicorn's handling, which would end the process by the signal."""
         loop = asyncio.get_running_loop()
         for number in _STOP_SIGNALS:
             loop.add_signal_handler(number, self.stop)
@@ -108,7 +108,7 @@ class Server(uvicorn.Server):
 
 
 def address_of(listener: socket.socket) -> str:
-    """The URL of the page."""
+    """Return the URL of the page."""
     host, port = listener.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
@@ -127,16 +127,17 @@ def _log_to_stderr() -> None:
 
 
 def _refuse_exposure(settings: ApiSettings) -> None:
-    # Another character could not be sent in a header as it is; a file's line break is easily left.
+    # Other characters can't be sent in a header as they are, and a file easily ends in a line
+    # break.
     if settings.token is not None and not re.fullmatch(f"[!-~]{{{LEAST_TOKEN},}}", settings.token):
         raise ConfigurationError(
-            f"PROJECTOR_TOKEN: expected at least {LEAST_TOKEN} characters of ASCII without spaces: "
-            "type export PROJECTOR_TOKEN=$(openssl rand -hex 32)"
+            f"PROJECTOR_TOKEN: expected at least {LEAST_TOKEN} ASCII characters without spaces; "
+            "run export PROJECTOR_TOKEN=$(openssl rand -hex 32)"
         )
     if settings.token is None and not _is_loopback(settings.host):
         raise ConfigurationError(
-            f"--host {settings.host} lets other machines read: set a token first: "
-            "type export PROJECTOR_TOKEN=$(openssl rand -hex 32)"
+            f"--host {settings.host} lets other machines read, so set a token first; run export "
+            "PROJECTOR_TOKEN=$(openssl rand -hex 32)"
         )
 
 
@@ -144,11 +145,12 @@ def _refuse_addresses(settings: ApiSettings) -> None:
     for origin in settings.origins:
         if re.fullmatch(r"https?://[^/?#*@\s]+", origin) is None:
             raise ConfigurationError(
-                f"--allow-origin {origin!r}: expected a whole origin, as https://grafana.example"
+                f"--allow-origin {origin!r}: expected a complete origin, such as "
+                "https://grafana.example"
             )
     grafana = settings.visible.grafana
     if grafana and re.fullmatch(r"https?://[^\s\"'<>@]+", grafana) is None:
-        raise ConfigurationError("--grafana: expected an address, as https://grafana.example")
+        raise ConfigurationError("--grafana: expected an address, such as https://grafana.example")
 
 
 def _is_loopback(host: str) -> bool:
@@ -160,7 +162,7 @@ def _is_loopback(host: str) -> bool:
 
 def _listening(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio sets TCP_NODELAY only if the protocol is given; without it responses take 40 ms more.
+    # asyncio sets TCP_NODELAY only if the protocol is given. Without it, responses take 40 ms more.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

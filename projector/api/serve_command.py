@@ -25,7 +25,7 @@ _DEFAULTS: Final = ", ".join(
     default="127.0.0.1",
     show_default=True,
     show_envvar=True,
-    help="Address to listen on; a non-local one needs PROJECTOR_TOKEN.",
+    help="Address to listen on. A non-local one needs PROJECTOR_TOKEN.",
 )
 @click.option(
     "--port",
@@ -34,7 +34,7 @@ _DEFAULTS: Final = ", ".join(
     default=8384,
     show_default=True,
     show_envvar=True,
-    help="Port to listen on; 0 for any free port.",
+    help="Port to listen on, or 0 for any free port.",
 )
 @click.option(
     "--connections",
@@ -43,8 +43,8 @@ _DEFAULTS: Final = ", ".join(
     default=4,
     show_default=True,
     show_envvar=True,
-    help="Maximum number of database connections of requests, which wait 5 s for one. Probes and "
-    "scrapes have one of their own.",
+    help="Maximum number of database connections for requests, which wait 5 s for one. Probes and "
+    "scrapes have a separate one.",
 )
 @click.option(
     "--timeout",
@@ -55,7 +55,7 @@ _DEFAULTS: Final = ", ".join(
     metavar="SECONDS",
     show_default=True,
     show_envvar=True,
-    help="Longest time of one answer in the database.",
+    help="The longest that one answer may take in the database.",
 )
 @click.option(
     "--threshold",
@@ -64,8 +64,8 @@ _DEFAULTS: Final = ", ".join(
     multiple=True,
     metavar="NAME=WARN,CRITICAL",
     show_envvar=True,
-    help="From when on a figure is a warning, and critical. Repeatable; in the environment, "
-    f"separated by spaces. Defaults: {_DEFAULTS}.",
+    help="The values from which a figure is a warning, and critical. Repeatable, or separated by "
+    f"spaces in the environment. Defaults: {_DEFAULTS}.",
 )
 @click.option(
     "--allow-origin",
@@ -74,15 +74,15 @@ _DEFAULTS: Final = ", ".join(
     multiple=True,
     metavar="ORIGIN",
     show_envvar=True,
-    help="Pages of this origin may read answers in a browser (CORS), as https://grafana.example. "
-    "Repeatable.",
+    help="Let pages of this origin, such as https://grafana.example, read answers in a browser "
+    "(CORS). Repeatable.",
 )
 @click.option(
     "--grafana",
     envvar="PROJECTOR_GRAFANA",
     metavar="URL",
     show_envvar=True,
-    help="Address of a Grafana with deploy/grafana/dashboards: the page links to it.",
+    help="Address of a Grafana with deploy/grafana/dashboards, for links on the page.",
 )
 @click.option(
     "--topics",
@@ -90,14 +90,15 @@ _DEFAULTS: Final = ", ".join(
     default="noetl.events",
     show_default=True,
     show_envvar=True,
-    help="Topics of the normalizer, separated by commas. The page names them until a record came.",
+    help="Comma-separated topics of the normalizer. The page names them until the first record "
+    "arrives.",
 )
 @click.option(
     "--brokers",
     envvar="KAFKA_BOOTSTRAP_SERVERS",
     default="",
     show_envvar=True,
-    help="Brokers of the normalizer, separated by commas: also only named.",
+    help="Comma-separated brokers of the normalizer, also only for display.",
 )
 def serve(
     *,
@@ -118,14 +119,14 @@ def serve(
     curl -s -H 'Accept: text/csv' '127.0.0.1:8384/api/v1/error-groups?last=1h'
     curl -s  127.0.0.1:8384/openapi.json           # every endpoint, as OpenAPI
 
-    Every answer says how fresh it is (as_of, behind_s); a query that fails returns an error with a
-    reason. Queries run as the role projector_reader, which can read views only. The user of
+    Every answer says how fresh it is (as_of, behind_s). A failed query returns an error with a
+    reason. Queries run as the role projector_reader, which can read only views. The user of
     DATABASE_URL needs that role:
 
     \b
     create role dashboard login password '...' in role projector_reader;
 
-    To serve other machines, set a token; the page asks for it, and curl sends it:
+    To serve other machines, set a token. The page asks you for it, and curl sends it like this:
 
     \b
     export PROJECTOR_TOKEN=$(openssl rand -hex 32)

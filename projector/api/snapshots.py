@@ -22,7 +22,7 @@ from projector.api.api_errors import (
 from projector.database_session import CONNECTION_ERRORS, OUTAGE_CLASSES
 
 READER: Final = "projector_reader"
-"""The role of every connection; it can read views only."""
+"""The role of every connection, which can read only views."""
 
 _WAIT_S: Final = 5.0
 _IDLE_S: Final = 60.0
@@ -49,8 +49,8 @@ _Row = TypeVar("_Row")
 class Statement:
     """SQL with named parameters (`:name::type`), which are sent separately from the text.
 
-    keyset: the types of the parameters that say after which row a page begins (`:after_…`). The
-    last columns of a list have their names.
+    `keyset` holds the types of the parameters for the row before a page (`:after_…`). The last
+    columns of a list have the same names.
     """
 
     def __init__(self, text: str) -> None:
@@ -67,14 +67,14 @@ class Statement:
         return f"${self._names.index(name[1]) + 1}"
 
     def arguments(self, values: Mapping[str, Any]) -> list[Any]:
-        """The values of its parameters, in the order of their numbers."""
+        """Return the values of its parameters, in the order of their numbers."""
         return [values[name] for name in self._names]
 
 
 class Snapshot:
-    """One repeatable-read transaction: everything read through it is consistent.
+    """One repeatable-read transaction, so everything read through it is consistent.
 
-    All its statements together have until `ends_at_s`, by the monotonic clock.
+    All its statements together must end by `ends_at_s` on the monotonic clock.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Snapshot:
 
     @property
     def freshness(self) -> dict[str, Any]:
-        """The fields of an answer that say how fresh it is: see ApiAnswer."""
+        """Return the fields of an answer that say how fresh it is (see ApiAnswer)."""
         behind_s = (
             None if self.as_of is None else max(0.0, (self.read_at - self.as_of).total_seconds())
         )
@@ -101,7 +101,7 @@ class Snapshot:
     async def records(
         self, statement: Statement, values: Mapping[str, Any]
     ) -> list[asyncpg.Record]:
-        """The records that the statement returns."""
+        """Return the records of the statement."""
         await self._limit_next()
         found: list[asyncpg.Record] = await self._connection.fetch(
             statement.text, *statement.arguments(values)
@@ -111,9 +111,10 @@ class Snapshot:
     async def each(
         self, statement: Statement, values: Mapping[str, Any], *, at_once: int
     ) -> AsyncIterator[asyncpg.Record]:
-        """The records one after the other; `at_once` of them are in memory."""
+        """Yield the records one after the other, with `at_once` of them in memory."""
         await self._limit_next()
-        # Not `connection.cursor`: its statement has a name, which others behind a pooler may have.
+        # `connection.cursor` would name its statement, and others behind a pooler may use that
+        # name.
         prepared = await self._connection.prepare(statement.text)
         records: AsyncIterator[asyncpg.Record] = aiter(
             prepared.cursor(*statement.arguments(values), prefetch=at_once)
@@ -123,7 +124,7 @@ class Snapshot:
     async def count(
         self, statement: Statement, values: Mapping[str, Any], *, within_s: float
     ) -> int | None:
-        """The number of rows of the statement; None if counting takes longer than this."""
+        """Return the number of rows of the statement, or None if counting takes too long."""
         try:
             async with self._connection.transaction():
                 await self._limit_next(within_s)
@@ -138,21 +139,21 @@ class Snapshot:
     async def rows(
         self, statement: Statement, values: Mapping[str, Any], kind: type[_Row]
     ) -> list[_Row]:
-        """The records as instances of `kind`, whose fields are named like the columns."""
+        """Return the records as instances of `kind`, whose fields are named like the columns."""
         return [kind(**record) for record in await self.records(statement, values)]
 
     async def _limit_next(self, within_s: float = math.inf) -> None:
-        """Give the next statement what is left of the time, and at most `within_s`."""
+        """Give the next statement the remaining time, but at most `within_s`."""
         left_s = min(self._ends_at_s - time.monotonic(), within_s)
-        # 0 would be no limit.
+        # 0 would mean no limit.
         limit_ms = math.ceil(max(left_s * 1000, 1))
         await self._connection.execute(f"set local statement_timeout = {limit_ms}")
 
 
 class Reader:
-    """A small pool of connections that can read only views; an async context manager.
+    """A small pool of connections that can read only views. Use it with `async with`.
 
-    Connections are opened on demand, so that it can start while the database does not answer.
+    Connections are opened on demand, so it can start while the database doesn't answer.
     """
 
     def __init__(self, url: str, *, connections: int, timeout_s: float) -> None:
@@ -183,12 +184,12 @@ class Reader:
 
     @property
     def in_use(self) -> int:
-        """Number of connections in use."""
+        """Return the number of connections in use."""
         return self._pool.get_size() - self._pool.get_idle_size() if self._pool else 0
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:
-        """A snapshot for the block. Raises ApiError, by the SQLSTATE of the error."""
+        """Open a snapshot for the block. Raises ApiError, by the SQLSTATE of the error."""
         assert self._pool
         ends_at_s = time.monotonic() + self._timeout_s
         try:
@@ -239,13 +240,13 @@ async def _refuse_tables(connection: asyncpg.Connection) -> None:
 
 
 def _translated(error: asyncpg.PostgresError, timeout_s: float, *, timed_out: bool) -> ApiError:
-    """By SQLSTATE; the server's message may contain event content and is not sent.
+    """Translate by SQLSTATE. The server's message may contain event content, so don't send it.
 
-    57014 before the time is over: somebody cancelled the statement.
+    57014 before the timeout means that somebody cancelled the statement.
     """
     code = error.sqlstate or ""
     if code == "57014" and timed_out:
-        return TooSlowError(f"the database needed more than {timeout_s:g} s: request less data")
+        return TooSlowError(f"the database needed more than {timeout_s:g} s; request less data")
     if code in ("42501", "22023") and "role" in str(error):
         return DatabaseRefusedError(f"the user of DATABASE_URL may not act as {READER}: grant it")
     if code[:2] in OUTAGE_CLASSES:

@@ -1,4 +1,4 @@
-"""Serves the dashboard page and its files from memory; they are read once at start."""
+"""Serves the dashboard page and its files from memory, where it loads them once at start."""
 
 import gzip
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ _PACKED: Final = (".css", ".html", ".js", ".json", ".map", ".svg")
 
 
 class AssetFile(msgspec.Struct, frozen=True):
-    """A file with its media type, compressed body and ETag."""
+    """A file with its media type, compressed body, and ETag."""
 
     media_type: str
     body: bytes
@@ -45,20 +45,20 @@ class StaticFiles:
         self._assets = {name: _read(path) for name, path in assets.items()}
 
     async def page(self, request: Request) -> Response:
-        """The dashboard."""
+        """Serve the dashboard."""
         return _sent(request, self._page)
 
     async def asset(self, request: Request) -> Response:
-        """A script, style, font or image of the dashboard. Raises NotFoundError."""
+        """Serve a script, style, font, or image of the dashboard. Raises NotFoundError."""
         file = self._assets.get(request.path_params["name"])
         if file is None:
             raise NotFoundError("there is no such file")
         return _sent(request, file)
 
     async def asset_of_version(self, request: Request) -> Response:
-        """The same under an address that changes with the files, so a browser keeps it for good.
+        """Serve the same under a versioned address, so that browsers cache it permanently.
 
-        Of another version, which a page has that was opened before an upgrade, it is not kept.
+        A file requested for another version, by a page from before an upgrade, isn't cached.
         """
         response = await self.asset(request)
         if request.path_params["version"] == self._version:

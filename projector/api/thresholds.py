@@ -1,4 +1,4 @@
-"""The values from which a figure is worth a warning, as settings."""
+"""The settings for the values from which a figure is a warning."""
 
 import re
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ _FORM: Final = re.compile(r"([a-z_]+)=([0-9]+(?:\.[0-9]+)?),([0-9]+(?:\.[0-9]+)?
 
 
 class Threshold(msgspec.Struct, frozen=True):
-    """A figure at `warn` or beyond is worth a look, at `critical` or beyond it is an alert."""
+    """A figure at `warn` or beyond is worth a look, and at `critical` or beyond it's an alert."""
 
     warn: float
     critical: float
@@ -44,7 +44,7 @@ DEFAULT: Final[Thresholds] = {
 
 
 def thresholds_of(texts: Iterable[str]) -> Thresholds:
-    """The defaults, changed by settings such as `error_rate=0.1,0.25` (warn, critical).
+    """Return the defaults, changed by settings such as `error_rate=0.1,0.25` (warn, critical).
 
     Raises ConfigurationError.
     """
@@ -53,7 +53,7 @@ def thresholds_of(texts: Iterable[str]) -> Thresholds:
         match = _FORM.fullmatch(text)
         if match is None or match[1] not in TILES:
             raise ConfigurationError(
-                f"threshold {text!r}: expected NAME=WARN,CRITICAL, as error_rate=0.1,0.25; "
+                f"threshold {text!r}: expected NAME=WARN,CRITICAL, such as error_rate=0.1,0.25; "
                 f"names: {', '.join(TILES)}"
             )
         warn, critical = float(match[2]), float(match[3])
@@ -66,7 +66,7 @@ def thresholds_of(texts: Iterable[str]) -> Thresholds:
 
 
 def level_of(tile: Tile, value: float | None, thresholds: Thresholds) -> Level | None:
-    """How bad a value is; None without a value."""
+    """Return how bad a value is, or None without a value."""
     if value is None:
         return None
     limits = thresholds[tile]

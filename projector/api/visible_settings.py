@@ -8,8 +8,8 @@ from projector.api.thresholds import DEFAULT, Thresholds
 class VisibleSettings(msgspec.Struct, frozen=True, kw_only=True):
     """thresholds: of the tiles. grafana: the address of a Grafana with our dashboards, or null.
 
-    topics, brokers: what the normalizer is to read, for a page without a record; the projector
-    connects to none of them.
+    topics, brokers: where the normalizer should read, to show before the first record. The
+    projector doesn't connect to them.
     """
 
     thresholds: Thresholds = msgspec.field(default_factory=lambda: dict(DEFAULT))

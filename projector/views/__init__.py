@@ -1,4 +1,4 @@
-"""The views: their catalogue with example queries, and a wait until a record is in all of them.
+"""The views: their catalog with example queries, and a wait until a record is in all of them.
 
 catalog.py             every view, with an example query
 operator_questions.py  questions of operators, each with a query that answers it

@@ -1,4 +1,4 @@
-"""Reads the comments and columns of the views from a database: docs/views.json is a copy."""
+"""Reads the comments and columns of the views from a database. docs/views.json is a copy."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -26,7 +26,7 @@ class DescribedView(msgspec.Struct, frozen=True):
 
 
 async def describe(connection: asyncpg.Connection) -> list[DescribedView]:
-    """Every view, in the order of catalog.py."""
+    """Return every view, in the order of catalog.py."""
     rows = await connection.fetch(_COLUMNS)
     columns: dict[str, list[Column]] = {}
     comments: dict[str, str] = {}
@@ -51,7 +51,7 @@ def as_json(described: Iterable[DescribedView]) -> str:
 
 
 def as_text(described: Iterable[DescribedView]) -> str:
-    """Two lines for each view: its name, and the question that it answers."""
+    """Return two lines per view: its name, and the question that it answers."""
     return "\n".join(
         f"projector.{one.view.name}\n    {one.comment.partition('?')[0]}?" for one in described
     )

@@ -28,7 +28,7 @@ _QUARANTINED: Final = """
 
 
 class NotVisibleYet(NormalizerError):  # noqa: N818 - a state, not a mistake
-    """The record was not read in time; the message says how far its partition was read."""
+    """The record wasn't read in time. The message says how far its partition was read."""
 
 
 class InQuarantine(NormalizerError):  # noqa: N818 - a state, not a mistake
@@ -43,7 +43,7 @@ async def wait_for(
     *,
     timeout_s: float = 30.0,
 ) -> int:
-    """Wait until `offset` is committed; returns the next offset that will be read.
+    """Wait until `offset` is committed. Returns the next offset to read.
 
     Raises NotVisibleYet after `timeout_s`, and InQuarantine if the record was rejected.
     """

@@ -212,9 +212,9 @@ def test_settings_of_serve_come_from_the_environment(monkeypatch: pytest.MonkeyP
     ("arguments", "why"),
     [
         (("--threshold", "error_rate=1"), "expected NAME=WARN,CRITICAL"),
-        (("--allow-origin", "*"), "expected a whole origin"),
-        (("--allow-origin", "https://a.example/path"), "expected a whole origin"),
-        (("--allow-origin", "https://u:p@a.example"), "expected a whole origin"),
+        (("--allow-origin", "*"), "expected a complete origin"),
+        (("--allow-origin", "https://a.example/path"), "expected a complete origin"),
+        (("--allow-origin", "https://u:p@a.example"), "expected a complete origin"),
         (("--grafana", "javascript:alert(1)"), "expected an address"),
         (("--grafana", 'https://a.example/"onclick='), "expected an address"),
     ],

@@ -23,9 +23,9 @@ _LOADED_BY_ITSELF: Final = ("theme.js", "page.js", "uplot.js")
 
 
 def index() -> bytes:
-    """index.html, which names its files by version and preloads each module.
+    """Return index.html, which names its files by version and preloads each module.
 
-    A browser keeps the files of a version for good, and has all of them in one round trip.
+    A browser caches the files of a version permanently, and loads them in one round trip.
     """
     at = f"/assets/{version()}/"
     modules = (n for n in assets() if n.endswith(".js") and n not in _LOADED_BY_ITSELF)
@@ -35,9 +35,9 @@ def index() -> bytes:
 
 
 def assets() -> dict[str, Path]:
-    """Every file that index.html and its scripts load, by its name under /assets/.
+    """Return every file that index.html and its scripts load, by its name under /assets/.
 
-    Without the charting library if it was installed without Maven: see setup.py.
+    The charting library is missing if it was installed without Maven (see setup.py).
     """
     library = (_FOLDER / "charts" / name for name in _LIBRARY)
     files = [*sorted((_FOLDER / "assets").iterdir()), *(path for path in library if path.exists())]
@@ -45,7 +45,7 @@ def assets() -> dict[str, Path]:
 
 
 def version() -> str:
-    """A hash of all files: another one as soon as one of them changes."""
+    """Return a hash of all files, which changes as soon as one of them does."""
     digest = hashlib.blake2b(digest_size=8)
     for name, path in assets().items():
         digest.update(name.encode() + path.read_bytes())

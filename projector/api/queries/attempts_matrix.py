@@ -24,7 +24,7 @@ class MatrixParams(GroupedParams, frozen=True, kw_only=True):
 class MatrixCell(ApiRow, frozen=True, kw_only=True):
     """Finished calls of one attempt (0 is the first) that ended in one status.
 
-    share: of all calls of the answer. share_of_attempt: of those with the same attempt.
+    share: of all calls in the answer. share_of_attempt: of those with the same attempt.
     share_before is null if no call finished in the window before.
     """
 
@@ -42,7 +42,7 @@ async def attempts_matrix(snapshot: Snapshot, params: MatrixParams) -> TrendAnsw
     """How many calls ended in which status, by attempt: the share of each, and its trend?"""
     window = window_of(params, snapshot.read_at)
     statement = _MATRIX.minutes if window.every == "minute" else _MATRIX.hours
-    # Shares are of all cells, so all are read.
+    # Shares refer to all cells, so read all of them.
     values = msgspec.structs.asdict(params) | window.values() | {"limit": None}
     records = await snapshot.records(statement, values)
     calls, before, of_attempt = 0, 0, Counter[int]()

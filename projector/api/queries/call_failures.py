@@ -32,7 +32,7 @@ class FailuresParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class Failures(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """error_class: the error text without ids, e-mail addresses and quoted parts; codes stay."""
+    """error_class: the error text without ids, e-mail addresses, and quoted parts."""
 
     at: Timestamp | None = None
     step: str | None = None

@@ -35,14 +35,17 @@ class CallsParams(PagedWindowParams, frozen=True, kw_only=True):
     failed: (
         Annotated[
             Literal["true", "false"],
-            Meta(description="Whether the call ended FAILED, ERROR or CANCELLED."),
+            Meta(description="Whether the call ended FAILED, ERROR, or CANCELLED."),
         ]
         | None
     ) = None
 
 
 class CallRow(ApiRow, frozen=True, kw_only=True):
-    """One attempt of a command; attempts 0 is the first. PENDING, CLAIMED, RUNNING or its end."""
+    """One attempt of a command. attempts: 0 is the first.
+
+    status: PENDING, CLAIMED, RUNNING, or its end.
+    """
 
     execution_id: str
     playbook: str | None
@@ -74,8 +77,8 @@ CALL_COLUMNS = """
 """
 
 
-# An array of ids leads to their rows by index. `in (select ...)` behind an `or` would not: each row
-# of the window would be looked up among them.
+# An array of ids finds their rows by index. `in (select ...)` after an `or` wouldn't, and would
+# compare each row of the window with all of them.
 def _calls(of_error: str) -> Statement:
     return Statement(f"""
     select   {CALL_COLUMNS},
@@ -161,7 +164,7 @@ class OpenCallsParams(PagedWindowParams, frozen=True, kw_only=True):
             Meta(
                 min_length=1,
                 max_length=3,
-                description="What the call waits for; may be given more than once.",
+                description="What the call waits for. May be given more than once.",
             ),
         ]
         | None
@@ -169,7 +172,7 @@ class OpenCallsParams(PagedWindowParams, frozen=True, kw_only=True):
 
 
 class OpenCallRow(ApiRow, frozen=True, kw_only=True):
-    """waiting_s: since it was issued, claimed or started; null if nobody reads its partition."""
+    """waiting_s: since it was issued, claimed, or started. Null if nobody reads its partition."""
 
     execution_id: str
     playbook: str | None
@@ -218,14 +221,14 @@ async def open_calls(snapshot: Snapshot, params: OpenCallsParams) -> PagedAnswer
 
 
 class OpenByStepParams(WindowParams, frozen=True, kw_only=True):
-    """Parameters. The window is of the begin of the calls."""
+    """Parameters. The window applies to the start of the calls."""
 
     playbook: Texts | None = None
     step: Texts | None = None
 
 
 class OpenByStep(ApiRow, frozen=True, kw_only=True):
-    """Open calls of a step that wait for the same; longest_s: null if nobody reads the log."""
+    """Open calls of a step that wait for the same thing. longest_s: null without a reader."""
 
     waits_for: Literal["claim", "start", "finish"]
     step: str

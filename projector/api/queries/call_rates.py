@@ -18,7 +18,7 @@ def of_calls(
     where: str = "true",
     having: str = "sum(calls) <> 0",
 ) -> Grains:
-    """Statements over counts by hour, and to the minute."""
+    """Build statements over counts by hour and by minute."""
     return Grains(
         hours=grouped(
             f"projector.{view}", keys=keys, measures=measures, where=where, having=having
@@ -107,7 +107,7 @@ async def call_outcomes_by_attempt(
 
 
 class ErrorRate(AttemptRow, frozen=True, kw_only=True, omit_defaults=True):
-    """error_rate = failed / calls; failed counts FAILED, ERROR and CANCELLED."""
+    """error_rate = failed / calls. failed counts FAILED, ERROR, and CANCELLED."""
 
     calls: int
     failed: int
@@ -198,7 +198,7 @@ async def retry_exhaustion(snapshot: Snapshot, params: StepParams) -> GroupedAns
 
 
 class AttemptsPerSuccess(StepRow, frozen=True, kw_only=True, omit_defaults=True):
-    """attempts_per_success = tries / succeeded; null if nothing succeeded."""
+    """attempts_per_success = tries / succeeded, or null if nothing succeeded."""
 
     tries: int
     succeeded: int

@@ -1,4 +1,4 @@
-"""Percentiles of durations, queue waits and backoffs, from histograms."""
+"""Percentiles of durations, queue waits, and backoffs, from histograms."""
 
 from typing import Annotated, Literal
 
@@ -57,7 +57,7 @@ class BackoffsParams(PercentileParams, frozen=True, kw_only=True):
 
 
 class Percentiles(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """Percentiles in seconds, with an error of at most 4.5%; calls: how many were measured."""
+    """Percentiles in seconds, with an error of at most 4.5%. calls: how many were measured."""
 
     at: Timestamp | None = None
     playbook: str | None = None

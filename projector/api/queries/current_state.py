@@ -7,7 +7,7 @@ from projector.api.snapshots import Snapshot, Statement
 
 
 class PartitionFreshness(ApiRow, frozen=True, kw_only=True):
-    """state: caught_up, reading, behind, dead, broker_away, stopped or unclaimed.
+    """state: caught_up, reading, behind, dead, broker_away, stopped, or unclaimed.
 
     as_of: every record that the partition had at this time is in the views. behind_s: seconds from
     as_of to the heartbeat. delay_s: seconds from the log's timestamp of the last record to its
@@ -68,8 +68,8 @@ class StormsParams(Parameters, frozen=True, kw_only=True):
 class Storm(ApiRow, frozen=True, kw_only=True):
     """The last 5 minutes (now) and the 60 minutes before (baseline) of one step.
 
-    ratio: retries for each first attempt. ratio_baseline is null if nothing ended in the baseline;
-    ratio_vs_baseline is null also if nothing was retried in it.
+    ratio: retries per first attempt. ratio_baseline is null if nothing ended in the baseline.
+    ratio_vs_baseline is also null if nothing was retried in it.
     """
 
     step: str
@@ -103,10 +103,12 @@ async def retry_storms(snapshot: Snapshot, params: StormsParams) -> ApiAnswer[St
 
 
 class Agreement(ApiRow, frozen=True, kw_only=True):
-    """verdict: match, divergent or inconclusive; a match of 0 compared rows had nothing to compare.
+    """verdict: match, divergent, or inconclusive.
 
-    compared_since and compared_until bound the hours that were compared; null without a limit. Of
-    the other times, null: never compared in that scope.
+    A match of 0 compared rows had nothing to compare.
+
+    compared_since and compared_until bound the compared hours. Null means no limit. For the other
+    times, null means never compared in that scope.
     """
 
     projection: str
@@ -142,7 +144,7 @@ async def agreement(snapshot: Snapshot, _params: Parameters) -> ApiAnswer[Agreem
 
 
 class JobRow(ApiRow, frozen=True, kw_only=True):
-    """progress_ratio: how much of the source is done, 0 to 1; null if it is unknown."""
+    """progress_ratio: how much of the source is done, from 0 to 1, or null if unknown."""
 
     job_id: str
     run: int

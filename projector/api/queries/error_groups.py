@@ -1,4 +1,4 @@
-"""Failed calls in groups of one error text: lists of groups, and one group as a whole."""
+"""Failed calls grouped by error text: lists of groups, and details of one group."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,16 +23,16 @@ from projector.api.queries.trends import TrendAnswer, TrendWindow, window_of
 from projector.api.snapshots import Snapshot, Statement
 
 LISTED: Final = 50
-"""Values of a key of a group."""
+"""The most values per key of a group."""
 COUNTED: Final = 1_000
-"""Calls that are counted for the page of a group."""
+"""The most calls to count for the page of a group."""
 
 
 class ErrorGroupsParams(GroupedParams, frozen=True, kw_only=True):
     """Parameters.
 
-    A filter of playbook or worker reads single calls, which is slower, and leaves out calls that
-    retention deleted.
+    A filter by playbook or worker reads single calls, which is slower, and excludes calls that
+    retention has deleted.
     """
 
     limit: Annotated[int, Meta(ge=1, le=500, description="Maximum number of groups.")] = 100
@@ -46,12 +46,12 @@ class ErrorGroupsParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class ErrorGroup(ApiRow, frozen=True, kw_only=True):
-    """Failed calls with one error text: without ids, e-mail addresses and quoted parts.
+    """Failed calls with one error text, without ids, e-mail addresses, and quoted parts.
 
-    share: of all failed calls of the window that the filters leave. new: first seen in this window.
-    back: seen before it, but not in the window of the same length before. steps, attempts and
-    statuses: of these calls, most calls first. Of all stored calls are first_seen_at, last_seen_at
-    and the sample, which is the last one; null if retention deleted its calls.
+    share: of all failed calls of the window that match the filters. new: first seen in this window.
+    back: seen earlier, but not in the window of the same length before. steps, attempts, and
+    statuses: of these calls, most frequent first. first_seen_at, last_seen_at, and the sample (the
+    last call) refer to all stored calls, and are null if retention has deleted them.
     """
 
     error_class: str
@@ -73,7 +73,7 @@ class ErrorGroup(ApiRow, frozen=True, kw_only=True):
 
 
 class ErrorGroupsAnswer(TrendAnswer[ErrorGroup], frozen=True, kw_only=True):
-    """Error groups. groups: their number; calls: of all of these groups."""
+    """Error groups. groups: their number. calls: of all of these groups."""
 
     groups: int
 
@@ -108,10 +108,10 @@ class CallsOf(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ErrorGroupDetail(ErrorGroup, frozen=True, kw_only=True):
-    """A group, and what its calls have in common.
+    """A group, and the common values of its calls.
 
-    counted: the calls behind the lists by_step, by_playbook, by_attempts, by_status and by_worker:
-    the latest 1,000 of the group in the window.
+    counted: the number of calls behind the lists by_step, by_playbook, by_attempts, by_status, and
+    by_worker, which are the latest 1,000 of the group in the window.
     """
 
     counted: int
@@ -176,7 +176,7 @@ class _Found(msgspec.Struct, frozen=True):
 async def _records(
     snapshot: Snapshot, params: ErrorGroupsParams, window: TrendWindow, *, least: int
 ) -> list[Any]:
-    """The sums of each group that had at least this many calls in the window."""
+    """Return the sums of each group with at least this many calls in the window."""
     return await snapshot.records(
         _statement(statements.GROUPS, params, window),
         msgspec.structs.asdict(params) | window.values() | {"least": least},
@@ -204,13 +204,13 @@ async def _found(
 
 
 def _statement(grains: Grains, params: ErrorGroupsParams, window: TrendWindow) -> Statement:
-    """The statement over single calls if the roll-up, by hour and step, has not what is needed."""
+    """Choose the statement over single calls if the roll-up by hour and step isn't enough."""
     by_call = window.every == "minute" or params.playbook is not None or params.worker is not None
     return grains.minutes if by_call else grains.hours
 
 
 def _group(record: Mapping[str, Any], window: TrendWindow, found: _Found) -> dict[str, Any]:
-    """The fields of a group."""
+    """Return the fields of a group."""
     error_class = record["error_class"]
     where, sample = found.where.get(error_class, ()), found.samples.get(error_class, {})
     first_seen_at = sample.get("first_seen_at")
@@ -231,7 +231,7 @@ def _group(record: Mapping[str, Any], window: TrendWindow, found: _Found) -> dic
 
 
 def _most(where: Iterable[Mapping[str, Any]], key: str) -> list[Any]:
-    """The values of a key in a group, most calls first."""
+    """Return the values of a key in a group, most calls first."""
     calls: Counter[Any] = Counter()
     for row in where:
         calls[row[key]] += row["calls"]

@@ -1,4 +1,4 @@
-"""The SQL statements about failed calls in groups of one error text."""
+"""The SQL statements about failed calls grouped by error text."""
 
 from typing import Final
 
@@ -10,10 +10,10 @@ _MEASURES: Final = {"calls": "calls"}
 
 
 def has_text(error_class: str, text: str, sought: str) -> str:
-    """SQL: whether the errors of a class have this text; `sought` is the text as a class.
+    """Build SQL for whether errors of a class have this text. `sought` is the text as a class.
 
-    A text of only numbers and quoted parts, for example `#` or `{?:#}`, must be the whole class: as
-    a part it is in most classes.
+    A text of only numbers and quoted parts, for example `#` or `{?:#}`, must be the whole class,
+    because most classes contain it.
     """
     return f"""(
                 strpos(lower({error_class}), lower({text})) > 0

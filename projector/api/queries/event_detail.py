@@ -1,4 +1,4 @@
-"""One event: its columns, as it was sent, and as canonical."""
+"""One event: its columns, as it was sent, and its canonical form."""
 
 import msgspec
 
@@ -14,7 +14,7 @@ from projector.event_rows import COLUMNS, JSON, envelope_of
 
 
 class CoercionDetail(msgspec.Struct, frozen=True, kw_only=True):
-    """original: the value that was sent, as JSON text; null if it is in `extra`."""
+    """original: the value that was sent, as JSON text, or null if it's in `extra`."""
 
     rule: str
     field: str
@@ -24,7 +24,7 @@ class CoercionDetail(msgspec.Struct, frozen=True, kw_only=True):
 class EventDetail(ApiRow, frozen=True, kw_only=True):
     """canonical and as_sent are JSON texts, because a JSON parser may round ids in a payload.
 
-    as_sent is the record rebuilt from the row; values that were redacted stay redacted.
+    as_sent is the record rebuilt from the row. Redacted values stay redacted.
     """
 
     event_id: str
@@ -118,5 +118,5 @@ def _coercions(stored: bytes | None) -> list[CoercionDetail]:
 
 
 def _indented(json: bytes) -> str:
-    """The JSON with indentation, without a byte order mark, which the coercions mention."""
+    """Return the JSON with indentation, without a byte order mark, which the coercions mention."""
     return msgspec.json.format(json.removeprefix(b"\xef\xbb\xbf"), indent=2).decode()

@@ -77,7 +77,7 @@ class RetriesParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class Retries(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """retries: calls with attempts above 0; first_tries: with 0; both by the time they ended."""
+    """retries: calls with attempts above 0. first_tries: with 0. Both by the time they ended."""
 
     at: Timestamp | None = None
     step: str | None = None
@@ -119,7 +119,7 @@ class CoercionsParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class Coercions(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """coercions: values whose meaning was changed or guessed."""
+    """coercions: values whose meaning a rule changed or guessed."""
 
     at: Timestamp | None = None
     rule: str | None = None
@@ -148,7 +148,7 @@ class ShapesParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class ShapeDefaults(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """Of `events`: those without attempt, without status, and without time of their own."""
+    """The number of `events` without their own attempt, status, and time."""
 
     at: Timestamp | None = None
     shape: str | None = None
@@ -210,10 +210,10 @@ class LateArrivalsParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class LateArrivals(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """lateness: time between the event and its arrival in the log; mean_skew_s: its mean.
+    """lateness: time between the event and its arrival in the log. mean_skew_s: its mean.
 
-    ahead: events that arrived over a second before they happened, by the clock of their producer.
-    on_time: within a second, or not known. An event on time counts as 0 in the mean.
+    ahead: events that arrived more than a second before they happened, by their producer's clock.
+    on_time: within a second, or unknown. An event on time counts as 0 in the mean.
     """
 
     at: Timestamp | None = None

@@ -1,4 +1,4 @@
-"""One execution: its status, its calls and its events."""
+"""One execution: its status, its calls, and its events."""
 
 from projector.api.answers import ApiAnswer, ApiRow, PagedAnswer, Timestamp
 from projector.api.api_errors import NotFoundError
@@ -34,7 +34,7 @@ class OrderedCall(CallRow, frozen=True, kw_only=True):
     ordinal: int
 
 
-# First the keys of the page, then its calls by their key: a join of all of them may compare each
+# First the keys of the page, then its calls by key, because a join of all of them may compare each
 # call with each attempt.
 _EXECUTION_CALLS = Statement(f"""
     select   {CALL_COLUMNS}, attempt.ordinal, call.begun_at as after_at, call.step as after_step,

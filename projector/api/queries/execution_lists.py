@@ -1,4 +1,4 @@
-"""Lists of executions: all, contradicting, completed with failures."""
+"""Lists of executions: all, contradicting, and completed with failures."""
 
 from typing import Annotated, Final, Literal
 
@@ -31,12 +31,12 @@ class ExecutionsParams(PagedWindowParams, frozen=True, kw_only=True):
     trace: TraceId | None = None
     time: Annotated[
         Literal["first_at", "ended_at"],
-        Meta(description="Which time the window and the order are of."),
+        Meta(description="The time to which the window and the order apply."),
     ] = "first_at"
 
 
 class ExecutionRow(ApiRow, frozen=True, kw_only=True):
-    """status: RUNNING, or that of its first end event; contradicting: its end events disagree."""
+    """status: RUNNING, or that of its first end event. contradicting: its end events disagree."""
 
     execution_id: str
     playbook: str
@@ -64,7 +64,7 @@ EXECUTION_COLUMNS = """
 """
 
 
-# Ids in an array, as in the list of calls. No call ends before `failed_from`.
+# Ids in an array, like in the list of calls. No call ends before `failed_from`.
 def _executions(time: str, hour: str, failed_from: str) -> Statement:
     return Statement(f"""
     select   {EXECUTION_COLUMNS}, {time} as after_at, execution_id as after_id
@@ -126,7 +126,7 @@ class EndedParams(PagedWindowParams, frozen=True, kw_only=True):
 
 
 class Contradiction(ApiRow, frozen=True, kw_only=True):
-    """Times of the first event of each kind of end, and of the last event that is not an end."""
+    """Times of the first event of each kind of end, and of the last event that isn't an end."""
 
     execution_id: str
     playbook: str
@@ -166,7 +166,7 @@ async def contradicting_executions(
 
 
 class CompletedWithFailures(ApiRow, frozen=True, kw_only=True):
-    """failed_calls: its failed calls, also those that a later retry recovered."""
+    """failed_calls: its failed calls, including those that a later retry recovered."""
 
     execution_id: str
     playbook: str
@@ -200,13 +200,13 @@ async def completed_with_failures(
 
 
 class VersionsParams(WindowParams, frozen=True, kw_only=True):
-    """Parameters. The window is of the first event, in whole hours."""
+    """Parameters. The window applies to the first event, in whole hours."""
 
     playbook: Texts | None = None
 
 
 class PlaybookVersion(ApiRow, frozen=True, kw_only=True):
-    """Executions of one version; mean_duration_s: of those that ended."""
+    """Executions of one version. mean_duration_s: of those that ended."""
 
     playbook: str
     version: str | None

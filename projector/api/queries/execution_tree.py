@@ -9,14 +9,15 @@ from projector.api.snapshots import Snapshot, Statement
 
 MOST_ABOVE: Final = 20
 MOST_BELOW: Final = 8
-"""Levels of the tree, above and below the execution."""
+"""The most levels of the tree below the execution."""
 MOST_NODES: Final = 500
 
 
 class TreeNode(ApiRow, frozen=True, kw_only=True):
     """depth: 0 is the execution itself, -1 its parent, 1 its children. children: how many it has.
 
-    Its parents come first, the furthest on top; then each execution before those that it started.
+    Its parents come first, the furthest on top. After that, each execution comes before those that
+    it started.
     """
 
     execution_id: str
@@ -34,7 +35,7 @@ class TreeNode(ApiRow, frozen=True, kw_only=True):
 
 
 class TreeAnswer(ApiAnswer[TreeNode], frozen=True, kw_only=True):
-    """At most 500 executions, 20 levels above and 8 below; truncated: there are more."""
+    """At most 500 executions, 20 levels above and 8 below. truncated: there are more."""
 
     truncated: bool
 
@@ -45,7 +46,7 @@ async def execution_tree(snapshot: Snapshot, _params: Parameters, execution_id: 
         _TREE,
         {
             "id": parse_id(execution_id),
-            # A level further, to see whether there is one.
+            # One more level, to see whether there is one.
             "above": MOST_ABOVE + 1,
             "below": MOST_BELOW + 1,
             "limit": MOST_NODES + 1,
@@ -59,7 +60,7 @@ async def execution_tree(snapshot: Snapshot, _params: Parameters, execution_id: 
     return TreeAnswer(rows=rows, truncated=len(rows) < len(nodes), **snapshot.freshness)
 
 
-# An execution that is among its own parents ends the walk: its path holds it already.
+# An execution among its own parents ends the walk, because its path already contains it.
 _TREE: Final = Statement("""
     with recursive above (execution_id, parent_execution_id, depth, path) as (
         select execution_id, parent_execution_id, 0, array[execution_id]

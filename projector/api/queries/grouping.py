@@ -1,6 +1,6 @@
 """Builds the statements that group a view by time and keys, once at import.
 
-Parameters are always sent separately; the keys to group by are a parameter (`by`) as well.
+Parameters are always sent separately, including the keys to group by (`by`).
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ FINISHED: Final = """
         and    hour < :until::timestamptz
     ) as finished
 """
-"""Finished calls with the columns of the roll-ups, to count them to the minute."""
+"""Finished calls with the columns of the roll-ups, to count them by minute."""
 _ROLL_UPS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "call_outcomes_by_attempt": (
         ("playbook", "step", "attempts", "status"),
@@ -33,7 +33,7 @@ _ROLL_UPS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "worker_failures": (("worker_id",), ("calls", "failed")),
     "execution_outcomes": (("playbook", "outcome"), ("executions",)),
 }
-"""The keys and the counts of each view by hour that has one over single rows beside it."""
+"""The keys and counts of each view by hour that also has a view of single rows."""
 
 
 def to_the_minute(
@@ -44,11 +44,11 @@ def to_the_minute(
     absent: Sequence[str] = (),
     where: str = "true",
 ) -> str:
-    """A query in brackets over stored rows by `moment`, and over those that were erased.
+    """Build a subquery over stored rows by `moment`, and over erased ones.
 
-    Of an erased call, only the roll-up of its hour is left. So it counts at the begin of its hour,
-    where the hour's counts are added and those of the stored rows taken away. `absent` are keys
-    that the roll-up doesn't have. With a filter by one of these, erased rows don't count.
+    Only the roll-up of its hour is left of an erased call. So it counts at the start of its hour,
+    where the query adds the hour's counts and subtracts those of the stored rows. `absent` lists
+    keys that the roll-up doesn't have. With a filter by one of these, erased rows don't count.
     """
     keys, counts = _ROLL_UPS[view]
     listed = ", ".join(keys)
@@ -77,8 +77,8 @@ _COLUMNS: Final = {"worker": "worker_id"}
 class Grains(msgspec.Struct, frozen=True, kw_only=True):
     """The statements of one endpoint by hour and by minute.
 
-    slow_minutes: the statement by minute reads single calls, so it is used only for short windows
-    or if `at` is a minute.
+    With `slow_minutes`, the statement by minute reads single calls, so it's used only for short
+    windows or if `at` is a minute.
     """
 
     hours: Statement
@@ -95,7 +95,7 @@ def grouped(
     where: str = "true",
     having: str = "true",
 ) -> Statement:
-    """A statement over a view, or over a query in brackets.
+    """Build a statement over a view, or over a subquery.
 
     Rows are ordered by `at`, newest first, then by the first measure, greatest first. `having`
     removes groups whose partial sums add up to 0.
@@ -116,7 +116,7 @@ def grouped(
 
 
 def columns(keys: Sequence[str], time: str) -> str:
-    """`at` and the keys; each is null unless it is in `by`."""
+    """Return `at` and the keys as columns, each null unless it's in `by`."""
     return ",\n                 ".join(
         [
             f"case when 'at' = any(:by::text[]) then {bin_of(time)} end as at",
@@ -129,12 +129,12 @@ def columns(keys: Sequence[str], time: str) -> str:
 
 
 def bin_of(time: str) -> str:
-    """The begin of the minute, hour or day in which a time lies."""
+    """Return SQL for the start of the minute, hour, or day of a time."""
     return f"date_bin(make_interval(secs => :every_s::integer), {time}, '2000-01-01 00:00:00+00')"
 
 
 def conditions(keys: Sequence[str], time: str) -> str:
-    """Conditions for the window, which can use an index, and for every filter that is given."""
+    """Return conditions for the window, which can use an index, and for every given filter."""
     return "\n        and      ".join(
         [
             f"{time} >= :since::timestamptz and {time} < :until::timestamptz",
@@ -147,20 +147,20 @@ def conditions(keys: Sequence[str], time: str) -> str:
 
 
 def ordinals(keys: Sequence[str]) -> str:
-    """The column numbers of `at` and the keys."""
+    """Return the column numbers of `at` and the keys."""
     return ", ".join(str(number) for number in range(1, len(keys) + 2))
 
 
 def ratio(part: str, whole: str, name: str) -> str:
-    """A ratio of two sums; null if the divisor is 0."""
+    """Return SQL for a ratio of two sums, or null if the divisor is 0."""
     return f"sum({part})::double precision / nullif(sum({whole}), 0)::double precision as {name}"
 
 
 def total(column: str, name: str | None = None) -> str:
-    """The sum of a column."""
+    """Return SQL for the sum of a column."""
     return f"sum({column})::bigint as {name or column}"
 
 
 def column_of(key: str) -> str:
-    """The column of a key."""
+    """Return the column of a key."""
     return _COLUMNS.get(key, key)

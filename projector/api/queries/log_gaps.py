@@ -1,4 +1,4 @@
-"""Gaps of the log: offsets that have no record."""
+"""Gaps of the log: offsets without a record."""
 
 from projector.api.answers import ApiRow, PagedAnswer, Timestamp
 from projector.api.parameters import (
@@ -9,7 +9,7 @@ from projector.api.snapshots import Snapshot, Statement
 
 
 class Gap(ApiRow, frozen=True, kw_only=True):
-    """Offsets from first_offset (included) to next_offset that have no record."""
+    """Offsets without a record, from first_offset (included) to next_offset."""
 
     topic: str
     incarnation: int

@@ -1,4 +1,4 @@
-"""Loops: how many of their issued iterations are done, in one execution or in all that run."""
+"""Loops: how many of their issued iterations are done, in one execution or in all running ones."""
 
 from projector.api.answers import ApiRow, PagedAnswer, Timestamp
 from projector.api.parameters import PagedParams, PagedWindowParams, Texts, parse_id
@@ -7,14 +7,14 @@ from projector.api.snapshots import Snapshot, Statement
 
 
 class OpenLoopsParams(PagedWindowParams, frozen=True, kw_only=True):
-    """Parameters. The window is of the first event of the execution."""
+    """Parameters. The window applies to the first event of the execution."""
 
     playbook: Texts | None = None
     step: Texts | None = None
 
 
 class OpenLoop(ApiRow, frozen=True, kw_only=True):
-    """Iterations: issued, done, and failed for good; first_at, last_at: of its execution."""
+    """Iterations: issued, done, and failed for good. first_at, last_at: of its execution."""
 
     execution_id: str
     playbook: str

@@ -18,7 +18,7 @@ class OutcomesParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class Outcomes(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """Executions: `begun` by the time they began, the others by the time they ended."""
+    """Executions: `begun` by the time they began, and the others by the time they ended."""
 
     at: Timestamp | None = None
     playbook: str | None = None
@@ -63,7 +63,7 @@ BY_MINUTE: Final = to_the_minute(
     "execution_outcomes",
     time="happened_at",
 )
-"""Begins and ends of executions, to count them to the minute."""
+"""Build a query of starts and ends of executions, to count them by minute."""
 _OUTCOMES = Grains(
     hours=_outcomes("projector.execution_outcomes", "hour"),
     minutes=_outcomes(BY_MINUTE, "moment"),

@@ -1,4 +1,4 @@
-"""What producers leave out, or send beyond what is documented."""
+"""Fields that producers leave out, or send without documentation."""
 
 from typing import Annotated, Literal
 
@@ -32,7 +32,7 @@ class WithoutCommandParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class WithoutCommand(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """events: of calls, but without a command_id."""
+    """events: events of calls without a command_id."""
 
     at: Timestamp | None = None
     step: str | None = None
@@ -56,7 +56,7 @@ async def calls_without_command(
 
 
 class DriftParams(WindowParams, frozen=True, kw_only=True):
-    """Parameters. The window is of found_at."""
+    """Parameters. The window applies to found_at."""
 
     shape: Shapes | None = None
     kind: (
@@ -71,7 +71,7 @@ class DriftParams(WindowParams, frozen=True, kw_only=True):
 
 
 class DriftRow(ApiRow, frozen=True, kw_only=True):
-    """A top-level key that is not documented, or not with this type; example: redacted."""
+    """A top-level key that's undocumented, or undocumented with this type. example: redacted."""
 
     shape: str
     field: str

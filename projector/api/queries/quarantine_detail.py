@@ -1,4 +1,4 @@
-"""One refused record: coordinates, sample, rule, tries to redrive it, and commands to type."""
+"""One rejected record: coordinates, sample, rule, redrive attempts, and commands to run."""
 
 import shlex
 from typing import Any, Final
@@ -27,11 +27,11 @@ RULES: Final[dict[Reason, str]] = {
     "rejected_by_database": "was refused by PostgreSQL for a reason that lies in the row",
     "skipped": "was skipped by an operator",
 }
-"""What a record does to be refused for a reason. Source: docs/spec/wire-shapes.md#l2."""
+"""Why a record is rejected for each reason. Source: docs/spec/wire-shapes.md#l2."""
 
 
 class RedriveTry(msgspec.Struct, frozen=True, kw_only=True):
-    """outcome: redriven, refused again, or gone (retention or an erasure took it)."""
+    """outcome: redriven, refused again, or gone (deleted by retention or an erasure)."""
 
     tried_at: Timestamp
     tried_by: str
@@ -43,18 +43,18 @@ class RedriveTry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
-    """A command for a shell. Nothing of the API runs it."""
+    """A command for a shell. The API never runs it."""
 
     purpose: str
     command: str
 
 
 class QuarantinedRecordDetail(QuarantinedRecord, frozen=True, kw_only=True):
-    """A refused record with what an operator needs to act on it.
+    """A rejected record, with what an operator needs to handle it.
 
-    rule: what the record does to be refused for its reason. tries: to redrive it, newest first; a
-    dry run writes nothing and is not among them. current_rules: the version of the rules of this
-    server; the rules of one version always give a record the same answer.
+    rule: why the record was rejected. tries: attempts to redrive it, newest first, without dry
+    runs. current_rules: the version of this server's rules. The same version always treats a record
+    the same way.
     """
 
     coordinates: str
@@ -87,15 +87,15 @@ async def quarantine_record(
 
 
 def _commands(record: Any, coordinates: str, tries: list[RedriveTry]) -> list[Command]:
-    """Those that still do something: nothing is left to redrive of a record that was redriven."""
+    """Return commands that still do something. A redriven record can't be redriven again."""
     entry = record["quarantine_id"]
-    # A redrive passes over what the rules of today were tried on.
+    # A redrive skips records that today's rules have already tried.
     again = " --again" if any(one.normalizer_version >= RULES_VERSION for one in tries) else ""
     redrive = f"normalizer quarantine redrive --id {entry}{again}"
     of_reason = f"--reason {record['reason']}"
     commands = {
         "show the whole record, redacted": f"normalizer quarantine show {entry}",
-        "explain what became of it": f"normalizer explain {shlex.quote(coordinates)}",
+        "explain what happened to it": f"normalizer explain {shlex.quote(coordinates)}",
     }
     if record["redriven_at"] is None:
         commands |= {"try the rules of today, write nothing": f"{redrive} --dry-run"}

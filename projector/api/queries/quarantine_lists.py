@@ -1,4 +1,4 @@
-"""Refused records: their number by reason and shape, and a list of them."""
+"""Rejected records: their number by reason and shape, and a list of them."""
 
 from typing import Annotated, Final, Literal
 
@@ -42,7 +42,7 @@ REFUSALS: Final = """
         where  quarantined_at >= :since::timestamptz and quarantined_at < :until::timestamptz
     ) as refusals
 """
-"""Refused records, to count them to the minute."""
+"""Rejected records, to count them by minute."""
 
 
 def _counted(source: str, time: str) -> Statement:
@@ -72,9 +72,9 @@ class QuarantineRecordsParams(PagedWindowParams, frozen=True, kw_only=True):
 
 
 class QuarantinedRecord(ApiRow, frozen=True, kw_only=True):
-    """A refused record, or one refused event of a record.
+    """A rejected record, or one rejected event of a record.
 
-    sample: the first bytes as text, without secrets; null if they are not text, or if anything in
+    sample: the first bytes as text, without secrets. Null if they aren't text, or if anything in
     the whole record may be a secret.
     """
 

@@ -1,4 +1,4 @@
-"""How calls and executions ended lately, for metrics: a few sums, whatever the traffic."""
+"""Recent outcomes of calls and executions, for metrics: a few sums, whatever the traffic."""
 
 from collections import Counter
 from datetime import datetime
@@ -9,11 +9,11 @@ import msgspec
 from projector.api.snapshots import Snapshot, Statement
 
 CALLS_HOURS: Final = 2
-"""Calls that ended in the running hour and in the one before it."""
+"""Count calls that ended in the current hour and in the one before it."""
 
 
 class CallSums(msgspec.Struct, frozen=True, kw_only=True):
-    """Calls of one step that ended lately, first attempts or retries."""
+    """Recently ended calls of one step, either first attempts or retries."""
 
     step: str
     first: bool
@@ -22,22 +22,22 @@ class CallSums(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RecentOutcomes(msgspec.Struct, frozen=True, kw_only=True):
-    """calls: by step; stuck: executions that began, by how long they are silent.
+    """`calls` are by step. `stuck` counts executions that began, by how long they've been silent.
 
-    stuck is None if the database does not keep executions.
+    `stuck` is None if the database doesn't keep executions.
     """
 
     calls: list[CallSums]
     stuck: dict[str, int]
 
     def first_attempt_success(self) -> float | None:
-        """The share of first attempts that succeeded; None without one."""
+        """Return the share of first attempts that succeeded, or None without any."""
         succeeded = sum(row.succeeded for row in self.calls if row.first)
         failed = sum(row.failed for row in self.calls if row.first)
         return succeeded / (succeeded + failed) if succeeded + failed else None
 
     def busiest_steps(self, most: int) -> list[str]:
-        """The steps with most calls."""
+        """Return the steps with the most calls."""
         calls: Counter[str] = Counter()
         for row in self.calls:
             calls[row.step] += row.succeeded + row.failed
@@ -52,9 +52,9 @@ async def recent_outcomes(snapshot: Snapshot) -> RecentOutcomes:
 
 
 async def success_of_last_week(snapshot: Snapshot) -> float | None:
-    """The share of first attempts that succeeded in the seven days before the recent hours.
+    """Return the share of first attempts that succeeded in the seven days before the recent hours.
 
-    None if the counters do not reach back that far, or if no call ended.
+    Returns None if the counters don't reach back that far, or if no call ended.
     """
     (row,) = await snapshot.records(_WEEK, {"hours": CALLS_HOURS - 1})
     since: datetime | None = row["oldest"]

@@ -21,7 +21,7 @@ from projector.api.queries.grouping import Grains
 from projector.api.snapshots import Snapshot, Statement
 
 MOST_COUNTED: Final = 1_000
-"""Rows of a list that are counted."""
+"""The most rows of a list to count."""
 _COUNT_WITHIN_S: Final = 0.3
 
 R = TypeVar("R", bound=ApiRow)
@@ -30,12 +30,12 @@ R = TypeVar("R", bound=ApiRow)
 async def run_query(
     snapshot: Snapshot, statement: Statement, values: Mapping[str, Any], kind: type[R]
 ) -> ApiAnswer[R]:
-    """An answer with all rows of the statement."""
+    """Return an answer with all rows of the statement."""
     return answer_of(snapshot, await snapshot.rows(statement, values, kind))
 
 
 def answer_of(snapshot: Snapshot, rows: list[R]) -> ApiAnswer[R]:
-    """An answer with these rows."""
+    """Return an answer with these rows."""
     return ApiAnswer[R](
         rows=rows,
         **snapshot.freshness,
@@ -48,7 +48,7 @@ async def run_grouped(
     params: GroupedParams,
     kind: type[R],
 ) -> GroupedAnswer[R]:
-    """An answer with at most `limit` groups: the newest first, then the greatest."""
+    """Return an answer with at most `limit` groups: the newest first, then the greatest."""
     finest: Grain = "hour"
     if isinstance(statement, Grains) and (
         not statement.slow_minutes or params.needs_minutes(snapshot.read_at)
@@ -82,7 +82,7 @@ async def run_paged(
     kind: type[R],
     **values: Any,
 ) -> PagedAnswer[R]:
-    """A page of a list. The last columns of the statement are its keyset."""
+    """Return a page of a list. The last columns of the statement are its keyset."""
     since, until = None, None
     if isinstance(params, PagedWindowParams):
         since, until = params.bounds(snapshot.read_at)

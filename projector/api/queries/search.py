@@ -34,7 +34,7 @@ Kind = Literal[
 
 
 class SearchParams(WindowParams, frozen=True, kw_only=True):
-    """Names and error texts are searched within the window, ids in everything that is stored."""
+    """Names and error texts are searched within the window, and ids in everything stored."""
 
     q: Annotated[
         str,
@@ -42,15 +42,15 @@ class SearchParams(WindowParams, frozen=True, kw_only=True):
         Meta(
             min_length=1,
             max_length=400,
-            description="An id of an execution, event, command or trace; TOPIC:PARTITION:OFFSET "
-            "or TOPIC[PARTITION]@OFFSET; or a part of the name of a playbook, step or worker, or "
-            "of an error text.",
+            description="An id of an execution, event, command, or trace. Or "
+            "TOPIC:PARTITION:OFFSET or TOPIC[PARTITION]@OFFSET. Or a part of the "
+            "name of a playbook, step, or worker, or of an error text.",
         ),
     ]
 
 
 class SearchHit(ApiRow, frozen=True, kw_only=True):
-    """params: the values that select it, by the name of the parameter or of the part of a path."""
+    """params: the values that select it, by the name of the parameter or path segment."""
 
     kind: Kind
     label: str
@@ -60,7 +60,7 @@ class SearchHit(ApiRow, frozen=True, kw_only=True):
 
 
 class SearchAnswer(ApiAnswer[SearchHit], frozen=True, kw_only=True):
-    """What was found. error_class: the text as it was searched in errors, null if an id was found.
+    """The hits. error_class is the text that was searched in errors, or null if an id was found.
 
     In it, `#` is any number, and `?` any quoted part.
     """
@@ -176,8 +176,8 @@ _BY_COORDINATES: Final = Statement("""
     )
 """)
 
-# A command_id begins with its execution. One that does not is the id of the event that issued it,
-# and found by that.
+# A command_id begins with its execution. If it doesn't, it's the id of the event that issued it,
+# and is found by that.
 _BY_COMMAND: Final = Statement("""
     select   'command' as kind, command_id as label, concat_ws(', ', step, status) as detail,
              true as exact, array['execution', 'command'] as names,
@@ -209,7 +209,7 @@ _BY_TRACE: Final = Statement("""
 
 _ERROR_CLASS: Final = Statement("select projector.error_class_of(:text::text) as error_class")
 
-# Names and error classes as roll-ups have them: their number is bounded, that of events is not.
+# Names and error classes from roll-ups, because their number is bounded, and that of events isn't.
 _NAMES: Final = Statement(
     f"""
     with named as (

@@ -33,14 +33,14 @@ class StuckExecutionsParams(PagedParams, frozen=True, kw_only=True):
     begun: (
         Annotated[
             Literal["true", "false"],
-            Meta(description="Whether a start event was read; false for strays, which have none."),
+            Meta(description="Whether a start event was read. false for strays, which have none."),
         ]
         | None
     ) = None
 
 
 class StuckGroup(ApiRow, frozen=True, kw_only=True):
-    """silent_for: under 1 h, 1 day or 7 days, or 7 days and more; begun: has a start event."""
+    """silent_for: under 1 h, 1 day, or 7 days, or 7 days and more. begun: has a start event."""
 
     silent_for: str
     begun: bool
@@ -65,7 +65,7 @@ async def stuck_by_age(snapshot: Snapshot, params: StuckGroupsParams) -> ApiAnsw
 
 
 class StuckExecution(ApiRow, frozen=True, kw_only=True):
-    """age_s: since its first event; silent_s: since its last; begun: has a start event."""
+    """age_s: since its first event. silent_s: since its last. begun: has a start event."""
 
     execution_id: str
     playbook: str
@@ -113,7 +113,7 @@ class WithoutEndParams(PagedParams, frozen=True, kw_only=True):
 
 
 class ExecutionWithoutEnd(ApiRow, frozen=True, kw_only=True):
-    """silent_s: since its last event; null if nobody reads its partition."""
+    """silent_s: since its last event, or null if nobody reads its partition."""
 
     execution_id: str
     playbook: str

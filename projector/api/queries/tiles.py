@@ -1,4 +1,4 @@
-"""The figures at the top of the dashboard, with trend, change and threshold."""
+"""The figures at the top of the dashboard, with trend, change, and threshold."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -16,7 +16,10 @@ from projector.api.thresholds import DEFAULT, Level, Thresholds, Tile, level_of
 
 
 class TilesParams(CountsParams, frozen=True, kw_only=True):
-    """Parameters. A step is of no figure about executions, and neither is of refused."""
+    """Parameters.
+
+    The step filter doesn't apply to execution counts. No filter applies to rejected records.
+    """
 
     playbook: Texts | None = None
     step: Texts | None = None
@@ -25,11 +28,12 @@ class TilesParams(CountsParams, frozen=True, kw_only=True):
 class TileRow(ApiRow, frozen=True, kw_only=True):
     """One figure.
 
-    value: numerator / denominator, null if that is 0; for stuck (now) and refused a number.
-    before: the value of the window before; change: value - before, null of a number while the
-    window is unfinished: it is not of the same length. trend: a value for each
-    interval, null without a call in it; of stuck: how many of those stuck now had their last event
-    in it (how many were stuck then is not known). level: ok, warn or critical, by the thresholds.
+    value: numerator / denominator, or null if that's 0. For stuck (now) and refused it's a number.
+    before: the value of the window before. change: value - before, but null for a number while the
+    window is unfinished, because the lengths differ. trend: a value for each interval, or null
+    without a call in it. For stuck, the trend counts how many of those stuck now had their last
+    event in it, because it's unknown how many were stuck then. level: ok, warn, or critical, by the
+    thresholds.
     """
 
     tile: Tile

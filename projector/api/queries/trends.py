@@ -1,4 +1,4 @@
-"""Sums of a window with those of the window before it, and with a trend of equal intervals."""
+"""Sums of a window, of the window before it, and a trend of equal intervals."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -21,8 +21,8 @@ class TrendAnswer(GroupedAnswer[R], Generic[R], frozen=True, kw_only=True):
     """Groups, each with a trend: one value for each of trend_intervals intervals.
 
     The first interval begins at trend_from, and each is trend_every_s seconds long. calls: of all
-    groups. unfinished: the last interval is not over yet, so its sums will grow. Values `_before`
-    are of the window of the same length that ends at `since`.
+    groups. unfinished: the last interval isn't over yet, so its sums will grow. Values `_before`
+    are from the window of the same length that ends at `since`.
     """
 
     trend_from: Timestamp
@@ -44,11 +44,11 @@ class TrendWindow(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def before(self) -> datetime:
-        """Begin of the window before it."""
+        """Return the start of the window before it."""
         return self.since - (self.until - self.since)
 
     def values(self) -> dict[str, Any]:
-        """The parameters of a statement of `trended`, without those of its filters."""
+        """Return the parameters of a statement from `trended`, without those of its filters."""
         return {
             "since": self.before,
             "trend_from": self.since,
@@ -57,7 +57,7 @@ class TrendWindow(msgspec.Struct, frozen=True, kw_only=True):
         }
 
     def fields(self) -> dict[str, Any]:
-        """The fields of an answer that describe the window."""
+        """Return the fields of an answer that describe the window."""
         return {
             "since": self.since,
             "until": self.until,
@@ -69,7 +69,7 @@ class TrendWindow(msgspec.Struct, frozen=True, kw_only=True):
         }
 
     def trend(self, record: Mapping[str, Any], measure: str) -> list[int]:
-        """The sum of each interval, 0 where there is none."""
+        """Return the sum of each interval, or 0 without any."""
         trend = [0] * self.intervals
         for number, added in zip(
             record["bins"] or (), record[f"{measure}_trend"] or (), strict=True
@@ -79,7 +79,7 @@ class TrendWindow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def window_of(params: CountsParams, now: datetime) -> TrendWindow:
-    """The window of a request; by minutes if it is short."""
+    """Return the window of a request, by minutes if it's short."""
     every, since, until = params.buckets(now, "minute" if params.needs_minutes(now) else "hour")
     length_s = max(int((until - since).total_seconds()), 0)
     widths = (width for width in _WIDTHS_S if width >= SECONDS[every])
@@ -106,11 +106,11 @@ def trended(
     where: str = "true",
     chosen: str = "true",
 ) -> Statement:
-    """A statement that sums measures over the window, the window before it, and each interval.
+    """Build a statement that sums measures over the window, the one before it, and each interval.
 
-    A measure `calls` gives the columns calls, calls_before and calls_trend; `bins` are the numbers
-    of the intervals of the trend. in_all is the sum of the first measure over all groups, in_groups
-    that over the groups that `chosen` keeps, groups their number; they are in every row. The
+    A measure `calls` gives the columns calls, calls_before, and calls_trend. `bins` are the numbers
+    of the trend's intervals. Every row also has in_all, the sum of the first measure over all
+    groups, in_groups, the sum over the groups that `chosen` keeps, and groups, their number. The
     greatest come first. Without keys there is exactly one row.
     """
     first = next(iter(measures))

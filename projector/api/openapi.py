@@ -34,8 +34,8 @@ _ANSWERED: Final = {
     },
     CLOCK: {
         "description": "How fresh the rows are, even in a 304: as_of, behind_s, read_at, and the "
-        "window's bounds that move with the clock, as JSON. For CSV it has all fields of the answer "
-        "except its rows, such as next and truncated.",
+        "window's bounds that move with the clock, as JSON. For CSV it has all fields of the "
+        "answer except its rows, such as next and truncated.",
         "schema": {"type": "string"},
     },
 }
@@ -80,8 +80,8 @@ def document(endpoints: Sequence[Endpoint], *, token: bool) -> dict[str, Any]:
         "info": {
             "title": "Projections of canonical events",
             "version": version("event-normalizer"),
-            "description": "Read-only answers from the views of schema projector. Each answer says how "
-            "fresh it is. A failed query returns an error and never an empty answer.",
+            "description": "Read-only answers from the views of schema projector. Each answer says "
+            "how fresh it is. A failed query returns an error and never an empty answer.",
         },
         "tags": [{"name": tag} for tag in TAGS],
         "paths": {

@@ -19,7 +19,6 @@ from normalizer.cli.job_options import (
     raise_if_empty,
     selection_texts,
     set_option,
-    throttle_options_of,
     to_milliseconds,
 )
 from normalizer.jobs.backfill import Backfill
@@ -77,7 +76,7 @@ def backfill_topic(
     to_time: str | None,
     dry_run: bool,
     changes: Path | None,
-    **throttling: Any,
+    **options: Any,
 ) -> None:
     """Backfill a topic up to its present end: all of it, or a range of offsets or times.
 
@@ -110,7 +109,7 @@ def backfill_topic(
         ),
         dry_run=dry_run,
         changes=changes,
-        throttling=throttling,
+        options=options,
     )
 
 
@@ -146,7 +145,7 @@ def backfill_file(
     defaults: tuple[str, ...],
     dry_run: bool,
     changes: Path | None,
-    **throttling: Any,
+    **options: Any,
 ) -> None:
     """Backfill files and folders: plain, gzip or zstd, whatever their names.
 
@@ -178,7 +177,7 @@ def backfill_file(
         ),
         dry_run=dry_run,
         changes=changes,
-        throttling=throttling,
+        options=options,
     )
 
 
@@ -209,7 +208,7 @@ def backfill_table(
     defaults: tuple[str, ...],
     dry_run: bool,
     changes: Path | None,
-    **throttling: Any,
+    **options: Any,
 ) -> None:
     """Backfill a PostgreSQL table, such as NoETL's noetl.event, or the rows of a query.
 
@@ -244,7 +243,7 @@ def backfill_table(
         lambda _known: source,
         dry_run=dry_run,
         changes=changes,
-        throttling=throttling,
+        options=options,
     )
 
 
@@ -255,7 +254,7 @@ def _run_backfill(
     *,
     dry_run: bool,
     changes: Path | None,
-    throttling: dict[str, Any],
+    options: dict[str, Any],
 ) -> NoReturn:
     """Run a backfill or its dry run, and exit with its code."""
     screen = configure_screen(settings)
@@ -265,7 +264,7 @@ def _run_backfill(
         run_dry(settings, source, normalize, changes, screen)
 
     def flow(runner: JobRunner) -> Coroutine[Any, Any, RunResult]:
-        accept_expired = throttling["accept_expired"]
+        accept_expired = options["accept_expired"]
         return Backfill(runner, source, normalize, accept_expired=accept_expired).run()
 
-    end_job(screen, run_job(settings, spec, flow, screen, throttle_options_of(throttling)))
+    end_job(screen, run_job(settings, spec, flow, screen, options["max_rate"]))

@@ -12,7 +12,6 @@ import msgspec
 
 from normalizer import telemetry
 from normalizer.cli.exits import exit_with_error, run_or_exit
-from normalizer.cli.job_options import ThrottleOptions
 from normalizer.errors import ConfigurationError, FatalError
 from normalizer.exit_codes import FAILED, FOUND
 from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
@@ -20,7 +19,7 @@ from normalizer.jobs.dry_run.diff import Diff
 from normalizer.jobs.engine.run_progress import RunProgress, RunResult
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.engine.spec import JobSpec
-from normalizer.jobs.engine.throttle import REMEMBERED_S, LiveTraffic, Throttle
+from normalizer.jobs.engine.throttle import LiveTraffic, Throttle
 from normalizer.jobs.sources.source import HistorySource
 from normalizer.kafka import TopicReader
 from normalizer.process.garbage import collect_rarely
@@ -48,13 +47,13 @@ def run_job(
     spec: JobSpec,
     flow: Callable[[JobRunner], Coroutine[Any, Any, RunResult]],
     screen: Screen,
-    throttling: ThrottleOptions,
+    max_rate: float | None,
 ) -> RunResult:
     """Run the job. A signal stops it cleanly, or ends the process if the job hasn't begun."""
 
     async def run() -> RunResult:
         async with contextlib.AsyncExitStack() as opened:
-            throttle = await _throttle(settings, throttling, opened)
+            throttle = await _throttle(settings, max_rate, opened)
             runner = JobRunner(
                 settings, spec, throttle=throttle, progress=RunProgress(screen, spec.kind)
             )
@@ -65,22 +64,17 @@ def run_job(
 
 
 async def _throttle(
-    settings: Settings, throttling: ThrottleOptions, opened: contextlib.AsyncExitStack
+    settings: Settings, max_rate: float | None, opened: contextlib.AsyncExitStack
 ) -> Throttle:
     """Build the throttle, which watches live traffic if brokers are configured."""
     logger = telemetry.get_logger()
     live = None
-    if settings.kafka_bootstrap_servers and throttling.yield_at_s is not None:
+    if settings.kafka_bootstrap_servers:
         log = await opened.enter_async_context(TopicReader(settings))
-        remembered_s = max(REMEMBERED_S, throttling.yield_at_s)
-        live = await opened.enter_async_context(
-            LiveTraffic(settings.required_database_url, log, remembered_s=remembered_s)
-        )
-    elif throttling.yield_at_s is not None:
+        live = await opened.enter_async_context(LiveTraffic(settings.required_database_url, log))
+    else:
         logger.info("live_traffic_not_watched", why="KAFKA_BOOTSTRAP_SERVERS is not set")
-    return Throttle(
-        logger, live=live, yield_at_s=throttling.yield_at_s, max_rate=throttling.max_rate
-    )
+    return Throttle(logger, live=live, max_rate=max_rate)
 
 
 def run_dry(

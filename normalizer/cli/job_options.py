@@ -1,4 +1,4 @@
-"""Options that the commands of jobs share: throttle, missing fields, time range."""
+"""Options that the commands of jobs share: rate, missing fields, time range."""
 
 import functools
 from collections.abc import Callable
@@ -10,8 +10,6 @@ import click
 import msgspec
 
 from normalizer.command_line import FiniteRange, NewPath
-
-YIELD_AT_S: Final = 2.0
 
 # As large as the columns that they're compared with. A larger number would fail in the database, or
 # make a job wait for a row that can't exist.
@@ -27,39 +25,14 @@ RATE: Final = FiniteRange(0, 1_000_000, min_open=True)
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-class ThrottleOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How fast a job may run. It isn't part of the job's identity."""
-
-    yield_at_s: float | None
-    max_rate: float | None
-
-
-def _throttle_options(command: _Command) -> _Command:
+def history_options(command: _Command) -> _Command:
+    """Add the options of every command that writes: its rate and its dry run."""
     for option in (
-        click.option(
-            "--yield-at",
-            type=SECONDS,
-            default=YIELD_AT_S,
-            show_default=True,
-            metavar="SECONDS",
-            help="Pause while live records wait longer than this.",
-        ),
-        click.option("--no-yield", is_flag=True, help="Ignore live traffic."),
-        click.option(
-            "--max-rate",
-            type=RATE,
-            help="At most this many records per second.",
-        ),
+        click.option("--max-rate", type=RATE, help="At most this many records per second."),
+        click.option("--dry-run", is_flag=True, help="Write nothing, but print what would change."),
     ):
         command = option(command)
     return command
-
-
-def history_options(command: _Command) -> _Command:
-    """Add the options of every command that writes: throttle and dry run."""
-    return click.option(
-        "--dry-run", is_flag=True, help="Write nothing, but print what would change."
-    )(_throttle_options(command))
 
 
 set_option: Final = click.option(
@@ -87,12 +60,6 @@ def changes_option(command: _Command) -> _Command:
         help="With --dry-run: list every row that would change in this new file, one JSON object "
         "per line.",
     )(cast("_Command", checked))
-
-
-def throttle_options_of(options: dict[str, Any]) -> ThrottleOptions:
-    """Move the throttle options out of the options of a command."""
-    no_yield, yield_at_s, max_rate = map(options.pop, ("no_yield", "yield_at", "max_rate"))
-    return ThrottleOptions(yield_at_s=None if no_yield else yield_at_s, max_rate=max_rate)
 
 
 def selection_texts(selection: msgspec.Struct) -> dict[str, str]:

@@ -20,7 +20,6 @@ from normalizer.cli.job_options import (
     parse_times,
     selection_texts,
     set_option,
-    throttle_options_of,
 )
 from normalizer.errors import REASONS
 from normalizer.exit_codes import MISUSED
@@ -133,7 +132,7 @@ def redrive(
     first, after = parse_times(from_time, to_time)
     settings = load_settings("database_url")
     given = settings_or_exit(lambda: parse_defaults(defaults))
-    throttling = throttle_options_of(options)
+    max_rate = options.pop("max_rate")
     selection = RedriveSelection(from_time=first, to_time=after, **options)
     source = QuarantineSource(
         settings.required_database_url, selection, defaults=FieldDefaults(given)
@@ -151,7 +150,7 @@ def redrive(
     def flow(runner: JobRunner) -> Coroutine[Any, Any, RunResult]:
         return redrive_job(runner, source, normalizer.normalize).run()
 
-    end_job(screen, run_job(settings, spec, flow, screen, throttling))
+    end_job(screen, run_job(settings, spec, flow, screen, max_rate))
 
 
 def _ask_for_all(refused: int) -> None:

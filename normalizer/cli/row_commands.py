@@ -25,7 +25,6 @@ from normalizer.cli.job_options import (
     history_options,
     parse_times,
     selection_texts,
-    throttle_options_of,
 )
 from normalizer.cli.position_commands import user_at_host
 from normalizer.core.sanitize import Sanitizer
@@ -59,7 +58,7 @@ def renormalize(
     to_time: str | None,
     dry_run: bool,
     changes: Path | None,
-    **throttling: Any,
+    max_rate: float | None,
 ) -> None:
     """Update rows stored by older rules to the result of today's rules.
 
@@ -90,13 +89,13 @@ def renormalize(
     def flow(runner: JobRunner) -> Coroutine[Any, Any, RunResult]:
         return Renormalize(runner, selection, normalize).run()
 
-    result = run_job(settings, spec, flow, screen, throttle_options_of(throttling))
+    result = run_job(settings, spec, flow, screen, max_rate)
     end_job(screen, result, _refusals(database_url, result))
 
 
 @click.command()
 @history_options
-def redact(*, dry_run: bool, **throttling: Any) -> None:
+def redact(*, dry_run: bool, max_rate: float | None) -> None:
     """Redact secrets that today's rules find in rows stored by older rules.
 
     \b
@@ -125,7 +124,7 @@ def redact(*, dry_run: bool, **throttling: Any) -> None:
         counts.update(run.counts)
         return result
 
-    result = run_job(settings, spec, flow, screen, throttle_options_of(throttling))
+    result = run_job(settings, spec, flow, screen, max_rate)
     end_job(screen, result, redacted_lines(counts))
 
 

@@ -243,7 +243,7 @@ async def _a_lock_and_a_snapshot_held(scene: Scene) -> None:
 
 async def _a_job_killed_and_a_projection_changed_by_hand(scene: Scene) -> None:
     expected = ("NormalizerJobInterrupted", "NormalizerViewsDiverge")
-    history = ("topic", TOPIC.name, "--no-yield")
+    history = ("topic", TOPIC.name)
     await scene.execute("update projector.event_hours set events = events + 1")
     assert await _done(scene, "verify") == 1
     async with process(scene.settings, *history, "--max-rate", "1", command="backfill"):

@@ -209,7 +209,6 @@ async def test_it_waits_while_live_traffic_is_behind_and_logs_it(
         FileSource([history]),
         str(history),
         live=LagsAtFirst(3),
-        yield_at_s=2.0,
     )
 
     verdict = await flow.run()
@@ -246,7 +245,6 @@ async def test_three_batches_are_in_hand_at_most_and_a_stop_loses_none_of_them(
         str(history),
         normalize=normalize,
         live=live,
-        yield_at_s=2.0,
     )
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(flow.run(), name="backfill")
@@ -283,7 +281,6 @@ async def test_a_writer_that_breaks_ends_a_reader_that_waits_for_it(
         str(history),
         normalize=normalize,
         live=live,
-        yield_at_s=2.0,
     )
     async with connected(database) as connection, asyncio.TaskGroup() as tasks:
         await connection.execute(
@@ -342,9 +339,7 @@ async def test_what_was_read_before_the_source_broke_is_written(
 ) -> None:
     live = LagsAtFirst(1_000)
     source = BreaksAfter(history, 250)
-    flow = backfill_of(
-        job_settings(database, batch_rows=100), source, str(history), live=live, yield_at_s=2.0
-    )
+    flow = backfill_of(job_settings(database, batch_rows=100), source, str(history), live=live)
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(flow.run(), name="backfill")
         await source.broke.wait()

@@ -18,7 +18,7 @@ WAITING = {
     "normalizer check": ("normalizer", "check"),
     "projector wait": ("projector", "wait", f"{TOPIC}:0:5"),
     "projector verify": ("projector", "verify"),
-    "a job that has not begun": ("normalizer", "redact", "--no-yield"),
+    "a job that has not begun": ("normalizer", "redact"),
 }
 
 
@@ -141,7 +141,7 @@ async def test_a_redrive_of_all_needs_a_confirmation_at_a_terminal(
     await refuse_two(database)
     ours, theirs = pty.openpty()
     child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "normalizer", "quarantine", "redrive", "--no-yield"),
+        *(sys.executable, "-m", "normalizer", "quarantine", "redrive"),
         env=os.environ | {"DATABASE_URL": database.url},
         stdin=theirs,
         stdout=asyncio.subprocess.PIPE,

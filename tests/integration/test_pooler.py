@@ -229,7 +229,7 @@ async def test_everything_works_through_it(
     answered = [
         await ended(*command.split(), **environ)
         for command in (
-            "normalizer renormalize --no-yield",
+            "normalizer renormalize",
             f"normalizer export {tmp_path / 'export.zst'}",
         )
     ]

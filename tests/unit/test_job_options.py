@@ -83,7 +83,6 @@ def test_a_path_of_nothing_is_not_the_current_folder(
     [
         ("up", "--for"),
         ("up", "--rate"),
-        ("backfill", "file", "/", "--yield-at"),
         ("backfill", "file", "/", "--max-rate"),
     ],
     ids=" ".join,

@@ -25,8 +25,10 @@ from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
 
 CHECK_EVERY_S: Final = 0.5
+YIELD_AT_S: Final = 2.0
+"""A job pauses while live records wait this long or longer."""
 REMEMBERED_S: Final = 120.0
-"""How long to remember ends of the log. A job that lets live records wait longer needs longer."""
+"""How long to remember ends of the log."""
 LINE_EVERY_S: Final = 10.0
 
 ThrottleCause = Literal["live_lag", "max_rate"]
@@ -42,11 +44,10 @@ class LiveLag(msgspec.Struct, frozen=True, kw_only=True):
 class LiveLagHistory:
     """Past ends of the log, which tell since when records beyond a position have been there.
 
-    It can't see waits longer than `remembered_s`.
+    It can't see waits longer than `REMEMBERED_S`.
     """
 
-    def __init__(self, remembered_s: float = REMEMBERED_S) -> None:
-        self._remembered_s = remembered_s
+    def __init__(self) -> None:
         self._samples: dict[KafkaPartition, deque[tuple[float, int]]] = {}
 
     def note(self, now_s: float, ends: Mapping[KafkaPartition, int]) -> None:
@@ -56,7 +57,7 @@ class LiveLagHistory:
             if not samples or samples[-1][1] != end:
                 samples.append((now_s, end))
             # Keep the last entry before the limit, because the position may not have reached it.
-            while len(samples) > 1 and samples[1][0] < now_s - self._remembered_s:
+            while len(samples) > 1 and samples[1][0] < now_s - REMEMBERED_S:
                 samples.popleft()
 
     def behind_s(self, now_s: float, partition: KafkaPartition, next_offset: int) -> float | None:
@@ -85,7 +86,6 @@ class LiveTraffic:
         database_url: str,
         log: TopicReader,
         *,
-        remembered_s: float = REMEMBERED_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connection = ReconnectingConnection(
@@ -93,7 +93,7 @@ class LiveTraffic:
         )
         self._log = log
         self._clock = clock
-        self._history = LiveLagHistory(remembered_s)
+        self._history = LiveLagHistory()
         self._cluster_id: str | None = None
 
     async def __aenter__(self) -> Self:
@@ -144,7 +144,7 @@ class LiveTraffic:
 class Throttle:
     """Lets batches through one by one. `throttled_s` counts the seconds spent on each cause.
 
-    It ignores live traffic if `yield_at_s` or `live` is None. `max_rate` is in records per second.
+    It ignores live traffic if `live` is None. `max_rate` is in records per second.
     """
 
     def __init__(
@@ -152,13 +152,11 @@ class Throttle:
         logger: FilteringBoundLogger,
         *,
         live: LiveLagSource | None,
-        yield_at_s: float | None,
         max_rate: float | None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log = logger
-        self._live = live if yield_at_s is not None else None
-        self._yield_at_s = yield_at_s or 0.0
+        self._live = live
         self._max_rate = max_rate
         self._clock = clock
         self._lag = LiveLag()
@@ -206,7 +204,7 @@ class Throttle:
     def _lag_s(self) -> float:
         """Return the seconds until the next look at live traffic, or 0 to continue."""
         behind_s = self._lag.seconds
-        return CHECK_EVERY_S / 5 if behind_s is not None and behind_s >= self._yield_at_s else 0.0
+        return CHECK_EVERY_S / 5 if behind_s is not None and behind_s >= YIELD_AT_S else 0.0
 
     def _ahead_s(self) -> float:
         assert self._max_rate
@@ -238,7 +236,7 @@ class Throttle:
                 by="live lag",
                 lag_s=round(self._lag.seconds or 0.0, 1),
                 partition=self._lag.partition,
-                yield_at_s=self._yield_at_s,
+                yield_at_s=YIELD_AT_S,
             )
         else:
             self._log.info("throttled", by="--max-rate", max_rate=self._max_rate)

@@ -169,16 +169,14 @@ comment on view projector.counted_calls is
 
 
 create table projector.call_hours (
-    hour        timestamptz                not null,
-    playbook    text           collate "C" not null,
-    step        text           collate "C" not null,
-    attempts    integer                    not null,
-    status      text           collate "C" not null,
-    shard       smallint                   not null,
-    calls       bigint                     not null,
-    timed       bigint                     not null,
-    duration_us numeric                    not null,
-    exhausted   bigint                     not null,
+    hour      timestamptz                not null,
+    playbook  text           collate "C" not null,
+    step      text           collate "C" not null,
+    attempts  integer                    not null,
+    status    text           collate "C" not null,
+    shard     smallint                   not null,
+    calls     bigint                     not null,
+    exhausted bigint                     not null,
     constraint call_hours_pkey primary key (hour, playbook, step, attempts, status, shard)
 ) with (fillfactor = 70);
 
@@ -229,7 +227,7 @@ create table projector.retry_minutes (
     constraint retry_minutes_pkey primary key (minute, step, shard)
 ) with (fillfactor = 70);
 
-comment on column projector.call_hours.duration_us is
+comment on column projector.worker_hours.duration_us is
     'Sum of the known durations, in microseconds. Numeric: a bigint would overflow at 3.5 '
     'million calls of 30 days.';
 comment on table projector.call_hours is
@@ -352,12 +350,10 @@ begin
     -- 2. Attempts by hour.
     in_hours as (
         insert into call_hours as counted (
-            hour, playbook, step, attempts, status, shard, calls, timed, duration_us, exhausted
+            hour, playbook, step, attempts, status, shard, calls, exhausted
         )
         select   hour, playbook collate "C", step collate "C", attempts, status collate "C",
                  own_shard, sum(calls),
-                 coalesce(sum(calls) filter (where duration_us is not null), 0),
-                 coalesce(sum(calls::numeric * duration_us), 0),
                  coalesce(sum(calls) filter (where exhausted), 0)
         from     moved
         where    finished_at is not null
@@ -365,10 +361,8 @@ begin
         order by max(hour), 2, 3
         on conflict (hour, playbook, step, attempts, status, shard)
         do update set
-            calls       = counted.calls + excluded.calls,
-            timed       = counted.timed + excluded.timed,
-            duration_us = counted.duration_us + excluded.duration_us,
-            exhausted   = counted.exhausted + excluded.exhausted
+            calls     = counted.calls + excluded.calls,
+            exhausted = counted.exhausted + excluded.exhausted
     ),
     -- 3. Histograms.
     in_times as (

@@ -1822,10 +1822,8 @@ CREATE TABLE projector.call_hours (
     status text NOT NULL COLLATE pg_catalog."C",
     shard smallint NOT NULL,
     calls bigint NOT NULL,
-    timed bigint NOT NULL,
-    duration_us numeric NOT NULL,
     exhausted bigint NOT NULL,
-    CONSTRAINT call_hours_possible CHECK (((hour >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (hour < '10000-01-01 00:00:00+00'::timestamp with time zone) AND ((shard = 64) OR ((calls >= (- ((1)::bigint << 56))) AND (calls <= ((1)::bigint << 56)))) AND ((shard = 64) OR ((timed >= (- ((1)::bigint << 56))) AND (timed <= ((1)::bigint << 56)))) AND ((duration_us >= '-1000000000000000000000000000000'::numeric) AND (duration_us <= '1000000000000000000000000000000'::numeric)) AND ((shard = 64) OR ((exhausted >= (- ((1)::bigint << 56))) AND (exhausted <= ((1)::bigint << 56))))))
+    CONSTRAINT call_hours_possible CHECK (((hour >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (hour < '10000-01-01 00:00:00+00'::timestamp with time zone) AND ((shard = 64) OR ((calls >= (- ((1)::bigint << 56))) AND (calls <= ((1)::bigint << 56)))) AND ((shard = 64) OR ((exhausted >= (- ((1)::bigint << 56))) AND (exhausted <= ((1)::bigint << 56))))))
 )
 WITH (fillfactor='70');
 COMMENT ON TABLE projector.call_hours IS 'Private: attempts by the hour of their end, playbook, step and status. View: call_outcomes_by_attempt.';
@@ -1836,8 +1834,6 @@ COMMENT ON COLUMN projector.call_hours.attempts IS 'Number of attempts before th
 COMMENT ON COLUMN projector.call_hours.status IS 'Canonical status, in capitals.';
 COMMENT ON COLUMN projector.call_hours.shard IS 'Counter shard; -1 is the archived part. Only sums over all shards mean anything.';
 COMMENT ON COLUMN projector.call_hours.calls IS 'Number of finished attempts (rows of projector.calls).';
-COMMENT ON COLUMN projector.call_hours.timed IS 'Number of attempts with a known duration.';
-COMMENT ON COLUMN projector.call_hours.duration_us IS 'Sum of the known durations, in microseconds. Numeric: a bigint would overflow at 3.5 million calls of 30 days.';
 COMMENT ON COLUMN projector.call_hours.exhausted IS 'Number of failed attempts that were the last allowed one.';
 
 CREATE VIEW projector.call_outcomes_by_attempt AS
@@ -3077,7 +3073,7 @@ COMMENT ON COLUMN projector.worker_hours.status IS 'Canonical status, in capital
 COMMENT ON COLUMN projector.worker_hours.shard IS 'Counter shard; -1 is the archived part. Only sums over all shards mean anything.';
 COMMENT ON COLUMN projector.worker_hours.calls IS 'Number of finished attempts (rows of projector.calls).';
 COMMENT ON COLUMN projector.worker_hours.timed IS 'Number of attempts with a known duration.';
-COMMENT ON COLUMN projector.worker_hours.duration_us IS 'Sum of the known durations, in microseconds.';
+COMMENT ON COLUMN projector.worker_hours.duration_us IS 'Sum of the known durations, in microseconds. Numeric: a bigint would overflow at 3.5 million calls of 30 days.';
 
 CREATE VIEW projector.worker_failures AS
  SELECT hour,

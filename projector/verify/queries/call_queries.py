@@ -69,13 +69,11 @@ CALL_HOURS: Final = counter(
     name="call_hours",
     bounds="finished",
     keys="hour playbook step attempts status",
-    sums="calls timed duration_us exhausted",
+    sums="calls exhausted",
     expected=f"""
         select   date_trunc('hour', finished_at, 'UTC') as hour,
                  playbook_of(execution.playbook_ranked) as playbook, step, attempts, status,
-                 count(*) as calls, count(duration_us) as timed,
-                 coalesce(sum(duration_us), 0) as duration_us,
-                 count(*) filter (where exhausted) as exhausted
+                 count(*) as calls, count(*) filter (where exhausted) as exhausted
         {_FINISHED}
         group by 1, 2, 3, 4, 5
     """,

@@ -459,9 +459,6 @@ def busy(writer: int, again: int) -> list[Row]:
     ]
 
 
-"""Functions by which this role could change what it may not; of these only volatile ones can."""
-
-
 @pytest.mark.parametrize("step", ["fetch", "__orchestrate__"])
 async def test_a_failure_that_turns_out_to_be_of_another_iteration_is_no_retrys_any_more(
     step: str, connection: asyncpg.Connection

@@ -71,7 +71,7 @@ TAMPERING: Final[dict[str, tuple[str, ...]]] = {
         "command_id = command_id || 'x'",
     ),
     "execution_hours": ("executions = executions + 1", "playbook = 'other'"),
-    "call_hours": ("exhausted = exhausted + 1", "duration_us = 0, calls = calls * 2"),
+    "call_hours": ("exhausted = exhausted + 1", "calls = calls * 2"),
     "call_times": ("bucket = bucket + 1", "calls = calls + 1"),
     "worker_hours": ("duration_us = 1", "worker_id = 'nobody'"),
     "error_hours": ("attempts = attempts + 100", "calls = 0"),

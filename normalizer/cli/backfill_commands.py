@@ -76,7 +76,7 @@ def backfill_topic(
     to_time: str | None,
     dry_run: bool,
     changes: Path | None,
-    **options: Any,
+    **run_options: Any,
 ) -> None:
     """Backfill a topic up to its present end: all of it, or a range of offsets or times.
 
@@ -109,7 +109,7 @@ def backfill_topic(
         ),
         dry_run=dry_run,
         changes=changes,
-        options=options,
+        run_options=run_options,
     )
 
 
@@ -145,7 +145,7 @@ def backfill_file(
     defaults: tuple[str, ...],
     dry_run: bool,
     changes: Path | None,
-    **options: Any,
+    **run_options: Any,
 ) -> None:
     """Backfill files and folders: plain, gzip or zstd, whatever their names.
 
@@ -177,7 +177,7 @@ def backfill_file(
         ),
         dry_run=dry_run,
         changes=changes,
-        options=options,
+        run_options=run_options,
     )
 
 
@@ -208,7 +208,7 @@ def backfill_table(
     defaults: tuple[str, ...],
     dry_run: bool,
     changes: Path | None,
-    **options: Any,
+    **run_options: Any,
 ) -> None:
     """Backfill a PostgreSQL table, such as NoETL's noetl.event, or the rows of a query.
 
@@ -243,7 +243,7 @@ def backfill_table(
         lambda _known: source,
         dry_run=dry_run,
         changes=changes,
-        options=options,
+        run_options=run_options,
     )
 
 
@@ -254,7 +254,7 @@ def _run_backfill(
     *,
     dry_run: bool,
     changes: Path | None,
-    options: dict[str, Any],
+    run_options: dict[str, Any],
 ) -> NoReturn:
     """Run a backfill or its dry run, and exit with its code."""
     screen = configure_screen(settings)
@@ -264,7 +264,7 @@ def _run_backfill(
         run_dry(settings, source, normalize, changes, screen)
 
     def flow(runner: JobRunner) -> Coroutine[Any, Any, RunResult]:
-        accept_expired = options["accept_expired"]
+        accept_expired = run_options["accept_expired"]
         return Backfill(runner, source, normalize, accept_expired=accept_expired).run()
 
-    end_job(screen, run_job(settings, spec, flow, screen, options["max_rate"]))
+    end_job(screen, run_job(settings, spec, flow, screen, run_options["max_rate"]))

@@ -251,7 +251,7 @@ async def test_a_row_whose_projection_fails_stays_and_the_others_change(
         )
     assert (verdict.state, verdict.totals.changed, verdict.totals.refused) == ("complete", 9, 1)
     assert [tuple(row) for row in listed] == [
-        (bad, "rejected_by_database", "the database refused: 22012")
+        (bad, "rejected_by_database", "the database rejected it: 22012")
     ]
 
 

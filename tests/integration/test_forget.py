@@ -363,7 +363,7 @@ async def test_an_execution_is_found_by_the_text_that_its_producer_calls_it(
         row = await connection.fetchrow("select * from normalizer.forgotten_executions")
 
         assert await where(connection, "run/a b") == set()
-    what = "2 events, 1 calls, notes of 0 records that reported them again, the bytes of 1 refused"
+    what = "2 events, 1 calls, notes of 0 records that reported them again, the bytes of 1 rejected"
     assert (dry[0], kept) == (0, 2)
     assert f"nothing was changed. It would delete: {what}" in dry[1]
     assert done == (0, f"erased execution {hash_text_id('run/a b')}: {what} records\n")

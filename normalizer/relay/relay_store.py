@@ -52,6 +52,7 @@ class RelayStore:
     def __init__(
         self, settings: Settings, *, on_commit: Callable[[CommittedBatch], None] = lambda _: None
     ) -> None:
+        self.sending_rows = asyncio.Event()
         self._settings = settings
         self._on_commit = on_commit
         self._topics = TopicReader(settings)

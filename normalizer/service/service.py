@@ -164,9 +164,15 @@ class Service:
     async def _run_writer(self) -> None:
         """Fetch, normalize, and write. The next batch fills while the last one is written."""
         writing: asyncio.Task[None] | None = None
+        is_ahead = False
         while not self._stopping.is_set():
+            if is_ahead:
+                # Else the next batch is full before this one's rows are sent, each short statement
+                # before them waits for a slice, and nothing is left to do during the long one.
+                await self._store.sending_rows.wait()
             self._spans.begin()
             builder = await self._filler.fill(writing)
+            is_ahead = writing is not None and not writing.done() and self.intake.is_full(builder)
             if writing:
                 with self._timed("wait"):
                     # Don't await a finished task. Awaiting yields, and a rejoin in that gap would
@@ -176,6 +182,7 @@ class Service:
             batch = held_parts(builder.build(), self.ownership.held)
             if batch.parts:
                 self._count_batch(builder)
+                self._store.sending_rows.clear()
                 work = self._write(batch, self._spans.batch(batch))
                 writing = self._tasks.create_task(work, name="write")
         if writing:
@@ -206,6 +213,8 @@ class Service:
         else:
             self._filler.last_write_s = self._clock() - begun_s
             self._note_written(without(batch, taken))
+        finally:
+            self._store.sending_rows.set()
 
     async def _keep_asking(self) -> None:
         await keep_asking(

@@ -184,11 +184,25 @@ async def add_merged_records(
     await connection.execute(store_statements.ADD_MERGED_RECORDS, *map(list, columns))
 
 
-async def copy_rows(connection: asyncpg.Connection, rows: Sequence[Event], batch_id: int) -> None:
+async def encode_rows(rows: Sequence[Event]) -> list[bytes]:
+    """Return the columns of each row. Raises RowRefused for one that can't be encoded."""
+    encoded: list[bytes] = []
+    for first in range(0, len(rows), ROWS_AT_ONCE):
+        if first:
+            await asyncio.sleep(0)
+        try:
+            encoded.extend(map(columns_of, rows[first : first + ROWS_AT_ONCE]))
+        except ValueError:
+            raise RowRefused(line=len(encoded) + 1) from None
+    return encoded
+
+
+async def copy_rows(
+    connection: asyncpg.Connection, encoded: Sequence[bytes], batch_id: int
+) -> None:
     """Insert new rows, ascending by event_id, so that all writers lock projections in one order."""
-    if not rows:
+    if not encoded:
         return
-    encoded = await _encoded(rows)
     try:
         await connection.copy_to_table(
             "events",
@@ -201,19 +215,6 @@ async def copy_rows(connection: asyncpg.Connection, rows: Sequence[Event], batch
         if fault_of(error, copying=True) is Fault.RECORD:
             raise RowRefused(getattr(error, "sqlstate", None), line_of(error)) from error
         raise
-
-
-async def _encoded(rows: Sequence[Event]) -> list[bytes]:
-    """Return the columns of each row. Raises RowRefused for one that can't be encoded."""
-    encoded: list[bytes] = []
-    for first in range(0, len(rows), ROWS_AT_ONCE):
-        if first:
-            await asyncio.sleep(0)
-        try:
-            encoded.extend(map(columns_of, rows[first : first + ROWS_AT_ONCE]))
-        except ValueError:
-            raise RowRefused(line=len(encoded) + 1) from None
-    return encoded
 
 
 async def _copy_data(encoded: Sequence[bytes], batch_id: int) -> AsyncIterator[bytes]:

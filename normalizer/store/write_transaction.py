@@ -5,6 +5,7 @@ copies new rows, updates changed ones, stores rejected records in quarantine, an
 positions with their running totals.
 """
 
+import asyncio
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -17,7 +18,13 @@ from normalizer.core.encoded_events import Event
 from normalizer.core.stored_events import Outcome
 from normalizer.store.batch_plan import BatchPlan, BatchPlanner, WriteProgress
 from normalizer.store.quarantine_writer import RejectedRecord, write_quarantine
-from normalizer.store.rows import StoredRows, add_merged_records, copy_rows, update_rows
+from normalizer.store.rows import (
+    StoredRows,
+    add_merged_records,
+    copy_rows,
+    encode_rows,
+    update_rows,
+)
 from normalizer.store.sorted_outcomes import SortedOutcomes, begin_batch
 from normalizer.store.source_positions import Positions
 
@@ -47,9 +54,12 @@ class CommittedBatch(msgspec.Struct, frozen=True, kw_only=True):
 class WriteTransaction:
     """The steps of the transaction that writes a batch."""
 
-    def __init__(self, positions: Positions, planner: BatchPlanner) -> None:
+    def __init__(
+        self, positions: Positions, planner: BatchPlanner, sending_rows: asyncio.Event
+    ) -> None:
         self._positions = positions
         self._planner = planner
+        self._sending_rows = sending_rows
 
     async def run(
         self, batch: Batch, progress: WriteProgress, connection: asyncpg.Connection
@@ -113,7 +123,9 @@ class WriteTransaction:
     ) -> list[tuple[Outcome, int]]:
         """Insert and change the rows of the plan. Returns each event's outcome and row id."""
         write_plan, merged = plan.write_plan, plan.merged
-        await copy_rows(connection, write_plan.inserts, batch_id)
+        encoded = await encode_rows(write_plan.inserts)
+        self._sending_rows.set()
+        await copy_rows(connection, encoded, batch_id)
         await update_rows(connection, write_plan.updates)
         await add_merged_records(
             connection, [record for record in write_plan.merged_records if record[0] not in merged]

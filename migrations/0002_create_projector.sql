@@ -1,13 +1,12 @@
 -- Schema projector holds read models, which change in the transaction of the events. Its views are
--- the contract; its tables are private and may change.
+-- the contract. Its tables are private and may change.
 --
 -- How every projection works. Statement triggers on normalizer.events see the rows that were
 -- inserted, changed or deleted in the transition tables `before` and `after`. They run in the order
 -- of their names, the same for every writer:
 --     project_1_executions   upserts the executions, ids ascending. This row is the lock that
---                            serializes all that follows for one execution. What is read for an
---                            execution is read in a later statement, so it sees what the previous
---                            writer committed.
+--                            serializes all that follows for one execution. A later statement reads
+--                            the execution's rows, so it sees what the previous writer committed.
 --     project_2_calls        the attempts of its commands, and their roll-ups
 --     project_3_counters     counters
 -- Counters move by the rows of `after` minus the rows of `before`. Firsts, minimums and maximums
@@ -24,7 +23,7 @@ create schema projector;
 grant usage on schema projector to normalizer_writer, projector_reader;
 
 
--- What events mean, in every spelling of normalizer/core/event_types.py; a test compares them.
+-- The meaning of events, in every spelling of normalizer/core/event_types.py. A test compares them.
 create table projector.event_kinds (
     event_type  text not null,
     event_class text not null,
@@ -94,8 +93,8 @@ create function projector.hour_of(moment timestamptz) returns timestamptz
     language sql immutable parallel safe
     return date_bin('1 hour', moment, '2000-01-01 00:00:00+00');
 
--- Text that sorts like the number, for numbers from 0; and the inverse, which is null for a text
--- that is no number: one damaged row must not end a query of all others.
+-- Text that sorts like the number, for numbers from 0, and the inverse, which is null for a text
+-- that isn't a number, because one damaged row must not fail a query over all others.
 create function projector.encode_bigint(number bigint) returns text
     language sql immutable parallel safe
     return encode(int8send(number), 'hex');
@@ -115,9 +114,9 @@ create function projector.encode_time(moment timestamptz) returns text
     return case when moment < '2000-01-01 00:00:00+00' then '0' else '1' end
            || encode(timestamptz_send(moment), 'hex');
 
--- The time in a ranked value; null for one outside the calendar, which no event has. Seconds and
--- microseconds are added separately: an interval is multiplied as a floating-point number, which
--- would round microseconds from the year 2285 on.
+-- The time in a ranked value, or null for a time outside the calendar, which no event has. Seconds
+-- and microseconds are added separately: an interval is multiplied as a floating-point number,
+-- which would round microseconds from the year 2285 on.
 create function projector.ranked_time(ranked text) returns timestamptz
     language sql stable parallel safe
     return case
@@ -297,7 +296,7 @@ $$;
 revoke execute on function projector.lock_executions(bigint[]) from public;
 
 
--- Stand-ins for the transition tables. A trigger has only one of the two on insert and delete; its
+-- Stand-ins for the transition tables. A trigger has only one of the two on insert and delete. Its
 -- function then finds this empty table under the other name. So one function serves insert, update
 -- and delete.
 create table projector.before (like normalizer.events including comments);

@@ -99,7 +99,7 @@ create function projector.lateness_of(created_at timestamptz, recorded_at timest
         else 8
     end::smallint;
 
--- Microseconds from created_at to recorded_at; below 0 if the producer's clock is ahead. Null under
+-- Microseconds from created_at to recorded_at, below 0 if the producer's clock is ahead. Null under
 -- a second, as of most events, so that nothing is computed for them.
 create function projector.skew_us(created_at timestamptz, recorded_at timestamptz)
     returns bigint
@@ -117,10 +117,10 @@ create function projector.skew_us(created_at timestamptz, recorded_at timestampt
 --     2. events by minute
 --     3. arrivals by hour
 --     4. coercions by hour
--- New rows are inserted by time, so that a time range occupies few pages. They are ordered by the
--- latest event of each group; ordered by the hour itself, a session whose first batch was small
--- would sort all rows of each later one, not only their sums.
--- With an argument it adds deleted rows to the archived part, shard -1 (0009).
+-- New rows are inserted by time, so that a time range occupies few pages. They're ordered by the
+-- latest event of each group. If they were ordered by the hour itself, a session whose first batch
+-- was small would sort all rows of each later batch, not only their sums. With an argument it adds
+-- deleted rows to the archived part, shard -1 (0009).
 create function projector.project_counters() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp

@@ -110,7 +110,7 @@ create function projector.version_of(playbook_ranked text[]) returns text
     language sql immutable parallel safe
     return nullif(playbook_ranked[4], '');
 
--- The earliest outcome; of several at the same time, the worst.
+-- The earliest outcome, or the worst of several at the same time.
 create function projector.outcome_of(
     completed_at timestamptz, failed_at timestamptz, cancelled_at timestamptz
 ) returns text

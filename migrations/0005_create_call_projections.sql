@@ -76,8 +76,8 @@ comment on index projector.calls_by_command is
     'Query: the attempts of a command whose execution is not known (view calls).';
 
 
--- Whole microseconds, so that a sum can be reduced exactly; null for what no call can last (over 30
--- days).
+-- Whole microseconds, so that a sum can be reduced exactly, or null for more than any call can last
+-- (30 days).
 create function projector.microseconds(seconds double precision) returns bigint
     language sql immutable parallel safe
     return case when seconds between 0 and 2592000 then round(seconds * 1000000)::bigint end;
@@ -320,8 +320,8 @@ $$;
 
 -- Sums the counts and moves the roll-ups by the result, in the given shard or else in the shard of
 -- this transaction. New rows are inserted in the order of their keys, so that a time range occupies
--- few pages. `max(hour)` is the hour of the group; ordered by the hour itself, all calls would be
--- sorted, not only their sums:
+-- few pages. `max(hour)` is the hour of the group. Ordering by the hour itself would sort all
+-- calls, not only their sums:
 --     1. sum equal counts
 --     2. attempts by hour
 --     3. histograms

@@ -484,7 +484,7 @@ create type projector.call_failure as (
 --
 -- The failure before a retry is the last failure that ended before the retry began, with one
 -- attempt less, of the same command or of the same step and iteration. `changed` are the retries
--- and failures that changed; `old_failures` are the failures among them as they were before the
+-- and failures that changed. `old_failures` are the failures among them as they were before the
 -- change. A retry that did not change itself stores a failure that is gone, or misses a new one.
 -- It lies before the failure that follows those, so the search ends there:
 --     1. find failures that are new, and those that are gone
@@ -634,8 +634,8 @@ $$;
 
 
 -- Step 2 of project_calls: reads the attempts of these commands. Returns the commands to rebuild,
--- which are those of `is_changed` and those with a retry; the attempts that roll-ups and retries
--- know (`counted`); and those that failed. Retries also store failures of calls that are not
+-- which are those of `is_changed` and those with a retry, the attempts that roll-ups and retries
+-- know (`counted`), and the attempts that failed. Retries also store failures of calls that are not
 -- counted. `offset 0` makes PostgreSQL find a command's attempts by their key, and not among all
 -- retries of the execution.
 create function projector.known_calls(
@@ -670,9 +670,8 @@ end
 $$;
 
 
--- Step 3 of project_calls: merges what new events say into first attempts, in order, which locks
--- them; not for commands that are rebuilt. Returns the attempts that have ended, and those of them
--- that failed.
+-- Step 3 of project_calls: merges new events into first attempts, in order, which locks them. Skips
+-- commands that are rebuilt. Returns the attempts that have ended, and those of them that failed.
 create function projector.merge_calls(
     changes projector.call_change[], rebuilt projector.call_command[],
     out ended projector.call_id[], out failed projector.call_id[]

@@ -1,10 +1,11 @@
--- The views are the contract; tables may change. Each view answers one question, which is its
+-- The views are the contract. Tables may change. Each view answers one question, which is its
 -- comment. A view of counts or rates has an hour or a minute among its columns (bucket_start if it
 -- mixes both): put your time range there, because it reaches an index. Rates come with numerator
 -- and denominator, so that hours can be added up.
--- No view of many rows has a CTE at its top: PostgreSQL would not pull it up, and no `where` would
--- reach the tables. Shares are compared as whole numbers: numeric is several times slower, and
--- floating-point numbers round.
+--
+-- No view of many rows has a CTE at its top, because PostgreSQL wouldn't pull it up, and no `where`
+-- would reach the tables. Shares are compared as whole numbers, because numeric is several times
+-- slower, and floating-point numbers round.
 
 create view projector.attempts_by_status as
 select   minute as bucket_start, 60 as bucket_s, event_type, status, attempts,
@@ -364,7 +365,7 @@ left join lateral (
 left join normalizer.source_heartbeats as reported
        on  reported.topic = known.topic and reported.partition = known.partition
        and reported.incarnation = position.incarnation
--- Of a log that was never read to an end that was seen, only the last record's time is known.
+-- If a log was never read to a known end, only the last record's time is known.
 cross join lateral (
     select coalesce(
                case

@@ -43,8 +43,8 @@ comment on table normalizer.archived_rows is
 grant select on normalizer.archived_rows to normalizer_writer;
 
 
--- The id that an event was reported with, if another event has that id; null if it has its own. As
--- JSON, so that any content of coercions can be inserted.
+-- The id that an event was reported with, if another event has that id, or null if it has its own.
+-- As JSON, so that any content of coercions can be inserted.
 create function normalizer.shared_id(coercions jsonb) returns jsonb
     language sql immutable parallel safe
     return jsonb_path_query_first(coercions, '$[*] ? (@.rule == "event_id_conflict").from');
@@ -185,8 +185,8 @@ $$;
 
 
 -- Adds the rows of several shards up in shard 0, for times that nobody writes to any more. Waits
--- for transactions that hold one of these shards; meanwhile new transactions take others. Returns
--- the number of deleted rows.
+-- for transactions that hold one of these shards. New transactions take others in the meantime.
+-- Returns the number of deleted rows.
 create function projector.compact_shards(
     counter_table text, time_column text, since timestamptz, until timestamptz
 ) returns bigint

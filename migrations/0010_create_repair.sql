@@ -4,7 +4,7 @@
 
 
 -- Rebuilds executions and their calls, whatever their rows hold, and notes in which hours their
--- roll-ups may differ from then on. A missing row is created; a row without events is deleted.
+-- roll-ups may differ from then on. It creates a missing row, and deletes a row without events.
 --     1. lock the executions
 --     2. read what roll-ups count their calls under
 --     3. rebuild the executions
@@ -113,7 +113,7 @@ $$;
 revoke execute on function projector.repair_executions(bigint[]) from public;
 
 
--- If projector.off is on, a transaction stores events and moves no projection; that is for a record
+-- If projector.off is on, a transaction stores events without updating projections, for a record
 -- that makes a projection fail. This function notes which projections differ from then on, so that
 -- no projection is off unnoticed.
 create function projector.project_off() returns trigger

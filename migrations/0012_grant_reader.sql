@@ -12,8 +12,7 @@ exception
 end
 $$;
 
--- PostgreSQL lets everybody call a function; those that write are only for roles that were granted
--- them.
+-- PostgreSQL lets everybody call a function, but those that write are only for roles with a grant.
 do $$
 declare
     writes regprocedure;

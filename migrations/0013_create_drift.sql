@@ -1,5 +1,5 @@
 -- Drift: top-level fields of producers that are not as documented. The service limits the number of
--- findings of a shape and the length of examples. This is a sample; the values themselves are in
+-- findings of a shape and the length of examples. This is a sample. The values themselves are in
 -- events.
 
 set local search_path = "$user", public, normalizer;

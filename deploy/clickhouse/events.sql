@@ -3,8 +3,9 @@
 -- kafka:9092:
 --     clickhouse-client --multiquery < deploy/clickhouse/events.sql
 --
--- Every copy of an event is inserted; `final` shows the one of the greatest revision. So a message
--- that is read twice, or an event that is sent again, counts once. Always read with `final`.
+-- Every copy of an event is inserted, and `final` shows the one of the greatest revision. So a
+-- message that is read twice, or an event that is sent again, counts once. Always read with
+-- `final`.
 
 create database if not exists normalizer;
 create database if not exists projector;
@@ -58,7 +59,7 @@ select JSONExtractInt(line, 'event_id')             as event_id,
        JSONExtractString(line, 'step')              as step,
        JSONExtractString(line, 'status')            as status,
        JSONExtractUInt(line, 'meta', 'attempts')    as attempts,
-       -- Below 100 the attempts were defaulted; without the header they count as declared.
+       -- Below 100 the attempts were defaulted. Without the header they count as declared.
        coalesce(toUInt16OrNull(evidence) >= 100, true) as attempts_declared,
        toUInt16OrNull(max_attempts)                 as max_attempts,
        parseDateTime64BestEffort(JSONExtractString(line, 'created_at'), 6, 'UTC') as created_at,

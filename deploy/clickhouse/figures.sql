@@ -4,8 +4,8 @@
 --
 -- A call is what all events of its command say, and a later event can change which attempt an
 -- earlier one is of. So an execution is folded whole, again and again while it has new events, into
--- one row; the views count what the newest rows say. Nothing is added up that would have to be
--- taken back.
+-- one row, and the views count the newest rows. Nothing is added up that would have to be taken
+-- back.
 
 create table projector.folded_executions (
     execution_id Int64,

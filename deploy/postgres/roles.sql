@@ -1,10 +1,10 @@
--- Run by who may create roles: the roles and who may log in. Run again, it sets new passwords. compose.yaml
--- runs it when the database is created. Elsewhere an administrator runs it before the first `normalizer migrate`;
--- POSTGRES_USER, the owner of the database, then needs no right to create roles. Without it the user that runs
--- this is the owner:
+-- Creates the roles and logins. Run it as a user who may create roles. Run it again to set new passwords. compose.yaml
+-- runs it when the database is created. Elsewhere an administrator runs it before the first `normalizer migrate`.
+-- Then POSTGRES_USER, the owner of the database, needs no right to create roles. Without that variable, the user who
+-- runs this is the owner:
 --     POSTGRES_USER=owner WRITER_PASSWORD=... READER_PASSWORD=... psql -f deploy/postgres/roles.sql
--- With REVOKE_FROM_PUBLIC=yes no login but a superuser's can fill the disk any more: see the end of this file.
--- The owner migrates, redrives and maintains; the service writes; dashboards read views.
+-- With REVOKE_FROM_PUBLIC=yes only superusers can fill the disk (see the end of this file).
+-- The owner migrates, redrives, and maintains. The service writes. Dashboards read views.
 \set ON_ERROR_STOP on
 \set owner :USER
 \getenv owner POSTGRES_USER

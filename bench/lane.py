@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from bench.peers.comparison import ODD
 from normalizer.core.encoded_events import CALL_RECORDS, EncodedEvent, Lane, encode_columns
 from normalizer.core.normalize import Normalizer
+from normalizer.core.prefilter import Prefilter
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope
 from normalizer.native_lane import MODULE
@@ -38,7 +39,7 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    lane: Lane = import_module(MODULE).Lane(EncodedEvent)
+    lane: Lane = import_module(MODULE).Lane(EncodedEvent, Prefilter())
     normalizer = Normalizer()
     sent = _records(options.records)
 

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Final
 
 from normalizer.core.encoded_events import EncodedEvent, Lane
+from normalizer.core.prefilter import Prefilter
 from normalizer.core.raw_record import RawRecord
 from normalizer.rule_sources import rules_sha256
 from normalizer.settings import Settings
@@ -38,8 +39,6 @@ def why_python(settings: Settings) -> str:
         return "NORMALIZER_CORE is python"
     if settings.shapes is not None:
         return "NORMALIZER_SHAPES adds shapes, which only Python knows"
-    if settings.redact_keys:
-        return "NORMALIZER_REDACT_KEYS adds words, which only Python knows"
     return why_not_installed()
 
 
@@ -78,4 +77,4 @@ def open_lane(settings: Settings) -> GuardedLane | None:
         _log.info("core.chosen", core="python", why=why)
         return None
     _log.info("core.chosen", core="native")
-    return GuardedLane(import_module(MODULE).Lane(EncodedEvent))
+    return GuardedLane(import_module(MODULE).Lane(EncodedEvent, Prefilter(settings.redact_keys)))

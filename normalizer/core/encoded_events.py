@@ -100,8 +100,8 @@ CALL_RECORDS: Final = 200
 class Lane(Protocol):
     """A faster reader of records, which may leave any of them to the rules in Python.
 
-    `event_normalizer_native.Lane(EncodedEvent)` makes one: it calls EncodedEvent with its five
-    fields by position. `event_normalizer_native.RULES_SHA256` is what
+    `event_normalizer_native.Lane(EncodedEvent, Prefilter(words))` makes one: it calls EncodedEvent
+    with its five fields by position. `event_normalizer_native.RULES_SHA256` is what
     `normalizer.rule_sources.rules_sha256()` gave for the sources that the lane was built from.
     """
 

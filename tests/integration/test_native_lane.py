@@ -7,6 +7,7 @@ import pytest
 
 from normalizer.core.encoded_events import EncodedEvent
 from normalizer.core.normalize import Normalizer
+from normalizer.core.prefilter import Prefilter
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope
 from tests.support.factories import RECORDED_MS, raw_event, snowflake
@@ -49,8 +50,8 @@ async def test_service_stores_what_python_alone_would_store(
 ) -> None:
     lanes: list[PythonLane] = []
 
-    def make_lane(make: type[EncodedEvent]) -> PythonLane:
-        lanes.append(PythonLane(make, panics_at))
+    def make_lane(make: type[EncodedEvent], prefilter: Prefilter) -> PythonLane:
+        lanes.append(PythonLane(make, prefilter, panics_at))
         return lanes[-1]
 
     install(monkeypatch, make_lane)

@@ -21,6 +21,7 @@ from normalizer.core.encoded_events import (
     encode_columns,
 )
 from normalizer.core.normalize import Normalizer
+from normalizer.core.prefilter import Prefilter
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope
 from normalizer.rule_sources import rules_sha256
@@ -69,7 +70,7 @@ def native_module() -> ModuleType:
 
 def native_lane() -> Lane:
     """A lane of that module."""
-    lane: Lane = native_module().Lane(EncodedEvent)
+    lane: Lane = native_module().Lane(EncodedEvent, Prefilter())
     return lane
 
 

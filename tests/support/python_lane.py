@@ -8,6 +8,7 @@ import pytest
 
 from normalizer.core.encoded_events import CALL_RECORDS, EncodedEvent
 from normalizer.core.normalize import Normalizer
+from normalizer.core.prefilter import Prefilter
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope
 from normalizer.native_lane import MODULE
@@ -21,7 +22,12 @@ LEFT_EVERY = 5
 class PythonLane:
     """Reads records by the rules in Python, and panics at the records that it's given."""
 
-    def __init__(self, make: type[EncodedEvent], panics_at: Sequence[bytes] = ()) -> None:
+    def __init__(
+        self,
+        make: type[EncodedEvent],
+        _: Prefilter | None = None,
+        panics_at: Sequence[bytes] = (),
+    ) -> None:
         assert make is EncodedEvent
         self._normalize = Normalizer().normalize
         self._panics_at = panics_at
@@ -48,7 +54,7 @@ class PythonLane:
 
 def install(
     monkeypatch: pytest.MonkeyPatch,
-    make_lane: Callable[[type[EncodedEvent]], PythonLane] = PythonLane,
+    make_lane: Callable[[type[EncodedEvent], Prefilter], PythonLane] = PythonLane,
     rules: str | None = None,
 ) -> None:
     """Make the lane what the built module has, as built from these rules or from today's."""

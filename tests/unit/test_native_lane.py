@@ -42,7 +42,6 @@ def test_lane_reads_where_it_was_built_from_these_rules(monkeypatch: pytest.Monk
     [
         ({"core": "python"}, "NORMALIZER_CORE is python"),
         ({"shapes": "shapes.toml"}, "NORMALIZER_SHAPES adds shapes, which only Python knows"),
-        ({"redact_keys": ("pet",)}, "NORMALIZER_REDACT_KEYS adds words, which only Python knows"),
     ],
     ids=str,
 )

@@ -34,21 +34,9 @@ struct Lane {
 #[pymethods]
 impl Lane {
     /// `encoded_event` is called with the five fields of an event. `prefilter` has the signs of
-    /// secrets: without one those that no operator added to.
+    /// secrets.
     #[new]
-    #[pyo3(signature = (encoded_event, prefilter=None))]
-    fn new(
-        encoded_event: Py<PyAny>,
-        prefilter: Option<Bound<'_, PyAny>>,
-        py: Python<'_>,
-    ) -> PyResult<Self> {
-        let prefilter = match prefilter {
-            Some(prefilter) => prefilter,
-            None => py
-                .import("normalizer.core.prefilter")?
-                .getattr("Prefilter")?
-                .call0()?,
-        };
+    fn new(encoded_event: Py<PyAny>, prefilter: &Bound<'_, PyAny>) -> PyResult<Self> {
         let (signs, weak, folded, separators) = prefilter.call_method0("automaton")?.extract()?;
         let rules = Rules::new(&Signs {
             signs,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from msgspec.structs import replace
 
-from bench.peers.comparison import ODD
+from bench.peers.comparison import ODD as NOT_OF_PEERS
 from normalizer.core.encoded_events import EncodedEvent, Lane
 from normalizer.core.prefilter import Prefilter
 from normalizer.core.raw_record import RawRecord
@@ -43,6 +43,20 @@ SOAKED: Final = 10_000_000
 LEFT: Final = Path(__file__).parent / "left_vectors.json"
 """The vectors that the lane leaves, and how many it answers, by file."""
 
+ODD: Final = (
+    b'{"event_type":"a","execution_id":1,"child_execution_id":2,"result":{"child_execution_id":3}}',
+)
+EVENT: Final = b'{"event_type":"a","execution_id":1,"context":%b}'
+EXTREME: Final = (
+    *(b"", b" ", b"null", b"[]", b"{}", b'"', b"\xef\xbb\xbf{}", b"[" * 100_000),
+    EVENT % (b"[" * 20_000 + b"]" * 20_000),
+    EVENT % (b'{"a":' * 9_000 + b"1" + b"}" * 9_000),
+    b'{"event_type":"' + b"a" * 60_000 + b'"}',
+    b'{"worker_id":"' + b"w" * 20_000 + b'","events":[' + b",".join([b"{}"] * 9_000) + b"]}",
+    b'{"transaction_id":1,"payload":"' + b'\\"' * 20_000 + b'"}',
+    b'{"event_type":"a","execution_id":' + b"9" * 40_000 + b"}",
+)
+
 
 @pytest.fixture(scope="module")
 def lane() -> Lane:
@@ -60,7 +74,7 @@ def test_the_lane_carries_the_hash_of_the_rules_it_was_built_beside() -> None:
 @pytest.mark.parametrize(
     ("mix", "least_share"),
     [
-        (replace(Mix(poison=0.0), **dict.fromkeys(ODD, 0.0)), 0.98),
+        (replace(Mix(poison=0.0), **dict.fromkeys(NOT_OF_PEERS, 0.0)), 0.98),
         (Mix(), 0.85),
         (Mix(mutated=1.0), 0.75),
     ],
@@ -84,6 +98,15 @@ def test_records_with_changed_bytes_are_answered_as_in_python(lane: Lane) -> Non
 
     assert not answers.wrong, answers.wrong[:5]
     assert answers.native_share >= 0.1
+
+
+@pytest.mark.parametrize("value", ODD, ids=range(len(ODD)))
+def test_odd_records_are_answered_as_in_python(lane: Lane, value: bytes) -> None:
+    """What neither the simulator nor a vector sends, and a mutant of the lane answers otherwise."""
+    answers = compare_answers(lane, raw_records([value]))
+
+    assert not answers.wrong
+    assert answers.equal == 1
 
 
 def test_hostile_records_are_answered_as_in_python_or_left(lane: Lane) -> None:
@@ -187,15 +210,3 @@ def _vector_answers(lane: Lane, name: str) -> dict[str, object]:
         equal += answers.equal
         left += [vector["id"]] * answers.left
     return {"equal": equal, "left": left}
-
-
-EVENT: Final = b'{"event_type":"a","execution_id":1,"context":%b}'
-EXTREME: Final = (
-    *(b"", b" ", b"null", b"[]", b"{}", b'"', b"\xef\xbb\xbf{}", b"[" * 100_000),
-    EVENT % (b"[" * 20_000 + b"]" * 20_000),
-    EVENT % (b'{"a":' * 9_000 + b"1" + b"}" * 9_000),
-    b'{"event_type":"' + b"a" * 60_000 + b'"}',
-    b'{"worker_id":"' + b"w" * 20_000 + b'","events":[' + b",".join([b"{}"] * 9_000) + b"]}",
-    b'{"transaction_id":1,"payload":"' + b'\\"' * 20_000 + b'"}',
-    b'{"event_type":"a","execution_id":' + b"9" * 40_000 + b"}",
-)

@@ -13,7 +13,7 @@ use crate::wire_event::{Fields, WireEvent};
 use crate::wire_values::{same_json, text_or_number, value};
 
 /// The most bytes of outer fields that a batch is given in all of its items together.
-const MAX_COPIED_BYTES: usize = 1 << 20;
+const MAX_COPIED_BYTES: usize = 1 << 18;
 
 /// What gets each event of a record, in order, with its index.
 type Each<'e> = &'e mut dyn FnMut(u32, WireEvent<'_>) -> Result<(), Left>;

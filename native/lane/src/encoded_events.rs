@@ -52,6 +52,12 @@ impl EncodedEvents {
         self.events.is_empty()
     }
 
+    /// Gives how many bytes all rows have.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.columns.len()
+    }
+
     /// Forgets all events but the first ones.
     pub fn truncate(&mut self, len: usize) {
         self.events.truncate(len);

@@ -42,6 +42,9 @@ pub use record::Record;
 /// The most bytes of a record's value: a longer one has limits of its own, which Python checks.
 pub const MAX_BYTES: usize = 50_000;
 
+/// The most bytes that the rows of one record take: those of a call, together, must fit into memory.
+const MAX_ROW_BYTES: usize = 300_000;
+
 /// Reads some records into `events`. If `read` panics, all of them are left: `events` is empty, and
 /// the answer None.
 pub fn caught<T>(
@@ -97,10 +100,13 @@ impl Lane {
                 return Err(Left::Suspicious);
             }
         }
-        let before = events.len();
+        let (before, bytes_before) = (events.len(), events.bytes());
         let read = decode::decode_events(text, &mut |index, event| {
             let event = normalize::normalize(record, index, event)?;
             events.push(record, &headers, event);
+            if events.bytes() - bytes_before > MAX_ROW_BYTES {
+                return Err(Left::Large);
+            }
             Ok(())
         });
         if read.is_err() {
@@ -149,6 +155,19 @@ mod tests {
 
         assert_eq!(events.len(), 1);
         assert!(events.iter().all(|event| event.execution_id == 7));
+    }
+
+    #[test]
+    fn a_batch_whose_rows_are_many_times_its_bytes_is_left() {
+        let batch =
+            |items: usize| format!("[{}1]", r#"{"name":"a","execution_id":7},"#.repeat(items));
+        let read = |items| {
+            let text = batch(items).replace(",1]", "]");
+            lane().read(&record(&text), &mut EncodedEvents::default(), |_| false)
+        };
+
+        assert_eq!(read(1_000), Ok(()));
+        assert_eq!(read(1_600), Err(Left::Large));
     }
 
     #[test]

@@ -86,14 +86,15 @@ end
 $$;
 
 
-create index events_by_created on normalizer.events using brin (created_at)
-    with (pages_per_range = 32);
+-- Not BRIN: new rows take the place of deleted ones, and the summary of a block range only widens.
+-- After five turns of retention each look-up would read the whole table.
+create index events_by_created on normalizer.events (created_at);
 comment on index normalizer.events_by_created is
     'Query: events of one hour, by created_at (projector verify).';
-create index events_by_arrival on normalizer.events using brin ((coalesce(recorded_at, created_at)))
-    with (pages_per_range = 32);
+create index events_by_arrival on normalizer.events (coalesce(recorded_at, created_at));
 comment on index normalizer.events_by_arrival is
-    'Query: events of one hour, by arrival (projector verify).';
+    'Query: events of one hour, by arrival (projector verify, and retention, which looks for old '
+    'events).';
 
 
 create table projector.verifications (

@@ -3222,13 +3222,13 @@ ALTER TABLE ONLY projector.verifications
 ALTER TABLE ONLY projector.worker_hours
     ADD CONSTRAINT worker_hours_pkey PRIMARY KEY (hour, worker_id, status, shard);
 
-CREATE INDEX events_by_arrival ON normalizer.events USING brin (COALESCE(recorded_at, created_at)) WITH (pages_per_range='32');
-COMMENT ON INDEX normalizer.events_by_arrival IS 'Query: events of one hour, by arrival (projector verify).';
+CREATE INDEX events_by_arrival ON normalizer.events USING btree (COALESCE(recorded_at, created_at));
+COMMENT ON INDEX normalizer.events_by_arrival IS 'Query: events of one hour, by arrival (projector verify, and retention, which looks for old events).';
 
 CREATE INDEX events_by_command ON normalizer.events USING btree (((execution_id + 0)), hashtext(command_id)) WHERE (command_id IS NOT NULL);
 COMMENT ON INDEX normalizer.events_by_command IS 'Query: all events of one command, from which its attempts are rebuilt. It asks for execution_id + 0, so that no index on execution_id alone can serve it.';
 
-CREATE INDEX events_by_created ON normalizer.events USING brin (created_at) WITH (pages_per_range='32');
+CREATE INDEX events_by_created ON normalizer.events USING btree (created_at);
 COMMENT ON INDEX normalizer.events_by_created IS 'Query: events of one hour, by created_at (projector verify).';
 
 CREATE INDEX events_by_execution ON normalizer.events USING btree (execution_id, event_id);

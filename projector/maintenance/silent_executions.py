@@ -110,7 +110,7 @@ def _components(candidates: Collection[int], ties: dict[int, set[int]]) -> list[
 
 
 # Ids don't show which rows are old, because a replay stores old ids today.
-_BY_ARRIVAL: Final = "set local enable_seqscan = off; set local enable_indexscan = off"
+_BY_ARRIVAL: Final = "set local enable_seqscan = off"
 
 _CANDIDATES: Final = """
     select distinct execution_id

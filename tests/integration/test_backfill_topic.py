@@ -187,3 +187,18 @@ async def test_what_a_run_had_left_of_a_recreated_topic_is_named_in_its_result(
     assert source.truncated == (
         f"the topic was recreated before these offsets were read: {topic.name}[0] 5 to 10"
     )
+
+
+async def test_the_ledger_misses_a_row_that_a_job_stored(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    await send(producer, topic, range(9))
+    await backfill_topic(settings, topic)
+    assert await wrong(settings) == []
+
+    await watcher.connection.execute(
+        "delete from normalizer.events where source_partition = 0 and source_offset = 0"
+    )
+
+    assert await wrong(settings) == ["LOST: stored: the totals say 9, the table holds 8"]

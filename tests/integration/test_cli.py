@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.structs import TopicPartition
 
 from normalizer.cli.check import check
 from normalizer.cli.explain import explain, parse_coordinates
@@ -425,3 +426,44 @@ async def test_a_migration_that_is_missing_ends_the_service_with_3(
 
     assert code == 3
     assert '"event":"ended"' in said
+
+
+@ONE_PARTITION
+async def test_check_warns_of_records_that_kafka_deleted_before_they_were_read(
+    settings: Settings,
+    topic: Topic,
+    producer: AIOKafkaProducer,
+    admin: AIOKafkaAdminClient,
+    watcher: Watcher,
+) -> None:
+    """The service passes them by itself, so nothing fails: but somebody has to raise retention."""
+    await send(producer, topic, range(3))
+    async with running(settings):
+        await watcher.until_read(topic, {0: 3})
+    await send(producer, topic, range(3, 9))
+    await admin.delete_records({TopicPartition(topic.name, 0): RecordsToDelete(7)})
+
+    code, said = await checked(settings)
+
+    assert code == 0, said
+    assert (
+        f"position of {topic.name}[0]: Kafka deleted offsets 3 to 6 before they were read" in said
+    )
+    assert "all match their logs" not in said
+
+
+@ONE_PARTITION
+async def test_rows_that_nobody_counted_are_more_and_not_lost(
+    settings: Settings, topic: Topic, producer: AIOKafkaProducer, watcher: Watcher
+) -> None:
+    await send(producer, topic, range(5))
+    async with running(settings):
+        await watcher.until_read(topic, {0: 5})
+    await watcher.connection.execute(
+        "update normalizer.source_positions set stored = stored - 1, duplicate = duplicate + 1"
+    )
+
+    code, said = await verified(settings)
+
+    assert (code, "MORE: stored: the totals say 4, the table holds 5" in said) == (1, True)
+    assert "LOST" not in said

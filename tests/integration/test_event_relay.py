@@ -484,3 +484,23 @@ async def test_silent_output_makes_it_unready_and_holds_up_a_stop_no_longer_than
 
     assert waits_for is not None
     assert await sent(settings) == []
+
+
+async def test_a_position_before_changes_that_were_deleted_is_refused_in_words(
+    database: Database, settings: Settings
+) -> None:
+    """Kafka may lose its last commits: what they had sent is no longer noted."""
+    noted = "select count(*) from normalizer.event_changes"
+    async with connected(database) as connection, relaying(settings):
+        await connection.execute(INSERT, 1, 1)
+        await until_sent(settings, 1)
+        await until(lambda: _is_zero(connection, noted))
+        before = await connection.fetchval("select pg_current_xact_id()::text::bigint")
+        await connection.execute(INSERT, 2, 2)
+        await until_sent(settings, 2)
+        await until(lambda: _is_zero(connection, noted))
+    await _set_position(settings, transaction_id=before)
+
+    with pytest.raises(FatalError, match="Kafka was set back"):
+        async with asyncio.timeout(30):
+            await EventRelay(settings).run()

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import msgspec
 import pytest
-from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import MessageSizeTooLargeError
 
@@ -173,3 +173,23 @@ async def test_a_partition_whose_output_refuses_at_once_is_claimed_less_and_less
         await until_relayed(settings, {0: 1})
 
     assert refused_at_s[5] - refused_at_s[4] > LONGEST_WAIT_S / 2
+
+
+@ONE_PARTITION
+async def test_offsets_that_retention_took_unread_are_passed_and_said(
+    topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer, admin: AIOKafkaAdminClient
+) -> None:
+    settings = relay_settings(topic, bootstrap_servers)
+    async with output_topics(admin, settings):
+        await send(producer, topic, range(10))
+        async with running(settings, open_stores=relay_stores):
+            await until_relayed(settings, {0: 10})
+        await send(producer, topic, range(10, 30))
+        await admin.delete_records({TopicPartition(topic.name, 0): RecordsToDelete(20)})
+
+        async with running(settings, open_stores=relay_stores) as service:
+            await until_relayed(settings, {0: 30})
+
+        assert service.counters.gaps == 1
+        lines = await read_topic(bootstrap_servers, settings.kafka_canonical_topic)
+        assert len(lines) == 20

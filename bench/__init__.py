@@ -1,1 +1,1 @@
-"""Benchmarks on the embedded stack; each prints ratios measured in one run."""
+"""Benchmarks on the embedded stack. Each prints ratios measured in one run."""

@@ -40,7 +40,7 @@ class Run(NamedTuple):
 
 
 def main(commit: str, events: int, rounds: int, results: str | None) -> int:
-    """Print each round and the medians; return 1 if this state is slower by more than 5 %."""
+    """Print each round and the medians. Returns 1 if this state is slower by more than 5 %."""
     pairs: list[tuple[Run, Run]] = []
     with _checkout(commit) as there:
         for number in range(rounds):

@@ -265,7 +265,7 @@ def measure(row: Row, commands: int, commits: Sequence[str]) -> list[Counts]:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Print the table; return 1 where an aim is missed."""
+    """Print the table. Returns 1 if it misses an aim."""
     commits = [options.against, ""] if options.against else [""]
     paces = ", ".join("/".join(str(us // MS) for us in pace) for pace in PACES)
     print(f"% wrong, left open, invented, recovered as such; clocks/calls/backoff in ms: {paces}")
@@ -291,7 +291,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def missed_aims(row: Row, before: Counts, now: Counts) -> Iterator[str]:
-    """What must hold, and doesn't."""
+    """Yield the aims that it misses."""
     if now.invented > before.invented or (now.invented and not row.late):
         yield "attempts are invented"
     if row.layout != "one log":

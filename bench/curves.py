@@ -1,11 +1,11 @@
-"""Measures how the drain depends on what is stored, sent and shared; each curve changes one thing.
+"""Measures how the drain depends on what is stored, sent, and shared. Each curve changes one thing.
 
     python -m bench.curves --events 5000 --rounds 1 --stored 0,20000     a smoke test: no figures
     python -m bench.curves --results                      the full form, into docs/results.csv
     python -m bench.curves --only repeats,ids
 
 Each point is the median of rounds. In a round all points of a curve follow one another, so a
-machine that is slow for a while is slow for all of them; a drain into stored rows has one into an
+machine that's slow for a while is slow for all of them. A drain into stored rows has one into an
 empty database beside it. Records that are sent or read again go to where they are stored already.
 Memory is the peak of a process with its child, of several processes the mean. The full form takes
 more than an hour: thirty million rows must be stored first, and ten million records drained.
@@ -70,7 +70,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Curve(msgspec.Struct, frozen=True, kw_only=True):
-    """Points that differ in one thing; the first is what the others are compared with."""
+    """Points that differ in one thing. The others are compared with the first."""
 
     name: str
     title: str
@@ -141,7 +141,7 @@ Drains = dict[str, list[Drained]]
 
 
 class Bench:
-    """One stack; topics are loaded once, and each drain has a database of its own."""
+    """One stack. It loads topics once, and each drain has its own database."""
 
     def __init__(self, servers: Stack, report: Callable[[str], None]) -> None:
         self._servers = servers
@@ -161,9 +161,12 @@ class Bench:
         return drains
 
     async def _measure_stored(self, curve: Curve, rounds: int) -> Drains:
-        """The history grows from point to point; beside each drain into it is one into nothing.
+        """The history grows from point to point.
 
-        What counts is the ratio of the two, so the drains into nothing are the first point's.
+        Each drain into it has one into an empty database beside it.
+
+        The result is the ratio of the two, so the drains into empty databases are the first
+        point's.
         """
         name = "history"
         url = await self._servers.database(name)

@@ -3,13 +3,13 @@
     python -m bench.drain                               the short form: 300,000 events
     python -m bench.drain --events 1000000 --results    the full form, into docs/results.csv
 
-One run, one machine, one database: the service reads the topic and writes every row; then those
-very rows are copied again, finished, into the same (emptied) tables with the same triggers.
-The ratio of the two times shows what reading, normalizing, identity and the ledger cost on top of
-storing, though one session copies, and each process of the service has one of its own.
+One run, one machine, one database: the service reads the topic and writes every row. Then the same
+rows are copied again, finished, into the same (emptied) tables with the same triggers. The ratio of
+the two times shows what reading, normalizing, identity and the ledger cost on top of storing,
+though one session copies, and each process of the service has one of its own.
 
-The clock starts when every process holds its partitions: starting up is not draining. What a
-process read before that moment is in neither the count nor the time.
+The clock starts when every process holds its partitions: starting up is not draining. Records that
+a process read before that moment are in neither the count nor the time.
 """
 
 import argparse
@@ -58,7 +58,7 @@ class Stack(NamedTuple):
 
 
 class Drained(NamedTuple):
-    """What was drained, in what time, CPU and memory; and the projections' tables it filled.
+    """The result of a drain: records, time, CPU, memory, and the projections' tables it filled.
 
     `peak_mb` is the sum of all processes, their children included.
     """
@@ -76,7 +76,7 @@ class Drained(NamedTuple):
 
 
 async def main(events: int, seed: int, processes: int, *, results: bool) -> int:
-    """Print both rates and their ratio; return 1 if the ratio misses the aim."""
+    """Print both rates and their ratio. Returns 1 if the ratio misses the aim."""
     figures: dict[str, object] = {}
     async with stack() as servers:
         await load(servers.bootstrap_servers, events, seed)
@@ -224,10 +224,10 @@ async def _sizes(database_url: str) -> asyncpg.Record:
 
 
 async def _copy_again(database_url: str, filled: tuple[str, ...]) -> tuple[int, float]:
-    """Copy the stored, finished rows into the emptied tables; return rows and seconds.
+    """Copy the stored, finished rows into the emptied tables. Returns rows and seconds.
 
-    The client copies in the service's batches; the time includes only the encoding of rows, which
-    COPY cannot do without.
+    The client copies in the service's batches. The time includes only the encoding of rows, which
+    COPY requires.
     """
     connection = await connected(database_url)
     try:

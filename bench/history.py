@@ -22,7 +22,7 @@ async def make_history(
     per_day: float = 10_000_000 / 30,
     first: int = 0,
 ) -> int:
-    """Insert about this many events, the last of them before `until`; return the exact number."""
+    """Insert about this many events, the last of them before `until`. Returns the exact number."""
     executions = max(events // EVENTS_AN_EXECUTION, 1)
     gap = timedelta(days=1) / per_day * EVENTS_AN_EXECUTION
     begin = until - gap * executions

@@ -1,4 +1,4 @@
-"""What the native lane costs a record, beside Python, in turn in one run.
+"""Measures the cost per record of the native lane and of Python, in turn in one run.
 
     python -m bench.lane                     the peers' mix, five rounds
     python -m bench.lane --records 5000 --rounds 3

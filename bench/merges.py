@@ -53,7 +53,7 @@ _ENDED: Final = """
 
 
 async def main(options: argparse.Namespace) -> int:
-    """Print the times of both; return 1 if the large execution's are over the aim."""
+    """Print the times of both. Returns 1 if the large execution's exceed the aim."""
     async with _database() as url:
         connection = await asyncpg.connect(url)
         try:

@@ -45,7 +45,7 @@ Row = tuple[Any, ...]
 
 
 async def main(options: argparse.Namespace) -> int:
-    """Print every figure; return 1 where an aim is missed."""
+    """Print every figure. Returns 1 if it misses an aim."""
     figures: dict[str, object] = {}
 
     def say(what: str, figure: str) -> None:

@@ -69,7 +69,7 @@ class Written(NamedTuple):
 
 
 async def main(options: argparse.Namespace) -> int:
-    """Print all three; return 1 if the repair, the retention or a read failed."""
+    """Print all three. Returns 1 if the repair, the retention, or a read failed."""
     folder = Path(tempfile.mkdtemp(prefix="noetl-bench-"))
     folder.chmod(0o711)
     settings = {"shared_buffers": "512MB", "max_wal_size": "8GB"}
@@ -148,7 +148,7 @@ async def written(
     until: float | None,
     beside: asyncio.subprocess.Process | None = None,
 ) -> Written:
-    """Commit each batch when it is due, or late; the read after it is not in its time."""
+    """Commit each batch when it's due, or late. The read after it isn't in its time."""
     took_ms: list[float] = []
     events = 0
     began = time.monotonic()

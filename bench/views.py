@@ -56,7 +56,7 @@ class Cost(NamedTuple):
 
 
 async def main(options: argparse.Namespace) -> int:
-    """Print a line for each view; return 1 if one of them reads more the longer the history is."""
+    """Print a line per view. Returns 1 if one of them reads more the longer the history is."""
     async with _postgres() as postgres:
         few, _ = await _measured(postgres, options.events // 10, DAYS // 10)
         many, long = await _measured(postgres, options.events, DAYS)

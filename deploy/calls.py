@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Folds the events of a command into its calls, for engines that are not PostgreSQL.
 
-PostgreSQL does the same in migrations/0006_create_call_triggers.sql; a property test holds this
-fold against the plain one that also watches PostgreSQL. Only the standard library is used: the
-file is copied to ClickHouse's user scripts and to Flink's workers as it is. As a program it
-answers ClickHouse: a line with the events of one execution in, a line with its calls out.
+PostgreSQL does the same in migrations/0006_create_call_triggers.sql. A property test holds this
+fold against the plain one that also watches PostgreSQL. Only the standard library is used: the file
+is copied to ClickHouse's user scripts and to Flink's workers as it is. As a program it answers
+ClickHouse: a line with the events of one execution in, a line with its calls out.
 
 Times are microseconds since 1970, durations microseconds.
 """
@@ -105,7 +105,7 @@ class CallEvent(NamedTuple):
 
     @property
     def end_rank(self) -> tuple[int, int, int, int]:
-        """Of the ends of an attempt, the one with the lowest rank decides how it ended.
+        """The end with the lowest rank decides how an attempt ended.
 
         A failure comes before a cancellation, and that before a completion. In one of these
         classes the call's own report comes before its command's, then the earlier before the

@@ -1,4 +1,4 @@
-"""What MkDocs does beyond its settings: pages from outside of docs/, and links that fit the site.
+"""Extends MkDocs: pages from outside of docs/, and links that fit the site.
 
 Pages are written for the repository, where a link leads to a file. On the site a page that is
 part of it gets a link, and any other file keeps its name without one.

@@ -585,7 +585,8 @@ begin
     -- 2. The executions.
     moved := array(select move from merge_executions(changes) as move);
 
-    -- 3. Executions that lost a value. One that retention leaves in part is always rebuilt.
+    -- 3. Executions that lost a value. An execution that retention has partly deleted is always
+    --    rebuilt.
     if tg_op <> 'INSERT' then
         if is_archiving then
             doubtful := array(select execution_id from unnest(changes));

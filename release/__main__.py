@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> None:
 def _built_twice(
     folder: Path, tools: Path, version: str, commit: sources.Commit, arguments: list[str]
 ) -> Path:
-    """Build two copies of the commit; return the folder of the second, which has the same bytes."""
+    """Build two copies of the commit. Returns the folder of the second, with the same bytes."""
     finished = [folder / name / "finished" for name in ("first", "second")]
     for into in finished:
         tree = sources.export(ROOT, commit, into.parent / "tree")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class ReleaseError(Exception):
-    """A release cannot be made; the message says why."""
+    """A release can't be made. The message says why."""
 
 
 def run(*command: str | Path, folder: Path, given: bytes = b"", **variables: str) -> bytes:

@@ -15,7 +15,7 @@ _CHART: Final = Path("deploy") / "helm" / "event-normalizer"
 
 
 def install_tools(root: Path, environment: Path) -> Path:
-    """Make an environment of what requirements-build.lock names; return its programs' folder."""
+    """Make an environment from requirements-build.lock. Returns its programs' folder."""
     run(sys.executable, "-m", "venv", environment, folder=root)
     tools = environment / "bin"
     run(
@@ -75,7 +75,7 @@ def _sdist(tree: Path, into: Path, tools: Path, commit: Commit) -> None:
 def _hook(
     name: str, tree: Path, into: Path, tools: Path, commit: Commit, rustflags: str = ""
 ) -> str:
-    """Call a hook of the build backend; return the name of the file that it made."""
+    """Call a hook of the build backend. Returns the name of the file that it made."""
     program = f"from setuptools import build_meta as b; print('\\n' + b.{name}({str(into)!r}))"
     said = run(
         *(tools / "python", "-c", program),

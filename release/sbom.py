@@ -27,7 +27,7 @@ def _uplot() -> dict[str, Any]:
 
 
 def _of_debian(line: str) -> dict[str, Any]:
-    """A package of the base; its licence is in /usr/share/doc of the image."""
+    """A package of the base. Its license is in /usr/share/doc of the image."""
     name, version, architecture = line.split()
     return _component(f"pkg:deb/debian/{name}@{version}?arch={architecture}", name, version)
 

@@ -29,7 +29,7 @@ def commit(root: Path) -> Commit:
 
 
 def checked_out_commit(root: Path) -> Commit:
-    """The same; raises ReleaseError if a file differs from it."""
+    """Do the same, and raise ReleaseError if a file differs from it."""
     changed = run("git", "status", "--porcelain", folder=root).decode().splitlines()
     if changed:
         raise ReleaseError(f"commit first: {', '.join(line[3:] for line in changed[:5])}")
@@ -37,7 +37,7 @@ def checked_out_commit(root: Path) -> Commit:
 
 
 def export(root: Path, released: Commit, tree: Path) -> Path:
-    """Write the files of the commit, and nothing else, into a new folder; return it."""
+    """Write only the files of the commit into a new folder. Returns the folder."""
     archive = run(
         *("git", "-c", "tar.umask=0022", "archive", "--format=tar", released.revision), folder=root
     )

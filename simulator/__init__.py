@@ -42,7 +42,7 @@ and then what is expected, compared with what a database holds:
 It must not be able to agree with the normalizer by accident, so it never imports it: every rule it
 needs is written here a second time, from the spec, the other way round.
 
-What docs/spec/wire-shapes.md names and this does not produce, and why:
+It doesn't produce these parts of docs/spec/wire-shapes.md, for the given reasons:
 
     an id that a browser has rounded: it looks like any other id, and is stored unchanged
     a record without a time: Kafka gives every record one

@@ -26,7 +26,7 @@ _FLAT_OUT_RATE = 5_000.0
 
 
 def _run_from_options(options: dict[str, Any], **mix: Any) -> SimulatorRun:
-    """Build the run from the options; `--set` overrides the other options."""
+    """Build the run from the options. `--set` overrides the other options."""
     mix |= {name: options[name] for name in ("in_flight", "poison")}
     given = {name: value for name, value in mix.items() if value is not None}
     for setting in options["settings"]:

@@ -13,7 +13,7 @@ _CHUNK = 5_000
 
 
 class ActualRow(msgspec.Struct, frozen=True, array_like=True):
-    """A row of `events`; JSON columns are text, times are microseconds since 1970."""
+    """A row of `events`. JSON columns are text, and times are microseconds since 1970."""
 
     event_id: int
     execution_id: int

@@ -15,7 +15,7 @@ EventCountKey = tuple[int, str, str, str, int]
 
 
 class ActualExecution(msgspec.Struct, frozen=True, array_like=True):
-    """A row of `executions`; times are microseconds since 1970."""
+    """A row of `executions`. Times are microseconds since 1970."""
 
     execution_id: int
     status: str

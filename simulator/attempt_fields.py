@@ -10,7 +10,7 @@ from simulator.rendering import EXPLICIT, ONE_BASED, ReportedFields
 
 
 class AttemptField(NamedTuple):
-    """One field; `path` inside the body, its meta or its payload. Most count from 1."""
+    """One field. `path` is inside the body, its meta, or its payload. Most count from 1."""
 
     inside: Literal["body", "meta", "payload"]
     path: tuple[str, ...]

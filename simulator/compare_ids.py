@@ -16,7 +16,7 @@ Taken = Callable[[list[int]], Awaitable[set[int]]]
 
 
 class IdCheck:
-    """Gets every row once; some ids can be judged only at the end."""
+    """Gets every row once. Some ids can be judged only at the end."""
 
     def __init__(self, shared: set[int]) -> None:
         self._shared = shared
@@ -56,7 +56,7 @@ class IdCheck:
             report.differs("differs in event_id", f"{name}: {row.event_id} is to be {plain}")
 
     async def finish(self, taken: Taken, report: ComparisonReport) -> None:
-        """Judge the rest: a shared id has one event; a salted id needs the plain one taken."""
+        """Judge the rest. A shared id has one event, and a salted id needs the plain one taken."""
         for own, number in self._plain.items():
             if number != 1:
                 report.differs("differs in event_id", f"{own} belongs to {number} of its events")

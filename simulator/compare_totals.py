@@ -1,8 +1,8 @@
 """Checks the totals of each partition against the expected outcomes of its records.
 
 A report that changes its row is `merged`, one that does not is a `duplicate`. The order decides
-which is which, and it is known only if all reports of every event are in one partition; otherwise
-only the sums are compared.
+which is which, and it's known only if all reports of every event are in one partition. Otherwise it
+compares only the sums.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ from simulator.expected_rows import LoggedReport
 
 
 class TotalsCheck(msgspec.Struct):
-    """Expected totals of each partition; filled while events are read and compared."""
+    """The expected totals of each partition, filled while events are read and compared."""
 
     records: Counter[int] = msgspec.field(default_factory=Counter)
     outcomes: Counter[int] = msgspec.field(default_factory=Counter)

@@ -29,7 +29,7 @@ class ComparisonReport(msgspec.Struct):
         return not self.differences
 
     def differs(self, kind: str, example: str) -> None:
-        """Count one difference; the first few are kept as examples."""
+        """Count one difference, and keep the first few as examples."""
         self.differences[kind] += 1
         kept = self.examples.setdefault(kind, [])
         if len(kept) < _EXAMPLES:

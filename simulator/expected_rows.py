@@ -1,9 +1,9 @@
 """Builds the expected row of one event from its reports.
 
 Written from the guarantee, not from the normalizer: an event reported more than once is the merge
-of its reports, column by column, in any order. Declared beats derived, derived beats defaulted;
-present beats absent; between equals the greater by bytes stays.
-Source: docs/spec/wire-shapes.md#v3, #m4.
+of its reports, column by column, in any order. Declared beats derived, derived beats defaulted, and
+present beats absent. Between equals the greater by bytes stays. Source:
+docs/spec/wire-shapes.md#v3, #m4.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,10 @@ from simulator.view_fold import Row
 
 
 class LoggedReport(msgspec.Struct, frozen=True, array_like=True):
-    """A report with its coordinates; `recorded_ms` is the log's time, `copy` a repetition."""
+    """A report with its coordinates.
+
+    `recorded_ms` is the log's time, and `copy` marks a repetition.
+    """
 
     partition: int
     offset: int
@@ -29,10 +32,10 @@ class LoggedReport(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ExpectedRow(msgspec.Struct):
-    """The row: `columns` and `rules` must be equal; `objects` must have at least these keys.
+    """The row: `columns` and `rules` must be equal, and `objects` must have at least these keys.
 
-    `shape` is how the shape's name begins, `traces` are the traces that the row may name;
-    `own_id` is None for an event whose id must be derived.
+    `shape` is how the shape's name begins, `traces` are the traces that the row may name. `own_id`
+    is None for an event whose id must be derived.
     """
 
     columns: dict[str, Any]
@@ -100,7 +103,10 @@ def expected_row(reports: list[LoggedReport]) -> ExpectedRow:
 
 
 def stored_row(reports: list[LoggedReport]) -> Row:
-    """The row as the views are folded from it; of what a ledger keeps only a digest, None."""
+    """Return the row that the views are folded from.
+
+    Values with only a digest in the ledger are None.
+    """
     columns = expected_row(reports).columns
     reported = [logged.reported for logged in reports]
     context = _unsealed(columns.get("context"))

@@ -27,7 +27,7 @@ _CLOSING: Final = frozenset(("playbook.completed", "playbook.failed", "playbook.
 
 
 class ExpectedViews(msgspec.Struct):
-    """What the views must show of one execution, and what really happened.
+    """The rows that the views must show for one execution, and the real outcome.
 
     `counts` are its events by kind. `really` is how the execution ended on the platform: None if
     not every report of an end arrived, or if they disagree. `real_calls` has, by command, how each

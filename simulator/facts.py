@@ -1,4 +1,4 @@
-"""What happens on the platform, in its own terms, before any producer writes it down."""
+"""The events of the platform in its own terms, before any producer writes them down."""
 
 from typing import Literal
 
@@ -76,7 +76,7 @@ class PlaybookRun(msgspec.Struct):
 
 
 class Payload(msgspec.Struct, frozen=True):
-    """What a call returns or gets: as it is sent, and as it may be kept (JSON, sorted keys).
+    """A call's input or result: as it's sent, and as it may be kept (JSON, sorted keys).
 
     They differ if it holds a secret, or text that PostgreSQL cannot store.
     """

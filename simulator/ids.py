@@ -1,4 +1,4 @@
-"""The platform's own ids: minted, doubled, opaque; and the id of an event that brought none.
+"""The platform's own ids (minted, doubled, and opaque), and the id of an event that brought none.
 
 Written from the spec alone, so that the normalizer's arithmetic has something to be compared with.
 Source: docs/spec/wire-shapes.md#g1, #g2, #g4, #i3.
@@ -21,7 +21,7 @@ _NO_TIME: Final = 1 << 62 | 1 << 61
 
 
 class Minter:
-    """Ids of one node in the layout of every application; ascending, never repeated."""
+    """Ids of one node in the layout of every application, ascending and never repeated."""
 
     def __init__(self, node: int) -> None:
         self._node = node << _NODE_BITS
@@ -54,17 +54,17 @@ class DoubledMinter(Minter):
 
 
 class SmallNumbers(Minter):
-    """Small numbers as ids, as an early table counted them; they contain no time."""
+    """Small numbers as ids, as an early table counted them. They contain no time."""
 
     def mint(self, at_ms: int) -> int:
-        """The next number; the time is ignored."""
+        """Return the next number, and ignore the time."""
         del at_ms
         self._sequence += 1
         return 1_000 + self._sequence
 
 
 def minted_ms(event_id: int, *, doubled: bool = False) -> int | None:
-    """The time at which an id was made, in milliseconds since 1970; None for a small number."""
+    """Return when an id was made, in milliseconds since 1970, or None for a small number."""
     if event_id < _SMALLEST_WITH_TIME:
         return None
     return (event_id >> (_DOUBLED_MS_BITS if doubled else _MS_BITS)) + EPOCH_MS

@@ -1,8 +1,8 @@
 """Sends records to Kafka and reports their coordinates. The only module that imports the client.
 
 Records are sent in batches built here, one for each partition and turn, so that a batch's first
-offset gives the offset of every record in it. Every batch is acknowledged by all replicas; the
-producer is idempotent, so a retry doubles nothing.
+offset gives the offset of every record in it. All replicas acknowledge every batch, and the
+producer is idempotent, so a retry duplicates nothing.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ class Producer:
         return len(await self._client.partitions_for(self._topic))
 
     async def send(self, records: list[SentRecord]) -> None:
-        """Send one turn; returns when there is room for the next, not when it is acknowledged."""
+        """Send one turn. Returns when there's room for the next, not when it's acknowledged."""
         open_batches: dict[int, tuple[BatchBuilder, list[SentRecord]]] = {}
         for record in records:
             partition = record.partition
@@ -54,7 +54,7 @@ class Producer:
             await self._submit(partition, builder, sent)
 
     async def drain(self) -> None:
-        """Wait until everything is acknowledged; raises the first error."""
+        """Wait until everything is acknowledged. Raises the first error."""
         while self._under_way:
             await self._one_done()
 
@@ -99,7 +99,7 @@ def _append(builder: BatchBuilder, record: SentRecord) -> bool:
 async def producer(
     bootstrap_servers: str, topic: str, placed: OnPlaced | None = None
 ) -> AsyncIterator[Producer]:
-    """A producer for one topic; at the end it waits for batches in flight."""
+    """Yield a producer for one topic. At the end it waits for batches in flight."""
     client = AIOKafkaProducer(
         bootstrap_servers=bootstrap_servers,
         acks="all",

@@ -1,8 +1,8 @@
 """Writes records as `kcat -J` prints them: one JSON object a line.
 
-A value or key that is not UTF-8 is under `payload_b64` or `key_b64` instead, in base64; kcat itself
-cannot print one. Headers are a flat list: name, value, name, value; a header value that is not
-UTF-8 is written as the envelope keeps it.
+A value or key that is not UTF-8 is under `payload_b64` or `key_b64` instead, in base64, although
+kcat itself can't print one. Headers are a flat list: name, value, name, value. A header value that
+isn't UTF-8 is written as the envelope keeps it.
 """
 
 from base64 import b64encode
@@ -20,7 +20,7 @@ _encode = msgspec.json.Encoder().encode
 def lines(
     records: Iterable[SentRecord], topic: str, placed: Callable[[SentRecord, str, int, int], None]
 ) -> Iterator[bytes]:
-    """Yield a line per record, offsets from 0 by partition; `placed` gets the coordinates."""
+    """Yield a line per record, with offsets from 0 per partition. `placed` gets the coordinates."""
     offsets: dict[int, int] = {}
     for record in records:
         offset = offsets.get(record.partition, 0)

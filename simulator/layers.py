@@ -46,7 +46,7 @@ _OF_NAME: Final = {
     "call.error": "FAILED",
     "call.done": "COMPLETED",
 }
-"""What a server writes at the top because of the name; only these kinds are in layers."""
+"""The words that a server writes at the top because of the name. Only these kinds are in layers."""
 
 _OWN: Final = ("playbook.", "workflow.")
 """Events whose word at the top is their own, also when it says no more than the name."""
@@ -54,7 +54,7 @@ _SILENT: Final = StatusWord(None, "RUNNING", 0)
 _WITH_RESULT: Final = ("call.done", "step.exit", "command.completed")
 """Kinds in which a Python worker sends the result of its tool."""
 _OF_TOOLS: Final = ("success", "error", "failed", "cancelled", "timeout", "BREAK", "PARTIAL")
-"""What a tool may say of itself; a step that handles it ends as it likes."""
+"""The words that a tool may use for itself. A step that handles it may end in any way."""
 _NORMALIZED: Final = {"OK": "COMPLETED", "SUCCESS": "COMPLETED", "ERROR": "FAILED"}
 """Words that the Python server writes otherwise."""
 _COMPACT: Final = ("command_id", "worker_id")
@@ -101,7 +101,7 @@ def client_report(fact: Fact, choices: RenderChoices) -> RenderedEvent:
 
 
 def _with_result(body: dict[str, Any], word: str | None, tool: str | None) -> dict[str, Any]:
-    """What a Python worker makes of the payload: `tool` is the word of its tool, if it is one."""
+    """Build a Python worker's payload. `tool` is the word of its tool, if it's one."""
     if tool is None:
         return body
     if "result" in body:
@@ -157,7 +157,7 @@ def _python_row(client: RenderedEvent) -> RenderedEvent:
 
 
 def _python_result(sent: dict[str, Any], by_name: str) -> dict[str, Any]:
-    """What the Python server keeps: the result's status and context, else the whole payload."""
+    """Return what the Python server keeps: the result's status and context, or the payload."""
     result = sent.get("result")
     if not isinstance(result, dict):
         return {"status": by_name, "context": sent}
@@ -167,7 +167,7 @@ def _python_result(sent: dict[str, Any], by_name: str) -> dict[str, Any]:
 
 
 def _row(client: RenderedEvent, shape: str, meta: dict[str, Any]) -> RenderedEvent:
-    """What both rows have; the answer is the client's, and who declared it the row's own.
+    """Build the common part of both rows. The answer is the client's, with the row's own evidence.
 
     `meta` is what only this server adds to it, so that each layer changes the merged row.
     """

@@ -23,7 +23,7 @@ from simulator.rendering import ReportedFields
 from simulator.sent_record import MustIgnore, MustReject, SentEvent, SentRecord
 
 _INLINE_BYTES: Final = 200
-"""Longer values are hashed. What begins an execution is shorter, and names its playbook."""
+"""Longer values are hashed. The context of a start event is shorter, and names the playbook."""
 
 _encoder = msgspec.json.Encoder()
 
@@ -55,7 +55,7 @@ class LedgerHeader(msgspec.Struct, kw_only=True, tag="begin", tag_field="line"):
 class RecordLine(msgspec.Struct, kw_only=True, omit_defaults=True, tag="record", tag_field="line"):
     """One record at its coordinates in the log or the file.
 
-    `copy` is true if the same bytes were sent before; `headers` are those that may be kept, and
+    `copy` is true if the same bytes were sent before. `headers` are those that may be kept, and
     `trace` is the trace they name.
     """
 
@@ -71,7 +71,7 @@ class RecordLine(msgspec.Struct, kw_only=True, omit_defaults=True, tag="record",
 class ExecutionLine(
     msgspec.Struct, kw_only=True, omit_defaults=True, tag="execution", tag_field="line"
 ):
-    """One execution. `outcome` is '' if it never ended; `facts` are (kind, step, fact)."""
+    """One execution. `outcome` is '' if it never ended. `facts` are (kind, step, fact)."""
 
     number: int
     execution_id: int
@@ -85,7 +85,7 @@ class ExecutionLine(
 
 
 class CallLine(msgspec.Struct, kw_only=True, omit_defaults=True, tag="call", tag_field="line"):
-    """One try of one command. `outcome` is '' if it never ended; `facts` are (kind, fact)."""
+    """One try of one command. `outcome` is '' if it never ended. `facts` are (kind, fact)."""
 
     execution_id: int
     command_id: str
@@ -107,7 +107,7 @@ decode = _decoder.decode
 
 
 class Ledger:
-    """Writes the lines; records when they get their coordinates, executions when they end."""
+    """Writes the lines: records when they get their coordinates, and executions when they end."""
 
     def __init__(self, write: Callable[[bytes], object]) -> None:
         self._write = write
@@ -169,7 +169,7 @@ class Ledger:
 
 
 class LedgerFile(Ledger):
-    """A ledger written to a file; `with` closes it."""
+    """A ledger written to a file. `with` closes it."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb", buffering=1024 * 1024)
@@ -195,9 +195,11 @@ def read_ledger(path: Path) -> Iterator[Line]:
 
 
 def value_or_digest(value: Any) -> str | None:
-    """JSON in a form that is equal if the values are; a long one becomes a hash; None stays None.
+    """Return JSON in a form that's equal if the values are, or a hash if it's long.
 
-    `value` is any JSON value; raw parts of it must have sorted keys.
+    None stays None.
+
+    `value` is any JSON value. Raw parts of it must have sorted keys.
     """
     if value is None:
         return None

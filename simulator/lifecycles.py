@@ -14,7 +14,7 @@ from simulator.mix import SECOND_US, Mix
 from simulator.playbooks import Playbook, Step
 
 StartChild = Callable[[PlaybookRun | None], tuple[PlaybookRun, Playbook]]
-"""Begins an execution of some playbook; the argument is its parent."""
+"""Begins an execution of some playbook. The argument is its parent."""
 
 _EVENTS_A_GAP = 2.1
 """Measured: events per mean gap of an execution's life."""
@@ -22,7 +22,7 @@ _SAME_INSTANT_US = 11
 
 
 class Lifecycles:
-    """Makes lives; holds what they share: the clock, the number of facts, probabilities."""
+    """Makes lives, and holds their common state: the clock, the number of facts, probabilities."""
 
     def __init__(
         self, mix: Mix, random: Random, *, begin: StartChild, draw: Callable[[float], Payload]
@@ -108,7 +108,7 @@ class Lifecycles:
             yield [self._fact(kind, execution, playbook.path, other, cause=cause)], 0
 
     def _step(self, execution: PlaybookRun, step: Step, cause: int) -> Generator[Burst, None, bool]:
-        """A step with its commands; returns True if it ended well."""
+        """Run a step with its commands. Returns True if it ended well."""
         random = self._random
         if random() < step.skipped:
             yield [self._fact("step.skipped", execution, step.name, "SKIPPED")], self._gap(0.1)
@@ -147,7 +147,7 @@ class Lifecycles:
     def _command(
         self, execution: PlaybookRun, step: Step, cause: int, index: int | None
     ) -> Generator[Burst, None, bool]:
-        """A command with its tries; returns True if the last one succeeded."""
+        """Run a command with its tries. Returns True if the last one succeeded."""
         random = self._random
         command_id = ""
         for attempts in range(step.max_attempts):

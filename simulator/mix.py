@@ -12,7 +12,7 @@ Count = Annotated[int, Meta(ge=1)]
 
 
 class Mix(msgspec.Struct, frozen=True, kw_only=True):
-    """Shares are between 0 and 1; sizes are bytes; times are in seconds.
+    """Shares are between 0 and 1, sizes are in bytes, and times in seconds.
 
     `rate` and `in_flight` shape the platform's own clock: `in_flight` concurrent executions make
     `rate` events in a second of it. The sender decides how fast the records are sent.

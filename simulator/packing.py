@@ -17,7 +17,7 @@ RecordHeaders = list[tuple[str, bytes]]
 
 
 class Packer:
-    """Packs reports as producers do; values of a wrapper or batch become part of the reports."""
+    """Packs reports like producers. Values of a wrapper or batch become part of the reports."""
 
     def __init__(self, choices: RenderChoices) -> None:
         self._choices = choices
@@ -33,7 +33,7 @@ class Packer:
         return self._encoded(rendered.body)
 
     def batch(self, execution: str, reports: list[RenderedEvent]) -> bytes:
-        """The value of a record with several events; the outer object names their execution."""
+        """Return the value of a record with several events and one execution for all of them."""
         random = self._choices.random
         name = "events" if random() < 0.9 else "records"
         outer: dict[str, Any] = {"execution_id": execution, name: []}
@@ -48,7 +48,7 @@ class Packer:
         return self._encoded(outer)
 
     def _item(self, rendered: RenderedEvent, outer: dict[str, Any]) -> Any:
-        """An item as it stands in the batch; #b1: its own values win, the outer ones fill gaps."""
+        """Return an item as it is in the batch. Its own values win, outer ones fill gaps (#b1)."""
         body, reported = rendered.body, rendered.reported
         random = self._choices.random
         if "worker_id" in outer and outer["worker_id"] != rendered.fact.worker:
@@ -69,7 +69,7 @@ class Packer:
         return body
 
     def _fed(self, rendered: RenderedEvent) -> dict[str, Any]:
-        """The feed's wrapper; #w2: its own keys are kept."""
+        """Return the feed's wrapper. #w2: its own keys are kept."""
         self._sequence += 1
         kept = {"global_sequence": self._sequence, "transaction_id": self._sequence // 3}
         rendered.reported.extra = rendered.reported.extra | kept
@@ -113,7 +113,7 @@ class Packer:
 
 
 def header_text(value: bytes) -> str:
-    """A header's value as text; bytes that are not UTF-8 become base64 with a prefix."""
+    """Return a header's value as text. Bytes that aren't UTF-8 become base64 with a prefix."""
     try:
         return value.decode()
     except UnicodeDecodeError:

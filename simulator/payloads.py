@@ -1,4 +1,4 @@
-"""What calls carry: a seeded pool of payloads of every size, some with secrets or odd text.
+"""The payloads of calls: a seeded pool of every size, some with secrets or odd text.
 
 Each payload is made twice: as it is sent and as it may be kept. Source:
 docs/spec/wire-shapes.md#r1, #r3, #v5.
@@ -100,7 +100,7 @@ _NOUNS: Final = [
 
 
 class PayloadPool:
-    """A pool of payloads; a draw costs one random number."""
+    """A pool of payloads. A draw costs one random number."""
 
     def __init__(self, mix: Mix, random: Random) -> None:
         low = max(mix.event_bytes_low - 200, 0)

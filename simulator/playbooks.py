@@ -35,7 +35,7 @@ _STEPS: Final = (
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One step. `iterations` above 0 makes it a loop; `child` makes it run another playbook."""
+    """One step. `iterations` above 0 makes it a loop, and `child` makes it run another playbook."""
 
     name: str
     node_type: str
@@ -57,7 +57,7 @@ class Playbook(msgspec.Struct, frozen=True):
 
 
 def catalogue(random: Random, *, failing: float, children: float, size: int = 24) -> list[Playbook]:
-    """`size` playbooks; a step fails at `failing` on the average, some much more often."""
+    """Make `size` playbooks, whose steps fail at `failing` on average, some much more often."""
     playbooks = []
     for number in range(size):
         subject = _SUBJECTS[number % len(_SUBJECTS)]

@@ -25,7 +25,7 @@ class PoisonMaker:
         self._minter = ids.Minter(333)
 
     def make(self, at_us: int, execution_id: int) -> Poison:
-        """Make one of the list; a value of 9 MiB only at the mix's share."""
+        """Make one from the list, and a value of 9 MiB only at the mix's share."""
         if self.choices.random() < self.choices.mix.huge:
             return _filled(9 * MIB), [MustReject("too_large")]
         return self.choices.pick(_LIST)(self, at_us, execution_id)

@@ -1,4 +1,4 @@
-"""What the Python server stored: outbox rows, and the flat rows of 2025.
+"""The rows that the Python server stored: outbox rows, and the flat rows of 2025.
 
 Source: docs/spec/wire-shapes.md#python-server.
 """
@@ -25,7 +25,7 @@ from simulator.rendering import (
 
 
 def stored_row(fact: Fact, choices: RenderChoices) -> RenderedEvent:
-    """The outbox: int ids, three equal times; the engine's own rows count milliseconds."""
+    """The outbox: int ids and three equal times. The engine's own rows count milliseconds."""
     execution, parent = fact.execution, fact.execution.parent
     created, created_us = time_formats.blank_offset(fact.at_us)
     body: dict[str, Any] = {

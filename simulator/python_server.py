@@ -1,4 +1,4 @@
-"""What the Python server and its workers send now: requests, batch items, emit requests.
+"""The Python server's and its workers' present forms: requests, batch items, emit requests.
 
 Source: docs/spec/wire-shapes.md#python-server.
 """
@@ -74,7 +74,7 @@ def batch_item(fact: Fact, choices: RenderChoices) -> RenderedEvent:
 
 
 def _payload(fact: Fact, word: str | None, side: PayloadForm, variant: int) -> dict[str, Any]:
-    """A payload of the Python worker; `variant` decides where a call's outcome is."""
+    """Build a payload of the Python worker. `variant` decides where a call's outcome is."""
     call = fact.call
     if call is None:
         if fact.kind in ("playbook.started", "playbook.initialized", "subscription.delivered"):

@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class ReportedFields(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """The canonical fields of one report; None is absent.
+    """The canonical fields of one report. None means absent.
 
     `event_id` None: to be derived from the coordinates. `created_us` None: the log's own time. The
     ranks decide between values when reports of one event are merged. `pending`: a completion that
@@ -78,7 +78,7 @@ class RenderedEvent(msgspec.Struct):
 
 
 class RenderChoices:
-    """The random choices of a producer; one stream of random numbers for all of them."""
+    """The random choices of a producer, from one stream of random numbers."""
 
     def __init__(self, random: Random, mix: Mix) -> None:
         self.random: Callable[[], float] = random.random
@@ -89,7 +89,10 @@ class RenderChoices:
         return choices[int(self.random() * len(choices))]
 
     def top_word(self, fact: Fact, *, silent: bool = True) -> status_words.StatusWord:
-        """A status for the top of an event that is no call.done; with `silent` it may have none."""
+        """Pick a top-level status for an event that isn't a call.done.
+
+        With `silent`, maybe none.
+        """
         word = self.pick(status_words.TOP_WORDS[fact.kind, fact.outcome])
         while not silent and not word.word:
             word = self.pick(status_words.TOP_WORDS[fact.kind, fact.outcome])
@@ -103,7 +106,7 @@ class RenderChoices:
         )
 
     def call_word(self, outcome: str) -> str:
-        """The word for a call's outcome; the newest words most often."""
+        """Return the word for a call's outcome, the newest words most often."""
         choices = status_words.CALL_WORDS[outcome]
         return choices[int(self.random() ** 2 * len(choices))]
 
@@ -115,7 +118,7 @@ class RenderChoices:
 
 
 def start_event(body: dict[str, Any], fact: Fact, shape: str, event_type: str) -> RenderedEvent:
-    """A report with ids and names; its producer adds the rest."""
+    """Start a report with ids and names. Its producer adds the rest."""
     reported = ReportedFields(
         execution_id=fact.execution.execution_id,
         event_type=event_type,
@@ -130,7 +133,7 @@ def start_event(body: dict[str, Any], fact: Fact, shape: str, event_type: str) -
 def report_status(
     reported: ReportedFields, word: status_words.StatusWord, *, alone: bool = False
 ) -> str | None:
-    """The status of an event that is no call.done; returns the word to write.
+    """Report the status of an event that isn't a call.done. Returns the word to write.
 
     `alone`: it stands at the top and nowhere below.
     """
@@ -180,7 +183,7 @@ def report_call(reported: ReportedFields, fact: Fact) -> None:
 
 
 def report_time_of_id(reported: ReportedFields, fact: Fact) -> None:
-    """No time but the one inside the id, if there is one; else the log's."""
+    """Report the time inside the id, if there is one, or else the log's."""
     made_ms = minted_ms(fact.event_id, doubled=fact.execution.deployment.ids == "doubled")
     reported.created_us = None if made_ms is None else made_ms * 1000
     reported.created_rank = FROM_LOG if made_ms is None else FROM_ID
@@ -196,7 +199,7 @@ class PayloadForm(NamedTuple):
 def sent_and_kept(
     rendered: RenderedEvent, build: Callable[[PayloadForm], dict[str, Any]]
 ) -> tuple[Any, Any]:
-    """What `build` makes of the fact's content as sent and as kept; one object if they are equal.
+    """Call `build` on the fact's content as sent and as kept. Returns one object if they're equal.
 
     Changes in the content are then among the report's `rules`.
     """

@@ -1,4 +1,4 @@
-"""What the Rust server writes: stream rows, requests it took, its projector's envelopes.
+"""The Rust server's forms: stream rows, requests that it took, its projector's envelopes.
 
 Source: docs/spec/wire-shapes.md#rust-server.
 """
@@ -26,7 +26,7 @@ from simulator.rust_worker import payload, tool_result
 
 
 def stream_row(fact: Fact, choices: RenderChoices) -> RenderedEvent:
-    """Seventeen keys with explicit nulls; a worker's payload lies in result.context."""
+    """Seventeen keys with explicit nulls. A worker's payload is in result.context."""
     event_type = choices.spelled(fact.kind, 0.2)
     execution, parent = fact.execution, fact.execution.parent
     created, created_us = (
@@ -123,7 +123,7 @@ def _issued_meta(fact: Fact) -> dict[str, Any]:
 
 
 def event_request(fact: Fact, choices: RenderChoices) -> RenderedEvent:
-    """EventRequest as its caller sends it: always result_kind; id, status, time if it has them."""
+    """EventRequest as its caller sends it: always with result_kind, maybe id, status, time."""
     old = choices.random() < 0.2
     text = fact.execution.text
     body: dict[str, Any] = {

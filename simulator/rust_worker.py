@@ -1,4 +1,4 @@
-"""What the Rust worker sends: first WorkerEvent, now ExecutorEvent; and older executor forms.
+"""The Rust worker's forms: first WorkerEvent, now ExecutorEvent, and older executor forms.
 
 Source: docs/spec/wire-shapes.md#workerevent, #executorevent.
 """
@@ -23,7 +23,7 @@ from simulator.rendering import (
 
 
 def worker_event(fact: Fact, choices: RenderChoices) -> RenderedEvent:
-    """Three keys: no id, no time, no attempts; the step often only inside the command's id."""
+    """Three keys: no id, no time, no attempts, and the step often only in the command's id."""
     body: dict[str, Any] = {
         "event_type": fact.kind,
         "execution_id": fact.execution.execution_id,
@@ -93,7 +93,7 @@ def _put_payload(rendered: RenderedEvent, name: str, word: str | None, *, plain:
 
 
 def payload(fact: Fact, word: str | None, side: PayloadForm, *, plain: bool) -> dict[str, Any]:
-    """The payload of each kind; `word` is its status, if the kind has one."""
+    """Build the payload of each kind. `word` is its status, if the kind has one."""
     call = fact.call
     if call is None:
         return _payload_of_step(fact, word, side)

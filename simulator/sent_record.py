@@ -22,7 +22,7 @@ class SentEvent(msgspec.Struct, frozen=True):
 
 
 class MustReject(msgspec.Struct, frozen=True):
-    """What must be quarantined, and why: the record, or one item of a batch."""
+    """A record, or one item of a batch, that must be quarantined, and why."""
 
     reason: str
 
@@ -37,7 +37,7 @@ SentOutcome = SentEvent | MustReject | MustIgnore
 
 
 class SentRecord(msgspec.Struct, kw_only=True):
-    """What is sent, and an expected outcome for each event, in order.
+    """A record to send, and the expected outcome of each event, in order.
 
     `copy_of_earlier`: the same bytes were sent before, at another offset. `kept_headers`: the
     headers as they may be kept (a list where a name occurs twice), and `trace_id` the trace they

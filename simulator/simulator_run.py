@@ -25,7 +25,7 @@ class SimulatorRun(msgspec.Struct, frozen=True, kw_only=True):
     events: int | None = None
 
     def records(self, ledger: Ledger) -> Generator[SentRecord, None, None]:
-        """Yield the records; `ledger` gets every execution, at the latest when this is closed."""
+        """Yield the records. `ledger` gets every execution, at the latest when this is closed."""
         seen = 0
         stream = records(self.mix, self.seed, executions=self.executions, lived=ledger.lived)
         with closing(stream):
@@ -45,7 +45,7 @@ async def run_into_topic(
     paced: bool = False,
     stop: asyncio.Event | None = None,
 ) -> int:
-    """Send the run to a topic; returns how many records once all are acknowledged.
+    """Send the run to a topic. Returns how many records once all are acknowledged.
 
     `paced`: each record at its own time, else as fast as the broker accepts them. The topic has the
     number of partitions. `stop` ends it early.

@@ -1,8 +1,7 @@
 """The status words of producers, each with its meaning and its rank.
 
-The normalizer maps words to meanings; a producer maps meanings to words. So these tables are
-inverted, and written by hand from the spec.
-Source: docs/spec/wire-shapes.md#s13, #s14, #e2.
+The normalizer maps words to meanings, and a producer maps meanings to words. So these tables are
+inverted, and written by hand from the spec. Source: docs/spec/wire-shapes.md#s13, #s14, #e2.
 """
 
 from typing import Final, NamedTuple

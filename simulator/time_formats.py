@@ -28,7 +28,7 @@ def micros_z(at_us: int) -> FormattedTime:
 
 
 def nanos_z(at_us: int) -> FormattedTime:
-    """Nine digits, as the Rust programs write; a reader cuts the last three."""
+    """Nine digits, like the Rust programs write. A reader cuts the last three."""
     day, clock = _day_and_clock(at_us // _SECOND)
     return f"{day}T{clock}.{at_us % _SECOND:06d}{at_us % 997:03d}Z", at_us
 
@@ -138,4 +138,4 @@ ANY: Final[tuple[TimeFormat, ...]] = (
     epoch_micros,
     epoch_nanos,
 )
-"""Every format that a Python producer uses; bare dates are too coarse for the simulator."""
+"""Every format that a Python producer uses. Bare dates are too coarse for the simulator."""

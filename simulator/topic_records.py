@@ -1,7 +1,7 @@
 """Turns facts into records, in the order in which they reach the topic.
 
-Here an event is put into a batch or a wrapper, reported a second time, delayed, or sent again; and
-here the poison is mixed in. The same seed and mix give the same records, byte by byte.
+Here an event is put into a batch or a wrapper, reported a second time, delayed, or sent again, and
+the poison is mixed in. The same seed and mix give the same records, byte by byte.
 """
 
 from collections.abc import Callable, Generator
@@ -113,7 +113,7 @@ class _Topic:
             self._put(now_us, record)
 
     def _report_again(self, now_us: int, fact: Fact, again: Renderer) -> None:
-        """Add the server's row of what the worker reported; sometimes it differs."""
+        """Add the server's row of the worker's report, which sometimes differs."""
         if self._random() < self._mix.disagreeing:
             fact = msgspec.structs.replace(
                 fact, attempts=(fact.attempts + 1) % 9, at_us=fact.at_us + 1_500

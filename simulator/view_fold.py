@@ -1,7 +1,7 @@
 """Folds the stored events of one execution into what the views must show of it and its calls.
 
 The simulator's comparison and the tests share this fold. Attempts and outcomes of calls come from
-deploy/calls.py, so that what is shipped is what is tested. A row is a dict by column; times are
+deploy/calls.py, so that what is shipped is what is tested. A row is a dict by column. Times are
 aware.
 """
 
@@ -130,7 +130,7 @@ def _is_activity(row: Row) -> bool:
 
 
 def _named_by(row: Row) -> tuple[str, str]:
-    """The path and version of the playbook that a beginning names; the path is "" if none.
+    """Return the path and version of the playbook that a start event names. The path may be "".
 
     Source: docs/spec/wire-shapes.md#k4.
     """
@@ -188,7 +188,7 @@ _AS_FOLDED: Final = (
 
 
 def call_role(row: Row) -> str:
-    """What an event says about a call; '' if it is about none."""
+    """Return an event's role in a call, or '' if it's about none."""
     kind = ROLES.get(row["event_type"])
     return kind[0] if kind else ""
 
@@ -230,7 +230,7 @@ def call_index(row: Row) -> int:
 
 
 def _first(rows: Iterable[Row], column: str) -> Any:
-    """The earliest value there is; of two at one time the lesser by bytes."""
+    """Return the earliest value, or the lesser by bytes of two at the same time."""
     found = [
         (row["created_at"], value.encode() if isinstance(value, str) else value)
         for row in rows

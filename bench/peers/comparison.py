@@ -21,7 +21,7 @@ from tests.support.results import command_line, write_results
 _FINISHED: Final = "finished.rows"
 _POISON: Final = "poison"
 ODD: Final = ("double_encoded", "framed", "headers", "listed", "mutated", "odd_text")
-"""What some contestant cannot read or store, besides poison: it is in no topic."""
+"""Records that some contestant can't read or store, besides poison. No topic has them."""
 _MIX: Final = tuple(part for name in ODD for part in ("--set", f"{name}=0"))
 _POISON_EVENTS: Final = 20_000
 
@@ -69,7 +69,7 @@ def _chosen(options: Options) -> list[Contestant]:
 async def compare(
     options: Options, commands: dict[str, list[str | Path]], left_out: dict[str, str]
 ) -> Findings:
-    """Measure; prints each figure as it comes."""
+    """Measure, and print each figure as it comes."""
     found = Findings(defaultdict(list), {}, {}, left_out)
     chosen = [who for who in _chosen(options) if who.program in commands]
     async with servers(Path(tempfile.mkdtemp(prefix="peers-"))) as stack:
@@ -208,7 +208,7 @@ def _read(poison: Drain | None) -> str:
 
 
 def run(options: Options) -> int:
-    """Compare, print and write; 1 where nobody could be measured."""
+    """Compare, print, and write. Returns 1 if nobody could be measured."""
     load_average = os.getloadavg()[0]
     if load_average > 0.5:
         print(f"the machine is not idle, load average {load_average:.1f}: ratios, no figures")

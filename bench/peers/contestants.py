@@ -1,4 +1,4 @@
-"""Who takes part: what each one runs, and what it leaves out beside the service."""
+"""The contestants: what each one runs, and what it leaves out compared with the service."""
 
 from typing import Final, Literal
 
@@ -8,7 +8,7 @@ Kind = Literal["service", "script", "connect"]
 
 
 class Leaves(msgspec.Struct, frozen=True):
-    """What becomes of the parts of the service's work; '' is never right: nothing is skipped."""
+    """How each contestant does each part of the service's work. '' is never right."""
 
     normalizes: str
     unwraps: str

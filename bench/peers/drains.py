@@ -111,7 +111,7 @@ async def _until_read(
     records: int,
     monitor: asyncpg.Connection,
 ) -> float | None:
-    """Give the time when everything was stored; None for a contestant that stands still."""
+    """Return the time when everything was stored, or None for a contestant that's stuck."""
     before = -1
     moved_s = time.time()
     last_s = 0.0

@@ -31,7 +31,7 @@ _LONGEST_S: Final = 1_800
 
 
 class LeftOut(Exception):  # noqa: N818 - it says what becomes of the contestant
-    """A contestant cannot take part; the message says why."""
+    """A contestant can't take part. The message says why."""
 
 
 def prepare(program: str, folder: Path) -> list[str | Path]:

@@ -152,7 +152,7 @@ async def _watch(
 async def _visible(
     monitor: asyncpg.Connection, who: Contestant, snapshots: list[_Snapshot]
 ) -> dict[Any, float]:
-    """When each row was first seen; by coordinates, or by id where rows have no others."""
+    """When each row was first seen, by coordinates, or by id if rows have no coordinates."""
     highs = [one.high for one in snapshots]
     seen: dict[int, float] = {}
     columns, table = "kafka_partition, kafka_offset", "events"

@@ -50,7 +50,7 @@ class Servers:
         self.commands: dict[str, list[str | Path]] = {}
 
     async def create_topic(self, name: str) -> None:
-        """Create a topic that keeps its records; the simulator's clock runs in the past."""
+        """Create a topic that keeps its records, because the simulator's clock runs in the past."""
         await self.admin.create_topics(
             [NewTopic(name, PARTITIONS, 1, topic_configs={"retention.ms": "-1"})]
         )
@@ -123,7 +123,7 @@ class Servers:
     async def start(
         self, who: Contestant, topic: str, url: str, group: str, *, unguarded: bool = False
     ) -> list[Child]:
-        """Start the contestant's processes; their output goes to a log in the folder."""
+        """Start the contestant's processes. Their output goes to a log in the folder."""
         servers = self.kafka.bootstrap_servers
         environ = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "LC_ALL": "C.UTF-8"}
         environ |= {"DATABASE_URL": url, "KAFKA_BOOTSTRAP_SERVERS": servers}
@@ -209,7 +209,7 @@ async def stop(children: list[Child]) -> None:
 
 
 async def send_finished_rows(servers: Servers, url: str, topic: str) -> list[str]:
-    """Send the rows that the service stored, as JSON, to a topic of their own; return them."""
+    """Send the rows that the service stored, as JSON, to a separate topic. Returns them."""
     connection = await asyncpg.connect(url)
     columns = ", ".join(f"{name}::text" if name in JSONS else name for name in FINISHED)
     rows = await connection.fetch(

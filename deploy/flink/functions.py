@@ -26,7 +26,7 @@ class CallsOfCommand(TableFunction):
     """The attempts of one command, from an array of its events."""
 
     def eval(self, events: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
-        """An event has the fields of CallEvent, in their order; its time is RFC 3339 text."""
+        """An event has the fields of CallEvent, in their order. Its time is RFC 3339 text."""
         folded = calls_of_command(
             [
                 CallEvent(event_type, _microseconds(created_at), *fields)

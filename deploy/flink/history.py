@@ -71,7 +71,7 @@ class EventsOf(TableFunction):
         self._normalizer = Normalizer(*self._rules)
 
     def eval(self, line: bytes) -> Iterator[Event]:
-        """Normalize one record; a blank line is none."""
+        """Normalize one record. A blank line isn't a record."""
         if not line.strip():
             return
         for outcome in self._normalizer.normalize(RawRecord(value=line)):

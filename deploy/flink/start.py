@@ -132,7 +132,7 @@ def _secrets(kafka: Mapping[str, str]) -> list[str]:
 
 
 def _submit(home: Path, script: str, hidden: Sequence[str]) -> None:
-    """Run the SQL client. What it prints is shown only if it fails, and without secrets."""
+    """Run the SQL client. Its output is shown only if it fails, and without secrets."""
     with tempfile.TemporaryDirectory() as folder:
         tables = Path(folder) / "tables.sql"
         tables.touch(mode=0o600)

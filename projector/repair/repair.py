@@ -45,7 +45,7 @@ _TOO_MUCH: Final = (
 
 
 class RepairRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What to repair before the open divergences: a scope, only its counters, or nothing."""
+    """A request to repair, before the open divergences, a scope, only its counters, or nothing."""
 
     scope: Scope | None = None
     only_counters: bool = False

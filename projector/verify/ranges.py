@@ -27,7 +27,7 @@ _LEAST_ID: Final = -(1 << 63)
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
-    """What to compare: everything, the hours from `since` (included) to `until`, or a sample.
+    """The scope to compare: everything, the hours from `since` (included) to `until`, or a sample.
 
     A sample has `hours` hours, drawn with `seed`, and some executions that began in each of them. A
     range can be limited to `execution_ids`, or to the open divergences (`noted`).

@@ -63,7 +63,7 @@ def json_of(raw: msgspec.Raw) -> str | None:
 
 
 async def write(connection: asyncpg.Connection, rows: list[tuple[object, ...]]) -> None:
-    """Write the rows; halve what the database refuses until the refused rows stand alone."""
+    """Write the rows. Halve what the database rejects until the rejected rows are alone."""
     try:
         async with connection.transaction():
             await connection.copy_records_to_table("incoming", columns=COLUMNS, records=rows)

@@ -27,7 +27,7 @@ STATUSES = {
     **dict.fromkeys(("pending", "initiated", "initialized", "issued"), "PENDING"),
 }
 REFUSED = (ValueError, TypeError, AttributeError, RecursionError)
-"""What reading a record that is no event may raise."""
+"""The errors that reading a record without an event may raise."""
 
 
 def row_of(value: bytes, partition: int, offset: int, recorded_ms: int) -> tuple[Any, ...]:
@@ -56,7 +56,7 @@ def row_of(value: bytes, partition: int, offset: int, recorded_ms: int) -> tuple
 def guarded_row(
     value: bytes, partition: int, offset: int, recorded_ms: int
 ) -> tuple[Any, ...] | None:
-    """The row; None for a record that is no event, or that PostgreSQL would refuse."""
+    """Return the row, or None for a record without an event or one that PostgreSQL would reject."""
     if UNGUARDED:
         return row_of(value, partition, offset, recorded_ms)
     try:
@@ -72,7 +72,7 @@ def guarded_row(
 
 
 def time_of(value: Any, recorded_ms: int) -> datetime:
-    """The time of a text or a number; else Kafka's."""
+    """Return the time of a text or a number, or else Kafka's."""
     try:
         if isinstance(value, str) and not value.isdigit():
             at = datetime.fromisoformat(value)

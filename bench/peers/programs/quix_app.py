@@ -1,4 +1,4 @@
-"""Quix Streams with its PostgreSQL sink; the table is made beforehand.
+"""Quix Streams with its PostgreSQL sink. The table is created beforehand.
 
 The sink takes a batch's columns from its first row and leaves None out: what is None there would be
 lost for the whole batch. So absent is '' here, and the null of JSON.

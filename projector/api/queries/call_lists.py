@@ -146,7 +146,10 @@ _CALLS_OF_ERROR = _calls("""
 
 
 async def calls(snapshot: Snapshot, params: CallsParams) -> PagedAnswer[CallRow]:
-    """Which calls were there, and how did each end? By end, or begin if it runs; newest first."""
+    """Which calls were there, and how did each end?
+
+    By end, or start if it's running, newest first.
+    """
     statement = _CALLS if params.error_class is None else _CALLS_OF_ERROR
     return await run_paged(snapshot, statement, params, CallRow)
 

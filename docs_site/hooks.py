@@ -41,7 +41,7 @@ _LINK: Final = re.compile(r"(?<!\!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 _SOURCE: Final = re.compile(r'(src|srcset)="docs/([^"]+)"')
 
 
-BOOSTS: Final = {"operate/": 4.0, "decisions/": 0.3, "reference/": 0.5, "changelog": 0.2}
+BOOSTS: Final = {"operate/": 4.0, "decisions/": 0.3, "reference/": 0.3, "changelog": 0.2}
 """How much a page counts in the search, by how its place begins. An operator types a symptom."""
 
 

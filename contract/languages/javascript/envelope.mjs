@@ -1,5 +1,5 @@
 // Reads and writes canonical events without losing a digit. It needs no package, and runs in
-// Node 20 and in browsers. ../javascript.md says how to use it.
+// Node 18 and in browsers. ../javascript.md says how to use it.
 
 /** A number as it was written: 333895119839481857 and 1.50 stay what they are. */
 export class Num {

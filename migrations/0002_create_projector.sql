@@ -114,19 +114,6 @@ create function projector.encode_time(moment timestamptz) returns text
     return case when moment < '2000-01-01 00:00:00+00' then '0' else '1' end
            || encode(timestamptz_send(moment), 'hex');
 
--- The time in a ranked value, or null for a time outside the calendar, which no event has. Seconds
--- and microseconds are added separately: an interval is multiplied as a floating-point number,
--- which would round microseconds from the year 2285 on.
-create function projector.ranked_time(ranked text) returns timestamptz
-    language sql stable parallel safe
-    return case
-        when projector.decode_bigint(substr(ranked, 2, 16))
-             between -63082281600000000 and 252455615999999999
-        then '2000-01-01 00:00:00+00'::timestamptz
-             + projector.decode_bigint(substr(ranked, 2, 16)) / 1000000 * interval '1 second'
-             + projector.decode_bigint(substr(ranked, 2, 16)) % 1000000 * interval '1 microsecond'
-    end;
-
 -- Bucket b of a histogram holds 2^(b/8) up to 2^((b+1)/8) microseconds, so its middle is at most
 -- 4.5 % off. Bucket -1 holds zero. Buckets of different hours and keys can be added up.
 create function projector.bucket_of(microseconds bigint) returns smallint
@@ -214,9 +201,20 @@ create function projector.call_outcome(outcome_ranked text) returns text
         when '3' then 'COMPLETED'
     end;
 
+-- Null for a time outside the calendar, which no event has. Seconds and microseconds are added
+-- separately: an interval is multiplied as a floating-point number, which would round microseconds
+-- from the year 2285 on.
 create function projector.call_finished_at(outcome_ranked text) returns timestamptz
     language sql stable parallel safe
-    return projector.ranked_time(substr(outcome_ranked, 3, 17));
+    return case
+        when projector.decode_bigint(substr(outcome_ranked, 4, 16))
+             between -63082281600000000 and 252455615999999999
+        then '2000-01-01 00:00:00+00'::timestamptz
+             + projector.decode_bigint(substr(outcome_ranked, 4, 16)) / 1000000
+             * interval '1 second'
+             + projector.decode_bigint(substr(outcome_ranked, 4, 16)) % 1000000
+             * interval '1 microsecond'
+    end;
 
 create function projector.call_failed(outcome_ranked text) returns boolean
     language sql immutable parallel safe

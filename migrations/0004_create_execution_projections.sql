@@ -47,19 +47,6 @@ comment on column projector.execution_facts.counted_playbook_ranked is
     'What roll-ups count the execution and its calls under now: this playbook, and in the next '
     'columns hour of the begin, outcome, and hour of the end.';
 
--- The object that names the playbook of an execution, as path and version: the context of the
--- event that begins it, or that of the result, where a server keeps what the client sent.
-create function projector.naming_context(role text, context jsonb, result jsonb) returns jsonb
-    language sql immutable parallel safe
-    return case
-        when role is distinct from 'begins' then null
-        when jsonb_typeof(context -> 'path') = 'string' and context ->> 'path' <> ''
-        then context
-        when jsonb_typeof(result #> '{context,path}') = 'string'
-             and result #>> '{context,path}' <> ''
-        then result -> 'context'
-    end;
-
 -- Says what one event tells about its execution, for the trigger, repair, and verify alike.
 -- `role` and `type_outcome` come from event_kinds. They are null for a type that isn't there.
 -- PostgreSQL inlines this function, so there is no call to pay for. `offset 0` keeps it from
@@ -97,7 +84,18 @@ begin atomic
            end
     from   (
                select projector.encode_time(created_at) as moment,
-                      projector.naming_context(role, context, result) as named
+                      -- Names the playbook, as path and version: the context of the event that
+                      -- begins the execution, or that of the result, where a server keeps what
+                      -- the client sent.
+                      case
+                          when role is distinct from 'begins' then null
+                          when jsonb_typeof(context -> 'path') = 'string'
+                               and context ->> 'path' <> ''
+                          then context
+                          when jsonb_typeof(result #> '{context,path}') = 'string'
+                               and result #>> '{context,path}' <> ''
+                          then result -> 'context'
+                      end as named
                offset 0
            ) as said;
 end;
@@ -340,14 +338,28 @@ begin
     on conflict (hour, playbook, outcome, shard)
     do update set executions = counted.executions + excluded.executions;
 
-    if exists (
-        select
-        from   unnest(count_executions.moved) as move
-        where  move.was_outcome is not null
-        and    playbook_of(move.was_playbook_ranked) <> playbook_of(move.playbook_ranked)
-    ) then
-        perform move_calls(count_executions.moved);
-    end if;
+    perform count_calls(recounted.counts)
+    from    (
+                select array_agg(
+                           (
+                               way.sign, call.execution_id, call.command_id, call.attempts,
+                               way.playbook, call.step, call.begun_at, call.finished_at,
+                               call.status, call.worker_id, call.error, call.duration_us,
+                               call.queue_us, call.backoff_us, call.exhausted
+                           )::call_count
+                       ) as counts
+                from   unnest(count_executions.moved) as move
+                cross join lateral (
+                    select * from counted_calls where execution_id = move.execution_id
+                ) as call
+                cross join lateral (
+                    values (-1, playbook_of(move.was_playbook_ranked)),
+                           (1, playbook_of(move.playbook_ranked))
+                ) as way (sign, playbook)
+                where  move.was_outcome is not null
+                and    playbook_of(move.was_playbook_ranked) <> playbook_of(move.playbook_ranked)
+            ) as recounted
+    where   recounted.counts is not null;
 
     update execution_facts as known
     set    counted_playbook_ranked = move.playbook_ranked,

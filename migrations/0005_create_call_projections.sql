@@ -76,12 +76,6 @@ comment on index projector.calls_by_command is
     'Query: the attempts of a command whose execution is not known (view calls).';
 
 
--- Whole microseconds, so that a sum can be reduced exactly, or null for more than any call can last
--- (30 days).
-create function projector.microseconds(seconds double precision) returns bigint
-    language sql immutable parallel safe
-    return case when seconds between 0 and 2592000 then round(seconds * 1000000)::bigint end;
-
 create function projector.microseconds_between(earlier timestamptz, later timestamptz)
     returns bigint
     language sql immutable parallel safe
@@ -432,39 +426,6 @@ begin
     do update set
         first_tries = counted.first_tries + excluded.first_tries,
         retries     = counted.retries + excluded.retries;
-end
-$$;
-
-
--- Counts the calls of executions under the playbook that was found for them.
-create function projector.move_calls(moved projector.execution_move[]) returns void
-    language plpgsql volatile
-    set search_path = pg_catalog, projector, pg_temp
-as $$
-declare
-    counts call_count[];
-begin
-    select array_agg(
-               (
-                   way.sign, counted.execution_id, counted.command_id, counted.attempts,
-                   way.playbook, counted.step, counted.begun_at, counted.finished_at,
-                   counted.status, counted.worker_id, counted.error, counted.duration_us,
-                   counted.queue_us, counted.backoff_us, counted.exhausted
-               )::call_count
-           )
-    into   counts
-    from   unnest(move_calls.moved) as move
-    cross join lateral (
-        select * from counted_calls where counted_calls.execution_id = move.execution_id
-    ) as counted
-    cross join lateral (
-        values (-1, playbook_of(move.was_playbook_ranked)), (1, playbook_of(move.playbook_ranked))
-    ) as way (sign, playbook)
-    where  move.was_outcome is not null
-    and    playbook_of(move.was_playbook_ranked) <> playbook_of(move.playbook_ranked);
-    if counts is not null then
-        perform count_calls(counts);
-    end if;
 end
 $$;
 

@@ -16,14 +16,6 @@
 -- not end it.
 -- Without a numbered attempt, all events are of attempt 0.
 
--- Whether a completion hands the call over to a callback. `pending_callback` is set in `context`,
--- or in `result.context`, where servers keep the worker's context. Workers before 5.93.0 don't set
--- it.
-create function projector.hands_over(context jsonb, result jsonb) returns boolean
-    language sql immutable parallel safe
-    return coalesce(context @> '{"pending_callback": true}', false)
-        or coalesce(result @> '{"context": {"pending_callback": true}}', false);
-
 -- Says what one event tells about its call, for the trigger, repair, and verify alike. `role` and
 -- `type_outcome` come from event_kinds. `reporter` is 0 if the call itself reports its end, and 1
 -- if its command does. If the event is no end, then reporter, outcome, duration, and error are
@@ -41,8 +33,12 @@ create function projector.report_on_call(
     language sql immutable parallel safe rows 1
 begin atomic
     select said.reporter, projector.end_rank(said.reporter, said.moment, said.outcome),
-           said.reporter || said.moment
-           || projector.encode_bigint(projector.microseconds(duration)),
+           -- Whole microseconds, so that a sum can be reduced exactly. No call lasts over 30 days.
+           case
+               when duration between 0 and 2592000
+               then said.reporter || said.moment
+                    || projector.encode_bigint(round(duration * 1000000)::bigint)
+           end,
            case
                when said.outcome <> 'COMPLETED' and error <> ''
                then projector.end_rank(said.reporter, said.moment, said.outcome)
@@ -57,10 +53,19 @@ begin atomic
                           when status in ('COMPLETED', 'FAILED', 'ERROR', 'CANCELLED') then status
                           else type_outcome
                       end as outcome,
+                      -- A completion may hand the call over to a callback. It says so in
+                      -- `context`, or in `result.context`, where servers keep the worker's
+                      -- context. Workers before 5.93.0 don't say it.
                       case
                           when role = 'done' then '0'
                           when role = 'ended' and not (
-                              type_outcome = 'COMPLETED' and projector.hands_over(context, result)
+                              type_outcome = 'COMPLETED'
+                              and (
+                                  coalesce(context @> '{"pending_callback": true}', false)
+                                  or coalesce(
+                                         result @> '{"context": {"pending_callback": true}}', false
+                                     )
+                              )
                           ) then '1'
                       end as reporter
                offset 0

@@ -264,13 +264,9 @@ CREATE FUNCTION projector.call_failed(outcome_ranked text) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN ("left"(outcome_ranked, 1) <> '2'::text);
 
-CREATE FUNCTION projector.ranked_time(ranked text) RETURNS timestamp with time zone
-    LANGUAGE sql STABLE PARALLEL SAFE
-    RETURN CASE WHEN ((projector.decode_bigint(substr(ranked, 2, 16)) >= '-63082281600000000'::bigint) AND (projector.decode_bigint(substr(ranked, 2, 16)) <= '252455615999999999'::bigint)) THEN (('2000-01-01 00:00:00+00'::timestamp with time zone + (((projector.decode_bigint(substr(ranked, 2, 16)) / 1000000))::double precision * '00:00:01'::interval)) + (((projector.decode_bigint(substr(ranked, 2, 16)) % (1000000)::bigint))::double precision * '00:00:00.000001'::interval)) ELSE NULL::timestamp with time zone END;
-
 CREATE FUNCTION projector.call_finished_at(outcome_ranked text) RETURNS timestamp with time zone
     LANGUAGE sql STABLE PARALLEL SAFE
-    RETURN projector.ranked_time(substr(outcome_ranked, 3, 17));
+    RETURN CASE WHEN ((projector.decode_bigint(substr(outcome_ranked, 4, 16)) >= '-63082281600000000'::bigint) AND (projector.decode_bigint(substr(outcome_ranked, 4, 16)) <= '252455615999999999'::bigint)) THEN (('2000-01-01 00:00:00+00'::timestamp with time zone + (((projector.decode_bigint(substr(outcome_ranked, 4, 16)) / 1000000))::double precision * '00:00:01'::interval)) + (((projector.decode_bigint(substr(outcome_ranked, 4, 16)) % (1000000)::bigint))::double precision * '00:00:00.000001'::interval)) ELSE NULL::timestamp with time zone END;
 
 CREATE FUNCTION projector.call_index_of(context jsonb, result jsonb) RETURNS integer
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -444,10 +440,6 @@ CREATE FUNCTION projector.find_attempts(events projector.call_event[]) RETURNS T
     SET enable_hashjoin TO 'on'
     ; -- body: 0006_create_call_triggers.sql
 
-CREATE FUNCTION projector.hands_over(context jsonb, result jsonb) RETURNS boolean
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN (COALESCE((context @> '{"pending_callback": true}'::jsonb), false) OR COALESCE((result @> '{"context": {"pending_callback": true}}'::jsonb), false));
-
 CREATE FUNCTION projector.hour_of(moment timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN date_bin('01:00:00'::interval, moment, '2000-01-01 00:00:00+00'::timestamp with time zone);
@@ -486,10 +478,6 @@ CREATE FUNCTION projector.merge_executions(changes projector.execution_change[])
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     ; -- body: 0004_create_execution_projections.sql
 
-CREATE FUNCTION projector.microseconds(seconds double precision) RETURNS bigint
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN CASE WHEN ((seconds >= (0)::double precision) AND (seconds <= (2592000)::double precision)) THEN (round((seconds * (1000000)::double precision)))::bigint ELSE NULL::bigint END;
-
 CREATE FUNCTION projector.microseconds_between(earlier timestamp with time zone, later timestamp with time zone) RETURNS bigint
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE WHEN (later >= earlier) THEN ((date_part('epoch'::text, (later - earlier)) * (1000000)::double precision))::bigint ELSE NULL::bigint END;
@@ -497,15 +485,6 @@ CREATE FUNCTION projector.microseconds_between(earlier timestamp with time zone,
 CREATE FUNCTION projector.minute_of(moment timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN date_bin('00:01:00'::interval, moment, '2000-01-01 00:00:00+00'::timestamp with time zone);
-
-CREATE FUNCTION projector.move_calls(moved projector.execution_move[]) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
-    ; -- body: 0005_create_call_projections.sql
-
-CREATE FUNCTION projector.naming_context(role text, context jsonb, result jsonb) RETURNS jsonb
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN CASE WHEN (role IS DISTINCT FROM 'begins'::text) THEN NULL::jsonb WHEN ((jsonb_typeof((context -> 'path'::text)) = 'string'::text) AND ((context ->> 'path'::text) <> ''::text)) THEN context WHEN ((jsonb_typeof((result #> '{context,path}'::text[])) = 'string'::text) AND ((result #>> '{context,path}'::text[]) <> ''::text)) THEN (result -> 'context'::text) ELSE NULL::jsonb END;
 
 CREATE FUNCTION projector.outcome_of(completed_at timestamp with time zone, failed_at timestamp with time zone, cancelled_at timestamp with time zone) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -3425,7 +3404,6 @@ GRANT ALL ON FUNCTION projector.locate_trace(trace_id text) TO projector_reader;
 REVOKE ALL ON FUNCTION projector.lock_executions(execution_ids bigint[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.merge_calls(changes projector.call_change[], rebuilt projector.call_command[], OUT ended projector.call_id[], OUT failed projector.call_id[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.merge_executions(changes projector.execution_change[]) FROM PUBLIC;
-REVOKE ALL ON FUNCTION projector.move_calls(moved projector.execution_move[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.project_calls() FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.project_counters() FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.project_executions() FROM PUBLIC;

@@ -771,7 +771,7 @@ async def test_refusals_go_with_their_bytes_and_their_counts_stay(
     said = await run(connection, Keep(quarantine=timedelta(days=7)))
 
     assert "deleted 1 quarantine entries" in said
-    assert "deleted the bytes of 1 refused records" in said
+    assert "deleted the bytes of 1 rejected records" in said
     assert await connection.fetchval(count) == 1
     taken = await connection.fetchrow("select * from normalizer.archived_rows")
     assert (taken["source_partition"], taken["quarantined"]) == (3, 1)

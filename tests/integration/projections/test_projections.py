@@ -607,9 +607,8 @@ async def test_no_plan_calls_what_an_event_says_of_its_execution_and_call(
     rows = [call(1, "command.issued"), call(2, "call.done", status="FAILED")]
     await view_rows.insert(connection, rows)
     await connection.execute("select repair_executions('{1}')")
-    bounds = (1, 1, 1, 0, None)
     for comparison in (EXECUTIONS, CALLS):
-        assert len(await connection.fetch(comparison.expected, *bounds)) == 1
+        assert len(await connection.fetch(comparison.expected, [1])) == 1
 
     for name in ("execution", "call"):
         reading = [plan for plan in plans if f"cross join lateral report_on_{name}(" in plan]

@@ -43,7 +43,7 @@ _OWN_OF_NORMALIZER: Final = {
     *SECRET_KEYS,
 }
 _OWN_OF_PROJECTOR: Final = {"KAFKA_BOOTSTRAP_SERVERS", "KAFKA_TOPICS", "PROJECTOR_PORT"}
-"""What the chart sets itself, or takes from another value."""
+"""Variables that the chart sets itself, or takes from another value."""
 
 
 def generated() -> dict[str, str]:
@@ -132,7 +132,7 @@ def settings() -> dict[str, str]:
 
 
 def options(command: str) -> dict[str, str]:
-    """What the environment may set of a command of the projector, described."""
+    """Describe what the environment may set for a command of the projector."""
     return {
         option.envvar: option.help or ""
         for option in projector.commands[command].params
@@ -201,7 +201,7 @@ def _meanings(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 def main() -> None:
-    """Say which files would change; with --write, write them."""
+    """Say which files would change, or write them with --write."""
     for name, text in generated().items():
         _put(CHART / name, text)
     # Last, because Helm refuses values that the schema does not know.

@@ -31,7 +31,7 @@ for _name in set(os.environ):
     if _name.startswith(("KAFKA_", "NORMALIZER_", "PROJECTOR_", "PG")) or _name == "DATABASE_URL":
         del os.environ[_name]
 
-# A shell starts what it runs in the background with Ctrl-C ignored; children would inherit that.
+# A shell starts background programs with Ctrl-C ignored, and children would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -124,7 +124,7 @@ async def empty_database(cluster: Cluster) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def postgres_server(stack: Stack) -> AsyncIterator[PostgresServer]:
-    """A server of this test alone, to stop, kill and fill; nothing is migrated."""
+    """A separate server for this test, to stop, kill, and fill. Nothing is migrated."""
     async with stack.new_postgres(f"postgres-{secrets.token_hex(4)}") as server:
         yield server
 

@@ -40,7 +40,7 @@ FOLDER: Final = Path(__file__).parents[1] / "contract"
 _normalize: Final = Normalizer().normalize
 
 JUDGED: Final[frozenset[Rule]] = frozenset(("opaque_id", "unstorable_text"))
-"""The repairs that only the rules make; a coercion else says how a field was read."""
+"""The repairs that only the rules make. Other coercions say how a field was read."""
 
 _OF_THE_LOG: Final = re.compile("(event_id|created_at): .*, got None")
 
@@ -121,7 +121,7 @@ def _record(name: str, about: str, raw: bytes) -> dict[str, Any]:
 
 
 def filtered(raw: bytes) -> list[str | dict[str, str]]:
-    """What the filter makes of a line: canonical lines and refusals; [] of a record it ignores."""
+    """Return the filter's lines: canonical lines and rejections, or [] if it's ignored."""
     gives: list[str | dict[str, str]] = []
     for outcome in _normalize(RawRecord(value=raw)):
         match outcome:
@@ -155,7 +155,7 @@ def level_of(raw: bytes, gives: list[str | dict[str, str]]) -> str:
 
 
 def _says_one_event(raw: bytes) -> bool:
-    """Tell whether a record is no batch, no JSON in a string and in no envelope; or no JSON.
+    """Return whether a record is plain: not a batch, not JSON in a string, not in an envelope.
 
     One with a lone surrogate is neither: it is repaired, and what cannot repair it refuses it.
     """
@@ -177,7 +177,7 @@ def _ndjson(rows: list[dict[str, Any]]) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Say which files differ, or write them; 1 if any differ and nothing was written."""
+    """Say which files differ, or write them. Returns 1 if any differ and nothing was written."""
     if arguments not in ([], ["--write"]):
         sys.stderr.write("usage: python -m tests.contract [--write]\n")
         return 2

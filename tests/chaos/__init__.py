@@ -1,1 +1,1 @@
-"""Processes die, servers go away; every test prints its seed."""
+"""Processes die and servers become unreachable. Every test prints its seed."""

@@ -54,8 +54,8 @@ async def assert_every_record_is_accounted_for(
 ) -> None:
     """The log and the tables say the same; `refused` by the database are these (partition, offset).
 
-    What was acknowledged to the producer is in the log. Each event is a row merged of its reports,
-    each refusal is in quarantine, nothing else is there, and the ledger balances.
+    Every record that was acknowledged to the producer is in the log. Each event is a row merged of
+    its reports, each refusal is in quarantine, nothing else is there, and the ledger balances.
     """
     log = await _read(topic, bootstrap_servers)
     places = {(record.partition, record.offset) for record in log}

@@ -1,4 +1,4 @@
-"""What can befall a running pair of normalizers; each fault is over when its method returns."""
+"""The faults of a running pair of normalizers. Each fault is over when its method returns."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ OURS: Final = "application_name like 'normalizer%'"
 
 
 class Pair:
-    """Two normalizers of one group; one that ends is followed by another."""
+    """Two normalizers of one group. One that ends is replaced by another."""
 
     def __init__(self, settings: Settings, *arguments: str) -> None:
         self._settings = settings
@@ -122,7 +122,7 @@ class Faults:
         return faults
 
     async def read(self) -> int:
-        """Offsets that were read so far; 0 where the database does not answer."""
+        """Return the offsets read so far, or 0 if the database doesn't answer."""
         try:
             return sum((await self._positions()).values())
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):

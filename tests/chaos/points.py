@@ -104,7 +104,7 @@ POINTS: Final = (
 
 
 class Gate:
-    """Where processes wait while it is shut; open it once."""
+    """A gate at which processes wait while it's shut. Open it once."""
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection

@@ -42,7 +42,7 @@ async def start(settings: Settings, path: Path) -> asyncio.subprocess.Process:
 async def killed_at(
     connection: asyncpg.Connection, settings: Settings, path: Path, records: int
 ) -> None:
-    """Run until this number of records is in, and a little longer; then kill -9 before the end."""
+    """Run until this number of records is in, and a little longer. Then kill -9 before the end."""
     process = await start(settings, path)
     try:
         while await connection.fetchval(_STORED) < records and process.returncode is None:

@@ -34,7 +34,7 @@ ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
 
 @pytest.fixture
 async def bad(topic: Topic, producer: AIOKafkaProducer) -> int:
-    """Traffic in the topic; the offset of the record that one of the points refuses."""
+    """Send traffic to the topic. Returns the offset of the record that one point rejects."""
     traffic = records(SEED)
     for key, value in islice(traffic, RECORDS // 2):
         await producer.send(topic.name, value, key=key, partition=0)

@@ -39,7 +39,7 @@ LASTS_S: Final = float(os.environ.get("CHAOS_FAULT_S") or 360)
 
 
 class Traffic:
-    """Sends without end, and notes what the broker acknowledged; lives through its restarts."""
+    """Sends endlessly, notes what the broker acknowledged, and survives its restarts."""
 
     def __init__(self, topic: Topic, bootstrap_servers: str, seed: int, pause_s: float) -> None:
         self._topic = topic

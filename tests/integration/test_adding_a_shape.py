@@ -16,7 +16,7 @@ MOST_LINES = 60
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What git tracks of the core and its vectors, changed as the page says."""
+    """A copy of the core and its vectors, changed as the page says."""
     copy = tmp_path_factory.mktemp("tree")
     copy_tree(copy, "normalizer", "tests", "docs/spec", "pyproject.toml")
     _run(copy, "git", "init", "--quiet")

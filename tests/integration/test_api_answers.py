@@ -40,7 +40,9 @@ _FAMILY: Final = """
     select quarantine_id, now() - interval '2 minutes', 'operator', 1, 'refused', 'no JSON', 'j', 1
     from   normalizer.quarantine;
 """
-"""An execution 90 with children, grandchildren and below; a try to redrive the refused record."""
+"""An execution 90 with children, grandchildren, and below, and a try to redrive a rejected record.
+
+"""
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +108,7 @@ async def test_a_trace_is_found_by_its_id_or_a_whole_header(client: httpx.AsyncC
 
 
 async def test_an_error_text_is_found_as_it_was_sent(database: Database) -> None:
-    """Groups have no numbers and no quoted parts; what somebody copies has both."""
+    """Groups have no numbers and no quoted parts, but copied text has both."""
     errors = (
         "deadline exceeded after 30s",
         "deadlock detected: Process 4711 waits for ShareLock on transaction 964958",
@@ -234,7 +236,7 @@ async def test_error_groups_are_of_the_calls_that_the_filters_leave(database: Da
 
 
 async def test_an_error_is_new_in_the_window_in_which_it_was_first_seen(database: Database) -> None:
-    """One that was there six days ago, and not in the window before, is back."""
+    """A group that was there six days ago, but not in the window before, is back."""
     async with connected(database) as owner:
         await owner.execute(
             """
@@ -343,7 +345,7 @@ async def test_a_call_whose_clock_is_ahead_is_listed_where_it_is_counted(
         by_worker = await get_rows(client, "worker-failures", last=last)
         listed = await get_rows(client, "calls", failed="true", last=last)
 
-    # Of the two, one is ahead of the clock, also if the hour or minute ends before the answers.
+    # One of the two is ahead of the clock, even if the hour or minute ends before the answers.
     assert sum(row["calls"] for row in counted) == len(listed) == by_worker[0]["failed"] == 2
 
 

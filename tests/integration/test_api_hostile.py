@@ -149,7 +149,7 @@ async def test_its_connections_see_views_only(filled: Database) -> None:
 
 
 async def test_a_login_of_its_own_sees_views_only_whatever_role_it_takes(filled: Database) -> None:
-    """The role is set in each transaction, for poolers refuse another; SQL could reset it."""
+    """The role is set in each transaction, because poolers refuse otherwise. SQL could reset it."""
     login = f"dashboard_{secrets.token_hex(4)}"
     owner = await asyncpg.connect(filled.admin_url)
     await owner.execute(f"create role {login} login password 'x' in role projector_reader")

@@ -254,7 +254,7 @@ async def test_a_damaged_file_fails_and_says_where_and_keeps_what_came_before(
 async def test_a_file_that_overlaps_another_stores_only_what_is_new_whatever_the_rules_say(
     database: Database, tmp_path: Path
 ) -> None:
-    """Of a batch that was read before in part, that part is looked for by its coordinates."""
+    """If part of a batch was read before, that part is looked up by its coordinates."""
 
     def recorded(offsets: range) -> bytes:
         return ndjson(

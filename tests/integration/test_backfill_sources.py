@@ -34,7 +34,7 @@ EVENTS: Final = 2_000
 
 
 def by_place(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows by where they came from; which of two with one id kept it is a matter of order."""
+    """Return the rows by origin. Which of two with the same id kept it depends on the order."""
     for row in rows:
         del row["event_id"]
         others = [one for one in row["coercions"] or () if one["rule"] != "event_id_conflict"]

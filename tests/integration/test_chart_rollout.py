@@ -1,7 +1,7 @@
-"""What a cluster does to the chart's normalizers, acted out under traffic.
+"""Acts out under traffic what a cluster does to the chart's normalizers.
 
-Processes stand for pods: they get the pod's command, variables, probes and grace period. What a
-Deployment and a drain may do at once is read from the chart's objects.
+Processes stand for pods: they get the pod's command, variables, probes and grace period. The
+chart's objects say what a Deployment and a drain may do at once.
 """
 
 import asyncio

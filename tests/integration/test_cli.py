@@ -1,4 +1,4 @@
-"""What the commands do against a real broker and database; a few as a person types them."""
+"""The commands against a real broker and database, a few of them as a person types them."""
 
 import asyncio
 import re

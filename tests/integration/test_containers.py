@@ -31,7 +31,7 @@ from tests.support.table_rows import claimed
 
 ROOT = Path(__file__).parents[2]
 ROLES = ROOT / "deploy" / "postgres" / "roles.sql"
-"""Read by Kafka's scripts; every other KAFKA_ variable becomes a property of the broker."""
+"""Read by Kafka's scripts. Every other KAFKA_ variable becomes a property of the broker."""
 
 
 async def test_the_roles_may_do_what_they_are_for_and_nothing_else(

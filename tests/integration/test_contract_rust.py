@@ -1,4 +1,4 @@
-"""contract/rust: the crate beside the filter; in the soak the crate's own tests too.
+"""contract/rust: the crate beside the filter. In the soak also the crate's own tests.
 
 The crate is built in contract/rust/target, where the next run finds it. Without cargo these tests
 are left out, and counted as such; CI has one.
@@ -43,7 +43,7 @@ BUILD_S: Final = 600
 
 
 def why_left_out(program: str, environ: Mapping[str, str] = os.environ) -> str | None:
-    """Why no such program can build the crate; None if one can, and in CI, which must have it.
+    """Return why no such program can build the crate, or None if one can, and in CI.
 
     A cargo of rustup finds its compilers by HOME, and says so where another user installed them.
     """

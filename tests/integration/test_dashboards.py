@@ -30,7 +30,7 @@ CHOICES = [(one, name) for one in SQL for name in VARIABLES if f"${{{name}" in o
 async def filled_database(
     stack: Stack, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Database]:
-    """A platform that has run for two hours, until now; its log; a look at the views."""
+    """A platform that has run for two hours until now, with its log and a look at the views."""
     cluster = await stack.cluster("current")
     async with cluster.database() as database:
         mix = Mix(
@@ -101,7 +101,7 @@ async def test_every_panel_shows_rows(query: Query, reader: asyncpg.Connection) 
 
 @pytest.mark.parametrize(("query", "name"), CHOICES, ids=str)
 async def test_a_value_can_be_chosen(query: Query, name: str, reader: asyncpg.Connection) -> None:
-    """One that nothing has, whatever is in it: a stat has no value or 0, all else no row."""
+    """A filter that matches nothing: a stat has no value or 0, and everything else no row."""
     until = datetime.now(UTC) + timedelta(minutes=5)
     since = until - timedelta(hours=HOURS + 1)
     values = {name: "it's' or true)--"}

@@ -1,4 +1,4 @@
-"""What DATABASE_URL may say: several hosts, and the system's authorities."""
+"""The forms of DATABASE_URL: several hosts, and the system's authorities."""
 
 import asyncio
 import socket

@@ -126,7 +126,7 @@ async def test_records_survive_a_kill_on_the_same_port(kafka_broker: KafkaBroker
 async def test_no_server_outlives_its_parent(
     stack: Stack, number: signal.Signals, *, with_broker: bool
 ) -> None:
-    """Of a folder of any name, which holds all its data."""
+    """A server in a folder with any name, which holds all its data."""
     name = f"{number.name} {with_broker} wörk ş, of\\mine"
     folder, jars = stack.folder / name, (await stack.new_broker(name)).jars
     program = f"""

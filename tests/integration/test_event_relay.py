@@ -47,7 +47,7 @@ INSERT = """
 async def settings(
     topic: Topic, bootstrap_servers: str, admin: AIOKafkaAdminClient, database: Database
 ) -> AsyncIterator[Settings]:
-    """Of a relay of this test's database; the topic only lends its name."""
+    """Settings of a relay of this test's database. The topic only lends its name."""
     made = relay_settings(topic, bootstrap_servers, database_url=database.url)
     made = replace(made, kafka_group_id=f"group.{topic.name}.{TABLE_GROUP}")
     async with output_topics(admin, made):
@@ -77,7 +77,7 @@ async def sent(settings: Settings) -> list[tuple[int, int, bytes]]:
 
 
 async def until_sent(settings: Settings, count: int) -> list[tuple[int, int, bytes]]:
-    """Wait until this many records are there; the offsets, which count markers too, come first."""
+    """Wait until this many records are there. First wait for offsets, which also count markers."""
     topic = settings.kafka_canonical_topic
     async with TopicReader(settings) as reader:
 

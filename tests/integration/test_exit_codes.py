@@ -23,7 +23,7 @@ WAITING = {
 
 
 async def ended(*command: str, **environ: str) -> tuple[int | None, str]:
-    """The code, and all that was said; nothing can be typed."""
+    """Return the code and all output. Nothing can be typed."""
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", *command),
         env=os.environ | environ,

@@ -118,7 +118,7 @@ async def _start(
     bootstrap_servers: str,
     *options: str | Path,
 ) -> int:
-    """Run start.py as the README says; its exit status."""
+    """Run start.py as the README says, and return its exit status."""
     settings = {
         "FIGURES_URL": database.admin_url,
         "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
@@ -180,7 +180,7 @@ async def _send(events: Sequence[Envelope], topic: Topic, bootstrap_servers: str
 async def _differences(
     connection: asyncpg.Connection, expected: dict[str, list[tuple[Any, ...]]]
 ) -> dict[str, list[Any]]:
-    """View -> examples of rows that still differ after a while; none as soon as none does."""
+    """View -> examples of rows that still differ after a while, or none as soon as none does."""
     end = time.monotonic() + _SAME_WITHIN_S
     differing: dict[str, list[Any]] = {}
     while time.monotonic() < end:

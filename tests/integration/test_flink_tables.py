@@ -133,7 +133,7 @@ async def test_a_start_fills_in_addresses_and_what_kafka_wants(
 
 
 async def made_tables(url: str) -> tuple[int, str]:
-    """Run postgres.sql as the README says; the exit status and what psql printed."""
+    """Run postgres.sql as the README says. Returns the exit status and psql's output."""
     command: list[str | Path] = [
         wheel_binaries() / "psql",
         "--no-psqlrc",

@@ -46,7 +46,7 @@ WHY: Final = ErasureReason(who="alice", why="request 17")
 
 
 def life(execution_id: int, first: int) -> list[dict[str, Any]]:
-    """What its producer sends: a begin, a failed try, a retry, an end, and one report twice."""
+    """The producer's records: a start, a failed try, a retry, an end, and one report twice."""
     mark = MARK if execution_id == GONE else "nothing"
     said = {"said": mark}
     named = {"execution_id": execution_id, "step": "fetch", "command_id": f"{first}:fetch"}
@@ -72,7 +72,7 @@ def life(execution_id: int, first: int) -> list[dict[str, Any]]:
 
 
 def records() -> list[RawRecord]:
-    """Two executions beside each other; refused records of both, and one by key and header only."""
+    """Two executions, with rejected records of both, one of them only by key and header."""
     ours, others = life(GONE, 0), life(KEPT, 100)
     sent: list[Any] = [event for pair in zip(ours, others, strict=True) for event in pair]
     sent += [
@@ -109,7 +109,7 @@ async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def everything(connection: asyncpg.Connection) -> dict[str, str]:
-    """Table -> all that its rows hold, as text; bytes as text too."""
+    """Table -> all content of its rows as text, including bytes."""
     tables = await connection.fetch(
         "select schemaname || '.' || tablename from pg_tables "
         "where schemaname in ('projector', 'normalizer') order by 1"

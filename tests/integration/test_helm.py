@@ -1,4 +1,4 @@
-"""The chart by Helm itself, its objects by their schemas; both are installed for this alone."""
+"""The chart by Helm itself, and its objects by their schemas. Both are installed only for this."""
 
 import json
 import os

@@ -125,7 +125,7 @@ async def _what_it_is() -> dict[str, object]:
 
 
 async def _drained(watcher: Watcher, topic: Topic, ends: dict[int, int]) -> None:
-    """Wait for the end of the topic; the deadline begins again with each progress."""
+    """Wait for the end of the topic. The deadline restarts with each progress."""
     last = -1
     while True:
         at = await watcher.positions(topic)

@@ -31,7 +31,7 @@ def wire_events() -> list[dict[str, Any]]:
 
 
 async def expected_rows(records: list[RawRecord]) -> list[Envelope]:
-    """What the rules in Python and the reconciler make of these records, one after the other."""
+    """Return the rows of the Python rules and the reconciler for these records, one by one."""
     log, normalize = MemoryLog(), Normalizer().normalize
     for record in records:
         await log.take(*[one for one in normalize(record) if isinstance(one, Envelope)])

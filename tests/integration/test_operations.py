@@ -101,7 +101,7 @@ async def test_the_walk_goes_as_it_is_written(tree: Path) -> None:
 
 
 async def _until_shown(page: Page, panel: str, words: str) -> None:
-    """Nobody reloads; how words and cells are spaced is the browser's."""
+    """Nobody reloads. The browser decides how words and cells are spaced."""
 
     async def shown() -> str:
         return "".join((await page.inner_text(panel)).split())
@@ -179,7 +179,7 @@ def test_every_command_on_a_page_is_one_that_there_is(page: str) -> None:
 
 
 def _typed_lines(text: str) -> Iterator[str]:
-    """What begins with a program of ours: lines of blocks, and words in backquotes."""
+    """Lines of blocks, and words in backquotes, that begin with one of our programs."""
     fenced = re.findall(r"^```[^\n]*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     lines = [line for block in fenced for line in block.splitlines()]
     prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)

@@ -43,7 +43,7 @@ from tests.support.stack import Cluster, Database, Stack, Topic
 
 SESSIONS: Final = 8
 OF_A_POOLER: Final = {"application_name", "client_encoding"}
-"""What PgBouncer itself sets for a client, and for the next one."""
+"""Settings that PgBouncer itself sets for a client, and for the next one."""
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ async def pooler(stack: Stack, cluster: Cluster) -> AsyncIterator[PgBouncer]:
 
 @pytest.fixture
 def pooled(pooler: PgBouncer, database: Database) -> Database:
-    """The database through the pooler; its superuser's address is the server's."""
+    """The database through the pooler. Its superuser's address is the server's."""
     return msgspec.structs.replace(database, url=pooler.through(database.url))
 
 

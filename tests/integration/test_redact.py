@@ -24,7 +24,9 @@ from tests.support.table_rows import claimed, connected, count, open_store, wait
 from tests.support.view_rows import differences
 
 SECRET: Final = "eyJ" + "hbGciOiJIUzINiJ" * 3 + ".eyJzdWIiOiIxIn.clnbmFdXJl"
-"""A token, as no rule of today lets it in; stored as it came. Without a digit: classes keep it."""
+"""A token that no present rule would let in, stored as it came. Without a digit: classes keep it.
+
+"""
 PASSWORD: Final = "hunter2hunter2"
 NOW: Final = datetime.now(UTC)
 OLD: Final = NOW - timedelta(days=100)
@@ -61,7 +63,7 @@ def clean(number: int) -> Any:
 
 @pytest.fixture
 async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
-    """Rows with secrets and without, some archived by retention; a refusal that quotes one."""
+    """Rows with and without secrets, some archived by retention, and a rejection that quotes one."""
     aged = {"created_at": OLD, "recorded_at": OLD}
     rows = [
         *map(secretive, range(4)),

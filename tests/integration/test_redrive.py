@@ -53,7 +53,7 @@ def _number(record: RawRecord) -> int:
 
 
 def lines(count: int) -> bytes:
-    """Records as kcat prints them; every fifth is no event at all, with a header."""
+    """Records as kcat prints them. Every fifth has a header, and isn't an event."""
     printed = []
     for number in range(count):
         value = {"no": "event"} if number % 5 == 0 else raw_event(number)
@@ -286,7 +286,7 @@ async def test_bytes_that_are_gone_are_said_to_be(database: Database, tmp_path: 
 async def test_what_retention_or_an_erasure_ignores_holds_up_nobody_and_stays_refused(
     database: Database, tmp_path: Path
 ) -> None:
-    """Records below offset 10 lie before the horizon; that of 11 is of a forgotten execution."""
+    """Records below offset 10 lie before the horizon. The one at 11 is of a forgotten execution."""
     await refused(database, tmp_path)
     async with connected(database) as connection:
         await connection.execute(

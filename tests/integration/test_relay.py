@@ -47,7 +47,7 @@ ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
 async def settings(
     topic: Topic, bootstrap_servers: str, admin: AIOKafkaAdminClient
 ) -> AsyncIterator[Settings]:
-    """Of a relay whose output topics are there."""
+    """Settings of a relay whose output topics exist."""
     made = relay_settings(topic, bootstrap_servers)
     async with output_topics(admin, made):
         yield made
@@ -157,7 +157,7 @@ async def test_a_zombie_is_fenced_and_its_open_transaction_is_not_seen(
 
 @ONE_PARTITION
 async def test_a_commit_that_hangs_ends_with_its_producer(topic: Topic, settings: Settings) -> None:
-    """The next claim of the partition stops it; nothing else is written until the commit ends."""
+    """The next claim of the partition stops it. Nothing else is written until the commit ends."""
     where = KafkaPartition(topic.name, 0)
     one = TransactionalProducer(settings, settings.kafka_group_id, where)
     await one.start()

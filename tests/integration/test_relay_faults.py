@@ -1,4 +1,4 @@
-"""What befalls the topics of a relay, on a real broker."""
+"""Faults of a relay's topics, on a real broker."""
 
 import random
 import time

@@ -131,7 +131,7 @@ async def test_a_broker_killed_in_the_middle_of_transactions_loses_and_doubles_n
 async def test_a_relay_frozen_for_longer_than_its_transaction_may_last_goes_on_by_itself(
     topic: Topic, bootstrap_servers: str, admin: AIOKafkaAdminClient, tmp_path: Path
 ) -> None:
-    """The broker aborts the transaction; the group still counts the relay as its member."""
+    """The broker aborts the transaction, but the group still counts the relay as its member."""
     settings = relay_settings(
         topic, bootstrap_servers, batch_rows=50, kafka_session_timeout_ms=300_000
     )

@@ -168,7 +168,9 @@ async def test_a_second_run_changes_nothing(database: Database, tmp_path: Any) -
 
 
 async def test_todays_rules_change_no_row_of_their_own(database: Database, tmp_path: Any) -> None:
-    """Whatever the simulator sends, joined rows and collided ids too, reads the same again."""
+    """Everything that the simulator sends, including merged rows and collided ids, reads the same
+    again.
+    """
     await backfill_files(
         database, write_file(tmp_path / "f.zst", record_lines(simulated_records(1_500)))
     )

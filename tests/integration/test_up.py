@@ -58,7 +58,7 @@ class Running:
         return await until(stored, is_so=lambda events: events >= at_least, deadline_s=60)
 
     async def end(self, *signals: signal.Signals) -> int:
-        """The exit code after these signals; what it said last is kept."""
+        """Return the exit code after these signals, and keep its last output."""
         for number in signals:
             self.process.send_signal(number)
         assert self.process.stdout is not None
@@ -113,7 +113,7 @@ async def _until_all_ended(pids: dict[str, int]) -> None:
 async def test_it_runs_until_sigterm_starts_a_killed_normalizer_again_and_keeps_its_rows(
     folder: Path, empty_database: Database
 ) -> None:
-    """Nor is the shell's database followed, nor its brokers; nothing is left."""
+    """It doesn't use the shell's database or brokers either, and leaves nothing behind."""
     shell = {
         "DATABASE_URL": empty_database.url,
         "KAFKA_BOOTSTRAP_SERVERS": "production.invalid:9092",

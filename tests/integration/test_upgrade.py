@@ -35,7 +35,7 @@ CHANGES: Final = (
     ),
     ("normalizer/store/rows.py", "last_column = (batch_id,)", 'last_column = (batch_id, "west")'),
 )
-"""What the next release changes: file, text before, text after."""
+"""The next release's changes: file, text before, text after."""
 
 
 @pytest.fixture

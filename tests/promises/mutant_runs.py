@@ -19,7 +19,7 @@ _LONGEST_S: Final = 600
 
 
 class TestRun(msgspec.Struct, frozen=True, kw_only=True):
-    """Of each test function that ran, the reports of its failures; none where it passed."""
+    """The reports of failures of each test function that ran, or none if it passed."""
 
     failures: Mapping[str, Sequence[str]]
     output: str
@@ -29,7 +29,7 @@ class TestRun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def copy_tree(to: Path) -> None:
-    """What git knows of the tree, as it is on the disk."""
+    """The files that git tracks, as they are on the disk."""
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True
     )
@@ -41,7 +41,9 @@ def copy_tree(to: Path) -> None:
 
 
 def apply(tree: Path, changes: Sequence[SourceChange]) -> dict[Path, str]:
-    """Change the files; what they were. Raises ValueError where a text is not there just once."""
+    """Change the files. Returns what they were. Raises ValueError where a text is not there just
+    once.
+    """
     before: dict[Path, str] = {}
     for change in changes:
         path = tree / change.path
@@ -106,7 +108,7 @@ def _failures(report: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def complaints(mutant: Mutant, run: TestRun, green: Collection[str]) -> list[str]:
-    """Why this run is not what the mutant says; none if it is."""
+    """Yield why this run isn't as the mutant says. Nothing if it is."""
     wrong = [f"{name} did not run" for name in (*mutant.tests, *green) if name not in run.failures]
     for name in mutant.tests:
         reports = run.failures.get(name, ())

@@ -18,7 +18,7 @@ class SourceChange(msgspec.Struct, frozen=True):
 
 
 class Mutant(msgspec.Struct, frozen=True, kw_only=True):
-    """What is taken away, the promise that breaks, and the tests that see it."""
+    """A removed mechanism, the promise that breaks, and the tests that see it."""
 
     name: str
     promise: str

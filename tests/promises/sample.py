@@ -78,7 +78,7 @@ class Site(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """The first test that fails twice with the mutant; none if it lives, or if its line is gone."""
+    """Return the first test that fails twice with the mutant, or none if it survives."""
 
     site: Site
     killed_by: str | None
@@ -110,7 +110,7 @@ def drawn() -> list[Site]:
 
 
 def mutated(text: str, site: Site) -> str | None:
-    """The file with the mutant in it; None if the line is not there."""
+    """Return the file with the mutant in it, or None if the line isn't there."""
     lines = text.split("\n")
     same = [number for number, line in enumerate(lines) if line == site.line]
     if site.number >= len(same):

@@ -22,7 +22,7 @@ class Lexeme:
 
 
 def as_json(value: Any) -> bytes:
-    """JSON with lexemes as they are; lone surrogates and U+0000 as escapes."""
+    """JSON with numbers as they are, and lone surrogates and U+0000 as escapes."""
     if isinstance(value, Lexeme):
         return value.text.encode()
     if isinstance(value, dict):
@@ -88,7 +88,7 @@ OUTCOMES: Final = ("status", "terminal_state", "result", "context", "response")
 outcomes = st.recursive(
     words, lambda inner: st.dictionaries(st.sampled_from(OUTCOMES), inner, min_size=1), max_leaves=4
 )
-"""What says how it went, at places where it counts."""
+"""Outcome words at places where they count."""
 
 
 def nested(depth: int = 3) -> st.SearchStrategy[Any]:

@@ -30,7 +30,7 @@ data = st.dictionaries(st.sampled_from(["data", "rows", "items", "note"]), trees
 
 @st.composite
 def conceptual(draw: st.DrawFn) -> dict[str, Any]:
-    """What happened, before anybody writes it down."""
+    """An event before any producer writes it down."""
     event_type = draw(st.sampled_from(sorted(STATUSES)))
     step = draw(steps)
     command_id = f"{EXECUTION_ID}:{step}:{draw(st.integers(1, 2**60))}{draw(st.just(':i3'))}"

@@ -22,7 +22,7 @@ from tests.support.memory_log import MemoryLog
 _ID: Final = 5
 
 Name = tuple[str, str | None]
-"""What an event is called: its step and its command."""
+"""The names of an event: its step and its command."""
 
 
 @st.composite
@@ -86,7 +86,7 @@ def rows_of(log: MemoryLog) -> list[Envelope]:
 
 
 def content(log: MemoryLog) -> set[str]:
-    """What the rows say, but for who was first: ids, places, and what the store noted of that."""
+    """Return the rows without the effects of order: ids, places, and the store's notes on these."""
     said = set()
     for row in rows_of(log):
         fields = msgspec.structs.asdict(row) | {"merge_flags": row.merge_flags & ~(MERGED | 8)}

@@ -86,7 +86,7 @@ def report_of_the_event(draw: st.DrawFn, *, distinct_offset: int = 0) -> Envelop
 
 
 def said(row: Envelope) -> dict[str, Any]:
-    """What a row says, JSON by value, without where it was stored first."""
+    """Return a row's content, JSON by value, without where it was stored first."""
     return {
         name: _value(name, getattr(row, name))
         for name in Envelope.__struct_fields__
@@ -103,7 +103,7 @@ def _value(name: str, value: Any) -> Any:
 
 
 def kept_losers(row: Envelope) -> Any:
-    """What stands under the key that keeps losers: ours, or a producer's own."""
+    """The value under the key that keeps losers: ours, or a producer's own."""
     return msgspec.json.decode(row.extra or b"{}").get(CONFLICTING_VALUES)
 
 
@@ -113,7 +113,7 @@ def losers(row: Envelope) -> dict[str, list[Any]]:
 
 
 def scalars(value: Any) -> list[Any]:
-    """Every word and number in it, at any depth; keys count too."""
+    """Every word and number in it, at any depth, including keys."""
     match value:
         case dict():
             return [*value, *scalars(list(value.values()))]
@@ -144,7 +144,7 @@ def test_any_order_of_many_reports_makes_one_row(reports: list[Envelope]) -> Non
 
 @st.composite
 def varying(draw: st.DrawFn) -> list[Envelope]:
-    """More reports than values of a column are kept; some say the same, or with more evidence."""
+    """More reports than values that a column keeps. Some say the same, or with more evidence."""
     words = st.text("abc", max_size=3)
     return [
         envelope(

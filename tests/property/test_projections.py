@@ -97,7 +97,7 @@ async def test_what_retention_took_stays_in_every_count_whatever_comes_then(
 
 
 async def let_go(connection: asyncpg.Connection, numbers: set[int], nth: int) -> list[Row]:
-    """Archive the executions of those of the stored rows; return their rows.
+    """Archive the executions of those stored rows. Returns their rows.
 
     Each execution gets an id of its own, because a later event begins it again.
     """
@@ -115,7 +115,7 @@ async def let_go(connection: asyncpg.Connection, numbers: set[int], nth: int) ->
 
 
 async def agrees_with(connection: asyncpg.Connection, taken: Sequence[Row]) -> None:
-    """Counts are of what is there and what was taken; verify finds the live part true."""
+    """Counts cover present and deleted rows. verify confirms the live part."""
     stored = await view_rows.stored(connection)
     expected = expected_views([*taken, *stored])
     expected |= {name: expected_views(stored)[name] for name in view_rows.OF_EXECUTIONS}
@@ -153,7 +153,7 @@ async def test_writers_of_the_same_executions_show_what_the_log_holds(
 async def test_reports_in_all_shapes_through_the_store_show_the_same_in_any_order_and_number(
     seed: int, writers: int, database: Database, connection: asyncpg.Connection
 ) -> None:
-    """First by several writers; then by one, and some are reported again elsewhere in the log."""
+    """First by several writers, then by one, and some are reported again elsewhere in the log."""
     mix = ODD if seed % 2 else msgspec.structs.replace(ODD, deployments={}, reported_twice=0.0)
     sent = [
         RawRecord(
@@ -242,7 +242,7 @@ async def write_all(database: Database, batches: Sequence[Sequence[Row]]) -> Non
 
 
 async def write_one(database: Database, what: str, rows: Any) -> None:
-    """In a transaction of its own; again after a deadlock, as every writer does."""
+    """In its own transaction, and again after a deadlock, like every writer."""
     connection = await asyncpg.connect(database.admin_url)
     try:
         while True:

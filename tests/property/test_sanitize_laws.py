@@ -92,7 +92,7 @@ def test_keys_that_are_judged_together_change_nothing(tree: Any) -> None:
 
 @given(secretive)
 def test_a_cleaned_text_is_one_that_postgres_holds(tree: Any) -> None:
-    """UTF-8, and no escape for U+0000; the database itself is tried elsewhere."""
+    """UTF-8, and no escape for U+0000. Other tests try the database itself."""
     sent = as_json({"execution_id": 1, "event_type": "x", "context": tree}).decode()
 
     cleaned = sanitizer.clean(sent, parse(sent)).text

@@ -1,4 +1,4 @@
-"""What isn't parsed because it has no sign would have been kept as it is."""
+"""A part that isn't parsed because it has no sign would have been kept as it is."""
 
 import json
 from typing import Any

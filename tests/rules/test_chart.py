@@ -1,4 +1,4 @@
-"""The Helm chart agrees with the programs; no Helm is needed.
+"""The Helm chart agrees with the programs. It needs no Helm.
 
 deploy/helm/everything.yaml, what Helm makes of the chart with every part on, is compared.
 In the soak tests/integration/test_chart_rollout.py runs its pods, test_helm.py Helm.
@@ -137,7 +137,7 @@ def test_a_scheduled_run_that_hangs_does_not_keep_the_next_ones_from_starting() 
 
 
 def test_a_node_is_drained_in_an_outage_too() -> None:
-    """No normalizer is ready then; what is not ready may always be evicted."""
+    """No normalizer is ready then, and pods that aren't ready may always be evicted."""
     budgets = [one["spec"] for one in OBJECTS if one["kind"] == "PodDisruptionBudget"]
 
     assert {one["maxUnavailable"] for one in budgets} == {1}

@@ -1,4 +1,4 @@
-"""compose.yaml, the Dockerfile and Prometheus' file agree with the code; no engine is needed.
+"""compose.yaml, the Dockerfile, and Prometheus' file agree with the code. It needs no engine.
 
 The Compose client itself reads compose.yaml: what it makes of anchors and variables is compared.
 """
@@ -70,7 +70,7 @@ def _compose(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def compose(env_file: Path) -> dict[str, Any]:
-    """What the Compose client makes of compose.yaml, with every profile."""
+    """Return the Compose client's view of compose.yaml, with every profile."""
     done = _compose("--env-file", str(env_file), "--profile", "*", "config", "--format", "json")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -346,7 +346,7 @@ def test_the_image_runs_what_is_installed_as_nobody_in_particular() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     runs = json.loads(re.findall(r"^CMD (.*)$", DOCKERFILE, re.MULTILINE)[0])
 
-    # What is installed in one stage runs with the Python of the other.
+    # Packages installed in one stage run with the Python of the other.
     assert bases == ["${PYTHON}", "${PYTHON}", "runtime", "runtime"]
     assert re.search(r"^ARG PYTHON=\S+:3\.\d+-slim@sha256:[0-9a-f]{64}$", DOCKERFILE, re.MULTILINE)
     assert set(project["scripts"]) == {*PROGRAMS, "event-normalizer"}

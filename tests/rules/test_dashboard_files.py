@@ -1,4 +1,4 @@
-"""What Grafana's dashboards must have, whatever their panels show."""
+"""The parts that Grafana's dashboards must have, whatever their panels show."""
 
 import json
 from pathlib import Path

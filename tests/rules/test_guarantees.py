@@ -1,4 +1,4 @@
-"""What docs/guarantees.md names is there: each promise has its mechanism and its tests."""
+"""Everything that docs/guarantees.md names exists: each promise has a mechanism and tests."""
 
 import ast
 import re

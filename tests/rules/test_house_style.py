@@ -1,4 +1,4 @@
-"""What of the house style a machine can check and ruff, mypy and import-linter do not."""
+"""Checks the parts of the house style that ruff, mypy, and import-linter don't."""
 
 import ast
 import re
@@ -71,7 +71,7 @@ def test_a_package_lists_its_modules() -> None:
 
 
 def test_no_test_sleeps() -> None:
-    """A test waits for a position or an event; only what asks again and again may pause."""
+    """A test waits for a position or an event. Only polling may pause."""
     sleeping = [
         f"{name}:{call.lineno}"
         for name, tree in _modules("tests")

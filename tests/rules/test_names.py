@@ -1,4 +1,4 @@
-"""Words of this project's former dialect stay out; a name of a class or a module is used once."""
+"""Words of this project's former dialect stay out, and class and module names are unique."""
 
 import re
 import subprocess
@@ -14,7 +14,7 @@ CHECKED: Final = (
     *("README.md", "SECURITY.md", "CONTRIBUTING.md"),
     *("Makefile", "Dockerfile", "compose.yaml", ".ci"),
 )
-"""Folders and files in which no retired word may occur; CHANGELOG.md has them as former names."""
+"""Folders and files in which no retired word may occur. CHANGELOG.md has them as former names."""
 
 RETIRED: Final = {
     "anew": "again, recreated, rebuilt",

@@ -1,4 +1,4 @@
-"""What the pages link to is there."""
+"""Every target of a link on the pages exists."""
 
 import re
 import shutil

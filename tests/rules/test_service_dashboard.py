@@ -63,7 +63,7 @@ def test_every_family_of_the_catalogue_that_an_alert_needs_is_on_it() -> None:
     shown = " ".join(query.text for query in QUERIES)
 
     missing = [metric.name for metric in CATALOGUE if metric.name not in shown]
-    # What others on the dashboard show, or what is only queried by hand.
+    # Metrics that other panels show, or that are only queried by hand.
     assert set(missing) <= {
         *("normalizer_records_total", "normalizer_holes_total", "normalizer_gaps_total"),
         *("normalizer_drift_found_total", "normalizer_next_offset", "normalizer_build_info"),

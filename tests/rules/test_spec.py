@@ -33,7 +33,7 @@ LABELS = re.compile(r"([A-Z][0-9]+(?:, [A-Z][0-9]+)*): ")
 
 @cache
 def _tracked() -> dict[str, str]:
-    """The text of every file in the tree, by name; lists of anchors that were wrapped joined."""
+    """The text of every file in the tree, by name, with wrapped lists of anchors joined."""
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, check=True)
     texts = {
         name: (ROOT / name).read_bytes().decode(errors="replace")

@@ -1,1 +1,1 @@
-"""Code that tests share: factories, servers, clients, oracles; no tests."""
+"""Code that tests share: factories, servers, clients, and oracles, but no tests."""

@@ -1,4 +1,4 @@
-"""The HTTP API over a test's database, without a socket; and a history for its answers."""
+"""The HTTP API over a test's database, without a socket, and a history for its answers."""
 
 import contextlib
 from collections.abc import AsyncIterator

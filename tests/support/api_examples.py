@@ -54,7 +54,7 @@ _MORE: Final = """
            (job_id, run, kind, spec, owner, lock_key, progress_ratio, records_per_s)
     values ('backfill-1', 1, 'backfill', 'topic noetl.events', 'noetl', 1, 0.25, 1800);
 """
-"""A failed call with all that an event can have, in a child; a try to redrive; a job."""
+"""A failed call with everything that an event can have, in a child, a redrive, and a job."""
 
 
 async def insert_example_history(database: Database) -> None:
@@ -68,7 +68,7 @@ async def insert_example_history(database: Database) -> None:
 
 
 async def request_examples(client: httpx.AsyncClient) -> dict[str, Example]:
-    """What the API answers to each operation's example request, with all rows; and a problem."""
+    """The API's answer to each operation's example request, with all rows, and a problem."""
     refused = (await get_rows(client, "quarantine-records"))[0]["quarantine_id"]
     known = {**_CALL, "quarantine_id": refused}
     found = {}
@@ -88,7 +88,7 @@ async def request_examples(client: httpx.AsyncClient) -> dict[str, Example]:
 
 
 class Shape(NamedTuple):
-    """What some JSON values have in common: their types, keys and items."""
+    """Return the common schema of some JSON values: their types, keys, and items."""
 
     types: frozenset[str]
     keys: dict[str, "Shape"]

@@ -58,7 +58,7 @@ async def canonical_lines(run: SimulatorRun, database: Database, folder: Path) -
 
 
 def _write_values(run: SimulatorRun, path: Path) -> set[int]:
-    """Write the values, one a line; return ids of events that the filter can know fully."""
+    """Write the values, one per line. Returns ids of events that the filter can know fully."""
     reports: Counter[int] = Counter()
     ids: dict[int, int] = {}
     with path.open("wb") as file:

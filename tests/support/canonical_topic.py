@@ -36,7 +36,7 @@ class CanonicalRecord(NamedTuple):
 
 
 class PublishedLog(NamedTuple):
-    """What a relay publishes of a log, what a reader counts of that, and what PostgreSQL stores."""
+    """A relay's records of a log, a reader's counts of these, and PostgreSQL's rows."""
 
     sent: Sequence[Envelope]
     counted: Sequence[Envelope]
@@ -54,7 +54,7 @@ class PublishedLog(NamedTuple):
 async def published(
     relay: str, log: Sequence[RawRecord], ledger: Iterable[Line], *, reader_keeps: Kept
 ) -> PublishedLog:
-    """What one of RELAYS publishes; what is counted differs from what is stored by merges alone.
+    """The records that one of RELAYS publishes. Counts differ from stored rows only by merges.
 
     Raises AssertionError for an event that is counted in another form than it is stored in, and
     that the log has only once by its ledger.
@@ -103,7 +103,7 @@ def _place(event: Envelope) -> tuple[int, int, int]:
 
 
 def _all_but_id(event: Envelope) -> tuple[bytes, int, int | None]:
-    """What figures are made of. Of two events with one id PostgreSQL stores one under another."""
+    """The inputs of the figures. Of two events with one id PostgreSQL stores one under another."""
     line = to_canonical(msgspec.structs.replace(event, event_id=None))
     return line, event.evidence, event.max_attempts
 
@@ -123,7 +123,7 @@ async def merged_events(log: Iterable[RawRecord]) -> list[Envelope]:
 
 
 def record_of(event: Envelope, *, revision: int = 0) -> CanonicalRecord:
-    """The record of an event; of two with one event_id the greater revision counts."""
+    """The record of an event. If two have the same event_id, the greater revision counts."""
     made = canonical_record(event, "canonical", revision=revision)
     return CanonicalRecord(made.key, made.value, made.headers)
 

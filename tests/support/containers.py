@@ -29,7 +29,7 @@ _PODMAN: Final = ("podman", "--runtime", "runc")
 
 
 class Ended(NamedTuple):
-    """What a container printed, both streams, and its exit code."""
+    """The output of a container, both streams, and its exit code."""
 
     code: int
     said: str
@@ -85,7 +85,7 @@ async def run_to_its_end(image: str, *command: str, **variables: str) -> Ended:
 
 @contextlib.asynccontextmanager
 async def container(image: str, *command: str, **variables: str) -> AsyncIterator[Container]:
-    """Start a command of the image with these variables; at the end it is killed and removed."""
+    """Start a command of the image with these variables. At the end it's killed and removed."""
     name = f"test-{secrets.token_hex(6)}"
     child = await asyncio.create_subprocess_exec(
         *(*_PODMAN, "run", "--rm", "--name", name, "--network", "host", *_LOCKED_DOWN),

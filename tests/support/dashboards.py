@@ -64,7 +64,7 @@ def queries() -> Iterator[Query]:
 
 
 def _all_values() -> dict[str, str]:
-    """What Grafana writes, as it is, for "All" of each variable."""
+    """The text that Grafana writes for "All" of each variable."""
     return {
         variable["name"]: variable["allValue"]
         for path in DASHBOARDS

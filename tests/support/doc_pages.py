@@ -40,7 +40,7 @@ def copy_tree(target: Path, *tracked: str) -> None:
 
 
 def apply_diff(path: Path, diff: str) -> None:
-    """Change a file as a block shows; its old lines must occur exactly once."""
+    """Change a file as a block shows. Its old lines must occur exactly once."""
     lines = diff.splitlines(keepends=True)
     before = "".join(line[1:] for line in lines if line[0] in " -")
     after = "".join(line[1:] for line in lines if line[0] in " +")

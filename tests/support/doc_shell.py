@@ -21,7 +21,7 @@ class TypedCommand(msgspec.Struct, frozen=True):
 
 
 def typed_commands(console: str) -> Iterator[TypedCommand]:
-    """The commands of a block; a here-document reaches up to its END."""
+    """The commands of a block. A here-document reaches up to its END."""
     command, shown = "", ""
     lines = iter(console.splitlines())
     for line in lines:
@@ -56,7 +56,7 @@ class Shell:
         self._environment = dict(environment)
 
     def run(self, command: str) -> str:
-        """Run a command; return both output streams. The environment is kept."""
+        """Run a command. Returns both output streams. The environment is kept."""
         kept = self._folder / ".environment"
         done = subprocess.run(
             ["bash", "-c", f'{command}\nstatus=$?; env -0 > "{kept}"; exit $status'],

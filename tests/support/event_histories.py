@@ -48,7 +48,7 @@ moments = st.builds(
 
 @st.composite
 def events(draw: st.DrawFn, event_id: int) -> Row:
-    """Any event; calls are the likeliest."""
+    """Any event. Calls are the likeliest."""
     kind = draw(st.sampled_from(_CALL_TYPES * 3 + _LIFE_TYPES + _OTHER_TYPES))
     statuses = ["COMPLETED", "FAILED", "ERROR", "CANCELLED"]
     if kind not in _OUTCOME_TYPES:
@@ -95,7 +95,7 @@ _ENDS: Final = [
     ["call.error"], ["command.failed", "action_done"], ["call.done", "call.done", "call.done"],
     ["call.done", "call.error", "command.failed"], [],
 ]  # fmt: skip
-"""Of several ends that a call reports, each is of the next call of its command."""
+"""If a call reports several ends, each belongs to the next call of its command."""
 
 
 @st.composite

@@ -41,7 +41,7 @@ def comparable_views(views: dict[str, ViewRows]) -> dict[str, Counter[tuple[Any,
 
 
 def _over_shapes(rows: ViewRows, counts: int) -> Counter[tuple[Any, ...]]:
-    """The rows added up over all shapes; sums of seconds to the microsecond."""
+    """The rows added up over all shapes, with sums of seconds to the microsecond."""
     sums: dict[tuple[Any, ...], list[Any]] = {}
     for hour, _, *row in rows:
         key, added = (hour, *row[:-counts]), row[-counts:]

@@ -15,7 +15,7 @@ from normalizer.store.store import Claim
 
 TOPIC: Final = "noetl.events"
 RECORDED_MS: Final = 1_764_000_000_000
-"""2025-11-24T16:00:00Z, the Kafka time of the record at offset 0; each later one is 1 ms newer."""
+"""2025-11-24T16:00:00Z, the Kafka time of the record at offset 0. Each later one is 1 ms newer."""
 EXECUTION_ID: Final = 1000
 
 Outcomes = Normalized | tuple[Normalized, ...]
@@ -63,7 +63,7 @@ def raw_event(number: int = 0, /, **fields: Any) -> dict[str, Any]:
 
 
 def envelope(offset: int = 0, /, **fields: Any) -> Envelope:
-    """The canonical event at this offset; its id is made from it too. JSON columns are bytes.
+    """The canonical event at this offset, from which its id is made too. JSON columns are bytes.
 
     `meta` has the same attempts as the column unless it is given.
     """
@@ -137,7 +137,7 @@ def batch_of(
 ) -> Batch:
     """One record for each of `outcomes_of_each`, from the claim's offset on around the holes.
 
-    Every outcome gets the coordinates of its record; ids stay. The events at odd offsets are
+    Give every outcome the coordinates of its record. Ids stay. The events at odd offsets are
     encoded, as those of the lane are.
     """
     claim = claim or claim_of()

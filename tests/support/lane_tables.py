@@ -25,7 +25,7 @@ _SHAPE_KEYS: Final = {
     **{f"HAS_{key.upper()}": {key} for key in ("event_type", "event_id", "name", "timestamp")},
     **{f"HAS_{key.upper()}": {key} for key in sorted(shapes._EXECUTOR)},
 }
-"""What the keys of an event say about its shape, each a bit."""
+"""Facts about the shape from the keys of an event, each a bit."""
 
 
 def tables() -> str:

@@ -89,7 +89,7 @@ class Alerts:
         await until(are_red, self.firing)
 
     async def until_green(self, *names: str) -> None:
-        """Wait until none of these fires; without names, no alert at all."""
+        """Wait until none of these fires, or no alert at all without names."""
 
         async def are_green() -> bool:
             firing = await self.firing()

@@ -37,7 +37,7 @@ _RESET_ROWS: Final = """
     update projector.maintenance_state
     set    kept_from = '-infinity', compacted_to = '-infinity', full_scan_at = '-infinity';
 """
-"""Of the tables that migrations fill, those whose rows change."""
+"""The tables filled by migrations whose rows change."""
 
 
 class Crash(Exception):  # noqa: N818 - what it stands for
@@ -192,7 +192,7 @@ class MachineDatabase:
         assert [tuple(row) for row in await self._admin.fetch(_COUNTED_OTHERWISE)] == []
 
     async def assert_views_are_the_fold(self, archived: Sequence[Row]) -> None:
-        """Counts are of what is stored and of what retention took; the rest is of what is stored.
+        """Counts cover stored rows and rows deleted by retention, everything else only stored rows.
 
         Each execution that retention took is in `archived` under an id of its own: an event that
         came later began it again.

@@ -17,7 +17,7 @@ FIRST_ASSIGNED: Final = 900
 
 
 class MemoryLog:
-    """The stored rows in memory, written as the store writes them; remembers the reads."""
+    """The stored rows in memory, written like by the store. Remembers the reads."""
 
     def __init__(self, *rows: Envelope) -> None:
         self.rows_by_id = {id_of(row): row for row in rows}
@@ -75,7 +75,7 @@ class MemoryLog:
         """Nobody else runs here."""
 
     async def take(self, *events: Envelope, dedup_horizon: int = 0) -> list[str]:
-        """Reconcile a batch and write it; return each event's outcome."""
+        """Reconcile a batch and write it. Returns each event's outcome."""
         write_plan = await reconcile(
             [encoded(event) if event.source_offset % 2 else event for event in events],
             self,

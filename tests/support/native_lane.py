@@ -35,7 +35,7 @@ _normalizer: Final = Normalizer()
 
 
 def why_no_lane(environ: Mapping[str, str] = os.environ) -> str | None:
-    """Why the lane cannot be built; None if it can, and in CI, which must build it."""
+    """Return why the lane can't be built, or None if it can, and in CI, which must build it."""
     if "CI" in environ or shutil.which("cargo", path=environ.get("PATH")) is not None:
         return None
     return "no cargo: apt-get install cargo-web rust-web-clippy"
@@ -88,7 +88,7 @@ class Answers(msgspec.Struct):
 
 
 def compare_answers(lane: Lane, records: Sequence[RawRecord]) -> Answers:
-    """Let the lane read the records; whatever it answers must be what Python answers."""
+    """Let the lane read the records. Every answer must be the same as Python's."""
     answers = Answers()
     for first in range(0, len(records), CALL_RECORDS):
         call = records[first : first + CALL_RECORDS]
@@ -103,7 +103,7 @@ def compare_answers(lane: Lane, records: Sequence[RawRecord]) -> Answers:
 
 
 def _difference(record: RawRecord, answer: tuple[EncodedEvent, ...]) -> str | None:
-    """What the lane and Python say differently of a record; None if nothing."""
+    """Return how the lane and Python differ on a record, or None."""
     outcomes = _normalizer.normalize(record)
     expected = [_encoded(one) for one in outcomes if isinstance(one, Envelope)]
     if len(expected) == len(outcomes) and list(answer) == expected:

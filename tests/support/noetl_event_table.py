@@ -9,7 +9,7 @@ import msgspec
 
 from simulator.sent_record import SentRecord
 
-# As in the platform's schema; prev_event_id exists since the Rust server writes it.
+# Like in the platform's schema. prev_event_id exists since the Rust server writes it.
 EVENT_TABLE: Final = """
     create schema noetl;
     create table noetl.event (
@@ -39,7 +39,7 @@ _BIGINTS: Final = {
 
 
 async def insert(connection: asyncpg.Connection, rows: list[dict[str, Any]]) -> None:
-    """Insert rows as the servers store them; of two with one key the first is kept."""
+    """Insert rows like the servers. If two have the same key, the first one stays."""
     await connection.execute(
         """
         insert into noetl.event
@@ -64,6 +64,6 @@ def stream_rows(records: Iterable[SentRecord]) -> Iterator[dict[str, Any]]:
         if all(type(number) in {int, type(None)} for number in ids) and (
             b"\\u0000" not in (record.value or b"")
         ):
-            # A column has microseconds; the servers' drivers truncate the rest, but a cast rounds
+            # A column has microseconds. The servers' drivers truncate the rest, but a cast rounds
             # it.
             yield body | {"created_at": body["created_at"].rstrip("Z")[:26] + "Z"}

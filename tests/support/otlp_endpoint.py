@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 
 class SentSpan(msgspec.Struct, kw_only=True):
-    """A span as it was sent; ids in hex, times in nanoseconds since 1970."""
+    """A span as it was sent, with ids in hex and times in nanoseconds since 1970."""
 
     name: str
     kind: int
@@ -29,7 +29,7 @@ class SentSpan(msgspec.Struct, kw_only=True):
 
 
 class OtlpEndpoint:
-    """What was sent so far, and with which headers."""
+    """The spans sent so far, and their headers."""
 
     def __init__(self, url: str) -> None:
         self.url = url

@@ -22,11 +22,11 @@ from tests.support.stack import Topic
 from tests.support.waiting import until
 
 PORTS: Final = {"normalizer": "NORMALIZER_HTTP_PORT", "projector": "PROJECTOR_PORT"}
-"""A pod has an address of its own; here all share one, and each program gets another port."""
+"""A pod has its own address. Here all share one, and each program gets another port."""
 
 
 class Cluster(msgspec.Struct, frozen=True, kw_only=True):
-    """What the pods find: the Secret, and the settings in which this cluster is another one.
+    """The Secret, and the settings in which this cluster differs.
 
     KAFKA_TOPICS replaces the topic's name in commands too.
     """
@@ -73,7 +73,7 @@ class RunningPod:
         return {one["name"]: self._port for one in chart.container(self._pod)["ports"]}[name]
 
     async def stop(self) -> int:
-        """End it as a kubelet does, and return its exit code; killed after the grace period."""
+        """End it like a kubelet, with a kill after the grace period. Returns its exit code."""
         grace_s = self._pod.get("terminationGracePeriodSeconds", 30)
         with contextlib.suppress(ProcessLookupError):
             self.process.terminate()
@@ -121,7 +121,7 @@ async def prepared(server: PostgresServer, topic: Topic, bootstrap_servers: str)
 
 @contextlib.asynccontextmanager
 async def running(component: str, cluster: Cluster) -> AsyncIterator[RunningPod]:
-    """Start a pod that serves; it is killed at the end if it still runs."""
+    """Start a pod that serves. At the end it's killed if it's still running."""
     pod = dict(chart.pods())[component]
     port = free_port(set())
     process = await _start(cluster, pod, port)
@@ -134,7 +134,7 @@ async def running(component: str, cluster: Cluster) -> AsyncIterator[RunningPod]
 
 
 async def until_ready(*pods: RunningPod) -> None:
-    """Wait until each is ready, and alive; fails if one ends."""
+    """Wait until each is ready and alive. Fails if one ends."""
     for pod in pods:
 
         async def ready(pod: RunningPod = pod) -> bool:
@@ -155,13 +155,13 @@ async def run_job(component: str, cluster: Cluster, typed: str = "") -> tuple[in
 
 
 async def get(url: str, timeout_s: float, **headers: str) -> int:
-    """The status of a page; 0 if nobody answers in time."""
+    """Return the status of a page, or 0 without an answer in time."""
     status, _ = await fetch(url, timeout_s, **headers)
     return status
 
 
 async def fetch(url: str, timeout_s: float, **headers: str) -> tuple[int, str]:
-    """The status and body of a page; status 0 if nobody answers in time."""
+    """Return the status and body of a page, with status 0 without an answer in time."""
 
     def ask() -> tuple[int, str]:
         parts = urlsplit(url)

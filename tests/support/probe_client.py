@@ -34,7 +34,7 @@ def fetch_text(url: str) -> str:
 
 
 def metric_value(values: Values, name: str, **labels: str) -> float:
-    """One sample; several are added up if labels are left out."""
+    """Return one sample. Several are added up if labels are left out."""
     found = [
         number
         for (each, its), number in values.items()

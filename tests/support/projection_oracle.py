@@ -1,7 +1,7 @@
 """Rows of `events` in, what every view must show out: a plain fold, the oracle of the projections.
 
-Each execution is folded by simulator/view_fold.py; here its executions and calls become the rows of
-the views. It sorts and looks, and shares no SQL with what it is compared with. Times are aware; a
+simulator/view_fold.py folds each execution. Here its executions and calls become the rows of the
+views. It sorts and looks, and shares no SQL with what it is compared with. Times are aware, and a
 row is a dict by column.
 """
 
@@ -50,7 +50,7 @@ def minute(moment: datetime) -> datetime:
 
 
 def _bucket_of(moment: datetime) -> tuple[datetime, int]:
-    """Its minute in the last 48 hours, its hour before them; and how many seconds that is."""
+    """Its minute in the last 48 hours, or its hour before them, and how many seconds that is."""
     if moment < hour(datetime.now(UTC)) - timedelta(hours=48):
         return hour(moment), 3_600
     return minute(moment), 60

@@ -26,7 +26,7 @@ async def read(address: str, topic: str, end: int) -> tuple[int, int]:
 
 
 def _peak_kib() -> int:
-    """The peak since this program began; ru_maxrss would begin with that of its parent."""
+    """The peak since this program began. ru_maxrss would begin with that of its parent."""
     found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
     assert found
     return int(found[1])

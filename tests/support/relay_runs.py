@@ -157,7 +157,7 @@ def silent_output(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[SilentProduc
 
 
 class RelayedLines(msgspec.Struct, kw_only=True):
-    """What readers must see: digests of canonical lines and reasons of refusals, each counted.
+    """The expected output: digests of canonical lines and reasons of rejections, each counted.
 
     `as_filtered` counts the lines that the filter gives too. It knows no coordinates, so it
     compares events with an id and a time of their own.

@@ -45,7 +45,7 @@ _COMMIT: Final = commit_of(_ROOT)
 
 
 def command_line() -> str:
-    """What started this module, with all its options."""
+    """The command that started this module, with all its options."""
     spec = sys.modules["__main__"].__spec__
     assert spec
     return shlex.join(("python", "-m", spec.name.removesuffix(".__main__"), *sys.argv[1:]))

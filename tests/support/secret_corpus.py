@@ -270,7 +270,7 @@ def _digest(number: int, length: int = 20) -> str:
 
 
 def secrets() -> Iterator[Secret]:
-    """Every form once, each with a unique secret; numbered, so always the same."""
+    """Every form once, each with a unique secret, numbered so that it's always the same."""
     number = 0
     for prefix, alphabet, length in PREFIXED:
         for around in ("{}", "refused: {}, sorry", "x={};"):

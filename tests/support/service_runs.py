@@ -1,4 +1,4 @@
-"""Runs the service, in this process or in its own; waits for positions, never for time."""
+"""Runs the service, in this process or in its own. Waits for positions, never for time."""
 
 import asyncio
 import contextlib
@@ -40,7 +40,7 @@ def settings_for(
 
 @contextlib.asynccontextmanager
 async def running(settings: Settings, **options: Any) -> AsyncIterator[Service]:
-    """Run the service in this process and stop it in order; if it dies, the test fails."""
+    """Run the service in this process and stop it cleanly. If it dies, the test fails."""
     service = Service(settings, **options)
     test = asyncio.current_task()
     assert test
@@ -116,7 +116,7 @@ async def send(
 
 
 async def recreate_topic(admin: AIOKafkaAdminClient, topic: Topic) -> None:
-    """Delete the topic and create it again, empty; it keeps records of any age."""
+    """Delete the topic and create it again, empty. It keeps records of any age."""
 
     async def there() -> bool:
         return topic.name in await admin.list_topics()
@@ -210,7 +210,7 @@ async def until(
 ) -> None:
     """Wait until the condition holds; on a timeout, fail with what `otherwise` returns.
 
-    One that has to be awaited takes work: after half a second it is tried ten times a second only.
+    An awaitable condition takes work, so after half a second it's tried only ten times a second.
     """
     waited_s = 0.0
     while waited_s < DEADLINE_S:

@@ -28,7 +28,7 @@ Normalize = Callable[[RawRecord], tuple[Normalized, ...]]
 
 
 class MemoryDatabase:
-    """What the store would hold: rows by id, merged and re-keyed by the core."""
+    """The rows that the store would hold, by id, merged and re-keyed by the core."""
 
     def __init__(self) -> None:
         self._rows: dict[int, Envelope] = {}

@@ -34,7 +34,7 @@ def traffic_mix(**fields: Any) -> Mix:
 async def load_topic(
     traffic: Mix, events: int, topic: Topic, bootstrap_servers: str, ledger: Path
 ) -> dict[int, int]:
-    """Send a run to the topic; return each partition's end."""
+    """Send a run to the topic. Returns each partition's end."""
     play = SimulatorRun(mix=traffic, seed=1, events=events)
     with _Ends(ledger) as written:
         await run_into_topic(play, bootstrap_servers, topic.name, written)
@@ -64,7 +64,9 @@ async def drain_topic(
         return sum(position["next_offset"] for position in at.values())
 
     async def read_to(offsets: int, *, look_every_s: float) -> int:
-        """Wait until this much is read; the deadline restarts with progress: a million is long."""
+        """Wait until this much is read. The deadline restarts with progress, because a million is
+        long.
+        """
         last, since_s = -1, time.monotonic()
         while (now := await read_so_far()) < offsets:
             if now != last:
@@ -90,7 +92,7 @@ async def compare_database(watcher: Watcher, topic: Topic, ledger: Path) -> Comp
 
 
 class Pair:
-    """Two concurrent normalizers, or relays; a killed one is replaced."""
+    """Two concurrent normalizers, or relays. A killed one is replaced."""
 
     def __init__(self, settings: Settings, command: str = "run") -> None:
         self._settings = settings

@@ -21,7 +21,7 @@ import pytest
 from normalizer.embedded import KafkaBroker
 
 QUEUED_S: Final = 1.0
-"""What a router on the way keeps, in seconds of the rate; it drops what comes beyond that."""
+"""A router's buffer, in seconds of the rate. It drops everything beyond that."""
 _SET_DEVICE: Final = 0x400454CA
 _TUN_WITHOUT_HEADER: Final = 0x1001
 _PACKET_BYTES: Final = 65_536
@@ -36,7 +36,7 @@ class SlowLink(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def prefix(self) -> tuple[str, ...]:
-        """What to type before a command, so that it runs behind the link."""
+        """The words before a command that make it run behind the link."""
         return ("ip", "netns", "exec", self.namespace)
 
 

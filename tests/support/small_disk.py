@@ -23,11 +23,11 @@ class SmallDisk:
         self.folder = folder
 
     def resize(self, megabytes: int) -> None:
-        """Set the size; not smaller than what is used."""
+        """Set the size, but not smaller than what's used."""
         _as_root("mount", "-o", f"remount,size={megabytes}m", str(self.folder))
 
     def fill(self) -> None:
-        """Leave no free space: shrink to what is used; again if a server used more meanwhile."""
+        """Leave no free space. Shrink to what's used, again if a server has used more since."""
         for _ in range(_TRIES):
             disk = os.statvfs(self.folder)
             used = (disk.f_blocks - disk.f_bfree) * disk.f_frsize
@@ -39,7 +39,7 @@ class SmallDisk:
 
 @contextlib.contextmanager
 def small_disk(server: PostgresServer, megabytes: int) -> Iterator[SmallDisk]:
-    """A disk that belongs to the server's user; skipped if mounting is not allowed."""
+    """A disk that belongs to the server's user. Skipped if mounting isn't allowed."""
     folder = server.folder.with_name(f"{server.folder.name}-small")
     folder.mkdir()
     owner = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else os.geteuid()

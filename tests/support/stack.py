@@ -81,7 +81,7 @@ class Cluster:
 
     @property
     def server(self) -> PostgresServer:
-        """The server, for tests that stop or signal it; skipped if an external stack is used."""
+        """The server, for tests that stop or signal it. Skipped if an external stack is used."""
         if self._server is None:
             pytest.skip("needs a PostgreSQL server of its own")
         return self._server
@@ -119,7 +119,7 @@ class Cluster:
         return name
 
     async def _create(self, name: str, template: str) -> None:
-        """Create a database; settings and rights are not copied with its contents."""
+        """Create a database. Settings and rights aren't copied with its contents."""
         owner = urlsplit(self._owner_url).username
         connection = await asyncpg.connect(self._admin_url)
         try:
@@ -180,7 +180,7 @@ class Stack:
         return BOOTSTRAP_SERVERS or (await self._session_broker()).bootstrap_servers
 
     async def kafka_folder(self) -> Path:
-        """Where the session's broker keeps its log; skipped if an external stack is used."""
+        """Where the session's broker keeps its log. Skipped if an external stack is used."""
         if BOOTSTRAP_SERVERS is None:
             return (await self._session_broker()).folder
         if KAFKA_FOLDER_NAME not in os.environ:
@@ -235,7 +235,7 @@ class Stack:
 
 
 def skip_or_fail(why: str) -> NoReturn:
-    """Skip with a counted line; fail in CI, where everything must be there."""
+    """Skip with a counted line, or fail in CI, where everything must be there."""
     if CI:
         pytest.fail(why)
     pytest.skip(why)

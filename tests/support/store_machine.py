@@ -1,7 +1,7 @@
 """A state machine of the store: random steps on a real database, and a model of what must hold.
 
 The model is the log itself: what was appended to each partition, how far it was read, and who owns
-it. After every step positions and outcomes agree with the model; at the end of an example the
+it. After every step positions and outcomes agree with the model. At the end of an example the
 ledger explains every row, and every view shows what a plain fold of the events gives.
 """
 
@@ -66,7 +66,7 @@ class PartitionModel:
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """Rules are what producers, writers and operators do; any of them at any time."""
+    """Rules are actions of producers, writers, and operators, any of them at any time."""
 
     def __init__(self, database: MachineDatabase) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(sent=windows, cut=st.integers(0, 24), swapped=st.booleans())
     def append_simulated(self, sent: list[bytes | None], cut: int, *, swapped: bool) -> None:
-        """Executions of a platform, cut in two partitions; the later part may come first."""
+        """Executions of a platform, cut in two partitions. The later part may come first."""
         parts = [(PARTITIONS[0], sent[:cut]), (PARTITIONS[1], sent[cut:])]
         for partition, values_of_it in reversed(parts) if swapped else parts:
             for value in values_of_it:
@@ -145,7 +145,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(writer=writers, partition=partitions)
     def claim(self, writer: int, partition: int) -> None:
-        """Claim a partition; its last owner is fenced from now on."""
+        """Claim a partition, which fences its last owner."""
         claim = self.run(self.writers[writer].claim(partition))
         model = self.models[partition]
         assert claim.next_offset == model.next_offset
@@ -197,7 +197,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(sizes=lengths)
     def write_together(self, sizes: list[int]) -> None:
-        """Both at the same moment; their partitions share executions and events."""
+        """Both at the same moment, with partitions that share executions and events."""
         batches = {number: self._next_batch(one, sizes) for number, one in self.writers.items()}
         ready = [
             (self.writers[number], batch)
@@ -378,7 +378,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.run(self.database.repair())
         self.is_divergent = False
 
-    # What always holds, and what holds at the end.
+    # The invariants, and the checks at the end.
 
     @invariant()
     def positions_and_outcomes_agree(self) -> None:
@@ -390,7 +390,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.run(self.database.positions()) == expected
 
     def teardown(self) -> None:
-        """What is left is read, then all is compared; nothing is where a step failed."""
+        """Read the rest and compare everything, unless a step failed."""
         try:
             if not self.has_failed:
                 self._read_to_the_end()

@@ -21,7 +21,7 @@ AUDIENCE: Final = "kafka"
 
 
 class TokenEndpoint:
-    """What the server answers; a test may change it between two requests.
+    """The server's answer, which a test may change between two requests.
 
     A token is valid for `lifetime_s`; the client is given `expires_in`, by default the same. With
     `answer` set, it is sent in place of a token: a status and a body.

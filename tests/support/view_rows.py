@@ -1,4 +1,4 @@
-"""Reads the views of a database in the form of the oracle; and inserts rows into its log."""
+"""Reads the views of a database in the oracle's form, and inserts rows into its log."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,7 +39,7 @@ COLUMNS: Final[Mapping[str, str]] = {
 }
 """The columns that projections read, with their types."""
 
-# Columns that depend on the clock or the order of arrival; a fold cannot know them.
+# Columns that depend on the clock or the order of arrival, which a fold can't know.
 NOT_EXPECTED: Final = {
     "executions_without_end": {"silent_s"},
     "open_calls": {"waiting_s"},
@@ -102,7 +102,7 @@ async def insert(connection: asyncpg.Connection, rows: Sequence[Row]) -> None:
 
 
 async def update(connection: asyncpg.Connection, rows: Sequence[Row]) -> None:
-    """Update rows with one statement; each replaces the one with its event_id."""
+    """Update rows with one statement. Each replaces the one with its event_id."""
     if not rows:
         return
     names = ", ".join(COLUMNS)

@@ -1,4 +1,4 @@
-"""Waits for a condition, with a deadline; never for time to pass."""
+"""Waits for a condition, with a deadline, but never for time to pass."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ async def until(
     is_so: Callable[[_T], bool] = bool,
     deadline_s: float = DEADLINE_S,
 ) -> _T:
-    """Repeat until the answer is as wanted, and return it; fails after the deadline.
+    """Repeat until the answer is as wanted, and return it. Fails after the deadline.
 
     Each answer takes work: after half a second it repeats ten times a second only.
     """

@@ -1,6 +1,6 @@
 """Builds the wheel as the image does: from what the Dockerfile's first stage copies.
 
-No package index is read; Maven brings the charting library, or its cache.
+It reads no package index. The charting library comes from Maven or its cache.
 """
 
 import os
@@ -23,7 +23,7 @@ def copied_into_the_build() -> list[str]:
 
 
 def build_wheel(folder: Path, **variables: str) -> tuple[Path, str]:
-    """Build the wheel with these variables changed; return it with the build's output."""
+    """Build the wheel with these variables changed. Returns it with the build's output."""
     source = folder / "source"
     copy_tree(source, *copied_into_the_build())
     # Without this, setuptools warns that it compiles no bytecode.

@@ -97,7 +97,7 @@ def test_a_value_gets_what_it_lacks_under_any_name(
 
 
 def page_of(offsets: list[int], from_offset: int, next_offset: int) -> SourcePage:
-    """A page of these offsets; the others are holes."""
+    """A page of these offsets. The others are holes."""
     holes = []
     expected = from_offset
     for offset in [*offsets, next_offset]:

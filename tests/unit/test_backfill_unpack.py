@@ -75,7 +75,7 @@ def test_a_damaged_file_is_refused_and_says_where(packed: bytes) -> None:
 def test_nothing_is_lost_between_what_is_read_at_once(
     monkeypatch: pytest.MonkeyPatch, pack: Callable[[bytes], bytes]
 ) -> None:
-    """Of what cannot be packed, so that it is read in many parts."""
+    """Incompressible bytes, so that they're read in many parts."""
     monkeypatch.setattr(unpack, "_AHEAD_BYTES", 10_007)
     monkeypatch.setattr(unpack, "_PACKED_BYTES", 1_009)
     monkeypatch.setattr(unpack, "_PLAIN_BYTES", 2_003)

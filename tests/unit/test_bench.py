@@ -1,4 +1,4 @@
-"""What the benches send, count and record."""
+"""The records, counts, and results of the benches."""
 
 import asyncio
 import csv

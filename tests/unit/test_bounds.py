@@ -1,4 +1,4 @@
-"""What a record may come to, and which records are worked on apart."""
+"""The limits of records, and which records go to the helper process."""
 
 import pytest
 

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def _says(folder: Path, missing: str, **programs: str) -> str:
-    """What the script says where the lane lacks this, with these programs in PATH."""
+    """Return the script's message if the lane lacks this, with these programs in PATH."""
     (folder / "native").mkdir()
     shutil.copy(ROOT / "native" / "build-beside", folder / "native")
     _program(folder / ".venv" / "bin" / "python", f"echo {missing!r}")

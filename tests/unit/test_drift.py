@@ -1,4 +1,4 @@
-"""What producers send that nobody documented is seen, once each, and bounded."""
+"""Undocumented fields are reported once each, up to a limit."""
 
 from collections import Counter
 from typing import Any

@@ -1,4 +1,4 @@
-"""What is requested from a broker next, by how long its last answer took."""
+"""The size of the next request to a broker, by the time of its last answer."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""What a hostile record may cost in memory, beyond what comes of it."""
+"""The memory that a hostile record may take, beyond its result."""
 
 import tracemalloc
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What a poll makes of positions, bounds and records, without a broker."""
+"""The results of a poll from positions, bounds, and records, without a broker."""
 
 import time
 
@@ -33,7 +33,7 @@ def test_a_position_stays_as_it_is_stored_and_deleted_records_are_no_lag(
 
 
 async def test_nothing_is_unread_nor_unverified_before_the_database_was_read() -> None:
-    """One that starts in an outage would report the whole log, and that nobody ever verified."""
+    """A process that starts in an outage would report the whole log as unverified lag."""
     lag_monitor = LagMonitor(
         Settings(
             kafka_bootstrap_servers=("none:1",),
@@ -73,7 +73,7 @@ def measured(ages_s: dict[int, float]) -> LagMonitor:
 
 
 def samples(lag_monitor: LagMonitor) -> dict[str, dict[str, float]]:
-    """The value of each lag metric, by partition; '' for one without."""
+    """The value of each lag metric, by partition, or '' for one without."""
     return {
         one.name: {each.labels.get("partition", ""): each.value for each in one.samples}
         for one in lag_families(lag_monitor)

@@ -63,7 +63,7 @@ def test_every_layer_of_an_event_gives_one_status(producer: str) -> None:
 
 
 def _reports(producer: str) -> Iterator[tuple[Body, Fact]]:
-    """What a worker reports as ended in some executions, by this producer, with each tool's word.
+    """A worker's reports of ends in some executions, by this producer, with each tool's word.
 
     The servers write all other events themselves, or keep no more than that something goes on.
     """

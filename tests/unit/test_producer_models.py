@@ -30,7 +30,7 @@ def test_every_canonical_line_and_every_shape_gives_the_bytes_of_the_contract(
 
 
 def _expected(case: Case) -> str:
-    """The line; of a refusal only that it is one, for a model may refuse before the rules."""
+    """Return the line, or only that it's rejected, because a model may reject before the rules."""
     (line,) = case.expected
     return "refused" if isinstance(line, ExpectedRejection) else line
 

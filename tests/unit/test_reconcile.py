@@ -258,7 +258,7 @@ async def test_an_id_without_a_salt_left_is_assigned_and_found_again(*, id_taken
 
 
 async def test_an_id_that_was_assigned_and_whose_row_is_not_there_takes_the_event() -> None:
-    """Assigned by a transaction that changed other rows only; then the process was killed."""
+    """Assigned by a transaction that changed only other rows, before the process was killed."""
     event = derived(9)
     log = MemoryLog(
         *(

@@ -111,7 +111,7 @@ def test_no_text_takes_longer_than_it_is_long(part: str) -> None:
 
 
 def test_json_in_a_text_is_found_until_much_of_it_is_broken() -> None:
-    """What is JSON is read once; what only begins like it may be read to its end."""
+    """JSON is read once, but text that only begins like JSON may be read to its end."""
     assert len(list(json_spans('{"a": 1} ' * 20))) == 20
     assert len(list(json_spans('{"a" ' * 15 + '["a"]'))) == 1
     assert not list(json_spans('{"a" ' * 16 + '["a"]'))

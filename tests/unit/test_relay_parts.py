@@ -141,7 +141,7 @@ def test_a_position_comes_back_from_the_text_beside_its_offset() -> None:
 
 @pytest.fixture
 def committed(monkeypatch: pytest.MonkeyPatch) -> list[CommittedOffset]:
-    """What a store commits to a Kafka of its own; each producer has the next epoch."""
+    """The commits of a store to its own Kafka, in which each producer has the next epoch."""
     committed: list[CommittedOffset] = []
     epochs = itertools.count(7 << 16)
 

@@ -1,4 +1,4 @@
-"""What a release is refused for, and why its archives have the same bytes twice."""
+"""Reasons to refuse a release, and why its archives have the same bytes twice."""
 
 import json
 import os

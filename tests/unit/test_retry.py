@@ -30,7 +30,7 @@ RECORDS = 16
 
 
 class Log(BatchWriter):
-    """A database in memory: its position moves as the store's does; it fails on demand."""
+    """A database in memory, whose position moves like the store's, and which fails on demand."""
 
     def __init__(
         self,
@@ -342,7 +342,7 @@ def taking(apart: list[PartitionBatch]) -> Callable[[PartitionBatch], bool]:
 
 
 def _three_partitions() -> tuple[Batch, PartitionBatch]:
-    """Four records of each, at 4, 20 and 30; and the part of the first one."""
+    """Four records of each, at 4, 20, and 30, and the part of the first one."""
     batch = together(
         *(
             batch_of(*[envelope()] * 4, claim=claim_of(partition, next_offset=offset))

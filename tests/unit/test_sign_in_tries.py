@@ -1,4 +1,4 @@
-"""A sign-in that is refused again and again ends the process; nothing else that fails does."""
+"""A sign-in that keeps being refused ends the process, and no other failure does."""
 
 import asyncio
 import ssl

@@ -1,4 +1,4 @@
-"""The simulator by itself: the same seed, the same bytes; every shape; places, lines, ledger."""
+"""The simulator by itself: same seed and same bytes, every shape, places, lines, and ledger."""
 
 import base64
 import io

@@ -12,7 +12,7 @@ SECRET = "content of a row"
 
 
 def refusal(sqlstate: str, **fields: str) -> asyncpg.PostgresError:
-    """What the client raises for a server's error, as it comes off the wire."""
+    """The client's exception for a server's error, as it comes off the wire."""
     letters = {"schema": "s", "table": "t", "column": "c", "constraint": "n", "context": "W"}
     said = {"S": "ERROR", "V": "ERROR", "C": sqlstate, "M": SECRET, "D": SECRET, "H": SECRET}
     said |= {letters[name]: value for name, value in fields.items()}

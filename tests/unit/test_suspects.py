@@ -32,7 +32,7 @@ class Partition:
         """The sizes of all transactions of the last owner."""
 
     def read(self, *, dies_at: int | None = None, dies_after: int | None = None) -> bool:
-        """Let another owner read to the end; whether it lived.
+        """Let another owner read to the end. Returns whether it survived.
 
         It dies with the record at this offset in hand, or after that number of transactions.
         """

@@ -62,7 +62,7 @@ def test_a_line_that_cannot_be_written_is_left_out() -> None:
 
 
 def test_a_pipe_that_nobody_reads_holds_up_nothing() -> None:
-    """Else the loop of a process hangs in its next line. What is read later is whole lines."""
+    """Else the loop of a process hangs in its next line. A later reader gets whole lines."""
     reading, writing = os.pipe()
     with os.fdopen(writing, "w") as stream, os.fdopen(reading, "rb") as pipe:
         telemetry.configure(stream=stream)

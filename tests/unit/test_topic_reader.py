@@ -1,4 +1,4 @@
-"""What a broker refuses is named as it names it, and only a missing right is called one."""
+"""A broker's refusal keeps its name, and only a missing right is called one."""
 
 from types import SimpleNamespace
 from typing import Any

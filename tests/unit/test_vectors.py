@@ -26,7 +26,7 @@ from tests.vectors.corpus import (
 from tests.vectors.expect import REGIONS, differences, outcome_differences
 
 SHOWN = 40
-"""The number of differences of a file that are printed; the rest is counted."""
+"""How many differences of a file to print. The rest is counted."""
 
 
 def _shown(found: list[str]) -> str:
@@ -63,7 +63,7 @@ def test_a_record_that_must_be_looked_into_becomes_the_same(name: str) -> None:
 
 
 def _outcomes_of(vector: dict[str, Any]) -> list[str]:
-    """The outcomes of a record; of a refusal not the detail, which counts bytes."""
+    """Return the outcomes of a record, without the detail of a rejection, which counts bytes."""
     return [
         row_text(outcome)
         if isinstance(outcome, Envelope)
@@ -83,7 +83,7 @@ def test_one_event_reported_by_many_shapes_has_the_same_bytes() -> None:
 
 
 def _kept(raw: str, drop: list[str]) -> str:
-    """The canonical line of a record without these fields; of a meta only its attempts."""
+    """Return the canonical line without these fields, and with only the attempts of a meta."""
     (event,) = outcomes({"raw": raw})
     assert isinstance(event, Envelope), f"{raw}: {event}"
     line = to_canonical(event).decode()

@@ -46,7 +46,7 @@ class Log:
         return {one: Bounds(0, self.ends[one]) for one in partitions if one in self.ends}
 
     async def stuck_after(self, seconds: float) -> set[str] | None:
-        """What is stuck that much later, looked at as often as the service does."""
+        """Return what's stuck that much later, checked as often as in the service."""
         end_s, stuck = self.now_s + seconds, None
         while self.now_s < end_s:
             self.now_s = min(end_s, self.now_s + LIMIT_S / 8)

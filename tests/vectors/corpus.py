@@ -50,7 +50,7 @@ SINGLE: Final = (
     "canonical",
     "silent",
 )
-"""The files with one record a line; groups, joins and derived have a form of their own."""
+"""The files with one record per line. groups, joins, and derived have their own form."""
 WITH_ROWS: Final = (*SINGLE, "groups", "joins")
 """The files whose lines hold the rows that the core makes of their records."""
 
@@ -161,7 +161,7 @@ _COLUMNS = (*_FIRST, *(name for name in Envelope.__struct_fields__ if name not i
 
 
 def row_text(event: Envelope) -> str:
-    """The row as one JSON object, columns as the table has them; JSON is canonical, null left out.
+    """The row as one JSON object with the table's columns, JSON canonical and nulls left out.
 
     `normalizer_version` and `merge_flags` are left out too: they say how the row came to be, not
     what it is.

@@ -1,4 +1,4 @@
-"""What a vector says beside what the core gave: the differences, in words."""
+"""Describes the differences between a vector and the core's result."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -13,7 +13,7 @@ REGIONS: Final = {"derived": 0b10, "hashed": 0b11}
 
 
 def differences(expected: list[dict[str, Any]], given: tuple[Normalized, ...]) -> Iterator[str]:
-    """Where the outcomes of a record are not what its vector says; nothing where they are."""
+    """Yield where a record's outcomes differ from its vector."""
     if len(expected) != len(given):
         yield f"{len(expected)} outcomes expected, got {len(given)}: {given}"
         return

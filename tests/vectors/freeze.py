@@ -17,7 +17,7 @@ from tests.vectors.corpus import (
 
 
 def main(arguments: list[str]) -> int:
-    """Print the difference of the stored rows and those of today; 1 if there is one."""
+    """Print the difference of the stored rows and today's. Returns 1 if there is one."""
     write = arguments == ["--write"]
     if arguments and not write:
         sys.stderr.write("usage: python -m tests.vectors.freeze [--write]\n")

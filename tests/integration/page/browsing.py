@@ -20,12 +20,12 @@ DESK = (1440, 900)
 PHONE = (390, 844)
 
 _FAILED_ANSWER = "Failed to load resource"
-"""What Chromium itself says of each answer that is an error."""
+"""Chromium's own message about each answer that's an error."""
 
 
 @contextlib.asynccontextmanager
 async def browsing() -> AsyncIterator[Browser]:
-    """The Chromium of the PATH; without its own windows it takes two thirds of the time."""
+    """The Chromium in PATH. Without its own windows it takes two thirds of the time."""
     names = ("chromium-headless-shell", "chromium", "chromium-browser")
     path = next(filter(None, map(shutil.which, names)), None)
     if path is None:
@@ -48,7 +48,7 @@ async def looking(
     answers_fail: bool = False,
     visit: bool = True,
 ) -> AsyncIterator[Page]:
-    """A page of its own context; at the end no error was logged and no other host was called."""
+    """A page with its own context. At the end no error was logged and no other host was called."""
     context = await browser.new_context(
         viewport={"width": size[0], "height": size[1]},
         color_scheme=scheme,
@@ -145,7 +145,7 @@ async def serving(database_url: str, **variables: str) -> AsyncIterator[str]:
 
 
 async def axe(page: Page) -> list[dict[str, Any]]:
-    """What axe-core finds wrong, each with where."""
+    """Return axe-core's findings, each with its place."""
     found = await Axe().run(page, options={"resultTypes": ["violations"]})
     return [
         {"rule": one["id"], "help": one["help"], "where": [node["target"] for node in one["nodes"]]}

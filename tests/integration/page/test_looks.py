@@ -1,4 +1,4 @@
-"""Readable by everybody: axe-core in both themes and sizes; and pictures, to be looked at.
+"""Everybody can read it: axe-core in both themes and sizes, and pictures to look at.
 
 PICTURES=docs/pictures pytest tests/integration/page/test_looks.py takes the README's again.
 """
@@ -169,7 +169,7 @@ async def test_no_event_can_reverse_a_text(browser: Browser, database: Database)
             if "show=" in screen and "executions" not in screen:
                 assert shown in await page.inner_text("body"), screen
 
-        # What is copied from the page is found, and a button copies what was sent.
+        # Text copied from the page is found, and a button copies what was sent.
         await page.goto(url)
         await page.fill("#search", shown)
         await page.keyboard.press("Enter")

@@ -260,7 +260,7 @@ async def why(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Shown]
 
 
 async def error_text(connection: asyncpg.Connection, error_class: str) -> str:
-    """What the page calls a group: its class, or its latest text if that has no two letters."""
+    """Return the page's name for a group: its class, or else its latest text."""
     if re.search(r"[^\W\d_]{2}", error_class):
         return error_class.strip()
     latest: str | None = await connection.fetchval(
@@ -328,7 +328,7 @@ async def unfolded(page: Page) -> None:
 
 
 async def agrees(panel: str, page: Page, platform: Platform) -> Shown:
-    """Wait until the page and SQL show the same rows; both are read again at each look."""
+    """Wait until the page and SQL show the same rows. Both are read again each time."""
     last: list[tuple[Shown, Shown]] = []
 
     async def same() -> bool:

@@ -319,7 +319,7 @@ async def test_a_window_is_dragged_typed_and_moved(browser: Browser, platform: P
         assert "since=2026-01-02T03%3A04%3A00.000Z&until=2026-01-02T05%3A00" in page.url
         await page.wait_for_selector("#matrix >> text=No call finished on 02 Jan 03:04")
 
-        # What was typed for one window is not there for the next.
+        # Text typed for one window isn't there for the next.
         await page.click("nav.windows >> text=24h")
         await page.click(".picker summary")
         assert await page.input_value("#range input[name=until]") == ""

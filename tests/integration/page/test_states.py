@@ -1,4 +1,4 @@
-"""What the page says of itself: nothing there, no answer, a late answer, a refused one."""
+"""The page's own states: nothing there, no answer, a late answer, a refused one."""
 
 import asyncio
 import contextlib
@@ -124,7 +124,7 @@ async def test_a_database_that_stops_is_said_and_its_figures_stay(
             await page.set_viewport_size({"width": 1920, "height": 1080})
             await page.goto(f"{url}/?view=wall")
             await page.wait_for_selector("#banner >> text=there are no figures yet")
-            # What is to be read from afar is whole when something is wrong, too.
+            # Large text for distant readers is complete even when something is wrong.
             assert await page.evaluate("document.documentElement.scrollHeight") <= 1080
             await page.goto(url)
             await page.wait_for_selector("#banner >> text=there are no figures yet")
@@ -325,7 +325,7 @@ _ENDS: Final = """
 async def test_a_window_of_which_nothing_was_read_is_not_empty(
     browser: Browser, platform: Platform
 ) -> None:
-    """The slowest partition was not read; what others have brought is shown."""
+    """The slowest partition wasn't read, and the page shows the records of the others."""
     others_read = False
 
     async def as_if_nobody_read(route: Route) -> None:
@@ -531,7 +531,7 @@ async def test_a_screen_that_is_opened_in_a_pause_is_read_until_it_is_answered(
         await page.wait_for_selector("#banner >> text=Paused")
         first = await page.evaluate(_READ_AT)
 
-        # What was drawn from memory on the way back is read again.
+        # Panels drawn from memory on the way back are read again.
         await page.click("nav.screens >> text=Dashboard")
         await until(partial(_read_later, page, first), is_so=bool)
 
@@ -572,7 +572,7 @@ async def test_a_wrong_address_falls_back_and_says_so(browser: Browser, platform
         said = await page.inner_text("#banner")
         assert "until=2026-07-11T09:00:00Z without since" in said
 
-        # The page has one value of each; the API may have more.
+        # The page has one value of each, but the API may have more.
         await page.goto(f"{platform.url}/?step=a&step=b&step=a")
         await fully_drawn(page)
         assert (await page.inner_text("#banner")).endswith("ignored: step=b.")
@@ -821,7 +821,7 @@ _UNREAD: Final = {
         "Nobody has read 1 of 3 partitions yet. Not all that was sent is here."
     ),
 }
-"""What happened to the heartbeats, and what every screen says then."""
+"""Faults of the heartbeats, and the text of every screen then."""
 _SCREENS: Final = (
     *("", "view=wall", "show=executions", "show=calls", "show=errors", "show=error&error_class=x"),
     *("show=quarantine", "show=retries", "show=execution&execution=1", "show=record&record=1"),
@@ -875,7 +875,7 @@ async def test_the_state_of_the_log_is_said_in_a_word(browser: Browser, platform
 
             await page.wait_for_selector(f".headline a[href='#freshness'] b >> text={word}")
             await fully_drawn(page)
-            # What waits is unknown while nobody reads.
+            # The waiting records are unknown while nobody reads.
             waiting = {row[3] for row in await cells(page, "#freshness")}
             assert waiting
             assert all(one[0].isdigit() for one in waiting) == (state != "dead")

@@ -378,7 +378,8 @@ async def test_tab_reaches_everything_and_is_caught_nowhere(
             "show=error&error_class=connection%20refused",
         ):
             await page.goto(f"{platform.url}/?{screen}")
-            # What comes while Tab is pressed may lie behind it. The wall has no button for it.
+            # An element that appears while Tab is pressed may lie behind it. The wall has no button
+            # for it.
             for pause in await page.locator("#pause:visible").all():
                 await pause.click()
             await fully_drawn(page)

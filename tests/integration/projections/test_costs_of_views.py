@@ -1,4 +1,4 @@
-"""What is older costs nothing: neither the reader of a view, nor the writer of an execution."""
+"""Older rows cost nothing, neither for the reader of a view nor for the writer of an execution."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -198,7 +198,7 @@ ERROR_CLASSES: Final = {
     "bad value '" + "some data " * 50 + "'": "bad value ?",
     'bad answer "' + "<html> it's " * 50: "bad answer ?",
 }
-"""The class of each error text; None where it is the text itself."""
+"""The class of each error text, or None if it's the text itself."""
 
 
 async def test_codes_stay_in_an_error_class_and_ids_go(connection: asyncpg.Connection) -> None:
@@ -231,7 +231,7 @@ _PARTS: Final = (
     *("alice", "@ab.cd", "@x-1.io.", "a@b.c1", "deadbeef", "DEADBEEF", "@@"),
     *("code 4", "http404", " 503 Service", "exit=1", "status_code 5"),
 )
-"""What error texts are made of: ids, codes, addresses, quotes, and what is none of them."""
+"""The parts of error texts: ids, codes, addresses, quotes, and other text."""
 
 
 def failed(number: int, at: datetime, error: str) -> Row:

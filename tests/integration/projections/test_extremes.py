@@ -72,7 +72,7 @@ async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
 async def test_no_projection_refuses_what_the_log_takes(
     connection: asyncpg.Connection, *, updates_each: bool
 ) -> None:
-    """Each column's extremes, inserted, deleted; then of all columns at once, updated to and back.
+    """Each column's extremes, inserted and deleted. Then all columns at once, updated and back.
 
     In the soak each value is updated to and back too.
 
@@ -120,10 +120,10 @@ async def columns_of_events(connection: asyncpg.Connection) -> dict[str, tuple[s
 
 
 def in_turn(taken: dict[str, list[str]]) -> Iterator[dict[str, str]]:
-    """As many rows as the column with most extremes has; each column's are used in turn."""
+    """As many rows as the column with the most extremes needs. Each column's are used in turn."""
     columns = {name: values for name, values in taken.items() if name != "event_id"}
     for turn in range(max(map(len, columns.values()))):
-        # Numbers without a common divisor would meet each other; steps apart, more pairs do.
+        # Numbers without a common divisor would meet. With steps in between, more pairs do.
         yield {
             name: values[(turn + place) % len(values)]
             for place, (name, values) in enumerate(columns.items())
@@ -131,7 +131,7 @@ def in_turn(taken: dict[str, list[str]]) -> Iterator[dict[str, str]]:
 
 
 async def insert(connection: asyncpg.Connection, extreme: dict[str, str] | None = None) -> bool:
-    """Events of every type, two tries each, in one statement; whether the log took them."""
+    """Insert events of every type, two tries each, in one statement. Returns whether it worked."""
     columns = {
         "execution_id": "7",
         "event_type": "kind.event_type",
@@ -161,7 +161,7 @@ async def insert(connection: asyncpg.Connection, extreme: dict[str, str] | None 
 
 
 async def update_base(connection: asyncpg.Connection, extreme: dict[str, str]) -> bool:
-    """Update the base rows to the values, and back; whether the log took them."""
+    """Update the base rows to the values, and back. Returns whether the log took them."""
     there = ", ".join(f"{name} = {value}" for name, value in extreme.items())
     back = ", ".join(f"{name} = base.{name}" for name in extreme)
     took = await taken_by_the_log(

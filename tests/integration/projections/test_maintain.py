@@ -701,7 +701,7 @@ async def insert_without_projections(connection: asyncpg.Connection, row: Row) -
 
 
 async def repaired(connection: asyncpg.Connection) -> None:
-    """What is noted."""
+    """Return the noted rows."""
     async for verdict in repair(connection, RepairRequest()):
         assert verdict.verdict == "match", str(verdict)
 

@@ -33,7 +33,7 @@ async def connection(stack: Stack) -> AsyncIterator[asyncpg.Connection]:
 
 @pytest.fixture(scope="module")
 async def views(connection: asyncpg.Connection) -> Views:
-    """What every view must show, by the fold, as rows by column."""
+    """Return the rows that every view must show, by the fold."""
     columns: dict[str, list[str]] = defaultdict(list)
     for view, name in await connection.fetch(_COLUMNS):
         if name not in view_rows.NOT_EXPECTED.get(view, ()):

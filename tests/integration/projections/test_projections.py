@@ -111,7 +111,7 @@ async def test_a_command_that_fails_after_its_call_completed_is_a_failed_call(
     in_order: bool,
     connection: asyncpg.Connection,
 ) -> None:
-    """What a worker's own check, a server's timeout, and a cancellation do; in any order."""
+    """A worker's own check, a server's timeout, and a cancellation, in any order."""
     rows = [
         call(1, "command.started"),
         call(2, "call.done", status="COMPLETED", error="a warning", duration=0.5),
@@ -249,7 +249,7 @@ def is_numbered(pair: tuple[str, str]) -> bool:
 
 
 def as_reported(execution_id: int, number: int, kind: str, words: dict[str, Any]) -> Row:
-    """What the core makes of a producer's words; a dotted word is one inside another."""
+    """The core's result for a producer's words. A dotted word is one inside another."""
     command_id = f"{execution_id}:fetch:9"
     value: dict[str, Any] = {"execution_id": execution_id}
     context = "context" if "status" in words else "payload"
@@ -562,7 +562,7 @@ async def test_many_tries_of_one_command_at_once_are_each_found_by_their_key(
 async def test_a_report_that_adds_to_an_event_reads_no_other_of_its_execution(
     connection: asyncpg.Connection,
 ) -> None:
-    """Of the first event, of the last, and of one at the same time as either, or as their end."""
+    """The first event, the last, and one at the same time as either, or as their end."""
     columns = {"catalog_id": 7, "context": {"path": "flow/a"}}
     rows = [
         event(event_id=1, event_type="playbook.started", **columns),

@@ -77,7 +77,7 @@ TAMPERING: Final[dict[str, tuple[str, ...]]] = {
     "error_hours": ("attempts = attempts + 100", "calls = 0"),
     "retry_minutes": ("retries = 12", "minute = minute + interval '1 hour'"),
 }
-"""Of every projection: what its rows are set to by hand; a part of them at random goes besides."""
+"""For every projection, the values to set by hand. A random part of its rows is deleted too."""
 
 
 DAMAGE: Final = {
@@ -99,7 +99,7 @@ DAMAGE: Final = {
         "playbook_ranked = playbook_ranked || 'x'::text",
     ],
 }
-"""Of the texts that say since when a value holds: no number, another time, another value."""
+"""Damaged texts of ranked values: not a number, another time, another value."""
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ async def repaired(connection: asyncpg.Connection, request: RepairRequest = NOTE
 
 
 async def verified(connection: asyncpg.Connection, scope: Scope = Scope()) -> set[str]:  # noqa: B008 - frozen
-    """Names of what differs; kept for the view."""
+    """Return the names of differing projections, which the view keeps."""
     differs = set()
     async for verdict in verify(connection, scope):
         await record(connection, verdict)

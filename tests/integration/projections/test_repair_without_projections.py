@@ -38,7 +38,7 @@ async def test_a_call_that_changed_before_its_execution_was_known_is_counted_und
 async def test_a_begin_that_changes_before_its_execution_is_known_is_not_counted(
     database: Database,
 ) -> None:
-    """Its execution stands as divergent; only the repair makes its row, and counts it."""
+    """Its execution is divergent. Only the repair makes its row, and counts it."""
     begin = {"event_type": "playbook.initialized", "status": "RUNNING", "step": ""}
     async with open_store(database) as store:
         unseen = batch_of(envelope(0, **begin), claim=await claimed(store, 0))

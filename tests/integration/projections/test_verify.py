@@ -28,7 +28,7 @@ from tests.support.view_rows import T0, event
 pytestmark = pytest.mark.every_postgres(oldest_in_soak=True)
 
 DEDUP_ALWAYS: Final = Scope()
-"""Ends its own statement at once, as a time limit does; no other statement has a limit then."""
+"""Ends its own statement at once, like a time limit, so that no other statement needs one."""
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ async def test_each_projection_that_was_changed_by_hand_is_divergent_and_only_it
             found = await verdicts(connection)
 
         divergent = {one.projection for one in found.values() if one.verdict == "divergent"}
-        # What hangs on calls and executions is proven by them, so it differs from them too.
+        # Roll-ups are compared with calls and executions, so they differ from them too.
         assert name in divergent, name
         assert divergent == {name} or name in {"execution_facts", "call_facts"}, name
 
@@ -198,7 +198,7 @@ async def test_a_comparison_that_notices_nothing_is_not_believed(
 async def test_hours_that_take_too_long_are_halved(
     connection: asyncpg.Connection, also: str
 ) -> None:
-    """Down to one hour; a self-test may need a smaller range than the comparison of its rows."""
+    """Down to one hour. A self-test may need a smaller range than the comparison of its rows."""
     await fill(connection)
     found = await verdicts(connection, comparisons=[HOURS])
     slow = cut_if(f"{SOME} and $2::timestamptz <> $1 + interval '1 hour' and {also}")

@@ -126,7 +126,7 @@ async def test_every_example_query_gives_rows(filled: asyncpg.Connection) -> Non
 async def test_parts_of_several_shards_add_up(
     filled: asyncpg.Connection, database: Database
 ) -> None:
-    """Of several shards, some of which take back what others say."""
+    """Several shards, some of which take back what others add."""
     other = await asyncpg.connect(database.admin_url)
     async with other.transaction():
         await other.execute("select projector.take_shard()")
@@ -148,7 +148,7 @@ async def test_parts_of_several_shards_add_up(
 async def test_a_worker_whose_clock_is_wrong_is_named_with_its_skew(
     connection: asyncpg.Connection,
 ) -> None:
-    """The one that is furthest off comes first; one late event leaves the others on time."""
+    """The one that's furthest off comes first. One late event leaves the others on time."""
     now = datetime.now(UTC)
     late_s = {"ahead": [-90, -89.5], "behind": [300, 300.5], "right": [0.1, 0.3], "waited": []}
     late_s["waited"] = [0.2] * 99 + [3_600]
@@ -177,7 +177,7 @@ async def test_a_worker_whose_clock_is_wrong_is_named_with_its_skew(
 async def test_silence_and_waiting_are_measured_on_the_log_of_the_last_event(
     connection: asyncpg.Connection,
 ) -> None:
-    """Whatever its id; neither a partition behind nor one that is gone changes what others show.
+    """Whatever its id. Neither a partition behind nor a deleted one changes the others.
 
     Of execution 4 no partition is known, so the newest one counts.
     """

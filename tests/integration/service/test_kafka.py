@@ -522,7 +522,7 @@ async def test_a_range_that_the_client_gives_nothing_of_is_read_or_named(
     *,
     is_damaged: bool,
 ) -> None:
-    """Of a damaged log a broker answers with nothing, and a job would ask it without end."""
+    """A broker answers with nothing from a damaged log, and a job would ask it endlessly."""
     partition = KafkaPartition(topic.name, 0)
     await producer.send_and_wait(topic.name, b"0")
     fetch_answer = lenient_reader._fetch

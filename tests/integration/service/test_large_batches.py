@@ -96,7 +96,7 @@ async def test_what_batches_unpack_to_is_not_in_memory_at_once(
 
 
 async def read_in_a_process(bootstrap_servers: str, topic: Topic, end: int) -> list[int]:
-    """Read a partition to its end; return the records, their bytes, and the memory it took."""
+    """Read a partition to its end. Returns the records, their bytes, and the memory it took."""
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "tests.support.read_topic", bootstrap_servers, topic.name, str(end)),

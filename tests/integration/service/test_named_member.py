@@ -102,7 +102,7 @@ async def test_a_leader_that_was_killed_and_restarted_still_notices_new_partitio
     admin: AIOKafkaAdminClient,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The group counts it as the leader; its client doesn't know."""
+    """The group counts it as the leader, but its client doesn't know."""
     monkeypatch.setattr(group_consumer, "METADATA_AGE_MS", 500)
     settings = settings_for(
         database, topic, bootstrap_servers, instance="one", kafka_session_timeout_ms=LONG_MS

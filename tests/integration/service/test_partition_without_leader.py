@@ -29,7 +29,7 @@ from tests.support.stack import Database, Topic
 READ_S = 60
 """To read what was sent, also where a broker has just started or been killed."""
 LOOK_UP_S = 20
-"""Of a look-up beside a frozen broker; it takes about a second."""
+"""The limit of a look-up beside a frozen broker, which takes about a second."""
 
 
 class JoiningBroker(KafkaBroker):
@@ -84,7 +84,7 @@ async def led(admin: AIOKafkaAdminClient, topic: NewTopic) -> bool:
 async def test_a_partition_without_a_leader_stops_no_other(
     database: Database, kafka_broker: KafkaBroker, second: KafkaBroker, spread: Topic
 ) -> None:
-    """A broker that is frozen holds up no look-up that another answers; then it is killed."""
+    """A frozen broker holds up no look-up that another can answer. Then it's killed."""
     settings = settings_for(database, spread, kafka_broker.bootstrap_servers)
     await look_past_a_frozen_broker(settings, second, spread)
     async with watching(database.url) as watcher:

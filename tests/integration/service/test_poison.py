@@ -1,4 +1,4 @@
-"""Each poison record among good ones costs itself at most; the test's name says its outcome."""
+"""Each poison record among good ones costs at most itself. The test's name says its outcome."""
 
 import asyncio
 from collections.abc import AsyncIterator

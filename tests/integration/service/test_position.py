@@ -54,7 +54,7 @@ async def typed(settings: Settings, *arguments: str) -> tuple[int, str]:
 
 
 async def lost(database: Database, settings: Settings | None = None) -> list[str]:
-    """What the ledger calls lost: of the tables, and of the log where there is one."""
+    """Return what the ledger calls lost, in the tables, and in the log if there is one."""
     if settings is None:
         return [
             str(one) async for one in ledger_check.verify_ledger(database.url, None) if one.wrong
@@ -278,7 +278,7 @@ async def test_an_operator_waits_longer_than_a_statement_of_the_batch_in_hand_ma
 
 
 async def test_the_ledger_is_explained_after_any_skips_and_rewinds(database: Database) -> None:
-    """A log of records, bad records and holes; read on, skipped and rewound by chance."""
+    """A log of records, bad records, and holes, which is read, skipped, and rewound at random."""
     chance = random.Random(seed := random.randrange(1 << 32))
     print(f"seed {seed}")  # noqa: T201 - shown where it fails
     log: list[Any] = [

@@ -126,7 +126,7 @@ async def outcome(
     folder: Path,
     **fields: Any,
 ) -> tuple[float, list[Measures]]:
-    """Two processes, the cases amid small records; seconds until the neighbours are stored."""
+    """Two processes, with the cases amid small records. Returns the seconds to store others."""
     # A process that is slow keeps its partitions: nobody else is to read these records.
     fields = {"kafka_session_timeout_ms": 45_000} | fields
     settings = settings_for(database, topic, bootstrap_servers, **fields)

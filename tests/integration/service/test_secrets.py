@@ -36,7 +36,7 @@ KEPT: Final = "keptvalue"
 
 
 def _base64_of(text: bytes) -> Iterator[str]:
-    """What stays the same of the text in base64, wherever it begins."""
+    """Return the part of the text's base64 that's the same wherever it begins."""
     for before in range(3):
         coded = base64.b64encode(bytes(before) + text).decode().rstrip("=")
         yield coded[(0, 2, 3)[before] : -1]
@@ -74,7 +74,7 @@ VALUES: Final = (
 
 
 def spellings(word: str) -> Iterator[str]:
-    """A key as JSON writes it: plain, with `-`, camel-cased, escaped; alone and within another."""
+    """A key in every JSON spelling, alone and within another."""
     first, *others = word.split("_")
     camel = first + "".join(other.capitalize() for other in others)
     for key in (word, f"my_{word}_1", word.replace("_", "-"), f"my-{word.replace('_', '-')}"):
@@ -405,7 +405,7 @@ async def test_no_harmless_text_of_the_corpus_is_changed_in_its_row(database: Da
 
 
 _EVENTS_A_DETAIL: Final = 100
-"""One event in a hundred is fetched by itself; tables and views hold all of them."""
+"""Every hundredth event is fetched by itself. Tables and views hold all of them."""
 
 
 async def answers(database: Database, connection: asyncpg.Connection) -> AsyncIterator[str]:

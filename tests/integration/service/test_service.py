@@ -690,7 +690,7 @@ async def test_the_group_is_joined_again_also_where_only_the_claims_see_its_trou
 async def test_a_rebalance_that_does_not_end_is_begun_again(
     database: Database, topic: Topic, bootstrap_servers: str
 ) -> None:
-    """As after a client has locked up in it; the first try is a rejoin, not the process's end."""
+    """As after a client has hung in it. The first try is a rejoin, not the process's end."""
     settings = settings_for(database, topic, bootstrap_servers, progress_timeout_s=2)
     async with running(settings) as service:
         for _ in range(2):

@@ -1,4 +1,4 @@
-"""What the ledger says is what the database holds: through real Kafka and PostgreSQL."""
+"""The database holds exactly the ledger's rows, through real Kafka and PostgreSQL."""
 
 import asyncio
 import sys

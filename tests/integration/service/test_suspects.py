@@ -1,4 +1,4 @@
-"""A killed owner costs its partitions seconds; a record that kills is named, and costs itself."""
+"""A killed owner costs its partitions seconds. A record that kills is named, and costs itself."""
 
 import asyncio
 import itertools
@@ -64,7 +64,7 @@ def in_groups_of_their_own(settings: Settings) -> Iterator[Settings]:
 
 
 async def send_backlog(producer: AIOKafkaProducer, topic: Topic, first: int) -> dict[int, int]:
-    """Send records to all partitions; where each of them ends."""
+    """Send records to all partitions. Returns where each of them ends."""
     await send(producer, topic, range(first, first + BACKLOG))
     return dict.fromkeys(range(topic.partitions), (first + BACKLOG) // topic.partitions)
 
@@ -270,7 +270,7 @@ async def test_backlog_after_20_lost_commit_answers_takes_its_calm_time_and_has_
     watcher: Watcher,
     say: PrintLine,
 ) -> None:
-    """Of claims and of batches; the process lives."""
+    """In claims and in batches, and the process lives."""
     settings = settings_for(database, topic, bootstrap_servers)
     ends = await send_backlog(producer, topic, 0)
     async with running(settings):
@@ -297,7 +297,7 @@ async def test_backlog_after_20_lost_commit_answers_takes_its_calm_time_and_has_
 
 
 async def reasons_about_kills(port: int) -> list[str]:
-    """What /readyz says about records that are to blame; nothing where nobody answers."""
+    """Return what /readyz says about records that are to blame, or nothing without an answer."""
     try:
         _, body = await http_get(f"http://127.0.0.1:{port}/readyz")
     except (OSError, HTTPException):

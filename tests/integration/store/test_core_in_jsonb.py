@@ -1,4 +1,4 @@
-"""What the core accepts, Postgres accepts, and gives back in the same canonical bytes."""
+"""Postgres accepts every value that the core accepts, and returns the same canonical bytes."""
 
 import asyncpg
 

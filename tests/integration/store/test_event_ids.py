@@ -247,7 +247,7 @@ async def test_a_raised_protocol_stops_who_claims_and_fences_who_has(database: D
 
 
 async def test_a_claim_that_a_migration_overtakes_is_refused(database: Database) -> None:
-    """It waits for the migration's row; what it has read before is old by then."""
+    """It waits for the migration's row, and its earlier reads are old by then."""
     async with open_store(database, "me") as store, connected(database) as connection:
         await claimed(store)
         async with connection.transaction():

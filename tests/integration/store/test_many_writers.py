@@ -125,7 +125,7 @@ async def test_eight_writers_never_deadlock(database: Database, *, spread: bool)
 async def test_retention_and_forget_beside_eight_writers_never_deadlock(
     database: Database, *, spread: bool
 ) -> None:
-    """What they delete is written again meanwhile, and counted once more each time."""
+    """Deleted rows are written again in the meantime, and counted once more each time."""
     partitions = history(Random(7), spread=spread)
     async with connected(database) as connection, connected(database) as maintainer:
         await connection.execute(f"alter database {database.name} set deadlock_timeout = '20ms'")

@@ -75,7 +75,7 @@ async def test_the_project_s_own_files_apply_once(empty_database: Database) -> N
     assert first == tuple(file.name for file in read_migrations())
     assert second == ()
     assert {one.state for one in status} == {"applied"}
-    # No login of ours may make a temporary schema; a copy of a database does not have this right.
+    # None of our logins may make a temporary schema. A copy of a database lacks this right.
     for role in ("projector_reader", "normalizer_writer", "normalizer_redriver"):
         async with session_of(empty_database, role) as connection:
             with pytest.raises(asyncpg.InsufficientPrivilegeError):

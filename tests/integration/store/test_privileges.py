@@ -1,4 +1,4 @@
-"""What a reader's or the writer's login may not do, as the catalogue and the server say."""
+"""Things that a reader's or writer's login may not do, by the catalog and the server."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -180,7 +180,7 @@ async def test_no_lock_that_a_reader_can_take_stops_a_writer(database: Database)
 
 
 async def everything_lockable(reader: asyncpg.Connection) -> dict[str, int]:
-    """Lock whatever the server lets it, in the strongest mode that it lets; how much it was."""
+    """Lock all that the server allows, in the strongest mode. Returns the number of locks."""
     locked = {"view": 0, "table": 0}
     relations = await reader.fetch(
         f"""

@@ -78,12 +78,12 @@ def rekeyed(patch: pytest.MonkeyPatch) -> None:
 
 
 def identity(patch: pytest.MonkeyPatch) -> None:
-    """What was another report of one event is another event."""
+    """Another report of an event becomes another event."""
     patch.setattr("normalizer.core.reconcile.match_strength", lambda *_: 0)
 
 
 def refusal(patch: pytest.MonkeyPatch) -> None:
-    """What was an event is none."""
+    """An event is no longer one."""
 
     def refuse(_: object) -> int:
         raise RecordRefused("invalid_id", "today it is")

@@ -19,7 +19,7 @@ STATEMENT = re.compile(r"\s*(select|with|insert into|update|delete from)\s", re.
 
 
 def statements() -> Iterator[tuple[str, str]]:
-    """Module and name, and the text, of every whole statement; templates are left out."""
+    """Module, name, and text of every complete statement, without templates."""
     for package in (normalizer, projector):
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if found.name.endswith("__main__"):

@@ -68,7 +68,7 @@ async def refusing(
 
 
 async def refuse_with(connection: asyncpg.Connection, sqlstate: str, *, only: str = MARKED) -> None:
-    """What the trigger raises from now on, and for which rows."""
+    """The error that the trigger raises from now on, and for which rows."""
     await connection.execute(
         f"""
         create or replace function refuse() returns trigger language plpgsql as $$
@@ -431,7 +431,7 @@ async def test_a_refused_event_leaves_the_other_events_of_its_record(database: D
 async def test_a_record_that_fails_for_no_fault_of_its_own_waits_alone(
     database: Database, sqlstate: str
 ) -> None:
-    """The position stands at it; it is refused by nobody, and goes in once it can."""
+    """The position stops at it. Nothing rejects it, and it's stored once that's possible."""
     async with refusing(database, sqlstate) as connection, open_store(database) as store:
         in_flight = InFlightBatch()
         sizes: list[int] = []

@@ -47,7 +47,7 @@ _LINGERS: Final = """
         for each row when (new.execution_id = 13) execute function projector.linger();
 """
 """A projection that takes too long for the events of execution 13."""
-# A batch is named after 5 s, and tried again within 2 s; the rest is for a busy machine.
+# A batch is reported after 5 s, and retried within 2 s. The rest is for a busy machine.
 NAMED_WITHIN_S: Final = 10.0
 STORED_WITHIN_S: Final = 20.0
 
@@ -55,7 +55,7 @@ Held = Callable[[asyncpg.Connection], Awaitable[object]]
 
 
 async def an_execution(holder: asyncpg.Connection) -> None:
-    """What somebody typed into psql, and went to lunch."""
+    """A statement that somebody typed into psql before going to lunch."""
     await holder.execute(
         "select 1 from projector.execution_facts where execution_id = $1 for update", EXECUTION_ID
     )
@@ -75,7 +75,9 @@ async def a_whole_table(holder: asyncpg.Connection) -> None:
 
 @contextlib.asynccontextmanager
 async def delivering(store: Store, batch: Batch) -> AsyncIterator[InFlightBatch]:
-    """The batch tried without a pause, at least ENOUGH times before the block; written after it."""
+    """The batch is tried without a pause, at least ENOUGH times before the block, and written after
+    it.
+    """
     in_flight = InFlightBatch()
     failures: list[RetryableError] = []
     trying = asyncio.ensure_future(
@@ -249,7 +251,7 @@ async def test_a_projection_that_takes_longer_than_a_statement_may_is_left_out_f
 async def test_a_projection_that_somebody_cancels_again_and_again_is_left_out_of_nothing(
     database: Database,
 ) -> None:
-    """The SQLSTATE is that of a statement that took too long; only the time tells them apart."""
+    """The SQLSTATE is the same as for a statement that took too long. Only the time differs."""
     async with (
         open_store(database) as store,
         connected(database) as connection,

@@ -63,7 +63,7 @@ def clean(number: int) -> Any:
 
 @pytest.fixture
 async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
-    """Rows with and without secrets, some archived by retention, and a rejection that quotes one."""
+    """Rows with and without secrets, some archived, and a rejection that quotes one."""
     aged = {"created_at": OLD, "recorded_at": OLD}
     rows = [
         *map(secretive, range(4)),

@@ -152,6 +152,7 @@ async def drain(
         "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
         "KAFKA_TOPICS": topic,
         "NORMALIZER_LOG_LEVEL": "error",
+        "NORMALIZER_CORE": os.environ.get("NORMALIZER_CORE", "native"),
         **same_imports(),
     }
     ends = await _log_ends(bootstrap_servers, topic, partitions)

@@ -45,6 +45,9 @@ LEFT: Final = Path(__file__).parent / "left_vectors.json"
 
 ODD: Final = (
     b'{"event_type":"a","execution_id":1,"child_execution_id":2,"result":{"child_execution_id":3}}',
+    b'{"global_sequence":1,"x":"a","y":2,"payload":{"name":"a","execution_id":1,"x":"a","y":"2"}}',
+    b'{"global_sequence":1,"x":"a","payload":{"name":"a","execution_id":1,"x":"b"}}',
+    b'{"events":[{"name":"a","x":1},{"name":"b","x":null}],"x":2,"execution_id":7}',
 )
 EVENT: Final = b'{"event_type":"a","execution_id":1,"context":%b}'
 EXTREME: Final = (

@@ -376,7 +376,8 @@ impl<'a> WireEvent<'a> {
         Some(out)
     }
 
-    /// Gives the column `coercions`: several are canonical, without duplicates, ordered by bytes.
+    /// Gives the column `coercions`: several are canonical and ordered by bytes. No rule changes one
+    /// field twice, so none is there twice.
     pub fn written_coercions(&self) -> Result<Option<String>, Left> {
         Ok(match &self.coercions[..] {
             [] => None,
@@ -387,7 +388,6 @@ impl<'a> WireEvent<'a> {
                     .map(Coercion::canonical)
                     .collect::<Result<Vec<_>, _>>()?;
                 entries.sort_unstable();
-                entries.dedup();
                 Some(format!("[{}]", entries.join(",")))
             }
         })

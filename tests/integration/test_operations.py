@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -98,6 +99,20 @@ async def test_the_walk_goes_as_it_is_written(tree: Path) -> None:
             probe = re.sub(r"http://localhost:\d+", f"${{{name.upper()}_URL}}", code)
             assert probe != code
             await asyncio.to_thread(shell.run, f'python -c "{probe}"')
+
+
+async def test_the_first_look_ends_with_a_call_of_its_own(tree: Path) -> None:
+    shell = Shell(tree, _environment(tree))
+    (program,) = (one.text for one in blocks("start.md") if "aiokafka" in one.text)
+
+    await asyncio.to_thread(shell.run, ". .noetl/env")
+    sent = await asyncio.to_thread(shell.run, program)
+    await asyncio.to_thread(shell.run, f"projector wait {sent.strip()}")
+
+    request = 'curl -s "$PROJECTOR_URL/api/v1/error-rate-by-attempt?step=mine"'
+    answer = await asyncio.to_thread(shell.run, request)
+    (row,) = json.loads(answer)["rows"]
+    assert (row["attempts"], row["calls"], row["failed"]) == (0, 1, 0)
 
 
 async def _until_shown(page: Page, panel: str, words: str) -> None:

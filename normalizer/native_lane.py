@@ -50,7 +50,7 @@ class GuardedLane:
         self.panics = 0
 
     def is_on(self) -> bool:
-        """Whether it still reads records."""
+        """Return whether it still reads records."""
         return self.panics < MOST_PANICS
 
     def read(self, records: Sequence[RawRecord]) -> Sequence[tuple[EncodedEvent, ...] | None]:

@@ -25,7 +25,7 @@ class ComparisonReport(msgspec.Struct):
 
     @property
     def agrees(self) -> bool:
-        """Whether the database holds exactly what the ledger expects."""
+        """Return whether the database holds exactly what the ledger expects."""
         return not self.differences
 
     def differs(self, kind: str, example: str) -> None:

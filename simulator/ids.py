@@ -71,7 +71,7 @@ def minted_ms(event_id: int, *, doubled: bool = False) -> int | None:
 
 
 def is_hashed(event_id: int) -> bool:
-    """Whether an id is a hashed one, without a time."""
+    """Return whether an id is a hashed one, without a time."""
     return event_id & _NO_TIME == _NO_TIME
 
 

@@ -210,7 +210,7 @@ def call_event(row: Row) -> CallEvent:
 
 
 def hands_over(row: Row) -> bool:
-    """Whether the row's context, or that of its result, hands its call over to a callback.
+    """Return whether the row's context, or that of its result, hands its call over to a callback.
 
     Source: docs/spec/wire-shapes.md#s15.
     """

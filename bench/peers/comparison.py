@@ -49,7 +49,7 @@ class Findings(msgspec.Struct):
 
 
 def prepared(options: Options) -> tuple[dict[str, list[str | Path]], dict[str, str]]:
-    """Give each program's command, and who is left out."""
+    """Return each program's command, and who is left out."""
     commands: dict[str, list[str | Path]] = {}
     left_out = {}
     for program in dict.fromkeys(who.program for who in (CONTESTANTS[0], *_chosen(options))):

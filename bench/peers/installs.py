@@ -35,7 +35,7 @@ class LeftOut(Exception):  # noqa: N818 - it says what becomes of the contestant
 
 
 def prepare(program: str, folder: Path) -> list[str | Path]:
-    """Give the command of a program, installed in a folder below this one. Raises LeftOut."""
+    """Return the command of a program, installed in a folder below this one. Raises LeftOut."""
     place = folder / program
     place.mkdir(parents=True, exist_ok=True)
     if program == "service":

@@ -105,7 +105,7 @@ class Servers:
         await self._execute(self.postgres.url, f'drop database "{name}" with (force)')
 
     async def is_stable(self, group: str, members: int) -> bool:
-        """Whether the group has this many members and all its partitions assigned."""
+        """Return whether the group has this many members and all its partitions assigned."""
         with contextlib.suppress(KafkaError):  # a broker's first group waits for its coordinator
             for response in await self.admin.describe_consumer_groups([group]):
                 for described in response.groups:

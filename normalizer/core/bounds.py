@@ -180,7 +180,7 @@ def _written_bytes(value: bytes) -> int:
 
 
 def _written_out(number: bytes) -> tuple[int, int]:
-    """Give the length of a number as jsonb prints it, and its exponent.
+    """Return the length of a number as jsonb prints it, and its exponent.
 
     Raises NumberError if it's beyond the limits.
     """

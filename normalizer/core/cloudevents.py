@@ -13,7 +13,7 @@ from normalizer.envelope import Envelope, to_canonical
 
 
 def to_cloudevent(event: Envelope) -> bytes:
-    """Give the CloudEvent of an event that has an id, as one line without a line feed.
+    """Return the CloudEvent of an event that has an id, as one line without a line feed.
 
     Its data is the canonical line, and the filter turns it back into the same line.
     """
@@ -33,7 +33,7 @@ def to_cloudevent(event: Envelope) -> bytes:
 
 
 def _time(time: datetime | None) -> str | None:
-    """Give RFC 3339 with microseconds, as the canonical line has it."""
+    """Return RFC 3339 with microseconds, as the canonical line has it."""
     if time is None:
         return None
     utc = time.astimezone(UTC).replace(tzinfo=None)

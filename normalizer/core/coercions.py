@@ -24,12 +24,12 @@ class Coercion(msgspec.Struct, frozen=True):
 
 
 def coercions_of(coercions: bytes | None) -> list[Coercion]:
-    """Give the coercions of a row, in their order."""
+    """Return the coercions of a row, in their order."""
     return [] if coercions is None else _list_decoder.decode(coercions)
 
 
 def coercion_of(coercion: Raw) -> Coercion:
-    """Give one coercion of the list."""
+    """Return one coercion of the list."""
     return _decoder.decode(coercion)
 
 

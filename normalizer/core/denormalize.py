@@ -65,7 +65,7 @@ class _Coercions:
         return any(each.rule == rule for each in self._all)
 
     def originals(self, *rules: Rule, field: str) -> list[Raw]:
-        """Give the original values of a field that are not kept in `extra`."""
+        """Return the original values of a field that are not kept in `extra`."""
         return [
             each.original
             for each in self._all

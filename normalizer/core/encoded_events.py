@@ -109,7 +109,7 @@ class Lane(Protocol):
     """How many calls of `read` have panicked. Each left all its records to Python."""
 
     def read(self, records: Sequence[RawRecord]) -> Sequence[tuple[EncodedEvent, ...] | None]:
-        """Give for each record what `Normalizer().normalize` gives, encoded, or None.
+        """Return for each record what `Normalizer().normalize` gives, encoded, or None.
 
         None leaves the record to Python: it's suspicious, rejected, ignored, or of a form that the
         lane doesn't know. A tuple holds every event of its record in order, and at least one.

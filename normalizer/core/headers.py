@@ -40,7 +40,7 @@ NO_HEADERS: Final = Headers()
 
 
 def read_headers(sent: tuple[tuple[str, bytes | None], ...], sanitizer: Sanitizer) -> Headers:
-    """Give the headers of a record as they are stored."""
+    """Return the headers of a record as they are stored."""
     headers: dict[str, Json] = {}
     trace_id: str | None = None
     for name, value in sent:

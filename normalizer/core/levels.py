@@ -39,7 +39,7 @@ class Level(msgspec.Struct, frozen=True, gc=False):
 
 
 def within(level: Level, outermost: Level) -> Level:
-    """Give the level with one more wrapper around all of its wrappers."""
+    """Return the level with one more wrapper around all of its wrappers."""
     wrapper = outermost if level.wrapper is None else within(level.wrapper, outermost)
     return msgspec.structs.replace(level, wrapper=wrapper)
 

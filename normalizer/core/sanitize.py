@@ -181,7 +181,7 @@ class _Rewriter:
         return escaped
 
     def _hides(self, key: str, value: Json, mode: _Mode, inside: _Mode) -> bool:
-        """Tell whether the value of the key must be removed."""
+        """Return whether the value of the key must be removed."""
         if inside == "untouched" or (mode == "root" and key in NEVER_SECRET):
             return False
         secrecy = self._secrecy(key)
@@ -223,7 +223,7 @@ class _Rewriter:
         return kept
 
     def _without_json(self, text: str) -> str:
-        """Give the text without the secrets of the JSON in it."""
+        """Return the text without the secrets of the JSON in it."""
         kept, end = [], 0
         for start, after in json_spans(text):
             clean = self._within(text[start:after])
@@ -244,7 +244,7 @@ class _Rewriter:
         return None if inner.changed else text
 
     def _keys(self, tree: dict[str, Json], path: Path, mode: _Mode) -> list[str]:
-        """Give the cleaned keys, all different."""
+        """Return the cleaned keys, all different."""
         if self._sanitizer.keys.are_plain("\n".join(tree)):
             return list(tree)
         keys: list[str] = []

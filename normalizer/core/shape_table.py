@@ -49,7 +49,7 @@ class TableShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     vectors: Annotated[tuple[ShapeVector, ...], Meta(min_length=1)]
 
     def read(self, event: WireEvent) -> WireEvent:
-        """Give the event with its members under the names that the rules know."""
+        """Return the event with its members under the names that the rules know."""
         fields = dict(event.fields)
         renamed: dict[str, str] = {}
         conflicts: list[str] = []

@@ -93,7 +93,7 @@ def _is_list(value: object) -> bool:
 
 
 def detect_shape(of_keys: Shape, event_type: str) -> Shape:
-    """Give the shape of an event from the shape of its keys and its type."""
+    """Return the shape of an event from the shape of its keys and its type."""
     if of_keys == "python_emit" and event_type.startswith(_LEGACY_EVENT_TYPES):
         return "python_legacy"
     return of_keys

@@ -24,7 +24,7 @@ _decode_list: Final = msgspec.json.Decoder(list[Raw]).decode
 
 
 def parse_suspicious(text: bytes, suspects: Callable[[bytes], bool]) -> Json:
-    """Give the tree of a JSON text, in which objects and lists without a sign are `Verbatim`.
+    """Return the tree of a JSON text, in which objects and lists without a sign are `Verbatim`.
 
     `suspects` tells whether a text has a sign. Raises as `parse` does.
     """

@@ -14,7 +14,7 @@ _UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 
 
 def replace_unstorable(text: str) -> str:
-    """Give the text with U+FFFD for each U+0000 and each lone surrogate."""
+    """Return the text with U+FFFD for each U+0000 and each lone surrogate."""
     if text.isascii() and "\0" not in text:
         return text
     return _UNSTORABLE.sub(REPLACEMENT, text)

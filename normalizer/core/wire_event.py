@@ -112,7 +112,7 @@ class WireEvent(msgspec.Struct, gc=False):
         self.coercions.append({"rule": rule, "field": field, "from": original})
 
     def original(self, field: str) -> Raw:
-        """Give the bytes sent at a path such as `created_at` or `meta.queue_meta.attempts`."""
+        """Return the bytes sent at a path such as `created_at` or `meta.queue_meta.attempts`."""
         first, *rest = field.split(".")
         raw = self.context if first == "context" else self.fields[first]
         for key in rest:
@@ -120,7 +120,7 @@ class WireEvent(msgspec.Struct, gc=False):
         return raw
 
     def names_its_previous(self) -> bool:
-        """Tell whether the event names the one before it, as a Rust server's rows do (#s16)."""
+        """Return whether the event names the one before it, as a Rust server's rows do (#s16)."""
         return self.fields.get("prev_event_id", NULL) != NULL
 
     def _read_payload(self, others: dict[str, Raw]) -> NestedObject:

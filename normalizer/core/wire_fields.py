@@ -127,5 +127,5 @@ NOTHING_NESTED: Final = NestedObjects(NOTHING)
 
 
 def canonical_path(path: tuple[str, ...]) -> tuple[str, ...]:
-    """Give the path under the strongest name: `context.error` also for `payload.error`."""
+    """Return the path under the strongest name: `context.error` also for `payload.error`."""
     return (CANONICAL_NAME.get(path[0], path[0]), *path[1:])

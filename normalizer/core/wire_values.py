@@ -37,7 +37,7 @@ def text(value: Value) -> str:
 
 
 def integer_of(value: Value) -> int | None:
-    """Give an integer as jsonb holds it: 2e1 is 20, and 2.0 is not an integer."""
+    """Return an integer as jsonb holds it: 2e1 is 20, and 2.0 is not an integer."""
     if type(value) is int:
         return value
     if isinstance(value, Number):
@@ -56,7 +56,7 @@ def text_or_number(value: Value) -> str:
 
 
 def within_bytes(field: str, value: str, max_bytes: int) -> str:
-    """Give the text. Raises RecordRefused if it is longer than `max_bytes` (#l1)."""
+    """Return the text. Raises RecordRefused if it is longer than `max_bytes` (#l1)."""
     if len(value) * 4 > max_bytes and len(value.encode()) > max_bytes:
         raise RecordRefused(
             "too_large", f"{field}: expected at most {max_bytes} bytes, got {len(value.encode())}"

@@ -52,7 +52,7 @@ class ReaderConnection:
 
     @contextlib.asynccontextmanager
     async def _connected(self, doing: str) -> AsyncIterator[None]:
-        """Give the connection to one caller at a time, and open it when first needed."""
+        """Return the connection to one caller at a time, and open it when first needed."""
         async with self._turn:
             try:
                 with translated(doing):

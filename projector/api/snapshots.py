@@ -143,7 +143,7 @@ class Snapshot:
         return [kind(**record) for record in await self.records(statement, values)]
 
     async def _limit_next(self, within_s: float = math.inf) -> None:
-        """Give the next statement the remaining time, but at most `within_s`."""
+        """Return the next statement the remaining time, but at most `within_s`."""
         left_s = min(self._ends_at_s - time.monotonic(), within_s)
         # 0 would mean no limit.
         limit_ms = math.ceil(max(left_s * 1000, 1))

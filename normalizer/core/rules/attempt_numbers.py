@@ -75,7 +75,7 @@ def resolve_max_attempts(event: WireEvent) -> int | None:
 
 
 def meta_has_attempts(event: WireEvent, count: int) -> bool:
-    """Tell whether the meta already holds this number, as an integer."""
+    """Return whether the meta already holds this number, as an integer."""
     sent = event.meta.attempts
     if sent is None or type(sent) is str:
         return False
@@ -83,7 +83,7 @@ def meta_has_attempts(event: WireEvent, count: int) -> bool:
 
 
 def _counted_from_one(event: WireEvent) -> tuple[Value, ...]:
-    """Give the value of each field in _COUNTED_FROM_ONE, in the same order."""
+    """Return the value of each field in _COUNTED_FROM_ONE, in the same order."""
     sent, meta = event.sent, event.meta
     payload, stored = event.nested.payload, event.nested.result_context
     return (
@@ -111,7 +111,7 @@ def _count(event: WireEvent, field: str, value: Value) -> int | None:
 
 
 def _as_count(value: Value) -> int | None:
-    """Give a count from 0 to MAX_ATTEMPTS, from an integer or digits."""
+    """Return a count from 0 to MAX_ATTEMPTS, from an integer or digits."""
     if type(value) is int:
         number: int | None = value
     elif type(value) is str:

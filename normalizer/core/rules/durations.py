@@ -80,7 +80,7 @@ def _nested(event: WireEvent, event_type: str) -> float | None:
 
 
 def _values(nested: NestedObjects) -> tuple[Value, ...]:
-    """Give the value of each of _FIELDS, in the same order."""
+    """Return the value of each of _FIELDS, in the same order."""
     return (
         nested.payload.duration_ms,
         nested.payload_result.duration_ms,

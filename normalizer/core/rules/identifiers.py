@@ -27,7 +27,7 @@ class NoId(NamedTuple):
 
 
 def resolve_execution_id(event: WireEvent) -> int:
-    """Give the execution's id. Raises RecordRefused (#i3)."""
+    """Return the execution's id. Raises RecordRefused (#i3)."""
     sent = parse_id_value(event.sent.execution_id)
     if isinstance(sent, int):
         return sent

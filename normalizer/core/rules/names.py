@@ -28,7 +28,7 @@ _ITERATION_OF_COMMAND: Final = re.compile(r":i([0-9]{1,10})\Z")
 
 
 def resolve_event_type(event: WireEvent) -> str:
-    """Give the event's type as it was sent. Raises RecordRefused (#e1)."""
+    """Return the event's type as it was sent. Raises RecordRefused (#e1)."""
     first, second = event.sent.event_type, event.sent.name
     chosen = second if first is None else first
     event_type = chosen if type(chosen) is str else ""
@@ -43,7 +43,7 @@ def resolve_event_type(event: WireEvent) -> str:
 
 
 def resolve_command_id(event: WireEvent) -> str | None:
-    """Give the command as text (#k2). Raises RecordRefused if it is too long."""
+    """Return the command as text (#k2). Raises RecordRefused if it is too long."""
     top, nested = event.sent.command_id, event.nested
     if type(top) is str and 0 < len(top) <= _SHORT_CHARS:
         return top
@@ -76,7 +76,7 @@ def resolve_step(event: WireEvent, command_id: str | None) -> str:
 
 
 def resolve_worker_id(event: WireEvent) -> str | None:
-    """Give the worker (#k1). Raises RecordRefused if it is too long."""
+    """Return the worker (#k1). Raises RecordRefused if it is too long."""
     sent = event.sent
     top = sent.worker_id
     if type(top) is str and 0 < len(top) <= _SHORT_CHARS:
@@ -110,7 +110,7 @@ def resolve_node_type(event: WireEvent) -> str | None:
 
 
 def iteration_of(command_id: str) -> int | None:
-    """Give the loop iteration of a command: the n of `:i{n}` at its end."""
+    """Return the loop iteration of a command: the n of `:i{n}` at its end."""
     match = _ITERATION_OF_COMMAND.search(command_id)
     iteration = int(match[1]) if match else None
     return None if iteration is None or iteration > MAX_ITERATION else iteration

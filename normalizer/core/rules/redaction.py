@@ -141,7 +141,7 @@ class Redaction:
 
 
 def plain_letters(text: str) -> str:
-    """Give the text with plain letters for styled ones, and no invisible characters before them."""
+    """Return the text with plain letters, and without invisible characters before them."""
     return _INVISIBLE.sub("", _STYLED.sub(lambda styled: normalize("NFKC", styled[0]), text))
 
 

@@ -124,7 +124,7 @@ Span = tuple[int, int, int]
 
 
 def secrets_in_words(words: Sequence[str], hides: Hides) -> Iterator[Span]:
-    """Give where the words of a command line hold secrets."""
+    """Return where the words of a command line hold secrets."""
     programs = 0
     for at, word in enumerate(words):
         match = _NAME.fullmatch(word.rpartition("/")[2])
@@ -155,7 +155,7 @@ def cut_commands(text: str, hides: Hides) -> str:
 
 
 def _words_from(text: str, at: int) -> list[tuple[int, int]]:
-    """Give where the words of a command line are, without the quotes and brackets around them."""
+    """Return where the words of a command line are, without the quotes and brackets around them."""
     spans: list[tuple[int, int]] = []
     while len(spans) < _REACH_WORDS and (word := _WORD.match(text, at)):
         start = word.start() + len(word[0]) - len(word[0].lstrip(_AROUND))
@@ -182,7 +182,7 @@ def _secrets_of(
 
 
 def _password_of_user(user: Mapping[str, str], at: int, word: str, before: str) -> Iterator[Span]:
-    """Give the password of `-u name:password`, in every way to write it."""
+    """Return the password of `-u name:password`, in every way to write it."""
     option, sign, value = word.partition("=")
     if word.startswith("--"):
         separator = user.get(option) if sign else None
@@ -204,7 +204,7 @@ def _password_of_user(user: Mapping[str, str], at: int, word: str, before: str) 
 
 
 def _behind(words: Sequence[str], first: int, word: str) -> int:
-    """Give the index behind the word, or behind all words if it is not among them."""
+    """Return the index behind the word, or behind all words if it is not among them."""
     if not word:
         return first
     return words.index(word, first) + 1 if word in words[first:] else len(words)
@@ -217,7 +217,7 @@ def _nth(words: Sequence[str], first: int, n: int) -> Iterator[Span]:
 
 
 def _value_of_name(words: Sequence[str], first: int, hides: Hides) -> Iterator[Span]:
-    """Give the value behind the first word that names a secret."""
+    """Return the value behind the first word that names a secret."""
     plain = [at for at in range(first, len(words)) if not words[at].startswith("-")]
     for name, value in pairwise(plain):
         if "=" not in words[name] and hides(words[name], words[value]):

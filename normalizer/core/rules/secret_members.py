@@ -67,7 +67,7 @@ class SecretMembers:
         self._text = text
 
     def may_name(self, keys: Iterable[str], *, at_top: bool) -> bool:
-        """Tell whether `keys` could find something in an object with these keys."""
+        """Return whether `keys` could find something in an object with these keys."""
         own = {key for key in keys if not (at_top and key in _OF_THE_EVENT)}
         if len(own) < 2:
             return False
@@ -79,7 +79,7 @@ class SecretMembers:
         )
 
     def keys(self, tree: dict[str, Json], *, at_top: bool) -> frozenset[str]:
-        """Give the keys of secret values: `value` in {"name": "DB_PASSWORD", "value": x}.
+        """Return the keys of secret values: `value` in {"name": "DB_PASSWORD", "value": x}.
 
         At the top of an event its own keys and its identity count neither as names nor as values.
         """
@@ -112,7 +112,7 @@ class SecretMembers:
         return key in _KIND_KEYS and self._text.secrecy(name) is Secrecy.NUMBERS_TOO
 
     def items(self, items: list[Json]) -> Iterator[tuple[int, str]]:
-        """Give the index and the replacement of each secret item."""
+        """Return the index and the replacement of each secret item."""
         words = [item if type(item) is str else "" for item in items]
         if len(words) == 2 and self._text.hides_plainly(*words):
             yield 1, REDACTED
@@ -127,6 +127,6 @@ class SecretMembers:
 
 
 def _value_keys(name_key: str) -> frozenset[str]:
-    """Give the keys beside which `name_key` is a name: `envValue` beside `envName`."""
+    """Return the keys beside which `name_key` is a name: `envValue` beside `envName`."""
     stem = name_key[: -len("Name")] if name_key.endswith("ame") else name_key[: -len("Key")]
     return frozenset((f"{stem}value", f"{stem}Value"))

@@ -141,7 +141,7 @@ class SecretText:
         return ("://" in text and "@" in text) or self._suspects(text.encode(errors="replace"))
 
     def cut(self, text: str) -> str:
-        """Give the text without its secrets. Idempotent.
+        """Return the text without its secrets. Idempotent.
 
         In a long text it reads only pieces with a sign, and the pieces before and after each,
         because a secret may lie on either side of its sign, and a sign may cross a border.
@@ -173,7 +173,7 @@ class SecretText:
         return text
 
     def hides(self, name: str, value: str) -> bool:
-        """Tell whether the value of an argument is a secret."""
+        """Return whether the value of an argument is a secret."""
         return self.secrecy(name) is not Secrecy.NOTHING and is_worth(value, loose=True)
 
     def hides_plainly(self, name: str, value: str) -> bool:
@@ -272,7 +272,7 @@ def _cut_bare(cuts: Cuts, match: re.Match[str], secrecy: Secrecy) -> None:
 
 
 def _is_scheme(scheme: re.Match[str], named: re.Match[str]) -> bool:
-    """Tell whether the first word of an Authorization header is its scheme."""
+    """Return whether the first word of an Authorization header is its scheme."""
     word = scheme[0].strip().lower()
     if scheme["all"] is not None or word in _SCHEMES:
         return True

@@ -66,7 +66,7 @@ class Cuts:
         self.end = end
 
     def text(self) -> str:
-        """Give the text with every cut replaced."""
+        """Return the text with every cut replaced."""
         return "".join((*self._kept, self.whole[self.end :])) if self._kept else self.whole
 
 
@@ -78,7 +78,7 @@ def cut_next(cuts: Cuts, at: int) -> None:
 
 
 def quoted_at(text: str, at: int) -> tuple[int, int] | None:
-    """Give the start and the end of the quoted text that begins at `at`."""
+    """Return the start and the end of the quoted text that begins at `at`."""
     match = _ESCAPED.get(text[at : at + 1], _QUOTED).match(text, at)
     return match.span("value") if match else None
 
@@ -90,7 +90,7 @@ def end_of(pattern: re.Pattern[str], text: str, at: int) -> int:
 
 
 def is_worth(value: str, *, quoted: bool = False, loose: bool = False) -> bool:
-    """Tell whether a value may be a secret, and not a placeholder or a word about one."""
+    """Return whether a value may be a secret, and not a placeholder or a word about one."""
     if not value or len(value) > LONGEST_PLACEHOLDER:
         return bool(value)
     if _PLACEHOLDER.match(value):
@@ -103,17 +103,17 @@ def is_worth(value: str, *, quoted: bool = False, loose: bool = False) -> bool:
 
 
 def is_harmless_word(value: str) -> bool:
-    """Tell whether this is a harmless word in the position of a secret."""
+    """Return whether this is a harmless word in the position of a secret."""
     return value.lower().strip(":.,;!?") in _HARMLESS_WORDS
 
 
 def is_word(value: str) -> bool:
-    """Tell whether this reads as a word: only letters, and at most one unlikely pair of them."""
+    """Return whether this reads as a word: only letters, and at most one unlikely pair of them."""
     return _WORD.match(value) is not None and len(_ODD.findall(value)) < 2
 
 
 def looks_random(value: str) -> bool:
-    """Tell whether a credential looks random: it has digits, or is long and in both cases."""
+    """Return whether a credential looks random: it has digits, or is long and in both cases."""
     has_digit = any(map(str.isdigit, value))
     return (
         value.endswith("=")
@@ -123,13 +123,13 @@ def looks_random(value: str) -> bool:
 
 
 def looks_generated(value: str) -> bool:
-    """Tell whether a long word has digits and letters in both cases, unlike natural words."""
+    """Return whether a long word has digits and letters in both cases, unlike natural words."""
     has_digit = any(map(str.isdigit, value))
     return len(value) >= SHORTEST_TOKEN and has_digit and _MIXED.match(value) is not None
 
 
 def looks_base64(value: str) -> bool:
-    """Tell whether this looks like user and password in base64."""
+    """Return whether this looks like user and password in base64."""
     if value.endswith("=") or (
         len(value) >= SHORTEST_TOKEN and looks_random(value) and _MIXED.match(value)
     ):

@@ -90,7 +90,7 @@ class TypeMeaning(NamedTuple):
 
 
 def resolve_status(event: WireEvent, event_type: str) -> Status:
-    """Give the status of the event. Raises RecordRefused if the word is too long (#l1)."""
+    """Return the status of the event. Raises RecordRefused if the word is too long (#l1)."""
     declared = _declared(event)
     if event_type in CALL_DONE:
         return _of_call(event, declared)
@@ -99,7 +99,7 @@ def resolve_status(event: WireEvent, event_type: str) -> Status:
 
 @lru_cache(maxsize=_REMEMBERED)
 def meaning_of_type(event_type: str) -> TypeMeaning:
-    """Give the meaning of an event type (#s1, #s7, #s10, #s11)."""
+    """Return the meaning of an event type (#s1, #s7, #s10, #s11)."""
     listed = _NAME_WORDS.split(event_type.lower())
     words = {*listed, "timedout"} if ("timed", "out") in pairwise(listed) else set(listed)
     status = next((status for status, named in _OF_NAME if words & named), "RUNNING")
@@ -167,7 +167,7 @@ def _of_other(event: WireEvent, event_type: str, declared: str) -> Status:
 
 
 def _stored_payload_status(event: WireEvent) -> Value:
-    """Give `result.context.status`, unless it is a tool's word (#s16)."""
+    """Return `result.context.status`, unless it is a tool's word (#s16)."""
     own = event.nested.result.status
     if type(own) is str and not _is_unknown(own) and not event.names_its_previous():
         return None
@@ -175,7 +175,7 @@ def _stored_payload_status(event: WireEvent) -> Value:
 
 
 def _nested_status(name: TypeMeaning, values: tuple[Value, ...]) -> str | None:
-    """Give the status that nested words imply: a failure, else one other than COMPLETED (#s3)."""
+    """Return the status that nested words imply: a failure, else one other than COMPLETED (#s3)."""
     words = [
         found
         for value in values
@@ -214,7 +214,7 @@ def _judge(declared: str, event_type: str) -> _Judged:
 
 
 def _nested_outcomes(nested: NestedObjects) -> list[str]:
-    """Give the outcomes nested in a call, in the order in which they count."""
+    """Return the outcomes nested in a call, in the order in which they count."""
     values: tuple[Value, ...] = (nested.payload.status,)
     if nested.deep:
         values = _deep_outcomes(nested)

@@ -67,7 +67,7 @@ def recorded_at(recorded_ms: int | None) -> datetime | None:
 
 
 def recorded_ms_of(recorded: datetime | None) -> int | None:
-    """Give the milliseconds of a time that the log recorded."""
+    """Return the milliseconds of a time that the log recorded."""
     return None if recorded is None else (recorded - EPOCH) // _MILLISECOND
 
 

@@ -198,7 +198,7 @@ class Throttle:
             await self._wait("max_rate", self._ahead_s, stop)
 
     def refund(self, records: int) -> None:
-        """Give back the allowance of records that didn't exist."""
+        """Return back the allowance of records that didn't exist."""
         self._let_through -= records
 
     def _lag_s(self) -> float:

@@ -116,3 +116,17 @@ def test_headers_come_back_as_they_were() -> None:
     )
 
     assert denormalize(envelope(headers=headers)).headers == headers
+
+
+def test_times_that_did_not_count_come_back_beside_the_one_that_did() -> None:
+    times = {
+        "created_at": "soon",
+        "timestamp": "2026-07-10T09:00:00Z",
+        "event_time": "2026-07-10T09:00:07Z",
+    }
+    event = envelope(times)
+
+    assert again(event) == event
+    assert sent(event).keys() >= times.keys()
+    assert sent(event)["created_at"] == "soon"
+    assert sent(event)["event_time"] == times["event_time"]

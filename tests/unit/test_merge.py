@@ -244,3 +244,10 @@ def test_a_value_that_lost_and_wins_in_the_end_is_not_kept() -> None:
     assert row.attempts == 1
     assert kept(row) == {"attempts": [0]}
     assert kept(merge(weak, declared)) is None
+
+
+def test_a_value_that_won_is_not_kept_as_one_that_lost() -> None:
+    imported = envelope(step="fetch", extra=b'{"conflicting_values":{"step":["fetch"]}}')
+    report = envelope(step="fetch", worker_id="worker-1")
+
+    assert kept(merge(imported, report)) is None

@@ -110,7 +110,7 @@ async def test_a_record_is_skipped_into_quarantine_and_redriven_from_there(
         assert await count(connection, "normalizer.events") == 9
 
     assert elsewhere[0] == 1
-    assert "the position is 3: nothing was changed" in elsewhere[1]
+    assert "the position is 3, and nothing was changed" in elsewhere[1]
     assert (dry[0], done[0], redriven[0]) == (0, 0, 0)
     assert "nothing was changed. It would be" in dry[1]
     assert "1 records to quarantine as skipped, 0 offsets to gaps; epoch" in done[1]
@@ -379,5 +379,5 @@ async def test_a_log_of_which_nothing_comes_is_not_read_offset_by_offset(
     passed = await partition_positions._read(log, position, 5, 9_000, 10_000)  # type: ignore[arg-type]
 
     assert (passed, log.requests) == (([], 9_000), 3)
-    with pytest.raises(BrokerUnavailable, match="from 5 on: lost"):
+    with pytest.raises(BrokerUnavailable, match="from 5 on"):
         await partition_positions._read(log, position, 5, None, 10_000)  # type: ignore[arg-type]

@@ -287,7 +287,7 @@ async def test_the_schema_of_another_build_is_refused_in_a_sentence_by_every_wri
         for code, said in answers:
             assert code == 3, said
             assert "0001_create_normalizer, 0004_create_execution_projections" in said
-            assert "run that build, the version of your last deployment" in said
+            assert "Run that build, the version of your last deployment" in said
         assert await count(connection, "pg_class") == relations
         assert await count(connection, "normalizer.source_positions") == 0
 

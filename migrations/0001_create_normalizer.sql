@@ -540,6 +540,7 @@ create table normalizer.quarantine (
     batch_id           bigint      not null,
     quarantined_at     timestamptz not null default now(),
     redriven_at        timestamptz,
+    execution_id       bigint,
     constraint quarantine_pkey primary key (quarantine_id),
     constraint quarantine_by_source unique (
         source_topic, source_incarnation, source_partition, source_offset, source_index
@@ -566,6 +567,14 @@ comment on column normalizer.quarantine.sample is
     'in the record may be a secret, if it is larger than 8 MiB, or after retention deleted the '
     'bytes.';
 
+comment on column normalizer.quarantine.execution_id is
+    'Execution that the record names in its value, else in its key. Null if neither can be read, '
+    'or after `normalizer forget` erased the execution.';
+
+create index quarantine_by_execution on normalizer.quarantine (execution_id)
+    where execution_id is not null;
+comment on index normalizer.quarantine_by_execution is
+    'Query: the rejected records of an execution (its page, search, forget).';
 create index quarantine_by_time on normalizer.quarantine (quarantined_at, reason);
 comment on index normalizer.quarantine_by_time is
     'Query: list entries by time (quarantine list), and count them by reason (the quarantine '

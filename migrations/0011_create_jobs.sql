@@ -222,7 +222,7 @@ create view projector.quarantine_records as
 select quarantine_id, projector.hour_of(quarantined_at) as hour, quarantined_at, reason, detail,
        sqlstate, shape, normalizer_version, source_topic as topic,
        source_incarnation as incarnation, source_partition as partition, source_offset,
-       source_index, recorded_at, value_bytes, redriven_at, sample
+       source_index, recorded_at, value_bytes, redriven_at, sample, execution_id
 from   normalizer.quarantine;
 
 comment on view projector.quarantine_records is
@@ -253,6 +253,8 @@ comment on column projector.quarantine_records.recorded_at is 'when Kafka receiv
 comment on column projector.quarantine_records.value_bytes is 'size of the value in bytes';
 comment on column projector.quarantine_records.redriven_at is
     'when a redrive stored it; null if none did';
+comment on column projector.quarantine_records.execution_id is
+    'execution that the record names in its value, else in its key; null if neither can be read';
 comment on column projector.quarantine_records.sample is
     'first 2 kB of the record, on its first refusal; null if they are not text, if anything in '
     'the record may be a secret, if it is larger than 8 MiB, or after the bytes were deleted';

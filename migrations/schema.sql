@@ -1009,6 +1009,7 @@ CREATE TABLE normalizer.quarantine (
     batch_id bigint NOT NULL,
     quarantined_at timestamp with time zone DEFAULT now() NOT NULL,
     redriven_at timestamp with time zone,
+    execution_id bigint,
     CONSTRAINT quarantine_reason CHECK ((reason = ANY (ARRAY['too_large'::text, 'unsupported_framing'::text, 'invalid_utf8'::text, 'invalid_json'::text, 'too_deep'::text, 'not_an_event'::text, 'missing_execution_id'::text, 'invalid_id'::text, 'missing_time'::text, 'rejected_by_database'::text, 'skipped'::text])))
 );
 COMMENT ON TABLE normalizer.quarantine IS 'Private: every refused record or event, with its reason and coordinates. Reason skipped: an operator skipped it with `normalizer position skip`.';
@@ -1029,6 +1030,7 @@ COMMENT ON COLUMN normalizer.quarantine.sample IS 'The first 2 kB of the record,
 COMMENT ON COLUMN normalizer.quarantine.batch_id IS 'Number of the transaction that wrote the row.';
 COMMENT ON COLUMN normalizer.quarantine.quarantined_at IS 'When the record was refused.';
 COMMENT ON COLUMN normalizer.quarantine.redriven_at IS 'When a redrive stored the record. The entry stays, because the ledger counts it where it was refused.';
+COMMENT ON COLUMN normalizer.quarantine.execution_id IS 'Execution that the record names in its value, else in its key. Null if neither can be read, or after `normalizer forget` erased the execution.';
 
 ALTER TABLE normalizer.quarantine ALTER COLUMN quarantine_id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME normalizer.quarantine_quarantine_id_seq
@@ -2856,7 +2858,8 @@ CREATE VIEW projector.quarantine_records AS
     recorded_at,
     value_bytes,
     redriven_at,
-    sample
+    sample,
+    execution_id
    FROM normalizer.quarantine;
 COMMENT ON VIEW projector.quarantine_records IS 'Which records were refused, why, what are their coordinates, and how do they begin? Put your time range on quarantined_at, because it reaches an index.';
 COMMENT ON COLUMN projector.quarantine_records.quarantine_id IS 'id of the entry, for `normalizer quarantine show`';
@@ -2876,6 +2879,7 @@ COMMENT ON COLUMN projector.quarantine_records.recorded_at IS 'when Kafka receiv
 COMMENT ON COLUMN projector.quarantine_records.value_bytes IS 'size of the value in bytes';
 COMMENT ON COLUMN projector.quarantine_records.redriven_at IS 'when a redrive stored it; null if none did';
 COMMENT ON COLUMN projector.quarantine_records.sample IS 'first 2 kB of the record, on its first refusal; null if they are not text, if anything in the record may be a secret, if it is larger than 8 MiB, or after the bytes were deleted';
+COMMENT ON COLUMN projector.quarantine_records.execution_id IS 'execution that the record names in its value, else in its key; null if neither can be read';
 
 CREATE VIEW projector.redrive_attempts AS
  SELECT quarantine_id,
@@ -3024,6 +3028,38 @@ COMMENT ON COLUMN projector.stuck_executions.last_event_type IS 'type of its las
 COMMENT ON COLUMN projector.stuck_executions.last_step IS 'step of its last event';
 COMMENT ON COLUMN projector.stuck_executions.events IS 'events';
 COMMENT ON COLUMN projector.stuck_executions.highest_attempts IS 'highest attempts of its events';
+
+CREATE VIEW projector.stuck_reasons AS
+ SELECT stuck.execution_id,
+    projector.hour_of(stuck.last_at) AS hour,
+    stuck.silent_s,
+    COALESCE(waiting.waits_for, 'next'::text) AS waits_for,
+    COALESCE(waiting.step, stuck.last_step) AS step,
+    waiting.command_id,
+    waiting.attempts,
+    waiting.worker_id,
+    COALESCE(waiting.open_calls, (0)::bigint) AS open_calls
+   FROM (projector.stuck_executions stuck
+     LEFT JOIN LATERAL ( SELECT open_calls.waits_for,
+            open_calls.step,
+            open_calls.command_id,
+            open_calls.attempts,
+            open_calls.worker_id,
+            count(*) OVER () AS open_calls
+           FROM projector.open_calls
+          WHERE (open_calls.execution_id = stuck.execution_id)
+          ORDER BY open_calls.since, open_calls.command_id, open_calls.attempts
+         LIMIT 1) waiting ON (true));
+COMMENT ON VIEW projector.stuck_reasons IS 'What does a stuck execution wait for? Filter by execution_id. Stuck: not ended, and without an event for at least 5 minutes, as in stuck_executions.';
+COMMENT ON COLUMN projector.stuck_reasons.execution_id IS 'execution';
+COMMENT ON COLUMN projector.stuck_reasons.hour IS 'the hour of its last event';
+COMMENT ON COLUMN projector.stuck_reasons.silent_s IS 'seconds since its last event';
+COMMENT ON COLUMN projector.stuck_reasons.waits_for IS 'what its open call waits for: claim, start or finish; next if no call is open, so that it waits for its next command or its end';
+COMMENT ON COLUMN projector.stuck_reasons.step IS 'step of that call, or of the last event if no call is open';
+COMMENT ON COLUMN projector.stuck_reasons.command_id IS 'command of that call; null if no call is open';
+COMMENT ON COLUMN projector.stuck_reasons.attempts IS 'attempt of that call; null if no call is open';
+COMMENT ON COLUMN projector.stuck_reasons.worker_id IS 'worker of that call; null if none has claimed it';
+COMMENT ON COLUMN projector.stuck_reasons.open_calls IS 'number of its open calls';
 
 ALTER TABLE projector.verifications ALTER COLUMN verification_id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME projector.verifications_verification_id_seq
@@ -3224,6 +3260,9 @@ COMMENT ON INDEX normalizer.gaps_by_age IS 'Query: delete rows that are older th
 
 CREATE INDEX job_batches_by_run ON normalizer.job_batches USING btree (job_id, run, batch_id);
 COMMENT ON INDEX normalizer.job_batches_by_run IS 'Query: the last batch of a run (ledger verify), and delete those of a deleted run.';
+
+CREATE INDEX quarantine_by_execution ON normalizer.quarantine USING btree (execution_id) WHERE (execution_id IS NOT NULL);
+COMMENT ON INDEX normalizer.quarantine_by_execution IS 'Query: the rejected records of an execution (its page, search, forget).';
 COMMENT ON INDEX normalizer.quarantine_by_source IS 'One entry for each record or event. Query: was this record refused already (replay)?';
 
 CREATE INDEX quarantine_by_time ON normalizer.quarantine USING btree (quarantined_at, reason);
@@ -3513,5 +3552,7 @@ GRANT SELECT ON TABLE projector.retry_storms TO normalizer_writer;
 GRANT SELECT ON TABLE projector.retry_storms TO projector_reader;
 GRANT SELECT ON TABLE projector.stuck_executions TO normalizer_writer;
 GRANT SELECT ON TABLE projector.stuck_executions TO projector_reader;
+GRANT SELECT ON TABLE projector.stuck_reasons TO normalizer_writer;
+GRANT SELECT ON TABLE projector.stuck_reasons TO projector_reader;
 GRANT SELECT ON TABLE projector.worker_failures TO normalizer_writer;
 GRANT SELECT ON TABLE projector.worker_failures TO projector_reader;

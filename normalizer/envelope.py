@@ -128,7 +128,7 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `detail` is our own sentence and never quotes the record. `shape` is '' if no shape was
     recognized. `sqlstate` is set if the database rejected the row. `sample` holds the beginning of
     the record, the first time the rules reject it. It's None if the bytes aren't text or may hold a
-    secret.
+    secret. `execution_id` is the one in the value. It's None if it can't be read.
     """
 
     reason: Reason
@@ -137,6 +137,7 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     index: int = 0
     sqlstate: str | None = None
     sample: str | None = None
+    execution_id: int | None = None
 
 
 class Ignored(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -130,7 +130,15 @@ def _outcome(
         keep_child_execution_id(event)
         return _envelope(record, event, event_type, shape, headers, recorded)
     except RecordRefused as refusal:
-        return _rejected(record, refusal.reason, refusal.detail, shape, event.index)
+        rejected = _rejected(record, refusal.reason, refusal.detail, shape, event.index)
+        return msgspec.structs.replace(rejected, execution_id=_readable_execution_id(event))
+
+
+def _readable_execution_id(event: WireEvent) -> int | None:
+    try:
+        return resolve_execution_id(event)
+    except RecordRefused:
+        return None
 
 
 def _envelope(

@@ -180,29 +180,30 @@ class Forget:
         return found
 
     async def _rejected_records(self, names: set[str]) -> list[RecordKey]:
-        """Find the rejected records whose key, value, or headers contain one of the names."""
+        """Find the rejected records that name it in their entry, key, value, or headers."""
         stored = _pattern(names)
         sought = [max(_UNESCAPED.findall(name), key=len, default="").encode() for name in names]
-        found: list[RecordKey] = []
+        entries = await self._session.fetch(statements.FIND_ENTRIES, self._id)
+        found: set[RecordKey] = {tuple(entry) for entry in entries}
         last: RecordKey = ("", 0, 0, 0)
         read = 0
         while rows := await self._session.fetch(statements.READ_RAW, *last, sought):
             last = tuple(rows[-1])[:4]
             read += len(rows)
             self._done = WorkDone("rejected records read", read)
-            found += [
+            found |= {
                 tuple(row)[:4]
                 for row in rows
                 if any(part is not None and stored.search(part) for part in tuple(row)[4:])
-            ]
-        return found
+            }
+        return sorted(found)
 
     async def _empty_rejected(self, names: set[str]) -> int:
         record_keys = await self._rejected_records(names)
 
         async def empty(connection: asyncpg.Connection) -> None:
             columns = [list(column) for column in zip(*record_keys, strict=True)]
-            await connection.execute(statements.EMPTY_ENTRIES, *columns)
+            await connection.execute(statements.EMPTY_ENTRIES, *columns, self._id)
             await connection.execute(statements.EMPTY_ATTEMPTS, *columns)
             emptied = await connection.fetchval(statements.EMPTY_RAW, *columns)
             await connection.execute(statements.ADD_ERASED, self._id, 0, emptied)

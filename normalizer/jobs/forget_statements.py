@@ -132,9 +132,16 @@ _OF_THESE: Final = """
 """
 _ERASED_TEXT: Final = "'erased with its execution'"
 
+# Also entries whose bytes retention has deleted.
+FIND_ENTRIES: Final = """
+    select source_topic, source_incarnation, source_partition, source_offset
+    from   normalizer.quarantine
+    where  execution_id = $1::bigint
+"""
+
 EMPTY_ENTRIES: Final = f"""
     update normalizer.quarantine
-    set    detail = {_ERASED_TEXT}, sample = null
+    set    detail = {_ERASED_TEXT}, sample = null, execution_id = nullif(execution_id, $5::bigint)
     where  quarantine_id in (select quarantine_id from normalizer.quarantine {_OF_THESE})
 """  # noqa: S608 - parts from this module
 

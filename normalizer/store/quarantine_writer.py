@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -36,6 +37,14 @@ class RejectedRecord(NamedTuple):
             record.offset,
             self.rejected.index,
         )
+
+    @property
+    def execution_id(self) -> int | None:
+        """The execution that the record names in its value, else in its key."""
+        named = self.rejected.execution_id
+        if named is None and re.fullmatch(rb"[0-9]{1,19}", self.record.key or b""):
+            named = int(self.record.key or b"")
+        return named if named is not None and -(1 << 63) <= named < 1 << 63 else None
 
 
 async def write_quarantine(
@@ -91,6 +100,7 @@ def _row(rejected_record: RejectedRecord) -> tuple[object, ...]:
         record.value_bytes,
         recorded_at(record.recorded_ms),
         rejected.sample,
+        rejected_record.execution_id,
     )
 
 

@@ -43,6 +43,7 @@ class RowIsolation:
                 shape=event.shape,
                 index=coordinates_of(event)[4],
                 sqlstate=codes[row],
+                execution_id=event.execution_id,
             )
             for row, row_reports in reports.items()
             for event in await self._isolate_reports(connection, row_reports, dedup_horizon)

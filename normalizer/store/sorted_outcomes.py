@@ -90,9 +90,14 @@ async def begin_batch(connection: asyncpg.Connection, batch: Batch) -> tuple[int
     """Return a new batch id, and what this transaction must ignore."""
     execution_ids = {
         event.execution_id for _, outcomes in batch.items() for event in events_of(outcomes)
+    } | {
+        RejectedRecord(record, outcome).execution_id
+        for record, outcomes in batch.items()
+        for outcome in outcomes
+        if isinstance(outcome, Rejected)
     }
     # No row can hold an id outside bigint. Only that row is rejected later, not the whole batch.
-    storable = [one for one in execution_ids if -(1 << 63) <= one < 1 << 63]
+    storable = [one for one in execution_ids if one is not None and -(1 << 63) <= one < 1 << 63]
     batch_id, horizon, forgotten = await connection.fetchrow(store_statements.BEGIN_BATCH, storable)
     return batch_id, Exclusions(horizon=horizon, forgotten=frozenset(forgotten))
 
@@ -118,7 +123,12 @@ def sort_outcomes(
                     continue
                 match outcome:
                     case Rejected():
-                        sorted_outcomes.add_refusal(RejectedRecord(record, outcome), counts)
+                        rejected_record = RejectedRecord(record, outcome)
+                        if forgotten and rejected_record.execution_id in forgotten:
+                            counts.add("ignored")
+                            sorted_outcomes.excluded[rejected_record.coordinates] = FORGOTTEN
+                        else:
+                            sorted_outcomes.add_refusal(rejected_record, counts)
                     case Ignored():
                         counts.add("ignored")
                     case event if forgotten and event.execution_id in forgotten:

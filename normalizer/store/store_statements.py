@@ -428,13 +428,14 @@ ADD_GAPS: Final = """
 ADD_QUARANTINE: Final = """
     insert into normalizer.quarantine (
         reason, detail, sqlstate, shape, normalizer_version, source_topic, source_incarnation,
-        source_partition, source_offset, source_index, value_bytes, recorded_at, sample, batch_id
+        source_partition, source_offset, source_index, value_bytes, recorded_at, sample,
+        execution_id, batch_id
     )
-    select refused.*, $14::bigint
+    select refused.*, $15::bigint
     from   unnest(
                $1::text[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::text[],
                $7::integer[], $8::integer[], $9::bigint[], $10::integer[], $11::bigint[],
-               $12::timestamptz[], $13::text[]
+               $12::timestamptz[], $13::text[], $14::bigint[]
            ) as refused
     on conflict on constraint quarantine_by_source do nothing
     returning source_topic, source_incarnation, source_partition, source_offset, source_index

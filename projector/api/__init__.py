@@ -14,6 +14,7 @@ In the order a request meets them:
     endpoints.py         every endpoint by its path
     query_strings.py     parses a query string into typed parameters
     parameters.py        their types
+    execution_ends.py    waits for the end of executions
     response_cache.py    one query for all identical requests of the same second
     snapshots.py         a small pool of connections that can read only views
     queries/             one function for each endpoint
@@ -24,6 +25,7 @@ In the order a request meets them:
     thresholds.py        from when on a figure is worth a warning
     api_errors.py        errors by their HTTP status
     openapi.py           the OpenAPI document
+    api_index.py         every path with its question
     api_page.py          the same document as a page to read
     api_metrics.py       metrics of the API itself
     outcome_metrics.py   metrics of outcomes, for alerts

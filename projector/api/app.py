@@ -20,12 +20,15 @@ from projector.api.answers import ApiAnswer
 from projector.api.api_errors import ApiError, InternalError, MethodNotAllowedError, NotFoundError
 from projector.api.api_metrics import ApiMetrics
 from projector.api.endpoints import ENDPOINTS, ROOT, Endpoint
+from projector.api.execution_ends import ExecutionEnds
 from projector.api.formats import MEDIA_TYPES, as_csv, preferred, row_type
 from projector.api.middleware import AccessMiddleware, shared_with
 from projector.api.openapi import document
 from projector.api.own_paths import OwnPaths
+from projector.api.parameters import parse_id
+from projector.api.queries.execution_detail import ExecutionParams
 from projector.api.query_strings import parse
-from projector.api.response_cache import ResponseCache
+from projector.api.response_cache import CachedResponse, ResponseCache
 from projector.api.responses import CLOCK, answer, etag_of, problem
 from projector.api.snapshots import Reader
 from projector.api.static_files import StaticFiles
@@ -58,6 +61,7 @@ def build(
     metrics = ApiMetrics(thresholds)
     metrics.connections.set_function(lambda: reader.in_use)
     answers = ResponseCache()
+    ends = ExecutionEnds(reader)
     files = StaticFiles(page.index(), page.assets(), page.version())
     paths = OwnPaths(reader, own, metrics, _document(token=token is not None), visible)
     app = Starlette(
@@ -68,7 +72,8 @@ def build(
             *paths.routes(),
             *(
                 Route(
-                    ROOT + endpoint.path, _endpoint(endpoint, reader, answers, metrics, thresholds)
+                    ROOT + endpoint.path,
+                    _endpoint(endpoint, reader, answers, ends, metrics, thresholds),
                 )
                 for endpoint in ENDPOINTS
             ),
@@ -93,6 +98,7 @@ def _endpoint(
     endpoint: Endpoint,
     reader: Reader,
     answers: ResponseCache,
+    ends: ExecutionEnds,
     metrics: ApiMetrics,
     thresholds: Thresholds,
 ) -> _Endpoint:
@@ -102,9 +108,9 @@ def _endpoint(
     async def respond(request: Request) -> Response:
         query: bytes = request.scope["query_string"]
         params = parse(query, endpoint.parameters)
-        form = preferred(request.headers.get("accept", ""))
+        form = params.format or preferred(request.headers.get("accept", ""))
 
-        async def run() -> tuple[bytes, str, str]:
+        async def run() -> tuple[bytes, str, str, str | None]:
             # Don't count the wait for a connection, which requesting less data wouldn't shorten.
             async with reader.snapshot() as snapshot:
                 with metrics.seconds.labels(endpoint.name).time():
@@ -113,22 +119,24 @@ def _endpoint(
             stable, clock = _parts(result)
             if form == "csv":
                 clock = _beside_rows(result)
-            return body, etag_of(form.encode() + stable), clock.decode()
+            etag = etag_of(form.encode() + stable)
+            return body, etag, clock.decode(), getattr(result, "next", None)
 
         key = f"{form} {request.url.path}?{query.decode('latin-1')}"
+        if isinstance(params, ExecutionParams) and params.wait is not None:
+            execution_id = parse_id(request.path_params["execution_id"])
+            # What was answered before the end is not answered again.
+            key += f"#{await ends.wait(execution_id, float(params.wait[:-1]))}"
         cached, from_cache = await answers.get(key, run)
         if from_cache:
             metrics.cached.inc()
-        headers = {CLOCK: cached.clock}
-        if form == "csv":
-            headers["Content-Disposition"] = f'attachment; filename="{endpoint.name}.csv"'
         return answer(
             request,
             cached.body,
             cached.etag,
             packed=cached.packed,
             media_type=MEDIA_TYPES[form],
-            headers=headers,
+            headers=_headers(request, cached, f"{endpoint.name}.csv" if form == "csv" else None),
         )
 
     async def counted(request: Request) -> Response:
@@ -142,6 +150,16 @@ def _endpoint(
         return response
 
     return counted
+
+
+def _headers(request: Request, cached: CachedResponse, file: str | None) -> dict[str, str]:
+    headers = {CLOCK: cached.clock}
+    if cached.next_page is not None:
+        following = request.url.include_query_params(cursor=cached.next_page)
+        headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
+    if file is not None:
+        headers["Content-Disposition"] = f'attachment; filename="{file}"'
+    return headers
 
 
 def _parts(result: ApiAnswer[Any]) -> tuple[bytes, bytes]:

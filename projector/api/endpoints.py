@@ -26,6 +26,7 @@ from projector.api.queries import (
     log_gaps,
     loops,
     outcome_counts,
+    playbook_detail,
     producer_faults,
     quarantine_detail,
     quarantine_lists,
@@ -91,6 +92,16 @@ _EXECUTIONS: Final = (
     Endpoint("/execution-outcomes", outcome_counts.execution_outcomes, example={"every": "hour"}),
     Endpoint("/executions", execution_lists.executions, example={"status": "COMPLETED"}),
     Endpoint("/playbook-versions", execution_lists.playbook_versions, example={"last": "7d"}),
+    Endpoint(
+        "/versions-of-playbook",
+        playbook_detail.versions_of_playbook,
+        example={"playbook": "team1/flow_1"},
+    ),
+    Endpoint(
+        "/errors-by-version",
+        playbook_detail.errors_by_version,
+        example={"playbook": "team1/flow_1"},
+    ),
     Endpoint("/stuck-executions", stuck_executions.stuck_executions),
     Endpoint("/stuck-by-age", stuck_executions.stuck_by_age),
     Endpoint("/executions-without-end", stuck_executions.executions_without_end),
@@ -101,6 +112,9 @@ _EXECUTIONS: Final = (
     Endpoint("/executions/{execution_id}/calls", execution_detail.execution_calls),
     Endpoint("/executions/{execution_id}/loops", loops.execution_loops),
     Endpoint("/executions/{execution_id}/events", execution_detail.execution_events),
+    Endpoint(
+        "/executions/{execution_id}/rejected-records", execution_detail.execution_rejected_records
+    ),
     Endpoint("/executions/{execution_id}/events/{event_id}", event_detail.execution_event),
 )
 _CALLS: Final = (

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from collections.abc import Iterable
 from typing import Any, Final, Literal, get_args, get_origin
 
 import msgspec
@@ -56,10 +57,15 @@ def as_csv(answer: ApiAnswer[Any], row: type[msgspec.Struct]) -> bytes:
     Text that a spreadsheet would take for a formula gets an apostrophe in front.
     """
     names = [field.encode_name for field in msgspec.structs.fields(row)]
+    return rows_as_csv(names, msgspec.to_builtins(answer.rows))
+
+
+def rows_as_csv(names: list[str], rows: Iterable[dict[str, Any]]) -> bytes:
+    """The same of rows by name."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(names)
-    for values in msgspec.to_builtins(answer.rows):
+    for values in rows:
         writer.writerow([_cell(values.get(name)) for name in names])
     return text.getvalue().encode()
 

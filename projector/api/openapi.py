@@ -10,11 +10,12 @@ import msgspec
 
 from projector.api import downloads
 from projector.api.api_errors import ERRORS, Problem
+from projector.api.api_index import IndexedPath
 from projector.api.endpoints import ROOT, TAGS, Endpoint
 from projector.api.examples import Example, examples
 from projector.api.own_paths import SETTINGS_PATH
 from projector.api.parameters import Id, Parameters
-from projector.api.query_strings import is_list, parse
+from projector.api.query_strings import ALIASES, is_list, parse
 from projector.api.responses import CLOCK
 from projector.api.visible_settings import VisibleSettings
 
@@ -30,6 +31,10 @@ _TOKEN: Final = {
 _ANSWERED: Final = {
     "ETag": {
         "description": "Send it as If-None-Match: the response is 304 if the rows are the same.",
+        "schema": {"type": "string"},
+    },
+    "Link": {
+        "description": 'The next page of a list, as `<address>; rel="next"`. Left out on the last.',
         "schema": {"type": "string"},
     },
     CLOCK: {
@@ -81,7 +86,13 @@ def document(endpoints: Sequence[Endpoint], *, token: bool) -> dict[str, Any]:
             "title": "Projections of canonical events",
             "version": version("event-normalizer"),
             "description": "Read-only answers from the views of schema projector. Each answer says "
-            "how fresh it is. A failed query returns an error and never an empty answer.",
+            "how fresh it is. A failed query returns an error and never an empty answer. "
+            "Paths that count share one grammar: `by` names the keys to group by, `every` is the "
+            "width of `at`, `last` or `since` and `until` are the window, `window=before` is the "
+            "window of the same length before it, `limit` is the number of groups, and each other "
+            "parameter is a filter, which may be repeated. For example, "
+            "`/api/v1/error-rate-by-attempt?last=24h&by=at&every=hour&step=fetch` is the error "
+            "rate of one step, hour by hour. `/api/v1` lists every path with its question.",
         },
         "tags": [{"name": tag} for tag in TAGS],
         "paths": {
@@ -89,11 +100,48 @@ def document(endpoints: Sequence[Endpoint], *, token: bool) -> dict[str, Any]:
                 ROOT + endpoint.path: {"get": _operation(endpoint, answer, known[endpoint.name])}
                 for endpoint, answer in zip(endpoints, answers, strict=True)
             },
+            ROOT: {"get": _index()},
             ROOT + downloads.PATH: {"get": _download(known["download_events"])},
             ROOT + SETTINGS_PATH: {"get": _settings(settings, known["settings"])},
         },
         "components": {"schemas": components, "securitySchemes": _TOKEN},
         "security": [{"token": []}] if token else [{}, {"token": []}],
+    }
+
+
+def _index() -> dict[str, Any]:
+    rows = {
+        "type": "array",
+        "items": msgspec.json.schema_components([IndexedPath])[1]["IndexedPath"],
+    }
+    return {
+        "operationId": "index",
+        "summary": "Which questions does this API answer?",
+        "tags": ["overview"],
+        "parameters": [_parameter(msgspec.structs.fields(Parameters)[0], {})],
+        "responses": {
+            "200": {
+                "description": "The paths. As CSV with a header line.",
+                "content": {
+                    "application/json": {
+                        "schema": {"type": "object", "properties": {"rows": rows}},
+                        "examples": _examples(
+                            {
+                                "rows": [
+                                    {
+                                        "path": "/api/v1/tiles",
+                                        "question": "How are things?",
+                                        "tag": "overview",
+                                    }
+                                ]
+                            },
+                            "One of its rows.",
+                        ),
+                    }
+                },
+            },
+            **_problems(),
+        },
     }
 
 
@@ -226,6 +274,7 @@ def _problems() -> dict[str, Any]:
 
 def _parameter(field: msgspec.structs.FieldInfo, example: Mapping[str, Any]) -> dict[str, Any]:
     described = dict(_without_null(msgspec.json.schema(field.type)))
+    names = {parameter: name for name, parameter in ALIASES.items()}
     if field.default not in (None, msgspec.NODEFAULT):
         described["default"] = field.default
     elif field.default_factory is not msgspec.NODEFAULT:
@@ -234,7 +283,16 @@ def _parameter(field: msgspec.structs.FieldInfo, example: Mapping[str, Any]) -> 
         "name": field.name,
         "in": "query",
         "required": field.required,
-        "description": ("Required. " if field.required else "") + described.pop("description", ""),
+        "description": " ".join(
+            filter(
+                None,
+                (
+                    "Required." if field.required else "",
+                    described.pop("description", ""),
+                    f"`{names[field.name]}` is the same." if field.name in names else "",
+                ),
+            )
+        ),
         "schema": described,
         **({"example": example[field.name]} if field.name in example else {}),
         **({"style": "form", "explode": True} if is_list(field) else {}),

@@ -10,10 +10,14 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from projector.api.api_errors import ApiError
+from projector.api.api_index import index_of
 from projector.api.api_metrics import CONTENT_TYPE, ApiMetrics
 from projector.api.api_page import as_html
 from projector.api.downloads import PATH, download_events
 from projector.api.endpoints import ROOT
+from projector.api.formats import MEDIA_TYPES, Format, preferred, rows_as_csv
+from projector.api.parameters import Parameters
+from projector.api.query_strings import parse
 from projector.api.responses import answer, etag_of
 from projector.api.snapshots import Reader
 from projector.api.visible_settings import VisibleSettings
@@ -39,6 +43,11 @@ class OwnPaths:
         self._metrics: Final = metrics
         self._document: Final = msgspec.json.encode(described)
         self._page: Final = as_html(described)
+        index = index_of(described)
+        self._indexes: Final[dict[Format, bytes]] = {
+            "json": msgspec.json.encode({"rows": index}),
+            "csv": rows_as_csv(["path", "question", "tag"], map(msgspec.to_builtins, index)),
+        }
         self._scrape: Final = asyncio.Lock()
 
     def routes(self) -> list[Route]:
@@ -49,6 +58,7 @@ class OwnPaths:
             Route("/metrics", self._own_metrics),
             Route("/openapi.json", self._openapi),
             Route("/api", self._api_page),
+            Route(ROOT, self._index),
             Route(ROOT + PATH, self._download),
             Route(ROOT + SETTINGS_PATH, self._settings),
         ]
@@ -88,6 +98,12 @@ class OwnPaths:
         return answer(
             request, self._page, etag_of(self._page), media_type="text/html; charset=utf-8"
         )
+
+    async def _index(self, request: Request) -> Response:
+        form = parse(request.scope["query_string"], Parameters).format
+        form = form or preferred(request.headers.get("accept", ""))
+        body = self._indexes[form]
+        return answer(request, body, etag_of(body), media_type=MEDIA_TYPES[form])
 
     async def _settings(self, request: Request) -> Response:
         return answer(request, self._visible, etag_of(self._visible))

@@ -103,7 +103,15 @@ _SHORT: Final = timedelta(hours=2)
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Parameters of an endpoint. Each field is one, and a list may be repeated."""
+    """Parameters of every endpoint. Each field is one, and a list may be repeated."""
+
+    format: (
+        Annotated[
+            Literal["json", "csv"],
+            Meta(description="The format of the answer. Default: what the Accept header asks for."),
+        ]
+        | None
+    ) = None
 
 
 class WindowParams(Parameters, frozen=True, kw_only=True):
@@ -183,13 +191,20 @@ class CountsParams(WindowParams, frozen=True, kw_only=True):
         by_time = "at" in getattr(self, "by", ())
         params: Grain = getattr(self, "every", counted) if by_time else counted
         grain = max(counted, params, key=SECONDS.__getitem__)
-        return grain, floor(since, grain), floor(until, grain, up=True)
+        since, until = floor(since, grain), floor(until, grain, up=True)
+        if getattr(self, "window", "this") == "before":
+            since, until = since - (until - since), since
+        return grain, since, until
 
 
 class GroupedParams(CountsParams, frozen=True, kw_only=True):
     """Parameters of an endpoint that returns counts in groups."""
 
     limit: Annotated[int, Meta(ge=1, le=5_000, description="Maximum number of groups.")] = 1_000
+    window: Annotated[
+        Literal["this", "before"],
+        Meta(description="`before` is the window of the same length before the given one."),
+    ] = "this"
 
 
 class PagedParams(Parameters, frozen=True, kw_only=True):

@@ -3,7 +3,7 @@
 import re
 from datetime import datetime, timedelta
 from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -11,6 +11,15 @@ from msgspec import Meta
 
 from projector.api.api_errors import InvalidParameterError
 from projector.api.parameters import LATEST, Parameters
+
+ALIASES: Final = {
+    "execution_id": "execution",
+    "parent_execution_id": "parent",
+    "command_id": "command",
+    "worker_id": "worker",
+    "trace_id": "trace",
+}
+"""A field of an answer, and the filter that it is of: both names are taken."""
 
 _Params = TypeVar("_Params", bound=Parameters)
 
@@ -26,9 +35,10 @@ def parse(query: bytes, kind: type[_Params]) -> _Params:
         raise InvalidParameterError(
             "the query is not percent-encoded UTF-8, or too long"
         ) from error
-    for name, text in pairs:
-        given.setdefault(name, []).append(text)
     fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    for name, text in pairs:
+        alias = ALIASES.get(name)
+        given.setdefault(alias if alias in fields else name, []).append(text)
     unknown = sorted(set(given) - set(fields))
     if unknown:
         raise InvalidParameterError(

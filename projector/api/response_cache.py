@@ -19,13 +19,15 @@ _LEVEL: Final = 5
 class CachedResponse(msgspec.Struct, frozen=True):
     """A response body, plain and compressed, and its ETag, which changes only if the rows change.
 
-    `clock` holds the fields that the ETag doesn't cover, as JSON.
+    `clock` holds the fields that the ETag doesn't cover, as JSON. `next_page` is the cursor of
+    the next page, if there is one.
     """
 
     body: bytes
     packed: bytes | None
     etag: str
     clock: str
+    next_page: str | None
     made_s: float
 
 
@@ -38,7 +40,7 @@ class ResponseCache:
         self._bytes = 0
 
     async def get(
-        self, key: str, run: Callable[[], Awaitable[tuple[bytes, str, str]]]
+        self, key: str, run: Callable[[], Awaitable[tuple[bytes, str, str, str | None]]]
     ) -> tuple[CachedResponse, bool]:
         """Return the response, and whether it comes from the cache or from a request in flight.
 
@@ -52,8 +54,10 @@ class ResponseCache:
             return await asyncio.shield(self._running[key]), True
         running = self._running[key] = asyncio.get_running_loop().create_future()
         try:
-            body, etag, clock = await run()
-            made = CachedResponse(body, await _packed(body), etag, clock, time.monotonic())
+            body, etag, clock, next_page = await run()
+            made = CachedResponse(
+                body, await _packed(body), etag, clock, next_page, time.monotonic()
+            )
         except Exception as error:
             running.set_exception(error)
             running.exception()  # read the error, even if no request waits

@@ -119,6 +119,16 @@ VIEWS: Final[tuple[View, ...]] = (
         """,
     ),
     View(
+        "stuck_reasons",
+        """
+        select   waits_for, step, worker_id, count(*) as executions
+        from     projector.stuck_reasons
+        group by waits_for, step, worker_id
+        order by executions desc
+        limit    20
+        """,
+    ),
+    View(
         "executions_without_end",
         """
         select   execution_id, playbook, calls, last_finished_at

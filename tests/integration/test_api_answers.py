@@ -98,6 +98,59 @@ async def test_a_pasted_id_is_found_whatever_it_is_of(client: httpx.AsyncClient)
         assert await found(client, nothing) == [], nothing
 
 
+async def test_search_takes_an_id_with_quotes_or_words_around_it(
+    client: httpx.AsyncClient,
+) -> None:
+    call = (await get_rows(client, "calls", failed="true", limit=1))[0]
+    execution, command = call["execution_id"], call["command_id"]
+    event = (await get_rows(client, f"executions/{execution}/events"))[0]["event_id"]
+
+    for pasted in (
+        f'"{execution}"',
+        f"execution {execution}",
+        f'{{"execution_id":{execution},"why":"it hangs"}}',
+        f"ERROR: execution_id={execution}, step=fetch.",
+    ):
+        assert ("execution", {"execution": execution}) in await found(client, pasted), pasted
+    for pasted in (f"'{event}'", f"event {event} of noetl.events[2]@9999999"):
+        assert ("event", {"execution": execution, "event": event}) in await found(client, pasted)
+    for pasted in (f"`{command}`", f"command {command} was claimed."):
+        hit = ("command", {"execution": execution, "command": command})
+        assert hit in await found(client, pasted), pasted
+    assert ("event", {"execution": "91", "event": "901"}) in await found(
+        client, 'partition.gap at "noetl.events[2]@71".'
+    )
+    assert ("trace", {"execution": "90", "trace": "4bf92f3577b34da6a3ce929d0e0e4736"}) in (
+        await found(client, "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+    )
+
+
+async def test_search_finds_a_command_by_the_beginning_of_its_id(
+    client: httpx.AsyncClient,
+) -> None:
+    call = (await get_rows(client, "calls", failed="true", limit=1))[0]
+    execution, step = call["execution_id"], call["step"]
+    commands = {
+        one["command_id"]
+        for one in await get_rows(client, f"executions/{execution}/calls", limit=500)
+        if one["command_id"].startswith(f"{execution}:{step}")
+    }
+    assert commands
+
+    hits = await found(client, f"{execution}:{step}")
+
+    listed = {params["command"] for kind, params in hits if kind == "command"}
+    assert listed == set(sorted(commands)[:10])
+
+
+async def test_search_finds_the_error_in_a_pasted_log_line(client: httpx.AsyncClient) -> None:
+    row = (await get_rows(client, "error-groups", last="24h"))[0]
+
+    hits = await found(client, f"2026-11-24 03:12 worker-4 gave up: {row['error']} (retry 2)")
+
+    assert ("error", {"error_class": row["error_class"]}) in hits
+
+
 async def test_a_trace_is_found_by_its_id_or_a_whole_header(client: httpx.AsyncClient) -> None:
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     expected = [("trace", {"execution": one, "trace": trace}) for one in ("91", "90")]
@@ -450,6 +503,31 @@ async def test_a_refused_record_says_why_and_what_to_type(client: httpx.AsyncCli
     assert record["current_rules"] == RULES_VERSION
     for path in ("999999", "x"):
         assert (await client.get(f"/api/v1/quarantine-records/{path}")).status_code == 404
+
+
+async def test_lists_of_executions_and_stuck_executions_say_the_same_reason(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    reasons = {
+        row["execution_id"]: dict(row)
+        for row in await connection.fetch(
+            """
+            select execution_id::text, waits_for, step as waits_step, attempts as waits_attempts,
+                   worker_id as waits_worker, command_id as waits_command, open_calls
+            from   projector.stuck_reasons
+            """
+        )
+    }
+    assert {row["waits_for"] for row in reasons.values()} >= {"claim", "next"}
+    for path, more in (("executions", {"last": "7d"}), ("stuck-executions", {})):
+        rows = await get_rows(client, path, limit=500, **more)
+        listed = {row["execution_id"]: row for row in rows if row.get("waits_for")}
+        assert listed.keys() == reasons.keys()
+        for execution, reason in reasons.items():
+            assert {name: listed[execution].get(name) for name in reason} == reason, path
+    execution = next(iter(reasons))
+    (alone,) = await get_rows(client, f"executions/{execution}")
+    assert {name: alone.get(name) for name in reasons[execution]} == reasons[execution]
 
 
 async def test_an_execution_has_its_parents_above_and_its_children_below(

@@ -12,6 +12,7 @@ import pytest
 from normalizer.core.batch import Batch
 from normalizer.core.drift import DriftDetector
 from normalizer.core.raw_record import RawRecord
+from normalizer.envelope import Rejected
 from normalizer.errors import FatalError, StoreUnavailable
 from normalizer.jobs import forget
 from normalizer.jobs.forget import ErasureReason, Forget, ForgottenExecution
@@ -163,6 +164,53 @@ async def test_nothing_of_it_is_left_and_every_count_is(
     assert await ledger_mistakes(database) == []
 
 
+async def executions_of_entries(connection: asyncpg.Connection) -> list[int | None]:
+    rows = await connection.fetch(
+        "select execution_id from normalizer.quarantine order by source_offset"
+    )
+    return [row["execution_id"] for row in rows]
+
+
+async def test_rejected_record_keeps_its_execution_from_the_value_else_the_key(
+    connection: asyncpg.Connection,
+) -> None:
+    assert await executions_of_entries(connection) == [GONE, KEPT, None, GONE, None]
+
+
+async def test_forget_erases_the_execution_of_entries_without_bytes(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    # As retention leaves them: the entry without its bytes.
+    await connection.execute("delete from normalizer.quarantine_raw")
+
+    counted = await Forget(database.url, ForgottenExecution(execution_id=GONE)).count()
+    erased = await forgotten(database)
+
+    assert counted.refused == erased.refused == 2
+    assert await executions_of_entries(connection) == [None, KEPT, None, None, None]
+    details = await connection.fetch(
+        "select detail from normalizer.quarantine where execution_id is null order by source_offset"
+    )
+    assert [row["detail"] == "erased with its execution" for row in details] == [
+        True,
+        False,
+        True,
+        False,
+    ]
+
+
+async def test_rejected_record_of_a_forgotten_execution_is_ignored(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    await forgotten(database)
+
+    batch = await read(database, [raw_record(0, {"execution_id": GONE, "said": MARK}, key=None)])
+
+    assert isinstance(next(batch.items())[1][0], Rejected)
+    assert await where(connection, MARK) == set()
+    assert await ledger_mistakes(database) == []
+
+
 async def test_the_page_lists_the_executions_of_a_person(
     connection: asyncpg.Connection, database: Database
 ) -> None:
@@ -206,7 +254,8 @@ async def test_no_replay_brings_it_back(
     assert differences(await counts(connection), before) == {}
     totals = await totals_of(connection)
     assert len(again.parts[0].items) == 19
-    assert (totals.stored, totals.ignored, totals.duplicate) == (12, 7, 12)
+    # Two of the ignored ones are rejected records that name it in their value or key.
+    assert (totals.stored, totals.ignored, totals.duplicate) == (12, 9, 10)
     another = await connection.fetchrow(
         "select ignored, duplicate from normalizer.source_positions where topic = 'another'"
     )

@@ -45,6 +45,8 @@ _MORE: Final = """
             '{"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}',
             'noetl.events', 3, 1042, now() - interval '11 minutes');
 
+    update normalizer.quarantine set execution_id = 333895119667515392;
+
     insert into normalizer.redrive_attempts
            (quarantine_id, tried_at, tried_by, normalizer_version, outcome, detail, job_id, run)
     select quarantine_id, now(), 'operator', 1, 'refused', 'no JSON', 'redrive-1', 1

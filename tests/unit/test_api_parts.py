@@ -251,7 +251,7 @@ def test_an_error_that_passes_says_when_to_try_again() -> None:
 async def test_requests_that_waited_for_an_error_do_not_run_into_it_one_by_one() -> None:
     cache, runs = ResponseCache(), 0
 
-    async def run() -> tuple[bytes, str, str]:
+    async def run() -> tuple[bytes, str, str, None]:
         nonlocal runs
         runs += 1
         await asyncio.sleep(0)
@@ -293,10 +293,10 @@ async def test_scrapes_that_come_together_read_once() -> None:
 async def test_a_request_that_is_cancelled_cancels_nothing_that_is_to_come() -> None:
     cache = ResponseCache()
 
-    async def run() -> tuple[bytes, str, str]:
-        return b"x", "etag", "{}"
+    async def run() -> tuple[bytes, str, str, None]:
+        return b"x", "etag", "{}", None
 
-    async def run_forever() -> tuple[bytes, str, str]:
+    async def run_forever() -> tuple[bytes, str, str, None]:
         await asyncio.Event().wait()
         return await run()
 

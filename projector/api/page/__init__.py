@@ -7,8 +7,9 @@ index.html loads theme.js, page.css and page.js; page.js opens a screen and draw
     header.js search.js banner.js actions.js    the bars at the top, and what the reader does
     dashboard.js           the panels of the dashboard; headline.js the tiles above
     *_panel.js             one panel or a few similar ones; panel_parts.js is what they share
-    lists.js errors.js quarantine.js retries.js wall.js first_run.js    the other screens
-    execution.js           one execution: timeline.js, event_view.js, json_tree.js, coercions.js
+    first_run.js           instead of figures while nothing was read
+    lists.js errors.js quarantine.js retries.js wall.js    the other screens, loaded when opened
+    execution.js           one execution: event_view.js, json_tree.js
     format.js              numbers and times as text
     dom.js tables.js spark.js charts.js         HTML nodes, tables, small trends, charts
 """
@@ -20,15 +21,21 @@ from typing import Final
 _FOLDER: Final = Path(__file__).parent
 _LIBRARY: Final = ("uplot.js", "uplot.css")
 _LOADED_BY_ITSELF: Final = ("theme.js", "page.js", "uplot.js")
+_LOADED_LATER: Final = (
+    *("errors.js", "event_view.js", "execution.js", "json_tree.js", "quarantine.js"),
+    *("retries.js", "wall.js"),
+)
+"""Modules that the dashboard doesn't import."""
 
 
 def index() -> bytes:
-    """Return index.html, which names its files by version and preloads each module.
+    """Return index.html, which names its files by version and preloads the dashboard's modules.
 
     A browser caches the files of a version permanently, and loads them in one round trip.
     """
     at = f"/assets/{version()}/"
-    modules = (n for n in assets() if n.endswith(".js") and n not in _LOADED_BY_ITSELF)
+    others = (*_LOADED_BY_ITSELF, *_LOADED_LATER)
+    modules = (name for name in assets() if name.endswith(".js") and name not in others)
     lines = [f'<link rel="modulepreload" href="{at}{name}">' for name in modules]
     page = (_FOLDER / "index.html").read_text().replace('"/assets/', f'"{at}')
     return page.replace("</head>", "\n".join([*lines, "</head>"])).encode()

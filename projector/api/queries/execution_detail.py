@@ -1,10 +1,20 @@
-"""One execution: its status, its calls, and its events."""
+"""One execution: its status, its calls, its events, and its rejected records."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
 
 from projector.api.answers import ApiAnswer, ApiRow, PagedAnswer, Timestamp
 from projector.api.api_errors import NotFoundError
 from projector.api.parameters import Numbers, PagedParams, Parameters, Texts, parse_id
 from projector.api.queries.call_lists import CALL_COLUMNS, CallRow
-from projector.api.queries.execution_lists import EXECUTION_COLUMNS, ExecutionRow
+from projector.api.queries.execution_lists import (
+    EXECUTION_COLUMNS,
+    ExecutionRow,
+    with_stuck_reasons,
+)
+from projector.api.queries.quarantine_lists import RECORD_COLUMNS, QuarantinedRecord
 from projector.api.queries.run_query import run_paged, run_query
 from projector.api.snapshots import Snapshot, Statement
 
@@ -15,14 +25,31 @@ _EXECUTION = Statement(f"""
 """)  # noqa: S608 - constants of this package
 
 
+class ExecutionParams(Parameters, frozen=True, kw_only=True):
+    """Parameters."""
+
+    wait: (
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^([1-9]|[1-5][0-9]|60)s(?!\n)$",
+                description="Answer when the execution has ended, or after this time, at most 60s: "
+                "30s. It needn't be known yet.",
+                extra={"expected": "a time from 1s to 60s"},
+            ),
+        ]
+        | None
+    ) = None
+
+
 async def execution(
-    snapshot: Snapshot, _params: Parameters, execution_id: str
+    snapshot: Snapshot, _params: ExecutionParams, execution_id: str
 ) -> ApiAnswer[ExecutionRow]:
-    """What is the status of one execution?"""
+    """What is the status of one execution, and what does it wait for if it is stuck?"""
     answer = await run_query(snapshot, _EXECUTION, {"id": parse_id(execution_id)}, ExecutionRow)
     if not answer.rows:
         raise NotFoundError("there is no such execution")
-    return answer
+    return msgspec.structs.replace(answer, rows=await with_stuck_reasons(snapshot, answer.rows))
 
 
 class OrderedCall(CallRow, frozen=True, kw_only=True):
@@ -122,3 +149,25 @@ async def execution_events(
 ) -> PagedAnswer[TimelineEvent]:
     """What happened in one execution, event by event?"""
     return await run_paged(snapshot, _TIMELINE, params, TimelineEvent, id=parse_id(execution_id))
+
+
+_REJECTED = Statement(f"""
+    select   {RECORD_COLUMNS}, quarantine_id as after_id
+    from     projector.quarantine_records
+    where    execution_id = :id::bigint
+    and      (
+                 :after_id::bigint is null
+                 or quarantine_records.quarantine_id < :after_id
+             )
+    order by quarantine_records.quarantine_id desc
+    limit    :limit::integer
+""")  # noqa: S608 - constants of this package
+
+
+async def execution_rejected_records(
+    snapshot: Snapshot, params: PagedParams, execution_id: str
+) -> PagedAnswer[QuarantinedRecord]:
+    """Which records of one execution were rejected, and why? The newest first."""
+    return await run_paged(
+        snapshot, _REJECTED, params, QuarantinedRecord, id=parse_id(execution_id)
+    )

@@ -1,7 +1,8 @@
 """Lists of executions: all, contradicting, and completed with failures."""
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeVar
 
+import msgspec
 from msgspec import Meta
 
 from projector.api.answers import ApiAnswer, ApiRow, PagedAnswer, Timestamp
@@ -35,10 +36,29 @@ class ExecutionsParams(PagedWindowParams, frozen=True, kw_only=True):
     ] = "first_at"
 
 
-class ExecutionRow(ApiRow, frozen=True, kw_only=True):
-    """status: RUNNING, or that of its first end event. contradicting: its end events disagree."""
+class StuckReason(ApiRow, frozen=True, kw_only=True):
+    """An execution, and what it waits for if it's stuck, else null.
+
+    Stuck: not ended, and without an event for 5 minutes. waits_for: `claim`, `start`, or `finish`,
+    of the open call that has waited longest. It's `next` if no call is open.
+    """
 
     execution_id: str
+    silent_s: float | None = None
+    waits_for: Literal["claim", "start", "finish", "next"] | None = None
+    waits_step: str | None = None
+    waits_attempts: int | None = None
+    waits_worker: str | None = None
+    waits_command: str | None = None
+    open_calls: int | None = None
+
+
+class ExecutionRow(StuckReason, frozen=True, kw_only=True):
+    """status: RUNNING, or that of its first end event. contradicting: its end events disagree.
+
+    silent_s, waits_for, and the fields after it are null if it is not stuck: see stuck_reasons.
+    """
+
     playbook: str
     version: str | None
     status: str
@@ -62,6 +82,25 @@ EXECUTION_COLUMNS = """
     highest_attempts, failed_calls, contradicting, active_after_end, last_event_type, last_step,
     catalog_id::text, parent_execution_id::text
 """
+
+R = TypeVar("R", bound=StuckReason)
+
+_STUCK_REASONS = Statement("""
+    select execution_id::text, silent_s, waits_for, step as waits_step, attempts as waits_attempts,
+           worker_id as waits_worker, command_id as waits_command, open_calls
+    from   projector.stuck_reasons
+    where  execution_id = any(:execution::bigint[])
+""")
+
+
+async def with_stuck_reasons(snapshot: Snapshot, rows: list[R]) -> list[R]:
+    """The executions, and why each of them is stuck if it is."""
+    running = [int(row.execution_id) for row in rows if getattr(row, "ended_at", None) is None]
+    if not running:
+        return rows
+    found = await snapshot.records(_STUCK_REASONS, {"execution": running})
+    reasons = {record["execution_id"]: dict(record) for record in found}
+    return [msgspec.structs.replace(row, **reasons.get(row.execution_id, {})) for row in rows]
 
 
 # Ids in an array, like in the list of calls. No call ends before `failed_from`.
@@ -116,7 +155,8 @@ _EXECUTIONS: Final = {
 
 async def executions(snapshot: Snapshot, params: ExecutionsParams) -> PagedAnswer[ExecutionRow]:
     """Which executions are there, and what is their status? Latest first."""
-    return await run_paged(snapshot, _EXECUTIONS[params.time], params, ExecutionRow)
+    page = await run_paged(snapshot, _EXECUTIONS[params.time], params, ExecutionRow)
+    return msgspec.structs.replace(page, rows=await with_stuck_reasons(snapshot, page.rows))
 
 
 class EndedParams(PagedWindowParams, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ from projector.api.answers import ApiRow, GroupedAnswer, PagedAnswer, Timestamp
 from projector.api.parameters import (
     By,
     GroupedParams,
+    Ids,
     MinuteToDay,
     PagedWindowParams,
     Reasons,
@@ -69,13 +70,15 @@ class QuarantineRecordsParams(PagedWindowParams, frozen=True, kw_only=True):
     reason: Reasons | None = None
     shape: Shapes | None = None
     topic: Texts | None = None
+    execution: Ids | None = None
 
 
 class QuarantinedRecord(ApiRow, frozen=True, kw_only=True):
     """A rejected record, or one rejected event of a record.
 
     sample: the first bytes as text, without secrets. Null if they aren't text, or if anything in
-    the whole record may be a secret.
+    the whole record may be a secret. execution_id: from the value, else from the key. Null if
+    neither can be read.
     """
 
     quarantine_id: str
@@ -94,12 +97,13 @@ class QuarantinedRecord(ApiRow, frozen=True, kw_only=True):
     value_bytes: int
     redriven_at: Timestamp | None
     sample: str | None
+    execution_id: str | None
 
 
 RECORD_COLUMNS = """
     quarantine_id::text, quarantined_at, reason, detail, sqlstate, shape, normalizer_version, topic,
     incarnation, partition, source_offset::text, source_index, recorded_at, value_bytes,
-    redriven_at, sample
+    redriven_at, sample, execution_id::text
 """
 _REFUSED = Statement(f"""
     select   {RECORD_COLUMNS}, quarantined_at as after_at, quarantine_id as after_id
@@ -108,6 +112,7 @@ _REFUSED = Statement(f"""
     and      (:reason::text[] is null or reason = any(:reason))
     and      (:shape::text[] is null or shape = any(:shape))
     and      (:topic::text[] is null or topic = any(:topic))
+    and      (:execution::bigint[] is null or execution_id = any(:execution))
     and      (
                  :after_at::timestamptz is null
                  or (quarantined_at, quarantine_records.quarantine_id)

@@ -1,7 +1,7 @@
 """Finds what a pasted text names: an id, the coordinates of a record, a name, or an error."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
@@ -16,7 +16,24 @@ from projector.api.snapshots import Snapshot, Statement
 
 HITS_OF_A_KIND: Final = 10
 
-_TRACE: Final = re.compile("(?:00-)?([0-9a-fA-F]{32})(?:-[0-9a-fA-F]{16}-[0-9a-fA-F]{2})?")
+_IDS_OF_A_KIND: Final = 4
+_QUOTES: Final = ('""', "''", "``", "\u201c\u201d", "\u2018\u2019", "<>")
+
+# Ids of a platform have 15 digits and more. A shorter number is one if it stands alone or is called
+# one, for example "execution 4711": others are parts of an error text.
+_NUMBER: Final = re.compile(
+    r"(?:\A(?=[0-9]+\Z)|(?:execution|event|command|id)\W{1,4}|(?<![0-9A-Za-z_.-])(?=[0-9]{15}))"
+    r"([0-9]{1,19})(?![0-9A-Za-z_-]|[.][0-9]|:\S)",
+    re.IGNORECASE,
+)
+_ONE_ID: Final = re.compile(r"[0-9A-Za-z._-]*[0-9][0-9A-Za-z.:@_\[\]-]*")
+_PLACE: Final = re.compile(r"[0-9A-Za-z._-]+(?::[0-9]+:[0-9]+|\[[0-9]+\]@[0-9]+)(?![0-9:])")
+_COMMAND: Final = re.compile(
+    r"(?<![0-9A-Za-z_.:-])[0-9]{1,19}:[^\s\"'`,;(){}<>]*[^\s\"'`,;(){}<>.:]"
+)
+_TRACE: Final = re.compile(
+    r"(?<![0-9A-Za-z])(?:00-)?([0-9a-fA-F]{32})(?:-[0-9a-fA-F]{16}-[0-9a-fA-F]{2})?(?![0-9A-Za-z])"
+)
 """A trace id, or a whole traceparent."""
 
 Kind = Literal[
@@ -41,10 +58,11 @@ class SearchParams(WindowParams, frozen=True, kw_only=True):
         STORABLE,
         Meta(
             min_length=1,
-            max_length=400,
-            description="An id of an execution, event, command, or trace. Or "
-            "TOPIC:PARTITION:OFFSET or TOPIC[PARTITION]@OFFSET. Or a part of the "
-            "name of a playbook, step, or worker, or of an error text.",
+            max_length=4_000,
+            description="Whatever you have: an id of an execution, event, command, or trace, the "
+            "beginning of a command's id, TOPIC:PARTITION:OFFSET or TOPIC[PARTITION]@OFFSET, also "
+            "in quotes or with words around it; a part of the name of a playbook, step or worker; "
+            "an error text or a part of one.",
         ),
     ]
 
@@ -69,28 +87,45 @@ class SearchAnswer(ApiAnswer[SearchHit], frozen=True, kw_only=True):
 
 
 async def search(snapshot: Snapshot, params: SearchParams) -> SearchAnswer:
-    """What does this text name? Exact hits first, then names that begin with it or contain it."""
-    text = params.q.strip()
+    """What does this text name? Ids in it first, then names and error texts that have it."""
+    text = _unquoted(params.q)
     hits: list[SearchHit] = []
     error_class: str | None = None
-    if text:
-        number = int64(text)
-        if number is not None:
-            hits += await _hits(snapshot, _BY_NUMBER, {"id": number})
-        place = parse_record(text)
-        if place is not None:
-            hits += await _hits(snapshot, _BY_COORDINATES, place._asdict())
-        trace = _TRACE.fullmatch(text)
-        if trace is not None:
-            hits += await _hits(snapshot, _BY_TRACE, {"trace": trace[1].lower()})
-        execution = int64(text.partition(":")[0])
-        if execution is not None and ":" in text:
-            hits += await _hits(snapshot, _BY_COMMAND, {"execution": execution, "command": text})
-        if not hits:
-            ((error_class,),) = await snapshot.records(_ERROR_CLASS, {"text": text})
-            sought = _names_values(text, params, snapshot.read_at) | {"error_class": error_class}
-            hits += await _hits(snapshot, _NAMES, sought)
+    for statement, values in _lookups(text):
+        hits += [hit for hit in await _hits(snapshot, statement, values) if hit not in hits]
+    if text and not (hits and _ONE_ID.fullmatch(text)):
+        ((error_class,),) = await snapshot.records(_ERROR_CLASS, {"text": text})
+        sought = _names_values(text, params, snapshot.read_at) | {"error_class": error_class}
+        hits += await _hits(snapshot, _NAMES, sought)
     return SearchAnswer(rows=hits, error_class=error_class, **snapshot.freshness)
+
+
+def _lookups(text: str) -> Iterator[tuple[Statement, dict[str, Any]]]:
+    """A lookup for each id in a text, at most four of a kind, whatever stands around it."""
+    whole = parse_record(text)
+    for place in [whole] if whole else map(parse_record, _few(_PLACE, text)):
+        if place is not None:
+            yield _BY_COORDINATES, place._asdict()
+    for command in _few(_COMMAND, text):
+        execution = int64(command.partition(":")[0])
+        if execution is not None:
+            yield _BY_COMMAND, {"execution": execution, "command": command}
+    for number in _few(_NUMBER, text):
+        if (found := int64(number)) is not None:
+            yield _BY_NUMBER, {"id": found}
+    for trace in _few(_TRACE, text):
+        yield _BY_TRACE, {"trace": trace.lower()}
+
+
+def _unquoted(text: str) -> str:
+    """The text without blanks and one pair of quotes around it."""
+    bare = text.strip()
+    quoted = len(bare) > 1 and any(bare[0] + bare[-1] == pair for pair in _QUOTES)
+    return bare[1:-1].strip() if quoted else bare
+
+
+def _few(pattern: re.Pattern[str], text: str) -> list[str]:
+    return list(dict.fromkeys(pattern.findall(text)))[:_IDS_OF_A_KIND]
 
 
 async def _hits(
@@ -137,6 +172,16 @@ _BY_NUMBER: Final = Statement("""
         order by attempts desc
         limit    1
     ) as command
+    union all
+    (
+        select   'quarantine', concat_ws(':', topic, partition, source_offset),
+                 concat_ws(', ', reason, nullif(detail, '')), false, array['quarantine'],
+                 array[quarantine_id::text]
+        from     projector.quarantine_records
+        where    execution_id = :id::bigint
+        order by quarantine_id desc
+        limit    10
+    )
 """)
 
 _BY_COORDINATES: Final = Statement("""
@@ -177,15 +222,21 @@ _BY_COORDINATES: Final = Statement("""
 """)
 
 # A command_id begins with its execution. If it doesn't, it's the id of the event that issued it,
-# and is found by that.
+# and is found by that. Its key is sorted by bytes, so the beginning of an id is a range.
 _BY_COMMAND: Final = Statement("""
     select   'command' as kind, command_id as label, concat_ws(', ', step, status) as detail,
-             true as exact, array['execution', 'command'] as names,
+             command_id = :command::text as exact, array['execution', 'command'] as names,
              array[execution_id::text, command_id] as texts
-    from     projector.calls
-    where    execution_id = :execution::bigint and command_id = :command::text
-    order by attempts desc
-    limit    1
+    from     (
+                 select   distinct on (command_id) command_id, execution_id, step, status
+                 from     projector.calls
+                 where    execution_id = :execution::bigint
+                 and      command_id >= :command
+                 and      starts_with(command_id, :command)
+                 order by command_id, attempts desc
+                 limit    10
+             ) as found
+    order by exact desc, command_id
 """)
 
 _BY_TRACE: Final = Statement("""
@@ -247,6 +298,9 @@ _NAMES: Final = Statement(
         and    (
                    strpos(lower(name), :text) > 0
                    or kind = 'error' and {has_text("name", ":text", ":error_class::text")}
+                   -- What was pasted has words around the error text.
+                   or kind = 'error' and name ~ '\\w.{{6}}'
+                   and strpos(lower(:error_class), lower(name)) > 0
                )
     )
     select   kind, name as label,

@@ -2,10 +2,12 @@
 
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta
 
 from projector.api.answers import ApiAnswer, ApiRow, PagedAnswer, Timestamp
 from projector.api.parameters import Ids, PagedParams, Parameters, Texts
+from projector.api.queries.execution_lists import StuckReason, with_stuck_reasons
 from projector.api.queries.run_query import run_paged, run_query
 from projector.api.snapshots import Snapshot, Statement
 
@@ -64,10 +66,12 @@ async def stuck_by_age(snapshot: Snapshot, params: StuckGroupsParams) -> ApiAnsw
     return await run_query(snapshot, _STUCK_GROUPS, {"playbook": params.playbook}, StuckGroup)
 
 
-class StuckExecution(ApiRow, frozen=True, kw_only=True):
-    """age_s: since its first event. silent_s: since its last. begun: has a start event."""
+class StuckExecution(StuckReason, frozen=True, kw_only=True):
+    """age_s: since its first event. silent_s: since its last. begun: has a start event.
 
-    execution_id: str
+    waits_for and the fields after it: as in /executions.
+    """
+
     playbook: str
     begun: bool
     silent_for: str
@@ -102,8 +106,9 @@ _STUCK = Statement("""
 async def stuck_executions(
     snapshot: Snapshot, params: StuckExecutionsParams
 ) -> PagedAnswer[StuckExecution]:
-    """Which executions are stuck (not ended, silent for 5 minutes)? Latest silent first."""
-    return await run_paged(snapshot, _STUCK, params, StuckExecution)
+    """Which executions are stuck (not ended, silent for 5 minutes), and why? Latest first."""
+    page = await run_paged(snapshot, _STUCK, params, StuckExecution)
+    return msgspec.structs.replace(page, rows=await with_stuck_reasons(snapshot, page.rows))
 
 
 class WithoutEndParams(PagedParams, frozen=True, kw_only=True):

@@ -166,8 +166,10 @@ async def stuck(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Show
     rows = await _rows(
         connection,
         """
-        select   execution_id, last_event_type, last_step, playbook
+        select   execution_id, last_event_type, reason.waits_for, reason.step, reason.worker_id,
+                 reason.attempts, reason.open_calls, playbook
         from     projector.stuck_executions
+        join     projector.stuck_reasons as reason using (execution_id)
         where    begun
         order by last_at desc, execution_id desc
         limit    100
@@ -176,16 +178,31 @@ async def stuck(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Show
     expected = [
         [
             str(row["execution_id"]),
-            # The step of playbook.started is the playbook, which has a column.
-            row["last_event_type"]
-            if row["last_step"] in ("", row["playbook"])
-            else f"{row['last_event_type']} {row['last_step']}",
+            _waiting(row),
             row["playbook"] or "(unknown)",
         ]
         for row in rows
     ]
     shown = [[row[0], row[2], row[3]] for row in await cells(page, "#stuck")]
     return sorted(shown), sorted(expected)
+
+
+def _waiting(row: asyncpg.Record) -> str:
+    if row["waits_for"] == "next":
+        of = f" of {row['step']}" if row["step"] else ""
+        return f"No call is open. Its last event is {row['last_event_type']}{of}"
+    done, never = {
+        "claim": ("issued", "claimed"),
+        "start": ("claimed", "started"),
+        "finish": ("started", "finished"),
+    }[row["waits_for"]]
+    retry = f" (retry\xa0{row['attempts']})" if row["attempts"] else ""
+    by = f" by {row['worker_id']}" if row["worker_id"] else ""
+    more = row["open_calls"] - 1
+    others = f". {more} more call{'s' * (more > 1)} of it {'are' if more > 1 else 'is'} open"
+    return (
+        f"{row['step'] or '(no step)'}{retry} was {done}{by} and never {never}{others * (more > 0)}"
+    )
 
 
 async def durations(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Shown]:

@@ -448,7 +448,7 @@ async def test_nothing_is_wider_than_a_phone_and_every_table_can_be_read_there(
                 await page.click("#filters")
                 assert await page.is_visible("select[name=playbook]")
                 # Every screen can be seen, without a list that scrolls out of sight.
-                assert await page.is_visible("nav.screens >> text=Retries and workers")
+                assert await page.is_visible("nav.screens >> text=Producers")
                 assert await page.evaluate(_CUT_OFF, "nav.screens, #first") == []
                 links = ".legend a, .figures summary, .screens a"
                 assert min(await page.evaluate(_HEIGHTS, links)) >= 30

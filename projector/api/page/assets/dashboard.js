@@ -2,17 +2,18 @@
 
 import { FILTERS, only, parameters } from "./router.js";
 import { drawMatrix } from "./matrix_panel.js";
-import { drawOutcomes } from "./outcome_panel.js";
+import { drawOutcomes, drawRate } from "./outcome_panel.js";
 import { drawFreshness } from "./freshness_panel.js";
 import { drawErrors, drawFirst, drawWhy } from "./error_panels.js";
 import { drawStorms } from "./storm_panel.js";
 import { drawStuck } from "./stuck_panel.js";
 import { drawDurations } from "./duration_panel.js";
-import { drawCoercions, drawQuarantine, drawRates } from "./event_panels.js";
+import { drawQuarantine, drawRates } from "./event_panels.js";
 import { drawJobs } from "./job_panel.js";
 import { grain, pace } from "./windows.js";
 
 const OF_CALLS = ["playbook", "step", "attempts", "status"];
+const OF_RATES = ["playbook", "step", "attempts"];
 const OF_ERRORS = ["playbook", "step", "attempts", "status", "worker"];
 
 /**
@@ -33,6 +34,25 @@ export const PANELS = [
       outcomes: ["execution-outcomes", parameters(address, ["playbook"], { every: grain(address) }), pace(address)],
     }),
     render: drawOutcomes,
+  },
+  {
+    id: "rate", title: "Error rate over time", width: "wide", filters: OF_RATES,
+    subtitle: "Calls that failed, had an error or were cancelled; steps by how much worse they are than in the window before",
+    queries: (address) => ({
+      now: ["error-rate-by-attempt", parameters(address, OF_RATES, { by: "at", every: grain(address), limit: 5000 }), pace(address)],
+      before: ["error-rate-by-attempt", parameters(address, OF_RATES, { by: "at", every: grain(address), limit: 5000, window: "before" }), pace(address)],
+      errors: ["error-rate-by-attempt", parameters(address, OF_RATES, { limit: 5000 }), pace(address)],
+      stepsBefore: ["error-rate-by-attempt", parameters(address, OF_RATES, { by: "step", limit: 5000, window: "before" }), pace(address)],
+    }),
+    render: drawRate,
+  },
+  {
+    id: "first", title: "First-attempt success", width: "narrow", filters: ["playbook", "step"],
+    subtitle: "Calls that completed without a retry; worst step first, steps with few calls last",
+    queries: (address) => ({
+      first: ["first-attempt-success", parameters(address, ["playbook", "step"]), pace(address)],
+    }),
+    render: drawFirst,
   },
   {
     id: "why", title: "Top errors", width: "wide", filters: OF_ERRORS, truncated: "the most frequent only",
@@ -59,14 +79,6 @@ export const PANELS = [
     render: drawErrors,
   },
   {
-    id: "first", title: "First-attempt success", width: "narrow", filters: ["playbook", "step"],
-    subtitle: "Calls that completed without a retry; worst step first, steps with few calls last",
-    queries: (address) => ({
-      first: ["first-attempt-success", parameters(address, ["playbook", "step"]), pace(address)],
-    }),
-    render: drawFirst,
-  },
-  {
     id: "storms", title: "Retry storms", width: "narrow", filters: ["step"],
     subtitle: "Retries per first attempt in the last 5 minutes, compared with the hour before",
     queries: (address) => ({
@@ -86,6 +98,12 @@ export const PANELS = [
     render: drawStuck,
   },
   {
+    id: "quarantine", title: "Quarantine by reason", width: "narrow", filters: [],
+    subtitle: "Refused records, kept in the dead-letter queue",
+    queries: (address) => ({ refused: ["quarantine-by-reason", parameters(address, [])] }),
+    render: drawQuarantine,
+  },
+  {
     id: "durations", title: "Duration by attempt", width: "half", filters: OF_CALLS,
     subtitle: "Median, 95th and 99th percentile",
     queries: (address) => ({ durations: ["call-durations-by-attempt", parameters(address, OF_CALLS), pace(address)] }),
@@ -100,18 +118,6 @@ export const PANELS = [
         { every: 15000 }],
     }),
     render: drawRates,
-  },
-  {
-    id: "quarantine", title: "Quarantine by reason", width: "half", filters: [],
-    subtitle: "Refused records, kept in the dead-letter queue",
-    queries: (address) => ({ refused: ["quarantine-by-reason", parameters(address, [])] }),
-    render: drawQuarantine,
-  },
-  {
-    id: "coercions", title: "Coercions", width: "half", filters: [],
-    subtitle: "Values that a rule changed or guessed, by rule and the shape that its producer sends",
-    queries: (address) => ({ coercions: ["coercions-by-rule", parameters(address, [])] }),
-    render: drawCoercions,
   },
   {
     id: "jobs", title: "Backfill and other jobs", width: "full", filters: null, shownIf: ({ jobs }) => jobs?.rows.length > 0,

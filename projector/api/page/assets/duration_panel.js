@@ -24,7 +24,7 @@ function ticks(low, high, position) {
 
 export function drawDurations({ durations }, { address, expanded }) {
   const rows = [...durations.rows].filter((row) => row.p50_s !== null)
-    .sort((a, b) => (a.step < b.step ? -1 : a.step > b.step ? 1 : a.attempts - b.attempts));
+    .sort((a, b) => b.p95_s - a.p95_s || b.p50_s - a.p50_s || (a.step < b.step ? -1 : a.step > b.step ? 1 : a.attempts - b.attempts));
   if (!rows.length) return nothing(durations, `No call with a duration ended ${windowText(address)}.`);
   return [
     table("Duration of calls by step and attempt", [

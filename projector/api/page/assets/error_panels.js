@@ -2,7 +2,7 @@
 
 import { link } from "./router.js";
 import { h } from "./dom.js";
-import { attempt, count, percent, plural, windowText } from "./format.js";
+import { attempt, count, percent, windowText } from "./format.js";
 import { FEW_CALLS, nothing, errorText, expandButton, failedCalls, limit, novelty, some, sum, trendTimes } from "./panel_parts.js";
 import { spark } from "./spark.js";
 import { table, tools } from "./tables.js";
@@ -32,8 +32,7 @@ export function drawErrors({ errors }, { address, expanded }) {
   const order = [...steps].sort((a, b) => failed(b[1]) - failed(a[1]) || (a[0] < b[0] ? -1 : 1));
   const cell = (row, step, n) => row && h(row.failed ? "a" : "span", row.failed
     ? { href: failedCalls(address, { step, attempts: n }),
-        "aria-label": `${step ?? "all steps"}, ${attempt(n)}: ${percent(row.error_rate)}, ` +
-          `${count(row.failed)} of ${plural(row.calls, "call")} failed` }
+        "aria-label": `${percent(row.error_rate)} ${count(row.failed)} of ${count(row.calls)} calls failed, ${step ?? "all steps"}, ${attempt(n)}` }
     : {}, h("b", {}, percent(row.error_rate)), h("small", {}, `${count(row.failed)} of ${count(row.calls)}`));
   const lines = [[null, total], ...order];
   return [

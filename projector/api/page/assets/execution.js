@@ -4,8 +4,9 @@ import { link } from "./router.js";
 import { drawEvent } from "./event_view.js";
 import { facts, h, status } from "./dom.js";
 import { attempt, clock, count, millis, offset, plural, span } from "./format.js";
-import { ended, iterations } from "./lists.js";
+import { ended, iterations, stuckReason, took } from "./lists.js";
 import { execution as linkTo, expandButton, limit, showing } from "./panel_parts.js";
+import { rejectedRecords } from "./quarantine.js";
 import { table, tools } from "./tables.js";
 import { callOf, drawTimeline, ofCall } from "./timeline.js";
 
@@ -19,8 +20,8 @@ export function execution(address) {
   const panels = [
     {
       id: "execution", title: "Summary", width: "full", filters: null,
-      queries: () => ({ execution: [path, query({})] }),
-      render: ({ execution: { rows: [row] } }, context) => drawSummary(row, path, context.address),
+      queries: () => ({ execution: [path, query({})], rejected: [`${path}/rejected-records`, query({ limit: 50 })] }),
+      render: ({ execution: answer, rejected }, context) => drawSummary(answer, rejected, path, context.address),
     },
     {
       id: "tree", title: "Parent and children", width: "full", filters: null, shownIf: ({ tree }) => tree?.rows.length > 1,
@@ -42,6 +43,12 @@ export function execution(address) {
       render: (answers, context) => drawTimeline(answers, context),
     },
     {
+      id: "rejected", title: "Rejected records", width: "full", filters: null, shownIf: ({ rejected }) => rejected?.rows.length > 0,
+      subtitle: "Records that name this execution and went to quarantine: what they say isn't in its timeline",
+      queries: () => ({ rejected: [`${path}/rejected-records`, query({ limit: 50 })] }),
+      render: ({ rejected }, context) => rejectedRecords(rejected, context.address),
+    },
+    {
       id: "events", title: "Events", width: "wide", filters: null, subtitle: "In the order of their time",
       queries: both, render: (answers, context) => drawEvents(answers, context.address),
     },
@@ -56,14 +63,19 @@ export function execution(address) {
   return { title: `Execution ${address.execution}`, panels, timeless: true };
 }
 
-function drawSummary(row, path, address) {
+function drawSummary({ rows: [row], read_at }, rejected, path, address) {
+  const reason = stuckReason(row, address);
+  const apart = rejected.rows.filter((one) => !one.redriven_at).length;
   return [
+    reason ? h("p", { class: "stuck", "data-key": "stuck" }, `Silent for ${span(row.silent_s)}. `, reason, ".") : null,
+    apart ? h("p", { class: "stuck", "data-key": "rejected" }, h("a", { href: "#rejected" }, `${rejected.next ? "More than " : ""}${plural(apart, "record")}`),
+      ` of this execution ${apart === 1 ? "was" : "were"} rejected, so ${apart === 1 ? "its event is" : "their events are"} missing here.`) : null,
     facts({
       Status: ended(row),
       Playbook: [row.playbook || "(unknown)", row.version ? ` v${row.version}` : ""],
       Begun: clock(row.first_at, { millis: true }),
       Ended: row.ended_at ? clock(row.ended_at, { millis: true }) : `not yet; last event ${clock(row.last_at)}`,
-      Took: span(row.duration_s),
+      [row.ended_at ? "Took" : "Running for"]: took(row, { read_at }).replace(" so far", ""),
       Events: count(row.events),
       "Failed calls": count(row.failed_calls),
       Parent: row.parent_execution_id && row.parent_execution_id !== "0" ? linkTo(address, row.parent_execution_id) : null,

@@ -3,6 +3,8 @@
 import { command, h } from "./dom.js";
 import { plural } from "./format.js";
 
+const ONE_EVENT = JSON.stringify({ execution_id: "333895119667515392", event_type: "playbook.started", node_name: "hello", status: "STARTED" });
+
 /** The answers of freshness and settings, or null. Gives null once there is a record. */
 export function firstRun(freshness, settings) {
   if (!freshness) return null;
@@ -21,6 +23,8 @@ export function firstRun(freshness, settings) {
       h("p", {}, read ? "A normalizer reads " : "No normalizer reads ", words(topics, ""), brokers,
         ` (${plural(freshness.rows.length, "partition")}), and no record has come yet. This says whether topic and brokers answer:`),
       command("normalizer check", "Check topic, brokers and database"),
+      h("p", {}, "This sends one event with the script that comes with Kafka:"),
+      command(`echo '${ONE_EVENT}' | kafka-console-producer.sh --bootstrap-server ${settings?.brokers?.[0] ?? "localhost:9092"} --topic ${topics[0]}`, "Send one event"),
     ]));
 }
 

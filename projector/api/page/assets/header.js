@@ -1,6 +1,6 @@
 // The bar at the top: screens, search, window and filters.
 
-import { CALL_STATUSES, FILTERS, WINDOWS, home, link } from "./router.js";
+import { CALL_STATUSES, FILTERS, SCREENS, WINDOWS, home, link } from "./router.js";
 import { h } from "./dom.js";
 import { attempt, between, clock } from "./format.js";
 import { isLive } from "./banner.js";
@@ -8,18 +8,18 @@ import { searchBox } from "./search.js";
 import { page } from "./state.js";
 import { bounds, forInput, minute, moved, now } from "./windows.js";
 
-export const LABELS = { playbook: "Playbook", step: "Step", attempts: "Attempt", status: "Status",
+export const LABELS = { playbook: "Playbook", version: "Version", step: "Step", attempts: "Attempt", status: "Status",
   worker: "Worker", event_type: "Event type" };
-const CHOICES = { playbook: "playbooks", step: "steps", attempts: "attempts", status: "statuses",
+const CHOICES = { playbook: "playbooks", version: "versions", step: "steps", attempts: "attempts", status: "statuses",
   worker: "workers", event_type: "event_types" };
-const SCREENS = [["dashboard", "Dashboard"], ["executions", "Executions"], ["calls", "Calls"], ["errors", "Errors"],
-  ["quarantine", "Quarantine"], ["retries", "Retries and workers"]];
 /** The list that a screen of one object belongs to: marked above, and where the way back leads. */
 const PART_OF = { execution: "executions", error: "errors", record: "quarantine" };
 
 export function header() {
   const { address, screen } = page;
-  const shown = FILTERS.filter((name) => address[name] !== undefined || screen.panels.some((one) => one.filters?.includes(name)));
+  const shown = FILTERS.filter((name) => address[name] !== undefined
+    // The versions of all playbooks would be a long list: one is chosen on its playbook's screen.
+    || (name !== "version" && screen.panels.some((one) => one.filters?.includes(name))));
   const set = FILTERS.filter((name) => address[name] !== undefined);
   const open = document.body.dataset.filters === "open";
   const theme = document.documentElement.dataset.theme ?? "auto";
@@ -109,6 +109,6 @@ function inGrafana() {
 export function footer() {
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
   const grafana = inGrafana();
-  return [h("p", {}, `Times are ${zone}. Press / to search. `, h("a", { href: "/api" }, "API"),
+  return [h("p", {}, `Times are ${zone}. Press / to search, ? for all keys. `, h("a", { href: "/api" }, "API"),
     grafana ? [", ", h("a", { href: grafana }, "the same in Grafana")] : null, ".")];
 }

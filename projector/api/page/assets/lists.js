@@ -2,11 +2,11 @@
 
 import { link, parameters } from "./router.js";
 import { breaking, flag, h, status } from "./dom.js";
-import { attempt, clock, count, percent, span, windowText } from "./format.js";
+import { attempt, clock, count, percent, plural, span, windowText } from "./format.js";
 import { execution, nothing, showing, turn } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
 
-const FILTERS = ["playbook", "step", "attempts", "status", "worker"];
+const FILTERS = ["playbook", "version", "step", "attempts", "status", "worker"];
 /** A call has more statuses than an execution, so one filter does not fit both. */
 const OF_EXECUTIONS = ["RUNNING", "COMPLETED", "FAILED", "CANCELLED"];
 
@@ -31,9 +31,12 @@ export function callList(address, more = {}) {
       h("ol", { class: "calls" }, answer.rows.map((row) => call(row, address))),
       h("div", { class: "under" }, showing(answer)),
       turn(address, answer.next),
-    ] : nothing(answer, `No ${failed ? "call failed" : "call"} ${windowText(address)} with these filters.`),
+    ] : nothing(answer, `No ${failed ? "call failed" : "call"} ${windowText(address)}${withFilters(address, [...FILTERS, "error_class"])}.`),
   };
 }
+
+/** Named only if a filter is set. */
+const withFilters = (address, names) => names.some((name) => address[name] !== undefined) ? " with these filters" : "";
 
 /** Said where no head of a column says it. */
 const word = (text) => h("span", { class: "word" }, text);
@@ -55,7 +58,7 @@ function call(row, address) {
 
 export function executions(address) {
   const byEnd = address.time === "ended_at";
-  const filters = OF_EXECUTIONS.includes(address.status ?? "RUNNING") ? ["playbook", "status"] : ["playbook"];
+  const filters = OF_EXECUTIONS.includes(address.status ?? "RUNNING") ? ["playbook", "version", "status"] : ["playbook", "version"];
   return {
     title: "Executions",
     panels: [{
@@ -65,25 +68,47 @@ export function executions(address) {
       render: ({ executions: answer }) => answer.rows.length ? [
         table("Executions", [
           { name: "Execution", value: (row) => row.execution_id, cell: (row) => execution(address, row.execution_id) },
-          { name: "Status", value: (row) => row.status, cell: (row) => ended(row) },
+          { name: "Status", value: (row) => row.status, cell: (row) => [ended(row), row.waits_for ? h("small", { class: "why" }, stuckReason(row, address)) : null] },
           { name: "Playbook", value: (row) => row.playbook, cell: (row) => h("a", { class: "text-cell", href: link(address, { playbook: row.playbook }) }, breaking(row.playbook || "(unknown)", "/")) },
+          { name: "Version", value: (row) => row.version, cell: (row) => row.version ?? "–" },
           byEnd ? { name: "Ended", number: true, time: true, value: (row) => row.ended_at, cell: (row) => clock(row.ended_at) }
             : { name: "Begun", number: true, time: true, value: (row) => row.first_at, cell: (row) => clock(row.first_at) },
-          { name: "Took", number: true, value: (row) => row.duration_s, cell: (row) => span(row.duration_s) },
+          { name: "Took", number: true, value: (row) => row.duration_s, cell: (row) => took(row, answer) },
           { name: "Events", number: true, value: (row) => row.events, cell: (row) => count(row.events) },
           { name: "Most retries", number: true, value: (row) => row.highest_attempts, cell: (row) => count(row.highest_attempts) },
           { name: "Failed calls", number: true, value: (row) => row.failed_calls, cell: (row) => count(row.failed_calls) },
         ], answer.rows, (row) => `execution-${row.execution_id}`, { id: "executions" }),
         h("div", { class: "under" }, showing(answer), tools("executions")),
         turn(address, answer.next),
-      ] : nothing(answer, `No execution ${byEnd ? "ended" : "began"} ${windowText(address)} with these filters.`),
+      ] : nothing(answer, `No execution ${byEnd ? "ended" : "began"} ${windowText(address)}${withFilters(address, filters)}.`),
     }],
   };
 }
 
+const DONE = { claim: "issued", start: "claimed", finish: "started" };
+const NEVER = { claim: "claimed", start: "started", finish: "finished" };
+
+/** What a stuck execution waits for, with a link to that call: "start was claimed by worker-4 and never started". Null if it isn't stuck. */
+export function stuckReason(row, address) {
+  if (!row.waits_for) return null;
+  if (row.waits_for === "next") {
+    return ["No call is open. Its last event is ", h("b", {}, row.last_event_type), row.waits_step ? [" of ", h("b", {}, row.waits_step)] : null];
+  }
+  return [
+    h("a", { href: link(address, { show: "execution", execution: row.execution_id, command: row.waits_command, try: row.waits_attempts }) }, row.waits_step || "(no step)"),
+    row.waits_attempts ? ` (${attempt(row.waits_attempts)})` : null,
+    ` was ${DONE[row.waits_for]}`, row.waits_worker ? ` by ${row.waits_worker}` : null, ` and never ${NEVER[row.waits_for]}`,
+    row.open_calls > 1 ? `. ${plural(row.open_calls - 1, "more call")} of it ${row.open_calls > 2 ? "are" : "is"} open` : null,
+  ];
+}
+
+/** How long an execution took; of one that runs, its age when the answer was read. */
+export const took = (row, answer) => row.ended_at ? span(row.duration_s)
+  : `${span(Math.max(0, (new Date(answer.read_at) - new Date(row.first_at)) / 1000))} so far`;
+
 /** The status of an execution, and what contradicts it. */
 export function ended(row) {
-  return [status(row.status), row.contradicting ? [" ", flag("bad", "contradicted")] : null,
+  return [status(row.status), row.waits_for ? [" ", flag("warn", `silent for ${span(row.silent_s)}`)] : null, row.contradicting ? [" ", flag("bad", "contradicted")] : null,
     row.active_after_end ? [" ", flag("warn", "active after end")] : null];
 }
 

@@ -43,5 +43,5 @@ function cell(row, matrix, address, n, word) {
   const inside = [h("b", {}, count(row.calls)), share === null ? null : h("small", {}, share), spark(row.trend, trendTimes(matrix))];
   if (!chosen) return h("div", {}, inside);
   return h("a", { href: link(address, { show: "calls", status: chosen, attempts: n ?? address.attempts ?? null }),
-    "aria-label": `${n === null ? "all attempts" : attempt(n)}, ${word ?? "all"}: ${count(row.calls)} calls${share === null ? "" : `, ${share}`}` }, inside);
+    "aria-label": `${count(row.calls)}${share === null ? "" : ` ${share}`}: calls, ${n === null ? "all attempts" : attempt(n)}, ${word ?? "all"}` }, inside);
 }

@@ -1,9 +1,10 @@
-// How executions ended over time: a stacked bar chart.
+// How executions ended over time, and how often calls failed.
 
 import { link } from "./router.js";
 import { h } from "./dom.js";
-import { between, count, per, windowText } from "./format.js";
-import { STEP_MS, bins, nothing, figures, knownUntil, stamp, sum } from "./panel_parts.js";
+import { between, count, per, percent, windowText } from "./format.js";
+import { FEW_CALLS, STEP_MS, bins, expandButton, figures, knownUntil, limit, nothing, stamp, sum } from "./panel_parts.js";
+import { table, tools } from "./tables.js";
 
 export function drawOutcomes({ outcomes }, { address, go }) {
   const { rows } = outcomes;
@@ -15,7 +16,7 @@ export function drawOutcomes({ outcomes }, { address, go }) {
   const those = (at) => link(address, { show: "executions", time: "ended_at", since: new Date(at).toISOString(), until: new Date(at + step).toISOString() });
   const entries = [["failed", "failed"], ["cancelled", "cancelled"], ["completed", "completed"]];
   const spec = {
-    x, step, height: 20, now: knownUntil(outcomes),
+    x, step, height: 16, now: knownUntil(outcomes),
     hover: (one) => (outcomes.every === "minute" ? stamp(one, "minute") : between(one, one + step)),
     // Failures are at the bottom, because only bars with a common base can be compared.
     // Those that began are in the figures: a burst of them would make the bars too small to see.
@@ -33,5 +34,54 @@ export function drawOutcomes({ outcomes }, { address, go }) {
         ({ name, number: true, value: (row) => row[name], cell: (row) => count(row[name]) })),
     ], rows),
     charts: { outcomes: spec },
+  };
+}
+
+/** How often calls failed over time, in this window and the one before, and each step beside its own window before. */
+export function drawRate({ now, before, errors, stepsBefore }, { address, expanded }) {
+  if (!now.rows.length) return nothing(now, `No call finished ${windowText(address)}.`);
+  const step = STEP_MS[now.every];
+  const x = bins(now);
+  const length = new Date(now.since) - new Date(before.since);
+  const rates = (answer, shift) => {
+    const at = new Map(answer.rows.map((row) => [new Date(row.at).getTime() + shift, row.error_rate * 100]));
+    return x.map((one) => at.get(one) ?? null);
+  };
+  const spec = { x, step, height: 12, now: knownUntil(now), unit: " %",
+    hover: (one) => (now.every === "minute" ? stamp(one, "minute") : between(one, one + step)),
+    traces: [
+      { name: "this window", colour: "failed", as: "line", y: rates(now, 0) },
+      // It is complete, but ends where this window is not known yet.
+      { name: "the window before", colour: "cancelled", as: "line", y: rates(before, length) },
+    ] };
+  const rate = (rows) => { const calls = sum(rows, "calls"); return calls ? sum(rows, "failed") / calls : null; };
+  const steps = [...new Set(errors.rows.map((row) => row.step))].map((name) => {
+    const rows = errors.rows.filter((row) => row.step === name);
+    const then = stepsBefore.rows.find((row) => row.step === name);
+    return { step: name, calls: sum(rows, "calls"), failed: sum(rows, "failed"), rate: rate(rows), before: then?.error_rate ?? null };
+  });
+  const grown = (row) => row.rate - (row.before ?? 0);
+  steps.sort((a, b) => (a.calls < FEW_CALLS) - (b.calls < FEW_CALLS) || grown(b) - grown(a) || b.failed - a.failed);
+  const drawn = limit(steps, expanded, 5);
+  return {
+    nodes: [
+      ...figures("rate", spec, `Error rate in percent, ${per(step)}`,
+        `error rate ${windowText(address)}: ${percent(rate(now.rows))}, ${percent(rate(before.rows))} in the window before`,
+        [["this window", "failed"], ["the window before", "cancelled"]], [
+          { name: "From", value: (row) => row.at, cell: (row) => stamp(row.at, now.every) },
+          { name: "Calls", number: true, value: (row) => row.calls, cell: (row) => count(row.calls) },
+          { name: "Failed", number: true, value: (row) => row.failed, cell: (row) => count(row.failed) },
+          { name: "Error rate", number: true, value: (row) => row.error_rate, cell: (row) => percent(row.error_rate) },
+        ], now.rows),
+      table("Error rate by step, in this window and the one before", [
+        { name: "Step", value: (row) => row.step, cell: (row) => h("a", { href: link(address, { step: row.step }) }, row.step || "(no step)") },
+        { name: "Error rate", number: true, value: (row) => row.rate, cell: (row) => percent(row.rate) },
+        { name: "Before", number: true, value: (row) => row.before, cell: (row) => percent(row.before) },
+        { name: "Failed", number: true, value: (row) => row.failed, cell: (row) => count(row.failed) },
+        { name: "Calls", number: true, value: (row) => row.calls, cell: (row) => count(row.calls) },
+      ], steps, (row) => `rate-${row.step}`, { id: "rate", ...drawn }),
+      h("div", { class: "under" }, tools("rate"), expandButton("rate", steps, expanded, "step", 5)),
+    ],
+    charts: { rate: spec },
   };
 }

@@ -4,25 +4,27 @@ import { Query } from "./api.js";
 import { banner, isLive, SLOW_MS } from "./banner.js";
 import { listen } from "./actions.js";
 import { chart, redraw } from "./charts.js";
-import { link, parameters, read } from "./router.js";
+import { REASONS, SCREENS, link, parameters, read } from "./router.js";
 import { PANELS, ignoredFilters } from "./dashboard.js";
 import { flag, h, kept, patch, shown } from "./dom.js";
-import { errorGroup, errors } from "./errors.js";
-import { execution } from "./execution.js";
 import { firstRun } from "./first_run.js";
 import { LABELS, back, footer, header } from "./header.js";
 import { headline } from "./headline.js";
-import { calls, executions } from "./lists.js";
 import { isHidden, othersReadUntil } from "./panel_parts.js";
-import { quarantine, record } from "./quarantine.js";
-import { retries } from "./retries.js";
 import { onSearch, searchState } from "./search.js";
 import { liveFigures, page, sampled } from "./state.js";
-import { wall } from "./wall.js";
 import { clock, plural, since } from "./format.js";
 import { pace, zoomed } from "./windows.js";
 
-const SCREENS = { calls, executions, execution, errors, error: errorGroup, quarantine, record, retries };
+/** The module of each other screen, and its function. Loaded when a screen is opened: a dashboard needs none. */
+const MODULES = {
+  calls: ["./lists.js", "calls"], executions: ["./lists.js", "executions"], execution: ["./execution.js", "execution"],
+  errors: ["./errors.js", "errors"], error: ["./errors.js", "errorGroup"],
+  quarantine: ["./quarantine.js", "quarantine"], record: ["./quarantine.js", "record"],
+  playbooks: ["./retries.js", "playbooks"], retries: ["./retries.js", "retries"], workers: ["./retries.js", "workers"], producers: ["./retries.js", "producers"],
+  wall: ["./wall.js", "wall"],
+};
+const RELOAD_MS = 2000;
 /** Parts of the address that change how answers are drawn, not which. */
 const OF_DRAWING = ["sort", "hide", "zoom"];
 /** What has not changed is drawn again after this, for its "12 s ago". */
@@ -37,12 +39,45 @@ const POLL_MS = 500;
 const $ = (id) => document.getElementById(id);
 let opened, stop;
 
-function screenOf(address) {
-  if (address.view === "wall") return wall(address);
-  return SCREENS[address.show]?.(address) ?? { title: "Projector", panels: PANELS, figures: true };
+/** The functions of the screens that are loaded. */
+const made = {};
+
+const nameOf = (address) => address.view === "wall" ? "wall" : address.show;
+const dashboard = () => ({ title: "Projector", panels: PANELS, figures: true });
+const screenOf = (address) => (made[nameOf(address)] ?? dashboard)(address);
+
+/** Loads the module of a screen; tried again until the server has answered. */
+async function load(name) {
+  if (!MODULES[name] || made[name]) return;
+  const [module, one] = MODULES[name];
+  try {
+    made[name] = (await import(module))[one];
+  } catch (error) {
+    console.warn(`${module} is tried again: ${error}`);
+    await new Promise((resolve) => { setTimeout(resolve, RELOAD_MS); });
+    await load(name);
+  }
 }
 
-function open() {
+/** What the search finds of the page itself: screens, panels, reasons of the quarantine, commands. */
+function places() {
+  const at = (show) => link(page.address, { show: show === "dashboard" ? null : show });
+  const press = (id) => () => $(id)?.click();
+  return [
+    ...SCREENS.map(([show, word]) => ({ kind: "screen", label: word, detail: "", words: word, href: at(show) })),
+    { kind: "screen", label: "Wall", detail: "six figures for a screen on the wall", words: "Wall", href: link(page.address, { show: null, view: "wall" }) },
+    { kind: "do", label: "Pause or go live", detail: "", words: "pause go live", run: press("pause") },
+    { kind: "do", label: "Switch the theme", detail: "light, dark, or the system's", words: "theme light dark", run: press("theme") },
+    ...SCREENS.filter(([show]) => show === "dashboard" || made[show]).flatMap(([show, word]) =>
+      (made[show] ?? dashboard)({ ...page.address, show, view: undefined }).panels.map((panel) =>
+        ({ kind: "panel", label: panel.title, detail: word, words: `${panel.title} ${panel.subtitle ?? ""}`, href: `${at(show)}#${panel.id}` }))),
+    ...REASONS.map((reason) => ({ kind: "reason", label: reason, detail: "records of this reason", words: reason,
+      href: link(page.address, { show: "quarantine", reason }) })),
+  ];
+}
+
+async function open() {
+  await load(nameOf(read()));
   stop?.abort();
   stop = new AbortController();
   page.address = read();
@@ -68,19 +103,33 @@ function open() {
   draw();
 }
 
+/** The link that was followed from each address: it has the focus again after Back. */
+const followed = new Map();
+let returning = null;
+
+/** Gives the focus back once the link is drawn again. */
+function focusAgain() {
+  if (!returning) return;
+  const link_ = [...document.querySelectorAll("#main a[href]")].find((one) => one.getAttribute("href") === returning);
+  if (!link_ && !complete) return;
+  returning = null;
+  link_?.focus();
+}
+
 /** Follows a link inside the page without a reload. */
-function go(href, { replace = false } = {}) {
+async function go(href, { replace = false } = {}) {
   const { search, hash } = new URL(href, location.href);
   const from = page.address;
   if (search !== location.search) {
     const quiet = onlyOfDrawing(search);
+    if (!replace && !quiet) followed.set(location.search, document.activeElement?.getAttribute?.("href"));
     history[replace || quiet ? "replaceState" : "pushState"](null, "", href);
     if (quiet) {
       page.address = read();
       opened = location.search;
       return draw();
     }
-    open();
+    await open();
     if (replace) return;
     if (page.address.show === from.show && page.address.execution === from.execution && !hash) {
       // On a phone the event is far below the row that was touched.
@@ -88,10 +137,24 @@ function go(href, { replace = false } = {}) {
       return;
     }
   }
-  if (hash) return requestAnimationFrame(() => document.querySelector(hash)?.scrollIntoView());
+  if (hash) return land(hash);
   if (search === location.search && page.address === from) return;
   scrollTo(0, 0);
   $("main").focus({ preventScroll: true });
+}
+
+/** The panel to scroll to, again with each drawing, until the panels above it have their figures or the reader moves. */
+let landing = null;
+
+function land(hash) {
+  landing = hash;
+  requestAnimationFrame(scrollToLanding);
+}
+
+function scrollToLanding() {
+  if (!landing) return;
+  document.querySelector(landing)?.scrollIntoView();
+  if (complete) landing = null;
 }
 
 function onlyOfDrawing(search) {
@@ -136,6 +199,8 @@ function draw() {
   ]);
   patch($("foot"), footer());
   for (const [id, spec] of Object.entries(charts)) drawChart(id, spec);
+  scrollToLanding();
+  focusAgain();
 }
 
 /** Whether the screen is of an object that is not stored: its first panel says so, and the others are left out. */
@@ -213,9 +278,11 @@ function frame(panel, charts) {
   const gone = failing?.error.isNothingThere;
   const cut = ready && states.find((one) => one.answer.truncated);
   const state = ready && (failing || waiting) ? `figures of ${clock(states[0].answer.read_at)}` : null;
-  return h("section", { id: panel.id, class: `panel ${panel.width}`, "data-key": `panel-${panel.id}`,
+  const after = page.screen.panels.slice(page.screen.panels.indexOf(panel) + 1).find((one) => !one.shownIf);
+  return h("section", { id: panel.id, class: `panel ${panel.width}`, "data-key": `panel-${panel.id}`, tabindex: "-1",
     "aria-labelledby": `${panel.id}-title`, "aria-busy": String(!ready),
     "data-state": failing && !gone ? "bad" : waiting ? "warn" : null },
+  page.screen.layout === "wall" ? null : h("a", { class: "past", href: `#${after?.id ?? "foot"}` }, `Skip ${panel.title}`),
   h("header", {}, h("h2", { id: `${panel.id}-title` }, gone ? "Not found" : panel.title),
     h("p", {}, panel.subtitle,
       over ? h("em", {}, panel.subtitle ? ` · ${over}` : over) : null,
@@ -247,10 +314,37 @@ function notYet(failing, waiting) {
     failing.error.reason === "no_such_page" ? [" ", h("a", { href: link(page.address, {}) }, "From the start")] : null)];
 }
 
+await load(nameOf(read()));
 listen({ go, draw, open });
-onSearch(draw);
+onSearch(draw, places);
+document.addEventListener("focusin", async ({ target }) => {
+  if (target.id !== "search") return;
+  await Promise.all(SCREENS.map(([show]) => load(show)));
+  draw();
+});
+document.addEventListener("keydown", (event) => {
+  const plain = !event.ctrlKey && !event.metaKey && !event.altKey && !event.target.closest?.("input, textarea, select, dialog");
+  if (!plain) return;
+  if (event.key === "?") $("keys").showModal();
+  if (event.key === "j" || event.key === "k") toPanel(event.key === "j" ? 1 : -1);
+});
+
+/** Focuses the next panel, or the one before; from the first one back to the last. */
+function toPanel(step) {
+  const panels = [...document.querySelectorAll("#main .panel")];
+  const at = panels.findIndex((one) => one.contains(document.activeElement));
+  const next = panels[at < 0 ? (step > 0 ? 0 : panels.length - 1) : (at + step + panels.length) % panels.length];
+  next?.focus({ preventScroll: true });
+  next?.scrollIntoView({ block: "start" });
+}
+
+for (const moved of ["wheel", "touchmove", "keydown", "pointerdown"]) addEventListener(moved, () => { landing = null; }, { passive: true });
 // Going back from a panel link changes only the hash, so nothing is queried again.
-addEventListener("popstate", () => location.search === opened || open());
+addEventListener("popstate", async () => {
+  if (location.search === opened) return;
+  returning = followed.get(location.search) ?? null;
+  await open();
+});
 addEventListener("resize", schedule);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 // A title that is scrolled to stands below the bar, however many rows that has.
@@ -264,4 +358,5 @@ setInterval(() => {
   else drawHeader();
 }, 1000);
 
-open();
+await open();
+if (location.hash) land(location.hash);

@@ -3,7 +3,7 @@
 import { link, parameters } from "./router.js";
 import { breaking, command, facts, h } from "./dom.js";
 import { between, clock, count, per, plural, windowText } from "./format.js";
-import { empty, figures, grouped, nothing, showing, stacked, sum, tally, turn } from "./panel_parts.js";
+import { execution, empty, figures, grouped, nothing, showing, stacked, sum, tally, turn } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
 import { grain } from "./windows.js";
 
@@ -72,6 +72,11 @@ function cause(row) {
 function drawRecords(records, address, set) {
   const clear = set.length ? h("a", { href: link(address, { reason: null, shape: null }) }, "All records") : null;
   if (!records.rows.length) return [...nothing(records, `No record was refused ${windowText(address)}${set.length ? " with these filters" : ""}.`), clear];
+  return [...rejectedRecords(records, address, clear), turn(address, records.next)];
+}
+
+/** A table of rejected records, each with a link to its page. */
+export function rejectedRecords(records, address, clear = null) {
   return [
     table("Refused records", [
       { name: "Record", value: place, cell: (row) => h("a", { class: "id", href: link(address, { show: "record", record: row.quarantine_id, reason: address.reason, shape: address.shape }) },
@@ -84,7 +89,6 @@ function drawRecords(records, address, set) {
       { name: "Bytes", number: true, value: (row) => row.value_bytes, cell: (row) => count(row.value_bytes) },
     ], records.rows, (row) => `record-${row.quarantine_id}`, { id: "records" }),
     h("div", { class: "under" }, showing(records), clear, tools("records")),
-    turn(address, records.next),
   ];
 }
 
@@ -112,6 +116,7 @@ function drawRefusal(row, address) {
     row.rule ? h("p", {}, `Refused because ${row.rule}.`) : null,
     facts({
       Record: h("span", { class: "id" }, row.coordinates),
+      Execution: row.execution_id ? execution(address, row.execution_id) : null,
       "Item of the batch": row.source_index > 0 ? row.source_index : null,
       Reason: h("a", { href: link(address, { show: "quarantine", reason: row.reason }) }, row.reason),
       SQLSTATE: row.sqlstate,

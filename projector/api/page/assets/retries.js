@@ -1,11 +1,12 @@
-// The second screen: what retrying brings, how workers do, and what does not fit together.
+// Four screens of tables: playbooks, retries, workers and queues, producers.
 
 import { link, only, parameters } from "./router.js";
-import { h } from "./dom.js";
-import { attempt, clock, count, percent, span, windowText } from "./format.js";
+import { flag, h } from "./dom.js";
+import { attempt, clock, count, percent, plural, span, windowText } from "./format.js";
+import { drawCoercions } from "./event_panels.js";
 import { percentiles } from "./duration_panel.js";
 import { ended, iterations } from "./lists.js";
-import { FEW_CALLS, execution, expandButton, limit, nothing, showing } from "./panel_parts.js";
+import { FEW_CALLS, execution, expandButton, limit, nothing, showing, sum } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
 import { pace } from "./windows.js";
 
@@ -48,8 +49,35 @@ const OF_CALLS = ["playbook", "step", "attempts", "status"];
 const waits = (rows) => [step, tries, percentiles(rows), number("p50", "p50_s", span), number("p95", "p95_s", span),
   number("p99", "p99_s", span), number("Calls", "calls")];
 
-function ofRetries() {
-  return [
+const COERCIONS = {
+  id: "coercions", title: "Coercions", width: "half", filters: [],
+  subtitle: "Values that a rule changed or guessed, by rule and the shape that its producer sends",
+  queries: (address) => ({ coercions: ["coercions-by-rule", parameters(address, [])] }),
+  render: drawCoercions,
+};
+
+/** One sentence: whether retrying is worth it. */
+const WORTH = {
+  id: "worth", title: "Is retrying worth it?", width: "full", filters: ["playbook", "step"],
+  subtitle: "Calls whose first attempt failed, retries that completed, and the median wait before these",
+  queries: (address) => ({
+    tries: ["error-rate-by-attempt", parameters(address, ["playbook", "step"], { by: ["attempts"] }), pace(address)],
+    waits: ["retry-backoffs", parameters(address, ["playbook", "step"], { by: ["status"], status: "COMPLETED" }), pace(address)],
+  }),
+  render: ({ tries, waits }, { address }) => {
+    const failed = sum(tries.rows.filter((row) => row.attempts === 0), "failed");
+    const saved = tries.rows.filter((row) => row.attempts > 0).reduce((all, row) => all + row.calls - row.failed, 0);
+    if (!failed && !saved) return nothing(tries, `No call failed ${windowText(address)}.`);
+    const wait = waits.rows[0]?.p50_s;
+    return [h("p", { class: "sentence" }, `Retries saved ${count(saved)} of ${plural(failed, "failed call")}`,
+      saved && wait !== undefined ? ` and took ${span(wait)} each.` : ".")];
+  },
+};
+
+export function retries(address) {
+  address_ = address;
+  return { title: "Retries", panels: [
+    WORTH,
     panel({ id: "recovery", title: "Recovery", subtitle: "How likely a retry succeeds after the attempt before it failed",
       path: "retry-recovery", filters: ["playbook", "step", "attempts"], none: "No call was retried", key: byStepAndTry,
       order: (a, b) => b.retries - a.retries,
@@ -67,20 +95,84 @@ function ofRetries() {
     panel({ id: "backoffs", title: "Backoff", subtitle: "Between a failure and its retry; median, 95th and 99th percentile",
       path: "retry-backoffs", filters: OF_CALLS, query: { by: ["step", "attempts"] }, none: "No call was retried", key: byStepAndTry,
       columns: waits }),
-    panel({ id: "queue", title: "Queue waits", subtitle: "From issued to claimed; median, 95th and 99th percentile",
-      path: "call-queue-waits", filters: OF_CALLS, query: { by: ["step", "attempts"] }, none: "No command was claimed", key: byStepAndTry,
-      columns: waits }),
+    panel({ id: "with-failures", title: "Completed with failures", subtitle: "Executions that completed although a call failed",
+      path: "completed-with-failures", filters: ["playbook"], query: { limit: 100 }, none: "No execution completed with a failed call",
+      key: (row) => row.execution_id,
+      columns: [id, playbook, number("Failed calls", "failed_calls"), time("Last failure", "last_failed_at"), time("Ended", "ended_at")] }),
+  ] };
+}
+
+/** The playbooks, or the versions of the one that is chosen, beside each other. */
+export function playbooks(address) {
+  address_ = address;
+  if (address.playbook === undefined) {
+    return { title: "Playbooks", panels: [
+      panel({ id: "versions", title: "All versions", subtitle: "How executions of each version ended; click a playbook to compare its versions", width: "full",
+        path: "playbook-versions", filters: ["playbook"], none: "No execution began",
+        key: (row) => `${row.playbook}-${row.version}`,
+        order: (a, b) => (a.playbook < b.playbook ? -1 : a.playbook > b.playbook ? 1 : new Date(b.first_hour) - new Date(a.first_hour)),
+        columns: [{ name: "Playbook", value: (row) => row.playbook, cell: (row) => h("a", { href: link(page(), { playbook: row.playbook }) }, row.playbook || "(unknown)") },
+          text("Version", "version"), number("Executions", "executions"), number("Completed", "completed"), number("Failed", "failed"),
+          number("Mean duration", "mean_duration_s", span), time("First", "first_hour"), time("Last", "last_hour")] }),
+    ] };
+  }
+  const one = ["playbook", "version"];
+  const note = "of stored calls, at most the last 7 days";
+  return { title: ["Playbook", address.playbook || "(unknown)"], panels: [
+    panel({ id: "versions", title: "Versions", subtitle: `Latest first, ${note}; click a version for its executions`, width: "full",
+      path: "versions-of-playbook", filters: one, none: "No execution of this playbook began", key: (row) => row.version,
+      columns: [{ ...text("Version", "version"), cell: (row) => h("a", { href: link(page(), { show: "executions", version: row.version }) }, row.version ?? "(none)") },
+        number("Executions", "executions"), number("Completed", "completed_rate", percent), number("First attempt", "first_attempt_rate", percent),
+        number("p50", "p50_s", span), number("p95", "p95_s", span), number("Failed calls", "failed_calls"), number("Calls", "calls"),
+        time("First", "first_at"), time("Last", "last_at")] }),
+    {
+      id: "version-errors", title: "Errors by version", width: "full", filters: one,
+      subtitle: `Failed calls of each version, ${note}; an error that only one version has is marked`,
+      queries: (query) => ({ errors: ["errors-by-version", parameters(query, one), pace(query)],
+        versions: ["versions-of-playbook", parameters(query, one), pace(query)] }),
+      render: drawVersionErrors,
+    },
+    { id: "all", title: "All playbooks", width: "full", filters: null, queries: () => ({}), render: () =>
+      [h("p", {}, h("a", { href: link(page(), { playbook: null, version: null }) }, "Versions of every playbook"))] },
+  ] };
+}
+
+const MOST_VERSIONS = 4;
+
+/** A row for each error, a column for each of the latest versions. */
+function drawVersionErrors({ errors, versions }, { expanded }) {
+  if (!errors.rows.length) return nothing(errors, `No call failed ${windowText(page())}.`);
+  const latest = versions.rows.slice(0, MOST_VERSIONS).map((row) => row.version ?? null);
+  const rows = [...new Set(errors.rows.map((row) => row.error_class))].map((name) => {
+    const own = errors.rows.filter((row) => row.error_class === name);
+    return { name, of: new Map(own.map((row) => [row.version ?? null, row.calls])) };
+  }).filter((row) => latest.some((version) => row.of.has(version)));
+  const only = (row) => {
+    const having = latest.filter((version) => row.of.has(version));
+    return latest.length > 1 && having.length === 1 ? flag("warn", `only ${having[0] ?? "(none)"}`) : null;
+  };
+  const drawn = limit(rows, expanded);
+  return [
+    table("Failed calls by error and version", [
+      { name: "Error", value: (row) => row.name, cell: (row) => [h("a", { href: link(page(), { show: "error", error_class: row.name }) }, row.name || "(no text)"), " ", only(row)] },
+      ...latest.map((version) => ({ name: `Version ${version ?? "(none)"}`, number: true, value: (row) => row.of.get(version) ?? 0, cell: (row) => count(row.of.get(version) ?? 0) })),
+    ], rows, (row) => `error-${row.name}`, { id: "version-errors", ...drawn }),
+    h("div", { class: "under" }, tools("version-errors"), expandButton("version-errors", rows, expanded, "error")),
+  ];
+}
+
+export function workers(address) {
+  address_ = address;
+  return { title: "Workers and queues", panels: [
     panel({ id: "workers", title: "Worker failures", subtitle: "Share of the calls of each worker that failed; few calls last; click one for its calls",
       path: "worker-failures", filters: ["worker"], none: "No call finished", key: (row) => row.worker_id,
       order: (a, b) => (a.calls < FEW_CALLS) - (b.calls < FEW_CALLS) || b.error_rate - a.error_rate,
       columns: [{ name: "Worker", value: (row) => row.worker_id, cell: (row) =>
         h("a", { href: link(page(), { show: "calls", worker: row.worker_id, failed: "true" }) }, row.worker_id || "(unknown)") },
       number("Calls", "calls"), number("Failed", "failed"), number("Error rate", "error_rate", percent)] }),
-  ];
-}
-
-function ofExecutions() {
-  return [
+    panel({ id: "queue", title: "Queue waits", subtitle: "From issued to claimed; median, 95th and 99th percentile",
+      path: "call-queue-waits", filters: OF_CALLS, query: { by: ["step", "attempts"] }, none: "No command was claimed", key: byStepAndTry,
+      columns: waits }),
     panel({ id: "open-by-step", title: "Open calls by step", width: "narrow", subtitle: "What calls wait for, and the longest wait",
       path: "open-calls-by-step", filters: ["playbook", "step"], none: "No call that is still open began", key: (row) => `${row.waits_for}-${row.step}`,
       columns: [{ ...text("Step", "step"), cell: (row) => row.step || "(no step)" }, text("Waits for", "waits_for"), number("Calls", "calls"),
@@ -94,61 +186,49 @@ function ofExecutions() {
       path: "open-loops", filters: ["playbook", "step"], query: { limit: 100 }, none: "No execution with an open loop began",
       key: (row) => `${row.execution_id}-${row.step}`,
       columns: [id, step, ...iterations, time("Begun", "first_at"), time("Last event", "last_at")] }),
-    panel({ id: "with-failures", title: "Completed with failures", subtitle: "Executions that completed although a call failed",
-      path: "completed-with-failures", filters: ["playbook"], query: { limit: 100 }, none: "No execution completed with a failed call",
-      key: (row) => row.execution_id,
-      columns: [id, playbook, number("Failed calls", "failed_calls"), time("Last failure", "last_failed_at"), time("Ended", "ended_at")] }),
     panel({ id: "without-end", title: "Executions without an end", subtitle: "All calls finished, no end event; longest silent first",
       path: "executions-without-end", filters: ["playbook"], query: { limit: 100 }, timeless: true, none: "No execution lacks its end",
       order: (a, b) => b.silent_s - a.silent_s,
       key: (row) => row.execution_id,
       columns: [id, playbook, number("Calls", "calls"), time("Last call", "last_finished_at"), number("Silent", "silent_s", span)] }),
-    panel({ id: "versions", title: "Versions of playbooks", subtitle: "How executions of each version ended",
-      path: "playbook-versions", filters: ["playbook"], none: "No execution began",
-      key: (row) => `${row.playbook}-${row.version}`, order: (a, b) => b.executions - a.executions,
-      columns: [playbook, text("Version", "version"), number("Executions", "executions"), number("Failed", "failed"),
-        number("Mean duration", "mean_duration_s", span)] }),
-    panel({ id: "contradicting", title: "Contradicting executions", subtitle: "Two different ends, or active after the end",
-      path: "contradicting-executions", filters: ["playbook"], query: { limit: 100 }, none: "No execution contradicts itself", width: "full",
-      key: (row) => row.execution_id,
-      columns: [id, { name: "Status", value: (row) => row.status, cell: ended }, playbook, time("Ended", "ended_at"), time("Last activity", "last_activity_at")] }),
-  ];
+  ] };
 }
 
-function ofTheLog() {
-  return [
-    panel({ id: "events", title: "Events by attempt and status", subtitle: "Events of every type, not only calls",
-      path: "attempts-by-status", filters: ["event_type", "status", "attempts"], none: "No event was stored",
-      key: (row) => `${row.event_type}-${row.attempts}-${row.status}`, order: (a, b) => b.events - a.events,
-      columns: [text("Event type", "event_type"), tries, text("Status", "status"), number("Events", "events")] }),
-    panel({ id: "late", title: "Late arrivals", subtitle: "Time between an event and its arrival in the log",
-      path: "late-arrivals", none: "No event arrived", key: (row) => `${row.shape}-${row.lateness}`,
-      columns: [text("Shape", "shape"), text("Lateness", "lateness"), number("Events", "events")] }),
+export function producers(address) {
+  address_ = address;
+  return { title: "Producers", panels: [
+    panel({ id: "drift", title: "Drift", subtitle: "Fields that are not documented, or have another type than documented",
+      path: "drift", none: "No producer sent anything undocumented", width: "wide", key: (row) => `${row.shape}-${row.field}-${row.type}`,
+      columns: [text("Field", "field"), text("Shape", "shape"), text("Type", "type"), text("Kind", "kind"), text("First record", "coordinates"),
+        time("Found", "found_at")] }),
+    panel({ id: "without-command", title: "Calls without a command", width: "narrow", subtitle: "Events that name no command, and so belong to no call",
+      path: "calls-without-command", filters: ["step", "event_type"], none: "Every event names its command", key: (row) => `${row.step}-${row.event_type}`,
+      order: (a, b) => b.events - a.events,
+      columns: [{ ...text("Step", "step"), cell: (row) => row.step || "(no step)" }, text("Event type", "event_type"), number("Events", "events")] }),
+    COERCIONS,
+    panel({ id: "defaults", title: "Defaults", subtitle: "Events whose producer sent no attempt, status or time",
+      path: "defaults-by-shape", none: "No event was stored", key: (row) => row.shape,
+      columns: [text("Shape", "shape"), number("Events", "events"), number("No attempt", "attempts_defaulted"),
+        number("No status", "status_from_name"), number("No time", "time_from_log")] }),
     panel({ id: "clocks", title: "Clocks of workers", subtitle: "Mean time from an event to its arrival; below 0, the worker's clock is ahead",
       path: "late-arrivals", filters: ["worker"], query: { by: ["worker"] }, none: "No event arrived", key: (row) => row.worker_id,
       order: (a, b) => Math.abs(b.mean_skew_s) - Math.abs(a.mean_skew_s),
       columns: [{ ...text("Worker", "worker_id"), cell: (row) => row.worker_id || "(no worker)" },
         number("Mean", "mean_skew_s", span), number("Ahead", "ahead"), number("Events", "events")] }),
-    panel({ id: "defaults", title: "Defaults", subtitle: "Events whose producer sent no attempt, status or time",
-      path: "defaults-by-shape", none: "No event was stored", key: (row) => row.shape,
-      columns: [text("Shape", "shape"), number("Events", "events"), number("No attempt", "attempts_defaulted"),
-        number("No status", "status_from_name"), number("No time", "time_from_log")] }),
+    panel({ id: "late", title: "Late arrivals", subtitle: "Time between an event and its arrival in the log",
+      path: "late-arrivals", none: "No event arrived", key: (row) => `${row.shape}-${row.lateness}`,
+      columns: [text("Shape", "shape"), text("Lateness", "lateness"), number("Events", "events")] }),
     panel({ id: "gaps", title: "Gaps", width: "full", subtitle: "Offsets without a record, and why",
       path: "gaps", query: { limit: 100 }, none: "No offset was skipped", key: (row) => `${row.topic}-${row.partition}-${row.incarnation}-${row.first_offset}`,
       columns: [{ name: "From", value: (row) => `${row.topic}:${row.partition}:${row.first_offset}`, cell: (row) => `${row.topic}:${row.partition}:${row.first_offset}` },
         number("Offsets", "offsets"), text("Reason", "reason"), time("Found", "found_at")] }),
-    panel({ id: "without-command", title: "Calls without a command", width: "narrow", subtitle: "Events that name no command, and so belong to no call",
-      path: "calls-without-command", filters: ["step", "event_type"], none: "Every event names its command", key: (row) => `${row.step}-${row.event_type}`,
-      order: (a, b) => b.events - a.events,
-      columns: [{ ...text("Step", "step"), cell: (row) => row.step || "(no step)" }, text("Event type", "event_type"), number("Events", "events")] }),
-    panel({ id: "drift", title: "Drift", subtitle: "Fields that are not documented, or have another type than documented",
-      path: "drift", none: "No producer sent anything undocumented", width: "wide", key: (row) => `${row.shape}-${row.field}-${row.type}`,
-      columns: [text("Field", "field"), text("Shape", "shape"), text("Type", "type"), text("Kind", "kind"), text("First record", "coordinates"),
-        time("Found", "found_at")] }),
-  ];
-}
-
-export function retries(address) {
-  address_ = address;
-  return { title: "Retries and workers", panels: [...ofRetries(), ...ofExecutions(), ...ofTheLog()] };
+    panel({ id: "contradicting", title: "Contradicting executions", subtitle: "Two different ends, or active after the end",
+      path: "contradicting-executions", filters: ["playbook"], query: { limit: 100 }, none: "No execution contradicts itself", width: "full",
+      key: (row) => row.execution_id,
+      columns: [id, { name: "Status", value: (row) => row.status, cell: ended }, playbook, time("Ended", "ended_at"), time("Last activity", "last_activity_at")] }),
+    panel({ id: "events", title: "Events by attempt and status", subtitle: "Events of every type, not only calls",
+      path: "attempts-by-status", filters: ["event_type", "status", "attempts"], none: "No event was stored",
+      key: (row) => `${row.event_type}-${row.attempts}-${row.status}`, order: (a, b) => b.events - a.events,
+      columns: [text("Event type", "event_type"), tries, text("Status", "status"), number("Events", "events")] }),
+  ] };
 }

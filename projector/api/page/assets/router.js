@@ -1,16 +1,20 @@
 // The state of the page is in its address, so that a copied address opens the same view.
 
-export const FILTERS = ["playbook", "step", "attempts", "status", "worker", "event_type"];
+export const FILTERS = ["playbook", "version", "step", "attempts", "status", "worker", "event_type"];
 export const WINDOWS = ["15m", "1h", "6h", "24h", "7d", "30d"];
 
 /** Every status that a call can have; events have more, but no filter is for them. */
 export const CALL_STATUSES = ["PENDING", "CLAIMED", "RUNNING", "COMPLETED", "FAILED", "ERROR", "CANCELLED"];
 
-const REASONS = ["too_large", "unsupported_framing", "invalid_utf8", "invalid_json", "too_deep", "not_an_event",
+export const REASONS = ["too_large", "unsupported_framing", "invalid_utf8", "invalid_json", "too_deep", "not_an_event",
   "missing_execution_id", "invalid_id", "missing_time", "rejected_by_database", "skipped"];
 const SHAPES = ["python_emit", "python_request", "python_row", "python_legacy", "rust_request", "rust_row", "rust_projector",
   "worker", "executor", "unknown", "", "sql"];
-const SCREENS = ["dashboard", "calls", "executions", "execution", "errors", "error", "quarantine", "record", "retries"];
+/** The screens in the bar at the top, and their names. */
+export const SCREENS = [["dashboard", "Dashboard"], ["executions", "Executions"], ["calls", "Calls"], ["errors", "Errors"],
+  ["quarantine", "Quarantine"], ["playbooks", "Playbooks"], ["retries", "Retries"], ["workers", "Workers and queues"], ["producers", "Producers"]];
+/** The screens of one object, which need its id. */
+const OF_ONE = ["execution", "error", "record"];
 /** Parts that belong to one screen: a link to another one drops them. */
 const OF_SCREEN = ["failed", "error_class", "reason", "shape", "execution", "command", "try", "event", "record",
   "time", "zoom", "hide", "sort", "cursor"];
@@ -39,7 +43,7 @@ const VALID = {
   attempts: (text) => /^(0|[1-9]\d{0,8})$/.test(text),
   try: (text) => /^(0|[1-9]\d{0,8})$/.test(text),
   status: (text) => CALL_STATUSES.includes(text),
-  show: (text) => SCREENS.includes(text),
+  show: (text) => OF_ONE.includes(text) || SCREENS.some(([show]) => show === text),
   failed: (text) => ["true", "false"].includes(text),
   reason: (text) => REASONS.includes(text),
   shape: (text) => SHAPES.includes(text),

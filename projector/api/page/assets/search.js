@@ -6,7 +6,10 @@ import { h, unshown } from "./dom.js";
 import { windowText } from "./format.js";
 
 const WAIT_MS = 150;
+const OWN_SHOWN = 5;
+const MOST_LETTERS = 4000;
 const KINDS = { execution: "Execution", event: "Event", command: "Command", trace: "Trace", quarantine: "Refused record",
+  screen: "Screen", panel: "Panel", reason: "Quarantine", do: "Do",
   gap: "Gap", playbook: "Playbook", step: "Step", worker: "Worker", error: "Error" };
 
 let text = "";
@@ -19,26 +22,40 @@ let open = false;
 let asking = null;
 let pending = Promise.resolve();
 let redraw = () => {};
+/** The screens, panels and commands of the page: { kind, label, detail, words, href or run }. */
+let places = () => [];
 
-export const onSearch = (draw) => { redraw = draw; };
+export const onSearch = (draw, all) => {
+  redraw = draw;
+  places = all;
+};
 
 /** Changes whenever the box must be drawn again. */
 export const searchState = () => JSON.stringify([text, rows, failure, chosen, open]);
+
+/** The hits: ids first, then the parts of the page, then names. Null while nothing is answered. */
+function hits() {
+  const sought = text.trim().toLowerCase();
+  const own = sought.length < 2 ? [] : places().filter((one) => one.words.toLowerCase().includes(sought));
+  const begin = (one) => !one.words.toLowerCase().startsWith(sought);
+  return rows && [...rows.filter((one) => one.exact), ...own.sort((a, b) => begin(a) - begin(b)).slice(0, OWN_SHOWN), ...rows.filter((one) => !one.exact)];
+}
 
 export function searchBox() {
   const shown = open && text.trim() !== "" && (rows !== null || failure);
   return h("div", { class: "search", role: "search", "data-key": "search" },
     h("input", { type: "search", id: "search", placeholder: "Search (press /)", autocomplete: "off", spellcheck: "false",
-      role: "combobox", "aria-label": "Search executions, events, commands, traces, workers, playbooks, steps, errors, or topic:partition:offset",
+      role: "combobox", "aria-label": "Search (press /) executions, events, commands, traces, workers, playbooks, steps, errors, screens, or topic:partition:offset",
       "aria-expanded": String(Boolean(shown)), "aria-controls": "found", "aria-autocomplete": "list",
-      "aria-activedescendant": shown && rows?.length ? `found-${chosen}` : null }),
+      "aria-activedescendant": shown && hits()?.length ? `found-${chosen}` : null }),
     h("ul", { id: "found", role: "listbox", tabindex: "-1", "aria-label": "Found", hidden: !shown }, shown ? list() : null));
 }
 
 function list() {
   if (failure) return h("li", { role: "option", "aria-disabled": "true", class: "none" }, failure);
-  if (!rows.length) return h("li", { role: "option", "aria-disabled": "true", class: "none" }, miss(text.trim()));
-  return rows.map((row, n) => h("li", { role: "option", id: `found-${n}`, "aria-selected": String(n === chosen), "data-found": n, "data-key": `found-${row.kind}-${row.label}-${n}` },
+  const all = hits();
+  if (!all.length) return h("li", { role: "option", "aria-disabled": "true", class: "none" }, miss(text.trim()));
+  return all.map((row, n) => h("li", { role: "option", id: `found-${n}`, "aria-selected": String(n === chosen), "data-found": n, "data-key": `found-${row.kind}-${row.label}-${n}` },
     h("small", {}, KINDS[row.kind] ?? row.kind), h("b", {}, row.label), h("small", {}, row.detail)));
 }
 
@@ -52,13 +69,14 @@ function miss(sought) {
   const names = `${nothing} “${sought}” in the name of a playbook, step or worker`;
   const errors = searchedAs.toLowerCase() === sought.toLowerCase() ? " or in an error text"
     : `, or “${searchedAs}” in an error text, where # is any number and ? any quoted part`;
-  return `${names}${errors}. Ids, traces and topic:partition:offset are found whole only.`;
+  return `${names}${errors}. Ids and topic:partition:offset are found whole only, a command also by the beginning of its id.`;
 }
 
 /** The address of what was found. */
-function target({ kind, params }) {
+function target({ kind, params, href }) {
+  if (href) return href;
   const show = { execution: "execution", event: "execution", command: "execution", trace: "execution", quarantine: "record",
-    error: "error", gap: "retries" }[kind];
+    error: "error", gap: "producers" }[kind];
   switch (kind) {
     case "quarantine": return link(current, { show, record: params.quarantine });
     case "playbook": return link(current, { show: "executions", playbook: params.playbook });
@@ -76,7 +94,7 @@ async function ask() {
   const wanted = unshown(text.trim());
   if (!wanted) return;
   try {
-    const answer = await get("search", parameters(current, [], { q: wanted.slice(0, 400) }), mine.signal);
+    const answer = await get("search", parameters(current, [], { q: wanted.slice(0, MOST_LETTERS) }), mine.signal);
     if (mine.signal.aborted) return;
     rows = answer.rows;
     searchedAs = answer.error_class ?? "";
@@ -108,9 +126,9 @@ export function listenToSearch(go) {
     pending = new Promise((resolve) => { timer = setTimeout(() => ask().then(resolve), ms); });
   };
   const follow = (row) => {
-    const href = target(row);
     leave(input());
-    go(href);
+    if (row.run) row.run();
+    else go(target(row));
   };
   document.addEventListener("input", (event) => {
     if (event.target.id !== "search") return;
@@ -135,7 +153,8 @@ export function listenToSearch(go) {
     }
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {
       event.preventDefault();
-      if (rows?.length) chosen = (chosen + (event.key === "ArrowDown" ? 1 : rows.length - 1)) % rows.length;
+      const all = hits();
+      if (all?.length) chosen = (chosen + (event.key === "ArrowDown" ? 1 : all.length - 1)) % all.length;
       open = true;
       redraw();
       document.getElementById(`found-${chosen}`)?.scrollIntoView({ block: "nearest" });
@@ -146,7 +165,8 @@ export function listenToSearch(go) {
         await pending;
       }
       // One exact hit, or the one that was chosen; else the list stays open to choose from.
-      if (rows?.length) follow(rows[chosen]);
+      const all = hits();
+      if (all?.length) follow(all[chosen]);
     }
   });
   document.addEventListener("focusout", (event) => {
@@ -159,7 +179,7 @@ export function listenToSearch(go) {
     const option = event.target.closest?.("[data-found]");
     if (option) {
       event.preventDefault();
-      follow(rows[Number(option.dataset.found)]);
+      follow(hits()[Number(option.dataset.found)]);
     } else if (open && !event.target.closest?.(".search")) {
       open = false;
       redraw();

@@ -2,6 +2,7 @@
 
 import { h } from "./dom.js";
 import { count, plural, span } from "./format.js";
+import { stuckReason } from "./lists.js";
 import { empty, execution, expandButton, limit, sum } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
 
@@ -20,8 +21,7 @@ export function drawStuck({ stuck, ages }, { address, expanded }) {
     table("Stuck executions, latest silent first", [
       { name: "Execution", value: (row) => row.execution_id, cell: (row) => execution(address, row.execution_id) },
       { name: "Silent", number: true, value: (row) => row.silent_s, cell: (row) => span(row.silent_s) },
-      { name: "Last event", free: true, value: (row) => row.last_event_type, cell: (row) =>
-        [row.last_event_type, row.last_step === row.playbook ? null : [" ", h("small", {}, row.last_step)]] },
+      { name: "Why", free: true, value: (row) => `${row.waits_step} ${row.waits_for}`, cell: (row) => h("span", { class: "why" }, stuckReason(row, address)) },
       { name: "Playbook", value: (row) => row.playbook, cell: (row) => h("span", { class: "cut", title: row.playbook }, row.playbook || "(unknown)") },
       { name: "Age", number: true, value: (row) => row.age_s, cell: (row) => span(row.age_s) },
     ], rows, (row) => `stuck-${row.execution_id}`, { id: "stuck", ...drawn }),

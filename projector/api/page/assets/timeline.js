@@ -51,7 +51,8 @@ export function drawTimeline({ execution, calls, events, own }, { address, go })
       callRows.map((call) => row(
         `row-${call.command_id ?? call.step}-${call.iteration}-${call.attempts}-${call.begun_at}`,
         [h("b", {}, call.step || "(no step)"),
-          h("small", {}, [attempt(call.attempts), call.iteration !== null ? `, iteration ${call.iteration}` : ""]),
+          h("small", { title: call.iteration === null ? null : `iteration ${call.iteration}` },
+            [call.iteration !== null && `#${call.iteration}`, call.attempts > 0 && attempt(call.attempts)].filter(Boolean).join(" ")),
           h("small", { class: "out" }, status(call.status), ` ${ended && !call.finished_at ? "no end read" : span(call.duration_s)}`)],
         bars(call, scale, ended), marks.get(call) ?? [])),
       marks.has(OTHER) ? row("row-other", [h("b", {}, "other calls"), h("small", {}, "without a row here")], [], marks.get(OTHER)) : null),

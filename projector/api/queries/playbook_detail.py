@@ -1,0 +1,138 @@
+"""The versions of one playbook beside each other: ends, first attempts, durations, and errors."""
+
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Final
+
+from msgspec import Meta
+
+from projector.api.answers import ApiAnswer, ApiRow, Timestamp
+from projector.api.parameters import Text, Texts, WindowParams, floor
+from projector.api.queries.run_query import run_query
+from projector.api.snapshots import Snapshot, Statement
+
+LONGEST: Final = timedelta(days=7)
+"""Single calls are counted, so a window is at most this long: its last part is taken."""
+
+
+class PlaybookParams(WindowParams, frozen=True, kw_only=True):
+    """Parameters. Of a window above 7 days, the last 7 days are counted."""
+
+    playbook: Annotated[Text, Meta(description="The playbook.")]
+    version: Texts | None = None
+
+    def values(self, now: datetime) -> dict[str, Any]:
+        """The values of the statements."""
+        since, until = self.bounds(now)
+        return {
+            "playbook": self.playbook,
+            "version": self.version,
+            "since": max(floor(since, "hour"), until - LONGEST),
+            "until": until,
+        }
+
+
+class VersionRow(ApiRow, frozen=True, kw_only=True):
+    """One version, by its executions that began in the window.
+
+    completed_rate = completed / (completed + failed + cancelled). first_attempt_rate =
+    first_succeeded / first_calls, of their finished calls. p50_s, p95_s: how long ended executions
+    took.
+    """
+
+    version: str | None
+    executions: int
+    completed: int
+    failed: int
+    cancelled: int
+    completed_rate: float | None
+    calls: int
+    failed_calls: int
+    first_calls: int
+    first_succeeded: int
+    first_attempt_rate: float | None
+    p50_s: float | None
+    p95_s: float | None
+    first_at: Timestamp
+    last_at: Timestamp
+
+
+_OF_PLAYBOOK: Final = """
+    begun as materialized (
+        select execution_id, version, status, first_at, ended_at, duration_s
+        from   projector.executions
+        where  hour >= projector.hour_of(:since::timestamptz) and hour < :until::timestamptz
+        and    first_at >= :since and first_at < :until
+        and    playbook = :playbook::text
+        and    (:version::text[] is null or version = any(:version))
+    )
+"""
+_VERSIONS: Final = Statement(f"""
+    with {_OF_PLAYBOOK},
+    called as (
+        select   begun.version, count(*) as calls,
+                 count(*) filter (where call.status <> 'COMPLETED') as failed_calls,
+                 count(*) filter (where call.attempts = 0) as first_calls,
+                 count(*) filter (where call.attempts = 0 and call.status = 'COMPLETED')
+                     as first_succeeded
+        from     begun
+        join     projector.calls as call on call.execution_id = begun.execution_id
+        where    call.finished_at is not null
+        group by begun.version
+    ),
+    ended as (
+        select   version, count(*) as executions,
+                 count(*) filter (where status = 'COMPLETED') as completed,
+                 count(*) filter (where status = 'FAILED') as failed,
+                 count(*) filter (where status = 'CANCELLED') as cancelled,
+                 percentile_cont(0.50) within group (order by duration_s) as p50_s,
+                 percentile_cont(0.95) within group (order by duration_s) as p95_s,
+                 min(first_at) as first_at, max(first_at) as last_at
+        from     begun
+        group by version
+    )
+    select   ended.version, executions, completed, failed, cancelled,
+             completed::double precision / nullif(completed + failed + cancelled, 0)
+                 as completed_rate,
+             coalesce(calls, 0) as calls, coalesce(failed_calls, 0) as failed_calls,
+             coalesce(first_calls, 0) as first_calls,
+             coalesce(first_succeeded, 0) as first_succeeded,
+             first_succeeded::double precision / nullif(first_calls, 0) as first_attempt_rate,
+             p50_s, p95_s, first_at, last_at
+    from     ended
+    left join called on called.version is not distinct from ended.version
+    order by first_at desc, ended.version
+    limit    50
+""")  # noqa: S608 - constants of this package
+
+
+async def versions_of_playbook(snapshot: Snapshot, params: PlaybookParams) -> ApiAnswer[VersionRow]:
+    """How do the versions of one playbook compare, in at most 7 days? The latest first."""
+    return await run_query(snapshot, _VERSIONS, params.values(snapshot.read_at), VersionRow)
+
+
+class VersionError(ApiRow, frozen=True, kw_only=True):
+    """calls: failed calls of this version with errors of this class."""
+
+    version: str | None
+    error_class: str
+    calls: int
+    executions: int
+
+
+_ERRORS: Final = Statement(f"""
+    with {_OF_PLAYBOOK}
+    select   begun.version, call.error_class, count(*) as calls,
+             count(distinct call.execution_id) as executions
+    from     begun
+    join     projector.calls as call on call.execution_id = begun.execution_id
+    where    call.finished_at is not null
+    and      call.status <> 'COMPLETED'
+    group by begun.version, call.error_class
+    order by calls desc, begun.version, call.error_class
+    limit    500
+""")  # noqa: S608 - constants of this package
+
+
+async def errors_by_version(snapshot: Snapshot, params: PlaybookParams) -> ApiAnswer[VersionError]:
+    """Which errors does each version of one playbook have, in at most 7 days?"""
+    return await run_query(snapshot, _ERRORS, params.values(snapshot.read_at), VersionError)

@@ -1,0 +1,209 @@
+"""An execution says why it is stuck, and links to its rejected records."""
+
+from typing import Final
+
+import pytest
+from playwright.async_api import Browser
+
+from normalizer import Envelope, Normalizer, RawRecord
+from tests.integration.page.browsing import Scheme, axe, fully_drawn, looking, serving
+from tests.support.stack import Database
+from tests.support.table_rows import connected
+
+STUCK: Final = "333895119667515392"
+HISTORY: Final = """
+    insert into normalizer.source_positions
+           (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset, records,
+            last_recorded_ms)
+    values ('noetl.events', 0, 0, 'c', 'o', 0, 9, 9, extract(epoch from now()) * 1000);
+
+    insert into normalizer.events
+           (event_id, execution_id, event_type, step, status, attempts, created_at, worker_id,
+            command_id, context, source_topic, source_partition, source_offset)
+    select event_id, 333895119667515392, event_type, step, status, 0,
+           now() - make_interval(secs => ago_s), worker_id, command_id, context::jsonb,
+           'noetl.events', 0, event_id
+    from   (
+               values (1, 'playbook.started', 'flow', 'STARTED', 500, null, null,
+                       '{"path": "team/flow", "version": "3"}'),
+                      (2, 'command.issued', 'start', 'PENDING', 490, null, '1:start', '{}'),
+                      (3, 'command.claimed', 'start', 'RUNNING', 405, 'worker-4', '1:start', '{}')
+           ) as one (event_id, event_type, step, status, ago_s, worker_id, command_id, context);
+
+    insert into normalizer.quarantine
+           (reason, detail, shape, normalizer_version, source_topic, source_incarnation,
+            source_partition, source_offset, source_index, value_bytes, batch_id, execution_id)
+    values ('invalid_json', 'no JSON', '', 1, 'noetl.events', 0, 0, 8, 0, 7, 1, 333895119667515392);
+"""
+
+
+@pytest.mark.parametrize("screen", ["summary", "executions", "dashboard"])
+async def test_stuck_execution_says_what_it_waits_for(
+    browser: Browser, database: Database, screen: str
+) -> None:
+    async with connected(database) as connection:
+        await connection.execute(HISTORY)
+    address = {
+        "summary": f"/?show=execution&execution={STUCK}",
+        "executions": "/?show=executions",
+        "dashboard": "/",
+    }[screen]
+
+    async with serving(database.url) as url, looking(browser, f"{url}{address}") as page:
+        await fully_drawn(page)
+        where = {
+            "summary": "#execution .body > :first-child",
+            "executions": "#executions tbody",
+            "dashboard": "#stuck tbody",
+        }[screen]
+        said = await page.locator(where).inner_text()
+        assert "start was claimed by worker-4 and never started" in said
+        if screen == "summary":
+            assert said.startswith("Silent for 6 min 4")
+
+        await page.get_by_role("link", name="start", exact=True).first.click()
+        await page.wait_for_url(f"**execution={STUCK}&command=1%3Astart*")
+
+
+async def test_execution_and_its_rejected_record_link_to_each_other(
+    browser: Browser, database: Database
+) -> None:
+    async with connected(database) as connection:
+        await connection.execute(HISTORY)
+    address = f"/?show=execution&execution={STUCK}"
+
+    async with serving(database.url) as url, looking(browser, f"{url}{address}") as page:
+        await fully_drawn(page)
+        assert "1 record of this execution was rejected" in await page.inner_text("#execution")
+        await page.click("#rejected tbody a")
+        await page.wait_for_selector("h1 >> text=Refused record")
+        await fully_drawn(page)
+        await page.click(f"#refusal a:text-is('{STUCK}')")
+        await page.wait_for_selector(f"h1 >> text=Execution {STUCK}")
+
+        # Also where nothing but the rejected record names the execution.
+        async with connected(database) as connection:
+            await connection.execute("update normalizer.quarantine set execution_id = 77")
+        await page.fill("#search", "77")
+        await page.press("#search", "Enter")
+        await page.wait_for_selector("h1 >> text=Refused record")
+
+
+@pytest.mark.parametrize(
+    ("pasted", "title", "panel"),
+    [
+        (f'"{STUCK}"', f"Execution {STUCK}", "#execution"),
+        (f"ERROR execution_id={STUCK}: no answer", f"Execution {STUCK}", "#execution"),
+        ("1:sta", f"Execution {STUCK}", "#execution"),
+        ("wall", "Wall: last 24 hours", "body[data-view=wall]"),
+        ("stuck", "Projector", "#stuck"),
+        ("too_large", "Quarantine", "#records"),
+        ("queue waits", "Workers and queues", "#queue"),
+        ("drift", "Producers", "#drift"),
+    ],
+)
+async def test_enter_opens_what_was_pasted(
+    browser: Browser, database: Database, pasted: str, title: str, panel: str
+) -> None:
+    async with connected(database) as connection:
+        await connection.execute(HISTORY.replace("1:start", f"{STUCK}:start"))
+
+    async with serving(database.url) as url, looking(browser, url) as page:
+        await fully_drawn(page)
+        await page.keyboard.press("/")
+        await page.keyboard.insert_text(pasted.replace("1:sta", f"{STUCK}:sta"))
+        await page.keyboard.press("Enter")
+        await page.wait_for_function(
+            "([title]) => document.querySelector('h1').textContent === title", arg=[title]
+        )
+        await fully_drawn(page)
+        assert await page.locator(panel).count() == 1
+        if panel in ("#stuck", "#queue"):
+            top = "([id]) => document.querySelector(id).getBoundingClientRect().top"
+            assert 0 <= await page.evaluate(top, [panel]) < 500
+
+
+async def test_any_panel_is_within_ten_keys_and_back_returns_the_focus(
+    browser: Browser, database: Database
+) -> None:
+    async with connected(database) as connection:
+        await connection.execute(HISTORY)
+
+    async with serving(database.url) as url, looking(browser, url) as page:
+        await fully_drawn(page)
+        panels = await page.locator("#main .panel").evaluate_all(
+            "(all) => all.map((one) => one.id)"
+        )
+        for key in ("j", "k"):
+            await page.evaluate("document.activeElement.blur()")
+            for expected in (panels if key == "j" else panels[::-1])[: (len(panels) + 1) // 2]:
+                await page.keyboard.press(key)
+                assert await page.evaluate("document.activeElement.id") == expected
+        assert len(panels) <= 20
+
+        await page.keyboard.press("?")
+        assert "next panel" in await page.inner_text("dialog[open]")
+        await page.keyboard.press("Escape")
+
+        link = page.locator("#stuck tbody a").first
+        await link.focus()
+        await page.keyboard.press("Enter")
+        await page.wait_for_selector("h1 >> text=Execution")
+        await fully_drawn(page)
+        await page.go_back()
+        await page.wait_for_function(
+            "(text) => document.activeElement.textContent === text", arg=STUCK
+        )
+
+
+async def test_empty_lists_blame_no_filter_that_nobody_set(
+    browser: Browser, database: Database
+) -> None:
+    async with serving(database.url) as url, looking(browser, url) as page:
+        for show in ("calls", "executions"):
+            await page.goto(f"{url}/?show={show}")
+            await fully_drawn(page)
+            assert "filter" not in await page.inner_text("#main")
+            await page.goto(f"{url}/?show={show}&playbook=none")
+            await fully_drawn(page)
+            assert "with these filters" in await page.inner_text("#main")
+
+
+async def test_first_run_says_how_to_send_one_event(browser: Browser, database: Database) -> None:
+    async with connected(database) as connection:
+        await connection.execute(
+            """
+            insert into normalizer.source_positions
+                   (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset)
+            values ('noetl.events', 0, 0, 'c', 'o', 0, 0)
+            """
+        )
+
+    async with serving(database.url) as url, looking(browser, url) as page:
+        await fully_drawn(page)
+        text = await page.locator(".first-run pre").last.inner_text()
+        assert "--topic noetl.events" in text
+        sent = text.split("'")[1]
+        (event,) = Normalizer().normalize(
+            RawRecord(sent.encode(), topic="noetl.events", recorded_ms=1)
+        )
+        assert isinstance(event, Envelope)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    "screen", ["", "show=workers", "show=producers", "show=retries", "show=executions", "view=wall"]
+)
+async def test_axe_finds_nothing_and_nothing_is_wider_than_its_screen(
+    browser: Browser, database: Database, screen: str, scheme: Scheme
+) -> None:
+    async with connected(database) as connection:
+        await connection.execute(HISTORY)
+
+    async with serving(database.url) as url, looking(browser, url, scheme=scheme) as page:
+        await page.goto(f"{url}/?{screen}")
+        await fully_drawn(page)
+        assert await axe(page) == []
+        cut = """(all) => all.filter((one) => one.scrollWidth > one.clientWidth + 1)
+            .map((one) => one.textContent)"""
+        assert await page.locator(".filters select, .wall .legend").evaluate_all(cut) == []

@@ -1,0 +1,200 @@
+"""The API does what its callers expect: names of fields as filters, links, CSV, and long polls."""
+
+import asyncio
+import csv
+import io
+import re
+import time
+from collections.abc import AsyncIterator
+from typing import Final
+
+import httpx
+import pytest
+
+from projector.api.endpoints import ENDPOINTS, ROOT
+from tests.support.api_client import api_client, get_rows, insert_events
+from tests.support.stack import Database, Stack
+from tests.support.table_rows import connected
+
+END: Final = """
+    insert into normalizer.events (event_id, execution_id, event_type, step, status, created_at)
+    values ($1, 777, $2, 'flow', $3, now())
+"""
+
+
+@pytest.fixture(scope="module")
+async def filled(stack: Stack) -> AsyncIterator[Database]:
+    """Three hours of history, read only."""
+    async with (await stack.cluster("current")).database() as made:
+        await insert_events(made, 3_000)
+        yield made
+
+
+@pytest.fixture(scope="module")
+async def client(filled: Database) -> AsyncIterator[httpx.AsyncClient]:
+    async with api_client(filled.url) as made:
+        yield made
+
+
+async def test_a_field_is_a_filter_by_its_own_name(client: httpx.AsyncClient) -> None:
+    row = (await get_rows(client, "calls", failed="true", limit=1))[0]
+
+    for field, parameter in (
+        ("execution_id", "execution"),
+        ("command_id", "command"),
+        ("worker_id", "worker"),
+    ):
+        by_field = await get_rows(client, "calls", **{field: row[field]})
+        assert by_field == await get_rows(client, "calls", **{parameter: row[field]}), field
+        assert by_field
+    unknown = await client.get(f"{ROOT}/tiles", params={"execution_id": 1})
+    assert unknown.status_code == 400
+
+
+async def test_links_lead_through_every_page(client: httpx.AsyncClient) -> None:
+    address: str | None = f"{ROOT}/executions?limit=40&status=COMPLETED"
+    seen: list[str] = []
+    while address:
+        answer = await client.get(address)
+        seen += [row["execution_id"] for row in answer.json()["rows"]]
+        found = re.fullmatch('<(.+)>; rel="next"', answer.headers.get("Link", ""))
+        assert (found is not None) == (answer.json().get("next") is not None)
+        address = found[1] if found else None
+
+    assert len(seen) == len(set(seen)) > 40
+    assert seen == [
+        row["execution_id"]
+        for row in await get_rows(client, "executions", limit=500, status="COMPLETED")
+    ]
+
+
+async def test_format_csv_needs_no_header(client: httpx.AsyncClient) -> None:
+    by_header = await client.get(f"{ROOT}/calls?limit=3", headers={"Accept": "text/csv"})
+    by_parameter = await client.get(f"{ROOT}/calls?limit=3&format=csv")
+
+    assert by_parameter.text == by_header.text
+    assert by_parameter.headers["content-type"].startswith("text/csv")
+    assert (await client.get(f"{ROOT}/calls?format=xml")).status_code == 400
+
+
+async def test_the_root_lists_every_question(client: httpx.AsyncClient) -> None:
+    rows = (await client.get(ROOT)).json()["rows"]
+    as_csv = (await client.get(f"{ROOT}?format=csv")).text
+
+    assert {row["path"] for row in rows} >= {ROOT + endpoint.path for endpoint in ENDPOINTS}
+    assert all(row["question"].strip() for row in rows)
+    assert [row["path"] for row in csv.DictReader(io.StringIO(as_csv))] == [
+        row["path"] for row in rows
+    ]
+
+
+async def test_the_window_before_is_as_long_and_ends_where_the_window_begins(
+    client: httpx.AsyncClient,
+) -> None:
+    path = f"{ROOT}/error-rate-by-attempt"
+    now = (await client.get(path, params={"last": "1h", "by": "at"})).json()
+    before = (await client.get(path, params={"last": "1h", "by": "at", "window": "before"})).json()
+    same = await client.get(
+        path, params={"since": before["since"], "until": before["until"], "by": "at"}
+    )
+
+    assert before["until"] == now["since"]
+    assert before["rows"] == same.json()["rows"] != []
+
+
+async def test_a_request_waits_until_an_execution_has_ended(database: Database) -> None:
+    async with connected(database) as connection, api_client(database.url) as client:
+        await connection.execute(END, 1, "playbook.started", "STARTED")
+        began = time.monotonic()
+        (row,) = await get_rows(client, "executions/777", wait="1s")
+        assert row["status"] == "RUNNING"
+        assert time.monotonic() - began >= 1.0
+
+        waiting = asyncio.create_task(get_rows(client, "executions/777", wait="60s"))
+        assert (await get_rows(client, "executions/777"))[0]["status"] == "RUNNING"
+        await connection.execute(END, 2, "playbook.completed", "COMPLETED")
+
+        assert (await waiting)[0]["status"] == "COMPLETED"
+        assert time.monotonic() - began < 50.0
+        refused = await client.get(f"{ROOT}/executions/777", params={"wait": "61s"})
+        assert refused.status_code == 400
+        assert "a time from 1s to 60s" in refused.json()["detail"]
+
+
+async def test_two_hundred_who_wait_share_one_connection(database: Database) -> None:
+    async with connected(database) as connection, api_client(database.url) as client:
+        await connection.execute(END, 1, "playbook.started", "STARTED")
+        paths = [f"executions/{n}" for n in (777, *range(1_000, 1_199))]
+        waiting = [asyncio.create_task(client.get(f"{ROOT}/{one}?wait=60s")) for one in paths]
+        most = 0
+        for _ in range(60):
+            (row,) = await get_rows(client, "executions/777")
+            assert row["status"] == "RUNNING"
+            most = max(
+                most,
+                await connection.fetchval(
+                    "select count(*) from pg_stat_activity where application_name like 'projector%'"
+                ),
+            )
+        assert not any(one.done() for one in waiting)
+        assert 1 <= most <= 4
+
+        await connection.execute(END, 2, "playbook.completed", "COMPLETED")
+        assert (await waiting[0]).json()["rows"][0]["status"] == "COMPLETED"
+        for one in waiting:
+            one.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_versions_of_a_playbook_are_counted_as_sql_counts_them(database: Database) -> None:
+    await insert_events(database, 3_000)
+    async with connected(database) as connection, api_client(database.url) as client:
+        playbook = "team/one"
+        # Half of its executions have another version.
+        await connection.execute(
+            """
+            update normalizer.events
+            set    context = coalesce(context, '{}') || jsonb_build_object(
+                       'path', $1::text, 'version', (execution_id % 2)::text
+                   )
+            where  event_type = 'playbook.started'
+            """,
+            playbook,
+        )
+        expected = await connection.fetch(
+            """
+            select   execution.version, count(distinct execution.execution_id) as executions,
+                     count(distinct execution.execution_id)
+                         filter (where execution.status = 'COMPLETED') as completed,
+                     count(call.finished_at) as calls,
+                     count(call.finished_at) filter (where call.status <> 'COMPLETED')
+                         as failed_calls
+            from     projector.executions as execution
+            left join projector.calls as call using (execution_id)
+            where    execution.playbook = $1
+            group by execution.version
+            """,
+            playbook,
+        )
+        errors = await connection.fetch(
+            """
+            select version, error_class, count(*) as calls
+            from   projector.calls
+            where  playbook = $1 and finished_at is not null and status <> 'COMPLETED'
+            group by version, error_class
+            """,
+            playbook,
+        )
+
+        rows = await get_rows(client, "versions-of-playbook", playbook=playbook, last="24h")
+        found = await get_rows(client, "errors-by-version", playbook=playbook, last="24h")
+        (one,) = await get_rows(client, "versions-of-playbook", playbook=playbook, version="1")
+
+    assert len(rows) == len(expected) == 2
+    for row in expected:
+        (same,) = (one for one in rows if one.get("version") == row["version"])
+        assert {name: same[name] for name in row.keys()} == dict(row)  # noqa: SIM118 - a record
+    assert {(one.get("version"), one["error_class"], one["calls"]) for one in found} == {
+        (row["version"], row["error_class"], row["calls"]) for row in errors
+    }
+    assert one["version"] == "1"

@@ -79,7 +79,7 @@ clean: ## Remove the stack's data, caches and builds; .venv and the downloaded K
 		{ echo "normalizer up runs here: stop it first"; exit 1; }
 	@test ! -L .noetl/postgres/outside || rm -rf "$$(readlink .noetl/postgres/outside)"
 	rm -rf .noetl build dist *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache \
-		.import_linter_cache contract/rust/target native/target
+		.import_linter_cache contract/rust/target native/target native/build native/*.egg-info
 	find . -name __pycache__ -not -path "./.venv/*" -prune -exec rm -rf {} +
 
 help: ## This list

@@ -238,7 +238,9 @@ async def _read(
             offset = error.next_offset or offset + 1
             continue
         if chunk is None:
-            raise BrokerUnavailable(f"{position.at}: retention has just taken offset {offset}")
+            raise BrokerUnavailable(
+                f"{position.at}: Kafka's retention has just deleted offset {offset}"
+            )
         found = [one for one in chunk.records if to is None or one.offset < to]
         if to is None and found:
             at_once = found[0].offset == first

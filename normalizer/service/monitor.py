@@ -122,7 +122,7 @@ class Monitor:
         if not lag_monitor.broker_up:
             yield "broker: no answer"
         for topic in lag_monitor.missing_topics:
-            yield f"topic {topic}: there is none: `normalizer check` says how to make it"
+            yield f"topic {topic} does not exist: `normalizer check` says how to create it"
         yield from self._database_reasons()
         yield from self._waiting_batches()
         if service.reader.rebalancing:
@@ -130,7 +130,7 @@ class Monitor:
         ownership = service.ownership
         waiting = [one for one in ownership.unclaimed() if one not in ownership.unreachable]
         if waiting:
-            yield f"partitions assigned and not claimed: {', '.join(map(str, waiting))}"
+            yield f"partitions assigned but not claimed: {', '.join(map(str, waiting))}"
         for partition, age_s in service.ownership.fenced_for_s().items():
             if age_s >= FENCED_LIMIT_S:
                 yield f"partition {partition} was claimed by another process {age_s:.0f} s ago"
@@ -142,7 +142,7 @@ class Monitor:
         """Yield the partitions that this process can't read as it should, and why."""
         ownership = self._service.ownership
         for partition, why in sorted({**ownership.unreachable}.items()):
-            yield f"partition {partition} is away: {why.removeprefix(f'{partition}: ')}"
+            yield f"partition {partition} is unreachable: {why.removeprefix(f'{partition}: ')}"
         for partition in self.lag_monitor.unmeasured if self.lag_monitor.broker_up else ():
             if partition not in ownership.unreachable:
                 yield f"lag of partition {partition} is unknown: no broker reports where it ends"
@@ -163,7 +163,7 @@ class Monitor:
             yield "database: read-only"
         elif lag_monitor.missing_migrations:
             missing = ", ".join(lag_monitor.missing_migrations)
-            yield f"migrations missing: {missing}: type `normalizer migrate`"
+            yield f"migrations missing: {missing}: run `normalizer migrate`"
 
     def _waiting_batches(self) -> Iterator[str]:
         for in_flight in self._service.in_flight_batches():

@@ -107,7 +107,7 @@ def leads_to_grpc(environ: Mapping[str, str]) -> ConfigurationError | None:
         return None
     return ConfigurationError(
         f"the OTLP endpoint {masked_url(endpoint)} has the port that collectors use for gRPC",
-        remedy=f"name {_HTTP_PORT}",
+        remedy=f"use {_HTTP_PORT}",
     )
 
 

@@ -236,7 +236,9 @@ class Reader:
 
 async def _refuse_tables(connection: asyncpg.Connection) -> None:
     if await connection.fetchval(_TABLES):
-        raise DatabaseRefusedError(f"{READER} can read tables, but must read views only: revoke it")
+        raise DatabaseRefusedError(
+            f"{READER} can read tables, but must read only views; revoke that right"
+        )
 
 
 def _translated(error: asyncpg.PostgresError, timeout_s: float, *, timed_out: bool) -> ApiError:
@@ -248,9 +250,15 @@ def _translated(error: asyncpg.PostgresError, timeout_s: float, *, timed_out: bo
     if code == "57014" and timed_out:
         return TooSlowError(f"the database needed more than {timeout_s:g} s; request less data")
     if code in ("42501", "22023") and "role" in str(error):
-        return DatabaseRefusedError(f"the user of DATABASE_URL may not act as {READER}: grant it")
+        return DatabaseRefusedError(
+            f"the user of DATABASE_URL may not act as {READER}; grant it that role"
+        )
     if code[:2] in OUTAGE_CLASSES:
         return DatabaseUnavailableError(f"the database did not answer (SQLSTATE {code})")
     if code[:2] == "42":
-        return DatabaseRefusedError(f"a view is missing or closed (SQLSTATE {code}): migrate")
-    return DatabaseRefusedError(f"the database refused (SQLSTATE {code}, {type(error).__name__})")
+        return DatabaseRefusedError(
+            f"a view is missing or not readable (SQLSTATE {code}); run `normalizer migrate`"
+        )
+    return DatabaseRefusedError(
+        f"the database rejected the query (SQLSTATE {code}, {type(error).__name__})"
+    )

@@ -91,7 +91,7 @@ def _repair_request(
     which: tuple[str, ...], *, executions: bool, hours: bool, counters: bool, all_: bool
 ) -> RepairRequest:
     if executions + hours + counters + all_ > 1:
-        raise click.UsageError("give one of --executions, --hours, --counters and --all")
+        raise click.UsageError("give one of --executions, --hours, --counters, or --all")
     if which and not executions and not hours:
         raise click.UsageError("arguments need --executions ID ... or --hours FROM TO")
     if executions:
@@ -100,7 +100,7 @@ def _repair_request(
         except ValueError as error:
             raise click.BadParameter(f"{' '.join(which)} are not execution ids") from error
         if not ids:
-            raise click.UsageError("--executions needs one ID or more")
+            raise click.UsageError("--executions needs at least one ID")
         if not all(-(1 << 63) <= one < 1 << 63 for one in ids):
             raise click.BadParameter("an execution id has at most 64 bits")
         return RepairRequest(scope=Scope(kind="range", execution_ids=ids))

@@ -121,7 +121,7 @@ class _Retention:
                 if one != group.blocker:
                     yield (
                         f"kept execution {one}: it shares an event_id with execution "
-                        f"{group.blocker}, which can't go yet"
+                        f"{group.blocker}, which can't be deleted yet"
                     )
 
     async def _drop(self, groups: Sequence[Group]) -> AsyncIterator[str]:

@@ -162,7 +162,7 @@ def _sentences(
         if is_actual is None:
             yield f"{name}: missing, should be {_rest(should_be, keys)}"
         elif should_be is None:
-            yield f"{name}: shows {_rest(is_actual, keys)}, no event says so"
+            yield f"{name}: shows {_rest(is_actual, keys)}, but no event says so"
         else:
             differing = [
                 f"{column} shows {value}, should be {should_be.get(column)}"

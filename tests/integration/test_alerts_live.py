@@ -137,7 +137,7 @@ async def test_probes_and_alerts_go_red_and_green_with_what_they_watch(scene: Sc
 async def _no_topic_yet(scene: Scene, service: ThreadedService) -> None:
     await scene.alerts.until_green("NormalizerDown")
     reasons = (
-        f"topic {TOPIC.name}: there is none: `normalizer check` says how to make it; "
+        f"topic {TOPIC.name} does not exist: `normalizer check` says how to create it; "
         "group: partitions are not assigned yet"
     )
     await until_reason(service.url, reasons)
@@ -151,7 +151,7 @@ async def _no_topic_yet(scene: Scene, service: ThreadedService) -> None:
 
 async def _a_migration_missing(scene: Scene, service: ThreadedService) -> None:
     await scene.execute("delete from migrations.applied where version = '0013'")
-    await until_reason(service.url, "migrations missing: 0013: type `normalizer migrate`")
+    await until_reason(service.url, "migrations missing: 0013: run `normalizer migrate`")
     await scene.execute("insert into migrations.applied (version) values ('0013')")
     await until_ready(service.url)
 
@@ -326,7 +326,7 @@ async def _stopped_for_longer_than_records_are_kept(scene: Scene) -> None:
     with contextlib.ExitStack() as started:
         async with scene.locked():
             service = started.enter_context(ThreadedService(scene.settings))
-            await until_reason(service.url, "partitions assigned and not claimed: own[0]")
+            await until_reason(service.url, "partitions assigned but not claimed: own[0]")
         await scene.alerts.until_red(*expected)
         await until_reason(service.url, "partition own[1] is stopped: KAFKA_BOOTSTRAP_SERVERS ")
         await scene.alerts.until_green("NormalizerDown", expected[0])

@@ -175,7 +175,7 @@ async def test_a_reader_that_may_read_tables_is_refused(database: Database) -> N
 
     assert answer.status_code == 503
     assert answer.json()["reasons"] == [
-        "projector_reader can read tables, but must read views only: revoke it"
+        "projector_reader can read tables, but must read only views; revoke that right"
     ]
 
 
@@ -202,7 +202,10 @@ async def test_a_login_needs_the_reader_s_role_and_no_other(filled: Database) ->
         "the user of DATABASE_URL may not act as projector_reader: grant it"
     )
     assert member.status_code == 200
-    assert lost.json()["detail"] == "the database refused (SQLSTATE 3D000, InvalidCatalogNameError)"
+    assert (
+        lost.json()["detail"]
+        == "the database rejected the query (SQLSTATE 3D000, InvalidCatalogNameError)"
+    )
 
 
 async def test_what_the_document_allows_is_answered_as_it_says(filled: Database) -> None:

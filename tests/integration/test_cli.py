@@ -133,7 +133,7 @@ async def test_check_says_what_to_type_for_each_failure(
     code, said = await checked(wrong)
 
     assert code == 1
-    assert "FAIL  topic no.such.topic: there is none" in said
+    assert "FAIL  topic no.such.topic: no such topic" in said
     servers = ",".join(settings.kafka_bootstrap_servers)
     command = f"kafka-topics.sh --bootstrap-server {servers} --topic no.such.topic"
     assert f"{command} --create --partitions 6 (if it was read before, " in said

@@ -151,7 +151,7 @@ class TopicSource:
         if self._range.partitions:
             wanted = [KafkaPartition(self._topic, number) for number in self._range.partitions]
         if missing := [str(one) for one in wanted if one not in known]:
-            raise ConfigurationError(f"there is no partition {', '.join(missing)}")
+            raise ConfigurationError(f"no such partition: {', '.join(missing)}")
         return wanted
 
     async def _check_incarnation(

@@ -310,7 +310,7 @@ async def test_executions_that_share_an_id_leave_together(
 
         totals = await store.write(batch_now(after(claim, first), again))
 
-    why = "it shares an event_id with execution 2, which can't go yet"
+    why = "it shares an event_id with execution 2, which can't be deleted yet"
     assert f"kept execution 1: {why}" in said
     assert (totals.stored, totals.duplicate + totals.merged) == (0, 1)
     await connection.execute(age, NOW - timedelta(days=15), ["bb"])

@@ -111,7 +111,9 @@ async def test_a_partition_without_a_leader_stops_no_other(
                 await until(lambda: monitor.lag_monitor.broker_up)
                 await until_ends_are_known(settings, {0: 40})
                 await say_what_is_known_and_name_the_other(settings, spread)
-                await until_degraded_and_ready(monitor, f"partition {spread.name}[1] is away: ")
+                await until_degraded_and_ready(
+                    monitor, f"partition {spread.name}[1] is unreachable: "
+                )
                 await second.start()
                 await stored(range(50, 60), {0: 40, 1: 20}, partition=1)
             assert service.ownership.unreachable == {}

@@ -112,6 +112,18 @@ def test_odd_records_are_answered_as_in_python(lane: Lane, value: bytes) -> None
     assert answers.equal == 1
 
 
+def test_first_valid_traceparent_of_several_is_the_trace(lane: Lane) -> None:
+    spelled = ("Traceparent", "traceparent", "TRACEPARENT")
+    values = (b"none", b"00-%032x-%016x-01" % (7, 7), b"00-%032x-%016x-01" % (8, 8))
+    (record,) = raw_records(
+        [b'{"name":"a","execution_id":1}'], headers=tuple(zip(spelled, values, strict=True))
+    )
+
+    answers = compare_answers(lane, [record])
+
+    assert (answers.equal, answers.wrong) == (1, [])
+
+
 def test_hostile_records_are_answered_as_in_python_or_left(lane: Lane) -> None:
     values = [*hostile_values(random.randrange(1_000_000), 5_000), *EXTREME]
 

@@ -239,7 +239,7 @@ mod tests {
         let mut folded: [u8; 256] = std::array::from_fn(|byte| u8::try_from(byte).unwrap_or(0));
         folded.make_ascii_lowercase();
         Prefilter::new(&Signs {
-            signs: ["pin", "in", "apikey", "keyx"]
+            signs: ["pin", "in", "apikey", "keyx", "shinz"]
                 .map(|sign| sign.as_bytes().to_vec())
                 .to_vec(),
             weak: 2,
@@ -257,6 +257,8 @@ mod tests {
         assert_eq!(prefilter.look("shipin the API_key"), Found::Strong);
         assert_eq!(prefilter.look("apike keyx"), Found::Strong);
         assert_eq!(prefilter.look("apike apik"), Found::Nothing);
+        // A sign within the beginning of a longer one.
+        assert_eq!(prefilter.look("shin"), Found::Weak);
     }
 
     #[test]

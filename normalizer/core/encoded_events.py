@@ -119,7 +119,7 @@ class Lane(Protocol):
 
 def events_of(outcomes: Iterable[Outcome]) -> list[Event]:
     """The events among the outcomes."""
-    return [one for one in outcomes if not isinstance(one, (Rejected, Ignored))]
+    return [one for one in outcomes if isinstance(one, (Envelope, EncodedEvent))]
 
 
 def envelope_of(event: Event) -> Envelope:
@@ -174,9 +174,12 @@ def decode_columns(columns: bytes) -> Envelope:
 
 
 def _encode(event: Envelope) -> bytes:
-    recorded_at, max_attempts, command_id = event.recorded_at, event.max_attempts, event.command_id
-    iteration, catalog_id, duration = event.iteration, event.catalog_id, event.duration
+    recorded_at, max_attempts, iteration = event.recorded_at, event.max_attempts, event.iteration
     parent_id, parent_execution_id = event.parent_event_id, event.parent_execution_id
+    catalog_id, duration = event.catalog_id, event.duration
+    command_id, error, trace_id = event.command_id, event.error, event.trace_id
+    context, result, meta = event.context, event.result, event.meta
+    extra, coercions, headers = event.extra, event.coercions, event.headers
     return b"".join(
         (
             _pack_fixed(
@@ -201,14 +204,14 @@ def _encode(event: Envelope) -> bytes:
             _NULL if parent_id is None else _pack_bigint(8, parent_id),
             _NULL if parent_execution_id is None else _pack_bigint(8, parent_execution_id),
             _NULL if duration is None else _pack_double(8, duration),
-            _NULL if event.error is None else _text(event.error),
-            _json(event.context),
-            _json(event.result),
-            _json(event.meta),
-            _json(event.extra),
-            _json(event.coercions),
-            _json(event.headers),
-            _NULL if event.trace_id is None else _text(event.trace_id),
+            _NULL if error is None else _text(error),
+            _NULL if context is None else _pack_json(len(context) + 1, 1) + context,
+            _NULL if result is None else _pack_json(len(result) + 1, 1) + result,
+            _pack_json(len(meta) + 1, 1) + meta,
+            _NULL if extra is None else _pack_json(len(extra) + 1, 1) + extra,
+            _NULL if coercions is None else _pack_json(len(coercions) + 1, 1) + coercions,
+            _NULL if headers is None else _pack_json(len(headers) + 1, 1) + headers,
+            _NULL if trace_id is None else _text(trace_id),
         )
     )
 
@@ -230,6 +233,7 @@ _pack_length: Final = _LENGTH.pack
 _BIGINT_COLUMN: Final = struct.Struct(">iq")
 _pack_bigint: Final = _BIGINT_COLUMN.pack
 _pack_integer: Final = struct.Struct(">ii").pack
+_pack_json: Final = struct.Struct(">iB").pack
 _pack_double: Final = struct.Struct(">id").pack
 
 
@@ -242,10 +246,6 @@ def _text(text: str) -> bytes:
 def _word(text: str | None) -> bytes:
     """The text of a column with few different values: most are encoded already."""
     return _NULL if text is None else _text(text)
-
-
-def _json(value: bytes | None) -> bytes:
-    return _NULL if value is None else b"%b\1%b" % (_pack_length(len(value) + 1), value)
 
 
 def _microseconds(time: datetime | None) -> int:

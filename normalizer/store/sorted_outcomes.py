@@ -11,12 +11,12 @@ import msgspec
 
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
 from normalizer.core.coordinates import Coordinates, DedupHorizon, coordinates_of
-from normalizer.core.encoded_events import Event, events_of, time_of
+from normalizer.core.encoded_events import EncodedEvent, Event, time_of
 from normalizer.core.encoded_events import Outcome as ReadOutcome
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rules.timestamps import recorded_at
 from normalizer.core.stored_events import Outcome
-from normalizer.envelope import Ignored, Rejected
+from normalizer.envelope import Envelope, Ignored, Rejected
 from normalizer.store import store_statements
 from normalizer.store.quarantine_writer import RejectedRecord
 
@@ -89,7 +89,11 @@ class SortedOutcomes(msgspec.Struct, kw_only=True):
 async def begin_batch(connection: asyncpg.Connection, batch: Batch) -> tuple[int, Exclusions]:
     """Return a new batch id, and what this transaction must ignore."""
     execution_ids = {
-        event.execution_id for _, outcomes in batch.items() for event in events_of(outcomes)
+        one.execution_id
+        for part in batch.parts
+        for _, outcomes in part.items
+        for one in outcomes
+        if isinstance(one, (Envelope, EncodedEvent))
     } | {
         RejectedRecord(record, outcome).execution_id
         for record, outcomes in batch.items()

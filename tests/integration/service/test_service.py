@@ -502,6 +502,7 @@ async def test_sigterm_ends_the_process_in_order(
     assert service.returncode == 0
     lines = [json.loads(line) for line in said.splitlines()]
     assert [line["event"] for line in lines if "library" not in line] == [
+        "core.chosen",
         "listening",
         "started",
         "partitions_assigned",

@@ -304,6 +304,29 @@ async def quarantine(page: Page, connection: asyncpg.Connection) -> tuple[Shown,
     return sorted(await texts(page, "#quarantine li", ".what", "b")), sorted(expected)
 
 
+async def error_rate(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Shown]:
+    rows = await _rows(
+        connection,
+        f"""
+        select   step, sum(failed)::bigint as failed, sum(calls)::bigint as calls
+        from     projector.call_outcomes_by_attempt
+        where    hour >= {_DAY} and hour < now()
+        group by step
+        """,
+    )
+    expected = [
+        [
+            named(row["step"]),
+            percent(row["failed"] / row["calls"]),
+            count(row["failed"]),
+            count(row["calls"]),
+        ]
+        for row in rows
+    ]
+    steps = await cells(page, "#rate .body > .scroll")
+    return sorted([one[0], one[1], one[3], one[4]] for one in steps), sorted(expected)
+
+
 async def coercions(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Shown]:
     rows = await _rows(
         connection,
@@ -333,7 +356,7 @@ PANELS: Final[Mapping[str, Panel]] = {
     panel.__name__: panel
     for panel in (
         matrix, outcomes, errors, first, storms, stuck, durations, rates, why, quarantine,
-        coercions, freshness,
+        error_rate, freshness,
     )
 }  # fmt: skip
 
@@ -381,6 +404,16 @@ async def test_every_panel_agrees_with_sql_and_goes_on_doing_so(
         # Two minutes of traffic move at least these.
         for panel in ("matrix", "outcomes", "errors", "first", "durations", "freshness"):
             assert after[panel] != before[panel], panel
+
+
+async def test_coercions_on_the_screen_of_producers_agree_with_sql(
+    browser: Browser, platform: Platform
+) -> None:
+    async with looking(browser, f"{platform.url}/?show=producers") as page:
+        await fully_drawn(page)
+        await unfolded(page)
+        shown, expected = await coercions(page, platform.connection)
+        assert shown == expected != []
 
 
 async def test_a_chart_draws_its_table_a_wide_table_fades_and_a_job_gets_a_panel(

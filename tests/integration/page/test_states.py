@@ -696,16 +696,16 @@ async def _a_rule_leads_to_its_panel_without_loading_the_page_again(page: Page, 
         """() => {
             window.same = true;
             const link = document.createElement("a");
-            link.href = "/#coercions";
+            link.href = "/#quarantine";
             link.textContent = "(rule x)";
             document.getElementById("main").append(link);
             link.click();
         }"""
     )
-    await page.wait_for_selector("#coercions")
+    await page.wait_for_selector("#quarantine")
 
     assert await page.evaluate("window.same === true")
-    assert page.url == f"{empty}/#coercions"
+    assert page.url == f"{empty}/#quarantine"
 
 
 async def _how_a_copy_went_is_said_and_stays_when_the_page_is_drawn_again(

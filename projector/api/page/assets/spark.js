@@ -8,7 +8,7 @@ const HEIGHT = 20;
 
 /**
  * all: numbers or null, each for `step` ms from its x; what begins after `now` is not known.
- * level: colours it. The figure beside it says what it is; its title has the ends of both axes, for a pointer and for a screen reader.
+ * level: colours it. The figure beside it says what it is; its label has the ends of both axes, for a screen reader.
  */
 export function spark(all, { x, step, now, level = null }) {
   const values = all.map((one, n) => (x[n] < now ? one : null));
@@ -24,7 +24,6 @@ export function spark(all, { x, step, now, level = null }) {
   const words = `Trend ${between(x[0], Math.min(now, x.at(-1) + step))}: from ${tick(least)} to ${tick(most)}, last ${tick(known.at(-1))}`;
   return svg("svg", { class: "spark", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": words,
     "data-level": level },
-  svg("title", {}, words),
   svg("polygon", { points: `${text(done)} ${done.at(-1)?.[0] ?? 0},${HEIGHT} ${done[0]?.[0] ?? 0},${HEIGHT}` }),
   svg("polyline", { points: text(done) }),
   unfinished && there.length > 1 ? svg("polyline", { class: "unfinished", points: text(there.slice(-2)) }) : null);

@@ -15,7 +15,7 @@ import sys
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise, zip_longest
+from itertools import accumulate, count, islice, zip_longest
 from typing import Any, Final, NamedTuple
 
 ROLES: Final = {
@@ -67,7 +67,9 @@ class CallEvent(NamedTuple):
     """An event of a call. number: the attempts it declares; None if they were defaulted.
 
     call_index counts the calls that one command makes in one attempt, for example the tasks of a
-    sequence.
+    sequence. place is where its record lies, for example "noetl.events:0:3:1042:0": topic,
+    incarnation, partition, offset, and index. None if that tells nothing: the report came late, or
+    another record reports the same event from elsewhere.
     """
 
     event_type: str
@@ -80,6 +82,7 @@ class CallEvent(NamedTuple):
     error: str | None = None
     pending_callback: bool = False
     call_index: int = 0
+    place: str | None = None
 
     @property
     def role(self) -> str:
@@ -118,7 +121,12 @@ class CallEvent(NamedTuple):
 
 
 class Call(NamedTuple):
-    """One attempt of a command. status and finished_us are None while it runs."""
+    """One attempt of a command. status and finished_us are None while it runs.
+
+    attribution says how its number is known. declared: the end that decides names it (or, while it
+    runs, any event). only: nothing hints at another attempt of the command. inferred: by
+    attempts_of.
+    """
 
     attempts: int
     step: str
@@ -133,6 +141,7 @@ class Call(NamedTuple):
     duration_us: int | None
     queue_us: int | None
     exhausted: bool
+    attribution: str
 
 
 def calls_of_command(events: Sequence[CallEvent]) -> list[Call]:
@@ -140,64 +149,167 @@ def calls_of_command(events: Sequence[CallEvent]) -> list[Call]:
     by_attempt: dict[int, list[CallEvent]] = defaultdict(list)
     for event, attempts in zip(events, attempts_of(events), strict=True):
         by_attempt[attempts].append(event)
-    return [call_of_attempt(attempts, by_attempt[attempts]) for attempts in sorted(by_attempt)]
+    retried = is_retried(events)
+    return [
+        call_of_attempt(attempts, by_attempt[attempts], retried=retried)
+        for attempts in sorted(by_attempt)
+    ]
+
+
+def is_retried(events: Iterable[CallEvent]) -> bool:
+    """Whether anything hints at a second attempt: a number, or two issues, claims, or starts."""
+    times = {(event.role, event.at_us) for event in events if not event.end_class}
+    roles = [role for role, _ in times if role in {"issued", "claimed", "started"}]
+    return len(roles) > len(set(roles)) or any(event.number for event in events)
+
+
+class _Moment(NamedTuple):
+    """When something happened: by its producer's clock, and in the log if its place tells."""
+
+    at_us: int
+    in_log: tuple[int, int] | None = None
+
+    @property
+    def rank(self) -> tuple[int, bool, tuple[int, ...]]:
+        """Of reports of one time, the one that came first is the first."""
+        return self.at_us, self.in_log is None, self.in_log or ()
 
 
 def attempts_of(events: Sequence[CallEvent]) -> list[int]:
-    """The attempt of each event of one command, by its number or else by its time."""
-    begins = _begins(events)
-    if not begins:
-        return [0] * len(events)
-    moments = sorted((begin, number) for number, begin in begins.items())
+    """The attempt of each event of one command, in any order.
+
+    1. An attempt is known by a number, or by an issue of its own: an issue without a number is of
+       the lowest attempt that nobody names.
+    2. An attempt begins with its numbered issue, else with its first numbered claim or start, else
+       with its issue without a number, else just after the attempt before it has ended.
+    3. An event without a number is of the last attempt that had begun before it. Their places in
+       the log tell what came first, or else their clocks.
+    4. An attempt has one end of its call (of each call_index), and one of its command. If several
+       without a number fall into it, the earlier ones go to attempts before it that have none, or
+       else the later ones to attempts after it. A completion is the last of them, because only
+       failures are retried.
+    """
+    moments = _moments(events)
+    numbers = _numbers(events)
+    issues = _issues_by_attempt(events, moments, numbers)
+    by_issue = {moment.at_us: number for number, moment in issues.items()}
+    positions = _Positions(numbers, _begins(events, moments, numbers, issues))
     found = []
-    for event in events:
-        # A claim or start also belongs to the attempt that begins at its instant.
-        at = event.at_us + (event.role in {"claimed", "started"})
-        begun = bisect_left(moments, (at, 0))
-        by_time = moments[begun - 1][1] if begun else min(begins)
-        found.append(by_time if event.number is None else event.number)
-    ends: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for event, moment in zip(events, moments, strict=True):
+        if event.number is not None:
+            found.append(event.number)
+        elif event.role == "issued" and moment.at_us in by_issue:
+            found.append(by_issue[moment.at_us])
+        else:
+            found.append(positions.find(moment, or_at=not event.end_class))
+    slots: dict[tuple[str, int], list[int]] = defaultdict(list)
     for index, event in enumerate(events):
         if event.end_class:
-            ends[event.end_class, event.nth_call].append(index)
-    for alike in ends.values():
-        _move_earlier_ends(events, found, alike, sorted(begins))
+            slots[event.role, event.nth_call].append(index)
+    for ends in slots.values():
+        _spread(events, found, ends, numbers)
     return found
 
 
-def _begins(events: Sequence[CallEvent]) -> dict[int, int]:
-    """When each attempt began. Empty if no event has a number."""
-    numbered: dict[int, list[CallEvent]] = defaultdict(list)
-    unnumbered: list[CallEvent] = []
+def _moments(events: Sequence[CallEvent]) -> list[_Moment]:
+    """When each event happened. Places count only if they are all in one log."""
+    places = [event.place and event.place.rsplit(":", 2) for event in events]
+    if len({place[0] for place in places if place}) > 1:
+        places = [None] * len(events)
+    return [
+        _Moment(event.at_us, (int(place[1]), int(place[2])) if place else None)
+        for event, place in zip(events, places, strict=True)
+    ]
+
+
+def _numbers(events: Sequence[CallEvent]) -> list[int]:
+    """The attempts of a command, in order."""
+    declared = {event.number for event in events if event.number is not None}
+    issued = {event.number for event in events if event.role == "issued"} - {None}
+    further = len(_unnumbered_issues(events)) - len(declared - issued)
+    free = (number for number in count() if number not in declared)
+    # If issues are numbered, one without a number is not of the last attempt.
+    below = max(declared) if issued else sys.maxsize
+    found = declared | {number for number in islice(free, max(further, 0)) if number < below}
+    first = min(found, default=0)
+    taken_us = [
+        event.at_us
+        for event in events
+        if event.number == first and event.role in {"claimed", "started"}
+    ]
+    if first and first not in issued and taken_us:
+        # A worker that numbers only retries reported the end of the attempt before them.
+        before = min(taken_us)
+        if any(e.number is None and e.end_class and e.at_us < before for e in events):
+            found.add(first - 1)
+    return sorted(found or {0})
+
+
+def _unnumbered_issues(events: Sequence[CallEvent]) -> set[int]:
+    """When an attempt was issued that no issue of the same time names."""
+    times: dict[bool, set[int]] = {True: set(), False: set()}
     for event in events:
-        (unnumbered if event.number is None else numbered[event.number]).append(event)
-    ends = sorted(_ends_of_attempts(unnumbered))
-    begins: dict[int, int] = {}
-    end_before: int | None = None
-    for number, own in sorted(numbered.items()):
-        issued = [event.at_us for event in own if event.role == "issued"]
-        taken = [event.at_us for event in own if event.role in {"claimed", "started"}]
-        ended = _ends_of_attempts(own)
-        begun = min(issued or taken, default=None)
-        if begun is not None:
-            if number and not begins:
-                signs = [
-                    event.at_us
-                    for event in unnumbered
-                    if event.at_us < begun
-                    and (event.role == "issued" if issued else event.end_class)
-                ]
-                if signs:
-                    begins[number - 1] = min(signs)
-            begins[number] = begun
-            after = bisect_right(ends, begun)
-            ended = ended or ends[after : after + 1]
-        elif end_before is not None:
-            begins[number] = end_before + 1
-        else:
-            begins[number] = min(event.at_us for event in own)
-        end_before = min(ended, default=None)
+        if event.role == "issued":
+            times[event.number is None].add(event.at_us)
+    return times[True] - times[False]
+
+
+def _issues_by_attempt(
+    events: Sequence[CallEvent], moments: Sequence[_Moment], numbers: Sequence[int]
+) -> dict[int, _Moment]:
+    """The issues without a number, in order, of the attempts without a numbered issue.
+
+    None if there are fewer of them than of these attempts: which ones are missing, nobody knows.
+    """
+    times = _unnumbered_issues(events)
+    issues: dict[int, _Moment] = {}
+    for event, moment in zip(events, moments, strict=True):
+        if event.role == "issued" and event.number is None and event.at_us in times:
+            known = issues.get(event.at_us, moment)
+            issues[event.at_us] = min(known, moment, key=lambda one: one.rank)
+    have_places = all(moment.in_log for moment in issues.values())
+    ordered = sorted(
+        issues.values(), key=lambda one: ((have_places and one.in_log) or (), one.rank)
+    )
+    issued = {event.number for event in events if event.role == "issued"}
+    lacking = [number for number in numbers if number not in issued]
+    return dict(zip(lacking, ordered, strict=False)) if len(ordered) >= len(lacking) else {}
+
+
+def _begins(
+    events: Sequence[CallEvent],
+    moments: Sequence[_Moment],
+    numbers: Sequence[int],
+    issues: Mapping[int, _Moment],
+) -> list[_Moment]:
+    """When each attempt but the first began."""
+    own: dict[int | None, list[int]] = defaultdict(list)
+    for index, event in enumerate(events):
+        own[event.number].append(index)
+    ends = sorted(_ends_of_attempts([events[index] for index in own[None]]))
+    begins: list[_Moment] = []
+    end_before = ends[0] if ends else None
+    for number in numbers:
+        said = own[number]
+        begun = (
+            _first_moment(moments[index] for index in said if events[index].role == "issued")
+            or _first_moment(
+                moments[index] for index in said if events[index].role in {"claimed", "started"}
+            )
+            or issues.get(number)
+        )
+        if number != numbers[0]:
+            after_end = None if end_before is None else _Moment(end_before + 1)
+            first_us = min((events[index].at_us for index in said), default=0)
+            begins.append(begun or after_end or _Moment(first_us))
+            after = bisect_right(ends, begun.at_us) if begun else len(ends)
+            end_before = ends[after] if after < len(ends) else None
+        end_before = min(_ends_of_attempts([events[index] for index in said]), default=end_before)
     return begins
+
+
+def _first_moment(moments: Iterable[_Moment]) -> _Moment | None:
+    return min(moments, key=lambda one: one.rank, default=None)
 
 
 def _ends_of_attempts(events: Sequence[CallEvent]) -> list[int]:
@@ -217,29 +329,80 @@ def _ends_of_attempts(events: Sequence[CallEvent]) -> list[int]:
     ]
 
 
-def _move_earlier_ends(
-    events: Sequence[CallEvent], attempts: list[int], alike: list[int], numbers: Sequence[int]
+class _Positions:
+    """Finds the last attempt that had begun before a moment."""
+
+    def __init__(self, numbers: Sequence[int], begins: Sequence[_Moment]) -> None:
+        self._numbers = numbers
+        nths = list(enumerate(begins, start=1))
+        self._all = _Steps((begin.at_us, nth) for nth, begin in nths)
+        self._in_log = _Steps((begin.in_log, nth) for nth, begin in nths if begin.in_log)
+        self._others = _Steps((begin.at_us, nth) for nth, begin in nths if not begin.in_log)
+
+    def find(self, moment: _Moment, *, or_at: bool) -> int:
+        """The attempt. or_at: also if it began at the same instant by the clocks."""
+        at_us = moment.at_us + or_at
+        if moment.in_log:
+            offset, index = moment.in_log
+            nth = max(self._in_log.below((offset, index + 1)), self._others.below(at_us))
+        else:
+            nth = self._all.below(at_us)
+        return self._numbers[nth]
+
+
+class _Steps:
+    """The greatest number of those that stand below a key."""
+
+    def __init__(self, steps: Iterable[tuple[Any, int]]) -> None:
+        ascending = sorted(steps)
+        self._keys = [key for key, _ in ascending]
+        self._greatest = [0, *accumulate((nth for _, nth in ascending), max)]
+
+    def below(self, key: Any) -> int:
+        """0 if none does."""
+        return self._greatest[bisect_left(self._keys, key)]
+
+
+def _spread(
+    events: Sequence[CallEvent], found: list[int], ends: Sequence[int], numbers: Sequence[int]
 ) -> None:
-    """Move earlier ones of several ends that are alike to the attempt before, if it has none.
+    """Give each attempt one of these ends at most. A number is never overruled.
 
-    `alike` are indexes of ends of one class and call_index: an attempt has one of them.
+    `ends` are indexes of ends of one role and call_index. An end that is sent twice, at one time,
+    is one end.
     """
-    ends: dict[int, list[int]] = defaultdict(list)
-    for index in alike:
-        ends[attempts[index]].append(index)
-    for before, number in reversed(list(pairwise(numbers))):
-        if ends[before]:
-            continue
-        last = max((events[index].at_us for index in ends[number]), default=0)
-        for index in ends[number]:
-            if events[index].number is None and events[index].at_us < last:
-                attempts[index] = before
-                ends[before].append(index)
+    reports: dict[tuple[int, str, str], list[int]] = defaultdict(list)
+    for index in ends:
+        event = events[index]
+        reports[event.at_us, event.end_class, event.outcome].append(index)
+    declared = {found[index] for index in ends if events[index].number is not None}
+    free = [number for number in numbers if number not in declared]
+    ranked = []
+    for (at_us, end_class, outcome), same in reports.items():
+        named = [found[index] for index in same if events[index].number is not None]
+        unnamed = [index for index in same if events[index].number is None]
+        if named or not free:
+            for index in unnamed:
+                found[index] = min(named, default=found[index])
+        else:
+            nth = max(bisect_right(free, min(found[index] for index in same)) - 1, 0)
+            worst_first = (_CLASSES[outcome], at_us, _WORST_FIRST.index(outcome), end_class)
+            ranked.append(((nth, *worst_first), unnamed))
+    ranked.sort()
+    least = len(free)
+    surplus = max(len(ranked) - len(free), 0)
+    for place, ((nth, *_), same) in reversed(list(enumerate(ranked))):
+        least = min(least, nth - place)
+        for index in same:
+            found[index] = free[max(least + place, place - surplus, 0)]
 
 
-def call_of_attempt(attempts: int, events: Sequence[CallEvent]) -> Call:
-    """One attempt, from all its events."""
-    ends = sorted((event for event in events if event.end_class), key=lambda end: end.end_rank)
+def call_of_attempt(attempts: int, events: Sequence[CallEvent], *, retried: bool) -> Call:
+    """One attempt, from all its events. retried: is_retried of its command."""
+    ends = sorted(
+        (event for event in events if event.end_class),
+        key=lambda end: (end.end_rank, end.number is None),
+    )
     finished_us, status = (ends[0].at_us, ends[0].outcome) if ends else (None, None)
     issued_us, claimed_us, started_us = (
         min((event.at_us for event in events if event.role == role), default=None)
@@ -265,6 +428,13 @@ def call_of_attempt(attempts: int, events: Sequence[CallEvent]) -> Call:
         duration_us=(_between(started_us, finished_us) if reported_us is None else reported_us),
         queue_us=_between(issued_us, claimed_us),
         exhausted=bool(failures) and limit is not None and attempts + 1 >= limit,
+        attribution=(
+            "declared"
+            if any(event.number is not None for event in ends[:1] or events)
+            else "inferred"
+            if retried
+            else "only"
+        ),
     )
 
 

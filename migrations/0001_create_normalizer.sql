@@ -210,7 +210,7 @@ comment on column normalizer.events.merge_flags is
     'Bits. 1: a report that named no step was merged into a row that has one. 2: the same for '
     'the command. 4: a report changed the row. 8: another event has the same event_id. 16: '
     'another event of the same execution and class has it, or the reports of this row name two '
-    'steps.';
+    'steps. 32: another report of the event lies in another log, or before this row in its log.';
 comment on column normalizer.events.coercions is
     'Values whose meaning was changed or guessed, with the original. Null if there are none.';
 comment on column normalizer.events.source_topic is

@@ -182,6 +182,7 @@ create function projector.ranked_value(ranked text) returns text
 --     2. who reported it: 0 for the call itself, 1 for its command
 --     3. when (encode_time)
 --     4. its outcome, the worse first: 0 for FAILED, 1 for ERROR, 2 and 3 for the others
+-- outcome_ranked of an attempt also has a last character: 0 if the end names its attempt, else 1.
 -- Null for an event that is no end, for which `reporter` is null.
 create function projector.end_rank(reporter text, moment text, outcome text) returns text
     language sql immutable parallel safe
@@ -196,9 +197,22 @@ create function projector.end_rank(reporter text, moment text, outcome text) ret
 -- failed.
 create function projector.call_outcome(outcome_ranked text) returns text
     language sql immutable parallel safe
-    return case substr(outcome_ranked, 20)
+    return case substr(outcome_ranked, 20, 1)
         when '0' then 'FAILED' when '1' then 'ERROR' when '2' then 'CANCELLED'
         when '3' then 'COMPLETED'
+    end;
+
+-- How the number of an attempt is known: the end that decides names it (or, while the attempt
+-- runs, any event), nothing hints at another attempt of its command, or it was inferred.
+create function projector.call_attribution(
+    outcome_ranked text, is_numbered boolean, may_be_retried boolean
+)
+    returns text
+    language sql immutable parallel safe
+    return case
+        when coalesce(substr(outcome_ranked, 21) = '0', is_numbered) then 'declared'
+        when may_be_retried then 'inferred'
+        else 'only'
     end;
 
 -- Null for a time outside the calendar, which no event has. Seconds and microseconds are added

@@ -345,7 +345,8 @@ begin
                                way.sign, call.execution_id, call.command_id, call.attempts,
                                way.playbook, call.step, call.begun_at, call.finished_at,
                                call.status, call.worker_id, call.error, call.duration_us,
-                               call.queue_us, call.backoff_us, call.exhausted
+                               call.queue_us, call.backoff_us, call.exhausted,
+                               call.inferred
                            )::call_count
                        ) as counts
                 from   unnest(count_executions.moved) as move

@@ -18,6 +18,8 @@ create table projector.call_facts (
     max_attempts_ranked text           collate "C",
     iteration           integer,
     failed_before       timestamptz,
+    is_numbered         boolean                    not null default false,
+    may_be_retried      boolean                    not null default false,
     constraint call_facts_pkey primary key (execution_id, command_id, attempts)
 ) with (fillfactor = 70);
 
@@ -28,6 +30,11 @@ comment on column projector.call_facts.outcome_ranked is
     'The rank of the end that decides how the attempt ended (projector.end_rank): a failure '
     'before a cancellation before a completion, then the report of the call before that of '
     'its command, then the earlier. finished_at is the time in it.';
+comment on column projector.call_facts.is_numbered is
+    'Whether an event of the attempt names its number.';
+comment on column projector.call_facts.may_be_retried is
+    'Whether anything hints at a second attempt of the command: a number, or two issues, claims, '
+    'or starts. If so, the command is rebuilt from all its events with each new one.';
 comment on column projector.call_facts.failed_before is
     'When the failure before a retry ended: of the same command, or of the same step and '
     'iteration. Null for first attempts.';
@@ -35,7 +42,8 @@ comment on column projector.call_facts.failed_before is
 
 -- An event of a call, as attempts are computed from it. reporter and the ranked values: see
 -- report_on_call. number: the attempts that the event declares. call_index: which call of its
--- command an end is of. It's 0 if the event doesn't say.
+-- command an end is of. It's 0 if the event doesn't say. log and in_log: where its record lies, if
+-- that tells when the event happened (knows_its_place).
 create type projector.call_event as (
     event_id            bigint,
     execution_id        bigint,
@@ -52,7 +60,9 @@ create type projector.call_event as (
     worker_ranked       text collate "C",
     max_attempts_ranked text collate "C",
     iteration           integer,
-    call_index          integer
+    call_index          integer,
+    log                 text collate "C",
+    in_log              bigint[]
 );
 
 
@@ -139,7 +149,8 @@ select execution_id, command_id, attempts, step, begun_at, finished_at, status, 
            as duration_us,
        projector.microseconds_between(issued_at, claimed_at) as queue_us,
        projector.microseconds_between(failed_before, begun_at) as backoff_us,
-       coalesce(status <> 'COMPLETED' and attempts + 1 >= max_attempts, false) as exhausted
+       coalesce(status <> 'COMPLETED' and attempts + 1 >= max_attempts, false) as exhausted,
+       attribution = 'inferred' as inferred
 from   (
            -- Not a CTE: PostgreSQL does not pull up a query with a CTE, and then no key would reach
            -- an index.
@@ -151,7 +162,9 @@ from   (
                   projector.call_error(error_ranked) as error,
                   coalesce(projector.ranked_value(worker_ranked), '') as worker_id,
                   projector.decode_bigint(projector.ranked_value(max_attempts_ranked))
-                      as max_attempts
+                      as max_attempts,
+                  projector.call_attribution(outcome_ranked, is_numbered, may_be_retried)
+                      as attribution
            from   projector.call_facts
        ) as reported
 where  finished_at is not null
@@ -171,6 +184,7 @@ create table projector.call_hours (
     shard     smallint                   not null,
     calls     bigint                     not null,
     exhausted bigint                     not null,
+    inferred  bigint                     not null default 0,
     constraint call_hours_pkey primary key (hour, playbook, step, attempts, status, shard)
 ) with (fillfactor = 70);
 
@@ -263,6 +277,7 @@ create type projector.call_change as (
     worker_ranked       text collate "C",
     max_attempts_ranked text collate "C",
     iteration           integer,
+    is_numbered         boolean,
     is_changed          boolean
 );
 
@@ -282,7 +297,8 @@ create type projector.call_count as (
     duration_us  bigint,
     queue_us     bigint,
     backoff_us   bigint,
-    exhausted    boolean
+    exhausted    boolean,
+    inferred     boolean
 );
 
 
@@ -298,7 +314,8 @@ begin
         select call_counts.sign, counted.execution_id, counted.command_id, counted.attempts,
                playbook_of(execution.counted_playbook_ranked), counted.step, counted.begun_at,
                counted.finished_at, counted.status, counted.worker_id, counted.error,
-               counted.duration_us, counted.queue_us, counted.backoff_us, counted.exhausted
+               counted.duration_us, counted.queue_us, counted.backoff_us, counted.exhausted,
+               counted.inferred
         from   unnest(call_counts.ids) as wanted
         cross join lateral (
             select *
@@ -335,20 +352,20 @@ begin
     with moved as materialized (
         select   sum(sign) as calls, playbook, step, attempts, begun_at, finished_at, status,
                  worker_id, error, duration_us, queue_us, backoff_us, exhausted,
-                 hour_of(finished_at) as hour
+                 inferred, hour_of(finished_at) as hour
         from     unnest(count_calls.counts)
         group by playbook, step, attempts, begun_at, finished_at, status, worker_id, error,
-                 duration_us, queue_us, backoff_us, exhausted
+                 duration_us, queue_us, backoff_us, exhausted, inferred
         having   sum(sign) <> 0
     ),
     -- 2. Attempts by hour.
     in_hours as (
         insert into call_hours as counted (
-            hour, playbook, step, attempts, status, shard, calls, exhausted
+            hour, playbook, step, attempts, status, shard, calls, exhausted, inferred
         )
         select   hour, playbook collate "C", step collate "C", attempts, status collate "C",
-                 own_shard, sum(calls),
-                 coalesce(sum(calls) filter (where exhausted), 0)
+                 own_shard, sum(calls), coalesce(sum(calls) filter (where exhausted), 0),
+                 coalesce(sum(calls) filter (where inferred), 0)
         from     moved
         where    finished_at is not null
         group by 1, 2, 3, 4, 5
@@ -356,7 +373,8 @@ begin
         on conflict (hour, playbook, step, attempts, status, shard)
         do update set
             calls     = counted.calls + excluded.calls,
-            exhausted = counted.exhausted + excluded.exhausted
+            exhausted = counted.exhausted + excluded.exhausted,
+            inferred  = counted.inferred + excluded.inferred
     ),
     -- 3. Histograms.
     in_times as (

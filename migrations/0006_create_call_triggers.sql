@@ -2,19 +2,24 @@
 -- the command is rebuilt from all its stored events. One case is cheaper: a new event
 -- of a command that has only its first attempt is merged into that attempt.
 --
--- Some events do not say which attempt they are of (their attempts were defaulted). Rules for
+-- Some events don't say which attempt they are of (their attempts were defaulted). Rules for
 -- these:
---     1. An attempt begins at its numbered issue, else at its first numbered claim or start, else
---        just after the end of the attempt before. If the first numbered attempt is a retry, there
---        is an attempt before it if an issue without a number came before its issue, or, if it has
---        none, if an end without a number came before its claim or start.
---     2. The event is of the last attempt that had begun before it (a claim or start: also at the
---        same time), or of the first attempt if none had.
---     3. An attempt has one end of each event type and call_index. Of two, the earlier one is of
---        the attempt before, if that has none.
+--     1. An attempt is known by a number, or by an issue of its own: an issue without a number is
+--        of the lowest attempt that nobody names. Where other issues have numbers, it's only of one
+--        below the highest of them. If the first numbered attempt is a retry that nobody issued,
+--        and an end without a number came before its claim or start, there's one before it.
+--     2. An attempt begins at its numbered issue, else at its first numbered claim or start, else
+--        at its issue without a number, else just after the end of the attempt before.
+--     3. The event is of the last attempt that had begun before it (an issue, claim, or start: also
+--        at the same time), or of the first attempt if none had. Their places in the log tell
+--        what came first, if all events of the command with a place lie in one log. Otherwise the
+--        clocks of the producers do.
+--     4. An attempt has one end of its command, and one of each of its calls (by call_index). If
+--        several without a number fall into one attempt, the earlier ones go to attempts before it
+--        that have none, or else the later ones to attempts after it. A completion is the last of
+--        them, because only failures are retried.
 -- An attempt ends when its last call does: an end that one with a greater call_index follows does
--- not end it.
--- Without a numbered attempt, all events are of attempt 0.
+-- not end it. deploy/calls.py follows the same rules.
 
 -- Says what one event tells about its call, for the trigger, repair, and verify alike. `role` and
 -- `type_outcome` come from event_kinds. `reporter` is 0 if the call itself reports its end, and 1
@@ -23,8 +28,9 @@
 -- The rank of a duration is who reported it and when (0002_create_projector.sql explains ranked
 -- values). PostgreSQL inlines this function, as it does report_on_execution.
 create function projector.report_on_call(
-    role text, type_outcome text, status text, created_at timestamptz, step text, worker_id text,
-    max_attempts integer, duration double precision, error text, context jsonb, result jsonb
+    role text, type_outcome text, status text, created_at timestamptz, evidence smallint,
+    step text, worker_id text, max_attempts integer, duration double precision, error text,
+    context jsonb, result jsonb
 )
     returns table (
         reporter text, outcome_ranked text, duration_ranked text, error_ranked text,
@@ -32,7 +38,9 @@ create function projector.report_on_call(
     )
     language sql immutable parallel safe rows 1
 begin atomic
-    select said.reporter, projector.end_rank(said.reporter, said.moment, said.outcome),
+    select said.reporter,
+           projector.end_rank(said.reporter, said.moment, said.outcome)
+           || case when evidence >= 100 then '0' else '1' end,
            -- Whole microseconds, so that a sum can be reduced exactly. No call lasts over 30 days.
            case
                when duration between 0 and 2592000
@@ -99,6 +107,17 @@ create type projector.call_command as (
     command_id   text
 );
 
+-- Whether the place of an event's record in its log tells when the event happened. It doesn't if the
+-- record came late, nor if another record reports the event in another log, or before it in this
+-- one (merge_flags): the row has the coordinates of the record that was read first.
+create function projector.knows_its_place(
+    created_at timestamptz, recorded_at timestamptz, merge_flags smallint
+)
+    returns boolean
+    language sql immutable parallel safe
+    return coalesce(recorded_at < created_at + interval '5 seconds', false)
+           and merge_flags & 32 = 0;
+
 -- The stored events of these commands. Their call_index is null: it lies in the payload, which is
 -- only read where it can matter (call_index_of_event).
 create function projector.stored_call_events(commands projector.call_command[])
@@ -112,7 +131,7 @@ begin
                kind.role, said.reporter, case when event.evidence >= 100 then event.attempts end,
                event.created_at, said.outcome_ranked, said.duration_ranked, said.error_ranked,
                said.step_ranked, said.worker_ranked, said.max_attempts_ranked, event.iteration,
-               null::integer
+               null::integer, place.log, place.in_log
         from   unnest(stored_call_events.commands) as wanted
         cross join lateral (
             select *
@@ -124,22 +143,30 @@ begin
         ) as event
         join   event_kinds as kind on kind.event_type = event.event_type
         cross join lateral report_on_call(
-            kind.role, kind.outcome, event.status, event.created_at, event.step, event.worker_id,
-            event.max_attempts, event.duration, event.error, event.context, event.result
+            kind.role, kind.outcome, event.status, event.created_at, event.evidence, event.step,
+            event.worker_id, event.max_attempts, event.duration, event.error, event.context,
+            event.result
         ) as said
+        left join lateral (
+            select event.source_topic || ':' || event.source_incarnation || ':'
+                   || event.source_partition as log,
+                   array[event.source_offset, event.source_index] as in_log
+        ) as place on knows_its_place(event.created_at, event.recorded_at, event.merge_flags)
         where  kind.subject = 'call';
 end
 $$;
 
 
 -- Finds the attempts of commands in doubt, in order (`nth`, from 1), and when each began. `events`
--- are all events of those commands. This is rule 1 above:
---     1. the numbered attempts
---     2. an attempt before the first of them, if there is a sign of one
---     3. when each attempt began
+-- are all events of those commands. These are rules 1 and 2 above:
+--     1. issues without a number, in order, at times at which no numbered one was
+--     2. the numbered attempts, and what they begin with
+--     3. the attempts of all other issues, and one before the first
+--     4. when each attempt began; `issued_at` is the time of its issue if that has no number
 create function projector.find_attempts(events projector.call_event[])
     returns table (
-        execution_id bigint, command_id text, number integer, nth bigint, begun_at timestamptz
+        execution_id bigint, command_id text, number integer, nth bigint, begun_at timestamptz,
+        in_log bigint[], issued_at timestamptz
     )
     language plpgsql stable
     set search_path = pg_catalog, projector, pg_temp
@@ -150,7 +177,7 @@ begin
     return query
         with doubtful as (
             select execution_id, command_id collate "C" as command_id, role, number, created_at,
-                   reporter is not null as is_end,
+                   in_log, reporter is not null as is_end,
                    reporter is not null
                    and coalesce(
                            lead(call_index) over (
@@ -161,10 +188,30 @@ begin
                        ) as ends_attempt
             from   unnest(find_attempts.events) as event
         ),
-        -- 1. The numbered attempts.
+        -- 1. Issues without a number.
+        issue as (
+            select execution_id, command_id, created_at, in_log,
+                   row_number() over (
+                       partition by execution_id, command_id
+                       order by case when have_places then in_log end, created_at
+                   ) as nth
+            from   (
+                       select *, count(in_log) over command = count(*) over command as have_places
+                       from   (
+                                  select   distinct on (execution_id, command_id, created_at) *
+                                  from     doubtful
+                                  where    role = 'issued'
+                                  order by execution_id, command_id, created_at, number nulls last,
+                                           in_log nulls last
+                              ) as one
+                       where  number is null
+                       window command as (partition by execution_id, command_id)
+                   ) as placed
+        ),
+        -- 2. The numbered attempts.
         numbered as (
             select   execution_id, command_id, number,
-                     min(created_at) filter (where role = 'issued') as issued_at,
+                     bool_or(role = 'issued') as is_issued,
                      min(created_at) filter (where role in ('claimed', 'started')) as taken_at,
                      min(created_at) filter (where ends_attempt) as ended_at,
                      min(created_at) as first_at
@@ -172,36 +219,113 @@ begin
             where    number is not null
             group by execution_id, command_id, number
         ),
-        try as (
-            select execution_id, command_id, number, coalesce(issued_at, taken_at) as begun_at,
-                   ended_at, first_at
+        sign as (
+            select   distinct on (execution_id, command_id, number)
+                     execution_id, command_id, number, created_at, in_log
+            from     doubtful
+            where    number is not null
+            and      role in ('issued', 'claimed', 'started')
+            order by execution_id, command_id, number, role <> 'issued', created_at,
+                     in_log nulls last
+        ),
+        -- 3. All attempts.
+        command as (
+            select   execution_id, command_id, coalesce(issues, 0) as issues,
+                     count(number) as numbers, count(number) filter (where not is_issued) as lacking,
+                     coalesce(array_agg(number) filter (where number is not null), '{}') as declared,
+                     max(number) filter (where has_issue) as below
+            from     (
+                         select *, bool_or(is_issued) over command as has_issue
+                         from   (select distinct execution_id, command_id from doubtful) as one
+                         left join numbered using (execution_id, command_id)
+                         left join (
+                             select   execution_id, command_id, count(*) as issues
+                             from     issue
+                             group by execution_id, command_id
+                         ) as counted using (execution_id, command_id)
+                         window command as (partition by execution_id, command_id)
+                     ) as known
+            group by execution_id, command_id, issues
+        ),
+        named as (
+            select execution_id, command_id, number
             from   numbered
             union all
-            -- 2. An attempt before the first of them.
-            select   first.execution_id, first.command_id, first.number - 1, min(sign.created_at),
-                     null, null
-            from     (
-                         select   distinct on (execution_id, command_id) *
-                         from     numbered
-                         order by execution_id, command_id, number
-                     ) as first
-            join     doubtful as sign using (execution_id, command_id)
-            where    first.number > 0
-            and      sign.number is null
-            and      (
-                         sign.role = 'issued' and sign.created_at < first.issued_at
-                         or sign.is_end and first.issued_at is null
-                            and sign.created_at < first.taken_at
-                     )
-            group by first.execution_id, first.command_id, first.number
+            select execution_id, command_id, free.number
+            from   command
+            cross join lateral (
+                select   number
+                from     generate_series(0, (numbers + issues)::integer) as number
+                where    number <> all(declared)
+                order by number
+                limit    greatest(issues - lacking, case when numbers = 0 then 1 else 0 end)
+            ) as free
+            where  free.number < below or below is null
+        ),
+        try as (
+            select execution_id, command_id, number, issues,
+                   row_number() over (partition by execution_id, command_id order by number) as nth,
+                   row_number() over lacking as nth_lacking,
+                   count(*) filter (where not coalesce(is_issued, false)) over (
+                       partition by execution_id, command_id
+                   ) as lacking,
+                   coalesce(is_issued, false) as is_issued, ended_at, first_at
+            from   (
+                       select execution_id, command_id, number
+                       from   named
+                       union all
+                       select first.execution_id, first.command_id, first.number - 1
+                       from   (
+                                  select   execution_id, command_id, min(number) as number
+                                  from     named
+                                  group by execution_id, command_id
+                              ) as first
+                       join   numbered using (execution_id, command_id, number)
+                       where  number > 0
+                       and    not is_issued
+                       and    exists (
+                                  select
+                                  from   doubtful as sign
+                                  where  sign.execution_id = first.execution_id
+                                  and    sign.command_id = first.command_id
+                                  and    sign.number is null
+                                  and    sign.is_end
+                                  and    sign.created_at < taken_at
+                              )
+                   ) as attempt
+            left join numbered using (execution_id, command_id, number)
+            join   command using (execution_id, command_id)
+            window lacking as (
+                       partition by execution_id, command_id, coalesce(is_issued, false)
+                       order by number
+                   )
+        ),
+        -- 4. When each attempt began.
+        begun as (
+            select try.execution_id, try.command_id, try.number, try.nth, ended_at, first_at,
+                   coalesce(sign.created_at, issue.created_at) as begun_at,
+                   case when sign.created_at is null then issue.in_log else sign.in_log end
+                       as in_log,
+                   issue.created_at as issued_at
+            from   try
+            left join sign
+                   on  sign.execution_id = try.execution_id
+                   and sign.command_id = try.command_id
+                   and sign.number = try.number
+            left join issue
+                   on  issue.execution_id = try.execution_id
+                   and issue.command_id = try.command_id
+                   and issue.nth = try.nth_lacking
+                   and not try.is_issued
+                   and try.issues >= try.lacking
         )
-        -- 3. When each attempt began.
-        select execution_id, command_id, number, row_number() over command as nth,
+        select execution_id, command_id, number, nth,
                coalesce(
                    begun_at,
                    lag(coalesce(ended_at, next_end_at)) over command + interval '1 microsecond',
                    first_at
-               ) as begun_at
+               ) as begun_at,
+               in_log, issued_at
         from   (
                    select *,
                           min(at) filter (where number is null) over (
@@ -209,10 +333,11 @@ begin
                               order by at desc, number nulls last rows unbounded preceding
                           ) as next_end_at
                    from   (
-                              select *, begun_at as at from try
+                              select *, case when nth = 1 then '-infinity' else begun_at end as at
+                              from   begun
                               union all
-                              select execution_id, command_id, null, null, null, null,
-                                     created_at
+                              select execution_id, command_id, null, null, null, null, null, null,
+                                     null, created_at
                               from   doubtful
                               where  number is null
                               and    ends_attempt
@@ -227,15 +352,12 @@ $$;
 -- Decides which attempt each event of commands in doubt is of. `events` are all events of those
 -- commands. The steps are those of the rules above:
 --     1. find the attempts, and when each began (find_attempts)
---     2. assign each event to an attempt, by its number or by its time
---     3. move the earlier of two ends of one type and call_index to the attempt before
+--     2. assign each event to an attempt: by its number, by the issue that it is, or by what had
+--        begun before it
+--     3. spread ends of one slot (an attempt has one of each) over attempts that have none. An end
+--        that is reported twice is one end.
 create function projector.resolve_attempts(events projector.call_event[])
-    returns table (
-        event_id bigint, execution_id bigint, command_id text, event_class text, role text,
-        reporter text, number integer, created_at timestamptz, outcome_ranked text,
-        duration_ranked text, error_ranked text, step_ranked text, worker_ranked text,
-        max_attempts_ranked text, iteration integer, call_index integer, attempts integer
-    )
+    returns table (event_id bigint, attempts integer)
     language plpgsql stable
     set search_path = pg_catalog, projector, pg_temp
     set enable_hashjoin = on
@@ -243,92 +365,189 @@ as $$
 #variable_conflict use_column
 begin
     return query
-        with doubtful as (
-            select execution_id, command_id collate "C" as command_id, event_class, role, number,
-                   created_at, reporter is not null as is_end, call_index,
-                   event::call_event as event
-            from   unnest(resolve_attempts.events) as event
-        ),
-        -- 1. The attempts.
-        begun as (
-            select execution_id, command_id collate "C" as command_id, number, nth, begun_at
+        with begun as (
+            select execution_id, command_id collate "C" as command_id, number, nth, begun_at,
+                   issued_at, in_log
             from   find_attempts(resolve_attempts.events)
         ),
-        -- 2. The attempt of each event, by its number or by its time.
-        timed as (
+        doubtful as (
+            select event.event_id, event.execution_id, event.command_id collate "C" as command_id,
+                   event.created_at, event.in_log,
+                   event.reporter collate "C" as slot, event.call_index,
+                   left(event.outcome_ranked, 20) collate "C" as ending,
+                   event.event_class collate "C" as event_class, event.role, own.nth as own_nth,
+                   issued.nth as issued_nth
+            from   unnest(resolve_attempts.events) as event
+            left join begun as own
+                   on  own.execution_id = event.execution_id
+                   and own.command_id = event.command_id collate "C"
+                   and own.number = event.number
+            left join begun as issued
+                   on  issued.execution_id = event.execution_id
+                   and issued.command_id = event.command_id collate "C"
+                   and issued.issued_at = event.created_at
+                   and event.number is null
+                   and event.role = 'issued'
+        ),
+        -- 2. The attempt of each event.
+        positioned as (
             select *,
                    coalesce(
-                       own_nth,
-                       max(begins_nth) over (partition by execution_id, command_id, begins),
+                       own_nth, issued_nth,
+                       case
+                           when in_log is null then nth_by_clock
+                           else greatest(nth_in_log, nth_without_place)
+                       end,
                        1
                    ) as nth
             from   (
                        select *,
-                              count(begins_nth) over (
+                              max(begins_nth) over by_clock as nth_by_clock,
+                              max(begins_nth) filter (where in_log is null) over by_clock
+                                  as nth_without_place,
+                              max(begins_nth) over (
                                   partition by execution_id, command_id
-                                  order by at, at_once, begins_nth rows unbounded preceding
-                              ) as begins
+                                  order by in_log, begins_nth nulls last rows unbounded preceding
+                              ) as nth_in_log
                        from   (
-                                  select execution_id, command_id, created_at as at,
-                                         case when role in ('claimed', 'started') then 2 else 0 end
-                                             as at_once,
-                                         null::bigint as begins_nth, begun.nth as own_nth,
-                                         event_class, is_end, call_index, event
+                                  select *, null::bigint as begins_nth, created_at as at,
+                                         case when slot is null then 2 else 0 end as at_once
                                   from   doubtful
-                                  left join begun using (execution_id, command_id, number)
                                   union all
-                                  select execution_id, command_id, begun_at, 1, nth, null, null,
-                                         null, null, null
+                                  select null, execution_id, command_id, null, in_log, null, null,
+                                         null, null, null, null, null, nth, begun_at, 1
                                   from   begun
+                                  where  nth > 1
                               ) as moment
+                       window by_clock as (
+                           partition by execution_id, command_id
+                           order by at, at_once, begins_nth rows unbounded preceding
+                       )
                    ) as ordered
-        ),
-        -- 3. Earlier ends: the last of them goes to the attempt before, the next to the one before
-        -- that.
-        ended as (
-            select *,
-                   is_end and own_nth is null
-                   and at < max(at) over (
-                       partition by execution_id, command_id, event_class, call_index, is_end, nth
-                   ) as is_earlier,
-                   max(nth) over (
-                       partition by execution_id, command_id, event_class, call_index, is_end
-                       order by nth range between unbounded preceding and 1 preceding
-                   ) as has_one
-            from   timed
             where  begins_nth is null
         ),
-        assigned as (
-            select execution_id, command_id, event,
-                   case
-                       when is_earlier
-                       then greatest(
-                                coalesce(has_one, 0) + 1,
-                                nth - dense_rank() over (
-                                    partition by execution_id, command_id, event_class,
-                                                 call_index, nth, is_earlier
-                                    order by at desc
-                                )
-                            )
-                       else nth
-                   end as nth
-            from   ended
+        -- 3. Ends of one slot, each once.
+        report as (
+            select   execution_id, command_id, slot, call_index, ending, event_class,
+                     min(own_nth) as own_nth, min(nth) as nth
+            from     positioned
+            where    slot is not null
+            group by execution_id, command_id, slot, call_index, ending, event_class
+        ),
+        own as (
+            select distinct execution_id, command_id, slot, call_index, own_nth as nth
+            from   positioned
+            where  slot is not null
+            and    own_nth is not null
+        ),
+        free as (
+            select execution_id, command_id, slot, call_index, nth,
+                   row_number() over (
+                       partition by execution_id, command_id, slot, call_index order by nth
+                   ) as nth_free
+            from   (select distinct execution_id, command_id, slot, call_index from own) as partly
+            join   begun using (execution_id, command_id)
+            left join (select *, true as is_own from own) as taken
+                   using (execution_id, command_id, slot, call_index, nth)
+            where  is_own is null
+        ),
+        ranked as (
+            select *,
+                   row_number() over (
+                       partition by execution_id, command_id, slot, call_index
+                       order by nth_free, ending, event_class
+                   ) as place,
+                   greatest(
+                       count(*) over (partition by execution_id, command_id, slot, call_index)
+                       - frees,
+                       0
+                   ) as surplus
+            from   (
+                       select *, greatest(nth - owns_before, 1) as nth_free, tries - owns as frees
+                       from   (
+                                  select *, nth as nth_before, event_class is null as is_own,
+                                         count(*) filter (where event_class is null) over (
+                                             partition by execution_id, command_id, slot,
+                                                          call_index
+                                             order by nth
+                                         ) as owns_before,
+                                         count(*) filter (where event_class is null) over (
+                                             partition by execution_id, command_id, slot,
+                                                          call_index
+                                         ) as owns
+                                  from   (
+                                             select *
+                                             from   report
+                                             where  own_nth is null
+                                             union all
+                                             select execution_id, command_id, slot, call_index,
+                                                    null, null, nth, nth
+                                             from   own
+                                         ) as end_or_own
+                              ) as counted
+                       join   (
+                                  select   execution_id, command_id, count(*) as tries
+                                  from     begun
+                                  group by execution_id, command_id
+                              ) as command using (execution_id, command_id)
+                       where  not is_own
+                       and    tries > owns
+                   ) as freed
+        ),
+        spread as (
+            select *, greatest(nearest, place - surplus, 1) as nth_given
+            from   (
+                       select *,
+                              min(nth_free - place) over (
+                                  partition by execution_id, command_id, slot, call_index
+                                  order by place desc rows unbounded preceding
+                              ) + place as nearest
+                       from   ranked
+                   ) as packed
         )
-        select (assigned.event).*, begun.number
-        from   assigned
-        join   begun using (execution_id, command_id, nth);
+        select positioned.event_id, begun.number
+        from   positioned
+        left join report
+               on  report.execution_id = positioned.execution_id
+               and report.command_id = positioned.command_id
+               and report.slot = positioned.slot
+               and report.call_index = positioned.call_index
+               and report.ending = positioned.ending
+               and report.event_class = positioned.event_class
+        left join spread
+               on  spread.execution_id = report.execution_id
+               and spread.command_id = report.command_id
+               and spread.slot = report.slot
+               and spread.call_index = report.call_index
+               and spread.ending = report.ending
+               and spread.event_class = report.event_class
+        left join free
+               on  free.execution_id = spread.execution_id
+               and free.command_id = spread.command_id
+               and free.slot = spread.slot
+               and free.call_index = spread.call_index
+               and free.nth_free = spread.nth_given
+        join   begun
+               on  begun.execution_id = positioned.execution_id
+               and begun.command_id = positioned.command_id
+               and begun.nth = coalesce(
+                       positioned.own_nth, report.own_nth, free.nth, spread.nth_given,
+                       positioned.nth
+                   );
 end
 $$;
 
 
--- The events of these commands, each with the attempt that it is of. This and other functions that
--- every batch calls are plpgsql, because an SQL function would be planned each time.
+-- The events of these commands, each with the attempt that it is of. `may_be_retried`: whether
+-- anything hints at a second attempt of the command, which is a number, or two issues, claims, or
+-- starts. This and other functions that every batch calls are plpgsql, because an SQL function would
+-- be planned each time.
 create function projector.call_events_by_attempt(commands projector.call_command[])
     returns table (
         event_id bigint, execution_id bigint, command_id text, event_class text, role text,
         reporter text, number integer, created_at timestamptz, outcome_ranked text,
         duration_ranked text, error_ranked text, step_ranked text, worker_ranked text,
-        max_attempts_ranked text, iteration integer, call_index integer, attempts integer
+        max_attempts_ranked text, iteration integer, attempts integer, may_be_retried boolean
     )
     language plpgsql stable
     set search_path = pg_catalog, projector, pg_temp
@@ -337,41 +556,54 @@ as $$
 #variable_conflict use_column
 begin
     return query
-        with event as (
+        with event as materialized (
             select *,
-                   least_number < greatest_number and any_unnumbered
-                   or least_number > 0 and any_before as in_doubt
+                   is_numbered or bool_or(is_repeated) over (
+                       partition by execution_id, command_id collate "C"
+                   ) as may_be_retried,
+                   any_unnumbered and (
+                       is_numbered or bool_or(is_repeated and role = 'issued') over (
+                           partition by execution_id, command_id collate "C"
+                       )
+                   ) as in_doubt
             from   (
                        select reported.*,
-                              min(number) over command as least_number,
-                              max(number) over command as greatest_number,
+                              coalesce(max(number) over command > 0, false) as is_numbered,
                               bool_or(number is null) over command as any_unnumbered,
-                              bool_or(number is null and (role = 'issued' or reporter is not null))
-                                  over command as any_before
+                              min(log) over command = max(log) over command as in_one_log,
+                              role in ('issued', 'claimed', 'started')
+                              and min(created_at) over role < max(created_at) over role
+                                  as is_repeated
                        from   stored_call_events(call_events_by_attempt.commands) as reported
-                       window command as (partition by execution_id, command_id collate "C")
+                       window command as (partition by execution_id, command_id collate "C"),
+                              role as (
+                                  partition by execution_id, command_id collate "C", role
+                              )
                    ) as counted
-        )
-        select event_id, execution_id, command_id, event_class, role, reporter, number, created_at,
-               outcome_ranked, duration_ranked, error_ranked, step_ranked, worker_ranked,
-               max_attempts_ranked, iteration, call_index, coalesce(number, least_number, 0)
-        from   event
-        where  not coalesce(in_doubt, false)
-        union all
-        select resolved.*
-        from   resolve_attempts(
-                   array(
-                       select (
-                                  event_id, execution_id, command_id, event_class, role, reporter,
-                                  number, created_at, outcome_ranked, duration_ranked,
-                                  error_ranked, step_ranked, worker_ranked, max_attempts_ranked,
-                                  iteration,
-                                  coalesce(call_index, call_index_of_event(event_id, role))
-                              )::call_event
-                       from   event
-                       where  in_doubt
+        ),
+        resolved as (
+            select *
+            from   resolve_attempts(
+                       array(
+                           select (
+                                      event_id, execution_id, command_id, event_class, role,
+                                      reporter, number, created_at, outcome_ranked,
+                                      duration_ranked, error_ranked, step_ranked, worker_ranked,
+                                      max_attempts_ranked, iteration,
+                                      coalesce(call_index, call_index_of_event(event_id, role)),
+                                      log, case when in_one_log then in_log end
+                                  )::call_event
+                           from   event
+                           where  in_doubt
+                       )
                    )
-               ) as resolved;
+        )
+        select event.event_id, execution_id, command_id, event_class, role, reporter, number,
+               created_at, outcome_ranked, duration_ranked, error_ranked, step_ranked,
+               worker_ranked, max_attempts_ranked, iteration,
+               coalesce(resolved.attempts, number, 0), may_be_retried
+        from   event
+        left join resolved on resolved.event_id = event.event_id;
 end
 $$;
 
@@ -383,7 +615,7 @@ create function projector.aggregate_calls(commands projector.call_command[])
         execution_id bigint, command_id text, attempts integer, begun_at timestamptz,
         issued_at timestamptz, claimed_at timestamptz, started_at timestamptz, outcome_ranked text,
         duration_ranked text, error_ranked text, step_ranked text, worker_ranked text,
-        max_attempts_ranked text, iteration integer
+        max_attempts_ranked text, iteration integer, is_numbered boolean, may_be_retried boolean
     )
     language plpgsql stable
     set search_path = pg_catalog, projector, pg_temp
@@ -398,7 +630,7 @@ begin
                  min(outcome_ranked collate "C"), min(duration_ranked collate "C"),
                  min(error_ranked collate "C"), min(step_ranked collate "C"),
                  min(worker_ranked collate "C"), min(max_attempts_ranked collate "C"),
-                 min(iteration)
+                 min(iteration), bool_or(number is not null), bool_or(may_be_retried)
         from     call_events_by_attempt(aggregate_calls.commands)
         group by execution_id, command_id collate "C", attempts;
 end
@@ -442,11 +674,12 @@ begin
         insert into call_facts as known (
             execution_id, command_id, attempts, begun_at, issued_at, claimed_at, started_at,
             finished_at, outcome_ranked, duration_ranked, error_ranked, step_ranked, worker_ranked,
-            max_attempts_ranked, iteration
+            max_attempts_ranked, iteration, is_numbered, may_be_retried
         )
         select   execution_id, command_id, attempts, begun_at, issued_at, claimed_at, started_at,
                  call_finished_at(outcome_ranked), outcome_ranked, duration_ranked, error_ranked,
-                 step_ranked, worker_ranked, max_attempts_ranked, iteration
+                 step_ranked, worker_ranked, max_attempts_ranked, iteration, is_numbered,
+                 may_be_retried
         from     aggregated
         order by execution_id, command_id collate "C", attempts
         on conflict (execution_id, command_id, attempts)
@@ -462,7 +695,9 @@ begin
             step_ranked         = excluded.step_ranked,
             worker_ranked       = excluded.worker_ranked,
             max_attempts_ranked = excluded.max_attempts_ranked,
-            iteration           = excluded.iteration
+            iteration           = excluded.iteration,
+            is_numbered         = excluded.is_numbered,
+            may_be_retried      = excluded.may_be_retried
         returning execution_id, command_id, attempts,
                   attempts > 0 or coalesce(call_failed(outcome_ranked), false) as is_linked
     )
@@ -653,7 +888,12 @@ create function projector.known_calls(
 as $$
 begin
     select array_agg(distinct (reported.execution_id, reported.command_id)::call_command)
-               filter (where reported.is_changed or known.attempts > 0),
+               filter (
+                   where reported.is_changed or known.may_be_retried
+                   or reported.issued_at <> known.issued_at
+                   or reported.claimed_at <> known.claimed_at
+                   or reported.started_at <> known.started_at
+               ),
            array_agg((known.execution_id, known.command_id, known.attempts)::call_id)
                filter (where known.finished_at is not null or known.attempts > 0),
            array_agg(
@@ -690,11 +930,11 @@ begin
         insert into call_facts as known (
             execution_id, command_id, attempts, begun_at, issued_at, claimed_at, started_at,
             finished_at, outcome_ranked, duration_ranked, error_ranked, step_ranked,
-            worker_ranked, max_attempts_ranked, iteration
+            worker_ranked, max_attempts_ranked, iteration, is_numbered
         )
         select   execution_id, command_id, 0, begun_at, issued_at, claimed_at, started_at,
                  call_finished_at(outcome_ranked), outcome_ranked, duration_ranked, error_ranked,
-                 step_ranked, worker_ranked, max_attempts_ranked, iteration
+                 step_ranked, worker_ranked, max_attempts_ranked, iteration, is_numbered
         from     unnest(merge_calls.changes)
         where    (execution_id, command_id) not in (
                      select execution_id, command_id from unnest(merge_calls.rebuilt)
@@ -720,7 +960,8 @@ begin
             max_attempts_ranked = least(
                                       known.max_attempts_ranked, excluded.max_attempts_ranked
                                   ),
-            iteration           = least(known.iteration, excluded.iteration)
+            iteration           = least(known.iteration, excluded.iteration),
+            is_numbered         = known.is_numbered or excluded.is_numbered
         returning execution_id, command_id, attempts, outcome_ranked
     )
     select array_agg((execution_id, command_id, attempts)::call_id)
@@ -832,30 +1073,30 @@ begin
     where  subject = 'call';
     with event as (
         select true as is_changed, execution_id, command_id, event_type, step, status, created_at,
-               worker_id, max_attempts, iteration, duration, error, context, result
+               evidence, worker_id, max_attempts, iteration, duration, error, context, result
         from   before
         where  roles ? event_type
         and    command_id <> ''
         and    (left_over is null or execution_id = any(left_over))
         union all
         select evidence >= 100 and attempts > 0, execution_id, command_id, event_type, step, status,
-               created_at, worker_id, max_attempts, iteration, duration, error, context, result
+               created_at, evidence, worker_id, max_attempts, iteration, duration, error, context, result
         from   after
         where  roles ? event_type
         and    command_id <> ''
     ),
     reported as (
         select named.is_changed, named.execution_id, named.command_id collate "C" as command_id,
-               named.created_at, named.iteration, named.role, said.*
+               named.created_at, named.iteration, named.role, named.evidence, said.*
         from   (
                    select *, roles ->> event_type as role, outcomes ->> event_type as type_outcome
                    from   event
                    offset 0
                ) as named
         cross join lateral report_on_call(
-            named.role, named.type_outcome, named.status, named.created_at, named.step,
-            named.worker_id, named.max_attempts, named.duration, named.error, named.context,
-            named.result
+            named.role, named.type_outcome, named.status, named.created_at, named.evidence,
+            named.step, named.worker_id, named.max_attempts, named.duration, named.error,
+            named.context, named.result
         ) as said
     ),
     change as (
@@ -869,7 +1110,14 @@ begin
                  min(step_ranked collate "C") as step_ranked,
                  min(worker_ranked collate "C") as worker_ranked,
                  min(max_attempts_ranked collate "C") as max_attempts_ranked,
-                 min(iteration) as iteration, bool_or(is_changed) as is_changed
+                 min(iteration) as iteration, bool_or(evidence >= 100) as is_numbered,
+                 bool_or(is_changed)
+                 or count(*) filter (where role in ('issued', 'claimed', 'started'))
+                    > num_nonnulls(
+                          min(created_at) filter (where role = 'issued'),
+                          min(created_at) filter (where role = 'claimed'),
+                          min(created_at) filter (where role = 'started')
+                      ) as is_changed
         from     reported
         group by execution_id, command_id
     )

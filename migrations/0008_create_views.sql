@@ -51,14 +51,14 @@ create view projector.call_outcomes_by_attempt as
 select hour, playbook, step, attempts, status, calls,
        case when status = 'COMPLETED' then calls else 0 end as succeeded,
        case when status <> 'COMPLETED' then calls else 0 end as failed,
-       exhausted
+       exhausted, inferred
 from   projector.call_hours
-where  calls <> 0 or exhausted <> 0;
+where  calls <> 0 or exhausted <> 0 or inferred <> 0;
 
 comment on view projector.call_outcomes_by_attempt is
     'How did calls end, by attempt? Each row counts attempts by the hour of their end. failed '
     'are FAILED, ERROR and CANCELLED; exhausted are the failed ones that were the last allowed '
-    'attempt. Rates are sums divided by sums. Rows are parts, as in event_counts. For minutes, '
+    'attempt. inferred are those whose attribution in calls is inferred. Rates are sums divided by sums. Rows are parts, as in event_counts. For minutes, '
     'count calls by finished_at. Calls of the step __orchestrate__ are left out.';
 
 
@@ -533,7 +533,8 @@ select hour, execution_id,
        case
            when status in ('FAILED', 'ERROR', 'CANCELLED')
            then coalesce(projector.error_class_of(error), '')
-       end as error_class
+       end as error_class,
+       attribution
 from   (
            select execution_id, attempts, iteration, begun_at, issued_at, claimed_at, started_at,
                   finished_at, failed_before,
@@ -550,7 +551,9 @@ from   (
                   projector.call_error(error_ranked) as error,
                   projector.ranked_value(worker_ranked) as worker_id,
                   projector.decode_bigint(projector.ranked_value(max_attempts_ranked))
-                      as max_attempts
+                      as max_attempts,
+                  projector.call_attribution(outcome_ranked, is_numbered, may_be_retried)
+                      as attribution
            from   projector.call_facts
        ) as facts
 where  step <> '__orchestrate__';
@@ -833,6 +836,7 @@ begin
                    ('', 'executions', 'executions'),
                    ('', 'exhausted', 'failed attempts that were the last allowed one'),
                    ('', 'extra', 'what the producer sent beyond the envelope'),
+                   ('', 'inferred', 'attempts whose attribution in calls is inferred'),
                    ('', 'failed', 'attempts that ended FAILED, ERROR or CANCELLED'),
                    ('', 'failed_at', 'the first event that ends it as FAILED'),
                    ('', 'failed_calls', 'its attempts that ended FAILED, ERROR or CANCELLED'),
@@ -954,6 +958,11 @@ begin
                    ('agreement', 'archived',
                     'rows that were left out because retention deleted some of their events'),
                    ('calls', 'exhausted', 'whether it failed and was the last allowed attempt'),
+                   ('calls', 'attribution',
+                    'how the number of the attempt is known. declared: the end that decides names '
+                    'it (or, while it runs, any event). only: nothing hints at another attempt. '
+                    'inferred: from what else the events say'),
+                   ('counted_calls', 'inferred', 'whether attribution in calls is inferred'),
                    ('counted_calls', 'exhausted',
                     'whether it failed and was the last allowed attempt'),
                    ('executions', 'failed', 'number of events that end it as FAILED'),

@@ -254,6 +254,7 @@ begin
                 ('', 'calls', 'Number of finished attempts (rows of projector.calls).'),
                 ('', 'timed', 'Number of attempts with a known duration.'),
                 ('', 'exhausted', 'Number of failed attempts that were the last allowed one.'),
+                ('', 'inferred', 'Number of attempts whose attribution in calls is inferred.'),
                 ('call_times', 'measure', 'What was measured: duration, queue or backoff.'),
                 ('call_times', 'bucket',
                  'Bucket b holds 2^(b/8) up to 2^((b+1)/8) microseconds, -1 holds zero '

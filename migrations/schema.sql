@@ -70,6 +70,7 @@ CREATE TYPE projector.call_change AS (
 	worker_ranked text COLLATE pg_catalog."C",
 	max_attempts_ranked text COLLATE pg_catalog."C",
 	iteration integer,
+	is_numbered boolean,
 	is_changed boolean
 );
 
@@ -93,7 +94,8 @@ CREATE TYPE projector.call_count AS (
 	duration_us bigint,
 	queue_us bigint,
 	backoff_us bigint,
-	exhausted boolean
+	exhausted boolean,
+	inferred boolean
 );
 
 CREATE TYPE projector.call_event AS (
@@ -112,7 +114,9 @@ CREATE TYPE projector.call_event AS (
 	worker_ranked text COLLATE pg_catalog."C",
 	max_attempts_ranked text COLLATE pg_catalog."C",
 	iteration integer,
-	call_index integer
+	call_index integer,
+	log text COLLATE pg_catalog."C",
+	in_log bigint[]
 );
 
 CREATE TYPE projector.call_failure AS (
@@ -217,7 +221,7 @@ CREATE FUNCTION normalizer.snowflake_at(unix_ms bigint) RETURNS bigint
     LANGUAGE plpgsql
     ; -- body: 0001_create_normalizer.sql
 
-CREATE FUNCTION projector.aggregate_calls(commands projector.call_command[]) RETURNS TABLE(execution_id bigint, command_id text, attempts integer, begun_at timestamp with time zone, issued_at timestamp with time zone, claimed_at timestamp with time zone, started_at timestamp with time zone, outcome_ranked text, duration_ranked text, error_ranked text, step_ranked text, worker_ranked text, max_attempts_ranked text, iteration integer)
+CREATE FUNCTION projector.aggregate_calls(commands projector.call_command[]) RETURNS TABLE(execution_id bigint, command_id text, attempts integer, begun_at timestamp with time zone, issued_at timestamp with time zone, claimed_at timestamp with time zone, started_at timestamp with time zone, outcome_ranked text, duration_ranked text, error_ranked text, step_ranked text, worker_ranked text, max_attempts_ranked text, iteration integer, is_numbered boolean, may_be_retried boolean)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     ; -- body: 0006_create_call_triggers.sql
@@ -237,6 +241,10 @@ CREATE FUNCTION projector.bucket_of(microseconds bigint) RETURNS smallint
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN (CASE WHEN (microseconds > 0) THEN floor((((8)::double precision * ln((microseconds)::double precision)) / ln((2)::double precision))) ELSE ('-1'::integer)::double precision END)::smallint;
 
+CREATE FUNCTION projector.call_attribution(outcome_ranked text, is_numbered boolean, may_be_retried boolean) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN COALESCE((substr(outcome_ranked, 21) = '0'::text), is_numbered) THEN 'declared'::text WHEN may_be_retried THEN 'inferred'::text ELSE 'only'::text END;
+
 CREATE FUNCTION projector.call_counts(sign integer, ids projector.call_id[]) RETURNS SETOF projector.call_count
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
@@ -254,7 +262,7 @@ CREATE FUNCTION projector.call_error(error_ranked text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN substr(error_ranked, 21);
 
-CREATE FUNCTION projector.call_events_by_attempt(commands projector.call_command[]) RETURNS TABLE(event_id bigint, execution_id bigint, command_id text, event_class text, role text, reporter text, number integer, created_at timestamp with time zone, outcome_ranked text, duration_ranked text, error_ranked text, step_ranked text, worker_ranked text, max_attempts_ranked text, iteration integer, call_index integer, attempts integer)
+CREATE FUNCTION projector.call_events_by_attempt(commands projector.call_command[]) RETURNS TABLE(event_id bigint, execution_id bigint, command_id text, event_class text, role text, reporter text, number integer, created_at timestamp with time zone, outcome_ranked text, duration_ranked text, error_ranked text, step_ranked text, worker_ranked text, max_attempts_ranked text, iteration integer, attempts integer, may_be_retried boolean)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     SET enable_hashjoin TO 'on'
@@ -365,7 +373,7 @@ COMMENT ON COLUMN normalizer.events.source_index IS 'Coordinates of the event: i
 COMMENT ON COLUMN normalizer.events.headers IS 'Headers of the record, redacted.';
 COMMENT ON COLUMN normalizer.events.trace_id IS 'Trace that the record belongs to, from its traceparent header.';
 COMMENT ON COLUMN normalizer.events.recorded_at IS 'Time of the record in Kafka: the producer''s clock under CreateTime, the broker''s under LogAppendTime; null without one.';
-COMMENT ON COLUMN normalizer.events.merge_flags IS 'Bits. 1: a report that named no step was merged into a row that has one. 2: the same for the command. 4: a report changed the row. 8: another event has the same event_id. 16: another event of the same execution and class has it, or the reports of this row name two steps.';
+COMMENT ON COLUMN normalizer.events.merge_flags IS 'Bits. 1: a report that named no step was merged into a row that has one. 2: the same for the command. 4: a report changed the row. 8: another event has the same event_id. 16: another event of the same execution and class has it, or the reports of this row name two steps. 32: another report of the event lies in another log, or before this row in its log.';
 COMMENT ON COLUMN normalizer.events.batch_id IS 'Number of the transaction that wrote the row, from a sequence.';
 COMMENT ON COLUMN normalizer.events.ingested_at IS 'When the row was stored.';
 
@@ -375,7 +383,7 @@ CREATE FUNCTION projector.call_index_of_event(event_id bigint, role text) RETURN
 
 CREATE FUNCTION projector.call_outcome(outcome_ranked text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN CASE substr(outcome_ranked, 20) WHEN '0'::text THEN 'FAILED'::text WHEN '1'::text THEN 'ERROR'::text WHEN '2'::text THEN 'CANCELLED'::text WHEN '3'::text THEN 'COMPLETED'::text ELSE NULL::text END;
+    RETURN CASE substr(outcome_ranked, 20, 1) WHEN '0'::text THEN 'FAILED'::text WHEN '1'::text THEN 'ERROR'::text WHEN '2'::text THEN 'CANCELLED'::text WHEN '3'::text THEN 'COMPLETED'::text ELSE NULL::text END;
 
 CREATE FUNCTION projector.compact_shards(counter_table text, time_column text, since timestamp with time zone, until timestamp with time zone) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -434,7 +442,7 @@ CREATE FUNCTION projector.execution_moves(execution_ids bigint[]) RETURNS SETOF 
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     ; -- body: 0004_create_execution_projections.sql
 
-CREATE FUNCTION projector.find_attempts(events projector.call_event[]) RETURNS TABLE(execution_id bigint, command_id text, number integer, nth bigint, begun_at timestamp with time zone)
+CREATE FUNCTION projector.find_attempts(events projector.call_event[]) RETURNS TABLE(execution_id bigint, command_id text, number integer, nth bigint, begun_at timestamp with time zone, in_log bigint[], issued_at timestamp with time zone)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     SET enable_hashjoin TO 'on'
@@ -448,6 +456,10 @@ CREATE FUNCTION projector.known_calls(changes projector.call_change[], OUT to_re
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     ; -- body: 0006_create_call_triggers.sql
+
+CREATE FUNCTION projector.knows_its_place(created_at timestamp with time zone, recorded_at timestamp with time zone, merge_flags smallint) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN (COALESCE((recorded_at < (created_at + '00:00:05'::interval)), false) AND (((merge_flags)::integer & 32) = 0));
 
 CREATE FUNCTION projector.lateness_of(created_at timestamp with time zone, recorded_at timestamp with time zone) RETURNS smallint
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -583,7 +595,7 @@ CREATE FUNCTION projector.repair_executions(execution_ids bigint[]) RETURNS void
     SET plan_cache_mode TO 'force_custom_plan'
     ; -- body: 0010_create_repair.sql
 
-CREATE FUNCTION projector.report_on_call(role text, type_outcome text, status text, created_at timestamp with time zone, step text, worker_id text, max_attempts integer, duration double precision, error text, context jsonb, result jsonb) RETURNS TABLE(reporter text, outcome_ranked text, duration_ranked text, error_ranked text, step_ranked text, worker_ranked text, max_attempts_ranked text)
+CREATE FUNCTION projector.report_on_call(role text, type_outcome text, status text, created_at timestamp with time zone, evidence smallint, step text, worker_id text, max_attempts integer, duration double precision, error text, context jsonb, result jsonb) RETURNS TABLE(reporter text, outcome_ranked text, duration_ranked text, error_ranked text, step_ranked text, worker_ranked text, max_attempts_ranked text)
     LANGUAGE sql IMMUTABLE ROWS 1 PARALLEL SAFE
     ; -- body: 0006_create_call_triggers.sql
 
@@ -591,7 +603,7 @@ CREATE FUNCTION projector.report_on_execution(role text, type_outcome text, even
     LANGUAGE sql IMMUTABLE ROWS 1 PARALLEL SAFE
     ; -- body: 0004_create_execution_projections.sql
 
-CREATE FUNCTION projector.resolve_attempts(events projector.call_event[]) RETURNS TABLE(event_id bigint, execution_id bigint, command_id text, event_class text, role text, reporter text, number integer, created_at timestamp with time zone, outcome_ranked text, duration_ranked text, error_ranked text, step_ranked text, worker_ranked text, max_attempts_ranked text, iteration integer, call_index integer, attempts integer)
+CREATE FUNCTION projector.resolve_attempts(events projector.call_event[]) RETURNS TABLE(event_id bigint, attempts integer)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     SET enable_hashjoin TO 'on'
@@ -1279,7 +1291,7 @@ COMMENT ON COLUMN projector.after.source_index IS 'Coordinates of the event: its
 COMMENT ON COLUMN projector.after.headers IS 'Headers of the record, redacted.';
 COMMENT ON COLUMN projector.after.trace_id IS 'Trace that the record belongs to, from its traceparent header.';
 COMMENT ON COLUMN projector.after.recorded_at IS 'Time of the record in Kafka: the producer''s clock under CreateTime, the broker''s under LogAppendTime; null without one.';
-COMMENT ON COLUMN projector.after.merge_flags IS 'Bits. 1: a report that named no step was merged into a row that has one. 2: the same for the command. 4: a report changed the row. 8: another event has the same event_id. 16: another event of the same execution and class has it, or the reports of this row name two steps.';
+COMMENT ON COLUMN projector.after.merge_flags IS 'Bits. 1: a report that named no step was merged into a row that has one. 2: the same for the command. 4: a report changed the row. 8: another event has the same event_id. 16: another event of the same execution and class has it, or the reports of this row name two steps. 32: another report of the event lies in another log, or before this row in its log.';
 COMMENT ON COLUMN projector.after.batch_id IS 'Number of the transaction that wrote the row, from a sequence.';
 COMMENT ON COLUMN projector.after.ingested_at IS 'When the row was stored.';
 
@@ -1536,6 +1548,8 @@ CREATE TABLE projector.call_facts (
     max_attempts_ranked text COLLATE pg_catalog."C",
     iteration integer,
     failed_before timestamp with time zone,
+    is_numbered boolean DEFAULT false NOT NULL,
+    may_be_retried boolean DEFAULT false NOT NULL,
     CONSTRAINT call_facts_possible CHECK ((((attempts >= 0) AND (attempts <= 32767)) AND (begun_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (begun_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (issued_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (issued_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (claimed_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (claimed_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (started_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (started_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (finished_at >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (finished_at < '10000-01-01 00:00:00+00'::timestamp with time zone) AND (failed_before >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (failed_before < '10000-01-01 00:00:00+00'::timestamp with time zone)))
 )
 WITH (fillfactor='70');
@@ -1556,6 +1570,8 @@ COMMENT ON COLUMN projector.call_facts.worker_ranked IS 'Ranked value, as step_r
 COMMENT ON COLUMN projector.call_facts.max_attempts_ranked IS 'Ranked value, as step_ranked: allowed attempts (projector.encode_bigint).';
 COMMENT ON COLUMN projector.call_facts.iteration IS 'Index in a loop, from 0; null outside of loops.';
 COMMENT ON COLUMN projector.call_facts.failed_before IS 'When the failure before a retry ended: of the same command, or of the same step and iteration. Null for first attempts.';
+COMMENT ON COLUMN projector.call_facts.is_numbered IS 'Whether an event of the attempt names its number.';
+COMMENT ON COLUMN projector.call_facts.may_be_retried IS 'Whether anything hints at a second attempt of the command: a number, or two issues, claims, or starts. If so, the command is rebuilt from all its events with each new one.';
 
 CREATE TABLE projector.execution_facts (
     execution_id bigint NOT NULL,
@@ -1637,7 +1653,8 @@ CREATE VIEW projector.calls AS
         CASE
             WHEN (status = ANY (ARRAY['FAILED'::text, 'ERROR'::text, 'CANCELLED'::text])) THEN COALESCE(projector.error_class_of(error), ''::text)
             ELSE NULL::text
-        END AS error_class
+        END AS error_class,
+    attribution
    FROM ( SELECT call_facts.execution_id,
             call_facts.attempts,
             call_facts.iteration,
@@ -1659,7 +1676,8 @@ CREATE VIEW projector.calls AS
             projector.call_duration_us(call_facts.duration_ranked) AS reported_duration_us,
             projector.call_error(call_facts.error_ranked) AS error,
             projector.ranked_value(call_facts.worker_ranked) AS worker_id,
-            projector.decode_bigint(projector.ranked_value(call_facts.max_attempts_ranked)) AS max_attempts
+            projector.decode_bigint(projector.ranked_value(call_facts.max_attempts_ranked)) AS max_attempts,
+            projector.call_attribution(call_facts.outcome_ranked, call_facts.is_numbered, call_facts.may_be_retried) AS attribution
            FROM projector.call_facts) facts
   WHERE (step <> '__orchestrate__'::text);
 COMMENT ON VIEW projector.calls IS 'How did each attempt of each command go? hour is the hour of its end, or of its begin while it runs. attempts 0 is the first attempt. If several events report the end of one attempt, the worst decides: FAILED or ERROR, then CANCELLED, then COMPLETED. For example, a call whose tool succeeds and whose command then fails is FAILED. An error that a later call of the same command handles still counts as one. A call that waits for a callback is open only if its command.completed says pending_callback, as noetl/worker does from 5.93.0 on. Under an older worker it is COMPLETED from the handover until the callback reports. Calls of the step __orchestrate__ are left out.';
@@ -1686,6 +1704,7 @@ COMMENT ON COLUMN projector.calls.exhausted IS 'whether it failed and was the la
 COMMENT ON COLUMN projector.calls.worker_id IS 'the worker';
 COMMENT ON COLUMN projector.calls.error IS 'error text, at most 1,000 characters; null if it completed';
 COMMENT ON COLUMN projector.calls.error_class IS 'error text without quoted parts, e-mail addresses and ids, which are words with a digit or of eight or more letters from a to f; codes stay; null if it did not fail';
+COMMENT ON COLUMN projector.calls.attribution IS 'how the number of the attempt is known. declared: the end that decides names it (or, while it runs, any event). only: nothing hints at another attempt. inferred: from what else the events say';
 
 CREATE VIEW projector.attempts_in_order AS
  SELECT facts.execution_id,
@@ -1791,7 +1810,7 @@ COMMENT ON COLUMN projector.before.source_index IS 'Coordinates of the event: it
 COMMENT ON COLUMN projector.before.headers IS 'Headers of the record, redacted.';
 COMMENT ON COLUMN projector.before.trace_id IS 'Trace that the record belongs to, from its traceparent header.';
 COMMENT ON COLUMN projector.before.recorded_at IS 'Time of the record in Kafka: the producer''s clock under CreateTime, the broker''s under LogAppendTime; null without one.';
-COMMENT ON COLUMN projector.before.merge_flags IS 'Bits. 1: a report that named no step was merged into a row that has one. 2: the same for the command. 4: a report changed the row. 8: another event has the same event_id. 16: another event of the same execution and class has it, or the reports of this row name two steps.';
+COMMENT ON COLUMN projector.before.merge_flags IS 'Bits. 1: a report that named no step was merged into a row that has one. 2: the same for the command. 4: a report changed the row. 8: another event has the same event_id. 16: another event of the same execution and class has it, or the reports of this row name two steps. 32: another report of the event lies in another log, or before this row in its log.';
 COMMENT ON COLUMN projector.before.batch_id IS 'Number of the transaction that wrote the row, from a sequence.';
 COMMENT ON COLUMN projector.before.ingested_at IS 'When the row was stored.';
 
@@ -1804,7 +1823,8 @@ CREATE TABLE projector.call_hours (
     shard smallint NOT NULL,
     calls bigint NOT NULL,
     exhausted bigint NOT NULL,
-    CONSTRAINT call_hours_possible CHECK (((hour >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (hour < '10000-01-01 00:00:00+00'::timestamp with time zone) AND ((shard = 64) OR ((calls >= (- ((1)::bigint << 56))) AND (calls <= ((1)::bigint << 56)))) AND ((shard = 64) OR ((exhausted >= (- ((1)::bigint << 56))) AND (exhausted <= ((1)::bigint << 56))))))
+    inferred bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT call_hours_possible CHECK (((hour >= '0001-01-01 00:00:00+00'::timestamp with time zone) AND (hour < '10000-01-01 00:00:00+00'::timestamp with time zone) AND ((shard = 64) OR ((calls >= (- ((1)::bigint << 56))) AND (calls <= ((1)::bigint << 56)))) AND ((shard = 64) OR ((exhausted >= (- ((1)::bigint << 56))) AND (exhausted <= ((1)::bigint << 56)))) AND ((shard = 64) OR ((inferred >= (- ((1)::bigint << 56))) AND (inferred <= ((1)::bigint << 56))))))
 )
 WITH (fillfactor='70');
 COMMENT ON TABLE projector.call_hours IS 'Private: attempts by the hour of their end, playbook, step and status. View: call_outcomes_by_attempt.';
@@ -1816,6 +1836,7 @@ COMMENT ON COLUMN projector.call_hours.status IS 'Canonical status, in capitals.
 COMMENT ON COLUMN projector.call_hours.shard IS 'Counter shard; -1 is the archived part. Only sums over all shards mean anything.';
 COMMENT ON COLUMN projector.call_hours.calls IS 'Number of finished attempts (rows of projector.calls).';
 COMMENT ON COLUMN projector.call_hours.exhausted IS 'Number of failed attempts that were the last allowed one.';
+COMMENT ON COLUMN projector.call_hours.inferred IS 'Number of attempts whose attribution in calls is inferred.';
 
 CREATE VIEW projector.call_outcomes_by_attempt AS
  SELECT hour,
@@ -1832,10 +1853,11 @@ CREATE VIEW projector.call_outcomes_by_attempt AS
             WHEN (status <> 'COMPLETED'::text) THEN calls
             ELSE (0)::bigint
         END AS failed,
-    exhausted
+    exhausted,
+    inferred
    FROM projector.call_hours
-  WHERE ((calls <> 0) OR (exhausted <> 0));
-COMMENT ON VIEW projector.call_outcomes_by_attempt IS 'How did calls end, by attempt? Each row counts attempts by the hour of their end. failed are FAILED, ERROR and CANCELLED; exhausted are the failed ones that were the last allowed attempt. Rates are sums divided by sums. Rows are parts, as in event_counts. For minutes, count calls by finished_at. Calls of the step __orchestrate__ are left out.';
+  WHERE ((calls <> 0) OR (exhausted <> 0) OR (inferred <> 0));
+COMMENT ON VIEW projector.call_outcomes_by_attempt IS 'How did calls end, by attempt? Each row counts attempts by the hour of their end. failed are FAILED, ERROR and CANCELLED; exhausted are the failed ones that were the last allowed attempt. inferred are those whose attribution in calls is inferred. Rates are sums divided by sums. Rows are parts, as in event_counts. For minutes, count calls by finished_at. Calls of the step __orchestrate__ are left out.';
 COMMENT ON COLUMN projector.call_outcomes_by_attempt.hour IS 'the hour, UTC';
 COMMENT ON COLUMN projector.call_outcomes_by_attempt.playbook IS 'path of the playbook; empty while it is not known';
 COMMENT ON COLUMN projector.call_outcomes_by_attempt.step IS 'name of the step; empty if no event names one';
@@ -1845,6 +1867,7 @@ COMMENT ON COLUMN projector.call_outcomes_by_attempt.calls IS 'number of finishe
 COMMENT ON COLUMN projector.call_outcomes_by_attempt.succeeded IS 'attempts that completed';
 COMMENT ON COLUMN projector.call_outcomes_by_attempt.failed IS 'attempts that ended FAILED, ERROR or CANCELLED';
 COMMENT ON COLUMN projector.call_outcomes_by_attempt.exhausted IS 'failed attempts that were the last allowed one';
+COMMENT ON COLUMN projector.call_outcomes_by_attempt.inferred IS 'attempts whose attribution in calls is inferred';
 
 CREATE TABLE projector.call_times (
     hour timestamp with time zone NOT NULL,
@@ -2030,7 +2053,8 @@ CREATE VIEW projector.counted_calls AS
     COALESCE(reported_duration_us, projector.microseconds_between(started_at, finished_at)) AS duration_us,
     projector.microseconds_between(issued_at, claimed_at) AS queue_us,
     projector.microseconds_between(failed_before, begun_at) AS backoff_us,
-    COALESCE(((status <> 'COMPLETED'::text) AND ((attempts + 1) >= max_attempts)), false) AS exhausted
+    COALESCE(((status <> 'COMPLETED'::text) AND ((attempts + 1) >= max_attempts)), false) AS exhausted,
+    (attribution = 'inferred'::text) AS inferred
    FROM ( SELECT call_facts.execution_id,
             call_facts.command_id,
             call_facts.attempts,
@@ -2045,7 +2069,8 @@ CREATE VIEW projector.counted_calls AS
             projector.call_duration_us(call_facts.duration_ranked) AS reported_duration_us,
             projector.call_error(call_facts.error_ranked) AS error,
             COALESCE(projector.ranked_value(call_facts.worker_ranked), ''::text) AS worker_id,
-            projector.decode_bigint(projector.ranked_value(call_facts.max_attempts_ranked)) AS max_attempts
+            projector.decode_bigint(projector.ranked_value(call_facts.max_attempts_ranked)) AS max_attempts,
+            projector.call_attribution(call_facts.outcome_ranked, call_facts.is_numbered, call_facts.may_be_retried) AS attribution
            FROM projector.call_facts) reported
   WHERE ((finished_at IS NOT NULL) AND (step <> '__orchestrate__'::text));
 COMMENT ON VIEW projector.counted_calls IS 'Private: what do roll-ups count each attempt under? Read projector.calls instead: this view is granted to nobody and may change.';
@@ -2059,6 +2084,7 @@ COMMENT ON COLUMN projector.counted_calls.status IS 'canonical status';
 COMMENT ON COLUMN projector.counted_calls.worker_id IS 'the worker';
 COMMENT ON COLUMN projector.counted_calls.error IS 'error text, at most 1,000 characters; null if it completed';
 COMMENT ON COLUMN projector.counted_calls.exhausted IS 'whether it failed and was the last allowed attempt';
+COMMENT ON COLUMN projector.counted_calls.inferred IS 'whether attribution in calls is inferred';
 
 CREATE VIEW projector.defaults_by_shape AS
  SELECT hour,

@@ -54,6 +54,7 @@ async def compare_views(lines: Iterable[Line], views: ViewReader, report: Compar
             _compare_execution(one, executions.get(execution_id), report)
             _compare_calls(one, calls[execution_id], report)
             _compare_real_calls(one, calls[execution_id], report)
+            _count_inferred_calls(one, calls[execution_id], report)
     await _compare_totals(views, report)
     _compare_counts(await views.counts(), counts, report)
 
@@ -90,14 +91,29 @@ def _compare_real_calls(
     expected: ExpectedViews, actual: list[ActualCall], report: ComparisonReport
 ) -> None:
     """Compare with what really happened, which nobody folded from events."""
-    shown: dict[str, dict[int, str]] = defaultdict(dict)
-    for call in actual:
-        shown[call.command_id][call.attempts] = call.status if call.finished_us else ""
+    shown = _outcomes(actual)
     for command_id, outcomes in expected.real_calls.items():
         report.real_calls += len(outcomes)
         if shown[command_id] != outcomes:
             name = f"command {command_id} of {expected.execution.execution_id}"
             report.differs("call ended otherwise", f"{name}: {shown[command_id]} was {outcomes}")
+
+
+def _count_inferred_calls(
+    expected: ExpectedViews, actual: list[ActualCall], report: ComparisonReport
+) -> None:
+    """Count the retried commands that are shown otherwise than they went. That's no difference."""
+    shown = _outcomes(actual)
+    for command_id, (who, outcomes) in expected.inferred_calls.items():
+        report.inferred[who] += 1
+        report.inferred_wrong[who] += shown[command_id] != outcomes
+
+
+def _outcomes(actual: list[ActualCall]) -> dict[str, dict[int, str]]:
+    shown: dict[str, dict[int, str]] = defaultdict(dict)
+    for call in actual:
+        shown[call.command_id][call.attempts] = call.status if call.finished_us else ""
+    return shown
 
 
 def _compare(view: str, name: str, actual: Any, expected: Any, report: ComparisonReport) -> None:

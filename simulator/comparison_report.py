@@ -22,6 +22,10 @@ class ComparisonReport(msgspec.Struct):
     executions: int = 0
     calls: int = 0
     real_calls: int = 0
+    inferred: Counter[str] = msgspec.field(default_factory=Counter)
+    """Retried commands of which events lack their number, by who numbers."""
+    inferred_wrong: Counter[str] = msgspec.field(default_factory=Counter)
+    """Those of them that are shown otherwise than they went."""
 
     @property
     def agrees(self) -> bool:
@@ -45,6 +49,11 @@ class ComparisonReport(msgspec.Struct):
             yield (
                 f"{self.executions} executions with {self.calls} calls, {self.real_calls} of which "
                 "are also compared with what really happened"
+            )
+        for who, retried in sorted(self.inferred.items()):
+            yield (
+                f"retried commands that {who} numbered: {self.inferred_wrong[who]} of {retried} "
+                "are shown otherwise than they went"
             )
         for kind, number in self.differences.most_common():
             yield f"{kind}: {number}"

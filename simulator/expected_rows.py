@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from simulator.rendering import ReportedFields
-from simulator.view_fold import Row
+from simulator.view_fold import ELSEWHERE, Row
 
 
 class LoggedReport(msgspec.Struct, frozen=True, array_like=True):
@@ -109,6 +109,8 @@ def stored_row(reports: list[LoggedReport]) -> Row:
     """
     columns = expected_row(reports).columns
     reported = [logged.reported for logged in reports]
+    first = min(reports, key=lambda logged: (logged.offset, logged.index))
+    partitions = {logged.partition for logged in reports}
     context = _unsealed(columns.get("context"))
     if any(one.pending for one in reported):
         context = {"pending_callback": True}
@@ -121,6 +123,12 @@ def stored_row(reports: list[LoggedReport]) -> Row:
         "result": next(filter(None, map(_unsealed, (one.result for one in reported))), None),
         "coercions": None,
         "shape": reported[0].shape,
+        "source_topic": "events",
+        "source_incarnation": 0,
+        "source_partition": first.partition,
+        "source_offset": first.offset,
+        "source_index": first.index,
+        "merge_flags": ELSEWHERE if len(partitions) > 1 else 0,
     }
 
 

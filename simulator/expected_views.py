@@ -18,6 +18,7 @@ from simulator.ledger_file import CallLine, ExecutionLine, Line, RecordLine
 from simulator.spill_partitions import PARTITIONS, SpillPartitions
 from simulator.view_fold import ORCHESTRATE, Row, call_role, fold_execution
 
+BOTH: Final = "both"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _ENDING_A_CALL: Final = frozenset(
@@ -32,7 +33,8 @@ class ExpectedViews(msgspec.Struct):
     `counts` are its events by kind. `really` is how the execution ended on the platform: None if
     not every report of an end arrived, or if they disagree. `real_calls` has, by command, how each
     of its attempts ended on the platform ('' if it did not): only commands whose every event has
-    its true number, and whose every end was reported.
+    its true number, and whose every end was reported. `inferred_calls` has the same of retried
+    commands of which some events lack their number, with who numbers.
     """
 
     execution: ActualExecution
@@ -40,6 +42,7 @@ class ExpectedViews(msgspec.Struct):
     counts: Counter[EventCountKey]
     really: str | None
     real_calls: dict[str, dict[int, str]]
+    inferred_calls: dict[str, tuple[str, dict[int, str]]]
 
 
 class _Platform(msgspec.Struct):
@@ -65,13 +68,19 @@ def expected_views(lines: Iterable[Line]) -> Iterator[ExpectedViews]:
     for rows, real in _executions(lines):
         execution, calls = fold_execution(rows)
         ends = {row["fact"] for row in rows if row["kind"] in _CLOSING}
+        real_calls = list(_real_calls(rows, real))
         knows_end = real.outcome and not execution["contradicting"] and real.ends <= ends
         yield ExpectedViews(
             execution=_shown_execution(execution, calls),
             calls=list(map(_shown_call, calls)),
             counts=Counter(map(_count, rows)),
             really=real.outcome if knows_end else None,
-            real_calls=dict(_real_calls(rows, real)),
+            real_calls={name: really for name, who, really in real_calls if who == BOTH},
+            inferred_calls={
+                name: (who, really)
+                for name, who, really in real_calls
+                if who != BOTH and len(really) > 1
+            },
         )
 
 
@@ -127,25 +136,48 @@ def _platform(lines: Iterable[ExecutionLine | CallLine]) -> dict[int, _Platform]
     return real
 
 
-def _real_calls(rows: Sequence[Row], real: _Platform) -> Iterator[tuple[str, dict[int, str]]]:
+def _real_calls(rows: Sequence[Row], real: _Platform) -> Iterator[tuple[str, str, dict[int, str]]]:
+    """Each command whose every end was reported, who numbers it, and how its attempts ended."""
     commands: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         if call_role(row) and row["command_id"]:
             commands[row["command_id"]].append(row)
     for command_id, own in commands.items():
-        numbered = all(
-            row["evidence"] >= 100
-            and (line := real.calls.get(row["fact"]))
-            and (line.attempts, line.step != ORCHESTRATE) == (row["attempts"], True)
-            for row in own
-        )
-        if not numbered:
-            continue
         reported = {row["fact"] for row in own}
+        if not reported <= real.calls.keys():
+            continue
+        if any(real.calls[fact].step == ORCHESTRATE for fact in reported):
+            continue
+        is_true = {
+            row["fact"]: row["attempts"] == real.calls[row["fact"]].attempts
+            for row in own
+            if row["evidence"] >= 100
+        }
+        if not all(is_true.values()):
+            continue
         lines = [real.calls[fact] for fact in reported]
         ends = {fact for line in lines for kind, fact in line.facts if kind in _ENDING_A_CALL}
         if ends <= reported:
-            yield command_id, {line.attempts: line.outcome for line in lines}
+            numbered = [row for row in own if row["fact"] in is_true]
+            yield (
+                command_id,
+                _who_numbers(own, numbered),
+                {line.attempts: line.outcome for line in lines},
+            )
+
+
+def _who_numbers(rows: Sequence[Row], numbered: Sequence[Row]) -> str:
+    """BOTH, "issuer", "worker", "nobody", or "some" if neither always or never does."""
+    found = [
+        {row in numbered for row in rows if (call_role(row) == "issued") is issued}
+        for issued in (True, False)
+    ]
+    known = [next(iter(habits)) for habits in found if len(habits) == 1]
+    if len(numbered) == len(rows):
+        return BOTH
+    if not numbered:
+        return "nobody"
+    return ("worker", "issuer")[known[0]] if len(known) == len(found) else "some"
 
 
 def _shown_execution(execution: Row, calls: Sequence[Row]) -> ActualExecution:

@@ -11,7 +11,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from deploy.calls import ROLES, CallEvent, attempts_of, call_of_attempt, failures_before
+from deploy.calls import (
+    ROLES,
+    CallEvent,
+    attempts_of,
+    call_of_attempt,
+    failures_before,
+    is_retried,
+)
 
 Row = dict[str, Any]
 
@@ -49,6 +56,11 @@ LIFECYCLE: Final = {
 }
 ORCHESTRATE: Final = "__orchestrate__"
 """The engine's own calls, which no dashboard shows."""
+LATE: Final = timedelta(seconds=5)
+"""A record that is this much later than its event has no place in its log."""
+ELSEWHERE: Final = 32
+"""The bit of merge_flags: another record reports the event in another log, or before this one."""
+_COORDINATES: Final = ("topic", "incarnation", "partition", "offset", "index")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _OF_EXECUTION: Final = ("playbook", "version", "parent_execution_id")
@@ -161,10 +173,11 @@ def _calls(event_rows: Sequence[Row]) -> Iterator[Row]:
     found = []
     for command_id, rows in commands.items():
         by_attempt: dict[int, list[Row]] = defaultdict(list)
-        for row, attempts in zip(rows, attempts_of(list(map(call_event, rows))), strict=True):
+        events = list(map(call_event, rows))
+        for row, attempts in zip(rows, attempts_of(events), strict=True):
             by_attempt[attempts].append(row)
         for attempts, own in by_attempt.items():
-            call = call_of_attempt(attempts, list(map(call_event, own)))
+            call = call_of_attempt(attempts, list(map(call_event, own)), retried=is_retried(events))
             found.append((own, (command_id, _least(row["iteration"] for row in own), call)))
     failed = failures_before([call for _, call in found])
     for (own, (command_id, iteration, call)), failed_us in zip(found, failed, strict=True):
@@ -184,6 +197,7 @@ def _calls(event_rows: Sequence[Row]) -> Iterator[Row]:
 _TIMES: Final = ("begun_at", "issued_at", "claimed_at", "started_at", "finished_at")
 _AS_FOLDED: Final = (
     *("attempts", "step", "status", "error", "error_class", "duration_us", "queue_us", "exhausted"),
+    "attribution",
 )
 
 
@@ -206,7 +220,17 @@ def call_event(row: Row) -> CallEvent:
         error=row["error"],
         pending_callback=hands_over(row),
         call_index=call_index(row),
+        place=place_of(row),
     )
+
+
+def place_of(row: Row) -> str | None:
+    """Where the row's record lies, unless it came late, or another one lies elsewhere."""
+    if row["recorded_at"] is None or row["merge_flags"] & ELSEWHERE:
+        return None
+    if row["recorded_at"] - row["created_at"] >= LATE:
+        return None
+    return ":".join(str(row[f"source_{name}"]) for name in _COORDINATES)
 
 
 def hands_over(row: Row) -> bool:

@@ -19,6 +19,7 @@ create table normalizer.events (
     attempts            UInt16            comment 'number of attempts before this one',
     attempts_declared   Bool              comment 'false if no producer gave the number',
     max_attempts        Nullable(UInt16),
+    place               String            comment 'of its record, if that tells when it happened',
     created_at          DateTime64(6, 'UTC'),
     worker_id           LowCardinality(String),
     command_id          String,
@@ -47,6 +48,7 @@ create table normalizer.canonical_records (
     rules_version String,
     evidence      String,
     max_attempts  String,
+    place         String,
     trace_id      String,
     revision      String
 )
@@ -62,6 +64,7 @@ select JSONExtractInt(line, 'event_id')             as event_id,
        -- Below 100 the attempts were defaulted. Without the header they count as declared.
        coalesce(toUInt16OrNull(evidence) >= 100, true) as attempts_declared,
        toUInt16OrNull(max_attempts)                 as max_attempts,
+       place,
        parseDateTime64BestEffort(JSONExtractString(line, 'created_at'), 6, 'UTC') as created_at,
        JSONExtractString(line, 'worker_id')         as worker_id,
        JSONExtractString(line, 'command_id')        as command_id,
@@ -91,6 +94,7 @@ select line,
        headers['rules_version'] as rules_version,
        headers['evidence']      as evidence,
        headers['max_attempts']  as max_attempts,
+       headers['place']         as place,
        headers['trace_id']      as trace_id,
        headers['revision']      as revision
 from   normalizer.canonical_topic;

@@ -25,6 +25,7 @@ create table projector.folded_executions (
         duration_us Nullable(Int64),
         queue_us    Nullable(Int64),
         exhausted   Bool,
+        attribution String,
         failed_us   Nullable(Int64)
     )) comment 'times are microseconds since 1970; failed_us: when the failure before it ended',
     folded_to    DateTime64(3, 'UTC') comment 'when the last of its events arrived'
@@ -56,7 +57,7 @@ select execution_id,
                (
                    command_id, event_type, toUnixTimestamp64Micro(created_at),
                    if(attempts_declared, attempts, null), status, step, max_attempts, duration,
-                   error, pending_callback, call_index
+                   error, pending_callback, call_index, nullIf(place, '')
                ),
                is_of_call and command_id <> ''
            )
@@ -148,6 +149,7 @@ select toStartOfHour(coalesce(finished_at, begun_at)) as hour,
        if(call.begun_us >= call.failed_us, (call.begun_us - call.failed_us) / 1e6, null)
            as backoff_s,
        call.exhausted as exhausted,
+       call.attribution as attribution,
        call.error as error,
        call.error_class as error_class
 from   projector.folded_executions final
@@ -173,7 +175,7 @@ group by hour, step, event_type, status, attempts;
 create view projector.call_outcomes_by_attempt as
 select   hour, playbook, step, attempts, status, count() as calls,
          countIf(status = 'COMPLETED') as succeeded, countIf(status <> 'COMPLETED') as failed,
-         countIf(exhausted) as exhausted
+         countIf(exhausted) as exhausted, countIf(attribution = 'inferred') as inferred
 from     projector.calls
 where    finished_at is not null
 group by hour, playbook, step, attempts, status;

@@ -7,7 +7,7 @@ CREATE FUNCTION calls_of AS 'functions.calls_of' LANGUAGE PYTHON;
 CREATE VIEW `events` AS
 SELECT `event_id`, `execution_id`, `event_type`, `step`, `status`, `created_at`, `command_id`,
        `duration`, `error`, `attempts`, `number`, `max_attempts`, `path`, `pending_callback`,
-       `call_index`
+       `call_index`, `place`
 FROM   (
            SELECT *, ROW_NUMBER() OVER (
                       PARTITION BY `execution_id`, `event_id` ORDER BY `revision` DESC
@@ -42,7 +42,7 @@ FROM   (
                                  ),
                                  0
                              ) AS `call_index`,
-                             COALESCE(`revision`, 0) AS `revision`
+                             `place`, COALESCE(`revision`, 0) AS `revision`
                       FROM   (
                                  SELECT *,
                                         CAST(JSON_VALUE(`meta`, '$.attempts') AS INT)
@@ -76,6 +76,7 @@ FROM   (
                                         TRY_CAST(
                                             DECODE(`headers`['max_attempts'], 'UTF-8') AS INT
                                         ) AS `max_attempts`,
+                                        DECODE(`headers`['place'], 'UTF-8') AS `place`,
                                         TRY_CAST(DECODE(`headers`['revision'], 'UTF-8') AS BIGINT)
                                             AS `revision`
                                  FROM   canonical_topic
@@ -121,7 +122,7 @@ GROUP BY `execution_id`;
 -- One row for each attempt of a command. A command is folded again with each of its events.
 CREATE VIEW calls AS
 SELECT `execution_id`, `command_id`, `iteration`, `attempts`, `step`, `status`, `error_class`,
-       `begun_us`, `finished_us`, `duration_us`, `queue_us`, `exhausted`
+       `begun_us`, `finished_us`, `duration_us`, `queue_us`, `exhausted`, `attribution`
 FROM   (
            SELECT   `execution_id`, `command_id`,
                     CAST(REGEXP_EXTRACT(`command_id`, ':i([0-9]{1,10})$', 1) AS BIGINT)
@@ -130,7 +131,7 @@ FROM   (
                         ROW(
                             `event_type`, `created_at`, `number`, `status`, `step`,
                             `max_attempts`, `duration`, `error`, `pending_callback`,
-                            `call_index`
+                            `call_index`, `place`
                         )
                     ) AS `said`
            FROM     `events`
@@ -147,7 +148,7 @@ FROM   (
        ),
        LATERAL TABLE(calls_of(`said`)) AS folded (
            `attempts`, `step`, `status`, `error_class`, `begun_us`, `finished_us`, `duration_us`,
-           `queue_us`, `exhausted`
+           `queue_us`, `exhausted`, `attribution`
        )
 WHERE  `step` <> '__orchestrate__';
 
@@ -211,7 +212,8 @@ GROUP BY `hour_s`, `step`, `event_type`, `status`, `attempts`;
 INSERT INTO call_hours
 SELECT   /*+ STATE_TTL('ended_calls' = '0 s') */
          `hour_s`, `playbook`, `step`, `attempts`, `status`, COUNT(*),
-         COUNT(*) FILTER (WHERE `exhausted`)
+         COUNT(*) FILTER (WHERE `exhausted`),
+         COUNT(*) FILTER (WHERE `attribution` = 'inferred')
 FROM     ended_calls
 GROUP BY `hour_s`, `playbook`, `step`, `attempts`, `status`;
 

@@ -19,6 +19,7 @@ _CALL: Final = {
     "duration_us": DataTypes.BIGINT(),
     "queue_us": DataTypes.BIGINT(),
     "exhausted": DataTypes.BOOLEAN(),
+    "attribution": DataTypes.STRING(),
 }
 
 

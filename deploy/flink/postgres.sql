@@ -37,6 +37,7 @@ create table flink.call_hours (
     status    text collate "C" not null,
     calls     bigint           not null,
     exhausted bigint           not null,
+    inferred  bigint           not null,
     hour      timestamptz      not null generated always as (to_timestamp(hour_s)) stored,
     constraint call_hours_pkey primary key (hour_s, playbook, step, attempts, status)
 );
@@ -90,7 +91,7 @@ from   flink.event_hours;
 create view flink.call_outcomes_by_attempt as
 select hour, playbook, step, attempts, status, calls,
        case when status = 'COMPLETED' then calls else 0 end as succeeded,
-       case when status <> 'COMPLETED' then calls else 0 end as failed, exhausted
+       case when status <> 'COMPLETED' then calls else 0 end as failed, exhausted, inferred
 from   flink.call_hours;
 
 create view flink.failures_by_error as

@@ -64,6 +64,7 @@ CREATE TABLE call_hours (
     `status`    STRING,
     `calls`     BIGINT,
     `exhausted` BIGINT,
+    `inferred`  BIGINT,
     PRIMARY KEY (`hour_s`, `playbook`, `step`, `attempts`, `status`) NOT ENFORCED
 ) WITH (
     'connector' = 'jdbc',

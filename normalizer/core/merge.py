@@ -28,8 +28,10 @@ from normalizer.core.conflicts import (
     encode_object,
     kept_values,
 )
+from normalizer.core.coordinates import coordinates_of
 from normalizer.core.digests import Digests, digest_of_text, hash_of
 from normalizer.core.merge_flags import (
+    ELSEWHERE,
     HAS_RIVAL,
     MERGED,
     WITHOUT_COMMAND,
@@ -118,7 +120,17 @@ def _flags(stored: Envelope, report: Envelope, row: Envelope) -> int:
         flags |= lacking & WITHOUT_COMMAND
     if stored.step and report.step and stored.step != report.step:
         flags |= HAS_RIVAL
+    # What a job reads from a file has no time in a log, and tells nothing by its place.
+    if report.recorded_at is not None and not _follows(stored, report):
+        flags |= ELSEWHERE
     return flags
+
+
+def _follows(stored: Envelope, report: Envelope) -> bool:
+    """Whether the report lies in the log of the stored row, and not before it."""
+    *log, offset, index = coordinates_of(stored)
+    *other_log, other_offset, other_index = coordinates_of(report)
+    return log == other_log and (offset, index) <= (other_offset, other_index)
 
 
 def _higher_ranked(

@@ -3,11 +3,13 @@
 Source: docs/spec/wire-shapes.md#m5.
 """
 
+from datetime import timedelta
 from typing import Final
 
 import msgspec
 
 from normalizer.core.coercions import coercions_of
+from normalizer.core.coordinates import coordinates_of
 from normalizer.envelope import Envelope
 
 WITHOUT_STEP: Final = 1
@@ -23,6 +25,14 @@ HAS_RIVAL: Final = 16
 
 A report without a step or a command may then have been merged into the wrong row.
 """
+ELSEWHERE: Final = 32
+"""Another report lies in another log, or before the row's own in its log.
+
+Which report the row's coordinates are those of then depends on the order in which they were read.
+"""
+
+LATE: Final = timedelta(seconds=5)
+"""A record that reaches its log this much after its event tells nothing by its place there."""
 
 _AMBIGUOUS: Final = b'{"rule":"ambiguous_report","field":"event_id"}'
 
@@ -34,6 +44,18 @@ def lacks(row: Envelope) -> int:
         | (0 if row.step else WITHOUT_STEP)
         | (WITHOUT_COMMAND if row.command_id is None else 0)
     )
+
+
+def place_of(row: Envelope) -> str | None:
+    """The coordinates, if they tell when the event happened among others of its log.
+
+    They don't if the record came late, or if the row could have those of another report.
+    """
+    if row.recorded_at is None or row.created_at is None or row.merge_flags & ELSEWHERE:
+        return None
+    if row.recorded_at - row.created_at >= LATE:
+        return None
+    return ":".join(map(str, coordinates_of(row)))
 
 
 def with_flags(row: Envelope, flags: int) -> Envelope:

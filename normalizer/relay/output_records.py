@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from normalizer.core.headers import TRACEPARENT
+from normalizer.core.merge_flags import place_of
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Rejected, to_canonical
 from normalizer.errors import BrokerUnavailable
@@ -40,6 +41,7 @@ def canonical_record(event: Envelope, topic: str, *, revision: int | None = None
         "rules_version": event.normalizer_version,
         "evidence": f"{event.evidence:03}",
         "max_attempts": event.max_attempts,
+        "place": place_of(event),
         "trace_id": event.trace_id,
         "traceparent": traceparent_of(event),
         "revision": revision,

@@ -39,7 +39,7 @@ HOURS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("coercion_hours", "hour", ("coercions",)),
     ("quarantine_hours", "hour", ("refused",)),
     ("execution_hours", "hour", ("executions",)),
-    ("call_hours", "hour", ("calls", "exhausted")),
+    ("call_hours", "hour", ("calls", "exhausted", "inferred")),
     ("call_times", "hour", ("calls",)),
     ("worker_hours", "hour", ("calls", "timed", "duration_us")),
     ("error_hours", "hour", ("calls",)),

@@ -151,6 +151,7 @@ async def test_a_stored_event_has_the_headers_of_its_row(
         "rules_version": str(event.normalizer_version).encode(),
         "evidence": str(event.evidence).encode(),
         "max_attempts": b"3",
+        "place": b"noetl.events:0:0:0:0",
         "trace_id": b"0af7651916cd43dd8448eb211c80319c",
         "traceparent": trace.encode(),
     }

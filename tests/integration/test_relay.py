@@ -76,6 +76,7 @@ async def test_each_event_becomes_one_record_and_each_refusal_one(
     (line,) = Normalizer().normalize(raw_record(value=event))
     assert isinstance(line, Envelope)
     assert (first.key, first.value) == (b"1000", to_canonical(line))
+    # The record came long after its event, so its place tells nothing.
     assert dict(first.headers) == {
         "event_id": str(line.event_id).encode(),
         "shape": b"executor",

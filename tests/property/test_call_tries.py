@@ -4,17 +4,23 @@ The fold of deploy/calls.py is compared with what is known to have happened, and
 fold.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from itertools import combinations, permutations
 
 import asyncpg
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deploy.calls import CallEvent, attempts_of
-from simulator.view_fold import Row, call_event
+from deploy.calls import CallEvent, attempts_of, calls_of_command
+from normalizer.core.normalize import Normalizer
+from normalizer.core.raw_record import RawRecord
+from simulator.view_fold import Row, call_event, fold_execution
 from tests.support import view_rows
+from tests.support.canonical_topic import row_of
 from tests.support.event_histories import manual_changes, repeated, retried_commands, splits
+from tests.support.simulator_pipeline import MemoryDatabase
 from tests.support.stack import Database
 from tests.support.view_rows import view_differences
 
@@ -103,8 +109,169 @@ def test_an_attempt_ends_with_the_last_call_of_its_command() -> None:
     assert attempts_of(events) == [0, 0, 0, 1, 1]
 
 
+def test_retries_that_nobody_numbers_are_counted_by_their_issues() -> None:
+    """A recovered command isn't a failure: its last attempt completed."""
+    events = [
+        *(issued(0, None), started(2), failed(5)),
+        *(issued(20, None), started(22), failed(25)),
+        *(issued(40, None), started(42), done(45)),
+    ]
+
+    calls = calls_of_command(events)
+
+    assert [(call.attempts, call.status) for call in calls] == [
+        *((0, "FAILED"), (1, "FAILED"), (2, "COMPLETED")),
+    ]
+    assert {call.attribution for call in calls} == {"inferred"}
+
+
+def test_issue_that_is_sent_twice_is_one_attempt() -> None:
+    assert attempts_of([issued(0, None), issued(0, None), failed(5), done(9)]) == [0, 0, 0, 0]
+
+
+def test_claim_or_start_alone_begins_no_attempt() -> None:
+    """A second worker took the command after the first one lost its lease."""
+    events = [issued(0, None), started(2), started(30), done(35)]
+
+    [call] = calls_of_command(events)
+
+    assert (call.status, call.attribution) == ("COMPLETED", "inferred")
+
+
+def test_log_decides_between_clocks_that_disagree() -> None:
+    """The first try's worker is ahead of the issuer, and the retry's is behind it."""
+    events = [issued(0, 0), failed(60), issued(10, 1), done(-35)]
+    in_log = [event._replace(place=f"log:0:0:{at}:0") for at, event in enumerate(events)]
+    spread = [event._replace(place=f"log:0:{at}:7:0") for at, event in enumerate(events)]
+
+    assert attempts_of(in_log) == [0, 0, 1, 1]
+    # Over several logs only the clocks are left.
+    assert attempts_of(spread) == [0, 1, 1, 0]
+
+
+def test_report_without_place_is_ordered_by_its_clock() -> None:
+    """The failure was reported a minute late, so the log has it after the retry."""
+    events = [issued(0, 0), issued(100, 1), done(150), failed(5)]
+    in_log = [event._replace(place=f"log:0:0:{at}:0") for at, event in enumerate(events[:3])]
+
+    assert attempts_of([*in_log, events[3]]) == [0, 1, 1, 0]
+
+
+def test_completion_is_of_the_last_attempt_where_clocks_cannot_tell() -> None:
+    """Only failures are retried. By the clocks, both ends are of the retry, or of the first try."""
+    begins = [issued(0, 0), issued(5, 1)]
+
+    assert attempts_of([*begins, done(6), failed(9)]) == [0, 1, 1, 0]
+    assert attempts_of([*begins, done(1), failed(2)]) == [0, 1, 1, 0]
+
+
+def test_call_and_command_end_once_each_in_an_attempt() -> None:
+    """A call that failed and one that completed are of two attempts, whatever their types."""
+    events = [
+        *(issued(0, 0), issued(5, 1)),
+        *(
+            CallEvent("call.error", 6, None, "FAILED"),
+            CallEvent("command.failed", 7, None, "FAILED"),
+        ),
+        *(done(9), CallEvent("command.completed", 10, None, "COMPLETED")),
+    ]
+
+    assert attempts_of(events) == [0, 1, 0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("events", "attributions"),
+    [
+        ([CallEvent("call.done", 5, None, "COMPLETED")], ["only"]),
+        ([CallEvent("call.done", 5, 0, "COMPLETED")], ["declared"]),
+        # The issue names the retry, and the end doesn't.
+        (
+            [
+                CallEvent("command.issued", 1, 1, "PENDING"),
+                CallEvent("call.done", 5, None, "COMPLETED"),
+            ],
+            ["inferred"],
+        ),
+        # It runs, and its issue names it.
+        ([CallEvent("command.issued", 1, 1, "PENDING")], ["declared"]),
+        # The end that decides names it, and another end doesn't.
+        (
+            [
+                CallEvent("call.error", 5, 1, "FAILED"),
+                CallEvent("command.completed", 6, None, "COMPLETED"),
+            ],
+            ["declared"],
+        ),
+    ],
+)
+def test_attribution_says_how_the_number_is_known(
+    events: list[CallEvent], attributions: list[str]
+) -> None:
+    assert [call.attribution for call in calls_of_command(events)] == attributions
+
+
+def reports(partitions: int) -> list[RawRecord]:
+    """A failure, and a retry that succeeds by a clock that is behind: reports of each partition."""
+    happened = [
+        ("command.issued", "PENDING", 0, {"attempts": 0}),
+        ("call.error", "FAILED", 400, {}),
+        ("command.issued", "PENDING", 300, {"attempts": 1}),
+        ("command.completed", "COMPLETED", 100, {}),
+    ]
+    return [
+        RawRecord(
+            value=msgspec.json.encode({
+                "event_id": 1_000 + number, "execution_id": 7, "event_type": kind, "step": "a",
+                "status": status, "created_at": f"2026-07-10T09:00:00.{at_ms:03}Z",
+                "context": {"command_id": "7:a:1"}, "meta": meta | {"by": partition},
+            }),
+            topic="noetl.events", partition=partition, offset=10 + number,
+            recorded_ms=1_783_674_000_500 + number,
+        )
+        for number, (kind, status, at_ms, meta) in enumerate(happened)
+        for partition in range(partitions)
+    ]  # fmt: skip
+
+
+async def calls_after(records: Iterable[RawRecord]) -> list[tuple[int, str | None]]:
+    """The calls of records that were written one by one, in this order."""
+    database = MemoryDatabase()
+    for record in records:
+        await database.write([(record, Normalizer().normalize(record))])
+    _, calls = fold_execution(list(map(row_of, database.stored())))
+    return sorted((call["attempts"], call["status"]) for call in calls)
+
+
+async def test_backfilled_and_redriven_records_make_the_same_calls() -> None:
+    """Each record may be read last, or a half of them by a job before or after the others."""
+    orders = permutations(reports(partitions=1))
+
+    found = {tuple(await calls_after(order)) for order in orders}
+
+    assert found == {((0, "FAILED"), (1, "COMPLETED"))}
+
+
+async def test_every_interleaving_of_two_reports_of_each_event_makes_the_same_calls() -> None:
+    both = reports(partitions=2)
+    found = set()
+    for places in combinations(range(len(both)), len(both) // 2):
+        here, there = (iter([one for one in both if one.partition == n]) for n in range(2))
+        order = [next(here if place in places else there) for place in range(len(both))]
+        found.add(tuple(await calls_after(order)))
+
+    assert len(found) == 1
+
+
 def issued(at_us: int, number: int | None) -> CallEvent:
     return CallEvent("command.issued", at_us, number, "PENDING")
+
+
+def started(at_us: int) -> CallEvent:
+    return CallEvent("command.started", at_us, None, "RUNNING")
+
+
+def failed(at_us: int) -> CallEvent:
+    return CallEvent("call.error", at_us, None, "FAILED")
 
 
 def done(at_us: int, number: int | None = None, *, call_index: int = 0) -> CallEvent:

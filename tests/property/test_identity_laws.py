@@ -14,7 +14,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from normalizer.core.merge_flags import MERGED, is_ambiguous
+from normalizer.core.merge_flags import ELSEWHERE, MERGED, is_ambiguous
 from normalizer.envelope import Envelope, canonical_json
 from tests.support.factories import envelope
 from tests.support.memory_log import MemoryLog
@@ -89,7 +89,9 @@ def content(log: MemoryLog) -> set[str]:
     """Return the rows without the effects of order: ids, places, and the store's notes on these."""
     said = set()
     for row in rows_of(log):
-        fields = msgspec.structs.asdict(row) | {"merge_flags": row.merge_flags & ~(MERGED | 8)}
+        fields = msgspec.structs.asdict(row) | {
+            "merge_flags": row.merge_flags & ~(MERGED | ELSEWHERE | 8)
+        }
         for name in ("event_id", "source_offset", "recorded_at", "coercions"):
             del fields[name]
         for name in ("context", "extra"):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from normalizer.core.collisions import match_strength
 from normalizer.core.conflicts import CONFLICTING_VALUES, MAX_VALUES
-from normalizer.core.merge_flags import MERGED
+from normalizer.core.merge_flags import ELSEWHERE, MERGED
 from normalizer.envelope import Envelope, canonical_json
 from tests.support.factories import envelope, recorded_at
 from tests.support.merging import merge
@@ -99,7 +99,8 @@ def _value(name: str, value: Any) -> Any:
         return {canonical_json(as_json(one)) for one in msgspec.json.decode(value)}
     if name in _JSON and value is not None:
         return canonical_json(value)
-    return value & ~MERGED if name == "merge_flags" else value
+    # Both flags depend on which report came first.
+    return value & ~(MERGED | ELSEWHERE) if name == "merge_flags" else value
 
 
 def kept_losers(row: Envelope) -> Any:

@@ -53,7 +53,7 @@ def events(draw: st.DrawFn, event_id: int) -> Row:
     statuses = ["COMPLETED", "FAILED", "ERROR", "CANCELLED"]
     if kind not in _OUTCOME_TYPES:
         statuses += ["RUNNING", "SKIPPED"]
-    recorded = draw(st.sampled_from([None, -5, 0, 3, 30, 300, 2_000, 50_000, 100_000]))
+    recorded = draw(st.sampled_from([None, -5, 0, 3, 5, 30, 300, 2_000, 50_000, 100_000]))
     created_at = draw(moments)
     rule = draw(st.sampled_from([None, None, None, "opaque_id", "attempts_invalid"]))
     return event(
@@ -77,7 +77,10 @@ def events(draw: st.DrawFn, event_id: int) -> Row:
         result=draw(st.sampled_from(_RESULTS)),
         coercions=rule and [{"rule": rule, "field": "x"}, {"rule": "opaque_id", "field": "y"}],
         shape=draw(st.sampled_from(["worker", "executor"])),
-        source_partition=draw(st.integers(0, 3)),
+        source_partition=draw(st.integers(0, 1)),
+        source_offset=draw(st.integers(0, 9)),
+        source_index=draw(st.integers(0, 1)),
+        merge_flags=draw(st.sampled_from([0, 0, 4, 32, 36])),
         recorded_at=None if recorded is None else created_at + timedelta(seconds=recorded),
     )
 
@@ -103,11 +106,12 @@ def retried_commands(draw: st.DrawFn) -> list[tuple[Row, int]]:
     """The events of a retried command, in order, each with the number of its try.
 
     Issuer and worker number all tries, only retries, none, or some events only. Every try is
-    issued, and ends after it was issued, if it ends.
+    issued, and ends after it was issued, if it ends. All lie in one log, in order, or none does.
     """
     issuer, worker = (draw(st.sampled_from(["all", "retries", "none", "some"])) for _ in range(2))
     rows: list[tuple[Row, int]] = []
     at = T0
+    in_log = draw(st.booleans())
     for attempts in range(draw(st.integers(2, 4))):
         kinds = ["command.issued", *draw(st.sampled_from([["command.claimed"], []]))]
         kinds += draw(st.sampled_from([["command.started"], []])) + draw(st.sampled_from(_ENDS))
@@ -129,6 +133,8 @@ def retried_commands(draw: st.DrawFn) -> list[tuple[Row, int]]:
                 command_id="c1",
                 error=draw(st.sampled_from([None, "HTTP 503"])) if ends else None,
                 context={"call_index": done} if done else None,
+                source_offset=len(rows),
+                recorded_at=at if in_log else None,
             )
             done += ROLES[kind][0] == "done"
             rows.append((row, attempts))

@@ -181,7 +181,7 @@ def _of_calls(calls: Sequence[Row]) -> dict[str, ViewRows]:
         views["calls"].append(_call_row(call))
         if not call["finished_at"]:
             views["open_calls"].append(_open_row(call))
-    outcomes: dict[Any, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+    outcomes: dict[Any, list[int]] = defaultdict(lambda: [0, 0, 0, 0, 0])
     minutes: dict[Any, list[int]] = defaultdict(lambda: [0, 0])
     workers: dict[Any, list[Row]] = defaultdict(list)
     errors: Counter[Any] = Counter()
@@ -191,7 +191,8 @@ def _of_calls(calls: Sequence[Row]) -> dict[str, ViewRows]:
         attempts, failed = call["attempts"], status != "COMPLETED"
         key = (call["playbook"], step, attempts, status)
         counts = outcomes[at, *key]
-        for n, one in enumerate((True, not failed, failed, call["exhausted"])):
+        inferred = call["attribution"] == "inferred"
+        for n, one in enumerate((True, not failed, failed, call["exhausted"], inferred)):
             counts[n] += one
         minutes[minute(call["finished_at"]), step][attempts > 0] += 1
         workers[at, call["worker_id"] or ""].append(call)
@@ -247,7 +248,7 @@ def _call_row(call: Row) -> tuple[Any, ...]:
         call["begun_at"], call["issued_at"], call["claimed_at"], call["started_at"],
         call["finished_at"], _in_seconds(duration_us), _in_seconds(call["queue_us"]),
         _in_seconds(backoff_us), call["max_attempts"], call["exhausted"], call["worker_id"],
-        call["error"], call["error_class"],
+        call["error"], call["error_class"], call["attribution"],
     )  # fmt: skip
 
 

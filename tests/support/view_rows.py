@@ -34,7 +34,11 @@ COLUMNS: Final[Mapping[str, str]] = {
     "evidence": "smallint",
     "shape": "text",
     "source_topic": "text",
+    "source_incarnation": "integer",
     "source_partition": "integer",
+    "source_offset": "bigint",
+    "source_index": "integer",
+    "merge_flags": "smallint",
     "recorded_at": "timestamptz",
 }
 """The columns that projections read, with their types."""
@@ -63,7 +67,7 @@ OF_EXECUTIONS: Final = {
 
 PARTS: Final = {
     "event_counts": ("events", "attempts_defaulted"),
-    "call_outcomes_by_attempt": ("calls", "succeeded", "failed", "exhausted"),
+    "call_outcomes_by_attempt": ("calls", "succeeded", "failed", "exhausted", "inferred"),
     "call_time_histogram": ("calls",),
     "execution_outcomes": ("executions",),
 }
@@ -84,7 +88,11 @@ def event(**columns: Any) -> Row:
         "evidence": 212,
         "shape": "sql",
         "source_topic": "sql",
+        "source_incarnation": 0,
         "source_partition": 0,
+        "source_offset": 0,
+        "source_index": 0,
+        "merge_flags": 0,
     }
     return row | columns
 

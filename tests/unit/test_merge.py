@@ -8,7 +8,13 @@ import msgspec
 import pytest
 
 from normalizer.core.conflicts import MAX_KEPT_BYTES, MAX_VALUES, kept_values
-from normalizer.core.merge_flags import HAS_RIVAL, MERGED, WITHOUT_COMMAND, WITHOUT_STEP
+from normalizer.core.merge_flags import (
+    ELSEWHERE,
+    HAS_RIVAL,
+    MERGED,
+    WITHOUT_COMMAND,
+    WITHOUT_STEP,
+)
 from normalizer.envelope import Envelope
 from tests.support.factories import envelope, recorded_at
 from tests.support.merging import merge
@@ -251,3 +257,17 @@ def test_a_value_that_won_is_not_kept_as_one_that_lost() -> None:
     report = envelope(step="fetch", worker_id="worker-1")
 
     assert kept(merge(imported, report)) is None
+
+
+def test_report_in_another_log_is_flagged_in_either_order() -> None:
+    here, there = envelope(5), msgspec.structs.replace(envelope(7), source_partition=1)
+
+    assert merge(here, there).merge_flags & ELSEWHERE
+    assert merge(there, here).merge_flags & ELSEWHERE
+
+
+def test_report_before_the_row_in_its_log_is_flagged() -> None:
+    earlier, later = envelope(5), envelope(7)
+
+    assert merge(later, earlier).merge_flags & ELSEWHERE
+    assert not merge(earlier, later).merge_flags & ELSEWHERE

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import itertools
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,7 @@ from aiokafka.errors import TopicAuthorizationFailedError
 
 from normalizer.core.batch import LastRecord
 from normalizer.core.last_try import BLAMED, SHARED, LastTry
+from normalizer.core.merge_flags import ELSEWHERE, LATE, place_of
 from normalizer.envelope import to_canonical
 from normalizer.errors import BrokerUnavailable, PartsLost
 from normalizer.kafka import CommittedOffset, KafkaPartition, transactional_producer
@@ -47,10 +49,22 @@ def test_a_record_is_the_canonical_line_with_headers_that_the_contract_names() -
     assert [name for name, _ in record.headers] == [*headers["properties"]]
     assert dict(record.headers)["revision"] == b"12"
     assert dict(record.headers)["max_attempts"] == b"3"
+    assert dict(record.headers)["place"] == b"noetl.events:0:0:1:0"
     assert dict(canonical_record(envelope(1, evidence=2), "out").headers)["evidence"] == b"002"
-    assert {name for name, _ in canonical_record(envelope(1), "out").headers} == {
-        *headers["required"]
-    }
+    bare = envelope(1, recorded_at=None)
+    assert {name for name, _ in canonical_record(bare, "out").headers} == {*headers["required"]}
+
+
+def test_record_names_its_place_only_if_that_says_when_its_event_happened() -> None:
+    event = envelope(1)
+    assert event.created_at
+    late = envelope(1, recorded_at=event.created_at + LATE)
+    in_time = envelope(1, recorded_at=event.created_at + LATE - timedelta(microseconds=1))
+    elsewhere = envelope(1, merge_flags=ELSEWHERE)
+
+    assert [place_of(one) is None for one in (event, in_time, late, elsewhere)] == [
+        *(False, False, True, True),
+    ]
 
 
 @pytest.mark.parametrize(

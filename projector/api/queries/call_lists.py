@@ -45,6 +45,7 @@ class CallRow(ApiRow, frozen=True, kw_only=True):
     """One attempt of a command. attempts: 0 is the first.
 
     status: PENDING, CLAIMED, RUNNING, or its end.
+    attribution: how its number is known (declared, only, or inferred).
     """
 
     execution_id: str
@@ -67,13 +68,14 @@ class CallRow(ApiRow, frozen=True, kw_only=True):
     worker_id: str | None
     error: str | None
     error_class: str | None
+    attribution: str
 
 
 CALL_COLUMNS = """
     call.execution_id::text, call.playbook, call.step, call.command_id, call.iteration,
     call.attempts, call.status, call.begun_at, call.issued_at, call.claimed_at, call.started_at,
     call.finished_at, call.duration_s, call.queue_s, call.backoff_s, call.max_attempts,
-    call.exhausted, call.worker_id, call.error, call.error_class
+    call.exhausted, call.worker_id, call.error, call.error_class, call.attribution
 """
 
 

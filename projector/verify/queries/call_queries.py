@@ -14,7 +14,7 @@ CALLS: Final = Comparison(
                call.claimed_at, call.started_at, call.finished_at,
                call.outcome_ranked, call.duration_ranked, md5(call.error_ranked) as error_ranked,
                call.step_ranked, call.worker_ranked, call.max_attempts_ranked,
-               call.iteration, call.failed_before
+               call.iteration, call.failed_before, call.is_numbered, call.may_be_retried
         from   call_facts as call
         where  call.execution_id = any($1::bigint[])
     """,
@@ -36,7 +36,8 @@ CALLS: Final = Comparison(
         select try.execution_id, try.command_id, try.attempts, try.begun_at, try.issued_at,
                try.claimed_at, try.started_at, try.finished_at, try.outcome_ranked,
                try.duration_ranked, md5(try.error_ranked) as error_ranked, try.step_ranked,
-               try.worker_ranked, try.max_attempts_ranked, try.iteration, before.failed_before
+               try.worker_ranked, try.max_attempts_ranked, try.iteration, before.failed_before,
+               try.is_numbered, try.may_be_retried
         from   try
         left join (
             select   retry.execution_id, retry.command_id, retry.attempts,
@@ -69,11 +70,12 @@ CALL_HOURS: Final = counter(
     name="call_hours",
     bounds="finished",
     keys="hour playbook step attempts status",
-    sums="calls exhausted",
+    sums="calls exhausted inferred",
     expected=f"""
         select   date_trunc('hour', finished_at, 'UTC') as hour,
                  playbook_of(execution.playbook_ranked) as playbook, step, attempts, status,
-                 count(*) as calls, count(*) filter (where exhausted) as exhausted
+                 count(*) as calls, count(*) filter (where exhausted) as exhausted,
+                 count(*) filter (where inferred) as inferred
         {_FINISHED}
         group by 1, 2, 3, 4, 5
     """,

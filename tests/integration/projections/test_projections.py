@@ -617,3 +617,40 @@ async def test_no_plan_calls_what_an_event_says_of_its_execution_and_call(
             assert f"Function Scan on projector.report_on_{name}" not in plan
             # The fence holds: its own node encodes the time once, for all that use it.
             assert re.search(r"->  Result .*\n *Output: .*timestamptz_send", plan)
+
+
+async def test_normal_commands_are_never_rebuilt(connection: asyncpg.Connection) -> None:
+    """100,000 events in batches that split commands: one issue, claim, start, and their ends."""
+    await connection.execute("set track_functions = 'pl'")
+    rebuilds = """
+        select coalesce(sum(calls), 0)
+        from   pg_stat_xact_user_functions
+        where  schemaname = 'projector' and funcname = 'rebuild_calls'
+    """
+
+    async with connection.transaction():
+        for batch in range(20):
+            await connection.execute(_NORMAL_COMMANDS, batch)
+        assert await connection.fetchval("select count(*) from normalizer.events") == 100_000
+        assert await connection.fetchval("select count(*) from projector.call_facts") == 20_000
+        assert await connection.fetchval(rebuilds) == 0
+        await connection.execute(
+            "insert into normalizer.events (event_id, execution_id, event_type, status, step, "
+            "created_at, command_id) values (200000, 1, 'command.issued', 'PENDING', 'a', now(), 1)"
+        )
+        assert await connection.fetchval(rebuilds) == 1
+
+
+_NORMAL_COMMANDS: Final = """
+    insert into normalizer.events (
+        event_id, execution_id, event_type, status, step, created_at, command_id, evidence
+    )
+    select number, 1 + number / 5 % 400,
+           (array['command.issued', 'command.claimed', 'command.started', 'call.done',
+                  'command.completed'])[1 + number % 5],
+           'COMPLETED', 'a',
+           '2026-07-10 09:00:00+00'::timestamptz + number % 5 * interval '1 second',
+           (1 + number / 5)::text, case when number % 5 > 0 then 12 else 212 end
+    from   generate_series(0, 99999) as number
+    where  number * 7919 % 20 = $1::integer
+"""

@@ -46,6 +46,7 @@ function call(row, address) {
     status(row.status),
     h("span", { class: "where" }, h("b", {}, row.step || "(no step)"), ` ${attempt(row.attempts)}`,
       row.iteration !== null ? h("small", {}, `, iteration ${row.iteration}`) : null,
+      row.attribution === "inferred" ? [" ", flag("warn", "inferred")] : null,
       row.exhausted ? [" ", flag("bad", "no attempts left", true)] : null),
     h("span", { class: "times" },
       h("span", { class: "when" }, row.finished_at ? [word("ended "), clock(row.finished_at)] : `begun ${clock(row.begun_at)}`),

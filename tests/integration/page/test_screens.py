@@ -156,7 +156,7 @@ def _found(*steps: str) -> dict[str, Any]:
 
 async def test_steps_that_never_succeeded_come_first(browser: Browser, platform: Platform) -> None:
     row = {"step": "never", "tries": 9, "succeeded": 0, "attempts_per_success": None}
-    async with looking(browser, f"{platform.url}/?show=retries", visit=False) as page:
+    async with looking(browser, f"{platform.url}/?show=workers", visit=False) as page:
 
         async def with_never(route: Route) -> None:
             answer = await route.fetch()
@@ -164,7 +164,7 @@ async def test_steps_that_never_succeeded_come_first(browser: Browser, platform:
             await route.fulfill(response=answer, json=content | {"rows": [*content["rows"], row]})
 
         await page.route("**/api/v1/attempts-per-success?*", with_never)
-        await page.goto(f"{platform.url}/?show=retries")
+        await page.goto(f"{platform.url}/?show=workers")
         await page.wait_for_selector("#per-success tbody tr")
         rows = await cells(page, "#per-success")
         await page.unroute_all(behavior="ignoreErrors")
@@ -242,7 +242,7 @@ async def test_the_lists_behind_the_dashboard_agree_with_sql(
             for row in rows
         }
 
-        await page.goto(f"{platform.url}/?last=30d&show=retries")
+        await page.goto(f"{platform.url}/?last=30d&show=workers")
         await fully_drawn(page)
         while await page.locator(".more[aria-expanded=false]").count():
             await page.locator(".more[aria-expanded=false]").first.click()
@@ -397,7 +397,7 @@ async def test_tables_sort_and_are_saved_and_legends_hide(
     async with looking(browser, f"{platform.url}/?show=executions") as page:
         await fully_drawn(page)
         await page.click("#executions thead >> text=Events")
-        events = [int(row[5].replace(",", "")) for row in await cells(page, "#executions")]
+        events = [int(row[6].replace(",", "")) for row in await cells(page, "#executions")]
         assert events == sorted(events, reverse=True)
         assert page.url.endswith("sort=executions%3AEvents%3Adown")
 
@@ -405,12 +405,12 @@ async def test_tables_sort_and_are_saved_and_legends_hide(
             await page.click("#executions button[data-as=csv]")
         saved = (await (await started.value).path()).read_text().splitlines()
         assert saved[0].startswith("Execution,Status,Playbook,Begun,Took,Events")
-        assert [int(line.split(",")[5]) for line in saved[1:]] == events
+        assert [int(line.split(",")[6]) for line in saved[1:]] == events
 
         await page.click("#executions thead >> text=Events")
         assert page.url.endswith("sort=executions%3AEvents%3Aup")
         rows = await cells(page, "#executions")
-        assert [int(row[5].replace(",", "")) for row in rows] == sorted(events)
+        assert [int(row[6].replace(",", "")) for row in rows] == sorted(events)
 
         await page.goto(platform.url)
         await fully_drawn(page)
@@ -531,16 +531,19 @@ async def test_two_screens_have_every_answer_and_every_table_can_be_copied_and_s
     requested: set[str] = set()
     async with looking(browser, platform.url, visit=False) as page:
         page.on("response", lambda one: requested.add(_endpoint(one)))
-        for screen in ("", "show=retries", "show=errors", "show=quarantine", "show=executions"):
+        screens = ("", "show=retries", "show=workers", "show=producers", "show=playbooks")
+        for screen in (*screens, "show=playbooks&playbook=none", "show=errors", "show=quarantine"):
             await page.goto(f"{platform.url}/?{screen}")
             await fully_drawn(page)
             assert await page.evaluate(_WITHOUT_TOOLS) == [], screen
-            if screen == "show=retries":
-                # Every other question is on the second screen.
-                assert every - requested <= ELSEWHERE
-                assert await page.locator(".panel[data-state=bad]").count() == 0
-                assert await page.locator("#recovery tbody tr").count() > 0
-                assert await page.locator("#workers tbody tr").count() > 0
+            assert await page.locator(".panel[data-state=bad]").count() == 0
+            for name in ("recovery", "workers"):
+                if await page.locator(f"#{name}").count():
+                    assert await page.locator(f"#{name} tbody tr").count() > 0
+        await page.goto(f"{platform.url}/?show=executions")
+        await fully_drawn(page)
+        # Every other question is on one of these screens.
+        assert every - requested <= ELSEWHERE
 
         await page.goto(platform.url)
         await fully_drawn(page)
@@ -594,7 +597,8 @@ async def test_an_execution_is_zoomed_compared_and_downloaded(
 
 _DIFFERENCE: Final = """
     async () => {
-        const module = document.querySelector("link[href$='json_tree.js']").href;
+        const module = document.querySelector("link[href$='tables.js']").href
+            .replace("tables.js", "json_tree.js");
         const { difference } = await import(module);
         const sent = '{"error": {"code": 7}, "step": null}';
         const kept = '{"error": "7", "context": null}';

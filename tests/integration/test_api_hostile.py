@@ -199,7 +199,7 @@ async def test_a_login_needs_the_reader_s_role_and_no_other(filled: Database) ->
 
     assert (stranger.status_code, stranger.json()["reason"]) == (503, "database_refused")
     assert stranger.json()["detail"] == (
-        "the user of DATABASE_URL may not act as projector_reader: grant it"
+        "the user of DATABASE_URL may not act as projector_reader; grant it that role"
     )
     assert member.status_code == 200
     assert (

@@ -136,7 +136,7 @@ async def test_no_advice_says_to_migrate_a_standby(
     assert "a standby: it is read-only\n      name the primary in DATABASE_URL" in said
     assert "normalizer migrate" not in said
     assert code == 3
-    assert "this server is a standby: it is read-only: name the primary" in migrating
+    assert "this server is a standby, so it is read-only: name the primary" in migrating
 
 
 @pytest.mark.parametrize("name", ["NORMALIZER_BATCHROWS", "PROJECTOR_TOKN", "KAFKA_TOPIC"])

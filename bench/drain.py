@@ -29,7 +29,7 @@ from bench.servers import create_topic, started_servers
 from normalizer.embedded import (
     PostgresServer,
 )
-from normalizer.process.child import Child, same_imports
+from normalizer.runtime.child import Child, same_imports
 from normalizer.store.migrate import migrate
 from normalizer.store.store_statements import EVENT_COLUMNS
 from tests.support.results import command_line, write_results

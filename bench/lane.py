@@ -21,10 +21,10 @@ from msgspec.structs import replace
 from bench.peers.comparison import ODD
 from normalizer.core.encoded_events import CALL_RECORDS, EncodedEvent, Lane, encode_columns
 from normalizer.core.normalize import Normalizer
-from normalizer.core.prefilter import Prefilter
 from normalizer.core.raw_record import RawRecord
+from normalizer.core.redaction.prefilter import Prefilter
 from normalizer.envelope import Envelope
-from normalizer.native_lane import MODULE
+from normalizer.runtime.native_lane import MODULE
 from simulator.mix import Mix
 from simulator.topic_records import records
 

@@ -22,7 +22,7 @@ import asyncpg
 
 from bench.drain import TOPIC, load, stack
 from bench.peers.costs import cpu_s
-from normalizer.process.child import Child, same_imports
+from normalizer.runtime.child import Child, same_imports
 
 SAMPLE_S: Final = 0.002
 ASK_S: Final = 0.01

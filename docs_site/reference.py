@@ -13,8 +13,8 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from normalizer.cli import main as normalizer
-from normalizer.service.metric_catalog import documented
-from normalizer.settings import FIELDS, is_secret, meta_of, variable
+from normalizer.config.settings import FIELDS, is_secret, meta_of, variable
+from normalizer.observability.metric_catalog import documented
 from projector.api.api_metrics import ApiMetrics
 from projector.api.api_page import example_of, resolved, type_of
 from projector.api.endpoints import ENDPOINTS

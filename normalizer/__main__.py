@@ -1,6 +1,6 @@
 """The program `normalizer`, also started by `python -m normalizer`."""
 
-from normalizer.program_start import start
+from normalizer.runtime.program_start import start
 
 
 def main() -> None:

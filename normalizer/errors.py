@@ -1,19 +1,19 @@
 """Every reason to reject a record, and every error, sorted by what the caller must do.
 
     NormalizerError
-    ├── ConfigurationError     fix the settings (nothing was started)
-    ├── RetryableError         back off, then retry the same batch
-    │   ├── StoreUnavailable   the database is unreachable, overloaded, or read-only
-    │   └── BrokerUnavailable  the broker is unreachable
-    ├── PositionError          this process may not write this partition
-    │   ├── Fenced             another process claimed it: drop it, wait for the next assignment
-    │   ├── PositionMoved      the position has changed: read it again, seek, continue
-    │   ├── TopicReset         the topic was recreated: stop until an operator decides
-    │   │   └── AnotherCluster     this is another Kafka cluster: correct the address
-    │   └── ShapesChanged      the table of shapes changed: stop until --accept-shapes
-    ├── PartsLost              some parts of a batch had a PositionError, the others are written
-    └── FatalError             log once, exit non-zero
-        └── ProcessStuck       exit, because a new process can continue
+    ├── ConfigurationError         fix the settings (nothing was started)
+    ├── RetryableError             back off, then retry the same batch
+    │   ├── StoreUnavailableError  the database is unreachable, overloaded, or read-only
+    │   └── BrokerUnavailableError the broker is unreachable
+    ├── PositionError              this process may not write this partition
+    │   ├── FencedError            another process claimed it: wait for the next assignment
+    │   ├── PositionMovedError     the position has changed: read it again, seek, continue
+    │   ├── TopicResetError        the topic was recreated: stop until an operator decides
+    │   │   └── AnotherClusterError this is another Kafka cluster: correct the address
+    │   └── ShapesChangedError     the table of shapes changed: stop until --accept-shapes
+    ├── PartsLostError             parts of a batch had a PositionError, the rest is written
+    └── FatalError                 log once, exit non-zero
+        └── ProcessStuckError      exit, because a new process can continue
 
 A rejected record isn't an error. It becomes a `Rejected` and goes to quarantine, and the batch
 continues.
@@ -74,7 +74,7 @@ class RetryableError(NormalizerError):
         self.sign_in_refused = sign_in_refused
 
 
-class StoreUnavailable(RetryableError):  # noqa: N818 - a state, not a mistake
+class StoreUnavailableError(RetryableError):
     """The database is unreachable, overloaded, out of space, or read-only, or refuses the sign-in.
 
     `sqlstate` is None if the database didn't answer. `in_projection` means that the database is
@@ -95,7 +95,7 @@ class StoreUnavailable(RetryableError):  # noqa: N818 - a state, not a mistake
         self.in_projection = in_projection
 
 
-class BrokerUnavailable(RetryableError):  # noqa: N818 - a state, not a mistake
+class BrokerUnavailableError(RetryableError):
     """The broker is unreachable, or refuses the sign-in."""
 
 
@@ -108,11 +108,11 @@ class PositionError(NormalizerError):
         self.partition = partition
 
 
-class Fenced(PositionError):  # noqa: N818 - a state, not a mistake
+class FencedError(PositionError):
     """A newer epoch owns the partition. Drop it until the group assigns it again."""
 
 
-class PositionMoved(PositionError):  # noqa: N818 - a state, not a mistake
+class PositionMovedError(PositionError):
     """The position has changed, but nobody else owns it. Claim it again.
 
     Either an operator moved it, or a commit succeeded although its answer was lost, and the batch
@@ -121,11 +121,11 @@ class PositionMoved(PositionError):  # noqa: N818 - a state, not a mistake
     """
 
 
-class TopicReset(PositionError):  # noqa: N818 - a state, not a mistake
+class TopicResetError(PositionError):
     """The position belongs to another log, for example because the topic was recreated."""
 
 
-class AnotherCluster(TopicReset):
+class AnotherClusterError(TopicResetError):
     """The topic belongs to another Kafka cluster than the one that answers. Claim nothing."""
 
     REMEDY: Final = (
@@ -144,11 +144,11 @@ class AnotherCluster(TopicReset):
         self.known = known
 
 
-class ShapesChanged(PositionError):  # noqa: N818 - a state, not a mistake
+class ShapesChangedError(PositionError):
     """The table of shapes changed since the last batch. Start again with --accept-shapes."""
 
 
-class PartsLost(NormalizerError):  # noqa: N818 - a state, not a mistake
+class PartsLostError(NormalizerError):
     """Some parts of a batch weren't written, one for each of these reasons. The others were."""
 
     def __init__(self, reasons: Sequence[PositionError]) -> None:
@@ -160,7 +160,7 @@ class FatalError(NormalizerError):
     """Continuing would be wrong. Log once and exit non-zero."""
 
 
-class ProcessStuck(FatalError):  # noqa: N818 - a state, not a mistake
+class ProcessStuckError(FatalError):
     """This process can't continue, but a new one can. Exit, so that the supervisor restarts it."""
 
 

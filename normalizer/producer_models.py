@@ -33,9 +33,9 @@ from pydantic import (
 )
 from pydantic_core import to_jsonable_python
 
+from normalizer.core.decode.wire_fields import PAIRS
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
-from normalizer.core.wire_fields import PAIRS
 from normalizer.envelope import Envelope, Ignored, Rejected, to_canonical
 from normalizer.jsontext import Json, Number, checked_number, write
 

@@ -1,6 +1,6 @@
 """The program `projector`, also started by `python -m projector`."""
 
-from normalizer.program_start import start
+from normalizer.runtime.program_start import start
 
 
 def main() -> None:

@@ -10,9 +10,9 @@ from typing import Final
 
 import asyncpg
 
-from normalizer import database
-from normalizer.database import COMMAND_TIMEOUT_S, check_url, sentence_of
-from normalizer.errors import ConfigurationError, FatalError, StoreUnavailable
+from normalizer.errors import ConfigurationError, FatalError, StoreUnavailableError
+from normalizer.postgres import database
+from normalizer.postgres.database import COMMAND_TIMEOUT_S, check_url, sentence_of
 
 SNAPSHOT_S: Final = 10
 """The longest that a statement may keep its snapshot. Until it ends, vacuum can't remove dead rows,
@@ -55,7 +55,7 @@ def database_url() -> str:
 async def connected(url: str, **settings: str) -> AsyncIterator[asyncpg.Connection]:
     """Open a connection for a block. `settings` override the defaults of the session.
 
-    Raises StoreUnavailable if a retry may help, or FatalError if not, by SQLSTATE.
+    Raises StoreUnavailableError if a retry may help, or FatalError if not, by SQLSTATE.
     """
     try:
         async with database.connected(
@@ -67,10 +67,10 @@ async def connected(url: str, **settings: str) -> AsyncIterator[asyncpg.Connecti
             yield connection
     except asyncpg.PostgresError as error:
         if (error.sqlstate or "")[:2] in OUTAGE_CLASSES:
-            raise StoreUnavailable(sentence(error)) from error
+            raise StoreUnavailableError(sentence(error)) from error
         raise FatalError(f"{sentence(error)}: {error.args[0] if error.args else ''}") from error
     except CONNECTION_ERRORS as error:
-        raise StoreUnavailable(f"database: {type(error).__name__}") from error
+        raise StoreUnavailableError(f"database: {type(error).__name__}") from error
 
 
 def sentence(error: Exception) -> str:

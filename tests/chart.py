@@ -20,7 +20,7 @@ from typing import Any, Final
 import click
 import yaml
 
-from normalizer.settings import FIELDS, is_secret, meta_of, variable
+from normalizer.config.settings import FIELDS, is_secret, meta_of, variable
 from projector.cli import main as projector
 
 FOLDER: Final = Path(__file__).parents[1] / "deploy" / "helm"

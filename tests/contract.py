@@ -20,12 +20,12 @@ from typing import Any, Final
 
 import msgspec
 
-from normalizer.core.decode_json import BOM
+from normalizer.core.decode.decode_json import BOM
+from normalizer.core.json_schema import json_schema
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.shapes import batch_key, is_enveloped, is_named, is_wrapper
 from normalizer.envelope import CALL_DONE, Envelope, Ignored, Rejected, Rule, to_canonical
-from normalizer.json_schema import json_schema
 from tests.vectors.corpus import (
     SINGLE,
     lines_without_rows,

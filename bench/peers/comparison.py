@@ -13,7 +13,7 @@ import msgspec
 from bench.drain import TOPIC, load
 from bench.peers.contestants import CONTESTANTS, Contestant
 from bench.peers.drains import Drain, drain
-from bench.peers.installs import LeftOut, prepare, versions
+from bench.peers.installs import LeftOutError, prepare, versions
 from bench.peers.latencies import Latency, measure_latency, plain_lines
 from bench.peers.servers import Servers, send_finished_rows, servers
 from tests.support.results import command_line, write_results
@@ -56,7 +56,7 @@ def prepared(options: Options) -> tuple[dict[str, list[str | Path]], dict[str, s
         print(f"preparing {program}", flush=True)
         try:
             commands[program] = prepare(program, options.installs)
-        except LeftOut as error:
+        except LeftOutError as error:
             left_out[program] = str(error)
             print(f"left out: {program}: {error}", flush=True)
     return commands, left_out

@@ -30,12 +30,15 @@ _MAVEN: Final = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dep
 _LONGEST_S: Final = 1_800
 
 
-class LeftOut(Exception):  # noqa: N818 - it says what becomes of the contestant
+class LeftOutError(Exception):
     """A contestant can't take part. The message says why."""
 
 
 def prepare(program: str, folder: Path) -> list[str | Path]:
-    """Return the command of a program, installed in a folder below this one. Raises LeftOut."""
+    """Return the command of a program, installed in a folder below this one.
+
+    Raises LeftOutError.
+    """
     place = folder / program
     place.mkdir(parents=True, exist_ok=True)
     if program == "service":
@@ -125,7 +128,7 @@ def _connect(place: Path) -> list[str | Path]:
 def _tool(name: str) -> str:
     found = shutil.which(name)
     if found is None:
-        raise LeftOut(f"there is no {name} here")
+        raise LeftOutError(f"there is no {name} here")
     return found
 
 
@@ -141,7 +144,7 @@ def _run(command: Sequence[str | Path], cwd: Path | None = None) -> None:
             timeout=_LONGEST_S,
         )
     except subprocess.TimeoutExpired as error:
-        raise LeftOut(f"{Path(command[0]).name}: not ready in {_LONGEST_S} s") from error
+        raise LeftOutError(f"{Path(command[0]).name}: not ready in {_LONGEST_S} s") from error
     if done.returncode != 0:
         last = [line for line in done.stdout.splitlines() if line.strip()][-1:]
-        raise LeftOut(f"{Path(command[0]).name}: {' '.join(last)[:160]}")
+        raise LeftOutError(f"{Path(command[0]).name}: {' '.join(last)[:160]}")

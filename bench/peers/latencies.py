@@ -25,7 +25,7 @@ from bench.peers.costs import cpu_s
 from bench.peers.drains import until_stable
 from bench.peers.installs import SOURCES
 from bench.peers.servers import MONITOR, Servers, stop
-from normalizer.process.child import Child
+from normalizer.runtime.child import Child
 
 _EVERY_S: Final = 0.002
 _AFTER_S: Final = 5.0

@@ -21,7 +21,7 @@ from bench.peers.installs import SOURCES
 from bench.peers.programs.fields import row_of
 from normalizer.embedded import KafkaBroker, PostgresServer, kafka_jars, remove_folder
 from normalizer.embedded.ports import free_port
-from normalizer.process.child import Child
+from normalizer.runtime.child import Child
 from normalizer.store.migrate import migrate
 
 POSTGRES: Final = {"shared_buffers": "512MB", "max_wal_size": "8GB"}

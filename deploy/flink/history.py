@@ -24,8 +24,8 @@ from pyflink.table.udf import FunctionContext, TableFunction, udtf
 
 from normalizer import Envelope, Ignored, Normalizer, RawRecord, Rejected, to_canonical
 from normalizer.cli.exits import load_settings, settings_or_exit
-from normalizer.configured_rules import read_shapes
-from normalizer.core.shape_table import ShapeTable
+from normalizer.config.configured_rules import read_shapes
+from normalizer.core.decode.shape_table import ShapeTable
 
 _EVENT: Final = {
     "line": "BYTES",

@@ -21,6 +21,8 @@ from normalizer.cli.job_options import (
     set_option,
     to_milliseconds,
 )
+from normalizer.config.passwords import masked_url
+from normalizer.config.settings import Settings
 from normalizer.jobs.backfill import Backfill
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.runner import JobRunner
@@ -31,8 +33,6 @@ from normalizer.jobs.sources.file_source import FileSource, Form
 from normalizer.jobs.sources.source import HistorySource
 from normalizer.jobs.sources.table_source import TableSource
 from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
-from normalizer.passwords import masked_url
-from normalizer.settings import Settings
 
 _expired_option: Final = click.option(
     "--accept-expired",

@@ -8,10 +8,10 @@ from typing import Final
 from normalizer.cli.check_database import DatabaseCheck
 from normalizer.cli.check_kafka import KafkaCheck
 from normalizer.cli.check_result import CheckResult
+from normalizer.config.settings import Settings
 from normalizer.core.last_try import BLAMED
-from normalizer.errors import AnotherCluster, NormalizerError
+from normalizer.errors import AnotherClusterError, NormalizerError
 from normalizer.kafka import KafkaPartition, TopicReader
-from normalizer.settings import Settings
 
 ANSWER_S: Final = 20.0
 
@@ -73,7 +73,7 @@ async def _clusters(kafka: KafkaCheck, database: DatabaseCheck) -> AsyncIterator
             message = (
                 f"it was read from cluster {cluster_id}, but cluster {kafka.cluster_id} answers"
             )
-            yield CheckResult(f"topic {topic}", message, AnotherCluster.REMEDY)
+            yield CheckResult(f"topic {topic}", message, AnotherClusterError.REMEDY)
 
 
 async def _positions(kafka: KafkaCheck, database: DatabaseCheck) -> AsyncIterator[CheckResult]:

@@ -9,8 +9,8 @@ from typing import Final
 import asyncpg
 
 from normalizer.cli.check_result import CheckResult
-from normalizer.passwords import masked_url
-from normalizer.settings import Settings
+from normalizer.config.passwords import masked_url
+from normalizer.config.settings import Settings
 from normalizer.store.migrate import (
     BY_HAND,
     PRIMARY,

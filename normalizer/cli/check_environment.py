@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 
 from normalizer.cli.check_result import CheckResult
-from normalizer.environment import unknown_variables
-from normalizer.service.tracing import leads_to_grpc, why_untraced
+from normalizer.config.environment import unknown_variables
+from normalizer.observability.tracing import leads_to_grpc, why_untraced
 
 
 def check_environment(environ: Mapping[str, str]) -> Iterator[CheckResult]:

@@ -6,6 +6,7 @@ from typing import Final
 import asyncpg
 
 from normalizer.cli.check_result import CheckResult
+from normalizer.config.settings import Settings
 from normalizer.core.batch import stored_last_record
 from normalizer.errors import FatalError
 from normalizer.kafka import (
@@ -17,7 +18,6 @@ from normalizer.kafka import (
     no_leader,
     why_reset,
 )
-from normalizer.settings import Settings
 
 _NO_SUCH_GROUP: Final = frozenset({"Dead", ""})
 """The states that Kafka reports for a group that doesn't exist."""

@@ -8,13 +8,14 @@ from typing import Any, NoReturn, TypeVar
 import click
 import uvloop
 
-from normalizer import environment, telemetry
-from normalizer.configured_rules import normalizer_of
+from normalizer.config import environment
+from normalizer.config.configured_rules import normalizer_of
+from normalizer.config.passwords import masked_url
+from normalizer.config.settings import Settings
 from normalizer.core.normalize import Normalizer
 from normalizer.errors import NormalizerError
-from normalizer.exit_codes import exit_code_of
-from normalizer.passwords import masked_url
-from normalizer.settings import Settings
+from normalizer.runtime import telemetry
+from normalizer.runtime.exit_codes import exit_code_of
 
 _T = TypeVar("_T")
 

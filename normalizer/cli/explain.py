@@ -11,8 +11,9 @@ import asyncpg
 import msgspec
 
 from normalizer.core.batch import stored_last_record
-from normalizer.core.collisions import match_strength, sibling_ids
+from normalizer.core.identity.collisions import match_strength, sibling_ids
 from normalizer.core.normalize import Normalizer
+from normalizer.core.places import RECORD_FORM, RecordPlace, parse_record
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import (
     RULES_VERSION,
@@ -22,9 +23,8 @@ from normalizer.envelope import (
     Rejected,
     to_canonical,
 )
-from normalizer.errors import BrokerUnavailable, ConfigurationError, FatalError
+from normalizer.errors import BrokerUnavailableError, ConfigurationError, FatalError
 from normalizer.kafka import KafkaPartition, TopicReader, why_reset
-from normalizer.places import RECORD_FORM, RecordPlace, parse_record
 from normalizer.store.read_only import read_only_connection
 
 _POSITION: Final = """
@@ -118,7 +118,7 @@ async def explain(
 ) -> list[str]:
     """Yield lines that explain what happened to the record.
 
-    Raises StoreUnavailable and FatalError.
+    Raises StoreUnavailableError and FatalError.
     """
     async with read_only_connection(database_url) as connection:
         position = await connection.fetchrow(_POSITION, at.topic, at.partition, incarnation)
@@ -169,7 +169,7 @@ async def _read_from_topic(
         if at.offset < bounds.start:
             return None, f"expired, because the log begins at {bounds.start}"
         record = await log.record_at(partition, at.offset)
-    except BrokerUnavailable as error:
+    except BrokerUnavailableError as error:
         return None, f"not read: {error}"
     if record is None:
         return None, "no committed record at this offset"

@@ -14,13 +14,13 @@ import click
 from normalizer.cli.exits import load_settings, run_or_exit
 from normalizer.cli.job_execution import configure_screen
 from normalizer.cli.job_options import ID, parse_times
-from normalizer.command_line import NewPath, discard_output
 from normalizer.core.cloudevents import to_cloudevent
 from normalizer.envelope import Envelope, to_canonical
-from normalizer.exit_codes import STOPPED_AT_ONCE
 from normalizer.jobs.export import Export, ExportFile, ExportSelection
-from normalizer.process.progress import Progress
-from normalizer.process.signals import stop_on_signals
+from normalizer.runtime.command_line import NewPath, discard_output
+from normalizer.runtime.exit_codes import STOPPED_AT_ONCE
+from normalizer.runtime.progress import Progress
+from normalizer.runtime.signals import stop_on_signals
 
 FORMATS: Final[Mapping[str, Callable[[Envelope], bytes]]] = {
     "canonical": to_canonical,

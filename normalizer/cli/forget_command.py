@@ -12,7 +12,7 @@ from normalizer.cli.job_execution import configure_screen
 from normalizer.cli.position_commands import user_at_host
 from normalizer.errors import ConfigurationError
 from normalizer.jobs.forget import ErasedCounts, ErasureReason, Forget, ForgottenExecution
-from normalizer.process.progress import Progress
+from normalizer.runtime.progress import Progress
 
 
 def _execution(text: str) -> ForgottenExecution:

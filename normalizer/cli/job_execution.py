@@ -10,10 +10,9 @@ from typing import Any, NoReturn, Protocol, TextIO, cast
 import click
 import msgspec
 
-from normalizer import telemetry
 from normalizer.cli.exits import exit_with_error, run_or_exit
+from normalizer.config.settings import Settings
 from normalizer.errors import ConfigurationError, FatalError
-from normalizer.exit_codes import FAILED, FOUND
 from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
 from normalizer.jobs.dry_run.diff import Diff
 from normalizer.jobs.engine.run_progress import RunProgress, RunResult
@@ -22,12 +21,13 @@ from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.engine.throttle import LiveTraffic, Throttle
 from normalizer.jobs.sources.source import HistorySource
 from normalizer.kafka import TopicReader
-from normalizer.process.garbage import collect_rarely
-from normalizer.process.progress import Progress, WorkDone
-from normalizer.process.screen import Screen
-from normalizer.process.signals import until_signal
-from normalizer.process.slices import Normalize
-from normalizer.settings import Settings
+from normalizer.runtime import telemetry
+from normalizer.runtime.exit_codes import FAILED, FOUND
+from normalizer.runtime.garbage import collect_rarely
+from normalizer.runtime.progress import Progress, WorkDone
+from normalizer.runtime.screen import Screen
+from normalizer.runtime.signals import until_signal
+from normalizer.runtime.slices import Normalize
 
 
 def configure_screen(settings: Settings) -> Screen:

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar, cast
 import click
 import msgspec
 
-from normalizer.command_line import FiniteRange, NewPath
+from normalizer.runtime.command_line import FiniteRange, NewPath
 
 # As large as the columns that they're compared with. A larger number would fail in the database, or
 # make a job wait for a row that can't exist.

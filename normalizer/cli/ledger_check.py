@@ -44,7 +44,7 @@ from normalizer.kafka import (
     KafkaPartition,
     OtherLog,
     TopicReader,
-    UnreadableBatch,
+    UnreadableBatchError,
     no_leader,
     why_reset,
 )
@@ -60,11 +60,11 @@ async def verify_ledger(
     """Check every position, partition by partition. Without a log, compare it with the tables only.
 
     After the partitions come the runs of jobs that wrote anything. If a partition's leader doesn't
-    answer, only the tables are compared, and BrokerUnavailable at the end names the partition.
+    answer, only the tables are compared, and BrokerUnavailableError at the end names the partition.
 
     It reads the tables in chunks, each with its own snapshot. Rows beyond the positions read at the
-    start don't count, so the chunks are consistent together. Raises StoreUnavailable, FatalError,
-    and what the log raises.
+    start don't count, so the chunks are consistent together. Raises StoreUnavailableError,
+    FatalError, and what the log raises.
     """
     async with read_only_connection(
         database_url,
@@ -195,13 +195,13 @@ async def _why_reset(log: TopicReader, position: LedgerPosition, bounds: Bounds)
 
 async def _why_unreadable(
     log: TopicReader, position: LedgerPosition, bounds: Bounds
-) -> UnreadableBatch | None:
+) -> UnreadableBatchError | None:
     if not bounds.start <= position.next_offset < bounds.end:
         return None
     at = KafkaPartition(position.topic, position.partition)
     try:
         await log.chunk_at(at, position.next_offset, most_bytes=ONE_BATCH)
-    except UnreadableBatch as error:
+    except UnreadableBatchError as error:
         return error
     return None
 

@@ -9,12 +9,12 @@ from typing import Final
 
 import msgspec
 
+from normalizer.config.settings import Settings
 from normalizer.core.batch import PartitionBatch, holes_between
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Rejected
-from normalizer.errors import BrokerUnavailable, ConfigurationError, RetryableError
-from normalizer.kafka import KafkaPartition, TopicReader, UnreadableBatch
-from normalizer.settings import Settings
+from normalizer.errors import BrokerUnavailableError, ConfigurationError, RetryableError
+from normalizer.kafka import KafkaPartition, TopicReader, UnreadableBatchError
 from normalizer.store.position_changes import PositionChange, change_position, moved_elsewhere
 from normalizer.store.read_only import read_only_connection
 
@@ -90,8 +90,8 @@ async def read_positions(
 ) -> list[PartitionPosition]:
     """Read every matching position, with the newest incarnation of each partition first.
 
-    Raises StoreUnavailable, FatalError, and ConfigurationError for a partition that was never read.
-    While a broker is unreachable, only its log ends are missing.
+    Raises StoreUnavailableError, FatalError, and ConfigurationError for a partition that was never
+    read. While a broker is unreachable, only its log ends are missing.
     """
     async with read_only_connection(settings.required_database_url) as connection:
         rows = await connection.fetch(_POSITIONS, topic, partition)
@@ -234,11 +234,11 @@ async def _read(
     while offset < last and empty_answers < EMPTY_ANSWERS:
         try:
             chunk = await log.chunk_at(position.at, offset, incarnation=position.incarnation)
-        except UnreadableBatch as error:
+        except UnreadableBatchError as error:
             offset = error.next_offset or offset + 1
             continue
         if chunk is None:
-            raise BrokerUnavailable(
+            raise BrokerUnavailableError(
                 f"{position.at}: Kafka's retention has just deleted offset {offset}"
             )
         found = [one for one in chunk.records if to is None or one.offset < to]
@@ -249,7 +249,7 @@ async def _read(
         empty_answers = empty_answers + 1 if chunk.next_offset == offset else 0
         offset = chunk.next_offset
     if to is None and offset < last:
-        raise BrokerUnavailable(
+        raise BrokerUnavailableError(
             f"{position.at}: no record can be read from {offset} on. If the log is damaged there, "
             "give --to"
         )

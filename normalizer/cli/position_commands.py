@@ -18,10 +18,10 @@ from normalizer.cli.partition_positions import MovedPosition, positions_table, r
 from normalizer.cli.partition_positions import retire as retire_position
 from normalizer.cli.partition_positions import rewind as rewind_position
 from normalizer.cli.partition_positions import skip as skip_position
-from normalizer.errors import PositionMoved
-from normalizer.exit_codes import FOUND
+from normalizer.core.places import PARTITION_FORM, parse_partition
+from normalizer.errors import PositionMovedError
 from normalizer.kafka import KafkaPartition, optional_topic_reader
-from normalizer.places import PARTITION_FORM, parse_partition
+from normalizer.runtime.exit_codes import FOUND
 from normalizer.store.position_changes import Action, PositionChange
 
 
@@ -170,16 +170,16 @@ def _run(
         raise click.BadParameter("expected a reason", param_hint="--why")
     change = PositionChange(action=action, who=who or user_at_host(), why=why.strip())
 
-    async def moved() -> MovedPosition | PositionMoved:
+    async def moved() -> MovedPosition | PositionMovedError:
         async with optional_topic_reader(settings) as log:
             try:
                 return await move(settings, log, change=change)
-            except PositionMoved as elsewhere:
+            except PositionMovedError as elsewhere:
                 return elsewhere
 
     answer = run_or_exit(moved())
-    click.echo(answer, err=isinstance(answer, PositionMoved))
-    raise SystemExit(FOUND if isinstance(answer, PositionMoved) else 0)
+    click.echo(answer, err=isinstance(answer, PositionMovedError))
+    raise SystemExit(FOUND if isinstance(answer, PositionMovedError) else 0)
 
 
 def user_at_host() -> str:

@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from normalizer.command_line import Program
+from normalizer.runtime.command_line import Program
 
 _MODULES: Final = {
     "run": "service_commands",
@@ -59,7 +59,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, is_set: bool) -> None
     """Print the version, and which core an installation runs where no setting turns it off."""
     if not is_set:
         return
-    why = import_module("normalizer.native_lane").why_not_installed()
+    why = import_module("normalizer.runtime.native_lane").why_not_installed()
     core = f"python ({why})" if why else "native"
     click.echo(f"{ctx.info_name}, version {version('event-normalizer')}, core: {core}")
     ctx.exit()

@@ -22,12 +22,12 @@ from normalizer.cli.job_options import (
     set_option,
 )
 from normalizer.errors import REASONS
-from normalizer.exit_codes import MISUSED
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.redrive import QuarantineSource, RedriveSelection, redrive_job
 from normalizer.jobs.sources.field_defaults import FieldDefaults, parse_defaults
+from normalizer.runtime.exit_codes import MISUSED
 from normalizer.store import quarantine_reader
 
 

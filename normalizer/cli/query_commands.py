@@ -18,10 +18,10 @@ from normalizer.cli.explain import explain as explain_record
 from normalizer.cli.explain import parse_coordinates
 from normalizer.cli.job_options import SMALL_NUMBER
 from normalizer.cli.ledger_check import verify_ledger
-from normalizer.exit_codes import FOUND
 from normalizer.kafka import TopicReader, optional_topic_reader
-from normalizer.native_lane import why_python
-from normalizer.service.metric_catalog import documented as documented_metrics
+from normalizer.observability.metric_catalog import documented as documented_metrics
+from normalizer.runtime.exit_codes import FOUND
+from normalizer.runtime.native_lane import why_python
 
 
 @click.command()

@@ -15,12 +15,12 @@ from normalizer.cli.service_commands import (
     run_until_stopped,
     shapes_option,
 )
-from normalizer.jobs.event_pages import unregister as unregister_relay
-from normalizer.jobs.event_relay import EventRelay
-from normalizer.jobs.event_relay_monitor import monitoring
-from normalizer.process.signals import stop_on_signals
+from normalizer.config.settings import Settings
+from normalizer.relay.event_pages import unregister as unregister_relay
+from normalizer.relay.event_relay import EventRelay
+from normalizer.relay.event_relay_monitor import monitoring
 from normalizer.relay.relay_store import relay_stores
-from normalizer.settings import Settings
+from normalizer.runtime.signals import stop_on_signals
 
 GROUP: Final = "relay"
 TABLE_GROUP: Final = "relay-from-postgres"

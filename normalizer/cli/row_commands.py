@@ -27,9 +27,8 @@ from normalizer.cli.job_options import (
     selection_texts,
 )
 from normalizer.cli.position_commands import user_at_host
-from normalizer.core.sanitize import Sanitizer
+from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.envelope import RULES, RULES_VERSION
-from normalizer.exit_codes import FOUND
 from normalizer.jobs.dry_run.rewrite_dry_run import RenormalizeDryRun
 from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.job_run import end_unfinished
@@ -38,6 +37,7 @@ from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.redact import Redact, RedactDryRun, RedactedCounts, redacted_lines
 from normalizer.jobs.renormalize import Renormalize, RenormalizeSelection
+from normalizer.runtime.exit_codes import FOUND
 from normalizer.store.read_only import read_only_connection
 
 SHOWN_REFUSALS: Final = 20

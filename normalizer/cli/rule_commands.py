@@ -11,16 +11,16 @@ from typing import Any
 import click
 import msgspec
 
-from normalizer import environment
 from normalizer.cli import conformance
 from normalizer.cli.exits import exit_with_error, load_settings, normalizer_or_exit
 from normalizer.cli.filter import filter_lines
 from normalizer.cli.job_options import SECONDS
-from normalizer.command_line import discard_output
+from normalizer.config import environment
+from normalizer.core.json_schema import json_schema
 from normalizer.errors import ConfigurationError, NormalizerError
-from normalizer.exit_codes import FOUND
 from normalizer.files.unpack import Unpacked
-from normalizer.json_schema import json_schema
+from normalizer.runtime.command_line import discard_output
+from normalizer.runtime.exit_codes import FOUND
 
 
 @click.command()

@@ -11,23 +11,24 @@ from typing import Any, Final, NoReturn
 import click
 import uvloop
 
-from normalizer import environment, telemetry
 from normalizer.cli.exits import (
     exit_with_error,
     load_settings,
     run_or_exit,
 )
 from normalizer.cli.job_options import RATE, SECONDS
-from normalizer.command_line import NewPath
+from normalizer.config import environment
+from normalizer.config.settings import Settings
+from normalizer.consumer.record_store import StoresOf, postgres_stores
+from normalizer.consumer.service import Service
 from normalizer.errors import NormalizerError
-from normalizer.exit_codes import FOUND, STUCK, exit_code_of
-from normalizer.process.garbage import collect_rarely
-from normalizer.process.signals import stop_on_signals
-from normalizer.service.monitor import Monitor
-from normalizer.service.record_store import StoresOf, postgres_stores
-from normalizer.service.service import Service
-from normalizer.service.tracing import secrets_of, tracing
-from normalizer.settings import Settings
+from normalizer.monitoring.monitor import Monitor
+from normalizer.observability.tracing import secrets_of, tracing
+from normalizer.runtime import telemetry
+from normalizer.runtime.command_line import NewPath
+from normalizer.runtime.exit_codes import FOUND, STUCK, exit_code_of
+from normalizer.runtime.garbage import collect_rarely
+from normalizer.runtime.signals import stop_on_signals
 from normalizer.store.migrate import migrate as apply_migrations
 from normalizer.store.migrate import read_status
 from normalizer.store.migration_script import migration_script

@@ -5,8 +5,8 @@ from typing import Final
 import msgspec
 
 from normalizer.core.batch import Batch, Item, PartitionBatch
-from normalizer.core.bounds import record_bytes_of
-from normalizer.errors import ProcessStuck
+from normalizer.core.decode.bounds import record_bytes_of
+from normalizer.errors import ProcessStuckError
 
 MAX_RECORD_BYTES: Final = 16 << 20
 """A batch with this many record bytes is full."""
@@ -25,7 +25,9 @@ class BatchBuilder:
         return bool(self._parts)
 
     def add(self, part: PartitionBatch) -> None:
-        """Add the next offsets of a partition. Raises ProcessStuck if they don't follow the last.
+        """Add the next offsets of a partition.
+
+        Raises ProcessStuckError if they don't follow the last.
 
         A partition that was claimed again starts over, because its old epoch can't write anything.
         """
@@ -34,7 +36,7 @@ class BatchBuilder:
             into = _OpenPart(part.epoch, part.from_offset, part.from_offset)
             self._parts[part.key] = into
         if into.next_offset != part.from_offset:
-            raise ProcessStuck(
+            raise ProcessStuckError(
                 f"{part.topic}[{part.partition}]: the batch ends at {into.next_offset}, "
                 f"the next records begin at {part.from_offset}"
             )

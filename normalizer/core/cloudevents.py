@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from normalizer.core.unwrap import TYPE_PREFIX
+from normalizer.core.decode.unwrap import TYPE_PREFIX
 from normalizer.envelope import Envelope, to_canonical
 
 

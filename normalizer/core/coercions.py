@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from normalizer.core.wire_values import ABSENT
+from normalizer.core.decode.wire_values import ABSENT
 
 
 class Coercion(msgspec.Struct, frozen=True):

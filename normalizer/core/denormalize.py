@@ -12,17 +12,17 @@ import msgspec
 from msgspec import Raw
 
 from normalizer.core.coercions import coercions_of
-from normalizer.core.decode_json import BOM
+from normalizer.core.decode.decode_json import BOM
+from normalizer.core.decode.wire_event import WireEvent
+from normalizer.core.decode.wire_fields import canonical_path
+from normalizer.core.decode.wire_values import ABSENT
 from normalizer.core.raw_record import RawRecord
+from normalizer.core.redaction.unstorable import Path, dotted_path
 from normalizer.core.restore_text import restore_headers, restore_unstorable
 from normalizer.core.rules.attempt_numbers import resolve_attempts
 from normalizer.core.rules.durations import resolve_duration
 from normalizer.core.rules.status import resolve_status
 from normalizer.core.rules.timestamps import SOURCES, recorded_ms_of
-from normalizer.core.unstorable import Path, dotted_path
-from normalizer.core.wire_event import WireEvent
-from normalizer.core.wire_fields import canonical_path
-from normalizer.core.wire_values import ABSENT
 from normalizer.envelope import Envelope, Rule
 from normalizer.jsontext import parse, write
 from normalizer.snowflake import decode, derive_id, hash_text_id

@@ -12,11 +12,11 @@ from typing import Final, Literal
 import msgspec
 
 from normalizer.core.batch import Batch, Item
-from normalizer.core.decode import UndecodableItem, decode_events
+from normalizer.core.decode.decode import UndecodableItem, decode_events
+from normalizer.core.decode.wire_event import WireEvent
+from normalizer.core.decode.wire_values import first_byte
 from normalizer.core.encoded_events import events_of
-from normalizer.core.sanitize import Sanitizer
-from normalizer.core.wire_event import WireEvent
-from normalizer.core.wire_values import first_byte
+from normalizer.core.redaction.sanitize import Sanitizer
 
 EVENTS_A_SECOND: Final = 8
 """Events of one shape to inspect per second, which is less than a millisecond of work."""

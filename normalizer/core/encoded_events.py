@@ -102,7 +102,7 @@ class Lane(Protocol):
 
     `event_normalizer_native.Lane(EncodedEvent, Prefilter(words))` makes one: it calls EncodedEvent
     with its five fields by position. `event_normalizer_native.RULES_SHA256` is what
-    `normalizer.rule_sources.rules_sha256()` gave for the sources that the lane was built from.
+    `normalizer.core.rule_sources.rules_sha256()` gave for the sources that the lane was built from.
     """
 
     panics: int

@@ -9,11 +9,17 @@ from typing import Final
 
 import msgspec
 
-from normalizer.core.bounds import check_size
-from normalizer.core.decode import UndecodableItem, decode_events
-from normalizer.core.headers import NO_HEADERS, Headers, read_headers
-from normalizer.core.levels import unstorable_coercions
+from normalizer.core.decode.bounds import check_size
+from normalizer.core.decode.decode import UndecodableItem, decode_events
+from normalizer.core.decode.headers import NO_HEADERS, Headers, read_headers
+from normalizer.core.decode.levels import unstorable_coercions
+from normalizer.core.decode.samples import sample_of
+from normalizer.core.decode.shape_table import ShapeTable
+from normalizer.core.decode.wire_event import WireEvent
+from normalizer.core.decode.wire_fields import NOTHING
+from normalizer.core.decode.wire_values import RecordIgnoredError, RecordRejectedError
 from normalizer.core.raw_record import RawRecord
+from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.core.rules.attempt_numbers import (
     meta_has_attempts,
     resolve_attempts,
@@ -38,13 +44,7 @@ from normalizer.core.rules.names import (
 )
 from normalizer.core.rules.status import resolve_status
 from normalizer.core.rules.timestamps import recorded_at, resolve_created_at
-from normalizer.core.samples import sample_of
-from normalizer.core.sanitize import Sanitizer
-from normalizer.core.shape_table import ShapeTable
 from normalizer.core.shapes import detect_shape
-from normalizer.core.wire_event import WireEvent
-from normalizer.core.wire_fields import NOTHING
-from normalizer.core.wire_values import RecordIgnored, RecordRefused
 from normalizer.envelope import (
     RULES_VERSION,
     Envelope,
@@ -84,9 +84,9 @@ class Normalizer:
                 read_headers(record.headers, self._sanitizer) if record.headers else NO_HEADERS
             )
             events = decode_events(record.value, self._sanitizer, headers.cloudevent)
-        except RecordRefused as refusal:
+        except RecordRejectedError as refusal:
             return self._sampled(record, (_rejected(record, refusal.reason, refusal.detail, ""),))
-        except RecordIgnored as ignored:
+        except RecordIgnoredError as ignored:
             return (Ignored(why=str(ignored)),)
         recorded = recorded_at(record.recorded_ms)
         # One by one, so that a decoded event is freed before the next one of the batch is decoded.
@@ -129,7 +129,7 @@ def _outcome(
             event.coercions += unstorable_coercions(headers.replaced)
         keep_child_execution_id(event)
         return _envelope(record, event, event_type, shape, headers, recorded)
-    except RecordRefused as refusal:
+    except RecordRejectedError as refusal:
         rejected = _rejected(record, refusal.reason, refusal.detail, shape, event.index)
         return msgspec.structs.replace(rejected, execution_id=_readable_execution_id(event))
 
@@ -137,7 +137,7 @@ def _outcome(
 def _readable_execution_id(event: WireEvent) -> int | None:
     try:
         return resolve_execution_id(event)
-    except RecordRefused:
+    except RecordRejectedError:
         return None
 
 

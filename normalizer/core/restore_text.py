@@ -3,8 +3,8 @@
 from base64 import b64decode
 from collections.abc import Callable
 
-from normalizer.core.headers import NOT_TEXT, header_text
-from normalizer.core.unstorable import REPLACEMENT, Path, child_path
+from normalizer.core.decode.headers import NOT_TEXT, header_text
+from normalizer.core.redaction.unstorable import REPLACEMENT, Path, child_path
 from normalizer.jsontext import Json, Number, parse
 
 

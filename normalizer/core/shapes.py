@@ -8,7 +8,7 @@ from typing import Final, Literal, get_args
 
 from msgspec import Raw
 
-from normalizer.core.wire_values import first_byte
+from normalizer.core.decode.wire_values import first_byte
 
 Shape = Literal[
     "python_emit",

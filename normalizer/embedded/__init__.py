@@ -11,7 +11,7 @@ jars             Apache Kafka's jars, downloaded once by Maven
 kafka_broker     one Kafka process that is both broker and controller
 """
 
-from normalizer.embedded.embedded_errors import EmbeddedError, KafkaMissing
+from normalizer.embedded.embedded_errors import EmbeddedError, KafkaMissingError
 from normalizer.embedded.jars import KAFKA_VERSION, kafka_jars
 from normalizer.embedded.kafka_broker import KafkaBroker
 from normalizer.embedded.postgres_server import OWNER, PostgresServer, remove_folder
@@ -21,7 +21,7 @@ __all__ = [
     "OWNER",
     "EmbeddedError",
     "KafkaBroker",
-    "KafkaMissing",
+    "KafkaMissingError",
     "PostgresServer",
     "kafka_jars",
     "remove_folder",

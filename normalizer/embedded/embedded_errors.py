@@ -9,7 +9,7 @@ class EmbeddedError(NormalizerError):
     """A server of the embedded stack didn't start. The message ends with the tail of its log."""
 
 
-class KafkaMissing(EmbeddedError):  # noqa: N818 - a state, not a mistake
+class KafkaMissingError(EmbeddedError):
     """Java, Maven, or the download is missing. The message says in one line how to get it."""
 
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Final
 
-from normalizer.embedded.embedded_errors import EmbeddedError, KafkaMissing
+from normalizer.embedded.embedded_errors import EmbeddedError, KafkaMissingError
 
 KAFKA_VERSION: Final = "4.4.0"
 
@@ -47,7 +47,7 @@ async def kafka_jars(report: Callable[[str], None], cache: Path | None = None) -
     """Return the folder of jars, and download them first if necessary.
 
     `report` gets progress lines. `cache` defaults to `event-normalizer` in XDG_CACHE_HOME or
-    ~/.cache. Two concurrent callers download once. Raises KafkaMissing.
+    ~/.cache. Two concurrent callers download once. Raises KafkaMissingError.
     """
     await java()
     cache = cache if cache is not None else _default_cache()
@@ -62,13 +62,13 @@ async def kafka_jars(report: Callable[[str], None], cache: Path | None = None) -
 
 
 async def java() -> Path:
-    """Return Java 17 or newer, from JAVA_HOME or else from PATH. Raises KafkaMissing."""
+    """Return Java 17 or newer, from JAVA_HOME or else from PATH. Raises KafkaMissingError."""
     home = os.environ.get("JAVA_HOME")
     at_home = Path(home) / "bin" / "java" if home else None
     found = at_home if at_home is not None and at_home.exists() else shutil.which("java")
     advice = "Kafka needs Java 17: run `apt-get install openjdk-17-jre-headless` or set JAVA_HOME"
     if found is None:
-        raise KafkaMissing(f"Java is missing. {advice}")
+        raise KafkaMissingError(f"Java is missing. {advice}")
     version_process = await asyncio.create_subprocess_exec(
         found,
         "-version",
@@ -80,7 +80,7 @@ async def java() -> Path:
     version = re.search(rb'version "(\d+)', output)
     if version is None or int(version[1]) < _JAVA_AT_LEAST:
         old = "unknown" if version is None else version[1].decode()
-        raise KafkaMissing(f"This Java has version {old}. {advice}")
+        raise KafkaMissingError(f"This Java has version {old}. {advice}")
     return Path(found)
 
 
@@ -88,7 +88,7 @@ async def _download(jars: Path, report: Callable[[str], None]) -> None:
     """Download to a temporary folder, then rename it, so that the final folder is complete."""
     maven = shutil.which("mvn")
     if maven is None:
-        raise KafkaMissing("Kafka is downloaded with Maven: run `apt-get install maven`")
+        raise KafkaMissingError("Kafka is downloaded with Maven: run `apt-get install maven`")
     report(f"Downloading Apache Kafka {KAFKA_VERSION} (about 45 MB, once) ...")
     with tempfile.TemporaryDirectory(dir=jars.parent) as folder:
         pom = Path(folder) / "pom.xml"
@@ -114,7 +114,7 @@ async def _download(jars: Path, report: Callable[[str], None]) -> None:
                 process.kill()
                 await process.wait()
         if process.returncode != 0:
-            raise KafkaMissing(
+            raise KafkaMissingError(
                 f"Kafka could not be downloaded ({failure}): check that Maven reaches its "
                 "repository, then run `make run` again"
             )

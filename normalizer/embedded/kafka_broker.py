@@ -14,7 +14,7 @@ from normalizer.embedded.jars import java
 from normalizer.embedded.ports import start_on_ports
 from normalizer.embedded.private_file import write_private
 from normalizer.embedded.stack_process import StackProcess
-from normalizer.process.child import Child
+from normalizer.runtime.child import Child
 
 _CONTROLLER: Final = "CONTROLLER"
 _PLAIN: Final = "PLAINTEXT"

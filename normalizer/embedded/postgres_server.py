@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from normalizer.database import connected
 from normalizer.embedded.embedded_errors import EmbeddedError, last_words
 from normalizer.embedded.ports import start_on_ports
 from normalizer.embedded.postgres_user import (
@@ -26,7 +25,8 @@ from normalizer.embedded.postgres_user import (
 from normalizer.embedded.private_file import write_private
 from normalizer.embedded.process_table import children_of, command_of, end_process
 from normalizer.embedded.stack_process import READY_S, StackProcess
-from normalizer.process.child import Child
+from normalizer.postgres.database import connected
+from normalizer.runtime.child import Child
 
 OWNER: Final = "noetl"
 """The role that owns the databases. It isn't a superuser, but may create roles."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from normalizer.embedded.embedded_errors import EmbeddedError
-from normalizer.process.child import Child
+from normalizer.runtime.child import Child
 
 ENV: Final = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 _SYSTEM_USER: Final = "nobody"

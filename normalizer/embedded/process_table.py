@@ -5,7 +5,7 @@ import os
 import signal
 from pathlib import Path
 
-from normalizer.process.child import until_ended
+from normalizer.runtime.child import until_ended
 
 
 def children_of(pid: int) -> list[int]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from normalizer.embedded.embedded_errors import EmbeddedError, last_words
-from normalizer.process.child import Child
+from normalizer.runtime.child import Child
 
 READY_S: Final = 60.0
 _POLL_S: Final = 0.02

@@ -12,7 +12,7 @@ from typing import Annotated, Final, Protocol
 import msgspec
 from msgspec import Meta
 
-from normalizer.core.decode_json import BOM
+from normalizer.core.decode.decode_json import BOM
 from normalizer.core.raw_record import RawRecord
 from normalizer.files.unpack import beginning
 

@@ -12,10 +12,6 @@ redact             redacts secrets that older rules missed, in every table
 redact_statements  the SQL statements of redact for every table but events
 redrive            runs quarantined records through the rules again
 export             writes stored events as canonical lines
-event_relay        sends stored events to Kafka
-event_relay_monitor  its /metrics, /livez and /readyz
-event_pages        reads them for the relay, in an order that no late commit can undercut
-relay_statements   its SQL statements
 forget             erases one execution and keeps its counts
 forget_statements  the SQL statements of forget
 """

@@ -27,12 +27,12 @@ from normalizer.jobs.sources.source import (
     SourcePage,
     SourcePart,
 )
-from normalizer.process.pause import back_off_s, wait_at_most
-from normalizer.process.slices import Normalize, slices
+from normalizer.runtime.pause import back_off_s, wait_at_most
+from normalizer.runtime.slices import Normalize, slices
+from normalizer.runtime.telemetry import Outage, get_logger
 from normalizer.store.quarantine_reader import RejectionLog
 from normalizer.store.retry import write_with_retry
 from normalizer.store.store import Store
-from normalizer.telemetry import Outage, get_logger
 
 BATCHES_WAITING: Final = 1
 """The number of full batches that wait in memory, besides the one being written and the one being

@@ -28,7 +28,7 @@ from normalizer.jobs.engine.id_ranges import (
     IdRangeWalk,
     fetch_rows,
 )
-from normalizer.process.progress import WorkDone
+from normalizer.runtime.progress import WorkDone
 from normalizer.store.patient_session import PatientSession
 from normalizer.store.session import READ_ONLY
 
@@ -71,8 +71,8 @@ class Export:
     ) -> int:
         """Write the line of every event.
 
-        Raises StoreUnavailable, FatalError, and what `write` raises. A FatalError may mean that
-        somebody inserted a row that no line can hold.
+        Raises StoreUnavailableError, FatalError, and what `write` raises. A FatalError may mean
+        that somebody inserted a row that no line can hold.
         """
         try:
             async for rows in self._pages():

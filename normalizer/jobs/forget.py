@@ -17,10 +17,10 @@ import asyncpg
 import msgspec
 
 from normalizer.core.coercions import coercions_of
-from normalizer.database import readers_end
-from normalizer.errors import ConfigurationError, FatalError, StoreUnavailable
+from normalizer.errors import ConfigurationError, FatalError, StoreUnavailableError
 from normalizer.jobs import forget_statements as statements
-from normalizer.process.progress import WorkDone
+from normalizer.postgres.database import readers_end
+from normalizer.runtime.progress import WorkDone
 from normalizer.snowflake import hash_text_id
 from normalizer.store.patient_session import PatientSession
 
@@ -97,7 +97,7 @@ class _Found(msgspec.Struct, kw_only=True):
 class Forget:
     """One erasure. Both methods wait for the database once it has answered.
 
-    They raise StoreUnavailable if it never answered or an earlier batch doesn't end, and
+    They raise StoreUnavailableError if it never answered or an earlier batch doesn't end, and
     FatalError. Run it again after that.
     """
 
@@ -163,7 +163,7 @@ class Forget:
         """Wait for transactions that may have read the list before the execution was on it."""
         table = "normalizer.forgotten_executions"
         if not await readers_end(self._session.fetch, table, _ABORT_AFTER_S):
-            raise StoreUnavailable(
+            raise StoreUnavailableError(
                 "database: an earlier batch is still running; try again in a minute"
             )
 

@@ -14,8 +14,8 @@ from datetime import datetime
 from functools import partial
 from typing import Final
 
-from normalizer.core.redact_stored import may_hide, redact_row, redact_stored_text
-from normalizer.core.sanitize import Sanitizer
+from normalizer.core.redaction.redact_stored import may_hide, redact_row, redact_stored_text
+from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.jobs import redact_statements as statements
 from normalizer.jobs.dry_run.diff import Diff, RowChange
 from normalizer.jobs.dry_run.rewrite_dry_run import RewriteDryRun
@@ -122,7 +122,7 @@ class _OtherTables:
         self.counts: RedactedCounts = Counter()
 
     async def redact(self) -> None:
-        """Redact until `turn` returns false. Raises StoreUnavailable and FatalError."""
+        """Redact until `turn` returns false. Raises StoreUnavailableError and FatalError."""
         for table, column in TEXTS:
             await self._redact_table(table, partial(self._redact_texts, table, column))
         for counted_in, named, timed in await self._fetch(statements.COUNTED_TEXTS):

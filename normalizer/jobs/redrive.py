@@ -14,8 +14,8 @@ import asyncpg
 import msgspec
 
 from normalizer.core.batch import OutcomeTotals, PartitionBatch
-from normalizer.core.coordinates import coordinates_of
 from normalizer.core.encoded_events import events_of
+from normalizer.core.identity.coordinates import coordinates_of
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rules.timestamps import recorded_ms_of
 from normalizer.envelope import RULES_VERSION
@@ -26,7 +26,7 @@ from normalizer.jobs.engine.job_run import JobRun
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.sources.field_defaults import FieldDefaults
 from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePage, SourcePart
-from normalizer.process.slices import Normalize
+from normalizer.runtime.slices import Normalize
 from normalizer.store.read_only import read_only_connection
 from normalizer.store.sorted_outcomes import SortedOutcomes
 

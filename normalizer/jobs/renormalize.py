@@ -17,7 +17,7 @@ import asyncpg
 import msgspec
 
 from normalizer.envelope import RULES_VERSION, Envelope
-from normalizer.errors import FatalError, Fenced, RetryableError, StoreUnavailable
+from normalizer.errors import FatalError, FencedError, RetryableError, StoreUnavailableError
 from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRange, IdRangeWalk, fetch_rows
 from normalizer.jobs.engine.job_positions import move_parts
@@ -27,13 +27,13 @@ from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.renormalize_row import renormalize_row
 from normalizer.jobs.rewrite_rows import RewritePlan, RewrittenPage, rewrite_rows
 from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePart
-from normalizer.process.pause import back_off_s, wait_at_most
-from normalizer.process.slices import Normalize
+from normalizer.runtime.pause import back_off_s, wait_at_most
+from normalizer.runtime.slices import Normalize
+from normalizer.runtime.telemetry import Outage, get_logger
 from normalizer.store.retry import TRIES_BEFORE_HALVING
-from normalizer.store.rows import RowRefused, StoredRows, find_refused_rows, update_rows
-from normalizer.store.session import RetryTransaction, Session
+from normalizer.store.rows import RowRejectedError, StoredRows, find_refused_rows, update_rows
+from normalizer.store.session import RetryTransactionError, Session
 from normalizer.store.sqlstate import STATEMENT_ENDED
-from normalizer.telemetry import Outage, get_logger
 
 ROWS_A_CHUNK: Final = 1_000
 """The number of rows to lock while they're renormalized, for some tens of milliseconds."""
@@ -114,7 +114,7 @@ class Rewrite:
 
         Returns False if these rows aren't the cause, or if the failure may end by itself.
         """
-        if not isinstance(error, StoreUnavailable):
+        if not isinstance(error, StoreUnavailableError):
             return False
         if not error.in_projection and error.sqlstate != STATEMENT_ENDED:
             return False
@@ -145,11 +145,11 @@ class Rewrite:
             return at
         rest = ids._replace(low=max(ids.low, _last_id(at) + 1))
         for _ in range(_ROUNDS):
-            with contextlib.suppress(RetryTransaction):
+            with contextlib.suppress(RetryTransactionError):
                 try:
                     write = partial(self._write, run, rest, at)
                     after = await self._session.transaction(write)
-                except RowRefused:
+                except RowRejectedError:
                     find = partial(self._find_refused, rest)
                     self._refused |= await self._session.transaction(find, rolled_back=True)
                 else:
@@ -174,7 +174,7 @@ class Rewrite:
             job_statements.LOCK_PARTS, *job, *([value] for value in PART)
         )
         if not locked or locked[0]["epoch"] != run.epoch:
-            raise Fenced("another runner took over the job", topic=PART[0], partition=0)
+            raise FencedError("another runner took over the job", topic=PART[0], partition=0)
         found, last_id = await self._rewrite_page(connection, rest)
         await update_rows(connection, found.changed)
         if found.unreadable:

@@ -6,9 +6,9 @@ from typing import Any, Final
 import msgspec
 
 from normalizer.core.coercions import coercion_of
-from normalizer.core.decode_json import BOM
+from normalizer.core.decode.decode_json import BOM
 from normalizer.core.denormalize import denormalize
-from normalizer.core.merge_flags import MERGED
+from normalizer.core.identity.merge_flags import MERGED
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Normalized, Rejected, canonical_json
 from normalizer.jobs.dry_run.diff import changes_between

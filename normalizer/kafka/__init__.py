@@ -37,7 +37,7 @@ from normalizer.kafka.group_reader import GroupReader
 from normalizer.kafka.topic_identity import OtherLog, why_reset
 from normalizer.kafka.topic_reader import TopicReader, no_leader, optional_topic_reader
 from normalizer.kafka.transactional_producer import OutputRecord, TransactionalProducer
-from normalizer.kafka.unreadable_batch import UnreadableBatch
+from normalizer.kafka.unreadable_batch import UnreadableBatchError
 
 __all__ = [
     "Bounds",
@@ -49,7 +49,7 @@ __all__ = [
     "OutputRecord",
     "TopicReader",
     "TransactionalProducer",
-    "UnreadableBatch",
+    "UnreadableBatchError",
     "UnverifiedLog",
     "connection_options",
     "grant",

@@ -10,13 +10,13 @@ from typing import Final
 
 from aiokafka.abc import AbstractTokenProvider
 
+from normalizer.config.settings import Settings
 from normalizer.kafka.token_sources import (
     AccessToken,
-    TokenUnavailable,
+    TokenUnavailableError,
     request_token,
     sign_token,
 )
-from normalizer.settings import Settings
 
 RENEWED_AFTER: Final = 0.8
 """Renew a token after this share of its lifetime."""
@@ -44,7 +44,7 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
         self.generation = 0
 
     async def token(self) -> str:
-        """Return a valid token, and fetch one if necessary. Raises TokenUnavailable."""
+        """Return a valid token, and fetch one if necessary. Raises TokenUnavailableError."""
         if self._clock() >= self._expires_at_s:
             await asyncio.to_thread(self._renew)
         return self._text
@@ -64,7 +64,7 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
         asyncio.get_running_loop().run_in_executor(None, self._try_to_renew)
 
     def _try_to_renew(self) -> None:
-        with contextlib.suppress(TokenUnavailable):  # another attempt follows later
+        with contextlib.suppress(TokenUnavailableError):  # another attempt follows later
             self._renew()
 
     def _renew(self) -> None:

@@ -19,9 +19,11 @@ from aiokafka.errors import (
     TransactionalIdAuthorizationFailed,
 )
 
+from normalizer.config.settings import Settings
+from normalizer.config.tls_files import kafka_tls
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import (
-    BrokerUnavailable,
+    BrokerUnavailableError,
     ConfigurationError,
     FatalError,
 )
@@ -29,8 +31,6 @@ from normalizer.kafka.access_tokens import token_provider
 from normalizer.kafka.sign_in import why_unavailable
 from normalizer.kafka.token_sessions import renew_connections
 from normalizer.kafka.unpacking import limit_unpacking
-from normalizer.settings import Settings
-from normalizer.tls_files import kafka_tls
 
 REQUEST_TIMEOUT_MS: Final = 15_000
 REBALANCE_TIMEOUT_MS: Final = 30_000
@@ -73,7 +73,7 @@ class FetchedChunk(msgspec.Struct, frozen=True, kw_only=True):
 def connection_options(settings: Settings) -> dict[str, Any]:
     """Return the options of every aiokafka client: addresses, authentication, and TLS.
 
-    Raises BrokerUnavailable if a certificate or key can't be read any more.
+    Raises BrokerUnavailableError if a certificate or key can't be read any more.
     """
     limit_unpacking(settings.kafka_fetch_max_bytes)
     options: dict[str, Any] = {
@@ -102,7 +102,7 @@ def _tls_context(settings: Settings) -> ssl.SSLContext:
     try:
         return kafka_tls(settings)
     except ConfigurationError as error:
-        raise BrokerUnavailable(str(error), sign_in_refused=True) from error
+        raise BrokerUnavailableError(str(error), sign_in_refused=True) from error
 
 
 def pace_metadata(client: Any) -> None:
@@ -147,8 +147,8 @@ def close_abandoned(client: Any) -> None:
 async def start_client(client: Any, settings: Settings, doing: str) -> None:
     """Start any of the library's clients, and renew its token in time if it has one.
 
-    Raises BrokerUnavailable, which names the step at which brokers refuse it, and FatalError if
-    rights are missing.
+    Raises BrokerUnavailableError, which names the step at which brokers refuse it, and FatalError
+    if rights are missing.
     """
     if _signs_in_by_token(settings):
         # The client takes a refused token for a success, and its next requests get no answer.
@@ -205,7 +205,7 @@ def translated(doing: str, *, writes: bool = False, topic: str = "") -> Iterator
             if isinstance(one, tuple(_MISSING_RIGHTS)):
                 right = _missing_right(one, writes=writes, topic=topic)
                 raise FatalError(f"{doing}: {right}") from error
-        raise BrokerUnavailable(f"{doing}: {type(error).__name__}") from error
+        raise BrokerUnavailableError(f"{doing}: {type(error).__name__}") from error
 
 
 async def ended(client: Any, *, timeout_s: float) -> bool:

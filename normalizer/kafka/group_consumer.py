@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
+from normalizer.config.settings import Settings
 from normalizer.kafka.connection import (
     PARTITION_BYTES,
     REBALANCE_TIMEOUT_MS,
@@ -13,7 +14,6 @@ from normalizer.kafka.connection import (
     pace_metadata,
 )
 from normalizer.kafka.fetch_sizes import fit_fetches
-from normalizer.settings import Settings
 
 NEVER_MS: Final = 2**31 - 1
 """Turns off aiokafka's idle check, which would leave the group. The service has its own watchdog.

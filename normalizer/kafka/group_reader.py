@@ -13,8 +13,9 @@ from aiokafka.errors import (
     OffsetOutOfRangeError,
 )
 
+from normalizer.config.settings import Settings
 from normalizer.core.batch import LastRecord
-from normalizer.errors import BrokerUnavailable, NormalizerError, ProcessStuck
+from normalizer.errors import BrokerUnavailableError, NormalizerError, ProcessStuckError
 from normalizer.kafka.connection import (
     FetchedChunk,
     KafkaPartition,
@@ -27,7 +28,6 @@ from normalizer.kafka.fetch_positions import FetchPosition, FetchPositions, Unve
 from normalizer.kafka.group_consumer import new_group_consumer
 from normalizer.kafka.lenient_reader import BROKEN_BATCH, read_each_leniently
 from normalizer.kafka.named_member import NamedMember, leave_when_stopped
-from normalizer.settings import Settings
 
 STOP_S: Final = 5.0
 GETMANY_GRACE_S: Final = 5.0
@@ -68,7 +68,10 @@ class GroupReader:
         self.rebalancing = True
 
     async def start(self) -> None:
-        """Connect and join the group. Raises BrokerUnavailable, and then you may call it again."""
+        """Connect and join the group.
+
+        Raises BrokerUnavailableError, and then you may call it again.
+        """
         settings = self._settings
         self._consumer = new_group_consumer(settings, self._assigned, self._revoked)
         self._member.prepare(self._consumer)
@@ -78,8 +81,8 @@ class GroupReader:
                 async with asyncio.timeout(settings.progress_timeout_s):
                     await start_client(self._consumer, settings, doing)
         except BaseException as error:
-            if not await self.stop(timeout_s=STOP_S) and isinstance(error, BrokerUnavailable):
-                raise ProcessStuck(f"{error}, and the Kafka client does not stop") from error
+            if not await self.stop(timeout_s=STOP_S) and isinstance(error, BrokerUnavailableError):
+                raise ProcessStuckError(f"{error}, and the Kafka client does not stop") from error
             raise
         self._joined = True
 
@@ -143,9 +146,10 @@ class GroupReader:
         """Return up to max_records new records of these partitions. Waits for the first.
 
         If the lenient reader is needed, it returns more: the whole answer of the broker. Raises
-        BrokerUnavailable if the group has a problem (rejoin it), FatalError if rights are missing
-        or another process took our name, and UnreadableBatch for a damaged log. It stops reading a
-        partition whose requested offset is gone from the log. Claim that partition again.
+        BrokerUnavailableError if the group has a problem (rejoin it), FatalError if rights are
+        missing or another process took our name, and UnreadableBatchError for a damaged log. It
+        stops reading a partition whose requested offset is gone from the log. Claim that partition
+        again.
         """
         if not self._joined:
             await asyncio.sleep(timeout_s)
@@ -183,7 +187,7 @@ class GroupReader:
         return await self._chunks(wanted, drained)
 
     async def commit(self, offsets: dict[KafkaPartition, int], *, timeout_s: float) -> None:
-        """Commit offsets to the group, for lag tools only. Raises BrokerUnavailable."""
+        """Commit offsets to the group, for lag tools only. Raises BrokerUnavailableError."""
         owned = {TopicPartition(*one): at for one, at in offsets.items() if one in self.assigned}
         if not owned or self._consumer is None:
             return
@@ -220,7 +224,7 @@ class GroupReader:
             if next_offset < position.next_offset or (
                 records and not position.next_offset <= records[0].offset <= next_offset
             ):
-                raise ProcessStuck(
+                raise ProcessStuckError(
                     f"{partition}: the client lost its position: expected offset "
                     f"{position.next_offset}, got {next_offset}"
                 )
@@ -240,8 +244,8 @@ class GroupReader:
     ) -> list[FetchedChunk]:
         """Read one answer of the broker for each partition with the lenient reader.
 
-        Raises BrokerUnavailable if that returns nothing new, because then no record was to blame. A
-        quiet partition, or one whose leader is unreachable, doesn't hold up the others.
+        Raises BrokerUnavailableError if that returns nothing new, because then no record was to
+        blame. A quiet partition, or one whose leader is unreachable, doesn't hold up the others.
         """
         positions = self._fetch_positions
         starts = {
@@ -253,7 +257,7 @@ class GroupReader:
         client = consumer._client  # noqa: SLF001 - the public API has no access to it
         read: list[FetchedChunk] = []
         for partition, answer in (await read_each_leniently(client, starts)).items():
-            if isinstance(answer, BrokerUnavailable):
+            if isinstance(answer, BrokerUnavailableError):
                 positions.mark_unverified([partition])
                 failure = answer
             elif isinstance(answer, NormalizerError):
@@ -261,7 +265,7 @@ class GroupReader:
             elif answer.next_offset > answer.from_offset:
                 read.append(answer)
         if not read:
-            raise BrokerUnavailable(f"fetching: {type(failure).__name__}") from failure
+            raise BrokerUnavailableError(f"fetching: {type(failure).__name__}") from failure
         # Positions move only here, because reading another partition may raise. A partition that
         # is unverified by now, or that another caller started again, is read again.
         taken = [one for one in read if positions.trusted(one.partition) is wanted[one.partition]]

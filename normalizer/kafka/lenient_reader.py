@@ -21,7 +21,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.default_records import _DefaultRecordBatchPy, _DefaultRecordPy
 from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy
 
-from normalizer.core.bounds import HEAD_BYTES, MAX_RECORD_BYTES, record_bytes_of
+from normalizer.core.decode.bounds import HEAD_BYTES, MAX_RECORD_BYTES, record_bytes_of
 from normalizer.core.raw_record import CutValue, RawRecord
 from normalizer.errors import NormalizerError
 from normalizer.kafka.connection import (
@@ -31,8 +31,8 @@ from normalizer.kafka.connection import (
     translated,
 )
 from normalizer.kafka.field_reader import FieldReader
-from normalizer.kafka.unpacking import CHUNK_BYTES, UnpacksTooFar, pieces
-from normalizer.kafka.unreadable_batch import UnreadableBatch
+from normalizer.kafka.unpacking import CHUNK_BYTES, UnpacksTooFarError, pieces
+from normalizer.kafka.unreadable_batch import UnreadableBatchError
 
 BROKEN_BATCH: Final = (CorruptRecordException, UnsupportedCodecError)
 """The client's errors that a batch causes, and not the broker."""
@@ -76,15 +76,15 @@ async def read_leniently(
     They take up to about CHUNK_BYTES. A larger batch is read in parts, and each part fetches and
     decompresses it again from its beginning.
 
-    Raises BrokerUnavailable, and UnreadableBatch if even this reader can't decode the first batch.
-    A later unreadable batch ends the answer. `client` must be open.
+    Raises BrokerUnavailableError, and UnreadableBatchError if even this reader can't decode the
+    first batch. A later unreadable batch ends the answer. `client` must be open.
     """
     with translated(f"reading {partition}"):
         try:
             async with asyncio.timeout(ANSWER_S):
                 answer = await _fetch(client, partition, offset, most_bytes)
         except CorruptRecordException as error:
-            raise UnreadableBatch.at(partition, offset, "the broker itself says so") from error
+            raise UnreadableBatchError.at(partition, offset, "the broker itself says so") from error
     with contextlib.suppress(Exception):  # the client's own decoder is compiled
         return _decode(_records(MemoryRecords, answer, partition, offset), partition, incarnation)
     # In a thread, because decompressing may take seconds and doesn't need the interpreter lock.
@@ -141,14 +141,14 @@ def _decode(records: PartitionRecords, partition: KafkaPartition, incarnation: i
             chunk_bytes += record_bytes_of(record)
             if chunk_bytes >= CHUNK_BYTES:
                 break
-    except UnpacksTooFar as error:
+    except UnpacksTooFarError as error:
         if records.next_fetch_offset == offset:
-            raise UnreadableBatch.at(
+            raise UnreadableBatchError.at(
                 partition, offset, str(error), next_offset=error.next_offset
             ) from error
     except Exception as error:
         if records.next_fetch_offset == offset:
-            raise UnreadableBatch.at(partition, offset, type(error).__name__) from error
+            raise UnreadableBatchError.at(partition, offset, type(error).__name__) from error
     return FetchedChunk(
         partition=partition,
         from_offset=offset,
@@ -198,7 +198,7 @@ class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
                 yield self._read_record(fields)
             if fields.has_more():
                 raise CorruptRecordException("bytes follow the last record")
-        except UnpacksTooFar as error:
+        except UnpacksTooFarError as error:
             error.next_offset = self.next_offset
             raise
 

@@ -17,9 +17,9 @@ from aiokafka.protocol.api import Request, RequestStruct
 from aiokafka.protocol.group import HeartbeatRequest, HeartbeatResponse_v1, JoinGroupRequest
 from aiokafka.protocol.types import Int32, Schema, String
 
+from normalizer.config.settings import Settings
 from normalizer.errors import FatalError
 from normalizer.kafka import group_consumer
-from normalizer.settings import Settings
 
 NAME_TAKEN: Final = 82
 """Kafka's FENCED_INSTANCE_ID: another process has since joined with this name."""

@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple, Self
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
+from normalizer.config.settings import Settings
 from normalizer.errors import FatalError
 from normalizer.kafka.connection import (
     PARTITION_BYTES,
@@ -22,8 +23,7 @@ from normalizer.kafka.connection import (
 from normalizer.kafka.fetch_sizes import fit_fetches
 from normalizer.kafka.lenient_reader import BROKEN_BATCH, read_leniently
 from normalizer.kafka.reader_connection import ENDING_S
-from normalizer.kafka.unreadable_batch import UnreadableBatch
-from normalizer.settings import Settings
+from normalizer.kafka.unreadable_batch import UnreadableBatchError
 
 RECORDS_A_FETCH: Final = 1_000
 POLL_S: Final = 0.5
@@ -48,7 +48,7 @@ class ExpiredRange(NamedTuple):
 
 
 class OffsetRangeReader:
-    """Reads the committed records of given ranges. Every method raises BrokerUnavailable."""
+    """Reads the committed records of given ranges. Every method raises BrokerUnavailableError."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -92,7 +92,8 @@ class OffsetRangeReader:
         """Yield each range to its end, as records arrive. Raises FatalError for a recreated topic.
 
         Offsets that retention has just deleted come as an ExpiredRange, and reading continues after
-        them. Raises UnreadableBatch if no reader can continue, after it has yielded all it can.
+        them. Raises UnreadableBatchError if no reader can continue, after it has yielded all it
+        can.
         """
         self._left = {one: at for one, at in offset_ranges.items() if at.first < at.after}
         if not self._left:
@@ -164,7 +165,9 @@ class OffsetRangeReader:
         found = await self._read_leniently()
         if not found:
             one, offset_range = next(iter(self._left.items()))
-            raise UnreadableBatch.at(one, offset_range.first, "the broker returns nothing from it")
+            raise UnreadableBatchError.at(
+                one, offset_range.first, "the broker returns nothing from it"
+            )
         return found
 
     def _chunk(self, one: KafkaPartition, position: int, records: list[Any]) -> FetchedChunk:

@@ -10,7 +10,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.metadata import MetadataRequest
 
-from normalizer.errors import BrokerUnavailable
+from normalizer.config.settings import Settings
+from normalizer.errors import BrokerUnavailableError
 from normalizer.kafka.connection import (
     REQUEST_TIMEOUT_MS,
     close_abandoned,
@@ -20,7 +21,6 @@ from normalizer.kafka.connection import (
     start_client,
     translated,
 )
-from normalizer.settings import Settings
 
 ENDING_S: Final = 5.0
 SILENT_S: Final = 1.0
@@ -58,7 +58,7 @@ class ReaderConnection:
                 with translated(doing):
                     await self._connect(doing)
                     yield
-            except BrokerUnavailable:
+            except BrokerUnavailableError:
                 await self.close()
                 raise
 

@@ -15,10 +15,10 @@ from aiokafka.conn import AIOKafkaConnection, OAuthAuthenticator, collect_hosts
 from aiokafka.errors import BrokerResponseError
 from aiokafka.protocol.metadata import MetadataRequest
 
-from normalizer.errors import BrokerUnavailable
+from normalizer.config.passwords import MASK
+from normalizer.errors import BrokerUnavailableError
 from normalizer.kafka.port_protocol import FAILURES, STEP_S, offered_mechanisms, speaks_tls
-from normalizer.kafka.token_sources import TokenUnavailable, described
-from normalizer.passwords import MASK
+from normalizer.kafka.token_sources import TokenUnavailableError, described
 
 REASON_CHARS: Final = 200
 _OTHER_HOST: Final = (
@@ -38,7 +38,7 @@ class Failure(NamedTuple):
     is_refusal: bool = True
 
 
-async def why_unavailable(options: Mapping[str, Any]) -> BrokerUnavailable | None:
+async def why_unavailable(options: Mapping[str, Any]) -> BrokerUnavailableError | None:
     """Try every bootstrap server with these client options. Returns None if one accepts us.
 
     The error prefers a server that refuses to one that's unreachable.
@@ -49,8 +49,8 @@ async def why_unavailable(options: Mapping[str, Any]) -> BrokerUnavailable | Non
     try:
         if provider := client_options.get("sasl_oauth_token_provider"):
             await provider.token()
-    except TokenUnavailable as error:
-        return BrokerUnavailable(f"token: {error.args[0]}", sign_in_refused=error.is_refusal)
+    except TokenUnavailableError as error:
+        return BrokerUnavailableError(f"token: {error.args[0]}", sign_in_refused=error.is_refusal)
     async with asyncio.TaskGroup() as tasks:
         tries = {
             f"{host}:{port}": tasks.create_task(
@@ -62,7 +62,7 @@ async def why_unavailable(options: Mapping[str, Any]) -> BrokerUnavailable | Non
     if len(failures) < len(tries):
         return None
     server, failure = min(failures.items(), key=lambda one: not one[1].is_refusal)
-    return BrokerUnavailable(
+    return BrokerUnavailableError(
         f"{server}: {failure.step}: {failure.reason}: {failure.remedy}",
         sign_in_refused=failure.is_refusal,
     )

@@ -15,7 +15,7 @@ from urllib.error import HTTPError
 import msgspec
 from aiokafka.errors import KafkaError
 
-from normalizer.settings import Settings
+from normalizer.config.settings import Settings
 
 ANSWER_S: Final = 10.0
 _MOST_BYTES: Final = 1 << 20
@@ -32,7 +32,7 @@ class AccessToken(NamedTuple):
     lifetime_s: float
 
 
-class TokenUnavailable(KafkaError):  # type: ignore[misc]  # noqa: N818 - a state, not a mistake
+class TokenUnavailableError(KafkaError):  # type: ignore[misc]
     """No token was issued. The message holds neither a token nor a secret.
 
     It's part of the client's own error tree, because its background tasks survive no other error.
@@ -103,7 +103,7 @@ def sign_token(region: str) -> AccessToken:
         text, expires_at_ms = MSKAuthTokenProvider.generate_auth_token(region)
     except Exception as error:  # noqa: BLE001 - the AWS library has its own tree of errors
         remedy = "see the AWS_* variables, and KAFKA_SASL_AWS_REGION"
-        raise TokenUnavailable(f"AWS credentials: {type(error).__name__}", remedy) from None
+        raise TokenUnavailableError(f"AWS credentials: {type(error).__name__}", remedy) from None
     return AccessToken(text, expires_at_ms / 1000 - time.time())
 
 
@@ -122,7 +122,7 @@ def described(token: str) -> str:
     )
 
 
-def _refusal(url: str, error: HTTPError) -> TokenUnavailable:
+def _refusal(url: str, error: HTTPError) -> TokenUnavailableError:
     """Build the error with only its code, because a description may echo what we sent."""
     with error:
         try:
@@ -132,24 +132,26 @@ def _refusal(url: str, error: HTTPError) -> TokenUnavailable:
     named = f" ({code})" if _ERROR_CODE.fullmatch(code) else ""
     is_refusal = error.code < HTTPStatus.INTERNAL_SERVER_ERROR and error.code not in _MAY_PASS
     reason, remedy = f"{_place(url)}: HTTP {error.code}{named}", "see KAFKA_SASL_OAUTHBEARER_*"
-    return TokenUnavailable(reason, remedy, is_refusal=is_refusal)
+    return TokenUnavailableError(reason, remedy, is_refusal=is_refusal)
 
 
-def _failure(url: str, error: Exception) -> TokenUnavailable:
+def _failure(url: str, error: Exception) -> TokenUnavailableError:
     cause = getattr(error, "reason", error)
     match cause:
         case SSLCertVerificationError():
             remedy = (
                 "set SSL_CERT_FILE to the PEM file of the authority that signed its certificate"
             )
-            return TokenUnavailable(
+            return TokenUnavailableError(
                 f"{_place(url)}: {cause.verify_message}", remedy, is_refusal=True
             )
         case OSError():
-            return TokenUnavailable(f"{_place(url)}: {cause.strerror or 'no answer'}", _ITS_URL)
+            return TokenUnavailableError(
+                f"{_place(url)}: {cause.strerror or 'no answer'}", _ITS_URL
+            )
         case _:
             reason = f"{_place(url)}: its answer has no access_token with expires_in"
-            return TokenUnavailable(reason, _ITS_URL, is_refusal=True)
+            return TokenUnavailableError(reason, _ITS_URL, is_refusal=True)
 
 
 def _place(url: str) -> str:

@@ -6,7 +6,7 @@ from typing import Final, Literal
 import msgspec
 
 from normalizer.core.batch import LastRecord, last_record
-from normalizer.errors import AnotherCluster, BrokerUnavailable
+from normalizer.errors import AnotherClusterError, BrokerUnavailableError
 from normalizer.kafka.connection import Bounds, KafkaPartition
 from normalizer.kafka.topic_reader import TopicReader
 
@@ -37,7 +37,7 @@ async def why_reset(
 
     `cluster_ids` are the cluster that was read, and the one that answers. Pass `bounds` only if
     they were read after the position, which may have moved beyond older bounds. Raises
-    BrokerUnavailable. It can't notice two cases: the last record is already gone (retention or
+    BrokerUnavailableError. It can't notice two cases: the last record is already gone (retention or
     compaction), or the new topic holds the same record, with the same bytes and time.
     """
     known, cluster_id = cluster_ids
@@ -58,7 +58,7 @@ async def why_reset(
                 # `bounds`.
                 return _shorter((await log.bounds([partition]))[partition], next_offset)
     except TimeoutError as error:
-        raise BrokerUnavailable(f"{partition}: no answer when it was compared") from error
+        raise BrokerUnavailableError(f"{partition}: no answer when it was compared") from error
     if last_record(record) == last:
         return None
     return _recreated(f"offset {last.offset} holds another record than the one that was read")
@@ -83,5 +83,5 @@ def _another_cluster(known: str, cluster_id: str) -> OtherLog:
         "ANOTHER CLUSTER",
         f"KAFKA_BOOTSTRAP_SERVERS leads to cluster {cluster_id}, but the position is of cluster "
         f"{known}",
-        AnotherCluster.REMEDY,
+        AnotherClusterError.REMEDY,
     )

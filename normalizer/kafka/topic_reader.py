@@ -17,8 +17,9 @@ from aiokafka.errors import (
     for_code,
 )
 
+from normalizer.config.settings import Settings
 from normalizer.core.raw_record import RawRecord
-from normalizer.errors import BrokerUnavailable, FatalError
+from normalizer.errors import BrokerUnavailableError, FatalError
 from normalizer.kafka.committed_offsets import (
     CommittedOffset,
     from_coordinator,
@@ -35,8 +36,7 @@ from normalizer.kafka.connection import (
 from normalizer.kafka.lenient_reader import MOST_BYTES, ONE_BATCH, read_leniently
 from normalizer.kafka.reader_connection import ReaderConnection
 from normalizer.kafka.sign_in import why_unavailable
-from normalizer.kafka.unreadable_batch import UnreadableBatch
-from normalizer.settings import Settings
+from normalizer.kafka.unreadable_batch import UnreadableBatchError
 
 LEADER_S: Final = 5.0
 NO_LEADER: Final = -1
@@ -45,11 +45,11 @@ NO_LEADER: Final = -1
 class TopicReader(ReaderConnection):
     """Reads the bounds and settings of a topic, and the record at an offset, without a group.
 
-    Every method raises BrokerUnavailable if no broker answers.
+    Every method raises BrokerUnavailableError if no broker answers.
     """
 
     async def check_sign_in(self) -> None:
-        """Raise BrokerUnavailable if every broker refuses us, sooner than a client would."""
+        """Raise BrokerUnavailableError if every broker refuses us, sooner than a client would."""
         if error := await why_unavailable(connection_options(self._settings)):
             raise error
 
@@ -83,7 +83,7 @@ class TopicReader(ReaderConnection):
             if await self.partitions(topic):
                 return
             await asyncio.sleep(0.1)
-        raise BrokerUnavailable(f"topic {topic} was created but does not appear")
+        raise BrokerUnavailableError(f"topic {topic} was created but does not appear")
 
     async def topic_configs(self, topic: str) -> dict[str, str]:
         """Return the settings of a topic, by Kafka's names, or none if it doesn't exist.
@@ -124,7 +124,7 @@ class TopicReader(ReaderConnection):
     async def bounds(self, partitions: Iterable[KafkaPartition]) -> dict[KafkaPartition, Bounds]:
         """Return first offset and committed end of each partition. All must exist.
 
-        Raises BrokerUnavailable, which names partitions whose leader doesn't answer.
+        Raises BrokerUnavailableError, which names partitions whose leader doesn't answer.
         """
         wanted = set(partitions)
         found = await self.reachable_bounds(wanted)
@@ -177,7 +177,7 @@ class TopicReader(ReaderConnection):
         while offset < next_offset:
             try:
                 chunk = await self.chunk_at(partition, offset, most_bytes=most_bytes)
-            except UnreadableBatch:
+            except UnreadableBatchError:
                 return None
             if chunk is None or chunk.next_offset == offset:
                 return None
@@ -197,7 +197,7 @@ class TopicReader(ReaderConnection):
     ) -> FetchedChunk | None:
         """Return one answer of the broker, or None if the offset isn't in the log.
 
-        Raises UnreadableBatch if even the lenient reader can't decode the batch there.
+        Raises UnreadableBatchError if even the lenient reader can't decode the batch there.
         """
         try:
             async with self._connected(f"reading {partition}"):
@@ -205,7 +205,7 @@ class TopicReader(ReaderConnection):
                 return await read_leniently(
                     client, partition, incarnation=incarnation, offset=offset, most_bytes=most_bytes
                 )
-        except BrokerUnavailable as error:
+        except BrokerUnavailableError as error:
             if isinstance(error.__cause__, OffsetOutOfRangeError):
                 return None
             raise
@@ -215,7 +215,7 @@ class TopicReader(ReaderConnection):
     ) -> list[int]:
         """Yield the offsets in these ranges (first, after) with a committed record, ascending.
 
-        Raises UnreadableBatch if even the lenient reader can't decode a batch.
+        Raises UnreadableBatchError if even the lenient reader can't decode a batch.
         """
         where = KafkaPartition(topic, partition)
         bounds = (await self.bounds([where]))[where]
@@ -264,15 +264,17 @@ class TopicReader(ReaderConnection):
             with translated("reading the bounds of the log"):
                 async with asyncio.timeout(within_s):
                     return await bounds_of(self._consumer, partitions)
-        except BrokerUnavailable:
+        except BrokerUnavailableError:
             return {}
         except FatalError as error:
             return error
 
 
-def no_leader(partitions: Iterable[KafkaPartition]) -> BrokerUnavailable:
+def no_leader(partitions: Iterable[KafkaPartition]) -> BrokerUnavailableError:
     """Build the error that names these partitions."""
-    return BrokerUnavailable(f"no leader answers for {', '.join(map(str, sorted(partitions)))}")
+    return BrokerUnavailableError(
+        f"no leader answers for {', '.join(map(str, sorted(partitions)))}"
+    )
 
 
 @contextlib.asynccontextmanager

@@ -12,7 +12,8 @@ from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, ProducerFenc
 from aiokafka.partitioner import murmur2
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from normalizer.errors import BrokerUnavailable, Fenced
+from normalizer.config.settings import Settings
+from normalizer.errors import BrokerUnavailableError, FencedError
 from normalizer.kafka.committed_offsets import CommittedOffset, read_committed
 from normalizer.kafka.connection import (
     KafkaPartition,
@@ -21,7 +22,6 @@ from normalizer.kafka.connection import (
     start_client,
     translated,
 )
-from normalizer.settings import Settings
 
 BATCH_BYTES: Final = 1 << 18
 """The most bytes of one partition's records in one request, before compression."""
@@ -76,7 +76,7 @@ class TransactionalProducer:
         """Fence all earlier producers. Returns the number of this start.
 
         The number consists of the producer's id and, in the last 16 bits, its epoch, which rises
-        with each start. Raises BrokerUnavailable, and FatalError if a right is missing.
+        with each start. Raises BrokerUnavailableError, and FatalError if a right is missing.
         """
         self._producer = AIOKafkaProducer(
             **connection_options(self._settings),
@@ -97,7 +97,7 @@ class TransactionalProducer:
         return int(identity.producer_id << 16 | identity.producer_epoch)
 
     async def committed(self) -> CommittedOffset | None:
-        """Return the group's committed offset of the partition. Raises BrokerUnavailable."""
+        """Return the group's committed offset of the partition. Raises BrokerUnavailableError."""
         with translated(f"reading the committed offset of {self._partition}"):
             async with asyncio.timeout(START_S):
                 found = await read_committed(
@@ -108,9 +108,9 @@ class TransactionalProducer:
     async def commit(self, records: Sequence[OutputRecord], committed: CommittedOffset) -> None:
         """Write the records and commit the offset, all or nothing.
 
-        Raises Fenced if a later producer was started for the partition. After BrokerUnavailable,
-        nobody knows whether the transaction succeeded. After either, only another producer can
-        continue.
+        Raises FencedError if a later producer was started for the partition. After
+        BrokerUnavailableError, nobody knows whether the transaction succeeded. After either, only
+        another producer can continue.
         """
         producer = self._producer  # `stop` sets it to None
         try:
@@ -122,10 +122,10 @@ class TransactionalProducer:
                         with translated(doing, writes=True), self._first_failure(producer):
                             await _write(producer, records)
                         await self._commit_offset(producer, committed)
-        except BrokerUnavailable as error:
+        except BrokerUnavailableError as error:
             if not isinstance(error.__cause__, (ProducerFenced, InvalidProducerEpoch)):
                 raise
-            raise Fenced(
+            raise FencedError(
                 f"{self._partition}: another producer has started for this partition",
                 topic=self._partition.topic,
                 partition=self._partition.partition,
@@ -162,7 +162,7 @@ class TransactionalProducer:
             transaction = producer._txn_manager.wait_for_transaction_end()  # noqa: SLF001 - as in start
             if failure := _failure_of(transaction):
                 raise failure from error
-            raise BrokerUnavailable(f"{self._partition}: its producer has failed") from error
+            raise BrokerUnavailableError(f"{self._partition}: its producer has failed") from error
 
     async def _commit_offset(self, producer: Any, committed: CommittedOffset) -> None:
         offsets = {TopicPartition(*self._partition): OffsetAndMetadata(*committed)}

@@ -45,7 +45,7 @@ _local: Final = threading.local()
 """Memory to decompress into, one per thread. Reusing it avoids page faults."""
 
 
-class UnpacksTooFar(NormalizerError):  # noqa: N818 - a state, not a mistake
+class UnpacksTooFarError(NormalizerError):
     """A batch holds more than the client, or any reader, may take into memory.
 
     `next_offset` is the first offset after it, if known.
@@ -95,11 +95,11 @@ def _unpack(codec: Any, most_bytes: int, payload: Any) -> bytes:
     except cramjam.DecompressionError as error:
         if "whole buffer" not in str(error):
             raise
-        raise UnpacksTooFar(f"it unpacks to more than {most_bytes} bytes") from error
+        raise UnpacksTooFarError(f"it unpacks to more than {most_bytes} bytes") from error
 
 
 def pieces(codec: str, packed: bytes) -> Iterator[bytes]:
-    """Decompress a batch in pieces. Raises UnpacksTooFar, and the codec's errors.
+    """Decompress a batch in pieces. Raises UnpacksTooFarError, and the codec's errors.
 
     A piece has at most 4 MiB, except for snappy without Java's blocks, which gives one piece of at
     most 21 times its own size.
@@ -108,7 +108,7 @@ def pieces(codec: str, packed: bytes) -> Iterator[bytes]:
     for piece in _CODECS[codec](packed):
         total += len(piece)
         if total > MOST_BATCH_BYTES:
-            raise UnpacksTooFar(f"it unpacks to more than {MOST_BATCH_BYTES} bytes")
+            raise UnpacksTooFarError(f"it unpacks to more than {MOST_BATCH_BYTES} bytes")
         yield piece
 
 

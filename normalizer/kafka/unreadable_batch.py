@@ -14,7 +14,7 @@ _IF_TOO_LARGE: Final = (
 )
 
 
-class UnreadableBatch(PositionError):  # noqa: N818 - a state, not a mistake
+class UnreadableBatchError(PositionError):
     """A record batch from the broker can't be decoded.
 
     Most likely the broker's log is damaged, or the batch decompresses to more than allowed. In the

@@ -7,13 +7,13 @@ from typing import Any, Final
 
 import msgspec
 
-from normalizer.core.headers import TRACEPARENT
-from normalizer.core.merge_flags import place_of
+from normalizer.config.settings import Settings
+from normalizer.core.decode.headers import TRACEPARENT
+from normalizer.core.identity.merge_flags import place_of
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Rejected, to_canonical
-from normalizer.errors import BrokerUnavailable
+from normalizer.errors import BrokerUnavailableError
 from normalizer.kafka import OutputRecord, TopicReader
-from normalizer.settings import Settings
 
 DETAIL_LETTERS: Final = 500
 MESSAGE_LIMIT: Final = "max.message.bytes"
@@ -22,13 +22,13 @@ MESSAGE_LIMIT: Final = "max.message.bytes"
 async def read_limits(topics: TopicReader, settings: Settings) -> dict[str, int]:
     """Return the largest record that each output topic takes, in bytes.
 
-    Raises BrokerUnavailable for a missing topic, which the client might otherwise create.
+    Raises BrokerUnavailableError for a missing topic, which the client might otherwise create.
     """
     limits = {}
     for topic in (settings.kafka_canonical_topic, settings.kafka_refused_topic):
         configs = await topics.topic_configs(topic)
         if not configs:
-            raise BrokerUnavailable(f"topic {topic} does not exist: create it")
+            raise BrokerUnavailableError(f"topic {topic} does not exist: create it")
         limits[topic] = int(configs[MESSAGE_LIMIT])
     return limits
 

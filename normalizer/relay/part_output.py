@@ -4,14 +4,14 @@ import asyncio
 import time
 from collections.abc import Mapping
 
+from normalizer.config.settings import Settings
 from normalizer.core.batch import PartitionBatch
 from normalizer.core.encoded_events import envelope_of
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Ignored, Rejected
 from normalizer.kafka import OutputRecord
-from normalizer.process.slices import SLICE_S
 from normalizer.relay.output_records import canonical_record, refusal_record, too_large
-from normalizer.settings import Settings
+from normalizer.runtime.slices import SLICE_S
 from normalizer.store.quarantine_writer import RejectedRecord
 from normalizer.store.sorted_outcomes import OutcomeCounts
 from normalizer.store.store import CommittedBatch

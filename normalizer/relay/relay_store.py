@@ -15,14 +15,15 @@ from typing import NamedTuple, Self
 
 import msgspec
 
+from normalizer.config.settings import Settings
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch, last_record
 from normalizer.core.last_try import ALONE, LastTry
 from normalizer.errors import (
-    AnotherCluster,
-    BrokerUnavailable,
-    PartsLost,
+    AnotherClusterError,
+    BrokerUnavailableError,
+    PartsLostError,
     PositionError,
-    PositionMoved,
+    PositionMovedError,
 )
 from normalizer.kafka import (
     CommittedOffset,
@@ -34,7 +35,6 @@ from normalizer.kafka import (
 from normalizer.relay.output_records import read_limits
 from normalizer.relay.part_output import PartOutput
 from normalizer.relay.relay_positions import NO_POSITION, RelayPosition, claim_of, position_of
-from normalizer.settings import Settings
 from normalizer.store.claims import NO_TABLE, check_shapes
 from normalizer.store.store import Claim, CommittedBatch, ShapesOfProcess
 
@@ -84,15 +84,15 @@ class RelayStore:
         """Claim the partition. Fences every earlier owner and aborts its open transaction.
 
         A partition without a committed offset begins at `log_start`. A partition that its last
-        owner didn't release becomes a suspect (`LastTry`). Raises BrokerUnavailable, Fenced,
-        FatalError, AnotherCluster unless `accept_reset`, and ShapesChanged if the table of shapes
-        has changed.
+        owner didn't release becomes a suspect (`LastTry`). Raises BrokerUnavailableError,
+        FencedError, FatalError, AnotherClusterError unless `accept_reset`, and ShapesChangedError
+        if the table of shapes has changed.
         """
         where = KafkaPartition(topic, partition)
         if not accept_reset:
             for known in await clusters_read(self._topics, self._settings, topic):
                 if known != cluster_id:
-                    raise AnotherCluster(known, cluster_id, topic=topic, partition=partition)
+                    raise AnotherClusterError(known, cluster_id, topic=topic, partition=partition)
         self._limits = await read_limits(self._topics, self._settings)
         await self._disown(where)
         producer = TransactionalProducer(
@@ -147,7 +147,7 @@ class RelayStore:
         return []
 
     async def begin_incarnation(self, claim: Claim, *, cluster_id: str, log_start: int) -> Claim:
-        """Begin the next incarnation at `log_start`. Raises Fenced and PositionMoved."""
+        """Begin the next incarnation at `log_start`. Raises FencedError and PositionMovedError."""
         began = msgspec.structs.replace(
             claim,
             incarnation=claim.incarnation + 1,
@@ -161,7 +161,7 @@ class RelayStore:
         return await self._move(claim, began)
 
     async def record_gap(self, claim: Claim, next_offset: int, reason: str) -> Claim:  # noqa: ARG002 - a store's signature
-        """Skip offsets that can no longer be read. Raises Fenced and PositionMoved."""
+        """Skip offsets that can no longer be read. Raises FencedError and PositionMovedError."""
         moved = msgspec.structs.replace(claim, next_offset=next_offset, slice_records=None)
         return await self._move(claim, moved)
 
@@ -172,8 +172,9 @@ class RelayStore:
     async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:  # noqa: ARG002 - there are none
         """Write each part in its own transaction, all at once.
 
-        Raises PartsLost with the reason for each part that wasn't written: Fenced if another
-        process claimed its partition, otherwise PositionMoved, which means claim it again.
+        Raises PartsLostError with the reason for each part that wasn't written: FencedError if
+        another process claimed its partition, otherwise PositionMovedError, which means claim it
+        again.
         """
         async with asyncio.TaskGroup() as tasks:
             parts = [
@@ -182,7 +183,7 @@ class RelayStore:
             ]
         results = [part.result() for part in parts]
         if failures := [result for result in results if isinstance(result, PositionError)]:
-            raise PartsLost(failures)
+            raise PartsLostError(failures)
         written = (result for result in results if isinstance(result, OutcomeTotals))
         return sum(written, OutcomeTotals())
 
@@ -242,8 +243,8 @@ class RelayStore:
         self._owned[where] = owned._replace(next_offset=None)
         try:
             await owned.producer.commit(records, position.committed(next_offset))
-        except BrokerUnavailable as error:
-            raise PositionMoved(
+        except BrokerUnavailableError as error:
+            raise PositionMovedError(
                 f"{error}; the next claim of the partition shows whether it succeeded",
                 topic=where.topic,
                 partition=where.partition,
@@ -252,7 +253,10 @@ class RelayStore:
             self._owned[where] = owned._replace(position=position, next_offset=next_offset)
 
     def _owned_under(self, where: KafkaPartition, epoch: int) -> "_OwnedPartition":
-        """Return the partition as this claim owns it. Raises PositionMoved if the claim is gone."""
+        """Return the partition as this claim owns it.
+
+        Raises PositionMovedError if the claim is gone.
+        """
         owned = self._owned.get(where)
         if owned is None or owned.epoch != epoch:
             raise _claimed_again(where)
@@ -296,6 +300,6 @@ class _OwnedPartition(NamedTuple):
     next_offset: int | None
 
 
-def _claimed_again(where: KafkaPartition) -> PositionMoved:
+def _claimed_again(where: KafkaPartition) -> PositionMovedError:
     message = f"{where}: the partition was claimed again"
-    return PositionMoved(message, topic=where.topic, partition=where.partition)
+    return PositionMovedError(message, topic=where.topic, partition=where.partition)

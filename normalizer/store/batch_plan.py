@@ -7,7 +7,8 @@ import asyncpg
 import msgspec
 
 from normalizer.core.batch import Batch
-from normalizer.core.coordinates import (
+from normalizer.core.encoded_events import Event
+from normalizer.core.identity.coordinates import (
     DEDUP_ALWAYS,
     Coordinates,
     DedupHorizon,
@@ -15,9 +16,8 @@ from normalizer.core.coordinates import (
     coordinates_of,
     source_key,
 )
-from normalizer.core.encoded_events import Event
-from normalizer.core.reconcile import reconcile
-from normalizer.core.stored_events import WritePlan
+from normalizer.core.identity.reconcile import reconcile
+from normalizer.core.identity.stored_events import WritePlan
 from normalizer.envelope import Rejected
 from normalizer.errors import FatalError
 from normalizer.store.rows import StoredRows

@@ -18,7 +18,7 @@ from normalizer.core.batch import (
     stored_last_record,
 )
 from normalizer.core.last_try import ALONE, LastTry
-from normalizer.errors import AnotherCluster, PositionError, ShapesChanged
+from normalizer.errors import AnotherClusterError, PositionError, ShapesChangedError
 from normalizer.store import store_statements
 from normalizer.store.migrate import refuse_other_files
 from normalizer.store.protocol import check_protocol
@@ -107,7 +107,7 @@ async def claim_partition(
     """Raise the epoch of the partition's position, which the caller owns from then on.
 
     It waits for the owner's transaction in flight. Raises FatalError if this code must not write to
-    the database's schema or protocol, and ShapesChanged if the table of shapes has changed.
+    the database's schema or protocol, and ShapesChangedError if the table of shapes has changed.
     """
     await refuse_other_files(connection)
     claim_latest = partial(
@@ -178,7 +178,7 @@ async def check_cluster(
     *,
     accept_reset: bool = False,
 ) -> None:
-    """Raise AnotherCluster unless the topic belongs to this cluster. A new topic joins it.
+    """Raise AnotherClusterError unless the topic belongs to this cluster. A new topic joins it.
 
     With `accept_reset`, a topic of another cluster moves to this one.
     """
@@ -189,13 +189,13 @@ async def check_cluster(
         )
         known = await connection.fetchval(store_statements.CLUSTER_OF_TOPIC, topic)
     if known != cluster_id:
-        raise AnotherCluster(known, cluster_id, topic=topic, partition=partition)
+        raise AnotherClusterError(known, cluster_id, topic=topic, partition=partition)
 
 
 def check_shapes(topic: str, partition: int, stored: str, fingerprint: str) -> None:
-    """Raise ShapesChanged unless the partition is read with this table of shapes."""
+    """Raise ShapesChangedError unless the partition is read with this table of shapes."""
     if stored != fingerprint:
-        raise ShapesChanged(
+        raise ShapesChangedError(
             f"{topic}[{partition}]: its records are read with {_table(stored)}, but this process "
             f"has {_table(fingerprint)}. To continue with that, start once with --accept-shapes",
             topic=topic,
@@ -206,7 +206,7 @@ def check_shapes(topic: str, partition: int, stored: str, fingerprint: str) -> N
 async def find_lost_claims(
     connection: asyncpg.Connection, claims: Sequence[Claim]
 ) -> list[tuple[Claim, PositionError]]:
-    """Find the claims that are no longer valid, each with its Fenced or PositionMoved."""
+    """Find the claims that are no longer valid, each with its FencedError or PositionMovedError."""
     keys = [(claim.topic, claim.incarnation, claim.partition) for claim in claims]
     rows = await connection.fetch(
         store_statements.FIND_POSITIONS, *map(list, zip(*keys, strict=True))
@@ -229,7 +229,7 @@ async def begin_next_incarnation(
 ) -> Claim:
     """Begin the next incarnation of the claimed partition at `log_start`, and claim it.
 
-    Raises Fenced and PositionMoved.
+    Raises FencedError and PositionMovedError.
     """
     await lock_positions(connection, (claim.part(claim.next_offset, claim.next_offset, []),))
     row = await connection.fetchrow(
@@ -276,7 +276,7 @@ async def move_over_gap(
     """Move the claimed position to `next_offset`, and store the offsets between as a gap.
 
     Does nothing if an earlier call already did so. Afterwards the partition isn't a suspect,
-    because no owner has read the records after the gap. Raises Fenced and PositionMoved.
+    because no owner has read the records after the gap. Raises FencedError and PositionMovedError.
     """
     part = claim.part(claim.next_offset, next_offset, [])
     if await lock_positions(connection, (part,)) is not None:

@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from normalizer.database import PoolerRefused, UnfitFile, sentence_of
-from normalizer.errors import FatalError, NormalizerError, StoreUnavailable
+from normalizer.config.tls_files import address_option
+from normalizer.errors import FatalError, NormalizerError, StoreUnavailableError
+from normalizer.postgres.database import PoolerRefused, UnfitFileError, sentence_of
+from normalizer.runtime.telemetry import describe_error
 from normalizer.store.sqlstate import translated
-from normalizer.telemetry import describe_error
-from normalizer.tls_files import address_option
 
 _SIGN_IN_CLASSES: Final = frozenset({"28", "3D"})
 _POOLER_REFUSES: Final = re.compile(
@@ -35,7 +35,7 @@ def connect_error(error: BaseException, database_url: str) -> NormalizerError:
     """
     match error:
         case PoolerRefused():
-            return StoreUnavailable(
+            return StoreUnavailableError(
                 sentence_of(error),
                 remedy="check the user, the password and the name of the database in DATABASE_URL, "
                 "then the pooler's own lists of users and databases, and its log",
@@ -44,15 +44,15 @@ def connect_error(error: BaseException, database_url: str) -> NormalizerError:
             )
         case asyncpg.PostgresError():
             return _refusal(error, database_url)
-        case UnfitFile():
-            return StoreUnavailable(str(error))
+        case UnfitFileError():
+            return StoreUnavailableError(str(error))
         case ssl.SSLError():
             reason = getattr(error, "verify_message", "") or error.reason
-            return StoreUnavailable(
+            return StoreUnavailableError(
                 f"database: TLS: {reason}", remedy=_trusting(error), sign_in_refused=True
             )
         case ConnectionError() if "rejected SSL upgrade" in str(error):
-            return StoreUnavailable(
+            return StoreUnavailableError(
                 "database: TLS: the server offers none",
                 remedy="turn ssl on at the server, or set sslmode=prefer in DATABASE_URL, which "
                 "works without",
@@ -60,13 +60,13 @@ def connect_error(error: BaseException, database_url: str) -> NormalizerError:
             )
         case TimeoutError():
             # A pooler doesn't answer either while its server refuses the pooler's own sign-in.
-            return StoreUnavailable(
+            return StoreUnavailableError(
                 f"database: TCP: {describe_error(error)}",
                 remedy=_reaching(error),
                 sign_in_refused=None,
             )
         case OSError():
-            return StoreUnavailable(
+            return StoreUnavailableError(
                 f"database: TCP: {describe_error(error)}", remedy=_reaching(error)
             )
         case _:
@@ -78,7 +78,7 @@ def _refusal(error: asyncpg.PostgresError, database_url: str) -> NormalizerError
     code = error.sqlstate or ""
     said = f"database: sign-in: {error.args[0]} (SQLSTATE {code})"
     if code[:2] in _SIGN_IN_CLASSES:
-        return StoreUnavailable(
+        return StoreUnavailableError(
             said,
             remedy=_signing_in(error, database_url),
             sqlstate=code,
@@ -97,7 +97,7 @@ def _refusal(error: asyncpg.PostgresError, database_url: str) -> NormalizerError
             remedy = "is this port PostgreSQL's? See the port in DATABASE_URL, and the server's log"
         case _:
             return translated(error)
-    return StoreUnavailable(sentence_of(error), remedy=remedy, sqlstate=code)
+    return StoreUnavailableError(sentence_of(error), remedy=remedy, sqlstate=code)
 
 
 def _signing_in(error: asyncpg.PostgresError, database_url: str) -> str:

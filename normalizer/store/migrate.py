@@ -18,8 +18,8 @@ from typing import Final
 import asyncpg
 import msgspec
 
-from normalizer.database import closing, connect
-from normalizer.errors import ConfigurationError, FatalError, StoreUnavailable, worst_of
+from normalizer.errors import ConfigurationError, FatalError, StoreUnavailableError, worst_of
+from normalizer.postgres.database import closing, connect
 from normalizer.store.connect_error import connect_error
 from normalizer.store.migration_files import (
     FOLDER,
@@ -62,11 +62,11 @@ BY_HAND: Final = (
 _SESSION: Final = {"statement_timeout": "0"}
 
 
-class MigrationFailed(FatalError):  # noqa: N818 - a state, not a mistake
+class MigrationFailedError(FatalError):
     """A file couldn't be applied, or differs from the applied one. Nothing was changed."""
 
 
-class SchemaMismatch(MigrationFailed):
+class SchemaMismatchError(MigrationFailedError):
     """Another build with other files migrated the database."""
 
 
@@ -76,14 +76,16 @@ async def migrate(
     """Apply the pending files. Returns their names in order, or none if there were none.
 
     It waits for another migration to end, and for each lock that a file needs. Raises
-    MigrationFailed and StoreUnavailable.
+    MigrationFailedError and StoreUnavailableError.
     """
     files = read_migrations(folder)
     applied = []
     report_once = cache(report)
     async with _connected(database_url) as connection:
         if await connection.fetchval("select pg_is_in_recovery()"):
-            raise MigrationFailed("this server is a standby, so it is read-only", remedy=PRIMARY)
+            raise MigrationFailedError(
+                "this server is a standby, so it is read-only", remedy=PRIMARY
+            )
         connection.add_log_listener(lambda _, notice: report(f"  {notice.message}"))
         for file in files:
             watch = partial(_report_holders, database_url, report=report_once)
@@ -105,7 +107,7 @@ async def read_status(database_url: str, *, folder: Path = FOLDER) -> tuple[Migr
 
 
 async def refuse_other_files(connection: asyncpg.Connection) -> None:
-    """Raise SchemaMismatch unless these files are the ones that were applied here."""
+    """Raise SchemaMismatchError unless these files are the ones that were applied here."""
     _refuse_other_files(_files(), await _read_applied(connection))
 
 
@@ -119,9 +121,9 @@ def _refuse_other_files(
 ) -> None:
     states = [status_of(file.version, file, applied.get(file.version)) for file in files]
     if edited := names_in_state(states, "edited"):
-        raise SchemaMismatch(f"edited after it was applied: {edited}. {REMEDY}")
+        raise SchemaMismatchError(f"edited after it was applied: {edited}. {REMEDY}")
     if by_hand := names_in_state(states, "by hand"):
-        raise SchemaMismatch(f"applied by hand, without a checksum: {by_hand}. {BY_HAND}")
+        raise SchemaMismatchError(f"applied by hand, without a checksum: {by_hand}. {BY_HAND}")
 
 
 @asynccontextmanager
@@ -138,7 +140,7 @@ async def _connected(database_url: str) -> AsyncIterator[asyncpg.Connection]:
         async with closing(connection):
             yield connection
     except _NO_RIGHT as error:
-        raise MigrationFailed("this user may not migrate", remedy=_OWNER) from error
+        raise MigrationFailedError("this user may not migrate", remedy=_OWNER) from error
     except BrokenPipeError:
         raise  # nobody reads our output any more
     except FOREIGN_ERRORS as error:
@@ -184,7 +186,7 @@ async def _report_holders(database_url: str, pid: int, *, report: Callable[[str]
     """Keep reporting who holds the lock that the server process waits for, until cancelled."""
     while True:
         await asyncio.sleep(_LOOK_EVERY_S)
-        with contextlib.suppress(StoreUnavailable):
+        with contextlib.suppress(StoreUnavailableError):
             async with _connected(database_url) as connection:
                 for row in await connection.fetch(LOCK_HOLDERS, [pid]):
                     report(f"waiting for a lock held by {row['holders']}")
@@ -202,7 +204,7 @@ async def _apply(
         except asyncpg.LockNotAvailableError:
             raise
         except asyncpg.PostgresError as error:
-            raise MigrationFailed(
+            raise MigrationFailedError(
                 f"a migration failed and was rolled back: {file.name}, {_place(file, error)}"
             ) from error
         await connection.execute(_STORE_CHECKSUM, file.version, file.name, file.checksum)

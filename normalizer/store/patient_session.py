@@ -8,12 +8,12 @@ from typing import Final, TypeVar
 
 import asyncpg
 
-from normalizer.errors import FatalError, RetryableError, StoreUnavailable
-from normalizer.process.pause import back_off_s
-from normalizer.store.rows import RowRefused
-from normalizer.store.session import RetryTransaction, Session
+from normalizer.errors import FatalError, RetryableError, StoreUnavailableError
+from normalizer.runtime.pause import back_off_s
+from normalizer.runtime.telemetry import Outage, get_logger
+from normalizer.store.rows import RowRejectedError
+from normalizer.store.session import RetryTransactionError, Session
 from normalizer.store.sqlstate import STATEMENT_ENDED
-from normalizer.telemetry import Outage, get_logger
 
 _T = TypeVar("_T")
 
@@ -47,8 +47,8 @@ class PatientSession(Session):
         """Run the work until it succeeds.
 
         Raises FatalError, also if a value is at fault, or if a statement times out MOST_TIMEOUTS
-        times in a row. Raises StoreUnavailable if the very first try fails, because then nothing is
-        lost and the address may be wrong.
+        times in a row. Raises StoreUnavailableError if the very first try fails, because then
+        nothing is lost and the address may be wrong.
         """
         timeouts = 0
         while True:
@@ -56,14 +56,16 @@ class PatientSession(Session):
                 # If the first try fails, there is no retry.
                 with self._outage.unless_answered() if self._has_answered else nullcontext():
                     answer = await self.transaction(work, rolled_back=rolled_back)
-            except RowRefused as error:
+            except RowRejectedError as error:
                 why = error.sqlstate or "it can't be encoded or decoded"
                 raise FatalError(f"database: a value was rejected: {why}") from error
-            except (RetryTransaction, RetryableError) as error:
+            except (RetryTransactionError, RetryableError) as error:
                 failed = _retryable(error)
                 if not self._has_answered:
                     raise failed from error
-                ended = isinstance(failed, StoreUnavailable) and failed.sqlstate == STATEMENT_ENDED
+                ended = (
+                    isinstance(failed, StoreUnavailableError) and failed.sqlstate == STATEMENT_ENDED
+                )
                 timeouts = timeouts + 1 if ended else 0
                 if timeouts == MOST_TIMEOUTS:
                     message = f"{failed}, {timeouts} times in a row, so it takes too long"
@@ -75,7 +77,7 @@ class PatientSession(Session):
                 return answer
 
 
-def _retryable(error: RetryTransaction | RetryableError) -> RetryableError:
+def _retryable(error: RetryTransactionError | RetryableError) -> RetryableError:
     if isinstance(error, RetryableError):
         return error
-    return StoreUnavailable("database: another writer was first")
+    return StoreUnavailableError("database: another writer was first")

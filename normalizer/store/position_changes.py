@@ -11,8 +11,8 @@ import asyncpg
 import msgspec
 
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
-from normalizer.core.coordinates import DedupHorizon
-from normalizer.errors import PositionMoved
+from normalizer.core.identity.coordinates import DedupHorizon
+from normalizer.errors import PositionMovedError
 from normalizer.store import store_statements
 from normalizer.store.sorted_outcomes import SortedOutcomes
 from normalizer.store.source_positions import OPERATOR, add_gaps, lock_dedup_horizon, move_positions
@@ -40,7 +40,7 @@ class ChangedPositions:
     async def lock(
         self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
     ) -> DedupHorizon | None:
-        """Lock it, even while a process owns it. Raises PositionMoved if it has changed."""
+        """Lock it, even while a process owns it. Raises PositionMovedError if it has changed."""
         (part,) = parts
         topic, incarnation, partition = part.key
         rows = await connection.fetch(
@@ -83,14 +83,14 @@ class ChangedPositions:
         )
 
 
-def moved_elsewhere(topic: str, partition: int, stored: int | None) -> PositionMoved:
+def moved_elsewhere(topic: str, partition: int, stored: int | None) -> PositionMovedError:
     """Build the error for a partition that doesn't have the expected position."""
     message = f"{topic}[{partition}]: the position is {stored}, and nothing was changed"
-    return PositionMoved(message, topic=topic, partition=partition)
+    return PositionMovedError(message, topic=topic, partition=partition)
 
 
 async def change_position(database_url: str, change: PositionChange, part: PartitionBatch) -> int:
-    """Change the position. Raises PositionMoved, StoreUnavailable, and FatalError."""
+    """Change the position. Raises PositionMovedError, StoreUnavailableError, and FatalError."""
     positions = ChangedPositions(change)
     async with Store(
         database_url,

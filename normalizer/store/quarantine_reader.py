@@ -13,10 +13,10 @@ from typing import Final
 import msgspec
 from structlog.typing import FilteringBoundLogger
 
-from normalizer.core.headers import header_text
-from normalizer.core.samples import ENCODED
-from normalizer.core.sanitize import Sanitizer
-from normalizer.core.unstorable import replace_unstorable
+from normalizer.core.decode.headers import header_text
+from normalizer.core.decode.samples import ENCODED
+from normalizer.core.redaction.sanitize import Sanitizer
+from normalizer.core.redaction.unstorable import replace_unstorable
 from normalizer.errors import ConfigurationError
 from normalizer.jsontext import parse
 from normalizer.store.read_only import read_only_connection
@@ -91,7 +91,7 @@ async def list_entries(
 ) -> list[QuarantineEntry]:
     """Return the latest rejections, newest first. `redriven` includes redriven ones.
 
-    Raises StoreUnavailable and FatalError.
+    Raises StoreUnavailableError and FatalError.
     """
     async with read_only_connection(database_url) as connection:
         rows = await connection.fetch(_LIST, reason, topic, None, limit, redriven)

@@ -9,8 +9,8 @@ from typing import Final, NamedTuple
 import asyncpg
 import msgspec
 
-from normalizer.core.bounds import HEAD_BYTES
-from normalizer.core.coordinates import Coordinates
+from normalizer.core.decode.bounds import HEAD_BYTES
+from normalizer.core.identity.coordinates import Coordinates
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rules.timestamps import recorded_at
 from normalizer.envelope import RULES_VERSION, Rejected

@@ -6,7 +6,7 @@ from typing import Final
 
 import asyncpg
 
-from normalizer.database import COMMAND_TIMEOUT_S, closing, connect
+from normalizer.postgres.database import COMMAND_TIMEOUT_S, closing, connect
 from normalizer.store.connect_error import connect_error
 from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
 
@@ -28,7 +28,7 @@ async def read_only_connection(
 ) -> AsyncIterator[asyncpg.Connection]:
     """Open a connection for a block. `settings` override those of the session.
 
-    Raises StoreUnavailable and FatalError, by SQLSTATE.
+    Raises StoreUnavailableError and FatalError, by SQLSTATE.
     """
     try:
         connection = await connect(

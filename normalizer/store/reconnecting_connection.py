@@ -8,9 +8,9 @@ from typing import Final
 
 import asyncpg
 
-from normalizer.database import COMMAND_TIMEOUT_S, connect
+from normalizer.postgres.database import COMMAND_TIMEOUT_S, connect
+from normalizer.runtime.telemetry import describe_error, get_logger
 from normalizer.store.sqlstate import CLIENT_REFUSALS, FOREIGN_ERRORS
-from normalizer.telemetry import describe_error, get_logger
 
 _CLOSE_S: Final = 2.0
 

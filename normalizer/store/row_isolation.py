@@ -5,10 +5,15 @@ from collections.abc import Sequence
 import asyncpg
 
 from normalizer.core.batch import Batch
-from normalizer.core.coordinates import NO_DEDUP_HORIZON, Coordinates, DedupHorizon, coordinates_of
 from normalizer.core.encoded_events import Event
-from normalizer.core.reconcile import reconcile
-from normalizer.core.stored_events import WritePlan
+from normalizer.core.identity.coordinates import (
+    NO_DEDUP_HORIZON,
+    Coordinates,
+    DedupHorizon,
+    coordinates_of,
+)
+from normalizer.core.identity.reconcile import reconcile
+from normalizer.core.identity.stored_events import WritePlan
 from normalizer.envelope import Envelope, Rejected
 from normalizer.store import store_statements
 from normalizer.store.rows import StoredRows, copy_rows, encode_rows, find_refused_rows, update_rows

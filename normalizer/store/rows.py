@@ -12,9 +12,9 @@ from typing import Final, TypeVar
 
 import asyncpg
 
-from normalizer.core.coordinates import Coordinates
-from normalizer.core.digests import Digest
 from normalizer.core.encoded_events import Event, columns_of
+from normalizer.core.identity.coordinates import Coordinates
+from normalizer.core.identity.digests import Digest
 from normalizer.envelope import Envelope
 from normalizer.store import store_statements
 from normalizer.store.sqlstate import FOREIGN_ERRORS, Fault, fault_of, line_of
@@ -36,7 +36,7 @@ DIGESTED_BYTES: Final = 4 * 1024 * 1024
 """How many bytes of values to send together for hashing. A larger value goes alone."""
 
 
-class RowRefused(Exception):  # noqa: N818 - never leaves the store
+class RowRejectedError(Exception):
     """The database rejected a row. `line` (from 1) is its line in COPY, or None if unknown."""
 
     def __init__(self, sqlstate: str | None = None, line: int | None = None) -> None:
@@ -185,7 +185,7 @@ async def add_merged_records(
 
 
 async def encode_rows(rows: Sequence[Event]) -> list[bytes]:
-    """Return the columns of each row. Raises RowRefused for one that can't be encoded."""
+    """Return the columns of each row. Raises RowRejectedError for one that can't be encoded."""
     encoded: list[bytes] = []
     for first in range(0, len(rows), ROWS_AT_ONCE):
         if first:
@@ -193,7 +193,7 @@ async def encode_rows(rows: Sequence[Event]) -> list[bytes]:
         try:
             encoded.extend(map(columns_of, rows[first : first + ROWS_AT_ONCE]))
         except ValueError:
-            raise RowRefused(line=len(encoded) + 1) from None
+            raise RowRejectedError(line=len(encoded) + 1) from None
     return encoded
 
 
@@ -213,7 +213,7 @@ async def copy_rows(
         )
     except FOREIGN_ERRORS as error:
         if fault_of(error, copying=True) is Fault.RECORD:
-            raise RowRefused(getattr(error, "sqlstate", None), line_of(error)) from error
+            raise RowRejectedError(getattr(error, "sqlstate", None), line_of(error)) from error
         raise
 
 
@@ -266,22 +266,22 @@ async def _try_write(
     connection: asyncpg.Connection,
     rows: Sequence[Row],
     write: Callable[[Sequence[Row]], Awaitable[None]],
-) -> RowRefused | None:
+) -> RowRejectedError | None:
     """Write the rows and roll them back. Returns the rejection, if any."""
     if not rows:
         return None
     savepoint = connection.transaction()
     await savepoint.start()
-    refusal: RowRefused | None = None
+    refusal: RowRejectedError | None = None
     try:
         await write(rows)
-    except RowRefused as found:
+    except RowRejectedError as found:
         # Make a new exception, because the traceback of `found` keeps this frame and its rows in a
         # cycle.
-        refusal = RowRefused(found.sqlstate, found.line)
+        refusal = RowRejectedError(found.sqlstate, found.line)
     except FOREIGN_ERRORS as error:
         if fault_of(error, copying=False) is not Fault.RECORD:
             raise
-        refusal = RowRefused(getattr(error, "sqlstate", None))
+        refusal = RowRejectedError(getattr(error, "sqlstate", None))
     await savepoint.rollback()
     return refusal

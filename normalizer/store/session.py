@@ -8,15 +8,16 @@ from typing import Final, TypeVar
 
 import asyncpg
 
-from normalizer.database import COMMAND_TIMEOUT_S
-from normalizer.errors import StoreUnavailable
+from normalizer.errors import StoreUnavailableError
+from normalizer.postgres.database import COMMAND_TIMEOUT_S
+from normalizer.runtime.telemetry import get_logger
 from normalizer.store import store_statements
 from normalizer.store.connect_error import connect_error
 from normalizer.store.reconnecting_connection import (
     ReconnectingConnection,
     is_in_doubt_after,
 )
-from normalizer.store.rows import RowRefused
+from normalizer.store.rows import RowRejectedError
 from normalizer.store.sqlstate import (
     FOREIGN_ERRORS,
     LOCK_NOT_AVAILABLE,
@@ -24,7 +25,6 @@ from normalizer.store.sqlstate import (
     fault_of,
     translated,
 )
-from normalizer.telemetry import get_logger
 
 _T = TypeVar("_T")
 _Work = Callable[[asyncpg.Connection], Awaitable[_T]]
@@ -48,7 +48,7 @@ _JSONB_VERSION: Final = b"\x01"
 _log: Final = get_logger()
 
 
-class RetryTransaction(Exception):  # noqa: N818 - never leaves the store
+class RetryTransactionError(Exception):
     """Another writer was first. Run the transaction again at once."""
 
 
@@ -83,8 +83,8 @@ class Session:
     async def transaction(self, work: _Work[_T], *, rolled_back: bool = False) -> _T:
         """Run the work in a READ COMMITTED transaction, and translate the database's errors.
 
-        Raises RowRefused, RetryTransaction, StoreUnavailable, or FatalError. Then nothing is
-        written.
+        Raises RowRejectedError, RetryTransactionError, StoreUnavailableError, or FatalError. Then
+        nothing is written.
         """
         begun_s = time.monotonic()
         try:
@@ -95,22 +95,22 @@ class Session:
                 await self._end_stalled_sessions()
             match fault_of(error, copying=False):
                 case Fault.RECORD:
-                    raise RowRefused(getattr(error, "sqlstate", None)) from error
+                    raise RowRejectedError(getattr(error, "sqlstate", None)) from error
                 case Fault.RACE:
-                    raise RetryTransaction from error
+                    raise RetryTransactionError from error
                 case Fault.PROJECTION | Fault.TRANSIENT | Fault.FATAL:
                     raise translated(error, timed_out=timed_out) from error
 
     async def run_once(self, work: _Work[_T], *, rolled_back: bool = False) -> _T:
         """Run work other than a batch.
 
-        A race becomes StoreUnavailable, so that the caller retries.
+        A race becomes StoreUnavailableError, so that the caller retries.
         """
         try:
             return await self.transaction(work, rolled_back=rolled_back)
-        except (RowRefused, RetryTransaction) as error:
+        except (RowRejectedError, RetryTransactionError) as error:
             message = "database: another writer was first"
-            raise StoreUnavailable(message) from error
+            raise StoreUnavailableError(message) from error
 
     async def fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
         """Run one statement like `run_once`, and return its rows."""

@@ -10,12 +10,12 @@ import asyncpg
 import msgspec
 
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
-from normalizer.core.coordinates import Coordinates, DedupHorizon, coordinates_of
 from normalizer.core.encoded_events import EncodedEvent, Event, time_of
 from normalizer.core.encoded_events import Outcome as ReadOutcome
+from normalizer.core.identity.coordinates import Coordinates, DedupHorizon, coordinates_of
+from normalizer.core.identity.stored_events import Outcome
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rules.timestamps import recorded_at
-from normalizer.core.stored_events import Outcome
 from normalizer.envelope import Envelope, Ignored, Rejected
 from normalizer.store import store_statements
 from normalizer.store.quarantine_writer import RejectedRecord

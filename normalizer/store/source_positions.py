@@ -7,8 +7,8 @@ import asyncpg
 import msgspec
 
 from normalizer.core.batch import OutcomeTotals, PartitionBatch, last_record
-from normalizer.core.coordinates import NO_DEDUP_HORIZON, DedupHorizon
-from normalizer.errors import Fenced, PositionError, PositionMoved
+from normalizer.core.identity.coordinates import NO_DEDUP_HORIZON, DedupHorizon
+from normalizer.errors import FencedError, PositionError, PositionMovedError
 from normalizer.store import store_statements
 from normalizer.store.sorted_outcomes import SortedOutcomes
 
@@ -24,7 +24,8 @@ class Positions(Protocol):
     ) -> DedupHorizon | None:
         """Lock the positions in key order. Returns the dedup horizon of each.
 
-        Returns None if an earlier commit of this batch succeeded. Raises Fenced and PositionMoved.
+        Returns None if an earlier commit of this batch succeeded. Raises FencedError and
+        PositionMovedError.
         """
 
     async def move(
@@ -95,7 +96,7 @@ def is_already_committed(
 ) -> bool:
     """Return whether the positions are at the end of this batch, so an earlier commit succeeded.
 
-    Returns False if they're at its beginning. Otherwise raises Fenced or PositionMoved.
+    Returns False if they're at its beginning. Otherwise raises FencedError or PositionMovedError.
     """
     positions = {(row["topic"], row["incarnation"], row["partition"]): row for row in rows}
     for part in parts:
@@ -110,7 +111,7 @@ def is_already_committed(
                 f"{part.topic}[{part.partition}]: the stored position is {stored}, but this batch "
                 f"begins at {part.from_offset}"
             )
-            raise PositionMoved(message, topic=part.topic, partition=part.partition)
+            raise PositionMovedError(message, topic=part.topic, partition=part.partition)
     return False
 
 
@@ -123,15 +124,15 @@ def why_claim_lost(
     """
     if position is None:
         message = f"{topic}[{partition}]: the position was deleted"
-        return PositionMoved(message, topic=topic, partition=partition)
+        return PositionMovedError(message, topic=topic, partition=partition)
     if position["epoch"] == epoch:
         return None
     # A job's position has no owner.
     if str(position.get("owner", "")).startswith(OPERATOR):
         message = f"{topic}[{partition}]: {position['owner']} moved the position"
-        return PositionMoved(message, topic=topic, partition=partition)
+        return PositionMovedError(message, topic=topic, partition=partition)
     message = f"{topic}[{partition}]: another process claimed it"
-    return Fenced(message, topic=topic, partition=partition)
+    return FencedError(message, topic=topic, partition=partition)
 
 
 async def add_gaps(

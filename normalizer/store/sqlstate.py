@@ -7,10 +7,10 @@ from typing import Final
 
 import asyncpg
 
-from normalizer.database import sentence_of
-from normalizer.database_connection import DATABASE_ERRORS
-from normalizer.errors import FatalError, NormalizerError, StoreUnavailable
-from normalizer.telemetry import describe_error
+from normalizer.errors import FatalError, NormalizerError, StoreUnavailableError
+from normalizer.postgres.database import sentence_of
+from normalizer.postgres.database_connection import DATABASE_ERRORS
+from normalizer.runtime.telemetry import describe_error
 
 
 class Fault(Enum):
@@ -142,7 +142,7 @@ def translated(error: BaseException, *, timed_out: bool = False) -> NormalizerEr
     that the statement used up its time, so a cancelled projection took too long.
     """
     if not isinstance(error, asyncpg.PostgresError):
-        return StoreUnavailable(f"database: {describe_error(error)}")
+        return StoreUnavailableError(f"database: {describe_error(error)}")
     sentence = sentence_of(error)
     projection = projection_of(error)
     if raised_in := projection or _innermost_function(error):
@@ -151,7 +151,7 @@ def translated(error: BaseException, *, timed_out: bool = False) -> NormalizerEr
     if fault is Fault.FATAL:
         return FatalError(f"{sentence}: {_name_of(error)}")
     too_slow = timed_out and error.sqlstate == STATEMENT_ENDED and projection is not None
-    return StoreUnavailable(
+    return StoreUnavailableError(
         sentence, sqlstate=error.sqlstate, in_projection=fault is Fault.PROJECTION or too_slow
     )
 

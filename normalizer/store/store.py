@@ -11,10 +11,10 @@ import asyncpg
 import msgspec
 
 from normalizer.core.batch import Batch, OutcomeTotals
-from normalizer.core.coordinates import Coordinates
-from normalizer.database import COMMAND_TIMEOUT_S
+from normalizer.core.identity.coordinates import Coordinates
 from normalizer.envelope import Rejected
-from normalizer.errors import PositionError, StoreUnavailable
+from normalizer.errors import PositionError, StoreUnavailableError
+from normalizer.postgres.database import COMMAND_TIMEOUT_S
 from normalizer.store import store_statements
 from normalizer.store.batch_plan import BatchPlanner, WriteProgress
 from normalizer.store.claims import (
@@ -31,8 +31,8 @@ from normalizer.store.claims import (
     take_alone,
 )
 from normalizer.store.row_isolation import RowIsolation
-from normalizer.store.rows import RowRefused
-from normalizer.store.session import RetryTransaction, Session
+from normalizer.store.rows import RowRejectedError
+from normalizer.store.session import RetryTransactionError, Session
 from normalizer.store.source_positions import Positions, SourcePositions
 from normalizer.store.write_transaction import CommittedBatch, WriteTransaction
 
@@ -47,7 +47,7 @@ class Store:
     """Writes batches over one connection, which reconnects after an outage.
 
     Use it as `async with Store(url, owner=...) as store`, and not from two tasks at once. Every
-    method raises StoreUnavailable (nothing was written, so call it again) or FatalError. A job
+    method raises StoreUnavailableError (nothing was written, so call it again) or FatalError. A job
     passes its own `positions`. `session` holds server settings for the connection. Without
     `accept_expired`, records before the horizon of retention raise FatalError instead of being
     ignored. `on_commit` is called after every acknowledged commit.
@@ -122,8 +122,8 @@ class Store:
         partition that was never read begins incarnation 0 at `log_start`. One whose position was
         deleted keeps its incarnation. A partition that its last owner didn't release is a suspect
         (`LastTry`) if it has records up to `log_end`. Raises FatalError if this code must not write
-        to the database, AnotherCluster if the topic belongs to another cluster and `accept_reset`
-        isn't set, and ShapesChanged if the table of shapes has changed.
+        to the database, AnotherClusterError if the topic belongs to another cluster and
+        `accept_reset` isn't set, and ShapesChangedError if the table of shapes has changed.
         """
         claim = partial(
             claim_partition,
@@ -153,8 +153,8 @@ class Store:
     async def lost_claims(self, claims: Sequence[Claim]) -> list[tuple[Claim, PositionError]]:
         """Return the claims that are no longer valid, each with its reason.
 
-        Fenced means that another process claimed the partition, PositionMoved that an operator
-        moved it.
+        FencedError means that another process claimed the partition, PositionMovedError that an
+        operator moved it.
         """
         if not claims:
             return []
@@ -163,7 +163,8 @@ class Store:
     async def begin_incarnation(self, claim: Claim, *, cluster_id: str, log_start: int) -> Claim:
         """Begin the next incarnation of a recreated topic at `log_start` (--accept-reset).
 
-        Raises Fenced and PositionMoved like `write`. If two processes see a reset, only one begins.
+        Raises FencedError and PositionMovedError like `write`. If two processes see a reset, only
+        one begins.
         """
         return await self._session.run_once(
             partial(
@@ -178,7 +179,7 @@ class Store:
     async def record_gap(self, claim: Claim, next_offset: int, reason: str) -> Claim:
         """Move the position past offsets that can no longer be read. The gap becomes a row.
 
-        `reason` is expired or skipped. Raises Fenced and PositionMoved like `write`.
+        `reason` is expired or skipped. Raises FencedError and PositionMovedError like `write`.
         """
         return await self._session.run_once(
             partial(move_over_gap, claim=claim, next_offset=next_offset, reason=reason)
@@ -196,22 +197,22 @@ class Store:
 
         Without `projections`, the projections don't follow. The database marks the executions and
         hours of the batch as divergent, and `projector repair` rebuilds them. This is for a record
-        that makes a projection fail. Raises Fenced (a newer epoch owns a partition) and
-        PositionMoved (the position has changed).
+        that makes a projection fail. Raises FencedError (a newer epoch owns a partition) and
+        PositionMovedError (the position has changed).
         """
         progress = WriteProgress()
         failure: BaseException | None = None
         rounds = 0
         while rounds < _MAX_ROUNDS:
             try:
-                if isinstance(failure, RowRefused):
+                if isinstance(failure, RowRejectedError):
                     progress = await self._isolate_rows(
                         batch, progress, failure, projections=projections
                     )
                 result = await self._session.transaction(
                     _step(partial(self._transaction.run, batch, progress), projections=projections)
                 )
-            except (RowRefused, RetryTransaction) as error:
+            except (RowRejectedError, RetryTransactionError) as error:
                 # Drop the traceback, which would keep the whole batch alive until the next
                 # collection.
                 failure = error.with_traceback(None)
@@ -222,10 +223,10 @@ class Store:
                     return self._report_commit(result)
                 progress, failure = result, None
         message = f"database: a batch could not be written in {_MAX_ROUNDS} rounds"
-        raise StoreUnavailable(message) from failure
+        raise StoreUnavailableError(message) from failure
 
     async def _isolate_rows(
-        self, batch: Batch, progress: WriteProgress, failure: RowRefused, *, projections: bool
+        self, batch: Batch, progress: WriteProgress, failure: RowRejectedError, *, projections: bool
     ) -> WriteProgress:
         """Add the events whose rows the database rejects. Raises if it rejects none of them."""
         found: dict[Coordinates, Rejected] = await self._session.transaction(
@@ -236,7 +237,7 @@ class Store:
             rolled_back=True,
         )
         if not found:
-            raise StoreUnavailable(
+            raise StoreUnavailableError(
                 f"database: SQLSTATE {failure.sqlstate} for a row of a batch, but for no row alone",
                 sqlstate=failure.sqlstate,
             )

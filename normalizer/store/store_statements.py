@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from normalizer.core.digests import SHORT
 from normalizer.core.encoded_events import COLUMNS
+from normalizer.core.identity.digests import SHORT
 from normalizer.envelope import Envelope
 
 EVENT_COLUMNS: Final = ("batch_id", *COLUMNS)

@@ -13,9 +13,9 @@ import asyncpg
 import msgspec
 
 from normalizer.core.batch import Batch, OutcomeTotals
-from normalizer.core.coordinates import DedupHorizon, coordinates_of
 from normalizer.core.encoded_events import Event
-from normalizer.core.stored_events import Outcome
+from normalizer.core.identity.coordinates import DedupHorizon, coordinates_of
+from normalizer.core.identity.stored_events import Outcome
 from normalizer.store.batch_plan import BatchPlan, BatchPlanner, WriteProgress
 from normalizer.store.quarantine_writer import RejectedRecord, write_quarantine
 from normalizer.store.rows import (
@@ -67,8 +67,8 @@ class WriteTransaction:
         """Write the batch, or only the merge that its plan needs first.
 
         Returns WriteProgress if the merge is done and the batch needs another transaction, and None
-        if an earlier commit of this batch succeeded, so nothing is left to write. Raises Fenced and
-        PositionMoved.
+        if an earlier commit of this batch succeeded, so nothing is left to write. Raises
+        FencedError and PositionMovedError.
         """
         dedup_horizon = await self._positions.lock(connection, batch.parts)
         if dedup_horizon is None:

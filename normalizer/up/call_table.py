@@ -6,8 +6,8 @@ from typing import Final
 
 import asyncpg
 
-from normalizer.database import connected
-from normalizer.process.screen import Screen
+from normalizer.postgres.database import connected
+from normalizer.runtime.screen import Screen
 
 _LOOK_S: Final = 1.0
 _FIRST_TABLE_S: Final = 5.0

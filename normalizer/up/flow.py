@@ -11,13 +11,13 @@ from typing import Final
 
 import msgspec
 
+from normalizer.config.passwords import masked_url
+from normalizer.config.settings import Settings
 from normalizer.errors import NormalizerError
 from normalizer.kafka import TopicReader, optional_topic_reader
-from normalizer.passwords import masked_url
-from normalizer.process.screen import Screen
-from normalizer.process.signals import stop_on_signals
-from normalizer.settings import Settings
-from normalizer.store.migrate import SchemaMismatch, migrate
+from normalizer.runtime.screen import Screen
+from normalizer.runtime.signals import stop_on_signals
+from normalizer.store.migrate import SchemaMismatchError, migrate
 from normalizer.store.sqlstate import FOREIGN_ERRORS
 from normalizer.up.call_table import keep_showing_calls, show_calls
 from normalizer.up.programs import FILE_TOPIC, Programs, has_simulator
@@ -65,7 +65,7 @@ async def up(
             running = tasks.create_task(run.run(), name="up")
             with stop_on_signals(running.cancel, abort=run.abort, signals=_STOP_SIGNALS):
                 await asyncio.wait([running])
-    except* SchemaMismatch as errors:
+    except* SchemaMismatchError as errors:
         run.screen.print_line(_in_words(errors))
         code = 3
     except* BrokenPipeError:

@@ -26,13 +26,13 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from normalizer.config.settings import Settings
 from normalizer.embedded.ports import free_port
-from normalizer.exit_codes import FAILED, MISUSED
-from normalizer.process.child import Child, same_imports
-from normalizer.process.pause import wait_at_most
-from normalizer.service.probes import HttpResponse, ProbeServer, Routes
-from normalizer.settings import Settings
-from normalizer.telemetry import get_logger
+from normalizer.monitoring.probes import HttpResponse, ProbeServer, Routes
+from normalizer.runtime.child import Child, same_imports
+from normalizer.runtime.exit_codes import FAILED, MISUSED
+from normalizer.runtime.pause import wait_at_most
+from normalizer.runtime.telemetry import get_logger
 
 OPEN_METRICS: Final = "application/openmetrics-text"
 """The format that supports exemplars."""

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from normalizer.database import connected
 from normalizer.embedded.embedded_errors import EmbeddedError, last_words
 from normalizer.embedded.ports import is_free, keep_ports
+from normalizer.postgres.database import connected
 from normalizer.up.stackfile import Stack
 from normalizer.up.supervisor import ChildProgram, Supervisor
 

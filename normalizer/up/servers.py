@@ -6,8 +6,14 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from normalizer.embedded import KAFKA_VERSION, KafkaBroker, KafkaMissing, PostgresServer, kafka_jars
-from normalizer.settings import Settings
+from normalizer.config.settings import Settings
+from normalizer.embedded import (
+    KAFKA_VERSION,
+    KafkaBroker,
+    KafkaMissingError,
+    PostgresServer,
+    kafka_jars,
+)
 from normalizer.up.stackfile import Stack, write_pgpass
 from normalizer.up.supervisor import Supervisor
 
@@ -34,7 +40,7 @@ async def start_kafka(
     """Start Kafka and return its address. Prints why and returns nothing if parts are missing."""
     try:
         jars = await kafka_jars(report)
-    except KafkaMissing as missing:
+    except KafkaMissingError as missing:
         report(f"{missing} (until then use --no-kafka, which loads the same records from a file)")
         return Settings()
     broker = KafkaBroker(folder / "kafka", jars)

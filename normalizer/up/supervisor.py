@@ -11,7 +11,7 @@ from typing import Final, Self
 
 from normalizer.embedded.embedded_errors import EmbeddedError, last_words
 from normalizer.embedded.stack_process import StackProcess
-from normalizer.process.child import Child
+from normalizer.runtime.child import Child
 
 _ENDS_AT_MOST: Final = 10
 _WITHIN_S: Final = 60.0

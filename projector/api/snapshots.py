@@ -11,7 +11,7 @@ from typing import Any, Final, Self, TypeVar
 
 import asyncpg
 
-from normalizer.database import connect
+from normalizer.postgres.database import connect
 from projector.api.api_errors import (
     ApiError,
     BusyError,

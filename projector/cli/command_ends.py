@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 
 import click
 
-from normalizer.command_line import discard_output
-from normalizer.errors import ConfigurationError, FatalError, NormalizerError, StoreUnavailable
-from normalizer.exit_codes import STOPPED_AT_ONCE, exit_code_of
+from normalizer.errors import ConfigurationError, FatalError, NormalizerError, StoreUnavailableError
+from normalizer.runtime.command_line import discard_output
+from normalizer.runtime.exit_codes import STOPPED_AT_ONCE, exit_code_of
 
 _T = TypeVar("_T")
 
@@ -32,7 +32,7 @@ def run_flow(flow: Coroutine[Any, Any, _T]) -> _T:
         return asyncio.run(flow)
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from error
-    except StoreUnavailable as error:
+    except StoreUnavailableError as error:
         raise _Failure(f"the database did not answer: {error}", error) from error
     except NormalizerError as error:
         raise _Failure(str(error), error) from error

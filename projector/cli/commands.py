@@ -4,7 +4,7 @@
 
 import click
 
-from normalizer.command_line import Program, name_unknown_variables
+from normalizer.runtime.command_line import Program, name_unknown_variables
 from projector.api.serve_command import serve
 from projector.cli.maintain_command import maintain
 from projector.cli.repair_command import repair

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import click
 
-from normalizer.command_line import NewPath
-from normalizer.errors import StoreUnavailable
-from normalizer.exit_codes import FOUND
+from normalizer.errors import StoreUnavailableError
+from normalizer.runtime.command_line import NewPath
+from normalizer.runtime.exit_codes import FOUND
 from projector.cli.command_ends import print_result, run_flow
 from projector.cli.scope_options import parse_span, scope_of
 from projector.database_session import connected, database_url
 from projector.maintenance.archive import ArchiveFolder
 from projector.maintenance.maintain import (
-    ClocksDiffer,
+    ClocksDifferError,
     Keep,
-    MaintainerBusy,
-    StepsFailed,
+    MaintainerBusyError,
+    StepsFailedError,
     maintenance_lock,
 )
 from projector.maintenance.maintain import maintain as run_maintain
@@ -161,7 +161,12 @@ def maintain(
             while True:
                 try:
                     await once()
-                except (StoreUnavailable, MaintainerBusy, ClocksDiffer, StepsFailed) as error:
+                except (
+                    StoreUnavailableError,
+                    MaintainerBusyError,
+                    ClocksDifferError,
+                    StepsFailedError,
+                ) as error:
                     click.echo(f"left for the next run: {error}", err=True)
                 await asyncio.sleep(pause_s)
         return True

@@ -4,7 +4,7 @@
 
 import click
 
-from normalizer.exit_codes import FOUND
+from normalizer.runtime.exit_codes import FOUND
 from projector.cli.command_ends import print_result, run_flow
 from projector.cli.scope_options import scope_of
 from projector.database_session import connected, database_url

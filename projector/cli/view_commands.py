@@ -4,12 +4,12 @@
 
 import click
 
-from normalizer.command_line import FiniteRange
-from normalizer.places import RECORD_FORM, parse_record
+from normalizer.core.places import RECORD_FORM, parse_record
+from normalizer.runtime.command_line import FiniteRange
 from projector.cli.command_ends import print_result, run_flow
 from projector.database_session import connected, database_url
 from projector.views.description import as_json, as_text, describe
-from projector.views.wait import InQuarantine, NotVisibleYet, wait_for
+from projector.views.wait import InQuarantineError, NotVisibleYetError, wait_for
 
 
 @click.command()
@@ -56,7 +56,7 @@ def wait(*, coordinates: str, timeout: float) -> None:
         async with connected(database_url()) as connection:
             try:
                 return await wait_for(connection, topic, partition, offset, timeout_s=timeout)
-            except (NotVisibleYet, InQuarantine) as error:
+            except (NotVisibleYetError, InQuarantineError) as error:
                 raise click.ClickException(str(error)) from error
 
     print_result(f"{topic}[{partition}]: read to {run_flow(run())}")

@@ -14,8 +14,8 @@ from typing import Final
 import asyncpg
 import msgspec
 
-from normalizer.database import release
-from normalizer.errors import NormalizerError, StoreUnavailable
+from normalizer.errors import NormalizerError, StoreUnavailableError
+from normalizer.postgres.database import release
 from projector.database_session import connected, sentence
 from projector.hours import hour_of
 from projector.maintenance.archive import ArchiveFolder
@@ -42,15 +42,15 @@ _LOCK: Final = 5_203_947_410_821
 _MOST_SKEW: Final = timedelta(hours=1)
 
 
-class MaintainerBusy(NormalizerError):  # noqa: N818 - a state, not a mistake
+class MaintainerBusyError(NormalizerError):
     """Another process is maintaining or repairing this database."""
 
 
-class ClocksDiffer(NormalizerError):  # noqa: N818 - a state, not a mistake
+class ClocksDifferError(NormalizerError):
     """One of two clocks is so wrong that nobody can tell what's old."""
 
 
-class StepsFailed(NormalizerError):  # noqa: N818 - the steps have failed, not this
+class StepsFailedError(NormalizerError):
     """The database rejected some steps. All others are done, and the next run retries."""
 
 
@@ -86,13 +86,14 @@ async def maintain(
 
     It writes events to `folder`, if there is one, before it deletes them. It verifies `sample` at
     the end if no step failed, and stores its verdicts for the view `agreement`. The caller holds
-    the lock. Raises ClocksDiffer before the first step, because no later run could restore what a
-    wrong clock deletes. Raises StepsFailed after the last step if the database rejected any.
+    the lock. Raises ClocksDifferError before the first step, because no later run could restore
+    what a wrong clock deletes. Raises StepsFailedError after the last step if the database
+    rejected any.
     """
     now: datetime = await connection.fetchval("select now()")
     here = datetime.now(UTC)
     if abs(now - here) > _MOST_SKEW:
-        raise ClocksDiffer(
+        raise ClocksDifferError(
             f"the database's clock says {now:%Y-%m-%d %H:%M}, this machine's "
             f"{here:%Y-%m-%d %H:%M}, both UTC, so nothing was done; correct the wrong one"
         )
@@ -110,21 +111,22 @@ async def maintain(
             failed.append(name)
             yield f"{name} failed: {sentence(error)}"
     if failed:
-        raise StepsFailed(f"{len(failed)} of {len(steps)} steps failed: {', '.join(failed)}")
+        raise StepsFailedError(f"{len(failed)} of {len(steps)} steps failed: {', '.join(failed)}")
 
 
 @asynccontextmanager
 async def maintenance_lock(url: str) -> AsyncIterator[None]:
     """Hold the lock of maintenance and repair with a transaction that stays open.
 
-    A session lock would stay with a pooler after this process has ended. Raises MaintainerBusy if
-    another process has the lock, and ends the block with StoreUnavailable if it's lost.
+    A session lock would stay with a pooler after this process has ended. Raises
+    MaintainerBusyError if another process has the lock, and ends the block with
+    StoreUnavailableError if it's lost.
     """
     async with connected(url, idle_in_transaction_session_timeout="0") as connection:
         transaction = connection.transaction()
         await transaction.start()
         if not await connection.fetchval("select pg_try_advisory_xact_lock($1::bigint)", _LOCK):
-            raise MaintainerBusy("another process is maintaining or repairing this database")
+            raise MaintainerBusyError("another process is maintaining or repairing this database")
         try:
             async with _while_open(connection):
                 yield
@@ -149,7 +151,7 @@ async def _while_open(connection: asyncpg.Connection) -> AsyncIterator[None]:
                 connection.remove_termination_listener(end)
     except TimeoutError as error:
         if block.expired():
-            raise StoreUnavailable("the connection that holds the lock has ended") from error
+            raise StoreUnavailableError("the connection that holds the lock has ended") from error
         raise
 
 

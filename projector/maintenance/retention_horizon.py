@@ -5,7 +5,7 @@ from typing import Final
 
 import asyncpg
 
-from normalizer.database import readers_end
+from normalizer.postgres.database import readers_end
 
 _PATIENCE_S: Final = 60.0
 

@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from normalizer.errors import StoreUnavailable
+from normalizer.errors import StoreUnavailableError
 
 REPORT_EVERY_S: Final = 10.0
 
@@ -22,15 +22,18 @@ class RepairProgress:
 
     @contextlib.contextmanager
     def reporting(self) -> Iterator[None]:
-        """Report while the block runs. Adds the activity to a StoreUnavailable raised in it."""
+        """Report while the block runs.
+
+        Adds the activity to a StoreUnavailableError raised in it.
+        """
         self._schedule_report()
         try:
             yield
-        except StoreUnavailable as error:
+        except StoreUnavailableError as error:
             if not self.activity:
                 raise
             message = f"{error}, while {self.activity}; run the same command again to continue"
-            raise StoreUnavailable(message, sqlstate=error.sqlstate) from error
+            raise StoreUnavailableError(message, sqlstate=error.sqlstate) from error
         finally:
             if self._timer is not None:
                 self._timer.cancel()

@@ -27,11 +27,11 @@ _QUARANTINED: Final = """
 """
 
 
-class NotVisibleYet(NormalizerError):  # noqa: N818 - a state, not a mistake
+class NotVisibleYetError(NormalizerError):
     """The record wasn't read in time. The message says how far its partition was read."""
 
 
-class InQuarantine(NormalizerError):  # noqa: N818 - a state, not a mistake
+class InQuarantineError(NormalizerError):
     """The record was read, and an event of it is in quarantine instead of in the views."""
 
 
@@ -45,14 +45,14 @@ async def wait_for(
 ) -> int:
     """Wait until `offset` is committed. Returns the next offset to read.
 
-    Raises NotVisibleYet after `timeout_s`, and InQuarantine if the record was rejected.
+    Raises NotVisibleYetError after `timeout_s`, and InQuarantineError if the record was rejected.
     """
     deadline = time.monotonic() + timeout_s
     while True:
         read_to: int | None = await connection.fetchval(_READ_TO, topic, partition)
         if read_to is not None and read_to > offset:
             if kept := await connection.fetchrow(_QUARANTINED, topic, partition, offset):
-                raise InQuarantine(
+                raise InQuarantineError(
                     f"{topic}[{partition}]@{offset} is in quarantine ({kept['reason']}), so it "
                     f"isn't in the views. See: normalizer quarantine show {kept['quarantine_id']}"
                 )
@@ -60,5 +60,5 @@ async def wait_for(
         if time.monotonic() > deadline:
             where = "read by nobody" if read_to is None else f"read to {read_to}"
             message = f"{topic}[{partition}]: {where} after {timeout_s:g} s, waited for {offset}"
-            raise NotVisibleYet(message)
+            raise NotVisibleYetError(message)
         await asyncio.sleep(_PAUSE_S)

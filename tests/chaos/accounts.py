@@ -8,7 +8,7 @@ import asyncpg
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from normalizer.core.coordinates import Coordinates, coordinates_of, id_of
+from normalizer.core.identity.coordinates import Coordinates, coordinates_of, id_of
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Rejected

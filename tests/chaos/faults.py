@@ -10,8 +10,8 @@ from typing import Final, Self
 
 import asyncpg
 
+from normalizer.config.settings import Settings
 from normalizer.embedded import KafkaBroker, PostgresServer
-from normalizer.settings import Settings
 from tests.chaos.accounts import read_so_far
 from tests.support.service_runs import process
 from tests.support.small_disk import SmallDisk

@@ -7,7 +7,7 @@ from typing import Final
 import asyncpg
 import msgspec
 
-from normalizer.settings import Settings
+from normalizer.config.settings import Settings
 from tests.support.lossy_proxy import Proxy, Then
 from tests.support.service_runs import DEADLINE_S
 from tests.support.stack import Database

@@ -10,7 +10,7 @@ from typing import Final
 import asyncpg
 import pytest
 
-from normalizer.settings import Settings
+from normalizer.config.settings import Settings
 from tests.support.job_runs import (
     backfill_files,
     job_settings,

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from normalizer.settings import Settings
+from normalizer.config.settings import Settings
 from tests.chaos.accounts import (
     assert_every_record_is_accounted_for,
     ends_of,

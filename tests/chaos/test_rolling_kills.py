@@ -15,7 +15,7 @@ import asyncpg
 import msgspec
 import pytest
 
-from normalizer.settings import Settings
+from normalizer.config.settings import Settings
 from tests.chaos.accounts import (
     assert_every_record_is_accounted_for,
     ends_of,
@@ -23,7 +23,7 @@ from tests.chaos.accounts import (
     until_read,
 )
 from tests.chaos.test_random_kills import RECORDS_A_SEND, Traffic, flowing
-from tests.integration.test_simulator_soak import every_projection_matches
+from tests.integration.simulator.test_simulator_soak import every_projection_matches
 from tests.support.results import PrintLine, write_results
 from tests.support.service_runs import process, settings_for
 from tests.support.stack import Database, Topic

@@ -12,9 +12,9 @@ from msgspec.structs import replace
 
 from bench.peers.comparison import ODD as NOT_OF_PEERS
 from normalizer.core.encoded_events import EncodedEvent, Lane
-from normalizer.core.prefilter import Prefilter
 from normalizer.core.raw_record import RawRecord
-from normalizer.rule_sources import rules_sha256
+from normalizer.core.redaction.prefilter import Prefilter
+from normalizer.core.rule_sources import rules_sha256
 from simulator.mix import Mix
 from simulator.topic_records import records
 from tests.property.raw_events import records as raw_records_of_laws

@@ -102,7 +102,7 @@ MUTANTS: Final = (
             ),
         ),
         tests=("test_a_commit_that_took_effect_while_its_answer_was_lost_is_not_done_again",),
-        fails="PositionMoved",
+        fails="PositionMovedError",
     ),
     Mutant(
         name="outcomes need not add up",
@@ -122,7 +122,7 @@ MUTANTS: Final = (
         promise="One record, taken once",
         changes=(
             SourceChange(
-                "normalizer/core/reconcile.py",
+                "normalizer/core/identity/reconcile.py",
                 "if event_id in again or "
                 "(dedup_horizon and is_below(events[number], dedup_horizon))",
                 "if event_id in again",
@@ -136,7 +136,7 @@ MUTANTS: Final = (
         promise="One event, one row",
         changes=(
             SourceChange(
-                "normalizer/core/merge.py",
+                "normalizer/core/identity/merge.py",
                 "wins = (ranks[0], a) > (ranks[1], b)",
                 "wins = a > b",
             ),
@@ -149,7 +149,7 @@ MUTANTS: Final = (
         promise="Events that share an id",
         changes=(
             SourceChange(
-                "normalizer/core/collisions.py",
+                "normalizer/core/identity/collisions.py",
                 "return 2 if row.step == report.step or report.step in steps_of(row) else 0",
                 "return 2",
             ),
@@ -162,7 +162,7 @@ MUTANTS: Final = (
         promise="Events that share an id",
         changes=(
             SourceChange(
-                "normalizer/core/merge_flags.py",
+                "normalizer/core/identity/merge_flags.py",
                 "if flags & HAS_RIVAL and lacks(row) and not is_ambiguous(row):",
                 "if flags < 0:",
             ),
@@ -260,7 +260,7 @@ MUTANTS: Final = (
         promise="One bad record costs one record",
         changes=(
             SourceChange(
-                "normalizer/core/bounds.py",
+                "normalizer/core/decode/bounds.py",
                 "MAX_WRITTEN_BYTES: Final = 16 << 20",
                 "MAX_WRITTEN_BYTES: Final = 16 << 40",
             ),
@@ -354,7 +354,7 @@ MUTANTS: Final = (
         promise="Secrets and erasure",
         changes=(
             SourceChange(
-                "normalizer/core/rules/redaction.py",
+                "normalizer/core/redaction/secret_names.py",
                 "return Secrecy.CONTENT if _CONTENT.search(rest) else Secrecy.NOTHING",
                 "return Secrecy.NOTHING",
             ),
@@ -380,7 +380,7 @@ MUTANTS: Final = (
         promise="The relay from PostgreSQL passes over nothing",
         changes=(
             SourceChange(
-                "normalizer/jobs/relay_statements.py",
+                "normalizer/relay/relay_statements.py",
                 "and      transaction_id < pg_snapshot_xmin(pg_current_snapshot())",
                 "",
             ),

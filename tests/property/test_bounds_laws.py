@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from normalizer.core import bounds
-from normalizer.core.wire_values import RecordRefused
+from normalizer.core.decode import bounds
+from normalizer.core.decode.wire_values import RecordRejectedError
 from normalizer.jsontext import MAX_DIGITS, MAX_EXPONENT, NumberError, canonical_number, parse
 
 wholes = st.one_of(st.integers(0, 10**12), st.integers(0, 10**305)).map(str)
@@ -108,7 +108,7 @@ def test_a_text_is_refused_as_decimals_say(text: str) -> None:
         setattr(bounds, name, value)
     try:
         bounds.check_numbers(text.encode())
-    except RecordRefused as refusal:
+    except RecordRejectedError as refusal:
         found = refusal.reason
     finally:
         for name, value in kept.items():
@@ -124,7 +124,7 @@ def test_the_items_of_a_list_are_counted(items: list[str]) -> None:
     try:
         bounds.check_items(text.encode())
         found = False
-    except RecordRefused:
+    except RecordRejectedError:
         found = True
     finally:
         bounds.MAX_ITEMS = most  # type: ignore[misc]
@@ -149,6 +149,6 @@ def test_the_depth_is_that_of_the_tree(text: str) -> None:
         try:
             bounds.check_depth(opened.encode(), most)
             found = False
-        except RecordRefused:
+        except RecordRejectedError:
             found = True
         assert found == (deep > most)

@@ -11,8 +11,8 @@ from hypothesis import given
 from normalizer.core.denormalize import denormalize
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
+from normalizer.core.redaction.unstorable import replace_unstorable
 from normalizer.core.rules.timestamps import SOURCES, parse_time
-from normalizer.core.unstorable import replace_unstorable
 from normalizer.envelope import Envelope
 from tests.property.raw_events import RECORDED_MS, as_json, events
 

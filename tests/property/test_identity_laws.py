@@ -14,7 +14,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from normalizer.core.merge_flags import ELSEWHERE, MERGED, is_ambiguous
+from normalizer.core.identity.merge_flags import ELSEWHERE, MERGED, is_ambiguous
 from normalizer.envelope import Envelope, canonical_json
 from tests.support.factories import envelope
 from tests.support.memory_log import MemoryLog

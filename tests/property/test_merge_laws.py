@@ -9,9 +9,9 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from normalizer.core.collisions import match_strength
-from normalizer.core.conflicts import CONFLICTING_VALUES, MAX_VALUES
-from normalizer.core.merge_flags import ELSEWHERE, MERGED
+from normalizer.core.identity.collisions import match_strength
+from normalizer.core.identity.conflicts import CONFLICTING_VALUES, MAX_VALUES
+from normalizer.core.identity.merge_flags import ELSEWHERE, MERGED
 from normalizer.envelope import Envelope, canonical_json
 from tests.support.factories import envelope, recorded_at
 from tests.support.merging import merge

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from normalizer.core.batch import Batch, PartitionBatch
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
-from normalizer.errors import StoreUnavailable
+from normalizer.errors import StoreUnavailableError
 from normalizer.store.store import Store
 from projector.verify.ranges import Scope
 from projector.verify.verify import verify
@@ -232,7 +232,7 @@ async def written(store: Store, batch: Batch) -> None:
     for _ in range(20):
         try:
             await store.write(batch)
-        except StoreUnavailable:
+        except StoreUnavailableError:
             continue
         return
     pytest.fail("the database did not take the batch")

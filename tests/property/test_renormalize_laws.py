@@ -9,7 +9,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from normalizer.core.collisions import match_strength
+from normalizer.core.identity.collisions import match_strength
 from normalizer.core.normalize import Normalizer
 from normalizer.envelope import Envelope, canonical_json
 from normalizer.jobs.dry_run.diff import changes_between

@@ -6,8 +6,8 @@ from typing import Any, Final, NamedTuple
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from normalizer.core.samples import SAMPLE_BYTES, sample_of
-from normalizer.core.sanitize import Sanitizer
+from normalizer.core.decode.samples import SAMPLE_BYTES, sample_of
+from normalizer.core.redaction.sanitize import Sanitizer
 from tests.support import secret_corpus
 
 SECRET: Final = "Zq7Wm4Xt9Lp2"

@@ -6,9 +6,9 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from normalizer.core.plain_keys import PlainKeys
-from normalizer.core.rules.redaction import REDACTED, SECRET_WORDS
-from normalizer.core.sanitize import Sanitizer
+from normalizer.core.redaction.plain_keys import PlainKeys
+from normalizer.core.redaction.sanitize import Sanitizer
+from normalizer.core.redaction.secret_names import REDACTED, SECRET_WORDS
 from normalizer.envelope import canonical_json
 from normalizer.jsontext import parse, write
 from tests.property.raw_events import as_json, trees

@@ -8,9 +8,9 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from normalizer.core import suspicious_parts
-from normalizer.core.sanitize import Sanitizer
-from normalizer.core.suspicious_parts import parse_suspicious
+from normalizer.core.redaction import suspicious_parts
+from normalizer.core.redaction.sanitize import Sanitizer
+from normalizer.core.redaction.suspicious_parts import parse_suspicious
 from normalizer.jsontext import Verbatim, parse, parse_canonical, write
 from tests.property.raw_events import as_json
 from tests.property.test_sanitize_laws import secretive

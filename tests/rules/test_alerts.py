@@ -1,7 +1,7 @@
 """Each alert goes red and green in promtool's hands, and the page tells what to do about it.
 
-At full length, on series written by hand. In the soak tests/integration/test_alerts_live.py has the
-real ones.
+At full length, on series written by hand. In the soak
+tests/integration/monitoring/test_alerts_live.py has the real ones.
 """
 
 import re
@@ -14,7 +14,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from normalizer.service.metric_catalog import CATALOGUE
+from normalizer.observability.metric_catalog import CATALOGUE
 from projector.api.api_metrics import ApiMetrics
 from tests.support.dashboards import queries
 from tests.support.stack import skip_or_fail

@@ -1,7 +1,7 @@
 """The Helm chart agrees with the programs. It needs no Helm.
 
 deploy/helm/everything.yaml, what Helm makes of the chart with every part on, is compared.
-In the soak tests/integration/test_chart_rollout.py runs its pods, test_helm.py Helm.
+In the soak tests/integration/deploy/test_chart_rollout.py runs its pods, test_helm.py Helm.
 """
 
 import json
@@ -18,9 +18,9 @@ import jsonschema
 import pytest
 import yaml
 
-from normalizer import environment
 from normalizer.cli import main as normalizer
-from normalizer.settings import Settings
+from normalizer.config import environment
+from normalizer.config.settings import Settings
 from projector.api.serve import ApiSettings
 from projector.cli import main as projector
 from tests import chart

@@ -19,9 +19,9 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from normalizer import environment
 from normalizer.cli import main as normalizer
-from normalizer.settings import FIELDS, Settings, variable
+from normalizer.config import environment
+from normalizer.config.settings import FIELDS, Settings, variable
 from projector.api import serve_command
 from projector.api.serve import ApiSettings
 from projector.api.serve_command import serve

@@ -123,7 +123,7 @@ def test_every_connection_to_postgresql_is_opened_in_one_place() -> None:
         and "connect" not in {keyword.arg for keyword in call.keywords}
     }
 
-    assert opened == {"normalizer/database.py"}
+    assert opened == {"normalizer/postgres/database.py"}
 
 
 def test_every_task_has_a_name() -> None:

@@ -47,8 +47,8 @@ def test_the_page_has_a_row_for_every_warning_and_error() -> None:
 
 def _reasons() -> Iterator[str]:
     """Each reason of /readyz, `...` where it names something."""
-    for module in ("monitor.py", "intake.py"):
-        tree = ast.parse((ROOT / "normalizer" / "service" / module).read_text())
+    for module in ("monitoring/monitor.py", "consumer/intake.py"):
+        tree = ast.parse((ROOT / "normalizer" / module).read_text())
         for node in ast.walk(tree):
             match node:
                 case ast.Yield(value=ast.Constant(value=str(reason))):

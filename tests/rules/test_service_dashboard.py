@@ -11,7 +11,7 @@ import yaml
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
-from normalizer.service.metric_catalog import CATALOGUE
+from normalizer.observability.metric_catalog import CATALOGUE
 from projector.api.api_metrics import ApiMetrics
 from tests.support.dashboards import Query, queries
 from tests.support.stack import skip_or_fail

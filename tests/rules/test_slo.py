@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from normalizer.service.metric_catalog import CATALOGUE
+from normalizer.observability.metric_catalog import CATALOGUE
 from tests.support.stack import skip_or_fail
 
 ROOT: Final = Path(__file__).parents[2]

@@ -11,9 +11,9 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from normalizer.core.event_types import SPELLINGS
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
+from normalizer.core.rules.event_types import SPELLINGS
 from normalizer.core.shapes import SHAPES
 from normalizer.envelope import RULES, Envelope, to_canonical
 from normalizer.errors import REASONS

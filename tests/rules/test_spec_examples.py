@@ -10,7 +10,7 @@ import pytest
 
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
-from normalizer.core.rules.redaction import Redaction, Secrecy
+from normalizer.core.redaction.secret_names import Redaction, Secrecy
 from normalizer.envelope import Envelope
 
 PAGE = (Path(__file__).parents[2] / "docs" / "spec" / "wire-shapes.md").read_text()

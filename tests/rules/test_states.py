@@ -3,15 +3,15 @@
 import re
 from typing import get_args
 
-from normalizer.jobs.engine.job_run import RunState
-from normalizer.process.pause import FIRST_WAIT_S, LONGEST_WAIT_S
-from normalizer.service.metric_catalog import PARTITION_STATES
-from normalizer.service.suspects import (
+from normalizer.consumer.suspects import (
     BLAMED_WAIT_S,
     LARGEST_SLICE,
     PARTS,
     RECORDS_UNTIL_CLEARED,
 )
+from normalizer.jobs.engine.job_run import RunState
+from normalizer.observability.metric_catalog import PARTITION_STATES
+from normalizer.runtime.pause import FIRST_WAIT_S, LONGEST_WAIT_S
 from normalizer.store.retry import TRIES_BEFORE_HALVING
 from normalizer.store.sqlstate import Fault
 from tests.support.doc_pages import DOCS, blocks

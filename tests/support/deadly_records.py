@@ -10,7 +10,7 @@ from typing import Final
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
-from normalizer.program_start import start
+from normalizer.runtime.program_start import start
 
 DEADLY: Final = "this record kills"
 

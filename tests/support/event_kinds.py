@@ -9,7 +9,7 @@ import textwrap
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from normalizer.core.event_types import SPELLINGS
+from normalizer.core.rules.event_types import SPELLINGS
 
 
 class EventKind(NamedTuple):

@@ -11,6 +11,7 @@ import msgspec
 import zstandard
 
 from normalizer.cli.ledger_check import verify_ledger
+from normalizer.config.settings import Settings
 from normalizer.core.normalize import Normalizer
 from normalizer.jobs.backfill import Backfill
 from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
@@ -23,10 +24,9 @@ from normalizer.jobs.engine.throttle import Throttle
 from normalizer.jobs.sources.file_source import FileSource
 from normalizer.jobs.sources.source import HistorySource
 from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
-from normalizer.process.screen import Screen
-from normalizer.process.slices import Normalize
-from normalizer.settings import Settings
-from normalizer.telemetry import get_logger
+from normalizer.runtime.screen import Screen
+from normalizer.runtime.slices import Normalize
+from normalizer.runtime.telemetry import get_logger
 from projector.database_session import connected
 from projector.verify.ranges import Scope
 from projector.verify.verify import verify as verify_projections

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from normalizer import snowflake
-from normalizer.core import bounds, event_types, shapes, wire_fields
-from normalizer.core.rules import attempt_numbers, durations, names, status, timestamps
+from normalizer.core import shapes
+from normalizer.core.decode import bounds, wire_fields
+from normalizer.core.rules import attempt_numbers, durations, event_types, names, status, timestamps
 from normalizer.envelope import CALL_DONE, MAX_ATTEMPTS, RULES_VERSION
 
 TABLES: Final = Path(__file__).parents[2] / "native" / "lane" / "src" / "tables.rs"

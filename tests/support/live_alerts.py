@@ -11,10 +11,10 @@ from typing import Final, Self
 
 import msgspec
 
+from normalizer.config.settings import Settings
+from normalizer.consumer.service import Service
 from normalizer.embedded.ports import free_port
-from normalizer.service.monitor import Monitor
-from normalizer.service.service import Service
-from normalizer.settings import Settings
+from normalizer.monitoring.monitor import Monitor
 from tests.support.probe_client import http_get
 from tests.support.service_runs import until
 from tests.support.stack import skip_or_fail

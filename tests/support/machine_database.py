@@ -11,7 +11,7 @@ import pytest
 
 from normalizer.cli.ledger_check import verify_ledger
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
-from normalizer.errors import StoreUnavailable
+from normalizer.errors import StoreUnavailableError
 from normalizer.store.sorted_outcomes import SortedOutcomes
 from normalizer.store.source_positions import SourcePositions
 from normalizer.store.store import Claim, CommittedBatch, Store
@@ -40,12 +40,13 @@ _RESET_ROWS: Final = """
 """The tables filled by migrations whose rows change."""
 
 
-class Crash(Exception):  # noqa: N818 - what it stands for
+class CrashError(Exception):
     """The writer's process ends here, as far as the database can tell."""
 
 
 class CrashingPositions(SourcePositions):
-    """Raises Crash at the end of a transaction, before its commit, while `is_crashing` is set."""
+    """Raises CrashError at the end of a transaction, before its commit, while `is_crashing` is
+    set."""
 
     is_crashing = False
 
@@ -58,7 +59,7 @@ class CrashingPositions(SourcePositions):
     ) -> None:
         await super().move(connection, moves, batch_id, sorted_outcomes)
         if self.is_crashing:
-            raise Crash
+            raise CrashError
 
 
 class Writer:
@@ -79,7 +80,7 @@ class Writer:
         return claim
 
     async def write(self, batch: Batch, *, crash: str = "", projections: bool = True) -> None:
-        """As the service does: again where the database could not take it. Raises Crash."""
+        """As the service does: again where the database could not take it. Raises CrashError."""
         self.written = None
         self._positions.is_crashing = crash == "before the commit"
         self._crashes_after = crash == "after the commit"
@@ -87,7 +88,7 @@ class Writer:
             for _ in range(_MOST_TRIES):
                 try:
                     await self._store.write(batch, projections=projections)
-                except StoreUnavailable:
+                except StoreUnavailableError:
                     continue
                 return
         finally:
@@ -107,7 +108,7 @@ class Writer:
     def _on_written(self, written: CommittedBatch) -> None:
         self.written = written
         if self._crashes_after:
-            raise Crash
+            raise CrashError
 
 
 class MachineDatabase:
@@ -238,11 +239,11 @@ def _killed_after(steps: int | None) -> Iterator[None]:
     async def counted(*arguments: Any) -> None:
         nonlocal left
         if not left:
-            raise Crash
+            raise CrashError
         left -= 1
         await archive(*arguments)
 
-    with pytest.MonkeyPatch.context() as patch, suppress(Crash):
+    with pytest.MonkeyPatch.context() as patch, suppress(CrashError):
         patch.setattr(event_retention, "EVENTS_A_STEP", 2)
         patch.setattr(event_retention._Retention, "_archive", counted)
         yield

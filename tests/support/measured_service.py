@@ -17,15 +17,15 @@ from typing import Final
 import msgspec
 import uvloop
 
-from normalizer import telemetry
+from normalizer.config.environment import load
+from normalizer.config.settings import Settings
+from normalizer.consumer.service import Service
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
-from normalizer.environment import load
-from normalizer.process.garbage import collect_rarely
-from normalizer.process.signals import stop_on_signals
-from normalizer.service.service import Service
-from normalizer.settings import Settings
+from normalizer.runtime import telemetry
+from normalizer.runtime.garbage import collect_rarely
+from normalizer.runtime.signals import stop_on_signals
 from tests.support.service_runs import environment
 
 TICK_S: Final = 0.01

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
 
-from normalizer.core.coordinates import Coordinates, coordinates_of
-from normalizer.core.digests import Digest
 from normalizer.core.encoded_events import Event, envelope_of
-from normalizer.core.reconcile import reconcile
-from normalizer.core.stored_events import WritePlan
+from normalizer.core.identity.coordinates import Coordinates, coordinates_of
+from normalizer.core.identity.digests import Digest
+from normalizer.core.identity.reconcile import reconcile
+from normalizer.core.identity.stored_events import WritePlan
 from normalizer.envelope import Envelope
 from tests.support.factories import TOPIC, encoded
 from tests.support.merging import digests_of

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from normalizer.core import merge as joins
-from normalizer.core.digests import Digest, Digests, digest_of_text
+from normalizer.core.identity import merge as joins
+from normalizer.core.identity.digests import Digest, Digests, digest_of_text
 from normalizer.envelope import Envelope
 from normalizer.jsontext import Json, Number, parse_canonical, quote
 

@@ -21,10 +21,10 @@ from normalizer.core.encoded_events import (
     encode_columns,
 )
 from normalizer.core.normalize import Normalizer
-from normalizer.core.prefilter import Prefilter
 from normalizer.core.raw_record import RawRecord
+from normalizer.core.redaction.prefilter import Prefilter
+from normalizer.core.rule_sources import rules_sha256
 from normalizer.envelope import Envelope
-from normalizer.rule_sources import rules_sha256
 
 NATIVE: Final = Path(__file__).parents[2] / "native"
 NAME: Final = "event_normalizer_native"

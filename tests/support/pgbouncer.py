@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 from normalizer.embedded import PostgresServer
 from normalizer.embedded.ports import free_port, is_free
 from normalizer.embedded.postgres_user import ENV, may_access, system_user
-from normalizer.process.child import Child
+from normalizer.runtime.child import Child
 from tests.support.stack import skip_or_fail
 from tests.support.waiting import until
 

@@ -8,11 +8,11 @@ import pytest
 
 from normalizer.core.encoded_events import CALL_RECORDS, EncodedEvent
 from normalizer.core.normalize import Normalizer
-from normalizer.core.prefilter import Prefilter
 from normalizer.core.raw_record import RawRecord
+from normalizer.core.redaction.prefilter import Prefilter
+from normalizer.core.rule_sources import rules_sha256
 from normalizer.envelope import Envelope
-from normalizer.native_lane import MODULE
-from normalizer.rule_sources import rules_sha256
+from normalizer.runtime.native_lane import MODULE
 from tests.support.factories import encoded
 
 LEFT_EVERY = 5

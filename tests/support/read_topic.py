@@ -8,10 +8,10 @@ import re
 import sys
 from pathlib import Path
 
-from normalizer.core.bounds import record_bytes_of
+from normalizer.config.settings import Settings
+from normalizer.core.decode.bounds import record_bytes_of
 from normalizer.kafka import FetchedChunk, KafkaPartition
 from normalizer.kafka.range_reader import OffsetRange, OffsetRangeReader
-from normalizer.settings import Settings
 
 
 async def read(address: str, topic: str, end: int) -> tuple[int, int]:

@@ -12,12 +12,12 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from normalizer.config.settings import Settings
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Rejected, to_canonical
 from normalizer.kafka import KafkaPartition, TopicReader, transactional_producer
 from normalizer.kafka.connection import raw_record as of_client
-from normalizer.settings import Settings
 from tests.support.service_runs import until
 from tests.support.stack import Topic
 

@@ -14,8 +14,8 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from normalizer.service.service import Service
-from normalizer.settings import Settings, variable
+from normalizer.config.settings import Settings, variable
+from normalizer.consumer.service import Service
 from tests.support.factories import raw_event
 from tests.support.stack import Database, Topic
 

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, timedelta
 
-from normalizer.core.coordinates import Coordinates, coordinates_of
-from normalizer.core.digests import Digest
 from normalizer.core.encoded_events import envelope_of
+from normalizer.core.identity.coordinates import Coordinates, coordinates_of
+from normalizer.core.identity.digests import Digest
+from normalizer.core.identity.reconcile import reconcile
 from normalizer.core.raw_record import RawRecord
-from normalizer.core.reconcile import reconcile
 from normalizer.envelope import Envelope, Ignored, Normalized, Rejected
 from simulator.actual_rows import ActualQuarantine, ActualRow, ActualTotals
 from simulator.compare import compare

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
-from normalizer.settings import Settings
+from normalizer.config.settings import Settings
 from simulator.actual_rows import DatabaseRows as HeldBy
 from simulator.actual_views import DatabaseViews
 from simulator.compare import compare

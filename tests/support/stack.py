@@ -19,7 +19,7 @@ import pytest
 from normalizer.embedded import (
     OWNER,
     KafkaBroker,
-    KafkaMissing,
+    KafkaMissingError,
     PostgresServer,
     kafka_jars,
     remove_folder,
@@ -196,7 +196,7 @@ class Stack:
         """A broker that is not started yet, for a test that kills it."""
         try:
             return KafkaBroker(self.folder / name, await kafka_jars(print))
-        except KafkaMissing as missing:
+        except KafkaMissingError as missing:
             skip_or_fail(str(missing))
 
     def new_postgres(self, name: str) -> PostgresServer:

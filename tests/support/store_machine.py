@@ -22,7 +22,7 @@ from normalizer.errors import PositionError
 from normalizer.store.position_changes import PositionChange, change_position
 from simulator.view_fold import Row
 from tests.support.factories import RECORDED_MS, TOPIC, half_encoded
-from tests.support.machine_database import Crash, MachineDatabase, Writer
+from tests.support.machine_database import CrashError, MachineDatabase, Writer
 from tests.support.machine_records import values, windows
 from tests.support.tampering import TAMPERING
 
@@ -169,7 +169,7 @@ class StoreMachine(RuleBasedStateMachine):
             return
         try:
             self.run(one.write(batch, crash=crash))
-        except Crash:
+        except CrashError:
             self.has_failed = False
             if crash == "after the commit":
                 self._moved(one, batch)

@@ -1,6 +1,6 @@
 //! Searches a text for signs of anything that must not be stored, in one pass.
 //!
-//! The same search as `normalizer/core/prefilter.py`, whose signs it's made of. There a text is
+//! The same search as `normalizer/core/redaction/prefilter.py`, whose signs it's made of. There a text is
 //! folded first. Here an automaton reads it as it is: bytes that are folded into one have one class,
 //! and bytes that are taken out have the class that keeps the state. Some signs are weak, which
 //! means that an expression must match the text too. Only Python has the expressions.

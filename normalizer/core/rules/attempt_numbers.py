@@ -6,8 +6,8 @@ Source: docs/spec/wire-shapes.md#n1, #n2, #n3, #n4, #s6.
 import re
 from typing import Final, Literal, TypeAlias
 
-from normalizer.core.wire_event import WireEvent, nested_object
-from normalizer.core.wire_values import Value, integer_of
+from normalizer.core.decode.wire_event import WireEvent, nested_object
+from normalizer.core.decode.wire_values import Value, integer_of
 from normalizer.envelope import MAX_ATTEMPTS
 
 _COUNTED_FROM_ONE: Final = (

@@ -9,9 +9,9 @@ from typing import Final
 
 from msgspec import Raw
 
-from normalizer.core.wire_event import WireEvent
-from normalizer.core.wire_fields import NestedObjects
-from normalizer.core.wire_values import Value
+from normalizer.core.decode.wire_event import WireEvent
+from normalizer.core.decode.wire_fields import NestedObjects
+from normalizer.core.decode.wire_values import Value
 from normalizer.jsontext import MAX_DIGITS, MAX_EXPONENT, Number, canonical_number
 
 _FIELDS: Final = (

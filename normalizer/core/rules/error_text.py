@@ -5,9 +5,9 @@ Source: docs/spec/wire-shapes.md#x2, #s6.
 
 from msgspec import Raw
 
-from normalizer.core.wire_event import WireEvent, nested_object
-from normalizer.core.wire_fields import NestedObjects
-from normalizer.core.wire_values import ABSENT, NULL, Value, decode_value, first_byte, text
+from normalizer.core.decode.wire_event import WireEvent, nested_object
+from normalizer.core.decode.wire_fields import NestedObjects
+from normalizer.core.decode.wire_values import ABSENT, NULL, Value, decode_value, first_byte, text
 from normalizer.envelope import canonical_json
 
 

@@ -6,9 +6,9 @@ Source: docs/spec/wire-shapes.md#i1, #i2, #i3, #i4, #k3.
 import re
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from normalizer.core.event_types import BEGIN_CLASS, event_class
-from normalizer.core.wire_event import WireEvent
-from normalizer.core.wire_values import NULL, RecordRefused, Value, integer_of
+from normalizer.core.decode.wire_event import WireEvent
+from normalizer.core.decode.wire_values import NULL, RecordRejectedError, Value, integer_of
+from normalizer.core.rules.event_types import BEGIN_CLASS, event_class
 from normalizer.envelope import MAX_ID
 from normalizer.jsontext import Number
 from normalizer.snowflake import hash_event_id, hash_text_id
@@ -27,7 +27,7 @@ class NoId(NamedTuple):
 
 
 def resolve_execution_id(event: WireEvent) -> int:
-    """Return the execution's id. Raises RecordRefused (#i3)."""
+    """Return the execution's id. Raises RecordRejectedError (#i3)."""
     sent = parse_id_value(event.sent.execution_id)
     if isinstance(sent, int):
         return sent
@@ -35,12 +35,14 @@ def resolve_execution_id(event: WireEvent) -> int:
         event.coerce("opaque_id", "execution_id", sent.text)
         return hash_text_id(sent.text)
     if sent.kind == "missing":
-        raise RecordRefused("missing_execution_id", "execution_id: expected an id, got none")
-    raise RecordRefused("invalid_id", f"execution_id: expected int or digits, got {sent.text}")
+        raise RecordRejectedError("missing_execution_id", "execution_id: expected an id, got none")
+    raise RecordRejectedError(
+        "invalid_id", f"execution_id: expected int or digits, got {sent.text}"
+    )
 
 
 def resolve_event_id(event: WireEvent) -> int | None:
-    """Return the producer's id of the event, or None. Raises RecordRefused (#i3)."""
+    """Return the producer's id of the event, or None. Raises RecordRejectedError (#i3)."""
     sent = parse_id_value(event.sent.event_id)
     if isinstance(sent, int):
         return sent
@@ -48,7 +50,9 @@ def resolve_event_id(event: WireEvent) -> int | None:
         event.coerce("opaque_id", "event_id", sent.text)
         return hash_event_id(sent.text)
     if sent.kind == "invalid":
-        raise RecordRefused("invalid_id", f"event_id: expected int or digits, got {sent.text}")
+        raise RecordRejectedError(
+            "invalid_id", f"event_id: expected int or digits, got {sent.text}"
+        )
     if sent.text:
         event.keep_extra("event_id")
     return None

@@ -6,10 +6,10 @@ Source: docs/spec/wire-shapes.md#e1, #k1, #k2, #p1, #a1, #l1, #s6.
 import re
 from typing import Final
 
-from normalizer.core.wire_event import WireEvent, nested_object
-from normalizer.core.wire_fields import NestedObjects
-from normalizer.core.wire_values import (
-    RecordRefused,
+from normalizer.core.decode.wire_event import WireEvent, nested_object
+from normalizer.core.decode.wire_fields import NestedObjects
+from normalizer.core.decode.wire_values import (
+    RecordRejectedError,
     Value,
     integer_of,
     text_or_number,
@@ -28,13 +28,13 @@ _ITERATION_OF_COMMAND: Final = re.compile(r":i([0-9]{1,10})\Z")
 
 
 def resolve_event_type(event: WireEvent) -> str:
-    """Return the event's type as it was sent. Raises RecordRefused (#e1)."""
+    """Return the event's type as it was sent. Raises RecordRejectedError (#e1)."""
     first, second = event.sent.event_type, event.sent.name
     chosen = second if first is None else first
     event_type = chosen if type(chosen) is str else ""
     if not event_type:
         expected = "expected event_type or name" if chosen is None else "event_type: expected text"
-        raise RecordRefused("not_an_event", f"{expected}, got {_kind(chosen)}")
+        raise RecordRejectedError("not_an_event", f"{expected}, got {_kind(chosen)}")
     if first is not None and second is not None and second != first:
         event.drop_alias("name")
     if len(event_type) <= _SHORT_CHARS:
@@ -43,7 +43,7 @@ def resolve_event_type(event: WireEvent) -> str:
 
 
 def resolve_command_id(event: WireEvent) -> str | None:
-    """Return the command as text (#k2). Raises RecordRefused if it is too long."""
+    """Return the command as text (#k2). Raises RecordRejectedError if it is too long."""
     top, nested = event.sent.command_id, event.nested
     if type(top) is str and 0 < len(top) <= _SHORT_CHARS:
         return top
@@ -57,7 +57,10 @@ def resolve_command_id(event: WireEvent) -> str | None:
 
 
 def resolve_step(event: WireEvent, command_id: str | None) -> str:
-    """Return the step, or '' if none is known (#p1). Raises RecordRefused if it's too long."""
+    """Return the step, or '' if none is known (#p1).
+
+    Raises RecordRejectedError if it's too long.
+    """
     sent = event.sent
     step = "" if sent.step is None else _step(sent.step)
     if step and sent.node_name is None and len(step) <= _SHORT_CHARS:
@@ -76,7 +79,7 @@ def resolve_step(event: WireEvent, command_id: str | None) -> str:
 
 
 def resolve_worker_id(event: WireEvent) -> str | None:
-    """Return the worker (#k1). Raises RecordRefused if it is too long."""
+    """Return the worker (#k1). Raises RecordRejectedError if it is too long."""
     sent = event.sent
     top = sent.worker_id
     if type(top) is str and 0 < len(top) <= _SHORT_CHARS:

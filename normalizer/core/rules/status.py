@@ -9,10 +9,10 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from normalizer.core.event_types import event_class
-from normalizer.core.wire_event import WireEvent
-from normalizer.core.wire_fields import NestedObjects
-from normalizer.core.wire_values import Value, within_bytes
+from normalizer.core.decode.wire_event import WireEvent
+from normalizer.core.decode.wire_fields import NestedObjects
+from normalizer.core.decode.wire_values import Value, within_bytes
+from normalizer.core.rules.event_types import event_class
 from normalizer.envelope import CALL_DONE
 
 MAX_STATUS_BYTES: Final = 100
@@ -90,7 +90,7 @@ class TypeMeaning(NamedTuple):
 
 
 def resolve_status(event: WireEvent, event_type: str) -> Status:
-    """Return the status of the event. Raises RecordRefused if the word is too long (#l1)."""
+    """Return the status of the event. Raises RecordRejectedError if the word is too long (#l1)."""
     declared = _declared(event)
     if event_type in CALL_DONE:
         return _of_call(event, declared)

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal
 from typing import Final, Literal, TypeAlias
 
-from normalizer.core.wire_event import WireEvent
-from normalizer.core.wire_values import RecordRefused, Value
+from normalizer.core.decode.wire_event import WireEvent
+from normalizer.core.decode.wire_values import RecordRejectedError, Value
 from normalizer.jsontext import MAX_DIGITS, MAX_EXPONENT, NumberError, checked_number
 from normalizer.snowflake import decode
 
@@ -76,7 +76,7 @@ def resolve_created_at(
 ) -> CreatedAt:
     """Return the producer's time, the time inside the producer's id, or else the log's.
 
-    Raises RecordRefused if an event in a log has none of them.
+    Raises RecordRejectedError if an event in a log has none of them.
     """
     latest = LATEST if recorded is None else recorded + ONE_DAY
     declared = _declared(event, latest)
@@ -88,7 +88,7 @@ def resolve_created_at(
     if not in_log:
         return None, 0
     if recorded is None:
-        raise RecordRefused(
+        raise RecordRejectedError(
             "missing_time", "created_at: expected a time, got none, and the log has none"
         )
     return recorded, 0

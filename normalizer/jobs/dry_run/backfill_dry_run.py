@@ -14,12 +14,12 @@ import asyncpg
 
 from normalizer.core.batch import Batch
 from normalizer.core.batch_builder import BatchBuilder
-from normalizer.core.coordinates import Coordinates, coordinates_of, source_key
-from normalizer.core.digests import Digest
 from normalizer.core.encoded_events import envelope_of
+from normalizer.core.identity.coordinates import Coordinates, coordinates_of, source_key
+from normalizer.core.identity.digests import Digest
+from normalizer.core.identity.reconcile import reconcile
+from normalizer.core.identity.stored_events import WritePlan
 from normalizer.core.raw_record import RawRecord
-from normalizer.core.reconcile import reconcile
-from normalizer.core.stored_events import WritePlan
 from normalizer.envelope import RULES_VERSION, Envelope, Ignored, Rejected
 from normalizer.errors import FatalError
 from normalizer.jobs.backfill import normalized
@@ -30,8 +30,8 @@ from normalizer.jobs.engine.job_positions import read_dedup_horizon
 from normalizer.jobs.engine.source_pages import batch_part
 from normalizer.jobs.renormalize_row import Unreadable, renormalize_row
 from normalizer.jobs.sources.source import HistorySource, PartKey, ReadPosition
-from normalizer.process.progress import WorkDone
-from normalizer.process.slices import Normalize
+from normalizer.runtime.progress import WorkDone
+from normalizer.runtime.slices import Normalize
 from normalizer.store.patient_session import PatientSession
 from normalizer.store.quarantine_writer import RejectedRecord
 from normalizer.store.rows import StoredRows

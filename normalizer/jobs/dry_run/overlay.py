@@ -9,7 +9,7 @@ from typing import Final, Self
 
 import msgspec
 
-from normalizer.core.coordinates import Coordinates, coordinates_of
+from normalizer.core.identity.coordinates import Coordinates, coordinates_of
 from normalizer.envelope import Envelope
 
 _SCHEMA: Final = """

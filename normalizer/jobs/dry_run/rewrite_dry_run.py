@@ -11,8 +11,8 @@ from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRange, IdRangeWalk
 from normalizer.jobs.renormalize import ROWS_A_CHUNK, RenormalizeSelection
 from normalizer.jobs.renormalize_row import renormalize_row
 from normalizer.jobs.rewrite_rows import RewritePlan, rewrite_rows
-from normalizer.process.progress import WorkDone
-from normalizer.process.slices import Normalize
+from normalizer.runtime.progress import WorkDone
+from normalizer.runtime.slices import Normalize
 from normalizer.store.patient_session import PatientSession
 from normalizer.store.session import READ_ONLY
 
@@ -36,7 +36,7 @@ class RewriteDryRun:
         return WorkDone("rows", self._rows_read, self._id_ranges.share())
 
     async def run(self) -> None:
-        """Renormalize every row. Raises StoreUnavailable and FatalError."""
+        """Renormalize every row. Raises StoreUnavailableError and FatalError."""
         try:
             await self._compare_all()
         finally:

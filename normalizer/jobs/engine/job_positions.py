@@ -9,12 +9,17 @@ import asyncpg
 import msgspec
 
 from normalizer.core.batch import OutcomeTotals, PartitionBatch
-from normalizer.core.coordinates import DEDUP_ALWAYS, NO_DEDUP_HORIZON, DedupHorizon, SourceKey
+from normalizer.core.identity.coordinates import (
+    DEDUP_ALWAYS,
+    NO_DEDUP_HORIZON,
+    DedupHorizon,
+    SourceKey,
+)
 from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.job_run import JobRun
 from normalizer.jobs.sources.source import PartKey
 from normalizer.store.claims import check_cluster
-from normalizer.store.session import RetryTransaction
+from normalizer.store.session import RetryTransactionError
 from normalizer.store.sorted_outcomes import SortedOutcomes
 from normalizer.store.source_positions import is_already_committed
 from normalizer.store.store_statements import ADD_DEDUP_HORIZON, LOCK_DEDUP_HORIZON
@@ -66,7 +71,8 @@ class JobPositions:
     ) -> DedupHorizon | None:
         """Lock the positions in key order. Returns None if this batch was already committed.
 
-        Raises Fenced (another runner took the job over), PositionMoved and AnotherCluster.
+        Raises FencedError (another runner took the job over), PositionMovedError and
+        AnotherClusterError.
         """
         if self._cluster_id is not None:
             for topic, partition in {part.topic: part.partition for part in parts}.items():
@@ -156,7 +162,7 @@ async def _reached(
     written = _offsets(await connection.fetch(LOCK_DEDUP_HORIZON, *wanted))
     live = _offsets(await connection.fetch(job_statements.LIVE_REACHED, *wanted))
     if any(reached < spans[source].end for source, reached in live.items()):
-        raise RetryTransaction("a partition was claimed in the meantime")
+        raise RetryTransactionError("a partition was claimed in the meantime")
     if any(span.shuffled for span in spans.values()):
         return dict.fromkeys(spans, DEDUP_ALWAYS)
     below = {

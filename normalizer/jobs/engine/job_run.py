@@ -11,11 +11,11 @@ import asyncpg
 import msgspec
 from asyncpg.transaction import Transaction
 
-from normalizer.database import release
 from normalizer.errors import FatalError
 from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePart
+from normalizer.postgres.database import release
 from normalizer.store.migrate import refuse_other_files
 from normalizer.store.protocol import check_protocol
 from normalizer.store.reconnecting_connection import ReconnectingConnection
@@ -67,7 +67,7 @@ class RunHeartbeat(msgspec.Struct, frozen=True, kw_only=True):
 async def end_unfinished(database_url: str, job_id: str, reason: str) -> bool:
     """End an incomplete job that nobody runs. Returns False if there is none with this id.
 
-    Raises StoreUnavailable and FatalError.
+    Raises StoreUnavailableError and FatalError.
     """
     connection = ReconnectingConnection(
         database_url, application_name="normalizer jobs", session=_SESSION
@@ -84,7 +84,7 @@ async def end_unfinished(database_url: str, job_id: str, reason: str) -> bool:
 class JobRun:
     """One run of a job while this process is its runner. Use `async with` on `JobRun.begin`.
 
-    Every method raises StoreUnavailable, or FatalError if another runner has the job.
+    Every method raises StoreUnavailableError, or FatalError if another runner has the job.
     """
 
     def __init__(self, database_url: str, spec: JobSpec, owner: str) -> None:

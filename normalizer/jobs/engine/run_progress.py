@@ -7,7 +7,7 @@ import msgspec
 from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.job_run import RunState, RunTotals
 from normalizer.jobs.engine.throttle import ThrottleCause
-from normalizer.process.progress import Progress, WorkDone, duration
+from normalizer.runtime.progress import Progress, WorkDone, duration
 from normalizer.store.read_only import read_only_connection
 
 _CAUSES: Final[dict[ThrottleCause, str]] = {"live_lag": "live lag", "max_rate": "--max-rate"}
@@ -51,7 +51,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def list_runs(database_url: str, limit: int) -> list[str]:
-    """Return the newest runs, one per line. Raises StoreUnavailable and FatalError."""
+    """Return the newest runs, one per line. Raises StoreUnavailableError and FatalError."""
     async with read_only_connection(database_url) as connection:
         rows = await connection.fetch(job_statements.LIST_RUNS, limit)
     lines = []

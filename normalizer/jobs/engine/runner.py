@@ -12,23 +12,23 @@ from typing import Final
 
 import msgspec
 
+from normalizer.config.settings import Settings
 from normalizer.errors import (
     FatalError,
-    Fenced,
+    FencedError,
     NormalizerError,
     PositionError,
     RetryableError,
-    StoreUnavailable,
+    StoreUnavailableError,
     worst_of,
 )
 from normalizer.jobs.engine.job_run import JobRun, RunHeartbeat, RunState
 from normalizer.jobs.engine.run_progress import RunProgress, RunResult
 from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.engine.throttle import Throttle
-from normalizer.process.pause import back_off_s, wait_at_most
-from normalizer.process.signals import stop_on_signals
-from normalizer.settings import Settings
-from normalizer.telemetry import Outage, get_logger
+from normalizer.runtime.pause import back_off_s, wait_at_most
+from normalizer.runtime.signals import stop_on_signals
+from normalizer.runtime.telemetry import Outage, get_logger
 
 HEARTBEAT_EVERY_S: Final = 1.0
 
@@ -110,7 +110,7 @@ class JobRunner:
                 await run.end(state, reason, self._heartbeat(share, records_per_s))
             except RetryableError as error:
                 if self.stopping.is_set():
-                    raise StoreUnavailable(
+                    raise StoreUnavailableError(
                         f"{error}, so the run stays interrupted. Run the same command to resume "
                         "from the last commit"
                     ) from error
@@ -143,8 +143,8 @@ class JobRunner:
         except TimeoutError:
             _log.warning("deadline_passed", why="batches in flight are rolled back")
         except BaseExceptionGroup as errors:
-            worst = worst_of(errors, Fenced, PositionError, FatalError)
-            if isinstance(worst, Fenced):
+            worst = worst_of(errors, FencedError, PositionError, FatalError)
+            if isinstance(worst, FencedError):
                 raise FatalError(f"job {self.spec.job_id}: another runner took it over") from errors
             if not isinstance(worst, NormalizerError):
                 raise worst from errors

@@ -5,8 +5,8 @@ from typing import Final, Literal
 
 import msgspec
 
-from normalizer.core.redact_stored import redact_stored_text
-from normalizer.core.sanitize import Sanitizer
+from normalizer.core.redaction.redact_stored import redact_stored_text
+from normalizer.core.redaction.sanitize import Sanitizer
 
 JobKind = Literal["backfill", "renormalize", "redrive", "redact"]
 

@@ -46,7 +46,7 @@ class StoredState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def read_stored_state(database_url: str) -> StoredState:
-    """Read the state. Raises StoreUnavailable and FatalError."""
+    """Read the state. Raises StoreUnavailableError and FatalError."""
     async with read_only_connection(database_url) as connection:
         last_read = await connection.fetch(job_statements.LAST_READ)
         clusters = await connection.fetch(job_statements.CLUSTERS_OF_TOPICS)

@@ -19,7 +19,7 @@ from structlog.typing import FilteringBoundLogger
 from normalizer.errors import RetryableError
 from normalizer.jobs.engine import job_statements
 from normalizer.kafka import Bounds, KafkaPartition, TopicReader
-from normalizer.process.pause import wait_at_most
+from normalizer.runtime.pause import wait_at_most
 from normalizer.store.read_only import READ_ONLY_SESSION
 from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.sqlstate import FOREIGN_ERRORS, translated

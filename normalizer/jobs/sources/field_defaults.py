@@ -6,9 +6,9 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from normalizer.core.decode_json import BOM
-from normalizer.core.wire_fields import CANONICAL_NAME
-from normalizer.core.wire_values import NULL
+from normalizer.core.decode.decode_json import BOM
+from normalizer.core.decode.wire_fields import CANONICAL_NAME
+from normalizer.core.decode.wire_values import NULL
 from normalizer.errors import ConfigurationError
 
 _fields: Final[msgspec.json.Decoder[dict[str, Raw]]] = msgspec.json.Decoder(dict[str, Raw])

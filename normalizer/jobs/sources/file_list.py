@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from normalizer.errors import ConfigurationError, FatalError
-from normalizer.telemetry import get_logger
+from normalizer.runtime.telemetry import get_logger
 
 STANDARD_INPUT: Final = Path("-")
 

@@ -15,9 +15,9 @@ import asyncpg
 import msgspec
 
 from normalizer.core.raw_record import RawRecord
-from normalizer.core.redact_stored import redact_stored_text
-from normalizer.core.sanitize import Sanitizer
-from normalizer.errors import ConfigurationError, FatalError, NormalizerError, StoreUnavailable
+from normalizer.core.redaction.redact_stored import redact_stored_text
+from normalizer.core.redaction.sanitize import Sanitizer
+from normalizer.errors import ConfigurationError, FatalError, NormalizerError, StoreUnavailableError
 from normalizer.jobs.sources.field_defaults import FieldDefaults
 from normalizer.jobs.sources.row_pages import fetch_page
 from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePage, SourcePart
@@ -119,7 +119,7 @@ class TableSource:
     async def read(
         self, positions: Mapping[PartKey, ReadPosition]
     ) -> AsyncGenerator[SourcePage, None]:
-        """Yield rows after the position's key. Raises StoreUnavailable in an outage."""
+        """Yield rows after the position's key. Raises StoreUnavailableError in an outage."""
         at = positions[self._part]
         next_offset, cursor = at.next_offset, at.cursor
         self._read_rows = next_offset
@@ -210,7 +210,7 @@ class TableSource:
                 "an index on its key?"
             )
         if fault_of(error, copying=False) is Fault.TRANSIENT:
-            return StoreUnavailable(f"source {translated(error)}")
+            return StoreUnavailableError(f"source {translated(error)}")
         if _is_its_own(error):
             return self._failed(f"SQLSTATE {error.sqlstate}: {error.args[0]}")
         return FatalError(f"{self._name}: source {translated(error)}")

@@ -10,12 +10,17 @@ from typing import Self
 
 import msgspec
 
+from normalizer.config.settings import Settings
 from normalizer.core.batch import holes_between
-from normalizer.errors import AnotherCluster, BrokerUnavailable, ConfigurationError, FatalError
+from normalizer.errors import (
+    AnotherClusterError,
+    BrokerUnavailableError,
+    ConfigurationError,
+    FatalError,
+)
 from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePage, SourcePart
 from normalizer.kafka import Bounds, FetchedChunk, KafkaPartition, TopicReader, why_reset
 from normalizer.kafka.range_reader import ExpiredRange, OffsetRange, OffsetRangeReader
-from normalizer.settings import Settings
 from normalizer.store.store import Claim
 
 
@@ -91,7 +96,7 @@ class TopicSource:
     async def parts(self) -> list[SourcePart]:
         """Return one part per partition.
 
-        Raises FatalError, ConfigurationError, and BrokerUnavailable.
+        Raises FatalError, ConfigurationError, and BrokerUnavailableError.
         """
         async with TopicReader(self._settings) as log:
             partitions = self._partitions_to_read(await log.partitions(self._topic))
@@ -135,7 +140,7 @@ class TopicSource:
                 )
                 self._read[page.part] = page.next_offset - positions[page.part].start
                 yield page
-        except BrokerUnavailable:
+        except BrokerUnavailableError:
             await self._reader.close()
             raise
 
@@ -163,7 +168,11 @@ class TopicSource:
         if known not in {None, cluster_id}:
             first = min(bounds)
             raise FatalError(
-                str(AnotherCluster(known, cluster_id, topic=first.topic, partition=first.partition))
+                str(
+                    AnotherClusterError(
+                        known, cluster_id, topic=first.topic, partition=first.partition
+                    )
+                )
             )
         for one in bounds:
             claim = self._live.get(one.partition)

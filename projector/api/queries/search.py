@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from normalizer.places import parse_record
+from normalizer.core.places import parse_record
 from projector.api.answers import ApiAnswer, ApiRow
 from projector.api.parameters import STORABLE, WindowParams, floor, int64
 from projector.api.queries.error_statements import has_text

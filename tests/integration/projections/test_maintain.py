@@ -28,7 +28,7 @@ from projector.maintenance import (
     silent_executions,
 )
 from projector.maintenance.archive import ArchiveFile, ArchiveFolder
-from projector.maintenance.maintain import ClocksDiffer, Keep, StepsFailed, maintain
+from projector.maintenance.maintain import ClocksDifferError, Keep, StepsFailedError, maintain
 from projector.repair.repair import RepairRequest, repair
 from projector.verify.ranges import Scope
 from projector.verify.verify import verify
@@ -365,7 +365,9 @@ async def test_nothing_is_deleted_by_a_clock_that_is_wrong(
     await connection.execute("set search_path = projector, normalizer, public, pg_catalog")
     before = await everything(connection)
 
-    with pytest.raises(ClocksDiffer, match=r"the database's clock says \d{4}-.* this machine's"):
+    with pytest.raises(
+        ClocksDifferError, match=r"the database's clock says \d{4}-.* this machine's"
+    ):
         await run(connection)
 
     assert await everything(connection) == before
@@ -832,7 +834,7 @@ async def test_a_step_that_fails_keeps_no_other_from_its_turn(
         async for done in maintain(connection, Keep(), dry_run=False):
             said.append(str(done))  # noqa: PERF401 - what was said before it raised counts
 
-    with pytest.raises(StepsFailed, match="1 of 4 steps failed: retention of refused bytes"):
+    with pytest.raises(StepsFailedError, match="1 of 4 steps failed: retention of refused bytes"):
         await hear()
     await other.close()
 
@@ -858,7 +860,7 @@ async def test_events_that_cannot_go_stay_and_leave_no_file(
             async for done in maintain(connection, WEEK, dry_run=False, folder=folder):
                 said.append(str(done))  # noqa: PERF401 - what was said before it raised counts
 
-        with pytest.raises(StepsFailed, match="retention of events"):
+        with pytest.raises(StepsFailedError, match="retention of events"):
             await hear()
         assert await connection.fetchval("select count(*) from normalizer.events") == 4
         assert not list(tmp_path.iterdir())

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.history import make_history
-from normalizer.errors import StoreUnavailable
-from projector.maintenance.maintain import MaintainerBusy, maintenance_lock
+from normalizer.errors import StoreUnavailableError
+from projector.maintenance.maintain import MaintainerBusyError, maintenance_lock
 from projector.repair.repair import RepairRequest, repair, repair_executions
 from projector.verify.divergences import record
 from projector.verify.queries import COMPARISONS
@@ -310,7 +310,7 @@ async def test_a_verdict_reached_before_a_repair_ends_no_note_of_that_repair(
 
 async def test_a_second_repair_finds_it_busy(database: Database) -> None:
     async with maintenance_lock(database.url):
-        with pytest.raises(MaintainerBusy):
+        with pytest.raises(MaintainerBusyError):
             async with maintenance_lock(database.url):
                 pass
         code, said = await run(database)
@@ -334,7 +334,7 @@ async def test_a_repair_whose_lock_is_lost_ends(
             await connection.fetch(end_holder)
             await asyncio.Event().wait()
 
-    with pytest.raises(StoreUnavailable, match="holds the lock has ended"):
+    with pytest.raises(StoreUnavailableError, match="holds the lock has ended"):
         await lose()
 
     async with maintenance_lock(database.url):

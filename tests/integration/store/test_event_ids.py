@@ -14,11 +14,11 @@ import pytest
 
 from normalizer.cli import ledger_check
 from normalizer.cli.ledger_findings import LedgerPosition, PartitionKey
+from normalizer.config.settings import Settings
 from normalizer.embedded.postgres_server import wheel_binaries
 from normalizer.errors import FatalError
 from normalizer.jobs.export import Export, ExportSelection
-from normalizer.settings import Settings
-from normalizer.store.migrate import SchemaMismatch, migrate
+from normalizer.store.migrate import SchemaMismatchError, migrate
 from normalizer.store.store_statements import FIND_COORDINATES, LOCK_EVENTS
 from projector.database_session import connected as projector_connected
 from projector.maintenance.maintain import Keep, maintain
@@ -274,7 +274,7 @@ async def test_the_schema_of_another_build_is_refused_in_a_sentence_by_every_wri
         await connection.execute("delete from migrations.applied where version = '0013'")
         relations = await count(connection, "pg_class")
 
-        with pytest.raises(SchemaMismatch):
+        with pytest.raises(SchemaMismatchError):
             await migrate(database.url, report=lambda _: None)
         answers = [
             await typed(settings, *arguments)

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from normalizer.core.batch import OutcomeTotals
-from normalizer.core.digests import Digest, Digests, digest_of_text
+from normalizer.core.identity.digests import Digest, Digests, digest_of_text
 from normalizer.envelope import Envelope
 from normalizer.store.rows import StoredRows
 from normalizer.store.session import Session

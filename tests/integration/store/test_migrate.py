@@ -12,8 +12,8 @@ import pytest
 from normalizer.embedded.postgres_server import wheel_binaries
 from normalizer.store import migrate as migrate_module
 from normalizer.store.migrate import (
-    MigrationFailed,
-    SchemaMismatch,
+    MigrationFailedError,
+    SchemaMismatchError,
     migrate,
     read_status,
 )
@@ -89,7 +89,7 @@ async def test_an_edited_file_is_refused_and_nothing_is_applied(
     _write(folder, "0001_create_one", "create table one (a bigint);")
     _write(folder, "0003_create_three", "create table three (a integer);")
 
-    with pytest.raises(MigrationFailed, match="edited after it was applied: 0001_create_one"):
+    with pytest.raises(MigrationFailedError, match="edited after it was applied: 0001_create_one"):
         await migrate(empty_database.url, folder=folder, report=_quiet)
 
     status = await read_status(empty_database.url, folder=folder)
@@ -105,7 +105,7 @@ async def test_files_of_unknown_build_run_by_hand_are_refused(
     _write(folder, "0001_create_one", "create table one (a bigint);")
 
     with pytest.raises(
-        SchemaMismatch, match=r"by hand, without a checksum: .*, 0001_create_one\. They"
+        SchemaMismatchError, match=r"by hand, without a checksum: .*, 0001_create_one\. They"
     ):
         await migrate(empty_database.url, folder=folder, report=_quiet)
 
@@ -149,7 +149,7 @@ async def test_a_failing_file_is_rolled_back_and_says_where(
 ) -> None:
     _write(folder, "0003_fail", "create table three (a integer);\nselect no_such_column;")
 
-    with pytest.raises(MigrationFailed, match=r'0003_fail, line 2, .*"no_such_column"'):
+    with pytest.raises(MigrationFailedError, match=r'0003_fail, line 2, .*"no_such_column"'):
         await migrate(empty_database.url, folder=folder, report=_quiet)
     status = await read_status(empty_database.url, folder=folder)
 

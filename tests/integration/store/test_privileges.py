@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from tests.integration.test_redrive import as_user
+from tests.integration.jobs.test_redrive import as_user
 from tests.support.stack import Database
 from tests.support.table_rows import connected
 

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 import pytest
 
-from normalizer.database import connect
 from normalizer.errors import FatalError
+from normalizer.postgres.database import connect
 from normalizer.store.reconnecting_connection import ReconnectingConnection
 from tests.support.lossy_proxy import Proxy
 from tests.support.stack import Database

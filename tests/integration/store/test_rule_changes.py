@@ -10,13 +10,13 @@ import msgspec
 import pytest
 
 from normalizer.core.batch import OutcomeTotals
-from normalizer.core.collisions import sibling_ids
+from normalizer.core.decode.wire_values import RecordRejectedError
+from normalizer.core.identity.collisions import sibling_ids
 from normalizer.core.raw_record import RawRecord
-from normalizer.core.wire_values import RecordRefused
 from normalizer.snowflake import derive_id, hash_event_id
 from normalizer.store.store import Store
+from tests.integration.jobs.test_backfill_topic import wrong
 from tests.integration.store.test_store_positions import gate, open_gate
-from tests.integration.test_backfill_topic import wrong
 from tests.support.factories import (
     RECORDED_MS,
     after,
@@ -72,21 +72,21 @@ def opaque(patch: pytest.MonkeyPatch) -> None:
 def rekeyed(patch: pytest.MonkeyPatch) -> None:
     """An event whose id is another's gets another id."""
     patch.setattr(
-        "normalizer.core.reconcile.sibling_ids",
+        "normalizer.core.identity.reconcile.sibling_ids",
         lambda event_id, execution_id: sibling_ids(event_id + 1, execution_id),
     )
 
 
 def identity(patch: pytest.MonkeyPatch) -> None:
     """Another report of an event becomes another event."""
-    patch.setattr("normalizer.core.reconcile.match_strength", lambda *_: 0)
+    patch.setattr("normalizer.core.identity.reconcile.match_strength", lambda *_: 0)
 
 
 def refusal(patch: pytest.MonkeyPatch) -> None:
     """An event is no longer one."""
 
     def refuse(_: object) -> int:
-        raise RecordRefused("invalid_id", "today it is")
+        raise RecordRejectedError("invalid_id", "today it is")
 
     patch.setattr("normalizer.core.normalize.resolve_execution_id", refuse)
 

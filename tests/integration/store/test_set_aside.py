@@ -9,7 +9,7 @@ import pytest
 import structlog
 from aiokafka import AIOKafkaProducer
 
-from normalizer.service.monitor import Monitor
+from normalizer.monitoring.monitor import Monitor
 from normalizer.store.session import _SETTINGS
 from tests.support.factories import EXECUTION_ID, raw_event
 from tests.support.probe_client import http_get, metric_value, scrape_metrics

@@ -9,8 +9,8 @@ import asyncpg
 import pytest
 
 from normalizer.kafka import KafkaPartition
-from normalizer.service import heartbeat
-from normalizer.service.heartbeat import Heartbeat, ObservedLog
+from normalizer.monitoring import heartbeat
+from normalizer.monitoring.heartbeat import Heartbeat, ObservedLog
 from normalizer.store.migrate import _connected as migrating
 from normalizer.store.read_only import read_only_connection
 from projector.database_session import connected as projecting

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.factories import batch_of, envelope, rejected, snowflake
-from tests.support.machine_database import Crash, Writer
+from tests.support.machine_database import CrashError, Writer
 from tests.support.stack import Database
 from tests.support.table_rows import assert_ledger_holds, connected, count, position_of
 
@@ -14,7 +14,7 @@ async def test_a_crash_before_the_commit_leaves_neither_rows_nor_position(
     writer = Writer(database.url, "one")
     batch = batch_of(envelope(0), rejected(), claim=await writer.claim(0))
 
-    with pytest.raises(Crash):
+    with pytest.raises(CrashError):
         await writer.write(batch, crash="before the commit")
     writer.die()
 
@@ -34,7 +34,7 @@ async def test_what_was_merged_before_a_crash_is_counted_as_merged_after_it(
     unchanged = envelope(2, event_id=snowflake(0))
     batch = batch_of(report, envelope(5), unchanged, claim=await two.claim(1))
 
-    with pytest.raises(Crash):
+    with pytest.raises(CrashError):
         await two.write(batch, crash="before the commit")
     two.die()
     async with connected(database) as connection:

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from normalizer.core.batch import Batch, OutcomeTotals
-from normalizer.errors import Fenced, PositionMoved, StoreUnavailable
+from normalizer.errors import FencedError, PositionMovedError, StoreUnavailableError
 from normalizer.store.store import Claim, Store
 from tests.support.factories import (
     TOPIC,
@@ -135,7 +135,7 @@ async def test_a_process_that_lost_the_partition_is_fenced(database: Database) -
         lost = await claimed(one)
         mine = await claimed(two)
 
-        with pytest.raises(Fenced) as fenced:
+        with pytest.raises(FencedError) as fenced:
             await one.write(batch_of(envelope(0), claim=lost))
 
         assert (fenced.value.topic, fenced.value.partition) == (TOPIC, 0)
@@ -150,9 +150,9 @@ async def test_nothing_is_written_where_there_is_no_position(database: Database)
         claim = await claimed(store)
         await connection.execute("delete from normalizer.source_positions")
 
-        with pytest.raises(PositionMoved, match="the position was deleted"):
+        with pytest.raises(PositionMovedError, match="the position was deleted"):
             await store.write(batch_of(envelope(0), claim=claim))
-        assert [type(why) for _, why in await store.lost_claims([claim])] == [PositionMoved]
+        assert [type(why) for _, why in await store.lost_claims([claim])] == [PositionMovedError]
         assert (await store.write(batch_of(envelope(0), claim=await claimed(store)))).stored == 1
 
 
@@ -162,7 +162,7 @@ async def test_one_lost_partition_keeps_the_whole_batch_out(database: Database) 
         await claimed(two, 1)
         batches = [batch_of(envelope(9), claim=kept), batch_of(envelope(1), claim=lost)]
 
-        with pytest.raises(Fenced) as fenced:
+        with pytest.raises(FencedError) as fenced:
             await one.write(together(*batches))
 
         assert fenced.value.partition == 1
@@ -178,7 +178,7 @@ async def test_a_new_incarnation_fences_writers_of_the_old_one(
         old = await claimed(one)
         await two.begin_incarnation(old, cluster_id="new", log_start=0)
 
-        with pytest.raises(Fenced):
+        with pytest.raises(FencedError):
             await one.write(batch_of(envelope(0), claim=old))
 
 
@@ -201,7 +201,7 @@ async def test_of_two_processes_that_see_a_reset_one_begins_the_next_incarnation
             for store, claim in zip((two, one, two), (*reversed(claims), claims[1]), strict=True)
         ]
 
-        assert [type(answer) for (answer,) in begun] == [Claim, Fenced, Fenced]
+        assert [type(answer) for (answer,) in begun] == [Claim, FencedError, FencedError]
         assert await count(connection, "normalizer.source_positions") == 2
         assert (await claimed(one)).incarnation == 1
 
@@ -230,7 +230,7 @@ async def test_a_position_that_somebody_moved_stops_the_batch(database: Database
                 """
             )
 
-            with pytest.raises(PositionMoved, match=f"is {moved_to}, .* begins at 2"):
+            with pytest.raises(PositionMovedError, match=f"is {moved_to}, .* begins at 2"):
                 await store.write(batch_of(envelope(2), envelope(3), claim=after(claim, first)))
 
         assert await count(connection, "normalizer.events") == 2
@@ -249,7 +249,7 @@ async def test_a_commit_that_took_effect_while_its_answer_was_lost_is_not_done_a
         batch = batch_of(envelope(1), rejected(), claim=claim)
         proxy.lose(b"COMMIT;", then)
 
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnavailableError):
             await store.write(batch)
 
         assert proxy.lost.is_set()
@@ -271,7 +271,7 @@ async def test_a_commit_that_never_arrived_is_done_again(database: Database) -> 
         batch = batch_of(envelope(1), claim=await _begun(store))
         proxy.lose(b"COMMIT;", "cut", passed_on=False)
 
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnavailableError):
             await store.write(batch)
 
         assert (await store.write(batch)).stored == 1
@@ -299,7 +299,7 @@ async def test_a_connection_lost_in_the_middle_writes_nothing_and_is_recreated(
         batch = batch_of(envelope(1), claim=await _begun(store))
         proxy.lose(statement, then, passed_on=False)
 
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnavailableError):
             await store.write(batch)
 
         assert proxy.lost.is_set()
@@ -316,7 +316,7 @@ async def test_a_connection_that_is_lost_while_it_is_set_up_is_not_used(
         Store(proxy.url, owner="me", command_timeout_s=SILENCE_S) as store,
     ):
         proxy.lose(b"pg_catalog.pg_type", "silence", passed_on=False)
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnavailableError):
             await claimed(store)
 
         totals = await store.write(
@@ -347,7 +347,7 @@ async def test_a_claim_waits_for_the_zombies_batch_in_flight_and_fences_its_next
         assert (await writing).stored == 1
         claim = await claiming
         assert (claim.epoch, claim.next_offset) == (2, 1)
-        with pytest.raises(Fenced):
+        with pytest.raises(FencedError):
             await zombie.write(batch_of(envelope(1), claim=after(old, in_flight)))
         assert (await owner.write(batch_of(envelope(1), claim=claim))).stored == 1
         await assert_ledger_holds(connection)
@@ -370,10 +370,10 @@ async def test_a_claim_goes_on_from_before_a_batch_in_flight_that_failed(
         for pid in await pids_of(connection, "zombie"):
             await connection.execute("select pg_terminate_backend($1)", pid)
 
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnavailableError):
             await writing
         assert (await claiming).next_offset == 0
-        with pytest.raises(Fenced):
+        with pytest.raises(FencedError):
             await zombie.write(batch)
 
 
@@ -522,7 +522,7 @@ async def test_two_writers_that_tell_each_others_events_in_turn_lose_none(
 
 async def _surely(store: Store, batch: Batch) -> OutcomeTotals:
     for _ in range(10):
-        with contextlib.suppress(StoreUnavailable):
+        with contextlib.suppress(StoreUnavailableError):
             return await store.write(batch)
     raise AssertionError("never got through")
 
@@ -537,7 +537,7 @@ async def test_a_batch_that_ends_where_the_position_stands_is_known_by_its_epoch
         await one.write(batch)
         await claimed(two)
 
-        with pytest.raises(Fenced):
+        with pytest.raises(FencedError):
             await one.write(batch)
 
 

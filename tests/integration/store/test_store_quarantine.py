@@ -13,7 +13,7 @@ import pytest
 
 from normalizer.core.batch import Batch, OutcomeTotals
 from normalizer.envelope import Envelope
-from normalizer.errors import FatalError, RetryableError, StoreUnavailable
+from normalizer.errors import FatalError, RetryableError, StoreUnavailableError
 from normalizer.store.retry import TRIES_BEFORE_HALVING, InFlightBatch, write_with_retry
 from normalizer.store.store import Store
 from tests.support.factories import after, batch_of, envelope, rejected, snowflake, together
@@ -140,7 +140,7 @@ async def test_an_error_of_the_moment_writes_nothing_and_blames_nobody(
         for sqlstate in MOMENTS:
             await refuse_with(connection, sqlstate)
 
-            with pytest.raises(StoreUnavailable, match=sqlstate):
+            with pytest.raises(StoreUnavailableError, match=sqlstate):
                 await store.write(batch)
 
             assert await count(connection, "normalizer.events") == 0
@@ -226,7 +226,7 @@ async def test_an_outage_while_a_bad_row_is_looked_for_blames_nobody(database: D
         )
         batch = batch_of(*events(3), claim=await claimed(store))
 
-        with pytest.raises(StoreUnavailable, match="53100"):
+        with pytest.raises(StoreUnavailableError, match="53100"):
             await store.write(batch)
 
         assert await count(connection, "normalizer.quarantine") == 0
@@ -550,7 +550,7 @@ async def test_a_statement_that_takes_too_long_is_an_error_of_the_moment(
         )
         batch = batch_of(*events(of=2), claim=await claimed(store))
 
-        with pytest.raises(StoreUnavailable, match="57014"):
+        with pytest.raises(StoreUnavailableError, match="57014"):
             await store.write(batch)
 
         await let_all_in(connection)

@@ -11,8 +11,8 @@ import structlog
 from aiokafka import AIOKafkaProducer
 
 from normalizer.core.batch import Batch
-from normalizer.errors import RetryableError, StoreUnavailable
-from normalizer.service.monitor import Monitor
+from normalizer.errors import RetryableError, StoreUnavailableError
+from normalizer.monitoring.monitor import Monitor
 from normalizer.store.retry import InFlightBatch, write_with_retry
 from normalizer.store.session import Session
 from normalizer.store.store import Store
@@ -516,7 +516,7 @@ async def test_a_statement_prepared_before_a_change_of_its_table_is_tried_again(
         before = await session.fetch("select number from public.kept")
         await administrator.execute("alter table public.kept alter number type bigint")
 
-        with pytest.raises(StoreUnavailable, match="SQLSTATE 0A000"):
+        with pytest.raises(StoreUnavailableError, match="SQLSTATE 0A000"):
             await session.fetch("select number from public.kept")
         after = await session.fetch("select number from public.kept")
     session.terminate()

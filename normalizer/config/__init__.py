@@ -1,0 +1,8 @@
+"""What a process is told: its settings, its passwords, its TLS files, and its rules.
+
+passwords         finds and masks the passwords in URLs
+settings          declares every setting: its default, bounds, unit and description
+tls_files         loads the TLS files and names the one that cannot be used
+environment       reads the settings from environment variables
+configured_rules  the rules, with the operator's secret words and table of shapes
+"""

@@ -1,0 +1,268 @@
+"""Reads the settings from environment variables and reports all mistakes at once."""
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final, Literal, get_args, get_origin
+
+import msgspec
+from msgspec.structs import FieldInfo
+
+from normalizer.config.passwords import DATABASE_URL_FORM, MASK, is_database_url, masked_url
+from normalizer.config.settings import FIELDS, Settings, is_secret, meta_of, variable
+from normalizer.config.tls_files import kafka_tls
+from normalizer.errors import ConfigurationError
+
+_HOST_PORT: Final = re.compile(r"\S+:([0-9]{1,5})")
+_LAST_PORT: Final = 65_535
+_SHOWN: Final = 60
+PROJECTOR_VARIABLES: Final = (
+    "PROJECTOR_ALLOW_ORIGINS",
+    "PROJECTOR_ARCHIVE",
+    "PROJECTOR_CONNECTIONS",
+    "PROJECTOR_GRAFANA",
+    "PROJECTOR_HOST",
+    "PROJECTOR_KEEP_EVENTS",
+    "PROJECTOR_KEEP_GAPS",
+    "PROJECTOR_KEEP_HOURS",
+    "PROJECTOR_KEEP_JOBS",
+    "PROJECTOR_KEEP_MARGIN",
+    "PROJECTOR_KEEP_QUARANTINE",
+    "PROJECTOR_KEEP_RAW",
+    "PROJECTOR_PORT",
+    "PROJECTOR_THRESHOLDS",
+    "PROJECTOR_TIMEOUT_S",
+    "PROJECTOR_TOKEN",
+)
+"""Variables that the options of `projector` read."""
+_VARIABLES: Final = (*(variable(field.name) for field in FIELDS), *PROJECTOR_VARIABLES)
+_PREFIXES: Final = {
+    "NORMALIZER_": "`normalizer config`",
+    "PROJECTOR_": "the `--help` of `projector serve` or `maintain`",
+    # Variables of other programs begin with it too.
+    "KAFKA_": "",
+}
+"""Where to find the list of each prefix's variables."""
+_TOPIC: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
+_HTTP_URL: Final = re.compile(r"https?://[^\s/@?#]+(/[^\s@#]*)?")
+_EXTENSION: Final = re.compile(r"(?!auth=)[A-Za-z]+=[\x21-\x7e]+")
+"""RFC 7628, section 3.1. `auth` is excluded, because it's the token itself."""
+_NEEDED_BY: Final = {
+    "OAUTHBEARER": (
+        "kafka_sasl_oauthbearer_token_endpoint_url",
+        "kafka_sasl_oauthbearer_client_id",
+        "kafka_sasl_oauthbearer_client_secret",
+    ),
+    "AWS_MSK_IAM": ("kafka_sasl_aws_region",),
+}
+_SERVICE_LINK: Final = re.compile(
+    r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+
+
+class UnknownVariable(msgspec.Struct, frozen=True):
+    """A variable that nothing reads, and the one its author probably meant."""
+
+    name: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"{self.name} is not known; {self.advice}"
+
+
+def load(environ: Mapping[str, str], *, needs: tuple[str, ...] = ()) -> Settings:
+    """Read the settings from an environment. `needs` names the fields that must be set.
+
+    Raises ConfigurationError with one line for each wrong variable.
+    """
+    values: dict[str, Any] = {}
+    mistakes: list[str] = []
+    for field in FIELDS:
+        text = environ.get(variable(field.name), "").strip()
+        if not text:
+            continue
+        try:
+            values[field.name] = _converted(field, text)
+        except ValueError as error:
+            mistakes.append(f"{variable(field.name)}: {error}")
+    if not mistakes:
+        settings = Settings(**values)
+        mistakes += _contradictions(settings)
+    mistakes += [
+        f"{variable(name)}: not set; {meta_of(_field(name)).description}"
+        for name in needs
+        if not environ.get(variable(name), "").strip()
+    ]
+    if mistakes:
+        raise ConfigurationError("\n".join(mistakes))
+    return Settings(**values)
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[UnknownVariable]:
+    """Find variables that look like ours but that nothing reads, with the likely intended name.
+
+    Other programs use the prefix KAFKA_ too, so those are reported only if they resemble ours. The
+    addresses that Kubernetes adds for every service, such as NORMALIZER_PORT or KAFKA_SERVICE_HOST,
+    aren't reported.
+    """
+    found = []
+    for name in sorted(set(environ) - set(_VARIABLES)):
+        prefix = next((one for one in _PREFIXES if name.startswith(one)), None)
+        if prefix is None or _is_of_others(name, environ[name]):
+            continue
+        meant = difflib.get_close_matches(name, _VARIABLES, n=1, cutoff=0.9)
+        if meant:
+            found.append(UnknownVariable(name, f"did you mean {meant[0]}?"))
+        elif where := _PREFIXES[prefix]:
+            found.append(UnknownVariable(name, f"{where} names all that are"))
+    return found
+
+
+def documented(settings: Settings) -> str:
+    """Return every variable with its description, unit, default, and current value, as an env file.
+
+    Variables at their default are commented out. Secrets are masked.
+    """
+    parts = []
+    for field in FIELDS:
+        meta = meta_of(field)
+        unit = f" Unit: {meta.extra['unit']}." if meta.extra and meta.extra["unit"] else ""
+        default = _as_text(field.default) or "none"
+        value = getattr(settings, field.name)
+        default_text = MASK if is_secret(field) and value else masked_url(_as_text(value))
+        hidden = "# " if value == field.default else ""
+        parts.append(
+            f"# {meta.description}{unit} Default: {default}.\n"
+            f"{hidden}{variable(field.name)}={default_text}\n"
+        )
+    return "\n".join(parts)
+
+
+def is_text(text: str) -> bool:
+    """Return whether the bytes from the operating system were UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_of_others(name: str, value: str) -> bool:
+    return (
+        # `. .noetl/env` sets them in your shell
+        name in {"NORMALIZER_URL", "PROJECTOR_URL"}
+        or _SERVICE_LINK.fullmatch(name) is not None
+        or (name.endswith("_PORT") and "://" in value)
+    )
+
+
+def _field(name: str) -> FieldInfo:
+    return next(field for field in FIELDS if field.name == name)
+
+
+def _converted(field: FieldInfo, text: str) -> Any:
+    """Convert the value of one variable. Raises ValueError, whose message never holds a secret."""
+    if not is_text(text):
+        raise ValueError("not UTF-8")
+    kind = get_args(field.type)[0]
+    if get_origin(kind) is tuple:
+        if parts := tuple(part.strip() for part in text.split(",") if part.strip()):
+            return parts
+        raise ValueError(f"expected at least one name; got {text!r}")
+    if get_origin(kind) is Literal:
+        words = {word.upper(): word for word in get_args(kind)}
+        if text.upper() not in words:
+            raise ValueError(f"expected one of {', '.join(words.values())}; got {text!r}")
+        return words[text.upper()]
+    if kind is bool:
+        text = text.lower()
+    try:
+        return msgspec.convert(text, field.type, strict=False)
+    except msgspec.ValidationError as error:
+        sentence = str(error).replace("`", "").partition(", got")[0]
+        raise ValueError(f"{sentence[0].lower()}{sentence[1:]}; got {text!r}") from error
+
+
+def _contradictions(settings: Settings) -> Iterator[str]:
+    """Find variables that contradict each other, and files that don't exist."""
+    if settings.database_url and not is_database_url(settings.database_url):
+        yield f"DATABASE_URL: {DATABASE_URL_FORM}"
+    for server in settings.kafka_bootstrap_servers:
+        address = _HOST_PORT.fullmatch(server)
+        # A resolver silently takes a port that is too large modulo 65,536.
+        if address is None or not 1 <= int(address[1]) <= _LAST_PORT:
+            yield f"KAFKA_BOOTSTRAP_SERVERS: expected host:port; got {server!r}"
+    yield from _topic_contradictions(settings)
+    if settings.owner.startswith("operator:"):
+        yield "NORMALIZER_INSTANCE: must not begin with operator:, which marks a moved position"
+    yield from _security_contradictions(settings)
+
+
+def _topic_contradictions(settings: Settings) -> Iterator[str]:
+    outputs = ("kafka_canonical_topic", "kafka_refused_topic")
+    topics = [("kafka_topics", topic) for topic in settings.kafka_topics]
+    for name, topic in [*topics, *((name, getattr(settings, name)) for name in outputs)]:
+        if not _TOPIC.fullmatch(topic):
+            yield (
+                f"{variable(name)}: expected 1 to 249 letters, digits, dots, _ and -, as Kafka "
+                f"allows; got {topic[:_SHOWN]!r}"
+            )
+    for name in outputs:
+        if getattr(settings, name) in settings.kafka_topics:
+            yield f"{variable(name)}: must not be one of KAFKA_TOPICS, which are read"
+    if settings.kafka_refused_topic == settings.kafka_canonical_topic:
+        yield "KAFKA_REFUSED_TOPIC: must not be KAFKA_CANONICAL_TOPIC, whose readers expect events"
+
+
+def _security_contradictions(settings: Settings) -> Iterator[str]:
+    if settings.kafka_security_protocol.startswith("SASL"):
+        yield from _missing_of_sasl(settings)
+    token_url = settings.kafka_sasl_oauthbearer_token_endpoint_url
+    if token_url and not _HTTP_URL.fullmatch(token_url):
+        name = "kafka_sasl_oauthbearer_token_endpoint_url"
+        yield f"{variable(name)}: expected https://host/path, without user and password"
+    for extension in settings.kafka_sasl_oauthbearer_extensions:
+        if not _EXTENSION.fullmatch(extension):
+            name = "kafka_sasl_oauthbearer_extensions"
+            yield (
+                f"{variable(name)}: expected name=value, with only letters in the name; got "
+                f"{extension!r}"
+            )
+    files = {
+        name: path
+        for name in ("kafka_ssl_ca_file", "kafka_ssl_cert_file", "kafka_ssl_key_file")
+        if (path := getattr(settings, name))
+    }
+    missing = {name: path for name, path in files.items() if not Path(path).is_file()}
+    for name, path in missing.items():
+        yield f"{variable(name)}: no such file: {path}"
+    if settings.kafka_security_protocol.endswith("SSL") and not missing:
+        try:
+            kafka_tls(settings)
+        except ConfigurationError as error:
+            yield str(error)
+    if settings.kafka_ssl_key_file and not settings.kafka_ssl_cert_file:
+        yield "KAFKA_SSL_CERT_FILE: needed with KAFKA_SSL_KEY_FILE"
+
+
+def _missing_of_sasl(settings: Settings) -> Iterator[str]:
+    mechanism = settings.kafka_sasl_mechanism
+    for name in _NEEDED_BY.get(mechanism, ("kafka_sasl_username", "kafka_sasl_password")):
+        if not getattr(settings, name):
+            yield f"{variable(name)}: needed with {settings.kafka_security_protocol}, {mechanism}"
+    if mechanism == "AWS_MSK_IAM" and find_spec("aws_msk_iam_sasl_signer") is None:
+        yield "KAFKA_SASL_MECHANISM: AWS_MSK_IAM needs pip install event-normalizer[msk]"
+
+
+def _as_text(value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case tuple():
+            return ",".join(value)
+        case bool():
+            return str(value).lower()
+        case _:
+            return str(value)

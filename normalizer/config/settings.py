@@ -1,0 +1,256 @@
+"""Declares every setting: its default, bounds, unit and description."""
+
+import os
+import socket
+from typing import Annotated, Final, Literal, get_args
+
+import msgspec
+from msgspec import Meta
+from msgspec.structs import FieldInfo
+
+from normalizer.config.passwords import passwords_in
+from normalizer.errors import ConfigurationError
+
+
+def _about(
+    description: str,
+    *,
+    unit: str = "",
+    secret: bool = False,
+    ge: int | None = None,
+    le: int | None = None,
+) -> Meta:
+    return Meta(description=description, extra={"unit": unit, "secret": secret}, ge=ge, le=le)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that an operator can set, with a description for each field.
+
+    The variable of a field is its name in capitals, with NORMALIZER_ in front unless it begins with
+    KAFKA_ or is DATABASE_URL. An empty variable counts as not set.
+    """
+
+    database_url: Annotated[
+        str | None,
+        _about(
+            "PostgreSQL to write to, as postgresql://user:password@host:port/name; several "
+            "host:port by commas."
+        ),
+    ] = None
+
+    kafka_bootstrap_servers: Annotated[
+        tuple[str, ...], _about("Brokers to ask first, host:port, separated by commas.")
+    ] = ()
+    kafka_topics: Annotated[tuple[str, ...], _about("Topics to read, separated by commas.")] = (
+        "noetl.events",
+    )
+    kafka_group_id: Annotated[
+        str, _about("Consumer group; processes of one group share the partitions.")
+    ] = "normalizer"
+    kafka_canonical_topic: Annotated[
+        str, _about("Topic that `normalizer relay` writes canonical events to.")
+    ] = "noetl.events.canonical"
+    kafka_refused_topic: Annotated[
+        str, _about("Topic that `normalizer relay` writes refusals to: reasons, never the bytes.")
+    ] = "noetl.events.refused"
+    kafka_client_id: Annotated[str, _about("Name that brokers log for this process.")] = (
+        "normalizer"
+    )
+    kafka_security_protocol: Annotated[
+        Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"],
+        _about("How to speak to the brokers: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."),
+    ] = "PLAINTEXT"
+    kafka_sasl_mechanism: Annotated[
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "AWS_MSK_IAM"],
+        _about(
+            "With SASL: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER (client credentials), or "
+            "AWS_MSK_IAM (OAUTHBEARER with a token that the AWS credentials of the environment "
+            "sign; extra msk). GSSAPI (Kerberos) is not supported."
+        ),
+    ] = "PLAIN"
+    kafka_sasl_username: Annotated[str | None, _about("With SASL PLAIN and SCRAM: the user.")] = (
+        None
+    )
+    kafka_sasl_password: Annotated[
+        str | None, _about("With SASL PLAIN and SCRAM: the user's password.", secret=True)
+    ] = None
+    kafka_sasl_oauthbearer_token_endpoint_url: Annotated[
+        str | None,
+        _about(
+            "With OAUTHBEARER: where the authorization server issues tokens, as "
+            "https://login.example/oauth2/token."
+        ),
+    ] = None
+    kafka_sasl_oauthbearer_client_id: Annotated[
+        str | None, _about("With OAUTHBEARER: the client, as the authorization server knows it.")
+    ] = None
+    kafka_sasl_oauthbearer_client_secret: Annotated[
+        str | None, _about("With OAUTHBEARER: the client's secret.", secret=True)
+    ] = None
+    kafka_sasl_oauthbearer_scope: Annotated[
+        str | None, _about("With OAUTHBEARER: scopes to request, separated by blanks; unset: none.")
+    ] = None
+    kafka_sasl_oauthbearer_extensions: Annotated[
+        tuple[str, ...],
+        _about("With OAUTHBEARER: extensions that the brokers want, name=value, by commas."),
+    ] = ()
+    kafka_sasl_aws_region: Annotated[
+        str | None, _about("With AWS_MSK_IAM: the region of the cluster, as eu-central-1.")
+    ] = None
+    kafka_ssl_ca_file: Annotated[
+        str | None, _about("With SSL: PEM file of the authority; unset: the system's.")
+    ] = None
+    kafka_ssl_cert_file: Annotated[
+        str | None, _about("With SSL: PEM file of our own certificate, if brokers ask for one.")
+    ] = None
+    kafka_ssl_key_file: Annotated[
+        str | None, _about("With SSL: PEM file of our key, unless the certificate's file has it.")
+    ] = None
+    kafka_ssl_key_password: Annotated[
+        str | None, _about("With SSL: the password of our key.", secret=True)
+    ] = None
+    kafka_ssl_check_hostname: Annotated[
+        bool, _about("With SSL: refuse a broker whose certificate names another host.")
+    ] = True
+    kafka_client_rack: Annotated[
+        str | None,
+        _about(
+            "Rack or availability zone of this process: brokers that select replicas by rack let "
+            "it read from a replica there."
+        ),
+    ] = None
+    kafka_session_timeout_ms: Annotated[
+        int,
+        _about(
+            "Silence after which the group gives this process's partitions to another.",
+            unit="ms",
+            ge=1_000,
+            le=1_800_000,
+        ),
+    ] = 45_000
+    kafka_fetch_max_bytes: Annotated[
+        int,
+        _about(
+            "Bytes a broker sends in one answer. A compressed batch that unpacks to more is read "
+            "record by record, which is slower.",
+            unit="bytes",
+            ge=65_536,
+            le=1_073_741_824,
+        ),
+    ] = 52_428_800
+
+    batch_rows: Annotated[
+        int, _about("Rows of one transaction at most.", unit="rows", ge=1, le=100_000)
+    ] = 5_000
+    batch_age_ms: Annotated[
+        int,
+        _about(
+            "How long a record waits at most for its batch to fill. A batch is due sooner where "
+            "writes are fast: after twice the time of the last write. A backlog fills it whole.",
+            unit="ms",
+            ge=0,
+            le=60_000,
+        ),
+    ] = 200
+    redact_keys: Annotated[
+        tuple[str, ...],
+        _about("Further words whose presence in a key makes its value a secret, by commas."),
+    ] = ()
+    shapes: Annotated[
+        str | None,
+        _about(
+            "TOML file of further shapes and their vectors: docs/adding-a-shape.md; unset: none."
+        ),
+    ] = None
+    core: Annotated[
+        Literal["native", "python"],
+        _about(
+            "What reads records: the native lane where it is installed and fits, and Python all "
+            "that the lane leaves; or Python alone."
+        ),
+    ] = "native"
+    instance: Annotated[
+        str | None,
+        _about(
+            "Name of this process in positions, in logs, and in the consumer group, which gives a "
+            "named process its partitions back as soon as it restarts. No two processes of a group "
+            "may have the same name. Unset: host and pid in positions and logs, and no name in the "
+            "group."
+        ),
+    ] = None
+    stop_timeout_s: Annotated[
+        int,
+        _about(
+            "Time a batch in flight has to finish after SIGTERM; below the pod's grace period.",
+            unit="s",
+            ge=1,
+            le=600,
+        ),
+    ] = 20
+    progress_timeout_s: Annotated[
+        int,
+        _about(
+            "Without progress for this long while records wait, rejoin the group, then exit.",
+            unit="s",
+            ge=5,
+            le=3_600,
+        ),
+    ] = 120
+    http_host: Annotated[
+        str, _about("Address to answer /metrics, /livez and /readyz on; 0.0.0.0: on every one.")
+    ] = "127.0.0.1"
+    http_port: Annotated[
+        int,
+        _about("Port for them; 0: a free one, which the log names.", ge=0, le=65_535),
+    ] = 9464
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        _about("Least level that is logged: debug, info, warning or error."),
+    ] = "info"
+    log_format: Annotated[
+        Literal["auto", "json", "ecs", "pretty"],
+        _about(
+            "Log lines: json, ecs (JSON with the names of the Elastic Common Schema), pretty, or "
+            "auto: pretty on a terminal, else json."
+        ),
+    ] = "auto"
+
+    @property
+    def owner(self) -> str:
+        """Return the name of this process in `source_positions.owner`."""
+        return self.instance or f"{socket.gethostname()}:{os.getpid()}"
+
+    @property
+    def required_database_url(self) -> str:
+        """Return `database_url`. Raises ConfigurationError if it isn't set."""
+        if self.database_url is None:
+            raise ConfigurationError("DATABASE_URL: not set")
+        return self.database_url
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return every secret among the values, in each spelling that a library may print."""
+        in_url = passwords_in(self.database_url or "")
+        plain = [getattr(self, field.name) for field in FIELDS if is_secret(field)]
+        return tuple(dict.fromkeys(text for text in [*in_url, *plain] if text))
+
+
+FIELDS: Final = msgspec.structs.fields(Settings)
+
+
+def variable(name: str) -> str:
+    """Return the environment variable of a field."""
+    if name == "database_url" or name.startswith("kafka_"):
+        return name.upper()
+    return f"NORMALIZER_{name.upper()}"
+
+
+def meta_of(field: FieldInfo) -> Meta:
+    """Return the bounds, description, unit, and secrecy of a field."""
+    meta = get_args(field.type)[1]
+    assert isinstance(meta, Meta)
+    return meta
+
+
+def is_secret(field: FieldInfo) -> bool:
+    """Return whether the value of a field must never be shown."""
+    return bool((meta_of(field).extra or {})["secret"])

@@ -1,0 +1,98 @@
+"""Loads the TLS files, and names the one that can't be used."""
+
+import contextlib
+import os
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qs, urlsplit
+
+from normalizer.config.settings import Settings
+from normalizer.errors import ConfigurationError
+
+_DEFAULT_ROOT: Final = Path("~/.postgresql/root.crt")
+"""Where libpq looks for the authority's certificate by default."""
+
+
+def kafka_tls(settings: Settings) -> ssl.SSLContext:
+    """Build the TLS context for brokers. Raises ConfigurationError, which names the variables."""
+    with _loading("KAFKA_SSL_CA_FILE"):
+        context = ssl.create_default_context(cafile=settings.kafka_ssl_ca_file)
+    context.check_hostname = settings.kafka_ssl_check_hostname
+    if settings.kafka_ssl_cert_file:
+        with _loading("KAFKA_SSL_CERT_FILE, KAFKA_SSL_KEY_FILE or KAFKA_SSL_KEY_PASSWORD"):
+            context.load_cert_chain(
+                settings.kafka_ssl_cert_file,
+                settings.kafka_ssl_key_file,
+                lambda: settings.kafka_ssl_key_password or "",
+            )
+    return context
+
+
+def system_tls(database_url: str) -> ssl.SSLContext | None:
+    """Trust the system's authorities for sslrootcert=system, like libpq. Otherwise return None."""
+    if address_option(database_url, "sslrootcert") != "system":
+        return None
+    context = ssl.create_default_context()
+    if certificate := address_option(database_url, "sslcert"):
+        key, password = (address_option(database_url, name) for name in ("sslkey", "sslpassword"))
+        context.load_cert_chain(certificate, key, password)
+    return context
+
+
+def unfit_file(database_url: str) -> ConfigurationError | None:
+    """Find the first TLS file that can't be loaded, and why. Returns None if all can."""
+    sslmode = address_option(database_url, "sslmode") or ""
+    root = address_option(database_url, "sslrootcert")
+    if sslmode.startswith("verify") and not root and not _DEFAULT_ROOT.expanduser().exists():
+        return ConfigurationError(
+            f"the database's address: sslmode={sslmode} needs the certificate of the authority "
+            "that signed the server's",
+            remedy="add sslrootcert=FILE to it, or sslrootcert=system for the authorities that "
+            "this machine trusts",
+        )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    files = {
+        name: file
+        for name in ("sslrootcert", "sslcert", "sslkey", "sslcrl")
+        if (file := address_option(database_url, name)) and file != "system"
+    }
+    name = ""
+    try:
+        for name, file in files.items():
+            Path(file).read_bytes()
+            if name in {"sslrootcert", "sslcrl"}:
+                context.load_verify_locations(file)
+        if "sslcert" in files and (key := files.get("sslkey")):
+            name = "sslcert, sslkey or sslpassword"
+            password = address_option(database_url, "sslpassword") or ""
+            context.load_cert_chain(files["sslcert"], key, lambda: password)
+    except OSError as error:
+        file = f"={files[name]}" if name in files else ""
+        return ConfigurationError(
+            f"the database's address: {name}{file}: {why_unfit(error)}",
+            remedy="correct the name of the file, or make it readable",
+        )
+    return None
+
+
+def address_option(database_url: str, name: str) -> str | None:
+    """Return an option of the address, or its environment variable, like libpq."""
+    given = parse_qs(urlsplit(database_url).query).get(name, [""])[-1]
+    return given or os.environ.get(f"PG{name.upper()}")
+
+
+def why_unfit(error: OSError) -> str:
+    """Say why a file can't be loaded. OpenSSL doesn't say what's wrong with a key."""
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or "not PEM, or the password doesn't match").replace("_", " ").lower()
+    return str(error.strerror)
+
+
+@contextlib.contextmanager
+def _loading(names: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigurationError(f"{names}: {why_unfit(error)}") from error

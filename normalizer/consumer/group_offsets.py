@@ -1,0 +1,55 @@
+"""Commits stored positions to the consumer group, for lag tools only."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final
+
+from normalizer.consumer.ownership import Ownership
+from normalizer.consumer.record_store import RecordStore
+from normalizer.errors import NormalizerError
+from normalizer.kafka import GroupReader, KafkaPartition
+from normalizer.runtime.pause import wait_at_most
+from normalizer.runtime.telemetry import get_logger
+from normalizer.store.store import Claim
+
+COMMITS_EVERY_S: Final = 1.0
+COMMIT_S: Final = 5.0
+
+_log: Final = get_logger()
+
+
+class GroupOffsets:
+    """Commits new positions and the starts of new claims, and retries after a failure."""
+
+    def __init__(self, reader: GroupReader, ownership: Ownership, store: RecordStore) -> None:
+        self._reader = reader
+        self._ownership = ownership
+        self._store = store
+        self._to_commit: dict[KafkaPartition, int] = {}
+        self._claims_noted: Mapping[KafkaPartition, Claim] = {}
+
+    def note(self, partition: KafkaPartition, next_offset: int) -> None:
+        """Note that a position was stored."""
+        self._to_commit[partition] = next_offset
+
+    async def keep_committing(self, stopping: asyncio.Event) -> None:
+        """Commit every second until the service stops."""
+        while not await wait_at_most(stopping, COMMITS_EVERY_S):
+            await self.commit()
+
+    async def commit(self) -> None:
+        """Commit the noted positions, unless the group's offsets are the positions themselves."""
+        if self._store.keeps_group_offsets:
+            return
+        noted, held = self._claims_noted, {**self._ownership.held}
+        begun = {one: claim.next_offset for one, claim in held.items() if noted.get(one) != claim}
+        self._claims_noted = held
+        self._to_commit = begun | self._to_commit
+        done = {**self._to_commit}
+        try:
+            await self._reader.commit(done, timeout_s=COMMIT_S)
+        except NormalizerError as error:
+            _log.debug("kafka_commit_failed", why=str(error))
+        else:
+            written = self._to_commit.items()
+            self._to_commit = {one: at for one, at in written if done.get(one) != at}

@@ -1,0 +1,165 @@
+"""Normalizes fetched records into a batch without blocking the event loop."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Final
+
+from msgspec.structs import replace
+
+from normalizer.config.settings import Settings
+from normalizer.consumer.membership import Membership
+from normalizer.consumer.slow_records import SlowRecords
+from normalizer.core.batch import Batch, Item
+from normalizer.core.batch_builder import BatchBuilder
+from normalizer.core.normalize import Normalizer
+from normalizer.core.raw_record import RawRecord
+from normalizer.envelope import Normalized
+from normalizer.kafka import FetchedChunk, KafkaPartition
+from normalizer.runtime.native_lane import open_lane
+from normalizer.runtime.normalizer_process import NormalizerProcess, NormalizerProcessDiedError
+from normalizer.runtime.pause import back_off_s, wait_at_most
+from normalizer.runtime.slices import slices
+from normalizer.runtime.telemetry import get_logger
+from normalizer.store.store import Claim
+
+LONGEST_WAIT_S: Final = 10.0
+
+_log: Final = get_logger()
+
+
+class Intake:
+    """Normalizes records, heavy ones in the helper process. `timed` measures a stage of a batch."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        normalizer: Normalizer,
+        membership: Membership,
+        timed: Callable[[str], AbstractContextManager[None]],
+        tasks: asyncio.TaskGroup,
+    ) -> None:
+        self._settings = settings
+        self._membership = membership
+        self._ownership = membership.ownership
+        self._timed = timed
+        self._normalizer = normalizer
+        self.normalizer_process = NormalizerProcess(
+            settings.redact_keys, normalizer.shapes, answer_s=settings.progress_timeout_s
+        )
+        self.lane = open_lane(settings)
+        self._dying_records: dict[str, tuple[int, str]] = {}
+        self._slow_records = SlowRecords(self._ownership, tasks, self._normalize_in_process)
+
+    async def stop(self) -> None:
+        """End the helper process, and abandon its current record."""
+        await self._slow_records.stop()
+        await self.normalizer_process.stop()
+
+    def is_full(self, builder: BatchBuilder) -> bool:
+        """Return whether the batch has reached its maximum of rows or bytes."""
+        return builder.is_full(self._settings.batch_rows)
+
+    async def add_chunk(
+        self, builder: BatchBuilder, claim: Claim, chunk: FetchedChunk
+    ) -> FetchedChunk | None:
+        """Normalize a chunk into the batch in slices. Returns what the batch has no room for."""
+        self._membership.watchdog.note_progress(chunk.partition)
+        if not chunk.records:
+            self._add(builder, claim, chunk.from_offset, chunk.next_offset, [])
+        in_process = partial(self._slow_records.normalize, claim)
+        room = self._settings.batch_rows - builder.rows
+        read = slices(
+            chunk.records,
+            self._normalizer.normalize,
+            heavy=in_process,
+            room=room,
+            lane=self.lane,
+        )
+        async with contextlib.aclosing(read):
+            while remaining := len(chunk.records):
+                with self._timed("normalize"):
+                    items = await anext(read, None)
+                if items is None:
+                    return None
+                is_last = len(items) == remaining
+                after = chunk.next_offset if is_last else items[-1][0].offset + 1
+                self._add(builder, claim, chunk.from_offset, after, items)
+                chunk = replace(chunk, from_offset=after, records=chunk.records[len(items) :])
+                if not is_last and self.is_full(builder):
+                    return chunk
+                await asyncio.sleep(0)
+        return None
+
+    def _add(
+        self,
+        builder: BatchBuilder,
+        claim: Claim,
+        from_offset: int,
+        next_offset: int,
+        items: list[Item],
+    ) -> None:
+        part = claim.part(from_offset, next_offset, items)
+        if claim.slice_records is not None:
+            slice_records = self._ownership.suspects.take(claim, len(items), next_offset)
+            part = replace(part, slice_records=slice_records)
+        builder.add(part)
+
+    def dying_records(self) -> Iterator[str]:
+        """Yield a line for each record that killed the helper process. Safe from any thread."""
+        for record, (tries, why) in sorted({**self._dying_records}.items()):
+            yield f"record {record}: the helper process died {tries} times: {why}"
+
+    async def _normalize_in_process(
+        self, claim: Claim, record: RawRecord
+    ) -> tuple[Normalized, ...] | None:
+        """Return the outcomes of a record, or None if its partition was lost or the service stops.
+
+        A record that kills the helper process is retried endlessly, like after any other fault, and
+        `dying_records` names it.
+        """
+        tries = 0
+        stopping, partition = (
+            self._membership.stopping,
+            KafkaPartition(claim.topic, claim.partition),
+        )
+        with self._membership.watchdog.busy(f"helper process, for {record.coordinates}"):
+            while self._is_ours(partition, claim) and not stopping.is_set():
+                try:
+                    outcomes = await self.normalizer_process.normalize(record)
+                except NormalizerProcessDiedError as died:
+                    tries += 1
+                    wait_s = back_off_s(tries, longest_s=LONGEST_WAIT_S)
+                    self._dying_records[record.coordinates] = (tries, str(died))
+                    _log.warning(
+                        "helper_died",
+                        record=record.coordinates,
+                        bytes=record.value_bytes,
+                        why=str(died),
+                        tries=tries,
+                        wait_s=round(wait_s, 1),
+                    )
+                    await wait_at_most(stopping, wait_s)
+                else:
+                    self._dying_records.pop(record.coordinates, None)
+                    return outcomes
+            self._dying_records.pop(record.coordinates, None)
+        return None
+
+    def _is_ours(self, partition: KafkaPartition, claim: Claim) -> bool:
+        is_aside = self._ownership.set_aside.get(partition) == claim.epoch
+        return is_aside or self._ownership.held.get(partition) is claim
+
+
+def held_parts(batch: Batch, held: Mapping[KafkaPartition, Claim]) -> Batch:
+    """Return the batch without parts whose claim was lost. These are left to the new owner."""
+    return Batch(
+        parts=tuple(
+            part
+            for part in batch.parts
+            if (claim := held.get(KafkaPartition(part.topic, part.partition)))
+            and claim.epoch == part.epoch
+        )
+    )

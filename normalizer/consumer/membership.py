@@ -1,0 +1,291 @@
+"""Keeps this process in the consumer group, and its partitions claimed.
+
+One task joins the group and claims the assigned partitions, and does so again after each rebalance
+and outage. A second compares unverified logs with the records read from them, a third commits
+offsets to Kafka, and a fourth rejoins the group when a partition with records makes no progress.
+"""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, Self
+
+from normalizer.config.settings import Settings
+from normalizer.consumer.critical_tasks import start_critical_tasks
+from normalizer.consumer.group_offsets import GroupOffsets
+from normalizer.consumer.ownership import Ownership
+from normalizer.consumer.record_store import RecordStore
+from normalizer.consumer.watchdog import Watchdog
+from normalizer.core.batch import Batch, PartitionBatch
+from normalizer.errors import (
+    BrokerUnavailableError,
+    PositionError,
+    ProcessStuckError,
+    RetryableError,
+)
+from normalizer.kafka import GroupReader, KafkaPartition, TopicReader
+from normalizer.runtime.pause import back_off_s, wait_at_most
+from normalizer.runtime.telemetry import Outage, ServiceCounters, get_logger
+from normalizer.store.store import ShapesOfProcess
+
+CLAIMS_EVERY_S: Final = 0.25
+VERIFIES_EVERY_S: Final = 0.5
+LOST_EVERY_S: Final = 2.0
+REJOIN_S: Final = 10.0
+LEAVING_S: Final = 5.0
+
+_log: Final = get_logger()
+
+
+class Membership:
+    """This process's membership in the group. Call `start` inside `async with`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: RecordStore,
+        *,
+        accept_reset: bool,
+        shapes: ShapesOfProcess,
+        counters: ServiceCounters,
+        clock: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._counters = counters
+        self._clock = clock
+        self._kafka = TopicReader(settings)
+        self._verification_due = asyncio.Event()
+        self.reader = GroupReader(
+            settings,
+            on_assigned=self._on_assigned,
+            on_revoked=self._on_revoked,
+            on_unverified=self._verification_due.set,
+        )
+        self.ownership = Ownership(
+            self.reader,
+            self._kafka,
+            store,
+            accept_reset=accept_reset,
+            shapes=shapes,
+            counters=counters,
+            clock=clock,
+        )
+        self.watchdog = Watchdog(
+            self.reader,
+            self._kafka,
+            self.ownership,
+            limit_s=settings.progress_timeout_s,
+            clock=clock,
+        )
+        self.stopping = asyncio.Event()
+        self.abort_writes = asyncio.Event()
+        self._wake_claims = asyncio.Event()
+        self._must_rejoin = True
+        self._must_release = False
+        self._join_task: asyncio.Task[RetryableError | None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._is_claiming = False
+        self._checked_lost_at_s = clock()
+        self._rollbacks: Counter[KafkaPartition] = Counter()
+        self._group_offsets = GroupOffsets(self.reader, self.ownership, store)
+        self._outage = Outage(_log, clock)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        await self._group_offsets.commit()
+        if kind is None:
+            # Any other end may be a record's fault, so the next owner must find our claims.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LEAVING_S):
+                    await self._release_claims()
+        if not await self.reader.stop(timeout_s=LEAVING_S):
+            _log.warning(
+                "left_group_uncleanly",
+                why="the group will notice after the session timeout",
+            )
+        await self._kafka.close()
+
+    def start(self, tasks: asyncio.TaskGroup) -> None:
+        """Start the tasks, which run until `stop`."""
+        self._tasks = start_critical_tasks(
+            tasks,
+            self.stopping,
+            {
+                "claims": partial(self._keep_claims, tasks),
+                "verification": self._keep_verifying,
+                "commits": partial(self._group_offsets.keep_committing, self.stopping),
+                "watch": self._watch,
+            },
+        )
+
+    def stop(self) -> None:
+        """End the tasks, and writes that wait for an outage. A batch in flight may finish.
+
+        Tasks that wait for an answer, for example from a silent broker, are cancelled, because they
+        have nothing to finish.
+        """
+        self.stopping.set()
+        self.abort_writes.set()
+        for task in (self._join_task, *self._tasks):
+            if task:
+                task.cancel()
+
+    def on_commit(self, batch: Batch, lost: Sequence[PositionError] = ()) -> None:
+        """Note that the batch was committed, except for the parts that `lost` names."""
+        names = {(error.topic, error.partition) for error in lost}
+        for part in batch.parts:
+            partition = KafkaPartition(part.topic, part.partition)
+            if partition not in names:
+                self._group_offsets.note(partition, part.next_offset)
+                self._rollbacks.pop(partition, None)
+                suspects = self.ownership.suspects
+                suspects.note_commit(partition, len(part.items), part.next_offset)
+        self.on_rollback([one for one in batch.parts if (one.topic, one.partition) in names], lost)
+
+    def on_rollback(
+        self, parts: Sequence[PartitionBatch], lost: Sequence[PositionError] = ()
+    ) -> None:
+        """Release the claims of parts that were rolled back. `lost` says which no longer hold.
+
+        They're claimed again, and each rollback of a partition in a row makes that later.
+        """
+        errors = {(error.topic, error.partition): error for error in lost}
+        for part in parts:
+            partition = KafkaPartition(part.topic, part.partition)
+            if error := errors.get(partition):
+                self.ownership.drop_claim(partition, part.epoch, error)
+            else:
+                self.ownership.release(partition, part.epoch)
+            self._rollbacks[partition] += 1
+
+    def rejoin(self, why: str) -> None:
+        """Leave the group, and rejoin it with a new client at the next try to claim."""
+        if not self._must_rejoin:
+            self._counters.rejoins += 1
+            _log.warning("rejoining_group", why=why)
+        self._must_rejoin = True
+
+    async def _keep_claims(self, tasks: asyncio.TaskGroup) -> None:
+        while not self.stopping.is_set():
+            self._wake_claims.clear()
+            self._join_task = tasks.create_task(self._join_and_claim(), name="join and claim")
+            await asyncio.wait([self._join_task])
+            is_cancelled = self._join_task.cancelled()
+            error = None if is_cancelled else self._join_task.result()
+            tries = self._outage.failed(error) if error else 0
+            # A rebalance cancels it, which doesn't end an outage.
+            if not (error or is_cancelled) and self._outage.over():
+                self.watchdog.restart_clock()
+            failures = max([tries, *self._rollbacks.values()])
+            wait_s = back_off_s(failures) if failures else CLAIMS_EVERY_S
+            await wait_at_most(self._wake_claims, wait_s)
+
+    async def _join_and_claim(self) -> RetryableError | None:
+        """Try once. Return errors, because raising one would end all other tasks."""
+        try:
+            if self._must_rejoin:
+                if not await self.reader.stop(timeout_s=REJOIN_S):
+                    raise ProcessStuckError(
+                        "the Kafka client does not stop, so only a new process can join"
+                    )
+                await self._find_topics()
+                await self.reader.start()
+                self._must_rejoin = False
+            if self._must_release:
+                await self._release_claims()
+            # Fetching no partition raises the errors of the group when nobody else fetches.
+            await self.reader.fetch((), max_records=1, timeout_s=0.0)
+            self._is_claiming = True
+            with self.watchdog.busy("claims"):
+                await self._drop_lost_claims()
+                await self.ownership.claim_unclaimed()
+        except RetryableError as error:
+            if isinstance(error, BrokerUnavailableError) and not self._is_claiming:
+                self.rejoin(str(error))
+            return error
+        finally:
+            self._is_claiming = False
+        return None
+
+    async def _release_claims(self) -> None:
+        """Tell the next owners that no record is being processed here. Skipped in an outage."""
+        self._must_release = False
+        with contextlib.suppress(RetryableError):
+            await self._store.release_claims()
+
+    async def _drop_lost_claims(self) -> None:
+        """Check from time to time. Outages are reported by tasks that have something to write."""
+        if self._clock() < self._checked_lost_at_s + LOST_EVERY_S:
+            return
+        self._checked_lost_at_s = self._clock()
+        with contextlib.suppress(RetryableError):
+            await self.ownership.drop_lost_claims()
+
+    async def _find_topics(self) -> None:
+        """Raise BrokerUnavailableError for a missing topic, so that the client never creates it."""
+        for topic in self._settings.kafka_topics:
+            if not await self._kafka.partitions(topic):
+                raise BrokerUnavailableError(
+                    f"topic {topic} does not exist: create it, or correct KAFKA_TOPICS"
+                )
+
+    def _on_assigned(self) -> None:
+        self._counters.rebalances += 1
+        _log.info("partitions_assigned", partitions=sorted(map(str, self.reader.assigned)))
+        self.ownership.forget_stopped()
+        self.watchdog.note_assignment()
+        self._wake_claims.set()
+
+    def _on_revoked(self) -> None:
+        """Abort writes that wait for an outage. A batch in flight may still finish.
+
+        A claim that waits for a lock is cancelled too, because later it would fence the new owner.
+        """
+        self.watchdog.note_rebalance()
+        self._must_release = bool(self.ownership.claimed)
+        self._wake_claims.set()
+        self.ownership.revoke_all()
+        self._rollbacks.clear()
+        if self._is_claiming and self._join_task:
+            self._join_task.cancel()
+        if not self.stopping.is_set():
+            self.abort_writes.set()
+            self.abort_writes = asyncio.Event()
+
+    async def _keep_verifying(self) -> None:
+        """Compare unverified logs at once, and again until the broker answers."""
+        outage = Outage(_log, self._clock)
+        while not self.stopping.is_set():
+            self._verification_due.clear()
+            try:
+                await self.ownership.verify_logs()
+            except RetryableError as error:
+                outage.failed(error)
+            else:
+                outage.over()
+            if not self.reader.unverified_logs():
+                await self._verification_due.wait()
+            else:
+                await wait_at_most(self.stopping, VERIFIES_EVERY_S)
+
+    async def _watch(self) -> None:
+        """Rejoin the group when anything is stuck. Raises ProcessStuckError if that didn't help."""
+        limit_s = self._settings.progress_timeout_s
+        while not await wait_at_most(self.stopping, limit_s / 8):
+            if self._outage or self.watchdog.is_busy_for_long():
+                self.watchdog.restart_clock()
+                continue
+            stuck = await self.watchdog.find_stuck()
+            if stuck is None:
+                continue
+            why = f"no progress in {limit_s} s although records wait: {', '.join(sorted(stuck))}"
+            if stuck <= self.watchdog.stuck_earlier and not self._must_rejoin:
+                raise ProcessStuckError(f"{why}, and rejoining the group did not help")
+            self.rejoin(why)
+            self.watchdog.restart_clock()
+            self.watchdog.stuck_earlier = stuck

@@ -1,0 +1,269 @@
+"""The loop: reads records of a consumer group and writes canonical rows, until `stop`.
+
+It fetches and normalizes the next batch while it writes the last one, and stops fetching once that
+batch is full, so memory is bounded. `membership` and `ownership` decide which partitions to read.
+Each process writes one batch at a time. Add processes to write in parallel.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from contextvars import Context
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from normalizer.config.configured_rules import normalizer_of
+from normalizer.config.settings import Settings
+from normalizer.consumer.batch_filler import BatchFiller
+from normalizer.consumer.critical_tasks import start_critical_tasks
+from normalizer.consumer.intake import Intake, held_parts
+from normalizer.consumer.membership import Membership
+from normalizer.consumer.record_store import StoresOf, postgres_stores
+from normalizer.consumer.set_aside import PartsSetAside, without
+from normalizer.consumer.turns import Turns
+from normalizer.consumer.waits import keep_asking
+from normalizer.core.batch import Batch, PartitionBatch
+from normalizer.core.batch_builder import MAX_RECORD_BYTES, BatchBuilder
+from normalizer.core.drift import DriftDetector
+from normalizer.errors import (
+    FatalError,
+    PartsLostError,
+    PositionError,
+    RetryableError,
+    StoreUnavailableError,
+    worst_of,
+)
+from normalizer.observability.commit_metrics import CommitMetrics
+from normalizer.observability.service_metrics import ServiceMetrics
+from normalizer.observability.tracing import Untraced
+from normalizer.runtime.telemetry import ServiceCounters, get_logger
+from normalizer.store.quarantine_reader import RejectionLog
+from normalizer.store.retry import InFlightBatch, write_with_retry
+from normalizer.store.store import CommittedBatch, ShapesOfProcess
+
+HEARTBEAT_S: Final = 0.5
+
+_log: Final = get_logger()
+
+
+class Service:
+    """One process of the group. `run` ends after `stop`, or with an error that no retry fixes."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        accept_reset: bool = False,
+        accept_shapes: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        open_stores: StoresOf = postgres_stores,
+        spans: Untraced | None = None,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self.metrics = ServiceMetrics()
+        self._commit_metrics = CommitMetrics(self.metrics)
+        self._spans = spans or Untraced()
+        normalizer = normalizer_of(settings)
+        documented = normalizer.shapes.documented if normalizer.shapes else ()
+        self.drift_detector = DriftDetector(settings.redact_keys, documented)
+        self._claims_store, self._store, apart = open_stores(settings, self._note_commit)
+        self.counters = ServiceCounters()
+        self.membership = Membership(
+            settings,
+            self._claims_store,
+            accept_reset=accept_reset,
+            shapes=ShapesOfProcess(normalizer.fingerprint, accept_shapes),
+            counters=self.counters,
+            clock=clock,
+        )
+        self.reader = self.membership.reader
+        self.ownership = self.membership.ownership
+        self._stopping = self.membership.stopping
+        self._parts_set_aside = PartsSetAside(
+            apart, self.membership, self._note_written, self._note_failure, clock
+        )
+        self._tasks = asyncio.TaskGroup()
+        self.intake = Intake(settings, normalizer, self.membership, self._timed, self._tasks)
+        turns = Turns(self.membership, self._store, self._timed)
+        self._filler = BatchFiller(settings, turns, self.intake, self._stopping, clock)
+        self._deadline = asyncio.timeout(None)
+        self._refusals = RejectionLog(_log, clock)
+        self._heartbeat_s = clock()
+        self.in_flight = InFlightBatch(clock)
+
+    def in_flight_batches(self) -> tuple[InFlightBatch, ...]:
+        """Return the batch and the parts set aside that are being written. Safe from any thread."""
+        return (self.in_flight, *self._parts_set_aside.in_flight)
+
+    async def run(self) -> None:
+        """Read, normalize, and store until `stop`. Raises FatalError."""
+        _log.info("started", topics=self._settings.kafka_topics, owner=self._settings.owner)
+        self._keep_heartbeat()
+        async with contextlib.AsyncExitStack() as opened:
+            opened.callback(self._cancel_heartbeat)
+            for store in (self._claims_store, self._store):
+                await opened.enter_async_context(store)
+            await opened.enter_async_context(self.membership)
+            opened.push_async_callback(self.intake.stop)
+            try:
+                async with self._deadline, self._tasks as tasks:
+                    self.membership.start(tasks)
+                    works = {
+                        "writer": self._run_writer,
+                        "waits": self._keep_asking,
+                        "deadline": self._set_deadline,
+                    }
+                    start_critical_tasks(tasks, self._stopping, works)
+            except TimeoutError:
+                _log.warning("deadline_passed", why="batches in flight are rolled back")
+            except BaseExceptionGroup as errors:
+                raise worst_of(errors, FatalError) from errors
+        self._refusals.flush()
+        _log.info("stopped", **msgspec.structs.asdict(self.counters))
+
+    def stop(self) -> None:
+        """Write open batches within the deadline, then end `run`. Doesn't wait."""
+        if not self._stopping.is_set():
+            _log.info("stopping", deadline_s=self._settings.stop_timeout_s)
+            self.membership.stop()
+
+    def heartbeat_age_s(self) -> float:
+        """Return the time since the event loop last ran. Like all below, safe from any thread."""
+        return self._clock() - self._heartbeat_s
+
+    def partitions(self) -> dict[str, int]:
+        """Return how many partitions this process has, by state."""
+        ownership = self.ownership
+        return {
+            "assigned": len(self.reader.assigned),
+            "claimed": len(ownership.held),
+            "set_aside": len(ownership.set_aside),
+            "fenced": len(ownership.fenced),
+            "stopped": len(ownership.stopped),
+        }
+
+    def _keep_heartbeat(self) -> None:
+        """Keep noting that the event loop runs, even during a stop, which may take minutes."""
+        self._heartbeat_s = self._clock()
+        loop = asyncio.get_running_loop()
+        self._next_heartbeat = loop.call_later(HEARTBEAT_S, self._keep_heartbeat)
+
+    def _cancel_heartbeat(self) -> None:
+        self._next_heartbeat.cancel()
+
+    async def _set_deadline(self) -> None:
+        await self._stopping.wait()
+        now_s = asyncio.get_running_loop().time()
+        self._deadline.reschedule(now_s + self._settings.stop_timeout_s)
+
+    async def _run_writer(self) -> None:
+        """Fetch, normalize, and write. The next batch fills while the last one is written."""
+        writing: asyncio.Task[None] | None = None
+        is_ahead = False
+        while not self._stopping.is_set():
+            if is_ahead:
+                # Else the next batch is full before this one's rows are sent, each short statement
+                # before them waits for a slice, and nothing is left to do during the long one.
+                await self._store.sending_rows.wait()
+            self._spans.begin()
+            builder = await self._filler.fill(writing)
+            is_ahead = writing is not None and not writing.done() and self.intake.is_full(builder)
+            if writing:
+                with self._timed("wait"):
+                    # Don't await a finished task. Awaiting yields, and a rejoin in that gap would
+                    # end our claims and drop the batch.
+                    if not writing.done():
+                        await asyncio.wait([writing])
+            batch = held_parts(builder.build(), self.ownership.held)
+            if batch.parts:
+                self._count_batch(builder)
+                self._store.sending_rows.clear()
+                work = self._write(batch, self._spans.batch(batch))
+                writing = self._tasks.create_task(work, name="write")
+        if writing:
+            await asyncio.wait([writing])
+        await self.intake.stop()
+
+    async def _write(self, batch: Batch, spans: AbstractContextManager[None]) -> None:
+        """Write the batch. If that fails for good, claim its partitions again."""
+        begun_s = self._clock()
+        taken: list[PartitionBatch] = []
+        try:
+            with spans, self.membership.watchdog.busy("writer"), self._timed("write"):
+                await write_with_retry(
+                    self._store,
+                    batch,
+                    stop=self.membership.abort_writes,
+                    in_flight=self.in_flight,
+                    on_failure=self._note_failure,
+                    set_aside=partial(self._set_aside, taken),
+                )
+        except PartsLostError as parts:
+            self.membership.on_commit(batch, parts.reasons)
+        except PositionError as lost:
+            self.membership.on_rollback(without(batch, taken).parts, [lost])
+        except RetryableError as error:
+            _log.info("batch_rolled_back", why=str(error))
+            self.membership.on_rollback(without(batch, taken).parts)
+        else:
+            self._filler.last_write_s = self._clock() - begun_s
+            self._note_written(without(batch, taken))
+        finally:
+            self._store.sending_rows.set()
+
+    async def _keep_asking(self) -> None:
+        await keep_asking(
+            self._stopping,
+            self._claims_store,
+            lambda: ((self.in_flight, self._store), self._parts_set_aside.trying),
+        )
+
+    def _set_aside(self, taken: list[PartitionBatch], part: PartitionBatch) -> bool:
+        """Write the part separately from its batch. Returns False if that isn't possible."""
+        writing = self._parts_set_aside.add(part, self.in_flight)
+        if writing is None:
+            return False
+        taken.append(part)
+        # Not inside the span of the batch, which ends before this.
+        self._tasks.create_task(writing, name="write set aside", context=Context())
+        return True
+
+    def _note_written(self, batch: Batch) -> None:
+        self.membership.on_commit(batch)
+        self.counters.batches += 1
+        for (shape, kind), count in self.drift_detector.inspect(batch, self._clock()).items():
+            self.metrics.drift.labels(shape=shape, kind=kind).inc(count)
+
+    def _note_failure(self, error: RetryableError) -> None:
+        self._spans.failed(error)
+        self.metrics.count_retry(
+            error.sqlstate if isinstance(error, StoreUnavailableError) else None
+        )
+
+    def _note_commit(self, written: CommittedBatch) -> None:
+        self._commit_metrics.count(written, self._spans.committed(written))
+        self._refusals.add(written)
+        self.counters.add(msgspec.structs.asdict(written.totals))
+
+    def _count_batch(self, builder: BatchBuilder) -> None:
+        why = "stop" if self._stopping.is_set() else "age"
+        if builder.rows >= self._settings.batch_rows:
+            why = "rows"
+        elif builder.record_bytes >= MAX_RECORD_BYTES:
+            why = "bytes"
+        self.metrics.batches.labels(closed_by=why).inc()
+
+    @contextlib.contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        begun_s = self._clock()
+        try:
+            yield
+        finally:
+            seconds = self._clock() - begun_s
+            self.metrics.observe_stage(stage, seconds)
+            self._spans.note(stage, seconds)

@@ -1,0 +1,144 @@
+"""Writes parts of batches that wait, separately from the batches of other partitions.
+
+A part waits, for example, for a row lock that somebody holds in psql. Its partition isn't read in
+the meantime, so this process keeps at most one part of each. The part keeps the epoch and the
+offset of its claim. So nothing more of it is written if another process claims the partition or an
+operator moves its position.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, NamedTuple
+
+from normalizer.consumer.membership import Membership
+from normalizer.consumer.record_store import RecordStore
+from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
+from normalizer.core.batch_builder import MAX_RECORD_BYTES
+from normalizer.core.decode.bounds import record_bytes_of
+from normalizer.errors import PositionError, RetryableError, StoreUnavailableError
+from normalizer.kafka import KafkaPartition
+from normalizer.runtime.telemetry import get_logger
+from normalizer.store.retry import InFlightBatch, write_with_retry
+
+MAX_BYTES: Final = MAX_RECORD_BYTES
+"""Keep more than one part only while their records have at most this many bytes together."""
+
+_log: Final = get_logger()
+
+
+class PartsSetAside:
+    """The parts that are set aside. They share one connection and take turns."""
+
+    def __init__(
+        self,
+        store: RecordStore,
+        membership: Membership,
+        on_written: Callable[[Batch], None],
+        on_failure: Callable[[RetryableError], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._membership = membership
+        self._ownership = membership.ownership
+        self._on_written = on_written
+        self._on_failure = on_failure
+        self._clock = clock
+        self._turn = asyncio.Lock()
+        self._bytes: dict[InFlightBatch, int] = {}
+        self._trying: InFlightBatch | None = None
+
+    @property
+    def in_flight(self) -> tuple[InFlightBatch, ...]:
+        """Return the parts. Safe to call from any thread."""
+        return tuple(self._bytes)
+
+    @property
+    def trying(self) -> tuple[InFlightBatch | None, RecordStore]:
+        """Return the part whose turn it is, and the store that writes it."""
+        return self._trying, self._store
+
+    def add(
+        self, part: PartitionBatch, in_flight: InFlightBatch
+    ) -> Coroutine[Any, Any, None] | None:
+        """Set the part of this batch aside. Returns the coroutine that writes it.
+
+        Returns None if there's no room for it, or if the claim of its partition is lost.
+        """
+        partition = KafkaPartition(part.topic, part.partition)
+        claim = self._ownership.held.get(partition)
+        part_bytes = sum(record_bytes_of(record) for record, _ in part.items)
+        is_full = bool(self._bytes) and sum(self._bytes.values()) + part_bytes > MAX_BYTES
+        if is_full or claim is None or claim.epoch != part.epoch:
+            return None
+        waited = InFlightBatch(self._clock, since_s=in_flight.since_s)
+        self._bytes[waited] = part_bytes
+        self._ownership.put_aside(partition, part.epoch)
+        _log.warning(
+            "partition_set_aside",
+            partition=str(partition),
+            why=in_flight.why(),
+            piece=in_flight.offsets(),
+        )
+        return self._write(part, waited, self._membership.abort_writes)
+
+    async def _write(
+        self, part: PartitionBatch, in_flight: InFlightBatch, stop: asyncio.Event
+    ) -> None:
+        """Write the part, and then let its partition be claimed again."""
+        batch = Batch(parts=(part,))
+        try:
+            await write_with_retry(
+                _Turns(self, self._store, in_flight, stop),
+                batch,
+                stop=stop,
+                in_flight=in_flight,
+                on_failure=self._on_failure,
+            )
+        except PositionError as lost:
+            self._membership.on_rollback(batch.parts, [lost])
+        except RetryableError as error:
+            _log.info("batch_rolled_back", why=str(error))
+            self._membership.on_rollback(batch.parts)
+        else:
+            self._on_written(batch)
+            self._ownership.release(KafkaPartition(part.topic, part.partition), part.epoch)
+        finally:
+            del self._bytes[in_flight]
+            if not self._bytes:
+                async with self._store:
+                    """Its end closes the connection."""
+
+    @asynccontextmanager
+    async def turn(self, in_flight: InFlightBatch, stop: asyncio.Event) -> AsyncIterator[None]:
+        """Wait for this part's turn, for one try. Raises StoreUnavailableError after `stop`."""
+        async with self._turn:
+            if stop.is_set():
+                message = "its process stops, or the group rebalances"
+                raise StoreUnavailableError(message)
+            self._trying = in_flight
+            try:
+                yield
+            finally:
+                self._trying = None
+
+
+class _Turns(NamedTuple):
+    """The BatchWriter of one part, which waits for its turn."""
+
+    parts: PartsSetAside
+    store: RecordStore
+    in_flight: InFlightBatch
+    stop: asyncio.Event
+
+    async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:
+        """Write the batch like Store.write."""
+        async with self.parts.turn(self.in_flight, self.stop):
+            return await self.store.write(batch, projections=projections)
+
+
+def without(batch: Batch, parts: Sequence[PartitionBatch]) -> Batch:
+    """Return the batch without the partitions of these parts."""
+    keys = {part.key for part in parts}
+    return Batch(parts=tuple(part for part in batch.parts if part.key not in keys))

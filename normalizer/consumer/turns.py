@@ -1,0 +1,112 @@
+"""Fetches records in turns: first slices of suspects, then healthy partitions.
+
+A record that must be processed alone gets its own turn, in which nothing else is read.
+"""
+
+import contextlib
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
+from typing import Final
+
+from normalizer.consumer.membership import Membership
+from normalizer.consumer.record_store import RecordStore
+from normalizer.errors import BrokerUnavailableError, PositionError, RetryableError
+from normalizer.kafka import FetchedChunk, KafkaPartition, UnreadableBatchError
+from normalizer.store.store import Claim
+
+SUSPECT_WAIT_S: Final = 0.01
+"""While no suspect has records, wait no longer than this for healthy partitions."""
+
+ClaimedChunk = tuple[Claim, FetchedChunk]
+
+
+class Turns:
+    """Fetches for this process. `timed` measures a stage of a batch."""
+
+    def __init__(
+        self,
+        membership: Membership,
+        store: RecordStore,
+        timed: Callable[[str], AbstractContextManager[None]],
+    ) -> None:
+        self._membership = membership
+        self._ownership = membership.ownership
+        self._store = store
+        self._timed = timed
+        self._unreadable = ""
+
+    @property
+    def has_suspects(self) -> bool:
+        """Return whether any partition is a suspect."""
+        return bool(self._ownership.suspects)
+
+    async def fetch(self, room: int, wait_s: float) -> list[ClaimedChunk] | None:
+        """Return at most `room` records. Waits for the first one, at most `wait_s`.
+
+        It returns None at once to have the present batch written first, because the broker is
+        unreachable and the process rejoins the group, or because a partition is about to stop.
+        Suspects take at most half of the room, so that healthy partitions are read too.
+        """
+        healthy = self._ownership.held.keys() - self._ownership.suspects.keys()
+        if not self.has_suspects:
+            return await self._fetch(healthy, room, wait_s)
+        slices: list[ClaimedChunk] = []
+        left = max(room // 2, 1) if healthy else room
+        for partition, size in self._ownership.suspects.due(alone=False):
+            if left <= 0:
+                break
+            chunks = await self._fetch([partition], min(size, left), 0.0)
+            if chunks:
+                self._ownership.suspects.note_fetched(partition)
+                left -= sum([len(chunk.records) for _, chunk in chunks])
+                slices += chunks
+        room -= sum([len(chunk.records) for _, chunk in slices])
+        if room <= 0:
+            return slices
+        others = await self._fetch(healthy, room, 0.0 if slices else SUSPECT_WAIT_S)
+        return slices + others if others is not None else slices or None
+
+    async def fetch_alone(self) -> list[ClaimedChunk]:
+        """Return one record that must be processed alone, if any, and tell the store first.
+
+        If the store doesn't answer, it reads the record anyway. If that kills the process, no note
+        is left, and the record kills one more owner.
+        """
+        suspects = self._ownership.suspects
+        for partition, size in suspects.due(alone=True):
+            chunks = await self._fetch([partition], size, 0.0)
+            if not chunks:
+                continue
+            suspects.note_fetched(partition)
+            if not suspects[partition].is_blamed:
+                with contextlib.suppress(RetryableError, PositionError):
+                    await self._store.take_alone(chunks[0][0])
+            return chunks
+        return []
+
+    async def _fetch(
+        self, partitions: Collection[KafkaPartition], room: int, wait_s: float
+    ) -> list[ClaimedChunk] | None:
+        """Return chunks with their claims at that moment. A later claim must not cover them.
+
+        Returns None if the broker is unreachable, or if a partition reaches a batch that nobody can
+        read. The records before that batch are written first. The partition stops when the next
+        fetch fails in the same way.
+        """
+        try:
+            with self._timed("fetch"):
+                chunks = await self._membership.reader.fetch(
+                    frozenset(partitions), max_records=room, timeout_s=wait_s
+                )
+        except BrokerUnavailableError as error:
+            self._membership.rejoin(str(error))
+            return None
+        except UnreadableBatchError as error:
+            if str(error) != self._unreadable:
+                self._unreadable = str(error)
+                return None
+            self._unreadable = ""
+            self._ownership.stop(KafkaPartition(error.topic, error.partition), error)
+            return []
+        held = self._ownership.held
+        return [(held[one.partition], one) for one in chunks if one.partition in held]

@@ -1,0 +1,36 @@
+"""Asks the server what a slow batch is waiting for, for /readyz and the log."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from normalizer.consumer.record_store import RecordStore
+from normalizer.errors import NormalizerError
+from normalizer.runtime.pause import wait_at_most
+from normalizer.store.retry import WAITING_AFTER_S, InFlightBatch
+
+ASKS_EVERY_S: Final = 1.0
+
+Writers = Callable[[], Sequence[tuple[InFlightBatch | None, RecordStore]]]
+"""Returns what is being written now, each with its store."""
+
+
+async def keep_asking(stopping: asyncio.Event, claims_store: RecordStore, writers: Writers) -> None:
+    """Keep asking until the service stops, on the connection for claims, because others wait."""
+    while not await wait_at_most(stopping, ASKS_EVERY_S):
+        for in_flight, store in writers():
+            if in_flight and in_flight.age_s() >= WAITING_AFTER_S / 2:
+                piece = in_flight.piece
+                waits_for = store.not_begun or await _lock(claims_store, store.server_pid)
+                # Between two tries there is nothing to find, and the last finding is still valid.
+                if waits_for and in_flight.piece is piece:
+                    in_flight.waits_for = waits_for
+
+
+async def _lock(claims_store: RecordStore, pid: int | None) -> str:
+    holders = ""
+    if pid is not None:
+        with contextlib.suppress(NormalizerError):
+            holders = await claims_store.lock_holders(pid)
+    return f"a lock held by {holders}" if holders else ""

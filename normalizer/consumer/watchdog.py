@@ -1,0 +1,119 @@
+"""Finds partitions that have records and make no progress.
+
+The client can hang after a failed rebalance without an error, and a partition that another process
+claimed by mistake has no reader. During an outage nothing counts as stuck.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from normalizer.consumer.ownership import Ownership
+from normalizer.errors import RetryableError
+from normalizer.kafka import GroupReader, KafkaPartition, TopicReader, UnreadableBatchError
+
+GROUP: Final = "the group"
+"""The name of what's stuck if the group itself doesn't finish its rebalance."""
+
+
+class Watchdog:
+    """Measures how long assigned partitions make no progress. The limit is `limit_s`."""
+
+    def __init__(
+        self,
+        reader: GroupReader,
+        kafka: TopicReader,
+        ownership: Ownership,
+        *,
+        limit_s: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._reader = reader
+        self._kafka = kafka
+        self._ownership = ownership
+        self._limit_s = limit_s
+        self._clock = clock
+        self._busy_since_s: dict[str, float] = {}
+        self._moved_at_s: dict[KafkaPartition, float] = {}
+        self._rebalancing_since_s = clock()
+        self.stuck_earlier: set[str] = set()
+
+    def note_progress(self, partition: KafkaPartition) -> None:
+        """Note that records of the partition have arrived."""
+        self._moved_at_s[partition] = self._clock()
+        self.stuck_earlier.discard(str(partition))
+
+    def note_rebalance(self) -> None:
+        """Note that a rebalance has begun."""
+        self._rebalancing_since_s = self._clock()
+
+    def note_assignment(self) -> None:
+        """Note that a rebalance has ended."""
+        self.stuck_earlier.discard(GROUP)
+        self.restart_clock()
+
+    @contextlib.contextmanager
+    def busy(self, worker: str) -> Iterator[None]:
+        """Note that a write, the helper process, or the claims are busy, so nothing is stuck."""
+        self._busy_since_s[worker] = self._clock()
+        try:
+            yield
+        finally:
+            del self._busy_since_s[worker]
+
+    def is_busy_for_long(self) -> bool:
+        """Return whether a write, or a round of claims, has lasted for half of the limit."""
+        now_s = self._clock()
+        return any(now_s - at_s > self._limit_s / 2 for at_s in self._busy_since_s.values())
+
+    def restart_clock(self) -> None:
+        """Restart the count of time without progress."""
+        self._moved_at_s = dict.fromkeys(self._reader.assigned, self._clock())
+        self._rebalancing_since_s = self._clock()
+
+    async def find_stuck(self) -> set[str] | None:
+        """Return what has records but made no progress for the limit, or None.
+
+        It returns some partitions, or GROUP. A partition's time counts from the last call that
+        found nothing to read in it, or its leader unreachable.
+        """
+        if self._reader.rebalancing:
+            is_late = self._clock() - self._rebalancing_since_s >= self._limit_s
+            return {GROUP} if is_late else None
+        ownership = self._ownership
+        to_read = self._reader.assigned - ownership.stopped.keys() - ownership.set_aside.keys()
+        try:
+            bounds = await self._kafka.reachable_bounds(to_read)
+        except RetryableError:
+            bounds = {}
+        now_s = self._clock()
+        waiting = {one for one, at in bounds.items() if at.end > self._reader.next_offset(one)}
+        self._moved_at_s |= dict.fromkeys(self._reader.assigned - waiting, now_s)
+        # A partition that has advanced since the last check isn't stuck.
+        self.stuck_earlier &= set(map(str, waiting))
+        late = {one for one in waiting if now_s - self._moved_at_s.get(one, now_s) >= self._limit_s}
+        again = {one for one in late if str(one) in self.stuck_earlier}
+        unreadable = {one for one in again if await self._stop_if_unreadable(one)}
+        return set(map(str, late - unreadable)) or None
+
+    async def _stop_if_unreadable(self, partition: KafkaPartition) -> bool:
+        """Stop a partition that no client can read further. Returns whether this is one.
+
+        A broker that finds no batch at an offset of a damaged log answers with nothing.
+        """
+        if (offset := self._reader.next_offset(partition)) < 0:
+            return False
+        try:
+            chunk = await self._kafka.chunk_at(partition, offset)
+            if chunk is None or chunk.next_offset > offset:
+                return False
+            if (await self._kafka.bounds([partition]))[partition].end <= offset:
+                return False
+        except UnreadableBatchError as error:
+            why = error
+        except RetryableError:
+            return False
+        else:
+            why = UnreadableBatchError.at(partition, offset, "the broker returns nothing from it")
+        self._ownership.stop(partition, why)
+        return True

@@ -1,0 +1,199 @@
+"""Checks the limits of a record over its bytes, before anything is decoded.
+
+Nearly every record is too short to exceed a limit, and costs one or two comparisons. Source:
+docs/spec/wire-shapes.md#l2, #l3.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final
+
+from normalizer.core.decode.wire_values import RecordRejectedError
+from normalizer.core.raw_record import RawRecord
+from normalizer.jsontext import MAX_DEPTH, STRINGS, NumberError, canonical_number, is_deeper
+
+MAX_VALUE_BYTES: Final = 8 << 20
+MAX_RECORD_BYTES: Final = 16 << 20
+"""The most bytes of a record's value, key, and headers together."""
+HEAD_BYTES: Final = 1 << 16
+"""How many bytes to keep of a value, or a key, that's too large to store."""
+MAX_NESTING: Final = 256
+"""The most levels of a record, including a batch or a wrapper around its events."""
+MAX_ITEMS: Final = 10_000
+"""The most events in one batch."""
+MAX_EXPONENTS: Final = 10_000
+"""The most numbers with an exponent beyond SMALL_EXPONENT. `1e300` has 5 bytes, but 301 in the
+database."""
+SMALL_EXPONENT: Final = 22
+PLAIN_BYTES: Final = 5 * MAX_EXPONENTS
+"""A text this short can't hold too many such numbers, because `1e23,` takes 5 bytes."""
+MAX_WRITTEN_BYTES: Final = 16 << 20
+"""The most bytes of a text with its numbers written out, as jsonb prints them."""
+MAX_BATCH_BYTES: Final = 64 << 20
+"""The most bytes of a batch's outer fields and wrappers, copied into each of its items. Without
+this limit a record of a few megabytes could become terabytes of rows."""
+
+_SHORT: Final = 64
+"""A number with at most this many digits and a small exponent is far below its limits."""
+
+LIGHT_BYTES: Final = 1 << 16
+LIGHT_VALUES: Final = 2_000
+"""A record below both limits is normalized within some tens of milliseconds."""
+
+_NO_LIST: Final = bytes(set(range(256)) - set(b"[{]},"))
+_INNERMOST: Final = re.compile(rb"[\[{],*[\]}]")
+_DIGITS: Final = bytes.maketrans(b"123456789E", b"000000000e")
+_EXPONENT: Final = b"0e0"
+"""Without its signs, every number with an exponent contains this. Other text may too."""
+_WITH_EXPONENT: Final = re.compile(rb"-?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]+")
+
+
+def check_size(record: RawRecord) -> None:
+    """Raise RecordRejectedError if the value, or the record with key and headers, is too large."""
+    if (value_bytes := record.value_bytes) > MAX_VALUE_BYTES:
+        raise RecordRejectedError(
+            "too_large", f"expected at most {MAX_VALUE_BYTES} bytes, got {value_bytes}"
+        )
+    record_bytes = record_bytes_of(record) if record.cut is None else record.cut.record_bytes
+    if record_bytes > MAX_RECORD_BYTES:
+        raise RecordRejectedError(
+            "too_large",
+            f"expected at most {MAX_RECORD_BYTES} bytes with key and headers, got {record_bytes}",
+        )
+
+
+def record_bytes_of(record: RawRecord) -> int:
+    """Return the bytes of value, key, and headers in memory."""
+    size = len(record.value or b"") + len(record.key or b"")
+    if record.headers:
+        size += sum([len(name) + len(text or b"") for name, text in record.headers])
+    return size
+
+
+def check_depth(text: bytes, most: int) -> None:
+    """Raise RecordRejectedError for JSON with more levels than `most`."""
+    if is_deeper(text, most):
+        raise too_deep()
+
+
+def too_deep() -> RecordRejectedError:
+    """Return the error for JSON that's too deep."""
+    return RecordRejectedError(
+        "too_deep", f"expected at most {MAX_DEPTH} levels below a field, got more"
+    )
+
+
+def may_be_expansive(text: bytes) -> bool:
+    """Return whether `check_numbers` might reject the JSON, because of too many exponents.
+
+    Without too many, 8 MiB plus 400 digits for each of 10,000 numbers are below MAX_WRITTEN_BYTES.
+    """
+    return len(text) > PLAIN_BYTES and _exponents_at_most(text) > MAX_EXPONENTS
+
+
+def check_numbers(text: bytes) -> None:
+    """Raise RecordRejectedError for too large numbers, too many exponents, or too many bytes.
+
+    It checks in this order. `text` is valid JSON, apart from the limits of its numbers.
+    """
+    beyond = 0
+    written = len(text)
+    try:
+        for number, times in _numbers_with_exponent(text).items():
+            digits, exponent = _written_out(number)
+            beyond += times * (abs(exponent) > SMALL_EXPONENT)
+            written += times * (digits - len(number))
+    except NumberError as error:
+        raise RecordRejectedError("invalid_json", str(error)) from None
+    if beyond > MAX_EXPONENTS:
+        raise RecordRejectedError(
+            "too_large",
+            f"expected at most {MAX_EXPONENTS} numbers with an exponent beyond {SMALL_EXPONENT}, "
+            f"got {beyond}",
+        )
+    if written > MAX_WRITTEN_BYTES:
+        raise RecordRejectedError(
+            "too_large",
+            f"expected at most {MAX_WRITTEN_BYTES} bytes with its numbers written out, "
+            f"got {written}",
+        )
+
+
+def check_items(events: bytes) -> None:
+    """Raise RecordRejectedError for a JSON list with more items than a batch may have."""
+    if events.count(b",") < MAX_ITEMS:
+        return
+    inside = STRINGS.sub(b"", events).translate(None, _NO_LIST)[1:-1]
+    while b"[" in inside or b"{" in inside:
+        inside = _INNERMOST.sub(b"", inside)
+    if (items := inside.count(b",") + 1) > MAX_ITEMS:
+        raise RecordRejectedError("too_large", f"expected at most {MAX_ITEMS} events, got {items}")
+
+
+def check_shared(shared: Iterable[tuple[str, bytes]], items: int) -> None:
+    """Raise RecordRejectedError if the outer fields, copied into each item, are too long."""
+    total = items * sum(len(key) + _written_bytes(value) for key, value in shared)
+    if total > MAX_BATCH_BYTES:
+        raise RecordRejectedError(
+            "too_large",
+            f"expected a batch of at most {MAX_BATCH_BYTES} bytes with its outer fields in each "
+            f"item, got {total}",
+        )
+
+
+def is_heavy(record: RawRecord) -> bool:
+    """Return whether normalizing the record may take longer than some tens of milliseconds.
+
+    A record that's rejected only for its size isn't heavy. Escaped commas count too, because an
+    event inside a string may be full of them.
+    """
+    value, headers = record.value or b"", record.headers
+    size = len(value)
+    if size <= 2 * LIGHT_VALUES and not headers:
+        return False
+    if headers and _is_much(sum([len(one or b"") for _, one in headers]), len(headers)):
+        return True
+    if size <= 2 * LIGHT_VALUES or size > MAX_VALUE_BYTES:
+        return False
+    return _is_much(size, value.count(b",") + value.count(b"\\u002"))
+
+
+def _is_much(size: int, values: int) -> bool:
+    return size > LIGHT_BYTES or values > LIGHT_VALUES
+
+
+def _exponents_at_most(text: bytes) -> int:
+    return text.translate(_DIGITS, b"+-").count(_EXPONENT)
+
+
+def _numbers_with_exponent(text: bytes) -> Counter[bytes]:
+    return Counter(_WITH_EXPONENT.findall(STRINGS.sub(b"", text)))
+
+
+def _written_bytes(value: bytes) -> int:
+    """Return the bytes of a valid value with its numbers written out."""
+    if not _exponents_at_most(value):
+        return len(value)
+    return len(value) + sum(
+        times * (_written_out(number)[0] - len(number))
+        for number, times in _numbers_with_exponent(value).items()
+    )
+
+
+def _written_out(number: bytes) -> tuple[int, int]:
+    """Return the length of a number as jsonb prints it, and its exponent.
+
+    Raises NumberError if it's beyond the limits.
+    """
+    mantissa, _, sent = number.lower().partition(b"e")
+    if len(mantissa) > _SHORT or len(sent) > _SHORT or abs(exponent := int(sent)) > SMALL_EXPONENT:
+        written = canonical_number(number.decode())
+        return len(written), int(sent)
+    whole, _, fraction = mantissa.lstrip(b"-").partition(b".")
+    digits = (whole + fraction).lstrip(b"0")
+    shift = exponent - len(fraction)
+    sign = len(digits) > 0 and number.startswith(b"-")
+    if shift < 0:
+        return sign + max(1, len(digits) + shift) + 1 - shift, exponent
+    return sign + (len(digits) + shift if digits else 1), exponent

@@ -1,0 +1,124 @@
+"""Decodes one JSON text of a record: an object, or the text in a JSON string."""
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from normalizer.core.decode.bounds import (
+    MAX_NESTING,
+    check_depth,
+    check_numbers,
+    may_be_expansive,
+    too_deep,
+)
+from normalizer.core.decode.wire_values import RecordRejectedError
+from normalizer.core.redaction.suspicious_parts import parse_suspicious
+from normalizer.core.shapes import batch_key, is_enveloped
+from normalizer.jsontext import MAX_DEPTH, Json, NumberError, brackets
+
+
+def decode_object_or_text(text: bytes) -> dict[str, Raw] | str:
+    """Return the fields of a JSON object, or the text of a JSON string, at any depth.
+
+    Raises RecordRejectedError for any other value, and for text that isn't valid JSON to its last
+    byte.
+    """
+    try:
+        content = _decoder.decode(text)
+    except msgspec.ValidationError as error:
+        # It's another kind of value. But if the JSON is broken further on, that's the reason (#l2).
+        refuse_invalid(text)
+        check_depth(text, MAX_NESTING)
+        kind = "".join(_KIND.findall(str(error)))
+        raise RecordRejectedError("not_an_event", f"expected an object, got {kind}") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _unreadable(text, error) from None
+    return content
+
+
+def unframe(value: bytes) -> bytes:
+    """Return the JSON after a schema registry's frame: a zero byte, and four bytes of schema id.
+
+    Raises RecordRejectedError if it isn't JSON, because Avro and Protobuf have the same frame. The
+    decoder handles JSON that's too deep. Source: docs/spec/wire-shapes.md#w6.
+    """
+    text = value[_FRAME_BYTES:]
+    try:
+        _raw_decoder.decode(_SURROGATES.sub(rb"\\ufffd", text.removeprefix(BOM)))
+    except msgspec.DecodeError:
+        raise RecordRejectedError(
+            "unsupported_framing", "expected JSON behind the schema id, got another format"
+        ) from None
+    except RecursionError:
+        pass
+    return text
+
+
+def refuse_numbers(text: bytes) -> None:
+    """Raise RecordRejectedError for bad JSON, or for numbers too long when written out."""
+    if may_be_expansive(text):
+        content = decode_object_or_text(_SURROGATES.sub(rb"\\ufffd", text))
+        is_event = (
+            isinstance(content, dict) and batch_key(content) is None and not is_enveloped(content)
+        )
+        check_depth(text, EVENT_DEPTH if is_event else MAX_NESTING)
+        check_numbers(text)
+
+
+def refuse_invalid(text: bytes) -> None:
+    """Raise RecordRejectedError for text that isn't one JSON value.
+
+    Lone surrogates are fine (#v5).
+    """
+    try:
+        _raw_decoder.decode(_SURROGATES.sub(rb"\\ufffd", text))
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _unreadable(text, error) from None
+
+
+def parse_tree(text: bytes, suspects: Callable[[bytes], bool] = bool) -> Json:
+    """Parse the suspicious parts of a JSON text into a tree. Raises RecordRejectedError."""
+    try:
+        return parse_suspicious(text, suspects)
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(text, error) from None
+
+
+def _unreadable(text: bytes, error: Exception) -> RecordRejectedError:
+    """Return the error in our own words, because a library's message may quote content."""
+    if isinstance(error, RecursionError):
+        # It's too deep to decode. If it's also truncated, it counts as broken (#l2).
+        braces = brackets(text)
+        if braces.count(b"{") == braces.count(b"}"):
+            return too_deep()
+        return RecordRejectedError(
+            "invalid_json", "expected one JSON value, got one that is cut off"
+        )
+    if isinstance(error, NumberError):
+        return RecordRejectedError("invalid_json", str(error))
+    position = _POSITION.search(str(error))
+    where = f"broken at byte {position[1]}" if position else "broken or cut off"
+    return RecordRejectedError("invalid_json", f"expected one JSON value, got one that is {where}")
+
+
+_decoder: Final[msgspec.json.Decoder[dict[str, Raw] | str]] = msgspec.json.Decoder(
+    dict[str, Raw] | str
+)
+
+_raw_decoder: Final[msgspec.json.Decoder[Raw]] = msgspec.json.Decoder(Raw)
+
+_POSITION: Final = re.compile(r"\(byte (\d+)\)")
+
+_KIND: Final = re.compile(r"got `(\w+)`")
+
+BOM: Final = b"\xef\xbb\xbf"
+
+_FRAME_BYTES: Final = 5
+
+_SURROGATES: Final = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+
+EVENT_DEPTH: Final = MAX_DEPTH + 1
+"""The most levels of an event, including its own object."""

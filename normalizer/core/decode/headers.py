@@ -1,0 +1,83 @@
+"""Reads the headers of a record: their JSON without secrets, and the trace id.
+
+Source: docs/spec/wire-shapes.md#v6, #w8.
+"""
+
+import re
+from base64 import b64encode
+from typing import Final
+
+import msgspec
+
+from normalizer.core.decode.unwrap import ATTRIBUTES, TYPE_PREFIX
+from normalizer.core.redaction.sanitize import Sanitizer
+from normalizer.core.redaction.unstorable import Path
+from normalizer.jsontext import Json, write
+
+TRACEPARENT: Final = re.compile(
+    "(?!ff|00.{54})[0-9a-f]{2}-((?!0{32})[0-9a-f]{32})-((?!0{16})[0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
+)
+"""A valid traceparent: trace id, span id, and flags. In version 00 nothing follows."""
+_SPECVERSION: Final = "ce_specversion"
+NOT_TEXT: Final = "base64:"
+"""The prefix of a value that isn't UTF-8, which is kept in base64."""
+
+
+class Headers(msgspec.Struct, frozen=True, gc=False):
+    """The headers of a record. `json` maps names to text or null, or to a list for a repeated name.
+
+    `cloudevent` holds the attributes of a CloudEvent in binary mode, under the names of an event's
+    fields (#w8).
+    """
+
+    json: bytes | None = None
+    trace_id: str | None = None
+    replaced: set[Path] = set()
+    cloudevent: dict[str, str] = {}
+
+
+NO_HEADERS: Final = Headers()
+
+
+def read_headers(sent: tuple[tuple[str, bytes | None], ...], sanitizer: Sanitizer) -> Headers:
+    """Return the headers of a record as they are stored."""
+    headers: dict[str, Json] = {}
+    trace_id: str | None = None
+    for name, value in sent:
+        text = None if value is None else header_text(value)
+        if name not in headers:
+            headers[name] = text
+        elif isinstance(earlier := headers[name], list):
+            earlier.append(text)
+        else:
+            headers[name] = [earlier, text]
+        if trace_id is None and text is not None and name.lower() == "traceparent":
+            match = TRACEPARENT.fullmatch(text)
+            trace_id = match[1] if match else None
+    cloudevent = _cloudevent(headers) if _SPECVERSION in headers else {}
+    if "".join(headers).isascii():
+        json = _encode(headers)
+        if json.isascii() and not sanitizer.suspects(json):
+            return Headers(json, trace_id, cloudevent=cloudevent)
+    cleaned, replaced = sanitizer.clean_headers(headers)
+    return Headers(write(cleaned).encode(), trace_id, replaced, cloudevent)
+
+
+def _cloudevent(headers: dict[str, Json]) -> dict[str, str]:
+    texts = {field: headers.get(f"ce_{name}") for name, field in ATTRIBUTES.items()}
+    return {
+        field: text.removeprefix(TYPE_PREFIX) if field == "event_type" else text
+        for field, text in texts.items()
+        if isinstance(text, str) and not text.startswith(NOT_TEXT)
+    }
+
+
+def header_text(value: bytes) -> str:
+    """Return a header's value as text, or in base64 if it isn't UTF-8."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return NOT_TEXT + b64encode(value).decode()
+
+
+_encode: Final = msgspec.json.Encoder().encode

@@ -1,0 +1,145 @@
+"""Combines the levels of a record into a wire event: the event, its batch, and wrappers.
+
+Source: docs/spec/wire-shapes.md#w2, #w5, #w7, #b1, #v5.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from normalizer.core.decode.bounds import check_depth
+from normalizer.core.decode.decode_json import EVENT_DEPTH
+from normalizer.core.decode.wire_event import WireEvent
+from normalizer.core.decode.wire_fields import CANONICAL_NAME, READ_FIELDS, canonical_path
+from normalizer.core.decode.wire_values import NULL, decode_value, same_json, text_or_number
+from normalizer.core.redaction.unstorable import Path, dotted_path
+from normalizer.core.shapes import is_wrapper
+from normalizer.envelope import Rule
+
+MAX_COERCIONS: Final = 20
+"""How many paths of replaced text become coercions. The last one records that there are more."""
+
+
+class Level(msgspec.Struct, frozen=True, gc=False):
+    """The JSON object of one event, batch, or wrapper, and how it was decoded.
+
+    `supplies` names the fields that an event in this wrapper takes from it if it lacks them. With
+    `is_kept`, the wrapper's other fields are kept in `extra`.
+    """
+
+    text: bytes
+    fields: dict[str, Raw]
+    replaced: dict[int | None, set[Path]]
+    bom: bool
+    wrapper: "Level | None" = None
+    supplies: tuple[str, ...] = ("execution_id",)
+    is_kept: bool = True
+
+
+def within(level: Level, outermost: Level) -> Level:
+    """Return the level with one more wrapper around all of its wrappers."""
+    wrapper = outermost if level.wrapper is None else within(level.wrapper, outermost)
+    return msgspec.structs.replace(level, wrapper=wrapper)
+
+
+def wrappers_of(level: Level) -> Iterator[Level]:
+    """Yield the wrappers around a level, innermost first."""
+    wrapper = level.wrapper
+    while wrapper is not None:
+        yield wrapper
+        wrapper = wrapper.wrapper
+
+
+def wire_event(level: Level, batch: Level | None, index: int, shared: dict[str, Raw]) -> WireEvent:
+    """Build the event with its inherited fields, its wrappers' fields, and its coercions.
+
+    The depth of the wrappers around a batch was checked with the batch.
+    """
+    text, fields = level.text, level.fields
+    levels = [level] if batch is None else [level, batch]
+    wrappers = [wrapper for each in levels for wrapper in wrappers_of(each)]
+    for each in (level, *wrappers_of(level)):
+        check_depth(each.text, EVENT_DEPTH)
+    own: dict[str, Raw] = {}
+    for wrapper in wrappers_of(level):
+        own = supplied(wrapper, wrapper.supplies) | own
+    shared = shared | own if own else shared
+    inherited = _inherited(shared, fields) if shared else {}
+    if inherited:
+        fields = inherited | {k: raw for k, raw in fields.items() if k not in inherited}
+        text = msgspec.json.encode(fields)
+    extra: dict[str, Raw] = {}
+    adopted = [(one, _adopt(one, fields, extra)) for one in wrappers]
+    if not any(each.bom or each.replaced for each in (*levels, *wrappers)):
+        return WireEvent.read(text, fields, index, extra)  # nearly always
+    paths = {canonical_path(path) for path in level.replaced.get(None, ())}
+    if batch is not None and batch.replaced:
+        outer = batch.replaced.get(None, ())
+        paths |= {canonical_path(path) for path in outer if path[0] in inherited}
+    for wrapper, names in adopted:
+        outer = wrapper.replaced.get(None, ())
+        names |= {key: key for key in inherited if key not in names}
+        paths |= {(names[path[0]], *path[1:]) for path in outer if path[0] in names}
+    marked = any(each.bom for each in (*levels, *wrappers))
+    coercions = [_coercion("bom_stripped", "value")] if marked else []
+    coercions += unstorable_coercions(paths)
+    return WireEvent.read(text, fields, index, extra, coercions)
+
+
+def supplied(wrapper: Level, names: tuple[str, ...]) -> dict[str, Raw]:
+    """Return the fields that a wrapper supplies to an event that lacks them (#w5, #w7)."""
+    return {name: raw for name in names if (raw := wrapper.fields.get(name, NULL)) != NULL}
+
+
+def kept_beside(wrapper: Level) -> dict[str, Raw]:
+    """Return a wrapper's other fields, which each event in it keeps in `extra`."""
+    if not wrapper.is_kept:
+        return {}
+    opened = "payload" if is_wrapper(wrapper.fields) else None
+    return {key: raw for key, raw in wrapper.fields.items() if key != opened and raw != NULL}
+
+
+def _adopt(wrapper: Level, fields: dict[str, Raw], extra: dict[str, Raw]) -> dict[str, str]:
+    """Keep the other fields of a wrapper in `extra`. Returns their names there."""
+    names: dict[str, str] = {}
+    for key, raw in kept_beside(wrapper).items():
+        if key in fields and _same_value(fields[key], raw):
+            continue
+        names[key] = key
+        while names[key] in READ_FIELDS or names[key] in fields or names[key] in extra:
+            names[key] = f"wrapper.{names[key]}"
+        extra[names[key]] = raw
+    return names
+
+
+def unstorable_coercions(paths: Iterable[Path]) -> list[dict[str, object]]:
+    """Return a coercion for each path where text was replaced, sorted by path."""
+    paths_text = sorted(set(map(dotted_path, paths)))
+    coercions = [
+        _coercion("unstorable_text", path_text) for path_text in paths_text[:MAX_COERCIONS]
+    ]
+    if len(paths_text) > MAX_COERCIONS:
+        coercions[-1]["more"] = True
+    return coercions
+
+
+def _inherited(shared: dict[str, Raw], own: dict[str, Raw]) -> dict[str, Raw]:
+    """Return the outer fields that an item inherits because it has no value of its own.
+
+    An item's own value under one name of a field also excludes outer values under its other names.
+    """
+    has_own = {CANONICAL_NAME.get(key, key) for key, raw in own.items() if raw != NULL}
+    return {k: raw for k, raw in shared.items() if CANONICAL_NAME.get(k, k) not in has_own}
+
+
+def _same_value(a: Raw, b: Raw) -> bool:
+    """Return whether two values are equal. An id may be text in one and a number in the other."""
+    return (
+        same_json(a, b) or text_or_number(decode_value(a)) == text_or_number(decode_value(b)) != ""
+    )
+
+
+def _coercion(rule: Rule, field: str) -> dict[str, object]:
+    return {"rule": rule, "field": field}

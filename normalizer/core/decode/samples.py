@@ -1,0 +1,36 @@
+"""Takes a sample of a rejected value that's safe to show, or none."""
+
+import codecs
+import re
+from typing import Final
+
+from normalizer.core.decode.bounds import MAX_VALUE_BYTES
+from normalizer.core.redaction.sanitize import Sanitizer
+
+SAMPLE_BYTES: Final = 2_048
+ENCODED: Final = b"data_base64"
+"""The key of a CloudEvent under which nothing can be seen. Source: docs/spec/wire-shapes.md#w7."""
+_BINARY: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+
+def sample_of(value: bytes, sanitizer: Sanitizer) -> str | None:
+    """Return the first 2 kB as text, or None if they aren't text or may hold a secret.
+
+    The last byte of a value can make its first one a secret, for example in `{"value": x, ...,
+    "name": "DB_PASSWORD"}`. So it searches the whole value, and a value that's too large to search
+    has no sample. It doesn't cut secrets out, because a rejected value often isn't JSON, so nobody
+    can know where a secret in it ends.
+    """
+    if len(value) > MAX_VALUE_BYTES or ENCODED in value or sanitizer.suspects(value):
+        return None
+    return _as_text(value, SAMPLE_BYTES)
+
+
+def _as_text(value: bytes, size: int) -> str | None:
+    """Return the first `size` bytes without a cut character, or None if it isn't UTF-8 text."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        text = decoder.decode(value[:size], final=len(value) <= size)
+    except UnicodeDecodeError:
+        return None
+    return None if _BINARY.search(text) else text

@@ -1,0 +1,198 @@
+"""Takes an event out of foreign envelopes: CloudEvents, Kafka Connect, and Debezium.
+
+This happens before shapes are recognized. It reads a value in which no key names an event type, and
+returns the JSON inside, which is then cleaned and decoded as if it were the record. Source:
+docs/spec/wire-shapes.md#w7, #w8, #w9.
+"""
+
+import binascii
+from base64 import b64decode
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
+
+import msgspec
+from msgspec import Raw
+
+from normalizer.core.decode.wire_values import (
+    NULL,
+    RecordIgnoredError,
+    RecordRejectedError,
+    first_byte,
+)
+from normalizer.core.shapes import is_named
+from normalizer.jsontext import Json, Number, parse, write
+
+TYPE_PREFIX: Final = "io.noetl."
+"""The prefix of the event type in `type` of a CloudEvent that this project writes."""
+
+SUPPLIED: Final = ("event_id", "event_type", "created_at")
+"""The fields that an envelope supplies to an event without them."""
+
+ATTRIBUTES: Final = {"id": "event_id", "type": "event_type", "time": "created_at"}
+"""The attributes of a CloudEvent that are fields of an event."""
+
+_NOT_KEPT: Final = frozenset(("specversion", "datacontenttype", "data", "data_base64"))
+_JSON_COLUMNS: Final = ("context", "payload", "result", "meta")
+
+
+class Unwrapped(msgspec.Struct, frozen=True, gc=False):
+    """The content of envelopes, as JSON.
+
+    `value` is an event, a batch, or a string with either. `attributes` is an object with the
+    envelopes' own attributes, under the names of an event's fields, or None. With `encoded`, the
+    value was in base64, so it hasn't been searched for secrets yet.
+    """
+
+    value: bytes
+    attributes: bytes | None = None
+    encoded: bool = False
+
+
+class _RawValues:
+    """Values as they were sent."""
+
+    def members(self, value: Any) -> Mapping[str, Any] | None:
+        if isinstance(value, dict):
+            return value
+        return _members_decoder.decode(value) if first_byte(value) == b"{" else None
+
+    def string(self, value: Any) -> str | None:
+        return _text_decoder.decode(value) if first_byte(value) == b'"' else None
+
+    def parse(self, text: str) -> Any:
+        return _raw_decoder.decode(text)
+
+    def write(self, value: Any) -> bytes:
+        return msgspec.json.encode(value)
+
+
+class _TreeValues:
+    """Values of a text that had to be parsed."""
+
+    def members(self, value: Any) -> Mapping[str, Any] | None:
+        return value if isinstance(value, dict) else None
+
+    def string(self, value: Any) -> str | None:
+        return value if isinstance(value, str) and not isinstance(value, Number) else None
+
+    def parse(self, text: str) -> Json:
+        return parse(text)
+
+    def write(self, value: Any) -> bytes:
+        # Keep a lone surrogate as an escape.
+        return write(value).encode(errors="backslashreplace")
+
+
+Values: TypeAlias = _RawValues | _TreeValues
+"""Reads and writes values.
+
+`members` returns None for anything but an object, and `string` for anything but a string. `parse`
+raises ValueError or RecursionError.
+"""
+
+RAWS: Final = _RawValues()
+TREES: Final = _TreeValues()
+
+
+def unwrap(members: Mapping[str, Any], values: Values) -> Unwrapped | None:
+    """Return the content of foreign envelopes, or None if there are none.
+
+    It opens each kind at most once, in a fixed order, and stops once a key names an event type.
+    Raises RecordIgnoredError if the envelope says that there's no event.
+    """
+    envelope = _Envelope(values)
+    inner: Any = None
+    for open_ in (envelope.cloudevent, envelope.connect, envelope.change, envelope.outbox):
+        if not open_(members):
+            continue
+        inner = envelope.inner
+        if envelope.encoded is not None:
+            return Unwrapped(envelope.encoded, envelope.attributes_text(), encoded=True)
+        within = values.members(inner)
+        if within is None or is_named(within):
+            break
+        members = within
+    return None if inner is None else Unwrapped(values.write(inner), envelope.attributes_text())
+
+
+class _Envelope:
+    """Opens one kind of envelope after the other. Each method returns whether it was this kind."""
+
+    def __init__(self, values: Values) -> None:
+        self._values = values
+        self._attributes: dict[str, Any] = {}
+        self.inner: Any = None
+        self.encoded: bytes | None = None
+
+    def cloudevent(self, members: Mapping[str, Any]) -> bool:
+        """Open a structured CloudEvent (#w7)."""
+        if "specversion" not in members or members.keys().isdisjoint(("data", "data_base64")):
+            return False
+        self._keep({name: value for name, value in members.items() if name not in _NOT_KEPT})
+        kind = self._values.string(self._attributes.get("event_type", NULL))
+        if kind is not None:
+            self._attributes["event_type"] = kind.removeprefix(TYPE_PREFIX)
+        if "data" in members:
+            self.inner = members["data"]
+        else:
+            self.encoded = self._base64(members["data_base64"])
+        return True
+
+    def connect(self, members: Mapping[str, Any]) -> bool:
+        """Open a value with its schema, as written by Kafka Connect's JSON converter (#w9)."""
+        if members.keys() != {"schema", "payload"}:
+            return False
+        if members["payload"] in (None, NULL):
+            raise RecordIgnoredError("tombstone")
+        self.inner = members["payload"]
+        return True
+
+    def change(self, members: Mapping[str, Any]) -> bool:
+        """Open the change of a row that Debezium captured (#w9)."""
+        op = self._values.string(members.get("op", NULL))
+        if op in ("d", "t") and "source" in members:
+            raise RecordIgnoredError("a change that deletes rows")
+        row = self._values.members(members.get("after", NULL))
+        if op not in ("c", "r", "u") or row is None:
+            return False
+        self.inner = {name: self._column(name, value) for name, value in row.items()}
+        return True
+
+    def outbox(self, members: Mapping[str, Any]) -> bool:
+        """Open a row of the outbox that Debezium's event router expects (#w9)."""
+        if not members.keys() >= {"aggregatetype", "aggregateid", "payload"}:
+            return False
+        self._keep({name: value for name, value in members.items() if name != "payload"})
+        self.inner = members["payload"]
+        return True
+
+    def attributes_text(self) -> bytes | None:
+        """Return the attributes as JSON, named so that they don't look like a batch."""
+        named = {"event_type": None} | self._attributes
+        return self._values.write(named) if self._attributes else None
+
+    def _keep(self, attributes: Mapping[str, Any]) -> None:
+        for name, value in attributes.items():
+            field = ATTRIBUTES.get(name, name)
+            self._attributes.setdefault(name if field in attributes else field, value)
+
+    def _column(self, name: str, value: Any) -> Any:
+        """Return the column of a captured row. A jsonb column arrives as text."""
+        text = self._values.string(value) if name in _JSON_COLUMNS else None
+        if text is None or text.lstrip(" \t\r\n")[:1] not in {"{", "["}:
+            return value
+        try:
+            return self._values.parse(text)
+        except (ValueError, RecursionError):
+            return value
+
+    def _base64(self, value: Any) -> bytes:
+        try:
+            return b64decode(self._values.string(value) or "", validate=True)
+        except (binascii.Error, ValueError):
+            raise RecordRejectedError("invalid_json", "data_base64: expected base64") from None
+
+
+_members_decoder: Final[msgspec.json.Decoder[dict[str, Raw]]] = msgspec.json.Decoder(dict[str, Raw])
+_text_decoder: Final[msgspec.json.Decoder[str]] = msgspec.json.Decoder(str)
+_raw_decoder: Final[msgspec.json.Decoder[Raw]] = msgspec.json.Decoder(Raw)

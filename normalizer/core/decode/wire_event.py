@@ -1,0 +1,209 @@
+"""Decodes one wire event for the rules: fields, nested objects, and the rest for `extra`.
+
+It keeps values as the bytes that were sent. It also decodes scalars and the four objects that rules
+read (context, payload, result, and meta). Deeper objects are decoded only for a rule that reads
+them.
+"""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Final, Self
+
+import msgspec
+from msgspec import Raw
+
+from normalizer.core.decode.wire_fields import (
+    COLUMN_KEYS,
+    NOTHING,
+    NOTHING_NESTED,
+    NestedObject,
+    NestedObjects,
+    SentFields,
+)
+from normalizer.core.decode.wire_values import ABSENT, NULL, first_byte, same_json
+from normalizer.core.shapes import Shape, shape_of
+from normalizer.envelope import Rule
+from normalizer.jsontext import Number
+
+
+class Layout(msgspec.Struct, frozen=True, gc=False):
+    """Facts that follow from the top-level keys of an event.
+
+    `unread` holds the keys that don't become columns. `shape_with_payload` is the shape of an event
+    with these keys if its payload is an object, and `shape` if it isn't.
+    """
+
+    unread: tuple[str, ...]
+    shape: Shape
+    shape_with_payload: Shape
+
+
+class WireEvent(msgspec.Struct, gc=False):
+    """One event while the rules read it.
+
+    `sent` and `nested` hold the decoded fields, `fields` the top-level values as they were sent.
+    Rules add to `extra` and `coercions`, which become the columns of those names.
+    """
+
+    sent: SentFields
+    fields: dict[str, Raw]
+    layout: Layout
+    index: int
+    extra: dict[str, Raw]
+    coercions: list[dict[str, object]]
+    context: Raw = ABSENT
+    result: Raw = ABSENT
+    meta_sent: Raw = ABSENT
+    meta: NestedObject = NOTHING
+    nested: NestedObjects = NOTHING_NESTED
+
+    @classmethod
+    def read(
+        cls,
+        text: bytes,
+        fields: dict[str, Raw],
+        index: int = 0,
+        extra: dict[str, Raw] | None = None,
+        coercions: Iterable[dict[str, object]] = (),
+    ) -> Self:
+        """Decode the JSON object `text`, whose members are `fields`."""
+        names = tuple(fields)
+        common = len(names) <= _COMMON_KEYS and len(text) <= _COMMON_BYTES
+        layout = _remembered_layout(names) if common else _layout(names)
+        try:
+            sent = _sent_decoder.decode(text)
+            others = _NO_OTHERS
+        except msgspec.ValidationError:
+            sent, others = _read_others(fields)
+        event = cls(sent, fields, layout, index, {} if extra is None else extra, [*coercions])
+        for name in layout.unread:
+            if fields[name] != NULL:
+                event.extra[name] = fields[name]
+        payload = event._read_payload(others)
+        if sent.result is not None:
+            event.result = fields["result"]
+            event.nested = _read_deep(payload, sent.result)
+        else:
+            event.result = others.get("result", ABSENT)
+            if payload is not NOTHING:
+                event.nested = _read_nested(payload)
+        if sent.meta is not None:
+            event.meta_sent, event.meta = fields["meta"], sent.meta
+        elif "meta" in others:
+            event.keep_extra("meta")
+            event.flag("meta_not_object", "meta")  # #n2
+        return event
+
+    def keep_extra(self, name: str) -> None:
+        """Keep a field in `extra`, because no rule could use it."""
+        self.extra[name] = self.fields[name]
+
+    def drop_alias(self, name: str) -> None:
+        """Keep the weaker of two names with different values in `extra`, and record that (#a1)."""
+        self.keep_extra(name)
+        self.flag("alias_conflict", name)
+
+    def flag(self, rule: Rule, field: str) -> None:
+        """Record a coercion whose original value is kept in `extra`."""
+        self.coercions.append({"rule": rule, "field": field})
+
+    def coerce(self, rule: Rule, field: str, original: object) -> None:
+        """Record a coercion with the original value: its meaning was changed or guessed."""
+        self.coercions.append({"rule": rule, "field": field, "from": original})
+
+    def original(self, field: str) -> Raw:
+        """Return the bytes sent at a path such as `created_at` or `meta.queue_meta.attempts`."""
+        first, *rest = field.split(".")
+        raw = self.context if first == "context" else self.fields[first]
+        for key in rest:
+            raw = _fields_decoder.decode(raw)[key]
+        return raw
+
+    def names_its_previous(self) -> bool:
+        """Return whether the event names the one before it, as a Rust server's rows do (#s16)."""
+        return self.fields.get("prev_event_id", NULL) != NULL
+
+    def _read_payload(self, others: dict[str, Raw]) -> NestedObject:
+        """Read the context, or the payload if there is no context (#a1, #x1)."""
+        sent, fields = self.sent, self.fields
+        context = others.get("context", ABSENT) if sent.context is None else fields["context"]
+        payload = others.get("payload", ABSENT) if sent.payload is None else fields["payload"]
+        if context is ABSENT:
+            self.context = payload
+            return sent.payload or NOTHING
+        if payload is not ABSENT and not same_json(context, payload):
+            self.drop_alias("payload")
+        self.context = context
+        return sent.context or NOTHING
+
+
+def nested_object(raw: Raw) -> NestedObject:
+    """Decode an object for the rules, or return NOTHING for any other value."""
+    if raw is ABSENT or raw == NULL:
+        return NOTHING
+    try:
+        return _part_decoder.decode(raw)
+    except msgspec.ValidationError:
+        return NOTHING
+
+
+def _layout(names: tuple[str, ...]) -> Layout:
+    keys = frozenset(names)
+    return Layout(
+        tuple(name for name in names if name not in COLUMN_KEYS),
+        shape_of(keys, payload_is_object=False),
+        shape_of(keys, payload_is_object=True),
+    )
+
+
+_remembered_layout: Final = lru_cache(maxsize=1024)(_layout)
+_COMMON_BYTES: Final = 8192
+_COMMON_KEYS: Final = 64
+"""Don't cache events with more keys. Producers have few layouts, but a hostile one may send any.
+The cache takes at most forty megabytes."""
+
+
+def _read_others(fields: dict[str, Raw]) -> tuple[SentFields, dict[str, Raw]]:
+    """Decode the fields one by one. Also returns those that should be objects but aren't."""
+    others = {
+        name: raw
+        for name, raw in fields.items()
+        if name in _OBJECTS and raw != NULL and first_byte(raw) != b"{"
+    }
+    text = msgspec.json.encode(fields | dict.fromkeys(others, NULL))
+    return _sent_decoder.decode(text), others
+
+
+def _read_nested(payload: NestedObject) -> NestedObjects:
+    if payload.result is ABSENT and payload.response is ABSENT:
+        return NestedObjects(payload)  # nearly every event
+    return _read_deep(payload, NOTHING)
+
+
+def _read_deep(payload: NestedObject, result: NestedObject) -> NestedObjects:
+    payload_result = nested_object(payload.result)
+    result_context = nested_object(result.context)
+    result_inner = nested_object(result_context.result)
+    return NestedObjects(
+        payload,
+        payload_result,
+        nested_object(payload_result.context),
+        nested_object(payload.response),
+        result,
+        result_context,
+        result_inner,
+        nested_object(result_inner.context),
+        nested_object(result_context.response),
+        deep=True,
+    )
+
+
+_OBJECTS: Final = frozenset(("context", "payload", "result", "meta"))
+_NO_OTHERS: Final[dict[str, Raw]] = {}
+_sent_decoder: Final[msgspec.json.Decoder[SentFields]] = msgspec.json.Decoder(
+    SentFields, float_hook=Number
+)
+_part_decoder: Final[msgspec.json.Decoder[NestedObject]] = msgspec.json.Decoder(
+    NestedObject, float_hook=Number
+)
+_fields_decoder: Final[msgspec.json.Decoder[dict[str, Raw]]] = msgspec.json.Decoder(dict[str, Raw])

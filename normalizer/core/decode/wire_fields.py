@@ -1,0 +1,131 @@
+"""Every field that a producer may send and a rule reads, by name."""
+
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from normalizer.core.decode.wire_values import ABSENT, Value
+
+PAIRS: Final = (
+    ("event_type", "name"),
+    ("step", "node_name"),
+    ("context", "payload"),
+    ("created_at", "timestamp", "event_time", "ingest_time"),
+)
+"""Names for the same field, the strongest first. Source: docs/spec/wire-shapes.md#a1, #a2."""
+
+CANONICAL_NAME: Final = {alias: names[0] for names in PAIRS for alias in names}
+
+COLUMN_KEYS: Final = frozenset(
+    (
+        *CANONICAL_NAME,
+        *("event_id", "execution_id", "status", "worker_id", "meta", "command_id"),
+        *("catalog_id", "node_type", "parent_event_id", "parent_execution_id"),
+        *("result", "error", "duration"),
+    )
+)
+"""The keys that become columns.
+
+Every other key is kept in `extra` as it was sent, even if a rule reads it (#v1).
+"""
+
+
+class NestedObject(msgspec.Struct, frozen=True, gc=False):
+    """Every field that a rule reads inside a payload, a meta, or a result."""
+
+    attempt: Value = None
+    attempt_number: Value = None
+    attempts: Value = None
+    child_execution_id: Raw = ABSENT
+    command_id: Value = None
+    context: Raw = ABSENT
+    correlation: Raw = ABSENT
+    data: Raw = ABSENT
+    duration_ms: Value = None
+    error: Raw = ABSENT
+    id: Value = None
+    max_attempts: Value = None
+    message: Value = None
+    parent_execution_id: Value = None
+    queue_meta: Raw = ABSENT
+    response: Raw = ABSENT
+    result: Raw = ABSENT
+    retry: Raw = ABSENT
+    status: Value = None
+    step: Value = None
+    terminal_state: Value = None
+    worker: Raw = ABSENT
+    worker_id: Value = None
+
+
+class SentFields(msgspec.Struct, frozen=True, gc=False):
+    """Every top-level field that a rule reads.
+
+    None means absent, null, or not an object although a rule reads an object. A Raw holds the bytes
+    as they were sent, or is ABSENT.
+    """
+
+    attempt: Value = None
+    attempt_number: Value = None
+    catalog_id: Value = None
+    command_id: Value = None
+    context: NestedObject | None = None
+    correlation: Raw = ABSENT
+    created_at: Value = None
+    duration: Value = None
+    error: Raw = ABSENT
+    event_id: Value = None
+    event_time: Value = None
+    event_type: Value = None
+    execution_id: Value = None
+    ingest_time: Value = None
+    max_attempts: Value = None
+    meta: NestedObject | None = None
+    name: Value = None
+    node_name: Value = None
+    node_type: Value = None
+    parent_event_id: Value = None
+    parent_execution_id: Value = None
+    payload: NestedObject | None = None
+    result: NestedObject | None = None
+    retry_count: Value = None
+    status: Value = None
+    step: Value = None
+    timestamp: Value = None
+    trace_component: Raw = ABSENT
+    worker_id: Value = None
+
+
+READ_FIELDS: Final = frozenset(SentFields.__struct_fields__)
+
+NOTHING: Final = NestedObject()
+
+
+class NestedObjects(msgspec.Struct, frozen=True, gc=False):
+    """The nested objects that may hold an outcome, an error, a duration, or a command.
+
+    `payload` is the context, or the payload if there is no context. The names are paths:
+    payload_result_context is payload.result.context, result_inner is result.context.result, and
+    result_response is result.context.response. `deep` means that an object other than the payload
+    itself was decoded, which is rare.
+    """
+
+    payload: NestedObject
+    payload_result: NestedObject = NOTHING
+    payload_result_context: NestedObject = NOTHING
+    payload_response: NestedObject = NOTHING
+    result: NestedObject = NOTHING
+    result_context: NestedObject = NOTHING
+    result_inner: NestedObject = NOTHING
+    result_inner_context: NestedObject = NOTHING
+    result_response: NestedObject = NOTHING
+    deep: bool = False
+
+
+NOTHING_NESTED: Final = NestedObjects(NOTHING)
+
+
+def canonical_path(path: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the path under the strongest name: `context.error` also for `payload.error`."""
+    return (CANONICAL_NAME.get(path[0], path[0]), *path[1:])

@@ -1,0 +1,88 @@
+"""Reads single JSON values of a wire event: texts, integers, and raw bytes."""
+
+from typing import Final, TypeAlias
+
+import msgspec
+from msgspec import Raw
+
+from normalizer.envelope import canonical_json
+from normalizer.errors import Reason
+from normalizer.jsontext import Number, canonical_number
+
+ABSENT: Final = Raw(b"")
+
+NULL: Final = Raw(b"null")
+
+Value: TypeAlias = object
+"""A decoded value. A number with a point or an exponent is a Number, which is a str, so the rules
+compare exact types to recognize texts and integers. Absent and null are both None."""
+
+
+class RecordRejectedError(Exception):
+    """This record, or one event in it, is rejected."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class RecordIgnoredError(Exception):
+    """This record correctly holds no event. The message says why."""
+
+
+def text(value: Value) -> str:
+    """Return a text, or '' for everything else."""
+    return value if type(value) is str else ""
+
+
+def integer_of(value: Value) -> int | None:
+    """Return an integer as jsonb holds it: 2e1 is 20, and 2.0 is not an integer."""
+    if type(value) is int:
+        return value
+    if isinstance(value, Number):
+        number = canonical_number(value)
+        return None if "." in number else int(number)
+    return None
+
+
+def text_or_number(value: Value) -> str:
+    """Return a text or a number as text, or '' for everything else (#p1, #k1)."""
+    if type(value) is str:
+        return value
+    if type(value) is int:
+        return str(value)
+    return str(canonical_number(value)) if isinstance(value, Number) else ""
+
+
+def within_bytes(field: str, value: str, max_bytes: int) -> str:
+    """Return the text. Raises RecordRejectedError if it is longer than `max_bytes` (#l1)."""
+    if len(value) * 4 > max_bytes and len(value.encode()) > max_bytes:
+        raise RecordRejectedError(
+            "too_large", f"{field}: expected at most {max_bytes} bytes, got {len(value.encode())}"
+        )
+    return value
+
+
+def decode_value(raw: Raw) -> Value:
+    """Decode a raw value."""
+    return _value_decoder.decode(raw)
+
+
+def first_byte(raw: Raw) -> bytes:
+    """Return the first byte, which shows whether a value is an object, a list, or a string."""
+    return bytes(memoryview(raw)[:1])
+
+
+def same_json(a: Raw, b: Raw) -> bool:
+    """Return whether two raw values are equal as JSON, however they're spelled.
+
+    Two values of four megabytes take a second or two, so large records are never normalized on the
+    event loop.
+    """
+    return a == b or canonical_json(bytes(a)) == canonical_json(bytes(b))
+
+
+_value_decoder: Final[msgspec.json.Decoder[object]] = msgspec.json.Decoder(
+    object, float_hook=Number
+)

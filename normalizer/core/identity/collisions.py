@@ -1,0 +1,84 @@
+"""Decides which of several events with the same id a report belongs to, and assigns other ids.
+
+Two reports are about one event if event_id, execution, and class of the type are equal. If both
+name a command, it must be equal too. Otherwise, if both name a step, that must be equal. Source:
+docs/spec/wire-shapes.md#m2, #m3.
+"""
+
+import hashlib
+import struct
+from collections.abc import Callable, Collection
+from typing import Final
+
+import msgspec
+
+from normalizer.core.identity.conflicts import reported_steps
+from normalizer.core.identity.merge_flags import SHARES_ID, with_coercion
+from normalizer.core.rules.event_types import event_class
+from normalizer.envelope import Envelope
+
+HASHED_REGION: Final = 1 << 62 | 1 << 61
+"""Ids with bits 62 and 61 set hold no time, but 61 bits of a hash."""
+
+MAX_SIBLINGS: Final = 8
+"""How many other events may share an id with its holder. Further ones get a derived id."""
+
+_HASH_BITS: Final = (1 << 61) - 1
+
+
+def match_strength(
+    row: Envelope,
+    report: Envelope,
+    steps_of: Callable[[Envelope], Collection[str]] = reported_steps,
+) -> int:
+    """Return how surely a report is about the row's event: 3 by command, 2 by step, 1, or 0.
+
+    1 means that nothing speaks against it, and 0 that it's another event. `steps_of` may cache the
+    result of `reported_steps`, which decodes the row.
+    """
+    if row.execution_id != report.execution_id or not is_same_class(row, report):
+        return 0
+    if row.command_id is not None and report.command_id is not None:
+        return 3 if row.command_id == report.command_id else 0
+    if row.step and report.step:
+        return 2 if row.step == report.step or report.step in steps_of(row) else 0
+    return 1
+
+
+def is_same_class(a: Envelope, b: Envelope) -> bool:
+    """Return whether both types are spellings of the same class."""
+    return a.event_type == b.event_type or event_class(a.event_type) == event_class(b.event_type)
+
+
+def are_rivals(row: Envelope, event: Envelope) -> bool:
+    """Return whether a report without step and command could be about either one."""
+    return row.execution_id == event.execution_id and is_same_class(row, event)
+
+
+def sibling_ids(event_id: int, execution_id: int) -> list[int]:
+    """Return the ids, in order, for an execution's events whose own id belongs to another event.
+
+    2^62 | 2^61 | the low 61 bits of BLAKE2b over the id, the execution and 1 to 8.
+    """
+    return [
+        HASHED_REGION
+        | int.from_bytes(
+            hashlib.blake2b(struct.pack(">Qqq", event_id, execution_id, n), digest_size=8).digest(),
+            "big",
+        )
+        & _HASH_BITS
+        for n in range(1, MAX_SIBLINGS + 1)
+    ]
+
+
+def with_event_id(event: Envelope, event_id: int) -> Envelope:
+    """Return the event under another id than its producer's, with a coercion that records it."""
+    coercion = msgspec.json.encode(
+        {"rule": "event_id_conflict", "field": "event_id", "from": event.event_id}
+    )
+    return msgspec.structs.replace(
+        event,
+        event_id=event_id,
+        coercions=with_coercion(event.coercions, coercion),
+        merge_flags=event.merge_flags | SHARES_ID,
+    )

@@ -1,0 +1,243 @@
+"""Keeps the values of reports that lost in a merge, in `extra`."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from operator import itemgetter
+from typing import Any, Final
+
+import msgspec
+
+from normalizer.core.identity.digests import Digest, Digests, digest_of_text
+from normalizer.envelope import Envelope, canonical_json
+
+RANKED_COLUMNS: Final[tuple[tuple[str, int], ...]] = (
+    ("attempts", 100),
+    ("status", 10),
+    ("created_at", 1),
+)
+WHOLE_COLUMNS: Final[tuple[str, ...]] = (
+    "event_type",
+    "step",
+    "max_attempts",
+    "worker_id",
+    "command_id",
+    "iteration",
+    "node_type",
+    "catalog_id",
+    "parent_event_id",
+    "parent_execution_id",
+    "duration",
+    "error",
+    "trace_id",
+)
+PAYLOADS: Final[tuple[str, ...]] = ("context", "result")
+CONFLICTING_VALUES: Final = "conflicting_values"
+"""The key of `extra` with the values that lost: column -> values."""
+MAX_VALUES: Final = 8
+"""How many values of a column to keep, the shortest first. The winning one counts too."""
+MAX_KEPT_BYTES: Final = 32 * 1024 * 1024
+"""How many bytes of a column's values to keep, as jsonb text: as many as in two maximal records."""
+_MORE: Final = "more"
+"""The key that names the columns with more reported values than are kept."""
+_KEPT_COLUMNS: Final = frozenset(
+    {*(column for column, _ in RANKED_COLUMNS), *WHOLE_COLUMNS, *PAYLOADS, _MORE}
+)
+_KEPT_KEYS: Final = ("extra.", "meta.", "headers.")
+_OWN_KEY: Final = f"extra.{CONFLICTING_VALUES}"
+"""Keeps a producer's own key of that name, like any other value that lost."""
+_DIGITS: Final = 19
+by_bytes: Final = itemgetter(1)
+JsonObject = dict[str, msgspec.Raw]
+ValuesByDigest = dict[Digest, bytes]
+"""The different values of a column, each in one of its spellings."""
+_object_decoder: msgspec.json.Decoder[JsonObject] = msgspec.json.Decoder(JsonObject)
+_conflicts_decoder: msgspec.json.Decoder[dict[str, list[msgspec.Raw]]] = msgspec.json.Decoder(
+    dict[str, list[msgspec.Raw]]
+)
+
+
+class Conflicts:
+    """Collects the values that lost while two reports are merged: column -> values."""
+
+    def __init__(self, stored: Envelope, report: Envelope, digests: Digests) -> None:
+        self.digests = digests
+        self._values: dict[str, ValuesByDigest] = {}
+        self._more: ValuesByDigest = {}
+        mine, before = self._split_extra(stored.extra)
+        theirs, _ = self._split_extra(report.extra)
+        self.extras = (mine, theirs)
+        """The `extra` of both without the values that earlier merges kept there."""
+        self._before = before
+
+    def add(self, column: str, value: bytes, digest: Digest) -> None:
+        """Add a value that lost."""
+        self._values.setdefault(column, {}).setdefault(digest, value)
+
+    def write_into(
+        self, extra: bytes | None, stored: Envelope, winners: dict[str, Any]
+    ) -> bytes | None:
+        """Add the values that lost to `extra`, except those that won in the end."""
+        lost = self._losers({**winners, "extra": extra}, stored)
+        if lost == self._before and extra == self.extras[0]:
+            return stored.extra
+        if not lost:
+            return extra
+        own = decode_object(extra)
+        own[CONFLICTING_VALUES] = msgspec.Raw(_encode_kept(lost, self.digests))
+        return encode_object(own)
+
+    def _losers(self, winners: dict[str, Any], stored: Envelope) -> dict[str, list[bytes]]:
+        """Return the values to keep of each column, without the one that won.
+
+        The winner counts towards the limits, so the kept values don't depend on the order of the
+        reports.
+        """
+        lost: dict[str, list[bytes]] = {}
+        objects: dict[str, JsonObject] = {}
+        for column, values in sorted(self._values.items()):
+            name, _, key = column.partition(".")
+            if key:
+                if name not in objects:
+                    objects[name] = decode_object(winners[name])
+                raw = objects[name].get(key)
+                winner = None if raw is None else bytes(raw)
+            else:
+                winner = winners[name] if name in winners else getattr(stored, name)
+            won = None if winner is None else self._digest(winner)
+            if won is not None:
+                values.setdefault(won, b"")
+            first = _kept_digests(values)
+            if len(first) < len(values):
+                name_of_more = canonical_value(column)
+                self._more[digest_of_text(name_of_more)] = name_of_more
+            if losers := [values[digest] for digest in first if digest != won]:
+                lost[column] = losers
+        if self._more:
+            lost[_MORE] = [self._more[digest] for digest in sorted(self._more, key=by_bytes)]
+        return lost
+
+    def _digest(self, value: Any) -> Digest:
+        """The digest of a column's value or of a member of an object."""
+        if isinstance(value, bytes):
+            return self.digests.of(value)
+        return digest_of_text(canonical_value(value))
+
+    def _split_extra(self, extra: bytes | None) -> tuple[bytes | None, dict[str, list[bytes]]]:
+        """Split `extra` into the producer's own fields and the values an earlier merge kept."""
+        if extra is None or (CONFLICTING_VALUES.encode() not in extra and b"\\" not in extra):
+            return extra, {}
+        own = decode_object(extra)
+        earlier = own.pop(CONFLICTING_VALUES, None)
+        if earlier is None:
+            return extra, {}
+        kept = _decode_kept(bytes(earlier), self.digests) or {_OWN_KEY: [bytes(earlier)]}
+        for column, values in kept.items():
+            into = self._more if column == _MORE else self._values.setdefault(column, {})
+            for value in values:
+                into.setdefault(self.digests.of(value), value)
+        return encode_object(own) if own else None, kept
+
+
+def _kept_digests(values: ValuesByDigest) -> list[Digest]:
+    """The digests of the values to keep, ordered by bytes: the shortest, within the limits."""
+    first: list[Digest] = []
+    kept_bytes = 0
+    for digest in sorted(values)[:MAX_VALUES]:
+        kept_bytes += digest[0]
+        if kept_bytes > MAX_KEPT_BYTES:
+            break
+        first.append(digest)
+    return sorted(first, key=by_bytes)
+
+
+def _encode_kept(lost: dict[str, list[bytes]], digests: Digests) -> bytes:
+    """Encode the values that lost. If a producer's own value is the only one, it stays as sent."""
+    own = lost.get(_OWN_KEY, [])
+    if len(lost) == len(own) == 1 and _decode_kept(own[0], digests) is None:
+        return own[0]
+    members = (
+        msgspec.json.encode(column) + b":[" + b",".join(values) + b"]"
+        for column, values in lost.items()
+    )
+    return b"{" + b",".join(members) + b"}"
+
+
+def _decode_kept(value: bytes, digests: Digests) -> dict[str, list[bytes]] | None:
+    """Return the values that an earlier merge kept, or None if a producer sent this key."""
+    try:
+        conflicts = _conflicts_decoder.decode(value)
+    except msgspec.MsgspecError:
+        return None
+    kept = {column: [bytes(one) for one in values] for column, values in conflicts.items()}
+    is_ours = all(
+        (column in _KEPT_COLUMNS or column.startswith(_KEPT_KEYS))
+        and values
+        and (known := [digests.of(one) for one in values]) == sorted(set(known), key=by_bytes)
+        for column, values in kept.items()
+    )
+    if not kept or not is_ours:
+        return None
+    # Write a single value of a producer as it is, unless it looks like kept values.
+    own = kept.get(_OWN_KEY, [])
+    return None if len(kept) == len(own) == 1 and _decode_kept(own[0], digests) is None else kept
+
+
+def kept_values(row: Envelope) -> list[tuple[str, bytes]]:
+    """Return column and value of each value that lost. A producer's own value may look like one."""
+    if row.extra is None or CONFLICTING_VALUES.encode() not in row.extra:
+        return []
+    try:
+        kept = _kept_decoder.decode(row.extra).conflicting_values
+    except msgspec.ValidationError:  # a producer's own value of that name
+        return []
+    return [(column, bytes(value)) for column, values in kept.items() for value in values]
+
+
+def reported_steps(row: Envelope) -> tuple[str, ...]:
+    """Return the steps that reports of the row named but that lost, as far as they're kept."""
+    return tuple(
+        msgspec.json.decode(value) for column, value in kept_values(row) if column == "step"
+    )
+
+
+class ReportedSteps:
+    """Caches `reported_steps` for each state of a row, because thousands may need it."""
+
+    def __init__(self) -> None:
+        self._known: dict[int | None, tuple[bytes | None, tuple[str, ...]]] = {}
+
+    def of(self, row: Envelope) -> tuple[str, ...]:
+        """Return the steps that reports of the row named but that lost."""
+        extra, steps = self._known.get(row.event_id, (None, ()))
+        if extra is not row.extra:
+            steps = reported_steps(row)
+            self._known[row.event_id] = (row.extra, steps)
+        return steps
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    conflicting_values: dict[str, list[msgspec.Raw]] = {}
+
+
+_kept_decoder: msgspec.json.Decoder[_Kept] = msgspec.json.Decoder(_Kept)
+
+
+def canonical_value(value: Any) -> bytes:
+    """Return a column's value as jsonb text, which orders two values and keeps the loser."""
+    if isinstance(value, datetime):
+        value = value.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    text = msgspec.json.encode(value)
+    # A text without escapes or a short integer is already canonical.
+    if (text[:1] == b'"' and b"\\" not in text) or (text.isdigit() and len(text) < _DIGITS):
+        return text
+    return canonical_json(text)
+
+
+def decode_object(value: bytes | None) -> JsonObject:
+    """Return the members of a JSON object, or none for None."""
+    return {} if value is None else _object_decoder.decode(value)
+
+
+def encode_object(members: Iterable[tuple[str, msgspec.Raw]] | JsonObject) -> bytes:
+    """Return the JSON object with these members."""
+    return msgspec.json.encode(dict(members))

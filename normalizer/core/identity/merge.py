@@ -1,0 +1,264 @@
+"""Merges two reports of one event into one row, column by column.
+
+Merging is commutative, associative, and idempotent, so records may arrive in any order, twice, and
+in any batches, and still give the same row.
+
+It compares JSON values by their digests, so it never decodes a large value. Source:
+docs/spec/wire-shapes.md#m4, #v3.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from itertools import chain
+from typing import Any, Final
+
+import msgspec
+
+from normalizer.core.identity.conflicts import (
+    PAYLOADS,
+    RANKED_COLUMNS,
+    WHOLE_COLUMNS,
+    Conflicts,
+    JsonObject,
+    ValuesByDigest,
+    by_bytes,
+    canonical_value,
+    decode_object,
+    encode_object,
+    kept_values,
+)
+from normalizer.core.identity.coordinates import coordinates_of
+from normalizer.core.identity.digests import Digests, digest_of_text, hash_of
+from normalizer.core.identity.merge_flags import (
+    ELSEWHERE,
+    HAS_RIVAL,
+    MERGED,
+    WITHOUT_COMMAND,
+    WITHOUT_STEP,
+    lacks,
+    with_flags,
+)
+from normalizer.envelope import Envelope
+
+_OBJECTS: Final[tuple[str, ...]] = ("meta", "extra", "headers")
+_JSON: Final = (*PAYLOADS, *_OBJECTS, "coercions")
+
+_list_decoder: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def merge(stored: Envelope, report: Envelope, digests: Digests) -> Envelope:
+    """Merge the report into the row. Returns `stored` itself if the report adds nothing.
+
+    The row keeps the id and coordinates of `stored`, because the ledger counts a row where it was
+    stored. If `digests` has missing digests afterwards, the result may be wrong, so load them and
+    merge again.
+    """
+    conflicts = Conflicts(stored, report, digests)
+    fields: dict[str, Any] = {
+        column: _higher_ranked(column, digit, stored, report, conflicts)
+        for column, digit in RANKED_COLUMNS
+    }
+    fields["evidence"] = _better_evidence(stored.evidence, report.evidence)
+    for column in WHOLE_COLUMNS:
+        mine, theirs = getattr(stored, column), getattr(report, column)
+        if mine != theirs:
+            fields[column] = _greater_value(column, mine, theirs, conflicts)
+    for column in PAYLOADS:
+        fields[column] = _greater_json(
+            column, getattr(stored, column), getattr(report, column), conflicts
+        )
+    fields["meta"] = _merge_meta(stored, report, fields["attempts"], conflicts)
+    fields["headers"] = _merge_objects("headers", stored.headers, report.headers, conflicts)
+    fields["coercions"] = _merge_lists(stored.coercions, report.coercions, digests)
+    fields["shape"] = _greater_shape(stored.shape, report.shape)
+    fields["normalizer_version"] = min(stored.normalizer_version, report.normalizer_version)
+    fields["recorded_at"] = _earlier(stored.recorded_at, report.recorded_at)
+    extra = _merge_objects("extra", *conflicts.extras, conflicts)
+    fields["extra"] = conflicts.write_into(extra, stored, fields)
+    changed = {name: value for name, value in fields.items() if value != getattr(stored, name)}
+    row = msgspec.structs.replace(stored, **changed) if changed else stored
+    merged = with_flags(row, _flags(stored, report, row))
+    return stored if merged is stored else with_flags(merged, MERGED)
+
+
+def request_digests(reports: Sequence[Envelope], digests: Digests) -> None:
+    """Request nearly every digest that a row's merge needs, so that a batch needs one query."""
+    sent = {column: [getattr(report, column) for report in reports] for column in _JSON}
+    compared: defaultdict[str, list[bytes | None]] = defaultdict(list)
+    for column in PAYLOADS:
+        compared[column] += sent[column]
+    for column in _OBJECTS:
+        for sent_object in _differing(sent[column]):
+            for key, member in decode_object(sent_object).items():
+                compared[f"{column}.{key}"].append(bytes(member))
+    # Merging compares kept values with the one that won, even if all reports agree.
+    for name, value in chain.from_iterable(map(kept_values, reports)):
+        compared[name].append(value)
+        digests.of(value)
+    for value in chain.from_iterable(map(_differing, compared.values())):
+        digests.of(value)
+    for entries in _differing(sent["coercions"]):
+        _entries(entries, digests)
+
+
+def _differing(values: list[bytes | None]) -> Iterable[bytes]:
+    """Return the different values if there are several. Absent and null ones need no digest."""
+    if values.count(values[0]) == len(values):
+        return ()
+    different = dict.fromkeys(value for value in values if value not in (None, b"null"))
+    return different if len(different) > 1 else ()
+
+
+def _flags(stored: Envelope, report: Envelope, row: Envelope) -> int:
+    """Return the flags to set for two reports and their row."""
+    flags = report.merge_flags & ~MERGED
+    lacking = lacks(stored) | lacks(report)
+    if row.step:
+        flags |= lacking & WITHOUT_STEP
+    if row.command_id is not None:
+        flags |= lacking & WITHOUT_COMMAND
+    if stored.step and report.step and stored.step != report.step:
+        flags |= HAS_RIVAL
+    # What a job reads from a file has no time in a log, and tells nothing by its place.
+    if report.recorded_at is not None and not _follows(stored, report):
+        flags |= ELSEWHERE
+    return flags
+
+
+def _follows(stored: Envelope, report: Envelope) -> bool:
+    """Whether the report lies in the log of the stored row, and not before it."""
+    *log, offset, index = coordinates_of(stored)
+    *other_log, other_offset, other_index = coordinates_of(report)
+    return log == other_log and (offset, index) <= (other_offset, other_index)
+
+
+def _higher_ranked(
+    column: str, digit: int, stored: Envelope, report: Envelope, conflicts: Conflicts
+) -> Any:
+    """Return the value with the stronger evidence: declared, then derived, then defaulted.
+
+    With equal evidence the greater value wins.
+    """
+    mine, theirs = getattr(stored, column), getattr(report, column)
+    if mine == theirs or theirs is None:
+        return mine
+    if mine is None:
+        return theirs
+    ranks = stored.evidence // digit % 10, report.evidence // digit % 10
+    a, b = canonical_value(mine), canonical_value(theirs)
+    wins = (ranks[0], a) > (ranks[1], b)
+    rank, canonical = (ranks[1], b) if wins else (ranks[0], a)
+    if rank and not (column == "created_at" and rank == 1):
+        conflicts.add(column, canonical, digest_of_text(canonical))
+    return mine if wins else theirs
+
+
+def _better_evidence(a: int, b: int) -> int:
+    if a == b:
+        return a
+    return sum(max(a // digit % 10, b // digit % 10) * digit for _, digit in RANKED_COLUMNS)
+
+
+def _greater_value(column: str, a: Any, b: Any, conflicts: Conflicts) -> Any:
+    """Return the greater value by bytes, and keep the other. An absent value or '' always loses."""
+    if b in (None, ""):
+        return a
+    if a in (None, ""):
+        return b
+    mine, theirs = canonical_value(a), canonical_value(b)
+    loser = min(mine, theirs)
+    conflicts.add(column, loser, digest_of_text(loser))
+    return a if mine >= theirs else b
+
+
+def _greater_json(
+    column: str, a: bytes | None, b: bytes | None, conflicts: Conflicts
+) -> bytes | None:
+    """Return the greater of two JSON values. Absent and null lose. Payloads compare by hash."""
+    if a == b or b in (None, b"null"):
+        return a or b
+    if a in (None, b"null"):
+        return b
+    assert a is not None
+    assert b is not None
+    mine, theirs = conflicts.digests.of(a), conflicts.digests.of(b)
+    if mine == theirs:
+        return a
+    by = hash_of if column in PAYLOADS else by_bytes
+    if by(mine) > by(theirs):
+        conflicts.add(column, b, theirs)
+        return a
+    conflicts.add(column, a, mine)
+    return b
+
+
+def _merge_objects(
+    column: str, a: bytes | None, b: bytes | None, conflicts: Conflicts
+) -> bytes | None:
+    """Merge two objects key by key. Returns `a` itself if `b` adds nothing."""
+    if a == b or b is None:
+        return a
+    if a is None:
+        return b
+    merged = decode_object(a)
+    return (
+        encode_object(merged) if _merge_members(merged, column, decode_object(b), conflicts) else a
+    )
+
+
+def _merge_members(mine: JsonObject, column: str, theirs: JsonObject, conflicts: Conflicts) -> bool:
+    """Merge the second object into the first. Returns whether that changed it."""
+    changed = False
+    for key, value in theirs.items():
+        before = mine.get(key)
+        if before is None:
+            mine[key] = value
+            changed = True
+        elif before != value:
+            own = bytes(before)
+            winner = _greater_json(f"{column}.{key}", own, bytes(value), conflicts) or b"null"
+            if winner != own:
+                mine[key] = msgspec.Raw(winner)
+                changed = True
+    return changed
+
+
+def _merge_meta(stored: Envelope, report: Envelope, attempts: int, conflicts: Conflicts) -> bytes:
+    """Merge two metas as objects. `attempts` is the value of the merged column."""
+    if stored.meta == report.meta and stored.attempts == report.attempts:
+        return stored.meta
+    mine, theirs = decode_object(stored.meta), decode_object(report.meta)
+    written = msgspec.Raw(b"%d" % attempts)
+    before = mine.pop("attempts", None)
+    theirs.pop("attempts", None)
+    if not _merge_members(mine, "meta", theirs, conflicts) and before == written:
+        return stored.meta
+    mine["attempts"] = written
+    return encode_object(mine)
+
+
+def _merge_lists(a: bytes | None, b: bytes | None, digests: Digests) -> bytes | None:
+    """Return the union of two lists without duplicates, with the shortest entry first."""
+    if a == b or b is None:
+        return a
+    if a is None:
+        return b
+    mine, theirs = _entries(a, digests), _entries(b, digests)
+    if theirs.keys() <= mine.keys():
+        return a
+    entries = theirs | mine
+    return b"[" + b",".join(entries[digest] for digest in sorted(entries)) + b"]"
+
+
+def _entries(value: bytes, digests: Digests) -> ValuesByDigest:
+    return {digests.of(raw): raw for raw in map(bytes, _list_decoder.decode(value))}
+
+
+def _greater_shape(a: str, b: str) -> str:
+    known = [shape for shape in (a, b) if shape != "unknown"]
+    return max(known, default="unknown")
+
+
+def _earlier(a: datetime | None, b: datetime | None) -> datetime | None:
+    return min((time for time in (a, b) if time is not None), default=None)

@@ -1,0 +1,300 @@
+"""Reconciles a batch's events with the stored rows: rows to insert, rows to update, outcomes.
+
+It decides identity: the same record read again, another report of the same event, or another event
+with the same id. It contains no SQL. `StoredEvents` returns the rows to compare with. Source:
+docs/spec/wire-shapes.md#m1, #m2, #m3, #g5.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+
+import msgspec
+
+from normalizer.core.encoded_events import Event, envelope_of
+from normalizer.core.identity.collisions import (
+    HASHED_REGION,
+    are_rivals,
+    match_strength,
+    sibling_ids,
+    with_event_id,
+)
+from normalizer.core.identity.conflicts import ReportedSteps
+from normalizer.core.identity.coordinates import (
+    NO_DEDUP_HORIZON,
+    SALTS,
+    Coordinates,
+    DedupHorizon,
+    coordinates_of,
+    derived_id,
+    id_of,
+    is_below,
+    is_derived,
+)
+from normalizer.core.identity.digests import Digests
+from normalizer.core.identity.merge import merge, request_digests
+from normalizer.core.identity.merge_flags import HAS_RIVAL, SHARES_ID, is_ambiguous, with_flags
+from normalizer.core.identity.stored_events import Outcome, StoredEvents, WritePlan
+from normalizer.envelope import Envelope
+
+_BY_COMMAND = 3
+
+
+async def reconcile(
+    events: Sequence[Event], stored: StoredEvents, dedup_horizon: DedupHorizon = NO_DEDUP_HORIZON
+) -> WritePlan:
+    """Decide for each event whether it becomes a row, is merged into one, or is a duplicate.
+
+    A record with the same coordinates is the same record, whatever id today's rules give it. So
+    below the dedup horizon, a record that isn't found by its id is looked up by its coordinates.
+    Only events that are compared become Envelopes. Every other event is a new row as it is.
+    """
+    ids = [id_of(event) for event in events]
+    id_counts = Counter(ids)
+    known = await stored.find_coordinates(sorted(id_counts))
+    again = {*known, *(event_id for event_id, times in id_counts.items() if times > 1)}
+    doubtful = [
+        number
+        for number, event_id in enumerate(ids)
+        if event_id in again or (dedup_horizon and is_below(events[number], dedup_horizon))
+    ]
+    if not doubtful:
+        rows = dict(zip(ids, events, strict=True))
+        return WritePlan(
+            inserts=[rows[event_id] for event_id in sorted(rows)],
+            updates=[],
+            outcomes=[("stored", event_id) for event_id in ids],
+        )
+    return await _Reconciler(stored, known, dedup_horizon).reconcile(events, ids, doubtful)
+
+
+class _Reconciler:
+    """The state while one batch is reconciled: stored rows, and the batch's rows so far."""
+
+    def __init__(
+        self, stored: StoredEvents, known: dict[int, Coordinates], dedup_horizon: DedupHorizon
+    ) -> None:
+        self._stored = stored
+        self._known = known
+        self._dedup_horizon = dedup_horizon
+        self._resolved: dict[Coordinates, int] = {}
+        self._rows: dict[int, Event | None] = {}
+        self._new: set[int] = set()
+        self._changed: set[int] = set()
+        self._merged_records: list[tuple[Coordinates, int]] = []
+        self._unchanging: set[Coordinates] = set()
+        self._digests = Digests()
+        self._ambiguous = 0
+        self._steps = ReportedSteps()
+
+    async def reconcile(
+        self, events: Sequence[Event], ids: Sequence[int], doubtful: Sequence[int]
+    ) -> WritePlan:
+        """Reconcile the doubtful events one by one. Every other event is a new row as it is.
+
+        `ids` is parallel to `events`, and `doubtful` holds indexes into both.
+        """
+        self._rows = dict(zip(ids, events, strict=True))
+        outcomes: list[tuple[Outcome, int]] = [("stored", event_id) for event_id in ids]
+        for number in doubtful:
+            self._rows.pop(ids[number], None)
+        self._new = set(self._rows)
+        self._rows |= {ids[number]: None for number in doubtful if ids[number] not in self._known}
+        doubtful_events = [envelope_of(events[number]) for number in doubtful]
+        await self._load_rows(doubtful_events)
+        for number, event in zip(doubtful, doubtful_events, strict=True):
+            outcomes[number] = await self._reconcile(event)
+            await self._stored.pause()
+        # A batch that died before its commit may have merged these in an earlier transaction.
+        merged = await self._stored.find_merged(self._unchanging) if self._unchanging else {}
+        merged_records = [record for record in self._merged_records if record[0] not in merged]
+        for number, event in zip(doubtful, doubtful_events, strict=True):
+            if (row := merged.pop(coordinates_of(event), None)) is not None:
+                outcomes[number] = "merged", row
+        return WritePlan(
+            inserts=self._sorted(self._new),
+            updates=[envelope_of(row) for row in self._sorted(self._changed)],
+            outcomes=outcomes,
+            merged_records=merged_records,
+            ambiguous=self._ambiguous,
+        )
+
+    async def _load_rows(self, events: Sequence[Envelope]) -> None:
+        """Find where these records are stored, and lock every row they report on, in one order."""
+        unknown = [event for event in events if not self._is_stored(event)]
+        if self._dedup_horizon:
+            below = {coordinates_of(one) for one in unknown if is_below(one, self._dedup_horizon)}
+            self._resolved = await self._stored.find_rows_at(below) if below else {}
+        again = [event for event in unknown if coordinates_of(event) not in self._resolved]
+        id_counts = {event_id for event in again if (event_id := id_of(event)) in self._known}
+        await self._lock({event_id for event_id in id_counts if event_id < HASHED_REGION})
+        rows = self._current_rows(again)
+        siblings = {
+            one
+            for event, row in zip(again, rows, strict=True)
+            if self._may_have_siblings(row, event) and not is_derived(event)
+            for one in sibling_ids(id_of(event), event.execution_id)
+        }
+        await self._lock(
+            {event_id for event_id in id_counts if event_id >= HASHED_REGION}
+            | (siblings - self._rows.keys())
+        )
+        reports: dict[int, list[Envelope]] = {}
+        for event, row in zip(again, self._current_rows(again), strict=True):
+            if row is not event and match_strength(row, event, self._steps.of):
+                reports.setdefault(id_of(row), [row]).append(event)
+        for row_reports in reports.values():
+            request_digests(row_reports, self._digests)
+        await self._load_digests()
+
+    async def _lock(self, event_ids: Collection[int]) -> None:
+        if event_ids:
+            found = await self._stored.rows(sorted(event_ids))
+            self._rows |= {event_id: found.get(event_id) for event_id in event_ids}
+
+    def _current_rows(self, events: Sequence[Envelope]) -> list[Envelope]:
+        """Return the row of each event's id: the stored one, or the first event with this id."""
+        first: dict[int, Envelope] = {}
+        return [
+            self._loaded(id_of(event)) or first.setdefault(id_of(event), event) for event in events
+        ]
+
+    async def _load_digests(self) -> bool:
+        """Load the digests that merging missed. Returns whether it missed any."""
+        missing = self._digests.missing()
+        if missing:
+            self._digests.learn(missing, await self._stored.digests(missing))
+        return bool(missing)
+
+    async def _reconcile(self, event: Envelope) -> tuple[Outcome, int]:
+        if self._is_stored(event):
+            return "duplicate", id_of(event)
+        row = self._resolved.get(coordinates_of(event))
+        if row is not None:
+            return "duplicate", row
+        outcome = self._add(event) if self._is_unused(id_of(event)) else await self._resolve(event)
+        self._resolved[coordinates_of(event)] = outcome[1]
+        return outcome
+
+    def _is_stored(self, event: Envelope) -> bool:
+        """Return whether the stored row of the event's id has the event's coordinates."""
+        return self._known.get(id_of(event)) == coordinates_of(event)
+
+    async def _resolve(self, event: Envelope) -> tuple[Outcome, int]:
+        """Resolve an event whose id is taken. Merge it into a row, or give it another id.
+
+        An event without a producer's id is compared only with rows of its derived ids.
+        """
+        if is_derived(event):
+            return await self._resolve_by_coordinates(event)
+        holder = self._loaded(id_of(event))
+        assert holder is not None
+        ids = [id_of(event)]
+        if self._may_have_siblings(holder, event):
+            ids += sibling_ids(id_of(event), event.execution_id)
+            await self._lock({*ids} - self._rows.keys())
+        rows = [row for one in ids if (row := self._loaded(one)) is not None]
+        for row in rows:
+            if coordinates_of(row) == coordinates_of(event):
+                return "duplicate", id_of(row)
+        strengths = [match_strength(row, event, self._steps.of) for row in rows]
+        best = rows[strengths.index(strength := max(strengths))]
+        if best is holder and strength:
+            return await self._merge(holder, event)
+        self._flag(holder, SHARES_ID)
+        if strength:
+            return await self._merge(best, with_event_id(event, id_of(best)))
+        rivals = [row for row in rows if are_rivals(row, event)]
+        for row in rivals:
+            self._flag(row, HAS_RIVAL)
+        event = with_flags(event, HAS_RIVAL if rivals else 0)
+        free = next((one for one in ids if self._rows[one] is None), None)
+        if free is None:
+            return await self._resolve_by_coordinates(event)
+        return self._add(with_event_id(event, free))
+
+    async def _resolve_by_coordinates(self, event: Envelope) -> tuple[Outcome, int]:
+        """Resolve an event with ids derived from its coordinates, with salts 0 to 3.
+
+        This is for an event without a producer's id, and for one of too many that share an id.
+        """
+        derived = is_derived(event)
+        for salt in SALTS:
+            event_id = derived_id(event, salt)
+            row = await self._row(event_id)
+            if row is None:
+                return self._add(self._with_id(event, event_id, derived=derived))
+            if coordinates_of(row) == coordinates_of(event):
+                return "duplicate", event_id
+            if derived and match_strength(row, event, self._steps.of) and not is_derived(row):
+                return await self._merge(row, event)
+        return await self._assign(event, derived=derived)
+
+    async def _assign(self, event: Envelope, *, derived: bool) -> tuple[Outcome, int]:
+        """Return the event an id from the database, because every derived id is taken."""
+        event_id = await self._stored.find_assigned(coordinates_of(event))
+        if event_id is not None and await self._row(event_id):
+            return "duplicate", event_id
+        if event_id is None:
+            event_id = await self._stored.assign(coordinates_of(event))
+        return self._add(self._with_id(event, event_id, derived=derived))
+
+    @staticmethod
+    def _with_id(event: Envelope, event_id: int, *, derived: bool) -> Envelope:
+        """Return the event under this id, with a coercion if its producer gave another one."""
+        if derived:
+            return msgspec.structs.replace(event, event_id=event_id)
+        return with_event_id(event, event_id)
+
+    def _may_have_siblings(self, holder: Envelope, event: Envelope) -> bool:
+        """Return whether the event may belong to another row than its id's holder."""
+        alike = match_strength(holder, event, self._steps.of)
+        return alike == 0 or (alike < _BY_COMMAND and holder.merge_flags & SHARES_ID != 0)
+
+    def _flag(self, row: Envelope, flags: int) -> None:
+        """Set flags on the current state of a row."""
+        now = self._loaded(id_of(row)) or row
+        self._change(now, with_flags(now, flags))
+
+    def _is_unused(self, event_id: int) -> bool:
+        """Return whether the id is known to be free, in the database and in the batch so far."""
+        return event_id in self._rows and self._rows[event_id] is None
+
+    async def _row(self, event_id: int) -> Envelope | None:
+        """Return the row of this id. Queries it only if the batch hasn't loaded it."""
+        if event_id not in self._rows:
+            self._rows[event_id] = (await self._stored.rows([event_id])).get(event_id)
+        return self._loaded(event_id)
+
+    def _loaded(self, event_id: int) -> Envelope | None:
+        """Return the row of this id, if it was loaded or is new."""
+        row = self._rows.get(event_id)
+        return None if row is None else envelope_of(row)
+
+    def _add(self, event: Envelope) -> tuple[Outcome, int]:
+        event_id = id_of(event)
+        self._rows[event_id] = event
+        self._new.add(event_id)
+        return "stored", event_id
+
+    async def _merge(self, row: Envelope, report: Envelope) -> tuple[Outcome, int]:
+        merged = merge(row, report, self._digests)
+        while await self._load_digests():
+            merged = merge(row, report, self._digests)
+        self._merged_records.append((coordinates_of(report), id_of(row)))
+        if merged is row:
+            self._unchanging.add(coordinates_of(report))
+        self._change(row, merged)
+        return "duplicate" if merged is row else "merged", id_of(row)
+
+    def _change(self, row: Envelope, changed: Envelope) -> None:
+        """Replace the row by the changed row."""
+        if changed is row:
+            return
+        event_id = id_of(row)
+        self._rows[event_id] = changed
+        if event_id not in self._new:
+            self._changed.add(event_id)
+            self._ambiguous += is_ambiguous(changed) and not is_ambiguous(row)
+
+    def _sorted(self, event_ids: Collection[int]) -> list[Event]:
+        return [row for one in sorted(event_ids) if (row := self._rows[one]) is not None]

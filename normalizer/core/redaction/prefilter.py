@@ -1,0 +1,145 @@
+"""Searches a text for signs of anything that must not be stored.
+
+The search takes a few microseconds and nearly always finds nothing. Only a text with a sign is
+parsed. Source: docs/spec/wire-shapes.md#r6.
+"""
+
+import re
+from collections.abc import Iterable
+from itertools import product
+from typing import Final
+
+from ahocorasick_rs import BytesAhoCorasick, Implementation
+
+from normalizer.core.redaction.secret_commands import PROGRAMS, WITH_OPTION
+from normalizer.core.redaction.secret_names import SECRET_WHOLE_WORDS, SECRET_WORDS
+from normalizer.core.redaction.secret_text import SIGNS
+from normalizer.core.redaction.secret_tokens import TOKENS
+from normalizer.jsontext import MAX_DIGITS
+
+_SEPARATORS: Final = b"-_+ \t\r\n\\"
+"""Removed before the search. JSON in a text has backslashes before its quotes."""
+_FOLDED: Final = bytes.maketrans(
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZ123456789.=", b"abcdefghijklmnopqrstuvwxyz000000000::"
+)
+"""Leaves fewer than 32 kinds of bytes, which halves the automaton's table."""
+_LONG_NUMBER: Final = b"0" * (MAX_DIGITS // 2)
+"""A number beyond the limits has a run of this many digits before or after its point."""
+_AT_ONCE_BYTES: Final = 1 << 16
+
+
+def _looked_at(text: bytes) -> bytes:
+    return text.translate(_FOLDED, _SEPARATORS)
+
+
+_DISGUISED: Final = re.compile(
+    rb"\xe2(?:\x80[\x8b-\x8f\xaa-\xae]|\x81[\xa0-\xaf])[A-Za-z_-]|\xc2\xad[A-Za-z_-]"
+    rb"|\xef(?:\xbb\xbf[A-Za-z_-]|\xbc[\xa1-\xba]|\xbd[\x81-\x9a])|\xf0\x9d[\x90-\x9f]"
+)
+"""Disguises of a word: invisible characters inside it, and letters in another style.
+
+Each alternative begins with one byte, so that the search is fast.
+"""
+_BEGINS: Final = rb"(?:(?<![A-Za-z])|(?<=\\[bfnrt]))"
+"""Before a word there is no letter, or an escape that ends in one."""
+_WEAK_SIGNS: Final = {
+    b"://": re.compile(
+        rb"://(?:[^\s\"\\/@:]*+:(?!\d{1,5}[/?#\"'\\<>,;)])(?:[^\s\"\\:@]|\\.|:(?!//))*+"
+        rb"|[^\s\"\\/@:]++)@"
+    ),
+    b"eyj": re.compile(rb"eyJ"),
+    b"0e000": re.compile(rb"(?:^|[\[:,\s])-?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]{3}"),
+    b"pin": re.compile(rb"(?:%bp|P)[Ii][Nn](?![a-z])" % _BEGINS),
+    b"sensitive": re.compile(rb"[Ss]ensitive\\*+\"(?:\s|\\+[nrt])*+:(?:\s|\\+[nrt])*+true"),
+    b"otp": re.compile(rb"(?:%bt?o|T?O|To)[Tt][Pp](?![a-z])" % _BEGINS),
+    b"psk": re.compile(rb"(?:%bp|P)[Ss][Kk](?![a-z])" % _BEGINS),
+    b"pass": re.compile(rb"[Pp][Aa][Ss][Ss](?![A-Za-z])"),
+    b"pw": re.compile(rb"[Pp][Ww](?![A-Za-z])"),
+    **{name.encode(): re.compile(WITH_OPTION.format(name).encode()) for name in PROGRAMS},
+    b"xha": re.compile(rb"\bxh[\"',\s]+-a"),
+    b"0zx": re.compile(rb"7z[\s+_-]+x"),
+    b"0za": re.compile(rb"7z[\s+_-]*a"),
+    b"token": re.compile(
+        rb"(?i:token)(?!(?:s|_(?:ids?|type|count|limit|usage|length|url|uri|endpoint))\")"
+    ),
+    b"tcp": re.compile(rb"@tcp\("),
+    b"unix": re.compile(rb"@unix\("),
+    **{
+        _looked_at(sign.encode()): re.compile(pattern.encode())
+        for signs, pattern in TOKENS
+        for sign in signs
+    },
+}
+"""Signs that are common in harmless text. They count only if the expression matches the text."""
+
+
+def _spelled(words: Iterable[str]) -> set[bytes]:
+    """Return the signs of words, with nothing or a dot between any two parts."""
+    return {
+        _looked_at("".join(spelled).encode())
+        for word in words
+        for spelled in product(*(("_", ".") if char == "_" else char for char in word))
+    }
+
+
+class Prefilter:
+    """Searches for signs of secrets, unstorable text, and extreme numbers."""
+
+    def __init__(self, added_words: Iterable[str] = ()) -> None:
+        own = _spelled((*SECRET_WORDS, *SECRET_WHOLE_WORDS, *SIGNS)) - _WEAK_SIGNS.keys()
+        found = own | ({_looked_at(word.encode()) for word in added_words} - {b""})
+        strong = {sign for sign in found if not any(part in sign for part in found - {sign})}
+        self._signs: Final = [*_WEAK_SIGNS, _LONG_NUMBER, *sorted(strong)]
+        self._looker: Final = BytesAhoCorasick(self._signs, implementation=Implementation.DFA)
+
+    def suspects(self, text: bytes) -> bool:
+        """Return whether the text must be parsed and cleaned. False positives, but no misses."""
+        if b"\\" in text and (b"\\u" in text or b"\\/" in text):
+            return True  # an escape may hide any word
+        if not text.isascii() and _is_disguised(text):
+            return True
+        looked_at = _looked_at(text)
+        if len(looked_at) > _AT_ONCE_BYTES:
+            signs = self._signs_in_long(looked_at)
+        else:
+            hits = self._looker.find_matches_as_indexes(looked_at, overlapping=True)
+            if not hits:
+                return False
+            signs = {hit[0] for hit in hits}
+        return any(
+            sign >= len(_WEAK_SIGNS) or _WEAK_SIGNS[self._signs[sign]].search(text) is not None
+            for sign in signs
+        )
+
+    def automaton(self) -> tuple[list[bytes], int, bytes, bytes]:
+        """Return the parts from which the native lane builds its own search.
+
+        These are the signs with the weak ones first, how many are weak, the fold of each byte, and
+        the bytes to remove.
+        """
+        return self._signs, len(_WEAK_SIGNS), _FOLDED, _SEPARATORS
+
+    def _signs_in_long(self, looked_at: bytes) -> set[int]:
+        """Search piece by piece up to the first strong sign, because a hit takes 160 bytes.
+
+        Pieces overlap, because a sign may begin in one and end in the next.
+        """
+        longest = max(map(len, self._signs))
+        signs: set[int] = set()
+        for start in range(0, len(looked_at), _AT_ONCE_BYTES):
+            piece = looked_at[start : start + _AT_ONCE_BYTES + longest]
+            hits = self._looker.find_matches_as_indexes(piece, overlapping=True)
+            signs |= {hit[0] for hit in hits}
+            if any(sign >= len(_WEAK_SIGNS) for sign in signs):
+                break
+        return signs
+
+
+def _is_disguised(text: bytes) -> bool:
+    return (
+        b"\xef" in text
+        or b"\xe2\x80" in text
+        or b"\xe2\x81" in text
+        or b"\xf0\x9d" in text
+        or b"\xc2\xad" in text  # these checks are far faster than the expression alone
+    ) and _DISGUISED.search(text) is not None

@@ -1,0 +1,71 @@
+"""Removes secrets from a stored row, as today's rules define them.
+
+A row keeps the producer's values under the same keys, so the rules treat it like a record that
+arrives today. Ids and times are never secret. It's idempotent.
+"""
+
+from typing import Final
+
+import msgspec
+
+from normalizer.core.redaction.sanitize import Sanitizer
+from normalizer.envelope import Envelope
+from normalizer.jsontext import Json, parse, write
+
+TEXTS: Final = ("event_type", "step", "worker_id", "command_id", "node_type", "error")
+DOCUMENTS: Final = ("context", "result", "meta", "coercions")
+
+
+def may_hide(row: Envelope, sanitizer: Sanitizer) -> bool:
+    """Return whether the row must be cleaned. False positives, but no misses."""
+    documents = (getattr(row, name) for name in (*DOCUMENTS, "extra", "headers"))
+    texts = (text.encode() for name in TEXTS if (text := getattr(row, name)))
+    return any(sanitizer.suspects(part) for part in (*documents, *texts) if part)
+
+
+def redact_row(row: Envelope, sanitizer: Sanitizer) -> Envelope:
+    """Return the row without secrets, or the same object if it has none."""
+    fields: dict[str, Json] = {
+        name: parse(value.decode()) if name in DOCUMENTS else value
+        for name in (*TEXTS, *DOCUMENTS)
+        if (value := getattr(row, name)) is not None
+    }
+    changed: dict[str, object] = {}
+    for name, kept in _cleaned(fields, sanitizer).items():
+        if kept != fields[name]:
+            changed[name] = write(kept).encode() if name in DOCUMENTS else kept
+    if row.extra is not None:
+        extra = _object(row.extra)
+        # Without event_type the sanitizer could mistake it for a batch or a wrapper and skip its
+        # text.
+        kept = _cleaned({"event_type": "", **extra}, sanitizer)
+        if "event_type" not in extra:
+            kept.pop("event_type", None)
+        if kept != extra:
+            changed["extra"] = write(kept).encode()
+    if row.headers is not None:
+        headers = _object(row.headers)
+        kept_headers, _ = sanitizer.clean_headers(headers)
+        if kept_headers != headers:
+            changed["headers"] = write(kept_headers).encode()
+    return msgspec.structs.replace(row, **changed) if changed else row
+
+
+def redact_stored_text(text: str, sanitizer: Sanitizer) -> str:
+    """Clean a single text, like one under the key `error`."""
+    if not sanitizer.suspects(text.encode()):
+        return text
+    kept = _cleaned({"event_type": "", "error": text}, sanitizer)["error"]
+    return kept if isinstance(kept, str) else text
+
+
+def _cleaned(fields: dict[str, Json], sanitizer: Sanitizer) -> dict[str, Json]:
+    text = write(fields)
+    kept = sanitizer.clean(text, fields).text
+    return fields if kept == text else _object(kept.encode())
+
+
+def _object(document: bytes) -> dict[str, Json]:
+    tree = parse(document.decode())
+    assert isinstance(tree, dict)
+    return tree

@@ -1,0 +1,286 @@
+"""Removes secrets from JSON text, and replaces text that PostgreSQL can't store.
+
+The prefilter nearly always finds nothing. Only after a hit is the text parsed, and it keeps its own
+bytes unless something in it must change. Source: docs/spec/wire-shapes.md#v5, #r1, #r2, #r3, #r4,
+#r5, #r6.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from normalizer.core.redaction.json_in_text import json_spans
+from normalizer.core.redaction.plain_keys import PlainKeys, is_harmless
+from normalizer.core.redaction.prefilter import Prefilter
+from normalizer.core.redaction.secret_members import NEVER_SECRET, SecretMembers
+from normalizer.core.redaction.secret_names import REDACTED, Redaction, Secrecy
+from normalizer.core.redaction.secret_text import SHORTEST_SECRET, SecretText
+from normalizer.core.redaction.secret_values import SHORTEST_TOKEN
+from normalizer.core.redaction.unstorable import (
+    _UNSTORABLE,
+    REPLACEMENT,
+    Path,
+    child_path,
+    replace_unstorable,
+)
+from normalizer.core.shapes import batch_key, holds_event, is_wrapper
+from normalizer.jsontext import Json, Number, Repeated, Verbatim, parse, write
+
+_MAY_SAY: Final = re.compile("[=:@ ]")
+"""A short key without one of these is a name, and holds no value."""
+_MOST_TEXTS: Final = 2  # JSON is read in a text, and in a text of that JSON
+_REFERENCE: Final = "reference"
+_REFERENCE_KEYS: Final = frozenset(("ref", "uri", "locator", "sha256", "bytes"))
+_MAY_HIDE: Final = (str, list, dict)
+"""Only values of these types are secrets or can hold one."""
+
+
+class Cleaned(NamedTuple):
+    """The text, and the paths of replaced text by item of a batch. None is everything else."""
+
+    text: str
+    replaced: dict[int | None, set[Path]]
+
+
+class Sanitizer:
+    """Finds and removes what must not be stored."""
+
+    def __init__(self, redact_keys: Iterable[str] = ()) -> None:
+        redaction = Redaction(redact_keys)
+        self.suspects: Final = Prefilter(redaction.added_words).suspects
+        self.texts: Final = SecretText(redaction.secrecy, self.suspects)
+        self.secret_members: Final = SecretMembers(self.texts)
+        self.keys: Final = PlainKeys(self.texts, self.secret_members)
+
+    def clean(self, text: str, tree: Json) -> Cleaned:
+        """Clean `text`, whose tree is `tree`. Returns the same text if nothing must change.
+
+        Text that will be unwrapped is cleaned later: a record that's a JSON string, the payload of
+        a feed wrapper, or a string in a batch. It's idempotent.
+        """
+        rewriter = _Rewriter(self)
+        cleaned = rewriter.record(tree)
+        return Cleaned(write(cleaned) if rewriter.changed else text, rewriter.replaced)
+
+    def clean_headers(self, headers: dict[str, Json]) -> tuple[Json, set[Path]]:
+        """Clean the headers of a record. Also returns the paths of replaced text."""
+        rewriter = _Rewriter(self)
+        cleaned = rewriter.walk(headers, ("headers",), "plain")
+        return cleaned, rewriter.replaced.get(None, set())
+
+
+_Mode: TypeAlias = Literal["root", "plain", "reference", "untouched"]
+"""How much of a subtree may change. Not an Enum, because looking up its members took a quarter of
+the time.
+
+root       everything but the values of the envelope's own keys
+plain      everything
+reference  everything but the address of a stored result
+untouched  only text that cannot be stored
+"""
+
+
+class _Rewriter:
+    """Walks over one tree, cleans it, and records what was changed."""
+
+    def __init__(self, sanitizer: Sanitizer, *, within_texts: int = 0) -> None:
+        self._sanitizer = sanitizer
+        self._secrecy = sanitizer.texts.secrecy
+        self._named_secret = sanitizer.secret_members.keys
+        self._within_texts = within_texts
+        self._item: int | None = None
+        self.changed = False
+        self.redacted = False
+        self.replaced: dict[int | None, set[Path]] = {}
+
+    def record(self, tree: Json) -> Json:
+        """Clean the value of a record: an event, a batch of events, or either one wrapped."""
+        if not isinstance(tree, dict) or (key := batch_key(tree)) is None:
+            return self._event(tree)
+        items = tree[key]
+        assert isinstance(items, list)
+        self.changed |= isinstance(tree, Repeated)
+        batch = self.walk({**tree, key: None}, (), "root")
+        assert isinstance(batch, dict)
+        events: list[Json] = []
+        for self._item, item in enumerate(items):
+            events.append(self._event(item))
+        return batch | {key: events}
+
+    def _event(self, tree: Json) -> Json:
+        if isinstance(tree, str) and not isinstance(tree, Verbatim):
+            return self._wrapped(tree)
+        if isinstance(tree, dict) and is_wrapper(tree):
+            payload = tree["payload"]
+            if isinstance(payload, dict) and holds_event(payload):
+                # As text it stays unchanged until it's unwrapped, like that of any other wrapper.
+                payload, self.changed = write(payload), True
+            if isinstance(payload, str) and not isinstance(payload, Verbatim):
+                self.changed |= isinstance(tree, Repeated)
+                wrapper = self.walk({**tree, "payload": None}, (), "root")
+                assert isinstance(wrapper, dict)
+                return wrapper | {"payload": self._wrapped(payload)}
+        return self.walk(tree, (), "root")
+
+    def walk(self, tree: Json, path: Path, mode: _Mode) -> Json:  # noqa: C901, PLR0912 - one frame a level
+        """Clean a tree. Returns the same object if nothing changes. One stack frame per level."""
+        if isinstance(tree, str):
+            return tree if isinstance(tree, Verbatim) else self._text(tree, path, mode)
+        if isinstance(tree, list):
+            items = tree
+            inner = child_path(path, "[]")
+            inside = "plain" if mode == "root" else mode
+            for at, item in enumerate(tree):
+                kept = item if is_harmless(item) else self.walk(item, inner, inside)
+                if kept is not item:
+                    items = items if items is not tree else tree.copy()
+                    items[at] = kept
+            if len(items) > 1 and mode != "untouched" and str in map(type, items):
+                return self._redact_neighbours(items, copied=items is not tree)
+            return items
+        if not isinstance(tree, dict):
+            return tree
+        # The text still holds the earlier value of a repeated key, which may be a secret.
+        self.changed |= isinstance(tree, Repeated)
+        members: dict[str, Json] = {}
+        if mode != "untouched" and self._sanitizer.keys.are_harmless(
+            "\n".join(tree), at_top=mode == "root"
+        ):
+            kept_tree: dict[str, Json] = tree
+            for key, value in tree.items():
+                if not isinstance(value, _MAY_HIDE) or is_harmless(value):
+                    continue
+                kept = self.walk(value, child_path(path, key), _mode_under(key, mode))
+                if kept is not value:
+                    kept_tree = kept_tree if kept_tree is not tree else {**tree}
+                    kept_tree[key] = kept
+            return kept_tree
+        changed_before, self.changed = self.changed, False
+        named = () if mode == "untouched" else self._named_secret(tree, at_top=mode == "root")
+        for key, value in zip(self._keys(tree, path, mode), tree.values(), strict=True):
+            if not isinstance(value, _MAY_HIDE):
+                members[key] = value
+                continue
+            mode_inside = _mode_under(key, mode)
+            if self._hides(key, value, mode, mode_inside) or (
+                key in named and not isinstance(value, Number)
+            ):
+                self._redact(changed=value != REDACTED)
+                members[key] = REDACTED
+            elif is_harmless(value):
+                members[key] = value
+            else:
+                members[key] = self.walk(value, child_path(path, key), mode_inside)
+        kept, self.changed = members if self.changed else tree, changed_before or self.changed
+        return kept
+
+    def _wrapped(self, text: str) -> str:
+        """Return JSON text with unstorable characters escaped, to replace when it's unwrapped."""
+        escaped = _UNSTORABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+        self.changed |= escaped != text
+        return escaped
+
+    def _hides(self, key: str, value: Json, mode: _Mode, inside: _Mode) -> bool:
+        """Return whether the value of the key must be removed."""
+        if inside == "untouched" or (mode == "root" and key in NEVER_SECRET):
+            return False
+        secrecy = self._secrecy(key)
+        if secrecy is Secrecy.NOTHING:
+            return False
+        return secrecy is Secrecy.NUMBERS_TOO or not isinstance(value, Number)
+
+    def _redact_neighbours(self, items: list[Json], *, copied: bool) -> list[Json]:
+        """Return the list without the items that earlier items make secret."""
+        for at, kept in self._sanitizer.secret_members.items(items):
+            if items[at] != kept:
+                items = items if copied else items.copy()
+                copied = True
+                items[at] = kept
+                self._redact(changed=True)
+        return items
+
+    def _redact(self, *, changed: bool) -> None:
+        self.changed |= changed
+        self.redacted |= changed
+
+    def _text(self, text: str, path: Path, mode: _Mode) -> str:
+        replaced = replace_unstorable(text)
+        kept = replaced if mode == "untouched" else self._without_secrets(replaced)
+        if kept != text:
+            self._note(path, text, replaced, kept)
+        return kept
+
+    def _without_secrets(self, text: str) -> str:
+        if len(text) < SHORTEST_SECRET or not self._sanitizer.texts.may_hold_secret(text):
+            return text
+        kept: str | None = None
+        if self._within_texts == 0 and text.lstrip()[:1] in ("{", "["):
+            kept = self._within(text)
+        if kept is None:
+            is_outer = self._within_texts < _MOST_TEXTS
+            kept = self._sanitizer.texts.cut(self._without_json(text) if is_outer else text)
+        self.redacted |= kept != text
+        return kept
+
+    def _without_json(self, text: str) -> str:
+        """Return the text without the secrets of the JSON in it."""
+        kept, end = [], 0
+        for start, after in json_spans(text):
+            clean = self._within(text[start:after])
+            kept += [text[end:start], text[start:after] if clean is None else clean]
+            end = after
+        return "".join((*kept, text[end:]))
+
+    def _within(self, text: str) -> str | None:
+        """Return JSON in a string without its secrets, or None if it can't be cleaned as JSON."""
+        try:
+            tree = parse(text)
+        except (ValueError, RecursionError):
+            return None
+        inner = _Rewriter(self._sanitizer, within_texts=self._within_texts + 1)
+        kept = inner.walk(tree, (), "plain")
+        if inner.redacted:
+            return write(kept)
+        return None if inner.changed else text
+
+    def _keys(self, tree: dict[str, Json], path: Path, mode: _Mode) -> list[str]:
+        """Return the cleaned keys, all different."""
+        if self._sanitizer.keys.are_plain("\n".join(tree)):
+            return list(tree)
+        keys: list[str] = []
+        taken: set[str] = set()
+        numbers: dict[str, int] = {}
+        for sent in tree:
+            replaced = replace_unstorable(sent)
+            kept = key = replaced if mode == "untouched" else self._key(replaced)
+            if kept != sent:
+                taken = taken or set(tree)
+                while key in taken:
+                    numbers[kept] = numbers.get(kept, 1) + 1
+                    key = f"{kept} ({numbers[kept]})"
+                taken.add(key)
+                self._note(child_path(path, key), sent, replaced, key)
+            keys.append(key)
+        return keys
+
+    def _key(self, key: str) -> str:
+        """Return a key without a secret in it. Nearly all keys are short names, which hold none."""
+        if len(key) < SHORTEST_TOKEN and not _MAY_SAY.search(key):
+            return key
+        kept = self._sanitizer.texts.cut(key)
+        self.redacted |= kept != key
+        return kept
+
+    def _note(self, path: Path, sent: str, replaced: str, kept: str) -> None:
+        self.changed = True
+        if replaced != sent and REPLACEMENT in kept:
+            self.replaced.setdefault(self._item, set()).add(path)
+
+
+def _mode_under(key: str, mode: _Mode) -> _Mode:
+    if mode == "untouched":
+        return "untouched"
+    if mode == "reference":
+        named = key in _REFERENCE_KEYS or key.endswith("_id")
+        return "untouched" if named else "reference"
+    return "reference" if key == _REFERENCE else "plain"

@@ -1,0 +1,132 @@
+"""Finds members of a list or an object whose neighbors make them secret.
+
+Source: docs/spec/wire-shapes.md#r7: lists of arguments, and names with their values.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import Final
+
+from normalizer.core.redaction.secret_commands import secrets_in_words
+from normalizer.core.redaction.secret_names import REDACTED, Secrecy
+from normalizer.core.redaction.secret_text import SecretText
+from normalizer.core.redaction.secret_values import is_worth
+from normalizer.jsontext import Json
+
+NEVER_SECRET: Final = frozenset(
+    (
+        *("event_id", "execution_id", "event_type", "name", "step", "node_name", "status"),
+        *("created_at", "timestamp", "event_time", "ingest_time", "worker_id", "command_id"),
+        *("catalog_id", "parent_event_id", "parent_execution_id", "node_type", "duration"),
+        *("context", "payload", "result", "meta", "events", "records"),
+    )
+)
+"""The envelope's own keys.
+
+A word that an operator adds never hides their values. For example, with `name` added, node_name
+must still name the step.
+"""
+
+_NAME_KEYS: Final = frozenset(
+    "name key field param parameter variable var env header property prop attribute attr option"
+    " setting k".split()
+)
+_KIND_KEYS: Final = frozenset(("type", "id", "label", "title"))
+"""Keys of form fields: their value counts only if it names a password."""
+_OF_THE_EVENT: Final = NEVER_SECRET | _KIND_KEYS
+_JWK_SECRETS: Final = frozenset("d p q dp dq qi k oth".split())
+_VALUE_KEYS: Final = frozenset(
+    spelled
+    for key in (
+        *("value", "val", "v", "values", "default", "content", "data", "text", "default_value"),
+        *("current_value", "new_value", "old_value", "string_value", "old", "new", "from", "to"),
+        *("before", "after", "previous", "current"),
+    )
+    for camel in (key.title().replace("_", ""),)
+    for spelled in (key, key.upper(), camel, camel[0].lower() + camel[1:])
+)
+_NONE: Final[frozenset[str]] = frozenset()
+_KUBERNETES_SECRETS: Final = frozenset(("data", "stringData"))
+_SAYS_SECRET: Final = (
+    "secret",
+    "sensitive",
+    "isSecret",
+    "is_secret",
+    "isSensitive",
+    "is_sensitive",
+)
+_ENDS_OF_NAMES: Final = ("Name", "Key", "_name", "_key")
+_LONGEST_COMMAND: Final = 1000
+"""In a longer list, look only at options that name their content."""
+
+
+class SecretMembers:
+    """Finds members of lists and objects whose neighbors make them secret."""
+
+    def __init__(self, text: SecretText) -> None:
+        self._text = text
+
+    def may_name(self, keys: Iterable[str], *, at_top: bool) -> bool:
+        """Return whether `keys` could find something in an object with these keys."""
+        own = {key for key in keys if not (at_top and key in _OF_THE_EVENT)}
+        if len(own) < 2:
+            return False
+        return (
+            not _VALUE_KEYS.isdisjoint(own)
+            or "kty" in own
+            or ("kind" in own and not _KUBERNETES_SECRETS.isdisjoint(own))
+            or any(key.endswith(_ENDS_OF_NAMES) and _value_keys(key) & own for key in own)
+        )
+
+    def keys(self, tree: dict[str, Json], *, at_top: bool) -> frozenset[str]:
+        """Return the keys of secret values: `value` in {"name": "DB_PASSWORD", "value": x}.
+
+        At the top of an event its own keys and its identity count neither as names nor as values.
+        """
+        if at_top:
+            tree = {key: value for key, value in tree.items() if key not in _OF_THE_EVENT}
+        if len(tree) < 2:
+            return _NONE
+        found = _JWK_SECRETS if "kty" in tree else _NONE
+        if tree.get("kind") == "Secret":
+            found |= _KUBERNETES_SECRETS
+        has_value = not _VALUE_KEYS.isdisjoint(tree)
+        if has_value and any(tree.get(flag) is True for flag in _SAYS_SECRET):
+            found |= _VALUE_KEYS
+        for key, name in tree.items():
+            if type(name) is not str:
+                continue
+            if has_value and self._names_secret(key.lower(), name, tree):
+                found |= _VALUE_KEYS
+            if (
+                key.endswith(_ENDS_OF_NAMES)
+                and (value_keys := _value_keys(key) & tree.keys())
+                and self._text.secrecy(name) is not Secrecy.NOTHING
+            ):
+                found |= value_keys
+        return found
+
+    def _names_secret(self, key: str, name: str, tree: dict[str, Json]) -> bool:
+        if key in _NAME_KEYS or (key == "path" and "op" in tree):
+            return self._text.secrecy(name) is not Secrecy.NOTHING
+        return key in _KIND_KEYS and self._text.secrecy(name) is Secrecy.NUMBERS_TOO
+
+    def items(self, items: list[Json]) -> Iterator[tuple[int, str]]:
+        """Return the index and the replacement of each secret item."""
+        words = [item if type(item) is str else "" for item in items]
+        if len(words) == 2 and self._text.hides_plainly(*words):
+            yield 1, REDACTED
+        for at, start, end in secrets_in_words(words[:_LONGEST_COMMAND], self._text.hides_plainly):
+            if is_worth(words[at][start:end], loose=True):
+                yield at, f"{words[at][:start]}{REDACTED}{words[at][end:]}"
+        for at, (option, value) in enumerate(pairwise(words), 1):
+            if not option.startswith("-") or not value or value.startswith("-"):
+                continue
+            if "=" not in option and self._text.hides(option, value):
+                yield at, REDACTED
+
+
+def _value_keys(name_key: str) -> frozenset[str]:
+    """Return the keys beside which `name_key` is a name: `envValue` beside `envName`."""
+    stem = name_key[: -len("Name")] if name_key.endswith("ame") else name_key[: -len("Key")]
+    return frozenset((f"{stem}value", f"{stem}Value"))

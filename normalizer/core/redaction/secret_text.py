@@ -1,0 +1,289 @@
+"""Cuts secrets out of text, and leaves the rest as it is.
+
+It recognizes a secret by its prefix or by the text before it: a word that would make a key secret,
+a scheme, the user of a URL, or an option of a program. Each rule takes time proportional to the
+text. Source: docs/spec/wire-shapes.md#r3, #r7.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import pairwise
+from typing import Final
+
+from normalizer.core.redaction.secret_commands import COMMAND_SIGNS, cut_commands
+from normalizer.core.redaction.secret_names import Secrecy
+from normalizer.core.redaction.secret_patterns import (
+    cut_addresses,
+    cut_cookies,
+    cut_credentials,
+    cut_form_fields,
+    cut_inserted,
+    cut_private_keys,
+    cut_signatures,
+    cut_statements,
+    cut_tokens,
+    cut_tuples,
+    cut_urls,
+)
+from normalizer.core.redaction.secret_prose import SECOND_WORDS, cut_said
+from normalizer.core.redaction.secret_values import (
+    BARE,
+    LONGEST_PLACEHOLDER,
+    Cuts,
+    cut_next,
+    end_of,
+    is_harmless_word,
+    is_word,
+    is_worth,
+    quoted_at,
+)
+
+SHORTEST_SECRET: Final = len("pwd=x")
+"""A shorter text holds no secret."""
+SIGNS: Final = (
+    *(
+        "basic",
+        "privatelines",
+        "identifiedby",
+        "requirepass",
+        "sig=",
+        ":thin:",
+        "kty",
+    ),
+    *COMMAND_SIGNS,
+    *("signature=", "?code=", "&code=", "?key=", "&key=", "pass.word", "pass.phrase"),
+)
+"""Further signs that the rules here search for, in the spelling of the prefilter."""
+_PIECE_CHARS: Final = 1 << 13
+_BLANK: Final = re.compile(r"\s")
+_INVISIBLE: Final = "\u00ad\u200b-\u200f\u2060\ufeff"
+_NAME: Final = rf"[\w.\-{_INVISIBLE}]"
+_NAMED: Final = re.compile(
+    rf"""
+    (?<!{_NAME})(?:(?P<before>[A-Za-z][A-Za-z\-]{{1,15}})\ )?(?!(?:is|was)\b)(?P<name>{_NAME}++)
+    (?:\]?(?:\[\d{{0,3}}\]){{1,2}}(?==[^=\s])|(?:%5[dD])?(?:%5[bB]\d{{0,3}}%5[dD]){{0,2}})
+    (?:
+        [\\"'`\])]{{0,8}}\s{{0,4}}(?P<sign>=>|(?<=-)>|:=|={{1,3}}|:(?!//)|%3[dD])\s{{0,4}}(?:!!(?:str|binary)\s{{1,4}})?(?:[|>][+-]?\s{{1,20}})?
+        | \s+(?P<verb>is|was):?\s+
+    )
+    """,
+    re.VERBOSE,
+)
+"""A name and the sign after it. The match ends before the value, which may hold another name."""
+_WITH_BLANKS: Final = re.compile(r"""[^;"'\n=]+(?=;\s{0,4}[A-Za-z][\w ]{0,40}=)""")
+"""A value of a connection string, up to the semicolon, because it may hold spaces."""
+_BRACKETS: Final = re.compile(
+    r"""\[(?=\s*\\*["'])[^\[\]{}]++\]|\((?=\s*\\*["'])[^(){}]++\)|\{(?=\s*\\*["'])[^\[\]{}]++\}"""
+)
+"""A list or an object that holds text, without nested ones."""
+_OPTION: Final = re.compile(
+    r"-(?<!\w-)(?<!\w--)(?<!---)(?P<name>[A-Za-z][\w\-]*+)[\"']?,?\s+(?=[^\s\-])"
+)
+_ELEMENT: Final = re.compile(
+    r"""<(?P<name>[\w.:\-]++)(?P<attributes>\s[^<>]*+)?>"""
+    r"""(?:\s{0,80}<!\[CDATA\[(?P<literal>(?:(?!\]\]>)[\s\S]){1,1000})|(?P<value>[^<>]++)</)"""
+    r"""|<(?P<tag>[\w.:\-]++)\s(?:[^<>]*?\s)?value=["'](?P<attribute>[^<>"']++)"""
+)
+_NAMES_ELEMENT: Final = re.compile(r"""\s(?:name|key|id)=["'](?P<name>[^<>"']++)""")
+_PAIR: Final = re.compile(
+    r"""(?i)(?<!\w)(?:name|key|id|(?P<type>type))[\\"']{0,8}\s{0,4}[:=]\s{0,4}[\\"']{0,8}"""
+    r"""(?P<name>[\w.\- ]{1,100}+)"""
+    r"""[\\"']{0,8}\s{0,4},?\s{0,80}[\\"']{0,8}value[\\"']{0,8}\s{0,4}[:=]\s{0,4}"""
+)
+_AUTHORIZATION: Final = re.compile(r"(?i)auth(?:ori[sz]ation)?\Z")
+_SCHEME: Final = re.compile(
+    r"(?i)(?:(?P<all>digest|oauth|signature|hmac|aws4-hmac-sha256|sharedkey)|[a-z][\w\-]{1,30})\s+(?=\S)"
+)
+_SCHEMES: Final = ("bearer", "basic", "token")
+_REST_OF_LINE: Final = re.compile(r"[^\r\n']+")
+_SHORTEST_CODE: Final = 5
+_RANGE: Final = re.compile(r"\d{1,3}-\d{1,3}\Z")
+_NUMBER: Final = re.compile(r"[+-]?[\d.,:]+%?\Z")
+_REFERENCE: Final = re.compile(r"[A-Za-z_][\w.]*[(\[]|(?:self|config|settings|os|args)\.\w")
+"""A value in source code: a call or an attribute."""
+_IDENTIFIER: Final = re.compile("[_-]|[a-z][A-Z]|[Aa]uthorization$|^[A-Z]{4,}$")
+"""A name that does not occur in prose."""
+
+
+class SecretText:
+    """Cuts secrets out of texts.
+
+    `secrecy` tells which values of a name are secret, `suspects` whether a text must be parsed.
+    """
+
+    def __init__(
+        self, secrecy: Callable[[str], Secrecy], suspects: Callable[[bytes], bool]
+    ) -> None:
+        self.secrecy = secrecy
+        self._suspects = suspects
+        self._rules: tuple[tuple[Callable[[str], str], tuple[str, ...]], ...] = (
+            (cut_private_keys, ("private key", "private-lines")),
+            (cut_tokens, ()),
+            (cut_cookies, ("cookie",)),
+            (self._cut_named, ("=", ":", "->", " is ", " was ", "%3d")),
+            (self._cut_options, ("-",)),
+            (cut_statements, ("pass", "pwd", "identified", "masterauth", "auth(")),
+            (cut_addresses, (":thin:", "@tcp(", "@unix(")),
+            (partial(cut_commands, hides=self.hides_plainly), ()),
+            (self._cut_elements, ("</", "<")),
+            (self._cut_pairs, ("value",)),
+            (partial(cut_inserted, is_secret=self._is_secret), ("insert",)),
+            (partial(cut_tuples, hides=self.hides), ("('", '("', "(b'", '(b"')),
+            (partial(cut_form_fields, is_secret=self._is_secret), ("form-data",)),
+            (cut_signatures, ("sig=", "signature=", "code=", "key=")),
+            (cut_credentials, ("bearer", "basic")),
+            (partial(cut_said, secrecy=self.secrecy), ()),
+        )
+
+    def may_hold_secret(self, text: str) -> bool:
+        """Return whether a text has a sign of a secret. A URL with a user is one too."""
+        return ("://" in text and "@" in text) or self._suspects(text.encode(errors="replace"))
+
+    def cut(self, text: str) -> str:
+        """Return the text without its secrets. Idempotent.
+
+        In a long text it reads only pieces with a sign, and the pieces before and after each,
+        because a secret may lie on either side of its sign, and a sign may cross a border.
+        """
+        if len(text) <= _PIECE_CHARS:
+            return self._cut(text) if self.may_hold_secret(text) else text
+        text = cut_private_keys(text)
+        kept: list[str] = []
+        run: list[str] = []
+        for piece, following in pairwise((*_pieces(text), "")):
+            if self.may_hold_secret(piece + following):
+                run.append(piece)
+            elif run:
+                kept.append(self._cut("".join((*run, piece))))
+                run = []
+            else:
+                kept.append(piece)
+        return "".join((*kept, self._cut("".join(run))))
+
+    def _cut(self, text: str) -> str:
+        if "://" in text:
+            text = cut_urls(text)
+            if not self._suspects(text.replace("://", " ").encode(errors="replace")):
+                return text  # a URL's user is the only sign
+        folded = text.lower()
+        for rule, signs in self._rules:
+            if not signs or any(sign in folded for sign in signs):
+                text = rule(text)
+        return text
+
+    def hides(self, name: str, value: str) -> bool:
+        """Return whether the value of an argument is a secret."""
+        return self.secrecy(name) is not Secrecy.NOTHING and is_worth(value, loose=True)
+
+    def hides_plainly(self, name: str, value: str) -> bool:
+        """Return whether the value of a name is a secret, unless it reads like a word."""
+        return self.hides(name, value) and not is_word(value)
+
+    def _cut_named(self, text: str) -> str:
+        """Cut the value of `word = value` in every spelling, if `word` as a key is secret."""
+        cuts = Cuts(text)
+        for match in _NAMED.finditer(text):
+            if match.start("name") < cuts.end:
+                continue
+            name, before = match["name"], match["before"]
+            secrecy = self.secrecy(name)
+            if before and name.lower() in SECOND_WORDS:
+                secrecy = self.secrecy(f"{before} {name}")
+            if secrecy is not Secrecy.NOTHING:
+                self._cut_value(cuts, match, secrecy)
+        return cuts.text()
+
+    def _cut_value(self, cuts: Cuts, match: re.Match[str], secrecy: Secrecy) -> None:
+        """Cut the value after a name and its sign, if it may be a secret."""
+        text, at = cuts.whole, match.end()
+        is_authorization = _AUTHORIZATION.search(match["name"]) is not None
+        if brackets := _BRACKETS.match(text, at):
+            cuts.add(*brackets.span())
+        elif quoted := quoted_at(text, at):
+            start, end = quoted
+            if is_authorization and (scheme := _SCHEME.match(text, start, end)):
+                start = scheme.end()
+            if is_worth(text[start:end], quoted=True):
+                cuts.add(start, end)
+        elif is_authorization and (scheme := _SCHEME.match(text, at)) and _is_scheme(scheme, match):
+            at = scheme.end()
+            end = end_of(_REST_OF_LINE if scheme["all"] else BARE, text, at)
+            if is_worth(text[at:end]):
+                cuts.add(at, end)
+        else:
+            _cut_bare(cuts, match, secrecy)
+
+    def _cut_options(self, text: str) -> str:
+        cuts = Cuts(text)
+        for match in _OPTION.finditer(text):
+            if self.secrecy(match["name"]) is not Secrecy.NOTHING:
+                cut_next(cuts, match.end())
+        return cuts.text()
+
+    def _cut_elements(self, text: str) -> str:
+        cuts = Cuts(text)
+        for match in _ELEMENT.finditer(text):
+            named = _NAMES_ELEMENT.search(match["attributes"] or "")
+            names = (match["name"] or match["tag"], *((named["name"],) if named else ()))
+            is_secret = any(self.secrecy(name) is not Secrecy.NOTHING for name in names)
+            held = match.lastgroup or 0
+            if is_secret and is_worth(match[held].strip(), quoted=True):
+                cuts.add(*match.span(held))
+        return cuts.text()
+
+    def _cut_pairs(self, text: str) -> str:
+        """Cut x in `name: DB_PASSWORD, value: x`, in any notation."""
+        cuts = Cuts(text)
+        for match in _PAIR.finditer(text):
+            secrecy = self.secrecy(match["name"])
+            if secrecy is Secrecy.NUMBERS_TOO or (secrecy is Secrecy.CONTENT and not match["type"]):
+                cut_next(cuts, match.end())
+        return cuts.text()
+
+    def _is_secret(self, name: str) -> bool:
+        return self.secrecy(name) is not Secrecy.NOTHING
+
+
+def _cut_bare(cuts: Cuts, match: re.Match[str], secrecy: Secrecy) -> None:
+    """Cut a value without quotes: any value after `=`, but in prose not a word."""
+    text, at, sign = cuts.whole, match.end(), match["sign"]
+    spaced = match[0][-1].isspace()
+    is_prose = sign == ":" and spaced and not _IDENTIFIER.search(match["name"])
+    tight = sign is not None and sign != ":" and not spaced
+    end = end_of(_WITH_BLANKS, text, at) if tight else at
+    if end == at:
+        end = end_of(BARE, text, at)
+    if end - at > LONGEST_PLACEHOLDER:
+        cuts.add(at, end)
+        return
+    value = text[at:end].rstrip(".,)]}>" if tight else ".,:)]}>!?")
+    is_count = len(value) < _SHORTEST_CODE or "token" in match["name"].lower()
+    if secrecy is Secrecy.CONTENT and is_count and _NUMBER.match(value):
+        return
+    if spaced and _RANGE.match(value):
+        return
+    at_end = end >= len(text) or text[end] in "\r\n\"'&;,"
+    may_be_word = not is_prose or (secrecy is Secrecy.NUMBERS_TOO and at_end)
+    if (match["verb"] or not may_be_word) and is_word(value):
+        return
+    if is_worth(value) and (tight or not _REFERENCE.match(value)):
+        cuts.add(at, at + len(value))
+
+
+def _is_scheme(scheme: re.Match[str], named: re.Match[str]) -> bool:
+    """Return whether the first word of an Authorization header is its scheme."""
+    word = scheme[0].strip().lower()
+    if scheme["all"] is not None or word in _SCHEMES:
+        return True
+    return named["sign"] == ":" and not is_harmless_word(word)
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Split the text into pieces that end at white space."""
+    start = 0
+    while start < len(text):
+        blank = _BLANK.search(text, start + _PIECE_CHARS)
+        end = blank.end() if blank else len(text)
+        yield text[start:end]
+        start = end

@@ -1,0 +1,37 @@
+"""The hash of the rules' sources: the native lane carries that of the rules it was built beside.
+
+Imports only the standard library, and nothing of this package: the lane's build runs this file.
+"""
+
+import hashlib
+import re
+from itertools import chain
+from pathlib import Path
+from typing import Final
+
+_HERE: Final = Path(__file__).parents[1]
+_BESIDE_CORE: Final = ("envelope.py", "jsontext.py", "snowflake.py")
+
+_TEXT: Final = rb'"""(?:[^"\\]|\\.|"(?!""))*+"""'
+_PROSE: Final = re.compile(
+    rb"^[ \t]*(?P<prose>#[^\n]*|%b)\n|[bfrBFR]*%b" % (_TEXT, _TEXT), re.DOTALL | re.MULTILINE
+)
+"""A docstring, or a comment on its own lines, or any other long text, which isn't prose."""
+
+
+def rules_sha256(package: Path = _HERE) -> str:
+    """The hash of every source that decides what a record becomes, as it is on the disk.
+
+    A lane that was built from other sources may answer differently, so it isn't used. Docstrings
+    and comments don't count.
+    """
+    digest = hashlib.sha256()
+    paths = chain((package / "core").rglob("*.py"), (package / name for name in _BESIDE_CORE))
+    for path in sorted(paths):
+        code = _PROSE.sub(_kept, path.read_bytes())
+        digest.update(b"%b\0%b\0" % (str(path.relative_to(package)).encode(), code))
+    return digest.hexdigest()
+
+
+def _kept(found: re.Match[bytes]) -> bytes:
+    return b"" if found["prose"] else found[0]

@@ -1,0 +1,142 @@
+"""Writes this process's partitions, and where their logs end, to `source_heartbeats`."""
+
+import asyncio
+from collections.abc import Collection, Mapping
+from typing import Final
+
+import msgspec
+
+from normalizer.kafka import KafkaPartition
+from normalizer.runtime.telemetry import describe_error, get_logger
+from normalizer.store.reconnecting_connection import ReconnectingConnection
+from normalizer.store.sqlstate import FOREIGN_ERRORS
+from normalizer.store.store import Claim
+
+SEND_TIMEOUT_S: Final = 4.0
+"""A vanished host sends nothing at all, so the client needs its own timeout."""
+
+_log: Final = get_logger()
+
+_SESSION: Final = {
+    "statement_timeout": "3s",
+    # The next heartbeat replaces one that's lost in a server crash.
+    "synchronous_commit": "off",
+    "search_path": "normalizer, public",
+}
+
+# Writes only partitions that are still claimed, because a lost one has a new owner that reports it.
+# It reads the position without a lock, so the heartbeat doesn't wait for a batch. The first row of
+# a partition that's behind can only say "since now". Later rows say since when: since the log was
+# last fully read, or since the mark that the position has passed. A stopped partition counts as
+# behind and keeps its mark, because the broker may report the end of another log.
+_HEARTBEAT: Final = """
+    with mine as (
+        select   owned.*, position.next_offset,
+                 owned.stopped or owned.log_end > position.next_offset as is_behind,
+                 clock_timestamp() - make_interval(secs => owned.end_age_s) as end_seen_at
+        from     unnest(
+                     $1::text[], $2::integer[], $3::integer[], $4::bigint[], $5::integer[],
+                     $6::bigint[], $7::double precision[], $8::boolean[]
+                 ) as owned (
+                     topic, partition, incarnation, epoch, partition_count, log_end, end_age_s,
+                     stopped
+                 )
+        join     normalizer.source_positions as position
+                 using (topic, partition, incarnation, epoch)
+        order by owned.topic, owned.partition
+    )
+    insert into normalizer.source_heartbeats as reported (
+        topic, partition, incarnation, epoch, partition_count, log_end, next_offset, end_seen_at,
+        behind_since, mark_offset, mark_at, stopped, heartbeat_at
+    )
+    select topic, partition, incarnation, epoch, partition_count, log_end, next_offset, end_seen_at,
+           case when is_behind then end_seen_at end,
+           case when is_behind and not stopped then log_end end,
+           case when is_behind then end_seen_at end,
+           stopped, clock_timestamp()
+    from   mine
+    on conflict on constraint source_heartbeats_pkey do update
+    set    (incarnation, epoch, partition_count, log_end, next_offset, end_seen_at, stopped,
+            heartbeat_at)
+         = (excluded.incarnation, excluded.epoch, excluded.partition_count, excluded.log_end,
+            excluded.next_offset, excluded.end_seen_at, excluded.stopped, excluded.heartbeat_at),
+           behind_since = case
+               when excluded.behind_since is null or reported.incarnation < excluded.incarnation
+               then excluded.behind_since
+               when reported.behind_since is null
+               then coalesce(reported.end_seen_at, excluded.behind_since)
+               when reported.mark_offset <= excluded.next_offset then reported.mark_at
+               else reported.behind_since
+           end,
+           (mark_offset, mark_at) = (
+               select reported.mark_offset, reported.mark_at
+               where  reported.incarnation = excluded.incarnation
+               and    excluded.behind_since is not null
+               and    (excluded.stopped or reported.mark_offset > excluded.next_offset)
+               union all
+               select excluded.mark_offset, excluded.mark_at
+               limit  1
+           )
+    where  (reported.incarnation, reported.epoch) <= (excluded.incarnation, excluded.epoch)
+"""
+
+# A process with a wrong address, for example, gets no claim, so it has no row. It updates the row
+# of the last owner, but only after that owner has been silent long enough for the views to call it
+# dead. If that owner comes back, it replaces the whole row.
+_STOPPED_WITHOUT_CLAIM: Final = """
+    update normalizer.source_heartbeats as reported
+    set    stopped = true,
+           behind_since = coalesce(reported.behind_since, reported.end_seen_at),
+           heartbeat_at = clock_timestamp()
+    from   unnest($1::text[], $2::integer[]) as stopped (topic, partition)
+    where  (reported.topic, reported.partition) = (stopped.topic, stopped.partition)
+    and    (reported.stopped or reported.heartbeat_at < now() - interval '10 seconds')
+"""
+
+
+class ObservedLog(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of a partition's log as the broker last reported it, and how long ago."""
+
+    log_end: int
+    partition_count: int
+    age_s: float
+
+
+class Heartbeat:
+    """Reports that this process is alive and where its logs end, on its own connection."""
+
+    def __init__(self, database_url: str) -> None:
+        self._connection = ReconnectingConnection(
+            database_url, application_name="normalizer heartbeat", session=_SESSION
+        )
+
+    async def send(
+        self,
+        claims: Mapping[KafkaPartition, Claim],
+        observed: Mapping[KafkaPartition, ObservedLog],
+        stopped: Collection[KafkaPartition],
+    ) -> None:
+        """Report these partitions. After an error, leave it to the next call."""
+        rows = [
+            (
+                *(*partition, claim.incarnation, claim.epoch),
+                *(at.partition_count, at.log_end, at.age_s, partition in stopped),
+            )
+            for partition, claim in sorted(claims.items())
+            if (at := observed.get(partition))
+        ]
+        without_claim = sorted(set(stopped) - claims.keys())
+        statements = ((_HEARTBEAT, rows), (_STOPPED_WITHOUT_CLAIM, without_claim))
+        if not rows and not without_claim:
+            return
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT_S), self._connection.use() as connection:
+                for statement, reported in statements:
+                    if reported:
+                        await connection.execute(statement, *map(list, zip(*reported, strict=True)))
+        except FOREIGN_ERRORS as error:
+            _log.debug("no_heartbeat", why=describe_error(error))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.terminate()

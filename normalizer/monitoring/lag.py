@@ -1,0 +1,300 @@
+"""Polls Kafka and PostgreSQL for lag, retention and reachability.
+
+It has its own event loop and covers all partitions of the topics, so it reports the lag even while
+the service hangs, and for partitions whose process is dead. A value that can't be read keeps its
+last state. The exception is the end of a log, because an old one doesn't tell what's unread.
+"""
+
+import asyncio
+import contextlib
+import math
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+import asyncpg
+
+from normalizer.config.settings import Settings
+from normalizer.core.drift import DriftFinding
+from normalizer.errors import FatalError, NormalizerError
+from normalizer.kafka import Bounds, KafkaPartition, TopicReader, grant, wall_ms
+from normalizer.monitoring import lag_statements as sql
+from normalizer.monitoring.heartbeat import ObservedLog
+from normalizer.monitoring.partition_lag import PartitionLag
+from normalizer.observability.metric_catalog import JOB_KINDS, JOB_STATES, SCOPES
+from normalizer.runtime.telemetry import describe_error, get_logger
+from normalizer.store.migration_files import read_migrations
+from normalizer.store.reconnecting_connection import ReconnectingConnection
+from normalizer.store.sqlstate import FOREIGN_ERRORS
+from normalizer.store.store_statements import NEWEST_POSITIONS
+
+POLL_TIMEOUT_S: Final = 3.0
+LEADER_TIMEOUT_S: Final = 2.0
+UNREAD_TIMEOUT_S: Final = 2.0
+RETENTION_EVERY_S: Final = 300.0
+BOUNDS_LAST_S: Final = 15.0
+"""Five polls. After this long a log's end is unknown, because the log may have grown."""
+
+_log: Final = get_logger()
+
+_SESSION: Final = {
+    "statement_timeout": "3s",
+    # A part of the poll's time, so that a lock doesn't use up the time for the rest.
+    "lock_timeout": "500ms",
+    "idle_in_transaction_session_timeout": "10s",
+    "search_path": "normalizer, public",
+}
+
+
+class LagMonitor:
+    """Polls when called. Lives in one event loop, but any thread may read its attributes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.has_database = settings.database_url is not None
+        self._log = TopicReader(settings)
+        self._connection = ReconnectingConnection(
+            settings.database_url or "",
+            application_name="normalizer monitor",
+            session=_SESSION,
+            command_timeout_s=POLL_TIMEOUT_S + 1,
+        )
+        self._needed = frozenset(file.version for file in read_migrations())
+        self._positions: dict[KafkaPartition, int] | None = None
+        self._existing: frozenset[KafkaPartition] = frozenset()
+        self._bounds: dict[KafkaPartition, Bounds] = {}
+        self._bounds_at_s: dict[KafkaPartition, float] = {}
+        self._counts: Counter[str] = Counter()
+        self._oldest: dict[KafkaPartition, tuple[int, int]] = {}
+        self._polled_at_s: dict[KafkaPartition, float] = {}
+        self._retention_ms: dict[str, float] = {}
+        self._retention_at_s: dict[str, float] = {}
+        self.broker_up = False
+        self.database_up = False
+        self.writable = False
+        self.missing_migrations: tuple[str, ...] = ()
+        self.divergent: tuple[int, float] | None = None
+        """The number of executions and hours, and for how many seconds. None while unknown."""
+        self.unverified_s: dict[str, float] = {}
+        self.snapshot_s: float | None = None
+        """Age of the oldest snapshot. None while unknown, or without the right to see it."""
+        self.jobs: dict[tuple[str, str], int] = {}
+        self.progress: dict[str, float] = dict.fromkeys(JOB_KINDS, 1.0)
+
+    @property
+    def partitions(self) -> Mapping[KafkaPartition, PartitionLag]:
+        """Return the lag of each partition whose end is known, or none without the positions.
+
+        The position may be older, because while nobody can read it, nobody can move it either.
+        """
+        positions = self._positions
+        if positions is None:
+            return {}
+        unmeasured = {*self.unmeasured}
+        return {
+            partition: PartitionLag(
+                next_offset=positions.get(partition, 0),
+                bounds=bounds,
+                oldest_unread_ms=self._oldest.get(partition, (None, None))[1],
+                retention_ms=self._retention_ms.get(partition.topic, math.inf),
+            )
+            for partition, bounds in sorted(self._bounds.items())
+            if partition not in unmeasured
+        }
+
+    @property
+    def unmeasured(self) -> list[KafkaPartition]:
+        """Return partitions whose end no broker has reported for `BOUNDS_LAST_S`, in order."""
+        oldest_s = time.monotonic() - BOUNDS_LAST_S
+        known_at_s = self._bounds_at_s
+        return sorted(one for one in self._existing if known_at_s.get(one, -math.inf) < oldest_s)
+
+    @property
+    def lag_records(self) -> int | None:
+        """Return the unread records of all partitions, or None if any are unknown."""
+        partitions = self.partitions
+        if not partitions or self.unmeasured:
+            return None
+        return sum(one.lag_records for one in partitions.values())
+
+    @property
+    def missing_topics(self) -> tuple[str, ...]:
+        """Return the topics in KAFKA_TOPICS that the brokers answer they don't have."""
+        topics = self._settings.kafka_topics if self.broker_up else ()
+        return tuple(one for one in topics if not self._counts[one])
+
+    @property
+    def observed(self) -> Mapping[KafkaPartition, ObservedLog]:
+        """Return where each log ends, as the broker last reported."""
+        now_s = time.monotonic()
+        return {
+            one: ObservedLog(
+                log_end=bounds.end,
+                partition_count=self._counts[one.topic],
+                age_s=now_s - self._bounds_at_s[one],
+            )
+            for one, bounds in self._bounds.items()
+        }
+
+    async def poll(self) -> None:
+        """Poll Kafka and PostgreSQL at once. The `*_up` attributes show which failed.
+
+        `waiting` holds our server processes with slow statements. It looks up who blocks them.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            if self.has_database:
+                tasks.create_task(self._poll_database(), name="poll the database")
+            tasks.create_task(self.poll_broker(), name="poll the broker")
+
+    async def poll_broker(self) -> None:
+        """Read the bounds. A partition whose leader is unreachable keeps its last known ones."""
+        try:
+            async with asyncio.timeout(POLL_TIMEOUT_S):
+                found = [await self._log.partitions(one) for one in self._settings.kafka_topics]
+                existing = frozenset[KafkaPartition]().union(*found)
+                polled_at_s = time.monotonic()
+                reachable = await self._log.reachable_bounds(existing, within_s=LEADER_TIMEOUT_S)
+                kept = {one: at for one, at in self._bounds.items() if one in existing}
+                self._bounds = kept | reachable
+                self._bounds_at_s |= dict.fromkeys(reachable, polled_at_s)
+                self._existing = existing
+                self._counts = Counter(one.topic for one in existing)
+                self.broker_up = bool(reachable) or not existing
+                if not self.has_database:
+                    await self._poll_group()
+                await self._poll_retention()
+        except (NormalizerError, TimeoutError):
+            self.broker_up = False
+            await self._log.close()
+
+    async def find_oldest_unread(self) -> None:
+        """Read the time of the record at each position with lag, longest unchecked first.
+
+        Only the lag in seconds and the time to expiry need it, and it costs one fetch per
+        partition.
+        """
+        if not self.broker_up:
+            return
+        unknown: dict[KafkaPartition, int] = {}
+        polled_at_s = max(self._bounds_at_s.values(), default=0.0)
+        for partition, lag in self.partitions.items():
+            if self._bounds_at_s[partition] < polled_at_s:
+                continue  # its leader is unreachable, so reading it would delay the others
+            known_at, _ = self._oldest.get(partition, (None, None))
+            if not lag.lag_records:
+                self._oldest.pop(partition, None)
+            elif known_at != lag.unread_from:
+                unknown[partition] = lag.unread_from
+        try:
+            async with asyncio.timeout(UNREAD_TIMEOUT_S):
+                for partition in sorted(unknown, key=lambda one: self._polled_at_s.get(one, 0.0)):
+                    self._polled_at_s[partition] = time.monotonic()
+                    at, end = unknown[partition], self._bounds[partition].end
+                    record = await self._log.first_record(partition, at, end)
+                    recorded_ms = record.recorded_ms if record else None
+                    if recorded_ms is None:
+                        # An unreadable batch hides its time, so its age counts from now.
+                        recorded_ms = wall_ms()
+                    self._oldest[partition] = (at, recorded_ms)
+        except (NormalizerError, TimeoutError) as error:
+            _log.debug("oldest_unread_unknown", why=describe_error(error))
+
+    async def store_drift(self, findings: list[DriftFinding]) -> list[bool]:
+        """Store drift findings. Returns for each whether it's new. Raises asyncpg's errors.
+
+        Without a database all of them count as new.
+        """
+        if not self.has_database:
+            return [True] * len(findings)
+        async with asyncio.timeout(POLL_TIMEOUT_S), self._connection.use() as connection:
+            return [
+                bool(
+                    await connection.fetchval(
+                        sql.ADD_DRIFT,
+                        *(one.shape, one.field, one.type, one.kind, one.topic, one.incarnation),
+                        *(one.partition, one.offset, one.example, one.execution_ids),
+                    )
+                )
+                for one in findings
+            ]
+
+    async def close(self) -> None:
+        """Close the connections."""
+        self._connection.terminate()
+        await self._log.close()
+
+    async def _poll_database(self) -> None:
+        """Poll whether the server answers, and separately what its tables and views say."""
+        reads: tuple[Callable[[asyncpg.Connection], Awaitable[None]], ...] = (
+            self._poll_migrations,
+            self._poll_positions,
+            self._poll_agreement,
+            self._poll_jobs,
+        )
+        answers = False
+        with contextlib.suppress(*FOREIGN_ERRORS):
+            async with asyncio.timeout(POLL_TIMEOUT_S), self._connection.use() as connection:
+                row = await connection.fetchrow(sql.READ_SERVER)
+                answers, self.writable, self.snapshot_s = True, row["writable"], row["snapshot_s"]
+                for read in reads:
+                    # Values that are locked, slow, missing, or unreadable stay as they are.
+                    with contextlib.suppress(asyncpg.PostgresError):
+                        await read(connection)
+        self.database_up = answers
+        self.writable = answers and self.writable
+
+    async def _poll_migrations(self, connection: asyncpg.Connection) -> None:
+        try:
+            rows = await connection.fetch(sql.READ_MIGRATIONS)
+        except asyncpg.SyntaxOrAccessError:
+            rows = []
+        self.missing_migrations = tuple(sorted(self._needed - {row["version"] for row in rows}))
+
+    async def _poll_positions(self, connection: asyncpg.Connection) -> None:
+        rows = await connection.fetch(NEWEST_POSITIONS, list(self._settings.kafka_topics))
+        self._positions = {
+            KafkaPartition(row["topic"], row["partition"]): row["next_offset"] for row in rows
+        }
+
+    async def _poll_agreement(self, connection: asyncpg.Connection) -> None:
+        row = await connection.fetchrow(sql.READ_AGREEMENT)
+        self.divergent = row["divergent"], row["divergent_s"]
+        ages = (math.inf if age is None else age for age in row["unverified_s"])
+        self.unverified_s = dict(zip(SCOPES, ages, strict=True))
+
+    async def _poll_jobs(self, connection: asyncpg.Connection) -> None:
+        counts = {(kind, state): 0 for kind in JOB_KINDS for state in JOB_STATES}
+        progress = dict.fromkeys(JOB_KINDS, 1.0)
+        for row in await connection.fetch(sql.READ_JOBS):
+            counts[row["kind"], row["state"]] = row["jobs"]
+            if row["state"] == "running":
+                progress[row["kind"]] = row["progress_ratio"] or 0.0
+        self.jobs, self.progress = counts, progress
+
+    async def _poll_group(self) -> None:
+        """Read the positions of a service that keeps them in its group."""
+        committed = await self._log.committed(self._settings.kafka_group_id, self._bounds)
+        self._positions = {one: found.next_offset for one, found in committed.items()}
+
+    async def _poll_retention(self) -> None:
+        """Read the retention of topics. It's unknown if we may not describe a topic."""
+        now_s = time.monotonic()
+        for topic in {partition.topic for partition in self._bounds}:
+            if now_s - self._retention_at_s.get(topic, -math.inf) < RETENTION_EVERY_S:
+                continue
+            try:
+                configs = await self._log.topic_configs(topic)
+            except FatalError:
+                if topic not in self._retention_at_s:
+                    _log.warning(
+                        "retention_unknown",
+                        topic=topic,
+                        why="its settings are hidden, so the alert NormalizerRecordsExpire can't "
+                        "fire: " + grant("topic", topic, "DescribeConfigs"),
+                    )
+            else:
+                kept_ms = int(configs.get("retention.ms", "-1"))
+                deletes = "delete" in configs.get("cleanup.policy", "delete")
+                self._retention_ms[topic] = kept_ms if deletes and kept_ms >= 0 else math.inf
+            self._retention_at_s[topic] = now_s

@@ -1,0 +1,272 @@
+"""Answers /metrics, /livez, and /readyz for a running service, from its own threads.
+
+Alive means that the event loop still runs, even in an outage. Ready means more: topics exist,
+partitions are assigned and claimed, broker and database answer, the database is writable and
+migrated, and no partition is stopped.
+"""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import CancelledError as PollCancelled
+from typing import Any, Final, Self
+
+from prometheus_client.registry import Collector
+
+from normalizer.config.settings import Settings
+from normalizer.consumer.service import Service
+from normalizer.errors import StoreUnavailableError
+from normalizer.monitoring.gauges import GaugeCollector
+from normalizer.monitoring.heartbeat import Heartbeat
+from normalizer.monitoring.lag import LagMonitor
+from normalizer.monitoring.probes import HttpResponse, ProbeServer, probe_response
+from normalizer.runtime.pause import wait_at_most
+from normalizer.runtime.telemetry import get_logger, log_mistake
+from normalizer.runtime.version import VERSION
+from normalizer.store.retry import InFlightBatch
+from normalizer.store.sqlstate import DATA_CORRUPTED, FOREIGN_ERRORS
+
+HEARTBEAT_LIMIT_S: Final = 30.0
+REPORT_EVERY_S: Final = 3.0
+"""How often to read the ends of the logs. Each time sends a heartbeat."""
+SILENT_S: Final = 5.0
+"""While the broker is silent, send a heartbeat this often. After 10 s without one, the views call
+the partitions dead instead of the broker unreachable."""
+FENCED_LIMIT_S: Final = 30.0
+"""By then a rebalance that takes a partition away has ended."""
+HANGING_S: Final = 5.0
+FRESH_S: Final = 1.0
+"""Probes and scrapes within a second share one poll."""
+POLL_TIMEOUT_S: Final = 5.5
+"""A probe waits this long for a poll, then reports what it knows. Shorter than scrapers' timeouts.
+
+"""
+
+_log: Final = get_logger()
+
+
+class Monitor:
+    """Serves the probes at `url` inside `with Monitor(settings, service) as monitor`."""
+
+    def __init__(self, settings: Settings, service: Service) -> None:
+        """Raises ConfigurationError if the address can't be bound."""
+        self._service = service
+        self.lag_monitor = LagMonitor(settings)
+        self._heartbeat = Heartbeat(settings.database_url or "")
+        self._polled_at_s = self._read_unread_at_s = -FRESH_S
+        self._polling = asyncio.Lock()
+        self._stopping = asyncio.Event()
+        self._ends_polled = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
+        self._probes = ProbeServer(
+            settings.http_host,
+            settings.http_port,
+            {"/metrics": self.metrics, "/livez": self.livez, "/readyz": self.readyz},
+        )
+        self.url = self._probes.url
+        self._loop = asyncio.new_event_loop()
+
+    def __enter__(self) -> Self:
+        gauges = GaugeCollector(
+            self._service, self.lag_monitor, reasons=self.reasons, degraded=self.degraded
+        )
+        self._service.metrics.registry.register(gauges)
+        self._thread.start()
+        self._probes.__enter__()
+        _log.info("listening", url=self.url)
+        return self
+
+    def __exit__(self, *why: object) -> None:
+        self._probes.__exit__(*why)
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join(timeout=2.0)
+
+    def livez(self) -> HttpResponse:
+        """Fail if the event loop hangs, but not in an outage, which a restart wouldn't end."""
+        age_s = self._service.heartbeat_age_s()
+        return probe_response({"heartbeat_age_s": round(age_s, 3)}, ok=age_s < HEARTBEAT_LIMIT_S)
+
+    def readyz(self) -> HttpResponse:
+        """Fail while there are reasons. The body lists all of them.
+
+        `degraded` concerns only some partitions and doesn't fail the probe. A rollout would
+        otherwise stop, although a new process can't improve anything.
+        """
+        self._wait_for(self._poll())
+        reasons = list(self.reasons())
+        service = self._service
+        return probe_response(
+            {
+                "ready": not reasons,
+                "reasons": reasons,
+                "degraded": list(self.degraded()),
+                "partitions": service.partitions(),
+                "gaps": {str(one): gap for one, gap in sorted({**service.ownership.gaps}.items())},
+                "lag_records": self.lag_monitor.lag_records,
+                "version": VERSION,
+            },
+            ok=not reasons,
+        )
+
+    def metrics(self) -> Collector:
+        """Return the collector of every metric in the catalog."""
+        self._wait_for(self._poll_for_metrics())
+        return self._service.metrics.registry
+
+    def reasons(self) -> Iterator[str]:
+        """Yield the reasons why the service isn't ready."""
+        service, lag_monitor = self._service, self.lag_monitor
+        if service.heartbeat_age_s() >= HEARTBEAT_LIMIT_S:
+            yield f"loop: no heartbeat for {service.heartbeat_age_s():.0f} s"
+        if not lag_monitor.broker_up:
+            yield "broker: no answer"
+        for topic in lag_monitor.missing_topics:
+            yield f"topic {topic} does not exist: `normalizer check` says how to create it"
+        yield from self._database_reasons()
+        yield from self._waiting_batches()
+        if service.reader.rebalancing:
+            yield "group: partitions are not assigned yet"
+        ownership = service.ownership
+        waiting = [one for one in ownership.unclaimed() if one not in ownership.unreachable]
+        if waiting:
+            yield f"partitions assigned but not claimed: {', '.join(map(str, waiting))}"
+        for partition, age_s in service.ownership.fenced_for_s().items():
+            if age_s >= FENCED_LIMIT_S:
+                yield f"partition {partition} was claimed by another process {age_s:.0f} s ago"
+        yield from service.intake.dying_records()
+        for partition, why in sorted(dict(service.ownership.stopped).items()):
+            yield f"partition {partition} is stopped: {why.removeprefix(f'{partition}: ')}"
+
+    def degraded(self) -> Iterator[str]:
+        """Yield the partitions that this process can't read as it should, and why."""
+        ownership = self._service.ownership
+        for partition, why in sorted({**ownership.unreachable}.items()):
+            yield f"partition {partition} is unreachable: {why.removeprefix(f'{partition}: ')}"
+        for partition in self.lag_monitor.unmeasured if self.lag_monitor.broker_up else ():
+            if partition not in ownership.unreachable:
+                yield f"lag of partition {partition} is unknown: no broker reports where it ends"
+        for partition, suspect in sorted({**ownership.suspects}.items()):
+            if suspect.is_blamed:
+                yield (
+                    f"partition {partition}: a process was killed while it processed offset "
+                    f"{suspect.claim.next_offset} and no other record"
+                )
+
+    def _database_reasons(self) -> Iterator[str]:
+        lag_monitor = self.lag_monitor
+        if not lag_monitor.has_database:
+            return
+        if not lag_monitor.database_up:
+            yield "database: no answer"
+        elif not lag_monitor.writable:
+            yield "database: read-only"
+        elif lag_monitor.missing_migrations:
+            missing = ", ".join(lag_monitor.missing_migrations)
+            yield f"migrations missing: {missing}: run `normalizer migrate`"
+
+    def _waiting_batches(self) -> Iterator[str]:
+        for in_flight in self._service.in_flight_batches():
+            if in_flight.is_waiting():
+                yield _why_waiting(in_flight)
+
+    def _wait_for(self, polling: Coroutine[Any, Any, None]) -> None:
+        """Wait for a poll, but continue without it if it takes too long."""
+        future = asyncio.run_coroutine_threadsafe(polling, self._loop)
+        with contextlib.suppress(TimeoutError, PollCancelled):
+            future.result(POLL_TIMEOUT_S)
+
+    async def _poll(self) -> None:
+        """Poll Kafka and PostgreSQL, unless that happened a moment ago."""
+        async with self._polling:
+            if time.monotonic() - self._polled_at_s < FRESH_S:
+                return
+            await self.lag_monitor.poll()
+            self._polled_at_s = time.monotonic()
+
+    async def _poll_for_metrics(self) -> None:
+        """Also read unread records, which may take seconds, unless a later scrape already has."""
+        scraped_at_s = time.monotonic()
+        await self._poll()
+        async with self._polling:
+            if self._read_unread_at_s < scraped_at_s:
+                self._read_unread_at_s = time.monotonic()
+                await self.lag_monitor.find_oldest_unread()
+
+    async def _poll_ends(self) -> None:
+        """Read the ends of the logs for the next heartbeat."""
+        async with self._polling:
+            await self.lag_monitor.poll_broker()
+        self._ends_polled.set()
+
+    async def _send_heartbeat(self) -> None:
+        """Send a heartbeat to the database, unless the event loop hangs."""
+        self._ends_polled.clear()
+        if self.lag_monitor.has_database and self._service.heartbeat_age_s() < HANGING_S:
+            ownership = self._service.ownership
+            await self._heartbeat.send(
+                {**ownership.claimed}, self.lag_monitor.observed, {*ownership.stopped}
+            )
+
+    async def _store_drift(self) -> None:
+        findings = self._service.drift_detector.take_findings()
+        if not findings:
+            return
+        try:
+            are_new = await self.lag_monitor.store_drift(findings)
+        except FOREIGN_ERRORS:
+            self._service.drift_detector.put_back(findings)
+            return
+        for finding in [one for one, is_new in zip(findings, are_new, strict=True) if is_new]:
+            labels = {"shape": finding.shape, "kind": finding.kind}
+            self._service.metrics.drift_found.labels(**labels).inc()
+            _log.warning(
+                "drift",
+                **labels,
+                field=finding.field,
+                type=finding.type,
+                record=f"{finding.topic}[{finding.partition}]@{finding.offset}",
+            )
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._keep_reporting())
+
+    async def _keep_reporting(self) -> None:
+        """Report until the monitor stops.
+
+        No report waits for another, because a broker may hang.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            reports = [
+                tasks.create_task(self._repeat(work, wake, wait_s), name=name)
+                for name, work, wake, wait_s in (
+                    ("poll the ends", self._poll_ends, self._stopping, REPORT_EVERY_S),
+                    ("send a heartbeat", self._send_heartbeat, self._ends_polled, SILENT_S),
+                    ("store drift", self._store_drift, self._stopping, REPORT_EVERY_S),
+                )
+            ]
+            await self._stopping.wait()
+            for report in reports:
+                report.cancel()
+        await self.lag_monitor.close()
+        self._heartbeat.close()
+
+    async def _repeat(
+        self, work: Callable[[], Awaitable[None]], wake: asyncio.Event, wait_s: float
+    ) -> None:
+        """Repeat the work until the monitor stops: each time `wake` is set, or after `wait_s`."""
+        while not self._stopping.is_set():
+            try:
+                await work()
+            except Exception as error:  # noqa: BLE001 - if this ended, the views would call us dead
+                log_mistake("report_failed", error)
+            await wait_at_most(wake, wait_s)
+
+
+def _why_waiting(in_flight: InFlightBatch) -> str:
+    error, why = in_flight.error, in_flight.why()
+    if isinstance(error, StoreUnavailableError) and error.sqlstate in DATA_CORRUPTED:
+        why = f"{why}: its data is corrupted: restore it, or reindex"
+    return f"batch open for {in_flight.age_s():.0f} s: {in_flight.offsets()}: {why}"

@@ -1,0 +1,143 @@
+"""A small HTTP server for probes, on its own threads.
+
+It uses only the standard library, because prometheus-client's own server has a single path and no
+JSON. Each request has its own thread, so it gets an answer even while the service's loop hangs.
+When too many clients have connected without sending a request, a new one replaces the oldest.
+"""
+
+import contextlib
+import socket
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from socketserver import TCPServer, ThreadingMixIn
+from typing import Any, Final, Self
+
+import msgspec
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from normalizer.errors import ConfigurationError
+from normalizer.runtime.telemetry import log_mistake
+
+REQUEST_S: Final = 10.0
+"""Disconnect a client that sends nothing for this long."""
+MAX_CONNECTIONS: Final = 100
+"""The most connections, each with a thread. A probe and a scraper need two."""
+
+
+class HttpResponse(msgspec.Struct, frozen=True):
+    """The response of a path."""
+
+    status: HTTPStatus
+    content_type: str
+    body: bytes
+
+
+def probe_response(body: dict[str, Any], *, ok: bool) -> HttpResponse:
+    """Build a probe's response: the body as JSON, with 200 or 503."""
+    status = HTTPStatus.OK if ok else HTTPStatus.SERVICE_UNAVAILABLE
+    return HttpResponse(status, "application/json", msgspec.json.encode(body) + b"\n")
+
+
+Routes = Mapping[str, Callable[[], HttpResponse | Collector]]
+"""Metrics are a Collector, because the client chooses their format."""
+
+
+class ProbeServer:
+    """Answers at `url` inside `with ProbeServer(...) as probes`."""
+
+    def __init__(self, host: str, port: int, routes: Routes) -> None:
+        """Raises ConfigurationError where the address cannot be bound."""
+        try:
+            self._server = _Server(host, port, routes)
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot listen on {host}:{port}: {error.strerror}: see NORMALIZER_HTTP_HOST and "
+                "NORMALIZER_HTTP_PORT (0: a free port)"
+            ) from error
+        self.port: int = self._server.server_address[1]
+        address = f"[{host}]" if ":" in host else host
+        self.url = f"http://{address}:{self.port}"
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="probes"
+        )
+        self._thread.daemon = True
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Server(ThreadingMixIn, TCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 64
+
+    def __init__(self, host: str, port: int, routes: Routes) -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.routes = routes
+        self._open: dict[Any, None] = {}
+        self._opening = threading.Lock()
+        super().__init__((host, port), _Request)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._opening:
+            self._open[request] = None
+            oldest = next(iter(self._open)) if len(self._open) > MAX_CONNECTIONS else None
+            self._open.pop(oldest, None)
+        if oldest is not None:
+            with contextlib.suppress(OSError):
+                oldest.shutdown(socket.SHUT_RDWR)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._opening:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
+
+    def handle_error(self, *_: object) -> None:
+        """Log an unexpected error, but not a client that disconnects early."""
+        error = sys.exception()
+        if error is not None and not isinstance(error, OSError):
+            log_mistake("probe_failed", error)
+
+
+class _Request(BaseHTTPRequestHandler):
+    server: _Server
+    timeout = REQUEST_S
+    server_version = "normalizer"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        answer = self._answer()
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.content_type)
+        self.send_header("Content-Length", str(len(answer.body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(answer.body)
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing, because a probe comes every few seconds."""
+
+    def _answer(self) -> HttpResponse:
+        route = self.server.routes.get(self.path.partition("?")[0])
+        if route is None:
+            known = " ".join(self.server.routes)
+            return HttpResponse(HTTPStatus.NOT_FOUND, "text/plain", f"paths: {known}\n".encode())
+        answer = route()
+        if isinstance(answer, HttpResponse):
+            return answer
+        encode, content_type = choose_encoder(self.headers.get("Accept", ""))
+        return HttpResponse(HTTPStatus.OK, content_type, encode(answer))

@@ -1,0 +1,263 @@
+"""Makes the spans of batches, and sends them with OTLP over HTTP.
+
+    process TOPIC                  CONSUMER, with links to the spans that produced its records
+      poll TOPIC                   from the first record's fetch to the last fetch
+      normalize
+      write normalizer.events      with each failed try as an event; `send` where the relay writes
+        COMMIT                     one for each transaction
+
+Only this module, `producer_spans`, and `span_attributes` import OpenTelemetry.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Final
+
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import (
+    Span,
+    SpanKind,
+    Status,
+    StatusCode,
+    Tracer,
+    format_span_id,
+    format_trace_id,
+    get_current_span,
+    set_span_in_context,
+    use_span,
+)
+from structlog.contextvars import bound_contextvars
+
+from normalizer.config.passwords import masked_url
+from normalizer.config.settings import Settings
+from normalizer.core.batch import Batch
+from normalizer.errors import RetryableError
+from normalizer.observability.producer_spans import producer_spans
+from normalizer.observability.span_attributes import (
+    KAFKA,
+    SCHEMA,
+    destination_of,
+    error_attributes,
+    operation,
+    postgres_sink,
+    relay_sink,
+)
+from normalizer.observability.tracing import Untraced
+from normalizer.runtime.telemetry import describe_error, get_logger
+from normalizer.runtime.version import VERSION
+from normalizer.store.store import CommittedBatch
+
+FLUSH_S: Final = 3.0
+"""How long the end of the process waits for the last spans, as part of the pod's grace period."""
+_FILLING: Final = ("fetch", "normalize")
+"""The stages that fill a batch. The others belong to the batch before it."""
+
+_log: Final = get_logger()
+
+
+def open_spans(settings: Settings) -> "BatchSpans":
+    """Open spans as OTEL_* configure them.
+
+    Raises the SDK's errors for values that it can't read.
+    """
+    own = {
+        "service.name": "normalizer",
+        "service.version": VERSION,
+        "service.instance.id": settings.owner,
+    }
+    limits = SpanLimits()
+    provider = TracerProvider(
+        resource=Resource.create(own).merge(OTELResourceDetector().detect()),
+        span_limits=limits,
+        shutdown_on_exit=False,
+    )
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return BatchSpans(settings, provider, limits)
+
+
+class BatchSpans(Untraced):
+    """The spans of one process's batches. A batch has about five, whatever its size."""
+
+    def __init__(self, settings: Settings, provider: TracerProvider, limits: SpanLimits) -> None:
+        self._provider = provider
+        self._tracer = provider.get_tracer("normalizer", VERSION, schema_url=SCHEMA)
+        self._max_links = limits.max_links
+        self._building = _Stages()
+        self._consumer = {
+            **KAFKA,
+            "messaging.consumer.group.name": settings.kafka_group_id,
+            "messaging.client.id": settings.kafka_client_id,
+        }
+        self._sink = (
+            postgres_sink(settings.database_url) if settings.database_url else relay_sink(settings)
+        )
+
+    def begin(self) -> None:
+        """Note that a batch begins to fill."""
+        self._building = _Stages()
+
+    def note(self, stage: str, seconds: float) -> None:
+        """Note that a stage of that batch has just taken this long."""
+        if stage in _FILLING:
+            self._building.note(stage, seconds)
+
+    def batch(self, batch: Batch) -> AbstractContextManager[None]:
+        """Write the batch inside this block. Its spans end with the block."""
+        return self._in_spans(batch, self._building)
+
+    def failed(self, error: RetryableError) -> None:
+        """Add an event to the current span."""
+        get_current_span().add_event("retry", error_attributes(error))
+
+    def committed(self, written: CommittedBatch) -> Mapping[str, str] | None:
+        """Make the span of a commit that has just ended. Returns its ids."""
+        if not get_current_span().is_recording():
+            return None
+        end_ns = time.time_ns()
+        totals = written.totals
+        commit = self._tracer.start_span(
+            self._sink.commit_name,
+            kind=SpanKind.CLIENT,
+            attributes={
+                **self._sink.commit,
+                "normalizer.stored": totals.stored,
+                "normalizer.duplicate": totals.duplicate,
+                "normalizer.merged": totals.merged,
+                "normalizer.quarantined": totals.quarantined,
+                "normalizer.ignored": totals.ignored,
+            },
+            start_time=end_ns - round(written.commit_s * 1e9),
+        )
+        if written.batch_id is not None:
+            commit.set_attribute("normalizer.batch_id", written.batch_id)
+        commit.end(end_ns)
+        return _ids(commit)
+
+    def close(self) -> None:
+        """Send unsent spans. Those that take longer than FLUSH_S are lost."""
+        closing = threading.Thread(target=self._provider.shutdown, name="last spans", daemon=True)
+        closing.start()
+        closing.join(FLUSH_S)
+        if closing.is_alive():
+            _log.warning(
+                "spans_not_sent", why=f"the collector did not take them within {FLUSH_S:.0f} s"
+            )
+
+    @contextlib.contextmanager
+    def _in_spans(self, batch: Batch, stages: "_Stages") -> Iterator[None]:
+        where = destination_of(batch)
+        topic = where.get("messaging.destination.name")
+        root = self._tracer.start_span(
+            f"process {topic}" if topic else "process",
+            context=Context(),
+            kind=SpanKind.CONSUMER,
+            attributes={**self._consumer, **where, **operation("process")},
+            start_time=stages.begun_ns(),
+        )
+        if not root.is_recording():
+            yield
+            return
+        self._describe(root, batch)
+        parent = set_span_in_context(root, Context())
+        if polled := stages.of("fetch"):
+            attributes = {**self._consumer, **where, **operation("receive", "poll")}
+            polled.span(self._tracer, f"poll {topic}" if topic else "poll", parent, attributes)
+        if normalized := stages.of("normalize"):
+            normalized.span(self._tracer, "normalize", parent, {})
+        write = self._tracer.start_span(
+            self._sink.name, context=parent, kind=self._sink.kind, attributes=self._sink.write
+        )
+        current = use_span(write, record_exception=False, set_status_on_exception=False)
+        with bound_contextvars(**_ids(write)), current:
+            try:
+                yield
+            except BaseException as error:
+                why = masked_url(describe_error(error))
+                for span in (write, root):
+                    span.set_status(Status(StatusCode.ERROR, why))
+                    span.set_attributes(error_attributes(error))
+                raise
+            finally:
+                write.end()
+                root.end()
+
+    def _describe(self, root: Span, batch: Batch) -> None:
+        """Add which records the batch holds, and links to the spans that produced them."""
+        root.set_attributes(
+            {
+                "messaging.batch.message_count": sum(len(part.items) for part in batch.parts),
+                "normalizer.offsets": [
+                    f"{part.topic}[{part.partition}]@{part.from_offset}-{part.next_offset - 1}"
+                    for part in batch.parts
+                ],
+            }
+        )
+        links, left_out = producer_spans(batch, self._max_links)
+        for link in links:
+            root.add_link(link.context, link.attributes)
+        if left_out:
+            root.set_attribute("normalizer.links_left_out", left_out)
+
+
+class _Interval:
+    """When a stage of a batch began and ended, and how much of that time it worked."""
+
+    def __init__(self, seconds: float) -> None:
+        self.end_ns = time.time_ns()
+        self.begin_ns = self.end_ns - round(seconds * 1e9)
+        self.busy_s = seconds
+
+    def extend(self, later: "_Interval") -> None:
+        self.end_ns = later.end_ns
+        self.busy_s += later.busy_s
+
+    def span(self, tracer: Tracer, name: str, parent: Context, attributes: dict[str, Any]) -> None:
+        kind = SpanKind.CLIENT if attributes else SpanKind.INTERNAL
+        attributes = {**attributes, "normalizer.busy_seconds": round(self.busy_s, 6)}
+        span = tracer.start_span(
+            name, context=parent, kind=kind, attributes=attributes, start_time=self.begin_ns
+        )
+        span.end(self.end_ns)
+
+
+class _Stages:
+    """The stages of a batch that's being filled."""
+
+    def __init__(self) -> None:
+        self._intervals: dict[str, _Interval] = {}
+
+    def note(self, stage: str, seconds: float) -> None:
+        """Note that a stage has just worked for this long.
+
+        The first fetch that counts is the one whose records were normalized first, because earlier
+        ones found nothing.
+        """
+        interval = _Interval(seconds)
+        earlier = self._intervals.get(stage)
+        if earlier is None or (stage == "fetch" and "normalize" not in self._intervals):
+            self._intervals[stage] = interval
+        else:
+            earlier.extend(interval)
+
+    def of(self, stage: str) -> _Interval | None:
+        """Return the stage, or None if the batch didn't have it."""
+        return self._intervals.get(stage)
+
+    def begun_ns(self) -> int:
+        """Return when the batch began."""
+        return min((one.begin_ns for one in self._intervals.values()), default=time.time_ns())
+
+
+def _ids(span: Span) -> dict[str, str]:
+    context = span.get_span_context()
+    return {
+        "trace_id": format_trace_id(context.trace_id),
+        "span_id": format_span_id(context.span_id),
+    }

@@ -1,0 +1,53 @@
+"""Counts the rows of committed transactions, in one or two passes over a batch."""
+
+from collections import Counter
+from collections.abc import Mapping
+from operator import attrgetter, itemgetter
+from typing import Final
+
+from normalizer.core.coercions import coercions_of
+from normalizer.core.shapes import SHAPES
+from normalizer.envelope import RULES
+from normalizer.errors import REASONS
+from normalizer.observability.metric_catalog import NO_SHAPE, OUTCOMES
+from normalizer.observability.service_metrics import ServiceMetrics
+from normalizer.store.store import CommittedBatch
+
+_shape_of: Final = attrgetter("shape")
+_outcome_of: Final = itemgetter(0)
+
+
+class CommitMetrics:
+    """Counts the rows of each transaction."""
+
+    def __init__(self, metrics: ServiceMetrics) -> None:
+        self._metrics = metrics
+        # shapes of an operator's table appear with their first event
+        for shape in (*SHAPES, NO_SHAPE):
+            for outcome in OUTCOMES:
+                metrics.outcomes.labels(shape=shape, outcome=outcome)
+        self._reasons = {reason: metrics.quarantined.labels(reason=reason) for reason in REASONS}
+        self._rules = {str(rule): metrics.coercions.labels(rule=rule) for rule in RULES}
+
+    def count(self, written: CommittedBatch, exemplar: Mapping[str, str] | None = None) -> None:
+        """Count a committed batch. `exemplar` has the ids of its span."""
+        metrics, totals = self._metrics, written.totals
+        labels = None if exemplar is None else {**exemplar}
+        metrics.batch_rows.observe(totals.outcomes, labels)
+        metrics.commit_seconds.observe(written.commit_s, labels)
+        metrics.expired_unread.inc(written.expired_unread)
+        counts: Counter[tuple[str, str]] = Counter(
+            zip(map(_shape_of, written.events), map(_outcome_of, written.outcomes), strict=True)
+        )
+        counts[NO_SHAPE, "ignored"] += totals.ignored
+        for (_, rejected), is_new in zip(written.refusals, written.kept, strict=True):
+            counts[rejected.shape or NO_SHAPE, "quarantined" if is_new else "duplicate"] += 1
+            if is_new:
+                self._reasons[rejected.reason].inc()
+        for (shape, outcome), count in counts.items():
+            metrics.outcomes.labels(shape=shape, outcome=outcome).inc(count)
+        for row in written.new:
+            if row.coercions is not None:
+                for coercion in coercions_of(row.coercions):
+                    self._rules[coercion.rule].inc()
+        self._rules["ambiguous_report"].inc(written.ambiguous)

@@ -1,0 +1,131 @@
+"""Decides whether batches have spans, by OpenTelemetry's own variables and the extra `otel`.
+
+Without them, nothing imports OpenTelemetry. docs/tracing.md says what an operator sets.
+"""
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Final
+
+from normalizer.config.passwords import masked_url
+from normalizer.config.settings import Settings
+from normalizer.core.batch import Batch
+from normalizer.errors import ConfigurationError, RetryableError
+from normalizer.runtime.telemetry import describe_error, get_logger
+from normalizer.store.store import CommittedBatch
+
+_ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+_PROTOCOL: Final = "http/protobuf"
+_HTTP_PORT: Final = "the collector's port for HTTP, which is 4318 by default"
+_GRPC_PORT: Final = re.compile(r":4317(/|$)")
+
+_log: Final = get_logger()
+
+
+class Untraced:
+    """Receives the events of batches, and ignores them because tracing is off."""
+
+    def begin(self) -> None:
+        """Note that a batch begins to fill."""
+
+    def note(self, stage: str, seconds: float) -> None:
+        """Note that a stage of that batch has just taken this long. `stage` is one of STAGES."""
+
+    def batch(self, batch: Batch) -> AbstractContextManager[None]:  # noqa: ARG002 - nobody asks
+        """Note that the batch is built. It's written inside the returned block."""
+        return contextlib.nullcontext()
+
+    def failed(self, error: RetryableError) -> None:
+        """Note that writing failed and will be retried. Called inside the block."""
+
+    def committed(self, written: CommittedBatch) -> Mapping[str, str] | None:  # noqa: ARG002 - as above
+        """Note a committed transaction, inside the block. Returns labels for its exemplar."""
+        return None
+
+    def close(self) -> None:
+        """Send unsent spans, for a few seconds at most."""
+
+
+@contextlib.contextmanager
+def tracing(settings: Settings, environ: Mapping[str, str]) -> Iterator[Untraced]:
+    """Open the spans of batches as the environment says, and send them until the block ends.
+
+    A problem with tracing gives one log line and changes nothing else.
+    """
+    spans = _open_spans(settings, environ)
+    try:
+        yield spans
+    finally:
+        spans.close()
+
+
+def _open_spans(settings: Settings, environ: Mapping[str, str]) -> Untraced:
+    if not _is_wanted(environ):
+        return Untraced()
+    if mistake := why_untraced(environ):
+        _log.warning("tracing_off", why=str(mistake))
+        return Untraced()
+    try:
+        from normalizer.observability.batch_spans import open_spans  # noqa: PLC0415 - an extra
+
+        spans = open_spans(settings)
+    except ImportError:
+        _log.warning("tracing_off", why="it needs pip install event-normalizer[otel]")
+    except (ValueError, OSError) as error:
+        _log.warning("tracing_off", why=describe_error(error))
+    else:
+        _log.info("tracing_on", endpoint=_first(environ, _ENDPOINTS))
+        return spans
+    return Untraced()
+
+
+def why_untraced(environ: Mapping[str, str]) -> ConfigurationError | None:
+    """Return why this build can't trace as the environment asks, and what to do about it."""
+    if not _is_wanted(environ):
+        return None
+    exporter = environ.get("OTEL_TRACES_EXPORTER", "").strip()
+    if exporter not in {"", "otlp"}:
+        return ConfigurationError(
+            f"OTEL_TRACES_EXPORTER: expected otlp or none; got {exporter!r}",
+            remedy="set OTEL_TRACES_EXPORTER=otlp, or none to turn tracing off",
+        )
+    if (protocol := _first(environ, _PROTOCOLS)) not in {"", _PROTOCOL}:
+        return ConfigurationError(
+            f"OTEL_EXPORTER_OTLP_PROTOCOL: expected {_PROTOCOL}; got {protocol!r}",
+            remedy=f"set OTEL_EXPORTER_OTLP_PROTOCOL={_PROTOCOL}, and in the endpoint {_HTTP_PORT}",
+        )
+    return None
+
+
+def leads_to_grpc(environ: Mapping[str, str]) -> ConfigurationError | None:
+    """Return the error for an endpoint whose port is most likely the collector's for gRPC."""
+    endpoint = _first(environ, _ENDPOINTS)
+    if not _is_wanted(environ) or not _GRPC_PORT.search(endpoint):
+        return None
+    return ConfigurationError(
+        f"the OTLP endpoint {masked_url(endpoint)} has the port that collectors use for gRPC",
+        remedy=f"use {_HTTP_PORT}",
+    )
+
+
+def _is_wanted(environ: Mapping[str, str]) -> bool:
+    return (
+        bool(_first(environ, _ENDPOINTS))
+        and environ.get("OTEL_SDK_DISABLED", "").strip().lower() != "true"
+        and environ.get("OTEL_TRACES_EXPORTER", "").strip().lower() != "none"
+    )
+
+
+def _first(environ: Mapping[str, str], names: tuple[str, str]) -> str:
+    """Return the variable for traces if it's set, or the one for all signals."""
+    return next((text for name in names if (text := environ.get(name, "").strip())), "")
+
+
+def secrets_of(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the values of the headers of each request, most often an API key."""
+    names = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
+    pairs = [pair for name in names for pair in environ.get(name, "").split(",")]
+    return tuple(value for pair in pairs if (value := pair.partition("=")[2].strip()))

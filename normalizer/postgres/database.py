@@ -1,0 +1,224 @@
+"""Opens every connection to PostgreSQL, for the normalizer and the projector.
+
+Settings that apply to all connections belong here. A test in tests/rules fails on a call to asyncpg
+anywhere else.
+"""
+
+import asyncio
+import contextlib
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import asyncpg
+from asyncpg.transaction import Transaction
+
+from normalizer.config.passwords import DATABASE_URL_FORM, is_database_url
+from normalizer.config.tls_files import system_tls, unfit_file
+from normalizer.errors import ConfigurationError
+from normalizer.postgres.database_connection import (
+    CLOSE_S,
+    CONNECT_S,
+    DATABASE_ERRORS,
+    NO_SETTINGS,
+    Connection,
+)
+
+COMMAND_TIMEOUT_S: Final = 90.0
+"""Longer than any statement_timeout we set, so that a network that drops answers can't block us
+indefinitely.
+"""
+_HOST_S: Final = 2.0
+"""If the address has several hosts, try the next one after this long."""
+
+_ALWAYS: Final = {
+    "TimeZone": "UTC",
+    # JIT compilation takes longer than any of our queries.
+    "jit": "off",
+}
+_POLL_S: Final = 0.05
+_READERS: Final = """
+    select coalesce(array_agg(virtualtransaction), '{}')
+    from   pg_locks
+    where  relation = $1::text::regclass and pid <> pg_backend_pid()
+    -- Databases made from one template have tables with the same oid.
+    and    database = (select oid from pg_database where datname = current_database())
+"""
+_THOSE_LEFT: Final = """
+    select from pg_locks
+    where  relation = $1::text::regclass and virtualtransaction = any($2::text[])
+"""
+
+_MISTAKES: Final = (
+    asyncpg.ClientConfigurationError,
+    FileNotFoundError,
+    PermissionError,
+    IsADirectoryError,
+    ssl.SSLError,
+)
+_opened: Final[set[str]] = set()
+"""Addresses that this process has connected to before."""
+
+
+class UnfitFileError(OSError):
+    """A TLS file that worked before can't be loaded now, perhaps because it's being renewed."""
+
+
+def check_url(database_url: str, name: str = "the database's address") -> None:
+    """Raise ConfigurationError, whose message begins with `name`, if this isn't an address."""
+    if not is_database_url(database_url):
+        raise ConfigurationError(f"{name}: {DATABASE_URL_FORM}")
+
+
+class PoolerRefused(asyncpg.ProtocolViolationError):  # type: ignore[misc]
+    """A pooler ended the connection while it was being opened, before any statement ran.
+
+    Its text names users, databases, and what the pooler waits for. It holds no secret.
+    """
+
+
+async def connect(
+    database_url: str,
+    *,
+    application_name: str,
+    session: Mapping[str, str] = NO_SETTINGS,
+    command_timeout_s: float | None = None,
+    **of_pool: Any,
+) -> Connection:
+    """Open a connection. The caller closes it and handles asyncpg's errors.
+
+    Raises ConfigurationError for an invalid address and for an option in it that the client or a
+    pooler rejects. Raises UnfitFileError, which counts as an outage, if its TLS files worked
+    before.
+
+    `session` holds server settings for each transaction, in addition to UTC and no JIT. Without
+    `command_timeout_s` a statement waits as long as the server can be reached. `of_pool` holds the
+    arguments that asyncpg's pool adds.
+    """
+    check_url(database_url)
+    options = {
+        **of_pool,
+        "command_timeout": command_timeout_s,
+        # Every pooler knows this setting and sets it for each client.
+        "server_settings": {"application_name": application_name},
+        "connection_class": Connection,
+    }
+    try:
+        options["ssl"] = system_tls(database_url)
+        connection = await _connect(database_url, options)
+    except asyncpg.ProtocolViolationError as error:
+        if "startup parameter" not in str(error):
+            raise
+        message = f"a connection pooler rejects a setting in DATABASE_URL: {error}"
+        raise ConfigurationError(message) from error
+    except _MISTAKES as error:
+        # Otherwise the server behind the socket is down, or its certificate isn't trusted.
+        mistake = unfit_file(database_url)
+        if mistake is None and isinstance(error, asyncpg.ClientConfigurationError):
+            mistake = ConfigurationError(f"the database's address: {' '.join(str(error).split())}")
+        if mistake is None:
+            raise
+        if database_url in _opened:
+            raise UnfitFileError(str(mistake)) from error
+        raise mistake from error
+    _opened.add(database_url)
+    try:
+        if await connection.is_of_a_pooler():
+            await connection.close()
+            # The next transaction may run in another session, which lacks our prepared statements.
+            connection = await _connect(database_url, {**options, "statement_cache_size": 0})
+            connection.is_pooled = True
+    except BaseException:
+        connection.terminate()
+        raise
+    connection.settings = {**_ALWAYS, **session}
+    return connection
+
+
+@contextlib.asynccontextmanager
+async def connected(database_url: str, **options: Any) -> AsyncIterator[Connection]:
+    """Open a connection for a block. Takes the options of `connect` and raises the same errors."""
+    async with closing(await connect(database_url, **options)) as connection:
+        yield connection
+
+
+@contextlib.asynccontextmanager
+async def closing(connection: Connection) -> AsyncIterator[Connection]:
+    """Close the connection after the block, and ignore a failure to close it."""
+    try:
+        yield connection
+    finally:
+        with contextlib.suppress(*DATABASE_ERRORS):
+            await connection.close(timeout=CLOSE_S)
+
+
+def sentence_of(error: asyncpg.PostgresError) -> str:
+    """Describe the error without the server's own text, which may quote a record."""
+    if isinstance(error, PoolerRefused):
+        return f"database: sign-in through a pooler: {error.args[0]} (SQLSTATE {error.sqlstate})"
+    if error.sqlstate in {"08003", "08006"}:
+        return f"database: the connection ended (SQLSTATE {error.sqlstate})"
+    return f"database: SQLSTATE {error.sqlstate} ({type(error).__name__})"
+
+
+async def release(lock: Transaction) -> None:
+    """Roll back a transaction that holds a lock, within CLOSE_S, however the work ended.
+
+    Closing the connection isn't enough: the server or a pooler may notice that much later.
+    """
+    with contextlib.suppress(*DATABASE_ERRORS):
+        async with asyncio.timeout(CLOSE_S):
+            await lock.rollback()
+
+
+async def readers_end(
+    fetch: Callable[..., Awaitable[Sequence[asyncpg.Record]]], table: str, within_s: float
+) -> bool:
+    """Wait until every other transaction that may have read the table has ended.
+
+    Returns False if they didn't end in time. A transaction that has read the table holds at least
+    the weakest lock on it until it ends.
+    """
+    until_s = time.monotonic() + within_s
+    ((readers,),) = await fetch(_READERS, table)
+    while await fetch(_THOSE_LEFT, table, readers):
+        if time.monotonic() > until_s:
+            return False
+        await asyncio.sleep(_POLL_S)
+    return True
+
+
+async def _connect(database_url: str, options: Mapping[str, Any]) -> Connection:
+    """Connect, and skip hosts that are silent or still starting.
+
+    asyncpg itself skips hosts that refuse the connection or don't match target_session_attrs.
+    """
+    *others, last = _rotations(database_url)
+    timeout = _HOST_S if others else CONNECT_S
+    connection: Connection
+    for url in others:
+        try:
+            connection = await asyncpg.connect(url, timeout=timeout, **options)
+        except (TimeoutError, asyncpg.CannotConnectNowError):
+            continue
+        return connection
+    try:
+        connection = await asyncpg.connect(last, timeout=timeout, **options)
+    except asyncpg.ProtocolViolationError as error:
+        raise PoolerRefused(str(error)) from error
+    return connection
+
+
+def _rotations(database_url: str) -> list[str]:
+    """Return the address once per host, each time with another host in front."""
+    parts = urlsplit(database_url)
+    login, at, hosts = parts.netloc.rpartition("@")
+    names = hosts.split(",")
+    if len(names) == 1:
+        return [database_url]
+    return [
+        parts._replace(netloc=login + at + ",".join(names[first:] + names[:first])).geturl()
+        for first in range(len(names))
+    ]

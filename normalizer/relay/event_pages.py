@@ -1,0 +1,298 @@
+"""Reads stored events for the relay: all of them once, then those that were inserted or changed.
+
+The table `event_changes` holds the changes since the relay's registration. The relay reads only
+changes below the oldest running transaction, so that nothing can commit behind it.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final, NamedTuple
+
+import asyncpg
+import msgspec
+
+from normalizer.envelope import Envelope
+from normalizer.errors import FatalError
+from normalizer.jobs.engine.id_ranges import (
+    BELOW_ALL_IDS,
+    IdRange,
+    IdRangeWalk,
+    fetch_rows,
+)
+from normalizer.jobs.engine.job_statements import ALL_EVENTS
+from normalizer.jobs.sources.row_pages import PageSize
+from normalizer.kafka import CommittedOffset
+from normalizer.relay import relay_statements as sql
+from normalizer.store.session import Session
+from normalizer.store.store_statements import READ_EVENTS
+
+EVENTS_A_PAGE: Final = 5_000
+START_AGAIN: Final = (
+    "run `normalizer relay --unregister` and start the relay again, which sends every event again"
+)
+RESTORED: Final = (
+    "this database was restored, because it reuses transaction numbers that the relay has "
+    f"passed; {START_AGAIN}"
+)
+CHANGED_ROWS: Final = 250
+"""The number of changed events to read at once. Each read is one query per partition of them."""
+
+
+class TablePosition(msgspec.Struct, frozen=True, kw_only=True):
+    """The position of the relay of one registration.
+
+    `event_id` is set during the first pass, in which all stored events up to it are sent. After
+    that all changes up to (transaction_id, change_id) are sent, and `ids_sent` ids of the next
+    change. `noted_at` is the time of the latest change among them. A revision is `revision_base`
+    plus a transaction's number, and no revision below `revision` is sent. `changes_table` is the
+    table that it reads the changes from.
+    """
+
+    registration: str
+    revision_base: int
+    changes_table: int
+    revision: int = 0
+    event_id: int | None = None
+    transaction_id: int = 0
+    change_id: int = 0
+    ids_sent: int = 0
+    noted_at: datetime = datetime.min.replace(tzinfo=UTC)
+
+    def committed(self) -> CommittedOffset:
+        """Return the offset and metadata to commit to Kafka."""
+        return CommittedOffset(self.transaction_id, msgspec.json.encode(self).decode())
+
+
+def first_position(
+    registration: str, now: "Horizon", before: TablePosition | None = None
+) -> TablePosition:
+    """Return the position before every event. `before` is that of an earlier registration.
+
+    Revisions begin at the clock, in microseconds, and grow by one per transaction, which is slower.
+    So they're greater than those of all earlier registrations, even if the database was restored
+    into a cluster with fewer transactions. If the clock was set back, they still begin above the
+    last revision.
+    """
+    first_revision = max(now.clock_us, before.revision + 1 if before else 0)
+    return TablePosition(
+        registration=registration,
+        revision_base=first_revision - now.oldest_running,
+        changes_table=now.changes_table,
+        revision=first_revision,
+        event_id=BELOW_ALL_IDS,
+    )
+
+
+def table_position(committed: CommittedOffset | None) -> TablePosition | None:
+    """Read the position committed to Kafka, or return None if there is none of ours."""
+    try:
+        return None if committed is None else _decoder.decode(committed.metadata)
+    except msgspec.MsgspecError:
+        return None
+
+
+class EventPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Events in the order in which to send them, and the position after them.
+
+    The position's revision never falls from page to page. An event is as it was at that revision,
+    or newer. If it changes after that, a later page with a greater revision has it.
+    """
+
+    position: TablePosition
+    events: Sequence[Envelope] = ()
+
+
+class Horizon(NamedTuple):
+    """The cluster's oldest running transaction, and the one after the last that has ended.
+
+    Also the server's clock, and the table of changes.
+    """
+
+    oldest_running: int
+    next_transaction: int
+    clock_us: int
+    changes_table: int
+
+
+class Registration(NamedTuple):
+    """The relay for which the database records changes."""
+
+    name: str
+    group_id: str
+
+
+class RelayState(NamedTuple):
+    """Whether position and database belong together, and the age of the oldest change left."""
+
+    is_registered: bool
+    was_restored: bool
+    went_back: bool
+    lag_s: float
+
+
+class StoredEventReader:
+    """Reads events over one connection.
+
+    Every method raises StoreUnavailableError and FatalError.
+    """
+
+    def __init__(self, database_url: str) -> None:
+        self._session = Session(
+            database_url,
+            application_name="normalizer relay",
+        )
+
+    def terminate(self) -> None:
+        """End the connection."""
+        self._session.terminate()
+
+    async def registration(self) -> Registration | None:
+        """Return the registered relay, or None while no changes are recorded."""
+        rows = await self._session.fetch(sql.READ_REGISTRATION)
+        return Registration(*rows[0]) if rows else None
+
+    async def register(self, registration: Registration) -> None:
+        """Register the relay, so that changes are recorded. Does nothing if one is registered."""
+        await self._session.fetch(sql.REGISTER, *registration)
+
+    async def horizon(self) -> Horizon:
+        """Return which transactions of the database are running."""
+        return Horizon(*(await self._session.fetch(sql.READ_HORIZON))[0])
+
+    async def take_transaction(self) -> int:
+        """Take a transaction's number.
+
+        All transactions that are writing already have lower numbers.
+        """
+        ((transaction_id,),) = await self._session.fetch(sql.TAKE_TRANSACTION)
+        return int(transaction_id)
+
+    async def first_pass(self, position: TablePosition) -> AsyncGenerator[EventPage, None]:
+        """Yield all stored events after the position, in the order of their ids."""
+        assert position.event_id is not None
+        walk = IdRangeWalk(self._session.fetch, EVENTS_A_PAGE)
+        async for ids in walk.after(position.event_id):
+            last_id = ids.low - 1
+            while last_id < ids.high:
+                left = IdRange(last_id + 1, ids.high)
+                running, rows, last_id = await self._session.run_once(partial(_read_range, left))
+                if rows:
+                    position = _at_revision(
+                        msgspec.structs.replace(position, event_id=last_id), running
+                    )
+                    yield EventPage(position=position, events=[Envelope(**row) for row in rows])
+        yield EventPage(position=msgspec.structs.replace(position, event_id=None))
+
+    async def changed(self, position: TablePosition) -> EventPage | None:
+        """Return the events of the next changes, ordered by their last change, or None.
+
+        The events are as they are now. Deleted events are left out.
+        """
+        return await self._session.run_once(partial(self._read_changed, position))
+
+    async def state(self, position: TablePosition) -> RelayState:
+        """Return whether the relay can continue from this position, and how much is left."""
+        return RelayState(*(await self._session.fetch(sql.READ_STATE, *_marks(position)))[0])
+
+    async def delete_sent(self, position: TablePosition) -> None:
+        """Delete the changes up to the position and store it, unless another relay took over."""
+        await self._session.fetch(sql.DELETE_SENT, *_marks(position))
+
+    async def _read_changed(
+        self, position: TablePosition, connection: asyncpg.Connection
+    ) -> EventPage | None:
+        changes = await connection.fetch(sql.FIND_CHANGES, *_marks(position)[:2], EVENTS_A_PAGE)
+        if not changes:
+            return None
+        ids = [event_id for change in changes for event_id in change["event_ids"]]
+        rows, ids_read = await self._read_rows(ids, position.ids_sent, connection)
+        return EventPage(
+            position=_at_revision(
+                _position_after(position, changes, ids_read), changes[0]["oldest_running"]
+            ),
+            events=[Envelope(**row) for row in rows],
+        )
+
+    async def _read_rows(
+        self, ids: Sequence[int], start: int, connection: asyncpg.Connection
+    ) -> tuple[list[asyncpg.Record], int]:
+        """Return rows of ids[start:] that fit in memory, each at its last place, and the end."""
+        last_places = {event_id: place for place, event_id in enumerate(ids)}
+        rows: list[asyncpg.Record] = []
+        page = PageSize(CHANGED_ROWS)
+        while start < len(ids) and not page.is_full:
+            end = min(start + page.next_rows(), len(ids))
+            wanted = sorted(
+                ids[place] for place in range(start, end) if last_places[ids[place]] == place
+            )
+            read = await connection.fetch(READ_EVENTS, wanted)
+            read.sort(key=lambda row: last_places[row["event_id"]])
+            page.add(read)
+            rows += read
+            start = end
+        return rows, start
+
+
+async def unregister(database_url: str) -> None:
+    """Stop recording changes and delete the recorded ones, however long that takes.
+
+    Raises StoreUnavailableError and FatalError.
+    """
+    session = Session(
+        database_url,
+        application_name="normalizer relay",
+        command_timeout_s=None,
+        settings={"statement_timeout": "0s"},
+    )
+    try:
+        await session.fetch(sql.UNREGISTER)
+    finally:
+        session.terminate()
+
+
+async def _read_range(
+    ids: IdRange, connection: asyncpg.Connection
+) -> tuple[int, list[asyncpg.Record], int]:
+    """Return the oldest transaction, rows as of then or newer, and the id of the last row."""
+    running = await connection.fetchval(sql.READ_HORIZON)
+    rows, last_id = await fetch_rows(connection, ALL_EVENTS, ids)
+    return running, rows, last_id
+
+
+def _at_revision(position: TablePosition, oldest_running: int) -> TablePosition:
+    """Return the position for rows that aren't older than this transaction. Raises FatalError."""
+    revision = position.revision_base + oldest_running
+    if revision < position.revision:
+        raise FatalError(RESTORED)
+    return msgspec.structs.replace(position, revision=revision)
+
+
+def _marks(position: TablePosition) -> tuple[int, int, datetime, str]:
+    """Return the position as parameters of the statements."""
+    return (
+        position.transaction_id,
+        position.change_id,
+        position.noted_at,
+        position.registration,
+    )
+
+
+def _position_after(
+    position: TablePosition, changes: Sequence[asyncpg.Record], ids_read: int
+) -> TablePosition:
+    """Return the position after this many ids of the changes."""
+    for change in changes:
+        if ids_read < len(change["event_ids"]):
+            break
+        ids_read -= len(change["event_ids"])
+        position = msgspec.structs.replace(
+            position,
+            transaction_id=change["transaction_id"],
+            change_id=change["change_id"],
+            noted_at=max(position.noted_at, change["noted_at"]),
+        )
+    return msgspec.structs.replace(position, ids_sent=ids_read)
+
+
+_decoder: Final[msgspec.json.Decoder[TablePosition]] = msgspec.json.Decoder(TablePosition)

@@ -1,0 +1,300 @@
+"""Sends stored events to Kafka, each page in one transaction with its position."""
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator
+from typing import Final
+
+from normalizer.config.settings import Settings
+from normalizer.consumer.service import HEARTBEAT_S
+from normalizer.core.raw_record import RawRecord
+from normalizer.envelope import Envelope
+from normalizer.errors import FatalError, FencedError, RetryableError
+from normalizer.kafka import KafkaPartition, OutputRecord, TopicReader, TransactionalProducer
+from normalizer.relay.event_pages import (
+    RESTORED,
+    START_AGAIN,
+    EventPage,
+    Registration,
+    StoredEventReader,
+    TablePosition,
+    first_position,
+    table_position,
+)
+from normalizer.relay.output_records import (
+    canonical_record,
+    read_limits,
+    refusal_record,
+    too_large,
+    unwritable,
+)
+from normalizer.runtime.pause import wait_at_most
+from normalizer.runtime.slices import SLICE_S
+from normalizer.runtime.telemetry import Outage, get_logger
+
+IDLE_S: Final = 0.2
+RETRY_S: Final = 1.0
+CHECK_EVERY_S: Final = 1.0
+UNKNOWN_S: Final = 10.0
+"""After this long without a check, PostgreSQL or Kafka counts as silent."""
+COMMIT_EVERY_S: Final = 3_600.0
+"""Commit at least this often, because Kafka forgets an offset after some days."""
+
+_log: Final = get_logger()
+
+Outcomes = Counter[tuple[str, str]]
+"""Counts by shape and outcome: `stored` in the canonical topic, or `quarantined`."""
+
+
+class EventRelay:
+    """The one relay of a database.
+
+    `run` ends after `stop`, or with an error that no retry fixes.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._topics = TopicReader(settings)
+        self._reader = StoredEventReader(settings.required_database_url)
+        self._limits: dict[str, int] = {}
+        self._stopping = asyncio.Event()
+        self._deadline: asyncio.Timeout | None = None
+        self._outage = Outage(_log)
+        self._checked_at_s = self._committed_at_s = self._heartbeat_s = time.monotonic()
+        self._heard_at_s = self._checked_at_s
+        self._lag_s = 0.0
+        self._waits_for: str | None = "the first page has not been sent yet"
+        self.outcomes = Outcomes()
+        """Like everything below, safe to read from any thread."""
+
+    def stop(self) -> None:
+        """Let `run` finish the current page within the deadline, and end. Doesn't wait."""
+        if self._deadline and not self._stopping.is_set():
+            now_s = asyncio.get_running_loop().time()
+            self._deadline.reschedule(now_s + self._settings.stop_timeout_s)
+        self._stopping.set()
+
+    @property
+    def waits_for(self) -> str | None:
+        """Return why nothing is being sent."""
+        return self._waits_for or self._silence()
+
+    @property
+    def lag_s(self) -> float:
+        """Return the age of the oldest unsent change. It grows while there is no news."""
+        unknown_s = time.monotonic() - self._checked_at_s
+        return self._lag_s + (unknown_s if self.waits_for else 0.0)
+
+    def heartbeat_age_s(self) -> float:
+        """Return the time since the event loop last ran."""
+        return time.monotonic() - self._heartbeat_s
+
+    async def run(self) -> None:
+        """Send until `stop`, and retry after an outage. Raises FatalError."""
+        _log.info("started", topic=self._settings.kafka_canonical_topic)
+        self._keep_heartbeat()
+        try:
+            async with asyncio.timeout(None) as self._deadline:
+                await self._relay_until_stop()
+        except TimeoutError:
+            if not self._stopping.is_set():
+                raise
+            _log.warning("deadline_passed", why="the page in flight is rolled back")
+        finally:
+            self._deadline = None
+            self._next_heartbeat.cancel()
+            self._reader.terminate()
+            await self._topics.close()
+        _log.info("stopped", events=self.outcomes.total())
+
+    async def _relay_until_stop(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                await self._relay()
+            except FencedError as error:
+                raise FatalError(f"{error}: a database can have only one relay") from error
+            except RetryableError as error:
+                self._waits_for = str(error)
+                self._outage.failed(error)
+                await wait_at_most(self._stopping, RETRY_S)
+
+    async def _relay(self) -> None:
+        """Continue from the position in Kafka, until `stop` or an error."""
+        settings = self._settings
+        self._limits = await read_limits(self._topics, settings)
+        producer = TransactionalProducer(
+            settings,
+            settings.kafka_group_id,
+            # Kafka keeps offsets only of existing partitions. It doesn't matter which one we use.
+            KafkaPartition(settings.kafka_canonical_topic, 0),
+            max_batch_bytes=min(self._limits.values()),
+        )
+        await producer.start()
+        try:
+            position = await self._begin(producer)
+            async with contextlib.aclosing(self._pages(position)) as pages:
+                async for page in pages:
+                    records, outcomes = await self._make_records(page)
+                    await producer.commit(records, page.position.committed())
+                    self._note_success()
+                    self._committed_at_s = time.monotonic()
+                    self.outcomes += outcomes
+        finally:
+            await producer.stop()
+
+    async def _begin(self, producer: TransactionalProducer) -> TablePosition:
+        """Return the position to continue from. Registers the relay first if necessary.
+
+        Raises FatalError if position and database don't belong together.
+        """
+        group_id = self._settings.kafka_group_id
+        position = table_position(await producer.committed())
+        registered = await self._reader.registration()
+        if registered is None:
+            # Commit to Kafka first. The other way round, a kill in between would look like a lost
+            # position.
+            now = await self._reader.horizon()
+            position = first_position(secrets.token_hex(8), now, position)
+            await producer.commit((), position.committed())
+            await self._reader.register(Registration(position.registration, group_id))
+            registered = await self._reader.registration()
+        if registered is None or registered.group_id != group_id:
+            raise FatalError(f"another relay is registered: {registered}; {START_AGAIN}")
+        if position is None or position.registration != registered.name:
+            raise FatalError(
+                f"the position in group {group_id} is gone (Kafka keeps the offsets of a group "
+                f"without members for offsets.retention.minutes); {START_AGAIN}"
+            )
+        now = await self._reader.horizon()
+        if position.transaction_id >= now.next_transaction:
+            raise FatalError(
+                "this database was restored: the relay has sent transaction "
+                f"{position.transaction_id}, but the next one is {now.next_transaction}; "
+                f"{START_AGAIN}"
+            )
+        if position.changes_table != now.changes_table:
+            raise FatalError(f"this database was restored from a dump; {START_AGAIN}")
+        await self._check(
+            position,
+            f"the position in group {group_id} is before changes that were already sent and "
+            f"deleted, so Kafka was set back or lost its last commits; {START_AGAIN}",
+        )
+        if position.event_id is not None:
+            await self._wait_for_writers()
+        return position
+
+    async def _wait_for_writers(self) -> None:
+        """Wait for all transactions that are already writing.
+
+        One of them may have written events before it saw the registration, so they aren't recorded
+        as changes. The first pass must see them.
+        """
+        later = await self._reader.take_transaction()
+        while not self._stopping.is_set():
+            now = await self._reader.horizon()
+            self._heard_at_s = time.monotonic()
+            if now.oldest_running >= later:
+                return
+            if self._waits_for != (
+                waits_for := f"transaction {now.oldest_running} is still running"
+            ):
+                self._waits_for = waits_for
+                _log.info("waiting", why=waits_for)
+            await wait_at_most(self._stopping, IDLE_S)
+
+    async def _pages(self, position: TablePosition) -> AsyncGenerator[EventPage, None]:
+        """Yield everything after the position, and then the changes, until `stop`."""
+        if position.event_id is not None:
+            async with contextlib.aclosing(self._reader.first_pass(position)) as first_pass:
+                async for page in first_pass:
+                    if self._stopping.is_set():
+                        return
+                    self._heard_at_s = time.monotonic()
+                    yield page
+                    position = page.position
+                    await self._check_in_time(position)
+        while not self._stopping.is_set():
+            changed = await self._reader.changed(position)
+            self._heard_at_s = time.monotonic()
+            if changed:
+                yield changed
+                position = changed.position
+            elif time.monotonic() - self._committed_at_s >= COMMIT_EVERY_S:
+                yield EventPage(position=position)
+            else:
+                self._note_success()
+                await wait_at_most(self._stopping, IDLE_S)
+            await self._check_in_time(position)
+
+    async def _check_in_time(self, position: TablePosition) -> None:
+        if time.monotonic() - self._checked_at_s >= CHECK_EVERY_S:
+            await self._reader.delete_sent(position)
+            await self._check(position, "another relay has sent later changes")
+
+    async def _check(self, position: TablePosition, went_back: str) -> None:
+        """Note the lag. Raises FatalError if position and database don't belong together.
+
+        `went_back` says why changes after the position may have been sent and deleted.
+        """
+        state = await self._reader.state(position)
+        if not state.is_registered:
+            raise FatalError(
+                "this relay is no longer registered, so the database doesn't record changes for it"
+            )
+        if state.was_restored:
+            raise FatalError(RESTORED)
+        if state.went_back:
+            raise FatalError(went_back)
+        self._lag_s = state.lag_s
+        self._checked_at_s = self._heard_at_s = time.monotonic()
+
+    async def _make_records(self, page: EventPage) -> tuple[list[OutputRecord], Outcomes]:
+        """Return the page's records and counts, working for a few milliseconds at a time."""
+        records, outcomes = [], Outcomes()
+        due_s = time.perf_counter() + SLICE_S
+        for event in page.events:
+            record, outcome = self._make_record(event, page.position.revision)
+            outcomes[event.shape, outcome] += 1
+            records.append(record)
+            if time.perf_counter() >= due_s:
+                await asyncio.sleep(0)
+                due_s = time.perf_counter() + SLICE_S
+        return records, outcomes
+
+    def _make_record(self, event: Envelope, revision: int) -> tuple[OutputRecord, str]:
+        topic = self._settings.kafka_canonical_topic
+        try:
+            record = canonical_record(event, topic, revision=revision)
+            rejected = too_large(event, record, self._limits[topic])
+            if rejected is None:
+                return record, "stored"
+        except ValueError as error:
+            rejected = unwritable(event, error)
+        where = (event.source_topic, event.source_incarnation, event.source_partition)
+        source = RawRecord(None, *where, event.source_offset)
+        refusal = refusal_record(source, rejected, self._settings.kafka_refused_topic)
+        return refusal, "quarantined"
+
+    def _note_success(self) -> None:
+        """Note that a page was sent, or that there is none.
+
+        Reading one says nothing about Kafka.
+        """
+        self._outage.over()
+        self._waits_for = None
+        self._heard_at_s = time.monotonic()
+
+    def _silence(self) -> str | None:
+        silent_s = time.monotonic() - self._heard_at_s
+        is_silent = silent_s > UNKNOWN_S
+        return f"no answer from PostgreSQL or Kafka for {silent_s:.0f} s" if is_silent else None
+
+    def _keep_heartbeat(self) -> None:
+        self._heartbeat_s = time.monotonic()
+        if not self._waits_for and not self._outage and (silence := self._silence()):
+            self._outage.silent(silence)
+        loop = asyncio.get_running_loop()
+        self._next_heartbeat = loop.call_later(HEARTBEAT_S, self._keep_heartbeat)

@@ -1,0 +1,67 @@
+"""Answers /metrics, /livez and /readyz for the relay of stored events, from its own threads."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Final
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.registry import Collector
+
+from normalizer.config.settings import Settings
+from normalizer.envelope import RULES_VERSION
+from normalizer.monitoring.monitor import HEARTBEAT_LIMIT_S
+from normalizer.monitoring.probes import ProbeServer, Routes, probe_response
+from normalizer.observability.service_metrics import family
+from normalizer.relay.event_relay import EventRelay
+from normalizer.runtime.telemetry import get_logger
+from normalizer.runtime.version import VERSION
+
+SOURCE: Final = ("normalizer.events", "0")
+"""The topic and partition under which the lag is reported: the table."""
+
+_log: Final = get_logger()
+
+
+@contextlib.contextmanager
+def monitoring(settings: Settings, relay: EventRelay) -> Iterator[ProbeServer]:
+    """Serve the probes inside the block.
+
+    Raises ConfigurationError if the address can't be bound.
+    """
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    registry.register(_Gauges(relay))
+    routes: Routes = {
+        "/metrics": lambda: registry,
+        "/livez": lambda: probe_response(
+            {"heartbeat_age_s": relay.heartbeat_age_s()}, ok=_is_alive(relay)
+        ),
+        "/readyz": lambda: probe_response(
+            {"waits_for": relay.waits_for, "lag_s": relay.lag_s, "version": VERSION},
+            ok=relay.waits_for is None and _is_alive(relay),
+        ),
+    }
+    with ProbeServer(settings.http_host, settings.http_port, routes) as probes:
+        _log.info("listening", url=probes.url)
+        yield probes
+
+
+class _Gauges(Collector):
+    """The relay's counts, under the names of the service's metrics."""
+
+    def __init__(self, relay: EventRelay) -> None:
+        self._relay = relay
+
+    def collect(self) -> Iterator[Family]:
+        relay = self._relay
+        yield family("normalizer_outcomes_total", dict(relay.outcomes.items()))
+        yield family("normalizer_lag_seconds", {SOURCE: relay.lag_s})
+        yield family("normalizer_heartbeat_age_seconds", {(): relay.heartbeat_age_s()})
+        yield family("normalizer_ready", {(): relay.waits_for is None and _is_alive(relay)})
+        build = (VERSION, str(RULES_VERSION), "python")
+        yield family("normalizer_build_info", {build: 1})
+
+
+def _is_alive(relay: EventRelay) -> bool:
+    return relay.heartbeat_age_s() < HEARTBEAT_LIMIT_S

@@ -1,0 +1,120 @@
+"""How every command of either program begins and ends."""
+
+import errno
+import math
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+import click
+
+from normalizer.config.environment import is_text, unknown_variables
+from normalizer.runtime.exit_codes import FAILED, STOPPED_AT_ONCE
+
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+
+
+class Program(click.Group):
+    """Ends every command alike: exit 130 on a signal, a message and exit 3 on a full disk."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the command that the command line names."""
+        open_standard_streams()
+        try:
+            return super().main(*args, **extra)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            discard_output()
+            click.echo(f"error: cannot write the output: {error.strerror}", err=True)
+            raise SystemExit(FAILED) from error
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Reject arguments that aren't valid text, which no database, log, or broker accepts."""
+        for argument in args:
+            if not is_text(argument):
+                raise click.UsageError(f"{argument!r} is not UTF-8", ctx)
+        return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Import the command.
+
+        From here on a signal raises an exception, so the command can clean up.
+
+        SIGTERM acts like Ctrl-C until the command installs its own handler.
+        """
+        found = super().resolve_command(ctx, args)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, _as_ctrl_c)
+        return found
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Invoke the command. Ctrl-C ends it with exit code 130."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise SystemExit(STOPPED_AT_ONCE) from None
+
+
+def _as_ctrl_c(number: int, frame: FrameType | None) -> None:
+    """Act like Ctrl-C: a running event loop cancels its task instead of losing an exception.
+
+    A shell starts background programs with SIGINT ignored. SIGTERM must end those too, so it raises
+    KeyboardInterrupt wherever the program is.
+    """
+    ctrl_c = signal.getsignal(signal.SIGINT)
+    handler = ctrl_c if callable(ctrl_c) else signal.default_int_handler
+    handler(number, frame)
+
+
+class FiniteRange(click.FloatRange):
+    """A range that rejects infinity and NaN. A plain comparison would let NaN through."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Convert the text to a number in the range, or fail."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{number} is not in the range {self._describe_range()}.", param, ctx)
+        return number
+
+
+class NewPath(click.Path):
+    """A path that need not exist yet, but isn't empty.
+
+    An empty one would mean the current folder.
+    """
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path. Fail if it's empty, for example from an unset variable of a script."""
+        if not os.fspath(value):
+            self.fail("expected a path, got an empty string", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def name_unknown_variables() -> None:
+    """Warn about variables that look like ours but that nothing reads, such as a misspelled one."""
+    for mistake in unknown_variables(os.environ):
+        click.echo(mistake, err=True)
+
+
+def open_standard_streams() -> None:
+    """Open standard streams that the caller closed, so that no socket gets the number of one.
+
+    The system gives a new file the lowest free number, so each stream gets its own number back.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - for good
+
+
+def discard_output() -> None:
+    """Discard output after stdout failed, or Python would fail again to flush it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,30 @@
+"""The exit codes of both programs."""
+
+from typing import Final
+
+from normalizer.errors import ConfigurationError, NormalizerError, ProcessStuckError
+
+FOUND: Final = 1
+"""The command found a problem. For example, a check failed, --strict met a rejected record,
+a record is lost, rows differ, a source was truncated, a dry run was stopped, a record isn't in the
+views yet, or `up` couldn't start.
+"""
+MISUSED: Final = 2
+"""Wrong usage or settings. A restart doesn't help."""
+FAILED: Final = 3
+"""No answer, a refused sign-in, or another error that retries can't fix. A restart doesn't help."""
+STUCK: Final = 4
+"""The client hangs, or we have a bug. Restart the process."""
+STOPPED_AT_ONCE: Final = 130
+"""A signal ended it at once."""
+
+
+def exit_code_of(error: NormalizerError) -> int:
+    """Return the exit code of a command that this error ends."""
+    match error:
+        case ConfigurationError():
+            return MISUSED
+        case ProcessStuckError():
+            return STUCK
+        case _:
+            return FAILED

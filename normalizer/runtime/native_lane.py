@@ -1,0 +1,80 @@
+"""Decides at the start of a process whether the native lane reads records before Python does.
+
+The lane is used if it's installed, was built from these sources, and knows the settings. It is
+turned off after MOST_PANICS, and Python reads every record then. A log line says which core runs.
+"""
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Final
+
+from normalizer.config.settings import Settings
+from normalizer.core.encoded_events import EncodedEvent, Lane
+from normalizer.core.raw_record import RawRecord
+from normalizer.core.redaction.prefilter import Prefilter
+from normalizer.core.rule_sources import rules_sha256
+from normalizer.runtime.telemetry import get_logger
+
+MODULE: Final = "event_normalizer_native"
+MOST_PANICS: Final = 3
+
+_log: Final = get_logger()
+
+
+def why_not_installed() -> str:
+    """Why no process of this installation can use the lane. Empty if one can."""
+    try:
+        built_from = getattr(import_module(MODULE), "RULES_SHA256", "")
+    except ImportError as error:
+        is_missing = isinstance(error, ModuleNotFoundError) and error.name == MODULE
+        return f"{MODULE} isn't installed" if is_missing else f"{MODULE} can't be loaded: {error}"
+    if built_from != rules_sha256():
+        return f"{MODULE} was built from other rules. Build it again"
+    return ""
+
+
+def why_python(settings: Settings) -> str:
+    """Why Python alone reads the records under these settings. Empty if the lane reads them too."""
+    if settings.core == "python":
+        return "NORMALIZER_CORE is python"
+    if settings.shapes is not None:
+        return "NORMALIZER_SHAPES adds shapes, which only Python knows"
+    return why_not_installed()
+
+
+class GuardedLane:
+    """The lane of one process. After MOST_PANICS it leaves every record to Python."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+        self.panics = 0
+
+    def is_on(self) -> bool:
+        """Return whether it still reads records."""
+        return self.panics < MOST_PANICS
+
+    def read(self, records: Sequence[RawRecord]) -> Sequence[tuple[EncodedEvent, ...] | None]:
+        """As `Lane.read`. A panic is logged with the records that were read."""
+        if not self.is_on():
+            return [None] * len(records)
+        outcomes = self._lane.read(records)
+        if self._lane.panics > self.panics:
+            self.panics = self._lane.panics
+            _log.error(
+                "lane.panicked",
+                records=f"{records[0].coordinates} to {records[-1].coordinates}",
+                panics=self.panics,
+                what="Python reads them"
+                if self.is_on()
+                else "Python reads every record from now on",
+            )
+        return outcomes
+
+
+def open_lane(settings: Settings) -> GuardedLane | None:
+    """Open the lane of this process, or none where Python reads every record. Logs which."""
+    if why := why_python(settings):
+        _log.info("core.chosen", core="python", why=why)
+        return None
+    _log.info("core.chosen", core="native")
+    return GuardedLane(import_module(MODULE).Lane(EncodedEvent, Prefilter(settings.redact_keys)))

@@ -1,0 +1,121 @@
+"""Normalizes heavy records in the helper process, so that the parent's event loop stays free.
+
+A thread wouldn't help, because a C call that reads megabytes holds the interpreter lock.
+"""
+
+import asyncio
+import contextlib
+import os
+import pickle
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+from normalizer.core.decode.shape_table import ShapeTable
+from normalizer.core.raw_record import RawRecord
+from normalizer.envelope import Normalized
+from normalizer.runtime.child import same_imports, send_signal
+
+FRAME: Final = 8
+"""The size of the length before each message, in bytes. Length 0 ends an answer."""
+ENDING_S: Final = 2.0
+ANSWER_S: Final = 120.0
+"""The longest wait for an answer. The most costly record takes some seconds."""
+_PIPE_BYTES: Final = 1 << 20
+
+
+class NormalizerProcessDiedError(Exception):
+    """The child ended during a record, most likely out of memory, or gave no answer."""
+
+
+class NormalizerProcess:
+    """The helper process. It starts when first needed, restarts after it died, and ends by `stop`.
+
+    It exits with this process, because the other end of its pipe closes. If it takes longer than
+    `answer_s` for a record, it's frozen or hangs, so it's killed.
+    """
+
+    def __init__(
+        self,
+        redact_keys: Sequence[str] = (),
+        shapes: ShapeTable | None = None,
+        *,
+        answer_s: float = ANSWER_S,
+    ) -> None:
+        self._rules = (tuple(redact_keys), shapes)
+        self._answer_s = answer_s
+        self.process: asyncio.subprocess.Process | None = None
+        """None while it isn't running."""
+        self._turn = asyncio.Lock()
+
+    async def normalize(self, record: RawRecord) -> tuple[Normalized, ...]:
+        """Return the outcomes of one record. One call at a time. Raises NormalizerProcessDiedError.
+
+        Cancelling the call kills the child, so that its late answer can't look like the next one.
+        """
+        async with self._turn:
+            process = self.process = self.process or await self._start()
+            try:
+                async with asyncio.timeout(self._answer_s):
+                    return tuple([outcome async for outcome in _exchange(process, record)])
+            except BaseException as error:
+                await self._end()
+                if isinstance(error, TimeoutError):
+                    raise NormalizerProcessDiedError(
+                        f"no answer in {self._answer_s:g} s"
+                    ) from error
+                if isinstance(error, (EOFError, ConnectionError)):
+                    raise NormalizerProcessDiedError(f"exit code {process.returncode}") from error
+                raise
+
+    async def stop(self) -> None:
+        """End the child, if there is one."""
+        async with self._turn:
+            await self._end()
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "normalizer.runtime.normalizer_loop"),
+                env=os.environ | same_imports(),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,  # a traceback isn't a JSON log line
+                limit=_PIPE_BYTES,
+                start_new_session=True,  # a terminal's Ctrl-C is for the parent
+            )
+        except OSError as error:
+            raise NormalizerProcessDiedError(f"it can't start: {error.strerror}") from error
+        _write(process, pickle.dumps(self._rules))
+        return process
+
+    async def _end(self) -> None:
+        process, self.process = self.process, None
+        if process is None:
+            return
+        send_signal(process, signal.SIGKILL)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ENDING_S):
+                await process.wait()
+
+
+def _write(process: asyncio.subprocess.Process, message: bytes) -> None:
+    assert process.stdin
+    process.stdin.write(len(message).to_bytes(FRAME))
+    process.stdin.write(message)
+
+
+async def _exchange(
+    process: asyncio.subprocess.Process, record: RawRecord
+) -> AsyncIterator[Normalized]:
+    """Send a record, and yield its outcomes as they arrive, some hundred at a time."""
+    assert process.stdin
+    assert process.stdout
+    _write(process, pickle.dumps(record))
+    await process.stdin.drain()
+    while size := int.from_bytes(await process.stdout.readexactly(FRAME)):
+        for outcome in pickle.loads(await process.stdout.readexactly(size)):  # noqa: S301 - from the child process
+            yield outcome
+        await asyncio.sleep(0)

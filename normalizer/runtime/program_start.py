@@ -1,0 +1,25 @@
+"""Starts either program, so that a signal ends it even while its modules are being imported."""
+
+import os
+import signal
+from importlib import import_module
+from types import FrameType
+
+from normalizer.runtime.exit_codes import STOPPED_AT_ONCE
+
+
+def start(program: str) -> None:
+    """Import the commands of a program and run the one that the command line names.
+
+    The kernel drops signals that the first process of a container has no handler for. The handler
+    raises nothing, because an import may swallow an exception. Ignored signals stay ignored,
+    because a shell starts background programs with Ctrl-C ignored.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _end)
+    import_module(f"{program}.cli").main(prog_name=program)
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    os._exit(STOPPED_AT_ONCE)

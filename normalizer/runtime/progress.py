@@ -1,0 +1,107 @@
+"""Prints the progress of long work. On a terminal it rewrites the line in place."""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+from normalizer.runtime.screen import Screen
+
+EVERY_S: Final = 1.0
+PLAIN_EVERY_S: Final = 10.0
+RATE_OVER_S: Final = 15.0
+
+
+class WorkDone(NamedTuple):
+    """How much is done, and the share of all work, or None if unknown."""
+
+    what: str
+    amount: int
+    share: float | None = None
+
+
+def duration(seconds: float) -> str:
+    """Format seconds for people."""
+    whole = round(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {whole % 60:02} s" if minutes else f"{seconds:.1f} s"
+
+
+class Progress:
+    """Reports the progress of work at intervals."""
+
+    def __init__(
+        self, screen: Screen, name: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._screen = screen
+        self._name = name
+        self._clock = clock
+        self._what = ""
+        self._samples: deque[tuple[float, int, float | None]] = deque()
+        self._printed_at_s = clock()
+
+    @property
+    def records_per_s(self) -> float:
+        """Return the rate over the last seconds."""
+        if len(self._samples) < 2:
+            return 0.0
+        (first_s, first, _), (last_s, last, _) = self._samples[0], self._samples[-1]
+        return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
+
+    def note(self, done: WorkDone) -> None:
+        """Note the progress. A count of something else starts over."""
+        if done.what != self._what:
+            self._what = done.what
+            self._samples.clear()
+        now_s = self._clock()
+        self._samples.append((now_s, done.amount, done.share))
+        while self._samples[0][0] < now_s - RATE_OVER_S:
+            self._samples.popleft()
+
+    def say(self, more: str = "") -> None:
+        """Print the progress line, on a terminal each time, otherwise every ten seconds."""
+        line = self._line() + more
+        if self._screen.rewrites:
+            self._screen.print_live(line)
+        elif self._clock() - self._printed_at_s >= PLAIN_EVERY_S:
+            self._printed_at_s = self._clock()
+            self._screen.print_line(line)
+
+    @contextlib.contextmanager
+    def reporting(
+        self, done: Callable[[], WorkDone], *, every_s: float = EVERY_S
+    ) -> Iterator[None]:
+        """Report while the block runs, then clear the live line."""
+        loop = asyncio.get_running_loop()
+        timer: asyncio.TimerHandle
+
+        def report() -> None:
+            nonlocal timer
+            self.note(done())
+            self.say()
+            timer = loop.call_later(every_s, report)
+
+        timer = loop.call_later(every_s, report)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            self._screen.clear_live()
+
+    def _line(self) -> str:
+        _, amount, share = self._samples[-1]
+        percent = "" if share is None else f" {share:4.0%}"
+        left_s = self._left_s()
+        left = "" if left_s is None else f", {duration(left_s)} left"
+        rate = f"{self.records_per_s:,.0f}/s"
+        return f"{self._name}{percent}: {amount:,} {self._what}, {rate}{left}"
+
+    def _left_s(self) -> float | None:
+        (first_s, _, first), (last_s, _, last) = self._samples[0], self._samples[-1]
+        if first is None or last is None or last <= first:
+            return None
+        return (1 - last) * (last_s - first_s) / (last - first)

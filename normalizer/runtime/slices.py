@@ -1,0 +1,91 @@
+"""Reads records slice by slice, so that the event loop runs in between."""
+
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from itertools import repeat
+from typing import Final
+
+from normalizer.core.batch import Item
+from normalizer.core.decode.bounds import is_heavy
+from normalizer.core.encoded_events import CALL_RECORDS, Lane, Outcome
+from normalizer.core.raw_record import RawRecord
+from normalizer.envelope import Normalized
+from normalizer.runtime.telemetry import get_logger
+
+SLICE_S: Final = 0.002
+"""Long enough that a round of the event loop costs little. Short, because each of a dozen
+statements of the batch being written waits for a slice while its connection idles.
+"""
+SLOW_S: Final = 0.5
+LARGE_BYTES: Final = 1 << 20
+_LOOK_EVERY: Final = 8
+"""Records between two looks at the clock: most take less than a tenth of a millisecond."""
+
+Normalize = Callable[[RawRecord], tuple[Normalized, ...]]
+NormalizeHeavy = Callable[[RawRecord], Awaitable[tuple[Normalized, ...] | None]]
+
+_log: Final = get_logger()
+
+
+async def slices(
+    records: Sequence[RawRecord],
+    normalize: Normalize,
+    *,
+    heavy: NormalizeHeavy | None = None,
+    room: int | None = None,
+    lane: Lane | None = None,
+) -> AsyncGenerator[list[Item], None]:
+    """Yield records with their outcomes, in order, a few milliseconds of work at a time.
+
+    Let other tasks run between two slices. A slice also ends when all outcomes so far reach `room`
+    rows. `normalize` takes what the `lane` leaves, and `heavy` what of it is heavy. When `heavy`
+    returns None, the iteration ends. Large and slow heavy records are logged by their coordinates.
+    """
+    items: list[Item] = []
+    rows = 0
+    due_s = time.perf_counter() + SLICE_S
+    for number, (record, read) in enumerate(_read(records, lane)):
+        outcomes = read
+        if outcomes is None and heavy and is_heavy(record):
+            outcomes = await _timed(heavy, record)
+            if outcomes is None:
+                return
+        elif outcomes is None:
+            outcomes = normalize(record)
+        items.append((record, outcomes))
+        rows += len(outcomes)
+        is_enough = room is not None and rows >= room
+        if is_enough or (number % _LOOK_EVERY == 0 and time.perf_counter() >= due_s):
+            yield items
+            items = []
+            rows = 0 if is_enough else rows
+            due_s = time.perf_counter() + SLICE_S
+    if items:
+        yield items
+
+
+def _read(
+    records: Sequence[RawRecord], lane: Lane | None
+) -> Iterator[tuple[RawRecord, tuple[Outcome, ...] | None]]:
+    """Each record with what the lane made of it, None where it's left to Python."""
+    if lane is None:
+        yield from zip(records, repeat(None))
+        return
+    for first in range(0, len(records), CALL_RECORDS):
+        some = records[first : first + CALL_RECORDS]
+        yield from zip(some, lane.read(some), strict=True)
+
+
+async def _timed(heavy: NormalizeHeavy, record: RawRecord) -> tuple[Normalized, ...] | None:
+    """The outcomes of a heavy record. Logs it if it was large or slow."""
+    before_s = time.perf_counter()
+    outcomes = await heavy(record)
+    took_s = time.perf_counter() - before_s
+    if outcomes is not None and (took_s >= SLOW_S or record.value_bytes > LARGE_BYTES):
+        _log.warning(
+            "slow_record",
+            record=record.coordinates,
+            bytes=record.value_bytes,
+            seconds=round(took_s, 3),
+        )
+    return outcomes

@@ -1,0 +1,289 @@
+"""Configures logging, masks secrets, and logs one line per incident, never one per event."""
+
+import asyncio
+import atexit
+import contextlib
+import json
+import logging
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, TextIO, cast
+
+import msgspec
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+
+from normalizer.config.passwords import MASK, masked_url
+from normalizer.errors import NormalizerError, RetryableError, SignInTries
+from normalizer.runtime.log_stream import LogStream
+
+ECS_VERSION: Final = "8.17.0"
+REPEAT_AFTER_S: Final = 30.0
+"""Repeated lines of one kind from a library are logged again after this time, with a count."""
+
+SILENT_AFTER_S: Final = 10.0
+"""Longer than most statements take, and longer than most waits for a lock."""
+
+
+def configure(
+    *,
+    level: str = "info",
+    log_format: str = "auto",
+    secrets: Iterable[str] = (),
+    stream: TextIO | None = None,
+) -> None:
+    """Log to `stream` (standard error by default) as JSON, as ECS JSON, or pretty on a terminal.
+
+    Lines of libraries such as aiokafka and asyncio go the same way from WARNING on.
+    """
+    out = sys.stderr if stream is None else stream
+    if stream is None:
+        atexit.register(_discard_unwritten)
+    pretty = log_format == "pretty" or (log_format == "auto" and out.isatty())
+    as_json = structlog.processors.JSONRenderer(serializer=_as_json)
+    rendering: list[Any] = [as_json]
+    if pretty:
+        rendering = [structlog.dev.ConsoleRenderer(colors=out.isatty())]
+    elif log_format == "ecs":
+        rendering = [_as_ecs, as_json]
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            Masker(secrets),
+            *rendering,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", LogStream(out))),
+        cache_logger_on_first_use=False,
+    )
+    root = logging.getLogger()
+    root.handlers = [kept for kept in root.handlers if not isinstance(kept, LibraryLogHandler)]
+    root.addHandler(LibraryLogHandler())
+    root.setLevel(logging.WARNING)
+
+
+def _discard_unwritten() -> None:
+    """Discard unwritten lines, which Python would fail to flush at exit, changing its exit code."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
+def get_logger(**context: object) -> FilteringBoundLogger:
+    """Return a logger that adds `context` to each line."""
+    logger: FilteringBoundLogger = structlog.get_logger(**context)
+    return logger
+
+
+def describe_error(error: BaseException) -> str:
+    """Describe an error: ours by its message, a system error by its name, any other by its type.
+
+    The text of a library's error may quote a record or a secret.
+    """
+    match error:
+        case NormalizerError():
+            return str(error)
+        case OSError() if error.strerror:
+            return f"{type(error).__name__}: {error.strerror}"
+        case BaseExceptionGroup():
+            return ", ".join(dict.fromkeys(map(describe_error, error.exceptions)))
+        case _:
+            return type(error).__name__
+
+
+def log_mistake(event: str, error: BaseException) -> None:
+    """Log an unexpected error. Its traceback may show content, so it goes to level debug."""
+    logger = get_logger()
+    logger.error(event, why=f"unexpected error, our bug: {describe_error(error)}")
+    logger.debug("traceback", exc_info=error)
+
+
+class Masker:
+    """A structlog processor that masks secrets in every text of a line, nested ones included."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        known = sorted((text for text in secrets if len(text) > 2), key=len, reverse=True)
+        self._known = re.compile("|".join(map(re.escape, known))) if known else None
+
+    def __call__(self, _logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
+        """Return the line with its secrets masked and with timestamp, level, and event first."""
+        ordered = {key: line[key] for key in _FIRST if key in line} | dict(line)
+        return {key: self._masked(value) for key, value in ordered.items()}
+
+    def _masked(self, value: Any) -> Any:
+        match value:
+            case str():
+                return self._masked_text(value)
+            case Mapping():
+                return {key: self._masked(item) for key, item in value.items()}
+            case list() | tuple() | set() | frozenset():
+                return [self._masked(item) for item in value]
+            case None | bool() | int() | float():
+                return value
+            case _:
+                return self._masked_text(str(value))
+
+    def _masked_text(self, text: str) -> str:
+        if self._known:
+            text = self._known.sub(MASK, text)
+        return _TOKEN.sub(MASK, masked_url(text))
+
+
+_FIRST: Final = ("timestamp", "level", "event")
+_TOKEN: Final = re.compile(
+    r"\b(?:bearer|basic)\s+[A-Za-z0-9+/._~-]{8,}=*"
+    r"|\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+class LibraryLogHandler(logging.Handler):
+    """Logs lines of libraries with our logger, and repeated lines of one kind as a count."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(level=logging.WARNING)
+        self._clock = clock
+        self._silent_until: dict[tuple[str, str], float] = {}
+        self._left_out: dict[tuple[str, str], int] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log a line, or only count it if a similar line was logged a moment ago."""
+        kind = (record.name, str(record.msg))
+        now = self._clock()
+        if now < self._silent_until.get(kind, 0.0):
+            self._left_out[kind] = self._left_out.get(kind, 0) + 1
+            return
+        self._silent_until[kind] = now + REPEAT_AFTER_S
+        logger = get_logger(library=record.name.partition(".")[0])
+        context: dict[str, object] = {}
+        if left_out := self._left_out.pop(kind, 0):
+            context["suppressed"] = left_out
+        if record.exc_info and record.exc_info[1]:
+            context["error"] = describe_error(record.exc_info[1])
+        logger.log(record.levelno, record.getMessage(), **context)
+
+
+class Outage:
+    """Logs one line when something becomes unavailable, and one when it's back."""
+
+    def __init__(
+        self, logger: FilteringBoundLogger, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._log = logger
+        self._clock = clock
+        self._since_s: float | None = None
+        self._is_silent = False
+        self._tries = 0
+        self._sign_in_tries = SignInTries()
+
+    def __bool__(self) -> bool:
+        return self._since_s is not None
+
+    def failed(self, error: RetryableError) -> int:
+        """Count another failed try. Returns how many have failed in a row.
+
+        Raises FatalError if the sign-in was refused too often.
+        """
+        self._sign_in_tries.failed(error)
+        self._tries += 1
+        if self._since_s is None or self._is_silent:
+            self._begin(describe_error(error))
+        else:
+            self._log.debug("still_unavailable", why=describe_error(error), tries=self._tries)
+        return self._tries
+
+    def silent(self, why: str) -> None:
+        """Log that there is no answer yet. A failure later is logged as well."""
+        if self._since_s is None:
+            self._begin(why)
+            self._is_silent = True
+
+    def _begin(self, why: str) -> None:
+        self._since_s = self._since_s or self._clock()
+        self._is_silent = False
+        self._log.warning("unavailable", why=why, then="trying again until it is back")
+
+    @contextlib.contextmanager
+    def unless_answered(self) -> Iterator[None]:
+        """Log that the database doesn't answer if the block takes longer than SILENT_AFTER_S."""
+        silence = f"database: no answer for {SILENT_AFTER_S:g} s"
+        timer = asyncio.get_running_loop().call_later(SILENT_AFTER_S, self.silent, silence)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def over(self) -> bool:
+        """Count a success. Returns whether it ended an outage."""
+        if self._since_s is None:
+            return False
+        away_s = round(self._clock() - self._since_s, 1)
+        self._log.info("recovered", away_s=away_s, tries=self._tries)
+        self._since_s = None
+        self._is_silent = False
+        self._tries = 0
+        self._sign_in_tries.succeeded()
+        return True
+
+
+class ServiceCounters(msgspec.Struct):
+    """Counts what the process has done since it started, for the live line and the tests."""
+
+    batches: int = 0
+    records: int = 0
+    holes: int = 0
+    outcomes: int = 0
+    stored: int = 0
+    duplicate: int = 0
+    merged: int = 0
+    quarantined: int = 0
+    ignored: int = 0
+    fenced: int = 0
+    gaps: int = 0
+    stopped: int = 0
+    rejoins: int = 0
+    rebalances: int = 0
+
+    def add(self, amounts: Mapping[str, int]) -> None:
+        """Add amounts by name."""
+        for name, amount in amounts.items():
+            setattr(self, name, getattr(self, name) + amount)
+
+
+_ECS: Final = {
+    "timestamp": "@timestamp",
+    "level": "log.level",
+    "trace_id": "trace.id",
+    "span_id": "span.id",
+    "library": "log.logger",
+    "error": "error.message",
+    "exception": "error.stack_trace",
+}
+
+
+def _as_ecs(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
+    """Return the line in the Elastic Common Schema.
+
+    Fields that it doesn't define go below `normalizer`.
+    """
+    event, why = line.pop("event"), line.get("why")
+    ecs = {name: line.pop(key) for key, name in _ECS.items() if key in line}
+    ecs |= {"message": f"{event}: {why}" if why else event, "ecs.version": ECS_VERSION}
+    if "log.logger" not in ecs:
+        ecs["event.action"] = event
+    return ecs | ({"normalizer": line} if line else {})
+
+
+def _as_json(line: object, **_options: object) -> str:
+    try:
+        return msgspec.json.encode(line, enc_hook=str).decode()
+    except UnicodeEncodeError:  # A text such as a file name may hold bytes that aren't UTF-8.
+        return json.dumps(line, default=str)

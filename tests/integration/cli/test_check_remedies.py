@@ -1,0 +1,168 @@
+"""`normalizer check` with wrong settings: what it says to do about each is what helps."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+import pytest
+
+from normalizer.config.settings import Settings
+from normalizer.embedded import PostgresServer
+from normalizer.store.migrate import migrate
+from tests.integration.cli.test_cli import typed
+from tests.integration.jobs.test_redrive import as_user
+from tests.support.service_runs import settings_for
+from tests.support.stack import Database, Stack, Topic
+from tests.support.table_rows import connected
+from tests.support.tls_postgres import TlsServer, tls_postgres
+
+PASSWORD = "hunter2"
+
+
+@pytest.fixture
+def settings(database: Database, topic: Topic, bootstrap_servers: str) -> Settings:
+    return settings_for(database, topic, bootstrap_servers)
+
+
+class Guarded(NamedTuple):
+    """A database whose `writer` may sign in by TLS only."""
+
+    tls: TlsServer
+    url: str
+
+
+@pytest.fixture(scope="module")
+async def guarded(stack: Stack) -> AsyncIterator[Guarded]:
+    async with tls_postgres(stack) as tls:
+        server = tls.server
+        url = await server.create_database("noetl")
+        await migrate(url, report=lambda _: None)
+        admin = Database(name="noetl", url=url, admin_url=server.url)
+        async with connected(admin) as connection:
+            await connection.execute(f"create role writer login password '{PASSWORD}'")
+            await connection.execute("grant normalizer_writer to writer")
+        rules = server.data / "pg_hba.conf"
+        rules.write_text(
+            "hostssl noetl writer 127.0.0.1/32 scram-sha-256\n"
+            "host noetl writer 127.0.0.1/32 reject\n" + rules.read_text()
+        )
+        async with connected(admin) as connection:
+            await connection.execute("select pg_reload_conf()")
+        yield Guarded(tls, f"postgresql://writer:{PASSWORD}@127.0.0.1:{server.port}/noetl")
+
+
+async def _said(settings: Settings, url: str, **environ: str) -> str:
+    """What `normalizer check` prints about this database; it must fail."""
+    code, said = await typed(
+        msgspec.structs.replace(settings, database_url=url), "check", **environ
+    )
+    assert code == 1, said
+    assert PASSWORD not in said
+    return said
+
+
+async def test_the_right_settings_pass(settings: Settings, guarded: Guarded) -> None:
+    url = f"{guarded.url}?sslmode=verify-full&sslrootcert={guarded.tls.authority}"
+    right = msgspec.structs.replace(settings, database_url=url)
+
+    code, said = await typed(right, "check")
+
+    assert (code, said.count("FAIL")) == (0, 0), said
+
+
+@pytest.mark.parametrize(
+    ("option", "remedy"),
+    [
+        ("sslmode=disable", "set sslmode=require in DATABASE_URL"),
+        (
+            "sslmode=verify-full",
+            "add sslrootcert=FILE to it, or sslrootcert=system for the authorities",
+        ),
+        ("sslmode=verify-full&sslrootcert=/none/ca.pem", "correct the name of the file"),
+        ("sslrootcert=system", "set sslrootcert in DATABASE_URL to the file of the authority"),
+    ],
+)
+async def test_a_wrong_way_to_use_tls_gets_the_right_one(
+    settings: Settings, guarded: Guarded, tmp_path: Path, option: str, remedy: str
+) -> None:
+    said = await _said(settings, f"{guarded.url}?{option}", HOME=str(tmp_path))
+
+    assert said.count("FAIL") == 1
+    assert remedy in said
+    assert "password in DATABASE_URL" not in said
+    assert ("sslrootcert=/none/ca.pem: No such file" in said) is ("/none" in option)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right", "remedy"),
+    [
+        (f":{PASSWORD}@", ":other@", "check the user and the password in DATABASE_URL"),
+        ("@127.0.0.1:", "@no.such.host.invalid:", "check the host in DATABASE_URL"),
+        ("/noetl", "/noetll", "check the name of the database in DATABASE_URL"),
+    ],
+)
+async def test_a_wrong_part_of_the_address_is_named(
+    settings: Settings, guarded: Guarded, wrong: str, right: str, remedy: str
+) -> None:
+    said = await _said(settings, guarded.url.replace(wrong, right))
+
+    assert f"\n      {remedy}\n" in said
+
+
+async def test_who_may_not_connect_gets_the_grant(settings: Settings, database: Database) -> None:
+    async with as_user(database, "normalizer_writer") as writer, connected(database) as admin:
+        await admin.execute(f"revoke connect on database {database.name} from public")
+
+        said = await _said(settings, writer.url)
+
+    user = urlsplit(writer.url).username
+    assert f"\n      grant connect on database {database.name} to {user};\n" in said
+
+
+async def test_no_advice_says_to_migrate_a_standby(
+    settings: Settings, postgres_server: PostgresServer
+) -> None:
+    async with postgres_server:
+        url = await postgres_server.create_database("noetl")
+    (postgres_server.data / "standby.signal").touch()
+    async with postgres_server:
+        said = await _said(settings, url)
+        standby = msgspec.structs.replace(settings, database_url=url)
+        code, migrating = await typed(standby, "migrate")
+
+    assert said.count("FAIL") == 1
+    assert "a standby: it is read-only\n      name the primary in DATABASE_URL" in said
+    assert "normalizer migrate" not in said
+    assert code == 3
+    assert "this server is a standby, so it is read-only: name the primary" in migrating
+
+
+@pytest.mark.parametrize("name", ["NORMALIZER_BATCHROWS", "PROJECTOR_TOKN", "KAFKA_TOPIC"])
+async def test_a_variable_that_nobody_reads_is_a_failure(settings: Settings, name: str) -> None:
+    url = settings.required_database_url
+
+    said = await _said(settings, url, **{name: "1"})
+
+    assert said.count("FAIL") == 1
+    assert f"FAIL  variable {name}: unknown, so nothing reads it\n      did you mean " in said
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4317"},
+    ],
+)
+async def test_spans_over_grpc_get_the_way_that_works(
+    settings: Settings, wish: dict[str, str]
+) -> None:
+    endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
+
+    code, said = await typed(settings, "check", **(endpoint | wish))
+
+    assert code == 0
+    assert "warn  tracing: " in said
+    assert "the collector's port for HTTP, which is 4318" in said

@@ -1,0 +1,510 @@
+"""/metrics, /livez and /readyz of a running service: red when it should be, and green again."""
+
+import asyncio
+import contextlib
+import math
+import secrets
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import msgspec
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.client import AIOKafkaClient
+from aiokafka.protocol.fetch import FetchRequest
+
+from normalizer.config.settings import Settings
+from normalizer.consumer.service import Service
+from normalizer.core.last_try import BLAMED
+from normalizer.errors import REASONS
+from normalizer.kafka import KafkaPartition
+from normalizer.monitoring import monitor as monitor_module
+from normalizer.monitoring.lag_statements import READ_SERVER
+from normalizer.monitoring.monitor import Monitor
+from normalizer.observability.metric_catalog import CATALOGUE
+from normalizer.store.store import Store
+from tests.support.factories import raw_event
+from tests.support.probe_client import Values, http_get, metric_value, scrape_metrics
+from tests.support.service_runs import running, send, settings_for, until, watching
+from tests.support.stack import Database, Topic
+
+_LAST_POLLED_AT = """
+    select state_change
+    from   pg_stat_activity
+    where  datname = current_database() and application_name = 'normalizer monitor'
+"""
+
+
+@contextlib.asynccontextmanager
+async def monitored(settings: Settings, **options: Any) -> AsyncIterator[tuple[Service, str]]:
+    async with running(settings, **options) as service:
+        with Monitor(settings, service) as monitor:
+            yield service, monitor.url
+
+
+@contextlib.asynccontextmanager
+async def writer_of(database: Database) -> AsyncIterator[tuple[str, str, asyncpg.Connection]]:
+    """A login with the rights of the writer alone: its name, its address, and an administrator."""
+    role = f"test_{secrets.token_hex(6)}"
+    parts = urlsplit(database.url)
+    url = parts._replace(netloc=f"{role}:x@{parts.hostname}:{parts.port}").geturl()
+    async with watching(database.admin_url) as admin:
+        await admin.connection.execute(
+            f"create role {role} login password 'x' in role normalizer_writer"
+        )
+        try:
+            yield role, url, admin.connection
+        finally:
+            await admin.connection.execute(f"drop role {role}")
+
+
+async def scraped_lags(url: str) -> dict[str, float]:
+    return {
+        f"{name} {dict(labels)}": number
+        for (name, labels), number in (await scrape_metrics(url)).items()
+        if "lag" in name or "_up" in name or "next" in name
+    }
+
+
+async def ready(url: str) -> bool:
+    status, _ = await http_get(f"{url}/readyz")
+    return status == 200
+
+
+async def test_an_idle_service_shows_every_metric_at_zero_and_whether_its_database_will_do(
+    database: Database, topic: Topic, bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table that somebody locks does not mean that the database is away."""
+    async with (
+        monitored(settings_for(database, topic, bootstrap_servers)) as (_, url),
+        watching(database.admin_url) as admin,
+    ):
+        await until(lambda: ready(url))
+        at_first = await scrape_metrics(url)
+
+        async with admin.connection.transaction():
+            await admin.connection.execute(
+                "lock table migrations.applied, normalizer.jobs in access exclusive mode"
+            )
+            with monkeypatch.context() as patched:
+                patched.setattr(monitor_module, "FRESH_S", 0.0)
+                status, body = await http_get(f"{url}/readyz")
+                while_locked = await scrape_metrics(url)
+
+        async def reported(reason: str) -> bool:
+            _, body = await http_get(f"{url}/readyz")
+            return bool(body["reasons"] == [reason])
+
+        await admin.connection.execute("delete from migrations.applied where version = '0013'")
+        await until(lambda: reported("migrations missing: 0013: run `normalizer migrate`"))
+        await admin.connection.execute("insert into migrations.applied (version) values ('0013')")
+        await until(lambda: ready(url))
+
+        await admin.connection.execute(
+            f"alter database {database.name} set default_transaction_read_only = on"
+        )
+        await admin.connection.execute(
+            """
+            select pg_terminate_backend(pid)
+            from   pg_stat_activity
+            where  datname = current_database() and application_name = 'normalizer monitor'
+            """
+        )
+        await until(lambda: reported("database: read-only"))
+        alive, _ = await http_get(f"{url}/livez")
+
+    assert_every_metric_is_there(at_first)
+    assert metric_value(at_first, "normalizer_lag_records", partition="0") == 0
+    assert (status, body["reasons"]) == (200, [])
+    assert metric_value(while_locked, "normalizer_database_up") == 1
+    assert alive == 200
+
+
+def assert_every_metric_is_there(values: Values) -> None:
+    names = {name for name, _ in values}
+    for metric in CATALOGUE:
+        shown = f"{metric.name}_count" if metric.kind == "histogram" else metric.name
+        assert shown in names, metric.name
+        found = [dict(labels) for name, labels in values if name == shown]
+        closed = {label: given for label, given in metric.labels.items() if given}
+        for label, given in closed.items():
+            assert {each[label] for each in found} == set(given), metric.name
+    assert not any("execution" in label for _, labels in values for label, _ in labels)
+
+
+async def test_what_was_written_is_counted_by_shape_reason_and_rule(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
+) -> None:
+    """The rights of the writer are enough."""
+    mutated = raw_event(50) | {
+        "brand_new": {"key": "value"},
+        "worker_id": 17,
+        "meta": {"attempts": -1},
+    }
+    for sent in (raw_event(1), raw_event(1), mutated):
+        await producer.send_and_wait(topic.name, msgspec.json.encode(sent), partition=0)
+    await producer.send_and_wait(topic.name, b"{broken", partition=0)
+    await producer.send_and_wait(topic.name, None, key=b"7", partition=0)
+
+    async with (
+        writer_of(database) as (_, login, _),
+        monitored(settings_for(database, topic, bootstrap_servers, database_url=login)) as (_, url),
+        watching(database.url) as watcher,
+    ):
+        await watcher.until_read(topic, {0: 5})
+        await until(lambda: ready(url))
+
+        async def found() -> bool:
+            return metric_value(await scrape_metrics(url), "normalizer_drift_found_total") == 2
+
+        await until(found, lambda: scrape_metrics(url))
+        values = await scrape_metrics(url)
+        drift = await watcher.connection.fetch(
+            "select field, type, kind, source_offset, example from projector.drift order by field"
+        )
+
+    assert metric_value(values, "normalizer_records_total") == 5
+    outcomes = "normalizer_outcomes_total"
+    assert metric_value(values, outcomes, outcome="stored") == 2
+    assert (
+        metric_value(values, outcomes, outcome="duplicate")
+        + metric_value(values, outcomes, outcome="merged")
+        == 1
+    )
+    assert metric_value(values, outcomes, outcome="ignored", shape="none") == 1
+    assert metric_value(values, outcomes, outcome="quarantined", shape="none") == 1
+    assert metric_value(values, "normalizer_quarantined_total", reason="invalid_json") == 1
+    assert metric_value(values, "normalizer_quarantined_total") == 1
+    assert metric_value(values, "normalizer_coercions_total", rule="attempts_invalid") == 1
+    assert metric_value(values, "normalizer_drift_found_total", kind="unknown_key") == 1
+    assert metric_value(values, "normalizer_drift_found_total", kind="changed_type") == 1
+    assert [tuple(row) for row in drift] == [
+        ("brand_new", "object", "unknown_key", 2, '{"key":"value"}'),
+        ("worker_id", "number", "changed_type", 2, "17"),
+    ]
+    assert metric_value(values, "normalizer_next_offset", partition="0") == 5
+    assert metric_value(values, "normalizer_commit_seconds_count") >= 1
+    assert metric_value(values, "normalizer_missing_migrations") == 0
+    assert metric_value(values, "normalizer_database_writable") == 1
+    assert metric_value(values, "normalizer_unverified_seconds") == math.inf
+    assert len(REASONS) == sum(name == "normalizer_quarantined_total" for name, _ in values)
+
+
+async def test_a_stopped_partition_is_a_reason_and_others_go_on(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
+) -> None:
+    async with monitored(settings_for(database, topic, bootstrap_servers)) as (service, url):
+        await until(lambda: ready(url))
+        async with watching(database.url) as watcher:
+            await watcher.connection.execute(
+                "update normalizer.source_positions set cluster_id = 'another' where partition = 1"
+            )
+        service.ownership.release(
+            KafkaPartition(topic.name, 1),
+            service.ownership.held[KafkaPartition(topic.name, 1)].epoch,
+        )
+        await until(lambda: KafkaPartition(topic.name, 1) in service.ownership.stopped)
+        await send(producer, topic, range(3), partition=1)
+        status, body = await http_get(f"{url}/readyz")
+        alive, _ = await http_get(f"{url}/livez")
+
+        async def lags() -> bool:
+            return (
+                metric_value(await scrape_metrics(url), "normalizer_lag_records", partition="1")
+                == 3
+            )
+
+        await until(lags)
+        values = await scrape_metrics(url)
+
+    assert (status, alive) == (503, 200)
+    assert [reason.partition(" is stopped: ")[0] for reason in body["reasons"]] == [
+        f"partition {topic.name}[1]"
+    ]
+    assert body["partitions"]["stopped"] == 1
+    assert metric_value(values, "normalizer_partitions", state="stopped") == 1
+    assert metric_value(values, "normalizer_ready") == 0
+
+
+async def test_record_that_may_kill_leaves_the_process_ready(
+    database: Database, topic: Topic, bootstrap_servers: str
+) -> None:
+    """Else no rollout would end that replaces the version which cannot read them."""
+    settings = settings_for(database, topic, bootstrap_servers)
+    async with running(settings) as service:
+        with Monitor(settings, service) as monitor:
+            await until(lambda: ready(monitor.url))
+            partition = KafkaPartition(topic.name, 1)
+            claim = service.ownership.held[partition]
+            claim = msgspec.structs.replace(claim, slice_records=BLAMED, next_offset=5)
+            service.ownership.suspects.add(partition, claim, log_end=9)
+
+            status, body = await http_get(f"{monitor.url}/readyz")
+            values = await scrape_metrics(monitor.url)
+
+    assert (status, body["ready"], body["reasons"]) == (200, True, [])
+    (degraded,) = body["degraded"]
+    words = "a process was killed while it processed offset 5 and no other record"
+    assert degraded == f"partition {partition}: {words}"
+    assert metric_value(values, "normalizer_ready") == 1
+    assert metric_value(values, "normalizer_degraded") == 1
+
+
+async def test_a_partition_that_another_process_keeps_is_a_reason(
+    database: Database, topic: Topic, bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody may read it: who claimed it may have ended."""
+    monkeypatch.setattr(monitor_module, "FENCED_LIMIT_S", 1.0)
+    partition = KafkaPartition(topic.name, 1)
+    async with monitored(settings_for(database, topic, bootstrap_servers)) as (service, url):
+        await until(lambda: ready(url))
+        async with Store(database.url, owner="younger") as store:
+            cluster_id = service.ownership.claimed[partition].cluster_id
+            await store.claim(*partition, cluster_id=cluster_id, log_start=0)
+
+        async def is_a_reason() -> bool:
+            _, body = await http_get(f"{url}/readyz")
+            return [one.partition(" process ")[0] for one in body["reasons"]] == [
+                f"partition {partition} was claimed by another"
+            ]
+
+        await until(is_a_reason)
+
+
+def hanging_fetch(
+    hang: asyncio.Event, hanging: set[object]
+) -> Callable[..., Awaitable[list[object]]]:
+    """A fetch that waits for `hang`, and notes the partitions that it waits for."""
+
+    async def fetch(partitions: Iterable[object], **_: object) -> list[object]:
+        hanging.update(partitions)
+        await hang.wait()
+        return []
+
+    return fetch
+
+
+async def test_the_lag_grows_while_the_fetch_loop_hangs(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: AIOKafkaProducer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with monitored(settings_for(database, topic, bootstrap_servers)) as (service, url):
+        await until(lambda: ready(url))
+        hang, hanging = asyncio.Event(), set[object]()
+        monkeypatch.setattr(service.reader, "fetch", hanging_fetch(hang, hanging))
+
+        async def all_hang() -> bool:
+            return len(hanging) == topic.partitions
+
+        # A fetch that was in flight could still read what is sent.
+        await until(all_hang)
+        ages: list[float] = []
+
+        async def is_behind_by(records: int) -> bool:
+            values = await scrape_metrics(url)
+            if metric_value(values, "normalizer_lag_records", partition="2") != records:
+                return False
+            age = metric_value(values, "normalizer_lag_seconds", partition="2")
+            if not age:
+                # New ends were read after this scrape had looked for the oldest unread record.
+                return False
+            ages.append(age)
+            return True
+
+        for behind in (10, 20, 30):
+            await send(producer, topic, range(10), partition=2)
+            await until(partial(is_behind_by, behind), lambda: scraped_lags(url))
+        hang.set()
+
+    assert 0 < ages[0] < ages[1] < ages[2]
+
+
+@pytest.fixture
+def fetched(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The bytes of records in each answer to a fetch of the monitor."""
+    fetched: list[int] = []
+    send_request = AIOKafkaClient.send
+
+    async def send_and_note(client: Any, node_id: Any, request: Any, **options: Any) -> Any:
+        answer = await send_request(client, node_id, request, **options)
+        if isinstance(request, FetchRequest) and threading.current_thread().name == "monitor":
+            ((_, ((*_, batches),)),) = answer.topics
+            fetched.append(len(batches))
+        return answer
+
+    monkeypatch.setattr(AIOKafkaClient, "send", send_and_note)
+    return fetched
+
+
+async def test_only_a_scrape_reads_unread_records_and_of_each_partition_one_batch(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: AIOKafkaProducer,
+    monkeypatch: pytest.MonkeyPatch,
+    fetched: list[int],
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    async with watching(database.url) as watcher, monitored(settings) as (service, url):
+        await until(lambda: ready(url))
+        hang, hanging = asyncio.Event(), set[object]()
+
+        async def reported(end: int) -> bool:
+            lowest = await watcher.connection.fetchval(
+                "select min(log_end) from normalizer.source_heartbeats"
+            )
+            return bool(lowest == end)
+
+        monkeypatch.setattr(service.reader, "fetch", hanging_fetch(hang, hanging))
+        await until(lambda: len(hanging) == topic.partitions)
+        last_polled_at = await watcher.connection.fetchval(_LAST_POLLED_AT)
+        for number in range(60):
+            await send(producer, topic, range(number, number + 1))
+        await until(partial(reported, 20))
+        before_scrape = list(fetched)
+        polled_meanwhile = await watcher.connection.fetchval(_LAST_POLLED_AT) != last_polled_at
+        values = await scrape_metrics(url)
+        await scrape_metrics(url)
+        hang.set()
+
+    assert last_polled_at
+    assert (before_scrape, polled_meanwhile) == ([], False)
+    assert len(fetched) == topic.partitions
+    assert all(0 < size < 2_000 for size in fetched)
+    for partition in range(topic.partitions):
+        assert metric_value(values, "normalizer_lag_seconds", partition=str(partition)) > 0
+
+
+async def test_a_silent_broker_holds_up_no_heartbeat(
+    database: Database, topic: Topic, bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After ten seconds without one the views would say that the normalizer is dead."""
+    silent = threading.Event()
+
+    async def silence() -> None:
+        silent.set()
+        await asyncio.sleep(300)
+
+    settings = settings_for(database, topic, bootstrap_servers)
+    async with watching(database.url) as watcher, running(settings) as service:
+
+        async def sent_at() -> object:
+            return await watcher.connection.fetchval(
+                "select max(heartbeat_at) from normalizer.source_heartbeats"
+            )
+
+        async def is_another_sent() -> bool:
+            return await sent_at() != last_sent_at
+
+        with Monitor(settings, service) as monitor:
+            last_sent_at = None
+            await until(is_another_sent)
+            monkeypatch.setattr(monitor.lag_monitor, "poll_broker", silence)
+            await until(silent.is_set)
+            last_sent_at = await sent_at()
+            await until(is_another_sent)
+
+
+async def test_a_mistake_of_ours_is_logged_and_heartbeats_and_probes_go_on(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    async with watching(database.url) as watcher, running(settings) as service:
+        monitor = Monitor(settings, service)
+        poll_broker = monitor.lag_monitor.poll_broker
+
+        async def fail_once(*_: object) -> None:
+            monkeypatch.setattr(monitor.lag_monitor, "poll_broker", poll_broker)
+            raise KeyError("a secret of a record")
+
+        async def sends_heartbeats() -> bool:
+            found: bool = await watcher.connection.fetchval(
+                "select exists (select from normalizer.source_heartbeats)"
+            )
+            return found
+
+        monkeypatch.setattr(monitor.lag_monitor, "poll_broker", fail_once)
+        with monitor:
+            await until(sends_heartbeats)
+            monkeypatch.setattr(monitor.lag_monitor, "poll", fail_once)
+            with pytest.raises(OSError, match="closed connection without response"):
+                await http_get(f"{monitor.url}/readyz")
+            monkeypatch.undo()
+            await until(lambda: ready(monitor.url))
+
+    lines = [
+        line for line in capsys.readouterr().out.splitlines() if "unexpected error, our bug" in line
+    ]
+    assert [line.split()[4] for line in lines] == ["report_failed", "probe_failed"]
+    assert all(line.endswith("why='unexpected error, our bug: KeyError'") for line in lines)
+
+
+async def test_how_long_another_role_holds_a_snapshot_is_measured_or_left_out(
+    database: Database, topic: Topic, bootstrap_servers: str
+) -> None:
+    """Without the right to see it 0 would say that nobody holds one."""
+    async with (
+        writer_of(database) as (role, url, admin),
+        monitored(settings_for(database, topic, bootstrap_servers, database_url=url)) as (_, own),
+    ):
+
+        async def ages() -> list[float]:
+            values = await scrape_metrics(own)
+            return [age for (name, _), age in values.items() if "oldest_snapshot" in name]
+
+        async def is_measured() -> bool:
+            return max(await ages(), default=0.0) > 1.0
+
+        await until(lambda: ready(own))
+        hidden = await ages()
+        await admin.execute(f"grant pg_read_all_stats to {role}")
+        async with admin.transaction(isolation="repeatable_read"):
+            await admin.execute("select")
+            await until(is_measured, ages)
+
+    assert hidden == []
+
+
+async def test_a_vacuum_keeps_no_other_from_removing_dead_rows_and_is_not_measured(
+    database: Database,
+) -> None:
+    """As `projector maintain` runs it, for as long as a large partition takes."""
+    async with (
+        watching(database.admin_url) as admin,
+        watching(database.admin_url) as other,
+        asyncio.TaskGroup() as group,
+    ):
+        await other.connection.execute("create table large as select generate_series(1, 99999)")
+        await other.connection.execute("set vacuum_cost_delay = 100; set vacuum_cost_limit = 1")
+        await admin.connection.execute("create table small as select generate_series(1, 999)")
+        slow = group.create_task(other.connection.execute("vacuum (freeze) large"))
+
+        async def vacuums() -> bool:
+            has_xmin: bool = await admin.connection.fetchval(
+                "select count(backend_xmin) > 0 from pg_stat_activity "
+                "join pg_stat_progress_vacuum using (pid) where relid = 'large'::regclass"
+            )
+            return has_xmin
+
+        await until(vacuums)
+        await admin.connection.execute("delete from small")
+        await admin.connection.execute("vacuum small")
+        left = await admin.connection.fetchval("select pg_relation_size('small')")
+        measured = await admin.connection.fetchrow(READ_SERVER)
+        assert await vacuums()
+        slow.cancel()
+
+    assert left == 0
+    assert measured is not None
+    assert measured["snapshot_s"] == 0

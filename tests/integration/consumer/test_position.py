@@ -1,0 +1,383 @@
+"""`normalizer position`: past a record or back, beside a live service; nothing is ever LOST."""
+
+import asyncio
+import random
+import sys
+from typing import Any
+
+import msgspec
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.structs import TopicPartition
+
+from normalizer.cli import ledger_check, partition_positions, position_commands
+from normalizer.config.settings import Settings
+from normalizer.errors import BrokerUnavailableError, PositionMovedError
+from normalizer.kafka import KafkaPartition, TopicReader
+from normalizer.kafka.connection import FetchedChunk
+from normalizer.store.position_changes import ChangedPositions, PositionChange, change_position
+from tests.support.commands import invoked
+from tests.support.factories import after, batch_of, claim_of, envelope, raw_event, rejected
+from tests.support.job_runs import job_settings
+from tests.support.service_runs import environment, running, send, settings_for, until, watching
+from tests.support.stack import Database, Topic
+from tests.support.table_rows import (
+    assert_ledger_holds,
+    claimed,
+    connected,
+    count,
+    open_store,
+    position_of,
+    totals_of,
+)
+
+WHY = ("--why", "ticket 17")
+
+
+async def position_command(settings: Settings, *arguments: str) -> tuple[int, str]:
+    """Exit code and what was said, of `normalizer position ...`."""
+    return await invoked(position_commands.position, *arguments, environment=environment(settings))
+
+
+async def typed(settings: Settings, *arguments: str) -> tuple[int, str]:
+    """The same of `normalizer ...` in a process of its own."""
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "normalizer", *arguments),
+        env=environment(settings),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await child.communicate()
+    assert child.returncode is not None
+    return child.returncode, said.decode()
+
+
+async def lost(database: Database, settings: Settings | None = None) -> list[str]:
+    """Return what the ledger calls lost, in the tables, and in the log if there is one."""
+    if settings is None:
+        return [
+            str(one) async for one in ledger_check.verify_ledger(database.url, None) if one.wrong
+        ]
+    async with TopicReader(settings) as log:
+        return [
+            str(one) async for one in ledger_check.verify_ledger(database.url, log) if one.wrong
+        ]
+
+
+async def test_a_record_is_skipped_into_quarantine_and_redriven_from_there(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
+) -> None:
+    """Beside a live service, which goes on by itself."""
+    # A service that is slow for a while claims nothing again: that would change the epoch.
+    settings = settings_for(database, topic, bootstrap_servers, kafka_session_timeout_ms=30_000)
+    at = f"{topic.name}:0"
+    async with connected(database) as connection:
+        await connection.execute(
+            """
+            create function projector.refuse() returns trigger language plpgsql as $$
+            begin
+                raise exception 'no' using errcode = '57014';
+            end $$;
+            create trigger refuse before insert on projector.execution_facts
+                for each row when (new.execution_id = 13) execute function projector.refuse();
+            """
+        )
+        async with running(settings), watching(database.url) as watcher:
+            await send(producer, topic, range(3), partition=0)
+            poison = msgspec.json.encode(raw_event(3, execution_id=13))
+            await producer.send_and_wait(topic.name, poison, partition=0)
+            await send(producer, topic, range(4, 9), partition=0)
+            await watcher.until_read(topic, {0: 3})
+
+            elsewhere = await position_command(settings, "skip", at, "--offset", "4", *WHY)
+            dry = await position_command(settings, "skip", at, "--offset", "3", *WHY, "--dry-run")
+            assert (await watcher.positions(topic))[0]["next_offset"] == 3
+            epoch = (await watcher.positions(topic))[0]["epoch"]
+            done = await typed(settings, "position", "skip", at, "--offset", "3", *WHY)
+
+            await watcher.until_read(topic, {0: 9})
+            assert (await watcher.positions(topic))[0]["epoch"] == epoch + 2
+            assert await watcher.events() == 8
+
+        await connection.execute("drop function projector.refuse cascade")
+        change = await connection.fetchrow("select * from normalizer.position_changes")
+        refused = await connection.fetchrow("select * from normalizer.quarantine")
+        assert await count(connection, "normalizer.gaps") == 0
+        await assert_ledger_holds(connection)
+        assert await lost(database, settings) == []
+        redriven = await typed(settings, "quarantine", "redrive", "--reason", "skipped")
+        assert await count(connection, "normalizer.events") == 9
+
+    assert elsewhere[0] == 1
+    assert "the position is 3, and nothing was changed" in elsewhere[1]
+    assert (dry[0], done[0], redriven[0]) == (0, 0, 0)
+    assert "nothing was changed. It would be" in dry[1]
+    assert "1 records to quarantine as skipped, 0 offsets to gaps; epoch" in done[1]
+    assert (refused["reason"], refused["source_offset"]) == ("skipped", 3)
+    assert "ticket 17" in refused["detail"]
+    assert (change["action"], change["why"], change["topic"]) == ("skip", "ticket 17", topic.name)
+    assert (change["from_offset"], change["to_offset"], change["incarnation"]) == (3, 4, 0)
+    assert "@" in change["who"]
+    assert change["epoch"] == epoch + 1
+
+
+async def test_a_rewind_is_read_again_by_an_idle_service_and_adds_nothing(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    async with running(settings), watching(database.url) as watcher:
+        await send(producer, topic, range(20), partition=1)
+        await producer.send_and_wait(topic.name, b"{broken", partition=1)
+        await watcher.until_read(topic, {1: 21})
+        await watcher.connection.execute("delete from normalizer.events where source_offset = 7")
+
+        done = await position_command(
+            settings, "rewind", f"{topic.name}:1", "--offset", "5", *WHY, "--who", "me"
+        )
+
+        async def read_again() -> bool:
+            position = (await watcher.positions(topic))[1]
+            return bool(position["next_offset"] == 21 and position["rewound"] == 16)
+
+        await until(read_again)
+        position = (await watcher.positions(topic))[1]
+        assert await watcher.events() == 20
+        who = await watcher.connection.fetchval("select who from normalizer.position_changes")
+        code, shown = await typed(settings, "position", "show", topic.name)
+
+    misspelt = await position_command(settings, "show", "wrong.topic", "--json")
+    _, as_json = await position_command(settings, "show", f"{topic.name}:1", "--json")
+    assert done[0] == 0
+    assert "from 21 to 5: 16 offsets will be read again" in done[1]
+    assert (position["records"], position["duplicate"], position["stored"]) == (37, 15, 21)
+    assert who == "me"
+    assert code == 0
+    assert misspelt == (2, "error: wrong.topic was never read into this database\n")
+    assert shown.splitlines()[0].split()[:5] == [
+        *("topic", "partition", "incarnation", "next_offset", "log_end")
+    ]
+    (one,) = msgspec.json.decode(as_json)
+    assert (one["partition"], one["next_offset"], one["log_end"], one["rewound"]) == (1, 21, 21, 16)
+
+
+async def test_what_the_log_no_longer_has_is_skipped_as_a_gap(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: AIOKafkaProducer,
+    admin: AIOKafkaAdminClient,
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    at = f"{topic.name}:0"
+    async with running(settings), watching(database.url) as watcher:
+        await send(producer, topic, range(10), partition=0)
+        await watcher.until_read(topic, {0: 10})
+    await send(producer, topic, range(10, 30), partition=0)
+    await admin.delete_records({TopicPartition(topic.name, 0): RecordsToDelete(20)})
+
+    behind = await position_command(settings, "rewind", at, "--offset", "3", *WHY)
+    skipped = await position_command(settings, "skip", at, "--offset", "10", *WHY)
+    two = await position_command(settings, "skip", at, "--offset", "20", "--to", "22", *WHY)
+
+    async with connected(database) as connection:
+        gaps = await connection.fetch(
+            "select first_offset, next_offset, reason from projector.gaps"
+        )
+        refused = await connection.fetch(
+            "select source_offset from normalizer.quarantine order by 1"
+        )
+        position = await position_of(connection)
+        assert await lost(database, settings) == []
+        await assert_ledger_holds(connection)
+    assert (behind[0], skipped[0], two[0]) == (2, 0, 0)
+    assert "the log begins at 20" in behind[1]
+    assert [tuple(row) for row in gaps] == [(10, 20, "skipped")]
+    assert [row["source_offset"] for row in refused] == [20, 21]
+    assert (position["next_offset"], position["holes"]) == (22, 10)
+
+
+async def test_what_makes_no_sense_is_refused_with_a_sentence(
+    database: Database, topic: Topic, bootstrap_servers: str
+) -> None:
+    async with (
+        open_store(database) as store,
+        TopicReader(settings := settings_for(database, topic, bootstrap_servers)) as log,
+    ):
+        claim = await store.claim(topic.name, 0, cluster_id=await log.cluster_id(), log_start=0)
+        await store.write(batch_of(*map(envelope, range(3)), claim=claim))
+    at = f"{topic.name}:0"
+
+    for arguments in (
+        ("skip", at, "--offset", "3"),
+        ("skip", topic.name, "--offset", "3", *WHY),
+        ("skip", at, "--offset", "3", "--to", "3", *WHY),
+        ("skip", at, "--offset", "3", *WHY),
+        ("rewind", at, "--offset", "3", *WHY),
+        ("rewind", at, "--offset", "0", "--why", " "),
+        ("rewind", f"{topic.name}:9", "--offset", "0", *WHY),
+    ):
+        code, said = await position_command(settings, *arguments)
+
+        assert (code, "rror: " in said) == (2, True), (arguments, said)
+
+    async with connected(database) as connection:
+        assert await count(connection, "normalizer.position_changes") == 0
+
+
+@pytest.mark.every_postgres
+async def test_the_owner_of_a_moved_partition_has_to_claim_it_again(database: Database) -> None:
+    async with open_store(database) as store, connected(database) as connection:
+        claim = await claimed(store)
+        first = batch_of(*map(envelope, range(3)), claim=claim)
+        await store.write(first)
+
+        epoch = await change_position(
+            database.url, PositionChange(action="rewind", who="me", why="test"), _back(3, 1)
+        )
+
+        assert [type(why) for _, why in await store.lost_claims([claim])] == [PositionMovedError]
+        with pytest.raises(PositionMovedError, match="operator:me moved"):
+            await store.write(batch_of(envelope(3), claim=after(claim, first)))
+        again = await claimed(store)
+        assert (again.epoch, again.next_offset) == (epoch + 1, 1)
+        assert await store.lost_claims([again]) == []
+        assert (await store.write(batch_of(*map(envelope, (1, 2, 3)), claim=again))).duplicate == 2
+        await assert_ledger_holds(connection)
+
+
+async def test_an_operator_waits_longer_than_a_statement_of_the_batch_in_hand_may_take(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[dict[str, int]] = []
+
+    async def look(connection: Any) -> None:
+        rows = await connection.fetch(
+            """
+            select name, setting::integer
+            from   pg_settings
+            where  name in ('lock_timeout', 'statement_timeout')
+            """
+        )
+        limits.append(dict(rows))
+
+    async def lock_and_look(self: ChangedPositions, connection: Any, parts: Any) -> Any:
+        await look(connection)
+        return await lock(self, connection, parts)
+
+    lock = ChangedPositions.lock
+    monkeypatch.setattr(ChangedPositions, "lock", lock_and_look)
+    async with open_store(database) as store:
+        claim = await claimed(store)
+        await store.write(batch_of(*map(envelope, range(3)), claim=claim))
+        await change_position(database.url, _by("rewind"), _back(3, 1))
+        await store._session.run_once(look)
+
+    operator, batch = limits
+    assert batch["statement_timeout"] < operator["lock_timeout"] < operator["statement_timeout"]
+
+
+async def test_the_ledger_is_explained_after_any_skips_and_rewinds(database: Database) -> None:
+    """A log of records, bad records, and holes, which is read, skipped, and rewound at random."""
+    chance = random.Random(seed := random.randrange(1 << 32))
+    print(f"seed {seed}")  # noqa: T201 - shown where it fails
+    log: list[Any] = [
+        chance.choice([envelope(at), envelope(at), rejected(), None]) for at in range(200)
+    ]
+    async with open_store(database) as store, connected(database) as connection:
+        claim = await claimed(store)
+        for step in range(1, 41):
+            at = claim.next_offset
+            match chance.choice(["read", "read", "skip", "rewind"]):
+                case "read":
+                    batch = _read(log, claim, min(at + chance.randrange(1, 30), len(log)))
+                    if batch.parts[0].next_offset > at:
+                        await store.write(batch)
+                case "skip" if at < len(log):
+                    part = _read(log, claim, at + 1, skipped=True).parts[0]
+                    await change_position(database.url, _by("skip"), part)
+                case "rewind" if at > 0:
+                    await change_position(
+                        database.url, _by("rewind"), _back(at, chance.randrange(at))
+                    )
+            if step % 8 == 0:
+                assert await lost(database) == [], seed
+            claim = await claimed(store)
+        totals = await totals_of(connection)
+        await assert_ledger_holds(connection)
+
+    assert totals.records > 0
+
+
+def _by(action: Any) -> PositionChange:
+    return PositionChange(action=action, who="me", why="test")
+
+
+def _back(position: int, offset: int) -> Any:
+    (part,) = batch_of(claim=claim_of(next_offset=position)).parts
+    return msgspec.structs.replace(part, next_offset=offset)
+
+
+def _read(log: list[Any], claim: Any, to: int, *, skipped: bool = False) -> Any:
+    """The batch from the claim's position to this offset."""
+    at = claim.next_offset
+    said = [rejected(reason="skipped") if skipped else one for one in log[at:to] if one is not None]
+    holes: list[tuple[int, int]] = []
+    for offset in (offset for offset in range(at, to) if log[offset] is None):
+        if holes and holes[-1][1] == offset:
+            holes[-1] = (holes[-1][0], offset + 1)
+        else:
+            holes.append((offset, offset + 1))
+    return batch_of(*said, claim=claim, holes=holes)
+
+
+async def test_a_partition_stopped_at_an_unreadable_batch_goes_on_once_it_is_skipped(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
+) -> None:
+    """The process that stopped it reads on, without a restart."""
+    settings = settings_for(database, topic, bootstrap_servers)
+    partition = KafkaPartition(topic.name, 2)
+    async with running(settings) as service, watching(database.url) as watcher:
+        await send(producer, topic, range(5), partition=2)
+        await watcher.until_read(topic, {2: 5})
+        service.ownership.stop(
+            partition, PositionMovedError("unreadable", topic=topic.name, partition=2)
+        )
+        await send(producer, topic, range(5, 9), partition=2)
+
+        await position_command(settings, "skip", f"{topic.name}:2", "--offset", "5", *WHY)
+
+        await watcher.until_read(topic, {2: 9})
+        assert service.ownership.stopped == {}
+        assert await watcher.events() == 8
+
+
+class SilentLog:
+    """Brokers that say where the log ends, and give nothing of it."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+
+    async def chunk_at(
+        self, partition: KafkaPartition, offset: int, *, incarnation: int
+    ) -> FetchedChunk:
+        assert incarnation == 0
+        self.requests += 1
+        return FetchedChunk(partition=partition, from_offset=offset, next_offset=offset, records=[])
+
+
+async def test_a_log_of_which_nothing_comes_is_not_read_offset_by_offset(
+    database: Database,
+) -> None:
+    """Each such answer takes half a second: ten thousand of them more than an hour."""
+    async with open_store(database) as store:
+        await claimed(store)
+    settings = job_settings(database)
+    (position,) = await partition_positions.read_positions(settings, None, None, None)
+    log = SilentLog()
+
+    passed = await partition_positions._read(log, position, 5, 9_000, 10_000)  # type: ignore[arg-type]
+
+    assert (passed, log.requests) == (([], 9_000), 3)
+    with pytest.raises(BrokerUnavailableError, match="from 5 on"):
+        await partition_positions._read(log, position, 5, None, 10_000)  # type: ignore[arg-type]

@@ -1,0 +1,345 @@
+"""Hostile and heavy records beside small ones: neighbours are stored soon, the loop stays free."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import pytest
+import structlog
+from aiokafka import AIOKafkaProducer
+
+from normalizer.core.decode.bounds import MAX_VALUE_BYTES
+from normalizer.core.normalize import Normalizer
+from normalizer.core.raw_record import RawRecord
+from normalizer.errors import Reason
+from normalizer.runtime.normalizer_process import NormalizerProcess, NormalizerProcessDiedError
+from tests.support.factories import raw_event
+from tests.support.measured_service import Measures, measured, read
+from tests.support.results import PrintLine, write_defect
+from tests.support.service_runs import Watcher, running, send, settings_for, until, watching
+from tests.support.stack import Database, Topic
+
+TWO_PARTITIONS: Final = pytest.mark.parametrize("topic", [2], indirect=True)
+ONE_PARTITION: Final = pytest.mark.parametrize("topic", [1], indirect=True)
+SMALL: Final = 50
+NEIGHBOURS_S: Final = 10.0
+MIB: Final = 1 << 20
+
+
+@pytest.fixture
+async def watcher(database: Database) -> Any:
+    async with watching(database.url) as started:
+        yield started
+
+
+class Case(msgspec.Struct, frozen=True, kw_only=True):
+    """Values to send in a row, and how many events are stored of them, or why all are refused."""
+
+    values: tuple[bytes, ...]
+    stored: int = 0
+    reason: Reason | None = None
+
+
+_numbers: Final = count(10**12)
+
+
+def event(context: bytes) -> bytes:
+    """An event with an id of its own."""
+    head = b'{"execution_id":7,"event_type":"call.done","step":"s","event_id":%d,"context":{"v":'
+    return head % next(_numbers) + context + b"}}"
+
+
+def two_reports(share: float) -> Case:
+    """One event as two producers tell it: their contexts differ in the last number."""
+    first = event(integers(share))
+    assert share < 1 or 0 < MAX_VALUE_BYTES - len(first) < 1_000
+    return stored(first, first.replace(b"7]", b"8]"))
+
+
+def batch(items: bytes) -> bytes:
+    return b'{"execution_id":7,"events":' + items + b"}"
+
+
+def listed(items: Iterable[bytes]) -> bytes:
+    return b"[" + b",".join(items) + b"]"
+
+
+def stored(*values: bytes, events: int = 1) -> Case:
+    return Case(values=values, stored=events)
+
+
+def refused(reason: Reason, value: bytes) -> Case:
+    return Case(values=(value,), reason=reason)
+
+
+def integers(share: float) -> bytes:
+    return listed([b"7"] * (round(4 * MIB * share) - 100))
+
+
+def dsn_rows(share: float) -> bytes:
+    row = b'{"id":%d,"dsn":"postgresql://app:pw@db/x","n":"row"}'
+    return event(listed(row % number for number in range(round(60_000 * share))))
+
+
+def batch_of_events(share: float) -> Case:
+    items = round(10_000 * share)
+    return stored(batch(listed([b'{"name":"step.enter","context":{"n":1}}'] * items)), events=items)
+
+
+CASES: Final[dict[str, Callable[[float], Case]]] = {
+    "small integers": lambda share: stored(event(integers(share))),
+    "small integers beside a secret": lambda share: stored(
+        event(integers(share)).replace(b"{", b'{"password":"p",', 1)
+    ),
+    "two reports of one id": two_reports,
+    "URL passwords": lambda share: stored(
+        event(listed([b'"http://u:p@h/"'] * round(400_000 * share)))
+    ),
+    "rows with a DSN": lambda share: stored(dsn_rows(share)),
+    "a batch": batch_of_events,
+    "1.3 million of 1e300": lambda share: refused(
+        "too_large", event(listed([b"1e300"] * round(1_300_000 * share)))
+    ),
+    "600,000 of 1e399": lambda share: refused(
+        "invalid_json", event(listed([b"1e399"] * round(600_000 * share)))
+    ),
+    "10,001 exponents": lambda _: refused("too_large", event(listed([b"1e300"] * 10_001))),
+    "240,000 items": lambda share: refused(
+        "too_large", batch(listed([b'{"name":"x"}'] * round(240_000 * share)))
+    ),
+}
+
+
+async def outcome(
+    cases: Sequence[Case],
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    watcher: Watcher,
+    folder: Path,
+    **fields: Any,
+) -> tuple[float, list[Measures]]:
+    """Two processes, with the cases amid small records. Returns the seconds to store others."""
+    # A process that is slow keeps its partitions: nobody else is to read these records.
+    fields = {"kafka_session_timeout_ms": 45_000} | fields
+    settings = settings_for(database, topic, bootstrap_servers, **fields)
+    files = [folder / "one.json", folder / "two.json"]
+    async with contextlib.AsyncExitStack() as opened:
+        for number, file in enumerate(files):
+            named = msgspec.structs.replace(settings, instance=f"process-{number}")
+            await opened.enter_async_context(measured(named, file))
+        await watcher.until_owned(topic, {"process-0", "process-1"})
+        producer = AIOKafkaProducer(
+            bootstrap_servers=bootstrap_servers,
+            max_request_size=32 * MIB,
+            compression_type="gzip",
+            linger_ms=0,
+        )
+        await opened.enter_async_context(producer)
+        await send(producer, topic, range(SMALL))
+        half = dict.fromkeys(range(2), SMALL // 2)
+        await watcher.until_read(topic, half)
+        before = await watcher.positions(topic)
+        await asyncio.sleep(1.0)  # what is measured by then is what an idle process takes
+
+        began_s = time.monotonic()
+        values = [value for case in cases for value in case.values]
+        for value in values:
+            await producer.send(topic.name, value, partition=0)
+        await send(producer, topic, range(SMALL, 2 * SMALL))
+        await watcher.until_read(topic, {0: SMALL + len(values), 1: SMALL})
+        took_s = time.monotonic() - began_s
+        await asyncio.sleep(1.2)  # until both wrote what they measured
+
+        after = await watcher.positions(topic)
+        assert {n: at["epoch"] for n, at in after.items()} == {
+            n: at["epoch"] for n, at in before.items()
+        }
+        measures = [read(file) for file in files]
+    assert await watcher.events() == 2 * SMALL + sum(case.stored for case in cases)
+    reasons = await watcher.connection.fetch("select reason from normalizer.quarantine")
+    assert sorted(row["reason"] for row in reasons) == sorted(
+        case.reason for case in cases if case.reason
+    )
+    return took_s, measures
+
+
+@TWO_PARTITIONS
+async def test_heavy_records_hold_up_nobody(
+    database: Database, topic: Topic, bootstrap_servers: str, watcher: Watcher, tmp_path: Path
+) -> None:
+    still_too_much = {"1.3 million of 1e300", "600,000 of 1e399", "240,000 items"}
+    cases = [make(0.1 if name in still_too_much else 0.05) for name, make in CASES.items()]
+
+    took_s, measures = await outcome(cases, database, topic, bootstrap_servers, watcher, tmp_path)
+
+    assert took_s < 6 * NEIGHBOURS_S  # beside other tests
+    assert max(one.normalize_s for one in measures) < 0.5
+    assert max(one.helper_mb for one in measures) > 0
+
+
+@pytest.mark.soak
+@TWO_PARTITIONS
+@pytest.mark.parametrize("case", CASES)
+async def test_a_heavy_record_of_full_size_holds_up_nobody(
+    case: str,
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    watcher: Watcher,
+    tmp_path: Path,
+    say: PrintLine,
+) -> None:
+    took_s, measures = await outcome(
+        [CASES[case](1)],
+        database,
+        topic,
+        bootstrap_servers,
+        watcher,
+        tmp_path,
+        batch_age_ms=200,
+    )
+    say(f"{case}: {took_s:.2f} s, {measures}")
+    lag_s, normalize_s, added_mb, peak_mb = (
+        max(getattr(one, name) for one in measures)
+        for name in ("lag_s", "normalize_s", "added_mb", "peak_mb")
+    )
+
+    assert took_s < NEIGHBOURS_S
+    assert lag_s < 0.5
+    assert normalize_s < 0.1
+    assert added_mb < 300
+    assert peak_mb < 400
+    write_defect(
+        f"a heavy record beside {SMALL} small ones: {case}",
+        f"neighbours stored within {took_s:.1f} s, no rebalance; the loop {lag_s * 1000:.0f} ms "
+        f"late, a record {normalize_s * 1000:.0f} ms on it; {added_mb:.0f} MB more",
+        seconds=took_s,
+        peak_mb=peak_mb,
+    )
+
+
+@ONE_PARTITION
+async def test_a_batch_is_cut_by_rows_also_within_what_was_fetched_at_once(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    for number in range(20):
+        items = [raw_event(10 * number + one) for one in range(6)]
+        await producer.send(topic.name, msgspec.json.encode({"execution_id": 7, "events": items}))
+    await producer.flush()
+
+    async with running(settings_for(database, topic, bootstrap_servers, batch_rows=10)):
+        await watcher.until_read(topic, {0: 20})
+
+    rows = await watcher.connection.fetch(
+        "select count(*) as rows from normalizer.events group by batch_id"
+    )
+    assert sum(row["rows"] for row in rows) == 120
+    assert max(row["rows"] for row in rows) == 12  # a record is never cut
+
+
+async def test_the_helper_gives_what_the_rules_give() -> None:
+    items = [raw_event(number, context={"password": "p", "n": number}) for number in range(1_000)]
+    values = [
+        msgspec.json.encode({"execution_id": 7, "events": [*items, {}]}),
+        event(integers(0.1)),
+        b"{",
+        None,
+    ]
+    records = [
+        RawRecord(
+            value, topic="t", offset=at, recorded_ms=1_783_674_120_000, headers=(("a", b"b"),)
+        )
+        for at, value in enumerate(values)
+    ]
+    helper = NormalizerProcess(["n"])
+
+    outcomes = [await helper.normalize(record) for record in records]
+    await helper.stop()
+
+    assert outcomes == [Normalizer(["n"]).normalize(record) for record in records]
+    assert helper.process is None
+
+
+async def test_a_helper_has_the_rules_of_its_parent_in_a_folder_that_has_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "normalizer").mkdir()
+    (tmp_path / "normalizer" / "__init__.py").write_text("raise SystemExit('others')")
+    monkeypatch.chdir(tmp_path)
+    helper = NormalizerProcess()
+    record = RawRecord(b"{}")
+
+    assert await helper.normalize(record) == Normalizer().normalize(record)
+
+    await helper.stop()
+
+
+async def test_a_helper_that_died_says_so_and_is_started_again() -> None:
+    helper = NormalizerProcess()
+    record = RawRecord(event(integers(0.1)), topic="t", recorded_ms=0)
+    expected = await helper.normalize(record)
+    process = helper.process
+    assert process is not None
+
+    os.kill(process.pid, signal.SIGKILL)
+    with pytest.raises(NormalizerProcessDiedError):
+        await helper.normalize(record)
+
+    assert await helper.normalize(record) == expected
+    assert helper.process is not process
+    await helper.stop()
+
+
+@ONE_PARTITION
+async def test_a_record_that_the_helper_dies_on_waits_and_is_named(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    heavy = event(integers(0.2))
+    await producer.send(topic.name, heavy)
+    await producer.flush()
+    async with running(settings_for(database, topic, bootstrap_servers)) as service:
+        await watcher.until_read(topic, {0: 1})
+        process = service.intake.normalizer_process.process
+        assert process is not None
+        os.kill(process.pid, signal.SIGKILL)
+
+        with structlog.testing.capture_logs() as lines:
+            await producer.send(topic.name, heavy)
+            await producer.flush()
+            await until(lambda: any(service.intake.dying_records()))
+            named = [*service.intake.dying_records()]
+            await watcher.until_read(topic, {0: 2})
+
+        assert [*service.intake.dying_records()] == []
+        assert service.counters.rebalances == 1
+    assert named == [f"record {topic.name}[0]@1: the helper process died 1 times: exit code -9"]
+    assert {"helper_died", "slow_record"} <= {line["event"] for line in lines}
+
+
+@ONE_PARTITION
+async def test_a_helper_that_falls_silent_is_named_and_replaced(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    heavy = event(integers(0.2))
+    await producer.send_and_wait(topic.name, heavy)
+    settings = settings_for(database, topic, bootstrap_servers, progress_timeout_s=5)
+    async with running(settings) as service:
+        await watcher.until_read(topic, {0: 1})
+        process = service.intake.normalizer_process.process
+        assert process is not None
+        os.kill(process.pid, signal.SIGSTOP)
+
+        await producer.send_and_wait(topic.name, heavy)
+        await until(lambda: any(service.intake.dying_records()))
+        named = [*service.intake.dying_records()]
+        await watcher.until_read(topic, {0: 2})
+
+    assert named == [f"record {topic.name}[0]@1: the helper process died 1 times: no answer in 5 s"]

@@ -1,0 +1,811 @@
+"""The service on a real broker and database: every record once, whatever happens meanwhile."""
+
+import asyncio
+import json
+import os
+import signal
+import time
+from typing import Any
+
+import msgspec
+import pytest
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka.structs import TopicPartition
+
+from normalizer.consumer.service import Service
+from normalizer.errors import BrokerUnavailableError, PositionMovedError, ProcessStuckError
+from normalizer.kafka import KafkaPartition, TopicReader
+from normalizer.store.store import Store
+from tests.support.factories import raw_event
+from tests.support.service_runs import (
+    Watcher,
+    process,
+    recreate_topic,
+    running,
+    send,
+    settings_for,
+    until,
+    watching,
+)
+from tests.support.stack import Database, Stack, Topic
+
+ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
+
+
+@pytest.fixture
+async def watcher(database: Database) -> Any:
+    async with watching(database.url) as started:
+        yield started
+
+
+async def test_records_become_rows_the_group_learns_how_far_and_a_second_run_goes_on_there(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: Any,
+    watcher: Watcher,
+    admin: AIOKafkaAdminClient,
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    await send(producer, topic, range(90))
+    async with running(settings) as first:
+        await watcher.until_read(topic, {0: 30, 1: 30, 2: 30})
+    committed = await admin.list_consumer_group_offsets(settings.kafka_group_id)
+    await send(producer, topic, range(90, 120))
+
+    async with running(settings) as second:
+        await watcher.until_read(topic, {0: 40, 1: 40, 2: 40})
+
+    assert {one.partition: at.offset for one, at in committed.items()} == {0: 30, 1: 30, 2: 30}
+    assert await watcher.events() == 120
+    assert (first.counters.stored, second.counters.records) == (90, 30)
+    for position in (await watcher.positions(topic)).values():
+        assert position["records"] == position["outcomes"] == position["stored"] == 40
+        assert position["holes"] == position["quarantined"] == 0
+        assert position["epoch"] == 2
+
+
+@ONE_PARTITION
+async def test_a_record_does_not_wait_for_its_batch_to_fill_where_writes_are_fast(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    """The greatest age is longer than the test may take."""
+    settings = settings_for(database, topic, bootstrap_servers, batch_age_ms=60_000)
+
+    async with running(settings):
+        for number in range(3):
+            await send(producer, topic, range(number, number + 1))
+            await watcher.until_read(topic, {0: number + 1})
+
+    assert await watcher.events() == 3
+
+
+@ONE_PARTITION
+async def test_aborted_records_and_markers_are_holes(
+    database: Database, topic: Topic, bootstrap_servers: str, watcher: Watcher
+) -> None:
+    async with AIOKafkaProducer(
+        bootstrap_servers=bootstrap_servers, transactional_id=topic.name
+    ) as producer:
+        async with producer.transaction():
+            await send(producer, topic, range(3))
+        await producer.begin_transaction()
+        await send(producer, topic, range(3, 6))
+        await producer.abort_transaction()
+        async with producer.transaction():
+            await send(producer, topic, range(6, 8))
+
+    async with running(settings_for(database, topic, bootstrap_servers)):
+        await watcher.until_read(topic, {0: 11})
+
+    position = (await watcher.positions(topic))[0]
+    assert (position["records"], position["holes"], position["stored"]) == (5, 6, 5)
+    gaps = await watcher.connection.fetch(
+        "select reason, missing::text, offsets, first_offset, next_offset from projector.gaps"
+    )
+    assert [tuple(gap) for gap in gaps] == [("hole", "{[3,8),[10,11)}", 6, 3, 11)]
+
+
+@ONE_PARTITION
+async def test_an_open_transaction_is_waited_for(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    await send(producer, topic, range(2))
+    async with AIOKafkaProducer(
+        bootstrap_servers=bootstrap_servers, transactional_id=topic.name
+    ) as transactional:
+        await transactional.begin_transaction()
+        await send(transactional, topic, range(2, 4))
+        await send(producer, topic, range(4, 6))
+
+        async with running(settings_for(database, topic, bootstrap_servers)):
+            await watcher.until_read(topic, {0: 2})
+            assert (await watcher.positions(topic))[0]["next_offset"] == 2
+            await transactional.commit_transaction()
+            await watcher.until_read(topic, {0: 7})
+
+    assert await watcher.events() == 6
+
+
+@ONE_PARTITION
+async def test_what_compaction_took_is_a_hole(
+    database: Database,
+    bootstrap_servers: str,
+    topic: Topic,
+    producer: Any,
+    watcher: Watcher,
+    admin: AIOKafkaAdminClient,
+) -> None:
+    compacted = Topic(name=f"{topic.name}.compacted", partitions=1)
+    configs = {
+        "cleanup.policy": "compact",
+        "segment.ms": "100",
+        "min.cleanable.dirty.ratio": "0.01",
+        "max.compaction.lag.ms": "100",
+    }
+    await admin.create_topics([NewTopic(compacted.name, 1, 1, topic_configs=configs)])
+    for number in range(6):
+        value = msgspec.json.encode(raw_event(number))
+        await producer.send_and_wait(compacted.name, value, key=b"same")
+    settings = settings_for(database, compacted, bootstrap_servers)
+
+    async with TopicReader(settings) as log:
+
+        async def only_the_newest_is_left() -> bool:
+            await producer.send_and_wait(compacted.name, b"{}", key=b"another")
+            return await log.data_offsets(compacted.name, 0, [(0, 6)]) == [5]
+
+        await until(only_the_newest_is_left)
+        end = (await log.bounds([KafkaPartition(compacted.name, 0)]))[
+            KafkaPartition(compacted.name, 0)
+        ].end
+    async with running(settings):
+        await watcher.until_read(compacted, {0: end})
+
+    position = (await watcher.positions(compacted))[0]
+    assert position["records"] + position["holes"] == end
+    assert position["holes"] >= 5
+    await admin.delete_topics([compacted.name])
+
+
+async def test_one_service_reads_several_topics(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: Any,
+    watcher: Watcher,
+    admin: AIOKafkaAdminClient,
+) -> None:
+    second = Topic(name=f"{topic.name}.second", partitions=2)
+    await admin.create_topics([NewTopic(second.name, second.partitions, 1)])
+    await send(producer, topic, range(6))
+    await send(producer, second, range(6, 12))
+    settings = settings_for(
+        database, topic, bootstrap_servers, kafka_topics=(topic.name, second.name)
+    )
+
+    async with running(settings):
+        await watcher.until_read(topic, {0: 2, 1: 2, 2: 2})
+        await watcher.until_read(second, {0: 3, 1: 3})
+
+    assert await watcher.events() == 12
+    await admin.delete_topics([second.name])
+
+
+@ONE_PARTITION
+async def test_the_group_learns_a_position_after_a_failed_commit_and_without_a_batch(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: Any,
+    watcher: Watcher,
+    admin: AIOKafkaAdminClient,
+) -> None:
+    async def is_reported(group_id: str) -> bool:
+        committed = await admin.list_consumer_group_offsets(group_id)
+        return [at.offset for at in committed.values()] == [5]
+
+    settings = settings_for(database, topic, bootstrap_servers)
+    async with running(settings) as service:
+        commit = service.reader.commit
+
+        async def fail_once(offsets: dict[KafkaPartition, int], *, timeout_s: float) -> None:
+            if 5 in offsets.values():
+                service.reader.commit = commit  # type: ignore[method-assign]
+                raise BrokerUnavailableError("committing: RequestTimedOutError")
+            await commit(offsets, timeout_s=timeout_s)
+
+        service.reader.commit = fail_once  # type: ignore[method-assign]
+        await send(producer, topic, range(5))
+        await watcher.until_read(topic, {0: 5})
+        await until(lambda: is_reported(settings.kafka_group_id))
+
+    other = f"{settings.kafka_group_id}.other"
+    async with running(msgspec.structs.replace(settings, kafka_group_id=other)):
+        await until(lambda: is_reported(other))
+
+
+async def test_two_processes_share_the_partitions_and_lose_nothing(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    one = settings_for(database, topic, bootstrap_servers, instance="one")
+    two = msgspec.structs.replace(one, instance="two")
+
+    async with running(one):
+        await send(producer, topic, range(45))
+        await watcher.until_read(topic, {0: 8})
+        async with running(two):
+            await send(producer, topic, range(45, 90))
+            await watcher.until_owned(topic, {"one", "two"})
+            await send(producer, topic, range(90, 135))
+            await watcher.until_read(topic, {0: 45, 1: 45, 2: 45})
+        await watcher.until_owned(topic, {"one"})
+        await send(producer, topic, range(135, 150))
+        await watcher.until_read(topic, {0: 50, 1: 50, 2: 50})
+
+    assert await watcher.events() == 150
+    for position in (await watcher.positions(topic)).values():
+        assert (position["records"], position["stored"]) == (50, 50)
+
+
+@ONE_PARTITION
+async def test_a_fenced_process_leaves_the_partition_until_it_is_assigned_again(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers, instance="zombie")
+    partition = KafkaPartition(topic.name, 0)
+
+    async with running(settings) as zombie:
+        await watcher.until_claimed(topic)
+        async with Store(database.url, owner="younger") as store:
+            position = (await watcher.positions(topic))[0]
+            await store.claim(topic.name, 0, cluster_id=position["cluster_id"], log_start=0)
+        with structlog.testing.capture_logs() as lines:
+            await send(producer, topic, range(5))
+            await until(lambda: partition in zombie.ownership.fenced)
+        assert zombie.ownership.unclaimed() == []
+        assert (await watcher.positions(topic))[0]["owner"] == "younger"
+        assert [line["event"] for line in lines if line["log_level"] == "warning"] == [
+            "partition_fenced"
+        ]
+
+        async with running(msgspec.structs.replace(settings, instance="other")):
+            await watcher.until_read(topic, {0: 5})
+
+    assert zombie.counters.fenced == 1
+    assert await watcher.events() == 5
+
+
+async def test_a_partition_that_is_nobodys_is_found_while_the_others_move(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    """A claim that came too late fenced its owner, and nobody reads the partition."""
+    settings = settings_for(database, topic, bootstrap_servers, progress_timeout_s=2)
+    async with running(settings) as service:
+        await watcher.until_claimed(topic)
+        position = (await watcher.positions(topic))[0]
+        async with Store(database.url, owner="too late") as store:
+            await store.claim(topic.name, 0, cluster_id=position["cluster_id"], log_start=0)
+        await send(producer, topic, range(3))
+        sent = 3
+
+        async def read() -> bool:
+            nonlocal sent
+            await send(producer, topic, range(sent, sent + 1), partition=1)
+            sent += 1
+            return bool((await watcher.positions(topic))[0]["next_offset"] == 1)
+
+        await until(read)
+
+    assert service.counters.fenced == 1
+    assert service.counters.rejoins == 1
+
+
+async def test_a_claim_that_waits_is_given_up_when_the_partition_is_revoked(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    """Late, it would fence the process that owns the partition by then."""
+    one = settings_for(database, topic, bootstrap_servers, instance="one")
+    await send(producer, topic, range(9))
+    async with running(one):
+        await watcher.until_read(topic, {0: 3, 1: 3, 2: 3})
+
+    async with watching(database.url) as other:
+        lock = other.connection.transaction()
+        await lock.start()
+        await other.connection.execute("select * from normalizer.source_positions for update")
+        async with running(one) as first:
+            await watcher.until_blocked()
+            async with running(msgspec.structs.replace(one, instance="two")) as second:
+                await until(lambda: len(second.reader.assigned) in {1, 2})
+                await lock.rollback()
+                await watcher.until_owned(topic, {"one", "two"})
+                await send(producer, topic, range(9, 18))
+                await watcher.until_read(topic, {0: 6, 1: 6, 2: 6})
+
+    assert first.counters.fenced == second.counters.fenced == 0
+
+
+@ONE_PARTITION
+async def test_a_position_moved_by_hand_is_followed(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    async with running(settings_for(database, topic, bootstrap_servers)) as service:
+        await send(producer, topic, range(2))
+        await watcher.until_read(topic, {0: 2})
+        await watcher.connection.execute(
+            """
+            update normalizer.source_positions
+            set    next_offset = next_offset + 3, holes = holes + 3
+            where  topic = $1
+            """,
+            topic.name,
+        )
+        with structlog.testing.capture_logs() as lines:
+            await send(producer, topic, range(2, 10))
+            await watcher.until_read(topic, {0: 10})
+
+    assert "position_moved" in [line["event"] for line in lines]
+    assert service.counters.fenced == 0
+    assert await watcher.events() == 7
+
+
+@ONE_PARTITION
+async def test_a_position_that_is_deleted_meanwhile_is_begun_again(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    """To read the topic again."""
+    async with running(settings_for(database, topic, bootstrap_servers)) as service:
+        await send(producer, topic, range(5))
+        await watcher.until_read(topic, {0: 5})
+        await watcher.connection.execute("delete from normalizer.source_positions")
+        await watcher.until_read(topic, {0: 5})
+
+    assert (service.counters.fenced, service.counters.duplicate) == (0, 5)
+    assert await watcher.events() == 5
+
+
+@ONE_PARTITION
+async def test_records_that_expired_unread_are_a_gap(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: Any,
+    watcher: Watcher,
+    admin: AIOKafkaAdminClient,
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    await send(producer, topic, range(4))
+    async with running(settings):
+        await watcher.until_read(topic, {0: 4})
+    await send(producer, topic, range(4, 10))
+    await admin.delete_records({TopicPartition(topic.name, 0): RecordsToDelete(before_offset=7)})
+
+    with structlog.testing.capture_logs() as lines:
+        async with running(settings) as service:
+            await watcher.until_read(topic, {0: 10})
+
+    assert service.counters.gaps == 1
+    (line,) = [line for line in lines if line["event"] == "gap"]
+    assert (line["first_offset"], line["next_offset"]) == (4, 7)
+    (gap,) = await watcher.connection.fetch("select * from projector.gaps")
+    assert (gap["first_offset"], gap["next_offset"], gap["reason"]) == (4, 7, "expired")
+    assert service.ownership.gaps == {KafkaPartition(topic.name, 0): (4, 7)}
+    position = (await watcher.positions(topic))[0]
+    assert (position["records"], position["holes"]) == (7, 3)
+
+
+@ONE_PARTITION
+async def test_records_that_expire_under_a_running_service_are_a_gap(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: Any,
+    watcher: Watcher,
+    admin: AIOKafkaAdminClient,
+) -> None:
+    async with running(settings_for(database, topic, bootstrap_servers)) as service:
+        await send(producer, topic, range(2))
+        await watcher.until_read(topic, {0: 2})
+        partition = KafkaPartition(topic.name, 0)
+        service.reader.stop_reading(partition)  # as slow as one wants
+        await send(producer, topic, range(2, 8))
+        await admin.delete_records(
+            {TopicPartition(topic.name, 0): RecordsToDelete(before_offset=5)}
+        )
+        service.reader.start_reading(partition, incarnation=0, offset=2)
+        await watcher.until_read(topic, {0: 8})
+
+    assert service.counters.gaps == 1
+    position = (await watcher.positions(topic))[0]
+    assert (position["records"], position["holes"]) == (5, 3)
+
+
+@ONE_PARTITION
+@pytest.mark.parametrize(
+    ("records_after", "deleted"),
+    [(9, False), (2, True)],
+    ids=["longer, position", "shorter, deleted position"],
+)
+async def test_a_topic_recreated_stops_the_partition_until_reported(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    watcher: Watcher,
+    admin: AIOKafkaAdminClient,
+    records_after: int,
+    *,
+    deleted: bool,
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as producer:
+        await send(producer, topic, range(5))
+    async with running(settings):
+        await watcher.until_read(topic, {0: 5})
+    await recreate_topic(admin, topic)
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as producer:
+        await send(producer, topic, range(100, 100 + records_after))
+    if deleted:
+        await watcher.connection.execute("delete from normalizer.source_positions")
+
+    with structlog.testing.capture_logs() as lines:
+        async with running(settings) as service:
+            await until(lambda: bool(service.ownership.stopped))
+    assert [line["event"] for line in lines if line["log_level"] == "error"] == [
+        "partition_stopped"
+    ]
+    assert await watcher.events() == 5
+    assert (await watcher.positions(topic))[0]["next_offset"] == (0 if deleted else 5)
+
+    async with running(settings, accept_reset=True):
+        await watcher.until_claimed(topic, incarnation=1)
+        await watcher.until_read(topic, {0: records_after})
+    async with running(settings):
+        await watcher.until_claimed(topic, incarnation=1, epoch=2)
+
+    assert await watcher.events() == 5 + records_after
+    assert (await watcher.positions(topic))[0]["incarnation"] == 1
+
+
+@ONE_PARTITION
+async def test_another_cluster_stops_the_partition(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    await send(producer, topic, range(5))
+    async with running(settings):
+        await watcher.until_read(topic, {0: 5})
+    await watcher.connection.execute("update normalizer.source_positions set cluster_id = 'other'")
+
+    async with running(settings) as service:
+        await until(lambda: bool(service.ownership.stopped))
+
+    why = service.ownership.stopped[KafkaPartition(topic.name, 0)]
+    assert "KAFKA_BOOTSTRAP_SERVERS leads to cluster " in why
+    assert "the position is of cluster other; correct the address and restart" in why
+    assert "recreated" not in why
+
+
+@ONE_PARTITION
+async def test_sigterm_ends_the_process_in_order(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    await send(producer, topic, range(20))
+    async with process(settings) as service:
+        await watcher.until_read(topic, {0: 20})
+        service.terminate()
+        said, _ = await service.communicate()
+
+    assert service.returncode == 0
+    lines = [json.loads(line) for line in said.splitlines()]
+    assert [line["event"] for line in lines if "library" not in line] == [
+        "core.chosen",
+        "listening",
+        "started",
+        "partitions_assigned",
+        "partitions_claimed",
+        "stopping",
+        "stopped",
+    ]
+    assert lines[-1]["stored"] == 20
+    async with TopicReader(settings) as log:
+        assert await log.group_members(settings.kafka_group_id) == ("Empty", 0)
+
+
+@ONE_PARTITION
+async def test_a_log_that_cannot_be_written_stops_nothing(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    await send(producer, topic, range(20))
+    full = os.open("/dev/full", os.O_WRONLY)
+    async with process(settings, log=full) as service:
+        os.close(full)
+        await watcher.until_read(topic, {0: 20})
+        service.terminate()
+        await service.wait()
+
+    assert service.returncode == 0
+
+
+@ONE_PARTITION
+async def test_a_second_signal_ends_the_process_at_once(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    async with process(settings) as service, watching(database.url) as other:
+        await watcher.until_claimed(topic)
+        async with other.connection.transaction():
+            await other.connection.execute("lock table normalizer.events")
+            await send(producer, topic, range(5))
+            await watcher.until_blocked()
+            service.send_signal(signal.SIGTERM)
+            await until_said(service, "stopping")
+            service.send_signal(signal.SIGTERM)
+            await asyncio.wait_for(service.wait(), timeout=20)
+
+    assert service.returncode == 130
+    async with running(settings):
+        await watcher.until_read(topic, {0: 5})
+    assert await watcher.events() == 5
+
+
+@ONE_PARTITION
+async def test_what_does_not_finish_within_the_deadline_is_rolled_back(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers, stop_timeout_s=1)
+    with structlog.testing.capture_logs() as lines:
+        async with watching(database.url) as other:
+            async with running(settings) as service:
+                await watcher.until_claimed(topic)
+                lock = other.connection.transaction()
+                await lock.start()
+                await other.connection.execute("lock table normalizer.events")
+                await send(producer, topic, range(5))
+                await watcher.until_blocked()
+                service.stop()
+            await lock.rollback()
+
+    assert "deadline_passed" in [line["event"] for line in lines]
+    assert await watcher.events() == 0
+    async with running(settings):
+        await watcher.until_read(topic, {0: 5})
+    assert await watcher.events() == 5
+
+
+@ONE_PARTITION
+async def test_a_stop_that_takes_long_is_no_loop_that_hangs(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers, stop_timeout_s=20)
+    async with watching(database.url) as other, running(settings) as service:
+        await watcher.until_claimed(topic)
+        async with other.connection.transaction():
+            await other.connection.execute("lock table normalizer.events")
+            await send(producer, topic, range(5))
+            await watcher.until_blocked()
+            service.stop()
+            begun_s = time.monotonic()
+            await until(lambda: time.monotonic() > begun_s + 2)
+            age_s = service.heartbeat_age_s()
+
+    assert age_s < 1.5
+    assert await watcher.events() == 5
+
+
+@ONE_PARTITION
+async def test_a_reader_that_locks_up_merges_again(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers, progress_timeout_s=3)
+    async with running(settings) as service:
+        await watcher.until_claimed(topic)
+        lock_up(service.reader)
+        with structlog.testing.capture_logs() as lines:
+            await send(producer, topic, range(5))
+            await watcher.until_read(topic, {0: 5})
+
+    assert service.counters.rejoins == 1
+    assert "rejoining_group" in [line["event"] for line in lines]
+
+
+async def test_claims_that_take_long_are_no_lack_of_progress(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers, progress_timeout_s=5)
+    await send(producer, topic, range(9))
+    async with running(settings):
+        await watcher.until_read(topic, {0: 3, 1: 3, 2: 3})
+
+    async with watching(database.url) as other:
+        lock = other.connection.transaction()
+        await lock.start()
+        await other.connection.execute("select * from normalizer.source_positions for update")
+        with structlog.testing.capture_logs() as lines:
+            async with running(settings) as service:
+                await until(lambda: any(line["event"] == "unavailable" for line in lines))
+                await lock.rollback()
+                await send(producer, topic, range(9, 18))
+                await watcher.until_read(topic, {0: 6, 1: 6, 2: 6})
+
+    assert service.counters.rejoins == 0
+
+
+@ONE_PARTITION
+async def test_what_was_fetched_is_written_before_the_group_is_joined_again(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    """It would be read a second time otherwise."""
+    async with running(settings_for(database, topic, bootstrap_servers)) as service:
+        fetch, offsets = service.reader.fetch, list[int]()
+
+        async def fail_once(partitions: Any, **options: Any) -> Any:
+            if partitions and offsets == [0, 1]:
+                offsets.append(-1)
+                message = "the group is in trouble"
+                raise BrokerUnavailableError(message)
+            chunks = await fetch(partitions, **options)
+            offsets.extend([record.offset for chunk in chunks for record in chunk.records])
+            return chunks
+
+        service.reader.fetch = fail_once  # type: ignore[method-assign]
+        await send(producer, topic, range(1))
+        await watcher.until_read(topic, {0: 1})
+        await send(producer, topic, range(1, 2))
+        await watcher.until_claimed(topic, epoch=2)
+        await watcher.until_read(topic, {0: 2})
+
+    assert service.counters.rejoins == 1
+    assert offsets == [0, 1, -1]
+
+
+@ONE_PARTITION
+async def test_the_group_is_joined_again_also_where_only_the_claims_see_its_trouble(
+    database: Database, topic: Topic, bootstrap_servers: str, watcher: Watcher
+) -> None:
+    async with running(settings_for(database, topic, bootstrap_servers)) as service:
+        await watcher.until_claimed(topic)
+        fetch, failed = service.reader.fetch, list[bool]()
+
+        async def fail_once(partitions: Any, **options: Any) -> Any:
+            if not partitions and not failed:
+                failed.append(True)
+                message = "the group is in trouble"
+                raise BrokerUnavailableError(message)
+            return await fetch(partitions, **options)
+
+        with structlog.testing.capture_logs() as lines:
+            service.reader.fetch = fail_once  # type: ignore[method-assign]
+            await watcher.until_claimed(topic, epoch=2)
+
+    assert service.counters.rejoins == 1
+    said = [line["why"] for line in lines if line["event"] == "rejoining_group"]
+    assert said == ["the group is in trouble"]
+
+
+@ONE_PARTITION
+async def test_a_rebalance_that_does_not_end_is_begun_again(
+    database: Database, topic: Topic, bootstrap_servers: str
+) -> None:
+    """As after a client has hung in it. The first try is a rejoin, not the process's end."""
+    settings = settings_for(database, topic, bootstrap_servers, progress_timeout_s=2)
+    async with running(settings) as service:
+        for _ in range(2):
+            await until(lambda: bool(service.ownership.held))
+            service.reader.rebalancing = True
+            await until(lambda: not service.reader.rebalancing)
+
+    assert service.counters.rejoins == 2
+
+
+@ONE_PARTITION
+async def test_a_reader_that_stays_locked_up_ends_the_process(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: Any,
+    watcher: Watcher,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers, progress_timeout_s=2)
+    service = Service(settings)
+    ended = asyncio.create_task(service.run())
+    await watcher.until_claimed(topic)
+    start = service.reader.start
+
+    async def start_locked_up() -> None:
+        await start()
+        lock_up(service.reader)
+
+    monkeypatch.setattr(service.reader, "start", start_locked_up)
+    lock_up(service.reader)
+    await send(producer, topic, range(5))
+
+    with pytest.raises(ProcessStuckError, match="did not help"):
+        await asyncio.wait_for(ended, timeout=60)
+
+
+async def test_a_task_that_ends_by_itself_ends_the_process(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    watcher: Watcher,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As by a future of a client that was cancelled: a group of tasks says nothing of it."""
+    service = Service(settings_for(database, topic, bootstrap_servers))
+    ended = asyncio.create_task(service.run())
+    await watcher.until_claimed(topic)
+
+    async def verify_logs() -> None:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(service.ownership, "verify_logs", verify_logs)
+    service.membership._verification_due.set()
+
+    with pytest.raises(ProcessStuckError, match="the task 'verification' ended unexpectedly"):
+        await asyncio.wait_for(ended, timeout=20)
+
+
+async def test_a_stopped_partition_is_looked_at_again_when_it_is_assigned_again(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    """It may be sound by now: another process that had it meanwhile made it so."""
+    one = settings_for(database, topic, bootstrap_servers, instance="one")
+    async with running(one) as service:
+        await send(producer, topic, range(9))
+        await watcher.until_read(topic, {0: 3, 1: 3, 2: 3})
+        for partition in service.reader.assigned:
+            service.ownership.stop(
+                partition, PositionMovedError("test", topic=topic.name, partition=0)
+            )
+        await send(producer, topic, range(9, 18))
+        async with running(msgspec.structs.replace(one, instance="two")):
+            await watcher.until_owned(topic, {"one", "two"})
+        await watcher.until_read(topic, {0: 6, 1: 6, 2: 6})
+
+    assert service.ownership.stopped == {}
+    assert await watcher.events() == 18
+
+
+def lock_up(reader: Any) -> None:
+    async def nothing(*_: object, timeout_ms: int, **__: object) -> dict[str, object]:
+        await asyncio.sleep(timeout_ms / 1000)
+        return {}
+
+    reader._consumer.getmany = nothing
+
+
+async def until_said(service: asyncio.subprocess.Process, event: str) -> None:
+    assert service.stdout
+    async with asyncio.timeout(30):
+        async for line in service.stdout:
+            if json.loads(line)["event"] == event:
+                return
+
+
+async def test_a_log_of_which_the_broker_gives_nothing_stops_its_partition_and_no_process(
+    database: Database, topic: Topic, stack: Stack, bootstrap_servers: str, producer: Any
+) -> None:
+    """As after a fault of a disk: the batch says that it is longer than its file."""
+    for number in range(2):
+        await send(producer, topic, range(number, number + 1), partition=0)
+    file = await stack.kafka_folder() / "log" / f"{topic.name}-0" / f"{0:020}.log"
+    batches = bytearray(file.read_bytes())
+    second = 12 + int.from_bytes(batches[8:12])
+    batches[second + 8 : second + 12] = (1 << 20).to_bytes(4)
+    with file.open("r+b") as log:
+        log.write(batches)
+
+    settings = settings_for(database, topic, bootstrap_servers, progress_timeout_s=2)
+    async with running(settings) as service, watching(database.url) as watcher:
+        await until(lambda: bool(service.ownership.stopped))
+        await send(producer, topic, range(10, 12), partition=1)
+        await watcher.until_read(topic, {0: 1, 1: 2})
+        (why,) = service.ownership.stopped.values()
+
+    assert f"{topic.name}[0]@1: the batch there cannot be read" in why

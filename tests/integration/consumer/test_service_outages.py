@@ -1,0 +1,212 @@
+"""Database and broker go away and come back: nothing is lost, doubled, or put into quarantine."""
+
+import asyncio
+import os
+import signal
+import time
+
+import pytest
+import structlog
+from aiokafka import AIOKafkaProducer
+
+from normalizer.config.settings import Settings
+from normalizer.embedded import KafkaBroker, PostgresServer
+from normalizer.errors import StoreUnavailableError
+from normalizer.kafka import KafkaPartition, TopicReader
+from normalizer.store.migrate import migrate
+from tests.support.service_runs import process, running, send, settings_for, until, watching
+from tests.support.stack import Database, Topic
+
+
+@pytest.fixture
+async def own_database(postgres_server: PostgresServer) -> Database:
+    url = await postgres_server.create_database("noetl")
+    await migrate(url, report=lambda _: None)
+    return Database(name="noetl", url=url, admin_url=postgres_server.url)
+
+
+@pytest.fixture
+async def own_topic(kafka_broker: KafkaBroker) -> Topic:
+    topic = Topic(name="own", partitions=3)
+    await create(topic, kafka_broker)
+    return topic
+
+
+async def test_a_database_that_is_down_at_assignment_leaves_the_partitions_waiting(
+    own_database: Database,
+    postgres_server: PostgresServer,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: AIOKafkaProducer,
+) -> None:
+    await send(producer, topic, range(30))
+    await postgres_server.stop()
+
+    with structlog.testing.capture_logs() as lines:
+        async with running(settings_for(own_database, topic, bootstrap_servers)) as service:
+            await until(lambda: any(line["event"] == "unavailable" for line in lines))
+            assert len(service.reader.assigned) == topic.partitions
+            assert not any(service.reader.is_reading(one) for one in service.reader.assigned)
+
+            await postgres_server.start()
+            async with watching(own_database.url) as watcher:
+                await watcher.until_read(topic, {0: 10, 1: 10, 2: 10})
+                assert await watcher.events() == 30
+
+    said = [line["event"] for line in lines if line["event"] in {"unavailable", "recovered"}]
+    assert said == ["unavailable", "recovered"]
+
+
+async def test_a_rebalance_during_an_outage_is_not_its_end(
+    database: Database, topic: Topic, bootstrap_servers: str
+) -> None:
+    """It cancels a claim that waits, which says nothing of the database."""
+    tries: list[list[str]] = []
+    with structlog.testing.capture_logs() as lines:
+
+        def said() -> list[str]:
+            events = [line["event"] for line in lines]
+            return [one for one in events if one in {"unavailable", "recovered"}]
+
+        async with running(settings_for(database, topic, bootstrap_servers)) as service:
+            claim = service.ownership.claim_unclaimed
+
+            async def wait_for_a_lock() -> None:
+                tries.append(said())
+                if len(tries) == 1:
+                    message = "database: no"
+                    raise StoreUnavailableError(message)
+                if len(tries) == 2:
+                    await asyncio.Event().wait()
+                await claim()
+
+            service.ownership.claim_unclaimed = wait_for_a_lock  # type: ignore[method-assign]
+            await until(lambda: len(tries) == 2)
+            service.membership._on_revoked()
+            await until(lambda: "recovered" in said())
+
+    assert tries[2] == ["unavailable"]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("ends", ["stop", "kill"])
+async def test_a_database_that_restarts_during_traffic_loses_and_doubles_nothing(
+    own_database: Database,
+    postgres_server: PostgresServer,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: AIOKafkaProducer,
+    ends: str,
+) -> None:
+    settings = settings_for(own_database, topic, bootstrap_servers, batch_rows=50)
+    async with running(settings) as service:
+        await send(producer, topic, range(600))
+        await until(lambda: service.counters.batches > 2)
+        await (postgres_server.stop() if ends == "stop" else postgres_server.kill())
+        await send(producer, topic, range(600, 900))
+        await postgres_server.start()
+        async with watching(own_database.url) as watcher:
+            await watcher.until_read(topic, {0: 300, 1: 300, 2: 300})
+            positions = await watcher.positions(topic)
+            assert await watcher.events() == 900
+
+    for position in positions.values():
+        assert (position["records"], position["stored"], position["quarantined"]) == (300, 300, 0)
+
+
+async def test_an_outage_that_outlasts_the_stop_rolls_back_and_ends(
+    own_database: Database,
+    postgres_server: PostgresServer,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: AIOKafkaProducer,
+) -> None:
+    settings = settings_for(own_database, topic, bootstrap_servers)
+    async with watching(own_database.url) as watcher, process(settings) as service:
+        await watcher.until_claimed(topic)
+        await postgres_server.stop()
+        await send(producer, topic, range(9))
+
+        service.send_signal(signal.SIGTERM)
+        await service.wait()
+
+    assert service.returncode == 0
+    await postgres_server.start()
+    async with running(settings), watching(own_database.url) as watcher:
+        await watcher.until_read(topic, {0: 3, 1: 3, 2: 3})
+        assert await watcher.events() == 9
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("ends", ["stop", "kill"])
+async def test_a_broker_that_restarts_during_traffic_loses_and_doubles_nothing(
+    database: Database, kafka_broker: KafkaBroker, own_topic: Topic, ends: str
+) -> None:
+    settings = settings_for(database, own_topic, kafka_broker.bootstrap_servers, batch_rows=50)
+    async with watching(database.url) as watcher, running(settings) as service:
+        async with AIOKafkaProducer(bootstrap_servers=kafka_broker.bootstrap_servers) as producer:
+            await send(producer, own_topic, range(600))
+        await until(lambda: service.counters.batches > 2)
+        await (kafka_broker.stop() if ends == "stop" else kafka_broker.kill())
+        await kafka_broker.start()
+        async with AIOKafkaProducer(bootstrap_servers=kafka_broker.bootstrap_servers) as producer:
+            await send(producer, own_topic, range(600, 900))
+        await watcher.until_read(own_topic, {0: 300, 1: 300, 2: 300})
+        positions = await watcher.positions(own_topic)
+        assert await watcher.events() == 900
+
+    for position in positions.values():
+        assert (position["records"], position["stored"], position["quarantined"]) == (300, 300, 0)
+
+
+async def test_a_topic_and_a_broker_are_waited_for_and_no_stop_waits_for_a_broker(
+    database: Database, kafka_broker: KafkaBroker
+) -> None:
+    topic = Topic(name="later", partitions=3)
+    servers = kafka_broker.bootstrap_servers
+    settings = settings_for(database, topic, servers, progress_timeout_s=5)
+    first = KafkaPartition(topic.name, 0)
+    with structlog.testing.capture_logs() as lines:
+
+        def refusals() -> list[str]:
+            return [line["why"] for line in lines if line["event"] == "unavailable"]
+
+        async with running(settings) as service:
+            await until(lambda: len(refusals()) > 0)
+            await create(topic, kafka_broker)
+            await until(lambda: service.reader.is_reading(first))
+            await until(lambda: len(service.ownership.held) == topic.partitions)
+            consumer = service.reader._consumer
+            no_topic, *_ = refusals()
+            os.kill(kafka_broker.pid, signal.SIGSTOP)
+            # The watchdog looks at partitions that stand still.
+            await until(service.membership._kafka._turn.locked)
+            begun_s = time.monotonic()
+
+        assert time.monotonic() - begun_s < settings.stop_timeout_s - 5
+        # A process would end now. This one goes on, and nobody shall go on connecting in it.
+        os.kill(kafka_broker.pid, signal.SIGCONT)
+        await consumer._fetcher.close()
+        await consumer._client.close()
+
+        # Its partitions are read, so that a fetch is refused when the client is stopped.
+        async with AIOKafkaProducer(bootstrap_servers=servers) as producer:
+            await send(producer, topic, range(3))
+        async with watching(database.url) as watcher, process(settings) as child:
+            await watcher.until_read(topic, {0: 1, 1: 1, 2: 1})
+            await kafka_broker.kill()
+            child.send_signal(signal.SIGTERM)
+            assert await child.wait() == 0
+
+        refused_before = len(refusals())
+        async with running(settings) as service:
+            await until(lambda: len(refusals()) > refused_before)
+            await kafka_broker.start()
+            await until(lambda: service.reader.is_reading(first))
+
+    assert topic.name in no_topic
+
+
+async def create(topic: Topic, broker: KafkaBroker) -> None:
+    async with TopicReader(Settings(kafka_bootstrap_servers=(broker.bootstrap_servers,))) as log:
+        await log.create_topic(topic.name, partitions=topic.partitions)

@@ -1,0 +1,424 @@
+"""A killed owner costs its partitions seconds. A record that kills is named, and costs itself."""
+
+import asyncio
+import itertools
+import signal
+from collections.abc import Iterator
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import pytest
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from normalizer.cli.check import check
+from normalizer.config.settings import Settings
+from normalizer.consumer import ownership
+from normalizer.embedded.ports import keep_ports
+from normalizer.errors import BrokerUnavailableError
+from normalizer.kafka import KafkaPartition, TopicReader, why_reset
+from normalizer.relay.relay_positions import NO_POSITION, position_of
+from normalizer.store.store import Store
+from tests.chaos.points import POINTS, gate_at
+from tests.support.deadly_records import DEADLY
+from tests.support.factories import raw_event
+from tests.support.lossy_proxy import Proxy
+from tests.support.probe_client import http_get
+from tests.support.relay_runs import (
+    GROUP,
+    output_topics,
+    relay_settings,
+    relayed_lines,
+    relayed_so_far,
+    until_relayed,
+)
+from tests.support.results import PrintLine
+from tests.support.service_runs import Watcher, process, running, send, settings_for, watching
+from tests.support.stack import Database, Topic
+from tests.support.waiting import moment, until
+
+ONE_PARTITION: Final = pytest.mark.parametrize("topic", [1], indirect=True)
+TWO_PARTITIONS: Final = pytest.mark.parametrize("topic", [2], indirect=True)
+TWELVE_PARTITIONS: Final = pytest.mark.parametrize("topic", [12], indirect=True)
+BACKLOG: Final = 3_600
+TRIES: Final = 3
+
+
+@pytest.fixture
+async def watcher(database: Database) -> Any:
+    async with watching(database.url) as started:
+        yield started
+
+
+def in_groups_of_their_own(settings: Settings) -> Iterator[Settings]:
+    """The same settings, each time with another group: none waits for the session of a killed
+    process.
+    """
+    for number in itertools.count():
+        group = f"{settings.kafka_group_id}.{number}"
+        yield msgspec.structs.replace(settings, kafka_group_id=group)
+
+
+async def send_backlog(producer: AIOKafkaProducer, topic: Topic, first: int) -> dict[int, int]:
+    """Send records to all partitions. Returns where each of them ends."""
+    await send(producer, topic, range(first, first + BACKLOG))
+    return dict.fromkeys(range(topic.partitions), (first + BACKLOG) // topic.partitions)
+
+
+async def reading_s(watcher: Watcher, topic: Topic) -> float:
+    """From the first claim of the last process to its last commit, by the clock of the database."""
+    found: float = await watcher.connection.fetchval(
+        """
+        select extract(epoch from max(committed_at) - min(claimed_at))::double precision
+        from   normalizer.source_positions
+        where  topic = $1
+        """,
+        topic.name,
+    )
+    return found
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "topic", [12, pytest.param(200, marks=pytest.mark.soak)], indirect=True, ids=["12", "200"]
+)
+async def test_backlog_after_three_kills_takes_at_most_twice_its_calm_time_plus_5_s(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: AIOKafkaProducer,
+    watcher: Watcher,
+    say: PrintLine,
+) -> None:
+    (before_insert,) = (point for point in POINTS if point.name == "before the insert")
+    groups = in_groups_of_their_own(settings_for(database, topic, bootstrap_servers))
+    ends = await send_backlog(producer, topic, 0)
+    async with process(next(groups)):
+        await watcher.until_read(topic, ends)
+    calm_s = await reading_s(watcher, topic)
+
+    ends = await send_backlog(producer, topic, BACKLOG)
+    async with gate_at(before_insert, database) as gate:
+        for _ in range(3):
+            async with process(next(groups)) as killed:
+                await gate.until_somebody_waits()
+                killed.kill()
+                await killed.wait()
+            await until(gate.somebody_waits, is_so=lambda waits: not waits)
+    async with process(next(groups)):
+        await watcher.until_read(topic, ends)
+    after_s = await reading_s(watcher, topic)
+
+    say(f"{topic.partitions} partitions: calm {calm_s:.1f} s, after three kills {after_s:.1f} s")
+    assert after_s <= 2 * calm_s + 5
+
+
+@TWO_PARTITIONS
+async def test_suspect_is_read_in_slices_of_1_2_4_records_beside_a_healthy_partition(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    async with TopicReader(settings_for(database, topic, bootstrap_servers)) as log:
+        cluster_id = await log.cluster_id()
+    await send(producer, topic, range(40))
+    async with Store(database.url, owner="killed") as killed:
+        await killed.claim(topic.name, 0, cluster_id=cluster_id, log_start=0, log_end=20)
+
+    with structlog.testing.capture_logs() as lines:
+        async with running(settings_for(database, topic, bootstrap_servers)) as service:
+            await watcher.until_read(topic, {0: 20, 1: 20})
+            await until(suspects_of(service), is_so=lambda found: not found)
+
+    rows = await watcher.connection.fetch(
+        """
+        select   array_agg(count order by batch_id) as sizes
+        from     (
+                     select source_partition, batch_id, count(*)
+                     from normalizer.events group by source_partition, batch_id
+                 ) as counted
+        group by source_partition order by source_partition
+        """
+    )
+    assert rows[0]["sizes"] == [1, 2, 4, 8, 5]
+    assert rows[1]["sizes"] != rows[0]["sizes"]
+    claimed = [line for line in lines if line["event"] == "partitions_claimed"]
+    assert [one for line in claimed for one in line["suspects"]] == [f"{topic.name}[0]"]
+    assert {one["slice_records"] for one in (await watcher.positions(topic)).values()} == {None}
+
+
+def suspects_of(service: Any) -> Any:
+    async def found() -> list[KafkaPartition]:
+        return [*service.ownership.suspects]
+
+    return found
+
+
+def suspects_among(lines: Any) -> list[str]:
+    """Every suspect of these log lines."""
+    claimed = [line for line in lines if line["event"] == "partitions_claimed"]
+    assert claimed
+    return [one for line in claimed for one in line["suspects"]]
+
+
+@ONE_PARTITION
+async def test_owners_that_stop_in_order_before_they_read_anything_leave_no_suspect(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    (before_insert,) = (point for point in POINTS if point.name == "before the insert")
+    settings = settings_for(database, topic, bootstrap_servers, stop_timeout_s=1)
+    await send(producer, topic, range(5))
+    async with gate_at(before_insert, database) as gate:
+        for _ in range(TRIES):
+            async with process(settings) as stopped:
+                await gate.until_somebody_waits()
+                stopped.send_signal(signal.SIGTERM)
+                assert await stopped.wait() == 0
+            assert (await watcher.positions(topic))[0]["holder"] is None
+
+    with structlog.testing.capture_logs() as lines:
+        async with running(settings):
+            await watcher.until_read(topic, {0: 5})
+
+    assert suspects_among(lines) == []
+
+
+@ONE_PARTITION
+async def test_process_that_joins_again_and_again_has_no_suspect(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    """It lives, so that no record has ended it: the brokers were in trouble."""
+    await send(producer, topic, range(5))
+    tries: list[int] = []
+    with structlog.testing.capture_logs() as lines:
+        async with running(settings_for(database, topic, bootstrap_servers)) as service:
+            fetch = service.reader.fetch
+
+            async def in_trouble(partitions: Any, **options: Any) -> Any:
+                if partitions and len(tries) <= TRIES:
+                    tries.append(service.ownership.held[next(iter(partitions))].epoch)
+                    message = "the group is in trouble"
+                    raise BrokerUnavailableError(message)
+                return await fetch(partitions, **options)
+
+            service.reader.fetch = in_trouble  # type: ignore[method-assign]
+            await watcher.until_read(topic, {0: 5})
+
+    assert tries[-1] >= TRIES
+    assert suspects_among(lines) == []
+
+
+@ONE_PARTITION
+async def test_process_whose_claims_came_to_nothing_has_no_suspect(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: Any,
+    watcher: Watcher,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As where a leader says where its log ends, but does not give the last record to compare."""
+    await send(producer, topic, range(5))
+    tries: list[KafkaPartition] = []
+
+    async def away(kafka: Any, partition: KafkaPartition, *arguments: Any, **options: Any) -> Any:
+        tries.append(partition)
+        if len(tries) < TRIES:
+            message = "the leader is away"
+            raise BrokerUnavailableError(message)
+        return await why_reset(kafka, partition, *arguments, **options)
+
+    monkeypatch.setattr(ownership, "why_reset", away)
+    with structlog.testing.capture_logs() as lines:
+        async with running(settings_for(database, topic, bootstrap_servers)):
+            await watcher.until_read(topic, {0: 5})
+
+    assert (await watcher.positions(topic))[0]["epoch"] == TRIES
+    assert suspects_among(lines) == []
+
+
+@ONE_PARTITION
+async def test_partition_with_nothing_to_read_is_no_suspect_however_often_its_owners_are_killed(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    await send(producer, topic, range(5))
+    async with running(settings):
+        await watcher.until_read(topic, {0: 5})
+    cluster_id = (await watcher.positions(topic))[0]["cluster_id"]
+    for _ in range(TRIES):
+        async with Store(database.url, owner="killed") as killed:
+            await killed.claim(topic.name, 0, cluster_id=cluster_id, log_start=0, log_end=5)
+
+    with structlog.testing.capture_logs() as lines:
+        async with running(settings):
+            await watcher.until_claimed(topic, epoch=TRIES + 2)
+            await send(producer, topic, range(5, 10))
+            await watcher.until_read(topic, {0: 10})
+
+    assert suspects_among(lines) == []
+
+
+@TWELVE_PARTITIONS
+async def test_backlog_after_20_lost_commit_answers_takes_its_calm_time_and_has_no_suspect(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: AIOKafkaProducer,
+    watcher: Watcher,
+    say: PrintLine,
+) -> None:
+    """In claims and in batches, and the process lives."""
+    settings = settings_for(database, topic, bootstrap_servers)
+    ends = await send_backlog(producer, topic, 0)
+    async with running(settings):
+        await watcher.until_read(topic, ends)
+    calm_s = await reading_s(watcher, topic)
+    ends = await send_backlog(producer, topic, BACKLOG)
+
+    with structlog.testing.capture_logs() as lines:
+        async with Proxy(database.url) as proxy:
+            lossy = msgspec.structs.replace(settings, database_url=proxy.url)
+            proxy.lose(b"COMMIT;", "cut")
+            async with running(lossy):
+                for _ in range(20):
+                    await proxy.lost.wait()
+                    proxy.lose(b"COMMIT;", "cut")
+                proxy.lose_no_more()
+                began_s = asyncio.get_running_loop().time()
+                await watcher.until_read(topic, ends)
+                after_s = asyncio.get_running_loop().time() - began_s
+
+    say(f"calm {calm_s:.1f} s, after 20 lost answers {after_s:.1f} s")
+    assert suspects_among(lines) == []
+    assert after_s <= 2 * calm_s + 5
+
+
+async def reasons_about_kills(port: int) -> list[str]:
+    """Return what /readyz says about records that are to blame, or nothing without an answer."""
+    try:
+        _, body = await http_get(f"http://127.0.0.1:{port}/readyz")
+    except (OSError, HTTPException):
+        return []
+    return [reason for reason in body["degraded"] if "was killed" in reason]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("topic", [3], indirect=True)
+async def test_record_that_kills_is_named_after_five_deaths_and_all_before_it_is_stored(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: AIOKafkaProducer,
+    watcher: Watcher,
+    tmp_path: Path,
+    say: PrintLine,
+) -> None:
+    before = 2_000
+    await send(producer, topic, range(before), partition=0)
+    deadly = msgspec.json.encode(raw_event(before, step=DEADLY))
+    await producer.send_and_wait(topic.name, deadly, partition=0)
+    await send(producer, topic, range(before + 1, before + 11), partition=0)
+    for partition in (1, 2):
+        first = partition * 10_000
+        await send(producer, topic, range(first, first + 1_500), partition=partition)
+    port = keep_ports(tmp_path / "ports", ["http"])["http"]
+    settings = settings_for(database, topic, bootstrap_servers, http_port=port)
+    groups = in_groups_of_their_own(settings)
+
+    deaths, reasons = 0, list[str]()
+    while not reasons:
+        async with process(next(groups), program="tests.support.deadly_records") as killed:
+            while killed.returncode is None and not reasons:
+                reasons = await reasons_about_kills(port)
+                await moment()
+        deaths += not reasons
+        assert deaths <= 5
+    async with TopicReader(settings) as log:
+        found = [finding async for finding in check(settings, log)]
+
+    say(f"{deaths} deaths: {reasons}")
+    position = (await watcher.positions(topic))[0]
+    assert (position["next_offset"], position["stored"]) == (before, before)
+    where = f"{topic.name}[0]"
+    words = f"a process was killed while it processed offset {before} and no other record"
+    assert reasons == [f"partition {where}: {words}"]
+    assert [one.message for one in found if one.about == f"position of {where}"] == [words]
+    async with process(next(groups)):
+        await watcher.until_read(topic, {0: before + 11, 1: 1_500, 2: 1_500})
+
+
+async def holders(settings: Settings, topic: Topic) -> dict[int, str | None]:
+    """Which relay has each partition, by its random name."""
+    async with TopicReader(settings) as reader:
+        partitions = [KafkaPartition(topic.name, one) for one in range(topic.partitions)]
+        committed = await reader.committed(settings.kafka_group_id, partitions)
+    found = {one.partition: position_of(at, NO_POSITION) for one, at in committed.items()}
+    return {partition: position.last_try.holder for partition, position in found.items()}
+
+
+async def until_all_claimed(
+    settings: Settings, topic: Topic, before: dict[int, str | None]
+) -> dict[int, str | None]:
+    """Wait until another relay than before has claimed every partition."""
+    return await until(
+        lambda: holders(settings, topic),
+        is_so=lambda now: all(
+            now.get(one) not in {None, before.get(one)} for one in range(topic.partitions)
+        ),
+        deadline_s=60,
+    )
+
+
+@pytest.mark.timeout(300)
+@TWELVE_PARTITIONS
+async def test_relayed_backlog_after_five_kills_takes_at_most_twice_its_calm_time_plus_5_s(
+    topic: Topic,
+    bootstrap_servers: str,
+    admin: AIOKafkaAdminClient,
+    producer: AIOKafkaProducer,
+    say: PrintLine,
+) -> None:
+    """Killed between the claim and the first commit: the output takes no record meanwhile."""
+    settings = relay_settings(topic, bootstrap_servers)
+    group = settings.kafka_group_id.removesuffix(f".{GROUP}")
+    command = msgspec.structs.replace(settings, kafka_group_id=group)
+    loop = asyncio.get_running_loop()
+
+    async def takes(replicas: int) -> None:
+        name, configs = settings.kafka_canonical_topic, {"min.insync.replicas": str(replicas)}
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, configs)])
+        async with TopicReader(settings) as reader:
+            await until(
+                lambda: reader.topic_configs(name),
+                is_so=lambda found: bool(found and configs.items() <= found.items()),
+            )
+
+    async with output_topics(admin, settings):
+        ends = await send_backlog(producer, topic, 0)
+        async with process(command, command="relay"):
+            claimed = await until_all_claimed(settings, topic, {})
+            began_s = loop.time()
+            await until_relayed(settings, ends)
+            calm_s = loop.time() - began_s
+
+        ends = await send_backlog(producer, topic, BACKLOG)
+        await takes(2)
+        for _ in range(5):
+            async with process(command, command="relay") as killed:
+                claimed = await until_all_claimed(settings, topic, claimed)
+                killed.kill()
+                await killed.wait()
+        assert sum((await relayed_so_far(settings, ends)).values()) < sum(ends.values())
+        await takes(1)
+        async with process(command, command="relay"):
+            await until_all_claimed(settings, topic, claimed)
+            began_s = loop.time()
+            await until_relayed(settings, ends)
+            after_s = loop.time() - began_s
+
+        say(f"calm {calm_s:.1f} s, after five kills {after_s:.1f} s")
+        assert (await relayed_lines(bootstrap_servers, settings)).lines.total() == 2 * BACKLOG
+    assert after_s <= 2 * calm_s + 5

@@ -1,0 +1,656 @@
+"""Runs of jobs: one runner at a time, stopped and resumed, paced, and seen in a table."""
+
+import asyncio
+import contextlib
+import re
+import signal
+import sys
+from collections.abc import AsyncGenerator, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import msgspec
+import pytest
+
+from normalizer.cli.job_execution import collecting_diff
+from normalizer.core.raw_record import RawRecord
+from normalizer.envelope import Normalized
+from normalizer.errors import FatalError, StoreUnavailableError
+from normalizer.jobs.engine import job_statements
+from normalizer.jobs.engine.job_run import JobRun, end_unfinished
+from normalizer.jobs.engine.source_pages import split_page
+from normalizer.jobs.engine.spec import JobSpec
+from normalizer.jobs.engine.throttle import LiveLag, LiveTraffic
+from normalizer.jobs.sources.file_source import FileSource
+from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePage
+from normalizer.kafka import TopicReader
+from normalizer.store.migrate import migrate
+from normalizer.store.reconnecting_connection import ReconnectingConnection
+from tests.support.factories import raw_event
+from tests.support.job_runs import (
+    NORMALIZE,
+    backfill_files,
+    backfill_of,
+    job_settings,
+    ledger_mistakes,
+    runner,
+    write_file,
+)
+from tests.support.service_runs import (
+    Watcher,
+    environment,
+    running,
+    send,
+    settings_for,
+    watching,
+)
+from tests.support.stack import Database, Topic
+from tests.support.table_rows import connected
+from tests.support.waiting import until
+
+COUNT = 1_500
+ITS_OWN_END = "select pg_terminate_backend(pg_backend_pid()), $1::bigint, $2::integer[]"
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Path:
+    lines = b"".join(msgspec.json.encode(raw_event(number)) + b"\n" for number in range(COUNT))
+    return write_file(tmp_path / "history.zst", lines)
+
+
+async def test_a_second_runner_is_reported_who_the_first_one_is(
+    database: Database, history: Path
+) -> None:
+    spec = JobSpec(kind="backfill", source=str(history))
+
+    async with await JobRun.begin(database.url, spec, owner="the first"):
+        with pytest.raises(FatalError, match="is already running by the first, and a job"):
+            await JobRun.begin(database.url, spec, owner="the second")
+
+    async with await JobRun.begin(database.url, spec, owner="the second") as run:
+        assert (run.number, run.resumed, run.epoch) == (1, True, 2)
+
+
+async def test_a_job_that_ended_can_be_run_before_the_server_notices_that_its_connection_is_gone(
+    database: Database, history: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = JobSpec(kind="backfill", source=str(history))
+    kept: list[asyncpg.Connection] = []
+
+    def ends_later(connection: ReconnectingConnection) -> None:
+        assert connection._connection is not None
+        kept.append(connection._connection)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ReconnectingConnection, "terminate", ends_later)
+        async with await JobRun.begin(database.url, spec, owner="the first"):
+            pass
+
+    async with await JobRun.begin(database.url, spec, owner="the second") as run:
+        assert run.epoch == 2
+    assert len(kept) == 2
+    for connection in kept:
+        connection.terminate()
+
+
+async def test_a_runner_whose_own_lost_connection_holds_the_lock_goes_on(
+    database: Database, history: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network that drops connections tells the client first: the server waits for its probes."""
+    spec = JobSpec(kind="backfill", source=str(history))
+    async with await JobRun.begin(database.url, spec, owner="the first") as run:
+        lost, run._lock._connection = run._lock._connection, None
+        assert lost is not None
+        probes = [
+            await lost.fetchval(f"show tcp_keepalives_{name}")
+            for name in ("idle", "interval", "count")
+        ]
+
+        with monkeypatch.context() as broken:
+            broken.setattr(job_statements, "END_LOST", ITS_OWN_END)
+            with pytest.raises(
+                StoreUnavailableError
+            ):  # the next one is lost before it has the lock
+                await run.positions([])
+
+        await run.positions([])
+        with pytest.raises(FatalError, match="is already running by the first, and a job"):
+            await JobRun.begin(database.url, spec, owner="the second")
+        lost.terminate()
+
+    assert probes == ["30", "10", "3"]
+
+
+async def test_a_run_that_retention_deletes_as_it_is_resumed_is_begun_again(
+    database: Database, history: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = JobSpec(kind="backfill", source=str(history))
+    async with await JobRun.begin(database.url, spec, owner="o"):
+        pass
+    deleted = "delete from normalizer.jobs where (job_id, run) = ($1, $2) and $3::text is not null"
+    monkeypatch.setattr(job_statements, "RESUME_RUN", deleted)
+
+    async with await JobRun.begin(database.url, spec, owner="o") as run:
+        assert (run.number, run.resumed, run.epoch) == (1, False, 1)
+
+
+async def test_a_runner_that_lost_the_job_writes_nothing_more(
+    database: Database, history: Path
+) -> None:
+    settings = job_settings(database, batch_rows=100)
+    flow = backfill_of(settings, FileSource([history]), str(history), max_rate=250.0)
+    async with connected(database) as connection, asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(_failing(flow.run()), name="first")
+        await until(lambda: connection.fetchval("select count(*) from normalizer.events"))
+
+        await connection.execute("update normalizer.jobs set epoch = epoch + 1, owner = 'other'")
+        error = await first
+        stored = await connection.fetchval("select count(*) from normalizer.events")
+
+    assert "another runner took it over" in str(error)
+    assert stored < COUNT
+
+
+async def _failing(work: Any) -> FatalError:
+    with pytest.raises(FatalError) as raised:
+        await work
+    return raised.value
+
+
+async def test_a_stopped_run_goes_on_where_it_was(database: Database, history: Path) -> None:
+    settings = job_settings(database, batch_rows=100)
+    flow = backfill_of(settings, FileSource([history]), str(history), max_rate=250.0)
+    async with connected(database) as connection, asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(flow.run(), name="backfill")
+        await until(lambda: connection.fetchval("select count(*) from normalizer.events"))
+        flow.runner.stop()
+        stopped = await task
+
+    resumed = await backfill_files(database, history)
+
+    assert stopped.state == "stopped"
+    assert 0 < stopped.totals.stored < COUNT
+    assert (resumed.run, resumed.state) == (stopped.run, "complete")
+    assert (resumed.totals.stored, resumed.totals.duplicate) == (COUNT, 0)
+    # The rate is of what it read itself, not of what was there when it came.
+    its_own = resumed.records_per_s * resumed.took_s
+    assert its_own == pytest.approx(COUNT - stopped.totals.records)
+    assert await ledger_mistakes(database) == []
+
+
+async def test_the_rate_is_never_exceeded(database: Database, history: Path) -> None:
+    flow = backfill_of(
+        job_settings(database), FileSource([history]), str(history), max_rate=1_000.0
+    )
+
+    verdict = await flow.run()
+
+    assert verdict.totals.records == COUNT
+    assert verdict.took_s >= COUNT / 1_000
+    assert verdict.throttled_s["max_rate"] > 0
+
+
+class LagsAtFirst:
+    """Live traffic that is behind for a number of looks."""
+
+    def __init__(self, looks: int) -> None:
+        self.left = looks
+
+    async def read(self) -> LiveLag:
+        self.left -= 1
+        return LiveLag(seconds=3.5, partition="noetl.events[2]") if self.left >= 0 else LiveLag()
+
+
+async def test_it_waits_while_live_traffic_is_behind_and_logs_it(
+    database: Database, history: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flow = backfill_of(
+        job_settings(database),
+        FileSource([history]),
+        str(history),
+        live=LagsAtFirst(3),
+    )
+
+    verdict = await flow.run()
+
+    said = capsys.readouterr().out
+    assert verdict.state == "complete"
+    assert verdict.throttled_s["live_lag"] > 0.5
+    assert "throttled" in said
+    assert "noetl.events[2]" in said
+    assert "resumed" in said
+    assert "by live lag" in "\n".join(verdict.lines())
+
+
+async def test_three_batches_are_in_hand_at_most_and_a_stop_loses_none_of_them(
+    database: Database, history: Path
+) -> None:
+    normalized: list[RawRecord] = []
+
+    def normalize(record: RawRecord) -> tuple[Normalized, ...]:
+        normalized.append(record)
+        return NORMALIZE(record)
+
+    async def in_hand() -> int:
+        return len(normalized)
+
+    async def looks_left() -> int:
+        return live.left
+
+    settings = job_settings(database, batch_rows=100)
+    live = LagsAtFirst(1_000)
+    flow = backfill_of(
+        settings,
+        FileSource([history]),
+        str(history),
+        normalize=normalize,
+        live=live,
+    )
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(flow.run(), name="backfill")
+        seen = await until(in_hand, is_so=lambda count: count >= 300) and live.left
+        await until(looks_left, is_so=lambda left: left < seen - 1)
+        most = await in_hand()
+        flow.runner.stop()
+        stopped = await task
+
+    resumed = await backfill_files(database, history)
+
+    assert most == 300
+    assert (stopped.state, stopped.totals.records) == ("stopped", 0)
+    assert (resumed.totals.stored, resumed.totals.duplicate) == (COUNT, 0)
+
+
+async def test_a_writer_that_breaks_ends_a_reader_that_waits_for_it(
+    database: Database, history: Path
+) -> None:
+    live = LagsAtFirst(1_000)
+    read = 0
+
+    def normalize(record: RawRecord) -> tuple[Normalized, ...]:
+        nonlocal read
+        read += 1
+        return NORMALIZE(record)
+
+    async def in_hand() -> int:
+        return read
+
+    flow = backfill_of(
+        job_settings(database, batch_rows=100),
+        FileSource([history]),
+        str(history),
+        normalize=normalize,
+        live=live,
+    )
+    async with connected(database) as connection, asyncio.TaskGroup() as tasks:
+        await connection.execute(
+            """
+            create function refuse() returns trigger language plpgsql as $$
+            begin
+                raise exception 'not allowed' using errcode = '42501';
+            end
+            $$;
+            create trigger refuse before insert on normalizer.events
+                for each row execute function refuse()
+            """
+        )
+        task = tasks.create_task(flow.run(), name="backfill")
+        await until(in_hand, is_so=lambda count: count >= 300)
+        live.left = 0
+        failed = await task
+        await connection.execute("drop function refuse cascade")
+
+    resumed = await backfill_files(database, history)
+
+    assert (failed.state, failed.totals.records) == ("failed", 0)
+    assert "42501" in failed.reason
+    assert read == 300
+    assert (resumed.state, resumed.totals.stored, resumed.totals.duplicate) == (
+        "complete",
+        COUNT,
+        0,
+    )
+    assert await ledger_mistakes(database) == []
+
+
+class BreaksAfter(FileSource):
+    """A file that cannot be read beyond this number of records."""
+
+    def __init__(self, path: Path, records: int) -> None:
+        super().__init__([path])
+        self._left = records
+        self.broke = asyncio.Event()
+
+    async def read(
+        self, positions: Mapping[PartKey, ReadPosition]
+    ) -> AsyncGenerator[SourcePage, None]:
+        async with contextlib.aclosing(super().read(positions)) as read:
+            async for whole in read:
+                for page in split_page(whole, 50):
+                    if self._left <= 0:
+                        self.broke.set()
+                        raise FatalError("the disk is broken")
+                    self._left -= len(page.records)
+                    yield page
+
+
+async def test_what_was_read_before_the_source_broke_is_written(
+    database: Database, history: Path
+) -> None:
+    live = LagsAtFirst(1_000)
+    source = BreaksAfter(history, 250)
+    flow = backfill_of(job_settings(database, batch_rows=100), source, str(history), live=live)
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(flow.run(), name="backfill")
+        await source.broke.wait()
+        live.left = 0
+        failed = await task
+
+    resumed = await backfill_files(database, history)
+
+    assert (failed.state, failed.totals.stored) == ("failed", 250)
+    assert "the disk is broken" in failed.reason
+    assert (resumed.state, resumed.totals.stored, resumed.totals.duplicate) == (
+        "complete",
+        COUNT,
+        0,
+    )
+    assert await ledger_mistakes(database) == []
+
+
+@pytest.mark.every_postgres(oldest_in_soak=True)
+async def test_progress_and_result_are_in_the_view(database: Database, history: Path) -> None:
+    settings = job_settings(database, batch_rows=100)
+    flow = backfill_of(settings, FileSource([history]), str(history), max_rate=150.0)
+    async with connected(database) as connection, asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(flow.run(), name="backfill")
+        running_row = await until(
+            lambda: connection.fetchrow(
+                "select * from projector.jobs where state = 'running' and records_per_s > 0"
+            )
+        )
+        flow.runner.stop()
+        verdict = await task
+        stopped = await connection.fetchrow(
+            "select progress_ratio, state, records_per_s, throttled_by_rate_s from projector.jobs"
+        )
+        ended_at = await connection.fetchval("select ended_at from projector.jobs")
+        await connection.execute("update normalizer.jobs set state = 'running'")
+        dead = await connection.fetchval("select state from projector.jobs")
+
+    assert running_row["kind"] == "backfill"
+    assert running_row["ended_at"] is None
+    assert ended_at is not None
+    assert 0 < running_row["records"] < COUNT
+    assert running_row["throttled_by_rate_s"] > 0
+    assert 0 < running_row["progress_ratio"] <= stopped["progress_ratio"] <= 1
+    at_its_end = ("stopped", verdict.records_per_s, verdict.throttled_s["max_rate"])
+    assert tuple(stopped)[1:] == at_its_end
+    assert dead == "interrupted"
+
+
+@pytest.mark.every_postgres(oldest_in_soak=True)
+@pytest.mark.parametrize("state", ["running", "failed"])
+async def test_a_job_that_no_command_continues_is_ended_by_its_id(
+    database: Database, history: Path, state: str
+) -> None:
+    """As one of older rules, or of a file that is gone: else its alert would stay for ever."""
+    settings = job_settings(database, batch_rows=100)
+    flow = backfill_of(settings, FileSource([history]), str(history), max_rate=150.0)
+    async with connected(database) as connection, asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(flow.run(), name="backfill")
+        job_id = await until(
+            lambda: connection.fetchval(
+                "select job_id from projector.jobs where state = 'running' and records > 0"
+            )
+        )
+        of_a_running_one = await end_unfinished(database.url, job_id, "ended by me")
+        flow.runner.stop()
+        await task
+        await connection.execute(f"update normalizer.jobs set state = '{state}', ended_at = null")
+        ended = await command(database, "jobs", "--end", job_id)
+        row = await connection.fetchrow("select state, reason, ended_at from projector.jobs")
+        again = await command(database, "jobs", "--end", job_id)
+
+    assert not of_a_running_one
+    assert ended == (0, f"job {job_id}: ended\n")
+    assert row["state"] == "stopped"
+    assert row["reason"].startswith("ended by ")
+    assert row["ended_at"] is not None
+    assert again == (1, f"job {job_id}: it is running, or there is nothing to end\n")
+    verdict = await backfill_of(settings, FileSource([history]), str(history)).run()
+    assert (verdict.state, verdict.run) == ("complete", 2)
+
+
+async def test_a_run_through_an_outage_of_the_database_ends_whole(
+    postgres_server: Any, history: Path
+) -> None:
+    url = await postgres_server.create_database("outage")
+    await migrate(url, report=lambda _: None)
+    database = Database(name="outage", url=url, admin_url=postgres_server.url_of("outage"))
+    settings = job_settings(database, batch_rows=100)
+    flow = backfill_of(settings, FileSource([history]), str(history), max_rate=700.0)
+    async with asyncio.TaskGroup() as tasks:
+        async with connected(database) as connection:
+            task = tasks.create_task(flow.run(), name="backfill")
+            await until(lambda: connection.fetchval("select count(*) from normalizer.events"))
+        await postgres_server.stop()
+        await postgres_server.start()
+        verdict = await task
+
+    assert (verdict.state, verdict.totals.stored) == ("complete", COUNT)
+    assert await ledger_mistakes(database) == []
+
+
+async def _until_read_and_reported(watcher: Watcher, topic: Topic, records: int) -> None:
+    """The service has read these, and its monitor, which does not run here, has reported it."""
+    await watcher.until_read(topic, {0: records})
+    await watcher.connection.execute(
+        """
+        update normalizer.source_heartbeats as reported
+        set    partition_count = 1, log_end = position.next_offset,
+               next_offset = position.next_offset, end_seen_at = now()
+        from   normalizer.source_positions as position
+        where  (reported.topic, reported.partition) = (position.topic, position.partition)
+        """
+    )
+
+
+@pytest.mark.parametrize("topic", [1], indirect=True)
+async def test_live_traffic_is_seen_to_wait_unless_nobody_reads_its_log(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any
+) -> None:
+    """A pause would help no log whose topic was renamed, or which no process reads now."""
+    settings = settings_for(database, topic, bootstrap_servers)
+    now_s = 100.0
+    unread = []
+    async with (
+        watching(database.url) as watcher,
+        TopicReader(settings) as log,
+        LiveTraffic(database.url, log, clock=lambda: now_s) as live,
+    ):
+        await send(producer, topic, range(5))
+        async with running(settings):
+            await _until_read_and_reported(watcher, topic, 5)
+        read = await live.read()
+        await send(producer, topic, range(5, 6))
+        seen = await live.read()
+        now_s += 7
+        await send(producer, topic, range(6, 7))
+        waiting = await live.read()
+        for left in ("heartbeat_at = now() - interval '2 minutes'", "stopped = true"):
+            back = "heartbeat_at = now(), stopped = false"
+            for fields in (left, back):
+                await watcher.connection.execute(
+                    f"update normalizer.source_heartbeats set {fields}"
+                )
+                unread.append((await live.read()).seconds)
+
+    assert (read.seconds, seen.seconds) == (None, 0.0)
+    assert (waiting.seconds, waiting.partition) == (7.0, f"{topic.name}[0]")
+    assert unread == [None, 7.0] * 2
+
+
+async def command(database: Database, *arguments: str) -> tuple[int, str]:
+    """Exit code and output of `normalizer ...`."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "normalizer", *arguments),
+        env=environment(job_settings(database)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await process.communicate()
+    return process.returncode or 0, said.decode()
+
+
+async def test_the_commands_say_what_they_did(
+    database: Database, history: Path, tmp_path: Path
+) -> None:
+    tried = await command(database, "backfill", "file", str(history), "--dry-run")
+    done = await command(database, "backfill", "file", str(history))
+    listed = await command(database, "jobs")
+    export = await command(database, "export", str(tmp_path / "out.zst"))
+    nothing = await command(database, "renormalize", "--dry-run")
+    empty = await command(database, "quarantine", "redrive")
+    wrong = await command(database, "backfill", "file", str(history), "--set", "x")
+
+    assert tried[0] == 0
+    assert f"{COUNT:,} new" in tried[1]
+    assert done[0] == 0
+    assert "complete: job" in done[1]
+    assert f"{COUNT:,} outcomes = {COUNT:,} stored" in done[1]
+    assert "complete 100%" in listed[1]
+    assert f"{COUNT:,} events in" in export[1]
+    assert "nothing was read" in nothing[1]
+    assert "0 records: 0 outcomes = 0" in empty[1]
+    assert wrong[0] == 2
+
+
+async def test_the_dry_run_of_a_damaged_file_says_what_the_run_stores_before_it_fails(
+    database: Database, tmp_path: Path
+) -> None:
+    events = (
+        raw_event(number, context={"n": sha256(b"%d" % number).hexdigest()})
+        for number in range(4_000)
+    )
+    path = tmp_path / "file.zst"
+    write_file(path, b"".join(msgspec.json.encode(event) + b"\n" for event in events))
+    packed = bytearray(path.read_bytes())
+    damaged = len(packed) * 5 // 6
+    packed[damaged : damaged + 100] = bytes(100)
+    path.write_bytes(packed)
+
+    tried = await command(database, "backfill", "file", str(path), "--dry-run")
+    done = await command(database, "backfill", "file", str(path))
+
+    stored = re.search(r"([\d,]+) stored", done[1])
+    assert stored
+    assert [tried[0], done[0]] == [3, 3]
+    assert "is damaged before byte" in tried[1]
+    assert "it ended early" in tried[1]
+    assert f"{stored[1]} new" in tried[1]
+
+
+async def test_the_list_of_a_dry_run_is_a_new_file_and_never_that_of_a_run(
+    database: Database, history: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = history.read_bytes()
+    backfill = ("backfill", "file", str(history))
+    listed = tmp_path / "changes.ndjson"
+
+    done = await command(database, *backfill, "--dry-run", "--changes", str(listed))
+    forgotten = await command(database, *backfill, "--changes", str(tmp_path / "other"))
+    for refused, why in ((history, "File exists"), (listed / "file", "Not a directory")):
+        with pytest.raises(SystemExit) as ended, collecting_diff(refused):
+            pass
+        assert ended.value.code == 2
+        assert f"error: --changes: {refused}: {why}" in capsys.readouterr().err
+    runs = await command(database, "jobs")
+
+    assert (done[0], listed.read_bytes().count(b"\n")) == (0, COUNT)
+    assert (forgotten[0], "--changes: add --dry-run" in forgotten[1]) == (2, True)
+    assert history.read_bytes() == before
+    assert "no job has run" in runs[1]
+
+
+@pytest.mark.parametrize("dry", [["--dry-run"], []], ids=["dry run", "run"])
+async def test_a_source_that_is_cut_off_ends_a_command_by_1(
+    database: Database, history: Path, tmp_path: Path, dry: list[str]
+) -> None:
+    cut_off = tmp_path / f"cut-{history.name}"
+    cut_off.write_bytes(history.read_bytes()[:-100])
+
+    code, said = await command(database, "backfill", "file", str(cut_off), *dry)
+
+    assert code == 1
+    assert "truncated: " in said
+    assert "is truncated" in said
+
+
+async def test_a_signal_stops_it_in_order(database: Database, history: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "normalizer", "backfill", "file", str(history), "--max-rate", "250"),
+        env=environment(job_settings(database)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with connected(database) as connection:
+        await until(lambda: connection.fetchval("select count(*) from normalizer.events"))
+        process.send_signal(signal.SIGTERM)
+        said, _ = await process.communicate()
+
+    assert process.returncode == 0
+    assert "stopped: job" in said.decode()
+    assert "run the same command to resume from here" in said.decode()
+
+
+async def test_a_stop_while_the_database_is_away_says_what_the_run_is_now(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = runner(job_settings(database), JobSpec(kind="backfill", source="stopped"))
+    failing = _failing_at_first(monkeypatch, 99)
+
+    async def work(*_: object) -> None:
+        failing.set()
+        stopped.stop()
+
+    with pytest.raises(StoreUnavailableError, match="so the run stays interrupted"):
+        await stopped.run(work, lambda: None)
+
+
+def _failing_at_first(monkeypatch: pytest.MonkeyPatch, tries: int) -> asyncio.Event:
+    """Once the event is set, the database is away for this many statements of a run."""
+    failing = asyncio.Event()
+    fetch = JobRun._fetch
+
+    async def may_fail(run: JobRun, statement: str, *values: object) -> Any:
+        nonlocal tries
+        if failing.is_set() and tries > 0:
+            tries -= 1
+            raise StoreUnavailableError("database: TimeoutError")
+        return await fetch(run, statement, *values)
+
+    monkeypatch.setattr(JobRun, "_fetch", may_fail)
+    return failing
+
+
+async def test_a_stop_before_the_first_batch_ends_a_job_within_its_deadline(
+    database: Database,
+) -> None:
+    """The job's lock may be waited for, or the database: then the work has not begun."""
+    settings = job_settings(database, stop_timeout_s=1)
+    stopped = runner(settings, JobSpec(kind="backfill", source="stopped"))
+
+    async def hang(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    stopped.stop()
+    # Below the deadline that holds where none is given: 20 s.
+    async with asyncio.timeout(18):
+        result = await stopped.run(hang, lambda: None)
+
+    assert result.state == "stopped"

@@ -1,0 +1,151 @@
+"""The same history as a topic, as record lines and as a dry run: the same rows each time."""
+
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from normalizer.core.identity.coordinates import Coordinates
+from normalizer.envelope import Envelope
+from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
+from normalizer.jobs.dry_run.diff import Diff, RowChange
+from normalizer.jobs.sources.file_source import FileSource
+from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
+from normalizer.store.rows import StoredRows
+from simulator.kafka_producer import producer as play_into
+from simulator.sent_record import SentRecord
+from tests.support.job_runs import (
+    NORMALIZE,
+    backfill_files,
+    backfill_of,
+    ledger_mistakes,
+    record_lines,
+    simulated_records,
+    table_contents,
+    write_file,
+)
+from tests.support.service_runs import settings_for
+from tests.support.simulator_runs import traffic_mix
+from tests.support.stack import Cluster, Database, Topic
+from tests.support.table_rows import connected, stored_events
+
+EVENTS: Final = 2_000
+
+
+def by_place(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows by origin. Which of two with the same id kept it depends on the order."""
+    for row in rows:
+        del row["event_id"]
+        others = [one for one in row["coercions"] or () if one["rule"] != "event_id_conflict"]
+        row["coercions"] = others or None
+    place = ("source_partition", "source_offset", "source_index")
+    return sorted(rows, key=lambda row: tuple(row[name] for name in place))
+
+
+@pytest.mark.parametrize("topic", [6], indirect=True)
+@pytest.mark.timeout(400)
+async def test_a_topic_and_its_record_lines_make_the_same_rows(
+    database: Database, cluster: Cluster, topic: Topic, bootstrap_servers: str, tmp_path: Path
+) -> None:
+    records = list(simulated_records(EVENTS, mix=traffic_mix()))
+    placed: list[tuple[SentRecord, int, int]] = []
+
+    def note(record: SentRecord, _topic: str, partition: int, offset: int) -> None:
+        placed.append((record, partition, offset))
+
+    async with play_into(bootstrap_servers, topic.name, note) as sender:
+        for start in range(0, len(records), 500):
+            await sender.send(records[start : start + 500])
+    placed.sort(key=lambda one: one[1:])
+    path = write_file(
+        tmp_path / "history.zst", record_lines((record for record, *_ in placed), topic.name)
+    )
+    settings = settings_for(database, topic, bootstrap_servers, batch_rows=500)
+
+    by_topic = await backfill_of(
+        settings, TopicSource(settings, topic.name, TopicRange()), topic.name
+    ).run()
+    async with connected(database) as connection:
+        rows_by_topic = await table_contents(connection)
+    async with cluster.database() as other:
+        by_file = await backfill_files(other, path, batch_rows=500)
+        async with connected(other) as connection:
+            rows_by_file = await table_contents(connection)
+
+    assert by_topic.state == by_file.state == "complete"
+    assert by_place(rows_by_topic.pop("rows")) == by_place(rows_by_file.pop("rows"))
+    assert rows_by_topic == rows_by_file
+    assert await ledger_mistakes(database) == []
+
+
+async def _dry(database: Database, path: Path, batch_rows: int) -> tuple[Diff, list[RowChange]]:
+    changes: list[RowChange] = []
+    diff = Diff(changes.append)
+    async with BackfillDryRun(
+        database.url,
+        FileSource([path]),
+        NORMALIZE,
+        diff,
+        batch_rows=batch_rows,
+    ) as trial:
+        await trial.run()
+    return diff, changes
+
+
+@pytest.mark.parametrize("batch_rows", [100, 5_000])
+async def test_the_dry_run_of_a_backfill_is_what_the_run_then_does(
+    database: Database, tmp_path: Path, batch_rows: int
+) -> None:
+    records = list(simulated_records(1_500))
+    first = write_file(tmp_path / "first.zst", record_lines(records[: len(records) // 2]))
+    whole = write_file(tmp_path / "whole.zst", record_lines(records))
+    await backfill_files(database, first)
+    async with connected(database) as connection:
+        before = {event.event_id: event for event in await stored_events(connection)}
+        untouched = await table_contents(connection)
+
+        diff, changes = await _dry(database, whole, batch_rows)
+
+        assert await table_contents(connection) == untouched
+        refused_before = len(untouched["refused"])
+        verdict = await backfill_files(database, whole)
+        after = {event.event_id: event for event in await stored_events(connection)}
+        refused = len((await table_contents(connection))["refused"]) - refused_before
+
+    said = {change.event_id: set(change.fields) for change in changes if change.what == "merged"}
+    platform_outcome = {
+        str(event_id): {
+            name
+            for name in Envelope.__struct_fields__
+            if getattr(event, name) != getattr(after[event_id], name)
+        }
+        for event_id, event in before.items()
+        if event != after[event_id]
+    }
+    assert said == platform_outcome
+    assert {int(change.event_id) for change in changes if change.what == "new"} == (
+        after.keys() - before.keys()
+    )
+    assert (diff.count("new"), diff.count("refused")) == (verdict.totals.stored, refused)
+
+
+async def test_a_dry_run_searches_only_for_what_may_be_stored(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a table an offset is an id, so records lie far apart: each would take a search."""
+    searched = 0
+    find_rows_at = StoredRows.find_rows_at
+
+    async def counted(rows: StoredRows, wanted: AbstractSet[Coordinates]) -> dict[Coordinates, int]:
+        nonlocal searched
+        searched += len(wanted)
+        return await find_rows_at(rows, wanted)
+
+    records = list(simulated_records(300))
+    path = write_file(tmp_path / "records.zst", record_lines(records))
+    monkeypatch.setattr(StoredRows, "find_rows_at", counted)
+
+    diff, _ = await _dry(database, path, 100)
+
+    assert (diff.count("new") > 200, searched) == (True, 0)

@@ -1,0 +1,214 @@
+"""Rows of a table replayed, first of all of noetl.event: paged, resumed, and kept apart."""
+
+import re
+from itertools import pairwise
+from typing import Any, Final
+
+import pytest
+
+from normalizer.errors import FatalError
+from normalizer.jobs.engine.run_progress import RunResult
+from normalizer.jobs.sources.row_pages import BYTES_A_PAGE
+from normalizer.jobs.sources.source import ReadPosition
+from normalizer.jobs.sources.table_source import TableSource
+from tests.integration.jobs.test_backfill_runs import command
+from tests.support.job_runs import backfill_of, job_settings
+from tests.support.noetl_event_table import EVENT_TABLE, insert
+from tests.support.stack import Database
+from tests.support.table_rows import connected, stored_events
+
+
+async def backfilled(database: Database, **options: Any) -> RunResult:
+    """The verdict of one run over a table or a query of the same database."""
+    source = TableSource(database.url, **options)
+    return await backfill_of(job_settings(database), source, str(options)).run()
+
+
+async def test_two_executions_may_have_rows_of_one_id(database: Database) -> None:
+    rows = [
+        {
+            "event_id": 77,
+            "execution_id": execution,
+            "event_type": "call.done",
+            "created_at": "2026-01-31T12:00:00",
+        }
+        for execution in (1, 2, 3)
+    ]
+    async with connected(database) as connection:
+        await connection.execute(EVENT_TABLE)
+        await insert(connection, rows)
+
+        first = await backfilled(database, table="noetl.event")
+        again = await backfilled(database, table="noetl.event")
+
+        events = await stored_events(connection)
+    assert (first.totals.stored, again.totals.duplicate) == (3, 3)
+    assert {event.execution_id for event in events} == {1, 2, 3}
+    assert {event.source_offset for event in events} == {77}
+    assert {event.source_topic for event in events} == {"pg:noetl.event"}
+
+
+async def test_pages_of_large_rows_are_short(database: Database) -> None:
+    """By rows alone they would all be one page, and all in memory."""
+    source = TableSource(
+        database.url,
+        query="select number as event_id, repeat('x', 100000) as result, 9 as execution_id "
+        "from generate_series(1, 300) as number",
+        key=["event_id"],
+    )
+    async with source:
+        (part,) = await source.parts()
+        pages = [page async for page in source.read({part.key: ReadPosition(next_offset=0)})]
+
+    assert [record.offset for page in pages for record in page.records] == list(range(1, 301))
+    assert max(len(page.records) for page in pages) < 1.1 * BYTES_A_PAGE / 100_000
+    assert all(one.next_offset == after.from_offset for one, after in pairwise(pages))
+
+
+async def test_a_query_is_named_and_keyed_and_its_rows_get_what_they_lack(
+    database: Database,
+) -> None:
+    verdict = await backfilled(
+        database,
+        query="select number as event_id, 'step.enter' as name, 9 as execution_id, "
+        "'2026-01-31' as created_at from generate_series(1, 3) as number",
+        name="three",
+        key=["event_id"],
+    )
+
+    async with connected(database) as connection:
+        events = await stored_events(connection)
+    assert verdict.totals.stored == 3
+    assert {event.source_topic for event in events} == {"pg:three"}
+
+
+_UNPAGED: Final[list[tuple[dict[str, Any], str]]] = [
+    (
+        {
+            "query": "select 1 as event_id, n / 2 as k from generate_series(1, 9) as n",
+            "key": ["k"],
+        },
+        "two rows have the key",
+    ),
+    (
+        {"query": "select 1 as event_id, null::text as k", "key": ["k"]},
+        "a row's key holds null",
+    ),
+    ({"query": "select 'x' as event_id", "key": ["event_id"]}, "a row without an event_id"),
+    (
+        {"query": "select 9223372036854775807 as event_id", "key": ["event_id"]},
+        "an event_id of more than 63 bits",
+    ),
+    (
+        {"query": "select -9223372036854775809 as event_id", "key": ["event_id"]},
+        "an event_id of more than 63 bits",
+    ),
+]
+
+
+async def test_what_cannot_be_paged_fails_and_says_why(database: Database) -> None:
+    for options, why in _UNPAGED:
+        verdict = await backfilled(database, **options)
+
+        assert (verdict.state, why in verdict.reason) == ("failed", True), (options, verdict)
+
+
+async def test_a_sign_in_that_the_source_refuses_is_not_blamed_on_the_address_of_the_store(
+    database: Database,
+) -> None:
+    url = re.sub(r":[^:@/]+@", ":geheim17@", database.url)
+    source = TableSource(url, query="select 1 as event_id", name="elsewhere", key=["event_id"])
+
+    with pytest.raises(FatalError) as refused:
+        await backfill_of(job_settings(database), source, "elsewhere").run()
+
+    reason = str(refused.value)
+    assert reason.startswith("elsewhere: SQLSTATE 28P01: password authentication failed")
+    assert "DATABASE_URL" not in reason
+    assert "geheim17" not in reason
+
+
+async def test_no_secret_of_a_row_is_in_the_reason_of_a_job(database: Database) -> None:
+    for columns in (
+        "1 as event_id, ('password=geheim17' || n)::int as k",
+        "null as event_id, 'password=geheim17' as k",
+        "1 as event_id, 'password=geheim17' as k",
+    ):
+        query = f"select {columns} from generate_series(1, 2) as n"
+
+        verdict = await backfilled(database, query=query, key=["k"])
+
+        assert verdict.state == "failed"
+        assert "password=" in verdict.reason
+        assert "geheim17" not in verdict.reason
+
+
+@pytest.mark.parametrize("key", [["event_id"], ["execution_id", "event_id"]])
+async def test_a_row_whose_key_holds_null_is_noticed_after_any_number_of_pages(
+    database: Database, key: list[str]
+) -> None:
+    """It is after no row, so a page that begins after one would leave it out."""
+    async with connected(database) as connection:
+        await connection.execute(
+            """
+            create table public.history as
+            select nullif(number, 4567) as event_id, 7 as execution_id, 'step.enter' as name,
+                   '2026-01-31'::timestamptz as created_at
+            from   generate_series(1, 4567) as number;
+            grant select on public.history to public;
+            """
+        )
+
+    verdict = await backfilled(database, table="public.history", key=key)
+
+    assert verdict.state == "failed"
+    assert "a row's key holds null" in verdict.reason
+
+
+async def test_the_command_stores_each_row_of_a_table_once_and_says_so(
+    database: Database,
+) -> None:
+    rows = [
+        {
+            "event_id": 100 + number,
+            "execution_id": 7,
+            "event_type": "step.enter",
+            "node_name": f"step {number}",
+            "created_at": "2026-01-31T12:00:00",
+        }
+        for number in range(1_234)
+    ]
+    async with connected(database) as connection:
+        await connection.execute(EVENT_TABLE)
+        await insert(connection, rows)
+
+        first = await command(database, "backfill", "table", "noetl.event")
+        stored = await stored_events(connection)
+        again = await command(database, "backfill", "table", "noetl.event")
+
+        assert await stored_events(connection) == stored
+    assert [event.source_offset for event in stored] == [row["event_id"] for row in rows]
+    assert [event.step for event in stored] == [row["node_name"] for row in rows]
+    assert {event.source_topic for event in stored} == {"pg:noetl.event"}
+    for (code, said), run, outcome in ((first, 1, "stored"), (again, 2, "duplicate")):
+        assert code == 0, said
+        assert re.search(rf"complete: job \S+, run {run}$", said, re.MULTILINE), said
+        assert f"1,234 records: 1,234 outcomes = 1,234 {outcome}\n" in said
+
+
+async def test_wrong_usage_of_the_command_is_said_in_words_and_begins_no_job(
+    database: Database,
+) -> None:
+    query = ("--query", "select 1 as event_id")
+    for arguments, why in (
+        ((), "name a table or give --query, not both"),
+        (("noetl.event", *query), "name a table or give --query, not both"),
+        (query, "no primary key, so name the columns"),
+        (("nowhere",), 'relation "nowhere" does not exist'),
+        (("nowhere", "--set", "x"), "--set: expected NAME=VALUE; got 'x'"),
+    ):
+        code, said = await command(database, "backfill", "table", *arguments)
+
+        assert (code, why in said, "Traceback" in said) == (2, True, False), said
+    async with connected(database) as connection:
+        assert await connection.fetchval("select count(*) from normalizer.jobs") == 0

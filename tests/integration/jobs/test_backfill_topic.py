@@ -1,0 +1,204 @@
+"""A topic replayed: by itself, before and beside the service, by range, and when it is gone."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.structs import TopicPartition
+
+from normalizer.cli.ledger_check import verify_ledger
+from normalizer.config.settings import Settings
+from normalizer.errors import FatalError
+from normalizer.jobs.engine.stored_state import read_stored_state
+from normalizer.jobs.sources.source import ReadPosition
+from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
+from normalizer.kafka import TopicReader
+from tests.support.job_runs import backfill_topic
+from tests.support.service_runs import (
+    Watcher,
+    recreate_topic,
+    running,
+    send,
+    settings_for,
+    watching,
+)
+from tests.support.stack import Database, Topic
+
+ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
+
+
+@pytest.fixture
+async def watcher(database: Database) -> Any:
+    async with watching(database.url) as started:
+        yield started
+
+
+async def wrong(settings: Settings) -> list[str]:
+    """What `ledger verify` finds wrong, the log included."""
+    assert settings.database_url
+    async with TopicReader(settings) as log:
+        return [
+            text async for one in verify_ledger(settings.database_url, log) for text in one.wrong
+        ]
+
+
+async def test_what_a_backfill_stored_is_a_duplicate_to_the_service_and_again(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    await send(producer, topic, range(60))
+
+    first = await backfill_topic(settings, topic, to_offset=10)
+    async with running(settings) as service:
+        await watcher.until_read(topic, {0: 20, 1: 20, 2: 20})
+        await send(producer, topic, range(60, 90))
+        await watcher.until_read(topic, {0: 30, 1: 30, 2: 30})
+    second = await backfill_topic(settings, topic)
+
+    assert (first.state, first.totals.stored) == ("complete", 30)
+    assert (service.counters.stored, service.counters.duplicate) == (60, 30)
+    assert (second.totals.duplicate, second.totals.stored) == (90, 0)
+    assert await watcher.events() == 90
+    assert await wrong(settings) == []
+
+
+async def test_a_range_of_offsets_or_times_is_read_and_no_more(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    for number in range(60):
+        await producer.send(
+            topic.name,
+            msgspec.json.encode({"event_id": number + 1, "execution_id": 7, "name": "step.enter"}),
+            partition=number % 3,
+            timestamp_ms=1_764_000_000_000 + number * 1000,
+        )
+    await producer.flush()
+
+    by_offset = await backfill_topic(settings, topic, partitions=(1,), from_offset=5, to_offset=8)
+    by_time = await backfill_topic(
+        settings, topic, from_ms=1_764_000_030_000, to_ms=1_764_000_045_000
+    )
+
+    offsets = await watcher.connection.fetch(
+        "select source_partition, source_offset from normalizer.events order by 1, 2"
+    )
+    assert (by_offset.totals.stored, by_time.totals.stored) == (3, 15)
+    assert [tuple(row) for row in offsets] == sorted(
+        {(1, offset) for offset in range(5, 8)}
+        | {(number % 3, number // 3) for number in range(30, 45)}
+    )
+
+
+@ONE_PARTITION
+async def test_expired_offsets_are_counted_and_named_in_the_result(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: Any,
+    admin: AIOKafkaAdminClient,
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    await send(producer, topic, range(20))
+    await admin.delete_records({TopicPartition(topic.name, 0): RecordsToDelete(before_offset=8)})
+
+    verdict = await backfill_topic(settings, topic, from_offset=0)
+    await send(producer, topic, range(20, 25))
+    again = await backfill_topic(settings, topic, from_offset=0)
+
+    assert verdict.state == "truncated"
+    assert f"{topic.name}[0] 0 to 8" in verdict.reason
+    assert (verdict.totals.stored, verdict.totals.expired) == (12, 8)
+    assert (again.run, again.state) == (verdict.run + 1, "truncated")
+    assert (again.totals.stored, again.totals.duplicate) == (5, 12)
+    assert await wrong(settings) == []
+
+
+@ONE_PARTITION
+async def test_a_topic_recreated_is_not_taken_for_the_one_that_the_service_read(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    await send(producer, topic, range(10))
+    async with running(settings):
+        await watcher.until_read(topic, {0: 10})
+    await watcher.connection.execute("update normalizer.source_positions set last_crc = 1")
+
+    with pytest.raises(FatalError, match="the topic was recreated"):
+        await backfill_topic(settings, topic)
+
+
+@ONE_PARTITION
+async def test_a_job_goes_on_in_the_incarnation_of_a_deleted_position(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: Any,
+    admin: AIOKafkaAdminClient,
+    watcher: Watcher,
+) -> None:
+    """Under that of the topic before it, its records would pass for others, and be lost."""
+    settings = settings_for(database, topic, bootstrap_servers)
+    await send(producer, topic, range(10))
+    async with running(settings):
+        await watcher.until_read(topic, {0: 10})
+    await recreate_topic(admin, topic)
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as another:
+        await send(another, topic, range(10, 12))
+        async with running(settings, accept_reset=True):
+            await watcher.until_claimed(topic, incarnation=1)
+            await watcher.until_read(topic, {0: 2})
+        await send(another, topic, range(12, 20))
+    await watcher.connection.execute("delete from normalizer.source_positions")
+
+    verdict = await backfill_topic(settings, topic)
+
+    incarnations = (await read_stored_state(database.url)).incarnations
+    assert (verdict.totals.stored, verdict.totals.duplicate) == (8, 2)
+    assert incarnations[topic.name, 0] == (1, 2)
+
+
+@ONE_PARTITION
+async def test_what_a_run_had_left_of_a_recreated_topic_is_named_in_its_result(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    await send(producer, topic, range(3))
+    async with running(settings):
+        await watcher.until_read(topic, {0: 3})
+    await watcher.connection.execute("update normalizer.source_positions set incarnation = 1")
+    live = (await read_stored_state(database.url)).live
+
+    async with TopicSource(settings, topic.name, TopicRange(), live=live) as source:
+        (part,) = await source.parts()
+        left = {
+            (topic.name, 0, 0): ReadPosition(next_offset=5, end=10),
+            (topic.name, 0, 1): ReadPosition(next_offset=10, end=10),
+            part.key: ReadPosition(next_offset=part.start, end=part.end),
+        }
+        pages = [page async for page in source.read(left)]
+
+    assert [record.offset for page in pages for record in page.records] == [0, 1, 2]
+    assert [(page.part, page.expired) for page in pages if page.expired] == [
+        ((topic.name, 0, 0), ((5, 10),))
+    ]
+    assert source.truncated == (
+        f"the topic was recreated before these offsets were read: {topic.name}[0] 5 to 10"
+    )
+
+
+async def test_the_ledger_misses_a_row_that_a_job_stored(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    await send(producer, topic, range(9))
+    await backfill_topic(settings, topic)
+    assert await wrong(settings) == []
+
+    await watcher.connection.execute(
+        "delete from normalizer.events where source_partition = 0 and source_offset = 0"
+    )
+
+    assert await wrong(settings) == ["LOST: stored: the totals say 9, the table holds 8"]

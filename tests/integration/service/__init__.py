@@ -1,1 +1,0 @@
-"""The service that reads Kafka: partitions, outages, large records, probes, and secrets."""

@@ -1,0 +1,233 @@
+"""The embedded PostgreSQL and Kafka: what was acknowledged survives, and nothing is left behind."""
+
+import asyncio
+import contextlib
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from normalizer.cli.check_database import DatabaseCheck
+from normalizer.config.settings import Settings
+from normalizer.embedded import KafkaBroker, PostgresServer, ports
+from normalizer.embedded.ports import free_port, keep_ports
+from normalizer.runtime.child import until_ended
+from tests.support.stack import Cluster, Stack
+
+
+async def _count(url: str, statement: str) -> int:
+    connection = await asyncpg.connect(url)
+    try:
+        return int(await connection.fetchval(statement))
+    finally:
+        await connection.close()
+
+
+async def _execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def _read_all(bootstrap_servers: str, topic: str) -> list[bytes]:
+    """Committed values of partition 0, from the start to the end of the log."""
+    partition = TopicPartition(topic, 0)
+    async with AIOKafkaConsumer(
+        bootstrap_servers=bootstrap_servers,
+        isolation_level="read_committed",
+        max_partition_fetch_bytes=64 << 20,
+    ) as consumer:
+        consumer.assign([partition])
+        await consumer.seek_to_beginning(partition)
+        end = (await consumer.end_offsets([partition]))[partition]
+        values: list[bytes] = []
+        while await consumer.position(partition) < end:
+            records = (await consumer.getmany(timeout_ms=1000)).get(partition, [])
+            values.extend(record.value for record in records)
+        return values
+
+
+async def test_rows_survive_a_kill_on_the_same_port(
+    postgres_server: PostgresServer,
+) -> None:
+    url = await postgres_server.create_database("kept")
+    await _execute(url, "create table kept as select 1 as one")
+
+    await postgres_server.kill()
+    await postgres_server.start()
+
+    assert await _count(url, "select count(*) from kept") == 1
+
+
+async def test_a_server_whose_port_was_taken_before_it_was_bound_gets_another(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = stack.new_postgres("postgres-robbed")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        choices = iter([port])
+        monkeypatch.setattr(ports, "free_port", lambda known: next(choices, 0) or free_port(known))
+
+        async with server:
+            answer = await _count(server.url, "select 1")
+
+    assert answer == 1
+    assert server.port != port
+
+
+async def test_no_secret_of_the_stack_is_readable_by_others(cluster: Cluster) -> None:
+    password = (cluster.server.folder / "password").stat()
+    arguments = Path(f"/proc/{cluster.server.pid}/cmdline").read_bytes()
+
+    assert password.st_mode & 0o077 == 0
+    assert (cluster.server.folder / "password").read_bytes() not in arguments
+
+
+async def test_records_survive_a_kill_on_the_same_port(kafka_broker: KafkaBroker) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_broker.bootstrap_servers)
+    await admin.start()
+    await admin.create_topics([NewTopic("kept", 1, 1)])
+    await admin.close()
+    address = kafka_broker.bootstrap_servers
+
+    async def send(value: bytes) -> None:
+        async with AIOKafkaProducer(bootstrap_servers=address, acks="all") as producer:
+            await producer.send_and_wait("kept", value)
+
+    await send(b"before")
+    await kafka_broker.kill()
+    await kafka_broker.start()
+    await send(b"after")
+
+    assert kafka_broker.bootstrap_servers == address
+    assert await _read_all(address, "kept") == [b"before", b"after"]
+
+
+@pytest.mark.parametrize(
+    ("number", "with_broker"),
+    [
+        (signal.SIGKILL, True),
+        (signal.SIGTERM, False),
+        pytest.param(signal.SIGTERM, True, marks=pytest.mark.soak),
+    ],
+)
+async def test_no_server_outlives_its_parent(
+    stack: Stack, number: signal.Signals, *, with_broker: bool
+) -> None:
+    """A server in a folder with any name, which holds all its data."""
+    name = f"{number.name} {with_broker} wörk ş, of\\mine"
+    folder, jars = stack.folder / name, (await stack.new_broker(name)).jars
+    program = f"""
+import asyncio, contextlib
+from pathlib import Path
+from normalizer.embedded import KafkaBroker, PostgresServer
+
+async def main() -> None:
+    async with contextlib.AsyncExitStack() as started:
+        servers = [PostgresServer(Path({str(folder / "postgres")!r}), durable=False)]
+        if {with_broker}:
+            servers.append(KafkaBroker(Path({str(folder / "kafka")!r}), Path({str(jars)!r})))
+        for server in servers:
+            await started.enter_async_context(server)
+        print(servers[0].url, *(server.pid for server in servers), flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE
+    )
+    assert parent.stdout is not None
+    url, *numbers = (await parent.stdout.readline()).split()
+    pids = list(map(int, numbers))
+    for pid in pids:
+        os.kill(pid, 0)
+    answer = await _count(url.decode(), "select 1")
+
+    parent.send_signal(number)
+    await parent.wait()
+
+    async with asyncio.timeout(30):
+        for pid in pids:
+            await until_ended(pid)
+    assert answer == 1
+    assert (folder / "kafka" / "log" / "meta.properties").exists() is with_broker
+
+
+async def test_a_server_without_fsync_recovers_a_brin_index_of_a_truncated_table(
+    stack: Stack,
+) -> None:
+    """Without full page writes PostgreSQL 18 crashes each time that it replays this."""
+    server = PostgresServer(stack.folder / "not durable", durable=False)
+    async with server:
+        connection = await asyncpg.connect(server.url)
+        await connection.execute("create table t (at bigint)")
+        await connection.execute("create index t_brin on t using brin (at)")
+        await connection.execute("insert into t select generate_series(1, 20000)")
+        await connection.execute("vacuum t")
+        await connection.execute("checkpoint")
+        await connection.execute("insert into t select generate_series(1, 200000)")
+        await connection.execute("vacuum t")  # it summarizes the new pages
+        await connection.execute("truncate t")
+        await server.kill()
+        await server.start()
+        assert await _count(server.url, "select count(*) from t") == 0
+
+
+@pytest.mark.parametrize("setting", ["on", "off"])
+async def test_check_warns_where_full_page_writes_are_off(stack: Stack, setting: str) -> None:
+    folder = stack.folder / f"full pages {setting}"
+    async with PostgresServer(folder, settings={"full_page_writes": setting}) as server:
+        database = DatabaseCheck(Settings(database_url=server.url))
+        assert [one async for one in database.connects()]
+        (found,) = [one async for one in database.crashes()]
+
+    assert found.warns == (setting == "off")
+    assert found.message.startswith(setting)
+
+
+def test_ports_stay_the_same_while_they_are_free(tmp_path: Path) -> None:
+    first = keep_ports(tmp_path / "ports.json", ["a", "b"])
+    again = keep_ports(tmp_path / "ports.json", ["a", "b"])
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", first["a"]))
+        taken.listen()
+        moved = keep_ports(tmp_path / "ports.json", ["a", "b"])
+
+    assert first == again
+    assert moved["a"] != first["a"]
+    assert moved["b"] == first["b"]
+
+
+@contextlib.contextmanager
+def _full_disk() -> Iterator[None]:
+    """Every write to a file fails, and creating one does not."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_full_disk_leaves_the_ports_as_they_were(tmp_path: Path) -> None:
+    first = keep_ports(tmp_path / "ports.json", ["a"])
+
+    with _full_disk():
+        keep_ports(tmp_path / "ports.json", ["a"])
+
+    assert keep_ports(tmp_path / "ports.json", ["a"]) == first

@@ -1,0 +1,309 @@
+"""Parts of the HTTP API that need no database: windows of trends, CSV, thresholds, closed lists."""
+
+import asyncio
+import contextlib
+import csv
+import io
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Final, get_args
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+from starlette.requests import Request
+
+from normalizer.core.shapes import SHAPES
+from normalizer.errors import REASONS, ConfigurationError
+from projector.api import serve_command
+from projector.api.answers import ApiAnswer, ApiRow
+from projector.api.api_errors import ERRORS, ApiError, BusyError
+from projector.api.api_metrics import ApiMetrics
+from projector.api.api_page import as_html
+from projector.api.endpoints import ENDPOINTS
+from projector.api.formats import as_csv, preferred
+from projector.api.openapi import document
+from projector.api.own_paths import OwnPaths
+from projector.api.parameters import GroupedParams, Shapes
+from projector.api.queries.quarantine_detail import RULES
+from projector.api.queries.recent_outcomes import CallSums, RecentOutcomes
+from projector.api.queries.trends import MOST_INTERVALS, window_of
+from projector.api.response_cache import ResponseCache
+from projector.api.responses import problem
+from projector.api.serve import ApiSettings
+from projector.api.snapshots import Snapshot
+from projector.api.thresholds import (
+    DEFAULT,
+    LOWER_IS_WORSE,
+    TILES,
+    Threshold,
+    level_of,
+    thresholds_of,
+)
+from projector.api.visible_settings import VisibleSettings
+
+NOW: Final = datetime(2026, 7, 10, 9, 20, 30, tzinfo=UTC)
+SPEC: Final = Path(__file__).parents[3] / "docs" / "spec" / "wire-shapes.md"
+
+
+class Cell(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
+    """A row of the tests below."""
+
+    step: str | None = None
+    calls: int = 0
+    share: float = 0.0
+    new: bool | None = None
+    steps: list[str] | None = None
+
+
+def answer(*rows: Cell) -> ApiAnswer[Cell]:
+    return ApiAnswer[Cell](as_of=None, behind_s=None, read_at=NOW, rows=list(rows))
+
+
+@pytest.mark.parametrize(
+    ("last", "width_s", "intervals"),
+    [
+        ("1h", 300, 13), ("2h", 300, 25), ("24h", 3_600, 25), ("7d", 21_600, 29),
+        ("30d", 86_400, 31), ("3000h", 604_800, 18),
+    ],
+)  # fmt: skip
+def test_a_trend_has_few_intervals_that_cover_the_window(
+    last: str, width_s: int, intervals: int
+) -> None:
+    window = window_of(GroupedParams(last=last), NOW)
+
+    assert (window.interval_s, window.intervals) == (width_s, intervals)
+    assert window.intervals <= MOST_INTERVALS
+    assert window.unfinished
+    assert window.since - window.before == window.until - window.since
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        *(
+            (text, f"'{text}")
+            for text in ("=1+1", "+cmd", "-2", "@SUM(A1)", "\tx", "\rx", "\uff1d1")
+        ),
+        ("\n=1", "'\n'=1"),
+        ("a;=1+1", "a;'=1+1"),
+        ("a\t@b\n-c;d", "a\t'@b\n'-c;d"),
+        ("a=1; b-2", "a=1; b-2"),
+    ],
+)
+def test_no_cell_of_text_is_a_formula_by_whatever_separator(text: str, cell: str) -> None:
+    read = as_csv(answer(Cell(step=text, steps=[";=2"])), Cell).decode()
+    (row,) = csv.DictReader(io.StringIO(read, newline=""))
+
+    assert (row["step"], row["steps"]) == (cell, '[";\'=2"]')
+
+
+def test_thresholds_are_settings_that_replace_the_defaults() -> None:
+    changed = thresholds_of(["error_rate=0.01,0.5", "first_attempt_success=0.99,0.5"])
+
+    assert set(changed) == set(DEFAULT) == set(TILES)
+    assert [level_of("error_rate", value, changed) for value in (0.001, 0.01, 0.5, None)] == [
+        "ok", "warn", "critical", None,
+    ]  # fmt: skip
+    assert [level_of("first_attempt_success", value, changed) for value in (1.0, 0.9, 0.5)] == [
+        "ok", "warn", "critical",
+    ]  # fmt: skip
+    assert changed["stuck"] == DEFAULT["stuck"]
+    assert set(TILES) > LOWER_IS_WORSE
+
+
+@pytest.mark.parametrize(
+    "text", ["", "error_rate", "error_rate=1", "no=1,2", "error_rate=2,1", "error_rate=1,1",
+             "first_attempt_success=0.5,0.9", "stuck=1,2,3", "stuck=-1,2"],
+)  # fmt: skip
+def test_a_threshold_that_makes_no_sense_is_refused_by_name(text: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"threshold {re.escape(repr(text))}"):
+        thresholds_of([text])
+
+
+def test_the_shapes_of_a_filter_are_those_of_the_rules() -> None:
+    words = get_args(get_args(get_args(Shapes)[0])[0])
+
+    assert set(words) == {*SHAPES, "", "sql"}
+
+
+def test_what_a_reason_means_is_what_the_specification_says() -> None:
+    assert set(RULES) == set(REASONS)
+    table = SPEC.read_text()
+    missing = [one for one in REASONS if f"| `{one}` | {RULES[one]} |" not in table]
+    assert missing == []
+
+
+def test_metrics_of_outcomes_are_at_most_two_hundred_series() -> None:
+    metrics = ApiMetrics()
+    calls = [
+        CallSums(step=f"step {number}", first=first, succeeded=number, failed=1)
+        for number in range(1_000)
+        for first in (True, False)
+    ]
+
+    metrics.outcomes.set_recent(RecentOutcomes(calls=calls, stuck={"under 1 h": 3}))
+    metrics.outcomes.set_last_week(0.5)
+
+    text = metrics.text().decode()
+    series = [line for line in text.splitlines() if line.startswith(_OUTCOMES)]
+    assert len(series) <= 200
+    of_steps = [line for line in series if line.startswith("projector_recent_step_calls")]
+    assert sum(float(line.rpartition(" ")[2]) for line in of_steps) == 2 * (499_500 + 1_000)
+    assert 'projector_recent_step_calls{outcome="failed",step="step 999"} 2.0' in text
+    assert 'projector_stuck_executions{silent_for="under 1 h"} 3.0' in text
+
+
+_OUTCOMES: Final = (
+    "projector_recent",
+    "projector_stuck",
+    "projector_first_attempt",
+    "projector_threshold",
+)
+
+
+@pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.reason)
+def test_every_error_is_a_problem_that_the_page_describes(kind: type[ApiError]) -> None:
+    response = problem(kind("what was wrong"))
+    body: dict[str, Any] = msgspec.json.decode(bytes(response.body))
+
+    page = as_html(document(ENDPOINTS, token=True)).decode()
+
+    assert response.headers["content-type"] == "application/problem+json"
+    assert body.keys() == {"type", "title", "status", "detail", "reason"}
+    assert (body["status"], body["detail"]) == (kind.status, "what was wrong")
+    address, _, anchor = body["type"].partition("#")
+    assert address == "/api"
+    assert f'id="{anchor}"' in page
+    assert body["title"] in page
+
+
+def test_settings_of_serve_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[ApiSettings] = []
+
+    async def start(settings: ApiSettings, **_: object) -> None:
+        started.append(settings)
+
+    monkeypatch.setattr("projector.api.serve.serve", start)
+    environment = {
+        "DATABASE_URL": "postgresql://u@host/none",
+        "PROJECTOR_THRESHOLDS": "error_rate=0.01,0.5 stuck=3,9",
+        "PROJECTOR_ALLOW_ORIGINS": "https://a.example https://b.example:3000",
+        "PROJECTOR_GRAFANA": "https://grafana.example/sub",
+        "KAFKA_TOPICS": "noetl.events, more.events",
+        "KAFKA_BOOTSTRAP_SERVERS": "kafka:9092",
+    }
+
+    done = CliRunner().invoke(serve_command.serve, [], env=environment)
+
+    assert (done.exit_code, done.output) == (0, "")
+    (settings,) = started
+    assert settings.origins == ("https://a.example", "https://b.example:3000")
+    visible = settings.visible
+    assert visible.grafana == "https://grafana.example/sub"
+    assert visible.thresholds["error_rate"] == Threshold(0.01, 0.5)
+    assert visible.thresholds["refused"] == DEFAULT["refused"]
+    assert (visible.topics, visible.brokers) == (("noetl.events", "more.events"), ("kafka:9092",))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("--threshold", "error_rate=1"), "expected NAME=WARN,CRITICAL"),
+        (("--allow-origin", "*"), "expected a complete origin"),
+        (("--allow-origin", "https://a.example/path"), "expected a complete origin"),
+        (("--allow-origin", "https://u:p@a.example"), "expected a complete origin"),
+        (("--grafana", "javascript:alert(1)"), "expected an address"),
+        (("--grafana", 'https://a.example/"onclick='), "expected an address"),
+    ],
+)
+def test_serve_refuses_settings_that_are_none(arguments: tuple[str, ...], why: str) -> None:
+    done = CliRunner().invoke(
+        serve_command.serve, arguments, env={"DATABASE_URL": "postgresql://u:secret@host/none"}
+    )
+
+    assert done.exit_code == 2
+    assert why in done.output
+    assert "secret" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("accept", "form"),
+    [
+        ("text/csv;q=0.9, */*", "json"), ("text/csv;q=0, */*", "json"), ("text/csv;q=0", "json"),
+        ("text/csv;q=0.1, application/json", "json"),
+        ("application/json;q=0.1,Text/CSV;header=present;q=0.2", "csv"),
+        ("text/csv;q=nan", "json"), ("text/csv;q=2", "json"), (",;,;q=", "json"),
+    ],
+)  # fmt: skip
+def test_the_format_that_is_wanted_most_is_sent(accept: str, form: str) -> None:
+    assert preferred(accept) == form
+
+
+def test_an_error_that_passes_says_when_to_try_again() -> None:
+    waits = {kind.reason: problem(kind("x")).headers.get("Retry-After") for kind in ERRORS}
+
+    assert {reason for reason, wait in waits.items() if wait} == {"busy", "database_unavailable"}
+
+
+async def test_requests_that_waited_for_an_error_do_not_run_into_it_one_by_one() -> None:
+    cache, runs = ResponseCache(), 0
+
+    async def run() -> tuple[bytes, str, str, None]:
+        nonlocal runs
+        runs += 1
+        await asyncio.sleep(0)
+        raise BusyError("too many requests at once")
+
+    ended = await asyncio.gather(
+        *(cache.get("key", run) for _ in range(50)), return_exceptions=True
+    )
+    assert {type(end) for end in ended} == {BusyError}
+    assert runs == 1
+    with pytest.raises(BusyError):
+        await cache.get("key", run)
+    assert runs == 2, "an error is not kept"
+
+
+async def test_scrapes_that_come_together_read_once() -> None:
+    """Probes read through the same connection."""
+    reads = 0
+
+    class Slow(ApiMetrics):
+        async def refresh(self, _snapshot: Snapshot) -> None:
+            nonlocal reads
+            reads += 1
+            await asyncio.get_running_loop().run_in_executor(None, str)
+
+    own: Any = SimpleNamespace(snapshot=contextlib.nullcontext)
+    described = document(ENDPOINTS, token=False)
+    paths = OwnPaths(own, own, Slow(DEFAULT), described, VisibleSettings())
+    request = Request({"type": "http", "state": {"trusted": True}})
+
+    answers = await asyncio.gather(*(paths._own_metrics(request) for _ in range(5)))
+    assert reads == 1
+    assert all(b"projector_figures_age_seconds" in one.body for one in answers)
+
+    await paths._own_metrics(request)
+    assert reads == 2
+
+
+async def test_a_request_that_is_cancelled_cancels_nothing_that_is_to_come() -> None:
+    cache = ResponseCache()
+
+    async def run() -> tuple[bytes, str, str, None]:
+        return b"x", "etag", "{}", None
+
+    async def run_forever() -> tuple[bytes, str, str, None]:
+        await asyncio.Event().wait()
+        return await run()
+
+    first = asyncio.create_task(cache.get("key", run_forever))
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.wait([first])
+
+    response, from_cache = await cache.get("key", run)
+    assert (response.body, from_cache) == (b"x", False)

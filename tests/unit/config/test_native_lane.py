@@ -1,0 +1,146 @@
+"""When the native lane reads records, what it leaves to Python, and when it's turned off."""
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from itertools import accumulate, islice
+from typing import Any
+
+import msgspec
+import pytest
+from structlog.testing import capture_logs
+
+from normalizer.config.settings import Settings
+from normalizer.core.batch import Item
+from normalizer.core.encoded_events import EncodedEvent, Lane, envelope_of
+from normalizer.core.normalize import Normalizer
+from normalizer.core.raw_record import RawRecord
+from normalizer.envelope import Ignored, Normalized, Rejected
+from normalizer.runtime.native_lane import GuardedLane, open_lane, why_python
+from normalizer.runtime.slices import slices
+from simulator.mix import Mix
+from simulator.topic_records import records
+from tests.support.factories import TOPIC, raw_record
+from tests.support.python_lane import LEFT_EVERY, PythonLane, install, uninstall
+
+SETTINGS = Settings()
+
+
+def test_lane_reads_where_it_was_built_from_these_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch)
+
+    with capture_logs() as lines:
+        lane = open_lane(SETTINGS)
+
+    assert lane
+    assert lane.is_on()
+    assert [(line["event"], line["core"]) for line in lines] == [("core.chosen", "native")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"core": "python"}, "NORMALIZER_CORE is python"),
+        ({"shapes": "shapes.toml"}, "NORMALIZER_SHAPES adds shapes, which only Python knows"),
+    ],
+    ids=str,
+)
+def test_python_reads_alone_under_settings_that_the_lane_does_not_know(
+    monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], why: str
+) -> None:
+    install(monkeypatch)
+
+    with capture_logs() as lines:
+        lane = open_lane(msgspec.structs.replace(SETTINGS, **fields))
+
+    assert lane is None
+    assert [(line["core"], line["why"]) for line in lines] == [("python", why)]
+
+
+def test_lane_of_other_rules_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, rules="0" * 64)
+
+    assert open_lane(SETTINGS) is None
+    assert "was built from other rules" in why_python(SETTINGS)
+
+
+def test_python_reads_alone_where_no_lane_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    uninstall(monkeypatch)
+
+    assert open_lane(SETTINGS) is None
+    assert why_python(SETTINGS) == "event_normalizer_native isn't installed"
+
+
+def test_lane_is_off_after_the_third_panic_and_python_reads_on() -> None:
+    lane = GuardedLane(made := PythonLane(EncodedEvent, panics_at=[b"bomb"]))
+    bomb, fine = raw_record(7, {"name": "bomb", "execution_id": 1}), raw_record(8)
+
+    with capture_logs() as lines:
+        outcomes = [lane.read([bomb, fine]) for _ in range(2)]
+        assert lane.is_on()
+        assert lane.read([fine])[0] is not None
+        outcomes += [lane.read([bomb, fine]), lane.read([fine])]
+
+    assert not lane.is_on()
+    assert lane.panics == 3
+    assert outcomes == [[None, None]] * 3 + [[None]]
+    assert made.calls == 4
+    assert {line["records"] for line in lines} == {f"{TOPIC}[0]@7 to {TOPIC}[0]@8"}
+    assert [line["panics"] for line in lines] == [1, 2, 3]
+
+
+def test_records_keep_their_order_and_outcomes_whichever_core_reads_them() -> None:
+    read = [
+        RawRecord(one.value, TOPIC, 0, 0, at, one.key, tuple(one.headers), one.timestamp_ms)
+        for at, one in enumerate(islice(records(Mix(), 3), 1_500))
+    ]
+    lane = PythonLane(EncodedEvent)
+
+    by_python = asyncio.run(_items(read, None))
+    by_both = asyncio.run(_items(read, lane))
+
+    assert [record for record, _ in by_both] == read
+    assert [tuple(map(_decoded, outcomes)) for _, outcomes in by_both] == [
+        outcomes for _, outcomes in by_python
+    ]
+    assert lane.read_natively > len(read) / 2
+
+
+def test_slice_ends_at_the_room_of_its_batch() -> None:
+    read = [raw_record(at) for at in range(450)]
+
+    some = asyncio.run(_slices(read, PythonLane(EncodedEvent), room=300))
+
+    assert 300 in accumulate(map(len, some))
+    assert [record for items in some for record, _ in items] == read
+
+
+async def test_heavy_record_goes_to_the_helper_where_the_lane_leaves_it() -> None:
+    value = b'{"name":"n","execution_id":1,"context":[%b]}' % b",".join([b"1"] * 5_000)
+    read = [raw_record(at, value) for at in range(LEFT_EVERY + 1)]
+    helped = []
+
+    async def help_with(record: RawRecord) -> tuple[Normalized, ...]:
+        await asyncio.sleep(0)
+        helped.append(record.offset)
+        return Normalizer().normalize(record)
+
+    iterated = slices(read, Normalizer().normalize, heavy=help_with, lane=PythonLane(EncodedEvent))
+
+    assert sum([len(items) async for items in iterated]) == len(read)
+    assert helped == [0, LEFT_EVERY]
+
+
+def _decoded(outcome: Any) -> Any:
+    return outcome if isinstance(outcome, (Rejected, Ignored)) else envelope_of(outcome)
+
+
+async def _items(read: Sequence[RawRecord], lane: Lane | None) -> list[Item]:
+    return [item for items in await _slices(read, lane) for item in items]
+
+
+async def _slices(
+    read: Sequence[RawRecord], lane: Lane | None, room: int | None = None
+) -> list[list[Item]]:
+    normalize = partial(Normalizer.normalize, Normalizer())
+    return [items async for items in slices(read, normalize, lane=lane, room=room)]

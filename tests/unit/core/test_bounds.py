@@ -1,0 +1,166 @@
+"""The limits of records, and which records go to the helper process."""
+
+import pytest
+
+from normalizer.core.decode import levels
+from normalizer.core.decode.bounds import (
+    LIGHT_BYTES,
+    LIGHT_VALUES,
+    MAX_ITEMS,
+    MAX_RECORD_BYTES,
+    MAX_VALUE_BYTES,
+    check_depth,
+    is_heavy,
+)
+from normalizer.core.normalize import Normalizer
+from normalizer.core.raw_record import CutValue, RawRecord
+from normalizer.envelope import Envelope, Normalized, Rejected
+
+
+def outcomes(value: bytes) -> tuple[Normalized, ...]:
+    return Normalizer().normalize(RawRecord(value=value, topic="t", recorded_ms=0))
+
+
+def event(context: bytes) -> bytes:
+    return b'{"execution_id":1,"event_type":"x","context":' + context + b"}"
+
+
+def listed(item: bytes, times: int) -> bytes:
+    return b"[" + b",".join([item] * times) + b"]"
+
+
+def batch(items: bytes, outer: bytes = b"") -> bytes:
+    return b'{"execution_id":1,' + outer + b'"events":' + items + b"}"
+
+
+def wrapped(value: bytes, note: bytes = b"0") -> bytes:
+    payload = b'"' + value.replace(b'"', b'\\"') + b'"'
+    return b'{"global_sequence":1,"note":' + note + b',"payload":' + payload + b"}"
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        listed(b"1e300", 10_000),
+        listed(b"1e22", 20_000),
+        listed(b"-1.5E-0022", 20_000),
+        listed(b'"1e300"', 20_000),
+        b'"' + b"1e300," * 20_000 + b'"',
+        listed(b"1e22", 600_000),
+        listed(b'"\\ud800"', 10) + b" " * 60_000,
+    ],
+)
+def test_what_comes_to_no_more_than_it_may_is_stored(context: bytes) -> None:
+    (read,) = outcomes(event(context))
+
+    assert isinstance(read, Envelope)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (event(listed(b"1e300", 130_000)), "too_large"),
+        (event(listed(b"1e399", 60_000)), "invalid_json"),
+        (event(listed(b"1e-23", 10_001)), "too_large"),
+        (event(listed(b"1e22", 1_000_000)), "too_large"),
+        (
+            event(b"[" + listed(b'"\\ud800"', 2) + b"," + listed(b"1e23", 10_001) + b"]"),
+            "too_large",
+        ),
+        (event(listed(b"1e23", 10_001) + b"}"), "invalid_json"),
+        (b'"' + event(listed(b"1e23", 10_001)).replace(b'"', b'\\"') + b'"', "too_large"),
+        (batch(listed(b"{}", MAX_ITEMS + 1)), "too_large"),
+        (batch(listed(b'{"a":[1,2],"b":"]"}', 24_000)), "too_large"),
+        (batch(listed(b"{}", MAX_ITEMS), b'"context":"' + b"x" * 7_000 + b'",'), "too_large"),
+        (batch(listed(b"{}", 9_000), b'"context":' + listed(b"1e22", 400) + b","), "too_large"),
+        (wrapped(batch(listed(b"{}", MAX_ITEMS)), b'"' + b"x" * 7_000 + b'"'), "too_large"),
+    ],
+)
+def test_what_comes_to_more_is_refused_whole(value: bytes, reason: str) -> None:
+    (refused,) = outcomes(value)
+
+    assert isinstance(refused, Rejected)
+    assert refused.reason == reason
+
+
+def test_a_wrapper_around_a_batch_that_is_too_deep_refuses_each_event() -> None:
+    deep = b"[" * 127 + b"]" * 127
+
+    read = outcomes(wrapped(batch(listed(b'{"name":"x"}', 2)), deep))
+
+    assert [(one.reason, one.index) for one in read if isinstance(one, Rejected)] == [
+        ("too_deep", 0),
+        ("too_deep", 1),
+    ]
+
+
+def test_what_a_wrapper_says_as_its_batch_does_counts_once() -> None:
+    note = b'"' + b"x" * 100_000 + b'"'
+
+    read = outcomes(wrapped(batch(listed(b'{"name":"x"}', 400), b'"note":' + note + b","), note))
+
+    assert len(read) == 400
+
+
+def test_a_wrapper_around_a_batch_is_looked_through_once_not_for_each_event(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    value = wrapped(batch(listed(b'{"name":"x"}', 100)))
+    looked_through: list[int] = []
+
+    def count(text: bytes, most: int) -> None:
+        looked_through.append(len(text))
+        check_depth(text, most)
+
+    monkeypatch.setattr(levels, "check_depth", count)
+
+    assert len(outcomes(value)) == 100
+    assert len(looked_through) == 100
+    assert sum(looked_through) < len(value)
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        listed(b'{"name":"x"}', MAX_ITEMS),
+        listed(b'{"name":"x","context":[1,{"a":[2,3]},"[,\\","]}', MAX_ITEMS // 2),
+    ],
+)
+def test_a_batch_of_as_many_events_as_it_may_have_is_read(items: bytes) -> None:
+    read = outcomes(batch(items))
+
+    assert {type(one) for one in read} == {Envelope}
+
+
+@pytest.mark.parametrize(
+    ("record", "heavy"),
+    [
+        (RawRecord(None), False),
+        (RawRecord(event(b"{}")), False),
+        (RawRecord(b"x" * LIGHT_BYTES), False),
+        (RawRecord(b"x" * LIGHT_BYTES + b"x"), True),
+        (RawRecord(b"," * (2 * LIGHT_VALUES) + b"x"), True),
+        (RawRecord(b"\\u002c" * LIGHT_VALUES + b"x"), False),
+        (RawRecord(b"\\u002C" * LIGHT_VALUES + b","), True),
+        (RawRecord(b"x" * (MAX_VALUE_BYTES + 1)), False),
+        (RawRecord(b"{}", headers=(("a", b"x"), ("b", None))), False),
+        (RawRecord(b"{}", headers=(("a", b"x" * LIGHT_BYTES), ("b", b"x"))), True),
+        (RawRecord(b"{}", headers=(("a", None),) * (LIGHT_VALUES + 1)), True),
+    ],
+)
+def test_a_record_is_heavy_by_its_bytes_or_by_how_much_is_in_it(
+    record: RawRecord,
+    heavy: bool,
+) -> None:
+    assert is_heavy(record) is heavy
+
+
+def test_a_record_is_too_large_by_its_key_and_headers_too() -> None:
+    held = RawRecord(b"{}", key=b"k" * MAX_RECORD_BYTES)
+    cut = CutValue(value_bytes=2, record_bytes=MAX_RECORD_BYTES + 1, sha256=b"s", crc=7)
+
+    for record in (held, RawRecord(b"{}", cut=cut)):
+        (rejected,) = Normalizer().normalize(record)
+        assert isinstance(rejected, Rejected)
+        assert rejected.reason == "too_large"
+        assert "16777216 bytes with key and headers" in rejected.detail

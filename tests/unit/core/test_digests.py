@@ -1,0 +1,36 @@
+"""The digests by which JSON values are compared, and which ones the database must compute."""
+
+import pytest
+
+from normalizer.core.identity.digests import SHORT, Digests, digest_of_text, hash_of
+
+
+@pytest.mark.parametrize("value", [b'"a"', b"0", b"1234", b"true", b"null", b"{}", b"[]"])
+def test_what_jsonb_writes_as_it_stands_needs_no_question(value: bytes) -> None:
+    digests = Digests()
+
+    assert digests.of(value) == (len(value), value)
+    assert digests.missing() == []
+
+
+@pytest.mark.parametrize(
+    "value", [b'"\\u0041"', b"1e2", b"-0", b"1" * 19, b'{"a":1}', b"[ ]", b'"%b"' % (b"x" * 4_095)]
+)
+def test_what_it_may_write_otherwise_is_requested_once(value: bytes) -> None:
+    digests = Digests()
+
+    unknown = digests.of(value)
+    assert digests.missing() == [value]
+    digests.learn([value], [(7, b"learnt")])
+
+    assert unknown != digests.of(value) == (7, b"learnt")
+    assert digests.missing() == []
+
+
+def test_a_short_text_stands_for_itself_and_hashes_as_any_other() -> None:
+    short, long = b"x" * SHORT, b"x" * (SHORT + 1)
+
+    assert digest_of_text(short) == (SHORT, short)
+    assert len(digest_of_text(long)[1]) == 32
+    assert hash_of(digest_of_text(long)) == digest_of_text(long)[1]
+    assert len(hash_of(digest_of_text(short))) == 32

@@ -1,0 +1,151 @@
+"""Every security setting reaches the Kafka client."""
+
+import ssl
+from pathlib import Path
+
+import msgspec
+import pytest
+from aiokafka import AIOKafkaConsumer
+
+from normalizer.config.environment import load
+from normalizer.config.settings import Settings
+from normalizer.errors import BrokerUnavailableError, ConfigurationError
+from normalizer.kafka import connection_options
+from normalizer.kafka.group_consumer import new_group_consumer
+from tests.support.certificates import KEY_PASSWORD, make_certificates
+
+PLAIN = Settings(kafka_bootstrap_servers=("a:9092", "b:9093"), kafka_client_id="me")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_certificates(tmp_path_factory.mktemp("tls"))
+
+
+def with_tls(files: Path, **fields: object) -> Settings:
+    values: dict[str, object] = {
+        "kafka_bootstrap_servers": ("a:9093",),
+        "kafka_security_protocol": "SSL",
+        "kafka_ssl_ca_file": str(files / "ca.pem"),
+        "kafka_ssl_cert_file": str(files / "cert.pem"),
+        "kafka_ssl_key_file": str(files / "key.pem"),
+        "kafka_ssl_key_password": KEY_PASSWORD,
+    }
+    return Settings(**{**values, **fields})  # type: ignore[arg-type]
+
+
+def test_plain_text_needs_no_more_than_an_address() -> None:
+    options = connection_options(PLAIN)
+
+    assert options["bootstrap_servers"] == ["a:9092", "b:9093"]
+    assert options["client_id"] == "me"
+    assert options["security_protocol"] == "PLAINTEXT"
+    assert "ssl_context" not in options
+    assert "sasl_plain_password" not in options
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+async def test_sasl_carries_mechanism_user_and_password(mechanism: str) -> None:
+    settings = Settings(
+        kafka_bootstrap_servers=("a:9092",),
+        kafka_security_protocol="SASL_PLAINTEXT",
+        kafka_sasl_mechanism=mechanism,  # type: ignore[arg-type]
+        kafka_sasl_username="user",
+        kafka_sasl_password="hunter2",
+    )
+
+    options = connection_options(settings)
+
+    assert options["sasl_mechanism"] == mechanism
+    assert options["sasl_plain_username"] == "user"
+    assert options["sasl_plain_password"] == "hunter2"
+    await AIOKafkaConsumer(**options).stop()
+
+
+@pytest.mark.parametrize("mechanism", ["OAUTHBEARER", "AWS_MSK_IAM"])
+async def test_a_sign_in_by_token_shares_its_tokens_among_all_clients(mechanism: str) -> None:
+    settings = Settings(
+        kafka_bootstrap_servers=("a:9092",),
+        kafka_security_protocol="SASL_PLAINTEXT",
+        kafka_sasl_mechanism=mechanism,  # type: ignore[arg-type]
+        kafka_sasl_oauthbearer_extensions=("logicalCluster=lkc-1", "identityPoolId=pool=1"),
+    )
+
+    first, second = connection_options(settings), connection_options(settings)
+
+    assert first["sasl_mechanism"] == "OAUTHBEARER"
+    assert first["sasl_oauth_token_provider"] is second["sasl_oauth_token_provider"]
+    assert first["sasl_oauth_token_provider"].extensions() == {
+        "logicalCluster": "lkc-1",
+        "identityPoolId": "pool=1",
+    }
+    await AIOKafkaConsumer(**first).stop()
+
+
+async def test_the_rack_is_sent_with_every_fetch() -> None:
+    settings = msgspec.structs.replace(PLAIN, kafka_client_rack="zone-a")
+
+    consumer = new_group_consumer(settings, lambda _: None, lambda: None)
+
+    assert consumer._client_rack == "zone-a"
+    await consumer.stop()
+
+
+def test_tls_trusts_the_given_authority_and_shows_our_certificate(files: Path) -> None:
+    context = connection_options(with_tls(files))["ssl_context"]
+
+    assert context.check_hostname
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert [dict(one["subject"][0])["commonName"] for one in context.get_ca_certs()] == [
+        "authority"
+    ]
+
+
+def test_tls_can_leave_the_host_name_unchecked(files: Path) -> None:
+    context = connection_options(with_tls(files, kafka_ssl_check_hostname=False))["ssl_context"]
+
+    assert not context.check_hostname
+    assert context.verify_mode is ssl.CERT_REQUIRED
+
+
+def test_tls_below_sasl_has_both(files: Path) -> None:
+    options = connection_options(
+        with_tls(
+            files,
+            kafka_security_protocol="SASL_SSL",
+            kafka_sasl_username="user",
+            kafka_sasl_password="hunter2",
+        )
+    )
+
+    assert options["ssl_context"]
+    assert options["sasl_plain_username"] == "user"
+
+
+def test_a_key_that_cannot_be_read_says_which_settings_name_it(files: Path) -> None:
+    """It may be halfway through being renewed: the process goes on to try."""
+    with pytest.raises(BrokerUnavailableError, match="KAFKA_SSL_KEY_PASSWORD: not pem") as raised:
+        connection_options(with_tls(files, kafka_ssl_key_password="wrong"))
+
+    assert raised.value.sign_in_refused
+    assert "wrong" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"KAFKA_SSL_CA_FILE": "key.pem"}, "KAFKA_SSL_CA_FILE: no certificate or crl found"),
+        ({"KAFKA_SSL_CERT_FILE": "key.pem"}, "KAFKA_SSL_CERT_FILE, .*: not pem, or the password"),
+        (
+            {"KAFKA_SSL_CERT_FILE": "ca.pem", "KAFKA_SSL_KEY_FILE": "both.pem"},
+            "KAFKA_SSL_CERT_FILE, .*: key values mismatch",
+        ),
+    ],
+)
+def test_a_tls_file_that_does_not_hold_is_a_wrong_setting(
+    files: Path, environ: dict[str, str], said: str
+) -> None:
+    paths = {name: str(files / file) for name, file in environ.items()}
+
+    with pytest.raises(ConfigurationError, match=said):
+        load({"KAFKA_SECURITY_PROTOCOL": "SSL", **paths})

@@ -1,0 +1,182 @@
+"""A sign-in that keeps being refused ends the process, and no other failure does."""
+
+import asyncio
+import ssl
+from typing import Never
+
+import asyncpg
+import pytest
+from structlog.testing import capture_logs
+
+from normalizer.core.batch import Batch
+from normalizer.errors import BrokerUnavailableError, FatalError, RetryableError, SignInTries
+from normalizer.postgres.database import PoolerRefused
+from normalizer.runtime.telemetry import Outage, get_logger
+from normalizer.store.connect_error import connect_error
+from normalizer.store.retry import write_with_retry
+from tests.support.factories import batch_of, envelope
+
+AWAY = BrokerUnavailableError("b:9092: TCP: no answer")
+REFUSED = BrokerUnavailableError("b:9092: SASL: PLAIN: no", sign_in_refused=True)
+
+
+def test_refusals_in_a_row_are_counted_and_an_outage_or_a_success_between_them_clears() -> None:
+    tries = SignInTries()
+
+    for error in [REFUSED] * 4 + [AWAY] + [REFUSED] * 4:
+        tries.failed(error)
+    tries.succeeded()
+    for error in [REFUSED] * 4:
+        tries.failed(error)
+
+    with pytest.raises(FatalError, match=r"SASL: PLAIN: no \(refused 5 times\)"):
+        tries.failed(REFUSED)
+
+
+def test_silence_between_refusals_is_not_counted() -> None:
+    """PgBouncer tries the server's sign-in every 15 s, and lets its clients wait meanwhile."""
+    tries = SignInTries()
+    silent = connect_error(TimeoutError(), URL)
+    assert isinstance(silent, RetryableError)
+
+    for error in [REFUSED, silent] * 4:
+        tries.failed(error)
+
+    with pytest.raises(FatalError, match="refused 5 times"):
+        tries.failed(REFUSED)
+
+
+def test_an_outage_lasts_as_long_as_it_takes_but_not_one_of_refusals() -> None:
+    outage = Outage(get_logger())
+
+    with capture_logs():
+        for _ in range(50):
+            outage.failed(AWAY)
+        for _ in range(4):
+            outage.failed(REFUSED)
+        with pytest.raises(FatalError):
+            outage.failed(REFUSED)
+
+
+def test_what_fails_after_a_silence_is_logged_as_well() -> None:
+    outage = Outage(get_logger())
+
+    with capture_logs() as lines:
+        outage.silent("no answer for 10 s")
+        for _ in range(2):
+            outage.failed(AWAY)
+        outage.over()
+
+    assert [(line["event"], line.get("why")) for line in lines if line["log_level"] != "debug"] == [
+        ("unavailable", "no answer for 10 s"),
+        ("unavailable", str(AWAY)),
+        ("recovered", None),
+    ]
+
+
+URL = "postgresql://writer:hunter2@db/noetl"
+
+
+class Refusing:
+    """A database that lets nobody in."""
+
+    def __init__(self, error: RetryableError) -> None:
+        self.error = error
+        self.tried = 0
+
+    async def write(self, _: Batch, *, projections: bool = True) -> Never:
+        del projections
+        self.tried += 1
+        raise self.error
+
+
+async def test_a_batch_is_not_written_for_ever_where_the_sign_in_is_refused() -> None:
+    error = connect_error(refusal("28P01", 'password authentication failed for user "writer"'), URL)
+    assert isinstance(error, RetryableError)
+    database = Refusing(error)
+
+    with pytest.raises(FatalError, match="refused 5 times"):
+        await write_with_retry(
+            database, batch_of(envelope()), stop=asyncio.Event(), draw=lambda: -1.0
+        )
+
+    assert database.tried == 5
+
+
+def refusal(sqlstate: str, text: str) -> asyncpg.PostgresError:
+    error: asyncpg.PostgresError = asyncpg.PostgresError.new(
+        {"S": "FATAL", "V": "FATAL", "C": sqlstate, "M": text, "D": "detail", "H": "hint"}
+    )
+    return error
+
+
+def untrusted() -> ssl.SSLCertVerificationError:
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    error.verify_message = "self-signed certificate"
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence", "is_refusal"),
+    [
+        (
+            untrusted(),
+            "database: TLS: self-signed certificate: set sslrootcert in DATABASE_URL to the file",
+            True,
+        ),
+        (
+            refusal("28P01", 'password authentication failed for user "writer"'),
+            'database: sign-in: password authentication failed for user "writer" (SQLSTATE 28P01)',
+            True,
+        ),
+        (
+            refusal("3D000", 'database "none" does not exist'),
+            'database: sign-in: database "none" does not exist (SQLSTATE 3D000): check the name',
+            True,
+        ),
+        (
+            ConnectionError("PostgreSQL server at '/h:1' rejected SSL upgrade"),
+            "database: TLS: the server offers none: turn ssl on at the server",
+            True,
+        ),
+        (
+            PoolerRefused("SASL authentication failed"),
+            "database: sign-in through a pooler: SASL authentication failed (SQLSTATE 08P01)",
+            True,
+        ),
+        (
+            PoolerRefused('database "none" does not exist'),
+            'database: sign-in through a pooler: database "none" does not exist (SQLSTATE 08P01)',
+            True,
+        ),
+        (
+            PoolerRefused("server login has been failing, cached error: connect failed"),
+            "database: sign-in through a pooler: server login has been failing",
+            False,
+        ),
+        (TimeoutError(), "database: TCP: TimeoutError", None),
+        (
+            refusal("08P01", "query_wait_timeout"),
+            "database: SQLSTATE 08P01 (ProtocolViolationError)",
+            False,
+        ),
+        (
+            ConnectionRefusedError(111, "Connection refused"),
+            "database: TCP: ConnectionRefusedError: Connection refused",
+            False,
+        ),
+        (
+            refusal("57P03", "the database system is starting up"),
+            "database: SQLSTATE 57P03 (CannotConnectNowError)",
+            False,
+        ),
+    ],
+)
+def test_a_connection_that_fails_names_its_step(
+    error: Exception, sentence: str, is_refusal: bool | None
+) -> None:
+    found = connect_error(error, URL)
+
+    assert str(found).startswith(sentence)
+    assert isinstance(found, RetryableError)
+    assert found.sign_in_refused is is_refusal

@@ -1,0 +1,85 @@
+"""A broker's refusal keeps its name, and only a missing right is called one."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    InvalidGroupIdError,
+    NotCoordinatorForGroupError,
+    RequestTimedOutError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+)
+
+from normalizer.config.settings import Settings
+from normalizer.errors import BrokerUnavailableError, FatalError
+from normalizer.kafka import TopicReader, committed_offsets
+
+GROUP = "normalizer"
+
+
+class Admin:
+    """An admin client whose broker answers each request with the next of these error codes."""
+
+    def __init__(self, *codes: int) -> None:
+        self._codes = iter(codes)
+
+    async def describe_consumer_groups(self, groups: list[str]) -> list[Any]:
+        entry = (next(self._codes), groups[0], "Stable", "consumer", "range", [object()] * 3)
+        return [SimpleNamespace(groups=[entry])]
+
+    async def describe_configs(self, _: list[Any]) -> list[Any]:
+        entry = (next(self._codes), "", 2, "t", [("retention.ms", "7")])
+        return [SimpleNamespace(resources=[entry])]
+
+    async def close(self) -> None:
+        """Closed by the reader after an outage."""
+
+
+def reader_of(*codes: int) -> TopicReader:
+    reader = TopicReader(Settings(kafka_bootstrap_servers=("none:1",)))
+    reader._consumer = reader._admin = Admin(*codes)
+    return reader
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(committed_offsets, "COORDINATOR_WAIT_S", 0.0)
+
+
+async def test_a_group_without_the_right_to_see_it_is_a_missing_right() -> None:
+    with pytest.raises(FatalError, match=f"group {GROUP}: authorization: .* --group {GROUP}$"):
+        await reader_of(GroupAuthorizationFailedError.errno).group_members(GROUP)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        GroupLoadInProgressError,
+        GroupCoordinatorNotAvailableError,
+        NotCoordinatorForGroupError,
+    ],
+)
+async def test_a_coordinator_that_is_not_ready_is_called_again(error: Any) -> None:
+    assert await reader_of(error.errno, error.errno, 0).group_members(GROUP) == ("Stable", 3)
+
+    with pytest.raises(BrokerUnavailableError, match=f"group {GROUP}: {error.__name__}$"):
+        await reader_of(*[error.errno] * 100).group_members(GROUP)
+
+
+async def test_any_other_error_of_a_group_is_named() -> None:
+    with pytest.raises(BrokerUnavailableError, match=f"group {GROUP}: InvalidGroupIdError$"):
+        await reader_of(InvalidGroupIdError.errno, 0).group_members(GROUP)
+
+
+async def test_settings_of_a_topic_are_none_or_a_missing_right_or_an_error_by_its_name() -> None:
+    assert await reader_of(0).topic_configs("t") == {"retention.ms": "7"}
+    assert await reader_of(UnknownTopicOrPartitionError.errno).topic_configs("t") == {}
+    with pytest.raises(FatalError, match=r"topic t: authorization: .* --topic t$"):
+        await reader_of(TopicAuthorizationFailedError.errno).topic_configs("t")
+    with pytest.raises(BrokerUnavailableError, match=r"topic t: RequestTimedOutError$"):
+        await reader_of(RequestTimedOutError.errno).topic_configs("t")

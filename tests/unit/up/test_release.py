@@ -1,0 +1,90 @@
+"""Reasons to refuse a release, and why its archives have the same bytes twice."""
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from release.archives import pack
+from release.checks import compare
+from release.commands import ReleaseError
+from release.sources import checked_out_commit, commit, export
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize("name", ["packed.tar", "packed.tar.gz"])
+def test_an_archive_depends_on_names_and_contents_alone(tmp_path: Path, name: str) -> None:
+    packed = []
+    for number, order in enumerate(("ab", "ba")):
+        folder = tmp_path / f"folder-{number}"
+        (folder / "sub").mkdir(parents=True)
+        for one in order:
+            (folder / "sub" / one).write_text(one)
+            os.utime(folder / "sub" / one, (number, number))
+            (folder / "sub" / one).chmod(0o600 + number * 0o44)
+        pack(folder, tmp_path / name, 1_790_000_000, under="the-name")
+        packed.append((tmp_path / name).read_bytes())
+
+    assert packed[0] == packed[1]
+    with tarfile.open(tmp_path / name) as opened:
+        assert opened.getnames() == ["the-name/sub", "the-name/sub/a", "the-name/sub/b"]
+        assert {member.mtime for member in opened} == {1_790_000_000}
+
+
+def test_what_differs_between_two_builds_is_named(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+        (folder / "same").write_text("1")
+        (folder / "wheel").write_text(folder.name)
+    compare(first, first)
+    (second / "new").touch()
+
+    with pytest.raises(ReleaseError, match=r"these differ: new, wheel$"):
+        compare(first, second)
+
+
+def test_a_release_is_made_of_the_commit_and_of_nothing_beside_it(tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    _git(checkout, "init", "--quiet")
+    (checkout / "known").write_text("committed")
+    _git(checkout, "add", ".")
+    _git(checkout, "commit", "--quiet", "--message", "one")
+    assert checked_out_commit(checkout) == commit(checkout)
+    (checkout / "unknown").touch()
+
+    tree = export(checkout, commit(checkout), tmp_path / "tree")
+
+    assert [path.name for path in tree.iterdir()] == ["known"]
+    with pytest.raises(ReleaseError, match="commit first: unknown"):
+        checked_out_commit(checkout)
+
+
+def test_what_pip_did_not_install_is_among_the_components(tmp_path: Path) -> None:
+    packages = tmp_path / "packages"
+    packages.write_text("libc6 2.41-12 amd64\n")
+    bom = {"bomFormat": "CycloneDX", "components": [{"name": "click"}]}
+
+    done = subprocess.run(
+        [sys.executable, "release/sbom.py", packages],
+        cwd=ROOT,
+        input=json.dumps(bom),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    _click, uplot, libc = json.loads(done.stdout)["components"]
+    assert uplot["purl"] == f"pkg:npm/uplot@{uplot['version']}"
+    assert libc["purl"] == "pkg:deb/debian/libc6@2.41-12?arch=amd64"
+
+
+def _git(folder: Path, *arguments: str) -> None:
+    who = ("-c", "user.name=a", "-c", "user.email=a@localhost")
+    subprocess.run(["git", *who, *arguments], cwd=folder, check=True)

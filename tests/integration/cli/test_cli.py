@@ -151,7 +151,7 @@ async def test_check_says_who_does_not_answer_and_what_may_be_misspelt(settings:
     code, said = await typed(wrong, "check", KAFKA_TOPICZ="events")
 
     assert code == 1
-    assert "FAIL  variable KAFKA_TOPICZ: not known" in said
+    assert "FAIL  variable KAFKA_TOPICZ: unknown" in said
     assert "did you mean KAFKA_TOPICS?" in said
     assert said.count("FAIL") == 3
     assert "see KAFKA_BOOTSTRAP_SERVERS" in said
@@ -239,7 +239,7 @@ async def test_check_sees_a_topic_recreated(
     code, said = await checked(settings)
 
     assert code == 1
-    assert "log ends at 3, the position is 9: the topic was recreated\n" in said
+    assert "log ends at 3, but the position is 9: the topic was recreated\n" in said
     assert "start once with --accept-reset" in said
 
 
@@ -287,7 +287,7 @@ async def test_every_offset_is_explained(
     duplicate = await of(1)
     assert "reported before: duplicate of, or merged into" in duplicate
     assert f"of {topic.name}[0]@0 is stored" in duplicate
-    assert "in quarantine as 1: invalid_json" in await of(2)
+    assert "in quarantine as entry 1: invalid_json" in await of(2)
     assert "today's rules ignore it: tombstone" in await of(3)
     assert SECRET not in await of(4)
     assert "are a gap: the log had no record there" in await of(6)
@@ -334,7 +334,7 @@ async def test_the_quarantine_is_displayed_redacted_unless_raw(
     assert len(await list_entries(url)) == 1
     assert "; redriven 2" in table(await list_entries(url, redriven=True))
     assert "redriven at" in page(*await show_entry(url, 2), raw=False)
-    assert "was in quarantine as 2" in await explained(settings, f"{topic.name}:0:1")
+    assert "was in quarantine as entry 2" in await explained(settings, f"{topic.name}:0:1")
     code, said = await typed(settings, "quarantine", "show", "99")
     assert (code, "there is no such entry" in said) == (2, True)
 

@@ -238,4 +238,4 @@ async def test_commands_do_not_mix_a_position_with_the_log_of_another_cluster(
         findings = [one async for one in check(settings, log) if one.about == f"topic {topic.name}"]
 
     assert shown.log_end is None
-    assert any("is of cluster another" in one.message and one.remedy for one in findings)
+    assert any("read from cluster another" in one.message and one.remedy for one in findings)

@@ -200,4 +200,4 @@ async def test_a_log_that_got_shorter_after_its_bounds_were_read_is_noticed(
 
     assert other_log
     assert other_log.kind == "RECREATED"
-    assert "log ends at 5, the position is 30" in other_log.why
+    assert "log ends at 5, but the position is 30" in other_log.why

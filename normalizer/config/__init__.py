@@ -1,4 +1,4 @@
-"""What a process is told: its settings, its passwords, its TLS files, and its rules.
+"""The configuration of a process: settings, passwords, TLS files, and rules.
 
 passwords         finds and masks the passwords in URLs
 settings          declares every setting: its default, bounds, unit and description

@@ -52,7 +52,8 @@ NOT_EXPECTED: Final = {
     "loops": {"hour"},
 }
 OTHER_SOURCES: Final = {
-    "counted_calls", "timed_executions", "stuck_executions", "retry_storms", "execution_timeline",
+    "counted_calls", "timed_executions", "stuck_executions", "stuck_reasons", "retry_storms",
+    "execution_timeline",
     "quarantine_by_reason", "quarantine_records", "redrive_attempts", "freshness",
     "gaps", "drift", "agreement", "jobs",
 }  # fmt: skip

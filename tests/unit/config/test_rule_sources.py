@@ -35,7 +35,7 @@ def test_prose_does_not_change_the_hash(copied: Path) -> None:
         ("core/shapes.py", '"python_row"', '"python_rows"'),
         ("core/rules/status.py", "FAILURE REJECTED", "FAILURE"),
         ("snowflake.py", "1704067200000", "1704067200001"),
-        ("core/rules/secret_commands.py", "login", "signin"),
+        ("core/redaction/secret_commands.py", "login", "signin"),
     ],
 )
 def test_code_changes_the_hash(copied: Path, name: str, old: str, new: str) -> None:

@@ -137,7 +137,8 @@ def _index() -> dict[str, Any]:
                             },
                             "One of its rows.",
                         ),
-                    }
+                    },
+                    "text/csv": {"schema": {"type": "string"}},
                 },
             },
             **_problems(),

@@ -88,6 +88,7 @@ async def _serve(file: Path) -> None:
         measures.normalize_s = max(measures.normalize_s, time.thread_time() - began_s)
         return outcomes
 
+    assert settings.core == "python"
     Normalizer.normalize = timed  # type: ignore[method-assign]
     watch = asyncio.create_task(_watch(service, measures, file))
     with stop_on_signals(service.stop):

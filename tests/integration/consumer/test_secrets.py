@@ -414,7 +414,12 @@ async def answers(database: Database, connection: asyncpg.Connection) -> AsyncIt
     events = await connection.fetch("select execution_id, event_id from normalizer.events")
     refused = await connection.fetchval("select max(quarantine_id) from normalizer.quarantine")
     failed = await connection.fetchval("select max(error_class) from projector.failed_calls")
-    named = {"search": {"q": "e"}, "error_group": {"error_class": failed}}
+    named = {
+        "search": {"q": "e"},
+        "error_group": {"error_class": failed},
+        "versions_of_playbook": {"playbook": "any"},
+        "errors_by_version": {"playbook": "any"},
+    }
     missing = {"error_group": failed is None, "quarantine_record": refused is None}
     async with api_client(database.url, timeout_s=30) as client:
         for endpoint in ENDPOINTS:

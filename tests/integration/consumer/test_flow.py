@@ -64,6 +64,7 @@ async def test_the_event_of_the_page_is_called_through_its_stops_in_order(
     with _first_calls() as calls:
         async with (
             watching(database.url) as watcher,
+            # The native lane would take three stops at once.
             running(settings_for(database, topic, bootstrap_servers, core="python")),
         ):
             await producer.send_and_wait(

@@ -58,7 +58,11 @@ async def measured(settings: Settings, file: Path) -> AsyncIterator[asyncio.subp
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "tests.support.measured_service", str(file)),
-        env=environment(settings) | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        env=environment(settings)
+        | {
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "NORMALIZER_CORE": "python",
+        },
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
     )

@@ -447,7 +447,7 @@ async def answers(database: Database, connection: asyncpg.Connection) -> AsyncIt
 
 
 async def everything(connection: asyncpg.Connection) -> AsyncIterator[str]:
-    """All rows of all tables and views, but for the bytes of refused records."""
+    """All rows of all tables and views, but for the bytes of rejected records."""
     names = await connection.fetch(
         """
         select   format('%I.%I', table_schema, table_name) as name

@@ -14,7 +14,7 @@ use pyo3::types::{PyBytes, PyBytesMethods, PyList, PyString, PyTuple};
 /// The most bytes of a record's key: the limits of a longer one are Python's to check.
 const MAX_KEY_BYTES: usize = 1 << 20;
 
-/// What the rules' sources were when this was built; `make native` passes it.
+/// The hash of the rules' sources when this was built, which `setup.py` passes.
 const RULES_SHA256: &str = match option_env!("RULES_SHA256") {
     Some(sha256) => sha256,
     None => "",

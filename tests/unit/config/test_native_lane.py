@@ -73,20 +73,36 @@ def test_python_reads_alone_where_no_lane_is_installed(monkeypatch: pytest.Monke
 
 def test_lane_is_off_after_the_third_panic_and_python_reads_on() -> None:
     lane = GuardedLane(made := PythonLane(EncodedEvent, panics_at=[b"bomb"]))
-    bomb, fine = raw_record(7, {"name": "bomb", "execution_id": 1}), raw_record(8)
+    bombs = [raw_record(at, {"name": "bomb", "execution_id": 1}) for at in (1, 2, 3)]
+    fine = raw_record(8)
 
     with capture_logs() as lines:
-        outcomes = [lane.read([bomb, fine]) for _ in range(2)]
+        outcomes = [lane.read([bomb]) for bomb in bombs[:2]]
         assert lane.is_on()
         assert lane.read([fine])[0] is not None
-        outcomes += [lane.read([bomb, fine]), lane.read([fine])]
+        outcomes += [lane.read([bombs[2]]), lane.read([fine])]
 
     assert not lane.is_on()
     assert lane.panics == 3
-    assert outcomes == [[None, None]] * 3 + [[None]]
+    assert outcomes == [[None]] * 4
     assert made.calls == 4
-    assert {line["records"] for line in lines} == {f"{TOPIC}[0]@7 to {TOPIC}[0]@8"}
+    assert [line["records"] for line in lines] == [
+        f"{one.coordinates} to {one.coordinates}" for one in bombs
+    ]
     assert [line["panics"] for line in lines] == [1, 2, 3]
+
+
+def test_records_that_panicked_are_left_when_they_are_read_again() -> None:
+    """A batch without room drops the rest of a call, so the next call begins inside that one."""
+    lane = GuardedLane(made := PythonLane(EncodedEvent, panics_at=[b"bomb"]))
+    read = [raw_record(at) for at in range(1, 9)]
+    read[5] = raw_record(6, {"name": "bomb", "execution_id": 1})
+
+    outcomes = [lane.read(read[first:]) for first in (0, 0, 2, 4)]
+
+    assert outcomes == [[None] * 8, [None] * 8, [None] * 6, [None] * 4]
+    assert (lane.panics, made.calls) == (1, 1)
+    assert lane.read([raw_record(9)])[0] is not None
 
 
 def test_records_keep_their_order_and_outcomes_whichever_core_reads_them() -> None:

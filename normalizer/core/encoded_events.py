@@ -98,7 +98,7 @@ CALL_RECORDS: Final = 200
 CALL_BYTES: Final = 64 * 1024
 """The most bytes of their values, unless a single record has more.
 
-Records that hold batches of events take about four milliseconds for so many bytes.
+64 kB of records that hold batches of events take about four milliseconds.
 """
 
 

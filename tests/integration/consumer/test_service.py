@@ -107,8 +107,7 @@ async def test_stage_wait_includes_waiting_until_rows_are_sent(
         await wait_for_lock(other, "normalizer writer")
         before_s = waited.get()
 
-        await asyncio.sleep(0.5)
-        await other.execute("commit")
+        await other.execute("select pg_sleep(0.5); commit")
         await until(lambda: service.counters.stored == 40)
 
         assert waited.get() - before_s >= 0.5

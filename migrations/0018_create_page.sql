@@ -15,6 +15,10 @@ left join lateral (
     limit    1
 ) as waiting on true;
 
+create index calls_unfinished on projector.call_facts (execution_id) where finished_at is null;
+comment on index projector.calls_unfinished is
+    'Query: the unfinished calls of an execution (view stuck_reasons).';
+
 comment on view projector.stuck_reasons is
     'What does a stuck execution wait for? Filter by execution_id. Stuck: not ended, and without '
     'an event for at least 5 minutes, as in stuck_executions.';

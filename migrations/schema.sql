@@ -3318,6 +3318,9 @@ COMMENT ON INDEX projector.calls_failed IS 'Query: the failure before a retry, a
 CREATE INDEX calls_retried ON projector.call_facts USING btree (execution_id, projector.ranked_value(step_ranked), COALESCE(iteration, '-1'::integer), attempts, begun_at) WHERE (attempts > 0);
 COMMENT ON INDEX projector.calls_retried IS 'Query: retries of one step and iteration that began after a failure (retry_candidates).';
 
+CREATE INDEX calls_unfinished ON projector.call_facts USING btree (execution_id) WHERE (finished_at IS NULL);
+COMMENT ON INDEX projector.calls_unfinished IS 'Query: the unfinished calls of an execution (view stuck_reasons).';
+
 CREATE INDEX divergences_open ON projector.divergences USING btree (projection, execution_id, hour) WHERE (ended_at IS NULL);
 COMMENT ON INDEX projector.divergences_open IS 'Query: open divergences (view agreement, projector repair).';
 

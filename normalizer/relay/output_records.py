@@ -34,14 +34,18 @@ async def read_limits(topics: TopicReader, settings: Settings) -> dict[str, int]
 
 
 def canonical_record(event: Envelope, topic: str, *, revision: int | None = None) -> OutputRecord:
-    """Build the record of a canonical event, keyed by its execution."""
+    """Build the record of a canonical event, keyed by its execution.
+
+    Only a row of PostgreSQL, which has a revision, gets a place. Reports of one event are compared
+    there, and nowhere else.
+    """
     headers = {
         "event_id": event.event_id,
         "shape": event.shape,
         "rules_version": event.normalizer_version,
         "evidence": f"{event.evidence:03}",
         "max_attempts": event.max_attempts,
-        "place": place_of(event),
+        "place": None if revision is None else place_of(event),
         "trace_id": event.trace_id,
         "traceparent": traceparent_of(event),
         "revision": revision,

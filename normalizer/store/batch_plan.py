@@ -45,14 +45,20 @@ class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
     merged: frozenset[Coordinates]
     merge_first: frozenset[Coordinates]
 
+    def merged_first(self) -> list[tuple[Coordinates, int]]:
+        """Return the records that count as merged by the first of two transactions."""
+        return [
+            record
+            for record in self.write_plan.merged_records
+            if record[0] in self.merge_first and record[0] not in self.write_plan.flagging
+        ]
+
     def after_merge(self) -> "BatchPlan":
         """Return the rest of the plan, after the stored rows were changed."""
         return msgspec.structs.replace(
             self,
             write_plan=msgspec.structs.replace(self.write_plan, updates=[], ambiguous=0),
-            merged=self.merged.union(
-                record for record, _ in self.write_plan.merged_records if record in self.merge_first
-            ),
+            merged=self.merged.union(record for record, _ in self.merged_first()),
             merge_first=frozenset(),
         )
 
@@ -140,7 +146,7 @@ class BatchPlanner:
 def _updating_records(
     events: Sequence[Event], write_plan: WritePlan, merged: frozenset[Coordinates]
 ) -> frozenset[Coordinates]:
-    """Return the records that change stored rows: merged into them, or sharing their id.
+    """Return the records that change stored rows: merged into them, flagging, or sharing their id.
 
     Empty if all of them are in `merged`.
     """
@@ -148,7 +154,9 @@ def _updating_records(
     updating = frozenset(
         coordinates_of(event)
         for event, (outcome, row) in zip(events, write_plan.outcomes, strict=True)
-        if (outcome == "merged" and row in changed)
+        if (
+            row in changed and (outcome == "merged" or coordinates_of(event) in write_plan.flagging)
+        )
         or (outcome == "stored" and event.event_id != row and event.event_id in changed)
     )
     return frozenset() if updating <= merged else updating

@@ -105,10 +105,7 @@ class WriteTransaction:
         """Change the stored rows, and write nothing else of the batch."""
         write_plan = plan.write_plan
         await update_rows(connection, write_plan.updates)
-        await add_merged_records(
-            connection,
-            [record for record in write_plan.merged_records if record[0] in plan.merge_first],
-        )
+        await add_merged_records(connection, plan.merged_first())
         left = plan.after_merge()
         return WriteProgress(
             refused=progress.refused,

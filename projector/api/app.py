@@ -48,20 +48,22 @@ def build(
     host: str = "127.0.0.1",
     origins: Sequence[str] = (),
     visible: VisibleSettings | None = None,
+    ends: ExecutionEnds | None = None,
 ) -> ASGIApp:
     """Build the app. The caller opens both readers before it runs, and closes them afterwards.
 
     Probes and scrapes read through `own`, so that no number of requests for answers can fail or
     delay them. Concurrent scrapes share one read.
 
-    Pages of `origins` may also read the answers and send the token.
+    Pages of `origins` may also read the answers and send the token. Stop `ends` to end the waits
+    of requests.
     """
     visible = visible or VisibleSettings()
     thresholds = visible.thresholds
     metrics = ApiMetrics(thresholds)
     metrics.connections.set_function(lambda: reader.in_use)
     answers = ResponseCache()
-    ends = ExecutionEnds(reader)
+    ends = ends or ExecutionEnds(reader)
     files = StaticFiles(page.index(), page.assets(), page.version())
     paths = OwnPaths(reader, own, metrics, _document(token=token is not None), visible)
     app = Starlette(
@@ -125,8 +127,9 @@ def _endpoint(
         key = f"{form} {request.url.path}?{query.decode('latin-1')}"
         if isinstance(params, ExecutionParams) and params.wait is not None:
             execution_id = parse_id(request.path_params["execution_id"])
+            within_s = float(params.wait[:-1])
             # What was answered before the end is not answered again.
-            key += f"#{await ends.wait(execution_id, float(params.wait[:-1]))}"
+            key += f"#{await ends.wait(execution_id, within_s, _disconnected(request))}"
         cached, from_cache = await answers.get(key, run)
         if from_cache:
             metrics.cached.inc()
@@ -150,6 +153,11 @@ def _endpoint(
         return response
 
     return counted
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _headers(request: Request, cached: CachedResponse, file: str | None) -> dict[str, str]:

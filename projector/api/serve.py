@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 
 from normalizer.errors import ConfigurationError
 from projector.api.app import build
+from projector.api.execution_ends import ExecutionEnds
 from projector.api.idle_connections import LimitedConnection
 from projector.api.snapshots import Reader
 from projector.api.visible_settings import VisibleSettings
@@ -60,6 +61,7 @@ async def serve(settings: ApiSettings, print_line: Callable[[str], None]) -> Non
     )
     with _listening(settings.host, settings.port) as listener:
         async with reader, own:
+            ends = ExecutionEnds(reader)
             app = build(
                 reader,
                 own,
@@ -67,8 +69,9 @@ async def serve(settings: ApiSettings, print_line: Callable[[str], None]) -> Non
                 host=settings.host,
                 origins=settings.origins,
                 visible=settings.visible,
+                ends=ends,
             )
-            server = Server(app)
+            server = Server(app, ends)
             print_line(f"serving on {address_of(listener)}")
             await server.serve(sockets=[listener])
 
@@ -76,7 +79,8 @@ async def serve(settings: ApiSettings, print_line: Callable[[str], None]) -> Non
 class Server(uvicorn.Server):
     """uvicorn with our limits. SIGTERM and SIGINT end it with exit code 0."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, ends: ExecutionEnds | None = None) -> None:
+        self._ends = ends
         super().__init__(
             uvicorn.Config(
                 app,
@@ -103,7 +107,9 @@ class Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     def stop(self) -> None:
-        """Finish requests in flight, then stop."""
+        """Finish requests in flight, of which none waits any longer, then stop."""
+        if self._ends is not None:
+            self._ends.stop()
         self.should_exit = True
 
 

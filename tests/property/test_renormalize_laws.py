@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from normalizer.core.identity.collisions import match_strength
+from normalizer.core.identity.merge_flags import ELSEWHERE
 from normalizer.core.normalize import Normalizer
 from normalizer.envelope import Envelope, canonical_json
 from normalizer.jobs.dry_run.diff import changes_between
@@ -58,3 +59,16 @@ def test_a_row_normalized_again_under_the_same_rules_stays_or_is_left_alone() ->
     check()
 
     assert read
+
+
+def test_row_with_an_identical_report_in_another_log_is_normalized_again() -> None:
+    value = b'{"execution_id":1001,"event_id":5,"event_type":"call.done","status":"COMPLETED"}'
+    (row,) = _normalize(raw_record(0, value=value))
+    assert isinstance(row, Envelope)
+    stored = merge(row, msgspec.structs.replace(row, source_partition=1))
+
+    # As if today's rules gave it another status.
+    again = renormalize_row(msgspec.structs.replace(stored, status="RUNNING"), _normalize)
+
+    assert isinstance(again, Envelope)
+    assert again.merge_flags == ELSEWHERE

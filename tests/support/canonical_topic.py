@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
+from normalizer.core.identity.merge_flags import ELSEWHERE
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, to_canonical
@@ -64,7 +65,12 @@ async def published(
         return PublishedLog(stored, stored, stored)
     normalize = Normalizer().normalize
     outcomes = (outcome for record in log for outcome in normalize(record))
-    sent = [outcome for outcome in outcomes if isinstance(outcome, Envelope)]
+    # This relay sends no `place`, as for an event with a report elsewhere.
+    sent = [
+        msgspec.structs.replace(outcome, merge_flags=ELSEWHERE)
+        for outcome in outcomes
+        if isinstance(outcome, Envelope)
+    ]
     counted = counted_once(sent, reader_keeps)
     merged = _merged_reports(ledger)
     for events, others in ((stored, counted), (counted, stored)):

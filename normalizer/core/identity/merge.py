@@ -1,7 +1,10 @@
 """Merges two reports of one event into one row, column by column.
 
 Merging is commutative, associative, and idempotent, so records may arrive in any order, twice, and
-in any batches, and still give the same row.
+in any batches, and still give the same content. Three things depend on the order: the row's
+coordinates, which are those of the report that was read first, and two flags. MERGED is set only if
+a later report changed the row. ELSEWHERE is missing if the row's own report is read last of all,
+for example if a file is read before its topic. docs/decisions/0015 lists these cases.
 
 It compares JSON values by their digests, so it never decodes a large value. Source:
 docs/spec/wire-shapes.md#m4, #v3.
@@ -39,6 +42,7 @@ from normalizer.core.identity.merge_flags import (
     lacks,
     with_flags,
 )
+from normalizer.core.rules.event_types import CALL_CLASSES, event_class
 from normalizer.envelope import Envelope
 
 _OBJECTS: Final[tuple[str, ...]] = ("meta", "extra", "headers")
@@ -79,7 +83,9 @@ def merge(stored: Envelope, report: Envelope, digests: Digests) -> Envelope:
     changed = {name: value for name, value in fields.items() if value != getattr(stored, name)}
     row = msgspec.structs.replace(stored, **changed) if changed else stored
     merged = with_flags(row, _flags(stored, report, row))
-    return stored if merged is stored else with_flags(merged, MERGED)
+    if merged is not stored:
+        merged = with_flags(merged, MERGED)
+    return with_flags(merged, ELSEWHERE) if _is_elsewhere(stored, report) else merged
 
 
 def request_digests(reports: Sequence[Envelope], digests: Digests) -> None:
@@ -112,7 +118,7 @@ def _differing(values: list[bytes | None]) -> Iterable[bytes]:
 
 def _flags(stored: Envelope, report: Envelope, row: Envelope) -> int:
     """Return the flags to set for two reports and their row."""
-    flags = report.merge_flags & ~MERGED
+    flags = report.merge_flags & ~(MERGED | ELSEWHERE)
     lacking = lacks(stored) | lacks(report)
     if row.step:
         flags |= lacking & WITHOUT_STEP
@@ -120,17 +126,22 @@ def _flags(stored: Envelope, report: Envelope, row: Envelope) -> int:
         flags |= lacking & WITHOUT_COMMAND
     if stored.step and report.step and stored.step != report.step:
         flags |= HAS_RIVAL
-    # What a job reads from a file has no time in a log, and tells nothing by its place.
-    if report.recorded_at is not None and not _follows(stored, report):
-        flags |= ELSEWHERE
     return flags
 
 
-def _follows(stored: Envelope, report: Envelope) -> bool:
-    """Whether the report lies in the log of the stored row, and not before it."""
+def _is_elsewhere(stored: Envelope, report: Envelope) -> bool:
+    """Return whether an event of a call is reported in another log, or before its row's record."""
+    if event_class(stored.event_type) not in CALL_CLASSES:
+        return False
+    if report.recorded_at is None:  # a job read it from a file, so its place tells nothing
+        return report.merge_flags & ELSEWHERE != 0
     *log, offset, index = coordinates_of(stored)
     *other_log, other_offset, other_index = coordinates_of(report)
-    return log == other_log and (offset, index) <= (other_offset, other_index)
+    return (
+        report.merge_flags & ELSEWHERE != 0
+        or log != other_log
+        or (other_offset, other_index) < (offset, index)
+    )
 
 
 def _higher_ranked(

@@ -26,7 +26,7 @@ HAS_RIVAL: Final = 16
 A report without a step or a command may then have been merged into the wrong row.
 """
 ELSEWHERE: Final = 32
-"""Another report lies in another log, or before the row's own in its log.
+"""Another report of a call's event lies in another log, or before the row's own in its log.
 
 Which report the row's coordinates are those of then depends on the order in which they were read.
 """

@@ -32,7 +32,13 @@ from normalizer.core.identity.coordinates import (
 )
 from normalizer.core.identity.digests import Digests
 from normalizer.core.identity.merge import merge, request_digests
-from normalizer.core.identity.merge_flags import HAS_RIVAL, SHARES_ID, is_ambiguous, with_flags
+from normalizer.core.identity.merge_flags import (
+    ELSEWHERE,
+    HAS_RIVAL,
+    SHARES_ID,
+    is_ambiguous,
+    with_flags,
+)
 from normalizer.core.identity.stored_events import Outcome, StoredEvents, WritePlan
 from normalizer.envelope import Envelope
 
@@ -82,6 +88,7 @@ class _Reconciler:
         self._changed: set[int] = set()
         self._merged_records: list[tuple[Coordinates, int]] = []
         self._unchanging: set[Coordinates] = set()
+        self._flagging: set[Coordinates] = set()
         self._digests = Digests()
         self._ambiguous = 0
         self._steps = ReportedSteps()
@@ -115,6 +122,7 @@ class _Reconciler:
             updates=[envelope_of(row) for row in self._sorted(self._changed)],
             outcomes=outcomes,
             merged_records=merged_records,
+            flagging=self._flagging,
             ambiguous=self._ambiguous,
         )
 
@@ -283,8 +291,12 @@ class _Reconciler:
         self._merged_records.append((coordinates_of(report), id_of(row)))
         if merged is row:
             self._unchanging.add(coordinates_of(report))
+            return "duplicate", id_of(row)
         self._change(row, merged)
-        return "duplicate" if merged is row else "merged", id_of(row)
+        if merged == with_flags(row, ELSEWHERE):
+            self._flagging.add(coordinates_of(report))
+            return "duplicate", id_of(row)
+        return "merged", id_of(row)
 
     def _change(self, row: Envelope, changed: Envelope) -> None:
         """Replace the row by the changed row."""

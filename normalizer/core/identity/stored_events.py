@@ -57,11 +57,13 @@ class WritePlan(msgspec.Struct, frozen=True, kw_only=True):
 
     `outcomes` is parallel to the batch's events and holds each event's outcome and row id.
     `merged_records` holds the records whose reports were merged into another record's row, each
-    with the id of that row. `ambiguous` counts the stored rows that became ambiguous in this batch.
+    with the id of that row. `flagging` holds those of them that only set ELSEWHERE, which are
+    duplicates. `ambiguous` counts the stored rows that became ambiguous in this batch.
     """
 
     inserts: list[Event]
     updates: list[Envelope]
     outcomes: list[tuple[Outcome, int]]
     merged_records: list[tuple[Coordinates, int]] = []
+    flagging: AbstractSet[Coordinates] = frozenset()
     ambiguous: int = 0

@@ -49,6 +49,14 @@ SPELLINGS: Final[tuple[tuple[str, ...], ...]] = (
 BEGIN_CLASS: Final = SPELLINGS[0][0]
 """The class of the event that begins an execution."""
 
+CALL_CLASSES: Final = frozenset(
+    (
+        *("command.issued", "command.claimed", "command.started"),
+        *("command.completed", "command.failed", "command.cancelled", "call.done", "call.error"),
+    )
+)
+"""The classes of events with a role in a call. A test compares them with event_kinds."""
+
 _CLASS_OF: Final[dict[str, str]] = {
     spelling: spellings[0] for spellings in SPELLINGS for spelling in spellings
 }

@@ -34,7 +34,7 @@ class ExecutionParams(Parameters, frozen=True, kw_only=True):
             Meta(
                 pattern=r"^([1-9]|[1-5][0-9]|60)s(?!\n)$",
                 description="Answer when the execution has ended, or after this time, at most 60s: "
-                "30s. It needn't be known yet.",
+                "30s. It needn't be known yet. Of more than 500 requests, the others don't wait.",
                 extra={"expected": "a time from 1s to 60s"},
             ),
         ]

@@ -10,12 +10,18 @@ from projector.api.parameters import Text, Texts, WindowParams, floor
 from projector.api.queries.run_query import run_query
 from projector.api.snapshots import Snapshot, Statement
 
+MOST: Final = 20_000
+"""Their calls are read one by one, so of more executions the newest are counted."""
 LONGEST: Final = timedelta(days=7)
 """Single calls are counted, so a window is at most this long: its last part is taken."""
 
 
 class PlaybookParams(WindowParams, frozen=True, kw_only=True):
-    """Parameters. Of a window above 7 days, the last 7 days are counted."""
+    """Parameters.
+
+    Of a window above 7 days, the last 7 days are counted, and of more than 20,000 executions, the
+    newest 20,000.
+    """
 
     playbook: Annotated[Text, Meta(description="The playbook.")]
     version: Texts | None = None
@@ -28,6 +34,7 @@ class PlaybookParams(WindowParams, frozen=True, kw_only=True):
             "version": self.version,
             "since": max(floor(since, "hour"), until - LONGEST),
             "until": until,
+            "most": MOST,
         }
 
 
@@ -64,6 +71,8 @@ _OF_PLAYBOOK: Final = """
         and    first_at >= :since and first_at < :until
         and    playbook = :playbook::text
         and    (:version::text[] is null or version = any(:version))
+        order by first_at desc, execution_id desc
+        limit  :most::bigint
     )
 """
 _VERSIONS: Final = Statement(f"""
@@ -106,7 +115,10 @@ _VERSIONS: Final = Statement(f"""
 
 
 async def versions_of_playbook(snapshot: Snapshot, params: PlaybookParams) -> ApiAnswer[VersionRow]:
-    """How do the versions of one playbook compare, in at most 7 days? The latest first."""
+    """How do the versions of one playbook compare, in at most 7 days?
+
+    The latest version comes first. At most the newest 20,000 executions are counted.
+    """
     return await run_query(snapshot, _VERSIONS, params.values(snapshot.read_at), VersionRow)
 
 
@@ -134,5 +146,8 @@ _ERRORS: Final = Statement(f"""
 
 
 async def errors_by_version(snapshot: Snapshot, params: PlaybookParams) -> ApiAnswer[VersionError]:
-    """Which errors does each version of one playbook have, in at most 7 days?"""
+    """Which errors does each version of one playbook have, in at most 7 days?
+
+    At most the newest 20,000 executions are counted.
+    """
     return await run_query(snapshot, _ERRORS, params.values(snapshot.read_at), VersionError)

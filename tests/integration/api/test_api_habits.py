@@ -6,12 +6,14 @@ import io
 import re
 import time
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Final
 
 import httpx
 import pytest
 
 from projector.api.endpoints import ENDPOINTS, ROOT
+from projector.api.queries import playbook_detail
 from tests.support.api_client import api_client, get_rows, insert_events
 from tests.support.stack import Database, Stack
 from tests.support.table_rows import connected
@@ -146,7 +148,9 @@ async def test_two_hundred_who_wait_share_one_connection(database: Database) -> 
         await asyncio.gather(*waiting, return_exceptions=True)
 
 
-async def test_versions_of_a_playbook_are_counted_as_sql_counts_them(database: Database) -> None:
+async def test_versions_of_a_playbook_are_counted_as_sql_counts_them(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await insert_events(database, 3_000)
     async with connected(database) as connection, api_client(database.url) as client:
         playbook = "team/one"
@@ -189,7 +193,17 @@ async def test_versions_of_a_playbook_are_counted_as_sql_counts_them(database: D
         rows = await get_rows(client, "versions-of-playbook", playbook=playbook, last="24h")
         found = await get_rows(client, "errors-by-version", playbook=playbook, last="24h")
         (one,) = await get_rows(client, "versions-of-playbook", playbook=playbook, version="1")
+        # Of more executions, only the newest are counted.
+        newest = await connection.fetch(
+            "select first_at from projector.executions where playbook = $1 "
+            "order by first_at desc limit 3",
+            playbook,
+        )
+        monkeypatch.setattr(playbook_detail, "MOST", 3)
+        some = await get_rows(client, "versions-of-playbook", playbook=playbook, last="23h")
 
+    assert sum(row["executions"] for row in some) == len(newest) == 3
+    assert min(datetime.fromisoformat(row["first_at"]) for row in some) == newest[-1]["first_at"]
     assert len(rows) == len(expected) == 2
     for row in expected:
         (same,) = (one for one in rows if one.get("version") == row["version"])

@@ -15,7 +15,9 @@ from normalizer.core.identity.merge_flags import (
     WITHOUT_COMMAND,
     WITHOUT_STEP,
 )
+from normalizer.core.rules.event_types import CALL_CLASSES
 from normalizer.envelope import Envelope
+from tests.support.event_kinds import EVENT_KINDS
 from tests.support.factories import envelope, recorded_at
 from tests.support.merging import merge
 
@@ -271,3 +273,20 @@ def test_report_before_the_row_in_its_log_is_flagged() -> None:
 
     assert merge(later, earlier).merge_flags & ELSEWHERE
     assert not merge(earlier, later).merge_flags & ELSEWHERE
+
+
+def test_identical_report_elsewhere_changes_only_that_flag() -> None:
+    here, there = envelope(5), msgspec.structs.replace(envelope(5), source_partition=1)
+
+    assert merge(here, there) == msgspec.structs.replace(here, merge_flags=ELSEWHERE)
+
+
+@pytest.mark.parametrize("event_type", ["playbook.completed", "step.enter", "command.heartbeat"])
+def test_report_of_an_event_outside_calls_is_not_flagged(event_type: str) -> None:
+    here = envelope(5, event_type=event_type)
+
+    assert merge(here, msgspec.structs.replace(here, source_partition=1)) is here
+
+
+def test_flagged_classes_are_those_with_a_role_in_calls() -> None:
+    assert {kind.event_class for kind in EVENT_KINDS if kind.subject == "call"} == CALL_CLASSES

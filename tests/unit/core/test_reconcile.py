@@ -11,7 +11,7 @@ import pytest
 from normalizer.core.encoded_events import envelope_of
 from normalizer.core.identity.collisions import MAX_SIBLINGS, sibling_ids
 from normalizer.core.identity.coordinates import Coordinates, coordinates_of
-from normalizer.core.identity.merge_flags import SHARES_ID
+from normalizer.core.identity.merge_flags import ELSEWHERE, SHARES_ID
 from normalizer.core.identity.reconcile import reconcile
 from normalizer.envelope import Envelope
 from normalizer.snowflake import derive_id
@@ -463,3 +463,13 @@ async def test_a_large_row_is_decoded_once_for_all_events_that_are_compared_with
 
     assert {outcome for outcome, _ in write_plan.outcomes} == {"stored"}
     assert time.process_time() - begun_s < 1
+
+
+async def test_identical_report_in_another_log_is_a_duplicate_and_flags_its_row() -> None:
+    row = envelope(1)
+    log = MemoryLog(row)
+    report = msgspec.structs.replace(row, source_partition=1)
+
+    assert await log.take(report, report) == ["duplicate", "duplicate"]
+    assert log.rows_by_id[row.event_id or 0].merge_flags == ELSEWHERE
+    assert (await reconcile([report], log)).updates == []

@@ -51,6 +51,8 @@ def test_a_record_is_the_canonical_line_with_headers_that_the_contract_names() -
     assert dict(record.headers)["max_attempts"] == b"3"
     assert dict(record.headers)["place"] == b"noetl.events:0:0:1:0"
     assert dict(canonical_record(envelope(1, evidence=2), "out").headers)["evidence"] == b"002"
+    # The relay without a database can't know whether another record reports the event too.
+    assert "place" not in dict(canonical_record(event, "out").headers)
     bare = envelope(1, recorded_at=None)
     assert {name for name, _ in canonical_record(bare, "out").headers} == {*headers["required"]}
 

@@ -1,0 +1,107 @@
+"""Requests that wait for ends of executions share one query, which none of them takes with it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import asyncpg
+import pytest
+
+from projector.api.app import build
+from projector.api.endpoints import ROOT
+from projector.api.execution_ends import ExecutionEnds
+from projector.api.snapshots import Reader
+from tests.support.stack import Database
+from tests.support.table_rows import connected
+
+_SOON_S: Final = 20.0
+_EVENT: Final = """
+    insert into normalizer.events (event_id, execution_id, event_type, step, status, created_at)
+    values ($1, 777, $2, 'flow', $3, now())
+"""
+
+
+@pytest.fixture
+async def reader(database: Database) -> AsyncIterator[Reader]:
+    async with Reader(database.url, connections=2, timeout_s=30.0) as made:
+        yield made
+
+
+async def never() -> None:
+    await asyncio.Event().wait()
+
+
+async def end(connection: asyncpg.Connection) -> None:
+    await connection.execute(_EVENT, 1, "playbook.started", "STARTED")
+    await connection.execute(_EVENT, 2, "playbook.completed", "COMPLETED")
+
+
+async def test_query_outlives_the_requests_that_it_began_for(
+    database: Database, reader: Reader
+) -> None:
+    ends = ExecutionEnds(reader)
+    async with connected(database) as connection:
+        async with connection.transaction():
+            await connection.execute(
+                "lock table projector.execution_facts in access exclusive mode"
+            )
+            assert (
+                await asyncio.gather(*(ends.wait(777, 0.3, never()) for _ in range(3))) == [0] * 3
+            )
+        async with asyncio.timeout(_SOON_S):
+            while not await ends.wait(777, 0.001, never()):
+                pass
+
+
+async def test_new_request_gets_a_look_at_once(database: Database, reader: Reader) -> None:
+    ends = ExecutionEnds(reader, pause_s=3_600.0)
+    async with connected(database) as connection, asyncio.timeout(_SOON_S):
+        while not await ends.wait(1, 0.1, never()):
+            pass
+        other = asyncio.create_task(ends.wait(1, 60.0, never()))
+        await end(connection)
+
+        await ends.wait(777, 60.0, never())
+
+        assert not other.done()
+        ends.stop()
+        await other
+
+
+async def test_more_requests_than_may_wait_are_answered_at_once(reader: Reader) -> None:
+    ends = ExecutionEnds(reader, most=2)
+    waiting = [asyncio.create_task(ends.wait(one, 60.0, never())) for one in (1, 1)]
+    await asyncio.sleep(0)
+
+    async with asyncio.timeout(_SOON_S):
+        await ends.wait(2, 60.0, never())
+        assert not any(one.done() for one in waiting)
+        ends.stop()
+        await asyncio.gather(*waiting)
+        await ends.wait(1, 60.0, never())
+
+
+async def test_wait_ends_when_the_client_disconnects(database: Database, reader: Reader) -> None:
+    messages: list[dict[str, Any]] = [{"type": "http.request"}, {"type": "http.disconnect"}]
+    sent = []
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    async with connected(database) as connection:
+        await connection.execute(_EVENT, 1, "playbook.started", "STARTED")
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": f"{ROOT}/executions/777",
+        "query_string": b"wait=60s",
+        "headers": [(b"host", b"localhost")],
+    }
+
+    async with asyncio.timeout(_SOON_S):
+        await build(reader, reader)(scope, receive, send)
+
+    assert "http.response.start" in sent

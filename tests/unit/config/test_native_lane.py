@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from normalizer.config.settings import Settings
 from normalizer.core.batch import Item
-from normalizer.core.encoded_events import EncodedEvent, Lane, envelope_of
+from normalizer.core.encoded_events import CALL_BYTES, CALL_RECORDS, EncodedEvent, Lane, envelope_of
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Ignored, Normalized, Rejected
@@ -85,7 +85,7 @@ def test_lane_is_off_after_the_third_panic_and_python_reads_on() -> None:
     assert not lane.is_on()
     assert lane.panics == 3
     assert outcomes == [[None]] * 4
-    assert made.calls == 4
+    assert len(made.call_records) == 4
     assert [line["records"] for line in lines] == [
         f"{one.coordinates} to {one.coordinates}" for one in bombs
     ]
@@ -101,7 +101,7 @@ def test_records_that_panicked_are_left_when_they_are_read_again() -> None:
     outcomes = [lane.read(read[first:]) for first in (0, 0, 2, 4)]
 
     assert outcomes == [[None] * 8, [None] * 8, [None] * 6, [None] * 4]
-    assert (lane.panics, made.calls) == (1, 1)
+    assert (lane.panics, len(made.call_records)) == (1, 1)
     assert lane.read([raw_record(9)])[0] is not None
 
 
@@ -120,6 +120,17 @@ def test_records_keep_their_order_and_outcomes_whichever_core_reads_them() -> No
         outcomes for _, outcomes in by_python
     ]
     assert lane.read_natively > len(read) / 2
+
+
+def test_call_of_the_lane_ends_at_its_bytes_or_its_records() -> None:
+    value = b'{"name":"n","execution_id":1,"context":"%b"}'
+    sizes = [100_000, *[20_000] * 7, CALL_BYTES - 200, 10, 100_000, *[0] * (CALL_RECORDS + 1)]
+    read = [raw_record(at, value % (b"x" * size)) for at, size in enumerate(sizes)]
+    lane = PythonLane(EncodedEvent)
+
+    asyncio.run(_items(read, lane))
+
+    assert lane.call_records == [1, 3, 3, 1, 2, 1, CALL_RECORDS, 1]
 
 
 def test_slice_ends_at_the_room_of_its_batch() -> None:

@@ -555,7 +555,7 @@ create table normalizer.quarantine (
 );
 
 comment on table normalizer.quarantine is
-    'Private: every refused record or event, with its reason and coordinates. Reason skipped: '
+    'Private: every rejected record or event, with its reason and coordinates. Reason skipped: '
     'an operator skipped it with `normalizer position skip`.';
 comment on index normalizer.quarantine_by_source is
     'One entry for each record or event. Query: was this record refused already (replay)?';

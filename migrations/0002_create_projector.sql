@@ -23,7 +23,7 @@ create schema projector;
 grant usage on schema projector to normalizer_writer, projector_reader;
 
 
--- The meaning of events, in every spelling of normalizer/core/event_types.py. A test compares them.
+-- The meaning of events, in every spelling of normalizer/core/rules/event_types.py. A test compares them.
 create table projector.event_kinds (
     event_type  text not null,
     event_class text not null,

@@ -131,7 +131,7 @@ create table normalizer.redrive_attempts (
 );
 
 comment on table normalizer.redrive_attempts is
-    'Private: every try to redrive a refused record: who, when, under which rules, and the '
+    'Private: every try to redrive a rejected record: who, when, under which rules, and the '
     'outcome.';
 
 

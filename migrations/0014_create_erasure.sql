@@ -26,7 +26,7 @@ comment on table normalizer.forgotten_executions is
 comment on column normalizer.forgotten_executions.events is
     'Number of its events that were deleted.';
 comment on column normalizer.forgotten_executions.refused is
-    'Number of its refused records that were emptied. Their coordinates and their reason stay, '
+    'Number of its rejected records that were emptied. Their coordinates and their reason stay, '
     'for the ledger.';
 comment on column normalizer.forgotten_executions.ended_at is
     'When the erasure was complete. Null until then; the same command continues it.';

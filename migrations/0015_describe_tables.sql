@@ -87,7 +87,7 @@ begin
                 ('', 'stored', 'Number of events that became rows.'),
                 ('', 'duplicate', 'Number of events that were stored already and added nothing.'),
                 ('', 'merged', 'Number of events that were stored already and changed the row.'),
-                ('', 'quarantined', 'Number of refused records and events.'),
+                ('', 'quarantined', 'Number of rejected records and events.'),
                 ('', 'ignored',
                  'Number of records and events that need no row: tombstones, empty batches, '
                  'expired events.'),

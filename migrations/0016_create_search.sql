@@ -110,7 +110,7 @@ select quarantine_id, tried_at, projector.hour_of(tried_at) as hour, tried_by, o
 from   normalizer.redrive_attempts;
 
 comment on view projector.redrive_attempts is
-    'Which refused records did somebody try to redrive, when, under which rules, and what was '
+    'Which rejected records did somebody try to redrive, when, under which rules, and what was '
     'the outcome? Filter by quarantine_id. A dry run writes nothing, so it is not here.';
 -- As in view calls.
 do $$

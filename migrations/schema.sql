@@ -799,7 +799,7 @@ COMMENT ON COLUMN normalizer.forgotten_executions.at IS 'When it was done.';
 COMMENT ON COLUMN normalizer.forgotten_executions.who IS 'Who did it.';
 COMMENT ON COLUMN normalizer.forgotten_executions.why IS 'The reason that was given.';
 COMMENT ON COLUMN normalizer.forgotten_executions.events IS 'Number of its events that were deleted.';
-COMMENT ON COLUMN normalizer.forgotten_executions.refused IS 'Number of its refused records that were emptied. Their coordinates and their reason stay, for the ledger.';
+COMMENT ON COLUMN normalizer.forgotten_executions.refused IS 'Number of its rejected records that were emptied. Their coordinates and their reason stay, for the ledger.';
 COMMENT ON COLUMN normalizer.forgotten_executions.ended_at IS 'When the erasure was complete. Null until then; the same command continues it.';
 
 CREATE TABLE normalizer.gaps (
@@ -879,7 +879,7 @@ COMMENT ON COLUMN normalizer.job_parts.outcomes IS 'Number of outcomes, the sum 
 COMMENT ON COLUMN normalizer.job_parts.stored IS 'Number of events that became rows.';
 COMMENT ON COLUMN normalizer.job_parts.duplicate IS 'Number of events that were stored already and added nothing.';
 COMMENT ON COLUMN normalizer.job_parts.merged IS 'Number of events that were stored already and changed the row.';
-COMMENT ON COLUMN normalizer.job_parts.quarantined IS 'Number of refused records and events.';
+COMMENT ON COLUMN normalizer.job_parts.quarantined IS 'Number of rejected records and events.';
 COMMENT ON COLUMN normalizer.job_parts.ignored IS 'Number of records and events that need no row: tombstones, empty batches, expired events.';
 COMMENT ON COLUMN normalizer.job_parts.changed IS 'Number of stored rows that the job changed.';
 COMMENT ON COLUMN normalizer.job_parts.unchanged IS 'Number of stored rows that the job left as they were.';
@@ -1024,7 +1024,7 @@ CREATE TABLE normalizer.quarantine (
     execution_id bigint,
     CONSTRAINT quarantine_reason CHECK ((reason = ANY (ARRAY['too_large'::text, 'unsupported_framing'::text, 'invalid_utf8'::text, 'invalid_json'::text, 'too_deep'::text, 'not_an_event'::text, 'missing_execution_id'::text, 'invalid_id'::text, 'missing_time'::text, 'rejected_by_database'::text, 'skipped'::text])))
 );
-COMMENT ON TABLE normalizer.quarantine IS 'Private: every refused record or event, with its reason and coordinates. Reason skipped: an operator skipped it with `normalizer position skip`.';
+COMMENT ON TABLE normalizer.quarantine IS 'Private: every rejected record or event, with its reason and coordinates. Reason skipped: an operator skipped it with `normalizer position skip`.';
 COMMENT ON COLUMN normalizer.quarantine.quarantine_id IS 'Number of the entry.';
 COMMENT ON COLUMN normalizer.quarantine.reason IS 'Reason, one of a fixed list.';
 COMMENT ON COLUMN normalizer.quarantine.detail IS 'The reason in a sentence, with the path inside the record.';
@@ -1088,7 +1088,7 @@ CREATE TABLE normalizer.redrive_attempts (
     run integer NOT NULL,
     CONSTRAINT redrive_attempts_outcome CHECK ((outcome = ANY (ARRAY['redriven'::text, 'refused'::text, 'gone'::text])))
 );
-COMMENT ON TABLE normalizer.redrive_attempts IS 'Private: every try to redrive a refused record: who, when, under which rules, and the outcome.';
+COMMENT ON TABLE normalizer.redrive_attempts IS 'Private: every try to redrive a rejected record: who, when, under which rules, and the outcome.';
 COMMENT ON COLUMN normalizer.redrive_attempts.quarantine_id IS 'Number of the entry.';
 COMMENT ON COLUMN normalizer.redrive_attempts.tried_at IS 'When it was tried.';
 COMMENT ON COLUMN normalizer.redrive_attempts.tried_by IS 'Who started the redrive.';
@@ -1199,7 +1199,7 @@ COMMENT ON COLUMN normalizer.source_positions.outcomes IS 'Number of outcomes, t
 COMMENT ON COLUMN normalizer.source_positions.stored IS 'Number of events that became rows.';
 COMMENT ON COLUMN normalizer.source_positions.duplicate IS 'Number of events that were stored already and added nothing.';
 COMMENT ON COLUMN normalizer.source_positions.merged IS 'Number of events that were stored already and changed the row.';
-COMMENT ON COLUMN normalizer.source_positions.quarantined IS 'Number of refused records and events.';
+COMMENT ON COLUMN normalizer.source_positions.quarantined IS 'Number of rejected records and events.';
 COMMENT ON COLUMN normalizer.source_positions.ignored IS 'Number of records and events that need no row: tombstones, empty batches, expired events.';
 COMMENT ON COLUMN normalizer.source_positions.last_offset IS 'Offset of the last record that was read.';
 COMMENT ON COLUMN normalizer.source_positions.last_recorded_ms IS 'Kafka time of that record, milliseconds since 1970.';
@@ -2918,7 +2918,7 @@ CREATE VIEW projector.redrive_attempts AS
     job_id,
     run
    FROM normalizer.redrive_attempts;
-COMMENT ON VIEW projector.redrive_attempts IS 'Which refused records did somebody try to redrive, when, under which rules, and what was the outcome? Filter by quarantine_id. A dry run writes nothing, so it is not here.';
+COMMENT ON VIEW projector.redrive_attempts IS 'Which rejected records did somebody try to redrive, when, under which rules, and what was the outcome? Filter by quarantine_id. A dry run writes nothing, so it is not here.';
 COMMENT ON COLUMN projector.redrive_attempts.quarantine_id IS 'id of the entry, as in quarantine_records';
 COMMENT ON COLUMN projector.redrive_attempts.tried_at IS 'when it was tried';
 COMMENT ON COLUMN projector.redrive_attempts.hour IS 'the hour of tried_at';

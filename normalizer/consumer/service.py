@@ -166,11 +166,12 @@ class Service:
         writing: asyncio.Task[None] | None = None
         is_ahead = False
         while not self._stopping.is_set():
+            self._spans.begin()
             if is_ahead:
                 # Else the next batch is full before this one's rows are sent, each short statement
                 # before them waits for a slice, and nothing is left to do during the long one.
-                await self._store.sending_rows.wait()
-            self._spans.begin()
+                with self._timed("wait"):
+                    await self._store.sending_rows.wait()
             builder = await self._filler.fill(writing)
             is_ahead = writing is not None and not writing.done() and self.intake.is_full(builder)
             if writing:

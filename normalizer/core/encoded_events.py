@@ -94,7 +94,12 @@ Outcome = Event | Rejected | Ignored
 """The outcome of one event, or of a record without events."""
 
 CALL_RECORDS: Final = 200
-"""Records that the lane reads in one call: about two milliseconds."""
+"""The most records that the lane reads in one call: about two milliseconds."""
+CALL_BYTES: Final = 64 * 1024
+"""The most bytes of their values, unless a single record has more.
+
+64 kB of records that hold batches of events take about four milliseconds.
+"""
 
 
 class Lane(Protocol):
@@ -113,7 +118,7 @@ class Lane(Protocol):
 
         None leaves the record to Python: it's suspicious, rejected, ignored, or of a form that the
         lane doesn't know. A tuple holds every event of its record in order, and at least one.
-        Never raises. The records have a topic, and are at most CALL_RECORDS.
+        Never raises. The records have a topic, and are at most CALL_RECORDS and CALL_BYTES.
         """
 
 

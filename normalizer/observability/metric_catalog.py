@@ -129,8 +129,8 @@ CATALOGUE: Final = (
         name="normalizer_stage_seconds_total",
         kind="counter",
         means="Time by stage. fetch includes waiting for records, but not waiting for a batch to "
-        "be due. wait means that the next batch is full and the last one isn't written yet."
-        " write is the whole transaction with its retries.",
+        "be due. wait means waiting for the last batch: until its rows are sent, and once the next "
+        "batch is full, until it's written. write is the whole transaction with its retries.",
         hint="If wait grows, PostgreSQL is the limit. If normalize is near 1 per second, the "
         "processor is, so add processes.",
         labels={"stage": STAGES},

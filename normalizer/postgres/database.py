@@ -72,7 +72,7 @@ def check_url(database_url: str, name: str = "the database's address") -> None:
         raise ConfigurationError(f"{name}: {DATABASE_URL_FORM}")
 
 
-class PoolerRefused(asyncpg.ProtocolViolationError):  # type: ignore[misc]
+class PoolerError(asyncpg.ProtocolViolationError):  # type: ignore[misc]
     """A pooler ended the connection while it was being opened, before any statement ran.
 
     Its text names users, databases, and what the pooler waits for. It holds no secret.
@@ -156,7 +156,7 @@ async def closing(connection: Connection) -> AsyncIterator[Connection]:
 
 def sentence_of(error: asyncpg.PostgresError) -> str:
     """Describe the error without the server's own text, which may quote a record."""
-    if isinstance(error, PoolerRefused):
+    if isinstance(error, PoolerError):
         return f"database: sign-in through a pooler: {error.args[0]} (SQLSTATE {error.sqlstate})"
     if error.sqlstate in {"08003", "08006"}:
         return f"database: the connection ended (SQLSTATE {error.sqlstate})"
@@ -207,7 +207,7 @@ async def _connect(database_url: str, options: Mapping[str, Any]) -> Connection:
     try:
         connection = await asyncpg.connect(last, timeout=timeout, **options)
     except asyncpg.ProtocolViolationError as error:
-        raise PoolerRefused(str(error)) from error
+        raise PoolerError(str(error)) from error
     return connection
 
 

@@ -176,6 +176,7 @@ class RelayStore:
         another process claimed its partition, otherwise PositionMovedError, which means claim it
         again.
         """
+        self.sending_rows.set()
         async with asyncio.TaskGroup() as tasks:
             parts = [
                 tasks.create_task(self._write_part(part), name=f"relay {part.key}")

@@ -47,6 +47,7 @@ class GuardedLane:
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
+        self._panicked: set[str] = set()
         self.panics = 0
 
     def is_on(self) -> bool:
@@ -54,12 +55,17 @@ class GuardedLane:
         return self.panics < MOST_PANICS
 
     def read(self, records: Sequence[RawRecord]) -> Sequence[tuple[EncodedEvent, ...] | None]:
-        """As `Lane.read`. A panic is logged with the records that were read."""
-        if not self.is_on():
+        """As `Lane.read`. A panic is logged with the records that were read.
+
+        Records of a call that panicked are left to Python when they're read again. Otherwise one
+        bad record could use up MOST_PANICS, for example while its batch has no room for it.
+        """
+        if not self.is_on() or self._have_panicked(records):
             return [None] * len(records)
         outcomes = self._lane.read(records)
         if self._lane.panics > self.panics:
             self.panics = self._lane.panics
+            self._panicked.update(record.coordinates for record in records)
             _log.error(
                 "lane.panicked",
                 records=f"{records[0].coordinates} to {records[-1].coordinates}",
@@ -69,6 +75,10 @@ class GuardedLane:
                 else "Python reads every record from now on",
             )
         return outcomes
+
+    def _have_panicked(self, records: Sequence[RawRecord]) -> bool:
+        """Return whether one of them was in a call that panicked."""
+        return bool(self._panicked) and any(one.coordinates in self._panicked for one in records)
 
 
 def open_lane(settings: Settings) -> GuardedLane | None:

@@ -7,7 +7,7 @@ from typing import Final
 
 from normalizer.core.batch import Item
 from normalizer.core.decode.bounds import is_heavy
-from normalizer.core.encoded_events import CALL_RECORDS, Lane, Outcome
+from normalizer.core.encoded_events import CALL_BYTES, CALL_RECORDS, Lane, Outcome
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
 from normalizer.runtime.telemetry import get_logger
@@ -71,9 +71,21 @@ def _read(
     if lane is None:
         yield from zip(records, repeat(None))
         return
-    for first in range(0, len(records), CALL_RECORDS):
-        some = records[first : first + CALL_RECORDS]
-        yield from zip(some, lane.read(some), strict=True)
+    for call in _calls(records):
+        yield from zip(call, lane.read(call), strict=True)
+
+
+def _calls(records: Sequence[RawRecord]) -> Iterator[Sequence[RawRecord]]:
+    """Split the records into calls of the lane."""
+    first, size = 0, 0
+    for at, record in enumerate(records):
+        is_full = at - first == CALL_RECORDS or size + record.value_bytes > CALL_BYTES
+        if is_full and at > first:
+            yield records[first:at]
+            first, size = at, 0
+        size += record.value_bytes
+    if records:
+        yield records[first:]
 
 
 async def _timed(heavy: NormalizeHeavy, record: RawRecord) -> tuple[Normalized, ...] | None:

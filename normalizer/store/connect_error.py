@@ -10,7 +10,7 @@ import asyncpg
 
 from normalizer.config.tls_files import address_option
 from normalizer.errors import FatalError, NormalizerError, StoreUnavailableError
-from normalizer.postgres.database import PoolerRefused, UnfitFileError, sentence_of
+from normalizer.postgres.database import PoolerError, UnfitFileError, sentence_of
 from normalizer.runtime.telemetry import describe_error
 from normalizer.store.sqlstate import translated
 
@@ -34,7 +34,7 @@ def connect_error(error: BaseException, database_url: str) -> NormalizerError:
     Before a statement runs, the server's text quotes only names of users, hosts, and databases.
     """
     match error:
-        case PoolerRefused():
+        case PoolerError():
             return StoreUnavailableError(
                 sentence_of(error),
                 remedy="check the user, the password and the name of the database in DATABASE_URL, "

@@ -16,7 +16,7 @@ from normalizer.core.identity.reconcile import reconcile
 from normalizer.core.identity.stored_events import WritePlan
 from normalizer.envelope import Envelope, Rejected
 from normalizer.store import store_statements
-from normalizer.store.rows import StoredRows, copy_rows, encode_rows, find_refused_rows, update_rows
+from normalizer.store.rows import StoredRows, copy_rows, find_refused_rows, update_rows
 from normalizer.store.sorted_outcomes import begin_batch, sort_outcomes
 from normalizer.store.source_positions import Positions
 
@@ -64,7 +64,7 @@ class RowIsolation:
         write_plan = await reconcile(events, StoredRows(connection), dedup_horizon)
 
         async def insert(rows: Sequence[Event]) -> None:
-            await copy_rows(connection, await encode_rows(rows), 0)
+            await copy_rows(connection, rows, 0)
 
         async def update(rows: Sequence[Envelope]) -> None:
             await update_rows(connection, rows)

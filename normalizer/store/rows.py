@@ -23,6 +23,8 @@ Row = TypeVar("Row", Event, Envelope)
 
 ROWS_AT_ONCE: Final = 500
 """How many rows to encode and send before yielding to the event loop, after two milliseconds."""
+COPIED_BYTES: Final = 1 << 20
+"""How many bytes of rows to send at once, even if they are fewer rows."""
 _HEAD: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 """Source: the PostgreSQL manual, COPY, Binary Format."""
 _END: Final = b"\xff\xff"
@@ -184,31 +186,19 @@ async def add_merged_records(
     await connection.execute(store_statements.ADD_MERGED_RECORDS, *map(list, columns))
 
 
-async def encode_rows(rows: Sequence[Event]) -> list[bytes]:
-    """Return the columns of each row. Raises RowRejectedError for one that can't be encoded."""
-    encoded: list[bytes] = []
-    for first in range(0, len(rows), ROWS_AT_ONCE):
-        if first:
-            await asyncio.sleep(0)
-        try:
-            encoded.extend(map(columns_of, rows[first : first + ROWS_AT_ONCE]))
-        except ValueError:
-            raise RowRejectedError(line=len(encoded) + 1) from None
-    return encoded
+async def copy_rows(connection: asyncpg.Connection, rows: Sequence[Event], batch_id: int) -> None:
+    """Insert new rows, ascending by event_id, so that all writers lock projections in one order.
 
-
-async def copy_rows(
-    connection: asyncpg.Connection, encoded: Sequence[bytes], batch_id: int
-) -> None:
-    """Insert new rows, ascending by event_id, so that all writers lock projections in one order."""
-    if not encoded:
+    Raises RowRejectedError for a row that can't be encoded, or that the database rejects.
+    """
+    if not rows:
         return
     try:
         await connection.copy_to_table(
             "events",
             schema_name="normalizer",
             columns=store_statements.EVENT_COLUMNS,
-            source=_copy_data(encoded, batch_id),
+            source=copy_data(rows, batch_id),
             format="binary",
         )
     except FOREIGN_ERRORS as error:
@@ -217,14 +207,25 @@ async def copy_rows(
         raise
 
 
-async def _copy_data(encoded: Sequence[bytes], batch_id: int) -> AsyncIterator[bytes]:
-    """Yield the data for COPY: for each row the number of columns, its batch, and its columns."""
+async def copy_data(rows: Sequence[Event], batch_id: int) -> AsyncIterator[bytes]:
+    """Yield the data for COPY: for each row the number of columns, its batch, and its columns.
+
+    Let other tasks run between two chunks. Raises RowRejectedError for a row that can't be encoded.
+    """
     begin = struct.pack(">hiq", len(store_statements.EVENT_COLUMNS), 8, batch_id)
-    head = _HEAD
-    for first in range(0, len(encoded), ROWS_AT_ONCE):
-        yield begin.join((head, *encoded[first : first + ROWS_AT_ONCE]))
-        head = b""
-    yield _END
+    gathered, size = [_HEAD], 0
+    for line, row in enumerate(rows, start=1):
+        try:
+            columns = columns_of(row)
+        except ValueError:
+            raise RowRejectedError(line=line) from None
+        gathered.append(columns)
+        size += len(columns)
+        if size >= COPIED_BYTES or line % ROWS_AT_ONCE == 0:
+            yield begin.join(gathered)
+            gathered, size = [b""], 0
+            await asyncio.sleep(0)
+    yield begin.join(gathered) + _END
 
 
 async def update_rows(connection: asyncpg.Connection, rows: Sequence[Envelope]) -> None:

@@ -22,7 +22,6 @@ from normalizer.store.rows import (
     StoredRows,
     add_merged_records,
     copy_rows,
-    encode_rows,
     update_rows,
 )
 from normalizer.store.sorted_outcomes import SortedOutcomes, begin_batch
@@ -120,9 +119,8 @@ class WriteTransaction:
     ) -> list[tuple[Outcome, int]]:
         """Insert and change the rows of the plan. Returns each event's outcome and row id."""
         write_plan, merged = plan.write_plan, plan.merged
-        encoded = await encode_rows(write_plan.inserts)
         self._sending_rows.set()
-        await copy_rows(connection, encoded, batch_id)
+        await copy_rows(connection, write_plan.inserts, batch_id)
         await update_rows(connection, write_plan.updates)
         await add_merged_records(
             connection, [record for record in write_plan.merged_records if record[0] not in merged]

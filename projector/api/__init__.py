@@ -25,6 +25,7 @@ In the order a request meets them:
     thresholds.py        from when on a figure is worth a warning
     api_errors.py        errors by their HTTP status
     openapi.py           the OpenAPI document
+    examples.py          example answers for it
     api_index.py         every path with its question
     api_page.py          the same document as a page to read
     api_metrics.py       metrics of the API itself

@@ -137,7 +137,14 @@ def _index() -> dict[str, Any]:
                             },
                             "One of its rows.",
                         ),
-                    }
+                    },
+                    "text/csv": {
+                        "schema": {"type": "string"},
+                        "examples": _examples(
+                            "path,question,tag\r\n/api/v1/tiles,How are things?,overview\r\n",
+                            "One of its rows.",
+                        ),
+                    },
                 },
             },
             **_problems(),

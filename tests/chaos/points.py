@@ -94,7 +94,7 @@ POINTS: Final = (
         """,
     ),
     Point(
-        "while a refused record goes to quarantine",
+        "while a rejected record goes to quarantine",
         """
         create trigger gate before insert on normalizer.quarantine
             for each row execute function wait_at_the_gate();

@@ -27,7 +27,7 @@ RECORDS = 150
 IN_SOAK = {
     "before the insert",
     "in the middle of the insert",
-    "while a refused record goes to quarantine",
+    "while a rejected record goes to quarantine",
 }
 ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
 

@@ -4,7 +4,7 @@ import json
 import random
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from hypothesis import given
@@ -163,6 +163,46 @@ def test_records_of_no_log_and_of_a_stored_row_are_left(lane: Lane) -> None:
 
     assert answered is not None
     assert left == [None] * 5
+
+
+def test_a_record_that_the_lane_cannot_read_is_left_and_the_others_are_answered() -> None:
+    """The lane never raises: else the process would end, and end again at the same record."""
+    plain = RawRecord(b'{"event_type":"a.b","execution_id":7}', "t", recorded_ms=1_784_000_000_000)
+    not_bytes: Any = (("a", "text"),)
+
+    answered, *left, last = native_lane().read(
+        [
+            plain,
+            replace(plain, recorded_ms=2**63),
+            replace(plain, recorded_ms=-(2**63) - 1),
+            replace(plain, headers=not_bytes),
+            replace(plain, headers=None),
+            replace(plain, partition=2**70),
+            plain,
+        ]
+    )
+
+    assert answered is not None
+    assert last == answered
+    assert left == [None] * 5
+
+
+def test_a_record_is_left_where_the_look_for_secrets_fails() -> None:
+    class Failing(Prefilter):
+        def suspects(self, text: bytes) -> bool:
+            raise ValueError(text)
+
+    plain, weak = raw_records(
+        [
+            b'{"event_type":"a.b","execution_id":7}',
+            b'{"event_type":"a.b","execution_id":7,"context":{"token_count":1}}',
+        ]
+    )
+
+    answered, left = native_module().Lane(EncodedEvent, Failing()).read([plain, weak])
+
+    assert answered is not None
+    assert left is None
 
 
 def test_a_word_that_an_operator_added_leaves_the_record() -> None:

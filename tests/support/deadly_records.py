@@ -24,5 +24,6 @@ def _die_of(self: Normalizer, record: RawRecord) -> tuple[Normalized, ...]:
 
 
 if __name__ == "__main__":
+    os.environ["NORMALIZER_CORE"] = "python"
     Normalizer.normalize = _die_of  # type: ignore[method-assign]
     start("normalizer")

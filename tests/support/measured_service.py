@@ -58,7 +58,11 @@ async def measured(settings: Settings, file: Path) -> AsyncIterator[asyncio.subp
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "tests.support.measured_service", str(file)),
-        env=environment(settings) | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        env=environment(settings)
+        | {
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "NORMALIZER_CORE": "python",
+        },
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
     )
@@ -88,6 +92,7 @@ async def _serve(file: Path) -> None:
         measures.normalize_s = max(measures.normalize_s, time.thread_time() - began_s)
         return outcomes
 
+    assert settings.core == "python"
     Normalizer.normalize = timed  # type: ignore[method-assign]
     watch = asyncio.create_task(_watch(service, measures, file))
     with stop_on_signals(service.stop):

@@ -238,7 +238,7 @@ class _Reconciler:
         return await self._assign(event, derived=derived)
 
     async def _assign(self, event: Envelope, *, derived: bool) -> tuple[Outcome, int]:
-        """Return the event an id from the database, because every derived id is taken."""
+        """Give the event an id from the database, because every derived id is taken."""
         event_id = await self._stored.find_assigned(coordinates_of(event))
         if event_id is not None and await self._row(event_id):
             return "duplicate", event_id

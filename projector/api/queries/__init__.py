@@ -7,6 +7,7 @@ trends.py             sums of a window, of the window before it, and of interval
 tiles.py              the figures at the top of the dashboard
 attempts_matrix.py    calls by attempt and status
 error_groups.py       failed calls grouped by error text
+error_statements.py   its SQL statements
 current_state.py      freshness, retry storms, agreement, and jobs
 outcome_counts.py     how executions ended
 recent_outcomes.py    recent outcomes of calls and executions, for metrics
@@ -24,4 +25,8 @@ execution_lists.py    lists of executions
 stuck_executions.py   executions that are silent or have no end
 call_lists.py         lists of calls
 execution_detail.py   one execution, its calls, and its events
+execution_tree.py     its parents and children
+loops.py              how far loops are
+event_detail.py       one event, as it was sent and in canonical form
+playbook_detail.py    the versions of one playbook
 """

@@ -24,7 +24,7 @@ RULES: Final[dict[Reason, str]] = {
     "missing_execution_id": "names no execution",
     "invalid_id": "has an execution_id or event_id that cannot be one",
     "missing_time": "has no time, nor has the log",
-    "rejected_by_database": "was refused by PostgreSQL for a reason that lies in the row",
+    "rejected_by_database": "was rejected by PostgreSQL for a reason that lies in the row",
     "skipped": "was skipped by an operator",
 }
 """Why a record is rejected for each reason. Source: docs/spec/wire-shapes.md#l2."""

@@ -1,4 +1,4 @@
-"""Search, errors as groups, the matrix, tiles, one refused record, trees and files of the API."""
+"""Search, errors as groups, the matrix, tiles, one rejected record, trees and files of the API."""
 
 import asyncio
 import csv

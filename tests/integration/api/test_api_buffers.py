@@ -68,7 +68,7 @@ def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 class Filled(NamedTuple):
-    """A reader of a database, and an execution, an event and a refused record in it."""
+    """A reader of a database, and an execution, an event and a rejected record in it."""
 
     reader: Reader
     ids: Mapping[str, str]

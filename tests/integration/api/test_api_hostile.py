@@ -29,7 +29,7 @@ FEW: Final = ("' or '1'='1", "\\", "9223372036854775808")
 PATHS: Final = (
     "/../pyproject.toml", "/assets/../index.html", "/assets/..%2f..%2fapp.py", "/assets/",
     "/assets/%2e%2e/__init__.py", "/assets/..%5c..%5capp.py", "/assets//etc/passwd",
-    "/assets/none.js%00.css", "/index.html", "/api/", "/api/v1", "/api/v1/", "//api/v1/freshness",
+    "/assets/none.js%00.css", "/index.html", "/api/", "/api/v1/", "//api/v1/freshness",
     "/api/v1/freshness/", "/api/v1//freshness", "/api/v1/Freshness", "/api/v1/events",
     "/api/v1/executions/", "/api/v1/executions/-1", "/api/v1/executions/1e3",
     "/api/v1/executions/%00", "/api/v1/executions/1;select", "/api/v1/executions/1/events/x",

@@ -414,7 +414,12 @@ async def answers(database: Database, connection: asyncpg.Connection) -> AsyncIt
     events = await connection.fetch("select execution_id, event_id from normalizer.events")
     refused = await connection.fetchval("select max(quarantine_id) from normalizer.quarantine")
     failed = await connection.fetchval("select max(error_class) from projector.failed_calls")
-    named = {"search": {"q": "e"}, "error_group": {"error_class": failed}}
+    named = {
+        "search": {"q": "e"},
+        "error_group": {"error_class": failed},
+        "versions_of_playbook": {"playbook": "any"},
+        "errors_by_version": {"playbook": "any"},
+    }
     missing = {"error_group": failed is None, "quarantine_record": refused is None}
     async with api_client(database.url, timeout_s=30) as client:
         for endpoint in ENDPOINTS:
@@ -442,7 +447,7 @@ async def answers(database: Database, connection: asyncpg.Connection) -> AsyncIt
 
 
 async def everything(connection: asyncpg.Connection) -> AsyncIterator[str]:
-    """All rows of all tables and views, but for the bytes of refused records."""
+    """All rows of all tables and views, but for the bytes of rejected records."""
     names = await connection.fetch(
         """
         select   format('%I.%I', table_schema, table_name) as name

@@ -31,11 +31,13 @@ async def test_a_claim_with_another_table_is_refused_and_fences_nobody(database:
     async with open_store(database) as store:
         await claim(by_table)
         with pytest.raises(
-            ShapesChangedError, match=r"by the table of shapes \w{16}, .* no table of"
+            ShapesChangedError, match=r"with the table of shapes \w{16}, .* no table of"
         ):
             await claim(without)
         await claim(without._replace(accepted=True))
-        with pytest.raises(ShapesChangedError, match=r"by no table of shapes, .* --accept-shapes"):
+        with pytest.raises(
+            ShapesChangedError, match=r"with no table of shapes, .* --accept-shapes"
+        ):
             await claim(by_table)
 
     async with connected(database) as connection:
@@ -63,5 +65,5 @@ async def test_the_service_stops_a_partition_that_another_table_read(
         async with running(by_table, accept_shapes=True):
             await watcher.until_read(topic, {0: 5})
 
-    assert "its records are read by no table of shapes" in why
+    assert "its records are read with no table of shapes" in why
     assert "--accept-shapes" in why

@@ -35,7 +35,7 @@ async def test_a_slow_record_holds_up_its_partition_and_no_other(
     monkeypatch.setattr(NormalizerProcess, "normalize", counted)
     with structlog.testing.capture_logs() as lines:
         async with (
-            running(settings_for(database, topic, bootstrap_servers)) as service,
+            running(settings_for(database, topic, bootstrap_servers, core="python")) as service,
             watching(database.url) as watcher,
         ):
             await _send(producer, topic, 0, [_heavy(0)])

@@ -1,4 +1,4 @@
-"""Refused records once more: what comes through, what stays, what is recorded, what is never."""
+"""Rejected records once more: what comes through, what stays, what is recorded, what is never."""
 
 import contextlib
 import secrets

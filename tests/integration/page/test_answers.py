@@ -76,7 +76,7 @@ async def test_execution_and_its_rejected_record_link_to_each_other(
         await fully_drawn(page)
         assert "1 record of this execution was rejected" in await page.inner_text("#execution")
         await page.click("#rejected tbody a")
-        await page.wait_for_selector("h1 >> text=Refused record")
+        await page.wait_for_selector("h1 >> text=Rejected record")
         await fully_drawn(page)
         await page.click(f"#refusal a:text-is('{STUCK}')")
         await page.wait_for_selector(f"h1 >> text=Execution {STUCK}")
@@ -86,7 +86,7 @@ async def test_execution_and_its_rejected_record_link_to_each_other(
             await connection.execute("update normalizer.quarantine set execution_id = 77")
         await page.fill("#search", "77")
         await page.press("#search", "Enter")
-        await page.wait_for_selector("h1 >> text=Refused record")
+        await page.wait_for_selector("h1 >> text=Rejected record")
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ def _found(*steps: str) -> dict[str, Any]:
 
 async def test_steps_that_never_succeeded_come_first(browser: Browser, platform: Platform) -> None:
     row = {"step": "never", "tries": 9, "succeeded": 0, "attempts_per_success": None}
-    async with looking(browser, f"{platform.url}/?show=workers", visit=False) as page:
+    async with looking(browser, f"{platform.url}/?show=retries", visit=False) as page:
 
         async def with_never(route: Route) -> None:
             answer = await route.fetch()
@@ -165,7 +165,7 @@ async def test_steps_that_never_succeeded_come_first(browser: Browser, platform:
             await route.fulfill(response=answer, json=content | {"rows": [*content["rows"], row]})
 
         await page.route("**/api/v1/attempts-per-success?*", with_never)
-        await page.goto(f"{platform.url}/?show=workers")
+        await page.goto(f"{platform.url}/?show=retries")
         await page.wait_for_selector("#per-success tbody tr")
         rows = await cells(page, "#per-success")
         await page.unroute_all(behavior="ignoreErrors")

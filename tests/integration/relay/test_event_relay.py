@@ -185,7 +185,7 @@ async def test_a_writer_that_did_not_see_the_registration_is_waited_for(
         await transaction.start()
         await writer.execute(INSERT, 1, 1)
         async with relaying(settings) as relay:
-            await until(lambda: "still runs" in (relay.waits_for or ""))
+            await until(lambda: "still running" in (relay.waits_for or ""))
             await transaction.commit()
 
             assert [event_id for event_id, *_ in await until_sent(settings, 1)] == [1]
@@ -206,7 +206,7 @@ async def test_a_writer_that_began_while_the_registration_was_written_is_waited_
 
         monkeypatch.setattr(StoredEventReader, "register", register)
         async with relaying(settings) as relay:
-            await until(lambda: relay.waits_for is None or "still runs" in relay.waits_for)
+            await until(lambda: relay.waits_for is None or "still running" in relay.waits_for)
             assert relay.waits_for
             await writing.commit()
 

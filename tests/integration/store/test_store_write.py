@@ -342,6 +342,21 @@ async def test_many_reports_of_a_large_row_hold_up_no_other_task_and_are_written
     assert longest_s < 3
 
 
+@pytest.mark.parametrize("before", [1, 3_000])
+async def test_row_that_cannot_be_encoded_goes_to_quarantine(
+    database: Database, before: int
+) -> None:
+    async with open_store(database) as store, connected(database) as connection:
+        odd = envelope(before, attempts=1 << 40)
+        reports = (*map(envelope, range(before)), odd, envelope(before + 1))
+        batch = batch_of(*reports, claim=await claimed(store))
+
+        totals = await store.write(batch)
+
+        assert (totals.stored, totals.quarantined) == (before + 1, 1)
+        await assert_ledger_holds(connection)
+
+
 async def test_an_id_that_no_salt_frees_is_assigned_and_found_again(database: Database) -> None:
     taken = [derive_id(TOPIC, 0, 0, 4, 0, RECORDED_MS + 4, salt) for salt in range(4)]
     event = envelope(4, event_id=taken[0], step="z")

@@ -30,10 +30,14 @@ insert into migrations.applied (version) values ('{VERSION}') on conflict do not
 CHANGES: Final = (
     (
         "normalizer/store/store_statements.py",
-        '(*Envelope.__struct_fields__, "batch_id")',
-        '(*Envelope.__struct_fields__, "batch_id", "region")',
+        '("batch_id", *COLUMNS)',
+        '("batch_id", "region", *COLUMNS)',
     ),
-    ("normalizer/store/rows.py", "last_column = (batch_id,)", 'last_column = (batch_id, "west")'),
+    (
+        "normalizer/store/rows.py",
+        'struct.pack(">hiq", len(store_statements.EVENT_COLUMNS), 8, batch_id)',
+        'struct.pack(">hiqi4s", len(store_statements.EVENT_COLUMNS), 8, batch_id, 4, b"west")',
+    ),
 )
 """The next release's changes: file, text before, text after."""
 

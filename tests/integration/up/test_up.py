@@ -192,7 +192,7 @@ async def test_a_folder_of_any_name_keeps_its_rights_and_has_one_run_and_command
     odd.mkdir(parents=True)
     odd.chmod(0o1777)
     async with _up(odd, "--no-kafka") as running:
-        await running.until(re.compile("to query it"))
+        await running.until(re.compile("To query it"))
         query = (await running.until(re.compile("PGPASSFILE=.*")))[0]
         variables = (await running.until(re.compile(r"another shell: (.*)")))[1]
         await running.until(_STARTED)

@@ -1,4 +1,4 @@
-"""What `normalizer quarantine show` prints of a refused record's content."""
+"""What `normalizer quarantine show` prints of a rejected record's content."""
 
 from datetime import UTC, datetime
 from typing import Final

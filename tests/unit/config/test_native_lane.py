@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from normalizer.config.settings import Settings
 from normalizer.core.batch import Item
-from normalizer.core.encoded_events import EncodedEvent, Lane, envelope_of
+from normalizer.core.encoded_events import CALL_BYTES, CALL_RECORDS, EncodedEvent, Lane, envelope_of
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Ignored, Normalized, Rejected
@@ -73,20 +73,36 @@ def test_python_reads_alone_where_no_lane_is_installed(monkeypatch: pytest.Monke
 
 def test_lane_is_off_after_the_third_panic_and_python_reads_on() -> None:
     lane = GuardedLane(made := PythonLane(EncodedEvent, panics_at=[b"bomb"]))
-    bomb, fine = raw_record(7, {"name": "bomb", "execution_id": 1}), raw_record(8)
+    bombs = [raw_record(at, {"name": "bomb", "execution_id": 1}) for at in (1, 2, 3)]
+    fine = raw_record(8)
 
     with capture_logs() as lines:
-        outcomes = [lane.read([bomb, fine]) for _ in range(2)]
+        outcomes = [lane.read([bomb]) for bomb in bombs[:2]]
         assert lane.is_on()
         assert lane.read([fine])[0] is not None
-        outcomes += [lane.read([bomb, fine]), lane.read([fine])]
+        outcomes += [lane.read([bombs[2]]), lane.read([fine])]
 
     assert not lane.is_on()
     assert lane.panics == 3
-    assert outcomes == [[None, None]] * 3 + [[None]]
-    assert made.calls == 4
-    assert {line["records"] for line in lines} == {f"{TOPIC}[0]@7 to {TOPIC}[0]@8"}
+    assert outcomes == [[None]] * 4
+    assert len(made.call_records) == 4
+    assert [line["records"] for line in lines] == [
+        f"{one.coordinates} to {one.coordinates}" for one in bombs
+    ]
     assert [line["panics"] for line in lines] == [1, 2, 3]
+
+
+def test_records_that_panicked_are_left_when_they_are_read_again() -> None:
+    """A batch without room drops the rest of a call, so the next call begins inside that one."""
+    lane = GuardedLane(made := PythonLane(EncodedEvent, panics_at=[b"bomb"]))
+    read = [raw_record(at) for at in range(1, 9)]
+    read[5] = raw_record(6, {"name": "bomb", "execution_id": 1})
+
+    outcomes = [lane.read(read[first:]) for first in (0, 0, 2, 4)]
+
+    assert outcomes == [[None] * 8, [None] * 8, [None] * 6, [None] * 4]
+    assert (lane.panics, len(made.call_records)) == (1, 1)
+    assert lane.read([raw_record(9)])[0] is not None
 
 
 def test_records_keep_their_order_and_outcomes_whichever_core_reads_them() -> None:
@@ -104,6 +120,17 @@ def test_records_keep_their_order_and_outcomes_whichever_core_reads_them() -> No
         outcomes for _, outcomes in by_python
     ]
     assert lane.read_natively > len(read) / 2
+
+
+def test_call_of_the_lane_ends_at_its_bytes_or_its_records() -> None:
+    value = b'{"name":"n","execution_id":1,"context":"%b"}'
+    sizes = [100_000, *[20_000] * 7, CALL_BYTES - 200, 10, 100_000, *[0] * (CALL_RECORDS + 1)]
+    read = [raw_record(at, value % (b"x" * size)) for at, size in enumerate(sizes)]
+    lane = PythonLane(EncodedEvent)
+
+    asyncio.run(_items(read, lane))
+
+    assert lane.call_records == [1, 3, 3, 1, 2, 1, CALL_RECORDS, 1]
 
 
 def test_slice_ends_at_the_room_of_its_batch() -> None:

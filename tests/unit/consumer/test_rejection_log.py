@@ -1,4 +1,4 @@
-"""What the log says about refused records."""
+"""What the log says about rejected records."""
 
 import structlog
 

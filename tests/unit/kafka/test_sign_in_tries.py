@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from normalizer.core.batch import Batch
 from normalizer.errors import BrokerUnavailableError, FatalError, RetryableError, SignInTries
-from normalizer.postgres.database import PoolerRefused
+from normalizer.postgres.database import PoolerError
 from normalizer.runtime.telemetry import Outage, get_logger
 from normalizer.store.connect_error import connect_error
 from normalizer.store.retry import write_with_retry
@@ -140,17 +140,17 @@ def untrusted() -> ssl.SSLCertVerificationError:
             True,
         ),
         (
-            PoolerRefused("SASL authentication failed"),
+            PoolerError("SASL authentication failed"),
             "database: sign-in through a pooler: SASL authentication failed (SQLSTATE 08P01)",
             True,
         ),
         (
-            PoolerRefused('database "none" does not exist'),
+            PoolerError('database "none" does not exist'),
             'database: sign-in through a pooler: database "none" does not exist (SQLSTATE 08P01)',
             True,
         ),
         (
-            PoolerRefused("server login has been failing, cached error: connect failed"),
+            PoolerError("server login has been failing, cached error: connect failed"),
             "database: sign-in through a pooler: server login has been failing",
             False,
         ),

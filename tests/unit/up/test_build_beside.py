@@ -10,12 +10,12 @@ import pytest
 ROOT = Path(__file__).parents[3]
 
 
-def _says(folder: Path, missing: str, **programs: str) -> str:
-    """Return the script's message if the lane lacks this, with these programs in PATH."""
+def _says(folder: Path, python: str, **programs: str) -> str:
+    """Return the script's message with this script as Python, and these programs in PATH."""
     (folder / "native").mkdir()
     shutil.copy(ROOT / "native" / "build-beside", folder / "native")
-    _program(folder / ".venv" / "bin" / "python", f"echo {missing!r}")
-    for name in ("dirname", "mktemp", "nice", "tail", "rm"):
+    _program(folder / ".venv" / "bin" / "python", python)
+    for name in ("dirname", "mktemp", "nice", "grep", "tail", "rm"):
         path = shutil.which(name)
         assert path is not None
         _program(folder / "bin" / name, f'exec {path} "$@"')
@@ -37,20 +37,47 @@ def _program(path: Path, script: str) -> None:
     path.chmod(0o755)
 
 
+FAILING_MAKE = """
+echo "error: Failed to build event-normalizer-native"
+echo "  cause: The build backend returned an error"
+echo "         [stderr]"
+echo "         error: no matching package named pyo3 found"
+echo "         Traceback (most recent call last):"
+echo
+echo "hint: Build failures usually indicate a problem"
+echo "make: *** [Makefile:22: native] Error 1"
+exit 1
+"""
+
+
 @pytest.mark.parametrize(
-    ("missing", "programs", "line"),
+    ("python", "programs", "line"),
     [
-        ("", {}, ""),
-        ("not installed", {}, "core: python. It reads every record."),
-        ("not installed", {"cargo": "", "make": ""}, "core: the native lane is built,"),
-        ("old", {"cargo": "", "make": "echo a; echo no crates; exit 1"}, "built: no crates"),
+        ("echo", {}, ""),
+        ("echo not installed", {}, "core: python. It reads every record."),
+        ("echo not installed", {"cargo": "", "make": ""}, "core: the native lane is built,"),
+        (
+            "echo old",
+            {"cargo": "", "make": FAILING_MAKE},
+            "can't be built: error: no matching package named pyo3 found\n",
+        ),
+        (
+            "echo old",
+            {"cargo": "", "make": "echo a; echo no uv; echo make: Error 127; exit 2"},
+            "can't be built: no uv\n",
+        ),
+        (
+            "echo Traceback >&2; echo ModuleNotFoundError: msgspec >&2; exit 1",
+            {"cargo": "", "make": ""},
+            "core: unknown, because Python can't look: ModuleNotFoundError: msgspec\n",
+        ),
     ],
-    ids=["installed", "without cargo", "built", "failed"],
+    ids=["installed", "without cargo", "built", "cargo failed", "make failed", "python failed"],
 )
 def test_building_beside_the_stack_says_one_line(
-    tmp_path: Path, missing: str, programs: dict[str, str], line: str
+    tmp_path: Path, python: str, programs: dict[str, str], line: str
 ) -> None:
-    said = _says(tmp_path, missing, **programs)
+    said = _says(tmp_path, python, **programs)
 
     assert line in said
     assert said.count("\n") == bool(line)

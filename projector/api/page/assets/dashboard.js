@@ -99,7 +99,7 @@ export const PANELS = [
   },
   {
     id: "quarantine", title: "Quarantine by reason", width: "narrow", filters: [],
-    subtitle: "Refused records, kept in the dead-letter queue",
+    subtitle: "Rejected records, kept in the dead-letter queue",
     queries: (address) => ({ refused: ["quarantine-by-reason", parameters(address, [])] }),
     render: drawQuarantine,
   },

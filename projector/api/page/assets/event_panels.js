@@ -1,4 +1,4 @@
-// Events per second, refused records and coercions.
+// Events per second, rejected records and coercions.
 
 import { REASONS } from "./coercions.js";
 import { link } from "./router.js";
@@ -32,7 +32,7 @@ export function drawQuarantine({ refused }, { address, expanded }) {
   if (!entries.length) return nothing(refused, `No record was refused ${windowText(address)}.`);
   const linked = entries.map((one) => ({ ...one, href: link(address, { show: "quarantine", reason: one.what }) }));
   return [tally(linked, expanded), h("div", { class: "under" },
-    h("a", { href: link(address, { show: "quarantine" }) }, "The refused records"),
+    h("a", { href: link(address, { show: "quarantine" }) }, "The rejected records"),
     expandButton("quarantine", entries, expanded, "reason"))];
 }
 

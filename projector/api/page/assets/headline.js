@@ -46,7 +46,7 @@ export function headline(answers, address, live) {
 export function refusedIn(tiles, address) {
   const tile = tileOf(tiles, "refused");
   const unknown = tiles && unreadIf(!tile?.value, tiles);
-  return { to: "quarantine", name: "Records refused", value: tiles ? count(unknown ? null : tile?.value) : "…",
+  return { to: "quarantine", name: "Records rejected", value: tiles ? count(unknown ? null : tile?.value) : "…",
     detail: unknown ?? (tile ? windowText(address) : ""), versus: unknown ? "" : change(tile),
     state: STATES[tile?.level] ?? (tile?.value ? "warn" : null) };
 }

@@ -1,4 +1,4 @@
-// Refused records: the list by reason, shape and time, and the page of one.
+// Rejected records: the list by reason, shape and time, and the page of one.
 
 import { link, parameters } from "./router.js";
 import { breaking, command, facts, h } from "./dom.js";
@@ -51,7 +51,7 @@ function drawOverTime(refused, address) {
   const { entries, spec } = stacked(refused, "reason", "refused", "bar");
   const until = (row) => new Date(row.at).getTime() + spec.step;
   return {
-    nodes: figures("over-time", spec, `Records ${per(spec.step)}`, `refused records ${windowText(address)}: ${count(sum(refused.rows, "refused"))}`, entries, [
+    nodes: figures("over-time", spec, `Records ${per(spec.step)}`, `rejected records ${windowText(address)}: ${count(sum(refused.rows, "refused"))}`, entries, [
       { name: "From", value: (row) => row.at, cell: (row) => between(row.at, until(row)) },
       { name: "Reason", free: true, value: (row) => row.reason, cell: (row) => row.reason },
       { name: "Refused", number: true, value: (row) => row.refused, cell: (row) => count(row.refused) },
@@ -78,7 +78,7 @@ function drawRecords(records, address, set) {
 /** A table of rejected records, each with a link to its page. */
 export function rejectedRecords(records, address, clear = null) {
   return [
-    table("Refused records", [
+    table("Rejected records", [
       { name: "Record", value: place, cell: (row) => h("a", { class: "id", href: link(address, { show: "record", record: row.quarantine_id, reason: address.reason, shape: address.shape }) },
         place(row), row.source_index > 0 ? ` [${row.source_index}]` : "") },
       { name: "Reason", free: true, value: (row) => row.reason, cell: (row) => row.reason },
@@ -97,7 +97,7 @@ export function record(address) {
   const panel = (id, title, width, subtitle, render) =>
     ({ id, title, width, subtitle, filters: null, queries, render: ({ record: { rows: [row] } }) => render(row, address) });
   return {
-    title: `Refused record ${address.record}`, timeless: true,
+    title: `Rejected record ${address.record}`, timeless: true,
     panels: [
       panel("refusal", "Why it was refused", "full", null, drawRefusal),
       panel("commands", "Commands", "half", "this page changes nothing: the commands do", drawCommands),

@@ -8,7 +8,7 @@ import { windowText } from "./format.js";
 const WAIT_MS = 150;
 const OWN_SHOWN = 5;
 const MOST_LETTERS = 4000;
-const KINDS = { execution: "Execution", event: "Event", command: "Command", trace: "Trace", quarantine: "Refused record",
+const KINDS = { execution: "Execution", event: "Event", command: "Command", trace: "Trace", quarantine: "Rejected record",
   screen: "Screen", panel: "Panel", reason: "Quarantine", do: "Do",
   gap: "Gap", playbook: "Playbook", step: "Step", worker: "Worker", error: "Error" };
 

@@ -42,7 +42,7 @@ export function wall(address) {
         ages: ["stuck-by-age", only(address, ["playbook"])],
         tiles: tiles(),
       }), (answers) => ({ ...stuckNow(answers, answers.tiles), chart: trend(answers.tiles, "stuck", "fell silent", "s1", "bar") })),
-      cell("refused", "Records refused", [], link(address, { show: "quarantine" }), () => ({ tiles: tiles() }),
+      cell("refused", "Records rejected", [], link(address, { show: "quarantine" }), () => ({ tiles: tiles() }),
         ({ tiles: answer }) => {
           const { versus, ...figure } = refusedIn(answer, address);
           return { ...figure, detail: [figure.detail, versus].filter(Boolean).join(", "), chart: trend(answer, "refused", "refused", "error", "bar") };

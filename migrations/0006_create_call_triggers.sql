@@ -874,8 +874,9 @@ $$;
 
 
 -- Step 2 of project_calls: reads the attempts of these commands. Returns the commands to rebuild,
--- which are those of `is_changed` and those with a retry, the attempts that roll-ups and retries
--- know (`counted`), and the attempts that failed. Retries also store failures of calls that are not
+-- which are those of `is_changed`, those that may have a retry, and those with another time of their
+-- issue, claim, or start. Also returns the attempts that roll-ups and retries know (`counted`), and
+-- the attempts that failed. Retries also store failures of calls that are not
 -- counted. `offset 0` makes PostgreSQL find a command's attempts by their key, and not among all
 -- retries of the execution.
 create function projector.known_calls(
@@ -974,7 +975,7 @@ end
 $$;
 
 
--- Steps 4 and 5 of project_calls, for attempts that were written:
+-- Step 4 of project_calls, for attempts that were written:
 --     1. correct which failure came before each retry of `linked` and of `old_failures`
 --     2. move the roll-ups by what `touched` counts under now, less `counts`
 create function projector.count_changed_calls(

@@ -29,8 +29,7 @@ class ExecutionEnds:
         self._reader = reader
         self._pause_s = pause_s
         self._most = most
-        self._ended: dict[int, asyncio.Event] = {}
-        self._waiting: dict[int, int] = {}
+        self._waiting: dict[int, set[asyncio.Event]] = {}
         self._news = asyncio.Event()
         self._querying: asyncio.Task[None] | None = None
         self._queries = 0
@@ -43,23 +42,26 @@ class ExecutionEnds:
 
         Returns the number of queries so far.
         """
-        if self._stopped or sum(self._waiting.values()) >= self._most:
+        if self._stopped or sum(map(len, self._waiting.values())) >= self._most:
             gone.close()
             return self._queries
-        ended = self._ended.setdefault(execution_id, asyncio.Event())
-        self._waiting[execution_id] = self._waiting.get(execution_id, 0) + 1
+        over = asyncio.Event()
+        self._waiting.setdefault(execution_id, set()).add(over)
         self._news.set()
         if self._querying is None or self._querying.done():
-            self._querying = asyncio.create_task(self._query_while_waiting())
-        tasks = [asyncio.create_task(each) for each in (ended.wait(), gone)]
+            # No task group of a request can hold it, because it outlives the request.
+            loop = asyncio.get_running_loop()
+            self._querying = loop.create_task(self._query_while_waiting(), name="execution ends")
         try:
-            await asyncio.wait(tasks, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(within_s), asyncio.TaskGroup() as tasks:
+                    leaving = tasks.create_task(_set_after(gone, over), name="client leaves")
+                    await over.wait()
+                    leaving.cancel()
         finally:
-            for task in tasks:
-                task.cancel()
-            self._waiting[execution_id] -= 1
+            self._waiting[execution_id].discard(over)
             if not self._waiting[execution_id]:
-                del self._waiting[execution_id], self._ended[execution_id]
+                del self._waiting[execution_id]
             if not self._waiting:
                 self._news.set()
         return self._queries
@@ -69,8 +71,7 @@ class ExecutionEnds:
         self._stopped = True
         if self._querying is not None:
             self._querying.cancel()
-        for ended in self._ended.values():
-            ended.set()
+        self._end(*self._waiting)
 
     async def _query_while_waiting(self) -> None:
         while self._waiting:
@@ -87,6 +88,14 @@ class ExecutionEnds:
                 values = {"execution": list(self._waiting)}
                 found = [row["execution_id"] for row in await snapshot.records(_ENDED, values)]
             self._queries += 1
-            for execution_id in found:
-                if execution_id in self._ended:
-                    self._ended[execution_id].set()
+            self._end(*found)
+
+    def _end(self, *execution_ids: int) -> None:
+        for execution_id in execution_ids:
+            for over in self._waiting.get(execution_id, ()):
+                over.set()
+
+
+async def _set_after(gone: Coroutine[Any, Any, None], over: asyncio.Event) -> None:
+    await gone
+    over.set()

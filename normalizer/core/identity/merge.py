@@ -3,8 +3,9 @@
 Merging is commutative, associative, and idempotent, so records may arrive in any order, twice, and
 in any batches, and still give the same content. Three things depend on the order: the row's
 coordinates, which are those of the report that was read first, and two flags. MERGED is set only if
-a later report changed the row. ELSEWHERE is missing if the row's own report is read last of all,
-for example if a file is read before its topic. docs/decisions/0015 lists these cases.
+a later report changed the row. ELSEWHERE depends on the order if a file is read before its topic,
+if one of two reports is redriven after the other, and if reports have no record time. For example,
+the topic's report flags a file's row, but the file's report doesn't flag the topic's row.
 
 It compares JSON values by their digests, so it never decodes a large value. Source:
 docs/spec/wire-shapes.md#m4, #v3.

@@ -290,3 +290,22 @@ def test_report_of_an_event_outside_calls_is_not_flagged(event_type: str) -> Non
 
 def test_flagged_classes_are_those_with_a_role_in_calls() -> None:
     assert {kind.event_class for kind in EVENT_KINDS if kind.subject == "call"} == CALL_CLASSES
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"recorded_at": None, "source_topic": "file"}, {}),
+        ({"recorded_at": None, "source_offset": 7}, {"source_offset": 5}),
+        ({"source_offset": 7}, {"source_offset": 5}),
+    ],
+    ids=["file before its topic", "no record time", "redriven after the other"],
+)
+def test_flag_depends_on_the_order_in_known_cases(
+    first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    a, b = (msgspec.structs.replace(envelope(5), **fields) for fields in (first, second))
+
+    flags = [merge(*pair).merge_flags & ELSEWHERE for pair in ((a, b), (b, a))]
+
+    assert sorted(flags) == [0, ELSEWHERE]

@@ -13,6 +13,7 @@ from normalizer.core.encoded_events import (
     decode_columns,
     encode_columns,
     envelope_of,
+    time_of,
 )
 from normalizer.envelope import Envelope
 from tests.support.factories import envelope, recorded_at
@@ -83,6 +84,14 @@ def test_encoded_event_and_envelope_give_the_same_columns() -> None:
 
     assert columns_of(encoded) == columns_of(FULL)
     assert envelope_of(encoded) == envelope_of(FULL) == FULL
+
+
+@pytest.mark.parametrize("event", [FULL, envelope(recorded_at=None, worker_id="w")])
+def test_time_of_an_encoded_event_is_that_of_its_envelope(event: Envelope) -> None:
+    encoded = EncodedEvent(1, 2, "executor", None, encode_columns(event))
+
+    assert time_of(encoded) == time_of(event)
+    assert time_of(event) == (event.recorded_at or event.created_at)
 
 
 def test_microseconds_are_exact_on_both_sides_of_the_epoch() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from normalizer.core.redaction.prefilter import Prefilter
 from normalizer.core.redaction.sanitize import Cleaned, Sanitizer
 from normalizer.core.redaction.secret_names import Secrecy
 from normalizer.jsontext import parse
@@ -322,3 +323,12 @@ def test_a_list_is_read_as_a_command_whatever_it_begins_with() -> None:
         [{"a": 1}, "mysql", "-p[REDACTED]"],
         [None, 5],
     ]
+
+
+def test_parts_of_the_automaton_find_an_added_word_in_any_spelling() -> None:
+    signs, weak, folds, removed = Prefilter(["Tax-Number"]).automaton()
+
+    looked_at = b'{"TAX_number": 7}'.translate(folds, removed)
+
+    assert any(sign in looked_at for sign in signs[weak:])
+    assert not any(sign in b'{"author":"jane"}'.translate(folds, removed) for sign in signs[weak:])

@@ -331,4 +331,4 @@ def test_parts_of_the_automaton_find_an_added_word_in_any_spelling() -> None:
     looked_at = b'{"TAX_number": 7}'.translate(folds, removed)
 
     assert any(sign in looked_at for sign in signs[weak:])
-    assert not any(sign in b'{"author":"jane"}'.translate(folds, removed) for sign in signs[weak:])
+    assert not any(sign in b'{"city":7}'.translate(folds, removed) for sign in signs[weak:])

@@ -277,12 +277,13 @@ async def test_it_says_match_at_every_moment_beside_a_writer(
     async with asyncio.TaskGroup() as group:
         group.create_task(write(), name="writer")
         try:
-            compared = 0
-            for _ in range(2):
+            compared = rounds = 0
+            # The first round may come before the writer's first rows.
+            while rounds < 2 or not compared:
+                rounds += 1
                 found = await verdicts(connection)
                 assert {one.verdict for one in found.values()} == {"match"}
                 compared += sum(one.compared for one in found.values())
-            assert compared > 0
         finally:
             stop.set()
 

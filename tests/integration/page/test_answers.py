@@ -119,8 +119,14 @@ async def test_enter_opens_what_was_pasted(
         await fully_drawn(page)
         assert await page.locator(panel).count() == 1
         if panel in ("#stuck", "#queue"):
-            top = "([id]) => document.querySelector(id).getBoundingClientRect().top"
-            assert 0 <= await page.evaluate(top, [panel]) < 500
+            # The page scrolls with its next frame.
+            await page.wait_for_function(
+                """([id]) => {
+                    const { top } = document.querySelector(id).getBoundingClientRect();
+                    return top >= 0 && top < 500;
+                }""",
+                arg=[panel],
+            )
 
 
 async def test_any_panel_is_within_ten_keys_and_back_returns_the_focus(

@@ -82,13 +82,13 @@ async def looking(
 
 
 async def fully_drawn(page: Page) -> None:
-    """Every panel and every tile has its figures, and every chart is drawn."""
+    """The screen of the address is there, with the figures of every panel and tile, and every chart."""
     await page.wait_for_function(
         """() => {
             const panels = [...document.querySelectorAll(".panel")];
             const drawn = [...document.querySelectorAll(".chart")];
             const tiles = [...document.querySelectorAll(".headline b")];
-            return panels.length > 0
+            return !document.querySelector("main[aria-busy=true]") && panels.length > 0
                 && panels.every((panel) => panel.getAttribute("aria-busy") === "false")
                 && tiles.every((tile) => tile.textContent !== "…")
                 && drawn.every((chart) => chart.querySelector("canvas"));

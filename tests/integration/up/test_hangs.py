@@ -52,7 +52,7 @@ def test_a_hang_ends_and_names_its_test(hanging: str, tmp_path: Path) -> None:
         [sys.executable, "-m", "pytest", *plugins, str(tmp_path)],
         check=False,
         cwd=ROOT,
-        env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""},
         capture_output=True,
         text=True,
         timeout=60,

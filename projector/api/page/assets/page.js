@@ -77,6 +77,7 @@ function places() {
 }
 
 async function open() {
+  $("main").setAttribute("aria-busy", "true");
   await load(nameOf(read()));
   stop?.abort();
   stop = new AbortController();
@@ -101,6 +102,7 @@ async function open() {
   page.choices = page.screen.timeless ? null : queryOf(["choices", parameters(page.address, []), { every: 60000 }]);
   for (const one of page.queries.values()) one.follow(stop.signal, onAnswer, () => page.paused);
   draw();
+  $("main").removeAttribute("aria-busy");
 }
 
 /** The link that was followed from each address: it has the focus again after Back. */

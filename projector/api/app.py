@@ -44,26 +44,25 @@ def build(
     reader: Reader,
     own: Reader,
     *,
+    ends: ExecutionEnds,
     token: str | None = None,
     host: str = "127.0.0.1",
     origins: Sequence[str] = (),
     visible: VisibleSettings | None = None,
-    ends: ExecutionEnds | None = None,
 ) -> ASGIApp:
     """Build the app. The caller opens both readers before it runs, and closes them afterwards.
 
     Probes and scrapes read through `own`, so that no number of requests for answers can fail or
     delay them. Concurrent scrapes share one read.
 
-    Pages of `origins` may also read the answers and send the token. Stop `ends` to end the waits
-    of requests.
+    Pages of `origins` may also read the answers and send the token. The caller runs `ends`, and
+    stops it to end the waits of requests.
     """
     visible = visible or VisibleSettings()
     thresholds = visible.thresholds
     metrics = ApiMetrics(thresholds)
     metrics.connections.set_function(lambda: reader.in_use)
     answers = ResponseCache()
-    ends = ends or ExecutionEnds(reader)
     files = StaticFiles(page.index(), page.assets(), page.version())
     paths = OwnPaths(reader, own, metrics, _document(token=token is not None), visible)
     app = Starlette(

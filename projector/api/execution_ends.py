@@ -20,9 +20,9 @@ _ENDED: Final = Statement("""
 class ExecutionEnds:
     """The executions that requests wait for. However many wait, they use one connection at most.
 
-    The query is a task of its own, so it outlives the requests that it began for. It runs at once
-    for a new request, and again `pause_s` after its end. Above `most` requests, or after `stop`,
-    nobody waits.
+    `run` is the task that queries: at once for a new request, and again `pause_s` after each query
+    while one waits. It outlives the requests that it began for. Above `most` requests, or after
+    `stop`, nobody waits.
     """
 
     def __init__(self, reader: Reader, *, pause_s: float = 1.0, most: int = _MOST) -> None:
@@ -30,10 +30,19 @@ class ExecutionEnds:
         self._pause_s = pause_s
         self._most = most
         self._waiting: dict[int, set[asyncio.Event]] = {}
-        self._news = asyncio.Event()
-        self._querying: asyncio.Task[None] | None = None
+        self._requested = asyncio.Event()
         self._queries = 0
         self._stopped = False
+
+    async def run(self) -> None:
+        """Query while requests wait, until cancelled."""
+        while True:
+            self._requested.clear()
+            if self._waiting:
+                await self._query()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._pause_s if self._waiting else None):
+                    await self._requested.wait()
 
     async def wait(
         self, execution_id: int, within_s: float, gone: Coroutine[Any, Any, None]
@@ -47,11 +56,7 @@ class ExecutionEnds:
             return self._queries
         over = asyncio.Event()
         self._waiting.setdefault(execution_id, set()).add(over)
-        self._news.set()
-        if self._querying is None or self._querying.done():
-            # No task group of a request can hold it, because it outlives the request.
-            loop = asyncio.get_running_loop()
-            self._querying = loop.create_task(self._query_while_waiting(), name="execution ends")
+        self._requested.set()
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(within_s), asyncio.TaskGroup() as tasks:
@@ -62,24 +67,12 @@ class ExecutionEnds:
             self._waiting[execution_id].discard(over)
             if not self._waiting[execution_id]:
                 del self._waiting[execution_id]
-            if not self._waiting:
-                self._news.set()
         return self._queries
 
     def stop(self) -> None:
         """End every wait."""
         self._stopped = True
-        if self._querying is not None:
-            self._querying.cancel()
         self._end(*self._waiting)
-
-    async def _query_while_waiting(self) -> None:
-        while self._waiting:
-            self._news.clear()
-            await self._query()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._pause_s):
-                    await self._news.wait()
 
     async def _query(self) -> None:
         # While the database is unreachable, requests wait on. The last answer reports it.

@@ -59,21 +59,23 @@ async def serve(settings: ApiSettings, print_line: Callable[[str], None]) -> Non
         Reader(settings.database_url, connections=connections, timeout_s=settings.timeout_s)
         for connections in (settings.connections, 1)
     )
+    ends = ExecutionEnds(reader)
+    app = build(
+        reader,
+        own,
+        ends=ends,
+        token=settings.token,
+        host=settings.host,
+        origins=settings.origins,
+        visible=settings.visible,
+    )
+    server = Server(app, ends)
     with _listening(settings.host, settings.port) as listener:
-        async with reader, own:
-            ends = ExecutionEnds(reader)
-            app = build(
-                reader,
-                own,
-                token=settings.token,
-                host=settings.host,
-                origins=settings.origins,
-                visible=settings.visible,
-                ends=ends,
-            )
-            server = Server(app, ends)
+        async with reader, own, asyncio.TaskGroup() as tasks:
+            querying = tasks.create_task(ends.run(), name="execution ends")
             print_line(f"serving on {address_of(listener)}")
             await server.serve(sockets=[listener])
+            querying.cancel()
 
 
 class Server(uvicorn.Server):

@@ -1,5 +1,6 @@
 """The HTTP API over a test's database, without a socket, and a history for its answers."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ import msgspec
 from bench.history import make_history
 from projector.api.app import build
 from projector.api.endpoints import Endpoint
+from projector.api.execution_ends import ExecutionEnds
 from projector.api.parameters import Parameters
 from projector.api.query_strings import parse
 from projector.api.snapshots import Reader
@@ -96,10 +98,13 @@ async def api_client(
         Reader(url, connections=connections, timeout_s=timeout_s) as reader,
         Reader(url, connections=1, timeout_s=timeout_s) as own,
     ):
-        app = build(reader, own, **options)
+        ends = ExecutionEnds(reader)
+        app = build(reader, own, ends=ends, **options)
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=True)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            querying = asyncio.create_task(ends.run())
             yield client
+            querying.cancel()
 
 
 def typed_example(endpoint: Endpoint, **given: str) -> Parameters:

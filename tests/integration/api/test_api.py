@@ -17,6 +17,7 @@ from projector.api import snapshots as api_database
 from projector.api.api_errors import DatabaseUnavailableError
 from projector.api.app import build
 from projector.api.endpoints import ENDPOINTS, ROOT
+from projector.api.execution_ends import ExecutionEnds
 from projector.api.middleware import SECURITY_HEADERS
 from projector.api.snapshots import Reader
 from tests.support.api_client import api_client, get_rows, insert_events
@@ -161,7 +162,9 @@ async def test_a_bug_is_a_problem_on_every_path_and_its_message_is_not_sent(
 
     monkeypatch.setattr(Reader, "snapshot", broken)
     reader = Reader("postgresql://127.0.0.1:1/none", connections=1, timeout_s=1.0)
-    transport = httpx.ASGITransport(app=build(reader, reader), raise_app_exceptions=False)
+    transport = httpx.ASGITransport(
+        app=build(reader, reader, ends=ExecutionEnds(reader)), raise_app_exceptions=False
+    )
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         for path in (
             "/readyz",
@@ -363,7 +366,8 @@ async def test_requests_that_hold_every_connection_make_no_server_unready(
         Reader(filled.url, connections=1, timeout_s=5) as own,
         reader.snapshot(),
         httpx.AsyncClient(
-            transport=httpx.ASGITransport(app=build(reader, own)), base_url="http://127.0.0.1"
+            transport=httpx.ASGITransport(app=build(reader, own, ends=ExecutionEnds(reader))),
+            base_url="http://127.0.0.1",
         ) as client,
     ):
         ready = await client.get("/readyz")

@@ -1,6 +1,7 @@
 """Requests that wait for ends of executions share one query, which none of them takes with it."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -21,6 +22,14 @@ _EVENT: Final = """
 """
 
 
+@contextlib.asynccontextmanager
+async def running(ends: ExecutionEnds) -> AsyncIterator[ExecutionEnds]:
+    async with asyncio.TaskGroup() as tasks:
+        querying = tasks.create_task(ends.run())
+        yield ends
+        querying.cancel()
+
+
 @pytest.fixture
 async def reader(database: Database) -> AsyncIterator[Reader]:
     async with Reader(database.url, connections=2, timeout_s=30.0) as made:
@@ -39,8 +48,7 @@ async def end(connection: asyncpg.Connection) -> None:
 async def test_query_outlives_the_requests_that_it_began_for(
     database: Database, reader: Reader
 ) -> None:
-    ends = ExecutionEnds(reader)
-    async with connected(database) as connection:
+    async with connected(database) as connection, running(ExecutionEnds(reader)) as ends:
         async with connection.transaction():
             await connection.execute(
                 "lock table projector.execution_facts in access exclusive mode"
@@ -54,8 +62,11 @@ async def test_query_outlives_the_requests_that_it_began_for(
 
 
 async def test_new_request_gets_a_look_at_once(database: Database, reader: Reader) -> None:
-    ends = ExecutionEnds(reader, pause_s=3_600.0)
-    async with connected(database) as connection, asyncio.timeout(_SOON_S):
+    async with (
+        connected(database) as connection,
+        asyncio.timeout(_SOON_S),
+        running(ExecutionEnds(reader, pause_s=3_600.0)) as ends,
+    ):
         while not await ends.wait(1, 0.1, never()):
             pass
         other = asyncio.create_task(ends.wait(1, 60.0, never()))
@@ -102,6 +113,6 @@ async def test_wait_ends_when_the_client_disconnects(database: Database, reader:
     }
 
     async with asyncio.timeout(_SOON_S):
-        await build(reader, reader)(scope, receive, send)
+        await build(reader, reader, ends=ExecutionEnds(reader))(scope, receive, send)
 
     assert "http.response.start" in sent

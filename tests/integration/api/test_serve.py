@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from projector.api import idle_connections
 from projector.api.app import build
+from projector.api.execution_ends import ExecutionEnds
 from projector.api.idle_connections import MOST_AT_ONCE
 from projector.api.serve import Server
 from projector.api.snapshots import Reader
@@ -141,7 +142,9 @@ async def test_a_request_with_two_lengths_is_refused_and_its_connection_ends(
 ) -> None:
     """A proxy that believes the other length reads another request, or none, from the rest."""
     async with Reader(database.url, connections=1, timeout_s=5) as reader:
-        server = Server(build(reader, reader, token=None, host="127.0.0.1"))
+        server = Server(
+            build(reader, reader, ends=ExecutionEnds(reader), token=None, host="127.0.0.1")
+        )
         with socket.create_server(("127.0.0.1", 0)) as listener:
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             answers, writer = await asyncio.open_connection(*listener.getsockname())

@@ -18,6 +18,7 @@ from normalizer.embedded import PostgresServer
 from normalizer.store.migrate import MigrationFailedError, migrate
 from normalizer.store.store import Store
 from projector.api.app import build
+from projector.api.execution_ends import ExecutionEnds
 from projector.api.snapshots import Reader
 from tests.support.factories import batch_of, envelope
 from tests.support.job_runs import (
@@ -73,7 +74,9 @@ async def test_the_roles_may_do_what_they_are_for_and_nothing_else(
         Reader(reader, connections=1, timeout_s=30.0) as views,
         httpx.AsyncClient(
             # As projector serves it.
-            transport=httpx.ASGITransport(build(views, views, token="t" * 16)),
+            transport=httpx.ASGITransport(
+                build(views, views, ends=ExecutionEnds(views), token="t" * 16)
+            ),
             base_url="http://projector",
             headers={"Authorization": f"Bearer {'t' * 16}"},
         ) as client,

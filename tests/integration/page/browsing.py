@@ -82,7 +82,7 @@ async def looking(
 
 
 async def fully_drawn(page: Page) -> None:
-    """The screen of the address is there, with the figures of every panel and tile, and every chart."""
+    """The screen of the address is there, with every figure and every chart."""
     await page.wait_for_function(
         """() => {
             const panels = [...document.querySelectorAll(".panel")];

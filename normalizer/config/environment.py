@@ -176,8 +176,6 @@ def _converted(field: FieldInfo, text: str) -> Any:
         if text.upper() not in words:
             raise ValueError(f"expected one of {', '.join(words.values())}; got {text!r}")
         return words[text.upper()]
-    if kind is bool:
-        text = text.lower()
     try:
         return msgspec.convert(text, field.type, strict=False)
     except msgspec.ValidationError as error:
@@ -262,7 +260,5 @@ def _as_text(value: object) -> str:
             return ""
         case tuple():
             return ",".join(value)
-        case bool():
-            return str(value).lower()
         case _:
             return str(value)

@@ -53,9 +53,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     kafka_refused_topic: Annotated[
         str, _about("Topic that `normalizer relay` writes refusals to: reasons, never the bytes.")
     ] = "noetl.events.refused"
-    kafka_client_id: Annotated[str, _about("Name that brokers log for this process.")] = (
-        "normalizer"
-    )
     kafka_security_protocol: Annotated[
         Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"],
         _about("How to speak to the brokers: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."),
@@ -104,14 +101,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str | None, _about("With SSL: PEM file of our own certificate, if brokers ask for one.")
     ] = None
     kafka_ssl_key_file: Annotated[
-        str | None, _about("With SSL: PEM file of our key, unless the certificate's file has it.")
+        str | None,
+        _about(
+            "With SSL: PEM file of our key, without a password, unless the certificate's file has "
+            "it."
+        ),
     ] = None
-    kafka_ssl_key_password: Annotated[
-        str | None, _about("With SSL: the password of our key.", secret=True)
-    ] = None
-    kafka_ssl_check_hostname: Annotated[
-        bool, _about("With SSL: refuse a broker whose certificate names another host.")
-    ] = True
     kafka_client_rack: Annotated[
         str | None,
         _about(
@@ -128,16 +123,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             le=1_800_000,
         ),
     ] = 45_000
-    kafka_fetch_max_bytes: Annotated[
-        int,
-        _about(
-            "Bytes a broker sends in one answer. A compressed batch that unpacks to more is read "
-            "record by record, which is slower.",
-            unit="bytes",
-            ge=65_536,
-            le=1_073_741_824,
-        ),
-    ] = 52_428_800
 
     batch_rows: Annotated[
         int, _about("Rows of one transaction at most.", unit="rows", ge=1, le=100_000)

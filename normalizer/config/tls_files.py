@@ -19,13 +19,11 @@ def kafka_tls(settings: Settings) -> ssl.SSLContext:
     """Build the TLS context for brokers. Raises ConfigurationError, which names the variables."""
     with _loading("KAFKA_SSL_CA_FILE"):
         context = ssl.create_default_context(cafile=settings.kafka_ssl_ca_file)
-    context.check_hostname = settings.kafka_ssl_check_hostname
     if settings.kafka_ssl_cert_file:
-        with _loading("KAFKA_SSL_CERT_FILE, KAFKA_SSL_KEY_FILE or KAFKA_SSL_KEY_PASSWORD"):
+        with _loading("KAFKA_SSL_CERT_FILE or KAFKA_SSL_KEY_FILE"):
+            # Without an answer to this question, OpenSSL would ask at the terminal.
             context.load_cert_chain(
-                settings.kafka_ssl_cert_file,
-                settings.kafka_ssl_key_file,
-                lambda: settings.kafka_ssl_key_password or "",
+                settings.kafka_ssl_cert_file, settings.kafka_ssl_key_file, lambda: ""
             )
     return context
 
@@ -86,7 +84,7 @@ def address_option(database_url: str, name: str) -> str | None:
 def why_unfit(error: OSError) -> str:
     """Say why a file can't be loaded. OpenSSL doesn't say what's wrong with a key."""
     if isinstance(error, ssl.SSLError):
-        return (error.reason or "not PEM, or the password doesn't match").replace("_", " ").lower()
+        return (error.reason or "not PEM, or locked by a password").replace("_", " ").lower()
     return str(error.strerror)
 
 

@@ -5,7 +5,6 @@ access_tokens    keeps the access token of SASL OAUTHBEARER
 token_sources    requests a token from an authorization server, or signs one for AWS
 token_sessions   replaces connections before their token expires
 sign_in          finds the step at which brokers refuse a client
-port_protocol    asks a port whether it speaks TLS, and which SASL mechanisms it offers
 reader_connection  the clients of a reader, opened when needed
 group_reader     GroupReader reads the partitions that a consumer group assigns to this process
 group_consumer   the aiokafka consumer of a group, with its options
@@ -26,6 +25,7 @@ transactional_producer  writes records and a committed offset in one transaction
 
 from normalizer.kafka.committed_offsets import CommittedOffset
 from normalizer.kafka.connection import (
+    CLIENT_ID,
     Bounds,
     FetchedChunk,
     KafkaPartition,
@@ -40,6 +40,7 @@ from normalizer.kafka.transactional_producer import OutputRecord, TransactionalP
 from normalizer.kafka.unreadable_batch import UnreadableBatchError
 
 __all__ = [
+    "CLIENT_ID",
     "Bounds",
     "CommittedOffset",
     "FetchedChunk",

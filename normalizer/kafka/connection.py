@@ -32,9 +32,13 @@ from normalizer.kafka.sign_in import why_unavailable
 from normalizer.kafka.token_sessions import renew_connections
 from normalizer.kafka.unpacking import limit_unpacking
 
+CLIENT_ID: Final = "normalizer"
+"""The name that brokers log for our clients."""
 REQUEST_TIMEOUT_MS: Final = 15_000
 REBALANCE_TIMEOUT_MS: Final = 30_000
 """How long a rebalance waits for a process that hasn't joined yet."""
+FETCH_BYTES: Final = 50 << 20
+"""The most bytes of one answer. It is the default of Kafka's own client."""
 PARTITION_BYTES: Final = 4 << 20
 """The most bytes of one partition in one answer. Memory holds one such part per partition."""
 RETRY_BACKOFF_S: Final = 0.1
@@ -75,10 +79,10 @@ def connection_options(settings: Settings) -> dict[str, Any]:
 
     Raises BrokerUnavailableError if a certificate or key can't be read any more.
     """
-    limit_unpacking(settings.kafka_fetch_max_bytes)
+    limit_unpacking(FETCH_BYTES)
     options: dict[str, Any] = {
         "bootstrap_servers": list(settings.kafka_bootstrap_servers),
-        "client_id": settings.kafka_client_id,
+        "client_id": CLIENT_ID,
         "security_protocol": settings.kafka_security_protocol,
         "request_timeout_ms": REBALANCE_TIMEOUT_MS + 5_000,
     }

@@ -7,6 +7,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
 from normalizer.config.settings import Settings
 from normalizer.kafka.connection import (
+    FETCH_BYTES,
     PARTITION_BYTES,
     REBALANCE_TIMEOUT_MS,
     KafkaPartition,
@@ -42,7 +43,7 @@ def new_group_consumer(
         # Positions live in PostgreSQL. A missing offset must raise an error, because a silent jump
         # to the earliest or latest offset would look like a hole.
         auto_offset_reset="none",
-        fetch_max_bytes=settings.kafka_fetch_max_bytes,
+        fetch_max_bytes=FETCH_BYTES,
         max_partition_fetch_bytes=PARTITION_BYTES,
         client_rack=settings.kafka_client_rack,
         session_timeout_ms=settings.kafka_session_timeout_ms,
@@ -55,7 +56,7 @@ def new_group_consumer(
     )
     client = consumer._client  # noqa: SLF001 - the public API has no access to it
     pace_metadata(client)
-    fit_fetches(client, settings.kafka_fetch_max_bytes)
+    fit_fetches(client, FETCH_BYTES)
     consumer.subscribe(list(settings.kafka_topics), listener=_Listener(on_assigned, on_revoked))
     return consumer
 

@@ -9,6 +9,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from normalizer.config.settings import Settings
 from normalizer.errors import FatalError
 from normalizer.kafka.connection import (
+    FETCH_BYTES,
     PARTITION_BYTES,
     Bounds,
     FetchedChunk,
@@ -228,12 +229,12 @@ class OffsetRangeReader:
                 isolation_level="read_committed",
                 auto_offset_reset="none",
                 enable_auto_commit=False,
-                fetch_max_bytes=self._settings.kafka_fetch_max_bytes,
+                fetch_max_bytes=FETCH_BYTES,
                 max_partition_fetch_bytes=PARTITION_BYTES,
                 client_rack=self._settings.kafka_client_rack,
             )
             client = consumer._client  # noqa: SLF001 - the public API has no access to it
-            fit_fetches(client, self._settings.kafka_fetch_max_bytes)
+            fit_fetches(client, FETCH_BYTES)
             try:
                 await start_client(consumer, self._settings, "connecting")
             except BaseException:

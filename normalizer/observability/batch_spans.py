@@ -39,6 +39,7 @@ from normalizer.config.passwords import masked_url
 from normalizer.config.settings import Settings
 from normalizer.core.batch import Batch
 from normalizer.errors import RetryableError
+from normalizer.kafka import CLIENT_ID
 from normalizer.observability.producer_spans import producer_spans
 from normalizer.observability.span_attributes import (
     KAFKA,
@@ -93,7 +94,7 @@ class BatchSpans(Untraced):
         self._consumer = {
             **KAFKA,
             "messaging.consumer.group.name": settings.kafka_group_id,
-            "messaging.client.id": settings.kafka_client_id,
+            "messaging.client.id": CLIENT_ID,
         }
         self._sink = (
             postgres_sink(settings.database_url) if settings.database_url else relay_sink(settings)

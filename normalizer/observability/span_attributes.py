@@ -12,6 +12,7 @@ from opentelemetry.trace import SpanKind
 from normalizer.config.settings import Settings
 from normalizer.core.batch import Batch
 from normalizer.errors import StoreUnavailableError
+from normalizer.kafka import CLIENT_ID
 
 SCHEMA: Final = "https://opentelemetry.io/schemas/1.44.0"
 KAFKA: Final = {"messaging.system": "kafka"}
@@ -52,7 +53,7 @@ def relay_sink(settings: Settings) -> Sink:
     common = {
         **KAFKA,
         "messaging.destination.name": topic,
-        "messaging.client.id": settings.kafka_client_id,
+        "messaging.client.id": CLIENT_ID,
     }
     return Sink(
         f"send {topic}",

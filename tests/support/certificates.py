@@ -9,11 +9,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-KEY_PASSWORD = "hunter2"
+KEY_PASSWORD = b"hunter2"
 
 
 def make_certificates(folder: Path, *, host: str = "127.0.0.1") -> Path:
-    """Write `ca.pem`, `cert.pem` with an encrypted `key.pem`, and a plain `both.pem`."""
+    """Write `ca.pem`, and `cert.pem`, its `key.pem`, the same `locked.pem`, and `both.pem`."""
     ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     ca = (
         _certificate("authority", "authority", ca_key)
@@ -31,17 +31,16 @@ def make_certificates(folder: Path, *, host: str = "127.0.0.1") -> Path:
     pem = serialization.Encoding.PEM
     (folder / "ca.pem").write_bytes(ca.public_bytes(pem))
     (folder / "cert.pem").write_bytes(cert.public_bytes(pem))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(
-            pem,
-            serialization.PrivateFormat.PKCS8,
-            serialization.BestAvailableEncryption(KEY_PASSWORD.encode()),
+    plain, locked = (
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, encryption)
+        for encryption in (
+            serialization.NoEncryption(),
+            serialization.BestAvailableEncryption(KEY_PASSWORD),
         )
     )
-    plain_key = key.private_bytes(
-        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    (folder / "both.pem").write_bytes(plain_key + cert.public_bytes(pem) + ca.public_bytes(pem))
+    (folder / "key.pem").write_bytes(plain)
+    (folder / "locked.pem").write_bytes(locked)
+    (folder / "both.pem").write_bytes(plain + cert.public_bytes(pem) + ca.public_bytes(pem))
     return folder
 
 

@@ -15,7 +15,7 @@ from normalizer.config.settings import Settings
 from normalizer.core.batch import record_crc
 from normalizer.core.decode.bounds import HEAD_BYTES, MAX_RECORD_BYTES, MAX_VALUE_BYTES
 from normalizer.core.normalize import Normalizer
-from normalizer.kafka import KafkaPartition, TopicReader, unpacking
+from normalizer.kafka import KafkaPartition, TopicReader, connection, unpacking
 from normalizer.store.position_changes import PositionChange
 from tests.support.factories import raw_event
 from tests.support.service_runs import running, settings_for, watching
@@ -136,7 +136,7 @@ def settings(bootstrap_servers: str) -> Settings:
 
 @ONE_PARTITION
 async def test_what_is_cut_is_recognized_as_the_same_record(
-    topic: Topic, settings: Settings, bootstrap_servers: str
+    topic: Topic, settings: Settings, bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The log of a partition is compared by the last record: by any client, with any limit."""
     values = [b" " * (MAX_RECORD_BYTES + 1)]
@@ -144,9 +144,8 @@ async def test_what_is_cut_is_recognized_as_the_same_record(
     partition = KafkaPartition(topic.name, 0)
     found: list[Any] = []
     for limit in (65_536, 52_428_800):
-        async with TopicReader(
-            msgspec.structs.replace(settings, kafka_fetch_max_bytes=limit)
-        ) as log:
+        monkeypatch.setattr(connection, "FETCH_BYTES", limit)
+        async with TopicReader(settings) as log:
             found.append(await log.record_at(partition, 0))
 
     cut, whole = found

@@ -49,7 +49,7 @@ async def test_an_address_that_cannot_be_read_is_refused_without_its_password(si
         ),
         (
             "sslmode=require&sslcert=/dev/null&sslkey=/dev/null",
-            "sslcert, .*: not pem, or the password",
+            "sslcert, .*: not pem, or locked by a password",
         ),
     ],
 )

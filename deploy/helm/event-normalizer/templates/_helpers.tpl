@@ -128,7 +128,7 @@ env:
 
 {{- define "event-normalizer.kafkaSecrets" -}}
 {{- $root := . -}}
-{{- range list "KAFKA_SASL_USERNAME" "KAFKA_SASL_PASSWORD" "KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET" "KAFKA_SSL_KEY_PASSWORD" }}
+{{- range list "KAFKA_SASL_USERNAME" "KAFKA_SASL_PASSWORD" "KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET" }}
 {{ include "event-normalizer.secretVariable" (list $root . . true) }}
 {{- end }}
 {{- end }}

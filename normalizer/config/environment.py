@@ -251,7 +251,10 @@ def _missing_of_sasl(settings: Settings) -> Iterator[str]:
         if not getattr(settings, name):
             yield f"{variable(name)}: needed with {settings.kafka_security_protocol}, {mechanism}"
     if mechanism == "AWS_MSK_IAM" and find_spec("aws_msk_iam_sasl_signer") is None:
-        yield "KAFKA_SASL_MECHANISM: AWS_MSK_IAM needs pip install event-normalizer[msk]"
+        yield (
+            "KAFKA_SASL_MECHANISM: AWS_MSK_IAM needs the extra msk; run pip install '.[msk]' in "
+            "the checkout"
+        )
 
 
 def _as_text(value: object) -> str:

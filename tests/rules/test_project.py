@@ -47,6 +47,24 @@ def test_every_locked_file_has_a_hash_and_no_address() -> None:
         assert "://" not in lock
 
 
+def test_extra_is_installed_from_the_checkout_until_an_index_has_the_package() -> None:
+    """docs/releasing.md says when that changes."""
+    listed = subprocess.run(
+        ["git", "grep", "--line-number", "--extended-regexp", r"pip install '?event-normalizer"],
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    wrong = [
+        line
+        for line in listed.stdout.splitlines()
+        if not line.startswith(("CHANGELOG.md:", "tests/rules/test_project.py:"))
+    ]
+
+    assert wrong == []
+
+
 def test_every_dependency_has_its_reason() -> None:
     reasons = (ROOT / "docs" / "decisions" / "0001-dependencies.md").read_text()
     project = PROJECT["project"]

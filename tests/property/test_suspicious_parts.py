@@ -8,9 +8,12 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from normalizer.core.normalize import Normalizer
+from normalizer.core.raw_record import RawRecord
 from normalizer.core.redaction import suspicious_parts
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.core.redaction.suspicious_parts import parse_suspicious
+from normalizer.envelope import Envelope
 from normalizer.jsontext import Verbatim, parse, parse_canonical, write
 from tests.property.raw_events import as_json
 from tests.property.test_sanitize_laws import secretive
@@ -44,6 +47,17 @@ def test_a_large_part_without_a_sign_is_not_parsed() -> None:
     assert isinstance(tree, dict)
     assert tree["rows"] == rows
     assert isinstance(tree["rows"], Verbatim)
+
+
+def test_a_list_beside_a_large_batch_without_a_sign_is_cleaned() -> None:
+    """The list looks like a batch too, if the batch isn't seen because it isn't parsed."""
+    events = [{"event_type": "x", "created_at": 1e9, "context": {"text": "y" * 2_000}}]
+    sent = {"execution_id": 1, "events": events, "records": ["password=hunter2hunter2"]}
+
+    (event,) = Normalizer().normalize(RawRecord(value=msgspec.json.encode(sent), topic="t"))
+
+    assert isinstance(event, Envelope)
+    assert event.extra == b'{"records":["password=[REDACTED]"]}'
 
 
 def test_the_earlier_value_of_a_repeated_key_does_not_stay() -> None:

@@ -95,13 +95,14 @@ class _Rewriter:
 
     def record(self, tree: Json) -> Json:
         """Clean the value of a record: an event, a batch of events, or either one wrapped."""
-        if not isinstance(tree, dict) or (key := batch_key(tree)) is None:
+        if not isinstance(tree, dict) or _opens(tree) or (key := batch_key(tree)) is None:
             return self._event(tree)
         items = tree[key]
-        assert isinstance(items, list)
         self.changed |= isinstance(tree, Repeated)
         batch = self.walk({**tree, key: None}, (), "root")
         assert isinstance(batch, dict)
+        if not isinstance(items, list):
+            return batch | {key: items}  # no event has a sign
         events: list[Json] = []
         for self._item, item in enumerate(items):
             events.append(self._event(item))
@@ -275,6 +276,20 @@ class _Rewriter:
         self.changed = True
         if replaced != sent and REPLACEMENT in kept:
             self.replaced.setdefault(self._item, set()).add(path)
+
+
+def _opens(tree: dict[str, Json]) -> bool:
+    """Return whether this is a feed wrapper whose payload the decoder opens.
+
+    A list beside the payload is no batch then, but one more field to clean.
+    """
+    if not is_wrapper(tree):
+        return False
+    payload = tree["payload"]
+    if isinstance(payload, Verbatim):
+        payload = parse(payload)
+        return isinstance(payload, dict) and holds_event(payload)
+    return isinstance(payload, str) or (isinstance(payload, dict) and holds_event(payload))
 
 
 def _mode_under(key: str, mode: _Mode) -> _Mode:

@@ -10,6 +10,7 @@ import pytest
 from normalizer.core.redaction.prefilter import Prefilter
 from normalizer.core.redaction.sanitize import Cleaned, Sanitizer
 from normalizer.core.redaction.secret_names import Secrecy
+from normalizer.core.redaction.suspicious_parts import parse_suspicious
 from normalizer.jsontext import parse
 
 sanitizer = Sanitizer()
@@ -110,6 +111,20 @@ def test_a_text_within_the_text_is_left_until_its_turn_comes() -> None:
         text = json.dumps(sent)
 
         assert clean(text).text is text
+
+
+@pytest.mark.parametrize(
+    "payload", [{"name": "x"}, '{"name":"x"}', {"name": "x", "y": "y" * 2_000}]
+)
+@pytest.mark.parametrize("beside", ["events", "records"])
+def test_a_list_beside_the_payload_of_a_wrapper_is_no_batch(beside: str, payload: Any) -> None:
+    sent = {"global_sequence": 1, "payload": payload, beside: ["password=hunter2hunter2"]}
+    text = json.dumps(sent)
+
+    for tree in (parse(text), parse_suspicious(text.encode(), sanitizer.suspects)):
+        kept = json.loads(sanitizer.clean(text, tree).text)
+
+        assert kept[beside] == ["password=[REDACTED]"]
 
 
 def test_an_unstorable_character_in_a_wrapped_text_becomes_its_escape() -> None:

@@ -89,18 +89,6 @@ create function projector.call_index_of(context jsonb, result jsonb) returns int
         0
     );
 
-create function projector.call_index_of_event(event_id bigint, role text) returns integer
-    language sql stable parallel safe
-    return case
-        when role = 'done'
-        then (
-                 select projector.call_index_of(stored.context, stored.result)
-                 from   normalizer.events as stored
-                 where  stored.event_id = call_index_of_event.event_id
-             )
-        else 0
-    end;
-
 
 create type projector.call_command as (
     execution_id bigint,
@@ -114,12 +102,12 @@ create function projector.knows_its_place(
     created_at timestamptz, recorded_at timestamptz, merge_flags smallint
 )
     returns boolean
-    language sql immutable parallel safe
+    -- `stable`, as the sum of a time and an interval is. An immutable function is not inlined then.
+    language sql stable parallel safe
     return coalesce(recorded_at < created_at + interval '5 seconds', false)
            and merge_flags & 32 = 0;
 
--- The stored events of these commands. Their call_index is null: it lies in the payload, which is
--- only read where it can matter (call_index_of_event).
+-- The stored events of these commands.
 create function projector.stored_call_events(commands projector.call_command[])
     returns setof projector.call_event
     language plpgsql stable
@@ -131,7 +119,10 @@ begin
                kind.role, said.reporter, case when event.evidence >= 100 then event.attempts end,
                event.created_at, said.outcome_ranked, said.duration_ranked, said.error_ranked,
                said.step_ranked, said.worker_ranked, said.max_attempts_ranked, event.iteration,
-               null::integer, place.log, place.in_log
+               case
+                   when kind.role = 'done' then call_index_of(event.context, event.result) else 0
+               end,
+               place.log, place.in_log
         from   unnest(stored_call_events.commands) as wanted
         cross join lateral (
             select *
@@ -171,6 +162,7 @@ create function projector.find_attempts(events projector.call_event[])
     language plpgsql stable
     set search_path = pg_catalog, projector, pg_temp
     set enable_hashjoin = on
+    set enable_nestloop = off
 as $$
 #variable_conflict use_column
 begin
@@ -361,6 +353,7 @@ create function projector.resolve_attempts(events projector.call_event[])
     language plpgsql stable
     set search_path = pg_catalog, projector, pg_temp
     set enable_hashjoin = on
+    set enable_nestloop = off
 as $$
 #variable_conflict use_column
 begin
@@ -589,9 +582,8 @@ begin
                                       event_id, execution_id, command_id, event_class, role,
                                       reporter, number, created_at, outcome_ranked,
                                       duration_ranked, error_ranked, step_ranked, worker_ranked,
-                                      max_attempts_ranked, iteration,
-                                      coalesce(call_index, call_index_of_event(event_id, role)),
-                                      log, case when in_one_log then in_log end
+                                      max_attempts_ranked, iteration, call_index, log,
+                                      case when in_one_log then in_log end
                                   )::call_event
                            from   event
                            where  in_doubt

@@ -280,6 +280,52 @@ CREATE FUNCTION projector.call_index_of(context jsonb, result jsonb) RETURNS int
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN COALESCE(("substring"(((context -> 'call_index'::text))::text, '^[0-9]{1,9}$'::text))::integer, ("substring"((((result -> 'context'::text) -> 'call_index'::text))::text, '^[0-9]{1,9}$'::text))::integer, 0);
 
+CREATE FUNCTION projector.call_outcome(outcome_ranked text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE substr(outcome_ranked, 20, 1) WHEN '0'::text THEN 'FAILED'::text WHEN '1'::text THEN 'ERROR'::text WHEN '2'::text THEN 'CANCELLED'::text WHEN '3'::text THEN 'COMPLETED'::text ELSE NULL::text END;
+
+CREATE FUNCTION projector.compact_shards(counter_table text, time_column text, since timestamp with time zone, until timestamp with time zone) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
+    SET jit TO 'off'
+    ; -- body: 0009_create_retention.sql
+
+CREATE FUNCTION projector.count_calls(counts projector.call_count[], into_shard smallint DEFAULT NULL::smallint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
+    ; -- body: 0005_create_call_projections.sql
+
+CREATE FUNCTION projector.count_changed_calls(counts projector.call_count[], touched projector.call_id[], linked projector.call_id[], old_failures projector.call_failure[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
+    ; -- body: 0006_create_call_triggers.sql
+
+CREATE FUNCTION projector.count_executions(moved projector.execution_move[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
+    ; -- body: 0004_create_execution_projections.sql
+
+CREATE FUNCTION projector.doubtful_executions(reports projector.execution_report[]) RETURNS bigint[]
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
+    ; -- body: 0004_create_execution_projections.sql
+
+CREATE FUNCTION projector.encode_bigint(number bigint) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN encode(int8send(number), 'hex'::text);
+
+CREATE FUNCTION projector.encode_time(moment timestamp with time zone) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN (CASE WHEN (moment < '2000-01-01 00:00:00+00'::timestamp with time zone) THEN '0'::text ELSE '1'::text END || encode(timestamptz_send(moment), 'hex'::text));
+
+CREATE FUNCTION projector.end_rank(reporter text, moment text, outcome text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE outcome WHEN 'COMPLETED'::text THEN ((('2'::text || reporter) || moment) || '3'::text) WHEN 'CANCELLED'::text THEN ((('1'::text || reporter) || moment) || '2'::text) WHEN 'ERROR'::text THEN ((('0'::text || reporter) || moment) || '1'::text) ELSE ((('0'::text || reporter) || moment) || '0'::text) END;
+
+CREATE FUNCTION projector.error_class_of(error text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN btrim("left"(regexp_replace(regexp_replace(replace(regexp_replace(regexp_replace(regexp_replace(translate("left"(error, 400), chr(1), ' '::text), '"[^"]*(?:"|$)|(?<![0-9A-Za-z])[bru]?''(?:[^'']|''(?=[0-9A-Za-z]))*(?:''|$)'::text, '?'::text, 'g'::text), '[^\x01-\x20@"<>()\[\]{},;:=#|/\\?]+@(?:[0-9a-z-]+[.])+[a-z]{2,}|(\m(?:http(?:/[0-9](?:[.][0-9])?)?|status[ _]?(?:code)?|code|error|exit|exited with|errno|signal)[ :=#(]{0,3}[0-9]{1,3}(?![0-9a-z_])|\m[45][0-9]{2}(?= (?:bad|conflict|forbidden|gateway|gone|internal|method|not|payload|precondition|request|service|too|unauthorized|unprocessable)\M))|[0-9a-z]*[0-9][0-9a-z]*|(?<![0-9a-z])[a-f]{8,}(?![0-9a-z])'::text, ('\1'::text || chr(1)), 'gi'::text), ('([0-9a-z])'::text || chr(1)), '\1'::text, 'gi'::text), chr(1), '#'::text), '#(?:[-._:/]?#)*(?:-[b-df-hj-np-tv-xz]{5}\M)?'::text, '#'::text, 'g'::text), '[ \t-\r]+'::text, ' '::text, 'g'::text), 120));
+
 CREATE SEQUENCE normalizer.batch_id
     START WITH 1
     INCREMENT BY 1
@@ -377,56 +423,6 @@ COMMENT ON COLUMN normalizer.events.merge_flags IS 'Bits. 1: a report that named
 COMMENT ON COLUMN normalizer.events.batch_id IS 'Number of the transaction that wrote the row, from a sequence.';
 COMMENT ON COLUMN normalizer.events.ingested_at IS 'When the row was stored.';
 
-CREATE FUNCTION projector.call_index_of_event(event_id bigint, role text) RETURNS integer
-    LANGUAGE sql STABLE PARALLEL SAFE
-    RETURN CASE WHEN (role = 'done'::text) THEN (SELECT projector.call_index_of(stored.context, stored.result) AS call_index_of FROM normalizer.events stored WHERE (stored.event_id = call_index_of_event.event_id)) ELSE 0 END;
-
-CREATE FUNCTION projector.call_outcome(outcome_ranked text) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN CASE substr(outcome_ranked, 20, 1) WHEN '0'::text THEN 'FAILED'::text WHEN '1'::text THEN 'ERROR'::text WHEN '2'::text THEN 'CANCELLED'::text WHEN '3'::text THEN 'COMPLETED'::text ELSE NULL::text END;
-
-CREATE FUNCTION projector.compact_shards(counter_table text, time_column text, since timestamp with time zone, until timestamp with time zone) RETURNS bigint
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
-    SET jit TO 'off'
-    ; -- body: 0009_create_retention.sql
-
-CREATE FUNCTION projector.count_calls(counts projector.call_count[], into_shard smallint DEFAULT NULL::smallint) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
-    ; -- body: 0005_create_call_projections.sql
-
-CREATE FUNCTION projector.count_changed_calls(counts projector.call_count[], touched projector.call_id[], linked projector.call_id[], old_failures projector.call_failure[]) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
-    ; -- body: 0006_create_call_triggers.sql
-
-CREATE FUNCTION projector.count_executions(moved projector.execution_move[]) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
-    ; -- body: 0004_create_execution_projections.sql
-
-CREATE FUNCTION projector.doubtful_executions(reports projector.execution_report[]) RETURNS bigint[]
-    LANGUAGE plpgsql STABLE
-    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
-    ; -- body: 0004_create_execution_projections.sql
-
-CREATE FUNCTION projector.encode_bigint(number bigint) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN encode(int8send(number), 'hex'::text);
-
-CREATE FUNCTION projector.encode_time(moment timestamp with time zone) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN (CASE WHEN (moment < '2000-01-01 00:00:00+00'::timestamp with time zone) THEN '0'::text ELSE '1'::text END || encode(timestamptz_send(moment), 'hex'::text));
-
-CREATE FUNCTION projector.end_rank(reporter text, moment text, outcome text) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN CASE outcome WHEN 'COMPLETED'::text THEN ((('2'::text || reporter) || moment) || '3'::text) WHEN 'CANCELLED'::text THEN ((('1'::text || reporter) || moment) || '2'::text) WHEN 'ERROR'::text THEN ((('0'::text || reporter) || moment) || '1'::text) ELSE ((('0'::text || reporter) || moment) || '0'::text) END;
-
-CREATE FUNCTION projector.error_class_of(error text) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN btrim("left"(regexp_replace(regexp_replace(replace(regexp_replace(regexp_replace(regexp_replace(translate("left"(error, 400), chr(1), ' '::text), '"[^"]*(?:"|$)|(?<![0-9A-Za-z])[bru]?''(?:[^'']|''(?=[0-9A-Za-z]))*(?:''|$)'::text, '?'::text, 'g'::text), '[^\x01-\x20@"<>()\[\]{},;:=#|/\\?]+@(?:[0-9a-z-]+[.])+[a-z]{2,}|(\m(?:http(?:/[0-9](?:[.][0-9])?)?|status[ _]?(?:code)?|code|error|exit|exited with|errno|signal)[ :=#(]{0,3}[0-9]{1,3}(?![0-9a-z_])|\m[45][0-9]{2}(?= (?:bad|conflict|forbidden|gateway|gone|internal|method|not|payload|precondition|request|service|too|unauthorized|unprocessable)\M))|[0-9a-z]*[0-9][0-9a-z]*|(?<![0-9a-z])[a-f]{8,}(?![0-9a-z])'::text, ('\1'::text || chr(1)), 'gi'::text), ('([0-9a-z])'::text || chr(1)), '\1'::text, 'gi'::text), chr(1), '#'::text), '#(?:[-._:/]?#)*(?:-[b-df-hj-np-tv-xz]{5}\M)?'::text, '#'::text, 'g'::text), '[ \t-\r]+'::text, ' '::text, 'g'::text), 120));
-
 CREATE FUNCTION projector.events_at(event_ids bigint[]) RETURNS SETOF normalizer.events
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -446,6 +442,7 @@ CREATE FUNCTION projector.find_attempts(events projector.call_event[]) RETURNS T
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     SET enable_hashjoin TO 'on'
+    SET enable_nestloop TO 'off'
     ; -- body: 0006_create_call_triggers.sql
 
 CREATE FUNCTION projector.hour_of(moment timestamp with time zone) RETURNS timestamp with time zone
@@ -458,7 +455,7 @@ CREATE FUNCTION projector.known_calls(changes projector.call_change[], OUT to_re
     ; -- body: 0006_create_call_triggers.sql
 
 CREATE FUNCTION projector.knows_its_place(created_at timestamp with time zone, recorded_at timestamp with time zone, merge_flags smallint) RETURNS boolean
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    LANGUAGE sql STABLE PARALLEL SAFE
     RETURN (COALESCE((recorded_at < (created_at + '00:00:05'::interval)), false) AND (((merge_flags)::integer & 32) = 0));
 
 CREATE FUNCTION projector.lateness_of(created_at timestamp with time zone, recorded_at timestamp with time zone) RETURNS smallint
@@ -607,6 +604,7 @@ CREATE FUNCTION projector.resolve_attempts(events projector.call_event[]) RETURN
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     SET enable_hashjoin TO 'on'
+    SET enable_nestloop TO 'off'
     ; -- body: 0006_create_call_triggers.sql
 
 CREATE FUNCTION projector.retry_candidates(changed projector.call_id[], old_failures projector.call_failure[]) RETURNS SETOF projector.call_id
@@ -3455,12 +3453,12 @@ REVOKE ALL ON FUNCTION normalizer.keep_dedup_horizon() FROM PUBLIC;
 REVOKE ALL ON FUNCTION normalizer.note_event_changes() FROM PUBLIC;
 REVOKE ALL ON FUNCTION normalizer.snowflake_at(unix_ms bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.archive_executions(execution_ids bigint[]) FROM PUBLIC;
-GRANT USAGE ON SEQUENCE normalizer.batch_id TO normalizer_writer;
-GRANT SELECT,INSERT,UPDATE ON TABLE normalizer.events TO normalizer_writer;
 REVOKE ALL ON FUNCTION projector.compact_shards(counter_table text, time_column text, since timestamp with time zone, until timestamp with time zone) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.count_calls(counts projector.call_count[], into_shard smallint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.count_changed_calls(counts projector.call_count[], touched projector.call_id[], linked projector.call_id[], old_failures projector.call_failure[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.count_executions(moved projector.execution_move[]) FROM PUBLIC;
+GRANT USAGE ON SEQUENCE normalizer.batch_id TO normalizer_writer;
+GRANT SELECT,INSERT,UPDATE ON TABLE normalizer.events TO normalizer_writer;
 REVOKE ALL ON FUNCTION projector.events_at(event_ids bigint[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION projector.events_at(event_ids bigint[]) TO projector_reader;
 REVOKE ALL ON FUNCTION projector.events_of(execution_ids bigint[]) FROM PUBLIC;

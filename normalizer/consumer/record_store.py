@@ -1,6 +1,5 @@
 """The interface of a store: PostgreSQL, or Kafka itself for the relay."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
@@ -18,13 +17,6 @@ class RecordStore(Protocol):
 
     `Store` says what each method raises.
     """
-
-    @property
-    def sending_rows(self) -> asyncio.Event:
-        """Return what `write` sets once the database works on the rows of the batch.
-
-        That takes longest, and the process has little to do meanwhile. The caller clears it.
-        """
 
     @property
     def server_pid(self) -> int | None:

@@ -39,7 +39,7 @@ from normalizer.errors import (
 )
 from normalizer.observability.commit_metrics import CommitMetrics
 from normalizer.observability.service_metrics import ServiceMetrics
-from normalizer.observability.tracing import Untraced
+from normalizer.observability.tracing import InSpans, Untraced
 from normalizer.runtime.telemetry import ServiceCounters, get_logger
 from normalizer.store.quarantine_reader import RejectionLog
 from normalizer.store.retry import InFlightBatch, write_with_retry
@@ -162,33 +162,32 @@ class Service:
         self._deadline.reschedule(now_s + self._settings.stop_timeout_s)
 
     async def _run_writer(self) -> None:
-        """Fetch, normalize, and write. The next batch fills while the last one is written."""
+        """Fetch, normalize, and write. Up to two batches fill while one is written."""
+        before: asyncio.Task[None] | None = None
         writing: asyncio.Task[None] | None = None
-        is_ahead = False
         while not self._stopping.is_set():
-            self._spans.begin()
-            if is_ahead:
-                # Else the next batch is full before this one's rows are sent, each short statement
-                # before them waits for a slice, and nothing is left to do during the long one.
+            in_spans = self._spans.begin()
+            if before and not before.done():
                 with self._timed("wait"):
-                    await self._store.sending_rows.wait()
+                    await asyncio.wait([before])
             builder = await self._filler.fill(writing)
-            is_ahead = writing is not None and not writing.done() and self.intake.is_full(builder)
-            if writing:
-                with self._timed("wait"):
-                    # Don't await a finished task. Awaiting yields, and a rejoin in that gap would
-                    # end our claims and drop the batch.
-                    if not writing.done():
-                        await asyncio.wait([writing])
-            batch = held_parts(builder.build(), self.ownership.held)
-            if batch.parts:
-                self._count_batch(builder)
-                self._store.sending_rows.clear()
-                work = self._write(batch, self._spans.batch(batch))
-                writing = self._tasks.create_task(work, name="write")
+            if builder:
+                work = self._write_after(writing, builder, in_spans)
+                before, writing = writing, self._tasks.create_task(work, name="write")
         if writing:
             await asyncio.wait([writing])
         await self.intake.stop()
+
+    async def _write_after(
+        self, writing: asyncio.Task[None] | None, builder: BatchBuilder, in_spans: InSpans
+    ) -> None:
+        """Write the batch once the one before it is written, without parts that were lost."""
+        if writing and not writing.done():
+            await asyncio.wait([writing])
+        batch = held_parts(builder.build(), self.ownership.held)
+        if batch.parts:
+            self._count_batch(builder)
+            await self._write(batch, in_spans(batch))
 
     async def _write(self, batch: Batch, spans: AbstractContextManager[None]) -> None:
         """Write the batch. If that fails for good, claim its partitions again."""
@@ -214,8 +213,6 @@ class Service:
         else:
             self._filler.last_write_s = self._clock() - begun_s
             self._note_written(without(batch, taken))
-        finally:
-            self._store.sending_rows.set()
 
     async def _keep_asking(self) -> None:
         await keep_asking(

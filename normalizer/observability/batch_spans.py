@@ -13,7 +13,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, Final
 
 from opentelemetry.context import Context
@@ -50,7 +50,7 @@ from normalizer.observability.span_attributes import (
     postgres_sink,
     relay_sink,
 )
-from normalizer.observability.tracing import Untraced
+from normalizer.observability.tracing import InSpans, Untraced
 from normalizer.runtime.telemetry import describe_error, get_logger
 from normalizer.runtime.version import VERSION
 from normalizer.store.store import CommittedBatch
@@ -100,18 +100,15 @@ class BatchSpans(Untraced):
             postgres_sink(settings.database_url) if settings.database_url else relay_sink(settings)
         )
 
-    def begin(self) -> None:
-        """Note that a batch begins to fill."""
+    def begin(self) -> InSpans:
+        """Note that a batch begins to fill. The result returns the block of its spans."""
         self._building = _Stages()
+        return partial(self._in_spans, stages=self._building)
 
     def note(self, stage: str, seconds: float) -> None:
         """Note that a stage of that batch has just taken this long."""
         if stage in _FILLING:
             self._building.note(stage, seconds)
-
-    def batch(self, batch: Batch) -> AbstractContextManager[None]:
-        """Write the batch inside this block. Its spans end with the block."""
-        return self._in_spans(batch, self._building)
 
     def failed(self, error: RetryableError) -> None:
         """Add an event to the current span."""

@@ -5,7 +5,7 @@ Without them, nothing imports OpenTelemetry. docs/tracing.md says what an operat
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Final
 
@@ -22,21 +22,20 @@ _PROTOCOL: Final = "http/protobuf"
 _HTTP_PORT: Final = "the collector's port for HTTP, which is 4318 by default"
 _GRPC_PORT: Final = re.compile(r":4317(/|$)")
 
+InSpans = Callable[[Batch], AbstractContextManager[None]]
+
 _log: Final = get_logger()
 
 
 class Untraced:
     """Receives the events of batches, and ignores them because tracing is off."""
 
-    def begin(self) -> None:
-        """Note that a batch begins to fill."""
+    def begin(self) -> InSpans:
+        """Note that a batch begins to fill. It's written in the block that the result returns."""
+        return lambda _: contextlib.nullcontext()
 
     def note(self, stage: str, seconds: float) -> None:
         """Note that a stage of that batch has just taken this long. `stage` is one of STAGES."""
-
-    def batch(self, batch: Batch) -> AbstractContextManager[None]:  # noqa: ARG002 - nobody asks
-        """Note that the batch is built. It's written inside the returned block."""
-        return contextlib.nullcontext()
 
     def failed(self, error: RetryableError) -> None:
         """Note that writing failed and will be retried. Called inside the block."""

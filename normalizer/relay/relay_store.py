@@ -52,7 +52,6 @@ class RelayStore:
     def __init__(
         self, settings: Settings, *, on_commit: Callable[[CommittedBatch], None] = lambda _: None
     ) -> None:
-        self.sending_rows = asyncio.Event()
         self._settings = settings
         self._on_commit = on_commit
         self._topics = TopicReader(settings)
@@ -176,7 +175,6 @@ class RelayStore:
         another process claimed its partition, otherwise PositionMovedError, which means claim it
         again.
         """
-        self.sending_rows.set()
         async with asyncio.TaskGroup() as tasks:
             parts = [
                 tasks.create_task(self._write_part(part), name=f"relay {part.key}")

@@ -1,6 +1,5 @@
 """The store, which claims partitions and writes batches of events in transactions."""
 
-import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
@@ -71,8 +70,7 @@ class Store:
         self._on_commit = on_commit
         positions = positions or SourcePositions()
         self._planner = BatchPlanner(accept_expired=accept_expired)
-        self.sending_rows: Final = asyncio.Event()
-        self._transaction = WriteTransaction(positions, self._planner, self.sending_rows)
+        self._transaction = WriteTransaction(positions, self._planner)
         self._isolation = RowIsolation(positions)
         self._session = Session(
             database_url,

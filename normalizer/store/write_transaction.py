@@ -5,7 +5,6 @@ copies new rows, updates changed ones, stores rejected records in quarantine, an
 positions with their running totals.
 """
 
-import asyncio
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -53,12 +52,9 @@ class CommittedBatch(msgspec.Struct, frozen=True, kw_only=True):
 class WriteTransaction:
     """The steps of the transaction that writes a batch."""
 
-    def __init__(
-        self, positions: Positions, planner: BatchPlanner, sending_rows: asyncio.Event
-    ) -> None:
+    def __init__(self, positions: Positions, planner: BatchPlanner) -> None:
         self._positions = positions
         self._planner = planner
-        self._sending_rows = sending_rows
 
     async def run(
         self, batch: Batch, progress: WriteProgress, connection: asyncpg.Connection
@@ -119,7 +115,6 @@ class WriteTransaction:
     ) -> list[tuple[Outcome, int]]:
         """Insert and change the rows of the plan. Returns each event's outcome and row id."""
         write_plan, merged = plan.write_plan, plan.merged
-        self._sending_rows.set()
         await copy_rows(connection, write_plan.inserts, batch_id)
         await update_rows(connection, write_plan.updates)
         await add_merged_records(

@@ -24,8 +24,8 @@ from normalizer.kafka import (
     TransactionalProducer,
     transactional_producer,
 )
-from normalizer.relay.relay_store import RelayStore, relay_stores
-from tests.support.factories import batch_of, envelope, raw_event, raw_record
+from normalizer.relay.relay_store import relay_stores
+from tests.support.factories import raw_event, raw_record
 from tests.support.relay_runs import (
     expected_lines,
     output_topics,
@@ -154,22 +154,6 @@ async def test_a_zombie_is_fenced_and_its_open_transaction_is_not_seen(
             await one.stop()
     lines = [one.value for one in await read_topic(bootstrap_servers, output)]
     assert lines == [b"first", b"second"]
-
-
-@ONE_PARTITION
-async def test_relay_says_that_it_sends_while_its_transaction_is_open(
-    topic: Topic, settings: Settings
-) -> None:
-    """The service fills the next batch meanwhile."""
-    async with RelayStore(settings) as store:
-        claim = await store.claim(topic.name, 0, cluster_id="c", log_start=0)
-        writing = asyncio.create_task(store.write(batch_of(envelope(0), claim=claim)))
-
-        async with asyncio.timeout(DEADLINE_S):
-            await store.sending_rows.wait()
-
-        assert not writing.done()
-        await writing
 
 
 @ONE_PARTITION

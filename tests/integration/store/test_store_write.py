@@ -45,7 +45,6 @@ from tests.support.table_rows import (
     position_of,
     stored_events,
     totals_of,
-    wait_for_lock,
 )
 
 pytestmark = pytest.mark.every_postgres(oldest_in_soak=True)
@@ -617,27 +616,3 @@ async def test_a_batch_without_projections_is_stored_and_noted_as_divergent(
         ("call_facts", 7),
     }
     assert {row["projection"] for row in noted} >= {"event_hours", "quarantine_hours"}
-
-
-@pytest.mark.parametrize(
-    ("table", "is_sending"),
-    [("normalizer.source_positions", False), ("normalizer.events", True)],
-)
-async def test_store_says_when_the_database_works_on_the_rows_of_a_batch(
-    database: Database,
-    table: str,
-    is_sending: bool,
-) -> None:
-    async with open_store(database) as store, connected(database) as other:
-        batch = batch_of(envelope(0), claim=await claimed(store))
-        async with other.transaction():
-            mode = "share" if is_sending else "exclusive"
-            await other.execute(f"lock table {table} in {mode} mode")
-
-            writing = asyncio.create_task(store.write(batch))
-            await wait_for_lock(other, "one")
-
-            assert store.sending_rows.is_set() is is_sending
-        await writing
-
-    assert store.sending_rows.is_set()

@@ -105,7 +105,7 @@ def test_every_span_of_a_producer_is_linked_once() -> None:
 
 
 def test_what_is_left_out_is_counted_on_the_span(traced: Traced) -> None:
-    with traced.spans.batch(Batch(parts=(part_of(0, [parent(n) for n in range(1, 8)]),))):
+    with traced.spans.begin()(Batch(parts=(part_of(0, [parent(n) for n in range(1, 8)]),))):
         pass
 
     batch = traced.ended()["process noetl.events"]
@@ -115,7 +115,7 @@ def test_what_is_left_out_is_counted_on_the_span(traced: Traced) -> None:
 
 
 def test_a_commit_is_below_the_write_and_its_ids_are_an_exemplar(traced: Traced) -> None:
-    with traced.spans.batch(Batch(parts=(part_of(0, [None]),))):
+    with traced.spans.begin()(Batch(parts=(part_of(0, [None]),))):
         ids = traced.spans.committed(committed(commit_s=0.5, batch_id=17))
 
     ended = traced.ended()
@@ -137,7 +137,7 @@ def test_a_commit_is_below_the_write_and_its_ids_are_an_exemplar(traced: Traced)
 
 def test_a_failed_try_is_an_event_and_a_lost_batch_is_an_error(traced: Traced) -> None:
     lost = FencedError("fenced: noetl.events[0]", topic="noetl.events", partition=0)
-    with contextlib.suppress(FencedError), traced.spans.batch(Batch(parts=(part_of(0, [None]),))):
+    with contextlib.suppress(FencedError), traced.spans.begin()(Batch(parts=(part_of(0, [None]),))):
         traced.spans.failed(StoreUnavailableError("database: away", sqlstate="57P01"))
         raise lost
 
@@ -158,7 +158,7 @@ def test_a_failed_try_is_an_event_and_a_lost_batch_is_an_error(traced: Traced) -
 def test_an_error_of_a_library_is_named_and_its_text_is_not_sent(traced: Traced) -> None:
     with (
         pytest.raises(ValueError, match="content"),
-        traced.spans.batch(Batch(parts=(part_of(0, [None]),))),
+        traced.spans.begin()(Batch(parts=(part_of(0, [None]),))),
     ):
         raise ValueError("content of a record")
 
@@ -172,11 +172,11 @@ def test_the_names_of_attributes_are_those_of_the_conventions(settings: Settings
     modules = (db_attributes, error_attributes, messaging_attributes, server_attributes)
     known = {value for module in modules for value in vars(module).values() if str(value) == value}
     traced = Traced(settings)
-    traced.spans.begin()
+    in_spans = traced.spans.begin()
     traced.spans.note("fetch", 1.0)
     traced.spans.note("normalize", 1.0)
     batch = Batch(parts=(part_of(0, [parent(1)]),))
-    with contextlib.suppress(StoreUnavailableError), traced.spans.batch(batch):
+    with contextlib.suppress(StoreUnavailableError), in_spans(batch):
         traced.spans.committed(committed())
         raise StoreUnavailableError("away", sqlstate="57P01")
 

@@ -247,8 +247,9 @@ class Membership:
         A claim that waits for a lock is cancelled too, because later it would fence the new owner.
         """
         self.watchdog.note_rebalance()
-        self._must_release = bool(self.ownership.claimed)
-        self._wake_claims.set()
+        if self.ownership.claimed:
+            self._must_release = True
+            self._wake_claims.set()
         self.ownership.revoke_all()
         self._rollbacks.clear()
         if self._is_claiming and self._join_task:

@@ -4,7 +4,9 @@ import asyncio
 import os
 import signal
 import time
+from datetime import datetime
 
+import msgspec
 import pytest
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -210,3 +212,24 @@ async def test_a_topic_and_a_broker_are_waited_for_and_no_stop_waits_for_a_broke
 async def create(topic: Topic, broker: KafkaBroker) -> None:
     async with TopicReader(Settings(kafka_bootstrap_servers=(broker.bootstrap_servers,))) as log:
         await log.create_topic(topic.name, partitions=topic.partitions)
+
+
+async def test_each_try_to_reach_a_broker_comes_later_than_the_one_before(
+    database: Database, topic: Topic
+) -> None:
+    settings = settings_for(database, topic, "127.0.0.1:1", log_level="debug")
+    fifth_at: datetime | None = None
+    lines = []
+    async with process(settings) as child:
+        assert child.stdout
+        while fifth_at is None:
+            line = msgspec.json.decode(await child.stdout.readline())
+            lines.append(line)
+            if line.get("tries") == 5:
+                fifth_at = datetime.fromisoformat(line["timestamp"])
+
+    first = next(line for line in lines if line["event"] == "unavailable")
+    assert "127.0.0.1:1: TCP: Connection refused: is the broker running" in first["why"]
+    # The four waits in between, at their shortest.
+    since = datetime.fromisoformat(first["timestamp"])
+    assert (fifth_at - since).total_seconds() >= 0.1 + 0.2 + 0.4 + 0.8

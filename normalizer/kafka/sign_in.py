@@ -68,7 +68,8 @@ async def why_unavailable(options: Mapping[str, Any]) -> BrokerUnavailableError 
         return None
     server, failure = min(failures.items(), key=lambda one: not one[1].is_refusal)
     return BrokerUnavailableError(
-        f"{server}: {failure.step}: {failure.reason}: {failure.remedy}",
+        f"{server}: {failure.step}: {failure.reason}",
+        remedy=failure.remedy,
         sign_in_refused=failure.is_refusal,
     )
 

@@ -111,6 +111,21 @@ async def test_a_wrong_part_of_the_address_is_named(
     assert f"\n      {remedy}\n" in said
 
 
+@pytest.mark.parametrize("server", ["127.0.0.1:1", "no.such.host.invalid:9092", ""])
+async def test_a_wrong_way_to_the_brokers_gets_one_remedy(settings: Settings, server: str) -> None:
+    wrong = msgspec.structs.replace(settings, kafka_security_protocol="SSL")
+    remedy = "does KAFKA_SECURITY_PROTOCOL fit this port"
+    if server:
+        wrong = msgspec.structs.replace(settings, kafka_bootstrap_servers=(server,))
+        remedy = "is the broker running, and is it the one in KAFKA_BOOTSTRAP_SERVERS?"
+
+    said = await _said(wrong, settings.required_database_url)
+
+    assert said.count("FAIL") == 1
+    assert f"\n      {remedy}" in said
+    assert said.count("KAFKA_") == 1
+
+
 async def test_who_may_not_connect_gets_the_grant(settings: Settings, database: Database) -> None:
     async with as_user(database, "normalizer_writer") as writer, connected(database) as admin:
         await admin.execute(f"revoke connect on database {database.name} from public")

@@ -152,7 +152,10 @@ def translated(error: BaseException, *, timed_out: bool = False) -> NormalizerEr
         return FatalError(f"{sentence}: {_name_of(error)}")
     too_slow = timed_out and error.sqlstate == STATEMENT_ENDED and projection is not None
     return StoreUnavailableError(
-        sentence, sqlstate=error.sqlstate, in_projection=fault is Fault.PROJECTION or too_slow
+        sentence,
+        remedy=_READ_ONLY if error.sqlstate == "25006" else "",
+        sqlstate=error.sqlstate,
+        in_projection=fault is Fault.PROJECTION or too_slow,
     )
 
 
@@ -172,6 +175,10 @@ def _name_of(error: asyncpg.PostgresError) -> str:
     return named or _LOOK_AT.get(error.sqlstate[:2], "the server named no object")
 
 
+_READ_ONLY: Final = (
+    "the server accepts no writes. If it's a standby, name the primary in DATABASE_URL. Otherwise "
+    "turn default_transaction_read_only off"
+)
 _LOOK_AT: Final = {
     "28": "check the user and the password in DATABASE_URL",
     "3D": "check the name of the database in DATABASE_URL",

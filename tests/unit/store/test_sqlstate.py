@@ -231,3 +231,9 @@ def test_the_refused_line_is_read_from_the_context(context: str | None, line: in
 )
 def test_an_error_that_ends_the_process_says_what_to_look_at(code: str, look_at: str) -> None:
     assert look_at in str(translated(refusal(code)))
+
+
+def test_a_read_only_server_says_that_it_may_be_a_standby() -> None:
+    said = str(translated(refusal("25006")))
+
+    assert "If it's a standby, name the primary in DATABASE_URL" in said

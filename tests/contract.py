@@ -6,7 +6,6 @@ envelope.schema.json   `normalizer schema`
 vectors/records.ndjson a raw record and what the filter makes of it, from those of tests/vectors
                        that say the same of a line alone
 vectors/producers.ndjson   one event as several producers send it
-vectors/lines.ndjson   every canonical line of both, each once
 vectors/snowflakes.ndjson, vectors/derived.ndjson   those of tests/vectors, without rows
 """
 
@@ -51,15 +50,21 @@ LONGEST_BYTES: Final = 4096
 def generated() -> dict[str, str]:
     """Every generated file of the contract, by its name."""
     records, producers = list(_records()), list(_producers())
-    given = [line for record in records for line in record["gives"] if isinstance(line, str)]
     schema = msgspec.json.format(msgspec.json.encode(json_schema()), indent=2).decode()
     return {
         "envelope.schema.json": schema + "\n",
         "vectors/records.ndjson": _ndjson(records),
         "vectors/producers.ndjson": _ndjson(producers),
-        "vectors/lines.ndjson": "".join(f"{line}\n" for line in dict.fromkeys(given)),
         **{f"vectors/{name}.ndjson": _copied(name) for name in ("snowflakes", "derived")},
     }
+
+
+@cache
+def lines() -> tuple[str, ...]:
+    """Every canonical line that a record of the contract gives, each once."""
+    records = (FOLDER / "vectors/records.ndjson").read_text(encoding="utf-8").split("\n")[:-1]
+    given = [line for record in records for line in json.loads(record)["gives"]]
+    return tuple(dict.fromkeys(line for line in given if isinstance(line, str)))
 
 
 @cache

@@ -40,14 +40,13 @@ async def describe(connection: asyncpg.Connection) -> list[DescribedView]:
 def as_json(described: Iterable[DescribedView]) -> str:
     """Return the views as JSON, one column on each line. It ends with a newline."""
     views = [
-        {
-            "name": one.view.name,
-            "comment": one.comment,
-            "columns": [msgspec.structs.asdict(column) for column in one.columns],
-        }
+        f' {{\n  "name": {_json(one.view.name)},\n  "comment": {_json(one.comment)},\n'
+        '  "columns": [\n'
+        + ",\n".join(f"   {_json(column)}" for column in one.columns)
+        + "\n  ]\n }"
         for one in described
     ]
-    return msgspec.json.format(msgspec.json.encode(views), indent=1).decode() + "\n"
+    return "[\n" + ",\n".join(views) + "\n]\n"
 
 
 def as_text(described: Iterable[DescribedView]) -> str:
@@ -55,6 +54,10 @@ def as_text(described: Iterable[DescribedView]) -> str:
     return "\n".join(
         f"projector.{one.view.name}\n    {one.comment.partition('?')[0]}?" for one in described
     )
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 _COLUMNS: Final = """

@@ -24,7 +24,14 @@ fn vectors(name: &str) -> Vec<String> {
 }
 
 fn lines() -> Vec<String> {
-    vectors("lines.ndjson")
+    let lines: Vec<String> = vectors("records.ndjson")
+        .iter()
+        .map(|vector| serde_json::from_str::<Value>(vector).unwrap())
+        .flat_map(|vector| vector["gives"].as_array().unwrap().clone())
+        .filter_map(|given| given.as_str().map(str::to_owned))
+        .collect();
+    assert!(lines.len() > 1_000, "only {} lines", lines.len());
+    lines
 }
 
 fn read(text: &str) -> Envelope {

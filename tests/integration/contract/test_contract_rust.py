@@ -29,7 +29,7 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, to_canonical
 from normalizer.producer_models import EventEmitRequest, EventRequest, ProducerModel
 from simulator.mix import Mix
-from tests.contract import FOLDER, filtered, level_of
+from tests.contract import FOLDER, filtered, level_of, lines
 from tests.support.hostile_records import hostile_values
 from tests.support.results import write_results
 from tests.support.simulator_pipeline import simulated_log
@@ -99,8 +99,8 @@ def reports(examples: Path) -> list[dict[str, str]]:
 
     Without those whose parent in the context is no number: the crate hashes no ids.
     """
-    lines = (FOLDER / "vectors/lines.ndjson").read_bytes()
-    done = subprocess.run([examples / "reports"], input=lines, capture_output=True, check=True)
+    sent = "".join(f"{line}\n" for line in lines()).encode()
+    done = subprocess.run([examples / "reports"], input=sent, capture_output=True, check=True)
     made = [json.loads(line) for line in done.stdout.split(b"\n") if line]
     return [one for one in made if not _has_opaque_parent(one["report"])]
 

@@ -11,14 +11,14 @@ from normalizer.core.cloudevents import to_cloudevent
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, to_canonical
-from tests.contract import FOLDER
+from tests.contract import lines
 from tests.support.doc_pages import blocks
 
 SCHEMA: Final[dict[str, Any]] = json.loads(
     (Path(__file__).parents[2] / "specs/cloudevents-1.0.json").read_text()
 )
 VALIDATOR: Final = jsonschema.Draft7Validator(SCHEMA)
-LINES: Final = (FOLDER / "vectors/lines.ndjson").read_bytes().split(b"\n")[:-1]
+LINES: Final = [line.encode() for line in lines()]
 
 _normalize: Final = Normalizer().normalize
 

@@ -15,7 +15,7 @@ from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, to_canonical
 from normalizer.errors import REASONS
-from tests.contract import FOLDER, contract_files
+from tests.contract import FOLDER, contract_files, lines
 from tests.vectors.corpus import SINGLE, parse_json, read_vectors
 
 SPECS: Final = Path(__file__).parents[2] / "specs"
@@ -26,7 +26,7 @@ RECORDS: Final[list[dict[str, Any]]] = [
     for line in (FOLDER / "vectors/records.ndjson").read_text(encoding="utf-8").split("\n")
     if line
 ]
-LINES: Final = (FOLDER / "vectors/lines.ndjson").read_text(encoding="utf-8").split("\n")[:-1]
+LINES: Final = lines()
 NORMALIZER: Final = Normalizer()
 VALIDATOR: Final = jsonschema.Draft202012Validator(SCHEMA)
 

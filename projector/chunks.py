@@ -7,12 +7,8 @@ from typing import Final, TypeVar
 
 import asyncpg
 
-from projector.database_session import SNAPSHOT_S
-
 T = TypeVar("T")
 
-RETENTION_S: Final = SNAPSHOT_S / 2
-"""The target time for one statement that deletes."""
 MOST_FAILURES: Final = 20
 """After this many failures in a row, retention takes the database to be too slow."""
 

@@ -9,7 +9,6 @@ from hashlib import blake2b
 from typing import Final
 
 EPOCH_MS: Final = 1_704_067_200_000
-INT64_MAX: Final = 2**63 - 1
 _NODE_BITS: Final = 12
 _MS_BITS: Final = 22
 _DOUBLED_MS_BITS: Final = 23

@@ -6,7 +6,6 @@ Blank lines hold no record. They're skipped, but count in the line numbers.
 import base64
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
 from typing import Annotated, Final, Protocol
 
 import msgspec
@@ -14,7 +13,6 @@ from msgspec import Meta
 
 from normalizer.core.decode.decode_json import BOM
 from normalizer.core.raw_record import RawRecord
-from normalizer.files.unpack import beginning
 
 LONGEST_BYTES: Final = (8 << 20) + 1
 """A longer line is cut to this size, one byte more than a record may have, so the rules reject it.
@@ -118,11 +116,6 @@ def _lines_of(number: int, text: bytes, longest_bytes: int) -> list[tuple[int, b
         for at, whole in enumerate(text.split(b"\n"), number)
         if (line := whole[:longest_bytes]) and not line.isspace()
     ]
-
-
-def topic_of(file: Path, known: Collection[str]) -> str:
-    """Return the topic that stands for a file (see `topic_named_by`). Raises FatalError."""
-    return topic_named_by(beginning(file, NAMED_BY_BYTES).content, known)
 
 
 def topic_named_by(first_bytes: bytes, known: Collection[str]) -> str:

@@ -48,11 +48,6 @@ class Pair:
         assert code == (-number if number == signal.SIGKILL else 0)
         await self._start()
 
-    def signal_all(self, number: signal.Signals) -> None:
-        """Both get the signal."""
-        for one in self._running:
-            one.send_signal(number)
-
     @contextlib.contextmanager
     def one_frozen(self) -> Iterator[None]:
         """The older one stands still meanwhile, and is the younger one afterwards."""

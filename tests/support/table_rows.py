@@ -1,7 +1,7 @@
 """Reads what the tables hold, and opens sessions that hold locks."""
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import asyncpg
@@ -202,19 +202,3 @@ async def pages_touched(connection: asyncpg.Connection) -> int:
         "select blks_hit + blks_read from pg_stat_database where datname = current_database()"
     )
     return pages
-
-
-async def pages_of(connection: asyncpg.Connection, work: Callable[[], Awaitable[object]]) -> int:
-    """Pages that the work reads, without those of the catalogue and of this measurement.
-
-    Of both the least of three: autovacuum reads beside it now and then.
-    """
-    await work()
-    alone, with_work = [], []
-    for _ in range(3):
-        first = await pages_touched(connection)
-        second = await pages_touched(connection)
-        await work()
-        alone.append(second - first)
-        with_work.append(await pages_touched(connection) - second)
-    return min(with_work) - min(alone)

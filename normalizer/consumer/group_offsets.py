@@ -41,9 +41,9 @@ class GroupOffsets:
         """Commit the noted positions, unless the group's offsets are the positions themselves."""
         if self._store.keeps_group_offsets:
             return
-        noted, held = self._claims_noted, {**self._ownership.held}
-        begun = {one: claim.next_offset for one, claim in held.items() if noted.get(one) != claim}
-        self._claims_noted = held
+        noted, claims = self._claims_noted, self._ownership.claims
+        begun = {one: claim.next_offset for one, claim in claims.items() if noted.get(one) != claim}
+        self._claims_noted = claims
         self._to_commit = begun | self._to_commit
         done = {**self._to_commit}
         try:

@@ -121,12 +121,9 @@ class Intake:
         `dying_records` names it.
         """
         tries = 0
-        stopping, partition = (
-            self._membership.stopping,
-            KafkaPartition(claim.topic, claim.partition),
-        )
+        stopping = self._membership.stopping
         with self._membership.watchdog.busy(f"helper process, for {record.coordinates}"):
-            while self._is_ours(partition, claim) and not stopping.is_set():
+            while self._is_ours(claim) and not stopping.is_set():
                 try:
                     outcomes = await self.normalizer_process.normalize(record)
                 except NormalizerProcessDiedError as died:
@@ -148,18 +145,17 @@ class Intake:
             self._dying_records.pop(record.coordinates, None)
         return None
 
-    def _is_ours(self, partition: KafkaPartition, claim: Claim) -> bool:
-        is_aside = self._ownership.set_aside.get(partition) == claim.epoch
-        return is_aside or self._ownership.held.get(partition) is claim
+    def _is_ours(self, claim: Claim) -> bool:
+        return self._ownership.is_claimed(claim) or self._ownership.is_set_aside(claim)
 
 
-def held_parts(batch: Batch, held: Mapping[KafkaPartition, Claim]) -> Batch:
+def claimed_parts(batch: Batch, claims: Mapping[KafkaPartition, Claim]) -> Batch:
     """Return the batch without parts whose claim was lost. These are left to the new owner."""
     return Batch(
         parts=tuple(
             part
             for part in batch.parts
-            if (claim := held.get(KafkaPartition(part.topic, part.partition)))
+            if (claim := claims.get(KafkaPartition(part.topic, part.partition)))
             and claim.epoch == part.epoch
         )
     )

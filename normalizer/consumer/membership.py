@@ -13,6 +13,7 @@ from functools import partial
 from typing import Final, Self
 
 from normalizer.config.settings import Settings
+from normalizer.consumer.claims import Claims
 from normalizer.consumer.critical_tasks import start_critical_tasks
 from normalizer.consumer.group_offsets import GroupOffsets
 from normalizer.consumer.ownership import Ownership
@@ -64,14 +65,15 @@ class Membership:
             on_revoked=self._on_revoked,
             on_unverified=self._verification_due.set,
         )
-        self.ownership = Ownership(
+        self.ownership = Ownership(self.reader, counters=counters, clock=clock)
+        self.claims = Claims(
             self.reader,
             self._kafka,
             store,
+            self.ownership,
             accept_reset=accept_reset,
             shapes=shapes,
             counters=counters,
-            clock=clock,
         )
         self.watchdog = Watchdog(
             self.reader,
@@ -203,7 +205,7 @@ class Membership:
             self._is_claiming = True
             with self.watchdog.busy("claims"):
                 await self._drop_lost_claims()
-                await self.ownership.claim_unclaimed()
+                await self.claims.claim_unclaimed()
         except RetryableError as error:
             if isinstance(error, BrokerUnavailableError) and not self._is_claiming:
                 self.rejoin(str(error))
@@ -224,7 +226,7 @@ class Membership:
             return
         self._checked_lost_at_s = self._clock()
         with contextlib.suppress(RetryableError):
-            await self.ownership.drop_lost_claims()
+            await self.claims.drop_lost()
 
     async def _find_topics(self) -> None:
         """Raise BrokerUnavailableError for a missing topic, so that the client never creates it."""
@@ -237,7 +239,7 @@ class Membership:
     def _on_assigned(self) -> None:
         self._counters.rebalances += 1
         _log.info("partitions_assigned", partitions=sorted(map(str, self.reader.assigned)))
-        self.ownership.forget_stopped()
+        self.ownership.retry_stopped()
         self.watchdog.note_assignment()
         self._wake_claims.set()
 
@@ -247,7 +249,7 @@ class Membership:
         A claim that waits for a lock is cancelled too, because later it would fence the new owner.
         """
         self.watchdog.note_rebalance()
-        if self.ownership.claimed:
+        if self.ownership.last_claims:
             self._must_release = True
             self._wake_claims.set()
         self.ownership.revoke_all()
@@ -264,7 +266,7 @@ class Membership:
         while not self.stopping.is_set():
             self._verification_due.clear()
             try:
-                await self.ownership.verify_logs()
+                await self.claims.verify_logs()
             except RetryableError as error:
                 outage.failed(error)
             else:

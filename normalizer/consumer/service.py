@@ -20,8 +20,9 @@ from normalizer.config.configured_rules import normalizer_of
 from normalizer.config.settings import Settings
 from normalizer.consumer.batch_filler import BatchFiller
 from normalizer.consumer.critical_tasks import start_critical_tasks
-from normalizer.consumer.intake import Intake, held_parts
+from normalizer.consumer.intake import Intake, claimed_parts
 from normalizer.consumer.membership import Membership
+from normalizer.consumer.partition_state import PartitionState
 from normalizer.consumer.record_store import StoresOf, postgres_stores
 from normalizer.consumer.set_aside import PartsSetAside, without
 from normalizer.consumer.turns import Turns
@@ -138,14 +139,8 @@ class Service:
 
     def partitions(self) -> dict[str, int]:
         """Return how many partitions this process has, by state."""
-        ownership = self.ownership
-        return {
-            "assigned": len(self.reader.assigned),
-            "claimed": len(ownership.held),
-            "set_aside": len(ownership.set_aside),
-            "fenced": len(ownership.fenced),
-            "stopped": len(ownership.stopped),
-        }
+        counts = {str(state): len(self.ownership.in_state(state)) for state in PartitionState}
+        return counts | {"assigned": len(self.reader.assigned)}
 
     def _keep_heartbeat(self) -> None:
         """Keep noting that the event loop runs, even during a stop, which may take minutes."""
@@ -184,7 +179,7 @@ class Service:
         """Write the batch once the one before it is written, without parts that were lost."""
         if writing and not writing.done():
             await asyncio.wait([writing])
-        batch = held_parts(builder.build(), self.ownership.held)
+        batch = claimed_parts(builder.build(), self.ownership.claims)
         if batch.parts:
             self._count_batch(builder)
             await self._write(batch, in_spans(batch))

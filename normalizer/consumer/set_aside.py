@@ -67,14 +67,14 @@ class PartsSetAside:
         Returns None if there's no room for it, or if the claim of its partition is lost.
         """
         partition = KafkaPartition(part.topic, part.partition)
-        claim = self._ownership.held.get(partition)
+        claim = self._ownership.claims.get(partition)
         part_bytes = sum(record_bytes_of(record) for record, _ in part.items)
         is_full = bool(self._bytes) and sum(self._bytes.values()) + part_bytes > MAX_BYTES
         if is_full or claim is None or claim.epoch != part.epoch:
             return None
         waited = InFlightBatch(self._clock, since_s=in_flight.since_s)
         self._bytes[waited] = part_bytes
-        self._ownership.put_aside(partition, part.epoch)
+        self._ownership.set_aside(partition, part.epoch)
         _log.warning(
             "partition_set_aside",
             partition=str(partition),

@@ -45,8 +45,8 @@ class SlowRecords:
         if task.done():
             del self._tasks[partition]
             return task.result()
-        if self._ownership.held.get(partition) is claim:
-            self._ownership.put_aside(partition, claim.epoch)
+        if self._ownership.is_claimed(claim):
+            self._ownership.set_aside(partition, claim.epoch)
             task.add_done_callback(lambda _: self._ownership.release(partition, claim.epoch))
             _log.warning(
                 "partition_set_aside",

@@ -47,7 +47,7 @@ class Turns:
         unreachable and the process rejoins the group, or because a partition is about to stop.
         Suspects take at most half of the room, so that healthy partitions are read too.
         """
-        healthy = self._ownership.held.keys() - self._ownership.suspects.keys()
+        healthy = self._ownership.claims.keys() - self._ownership.suspects.keys()
         if not self.has_suspects:
             return await self._fetch(healthy, room, wait_s)
         slices: list[ClaimedChunk] = []
@@ -108,5 +108,5 @@ class Turns:
             self._unreadable = ""
             self._ownership.stop(KafkaPartition(error.topic, error.partition), error)
             return []
-        held = self._ownership.held
-        return [(held[one.partition], one) for one in chunks if one.partition in held]
+        claims = self._ownership.claims
+        return [(claims[one.partition], one) for one in chunks if one.partition in claims]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from normalizer.consumer.ownership import Ownership
+from normalizer.consumer.partition_state import PartitionState
 from normalizer.errors import RetryableError
 from normalizer.kafka import GroupReader, KafkaPartition, TopicReader, UnreadableBatchError
 
@@ -80,8 +81,8 @@ class Watchdog:
         if self._reader.rebalancing:
             is_late = self._clock() - self._rebalancing_since_s >= self._limit_s
             return {GROUP} if is_late else None
-        ownership = self._ownership
-        to_read = self._reader.assigned - ownership.stopped.keys() - ownership.set_aside.keys()
+        unread = self._ownership.in_state(PartitionState.STOPPED, PartitionState.SET_ASIDE)
+        to_read = self._reader.assigned - unread.keys()
         try:
             bounds = await self._kafka.reachable_bounds(to_read)
         except RetryableError:

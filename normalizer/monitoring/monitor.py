@@ -103,7 +103,7 @@ class Monitor:
                 "reasons": reasons,
                 "degraded": list(self.degraded()),
                 "partitions": service.partitions(),
-                "gaps": {str(one): gap for one, gap in sorted({**service.ownership.gaps}.items())},
+                "gaps": {str(one): gap for one, gap in service.ownership.gaps.items()},
                 "lag_records": self.lag_monitor.lag_records,
                 "version": VERSION,
             },
@@ -129,23 +129,25 @@ class Monitor:
         if service.reader.rebalancing:
             yield "group: partitions are not assigned yet"
         ownership = service.ownership
-        waiting = [one for one in ownership.unclaimed() if one not in ownership.unreachable]
+        unreachable = ownership.unreachable
+        waiting = [one for one in ownership.unclaimed() if one not in unreachable]
         if waiting:
             yield f"partitions assigned but not claimed: {', '.join(map(str, waiting))}"
         for partition, age_s in service.ownership.fenced_for_s().items():
             if age_s >= FENCED_LIMIT_S:
                 yield f"partition {partition} was claimed by another process {age_s:.0f} s ago"
         yield from service.intake.dying_records()
-        for partition, why in sorted(dict(service.ownership.stopped).items()):
+        for partition, why in service.ownership.stopped.items():
             yield f"partition {partition} is stopped: {why.removeprefix(f'{partition}: ')}"
 
     def degraded(self) -> Iterator[str]:
         """Yield the partitions that this process can't read as it should, and why."""
         ownership = self._service.ownership
-        for partition, why in sorted({**ownership.unreachable}.items()):
+        unreachable = ownership.unreachable
+        for partition, why in unreachable.items():
             yield f"partition {partition} is unreachable: {why.removeprefix(f'{partition}: ')}"
         for partition in self.lag_monitor.unmeasured if self.lag_monitor.broker_up else ():
-            if partition not in ownership.unreachable:
+            if partition not in unreachable:
                 yield f"lag of partition {partition} is unknown: no broker reports where it ends"
         for partition, suspect in sorted({**ownership.suspects}.items()):
             if suspect.is_blamed:
@@ -206,7 +208,7 @@ class Monitor:
         if self.lag_monitor.has_database and self._service.heartbeat_age_s() < HANGING_S:
             ownership = self._service.ownership
             await self._heartbeat.send(
-                {**ownership.claimed}, self.lag_monitor.observed, {*ownership.stopped}
+                ownership.last_claims, self.lag_monitor.observed, ownership.stopped.keys()
             )
 
     async def _store_drift(self) -> None:

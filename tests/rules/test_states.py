@@ -3,6 +3,7 @@
 import re
 from typing import get_args
 
+from normalizer.consumer.partition_state import TRANSITIONS, PartitionState
 from normalizer.consumer.suspects import (
     BLAMED_WAIT_S,
     LARGEST_SLICE,
@@ -23,8 +24,19 @@ def _states(diagram: str) -> set[str]:
     return set(re.findall(r"\b[a-z_]+\b(?= -->)|(?<=--> )[a-z_]+", diagram))
 
 
-def test_a_partition_has_the_states_that_are_counted_and_away() -> None:
-    assert _states(CLAIM) == {*PARTITION_STATES, "away"}
+def test_the_diagram_of_a_partition_has_the_transitions_of_the_code() -> None:
+    drawn = re.findall(r"^    (\w+) --> (\w+|\[\*\]): (\w+)", CLAIM, re.MULTILINE)
+    coded = [
+        (state, after or "[*]", event)
+        for state, transitions in TRANSITIONS.items()
+        for event, after in transitions.items()
+    ]
+
+    assert sorted(drawn) == sorted(coded)
+
+
+def test_every_state_of_a_partition_is_counted() -> None:
+    assert tuple(PartitionState) == PARTITION_STATES
 
 
 def test_a_job_has_the_states_of_its_table_and_interrupted() -> None:

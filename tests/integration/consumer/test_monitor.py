@@ -205,7 +205,7 @@ async def test_a_stopped_partition_is_a_reason_and_others_go_on(
             )
         service.ownership.release(
             KafkaPartition(topic.name, 1),
-            service.ownership.held[KafkaPartition(topic.name, 1)].epoch,
+            service.ownership.claims[KafkaPartition(topic.name, 1)].epoch,
         )
         await until(lambda: KafkaPartition(topic.name, 1) in service.ownership.stopped)
         await send(producer, topic, range(3), partition=1)
@@ -239,7 +239,7 @@ async def test_record_that_may_kill_leaves_the_process_ready(
         with Monitor(settings, service) as monitor:
             await until(lambda: ready(monitor.url))
             partition = KafkaPartition(topic.name, 1)
-            claim = service.ownership.held[partition]
+            claim = service.ownership.claims[partition]
             claim = msgspec.structs.replace(claim, slice_records=BLAMED, next_offset=5)
             service.ownership.suspects.add(partition, claim, log_end=9)
 
@@ -263,7 +263,7 @@ async def test_a_partition_that_another_process_keeps_is_a_reason(
     async with monitored(settings_for(database, topic, bootstrap_servers)) as (service, url):
         await until(lambda: ready(url))
         async with Store(database.url, owner="younger") as store:
-            cluster_id = service.ownership.claimed[partition].cluster_id
+            cluster_id = service.ownership.last_claims[partition].cluster_id
             await store.claim(*partition, cluster_id=cluster_id, log_start=0)
 
         async def is_a_reason() -> bool:

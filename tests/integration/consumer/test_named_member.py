@@ -80,7 +80,7 @@ async def test_of_two_processes_with_one_name_the_first_ends_and_says_why(
     settings = settings_for(database, topic, bootstrap_servers, instance="twin")
     first = Service(settings)
     running_first = asyncio.create_task(first.run())
-    await until(lambda: running_first.done() or len(first.ownership.held) == 3)
+    await until(lambda: running_first.done() or len(first.ownership.claims) == 3)
 
     async with running(settings) as second:
         await until(running_first.done)

@@ -295,7 +295,7 @@ async def test_a_fenced_process_leaves_the_partition_until_it_is_assigned_again(
             await store.claim(topic.name, 0, cluster_id=position["cluster_id"], log_start=0)
         with structlog.testing.capture_logs() as lines:
             await send(producer, topic, range(5))
-            await until(lambda: partition in zombie.ownership.fenced)
+            await until(lambda: partition in zombie.ownership.fenced_for_s())
         assert zombie.ownership.unclaimed() == []
         assert (await watcher.positions(topic))[0]["owner"] == "younger"
         assert [line["event"] for line in lines if line["log_level"] == "warning"] == [
@@ -726,7 +726,7 @@ async def test_a_rebalance_that_does_not_end_is_begun_again(
     settings = settings_for(database, topic, bootstrap_servers, progress_timeout_s=2)
     async with running(settings) as service:
         for _ in range(2):
-            await until(lambda: bool(service.ownership.held))
+            await until(lambda: bool(service.ownership.claims))
             service.reader.rebalancing = True
             await until(lambda: not service.reader.rebalancing)
 
@@ -775,7 +775,7 @@ async def test_a_task_that_ends_by_itself_ends_the_process(
     async def verify_logs() -> None:
         raise asyncio.CancelledError
 
-    monkeypatch.setattr(service.ownership, "verify_logs", verify_logs)
+    monkeypatch.setattr(service.membership.claims, "verify_logs", verify_logs)
     service.membership._verification_due.set()
 
     with pytest.raises(ProcessStuckError, match="the task 'verification' ended unexpectedly"):

@@ -71,7 +71,7 @@ async def test_a_rebalance_during_an_outage_is_not_its_end(
             return [one for one in events if one in {"unavailable", "recovered"}]
 
         async with running(settings_for(database, topic, bootstrap_servers)) as service:
-            claim = service.ownership.claim_unclaimed
+            claim = service.membership.claims.claim_unclaimed
 
             async def wait_for_a_lock() -> None:
                 tries.append(said())
@@ -82,7 +82,7 @@ async def test_a_rebalance_during_an_outage_is_not_its_end(
                     await asyncio.Event().wait()
                 await claim()
 
-            service.ownership.claim_unclaimed = wait_for_a_lock  # type: ignore[method-assign]
+            service.membership.claims.claim_unclaimed = wait_for_a_lock  # type: ignore[method-assign]
             await until(lambda: len(tries) == 2)
             service.membership._on_revoked()
             await until(lambda: "recovered" in said())
@@ -177,7 +177,7 @@ async def test_a_topic_and_a_broker_are_waited_for_and_no_stop_waits_for_a_broke
             await until(lambda: len(refusals()) > 0)
             await create(topic, kafka_broker)
             await until(lambda: service.reader.is_reading(first))
-            await until(lambda: len(service.ownership.held) == topic.partitions)
+            await until(lambda: len(service.ownership.claims) == topic.partitions)
             consumer = service.reader._consumer
             no_topic, *_ = refusals()
             os.kill(kafka_broker.pid, signal.SIGSTOP)

@@ -17,7 +17,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from normalizer.cli.check import check
 from normalizer.config.settings import Settings
-from normalizer.consumer import ownership
+from normalizer.consumer import claims
 from normalizer.embedded.ports import keep_ports
 from normalizer.errors import BrokerUnavailableError
 from normalizer.kafka import KafkaPartition, TopicReader, why_reset
@@ -198,7 +198,7 @@ async def test_process_that_joins_again_and_again_has_no_suspect(
 
             async def in_trouble(partitions: Any, **options: Any) -> Any:
                 if partitions and len(tries) <= TRIES:
-                    tries.append(service.ownership.held[next(iter(partitions))].epoch)
+                    tries.append(service.ownership.claims[next(iter(partitions))].epoch)
                     message = "the group is in trouble"
                     raise BrokerUnavailableError(message)
                 return await fetch(partitions, **options)
@@ -230,7 +230,7 @@ async def test_process_whose_claims_came_to_nothing_has_no_suspect(
             raise BrokerUnavailableError(message)
         return await why_reset(kafka, partition, *arguments, **options)
 
-    monkeypatch.setattr(ownership, "why_reset", away)
+    monkeypatch.setattr(claims, "why_reset", away)
     with structlog.testing.capture_logs() as lines:
         async with running(settings_for(database, topic, bootstrap_servers)):
             await watcher.until_read(topic, {0: 5})

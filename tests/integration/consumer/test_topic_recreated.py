@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
 from normalizer.config.settings import Settings
-from normalizer.consumer import ownership
+from normalizer.consumer import claims
 from normalizer.core.batch import LastRecord
 from normalizer.errors import BrokerUnavailableError
 from normalizer.kafka import Bounds, KafkaPartition, OtherLog, TopicReader, why_reset
@@ -169,10 +169,10 @@ async def test_it_is_accepted_also_if_the_first_comparison_fails(
             raise failures.pop()
         return await why_reset(*where, **what)
 
-    monkeypatch.setattr(ownership, "why_reset", fail_once)
+    monkeypatch.setattr(claims, "why_reset", fail_once)
 
     async with running(settings, accept_reset=True) as service:
-        await until(lambda: bool(service.ownership.held or service.ownership.stopped))
+        await until(lambda: bool(service.ownership.claims or service.ownership.stopped))
         assert service.ownership.stopped == {}
         await watcher.until_read(topic, {0: len(NEW)})
 

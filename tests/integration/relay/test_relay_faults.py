@@ -113,8 +113,8 @@ async def test_a_part_that_is_not_written_ends_its_own_claim_alone(
         output_topics(admin, settings),
         running(settings, open_stores=relay_stores) as service,
     ):
-        await until(lambda: len(service.ownership.held) == topic.partitions)
-        claims = {**service.ownership.held}
+        await until(lambda: len(service.ownership.claims) == topic.partitions)
+        claims = {**service.ownership.claims}
         store = cast("RelayStore", service._store)
         store._owned[KafkaPartition(topic.name, 0)].producer.commit = fail  # type: ignore[assignment, method-assign]
         service._filler.last_write_s = 60.0  # so that the batch waits for all partitions
@@ -122,7 +122,7 @@ async def test_a_part_that_is_not_written_ends_its_own_claim_alone(
         await send(producer, topic, range(topic.partitions))
         await until_relayed(settings, dict.fromkeys(range(topic.partitions), 1))
 
-        held = service.ownership.held
+        held = service.ownership.claims
         again = [one.partition for one in sorted(claims) if held.get(one) is not claims[one]]
         assert again == [0]
         assert service.counters.stored == topic.partitions

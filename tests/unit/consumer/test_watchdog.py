@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import pytest
 
+from normalizer.consumer.partition_state import PartitionState
 from normalizer.consumer.watchdog import Watchdog
 from normalizer.errors import BrokerUnavailableError
 from normalizer.kafka import Bounds, KafkaPartition
@@ -18,8 +19,7 @@ class Log:
 
     def __init__(self) -> None:
         self.assigned = frozenset({ONE, TWO})
-        self.stopped: dict[KafkaPartition, str] = {}
-        self.set_aside: dict[KafkaPartition, int] = {}
+        self.states: dict[KafkaPartition, PartitionState] = {}
         self.rebalancing = False
         self.read = {ONE: 5, TWO: 5}
         self.ends = {ONE: 5, TWO: 5}
@@ -33,6 +33,9 @@ class Log:
             clock=lambda: self.now_s,
         )
         self.watchdog.note_assignment()
+
+    def in_state(self, *states: PartitionState) -> dict[KafkaPartition, PartitionState]:
+        return {one: state for one, state in self.states.items() if state in states}
 
     def next_offset(self, partition: KafkaPartition) -> int:
         return self.read.get(partition, -1)
@@ -84,11 +87,11 @@ async def test_an_idle_partition_that_is_just_being_claimed_again_is_not_stuck(
     assert await log.stuck_after(LIMIT_S) == {str(ONE)}
 
 
-@pytest.mark.parametrize("state", ["stopped", "set_aside"])
-async def test_what_moves_or_is_stopped_or_set_aside_is_not_stuck(state: str) -> None:
+@pytest.mark.parametrize("state", [PartitionState.STOPPED, PartitionState.SET_ASIDE])
+async def test_what_moves_or_is_stopped_or_set_aside_is_not_stuck(state: PartitionState) -> None:
     log = Log()
     log.ends = {ONE: 99, TWO: 99}
-    getattr(log, state)[TWO] = 1
+    log.states[TWO] = state
 
     for _ in range(8):
         assert await log.stuck_after(LIMIT_S / 4) is None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from normalizer.consumer.intake import held_parts
+from normalizer.consumer.intake import claimed_parts
 from normalizer.core.batch import Item
 from normalizer.core.batch_builder import MAX_RECORD_BYTES, BatchBuilder
 from normalizer.errors import ProcessStuckError
@@ -56,8 +56,8 @@ def test_what_was_read_under_a_lost_claim_stays_out(held: dict[KafkaPartition, C
 
     add(builder, 0, first=0, after=1)
 
-    assert len(held_parts(builder.build(), {ZERO: claim_of()}).parts) == 1
-    assert held_parts(builder.build(), held).parts == ()
+    assert len(claimed_parts(builder.build(), {ZERO: claim_of()}).parts) == 1
+    assert claimed_parts(builder.build(), held).parts == ()
 
 
 def test_a_partition_claimed_again_begins_again() -> None:

@@ -1,0 +1,221 @@
+"""Claims assigned partitions in PostgreSQL, and checks that their topics are still the same.
+
+The group's assignment isn't enough. Reading a partition begins only after its claim, which waits
+for the last owner's batch in flight, and after a check that the topic is still the one of the
+position.
+"""
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Final
+
+from normalizer.consumer.ownership import Ownership
+from normalizer.consumer.partition_state import PartitionState
+from normalizer.consumer.record_store import RecordStore
+from normalizer.errors import (
+    BrokerUnavailableError,
+    PositionError,
+    ShapesChangedError,
+    StoreUnavailableError,
+    TopicResetError,
+)
+from normalizer.kafka import Bounds, GroupReader, KafkaPartition, TopicReader, wall_ms, why_reset
+from normalizer.runtime.telemetry import ServiceCounters, get_logger
+from normalizer.store.sqlstate import LOCK_NOT_AVAILABLE
+from normalizer.store.store import Claim, ShapesOfProcess
+
+_log: Final = get_logger()
+
+
+class Claims:
+    """Claims partitions for `ownership`."""
+
+    def __init__(
+        self,
+        reader: GroupReader,
+        kafka: TopicReader,
+        store: RecordStore,
+        ownership: Ownership,
+        *,
+        accept_reset: bool,
+        shapes: ShapesOfProcess,
+        counters: ServiceCounters,
+    ) -> None:
+        self._reader = reader
+        self._kafka = kafka
+        self._store = store
+        self._ownership = ownership
+        self._claim_position = partial(store.claim, shapes=shapes)
+        self._accept_reset = accept_reset
+        self._counters = counters
+
+    async def drop_lost(self) -> None:
+        """Drop claims that other processes took over, or whose position an operator moved.
+
+        The next batch would notice too, but a partition without records has no next batch.
+        """
+        known = self._ownership.in_state(PartitionState.CLAIMED, PartitionState.STOPPED)
+        claims = [one.claim for one in known.values() if one.claim]
+        for claim, why in await self._store.lost_claims(claims):
+            self._ownership.drop_claim(
+                KafkaPartition(claim.topic, claim.partition), claim.epoch, why
+            )
+
+    async def claim_unclaimed(self) -> None:
+        """Claim assigned partitions that are not claimed yet, and start to read them.
+
+        A partition whose offset is gone from the log is claimed again. A partition whose leader is
+        unreachable doesn't stop the others. It's marked and retried. A locked position doesn't stop
+        them either, because its error is raised after they're claimed. Raises RetryableError if the
+        database or cluster is unreachable. Earlier claims stay.
+        """
+        ownership = self._ownership
+        self._release_unread()
+        if not (to_claim := ownership.unclaimed()):
+            return
+        assignment = self._reader.assignments
+        cluster_id = await self._kafka.cluster_id()
+        bounds = await self._reachable_bounds(to_claim)
+        begun: dict[str, int] = {}
+        locked: StoreUnavailableError | None = None
+        for partition in bounds:
+            compared_ms = wall_ms()
+            try:
+                new = await self._try_to_claim(partition, cluster_id, bounds[partition])
+            except StoreUnavailableError as error:
+                if error.sqlstate != LOCK_NOT_AVAILABLE:
+                    raise
+                locked = error
+                continue
+            if new is None:
+                continue
+            if self._reader.assignments != assignment:
+                return
+            ownership.note_claim(partition, new, bounds[partition].end)
+            self._reader.start_reading(
+                partition,
+                incarnation=new.incarnation,
+                offset=new.next_offset,
+                last=new.last,
+                compared_ms=compared_ms,
+            )
+            begun[str(partition)] = new.next_offset
+        if begun:
+            suspects = [*map(str, ownership.suspects)]
+            _log.info("partitions_claimed", next_offsets=begun, suspects=suspects)
+        if locked is not None:
+            raise locked
+
+    async def verify_logs(self) -> None:
+        """Compare unverified logs with the last record read. Stops a partition with another log.
+
+        A partition whose leader is unreachable, or that doesn't exist now, stays unverified and is
+        marked. Raises BrokerUnavailableError if the cluster is unreachable.
+        """
+        unverified_logs = {one.partition: one for one in self._reader.unverified_logs()}
+        if not unverified_logs:
+            return
+        cluster_id = await self._kafka.cluster_id()
+        all_bounds = await self._reachable_bounds(unverified_logs)
+        for partition, bounds in all_bounds.items():
+            unverified_log = unverified_logs[partition]
+            claim = self._ownership.claims.get(partition)
+            if claim is None:
+                continue
+            compared_ms = wall_ms()
+            try:
+                reset = await why_reset(
+                    self._kafka,
+                    partition,
+                    (claim.cluster_id, cluster_id),
+                    next_offset=unverified_log.next_offset,
+                    last=unverified_log.last,
+                    bounds=bounds,
+                )
+            except BrokerUnavailableError as error:
+                self._ownership.mark_unreachable(partition, error)
+                continue
+            self._ownership.mark_reachable(partition)
+            if not reset:
+                self._reader.mark_verified(unverified_log, compared_ms=compared_ms)
+            elif self._ownership.is_claimed(claim):
+                self._ownership.stop(partition, _topic_reset(partition, reset))
+
+    def _release_unread(self) -> None:
+        for partition, claim in self._ownership.claims.items():
+            if not self._reader.is_reading(partition):
+                self._ownership.release(partition, claim.epoch)
+
+    async def _reachable_bounds(
+        self, partitions: Iterable[KafkaPartition]
+    ) -> dict[KafkaPartition, Bounds]:
+        """Return bounds of partitions whose leader answers, in order, and mark the others."""
+        wanted = sorted(partitions)
+        bounds = await self._kafka.reachable_bounds(wanted)
+        for partition in wanted:
+            if partition not in bounds:
+                why = BrokerUnavailableError("no leader of it answers")
+                self._ownership.mark_unreachable(partition, why)
+        return dict(sorted(bounds.items()))
+
+    async def _try_to_claim(
+        self, partition: KafkaPartition, cluster_id: str, bounds: Bounds
+    ) -> Claim | None:
+        """Claim a partition. Returns None if it's stopped, unreachable, or claimed by another."""
+        try:
+            return await self._claim(partition, cluster_id, bounds)
+        except (TopicResetError, ShapesChangedError) as changed:
+            self._ownership.stop(partition, changed)
+        except PositionError as moved:
+            _log.warning("claim_superseded", partition=str(partition), why=str(moved))
+        except BrokerUnavailableError as error:
+            self._ownership.mark_unreachable(partition, error)
+        return None
+
+    async def _claim(self, partition: KafkaPartition, cluster_id: str, bounds: Bounds) -> Claim:
+        start, end = bounds
+        accepts = self._accept_reset and not self._ownership[partition].was_claimed
+        claim = await self._claim_position(
+            *partition, cluster_id=cluster_id, log_start=start, log_end=end, accept_reset=accepts
+        )
+        self._ownership.note(partition, last_claim=claim)
+        # After the claim, because before it the last owner could still move the position.
+        reset = await why_reset(
+            self._kafka,
+            partition,
+            (claim.cluster_id, cluster_id),
+            next_offset=claim.next_offset,
+            last=claim.last,
+        )
+        if reset and not accepts:
+            raise _topic_reset(partition, reset)
+        if reset:
+            claim = await self._store.begin_incarnation(
+                claim, cluster_id=cluster_id, log_start=start
+            )
+            _log.warning(
+                "incarnation_begun",
+                partition=str(partition),
+                incarnation=claim.incarnation,
+                next_offset=claim.next_offset,
+                why=reset.why,
+            )
+            self._ownership.note(partition, last_claim=claim)
+        elif claim.next_offset < start:
+            self._counters.gaps += 1
+            self._ownership.note(partition, gap=(claim.next_offset, start))
+            _log.warning(
+                "gap",
+                partition=str(partition),
+                first_offset=claim.next_offset,
+                next_offset=start,
+                why="Kafka's retention deleted these records before they were read",
+            )
+            claim = await self._store.record_gap(claim, start, "expired")
+        return claim
+
+
+def _topic_reset(partition: KafkaPartition, why: object) -> TopicResetError:
+    return TopicResetError(
+        f"{partition}: {why}", topic=partition.topic, partition=partition.partition
+    )

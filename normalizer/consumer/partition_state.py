@@ -1,0 +1,112 @@
+"""The states of a partition in this process, and the transitions between them.
+
+docs/states.md draws this table and says what the process does in each state.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from normalizer.store.store import Claim
+
+
+class PartitionState(StrEnum):
+    """What this process does with a partition."""
+
+    ASSIGNED = "assigned"  # claims it next, if the group assigns it. The state of a new partition
+    CLAIMED = "claimed"  # reads and writes it
+    SET_ASIDE = "set_aside"  # writes or normalizes what waits, and reads nothing else of it
+    FENCED = "fenced"  # leaves it to the process that claimed it
+    STOPPED = "stopped"  # leaves it alone until somebody acts
+
+
+class PartitionEvent(StrEnum):
+    """What happens to a partition."""
+
+    CLAIM = "claim"
+    RELEASE = "release"  # what was read under the claim was rolled back, or no longer waits
+    SET_ASIDE = "set_aside"
+    MOVE = "move"  # an operator moved or deleted the position
+    FENCE = "fence"  # another process claimed it
+    STOP = "stop"
+    ASSIGN = "assign"  # the group has assigned partitions again
+    REVOKE = "revoke"
+
+
+TRANSITIONS: Final[Mapping[PartitionState, Mapping[PartitionEvent, PartitionState | None]]] = {
+    PartitionState.ASSIGNED: {
+        PartitionEvent.CLAIM: PartitionState.CLAIMED,
+        PartitionEvent.STOP: PartitionState.STOPPED,
+        PartitionEvent.REVOKE: None,
+    },
+    PartitionState.CLAIMED: {
+        PartitionEvent.RELEASE: PartitionState.ASSIGNED,
+        PartitionEvent.MOVE: PartitionState.ASSIGNED,
+        PartitionEvent.SET_ASIDE: PartitionState.SET_ASIDE,
+        PartitionEvent.FENCE: PartitionState.FENCED,
+        PartitionEvent.STOP: PartitionState.STOPPED,
+        PartitionEvent.REVOKE: None,
+    },
+    PartitionState.SET_ASIDE: {
+        PartitionEvent.RELEASE: PartitionState.ASSIGNED,
+        PartitionEvent.MOVE: PartitionState.ASSIGNED,
+        PartitionEvent.FENCE: PartitionState.FENCED,
+        PartitionEvent.STOP: PartitionState.STOPPED,
+        PartitionEvent.REVOKE: None,
+    },
+    PartitionState.FENCED: {
+        PartitionEvent.REVOKE: None,
+    },
+    PartitionState.STOPPED: {
+        PartitionEvent.MOVE: PartitionState.ASSIGNED,
+        PartitionEvent.FENCE: PartitionState.STOPPED,
+        PartitionEvent.STOP: PartitionState.STOPPED,
+        PartitionEvent.ASSIGN: PartitionState.ASSIGNED,
+    },
+}
+"""The next state, or None if the process forgets the state. Other events change nothing.
+
+A stopped partition stays stopped while the group rebalances, so that /readyz keeps saying why.
+"""
+
+_EVENTS_THAT_END_CLAIMS: Final = {
+    PartitionEvent.RELEASE,
+    PartitionEvent.MOVE,
+    PartitionEvent.FENCE,
+    PartitionEvent.ASSIGN,
+    PartitionEvent.REVOKE,
+}
+
+
+class OwnedPartition(msgspec.Struct, frozen=True, kw_only=True):
+    """What this process knows about a partition.
+
+    `claim` is the claim in force. A stopped partition keeps it, to see whether somebody moves the
+    position. `last_claim` remains when the claim ends. `why_unreachable` says why the leader of an
+    assigned or claimed partition doesn't answer. `gap` is the last range of offsets (first and
+    next) that retention deleted unread.
+    """
+
+    state: PartitionState = PartitionState.ASSIGNED
+    since_s: float = 0.0
+    claim: Claim | None = None
+    last_claim: Claim | None = None
+    was_claimed: bool = False
+    why_stopped: str = ""
+    why_unreachable: str = ""
+    gap: tuple[int, int] | None = None
+
+    def after(self, event: PartitionEvent, now_s: float) -> "OwnedPartition | None":
+        """Return the partition after the event, or None if the event changes nothing."""
+        transitions = TRANSITIONS[self.state]
+        if event not in transitions:
+            return None
+        return msgspec.structs.replace(
+            self,
+            state=transitions[event] or PartitionState.ASSIGNED,
+            since_s=now_s,
+            claim=None if event in _EVENTS_THAT_END_CLAIMS else self.claim,
+            why_unreachable="",
+        )

@@ -11,6 +11,7 @@ In the order in which a fact becomes a record:
     world.py             many executions at once, in the order of the platform's clock
     ids.py time_formats.py status_words.py attempt_fields.py
                          how ids, times, outcomes and tries are written, and what each means
+    evidence.py          how well a row's columns are known, as one number
     rendering.py         a fact as an event of one producer, and the fields a reader must get
     rust_worker.py rust_server.py python_server.py python_rows.py
                          the producers, every shape and variant

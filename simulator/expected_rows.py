@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from simulator.evidence import pack_evidence
 from simulator.rendering import ReportedFields
 from simulator.view_fold import ELSEWHERE, Row
 
@@ -81,10 +82,10 @@ def expected_row(reports: list[LoggedReport]) -> ExpectedRow:
         2
     ]
     columns["created_us"] = max(_created(logged) for logged in reports)[1]
-    columns["evidence"] = (
-        max(report.attempts_rank for report in reported) * 100
-        + max(report.status_rank for report in reported) * 10
-        + max(report.created_rank for report in reported)
+    columns["evidence"] = pack_evidence(
+        max(report.attempts_rank for report in reported),
+        max(report.status_rank for report in reported),
+        max(report.created_rank for report in reported),
     )
     columns["recorded_us"] = min(logged.recorded_ms for logged in reports) * 1000
     return ExpectedRow(

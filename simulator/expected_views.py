@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from simulator.actual_views import ActualCall, ActualExecution, EventCountKey
+from simulator.evidence import are_attempts_declared
 from simulator.expected_rows import LoggedReport, stored_row
 from simulator.ledger_file import CallLine, ExecutionLine, Line, RecordLine
 from simulator.spill_partitions import PARTITIONS, SpillPartitions
@@ -151,7 +152,7 @@ def _real_calls(rows: Sequence[Row], real: _Platform) -> Iterator[tuple[str, str
         is_true = {
             row["fact"]: row["attempts"] == real.calls[row["fact"]].attempts
             for row in own
-            if row["evidence"] >= 100
+            if are_attempts_declared(row["evidence"])
         }
         if not all(is_true.values()):
             continue

@@ -19,6 +19,7 @@ from deploy.calls import (
     failures_before,
     is_retried,
 )
+from simulator.evidence import are_attempts_declared
 
 Row = dict[str, Any]
 
@@ -212,7 +213,7 @@ def call_event(row: Row) -> CallEvent:
     return CallEvent(
         event_type=row["event_type"],
         at_us=(row["created_at"] - _EPOCH) // _MICROSECOND,
-        number=row["attempts"] if row["evidence"] >= 100 else None,
+        number=row["attempts"] if are_attempts_declared(row["evidence"]) else None,
         status=row["status"],
         step=row["step"],
         max_attempts=row["max_attempts"],

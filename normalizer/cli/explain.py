@@ -11,6 +11,7 @@ import asyncpg
 import msgspec
 
 from normalizer.core.batch import stored_last_record
+from normalizer.core.evidence import Evidence
 from normalizer.core.identity.collisions import match_strength, sibling_ids
 from normalizer.core.normalize import Normalizer
 from normalizer.core.places import RECORD_FORM, RecordPlace, parse_record
@@ -234,16 +235,17 @@ def _named(row: asyncpg.Record) -> Envelope:
 
 
 def _stored(row: asyncpg.Record) -> Iterator[str]:
-    attempts, status, created_at = (int(digit) for digit in f"{row['evidence']:03d}")
+    evidence = Evidence.unpack(row["evidence"])
     place = f"{row['source_topic']}[{row['source_partition']}]@{row['source_offset']}"
     yield (
         f"event {row['source_index']} of {place} is stored as {row['event_id']}: "
         f"{row['event_type']} of execution {row['execution_id']}, step {row['step'] or '(none)'}"
     )
     yield f"  shape {row['shape']}, rules version {row['normalizer_version']}"
-    yield f"  attempts {row['attempts']}: from {_ATTEMPTS[attempts]}"
-    yield f"  status {row['status']}: from {_STATUS[status]}"
-    yield f"  created_at {row['created_at']:%Y-%m-%d %H:%M:%S.%f}Z: from {_CREATED_AT[created_at]}"
+    yield f"  attempts {row['attempts']}: from {_ATTEMPTS[evidence.attempts]}"
+    yield f"  status {row['status']}: from {_STATUS[evidence.status]}"
+    created_at = f"{row['created_at']:%Y-%m-%d %H:%M:%S.%f}Z"
+    yield f"  created_at {created_at}: from {_CREATED_AT[evidence.created_at]}"
     if row["coercions"]:
         yield f"  coercions {row['coercions']}"
 

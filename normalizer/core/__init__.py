@@ -8,6 +8,7 @@ redaction/      removes secrets and unstorable text
 shapes          recognizes which producer wrote an event, only for provenance
 normalize       applies every rule to an event
 rules/          one rule a module
+evidence        how well the columns of an event are known
 encoded_events  an event as the columns of its row, and the lane that reads such events
 batch           the records of one transaction with their outcomes
 batch_builder   collects a batch

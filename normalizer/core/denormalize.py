@@ -16,6 +16,7 @@ from normalizer.core.decode.decode_json import BOM
 from normalizer.core.decode.wire_event import WireEvent
 from normalizer.core.decode.wire_fields import canonical_path
 from normalizer.core.decode.wire_values import ABSENT
+from normalizer.core.evidence import FROM_LOG, Evidence
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.redaction.unstorable import Path, dotted_path
 from normalizer.core.restore_text import restore_headers, restore_unstorable
@@ -125,7 +126,8 @@ def _event_id(event: Envelope, coercions: _Coercions, recorded_ms: int | None) -
     # If a producer had sent this snowflake id, created_at would have the rank of the time in the
     # id.
     in_id = decode(event_id, recorded_ms)
-    assigned = event.evidence % 10 == 0 and in_id is not None and in_id.layout != "derived"
+    is_from_log = Evidence.unpack(event.evidence).created_at == FROM_LOG
+    assigned = is_from_log and in_id is not None and in_id.layout != "derived"
     return ABSENT if derived or assigned else _raw(event_id)
 
 
@@ -154,7 +156,7 @@ def _put_times(fields: _Fields, event: Envelope, coercions: _Coercions) -> None:
             fields[name] = unreadable[0]
         elif name not in fields:
             free.append(name)
-    if event.evidence % 10 == 2:
+    if Evidence.unpack(event.evidence).is_time_declared:
         _put_first_free(fields, free, _raw(event.created_at))
 
 
@@ -164,7 +166,7 @@ def _put_meta(fields: _Fields, event: Envelope, coercions: _Coercions) -> None:
     invalid = coercions.originals("attempts_invalid", field="meta.attempts")
 
     def fits(read: WireEvent) -> bool:
-        attempts = (event.attempts, event.evidence // 100)
+        attempts = (event.attempts, Evidence.unpack(event.evidence).attempts)
         return resolve_attempts(read) == attempts and _agree(read, coercions, "attempts_invalid")
 
     metas = [_json(_written({**sent, "attempts": raw})) for raw in invalid]
@@ -176,7 +178,7 @@ def _put_status(fields: _Fields, event: Envelope, coercions: _Coercions) -> None
     declared = coercions.originals("status_overruled", "status_unmapped", field="status")
 
     def fits(read: WireEvent) -> bool:
-        status = (event.status, event.evidence // 10 % 10)
+        status = (event.status, Evidence.unpack(event.evidence).status)
         return resolve_status(read, event.event_type) == status
 
     _put_fitting(fields, "status", [*declared, _raw(event.status), ABSENT], fits)

@@ -18,6 +18,7 @@ from normalizer.core.decode.shape_table import ShapeTable
 from normalizer.core.decode.wire_event import WireEvent
 from normalizer.core.decode.wire_fields import NOTHING
 from normalizer.core.decode.wire_values import RecordIgnoredError, RecordRejectedError
+from normalizer.core.evidence import Evidence
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.redaction.sanitize import Sanitizer
 from normalizer.core.rules.attempt_numbers import (
@@ -186,7 +187,7 @@ def _envelope(
         _meta(event, attempts),
         _encode(event.extra) if event.extra else None,
         _coercions(event.coercions) if event.coercions else None,
-        attempts_rank * 100 + status_rank * 10 + created_rank,
+        Evidence(attempts_rank, status_rank, created_rank).pack(),
         shape,
         RULES_VERSION,
         record.topic,

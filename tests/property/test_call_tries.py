@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deploy.calls import CallEvent, attempts_of, calls_of_command
+from normalizer.core.evidence import Evidence
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from simulator.view_fold import Row, call_event, fold_execution
@@ -36,7 +37,7 @@ async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
 
 def issuer_numbers_retries(history: History) -> bool:
     return all(
-        row["evidence"] >= 100
+        Evidence.unpack(row["evidence"]).are_attempts_declared
         for row, attempts in history
         if attempts and row["event_type"] == "command.issued"
     )

@@ -9,6 +9,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from normalizer.core.evidence import Evidence, Rank
 from normalizer.core.identity.collisions import match_strength
 from normalizer.core.identity.conflicts import CONFLICTING_VALUES, MAX_VALUES
 from normalizer.core.identity.merge_flags import ELSEWHERE, MERGED
@@ -41,6 +42,9 @@ def as_json(value: Any) -> bytes:
     return msgspec.json.encode(value)
 
 
+RANKS: tuple[Rank, Rank, Rank] = (0, 1, 2)
+
+
 @st.composite
 def report_of_the_event(draw: st.DrawFn, *, distinct_offset: int = 0) -> Envelope:
     """One report of the event: step, command and worker are the same where it has one."""
@@ -50,7 +54,7 @@ def report_of_the_event(draw: st.DrawFn, *, distinct_offset: int = 0) -> Envelop
     if draw(st.integers(0, 3)) == 0:
         extra[CONFLICTING_VALUES] = draw(producers_own_values)
     created_at = draw(st.none() | st.builds(recorded_at, small))
-    ranks = [draw(st.integers(0, 2)) for _ in range(3)]
+    ranks: list[Rank] = [draw(st.sampled_from(RANKS)) for _ in range(3)]
     if created_at is None:
         ranks[2] = 0
     return envelope(
@@ -78,7 +82,7 @@ def report_of_the_event(draw: st.DrawFn, *, distinct_offset: int = 0) -> Envelop
         ),
         headers=draw(st.none() | json_objects.map(as_json)),
         trace_id=draw(st.none() | words),
-        evidence=ranks[0] * 100 + ranks[1] * 10 + ranks[2],
+        evidence=Evidence(*ranks).pack(),
         shape=draw(st.sampled_from(["unknown", "executor", "rust_row"])),
         normalizer_version=draw(st.integers(1, 3)),
         recorded_at=draw(st.none() | st.builds(recorded_at, small)),
@@ -253,8 +257,8 @@ def evidence_is_the_better_of_both_digit_by_digit(a: Envelope, b: Envelope) -> N
 def a_value_of_more_evidence_is_never_overruled(a: Envelope, b: Envelope) -> None:
     row = merge(a, b)
 
-    for column, digit in (("attempts", 100), ("status", 10)):
-        ranks = [report.evidence // digit % 10 for report in (a, b)]
+    for column in ("attempts", "status"):
+        ranks = [getattr(Evidence.unpack(report.evidence), column) for report in (a, b)]
         if ranks[0] != ranks[1]:
             better = a if ranks[0] > ranks[1] else b
             assert getattr(row, column) == getattr(better, column)

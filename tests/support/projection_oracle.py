@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from normalizer.core.evidence import Evidence
 from simulator.expected_views import call_state
 from simulator.view_fold import Row, call_role, fold_execution
 
@@ -70,7 +71,7 @@ def _of_events(rows: Sequence[Row]) -> dict[str, ViewRows]:
             hours[hour(created_at), row["step"], row["event_type"], *what],
         ):
             counted[0] += 1
-            counted[1] += row["evidence"] < 100
+            counted[1] += not Evidence.unpack(row["evidence"]).are_attempts_declared
         if call_role(row) and not row["command_id"]:
             without_command[hour(created_at), row["step"], row["event_type"], row["status"]] += 1
         arrived = hour(row["recorded_at"] or created_at)
@@ -80,8 +81,7 @@ def _of_events(rows: Sequence[Row]) -> dict[str, ViewRows]:
         counts[0] += 1
         if not on_time:
             counts[1] += (row["recorded_at"] - created_at) // timedelta(microseconds=1)
-        evidence = row["evidence"]
-        defaulted = (evidence // 100 == 0, evidence // 10 % 10 == 0, evidence % 10 == 0)
+        defaulted = [rank == 0 for rank in Evidence.unpack(row["evidence"])]
         sums = unsaid[arrived, row["shape"]]
         sums[:] = [a + b for a, b in zip(sums, (1, *defaulted), strict=True)]
         for coercion in row["coercions"] or ():

@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from normalizer.config.settings import Settings
+from normalizer.core.evidence import Evidence
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Rejected, to_canonical
@@ -199,7 +200,7 @@ async def relayed_lines(bootstrap_servers: str, settings: Settings) -> RelayedLi
 
 def _has_time(*events: Envelope) -> bool:
     """Whether the producer gave the time: one that is read from the id depends on Kafka's."""
-    return all(event.evidence % 10 == FROM_PRODUCER for event in events)
+    return all(Evidence.unpack(event.evidence).is_time_declared for event in events)
 
 
 def _digest(line: bytes) -> bytes:

@@ -7,14 +7,10 @@ from typing import Any, Final
 
 import msgspec
 
+from normalizer.core.evidence import Evidence
 from normalizer.core.identity.digests import Digest, Digests, digest_of_text
 from normalizer.envelope import Envelope, canonical_json
 
-RANKED_COLUMNS: Final[tuple[tuple[str, int], ...]] = (
-    ("attempts", 100),
-    ("status", 10),
-    ("created_at", 1),
-)
 WHOLE_COLUMNS: Final[tuple[str, ...]] = (
     "event_type",
     "step",
@@ -39,9 +35,7 @@ MAX_KEPT_BYTES: Final = 32 * 1024 * 1024
 """How many bytes of a column's values to keep, as jsonb text: as many as in two maximal records."""
 _MORE: Final = "more"
 """The key that names the columns with more reported values than are kept."""
-_KEPT_COLUMNS: Final = frozenset(
-    {*(column for column, _ in RANKED_COLUMNS), *WHOLE_COLUMNS, *PAYLOADS, _MORE}
-)
+_KEPT_COLUMNS: Final = frozenset({*Evidence._fields, *WHOLE_COLUMNS, *PAYLOADS, _MORE})
 _KEPT_KEYS: Final = ("extra.", "meta.", "headers.")
 _OWN_KEY: Final = f"extra.{CONFLICTING_VALUES}"
 """Keeps a producer's own key of that name, like any other value that lost."""

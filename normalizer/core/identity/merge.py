@@ -19,9 +19,9 @@ from typing import Any, Final
 
 import msgspec
 
+from normalizer.core.evidence import FROM_ID, Evidence, Rank
 from normalizer.core.identity.conflicts import (
     PAYLOADS,
-    RANKED_COLUMNS,
     WHOLE_COLUMNS,
     Conflicts,
     JsonObject,
@@ -60,11 +60,12 @@ def merge(stored: Envelope, report: Envelope, digests: Digests) -> Envelope:
     merge again.
     """
     conflicts = Conflicts(stored, report, digests)
+    evidence, reported = Evidence.unpack(stored.evidence), Evidence.unpack(report.evidence)
     fields: dict[str, Any] = {
-        column: _higher_ranked(column, digit, stored, report, conflicts)
-        for column, digit in RANKED_COLUMNS
+        column: _higher_ranked(column, ranks, stored, report, conflicts)
+        for column, *ranks in zip(Evidence._fields, evidence, reported, strict=True)
     }
-    fields["evidence"] = _better_evidence(stored.evidence, report.evidence)
+    fields["evidence"] = evidence.stronger(reported).pack()
     for column in WHOLE_COLUMNS:
         mine, theirs = getattr(stored, column), getattr(report, column)
         if mine != theirs:
@@ -146,7 +147,7 @@ def _is_elsewhere(stored: Envelope, report: Envelope) -> bool:
 
 
 def _higher_ranked(
-    column: str, digit: int, stored: Envelope, report: Envelope, conflicts: Conflicts
+    column: str, ranks: Sequence[Rank], stored: Envelope, report: Envelope, conflicts: Conflicts
 ) -> Any:
     """Return the value with the stronger evidence: declared, then derived, then defaulted.
 
@@ -157,19 +158,12 @@ def _higher_ranked(
         return mine
     if mine is None:
         return theirs
-    ranks = stored.evidence // digit % 10, report.evidence // digit % 10
     a, b = canonical_value(mine), canonical_value(theirs)
     wins = (ranks[0], a) > (ranks[1], b)
     rank, canonical = (ranks[1], b) if wins else (ranks[0], a)
-    if rank and not (column == "created_at" and rank == 1):
+    if rank and not (column == "created_at" and rank == FROM_ID):
         conflicts.add(column, canonical, digest_of_text(canonical))
     return mine if wins else theirs
-
-
-def _better_evidence(a: int, b: int) -> int:
-    if a == b:
-        return a
-    return sum(max(a // digit % 10, b // digit % 10) * digit for _, digit in RANKED_COLUMNS)
 
 
 def _greater_value(column: str, a: Any, b: Any, conflicts: Conflicts) -> Any:

@@ -4,10 +4,11 @@ Source: docs/spec/wire-shapes.md#n1, #n2, #n3, #n4, #s6.
 """
 
 import re
-from typing import Final, Literal, TypeAlias
+from typing import Final, TypeAlias
 
 from normalizer.core.decode.wire_event import WireEvent, nested_object
 from normalizer.core.decode.wire_values import Value, integer_of
+from normalizer.core.evidence import NOT_SENT, Rank
 from normalizer.envelope import MAX_ATTEMPTS
 
 _COUNTED_FROM_ONE: Final = (
@@ -27,11 +28,6 @@ _COUNTED_FROM_ONE: Final = (
 )
 """Fields that count attempts from one, in the order in which they are tried."""
 _DIGITS: Final = re.compile("0*[0-9]{1,5}")
-
-Rank: TypeAlias = Literal[0, 1, 2]
-"""0 means not sent, so it's the first attempt. 1 is from a field that counts from 1. 2 was sent
-explicitly."""
-
 
 Attempts: TypeAlias = tuple[int, Rank]
 """How many retries came before this attempt, and the rank of its evidence."""
@@ -54,7 +50,7 @@ def resolve_attempts(event: WireEvent) -> Attempts:
         retries = _count(event, "retry_count", event.sent.retry_count)
         if retries is not None:
             return retries, 2
-    return 0, 0
+    return 0, NOT_SENT
 
 
 def resolve_max_attempts(event: WireEvent) -> int | None:

@@ -7,19 +7,16 @@ Source: docs/spec/wire-shapes.md#s1, #s2, #s3, #s4, #s5, #s6, #s7, #s8, #s9, #s1
 import re
 from functools import lru_cache
 from itertools import pairwise
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from normalizer.core.decode.wire_event import WireEvent
 from normalizer.core.decode.wire_fields import NestedObjects
 from normalizer.core.decode.wire_values import Value, within_bytes
+from normalizer.core.evidence import Rank
 from normalizer.core.rules.event_types import event_class
 from normalizer.envelope import CALL_DONE
 
 MAX_STATUS_BYTES: Final = 100
-
-Rank: TypeAlias = Literal[0, 1, 2]
-"""0 is from the event's type, 1 a declared word, and 2 a failure, declared or nested."""
-
 
 Status: TypeAlias = tuple[str, Rank]
 """The canonical word, and the rank of its evidence."""

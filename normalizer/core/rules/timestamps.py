@@ -6,10 +6,11 @@ Source: docs/spec/wire-shapes.md#t1, #t2, #t3, #t4, #a2.
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal
-from typing import Final, Literal, TypeAlias
+from typing import Final, TypeAlias
 
 from normalizer.core.decode.wire_event import WireEvent
 from normalizer.core.decode.wire_values import RecordRejectedError, Value
+from normalizer.core.evidence import FROM_ID, FROM_LOG, FROM_PRODUCER, Rank
 from normalizer.jsontext import MAX_DIGITS, MAX_EXPONENT, NumberError, checked_number
 from normalizer.snowflake import decode
 
@@ -25,10 +26,6 @@ ONE_DAY: Final = timedelta(days=1)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _MAX_RECORDED_MS: Final = 253_402_214_399_999
 """The end of 9999-12-30, so that adding one day doesn't overflow."""
-
-Rank: TypeAlias = Literal[0, 1, 2]
-"""0 is the log's time or none, 1 the time inside a snowflake id, and 2 the producer's."""
-
 
 CreatedAt: TypeAlias = tuple[datetime | None, Rank]
 """When the event happened, UTC, and the rank of its evidence."""
@@ -81,17 +78,17 @@ def resolve_created_at(
     latest = LATEST if recorded is None else recorded + ONE_DAY
     declared = _declared(event, latest)
     if declared is not None:
-        return declared, 2
+        return declared, FROM_PRODUCER
     in_id = None if event_id is None else _time_in(event_id, recorded, latest)
     if in_id is not None:
-        return in_id, 1
+        return in_id, FROM_ID
     if not in_log:
-        return None, 0
+        return None, FROM_LOG
     if recorded is None:
         raise RecordRejectedError(
             "missing_time", "created_at: expected a time, got none, and the log has none"
         )
-    return recorded, 0
+    return recorded, FROM_LOG
 
 
 def parse_time(value: Value) -> datetime | None:

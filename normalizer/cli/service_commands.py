@@ -91,13 +91,13 @@ async def run_service(
     open_stores: StoresOf = postgres_stores,
 ) -> None:
     """Run one process of the service, with its probes, until a signal."""
-    with tracing(settings, os.environ) as spans:
+    with tracing(settings, os.environ) as tracer:
         service = Service(
             settings,
             accept_reset=accept_reset,
             accept_shapes=accept_shapes,
             open_stores=open_stores,
-            spans=spans,
+            tracer=tracer,
         )
         with Monitor(settings, service), stop_on_signals(service.stop):
             await service.run()

@@ -66,7 +66,7 @@ class Intake:
         self, builder: BatchBuilder, claim: Claim, chunk: FetchedChunk
     ) -> FetchedChunk | None:
         """Normalize a chunk into the batch in slices. Returns what the batch has no room for."""
-        self._membership.watchdog.note_progress(chunk.partition)
+        self._membership.note_progress(chunk.partition)
         if not chunk.records:
             self._add(builder, claim, chunk.from_offset, chunk.next_offset, [])
         in_process = partial(self._slow_records.normalize, claim)
@@ -122,7 +122,7 @@ class Intake:
         """
         tries = 0
         stopping = self._membership.stopping
-        with self._membership.watchdog.busy(f"helper process, for {record.coordinates}"):
+        with self._membership.busy(f"helper process, for {record.coordinates}"):
             while self._is_ours(claim) and not stopping.is_set():
                 try:
                     outcomes = await self.normalizer_process.normalize(record)

@@ -8,7 +8,8 @@ offsets to Kafka, and a fourth rejoins the group when a partition with records m
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Final, Self
 
@@ -26,7 +27,7 @@ from normalizer.errors import (
     ProcessStuckError,
     RetryableError,
 )
-from normalizer.kafka import GroupReader, KafkaPartition, TopicReader
+from normalizer.kafka import FetchedChunk, GroupReader, KafkaPartition, TopicReader
 from normalizer.runtime.pause import back_off_s, wait_at_most
 from normalizer.runtime.telemetry import Outage, ServiceCounters, get_logger
 from normalizer.store.store import ShapesOfProcess
@@ -59,15 +60,15 @@ class Membership:
         self._clock = clock
         self._kafka = TopicReader(settings)
         self._verification_due = asyncio.Event()
-        self.reader = GroupReader(
+        self._reader = GroupReader(
             settings,
             on_assigned=self._on_assigned,
             on_revoked=self._on_revoked,
             on_unverified=self._verification_due.set,
         )
-        self.ownership = Ownership(self.reader, counters=counters, clock=clock)
-        self.claims = Claims(
-            self.reader,
+        self.ownership = Ownership(self._reader, counters=counters, clock=clock)
+        self._claims = Claims(
+            self._reader,
             self._kafka,
             store,
             self.ownership,
@@ -75,8 +76,8 @@ class Membership:
             shapes=shapes,
             counters=counters,
         )
-        self.watchdog = Watchdog(
-            self.reader,
+        self._watchdog = Watchdog(
+            self._reader,
             self._kafka,
             self.ownership,
             limit_s=settings.progress_timeout_s,
@@ -92,7 +93,7 @@ class Membership:
         self._is_claiming = False
         self._checked_lost_at_s = clock()
         self._rollbacks: Counter[KafkaPartition] = Counter()
-        self._group_offsets = GroupOffsets(self.reader, self.ownership, store)
+        self._group_offsets = GroupOffsets(self._reader, self.ownership, store)
         self._outage = Outage(_log, clock)
 
     async def __aenter__(self) -> Self:
@@ -105,7 +106,7 @@ class Membership:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LEAVING_S):
                     await self._release_claims()
-        if not await self.reader.stop(timeout_s=LEAVING_S):
+        if not await self._reader.stop(timeout_s=LEAVING_S):
             _log.warning(
                 "left_group_uncleanly",
                 why="the group will notice after the session timeout",
@@ -136,6 +137,29 @@ class Membership:
         for task in (self._join_task, *self._tasks):
             if task:
                 task.cancel()
+
+    @property
+    def assigned(self) -> Collection[KafkaPartition]:
+        """Return the partitions that the group assigns to this process."""
+        return self._reader.assigned
+
+    def is_rebalancing(self) -> bool:
+        """Return whether the group has not assigned partitions to this process yet."""
+        return self._reader.rebalancing
+
+    async def fetch(
+        self, partitions: Collection[KafkaPartition], *, max_records: int, timeout_s: float
+    ) -> list[FetchedChunk]:
+        """Return new records of these partitions, as `GroupReader.fetch` says."""
+        return await self._reader.fetch(partitions, max_records=max_records, timeout_s=timeout_s)
+
+    def note_progress(self, partition: KafkaPartition) -> None:
+        """Note that records of the partition have arrived, so it isn't stuck."""
+        self._watchdog.note_progress(partition)
+
+    def busy(self, worker: str) -> AbstractContextManager[None]:
+        """Note that a write or the helper process is busy inside the block, so nothing is stuck."""
+        return self._watchdog.busy(worker)
 
     def on_commit(self, batch: Batch, lost: Sequence[PositionError] = ()) -> None:
         """Note that the batch was committed, except for the parts that `lost` names."""
@@ -182,7 +206,7 @@ class Membership:
             tries = self._outage.failed(error) if error else 0
             # A rebalance cancels it, which doesn't end an outage.
             if not (error or is_cancelled) and self._outage.over():
-                self.watchdog.restart_clock()
+                self._watchdog.restart_clock()
             failures = max([tries, *self._rollbacks.values()])
             wait_s = back_off_s(failures) if failures else CLAIMS_EVERY_S
             await wait_at_most(self._wake_claims, wait_s)
@@ -191,21 +215,21 @@ class Membership:
         """Try once. Return errors, because raising one would end all other tasks."""
         try:
             if self._must_rejoin:
-                if not await self.reader.stop(timeout_s=REJOIN_S):
+                if not await self._reader.stop(timeout_s=REJOIN_S):
                     raise ProcessStuckError(
                         "the Kafka client does not stop, so only a new process can join"
                     )
                 await self._find_topics()
-                await self.reader.start()
+                await self._reader.start()
                 self._must_rejoin = False
             if self._must_release:
                 await self._release_claims()
             # Fetching no partition raises the errors of the group when nobody else fetches.
-            await self.reader.fetch((), max_records=1, timeout_s=0.0)
+            await self._reader.fetch((), max_records=1, timeout_s=0.0)
             self._is_claiming = True
-            with self.watchdog.busy("claims"):
+            with self._watchdog.busy("claims"):
                 await self._drop_lost_claims()
-                await self.claims.claim_unclaimed()
+                await self._claims.claim_unclaimed()
         except RetryableError as error:
             if isinstance(error, BrokerUnavailableError) and not self._is_claiming:
                 self.rejoin(str(error))
@@ -226,7 +250,7 @@ class Membership:
             return
         self._checked_lost_at_s = self._clock()
         with contextlib.suppress(RetryableError):
-            await self.claims.drop_lost()
+            await self._claims.drop_lost()
 
     async def _find_topics(self) -> None:
         """Raise BrokerUnavailableError for a missing topic, so that the client never creates it."""
@@ -238,9 +262,9 @@ class Membership:
 
     def _on_assigned(self) -> None:
         self._counters.rebalances += 1
-        _log.info("partitions_assigned", partitions=sorted(map(str, self.reader.assigned)))
+        _log.info("partitions_assigned", partitions=sorted(map(str, self._reader.assigned)))
         self.ownership.retry_stopped()
-        self.watchdog.note_assignment()
+        self._watchdog.note_assignment()
         self._wake_claims.set()
 
     def _on_revoked(self) -> None:
@@ -248,7 +272,7 @@ class Membership:
 
         A claim that waits for a lock is cancelled too, because later it would fence the new owner.
         """
-        self.watchdog.note_rebalance()
+        self._watchdog.note_rebalance()
         if self.ownership.last_claims:
             self._must_release = True
             self._wake_claims.set()
@@ -266,12 +290,12 @@ class Membership:
         while not self.stopping.is_set():
             self._verification_due.clear()
             try:
-                await self.claims.verify_logs()
+                await self._claims.verify_logs()
             except RetryableError as error:
                 outage.failed(error)
             else:
                 outage.over()
-            if not self.reader.unverified_logs():
+            if not self._reader.unverified_logs():
                 await self._verification_due.wait()
             else:
                 await wait_at_most(self.stopping, VERIFIES_EVERY_S)
@@ -280,15 +304,15 @@ class Membership:
         """Rejoin the group when anything is stuck. Raises ProcessStuckError if that didn't help."""
         limit_s = self._settings.progress_timeout_s
         while not await wait_at_most(self.stopping, limit_s / 8):
-            if self._outage or self.watchdog.is_busy_for_long():
-                self.watchdog.restart_clock()
+            if self._outage or self._watchdog.is_busy_for_long():
+                self._watchdog.restart_clock()
                 continue
-            stuck = await self.watchdog.find_stuck()
+            stuck = await self._watchdog.find_stuck()
             if stuck is None:
                 continue
             why = f"no progress in {limit_s} s although records wait: {', '.join(sorted(stuck))}"
-            if stuck <= self.watchdog.stuck_earlier and not self._must_rejoin:
+            if stuck <= self._watchdog.stuck_earlier and not self._must_rejoin:
                 raise ProcessStuckError(f"{why}, and rejoining the group did not help")
             self.rejoin(why)
-            self.watchdog.restart_clock()
-            self.watchdog.stuck_earlier = stuck
+            self._watchdog.restart_clock()
+            self._watchdog.stuck_earlier = stuck

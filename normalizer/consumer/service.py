@@ -40,7 +40,7 @@ from normalizer.errors import (
 )
 from normalizer.observability.commit_metrics import CommitMetrics
 from normalizer.observability.service_metrics import ServiceMetrics
-from normalizer.observability.tracing import InSpans, Untraced
+from normalizer.observability.tracing import InSpans, NoopTracer, Tracer
 from normalizer.runtime.telemetry import ServiceCounters, get_logger
 from normalizer.store.quarantine_reader import RejectionLog
 from normalizer.store.retry import InFlightBatch, write_with_retry
@@ -62,19 +62,19 @@ class Service:
         accept_shapes: bool = False,
         clock: Callable[[], float] = time.monotonic,
         open_stores: StoresOf = postgres_stores,
-        spans: Untraced | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self.metrics = ServiceMetrics()
         self._commit_metrics = CommitMetrics(self.metrics)
-        self._spans = spans or Untraced()
+        self._tracer = tracer or NoopTracer()
         normalizer = normalizer_of(settings)
         documented = normalizer.shapes.documented if normalizer.shapes else ()
         self.drift_detector = DriftDetector(settings.redact_keys, documented)
         self._claims_store, self._store, apart = open_stores(settings, self._note_commit)
         self.counters = ServiceCounters()
-        self.membership = Membership(
+        self._membership = Membership(
             settings,
             self._claims_store,
             accept_reset=accept_reset,
@@ -82,24 +82,23 @@ class Service:
             counters=self.counters,
             clock=clock,
         )
-        self.reader = self.membership.reader
-        self.ownership = self.membership.ownership
-        self._stopping = self.membership.stopping
+        self.ownership = self._membership.ownership
+        self._stopping = self._membership.stopping
         self._parts_set_aside = PartsSetAside(
-            apart, self.membership, self._note_written, self._note_failure, clock
+            apart, self._membership, self._note_written, self._note_failure, clock
         )
         self._tasks = asyncio.TaskGroup()
-        self.intake = Intake(settings, normalizer, self.membership, self._timed, self._tasks)
-        turns = Turns(self.membership, self._store, self._timed)
+        self.intake = Intake(settings, normalizer, self._membership, self._timed, self._tasks)
+        turns = Turns(self._membership, self._store, self._timed)
         self._filler = BatchFiller(settings, turns, self.intake, self._stopping, clock)
         self._deadline = asyncio.timeout(None)
         self._refusals = RejectionLog(_log, clock)
         self._heartbeat_s = clock()
-        self.in_flight = InFlightBatch(clock)
+        self._in_flight = InFlightBatch(clock)
 
     def in_flight_batches(self) -> tuple[InFlightBatch, ...]:
         """Return the batch and the parts set aside that are being written. Safe from any thread."""
-        return (self.in_flight, *self._parts_set_aside.in_flight)
+        return (self._in_flight, *self._parts_set_aside.in_flight)
 
     async def run(self) -> None:
         """Read, normalize, and store until `stop`. Raises FatalError."""
@@ -109,11 +108,11 @@ class Service:
             opened.callback(self._cancel_heartbeat)
             for store in (self._claims_store, self._store):
                 await opened.enter_async_context(store)
-            await opened.enter_async_context(self.membership)
+            await opened.enter_async_context(self._membership)
             opened.push_async_callback(self.intake.stop)
             try:
                 async with self._deadline, self._tasks as tasks:
-                    self.membership.start(tasks)
+                    self._membership.start(tasks)
                     works = {
                         "writer": self._run_writer,
                         "waits": self._keep_asking,
@@ -131,7 +130,7 @@ class Service:
         """Write open batches within the deadline, then end `run`. Doesn't wait."""
         if not self._stopping.is_set():
             _log.info("stopping", deadline_s=self._settings.stop_timeout_s)
-            self.membership.stop()
+            self._membership.stop()
 
     def heartbeat_age_s(self) -> float:
         """Return the time since the event loop last ran. Like all below, safe from any thread."""
@@ -140,7 +139,11 @@ class Service:
     def partitions(self) -> dict[str, int]:
         """Return how many partitions this process has, by state."""
         counts = {str(state): len(self.ownership.in_state(state)) for state in PartitionState}
-        return counts | {"assigned": len(self.reader.assigned)}
+        return counts | {"assigned": len(self._membership.assigned)}
+
+    def is_rebalancing(self) -> bool:
+        """Return whether the group has not assigned partitions to this process yet."""
+        return self._membership.is_rebalancing()
 
     def _keep_heartbeat(self) -> None:
         """Keep noting that the event loop runs, even during a stop, which may take minutes."""
@@ -161,7 +164,7 @@ class Service:
         before: asyncio.Task[None] | None = None
         writing: asyncio.Task[None] | None = None
         while not self._stopping.is_set():
-            in_spans = self._spans.begin()
+            in_spans = self._tracer.begin()
             if before and not before.done():
                 with self._timed("wait"):
                     await asyncio.wait([before])
@@ -189,22 +192,22 @@ class Service:
         begun_s = self._clock()
         taken: list[PartitionBatch] = []
         try:
-            with spans, self.membership.watchdog.busy("writer"), self._timed("write"):
+            with spans, self._membership.busy("writer"), self._timed("write"):
                 await write_with_retry(
                     self._store,
                     batch,
-                    stop=self.membership.abort_writes,
-                    in_flight=self.in_flight,
+                    stop=self._membership.abort_writes,
+                    in_flight=self._in_flight,
                     on_failure=self._note_failure,
                     set_aside=partial(self._set_aside, taken),
                 )
         except PartsLostError as parts:
-            self.membership.on_commit(batch, parts.reasons)
+            self._membership.on_commit(batch, parts.reasons)
         except PositionError as lost:
-            self.membership.on_rollback(without(batch, taken).parts, [lost])
+            self._membership.on_rollback(without(batch, taken).parts, [lost])
         except RetryableError as error:
             _log.info("batch_rolled_back", why=str(error))
-            self.membership.on_rollback(without(batch, taken).parts)
+            self._membership.on_rollback(without(batch, taken).parts)
         else:
             self._filler.last_write_s = self._clock() - begun_s
             self._note_written(without(batch, taken))
@@ -213,12 +216,12 @@ class Service:
         await keep_asking(
             self._stopping,
             self._claims_store,
-            lambda: ((self.in_flight, self._store), self._parts_set_aside.trying),
+            lambda: ((self._in_flight, self._store), self._parts_set_aside.trying),
         )
 
     def _set_aside(self, taken: list[PartitionBatch], part: PartitionBatch) -> bool:
         """Write the part separately from its batch. Returns False if that isn't possible."""
-        writing = self._parts_set_aside.add(part, self.in_flight)
+        writing = self._parts_set_aside.add(part, self._in_flight)
         if writing is None:
             return False
         taken.append(part)
@@ -227,19 +230,19 @@ class Service:
         return True
 
     def _note_written(self, batch: Batch) -> None:
-        self.membership.on_commit(batch)
+        self._membership.on_commit(batch)
         self.counters.batches += 1
         for (shape, kind), count in self.drift_detector.inspect(batch, self._clock()).items():
             self.metrics.drift.labels(shape=shape, kind=kind).inc(count)
 
     def _note_failure(self, error: RetryableError) -> None:
-        self._spans.failed(error)
+        self._tracer.failed(error)
         self.metrics.count_retry(
             error.sqlstate if isinstance(error, StoreUnavailableError) else None
         )
 
     def _note_commit(self, written: CommittedBatch) -> None:
-        self._commit_metrics.count(written, self._spans.committed(written))
+        self._commit_metrics.count(written, self._tracer.committed(written))
         self._refusals.add(written)
         self.counters.add(msgspec.structs.asdict(written.totals))
 
@@ -259,4 +262,4 @@ class Service:
         finally:
             seconds = self._clock() - begun_s
             self.metrics.observe_stage(stage, seconds)
-            self._spans.note(stage, seconds)
+            self._tracer.note(stage, seconds)

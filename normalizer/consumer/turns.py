@@ -95,7 +95,7 @@ class Turns:
         """
         try:
             with self._timed("fetch"):
-                chunks = await self._membership.reader.fetch(
+                chunks = await self._membership.fetch(
                     frozenset(partitions), max_records=room, timeout_s=wait_s
                 )
         except BrokerUnavailableError as error:

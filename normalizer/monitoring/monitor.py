@@ -126,7 +126,7 @@ class Monitor:
             yield f"topic {topic} does not exist: `normalizer check` says how to create it"
         yield from self._database_reasons()
         yield from self._waiting_batches()
-        if service.reader.rebalancing:
+        if service.is_rebalancing():
             yield "group: partitions are not assigned yet"
         ownership = service.ownership
         unreachable = ownership.unreachable

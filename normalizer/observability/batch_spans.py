@@ -26,12 +26,14 @@ from opentelemetry.trace import (
     SpanKind,
     Status,
     StatusCode,
-    Tracer,
     format_span_id,
     format_trace_id,
     get_current_span,
     set_span_in_context,
     use_span,
+)
+from opentelemetry.trace import (
+    Tracer as SpanMaker,
 )
 from structlog.contextvars import bound_contextvars
 
@@ -50,7 +52,7 @@ from normalizer.observability.span_attributes import (
     postgres_sink,
     relay_sink,
 )
-from normalizer.observability.tracing import InSpans, Untraced
+from normalizer.observability.tracing import InSpans
 from normalizer.runtime.telemetry import describe_error, get_logger
 from normalizer.runtime.version import VERSION
 from normalizer.store.store import CommittedBatch
@@ -63,8 +65,8 @@ _FILLING: Final = ("fetch", "normalize")
 _log: Final = get_logger()
 
 
-def open_spans(settings: Settings) -> "BatchSpans":
-    """Open spans as OTEL_* configure them.
+def open_tracer(settings: Settings) -> "BatchTracer":
+    """Open a tracer as OTEL_* configure them.
 
     Raises the SDK's errors for values that it can't read.
     """
@@ -80,11 +82,11 @@ def open_spans(settings: Settings) -> "BatchSpans":
         shutdown_on_exit=False,
     )
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    return BatchSpans(settings, provider, limits)
+    return BatchTracer(settings, provider, limits)
 
 
-class BatchSpans(Untraced):
-    """The spans of one process's batches. A batch has about five, whatever its size."""
+class BatchTracer:
+    """The Tracer that makes spans. A batch has about five, whatever its size."""
 
     def __init__(self, settings: Settings, provider: TracerProvider, limits: SpanLimits) -> None:
         self._provider = provider
@@ -216,7 +218,9 @@ class _Interval:
         self.end_ns = later.end_ns
         self.busy_s += later.busy_s
 
-    def span(self, tracer: Tracer, name: str, parent: Context, attributes: dict[str, Any]) -> None:
+    def span(
+        self, tracer: SpanMaker, name: str, parent: Context, attributes: dict[str, Any]
+    ) -> None:
         kind = SpanKind.CLIENT if attributes else SpanKind.INTERNAL
         attributes = {**attributes, "normalizer.busy_seconds": round(self.busy_s, 6)}
         span = tracer.start_span(

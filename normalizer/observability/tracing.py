@@ -7,7 +7,7 @@ import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Final
+from typing import Final, Protocol
 
 from normalizer.config.passwords import masked_url
 from normalizer.config.settings import Settings
@@ -27,50 +27,68 @@ InSpans = Callable[[Batch], AbstractContextManager[None]]
 _log: Final = get_logger()
 
 
-class Untraced:
-    """Receives the events of batches, and ignores them because tracing is off."""
+class Tracer(Protocol):
+    """Receives what happens to the batches of one process."""
 
     def begin(self) -> InSpans:
         """Note that a batch begins to fill. It's written in the block that the result returns."""
-        return lambda _: contextlib.nullcontext()
 
-    def note(self, stage: str, seconds: float) -> None:
+    def note(self, stage: str, seconds: float, /) -> None:
         """Note that a stage of that batch has just taken this long. `stage` is one of STAGES."""
 
-    def failed(self, error: RetryableError) -> None:
+    def failed(self, error: RetryableError, /) -> None:
         """Note that writing failed and will be retried. Called inside the block."""
 
-    def committed(self, written: CommittedBatch) -> Mapping[str, str] | None:  # noqa: ARG002 - as above
+    def committed(self, written: CommittedBatch, /) -> Mapping[str, str] | None:
         """Note a committed transaction, inside the block. Returns labels for its exemplar."""
-        return None
 
     def close(self) -> None:
         """Send unsent spans, for a few seconds at most."""
 
 
+class NoopTracer:
+    """The tracer of a process that makes no spans."""
+
+    def begin(self) -> InSpans:
+        """Return what makes a block without spans."""
+        return lambda _: contextlib.nullcontext()
+
+    def note(self, _stage: str, _seconds: float) -> None:
+        """Do nothing."""
+
+    def failed(self, _error: RetryableError) -> None:
+        """Do nothing."""
+
+    def committed(self, _written: CommittedBatch) -> None:
+        """Return no labels."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
 @contextlib.contextmanager
-def tracing(settings: Settings, environ: Mapping[str, str]) -> Iterator[Untraced]:
-    """Open the spans of batches as the environment says, and send them until the block ends.
+def tracing(settings: Settings, environ: Mapping[str, str]) -> Iterator[Tracer]:
+    """Open the tracer that the environment asks for, and send its spans until the block ends.
 
     A problem with tracing gives one log line and changes nothing else.
     """
-    spans = _open_spans(settings, environ)
+    tracer = _open_tracer(settings, environ)
     try:
-        yield spans
+        yield tracer
     finally:
-        spans.close()
+        tracer.close()
 
 
-def _open_spans(settings: Settings, environ: Mapping[str, str]) -> Untraced:
+def _open_tracer(settings: Settings, environ: Mapping[str, str]) -> Tracer:
     if not _is_wanted(environ):
-        return Untraced()
+        return NoopTracer()
     if mistake := why_untraced(environ):
         _log.warning("tracing_off", why=str(mistake))
-        return Untraced()
+        return NoopTracer()
     try:
-        from normalizer.observability.batch_spans import open_spans  # noqa: PLC0415 - an extra
+        from normalizer.observability.batch_spans import open_tracer  # noqa: PLC0415 - an extra
 
-        spans = open_spans(settings)
+        tracer: Tracer = open_tracer(settings)
     except ImportError:
         why = "it needs the extra otel; run pip install '.[otel]' in the checkout"
         _log.warning("tracing_off", why=why)
@@ -78,8 +96,8 @@ def _open_spans(settings: Settings, environ: Mapping[str, str]) -> Untraced:
         _log.warning("tracing_off", why=describe_error(error))
     else:
         _log.info("tracing_on", endpoint=_first(environ, _ENDPOINTS))
-        return spans
-    return Untraced()
+        return tracer
+    return NoopTracer()
 
 
 def why_untraced(environ: Mapping[str, str]) -> ConfigurationError | None:

@@ -298,7 +298,7 @@ async def test_the_lag_grows_while_the_fetch_loop_hangs(
     async with monitored(settings_for(database, topic, bootstrap_servers)) as (service, url):
         await until(lambda: ready(url))
         hang, hanging = asyncio.Event(), set[object]()
-        monkeypatch.setattr(service.reader, "fetch", hanging_fetch(hang, hanging))
+        monkeypatch.setattr(service._membership._reader, "fetch", hanging_fetch(hang, hanging))
 
         async def all_hang() -> bool:
             return len(hanging) == topic.partitions
@@ -362,7 +362,7 @@ async def test_only_a_scrape_reads_unread_records_and_of_each_partition_one_batc
             )
             return bool(lowest == end)
 
-        monkeypatch.setattr(service.reader, "fetch", hanging_fetch(hang, hanging))
+        monkeypatch.setattr(service._membership._reader, "fetch", hanging_fetch(hang, hanging))
         await until(lambda: len(hanging) == topic.partitions)
         last_polled_at = await watcher.connection.fetchval(_LAST_POLLED_AT)
         for number in range(60):

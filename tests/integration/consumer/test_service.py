@@ -240,15 +240,15 @@ async def test_the_group_learns_a_position_after_a_failed_commit_and_without_a_b
 
     settings = settings_for(database, topic, bootstrap_servers)
     async with running(settings) as service:
-        commit = service.reader.commit
+        commit = service._membership._reader.commit
 
         async def fail_once(offsets: dict[KafkaPartition, int], *, timeout_s: float) -> None:
             if 5 in offsets.values():
-                service.reader.commit = commit  # type: ignore[method-assign]
+                service._membership._reader.commit = commit  # type: ignore[method-assign]
                 raise BrokerUnavailableError("committing: RequestTimedOutError")
             await commit(offsets, timeout_s=timeout_s)
 
-        service.reader.commit = fail_once  # type: ignore[method-assign]
+        service._membership._reader.commit = fail_once  # type: ignore[method-assign]
         await send(producer, topic, range(5))
         await watcher.until_read(topic, {0: 5})
         await until(lambda: is_reported(settings.kafka_group_id))
@@ -350,7 +350,7 @@ async def test_a_claim_that_waits_is_given_up_when_the_partition_is_revoked(
         async with running(one) as first:
             await watcher.until_blocked()
             async with running(msgspec.structs.replace(one, instance="two")) as second:
-                await until(lambda: len(second.reader.assigned) in {1, 2})
+                await until(lambda: len(second._membership._reader.assigned) in {1, 2})
                 await lock.rollback()
                 await watcher.until_owned(topic, {"one", "two"})
                 await send(producer, topic, range(9, 18))
@@ -441,12 +441,12 @@ async def test_records_that_expire_under_a_running_service_are_a_gap(
         await send(producer, topic, range(2))
         await watcher.until_read(topic, {0: 2})
         partition = KafkaPartition(topic.name, 0)
-        service.reader.stop_reading(partition)  # as slow as one wants
+        service._membership._reader.stop_reading(partition)  # as slow as one wants
         await send(producer, topic, range(2, 8))
         await admin.delete_records(
             {TopicPartition(topic.name, 0): RecordsToDelete(before_offset=5)}
         )
-        service.reader.start_reading(partition, incarnation=0, offset=2)
+        service._membership._reader.start_reading(partition, incarnation=0, offset=2)
         await watcher.until_read(topic, {0: 8})
 
     assert service.counters.gaps == 1
@@ -635,7 +635,7 @@ async def test_a_reader_that_locks_up_merges_again(
     settings = settings_for(database, topic, bootstrap_servers, progress_timeout_s=3)
     async with running(settings) as service:
         await watcher.until_claimed(topic)
-        lock_up(service.reader)
+        lock_up(service._membership._reader)
         with structlog.testing.capture_logs() as lines:
             await send(producer, topic, range(5))
             await watcher.until_read(topic, {0: 5})
@@ -672,7 +672,7 @@ async def test_what_was_fetched_is_written_before_the_group_is_joined_again(
 ) -> None:
     """It would be read a second time otherwise."""
     async with running(settings_for(database, topic, bootstrap_servers)) as service:
-        fetch, offsets = service.reader.fetch, list[int]()
+        fetch, offsets = service._membership._reader.fetch, list[int]()
 
         async def fail_once(partitions: Any, **options: Any) -> Any:
             if partitions and offsets == [0, 1]:
@@ -683,7 +683,7 @@ async def test_what_was_fetched_is_written_before_the_group_is_joined_again(
             offsets.extend([record.offset for chunk in chunks for record in chunk.records])
             return chunks
 
-        service.reader.fetch = fail_once  # type: ignore[method-assign]
+        service._membership._reader.fetch = fail_once  # type: ignore[method-assign]
         await send(producer, topic, range(1))
         await watcher.until_read(topic, {0: 1})
         await send(producer, topic, range(1, 2))
@@ -700,7 +700,7 @@ async def test_the_group_is_joined_again_also_where_only_the_claims_see_its_trou
 ) -> None:
     async with running(settings_for(database, topic, bootstrap_servers)) as service:
         await watcher.until_claimed(topic)
-        fetch, failed = service.reader.fetch, list[bool]()
+        fetch, failed = service._membership._reader.fetch, list[bool]()
 
         async def fail_once(partitions: Any, **options: Any) -> Any:
             if not partitions and not failed:
@@ -710,7 +710,7 @@ async def test_the_group_is_joined_again_also_where_only_the_claims_see_its_trou
             return await fetch(partitions, **options)
 
         with structlog.testing.capture_logs() as lines:
-            service.reader.fetch = fail_once  # type: ignore[method-assign]
+            service._membership._reader.fetch = fail_once  # type: ignore[method-assign]
             await watcher.until_claimed(topic, epoch=2)
 
     assert service.counters.rejoins == 1
@@ -727,8 +727,8 @@ async def test_a_rebalance_that_does_not_end_is_begun_again(
     async with running(settings) as service:
         for _ in range(2):
             await until(lambda: bool(service.ownership.claims))
-            service.reader.rebalancing = True
-            await until(lambda: not service.reader.rebalancing)
+            service._membership._reader.rebalancing = True
+            await until(lambda: not service._membership._reader.rebalancing)
 
     assert service.counters.rejoins == 2
 
@@ -746,14 +746,14 @@ async def test_a_reader_that_stays_locked_up_ends_the_process(
     service = Service(settings)
     ended = asyncio.create_task(service.run())
     await watcher.until_claimed(topic)
-    start = service.reader.start
+    start = service._membership._reader.start
 
     async def start_locked_up() -> None:
         await start()
-        lock_up(service.reader)
+        lock_up(service._membership._reader)
 
-    monkeypatch.setattr(service.reader, "start", start_locked_up)
-    lock_up(service.reader)
+    monkeypatch.setattr(service._membership._reader, "start", start_locked_up)
+    lock_up(service._membership._reader)
     await send(producer, topic, range(5))
 
     with pytest.raises(ProcessStuckError, match="did not help"):
@@ -775,8 +775,8 @@ async def test_a_task_that_ends_by_itself_ends_the_process(
     async def verify_logs() -> None:
         raise asyncio.CancelledError
 
-    monkeypatch.setattr(service.membership.claims, "verify_logs", verify_logs)
-    service.membership._verification_due.set()
+    monkeypatch.setattr(service._membership._claims, "verify_logs", verify_logs)
+    service._membership._verification_due.set()
 
     with pytest.raises(ProcessStuckError, match="the task 'verification' ended unexpectedly"):
         await asyncio.wait_for(ended, timeout=20)
@@ -790,7 +790,7 @@ async def test_a_stopped_partition_is_looked_at_again_when_it_is_assigned_again(
     async with running(one) as service:
         await send(producer, topic, range(9))
         await watcher.until_read(topic, {0: 3, 1: 3, 2: 3})
-        for partition in service.reader.assigned:
+        for partition in service._membership._reader.assigned:
             service.ownership.stop(
                 partition, PositionMovedError("test", topic=topic.name, partition=0)
             )

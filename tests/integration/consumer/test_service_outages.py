@@ -47,8 +47,11 @@ async def test_a_database_that_is_down_at_assignment_leaves_the_partitions_waiti
     with structlog.testing.capture_logs() as lines:
         async with running(settings_for(own_database, topic, bootstrap_servers)) as service:
             await until(lambda: any(line["event"] == "unavailable" for line in lines))
-            assert len(service.reader.assigned) == topic.partitions
-            assert not any(service.reader.is_reading(one) for one in service.reader.assigned)
+            assert len(service._membership._reader.assigned) == topic.partitions
+            assert not any(
+                service._membership._reader.is_reading(one)
+                for one in service._membership._reader.assigned
+            )
 
             await postgres_server.start()
             async with watching(own_database.url) as watcher:
@@ -71,7 +74,7 @@ async def test_a_rebalance_during_an_outage_is_not_its_end(
             return [one for one in events if one in {"unavailable", "recovered"}]
 
         async with running(settings_for(database, topic, bootstrap_servers)) as service:
-            claim = service.membership.claims.claim_unclaimed
+            claim = service._membership._claims.claim_unclaimed
 
             async def wait_for_a_lock() -> None:
                 tries.append(said())
@@ -82,9 +85,9 @@ async def test_a_rebalance_during_an_outage_is_not_its_end(
                     await asyncio.Event().wait()
                 await claim()
 
-            service.membership.claims.claim_unclaimed = wait_for_a_lock  # type: ignore[method-assign]
+            service._membership._claims.claim_unclaimed = wait_for_a_lock  # type: ignore[method-assign]
             await until(lambda: len(tries) == 2)
-            service.membership._on_revoked()
+            service._membership._on_revoked()
             await until(lambda: "recovered" in said())
 
     assert tries[2] == ["unavailable"]
@@ -176,13 +179,13 @@ async def test_a_topic_and_a_broker_are_waited_for_and_no_stop_waits_for_a_broke
         async with running(settings) as service:
             await until(lambda: len(refusals()) > 0)
             await create(topic, kafka_broker)
-            await until(lambda: service.reader.is_reading(first))
+            await until(lambda: service._membership._reader.is_reading(first))
             await until(lambda: len(service.ownership.claims) == topic.partitions)
-            consumer = service.reader._consumer
+            consumer = service._membership._reader._consumer
             no_topic, *_ = refusals()
             os.kill(kafka_broker.pid, signal.SIGSTOP)
             # The watchdog looks at partitions that stand still.
-            await until(service.membership._kafka._turn.locked)
+            await until(service._membership._kafka._turn.locked)
             begun_s = time.monotonic()
 
         assert time.monotonic() - begun_s < settings.stop_timeout_s - 5
@@ -204,7 +207,7 @@ async def test_a_topic_and_a_broker_are_waited_for_and_no_stop_waits_for_a_broke
         async with running(settings) as service:
             await until(lambda: len(refusals()) > refused_before)
             await kafka_broker.start()
-            await until(lambda: service.reader.is_reading(first))
+            await until(lambda: service._membership._reader.is_reading(first))
 
     assert topic.name in no_topic
 

@@ -194,7 +194,7 @@ async def test_process_that_joins_again_and_again_has_no_suspect(
     tries: list[int] = []
     with structlog.testing.capture_logs() as lines:
         async with running(settings_for(database, topic, bootstrap_servers)) as service:
-            fetch = service.reader.fetch
+            fetch = service._membership._reader.fetch
 
             async def in_trouble(partitions: Any, **options: Any) -> Any:
                 if partitions and len(tries) <= TRIES:
@@ -203,7 +203,7 @@ async def test_process_that_joins_again_and_again_has_no_suspect(
                     raise BrokerUnavailableError(message)
                 return await fetch(partitions, **options)
 
-            service.reader.fetch = in_trouble  # type: ignore[method-assign]
+            service._membership._reader.fetch = in_trouble  # type: ignore[method-assign]
             await watcher.until_read(topic, {0: 5})
 
     assert tries[-1] >= TRIES

@@ -155,8 +155,8 @@ async def test_the_relay_is_traced_by_the_same_loop(
     async with output_topics(admin, settings):
         with otlp_endpoint() as endpoint, pytest.MonkeyPatch.context() as patch:
             patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.url)
-            with tracing(settings, {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint.url}) as spans:
-                async with running(settings, open_stores=relay_stores, spans=spans):
+            with tracing(settings, {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint.url}) as tracer:
+                async with running(settings, open_stores=relay_stores, tracer=tracer):
                     await until_relayed(settings, {0: 1})
 
     batch = batch_of(endpoint, (TRACE, PRODUCER_SPAN))

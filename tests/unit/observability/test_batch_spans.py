@@ -23,10 +23,10 @@ from structlog.testing import capture_logs
 from normalizer.config.settings import Settings
 from normalizer.core.batch import Batch, Item, OutcomeTotals, PartitionBatch
 from normalizer.errors import FencedError, StoreUnavailableError
-from normalizer.observability.batch_spans import BatchSpans
+from normalizer.observability.batch_spans import BatchTracer
 from normalizer.observability.producer_spans import producer_spans
 from normalizer.observability.span_attributes import SCHEMA
-from normalizer.observability.tracing import Untraced, secrets_of, tracing
+from normalizer.observability.tracing import NoopTracer, secrets_of, tracing
 from normalizer.store.store import CommittedBatch
 from tests.support.factories import envelope, raw_record
 
@@ -42,7 +42,7 @@ class Traced:
         limits = SpanLimits(max_links=4)
         provider = TracerProvider(sampler=sampler, span_limits=limits, shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(self._exporter))
-        self.spans = BatchSpans(settings, provider, limits)
+        self.spans = BatchTracer(settings, provider, limits)
 
     def ended(self) -> dict[str, ReadableSpan]:
         return {span.name: span for span in self._exporter.get_finished_spans()}
@@ -192,8 +192,8 @@ def test_without_an_endpoint_nothing_of_opentelemetry_is_imported() -> None:
     code = (
         "import sys; import normalizer.cli; from normalizer.config.settings import Settings;"
         "from normalizer.consumer.service import Service;"
-        "from normalizer.observability.tracing import Untraced, tracing\n"
-        "with tracing(Settings(), {}) as spans: assert type(spans) is Untraced\n"
+        "from normalizer.observability.tracing import NoopTracer, tracing\n"
+        "with tracing(Settings(), {}) as tracer: assert type(tracer) is NoopTracer\n"
         "print(sorted(name for name in sys.modules if name.startswith('opentelemetry')))"
     )
 
@@ -229,8 +229,8 @@ def test_without_an_endpoint_nothing_of_opentelemetry_is_imported() -> None:
 def test_what_turns_tracing_off_is_said_once_or_was_wanted(
     variables: dict[str, str], why: str | None
 ) -> None:
-    with capture_logs() as lines, tracing(SETTINGS, variables) as spans:
-        assert type(spans) is Untraced
+    with capture_logs() as lines, tracing(SETTINGS, variables) as tracer:
+        assert type(tracer) is NoopTracer
 
     assert [(line["event"], line["why"]) for line in lines] == (
         [("tracing_off", why)] if why else []

@@ -1,8 +1,14 @@
-"""The loop: reads records of a consumer group and writes canonical rows, until `stop`.
+"""The loop of the consumer: fetches records of a group and writes canonical rows, until `stop`.
 
-It fetches and normalizes the next batch while it writes the last one, and stops fetching once that
-batch is full, so memory is bounded. `membership` and `ownership` decide which partitions to read.
-Each process writes one batch at a time. Add processes to write in parallel.
+Offsets    commit in PostgreSQL with the rows of their records. Kafka's own are for lag tools.
+Rebalance  ends every claim. A batch in flight still commits, unless the new owner is faster: its
+           claim raises the epoch, and a batch with an older one is rolled back.
+Crash      loses nothing. The next owner reads from the stored position, at first in small slices.
+Outage     The batch in flight retries, and reading pauses once the next batch is full.
+SIGTERM    The open batch is written, within the deadline. Then the process leaves the group.
+
+`membership` claims partitions, `batch_filler` fills the next batch while this module writes the
+last one. Memory is bounded by two batches. Add processes to write in parallel.
 """
 
 import asyncio
@@ -94,6 +100,7 @@ class Service:
         self._deadline = asyncio.timeout(None)
         self._refusals = RejectionLog(_log, clock)
         self._heartbeat_s = clock()
+        self._next_heartbeat: asyncio.TimerHandle | None = None
         self._in_flight = InFlightBatch(clock)
 
     def in_flight_batches(self) -> tuple[InFlightBatch, ...]:
@@ -152,7 +159,8 @@ class Service:
         self._next_heartbeat = loop.call_later(HEARTBEAT_S, self._keep_heartbeat)
 
     def _cancel_heartbeat(self) -> None:
-        self._next_heartbeat.cancel()
+        if self._next_heartbeat:
+            self._next_heartbeat.cancel()
 
     async def _set_deadline(self) -> None:
         await self._stopping.wait()

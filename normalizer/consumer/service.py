@@ -1,14 +1,14 @@
 """The loop of the consumer: fetches records of a group and writes canonical rows, until `stop`.
 
 Offsets    commit in PostgreSQL with the rows of their records. Kafka's own are for lag tools.
-Rebalance  ends every claim. A batch in flight still commits, unless the new owner is faster: its
-           claim raises the epoch, and a batch with an older one is rolled back.
+Rebalance  ends every claim. The transaction in flight may still commit, because the new owner's
+           claim waits for it. Batches after it are dropped, and the new owner reads them again.
 Crash      loses nothing. The next owner reads from the stored position, at first in small slices.
-Outage     The batch in flight retries, and reading pauses once the next batch is full.
-SIGTERM    The open batch is written, within the deadline. Then the process leaves the group.
+Outage     The batch in flight retries. Reading pauses when the next two batches are full.
+SIGTERM    Open batches are written, within the deadline. Then the process leaves the group.
 
-`membership` claims partitions, `batch_filler` fills the next batch while this module writes the
-last one. Memory is bounded by two batches. Add processes to write in parallel.
+`membership` claims partitions, `batch_filler` fills batches, and this module writes them one after
+the other. Memory is bounded by three batches. Add processes to write in parallel.
 """
 
 import asyncio

@@ -31,7 +31,7 @@ from normalizer.embedded import (
 )
 from normalizer.runtime.child import Child, same_imports
 from normalizer.store.migrate import migrate
-from normalizer.store.store_statements import EVENT_COLUMNS
+from normalizer.store.rows import EVENT_COLUMNS
 from tests.support.results import command_line, write_results
 
 TOPIC: Final = "noetl.events"

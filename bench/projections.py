@@ -23,7 +23,7 @@ from typing import Any, Final
 import asyncpg
 
 from bench.drain import Stack, connected, copy, drain, finished_rows, load, stack
-from normalizer.store.store_statements import EVENT_COLUMNS
+from normalizer.store.rows import EVENT_COLUMNS
 from tests.support.results import command_line, write_results
 
 IN_FLIGHT: Final = 2_000

@@ -19,7 +19,7 @@ from normalizer.store.migrate import (
 )
 from normalizer.store.migration_files import FOLDER, names_in_state
 from normalizer.store.read_only import read_only_connection
-from normalizer.store.store_statements import CLUSTERS_OF_TOPICS, NEWEST_POSITIONS
+from normalizer.store.source_positions import NEWEST_POSITIONS
 
 SKEW_S: Final = 5.0
 
@@ -60,6 +60,14 @@ _GRANTED_TO_PUBLIC: Final = """
     and      proname in ('lo_creat', 'lo_create', 'lo_from_bytea', 'pg_logical_emit_message')
     and      has_function_privilege('public', oid, 'execute')
     order by name
+"""
+
+
+_CLUSTERS_OF_TOPICS: Final = """
+    select   topic, cluster_id
+    from     normalizer.source_topics
+    where    topic = any($1::text[])
+    order by topic
 """
 
 
@@ -222,7 +230,7 @@ class DatabaseCheck:
 
     async def clusters(self, topics: Sequence[str]) -> list[asyncpg.Record]:
         """Return the cluster that each of these topics was read from."""
-        return await self._fetch(CLUSTERS_OF_TOPICS, topics)
+        return await self._fetch(_CLUSTERS_OF_TOPICS, topics)
 
     async def positions(self, topics: Sequence[str]) -> list[asyncpg.Record]:
         """Return the newest position of each partition."""

@@ -26,8 +26,8 @@ from normalizer.observability.metric_catalog import JOB_KINDS, JOB_STATES, SCOPE
 from normalizer.runtime.telemetry import describe_error, get_logger
 from normalizer.store.migration_files import read_migrations
 from normalizer.store.reconnecting_connection import ReconnectingConnection
+from normalizer.store.source_positions import NEWEST_POSITIONS
 from normalizer.store.sqlstate import FOREIGN_ERRORS
-from normalizer.store.store_statements import NEWEST_POSITIONS
 
 POLL_TIMEOUT_S: Final = 3.0
 LEADER_TIMEOUT_S: Final = 2.0

@@ -24,8 +24,8 @@ from normalizer.jobs.engine.job_statements import ALL_EVENTS
 from normalizer.jobs.sources.row_pages import PageSize
 from normalizer.kafka import CommittedOffset
 from normalizer.relay import relay_statements as sql
+from normalizer.store.rows import READ_EVENTS
 from normalizer.store.session import Session
-from normalizer.store.store_statements import READ_EVENTS
 
 EVENTS_A_PAGE: Final = 5_000
 START_AGAIN: Final = (

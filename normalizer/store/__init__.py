@@ -16,7 +16,6 @@ batch_plan          plans what a batch writes, and whether it must merge rows fi
 rows                reads, inserts, and updates rows of the table `events`
 row_isolation       finds the rows that the database rejects
 quarantine_writer   stores rejected records in their batch's transaction
-store_statements    every SQL text of the store
 position_changes    moves or retires a position for an operator
 quarantine_reader   shows rejected records to an operator
 read_only           opens short connections that only read

@@ -19,11 +19,11 @@ from normalizer.core.batch import (
 )
 from normalizer.core.last_try import ALONE, LastTry
 from normalizer.errors import AnotherClusterError, PositionError, ShapesChangedError
-from normalizer.store import store_statements
 from normalizer.store.migrate import refuse_other_files
 from normalizer.store.protocol import check_protocol
 from normalizer.store.sorted_outcomes import OutcomeCounts
 from normalizer.store.source_positions import (
+    LOCK_DEDUP_HORIZON,
     add_gaps,
     lock_positions,
     move_positions,
@@ -93,6 +93,40 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
         return stored_last_record(self.last_offset, self.last_recorded_ms, self.last_crc)
 
 
+# The incarnation whose position was deleted, or that a backfill read, or else 0.
+_DELETED_INCARNATION: Final = """
+    select coalesce(max(incarnation), 0)
+    from   normalizer.dedup_horizon
+    where  topic = $1::text and partition = $2::integer and cluster_id is not null
+"""
+
+# Adds a row to lock, so that the first claim of a partition and a job that writes its records see
+# each other.
+ADD_DEDUP_HORIZON: Final = """
+    insert into normalizer.dedup_horizon (topic, incarnation, partition, next_offset, cluster_id)
+    select   topic, incarnation, partition, 0, $4::text
+    from     unnest($1::text[], $2::integer[], $3::integer[])
+                 as wanted (topic, incarnation, partition)
+    order by topic, incarnation, partition
+    on conflict on constraint dedup_horizon_pkey do nothing
+"""
+
+# Returns no row if another process was first. Then the position exists and can be claimed.
+_BEGIN_POSITION: Final = """
+    insert into normalizer.source_positions
+           (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset,
+            dedup_offset, last_offset, last_recorded_ms, last_crc, shapes, holder, claimed_at)
+    select topic, incarnation, partition, coalesce(cluster_id, $3::text), $4::text, $5::bigint,
+           $5::bigint, next_offset, last_offset, last_recorded_ms, last_crc, $6::text, $8::text,
+           clock_timestamp()
+    from   normalizer.dedup_horizon
+    where  topic = $1::text and incarnation = $7::integer and partition = $2::integer
+    on conflict on constraint source_positions_pkey do nothing
+    returning incarnation, epoch, next_offset, cluster_id, last_offset, last_recorded_ms, last_crc,
+              shapes
+"""
+
+
 async def claim_partition(
     connection: asyncpg.Connection,
     *,
@@ -120,15 +154,13 @@ async def claim_partition(
     )
     position = await claim_latest()
     if position is None:
-        incarnation = await connection.fetchval(
-            store_statements.DELETED_INCARNATION, topic, partition
-        )
+        incarnation = await connection.fetchval(_DELETED_INCARNATION, topic, partition)
         first = ([topic], [incarnation], [partition])
-        await connection.execute(store_statements.ADD_DEDUP_HORIZON, *first, cluster_id)
-        await connection.fetch(store_statements.LOCK_DEDUP_HORIZON, *first)
+        await connection.execute(ADD_DEDUP_HORIZON, *first, cluster_id)
+        await connection.fetch(LOCK_DEDUP_HORIZON, *first)
         # If another process begins the position at the same moment, claim that process's row.
         begun = await connection.fetchrow(
-            store_statements.BEGIN_POSITION,
+            _BEGIN_POSITION,
             topic,
             partition,
             cluster_id,
@@ -144,6 +176,33 @@ async def claim_partition(
     return await _alive(connection, Claim(topic=topic, partition=partition, **position))
 
 
+# Waits for the owner's transaction in flight.
+_LOCK_LATEST_POSITION: Final = """
+    select   incarnation, next_offset, holder, slice_records
+    from     normalizer.source_positions
+    where    topic = $1::text and partition = $2::integer
+    and      incarnation >= all (
+                 select incarnation
+                 from   normalizer.dedup_horizon
+                 where  topic = $1::text and partition = $2::integer
+                 and    cluster_id is not null
+             )
+    order by incarnation desc
+    limit    1
+    for      update
+"""
+
+_CLAIM: Final = """
+    update normalizer.source_positions
+    set    owner = $4::text, epoch = epoch + 1, claimed_at = clock_timestamp(),
+           holder = $5::text, slice_records = $6::integer,
+           shapes = case when $8::boolean then $7::text else shapes end
+    where  (topic, incarnation, partition) = ($1::text, $2::integer, $3::integer)
+    returning incarnation, epoch, next_offset, cluster_id, last_offset, last_recorded_ms, last_crc,
+              slice_records, shapes
+"""
+
+
 async def _claim_latest(
     connection: asyncpg.Connection,
     partition: tuple[str, int],
@@ -153,12 +212,12 @@ async def _claim_latest(
     shapes: ShapesOfProcess,
 ) -> dict[str, Any] | None:
     """Claim the position of the latest incarnation. Returns None if there is none."""
-    found = await connection.fetchrow(store_statements.LOCK_LATEST_POSITION, *partition)
+    found = await connection.fetchrow(_LOCK_LATEST_POSITION, *partition)
     if found is None:
         return None
     last_try = LastTry(holder=found["holder"], slice_records=found["slice_records"])
     claimed = await connection.fetchrow(
-        store_statements.CLAIM,
+        _CLAIM,
         partition[0],
         found["incarnation"],
         partition[1],
@@ -168,6 +227,19 @@ async def _claim_latest(
         *shapes,
     )
     return dict(claimed) | {"found_slice": last_try.slice_records}
+
+
+_CLUSTER_OF_TOPIC: Final = "select cluster_id from normalizer.source_topics where topic = $1::text"
+
+# If another process adds the topic at the same moment, its cluster stays, unless the operator
+# accepts a move of the topic.
+_SET_CLUSTER_OF_TOPIC: Final = """
+    insert into normalizer.source_topics as known (topic, cluster_id)
+    values ($1::text, $2::text)
+    on conflict on constraint source_topics_pkey do update
+    set    cluster_id = excluded.cluster_id
+    where  $3::boolean
+"""
 
 
 async def check_cluster(
@@ -182,12 +254,10 @@ async def check_cluster(
 
     With `accept_reset`, a topic of another cluster moves to this one.
     """
-    known = await connection.fetchval(store_statements.CLUSTER_OF_TOPIC, topic)
+    known = await connection.fetchval(_CLUSTER_OF_TOPIC, topic)
     if known is None or (accept_reset and known != cluster_id):
-        await connection.execute(
-            store_statements.SET_CLUSTER_OF_TOPIC, topic, cluster_id, accept_reset
-        )
-        known = await connection.fetchval(store_statements.CLUSTER_OF_TOPIC, topic)
+        await connection.execute(_SET_CLUSTER_OF_TOPIC, topic, cluster_id, accept_reset)
+        known = await connection.fetchval(_CLUSTER_OF_TOPIC, topic)
     if known != cluster_id:
         raise AnotherClusterError(known, cluster_id, topic=topic, partition=partition)
 
@@ -203,20 +273,46 @@ def check_shapes(topic: str, partition: int, stored: str, fingerprint: str) -> N
         )
 
 
+_FIND_POSITIONS: Final = """
+    select   position.topic, position.incarnation, position.partition, position.epoch,
+             position.owner
+    from     normalizer.source_positions as position
+    join     unnest($1::text[], $2::integer[], $3::integer[])
+                 as wanted (topic, incarnation, partition)
+             using (topic, incarnation, partition)
+"""
+
+
 async def find_lost_claims(
     connection: asyncpg.Connection, claims: Sequence[Claim]
 ) -> list[tuple[Claim, PositionError]]:
     """Find the claims that are no longer valid, each with its FencedError or PositionMovedError."""
     keys = [(claim.topic, claim.incarnation, claim.partition) for claim in claims]
-    rows = await connection.fetch(
-        store_statements.FIND_POSITIONS, *map(list, zip(*keys, strict=True))
-    )
+    rows = await connection.fetch(_FIND_POSITIONS, *map(list, zip(*keys, strict=True)))
     positions = {tuple(row)[:3]: row for row in rows}
     reasons = [
         (claim, why_claim_lost(claim.topic, claim.partition, claim.epoch, positions.get(key)))
         for claim, key in zip(claims, keys, strict=True)
     ]
     return [(claim, why) for claim, why in reasons if why]
+
+
+# Raises the epoch of the earlier incarnation too, which fences its owner.
+_BEGIN_NEXT_INCARNATION: Final = """
+    with earlier as (
+        update    normalizer.source_positions
+        set       epoch = epoch + 1
+        where     topic = $1::text and incarnation = $2::integer and partition = $3::integer
+        returning topic, incarnation, partition, shapes
+    )
+    insert into normalizer.source_positions
+           (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset, shapes,
+            holder, claimed_at)
+    select topic, incarnation + 1, partition, $4::text, $5::text, $6::bigint, $6::bigint, shapes,
+           $7::text, clock_timestamp()
+    from   earlier
+    returning incarnation, epoch, next_offset, cluster_id, last_offset, last_recorded_ms, last_crc
+"""
 
 
 async def begin_next_incarnation(
@@ -233,7 +329,7 @@ async def begin_next_incarnation(
     """
     await lock_positions(connection, (claim.part(claim.next_offset, claim.next_offset, []),))
     row = await connection.fetchrow(
-        store_statements.BEGIN_NEXT_INCARNATION,
+        _BEGIN_NEXT_INCARNATION,
         claim.topic,
         claim.incarnation,
         claim.partition,
@@ -245,23 +341,59 @@ async def begin_next_incarnation(
     return await _alive(connection, Claim(topic=claim.topic, partition=claim.partition, **row))
 
 
+# Keeps a new owner from looking dead. The owner hasn't seen the end of the log yet, so the known
+# time up to which it was read stays. A process that dies at each start claims again and again. Its
+# partitions are suspects, whose claim isn't a sign of life.
+_CLAIM_HEARTBEAT: Final = """
+    insert into normalizer.source_heartbeats as reported
+           (topic, partition, incarnation, epoch, next_offset, heartbeat_at)
+    select topic, partition, incarnation, epoch, next_offset, clock_timestamp()
+    from   normalizer.source_positions
+    where  (topic, incarnation, partition) = ($1::text, $2::integer, $3::integer)
+    and    slice_records is null
+    on conflict on constraint source_heartbeats_pkey do update
+    set    (incarnation, epoch, next_offset, log_end, stopped, heartbeat_at)
+         = (excluded.incarnation, excluded.epoch, excluded.next_offset, null, false,
+            excluded.heartbeat_at),
+           (end_seen_at, behind_since, mark_offset, mark_at) = (
+               select reported.end_seen_at, reported.behind_since, reported.mark_offset,
+                      reported.mark_at
+               where  reported.incarnation = excluded.incarnation
+           )
+"""
+
+
 async def _alive(connection: asyncpg.Connection, claim: Claim) -> Claim:
     """Write the first heartbeat of a claim."""
-    await connection.execute(
-        store_statements.CLAIM_HEARTBEAT, claim.topic, claim.incarnation, claim.partition
-    )
+    await connection.execute(_CLAIM_HEARTBEAT, claim.topic, claim.incarnation, claim.partition)
     return claim
+
+
+# For all topics, because no other process has this holder's name.
+_RELEASE_CLAIMS: Final = """
+    update normalizer.source_positions
+    set    holder = null
+    where  holder = $1::text
+"""
 
 
 async def release_claims(connection: asyncpg.Connection, holder: str) -> None:
     """Note that the holder processes no record of any partition."""
-    await connection.execute(store_statements.RELEASE_CLAIMS, holder)
+    await connection.execute(_RELEASE_CLAIMS, holder)
+
+
+_TAKE_ALONE: Final = """
+    update normalizer.source_positions
+    set    slice_records = $5::integer
+    where  (topic, incarnation, partition, epoch)
+         = ($1::text, $2::integer, $3::integer, $4::bigint)
+"""
 
 
 async def take_alone(connection: asyncpg.Connection, claim: Claim) -> None:
     """Note that only the next record of the partition is being processed."""
     await connection.execute(
-        store_statements.TAKE_ALONE,
+        _TAKE_ALONE,
         claim.topic,
         claim.incarnation,
         claim.partition,

@@ -30,8 +30,8 @@ from normalizer.store.migration_files import (
     read_migrations,
     status_of,
 )
+from normalizer.store.session import LOCK_HOLDERS
 from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
-from normalizer.store.store_statements import LOCK_HOLDERS
 
 REMEDY: Final = (
     "Another build migrated this database. Run that build, the version of your last deployment. "

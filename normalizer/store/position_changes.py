@@ -5,7 +5,7 @@ the new position. Skipped offsets are written as a batch, so the totals and the 
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
 import asyncpg
 import msgspec
@@ -13,9 +13,14 @@ import msgspec
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
 from normalizer.core.identity.coordinates import DedupHorizon
 from normalizer.errors import PositionMovedError
-from normalizer.store import store_statements
 from normalizer.store.sorted_outcomes import SortedOutcomes
-from normalizer.store.source_positions import OPERATOR, add_gaps, lock_dedup_horizon, move_positions
+from normalizer.store.source_positions import (
+    LOCK_POSITIONS,
+    OPERATOR,
+    add_gaps,
+    lock_dedup_horizon,
+    move_positions,
+)
 from normalizer.store.store import Store
 
 Action = Literal["skip", "rewind", "retire"]
@@ -27,6 +32,30 @@ class PositionChange(msgspec.Struct, frozen=True, kw_only=True):
     action: Action
     who: str
     why: str
+
+
+# dedup_offset stays, so that records that are read again are looked up by their coordinates.
+_REWIND_POSITION: Final = """
+    update normalizer.source_positions
+    set    rewound     = rewound + next_offset - $4::bigint,
+           next_offset = $4::bigint
+    where  (topic, incarnation, partition) = ($1::text, $2::integer, $3::integer)
+"""
+
+_RECORD_CHANGE: Final = """
+    with taken as (
+        update    normalizer.source_positions
+        set       owner = $9::text, epoch = epoch + 1, holder = null, slice_records = null
+        where     (topic, incarnation, partition) = ($1::text, $2::integer, $3::integer)
+        returning epoch
+    )
+    insert into normalizer.position_changes
+           (topic, incarnation, partition, from_offset, to_offset, action, who, why, epoch)
+    select $1::text, $2::integer, $3::integer, $4::bigint, $5::bigint, $6::text, $7::text,
+           $8::text, epoch
+    from   taken
+    returning epoch
+"""
 
 
 class ChangedPositions:
@@ -43,9 +72,7 @@ class ChangedPositions:
         """Lock it, even while a process owns it. Raises PositionMovedError if it has changed."""
         (part,) = parts
         topic, incarnation, partition = part.key
-        rows = await connection.fetch(
-            store_statements.LOCK_POSITIONS, [topic], [incarnation], [partition]
-        )
+        rows = await connection.fetch(LOCK_POSITIONS, [topic], [incarnation], [partition])
         stored = rows[0]["next_offset"] if rows else None
         is_there = stored is not None and (
             stored > part.next_offset
@@ -70,9 +97,9 @@ class ChangedPositions:
             await add_gaps(connection, [part], "skipped")
             await move_positions(connection, moves)
         elif self._change.action == "rewind":
-            await connection.execute(store_statements.REWIND_POSITION, *part.key, part.next_offset)
+            await connection.execute(_REWIND_POSITION, *part.key, part.next_offset)
         self.epoch = await connection.fetchval(
-            store_statements.RECORD_CHANGE,
+            _RECORD_CHANGE,
             *part.key,
             self._from_offset,
             part.next_offset,

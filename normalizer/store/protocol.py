@@ -5,10 +5,12 @@ from typing import Final
 import asyncpg
 
 from normalizer.errors import FatalError
-from normalizer.store import store_statements
 
 PROTOCOL: Final = 1
 """The version of the rules for ids and identity. normalizer.layout holds the one in force."""
+
+
+_PROTOCOL: Final = "select protocol from normalizer.layout"
 
 
 async def check_protocol(connection: asyncpg.Connection) -> None:
@@ -17,7 +19,7 @@ async def check_protocol(connection: asyncpg.Connection) -> None:
     Call it after claiming the position or the job's run, because the migration fences earlier
     claims.
     """
-    in_force = await connection.fetchval(store_statements.PROTOCOL)
+    in_force = await connection.fetchval(_PROTOCOL)
     if in_force != PROTOCOL:
         raise FatalError(
             f"the database requires protocol {in_force}, but this version of normalizer writes "

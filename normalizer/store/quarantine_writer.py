@@ -14,7 +14,6 @@ from normalizer.core.identity.coordinates import Coordinates
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rules.timestamps import recorded_at
 from normalizer.envelope import RULES_VERSION, Rejected
-from normalizer.store import store_statements
 
 _WHOLE_BYTES: Final = 1 << 20
 _DETAIL_LETTERS: Final = 500
@@ -47,6 +46,23 @@ class RejectedRecord(NamedTuple):
         return named if named is not None and -(1 << 63) <= named < 1 << 63 else None
 
 
+_ADD_QUARANTINE: Final = """
+    insert into normalizer.quarantine (
+        reason, detail, sqlstate, shape, normalizer_version, source_topic, source_incarnation,
+        source_partition, source_offset, source_index, value_bytes, recorded_at, sample,
+        execution_id, batch_id
+    )
+    select refused.*, $15::bigint
+    from   unnest(
+               $1::text[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::text[],
+               $7::integer[], $8::integer[], $9::bigint[], $10::integer[], $11::bigint[],
+               $12::timestamptz[], $13::text[], $14::bigint[]
+           ) as refused
+    on conflict on constraint quarantine_by_source do nothing
+    returning source_topic, source_incarnation, source_partition, source_offset, source_index
+"""
+
+
 async def write_quarantine(
     connection: asyncpg.Connection, refusals: Sequence[RejectedRecord], batch_id: int
 ) -> list[bool]:
@@ -57,7 +73,7 @@ async def write_quarantine(
     if not refusals:
         return []
     added = await connection.fetch(
-        store_statements.ADD_QUARANTINE,
+        _ADD_QUARANTINE,
         *map(list, zip(*(_row(rejected_record) for rejected_record in refusals), strict=True)),
         batch_id,
     )
@@ -73,17 +89,38 @@ async def write_quarantine(
     return kept
 
 
+_FIND_RAW: Final = """
+    select kept.source_topic, kept.source_incarnation, kept.source_partition, kept.source_offset
+    from   normalizer.quarantine_raw as kept
+    join   unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[])
+               as refused (source_topic, source_incarnation, source_partition, source_offset)
+           using (source_topic, source_incarnation, source_partition, source_offset)
+"""
+
+_RAW_COLUMNS: Final = (
+    "source_topic",
+    "source_incarnation",
+    "source_partition",
+    "source_offset",
+    "key",
+    "value",
+    "headers",
+    "value_sha256",
+    "whole",
+)
+
+
 async def _keep_raw(
     connection: asyncpg.Connection, records: dict[tuple[str | None, int, int, int], RawRecord]
 ) -> None:
     """Store the bytes of each record once, with COPY, because servers never log COPY data."""
-    kept = await connection.fetch(store_statements.FIND_RAW, *map(list, zip(*records, strict=True)))
+    kept = await connection.fetch(_FIND_RAW, *map(list, zip(*records, strict=True)))
     for row in kept:
         del records[tuple(row)]
     await connection.copy_records_to_table(
         "quarantine_raw",
         schema_name="normalizer",
-        columns=store_statements.RAW_COLUMNS,
+        columns=_RAW_COLUMNS,
         records=map(_raw, records.values()),
     )
 

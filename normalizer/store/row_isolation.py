@@ -1,6 +1,7 @@
 """Finds the events whose rows the database rejects, by writing them and rolling back."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import asyncpg
 
@@ -15,10 +16,11 @@ from normalizer.core.identity.coordinates import (
 from normalizer.core.identity.reconcile import reconcile
 from normalizer.core.identity.stored_events import WritePlan
 from normalizer.envelope import Envelope, Rejected
-from normalizer.store import store_statements
 from normalizer.store.rows import StoredRows, copy_rows, find_refused_rows, update_rows
 from normalizer.store.sorted_outcomes import begin_batch, sort_outcomes
 from normalizer.store.source_positions import Positions
+
+_CHECK_CONSTRAINTS_NOW: Final = "set constraints all immediate"
 
 
 class RowIsolation:
@@ -35,7 +37,7 @@ class RowIsolation:
         _, exclusions = await begin_batch(connection, batch)
         events = sort_outcomes(batch, refused, exclusions, dedup_horizon).events
         # Make a deferred constraint fail here, at the row that violates it, and not at COMMIT.
-        await connection.execute(store_statements.CHECK_CONSTRAINTS_NOW)
+        await connection.execute(_CHECK_CONSTRAINTS_NOW)
         codes, write_plan = await self._try_rows(connection, events, dedup_horizon)
         reports: dict[int, list[Event]] = {}
         for event, (outcome, row) in zip(events, write_plan.outcomes, strict=True):

@@ -12,11 +12,10 @@ from typing import Final, TypeVar
 
 import asyncpg
 
-from normalizer.core.encoded_events import Event, columns_of
+from normalizer.core.encoded_events import COLUMNS, Event, columns_of
 from normalizer.core.identity.coordinates import Coordinates
-from normalizer.core.identity.digests import Digest
+from normalizer.core.identity.digests import SHORT, Digest
 from normalizer.envelope import Envelope
-from normalizer.store import store_statements
 from normalizer.store.sqlstate import FOREIGN_ERRORS, Fault, fault_of, line_of
 
 Row = TypeVar("Row", Event, Envelope)
@@ -38,6 +37,10 @@ DIGESTED_BYTES: Final = 4 * 1024 * 1024
 """How many bytes of values to send together for hashing. A larger value goes alone."""
 
 
+SELECTED: Final = ", ".join(Envelope.__struct_fields__)
+"""The columns of an envelope."""
+
+
 class RowRejectedError(Exception):
     """The database rejected a row. `line` (from 1) is its line in COPY, or None if unknown."""
 
@@ -45,6 +48,83 @@ class RowRejectedError(Exception):
         super().__init__(sqlstate, line)
         self.sqlstate = sqlstate
         self.line = line
+
+
+# The array is in a subselect, because planning with each of a batch's ids takes longer than finding
+# them.
+FIND_COORDINATES: Final = """
+    select event_id, source_topic, source_incarnation, source_partition, source_offset, source_index
+    from   normalizer.events
+    where  event_id = any((select $1::bigint[])::bigint[])
+"""
+
+_FIND_BATCHES: Final = """
+    select event_id, batch_id
+    from   normalizer.events
+    where  event_id = any((select $1::bigint[])::bigint[])
+"""
+
+READ_EVENTS: Final = f"""
+    select   {SELECTED}
+    from     normalizer.events
+    where    event_id = any((select $1::bigint[])::bigint[])
+    order by event_id
+"""  # noqa: S608 - column names of our own
+
+LOCK_EVENTS: Final = f"{READ_EVENTS} for update"
+
+_FIND_ASSIGNED: Final = """
+    select event_id
+    from   normalizer.assigned_ids
+    where  (source_topic, source_incarnation, source_partition, source_offset, source_index)
+         = ($1::text, $2::integer, $3::integer, $4::bigint, $5::integer)
+"""
+
+# To the server, a transaction that's silent for a minute looks like a frozen process.
+_STILL_HERE: Final = "select"
+
+# `offset 0` keeps the text from being computed twice, for its length and its hash.
+_DIGESTS: Final = f"""
+    select   octet_length(written),
+             case when octet_length(written) <= {SHORT} then written else sha256(written) end
+    from     unnest($1::jsonb[]) with ordinality as given (value, number)
+    cross join lateral (select convert_to(value::text, 'UTF8') offset 0) as one (written)
+    order by number
+"""  # noqa: S608 - a constant
+
+_ASSIGN_ID: Final = """
+    insert into normalizer.assigned_ids
+           (event_id, source_topic, source_incarnation, source_partition, source_offset,
+            source_index)
+    values (normalizer.gen_snowflake(), $1::text, $2::integer, $3::integer, $4::bigint, $5::integer)
+    returning event_id
+"""
+
+# Finds some offsets of one source within a run. The index is BRIN and finds blocks, so
+# `source_offset + 0` keeps the server from searching it for each offset.
+_FIND_BY_COORDINATES: Final = """
+    select event_id, source_topic, source_incarnation, source_partition, source_offset, source_index
+    from   normalizer.events
+    where  source_topic = $1::text and source_incarnation = $2::integer
+           and source_partition = $3::integer
+           and source_offset between $4::bigint and $5::bigint
+           and source_offset + 0 = any($6::bigint[])
+"""
+
+_FIND_MERGED_RECORDS: Final = """
+    select merge_id, reported.event_id, source_topic, source_incarnation, source_partition,
+           reported.source_offset, reported.source_index
+    from   normalizer.merged_records
+    join   (
+               select distinct topic, incarnation, partition, "offset" >> 12 as offset_block
+               from   unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[])
+                          as requested (topic, incarnation, partition, "offset")
+           ) as wanted
+           on (source_topic, source_incarnation, source_partition, merged_records.offset_block)
+            = (wanted.topic, wanted.incarnation, wanted.partition, wanted.offset_block)
+    cross join lateral unnest(source_offsets, source_indexes, event_ids)
+                           as reported (source_offset, source_index, event_id)
+"""
 
 
 class StoredRows:
@@ -58,14 +138,14 @@ class StoredRows:
         """Return the coordinates of these ids that are stored."""
         if not event_ids:
             return {}
-        rows = await self._connection.fetch(store_statements.FIND_COORDINATES, event_ids)
+        rows = await self._connection.fetch(FIND_COORDINATES, event_ids)
         return {row[0]: tuple(row)[1:] for row in rows}
 
     async def rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
         """Return the rows of these ids that are stored, and lock them in ascending order."""
         if not event_ids:
             return {}
-        rows = await self._connection.fetch(store_statements.LOCK_EVENTS, event_ids)
+        rows = await self._connection.fetch(LOCK_EVENTS, event_ids)
         return {row["event_id"]: Envelope(**row) for row in rows}
 
     async def find_rows_at(
@@ -76,7 +156,7 @@ class StoredRows:
             return {}
         found = await self.find_merged(coordinates_set)
         for run in _runs(coordinates_set - found.keys()):
-            rows = await self._connection.fetch(store_statements.FIND_BY_COORDINATES, *run)
+            rows = await self._connection.fetch(_FIND_BY_COORDINATES, *run)
             for event_id, *coordinates in rows:
                 found[tuple(coordinates)] = event_id
         return found
@@ -89,14 +169,14 @@ class StoredRows:
         merged_from = [
             (merge_id, event_id, coordinates)
             for merge_id, event_id, *key in await self._connection.fetch(
-                store_statements.FIND_MERGED_RECORDS, *columns[:4]
+                _FIND_MERGED_RECORDS, *columns[:4]
             )
             if (coordinates := tuple(key)) in coordinates_set
         ]
         if not merged_from:
             return {}
         ids = sorted({event_id for _, event_id, _ in merged_from})
-        batches = dict(await self._connection.fetch(store_statements.FIND_BATCHES, ids))
+        batches = dict(await self._connection.fetch(_FIND_BATCHES, ids))
         return {
             coordinates: event_id
             for merge_id, event_id, coordinates in merged_from
@@ -115,7 +195,7 @@ class StoredRows:
         """Return the digests. Invalid jsonb gets a unique one, and its row is rejected later."""
         try:
             async with self._connection.transaction():
-                found = await self._connection.fetch(store_statements.DIGESTS, values)
+                found = await self._connection.fetch(_DIGESTS, values)
         except FOREIGN_ERRORS as error:
             if fault_of(error, copying=False) is not Fault.RECORD:
                 raise
@@ -126,14 +206,12 @@ class StoredRows:
 
     async def find_assigned(self, coordinates: Coordinates) -> int | None:
         """Return the id that was assigned to the event at these coordinates, or None."""
-        found: int | None = await self._connection.fetchval(
-            store_statements.FIND_ASSIGNED, *coordinates
-        )
+        found: int | None = await self._connection.fetchval(_FIND_ASSIGNED, *coordinates)
         return found
 
     async def assign(self, coordinates: Coordinates) -> int:
         """Return a new id from gen_snowflake(), and store it under the coordinates."""
-        event_id: int = await self._connection.fetchval(store_statements.ASSIGN_ID, *coordinates)
+        event_id: int = await self._connection.fetchval(_ASSIGN_ID, *coordinates)
         return event_id
 
     async def pause(self) -> None:
@@ -143,7 +221,7 @@ class StoredRows:
             await asyncio.sleep(0)
             self._paused_s = time.monotonic()
         if now_s >= self._said_s + SAY_EVERY_S:
-            await self._connection.execute(store_statements.STILL_HERE)
+            await self._connection.execute(_STILL_HERE)
             self._said_s = now_s
 
 
@@ -174,6 +252,24 @@ def _runs(
             yield (*source, run[first], run[after - 1], run[first:after])
 
 
+_ADD_MERGED_RECORDS: Final = """
+    insert into normalizer.merged_records (
+        source_topic, source_incarnation, source_partition, offset_block, merge_id, source_offsets,
+        source_indexes, event_ids
+    )
+    select   topic, incarnation, partition, "offset" >> 12, (select nextval('normalizer.batch_id')),
+             array_agg("offset" order by number),
+             array_agg(index order by number),
+             array_agg(event_id order by number)
+    from     unnest(
+                 $1::text[], $2::integer[], $3::integer[], $4::bigint[], $5::integer[], $6::bigint[]
+             ) with ordinality
+                 as reported (topic, incarnation, partition, "offset", index, event_id, number)
+    group by topic, incarnation, partition, "offset" >> 12
+    order by topic, incarnation, partition, "offset" >> 12
+"""
+
+
 async def add_merged_records(
     connection: asyncpg.Connection, merged_records: Sequence[tuple[Coordinates, int]]
 ) -> None:
@@ -183,7 +279,11 @@ async def add_merged_records(
     columns = zip(
         *((*coordinates, event_id) for coordinates, event_id in merged_records), strict=True
     )
-    await connection.execute(store_statements.ADD_MERGED_RECORDS, *map(list, columns))
+    await connection.execute(_ADD_MERGED_RECORDS, *map(list, columns))
+
+
+EVENT_COLUMNS: Final = ("batch_id", *COLUMNS)
+"""The columns that COPY writes, in order. The others have defaults."""
 
 
 async def copy_rows(connection: asyncpg.Connection, rows: Sequence[Event], batch_id: int) -> None:
@@ -197,7 +297,7 @@ async def copy_rows(connection: asyncpg.Connection, rows: Sequence[Event], batch
         await connection.copy_to_table(
             "events",
             schema_name="normalizer",
-            columns=store_statements.EVENT_COLUMNS,
+            columns=EVENT_COLUMNS,
             source=copy_data(rows, batch_id),
             format="binary",
         )
@@ -212,7 +312,7 @@ async def copy_data(rows: Sequence[Event], batch_id: int) -> AsyncIterator[bytes
 
     Let other tasks run between two chunks. Raises RowRejectedError for a row that can't be encoded.
     """
-    begin = struct.pack(">hiq", len(store_statements.EVENT_COLUMNS), 8, batch_id)
+    begin = struct.pack(">hiq", len(EVENT_COLUMNS), 8, batch_id)
     gathered, size = [_HEAD], 0
     for line, row in enumerate(rows, start=1):
         try:
@@ -228,13 +328,60 @@ async def copy_data(rows: Sequence[Event], batch_id: int) -> AsyncIterator[bytes
     yield begin.join(gathered) + _END
 
 
+# The columns that a merge can change, with their types. The others stay as stored.
+_MERGED_COLUMNS: Final = (
+    ("event_type", "text"),
+    ("step", "text"),
+    ("status", "text"),
+    ("attempts", "integer"),
+    ("max_attempts", "integer"),
+    ("created_at", "timestamptz"),
+    ("worker_id", "text"),
+    ("command_id", "text"),
+    ("iteration", "integer"),
+    ("node_type", "text"),
+    ("catalog_id", "bigint"),
+    ("parent_event_id", "bigint"),
+    ("parent_execution_id", "bigint"),
+    ("duration", "double precision"),
+    ("error", "text"),
+    ("context", "jsonb"),
+    ("result", "jsonb"),
+    ("meta", "jsonb"),
+    ("extra", "jsonb"),
+    ("coercions", "jsonb"),
+    ("evidence", "smallint"),
+    ("shape", "text"),
+    ("normalizer_version", "integer"),
+    ("headers", "jsonb"),
+    ("trace_id", "text"),
+    ("recorded_at", "timestamptz"),
+    ("merge_flags", "smallint"),
+)
+
+_SET_MERGED: Final = ", ".join(f"{name} = merged.{name}" for name, _ in _MERGED_COLUMNS)
+
+_MERGED_ARRAYS: Final = ", ".join(
+    f"${number}::{kind}[]" for number, (_, kind) in enumerate(_MERGED_COLUMNS, start=2)
+)
+
+_MERGED_NAMES: Final = ", ".join(name for name, _ in _MERGED_COLUMNS)
+
+_UPDATE_EVENTS: Final = f"""
+    update normalizer.events as event
+    set    {_SET_MERGED}
+    from   unnest($1::bigint[], {_MERGED_ARRAYS}) as merged (event_id, {_MERGED_NAMES})
+    where  event.event_id = merged.event_id
+"""  # noqa: S608 - column names of our own
+
+
 async def update_rows(connection: asyncpg.Connection, rows: Sequence[Envelope]) -> None:
     """Update merged rows, ascending by event_id, which were read and locked before."""
     if not rows:
         return
     ids = [row.event_id or 0 for row in rows]
-    columns = [[getattr(row, name) for row in rows] for name, _ in store_statements.MERGED_COLUMNS]
-    await connection.execute(store_statements.UPDATE_EVENTS, ids, *columns)
+    columns = [[getattr(row, name) for row in rows] for name, _ in _MERGED_COLUMNS]
+    await connection.execute(_UPDATE_EVENTS, ids, *columns)
 
 
 async def find_refused_rows(

@@ -11,7 +11,6 @@ import asyncpg
 from normalizer.errors import StoreUnavailableError
 from normalizer.postgres.database import COMMAND_TIMEOUT_S
 from normalizer.runtime.telemetry import get_logger
-from normalizer.store import store_statements
 from normalizer.store.connect_error import connect_error
 from normalizer.store.reconnecting_connection import (
     ReconnectingConnection,
@@ -48,8 +47,44 @@ _JSONB_VERSION: Final = b"\x01"
 _log: Final = get_logger()
 
 
+# Says who holds the lock that each of these server processes waits for. Without pg_read_all_stats
+# the state of other roles' sessions is hidden, and left out.
+LOCK_HOLDERS: Final = """
+    select   waiting.pid,
+             string_agg(
+                 'pid ' || holder.pid || ' (' || concat_ws(', ',
+                     holder.usename, nullif(holder.application_name, ''), holder.state
+                 ) || ')', ', ' order by holder.pid
+             ) as holders
+    from     unnest($1::integer[])                          as waiting (pid)
+    cross join lateral unnest(pg_blocking_pids(waiting.pid)) as blocking (pid)
+    join     pg_stat_activity                               as holder on holder.pid = blocking.pid
+    group by waiting.pid
+"""
+
+
 class RetryTransactionError(Exception):
     """Another writer was first. Run the transaction again at once."""
+
+
+# Ends each of our sessions that has written and then waited for its client longer than a statement
+# may take. Sessions of other programs stay, even of the same role. It needs no special right.
+_END_STALLED_SESSIONS: Final = """
+    with stalled as materialized (
+        select pid, application_name as application
+        from   pg_stat_activity
+        where  datname = current_database()
+        and    usename = current_user
+        and    split_part(application_name, ' ', 1) in ('normalizer', 'projector')
+        and    state = 'active'
+        and    wait_event_type = 'Client'
+        and    backend_xid is not null
+        and    query_start < clock_timestamp() - current_setting('statement_timeout')::interval
+    )
+    select pid, application
+    from   stalled
+    where  pg_terminate_backend(pid)
+"""
 
 
 class Session:
@@ -208,7 +243,7 @@ class Session:
         """
         with contextlib.suppress(*FOREIGN_ERRORS):
             async with self._connection.use() as connection:
-                ended = await connection.fetch(store_statements.END_STALLED_SESSIONS)
+                ended = await connection.fetch(_END_STALLED_SESSIONS)
             for row in ended:
                 _log.warning(
                     "stalled_session_ended", pid=row["pid"], application=row["application"]

@@ -17,7 +17,6 @@ from normalizer.core.identity.stored_events import Outcome
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rules.timestamps import recorded_at
 from normalizer.envelope import Envelope, Ignored, Rejected
-from normalizer.store import store_statements
 from normalizer.store.quarantine_writer import RejectedRecord
 
 EXPIRED: Final = "it is older than the retention of events"
@@ -86,6 +85,20 @@ class SortedOutcomes(msgspec.Struct, kw_only=True):
         self.counts_of_refusals.append(counts)
 
 
+# Locks both tables until the transaction ends. A transaction that raises the horizon or forgets an
+# execution waits for the batches that have read them before.
+BEGIN_BATCH: Final = """
+    select nextval('normalizer.batch_id') as batch_id,
+           nullif(expired_before, '-infinity') as expired_before,
+           array(
+               select execution_id
+               from   normalizer.forgotten_executions
+               where  execution_id = any((select $1::bigint[])::bigint[])
+           ) as forgotten
+    from   normalizer.retention_horizon
+"""
+
+
 async def begin_batch(connection: asyncpg.Connection, batch: Batch) -> tuple[int, Exclusions]:
     """Return a new batch id, and what this transaction must ignore."""
     execution_ids = {
@@ -102,7 +115,7 @@ async def begin_batch(connection: asyncpg.Connection, batch: Batch) -> tuple[int
     }
     # No row can hold an id outside bigint. Only that row is rejected later, not the whole batch.
     storable = [one for one in execution_ids if one is not None and -(1 << 63) <= one < 1 << 63]
-    batch_id, horizon, forgotten = await connection.fetchrow(store_statements.BEGIN_BATCH, storable)
+    batch_id, horizon, forgotten = await connection.fetchrow(BEGIN_BATCH, storable)
     return batch_id, Exclusions(horizon=horizon, forgotten=frozenset(forgotten))
 
 

@@ -9,11 +9,21 @@ import msgspec
 from normalizer.core.batch import OutcomeTotals, PartitionBatch, last_record
 from normalizer.core.identity.coordinates import NO_DEDUP_HORIZON, DedupHorizon
 from normalizer.errors import FencedError, PositionError, PositionMovedError
-from normalizer.store import store_statements
 from normalizer.store.sorted_outcomes import SortedOutcomes
 
 OPERATOR: Final = "operator:"
 """The prefix of the owner after an operator's change. Nobody owns the position until a claim."""
+
+
+# The newest incarnation of each partition that these topics have.
+NEWEST_POSITIONS: Final = """
+    select   distinct on (topic, partition)
+             topic, partition, incarnation, cluster_id, next_offset, owner,
+             last_offset, last_recorded_ms, last_crc, slice_records
+    from     normalizer.source_positions
+    where    topic = any($1::text[])
+    order by topic, partition, incarnation desc
+"""
 
 
 class Positions(Protocol):
@@ -59,12 +69,24 @@ class SourcePositions:
         await move_positions(connection, moves)
 
 
+LOCK_POSITIONS: Final = """
+    select   position.topic, position.incarnation, position.partition, position.epoch,
+             position.next_offset, position.dedup_offset, position.owner
+    from     normalizer.source_positions as position
+    join     unnest($1::text[], $2::integer[], $3::integer[])
+                 as wanted (topic, incarnation, partition)
+             using (topic, incarnation, partition)
+    order by position.topic, position.incarnation, position.partition
+    for update of position
+"""
+
+
 async def lock_positions(
     connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
 ) -> DedupHorizon | None:
     """Lock the positions in key order. Returns None if an earlier commit succeeded."""
     rows = await connection.fetch(
-        store_statements.LOCK_POSITIONS,
+        LOCK_POSITIONS,
         [part.topic for part in parts],
         [part.incarnation for part in parts],
         [part.partition for part in parts],
@@ -72,6 +94,17 @@ async def lock_positions(
     if is_already_committed(parts, rows):
         return None
     return await lock_dedup_horizon(connection, rows)
+
+
+LOCK_DEDUP_HORIZON: Final = """
+    select   horizon.topic, horizon.incarnation, horizon.partition, horizon.next_offset
+    from     normalizer.dedup_horizon as horizon
+    join     unnest($1::text[], $2::integer[], $3::integer[])
+                 as wanted (topic, incarnation, partition)
+             using (topic, incarnation, partition)
+    order by horizon.topic, horizon.incarnation, horizon.partition
+    for update of horizon
+"""
 
 
 async def lock_dedup_horizon(
@@ -85,9 +118,7 @@ async def lock_dedup_horizon(
     }
     if not dedup_horizon:
         return NO_DEDUP_HORIZON
-    await connection.fetch(
-        store_statements.LOCK_DEDUP_HORIZON, *map(list, zip(*dedup_horizon, strict=True))
-    )
+    await connection.fetch(LOCK_DEDUP_HORIZON, *map(list, zip(*dedup_horizon, strict=True)))
     return dedup_horizon
 
 
@@ -135,13 +166,63 @@ def why_claim_lost(
     return FencedError(message, topic=topic, partition=partition)
 
 
+# A transactional producer leaves a hole after each transaction, so holes within 1,024 offsets share
+# a row.
+_ADD_GAPS: Final = """
+    insert into normalizer.gaps as known (topic, incarnation, partition, reason, missing, offsets)
+    select   topic, incarnation, partition, reason,
+             range_agg(int8range(first_offset, next_offset)), sum(next_offset - first_offset)
+    from     unnest(
+                 $1::text[], $2::integer[], $3::integer[], $4::bigint[], $5::bigint[], $6::text[]
+             ) as met (topic, incarnation, partition, first_offset, next_offset, reason)
+    group by topic, incarnation, partition, reason, first_offset >> 10
+    order by topic, incarnation, partition, reason, first_offset >> 10
+    on conflict on constraint gaps_pkey do update
+    set    missing = known.missing + excluded.missing,
+           offsets = known.offsets + excluded.offsets
+"""
+
+
 async def add_gaps(
     connection: asyncpg.Connection, parts: Sequence[PartitionBatch], reason: str
 ) -> None:
     """Store each hole of the parts in `gaps`."""
     gaps = [(*part.key, first, after, reason) for part in parts for first, after in part.holes]
     if gaps:
-        await connection.execute(store_statements.ADD_GAPS, *map(list, zip(*gaps, strict=True)))
+        await connection.execute(_ADD_GAPS, *map(list, zip(*gaps, strict=True)))
+
+
+_MOVE_POSITIONS: Final = """
+    update normalizer.source_positions as position
+    set    next_offset      = moved.next_offset,
+           dedup_offset     = greatest(position.dedup_offset, moved.next_offset),
+           records          = position.records + moved.records,
+           holes            = position.holes + moved.holes,
+           outcomes         = position.outcomes + moved.outcomes,
+           stored           = position.stored + moved.stored,
+           duplicate        = position.duplicate + moved.duplicate,
+           merged           = position.merged + moved.merged,
+           quarantined      = position.quarantined + moved.quarantined,
+           ignored          = position.ignored + moved.ignored,
+           last_offset      = coalesce(moved.last_offset, position.last_offset),
+           last_recorded_ms = case when moved.last_offset is null then position.last_recorded_ms
+                                   else moved.last_recorded_ms end,
+           last_crc         = coalesce(moved.last_crc, position.last_crc),
+           slice_records    = moved.slice_records,
+           committed_at     = case when moved.last_offset is null then position.committed_at
+                                   else clock_timestamp() end
+    from   unnest(
+               $1::text[], $2::integer[], $3::integer[], $4::bigint[], $5::bigint[], $6::bigint[],
+               $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[],
+               $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::integer[]
+           ) as moved (
+               topic, incarnation, partition, next_offset, records, holes,
+               outcomes, stored, duplicate, merged, quarantined,
+               ignored, last_offset, last_recorded_ms, last_crc, slice_records
+           )
+    where  (position.topic, position.incarnation, position.partition)
+         = (moved.topic, moved.incarnation, moved.partition)
+"""
 
 
 async def move_positions(
@@ -158,10 +239,18 @@ async def move_positions(
         )
         for part, totals in moves
     ]
-    await connection.execute(store_statements.MOVE_POSITIONS, *map(list, zip(*rows, strict=True)))
+    await connection.execute(_MOVE_POSITIONS, *map(list, zip(*rows, strict=True)))
+
+
+# Topics of files from which a record was read, by a job or without one.
+_FILE_TOPICS: Final = """
+    select topic from normalizer.job_parts where topic like 'file:%' and records > 0
+    union
+    select topic from normalizer.dedup_horizon where topic like 'file:%'
+"""
 
 
 async def read_file_topics(connection: asyncpg.Connection) -> frozenset[str]:
     """Return the topics that stand for files with a record read: docs/spec/wire-shapes.md#g6."""
-    rows = await connection.fetch(store_statements.FILE_TOPICS)
+    rows = await connection.fetch(_FILE_TOPICS)
     return frozenset(row["topic"] for row in rows)

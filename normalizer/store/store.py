@@ -14,7 +14,6 @@ from normalizer.core.identity.coordinates import Coordinates
 from normalizer.envelope import Rejected
 from normalizer.errors import PositionError, StoreUnavailableError
 from normalizer.postgres.database import COMMAND_TIMEOUT_S
-from normalizer.store import store_statements
 from normalizer.store.batch_plan import BatchPlanner, WriteProgress
 from normalizer.store.claims import (
     NO_TABLE,
@@ -31,7 +30,7 @@ from normalizer.store.claims import (
 )
 from normalizer.store.row_isolation import RowIsolation
 from normalizer.store.rows import RowRejectedError
-from normalizer.store.session import RetryTransactionError, Session
+from normalizer.store.session import LOCK_HOLDERS, RetryTransactionError, Session
 from normalizer.store.source_positions import Positions, SourcePositions
 from normalizer.store.write_transaction import CommittedBatch, WriteTransaction
 
@@ -100,7 +99,7 @@ class Store:
 
     async def lock_holders(self, pid: int) -> str:
         """Return who holds the lock that this server process waits for, or an empty string."""
-        rows = await self._session.fetch(store_statements.LOCK_HOLDERS, [pid])
+        rows = await self._session.fetch(LOCK_HOLDERS, [pid])
         return "".join(row["holders"] for row in rows)
 
     async def claim(
@@ -260,8 +259,12 @@ def _step(
     return work if projections else partial(_without_projections, work)
 
 
+# In this transaction projections don't follow, and the database marks them as divergent.
+_PROJECTIONS_OFF: Final = "select set_config('projector.off', 'on', true)"
+
+
 async def _without_projections(
     work: Callable[[asyncpg.Connection], Awaitable[_T]], connection: asyncpg.Connection
 ) -> _T:
-    await connection.execute(store_statements.PROJECTIONS_OFF)
+    await connection.execute(_PROJECTIONS_OFF)
     return await work(connection)

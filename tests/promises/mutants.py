@@ -58,7 +58,7 @@ MUTANTS: Final = (
         promise="One writer a partition",
         changes=(
             SourceChange(
-                "normalizer/store/store_statements.py",
+                "normalizer/store/claims.py",
                 "set    owner = $4::text, epoch = epoch + 1,",
                 "set    owner = $4::text, epoch = epoch,",
             ),

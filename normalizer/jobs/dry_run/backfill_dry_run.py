@@ -34,10 +34,9 @@ from normalizer.runtime.progress import WorkDone
 from normalizer.runtime.slices import Normalize
 from normalizer.store.patient_session import PatientSession
 from normalizer.store.quarantine_writer import RejectedRecord
-from normalizer.store.rows import StoredRows
+from normalizer.store.rows import READ_EVENTS, StoredRows
 from normalizer.store.session import READ_ONLY
 from normalizer.store.sorted_outcomes import is_expired
-from normalizer.store.store_statements import READ_EVENTS
 
 
 class BackfillDryRun:

@@ -18,11 +18,10 @@ from normalizer.core.identity.coordinates import (
 from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.job_run import JobRun
 from normalizer.jobs.sources.source import PartKey
-from normalizer.store.claims import check_cluster
+from normalizer.store.claims import ADD_DEDUP_HORIZON, check_cluster
 from normalizer.store.session import RetryTransactionError
 from normalizer.store.sorted_outcomes import SortedOutcomes
-from normalizer.store.source_positions import is_already_committed
-from normalizer.store.store_statements import ADD_DEDUP_HORIZON, LOCK_DEDUP_HORIZON
+from normalizer.store.source_positions import LOCK_DEDUP_HORIZON, is_already_committed
 
 NOTHING_REWRITTEN = (0, 0, 0)
 """A backfill has no changed, unchanged, or refused rows. It stores records or leaves them."""

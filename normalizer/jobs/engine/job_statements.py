@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from normalizer.store.store_statements import SELECTED
+from normalizer.store.rows import SELECTED
 
 # Only positions that a process moves, because a pause doesn't help one that nobody reads. A
 # heartbeat comes every three seconds, or later if the database is busy, which is just when a job

@@ -19,7 +19,7 @@ from normalizer.embedded.postgres_server import wheel_binaries
 from normalizer.errors import FatalError
 from normalizer.jobs.export import Export, ExportSelection
 from normalizer.store.migrate import SchemaMismatchError, migrate
-from normalizer.store.store_statements import FIND_COORDINATES, LOCK_EVENTS
+from normalizer.store.rows import FIND_COORDINATES, LOCK_EVENTS
 from projector.database_session import connected as projector_connected
 from projector.maintenance.maintain import Keep, maintain
 from projector.verify.ranges import Scope

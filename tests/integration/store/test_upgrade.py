@@ -29,14 +29,14 @@ insert into migrations.applied (version) values ('{VERSION}') on conflict do not
 """
 CHANGES: Final = (
     (
-        "normalizer/store/store_statements.py",
+        "normalizer/store/rows.py",
         '("batch_id", *COLUMNS)',
         '("batch_id", "region", *COLUMNS)',
     ),
     (
         "normalizer/store/rows.py",
-        'struct.pack(">hiq", len(store_statements.EVENT_COLUMNS), 8, batch_id)',
-        'struct.pack(">hiqi4s", len(store_statements.EVENT_COLUMNS), 8, batch_id, 4, b"west")',
+        'struct.pack(">hiq", len(EVENT_COLUMNS), 8, batch_id)',
+        'struct.pack(">hiqi4s", len(EVENT_COLUMNS), 8, batch_id, 4, b"west")',
     ),
 )
 """The next release's changes: file, text before, text after."""

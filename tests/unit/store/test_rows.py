@@ -6,8 +6,13 @@ from collections.abc import Sequence
 import pytest
 
 from normalizer.core.encoded_events import EncodedEvent, Event, columns_of
-from normalizer.store.rows import COPIED_BYTES, ROWS_AT_ONCE, RowRejectedError, copy_data
-from normalizer.store.store_statements import EVENT_COLUMNS
+from normalizer.store.rows import (
+    COPIED_BYTES,
+    EVENT_COLUMNS,
+    ROWS_AT_ONCE,
+    RowRejectedError,
+    copy_data,
+)
 from tests.support.factories import encoded, envelope
 
 BATCH_ID = 7

@@ -73,7 +73,7 @@ async def _throttle(
         log = await opened.enter_async_context(TopicReader(settings))
         live = await opened.enter_async_context(LiveTraffic(settings.required_database_url, log))
     else:
-        logger.info("live_traffic_not_watched", why="KAFKA_BOOTSTRAP_SERVERS is not set")
+        logger.info("job.live_traffic_not_watched", why="KAFKA_BOOTSTRAP_SERVERS is not set")
     return Throttle(logger, live=live, max_rate=max_rate)
 
 

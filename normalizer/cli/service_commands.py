@@ -122,17 +122,17 @@ def run_until_stopped(serving: Coroutine[Any, Any, None]) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serving)
     except NormalizerError as error:
-        telemetry.get_logger().error("ended", why=telemetry.describe_error(error))
+        telemetry.get_logger().error("process.ended", why=telemetry.describe_error(error))
         raise SystemExit(exit_code_of(error)) from error
     except Exception as error:
-        telemetry.log_mistake("ended", error)
+        telemetry.log_mistake("process.ended", error)
         raise SystemExit(STUCK) from error
 
 
 def _log_mistakes() -> None:
     """Warn about variables of the environment that the service doesn't use."""
     for mistake in environment.unknown_variables(os.environ):
-        telemetry.get_logger().warning("unknown_variable", why=str(mistake))
+        telemetry.get_logger().warning("settings.unknown_variable", why=str(mistake))
 
 
 def _run_several(settings: Settings, arguments: list[str], processes: int) -> NoReturn:

@@ -102,7 +102,7 @@ class Claims:
             begun[str(partition)] = new.next_offset
         if begun:
             suspects = [*map(str, ownership.suspects)]
-            _log.info("partitions_claimed", next_offsets=begun, suspects=suspects)
+            _log.info("group.partitions_claimed", next_offsets=begun, suspects=suspects)
         if locked is not None:
             raise locked
 
@@ -167,7 +167,7 @@ class Claims:
         except (TopicResetError, ShapesChangedError) as changed:
             self._ownership.stop(partition, changed)
         except PositionError as moved:
-            _log.warning("claim_superseded", partition=str(partition), why=str(moved))
+            _log.warning("partition.claim_superseded", partition=str(partition), why=str(moved))
         except BrokerUnavailableError as error:
             self._ownership.mark_unreachable(partition, error)
         return None
@@ -194,7 +194,7 @@ class Claims:
                 claim, cluster_id=cluster_id, log_start=start
             )
             _log.warning(
-                "incarnation_begun",
+                "partition.incarnation_begun",
                 partition=str(partition),
                 incarnation=claim.incarnation,
                 next_offset=claim.next_offset,
@@ -205,7 +205,7 @@ class Claims:
             self._counters.gaps += 1
             self._ownership.note(partition, gap=(claim.next_offset, start))
             _log.warning(
-                "gap",
+                "partition.gap",
                 partition=str(partition),
                 first_offset=claim.next_offset,
                 next_offset=start,

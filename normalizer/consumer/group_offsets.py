@@ -49,7 +49,7 @@ class GroupOffsets:
         try:
             await self._reader.commit(done, timeout_s=COMMIT_S)
         except NormalizerError as error:
-            _log.debug("kafka_commit_failed", why=str(error))
+            _log.debug("group.commit_failed", why=str(error))
         else:
             written = self._to_commit.items()
             self._to_commit = {one: at for one, at in written if done.get(one) != at}

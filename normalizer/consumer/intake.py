@@ -131,7 +131,7 @@ class Intake:
                     wait_s = back_off_s(tries, longest_s=LONGEST_WAIT_S)
                     self._dying_records[record.coordinates] = (tries, str(died))
                     _log.warning(
-                        "helper_died",
+                        "helper.died",
                         record=record.coordinates,
                         bytes=record.value_bytes,
                         why=str(died),

@@ -108,7 +108,7 @@ class Membership:
                     await self._release_claims()
         if not await self._reader.stop(timeout_s=LEAVING_S):
             _log.warning(
-                "left_group_uncleanly",
+                "group.left_uncleanly",
                 why="the group will notice after the session timeout",
             )
         await self._kafka.close()
@@ -193,7 +193,7 @@ class Membership:
         """Leave the group, and rejoin it with a new client at the next try to claim."""
         if not self._must_rejoin:
             self._counters.rejoins += 1
-            _log.warning("rejoining_group", why=why)
+            _log.warning("group.rejoining", why=why)
         self._must_rejoin = True
 
     async def _keep_claims(self, tasks: asyncio.TaskGroup) -> None:
@@ -262,7 +262,7 @@ class Membership:
 
     def _on_assigned(self) -> None:
         self._counters.rebalances += 1
-        _log.info("partitions_assigned", partitions=sorted(map(str, self._reader.assigned)))
+        _log.info("group.partitions_assigned", partitions=sorted(map(str, self._reader.assigned)))
         self.ownership.retry_stopped()
         self._watchdog.note_assignment()
         self._wake_claims.set()

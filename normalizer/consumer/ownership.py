@@ -109,9 +109,9 @@ class Ownership:
         if isinstance(why, FencedError):
             if self._apply(PartitionEvent.FENCE, partition, epoch) is PartitionState.FENCED:
                 self._counters.fenced += 1
-                _log.warning("partition_fenced", partition=str(partition), why=str(why))
+                _log.warning("partition.fenced", partition=str(partition), why=str(why))
         elif self._apply(PartitionEvent.MOVE, partition, epoch):
-            _log.warning("position_moved", partition=str(partition), why=str(why))
+            _log.warning("partition.position_moved", partition=str(partition), why=str(why))
 
     def release(self, partition: KafkaPartition, epoch: int) -> None:
         """Release the claim of this epoch, to claim it again. Does nothing without one."""
@@ -126,7 +126,7 @@ class Ownership:
         if self._apply(PartitionEvent.STOP, partition):
             self.note(partition, why_stopped=str(why))
             self._counters.stopped += 1
-            _log.error("partition_stopped", partition=str(partition), why=str(why))
+            _log.error("partition.stopped", partition=str(partition), why=str(why))
 
     def retry_stopped(self) -> None:
         """Retry stopped partitions after an assignment. Their causes may be fixed by now."""
@@ -143,14 +143,14 @@ class Ownership:
         if partition not in self._reader.assigned:
             return
         if not self[partition].why_unreachable:
-            _log.warning("partition_unavailable", partition=str(partition), why=str(why))
+            _log.warning("partition.unavailable", partition=str(partition), why=str(why))
         self.note(partition, why_unreachable=str(why))
 
     def mark_reachable(self, partition: KafkaPartition) -> None:
         """Note that the leader answers. Logged if it didn't before."""
         if self[partition].why_unreachable:
             self.note(partition, why_unreachable="")
-            _log.info("partition_recovered", partition=str(partition))
+            _log.info("partition.recovered", partition=str(partition))
 
     def __getitem__(self, partition: KafkaPartition) -> OwnedPartition:
         """Return what this process knows about a partition."""

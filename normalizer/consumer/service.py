@@ -109,7 +109,9 @@ class Service:
 
     async def run(self) -> None:
         """Read, normalize, and store until `stop`. Raises FatalError."""
-        _log.info("started", topics=self._settings.kafka_topics, owner=self._settings.owner)
+        _log.info(
+            "consumer.started", topics=self._settings.kafka_topics, owner=self._settings.owner
+        )
         self._keep_heartbeat()
         async with contextlib.AsyncExitStack() as opened:
             opened.callback(self._cancel_heartbeat)
@@ -127,16 +129,16 @@ class Service:
                     }
                     start_critical_tasks(tasks, self._stopping, works)
             except TimeoutError:
-                _log.warning("deadline_passed", why="batches in flight are rolled back")
+                _log.warning("consumer.deadline_passed", why="batches in flight are rolled back")
             except BaseExceptionGroup as errors:
                 raise worst_of(errors, FatalError) from errors
         self._refusals.flush()
-        _log.info("stopped", **msgspec.structs.asdict(self.counters))
+        _log.info("consumer.stopped", **msgspec.structs.asdict(self.counters))
 
     def stop(self) -> None:
         """Write open batches within the deadline, then end `run`. Doesn't wait."""
         if not self._stopping.is_set():
-            _log.info("stopping", deadline_s=self._settings.stop_timeout_s)
+            _log.info("consumer.stopping", deadline_s=self._settings.stop_timeout_s)
             self._membership.stop()
 
     def heartbeat_age_s(self) -> float:
@@ -214,7 +216,7 @@ class Service:
         except PositionError as lost:
             self._membership.on_rollback(without(batch, taken).parts, [lost])
         except RetryableError as error:
-            _log.info("batch_rolled_back", why=str(error))
+            _log.info("batch.rolled_back", why=str(error))
             self._membership.on_rollback(without(batch, taken).parts)
         else:
             self._filler.last_write_s = self._clock() - begun_s

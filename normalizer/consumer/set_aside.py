@@ -76,7 +76,7 @@ class PartsSetAside:
         self._bytes[waited] = part_bytes
         self._ownership.set_aside(partition, part.epoch)
         _log.warning(
-            "partition_set_aside",
+            "partition.set_aside",
             partition=str(partition),
             why=in_flight.why(),
             piece=in_flight.offsets(),
@@ -99,7 +99,7 @@ class PartsSetAside:
         except PositionError as lost:
             self._membership.on_rollback(batch.parts, [lost])
         except RetryableError as error:
-            _log.info("batch_rolled_back", why=str(error))
+            _log.info("batch.rolled_back", why=str(error))
             self._membership.on_rollback(batch.parts)
         else:
             self._on_written(batch)

@@ -49,7 +49,7 @@ class SlowRecords:
             self._ownership.set_aside(partition, claim.epoch)
             task.add_done_callback(lambda _: self._ownership.release(partition, claim.epoch))
             _log.warning(
-                "partition_set_aside",
+                "partition.set_aside",
                 partition=str(partition),
                 why=f"a record of {record.value_bytes} bytes is slow in the helper process",
                 piece=record.coordinates,

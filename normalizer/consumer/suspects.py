@@ -96,7 +96,7 @@ class Suspects(dict[KafkaPartition, Suspect]):
         )
         if self[partition].is_blamed:
             _log.error(
-                "record_blamed",
+                "record.blamed",
                 partition=str(partition),
                 offset=claim.next_offset,
                 why="a process was killed while it processed this record and no other",

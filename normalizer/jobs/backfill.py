@@ -185,7 +185,7 @@ class Backfill:
         try:
             await write_with_retry(store, batch, stop=self._stopping)
         except RetryableError as error:
-            _log.info("batch_rolled_back", why=str(error))
+            _log.info("batch.rolled_back", why=str(error))
             return False
         return True
 

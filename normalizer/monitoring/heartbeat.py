@@ -135,7 +135,7 @@ class Heartbeat:
                     if reported:
                         await connection.execute(statement, *map(list, zip(*reported, strict=True)))
         except FOREIGN_ERRORS as error:
-            _log.debug("no_heartbeat", why=describe_error(error))
+            _log.debug("heartbeat.failed", why=describe_error(error))
 
     def close(self) -> None:
         """Close the connection."""

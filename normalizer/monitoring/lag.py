@@ -198,7 +198,7 @@ class LagMonitor:
                         recorded_ms = wall_ms()
                     self._oldest[partition] = (at, recorded_ms)
         except (NormalizerError, TimeoutError) as error:
-            _log.debug("oldest_unread_unknown", why=describe_error(error))
+            _log.debug("lag.oldest_unread_unknown", why=describe_error(error))
 
     async def store_drift(self, findings: list[DriftFinding]) -> list[bool]:
         """Store drift findings. Returns for each whether it's new. Raises asyncpg's errors.
@@ -288,7 +288,7 @@ class LagMonitor:
             except FatalError:
                 if topic not in self._retention_at_s:
                     _log.warning(
-                        "retention_unknown",
+                        "lag.retention_unknown",
                         topic=topic,
                         why="its settings are hidden, so the alert NormalizerRecordsExpire can't "
                         "fire: " + grant("topic", topic, "DescribeConfigs"),

@@ -75,7 +75,7 @@ class Monitor:
         self._service.metrics.registry.register(gauges)
         self._thread.start()
         self._probes.__enter__()
-        _log.info("listening", url=self.url)
+        _log.info("consumer.listening", url=self.url)
         return self
 
     def __exit__(self, *why: object) -> None:
@@ -224,7 +224,7 @@ class Monitor:
             labels = {"shape": finding.shape, "kind": finding.kind}
             self._service.metrics.drift_found.labels(**labels).inc()
             _log.warning(
-                "drift",
+                "drift.found",
                 **labels,
                 field=finding.field,
                 type=finding.type,
@@ -263,7 +263,7 @@ class Monitor:
             try:
                 await work()
             except Exception as error:  # noqa: BLE001 - if this ended, the views would call us dead
-                log_mistake("report_failed", error)
+                log_mistake("monitor.report_failed", error)
             await wait_at_most(wake, wait_s)
 
 

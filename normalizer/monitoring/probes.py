@@ -107,7 +107,7 @@ class _Server(ThreadingMixIn, TCPServer):
         """Log an unexpected error, but not a client that disconnects early."""
         error = sys.exception()
         if error is not None and not isinstance(error, OSError):
-            log_mistake("probe_failed", error)
+            log_mistake("probe.failed", error)
 
 
 class _Request(BaseHTTPRequestHandler):

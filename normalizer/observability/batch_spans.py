@@ -147,7 +147,8 @@ class BatchTracer:
         closing.join(FLUSH_S)
         if closing.is_alive():
             _log.warning(
-                "spans_not_sent", why=f"the collector did not take them within {FLUSH_S:.0f} s"
+                "tracing.spans_not_sent",
+                why=f"the collector did not take them within {FLUSH_S:.0f} s",
             )
 
     @contextlib.contextmanager

@@ -162,7 +162,7 @@ CATALOGUE: Final = (
         name="normalizer_rejoins_total",
         kind="counter",
         means="Times this process left its group after an error and joined it again.",
-        hint="The log event rejoining_group gives the reason.",
+        hint="The log event group.rejoining gives the reason.",
     ),
     Metric(
         name="normalizer_fenced_total",
@@ -192,7 +192,7 @@ CATALOGUE: Final = (
         kind="gauge",
         means="Age of the oldest batch (or part set aside) that's being written: from its start to "
         "its commit, including waits for locks and failed attempts. 0 if there is none.",
-        hint="From 5 on, /readyz and the log event batch_blocked show the offsets, the database's "
+        hint="From 5 on, /readyz and the log event batch.blocked show the offsets, the database's "
         "last error, and who holds the lock that the batch waits for.",
     ),
     Metric(
@@ -201,7 +201,7 @@ CATALOGUE: Final = (
         means="Partitions that the group assigned to this process, and how many of these are "
         "claimed (in PostgreSQL, and being read), set_aside (for example a part waits for a "
         "lock), fenced, or stopped.",
-        hint="stopped: /readyz and the log event partition_stopped give the reason. If the topic "
+        hint="stopped: /readyz and the log event partition.stopped give the reason. If the topic "
         "was recreated, use `normalizer run --accept-reset`. assigned but not claimed: the "
         "database is unreachable.",
         labels={"state": PARTITION_STATES},

@@ -83,7 +83,7 @@ def _open_tracer(settings: Settings, environ: Mapping[str, str]) -> Tracer:
     if not _is_wanted(environ):
         return NoopTracer()
     if mistake := why_untraced(environ):
-        _log.warning("tracing_off", why=str(mistake))
+        _log.warning("tracing.off", why=str(mistake))
         return NoopTracer()
     try:
         from normalizer.observability.batch_spans import open_tracer  # noqa: PLC0415 - an extra
@@ -91,11 +91,11 @@ def _open_tracer(settings: Settings, environ: Mapping[str, str]) -> Tracer:
         tracer: Tracer = open_tracer(settings)
     except ImportError:
         why = "it needs the extra otel; run pip install '.[otel]' in the checkout"
-        _log.warning("tracing_off", why=why)
+        _log.warning("tracing.off", why=why)
     except (ValueError, OSError) as error:
-        _log.warning("tracing_off", why=describe_error(error))
+        _log.warning("tracing.off", why=describe_error(error))
     else:
-        _log.info("tracing_on", endpoint=_first(environ, _ENDPOINTS))
+        _log.info("tracing.on", endpoint=_first(environ, _ENDPOINTS))
         return tracer
     return NoopTracer()
 

@@ -94,7 +94,7 @@ class EventRelay:
 
     async def run(self) -> None:
         """Send until `stop`, and retry after an outage. Raises FatalError."""
-        _log.info("started", topic=self._settings.kafka_canonical_topic)
+        _log.info("relay.started", topic=self._settings.kafka_canonical_topic)
         self._keep_heartbeat()
         try:
             async with asyncio.timeout(None) as self._deadline:
@@ -102,13 +102,13 @@ class EventRelay:
         except TimeoutError:
             if not self._stopping.is_set():
                 raise
-            _log.warning("deadline_passed", why="the page in flight is rolled back")
+            _log.warning("relay.deadline_passed", why="the page in flight is rolled back")
         finally:
             self._deadline = None
             self._next_heartbeat.cancel()
             self._reader.terminate()
             await self._topics.close()
-        _log.info("stopped", events=self.outcomes.total())
+        _log.info("relay.stopped", events=self.outcomes.total())
 
     async def _relay_until_stop(self) -> None:
         while not self._stopping.is_set():
@@ -202,7 +202,7 @@ class EventRelay:
                 waits_for := f"transaction {now.oldest_running} is still running"
             ):
                 self._waits_for = waits_for
-                _log.info("waiting", why=waits_for)
+                _log.info("relay.waiting", why=waits_for)
             await wait_at_most(self._stopping, IDLE_S)
 
     async def _pages(self, position: TablePosition) -> AsyncGenerator[EventPage, None]:

@@ -43,7 +43,7 @@ def monitoring(settings: Settings, relay: EventRelay) -> Iterator[ProbeServer]:
         ),
     }
     with ProbeServer(settings.http_host, settings.http_port, routes) as probes:
-        _log.info("listening", url=probes.url)
+        _log.info("relay.listening", url=probes.url)
         yield probes
 
 

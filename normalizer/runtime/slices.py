@@ -95,7 +95,7 @@ async def _timed(heavy: NormalizeHeavy, record: RawRecord) -> tuple[Normalized, 
     took_s = time.perf_counter() - before_s
     if outcomes is not None and (took_s >= SLOW_S or record.value_bytes > LARGE_BYTES):
         _log.warning(
-            "slow_record",
+            "record.slow",
             record=record.coordinates,
             bytes=record.value_bytes,
             seconds=round(took_s, 3),

@@ -102,7 +102,7 @@ def log_mistake(event: str, error: BaseException) -> None:
     """Log an unexpected error. Its traceback may show content, so it goes to level debug."""
     logger = get_logger()
     logger.error(event, why=f"unexpected error, our bug: {describe_error(error)}")
-    logger.debug("traceback", exc_info=error)
+    logger.debug("process.traceback", exc_info=error)
 
 
 class Masker:
@@ -197,7 +197,7 @@ class Outage:
         if self._since_s is None or self._is_silent:
             self._begin(describe_error(error))
         else:
-            self._log.debug("still_unavailable", why=describe_error(error), tries=self._tries)
+            self._log.debug("outage.continues", why=describe_error(error), tries=self._tries)
         return self._tries
 
     def silent(self, why: str) -> None:
@@ -209,7 +209,7 @@ class Outage:
     def _begin(self, why: str) -> None:
         self._since_s = self._since_s or self._clock()
         self._is_silent = False
-        self._log.warning("unavailable", why=why, then="trying again until it is back")
+        self._log.warning("outage.began", why=why, then="trying again until it is back")
 
     @contextlib.contextmanager
     def unless_answered(self) -> Iterator[None]:
@@ -226,7 +226,7 @@ class Outage:
         if self._since_s is None:
             return False
         away_s = round(self._clock() - self._since_s, 1)
-        self._log.info("recovered", away_s=away_s, tries=self._tries)
+        self._log.info("outage.ended", away_s=away_s, tries=self._tries)
         self._since_s = None
         self._is_silent = False
         self._tries = 0

@@ -214,7 +214,7 @@ class RejectionLog:
         """Log the counts, if there are any."""
         if not self._reasons:
             return
-        self._log.warning("records_refused", reasons=dict(self._reasons), first=self._example)
+        self._log.warning("record.rejected", reasons=dict(self._reasons), first=self._example)
         self._logged_at_s = self._clock()
         self._reasons.clear()
         self._example = {}

@@ -99,14 +99,16 @@ class ReconnectingConnection:
         except FOREIGN_ERRORS as error:
             self._failures += 1
             _log.debug(
-                "connection_failed",
+                "database.connection_failed",
                 application=self._application_name,
                 why=describe_error(error),
                 tries=self._failures,
             )
             raise
         if self._failures:
-            _log.info("reconnected", application=self._application_name, tries=self._failures)
+            _log.info(
+                "database.reconnected", application=self._application_name, tries=self._failures
+            )
             self._failures = 0
         return self._connection
 

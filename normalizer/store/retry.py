@@ -196,7 +196,7 @@ class _Retries:
         is_of_projections = isinstance(error, StoreUnavailableError) and error.in_projection
         self._tries_of_projections = self._tries_of_projections + 1 if is_of_projections else 0
         _log.debug(
-            "batch_write_failed",
+            "batch.write_failed",
             why=str(error),
             tries=self._tries,
             piece=self._in_flight.offsets(),
@@ -235,7 +235,7 @@ class _Retries:
         """Wait before the next try of the same piece, perhaps without projections."""
         tries = min(self._tries, self._tries_of_projections)
         if self._projections and tries >= TRIES_BEFORE_HALVING:
-            _log.error("projection_failed", why=str(error), piece=self._in_flight.offsets())
+            _log.error("projection.failed", why=str(error), piece=self._in_flight.offsets())
             self._projections = False
         elif not self._projections:
             # The database is unreachable or slow, perhaps since before, so this proves nothing.
@@ -261,12 +261,12 @@ class _WaitReporter:
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         self._timer.cancel()
         if self._reported and error is None:
-            _log.info("batch_unblocked", waited_s=round(self._in_flight.age_s(), 1))
+            _log.info("batch.unblocked", waited_s=round(self._in_flight.age_s(), 1))
 
     def _report(self) -> None:
         self._reported = True
         _log.warning(
-            "batch_blocked",
+            "batch.blocked",
             why=self._in_flight.why(),
             age_s=round(self._in_flight.age_s(), 1),
             piece=self._in_flight.offsets(),

@@ -246,7 +246,7 @@ class Session:
                 ended = await connection.fetch(_END_STALLED_SESSIONS)
             for row in ended:
                 _log.warning(
-                    "stalled_session_ended", pid=row["pid"], application=row["application"]
+                    "database.stalled_session_ended", pid=row["pid"], application=row["application"]
                 )
 
     async def _roll_back(self, transaction: asyncpg.transaction.Transaction) -> None:

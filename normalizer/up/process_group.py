@@ -81,7 +81,7 @@ class ProcessGroup:
     async def run(self) -> int:
         """Keep all processes running until `stop`. Returns the exit code of the group."""
         with self._probes:
-            _log.info("listening", url=self.url, processes=len(self._all))
+            _log.info("processes.listening", url=self.url, processes=len(self._all))
             async with asyncio.TaskGroup() as tasks:
                 for number in self._all:
                     tasks.create_task(self._keep(number), name=f"process {number}")
@@ -118,7 +118,7 @@ class ProcessGroup:
             child = await self._start(number)
         except OSError as error:
             # The system has no process, memory, or port for it at the moment. The others continue.
-            _log.warning("process_not_started", process=number, why=str(error))
+            _log.warning("process.not_started", process=number, why=str(error))
             return
         self._children[number] = child
         if self._stopping.is_set():
@@ -126,7 +126,7 @@ class ProcessGroup:
         code = await child.wait()
         if self._stopping.is_set():
             return
-        _log.warning("process_died", process=number, exit_code=code)
+        _log.warning("process.died", process=number, exit_code=code)
         if code in FINAL_CODES:
             self._code = code
             self.stop()

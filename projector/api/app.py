@@ -188,7 +188,7 @@ def _bug(name: str, error: Exception) -> Response:
     # The message may contain event content or a secret, so log only its type and position.
     frame = traceback.extract_tb(error.__traceback__)[-1]
     _log.error(
-        "endpoint_failed",
+        "api.endpoint_failed",
         endpoint=name,
         error=type(error).__name__,
         at=f"{Path(frame.filename).name}:{frame.lineno}",

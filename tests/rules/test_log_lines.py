@@ -20,18 +20,25 @@ def _nodes() -> tuple[ast.AST, ...]:
     return tuple(node for path in paths for node in ast.walk(ast.parse(path.read_text())))
 
 
-def _logged() -> Iterator[str]:
-    """The name of each event, where it is logged from warning on."""
+WARNINGS: Final = ("warning", "error", "critical", "log_mistake")
+
+
+def _logged(*levels: str) -> Iterator[str]:
+    """The name of each event that's logged at one of these levels."""
     for node in _nodes():
         match node:
             case ast.Call(
-                func=ast.Attribute(attr="warning" | "error" | "critical" | "log_mistake")
-                | ast.Name(id="log_mistake"),
+                func=ast.Attribute(attr=level) | ast.Name(id=level),
                 args=[ast.Constant(value=str(event)), *_],
-            ):
+            ) if level in levels:
                 yield event
             case _:
                 pass
+
+
+def test_every_event_says_its_area_and_what_happened() -> None:
+    for event in _logged("debug", "info", *WARNINGS):
+        assert re.fullmatch(r"[a-z]+\.[a-z_]+", event), event
 
 
 def test_the_page_has_a_row_for_every_warning_and_error() -> None:
@@ -40,7 +47,7 @@ def test_the_page_has_a_row_for_every_warning_and_error() -> None:
 
     listed = [event for row in rows for event in re.findall(r"`([\w.]+)`", row)]
 
-    logged = set(_logged())
+    logged = set(_logged(*WARNINGS))
     assert len(logged) > 30
     assert sorted(listed) == sorted(logged)
 

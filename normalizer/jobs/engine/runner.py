@@ -65,7 +65,7 @@ class JobRunner:
 
         It drops other batches in memory, and the next run reads them again.
         """
-        _log.info("stopping", deadline_s=self.settings.stop_timeout_s)
+        _log.info("job.stopping", deadline_s=self.settings.stop_timeout_s)
         self.stopping.set()
         self._finished.set()
 
@@ -79,7 +79,7 @@ class JobRunner:
         run = await JobRun.begin(self.database_url, self.spec, owner=self.settings.owner)
         async with run:
             self.throttle.throttled_before(run.throttled_before_s)
-            _log.info("started", job=self.spec.job_id, run=run.number, resumed=run.resumed)
+            _log.info("job.started", job=self.spec.job_id, run=run.number, resumed=run.resumed)
             before = await run.totals()
             with stop_on_signals(self.stop):
                 state, reason = await self._supervised(run, work, share)
@@ -141,7 +141,7 @@ class JobRunner:
                 truncated = await work(run, tasks)
                 self._finished.set()
         except TimeoutError:
-            _log.warning("deadline_passed", why="batches in flight are rolled back")
+            _log.warning("job.deadline_passed", why="batches in flight are rolled back")
         except BaseExceptionGroup as errors:
             worst = worst_of(errors, FencedError, PositionError, FatalError)
             if isinstance(worst, FencedError):

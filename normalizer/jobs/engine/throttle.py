@@ -223,7 +223,7 @@ class Throttle:
             self.throttled_s[cause] += throttled_s
             self.throttled_by = None
             if cause == "live_lag":
-                self._log.info("resumed", after="live lag", throttled_s=round(throttled_s, 1))
+                self._log.info("job.resumed", after="live lag", throttled_s=round(throttled_s, 1))
 
     def _log_wait(self, cause: ThrottleCause) -> None:
         self.throttled_by = cause
@@ -232,14 +232,14 @@ class Throttle:
         self._logged_at_s = self._clock()
         if cause == "live_lag":
             self._log.info(
-                "throttled",
+                "job.throttled",
                 by="live lag",
                 lag_s=round(self._lag.seconds or 0.0, 1),
                 partition=self._lag.partition,
                 yield_at_s=YIELD_AT_S,
             )
         else:
-            self._log.info("throttled", by="--max-rate", max_rate=self._max_rate)
+            self._log.info("job.throttled", by="--max-rate", max_rate=self._max_rate)
 
     async def _check_lag(self, live: LiveLagSource) -> None:
         try:
@@ -248,7 +248,7 @@ class Throttle:
             # If neither the broker nor the database answers, nobody can write a live record anyway.
             self._lag = LiveLag()
             if not self._lag_unknown:
-                self._log.warning("live_lag_unknown", why=str(error))
+                self._log.warning("job.live_lag_unknown", why=str(error))
             self._lag_unknown = True
         else:
             self._lag_unknown = False

@@ -48,7 +48,7 @@ def _files_in(folder: Path) -> Iterator[Path]:
 
 
 def _pass_over(path: Path, why: str) -> None:
-    _log.warning("file_skipped", file=str(path), why=why)
+    _log.warning("file.skipped", file=str(path), why=why)
 
 
 def _fail(error: OSError) -> NoReturn:

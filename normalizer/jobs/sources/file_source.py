@@ -109,12 +109,12 @@ class FileSource:
         """Yield file after file, each from the line of its position."""
         for key in sorted(positions.keys() - {file.key for file in self._files}):
             if positions[key].next_offset > positions[key].start:
-                _log.warning("file_gone", topic=key[0], next_line=positions[key].next_offset)
+                _log.warning("file.gone", topic=key[0], next_line=positions[key].next_offset)
         for file in self._files:
             at = positions.get(file.key)
             if at is not None:
                 _log.info(
-                    "reading", file=str(file.path), topic=file.topic, from_line=at.next_offset
+                    "file.reading", file=str(file.path), topic=file.topic, from_line=at.next_offset
                 )
                 next_offset = at.next_offset
                 async with aclosing(self._read(file, next_offset)) as read:
@@ -142,7 +142,7 @@ class FileSource:
                 self._is_truncated(f"{path} is truncated before its first byte")
                 continue
             if not first:
-                _log.info("file_skipped", file=str(path), why="it is empty")
+                _log.info("file.skipped", file=str(path), why="it is empty")
                 continue
             topic = topic_named_by(first, self._known)
             file = _File(
@@ -158,7 +158,7 @@ class FileSource:
                     "name one of them"
                 )
         if not files:
-            _log.warning("nothing_to_read", paths=[str(path) for path in self._paths])
+            _log.warning("file.nothing_to_read", paths=[str(path) for path in self._paths])
         return list(files.values())
 
     async def _read(self, file: _File, from_line: int) -> AsyncGenerator[_Numbered, None]:

@@ -425,7 +425,7 @@ async def test_a_migration_that_is_missing_ends_the_service_with_3(
     )
 
     assert code == 3
-    assert '"event":"ended"' in said
+    assert '"event":"process.ended"' in said
 
 
 @ONE_PARTITION

@@ -446,7 +446,7 @@ async def test_a_mistake_of_ours_is_logged_and_heartbeats_and_probes_go_on(
     lines = [
         line for line in capsys.readouterr().out.splitlines() if "unexpected error, our bug" in line
     ]
-    assert [line.split()[4] for line in lines] == ["report_failed", "probe_failed"]
+    assert [line.split()[4] for line in lines] == ["monitor.report_failed", "probe.failed"]
     assert all(line.endswith("why='unexpected error, our bug: KeyError'") for line in lines)
 
 

@@ -146,7 +146,7 @@ async def test_a_process_that_dies_at_once_is_started_again_later_each_time(
 
 
 def deaths(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [line for line in lines if line["event"] == "process_died"]
+    return [line for line in lines if line["event"] == "process.died"]
 
 
 STAND_IN = """

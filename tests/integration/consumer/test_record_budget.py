@@ -321,7 +321,7 @@ async def test_a_record_that_the_helper_dies_on_waits_and_is_named(
         assert [*service.intake.dying_records()] == []
         assert service.counters.rebalances == 1
     assert named == [f"record {topic.name}[0]@1: the helper process died 1 times: exit code -9"]
-    assert {"helper_died", "slow_record"} <= {line["event"] for line in lines}
+    assert {"helper.died", "record.slow"} <= {line["event"] for line in lines}
 
 
 @ONE_PARTITION

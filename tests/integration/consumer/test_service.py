@@ -299,7 +299,7 @@ async def test_a_fenced_process_leaves_the_partition_until_it_is_assigned_again(
         assert zombie.ownership.unclaimed() == []
         assert (await watcher.positions(topic))[0]["owner"] == "younger"
         assert [line["event"] for line in lines if line["log_level"] == "warning"] == [
-            "partition_fenced"
+            "partition.fenced"
         ]
 
         async with running(msgspec.structs.replace(settings, instance="other")):
@@ -378,7 +378,7 @@ async def test_a_position_moved_by_hand_is_followed(
             await send(producer, topic, range(2, 10))
             await watcher.until_read(topic, {0: 10})
 
-    assert "position_moved" in [line["event"] for line in lines]
+    assert "partition.position_moved" in [line["event"] for line in lines]
     assert service.counters.fenced == 0
     assert await watcher.events() == 7
 
@@ -419,7 +419,7 @@ async def test_records_that_expired_unread_are_a_gap(
             await watcher.until_read(topic, {0: 10})
 
     assert service.counters.gaps == 1
-    (line,) = [line for line in lines if line["event"] == "gap"]
+    (line,) = [line for line in lines if line["event"] == "partition.gap"]
     assert (line["first_offset"], line["next_offset"]) == (4, 7)
     (gap,) = await watcher.connection.fetch("select * from projector.gaps")
     assert (gap["first_offset"], gap["next_offset"], gap["reason"]) == (4, 7, "expired")
@@ -485,7 +485,7 @@ async def test_a_topic_recreated_stops_the_partition_until_reported(
         async with running(settings) as service:
             await until(lambda: bool(service.ownership.stopped))
     assert [line["event"] for line in lines if line["log_level"] == "error"] == [
-        "partition_stopped"
+        "partition.stopped"
     ]
     assert await watcher.events() == 5
     assert (await watcher.positions(topic))[0]["next_offset"] == (0 if deleted else 5)
@@ -534,12 +534,12 @@ async def test_sigterm_ends_the_process_in_order(
     lines = [json.loads(line) for line in said.splitlines()]
     assert [line["event"] for line in lines if "library" not in line] == [
         "core.chosen",
-        "listening",
-        "started",
-        "partitions_assigned",
-        "partitions_claimed",
-        "stopping",
-        "stopped",
+        "consumer.listening",
+        "consumer.started",
+        "group.partitions_assigned",
+        "group.partitions_claimed",
+        "consumer.stopping",
+        "consumer.stopped",
     ]
     assert lines[-1]["stored"] == 20
     async with TopicReader(settings) as log:
@@ -574,7 +574,7 @@ async def test_a_second_signal_ends_the_process_at_once(
             await send(producer, topic, range(5))
             await watcher.until_blocked()
             service.send_signal(signal.SIGTERM)
-            await until_said(service, "stopping")
+            await until_said(service, "consumer.stopping")
             service.send_signal(signal.SIGTERM)
             await asyncio.wait_for(service.wait(), timeout=20)
 
@@ -601,7 +601,7 @@ async def test_what_does_not_finish_within_the_deadline_is_rolled_back(
                 service.stop()
             await lock.rollback()
 
-    assert "deadline_passed" in [line["event"] for line in lines]
+    assert "consumer.deadline_passed" in [line["event"] for line in lines]
     assert await watcher.events() == 0
     async with running(settings):
         await watcher.until_read(topic, {0: 5})
@@ -641,7 +641,7 @@ async def test_a_reader_that_locks_up_merges_again(
             await watcher.until_read(topic, {0: 5})
 
     assert service.counters.rejoins == 1
-    assert "rejoining_group" in [line["event"] for line in lines]
+    assert "group.rejoining" in [line["event"] for line in lines]
 
 
 async def test_claims_that_take_long_are_no_lack_of_progress(
@@ -658,7 +658,7 @@ async def test_claims_that_take_long_are_no_lack_of_progress(
         await other.connection.execute("select * from normalizer.source_positions for update")
         with structlog.testing.capture_logs() as lines:
             async with running(settings) as service:
-                await until(lambda: any(line["event"] == "unavailable" for line in lines))
+                await until(lambda: any(line["event"] == "outage.began" for line in lines))
                 await lock.rollback()
                 await send(producer, topic, range(9, 18))
                 await watcher.until_read(topic, {0: 6, 1: 6, 2: 6})
@@ -714,7 +714,7 @@ async def test_the_group_is_joined_again_also_where_only_the_claims_see_its_trou
             await watcher.until_claimed(topic, epoch=2)
 
     assert service.counters.rejoins == 1
-    said = [line["why"] for line in lines if line["event"] == "rejoining_group"]
+    said = [line["why"] for line in lines if line["event"] == "group.rejoining"]
     assert said == ["the group is in trouble"]
 
 

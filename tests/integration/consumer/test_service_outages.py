@@ -46,7 +46,7 @@ async def test_a_database_that_is_down_at_assignment_leaves_the_partitions_waiti
 
     with structlog.testing.capture_logs() as lines:
         async with running(settings_for(own_database, topic, bootstrap_servers)) as service:
-            await until(lambda: any(line["event"] == "unavailable" for line in lines))
+            await until(lambda: any(line["event"] == "outage.began" for line in lines))
             assert len(service._membership._reader.assigned) == topic.partitions
             assert not any(
                 service._membership._reader.is_reading(one)
@@ -58,8 +58,8 @@ async def test_a_database_that_is_down_at_assignment_leaves_the_partitions_waiti
                 await watcher.until_read(topic, {0: 10, 1: 10, 2: 10})
                 assert await watcher.events() == 30
 
-    said = [line["event"] for line in lines if line["event"] in {"unavailable", "recovered"}]
-    assert said == ["unavailable", "recovered"]
+    said = [line["event"] for line in lines if line["event"] in {"outage.began", "outage.ended"}]
+    assert said == ["outage.began", "outage.ended"]
 
 
 async def test_a_rebalance_during_an_outage_is_not_its_end(
@@ -71,7 +71,7 @@ async def test_a_rebalance_during_an_outage_is_not_its_end(
 
         def said() -> list[str]:
             events = [line["event"] for line in lines]
-            return [one for one in events if one in {"unavailable", "recovered"}]
+            return [one for one in events if one in {"outage.began", "outage.ended"}]
 
         async with running(settings_for(database, topic, bootstrap_servers)) as service:
             claim = service._membership._claims.claim_unclaimed
@@ -88,9 +88,9 @@ async def test_a_rebalance_during_an_outage_is_not_its_end(
             service._membership._claims.claim_unclaimed = wait_for_a_lock  # type: ignore[method-assign]
             await until(lambda: len(tries) == 2)
             service._membership._on_revoked()
-            await until(lambda: "recovered" in said())
+            await until(lambda: "outage.ended" in said())
 
-    assert tries[2] == ["unavailable"]
+    assert tries[2] == ["outage.began"]
 
 
 @pytest.mark.soak
@@ -174,7 +174,7 @@ async def test_a_topic_and_a_broker_are_waited_for_and_no_stop_waits_for_a_broke
     with structlog.testing.capture_logs() as lines:
 
         def refusals() -> list[str]:
-            return [line["why"] for line in lines if line["event"] == "unavailable"]
+            return [line["why"] for line in lines if line["event"] == "outage.began"]
 
         async with running(settings) as service:
             await until(lambda: len(refusals()) > 0)

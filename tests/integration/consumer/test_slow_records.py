@@ -45,7 +45,7 @@ async def test_a_slow_record_holds_up_its_partition_and_no_other(
             os.kill(helper.pid, signal.SIGSTOP)  # whatever it gets now takes long
 
             await _send(producer, topic, 0, [_light(1), _heavy(2), _light(3)])
-            await until(lambda: any(line["event"] == "partition_set_aside" for line in lines))
+            await until(lambda: any(line["event"] == "partition.set_aside" for line in lines))
             await _send(producer, topic, 1, [_light(number) for number in range(10, 30)])
             await watcher.until_read(topic, {1: 20})
             waiting = (await watcher.positions(topic))[0]["next_offset"]

@@ -144,7 +144,7 @@ async def test_suspect_is_read_in_slices_of_1_2_4_records_beside_a_healthy_parti
     )
     assert rows[0]["sizes"] == [1, 2, 4, 8, 5]
     assert rows[1]["sizes"] != rows[0]["sizes"]
-    claimed = [line for line in lines if line["event"] == "partitions_claimed"]
+    claimed = [line for line in lines if line["event"] == "group.partitions_claimed"]
     assert [one for line in claimed for one in line["suspects"]] == [f"{topic.name}[0]"]
     assert {one["slice_records"] for one in (await watcher.positions(topic)).values()} == {None}
 
@@ -158,7 +158,7 @@ def suspects_of(service: Any) -> Any:
 
 def suspects_among(lines: Any) -> list[str]:
     """Every suspect of these log lines."""
-    claimed = [line for line in lines if line["event"] == "partitions_claimed"]
+    claimed = [line for line in lines if line["event"] == "group.partitions_claimed"]
     assert claimed
     return [one for line in claimed for one in line["suspects"]]
 

@@ -66,7 +66,7 @@ async def until_stopped(service: asyncio.subprocess.Process) -> str:
     async with asyncio.timeout(30):
         async for line in service.stdout:
             said = json.loads(line)
-            if said["event"] == "partition_stopped":
+            if said["event"] == "partition.stopped":
                 return str(said["why"])
     raise AssertionError("the process ended")
 
@@ -137,7 +137,7 @@ async def test_while_the_database_holds_the_writer_up_it_stops_the_partition(
             await fill(bootstrap_servers, topic, NEW)
             await until(passed(MAX_SILENCE_MS / 1000))
             await lock.rollback()
-            await until(lambda: any(one["event"] == "partition_stopped" for one in lines))
+            await until(lambda: any(one["event"] == "partition.stopped" for one in lines))
 
     stored = await watcher.connection.fetch("select event_id from normalizer.events")
     assert {row["event_id"] for row in stored} <= {snowflake(number) for number in OLD}

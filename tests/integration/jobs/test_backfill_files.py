@@ -161,7 +161,7 @@ async def test_a_resumed_run_names_what_it_began_to_read_and_does_not_find_again
     resumed = await backfill_files(database, folder)
 
     printed = capsys.readouterr()
-    gone = [line for line in (printed.out + printed.err).splitlines() if "file_gone" in line]
+    gone = [line for line in (printed.out + printed.err).splitlines() if "file.gone" in line]
     async with connected(database) as connection:
         topic = await connection.fetchval(
             "select topic from normalizer.job_parts where next_offset = 3"

@@ -218,9 +218,9 @@ async def test_it_waits_while_live_traffic_is_behind_and_logs_it(
     said = capsys.readouterr().out
     assert verdict.state == "complete"
     assert verdict.throttled_s["live_lag"] > 0.5
-    assert "throttled" in said
+    assert "job.throttled" in said
     assert "noetl.events[2]" in said
-    assert "resumed" in said
+    assert "job.resumed" in said
     assert "by live lag" in "\n".join(verdict.lines())
 
 

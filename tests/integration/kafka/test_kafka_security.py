@@ -431,7 +431,9 @@ async def test_hidden_settings_of_a_topic_are_reported_with_what_shows_them(
         await lag_monitor.poll_broker()
     await lag_monitor.close()
 
-    said = [line for line in capsys.readouterr().out.splitlines() if "retention_unknown" in line]
+    said = [
+        line for line in capsys.readouterr().out.splitlines() if "lag.retention_unknown" in line
+    ]
     hidden = "its settings are hidden, so the alert NormalizerRecordsExpire can't fire"
     assert (f"topic {TOPIC}", hidden, shown) in found
     assert lag_monitor.broker_up
@@ -506,7 +508,7 @@ async def test_a_refused_sign_in_ends_the_service_by_3_after_a_few_tries(
     for sentence, child, lines in zip(wrong, children, said, strict=True):
         last = msgspec.json.decode(lines.splitlines()[-1])
         assert child.returncode == 3
-        assert last["event"] == "ended"
+        assert last["event"] == "process.ended"
         assert sentence in last["why"]
         assert ("refused 5 times" in last["why"]) is not ("authorization" in sentence)
         assert not any(secret in lines for secret in ("hunter2", PASSWORD, SECRET, "eyJ"))

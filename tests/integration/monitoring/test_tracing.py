@@ -143,7 +143,7 @@ async def test_a_trace_is_followed_from_the_producer_to_the_commit(
     assert row["sent"].split("-")[1:3] == [sent.trace_id, sent.span_id]
     assert "hunter2" in {one.get("x-key") for one in endpoint.headers}
     assert "hunter2" not in str(lines)
-    assert [line["endpoint"] for line in lines if line["event"] == "tracing_on"] == [endpoint.url]
+    assert [line["endpoint"] for line in lines if line["event"] == "tracing.on"] == [endpoint.url]
 
 
 async def test_the_relay_is_traced_by_the_same_loop(
@@ -189,8 +189,8 @@ async def test_a_collector_that_hangs_delays_no_record_and_no_stop(
 
     assert asyncio.get_running_loop().time() - began_s < 15
     events = {line["event"] for line in lines}
-    assert "spans_not_sent" in events
-    assert events & {"ended", "deadline_passed"} == set()
+    assert "tracing.spans_not_sent" in events
+    assert events & {"process.ended", "consumer.deadline_passed"} == set()
     assert open_streams
     for _, writer in open_streams:
         writer.close()

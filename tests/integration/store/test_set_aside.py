@@ -148,4 +148,4 @@ async def _send(
 
 
 def _blocked(lines: list[Any]) -> list[str]:
-    return [line["why"] for line in lines if line["event"] == "batch_blocked"]
+    return [line["why"] for line in lines if line["event"] == "batch.blocked"]

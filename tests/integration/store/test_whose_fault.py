@@ -197,7 +197,7 @@ async def test_an_error_inside_a_projection_refuses_no_event_and_is_noted_where_
         with structlog.testing.capture_logs() as lines:
             await delivered(store, batch_of(*outcomes, claim=await claimed(store)))
 
-        (said,) = [line for line in lines if line["event"] == "projection_failed"]
+        (said,) = [line for line in lines if line["event"] == "projection.failed"]
         assert said["piece"] == "noetl.events[0]@2 (1 record)"
         assert f"SQLSTATE {sqlstate}" in said["why"]
         assert "inside projector." in said["why"]
@@ -232,7 +232,7 @@ async def test_a_projection_that_takes_longer_than_a_statement_may_is_left_out_f
         with structlog.testing.capture_logs() as lines:
             await delivered(store, batch_of(*outcomes, claim=await claimed(store)))
 
-        assert [line["piece"] for line in lines if line["event"] == "projection_failed"] == [
+        assert [line["piece"] for line in lines if line["event"] == "projection.failed"] == [
             "noetl.events[0]@1 (1 record)"
         ]
         assert await count(connection, "normalizer.events") == 3
@@ -275,7 +275,7 @@ async def test_a_projection_that_somebody_cancels_again_and_again_is_left_out_of
                 await canceller
 
         assert "57014" in said
-        assert [line for line in lines if line["event"] == "projection_failed"] == []
+        assert [line for line in lines if line["event"] == "projection.failed"] == []
         assert await count(connection, "projector.execution_facts where execution_id = 13") == 1
 
 
@@ -340,7 +340,7 @@ async def test_a_held_row_lock_is_named_within_seconds_and_stored_soon_after_its
                 assert loop.time() - begun_s < NAMED_WITHIN_S
                 said = await until(reasons, is_so=lambda text: "held by pid" in text)
                 values = await scrape_metrics(monitor.url)
-                await until_running(lambda: any(one["event"] == "batch_blocked" for one in lines))
+                await until_running(lambda: any(one["event"] == "batch.blocked" for one in lines))
 
                 await holding.rollback()
                 released_s = loop.time()
@@ -354,8 +354,8 @@ async def test_a_held_row_lock_is_named_within_seconds_and_stored_soon_after_its
     assert f"it waits for a lock held by pid {holder_pid} (postgres" in said
     assert metric_value(values, "normalizer_open_batch_seconds") >= 5
     assert (refused, stored) == (0, 50)
-    assert lines[-1]["event"] != "batch_blocked"
-    assert any(one["event"] == "batch_unblocked" for one in lines)
+    assert lines[-1]["event"] != "batch.blocked"
+    assert any(one["event"] == "batch.unblocked" for one in lines)
 
 
 @pytest.mark.parametrize("topic", [2], indirect=True)
@@ -461,7 +461,7 @@ async def test_a_frozen_process_holds_its_locks_no_longer_than_a_statement_may_t
 
     assert epoch == first.epoch + 1
     # A second claim may find the session before it is gone, and end it again.
-    assert {line["event"] for line in lines} == {"stalled_session_ended"}
+    assert {line["event"] for line in lines} == {"database.stalled_session_ended"}
 
 
 async def test_a_locked_position_keeps_no_other_partition_of_the_process_from_its_claim(

@@ -68,9 +68,9 @@ def test_what_fails_after_a_silence_is_logged_as_well() -> None:
         outage.over()
 
     assert [(line["event"], line.get("why")) for line in lines if line["log_level"] != "debug"] == [
-        ("unavailable", "no answer for 10 s"),
-        ("unavailable", str(AWAY)),
-        ("recovered", None),
+        ("outage.began", "no answer for 10 s"),
+        ("outage.began", str(AWAY)),
+        ("outage.ended", None),
     ]
 
 

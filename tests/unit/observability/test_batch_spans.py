@@ -233,7 +233,7 @@ def test_what_turns_tracing_off_is_said_once_or_was_wanted(
         assert type(tracer) is NoopTracer
 
     assert [(line["event"], line["why"]) for line in lines] == (
-        [("tracing_off", why)] if why else []
+        [("tracing.off", why)] if why else []
     )
 
 

@@ -166,7 +166,7 @@ def test_a_line_of_ecs_has_its_names_and_everything_else_below_one_of_ours() -> 
 
     with structlog.contextvars.bound_contextvars(trace_id="a" * 32, span_id="b" * 16):
         telemetry.get_logger().warning(
-            "batch_rolled_back", why="fenced by hunter2", url="u", partitions=[1]
+            "batch.rolled_back", why="fenced by hunter2", url="u", partitions=[1]
         )
     logging.getLogger("asyncio").error("task failed", exc_info=ValueError("content"))
 
@@ -174,8 +174,8 @@ def test_a_line_of_ecs_has_its_names_and_everything_else_below_one_of_ours() -> 
     assert ours.pop("@timestamp")
     assert ours == {
         "log.level": "warning",
-        "message": "batch_rolled_back: fenced by ***",
-        "event.action": "batch_rolled_back",
+        "message": "batch.rolled_back: fenced by ***",
+        "event.action": "batch.rolled_back",
         "ecs.version": telemetry.ECS_VERSION,
         "trace.id": "a" * 32,
         "span.id": "b" * 16,

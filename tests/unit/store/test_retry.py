@@ -222,7 +222,7 @@ async def test_a_record_that_breaks_a_projection_goes_in_without_and_its_neighbo
 
     assert totals.records == RECORDS
     assert log.without == [5]
-    assert [line["piece"] for line in lines if line["event"] == "projection_failed"] == [
+    assert [line["piece"] for line in lines if line["event"] == "projection.failed"] == [
         "noetl.events[0]@5 (1 record)"
     ]
 
@@ -379,8 +379,8 @@ async def test_a_batch_that_waits_is_said_at_once_now_and_then_and_at_its_end(
         await trying
 
     said = [line["event"] for line in lines]
-    assert set(said[:-1]) == {"batch_blocked"}
-    assert said[-1] == "batch_unblocked"
+    assert set(said[:-1]) == {"batch.blocked"}
+    assert said[-1] == "batch.unblocked"
     assert lines[0]["piece"] == f"{TOPIC}[3]@42 (1 record)"
     assert lines[0]["why"] == "the store has not answered yet"
 
@@ -406,7 +406,7 @@ async def test_of_a_batch_that_is_dropped_it_is_not_said_that_it_goes_on(
     with capture_logs() as lines, pytest.raises(FencedError):
         await write_with_retry(log, records(), stop=asyncio.Event())
 
-    assert [line["event"] for line in lines] == ["batch_blocked"]
+    assert [line["event"] for line in lines] == ["batch.blocked"]
 
 
 async def test_what_is_in_hand_is_known_from_the_begin_of_the_first_try() -> None:

@@ -78,7 +78,9 @@ def backfill_topic(
     changes: Path | None,
     **run_options: Any,
 ) -> None:
-    """Backfill a topic up to its present end: all of it, or a range of offsets or times.
+    """Backfill a topic up to its present end, or a part of it.
+
+    A part is a range of offsets or times.
 
     \b
     normalizer backfill topic noetl.events
@@ -147,7 +149,7 @@ def backfill_file(
     changes: Path | None,
     **run_options: Any,
 ) -> None:
-    """Backfill files and folders: plain, gzip or zstd, whatever their names.
+    """Backfill files and folders: plain, gzip, or zstd.
 
     \b
     kcat -b kafka:9092 -t noetl.events -C -e -J | zstd > events.ndjson.zst
@@ -210,7 +212,7 @@ def backfill_table(
     changes: Path | None,
     **run_options: Any,
 ) -> None:
-    """Backfill a PostgreSQL table, such as NoETL's noetl.event, or the rows of a query.
+    """Backfill a PostgreSQL table, or the rows of a query.
 
     \b
     SOURCE_DATABASE_URL=postgresql://reader@noetl/noetl normalizer backfill table noetl.event

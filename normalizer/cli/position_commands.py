@@ -65,7 +65,7 @@ def position() -> None:
 @click.argument("at", metavar="[TOPIC[:PARTITION]]", default="")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array of objects.")
 def show(*, at: str, as_json: bool) -> None:
-    """Show position, owner, epoch, and running totals of each partition. Changes nothing.
+    """Show each partition's position, owner, epoch, and totals. Changes nothing.
 
     \b
     normalizer position show
@@ -102,7 +102,9 @@ def skip(
     why: str,
     dry_run: bool,
 ) -> None:
-    """Move the position past the next record, which goes to quarantine if it can be read.
+    """Move the position past the next record.
+
+    The record goes to quarantine if it can be read.
 
     \b
     normalizer position skip noetl.events:3 --offset 1042 --dry-run --why "what is it?"
@@ -124,7 +126,7 @@ def skip(
 @_changes
 @click.option("--offset", type=OFFSET, required=True, help="The offset to read next.")
 def rewind(*, at: KafkaPartition, offset: int, who: str | None, why: str, dry_run: bool) -> None:
-    """Set the position back, so that records from --offset on are read again.
+    """Set the position back to --offset, to read records again.
 
     \b
     normalizer position rewind noetl.events:3 --offset 900 --dry-run --why "what would it be?"
@@ -143,7 +145,9 @@ def rewind(*, at: KafkaPartition, offset: int, who: str | None, why: str, dry_ru
 @position.command()
 @_changes
 def retire(*, at: KafkaPartition, who: str | None, why: str, dry_run: bool) -> None:
-    """Retire a partition that nobody will read again, for example after its topic was renamed.
+    """Retire a partition that nobody will read again.
+
+    For example, its topic was renamed.
 
     \b
     normalizer position retire old.events:3 --why "the topic is noetl.events now"

@@ -10,29 +10,44 @@ import click
 
 from normalizer.runtime.command_line import Program
 
-_MODULES: Final = {
-    "run": "service_commands",
-    "relay": "relay_command",
-    "up": "service_commands",
-    "migrate": "service_commands",
-    "normalize": "rule_commands",
-    "schema": "rule_commands",
-    "conform": "rule_commands",
-    "config": "rule_commands",
-    "check": "query_commands",
-    "metrics": "query_commands",
-    "explain": "query_commands",
-    "ledger": "query_commands",
-    "position": "position_commands",
-    "quarantine": "quarantine_commands",
-    "backfill": "backfill_commands",
-    "renormalize": "row_commands",
-    "redact": "row_commands",
-    "jobs": "row_commands",
-    "forget": "forget_command",
-    "export": "export_command",
+GROUPS: Final = {
+    "Run": {
+        "up": "service_commands",
+        "migrate": "service_commands",
+        "run": "service_commands",
+        "relay": "relay_command",
+    },
+    "Inspect": {
+        "check": "query_commands",
+        "config": "rule_commands",
+        "metrics": "query_commands",
+        "explain": "query_commands",
+        "ledger": "query_commands",
+        "jobs": "row_commands",
+    },
+    "Repair": {
+        "position": "position_commands",
+        "quarantine": "quarantine_commands",
+        "renormalize": "row_commands",
+        "redact": "row_commands",
+        "forget": "forget_command",
+    },
+    "History": {
+        "backfill": "backfill_commands",
+        "export": "export_command",
+    },
+    "Develop": {
+        "normalize": "rule_commands",
+        "schema": "rule_commands",
+        "conform": "rule_commands",
+    },
 }
-"""The module of each command. Only the module of the command that runs is imported."""
+"""The commands in the order of --help, with the module of each.
+
+Only the module of the command that runs is imported.
+"""
+
+_MODULES: Final = {name: module for group in GROUPS.values() for name, module in group.items()}
 
 
 class CommandGroup(Program):
@@ -40,7 +55,21 @@ class CommandGroup(Program):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - as click passes it
         """Return the names of all commands."""
-        return sorted(_MODULES)
+        return list(_MODULES)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands group by group."""
+        longest = max(map(len, _MODULES))
+        for group, names in GROUPS.items():
+            commands = [(name, self.get_command(ctx, name)) for name in names]
+            with formatter.section(group):
+                formatter.write_dl(
+                    [
+                        (name.ljust(longest), found.get_short_help_str(formatter.width))
+                        for name, found in commands
+                        if found
+                    ]
+                )
 
     def get_command(
         self,

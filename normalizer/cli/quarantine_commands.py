@@ -47,7 +47,7 @@ def quarantine() -> None:
 @click.option("--redriven", is_flag=True, help="Include entries that a redrive has stored since.")
 @click.option("--limit", type=LIMIT, default=50, show_default=True)
 def list_quarantined(*, reason: str | None, topic: str | None, redriven: bool, limit: int) -> None:
-    """List the latest records that are still in quarantine, one per line, newest first.
+    """List the latest records in quarantine, newest first.
 
     \b
     normalizer quarantine list
@@ -70,7 +70,7 @@ def list_quarantined(*, reason: str | None, topic: str | None, redriven: bool, l
 @click.argument("number", type=ID)
 @click.option("--raw", is_flag=True, help="Show the content as received, including secrets.")
 def show_quarantined(*, number: int, raw: bool) -> None:
-    """Show everything about one entry, with secrets in its content redacted.
+    """Show everything about one entry, with secrets redacted.
 
     \b
     normalizer quarantine show 17
@@ -116,7 +116,9 @@ def redrive(
     yes: bool,
     **options: Any,
 ) -> None:
-    """Try rejected records again, for example after the rules or the database were fixed.
+    """Try rejected records again.
+
+    For example, the rules or the database were fixed.
 
     \b
     normalizer quarantine redrive --reason invalid_id --dry-run

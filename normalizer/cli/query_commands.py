@@ -26,7 +26,7 @@ from normalizer.runtime.native_lane import why_python
 
 @click.command()
 def metrics() -> None:
-    """Print a Markdown table of all metrics: what each means, and what to do about it.
+    """Print what every metric means and what to do about it.
 
     \b
     normalizer metrics | grep lag
@@ -107,7 +107,7 @@ def verify_command() -> None:
     help="Incarnation of a recreated topic. Default: the newest.",
 )
 def explain(*, coordinates: str, incarnation: int | None) -> None:
-    """Show what happened to a record: its row or why it has none, its shape, and its coercions.
+    """Show what happened to a record, or why it has no row.
 
     \b
     normalizer explain noetl.events:3:1042

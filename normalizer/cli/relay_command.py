@@ -42,7 +42,7 @@ TABLE_GROUP: Final = "relay-from-postgres"
 def relay(
     *, accept_reset: bool, accept_shapes: bool, from_postgres: bool, unregister: bool
 ) -> None:
-    """Publish canonical events to a topic, until SIGTERM or Ctrl-C.
+    """Publish canonical events to a topic until SIGTERM.
 
     \b
     KAFKA_BOOTSTRAP_SERVERS=kafka:9092 normalizer relay

@@ -60,7 +60,7 @@ def renormalize(
     changes: Path | None,
     max_rate: float | None,
 ) -> None:
-    """Update rows stored by older rules to the result of today's rules.
+    """Update rows of older rules to the result of today's rules.
 
     \b
     normalizer renormalize --dry-run
@@ -96,7 +96,7 @@ def renormalize(
 @click.command()
 @history_options
 def redact(*, dry_run: bool, max_rate: float | None) -> None:
-    """Redact secrets that today's rules find in rows stored by older rules.
+    """Redact secrets in rows that older rules have stored.
 
     \b
     normalizer redact --dry-run
@@ -132,7 +132,9 @@ def redact(*, dry_run: bool, max_rate: float | None) -> None:
 @click.option("--limit", type=LIMIT, default=20, show_default=True)
 @click.option("--end", metavar="JOB", help="End this job, which was not completed.")
 def jobs(*, limit: int, end: str | None) -> None:
-    """List the runs of backfill, renormalize, redact, and redrive, newest first.
+    """List the runs of jobs, newest first.
+
+    Jobs are backfill, renormalize, redact, and redrive.
 
     \b
     normalizer jobs

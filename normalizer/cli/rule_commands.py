@@ -27,7 +27,7 @@ from normalizer.runtime.exit_codes import FOUND
 @click.argument("file", default="-", type=click.Path(exists=True, allow_dash=True, dir_okay=False))
 @click.option("--strict", is_flag=True, help="Exit 1 if anything was rejected.")
 def normalize(*, file: str, strict: bool) -> None:
-    """Turn raw records, one per line, into canonical events, one per line.
+    """Turn raw records into canonical events, one per line.
 
     \b
     echo '{"execution_id":"7","name":"call.done","step":"s","payload":{}}' | normalizer normalize
@@ -119,7 +119,7 @@ def conform(
 
 @click.command()
 def config() -> None:
-    """Print every setting with its meaning, default, and present value. Secrets are masked.
+    """Print every setting: its meaning, default, and value. Secrets are masked.
 
     \b
     normalizer config

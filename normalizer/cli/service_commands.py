@@ -174,7 +174,7 @@ def up(
     seed: int,
     for_s: float | None,
 ) -> None:
-    """Start PostgreSQL, Kafka, normalizer, dashboard, and traffic here. Ctrl-C stops all.
+    """Start the whole stack with traffic on this machine. Ctrl-C stops it.
 
     \b
     normalizer up

@@ -35,7 +35,9 @@ def repair(
     dry_run: bool,
     which: tuple[str, ...],
 ) -> None:
-    """Make projections agree with the events again, while writers and readers continue.
+    """Make projections agree with the events again.
+
+    Writers and readers continue in the meantime.
 
     \b
     projector repair                                  all open divergences

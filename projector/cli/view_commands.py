@@ -40,7 +40,7 @@ def views(*, in_json: bool) -> None:
     metavar="SECONDS",
 )
 def wait(*, coordinates: str, timeout: float) -> None:
-    """Wait until the record with these coordinates is in every view, for scripts and tests.
+    """Wait until a record is in every view.
 
     \b
     projector wait noetl.events:3:1042 && psql -c 'select * from projector.executions'

@@ -231,7 +231,7 @@ async def test_each_try_to_reach_a_broker_comes_later_than_the_one_before(
             if line.get("tries") == 5:
                 fifth_at = datetime.fromisoformat(line["timestamp"])
 
-    first = next(line for line in lines if line["event"] == "unavailable")
+    first = next(line for line in lines if line["event"] == "outage.began")
     assert "127.0.0.1:1: TCP: Connection refused: is the broker running" in first["why"]
     # The four waits in between, at their shortest.
     since = datetime.fromisoformat(first["timestamp"])

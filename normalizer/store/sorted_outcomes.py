@@ -87,7 +87,7 @@ class SortedOutcomes(msgspec.Struct, kw_only=True):
 
 # Locks both tables until the transaction ends. A transaction that raises the horizon or forgets an
 # execution waits for the batches that have read them before.
-BEGIN_BATCH: Final = """
+_BEGIN_BATCH: Final = """
     select nextval('normalizer.batch_id') as batch_id,
            nullif(expired_before, '-infinity') as expired_before,
            array(
@@ -115,7 +115,7 @@ async def begin_batch(connection: asyncpg.Connection, batch: Batch) -> tuple[int
     }
     # No row can hold an id outside bigint. Only that row is rejected later, not the whole batch.
     storable = [one for one in execution_ids if one is not None and -(1 << 63) <= one < 1 << 63]
-    batch_id, horizon, forgotten = await connection.fetchrow(BEGIN_BATCH, storable)
+    batch_id, horizon, forgotten = await connection.fetchrow(_BEGIN_BATCH, storable)
     return batch_id, Exclusions(horizon=horizon, forgotten=frozenset(forgotten))
 
 

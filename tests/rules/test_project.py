@@ -137,5 +137,6 @@ def test_a_second_script_has_a_name_that_no_other_package_installs() -> None:
     installed = importlib.metadata.entry_points(group="console_scripts")
     others = {one.name for one in installed if one.dist and one.dist.name != "event-normalizer"}
 
+    assert "$(BIN)/normalizer" not in (ROOT / "Makefile").read_text()
     assert ours["event-normalizer"] == ours["normalizer"]
     assert others.isdisjoint({"event-normalizer", "projector"})

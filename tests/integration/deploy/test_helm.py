@@ -105,6 +105,20 @@ def test_kubernetes_takes_every_object(
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
+def test_a_relay_that_the_chart_runs_is_missed(manifests: dict[str, list[dict[str, Any]]]) -> None:
+    for values, absent in (("monitored-values", True), ("normalizer-only-values", False)):
+        rules = [
+            rule
+            for one in manifests[values]
+            if one["kind"] == "PrometheusRule"
+            for group in one["spec"]["groups"]
+            for rule in group["rules"]
+        ]
+
+        (down,) = (rule for rule in rules if rule.get("alert") == "RelayDown")
+        assert ('absent(up{job="relay"})' in down["expr"]) is absent
+
+
 @pytest.mark.skipif(shutil.which("npm") is None, reason="no npm: apt-get install npm")
 def test_keda_and_the_prometheus_operator_take_every_object(
     manifests: dict[str, list[dict[str, Any]]], tmp_path: Path

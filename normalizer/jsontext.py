@@ -191,7 +191,7 @@ _SCALARS: Final[dict[type, Callable[..., str]]] = {
 """How to write each type that has no members."""
 
 
-def _refuse_constant(name: str) -> Number:
+def _reject_constant(name: str) -> Number:
     msg = f"{name} is not JSON"
     raise ValueError(msg)
 
@@ -209,12 +209,12 @@ def _plain_object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
 _decoder: Final = json.JSONDecoder(
     parse_int=checked_number,
     parse_float=checked_number,
-    parse_constant=_refuse_constant,
+    parse_constant=_reject_constant,
     object_pairs_hook=_plain_object,
 )
 _canonical_decoder: Final = json.JSONDecoder(
     parse_int=canonical_number,
     parse_float=canonical_number,
-    parse_constant=_refuse_constant,
+    parse_constant=_reject_constant,
     object_pairs_hook=_sorted_object,
 )

@@ -65,7 +65,7 @@ _EVENT_BY_ID: Final = f"""
     where  event_id = $1::bigint
 """  # noqa: S608 - a constant
 
-_REFUSALS_OF: Final = """
+_REJECTIONS: Final = """
     select   quarantine_id, reason, detail, sqlstate, shape, normalizer_version, source_index,
              redriven_at
     from     normalizer.quarantine
@@ -190,9 +190,9 @@ async def _outcome_lines(
     """
     topic, _, partition, offset = key
     events = await connection.fetch(_EVENTS_OF, *key)
-    refusals = await connection.fetch(_REFUSALS_OF, *key)
+    rejections = await connection.fetch(_REJECTIONS, *key)
     lines = [line for event in events for line in _stored(event)]
-    lines += [_refused(refusal) for refusal in refusals]
+    lines += [_refused(rejection) for rejection in rejections]
     if position is None:
         if lines:
             return lines
@@ -201,7 +201,7 @@ async def _outcome_lines(
         return lines or [f"not read yet: the position is {position['next_offset']}"]
     if offset < position["start_offset"]:
         return lines or [f"before the first offset that was read: {position['start_offset']}"]
-    known = {row["source_index"] for row in (*events, *refusals)}
+    known = {row["source_index"] for row in (*events, *rejections)}
     for outcome in outcomes:
         if isinstance(outcome, Envelope) and outcome.source_index not in known:
             lines += await _reported_before(connection, outcome)

@@ -78,7 +78,7 @@ async def verify_ledger(
             positions = [LedgerPosition(**row) for row in await connection.fetch(POSITIONS)]
             gaps = await _gaps(connection)
         runs = await connection.fetch(RUNS)
-        stored, stored_by_run, quarantined, refused_by_run = await _rows(
+        stored, stored_by_run, quarantined, rejected_by_run = await _rows(
             connection, positions, runs
         )
         bounds, away = await _log_bounds(log, positions)
@@ -95,7 +95,7 @@ async def verify_ledger(
             key = (run["job_id"], run["run"])
             wrong = _differences(
                 ("stored", run["stored"], stored_by_run[key]),
-                ("quarantined", run["quarantined"], refused_by_run[key]),
+                ("quarantined", run["quarantined"], rejected_by_run[key]),
             )
             yield RunFinding(
                 job_id=run["job_id"],
@@ -232,7 +232,7 @@ async def _rows(
     while True:
         stored, stored_by_run = await _stored_rows(connection, positions, runs)
         refused = Counter(await _counts(connection, QUARANTINED, positions))
-        refused_by_run = Counter(await _counts_by_run(connection, QUARANTINED_BY_RUN, runs))
+        rejected_by_run = Counter(await _counts_by_run(connection, QUARANTINED_BY_RUN, runs))
         before, taken = taken, await connection.fetch(ARCHIVED)
         if before == taken:
             break
@@ -240,12 +240,12 @@ async def _rows(
         if row["job_id"]:
             run = (row["job_id"], row["run"])
             stored_by_run[run] += row["events"]
-            refused_by_run[run] += row["quarantined"]
+            rejected_by_run[run] += row["quarantined"]
         else:
             key = (row["source_topic"], row["source_incarnation"], row["source_partition"])
             stored[key] += row["events"]
             refused[key] += row["quarantined"]
-    return stored, stored_by_run, refused, refused_by_run
+    return stored, stored_by_run, refused, rejected_by_run
 
 
 async def _stored_rows(

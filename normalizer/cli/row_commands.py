@@ -40,7 +40,7 @@ from normalizer.jobs.renormalize import Renormalize, RenormalizeSelection
 from normalizer.runtime.exit_codes import FOUND
 from normalizer.store.read_only import read_only_connection
 
-SHOWN_REFUSALS: Final = 20
+SHOWN_REJECTIONS: Final = 20
 
 
 @click.command()
@@ -90,7 +90,7 @@ def renormalize(
         return Renormalize(runner, selection, normalize).run()
 
     result = run_job(settings, spec, flow, screen, max_rate)
-    end_job(screen, result, _refusals(database_url, result))
+    end_job(screen, result, _rejections(database_url, result))
 
 
 @click.command()
@@ -158,20 +158,20 @@ def jobs(*, limit: int, end: str | None) -> None:
         click.echo(line)
 
 
-def _refusals(database_url: str, result: RunResult) -> Iterator[str]:
+def _rejections(database_url: str, result: RunResult) -> Iterator[str]:
     """Yield a line for each of the first rows that stayed as they were."""
     if not result.totals.refused:
         return
-    rows = run_or_exit(_refused_rows(database_url, result))
+    rows = run_or_exit(_rejected_rows(database_url, result))
     for row in rows:
         yield f"  event {row['event_id']} stays: {row['reason']}: {row['detail']}"
     if result.totals.refused > len(rows):
         yield "  ... find all of them in normalizer.job_refusals"
 
 
-async def _refused_rows(database_url: str, result: RunResult) -> list[asyncpg.Record]:
+async def _rejected_rows(database_url: str, result: RunResult) -> list[asyncpg.Record]:
     async with read_only_connection(database_url) as connection:
         rows: list[asyncpg.Record] = await connection.fetch(
-            job_statements.LIST_ROW_REFUSALS, result.job_id, result.run, SHOWN_REFUSALS
+            job_statements.LIST_ROW_REJECTIONS, result.job_id, result.run, SHOWN_REJECTIONS
         )
     return rows

@@ -98,7 +98,7 @@ class Service:
         turns = Turns(self._membership, self._store, self._timed)
         self._filler = BatchFiller(settings, turns, self.intake, self._stopping, clock)
         self._deadline = asyncio.timeout(None)
-        self._refusals = RejectionLog(_log, clock)
+        self._rejections = RejectionLog(_log, clock)
         self._heartbeat_s = clock()
         self._next_heartbeat: asyncio.TimerHandle | None = None
         self._in_flight = InFlightBatch(clock)
@@ -132,7 +132,7 @@ class Service:
                 _log.warning("consumer.deadline_passed", why="batches in flight are rolled back")
             except BaseExceptionGroup as errors:
                 raise worst_of(errors, FatalError) from errors
-        self._refusals.flush()
+        self._rejections.flush()
         _log.info("consumer.stopped", **msgspec.structs.asdict(self.counters))
 
     def stop(self) -> None:
@@ -253,7 +253,7 @@ class Service:
 
     def _note_commit(self, written: CommittedBatch) -> None:
         self._commit_metrics.count(written, self._tracer.committed(written))
-        self._refusals.add(written)
+        self._rejections.add(written)
         self.counters.add(msgspec.structs.asdict(written.totals))
 
     def _count_batch(self, builder: BatchBuilder) -> None:

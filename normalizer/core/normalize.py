@@ -85,8 +85,8 @@ class Normalizer:
                 read_headers(record.headers, self._sanitizer) if record.headers else NO_HEADERS
             )
             events = decode_events(record.value, self._sanitizer, headers.cloudevent)
-        except RecordRejectedError as refusal:
-            return self._sampled(record, (_rejected(record, refusal.reason, refusal.detail, ""),))
+        except RecordRejectedError as why:
+            return self._sampled(record, (_rejected(record, why.reason, why.detail, ""),))
         except RecordIgnoredError as ignored:
             return (Ignored(why=str(ignored)),)
         recorded = recorded_at(record.recorded_ms)
@@ -130,8 +130,8 @@ def _outcome(
             event.coercions += unstorable_coercions(headers.replaced)
         keep_child_execution_id(event)
         return _envelope(record, event, event_type, shape, headers, recorded)
-    except RecordRejectedError as refusal:
-        rejected = _rejected(record, refusal.reason, refusal.detail, shape, event.index)
+    except RecordRejectedError as why:
+        rejected = _rejected(record, why.reason, why.detail, shape, event.index)
         return msgspec.structs.replace(rejected, execution_id=_readable_execution_id(event))
 
 

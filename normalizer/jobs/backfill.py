@@ -72,14 +72,14 @@ class Backfill:
         self._parts: list[SourcePart] = []
         self._share_read: float | None = None
         self._share_written: float | None = None
-        self._refusals = RejectionLog(_log)
+        self._rejections = RejectionLog(_log)
 
     async def run(self) -> RunResult:
         """Read, normalize, and store. If the source fails at once, no run begins."""
         async with self._source:
             self._parts = await self._source.parts()
             result = await self.runner.run(self._work, self.share)
-        self._refusals.flush()
+        self._rejections.flush()
         return result
 
     def share(self) -> float | None:
@@ -97,7 +97,7 @@ class Backfill:
             owner=self.runner.settings.owner,
             application_name=f"normalizer {run.spec.kind}",
             positions=positions,
-            on_commit=self._refusals.add,
+            on_commit=self._rejections.add,
             accept_expired=self._accept_expired,
         ) as store:
             await self._transfer(run, store, positions, tasks)

@@ -255,7 +255,7 @@ class Forget:
             raise self._divergent()
         if locked != stored:
             return None
-        await connection.execute(statements.DELETE_ROW_REFUSALS, self._id)
+        await connection.execute(statements.DELETE_ROW_REJECTIONS, self._id)
         deleted: int = await connection.fetchval(
             statements.DELETE_EXECUTION, self._id, timeout=wait_s
         )

@@ -172,7 +172,7 @@ EMPTY_RAW: Final = f"""
     select count(*) from gone
 """  # noqa: S608 - parts from this module
 
-DELETE_ROW_REFUSALS: Final = """
+DELETE_ROW_REJECTIONS: Final = """
     delete from normalizer.job_refusals
     where  event_id in (
                select event_id from normalizer.events where execution_id = $1::bigint

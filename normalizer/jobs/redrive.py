@@ -173,7 +173,7 @@ class QuarantineSource:
         failures: defaultdict[EntryCoordinates, dict[int, tuple[str, str]]] = defaultdict(dict)
         for (topic, incarnation, partition, offset, index), why in sorted_outcomes.excluded.items():
             failures[topic, incarnation, partition, offset][index] = ("gone", why)
-        for record, rejected in sorted_outcomes.refusals:
+        for record, rejected in sorted_outcomes.rejections:
             failures[_entry_coordinates(record)][rejected.index] = ("refused", rejected.detail)
         entry_outcomes = []
         for offset, (record, outcomes) in enumerate(part.items, part.from_offset):
@@ -291,7 +291,7 @@ class _RedrivePositions(JobPositions):
         self, part: PartitionBatch, totals: OutcomeTotals, sorted_outcomes: SortedOutcomes
     ) -> tuple[int, ...]:
         """Return the counts. A record that's rejected again isn't a duplicate."""
-        again = len(sorted_outcomes.refusals) - totals.quarantined if part.items else 0
+        again = len(sorted_outcomes.rejections) - totals.quarantined if part.items else 0
         kept = msgspec.structs.replace(totals, duplicate=totals.duplicate - again)
         return (*msgspec.structs.astuple(kept), 0, 0, again)
 

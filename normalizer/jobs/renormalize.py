@@ -31,7 +31,7 @@ from normalizer.runtime.pause import back_off_s, wait_at_most
 from normalizer.runtime.slices import Normalize
 from normalizer.runtime.telemetry import Outage, get_logger
 from normalizer.store.retry import TRIES_BEFORE_HALVING
-from normalizer.store.rows import RowRejectedError, StoredRows, find_refused_rows, update_rows
+from normalizer.store.rows import RowRejectedError, StoredRows, find_rejected_rows, update_rows
 from normalizer.store.session import RetryTransactionError, Session
 from normalizer.store.sqlstate import STATEMENT_ENDED
 
@@ -150,7 +150,7 @@ class Rewrite:
                     write = partial(self._write, run, rest, at)
                     after = await self._session.transaction(write)
                 except RowRejectedError:
-                    find = partial(self._find_refused, rest)
+                    find = partial(self._find_rejected, rest)
                     self._refused |= await self._session.transaction(find, rolled_back=True)
                 else:
                     self._page_rows = min(2 * self._page_rows, ROWS_A_CHUNK)
@@ -180,7 +180,7 @@ class Rewrite:
         if found.unreadable:
             listed = [(event_id, why.reason, why.detail) for event_id, why in found.unreadable]
             await connection.execute(
-                job_statements.ADD_ROW_REFUSALS, *job, *map(list, zip(*listed, strict=True))
+                job_statements.ADD_ROW_REJECTIONS, *job, *map(list, zip(*listed, strict=True))
             )
         after = ReadPosition(next_offset=at.next_offset + found.rows, cursor=str(last_id))
         outcome_counts = (0, 0, 0, 0, 0, len(found.changed), found.unchanged, len(found.unreadable))
@@ -197,7 +197,7 @@ class Rewrite:
         await move_parts(connection, run, [moved])
         return after
 
-    async def _find_refused(
+    async def _find_rejected(
         self, rest: IdRange, connection: asyncpg.Connection
     ) -> dict[int, str | None]:
         """Find the rows whose new form the database rejects. Writes nothing permanently."""
@@ -206,7 +206,7 @@ class Rewrite:
         async def change(some: Sequence[Envelope]) -> None:
             await update_rows(connection, some)
 
-        return await find_refused_rows(connection, found.changed, change)
+        return await find_rejected_rows(connection, found.changed, change)
 
     async def _rewrite_page(
         self, connection: asyncpg.Connection, rest: IdRange

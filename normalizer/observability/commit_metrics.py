@@ -40,7 +40,7 @@ class CommitMetrics:
             zip(map(_shape_of, written.events), map(_outcome_of, written.outcomes), strict=True)
         )
         counts[NO_SHAPE, "ignored"] += totals.ignored
-        for (_, rejected), is_new in zip(written.refusals, written.kept, strict=True):
+        for (_, rejected), is_new in zip(written.rejections, written.kept, strict=True):
             counts[rejected.shape or NO_SHAPE, "quarantined" if is_new else "duplicate"] += 1
             if is_new:
                 self._reasons[rejected.reason].inc()

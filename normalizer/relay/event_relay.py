@@ -27,7 +27,7 @@ from normalizer.relay.event_pages import (
 from normalizer.relay.output_records import (
     canonical_record,
     read_limits,
-    refusal_record,
+    rejection_record,
     too_large,
     unwritable,
 )
@@ -275,8 +275,8 @@ class EventRelay:
             rejected = unwritable(event, error)
         where = (event.source_topic, event.source_incarnation, event.source_partition)
         source = RawRecord(None, *where, event.source_offset)
-        refusal = refusal_record(source, rejected, self._settings.kafka_refused_topic)
-        return refusal, "quarantined"
+        rejection = rejection_record(source, rejected, self._settings.kafka_refused_topic)
+        return rejection, "quarantined"
 
     def _note_success(self) -> None:
         """Note that a page was sent, or that there is none.

@@ -102,9 +102,9 @@ def unwritable(event: Envelope, why: ValueError) -> Rejected:
     )
 
 
-def refusal_record(source: RawRecord, rejected: Rejected, topic: str) -> OutputRecord:
+def rejection_record(source: RawRecord, rejected: Rejected, topic: str) -> OutputRecord:
     """Build the record that says why an event or record was rejected, without its bytes."""
-    refusal = {
+    rejection = {
         "topic": source.topic,
         "partition": source.partition,
         "offset": source.offset,
@@ -113,4 +113,4 @@ def refusal_record(source: RawRecord, rejected: Rejected, topic: str) -> OutputR
         "detail": rejected.detail[:DETAIL_LETTERS],
     }
     key = f"{source.topic}:{source.partition}:{source.offset}"
-    return OutputRecord(topic, key.encode(), msgspec.json.encode({"quarantine": refusal}), [])
+    return OutputRecord(topic, key.encode(), msgspec.json.encode({"quarantine": rejection}), [])

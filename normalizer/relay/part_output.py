@@ -10,7 +10,7 @@ from normalizer.core.encoded_events import envelope_of
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Ignored, Rejected
 from normalizer.kafka import OutputRecord
-from normalizer.relay.output_records import canonical_record, refusal_record, too_large
+from normalizer.relay.output_records import canonical_record, rejection_record, too_large
 from normalizer.runtime.slices import SLICE_S
 from normalizer.store.quarantine_writer import RejectedRecord
 from normalizer.store.sorted_outcomes import OutcomeCounts
@@ -26,7 +26,7 @@ class PartOutput:
         self._part = part
         self._counts = OutcomeCounts()
         self._events: list[Envelope] = []
-        self._refusals: list[RejectedRecord] = []
+        self._rejections: list[RejectedRecord] = []
 
     async def make_records(self) -> list[OutputRecord]:
         """Build the records in the order of their events, a few milliseconds of work at a time."""
@@ -52,8 +52,8 @@ class PartOutput:
             events=self._events,
             new=self._events,
             outcomes=[("stored", event.event_id or 0) for event in self._events],
-            refusals=self._refusals,
-            kept=[True] * len(self._refusals),
+            rejections=self._rejections,
+            kept=[True] * len(self._rejections),
             totals=self._counts.totals(self._part),
             expired_unread=0,
             commit_s=commit_s,
@@ -69,6 +69,6 @@ class PartOutput:
         return record
 
     def _refused(self, source: RawRecord, rejected: Rejected) -> OutputRecord:
-        self._refusals.append(RejectedRecord(source, rejected))
+        self._rejections.append(RejectedRecord(source, rejected))
         self._counts.add("quarantined")
-        return refusal_record(source, rejected, self._settings.kafka_refused_topic)
+        return rejection_record(source, rejected, self._settings.kafka_refused_topic)

@@ -19,7 +19,7 @@ from normalizer.core.batch import (
 )
 from normalizer.core.last_try import ALONE, LastTry
 from normalizer.errors import AnotherClusterError, PositionError, ShapesChangedError
-from normalizer.store.migrate import refuse_other_files
+from normalizer.store.migrate import reject_other_files
 from normalizer.store.protocol import check_protocol
 from normalizer.store.sorted_outcomes import OutcomeCounts
 from normalizer.store.source_positions import (
@@ -143,7 +143,7 @@ async def claim_partition(
     It waits for the owner's transaction in flight. Raises FatalError if this code must not write to
     the database's schema or protocol, and ShapesChangedError if the table of shapes has changed.
     """
-    await refuse_other_files(connection)
+    await reject_other_files(connection)
     claim_latest = partial(
         _claim_latest,
         connection,

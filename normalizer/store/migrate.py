@@ -106,9 +106,9 @@ async def read_status(database_url: str, *, folder: Path = FOLDER) -> tuple[Migr
     )
 
 
-async def refuse_other_files(connection: asyncpg.Connection) -> None:
+async def reject_other_files(connection: asyncpg.Connection) -> None:
     """Raise SchemaMismatchError unless these files are the ones that were applied here."""
-    _refuse_other_files(_files(), await _read_applied(connection))
+    _reject_other_files(_files(), await _read_applied(connection))
 
 
 @cache
@@ -116,7 +116,7 @@ def _files() -> tuple[Migration, ...]:
     return read_migrations()
 
 
-def _refuse_other_files(
+def _reject_other_files(
     files: tuple[Migration, ...], applied: Mapping[str, AppliedMigration]
 ) -> None:
     states = [status_of(file.version, file, applied.get(file.version)) for file in files]
@@ -197,7 +197,7 @@ async def _apply(
 ) -> bool:
     """Apply the file unless it's applied, and store its checksum. Returns whether it did."""
     applied = await _read_applied(connection)
-    _refuse_other_files(files, applied)
+    _reject_other_files(files, applied)
     if file.version not in applied:
         try:
             await connection.execute(file.text)

@@ -199,7 +199,7 @@ class RejectionLog:
 
     def add(self, committed: CommittedBatch) -> None:
         """Count the new rejections of a batch, and log them if the last line is old enough."""
-        for (record, rejected), is_new in zip(committed.refusals, committed.kept, strict=True):
+        for (record, rejected), is_new in zip(committed.rejections, committed.kept, strict=True):
             if is_new:
                 self._reasons[rejected.reason] += 1
                 self._example = self._example or {

@@ -64,26 +64,26 @@ _ADD_QUARANTINE: Final = """
 
 
 async def write_quarantine(
-    connection: asyncpg.Connection, refusals: Sequence[RejectedRecord], batch_id: int
+    connection: asyncpg.Connection, rejections: Sequence[RejectedRecord], batch_id: int
 ) -> list[bool]:
     """Store the rejections. Returns for each whether it's new or already stored.
 
     The bytes go to a separate table for redrive, which only the owner can read.
     """
-    if not refusals:
+    if not rejections:
         return []
     added = await connection.fetch(
         _ADD_QUARANTINE,
-        *map(list, zip(*(_row(rejected_record) for rejected_record in refusals), strict=True)),
+        *map(list, zip(*(_row(rejected_record) for rejected_record in rejections), strict=True)),
         batch_id,
     )
     await _keep_raw(
         connection,
-        {rejected_record.coordinates[:4]: rejected_record.record for rejected_record in refusals},
+        {rejected_record.coordinates[:4]: rejected_record.record for rejected_record in rejections},
     )
     new = {tuple(row) for row in added}
     kept = []
-    for rejected_record in refusals:
+    for rejected_record in rejections:
         kept.append(rejected_record.coordinates in new)
         new.discard(rejected_record.coordinates)  # a file may hold a record twice
     return kept

@@ -16,7 +16,7 @@ from normalizer.core.identity.coordinates import (
 from normalizer.core.identity.reconcile import reconcile
 from normalizer.core.identity.stored_events import WritePlan
 from normalizer.envelope import Envelope, Rejected
-from normalizer.store.rows import StoredRows, copy_rows, find_refused_rows, update_rows
+from normalizer.store.rows import StoredRows, copy_rows, find_rejected_rows, update_rows
 from normalizer.store.sorted_outcomes import begin_batch, sort_outcomes
 from normalizer.store.source_positions import Positions
 
@@ -71,8 +71,8 @@ class RowIsolation:
         async def update(rows: Sequence[Envelope]) -> None:
             await update_rows(connection, rows)
 
-        codes = await find_refused_rows(connection, write_plan.inserts, insert)
-        return codes | await find_refused_rows(connection, write_plan.updates, update), write_plan
+        codes = await find_rejected_rows(connection, write_plan.inserts, insert)
+        return codes | await find_rejected_rows(connection, write_plan.updates, update), write_plan
 
     async def _isolate_reports(
         self,
@@ -83,9 +83,9 @@ class RowIsolation:
         """Return the reports in a rejected merged row that are rejected alone, or the last."""
         if len(reports) == 1:
             return reports
-        refused_alone = [
+        rejected_alone = [
             event
             for event in reports
             if (await self._try_rows(connection, [event], dedup_horizon))[0]
         ]
-        return refused_alone or reports[-1:]
+        return rejected_alone or reports[-1:]

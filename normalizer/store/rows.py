@@ -384,7 +384,7 @@ async def update_rows(connection: asyncpg.Connection, rows: Sequence[Envelope]) 
     await connection.execute(_UPDATE_EVENTS, ids, *columns)
 
 
-async def find_refused_rows(
+async def find_rejected_rows(
     connection: asyncpg.Connection,
     rows: Sequence[Row],
     write: Callable[[Sequence[Row]], Awaitable[None]],
@@ -399,12 +399,12 @@ async def find_refused_rows(
     suspects = [rows]
     while suspects:
         some = suspects.pop()
-        refusal = await _try_write(connection, some, write)
-        if refusal is None:
+        rejection = await _try_write(connection, some, write)
+        if rejection is None:
             continue
-        line = 1 if len(some) == 1 else refusal.line
+        line = 1 if len(some) == 1 else rejection.line
         if line is not None and line <= len(some):
-            refused[some[line - 1].event_id or 0] = refusal.sqlstate
+            refused[some[line - 1].event_id or 0] = rejection.sqlstate
             some = some[line:]
         suspects += [some[len(some) // 2 :], some[: len(some) // 2]]
     return refused
@@ -420,16 +420,16 @@ async def _try_write(
         return None
     savepoint = connection.transaction()
     await savepoint.start()
-    refusal: RowRejectedError | None = None
+    rejection: RowRejectedError | None = None
     try:
         await write(rows)
     except RowRejectedError as found:
         # Make a new exception, because the traceback of `found` keeps this frame and its rows in a
         # cycle.
-        refusal = RowRejectedError(found.sqlstate, found.line)
+        rejection = RowRejectedError(found.sqlstate, found.line)
     except FOREIGN_ERRORS as error:
         if fault_of(error, copying=False) is not Fault.RECORD:
             raise
-        refusal = RowRejectedError(getattr(error, "sqlstate", None))
+        rejection = RowRejectedError(getattr(error, "sqlstate", None))
     await savepoint.rollback()
-    return refusal
+    return rejection

@@ -64,7 +64,7 @@ class SortedOutcomes(msgspec.Struct, kw_only=True):
     """A batch's outcomes by kind. Ignored ones are only counted.
 
     `counts` is parallel to the batch's parts, and so is `ends`, the index in `events` after the
-    last event of each part. `counts_of_refusals` is parallel to `refusals` and holds the counts of
+    last event of each part. `rejection_counts` is parallel to `rejections` and holds the counts of
     the part that each rejection belongs to. `excluded` says why valid outcomes are ignored.
     `expired` counts those before the horizon, and `expired_unread` those of them that no earlier
     batch has read.
@@ -73,16 +73,16 @@ class SortedOutcomes(msgspec.Struct, kw_only=True):
     counts: list[OutcomeCounts]
     events: list[Event] = []
     ends: list[int] = []
-    refusals: list[RejectedRecord] = []
-    counts_of_refusals: list[OutcomeCounts] = []
+    rejections: list[RejectedRecord] = []
+    rejection_counts: list[OutcomeCounts] = []
     excluded: dict[Coordinates, str] = {}
     expired: int = 0
     expired_unread: int = 0
 
-    def add_refusal(self, refusal: RejectedRecord, counts: OutcomeCounts) -> None:
+    def add_rejection(self, rejection: RejectedRecord, counts: OutcomeCounts) -> None:
         """Add a rejected record, and the counts of its part."""
-        self.refusals.append(refusal)
-        self.counts_of_refusals.append(counts)
+        self.rejections.append(rejection)
+        self.rejection_counts.append(counts)
 
 
 # Locks both tables until the transaction ends. A transaction that raises the horizon or forgets an
@@ -145,14 +145,14 @@ def sort_outcomes(
                             counts.add("ignored")
                             sorted_outcomes.excluded[rejected_record.coordinates] = FORGOTTEN
                         else:
-                            sorted_outcomes.add_refusal(rejected_record, counts)
+                            sorted_outcomes.add_rejection(rejected_record, counts)
                     case Ignored():
                         counts.add("ignored")
                     case event if forgotten and event.execution_id in forgotten:
                         counts.add("ignored")
                         sorted_outcomes.excluded[coordinates_of(event)] = FORGOTTEN
                     case event if refused and (rejected := refused.get(coordinates_of(event))):
-                        sorted_outcomes.add_refusal(RejectedRecord(record, rejected), counts)
+                        sorted_outcomes.add_rejection(RejectedRecord(record, rejected), counts)
                     case event:
                         events.append(event)
         sorted_outcomes.ends.append(len(events))

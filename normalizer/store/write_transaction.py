@@ -31,8 +31,8 @@ class CommittedBatch(msgspec.Struct, frozen=True, kw_only=True):
     """The results of one committed batch, for metrics.
 
     `new` holds the inserted rows. `outcomes` is parallel to `events`. `kept` is parallel to
-    `refusals` and says whether each rejection is new. `expired_unread` counts the events that were
-    ignored as expired and that no earlier batch has read. `ambiguous` counts the rows that became
+    `rejections` and says whether each is new. `expired_unread` counts the events that were ignored
+    as expired and that no earlier batch has read. `ambiguous` counts the rows that became
     ambiguous in this batch. `commit_s` is how long COMMIT took. `batch_id` is that of its rows. The
     relay has none.
     """
@@ -40,7 +40,7 @@ class CommittedBatch(msgspec.Struct, frozen=True, kw_only=True):
     events: Sequence[Event]
     new: Sequence[Event]
     outcomes: Sequence[tuple[Outcome, int]]
-    refusals: Sequence[RejectedRecord]
+    rejections: Sequence[RejectedRecord]
     kept: Sequence[bool]
     totals: OutcomeTotals
     expired_unread: int
@@ -75,8 +75,8 @@ class WriteTransaction:
         if plan.merge_first:
             return await self._merge_first(connection, plan, progress)
         outcomes = await self._write_rows(connection, plan, batch_id)
-        refusals = plan.sorted_outcomes.refusals
-        kept = await self._quarantine(connection, refusals, batch_id, dedup_horizon)
+        rejections = plan.sorted_outcomes.rejections
+        kept = await self._quarantine(connection, rejections, batch_id, dedup_horizon)
         _count(plan.sorted_outcomes, outcomes, kept)
         moves = [
             (part, counts.totals(part))
@@ -87,7 +87,7 @@ class WriteTransaction:
             events=plan.sorted_outcomes.events,
             new=plan.write_plan.inserts,
             outcomes=outcomes,
-            refusals=refusals,
+            rejections=rejections,
             kept=kept,
             totals=sum((totals for _, totals in moves), OutcomeTotals()),
             expired_unread=plan.sorted_outcomes.expired_unread,
@@ -136,7 +136,7 @@ class WriteTransaction:
     async def _quarantine(
         self,
         connection: asyncpg.Connection,
-        refusals: Sequence[RejectedRecord],
+        rejections: Sequence[RejectedRecord],
         batch_id: int,
         dedup_horizon: DedupHorizon,
     ) -> list[bool]:
@@ -145,19 +145,19 @@ class WriteTransaction:
         A record that has a row from earlier rules keeps it, and its rejection isn't stored.
         """
         below = {
-            refusal.coordinates
-            for refusal in refusals
-            if refusal.record.offset < dedup_horizon.get(refusal.coordinates[:3], 0)
+            rejection.coordinates
+            for rejection in rejections
+            if rejection.record.offset < dedup_horizon.get(rejection.coordinates[:3], 0)
         }
         stored_before = await StoredRows(connection).find_rows_at(below) if below else {}
         kept = iter(
             await write_quarantine(
                 connection,
-                [one for one in refusals if one.coordinates not in stored_before],
+                [one for one in rejections if one.coordinates not in stored_before],
                 batch_id,
             )
         )
-        return [refusal.coordinates not in stored_before and next(kept) for refusal in refusals]
+        return [one.coordinates not in stored_before and next(kept) for one in rejections]
 
 
 def _count(
@@ -170,5 +170,5 @@ def _count(
         sorted_outcomes.counts, pairwise((0, *sorted_outcomes.ends)), strict=True
     ):
         counts.add_outcomes(outcomes[first:after])
-    for counts, is_new in zip(sorted_outcomes.counts_of_refusals, kept, strict=True):
+    for counts, is_new in zip(sorted_outcomes.rejection_counts, kept, strict=True):
         counts.add("quarantined" if is_new else "duplicate")

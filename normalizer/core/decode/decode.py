@@ -24,8 +24,8 @@ from normalizer.core.decode.decode_json import (
     EVENT_DEPTH,
     decode_object_or_text,
     parse_tree,
-    refuse_invalid,
-    refuse_numbers,
+    reject_invalid,
+    reject_numbers,
     unframe,
 )
 from normalizer.core.decode.levels import (
@@ -90,14 +90,14 @@ def decode_events(
     if not begins_an_object and value.startswith(b"\0"):
         value = unframe(value)
     if not value.isascii():
-        _refuse_invalid_utf8(value)
+        _reject_invalid_utf8(value)
     suspicious = sanitizer.suspects(value)
     if not suspicious and begins_an_object:
         content = decode_object_or_text(value)
         if not isinstance(content, str) and is_named(content) and not cloudevent:
             check_depth(value, EVENT_DEPTH)
             if len(value) > PLAIN_BYTES:
-                refuse_numbers(value)
+                reject_numbers(value)
             return (WireEvent.read(value, content),)  # nothing to unwrap: nearly every record
     return _RecordDecoder(sanitizer, suspicious=suspicious).read(value, cloudevent)
 
@@ -124,7 +124,7 @@ class _RecordDecoder:
     def decode_value(self, value: bytes, *, is_record: bool) -> "Level | str":
         if bare := _LIST.match(value):
             text = value[bare.end() :]
-            refuse_invalid(text)
+            reject_invalid(text)
             value = b'%b{"events":%b}' % (bare[0], text)  # a batch without outer fields (#w4)
         return self.decode(value, is_record=is_record)
 
@@ -170,8 +170,8 @@ class _RecordDecoder:
             if are_deep:
                 raise too_deep()
             return wire_event(level, batch, index, shared)
-        except RecordRejectedError as refusal:
-            return UndecodableItem(index, refusal.reason, refusal.detail)
+        except RecordRejectedError as why:
+            return UndecodableItem(index, why.reason, why.detail)
 
     def _open(self, content: "Level | str") -> Level:
         """Unwrap a JSON string, then a feed wrapper, each once (#w1, #w2)."""
@@ -205,7 +205,7 @@ class _RecordDecoder:
         """Decode the content of foreign envelopes, and their other fields (#w7, #w9)."""
         decoder = self
         if unwrapped.encoded:
-            _refuse_invalid_utf8(unwrapped.value)
+            _reject_invalid_utf8(unwrapped.value)
             suspicious = self._suspicious or self._sanitizer.suspects(unwrapped.value)
             decoder = _RecordDecoder(self._sanitizer, suspicious=suspicious)
         content = decoder.decode_value(unwrapped.value, is_record=False)
@@ -233,7 +233,7 @@ class _RecordDecoder:
             text = text[len(BOM) :]
         replaced: dict[int | None, set[Path]] = {}
         if self._suspicious:
-            refuse_numbers(text)
+            reject_numbers(text)
             tree = parse_tree(text, self._sanitizer.suspects)
             check_depth(text, MAX_NESTING)
             if is_record and isinstance(tree, dict) and is_enveloped(tree):
@@ -246,7 +246,7 @@ class _RecordDecoder:
         else:
             content = decode_object_or_text(text)
             check_depth(text, MAX_NESTING)
-            refuse_numbers(text)
+            reject_numbers(text)
             if is_record and (unwrapped := _unwrapped(content, RAWS)):
                 return self._open_envelope(unwrapped, bom=bom)
         if not isinstance(content, str):
@@ -255,7 +255,7 @@ class _RecordDecoder:
         return "\ufeff" + content.removeprefix("\ufeff") if bom else content
 
 
-def _refuse_invalid_utf8(value: bytes) -> None:
+def _reject_invalid_utf8(value: bytes) -> None:
     try:
         value.decode()
     except UnicodeDecodeError as error:

@@ -30,7 +30,7 @@ def decode_object_or_text(text: bytes) -> dict[str, Raw] | str:
         content = _decoder.decode(text)
     except msgspec.ValidationError as error:
         # It's another kind of value. But if the JSON is broken further on, that's the reason (#l2).
-        refuse_invalid(text)
+        reject_invalid(text)
         check_depth(text, MAX_NESTING)
         kind = "".join(_KIND.findall(str(error)))
         raise RecordRejectedError("not_an_event", f"expected an object, got {kind}") from None
@@ -57,7 +57,7 @@ def unframe(value: bytes) -> bytes:
     return text
 
 
-def refuse_numbers(text: bytes) -> None:
+def reject_numbers(text: bytes) -> None:
     """Raise RecordRejectedError for bad JSON, or for numbers too long when written out."""
     if may_be_expansive(text):
         content = decode_object_or_text(_SURROGATES.sub(rb"\\ufffd", text))
@@ -68,7 +68,7 @@ def refuse_numbers(text: bytes) -> None:
         check_numbers(text)
 
 
-def refuse_invalid(text: bytes) -> None:
+def reject_invalid(text: bytes) -> None:
     """Raise RecordRejectedError for text that isn't one JSON value.
 
     Lone surrogates are fine (#v5).

@@ -122,7 +122,7 @@ class BackfillDryRun:
             raise broken
 
     async def _compare(self, batch: Batch, overlay: Overlay) -> None:
-        events, refusals = self._events_and_rejected(batch)
+        events, rejections = self._events_and_rejected(batch)
         write_plan, stored = await self._reconcile(events, overlay)
         overlay.keep(
             map(envelope_of, write_plan.inserts),
@@ -134,7 +134,7 @@ class BackfillDryRun:
         for row in stored.same:
             if 0 < row.normalizer_version < self._rules_version:
                 self._note_stale(row)
-        await self._note_refusals(refusals, overlay)
+        await self._note_rejections(rejections, overlay)
 
     def _events_and_rejected(self, batch: Batch) -> tuple[list[Envelope], list[RejectedRecord]]:
         """Return events to reconcile, and rejections.
@@ -142,7 +142,7 @@ class BackfillDryRun:
         Events that would be ignored are only counted.
         """
         events: list[Envelope] = []
-        refusals: list[RejectedRecord] = []
+        rejections: list[RejectedRecord] = []
         for record, outcomes in batch.items():
             if not outcomes:
                 self._diff.add("gone")
@@ -152,21 +152,23 @@ class BackfillDryRun:
                     continue
                 match outcome:
                     case Rejected():
-                        refusals.append(RejectedRecord(record, outcome))
+                        rejections.append(RejectedRecord(record, outcome))
                     case Ignored():
                         self._diff.add("ignored")
                     case event if event.execution_id in self._forgotten:
                         self._diff.add("forgotten")
                     case event:
                         events.append(envelope_of(event))
-        return events, refusals
+        return events, rejections
 
-    async def _note_refusals(self, refusals: Sequence[RejectedRecord], overlay: Overlay) -> None:
-        known = await self._rejected_before([refusal.record for refusal in refusals])
-        known |= await self._stored_before({refusal.coordinates for refusal in refusals} - known)
-        for refusal in refusals:
-            if refusal.coordinates not in known and overlay.refuse(refusal.coordinates):
-                self._diff.refuse(rejected_coordinates(*refusal), refusal.rejected.reason)
+    async def _note_rejections(
+        self, rejections: Sequence[RejectedRecord], overlay: Overlay
+    ) -> None:
+        known = await self._rejected_before([one.record for one in rejections])
+        known |= await self._stored_before({one.coordinates for one in rejections} - known)
+        for rejection in rejections:
+            if rejection.coordinates not in known and overlay.reject(rejection.coordinates):
+                self._diff.reject(rejected_coordinates(*rejection), rejection.rejected.reason)
             else:
                 self._diff.add("unchanged")
 
@@ -193,7 +195,7 @@ class BackfillDryRun:
     def _note_stale(self, row: Envelope) -> None:
         match renormalize_row(row, self._normalize):
             case Unreadable() as unreadable:
-                self.stale.refuse(f"event {row.event_id}", unreadable.reason, _id_of(row))
+                self.stale.reject(f"event {row.event_id}", unreadable.reason, _id_of(row))
             case Envelope() as today:
                 if fields := changes_between(row, today):
                     self.stale.change("changed", _id_of(row), fields)

@@ -94,7 +94,7 @@ class Diff:
         if self._sink:
             self._sink(RowChange(what=what, event_id=str(event_id), fields=fields))
 
-    def refuse(self, coordinates: str, reason: str, event_id: int | None = None) -> None:
+    def reject(self, coordinates: str, reason: str, event_id: int | None = None) -> None:
         """Add a record, or a stored row, that would be rejected."""
         self._rows["refused"] = self.count("refused") + 1
         self._reasons[reason] = self._reasons.get(reason, 0) + 1

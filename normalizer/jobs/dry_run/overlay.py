@@ -110,7 +110,7 @@ class Overlay:
         )
         return self._assigned
 
-    def refuse(self, coordinates: Coordinates) -> bool:
+    def reject(self, coordinates: Coordinates) -> bool:
         """Note a rejection. Returns whether it's the first for these coordinates."""
         return (
             self._files.execute(

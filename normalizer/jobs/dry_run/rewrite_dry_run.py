@@ -58,7 +58,7 @@ class RewriteDryRun:
         found.rows = len(records)
         self._rows_read += len(records)
         for event_id, why in found.unreadable:
-            self._diff.refuse(f"event {event_id}", why.reason, event_id)
+            self._diff.reject(f"event {event_id}", why.reason, event_id)
         for row in found.changed:
             assert row.event_id is not None
             self._diff.change("changed", row.event_id, changes_between(before[row.event_id], row))

@@ -16,7 +16,7 @@ from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePart
 from normalizer.postgres.database import release
-from normalizer.store.migrate import refuse_other_files
+from normalizer.store.migrate import reject_other_files
 from normalizer.store.protocol import check_protocol
 from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
@@ -207,7 +207,7 @@ class JobRun:
         )
 
     async def _begin(self, connection: asyncpg.Connection) -> None:
-        await refuse_other_files(connection)
+        await reject_other_files(connection)
         async with connection.transaction():
             await self._take(connection)
             await check_protocol(connection)

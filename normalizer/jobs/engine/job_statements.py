@@ -287,14 +287,14 @@ ALL_EVENTS: Final = f"""
     order by event_id
 """  # noqa: S608 - column names of this project
 
-ADD_ROW_REFUSALS: Final = """
+ADD_ROW_REJECTIONS: Final = """
     insert into normalizer.job_refusals (job_id, run, event_id, reason, detail)
     select $1::text, $2::integer, refused.event_id, refused.reason, refused.detail
     from   unnest($3::bigint[], $4::text[], $5::text[]) as refused (event_id, reason, detail)
     on conflict on constraint job_refusals_pkey do nothing
 """
 
-LIST_ROW_REFUSALS: Final = """
+LIST_ROW_REJECTIONS: Final = """
     select   event_id, reason, detail
     from     normalizer.job_refusals
     where    job_id = $1::text and run = $2::integer

@@ -161,7 +161,7 @@ def test_a_dry_run_that_shows_nothing_leaves_no_file_of_changes(tmp_path: Path) 
     assert not changes.exists()
 
     with collecting_diff(changes) as diff:
-        diff.refuse("a record", "invalid_json")
+        diff.reject("a record", "invalid_json")
     assert b"invalid_json" in changes.read_bytes()
 
 

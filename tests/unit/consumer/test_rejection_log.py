@@ -10,7 +10,7 @@ from tests.support.factories import EXECUTION_ID, TOPIC, raw_record, rejected
 
 
 def test_every_new_refusal_is_logged_also_one_by_the_database() -> None:
-    refusals = [
+    rejections = [
         RejectedRecord(raw_record(1), rejected()),
         RejectedRecord(
             raw_record(2), rejected(reason="rejected_by_database", detail="the database refused")
@@ -21,7 +21,7 @@ def test_every_new_refusal_is_logged_also_one_by_the_database() -> None:
         events=[],
         new=[],
         outcomes=[],
-        refusals=refusals,
+        rejections=rejections,
         kept=[False, True, True],
         totals=OutcomeTotals(quarantined=2, duplicate=1),
         expired_unread=0,

@@ -240,7 +240,7 @@ def test_an_overlay_keeps_what_would_be_and_what_was_first() -> None:
         assert list(overlay.changed()) == [(first, again)]
         assert overlay.find_assigned(coordinates_of(first)) == assigned < 0
         assert overlay.find_assigned(coordinates_of(second)) is None
-        assert [overlay.refuse(coordinates_of(first)) for _ in range(2)] == [True, False]
+        assert [overlay.reject(coordinates_of(first)) for _ in range(2)] == [True, False]
 
 
 async def test_the_share_of_a_topic_is_of_the_run_wherever_reading_goes_on(

@@ -91,7 +91,7 @@ def linked(
 
 
 def committed(**fields: Any) -> CommittedBatch:
-    values: dict[str, Any] = {"events": [], "new": [], "outcomes": [], "refusals": [], "kept": []}
+    values: dict[str, Any] = {"events": [], "new": [], "outcomes": [], "rejections": [], "kept": []}
     return CommittedBatch(
         **(values | {"totals": OutcomeTotals(stored=2), "expired_unread": 0} | fields)
     )

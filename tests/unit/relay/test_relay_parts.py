@@ -21,7 +21,7 @@ from normalizer.errors import BrokerUnavailableError, PartsLostError
 from normalizer.kafka import CommittedOffset, KafkaPartition, transactional_producer
 from normalizer.kafka.transactional_producer import OutputRecord
 from normalizer.relay import relay_store
-from normalizer.relay.output_records import canonical_record, refusal_record
+from normalizer.relay.output_records import canonical_record, rejection_record
 from normalizer.relay.relay_positions import RelayPosition, claim_of, position_of
 from normalizer.store.store import Claim
 from tests.contract import FOLDER
@@ -94,7 +94,7 @@ def test_a_record_keeps_the_traceparent_that_its_trace_id_is_of(
 def test_a_refusal_has_the_place_and_the_reason_and_no_byte_of_the_record() -> None:
     source = raw_record(5, b'{"password":"hunter2"', key=b"secret key")
 
-    record = refusal_record(source, rejected(index=2, sample="hunter2", detail="d" * 900), "out")
+    record = rejection_record(source, rejected(index=2, sample="hunter2", detail="d" * 900), "out")
 
     body = msgspec.json.decode(record.value)["quarantine"]
     refusal = ASYNCAPI["components"]["schemas"]["refusal"]["properties"]["quarantine"]

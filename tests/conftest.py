@@ -13,6 +13,7 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -113,6 +114,14 @@ async def database(cluster: Cluster) -> AsyncIterator[Database]:
     """Migrated, empty and of this test alone."""
     async with cluster.database() as made:
         yield made
+
+
+@pytest.fixture
+async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
+    """A superuser's connection to it."""
+    made = await asyncpg.connect(database.admin_url)
+    yield made
+    await made.close()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ The fold of deploy/calls.py is compared with what is known to have happened, and
 fold.
 """
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from itertools import combinations, permutations
 
 import asyncpg
@@ -22,17 +22,9 @@ from tests.support import view_rows
 from tests.support.canonical_topic import row_of
 from tests.support.event_histories import manual_changes, repeated, retried_commands, splits
 from tests.support.simulator_pipeline import MemoryDatabase
-from tests.support.stack import Database
 from tests.support.view_rows import view_differences
 
 History = list[tuple[Row, int]]
-
-
-@pytest.fixture
-async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
-    made = await asyncpg.connect(database.admin_url)
-    yield made
-    await made.close()
 
 
 def issuer_numbers_retries(history: History) -> bool:

@@ -52,13 +52,6 @@ ODD = Mix(
 NORMALIZER: Final = Normalizer()
 
 
-@pytest.fixture
-async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
-    made = await asyncpg.connect(database.admin_url)
-    yield made
-    await made.close()
-
-
 @by_hand
 @given(data=st.data())
 async def test_any_order_and_batching_and_any_hand_shows_what_the_log_holds(

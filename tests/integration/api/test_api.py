@@ -39,12 +39,6 @@ async def filled(stack: Stack) -> AsyncIterator[Database]:
         yield made
 
 
-@pytest.fixture(scope="module")
-async def client(filled: Database) -> AsyncIterator[httpx.AsyncClient]:
-    async with api_client(filled.url) as made:
-        yield made
-
-
 @pytest.fixture
 async def connection(filled: Database) -> AsyncIterator[asyncpg.Connection]:
     made = await asyncpg.connect(filled.admin_url)

@@ -32,12 +32,6 @@ async def filled(stack: Stack) -> AsyncIterator[Database]:
         yield made
 
 
-@pytest.fixture(scope="module")
-async def client(filled: Database) -> AsyncIterator[httpx.AsyncClient]:
-    async with api_client(filled.url) as made:
-        yield made
-
-
 async def test_a_field_is_a_filter_by_its_own_name(client: httpx.AsyncClient) -> None:
     row = (await get_rows(client, "calls", failed="true", limit=1))[0]
 

@@ -46,12 +46,6 @@ async def filled(stack: Stack) -> AsyncIterator[Database]:
         yield made
 
 
-@pytest.fixture(scope="module")
-async def client(filled: Database) -> AsyncIterator[httpx.AsyncClient]:
-    async with api_client(filled.url) as made:
-        yield made
-
-
 def _cases() -> Iterator[tuple[Endpoint, str, tuple[str, ...]]]:
     """The values to try for each parameter: all on the first two endpoints that have it."""
     had: Counter[tuple[str, Any]] = Counter()

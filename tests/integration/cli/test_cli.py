@@ -5,7 +5,6 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import msgspec
@@ -38,12 +37,6 @@ from tests.support.stack import Database, Topic
 
 ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
 SECRET = "hunter2"
-
-
-@pytest.fixture
-async def watcher(database: Database) -> AsyncIterator[Watcher]:
-    async with watching(database.url) as started:
-        yield started
 
 
 @pytest.fixture

@@ -23,18 +23,12 @@ from normalizer.store.claims import Claim
 from normalizer.store.store import Store
 from tests.support.job_runs import backfill_topic
 from tests.support.relay_runs import output_topics, read_topic, relay_settings
-from tests.support.service_runs import Watcher, running, send, settings_for, until, watching
+from tests.support.service_runs import Watcher, running, send, settings_for, until
 from tests.support.stack import Database, Topic
 
 TWO_PARTITIONS = pytest.mark.parametrize("topic", [2], indirect=True)
 WIDE = 4
 """Partitions of the topic of the same name in the other cluster."""
-
-
-@pytest.fixture
-async def watcher(database: Database) -> Any:
-    async with watching(database.url) as started:
-        yield started
 
 
 @pytest.fixture

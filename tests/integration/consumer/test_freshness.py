@@ -32,12 +32,6 @@ from tests.support.table_rows import claimed, open_store
 ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
 
 
-@pytest.fixture
-async def watcher(database: Database) -> AsyncIterator[Watcher]:
-    async with watching(database.url) as started:
-        yield started
-
-
 @contextlib.asynccontextmanager
 async def monitored(settings: Settings) -> AsyncIterator[Any]:
     async with running(settings) as service:

@@ -1,7 +1,6 @@
 """A process with a name keeps its place in the consumer group while it restarts."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -18,19 +17,12 @@ from tests.support.service_runs import (
     send,
     settings_for,
     until,
-    watching,
 )
 from tests.support.stack import Database, Topic
 
 LONG_MS = 600_000
 """A session that no test waits for."""
 TWO_PARTITIONS = pytest.mark.parametrize("topic", [2], indirect=True)
-
-
-@pytest.fixture
-async def watcher(database: Database) -> AsyncIterator[Watcher]:
-    async with watching(database.url) as watcher:
-        yield watcher
 
 
 @TWO_PARTITIONS

@@ -23,7 +23,7 @@ from normalizer.runtime.normalizer_process import NormalizerProcess, NormalizerP
 from tests.support.factories import raw_event
 from tests.support.measured_service import Measures, measured, read
 from tests.support.results import PrintLine, write_defect
-from tests.support.service_runs import Watcher, running, send, settings_for, until, watching
+from tests.support.service_runs import Watcher, running, send, settings_for, until
 from tests.support.stack import Database, Topic
 
 TWO_PARTITIONS: Final = pytest.mark.parametrize("topic", [2], indirect=True)
@@ -31,12 +31,6 @@ ONE_PARTITION: Final = pytest.mark.parametrize("topic", [1], indirect=True)
 SMALL: Final = 50
 NEIGHBOURS_S: Final = 10.0
 MIB: Final = 1 << 20
-
-
-@pytest.fixture
-async def watcher(database: Database) -> Any:
-    async with watching(database.url) as started:
-        yield started
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):

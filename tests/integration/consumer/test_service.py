@@ -35,12 +35,6 @@ from tests.support.table_rows import connected, wait_for_lock
 ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
 
 
-@pytest.fixture
-async def watcher(database: Database) -> Any:
-    async with watching(database.url) as started:
-        yield started
-
-
 async def test_records_become_rows_the_group_learns_how_far_and_a_second_run_goes_on_there(
     database: Database,
     topic: Topic,
@@ -256,29 +250,6 @@ async def test_the_group_learns_a_position_after_a_failed_commit_and_without_a_b
     other = f"{settings.kafka_group_id}.other"
     async with running(msgspec.structs.replace(settings, kafka_group_id=other)):
         await until(lambda: is_reported(other))
-
-
-async def test_two_processes_share_the_partitions_and_lose_nothing(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
-) -> None:
-    one = settings_for(database, topic, bootstrap_servers, instance="one")
-    two = msgspec.structs.replace(one, instance="two")
-
-    async with running(one):
-        await send(producer, topic, range(45))
-        await watcher.until_read(topic, {0: 8})
-        async with running(two):
-            await send(producer, topic, range(45, 90))
-            await watcher.until_owned(topic, {"one", "two"})
-            await send(producer, topic, range(90, 135))
-            await watcher.until_read(topic, {0: 45, 1: 45, 2: 45})
-        await watcher.until_owned(topic, {"one"})
-        await send(producer, topic, range(135, 150))
-        await watcher.until_read(topic, {0: 50, 1: 50, 2: 50})
-
-    assert await watcher.events() == 150
-    for position in (await watcher.positions(topic)).values():
-        assert (position["records"], position["stored"]) == (50, 50)
 
 
 @ONE_PARTITION
@@ -498,25 +469,6 @@ async def test_a_topic_recreated_stops_the_partition_until_reported(
 
     assert await watcher.events() == 5 + records_after
     assert (await watcher.positions(topic))[0]["incarnation"] == 1
-
-
-@ONE_PARTITION
-async def test_another_cluster_stops_the_partition(
-    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
-) -> None:
-    settings = settings_for(database, topic, bootstrap_servers)
-    await send(producer, topic, range(5))
-    async with running(settings):
-        await watcher.until_read(topic, {0: 5})
-    await watcher.connection.execute("update normalizer.source_positions set cluster_id = 'other'")
-
-    async with running(settings) as service:
-        await until(lambda: bool(service.ownership.stopped))
-
-    why = service.ownership.stopped[KafkaPartition(topic.name, 0)]
-    assert "KAFKA_BOOTSTRAP_SERVERS leads to cluster " in why
-    assert "the position is of cluster other; correct the address and restart" in why
-    assert "recreated" not in why
 
 
 @ONE_PARTITION

@@ -93,32 +93,6 @@ async def test_a_rebalance_during_an_outage_is_not_its_end(
     assert tries[2] == ["outage.began"]
 
 
-@pytest.mark.soak
-@pytest.mark.parametrize("ends", ["stop", "kill"])
-async def test_a_database_that_restarts_during_traffic_loses_and_doubles_nothing(
-    own_database: Database,
-    postgres_server: PostgresServer,
-    topic: Topic,
-    bootstrap_servers: str,
-    producer: AIOKafkaProducer,
-    ends: str,
-) -> None:
-    settings = settings_for(own_database, topic, bootstrap_servers, batch_rows=50)
-    async with running(settings) as service:
-        await send(producer, topic, range(600))
-        await until(lambda: service.counters.batches > 2)
-        await (postgres_server.stop() if ends == "stop" else postgres_server.kill())
-        await send(producer, topic, range(600, 900))
-        await postgres_server.start()
-        async with watching(own_database.url) as watcher:
-            await watcher.until_read(topic, {0: 300, 1: 300, 2: 300})
-            positions = await watcher.positions(topic)
-            assert await watcher.events() == 900
-
-    for position in positions.values():
-        assert (position["records"], position["stored"], position["quarantined"]) == (300, 300, 0)
-
-
 async def test_an_outage_that_outlasts_the_stop_rolls_back_and_ends(
     own_database: Database,
     postgres_server: PostgresServer,
@@ -140,28 +114,6 @@ async def test_an_outage_that_outlasts_the_stop_rolls_back_and_ends(
     async with running(settings), watching(own_database.url) as watcher:
         await watcher.until_read(topic, {0: 3, 1: 3, 2: 3})
         assert await watcher.events() == 9
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize("ends", ["stop", "kill"])
-async def test_a_broker_that_restarts_during_traffic_loses_and_doubles_nothing(
-    database: Database, kafka_broker: KafkaBroker, own_topic: Topic, ends: str
-) -> None:
-    settings = settings_for(database, own_topic, kafka_broker.bootstrap_servers, batch_rows=50)
-    async with watching(database.url) as watcher, running(settings) as service:
-        async with AIOKafkaProducer(bootstrap_servers=kafka_broker.bootstrap_servers) as producer:
-            await send(producer, own_topic, range(600))
-        await until(lambda: service.counters.batches > 2)
-        await (kafka_broker.stop() if ends == "stop" else kafka_broker.kill())
-        await kafka_broker.start()
-        async with AIOKafkaProducer(bootstrap_servers=kafka_broker.bootstrap_servers) as producer:
-            await send(producer, own_topic, range(600, 900))
-        await watcher.until_read(own_topic, {0: 300, 1: 300, 2: 300})
-        positions = await watcher.positions(own_topic)
-        assert await watcher.events() == 900
-
-    for position in positions.values():
-        assert (position["records"], position["stored"], position["quarantined"]) == (300, 300, 0)
 
 
 async def test_a_topic_and_a_broker_are_waited_for_and_no_stop_waits_for_a_broker(

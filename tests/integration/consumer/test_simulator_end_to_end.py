@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -13,35 +12,10 @@ from simulator.simulator_run import SimulatorRun
 from tests.support.canonical_lines import canonical_lines
 from tests.support.expected_rows import comparable_views, expected_rows
 from tests.support.projection_oracle import expected_views
-from tests.support.service_runs import Watcher, settings_for, watching
+from tests.support.service_runs import Watcher, settings_for
 from tests.support.simulator_runs import compare_database, drain_topic, load_topic, traffic_mix
 from tests.support.stack import Database, Topic
 from tests.support.view_rows import view_rows
-
-
-@pytest.fixture
-async def watcher(database: Database) -> AsyncIterator[Watcher]:
-    async with watching(database.url) as started:
-        yield started
-
-
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("topic", [6], indirect=True)
-async def test_two_kills_lose_and_double_nothing(
-    database: Database,
-    topic: Topic,
-    bootstrap_servers: str,
-    watcher: Watcher,
-    tmp_path: Path,
-) -> None:
-    ends = await load_topic(traffic_mix(), 2_000, topic, bootstrap_servers, tmp_path / "ledger")
-    # Small batches: most of the topic is left to read when a kill is due.
-    settings = settings_for(database, topic, bootstrap_servers, batch_rows=100)
-
-    await drain_topic(watcher, topic, settings, ends, kills=2)
-
-    report = await compare_database(watcher, topic, tmp_path / "ledger")
-    assert report.agrees, "\n".join(report.lines())
 
 
 @pytest.mark.timeout(300)

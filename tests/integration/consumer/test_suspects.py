@@ -37,7 +37,7 @@ from tests.support.relay_runs import (
     until_relayed,
 )
 from tests.support.results import PrintLine
-from tests.support.service_runs import Watcher, process, running, send, settings_for, watching
+from tests.support.service_runs import Watcher, process, running, send, settings_for
 from tests.support.stack import Database, Topic
 from tests.support.waiting import moment, until
 
@@ -46,12 +46,6 @@ TWO_PARTITIONS: Final = pytest.mark.parametrize("topic", [2], indirect=True)
 TWELVE_PARTITIONS: Final = pytest.mark.parametrize("topic", [12], indirect=True)
 BACKLOG: Final = 3_600
 TRIES: Final = 3
-
-
-@pytest.fixture
-async def watcher(database: Database) -> Any:
-    async with watching(database.url) as started:
-        yield started
 
 
 def in_groups_of_their_own(settings: Settings) -> Iterator[Settings]:

@@ -35,12 +35,6 @@ ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
 OLD, NEW = range(30), range(1_000, 1_200)
 
 
-@pytest.fixture
-async def watcher(database: Database) -> Any:
-    async with watching(database.url) as started:
-        yield started
-
-
 async def fill(bootstrap_servers: str, topic: Topic, numbers: range) -> None:
     """By a producer of its own: one that knew the old topic would wait for its metadata."""
     async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as producer:

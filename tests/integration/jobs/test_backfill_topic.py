@@ -22,17 +22,10 @@ from tests.support.service_runs import (
     running,
     send,
     settings_for,
-    watching,
 )
 from tests.support.stack import Database, Topic
 
 ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
-
-
-@pytest.fixture
-async def watcher(database: Database) -> Any:
-    async with watching(database.url) as started:
-        yield started
 
 
 async def wrong(settings: Settings) -> list[str]:

@@ -19,25 +19,12 @@ from tests.support.view_rows import event
 HOUR: Final = timedelta(hours=1)
 
 
-@pytest.fixture
-async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
-    made = await asyncpg.connect(database.admin_url)
-    yield made
-    await made.close()
-
-
 @pytest.fixture(scope="module")
 async def filled(stack: Stack) -> AsyncIterator[Database]:
     """Three hours of history, read only."""
     cluster = await stack.cluster("current")
     async with cluster.database() as made:
         await insert_events(made, 1_000)
-        yield made
-
-
-@pytest.fixture(scope="module")
-async def client(filled: Database) -> AsyncIterator[httpx.AsyncClient]:
-    async with api_client(filled.url) as made:
         yield made
 
 

@@ -1,7 +1,6 @@
 """Projections move with the rows of their statement, and cost no more than they must."""
 
 import re
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from itertools import product
 from typing import Any, Final
@@ -21,13 +20,6 @@ from tests.support.stack import Database
 from tests.support.view_rows import T0, event, view_differences
 
 pytestmark = pytest.mark.every_postgres(oldest_in_soak=True)
-
-
-@pytest.fixture
-async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
-    made = await asyncpg.connect(database.admin_url)
-    yield made
-    await made.close()
 
 
 async def test_the_kinds_in_the_database_are_those_of_the_core(
@@ -65,34 +57,6 @@ def call(number: int, kind: str, **columns: Any) -> Row:
         created_at=T0 + timedelta(seconds=number),
         **{"command_id": "1:fetch:9", "status": "RUNNING", "step": "fetch"} | columns,
     )
-
-
-async def test_tries_that_only_their_issuer_numbers_are_distinguished(
-    connection: asyncpg.Connection,
-) -> None:
-    """Whatever comes first: also a retry's end before its issue."""
-    defaulted = {"evidence": 12, "attempts": 0}
-    rows = [
-        call(1, "command.issued", attempts=0),
-        call(2, "command.claimed", **defaulted),
-        call(3, "call.done", status="ERROR", error="HTTP 503", **defaulted),
-        call(5, "command.issued", attempts=1),
-        call(6, "command.claimed", **defaulted),
-        call(7, "call.done", status="COMPLETED", **defaulted),
-    ]
-    for row in reversed(rows):
-        await view_rows.insert(connection, [row])
-
-    calls = await connection.fetch(
-        "select attempts, status, queue_s, backoff_s from projector.calls order by attempts"
-    )
-    recovered = await connection.fetch(
-        "select attempts, succeeded from projector.call_outcomes_by_attempt where attempts > 0"
-    )
-
-    assert [tuple(row) for row in calls] == [(0, "ERROR", 1.0, None), (1, "COMPLETED", 1.0, 2.0)]
-    assert [tuple(row) for row in recovered] == [(1, 1)]
-    assert await connection.fetch("select * from projector.open_calls") == []
 
 
 @pytest.mark.parametrize("in_order", [True, False])

@@ -20,13 +20,6 @@ from tests.support.view_rows import event
 PAGE: Final = Path(__file__).parents[3] / "docs" / "views.json"
 
 
-@pytest.fixture
-async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
-    made = await asyncpg.connect(database.admin_url)
-    yield made
-    await made.close()
-
-
 @pytest.fixture(scope="module")
 async def untouched(stack: Stack) -> AsyncIterator[asyncpg.Connection]:
     """Of one database, for all that only look at it."""

@@ -26,7 +26,7 @@ from tests.support.expected_rows import comparable_views, expected_rows
 from tests.support.pgbouncer import PgBouncer
 from tests.support.projection_oracle import expected_views
 from tests.support.results import PrintLine, write_results
-from tests.support.service_runs import Watcher, process, settings_for, watching
+from tests.support.service_runs import Watcher, process, settings_for
 from tests.support.simulator_runs import compare_database, drain_topic, load_topic, traffic_mix
 from tests.support.stack import Cluster, Database, Stack, Topic
 from tests.support.view_rows import view_rows
@@ -34,12 +34,6 @@ from tests.support.view_rows import view_rows
 MILLION = 1_000_000
 EVENTS = int(os.environ.get("SOAK_EVENTS", MILLION))
 KILLS = 5
-
-
-@pytest.fixture
-async def watcher(database: Database) -> AsyncIterator[Watcher]:
-    async with watching(database.url) as started:
-        yield started
 
 
 @pytest.fixture

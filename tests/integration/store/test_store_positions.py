@@ -262,22 +262,6 @@ async def test_a_commit_that_took_effect_while_its_answer_was_lost_is_not_done_a
         await assert_ledger_holds(connection)
 
 
-async def test_a_commit_that_never_arrived_is_done_again(database: Database) -> None:
-    async with (
-        Proxy(database.url) as proxy,
-        Store(proxy.url, owner="me") as store,
-        connected(database) as connection,
-    ):
-        batch = batch_of(envelope(1), claim=await _begun(store))
-        proxy.lose(b"COMMIT;", "cut", passed_on=False)
-
-        with pytest.raises(StoreUnavailableError):
-            await store.write(batch)
-
-        assert (await store.write(batch)).stored == 1
-        await assert_ledger_holds(connection)
-
-
 async def _begun(store: Store) -> Claim:
     """A claim with a first batch written: its connection is there."""
     claim = await claimed(store)

@@ -14,7 +14,7 @@ Tile = Literal[
     "error_rate",
     "retry_ratio",
     "stuck",
-    "refused",
+    "rejected",
 ]
 TILES: Final[tuple[Tile, ...]] = get_args(Tile)
 LOWER_IS_WORSE: Final = frozenset({"executions_completed", "first_attempt_success"})
@@ -39,7 +39,7 @@ DEFAULT: Final[Thresholds] = {
     "error_rate": Threshold(0.1, 0.25),
     "retry_ratio": Threshold(0.2, 0.5),
     "stuck": Threshold(1, 20),
-    "refused": Threshold(1, 100),
+    "rejected": Threshold(0.001, 0.01),
 }
 
 

@@ -15,7 +15,7 @@ STATS: dict[str, Tile] = {
     "Error rate": "error_rate",
     "Retries per first attempt": "retry_ratio",
     "Stuck executions, now": "stuck",
-    "Records rejected": "refused",
+    "Records rejected": "rejected",
 }
 
 

@@ -31,7 +31,7 @@ RULES: Final[dict[Reason, str]] = {
 
 
 class RedriveTry(msgspec.Struct, frozen=True, kw_only=True):
-    """outcome: redriven, refused again, or gone (deleted by retention or an erasure)."""
+    """outcome: redriven, refused (rejected again), or gone (deleted by retention or an erasure)."""
 
     tried_at: Timestamp
     tried_by: str
@@ -67,7 +67,7 @@ class QuarantinedRecordDetail(QuarantinedRecord, frozen=True, kw_only=True):
 async def quarantine_record(
     snapshot: Snapshot, _params: Parameters, quarantine_id: str
 ) -> ApiAnswer[QuarantinedRecordDetail]:
-    """Why was this record refused, which tries to redrive it failed, and what can be typed?"""
+    """Why was this record rejected, which tries to redrive it failed, and what can be typed?"""
     key = {"id": parse_id(quarantine_id)}
     records = await snapshot.records(_RECORD, key)
     if not records:

@@ -36,12 +36,12 @@ class Quarantine(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
     refused: int
 
 
-REFUSALS: Final = """
+REJECTIONS: Final = """
     (
         select quarantined_at, reason, shape, 1 as refused
         from   projector.quarantine_records
         where  quarantined_at >= :since::timestamptz and quarantined_at < :until::timestamptz
-    ) as refusals
+    ) as rejections
 """
 """Rejected records, to count them by minute."""
 
@@ -52,7 +52,7 @@ def _counted(source: str, time: str) -> Statement:
 
 _QUARANTINE = Grains(
     hours=_counted("projector.quarantine_by_reason", "hour"),
-    minutes=_counted(REFUSALS, "quarantined_at"),
+    minutes=_counted(REJECTIONS, "quarantined_at"),
     slow_minutes=True,
 )
 
@@ -60,7 +60,7 @@ _QUARANTINE = Grains(
 async def quarantine_by_reason(
     snapshot: Snapshot, params: QuarantineParams
 ) -> GroupedAnswer[Quarantine]:
-    """How many records were refused, by reason and shape?"""
+    """How many records were rejected, by reason and shape?"""
     return await run_grouped(snapshot, _QUARANTINE, params, Quarantine)
 
 
@@ -126,5 +126,5 @@ _REFUSED = Statement(f"""
 async def quarantine_records(
     snapshot: Snapshot, params: QuarantineRecordsParams
 ) -> PagedAnswer[QuarantinedRecord]:
-    """Which records were refused, why, and what are their first bytes? The newest first."""
+    """Which records were rejected, why, and what are their first bytes? The newest first."""
     return await run_paged(snapshot, _REFUSED, params, QuarantinedRecord)

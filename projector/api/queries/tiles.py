@@ -9,7 +9,7 @@ from projector.api.answers import ApiRow
 from projector.api.parameters import CountsParams, Texts
 from projector.api.queries.grouping import FINISHED, Grains, to_the_minute
 from projector.api.queries.outcome_counts import BY_MINUTE
-from projector.api.queries.quarantine_lists import REFUSALS
+from projector.api.queries.quarantine_lists import REJECTIONS
 from projector.api.queries.trends import TrendAnswer, TrendWindow, trended, window_of
 from projector.api.snapshots import Snapshot, Statement
 from projector.api.thresholds import DEFAULT, Level, Thresholds, Tile, level_of
@@ -28,12 +28,13 @@ class TilesParams(CountsParams, frozen=True, kw_only=True):
 class TileRow(ApiRow, frozen=True, kw_only=True):
     """One figure.
 
-    value: numerator / denominator, or null if that's 0. For stuck (now) and refused it's a number.
+    value: numerator / denominator, or null if that's 0. For stuck (now) and rejected it's a number.
+    denominator: for rejected, the events of the window, stored and rejected. For stuck, null.
     before: the value of the window before. change: value - before, but null for a number while the
     window is unfinished, because the lengths differ. trend: a value for each interval, or null
     without a call in it. For stuck, the trend counts how many of those stuck now had their last
     event in it, because it's unknown how many were stuck then. level: ok, warn, or critical, by the
-    thresholds.
+    thresholds. Rejected records are compared with the traffic: numerator / denominator.
     """
 
     tile: Tile
@@ -51,11 +52,12 @@ class TileRow(ApiRow, frozen=True, kw_only=True):
 async def tiles(
     snapshot: Snapshot, params: TilesParams, *, thresholds: Thresholds = DEFAULT
 ) -> TrendAnswer[TileRow]:
-    """How are things: completed, first attempts, error rate, retries, stuck and refused?"""
+    """How are things: completed, first attempts, error rate, retries, stuck and rejected?"""
     window = window_of(params, snapshot.read_at)
     calls = await _sums(snapshot, _CALLS, params, window)
     ended = await _sums(snapshot, _ENDED, params, window)
-    refused = await _sums(snapshot, _REFUSED, params, window)
+    rejected = await _sums(snapshot, _REJECTED, params, window)
+    (events,) = await snapshot.records(_EVENTS, window.values())
     (stuck,) = await snapshot.records(_STUCK, {"playbook": params.playbook} | window.values())
     figures = (
         _ratio("executions_completed", ended, window, "completed", "ended"),
@@ -63,7 +65,13 @@ async def tiles(
         _ratio("error_rate", calls, window, "failed", "calls"),
         _ratio("retry_ratio", calls, window, "retries", "first"),
         _number("stuck", stuck, window),
-        _number("refused", refused, window, before=float(refused["refused_before"])),
+        _number(
+            "rejected",
+            rejected,
+            window,
+            before=float(rejected["rejected_before"]),
+            of=rejected["rejected"] + events["stored"],
+        ),
     )
     return TrendAnswer[TileRow](
         rows=[_row(figure, window, thresholds) for figure in figures],
@@ -98,27 +106,35 @@ def _ratio(
 
 
 def _number(
-    tile: Tile, sums: Mapping[str, Any], window: TrendWindow, *, before: float | None = None
+    tile: Tile,
+    sums: Mapping[str, Any],
+    window: TrendWindow,
+    *,
+    before: float | None = None,
+    of: int | None = None,
 ) -> _Figure:
     return _Figure(
         tile=tile,
         value=float(sums[tile]),
         numerator=sums[tile],
-        denominator=None,
+        denominator=of,
         before=before,
         trend=[*map(float, window.trend(sums, tile))],
     )
 
 
 def _row(figure: _Figure, window: TrendWindow, thresholds: Thresholds) -> TileRow:
-    unequal = window.unfinished and figure.denominator is None
+    unequal = window.unfinished and figure.tile in _NUMBERS
+    judged = figure.value
+    if figure.tile == "rejected":
+        judged = _share(figure.numerator, figure.denominator or 0)
     missing = unequal or figure.value is None or figure.before is None
     return TileRow(
         **msgspec.structs.asdict(figure),
         change=None if missing else (figure.value or 0.0) - (figure.before or 0.0),
         warn=thresholds[figure.tile].warn,
         critical=thresholds[figure.tile].critical,
-        level=level_of(figure.tile, figure.value, thresholds),
+        level=level_of(figure.tile, judged, thresholds),
     )
 
 
@@ -162,12 +178,19 @@ _ENDED: Final = _both(
     ended="case when outcome <> 'BEGUN' then executions else 0 end",
     completed="case when outcome = 'COMPLETED' then executions else 0 end",
 )
-_REFUSED: Final = _both(
+_REJECTED: Final = _both(
     "projector.quarantine_by_reason",
-    REFUSALS,
+    REJECTIONS,
     "quarantined_at",
-    refused="refused",
+    rejected="refused",
 )
+_EVENTS: Final = Statement("""
+    select coalesce(sum(events), 0)::bigint as stored
+    from   projector.attempts_by_status
+    where  bucket_start >= :trend_from::timestamptz
+    and    bucket_start < :until::timestamptz
+""")
+_NUMBERS: Final = frozenset({"stuck", "rejected"})
 _STUCK: Final = Statement("""
     with silent as (
         select   case

@@ -341,7 +341,7 @@ async def test_a_count_is_compared_with_the_window_before_once_its_own_is_over(
             next(
                 tile
                 for tile in await get_rows(client, "tiles", **window)
-                if tile["tile"] == "refused"
+                if tile["tile"] == "rejected"
             )
             for window in ({"last": "6h"}, over)
         ]
@@ -447,7 +447,7 @@ async def test_tiles_are_what_the_views_say(
     thresholds: Thresholds = {
         "executions_completed": Threshold(0.9, 0.5), "first_attempt_success": Threshold(1.0, 0.99),
         "error_rate": Threshold(0.5, 0.9), "retry_ratio": Threshold(0.5, 0.9),
-        "stuck": Threshold(1, 10_000), "refused": Threshold(1, 2),
+        "stuck": Threshold(1, 10_000), "rejected": Threshold(0.5, 0.9),
     }  # fmt: skip
     async with api_client(
         filled.url, visible=VisibleSettings(thresholds=thresholds, brokers=("kafka:9092",))
@@ -470,7 +470,11 @@ async def test_tiles_are_what_the_views_say(
     )
     assert (tiles["stuck"]["value"], tiles["stuck"]["before"]) == (stuck, None)
     assert sum(tiles["stuck"]["trend"]) == silent_since > 0
-    assert (tiles["refused"]["value"], tiles["refused"]["level"]) == (1, "warn")
+    events = await connection.fetchval("select sum(events) from projector.attempts_by_status")
+    rejected = tiles["rejected"]
+    assert (rejected["value"], rejected["denominator"]) == (1, events + 1)
+    # 1 would be critical, but one of thousands isn't.
+    assert rejected["level"] == "ok"
     for name, tile in tiles.items():
         assert len(tile["trend"]) == answer["trend_intervals"], name
         assert tile["change"] is None, name

@@ -22,7 +22,9 @@ export function change(tile, { ratio = false } = {}) {
   return `${sign}${ratio ? `${(size * 100).toFixed(1)} points` : count(size)} vs before`;
 }
 
-const trend = (tile, answer) => tile && spark(tile.trend ?? [], { ...trendTimes(answer), level: tile.level });
+/** What has a share as its value has shares as its trend. */
+const SHARES = ["executions_completed", "first_attempt_success"];
+const trend = (tile, answer) => tile && spark(tile.trend ?? [], { ...trendTimes(answer), level: tile.level, write: SHARES.includes(tile.tile) ? percent : undefined });
 
 /** The most important figures; `live`: age of the data in seconds, records per second. */
 export function headline(answers, address, live) {
@@ -39,16 +41,16 @@ export function headline(answers, address, live) {
       trend: trend(first, tiles), state: STATES[first?.level] ?? null },
     retriesNow(now, retries),
     stuckNow(answers, tiles),
-    { ...refusedIn(tiles, address), trend: trend(tileOf(tiles, "refused"), tiles) },
+    { ...rejectedIn(tiles, address), trend: trend(tileOf(tiles, "rejected"), tiles) },
   ];
 }
 
-export function refusedIn(tiles, address) {
-  const tile = tileOf(tiles, "refused");
+export function rejectedIn(tiles, address) {
+  const tile = tileOf(tiles, "rejected");
   const unknown = tiles && unreadIf(!tile?.value, tiles);
   return { to: "quarantine", name: "Records rejected", value: tiles ? count(unknown ? null : tile?.value) : "…",
-    detail: unknown ?? (tile ? windowText(address) : ""), versus: unknown ? "" : change(tile),
-    state: STATES[tile?.level] ?? (tile?.value ? "warn" : null) };
+    detail: unknown ?? (tile ? `${percent(tile.denominator ? tile.value / tile.denominator : null)} of ${plural(tile.denominator, "event")}` : ""),
+    versus: unknown ? "" : change(tile), state: STATES[tile?.level] ?? null };
 }
 
 export function theLog(freshness, live, rates) {
@@ -97,7 +99,7 @@ export function stuckNow(answers, tiles) {
   return { to: "stuck", name: "Stuck executions, now", value: ages ? count(n) : "…",
     detail: n ? `silent for ${whole(Math.min(...silent.map((row) => row.shortest_s)))} to ${whole(Math.max(...silent.map((row) => row.longest_s)))}`
       : "not ended, silent for 5 minutes",
-    title: "The line: those stuck now, by the time of their last event. How many were stuck at an earlier time is not known.",
+    title: "The line counts those that are stuck now, by the time of their last event. Nobody knows how many were stuck earlier.",
     versus: n ? "line: when they fell silent" : "", trend: n ? trend(tile, tiles) : null,
     state: STATES[tile?.level] ?? (n ? "warn" : null) };
 }

@@ -5,7 +5,7 @@ import { FILTERS, link, only, parameters } from "./router.js";
 import { h } from "./dom.js";
 import { attempt, between, clock, count, per, percent, windowText } from "./format.js";
 import { LABELS } from "./header.js";
-import { change, refusedIn, retriesNow, stuckNow, theLog, tileOf } from "./headline.js";
+import { change, rejectedIn, retriesNow, stuckNow, theLog, tileOf } from "./headline.js";
 import { liveFigures } from "./state.js";
 import { grain, pace } from "./windows.js";
 
@@ -42,10 +42,10 @@ export function wall(address) {
         ages: ["stuck-by-age", only(address, ["playbook"])],
         tiles: tiles(),
       }), (answers) => ({ ...stuckNow(answers, answers.tiles), chart: trend(answers.tiles, "stuck", "fell silent", "s1", "bar") })),
-      cell("refused", "Records rejected", [], link(address, { show: "quarantine" }), () => ({ tiles: tiles() }),
+      cell("rejected", "Records rejected", [], link(address, { show: "quarantine" }), () => ({ tiles: tiles() }),
         ({ tiles: answer }) => {
-          const { versus, ...figure } = refusedIn(answer, address);
-          return { ...figure, detail: [figure.detail, versus].filter(Boolean).join(", "), chart: trend(answer, "refused", "refused", "error", "bar") };
+          const { versus, ...figure } = rejectedIn(answer, address);
+          return { ...figure, detail: [figure.detail, versus].filter(Boolean).join(", "), chart: trend(answer, "rejected", "rejected", "error", "bar") };
         }),
     ],
   };
@@ -71,7 +71,7 @@ function figure(id, href, { value, detail, state, chart, title }) {
     nodes: [
       h("a", { class: "big", href, title, "data-state": state }, h("b", {}, value), h("small", {}, detail)),
       chart ? h("ul", { class: "legend", "data-key": "legend" }, chart.traces.map((one) => h("li", { "data-colour": one.colour }, one.name)),
-        h("li", { class: "unit", "data-key": "unit" }, [per(chart.step), chart.span, hasUnfinished(chart) ? "pale: not complete yet" : null].filter(Boolean).join(", "))) : null,
+        h("li", { class: "unit", "data-key": "unit" }, [per(chart.step), chart.span, hasUnfinished(chart) ? "pale: so far" : null].filter(Boolean).join(", "))) : null,
       chart ? h("div", { class: "chart", id: `chart-${chartId}`, "data-key": `chart-${chartId}`, "data-own": "", role: "img", "aria-label": `${id}: ${value}, ${detail}` }) : null,
     ],
     charts: chart ? { [chartId]: { ...chart, height: height(), traces: chart.traces.filter((one) => !isHidden(chartId, one.name)) } } : {},

@@ -159,6 +159,12 @@ def _refuse_addresses(settings: ApiSettings) -> None:
     grafana = settings.visible.grafana
     if grafana and re.fullmatch(r"https?://[^\s\"'<>@]+", grafana) is None:
         raise ConfigurationError("--grafana: expected an address, such as https://grafana.example")
+    docs = settings.visible.docs
+    if docs and re.fullmatch(r"https?://[^\s\"'<>@]+/", docs) is None:
+        raise ConfigurationError(
+            "--docs: expected an address that ends in /, such as "
+            "https://git.example/project/blob/main/"
+        )
 
 
 def _is_loopback(host: str) -> bool:

@@ -85,6 +85,16 @@ _DEFAULTS: Final = ", ".join(
     help="Address of a Grafana with deploy/grafana/dashboards, for links on the page.",
 )
 @click.option(
+    "--docs",
+    envvar="PROJECTOR_DOCS",
+    default="",
+    metavar="URL",
+    show_envvar=True,
+    help="Address of this project's files, such as https://git.example/project/blob/main/. With "
+    "it, a state on the page links to what you do about it. Without it, the page shows the path "
+    "in the project.",
+)
+@click.option(
     "--topics",
     envvar="KAFKA_TOPICS",
     default="noetl.events",
@@ -159,11 +169,12 @@ def serve(
 
 
 def _visible(
-    *, thresholds: tuple[str, ...], grafana: str | None, topics: str, brokers: str
+    *, thresholds: tuple[str, ...], grafana: str | None, docs: str, topics: str, brokers: str
 ) -> VisibleSettings:
     return VisibleSettings(
         thresholds=thresholds_of(thresholds),
         grafana=grafana,
+        docs=docs,
         topics=_listed(topics),
         brokers=_listed(brokers),
     )

@@ -97,10 +97,14 @@ async def fully_drawn(page: Page) -> None:
 
 
 async def cells(page: Page, table: str) -> list[list[str]]:
-    """The texts of a table's body, one list a row."""
+    """The visible texts of a table's body, one list a row."""
     found: list[list[str]] = await page.evaluate(
         """(table) => [...document.querySelectorAll(`${table} tbody tr`)]
-            .map((row) => [...row.cells].map((cell) => cell.textContent.trim()))""",
+            .map((row) => [...row.cells].map((cell) => {
+                const copy = cell.cloneNode(true);
+                for (const one of copy.querySelectorAll(".hidden")) one.remove();
+                return copy.textContent.trim();
+            }))""",
         table,
     )
     return found
@@ -145,8 +149,9 @@ async def serving(database_url: str, **variables: str) -> AsyncIterator[str]:
 
 
 async def axe(page: Page) -> list[dict[str, Any]]:
-    """Return axe-core's findings, each with its place."""
-    found = await Axe().run(page, options={"resultTypes": ["violations"]})
+    """Return axe-core's findings, each with its place. Two rules aren't on by default."""
+    rules = {"target-size": {"enabled": True}, "label-content-name-mismatch": {"enabled": True}}
+    found = await Axe().run(page, options={"resultTypes": ["violations"], "rules": rules})
     return [
         {"rule": one["id"], "help": one["help"], "where": [node["target"] for node in one["nodes"]]}
         for one in found.response["violations"]

@@ -78,7 +78,7 @@ async def test_execution_and_its_rejected_record_link_to_each_other(
         await page.click("#rejected tbody a")
         await page.wait_for_selector("h1 >> text=Rejected record")
         await fully_drawn(page)
-        await page.click(f"#refusal a:text-is('{STUCK}')")
+        await page.click(f"#reason a:text-is('{STUCK}')")
         await page.wait_for_selector(f"h1 >> text=Execution {STUCK}")
 
         # Also where nothing but the rejected record names the execution.

@@ -24,6 +24,7 @@ from tests.support.stack import Database
 from tests.support.waiting import until
 
 _SIZES: Final[Mapping[str, tuple[int, int]]] = {"desk": DESK, "phone": PHONE}
+_THEMES: Final[tuple[Scheme, ...]] = ("light", "dark")
 _SCREENS: Final = (
     "show=executions",
     "show=calls",
@@ -31,7 +32,10 @@ _SCREENS: Final = (
     "show=error&error_class=connection%20refused",
     "show=quarantine",
     "show=record&record=1",
+    "show=playbooks",
     "show=retries",
+    "show=workers",
+    "show=producers",
     "view=wall",
 )
 
@@ -58,7 +62,7 @@ async def test_axe_finds_nothing_charts_follow_the_theme_and_a_picture_is_taken(
         # A process that has just begun has sent no heartbeat yet.
         await page.wait_for_selector(".headline a[href='#freshness'] >> text=Caught up")
         await fully_drawn(page)
-        for colours in ("light", "dark"):
+        for colours in _THEMES:
             await page.emulate_media(color_scheme=colours)
             await fully_drawn(page)
             await until(partial(page.evaluate, _IN_THE_THEMES_COLOURS), is_so=bool)
@@ -85,13 +89,47 @@ async def test_axe_finds_nothing_charts_follow_the_theme_and_a_picture_is_taken(
         for screen in screens:
             await page.goto(f"{platform.url}/?{screen}")
             await fully_drawn(page)
-            assert await axe(page) == [], screen
+            assert await page.evaluate(_WIDER, ".wall .legend") == []
+            for theme in _THEMES:
+                await page.emulate_media(color_scheme=theme)
+                assert await axe(page) == [], (screen, theme)
+        await page.emulate_media(color_scheme=scheme)
 
         await page.goto(f"{platform.url}/api")
         await page.locator("#execution_calls summary").first.click()
         assert await page.is_visible("#execution_calls pre >> text=333895119667515392:fetch:1")
         assert await page.evaluate("document.documentElement.scrollWidth") == _SIZES[size][0]
         assert await axe(page) == []
+
+
+async def test_trend_says_its_axes_and_shows_them(browser: Browser, platform: Platform) -> None:
+    async with looking(browser, platform.url) as page:
+        await fully_drawn(page)
+        for place in (".headline", "#matrix", "#why"):
+            trend = page.locator(f"{place} .spark").first
+            said = await trend.get_attribute("title") or ""
+            assert said == await trend.locator("svg").get_attribute("aria-label")
+            found = re.fullmatch(r"Trend (.+): from (\S+) to (\S+), last \S+", said)
+            assert found, said
+            times, least, most = found.groups()
+
+            assert await trend.evaluate(_AXES) == ["none", "none"]
+            await trend.hover()
+            values, shown_times = await trend.evaluate(_AXES)
+            assert values == f"{most}\n{least}"
+            assert shown_times == times
+
+
+@pytest.mark.parametrize("filters", ["", "step=none"])
+async def test_dashboard_has_no_hole_between_its_panels(
+    browser: Browser, platform: Platform, filters: str
+) -> None:
+    """With retries and without any."""
+    async with looking(browser, f"{platform.url}/?{filters}") as page:
+        await fully_drawn(page)
+        # The page packs the panels in the frame in which their height changes.
+        await page.evaluate("() => new Promise(requestAnimationFrame)")
+        assert await page.evaluate(_HOLES) == []
 
 
 @pytest.fixture
@@ -182,6 +220,31 @@ async def test_no_event_can_reverse_a_text(browser: Browser, database: Database)
         copied = await page.evaluate("navigator.clipboard.readText()")
         assert msgspec.json.decode(copied)["step"] == name
 
+
+_HOLES: Final = """
+    () => {
+        const gap = parseFloat(getComputedStyle(document.querySelector(".packed")).columnGap);
+        const columns = Map.groupBy(document.querySelectorAll(".packed > .panel"),
+            (panel) => panel.getBoundingClientRect().left);
+        const box = (one) => one.getBoundingClientRect();
+        return [...columns.values()].flatMap((panels) => {
+            const order = panels.sort((a, b) => box(a).top - box(b).top);
+            const between = order.slice(1)
+                .map((panel, n) => [panel.id, box(panel).top - box(order[n]).bottom]);
+            const inside = panels.map((panel) => [panel.id,
+                box(panel).bottom - box(panel.querySelector(".body").lastElementChild).bottom]);
+            return [...between.filter(([, px]) => px < gap - 1 || px > gap + 5),
+                ...inside.filter(([, px]) => px > 40)];
+        });
+    }
+"""
+
+_AXES: Final = """
+    (trend) => ["::before", "::after"].map((part) => {
+        const { content } = getComputedStyle(trend, part);
+        return content === "none" ? content : JSON.parse(content.replaceAll("\\a ", "\\n"));
+    })
+"""
 
 _TURNING: Final = """
     (controls) => {

@@ -82,7 +82,7 @@ async def errors(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Sho
     by_cell = {(row["step"], row["attempts"]): (row["failed"], row["calls"]) for row in rows}
 
     def cell(failed: int, calls: int) -> str:
-        return f"{percent(failed / calls)}{count(failed)} of {count(calls)}"
+        return f"{percent(failed / calls)} {count(failed)} of {count(calls)}"
 
     expected = []
     for step in {row["step"] for row in rows}:
@@ -113,7 +113,7 @@ async def matrix(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Sho
     everything = sum(calls.values())
 
     def cell(one: int, of: int) -> str:
-        return f"{count(one)}{percent(one / of)}" if one else "0"
+        return f"{count(one)} {percent(one / of)}" if one else "0"
 
     expected = []
     for number in sorted({row["attempts"] for row in rows}):

@@ -38,9 +38,7 @@ async def test_from_the_wall_to_a_failing_event_as_it_was_sent_in_three_clicks(
         assert await page.evaluate("document.documentElement.scrollWidth") <= WALL[0]
         assert await page.locator(".chart canvas").count() == 6
         for unit in await page.locator(".wall .legend").all_inner_texts():
-            assert re.search(
-                r"\sper (minute|hour)(, last 2 h)?(, pale: not complete yet)?$", unit
-            ), unit
+            assert re.search(r"\sper (minute|hour)(, last 2 h)?(, pale: so far)?$", unit), unit
 
         assert re.fullmatch(r"refreshed \d\d:\d\d:\d\d", await page.inner_text(".title time"))
 
@@ -211,7 +209,7 @@ async def test_which_records_were_refused_and_what_to_type(
         await page.click("#records tbody tr:first-child a")
         await page.wait_for_selector("#commands pre")
 
-        assert first[0].split(" ")[0] in await page.inner_text("#refusal")
+        assert first[0].split(" ")[0] in await page.inner_text("#reason")
         commands = await page.inner_text("#commands")
         assert "normalizer quarantine redrive" in commands
         assert "--dry-run" in commands
@@ -219,8 +217,8 @@ async def test_which_records_were_refused_and_what_to_type(
         await page.click("#commands button >> nth=0")
         copied = await page.evaluate("navigator.clipboard.readText()")
         assert copied == await page.inner_text("#commands pre >> nth=0")
-        # Refused by the rules of today: what they say of it is known without a dry run.
-        assert "that is the version of today" in await page.inner_text("#tries")
+        # Today's rules rejected it, so their answer is known without a dry run.
+        assert "that's today's version" in await page.inner_text("#tries")
 
 
 async def test_the_lists_behind_the_dashboard_agree_with_sql(

@@ -192,6 +192,7 @@ def test_settings_of_serve_come_from_the_environment(monkeypatch: pytest.MonkeyP
         "PROJECTOR_THRESHOLDS": "error_rate=0.01,0.5 stuck=3,9",
         "PROJECTOR_ALLOW_ORIGINS": "https://a.example https://b.example:3000",
         "PROJECTOR_GRAFANA": "https://grafana.example/sub",
+        "PROJECTOR_DOCS": "https://git.example/project/",
         "KAFKA_TOPICS": "noetl.events, more.events",
         "KAFKA_BOOTSTRAP_SERVERS": "kafka:9092",
     }
@@ -203,8 +204,9 @@ def test_settings_of_serve_come_from_the_environment(monkeypatch: pytest.MonkeyP
     assert settings.origins == ("https://a.example", "https://b.example:3000")
     visible = settings.visible
     assert visible.grafana == "https://grafana.example/sub"
+    assert visible.docs == "https://git.example/project/"
     assert visible.thresholds["error_rate"] == Threshold(0.01, 0.5)
-    assert visible.thresholds["refused"] == DEFAULT["refused"]
+    assert visible.thresholds["rejected"] == DEFAULT["rejected"]
     assert (visible.topics, visible.brokers) == (("noetl.events", "more.events"), ("kafka:9092",))
 
 
@@ -217,6 +219,8 @@ def test_settings_of_serve_come_from_the_environment(monkeypatch: pytest.MonkeyP
         (("--allow-origin", "https://u:p@a.example"), "expected a complete origin"),
         (("--grafana", "javascript:alert(1)"), "expected an address"),
         (("--grafana", 'https://a.example/"onclick='), "expected an address"),
+        (("--docs", "javascript:alert(1)/"), "expected an address that ends in /"),
+        (("--docs", "https://a.example/main"), "expected an address that ends in /"),
     ],
 )
 def test_serve_refuses_settings_that_are_none(arguments: tuple[str, ...], why: str) -> None:

@@ -14,9 +14,9 @@ export function listen({ go, draw, open }) {
   listenToSearch(go);
   listenToTimeline(() => page.address, go);
   document.addEventListener("click", (event) => {
-    const anchor = event.target.closest?.("a[href]");
+    const anchor = event.target.closest?.("a[href], [data-href]");
     if (anchor && !event.ctrlKey && !event.metaKey && !event.shiftKey && event.button === 0) {
-      const href = anchor.getAttribute("href");
+      const href = anchor.getAttribute("href") ?? anchor.dataset.href;
       if (/^\/($|[?#])/.test(href)) {
         event.preventDefault();
         go(href);
@@ -36,7 +36,7 @@ export function listen({ go, draw, open }) {
     event.preventDefault();
     const { from, until } = event.target.elements;
     const changes = typed(from, until);
-    until.setCustomValidity(changes ? "" : "The end must be after the begin.");
+    until.setCustomValidity(changes ? "" : "The end must be after the beginning.");
     if (!changes) return event.target.reportValidity();
     closePicker();
     go(link(page.address, changes));

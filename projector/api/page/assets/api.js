@@ -8,20 +8,20 @@ const LATE_MS = 2500;
 const REFUSED = [400, 401, 403, 421];
 
 const MESSAGES = {
-  database_unavailable: "The database has not answered",
-  database_refused: "The database has refused the query: a right, a role or a migration is missing",
-  busy: "The server has been too busy",
-  too_slow: "The database has taken too long to answer",
+  database_unavailable: "The database hasn't answered",
+  database_refused: "The database rejects the query, because a right, a role, or a migration is missing",
+  busy: "The server is too busy",
+  too_slow: "The database takes too long to answer",
   unauthorised: "The server needs a token",
-  server_unavailable: "The server has not answered",
-  internal_error: "The server has failed; its log says why",
-  no_such_page: "This page is of another list, or of an older version of the server",
-  not_found: "Nothing is stored under this id: it was not read yet, or it is deleted",
+  server_unavailable: "The server hasn't answered",
+  internal_error: "The server failed, and its log says why",
+  no_such_page: "This page belongs to another list, or to an older version of the server",
+  not_found: "Nothing is stored under this id. It hasn't been read yet, or it was deleted",
 };
 
 export class ApiError extends Error {
   constructor(status, reason, detail) {
-    super(MESSAGES[reason] ?? `The server cannot answer this: ${detail ?? reason}`);
+    super(MESSAGES[reason] ?? `The server can't answer this: ${detail ?? reason}`);
     this.status = status;
     this.reason = reason;
     this.detail = detail;

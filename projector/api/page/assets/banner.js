@@ -3,7 +3,8 @@
 import { ignored } from "./router.js";
 import { h } from "./dom.js";
 import { clock, earliest, since } from "./format.js";
-import { missingText } from "./freshness_panel.js";
+import { missingState, missingText } from "./freshness_panel.js";
+import { guide } from "./guides.js";
 import { page } from "./state.js";
 
 export const SLOW_MS = 3000;
@@ -11,13 +12,13 @@ export const SLOW_MS = 3000;
 const oldest = (some) => earliest(some.map((one) => one.answer?.read_at));
 const ofFigures = (some) => {
   const figures = oldest(some);
-  return figures ? `; figures are of ${clock(figures)}.` : "; there are no figures yet.";
+  return figures ? `; the figures are from ${clock(figures)}.` : "; there are no figures yet.";
 };
 
 /** A line about the answers, and one about the log. */
 export function banner() {
   const missing = page.freshness.answer && !page.freshness.error ? missingText(page.freshness.answer) : "";
-  return [answers(), missing ? h("p", { "data-state": "bad" }, missing) : null].filter(Boolean);
+  return [answers(), missing ? h("p", { "data-state": "bad" }, missing, " ", guide(missingState(page.freshness.answer))) : null].filter(Boolean);
 }
 
 /** Whether the figures have all that was sent up to now, as far as the server says. A pause is another matter. */
@@ -34,10 +35,10 @@ function answers() {
       h("span", { "aria-hidden": "true" }, ` (${since(Math.min(...waiting.map((one) => one.waitingSince)))})`), ofFigures(waiting));
   }
   if (page.paused) {
-    return h("p", { "data-state": "warn" }, `Paused: the figures of ${clock(oldest(all))} do not change.`);
+    return h("p", { "data-state": "warn" }, `Paused. You see the figures from ${clock(oldest(all))}.`);
   }
   if (ignored.length) {
-    return h("p", { "data-state": "warn" }, `This part of the address is unknown and was ignored: ${ignored.join(", ").slice(0, 200)}.`);
+    return h("p", { "data-state": "warn" }, `The page ignores this part of the address, which it doesn't know: ${ignored.join(", ").slice(0, 200)}.`);
   }
   return null;
 }
@@ -53,5 +54,6 @@ function outage(failing, all) {
   }
   return h("p", { "data-state": "bad" }, `${words}${some}`,
     h("span", { "aria-hidden": "true" }, ` for ${since(Math.min(...lasting.map((one) => one.failingSince)))}`),
-    ofFigures(refused.length ? lasting : failing));
+    ofFigures(refused.length ? lasting : failing), " ",
+    guide(failing.some((one) => one.error.reason.startsWith("database")) ? "database" : "server"));
 }

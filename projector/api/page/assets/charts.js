@@ -87,7 +87,7 @@ const widths = new ResizeObserver((entries) => {
 function missing() {
   const words = document.createElement("p");
   words.className = "empty";
-  words.textContent = "This server was installed without Maven, so it draws no charts.";
+  words.textContent = "This server was installed without Maven, so it has no charts.";
   return words;
 }
 

@@ -6,19 +6,19 @@ import { h } from "./dom.js";
 /** One reason for each rule; the names of the rules are those of normalizer/envelope.py. */
 export const REASONS = {
   bom_stripped: "a byte order mark preceded the JSON",
-  unstorable_text: "the text had U+0000 or a lone surrogate, which PostgreSQL cannot store",
+  unstorable_text: "the text had U+0000 or a lone surrogate, which PostgreSQL can't store",
   alias_conflict: "two names of this field were sent with different values",
   meta_not_object: "meta was not an object",
   status_not_text: "status was not a string",
   status_overruled: "the event itself reports a stronger status",
   status_unmapped: "the declared status is not one of the known words",
   opaque_id: "the id was not a number, so its hash is stored",
-  invalid_secondary_id: "the value cannot be an id",
+  invalid_secondary_id: "the value can't be an id",
   event_id_conflict: "the id belonged to another event",
-  ambiguous_report: "two events have this id, and the report does not say which one it is of",
-  created_at_unreadable: "the time could not be read, or was out of bounds",
-  attempts_invalid: "the value cannot be a number of attempts",
-  duration_invalid: "the value cannot be a duration of this event",
+  ambiguous_report: "two events have this id, and the report doesn't say which one it means",
+  created_at_unreadable: "the time was unreadable or out of bounds",
+  attempts_invalid: "the value can't be a number of attempts",
+  duration_invalid: "the value can't be the duration of this event",
 };
 
 /** row: an event; address: of the page, for the link to the panel that counts the rule. */

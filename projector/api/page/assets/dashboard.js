@@ -23,13 +23,13 @@ const OF_ERRORS = ["playbook", "step", "attempts", "status", "worker"];
 export const PANELS = [
   {
     id: "matrix", title: "Attempts by status", width: "wide", filters: OF_CALLS,
-    subtitle: "Finished calls and their share of the attempt; each count of a status leads to its calls",
+    subtitle: "Finished calls, and their share of the attempt. Click a count of a status for its calls",
     queries: (address) => ({ matrix: ["attempts-matrix", parameters(address, OF_CALLS), pace(address)] }),
     render: drawMatrix,
   },
   {
     id: "outcomes", title: "Outcome over time", width: "narrow", filters: ["playbook"],
-    subtitle: "How executions ended; click a bar for those that ended, drag to zoom",
+    subtitle: "How executions ended. Click a bar for those that ended then, and drag to zoom",
     queries: (address) => ({
       outcomes: ["execution-outcomes", parameters(address, ["playbook"], { every: grain(address) }), pace(address)],
     }),
@@ -37,7 +37,7 @@ export const PANELS = [
   },
   {
     id: "rate", title: "Error rate over time", width: "wide", filters: OF_RATES,
-    subtitle: "Calls that failed, had an error or were cancelled; steps by how much worse they are than in the window before",
+    subtitle: "Calls that failed, had an error, or were cancelled. The step that got worst since the window before is first",
     queries: (address) => ({
       now: ["error-rate-by-attempt", parameters(address, OF_RATES, { by: "at", every: grain(address), limit: 5000 }), pace(address)],
       before: ["error-rate-by-attempt", parameters(address, OF_RATES, { by: "at", every: grain(address), limit: 5000, window: "before" }), pace(address)],
@@ -48,7 +48,7 @@ export const PANELS = [
   },
   {
     id: "first", title: "First-attempt success", width: "narrow", filters: ["playbook", "step"],
-    subtitle: "Calls that completed without a retry; worst step first, steps with few calls last",
+    subtitle: "Calls that completed without a retry. The worst step is first, and steps with few calls are last",
     queries: (address) => ({
       first: ["first-attempt-success", parameters(address, ["playbook", "step"]), pace(address)],
     }),
@@ -56,7 +56,7 @@ export const PANELS = [
   },
   {
     id: "why", title: "Top errors", width: "wide", filters: OF_ERRORS, truncated: "the most frequent only",
-    subtitle: "Calls that failed, had an error or were cancelled, by error text without ids, and their share",
+    subtitle: "Calls that failed, had an error, or were cancelled, by error text without ids, and their share",
     queries: (address) => ({ why: ["error-groups", parameters(address, OF_ERRORS, { limit: 100 }), pace(address)] }),
     render: drawWhy,
   },
@@ -72,7 +72,7 @@ export const PANELS = [
   {
     id: "errors", title: "Error rate by attempt", width: "wide",
     filters: ["playbook", "step", "attempts"],
-    subtitle: "Share of calls that failed, had an error or were cancelled; click a cell for the list",
+    subtitle: "Share of calls that failed, had an error, or were cancelled. Click a cell for the calls",
     queries: (address) => ({
       errors: ["error-rate-by-attempt", parameters(address, ["playbook", "step", "attempts"], { limit: 5000 }), pace(address)],
     }),
@@ -90,7 +90,7 @@ export const PANELS = [
   },
   {
     id: "stuck", title: "Stuck executions", width: "wide", filters: ["playbook"],
-    subtitle: "Not ended, and without an event for at least 5 minutes; latest first",
+    subtitle: "Not ended, and without an event for at least 5 minutes. The latest is first",
     queries: (address) => ({
       stuck: ["stuck-executions", only(address, ["playbook"], { limit: 100, begun: "true" })],
       ages: ["stuck-by-age", only(address, ["playbook"])],
@@ -99,18 +99,18 @@ export const PANELS = [
   },
   {
     id: "quarantine", title: "Quarantine by reason", width: "narrow", filters: [],
-    subtitle: "Rejected records, kept in the dead-letter queue",
-    queries: (address) => ({ refused: ["quarantine-by-reason", parameters(address, [])] }),
+    subtitle: "Rejected records, which stay in the quarantine until you redrive them",
+    queries: (address) => ({ counts: ["quarantine-by-reason", parameters(address, [])] }),
     render: drawQuarantine,
   },
   {
-    id: "durations", title: "Duration by attempt", width: "half", filters: OF_CALLS,
-    subtitle: "Median, 95th and 99th percentile",
+    id: "durations", title: "Duration by attempt", width: "wide", filters: OF_CALLS,
+    subtitle: "Median, 95th and 99th percentile. The slowest is first",
     queries: (address) => ({ durations: ["call-durations-by-attempt", parameters(address, OF_CALLS), pace(address)] }),
     render: drawDurations,
   },
   {
-    id: "rates", title: "Events/s", width: "half", filters: ["event_type"],
+    id: "rates", title: "Events/s", width: "narrow", filters: ["event_type"],
     subtitle: "By type, each full minute of the last two hours",
     queries: (address) => ({
       // Many rows, and only full minutes are drawn, so it is queried less often.

@@ -2,6 +2,7 @@
 
 import { link } from "./router.js";
 import { h } from "./dom.js";
+import { guide } from "./guides.js";
 import { attempt, count, percent, windowText } from "./format.js";
 import { FEW_CALLS, nothing, errorText, expandButton, failedCalls, limit, novelty, some, sum, trendTimes } from "./panel_parts.js";
 import { spark } from "./spark.js";
@@ -31,9 +32,9 @@ export function drawErrors({ errors }, { address, expanded }) {
   const failed = (cells) => sum([...cells.values()], "failed");
   const order = [...steps].sort((a, b) => failed(b[1]) - failed(a[1]) || (a[0] < b[0] ? -1 : 1));
   const cell = (row, step, n) => row && h(row.failed ? "a" : "span", row.failed
-    ? { href: failedCalls(address, { step, attempts: n }),
-        "aria-label": `${percent(row.error_rate)} ${count(row.failed)} of ${count(row.calls)} calls failed, ${step ?? "all steps"}, ${attempt(n)}` }
-    : {}, h("b", {}, percent(row.error_rate)), h("small", {}, `${count(row.failed)} of ${count(row.calls)}`));
+    ? { href: failedCalls(address, { step, attempts: n }) }
+    : {}, h("b", {}, percent(row.error_rate)), " ", h("small", {}, `${count(row.failed)} of ${count(row.calls)}`),
+    row.failed ? h("span", { class: "hidden" }, ` calls failed, ${step ?? "all steps"}, ${attempt(n)}`) : null);
   const lines = [[null, total], ...order];
   return [
     table("Error rate by step and attempt", [
@@ -78,6 +79,7 @@ export function drawWhy({ why }, { address, expanded }) {
           h("b", {}, count(row.calls)), h("small", {}, percent(row.share)))))),
     h("div", { class: "under" },
       h("a", { href: link(address, { show: "errors" }) }, "All errors"),
-      h("a", { href: failedCalls(address) }, "All calls without success"), expandButton("why", rows, expanded, "group")),
+      h("a", { href: failedCalls(address) }, "All calls without success"), guide("failed"),
+      expandButton("why", rows, expanded, "group")),
   ];
 }

@@ -20,7 +20,7 @@ export function errors(address) {
     title: "Errors",
     panels: [{
       id: "groups", title: "Groups", width: "full", filters: FILTERS, truncated: "the most frequent only",
-      subtitle: `calls that failed, had an error or were cancelled, by error text without ids; ${windowText(address)}`,
+      subtitle: `calls that failed, had an error, or were cancelled, by error text without ids, ${windowText(address)}`,
       queries: () => ({ groups: ["error-groups", parameters(address, FILTERS, { limit: 500 }), pace(address)] }),
       render: drawGroups,
     }],

@@ -3,6 +3,7 @@
 import { REASONS } from "./coercions.js";
 import { link } from "./router.js";
 import { h } from "./dom.js";
+import { guide } from "./guides.js";
 import { clock, count, rate, windowText } from "./format.js";
 import { expandButton, figures, fullMinute, grouped, knownUntil, nothing, stacked, sum, tally } from "./panel_parts.js";
 
@@ -10,7 +11,7 @@ export function drawRates({ rates }) {
   const now = fullMinute(knownUntil(rates));
   const rows = rates.rows.filter((row) => new Date(row.at).getTime() < now);
   if (!rows.length) {
-    return nothing(rates, rates.rows.length ? "No minute has been read in full yet." : "No event in the last two hours.");
+    return nothing(rates, rates.rows.length ? "No full minute has been read yet." : "No event in the last two hours.");
   }
   const until = fullMinute(new Date(rates.read_at));
   const drawn = stacked({ ...rates, rows, until }, "event_type", "events_per_s", "area", now);
@@ -23,17 +24,17 @@ export function drawRates({ rates }) {
         { name: "Events", number: true, cell: (row) => count(row.events), value: (row) => row.events },
         { name: "Per second", number: true, cell: (row) => rate(row.events_per_s), value: (row) => row.events_per_s },
       ], rows),
-    charts: { rates: { ...drawn.spec, unit: "/s", height: 14 } },
+    charts: { rates: { ...drawn.spec, unit: "/s", height: 18 } },
   };
 }
 
-export function drawQuarantine({ refused }, { address, expanded }) {
-  const entries = grouped(refused.rows, "reason", "shape", "refused");
-  if (!entries.length) return nothing(refused, `No record was refused ${windowText(address)}.`);
+export function drawQuarantine({ counts }, { address, expanded }) {
+  const entries = grouped(counts.rows, "reason", "shape", "refused");
+  if (!entries.length) return nothing(counts, `No record was rejected ${windowText(address)}.`);
   const linked = entries.map((one) => ({ ...one, href: link(address, { show: "quarantine", reason: one.what }) }));
   return [tally(linked, expanded), h("div", { class: "under" },
     h("a", { href: link(address, { show: "quarantine" }) }, "The rejected records"),
-    expandButton("quarantine", entries, expanded, "reason"))];
+    guide("rejected"), expandButton("quarantine", entries, expanded, "reason"))];
 }
 
 export function drawCoercions({ coercions }, { address, expanded }) {

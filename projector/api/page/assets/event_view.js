@@ -8,7 +8,7 @@ import { showing } from "./panel_parts.js";
 import { table } from "./tables.js";
 
 const KINDS = { object: "an object", list: "a list" };
-const DECLARED = ["not declared: the default", "counted from one by the producer", "declared by the producer"];
+const DECLARED = ["the default, because none was declared", "counted from one by the producer", "declared by the producer"];
 
 export function drawEvent(row, address) {
   return [

@@ -3,6 +3,7 @@
 import { link } from "./router.js";
 import { drawEvent } from "./event_view.js";
 import { facts, h, status } from "./dom.js";
+import { guide } from "./guides.js";
 import { attempt, clock, count, millis, offset, plural, span } from "./format.js";
 import { ended, iterations, stuckReason, took } from "./lists.js";
 import { execution as linkTo, expandButton, limit, showing } from "./panel_parts.js";
@@ -31,20 +32,20 @@ export function execution(address) {
     },
     {
       id: "loops", title: "Loops", width: "full", filters: null, shownIf: ({ loops }) => loops?.rows.length > 0,
-      subtitle: "Iterations of each step; failed: all attempts have ended, and none completed",
+      subtitle: "Iterations of each step. A failed one has no attempt left, and none completed",
       queries: () => ({ loops: [`${path}/loops`, query({ limit: 500 })] }),
       render: ({ loops }, { expanded }) => drawLoops(loops, expanded),
     },
     {
       id: "timeline", title: "Timeline", width: "full", filters: null,
-      subtitle: "One row for each call: thin until it is claimed, medium until it starts, full while it runs; each mark is an event; drag to zoom",
+      subtitle: "Each call has a row: thin until it's claimed, medium until it starts, and full while it runs. Each mark is an event. Drag to zoom",
       queries: () => ({ execution: [path, query({})], ...both(),
         ...(address.command && !address.event && !address.cursor ? { own: [`${path}/events`, query({ limit: 500, command: address.command }), { every: 30000 }] } : {}) }),
       render: (answers, context) => drawTimeline(answers, context),
     },
     {
       id: "rejected", title: "Rejected records", width: "full", filters: null, shownIf: ({ rejected }) => rejected?.rows.length > 0,
-      subtitle: "Records that name this execution and went to quarantine: what they say isn't in its timeline",
+      subtitle: "Records that name this execution and went to quarantine. Their events aren't in its timeline",
       queries: () => ({ rejected: [`${path}/rejected-records`, query({ limit: 50 })] }),
       render: ({ rejected }, context) => rejectedRecords(rejected, context.address),
     },
@@ -67,7 +68,7 @@ function drawSummary({ rows: [row], read_at }, rejected, path, address) {
   const reason = stuckReason(row, address);
   const apart = rejected.rows.filter((one) => !one.redriven_at).length;
   return [
-    reason ? h("p", { class: "stuck", "data-key": "stuck" }, `Silent for ${span(row.silent_s)}. `, reason, ".") : null,
+    reason ? h("p", { class: "stuck", "data-key": "stuck" }, `Silent for ${span(row.silent_s)}. `, reason, ". ", guide("stuck")) : null,
     apart ? h("p", { class: "stuck", "data-key": "rejected" }, h("a", { href: "#rejected" }, `${rejected.next ? "More than " : ""}${plural(apart, "record")}`),
       ` of this execution ${apart === 1 ? "was" : "were"} rejected, so ${apart === 1 ? "its event is" : "their events are"} missing here.`) : null,
     facts({

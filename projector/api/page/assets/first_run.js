@@ -16,7 +16,7 @@ export function firstRun(freshness, settings) {
   return h("section", { class: "panel first-run", "data-key": "first-run", "aria-busy": "false", "aria-labelledby": "first-run-title" },
     h("header", {}, h("h2", { id: "first-run-title" }, "Nothing received yet")),
     h("div", { class: "body" }, !topics.length ? [
-      h("p", {}, "No normalizer has read a topic into this database. One would read ", words(settings?.topics, "KAFKA_TOPICS"),
+      h("p", {}, "No normalizer has read a topic into this database yet. It would read ", words(settings?.topics, "KAFKA_TOPICS"),
         " from ", words(settings?.brokers, "KAFKA_BOOTSTRAP_SERVERS"), ". This starts it:"),
       command("normalizer run", "Start the normalizer"),
     ] : [

@@ -2,6 +2,7 @@
 
 import { flag, h } from "./dom.js";
 import { ago, between, clock, count, earliest, plural, span } from "./format.js";
+import { guide } from "./guides.js";
 import { empty, stamp, sum } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
 
@@ -66,8 +67,8 @@ export function drawFreshness({ freshness, agreement }) {
       { name: "Last delay", number: true, value: (row) => row.delay_s, cell: (row) => span(row.delay_s) },
       { name: "Last commit", number: true, value: (row) => row.silent_s, cell: (row) => ago(row.silent_s) },
     ], freshness.rows.map(whileRead), (row) => `${row.topic}-${row.partition}`, { id: "freshness" }),
-    h("div", { class: "under" }, tools("freshness")),
-    h("p", { class: "verdict", "data-state": state }, words),
+    h("div", { class: "under" }, tools("freshness"), missingState(freshness) ? guide(missingState(freshness)) : null),
+    h("p", { class: "verdict", "data-state": state }, words, state === "bad" ? [" ", guide("divergent")] : null),
   ];
 }
 
@@ -75,14 +76,17 @@ export function drawFreshness({ freshness, agreement }) {
 const MOST_BEHIND_S = 60;
 /** Why partitions are not read, and since when; `which` are all of the log or some of its partitions. */
 const UNREAD = [
-  { is: (row) => row.state === "dead", at: "heartbeat_at", words: (which, at) => `Nobody has read ${which}${at ? ` since ${at}` : " yet"}` },
-  { is: (row) => row.state === "stopped", words: (which) => `The normalizer has left ${which} unread, and its log says why` },
-  { is: (row) => row.state === "unclaimed", words: (which) => `Nobody has read ${which} yet` },
-  { is: (row) => row.state === "broker_away", at: "end_seen_at",
+  { state: "dead", is: (row) => row.state === "dead", at: "heartbeat_at", words: (which, at) => `Nobody has read ${which}${at ? ` since ${at}` : " yet"}` },
+  { state: "stopped", is: (row) => row.state === "stopped", words: (which) => `The normalizer has left ${which} unread, and its log says why` },
+  { state: "unclaimed", is: (row) => row.state === "unclaimed", words: (which) => `Nobody has read ${which} yet` },
+  { state: "broker_away", is: (row) => row.state === "broker_away", at: "end_seen_at",
     words: (which, at) => `The broker hasn't answered the normalizer${which === "the log" ? "" : ` for ${which}`}${at ? ` since ${at}` : ""}` },
-  { is: (row) => row.state === "behind" && !(row.behind_s <= MOST_BEHIND_S), words: (which, at, some) =>
+  { state: "behind", is: (row) => row.state === "behind" && !(row.behind_s <= MOST_BEHIND_S), words: (which, at, some) =>
     `The views are ${some.every((row) => row.behind_s) ? `${span(Math.max(...some.map((row) => row.behind_s)))} ` : ""}behind ${which}` },
 ];
+
+/** The worst of these states. */
+export const missingState = ({ rows }) => UNREAD.find(({ is }) => rows.some(is))?.state;
 
 /** What every figure lacks, in words: nobody reads the log, or it is read late. "" if nothing is missing. */
 export function missingText(freshness) {

@@ -69,7 +69,7 @@ function windows(address) {
       h("form", { id: "range", novalidate: true },
         h("label", {}, "From ", h("input", { type: "datetime-local", name: "from", required: true, ...forInput(address.since ?? minute(from)) })),
         h("label", {}, "Until ", h("input", { type: "datetime-local", name: "until", ...(address.until ? forInput(address.until) : {}) })),
-        h("p", {}, "Without an end: up to now. Or drag over a chart."),
+        h("p", {}, "Without an end, the window goes up to now. You can drag over a chart, too."),
         h("button", { class: "button" }, "Show"))),
     address.since ? h("a", { href: link(address, moved(address, 1)), "aria-label": "Step forward by the window's length", title: "Step forward" }, "›") : null,
     address.since ? h("a", { href: link(address, now(address)), id: "now" }, "Now") : null);

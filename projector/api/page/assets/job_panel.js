@@ -1,6 +1,7 @@
 // Backfills and other jobs.
 
 import { flag, h } from "./dom.js";
+import { guide } from "./guides.js";
 import { clock, count, percent, rate, span } from "./format.js";
 import { expandButton, limit } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
@@ -19,6 +20,7 @@ export function drawJobs({ jobs }, { expanded }) {
       { name: "Left", number: true, value: (row) => row.remaining_s, cell: (row) => span(row.remaining_s) },
       { name: "Begun", number: true, time: true, value: (row) => row.started_at, cell: (row) => clock(row.started_at) },
     ], jobs.rows, (row) => `job-${row.job_id}-${row.run}`, { id: "jobs", ...limit(jobs.rows, expanded) }),
-    h("div", { class: "under" }, tools("jobs"), expandButton("jobs", jobs.rows, expanded, "job")),
+    h("div", { class: "under" }, tools("jobs"), jobs.rows.some((row) => row.state === "interrupted") ? guide("interrupted") : null,
+      expandButton("jobs", jobs.rows, expanded, "job")),
   ];
 }

@@ -58,7 +58,7 @@ function node(name, one, depth, last) {
   return h("details", { open: depth < OPEN_BELOW && one.entries.length <= OPEN_ITEMS },
     h("summary", {}, label, open, h("small", {}, ` ${plural(one.entries.length, one.kind === "object" ? "field" : "item")} `)),
     h("div", { class: "in" }, one.entries.slice(0, MOST_DRAWN).map(([key, item], n) => node(key, item, depth + 1, n === one.entries.length - 1)),
-      one.entries.length > MOST_DRAWN ? h("small", {}, `and ${count(one.entries.length - MOST_DRAWN)} more; Copy has all`) : null),
+      one.entries.length > MOST_DRAWN ? h("small", {}, `and ${count(one.entries.length - MOST_DRAWN)} more. Copy takes all`) : null),
     h("div", {}, close, comma));
 }
 

@@ -28,7 +28,7 @@ export function drawMatrix({ matrix }, { address }) {
       column("All", "All", null, (own) => ({ ...total(own), share_of_attempt: null })),
     ], lines, ({ n }) => n === null ? "all" : `attempt-${n}`, { id: "matrix", kind: "matrix outcome-matrix", fixed: ({ n }) => n === null }),
     h("div", { class: "under" }, tools("matrix"),
-      matrix.unfinished ? h("span", {}, "The dashed end of a trend is not complete yet.") : null),
+      matrix.unfinished ? h("span", {}, "The dashed end of a trend isn't complete yet.") : null),
   ];
 }
 
@@ -40,8 +40,9 @@ function cell(row, matrix, address, n, word) {
   if (!row?.calls) return h("span", {}, h("b", {}, "0"));
   const share = row.share_of_attempt === null ? null : percent(row.share_of_attempt);
   const chosen = word ?? address.status;
-  const inside = [h("b", {}, count(row.calls)), share === null ? null : h("small", {}, share), spark(row.trend, trendTimes(matrix))];
-  if (!chosen) return h("div", {}, inside);
-  return h("a", { href: link(address, { show: "calls", status: chosen, attempts: n ?? address.attempts ?? null }),
-    "aria-label": `${count(row.calls)}${share === null ? "" : ` ${share}`}: calls, ${n === null ? "all attempts" : attempt(n)}, ${word ?? "all"}` }, inside);
+  const trend = spark(row.trend, trendTimes(matrix));
+  const inside = [h("b", {}, count(row.calls)), " ", share === null ? null : h("small", {}, share)];
+  if (!chosen) return h("div", {}, inside, trend);
+  return h("a", { href: link(address, { show: "calls", status: chosen, attempts: n ?? address.attempts ?? null }) }, inside,
+    h("span", { class: "hidden" }, ` calls, ${n === null ? "all attempts" : attempt(n)}, ${word ?? "all"}. `), trend);
 }

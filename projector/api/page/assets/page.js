@@ -3,6 +3,7 @@
 import { Query } from "./api.js";
 import { banner, isLive, SLOW_MS } from "./banner.js";
 import { listen } from "./actions.js";
+import { alertRule } from "./alert_rules.js";
 import { chart, redraw } from "./charts.js";
 import { REASONS, SCREENS, link, parameters, read } from "./router.js";
 import { PANELS, ignoredFilters } from "./dashboard.js";
@@ -196,13 +197,33 @@ function draw() {
   patch($("main"), [
     screen.figures ? headlineRow() : titleRow(),
     empty,
-    h("div", { class: screen.layout ?? "grid", "data-key": screen.figures ? "figures" : "inside" },
+    h("div", { class: screen.layout ?? (screen.figures ? "grid packed" : "grid"), "data-key": screen.figures ? "figures" : "inside" },
       (missing(screen) ? screen.panels.slice(0, 1) : screen.panels).map((panel) => frame(panel, charts)).filter(Boolean)),
   ]);
   patch($("foot"), footer());
   for (const [id, spec] of Object.entries(charts)) drawChart(id, spec);
+  pack();
   scrollToLanding();
   focusAgain();
+}
+
+const PACKED_ROW_PX = 4;
+/** How many rows of the grid each panel of the dashboard takes, by id. */
+const rowsOf = new Map();
+const resized = new ResizeObserver(pack);
+
+/** Two columns of the dashboard, in which each panel begins where the one above it ends, however high it is. */
+function pack() {
+  const grid = document.querySelector(".packed");
+  if (!grid) return;
+  const gap = parseFloat(getComputedStyle(grid).columnGap);
+  for (const panel of grid.children) {
+    resized.observe(panel);
+    const rows = Math.ceil((panel.offsetHeight + gap) / PACKED_ROW_PX);
+    if (rowsOf.get(panel.id) === rows) continue;
+    rowsOf.set(panel.id, rows);
+    panel.style.setProperty("--rows", rows);
+  }
 }
 
 /** Whether the screen is of an object that is not stored: its first panel says so, and the others are left out. */
@@ -271,7 +292,7 @@ function frame(panel, charts) {
   const failing = states.find((one) => one.error);
   const waiting = states.find((one) => one.waitingSince && Date.now() - one.waitingSince > SLOW_MS);
   const ready = states.every((one) => one.answer);
-  const seen = [...Object.values(answers), failing?.error, waiting && since(waiting.waitingSince), location.search, innerWidth,
+  const seen = [...Object.values(answers), failing?.error, waiting && since(waiting.waitingSince), location.search, innerWidth, page.settings.answer,
     page.expanded.has(panel.id), othersReadUntil(), Math.floor(Date.now() / REDRAWN_MS)];
   if ($(panel.id) && panel.seen?.every((one, n) => one === seen[n])) return kept("section", `panel-${panel.id}`);
   panel.seen = seen;
@@ -279,17 +300,20 @@ function frame(panel, charts) {
   const over = notBy(panel);
   const gone = failing?.error.isNothingThere;
   const cut = ready && states.find((one) => one.answer.truncated);
-  const state = ready && (failing || waiting) ? `figures of ${clock(states[0].answer.read_at)}` : null;
+  const state = ready && (failing || waiting) ? `figures from ${clock(states[0].answer.read_at)}` : null;
+  const rule = gone ? null : alertRule(panel, page.address);
   const after = page.screen.panels.slice(page.screen.panels.indexOf(panel) + 1).find((one) => !one.shownIf);
   return h("section", { id: panel.id, class: `panel ${panel.width}`, "data-key": `panel-${panel.id}`, tabindex: "-1",
-    "aria-labelledby": `${panel.id}-title`, "aria-busy": String(!ready),
+    vars: rowsOf.has(panel.id) ? { "--rows": rowsOf.get(panel.id) } : {}, "aria-labelledby": `${panel.id}-title`, "aria-busy": String(!ready),
     "data-state": failing && !gone ? "bad" : waiting ? "warn" : null },
   page.screen.layout === "wall" ? null : h("a", { class: "past", href: `#${after?.id ?? "foot"}` }, `Skip ${panel.title}`),
   h("header", {}, h("h2", { id: `${panel.id}-title` }, gone ? "Not found" : panel.title),
     h("p", {}, panel.subtitle,
       over ? h("em", {}, panel.subtitle ? ` · ${over}` : over) : null,
       cut ? h("em", {}, ` · ${panel.truncated ?? `first ${plural(cut.answer.rows.length, "group")} only`}`) : null),
-    state ? flag(failing ? "bad" : "warn", state) : null),
+    state ? flag(failing ? "bad" : "warn", state) : null,
+    rule && page.screen.layout !== "wall" ? h("button", { type: "button", class: "more rule", "data-copy": rule, title: "This figure as a Prometheus alert rule",
+      "aria-label": `Copy rule: ${panel.title} as a Prometheus alert` }, "Copy rule") : null),
   h("div", { class: "body" }, body.flat().filter(Boolean)));
 }
 
@@ -300,7 +324,7 @@ function content(panel, answers, charts) {
   } catch (error) {
     // A panel that fails takes no other with it.
     console.error(error);
-    return [h("p", { class: "empty", "data-state": "bad" }, "This panel could not be drawn; the browser's console says why.")];
+    return [h("p", { class: "empty", "data-state": "bad" }, "The page can't draw this panel. The browser's console says why.")];
   }
   if (Array.isArray(drawn)) return drawn;
   Object.assign(charts, drawn.charts);

@@ -72,7 +72,7 @@ export function figures(id, spec, unit, words, legendEntries, columns, rows) {
     h("details", { class: "figures", "data-key": `figures-${id}` }, h("summary", {}, "Figures"), list,
       h("div", { class: "under" }, showing({ rows, total: rows.length }, FIGURES_SHOWN), tools(`figures-${id}`))),
     hasUnfinished(spec)
-      ? h("p", { class: "under" }, "The last, faded bar is not complete yet.") : null,
+      ? h("p", { class: "under" }, "The last, faded bar isn't complete yet.") : null,
   ];
 }
 
@@ -110,7 +110,7 @@ export const knownUntil = (answer) => new Date(answer.as_of ?? othersReadUntil()
 
 /** Of a figure of nothing: says that nothing since then was read, if so. Others may have been read further than the slowest. */
 export const unreadIf = (isNothing, answer, since = answer.since) =>
-  isNothing && knownUntil(answer) <= new Date(since).getTime() ? `Not known: the log was read only up to ${clock(knownUntil(answer))}.` : null;
+  isNothing && knownUntil(answer) <= new Date(since).getTime() ? `Unknown, because the log was read only up to ${clock(knownUntil(answer))}.` : null;
 
 /** Until when minutes are full: the begin of the running one. */
 export const fullMinute = (at) => Math.floor(at / STEP_MS.minute) * STEP_MS.minute;

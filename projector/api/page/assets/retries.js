@@ -78,7 +78,7 @@ export function retries(address) {
   address_ = address;
   return { title: "Retries", panels: [
     WORTH,
-    panel({ id: "recovery", title: "Recovery", subtitle: "How likely a retry succeeds after the attempt before it failed",
+    panel({ id: "recovery", title: "Recovery", subtitle: "How likely a retry succeeds",
       path: "retry-recovery", filters: ["playbook", "step", "attempts"], none: "No call was retried", key: byStepAndTry,
       order: (a, b) => b.retries - a.retries,
       columns: [step, tries, number("Retries", "retries"), number("Recovered", "recovered"), number("Rate", "recovery_rate", percent)] }),
@@ -92,7 +92,7 @@ export function retries(address) {
       order: (a, b) => (b.attempts_per_success ?? Infinity) - (a.attempts_per_success ?? Infinity),
       columns: [step, number("Attempts", "tries"), number("Successes", "succeeded"),
         number("Per success", "attempts_per_success", (value) => (value === null ? "–" : value.toFixed(2)))] }),
-    panel({ id: "backoffs", title: "Backoff", subtitle: "Between a failure and its retry; median, 95th and 99th percentile",
+    panel({ id: "backoffs", title: "Backoff", subtitle: "Between a failure and its retry: median, 95th and 99th percentile",
       path: "retry-backoffs", filters: OF_CALLS, query: { by: ["step", "attempts"] }, none: "No call was retried", key: byStepAndTry,
       columns: waits }),
     panel({ id: "with-failures", title: "Completed with failures", subtitle: "Executions that completed although a call failed",
@@ -107,7 +107,7 @@ export function playbooks(address) {
   address_ = address;
   if (address.playbook === undefined) {
     return { title: "Playbooks", panels: [
-      panel({ id: "versions", title: "All versions", subtitle: "How executions of each version ended; click a playbook to compare its versions", width: "full",
+      panel({ id: "versions", title: "All versions", subtitle: "How executions of each version ended. Click a playbook to compare its versions", width: "full",
         path: "playbook-versions", filters: ["playbook"], none: "No execution began",
         key: (row) => `${row.playbook}-${row.version}`,
         order: (a, b) => (a.playbook < b.playbook ? -1 : a.playbook > b.playbook ? 1 : new Date(b.first_hour) - new Date(a.first_hour)),
@@ -119,7 +119,7 @@ export function playbooks(address) {
   const one = ["playbook", "version"];
   const note = "of stored calls, at most the last 7 days";
   return { title: ["Playbook", address.playbook || "(unknown)"], panels: [
-    panel({ id: "versions", title: "Versions", subtitle: `Latest first, ${note}; click a version for its executions`, width: "full",
+    panel({ id: "versions", title: "Versions", subtitle: `Latest first, ${note}. Click a version for its executions`, width: "full",
       path: "versions-of-playbook", filters: one, none: "No execution of this playbook began", key: (row) => row.version,
       columns: [{ ...text("Version", "version"), cell: (row) => h("a", { href: link(page(), { show: "executions", version: row.version }) }, row.version ?? "(none)") },
         number("Executions", "executions"), number("Completed", "completed_rate", percent), number("First attempt", "first_attempt_rate", percent),
@@ -127,7 +127,7 @@ export function playbooks(address) {
         time("First", "first_at"), time("Last", "last_at")] }),
     {
       id: "version-errors", title: "Errors by version", width: "full", filters: one,
-      subtitle: `Failed calls of each version, ${note}; an error that only one version has is marked`,
+      subtitle: `Failed calls of each version, ${note}. An error that only one version has is marked`,
       queries: (query) => ({ errors: ["errors-by-version", parameters(query, one), pace(query)],
         versions: ["versions-of-playbook", parameters(query, one), pace(query)] }),
       render: drawVersionErrors,
@@ -164,29 +164,29 @@ function drawVersionErrors({ errors, versions }, { expanded }) {
 export function workers(address) {
   address_ = address;
   return { title: "Workers and queues", panels: [
-    panel({ id: "workers", title: "Worker failures", subtitle: "Share of the calls of each worker that failed; few calls last; click one for its calls",
+    panel({ id: "workers", title: "Worker failures", subtitle: "Share of each worker's calls that failed. Workers with few calls are last. Click one for its calls",
       path: "worker-failures", filters: ["worker"], none: "No call finished", key: (row) => row.worker_id,
       order: (a, b) => (a.calls < FEW_CALLS) - (b.calls < FEW_CALLS) || b.error_rate - a.error_rate,
       columns: [{ name: "Worker", value: (row) => row.worker_id, cell: (row) =>
         h("a", { href: link(page(), { show: "calls", worker: row.worker_id, failed: "true" }) }, row.worker_id || "(unknown)") },
       number("Calls", "calls"), number("Failed", "failed"), number("Error rate", "error_rate", percent)] }),
-    panel({ id: "queue", title: "Queue waits", subtitle: "From issued to claimed; median, 95th and 99th percentile",
+    panel({ id: "queue", title: "Queue waits", subtitle: "From issued to claimed: median, 95th and 99th percentile",
       path: "call-queue-waits", filters: OF_CALLS, query: { by: ["step", "attempts"] }, none: "No command was claimed", key: byStepAndTry,
       columns: waits }),
     panel({ id: "open-by-step", title: "Open calls by step", width: "narrow", subtitle: "What calls wait for, and the longest wait",
       path: "open-calls-by-step", filters: ["playbook", "step"], none: "No call that is still open began", key: (row) => `${row.waits_for}-${row.step}`,
       columns: [{ ...text("Step", "step"), cell: (row) => row.step || "(no step)" }, text("Waits for", "waits_for"), number("Calls", "calls"),
         number("Retries", "retries"), number("Longest", "longest_s", span)] }),
-    panel({ id: "open", title: "Open calls", width: "wide", subtitle: "Waiting to be claimed, to start or to finish",
+    panel({ id: "open", title: "Open calls", width: "wide", subtitle: "Waiting to be claimed, to start, or to finish",
       path: "open-calls", filters: ["playbook", "step", "attempts", "worker"], query: { limit: 100 }, none: "No call that is still open began",
       key: (row) => `${row.execution_id}-${row.command_id}-${row.step}-${row.iteration}-${row.attempts}`,
       columns: [{ ...id, cell: (row) => execution(page(), row.execution_id, row.command_id, row.attempts) }, text("Step", "step"), tries,
         text("Waits for", "waits_for"), number("Waiting", "waiting_s", span), text("Worker", "worker_id")] }),
-    panel({ id: "open-loops", title: "Open loops", subtitle: "Running executions whose loops have iterations left; oldest first",
+    panel({ id: "open-loops", title: "Open loops", subtitle: "Running executions whose loops have iterations left. The oldest is first",
       path: "open-loops", filters: ["playbook", "step"], query: { limit: 100 }, none: "No execution with an open loop began",
       key: (row) => `${row.execution_id}-${row.step}`,
       columns: [id, step, ...iterations, time("Begun", "first_at"), time("Last event", "last_at")] }),
-    panel({ id: "without-end", title: "Executions without an end", subtitle: "All calls finished, no end event; longest silent first",
+    panel({ id: "without-end", title: "Executions without an end", subtitle: "All calls finished, but no end event came. The longest silent is first",
       path: "executions-without-end", filters: ["playbook"], query: { limit: 100 }, timeless: true, none: "No execution lacks its end",
       order: (a, b) => b.silent_s - a.silent_s,
       key: (row) => row.execution_id,
@@ -197,20 +197,20 @@ export function workers(address) {
 export function producers(address) {
   address_ = address;
   return { title: "Producers", panels: [
-    panel({ id: "drift", title: "Drift", subtitle: "Fields that are not documented, or have another type than documented",
+    panel({ id: "drift", title: "Drift", subtitle: "Fields that aren't documented, or whose type isn't the documented one",
       path: "drift", none: "No producer sent anything undocumented", width: "wide", key: (row) => `${row.shape}-${row.field}-${row.type}`,
       columns: [text("Field", "field"), text("Shape", "shape"), text("Type", "type"), text("Kind", "kind"), text("First record", "coordinates"),
         time("Found", "found_at")] }),
-    panel({ id: "without-command", title: "Calls without a command", width: "narrow", subtitle: "Events that name no command, and so belong to no call",
+    panel({ id: "without-command", title: "Calls without a command", width: "narrow", subtitle: "Events that name no command, so they belong to no call",
       path: "calls-without-command", filters: ["step", "event_type"], none: "Every event names its command", key: (row) => `${row.step}-${row.event_type}`,
       order: (a, b) => b.events - a.events,
       columns: [{ ...text("Step", "step"), cell: (row) => row.step || "(no step)" }, text("Event type", "event_type"), number("Events", "events")] }),
     COERCIONS,
-    panel({ id: "defaults", title: "Defaults", subtitle: "Events whose producer sent no attempt, status or time",
+    panel({ id: "defaults", title: "Defaults", subtitle: "Events whose producer sent no attempt, status, or time",
       path: "defaults-by-shape", none: "No event was stored", key: (row) => row.shape,
       columns: [text("Shape", "shape"), number("Events", "events"), number("No attempt", "attempts_defaulted"),
         number("No status", "status_from_name"), number("No time", "time_from_log")] }),
-    panel({ id: "clocks", title: "Clocks of workers", subtitle: "Mean time from an event to its arrival; below 0, the worker's clock is ahead",
+    panel({ id: "clocks", title: "Clocks of workers", subtitle: "Mean time from an event to its arrival. Below 0, the worker's clock is ahead",
       path: "late-arrivals", filters: ["worker"], query: { by: ["worker"] }, none: "No event arrived", key: (row) => row.worker_id,
       order: (a, b) => Math.abs(b.mean_skew_s) - Math.abs(a.mean_skew_s),
       columns: [{ ...text("Worker", "worker_id"), cell: (row) => row.worker_id || "(no worker)" },

@@ -63,13 +63,13 @@ function list() {
 function miss(sought) {
   const nothing = `Nothing ${windowText(current)} has`;
   if (/^\d+$/.test(sought)) {
-    return "No execution, event or command has this id, and ids are found whole only. "
-      + `${nothing} it in the name of a playbook, step or worker. Error texts are searched without their numbers.`;
+    return "No execution, event, or command has this id. The search finds whole ids only. "
+      + `${nothing} it in the name of a playbook, step or worker. It looks at error texts without their numbers.`;
   }
   const names = `${nothing} “${sought}” in the name of a playbook, step or worker`;
   const errors = searchedAs.toLowerCase() === sought.toLowerCase() ? " or in an error text"
     : `, or “${searchedAs}” in an error text, where # is any number and ? any quoted part`;
-  return `${names}${errors}. Ids and topic:partition:offset are found whole only, a command also by the beginning of its id.`;
+  return `${names}${errors}. The search finds ids and topic:partition:offset only whole, and a command by the beginning of its id too.`;
 }
 
 /** The address of what was found. */

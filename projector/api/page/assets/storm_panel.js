@@ -2,6 +2,7 @@
 
 import { flag, h } from "./dom.js";
 import { clock, count, percent, rate } from "./format.js";
+import { guide } from "./guides.js";
 import { expandButton, figures, limit, nothing, stacked, sum } from "./panel_parts.js";
 import { stormsUnread } from "./headline.js";
 import { table, tools } from "./tables.js";
@@ -26,7 +27,8 @@ export function drawStorms({ storms: now, retries }, { address, expanded }) {
         { name: "Baseline", number: true, value: (row) => row.ratio_baseline,
           cell: (row) => row.ratio_baseline === null ? "none" : percent(row.ratio_baseline) },
       ], rows, (row) => `storm-${row.step}`, { id: "storms", ...limit(rows, expanded, 5) }) : null,
-      h("div", { class: "under" }, rows.length ? tools("storms") : null, expandButton("storms", rows, expanded, "step", 5)),
+      h("div", { class: "under" }, rows.length ? tools("storms") : null, expandButton("storms", rows, expanded, "step", 5),
+        rows.some((row) => row.storm) ? guide("storm") : null),
     ],
     charts: { storms: { ...drawn.spec, height: 9 } },
   };

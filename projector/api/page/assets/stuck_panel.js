@@ -2,6 +2,7 @@
 
 import { h } from "./dom.js";
 import { count, plural, span } from "./format.js";
+import { guide } from "./guides.js";
 import { stuckReason } from "./lists.js";
 import { empty, execution, expandButton, limit, sum } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
@@ -26,7 +27,7 @@ export function drawStuck({ stuck, ages }, { address, expanded }) {
       { name: "Age", number: true, value: (row) => row.age_s, cell: (row) => span(row.age_s) },
     ], rows, (row) => `stuck-${row.execution_id}`, { id: "stuck", ...drawn }),
     h("div", { class: "under" }, tools("stuck"), expandButton("stuck", rows, expanded, "execution", undefined, Boolean(stuck.next)),
-      stuck.next ? h("span", {}, `showing ${drawn.limit} of ${count(stuckInAll(ages))}`) : null),
+      stuck.next ? h("span", {}, `showing ${drawn.limit} of ${count(stuckInAll(ages))}`) : null, guide("stuck")),
     straysNote,
   ];
 }

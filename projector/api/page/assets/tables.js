@@ -101,7 +101,7 @@ export async function copyText(text) {
   area.select();
   const copied = document.execCommand("copy");
   area.remove();
-  if (!copied) throw new Error("the browser does not let this page copy");
+  if (!copied) throw new Error("the browser doesn't let this page copy");
 }
 
 export function save(name, content, type) {

@@ -27,7 +27,7 @@ export function callOf(event, callRows) {
 export function drawTimeline({ execution, calls, events, own }, { address, go }) {
   const ended = Boolean(execution.rows[0].ended_at);
   const callRows = calls.rows;
-  if (!events.rows.length) return [h("p", { class: "empty" }, "No event of this execution is stored: none was read, or they are deleted.")];
+  if (!events.rows.length) return [h("p", { class: "empty" }, "No event of this execution is stored. None was read yet, or they were deleted.")];
   const opened = address.event ?? firstError(own ?? events, callRows, address)?.event_id;
   if (opened && !address.event) queueMicrotask(() => go(link(address, { event: opened, cursor: address.cursor ?? null }), { replace: true }));
   const whole = wholeRange(events.rows, callRows);
@@ -44,7 +44,7 @@ export function drawTimeline({ execution, calls, events, own }, { address, go })
     h("div", { class: "label" }, label), h("div", { class: "track" }, bars, own));
   return [
     own && !opened ? h("p", {}, "No event of this call is stored.") : null,
-    !own && !opened && events.next ? h("p", {}, "No error among these events; later ones follow.") : null,
+    !own && !opened && events.next ? h("p", {}, "No error among these events. There are later ones.") : null,
     h("div", { class: "scale", "data-key": "scale" }, zooms(address, whole, [from, to]), ticks(from, to, whole[0])),
     h("ol", { class: "timeline", "data-from": from, "data-to": to },
       row("row-workflow", [h("b", {}, "workflow"), h("small", {}, "steps and lifecycle")], [], marks.get(null) ?? []),
@@ -97,15 +97,15 @@ function shownRange(address, whole) {
   return address.zoom?.split("~").map(Number) ?? whole;
 }
 
+/** Marks may lie closer than a finger is wide, so the list of events has the links, and a mark only follows a click. */
 function mark(event, address, { from, to, position, begin }) {
   const at = millis(event.created_at);
   if (at < from || at > to) return null;
-  return h("a", {
-    class: "mark", href: link(address, { event: event.event_id, cursor: address.cursor ?? null }),
+  return h("span", {
+    class: "mark", "data-href": link(address, { event: event.event_id, cursor: address.cursor ?? null }),
     "data-key": `mark-${event.event_id}`, "data-status": event.status, vars: { "--at": position(event.created_at) },
-    "aria-current": event.event_id === address.event ? "true" : null, draggable: "false",
-    "aria-label": `${event.event_type} ${event.status}, ${span((at - begin) / 1000)} after the start`,
-    title: `${event.event_type} · ${event.status} · ${clock(event.created_at, { millis: true })}`,
+    "aria-current": event.event_id === address.event ? "true" : null,
+    title: `${event.event_type} ${event.status}, ${span((at - begin) / 1000)} after the start, ${clock(event.created_at, { millis: true })}`,
   });
 }
 

@@ -1,0 +1,144 @@
+"""A panel gives its figure as a Prometheus alert rule, and a state leads to its documentation."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+from playwright.async_api import Browser
+
+from normalizer.observability.metric_catalog import CATALOGUE
+from projector.api.api_metrics import ApiMetrics
+from tests.integration.page.browsing import fully_drawn, looking, serving
+from tests.support.stack import Database, skip_or_fail
+from tests.support.table_rows import connected
+
+_STEP: Final = 'fetch "1"\\ é {x}'
+_COPIED: Final = """
+    () => Object.fromEntries([...document.querySelectorAll(".panel > header .rule")]
+        .map((one) => [one.closest(".panel").id, one.dataset.copy]))
+"""
+_WITHOUT_FILTERS: Final = {"first", "storms", "stuck", "freshness", "quarantine"}
+
+
+@pytest.fixture(scope="module")
+def promtool() -> str:
+    found = shutil.which("promtool")
+    if found is None:
+        skip_or_fail("no promtool: type `apt-get install prometheus`")
+    return found
+
+
+def _run(promtool: str, *arguments: str | Path) -> None:
+    done = subprocess.run([promtool, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+async def test_panel_with_a_metric_gives_a_rule_with_its_filters(
+    browser: Browser, database: Database, promtool: str, tmp_path: Path
+) -> None:
+    expected = {
+        "": {"rate", "errors", *_WITHOUT_FILTERS},
+        "attempts=0": {"rate", "errors", *_WITHOUT_FILTERS},
+        # There is no metric of a single retry, of a playbook, or of a step's first attempts.
+        "attempts=2": _WITHOUT_FILTERS,
+        "playbook=p": {"storms", "freshness", "quarantine"},
+        "step=x&attempts=0": {"stuck", "freshness", "quarantine"},
+        "show=quarantine": {"records"},
+        "show=quarantine&reason=too_large": {"records"},
+        "show=quarantine&shape=worker": set(),
+    }
+    exported = {*(metric.name for metric in CATALOGUE)}
+    exported |= set(re.findall(r"^# TYPE (\w+)", ApiMetrics().text().decode(), re.MULTILINE))
+    docs = "https://git.example/project/"
+
+    async with (
+        serving(database.url, PROJECTOR_DOCS=docs) as url,
+        looking(browser, url, visit=False) as page,
+    ):
+        for screen, panels in expected.items():
+            await page.goto(f"{url}/?{screen}")
+            await fully_drawn(page)
+            rules: dict[str, str] = await page.evaluate(_COPIED)
+
+            assert rules.keys() == panels, screen
+            for panel, text in rules.items():
+                file = tmp_path / f"{panel}.yml"
+                file.write_text(text)
+                _run(promtool, "check", "rules", file)
+                assert set(re.findall(r"\b(?:projector|normalizer)_\w+", text)) <= exported, text
+                assert 'reason="too_large"' in text or "reason=too_large" not in screen
+                assert 'attempts="first"' in text or panel not in ("rate", "errors") or not screen
+
+
+async def test_rule_of_a_step_fires_when_that_step_fails(
+    browser: Browser, database: Database, promtool: str, tmp_path: Path
+) -> None:
+    async with serving(database.url) as url, looking(browser, url, visit=False) as page:
+        await page.goto(f"{url}/?step={_encoded(_STEP)}")
+        await fully_drawn(page)
+        rules = await page.evaluate(_COPIED)
+    (tmp_path / "rule.yml").write_text(rules["rate"])
+
+    def case(step: str, alerts: list[dict[str, Any]]) -> dict[str, Any]:
+        name = json.dumps(step)
+        calls = {"succeeded": 10, "failed": 30}
+        series = {
+            f"projector_recent_step_calls{{step={name},outcome={json.dumps(outcome)}}}": number
+            for outcome, number in calls.items()
+        } | {'projector_threshold{figure="error_rate",level="critical"}': 0.25}
+        return {
+            "interval": "1m",
+            "input_series": [
+                {"series": one, "values": f"{number}x60"} for one, number in series.items()
+            ],
+            "alert_rule_test": [
+                {"eval_time": "30m", "alertname": "CallsFail", "exp_alerts": alerts}
+            ],
+        }
+
+    fires = {
+        "exp_labels": {"severity": "ticket"},
+        "exp_annotations": {
+            "summary": "Too many calls fail, over the last one to two hours.",
+            "runbook_url": "docs/operate/calls-fail.md#projectorerrorrate",
+        },
+    }
+    tests = {"rule_files": ["rule.yml"], "tests": [case(_STEP, [fires]), case("other", [])]}
+    (tmp_path / "tests.yml").write_text(yaml.safe_dump(tests))
+    _run(promtool, "test", "rules", tmp_path / "tests.yml")
+
+
+def _encoded(text: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in text.encode())
+
+
+@pytest.mark.parametrize("docs", ["", "https://git.example/project/"])
+async def test_state_leads_to_what_to_do_about_it(
+    browser: Browser, database: Database, docs: str
+) -> None:
+    async with connected(database) as connection:
+        await connection.execute(
+            """
+            insert into normalizer.source_positions
+                   (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset)
+            values ('noetl.events', 0, 0, 'c', 'o', 0, 0)
+            """
+        )
+
+    async with (
+        serving(database.url, PROJECTOR_DOCS=docs) as url,
+        looking(browser, url) as page,
+    ):
+        await fully_drawn(page)
+        path = "docs/operate/page-is-old.md"
+        if docs:
+            await page.wait_for_selector(f"#banner a[href='{docs}{path}'] >> text=What to do")
+            assert await page.locator(f"#freshness a[href='{docs}{path}']").count() == 1
+        else:
+            await page.wait_for_selector(f"#banner code >> text={path}")
+            assert await page.locator("#banner a").count() == 0

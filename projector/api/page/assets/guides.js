@@ -19,6 +19,8 @@ const GUIDES = {
   stuck: "calls-fail.md#projectorstuckexecutions",
   rejected: "quarantine.md",
   interrupted: "job-interrupted.md",
+  drift: "quarantine.md#drift",
+  gaps: "records-expire.md",
 };
 
 /** Where to read what to do about a state. */

@@ -5,6 +5,7 @@ import { flag, h } from "./dom.js";
 import { attempt, clock, count, percent, plural, span, windowText } from "./format.js";
 import { drawCoercions } from "./event_panels.js";
 import { percentiles } from "./duration_panel.js";
+import { guide } from "./guides.js";
 import { ended, iterations } from "./lists.js";
 import { FEW_CALLS, execution, expandButton, limit, nothing, showing, sum } from "./panel_parts.js";
 import { table, tools } from "./tables.js";
@@ -26,8 +27,8 @@ const text = (name, field, missing = "–") => ({ name, free: true, value: (row)
 let address_ = {};
 const page = () => address_;
 
-/** columns may be a function of the rows; timeless: the query has no window. */
-function panel({ id: name, title, subtitle, path, filters = [], query = {}, columns, none, width = "half", order, timeless = false, key }) {
+/** columns may be a function of the rows; timeless: the query has no window; state: what the documentation has a page about. */
+function panel({ id: name, title, subtitle, path, filters = [], query = {}, columns, none, width = "half", order, timeless = false, key, state = null }) {
   return {
     id: name, title, subtitle, width, filters,
     queries: (address) => ({ [name]: [path, (timeless ? only : parameters)(address, filters, query), timeless ? {} : pace(address)] }),
@@ -38,7 +39,7 @@ function panel({ id: name, title, subtitle, path, filters = [], query = {}, colu
       if (!rows.length) return nothing(answer, timeless ? `${none}.` : `${none} ${windowText(address)}.`);
       return [
         table(`${title} as a table`, typeof columns === "function" ? columns(rows) : columns, rows, (row) => `${name}-${key(row)}`, { id: name, ...drawn }),
-        h("div", { class: "under" }, showing(answer, drawn.limit), tools(name), expandButton(name, rows, expanded, "row", undefined, answer.total > rows.length)),
+        h("div", { class: "under" }, showing(answer, drawn.limit), tools(name), state ? guide(state) : null, expandButton(name, rows, expanded, "row", undefined, answer.total > rows.length)),
       ];
     },
   };
@@ -198,7 +199,7 @@ export function producers(address) {
   address_ = address;
   return { title: "Producers", panels: [
     panel({ id: "drift", title: "Drift", subtitle: "Fields that aren't documented, or whose type isn't the documented one",
-      path: "drift", none: "No producer sent anything undocumented", width: "wide", key: (row) => `${row.shape}-${row.field}-${row.type}`,
+      path: "drift", none: "No producer sent anything undocumented", width: "wide", state: "drift", key: (row) => `${row.shape}-${row.field}-${row.type}`,
       columns: [text("Field", "field"), text("Shape", "shape"), text("Type", "type"), text("Kind", "kind"), text("First record", "coordinates"),
         time("Found", "found_at")] }),
     panel({ id: "without-command", title: "Calls without a command", width: "narrow", subtitle: "Events that name no command, so they belong to no call",
@@ -219,7 +220,7 @@ export function producers(address) {
       path: "late-arrivals", none: "No event arrived", key: (row) => `${row.shape}-${row.lateness}`,
       columns: [text("Shape", "shape"), text("Lateness", "lateness"), number("Events", "events")] }),
     panel({ id: "gaps", title: "Gaps", width: "full", subtitle: "Offsets without a record, and why",
-      path: "gaps", query: { limit: 100 }, none: "No offset was skipped", key: (row) => `${row.topic}-${row.partition}-${row.incarnation}-${row.first_offset}`,
+      path: "gaps", state: "gaps", query: { limit: 100 }, none: "No offset was skipped", key: (row) => `${row.topic}-${row.partition}-${row.incarnation}-${row.first_offset}`,
       columns: [{ name: "From", value: (row) => `${row.topic}:${row.partition}:${row.first_offset}`, cell: (row) => `${row.topic}:${row.partition}:${row.first_offset}` },
         number("Offsets", "offsets"), text("Reason", "reason"), time("Found", "found_at")] }),
     panel({ id: "contradicting", title: "Contradicting executions", subtitle: "Two different ends, or active after the end",
